@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.simulator import prose
+from mcp_server_claude.simulator import prose, served
 from mcp_server_claude.simulator.body import blocks, items, kinds, obj, said, text, turns
 from mcp_server_claude.simulator.directives import NOTHING, parse
 from mcp_server_claude.simulator.examples import example
@@ -36,7 +36,8 @@ class Answer:
     """The text to say, and what it was made from.
 
     `conversation` names the conversation up to its last real prompt, whatever was said after it. `pauses` counts the
-    server tool calls of a paused turn that is being taken up again, `after_tool` is true after a tool's result.
+    responses of a paused turn that is being taken up again, `after_tool` is true after a tool's result. `pending` are
+    the uses of server tools whose results are still to come.
     """
 
     text: str
@@ -46,6 +47,7 @@ class Answer:
     resumed: bool = False
     pauses: int = 0
     after_tool: bool = False
+    pending: tuple[Object, ...] = ()
 
 
 def answer(body: Object, defaults: Directive = NOTHING) -> Answer:
@@ -54,7 +56,8 @@ def answer(body: Object, defaults: Directive = NOTHING) -> Answer:
     Raises:
         BadDirectiveError: the prompt holds a directive that cannot be read.
     """
-    return _answer(turns(body), body, defaults)
+    messages = turns(body)
+    return replace(_answer(messages, body, defaults), pending=tuple(served.pending(messages)))
 
 
 def schema(body: Object) -> Json:
@@ -84,9 +87,6 @@ def _resumed(before: list[Object], partial: list[Object], request: str, body: Ob
     """The rest of the answer to `before`, of which `partial` has been said."""
     whole = _answer(before, body, defaults)
     done = "".join(said(message.get("content")) for message in partial)
-    pauses = sum(
-        block.get("type") == "server_tool_use" for message in partial for block in blocks(message.get("content"))
-    )
     # "Go on" after a whole answer is a new turn, unless the end is to be repeated: then it was lost on its way.
     left = done.rstrip() < whole.text.rstrip() or _REPEAT.search(request) is not None
     goes_on = whole.text.startswith(done) and (not request or (bool(done.strip()) and left))
@@ -100,7 +100,7 @@ def _resumed(before: list[Object], partial: list[Object], request: str, body: Ob
         directive=whole.directive,
         conversation=whole.conversation,
         resumed=goes_on,
-        pauses=pauses,
+        pauses=served.turns_taken(partial),
         after_tool=whole.after_tool,
     )
 

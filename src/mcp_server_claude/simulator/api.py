@@ -15,10 +15,13 @@ from mcp_server_claude.simulator.body import text
 from mcp_server_claude.simulator.casting import cast
 from mcp_server_claude.simulator.directives import BadDirectiveError
 from mcp_server_claude.simulator.performance import Performance, Tempo
+from mcp_server_claude.simulator.problems import Problem, RefusedError, refuse, whole
 from mcp_server_claude.simulator.records import KEPT_HEADERS, Record
 from mcp_server_claude.simulator.script import write
+from mcp_server_claude.simulator.serving import Run, Search
+from mcp_server_claude.simulator.shelf import Shelf, offers_code
 from mcp_server_claude.simulator.usage import Input, PromptCache, count
-from mcp_server_claude.simulator.validation import OLD_VERSION, VERSIONS, Problem, RefusedError, refuse
+from mcp_server_claude.simulator.validation import OLD_VERSION, VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.simulator.connection import Connection, Request
     from mcp_server_claude.simulator.directives import Directive
     from mcp_server_claude.simulator.faults import Chaos
+    from mcp_server_claude.simulator.script import Part
 
 PAGE, LARGEST_PAGE = 20, 1000
 
@@ -60,6 +64,7 @@ class Api:
     def __init__(self, manner: Manner) -> None:
         self.records: list[Record] = []
         self.heard = asyncio.Event()
+        self.shelf = Shelf()
         self._manner = manner
         self._cache = PromptCache()
         self._tries: Counter[str] = Counter()
@@ -67,7 +72,7 @@ class Api:
         self._sequence = 0
 
     def reset(self) -> None:
-        """Forget every record, every warm prefix and every count of tries."""
+        """Forget every record, every warm prefix and every count of tries; files stay."""
         self.records.clear()
         self._cache.clear()
         self._tries.clear()
@@ -137,14 +142,17 @@ class Api:
                 body = _parsed(request, record)
                 model = validation.model(body, self._manner.models)
                 validation.check(body, model, _version(request.headers), counting=True)
+                self.shelf.check(body, counting=True)
                 replies.reply({"input_tokens": count(body)}, record, line)
             case "GET", "/v1/models":
                 replies.reply(self._listed(request.target), record, line)
-            case "GET", named if named.startswith("/v1/models/") and self._manner.models == "full":
-                found = catalogue.find(named.removeprefix("/v1/models/"))
+            case "GET", named if named.startswith("/v1/models/") and self._manner.models in {"full", "plain"}:
+                found = catalogue.find(named.removeprefix("/v1/models/"), self._manner.models)
                 if found is None:
                     raise refuse(f"model: {named.removeprefix('/v1/models/')}", status=404)
                 replies.reply(catalogue.as_json(found), record, line)
+            case _, files if files == "/v1/files" or files.startswith("/v1/files/"):
+                self.shelf.answer(request, files.removeprefix("/v1/files").strip("/"), record, line)
             case _:
                 raise refuse("Not Found", status=404)
 
@@ -165,8 +173,8 @@ class Api:
 
     def _listed(self, target: str) -> Object:
         match self._manner.models:
-            case "full":
-                return _page(parse_qs(urlsplit(target).query))
+            case "full" | "plain":
+                return _page(self._manner.models, parse_qs(urlsplit(target).query))
             case "empty":
                 return {"data": [], "has_more": False, "first_id": None, "last_id": None}
             case "foreign":
@@ -181,6 +189,7 @@ class Api:
         version = _version(request.headers)
         model = validation.model(body, self._manner.models)
         validation.check(body, model, version)
+        self.shelf.check(body)
         found = self._settled(answers.answer(body, self._manner.defaults), trying=True)
         chosen = self._manner.chaos.over(found.directive)
         found = replace(found, directive=chosen)
@@ -194,9 +203,9 @@ class Api:
             return
         used = self._cache.account(body, model, key)
         betas = request.headers.get("anthropic-beta", "")
-        part = cast(body, found, model, used=used, betas=betas, chars=self._manner.delta_chars)
-        script = write(replace(part, seed=f"{part.seed}{record.request_id}"))
-        record.web_searches = 0 if part.query is None else 1
+        part = self._equipped(cast(body, found, model, used=used, betas=betas, chars=self._manner.delta_chars), body)
+        script = write(part, record.request_id)
+        record.web_searches = sum(isinstance(use, Search) for use in part.uses)
         tempo = self._tempo(chosen)
         if body.get("stream") is True and chosen.fault != "json":
             kind = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
@@ -204,14 +213,26 @@ class Api:
         else:
             await replies.whole(script, used, record, line, chosen, tempo)
 
+    def _equipped(self, part: Part, body: Object) -> Part:
+        """The part with what lies on the shelf: the files that its code makes, and the container that it runs in."""
+        runs = any(isinstance(use, Run) for use in part.uses)
+        uses = tuple(
+            replace(use, made=() if use.pending else tuple(map(self.shelf.make, use.made)))
+            if isinstance(use, Run)
+            else use
+            for use in part.uses
+        )
+        container = self.shelf.container(body.get("container")) if runs and offers_code(body) else None
+        return replace(part, uses=uses, container=container)
+
     def _settled(self, found: Answer, *, trying: bool) -> Answer:
-        """The answer, without its fault and its stop once they have happened as often as asked."""
+        """The answer, without its fault, or else its stop, once that has happened as often as asked."""
         chosen = found.directive
         stop = chosen.stop if chosen.stop != "pause_turn" else None
         if chosen.times is None or (chosen.fault is None and stop is None):
             return found
         if self._tries[found.conversation] >= chosen.times:
-            lasting = chosen.stop if stop is None else None
+            lasting = chosen.stop if stop is None or chosen.fault is not None else None
             return replace(found, directive=replace(chosen, fault=None, stop=lasting))
         self._tries[found.conversation] += trying
         return found
@@ -227,10 +248,8 @@ class Api:
 
 
 def _parsed(request: Request, record: Record) -> Object:
-    if request.body is None:
-        raise refuse("Request exceeds the maximum size", status=413)
     try:
-        body: Json = json.loads(request.body)
+        body: Json = json.loads(whole(request.body))
     except ValueError:
         raise refuse("The request body is not valid JSON") from None
     record.body = body
@@ -248,12 +267,12 @@ def _version(headers: Mapping[str, str]) -> str:
     return version
 
 
-def _page(query: Mapping[str, list[str]]) -> Object:
+def _page(models: Models, query: Mapping[str, list[str]]) -> Object:
     limit = query.get("limit", [str(PAGE)])[0]
     if not limit.isdigit() or not 1 <= int(limit) <= LARGEST_PAGE:
         raise refuse("limit: Input should be between 1 and 1000")
     after, before = query.get("after_id", [""])[0], query.get("before_id", [""])[0]
-    found = catalogue.page(limit=int(limit), after_id=after, before_id=before)
+    found = catalogue.page(models, limit=int(limit), after_id=after, before_id=before)
     if found is None:
         raise refuse(f"{'after_id' if after else 'before_id'}: there is no such model")
     return found

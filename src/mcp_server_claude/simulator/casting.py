@@ -1,4 +1,4 @@
-"""What a response is to say, decided from the request: thinking, search, tool call, text, and where it stops."""
+"""What a response is to say, decided from the request: thinking, server tools, tool call, text, where it stops."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from mcp_server_claude.simulator.body import items, number, obj, text
 from mcp_server_claude.simulator.directives import BREAKS
 from mcp_server_claude.simulator.examples import example
 from mcp_server_claude.simulator.script import Part, Thought, ToolCall
+from mcp_server_claude.simulator.served import CODE
+from mcp_server_claude.simulator.serving import Fetch, Run, Search
 from mcp_server_claude.simulator.usage import CHARS_PER_TOKEN, Input
 
 if TYPE_CHECKING:
@@ -18,11 +20,14 @@ if TYPE_CHECKING:
     from mcp_server_claude.simulator.body import Object
     from mcp_server_claude.simulator.catalogue import Model
     from mcp_server_claude.simulator.script import Display
+    from mcp_server_claude.simulator.serving import Use
 
 THINKING_TOKENS = {"low": 24, "medium": 48, "high": 80, "xhigh": 120, "max": 200}
 COUNT_BETA = "thinking-token-count-2026-05-13"
 QUERY_WORDS = 8
 _SEARCH = re.compile(r"\bsearch", re.IGNORECASE)
+_CODE = re.compile(r"\b(run|plot|compute)", re.IGNORECASE)
+_PAGE = re.compile(r"https://[^\s\])>]+")
 
 
 def cast(body: Object, answer: Answer, model: Model, *, used: Input, betas: str = "", chars: int = 0) -> Part:
@@ -34,6 +39,7 @@ def cast(body: Object, answer: Answer, model: Model, *, used: Input, betas: str 
         used=used,
         chars=1 if chosen.fault == "tiny" else max(1, len(answer.text)) if huge else chosen.chars or chars,
         part_pairs=chosen.split == "surrogates",
+        late=chosen.late is True,
         seed=f"{answer.conversation}{answer.text}",
     )
     limit = number(body.get("max_tokens"), 0)
@@ -47,7 +53,7 @@ def cast(body: Object, answer: Answer, model: Model, *, used: Input, betas: str 
     room -= len(thought.text) if thought else 0
     tool = _tool(body, answer)
     part = (
-        _calling(part, tool, answer, room)
+        _calling(part, tool, answer, room, _uses(body, answer))
         if tool
         else _speaking(part, body, answer, len(answer.text) if huge else room)
     )
@@ -88,12 +94,14 @@ def _is_server_tool(tool: Object) -> bool:
     return text(tool.get("type")).startswith(("web_search", "web_fetch", "code_execution", "tool_search"))
 
 
-def _calling(part: Part, tool: Object, answer: Answer, room: int) -> Part:
+def _calling(part: Part, tool: Object, answer: Answer, room: int, uses: tuple[Use, ...]) -> Part:
     given = obj(example({"type": "object"} | obj(tool.get("input_schema")), answer.prompt))
     said = wire.dumps(given).decode()
     whole = len(said) <= room
     call = ToolCall(name=text(tool.get("name")), input=given if whole else {}, json=said[:room])
-    return replace(part, call=call, stop_reason="tool_use" if whole else "max_tokens")
+    reason = "tool_use" if whole else "max_tokens"
+    first = answer.text[: _stop(answer, answer.text, pausing=True)] if part.late else ""
+    return replace(part, text=first, call=call, uses=_left_open(uses), stop_reason=reason)
 
 
 def _speaking(part: Part, body: Object, answer: Answer, room: int) -> Part:
@@ -102,7 +110,7 @@ def _speaking(part: Part, body: Object, answer: Answer, room: int) -> Part:
     if reason in {"tool_use", "pause_turn"} and not pausing:
         reason = "end_turn"
     if reason not in {"end_turn", "stop_sequence"}:
-        said = said[: _place(answer, len(said))]
+        said = said[: _stop(answer, said, pausing=pausing)]
     given = [text(sequence) for sequence in items(body.get("stop_sequences"))]
     places = [(said.index(sequence), sequence) for sequence in given if sequence in said]
     if places:
@@ -112,15 +120,62 @@ def _speaking(part: Part, body: Object, answer: Answer, room: int) -> Part:
         sequence = given[0] if given else None
     if len(said) > room:
         said, reason, sequence = said[:room], "max_tokens", None
-    query = " ".join(answer.prompt.split()[:QUERY_WORDS]) if pausing or _searches(body, answer) else None
-    return replace(part, text=said, stop_reason=reason, stop_sequence=sequence, query=query)
+    uses = _uses(body, answer, pausing=pausing)
+    if pausing or (reason == "max_tokens" and part.late):
+        uses = _left_open(uses)
+    return replace(part, text=said, stop_reason=reason, stop_sequence=sequence, uses=uses)
 
 
-def _searches(body: Object, answer: Answer) -> bool:
-    if answer.directive.search is not None:
-        return answer.directive.search and not answer.resumed
-    offered = any(text(obj(tool).get("type")).startswith("web_search") for tool in items(body.get("tools")))
-    return offered and not answer.resumed and _SEARCH.search(answer.prompt) is not None
+def _uses(body: Object, answer: Answer, *, pausing: bool = False) -> tuple[Use, ...]:
+    """What server tools do in this response: what they are asked for or the prompt speaks of, once a turn."""
+    names, printed = _names(answer), _printed(answer)
+    begun = [Run(begun=text(use.get("id")), prints=printed, made=names) for use in answer.pending if _is_code(use)]
+    if answer.resumed and not pausing:
+        return tuple(begun)
+    chosen, prompt = answer.directive, answer.prompt
+    found: list[Use] = []
+    if _wanted(body, "web_search", chosen.search, _SEARCH.search(prompt) is not None):
+        found.append(Search(" ".join(prompt.split()[:QUERY_WORDS])))
+    page = _PAGE.search(prompt)
+    if _wanted(body, "web_fetch", chosen.fetch, page is not None):
+        found.append(Fetch(page[0] if page else "https://example.com/page"))
+    if not answer.after_tool and _wanted(body, "code_execution", chosen.code, _CODE.search(prompt) is not None):
+        found.append(Run(program=f"print({printed!r})\n", prints=printed, made=names))
+    if pausing and not found:
+        found.append(Search(" ".join(prompt.split()[:QUERY_WORDS])))
+    return (*begun, *found)
+
+
+def _wanted(body: Object, tool: str, asked: bool | None, spoken_of: bool) -> bool:  # noqa: FBT001
+    """Whether a server tool is used: as asked, else where it is offered and the prompt speaks of such a thing."""
+    if asked is not None:
+        return asked
+    return spoken_of and any(text(obj(each).get("type")).startswith(tool) for each in items(body.get("tools")))
+
+
+def _left_open(uses: tuple[Use, ...]) -> tuple[Use, ...]:
+    """The same, but code that is run has no result yet."""
+    return tuple(replace(use, pending=True) if isinstance(use, Run) and not use.begun else use for use in uses)
+
+
+def _is_code(use: Object) -> bool:
+    return text(use.get("name")) in CODE
+
+
+def _printed(answer: Answer) -> str:
+    return f"{len(answer.prompt.split())} words\n"
+
+
+def _names(answer: Answer) -> tuple[str, ...]:
+    return tuple(name for name in (answer.directive.makes or "").split(",") if name)
+
+
+def _stop(answer: Answer, said: str, *, pausing: bool) -> int:
+    """Where an answer stops, in characters. A pause comes between words: nobody calls a tool within one."""
+    place = len(said) // 2 if answer.directive.fault in BREAKS else _place(answer, len(said))
+    while pausing and 0 < place < len(said) and not said[place - 1].isspace():
+        place += 1
+    return place
 
 
 def _place(answer: Answer, length: int) -> int:

@@ -6,14 +6,15 @@ tokens per model follows the prompt-caching documentation (512 to 4,096 tokens).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from mcp_server_claude.simulator.body import Json, Object
 
-Models = Literal["full", "empty", "missing", "foreign"]
-"""What `/v1/models` looks like: Anthropic's, an empty list, a 404, or another vendor's shape (as gateways answer)."""
+Models = Literal["full", "plain", "empty", "missing", "foreign"]
+"""What `/v1/models` looks like: Anthropic's, models that can do little, an empty list, a 404, or another vendor's shape
+(as gateways answer)."""
 
 MILLION = 1_000_000
 ALL_EFFORTS = ("low", "medium", "high", "xhigh", "max")
@@ -42,6 +43,22 @@ class Model:
     deprecated: str | None = None
     retires: str | None = None
     aliases: tuple[str, ...] = ()
+    images: bool = True
+    pdf: bool = True
+    structured_outputs: bool = True
+    web_search: bool = True
+    code_execution: bool = True
+
+    @property
+    def programmatic(self) -> bool:
+        """Whether code that this model runs may call its other tools."""
+        return self.omits_thinking and self.code_execution
+
+    def takes_tool(self, kind: str) -> bool:
+        """Whether this model takes a server tool of that type; from 2026 on those of the web are run by code."""
+        if kind.startswith(("web_search", "web_fetch")):
+            return self.web_search and (self.programmatic or "_2026" not in kind)
+        return self.code_execution or not kind.startswith("code_execution")
 
 
 def _always(*, id_: str, name: str, line: str, created: str, min_cacheable: int = 512) -> Model:
@@ -148,17 +165,48 @@ MODELS: tuple[Model, ...] = (
 )
 
 
+PLAIN: tuple[Model, ...] = (
+    Model(
+        id="claude-plain-2",
+        name="Claude Plain 2",
+        line="plain",
+        created="2026-09-01",
+        max_input_tokens=200_000,
+        max_tokens=8_000,
+        thinking=("disabled",),
+        omits_thinking=False,
+        prefill=True,
+        images=False,
+        pdf=False,
+        structured_outputs=False,
+        web_search=False,
+        code_execution=False,
+    ),
+    replace(
+        _always(id_="claude-thinker-1", name="Claude Thinker 1", line="thinker", created="2026-08-01"),
+        structured_outputs=False,
+        web_search=False,
+    ),
+)
+"""Models that can do little, as a gateway may list them; the second cannot be held to a schema in any way."""
+
+
 def find(name: str, models: Models = "full") -> Model | None:
     """The model of that id or alias; behind a gateway (any other catalogue) every name is a model."""
-    for model in MODELS:
+    for model in listed(models):
         if name == model.id or name in model.aliases:
             return model
-    if models == "full":
+    if models in {"full", "plain"}:
         return None
     everything = ("adaptive", "enabled", "disabled", "between_tools")
     return Model(
         id=name, name=name, line="", created="2026-01-01", efforts=ALL_EFFORTS, thinking=everything, prefill=True
     )
+
+
+def listed(models: Models) -> tuple[Model, ...]:
+    """The models that are listed, newest first; a gateway serves Anthropic's all the same."""
+    return PLAIN if models == "plain" else MODELS
 
 
 def as_json(model: Model) -> Object:
@@ -178,14 +226,15 @@ def as_json(model: Model) -> Object:
     }
 
 
-def page(*, limit: int, after_id: str = "", before_id: str = "") -> Object | None:
+def page(models: Models, *, limit: int, after_id: str = "", before_id: str = "") -> Object | None:
     """One page of `GET /v1/models`, newest first; None when the cursor names no model."""
-    ids = [model.id for model in MODELS]
+    every = listed(models)
+    ids = [model.id for model in every]
     if (after_id and after_id not in ids) or (before_id and before_id not in ids):
         return None
     start = ids.index(after_id) + 1 if after_id else 0
     stop = ids.index(before_id) if before_id else len(ids)
-    found = MODELS[max(start, stop - limit) : stop] if before_id else MODELS[start : start + limit]
+    found = every[max(start, stop - limit) : stop] if before_id else every[start : start + limit]
     data: list[Json] = [as_json(model) for model in found]
     more = stop - limit > start if before_id else start + limit < stop
     return {
@@ -218,7 +267,7 @@ def _capabilities(model: Model) -> Object:
     return {
         "batch": yes,
         "citations": yes,
-        "code_execution": {"supported": model.omits_thinking},
+        "code_execution": {"supported": model.programmatic},
         "context_management": {
             "supported": True,
             "clear_thinking_20251015": yes,
@@ -226,9 +275,13 @@ def _capabilities(model: Model) -> Object:
             "compact_20260112": {"supported": not model.prefill},
         },
         "effort": {"supported": bool(model.efforts)} | effort,
-        "image_input": yes,
-        "pdf_input": yes,
-        "server_tools": {"supported": True, "code_execution": yes, "web_search": yes},
-        "structured_outputs": yes,
+        "image_input": {"supported": model.images},
+        "pdf_input": {"supported": model.pdf},
+        "server_tools": {
+            "supported": model.web_search or model.code_execution,
+            "code_execution": {"supported": model.code_execution},
+            "web_search": {"supported": model.web_search},
+        },
+        "structured_outputs": {"supported": model.structured_outputs},
         "thinking": {"supported": True, "types": types},
     }

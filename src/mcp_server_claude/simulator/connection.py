@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 import h11
 
 from mcp_server_claude.simulator import wire
-from mcp_server_claude.simulator.validation import LARGEST_BODY
+from mcp_server_claude.simulator.problems import LARGEST_BODY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

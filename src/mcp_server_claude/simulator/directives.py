@@ -16,12 +16,16 @@ value that does not parse is a 400 that says so.
 | `think` | N | thinking tokens before the answer; 0 is none |
 | `stop` | a stop reason | ends with it, after half of the answer or `at` characters; `tool_use` calls a tool |
 | `tool` | name | which tool `stop=tool_use` calls (default: the first) |
-| `search` | `on`, `off` | whether a web search precedes the answer (default: when offered and the prompt says search) |
+| `search` | `on`, `off` | whether the web is searched (default: when offered and the prompt says search) |
+| `fetch` | `on`, `off` | whether a page is fetched (default: when offered and the prompt holds an https URL) |
+| `code` | `on`, `off` | whether code is run (default: when offered and the prompt says run, plot or compute) |
+| `makes` | names, by commas | the files that the code makes; each holds what its ending says |
+| `late` | `on` | tools are used after the answer's text, not before it; `stop=tool_use` then has a text |
 | `ping` | seconds | a ping in every such silence |
 | `anchor` | `off` | a continuation does not repeat the end of the partial, although asked to |
 | `fault` | a name, below | what goes wrong |
-| `at` | N, `headers` | after N characters of the answer; before the response's head (default: the middle) |
-| `times` | N | only the first N requests of this conversation (default: always; `pause_turn`: once a turn) |
+| `at` | N, `headers` | after N characters; before the response's head (default: the middle); the fault's or stop's |
+| `times` | N | of the fault, else the stop: the first N requests of this conversation (`pause_turn`: once a turn) |
 | `type` | an error type | of `fault=error` and `fault=status` |
 | `status` | HTTP status | of `fault=status`; alone it implies that fault (default 529) |
 | `retry-after` | seconds | a header of `fault=status` |
@@ -94,6 +98,10 @@ class Directive:
     stop: str | None = None
     tool: str | None = None
     search: bool | None = None
+    fetch: bool | None = None
+    code: bool | None = None
+    makes: str | None = None
+    late: bool | None = None
     ping: float | None = None
     anchor: bool | None = None
     fault: Fault | None = None
@@ -187,7 +195,8 @@ def _one_of(*known: str) -> Callable[[str], str]:
 
 READERS: dict[str, Callable[[str], object]] = {
     "tokens": _count, "text": _exact, "split": _one_of("surrogates"), "chars": _count, "ttft": _amount,
-    "pace": _amount, "think": _count, "stop": _one_of(*STOPS), "tool": str, "search": _switch, "ping": _amount,
-    "anchor": _switch, "fault": _one_of(*FAULTS), "at": _place, "times": _count, "type": str, "status": _count,
+    "pace": _amount, "think": _count, "stop": _one_of(*STOPS), "tool": str, "search": _switch, "fetch": _switch,
+    "code": _switch, "makes": str, "late": _switch, "ping": _amount, "anchor": _switch, "fault": _one_of(*FAULTS),
+    "at": _place, "times": _count, "type": str, "status": _count,
     "retry-after": _amount, "retry-after-ms": _amount, "should-retry": _switch, "pings": _switch,
 }  # fmt: skip

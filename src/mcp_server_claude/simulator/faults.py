@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.simulator.validation import MESSAGES, Problem, error_type
+from mcp_server_claude.simulator.problems import MESSAGES, Problem, error_type
 
 if TYPE_CHECKING:
     from mcp_server_claude.simulator.directives import Directive, Fault

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from mcp_server_claude.simulator import wire
 from mcp_server_claude.simulator.directives import BREAKS
+from mcp_server_claude.simulator.problems import MESSAGES
 from mcp_server_claude.simulator.usage import CHARS_PER_TOKEN
-from mcp_server_claude.simulator.validation import MESSAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

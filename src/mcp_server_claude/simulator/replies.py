@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from mcp_server_claude.simulator import wire
 from mcp_server_claude.simulator.body import obj, text
+from mcp_server_claude.simulator.problems import MESSAGES, TYPES, Problem
 from mcp_server_claude.simulator.usage import tokens
-from mcp_server_claude.simulator.validation import MESSAGES, TYPES, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,14 @@ def reply(told: Object, record: Record, line: Connection) -> None:
     record.status = 200
     record.began()
     line.respond(200, headers(record) | JSON_TYPE, wire.dumps(told))
+    record.ended("complete")
+
+
+def send(data: bytes, kind: str, record: Record, line: Connection) -> None:
+    """Send a file."""
+    record.status = 200
+    record.began()
+    line.respond(200, headers(record) | {"content-type": kind}, data)
     record.ended("complete")
 
 

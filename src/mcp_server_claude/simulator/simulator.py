@@ -99,6 +99,10 @@ class Simulator:
         while tasks := [line.task for line in self._open_ones if line.task is not None]:
             await asyncio.wait(tasks)
 
+    def lose(self, thing: str) -> None:
+        """Let a file or a container, by its id, expire now."""
+        self._api.shelf.lose(thing)
+
     def reset(self) -> None:
         """Forget the requests, the warm prompt cache and how often faults have struck."""
         self._api.reset()

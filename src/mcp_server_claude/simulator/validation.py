@@ -6,11 +6,12 @@ Wordings follow recorded error bodies where there is one, else the documentation
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.simulator import catalogue
 from mcp_server_claude.simulator.body import blocks, items, kinds, obj, text, turns
+from mcp_server_claude.simulator.problems import refuse
+from mcp_server_claude.simulator.served import left_open
 from mcp_server_claude.simulator.usage import count
 
 if TYPE_CHECKING:
@@ -19,70 +20,10 @@ if TYPE_CHECKING:
     from mcp_server_claude.simulator.body import Json, Object
     from mcp_server_claude.simulator.catalogue import Model, Models
 
-LARGEST_BODY = 32 * 1024 * 1024
 OLD_VERSION = "2023-06-01"
 VERSIONS = (OLD_VERSION, "2026-10-21")
 LEAST_BUDGET = 1024
 FORCED = ("any", "tool")
-
-TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    408: "timeout_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    500: "api_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
-MESSAGES = {
-    "rate_limit_error": "This request would exceed your organization's rate limit of 80,000 input tokens per minute.",
-    "overloaded_error": "Overloaded",
-    "api_error": "Internal server error",
-    "timeout_error": "Request timed out",
-    "permission_error": "Your API key does not have permission to use the specified resource.",
-    "authentication_error": "invalid x-api-key",
-    "billing_error": "Your credit balance is too low to access the Anthropic API.",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """An HTTP error: its status, `error.type`, `error.message` and `error.details`."""
-
-    status: int
-    message: str
-    type: str = ""
-    details: Object | None = None
-
-    def as_json(self, request_id: str) -> Object:
-        """The error's body."""
-        error: Object = {"type": self.type or error_type(self.status), "message": self.message}
-        if self.details is not None:
-            error["details"] = self.details
-        return {"type": "error", "error": error, "request_id": request_id}
-
-
-class RefusedError(Exception):
-    """A request the API does not take."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.message)
-        self.problem = problem
-
-
-def error_type(status: int) -> str:
-    """The `error.type` that goes with a status."""
-    return TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
-
-
-def refuse(message: str, *, status: int = 400) -> RefusedError:
-    """The refusal to raise."""
-    return RefusedError(Problem(status=status, message=message))
 
 
 def model(body: Object, models: Models) -> Model:
@@ -116,6 +57,7 @@ def check(body: Object, chosen: Model, version: str, *, counting: bool = False) 
     _sampling(body, version)
     _effort(body, chosen)
     _thinking(body, chosen)
+    _capabilities(body, chosen)
     _stop_sequences(body)
     length = count(body)
     if length > chosen.max_input_tokens and not counting:
@@ -154,6 +96,13 @@ def _messages(body: Object, chosen: Model, version: str) -> None:
         if block.get("type") == "text" and not text(block.get("text")) and not isinstance(body.get("system"), str):
             raise refuse(f"system.{n}: system: text content blocks must be non-empty")
     _tool_results(said)
+    if found := left_open(said):
+        place, use = found
+        name = text(use.get("name"))
+        raise refuse(
+            f"messages.{place}: `{name}` tool use with id `{text(use.get('id'))}` was found without a corresponding "
+            f"`{name}_tool_result` block"
+        )
     if said[-1].get("role") == "assistant":
         _prefill(said[-1], chosen)
 
@@ -246,6 +195,24 @@ def _thinking(body: Object, chosen: Model) -> None:
         raise refuse("Thinking may not be enabled when tool_choice forces tool use.")
     if kind in {"enabled", "adaptive"} and turns(body)[-1].get("role") == "assistant" and chosen.prefill:
         raise refuse("When thinking is enabled, a final assistant message must start with a thinking block.")
+
+
+def _capabilities(body: Object, chosen: Model) -> None:
+    """What a model cannot do: server tools, structured output, images, PDF."""
+    tools = [obj(tool) for tool in items(body.get("tools"))]
+    names = [text(tool.get("name")) for tool in tools]
+    if len(set(names)) < len(names):
+        raise refuse("tools: Tool names must be unique.")
+    unfit = [kind for tool in tools if not chosen.takes_tool(kind := text(tool.get("type")))]
+    if unfit:
+        raise refuse(f"'{chosen.id}' does not support tool types: {', '.join(unfit)}.")
+    if obj(body.get("output_config")).get("format") is not None and not chosen.structured_outputs:
+        raise refuse(f"'{chosen.id}' does not support output format.")
+    sent = {kind for message in turns(body) for kind in kinds(message)}
+    if "image" in sent and not chosen.images:
+        raise refuse(f"'{chosen.id}' does not support image input.")
+    if "document" in sent and not chosen.pdf:
+        raise refuse(f"'{chosen.id}' does not support PDF input.")
 
 
 def _budget(budget: Json, limit: Json) -> None:
