@@ -139,4 +139,4 @@ def test_the_steps_are_numbered_without_a_gap_and_say_why() -> None:
 
 def test_the_tables_have_the_fields_of_what_is_kept_in_them(tx: Tx) -> None:
     assert columns(tx, "entry") == {field.name for field in fields(ledger.Entry)} | {"day"}
-    assert columns(tx, "call") == {field.name for field in fields(journal.Record)}
+    assert columns(tx, "call") == {field.name for field in fields(journal.Record)} | {"stop_requested"}

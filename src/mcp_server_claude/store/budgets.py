@@ -8,6 +8,7 @@ is taken over rows that others are writing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from mcp_server_claude.store.transactions import value
@@ -21,6 +22,8 @@ Scope: TypeAlias = tuple[str, int | None]
 """Whose budget, `total` or `user:NAME`, and its cap for the day; None counts what is spent and stops nothing."""
 
 UNLIMITED = 2**62
+TOTAL, USER = "total", "user:"
+DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +86,58 @@ def left(tx: Tx, scope: str, day: str, cap_micros: int) -> int:
         "select spent + held as used from budget where scope = :scope and day = :day",
         {"scope": scope, "day": day},
     )
-    return max(0, cap_micros - (used or 0))
+    return max(0, cap_micros - (_booked(tx, scope, day) if used is None else used))
+
+
+def today() -> str:
+    """The day that budgets are kept by, in UTC."""
+    return f"{datetime.now(UTC):%Y-%m-%d}"
+
+
+def of_user(name: str) -> str:
+    """The scope of one user's budget."""
+    return f"{USER}{name}"
+
+
+def spent(tx: Tx, scope: str, day: str) -> int:
+    """Micro-dollars spent in a scope on a day, also by calls that no budget was kept for."""
+    kept = tx.one(value, "select spent from budget where scope = :scope and day = :day", {"scope": scope, "day": day})
+    return max(kept or 0, _booked(tx, scope, day))
+
+
+def catch_up(tx: Tx, scope: str, day: str) -> None:
+    """Count in a scope what was spent on a day while its budget was not kept, as when a cap is set again."""
+    row = {"scope": scope, "day": day, "spent": spent(tx, scope, day)}
+    tx.run("update budget set spent = :spent where scope = :scope and day = :day", row)
 
 
 def _left(tx: Tx, scope: str, day: str, cap: int | None) -> int:
     """What is left, with the row made where it is missing, and locked until the transaction ends."""
+    key = {"scope": scope, "day": day}
     used = tx.one(
         value,
-        "insert into budget (scope, day, spent, held) values (:scope, :day, 0, 0) "
-        "on conflict (scope, day) do update set held = budget.held returning spent + held as used",
-        {"scope": scope, "day": day},
+        "update budget set held = held where scope = :scope and day = :day returning spent + held as used",
+        key,
     )
+    if used is None:  # the first of the day, or the first since there is a cap: what the ledger knows counts too
+        used = tx.one(
+            value,
+            "insert into budget (scope, day, spent, held) values (:scope, :day, :spent, 0) "
+            "on conflict (scope, day) do update set held = budget.held returning spent + held as used",
+            key | {"spent": _booked(tx, scope, day)},
+        )
     return UNLIMITED if cap is None else cap - (used or 0)
+
+
+def _booked(tx: Tx, scope: str, day: str) -> int:
+    """What the ledger says that the requests of a day cost, in micro-dollars."""
+    since = datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
+    sql = "select cast(coalesce(sum(cost_micros), 0) as bigint) as micros from entry "
+    sql += "where started_at >= :since and started_at < :until"
+    if scope != TOTAL:
+        sql += ' and "user" = :user'
+    row = {"since": since, "until": since + DAY_S, "user": scope.removeprefix(USER)}
+    return tx.one(value, sql, row) or 0
 
 
 def _hold(tx: Tx, scope: str, day: str, micros: int, entry_id: str) -> None:

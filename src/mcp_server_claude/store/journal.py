@@ -23,7 +23,7 @@ class Record:
     """One call as the journal knows it. Times are unix seconds; `chars` is the length of the text so far.
 
     `prompt_head` holds the prompt's opening words, `incomplete` one sentence on why the answer is not whole, `usage`
-    the account as JSON values.
+    the account and `failure` what a program needs to know of a failure, as JSON values.
     """
 
     id: str
@@ -40,8 +40,20 @@ class Record:
     end: End | None = None
     incomplete: str = ""
     usage: Mapping[str, object] | None = None
+    failure: Mapping[str, object] | None = None
     ended_at: float | None = None
     chars: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tail:
+    """A call, and its text from a place in it on. `missing` characters between that text and its end are not there:
+    discarded, forgotten, or never written.
+    """
+
+    record: Record
+    text: str
+    missing: int = 0
 
 
 _COLUMNS = tuple(field.name for field in fields(Record))
@@ -55,7 +67,8 @@ select {_QUOTED} from (select * from call where "user" = :user order by started_
 order by case when "end" in ('interrupted', 'cancelled') then 0 else 1 end, started_at desc, id desc
 """  # noqa: S608
 _CLOSE = """
-update call set state = 'closed', "end" = :end, ended_at = :ended_at, incomplete = :incomplete, usage = :usage
+update call set state = 'closed', "end" = :end, ended_at = :ended_at, incomplete = :incomplete, usage = :usage,
+failure = :failure
 where id = :id and state = 'open'
 """
 _INTERRUPTED = """
@@ -65,13 +78,23 @@ returning id
 """
 _GROW = "update call set chars = case when chars < :until then :until else chars end where id = :id"
 _CHUNK = "insert into chunk (call_id, off, text) values (:id, :off, :text) on conflict (call_id, off) do nothing"
+_TAIL = """
+select off, text from chunk where call_id = :id
+and off >= coalesce((select max(off) from chunk where call_id = :id and off <= :offset), 0) order by off
+"""
+_WISH = "update call set stop_requested = 1 where id = :id and \"user\" = :user and state = 'open'"
+_WISHED = "select id from call where worker = :worker and state = 'open' and stop_requested <> 0"
+_UNDER_WAY = """
+select id from call where thread = :thread and "user" = :user and state = 'open' order by started_at, id limit 1
+"""
 _OLD = "select id from call where state = 'closed' and ended_at < :before"
 
 
 def open_call(tx: Tx, call: Record) -> None:
     """Begin a call's record; in one job with `leases.renew` of its worker, else it counts as dead."""
     row = {name: getattr(call, name) for name in _COLUMNS}
-    tx.run(_OPEN, row | {"prompt_head": call.prompt_head[:HEAD_CHARS], "usage": _json(call.usage)})
+    row |= {"prompt_head": call.prompt_head[:HEAD_CHARS], "usage": _json(call.usage), "failure": _json(call.failure)}
+    tx.run(_OPEN, row)
 
 
 def append(tx: Tx, chunks: Iterable[tuple[str, int, str]]) -> None:
@@ -93,15 +116,45 @@ def close_call(
     ended_at: float,
     incomplete: str = "",
     usage: Mapping[str, object] | None = None,
+    failure: Mapping[str, object] | None = None,
 ) -> bool:
     """Complete a call's record; True exactly once."""
-    row = {"id": call_id, "end": end, "ended_at": ended_at, "incomplete": incomplete, "usage": _json(usage)}
-    return tx.run(_CLOSE, row) == 1
+    row = {"id": call_id, "end": end, "ended_at": ended_at, "incomplete": incomplete}
+    return tx.run(_CLOSE, row | {"usage": _json(usage), "failure": _json(failure)}) == 1
 
 
 def text(tx: Tx, call_id: str) -> str:
     """What a call has written so far; empty where it was discarded, forgotten or never begun."""
     return "".join(tx.all(value, "select text from chunk where call_id = :id order by off", {"id": call_id}))
+
+
+def tail(tx: Tx, call_id: str, user: str, offset: int) -> Tail | None:
+    """A user's call with its text from a character on, as far as that is there without a gap."""
+    record = call(tx, call_id, user)
+    if record is None:
+        return None
+    end, parts = offset, list[str]()
+    for off, part in tx.all(_chunk, _TAIL, {"id": call_id, "offset": offset}):
+        if off > end:
+            break
+        parts.append(part[end - off :])
+        end = max(end, off + len(part))
+    return Tail(record=record, text="".join(parts), missing=max(0, record.chars - end))
+
+
+def wish_stop(tx: Tx, call_id: str, user: str) -> bool:
+    """Ask the process that runs a user's call to stop it; False where no such call is open."""
+    return tx.run(_WISH, {"id": call_id, "user": user}) == 1
+
+
+def wished_stopped(tx: Tx, worker: str) -> list[str]:
+    """The open calls of a worker that somebody wants stopped."""
+    return tx.all(value, _WISHED, {"worker": worker})
+
+
+def under_way(tx: Tx, thread: str, user: str) -> str | None:
+    """The open call of a user's conversation, the first where more wait for it."""
+    return tx.one(value, _UNDER_WAY, {"thread": thread, "user": user})
 
 
 def call(tx: Tx, call_id: str, user: str) -> Record | None:
@@ -139,5 +192,13 @@ def _json(usage: Mapping[str, object] | None) -> str | None:
     return None if usage is None else json.dumps(dict(usage))
 
 
-def _record(*, usage: str | None, **row: Any) -> Record:
-    return Record(usage=None if usage is None else json.loads(usage), **row)
+def _chunk(*, off: int, text: str) -> tuple[int, str]:
+    return off, text
+
+
+def _record(*, usage: str | None, failure: str | None, **row: Any) -> Record:
+    return Record(usage=_read(usage), failure=_read(failure), **row)
+
+
+def _read(told: str | None) -> dict[str, object] | None:
+    return None if told is None else json.loads(told)

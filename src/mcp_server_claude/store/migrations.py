@@ -140,6 +140,52 @@ create table turn (
 )
 """
 
+MEMBER = """
+create table member (
+    name text primary key,
+    role text not null check (role in ('user', 'operator')),
+    token_hash text unique,
+    issuer text,
+    subject text,
+    usd_per_day double precision,
+    calls_per_minute bigint,
+    concurrent bigint,
+    created_at double precision not null,
+    removed_at double precision,
+    unique (issuer, subject)
+)
+"""
+
+SESSION = """
+create table session (
+    hash text primary key,
+    member text not null references member (name) on delete cascade,
+    created_at double precision not null,
+    expires_at double precision not null
+)
+"""
+
+PRODUCED = """
+create table produced (
+    id text primary key,
+    call_id text not null,
+    "user" text not null,
+    file_id text not null,
+    name text not null,
+    mime_type text not null,
+    bytes bigint,
+    created_at double precision not null
+)
+"""
+
+SPENT = """
+attempt, "end", input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens, cost_micros
+"""
+FAILED = """
+create index entry_failed on entry (day, model, tool, "user", call_id, attempt, "end")
+where "end" in ('failed', 'interrupted')
+"""
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(
         1,
@@ -181,6 +227,43 @@ MIGRATIONS: tuple[Migration, ...] = (
             'create index thread_user on thread ("user", touched_at)',
             "create index thread_touched on thread (touched_at)",
             TURN,
+        ),
+    ),
+    Migration(
+        5,
+        "Users with their tokens (hashed), limits and sessions, so that one server can serve a team.",
+        (
+            MEMBER,
+            SESSION,
+            "create index session_member on session (member)",
+            "create index entry_thread on entry (thread) where thread is not null",
+            "create index call_thread on call (thread) where thread is not null",
+        ),
+    ),
+    Migration(
+        6,
+        "A wish to stop a call that another process runs, which that process sees when it saves the text.",
+        ("alter table call add column stop_requested bigint not null default 0",),
+    ),
+    Migration(
+        7,
+        "Files that Claude made while it answered: whose they are, and by which id the Files API has them.",
+        (PRODUCED, "create index produced_call on produced (call_id)"),
+    ),
+    Migration(
+        8,
+        "How a call failed, so that who reads it later, or in another process, is told the same.",
+        ("alter table call add column failure text",),
+    ),
+    Migration(
+        9,
+        "Indexes that hold all that the usage page adds up, in the order in which it groups it.",
+        (
+            f'create index entry_spend on entry (day, model, tool, "user", {SPENT})',
+            f'create index entry_spender on entry (day, "user", model, tool, {SPENT})',
+            'create index entry_first on entry (day, ttft_ms, "user", model, tool) where ttft_ms is not null',
+            FAILED,
+            "drop index entry_model",  # nobody asked it
         ),
     ),
 )

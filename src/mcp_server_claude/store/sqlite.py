@@ -47,6 +47,7 @@ class Store:
         self._writer = Lane("store-writer", lambda: connection, "begin immediate", self._hear)
         # A database in memory has but one connection, so its reads queue up with its writes.
         self._reader = self._writer if path is None else Lane("store-reader", partial(_reading, path), "begin")
+        self._reporter = self._reader if path is None else Lane("store-reporter", partial(_reading, path), "begin")
 
     @classmethod
     def open(cls, directory: Path) -> Store:
@@ -102,6 +103,14 @@ class Store:
         """
         return await self._ask(self._reader, lambda tx: job(tx, *args, **kwargs))
 
+    async def report(self, job: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """`read` for a job that may take a second: on a connection of its own, so that no other read waits for it.
+
+        Raises:
+            StoreError: As of `read`.
+        """
+        return await self._ask(self._reporter, lambda tx: job(tx, *args, **kwargs))
+
     def post(self, job: Callable[Concatenate[Tx, P], object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Write without waiting, from any thread. A failure is counted in `failures`, and each kind logged once."""
         try:
@@ -121,13 +130,14 @@ class Store:
         """`close` for callers without an event loop; gives up after `wait_s` seconds."""
         self._end()
         deadline = time.monotonic() + wait_s
-        lanes = (self._writer, self._reader)
+        lanes = (self._writer, self._reader, self._reporter)
         if not all(lane.join(max(0, deadline - time.monotonic())) for lane in lanes):
             _log.warning("The ledger was still locked by another process when the server closed.")
 
     def _end(self) -> None:
         self._writer.end()
         self._reader.end()
+        self._reporter.end()
 
     async def _ask(self, lane: Lane, work: Callable[[Tx], T]) -> T:
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()

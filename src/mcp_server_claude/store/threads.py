@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from mcp_server_claude.store import journal
 from mcp_server_claude.store.transactions import value
@@ -36,6 +36,15 @@ class Turn:
     content: Sequence[dict[str, object]]
     model: str
     call_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """How a call ended: its account, and a sentence where it is not whole."""
+
+    call_id: str
+    incomplete: str
+    usage: dict[str, object] | None
 
 
 _THREAD = '"id", "user", head, system, model, started_at, touched_at'
@@ -137,6 +146,38 @@ def recent(tx: Tx, user: str, limit: int = 10) -> list[Thread]:
     return tx.all(Thread, sql, {"user": user, "limit": limit})
 
 
+def listed(tx: Tx, user: str, limit: int) -> list[tuple[Thread, int]]:
+    """A user's conversations, the latest first, each with what it cost in micro-dollars."""
+    sql = (
+        f"select {_THREAD}, coalesce((select sum(cost_micros) from entry where entry.thread = thread.id), 0) as micros "  # noqa: S608
+        'from thread where "user" = :user order by touched_at desc, id limit :limit'
+    )
+    return tx.all(_priced, sql, {"user": user, "limit": limit})
+
+
+def answers(tx: Tx, thread_id: str) -> dict[str, Answer]:
+    """How each call of a conversation ended, by its id."""
+    sql = "select id, incomplete, usage from call where thread = :id"
+    return {answer.call_id: answer for answer in tx.all(_answer, sql, {"id": thread_id})}
+
+
+def cost(tx: Tx, thread_id: str) -> int:
+    """What a conversation cost, in micro-dollars."""
+    sql = "select coalesce(sum(cost_micros), 0) as micros from entry where thread = :id"
+    return tx.one(value, sql, {"id": thread_id}) or 0
+
+
+def delete(tx: Tx, thread_id: str, user: str) -> bool:
+    """Delete a user's conversation and the text of its calls; False where this user has none of that id."""
+    if find(tx, thread_id, user) is None:
+        return False
+    for call_id in tx.all(value, "select id from call where thread = :id", {"id": thread_id}):
+        journal.discard(tx, call_id)
+    tx.run("delete from turn where thread_id = :id", {"id": thread_id})
+    tx.run("delete from thread where id = :id", {"id": thread_id})
+    return True
+
+
 def forget(tx: Tx, before: float) -> int:
     """Delete conversations that nobody went on with since then, in unix seconds; how many."""
     tx.run(f"delete from turn where thread_id in ({_OLD})", {"before": before})  # noqa: S608 - a constant
@@ -146,6 +187,14 @@ def forget(tx: Tx, before: float) -> int:
 def count(tx: Tx) -> int:
     """How many conversations there are."""
     return tx.one(value, "select count(*) as n from thread") or 0
+
+
+def _priced(micros: int, **row: Any) -> tuple[Thread, int]:
+    return Thread(**row), micros
+
+
+def _answer(id: str, incomplete: str, usage: str | None) -> Answer:  # noqa: A002 - the column's name
+    return Answer(call_id=id, incomplete=incomplete, usage=None if usage is None else json.loads(usage))
 
 
 def _key(thread_id: str, call_id: str) -> dict[str, str]:

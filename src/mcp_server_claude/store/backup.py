@@ -1,0 +1,92 @@
+"""A copy of the database as it stands at one moment, made while servers go on writing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+from mcp_server_claude.store import connections
+from mcp_server_claude.store.transactions import StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def copy(source: Path, target: Path) -> int:
+    """Copy a database into a new file, readable by its owner alone, and check the copy; its size in bytes.
+
+    The copy appears under its name when it is whole, and holds nothing of what was deleted.
+
+    Raises:
+        OSError: There is no source, the target is there already, or cannot be written.
+        StoreError: The database could not be read, or its copy is not sound.
+    """
+    source.stat()
+    if target.exists() or target.is_symlink():
+        raise _taken(target)
+    part = target.with_name(f"{target.name}.part")
+    os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        _write(source, part)
+        _check(part)
+        _sync(part)
+        _name(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target.stat().st_size
+
+
+def _write(source: Path, part: Path) -> None:
+    """SQLite's own way: one snapshot, which blocks no writer, into a file that is empty."""
+    try:
+        with closing(connections.connect(source)) as connection:
+            connection.execute("vacuum into :part", {"part": str(part)})
+    except sqlite3.Error as error:
+        raise connections.store_error(error) from error
+
+
+def _check(part: Path) -> None:
+    try:
+        with closing(sqlite3.connect(f"{part.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            told = [str(row[0]) for row in connection.execute("pragma integrity_check")]
+    except sqlite3.Error as error:
+        raise connections.store_error(error) from error
+    if told != ["ok"]:
+        raise StoreError(f"The copy is not sound: {told[0]}.", kind="damaged")
+
+
+def _sync(part: Path) -> None:
+    handle = os.open(part, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _name(part: Path, target: Path) -> None:
+    """A link, unlike a rename, never replaces a file that came meanwhile."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if target.exists():
+            raise _taken(target) from None
+        part.rename(target)
+    with suppress(OSError):  # Windows has no handle on a directory
+        _sync_directory(target.parent)
+
+
+def _taken(path: Path) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
