@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import json
 import math
+import os
 import sqlite3
-from contextlib import closing
+import subprocess
+import sys
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, cast
@@ -11,10 +15,13 @@ import anyio
 import pytest
 
 from mcp_server_claude import pricing
-from mcp_server_claude.engine.purse import UNASKED_TOKENS
-from mcp_server_claude.messages import CHARS_PER_TOKEN
+from mcp_server_claude.engine.purse import UNASKED_TOKENS, Purse
+from mcp_server_claude.messages import CHARS_PER_TOKEN, Call, Limits
+from mcp_server_claude.models.model import Model
+from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from support.desk import Desk, account, failure, seated, texts
+from mcp_server_claude.store.budgets import Short
+from support.desk import KEY, Desk, account, failure, seated, texts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +63,7 @@ def budget(data_dir: Path) -> tuple[int, int]:
     """What is spent and what is held of the day, in micro-dollars."""
     with closing(sqlite3.connect(data_dir / "store.db")) as connection:
         rows = connection.execute("select spent, held from budget where scope = 'total'").fetchall()
-        holds: int = connection.execute("select coalesce(sum(micros), 0) from hold").fetchone()[0]
+        holds: int = connection.execute("select coalesce(sum(micros), 0) from hold where scope = 'total'").fetchone()[0]
     assert len(rows) <= 1
     spent, held = rows[0] if rows else (0, 0)
     assert held == holds
@@ -240,7 +247,7 @@ async def test_an_answer_is_cut_to_what_is_left_of_the_day_and_the_next_is_refus
     now = datetime.now(UTC)
     reset = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     (told,) = texts(refused)
-    assert told.startswith("Of the budget of $0.0040 a day ")
+    assert told.startswith("Of the server's budget of $0.0040 a day ")
     assert f"It starts anew at {reset:%Y-%m-%d} 00:00 UTC." in told
     assert failure(refused)["kind"] == "budget"
     assert failure(refused)["retryable"] is True
@@ -271,6 +278,159 @@ async def test_calls_at_once_on_two_servers_never_pass_the_day_together(upstream
     assert 0 < sum(map(cost, answered)) == spent <= 20_000
     assert held == 0
     assert len(answered) == len(sent(upstream))
+
+
+# --------------------------------------------------------------------- users
+
+ASK = """
+import json, sys
+import anyio
+from mcp_server_claude.errors import Failure
+from mcp_server_claude.messages import Call, Limits
+from mcp_server_claude.services import Services
+from mcp_server_claude.settings import Settings
+
+fields, who = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+
+async def main():
+    outcomes = []
+
+    async def ask(jobs, user, cap, n):
+        limits = Limits(usd_per_day=cap)
+        prompt = f"{user} {n} [[sim: tokens=500]]"
+        call = Call(prompt=prompt, model="claude-sonnet-5-5", max_tokens=900, user=user, limits=limits)
+        try:
+            reply = await jobs.ask(call, lambda event: None)
+            outcomes.append([user, round(reply.usage.cost_usd * 1e6), ""])
+        except Failure as failure:
+            outcomes.append([user, 0, f"{failure.kind}: {failure}"])
+
+    async with Services.open(Settings.model_validate(fields)) as services:
+        jobs = await services.jobs()
+        print("ready", flush=True)
+        sys.stdin.readline()
+        async with anyio.create_task_group() as tasks:
+            for user, cap, calls in who:
+                for n in range(calls):
+                    tasks.start_soon(ask, jobs, user, cap, n)
+    print(json.dumps(outcomes), flush=True)
+
+anyio.run(main)
+"""
+
+
+def asked_by_two_processes(
+    who: list[tuple[str, float | None, int]], **fields: object
+) -> dict[str, tuple[int, list[str]]]:
+    """Each user's calls at once in two real processes: what those cost that were answered, in micro-dollars, and what
+    was told to the others.
+    """
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [json.dumps({"api_key": KEY} | fields, default=str), json.dumps(who)]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", ASK, *arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    env=environment,
+                )
+            )
+            for _ in range(2)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        told = [json.loads(process.communicate()[0]) for process in processes]
+    outcomes: list[tuple[str, int, str]] = [outcome for each in told for outcome in each]
+    return {
+        name: (
+            sum(cost for user, cost, _ in outcomes if user == name),
+            [why for user, _, why in outcomes if user == name and why],
+        )
+        for name, *_ in who
+    }
+
+
+def scopes(data_dir: Path) -> dict[str, tuple[int, int]]:
+    """What is spent and what is held in each scope, in micro-dollars."""
+    with closing(sqlite3.connect(data_dir / "store.db")) as connection:
+        rows = connection.execute("select scope, spent, held from budget").fetchall()
+        assert connection.execute("select * from hold").fetchall() == []
+    return {scope: (spent, held) for scope, spent, held in rows}
+
+
+async def test_one_whose_own_budget_is_spent_stops_nobody_else(upstream: Simulator, tmp_path: Path) -> None:
+    where = tmp_path / "data"
+    who: list[tuple[str, float | None, int]] = [("ada", 0.02, 10), ("bob", 5.0, 6), ("eve", None, 3)]
+    spent = await anyio.to_thread.run_sync(
+        lambda: asked_by_two_processes(who, base_url=upstream.url, data_dir=where, max_concurrent=8)
+    )
+    (adas, refused), (bobs, bob_refused), (_, eve_refused) = spent.values()
+    assert bob_refused == eve_refused == []
+    assert 0 < adas <= 20_000
+    assert 0 < len(refused) < 20
+    assert all(why.startswith("budget: Of your budget of $0.020 a day ") for why in refused)
+    assert all("It starts anew at " in why and why.endswith(" 00:00 UTC. Nothing more was sent.") for why in refused)
+    assert scopes(where) == {"user:ada": (adas, 0), "user:bob": (bobs, 0)}
+    assert len(sent(upstream)) == 20 - len(refused) + 12 + 6
+
+
+async def test_the_servers_budget_holds_for_all_users_together_and_each_has_their_own_beneath_it(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    where = tmp_path / "data"
+    who: list[tuple[str, float | None, int]] = [("ada", 0.01, 6), ("bob", 0.5, 10)]
+    spent = await anyio.to_thread.run_sync(
+        lambda: asked_by_two_processes(who, base_url=upstream.url, data_dir=where, budget_usd_per_day=0.04)
+    )
+    (adas, _), (bobs, bob_refused) = spent.values()
+    assert adas <= 10_000
+    assert 0 < adas + bobs <= 40_000
+    assert {why[: why.index("$")] for why in bob_refused} == {"budget: Of the server's budget of "}
+    assert scopes(where) == {"user:ada": (adas, 0), "user:bob": (bobs, 0), "total": (adas + bobs, 0)}
+
+
+async def test_what_a_user_spent_before_they_had_a_budget_counts(upstream: Simulator, tmp_path: Path) -> None:
+    where = tmp_path / "data"
+
+    def asked(cap: float | None) -> tuple[int, list[str]]:
+        return asked_by_two_processes([("ada", cap, 1)], base_url=upstream.url, data_dir=where)["ada"]
+
+    before, refused = await anyio.to_thread.run_sync(asked, None)
+    assert before > 0
+    assert not refused
+    _, refused = await anyio.to_thread.run_sync(asked, before / 1e6)
+    assert len(refused) == 2
+    assert "$0 is left" in refused[0]
+    assert len(sent(upstream)) == 2
+
+
+def test_a_refusal_says_whose_budget_it_is(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, budget_usd_per_day=10)
+    purse = Purse(settings, Call(prompt="x", user="ada", limits=Limits(usd_per_day=2.0)), Model(id=MODEL))
+    assert purse.limited
+    assert purse.ask(10, 1000).scopes == (("total", 10_000_000), ("user:ada", 2_000_000))
+    mine, ours = purse.refusal(Short("user:ada", 1500)), purse.refusal(Short("total", 0))
+    assert str(mine).startswith("Of your budget of $2.00 a day $0.0015 is left, too little for this call. It starts")
+    assert str(ours).startswith("Of the server's budget of $10.00 a day $0 is left, too little for this call.")
+    assert mine.kind == ours.kind == "budget"
+    assert mine.should_retry is False
+
+
+def test_a_mythos_whose_price_is_unknown_counts_as_a_fable(tmp_path: Path) -> None:
+    fable = pricing.dearest("fable")
+    assert fable is not None
+    assert pricing.rates("claude-mythos-5") is None
+    for model in (Model(id="claude-mythos-5", line="mythos"), Model(id="vendor/claude-mythos-9")):
+        purse = Purse(Settings(data_dir=tmp_path), Call(prompt="x", max_usd=5), model)
+        assert purse.ask(1000, 1000).most == micros(1000, fable.input) + micros(1000, fable.output)
 
 
 # --------------------------------------------------------------------- prices, counting, and where nothing can be kept

@@ -12,7 +12,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from mcp_server_claude.claude import Answer, Claude, find
 from mcp_server_claude.errors import Failure
-from mcp_server_claude.server import Scrubbed
+from mcp_server_claude.logs import Scrubbed
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.desk import Desk, Told, environment, failure, seated, texts

@@ -33,6 +33,20 @@ async def test_a_search_is_cited_under_the_text_and_as_data_and_is_priced(upstre
         assert used["cost_usd"] == pytest.approx(tokens / 1e6 + 0.01)
 
 
+async def test_a_page_that_was_fetched_is_cited_by_its_address(upstream: Simulator, tmp_path: Path) -> None:
+    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told: list[Told] = []
+        asked = "What does https://example.com/tea say?"
+        result = await desk.ask(asked, tools=["web"], model="haiku", told=told, style="status")
+        assert result.meta is not None
+        (cited,) = cast("list[dict[str, str]]", result.meta[CITED])
+        assert cited["url"] == "https://example.com/tea"
+        assert texts(result)[0].endswith(f"1. [{cited['title']}](https://example.com/tea)")
+        assert any("web fetch" in (each.message or "") for each in told)
+        follow_up = await desk.ask("And now?", thread=account(result)["thread"])
+        assert not follow_up.is_error
+
+
 async def test_the_status_says_what_is_searched_for(upstream: Simulator, tmp_path: Path) -> None:
     async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         told: list[Told] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from typing import NoReturn
 
 
 def main() -> None:
@@ -14,6 +15,11 @@ def main() -> None:
 
         app()
         return
+    serve_stdio()
+
+
+def serve_stdio() -> NoReturn:
+    """Serve MCP over stdio, and end the process."""
     sys.setswitchinterval(
         0.001
     )  # the store's threads answer while a stream is parsed; the default waits 5 ms each time

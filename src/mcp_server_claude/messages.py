@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeAlias, cast
 Effort = Literal["", "low", "medium", "high", "xhigh", "max"]
 """How much work Claude puts into an answer; empty leaves it to the model (`output_config.effort`)."""
 
-Ability = Literal["web", "read"]
-"""What Claude may do by itself while it answers: `web` searches and reads pages, on Anthropic's side; `read` lists,
-searches and reads files below the allowed roots, on ours."""
+Ability = Literal["web", "code", "read"]
+"""What Claude may do by itself while it answers: `web` searches and reads pages, `code` writes and runs code, both on
+Anthropic's side; `read` lists, searches and reads files below the allowed roots, on ours."""
 
 StopReason: TypeAlias = str
 """The Messages API's `stop_reason`; see `STOPS` for those known today. More may be added by the API."""
@@ -54,6 +54,15 @@ def call_id() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a user may do: dollars a UTC day (None: no limit), calls begun a minute and calls at once (0: no limit)."""
+
+    usd_per_day: float | None = None
+    calls_per_minute: int = 0
+    concurrent: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One question to Claude, as a door took it in.
 
@@ -61,7 +70,9 @@ class Call:
     `max_tokens` of 0 means the model's own limit, `max_usd` of 0 no limit of its own. `client` is the MCP client's
     name, `source` the door. `thread` is the conversation that this goes on with, `history` its messages so far, and
     `attached` the content blocks that come before the prompt, read from what `files` names. `schema` is a JSON Schema
-    that the answer is held to; `notes` are sentences for the answer's footer.
+    that the answer is held to; `notes` are sentences for the answer's footer. `limits` are those of its `user`.
+    `begins` says that `thread` is a fresh id, and this call the first of that conversation. `container` is where code
+    ran in an earlier turn, which finds its files there again.
     """
 
     prompt: str
@@ -71,8 +82,10 @@ class Call:
     max_tokens: int = 0
     max_usd: float = 0.0
     thread: str = ""
+    begins: bool = False
     history: tuple[Message, ...] = ()
     attached: tuple[Block, ...] = ()
+    container: str = ""
     tools: tuple[Ability, ...] = ()
     files: tuple[str, ...] = ()
     schema: Mapping[str, object] | None = None
@@ -81,6 +94,7 @@ class Call:
     source: Literal["mcp", "http", "shell"] = "mcp"
     client: str = ""
     user: str = "local"
+    limits: Limits = field(default_factory=Limits)
     trace_id: str = ""
     id: str = field(default_factory=call_id)
 
@@ -91,13 +105,28 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one model had of a call that asked more than one: requests, tokens, and US dollars (null when unknown)."""
+
+    model: str
+    requests: int = 0
+    input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """The account of a call: what it used, what it cost, how it ended. A stable, documented shape.
 
     Token counts are the API's own, added up over every upstream request of the call. `cost_usd` is in US dollars,
     null when the model's price is unknown (never 0 for that reason). `ttft_s` runs from the call to the first
     visible text, `duration_s` to the end; both in seconds. `estimated` says that a stream ended early and its output
-    tokens were counted from what arrived, `resumed` that the text was joined from more than one stream.
+    tokens were counted from what arrived, `resumed` that the text was joined from more than one stream. Where another
+    model was asked instead of the one that was asked for, `fallback_from` is the latter, and `by_model` says what each
+    of them used.
     """
 
     model: str = ""
@@ -122,17 +151,27 @@ class Usage:
     call_id: str = ""
     user: str = "local"
     trace_id: str = ""
+    fallback_from: str | None = None
+    by_model: tuple[Share, ...] = ()
 
     def as_json(self) -> Mapping[str, object]:
         """The account as JSON-ready values, every field present."""
-        return asdict(self) | {"request_ids": list(self.request_ids)}
+        return asdict(self) | {
+            "request_ids": list(self.request_ids),
+            "by_model": [asdict(share) for share in self.by_model],
+        }
 
     @classmethod
     def of_json(cls, account: Mapping[str, object]) -> Usage:
         """An account that was written with `as_json`, e.g. by the journal."""
         values = {name: value for name, value in account.items() if name in cls.__dataclass_fields__}
         ids = cast("Sequence[str]", values.pop("request_ids", ()))
-        return cls(**cast("dict[str, Any]", values), request_ids=tuple(ids))
+        shares = cast("Sequence[dict[str, Any]]", values.pop("by_model", ()))
+        return cls(
+            **cast("dict[str, Any]", values),
+            request_ids=tuple(ids),
+            by_model=tuple(Share(**share) for share in shares),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +234,16 @@ class Citation:
     cited_text: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Produced:
+    """A file that code made while Claude answered, by our id; `bytes` is its size where that is known."""
+
+    id: str
+    name: str
+    mime_type: str
+    bytes: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Data:
     """The value of an answer that was held to a schema; it is valid."""
@@ -204,7 +253,10 @@ class Data:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back: the text, its account, and when it is not complete one sentence on why and how to go on."""
+    """What came back: the text, its account, and when it is not complete one sentence on why and how to go on.
+
+    `files` are what code made, `container` where it ran.
+    """
 
     text: str
     usage: Usage
@@ -213,3 +265,5 @@ class Reply:
     notes: tuple[str, ...] = ()
     citations: tuple[Citation, ...] = ()
     data: Data | None = None
+    files: tuple[Produced, ...] = ()
+    container: str = ""

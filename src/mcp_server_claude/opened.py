@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from mcp_server_claude import pricing
+from mcp_server_claude import pricing, telemetry
 from mcp_server_claude.attachments import Rules, roots_for
 from mcp_server_claude.claude import Claude, find
 from mcp_server_claude.engine import Book, Engine
 from mcp_server_claude.errors import Misconfigured
 from mcp_server_claude.jobs import Jobs
-from mcp_server_claude.models import Models, fetch_with
+from mcp_server_claude.models import Listed, Models, fetch_with
 from mcp_server_claude.store import Store, StoreError, journal, ledger, threads
+from mcp_server_claude.streams import Streams
 from mcp_server_claude.threads import Threads
+from mcp_server_claude.users import Users
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -40,17 +42,27 @@ class Opened:
         self._settings = settings
         self.store = store
         self.claude = Claude(settings)
-        self.models = Models(
-            self._fetch_models,
-            tasks,
-            directory=settings.data_dir,
-            origin=origin,
-            wait_s=settings.models_wait_s,
-        )
+        self.models: Models | Listed
+        if "models" in self.claude.platform.lacks:
+            self.models = Listed(self.claude.ready, self.claude.call_it, self.claude.platform.missing)
+        else:
+            self.models = Models(
+                self._fetch_models,
+                tasks,
+                directory=settings.data_dir,
+                origin=origin,
+                wait_s=settings.models_wait_s,
+            )
+        self.users = Users(settings, store)
         self.book = Book(store)
         engine = Engine(settings, self.claude, self.models, self.book, rules)
+        self.products = engine.products
         self.threads = Threads(settings, engine, store, self.book.worker)
-        self.jobs = Jobs(settings, self.threads, store, tasks)
+        self.jobs = Jobs(settings, self.threads, store, self.book.worker, tasks)
+        self._warmed = anyio.Event()
+        self.streams = Streams(
+            settings, self.jobs, store, sweep=self.sweep, made=self.products.of, warmed=self._warmed, tasks=tasks
+        )
         tasks.start_soon(self.book.keep)
         tasks.start_soon(self._tidy)
 
@@ -60,8 +72,11 @@ class Opened:
         Raises:
             Failure: There is no usable key or base URL.
         """
-        await self.claude.ready()
-        await self.models.catalogue()
+        try:
+            await self.claude.ready()
+            await self.models.catalogue()
+        finally:
+            self._warmed.set()
 
     async def sweep(self) -> None:
         """Close the lines and calls that dead processes left open, so that what is shown is true."""
@@ -70,9 +85,11 @@ class Opened:
 
     async def close(self) -> None:
         """Close everything. The client may kill the process after 500 ms, so this takes under 80 ms and is shielded."""
+        sent = telemetry.flush()
         with anyio.move_on_after(0.08, shield=True):
             await self.claude.close()
         self.store.close_now(wait_s=0.5)
+        sent(0.05)
 
     async def _fetch_models(self) -> list[object]:
         return await fetch_with(await self.claude.ready())
@@ -83,10 +100,11 @@ class Opened:
             days = max(self._settings.retention_days, UNDELIVERED_DAYS)
             self.store.post(journal.forget, time.time() - days * 86_400)
             self.store.post(threads.forget, time.time() - self._settings.retention_days * 86_400)
+            await self.products.forget(time.time() - days * 86_400)
             await anyio.sleep(TIDY_S)
 
 
-def prepare(settings: Settings) -> tuple[Store, str, Rules]:
+def prepare(settings: Settings, *, http: bool = False) -> tuple[Store, str, Rules]:
     """What blocks, on a thread: open the store, close what the dead left open, load the prices, look for a key.
 
     Returns the store; whose list of models it is to be, since each base URL and credential has its own; and what
@@ -99,15 +117,15 @@ def prepare(settings: Settings) -> tuple[Store, str, Rules]:
     try:
         credential = find(settings)
     except Misconfigured:
-        return store, "", rules_of(settings)
-    return store, f"{credential.base_url} {credential.source}", rules_of(settings)
+        return store, "", rules_of(settings, http=http)
+    return store, f"{credential.base_url} {credential.source}", rules_of(settings, http=http)
 
 
-def rules_of(settings: Settings) -> Rules:
-    """What a call may read of this machine."""
+def rules_of(settings: Settings, *, http: bool = False) -> Rules:
+    """What a call may read of this machine: over HTTP only what the operator named."""
     try:
         cwd = Path.cwd()
     except OSError:  # it was deleted
         cwd = Path(os.devnull)
-    roots = roots_for(cwd=cwd, project_dir=settings.project_dir, named=settings.roots, http=False)
+    roots = roots_for(cwd=cwd, project_dir=settings.project_dir, named=settings.roots, http=http)
     return Rules(roots=roots, allow_secret_names=settings.allow_files, max_files=settings.max_files)

@@ -91,6 +91,13 @@ def rates(
     return next((rates for start, rates in reversed(tiers) if prompt_tokens > start), None)
 
 
+def tiers(model: str, *, at: datetime | None = None) -> tuple[tuple[int, Rates], ...]:
+    """The prices of exactly this model by length of prompt, ascending: each holds for prompts of more tokens than its
+    number, the first for all. Empty when they are unknown.
+    """
+    return _tiers(model, "", _day(at))
+
+
 def dearest(line: str, *, at: datetime | None = None) -> Rates | None:
     """The highest price of each kind among the models of `line` that are or were sold: what a budget reserves for a
     model of that line whose own price is unknown. Of all lines, when `line` has none; None without any price.

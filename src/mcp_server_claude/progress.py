@@ -53,6 +53,14 @@ LARGEST = 64 * 1024
 UNPRINTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """What would break a line, or a terminal that shows it: control characters, line ends, reversals of direction."""
 
+VERBS = {
+    "web_search": "searching",
+    "code_execution": "running code",
+    "bash_code_execution": "running code",
+    "text_editor_code_execution": "editing files",
+}
+"""What a person is told that Claude is doing with a tool; with any other, the tool's name."""
+
 SHOWS_ONLY_THE_LATEST = ("claude-code", "claude-ai", "inspector")
 """Clients known to show only the latest message, by what their name contains."""
 
@@ -94,6 +102,7 @@ class Pump:
         self._pending: list[str] = []
         self._last = 0
         self._chars = 0
+        self._drafted = 0
         self._stage = ""
         self._gone = False
         self._draining: anyio.CancelScope | None = None
@@ -109,8 +118,11 @@ class Pump:
             return
         if self._line is not None:
             self._line.note(event)
+        if isinstance(event, Drafting):
+            self._drafted = event.chars
         stage = type(event).__name__
-        if stage != self._stage or isinstance(event, (Waiting, Searching)):
+        lively = (Waiting, Searching) if self._line is None else (Waiting, Searching, Drafting)
+        if stage != self._stage or isinstance(event, lively):
             self._stage = stage
             self._news.set()
 
@@ -157,7 +169,7 @@ class Pump:
         return bool(text)
 
     async def _send(self, message: str | None) -> None:
-        self._last = max(self._last + 1, round(self._chars / CHARS_PER_TOKEN))
+        self._last = max(self._last + 1, round(max(self._chars, self._drafted) / CHARS_PER_TOKEN))
         if not self._gone:
             try:
                 await self._report(self._last, message)
@@ -193,7 +205,7 @@ class Line:
                 self._thought = tokens
                 self._enter("thinking")
             case Searching(tool=tool, query=query):
-                verb = "searching" if tool == "web_search" else tool.replace("_", " ")
+                verb = VERBS.get(tool) or tool.replace("_", " ")
                 self._enter(f"{verb}: {well_formed(query)[:60]}" if query else verb)
             case Waiting():
                 self._enter(_wait(event))

@@ -1,41 +1,79 @@
-"""What a client can read by address: the text of a call, what was spent, the models."""
+"""What a client can read by address: the text of a call, a file that code made, what was spent, the models."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, cast
 
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
 from mcp_server_claude.errors import Failure
-from mcp_server_claude.tools import info, jobs
+from mcp_server_claude.messages import well_formed
+from mcp_server_claude.tools import info, jobs, pages
+from mcp_server_claude.tools.inject import asked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from mcp.server.context import CallNext, ServerRequestContext
     from mcp.server.mcpserver import MCPServer
 
+    from mcp_server_claude.engine.products import Fetched
     from mcp_server_claude.services import Services
 
-USER = "local"
+LARGEST_FILE = 10_000_000
+"""Bytes of a file in one message, where base64 adds a third."""
+TEXTUAL = ("application/json", "application/xml", "application/javascript", "application/x-ndjson")
+_mime_type: ContextVar[str] = ContextVar("mime_type", default="")
 
 
-def register(server: MCPServer[Services], services: Callable[[], Services]) -> None:
-    """Add the resources. `services` gives those of the running server: a static resource is handed no context."""
+async def with_own_type(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
+    """Answer `resources/read` with a file's own type: the SDK knows only that of the template."""
+    token = _mime_type.set("")
+    try:
+        result = await call_next(ctx)
+        if isinstance(result, dict) and _mime_type.get():
+            for content in cast("dict[str, list[dict[str, object]]]", result)["contents"]:
+                content["mimeType"] = _mime_type.get()
+        return cast("object", result)
+    finally:
+        _mime_type.reset(token)
+
+
+def register(server: MCPServer[Services]) -> None:
+    """Add the resources. Each shows only what belongs to whoever reads it."""
 
     @server.resource(
-        "claude://calls/{id}",
+        "claude://calls/{id}{?offset,limit}",
         name="call",
         title="The text of a call",
-        description="What a call wrote, as far as it came: also after a cancel, a time-out or a crash.",
+        description="What a call wrote, as far as it came: also after a cancel, a time-out or a crash. offset and "
+        "limit, in characters, give a page of it.",
         mime_type="text/plain",
     )
-    async def call(id: str) -> str:  # noqa: A002 - the address's own word
+    async def call(id: str, offset: str = "", limit: str = "") -> str:  # noqa: A002 - the address's own word
         try:
-            job = await (await services().jobs()).read(id, USER)
+            job = await (await asked().services.jobs()).read(id, asked().user.name)
+            page = pages.page(well_formed(job.text), offset, limit)
         except Failure as failure:
             raise ResourceNotFoundError(str(failure)) from None
+        if page.end < page.of:
+            return f"{page.text}\n\nNEXT: {page.address(id)}"
         cut = f"\n\nINCOMPLETE: {job.record.incomplete or 'it is still being written.'}"
-        return job.text + ("" if job.record.end == "complete" else cut)
+        return page.text + ("" if job.record.end == "complete" else cut)
+
+    @server.resource(
+        "claude://files/{id}",
+        name="file",
+        title="A file that code made",
+        description="What code produced while Claude answered, fetched from Anthropic.",
+        mime_type="application/octet-stream",
+    )
+    async def file(id: str) -> str | bytes:  # noqa: A002 - the address's own word
+        try:
+            fetched = await (await asked().services.products()).fetch(id, asked().user.name, LARGEST_FILE)
+        except Failure as failure:
+            raise ResourceNotFoundError(str(failure)) from None
+        _mime_type.set(fetched.file.mime_type)
+        return _content(fetched)
 
     @server.resource(
         "claude://usage",
@@ -45,7 +83,7 @@ def register(server: MCPServer[Services], services: Callable[[], Services]) -> N
         description="Requests, tokens and dollars since midnight UTC, by model.",
     )
     async def usage() -> str:
-        return await info.usage(services(), "today")
+        return await info.usage(asked().services, asked().user, "today")
 
     @server.resource(
         "claude://models",
@@ -55,7 +93,7 @@ def register(server: MCPServer[Services], services: Callable[[], Services]) -> N
         description="The models that can be asked, with limits, capabilities and prices.",
     )
     async def models() -> str:
-        return await info.models(services())
+        return await info.models(asked().services)
 
     @server.resource(
         "claude://threads/{id}",
@@ -66,8 +104,19 @@ def register(server: MCPServer[Services], services: Callable[[], Services]) -> N
     )
     async def thread(id: str) -> str:  # noqa: A002 - the address's own word
         try:
-            return jobs.transcript(await (await services().threads()).read(id, USER))
+            return jobs.transcript(await (await asked().services.threads()).read(id, asked().user.name))
         except Failure as failure:
             raise ResourceNotFoundError(str(failure)) from None
 
-    del call, thread, usage, models  # registered; the names are the server's now
+    del call, file, thread, usage, models  # registered; the names are the server's now
+
+
+def _content(fetched: Fetched) -> str | bytes:
+    """Text where the type says so and it is."""
+    kind = fetched.file.mime_type.partition(";")[0].strip().lower()
+    if kind.startswith("text/") or kind.endswith(("+json", "+xml")) or kind in TEXTUAL:
+        try:
+            return fetched.data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            pass
+    return fetched.data

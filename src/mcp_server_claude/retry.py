@@ -10,13 +10,19 @@ NEVER = frozenset({"billing", "spend_limit"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How patient a call is, in seconds: in all, while nothing works, and the backoff's first and longest step."""
+    """How patient a call is, in seconds: in all, while nothing works, and the backoff's first and longest step.
+
+    `overloads` is how many overloads in a row it bears, and `overload_s` how long it waits after one, where there is
+    another model to ask.
+    """
 
     deadline_s: float = 3600.0
     retry_for_s: float = 300.0
     most: int = 8
     first_s: float = 1.0
     longest_s: float = 60.0
+    overloads: int | None = None
+    overload_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,5 +55,8 @@ def wait(policy: Policy, trouble: Trouble, chance: float) -> float | None:
     step = min(policy.longest_s, policy.first_s * 2 ** min(trouble.failures - 1, 32))
     asked = trouble.retry_after_s
     pause = chance * step if asked is None else asked + chance * min(step, 0.1 * asked + 0.1)
+    most = policy.overloads if trouble.kind == "overloaded" else None
+    if most is not None and (trouble.failures >= most or pause > policy.overload_s):
+        return None
     left = min(policy.deadline_s - trouble.elapsed_s, policy.retry_for_s - trouble.failing_s)
     return pause if pause <= left else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import anyio
@@ -18,21 +19,29 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from mcp_server_claude.attachments import Rules
+    from mcp_server_claude.engine.products import Products
     from mcp_server_claude.jobs import Jobs
     from mcp_server_claude.models import Catalogue
     from mcp_server_claude.opened import Opened
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store
+    from mcp_server_claude.streams import Streams
     from mcp_server_claude.threads import Threads
+    from mcp_server_claude.users import Users
 
 _log = logging.getLogger(__name__)
+
+STDIO_PLACES, HTTP_PLACES = 8, 64
+"""Calls that run at the same time unless `max_concurrent` says otherwise: one person's, or a team's."""
 
 
 class Services:
     """The way to everything that tools need. Opening happens in the background, at `warm` or at the first use."""
 
-    def __init__(self, settings: Settings, tasks: TaskGroup) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, tasks: TaskGroup, *, http: bool = False) -> None:
+        places = settings.max_concurrent or (HTTP_PLACES if http else STDIO_PLACES)
+        self.settings = settings.model_copy(update={"max_concurrent": places})
+        self._http = http
         self._tasks = tasks
         self._warming = False
         self._ended = threading.Event()
@@ -41,12 +50,15 @@ class Services:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings) -> AsyncGenerator[Self]:
-        """The services for as long as the block runs. Entering opens nothing yet, and so costs nothing."""
+    async def open(cls, settings: Settings, *, http: bool = False) -> AsyncGenerator[Self]:
+        """The services for as long as the block runs. Entering opens nothing yet, and so costs nothing.
+
+        `http` says that others than whoever started the process will use them.
+        """
         services: Self | None = None
         try:
             async with anyio.create_task_group() as tasks:
-                services = cls(settings, tasks)
+                services = cls(settings, tasks, http=http)
                 try:
                     yield services
                 finally:
@@ -73,9 +85,26 @@ class Services:
             raise Misconfigured(" ".join(self.settings.problems), kind="settings")
         return (await self._once_open()).jobs
 
+    async def streams(self) -> Streams:
+        """Answers that are read while they are written.
+
+        Raises:
+            Misconfigured: See `jobs`.
+        """
+        await self.jobs()
+        return (await self._once_open()).streams
+
     async def threads(self) -> Threads:
         """The conversations."""
         return (await self._once_open()).threads
+
+    async def products(self) -> Products:
+        """The files that code has made, each for its own user."""
+        return (await self._once_open()).products
+
+    async def users(self) -> Users:
+        """Those who may ask over HTTP."""
+        return (await self._once_open()).users
 
     async def store(self) -> Store:
         """The ledger and what else outlives the process."""
@@ -98,7 +127,7 @@ class Services:
     async def _open(self) -> None:
         # Not waited for when the server ends: the imports take a second, and a client that ends us waits for 100 ms.
         store, origin, rules = await anyio.to_thread.run_sync(
-            _prepare, self.settings, self._ended, abandon_on_cancel=True
+            partial(_prepare, self.settings, self._ended, http=self._http), abandon_on_cancel=True
         )
         from mcp_server_claude.opened import Opened
 
@@ -110,11 +139,11 @@ class Services:
             _log.warning("%s", failure)  # the tools say it too; the server stays up
 
 
-def _prepare(settings: Settings, ended: threading.Event) -> tuple[Store, str, Rules]:
+def _prepare(settings: Settings, ended: threading.Event, *, http: bool) -> tuple[Store, str, Rules]:
     """Import what is heavy and open what blocks, on a thread. A server that has `ended` meanwhile needs it no more."""
     from mcp_server_claude.opened import prepare
 
-    prepared = prepare(settings)
+    prepared = prepare(settings, http=http)
     if ended.is_set():
         prepared[0].close_now()
     return prepared

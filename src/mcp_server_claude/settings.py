@@ -32,6 +32,9 @@ UNEXPANDED = re.compile(
 )
 """A value that a client failed to expand or a person failed to replace: `${…}`, `<your key>`, `your-key-here`."""
 
+CUT_CHARS = 480_000
+"""Claude Code takes results of 500,000 characters from a tool that says so (`anthropic/maxResultSizeChars`)."""
+
 
 class Settings(BaseSettings):
     """Every choice of the server, frozen."""
@@ -51,6 +54,12 @@ class Settings(BaseSettings):
         description="Where the Messages API is, e.g. a gateway's `https://…`. Empty means Anthropic's own "
         "(or `ANTHROPIC_BASE_URL` when no `MCP_CLAUDE_API_KEY` is set).",
     )
+    platform: Literal["anthropic", "aws", "bedrock", "bedrock-mantle", "vertex", "foundry"] = Field(
+        default="anthropic",
+        description="Where Claude is asked: `anthropic` (or a gateway in its place), `aws` (Claude Platform on AWS), "
+        "`bedrock`, `bedrock-mantle` (Bedrock's Messages API), `vertex` or `foundry`. Region, project and credentials "
+        "come from the cloud's own variables ([platforms](platforms.md)).",
+    )
     auth_header: Literal["authorization", "x-api-key"] = Field(
         default="authorization",
         description="How the key is sent: `authorization` (Bearer, what the SDK does) or `x-api-key` "
@@ -60,6 +69,11 @@ class Settings(BaseSettings):
         default="sonnet",
         description="The model when a call names none: an exact id or a line "
         "(`opus`, `sonnet`, `haiku`, `fable`: the newest active model of that line).",
+    )
+    fallback_model: str = Field(
+        default="",
+        description="The model that is asked instead when the one that was asked for is overloaded, or declines: an "
+        "exact id or a line. Not set: none. With it an answer is sent once it is whole, since it may be withdrawn.",
     )
     progress: Literal["auto", "text", "status"] = Field(
         default="auto",
@@ -92,7 +106,10 @@ class Settings(BaseSettings):
         default=8, ge=0, le=100, description="How many failures in a row a call bears before it gives up."
     )
     max_concurrent: int = Field(
-        default=8, ge=1, le=10_000, description="Calls that run at the same time; further ones wait for a place."
+        default=0,
+        ge=0,
+        le=10_000,
+        description="Calls that run at the same time; further ones wait for a place. 0: 8 over stdio, 64 over HTTP.",
     )
     bytes_timeout_s: float = Field(
         default=240.0,
@@ -115,6 +132,22 @@ class Settings(BaseSettings):
         gt=0,
         le=1e9,
         description="Dollars that all calls of a UTC day may cost together; not set: no limit.",
+    )
+    user_usd_per_day: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e9,
+        description="Dollars that the calls of each user may cost in a UTC day, where `mcp-server-claude user` set "
+        "nothing else; not set: no limit. Users are those of the HTTP server.",
+    )
+    user_calls_per_minute: int = Field(
+        default=60, ge=0, description="Calls that each user may begin in a minute; 0: no limit."
+    )
+    user_concurrent: int = Field(
+        default=8, ge=0, description="Calls that each user may have running at the same time; 0: no limit."
+    )
+    session_days: float = Field(
+        default=30.0, gt=0, le=3650, description="Over HTTP: days after which a browser must sign in again."
     )
     retention_days: float = Field(
         default=30.0,
@@ -140,6 +173,12 @@ class Settings(BaseSettings):
         description="Names that look secret (`.env`, `*.pem`, …) and may be read all the same: globs on the "
         "name or the path below its root, where `*` crosses `/`; separated by commas, or a list in the file.",
     )
+    uploads: bool = Field(
+        default=False,
+        description='Whether large PDFs and images, and with `tools=["code"]` data files, are uploaded through the '
+        "Files API instead of sent along each time. It stores the user's data at Anthropic until it is deleted there, "
+        "90 days at most.",
+    )
     max_files: int = Field(default=100, ge=1, le=1000, description="Files that one call may send.")
     detach_after_s: float = Field(
         default=0.0,
@@ -147,16 +186,104 @@ class Settings(BaseSettings):
         description="Seconds after which a call returns its id and what is there, and runs on in the server; "
         "0 never (55 suits clients that cut a call at 60 s).",
     )
-    max_result_chars: int = Field(
-        default=480_000,
+    inline_chars: int | None = Field(
+        default=None,
         ge=1_000,
-        description="Characters of an answer returned at once to clients that cut longer results; the rest is linked.",
+        description="Characters of an answer that a result holds; of a longer one it holds the head, and a link to the "
+        "whole. Not set: 480,000 for clients that cut longer results, no limit for others.",
+    )
+    reader_grace_s: float = Field(
+        default=60.0,
+        ge=0,
+        description="Over HTTP: seconds that an answer is still written after its last reader has gone, who may come "
+        "back for it; then the call is stopped. 0 stops it at once, `inf` never.",
+    )
+    max_body_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=1024,
+        description="Over HTTP: bytes that a request may have; PDFs come as base64, which adds a third.",
+    )
+    body_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Over HTTP: seconds that a request's body may take to arrive, and one more for each 64 KiB of it.",
+    )
+    write_timeout_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="Over HTTP: seconds that a client may take nothing of what is sent to it before it is hung up on.",
+    )
+    drain_s: float = Field(
+        default=25.0,
+        ge=0,
+        description="Over HTTP: seconds that requests in flight have to finish once the server is told to end.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Over HTTP: addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are "
+        "believed; separated by commas, or a list in the file. Not set: nobody's.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Over HTTP: host names that the server answers to, besides `localhost` and the address it "
+        "listens on; separated by commas, or a list in the file.",
+    )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Over HTTP: origins of other sites whose pages may use the server, e.g. `https://tools.example`; "
+        "they still need a token (CORS).",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="What is logged to stderr."
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        description="How stderr is written: `text`, or `json` with an object a line. Each call is one line, without "
+        "anything of what was asked or answered.",
+    )
+    trace_content: bool = Field(
+        default=False,
+        description="Whether OpenTelemetry spans hold prompts and answers. Off, they hold numbers and names only.",
+    )
+    forward_traceparent: bool = Field(
+        default=False,
+        description="Whether a call's trace id goes on to the API, in the header `traceparent`.",
+    )
+    telemetry_users: bool = Field(
+        default=False,
+        description="Whether spans and metrics name the user. Off, only the ledger and the log do.",
+    )
+    metrics_token: SecretStr | None = Field(
+        default=None,
+        description="Over HTTP: a bearer token that may read `/metrics` and nothing else, besides an operator's.",
+    )
+    public_url: str = Field(
+        default="",
+        description="Over HTTP: where people reach the server, e.g. `https://claude.example`. An https:// here makes "
+        "cookies secure behind a proxy, and tokens of an identity provider must be meant for it.",
+    )
+    oidc_issuer: str = Field(
+        default="",
+        description="Over HTTP: the identity provider whose access tokens (JWTs) are taken, exactly as its tokens name "
+        "it in `iss`. Needs `MCP_CLAUDE_PUBLIC_URL`.",
+    )
+    oidc_audience: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="What such a token must be meant for (`aud`), one of these, separated by commas; not set: "
+        "`MCP_CLAUDE_PUBLIC_URL` followed by `/mcp`, as the MCP specification asks.",
+    )
+    oidc_jwks_url: str = Field(
+        default="", description="Where the provider's keys are; empty asks the provider's own metadata."
+    )
+    oidc_scope: str = Field(
+        default="", description="Scopes that such a token must have, separated by spaces; empty asks for none."
+    )
 
-    @field_validator("api_key", "base_url", "model", mode="before")
+    def inline_limit(self, *, cuts: bool) -> int | None:
+        """The characters that a result may hold, None for any number; `cuts` where the client would cut it itself."""
+        return self.inline_chars or (CUT_CHARS if cuts else None)
+
+    @field_validator("api_key", "metrics_token", "base_url", "model", "fallback_model", mode="before")
     @classmethod
     def _trim(cls, value: object, info: ValidationInfo) -> object:
         """Spaces, newlines and quotes around a value are a copying accident; a placeholder is no value at all."""
@@ -165,9 +292,11 @@ class Settings(BaseSettings):
         bare = value.strip().strip("\"'").strip()
         if not cls.is_placeholder(bare):
             return bare
-        return None if info.field_name == "api_key" else ""
+        return None if info.field_name in {"api_key", "metrics_token"} else ""
 
-    @field_validator("roots", "allow_files", mode="before")
+    @field_validator(
+        "roots", "allow_files", "trusted_proxies", "allowed_hosts", "allowed_origins", "oidc_audience", mode="before"
+    )
     @classmethod
     def _split(cls, value: object, info: ValidationInfo) -> object:
         """A variable holds several values as PATH does, or between commas."""

@@ -8,6 +8,7 @@ that the API takes: questions and answers in turn.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from secrets import token_hex
@@ -21,15 +22,17 @@ from mcp_server_claude.store import StoreError, leases
 from mcp_server_claude.store import threads as stored
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from mcp_server_claude.engine import Engine, Quote
     from mcp_server_claude.messages import Ability, Block, Call, Event, Listen, Message
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store, Tx
-    from mcp_server_claude.store.threads import Thread, Turn
+    from mcp_server_claude.store.threads import Answer, Thread, Turn
 
 RECENT = 10
+CONTAINERS = 10_000
+"""Conversations of which it is remembered where their code ran."""
 PREFIX = "t_"
 
 
@@ -49,6 +52,14 @@ class Transcript:
     turns: Sequence[Turn]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told(Transcript):
+    """A conversation with what became of its calls, and what it cost in micro-dollars."""
+
+    answers: Mapping[str, Answer]
+    cost_micros: int
+
+
 class Threads:
     """Continues conversations, one call at a time each, across restarts and processes."""
 
@@ -58,6 +69,7 @@ class Threads:
         self._store = store
         self._worker = worker
         self._turnstiles: dict[str, _Turnstile] = {}
+        self._containers: OrderedDict[str, str] = OrderedDict()
 
     async def answer(self, call: Call, listen: Listen) -> Reply:
         """Answer a call within its conversation, a new one where it names none.
@@ -70,14 +82,19 @@ class Threads:
         if not self._settings.retention_days:
             if call.thread:
                 raise Refused("This server keeps no threads (MCP_CLAUDE_RETENTION_DAYS=0). Ask without one.")
-            return await self._engine.answer(await self._engine.prepare(call), listen)
-        new = not call.thread.strip()
-        call = replace(call, thread=f"{PREFIX}{token_hex(8)}" if new else call.thread.strip())
-        if not new and not call.model:
+            return await self._engine.answer(await self._engine.prepare(call, listen), listen)
+        call = self.mint(replace(call, thread=call.thread.strip()))
+        if not call.begins and not call.model:
             call = replace(call, model=(await self.read(call.thread, call.user)).thread.model)
-        call = await self._engine.prepare(call)
+        call = await self._engine.prepare(call, listen)
         async with self._turn(call.thread, listen):
-            return await self._go_on(call, listen, new=new)
+            return await self._go_on(call, listen, new=call.begins)
+
+    def mint(self, call: Call) -> Call:
+        """The call with the id of its conversation, a fresh one where it names none and threads are kept."""
+        if call.thread.strip() or not self._settings.retention_days:
+            return call
+        return replace(call, thread=f"{PREFIX}{token_hex(8)}", begins=True)
 
     async def quote(self, call: Call) -> tuple[Quote, ...]:
         """What a call would cost within its conversation; see `Engine.quote`.
@@ -89,7 +106,8 @@ class Threads:
             conversation = await self.read(call.thread.strip(), call.user)
             call = await self._engine.prepare(replace(call, model=call.model or conversation.thread.model))
             system = call.system or conversation.thread.system
-            call = replace(call, system=system, history=_history(conversation.turns, call.model))
+            tools = _tools(call.tools, conversation.turns)
+            call = replace(call, system=system, history=_history(conversation.turns, call.model), tools=tools)
         return await self._engine.quote(await self._engine.prepare(call))
 
     async def read(self, thread_id: str, user: str) -> Transcript:
@@ -118,12 +136,51 @@ class Threads:
         except StoreError as error:
             raise Misconfigured(f"The threads could not be read: {error}", kind="ledger") from error
 
+    async def listed(self, user: str, most: int) -> list[tuple[Thread, int]]:
+        """A user's latest conversations, each with what it cost in micro-dollars.
+
+        Raises:
+            Misconfigured: They could not be read.
+        """
+        try:
+            return await self._store.write(stored.listed, user, most)
+        except StoreError as error:
+            raise Misconfigured(f"The threads could not be read: {error}", kind="ledger") from error
+
+    async def told(self, thread_id: str, user: str) -> Told:
+        """A user's conversation with what became of its calls.
+
+        Raises:
+            Refused: There is none of that id.
+            Misconfigured: It could not be read.
+        """
+        transcript = await self.read(thread_id, user)
+        try:
+            answers, cost = await self._store.write(_told, thread_id)
+        except StoreError as error:
+            raise Misconfigured(f"The thread could not be read: {error}", kind="ledger") from error
+        return Told(thread=transcript.thread, turns=transcript.turns, answers=answers, cost_micros=cost)
+
+    async def delete(self, thread_id: str, user: str) -> None:
+        """Delete a user's conversation with its text.
+
+        Raises:
+            Refused: There is none of that id.
+            Misconfigured: It could not be deleted.
+        """
+        try:
+            deleted = await self._store.write(stored.delete, thread_id, user)
+        except StoreError as error:
+            raise Misconfigured(f"The thread could not be deleted: {error}", kind="ledger") from error
+        if not deleted:
+            raise _unknown(self._settings)
+
     async def _go_on(self, call: Call, listen: Listen, *, new: bool) -> Reply:
         try:
             begun = await self._store.write(_begin, call, self._worker, time.time(), new=new)
         except StoreError as error:
             if new:  # the answer matters more than that it can be gone on from
-                return await self._engine.answer(replace(call, thread=""), listen)
+                return await self._engine.answer(replace(call, thread="", begins=False), listen)
             raise Unavailable(f"The thread could not be read: {error}", kind="ledger") from error
         if begun is None:
             raise _unknown(self._settings)
@@ -131,12 +188,16 @@ class Threads:
             raise Unavailable(begun, kind="thread_busy", retry_after_s=leases.RENEW_S)
         model = call.model
         history = _history(begun.turns, model)
-        call = replace(call, system=begun.system, history=history, tools=_tools(call.tools, begun.turns))
+        tools = _tools(call.tools, begun.turns)
+        container = self._containers.get(call.thread, "") if "code" in tools else ""
+        call = replace(call, system=begun.system, history=history, tools=tools, container=container)
         heard = _Heard(listen)
         answer: list[Block] = []
         try:
             reply = await self._engine.answer(call, heard.hear)
             answer = _kept(reply)
+            if "code" in tools:
+                self._keep_container(call.thread, reply.container)
         except Failure:
             raise
         except BaseException:  # cancelled: what was written stays, as in the journal
@@ -146,6 +207,16 @@ class Threads:
             # Posted, not awaited: a cancelled call does not wait, and the next turn's write comes after this one.
             self._store.post(_end, call, answer, model)
         return reply
+
+    def _keep_container(self, thread_id: str, container: str) -> None:
+        """Remember where a conversation's code ran; after a restart its next code runs in a new container."""
+        if container:
+            self._containers[thread_id] = container
+            self._containers.move_to_end(thread_id)
+            if len(self._containers) > CONTAINERS:
+                self._containers.popitem(last=False)
+        else:
+            self._containers.pop(thread_id, None)
 
     @asynccontextmanager
     async def _turn(self, thread_id: str, listen: Listen) -> AsyncGenerator[None]:
@@ -234,6 +305,10 @@ def _read(tx: Tx, thread_id: str, user: str) -> Transcript | None:
     return None if thread is None else Transcript(thread=thread, turns=stored.turns(tx, thread_id))
 
 
+def _told(tx: Tx, thread_id: str) -> tuple[dict[str, Answer], int]:
+    return stored.answers(tx, thread_id), stored.cost(tx, thread_id)
+
+
 def _history(turns: Sequence[Turn], model: str) -> tuple[Message, ...]:
     """The turns as messages. Thinking is bound to the model that thought it, so another model does not see it."""
     return tuple(
@@ -247,8 +322,18 @@ def _history(turns: Sequence[Turn], model: str) -> tuple[Message, ...]:
 
 def _tools(asked: tuple[Ability, ...], turns: Sequence[Turn]) -> tuple[Ability, ...]:
     """What may be used: also what was used before, since the API wants the tools of the blocks that it is given."""
-    searched = any(block.get("type") == "server_tool_use" for turn in turns for block in turn.content)
-    return (*asked, "web") if searched and "web" not in asked else asked
+    used = {
+        str(block.get("name")) for turn in turns for block in turn.content if block.get("type") == "server_tool_use"
+    }
+    web = any(name.startswith("web_") for name in used)
+    # Under the name `code_execution` the tools of the web filter what they found.
+    code = any(name.endswith("code_execution") for name in used - ({"code_execution"} if web else set()))
+    again: list[Ability] = []
+    if web and "web" not in asked:
+        again.append("web")
+    if code and "code" not in asked:
+        again.append("code")
+    return (*asked, *again)
 
 
 def _kept(reply: Reply) -> list[Block]:
@@ -258,8 +343,17 @@ def _kept(reply: Reply) -> list[Block]:
         return _said(reply.text)
     if any(block.get("type") == "tool_use" for block in reply.blocks):  # their results are not kept
         return _said(reply.text)
+    if not _settled(reply.blocks):
+        return _said(reply.text)
     blocks = [block for block in reply.blocks if block.get("type") != "text" or str(block.get("text") or "").strip()]
     return blocks if any(block.get("type") not in THINKING for block in blocks) else []
+
+
+def _settled(blocks: Sequence[Block]) -> bool:
+    """Whether each server tool has given its result: in a turn that is over, one without is refused by the API."""
+    used = [block.get("id") for block in blocks if block.get("type") == "server_tool_use"]
+    done = {block.get("tool_use_id") for block in blocks}
+    return all(name in done for name in used)
 
 
 def _said(text: str) -> list[Block]:

@@ -1,19 +1,22 @@
-"""A real MCP client at the real server, in this process or over stdio, with an upstream behind it."""
+"""A real MCP client at the real server, in this process, over stdio or over HTTP, with an upstream behind it."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import sys
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.types import Implementation, TextContent
 
 from mcp_server_claude.server import build
+from mcp_server_claude.services import Services
 from mcp_server_claude.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
 
     from mcp.types import CallToolResult
 
-Where: TypeAlias = Literal["memory", "stdio"]
+    from mcp_server_claude.users import Changes
+    from mcp_server_claude.web.serve import HttpServer
+
+Where: TypeAlias = Literal["memory", "stdio", "http"]
 Mode: TypeAlias = Literal["auto", "legacy"]
 """`auto` comes to speak 2026-07-28, `legacy` 2025-11-25."""
 
@@ -32,6 +38,8 @@ EVERYWHERE: list[tuple[Where, Mode]] = [
     ("memory", "legacy"),
     ("stdio", "auto"),
     ("stdio", "legacy"),
+    ("http", "auto"),
+    ("http", "legacy"),
 ]
 USAGE, FAILURE, STYLE = "mcp-server-claude/usage", "mcp-server-claude/failure", "mcp-server-claude/progress"
 
@@ -113,13 +121,53 @@ async def seated(
     fields = {"api_key": KEY, "data_dir": data_dir} | fields
     stderr = data_dir.parent / f"{data_dir.name}.stderr"
     who = Implementation(name=client_name, version="1")
-    with stderr.open("w") as errors:
-        if where == "memory":
-            server = build(Settings.model_validate(fields))
-        else:
-            parameters = StdioServerParameters(
-                command=sys.executable, args=["-m", "mcp_server_claude"], env=environment(**fields)
-            )
-            server = stdio_client(parameters, errlog=errors)
-        async with Client(server, mode=mode, client_info=who) as client:
-            yield Desk(client, data_dir, stderr)
+    async with AsyncExitStack() as stack:
+        errors = stack.enter_context(stderr.open("w"))
+        match where:
+            case "memory":
+                server = build(Settings.model_validate(fields))
+            case "stdio":
+                parameters = StdioServerParameters(
+                    command=sys.executable, args=["-m", "mcp_server_claude"], env=environment(**fields)
+                )
+                server = stdio_client(parameters, errlog=errors)
+            case "http":
+                door = await stack.enter_async_context(opened(**fields))
+                server = streamable_http_client(f"{door.url}/mcp", max_sse_event_size=None)
+        client = await stack.enter_async_context(Client(server, mode=mode, client_info=who))
+        yield Desk(client, data_dir, stderr)
+
+
+@dataclass(frozen=True)
+class Door:
+    """The HTTP server, listening."""
+
+    url: str
+    services: Services
+    server: HttpServer
+
+    async def token(self, name: str, **changes: Any) -> str:
+        """A new user's token."""
+        _, token = await (await self.services.users()).add(name, cast("Changes", changes))
+        return token
+
+    @asynccontextmanager
+    async def client(self, token: str, mode: Mode = "auto") -> AsyncGenerator[Client]:
+        """An MCP client at this door, with a token."""
+        async with (
+            create_mcp_http_client(headers={"Authorization": f"Bearer {token}"}) as http,
+            Client(streamable_http_client(f"{self.url}/mcp", http_client=http), mode=mode) as client,
+        ):
+            yield client
+
+
+@asynccontextmanager
+async def opened(host: str = "127.0.0.1", /, **fields: object) -> AsyncGenerator[Door]:
+    """The HTTP server with these settings, on a socket, in this process."""
+    from mcp_server_claude.web.serve import bind, listening, url_of
+
+    settings = Settings.model_validate({"api_key": KEY} | fields)
+    with bind(host, 0) as listener:
+        url = url_of(listener)
+        async with Services.open(settings, http=True) as services, listening(settings, services, host, listener) as at:
+            yield Door(url, services, at)

@@ -1,4 +1,4 @@
-"""An upstream on a socket that answers every message with the same bytes: for what no simulator would say."""
+"""An upstream on a socket that answers messages with given bytes: for what no simulator would say."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SSE = "text/event-stream; charset=utf-8"
 
 @dataclass
 class Parrot:
-    """Says `body` to each `POST`, and that there is nothing to whatever else is asked."""
+    """Says these bodies to one `POST` after the other, the last again and again; to all else that there is nothing."""
 
-    body: bytes
+    bodies: list[bytes]
     status: int
     kind: str
     url: str = ""
@@ -36,7 +36,8 @@ class Parrot:
                 )
                 self.heard.append(head + await reader.readexactly(length))
                 asked = head.startswith(b"POST")
-                status, kind, body = (self.status, self.kind, self.body) if asked else (404, "text/plain", b"")
+                said = self.bodies.pop(0) if asked and len(self.bodies) > 1 else self.bodies[0]
+                status, kind, body = (self.status, self.kind, said) if asked else (404, "text/plain", b"")
                 writer.write(
                     f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\nrequest-id: req_parrot\r\n"
                     f"content-length: {len(body)}\r\n\r\n".encode()
@@ -50,8 +51,8 @@ class Parrot:
 
 
 @asynccontextmanager
-async def parrot(body: bytes, *, status: int = 200, kind: str = SSE) -> AsyncGenerator[Parrot]:
-    bird = Parrot(body, status, kind)
+async def parrot(*bodies: bytes, status: int = 200, kind: str = SSE) -> AsyncGenerator[Parrot]:
+    bird = Parrot(list(bodies), status, kind)
     open_ones: set[asyncio.Task[None]] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

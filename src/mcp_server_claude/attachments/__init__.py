@@ -10,7 +10,21 @@ is told with `Refused`.
 
 from mcp_server_claude.attachments.blocks import estimate
 from mcp_server_claude.attachments.browse import grep, list_dir, read_text
-from mcp_server_claude.attachments.gather import Gathered, gather, read
+from mcp_server_claude.attachments.gather import gather, read
 from mcp_server_claude.attachments.rules import Rules, roots_for
+from mcp_server_claude.attachments.shown import Shown, shown
+from mcp_server_claude.attachments.tray import Gathered
 
-__all__ = ["Gathered", "Rules", "estimate", "gather", "grep", "list_dir", "read", "read_text", "roots_for"]
+__all__ = [
+    "Gathered",
+    "Rules",
+    "Shown",
+    "estimate",
+    "gather",
+    "grep",
+    "list_dir",
+    "read",
+    "read_text",
+    "roots_for",
+    "shown",
+]

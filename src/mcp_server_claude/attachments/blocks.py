@@ -65,6 +65,11 @@ def by_id(file_id: str, kind: Literal["image", "document"]) -> Block:
     return {"type": kind, "source": {"type": "file", "file_id": file_id}}
 
 
+def data_file(data: bytes) -> Block:
+    """A file for code alone; its bytes stand here until they are uploaded."""
+    return {"type": "container_upload", "data": data}
+
+
 def attribute(path: str) -> str:
     """A path between quotes in a tag: escaped, on one line, without characters that cannot be seen."""
     seen = "".join(each if each.isprintable() else f"\\u{{{ord(each):x}}}" for each in well_formed(path))
@@ -76,7 +81,9 @@ def title(path: str) -> str:
 
 
 def weight(block: Block) -> int:
-    """The bytes of a block as it is sent: UTF-8 JSON."""
+    """The bytes of a block as it is sent: UTF-8 JSON, or what is uploaded."""
+    if isinstance(data := block.get("data"), bytes):
+        return len(data)
     return len(json.dumps(block, ensure_ascii=False, separators=(",", ":")).encode())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 ImageType: TypeAlias = Literal["image/png", "image/jpeg", "image/gif", "image/webp"]
@@ -38,9 +38,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """What cannot be sent; `name` completes "it is …"."""
+    """What Claude cannot be shown; `name` completes "it is …"."""
 
     name: str
+    data: bytes = field(default=b"", repr=False)
 
 
 Kind: TypeAlias = Text | Pdf | Image | Other
@@ -55,10 +56,10 @@ def kind(data: bytes) -> Kind:
     if data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n\0")[:5] == b"%PDF-":
         return Pdf(data)
     if name := _binary(data):
-        return Other(name)
+        return Other(name, data)
     text = decoded(data)
     if text is None:
-        return Other("binary data, or text in an encoding other than UTF-8, UTF-16 and Windows-1252")
+        return Other("binary data, or text in an encoding other than UTF-8, UTF-16 and Windows-1252", data)
     return Text(text) if text.strip() else Other("empty")
 
 

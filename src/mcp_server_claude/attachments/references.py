@@ -8,7 +8,7 @@ from base64 import b64decode
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from mcp_server_claude.attachments.kinds import Image, Other, Pdf, Text, kind
 from mcp_server_claude.attachments.wording import TAKEN, shown, size
@@ -27,6 +27,8 @@ FILE_ID = re.compile(r"(file_[A-Za-z0-9]{12,64})(#image|#document)?")
 IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://|(data|file|blob|javascript|mailto):", re.IGNORECASE)
 _DATA = re.compile(r"data:([a-z0-9.+/-]*)((?:;[a-z0-9-]+=[^;,]*)*)(;base64)?,", re.IGNORECASE)
+_NAME = re.compile(r";name=([^;]+)", re.IGNORECASE)
+_LONGEST_HEAD = 4_000
 _INLINE_TEXT = ("text/", "application/json", "application/xml", "application/yaml", "application/javascript")
 _LOCAL = (".local", ".localhost", ".internal", ".lan", ".home.arpa")
 
@@ -45,9 +47,9 @@ class FileId:
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """The content of a `data:` URI; `path` is what it is called in headers."""
+    """The content of a `data:` URI; `path` is what it is called in headers: its parameter `name`, if it has one."""
 
-    content: Text | Pdf | Image
+    content: Kind
     path: str
 
 
@@ -108,7 +110,7 @@ def _private(host: str) -> bool:
 
 
 def _inline(name: str, rules: Rules) -> Inline:
-    head = _DATA.match(name[:400])
+    head = _DATA.match(name[:_LONGEST_HEAD])
     if not head or not head[3]:
         raise Refused("A data: URI is data:<media type>;base64,<data>; this one is not.")
     media_type = head[1].lower()
@@ -120,14 +122,16 @@ def _inline(name: str, rules: Rules) -> Inline:
     except (binascii.Error, ValueError):
         raise Refused("What stands after ;base64, in the data: URI is not base64 (no spaces, padded with =).") from None
     content = kind(data)
-    if isinstance(content, Other):
-        raise Refused(f"The data: URI holds {content.name}. {TAKEN}" if data else "The data: URI is empty.")
-    if not _fits(content, media_type):
+    if isinstance(content, Other) and not (rules.for_code and content.data):
+        raise Refused(f"The data: URI holds {content.name}. {TAKEN}{rules.hint}" if data else "The data: URI is empty.")
+    # Of a file with a name a browser guesses the media type by that name (`.ts` is video to it), so only bytes count.
+    called = _NAME.search(head[2])
+    if called is None and not isinstance(content, Other) and not _fits(content, media_type):
         raise Refused(f"The data: URI does not hold {shown(media_type or 'no media type', 60)}. {TAKEN}")
-    return Inline(content, f"data:{media_type}")
+    return Inline(content, unquote(called[1]) if called else f"data:{media_type}")
 
 
-def _fits(content: Kind, media_type: str) -> bool:
+def _fits(content: Text | Pdf | Image, media_type: str) -> bool:
     """Whether the bytes are what the URI says."""
     match content:
         case Image(media_type=actual):
@@ -136,5 +140,3 @@ def _fits(content: Kind, media_type: str) -> bool:
             return media_type == "application/pdf"
         case Text():
             return media_type.startswith(_INLINE_TEXT)
-        case Other():
-            return False

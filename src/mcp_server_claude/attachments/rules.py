@@ -21,7 +21,8 @@ class Rules:
     `allow_secret_names` are globs of secret-looking names or paths that may be read all the same. `max_file_bytes`
     bounds one file as it lies on disk, `max_total_bytes` all of them as they are sent (base64 and JSON included; the
     API takes 32 MB a request, the rest is for the prompt and the thread), `max_text_chars` all text together (some
-    more than a million tokens, the largest context there is).
+    more than a million tokens, the largest context there is). With `for_code` also files can be named that Claude
+    cannot be shown, for code to read; where not, `hint` says why, as a sentence after a space.
     """
 
     roots: tuple[Path, ...]
@@ -30,6 +31,8 @@ class Rules:
     max_file_bytes: int = 30_000_000
     max_total_bytes: int = 30_000_000
     max_text_chars: int = 4_000_000
+    for_code: bool = False
+    hint: str = ""
 
 
 def roots_for(*, cwd: Path, project_dir: str, named: Sequence[Path], http: bool) -> tuple[Path, ...]:

@@ -67,7 +67,7 @@ class Answer:
 
     `listen` hears each event as it is fed, without waiting; `on_start` is called once `message_start` has come.
     `received()` is the number of bytes that have come, `events` that of events, and `thinking` whether the latest of
-    them was of a thinking block: what tells a silence from a broken stream.
+    them was of a thinking block: what tells a silence from a broken stream. `container` is where code ran, by its id.
     """
 
     def __init__(self, listen: Listen) -> None:
@@ -78,6 +78,7 @@ class Answer:
         self._raw_usage: dict[str, object] = {}
         self.model = ""
         self.request_id: str | None = None
+        self.container = ""
         self.stop_reason: StopReason | None = None
         self.stop_details: dict[str, object] = {}
         self.begun = False
@@ -183,6 +184,7 @@ class Answer:
         self._stop(_object(event.get("delta")))
 
     def _stop(self, fields: dict[str, object]) -> None:
+        self.container = str(_object(fields.get("container")).get("id") or self.container)
         if fields.get("stop_reason"):
             self.stop_reason = str(fields["stop_reason"])
             self.stop_details = _object(fields.get("stop_details"))
@@ -205,9 +207,8 @@ class Answer:
         block = self._blocks.get(index)
         if block is not None and block.fields.get("type") == "server_tool_use":
             asked = _object(block.whole().get("input"))
-            self._listen(
-                Searching(str(block.fields.get("name") or ""), str(asked.get("query") or asked.get("url") or ""))
-            )
+            what = next((asked[name] for name in ("query", "url", "path", "command") if asked.get(name)), "")
+            self._listen(Searching(str(block.fields.get("name") or ""), str(what)))
 
     def _delta(self, index: int, delta: RawContentBlockDelta) -> None:
         block = self._blocks.get(index)

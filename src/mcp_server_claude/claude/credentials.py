@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mcp_server_claude.claude.faults import hide
+from mcp_server_claude.claude.platforms import PLATFORMS
 from mcp_server_claude.errors import Misconfigured
 from mcp_server_claude.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import SecretStr
 
+    from mcp_server_claude.claude.platforms import Platform
+
 ANTHROPIC_URL = "https://api.anthropic.com"
+API_VERSION = "2026-10-21"
+"""What the SDK (2.11) speaks; sent by us only where the environment would replace it."""
 KEY_PREFIX = "sk-ant-"
 SDK_CHAIN = (
     "ANTHROPIC_AUTH_TOKEN",
@@ -35,7 +42,8 @@ class Credential:
     """The key in use: `source` names the variable, or the SDK's chain; `key` is None when the SDK finds its own.
 
     `private` keys are this server's own: only `MCP_CLAUDE_BASE_URL` redirects them, so that a private key never goes
-    to the gateway that a client's environment names. `warning` is a sentence on a key that looks wrong.
+    to the gateway that a client's environment names. `warning` is a sentence on a key that looks wrong. `options` are
+    what the SDK's client for a cloud wants besides: a region, a project.
     """
 
     source: str
@@ -43,6 +51,19 @@ class Credential:
     private: bool = False
     base_url: str = ANTHROPIC_URL
     warning: str = ""
+    platform: Platform = PLATFORMS["anthropic"]
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def region(self) -> str:
+        """Where in a cloud, empty elsewhere."""
+        return self.options.get("aws_region") or self.options.get("region") or ""
+
+    @property
+    def place(self) -> str:
+        """The platform for people: `Amazon Bedrock, region eu-west-1`."""
+        what = {"aws_region": "region", "region": "region", "project_id": "project", "workspace_id": "workspace"}
+        return ", ".join([self.platform.title, *(f"{what[name]} {value}" for name, value in self.options.items())])
 
 
 def find(settings: Settings) -> Credential:
@@ -53,30 +74,34 @@ def find(settings: Settings) -> Credential:
     """
     from pydantic import SecretStr
 
+    if settings.platform != "anthropic":
+        from mcp_server_claude.claude import clouds
+
+        return clouds.find(settings)
     if settings.api_key is not None:
-        key = _checked(settings.api_key.get_secret_value(), settings.source_of("api_key"))
+        key = checked(settings.api_key.get_secret_value(), settings.source_of("api_key"))
         base_url = settings.base_url or ANTHROPIC_URL
         return Credential(
             source=settings.source_of("api_key"),
             key=SecretStr(key),
             private=True,
-            base_url=_checked_url(base_url, "MCP_CLAUDE_BASE_URL"),
+            base_url=checked_url(base_url, "MCP_CLAUDE_BASE_URL"),
             warning=_doubt(key, base_url),
         )
-    base_url = _checked_url(
+    base_url = checked_url(
         settings.base_url or os.environ.get("ANTHROPIC_BASE_URL", "").strip() or ANTHROPIC_URL,
         "MCP_CLAUDE_BASE_URL" if settings.base_url else "ANTHROPIC_BASE_URL",
     )
     given = os.environ.get("ANTHROPIC_API_KEY", "").strip().strip("\"'")
     if given and not Settings.is_placeholder(given):
-        key = _checked(given, "ANTHROPIC_API_KEY")
+        key = checked(given, "ANTHROPIC_API_KEY")
         return Credential(
             source="ANTHROPIC_API_KEY", key=SecretStr(key), base_url=base_url, warning=_doubt(key, base_url)
         )
     for name in SDK_CHAIN:
         if os.environ.get(name):
             if name == "ANTHROPIC_AUTH_TOKEN":
-                _checked(os.environ[name].strip(), name)
+                checked(os.environ[name].strip(), name)
             return Credential(source=name, base_url=base_url)
     if _has_profile():
         return Credential(source="the SDK's profile", base_url=base_url)
@@ -101,7 +126,18 @@ def _has_profile() -> bool:
         return True
 
 
-def _checked(key: str, source: str) -> str:
+def custom_headers() -> list[str]:
+    """The names of the headers that the environment adds to every request of the SDK."""
+    lines = os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "").split("\n")
+    return [name.strip() for name, colon, _ in (line.partition(":") for line in lines) if colon]
+
+
+def checked(key: str, source: str) -> str:
+    """The key, which from now on is hidden wherever text is shown.
+
+    Raises:
+        Misconfigured: No header can carry it.
+    """
     hide(key)
     if any(not character.isprintable() or character.isspace() for character in key):
         raise Misconfigured(
@@ -113,8 +149,12 @@ def _checked(key: str, source: str) -> str:
     return key
 
 
-def _checked_url(url: str, source: str) -> str:
-    """The URL without a slash at its end."""
+def checked_url(url: str, source: str) -> str:
+    """The URL without a slash at its end.
+
+    Raises:
+        Misconfigured: It is none.
+    """
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0

@@ -14,7 +14,7 @@ import socket
 import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
 from mcp_server_claude.messages import well_formed
@@ -35,6 +35,13 @@ SPEND = frozenset(
     {"enforced_spend_limit_reached", "contract_spend_limit_reached", "linked_organization_spend_limit_reached"}
 )
 OVERLOADED, RATE_LIMITED, TOO_LARGE = 529, 429, 413
+STREAMS = ("text/event-stream", "application/vnd.amazon.eventstream")
+
+LONG = re.compile(r"(?:prompt|input) is too long|exceeds? (?:the )?context", re.IGNORECASE)
+"""`prompt is too long: 215000 tokens > 200000 maximum`; `input length and max_tokens exceed context limit: 197202 +
+8192 > 200000`; Amazon's `Input is too long for requested model.`"""
+OVER = re.compile(r"(\d[\d,]*)(?: tokens)?(?: \+ (\d[\d,]*))? > (\d[\d,]*)")
+TOO_LONG = "The prompt is longer than the model takes. Send less."
 
 BY_TYPE: dict[str, str] = {
     "overloaded_error": "overloaded",
@@ -48,6 +55,16 @@ BY_TYPE: dict[str, str] = {
     "invalid_request_error": "invalid_request",
     "request_too_large": "too_large",
     "conflict_error": "conflict",
+    # Amazon's, in the stream and as a header (botocore's service model of bedrock-runtime), in lower case
+    "throttlingexception": "rate_limit",
+    "modeltimeoutexception": "timeout",
+    "serviceunavailableexception": "overloaded",
+    "modelnotreadyexception": "overloaded",
+    "validationexception": "invalid_request",
+    "accessdeniedexception": "permission",
+    "expiredtokenexception": "authentication",
+    "unrecognizedclientexception": "authentication",
+    "invalidsignatureexception": "authentication",
 }
 BY_STATUS: dict[int, str] = {
     400: "invalid_request",
@@ -96,13 +113,13 @@ def translate(error: Exception) -> Failure | None:
 
 
 def check_stream(status: int, headers: Mapping[str, str]) -> None:
-    """Look whether a response is an event stream at all.
+    """Look whether a response is an event stream at all: the API's own kind, or Amazon's.
 
     Raises:
         Misconfigured: It is not: a captive portal, a proxy's page, a gateway that cannot stream.
     """
     content_type = headers.get("content-type", "")
-    if content_type.startswith("text/event-stream"):
+    if content_type.startswith(STREAMS):
         return
     what = content_type.partition(";")[0].strip()[:60] or "nothing"
     raise Misconfigured(
@@ -110,8 +127,28 @@ def check_stream(status: int, headers: Mapping[str, str]) -> None:
         "streams. Check MCP_CLAUDE_BASE_URL, and any proxy in between.",
         kind="protocol",
         status=status,
-        request_id=headers.get("request-id"),
+        request_id=request_id(headers),
     )
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The id that support asks for, the API's or Amazon's."""
+    return headers.get("request-id") or headers.get("x-amzn-requestid")
+
+
+def quoted(error: Exception) -> str:
+    """What the API says of an error, as a sentence after a space; empty where it says nothing."""
+    import anthropic
+
+    if not isinstance(error, anthropic.APIStatusError):
+        return ""
+    given: object = error.body
+    body = cast("dict[str, object]", given) if isinstance(given, dict) else {}
+    # Gateways send other shapes, and so does Amazon: {"message": …}, or {"Message": …} where it refuses a signature.
+    found = next((each for each in (error.api_message, body.get("message"), body.get("Message")) if each), "")
+    # Where Amazon refuses a signature it goes on to show what was to be signed, a session's token included.
+    said = scrub(found.partition("The Canonical String")[0]) if isinstance(found, str) else ""
+    return f" The API says: {said}{'' if said.endswith(('.', '!', '?', '…')) else '.'}" if said else ""
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
@@ -160,21 +197,38 @@ def _status(error: APIStatusError) -> Failure:
     """A status before the stream, or an `error` event within it (status 200: only its type counts)."""
     status = error.status_code
     in_stream = status < 400
-    kind = BY_TYPE.get(str(error.type or ""), "api_error" if in_stream else BY_STATUS.get(status, ""))
+    named = str(error.type or error.response.headers.get("x-amzn-errortype", "").partition(":")[0])
+    kind = BY_TYPE.get(named.lower(), "api_error" if in_stream else BY_STATUS.get(status, ""))
     if not kind or (not in_stream and status >= 500 and kind == "invalid_request"):
         kind = "api_error" if status >= 500 or in_stream else "invalid_request"
     if error.error_code in SPEND:
         kind = "spend_limit"
-    said = scrub(error.api_message) if isinstance(error.api_message, str) else ""  # gateways send other shapes
+    said = quoted(error)
     wait = retry_after(error.response.headers)
     url = error.request.url  # may hold a password, which is nobody's business
     message, family = _sentence(kind, said, wait, f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}")
     if 300 <= status < 400:
         message, family = "The base URL answers with a redirect. Give the address that it leads to.", Misconfigured
         kind = "protocol"
-    failure = family(message, kind=kind, retry_after_s=wait, request_id=error.request_id, status=status)
+    if kind in {"invalid_request", "too_large"} and (long := _too_long(said)):
+        message, family, kind = long, Refused, "too_long"
+    found = request_id(error.response.headers)
+    failure = family(message, kind=kind, retry_after_s=wait, request_id=found, status=status)
     failure.should_retry = _should_retry(error.response.headers)
     return failure
+
+
+def _too_long(said: str) -> str:
+    """By how much a prompt is too long, where the API says that it is; empty where it says something else."""
+    if not LONG.search(said):
+        return ""
+    found = OVER.search(said)
+    if found is None:
+        return TOO_LONG
+    tokens, answer, most = (int((each or "0").replace(",", "")) for each in found.groups())
+    asked = f"{tokens:,} tokens" + (f", with {answer:,} for the answer" if answer else "")
+    over = max(0, tokens + answer - most)
+    return f"The prompt is too long: {asked}, {over:,} more than the {most:,} that the model takes. Send less."
 
 
 def _should_retry(headers: Mapping[str, str]) -> bool | None:
@@ -183,37 +237,38 @@ def _should_retry(headers: Mapping[str, str]) -> bool | None:
 
 
 def _sentence(kind: str, said: str, wait: float | None, base_url: str) -> tuple[str, type[Failure]]:
-    quoted = f" The API says: {said}{'' if said.endswith(('.', '!', '?', '…')) else '.'}" if said else ""
     later = f" Try again in {wait:.0f} s." if wait is not None else " Try again in a moment."
     match kind:
         case "overloaded":
             return f"Claude is overloaded right now.{later}", Unavailable
         case "rate_limit":
-            return f"The rate limit of this API key is reached.{later}{quoted}", Unavailable
+            return f"The rate limit of this API key is reached.{later}{said}", Unavailable
         case "timeout":
             return f"The Messages API took too long and gave up.{later}", Unavailable
         case "api_error" | "conflict":
-            return f"The Messages API had an internal fault.{later}{quoted}", Unavailable
+            return f"The Messages API had an internal fault.{later}{said}", Unavailable
         case "authentication":
             return (
                 f"{base_url} does not accept the API key. Check the key that `mcp-server-claude doctor` names.",
                 Misconfigured,
             )
         case "permission":
-            return f"The API key may not do this.{quoted}", Misconfigured
+            return f"The API key may not do this.{said}", Misconfigured
         case "billing":
             return (
-                f"The account behind the API key cannot pay.{quoted} Check the billing page of the Console.",
+                f"The account behind the API key cannot pay.{said} Check the billing page of the Console.",
                 Misconfigured,
             )
         case "spend_limit":
-            return f"The spend limit of this organization is reached.{quoted} Raise it in the Console.", Misconfigured
+            return f"The spend limit of this organization is reached.{said} Raise it in the Console.", Misconfigured
+        case "not_found" if "file" in said.lower():
+            return f"A file is not, or no longer, at Anthropic.{said} Name it anew in files, in a new thread.", Refused
         case "not_found":
-            return f"The Messages API does not know what was asked for.{quoted} Check the model's name.", Refused
+            return f"The Messages API does not know what was asked for.{said} Check the model's name.", Refused
         case "too_large":
             return "The request is larger than the Messages API takes (32 MB). Send less.", Refused
         case _:
-            return f"The Messages API refused the request.{quoted}", Refused
+            return f"The Messages API refused the request.{said}", Refused
 
 
 def _connection(error: Exception) -> Failure:

@@ -26,16 +26,23 @@ MAX_SEARCHES = 8
 def server_tools(names: Sequence[Ability], *, programmatic: bool) -> list[Body]:
     """The definitions of Anthropic's server tools: the newest versions that the model can drive.
 
-    From 2026-02-09 on these filter their results by code that the model runs, which older models cannot
-    (platform.claude.com/docs, "Web search tool", versions).
+    From 2026-02-09 on those of the web filter their results by code that the model runs, which older models cannot
+    (platform.claude.com/docs, "Web search tool", versions). Beside code execution that would be a second container,
+    which confuses the model (docs, "Server tools"), so that they are then called directly.
     """
-    if "web" not in names:
-        return []
-    search, fetch = ("20260318", "20260318") if programmatic else ("20250305", "20250910")
-    return [
-        {"type": f"web_search_{search}", "name": "web_search", "max_uses": MAX_SEARCHES},
-        {"type": f"web_fetch_{fetch}", "name": "web_fetch", "max_uses": MAX_SEARCHES, "citations": {"enabled": True}},
-    ]
+    tools: list[Body] = []
+    if "web" in names:
+        search, fetch = ("20260318", "20260318") if programmatic else ("20250305", "20250910")
+        more: Body = {"max_uses": MAX_SEARCHES}
+        if programmatic and "code" in names:
+            more["allowed_callers"] = ["direct"]
+        tools += [
+            {"type": f"web_search_{search}", "name": "web_search", **more},
+            {"type": f"web_fetch_{fetch}", "name": "web_fetch", **more, "citations": {"enabled": True}},
+        ]
+    if "code" in names:
+        tools.append({"type": f"code_execution_{'20260521' if programmatic else '20250825'}", "name": "code_execution"})
+    return tools
 
 
 def body(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,35 +10,36 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from mcp_server_claude import attachments, models, retry, schemas
-from mcp_server_claude.claude import body
-from mcp_server_claude.engine import sources, stops
+from mcp_server_claude import attachments, models, retry
+from mcp_server_claude.claude import MARGIN, TOO_LONG, body
+from mcp_server_claude.engine import fallback, outcome, products, sources, stops
 from mcp_server_claude.engine.account import Account
 from mcp_server_claude.engine.book import Book
 from mcp_server_claude.engine.brake import Brake
 from mcp_server_claude.engine.draft import Draft
 from mcp_server_claude.engine.errand import Errand, Means
-from mcp_server_claude.engine.form import Form, mismatch
+from mcp_server_claude.engine.fallback import Spare
+from mcp_server_claude.engine.form import Form
+from mcp_server_claude.engine.products import Products
 from mcp_server_claude.engine.purse import Purse
 from mcp_server_claude.engine.quote import Quote, quotes
 from mcp_server_claude.engine.record import Record
+from mcp_server_claude.engine.uploads import Uploads
 from mcp_server_claude.engine.watch import Watch, beside
 from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
-from mcp_server_claude.messages import Data, Reply, Waiting
+from mcp_server_claude.messages import Reply, Waiting
+from mcp_server_claude.telemetry.calls import observed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from mcp_server_claude.claude import Claude
-    from mcp_server_claude.engine.errand import Ended
-    from mcp_server_claude.messages import Call, Listen, Usage
-    from mcp_server_claude.models import Model, Models
+    from mcp_server_claude.messages import Call, Listen
+    from mcp_server_claude.models import Listed, Model, Models
     from mcp_server_claude.settings import Settings
+    from mcp_server_claude.telemetry.calls import Observed
 
 __all__ = ["Book", "Engine", "Quote"]
-
-
-_log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -51,14 +50,17 @@ class Engine:
     """
 
     def __init__(
-        self, settings: Settings, claude: Claude, catalogue: Models, book: Book, rules: attachments.Rules
+        self, settings: Settings, claude: Claude, catalogue: Models | Listed, book: Book, rules: attachments.Rules
     ) -> None:
         self._settings = settings
         self._claude = claude
         self._models = catalogue
         self._book = book
         self._rules = rules
+        self.products = Products(claude, book.store)
+        self._uploads = Uploads(settings, claude)
         self._brake = Brake()
+        self._spare_brake = Brake()  # the other model does not wait for the one that is overloaded
         self._places = anyio.Semaphore(settings.max_concurrent)
         self._policy = retry.Policy(
             deadline_s=settings.deadline_s, retry_for_s=settings.retry_for_s, most=settings.max_retries
@@ -70,9 +72,16 @@ class Engine:
         Raises:
             Failure: There is no answer text; `failure.usage` is the account when a request was made.
         """
-        model = await self.admit(call)
+        with observed(call, listen, self._settings) as seen:
+            return seen.answered(await self._answer(seen.call, seen.listen, seen))
+
+    async def _answer(self, call: Call, listen: Listen, seen: Observed) -> Reply:
+        model = asked = await self.admit(call)
+        spare = await self._spare(call, asked)
         form = None if call.schema is None else Form(call.schema, model)
-        draft, account = Draft(listen, hold=form is not None), Account(call)
+        draft, account = Draft(listen, hold=form is not None or spare.model is not None), Account(call)
+        why = ""
+        seen.asks(model.id, account.usage)
         troubles = self._book.store.troubles
         record = Record(self._book.store, self._book.worker, call, draft, model=model.id)
         watch = Watch(self._settings, tick=record.save)
@@ -80,7 +89,7 @@ class Engine:
             claude=self._claude,
             book=self._book,
             brake=self._brake,
-            policy=self._policy,
+            policy=self._policy if spare.model is None else fallback.impatient(self._policy),
             purse=Purse(self._settings, call, model),
             draft=draft,
             account=account,
@@ -94,37 +103,57 @@ class Engine:
             async with self._place(listen), beside(watch.run):
                 errand = Errand(call, model, means)
                 ended = await errand.run()
-                data = None if form is None else await _formed(form, errand, ended, means)
+                why = fallback.due(ended)
+                if why and spare.model is not None:
+                    listen(Waiting(f"{asked.id} {why}, asking {spare.model.id}"))
+                    model, means = spare.model, self._instead(call, asked, spare.model, means)
+                    errand = Errand(fallback.asked_of(call, model), model, means)
+                    ended = await errand.run()
+                if ended.failure is not None and ended.failure.kind == "too_long":
+                    ended = replace(ended, failure=await self._measured(ended.failure, call, model))
+                data = None if means.form is None else await outcome.formed(means.form, errand, ended, means)
+            made = await self.products.record(call, ended.blocks)
+            if made and ended.failure is None and not draft.text.strip():
+                draft.add(products.SILENT)
             cited = sources.citations(ended.blocks)
             draft.add(sources.links(cited))
             if data is not None:
                 reply = Reply(text=draft.text, usage=replace(account.usage(), complete=True))
             else:
-                reply = self._reply(ended, draft.text, account.usage(), capped=account.capped)
+                reply = outcome.reply(ended, draft.text, account, model)
+                draft.release()
         except Failure as failure:
-            failure.usage = replace(account.usage(), complete=False)  # also where Claude ended its turn without a word
-            record.close("failed", failure.usage, str(failure))
-            _told(call, f"failed ({failure.kind})", failure.usage)
-            raise
+            if failure.kind == "not_found":
+                self._uploads.forget()
+            told = fallback.also(failure, spare.of(asked, why)) if why and spare.of(asked, why) else failure
+            told.usage = replace(account.usage(), complete=False)  # also where Claude ended its turn without a word
+            record.close("failed", told.usage, str(told), told.as_json())
+            raise told from None
         except BaseException:  # cancelled, or a bug: either way the text stays
+            if means.form is None:
+                draft.release()
             record.close("cancelled", account.usage(), "The call was cancelled.")
-            _told(call, "cancelled", account.usage())
             raise
         record.close("incomplete" if reply.incomplete else "complete", reply.usage, reply.incomplete)
-        _told(call, "incomplete" if reply.incomplete else "complete", reply.usage)
-        notes = (*call.notes, model.note, means.purse.note, self._book.store.trouble_since(troubles))
+        fell = f"answered by {model.id}, {asked.id} {why}" if model is not asked else ""
+        notes = (*call.notes, fell, model.note, *self._money(means), self._book.store.trouble_since(troubles))
         return Reply(
             text=reply.text,
             usage=reply.usage,
-            blocks=reply.blocks,
+            # Thinking is bound to the model that thought it, and a conversation goes on with the one that it names.
+            blocks=reply.blocks if model is asked else tuple(fallback.without_thinking(reply.blocks)),
             incomplete=reply.incomplete,
             notes=tuple(note for note in notes if note),
             citations=cited,
             data=data,
+            files=made,
+            container=ended.container,
         )
 
-    async def prepare(self, call: Call) -> Call:
+    async def prepare(self, call: Call, listen: Listen | None = None) -> Call:
         """The call with its model resolved and its files read, checked as far as that goes before anything is sent.
+
+        Where somebody listens it is about to be answered: then files are uploaded, if that is switched on.
 
         Raises:
             Failure: The call cannot be sent like this.
@@ -133,9 +162,13 @@ class Engine:
         call = replace(call, model=model.id)
         if not call.files:
             return call
-        read = partial(attachments.gather, call.files, self._rules, images=model.images, pdf=model.pdf, model=model.id)
+        rules = self._uploads.rules(self._rules, call)
+        read = partial(attachments.gather, call.files, rules, images=model.images, pdf=model.pdf, model=model.id)
         gathered = await anyio.to_thread.run_sync(read)
-        return replace(call, files=(), attached=gathered.blocks, notes=gathered.notes)
+        attached = await self._uploads.placed(gathered, call, listen)
+        call = replace(call, files=(), attached=attached, notes=gathered.notes)
+        self._claude.platform.check(call)
+        return call
 
     async def admit(self, call: Call) -> Model:
         """The model of a call, checked for what it accepts, before anything is sent.
@@ -143,17 +176,70 @@ class Engine:
         Raises:
             Failure: The call cannot be sent like this.
         """
-        if self._settings.budget_usd_per_day is not None and not self._book.store.durable:
+        budgeted = self._settings.budget_usd_per_day is not None or call.limits.usd_per_day is not None
+        if budgeted and not self._book.store.durable:
             raise Misconfigured(f"A budget is set, but it cannot be kept. {self._book.trouble}", kind="ledger")
         await self._claude.ready()
         catalogue = await self._models.catalogue()
+        platform = self._claude.platform
         model = catalogue.resolve(call.model, default=self._settings.model or "sonnet")
+        model = model.without(platform.missing(model.id))
+        platform.check(call)
         models.admit(model, effort=call.effort, max_tokens=call.max_tokens, tools=call.tools)
         if call.schema is not None:
             if call.tools:
                 raise Refused("schema and tools cannot be combined: the API cites what it searched, JSON cannot.")
+            if not model.structured_outputs and model.always_thinks and platform.lacks:
+                raise Refused(
+                    f"{model.id} cannot be held to a schema on {platform.title}: that has no structured outputs, and a "
+                    "model that always thinks takes no forced tool. Ask another model, or without schema.",
+                    kind="unsupported",
+                )
             Form(call.schema, model)
         return model
+
+    async def _spare(self, call: Call, asked: Model) -> Spare:
+        """The model to ask instead, where one is configured, checked for this call as the one that was asked for is."""
+        name = self._settings.fallback_model
+        if not name:
+            return Spare()
+        try:
+            model = await self.admit(replace(call, model=name))
+            fallback.fits(call, model)
+        except Failure as failure:
+            return Spare(unfit=f"The fallback model ({name}) could not be asked instead: {failure}")
+        return Spare() if model.id == asked.id else Spare(model=model)
+
+    def _instead(self, call: Call, asked: Model, model: Model, means: Means) -> Means:
+        """What the other model works with: the same money, and draft and account begun anew."""
+        form = None if call.schema is None else Form(call.schema, model)
+        elapsed = means.account.usage().duration_s
+        means.account.fall_back(asked.id, model.id)
+        means.draft.restart(hold=form is not None)
+        return replace(
+            means,
+            brake=self._spare_brake,
+            policy=replace(self._policy, deadline_s=max(0.0, self._policy.deadline_s - elapsed)),
+            purse=means.purse.of(model),
+            form=form,
+        )
+
+    async def _measured(self, failure: Failure, call: Call, model: Model) -> Failure:
+        """The failure of a prompt that is too long, saying by how much also where the API does not."""
+        if str(failure) != TOO_LONG or not model.context:
+            return failure
+        with suppress(Failure):
+            counted = await self._claude.counted(body(call, model=model.id, max_tokens=1))
+            tokens = counted.tokens if counted.exact else round(counted.tokens / MARGIN)
+            message = stops.too_long(tokens, model.context, exact=counted.exact)
+            return Refused(message, kind=failure.kind, request_id=failure.request_id, status=failure.status)
+        return failure
+
+    def _money(self, means: Means) -> tuple[str, ...]:
+        """What is to be said of the price, and of how a limit was kept."""
+        platform = self._claude.platform
+        guessed = means.purse.limited and "count_tokens" in platform.lacks
+        return means.purse.note, f"input estimated for the limit: {platform.title} counts no tokens" if guessed else ""
 
     async def quote(self, call: Call) -> tuple[Quote, ...]:
         """What `call` would cost, and what the alternatives would. The input is counted; nothing is generated.
@@ -163,10 +249,12 @@ class Engine:
         """
         model = await self.admit(call)
         max_tokens = model.tokens(call.max_tokens)
-        counted = await self._claude.count(
+        counted = await self._claude.counted(
             body(call, model=model.id, max_tokens=max_tokens, programmatic=model.programmatic)
         )
-        return quotes(await self._models.catalogue(), model, input_tokens=counted, max_tokens=max_tokens)
+        catalogue = await self._models.catalogue()
+        offers = quotes(catalogue, model, input_tokens=counted.tokens, max_tokens=max_tokens)
+        return tuple(replace(each, estimated=not counted.exact) for each in offers)
 
     @asynccontextmanager
     async def _place(self, listen: Listen) -> AsyncGenerator[None]:
@@ -187,63 +275,3 @@ class Engine:
             yield
         finally:
             self._places.release()
-
-    def _reply(self, ended: Ended, text: str, usage: Usage, *, capped: bool) -> Reply:
-        """The reply that an errand amounts to. A refusal's partial text is no answer.
-
-        Raises:
-            Failure: There is no text.
-        """
-        answer, failure = ended.answer, ended.failure
-        refused = answer.stop_reason == "refusal"
-        if failure is not None and not text.strip():
-            raise failure
-        if refused or not text.strip():
-            message = stops.without_text(answer.stop_reason, answer.stop_details, max_tokens=ended.max_tokens)
-            raise Refused(message, kind=answer.stop_reason or "truncated", request_id=answer.request_id)
-        if failure is not None:
-            why = f"{str(failure).removesuffix(' Try again.')} {stops.GO_ON}"
-        elif capped and answer.stop_reason == "max_tokens":
-            why = stops.CAPPED
-        else:
-            why = stops.incomplete(answer.stop_reason, max_tokens=ended.max_tokens)
-        return Reply(text=text, usage=usage, blocks=ended.blocks, incomplete=why)
-
-
-async def _formed(form: Form, errand: Errand, ended: Ended, means: Means) -> Data:
-    """The value of an answer that is held to a schema; where it does not fit, Claude is told once and asked again.
-
-    Raises:
-        Failure: There is no whole answer, or the second one does not fit either.
-    """
-    text = form.text_of(ended, means.draft.text)
-    try:
-        value = form.check(text)
-    except schemas.Mismatch as wrong:
-        means.listen(Waiting("the answer does not fit the schema, asking again"))
-        again = form.text_of(await errand.again(text, schemas.repair(wrong.problems, text)), means.draft.text)
-        try:
-            value = form.check(again)
-        except schemas.Mismatch as still:
-            raise mismatch(still.problems) from None
-    means.draft.settle(json.dumps(value, ensure_ascii=False))
-    return Data(value)
-
-
-def _told(call: Call, end: str, usage: Usage) -> None:
-    """One line for each call, for operations people: who asked what model, how it ended, what it took."""
-    cost = "cost unknown" if usage.cost_usd is None else f"${usage.cost_usd:.6f}"
-    _log.info(
-        "%s %s %s: %s, %d in, %d cached, %d out, %s, %.1f s, %d requests, user %s",
-        call.tool,
-        call.id,
-        usage.model or call.model or "-",
-        end,
-        usage.input_tokens + usage.cache_creation_input_tokens,
-        usage.cache_read_input_tokens,
-        usage.output_tokens,
-        cost,
-        usage.duration_s,
-        usage.attempts,
-        call.user,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.messages import Drafting, Text, well_formed
+from mcp_server_claude.messages import Drafting, Searching, Text, well_formed
 from mcp_server_claude.seam import Seam
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ class Draft:
     """Hears the events of one stream after another, joins their text at the seams, and passes on what is new.
 
     What its listener has heard is never taken back: the text told so far is always the beginning of the final one. With
-    `hold` nothing is told, or saved, before it is `settle`d; each stream then begins afresh.
+    `hold` nothing is told, or saved, before it is `settle`d or `release`d: it may still be withdrawn.
     """
 
     def __init__(self, listen: Listen, *, hold: bool = False) -> None:
@@ -23,9 +23,11 @@ class Draft:
         self._hold = hold
         self._seam = Seam()
         self._parts: list[str] = []
+        self._chars = 0
         self._saved = 0
         self._saved_chars = 0
         self._half = ""
+        self._apart = False  # a server tool was at work since the text so far
 
     @property
     def text(self) -> str:
@@ -35,10 +37,11 @@ class Draft:
     def hear(self, event: Event) -> None:
         """Take in an event of the current stream. Half a surrogate pair waits for its other half."""
         if type(event) is not Text:
+            self._apart = self._apart or (type(event) is Searching and self._seam.open)
             self._listen(event)
             return
         piece = self._paired(event.text)
-        self._tell(piece if self._seam.open else self._seam.feed(piece))
+        self._tell(self._set_apart(piece) if self._seam.open else self._seam.feed(piece))
 
     def next_stream(self, *, anchor: str | None = None) -> None:
         """Another stream begins: the continuation of this text, asked to repeat `anchor`, or (None) a fresh start.
@@ -46,13 +49,16 @@ class Draft:
         A fresh start is only made while nothing has been told.
         """
         self._half = ""
-        if self._hold:
-            self._parts.clear()
+        self._apart = False
+        if self._hold and anchor is None:
+            self._withdraw()
         self._seam = Seam() if anchor is None else Seam(self.text, anchor=anchor)
 
-    def go_on(self) -> None:
-        """Another stream begins that goes on exactly where the last one ended (`pause_turn`)."""
-        self.end_stream(whole=True)
+    def go_on(self, *, whole: bool = False) -> None:
+        """Another stream begins that goes on exactly where the last one ended (`pause_turn`), or, if that was not
+        `whole`, where it began.
+        """
+        self.end_stream(whole=whole)
         self._seam.open = True
 
     def end_stream(self, *, whole: bool) -> None:
@@ -67,8 +73,21 @@ class Draft:
     def settle(self, text: str) -> None:
         """What was held is this, finally."""
         self._hold = False
-        self._parts.clear()
+        self._withdraw()
         self._tell(text)
+
+    def release(self) -> None:
+        """What was held is what there is."""
+        if self._hold:
+            self.settle(self.text)
+
+    def restart(self, *, hold: bool) -> None:
+        """Withdraw what was held: another answer is written instead."""
+        self._hold = hold
+        self._withdraw()
+        self._seam = Seam()
+        self._half = ""
+        self._apart = False
 
     def unsaved(self) -> tuple[int, str]:
         """What has come since the last call of this: its offset in characters, and the text."""
@@ -78,6 +97,16 @@ class Draft:
         self._saved, self._saved_chars = len(self._parts), offset + len(text)
         return offset, text
 
+    def _set_apart(self, piece: str) -> str:
+        """The piece, as a paragraph of its own where it is the first after a server tool: `I'll compute it.` and `The
+        mean is 5.` come as two blocks, with nothing between them.
+        """
+        if not piece or not self._apart:
+            return piece
+        self._apart = False
+        last = next((part[-1] for part in reversed(self._parts) if part), " ")
+        return piece if last.isspace() or piece[0].isspace() else f"\n\n{piece}"
+
     def _paired(self, piece: str) -> str:
         """The piece without lone surrogates. Half a pair waits for its other half: deltas may part them, and a text
         that ends with one could be neither saved nor sent back to be continued.
@@ -86,7 +115,12 @@ class Draft:
         self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
         return well_formed(text[: len(text) - len(self._half)])
 
+    def _withdraw(self) -> None:
+        self._parts.clear()
+        self._chars = 0
+
     def _tell(self, text: str) -> None:
         if text:
             self._parts.append(text)
-            self._listen(Drafting(sum(map(len, self._parts))) if self._hold else Text(text))
+            self._chars += len(text)
+            self._listen(Drafting(self._chars) if self._hold else Text(text))

@@ -8,6 +8,8 @@ What is sent next depends on two things only, what has been told of the answer s
     `pause_turn`                           the content back unchanged, at most `PAUSES` times
     `tool_use`, where it may look around   what it asked for, at most `ROUNDS` times
 
+What a continuation was asked with stays in the conversation when its stream ends with one of the last two (`turn`).
+
 With a schema nothing is told before the answer is whole, so it is always the same request again.
 """
 
@@ -26,14 +28,13 @@ from mcp_server_claude import pricing, retry
 from mcp_server_claude.claude import Answer, body
 from mcp_server_claude.engine import reading
 from mcp_server_claude.engine.reading import ROUNDS
+from mcp_server_claude.engine.turn import Turn
 from mcp_server_claude.errors import Failure, Unavailable
 from mcp_server_claude.messages import CHARS_PER_TOKEN, COMPLETE, Waiting, well_formed
 from mcp_server_claude.seam import PLEA, anchor_of
 from mcp_server_claude.store.budgets import Short
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mcp_server_claude.attachments import Rules
     from mcp_server_claude.claude import Body, Cache, Claude
     from mcp_server_claude.engine.account import Account
@@ -68,11 +69,12 @@ WHY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How an errand ended: the last stream, what was asked of it, and the failure that was final."""
+    """How an errand ended: the last stream, what was asked of it, where code ran, and the failure that was final."""
 
     answer: Answer
     blocks: tuple[Block, ...]
     max_tokens: int
+    container: str = ""
     failure: Failure | None = None
 
 
@@ -106,12 +108,11 @@ class Errand:
         self._failing_since = 0.0
         self._told_before = 0
         self._only_thought = 0
-        self._paused: list[Block] = []
-        self._rounds: list[Message] = []
+        self._turn = Turn(call)
+        self._looks = 0
         self._pauses = 0
         self._continuations = 0
         self._turned_back = False
-        self._more: list[Message] = []
         self._max_tokens = means.purse.wanted(model.tokens(call.max_tokens))
 
     async def run(self) -> Ended:
@@ -120,10 +121,11 @@ class Errand:
             answer = Answer(self._means.draft.hear)
             self._told_before = len(self._means.draft.text)
             failure = await self._send(answer)
+            self._turn.contain(answer, failure)
             if answer.stop_reason == "pause_turn" and self._pauses < PAUSES:
                 self._carry(answer)
                 continue
-            if answer.stop_reason == "tool_use" and self._looks and len(self._rounds) < 2 * ROUNDS:
+            if answer.stop_reason == "tool_use" and self._may_look and self._looks < ROUNDS:
                 await self._look(answer)
                 continue
             if answer.stop_reason is not None:
@@ -137,7 +139,7 @@ class Errand:
 
     async def again(self, answer: str, plea: str) -> Ended:
         """Once more, after the answer that did not do."""
-        self._more = [{"role": "assistant", "content": answer or "(nothing)"}, {"role": "user", "content": plea}]
+        self._turn.again(answer, plea)
         return await self.run()
 
     async def _send(self, answer: Answer) -> Failure | None:
@@ -197,19 +199,16 @@ class Errand:
 
     def _request(self) -> Body:
         """What is sent next; the table at the top of this module."""
-        messages: list[Mapping[str, object]] = [*self._call.history, self._call.question(), *self._more]
         told = well_formed(self._means.draft.text)  # lone surrogates cannot be sent
         left = self._max_tokens
-        messages.extend(self._rounds)
-        if self._paused:
-            messages.append({"role": "assistant", "content": self._paused})
-        elif self._rounds:
-            pass
+        going_on: list[Message] = []
+        if self._turn.goes_on:
+            self._means.draft.go_on()
         elif told.strip() and self._means.form is None:
-            messages.append({"role": "assistant", "content": told.rstrip()})
+            going_on.append({"role": "assistant", "content": told.rstrip()})
             anchor = "" if self._model.prefill else anchor_of(told)
             if anchor:
-                messages.append({"role": "user", "content": PLEA.format(anchor=anchor)})
+                going_on.append({"role": "user", "content": PLEA.format(anchor=anchor)})
             self._means.draft.next_stream(anchor=anchor)
             self._means.account.resumed = True
             left = max(LEAST_CONTINUATION, left - round(len(told) / CHARS_PER_TOKEN))
@@ -219,28 +218,29 @@ class Errand:
             self._call,
             model=self._model.id,
             max_tokens=min(left, self._max_tokens),
-            messages=messages,
+            messages=self._turn.messages(going_on),
             cache=self._means.cache,
             programmatic=self._model.programmatic,
         )
-        if self._looks:
+        if self._may_look:
             offered = cast("list[Body]", request.get("tools") or [])
             request["tools"] = [*offered, *reading.DEFINITIONS]
+        if self._turn.container and "tools" in request:
+            request["container"] = self._turn.container
         return request if self._means.form is None else self._means.form.fill(request)
 
     @property
-    def _looks(self) -> bool:
+    def _may_look(self) -> bool:
         return "read" in self._call.tools
 
     async def _look(self, answer: Answer) -> None:
         """Do what the delegate asks for, and give it what came of it."""
         self._failures = 0
-        blocks = [*self._paused, *answer.blocks]
-        self._paused = []
+        self._looks += 1
         told = bool(self._means.draft.text)
-        self._means.draft.go_on()
-        found = await reading.results(blocks, self._means.rules, self._means.listen)
-        self._rounds += [{"role": "assistant", "content": blocks}, {"role": "user", "content": found}]
+        self._means.draft.go_on(whole=True)
+        asked = self._turn.answer(answer.blocks)
+        self._turn.look(asked, await reading.results(asked, self._means.rules, self._means.listen))
         if told:
             self._means.draft.add("\n\n")
 
@@ -248,13 +248,13 @@ class Errand:
         """A paused turn goes back as it came; the next stream begins where this one ended."""
         self._pauses += 1
         self._failures = 0
-        self._paused.extend(answer.blocks)
-        self._means.draft.go_on()
+        self._turn.pause(answer.blocks)
+        self._means.draft.go_on(whole=True)
 
     def _can_go_on(self, answer: Answer, failure: Failure) -> bool:
         """Whether there is anything that may be sent after a stream that broke."""
         told = self._means.draft.text
-        if self._paused or self._rounds:
+        if self._turn.goes_on:
             return len(told) == self._told_before
         if told.strip() and self._means.form is None:
             self._continuations += 1
@@ -302,9 +302,13 @@ class Errand:
 
     def _ended(self, answer: Answer, failure: Failure | None = None) -> Ended:
         self._means.draft.end_stream(whole=answer.stop_reason in COMPLETE)
-        rounds = [block for turn in self._rounds[::2] for block in cast("list[Block]", turn["content"])]
-        blocks = (*rounds, *self._paused, *answer.blocks)
-        return Ended(answer=answer, blocks=blocks, max_tokens=self._max_tokens, failure=failure)
+        return Ended(
+            answer=answer,
+            blocks=self._turn.blocks(answer.blocks),
+            max_tokens=self._max_tokens,
+            container=self._turn.container,
+            failure=failure,
+        )
 
 
 def cost_of(answer: Answer) -> Decimal | None:

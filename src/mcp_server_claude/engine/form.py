@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude import schemas
+from mcp_server_claude.engine import stops
 from mcp_server_claude.errors import Failure, Refused
 from mcp_server_claude.messages import COMPLETE
 
@@ -55,7 +56,8 @@ class Form:
             given = [block.get("input") for block in ended.blocks if block.get("type") == "tool_use"]
             return json.dumps(given[-1]) if given else ""
         if reason not in COMPLETE:
-            raise Refused(f"There is no whole answer: Claude stopped with {reason}.", kind=reason or "truncated")
+            why = stops.without_text(reason, ended.answer.stop_details, max_tokens=ended.max_tokens)
+            raise Refused(why, kind=reason or "truncated", request_id=ended.answer.request_id)
         return text
 
     def check(self, text: str) -> object:

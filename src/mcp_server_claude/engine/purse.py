@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from mcp_server_claude import figures, pricing
 from mcp_server_claude.claude import MAX_SEARCHES
 from mcp_server_claude.errors import Misconfigured, Refused, Unavailable
+from mcp_server_claude.store import budgets
 
 if TYPE_CHECKING:
     from mcp_server_claude.messages import Call
     from mcp_server_claude.models import Model
     from mcp_server_claude.pricing import Rates
     from mcp_server_claude.settings import Settings
-    from mcp_server_claude.store import budgets
     from mcp_server_claude.store.budgets import Scope
 
 UNASKED_TOKENS = 16_000
@@ -31,6 +31,9 @@ LEAST_TOKENS = 64
 """An answer of fewer tokens is not worth sending for."""
 MICRO = Decimal(1_000_000)
 LINES = ("fable", "mythos", "opus", "sonnet", "haiku")
+PRICED_AS = {"mythos": "fable"}
+"""Lines of which hardly a model has a public price, and the line that costs the same (the pricing page names them in
+one row)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +50,17 @@ class Purse:
     """The limits of one call, and what is left of its own `max_usd`."""
 
     def __init__(self, settings: Settings, call: Call, model: Model) -> None:
-        self._cap = settings.budget_usd_per_day
+        self._settings = settings
+        self._caps: dict[str, float] = {}
+        if settings.budget_usd_per_day is not None:
+            self._caps[budgets.TOTAL] = settings.budget_usd_per_day
+        if call.limits.usd_per_day is not None:
+            self._caps[budgets.of_user(call.user)] = call.limits.usd_per_day
         self._call = call
         self._own = None if not call.max_usd else Decimal(str(call.max_usd))
         exact = pricing.rates(model.id)
-        self._rates = exact or pricing.dearest(model.line or _line_of(model.id))
+        line = model.line or _line_of(model.id)
+        self._rates = exact or pricing.dearest(PRICED_AS.get(line, line))
         self._model = model
         self.note = ""
         if self.limited and exact is None and self._rates is not None:
@@ -60,7 +69,13 @@ class Purse:
     @property
     def limited(self) -> bool:
         """Whether there is any limit, so that the input must be counted first."""
-        return self._cap is not None or self._own is not None
+        return bool(self._caps) or self._own is not None
+
+    def of(self, model: Model) -> Purse:
+        """The same money, for another model."""
+        other = Purse(self._settings, self._call, model)
+        other._own = self._own
+        return other
 
     def wanted(self, max_tokens: int) -> int:
         """The output tokens that a request may take before money is looked at."""
@@ -86,7 +101,7 @@ class Purse:
                     f"{figures.dollars(entrance / 1e6)}{self._and_so_far()}. Nothing more was sent.",
                     kind="max_usd",
                 )
-        scopes: tuple[Scope, ...] = () if self._cap is None else (("total", int(Decimal(str(self._cap)) * MICRO)),)
+        scopes = tuple((scope, int(Decimal(str(cap)) * MICRO)) for scope, cap in self._caps.items())
         return Ask(scopes=scopes, day=today(), least=least, most=most)
 
     def affordable(self, granted: int, input_tokens: int) -> int:
@@ -109,10 +124,12 @@ class Purse:
         return spent
 
     def refusal(self, short: budgets.Short) -> Unavailable:
-        """The day's budget does not pay for it."""
+        """The day's budget, the user's or everybody's, does not pay for it."""
         reset = next_day()
+        whose = "the server's" if short.scope == budgets.TOTAL else "your"
+        cap = self._caps[short.scope]
         failure = Unavailable(
-            f"Of the budget of {figures.dollars(self._cap)} a day {figures.dollars(short.left / 1e6)} is left, too "
+            f"Of {whose} budget of {figures.dollars(cap)} a day {figures.dollars(short.left / 1e6)} is left, too "
             f"little for this call. It starts anew at {reset:%Y-%m-%d %H:%M} UTC. Nothing more was sent.",
             kind="budget",
             retry_after_s=(reset - datetime.now(UTC)).total_seconds(),
@@ -149,7 +166,7 @@ def next_day() -> datetime:
 
 def today() -> str:
     """The day that budgets are kept by, in UTC."""
-    return f"{datetime.now(UTC):%Y-%m-%d}"
+    return budgets.today()
 
 
 def _micros(millionths: Decimal) -> int:

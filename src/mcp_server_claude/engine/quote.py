@@ -17,7 +17,10 @@ CHEAPER_LINES = ("opus", "sonnet", "haiku")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """One way to ask: what the input, a short answer and the longest answer cost, in US dollars; None when unknown."""
+    """One way to ask: what the input, a short answer and the longest answer cost, in US dollars; None when unknown.
+
+    `estimated` says that the input could not be counted, and has rather fewer tokens than this.
+    """
 
     model: str
     how: str
@@ -26,6 +29,7 @@ class Quote:
     input_usd: float | None
     short_usd: float | None
     most_usd: float | None
+    estimated: bool = False
 
 
 def quotes(catalogue: Catalogue, model: Model, *, input_tokens: int, max_tokens: int) -> tuple[Quote, ...]:

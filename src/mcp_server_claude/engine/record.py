@@ -9,6 +9,8 @@ from mcp_server_claude.messages import well_formed
 from mcp_server_claude.store import journal, leases
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mcp_server_claude.engine.draft import Draft
     from mcp_server_claude.messages import Call, Usage
     from mcp_server_claude.store import Store, Tx
@@ -43,7 +45,7 @@ class Record:
         if text:
             self._store.post(journal.append, [(self._call.id, offset, well_formed(text))])
 
-    def close(self, end: End, usage: Usage, incomplete: str = "") -> None:
+    def close(self, end: End, usage: Usage, incomplete: str = "", failure: Mapping[str, object] | None = None) -> None:
         """Keep the rest, and how it ended."""
         self.save()
         self._store.post(
@@ -53,6 +55,7 @@ class Record:
             ended_at=time.time(),
             incomplete=incomplete,
             usage=dict(usage.as_json()),
+            failure=failure,
         )
 
 

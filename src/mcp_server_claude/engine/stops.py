@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 
 GO_ON = "The text so far is above. Ask again, or quote its last lines and ask for the rest."
-CAPPED = (
-    "it reached what the budget allows. Raise the limit (max_usd, or the server's budget a day) and ask for the rest."
-)
+CAPPED = "it reached what the budget allows. Raise the limit (max_usd, or the budget a day) and ask for the rest."
 
 
-def incomplete(reason: StopReason | None, *, max_tokens: int) -> str:
-    """One sentence on why an answer is not whole and how to go on; empty when it is whole."""
+def incomplete(reason: StopReason | None, *, max_tokens: int, input_tokens: int = 0, context: int = 0) -> str:
+    """One sentence on why an answer is not whole and how to go on; empty when it is whole.
+
+    `input_tokens` are those of the request, cached ones included, `context` those of the model, 0 when unknown.
+    """
     if reason in COMPLETE:
         return ""
     match reason:
@@ -30,7 +31,7 @@ def incomplete(reason: StopReason | None, *, max_tokens: int) -> str:
                 "or quote its last lines and ask for the rest."
             )
         case "model_context_window_exceeded":
-            return "the model's context window is full. Ask again with a shorter prompt, or for the rest alone."
+            return _full(max_tokens, input_tokens, context)
         case "pause_turn":
             return "Claude paused a long turn. Ask again to have it go on."
         case "tool_use":
@@ -45,12 +46,24 @@ def incomplete(reason: StopReason | None, *, max_tokens: int) -> str:
             return f"Claude stopped for a reason that this server does not know ({reason[:40]})."
 
 
-def without_text(reason: StopReason | None, details: Mapping[str, object], *, max_tokens: int) -> str:
-    """The same for an answer without any text, as the sentence of a failure."""
+def without_text(
+    reason: StopReason | None,
+    details: Mapping[str, object],
+    *,
+    max_tokens: int,
+    input_tokens: int = 0,
+    context: int = 0,
+) -> str:
+    """The same for an answer without any text, or one that was declined, as the sentence of a failure."""
     match reason:
         case "refusal":
-            why = str(details.get("explanation") or details.get("category") or "").strip().rstrip(".")[:300]
-            return f"Claude declined to answer{f': {why}' if why else ''}. Rephrase the request, or ask another model."
+            category = str(details.get("category") or "").strip()[:40]
+            why = str(details.get("explanation") or "").strip().rstrip(".")[:300]
+            named = f" (category: {category})" if category else ""
+            return (
+                f"Claude declined to answer{named}{f': {why}' if why else ''}. Rephrase the request, or ask another "
+                "model."
+            )
         case "max_tokens":
             return (
                 f"All {figures.tokens(max_tokens)} output tokens went into thinking. Ask with a larger max_tokens or a "
@@ -59,5 +72,28 @@ def without_text(reason: StopReason | None, details: Mapping[str, object], *, ma
         case None:
             return "The connection ended before any text came. Try again."
         case _:
-            why = incomplete(reason, max_tokens=max_tokens)
+            why = incomplete(reason, max_tokens=max_tokens, input_tokens=input_tokens, context=context)
             return f"There is no answer: {why}" if why else "Claude ended its turn without any text."
+
+
+def too_long(tokens: int, context: int, *, exact: bool) -> str:
+    """A prompt does not fit in the model's context window: by how much."""
+    about = "" if exact else "about "
+    if tokens <= context:
+        return f"The prompt is longer than the model takes ({context:,} tokens). Send less."
+    return (
+        f"The prompt is too long: {about}{tokens:,} tokens, {about}{tokens - context:,} more than the {context:,} that "
+        "the model takes. Send less."
+    )
+
+
+def _full(max_tokens: int, input_tokens: int, context: int) -> str:
+    """The context window is full: how much of it the input took, and how much less it would have to be."""
+    room = context - input_tokens
+    if not context or not input_tokens or room >= max_tokens:
+        return "the model's context window is full. Ask again with a shorter prompt, or for the rest alone."
+    return (
+        f"the model's context window of {context:,} tokens is full: the input took {input_tokens:,} of them and left "
+        f"{max(0, room):,} of the {max_tokens:,} that the answer might have had. Shorten the input by up to "
+        f"{max_tokens - room:,} tokens, or ask for the rest alone."
+    )

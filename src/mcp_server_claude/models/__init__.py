@@ -2,6 +2,6 @@
 
 from mcp_server_claude.models.catalogue import Catalogue, Source, admit
 from mcp_server_claude.models.model import EFFORTS, Model, parse
-from mcp_server_claude.models.service import Models, fetch_with
+from mcp_server_claude.models.service import Listed, Models, fetch_with, ours
 
-__all__ = ["EFFORTS", "Catalogue", "Model", "Models", "Source", "admit", "fetch_with", "parse"]
+__all__ = ["EFFORTS", "Catalogue", "Listed", "Model", "Models", "Source", "admit", "fetch_with", "ours", "parse"]

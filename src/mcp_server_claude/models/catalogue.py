@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mcp_server_claude.errors import Refused
 from mcp_server_claude.models.model import Model, is_id, undated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 Source: TypeAlias = Literal["api", "disk", "file"]
 """Where a list came from: the API now, the API within a day (or longer, while it cannot be reached), our data file."""
@@ -31,6 +31,11 @@ class Catalogue:
     def of(cls, models: Iterable[Model], source: Source, as_of: str) -> Catalogue:
         """The same models in their order: newest first, equal days by id."""
         return cls(tuple(sorted(models, key=lambda each: (-each.created.toordinal(), each.id))), source, as_of)
+
+    def on(self, name: Callable[[str], str], lacks: Callable[[str], frozenset[str]]) -> Catalogue:
+        """The same models as a platform has them: under its names, without what it lacks for each."""
+        renamed = (replace(each, id=name(each.id), alias=each.id) for each in self.models)
+        return Catalogue(tuple(each.without(lacks(each.id)) for each in renamed), self.source, self.as_of)
 
     @property
     def authoritative(self) -> bool:
@@ -70,7 +75,10 @@ class Catalogue:
         return next((each for each in self.models if each.id.lower() == wanted.lower()), None)
 
     def _alias(self, wanted: str) -> Model | None:
-        return next((each for each in self.models if undated(each.id).lower() == wanted.lower()), None)
+        lower = wanted.lower()
+        return next(
+            (m for m in self.models if lower in {m.alias, undated(m.alias), undated(m.id).lower()} - {""}), None
+        )
 
     def _unknown(self, wanted: str, *, configured: bool) -> str:
         import difflib
@@ -92,7 +100,9 @@ def admit(model: Model, *, effort: str = "", max_tokens: int = 0, tools: Sequenc
     if not model.known:
         return
     if "web" in tools and not model.web_search:
-        raise Refused(f"{model.id} cannot search the web.", kind="unsupported")
+        raise Refused(f"{model.id} cannot search the web{_instead(model)}.", kind="unsupported")
+    if "code" in tools and not model.code_execution:
+        raise Refused(f"{model.id} cannot run code{_instead(model)}.", kind="unsupported")
     if effort and effort not in model.efforts:
         if not model.efforts:
             raise Refused(f"{model.id} takes no effort.", kind="unsupported")
@@ -101,6 +111,12 @@ def admit(model: Model, *, effort: str = "", max_tokens: int = 0, tools: Sequenc
         raise Refused(
             f"{model.id} writes at most {model.max_output} tokens; max_tokens was {max_tokens}.", kind="unsupported"
         )
+
+
+def _instead(model: Model) -> str:
+    """What tools a model has that cannot have all."""
+    able = [name for name, can in (("web", model.web_search), ("code", model.code_execution)) if can]
+    return f"; its tools are {', '.join([*able, 'read'])}" if able else "; its only tool is read"
 
 
 def _or(words: tuple[str, ...]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Literal, TypeAlias, TypeGuard, cast
 
@@ -20,6 +20,7 @@ UNKNOWN_DATE = date(1970, 1, 1)
 
 LONGEST_ID = 200
 DATED = re.compile(r"-\d{8}$")
+MASKED = frozenset({"structured_outputs", "web_search", "code_execution", "programmatic", "batch"})
 UNKNOWN_MAX_OUTPUT = 16_000
 """The `max_tokens` for a model whose limit is unknown: the API requires one, and small models refuse a large one."""
 
@@ -32,7 +33,7 @@ class Model:
     takes none. `thinking` holds the accepted values of `thinking.type`, empty when nothing is known of them.
     `web_search` and `code_execution` are the server tools, `programmatic` says that code which the model runs may call
     the others, as their newest versions do to filter what they found. `known` is False for an id that is only passed
-    on.
+    on. `alias` is what Anthropic calls the model, where it is asked on a platform that calls it something else.
     """
 
     id: str
@@ -54,6 +55,11 @@ class Model:
     programmatic: bool = False
     batch: bool = True
     known: bool = True
+    alias: str = ""
+
+    def without(self, features: frozenset[str]) -> Model:
+        """The model where these are not to be had, e.g. on a platform (their names are those of the fields)."""
+        return replace(self, **dict.fromkeys(features & MASKED, False)) if features else self
 
     def tokens(self, asked: int = 0) -> int:
         """The `max_tokens` to send: what was asked for, else the model's own limit."""

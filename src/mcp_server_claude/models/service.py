@@ -8,6 +8,7 @@ import logging
 import os
 import tempfile
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -42,6 +43,29 @@ LIFECYCLES: Final[tuple[Literal["active", "deprecated", "retired"], ...]] = ("ac
 
 COMPLETED: Final = frozenset({"capabilities", "line", "max_input_tokens", "max_tokens"})
 """Null here means that nothing is known; elsewhere (`retires_at`) it says something."""
+
+
+class Listed:
+    """Holds the catalogue of a platform that has no list: our own file's, under the platform's names."""
+
+    def __init__(
+        self,
+        settled: Callable[[], Awaitable[object]],
+        name: Callable[[str], str],
+        lacks: Callable[[str], frozenset[str]],
+    ) -> None:
+        self._settled = settled
+        self._name = name
+        self._lacks = lacks
+        self._ours: Catalogue | None = None
+
+    async def catalogue(self) -> Catalogue:
+        """The models, once it is `settled` where they are asked: names depend on that."""
+        with suppress(Failure):  # told by the call itself
+            await self._settled()
+        if self._ours is None:
+            self._ours = await anyio.to_thread.run_sync(ours)
+        return self._ours.on(self._name, self._lacks)
 
 
 class Models:

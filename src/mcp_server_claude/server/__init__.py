@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.mcpserver import MCPServer
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS
 
-from mcp_server_claude import __version__, resources
+from mcp_server_claude import __version__, logs, resources, telemetry
+from mcp_server_claude.messages import well_formed
 from mcp_server_claude.services import Services
 from mcp_server_claude.tools import tools
+from mcp_server_claude.tools.inject import answering
+from mcp_server_claude.tools.leg import leg_of
+from mcp_server_claude.tools.tool import mended
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -27,8 +32,8 @@ Delegates to Claude through the Anthropic API: another model, a fresh context, i
 - claude_ask(prompt): a second opinion, a review, a hard question for a stronger model, a long read that would fill \
 your own context, a cheap draft. The delegate sees only the prompt and `files` (paths, globs, URLs: cheaper than \
 pasting them). `model` takes opus, sonnet, haiku, fable or an exact id; `effort` says how hard to think; `schema` \
-makes the answer JSON; `tools` lets it search the web; `thread` goes on with an earlier answer; `dry_run` only \
-prices the call. The answer ends with a line on tokens and cost. Calls may run in parallel.
+makes the answer JSON; `tools` lets it search the web or run code; `thread` goes on with an earlier answer; \
+`dry_run` only prices the call. The answer ends with a line on tokens and cost. Calls may run in parallel.
 - claude_jobs(id): what became of a call or a thread: read it, wait for it or stop it. After a time-out or a cancel \
 nothing is lost: without an id it lists the latest.
 - claude_info(about): models with prices and limits, what was spent, what is left of the budget, the configuration.
@@ -38,20 +43,23 @@ Default model: {model}. A result whose last block begins with INCOMPLETE: was cu
 """Claude Code shows the model at most 2,048 characters of this, and at first nothing else but the tools' names."""
 
 HANDSHAKES = frozenset({"initialize", "server/discover"})
+CANCELLED = -32800
+"""What the SDK answers in 2025-11-25 where a request was cancelled (RequestCancelled of the language servers)."""
 
 
-def build(settings: Settings) -> MCPServer[Services]:
-    """The server for these settings. Building it opens nothing; its lifespan does."""
-    running: list[Services] = []
+def build(settings: Settings, services: Services | None = None) -> MCPServer[Services]:
+    """The server for these settings. Building it opens nothing; its lifespan does, unless it is given `services`."""
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[Services]) -> AsyncGenerator[Services]:
-        async with Services.open(settings) as services:
-            running.append(services)
+        if services is not None:
             yield services
-            running.remove(services)
+            return
+        async with Services.open(settings) as own:
+            yield own
 
-    quiet_logging(settings)
+    logs.setup(settings)
+    telemetry.start()
     server = MCPServer(
         NAME,
         title="Claude",
@@ -59,10 +67,10 @@ def build(settings: Settings) -> MCPServer[Services]:
         version=__version__,
         tools=tools(),
         lifespan=lifespan,
-        middleware=[warm_after_handshake],
+        middleware=[warm_after_handshake, answer_who_asks, tell_wrong_prompts, resources.with_own_type],
         log_level="WARNING",
     )
-    resources.register(server, lambda: running[-1])
+    resources.register(server)
     return server
 
 
@@ -74,24 +82,28 @@ async def warm_after_handshake(ctx: ServerRequestContext[Services, Any], call_ne
     return result
 
 
-def quiet_logging(settings: Settings) -> None:
-    """One plain handler on stderr, before the SDK installs its own; keys are scrubbed from every line."""
-    root = logging.getLogger()
-    if not root.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(Scrubbed("%(levelname)s %(name)s: %(message)s"))
-        root.addHandler(handler)
-        root.setLevel(settings.log_level.upper())
-    if settings.log_level != "debug":
-        for chatty in ("anthropic", "httpx2", "httpcore2", "mcp"):  # they log each request, and headers with it
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+async def answer_who_asks(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
+    """Answer a request for whoever sent it, and over HTTP only as long as they are there.
+
+    In 2025-11-25 the SDK lets a call run on, and cost, when its client has gone, and its response ends without a word
+    where a text holds a lone surrogate.
+    """
+    if ctx.request_id is None:
+        return await call_next(ctx)
+    leg = leg_of(ctx.request)
+    with answering(ctx):
+        if leg is None:
+            return await call_next(ctx)
+        with leg.holding():
+            return mended(await call_next(ctx))
+    raise MCPError(CANCELLED, "The client has gone.")
 
 
-class Scrubbed(logging.Formatter):
-    """A formatter whose lines, tracebacks included, hold no key."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The formatted line without keys."""
-        from mcp_server_claude.claude.faults import redact
-
-        return redact(super().format(record))
+async def tell_wrong_prompts(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
+    """A prompt that there is not, or with wrong arguments, is the client's fault; the SDK logs it as our crash."""
+    try:
+        return await call_next(ctx)
+    except ValueError as error:
+        if ctx.method != "prompts/get":
+            raise
+        raise MCPError(INVALID_PARAMS, well_formed(str(error))[:200]) from None

@@ -47,7 +47,7 @@ async def claude_ask(
     ] = {},  # noqa: B006 - pydantic copies defaults
     tools: Annotated[
         list[Ability],
-        Field(description="web: search the web and cite sources. read: look around in the project's files."),
+        Field(description="web: search and cite. code: run code, make files. read: look into the project's files."),
     ] = [],  # noqa: B006 - pydantic copies defaults
     thread: Annotated[
         str, Field(description="Go on with the conversation of an earlier answer: the id (t_…) in its last line.")
@@ -78,6 +78,8 @@ async def claude_ask(
         tool="claude_ask",
         source="mcp",
         client=caller.client,
+        user=caller.user.name,
+        limits=caller.user.limits,
         trace_id=caller.trace_id,
     )
     jobs = await services.jobs()
@@ -85,7 +87,7 @@ async def claude_ask(
         return results.text(_offers(await (await services.threads()).quote(call)))
     async with pump(caller.report, caller.style, services.settings) as progress:
         reply = await jobs.ask(call, progress.hear)
-    limit = services.settings.max_result_chars if caller.cuts_results else None
+    limit = services.settings.inline_limit(cuts=caller.cuts_results)
     if limit is None or len(reply.text) <= limit:
         jobs.delivered(call.id)
     return results.answer(reply, with_footer=services.settings.footer, limit=limit)
@@ -97,7 +99,7 @@ def _offers(quotes: Sequence[Quote]) -> str:
         (
             each.how,
             each.model,
-            figures.tokens(each.input_tokens),
+            f"{'at most ' if each.estimated else ''}{figures.tokens(each.input_tokens)}",
             figures.dollars(each.input_usd),
             figures.dollars(each.short_usd),
             f"{figures.dollars(each.most_usd)} ({figures.tokens(each.max_tokens)} tokens)",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal, assert_never
 
+import anyio.to_thread
 from mcp.types import CallToolResult
 from pydantic import Field
 
@@ -14,17 +16,35 @@ from mcp_server_claude import __version__, figures, pricing
 from mcp_server_claude.errors import Misconfigured, Refused
 from mcp_server_claude.settings import env_name
 from mcp_server_claude.tools import results
-from mcp_server_claude.tools.inject import TheServices
+from mcp_server_claude.tools.inject import TheServices, TheUser
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from mcp_server_claude.models import Model
     from mcp_server_claude.services import Services
     from mcp_server_claude.settings import Settings
+    from mcp_server_claude.store import Tx
     from mcp_server_claude.store.ledger import Total
+    from mcp_server_claude.users import User
 
 AGO = re.compile(r"^(\d{1,4})\s*([hdw])$")
 USERINFO = re.compile(r"//[^/?#\s]*@")
 HOURS = {"h": 1, "d": 24, "w": 168}
+SPENT = ("requests", "failed", "in", "cached", "out", "cost")
+PUBLIC = (
+    "model",
+    "deadline_s",
+    "detach_after_s",
+    "max_body_bytes",
+    "max_files",
+    "fallback_model",
+    "inline_chars",
+    "platform",
+    "progress",
+    "retention_days",
+)
+"""The settings that concern whoever asks; the others are between the operator and the machine."""
 
 
 async def claude_info(
@@ -34,6 +54,7 @@ async def claude_info(
     ] = "today",
     *,
     services: TheServices,
+    user: TheUser,
 ) -> CallToolResult:
     """Show the models with limits and prices, the tokens and dollars spent, what is left of the day's budget, or this
     server's configuration.
@@ -42,11 +63,11 @@ async def claude_info(
         case "models":
             return results.text(await models(services))
         case "usage":
-            return results.text(await usage(services, since))
+            return results.text(await usage(services, user, since))
         case "budget":
-            return results.text(await budget(services))
+            return results.text(await budget(services, user))
         case "config":
-            return results.text(await config(services))
+            return results.text(await config(services, user))
         case _:
             assert_never(about)
 
@@ -60,63 +81,118 @@ async def models(services: Services) -> str:
     told = f"From {source[catalogue.source]}, {catalogue.as_of}. Prices: {pricing.as_of()}."
     if catalogue.source == "file":
         told += " The API gave no list of models; other ids are passed on as they are given."
+        if services.settings.platform != "anthropic":
+            told += f" Without what {services.settings.platform} lacks (MCP_CLAUDE_PLATFORM)."
     return f"{results.table(head, rows)}\n\n{told}"
 
 
-async def usage(services: Services, since: str) -> str:
-    """What was spent since then, by model, with a total."""
-    from mcp_server_claude.store import StoreError, ledger
+async def usage(services: Services, user: User, since: str) -> str:
+    """What was spent since then, by model, with a total: by the user, or by everybody where an operator asks."""
+    from mcp_server_claude.store import StoreError
 
     moment = parse_since(since)
     store = await services.store()
+    everybody = user.role == "operator"
     try:
-        totals = await store.read(ledger.summary, moment.timestamp())
-        (whole,) = await store.read(ledger.summary, moment.timestamp(), by=())
+        spent = await store.read(_spent, moment.timestamp(), None if everybody else user.name)
     except StoreError as error:
         raise Misconfigured(f"The ledger could not be read: {error}", kind="ledger") from error
     told = f"Since {moment:%Y-%m-%d %H:%M} UTC."
-    if store.trouble:
+    if store.trouble and everybody:
         told += f" {store.trouble}"
-    if not totals:
+    if not spent.by_model:
         return f"Nothing was asked. {told}"
-    head = ("model", "requests", "failed", "in", "cached", "out", "cost")
-    rows = [_usage_row(total.model or "(none)", total) for total in totals]
+    rows = [_usage_row(total.model or "(none)", total) for total in spent.by_model]
     if len(rows) > 1:
-        rows.append(_usage_row("total", whole))
-    return f"{results.table(head, rows)}\n\n{told}"
+        rows.append(_usage_row("total", spent.whole))
+    tables = [results.table(("model", *SPENT), rows)]
+    if everybody and len(spent.by_user) > 1:
+        tables.append(results.table(("user", *SPENT), [_usage_row(total.user, total) for total in spent.by_user]))
+    return "\n\n".join([*tables, told])
 
 
-async def budget(services: Services) -> str:
-    """What is left of the day's budget, and when it starts anew."""
+async def budget(services: Services, user: User) -> str:
+    """What is left of the day's budgets, and when they start anew: the user's own, or all where an operator asks."""
     from mcp_server_claude.engine.purse import next_day, today
-    from mcp_server_claude.store import StoreError, budgets
+    from mcp_server_claude.store import StoreError
 
-    cap = services.settings.budget_usd_per_day
-    if cap is None:
-        return "There is no budget a day (MCP_CLAUDE_BUDGET_USD_PER_DAY); max_usd limits a single call."
-    store = await services.store()
+    caps = await _caps(services, user)
+    anew = f"It starts anew at {next_day():%Y-%m-%d %H:%M} UTC."
+    if not caps:
+        setting = " (MCP_CLAUDE_BUDGET_USD_PER_DAY)" if user.role == "operator" else ""
+        return f"There is no budget a day{setting}; max_usd limits a single call."
     try:
-        left = await store.read(budgets.left, "total", today(), round(cap * 1_000_000))
+        left = await (await services.store()).read(_left, caps, today())
     except StoreError as error:
         raise Misconfigured(f"The ledger could not be read: {error}", kind="ledger") from error
-    return (
-        f"{figures.dollars(left / 1e6)} of {figures.dollars(cap)} is left for today, running calls counted at their "
-        f"most. It starts anew at {next_day():%Y-%m-%d %H:%M} UTC."
+    if len(caps) == 1:
+        ((_, cap),) = caps.values()
+        (rest,) = left.values()
+        return (
+            f"{figures.dollars(rest)} of {figures.dollars(cap)} is left for today, running calls counted at their "
+            f"most. {anew}"
+        )
+    rows = [(whose, figures.dollars(left[scope]), figures.dollars(cap)) for scope, (whose, cap) in caps.items()]
+    table = results.table(("budget", "left today", "a day"), rows)
+    return f"{table}\n\nRunning calls are counted at their most. {anew}"
+
+
+async def config(services: Services, user: User) -> str:
+    """Every setting with its source, secrets masked, and which key is in use. Paths and keys only for an operator."""
+    settings = services.settings
+    lines = [f"mcp-server-claude {__version__}"]
+    shown = [name for name in type(settings).model_fields if user.role == "operator" or name in PUBLIC]
+    if user.role != "operator":
+        rows = [(env_name(name), _shown(getattr(settings, name))) for name in shown]
+        return "\n".join(lines) + "\n\n" + results.table(("setting", "value"), rows)
+    store = await services.store()
+    lines += await anyio.to_thread.run_sync(_door, settings)  # a cloud's configuration is read from files
+    lines.append(f"ledger: {store.path if store.durable else store.trouble}")
+    lines += [f"problem: {problem}" for problem in settings.problems]
+    told = [(env_name(name), _shown(getattr(settings, name)), settings.source_of(name)) for name in shown]
+    return "\n".join(lines) + "\n\n" + results.table(("setting", "value", "from"), told)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Spent:
+    """What was spent, in the ways in which it is shown."""
+
+    by_model: Sequence[Total]
+    by_user: Sequence[Total]
+    whole: Total
+
+
+def _spent(tx: Tx, since: float, user: str | None) -> _Spent:
+    from mcp_server_claude.store import ledger
+
+    (whole,) = ledger.summary(tx, since, user=user, by=())
+    return _Spent(
+        by_model=ledger.summary(tx, since, user=user),
+        by_user=ledger.summary(tx, since, user=user, by=("user",)),
+        whole=whole,
     )
 
 
-async def config(services: Services) -> str:
-    """Every setting with its source, secrets masked, and which key is in use."""
-    settings = services.settings
-    lines = [f"mcp-server-claude {__version__}", f"key: {_key(settings)}"]
-    store = await services.store()
-    lines.append(f"ledger: {store.path if store.durable else store.trouble}")
-    lines += [f"problem: {problem}" for problem in settings.problems]
-    rows = [
-        (env_name(name), _shown(getattr(settings, name)), settings.source_of(name))
-        for name in type(settings).model_fields
-    ]
-    return "\n".join(lines) + "\n\n" + results.table(("setting", "value", "from"), rows)
+async def _caps(services: Services, user: User) -> dict[str, tuple[str, float]]:
+    """The budgets that a user may see, by scope: whose it is, and its dollars a day."""
+    from mcp_server_claude.store import budgets
+
+    users, caps = [user], dict[str, tuple[str, float]]()
+    if user.role == "operator":
+        if services.settings.budget_usd_per_day is not None:
+            caps[budgets.TOTAL] = ("everybody", services.settings.budget_usd_per_day)
+        users += [each.user for each in await (await services.users()).listed()]
+    for each in users:
+        if each.limits.usd_per_day is not None:
+            caps[budgets.of_user(each.name)] = (each.name, each.limits.usd_per_day)
+    return caps
+
+
+def _left(tx: Tx, caps: Mapping[str, tuple[str, float]], day: str) -> dict[str, float]:
+    """Dollars left in each scope."""
+    from mcp_server_claude.store import budgets
+
+    return {scope: budgets.left(tx, scope, day, round(cap * 1e6)) / 1e6 for scope, (_, cap) in caps.items()}
 
 
 def parse_since(since: str, now: float | None = None) -> datetime:
@@ -184,15 +260,17 @@ def _usage_row(name: str, total: Total) -> tuple[str, ...]:
     )
 
 
-def _key(settings: Settings) -> str:
-    from mcp_server_claude.claude import find
+def _door(settings: Settings) -> list[str]:
+    """Where Claude is asked, and which key is sent there."""
+    from mcp_server_claude.claude import PLATFORMS, find
 
     try:
         credential = find(settings)
     except Misconfigured as failure:
-        return f"none. {failure}"
+        return [f"platform: {PLATFORMS[settings.platform].title}", f"key: none. {failure}"]
     warning = f" {credential.warning}" if credential.warning else ""
-    return f"from {credential.source}, sent to {_shown(credential.base_url)}.{warning}"
+    key = f"key: from {credential.source}, sent to {_shown(credential.base_url)}.{warning}"
+    return [f"platform: {credential.place}", key]
 
 
 def _shown(value: object) -> str:

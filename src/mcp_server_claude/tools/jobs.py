@@ -19,14 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_server_claude.jobs import Job
+    from mcp_server_claude.messages import Produced
     from mcp_server_claude.store.journal import Record
     from mcp_server_claude.store.threads import Thread, Turn
     from mcp_server_claude.threads import Transcript
 
 OPENING = 60
 THREAD = "t_"
-USER = "local"
-"""Who asks over stdio."""
 
 
 async def claude_jobs(
@@ -43,24 +42,24 @@ async def claude_jobs(
     """
     jobs = await services.jobs()
     await services.sweep()
-    name = id.strip()
+    name, user = id.strip(), caller.user.name
     if not name:
         if cancel:
             raise Refused("cancel needs the id of a call.")
-        calls, threads = await jobs.recent(USER), await (await services.threads()).recent(USER)
+        calls, threads = await jobs.recent(user), await (await services.threads()).recent(user)
         return results.text(*[_list(calls), _threads(threads)][: 2 if threads else 1])
     if name.startswith(THREAD):
-        conversation = await (await services.threads()).read(name, USER)
+        conversation = await (await services.threads()).read(name, user)
         return results.text(transcript(conversation), f"[{name} · {len(conversation.turns)} turns]")
-    if cancel and not await jobs.cancel(name, USER):
-        job = await jobs.read(name, USER)
-        if job.record.state == "open":
-            raise Refused("That call runs in another server process; it can only be stopped there.")
+    if cancel:
+        await jobs.cancel(name, user)
     if wait:
+        await jobs.read(name, user)  # nobody waits for another's call
         async with pump(caller.report, caller.style, services.settings):  # heartbeats: a silent call is given up
             await jobs.wait(name, wait)
-    limit = services.settings.max_result_chars if caller.cuts_results else None
-    return _shown(await jobs.read(name, USER), limit)
+    limit = services.settings.inline_limit(cuts=caller.cuts_results)
+    made = await (await services.products()).of(name, user)
+    return _shown(await jobs.read(name, user), made, limit)
 
 
 def _list(records: Sequence[Record]) -> str:
@@ -100,18 +99,17 @@ def _said(turn: Turn) -> str:
     return "".join(f"[{kind}]\n" for kind in others) + "".join(texts)
 
 
-def _shown(job: Job, limit: int | None) -> CallToolResult:
-    """The text, a line on its state, and the account where there is one."""
+def _shown(job: Job, made: Sequence[Produced], limit: int | None) -> CallToolResult:
+    """The text, a line on its state, links to the files it made, and the account where there is one."""
     record = job.record
     state = "running" if record.state == "open" else record.end or "?"
     line = f"[{record.id} · {state} · {figures.tokens(len(job.text))} characters]"
-    blocks = [line]
-    if record.state == "open":
-        blocks.append("INCOMPLETE: it is still being written. Ask again with wait=50.")
-    elif record.end != "complete":
-        blocks.append(f"INCOMPLETE: {record.incomplete}")
-    text = results.whole_or_head(job.text or "(no text)", record.id, limit)
-    return CallToolResult(
-        content=[*text, *(TextContent(type="text", text=well_formed(block)) for block in blocks)],
-        _meta={results.USAGE_KEY: dict(record.usage)} if record.usage is not None else None,
-    )
+    content = results.whole_or_head(job.text or "(no text)", record.id, limit)
+    content += [TextContent(type="text", text=line), *map(results.file_link, made)]
+    if record.end != "complete":
+        why = "it is still being written. Ask again with wait=50." if record.state == "open" else record.incomplete
+        content.append(TextContent(type="text", text=well_formed(f"INCOMPLETE: {why}")))
+    meta = results.files_meta(made)
+    if record.usage is not None:
+        meta[results.USAGE_KEY] = dict(record.usage)
+    return CallToolResult(content=content, _meta=meta or None)

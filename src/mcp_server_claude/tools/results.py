@@ -18,45 +18,82 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_server_claude.errors import Failure
-    from mcp_server_claude.messages import Reply, Usage
+    from mcp_server_claude.messages import Produced, Reply, Usage
 
 USAGE_KEY = "mcp-server-claude/usage"
 CITATIONS_KEY = "mcp-server-claude/citations"
+FILES_KEY = "mcp-server-claude/files"
 FAILURE_KEY = "mcp-server-claude/failure"
 
 
 def answer(reply: Reply, *, with_footer: bool, limit: int | None = None) -> CallToolResult:
     """A reply with text, complete or not. An incomplete one says so in its last block.
 
-    Past `limit` characters, for clients that would cut it, the head is returned with a link to the whole.
+    Past `limit` characters the head is returned with a link to the whole; of JSON the link alone, since its head is
+    nothing that could be read.
     """
-    content = whole_or_head(reply.text, reply.usage.call_id, limit)
+    too_big = limit is not None and len(reply.text) > limit
+    if too_big and reply.data is not None:
+        content = _linked(reply.text, reply.usage.call_id)
+    else:
+        content = whole_or_head(reply.text, reply.usage.call_id, limit)
     if with_footer:
         content.append(_text(footer(reply.usage, reply.notes)))
+    content.extend(map(file_link, reply.files))
     if reply.incomplete:
         content.append(_text(f"INCOMPLETE: {reply.incomplete}"))
-    meta: dict[str, object] = {USAGE_KEY: dict(reply.usage.as_json())}
+    meta: dict[str, object] = {USAGE_KEY: dict(reply.usage.as_json())} | files_meta(reply.files)
     if reply.citations:
         meta[CITATIONS_KEY] = [asdict(citation) for citation in reply.citations]
     structured: dict[str, object] | None = None
     value = reply.data.value if reply.data is not None else None
-    if isinstance(value, dict):
+    if isinstance(value, dict) and not too_big:
         # Claude Code shows its model this and nothing else; other roots than objects are text only (2025-11-25).
         data = cast("dict[str, object]", value)
         structured = {"data": data, "thread": reply.usage.thread, "cost_usd": reply.usage.cost_usd}
     return CallToolResult(content=content, structured_content=structured, _meta=meta)
 
 
+def file_link(file: Produced) -> ResourceLink:
+    """Where a file that code has made can be read."""
+    return ResourceLink(
+        type="resource_link", uri=_file_uri(file), name=file.name, mime_type=file.mime_type, size=file.bytes
+    )
+
+
+def files_meta(files: Sequence[Produced]) -> dict[str, object]:
+    """The same as data, where there is any."""
+    return {FILES_KEY: [asdict(file) | {"uri": _file_uri(file)} for file in files]} if files else {}
+
+
+def _file_uri(file: Produced) -> str:
+    return f"claude://files/{file.id}"
+
+
 def whole_or_head(text: str, call_id: str, limit: int | None) -> list[ContentBlock]:
-    """A text; past `limit` its head, with a link to the whole and a line that says so."""
+    """A text; past `limit` its head, with a link to the whole and a line that says so, and where the rest begins."""
     whole = well_formed(text)
     head = whole if limit is None or len(whole) <= limit else _head(whole, limit)
     content: list[ContentBlock] = [_text(head)]
     if len(head) < len(whole):
         address = f"claude://calls/{call_id}"
         content.append(ResourceLink(type="resource_link", uri=address, name="the whole answer"))
-        content.append(_text(f"CUT: {len(head):,} of {len(whole):,} characters; {address} holds the whole answer."))
+        content.append(
+            _text(
+                f"CUT: {len(head):,} of {len(whole):,} characters; {address} holds the whole answer, "
+                f"{address}?offset={len(head)} goes on from here page by page."
+            )
+        )
     return content
+
+
+def _linked(text: str, call_id: str) -> list[ContentBlock]:
+    address = f"claude://calls/{call_id}"
+    size = f"The JSON has {len(text):,} characters, more than a result may hold here."
+    return [
+        _text(f"{size} {address} holds it whole, {address}?offset=0 page by page."),
+        ResourceLink(type="resource_link", uri=address, name="the whole answer", mime_type="text/plain"),
+    ]
 
 
 def failed(failure: Failure) -> CallToolResult:

@@ -68,22 +68,22 @@ class StrictTool(Tool):
         for name in arguments:
             if name not in known:
                 raise Refused(_unknown(name, list(known)))
-        given = {name: _mended(value) for name, value in arguments.items() if value is not None or name in required}
+        given = {name: mended(value) for name, value in arguments.items() if value is not None or name in required}
         for name, value in given.items():
             if known[name].get("type") == "array" and isinstance(value, str) and not value.lstrip().startswith("["):
                 given[name] = [value]  # a bare string is taken as a list of one
         return given
 
 
-def _mended(value: object) -> object:
-    """A value whose texts hold no lone surrogates: pydantic would refuse what stdio has mended already."""
+def mended(value: object) -> object:
+    """A value whose texts hold no lone surrogates."""
     match value:
         case str():
             return well_formed(value)
         case list():
-            return [_mended(each) for each in cast("list[object]", value)]
+            return [mended(each) for each in cast("list[object]", value)]
         case dict():
-            return {name: _mended(each) for name, each in cast("dict[str, object]", value).items()}
+            return {name: mended(each) for name, each in cast("dict[str, object]", value).items()}
         case _:
             return value
 

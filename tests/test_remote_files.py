@@ -1,0 +1,132 @@
+"""The Files API as the server uses it: what it says wrongly, for a while, or not at all."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_server_claude.attachments import Rules
+from mcp_server_claude.claude import Claude, files
+from mcp_server_claude.engine.uploads import Uploads
+from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
+from mcp_server_claude.messages import Call
+from mcp_server_claude.settings import Settings
+from support.cloud import Says, cloud
+from support.desk import KEY
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from support.cloud import Cloud
+
+pytestmark = pytest.mark.anyio
+
+JSON = "application/json"
+FILE = {
+    "id": "file_011",
+    "type": "file",
+    "filename": "../../a\u202eb\r\n.csv",
+    "mime_type": "text/csv",
+    "size_bytes": 5,
+    "created_at": "2026-11-20T09:30:00Z",
+}
+
+
+def problem(status: int, kind: str = "overloaded_error", *, path: str = "/v1/files", **more: str) -> Says:
+    body = json.dumps({"type": "error", "error": {"type": kind, "message": "No."}}).encode()
+    return Says(path, body, JSON, status, headers=tuple(more.items()), times=1)
+
+
+def told(value: object, path: str = "/v1/files") -> Says:
+    return Says(path, json.dumps(value).encode(), JSON)
+
+
+@asynccontextmanager
+async def asking(*answers: Says) -> AsyncGenerator[tuple[Claude, Cloud]]:
+    async with cloud(*answers) as stand:
+        claude = Claude(Settings.model_validate({"api_key": KEY, "base_url": stand.url}))
+        try:
+            yield claude, stand
+        finally:
+            await claude.close()
+
+
+async def test_what_a_file_is_called_is_made_fit_for_a_line_and_a_path() -> None:
+    async with asking(told(FILE)) as (claude, _):
+        assert await files.about(claude, "file_011") == files.About(name="ab.csv", mime_type="text/csv", bytes=5)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{}, [], "x", {"filename": 1, "mime_type": ["a"], "size_bytes": "5"}, {"mime_type": "a\r\nb", "filename": "/"}],
+)
+async def test_a_gateways_nonsense_about_a_file_is_borne(value: object) -> None:
+    async with asking(told(value)) as (claude, _):
+        about = await files.about(claude, "file_011")
+        assert about == files.About(name="file_011", mime_type=files.UNKNOWN_TYPE, bytes=None)
+
+
+async def test_a_fault_that_passes_is_borne_and_one_that_does_not_is_told() -> None:
+    async with asking(problem(529), problem(429, "rate_limit_error", **{"retry-after": "0"}), told(FILE)) as (
+        claude,
+        stand,
+    ):
+        assert (await files.about(claude, "file_011")).bytes == 5
+        assert len(stand.heard) == 3
+    async with asking(replace(problem(529), times=files.TRIES), told(FILE)) as (claude, stand):
+        with pytest.raises(Unavailable):
+            await files.about(claude, "file_011")
+        assert len(stand.heard) == files.TRIES
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (problem(429, "rate_limit_error", **{"retry-after": "3600"}), "rate_limit"),
+        (problem(401, "authentication_error"), "authentication"),
+        (problem(403, "permission_error"), "permission"),
+        (problem(400, "invalid_request_error"), "invalid_request"),
+    ],
+)
+async def test_what_waiting_does_not_mend_is_told_at_once(answer: Says, kind: str) -> None:
+    async with asking(answer, told(FILE)) as (claude, stand):
+        with pytest.raises(Failure) as failure:
+            await files.upload(claude, "a.csv", b"1,2", "text/csv", 3600)
+        assert failure.value.kind == kind
+        assert len(stand.heard) == 1
+
+
+async def test_an_upload_that_gives_no_id_is_no_upload() -> None:
+    async with asking(told({"ok": True})) as (claude, _):
+        with pytest.raises(Unavailable, match="no file of the Files API"):
+            await files.upload(claude, "a.csv", b"1,2", "text/csv", 3600)
+
+
+async def test_an_upload_is_named_by_its_last_part_and_says_how_long_it_is_kept() -> None:
+    async with asking(told(FILE)) as (claude, stand):
+        assert await files.upload(claude, "src/a.csv", b"1,2", "text/csv", 3600) == "file_011"
+        (sent,) = stand.heard
+        assert b'filename="a.csv"' in sent.raw
+        assert b"3600" in sent.raw
+        assert "anthropic-beta" not in sent.headers
+
+
+async def test_a_file_that_is_gone_already_is_as_good_as_deleted() -> None:
+    async with asking(problem(404, "not_found_error")) as (claude, _):
+        await files.delete(claude, "file_011")
+    async with asking(problem(403, "permission_error")) as (claude, _):
+        with pytest.raises(Misconfigured):
+            await files.delete(claude, "file_011")
+
+
+async def test_a_platform_without_a_files_api_says_so_and_nothing_is_sent() -> None:
+    settings = Settings.model_validate({"platform": "vertex", "uploads": True})
+    claude = Claude(settings)
+    with pytest.raises(Refused, match="There is no Files API, on Google Cloud"):
+        await files.about(claude, "file_011")
+    rules = Uploads(settings, claude).rules(Rules(roots=()), Call(prompt="x", tools=("code",)))
+    assert not rules.for_code
