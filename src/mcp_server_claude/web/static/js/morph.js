@@ -1,0 +1,36 @@
+// Makes one tree look like another by touching only what differs, so that a selection, the focus and the scroll of a
+// code block survive a redraw.
+
+/** Gives `old` the children of `fresh`, which is used up. */
+export function morph(old, fresh) {
+  let a = old.firstChild, b = fresh.firstChild
+  while (b) {
+    const nextA = a?.nextSibling ?? null, nextB = b.nextSibling
+    if (!a) old.append(b)
+    else if (!patch(a, b)) a.replaceWith(b)
+    a = nextA
+    b = nextB
+  }
+  while (a) {
+    const next = a.nextSibling
+    a.remove()
+    a = next
+  }
+}
+
+/** Makes `a` like `b` if it is of the same kind. */
+function patch(a, b) {
+  if (a.nodeName !== b.nodeName) return false
+  if (a.nodeType === Node.TEXT_NODE) {
+    if (b.data.startsWith(a.data)) a.appendData(b.data.slice(a.data.length))
+    else a.data = b.data
+    return true
+  }
+  if (a.codeBlock && b.codeBlock) {
+    a.codeBlock.update(b.codeBlock)
+    return true
+  }
+  if (a.codeBlock || b.codeBlock || a.className !== b.className || a.href !== b.href || a.start !== b.start) return false
+  morph(a, b)
+  return true
+}

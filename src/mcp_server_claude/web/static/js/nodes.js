@@ -1,0 +1,94 @@
+// From a Markdown parser's tokens to nodes. No string ever becomes HTML here: every node is made by createElement and
+// createTextNode, from a fixed set of elements. The page runs under `require-trusted-types-for 'script'` and
+// `trusted-types 'none'`, so that a slip would throw rather than execute.
+import { CodeBlock } from './code.js'
+import { node } from './dom.js'
+
+const TAGS = new Set(['p', 'blockquote', 'ul', 'ol', 'li', 'table', 'thead', 'tbody', 'tr', 'th', 'td', 'strong', 'em', 's'])
+const DEEPEST = 60                                  // elements in each other, within a paragraph or around it
+const LOWEST = 6                                    // of headings
+
+/** An absolute http(s) or mailto address, or null: a relative one would point into our own server. */
+export function address(text) {
+  let url
+  try { url = new URL(text) } catch { return null }
+  if (url.protocol === 'mailto:') return url.href
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') return null
+  return url.username || url.password ? null : url.href
+}
+
+/** The levels of a text's headings: kept in order, below the h2 that names the speaker, whatever the text does. */
+export class Outline {
+  constructor({ level = 0, rank = 2 } = {}) {
+    this.level = level
+    this.rank = rank
+  }
+
+  next(level) {
+    const step = this.level ? Math.min(1, level - this.level) : 1
+    this.rank = Math.max(3, Math.min(LOWEST, this.rank + step))
+    this.level = level
+    return this.rank
+  }
+}
+
+/** Puts what `tokens` say under `root`. */
+export function build(tokens, root, outline) {
+  const open = [root]
+  for (const token of tokens) {
+    const top = open.at(-1)
+    if (token.type === 'inline') build(token.children, top, outline)
+    else if (token.hidden) continue                 // the paragraphs of a tight list
+    else if (token.nesting === -1) { if (open.length > 1) open.pop() }
+    else if (token.nesting === 1) {
+      const made = open.length < DEEPEST ? container(token, outline) : null   // thousands of * would nest as deep
+      if (made) top.append(token.tag === 'table' ? region(made) : made)
+      open.push(made ?? top)
+    } else {
+      const made = leaf(token)
+      if (made) top.append(made)
+    }
+  }
+}
+
+function container(token, outline) {
+  switch (token.type) {
+    case 'link_open': return link(token.attrGet('href'))
+    case 'heading_open': return node(`h${outline.next(Number(token.tag[1]))}`, { className: token.tag })   // looks: the class
+    case 'ordered_list_open': return node('ol', { start: Number(token.attrGet('start') ?? 1) })
+  }
+  const made = node(TAGS.has(token.tag) ? token.tag : 'span')
+  const align = /text-align:(left|center|right)/.exec(token.attrGet('style') ?? '')
+  if (align) made.className = `align-${align[1]}`
+  return made
+}
+
+function leaf(token) {
+  switch (token.type) {
+    case 'softbreak': return '\n'
+    case 'hardbreak': return node('br')
+    case 'hr': return node('hr')
+    case 'code_inline': return node('code', {}, token.content)
+    case 'fence': case 'code_block': return new CodeBlock(token).root
+    case 'image': return picture(token)
+    default: return token.content                   // text, and HTML: as text
+  }
+}
+
+function link(text) {
+  const href = address(text ?? '')
+  return href ? node('a', { href, title: href, target: '_blank', rel: 'noopener noreferrer nofollow ugc' }) : node('span')
+}
+
+/** A link: loading a picture from elsewhere would tell its host what was asked. */
+function picture(token) {
+  const made = link(token.attrGet('src'))
+  made.className = 'picture'
+  made.append(token.content || 'picture')
+  return made
+}
+
+/** A table scrolls sideways by itself, also with the keyboard. */
+function region(table) {
+  return node('div', { className: 'table', tabIndex: 0, role: 'region', ariaLabel: 'Table' }, table)
+}
