@@ -1,0 +1,112 @@
+"""A person at the chat page, and an eye on what must never happen there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from playwright.async_api import Locator, Page, expect
+
+if TYPE_CHECKING:
+    from playwright.async_api import BrowserContext, ConsoleMessage, Dialog, Request
+
+TELL_VIOLATIONS = """
+addEventListener('securitypolicyviolation', event =>
+  console.error(`CSP ${event.violatedDirective}: ${event.blockedURI} ${event.sample}`))
+"""
+ENTRY = "Failed to load resource: the server responded with a status of "
+
+
+@dataclass
+class Watch:
+    """What a page must not do: complain, break its policy, open dialogs, ask anybody but its own server."""
+
+    allowed: list[str] = field(default_factory=list[str])
+    faults: list[str] = field(default_factory=list[str])
+
+    def expects(self, pattern: str) -> None:
+        """A complaint that belongs to the test, e.g. that the server refuses something."""
+        self.allowed.append(pattern)
+
+    def on(self, page: Page) -> None:
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        page.on("dialog", self._dialog)
+        page.on("request", self._request)
+
+    def check(self) -> None:
+        left = [fault for fault in self.faults if not any(re.search(pattern, fault) for pattern in self.allowed)]
+        assert not left
+
+    def _console(self, message: ConsoleMessage) -> None:
+        self.faults.append(f"console {message.type}: {message.text}")
+
+    async def _dialog(self, dialog: Dialog) -> None:
+        self.faults.append(f"dialog: {dialog.message}")
+        await dialog.dismiss()
+
+    def _request(self, request: Request) -> None:
+        if urlsplit(request.url).hostname != "127.0.0.1":
+            self.faults.append(f"request: {request.url}")
+
+
+@dataclass
+class Reader:
+    """A page, and where things are on it."""
+
+    page: Page
+    url: str
+    watch: Watch
+
+    @classmethod
+    async def begin(cls, context: BrowserContext, url: str, watch: Watch) -> Reader:
+        await context.add_init_script(TELL_VIOLATIONS)
+        page = await context.new_page()
+        page.set_default_timeout(15_000)
+        watch.on(page)
+        return cls(page, url, watch)
+
+    @property
+    def answers(self) -> Locator:
+        return self.page.locator(".turn.answer")
+
+    @property
+    def answer(self) -> Locator:
+        return self.answers.last
+
+    @property
+    def text(self) -> Locator:
+        return self.answer.locator(".read")
+
+    @property
+    def account(self) -> Locator:
+        return self.answer.locator(".account")
+
+    @property
+    def note(self) -> Locator:
+        return self.answer.locator(".note")
+
+    @property
+    def question(self) -> Locator:
+        return self.page.get_by_role("textbox", name="Question")
+
+    async def visit(self, path: str = "/") -> None:
+        """Go there, and wait until the page is itself."""
+        await self.page.goto(self.url + path)
+        await expect(self.page.locator("#model option").first).to_be_attached()
+        await expect(self.page.locator("#who")).not_to_be_empty()
+
+    async def ask(self, text: str) -> None:
+        await self.question.fill(text)
+        await self.question.press("Enter")
+
+    async def whole(self) -> None:
+        """Wait until no answer grows any more, and the last has its account."""
+        await expect(self.account).to_be_visible()
+        await expect(self.page.locator("[aria-busy]")).to_have_count(0)
+
+    async def begun(self, chars: int = 20) -> None:
+        """Wait until so much of the answer is there."""
+        await expect(self.text).to_have_text(re.compile(rf"\S[\s\S]{{{chars},}}"))

@@ -1,0 +1,68 @@
+"""The pictures of the usage page in the docs, of a ledger that is made up. Run it with `scripts/pictures`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import anyio
+from browser_door import launched, standing_open
+from browser_site import opened
+from browser_usage import visit
+from playwright.async_api import expect
+
+from mcp_server_claude.simulator import Simulator
+from support.team import Team, write
+
+if TYPE_CHECKING:
+    from browser_door import Door
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+
+
+async def main() -> None:
+    """Take every picture."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write(folder / "data", Team(rows=20_000, until=datetime.now(UTC).date()))
+        async with Simulator() as upstream, opened(folder, upstream, {}) as site, launched() as chromium:
+            if chromium is None:
+                sys.exit("There is no Chromium here.")
+            async with standing_open(chromium, site) as door:
+                await _desktop(door)
+                await _dark(door)
+                await _phone(door)
+
+
+async def _desktop(door: Door) -> None:
+    reader = await door.enter("", color_scheme="light")
+    page = await visit(reader)
+    await page.screenshot(path=IMAGES / "usage.png", full_page=True)
+
+
+async def _dark(door: Door) -> None:
+    reader = await door.enter("", color_scheme="dark")
+    page = await visit(reader, "?days=30&model=claude-opus-5-5")
+    chart = page.locator("#spend")
+    await chart.focus()
+    for _ in range(7):
+        await page.keyboard.press("ArrowLeft")
+    await expect(chart.locator(".tip")).to_be_visible()
+    await page.screenshot(path=IMAGES / "usage-dark.png")
+
+
+async def _phone(door: Door) -> None:
+    screen = {"width": 390, "height": 844}
+    reader = await door.enter(
+        "", viewport=screen, device_scale_factor=1.5, color_scheme="dark", is_mobile=True, has_touch=True
+    )
+    page = await visit(reader)
+    await page.screenshot(path=IMAGES / "usage-phone.png")
+
+
+if __name__ == "__main__":
+    anyio.run(main)

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from playwright.async_api import expect
+
+from mcp_server_claude.simulator import directive
+
+if TYPE_CHECKING:
+    from browser_door import Door
+    from browser_reader import Reader
+    from browser_site import Site
+
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+
+CODE = 'def shout(text: str) -> str:\n    """<b>Loud</b>."""\n\n\treturn text.upper() + "!"  # 1 < 2 & 3 > 2'
+WATCH_IT_GROW = """
+() => {
+  globalThis.sizes = new Set()
+  const look = () => sizes.add(document.querySelector('.turn.answer .read')?.textContent.length ?? 0)
+  const everything = { subtree: true, childList: true, characterData: true }
+  new MutationObserver(look).observe(document.querySelector('#turns'), everything)
+}
+"""
+
+
+async def test_who_signs_in_sees_the_chat_and_who_signs_out_does_not(door: Door, site: Site) -> None:
+    door.watch.expects("Clear-Site-Data")  # Chromium tells that it cleared what the page had stored
+    reader = await door.enter("")
+    page = reader.page
+    await page.goto(site.url)
+    await expect(page).to_have_url(f"{site.url}/signin")
+    await page.get_by_label("Access token").fill(site.tokens["ada"])
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page).to_have_url(f"{site.url}/")
+    await expect(page.locator("#who")).to_have_text("ada")
+    await expect(page.locator("#spent")).to_have_text(re.compile(r"^(<)?\$\d+\.\d\d of \$50\.00 today$"))
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page).to_have_url(f"{site.url}/signin")
+    await page.goto(site.url)
+    await expect(page).to_have_url(f"{site.url}/signin")
+
+
+async def test_a_wrong_token_is_told_so(door: Door, site: Site) -> None:
+    reader = await door.enter("")
+    await reader.page.goto(f"{site.url}/signin")
+    await expect(reader.page.get_by_role("alert")).to_be_hidden()
+    await reader.page.get_by_label("Access token").fill("mcpc_wrong")
+    await reader.page.get_by_label("Access token").press("Enter")
+    await expect(reader.page.get_by_role("alert")).to_contain_text("That token is not known here")
+
+
+async def test_an_answer_grows_before_the_readers_eyes_and_ends_with_its_account(ada: Reader, site: Site) -> None:
+    await ada.page.evaluate(WATCH_IT_GROW)
+    await ada.ask(f"What is tea? {directive(tokens=150, pace=150)}")
+    await ada.whole()
+    assert len(await ada.page.evaluate("() => [...sizes]")) >= 5
+    await expect(ada.account).to_have_text(re.compile(r"Sonnet 5\.5\d+ in150 out(<)?\$0\.00\d[\d.]+ m?s"))
+    await expect(ada.page.locator("#cost")).to_have_text(re.compile(r"^(<)?\$0\.00\d$"))
+    await expect(ada.page.locator("#threads a[aria-current=page]")).to_contain_text("What is tea?")
+    await expect(ada.page).to_have_title(re.compile(r"^What is tea\? .* · mcp-server-claude$"))
+    assert site.asked()[-1].end == "complete"
+
+
+async def test_a_second_question_goes_on_with_the_thread(ada: Reader, site: Site) -> None:
+    await ada.ask(f"My name is Ada. {directive(tokens=10)}")
+    await ada.whole()
+    await ada.ask(f"What is my name? {directive(tokens=12)}")
+    await expect(ada.answers).to_have_count(2)
+    await ada.whole()
+    body = site.asked()[-1].body
+    assert isinstance(body, dict)
+    assert len(body["messages"]) == 3  # pyright: ignore[reportArgumentType] - a list
+    await expect(ada.page.locator("#threads a[aria-current=page]")).to_have_count(1)
+
+
+async def test_copying_gives_the_code_and_the_answer_exactly(ada: Reader) -> None:
+    answer = f"Like **this**:\n\n```python\n{CODE}\n```\n\nThat is all."
+    await ada.ask(f"Show me. {directive(text=answer)}")
+    await ada.whole()
+    await expect(ada.text.locator(".hl-keyword").first).to_have_text("def")
+    await ada.answer.get_by_role("button", name="Copy this code").click()
+    assert await ada.page.evaluate("() => navigator.clipboard.readText()") == CODE
+    await ada.answer.get_by_role("button", name="Copy the answer as Markdown").click()
+    assert await ada.page.evaluate("() => navigator.clipboard.readText()") == answer
+
+
+async def test_escape_stops_the_answer_and_the_upstream_is_closed(ada: Reader, site: Site) -> None:
+    await ada.ask(f"Go on and on. {directive(tokens=5000, pace=50)}")
+    await ada.begun()
+    await ada.page.keyboard.press("Escape")
+    await ada.whole()
+    await expect(ada.note).to_contain_text("This answer is not complete")
+    await expect(ada.page.get_by_role("button", name="Send")).to_be_visible()
+    with anyio.fail_after(15):
+        await site.upstream.idle()
+    assert site.asked()[-1].end == "disconnected"
+
+
+async def test_the_stop_button_stops_also_before_the_first_word(ada: Reader, site: Site) -> None:
+    await ada.ask(f"Think long. {directive(ttft=60)}")
+    await ada.page.get_by_role("button", name="Stop").click()
+    await expect(ada.note).to_be_visible()
+    await expect(ada.page.locator("[aria-busy]")).to_have_count(0)
+    with anyio.fail_after(15):
+        await site.upstream.idle()
+    assert site.asked()[-1].end == "disconnected"
+
+
+async def test_a_retry_is_shown_while_it_waits_and_gone_afterwards(ada: Reader) -> None:
+    await ada.ask(f"Patience. {directive(status=529, times=1, retry_after=1, tokens=20)}")
+    await expect(ada.note).to_contain_text("trying again in")
+    await ada.whole()
+    await expect(ada.note).to_have_count(0)
+    await expect(ada.account).to_contain_text("1 retry")
+
+
+async def test_thinking_has_a_quiet_line_of_its_own(ada: Reader) -> None:
+    await ada.ask(f"Ponder. {directive(think=200, tokens=20, pace=100)}")
+    await expect(ada.answer.locator(".doing")).to_have_text("Thinking")
+    await ada.whole()
+    await expect(ada.answer.locator(".doing")).to_be_hidden()
+
+
+async def test_an_answer_that_is_cut_says_why_and_can_be_gone_on_with(ada: Reader) -> None:
+    await ada.ask(f"At length. {directive(tokens=40, stop='max_tokens')}")
+    await ada.whole()
+    await expect(ada.note).to_contain_text("This answer is not complete: it reached max_tokens")
+    await ada.note.get_by_role("button", name="Continue").click()
+    await expect(ada.answers).to_have_count(2)
+    await ada.whole()
+    await expect(ada.page.locator(".said").last).to_have_text("Go on exactly where you stopped.")
+
+
+async def test_what_is_refused_says_why_and_gives_the_question_back(door: Door) -> None:
+    door.watch.expects("402")
+    poor = await door.enter("poor")
+    await poor.visit()
+    await poor.ask("How much is the fish?")
+    await expect(poor.note).to_contain_text(re.compile("budget.*UTC", re.DOTALL))
+    await poor.note.get_by_role("button", name="Edit").click()
+    await expect(poor.question).to_have_value("How much is the fish?")
+    await expect(poor.page.locator(".turn")).to_have_count(0)
+    await expect(poor.page).to_have_url(f"{poor.url}/")
+
+
+async def test_what_failed_in_passing_can_be_tried_again(door: Door) -> None:
+    reader = await door.enter()
+    await reader.visit()
+    door.watch.expects("ERR_FAILED")
+    await reader.page.route("**/chat", lambda route: route.abort(), times=1)
+    await reader.ask(f"Hello? {directive(tokens=10)}")
+    await expect(reader.note).to_contain_text("The server cannot be reached.")
+    await reader.note.get_by_role("button", name="Try again").click()
+    await reader.whole()
+    await expect(reader.page.locator(".turn")).to_have_count(2)
+
+
+async def test_the_chosen_model_and_effort_are_used_and_remembered(ada: Reader, site: Site) -> None:
+    await ada.page.get_by_label("Model").select_option(label="Opus 5.5")
+    await ada.page.get_by_label("Effort").select_option(label="Low effort")
+    await ada.ask(f"Quickly! {directive(tokens=10)}")
+    await ada.whole()
+    await expect(ada.account).to_contain_text("Opus 5.5")
+    body = site.asked()[-1].body
+    assert isinstance(body, dict)
+    assert (body["model"], body["output_config"]) == ("claude-opus-5-5", {"effort": "low"})
+    await ada.visit()
+    await expect(ada.page.get_by_label("Model")).to_have_value("claude-opus-5-5")
+    await expect(ada.page.get_by_label("Effort")).to_have_value("low")
+
+
+async def test_everything_can_be_done_with_the_keyboard(ada: Reader) -> None:
+    page = ada.page
+    await expect(ada.question).to_be_focused()
+    await page.keyboard.type("One")
+    await page.keyboard.press("Shift+Enter")
+    await page.keyboard.type(f"Two {directive(tokens=10)}")
+    await page.keyboard.press("Enter")
+    await ada.whole()
+    await expect(page.locator(".said")).to_contain_text("One\nTwo", use_inner_text=True)
+    await page.keyboard.press("Alt+ArrowUp")
+    await expect(ada.answer).to_be_focused()
+    await page.keyboard.press("Alt+ArrowUp")
+    await expect(page.locator(".turn.user")).to_be_focused()
+    await page.keyboard.press("Control+/")
+    await expect(ada.question).to_be_focused()
+    await page.keyboard.press("Control+Shift+O")
+    await expect(page).to_have_url(f"{ada.url}/")
+    await expect(page.locator(".turn")).to_have_count(0)
+    await expect(ada.question).to_be_focused()
+
+
+async def test_on_a_phone_the_threads_are_a_drawer_and_enter_makes_a_line(door: Door) -> None:
+    phone = await door.enter(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    await phone.visit()
+    page = phone.page
+    await phone.ask(f"One {directive(tokens=30)}")
+    await expect(page.locator(".turn")).to_have_count(0)
+    await page.get_by_role("button", name="Send").tap()
+    await phone.whole()
+    await expect(page.get_by_role("button", name="New thread")).to_be_hidden()
+    await page.get_by_role("button", name="Threads").tap()
+    await expect(page.get_by_role("button", name="New thread")).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("button", name="Threads")).to_be_focused()
+    assert await page.evaluate("() => document.documentElement.scrollWidth") <= 390
+
+
+async def test_a_server_without_users_needs_no_sign_in_and_shows_no_budget(
+    door: Door, site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from browser_site import opened
+
+    async with opened(tmp_path_factory.mktemp("local"), site.upstream, {}) as local:
+        reader = await door.enter("", url=local.url)
+        await reader.visit()
+        await expect(reader.page.locator("#who")).to_have_text("local")
+        await expect(reader.page.locator("#spent")).to_have_text("$0.00 today")
+        await expect(reader.page.get_by_role("progressbar")).to_be_hidden()
+        await expect(reader.page.get_by_role("button", name="Sign out")).to_be_hidden()
+        await reader.page.close()

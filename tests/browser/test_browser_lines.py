@@ -1,0 +1,179 @@
+"""Readers come and go: reloads, lost lines, threads that are left and opened again."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+from browser_reader import Reader
+from browser_site import line_to, opened
+from playwright.async_api import expect
+
+from mcp_server_claude.simulator import directive
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from browser_door import Door
+    from browser_site import Site
+
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+
+WORDS = " ".join(f"word{n}" for n in range(120))
+SLOWLY = directive(text=WORDS, pace=100)
+
+
+async def test_a_reload_in_mid_stream_shows_the_rest(ada: Reader, site: Site) -> None:
+    asked = len(site.asked())
+    await ada.ask(f"Count. {SLOWLY}")
+    await ada.begun()
+    await ada.page.reload()
+    await expect(ada.page.get_by_role("button", name="Stop")).to_be_visible()
+    await expect(ada.page.locator(".said")).to_contain_text("Count.")
+    await ada.whole()
+    await expect(ada.text).to_have_text(WORDS)
+    await expect(ada.page.locator(".turn")).to_have_count(2)
+    assert len(site.asked()) == asked + 1
+
+
+async def test_a_reload_afterwards_shows_the_same_with_its_account(ada: Reader) -> None:
+    await ada.ask(f"Count. {directive(text=WORDS)}")
+    await ada.whole()
+    account, title = await ada.account.text_content(), await ada.page.title()
+    cost = await ada.page.locator("#cost").text_content()
+    await ada.page.reload()
+    await expect(ada.text).to_have_text(WORDS)
+    await expect(ada.account).to_have_text(account or "?")
+    await expect(ada.page).to_have_title(title)
+    await expect(ada.page.locator("#cost")).to_have_text(cost or "?")
+
+
+async def test_a_line_that_is_cut_is_taken_up_where_it_broke(door: Door, site: Site) -> None:
+    door.watch.expects("ERR_")  # the browser tells of the lost line
+    async with line_to(site) as line:
+        reader = await door.enter(url=line.url)
+        await reader.visit()
+        resumed: list[str] = []
+        reader.page.on("request", lambda request: resumed.append(request.headers.get("last-event-id", "")))
+        await reader.ask(f"Count. {SLOWLY}")
+        await reader.begun()
+        line.cut()
+        await expect(reader.note).to_contain_text("Coming back")
+        line.mended()
+        await reader.whole()
+        await expect(reader.note).to_have_count(0)
+        await expect(reader.text).to_have_text(WORDS)
+        assert any(re.fullmatch(r"c_[0-9a-f]{16}:[1-9]\d*", place) for place in resumed)
+        await reader.page.close()
+
+
+async def test_of_a_server_that_was_killed_the_next_one_tells_what_was_saved(
+    door: Door, site: Site, tmp_path: Path
+) -> None:
+    door.watch.expects("ERR_|400")  # the lost line; and more had been read than was saved
+    async with opened(tmp_path, site.upstream, {}) as first, line_to(first) as line:
+        reader = await door.enter("", url=line.url)
+        await reader.visit()
+        await reader.ask(f"Count. {SLOWLY}")
+        await reader.begun(400)
+        line.cut()
+        first.server.kill()
+        first.server.wait()
+        await expect(reader.note).to_contain_text("Coming back")
+        _give_up_on_it(tmp_path / "data" / "store.db")
+        async with opened(tmp_path, site.upstream, {}) as second:
+            line.target = second.url
+            line.mended()
+            await expect(reader.page.locator("[aria-busy]")).to_have_count(0)
+            assert WORDS.startswith((await reader.text.text_content() or "?").strip())
+            await expect(reader.note).to_be_visible()
+            await reader.page.close()
+
+
+def _give_up_on_it(store: Path) -> None:
+    """What the next server does by itself when half a minute has passed."""
+    with closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("delete from worker")
+
+
+async def test_two_tabs_read_the_same_answer(ada: Reader, site: Site) -> None:
+    asked = len(site.asked())
+    await ada.ask(f"Count. {SLOWLY}")
+    await ada.begun()
+    other = Reader(await ada.page.context.new_page(), ada.url, ada.watch)
+    ada.watch.on(other.page)
+    await other.page.goto(ada.page.url)
+    for tab in (ada, other):
+        await tab.whole()
+        await expect(tab.text).to_have_text(WORDS)
+    assert len(site.asked()) == asked + 1
+
+
+async def test_an_answer_goes_on_while_another_thread_is_open(ada: Reader, site: Site) -> None:
+    asked = len(site.asked())
+    await ada.ask(f"Count. {SLOWLY}")
+    await ada.begun()
+    counting = ada.page.url
+    await ada.page.get_by_role("button", name="New thread").click()
+    await expect(ada.page.locator(".turn")).to_have_count(0)
+    await expect(ada.page.get_by_label("answering")).to_have_count(1)
+    await ada.ask(f"And meanwhile? {directive(tokens=10)}")
+    await ada.whole()
+    await expect(ada.page.locator(".turn")).to_have_count(2)
+    await ada.page.locator(f"#threads a[href='{counting.removeprefix(ada.url)}']").click()
+    await expect(ada.page).to_have_url(counting)
+    await ada.whole()
+    await expect(ada.text).to_have_text(WORDS)
+    await expect(ada.page.get_by_label("answering")).to_have_count(0)
+    assert [each.end for each in site.asked()[asked:]] == ["complete", "complete"]
+
+
+async def test_back_and_forward_go_through_threads(ada: Reader) -> None:
+    await ada.ask(f"First. {directive(tokens=10)}")
+    await ada.whole()
+    await ada.page.get_by_role("button", name="New thread").click()
+    await ada.ask(f"Second. {directive(tokens=10)}")
+    await ada.whole()
+    await ada.page.go_back()
+    await expect(ada.page.locator(".said")).to_contain_text("First.")
+    await ada.page.go_forward()
+    await expect(ada.page.locator(".said")).to_contain_text("Second.")
+
+
+async def test_a_thread_is_deleted_after_a_question_and_never_while_it_is_answered(door: Door) -> None:
+    door.watch.expects("40[49]|400")
+    reader = await door.enter()
+    await reader.visit()
+    page = reader.page
+    await reader.ask(f"Delete me. {directive(tokens=3000, pace=50)}")
+    await reader.begun()
+    here = page.url
+    await page.get_by_role("button", name="Delete this thread").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("Delete this thread?")
+    await dialog.get_by_role("button", name="Delete").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("Stop it first")
+    await page.keyboard.press("Escape")
+    await page.get_by_role("button", name="Stop").click()
+    await reader.whole()
+    await page.get_by_role("button", name="Delete this thread").click()
+    await dialog.get_by_role("button", name="Delete").click()
+    await expect(page).to_have_url(f"{reader.url}/")
+    await expect(page.locator(f"#threads a[href='{here.removeprefix(reader.url)}']")).to_have_count(0)
+    await page.goto(here)
+    await expect(page.locator("#trouble")).to_contain_text("There is no thread")
+
+
+async def test_of_a_long_thread_the_end_is_there_first_and_the_beginning_follows(ada: Reader) -> None:
+    said: dict[str, object] = {"files": [], "call": "", "usage": None, "running": False, "incomplete": ""}
+    turns = [{"role": role, "text": f"{role} {n}", **said} for n in range(100) for role in ("user", "assistant")]
+    thread = {"id": "t_long", "title": "Long", "model": "", "updated": 0, "cost_usd": 1.5, "messages": turns}
+    await ada.page.route("**/threads/t_long.json", lambda route: route.fulfill(json=thread))
+    await ada.page.goto(f"{ada.url}/t/t_long")
+    await expect(ada.page.get_by_text("assistant 99", exact=True)).to_be_in_viewport()
+    await expect(ada.page.locator(".turn")).to_have_count(200)
+    await expect(ada.page.locator(".turn").first).to_contain_text("user 0")
+    await expect(ada.page.get_by_text("assistant 99", exact=True)).to_be_in_viewport()
