@@ -14,6 +14,7 @@ import anyio
 import typer
 
 from mcp_server_claude import __version__, clients, doctor
+from mcp_server_claude.cli import keeping, serve, usage, users
 
 app = typer.Typer(
     name="mcp-server-claude",
@@ -107,14 +108,22 @@ def run_simulator(
     tokens_per_s: Annotated[float, typer.Option(min=0, help="Pace of the answers; 0 is full speed.")] = 60.0,
 ) -> None:
     """Serve an offline Messages API, for trying things out. Ctrl-C ends it."""
-    from mcp_server_claude.simulator import Pace, Simulator, serve
+    from mcp_server_claude.simulator import Pace, Simulator
+    from mcp_server_claude.simulator import serve as serve_simulator
 
     simulator = Simulator(port=port, host=host, key=key or None, pace=Pace(ttft_s=ttft, tokens_per_s=tokens_per_s))
     try:
-        asyncio.run(serve(simulator, announce=_announce))
+        asyncio.run(serve_simulator(simulator, announce=_announce))
     except OSError as error:
         typer.secho(f"Cannot listen on {host}:{port}: {error.strerror or error}.", fg="red", err=True)
         raise typer.Exit(1) from None
+
+
+app.add_typer(users.app, name="user")
+app.command("serve")(serve.run_server)
+app.command("usage")(usage.show_usage)
+app.command("backup")(keeping.back_up)
+app.command("forget")(keeping.forget)
 
 
 def _announce(url: str) -> None:

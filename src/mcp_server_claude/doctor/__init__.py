@@ -12,7 +12,7 @@ import shutil
 import stat
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from tempfile import TemporaryDirectory
@@ -23,12 +23,13 @@ import anyio
 import anyio.to_thread
 
 from mcp_server_claude import __version__, figures, pricing
-from mcp_server_claude.claude import Claude, find
+from mcp_server_claude.claude import find
 from mcp_server_claude.claude.credentials import ANTHROPIC_URL, HOW_TO_SET
-from mcp_server_claude.claude.faults import redact, translate
-from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
-from mcp_server_claude.models import Catalogue, fetch_with, parse
-from mcp_server_claude.models.service import ours
+from mcp_server_claude.claude.faults import redact
+from mcp_server_claude.doctor.finding import HINTS, PATIENCE_S, Finding
+from mcp_server_claude.doctor.reach import api, own
+from mcp_server_claude.errors import Misconfigured, Refused
+from mcp_server_claude.models import ours
 from mcp_server_claude.settings import APP, Settings, config_file
 from mcp_server_claude.store import Store, StoreError, ledger
 
@@ -37,38 +38,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp_server_claude.claude import Credential
+    from mcp_server_claude.models import Catalogue
 
-PATIENCE_S = 15.0
-"""How long the API, and our own server, may take to answer."""
 LITTLE_SPACE = 100_000_000
 """Bytes; a ledger grows by less than a kilobyte a call."""
 PINNED = re.compile(r"^([\w-]+)~=(\d+)\.(\d+)$")
 PASSWORD = re.compile(r"//[^/\s@]*@")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
-HINTS = {
-    "no_key": HOW_TO_SET,
-    "malformed_key": "Copy the key from the Anthropic Console again, in one piece.",
-    "base_url": "Write a URL such as https://api.anthropic.com, or unset it for Anthropic's own.",
-    "authentication": "Check that the key is whole, not revoked, and meant for this base URL.",
-    "permission": "Check in the Anthropic Console what the key's workspace may use.",
-    "billing": "Add credit in the Anthropic Console.",
-    "spend_limit": "Raise the limit in the Anthropic Console.",
-    "rate_limit": "Wait a little, then run doctor again.",
-    "overloaded": "Wait a little, then run doctor again.",
-}
-"""What to do about each kind of failure."""
-NETWORK = "Check the network, a proxy in between (HTTPS_PROXY) and the base URL."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at. `ok` is None where it works and should be looked at all the same."""
-
-    name: str
-    ok: bool | None
-    text: str
-    hint: str = ""
 
 
 class Required(NamedTuple):
@@ -98,10 +74,9 @@ async def examine(offline: bool = False) -> list[Finding]:  # noqa: FBT001, FBT0
     findings += key
     findings.append(await book(settings.data_dir))
     findings.append(await serving())
-    if offline or credential is None:
-        catalogue = ours()
-    else:
-        reached, catalogue = await api(settings)
+    catalogue = own(credential)
+    if not offline and credential is not None:
+        reached, catalogue = await api(settings, catalogue)
         findings.append(reached)
     findings += await anyio.to_thread.run_sync(asked, settings, catalogue)
     return [_scrubbed(finding) for finding in findings]
@@ -150,13 +125,16 @@ def keys(settings: Settings) -> tuple[list[Finding], Credential | None]:
     try:
         credential = find(settings)
     except Misconfigured as failure:
-        name = "base URL" if failure.kind == "base_url" else "key"
+        name = {"base_url": "base URL", "platform": "platform", "missing_extra": "platform"}.get(failure.kind, "key")
         text = str(failure).removesuffix(HOW_TO_SET).strip()
-        return [Finding(name=name, ok=False, text=text, hint=HINTS[failure.kind])], None
+        cloudy = settings.platform != "anthropic" and failure.kind == "no_key"
+        hint = HINTS["platform"] if cloudy else HINTS.get(failure.kind, HINTS["platform"])
+        return [Finding(name=name, ok=False, text=text, hint=hint)], None
     key = Finding(name="key", ok=True, text=f"from {credential.source}")
     if credential.warning:
         key = replace(key, ok=None, text=f"{key.text}. {credential.warning}", hint=HINTS["malformed_key"])
-    return [key, _base_url(credential)], credential
+    where = [] if settings.platform == "anthropic" else [Finding(name="platform", ok=True, text=credential.place)]
+    return [*where, key, _base_url(credential)], credential
 
 
 async def book(directory: Path) -> Finding:
@@ -215,42 +193,6 @@ async def serving() -> Finding:
     return Finding(name="server", ok=True, text=text)
 
 
-async def api(settings: Settings) -> tuple[Finding, Catalogue]:
-    """Whether the API answers `GET /v1/models` with this key, and what it lists."""
-    claude = Claude(settings)
-    failure: Failure | None = None
-    entries: list[object] = []
-    began = time.monotonic()
-    try:
-        client = await claude.ready()
-        began = time.monotonic()
-        with anyio.fail_after(PATIENCE_S):
-            entries = await fetch_with(client)
-    except TimeoutError:
-        failure = Unavailable(f"There was no answer within {figures.seconds(PATIENCE_S)}.", kind="timeout")
-    except Unavailable as unavailable:
-        # It names only the SDK's exception; which of them it is and what it means, `faults` knows.
-        cause = unavailable.__context__
-        failure = (translate(cause) if isinstance(cause, Exception) else None) or unavailable
-    except Exception as error:  # noqa: BLE001 - a door: the SDK's text may hold a key, so only its class is told
-        failure = translate(error) or Unavailable(f"The SDK failed ({type(error).__name__}).", kind="connection")
-    finally:
-        await claude.close()
-    took = figures.seconds(time.monotonic() - began)
-    listed = parse(entries)
-    if listed:
-        today = f"{datetime.now(UTC):%Y-%m-%d}"
-        text = f"accepted the key and listed {len(listed)} models in {took}"
-        return Finding(name="API", ok=True, text=text), Catalogue.of(listed, "api", today)
-    if failure is None or failure.kind == "not_found":
-        text = f"answered in {took}, but it has no list of models, as gateways do: whether it takes the key is unknown."
-        return Finding(
-            name="API", ok=None, text=text, hint="Ask it something; ids of models are sent as given."
-        ), ours()
-    hint = HINTS.get(failure.kind, NETWORK)
-    return Finding(name="API", ok=False, text=str(failure), hint=hint), ours()
-
-
 def asked(settings: Settings, catalogue: Catalogue) -> list[Finding]:
     """Which model a call without one asks, and whether its price is known. Blocks: the prices are loaded."""
     try:
@@ -266,7 +208,19 @@ def asked(settings: Settings, catalogue: Catalogue) -> list[Finding]:
     elif not model.known:
         hint = "It is sent as it is; should the API refuse it, correct MCP_CLAUDE_MODEL."
         found = replace(found, ok=None, text=f"{text}, which is not in this package's list", hint=hint)
-    return [found, _price(model.id)]
+    return [found, _price(model.id), *_fallback(settings, catalogue)]
+
+
+def _fallback(settings: Settings, catalogue: Catalogue) -> list[Finding]:
+    """Whether there is such a model to ask instead, where one is set."""
+    if not settings.fallback_model:
+        return []
+    try:
+        model = catalogue.resolve(settings.fallback_model)
+    except Refused as failure:
+        hint = "Correct or unset MCP_CLAUDE_FALLBACK_MODEL."
+        return [Finding(name="fallback", ok=False, text=str(failure), hint=hint)]
+    return [Finding(name="fallback", ok=True, text=f"{model.id}, where the model asked for is overloaded or declines")]
 
 
 def _price(model: str) -> Finding:

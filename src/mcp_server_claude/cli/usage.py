@@ -1,0 +1,83 @@
+"""`mcp-server-claude usage`: what was spent, by user, model, tool or day, from the ledger."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mcp_server_claude import figures
+from mcp_server_claude.cli import terminal
+from mcp_server_claude.errors import Misconfigured, Refused
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from mcp_server_claude.settings import Settings
+    from mcp_server_claude.store import Store
+    from mcp_server_claude.store.ledger import Total
+
+HEAD = ("requests", "failed", "retried", "in", "cached", "out", "cost")
+
+
+def show_usage(
+    since: Annotated[str, typer.Option(help="today, 24h, 7d, 2w, or a date such as 2026-11-01 (UTC).")] = "7d",
+    by: Annotated[Literal["user", "model", "tool", "day"], typer.Option(help="What a row stands for.")] = "model",
+    user: Annotated[str, typer.Option(help="Only this user's.")] = "",
+) -> None:
+    """Show what was spent."""
+    moment = parse_moment(since, "--since")
+    totals, whole = terminal.with_store(partial(_summed, moment=moment, by=by, user=user.strip().lower() or None))
+    typer.echo(f"Since {moment:%Y-%m-%d %H:%M} UTC{f', {user}' if user else ''}.\n")
+    if not totals:
+        typer.echo("Nothing was asked.")
+        return
+    rows = [_row(getattr(total, by) or "(none)", total) for total in totals]
+    if len(rows) > 1:
+        rows.append(_row("total", whole))
+    terminal.table((by, *HEAD), rows)
+    if whole.unpriced:
+        typer.echo(f"\n{whole.unpriced} requests were of models whose price is unknown: their cost is not in the sums.")
+    if whole.estimated:
+        typer.echo(f"\n{whole.estimated} requests broke off, so that their output (~) is estimated.")
+
+
+def parse_moment(text: str, option: str) -> datetime:
+    """A moment as the tools take it: today, a span back from now, or a date; in UTC.
+
+    Raises:
+        typer.BadParameter: It is none of these.
+    """
+    from mcp_server_claude.tools.info import parse_since
+
+    try:
+        return parse_since(text)
+    except Refused:
+        raise typer.BadParameter("today, a span such as 7d, or a date such as 2026-11-01.", param_hint=option) from None
+
+
+async def _summed(
+    _: Settings, store: Store, *, moment: datetime, by: Literal["user", "model", "tool", "day"], user: str | None
+) -> tuple[list[Total], Total]:
+    from mcp_server_claude.store import StoreError, ledger
+
+    try:
+        totals = await store.read(ledger.summary, moment.timestamp(), user=user, by=(by,))
+        (whole,) = await store.read(ledger.summary, moment.timestamp(), user=user, by=())
+    except StoreError as error:
+        raise Misconfigured(f"The ledger could not be read: {error}", kind="ledger") from error
+    return totals, whole
+
+
+def _row(name: str, total: Total) -> tuple[str, ...]:
+    return (
+        name,
+        str(total.requests),
+        str(total.failures),
+        str(total.retries),
+        figures.tokens(total.input_tokens + total.cache_creation_input_tokens),
+        figures.tokens(total.cache_read_input_tokens),
+        ("~" if total.estimated else "") + figures.tokens(total.output_tokens),
+        figures.dollars(total.cost_micros / 1e6),
+    )
