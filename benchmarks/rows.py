@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from client import Heard, Plain, Server
+from doors import Door, Route, Stream, ask
 from upstream import CHARS_PER_TOKEN, DELTA_CHARS, ONE_EVENT_PER_WRITE, Upstream, prompt
 
 if TYPE_CHECKING:
@@ -303,14 +305,59 @@ def many_streams(bench: Bench) -> Iterator[Row]:
             yield Row(figure="both, the naive server", ours="–", other=f"{said}; {began} (naive)")
 
 
+def doors(bench: Bench) -> Iterator[Row]:
+    """The same two hundred answers over HTTP: to programs at `/chat`, to MCP clients at `/mcp`."""
+    pace = DELTAS_PER_S * DELTA_CHARS / CHARS_PER_TOKEN
+    count = DELTAS_PER_S * STREAM_S
+    routes: tuple[Route, ...] = ("chat", "mcp")
+    for route in routes:
+        with Door(bench.environment) as door:
+            asyncio.run(ask(door.port, route, [prompt(10)]))
+            bench.upstream.reset()
+            idle = door.rss()
+            questions = [prompt(count, name=f"Number {n}.", pace=pace, ttft=RAMP_S) for n in range(STREAMS)]
+            streams, busy, peak = asyncio.run(_watched(door, route, questions))
+            records = {_asked(record): record for record in bench.upstream.ended(STREAMS)}
+        lags: list[float] = []
+        whole = 0
+        for question, stream in zip(questions, streams, strict=True):
+            texts = stream.texts()
+            whole += "".join(text for _, text in texts) == records[question]["text"]
+            lags.extend(_late(texts, records[question]["first_byte_at"], pace))
+        p50, p99 = (statistics.quantiles(lags, n=100)[at] * 1e3 for at in (49, 98))
+        yield Row(
+            figure=f"{STREAMS} streams × {DELTAS_PER_S} deltas/s at `/{route}`",
+            ours=f"{whole} of {STREAMS} lossless, lag p50 {p50:,.0f} ms, p99 {p99:,.0f} ms, {busy:.0%} of a core, "
+            f"{(peak - idle) / STREAMS:.2f} MB a stream",
+            target="lossless, p99 ≤ 300 ms",
+            met=whole == STREAMS and p99 <= 300,
+        )
+
+
+async def _watched(door: Door, route: Route, questions: Sequence[str]) -> tuple[list[Stream], float, float]:
+    """The answers, the share of a core that the server took in the middle of them, and its memory there in MB."""
+    asking = asyncio.create_task(ask(door.port, route, questions))
+    await asyncio.sleep(RAMP_S + 4)
+    busy = -door.cpu()
+    await asyncio.sleep(2)
+    busy += door.cpu()
+    peak = door.rss()
+    return await asking, busy / 2, peak
+
+
 def _asked(record: Mapping[str, dict[str, list[dict[str, str]]]]) -> str:
     return record["body"]["messages"][-1]["content"]
 
 
 def _lags(heard: Heard, began: float, pace: float) -> Iterable[float]:
+    """See `_late`."""
+    return _late(heard.progress, began, pace)
+
+
+def _late(told: Iterable[tuple[float, str]], began: float, pace: float) -> Iterable[float]:
     """How late each delta came, in seconds: the simulator sends a delta when those before it are spoken."""
     seen = 0
-    for at, message in heard.progress:
+    for at, message in told:
         for end in range(seen + DELTA_CHARS, seen + len(message) + 1, DELTA_CHARS):
             yield at - (began + (end - DELTA_CHARS) / CHARS_PER_TOKEN / pace)
         seen += len(message)
@@ -390,5 +437,6 @@ MEASUREMENTS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "another_tool": another_tool,
     "silent_client": silent_client,
     "many_streams": many_streams,
+    "doors": doors,
     "memory": memory,
 }
