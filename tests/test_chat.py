@@ -180,7 +180,7 @@ async def test_text_arrives_exactly_but_for_its_line_ends(client: httpx2.AsyncCl
     assert events[-1].offset == len(text)
     assert [each.offset for each in events] == sorted(each.offset for each in events)
     assert {each.id.partition(":")[0] for each in events} == {call_of(events)}
-    assert done(events) == {"complete": True, "incomplete": "", "stop_reason": "end_turn", "notes": []}
+    assert done(events) == {"complete": True, "incomplete": "", "stop_reason": "end_turn", "notes": [], "files": []}
 
 
 async def test_a_long_answer_arrives_without_a_loss(client: httpx2.AsyncClient) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import random
 import sqlite3
 from contextlib import closing
@@ -262,7 +263,8 @@ async def test_threads_are_listed_by_recency_and_read_as_transcripts_and_resourc
 def test_whatever_happens_the_stored_history_is_a_conversation(
     seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    anyio.run(_mixed_up, random.Random(seed), tmp_path_factory.mktemp("data") / "data")
+    # Not `anyio.run`: it refuses while a fixture of the whole session, such as the browser, keeps a loop for later.
+    asyncio.run(_mixed_up(random.Random(seed), tmp_path_factory.mktemp("data") / "data"))
 
 
 async def _mixed_up(dice: random.Random, data: Path) -> None:

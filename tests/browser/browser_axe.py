@@ -7,12 +7,10 @@ import io
 import shutil
 import subprocess
 import tarfile
-from typing import TYPE_CHECKING
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 VERSION = "4.14.1"
 SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
@@ -27,7 +25,10 @@ def source(folder: Path) -> str:
     """The script, from `folder` or else the npm registry, into `folder`."""
     kept = folder / f"axe-{VERSION}.min.js"
     if not kept.exists():
-        kept.write_bytes(_fetched(folder))
+        with TemporaryDirectory(dir=folder) as aside:  # another worker may be doing the same
+            written = Path(aside) / kept.name
+            written.write_bytes(_fetched(Path(aside)))
+            written.replace(kept)
     return kept.read_text(encoding="utf-8")
 
 
