@@ -160,9 +160,10 @@ def test_percentiles_are_the_same_whether_times_are_sorted_or_stepped_to(
         part: Waits(*(sorted(values)[waits.rank(percent, len(values)) - 1] for percent in (50, 90, 99)))
         for part, values in parts.items()
     }
-    tx = SqliteTx(book)
-    assert waits.percentiles(tx, asked) == expected
-    assert waits.percentiles(tx, asked, few=0) == expected
+    timed = {day: len(values) for day, values in parts.items() if len(day) == 10}
+    for few in (waits.FEW, 0):
+        assert waits.percentiles(SqliteTx(book), asked, timed, few=few) == expected
+    assert reports.report(SqliteTx(book), asked).waits == expected
     book.close()
 
 
@@ -199,7 +200,7 @@ def test_every_row_and_part_adds_up_to_the_same_whole(tx: Tx, count: int, only: 
     fine = reports.rows(tx, days(count, **only)).values()
     for parts in (*(report.by(per).values() for per in ("day", "month", "model", "tool")), report.users.values(), fine):
         added = Sums._make(map(sum, zip(*parts, strict=True)))
-        assert added._replace(saved_micros=whole.saved_micros) == whole
+        assert added._replace(saved_micros=whole.saved_micros, timed=whole.timed) == whole
 
 
 def test_the_time_before_is_as_long_and_ends_on_the_day_before(tx: Tx, team: Path) -> None:
@@ -217,8 +218,9 @@ def test_no_query_of_a_report_reads_more_of_the_ledger_than_its_days(team: Path,
     connection = connect(team / "store.db")
     asked: set[str] = set()
     connection.set_trace_callback(asked.add)
-    reports.report(SqliteTx(connection), days(30, **only))
-    waits.percentiles(SqliteTx(connection), days(30, **only), few=0)
+    report = reports.report(SqliteTx(connection), days(30, **only))
+    timed = {day: sums.timed for day, sums in report.by("day").items()}
+    assert waits.percentiles(SqliteTx(connection), days(30, **only), timed, few=0) == report.waits
     reports.rows(SqliteTx(connection), days(1, **only))
     connection.set_trace_callback(None)
     plans = [row[3] for sql in asked for row in connection.execute(f"explain query plan {sql}")]

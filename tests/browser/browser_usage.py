@@ -46,14 +46,14 @@ async def table(page: Page, name: str) -> Table:
 
 def fixed(number: float, digits: int) -> str:
     """A number with so many digits after the point, halves away from zero as JavaScript rounds them."""
-    return f"{Decimal(number).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):,}"
+    return str(Decimal(number).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
 
 
 def money(usd: float, digits: int | None = None) -> str:
     digits = (3 if usd and abs(usd) < 1 else 2) if digits is None else digits
     if usd and abs(usd) < 10**-digits / 2:
         return f"<${10**-digits:.{digits}f}"
-    return f"{'−' if usd < 0 else ''}${fixed(abs(usd), digits)}"
+    return f"{'−' if usd < 0 else ''}${Decimal(fixed(abs(usd), digits)):,}"
 
 
 def cost(sums: dict[str, Any], digits: int | None = None) -> str:

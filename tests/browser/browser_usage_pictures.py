@@ -39,13 +39,13 @@ async def main() -> None:
 
 
 async def _desktop(door: Door) -> None:
-    reader = await door.enter("", color_scheme="light")
+    reader = await door.enter("", color_scheme="light", reduced_motion="reduce")
     page = await visit(reader)
     await page.screenshot(path=IMAGES / "usage.png", full_page=True)
 
 
 async def _dark(door: Door) -> None:
-    reader = await door.enter("", color_scheme="dark")
+    reader = await door.enter("", color_scheme="dark", reduced_motion="reduce")
     page = await visit(reader, "?days=30&model=claude-opus-5-5")
     chart = page.locator("#spend")
     await chart.focus()
@@ -56,9 +56,14 @@ async def _dark(door: Door) -> None:
 
 
 async def _phone(door: Door) -> None:
-    screen = {"width": 390, "height": 844}
     reader = await door.enter(
-        "", viewport=screen, device_scale_factor=1.5, color_scheme="dark", is_mobile=True, has_touch=True
+        "",
+        viewport={"width": 390, "height": 844},
+        device_scale_factor=1.5,
+        color_scheme="dark",
+        reduced_motion="reduce",
+        is_mobile=True,
+        has_touch=True,
     )
     page = await visit(reader)
     await page.screenshot(path=IMAGES / "usage-phone.png")

@@ -20,7 +20,7 @@ from browser_axe import RUN
 from browser_door import standing_open
 from browser_payloads import NAMES
 from browser_site import opened
-from browser_usage import Expected, settled, table, visit
+from browser_usage import Expected, percent, settled, table, visit
 from playwright.async_api import Page, Route, expect
 
 from mcp_server_claude.simulator import Simulator
@@ -119,10 +119,12 @@ async def test_every_number_on_the_page_is_the_ledgers(
 
 async def test_the_change_is_told_against_as_many_days_before(operator: Reader, books: Books) -> None:
     page = await visit(operator, QUERY)
-    before = books.ledger.sums(since=str(TODAY - timedelta(days=59)), until=str(TODAY - timedelta(days=30)))["calls"]
-    change = books.ledger.sums(**MONTH)["calls"] / before - 1
-    sign = "+" if change >= 0 else "−"
-    await expect(page.locator("#figures")).to_contain_text(f"{sign}{abs(change) * 100:.0f} % on the 30 days before")
+    now = books.ledger.sums(**MONTH)
+    before = books.ledger.sums(since=str(TODAY - timedelta(days=59)), until=str(TODAY - timedelta(days=30)))
+    notes = await page.locator("#figures .note").all_text_contents()
+    for note, name in ((notes[0], "totalCost"), (notes[2], "calls")):
+        change = now[name] / before[name] - 1
+        assert note == f"{'+' if change >= 0 else '−'}{percent(abs(change))} on the 30 days before"
     page = await visit(operator, "?days=90")  # the ledger has not so many days before
     await expect(page.locator("#figures")).not_to_contain_text("days before")
 
@@ -240,6 +242,7 @@ async def test_what_the_address_gets_wrong_is_told_in_the_servers_words(desk: Do
     reader = await desk.enter("")
     page = await visit(reader, "?since=2026-11-02&until=2026-11-01")
     await expect(page.get_by_role("alert")).to_contain_text("since must not be later than until")
+    await expect(page.get_by_role("button", name="Try again")).to_be_hidden()
     await page.get_by_label("Period").select_option("30")
     await expect(page.locator("#figures")).to_be_visible()
     await expect(page.get_by_role("alert")).to_be_hidden()
@@ -247,7 +250,7 @@ async def test_what_the_address_gets_wrong_is_told_in_the_servers_words(desk: Do
 
 async def test_nothing_is_said_plainly(operator: Reader) -> None:
     page = await visit(operator, "?since=2020-01-01&until=2020-01-31")
-    await expect(page.get_by_role("heading", name="Nothing was asked here.")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Nothing was asked in this time.")).to_be_visible()
     await expect(page.locator("#told")).to_be_hidden()
     page = await visit(operator, f"{QUERY}&tool=nothing")
     await page.get_by_role("link", name="without these filters").click()
@@ -267,7 +270,7 @@ async def test_a_user_sees_themselves_and_an_empty_book_says_so(chromium: Browse
         await expect(page.locator("#by-user")).to_be_hidden()
         reader = await door.enter("new")
         page = await visit(reader)
-        await expect(page.get_by_role("heading", name="Nothing was asked here.")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Nothing was asked in this time.")).to_be_visible()
         door.watch.expects(r"status of 403")
         page = await visit(reader, "?user=grace")
         await expect(page.get_by_role("alert")).to_contain_text("Only an operator")

@@ -41,7 +41,11 @@ class Draft:
             self._listen(event)
             return
         piece = self._paired(event.text)
-        self._tell(self._set_apart(piece) if self._seam.open else self._seam.feed(piece))
+        if not self._seam.open:
+            piece = self._seam.feed(piece)
+        elif self._apart:
+            piece = self._set_apart(piece)
+        self._tell(piece)
 
     def next_stream(self, *, anchor: str | None = None) -> None:
         """Another stream begins: the continuation of this text, asked to repeat `anchor`, or (None) a fresh start.
@@ -101,7 +105,7 @@ class Draft:
         """The piece, as a paragraph of its own where it is the first after a server tool: `I'll compute it.` and `The
         mean is 5.` come as two blocks, with nothing between them.
         """
-        if not piece or not self._apart:
+        if not piece:
             return piece
         self._apart = False
         last = next((part[-1] for part in reversed(self._parts) if part), " ")

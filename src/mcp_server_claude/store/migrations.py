@@ -259,7 +259,7 @@ MIGRATIONS: tuple[Migration, ...] = (
         9,
         "Indexes that hold all that the usage page adds up, in the order in which it groups it.",
         (
-            f'create index entry_spend on entry (day, model, tool, "user", {SPENT})',
+            f'create index entry_spend on entry (day, model, tool, "user", {SPENT}, ttft_ms)',
             f'create index entry_spender on entry (day, "user", model, tool, {SPENT})',
             'create index entry_first on entry (day, ttft_ms, "user", model, tool) where ttft_ms is not null',
             FAILED,

@@ -68,8 +68,9 @@ class Range:
 class Sums(NamedTuple):
     """What some requests came to together.
 
-    `unpriced` used tokens that `cost_micros` does not hold, because the price is unknown. `saved_micros` is what
-    reading from the cache saved, less what writing to it cost beyond plain input; 0 where it is not told by model.
+    `unpriced` used tokens that `cost_micros` does not hold, because the price is unknown. `timed` brought text, and
+    `saved_micros` is what reading from the cache saved, less what writing to it cost beyond plain input; both are 0
+    where they are not told by model.
     """
 
     requests: int = 0
@@ -80,6 +81,7 @@ class Sums(NamedTuple):
     cache_creation_input_tokens: int = 0
     output_tokens: int = 0
     cost_micros: int = 0
+    timed: int = 0
     errors: int = 0
     retries: int = 0
     saved_micros: Decimal = Decimal(0)
@@ -141,7 +143,7 @@ with failed as materialized (
 _COUNTED = "count(*) - cast(sum(retried) as bigint) as errors, cast(sum(retried) as bigint) as retries"
 
 # Names in braces are filled with the text above and a range's `where`, never with a value.
-_CELLS = "select day, model, tool, {sums} from entry where {where} group by day, model, tool"
+_CELLS = "select day, model, tool, {sums}, count(ttft_ms) as timed from entry where {where} group by day, model, tool"
 # The inner groups come in the index's order, and the outer ones are few.
 _USERS = """
 select "user", {again} from (select day, "user", {sums} from entry where {where} group by day, "user") as daily
@@ -186,7 +188,7 @@ def report(tx: Tx, asked: Range, *, cached_for_an_hour: bool = False) -> Report:
         begins=tx.one(value, "select min(day) as day from entry") or "",
         cells={key: sums._replace(saved_micros=saved.get(key, Decimal(0))) for key, sums in cells.items()},
         users=_users(tx, asked, cells, faults),
-        waits=waits.percentiles(tx, asked),
+        waits=waits.percentiles(tx, asked, _timed(cells)),
         previous=previous,
     )
 
@@ -227,6 +229,13 @@ def _users(tx: Tx, asked: Range, cells: Mapping[Key, Sums], faults: Mapping[Key,
     if asked.user:  # theirs is all there is
         return {asked.user: _added(cells.values())} if cells else {}
     return {user: sums for (_, _, _, user), sums in _sums(tx, asked, _USERS, faults).items()}
+
+
+def _timed(cells: Mapping[Key, Sums]) -> dict[str, int]:
+    days: defaultdict[str, int] = defaultdict(int)
+    for (day, _, _, _), sums in cells.items():
+        days[day] += sums.timed
+    return days
 
 
 def _part(key: Key, per: Per) -> str:

@@ -146,7 +146,10 @@ async def config(services: Services, user: User) -> str:
         rows = [(env_name(name), _shown(getattr(settings, name))) for name in shown]
         return "\n".join(lines) + "\n\n" + results.table(("setting", "value"), rows)
     store = await services.store()
-    lines += await anyio.to_thread.run_sync(_door, settings)  # a cloud's configuration is read from files
+    if settings.platform == "anthropic":
+        lines += _door(settings)
+    else:  # a cloud's configuration is read from files, and its package is imported
+        lines += await anyio.to_thread.run_sync(_door, settings)
     lines.append(f"ledger: {store.path if store.durable else store.trouble}")
     lines += [f"problem: {problem}" for problem in settings.problems]
     told = [(env_name(name), _shown(getattr(settings, name)), settings.source_of(name)) for name in shown]

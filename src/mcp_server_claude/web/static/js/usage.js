@@ -94,7 +94,7 @@ const chip = name => node('li', {}, node('a', {
 
 function showNothing() {
   const filtered = state.model || state.tool || state.user
-  $('nothing-what').textContent = told.begins ? 'Nothing was asked here.' : 'Nothing was asked yet.'
+  $('nothing-what').textContent = told.begins ? 'Nothing was asked in this time.' : 'Nothing was asked yet.'
   const [note] = $('nothing').getElementsByTagName('p')
   const link = (href, textContent) => node('a', { href, textContent })
   if (!told.begins) {
@@ -112,6 +112,7 @@ function showFault(failure) {
   $('range').textContent = ''
   $('fault').hidden = false
   $('fault').querySelector('p').textContent = failure.message
+  $('again').hidden = !(failure.told?.retryable || failure.status >= 500)
 }
 
 const steps = () => state.per || ((told?.daily.length ?? 0) > MANY_DAYS ? 'month' : 'day')
