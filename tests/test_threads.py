@@ -4,7 +4,7 @@ import asyncio
 import random
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
@@ -16,6 +16,7 @@ from mcp_server_claude.store import Store, journal, leases, threads
 from support.desk import account, failure, seated, texts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mcp.types import CallToolResult
@@ -268,18 +269,27 @@ def test_whatever_happens_the_stored_history_is_a_conversation(
 
 
 async def _mixed_up(dice: random.Random, data: Path) -> None:
-    """Continuations, cancels, faults and a restart, some at once."""
+    """Continuations, cancels, faults and a restart, some at once; after the restart from two processes."""
     async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api:
-        thread = ""
-        for _ in range(2):
-            async with seated("memory", "auto", data, base_url=api.url, max_retries=0) as desk:
-                thread = thread or thread_of(await desk.ask("Begin."))
-                async with anyio.create_task_group() as tasks:
-                    for _ in range(4):
-                        tasks.start_soon(_something, desk, thread, dice)
+        fields: dict[str, Any] = {"base_url": api.url, "max_retries": 0}
+        async with seated("memory", "auto", data, **fields) as desk:
+            thread = thread_of(await desk.ask("Begin."))
+            await _at_once([desk], thread, dice)
+        async with (
+            seated("memory", "auto", data, **fields) as here,
+            seated("stdio", "auto", data, **fields) as there,
+        ):
+            await _at_once([here, there], thread, dice)
         turns = await turns_on_disk(data, thread)
         assert is_a_conversation(turns)
         assert len(turns) >= 2
+
+
+async def _at_once(desks: Sequence[Desk], thread: str, dice: random.Random) -> None:
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            for desk in desks:
+                tasks.start_soon(_something, desk, thread, dice)
 
 
 async def _something(desk: Desk, thread: str, dice: random.Random) -> None:
