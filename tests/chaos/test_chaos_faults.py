@@ -55,23 +55,25 @@ class Half:
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts what is open as Linux tells it")
 async def test_every_call_ends_in_one_of_four_ways_and_all_of_it_is_in_the_books(size: Size, tmp_path: Path) -> None:
     ends: Counter[str] = Counter()
+    short: Counter[str] = Counter()
     for number, first in enumerate(range(0, size.calls, EACH)):
         seed = size.seed + number
         random.seed(seed)  # of the jitter between two tries
         before = open_files()
         (tmp_path / str(number)).mkdir()
         wrong = await a_round(
-            seed, plans(seed, min(EACH, size.calls - first), first=first), tmp_path / str(number), ends
+            seed, plans(seed, min(EACH, size.calls - first), first=first), tmp_path / str(number), ends, short
         )
         assert not wrong, f"seed {seed}, {len(wrong)} wrong:\n" + "\n".join(wrong[:20])
         gc.collect()
         with anyio.fail_after(30):
             await until(lambda before=before: open_files() == before)
     assert set(ENDS) <= set(ends), ends
-    assert ends["complete"] > size.calls / 2, ends
+    assert short.total() < size.calls / 2, short
 
 
-async def a_round(seed: int, asked: list[Plan], directory: Path, ends: Counter[str]) -> list[str]:
+async def a_round(seed: int, asked: list[Plan], directory: Path, ends: Counter[str], short: Counter[str]) -> list[str]:
+    """What is wrong, and how its calls ended: all, and those that came to no whole answer on a machine that kept up."""
     stormy = [plan if plan.expected == "refused" else replace(plan, expected="any") for plan in asked[1::2]]
     pace = Pace(ttft_s=0.003, tokens_per_s=0)
     async with (
@@ -95,7 +97,9 @@ async def a_round(seed: int, asked: list[Plan], directory: Path, ends: Counter[s
         wrong = [each for half in halves for each in judge(half.outcomes, half.api, half.desk.data_dir)]
     if not wrong:
         for outcome in halves[0].outcomes + halves[1].outcomes:
-            ends["cancelled" if outcome.result is None else end_of(outcome)] += 1
+            end = "cancelled" if outcome.result is None else end_of(outcome)
+            ends[end] += 1
+            short[end] += end != "complete" and not outcome.hurried
     return wrong
 
 
