@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mcp_server_claude import progress
 from mcp_server_claude.messages import Searching, Started, Text, Thinking, Usage, Waiting, well_formed
 from mcp_server_claude.progress import LARGEST, STATUS_LENGTH, Line, Pump, Style, pump, style_for
 from mcp_server_claude.settings import Settings
@@ -171,6 +173,20 @@ async def test_a_client_that_never_reads_holds_up_neither_the_upstream_nor_the_e
             for _ in range(10_000):
                 progress.hear(Text("more"))
     assert client.messages == []
+
+
+async def test_a_process_that_stands_still_blames_no_client_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "DRAIN_S", 0.1)
+    client = Client()
+
+    async def report(progress: float, message: str | None) -> None:
+        time.sleep(0.15)  # noqa: ASYNC251 - all of this process waits, as for a processor
+        await anyio.lowlevel.checkpoint()
+        await client.report(progress, message)
+
+    async with pump(report, "text", Settings()) as running:
+        running.hear(Text("x" * 3 * LARGEST))
+    assert "".join(client.said) == "x" * 3 * LARGEST
 
 
 async def test_a_client_that_reads_late_gets_everything_at_once() -> None:

@@ -48,6 +48,8 @@ STATUS_LENGTH = 190
 """Claude Code cuts a message at 199 characters and hides what follows (measured)."""
 DRAIN_S = 1.0
 """Seconds that a client which does not read can hold up the answer at its end."""
+DRAIN_LOOKS = 10
+"""How often it is looked at in these seconds: a look that is late, because this process is busy, counts once."""
 LARGEST = 64 * 1024
 """Characters in one message: the SDK's HTTP client refuses an event over 1 MiB."""
 UNPRINTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -86,7 +88,9 @@ async def pump(report: Report, style: Style, settings: Settings) -> AsyncGenerat
             yield running
         except Exception as error:  # noqa: BLE001 - raised again below: a task group would wrap it in a group
             failure = error
-        running.finish(tasks.cancel_scope)
+        running.finish()
+        await running.drained()
+        tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
 
@@ -105,9 +109,9 @@ class Pump:
         self._drafted = 0
         self._stage = ""
         self._gone = False
-        self._draining: anyio.CancelScope | None = None
         self._news = anyio.Event()
         self._finished = anyio.Event()
+        self._ended = anyio.Event()
 
     def hear(self, event: Event) -> None:
         """Take note of an event. In style `text` a stage wakes the pump only when it is a new one."""
@@ -126,15 +130,28 @@ class Pump:
             self._stage = stage
             self._news.set()
 
-    def finish(self, scope: anyio.CancelScope | None = None) -> None:
-        """Nothing more will come: send what is pending and end. `scope` ends it when nothing is read for `DRAIN_S`."""
-        self._draining = scope
-        self._wait_on()
+    def finish(self) -> None:
+        """Nothing more will come: send what is pending and end."""
         self._finished.set()
         self._news.set()
 
+    async def drained(self) -> None:
+        """Wait until all is sent, or the client has taken nothing for `DRAIN_S`."""
+        idle = 0
+        while idle < DRAIN_LOOKS and not self._ended.is_set():
+            before = self._last
+            with anyio.move_on_after(DRAIN_S / DRAIN_LOOKS):
+                await self._ended.wait()
+            idle = idle + 1 if self._last == before else 0
+
     async def run(self) -> None:
         """Send until finished: the first at once, then what is new, a heartbeat when there is nothing."""
+        try:
+            await self._run()
+        finally:
+            self._ended.set()
+
+    async def _run(self) -> None:
         await self._send(self._line.text() if self._line else None)
         while True:
             with anyio.move_on_after(self._heartbeat):
@@ -175,12 +192,6 @@ class Pump:
                 await self._report(self._last, message)
             except (anyio.ClosedResourceError, anyio.BrokenResourceError):
                 self._gone = True  # nobody listens any more; whether the call ends is not the pump's to decide
-            self._wait_on()
-
-    def _wait_on(self) -> None:
-        """Who reads is waited for; only one that has not read for `DRAIN_S` is not."""
-        if self._draining is not None:
-            self._draining.deadline = anyio.current_time() + DRAIN_S
 
 
 class Line:
