@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import anyio
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +100,33 @@ def test_ctrl_c_ends_it_at_once_and_nothing_is_left(tmp_path: Path) -> None:
     assert servers or sys.platform != "linux"
     assert not any(Path(f"/proc/{pid}").exists() for pid in servers)
     assert list(tmp_path.glob("mcp-server-claude-demo-*")) == []
+
+
+@POSIX
+def test_in_a_browser_it_is_the_real_server_and_goes_with_all_it_kept(tmp_path: Path) -> None:
+    with started(tmp_path, "--http", "--port", "0") as process:
+        said = heard_until(process, "ends it)")
+        (url,) = re.findall(r"listens on (http://127\.0\.0\.1:\d+)", said)
+        question, accept = {"message": "What is tea?"}, {"Accept": "text/plain"}
+        answer = httpx2.post(f"{url}/chat", json=question, headers=accept, timeout=None)
+        servers = children(process.pid)
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate()
+
+    assert said.startswith("No key, no network: the API is simulated")
+    assert "tea" in answer.text
+    assert process.returncode == 0
+    assert complaints == ""
+    assert servers or sys.platform != "linux"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in servers)
+    assert list(tmp_path.glob("mcp-server-claude-demo-*")) == []
+
+
+def test_in_a_browser_nothing_is_asked_of_the_real_api(tmp_path: Path) -> None:
+    with started(tmp_path, "--http", "--live") as process:
+        _, complaints = process.communicate()
+    assert process.returncode == 2
+    assert "the pages ask the simulated API" in complaints
 
 
 def test_a_reader_who_has_seen_enough_gets_no_traceback(tmp_path: Path) -> None:

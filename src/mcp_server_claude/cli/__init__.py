@@ -56,13 +56,17 @@ def main(
 @app.command("demo")
 def run_demo(
     prompt: Annotated[str, typer.Option(help="Ask this instead.")] = "",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the pages are; 0 takes a free port.")] = 8000,
     *,
     live: Annotated[bool, typer.Option("--live", help="Ask the real API, with your key. Costs about a cent.")] = False,
+    http: Annotated[bool, typer.Option("--http", help="Serve the chat page instead, for your browser.")] = False,
 ) -> None:
     """Watch an answer stream through MCP. No key, no network."""
     from mcp_server_claude import demo
 
-    raise typer.Exit(demo.run(prompt, live=live))
+    if http and (live or prompt):
+        raise typer.BadParameter("the pages ask the simulated API, and you ask there.", param_hint="--http")
+    raise typer.Exit(demo.run_pages(port) if http else demo.run(prompt, live=live))
 
 
 @app.command("doctor")
@@ -101,7 +105,7 @@ def print_config(
 
 @app.command("simulate")
 def run_simulator(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes a free port.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes a free port.")] = 8765,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     key: Annotated[str, typer.Option(help="The only key to accept. Without it any will do.")] = "",
     ttft: Annotated[float, typer.Option(min=0, help="Seconds to the first byte of an answer.")] = 0.05,

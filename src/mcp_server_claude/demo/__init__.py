@@ -17,6 +17,7 @@ import anyio
 from rich.console import Console
 
 from mcp_server_claude.claude import find
+from mcp_server_claude.demo import pages
 from mcp_server_claude.demo.screens import Lines, Panels
 from mcp_server_claude.demo.story import tell
 from mcp_server_claude.errors import Misconfigured
@@ -25,7 +26,7 @@ from mcp_server_claude.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["run"]
+__all__ = ["run", "run_pages"]
 
 INTERRUPTED = 130
 """The shell's exit code for Ctrl-C."""
@@ -47,6 +48,15 @@ def run(prompt: str = "", *, live: bool = False) -> int:
             return _told(partial(tell, screen, prompt, live=live, home=home, log=log))
         except KeyboardInterrupt:
             return INTERRUPTED
+
+
+def run_pages(port: int) -> int:
+    """Serve the pages until Ctrl-C; the exit code."""
+    with TemporaryDirectory(prefix="mcp-server-claude-demo-", ignore_cleanup_errors=True) as home:
+        try:
+            return _told(partial(pages.show, Console(highlight=False), port=port, home=home))
+        except KeyboardInterrupt:
+            return 0
 
 
 def _told(story: Callable[[], Awaitable[int]]) -> int:

@@ -34,6 +34,7 @@ WIDEST = 100
 FRAMES_PER_S = 12
 LABEL = 11
 NEXT = (
+    ("mcp-server-claude demo --http", "the chat page in your browser, as simulated as this"),
     ("mcp-server-claude config", "the lines for Claude Code, Claude Desktop, Cursor, VS Code"),
     ("mcp-server-claude doctor", "whether your key, the API and the ledger are in order"),
 )
@@ -169,7 +170,7 @@ class Panels:
             self._console.print(page.whole(), "")
 
     def next_steps(self) -> None:
-        """Two commands to go on with."""
+        """The commands to go on with."""
         table = Table.grid(padding=(0, 2))
         for command, what in NEXT:
             table.add_row(Text(f" {command}", "bold cyan", no_wrap=True), Text(what, "dim"))

@@ -203,13 +203,18 @@ def _text(result: CallToolResult | None) -> str:
 
 def _server(simulator: Simulator | None, home: str) -> StdioServerParameters:
     """The server as a child, with a ledger of its own that goes with the demo."""
-    env = {"MCP_CLAUDE_DATA_DIR": home, "MCP_CLAUDE_LOG_LEVEL": "warning"}
-    if simulator is None:
-        env = dict(os.environ) | env
-    else:
-        env |= {
-            "MCP_CLAUDE_API_KEY": "sk-ant-simulated-and-not-a-key",
-            "MCP_CLAUDE_BASE_URL": simulator.url,
-            "MCP_CLAUDE_CONFIG": str(Path(home, "none.toml")),
-        }
+    env = {**os.environ, **_apart(home)} if simulator is None else offline(simulator, home)
     return StdioServerParameters(command=sys.executable, args=["-m", "mcp_server_claude"], env=env)
+
+
+def offline(simulator: Simulator, home: str) -> dict[str, str]:
+    """The variables of a server that asks the simulator, and knows nothing of its user's own settings."""
+    return _apart(home) | {
+        "MCP_CLAUDE_API_KEY": "sk-ant-simulated-and-not-a-key",
+        "MCP_CLAUDE_BASE_URL": simulator.url,
+        "MCP_CLAUDE_CONFIG": str(Path(home, "none.toml")),
+    }
+
+
+def _apart(home: str) -> dict[str, str]:
+    return {"MCP_CLAUDE_DATA_DIR": home, "MCP_CLAUDE_LOG_LEVEL": "warning"}
