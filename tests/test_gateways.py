@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,9 +13,11 @@ from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.desk import KEY, Desk, account, failure, seated, texts
 from support.recordings import spoken, sse
+from support.sockets import answering
 from support.upstream import Parrot, parrot
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
@@ -58,36 +59,16 @@ async def counting(*, requests: int) -> AsyncGenerator[Counting]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         found.connections += 1
-        try:
-            for _ in range(requests):
-                head = await reader.readuntil(b"\r\n\r\n")
-                lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
-                await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
-                found.heard.append(head)
-                writer.write(reply if head.startswith(b"POST") else absent)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+        for _ in range(requests):
+            head = await reader.readuntil(b"\r\n\r\n")
+            lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
+            await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
+            found.heard.append(head)
+            writer.write(reply if head.startswith(b"POST") else absent)
+            await writer.drain()
 
-    open_ones: set[asyncio.Task[None]] = set()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(serve(reader, writer))
-        open_ones.add(task)
-        task.add_done_callback(open_ones.discard)
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with answering(serve) as found.url:
         yield found
-    finally:
-        server.close()
-        for task in list(open_ones):
-            task.cancel()
-        await asyncio.gather(*open_ones, return_exceptions=True)
-        await server.wait_closed()
 
 
 def line(bird: Parrot, number: int = -1) -> bytes:

@@ -35,6 +35,7 @@ from mcp_server_claude.web.identity import Denied, Identity, metadata
 from mcp_server_claude.web.serve import bind, listening, url_of
 from support.desk import KEY, account
 from support.http import served
+from support.sockets import answering
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -120,48 +121,30 @@ class Issuer:
 @asynccontextmanager
 async def issuing() -> AsyncGenerator[Issuer]:
     """An issuer that listens on this machine."""
-    issuer, open_ones = Issuer(), set[asyncio.Task[None]]()
+    issuer = Issuer()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"(?i)content-length: (\d+)", head)
-            form = await reader.readexactly(int(length[1])) if length else b""
-            body = issuer.answer(head.split()[1].decode(), form)
-            if issuer.silent:
-                await asyncio.Event().wait()
-            if issuer.held is not None:
-                await issuer.held.wait()
-            status, body = (404, b"") if body is None else (issuer.status, body)
-            reply = f"HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
-            writer.write(reply.encode())
-            if issuer.trickling:
-                for byte in body:
-                    writer.write(bytes([byte]))
-                    await asyncio.sleep(0.05)
-            else:
-                writer.write(body)
-            await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        form = await reader.readexactly(int(length[1])) if length else b""
+        body = issuer.answer(head.split()[1].decode(), form)
+        if issuer.silent:
+            await asyncio.Event().wait()
+        if issuer.held is not None:
+            await issuer.held.wait()
+        status, body = (404, b"") if body is None else (issuer.status, body)
+        reply = f"HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write(reply.encode())
+        if issuer.trickling:
+            for byte in body:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.05)
+        else:
+            writer.write(body)
+        await writer.drain()
 
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(serve(reader, writer))
-        open_ones.add(task)
-        task.add_done_callback(open_ones.discard)
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    issuer.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with answering(serve) as issuer.url:
         yield issuer
-    finally:
-        server.close()
-        for task in list(open_ones):
-            task.cancel()
-        await asyncio.gather(*open_ones, return_exceptions=True)
-        await server.wait_closed()
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import struct
 import zlib
@@ -12,7 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
+from support.sockets import answering
+
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncGenerator, Iterable
 
 SSE = "text/event-stream; charset=utf-8"
@@ -64,44 +66,24 @@ class Cloud:
         return said
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").strip().split("\r\n")
-                method, path, _ = first.split(" ")
-                headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-                raw = await reader.readexactly(int(headers.get("content-length", "0")))
-                self.heard.append(Heard(method, path, headers, raw))
-                said = self.answer(path)
-                more = "".join(f"{name}: {value}\r\n" for name, value in said.headers)
-                head = f"HTTP/1.1 {said.status} X\r\ncontent-type: {said.kind}\r\n{more}"
-                writer.write(f"{head}content-length: {len(said.body)}\r\n\r\n".encode() + said.body)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+        while True:
+            first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").strip().split("\r\n")
+            method, path, _ = first.split(" ")
+            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+            raw = await reader.readexactly(int(headers.get("content-length", "0")))
+            self.heard.append(Heard(method, path, headers, raw))
+            said = self.answer(path)
+            more = "".join(f"{name}: {value}\r\n" for name, value in said.headers)
+            head = f"HTTP/1.1 {said.status} X\r\ncontent-type: {said.kind}\r\n{more}"
+            writer.write(f"{head}content-length: {len(said.body)}\r\n\r\n".encode() + said.body)
+            await writer.drain()
 
 
 @asynccontextmanager
 async def cloud(*answers: Says) -> AsyncGenerator[Cloud]:
     stand = Cloud(answers)
-    serving: set[asyncio.Task[None]] = set()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(stand.serve(reader, writer))
-        serving.add(task)
-        task.add_done_callback(serving.discard)
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    stand.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with answering(stand.serve) as stand.url:
         yield stand
-    finally:
-        server.close()
-        for task in list(serving):
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
-        await server.wait_closed()
 
 
 def amazon(events: Iterable[object]) -> bytes:
