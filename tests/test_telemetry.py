@@ -18,6 +18,7 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -387,3 +388,24 @@ async def test_a_chat_goes_on_with_the_trace_that_its_request_names(upstream: Si
     assert door.attributes["gen_ai.conversation.id"] == ours.attributes["gen_ai.conversation.id"]
     assert [line["trace_id"] for line in ledger(tmp_path / "data")] == [TRACE]
     assert SECRET.encode() not in b"".join(collector.bodies)
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+async def test_over_http_a_call_goes_on_with_the_trace_of_its_header_unless_its_own_names_one(
+    upstream: Simulator, tmp_path: Path, mode: str
+) -> None:
+    other = "4bf92f3577b34da6a3ce929d0e0e4736"
+    async with collecting() as collector:
+        otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+        async with over_http(tmp_path / "data", otel, base_url=upstream.url) as http:
+            http.headers["traceparent"] = TRACEPARENT
+            async with Client(streamable_http_client(f"{http.base_url}/mcp", http_client=http), mode=mode) as client:
+                by_header = await client.call_tool("claude_ask", {"prompt": "Hello."})
+                meta: Any = {"traceparent": f"00-{other}-{CALLER}-01"}
+                by_itself = await client.call_tool("claude_ask", {"prompt": "Hello again."}, meta=meta)
+            await collector.until(lambda: len(collector.named("tools/call")) == 2)
+    assert [account(each)["trace_id"] for each in (by_header, by_itself)] == [TRACE, other]
+    calls = {span.trace: span for span in collector.named("tools/call")}
+    assert {calls[TRACE].parent, calls[other].parent} == {CALLER}
+    sdk = {span.trace for span in collector.named("anthropic.messages.create")}
+    assert sdk == {TRACE, other}

@@ -25,6 +25,7 @@ from starlette.routing import Route
 from mcp_server_claude import server
 from mcp_server_claude.messages import well_formed
 from mcp_server_claude.tools.leg import Leg
+from mcp_server_claude.web.trace import take_trace_from_header
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -45,7 +46,9 @@ class McpDoor:
     """The `/mcp` route. It serves while `running`."""
 
     def __init__(self, settings: Settings, services: Services) -> None:
-        low = server.build(settings, services)._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the only way in (pinned: mcp~=2.3)
+        mcp = server.build(settings, services)
+        mcp.middleware.insert(0, take_trace_from_header)  # outside of the SDK's own, which makes the span
+        low = mcp._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the only way in (pinned: mcp~=2.3)
         listen = low.get_request_handler("subscriptions/listen")
         self._listen = cast("ListenHandler", listen.handler) if listen is not None else None
         self._manager = StreamableHTTPSessionManager(

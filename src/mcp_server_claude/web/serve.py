@@ -112,7 +112,6 @@ class HttpServer(uvicorn.Server):
     def __init__(self, settings: Settings, built: FastAPI) -> None:
         super().__init__(Config(built, settings))
         self.app = built
-        self.app = built
         self.begun, self.ended = anyio.Event(), anyio.Event()
         self.stopped_by, self.has_cut = 0, False
         self._draining = cast("anyio.Event", built.state.draining)

@@ -1,20 +1,36 @@
 """What FastAPI's own OpenTelemetry tells: a span for each request of `/chat`, in the trace that its header names.
 
-`/mcp` is left to the MCP SDK, which makes a span of each message and takes the trace from the message's `_meta`: a
-session of 2025-11-25 lives in the request that began it, and all its calls would hang from that one. Of what people
-look at, paths and queries are nobody's business.
+`/mcp` is left to the MCP SDK, which makes a span of each message and takes the trace from the message's `_meta`; here
+that is given what the header names. FastAPI's span would be of no use there: a session of 2025-11-25 lives in the
+request that began it, and all its calls would hang from that one. Of what people look at, paths and queries are
+nobody's business.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
     from fastapi.telemetry import TelemetryConfig
+    from mcp.server.context import CallNext, ServerRequestContext
+    from mcp.types import RequestParamsMeta
+    from starlette.requests import Request
 
 CHAT = "/chat"
+PARENT, STATE = "traceparent", "tracestate"
+
+
+async def take_trace_from_header(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> Any:
+    """Where a message's `_meta` names no trace, that of its HTTP request holds: many clients know only the header."""
+    request = cast("Request | None", ctx.request)
+    meta: dict[str, Any] = {**(ctx.meta or {})}
+    if request is None or PARENT in meta or PARENT not in request.headers:
+        return await call_next(ctx)
+    meta |= {name: request.headers[name] for name in (PARENT, STATE) if name in request.headers}
+    return await call_next(replace(ctx, meta=cast("RequestParamsMeta", meta)))
 
 
 def _is_no_call(scope: MutableMapping[str, Any]) -> bool:
