@@ -381,6 +381,17 @@ async def test_with_no_retention_the_text_goes_once_delivered_and_the_account_st
         assert not path.exists() or b"What is tea?" not in path.read_bytes() or name.endswith("-wal")
 
 
+async def test_with_no_retention_a_failure_that_was_told_leaves_no_words_of_the_question(
+    api: Simulator, tmp_path: Path
+) -> None:
+    async with at_desk(api, tmp_path, retention_days=0) as desk:
+        assert (await desk.ask("[[sim: tea=1]] What is tea?")).is_error  # the API's refusal quotes it
+        (row,) = await listed(desk)
+        told = texts(await jobs(desk, id=row["id"]))
+    assert row["prompt"] == ""
+    assert told[-1] == "INCOMPLETE: Its text is not kept any more."
+
+
 async def test_with_no_retention_what_was_cut_for_the_client_can_still_be_read_in_full(
     api: Simulator, tmp_path: Path
 ) -> None:

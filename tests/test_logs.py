@@ -11,6 +11,7 @@ import pytest
 
 from mcp_server_claude.logs import Scrubbed, Structured
 from support.desk import KEY, account, failure, seated
+from support.http import spawned
 from support.wire import call, wired
 
 if TYPE_CHECKING:
@@ -63,6 +64,18 @@ async def test_nothing_of_what_was_asked_or_answered_is_logged(
     assert "claude_ask" in logged
     assert SECRET not in logged
     assert KEY not in logged
+
+
+async def test_over_http_too_nothing_of_what_was_asked_or_answered_is_logged(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with spawned(tmp_path / "data", upstream.url, log_level="debug") as here, here.client() as client:
+        answer = await client.post("/chat", json={"message": f"[[sim: text={SECRET}]] {SECRET}"})
+        assert SECRET in answer.text
+        assert await here.terminated() == 0
+    logged = (tmp_path / "http.stderr").read_text()
+    assert "INFO mcp_server_claude.call: chat" in logged
+    assert SECRET not in logged
 
 
 async def test_a_call_that_was_cancelled_has_its_line_too(upstream: Simulator, tmp_path: Path) -> None:

@@ -571,6 +571,17 @@ async def test_with_no_retention_a_reader_who_comes_back_at_once_still_gets_it_a
         assert end_of(await told(later, call.id, len(text))).complete
 
 
+async def test_with_no_retention_a_failure_that_was_told_leaves_no_words_of_the_question(
+    api: Simulator, tmp_path: Path
+) -> None:
+    async with opened(api, tmp_path, retention_days=0) as services:
+        streams, store = await services.streams(), await services.store()
+        with pytest.raises(Refused, match="no directive 'tea'"):
+            await streams.begin(asking("[[sim: tea=1]] What is tea?"))
+        (record,) = await store.write(journal.recent, "ada")
+    assert (record.prompt_head, record.incomplete) == ("", journal.GONE)
+
+
 async def test_with_no_retention_what_nobody_read_to_the_end_is_kept(api: Simulator, tmp_path: Path) -> None:
     fields: dict[str, object] = {"retention_days": 0, "reader_grace_s": math.inf}
     async with opened(api, tmp_path, **fields) as services, opened(api, tmp_path, **fields) as other:

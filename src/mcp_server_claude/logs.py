@@ -16,8 +16,9 @@ End: TypeAlias = Literal["complete", "incomplete", "failed", "cancelled"]
 """How a call ended."""
 
 LINE = "%(levelname)s %(name)s: %(message)s"
+OURS = "mcp_server_claude"
 CHATTY = ("anthropic", "httpx2", "httpcore2", "mcp", "urllib3")
-"""They log each request, and at their debug level its headers and what was asked."""
+"""They log each request."""
 
 _calls = logging.getLogger("mcp_server_claude.call")
 
@@ -34,13 +35,18 @@ class Ended:
 
 
 def setup(settings: Settings) -> None:
-    """One handler on stderr, before the SDK installs its own. Whoever has logging set up already keeps it."""
+    """One handler on stderr, before the SDK installs its own. Whoever has logging set up already keeps it.
+
+    `debug` is for our own lines: other packages log at that level what they send, which is what was asked and answered.
+    """
     root = logging.getLogger()
+    level = settings.log_level.upper()
     if not root.handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(Structured() if settings.log_format == "json" else Scrubbed(LINE))
         root.addHandler(handler)
-        root.setLevel(settings.log_level.upper())
+        root.setLevel("INFO" if level == "DEBUG" else level)
+        logging.getLogger(OURS).setLevel(level)
     for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(logging.INFO if settings.log_level == "debug" else logging.WARNING)
 

@@ -104,13 +104,15 @@ def test_what_ended_long_ago_is_forgotten_but_for_its_account(tx: Tx) -> None:
         journal.open_call(tx, replace(ONE, id=call_id))
         journal.append(tx, [(call_id, 0, "Because")])
         if ended_at:
-            journal.close_call(tx, call_id, end="complete", ended_at=ended_at, usage={"output_tokens": 1})
+            why = "The API says: Because what?"
+            journal.close_call(tx, call_id, end="failed", ended_at=ended_at, incomplete=why, usage={"output_tokens": 1})
     assert journal.forget(tx, 250.0) == 1
     assert journal.forget(tx, 250.0) == 0
     assert [journal.text(tx, call_id) for call_id in ("c_1", "c_2", "c_3")] == ["", "Because", "Because"]
     call = journal.call(tx, "c_1", "local")
     assert call is not None
     assert (call.prompt_head, call.chars, call.usage) == ("", 7, {"output_tokens": 1})
+    assert call.incomplete == journal.GONE
 
 
 def test_a_delivered_answer_can_be_discarded_at_once(tx: Tx) -> None:

@@ -21,8 +21,11 @@ T = TypeVar("T")
 FILE = "store.db"
 BUSY_S = 30.0
 """Seconds that a statement waits for another process's lock."""
-SETTINGS = ("journal_mode=wal", "synchronous=normal", "foreign_keys=on")
-"""WAL with NORMAL loses no acknowledged commit to `kill -9`; a power cut may take the last ones, never the file."""
+SETTINGS = ("journal_mode=wal", "synchronous=normal", "foreign_keys=on", "secure_delete=on")
+"""WAL with NORMAL loses no acknowledged commit to `kill -9`; a power cut may take the last ones, never the file.
+
+What is deleted is overwritten, as Debian's SQLite does by itself and that of other Pythons does not.
+"""
 
 _PROBLEMS: dict[int, tuple[Trouble, str]] = {
     sqlite3.SQLITE_FULL: ("full", "its disk is full"),

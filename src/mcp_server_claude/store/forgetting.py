@@ -50,9 +50,7 @@ class Forgotten:
 
 
 _FREE = "(holder is null or not exists (select 1 from worker w where w.id = thread.worker and w.lease_until > :now))"
-_TEXT = """
-(prompt_head <> '' or incomplete <> '' or exists (select 1 from chunk where chunk.call_id = call.id))
-"""
+_TEXT = f"({journal.HAS_WORDS} or exists (select 1 from chunk where chunk.call_id = call.id))"  # noqa: S608
 
 
 def forget(tx: Tx, what: What, now: float) -> Forgotten:
@@ -62,7 +60,7 @@ def forget(tx: Tx, what: What, now: float) -> Forgotten:
     """
     ledger.interrupted(tx, now)
     journal.interrupted(tx, now)
-    row = {"user": what.user, "before": what.before, "now": now, "forgotten": FORGOTTEN}
+    row = {"user": what.user, "before": what.before, "now": now, "forgotten": FORGOTTEN, "gone": journal.GONE}
     row = {name: each for name, each in row.items() if each is not None}
     whose = "" if what.user is None else ' and "user" = :user'
     return Forgotten(
@@ -101,7 +99,6 @@ def erase(directory: Path, what: What, now: float, *, patience_s: float = connec
     """
     with _opened(directory) as connection:
         connection.execute(f"pragma busy_timeout={round(patience_s * 1000)}")
-        connection.execute("pragma secure_delete=on")
         connection.execute("begin immediate")
         forgotten = forget(SqliteTx(connection), what, now)
         connection.execute("commit")
@@ -114,7 +111,7 @@ def _calls(tx: Tx, whose: str, row: dict[str, str | float]) -> int:
     ended = f"state = 'closed' and ended_at < :before{whose}"
     forgotten = tx.one(value, f"select count(*) as n from call where {ended} and {_TEXT}", row) or 0  # noqa: S608
     tx.run(f"delete from chunk where call_id in (select id from call where {ended})", row)  # noqa: S608
-    tx.run(f"update call set prompt_head = '', incomplete = '' where {ended}", row)  # noqa: S608
+    tx.run(f"update call set {journal.WITHOUT_WORDS} where {ended}", row)  # noqa: S608
     return forgotten
 
 

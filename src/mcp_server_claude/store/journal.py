@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 HEAD_CHARS = 200
 DIED = "The server ended before the answer was finished."
+GONE = "Its text is not kept any more."
+"""In the place of why an answer is not whole: that may quote what the API wrote, and the API what it was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,9 @@ _UNDER_WAY = """
 select id from call where thread = :thread and "user" = :user and state = 'open' order by started_at, id limit 1
 """
 _OLD = "select id from call where state = 'closed' and ended_at < :before"
+HAS_WORDS = "(prompt_head <> '' or incomplete not in ('', :gone))"
+WITHOUT_WORDS = "prompt_head = '', incomplete = case when incomplete = '' then '' else :gone end"
+"""For `set`; both with `GONE` as `gone`."""
 
 
 def open_call(tx: Tx, call: Record) -> None:
@@ -173,19 +178,20 @@ def interrupted(tx: Tx, now: float) -> list[str]:
 
 
 def forget(tx: Tx, before: float) -> int:
-    """Delete the text and opening words of calls that ended before then, in unix seconds; the ledger stays.
+    """Delete the text and other words of calls that ended before then, in unix seconds; the ledger stays.
 
     Returns how many pieces of text were deleted.
     """
     gone = tx.run(f"delete from chunk where call_id in ({_OLD})", {"before": before})  # noqa: S608 - a constant
-    tx.run(f"update call set prompt_head = '' where prompt_head <> '' and id in ({_OLD})", {"before": before})  # noqa: S608
+    words = f"update call set {WITHOUT_WORDS} where {HAS_WORDS} and id in ({_OLD})"  # noqa: S608 - constants
+    tx.run(words, {"before": before, "gone": GONE})
     return gone
 
 
 def discard(tx: Tx, call_id: str) -> None:
-    """Delete a call's text and opening words at once, as is done with no retention when the answer is delivered."""
+    """Delete a call's text and other words at once, as is done with no retention when the answer is delivered."""
     tx.run("delete from chunk where call_id = :id", {"id": call_id})
-    tx.run("update call set prompt_head = '' where id = :id", {"id": call_id})
+    tx.run(f"update call set {WITHOUT_WORDS} where id = :id", {"id": call_id, "gone": GONE})  # noqa: S608 - constants
 
 
 def _json(usage: Mapping[str, object] | None) -> str | None:

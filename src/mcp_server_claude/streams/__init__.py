@@ -104,6 +104,7 @@ class Streams:
         outcome = live.running.outcome
         if isinstance(outcome, Exception) and not live.statuses:
             self._live.pop(call.id, None)
+            self._jobs.delivered(call.id)  # its sentence is all that there will be
             raise outcome
         return live.running.call
 

@@ -9,7 +9,7 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from mcp_server_claude import figures, schemas
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import Failure, Refused
 from mcp_server_claude.messages import Ability, Call, Effort, well_formed
 from mcp_server_claude.progress import pump
 from mcp_server_claude.tools import results
@@ -85,8 +85,12 @@ async def claude_ask(
     jobs = await services.jobs()
     if dry_run:
         return results.text(_offers(await (await services.threads()).quote(call)))
-    async with pump(caller.report, caller.style, services.settings) as progress:
-        reply = await jobs.ask(call, progress.hear)
+    try:
+        async with pump(caller.report, caller.style, services.settings) as progress:
+            reply = await jobs.ask(call, progress.hear)
+    except Failure:
+        jobs.delivered(call.id)  # its sentence is all that there will be
+        raise
     limit = services.settings.inline_limit(cuts=caller.cuts_results)
     if limit is None or len(reply.text) <= limit:
         jobs.delivered(call.id)
