@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import httpx2
@@ -96,8 +96,13 @@ async def test_it_answers_to_the_names_of_its_own_machine(door: Door, host: str)
     assert (await ask(door, "GET", "/me.json", host=host)).status_code == 200
 
 
-async def test_names_that_the_operator_gave_are_answered_to_as_well(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", upstream.url, allowed_hosts=("claude.example.com",)) as door:
+@pytest.mark.parametrize(
+    "given", [{"allowed_hosts": ("claude.example.com",)}, {"public_url": "https://claude.example.com:8443/"}]
+)
+async def test_names_that_the_operator_gave_are_answered_to_as_well(
+    upstream: Simulator, tmp_path: Path, given: dict[str, Any]
+) -> None:
+    async with served(tmp_path / "data", upstream.url, **given) as door:
         assert (await ask(door, "GET", "/me.json", host="claude.example.com")).status_code == 200
         assert (await ask(door, "GET", "/me.json", host="claude.example.com:443")).status_code == 200
         assert (await ask(door, "GET", "/me.json", host="xclaude.example.com")).status_code == 421
@@ -245,8 +250,7 @@ async def test_a_session_is_good_for_our_own_pages_only(upstream: Simulator, tmp
 
 
 async def test_over_tls_the_session_cookie_is_bound_to_this_host(upstream: Simulator, tmp_path: Path) -> None:
-    where = {"public_url": "https://claude.example.com", "allowed_hosts": ("claude.example.com",)}
-    async with served(tmp_path / "data", upstream.url, users=("ada",), **where) as door:
+    async with served(tmp_path / "data", upstream.url, users=("ada",), public_url="https://claude.example.com") as door:
         headers = {"content-type": "application/x-www-form-urlencoded", "sec-fetch-site": "same-origin"}
         async with httpx2.AsyncClient(base_url=door.url) as client:
             signed = await client.post("/signin", content=f"token={door.tokens['ada']}", headers=headers)

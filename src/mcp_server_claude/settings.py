@@ -225,8 +225,8 @@ class Settings(BaseSettings):
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Over HTTP: host names that the server answers to, besides `localhost` and the address it "
-        "listens on; separated by commas, or a list in the file.",
+        description="Over HTTP: host names that the server answers to, besides `localhost`, the address it "
+        "listens on and that of `MCP_CLAUDE_PUBLIC_URL`; separated by commas, or a list in the file.",
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

@@ -15,7 +15,7 @@ from mcp_server_claude import __version__
 from mcp_server_claude.errors import Failure
 from mcp_server_claude.web import auth, chat, data, failures, health, identity, pages, usage
 from mcp_server_claude.web.auth import Auth
-from mcp_server_claude.web.guard import Guard, Names
+from mcp_server_claude.web.guard import Guard, Names, public_host
 from mcp_server_claude.web.mcp import McpDoor
 from mcp_server_claude.web.trace import TELEMETRY
 
@@ -38,7 +38,7 @@ def build(settings: Settings, services: Services, *, host: str = "127.0.0.1", in
 
     `insecure` lets everybody in while there are no users.
     """
-    names = Names.of(host, settings.allowed_hosts, settings.allowed_origins)
+    names = Names.of(host, (public_host(settings), *settings.allowed_hosts), settings.allowed_origins)
     mcp = McpDoor(settings, services)
 
     @asynccontextmanager

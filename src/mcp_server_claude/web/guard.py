@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from mcp_server_claude.settings import Settings
+
 POLICY = (
     "default-src 'none'",
     "script-src 'self'",
@@ -65,7 +67,7 @@ class Names:
     @classmethod
     def of(cls, host: str, allowed: Iterable[str] = (), origins: Iterable[str] = ()) -> Names:
         """The names of a server that listens on `host`, an address or `localhost`."""
-        own = {*LOOPBACK, *(name.strip().lower() for name in allowed)}
+        own = {*LOOPBACK, *(name.strip().lower() for name in allowed)} - {""}
         if host not in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared, not listened on
             own.add(bracketed(host))
         return cls(hosts=frozenset(own), origins=frozenset(origin.rstrip("/").lower() for origin in origins))
@@ -129,6 +131,11 @@ def hostname(host: str) -> str:
         return ""
     strange = parts.path or parts.query or parts.fragment or parts.username is not None
     return "" if strange else bracketed(name)
+
+
+def public_host(settings: Settings) -> str:
+    """The host by which people reach the server; empty where that is not set, or no URL."""
+    return hostname(settings.public_url.partition("://")[2].partition("/")[0])
 
 
 def same_origin(origin: str, host: str) -> bool:
