@@ -7,6 +7,7 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -63,6 +64,18 @@ async def test_a_store_that_cannot_be_written_is_told_without_saying_where_it_is
         answer = await client.get("/readyz")
     assert (answer.status_code, answer.json()["reasons"]) == (503, ["store"])
     assert str(tmp_path) not in answer.text
+
+
+async def test_a_store_whose_file_was_removed_or_replaced_is_told(upstream: Simulator, tmp_path: Path) -> None:
+    file = tmp_path / "data" / "store.db"
+    async with served(tmp_path / "data", upstream.url) as here, here.client() as client:
+        assert (await client.get("/readyz")).status_code == 200
+        file.rename(tmp_path / "away.db")
+        file.write_bytes(b"a backup, put there while the server ran")
+        with anyio.fail_after(60):
+            while (answer := await client.get("/readyz")).status_code == 200:
+                pass  # a finding is good for a second
+    assert answer.json()["reasons"] == ["store"]
 
 
 async def test_asking_whether_it_is_ready_leaves_nothing_in_the_ledger(upstream: Simulator, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ class Store:
     def __init__(self, connection: sqlite3.Connection, *, path: Path | None = None, memory_because: str = "") -> None:
         """For `open` and tests: a store on a connection that has the schema; without a path it is in memory."""
         self.path = path
+        self._file = _file_of(path)
         self.failures = 0
         self._memory_because = memory_because
         self._write_trouble = ""
@@ -67,6 +68,12 @@ class Store:
     def durable(self) -> bool:
         """Whether what is written outlives the process."""
         return self.path is not None
+
+    def is_in_place(self) -> bool:
+        """Whether the file of that name is still the one that is written: it may have been removed or replaced, and
+        what is written then goes with the process. Looks at the disk.
+        """
+        return self._file is not None and _file_of(self.path) == self._file
 
     @property
     def trouble(self) -> str:
@@ -160,6 +167,15 @@ class Store:
         if str(error) not in self._logged:
             self._logged.add(str(error))
             _log.warning("A write was lost: %s", error)
+
+
+def _file_of(path: Path | None) -> tuple[int, int] | None:
+    """Which file has that name, None where there is none."""
+    try:
+        found = path.stat() if path is not None else None
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def _reading(path: Path) -> sqlite3.Connection:

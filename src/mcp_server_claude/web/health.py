@@ -153,8 +153,8 @@ def _has_credential(settings: Settings) -> bool:
 
 
 async def _is_writable(store: Store) -> bool:
-    """Whether something can be committed to disk."""
-    if not store.durable:
+    """Whether something can be committed to disk, in the file that the next process will open."""
+    if not await anyio.to_thread.run_sync(store.is_in_place):
         return False
     try:
         with anyio.fail_after(PATIENCE_S):
