@@ -77,11 +77,11 @@ async def serving(tmp_path: Path, upstream: Simulator, *arguments: str, **fields
         out.close()
 
 
-async def refused(arguments: list[str], tmp_path: Path) -> str:
+async def refused(arguments: list[str], tmp_path: Path, **fields: object) -> str:
     """What a server that does not even start says."""
     stderr = tmp_path / "refused.stderr"
     with stderr.open("wb") as errors:
-        process = started(["--http", *arguments], tmp_path / "data", errors)
+        process = started(["--http", *arguments], tmp_path / "data", errors, **fields)
     with anyio.fail_after(60):
         out, _ = await anyio.to_thread.run_sync(process.communicate)
     assert process.returncode == 1
@@ -141,6 +141,17 @@ async def test_a_port_that_is_taken_is_told_in_a_sentence(tmp_path: Path) -> Non
         port = taken.getsockname()[1]
         told = await refused(["--port", str(port)], tmp_path)
     assert told == f"Cannot listen on 127.0.0.1 port {port}: Address already in use."
+
+
+@pytest.mark.parametrize("fields", [{}, {"oidc_issuer": "https://login.example", "public_url": "https://c.example"}])
+async def test_a_ledger_that_cannot_be_opened_is_told_in_a_sentence_since_it_knows_who_may_ask(
+    tmp_path: Path, fields: dict[str, object]
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "store.db").write_bytes(b"what a newer version, or nobody, can read")
+    told = await refused(["--port", "0"], tmp_path, **fields)
+    assert "Who may use this server cannot be known." in told
+    assert "Traceback" not in told
 
 
 async def test_a_host_that_is_none_is_told_in_a_sentence(tmp_path: Path) -> None:

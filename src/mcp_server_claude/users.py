@@ -11,6 +11,7 @@ import hmac
 import math
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from secrets import token_hex, token_urlsafe
 from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
@@ -89,8 +90,8 @@ class Users:
 
             self._seen = await self._read(stored.count) > 0
             self._look_again = self._clock() + FRESH_S
-        if not self._seen and self._hidden():
-            raise Misconfigured(f"Who may use this server cannot be known. {self._store.trouble}", kind="ledger")
+        if not self._seen:
+            self._check_for_hidden()
         return self._seen
 
     async def by_token(self, token: str) -> User | None:
@@ -152,6 +153,7 @@ class Users:
         """
         from mcp_server_claude.store import users as stored
 
+        self._check_for_hidden()  # it may hold that they were removed
         member = await self._read(stored.by_identity, issuer, subject)
         if member is None:
             member = await self._write(stored.meet, issuer, subject, names_for(name_hint), time.time())
@@ -267,16 +269,20 @@ class Users:
         )
         return User(name=member.name, role=member.role, limits=limits)
 
-    def _hidden(self) -> bool:
-        """Whether there may be users in a file that could not be opened, while the ledger is kept in memory."""
+    def _check_for_hidden(self) -> None:
+        """See that no users are in a file that could not be opened, while the ledger is kept in memory.
+
+        Raises:
+            Misconfigured: There may be.
+        """
         from mcp_server_claude.store.connections import FILE
 
         if self._store.durable:
-            return False
-        try:
-            return (self._settings.data_dir / FILE).exists()
-        except OSError:  # not even that may be looked at
-            return True
+            return
+        with suppress(OSError):  # not even that may be looked at
+            if not (self._settings.data_dir / FILE).exists():
+                return
+        raise Misconfigured(f"Who may use this server cannot be known. {self._store.trouble}", kind="ledger")
 
     async def _read(self, job: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         from mcp_server_claude.store import StoreError

@@ -120,7 +120,7 @@ def why(error: OSError | sqlite3.Error | StoreError, directory: Path) -> str:
     """Why there is no file to write to: the end of a sentence that begins `The ledger is kept in memory:`."""
     match error:
         case PermissionError() | OSError(errno=errno.EROFS):
-            return f"{directory} is not writable"
+            return f"{error.filename or directory} is not writable"
         case FileExistsError() | NotADirectoryError():
             return f"{directory} is not a directory"
         case OSError():

@@ -46,18 +46,14 @@ def serve(settings: Settings, host: str, port: int, *, announce: Callable[[str],
     took longer than `drain_s` or a second signal came.
 
     Raises:
-        Misconfigured: It cannot listen there, or must not: nobody has to sign in and others could reach it.
+        Misconfigured: It cannot listen there, or must not: nobody has to sign in and others could reach it, or who has
+            to cannot be known.
     """
     with bind(host, port) as listener:
-        code = anyio.run(_serve, settings, host, listener, announce, insecure)
-    if code is None:
-        raise Misconfigured(
-            f"There are no users, so whoever reaches {host or 'this machine'} could spend your money: without users "
-            "the server listens only on this machine (127.0.0.1). Add one (`mcp-server-claude user add NAME`), or say "
-            "--insecure to let everybody in.",
-            kind="insecure",
-        )
-    return code
+        ended = anyio.run(_serve, settings, host, listener, announce, insecure)
+    if isinstance(ended, Misconfigured):
+        raise ended
+    return ended
 
 
 async def _serve(
@@ -66,12 +62,20 @@ async def _serve(
     listener: socket.socket,
     announce: Callable[[str], None],
     insecure: bool,  # noqa: FBT001 - anyio.run passes no names
-) -> int | None:
-    """The exit code, or None where nobody has to sign in and others could reach it."""
+) -> int | Misconfigured:
+    """The exit code, or why it must not listen there: raised in here it would come out as an exception group."""
     async with Services.open(settings, http=True) as services:
-        for_anybody = await is_for_anybody(settings, services)
+        try:
+            for_anybody = await is_for_anybody(settings, services)
+        except Misconfigured as failure:
+            return failure
         if for_anybody and not insecure and not is_loopback(host):
-            return None
+            return Misconfigured(
+                f"There are no users, so whoever reaches {host or 'this machine'} could spend your money: without "
+                "users the server listens only on this machine (127.0.0.1). Add one (`mcp-server-claude user add "
+                "NAME`), or say --insecure to let everybody in.",
+                kind="insecure",
+            )
         async with listening(settings, services, host, listener, insecure=insecure) as server:
             url = settings.public_url.rstrip("/") or url_of(listener)
             announce(f"mcp-server-claude listens on {url}  (Ctrl-C ends it)")
@@ -83,8 +87,12 @@ async def _serve(
 
 
 async def is_for_anybody(settings: Settings, services: Services) -> bool:
-    """Whether nobody has to say who they are."""
-    return not settings.oidc_issuer and not await (await services.users()).any()
+    """Whether nobody has to say who they are.
+
+    Raises:
+        Misconfigured: It cannot be known, since the ledger cannot be read.
+    """
+    return not await (await services.users()).any() and not settings.oidc_issuer
 
 
 @asynccontextmanager
