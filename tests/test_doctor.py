@@ -26,12 +26,14 @@ class Visit:
     def __init__(self, home: Path) -> None:
         self.home = home
 
+    def environment(self, **given: str) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("ANTHROPIC_", "MCP_"))}
+        return clean | {"HOME": str(self.home), "MCP_CLAUDE_DATA_DIR": str(self.home / "data"), **given}
+
     async def __call__(self, *arguments: str, **environment: str) -> tuple[int, str]:
         """The exit code, and everything it printed."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("ANTHROPIC_", "MCP_"))}
-        given = {"HOME": str(self.home), "MCP_CLAUDE_DATA_DIR": str(self.home / "data"), **environment}
         command = [*clients.installed(), "doctor", *arguments]
-        done = await anyio.run_process(command, check=False, env=clean | given)
+        done = await anyio.run_process(command, check=False, env=self.environment(**environment))
         return done.returncode, (done.stdout + done.stderr).decode()
 
 
@@ -148,6 +150,32 @@ def test_a_malformed_key_is_told_and_never_shown(clean: pytest.MonkeyPatch, vari
     assert credential is None
     assert finding.ok is False
     assert "tail" not in str(finding)
+
+
+@pytest.mark.anyio
+async def test_who_serves_a_team_is_told_who_may_ask_and_what_is_missing(visit: Visit) -> None:
+    asked = {"MCP_CLAUDE_PUBLIC_URL": "https://claude.example", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    _, printed = await visit("--offline", MCP_CLAUDE_API_KEY=KEY, **asked)
+    assert "! users" in line(printed, "users")
+    assert "mcp-server-claude user add NAME --operator" in line(printed, "users")
+    assert "[otel] is installed" in line(printed, "telemetry")
+    assert "sign-in" not in printed
+
+    await anyio.run_process([*clients.installed(), "user", "add", "ada"], env=visit.environment())
+    _, printed = await visit("--offline", MCP_CLAUDE_API_KEY=KEY)
+    assert "1, of them 0 operators: nobody sees everybody's usage." in line(printed, "users")
+
+
+@pytest.mark.anyio
+async def test_an_identity_provider_that_gives_no_keys_fails(visit: Visit) -> None:
+    provider = {"MCP_CLAUDE_OIDC_ISSUER": "http://127.0.0.1:9", "MCP_CLAUDE_PUBLIC_URL": "https://claude.example"}
+    async with Simulator(key=KEY) as simulator:
+        given = {"MCP_CLAUDE_API_KEY": KEY, "MCP_CLAUDE_BASE_URL": simulator.url}
+        code, printed = await visit(**given, **provider)
+        assert code == 1
+        assert "✗ sign-in   http://127.0.0.1:9 gives no keys" in line(printed, "sign-in")
+        code, printed = await visit(**given, MCP_CLAUDE_OIDC_ISSUER="https://login.example")
+        assert "needs MCP_CLAUDE_PUBLIC_URL" in line(printed, "sign-in")
 
 
 @pytest.mark.anyio

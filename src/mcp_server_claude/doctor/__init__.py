@@ -28,6 +28,7 @@ from mcp_server_claude.claude.credentials import ANTHROPIC_URL, HOW_TO_SET
 from mcp_server_claude.claude.faults import redact
 from mcp_server_claude.doctor.finding import HINTS, PATIENCE_S, Finding
 from mcp_server_claude.doctor.reach import api, own
+from mcp_server_claude.doctor.team import team
 from mcp_server_claude.errors import Misconfigured, Refused
 from mcp_server_claude.models import ours
 from mcp_server_claude.settings import APP, Settings, config_file
@@ -79,6 +80,7 @@ async def examine(offline: bool = False) -> list[Finding]:  # noqa: FBT001, FBT0
         reached, catalogue = await api(settings, catalogue)
         findings.append(reached)
     findings += await anyio.to_thread.run_sync(asked, settings, catalogue)
+    findings += await team(settings, offline=offline)
     return [_scrubbed(finding) for finding in findings]
 
 

@@ -53,7 +53,7 @@ class Identity:
         self._settings = settings
         self._users = users
         self._keys = keys or Keys(settings.oidc_issuer, settings.oidc_jwks_url)
-        self._audiences = settings.oidc_audience or (_resource(settings), f"{_resource(settings)}/")
+        self._audiences = audiences(settings)
 
     async def user_of(self, token: str) -> User:
         """The user that a token speaks for; at first sight a new one.
@@ -75,7 +75,7 @@ class Identity:
             Unavailable: The provider's keys cannot be had.
             Misconfigured: A setting is missing.
         """
-        _check(self._settings)
+        check(self._settings)
         algorithm, key_id = _header(token)
         key = await self._keys.find(key_id, algorithm)
         if key is None:
@@ -134,6 +134,11 @@ def verifier(settings: Settings, services: Services) -> Identity | None:
     return Identity(settings, services.users) if settings.oidc_issuer else None
 
 
+def audiences(settings: Settings) -> tuple[str, ...]:
+    """What a token must be meant for, one of these, the usual one first."""
+    return settings.oidc_audience or (_resource(settings), f"{_resource(settings)}/")
+
+
 def metadata(settings: Settings) -> dict[str, object]:
     """This server as RFC 9728 describes a protected resource."""
     described: dict[str, object] = {
@@ -163,11 +168,11 @@ async def tell_metadata(services: TheServices) -> Response:
     settings = services.settings
     if not settings.oidc_issuer:
         raise Refused("This server has no identity provider: its operator gives out tokens.", kind="not_found")
-    _check(settings)
+    check(settings)
     return JSONResponse(metadata(settings), headers={"Cache-Control": "max-age=300"})
 
 
-def _check(settings: Settings) -> None:
+def check(settings: Settings) -> None:
     """See that the settings are whole.
 
     Raises:
