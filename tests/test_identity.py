@@ -566,6 +566,7 @@ async def test_claude_code_s_probes_are_answered_as_a_resource_server_answers_th
         expired = await client.post(
             "/mcp", json={}, headers={"Authorization": f"Bearer {issuer.token(exp=1_700_000_000)}"}
         )
+        opaque = await client.post("/mcp", json={}, headers={"Authorization": "Bearer not-known-here"})
         narrow = await client.post("/mcp", json={}, headers={"Authorization": f"Bearer {issuer.token()}"})
         described = [(await client.get(f"/.well-known/oauth-protected-resource{path}")).json() for path in ("", "/mcp")]
         others = [
@@ -576,8 +577,9 @@ async def test_claude_code_s_probes_are_answered_as_a_resource_server_answers_th
     where = f'resource_metadata="{PUBLIC}/.well-known/oauth-protected-resource/mcp"'
     assert nobody.status_code == 401
     assert nobody.headers["www-authenticate"] == f'Bearer {where}, scope="claude:ask"'
-    assert expired.status_code == 401
-    assert expired.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
+    for wrong in (expired, opaque):
+        assert wrong.status_code == 401
+        assert wrong.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
     assert narrow.status_code == 403
     assert 'error="insufficient_scope"' in narrow.headers["www-authenticate"]
     assert described[0] == described[1] == metadata(Settings.model_validate(fields))

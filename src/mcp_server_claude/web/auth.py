@@ -23,6 +23,7 @@ from mcp_server_claude.users import LOCAL, User
 from mcp_server_claude.web import failures
 from mcp_server_claude.web.guard import same_origin
 from mcp_server_claude.web.health import is_scraper
+from mcp_server_claude.web.identity import Denied
 from mcp_server_claude.web.inject import TheServices
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Auth:
         )
 
     async def _bearer(self, users: Users, scheme: str, token: str, scope: Scope) -> User:
-        wrong = Refused("That token is not, or no longer, known here.", kind="unauthorized")
+        wrong = Denied("That token is not, or no longer, known here.")
         if scheme.lower() != "bearer" or len(token) > LONGEST_TOKEN:
             raise wrong
         if self._verifier is not None and token.count(".") == 2:
