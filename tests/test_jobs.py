@@ -462,7 +462,8 @@ async def test_a_second_server_that_starts_during_a_call_closes_nothing_of_the_f
     async with at_desk(api, tmp_path, detach_after_s=0.2) as one, at_desk(api, tmp_path) as two:
         first = await one.ask(f"Tell me. {STALLED}")
         with anyio.fail_after(30):
-            await api.asked(2)  # the list of models, and the message
+            while not sent(api):
+                await jobs(one, id=call_id(first), wait=0.05)
         (row,) = await listed(two)
         assert row["state"] == "running"
         assert [line["state"] for line in two.ledger()] == ["open"]
@@ -474,7 +475,7 @@ async def test_a_call_can_be_stopped_from_another_server(api: Simulator, tmp_pat
     async with at_desk(api, tmp_path, detach_after_s=0.2) as one, at_desk(api, tmp_path) as two:
         with anyio.fail_after(30):
             first = await one.ask(f"Tell me. {STALLED}")
-            while not sent(api)[0].text:
+            while not (sent(api) and sent(api)[0].text):
                 await jobs(one, id=call_id(first), wait=0.05)
             result = await jobs(two, id=call_id(first), cancel=True)
             await api.idle()
