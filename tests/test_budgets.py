@@ -107,7 +107,7 @@ async def test_what_a_call_may_cost_is_kept_by_the_api_itself_and_said(
     async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask("Tell me. [[sim: tokens=5000]]", model=MODEL, max_usd=max_usd)
     (request,) = sent(upstream)
-    left = round(max_usd * 1_000_000, 1) // 1 - micros(request.input_tokens, rates().input)
+    left = round(max_usd * 1_000_000, 1) // 1 - micros(request.input_tokens, rates().cache_write)
     assert max_tokens(request) == math.floor(Decimal(left) / rates().output)
     answer, _, last = texts(result)
     assert answer == request.text
@@ -115,6 +115,16 @@ async def test_what_a_call_may_cost_is_kept_by_the_api_itself_and_said(
     assert "max_usd" in last
     assert 0.9 * max_usd < cast("float", account(result)["cost_usd"]) <= max_usd
     assert account(result)["stop_reason"] == "max_tokens"
+
+
+@pytest.mark.parametrize("cache", ["5m", "1h", "off"])
+async def test_what_is_written_into_the_cache_is_paid_for_within_the_limit_too(
+    upstream: Simulator, tmp_path: Path, cache: str
+) -> None:
+    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, cache=cache) as desk:
+        result = await desk.ask(f"{'tea ' * 4000}[[sim: tokens=5000]]", model=MODEL, max_usd=0.02)
+    assert bool(account(result)["cache_creation_input_tokens"]) == (cache != "off")
+    assert 0.019 < cast("float", account(result)["cost_usd"]) <= 0.02
 
 
 async def test_an_answer_that_ends_at_its_own_max_tokens_does_not_blame_the_budget(
@@ -174,7 +184,7 @@ async def test_exactly_what_a_call_may_cost_is_held_while_it_runs_and_given_back
     async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
         spent, held = await during(desk, upstream, max_tokens=1000)
         (request,) = sent(upstream)
-        assert held == micros(request.input_tokens, rates().input) + micros(1000, rates().output)
+        assert held == micros(request.input_tokens, rates().cache_write) + micros(1000, rates().output)
         assert spent == 0
         (line,) = desk.ledger()
         assert line["end"] == "cancelled"
@@ -210,7 +220,7 @@ async def test_every_try_and_continuation_is_reserved_by_itself(upstream: Simula
     assert len(sent(upstream, "/v1/messages/count_tokens")) == 2
     assert max_tokens(two) == 1000 - round(1400 / CHARS_PER_TOKEN)
     for line, request in ((first, one), (second, two)):
-        entrance = micros(request.input_tokens, rates().input)
+        entrance = micros(request.input_tokens, rates().cache_write)
         assert line["held_micros"] == entrance + micros(max_tokens(request), rates().output)
     assert account(result)["complete"] is True
 
@@ -228,7 +238,7 @@ async def test_a_call_that_names_no_max_tokens_holds_no_more_than_16000(upstream
         await desk.ask("x", model=MODEL, max_tokens=20_000)
     unasked, asked = sent(upstream)
     assert max_tokens(unasked) == UNASKED_TOKENS == 16_000
-    assert held == micros(unasked.input_tokens, rates().input) + micros(16_000, rates().output)
+    assert held == micros(unasked.input_tokens, rates().cache_write) + micros(16_000, rates().output)
     assert max_tokens(asked) == 20_000
 
 
@@ -430,7 +440,7 @@ def test_a_mythos_whose_price_is_unknown_counts_as_a_fable(tmp_path: Path) -> No
     assert pricing.rates("claude-mythos-5") is None
     for model in (Model(id="claude-mythos-5", line="mythos"), Model(id="vendor/claude-mythos-9")):
         purse = Purse(Settings(data_dir=tmp_path), Call(prompt="x", max_usd=5), model)
-        assert purse.ask(1000, 1000).most == micros(1000, fable.input) + micros(1000, fable.output)
+        assert purse.ask(1000, 1000).most == micros(1000, fable.cache_write) + micros(1000, fable.output)
 
 
 # --------------------------------------------------------------------- prices, counting, and where nothing can be kept
@@ -447,7 +457,7 @@ async def test_an_unknown_price_counts_at_the_dearest_of_its_line_and_says_so(tm
         (line,) = desk.ledger()
         spent, held = budget(desk.data_dir)
     (request,) = sent(gateway)
-    assert line["held_micros"] == micros(request.input_tokens, dearest.input) + micros(1000, dearest.output)
+    assert line["held_micros"] == micros(request.input_tokens, dearest.cache_write) + micros(1000, dearest.output)
     price = (request.input_tokens * dearest.input + request.output_tokens * dearest.output) / 1_000_000
     assert spent == round(price * 1_000_000)
     assert held == 0

@@ -49,6 +49,16 @@ class Rates:
     cache_write_1h: Usd
     web_search: Usd = PER_SEARCH
 
+    def fresh(self, cache: Literal["5m", "1h", "off"]) -> Usd:
+        """What input costs that is read for the first time, and kept for so long."""
+        match cache:
+            case "5m":
+                return self.cache_write
+            case "1h":
+                return self.cache_write_1h
+            case "off":
+                return self.input
+
 
 def cost(
     model: str,

@@ -88,9 +88,7 @@ class Purse:
             Refused: The call's own limit does not even pay for the input and a short answer.
         """
         rates = self._at(input_tokens)
-        entrance = _micros(input_tokens * rates.input)
-        searches = MAX_SEARCHES if "web" in self._call.tools else 0
-        entrance += _micros(searches * rates.web_search * MICRO)
+        entrance = self._entrance(input_tokens, rates)
         most = entrance + _micros(max_tokens * rates.output)
         least = entrance + _micros(min(max_tokens, LEAST_TOKENS) * rates.output)
         if self._own is not None:
@@ -107,9 +105,7 @@ class Purse:
     def affordable(self, granted: int, input_tokens: int) -> int:
         """The `max_tokens` that a grant in micro-dollars pays for."""
         rates = self._at(input_tokens)
-        searches = MAX_SEARCHES if "web" in self._call.tools else 0
-        entrance = _micros(input_tokens * rates.input) + _micros(searches * rates.web_search * MICRO)
-        return max(1, math.floor((granted - entrance) / rates.output))
+        return max(1, math.floor((granted - self._entrance(input_tokens, rates)) / rates.output))
 
     def spend(self, cost: Decimal | None, *, output_tokens: int, input_tokens: int, least: int = 0) -> Decimal:
         """Take what a request cost from the call's own limit; returns it, estimated where the price is unknown.
@@ -136,6 +132,11 @@ class Purse:
         )
         failure.should_retry = False
         return failure
+
+    def _entrance(self, input_tokens: int, rates: Rates) -> int:
+        """What a request costs before its answer, in micro-dollars: at most, as if all of it went into the cache."""
+        searches = MAX_SEARCHES if "web" in self._call.tools else 0
+        return _micros(input_tokens * rates.fresh(self._settings.cache)) + _micros(searches * rates.web_search * MICRO)
 
     def _at(self, input_tokens: int) -> Rates:
         rates = pricing.rates(self._model.id, prompt_tokens=input_tokens) or self._rates
