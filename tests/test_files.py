@@ -104,6 +104,31 @@ async def test_claude_codes_project_is_a_root_wherever_the_server_started(
 
 
 @pytest.mark.usefixtures("project")
+async def test_another_question_on_the_same_rules_and_files_reads_them_from_the_cache(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        rules = "Be kind. " * 500
+        first = account(await desk.ask("What is it?", files=["long.txt"], system=rules, model="opus"))
+        second = account(await desk.ask("Whose is it?", files=["long.txt"], system=rules, model="opus"))
+        assert second["thread"] != first["thread"]
+        assert cast("int", second["cache_read_input_tokens"]) > 5000
+        third = account(await desk.ask("And without files?", system=rules, model="opus"))
+        assert cast("int", third["cache_read_input_tokens"]) > 1000
+
+
+async def test_many_files_do_not_keep_the_history_from_being_read_from_the_cache(
+    upstream: Simulator, tmp_path: Path, project: Path
+) -> None:
+    for number in range(40):
+        (project / f"{number}.md").write_text(f"{number}", encoding="utf-8")
+    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        first = account(await desk.ask("What is it?", files=["long.txt"], model="opus"))
+        second = account(await desk.ask("And these?", files=["*.md"], thread=first["thread"]))
+        assert cast("int", second["cache_read_input_tokens"]) > 5000
+
+
+@pytest.mark.usefixtures("project")
 async def test_files_go_back_with_the_thread_and_are_read_from_the_cache(upstream: Simulator, tmp_path: Path) -> None:
     async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         first = await desk.ask("What is it?", files=["long.txt"], model="opus")

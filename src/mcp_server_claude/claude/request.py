@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,10 @@ Cache: TypeAlias = Literal["5m", "1h", "off"]
 """How long the API keeps the beginning of a request, so that the next one reads it at a fraction of the price."""
 
 
+LOOKBACK = 20
+"""Blocks before a breakpoint within which the API finds what an earlier request has cached (docs, "Prompt caching")."""
+LEAST_RULES = 1_500
+"""Characters of rules that are worth a breakpoint: fewer than 512 tokens are cached for no model."""
 MAX_SEARCHES = 8
 """Web searches that one request may make; each costs a cent."""
 
@@ -57,7 +61,8 @@ def body(
     """What is sent for `call`: `model` as resolved, `max_tokens` as admitted, and the conversation so far.
 
     With `cache` the API places its own breakpoint at the end of the request (automatic caching, the top-level
-    `cache_control`): the next turn of the conversation then reads all of this from the cache.
+    `cache_control`): the next turn of the conversation then reads all of this from the cache. Rules and files have
+    breakpoints of their own: another question, in another conversation, reads those.
     """
     fields: Body = {
         "model": model,
@@ -70,6 +75,27 @@ def body(
         fields["tools"] = tools
     if call.effort:
         fields["output_config"] = {"effort": call.effort}
-    if cache != "off":
-        fields["cache_control"] = {"type": "ephemeral", "ttl": cache}
-    return fields
+    return fields if cache == "off" else _cached(fields, call, {"type": "ephemeral", "ttl": cache})
+
+
+def _cached(fields: Body, call: Call, control: Body) -> Body:
+    """The request with its breakpoints: three of the four that it may have, and the API's own at its end."""
+    marked: Body = {"cache_control": control}
+    if len(call.system) >= LEAST_RULES:
+        marked["system"] = [{"type": "text", "text": call.system, "cache_control": control}]
+    if call.attached:
+        # With many files, what went before them would be too far from the last one to be found.
+        first = call.attached[:1] if call.history and len(call.attached) >= LOOKBACK else ()
+        ends = {id(block) for block in (*first, call.attached[-1])}
+        messages = cast("list[dict[str, object]]", fields["messages"])
+        marked["messages"] = [_with_breakpoints(message, ends, control) for message in messages]
+    return fields | marked
+
+
+def _with_breakpoints(message: dict[str, object], ends: set[int], control: Body) -> Message:
+    """The message with a breakpoint on those of its blocks."""
+    content = message["content"]
+    if not isinstance(content, list):
+        return message
+    blocks = cast("list[dict[str, object]]", content)
+    return {**message, "content": [{**b, "cache_control": control} if id(b) in ends else b for b in blocks]}
