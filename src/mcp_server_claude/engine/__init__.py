@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 
 from mcp_server_claude import attachments, models, retry
-from mcp_server_claude.claude import MARGIN, TOO_LONG, body
+from mcp_server_claude.claude import MARGIN, MAX_SEARCHES, TOO_LONG, body
 from mcp_server_claude.engine import fallback, outcome, products, sources, stops
 from mcp_server_claude.engine.account import Account
 from mcp_server_claude.engine.book import Book
@@ -24,6 +24,7 @@ from mcp_server_claude.engine.products import Products
 from mcp_server_claude.engine.purse import Purse
 from mcp_server_claude.engine.quote import Quote, quotes
 from mcp_server_claude.engine.record import Record
+from mcp_server_claude.engine.request import request
 from mcp_server_claude.engine.uploads import Uploads
 from mcp_server_claude.engine.watch import Watch, beside
 from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
@@ -249,11 +250,18 @@ class Engine:
         """
         model = await self.admit(call)
         max_tokens = model.tokens(call.max_tokens)
-        counted = await self._claude.counted(
-            body(call, model=model.id, max_tokens=max_tokens, programmatic=model.programmatic)
+        form = None if call.schema is None else Form(call.schema, model)
+        counted = await self._claude.counted(request(call, model, form, max_tokens=max_tokens))
+        if "read" in call.tools:  # nobody would be there to look
+            model = model.without(frozenset({"batch"}))
+        offers = quotes(
+            await self._models.catalogue(),
+            model,
+            input_tokens=counted.tokens,
+            max_tokens=max_tokens,
+            searches=MAX_SEARCHES if "web" in call.tools else 0,
+            cache=self._settings.cache,
         )
-        catalogue = await self._models.catalogue()
-        offers = quotes(catalogue, model, input_tokens=counted.tokens, max_tokens=max_tokens)
         return tuple(replace(each, estimated=not counted.exact) for each in offers)
 
     @asynccontextmanager

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, cast
 import anyio
 
 from mcp_server_claude import pricing, retry
-from mcp_server_claude.claude import Answer, body
+from mcp_server_claude.claude import Answer
 from mcp_server_claude.engine import reading
 from mcp_server_claude.engine.reading import ROUNDS
+from mcp_server_claude.engine.request import request
 from mcp_server_claude.engine.turn import Turn
 from mcp_server_claude.errors import Failure, Unavailable
 from mcp_server_claude.messages import CHARS_PER_TOKEN, COMPLETE, Waiting, well_formed
@@ -147,8 +148,8 @@ class Errand:
         means = self._means
         try:
             await means.brake.wait(means.listen, patience_s=means.policy.deadline_s - (time.monotonic() - self._began))
-            request = self._request()
-            line = await self._begin(request)
+            sent = self._request()
+            line = await self._begin(sent)
         except Failure as failure:
             return failure
         means.account.attempts += 1
@@ -157,7 +158,7 @@ class Errand:
         answer.on_start = line.note
         failure = None
         try:
-            await means.watch.guard(answer, partial(means.claude.stream, request, answer))
+            await means.watch.guard(answer, partial(means.claude.stream, sent, answer))
         except Failure as error:
             failure = error
             answer.request_id = answer.request_id or error.request_id  # an HTTP error has one too
@@ -214,20 +215,17 @@ class Errand:
             left = max(LEAST_CONTINUATION, left - round(len(told) / CHARS_PER_TOKEN))
         else:
             self._means.draft.next_stream()
-        request = body(
+        made = request(
             self._call,
-            model=self._model.id,
+            self._model,
+            self._means.form,
             max_tokens=min(left, self._max_tokens),
             messages=self._turn.messages(going_on),
             cache=self._means.cache,
-            programmatic=self._model.programmatic,
         )
-        if self._may_look:
-            offered = cast("list[Body]", request.get("tools") or [])
-            request["tools"] = [*offered, *reading.DEFINITIONS]
-        if self._turn.container and "tools" in request:
-            request["container"] = self._turn.container
-        return request if self._means.form is None else self._means.form.fill(request)
+        if self._turn.container and "tools" in made:
+            made["container"] = self._turn.container
+        return made
 
     @property
     def _may_look(self) -> bool:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcp_server_claude import pricing
+from mcp_server_claude.pricing import MILLION
 
 if TYPE_CHECKING:
+    from mcp_server_claude.claude import Cache
     from mcp_server_claude.models import Catalogue, Model
 
 SHORT_TOKENS = 500
@@ -19,46 +21,50 @@ CHEAPER_LINES = ("opus", "sonnet", "haiku")
 class Quote:
     """One way to ask: what the input, a short answer and the longest answer cost, in US dollars; None when unknown.
 
-    `estimated` says that the input could not be counted, and has rather fewer tokens than this.
+    The longest comes with all `searches` that it may make, and with an input that goes into the cache. `estimated` says
+    that the input could not be counted, and has rather fewer tokens than this.
     """
 
     model: str
     how: str
     input_tokens: int
     max_tokens: int
-    input_usd: float | None
-    short_usd: float | None
-    most_usd: float | None
+    input_usd: float | None = None
+    short_usd: float | None = None
+    most_usd: float | None = None
+    searches: int = 0
     estimated: bool = False
 
 
-def quotes(catalogue: Catalogue, model: Model, *, input_tokens: int, max_tokens: int) -> tuple[Quote, ...]:
+def quotes(
+    catalogue: Catalogue, model: Model, *, input_tokens: int, max_tokens: int, searches: int, cache: Cache
+) -> tuple[Quote, ...]:
     """The call as it is, in a batch, and on the newest model of each cheaper line; the input counted once."""
-    asked = _quote(model, "as asked", input_tokens, max_tokens)
-    others = [_quote(model, "in a batch (within 24 h)", input_tokens, max_tokens, batch=True)] if model.batch else []
+
+    def quote(asked: Model, how: str, *, batch: bool = False) -> Quote:
+        most = min(max_tokens, asked.tokens())
+        rates = pricing.rates(asked.id, prompt_tokens=input_tokens, batch=batch)
+        if rates is None:
+            return Quote(model=asked.id, how=how, input_tokens=input_tokens, max_tokens=most, searches=searches)
+        read, short = input_tokens * rates.input, min(SHORT_TOKENS, most) * rates.output
+        longest = input_tokens * rates.fresh(cache) + most * rates.output + searches * rates.web_search * MILLION
+        return Quote(
+            model=asked.id,
+            how=how,
+            input_tokens=input_tokens,
+            max_tokens=most,
+            input_usd=float(read / MILLION),
+            short_usd=float((read + short) / MILLION),
+            most_usd=float(longest / MILLION),
+            searches=searches,
+        )
+
+    asked = quote(model, "as asked")
+    others = [quote(model, "in a batch (within 24 h)", batch=True)] if model.batch else []
     for line in CHEAPER_LINES:
         other = catalogue.newest(line)
         if other is not None and other.id != model.id:
-            offer = _quote(other, f"model={line}", input_tokens, min(max_tokens, other.tokens()))
+            offer = quote(other, f"model={line}")
             if asked.most_usd is None or (offer.most_usd is not None and offer.most_usd < asked.most_usd):
                 others.append(offer)
     return asked, *others
-
-
-def _quote(model: Model, how: str, input_tokens: int, max_tokens: int, *, batch: bool = False) -> Quote:
-    rates = pricing.rates(model.id, prompt_tokens=input_tokens, batch=batch)
-
-    def cost(output_tokens: int) -> float | None:
-        if rates is None:
-            return None
-        return float((input_tokens * rates.input + output_tokens * rates.output) / pricing.MILLION)
-
-    return Quote(
-        model=model.id,
-        how=how,
-        input_tokens=input_tokens,
-        max_tokens=max_tokens,
-        input_usd=cost(0),
-        short_usd=cost(min(SHORT_TOKENS, max_tokens)),
-        most_usd=cost(max_tokens),
-    )

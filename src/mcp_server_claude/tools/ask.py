@@ -9,6 +9,7 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from mcp_server_claude import figures, schemas
+from mcp_server_claude.engine.quote import SHORT_TOKENS
 from mcp_server_claude.errors import Failure, Refused
 from mcp_server_claude.messages import Ability, Call, Effort, well_formed
 from mcp_server_claude.progress import pump
@@ -84,7 +85,7 @@ async def claude_ask(
     )
     jobs = await services.jobs()
     if dry_run:
-        return results.text(_offers(await (await services.threads()).quote(call)))
+        return results.text(_offers(await (await services.threads()).quote(call), tools))
     try:
         async with pump(caller.report, caller.style, services.settings) as progress:
             reply = await jobs.ask(call, progress.hear)
@@ -97,7 +98,7 @@ async def claude_ask(
     return results.answer(reply, with_footer=services.settings.footer, limit=limit)
 
 
-def _offers(quotes: Sequence[Quote]) -> str:
+def _offers(quotes: Sequence[Quote], tools: Sequence[Ability]) -> str:
     """What a call would cost, as a small table."""
     rows = [
         (
@@ -110,5 +111,13 @@ def _offers(quotes: Sequence[Quote]) -> str:
         )
         for each in quotes
     ]
-    head = ("way", "model", "input tokens", "input", "with 500 tokens of answer", "with the longest answer")
-    return f"{results.table(head, rows)}\n\nNothing was generated. `$?` means that the price is unknown."
+    first = quotes[0]
+    short = f"with {figures.tokens(min(SHORT_TOKENS, first.max_tokens))} tokens of answer"
+    longest = "with the longest answer" + (f" and {first.searches} searches" if first.searches else "")
+    notes = ["Nothing was generated."]
+    if "read" in tools:
+        notes.append("Each time Claude looks into files, all that came before is sent again; that is not in here.")
+    if any(each.most_usd is None for each in quotes):
+        notes.append("`$?` means that the price is unknown.")
+    table = results.table(("way", "model", "input tokens", "input", short, longest), rows)
+    return f"{table}\n\n{' '.join(notes)}"
