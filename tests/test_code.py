@@ -208,7 +208,7 @@ async def test_a_look_into_the_project_while_code_runs_goes_on_in_the_same_conta
     (tmp_path / "project" / "tea.md").write_text("jasmine", encoding="utf-8")
     monkeypatch.chdir(tmp_path / "project")
     async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        prompt = f"{RUN} {directive(stop='tool_use', tool='list_files', code='on')}"
+        prompt = f"{RUN} {directive(stop='tool_use', tool='list', code='on')}"
         result = await desk.ask(prompt, tools=["code", "read"], model=MODEL, max_usd=1)
         first, second = bodies(upstream)
     assert not result.is_error

@@ -40,8 +40,8 @@ HAPPENINGS = {
     "late pause": directive(stop="pause_turn", late="on"),
     "drop": directive(fault="drop", at=30, times=1),
     "drop, then pause": directive(fault="drop", at=30, times=1, stop="pause_turn", late="on"),
-    "look": directive(stop="tool_use", tool="list_files"),
-    "drop, then look": directive(fault="drop", at=30, times=1, stop="tool_use", tool="list_files", late="on"),
+    "look": directive(stop="tool_use", tool="list"),
+    "drop, then look": directive(fault="drop", at=30, times=1, stop="tool_use", tool="list", late="on"),
     "cut": directive(stop="max_tokens", late="on"),
 }
 """What may befall an answer; a look happens where Claude may look around."""

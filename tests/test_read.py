@@ -39,11 +39,11 @@ def result_in(body: dict[str, object]) -> dict[str, object]:
 async def test_claude_reads_a_file_by_itself_and_goes_on_with_what_it_read(upstream: Simulator, tmp_path: Path) -> None:
     async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         told: list[Told] = []
-        asked = f"tea.md {directive(stop='tool_use', tool='read_file')}"
+        asked = f"tea.md {directive(stop='tool_use', tool='read')}"
         result = await desk.ask(asked, tools=["read"], told=told, style="text")
         first, second = bodies(upstream)
         names = [tool["name"] for tool in cast("list[dict[str, str]]", first["tools"])]
-        assert names == ["list_files", "read_file", "search_files"]
+        assert names == ["list", "glob", "grep", "read"]
         assert "line 7" in str(result_in(second)["content"])
         assert account(result)["complete"]
         assert account(result)["attempts"] == 2
@@ -57,7 +57,7 @@ async def test_what_may_not_be_read_comes_back_to_claude_as_an_error_of_its_tool
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        await desk.ask(f"/etc/passwd {directive(stop='tool_use', tool='read_file')}", tools=["read"])
+        await desk.ask(f"/etc/passwd {directive(stop='tool_use', tool='read')}", tools=["read"])
         result = result_in(bodies(upstream)[-1])
         assert result["is_error"]
         assert "root:" not in str(result["content"])
@@ -67,9 +67,33 @@ async def test_what_may_not_be_read_comes_back_to_claude_as_an_error_of_its_tool
 async def test_the_status_says_what_is_being_read(upstream: Simulator, tmp_path: Path) -> None:
     async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         told: list[Told] = []
-        slowly = f"tea.md {directive(stop='tool_use', tool='search_files', ttft=1.2)}"
+        slowly = f"tea.md {directive(stop='tool_use', tool='grep', ttft=1.2)}"
         await desk.ask(slowly, tools=["read"], told=told, style="status")
-        assert any("search files: tea.md" in (each.message or "") for each in told)
+        assert any("searching files: tea.md" in (each.message or "") for each in told)
+
+
+async def test_claude_is_shown_pictures_and_pdf_as_far_as_the_model_takes_them(
+    upstream: Simulator, tmp_path: Path, project: Path
+) -> None:
+    (project / "dot.gif").write_bytes(b"GIF89a\1\0\1\0\0\0\0;")
+    (project / "plan.pdf").write_bytes(b"%PDF-1.7 /Type /Page %%EOF")
+    (project / "huge.pdf").write_bytes(b"%PDF-1.7" + b" " * 1_000_000)
+    (project / "program").write_bytes(b"\x7fELF" + bytes(range(256)))
+    looked: dict[str, dict[str, object]] = {}
+    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        for name in ("dot.gif", "plan.pdf", "huge.pdf", "program", "../plan.pdf", "https://example.com/plan.pdf"):
+            asked = f"{name} {directive(stop='tool_use', tool='read')}"
+            assert not (await desk.ask(asked, tools=["read"])).is_error
+            looked[name] = result_in(bodies(upstream)[-1])
+    shown = [
+        [block["type"] for block in cast("list[dict[str, object]]", looked[name]["content"])]
+        for name in ("dot.gif", "plan.pdf")
+    ]
+    assert shown == [["text", "image"], ["document"]]
+    assert looked["huge.pdf"]["content"] == '"huge.pdf" is 1.0 MB large; at most 1.0 MB can be shown.'
+    for name in ("program", "../plan.pdf", "https://example.com/plan.pdf"):
+        assert looked[name]["is_error"], name
+        assert isinstance(looked[name]["content"], str)
 
 
 @pytest.mark.usefixtures("project")
@@ -82,7 +106,7 @@ async def test_without_being_allowed_to_a_call_has_no_such_tools(upstream: Simul
 @pytest.mark.usefixtures("project")
 async def test_a_thread_goes_on_after_claude_has_looked_around(upstream: Simulator, tmp_path: Path) -> None:
     async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        first = await desk.ask(f"tea.md {directive(stop='tool_use', tool='list_files')}", tools=["read"])
+        first = await desk.ask(f"tea.md {directive(stop='tool_use', tool='list')}", tools=["read"])
         second = await desk.ask("And?", thread=account(first)["thread"])
         assert not second.is_error
         answer = cast("list[dict[str, list[dict[str, str]]]]", bodies(upstream)[-1]["messages"])[1]
@@ -92,7 +116,7 @@ async def test_a_thread_goes_on_after_claude_has_looked_around(upstream: Simulat
 @pytest.mark.usefixtures("project")
 async def test_each_look_is_paid_for_within_the_limit_of_the_call(upstream: Simulator, tmp_path: Path) -> None:
     async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        asked = f"tea.md {directive(stop='tool_use', tool='read_file')}"
+        asked = f"tea.md {directive(stop='tool_use', tool='read')}"
         await desk.ask(asked, tools=["read"], max_usd=0.01, model="opus")
         first, second = (cast("int", body["max_tokens"]) for body in bodies(upstream))
         assert second < first < 500

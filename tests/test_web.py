@@ -42,7 +42,7 @@ async def test_a_page_that_was_fetched_is_cited_by_its_address(upstream: Simulat
         (cited,) = cast("list[dict[str, str]]", result.meta[CITED])
         assert cited["url"] == "https://example.com/tea"
         assert texts(result)[0].endswith(f"1. [{cited['title']}](https://example.com/tea)")
-        assert any("web fetch" in (each.message or "") for each in told)
+        assert any("reading https://" in (each.message or "") for each in told)
         follow_up = await desk.ask("And now?", thread=account(result)["thread"])
         assert not follow_up.is_error
 

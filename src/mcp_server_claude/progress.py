@@ -56,12 +56,18 @@ UNPRINTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u20
 """What would break a line, or a terminal that shows it: control characters, line ends, reversals of direction."""
 
 VERBS = {
-    "web_search": "searching",
-    "code_execution": "running code",
-    "bash_code_execution": "running code",
-    "text_editor_code_execution": "editing files",
+    "web_search": ("searching", "searching: "),
+    "web_fetch": ("reading a page", "reading "),
+    "code_execution": ("running code", "running code: "),
+    "bash_code_execution": ("running code", "running code: "),
+    "text_editor_code_execution": ("editing files", "editing "),
+    "list": ("listing files", "listing "),
+    "glob": ("looking for files", "looking for "),
+    "grep": ("searching files", "searching files: "),
+    "read": ("reading files", "reading "),
 }
-"""What a person is told that Claude is doing with a tool; with any other, the tool's name."""
+"""What a person is told that Claude is doing with a tool, and what stands before that with which it does it. Of any
+other tool, its name."""
 
 SHOWS_ONLY_THE_LATEST = ("claude-code", "claude-ai", "inspector")
 """Clients known to show only the latest message, by what their name contains."""
@@ -125,7 +131,7 @@ class Pump:
         if isinstance(event, Drafting):
             self._drafted = event.chars
         stage = type(event).__name__
-        lively = (Waiting, Searching) if self._line is None else (Waiting, Searching, Drafting)
+        lively = (Waiting, Searching) if self._line is None else (Waiting, Searching, Drafting, Thinking)
         if stage != self._stage or isinstance(event, lively):
             self._stage = stage
             self._news.set()
@@ -216,8 +222,8 @@ class Line:
                 self._thought = tokens
                 self._enter("thinking")
             case Searching(tool=tool, query=query):
-                verb = VERBS.get(tool) or tool.replace("_", " ")
-                self._enter(f"{verb}: {well_formed(query)[:60]}" if query else verb)
+                alone, before = VERBS.get(tool) or (tool.replace("_", " "), f"{tool.replace('_', ' ')}: ")
+                self._enter(f"{before}{well_formed(query)[:60]}" if query else alone)
             case Waiting():
                 self._enter(_wait(event))
             case Drafting(chars=chars):

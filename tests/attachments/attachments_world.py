@@ -11,7 +11,8 @@ import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from mcp_server_claude.attachments import Rules, gather
+from mcp_server_claude.attachments import Rules, gather, read_file
+from mcp_server_claude.models.model import Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -170,3 +171,8 @@ def webp(width: int = 3, height: int = 2) -> bytes:
 
 def pdf(pages: int = 2) -> bytes:
     return b"%PDF-1.7\n" + b"<< /Type /Page >>\n" * pages + b"<< /Type /Pages >>\n%%EOF\n"
+
+
+def looked(name: str, rules: Rules) -> str:
+    """What the delegate's own `read` says of a file, whatever it is."""
+    return str(read_file(name, rules, model=Model(id="claude-test")))

@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING
 import pytest
 from attachments_world import CANARY, World, guarded, pdf, png
 
-from mcp_server_claude.attachments import browse, grep, list_dir, read_text
+from mcp_server_claude.attachments import browse, find, grep, list_dir, read_file
 from mcp_server_claude.errors import Misconfigured, Refused
+from mcp_server_claude.models.model import Model
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+EYES = Model(id="claude-test")
+
+
+def text(path: str, world: World, first: int = 1, last: int = 0) -> str:
+    found = read_file(path, world.rules, first, last, model=EYES)
+    assert isinstance(found, str)
+    return found
 
 
 def test_a_directory_is_listed_without_its_secrets(world: World) -> None:
@@ -32,31 +42,54 @@ def test_a_long_directory_is_cut_and_told(world: World) -> None:
     assert (last, more) == ("499", "… and 100 more")
 
 
+def test_files_are_found_by_a_glob_below_a_directory(world: World) -> None:
+    assert find("**/*.py", "", world.rules) == "src/a.py\nsrc/b.py"
+    assert find("*.py", "src", world.rules) == find("*.py", "./src/", world.rules) == "src/a.py\nsrc/b.py"
+    assert find("*.py", str(world.root / "src"), world.rules) == "src/a.py\nsrc/b.py"
+    for pattern, path in (("*.py", ".."), ("*.py", "/"), ("../*", ""), ("*.rs", "src"), ("*", "nowhere")):
+        with pytest.raises(Refused):
+            find(pattern, path, world.rules)
+    for n in range(600):
+        (world.root / "empty" / f"{n:03}.md").touch()
+    *_, last, more = find("*.md", "empty", world.rules).split("\n")
+    assert (last, more) == ("empty/499.md", "… and 100 more: narrow the glob")
+
+
 def test_text_is_read_by_numbered_lines(world: World) -> None:
-    (world.root / "long.txt").write_text("".join(f"line {n}\r\n" for n in range(1, 1_201)))
-    first = read_text("long.txt", world.rules).split("\n")
+    (world.root / "long.txt").write_text("".join(f"line {n}\r\n" for n in range(1, 2_201)))
+    first = text("long.txt", world).split("\n")
     assert first[0] == "     1\tline 1"
-    assert first[-1] == "[lines 1 to 500 of 1,200; go on with start=501]"
-    assert read_text("long.txt", world.rules, start=1_200) == "  1200\tline 1200"
-    assert read_text("long.txt", world.rules, 2, 1).split("\n")[0] == "     2\tline 2"
-    assert read_text("long.txt", world.rules, start=-5, lines=-5).startswith("     1\tline 1\n")
-    with pytest.raises(Refused, match="1,200 lines"):
-        read_text("long.txt", world.rules, start=1_201)
+    assert first[-1] == "[lines 1 to 2,000 of 2,200; the rest begins at line 2001]"
+    assert text("long.txt", world, first=2_200) == "  2200\tline 2200"
+    assert text("long.txt", world, 2, 2).split("\n")[0] == "     2\tline 2"
+    assert text("long.txt", world, 2, 2).split("\n")[1].startswith("[lines 2 to 2 of 2,200")
+    assert text("long.txt", world, first=-5, last=-5).startswith("     1\tline 1\n")
+    assert text("long.txt", world, 7, 3).startswith("     7\tline 7\n")
+    with pytest.raises(Refused, match="2,200 lines"):
+        text("long.txt", world, first=2_201)
 
 
-def test_what_is_no_text_is_not_read_as_text(world: World) -> None:
+def test_what_a_model_cannot_be_shown_is_refused(world: World) -> None:
     (world.root / "a.pdf").write_bytes(pdf())
     (world.root / "a.png").write_bytes(png())
-    for name, what in {"a.pdf": "a PDF", "a.png": "an image", "program": "ELF", "src": "a directory"}.items():
+    (world.root / "torn.png").write_bytes(png()[:12])
+    blind = replace(EYES, images=False, pdf=False)
+    for name, model, what in (
+        ("a.pdf", blind, "takes no PDF"),
+        ("a.png", blind, "takes no images"),
+        ("torn.png", EYES, "damaged"),
+        ("program", EYES, "ELF"),
+        ("src", EYES, "a directory"),
+    ):
         with pytest.raises(Refused, match=what):
-            read_text(name, world.rules)
+            read_file(name, world.rules, model=model)
 
 
 def test_long_lines_and_long_answers_are_cut(world: World) -> None:
     (world.root / "wide.txt").write_text(("x" * 10_000 + "\n") * 200)
-    seen = read_text("wide.txt", world.rules)
+    seen = text("wide.txt", world)
     assert len(seen) < 110_000
-    assert "go on with start=" in seen
+    assert "the rest begins at line" in seen
 
 
 def test_a_search_tells_path_line_and_text(world: World) -> None:

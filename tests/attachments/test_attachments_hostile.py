@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from attachments_world import CANARY, INSIDE, World, guarded, told
+from attachments_world import CANARY, INSIDE, World, guarded, looked, told
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude.attachments import Rules, gather, grep, list_dir, read, read_text
+from mcp_server_claude.attachments import Rules, find, gather, grep, list_dir, read
 from mcp_server_claude.errors import Refused
 
 HOSTILE = {
@@ -163,7 +163,9 @@ def test_the_delegates_own_tools_tell_no_more(still_world: World, name: str) -> 
     world, name = still_world, filled(name, still_world)
     for tool in (
         lambda: list_dir(name, world.rules),
-        lambda: read_text(name, world.rules),
+        lambda: looked(name, world.rules),
+        lambda: find("**", name, world.rules),
+        lambda: find(name, "", world.rules),
         lambda: grep("c4n4ry|root:", name, world.rules),
     ):
         try:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import attachments_world
 import pytest
-from attachments_world import CANARY, INSIDE, World, guarded, told
+from attachments_world import CANARY, INSIDE, World, guarded, looked, told
 
-from mcp_server_claude.attachments import fence, grep, list_dir, read_text
+from mcp_server_claude.attachments import fence, grep, list_dir
 from mcp_server_claude.errors import Refused
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def test_a_file_that_becomes_a_link_and_back(world: World) -> None:
     swap()
     with meanwhile(swap):
         seen = rounds(lambda: told(world.ask("target.txt").blocks))
-        seen += rounds(lambda: read_text("target.txt", world.rules))
+        seen += rounds(lambda: looked("target.txt", world.rules))
     assert not any(CANARY in each for each in seen)
 
 
@@ -167,7 +167,7 @@ def test_a_directory_that_becomes_a_link_in_mid_walk(world: World, way: str) -> 
 
     with meanwhile(swap):
         seen = rounds(lambda: told(world.ask("one/two/three/canary.txt").blocks))
-        seen += rounds(lambda: read_text("one/two/three/canary.txt", world.rules))
+        seen += rounds(lambda: looked("one/two/three/canary.txt", world.rules))
         seen += rounds(lambda: list_dir("one", world.rules))
     assert not any(CANARY in each for each in seen)
     assert way == "resolve" or not any("a.py" in each for each in seen[2 * ROUNDS :])

@@ -9,7 +9,7 @@ is told with `Refused`.
 """
 
 from mcp_server_claude.attachments.blocks import estimate
-from mcp_server_claude.attachments.browse import grep, list_dir, read_text
+from mcp_server_claude.attachments.browse import find, grep, list_dir, read_file
 from mcp_server_claude.attachments.gather import gather, read
 from mcp_server_claude.attachments.rules import Rules, roots_for
 from mcp_server_claude.attachments.shown import Shown, shown
@@ -20,11 +20,12 @@ __all__ = [
     "Rules",
     "Shown",
     "estimate",
+    "find",
     "gather",
     "grep",
     "list_dir",
     "read",
-    "read_text",
+    "read_file",
     "roots_for",
     "shown",
 ]

@@ -1,4 +1,4 @@
-"""What the delegate's own `read` tool does: list, read and search below the roots, by the same rules."""
+"""What a delegate that looks around by itself is told: names, files and matches below the roots, by the same rules."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from mcp_server_claude.attachments import fence, globs, paths, process, secrecy
 from mcp_server_claude.attachments.fence import Blocked, Ground
-from mcp_server_claude.attachments.kinds import Image, Other, Pdf, Text, kind
+from mcp_server_claude.attachments.kinds import Image, Pdf, Text, kind
+from mcp_server_claude.attachments.references import Inline
+from mcp_server_claude.attachments.tray import Tray
 from mcp_server_claude.attachments.wording import shown, size
 from mcp_server_claude.errors import Misconfigured, Refused
 from mcp_server_claude.messages import well_formed
@@ -23,12 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from mcp_server_claude.attachments.fence import Spot
+    from mcp_server_claude.attachments.kinds import Kind
     from mcp_server_claude.attachments.rules import Rules
+    from mcp_server_claude.messages import Block
 
 MOST_ENTRIES = 500
 MOST_LINES = 2_000
 MOST_CHARS = 100_000
 LONGEST_LINE = 2_000
+LARGEST_SHOWN = 1_000_000
+"""Bytes of a PDF or an image that a delegate is shown: it goes along with each look after that."""
 SEARCH_S = 10.0
 MOST_SEARCHED = 5_000
 MOST_SEARCHED_BYTES = 100_000_000
@@ -38,6 +44,17 @@ MOST_MATCHES = 1_000
 WIDTH = 300
 LINE_END = re.compile(r"\r\n|\n|\r")
 """Where a line ends for editors; `str.splitlines` knows more."""
+
+
+class Reader(Protocol):
+    """The model that looks: what it can be shown."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def images(self) -> bool: ...
+    @property
+    def pdf(self) -> bool: ...
 
 
 def list_dir(path: str, rules: Rules) -> str:
@@ -62,30 +79,39 @@ def list_dir(path: str, rules: Rules) -> str:
     return "\n".join((*lines[:MOST_ENTRIES], *more)) or "(empty)"
 
 
-def read_text(path: str, rules: Rules, start: int = 1, lines: int = 500) -> str:
-    """Lines of a text file, numbered, from `start` on; the last line says what is left.
+def find(pattern: str, path: str, rules: Rules) -> str:
+    """The files that a glob matches below a directory, a name a line, as `files` and the other tools take it.
 
     Raises:
-        Refused: it is no text, is not there, or ends before `start`.
+        Refused: there is no such directory below the roots, or no file matches.
     """
     ground = Ground.of(rules)
-    text = _text(path, rules, ground)
-    rows = LINE_END.split(text)
-    rows = rows if rows[-1] else rows[:-1]
-    if start > len(rows):
-        raise Refused(f"{shown(path)} has {len(rows):,} lines; line {start:,} is after its end.")
-    first = max(start, 1) - 1
-    told: list[str] = []
-    room = MOST_CHARS
-    for number, row in enumerate(rows[first : first + max(1, min(lines, MOST_LINES))], first + 1):
-        line = f"{number:>6}\t{row[:LONGEST_LINE]}" + (" …" if len(row) > LONGEST_LINE else "")
-        room -= len(line) + 1
-        if room < 0 and told:
-            break
-        told.append(line)
-    end = first + len(told)
-    rest = f"[lines {first + 1:,} to {end:,} of {len(rows):,}; go on with start={end + 1}]" if end < len(rows) else ""
-    return "\n".join((*told, rest) if rest else told)
+    glob = f"{path.rstrip('/')}/{pattern}" if path.strip("/.") or path.startswith(("/", "..")) else pattern
+    found = globs.matched(glob, rules, ground)
+    if not found.spots:
+        raise globs.nothing(glob, rules, ground)
+    lines = [_line(ground.label(spot)) for spot in found.spots[:MOST_ENTRIES]]
+    left = len(found.spots) - len(lines)
+    more = [f"… and {left:,} more: narrow the glob"] if left or not found.whole else []
+    return "\n".join((*lines, *more))
+
+
+def read_file(path: str, rules: Rules, first: int = 1, last: int = 0, *, model: Reader) -> str | tuple[Block, ...]:
+    """A file: of a text its lines, numbered, from `first` to `last` (0: its end), with a last line that says what is
+    left; a PDF or an image as a model is shown it.
+
+    Raises:
+        Refused: it is neither, is not there, ends before `first`, or the model cannot be shown it.
+    """
+    ground = Ground.of(rules)
+    content = _content(path, rules, ground)
+    if isinstance(content, Text):
+        return _numbered(path, content.text, first, last)
+    if isinstance(content, Image | Pdf) and len(content.data) > LARGEST_SHOWN:
+        raise Refused(f"{shown(path)} is {size(len(content.data))} large; at most {size(LARGEST_SHOWN)} can be shown.")
+    tray = Tray(rules, ground, takes_images=model.images, takes_pdf=model.pdf, model=model.id)
+    tray.put(Inline(content, path))
+    return tray.gathered().blocks
 
 
 def grep(pattern: str, glob: str, rules: Rules, limit: int = 100) -> str:
@@ -210,22 +236,34 @@ def _lines(said: IO[bytes]) -> Iterator[Mapping[str, object]]:
             yield cast("Mapping[str, object]", json.loads(raw))
 
 
-def _text(path: str, rules: Rules, ground: Ground) -> str:
+def _content(path: str, rules: Rules, ground: Ground) -> Kind:
     with paths.opened(path, rules, ground) as found:
         if found.is_directory:
             raise paths.directory(path, found)
         if found.seen.st_size > rules.max_file_bytes:
             raise Refused(f"{shown(path)} is {size(found.seen.st_size)} large, too large to read.", kind="too_large")
-        content = kind(found.read(rules.max_file_bytes))
-    match content:
-        case Text(text=text):
-            return text
-        case Pdf():
-            raise Refused(f"{shown(path)} is a PDF, not text.")
-        case Image(media_type=media_type):
-            raise Refused(f"{shown(path)} is an image ({media_type}), not text.")
-        case Other(name=name):
-            raise Refused(f"{shown(path)} is {name}.")
+        return kind(found.read(rules.max_file_bytes))
+
+
+def _numbered(path: str, text: str, first: int, last: int) -> str:
+    rows = LINE_END.split(text)
+    rows = rows if rows[-1] else rows[:-1]
+    if first > len(rows):
+        lines = "line" if len(rows) == 1 else "lines"
+        raise Refused(f"{shown(path)} has {len(rows):,} {lines}; line {first:,} is after its end.")
+    start = max(first, 1) - 1
+    end = min(last, start + MOST_LINES) if last > start else start + MOST_LINES
+    told: list[str] = []
+    room = MOST_CHARS
+    for number, row in enumerate(rows[start:end], start + 1):
+        line = f"{number:>6}\t{row[:LONGEST_LINE]}" + (" …" if len(row) > LONGEST_LINE else "")
+        room -= len(line) + 1
+        if room < 0 and told:
+            break
+        told.append(line)
+    end = start + len(told)
+    rest = f"[lines {start + 1:,} to {end:,} of {len(rows):,}; the rest begins at line {end + 1}]"
+    return "\n".join((*told, rest) if end < len(rows) else told)
 
 
 def _line(name: str) -> str:

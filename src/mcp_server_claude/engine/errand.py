@@ -26,8 +26,7 @@ import anyio
 
 from mcp_server_claude import pricing, retry
 from mcp_server_claude.claude import Answer
-from mcp_server_claude.engine import reading
-from mcp_server_claude.engine.reading import ROUNDS
+from mcp_server_claude.engine.reading import ROUNDS, Reading
 from mcp_server_claude.engine.request import request
 from mcp_server_claude.engine.turn import Turn
 from mcp_server_claude.errors import Failure, Unavailable
@@ -110,6 +109,7 @@ class Errand:
         self._told_before = 0
         self._only_thought = 0
         self._turn = Turn(call)
+        self._reading = Reading(means.rules, model)
         self._looks = 0
         self._pauses = 0
         self._continuations = 0
@@ -238,7 +238,7 @@ class Errand:
         told = bool(self._means.draft.text)
         self._means.draft.go_on(whole=True)
         asked = self._turn.answer(answer.blocks)
-        self._turn.look(asked, await reading.results(asked, self._means.rules, self._means.listen))
+        self._turn.look(asked, await self._reading.results(asked, self._means.listen))
         if told:
             self._means.draft.add("\n\n")
 

@@ -1,8 +1,10 @@
 """The tools with which a delegate looks around by itself: it lists, searches and reads files below the allowed roots.
 
-Not the SDK's toolset (`beta_read_tool` and its kin): that one follows links before it compares paths, and its search
-runs a regular expression in this process. Behind these stand the same functions as behind `files`, so what a call may
-read does not depend on who asks.
+`read`, `glob` and `grep` are called and take what Anthropic's own toolset does (`agent_toolset_20260401`; the SDK's
+`beta_read_tool` and its kin, 2.11), which models know. Behind them stand not the SDK's functions: those resolve a path,
+compare it, and open it later by its name, so that a link which is swapped meanwhile leads out; they match a model's
+regular expression in this process, on the event loop; and they know nothing of secrets and of what git ignores. Here
+are the same functions as behind `files`, so what a call may read does not depend on who asks.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import anyio.to_thread
 
 from mcp_server_claude import attachments
-from mcp_server_claude.errors import Failure
+from mcp_server_claude.errors import Failure, Refused
 from mcp_server_claude.messages import Searching, well_formed
 
 if TYPE_CHECKING:
@@ -21,9 +23,12 @@ if TYPE_CHECKING:
     from mcp_server_claude.attachments import Rules
     from mcp_server_claude.claude import Body
     from mcp_server_claude.messages import Block, Listen
+    from mcp_server_claude.models import Model
 
 ROUNDS = 40
 """How often a delegate may look before it must answer: each round is a request with all that came before."""
+MOST_SHOWN = 20
+"""PDFs and images that one call may look at: of more images than that none may be large, and a request has 32 MB."""
 
 TEXT = {"type": "string"}
 NUMBER = {"type": "integer"}
@@ -40,59 +45,95 @@ def _tool(name: str, description: str, required: Sequence[str], **properties: ob
 
 
 DEFINITIONS: tuple[Body, ...] = (
-    _tool("list_files", "Names in a directory of the project; directories end with a slash.", (), path=TEXT),
+    _tool("list", "Names in a directory of the project; directories end with a slash.", (), path=TEXT),
     _tool(
-        "read_file",
-        "Numbered lines of a text file, from `start` on, 500 unless `lines` says otherwise.",
-        ("path",),
-        path=TEXT,
-        start=NUMBER,
-        lines=NUMBER,
-    ),
-    _tool(
-        "search_files",
-        "Lines that a Python regular expression finds in the files that a glob matches (default: all).",
+        "glob",
+        "Files of the project that a glob matches (`**/*.py`), below the directory `path` where it is given.",
         ("pattern",),
         pattern=TEXT,
-        glob=TEXT,
+        path=TEXT,
+    ),
+    _tool(
+        "grep",
+        "Lines that a Python regular expression finds, in all files or in `path`: a file, a directory or a glob.",
+        ("pattern",),
+        pattern=TEXT,
+        path=TEXT,
+    ),
+    _tool(
+        "read",
+        "A text file with its lines numbered, at most 2,000 at once, from and to those of `view_range` ([first, last]; "
+        "last 0: the end). Or a PDF or an image.",
+        ("file_path",),
+        file_path=TEXT,
+        view_range={"type": "array", "items": NUMBER},
     ),
 )
 
 
-async def results(blocks: Sequence[Block], rules: Rules, listen: Listen) -> list[dict[str, object]]:
-    """What came of the calls among `blocks`, as the content of the next user turn."""
-    found: list[dict[str, object]] = []
-    for block in blocks:
-        if block.get("type") == "tool_use":
-            name, given = str(block.get("name") or ""), cast("dict[str, object]", block.get("input") or {})
-            listen(Searching(name, str(given.get("path") or given.get("pattern") or "")))
-            text, failed = await anyio.to_thread.run_sync(_run, name, given, rules, abandon_on_cancel=True)
-            result: dict[str, object] = {"type": "tool_result", "tool_use_id": block.get("id"), "content": text}
-            found.append(result | ({"is_error": True} if failed else {}))
-    return found
+class Reading:
+    """What one call looks at; it lives in that call alone."""
+
+    def __init__(self, rules: Rules, model: Model) -> None:
+        self._rules = rules
+        self._model = model
+        self._shown = 0
+
+    async def results(self, blocks: Sequence[Block], listen: Listen) -> list[dict[str, object]]:
+        """What came of the calls among `blocks`, as the content of the next user turn."""
+        found: list[dict[str, object]] = []
+        for block in blocks:
+            if block.get("type") == "tool_use":
+                name, given = str(block.get("name") or ""), _Given(block.get("input"))
+                listen(Searching(name, given.text("file_path") or given.text("pattern") or given.text("path")))
+                result: dict[str, object] = {"type": "tool_result", "tool_use_id": block.get("id")}
+                try:
+                    result["content"] = await anyio.to_thread.run_sync(self._run, name, given, abandon_on_cancel=True)
+                except Failure as failure:
+                    result |= {"content": str(failure), "is_error": True}
+                found.append(result)
+        return found
+
+    def _run(self, name: str, given: _Given) -> str | list[Block]:
+        match name:
+            case "list":
+                return attachments.list_dir(given.text("path"), self._rules)
+            case "glob":
+                return attachments.find(given.text("pattern"), given.text("path"), self._rules)
+            case "grep":
+                return attachments.grep(given.text("pattern"), given.text("path"), self._rules)
+            case "read":
+                return self._read(given)
+            case _:
+                raise Refused("There is no such tool.")
+
+    def _read(self, given: _Given) -> str | list[Block]:
+        first, last = given.span("view_range")
+        seen = attachments.read_file(given.text("file_path"), self._rules, first, last, model=self._model)
+        if isinstance(seen, str):
+            return seen
+        if self._shown >= MOST_SHOWN:
+            raise Refused(f"{MOST_SHOWN} PDFs and images have been shown already; that is all there may be.")
+        self._shown += 1
+        return [*seen]
 
 
-def _run(name: str, given: dict[str, object], rules: Rules) -> tuple[str, bool]:
-    """A tool's text, and whether it failed. What the model gives is taken as it comes and checked here."""
+class _Given:
+    """What a model gave a tool, taken as it comes: what is not of the right kind is as if it were not there."""
 
-    def text(key: str) -> str:
-        value = given.get(key)
+    def __init__(self, given: object) -> None:
+        self._given = cast("dict[str, object]", given) if isinstance(given, dict) else {}
+
+    def text(self, key: str) -> str:
+        value = self._given.get(key)
         return well_formed(value) if isinstance(value, str) else ""
 
-    def number(key: str, default: int) -> int:
-        value = given.get(key)
-        return value if isinstance(value, int) and not isinstance(value, bool) else default
-
-    try:
-        match name:
-            case "list_files":
-                return attachments.list_dir(text("path"), rules), False
-            case "read_file":
-                said = attachments.read_text(text("path"), rules, number("start", 1), number("lines", 500))
-                return said or "(empty)", False
-            case "search_files":
-                return attachments.grep(text("pattern"), text("glob"), rules) or "(nothing)", False
+    def span(self, key: str) -> tuple[int, int]:
+        """A first and a last line; the last 0 for the end."""
+        match self._given.get(key):
+            case [int(first), int(last)]:
+                return first, last
+            case [int(first)]:
+                return first, 0
             case _:
-                return "There is no such tool.", True
-    except Failure as failure:
-        return str(failure), True
+                return 1, 0
