@@ -372,7 +372,7 @@ async def test_with_no_retention_the_text_goes_once_delivered_and_the_account_st
         result = await jobs(desk, id=call_id(asked))
         (row,) = await listed(desk)
         (line,) = desk.ledger()
-    assert texts(result)[0] == "(no text)"
+    assert texts(result)[0] == "(the text is no longer kept)"
     assert account(result) == account(asked)
     assert row["prompt"] == ""
     assert line["output_tokens"] == account(asked)["output_tokens"]

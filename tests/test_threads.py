@@ -10,6 +10,7 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mcp.types import ResourceLink, TextContent
 
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from mcp_server_claude.store import Store, journal, leases, threads
@@ -257,6 +258,50 @@ async def test_threads_are_listed_by_recency_and_read_as_transcripts_and_resourc
         assert line == f"[{older} · 4 turns]"
         (content,) = (await desk.client.read_resource(f"claude://threads/{older}")).contents
         assert getattr(content, "text", "") == transcript
+
+
+async def test_a_transcript_names_its_files_and_past_the_limit_it_comes_in_pages(
+    upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "long.txt").write_text("context " * 4000, encoding="utf-8")
+    (tmp_path / "dot.gif").write_bytes(b"GIF89a\1\0\1\0\0\0\0;")
+    monkeypatch.chdir(tmp_path)
+    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as desk:
+        thread = thread_of(await desk.ask("What is it? [[sim: tokens=900]]", files=["long.txt", "dot.gif"]))
+        head, link, cut, line = (await desk.client.call_tool("claude_jobs", {"id": thread})).content
+        assert isinstance(head, TextContent)
+        begins = "## Question\n\n[text: long.txt]\n[image: dot.gif]\n\nWhat is it? [[sim: tokens=900]]\n\n## Answer\n\n"
+        assert head.text.startswith(begins)
+        assert len(head.text) <= 1000
+        assert isinstance(link, ResourceLink)
+        assert link.uri == f"claude://threads/{thread}"
+        assert isinstance(cut, TextContent)
+        assert f"claude://threads/{thread}?offset={len(head.text)} goes on from here" in cut.text
+        assert isinstance(line, TextContent)
+        assert line.text == f"[{thread} · 2 turns]"
+
+        async def read(address: str) -> str:
+            (content,) = (await desk.client.read_resource(address)).contents
+            return str(getattr(content, "text", ""))
+
+        whole = await read(link.uri)
+        assert whole.startswith(head.text)
+        page = await read(f"{link.uri}?offset={len(head.text)}&limit=100")
+        assert page.startswith(whole[len(head.text) :][:100] + "\n\nNEXT: claude://threads/")
+
+
+async def test_what_is_cut_says_which_thread_goes_on_with_it(upstream: Simulator, tmp_path: Path) -> None:
+    cuts: list[dict[str, Any]] = [
+        {"prompt": "Tell me. [[sim: tokens=200]]", "max_tokens": 50},
+        {"prompt": "Tell me. [[sim: tokens=5000]]", "max_usd": 0.001},
+        {"prompt": "Tell me. [[sim: tokens=200 fault=drop at=90]]"},
+    ]
+    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, max_retries=0) as desk:
+        for cut in cuts:
+            result = await desk.ask(**cut)
+            assert texts(result)[-1].startswith("INCOMPLETE: ")
+            assert f"Ask for the rest in thread {thread_of(result)}" in texts(result)[-1]
+            assert not (await desk.ask("Go on.", thread=thread_of(result))).is_error
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])

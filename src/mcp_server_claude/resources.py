@@ -55,10 +55,10 @@ def register(server: MCPServer[Services]) -> None:
             page = pages.page(well_formed(job.text), offset, limit)
         except Failure as failure:
             raise ResourceNotFoundError(str(failure)) from None
-        if page.end < page.of:
-            return f"{page.text}\n\nNEXT: {page.address(id)}"
-        cut = f"\n\nINCOMPLETE: {job.record.incomplete or 'it is still being written.'}"
-        return page.text + ("" if job.record.end == "complete" else cut)
+        told = page.of_text(f"claude://calls/{id}")
+        if page.end < page.of or job.record.end == "complete":
+            return told
+        return f"{told}\n\nINCOMPLETE: {job.record.incomplete or 'it is still being written.'}"
 
     @server.resource(
         "claude://files/{id}",
@@ -96,15 +96,16 @@ def register(server: MCPServer[Services]) -> None:
         return await info.models(asked().services)
 
     @server.resource(
-        "claude://threads/{id}",
+        "claude://threads/{id}{?offset,limit}",
         name="thread",
         title="A conversation",
-        description="What was asked and answered in a thread.",
+        description="What was asked and answered in a thread. offset and limit, in characters, give a page of it.",
         mime_type="text/markdown",
     )
-    async def thread(id: str) -> str:  # noqa: A002 - the address's own word
+    async def thread(id: str, offset: str = "", limit: str = "") -> str:  # noqa: A002 - the address's own word
         try:
-            return jobs.transcript(await (await asked().services.threads()).read(id, asked().user.name))
+            told = jobs.transcript(await (await asked().services.threads()).read(id, asked().user.name))
+            return pages.page(well_formed(told), offset, limit).of_text(f"claude://threads/{id}")
         except Failure as failure:
             raise ResourceNotFoundError(str(failure)) from None
 

@@ -25,6 +25,7 @@ def reply(ended: Ended, text: str, account: Account, model: Model) -> Reply:
         Failure: There is no text.
     """
     answer, failure = ended.answer, ended.failure
+    thread = account.usage().thread
     used = answer.usage()
     sent = used.input_tokens + used.cache_read_input_tokens + used.cache_creation_input_tokens
     if failure is not None and not text.strip():
@@ -39,12 +40,16 @@ def reply(ended: Ended, text: str, account: Account, model: Model) -> Reply:
         )
         raise Refused(message, kind=answer.stop_reason or "truncated", request_id=answer.request_id)
     if failure is not None:
-        why = f"{str(failure).removesuffix(' Try again.')} {stops.GO_ON}"
+        why = f"{str(failure).removesuffix(' Try again.')} The text so far is above. {stops.rest(thread)}."
     elif account.capped and answer.stop_reason == "max_tokens":
-        why = stops.CAPPED
+        why = stops.capped(thread)
     else:
         why = stops.incomplete(
-            answer.stop_reason, max_tokens=ended.max_tokens, input_tokens=sent, context=model.context
+            answer.stop_reason,
+            max_tokens=ended.max_tokens,
+            input_tokens=sent,
+            context=model.context,
+            thread=thread,
         )
     return Reply(text=text, usage=account.usage(), blocks=ended.blocks, incomplete=why)
 

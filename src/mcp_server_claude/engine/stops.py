@@ -13,35 +13,46 @@ if TYPE_CHECKING:
     from mcp_server_claude.messages import StopReason
 
 
-GO_ON = "The text so far is above. Ask again, or quote its last lines and ask for the rest."
-CAPPED = "it reached what the budget allows. Raise the limit (max_usd, or the budget a day) and ask for the rest."
+def rest(thread: str | None) -> str:
+    """How to have the rest of an answer that was cut; its thread, where it has one, holds what there is."""
+    return f"Ask for the rest in thread {thread}" if thread else "Ask again, or quote its last lines for the rest"
 
 
-def incomplete(reason: StopReason | None, *, max_tokens: int, input_tokens: int = 0, context: int = 0) -> str:
+def capped(thread: str | None) -> str:
+    """The same where money was the limit."""
+    return f"it reached what the budget allows. Raise the limit (max_usd, or the budget a day). {rest(thread)}."
+
+
+def incomplete(
+    reason: StopReason | None,
+    *,
+    max_tokens: int,
+    input_tokens: int = 0,
+    context: int = 0,
+    thread: str | None = None,
+) -> str:
     """One sentence on why an answer is not whole and how to go on; empty when it is whole.
 
     `input_tokens` are those of the request, cached ones included, `context` those of the model, 0 when unknown.
+    `thread` is the conversation that holds the answer as far as it came.
     """
     if reason in COMPLETE:
         return ""
     match reason:
         case "max_tokens":
-            return (
-                f"it reached max_tokens ({figures.tokens(max_tokens)}). Ask again with a larger max_tokens, "
-                "or quote its last lines and ask for the rest."
-            )
+            again = "again with a larger max_tokens"
+            how = f"{rest(thread)}, or {again}" if thread else f"Ask {again}, or quote its last lines for the rest"
+            return f"it reached max_tokens ({figures.tokens(max_tokens)}). {how}."
         case "model_context_window_exceeded":
             return _full(max_tokens, input_tokens, context)
         case "pause_turn":
-            return "Claude paused a long turn. Ask again to have it go on."
+            return f"Claude paused a long turn. {rest(thread)}."
         case "tool_use":
             return "Claude asked for a tool that this server does not offer. Ask again for an answer without tools."
         case "refusal":
             return "Claude stopped and declined to go on."
         case None:
-            return (
-                "the connection ended before the answer did. Ask again, or quote its last lines and ask for the rest."
-            )
+            return f"the connection ended before the answer did. {rest(thread)}."
         case _:
             return f"Claude stopped for a reason that this server does not know ({reason[:40]})."
 

@@ -9,6 +9,7 @@ from mcp.types import CallToolResult, TextContent
 from pydantic import Field
 
 from mcp_server_claude import figures
+from mcp_server_claude.attachments import shown
 from mcp_server_claude.errors import Refused
 from mcp_server_claude.messages import well_formed
 from mcp_server_claude.progress import pump
@@ -43,6 +44,7 @@ async def claude_jobs(
     jobs = await services.jobs()
     await services.sweep()
     name, user = id.strip(), caller.user.name
+    limit = services.settings.inline_limit(cuts=caller.cuts_results)
     if not name:
         if cancel:
             raise Refused("cancel needs the id of a call.")
@@ -50,14 +52,15 @@ async def claude_jobs(
         return results.text(*[_list(calls), _threads(threads)][: 2 if threads else 1])
     if name.startswith(THREAD):
         conversation = await (await services.threads()).read(name, user)
-        return results.text(transcript(conversation), f"[{name} · {len(conversation.turns)} turns]")
+        told = results.whole_or_head(transcript(conversation), f"claude://threads/{name}", limit, "conversation")
+        line = TextContent(type="text", text=f"[{name} · {len(conversation.turns)} turns]")
+        return CallToolResult(content=[*told, line])
     if cancel:
         await jobs.cancel(name, user)
     if wait:
         await jobs.read(name, user)  # nobody waits for another's call
         async with pump(caller.report, caller.style, services.settings):  # heartbeats: a silent call is given up
             await jobs.wait(name, wait)
-    limit = services.settings.inline_limit(cuts=caller.cuts_results)
     made = await (await services.products()).of(name, user)
     return _shown(await jobs.read(name, user), made, limit)
 
@@ -88,15 +91,22 @@ def _threads(threads: Sequence[Thread]) -> str:
 
 
 def transcript(conversation: Transcript) -> str:
-    """A conversation as Markdown: who said what. Thinking and tools' results are left out."""
+    """A conversation as Markdown: who said what. Of files the names; thinking and tools' results are left out."""
     parts = [f"## {'Question' if turn.role == 'user' else 'Answer'}\n\n{_said(turn)}" for turn in conversation.turns]
     return "\n\n".join(parts) or "(nothing yet)"
 
 
 def _said(turn: Turn) -> str:
     texts = [str(block.get("text") or "") for block in turn.content if block.get("type") == "text"]
-    others = [str(block.get("type")) for block in turn.content if block.get("type") in {"image", "document"}]
-    return "".join(f"[{kind}]\n" for kind in others) + "".join(texts)
+    if turn.role == "assistant":
+        return "".join(texts)
+    files = [f"[{each.kind}: {each.name}]\n" for each in shown(turn.content[:-1])]  # what was said stands last
+    return "".join((*files, "\n" if files else "", *texts[-1:]))
+
+
+def _nothing(record: Record) -> str:
+    """What to say where a call has no text: one that is complete had one, and it was deleted."""
+    return "(the text is no longer kept)" if record.end == "complete" else "(no text)"
 
 
 def _shown(job: Job, made: Sequence[Produced], limit: int | None) -> CallToolResult:
@@ -104,7 +114,7 @@ def _shown(job: Job, made: Sequence[Produced], limit: int | None) -> CallToolRes
     record = job.record
     state = "running" if record.state == "open" else record.end or "?"
     line = f"[{record.id} · {state} · {figures.tokens(len(job.text))} characters]"
-    content = results.whole_or_head(job.text or "(no text)", record.id, limit)
+    content = results.whole_or_head(job.text or _nothing(record), f"claude://calls/{record.id}", limit)
     content += [TextContent(type="text", text=line), *map(results.file_link, made)]
     if record.end != "complete":
         why = "it is still being written. Ask again with wait=50." if record.state == "open" else record.incomplete

@@ -20,10 +20,13 @@ class Page:
     of: int
     limit: int
 
-    def address(self, call_id: str) -> str:
-        """Where the next page is, and what this one held."""
+    def of_text(self, address: str) -> str:
+        """The page as it is given out; where it is not the last it ends with where the next one is."""
+        return self.text if self.end == self.of else f"{self.text}\n\nNEXT: {self._next(address)}"
+
+    def _next(self, address: str) -> str:
         more = f"?offset={self.end}" + (f"&limit={self.limit}" if self.limit != PAGE else "")
-        return f"claude://calls/{call_id}{more} (this was {self.start:,} to {self.end:,} of {self.of:,} characters)"
+        return f"{address}{more} (this was {self.start:,} to {self.end:,} of {self.of:,} characters)"
 
 
 def page(text: str, offset: str, limit: str) -> Page:
