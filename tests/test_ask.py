@@ -260,7 +260,7 @@ async def test_a_call_for_a_tool_that_nobody_offered_is_an_error(desk: Desk) -> 
         ({"prompt": "x", "model": "claude-opus-4-5", "effort": "max"}, " takes effort low, medium or high."),
         ({"prompt": "x", "model": "claude-haiku-4-5", "effort": "low"}, " takes no effort."),
         ({"prompt": "x", "effort": "hard"}, "effort must be one of low, medium, high, xhigh or max."),
-        ({"prompt": "x", "max_tokens": 128_001}, "claude-sonnet-5-5 writes at most 128000 tokens;"),
+        ({"prompt": "x", "max_tokens": 128_001}, "claude-sonnet-5-5 writes at most 128,000 tokens;"),
         ({"prompt": "x", "max_tokens": -1}, "max_tokens must be greater than or equal to 0."),
         ({"prompt": "x", "max_tokens": "many"}, "max_tokens must be a valid integer"),
         ({"prompt": "x", "max_tokens": 1.5}, "max_tokens must be a valid integer"),

@@ -82,9 +82,10 @@ def test_only_models_up_to_4_5_continue_a_prefill() -> None:
     }
 
 
-def test_opus_5_5_fable_and_mythos_always_think_and_the_others_do_not() -> None:
-    thinkers = {each.id for each in ours().models if each.always_thinks}
-    assert thinkers == {"claude-opus-5-5"} | {each.id for each in ours().models if each.line in {"fable", "mythos"}}
+def test_a_model_whose_thinking_cannot_be_switched_off_takes_no_forced_tool() -> None:
+    thinkers = {each.id for each in ours().models if not each.takes_forced_tool}
+    always = {each.id for each in ours().models if each.line in {"fable", "mythos"}}
+    assert thinkers == {"claude-opus-5-5", "claude-sonnet-5-5"} | always
 
 
 # What the API says
@@ -110,7 +111,7 @@ def test_an_entry_is_read_as_the_api_describes_it() -> None:
     )
     assert (model.line, model.lifecycle, model.created) == ("opus", "deprecated", date(2026, 9, 22))
     assert (model.context, model.max_output, model.efforts) == (1_000_000, 128_000, ("low", "high"))
-    assert (model.thinking, model.always_thinks, model.prefill) == (frozenset({"adaptive"}), True, False)
+    assert (model.thinking, model.takes_forced_tool, model.prefill) == (frozenset({"adaptive"}), False, False)
     assert (model.images, model.web_search, model.code_execution, model.pdf) == (False, False, True, True)
     assert model.note == "claude-x is deprecated and retires 2027-01-31."
 
@@ -119,7 +120,7 @@ def test_an_entry_is_read_as_the_api_describes_it() -> None:
 def test_where_nothing_is_said_everything_is_allowed(capabilities: object) -> None:
     model = one(capabilities=capabilities, max_tokens=None)
     assert (model.efforts, model.images, model.structured_outputs, model.batch) == (EFFORTS, True, True, True)
-    assert (model.always_thinks, model.prefill, model.max_output, model.tokens()) == (False, False, 0, 16_000)
+    assert (model.takes_forced_tool, model.prefill, model.max_output, model.tokens()) == (True, False, 0, 16_000)
     assert (model.created, model.note) == (date(2026, 1, 1), "")
 
 
@@ -316,7 +317,7 @@ def test_a_model_says_what_it_can_do_when_too_much_is_asked_of_it() -> None:
         admit(models.resolve("claude-haiku-4-5"), effort="low", max_tokens=0)
     with pytest.raises(Refused, match=r"^claude-opus-4-6 takes effort low, medium, high or max\.$"):
         admit(models.resolve("claude-opus-4-6"), effort="xhigh", max_tokens=0)
-    with pytest.raises(Refused, match=r"^claude-sonnet-4-6 writes at most 64000 tokens; max_tokens was 100000\.$"):
+    with pytest.raises(Refused, match=r"^claude-sonnet-4-6 writes at most 64,000 tokens; max_tokens was 100,000\.$"):
         admit(models.resolve("claude-sonnet-4-6"), effort="", max_tokens=100_000)
 
 

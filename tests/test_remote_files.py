@@ -126,7 +126,7 @@ async def test_a_file_that_is_gone_already_is_as_good_as_deleted() -> None:
 async def test_a_platform_without_a_files_api_says_so_and_nothing_is_sent() -> None:
     settings = Settings.model_validate({"platform": "vertex", "uploads": True})
     claude = Claude(settings)
-    with pytest.raises(Refused, match="There is no Files API, on Google Cloud"):
+    with pytest.raises(Refused, match="has no Files API"):
         await files.about(claude, "file_011")
     rules = Uploads(settings, claude).rules(Rules(roots=()), Call(prompt="x", tools=("code",)))
     assert not rules.for_code

@@ -119,7 +119,7 @@ async def _files(claude: Claude) -> AsyncFiles:
         Failure: There is none on this platform, or no usable key.
     """
     if "files" in claude.platform.lacks:
-        raise Refused(f"There is no Files API, on {claude.platform.title} (MCP_CLAUDE_PLATFORM).", kind="unsupported")
+        raise Refused(f"{claude.platform.title}, where this server asks Claude, has no Files API.", kind="unsupported")
     return (await claude.ready()).files
 
 

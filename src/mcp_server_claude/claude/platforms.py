@@ -93,14 +93,14 @@ class Platform:
             Refused: It is not; before anything is sent.
         """
         if "web" in call.tools and "web_search" in self.lacks:
-            raise self._lacking("no web search")
+            raise self._lacking("has no web search")
         if "code" in call.tools and "code_execution" in self.lacks:
-            raise self._lacking("no code execution")
+            raise self._lacking("has no code execution")
         kinds = {str(cast("Mapping[str, object]", block.get("source") or {}).get("type")) for block in call.attached}
         if "url" in kinds and "url_sources" in self.lacks:
-            raise self._lacking("no files from https URLs: save it in the project and give its path")
+            raise self._lacking("takes no files from https URLs", "Save the file in the project and give its path.")
         if "file" in kinds and "files" in self.lacks:
-            raise self._lacking("no file ids: give a path")
+            raise self._lacking("takes no file ids", "Give the file's path.")
 
     def fit(self, body: Body) -> Body:
         """The request as this platform takes it."""
@@ -111,8 +111,9 @@ class Platform:
             body = _with_breakpoint(body)
         return body
 
-    def _lacking(self, what: str) -> Refused:
-        return Refused(f"There is {what}, on {self.title} (MCP_CLAUDE_PLATFORM).", kind="unsupported")
+    def _lacking(self, what: str, instead: str = "") -> Refused:
+        message = f"{self.title}, where this server asks Claude, {what}."
+        return Refused(f"{message} {instead}".strip(), kind="unsupported")
 
 
 def _platform(name: PlatformName, title: str, client: str, *lacks: Feature, extra: str = "") -> Platform:

@@ -136,7 +136,7 @@ class Engine:
             record.close("cancelled", account.usage(), "The call was cancelled.")
             raise
         record.close("incomplete" if reply.incomplete else "complete", reply.usage, reply.incomplete)
-        fell = f"answered by {model.id}, {asked.id} {why}" if model is not asked else ""
+        fell = "" if model is asked else fallback.told(reply.usage.by_model, why)
         notes = (*call.notes, fell, model.note, *self._money(means), self._book.store.trouble_since(troubles))
         return Reply(
             text=reply.text,
@@ -189,12 +189,8 @@ class Engine:
         models.admit(model, effort=call.effort, max_tokens=call.max_tokens, tools=call.tools)
         if call.schema is not None:
             if call.tools:
-                raise Refused("schema and tools cannot be combined: the API cites what it searched, JSON cannot.")
-            if not model.structured_outputs and model.always_thinks and platform.lacks:
                 raise Refused(
-                    f"{model.id} cannot be held to a schema on {platform.title}: that has no structured outputs, and a "
-                    "model that always thinks takes no forced tool. Ask another model, or without schema.",
-                    kind="unsupported",
+                    "schema and tools cannot be combined. Ask with tools first, then for the JSON in the same thread."
                 )
             Form(call.schema, model)
         return model

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from mcp_server_claude import figures
 from mcp_server_claude.errors import Failure, Refused
 from mcp_server_claude.messages import THINKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from mcp_server_claude.engine.errand import Ended
-    from mcp_server_claude.messages import Block, Call, Message
+    from mcp_server_claude.messages import Block, Call, Message, Share
     from mcp_server_claude.models import Model
     from mcp_server_claude.retry import Policy
 
@@ -74,6 +75,16 @@ def asked_of(call: Call, model: Model) -> Call:
 def without_thinking(blocks: Iterable[Block]) -> list[Block]:
     """The blocks that any model can be shown."""
     return [block for block in blocks if block.get("type") not in THINKING]
+
+
+def told(shares: Sequence[Share], why: str) -> str:
+    """Who answered instead of whom, and, where both cost something, what each did."""
+    asked, instead = shares
+
+    def named(share: Share) -> str:
+        return f"{share.model} ({figures.dollars(share.cost_usd)})" if asked.cost_usd != 0 else share.model
+
+    return f"answered by {named(instead)}, {named(asked)} {why}"
 
 
 def also(failure: Failure, more: str) -> Failure:

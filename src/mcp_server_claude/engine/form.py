@@ -29,9 +29,12 @@ class Form:
         self._schema = schema
         self._normal = schemas.normalise(schema)
         self.by_tool = not model.structured_outputs
-        if self.by_tool and model.thinking and "disabled" not in model.thinking:
-            # A model that always thinks refuses a forced tool (platform.claude.com/docs, "Extended thinking").
-            raise Refused(f"{model.id} cannot be held to a schema.", kind="unsupported")
+        if self.by_tool and not model.takes_forced_tool:
+            raise Refused(
+                f"{model.id} cannot be held to a schema: it has no structured outputs here, and a model that thinks "
+                "takes no forced tool. Ask another model, or without schema.",
+                kind="unsupported",
+            )
         self.fill({})  # a limit that the schema passes is told now
 
     def fill(self, request: Body) -> Body:

@@ -109,7 +109,7 @@ def admit(model: Model, *, effort: str = "", max_tokens: int = 0, tools: Sequenc
         raise Refused(f"{model.id} takes effort {_or(model.efforts)}.", kind="unsupported")
     if model.max_output and max_tokens > model.max_output:
         raise Refused(
-            f"{model.id} writes at most {model.max_output} tokens; max_tokens was {max_tokens}.", kind="unsupported"
+            f"{model.id} writes at most {model.max_output:,} tokens; max_tokens was {max_tokens:,}.", kind="unsupported"
         )
 
 

@@ -66,11 +66,11 @@ class Model:
         return asked or self.max_output or UNKNOWN_MAX_OUTPUT
 
     @property
-    def always_thinks(self) -> bool:
-        """Whether thinking cannot be switched off: neither `disabled` nor `between_tools` is accepted, and the model
-        does think (Opus 5.5, Fable and Mythos 5.x; Sonnet 5.5 is switched off with `between_tools`).
+    def takes_forced_tool(self) -> bool:
+        """Whether it can be made to call a tool: not while it thinks (docs, "Extended thinking"), so that its thinking
+        must be one that can be switched off.
         """
-        return bool(self.thinking) and not self.thinking & {"disabled", "between_tools"}
+        return not self.thinking or "disabled" in self.thinking
 
     @property
     def prefill(self) -> bool:

@@ -36,7 +36,7 @@ def answer(reply: Reply, *, with_footer: bool, limit: int | None = None) -> Call
     if too_big and reply.data is not None:
         content = _linked(reply.text, reply.usage.call_id)
     else:
-        content = whole_or_head(reply.text, reply.usage.call_id, limit)
+        content = whole_or_head(reply.text, f"claude://calls/{reply.usage.call_id}", limit)
     if with_footer:
         content.append(_text(footer(reply.usage, reply.notes)))
     content.extend(map(file_link, reply.files))
@@ -70,17 +70,16 @@ def _file_uri(file: Produced) -> str:
     return f"claude://files/{file.id}"
 
 
-def whole_or_head(text: str, call_id: str, limit: int | None) -> list[ContentBlock]:
+def whole_or_head(text: str, address: str, limit: int | None, what: str = "answer") -> list[ContentBlock]:
     """A text; past `limit` its head, with a link to the whole and a line that says so, and where the rest begins."""
     whole = well_formed(text)
     head = whole if limit is None or len(whole) <= limit else _head(whole, limit)
     content: list[ContentBlock] = [_text(head)]
     if len(head) < len(whole):
-        address = f"claude://calls/{call_id}"
-        content.append(ResourceLink(type="resource_link", uri=address, name="the whole answer"))
+        content.append(ResourceLink(type="resource_link", uri=address, name=f"the whole {what}"))
         content.append(
             _text(
-                f"CUT: {len(head):,} of {len(whole):,} characters; {address} holds the whole answer, "
+                f"CUT: {len(head):,} of {len(whole):,} characters; {address} holds the whole {what}, "
                 f"{address}?offset={len(head)} goes on from here page by page."
             )
         )
@@ -137,6 +136,8 @@ def footer(usage: Usage, notes: tuple[str, ...] = ()) -> str:
     if usage.cache_read_input_tokens:
         parts[-1] += f" ({figures.tokens(usage.cache_read_input_tokens)} cached{_saved(usage)})"
     parts.append(f"{'~' if usage.estimated else ''}{figures.tokens(usage.output_tokens)} out")
+    if usage.web_searches:
+        parts.append(f"{usage.web_searches} {'search' if usage.web_searches == 1 else 'searches'}")
     parts.append(figures.dollars(usage.cost_usd) if usage.cost_usd is not None else "price unknown")
     parts.append(figures.seconds(usage.duration_s))
     if usage.retries:
