@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from mcp_server_claude.errors import Refused
 from mcp_server_claude.schemas import Mismatch, Normalised, as_format, as_tool, check, normalise, parse, repair
-from mcp_server_claude.schemas.normal import KNOWN
+from mcp_server_claude.schemas.keywords import KNOWN
 from mcp_server_claude.schemas.patterns import Pattern, TooHardError, UnsafeError
 from mcp_server_claude.schemas.verdict import formats
 from mcp_server_claude.simulator.examples import example as simulated

@@ -38,8 +38,9 @@ and enforced by `check`. Only jsonschema is heavy; it is imported by the first s
 
 from __future__ import annotations
 
+from mcp_server_claude.schemas.asked import as_format, as_tool
 from mcp_server_claude.schemas.given import parse
-from mcp_server_claude.schemas.normal import Normalised, as_format, as_tool, normalise
+from mcp_server_claude.schemas.normal import Normalised, normalise
 from mcp_server_claude.schemas.verdict import Mismatch, check, repair
 
 __all__ = ["Mismatch", "Normalised", "as_format", "as_tool", "check", "normalise", "parse", "repair"]

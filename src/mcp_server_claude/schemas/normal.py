@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.errors import Refused
+from mcp_server_claude.schemas.asked import complexity
 from mcp_server_claude.schemas.given import MOST_NODES, Json, Path, Schema, follow, parse, pointer
-from mcp_server_claude.schemas.values import as_dict, as_int, as_list, as_strings, is_kind, is_one_of, same
+from mcp_server_claude.schemas.keywords import ANYWHERE, HINTS, KNOWN, OF_KIND, SCALARS, SHAPES, TOLD, UNHEARD
+from mcp_server_claude.schemas.merged import Merging
+from mcp_server_claude.schemas.values import as_dict, as_int, as_list, as_strings, is_kind, is_one_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,35 +27,8 @@ FORMATS = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"},
 )
 """The string formats that the API takes."""
-MOST_OPTIONAL = 24
-MOST_UNIONS = 16
-TOOL_KEY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
-"""The names that the API takes for a tool's parameters."""
-ANSWER, VALUE = "answer", "value"
+VALUE = "value"
 
-SCALARS = ("string", "integer", "number", "boolean", "null")
-NUMBERS = ("exclusiveMaximum", "exclusiveMinimum", "maximum", "minimum", "multipleOf")
-OBJECT = ("properties", "required", "additionalProperties", "patternProperties", "propertyNames", "maxProperties")
-ARRAY = ("items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains", "minContains", "maxContains")
-OF_KIND: dict[str, tuple[str, ...]] = {
-    "object": (*OBJECT, "minProperties", "dependentRequired", "dependentSchemas", "unevaluatedProperties"),
-    "array": (*ARRAY, "unevaluatedItems"),
-    "string": ("minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType", "contentSchema"),
-    "integer": NUMBERS,
-    "number": NUMBERS,
-    "boolean": (),
-    "null": (),
-}
-"""The keywords that say something about values of one type; about others they say nothing."""
-ANYWHERE = ("not", "if", "then", "else", "anyOf", "oneOf", "enum", "const")
-HINTS = ("default", "examples")
-TOLD = ("description", "title")
-UNHEARD = frozenset({"$anchor", "$comment", "$defs", "$dynamicAnchor", "$vocabulary", "definitions", "deprecated"}) | {
-    "readOnly",
-    "writeOnly",
-}
-SHAPES = frozenset({"$ref", "allOf", "anyOf", "const", "enum", "items", "oneOf", "prefixItems", "properties", "type"})
-KNOWN = frozenset(key for keys in OF_KIND.values() for key in keys) | {*ANYWHERE, *HINTS, *TOLD, *UNHEARD, *SHAPES}
 LONGEST_HINT = 300
 
 
@@ -80,7 +56,7 @@ def normalise(schema: Mapping[str, object]) -> Normalised:
     """
     root = parse(schema)
     work = _Work(root)
-    top = work.inlined(root, ())
+    top = work.merging.inlined(root, ())
     found = None if top is None else work.node(top, ())
     if found is None:
         raise Refused("No answer can be valid against the schema.")
@@ -90,44 +66,7 @@ def normalise(schema: Mapping[str, object]) -> Normalised:
         sent = found
     if work.defs:
         sent["$defs"] = work.defs
-    return Normalised(schema=sent, dropped=tuple(work.dropped), wrapped=wrapped, too_complex=_complexity(sent))
-
-
-def as_format(normalised: Normalised) -> Schema:
-    """The request's `output_config.format`.
-
-    Raises:
-        Refused: the schema passes one of the API's limits.
-    """
-    if normalised.too_complex:
-        raise Refused(normalised.too_complex)
-    return {"type": "json_schema", "schema": normalised.schema}
-
-
-def as_tool(normalised: Normalised, *, strict: bool = False) -> Schema:
-    """The request's `tools` and `tool_choice` that force an answer where there is no structured output.
-
-    `strict` says that the model takes strict tools; a schema that is too complex for one is sent without.
-
-    Raises:
-        Refused: a property of the root has a name that a tool's parameter cannot have.
-    """
-    properties = normalised.schema.get("properties")
-    for name in properties if isinstance(properties, dict) else ():
-        if not TOOL_KEY.fullmatch(name):
-            place = pointer(("properties", name))
-            raise Refused(f"The property at {place} may only have letters, digits and _.- in its name, 64 at most.")
-    tool: Schema = {
-        "name": ANSWER,
-        "description": "Gives the whole answer, in the form that was asked for.",
-        "input_schema": normalised.schema,
-    }
-    if strict and not normalised.too_complex:
-        tool["strict"] = True
-    return {
-        "tools": [tool],
-        "tool_choice": {"type": "tool", "name": ANSWER, "disable_parallel_tool_use": True},
-    }
+    return Normalised(schema=sent, dropped=tuple(work.dropped), wrapped=wrapped, too_complex=complexity(sent))
 
 
 class _Work:
@@ -136,6 +75,7 @@ class _Work:
     def __init__(self, root: Schema) -> None:
         self.defs: Schema = {}
         self.dropped: dict[str, None] = {}
+        self.merging = Merging(root, self._drop)
         self._root = root
         self._names: dict[str, str | None] = {}
         self._nodes = 0
@@ -150,7 +90,7 @@ class _Work:
         if set(given) - UNHEARD == {"$ref"}:
             name = self._defined(str(given["$ref"]), at)
             return None if name is None else {"$ref": f"#/$defs/{name}"}
-        rules = self.inlined(given, at)
+        rules = self.merging.inlined(given, at)
         if rules is None:
             return None
         for key in rules.keys() - KNOWN:
@@ -160,51 +100,6 @@ class _Work:
         if "anyOf" in rules or "oneOf" in rules:
             return self._alternatives(rules, at)
         return self._typed(rules, at)
-
-    def inlined(self, schema: Schema, at: Path) -> Schema | None:
-        """The schema without `$ref` and `allOf` at its top: one that says the same, or less where they contradict."""
-        if "$ref" not in schema and "allOf" not in schema:
-            return schema
-        rules: Schema | None = {key: value for key, value in schema.items() if key not in {"$ref", "allOf"}}
-        parts: list[Json] = [follow(self._root, str(schema["$ref"]))] if "$ref" in schema else []
-        for part in parts + as_list(schema.get("allOf")):
-            if part is False or rules is None:
-                return None
-            more = self.inlined(part, at) if isinstance(part, dict) else {}
-            rules = None if more is None else self._both(rules, more, at)
-        return rules
-
-    def _both(self, one: Schema, other: Schema, at: Path) -> Schema | None:
-        """One schema for what has to fit both; where that cannot be said in one, the first counts."""
-        rules = one | {key: value for key, value in other.items() if key not in one}
-        for key in one.keys() & other.keys():
-            mine, others = one[key], other[key]
-            if key in {*TOLD, *HINTS, *UNHEARD} or same(mine, others):
-                continue
-            match key:
-                case "const":
-                    return None
-                case "prefixItems":
-                    self._drop(at, key)
-                    del rules[key]
-                    rules.pop("items", None)
-                case "properties":
-                    rules[key] = _properties(as_dict(mine), as_dict(others))
-                case "required":
-                    rules[key] = [*as_list(mine), *as_list(others)]
-                case "items":
-                    rules[key] = {"allOf": [mine, others]}
-                case "additionalProperties":
-                    rules[key] = False if False in (mine, others) else mine if isinstance(mine, dict) else others
-                case "minItems":
-                    rules[key] = max(as_int(mine), as_int(others))
-                case "type":
-                    rules[key] = [*_kinds_of_both(as_strings(mine), as_strings(others))]
-                case "enum":
-                    rules[key] = [choice for choice in as_list(mine) if is_one_of(choice, as_list(others))]
-                case _:
-                    self._drop(at, key)
-        return rules
 
     def _defined(self, reference: str, at: Path) -> str | None:
         """The name under which the target of a reference is sent; every target is sent once."""
@@ -363,43 +258,10 @@ class _Work:
         self.dropped[pointer((*at, key))] = None
 
 
-def _complexity(schema: Schema) -> str:
-    optional = unions = 0
-    left: list[Json] = [schema]
-    while left:
-        match left.pop():
-            case dict() as node:
-                optional += len(as_dict(node.get("properties"))) - len(as_list(node.get("required")))
-                unions += "anyOf" in node or isinstance(node.get("type"), list)
-                left += [*as_dict(node.get("properties")).values(), *as_dict(node.get("$defs")).values()]
-                left += [*as_list(node.get("anyOf")), node.get("items")]
-            case _:
-                continue
-    if optional > MOST_OPTIONAL:
-        return f"The schema has {optional} optional properties, Claude takes {MOST_OPTIONAL}; require some of them."
-    if unions > MOST_UNIONS:
-        return f"The schema has {unions} places with alternative types, Claude takes {MOST_UNIONS}; use fewer."
-    return ""
-
-
-def _properties(mine: Schema, others: Schema) -> Schema:
-    found = mine | others
-    for name in mine.keys() & others.keys():
-        found[name] = {"allOf": [mine[name], others[name]]}
-    return found
-
-
 def _implied(rules: Schema) -> list[str]:
     """The type that the keywords speak of, where none is given."""
     found = [kind for kind in ("object", "array", "string", "number") if any(key in rules for key in OF_KIND[kind])]
     return found if len(found) == 1 else []
-
-
-def _kinds_of_both(mine: list[str], others: list[str]) -> list[str]:
-    both = [kind for kind in mine if kind in others]
-    if "integer" not in both and {"integer", "number"} <= {*mine, *others}:
-        both.append("integer")
-    return both
 
 
 def _hint(key: str, value: Json) -> str:
