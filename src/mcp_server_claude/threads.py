@@ -182,6 +182,9 @@ class Threads:
             if new:  # the answer matters more than that it can be gone on from
                 return await self._engine.answer(replace(call, thread="", begins=False), listen)
             raise Unavailable(f"The thread could not be read: {error}", kind="ledger") from error
+        except BaseException:  # cancelled while it was being taken: it will be taken all the same
+            self._store.post(_end, call, (), call.model)
+            raise
         if begun is None:
             raise _unknown(self._settings)
         if isinstance(begun, str):
