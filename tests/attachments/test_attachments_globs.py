@@ -191,6 +191,16 @@ def test_a_git_that_hangs_is_given_up(tree: Path, git: Callable[..., None], monk
     assert "src/a.py" in paths(tree, "src/*.py")
 
 
+def test_what_is_too_large_is_left_out_of_a_glob_and_told(tree: Path) -> None:
+    with (tree / "src" / "dump.py").open("wb") as file:
+        file.truncate(1 << 40)
+    found = ask(tree, "src/*.py")
+    assert found.files >= 1
+    assert found.notes[-1] == (
+        '1 matched file cannot be sent and was left out: "src/dump.py" is 1099.5 GB large (at most 30.0 MB).'
+    )
+
+
 def test_a_tree_too_large_to_know_is_said_to_be(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "MOST_NAMES", 12)
     assert "too large to search whole" in ask(tree, "*.py").notes[0]

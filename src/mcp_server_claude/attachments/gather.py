@@ -51,8 +51,9 @@ def gather(names: Sequence[str], rules: Rules, *, images: bool, pdf: bool, model
                 "Name fewer, or a narrower glob.",
                 kind="too_large",
             )
-    _fit(list(items.values()), rules)
-    for item in items.values():
+    kept = [item for item in items.values() if not tray.leaves_out(item)]
+    _fit(kept, rules)
+    for item in kept:
         tray.put(item)
     return tray.gathered()
 

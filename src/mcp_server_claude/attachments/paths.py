@@ -137,7 +137,8 @@ def _nearest(name: str, blocked: Blocked, rules: Rules, ground: Ground) -> str:
         at = _followed(blocked.at.below(near), rest, rules, ground)
         found.append(ground.label(at))
     if found:
-        return f" The nearest is {shown(found[0])}." + (f" Others: {listed(found[1:])}." if found[1:] else "")
+        others = f" Others: {listed(found[1:])}." if found[1:] else ""
+        return f" The nearest is {shown(found[0])}.{others} {readable(rules)}"
     beside = sorted(
         each + "/" * is_directory
         for each, is_directory in fence.entries(blocked.at, ground, MOST_ENTRIES)

@@ -127,16 +127,21 @@ def _inline(name: str, rules: Rules) -> Inline:
     # Of a file with a name a browser guesses the media type by that name (`.ts` is video to it), so only bytes count.
     called = _NAME.search(head[2])
     if called is None and not isinstance(content, Other) and not _fits(content, media_type):
-        raise Refused(f"The data: URI does not hold {shown(media_type or 'no media type', 60)}. {TAKEN}")
+        said = shown(media_type, 60) if media_type else "no media type"
+        raise Refused(f"The data: URI says {said} and holds {_held(content)}. {TAKEN}")
     return Inline(content, unquote(called[1]) if called else f"data:{media_type}")
+
+
+def _held(content: Text | Pdf | Image) -> str:
+    match content:
+        case Image(media_type=actual):
+            return actual
+        case Pdf():
+            return "application/pdf"
+        case Text():
+            return "text"
 
 
 def _fits(content: Text | Pdf | Image, media_type: str) -> bool:
     """Whether the bytes are what the URI says."""
-    match content:
-        case Image(media_type=actual):
-            return media_type == actual
-        case Pdf():
-            return media_type == "application/pdf"
-        case Text():
-            return media_type.startswith(_INLINE_TEXT)
+    return media_type.startswith(_INLINE_TEXT) if isinstance(content, Text) else media_type == _held(content)

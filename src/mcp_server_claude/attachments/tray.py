@@ -96,6 +96,16 @@ class Tray:
                 self._permit(sort, shown(name))
                 self._add(blocks.by_id(name, sort), last=True)
 
+    def leaves_out(self, item: Found | Reference) -> bool:
+        """Whether it is left out unread: a glob matched it, and it is too large."""
+        if not (isinstance(item, Found) and item.glob and item.bytes > self._rules.max_file_bytes):
+            return False
+        most = size(self._rules.max_file_bytes)
+        self._left_out.append(
+            f"{shown(self._ground.label(item.spot), 60)} is {size(item.bytes)} large (at most {most})"
+        )
+        return True
+
     def gathered(self) -> Gathered:
         """What came together.
 
@@ -103,7 +113,9 @@ class Tray:
             Refused: globs matched only what cannot be sent.
         """
         if self._left_out:
-            what = f"{len(self._left_out):,} matched {files(len(self._left_out))} cannot be sent and were left out"
+            count = len(self._left_out)
+            were = "was" if count == 1 else "were"
+            what = f"{count:,} matched {files(count)} cannot be sent and {were} left out"
             self.notes.append(f"{what}: {', '.join(self._left_out[:5])}.")
             if not self._blocks:
                 raise Refused(f"{self.notes[-1]} {TAKEN}{self._rules.hint}")

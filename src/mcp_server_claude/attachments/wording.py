@@ -34,7 +34,7 @@ def listed(values: Sequence[str], most: int = 5) -> str:
 def readable(rules: Rules) -> str:
     """A sentence that names the roots."""
     if not rules.roots:
-        return f"This server reads no files here: the operator names directories in {SETTING}."
+        return f"This server may read no files: its operator has named no directory in {SETTING}."
     return f"Readable: {listed([str(root) for root in rules.roots])}."
 
 
