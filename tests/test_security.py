@@ -110,7 +110,16 @@ async def test_names_that_the_operator_gave_are_answered_to_as_well(
 
 @pytest.mark.parametrize(
     "origin",
-    ["https://evil.example", "null", "http://127.0.0.1.evil.example", "http://127.0.0.1:1", "file://", "x", "http://"],
+    [
+        "https://evil.example",
+        "null",
+        "http://127.0.0.1.evil.example",
+        "http://127.0.0.1:1",
+        "file://",
+        "x",
+        "http://",
+        "http://[::1",
+    ],
 )
 async def test_no_route_answers_a_page_of_another_site(door: Door, upstream: Simulator, origin: str) -> None:
     for method, path in routes(door):
@@ -276,6 +285,32 @@ async def test_a_body_that_is_too_long_is_refused_declared_or_not(upstream: Simu
         async with httpx2.AsyncClient(base_url=door.url, timeout=10) as client:
             assert (await client.post("/chat", json={"message": "hello"})).status_code == 200
     assert len(spent(upstream)) == 1
+
+
+@pytest.mark.parametrize(
+    "sprawling",
+    [
+        '{"message": "hello", "prompt": "hello", "zzz": [' + "{}," * 150_000 + "{}]}",
+        '{"message": "hello", "prompt": "\\\\", "schema": {"enum": [' + "1," * 150_000 + "1]}}",
+        '{"message": "hello", "files": [' + '"",' * 150_000 + '""]}',
+        '{"message": "hello", "schema": ' + "[" * 300_000,
+        '{"message": "hello"}'.encode("utf-16").decode("latin-1") + " " * 300_000,
+    ],
+)
+async def test_a_body_that_would_keep_the_server_busy_for_long_is_refused(
+    door: Door, upstream: Simulator, sprawling: str
+) -> None:
+    async with door.client() as client:
+        for path in ("/chat", "/mcp"):
+            response = await client.post(path, content=sprawling.encode("latin-1"), headers=JSON)
+            assert (response.status_code, kind(response)) == (413, "too_large"), path
+    assert not spent(upstream)
+
+
+async def test_a_long_text_full_of_quotes_and_commas_is_taken(door: Door) -> None:
+    async with door.client() as client:
+        response = await client.post("/chat", json={"message": '{"a": [1, 2, "\\"], }' * 20_000})
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize(

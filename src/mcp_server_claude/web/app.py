@@ -15,6 +15,7 @@ from mcp_server_claude import __version__
 from mcp_server_claude.errors import Failure
 from mcp_server_claude.web import auth, chat, data, failures, health, identity, pages, usage
 from mcp_server_claude.web.auth import Auth
+from mcp_server_claude.web.body import Whole
 from mcp_server_claude.web.guard import Guard, Names, public_host
 from mcp_server_claude.web.mcp import McpDoor
 from mcp_server_claude.web.trace import TELEMETRY
@@ -64,7 +65,8 @@ def build(settings: Settings, services: Services, *, host: str = "127.0.0.1", in
     app.add_exception_handler(Failure, failures.handle)
     app.add_exception_handler(HTTPException, failures.unrouted)
     app.add_exception_handler(RequestValidationError, chat.validation)
-    # The last that is added is the first that a request meets: the guard, then CORS, then who asks.
+    # The last that is added is the first that a request meets: the guard, then CORS, then who asks, then the body.
+    app.add_middleware(Whole)
     verifier = identity.verifier(settings, services)
     app.add_middleware(Auth, users=services.users, settings=settings, verifier=verifier, insecure=insecure)
     app.add_middleware(

@@ -140,8 +140,7 @@ def public_host(settings: Settings) -> str:
 
 def same_origin(origin: str, host: str) -> bool:
     """Whether an Origin is that of the Host it was sent to. The scheme is not compared: a proxy may hold the TLS."""
-    parts = urlsplit(origin) if origin.startswith(("http://", "https://")) else None
-    return parts is not None and parts.netloc.lower() == host.lower()
+    return origin.lower() in {f"http://{host}".lower(), f"https://{host}".lower()}
 
 
 def bracketed(host: str) -> str:

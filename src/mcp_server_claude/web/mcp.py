@@ -25,6 +25,7 @@ from starlette.routing import Route
 from mcp_server_claude import server
 from mcp_server_claude.messages import well_formed
 from mcp_server_claude.tools.leg import Leg
+from mcp_server_claude.web.body import SMALL, read, replayed
 from mcp_server_claude.web.trace import take_trace_from_header
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 MAX_SESSIONS = 2_000
 """Sessions of 2025-11-25 at once, 39 KB each when idle (measured); one that nobody uses ends after half an hour."""
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-SMALL = 256 * 1024
-"""Bytes of JSON that are taken apart in a few milliseconds; more of it is done on a thread."""
 
 
 class McpDoor:
@@ -90,8 +89,9 @@ class McpDoor:
         try:
             match scope["method"]:
                 case "POST":
-                    if (body := await _body(receive)) is not None:
-                        await self._sdk(scope, _watching(receive, leg, body), _telling(send, leg))
+                    if (body := await read(receive)) is not None:
+                        again = replayed(await _mended(body), receive)
+                        await self._sdk(scope, _watching(again, leg), _telling(send, leg))
                 case "GET":
                     await self._stream(scope, _watching(receive, leg), send)
                 case _:
@@ -119,17 +119,8 @@ class McpDoor:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _body(receive: Receive) -> bytes | None:
-    """The whole body of a request, mended; None where the client has gone in the middle of it."""
-    pieces: list[bytes] = []
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        pieces.append(message.get("body", b""))
-        more = message.get("more_body", False)
-    body = b"".join(pieces)
+async def _mended(body: bytes) -> bytes:
+    """A body as the SDK can take it."""
     if not SURROGATE.search(body):
         return body
     return mended(body) if len(body) < SMALL else await anyio.to_thread.run_sync(mended, body)
@@ -143,15 +134,10 @@ def mended(body: bytes) -> bytes:
         return body
 
 
-def _watching(receive: Receive, leg: Leg, body: bytes | None = None) -> Receive:
-    """The request's messages, its body first where that has been read already; the leg ends when the client goes."""
-    unread = body
+def _watching(receive: Receive, leg: Leg) -> Receive:
+    """The request's messages; the leg ends when the client goes."""
 
     async def watching() -> Message:
-        nonlocal unread
-        if unread is not None:
-            body, unread = unread, None
-            return {"type": "http.request", "body": body, "more_body": False}
         message = await receive()
         if message["type"] == "http.disconnect":
             leg.end()
