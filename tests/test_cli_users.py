@@ -165,7 +165,10 @@ def test_a_budget_is_written_in_several_ways(budget: str) -> None:
     assert parse_budget(budget) == 5.0
 
 
-@pytest.mark.parametrize("budget", ["", "5/month", "-5", "five", "5 EUR", "1e3", "nan", "inf", "9" * 12, "5/day/day"])
+@pytest.mark.parametrize(
+    "budget",
+    ["", "5/month", "-5", "five", "5 EUR", "1e3", "nan", "inf", "9" * 12, "5/day/day", "\N{ARABIC-INDIC DIGIT FIVE}"],
+)
 def test_what_is_no_budget_is_none(budget: str) -> None:
     with pytest.raises(typer.BadParameter, match="dollars a day, such as 5/day"):
         parse_budget(budget)

@@ -60,6 +60,21 @@ async def test_no_route_fails_or_answers_what_is_not_documented(upstream: Simula
         await anyio.to_thread.run_sync(_explore, door.url, door.tokens["ada"], door.tokens.get(name, "not-a-token"))
 
 
+async def test_a_pasted_example_works_with_the_token_that_the_document_asks_for(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with served(tmp_path / "data", upstream.url, users=("ada",)) as door, door.client("ada") as client:
+        document = (await client.get("/openapi.json")).json()
+        (scheme,) = document["components"]["securitySchemes"].values()
+        assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+        open_to_all = {path for path, each in document["paths"].items() for to in each.values() if "security" not in to}
+        assert {path for path in open_to_all if not path.startswith("/.well-known/")} == {"/healthz", "/readyz"}
+        for example in document["components"]["schemas"]["Question"]["examples"]:
+            answer = await client.post("/chat", json=example)
+            assert answer.status_code == 200
+            assert '"complete": true' in answer.text
+
+
 def _explore(url: str, known: str, token: str) -> None:
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json", headers={"Authorization": f"Bearer {known}"})
     seen: set[str] = set()

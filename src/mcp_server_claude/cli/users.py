@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BUDGET = re.compile(r"\$?(\d+(?:\.\d+)?|\.\d+)(?:\s*/\s*(?:d|day))?", re.IGNORECASE)
+BUDGET = re.compile(r"\$?(\d+(?:\.\d+)?|\.\d+)(?:\s*/\s*(?:d|day))?", re.IGNORECASE | re.ASCII)
 HIGHEST = 1e9
 LOCALLY = "http://127.0.0.1:8000"
 """Where `serve --http` listens by itself."""

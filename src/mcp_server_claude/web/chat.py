@@ -22,7 +22,7 @@ from mcp_server_claude import schemas
 from mcp_server_claude.errors import Refused
 from mcp_server_claude.messages import Call
 from mcp_server_claude.web import failures, sse
-from mcp_server_claude.web.documented import STREAM, WHY, Problems, problems
+from mcp_server_claude.web.documented import BEARER, STREAM, WHY, Problems, problems
 from mcp_server_claude.web.inject import TheServices, TheUser
 from mcp_server_claude.web.question import Question
 
@@ -42,7 +42,7 @@ PLACE = re.compile(r"(c_[0-9a-f]{16}):([0-9]{1,15})")
 """An event's id: a call, and how many characters of its answer were told."""
 
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], dependencies=[BEARER])
 
 __all__ = ["WHY", "Problems", "router", "validation"]
 

@@ -13,7 +13,7 @@ from mcp_server_claude import pricing
 from mcp_server_claude.attachments import shown
 from mcp_server_claude.errors import Refused
 from mcp_server_claude.messages import well_formed
-from mcp_server_claude.web.documented import problems
+from mcp_server_claude.web.documented import BEARER, problems
 from mcp_server_claude.web.inject import TheServices, TheUser
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ MOST = 100
 TITLE = 80
 ThreadId = Annotated[str, Path(description="A thread's id (t_…).", max_length=60)]
 FileId = Annotated[str, Path(description="A made file's id (f_…).", max_length=60)]
-router = APIRouter(tags=["page"])
+router = APIRouter(tags=["page"], dependencies=[BEARER])
 
 
 class Me(BaseModel):

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from fastapi import Security
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
+
+BEARER = Security(
+    HTTPBearer(
+        scheme_name="token",
+        auto_error=False,  # it only documents: `auth` has checked who asks
+        description="What `mcp-server-claude user add` printed. A server without users asks its own machine for none.",
+    )
+)
+"""How a caller says who they are; a dependency of routers whose routes want to know."""
 
 
 class Problem(BaseModel):
@@ -68,7 +79,10 @@ STREAM: dict[str, Any] = {
         "text/event-stream": {"itemSchema": EVENT, "example": EXAMPLE},
         "text/plain": {"schema": {"type": "string"}, "example": "Tea is a drink.\nIt is hot."},
     },
-    "headers": {"Call-Id": {"description": "The call's id.", "schema": {"type": "string"}}},
+    "headers": {
+        "Call-Id": {"description": "The call's id.", "schema": {"type": "string"}},
+        "Thread-Id": {"description": "Its conversation's id, where it is asked.", "schema": {"type": "string"}},
+    },
 }
 WHY = {
     400: "The request cannot be done like this.",

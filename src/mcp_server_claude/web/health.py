@@ -21,7 +21,7 @@ from mcp_server_claude.claude import find
 from mcp_server_claude.errors import Misconfigured, Refused
 from mcp_server_claude.store import StoreError, leases
 from mcp_server_claude.telemetry import meters
-from mcp_server_claude.web.documented import problems
+from mcp_server_claude.web.documented import BEARER, problems
 from mcp_server_claude.web.inject import TheServices
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ async def tell_readiness(request: Request) -> Response:
 
 @router.get(
     "/metrics",
+    dependencies=[BEARER],
     response_class=Response,
     responses={
         200: {"content": {"text/plain": {}}, "description": "Measurements, as Prometheus reads them."},

@@ -40,7 +40,7 @@ class Question(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"message": "What is tea?"}, {"message": "And coffee?", "thread": "t_…"}]},
+        json_schema_extra={"examples": [{"message": "What is tea?"}, {"message": "And coffee?", "max_tokens": 500}]},
     )
 
     message: str = Field(description="The question or task. It may be empty when there are files.")

@@ -23,7 +23,7 @@ from mcp_server_claude.errors import Misconfigured, Refused
 from mcp_server_claude.services import Services
 from mcp_server_claude.store import StoreError, Tx, reports
 from mcp_server_claude.store.reports import Range, Sums
-from mcp_server_claude.web.documented import problems
+from mcp_server_claude.web.documented import BEARER, problems
 from mcp_server_claude.web.inject import TheServices, TheUser
 from mcp_server_claude.web.statement import Account, Usage, statement, used
 
@@ -41,7 +41,7 @@ NUMBERS = tuple(used(Sums()))
 HEAD = ("date", "user", "model", "tool", *map(to_camel, NUMBERS))
 """The columns of the CSV."""
 
-router = APIRouter(tags=["usage"])
+router = APIRouter(tags=["usage"], dependencies=[BEARER])
 
 
 def _date(text: object) -> object:
