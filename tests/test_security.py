@@ -290,9 +290,9 @@ async def test_a_body_that_is_too_long_is_refused_declared_or_not(upstream: Simu
 @pytest.mark.parametrize(
     "sprawling",
     [
-        '{"message": "hello", "prompt": "hello", "zzz": [' + "{}," * 150_000 + "{}]}",
-        '{"message": "hello", "prompt": "\\\\", "schema": {"enum": [' + "1," * 150_000 + "1]}}",
-        '{"message": "hello", "files": [' + '"",' * 150_000 + '""]}',
+        '{"message": "hello", "prompt": "hello", "zzz": [' + "{}," * 250_000 + "{}]}",
+        '{"message": "hello", "prompt": "\\\\", "schema": {"enum": [' + "1," * 250_000 + "1]}}",
+        '{"message": "hello", "files": [' + '"",' * 250_000 + '""]}',
         '{"message": "hello", "schema": ' + "[" * 300_000,
         '{"message": "hello"}'.encode("utf-16").decode("latin-1") + " " * 300_000,
     ],

@@ -20,7 +20,7 @@ SMALL = 256 * 1024
 """Bytes of JSON that are taken apart in a few milliseconds, whatever they hold."""
 ROUTES = frozenset({"/chat", "/mcp"})
 """Those that take what may be long."""
-MOST_VALUES = 100_000
+MOST_VALUES = 200_000
 """Values that a longer request may hold; the largest that makes sense, a schema with files, has far fewer."""
 
 
