@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from shutil import which
 from typing import TYPE_CHECKING
 
-from browser_reader import Reader, Watch
+from browser_reader import PATIENCE_MS, Reader, Watch
 from playwright.async_api import async_playwright, expect
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ async def launched() -> AsyncGenerator[Browser | None]:
     if path is None:
         yield None
         return
-    expect.set_options(timeout=15_000)
+    expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser

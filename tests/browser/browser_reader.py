@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import anyio
 from playwright.async_api import Locator, Page, expect
 
 if TYPE_CHECKING:
@@ -16,7 +17,13 @@ TELL_VIOLATIONS = """
 addEventListener('securitypolicyviolation', event =>
   console.error(`CSP ${event.violatedDirective}: ${event.blockedURI} ${event.sample}`))
 """
-ENTRY = "Failed to load resource: the server responded with a status of "
+PATIENCE_MS = 60_000
+"""A limit that nothing reaches, also where the machine is busy with other things."""
+PASTED = """
+async text => {
+  while (await navigator.clipboard.readText() !== text) await new Promise(done => setTimeout(done, 20))
+}
+"""
 
 
 @dataclass
@@ -64,7 +71,7 @@ class Reader:
     async def begin(cls, context: BrowserContext, url: str, watch: Watch) -> Reader:
         await context.add_init_script(TELL_VIOLATIONS)
         page = await context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE_MS)
         watch.on(page)
         return cls(page, url, watch)
 
@@ -101,6 +108,19 @@ class Reader:
     async def ask(self, text: str) -> None:
         await self.question.fill(text)
         await self.question.press("Enter")
+
+    async def attach(self, *files: tuple[str, bytes]) -> None:
+        """Choose files, by name and content, and wait until they have been read."""
+        await self.page.set_input_files(
+            "#picker", [{"name": name, "mimeType": "", "buffer": data} for name, data in files]
+        )
+        for name, _ in files:
+            await expect(self.page.locator("#files .file", has_text=name)).to_be_visible()
+
+    async def copied(self, text: str) -> None:
+        """Wait until the clipboard holds exactly this."""
+        with anyio.fail_after(PATIENCE_MS / 1000):
+            await self.page.evaluate(PASTED, text)
 
     async def whole(self) -> None:
         """Wait until no answer grows any more, and the last has its account."""

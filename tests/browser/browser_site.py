@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, cast
 
+import anyio
 import anyio.to_thread
 
 from support.desk import KEY, environment
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.simulator import Simulator
     from mcp_server_claude.simulator.records import Record
 
+PATIENCE_S = 60
 COMMAND = [sys.executable, "-m", "mcp_server_claude"]
 
 
@@ -35,6 +37,18 @@ class Site:
     def asked(self) -> list[Record]:
         """The questions that came to the upstream, oldest first."""
         return [each for each in self.upstream.requests if each.path == "/v1/messages"]
+
+    async def heard(self, questions: int) -> None:
+        """Wait until so many questions have come to the upstream."""
+        with anyio.fail_after(PATIENCE_S):
+            while len(self.asked()) < questions:
+                await self.upstream.asked(len(self.upstream.requests) + 1)
+
+    async def ended(self) -> Record:
+        """Wait until the upstream answers nobody; returns the last question."""
+        with anyio.fail_after(PATIENCE_S):
+            await self.upstream.idle()
+        return self.asked()[-1]
 
 
 @asynccontextmanager

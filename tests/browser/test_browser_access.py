@@ -57,7 +57,7 @@ async def test_the_chat_page_in_all_its_states(door: Door, axe: str, theme: Them
     page = reader.page
     await no_fault(reader, axe)
 
-    await page.set_input_files("#picker", [{"name": "a.txt", "mimeType": "text/plain", "buffer": b"x"}])
+    await reader.attach(("a.txt", b"x"))
     await reader.ask(f"Show. {directive(text=ANSWER)}")
     await reader.whole()
     await expect(reader.text.locator(".hl-comment")).to_be_visible()

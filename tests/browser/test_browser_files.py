@@ -66,8 +66,8 @@ async def test_a_pdf_that_is_dropped_goes_to_claude(ada: Reader, site: Site) -> 
 async def test_what_is_pasted_picked_or_removed(ada: Reader, site: Site) -> None:
     pasted = await carried(ada, "trace.weird", "Zeile ä\n".encode())
     await ada.page.evaluate(PASTE, pasted)
-    await ada.page.set_input_files("#picker", [{"name": "b.py", "mimeType": "", "buffer": b"print()"}])
-    await ada.page.set_input_files("#picker", [{"name": "c.txt", "mimeType": "", "buffer": b"secret"}])
+    await ada.attach(("b.py", b"print()"))
+    await ada.attach(("c.txt", b"secret"))
     await ada.page.get_by_role("button", name="Remove c.txt").click()
     await expect(ada.page.locator("#files .file")).to_have_count(2)
     await expect(ada.question).to_be_focused()
@@ -81,7 +81,7 @@ async def test_what_is_pasted_picked_or_removed(ada: Reader, site: Site) -> None
 
 async def test_a_file_that_claude_cannot_read_is_refused_and_given_back(ada: Reader) -> None:
     ada.watch.expects("400|415|422")
-    await ada.page.set_input_files("#picker", [{"name": "x.exe", "mimeType": "", "buffer": b"MZ\0\xff\xfe"}])
+    await ada.attach(("x.exe", b"MZ\0\xff\xfe"))
     await ada.ask("Run it.")
     await expect(ada.note).to_be_visible()
     await ada.note.get_by_role("button", name="Edit").click()

@@ -66,7 +66,7 @@ async def test_the_eye_sees_what_these_tests_forbid(chromium: Browser, site: Sit
     await reader.visit()
     await reader.page.evaluate(RENDER, "")
     html = "".join(PAYLOADS[1:3]) + '<a href="/signout" style="top: 0">x</a><img src="https://evil.example/">'
-    async with reader.page.expect_event("dialog"):
+    async with reader.page.expect_event("dialog"), reader.page.expect_request("https://evil.example/"):
         await reader.page.evaluate("html => { document.querySelector('.probe').innerHTML = html }", html)
     assert {"IMG", "IMG onerror", "svg", "A style", "href /signout"} <= set(await reader.page.evaluate(LOOK))
     for context in door.contexts:
@@ -77,8 +77,7 @@ async def test_the_eye_sees_what_these_tests_forbid(chromium: Browser, site: Sit
 
 async def test_a_whole_conversation_of_hostile_text_is_only_text(ada: Reader) -> None:
     everything = "\n\n".join(PAYLOADS)
-    files = [{"name": name, "mimeType": "text/plain", "buffer": b"x"} for name in NAMES]
-    await ada.page.set_input_files("#picker", files)  # pyright: ignore[reportArgumentType] - plain dicts
+    await ada.attach(*((name, b"x") for name in NAMES))
     await ada.ask(f"<img src=x onerror=alert(1)> {everything}\n{directive(text=everything, chars=7)}")
     await ada.whole()
     for _ in range(2):

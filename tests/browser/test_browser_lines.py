@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from browser_reader import Reader
 from browser_site import line_to, opened
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
 
 WORDS = " ".join(f"word{n}" for n in range(120))
-SLOWLY = directive(text=WORDS, pace=100)
+SLOWLY = directive(text=WORDS, pace=5)
+"""So slowly that it comes to its end only when the upstream is told to hurry."""
+ENDLESS = " ".join(f"word{n}" for n in range(9000))
 
 
 async def test_a_reload_in_mid_stream_shows_the_rest(ada: Reader, site: Site) -> None:
@@ -33,6 +36,7 @@ async def test_a_reload_in_mid_stream_shows_the_rest(ada: Reader, site: Site) ->
     await ada.page.reload()
     await expect(ada.page.get_by_role("button", name="Stop")).to_be_visible()
     await expect(ada.page.locator(".said")).to_contain_text("Count.")
+    site.upstream.hurry()
     await ada.whole()
     await expect(ada.text).to_have_text(WORDS)
     await expect(ada.page.locator(".turn")).to_have_count(2)
@@ -63,6 +67,7 @@ async def test_a_line_that_is_cut_is_taken_up_where_it_broke(door: Door, site: S
         line.cut()
         await expect(reader.note).to_contain_text("Coming back")
         line.mended()
+        site.upstream.hurry()
         await reader.whole()
         await expect(reader.note).to_have_count(0)
         await expect(reader.text).to_have_text(WORDS)
@@ -77,8 +82,9 @@ async def test_of_a_server_that_was_killed_the_next_one_tells_what_was_saved(
     async with opened(tmp_path, site.upstream, {}) as first, line_to(first) as line:
         reader = await door.enter("", url=line.url)
         await reader.visit()
-        await reader.ask(f"Count. {SLOWLY}")
-        await reader.begun(400)
+        await reader.ask(f"Count. {directive(text=ENDLESS, pace=300)}")
+        await reader.begun()
+        await _saved(tmp_path / "data" / "store.db")
         line.cut()
         first.server.kill()
         first.server.wait()
@@ -88,9 +94,16 @@ async def test_of_a_server_that_was_killed_the_next_one_tells_what_was_saved(
             line.target = second.url
             line.mended()
             await expect(reader.page.locator("[aria-busy]")).to_have_count(0)
-            assert WORDS.startswith((await reader.text.text_content() or "?").strip())
+            assert ENDLESS.startswith((await reader.text.text_content() or "?").strip())
             await expect(reader.note).to_be_visible()
             await reader.page.close()
+
+
+async def _saved(store: Path) -> None:
+    """Wait until something of an answer is in the journal."""
+    with closing(sqlite3.connect(store)) as connection, anyio.fail_after(60):
+        while connection.execute("select count(*) from chunk").fetchone() == (0,):  # noqa: ASYNC110 - another process
+            await anyio.sleep(0.05)
 
 
 def _give_up_on_it(store: Path) -> None:
@@ -106,6 +119,8 @@ async def test_two_tabs_read_the_same_answer(ada: Reader, site: Site) -> None:
     other = Reader(await ada.page.context.new_page(), ada.url, ada.watch)
     ada.watch.on(other.page)
     await other.page.goto(ada.page.url)
+    await other.begun()
+    site.upstream.hurry()
     for tab in (ada, other):
         await tab.whole()
         await expect(tab.text).to_have_text(WORDS)
@@ -125,9 +140,12 @@ async def test_an_answer_goes_on_while_another_thread_is_open(ada: Reader, site:
     await expect(ada.page.locator(".turn")).to_have_count(2)
     await ada.page.locator(f"#threads a[href='{counting.removeprefix(ada.url)}']").click()
     await expect(ada.page).to_have_url(counting)
+    await ada.begun()
+    site.upstream.hurry()
     await ada.whole()
     await expect(ada.text).to_have_text(WORDS)
     await expect(ada.page.get_by_label("answering")).to_have_count(0)
+    await site.ended()
     assert [each.end for each in site.asked()[asked:]] == ["complete", "complete"]
 
 

@@ -58,6 +58,19 @@ async def test_a_client_that_leaves_is_noticed_whatever_is_waited_for(keys: str,
     assert simulator.requests[0].stop_reason is None
 
 
+async def test_an_answer_that_is_hurried_comes_at_once_and_the_next_at_its_pace(simulator: Simulator) -> None:
+    slowly = ask(f"{PROMPT} [[sim: pace=0.001 tokens=90]]")
+    async with connected(simulator) as line, connected(simulator) as other:
+        line.send(slowly)
+        await line.until(b'"ping"')
+        simulator.hurry()
+        await line.until(b'"message_stop"')
+        other.send(slowly)
+        await other.until(b'"ping"')
+        assert simulator.requests[0].output_tokens == 90
+        assert simulator.requests[1].output_tokens < 10
+
+
 async def test_a_client_that_does_not_read_holds_up_only_its_own_answer(simulator: Simulator) -> None:
     async with connected(simulator) as deaf:
         deaf.send(ask(f"{PROMPT} [[sim: tokens=100000 chars=2]]", max_tokens=128_000))

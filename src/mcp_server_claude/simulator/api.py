@@ -64,6 +64,7 @@ class Api:
     def __init__(self, manner: Manner) -> None:
         self.records: list[Record] = []
         self.heard = asyncio.Event()
+        self._hurried = asyncio.Event()
         self.shelf = Shelf()
         self._manner = manner
         self._cache = PromptCache()
@@ -76,6 +77,11 @@ class Api:
         self.records.clear()
         self._cache.clear()
         self._tries.clear()
+
+    def hurry(self) -> None:
+        """Let the rest of the answers that are on their way come at once."""
+        self._hurried.set()
+        self._hurried = asyncio.Event()
 
     def answer_to(self, body: Object) -> str:
         """The text this API would say now to a request, with `max_tokens` and stops, without faults."""
@@ -244,6 +250,7 @@ class Api:
             tokens_per_s=pace.tokens_per_s if chosen.pace is None else chosen.pace,
             ping_s=chosen.ping or 0.0,
             single=self._manner.single or chosen.fault == "tiny",
+            hurried=self._hurried,
         )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BATCH = 64
 STALLED_PING_S = 1.0
 COMMENT_S = 0.2
+LOOK_S = 0.1
 GZIP_WINDOW = 31
 HALF_FRAME = b'event: content_block_delta\ndata: {"type":"content_block_delta","ind'
 BAD_JSON = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_del\n\n'
@@ -38,13 +39,15 @@ BAD_UTF8 = (
 class Tempo:
     """How fast: seconds to the first byte, tokens a second (0: full speed), seconds of silence before a ping (0: none).
 
-    `single` writes each event by itself, else at full speed many events share a write.
+    `single` writes each event by itself, else at full speed many events share a write. From when `hurried` is set there
+    is no more waiting.
     """
 
     ttft_s: float
     tokens_per_s: float
     ping_s: float
     single: bool
+    hurried: asyncio.Event
 
 
 class Performance:
@@ -109,8 +112,8 @@ class Performance:
             self._send((step,))
 
     async def _wait(self, until: float) -> None:
-        """Wait for a moment; a ping in every silence that is long enough."""
-        while (left := until - time.monotonic()) > 0:
+        """Wait for a moment, or to be hurried; a ping in every silence that is long enough."""
+        while (left := min(until - time.monotonic(), LOOK_S)) > 0 and not self._tempo.hurried.is_set():
             if not self._tempo.ping_s:
                 await asyncio.sleep(left)
                 continue
