@@ -119,8 +119,9 @@ async def test_the_stop_button_stops_also_before_the_first_word(ada: Reader, sit
     await ada.ask(f"Think long. {directive(ttft=3600)}")
     await site.heard(asked + 1)
     await ada.page.get_by_role("button", name="Stop").click()
-    await expect(ada.note).to_be_visible()
+    await expect(ada.note).to_contain_text("Stopped before the first word.")
     await expect(ada.page.locator("[aria-busy]")).to_have_count(0)
+    await expect(ada.account).to_be_hidden()
     assert (await site.ended()).end == "disconnected"
 
 
@@ -145,10 +146,20 @@ async def test_an_answer_that_is_cut_says_why_and_can_be_gone_on_with(ada: Reade
     await ada.ask(f"At length. {directive(tokens=40, stop='max_tokens')}")
     await ada.whole()
     await expect(ada.note).to_contain_text("This answer is not complete: it reached max_tokens")
+    await ada.page.reload()
     await ada.note.get_by_role("button", name="Continue").click()
     await expect(ada.answers).to_have_count(2)
     await ada.whole()
     await expect(ada.page.locator(".said").last).to_have_text("Go on exactly where you stopped.")
+    await expect(ada.page.get_by_role("button", name="Continue")).to_have_count(0)
+
+
+async def test_what_is_written_from_right_to_left_is_read_so(ada: Reader) -> None:
+    answer = "# مرحبا\n\nEnglish\n\n- עברית"
+    await ada.ask(f"שלום. {directive(text=answer)}")
+    await ada.whole()
+    for place, way in ((".said", "rtl"), (".read .h1", "rtl"), (".read p", "ltr"), (".read ul", "rtl")):
+        await expect(ada.page.locator(place).first).to_have_css("direction", way)
 
 
 async def test_what_is_refused_says_why_and_gives_the_question_back(door: Door) -> None:

@@ -79,6 +79,16 @@ async def test_what_is_pasted_picked_or_removed(ada: Reader, site: Site) -> None
     await expect(ada.page.locator("#files .file")).to_have_count(0)
 
 
+async def test_a_file_that_is_still_being_read_goes_with_the_question(ada: Reader, site: Site) -> None:
+    await ada.question.fill(f"Long? {directive(tokens=10)}")
+    await ada.page.set_input_files("#picker", [{"name": "large.txt", "mimeType": "", "buffer": b"word " * 500_000}])
+    await ada.question.press("Enter")
+    await expect(ada.answers).to_have_count(1)
+    await ada.whole()
+    await expect(ada.page.locator(".turn.user .file")).to_contain_text("large.txt")
+    assert "large.txt" in str(sent(site))
+
+
 async def test_a_file_that_claude_cannot_read_is_refused_and_given_back(ada: Reader) -> None:
     ada.watch.expects("400|415|422")
     await ada.attach(("x.exe", b"MZ\0\xff\xfe"))

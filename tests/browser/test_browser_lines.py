@@ -182,7 +182,48 @@ async def test_a_thread_is_deleted_after_a_question_and_never_while_it_is_answer
     await expect(page).to_have_url(f"{reader.url}/")
     await expect(page.locator(f"#threads a[href='{here.removeprefix(reader.url)}']")).to_have_count(0)
     await page.goto(here)
-    await expect(page.locator("#trouble")).to_contain_text("There is no thread")
+    await expect(page.locator("#trouble")).to_contain_text("There is no such thread")
+
+
+async def test_a_session_that_ends_meanwhile_is_begun_again_in_the_same_place(door: Door, site: Site) -> None:
+    door.watch.expects("401")
+    reader = await door.enter()
+    await reader.visit()
+    await reader.ask(f"First. {directive(tokens=10)}")
+    await reader.whole()
+    here = reader.page.url
+    await reader.page.context.clear_cookies()
+    await reader.ask(f"Second. {directive(tokens=12)}")
+    await expect(reader.page).to_have_url(f"{site.url}/signin")
+    await reader.page.get_by_label("Access token").fill(site.tokens["ada"])
+    await reader.page.get_by_role("button", name="Sign in").click()
+    await expect(reader.page).to_have_url(here)
+    await expect(reader.page.locator(".said")).to_contain_text("First.")
+    await expect(reader.question).to_have_value(re.compile(r"^Second\."))
+    await reader.page.get_by_role("button", name="Send").click()
+    await expect(reader.answers).to_have_count(2)
+    await reader.whole()
+
+
+async def test_an_unknown_thread_is_a_new_one(ada: Reader) -> None:
+    ada.watch.expects("404")
+    await ada.page.goto(f"{ada.url}/t/t_0123456789abcdef")
+    await expect(ada.page.locator("#trouble")).to_contain_text("There is no such thread")
+    await ada.ask(f"Begin. {directive(tokens=10)}")
+    await ada.whole()
+    await expect(ada.page).not_to_have_url(f"{ada.url}/t/t_0123456789abcdef")
+    await expect(ada.page.locator("#trouble .note")).to_have_count(0)
+
+
+async def test_a_thread_that_cannot_be_had_now_can_be_tried_again(ada: Reader) -> None:
+    ada.watch.expects("ERR_FAILED")
+    await ada.ask(f"First. {directive(tokens=10)}")
+    await ada.whole()
+    await ada.page.route("**/threads/*.json", lambda route: route.abort(), times=1)
+    await ada.page.reload()
+    await ada.page.locator("#trouble").get_by_role("button", name="Try again").click()
+    await expect(ada.page.locator(".said")).to_contain_text("First.")
+    await expect(ada.page.locator("#trouble .note")).to_have_count(0)
 
 
 async def test_of_a_long_thread_the_end_is_there_first_and_the_beginning_follows(ada: Reader) -> None:

@@ -35,7 +35,8 @@ def kept(record: journal.Record) -> list[Telling]:
     if record.end == "failed":
         failure = _failure(record)
     elif record.end == "interrupted":
-        why = f"{record.incomplete} What it had saved is above; ask for the rest in the same thread."
+        saved = "What it had saved is above; ask for the rest in the same thread."
+        why = f"{record.incomplete} {saved if record.chars else 'Nothing of it was saved.'}"
         failure = Unavailable(why, kind="interrupted")
     elif record.end == "cancelled" and not record.chars:
         failure = Refused("The call was stopped before it said anything.", kind="stopped")

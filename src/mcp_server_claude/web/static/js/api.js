@@ -30,5 +30,15 @@ export async function request(url, options = {}) {
   throw new Failure(answer.error ?? { text, kind: '', retryable: response.status >= 500 }, response.status)
 }
 
-/** Where a reader whose session has ended goes on. */
-export const signIn = () => location.assign('/signin')
+/** A reader whose session has ended signs in, and comes back to where they were. */
+export function signIn() {
+  sessionStorage.place = location.href
+  location.assign('/signin')
+}
+
+/** Where they were; asked once. */
+export function placeBefore() {
+  const { place } = sessionStorage
+  delete sessionStorage.place
+  return place
+}

@@ -1,6 +1,6 @@
 // The chat page: one thread at a time in the log, any number of answers under way. An answer whose thread is not open
 // goes on being heard, so that looking elsewhere does not stop it.
-import { get, Failure, post, signIn } from './api.js'
+import { get, Failure, placeBefore, post, signIn } from './api.js'
 import { listen } from './call.js'
 import * as composer from './composer.js'
 import { $, node, say } from './dom.js'
@@ -21,17 +21,20 @@ const STARTERS = [
 ]
 const whenIdle = globalThis.requestIdleCallback ?? (run => setTimeout(run, 50))
 
-/** What is open: a thread (empty: a new one), its cost in dollars, and its answer that is under way. */
-const view = { thread: '', title: UNTITLED, cost: 0, answer: null, opened: 0 }
+/** What is open: a thread (empty: a new one), its cost in dollars, its answer that is under way, the button to go on. */
+const view = { thread: '', title: UNTITLED, cost: 0, answer: null, opened: 0, more: null }
 const live = new Map()                              // call id → the Answer that is still growing
 
 // ---------------------------------------------------------------------- asking
 
 /** Asks in the open thread, and hears the answer to its end. */
 async function ask(asked) {
+  await ready
   const { text, files, model, effort } = asked, thread = view.thread
   const turn = question(asked), answer = new Answer(composer.modelName)
   $('empty').hidden = true
+  $('trouble').replaceChildren()
+  view.more?.remove()
   $('turns').append(turn, answer.root)
   if (view.title === UNTITLED) entitle(headOf(text || files[0].name))
   follow.now()
@@ -101,12 +104,16 @@ function ended(answer) {
     follow.keep()
     const words = answer.text.split(/\s+/).filter(Boolean).length
     if (!answer.failed) say(`Answer ${answer.complete ? 'complete' : 'not complete'}, ${words} words.`)
-    if (answer.text && !answer.complete && !answer.failed) answer.offer('Continue', goOn)
+    offerMore(answer)
   }
 }
 
-function goOn(event) {
-  event.currentTarget.remove()
+/** With an answer that was cut off one can go on, until something else is asked. */
+function offerMore(answer) {
+  if (answer.text && !answer.complete && !answer.failed) view.more = answer.offer('Continue', goOn)
+}
+
+function goOn() {
   ask({ text: 'Go on exactly where you stopped.', files: [], ...composer.chosen() })
 }
 
@@ -130,34 +137,50 @@ async function open(id) {
   try {
     if (id) thread = await get(`/threads/${id}.json`)
   } catch (failure) {
-    if (opened === view.opened) clear(id, { bad: failure.message })
+    if (!(failure instanceof Failure)) throw failure
+    if (opened === view.opened) missed(id, failure)
     return
   }
   if (opened !== view.opened) return                // another was opened meanwhile
   clear(id, thread)
   composer.choose(thread.model, $('model').value)
   if (!id) composer.focusIfTyping()
-  const messages = [...thread.messages]
-  $('turns').append(...messages.splice(-FIRST).map(turnOf))
+  const messages = [...thread.messages], last = messages.at(-1)
+  $('turns').append(...messages.splice(-FIRST).map(message => turnOf(message, message === last)))
   follow.now()
   fill(messages, opened)
 }
 
-function clear(id, { title = UNTITLED, cost_usd: cost = 0, bad = '' }) {
+/** A thread that cannot be shown. One that is not there is a new one. */
+function missed(id, failure) {
+  if (failure.status === 401) return signIn()
+  const isGone = failure.status === 404
+  clear(isGone ? '' : id, {})
+  $('forget').hidden = true
+  const again = { label: 'Try again', run: () => open(id) }
+  $('trouble').append(isGone ? notice('There is no such thread, or not any more. What you ask begins a new one.')
+    : notice(failure.message, { bad: true, action: again }))
+}
+
+function clear(id, { title = UNTITLED, cost_usd: cost = 0 }) {
   Object.assign(view, { thread: id, cost: 0, answer: null })
   spend(cost)
   entitle(title)
   composer.busy(false)
   $('turns').replaceChildren()
-  $('trouble').replaceChildren(...bad ? [notice(bad, { bad: true })] : [])
+  $('trouble').replaceChildren()
   $('empty').hidden = Boolean(id)
-  $('forget').hidden = !id || Boolean(bad)
+  $('forget').hidden = !id
 }
 
 /** A message of a thread as a turn of the log. One that is being written is heard on. */
-function turnOf(message) {
+function turnOf(message, isLast = false) {
   if (message.role === 'user') return question(message)
-  if (!message.running) return new Answer(composer.modelName).show(message).root
+  if (!message.running) {
+    const answer = new Answer(composer.modelName).show(message)
+    if (isLast) offerMore(answer)
+    return answer.root
+  }
   const known = live.get(message.call)
   const answer = known ?? new Answer(composer.modelName)
   if (known) {
@@ -173,7 +196,7 @@ function fill(messages, opened) {
   whenIdle(() => {
     if (opened !== view.opened) return
     const log = $('log'), fromEnd = log.scrollHeight - log.scrollTop
-    $('turns').prepend(...messages.splice(-MORE).map(turnOf))
+    $('turns').prepend(...messages.splice(-MORE).map(message => turnOf(message)))
     log.scrollTop = log.scrollHeight - fromEnd
     fill(messages, opened)
   })
@@ -259,9 +282,15 @@ function listenToPage() {
   }))))
 }
 
+async function begin() {
+  const place = placeBefore()
+  if (place && !here()) return location.replace(place)
+  const models = await get('/models.json').catch(failure => failure)
+  if (!(models instanceof Error)) composer.offer(models)
+  await open(here())
+  if (models instanceof Error) $('trouble').append(notice(models.message, { bad: true }))
+}
+
 listenToPage()
 refresh()
-const models = await get('/models.json').catch(failure => failure)
-if (!(models instanceof Error)) composer.offer(models)
-await open(here())
-if (models instanceof Error) $('trouble').append(notice(models.message, { bad: true }))
+const ready = begin()                               // what is asked before waits for it

@@ -9,14 +9,16 @@ const fine = matchMedia('(pointer: fine)')          // where there is a keyboard
 
 let files = []
 let models = []
+let reading = Promise.resolve()                    // of files that have been chosen
 
 export const modelName = id => short(models.find(model => model.id === id)?.name ?? id)
 const short = name => name.replace(/^Claude (?=\S)/, '')   // who it is goes without saying here
 
 /** Prepares the box; `send(question)` takes what was asked, `stop()` ends the answer. */
 export function setUp({ send, stop }) {
-  $('form').addEventListener('submit', event => {
+  $('form').addEventListener('submit', async event => {
     event.preventDefault()
+    await reading
     if (!$('send').hidden && !$('send').disabled) send(taken())
   })
   $('question').addEventListener('input', ready)
@@ -33,7 +35,7 @@ export function setUp({ send, stop }) {
   $('stop').addEventListener('click', stop)
   $('attach').addEventListener('click', () => $('picker').click())
   $('picker').addEventListener('change', event => {
-    attach([...event.target.files])
+    attach(event.target.files)
     event.target.value = ''
   })
   onDrop($('drop'), attach)
@@ -99,8 +101,13 @@ function ready() {
   if (!CSS.supports('field-sizing: content')) $('question').rows = Math.min(ROWS, $('question').value.split('\n').length)
 }
 
-async function attach(list) {
-  for (const file of [...list]) {                  // a drop's list is empty once we have waited
+function attach(list) {
+  const given = [...list]                           // a drop's list is empty once we have waited
+  reading = reading.then(() => read(given))
+}
+
+async function read(given) {
+  for (const file of given) {
     try {
       files.push(await pack(file))
     } catch {

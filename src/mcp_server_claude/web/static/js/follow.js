@@ -30,4 +30,6 @@ export const follow = {
 
 $('log').addEventListener('scroll', () => follow.check(), { passive: true })
 $('latest').addEventListener('click', () => follow.now())
-new ResizeObserver(() => follow.keep()).observe($('turns'))
+const sizes = new ResizeObserver(() => follow.keep())
+sizes.observe($('turns'))
+sizes.observe($('log'))                             // the question below it grows, too

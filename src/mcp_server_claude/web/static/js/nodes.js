@@ -52,12 +52,13 @@ export function build(tokens, root, outline) {
 }
 
 function container(token, outline) {
+  const way = token.block && token.level === 0 ? { dir: 'auto' } : {}   // from right to left, if it begins so
   switch (token.type) {
     case 'link_open': return link(token.attrGet('href'))
-    case 'heading_open': return node(`h${outline.next(Number(token.tag[1]))}`, { className: token.tag })   // looks: the class
-    case 'ordered_list_open': return node('ol', { start: Number(token.attrGet('start') ?? 1) })
+    case 'heading_open': return node(`h${outline.next(Number(token.tag[1]))}`, { className: token.tag, ...way })   // looks: the class
+    case 'ordered_list_open': return node('ol', { start: Number(token.attrGet('start') ?? 1), ...way })
   }
-  const made = node(TAGS.has(token.tag) ? token.tag : 'span')
+  const made = node(TAGS.has(token.tag) ? token.tag : 'span', way)
   const align = /text-align:(left|center|right)/.exec(token.attrGet('style') ?? '')
   if (align) made.className = `align-${align[1]}`
   return made

@@ -60,7 +60,7 @@ export function confirmRemoval({ id, title }, gone) {
 
 function entry({ id, title, cost_usd: cost }, running) {
   const link = node('a', { href: `/t/${id}`, title },
-    node('span', { textContent: title || 'Untitled' }),
+    node('span', { dir: 'auto', textContent: title || 'Untitled' }),
     running ? node('span', { className: 'running', title: 'An answer is being written', role: 'img', ariaLabel: 'answering' }) : null,
     cost ? node('span', { className: 'num', textContent: money(cost, 2) }) : null)
   link.dataset.thread = id

@@ -23,7 +23,7 @@ export function notice(text, { bad = false, action = null } = {}) {
 export function question({ text, files = [] }) {
   const turn = node('li', { className: 'turn user' }, node('h2', { className: 'sr', textContent: 'You' }))
   if (files.length) turn.append(node('ul', { className: 'files', ariaLabel: 'Files' }, ...files.map(file => chip(file))))
-  if (text) turn.append(node('div', { className: 'said', textContent: text }))
+  if (text) turn.append(node('div', { className: 'said', dir: 'auto', textContent: text }))
   return turn
 }
 
@@ -54,7 +54,8 @@ export class Answer {
     render(this.read, text)
     this.hand(made)
     if (usage) this.bill(usage)
-    if (incomplete) this.note(`This answer is not complete: ${incomplete}`)
+    this.complete = !incomplete
+    if (incomplete) this.note(cut(incomplete), { announce: false })
     return this
   }
 
@@ -90,26 +91,28 @@ export class Answer {
     if (text && announce) say(text)
   }
 
-  /** The call failed; `failure` is the server's error object. */
+  /** The call failed; `failure` is the server's error object. That a reader stopped it is not a fault. */
   fail(failure) {
     this.failed = failure
     this.do('')
-    this.note(failure.text, { bad: true })
+    if (failure.kind === 'stopped') this.note('Stopped before the first word.')
+    else this.note(failure.text, { bad: true })
   }
 
   /** Something to do about how it ended. */
   offer(label, run) {
-    this.notes.firstChild?.append(node('button', { type: 'button', textContent: label, onclick: run }))
+    const button = node('button', { type: 'button', textContent: label, onclick: run })
+    this.notes.firstChild?.append(button)
+    return button
   }
 
   bill(usage) {
     this.cost = usage.cost_usd ?? 0
-    this.account.hidden = false
-    this.account.replaceChildren(...parts(usage, this.modelName(usage.model)),
-      node('button', {
-        type: 'button', className: 'quiet', textContent: 'Copy', ariaLabel: 'Copy the answer as Markdown',
-        onclick: event => copy(event.currentTarget, this.text),
-      }))
+    this.account.hidden = !usage.model              // it ended before it came to a model
+    this.account.replaceChildren(...parts(usage, this.modelName(usage.model)), ...this.text ? [node('button', {
+      type: 'button', className: 'quiet', textContent: 'Copy', ariaLabel: 'Copy the answer as Markdown',
+      onclick: event => copy(event.currentTarget, this.text),
+    })] : [])
   }
 
   /** Files that code has made: links to save them by. */
@@ -160,11 +163,13 @@ export class Answer {
   #done({ complete, incomplete, notes = [], files = [] }) {
     this.complete = complete
     this.hand(files)
-    const said = [incomplete && `This answer is not complete: ${incomplete}`, ...notes].filter(Boolean)
+    const said = [incomplete && cut(incomplete), ...notes].filter(Boolean)
     if (said.length) this.note(said.join(' '), { announce: false })
   }
 }
 
+/** Why an answer is not complete, without what a program could do about it: here there is a button. */
+const cut = incomplete => `This answer is not complete: ${incomplete.split(/(?<=\.) /)[0]}`
 const sentence = text => text.charAt(0).toUpperCase() + text.slice(1)
 
 function parts(usage, model) {
