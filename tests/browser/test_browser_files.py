@@ -79,6 +79,14 @@ async def test_what_is_pasted_picked_or_removed(ada: Reader, site: Site) -> None
     await expect(ada.page.locator("#files .file")).to_have_count(0)
 
 
+async def test_what_is_pasted_from_a_document_is_text_and_not_its_picture(ada: Reader) -> None:
+    pasted = await carried(ada, "sheet.png", b"\x89PNG", "image/png")
+    types = "carried => { for (const type of ['text/plain', 'text/html']) carried.setData(type, 'x') ; return carried }"
+    await ada.page.evaluate(PASTE, await ada.page.evaluate_handle(types, pasted))
+    await ada.attach(("after.txt", b"x"))
+    await expect(ada.page.locator("#files .file")).to_have_count(1)
+
+
 async def test_a_file_that_is_still_being_read_goes_with_the_question(ada: Reader, site: Site) -> None:
     await ada.question.fill(f"Long? {directive(tokens=10)}")
     await ada.page.set_input_files("#picker", [{"name": "large.txt", "mimeType": "", "buffer": b"word " * 500_000}])

@@ -54,6 +54,8 @@ function passOver(told) {
 
 /** So many milliseconds, or less if the network is back. */
 const pause = ms => new Promise(done => {
-  setTimeout(done, ms)
-  addEventListener('online', done, { once: true })
+  const over = new AbortController()
+  const end = () => { over.abort(); done() }
+  setTimeout(end, ms)
+  addEventListener('online', end, { signal: over.signal })
 })

@@ -54,7 +54,7 @@ export class CodeBlock {
   colour() {
     if (this.#painted === this.text || this.#timer || !this.language || this.text.length > LONGEST) return
     if (!highlighter) {
-      if (!waiting.size) load().catch(() => {})     // without colours, then
+      if (!waiting.size) load().catch(() => waiting.clear())   // without colours, then
       waiting.add(this)
       return
     }

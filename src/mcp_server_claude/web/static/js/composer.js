@@ -5,6 +5,7 @@ import { chip } from './turns.js'
 
 const EFFORTS = { low: 'Low effort', medium: 'Medium effort', high: 'High effort', xhigh: 'Extra high effort', max: 'Highest effort' }
 const ROWS = 12
+const WRITTEN = ['text/plain', 'text/html']          // both: from a document or a sheet, with a picture of it
 const fine = matchMedia('(pointer: fine)')          // where there is a keyboard, Enter sends
 
 let files = []
@@ -28,9 +29,10 @@ export function setUp({ send, stop }) {
     $('form').requestSubmit()
   })
   $('question').addEventListener('paste', event => {
-    if (!event.clipboardData.files.length) return
+    const { files, types } = event.clipboardData
+    if (!files.length || WRITTEN.every(type => types.includes(type))) return
     event.preventDefault()
-    attach(event.clipboardData.files)
+    attach(files)
   })
   $('stop').addEventListener('click', stop)
   $('attach').addEventListener('click', () => $('picker').click())

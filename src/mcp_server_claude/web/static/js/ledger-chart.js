@@ -19,7 +19,7 @@ export function chart(target, steps, series, { stacked = false, lines = false, a
   const plot = new uPlot({
     width: target.clientWidth,
     height: target.clientHeight,
-    padding: [10, 18, 0, 0],
+    padding: [10, 24, 0, 0],
     legend: { show: false },
     cursor: { y: false, move: snap, drag: { x: false, y: false }, points: { show: lines, size: 7 } },
     scales: {
@@ -92,8 +92,9 @@ function told(series, steps, at, { stacked, lines, tip }) {
 
 const spoken = (series, at, tip) => series.map(each => `${each.label} ${tip(each.values[at])}`).join(', ')
 
-const piled = (series, steps) =>
-  series.map((_, k) => steps.map((_, i) => series.slice(0, k + 1).reduce((sum, each) => sum + each.values[i], 0)))
+/** How high each series reaches when they stand on each other. Nothing is no bar: it would cut into the line below. */
+const piled = (series, steps) => series.map((_, k) =>
+  steps.map((_, i) => series.slice(0, k + 1).reduce((sum, each) => sum + each.values[i], 0) || null))
 
 const snap = (plot, left, top) => [left < 0 ? left : plot.valToPos(plot.posToIdx(left), 'x'), top]
 

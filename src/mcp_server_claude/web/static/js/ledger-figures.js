@@ -68,6 +68,7 @@ function name(row, key, state) {
 }
 
 function share(part) {
+  if (!part) return ''
   const bar = node('span', { className: 'share' })
   bar.style.inlineSize = `${100 * part}%`
   return bar
