@@ -200,6 +200,13 @@ async def test_the_chosen_model_and_effort_are_used_and_remembered(ada: Reader, 
     await expect(ada.page.get_by_label("Effort")).to_have_value("low")
 
 
+async def test_the_effort_can_be_chosen_where_the_model_has_a_choice(ada: Reader) -> None:
+    await ada.page.get_by_label("Model").select_option(label="Haiku 4.5")
+    await expect(ada.page.get_by_label("Effort")).to_be_hidden()
+    await ada.page.get_by_label("Model").select_option(label="Opus 5.5")
+    await expect(ada.page.get_by_label("Effort")).to_be_visible()
+
+
 async def test_everything_can_be_done_with_the_keyboard(ada: Reader) -> None:
     page = ada.page
     await expect(ada.question).to_be_focused()
