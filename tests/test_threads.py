@@ -260,6 +260,25 @@ async def test_threads_are_listed_by_recency_and_read_as_transcripts_and_resourc
         assert getattr(content, "text", "") == transcript
 
 
+async def test_a_thread_that_is_not_there_is_told_before_any_file_is_read(upstream: Simulator, tmp_path: Path) -> None:
+    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask("Go on.", thread="t_0000000000000000", model="opus", files=["/nowhere/at/all.txt"])
+    assert "There is no thread of that id" in texts(result)[0]
+
+
+async def test_a_transcript_has_the_sources_and_the_paragraphs_that_the_answer_had(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        searched = await desk.ask(f"What is new in tea? {directive(search='on')}", tools=["web"], model="haiku")
+        first = texts(await desk.client.call_tool("claude_jobs", {"id": thread_of(searched)}))[0]
+        computed = await desk.ask(f"Compute it. {directive(code='on')}", tools=["code"], model="haiku")
+        second = texts(await desk.client.call_tool("claude_jobs", {"id": thread_of(computed)}))[0]
+    assert "\n\nSources:\n\n1. [" in texts(searched)[0]
+    assert first.endswith(f"## Answer\n\n{texts(searched)[0]}")
+    assert second.endswith(f"## Answer\n\n{texts(computed)[0]}")
+
+
 async def test_a_transcript_names_its_files_and_past_the_limit_it_comes_in_pages(
     upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from mcp_server_claude.engine import sources
+from mcp_server_claude.engine.draft import apart
 from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
 from mcp_server_claude.messages import THINKING, Reply, Text, Waiting, well_formed
 from mcp_server_claude.store import StoreError, leases
@@ -84,8 +86,9 @@ class Threads:
                 raise Refused("This server keeps no threads (MCP_CLAUDE_RETENTION_DAYS=0). Ask without one.")
             return await self._engine.answer(await self._engine.prepare(call, listen), listen)
         call = self.mint(replace(call, thread=call.thread.strip()))
-        if not call.begins and not call.model:
-            call = replace(call, model=(await self.read(call.thread, call.user)).thread.model)
+        if not call.begins:  # it must be there before any files are read, or uploaded
+            conversation = await self.read(call.thread, call.user)
+            call = replace(call, model=call.model or conversation.thread.model)
         call = await self._engine.prepare(call, listen)
         async with self._turn(call.thread, listen):
             return await self._go_on(call, listen, new=call.begins)
@@ -337,6 +340,17 @@ def _tools(asked: tuple[Ability, ...], turns: Sequence[Turn]) -> tuple[Ability, 
     if code and "code" not in asked:
         again.append("code")
     return (*asked, *again)
+
+
+def answer_in(turn: Turn) -> str:
+    """The text of an answer as it was told: set apart where a tool was at work in between, its sources beneath."""
+    text, worked = "", False
+    for block in turn.content:
+        piece = str(block.get("text") or "") if block.get("type") == "text" else ""
+        if piece:
+            text += apart(text, piece) if worked else piece
+        worked = not piece and (worked or block.get("type") == "server_tool_use")
+    return text + sources.links(sources.citations(turn.content))
 
 
 def _kept(reply: Reply) -> list[Block]:

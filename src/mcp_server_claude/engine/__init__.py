@@ -165,7 +165,7 @@ class Engine:
             return call
         rules = self._uploads.rules(self._rules, call)
         read = partial(attachments.gather, call.files, rules, images=model.images, pdf=model.pdf, model=model.id)
-        gathered = await anyio.to_thread.run_sync(read)
+        gathered = await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
         attached = await self._uploads.placed(gathered, call, listen)
         call = replace(call, files=(), attached=attached, notes=gathered.notes)
         self._claude.platform.check(call)

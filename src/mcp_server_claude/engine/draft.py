@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from mcp_server_claude.messages import Event, Listen
 
 
+def apart(before: str, piece: str) -> str:
+    """A piece of text as a paragraph of its own: `I'll compute it.` and `The mean is 5.` come as two blocks, with the
+    work of a tool and nothing else between them.
+    """
+    return f"\n\n{piece}" if before and not before[-1].isspace() and not piece[0].isspace() else piece
+
+
 class Draft:
     """Hears the events of one stream after another, joins their text at the seams, and passes on what is new.
 
@@ -102,14 +109,11 @@ class Draft:
         return offset, text
 
     def _set_apart(self, piece: str) -> str:
-        """The piece, as a paragraph of its own where it is the first after a server tool: `I'll compute it.` and `The
-        mean is 5.` come as two blocks, with nothing between them.
-        """
+        """The piece, as a paragraph of its own where it is the first after a server tool."""
         if not piece:
             return piece
         self._apart = False
-        last = next((part[-1] for part in reversed(self._parts) if part), " ")
-        return piece if last.isspace() or piece[0].isspace() else f"\n\n{piece}"
+        return apart(next((part for part in reversed(self._parts) if part), ""), piece)
 
     def _paired(self, piece: str) -> str:
         """The piece without lone surrogates. Half a pair waits for its other half: deltas may part them, and a text

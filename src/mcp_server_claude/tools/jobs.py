@@ -9,7 +9,6 @@ from mcp.types import CallToolResult, TextContent
 from pydantic import Field
 
 from mcp_server_claude import figures
-from mcp_server_claude.attachments import shown
 from mcp_server_claude.errors import Refused
 from mcp_server_claude.messages import well_formed
 from mcp_server_claude.progress import pump
@@ -97,9 +96,12 @@ def transcript(conversation: Transcript) -> str:
 
 
 def _said(turn: Turn) -> str:
-    texts = [str(block.get("text") or "") for block in turn.content if block.get("type") == "text"]
+    from mcp_server_claude.attachments import shown  # neither before the client's handshake is answered
+    from mcp_server_claude.threads import answer_in
+
     if turn.role == "assistant":
-        return "".join(texts)
+        return answer_in(turn)
+    texts = [str(block.get("text") or "") for block in turn.content if block.get("type") == "text"]
     files = [f"[{each.kind}: {each.name}]\n" for each in shown(turn.content[:-1])]  # what was said stands last
     return "".join((*files, "\n" if files else "", *texts[-1:]))
 

@@ -13,6 +13,7 @@ from mcp_server_claude import pricing
 from mcp_server_claude.attachments import shown
 from mcp_server_claude.errors import Refused
 from mcp_server_claude.messages import well_formed
+from mcp_server_claude.threads import answer_in
 from mcp_server_claude.web.documented import BEARER, problems
 from mcp_server_claude.web.inject import TheServices, TheUser
 
@@ -192,13 +193,13 @@ def _head(thread: Thread, cost_micros: int) -> ThreadHead:
 
 
 def _message(turn: Turn, answer: Answer | None) -> Message:
-    texts = [str(block.get("text") or "") for block in turn.content if block.get("type") == "text"]
     if turn.role == "user":  # what was said stands last, the files before it
+        texts = [str(block.get("text") or "") for block in turn.content if block.get("type") == "text"]
         files = [FileHead(name=each.name, kind=each.kind, size=each.size) for each in shown(turn.content[:-1])]
         return Message(role="user", text=texts[-1] if texts else "", files=files)
     return Message(
         role="assistant",
-        text="".join(texts),
+        text=answer_in(turn),
         call=turn.call_id,
         usage=answer.usage if answer else None,
         incomplete=answer.incomplete if answer else "",
