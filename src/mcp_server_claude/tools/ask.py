@@ -9,7 +9,6 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from mcp_server_claude import figures, schemas
-from mcp_server_claude.engine.quote import SHORT_TOKENS
 from mcp_server_claude.errors import Failure, Refused
 from mcp_server_claude.messages import Ability, Call, Effort, well_formed
 from mcp_server_claude.progress import pump
@@ -100,6 +99,8 @@ async def claude_ask(
 
 def _offers(quotes: Sequence[Quote], tools: Sequence[Ability]) -> str:
     """What a call would cost, as a small table."""
+    from mcp_server_claude.engine.quote import SHORT_TOKENS  # not before the client's handshake is answered
+
     rows = [
         (
             each.how,
