@@ -156,6 +156,15 @@ async def test_silence_is_broken_by_heartbeats_that_say_nothing() -> None:
     assert client.progress == sorted(set(client.progress))
 
 
+async def test_the_seconds_of_thinking_go_by_where_nothing_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "THINKING_S", 0.05)
+    client = Client()
+    async with pump(client.report, "status", Settings(heartbeat_s=240)) as running:
+        running.hear(Thinking())
+        await client.heard(4)
+    assert all("thinking" in line for line in client.said[2:])
+
+
 async def test_the_first_notification_does_not_wait_for_the_upstream() -> None:
     client = Client()
     async with pump(client.report, "status", Settings()):

@@ -44,6 +44,8 @@ Report: TypeAlias = Callable[[float, str | None], Awaitable[None]]
 
 STATUS_INTERVAL_S = 0.5
 """Clients that show one line repaint it every 0.6 to 0.9 s; more than two a second is wasted (measured)."""
+THINKING_S = 2.0
+"""Seconds between two looks of a person at a model that only thinks."""
 STATUS_LENGTH = 190
 """Claude Code cuts a message at 199 characters and hides what follows (measured)."""
 DRAIN_S = 1.0
@@ -160,7 +162,7 @@ class Pump:
     async def _run(self) -> None:
         await self._send(self._line.text() if self._line else None)
         while True:
-            with anyio.move_on_after(self._heartbeat):
+            with anyio.move_on_after(self._patience):
                 await self._news.wait()
             self._news = anyio.Event()
             last = self._finished.is_set()
@@ -173,6 +175,12 @@ class Pump:
                 await self._finished.wait()
             if self._finished.is_set():
                 self._news.set()
+
+    @property
+    def _patience(self) -> float:
+        """Seconds of silence: a person sees the seconds of thinking go by, also where nothing tells of them."""
+        thinks = self._line is not None and self._stage == Thinking.__name__
+        return min(self._heartbeat, THINKING_S) if thinks else self._heartbeat
 
     async def _flush(self, *, last: bool) -> bool:
         """Send what there is; whether it had a message."""
