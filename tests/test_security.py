@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from html import escape
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
@@ -169,7 +170,8 @@ async def test_with_users_no_route_answers_without_a_token(upstream: Simulator, 
             page = method == "GET" and path in {"/", "/usage", "/t/c_00000000"}
             assert response.status_code == (303 if page else 401), (method, path, response.text)
             assert page or response.headers["www-authenticate"].startswith("Bearer")
-            assert not page or response.headers["location"] == "/signin"
+            goes_on = {"/": "/signin", "/usage": "/signin?to=%2Fusage", "/t/c_00000000": "/signin?to=%2Ft%2Fc_00000000"}
+            assert not page or response.headers["location"] == goes_on[path]
     assert not spent(upstream)
 
 
@@ -256,6 +258,32 @@ async def test_a_session_is_good_for_our_own_pages_only(upstream: Simulator, tmp
         assert (await client.post("/signout", headers=form | ours)).status_code == 303
         kept = {"cookie": cookie.partition(";")[0]}
         assert (await client.get("/me.json", headers=kept)).status_code == 401, "the session ended only in the browser"
+
+
+@pytest.mark.parametrize(
+    ("to", "goes_on"),
+    [
+        ("/usage?days=7&model=claude-opus-5-5", "/usage?days=7&model=claude-opus-5-5"),
+        ("/t/t_0123456789abcdef", "/t/t_0123456789abcdef"),
+        *((elsewhere, "/") for elsewhere in ("", "//evil.example", "https://evil.example/usage", "/\\evil.example")),
+        *((elsewhere, "/") for elsewhere in ("/signout", "/usage.json", "/t/../signout", "/usage?a=b\r\nx: y")),
+        ('/t/"><script>alert(1)</script>', "/"),
+    ],
+)
+async def test_who_signs_in_goes_on_to_a_page_of_ours_only(
+    upstream: Simulator, tmp_path: Path, to: str, goes_on: str
+) -> None:
+    async with (
+        served(tmp_path / "data", upstream.url, users=("ada",)) as door,
+        httpx2.AsyncClient(base_url=door.url, timeout=30) as client,
+    ):
+        ours = {"sec-fetch-site": "same-origin"}
+        shown = await client.get("/signin", params={"to": to})
+        assert f'name="to" value="{escape(goes_on)}"' in shown.text
+        wrong = await client.post("/signin", data={"token": "nobody", "to": to}, headers=ours)
+        assert parse_qs(urlsplit(wrong.headers["location"]).query).get("to", ["/"]) == [goes_on]
+        signed = await client.post("/signin", data={"token": door.tokens["ada"], "to": to}, headers=ours)
+        assert (signed.status_code, signed.headers["location"]) == (303, goes_on)
 
 
 async def test_over_tls_the_session_cookie_is_bound_to_this_host(upstream: Simulator, tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ async def test_a_user_sees_themselves_and_an_empty_book_says_so(chromium: Browse
         await expect(page.get_by_role("alert")).to_contain_text("Only an operator")
         reader = await door.enter("")
         await reader.page.goto(f"{reader.url}/usage")
-        await expect(reader.page).to_have_url(f"{reader.url}/signin")
+        await expect(reader.page).to_have_url(f"{reader.url}/signin?to=%2Fusage")
 
 
 async def test_names_that_somebody_made_up_are_only_text(chromium: Browser, tmp_path: Path) -> None:

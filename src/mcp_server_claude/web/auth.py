@@ -20,7 +20,7 @@ from starlette.requests import cookie_parser
 
 from mcp_server_claude.errors import Failure, Refused
 from mcp_server_claude.users import LOCAL, User
-from mcp_server_claude.web import failures
+from mcp_server_claude.web import failures, pages
 from mcp_server_claude.web.guard import same_origin
 from mcp_server_claude.web.health import is_scraper
 from mcp_server_claude.web.identity import Denied
@@ -152,7 +152,8 @@ class Auth:
         """A page sends its reader to the sign-in, everything else is told in JSON."""
         is_page = scope["path"] == "/" or scope["path"].startswith(PAGES)
         if is_page and "." not in scope["path"] and failure.kind == "unauthorized" and scope["method"] == "GET":
-            return RedirectResponse("/signin", 303)
+            query = scope["query_string"].decode("latin-1")
+            return RedirectResponse(pages.sign_in_for(f"{scope['path']}?{query}" if query else scope["path"]), 303)
         response = failures.response(failure)
         if response.status_code in {401, 403} and "cookie" not in headers:
             response.headers["WWW-Authenticate"] = self._verifier.challenge(failure) if self._verifier else "Bearer"
@@ -164,11 +165,12 @@ async def sign_in(request: Request, services: TheServices) -> Response:
     """Trade a token for a session, in a cookie that no script can read."""
     _own_page(request)
     form = await _form(request)
+    to = pages.place(form.get("to", ""))
     begun = await (await services.users()).sign_in(form.get("token", ""))
     if begun is None:
-        return RedirectResponse("/signin?wrong=1", 303)
+        return RedirectResponse(pages.sign_in_for(to, wrong=True), 303)
     secret, _ = begun
-    response = RedirectResponse("/", 303)
+    response = RedirectResponse(to, 303)
     secure = is_secure(request.scope, services.settings)
     response.set_cookie(
         _cookie_name(secure=secure),

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -30,6 +33,8 @@ TYPES = {
     ".LICENSE": "text/plain; charset=utf-8",
 }
 """Our own: `mimetypes` believes the machine's registry, in which a `.js` may be anything. Nothing else is served."""
+PLACE = re.compile(r"/(?:t/[a-z0-9_]{1,60}|usage(?:\?[\w.~%&=+-]{1,1000})?)", re.ASCII)
+"""The pages that somebody may have an address of."""
 FOR_EVER = "public, max-age=31536000, immutable"
 DIGEST_CHARS = 12
 
@@ -59,9 +64,23 @@ async def usage() -> HTMLResponse:
 
 
 @router.get("/signin")
-async def sign_in(wrong: str = "") -> HTMLResponse:
-    """The sign-in page; `wrong` after a token that nobody knows."""
-    return page("signin", hidden="" if wrong else "hidden", invalid="true" if wrong else "false")
+async def sign_in(wrong: str = "", to: str = "") -> HTMLResponse:
+    """The sign-in page, which leads on to `to`; `wrong` after a token that nobody knows."""
+    invalid, hidden = ("true", "") if wrong else ("false", "hidden")
+    return page("signin", hidden=hidden, invalid=invalid, to=escape(place(to)))
+
+
+def sign_in_for(to: str, *, wrong: bool = False) -> str:
+    """The address at which who wants to go there signs in first."""
+    query = {"wrong": "1"} if wrong else {}
+    if (where := place(to)) != "/":
+        query["to"] = where
+    return f"/signin?{urlencode(query)}" if query else "/signin"
+
+
+def place(address: str) -> str:
+    """An address where somebody may go on after signing in: one of the pages, else the first of them."""
+    return address if PLACE.fullmatch(address) else "/"
 
 
 @router.get("/favicon.ico")
@@ -88,7 +107,7 @@ async def static(digest: str, path: str, accept_encoding: Annotated[str, Header(
 
 
 def page(name: str, **values: str) -> HTMLResponse:
-    """A page with `{{name}}` replaced by its value. Values are ours; nothing that a user wrote is ever put into one.
+    """A page with `{{name}}` replaced by its value. Values are ours, or of a form that can do no harm.
 
     Raises:
         Refused: There is none of that name.

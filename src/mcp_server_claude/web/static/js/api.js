@@ -31,14 +31,4 @@ export async function request(url, options = {}) {
 }
 
 /** A reader whose session has ended signs in, and comes back to where they were. */
-export function signIn() {
-  sessionStorage.place = location.href
-  location.assign('/signin')
-}
-
-/** Where they were; asked once. */
-export function placeBefore() {
-  const { place } = sessionStorage
-  delete sessionStorage.place
-  return place
-}
+export const signIn = () => location.assign(`/signin?to=${encodeURIComponent(location.pathname + location.search)}`)

@@ -1,6 +1,6 @@
 // The chat page: one thread at a time in the log, any number of answers under way. An answer whose thread is not open
 // goes on being heard, so that looking elsewhere does not stop it.
-import { get, Failure, placeBefore, post, signIn } from './api.js'
+import { get, Failure, post, signIn } from './api.js'
 import { listen } from './call.js'
 import * as composer from './composer.js'
 import { $, node, say } from './dom.js'
@@ -283,8 +283,6 @@ function listenToPage() {
 }
 
 async function begin() {
-  const place = placeBefore()
-  if (place && !here()) return location.replace(place)
   const models = await get('/models.json').catch(failure => failure)
   if (!(models instanceof Error)) composer.offer(models)
   await open(here())
