@@ -580,6 +580,7 @@ async def test_claude_code_s_probes_are_answered_as_a_resource_server_answers_th
     for wrong in (expired, opaque):
         assert wrong.status_code == 401
         assert wrong.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
+        assert wrong.json()["error"]["class"] == "refused"
     assert narrow.status_code == 403
     assert 'error="insufficient_scope"' in narrow.headers["www-authenticate"]
     assert described[0] == described[1] == metadata(Settings.model_validate(fields))

@@ -303,7 +303,7 @@ async def test_continuations_are_bounded_and_what_was_written_is_kept(tmp_path_f
     answer, _, last = texts(result)
     assert answer == lossless(told) == "word " * (1 + CONTINUATIONS)
     assert last.startswith("INCOMPLETE: ")
-    assert "Ask again" in last
+    assert last.endswith(f"Ask for the rest in thread {account(result)['thread']}.")
     assert account(result)["attempts"] == 1 + CONTINUATIONS
 
 

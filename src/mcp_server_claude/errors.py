@@ -23,6 +23,8 @@ class Failure(Exception):  # noqa: N818 - the base of a family, never raised its
     call where one was begun; `should_retry` is the API's own advice where it gave one (`x-should-retry`).
     """
 
+    name: ClassVar[str]
+    """Which of the three it is, for a program; a door may tell them apart further."""
     retryable: ClassVar[bool] = False
 
     def __init__(
@@ -46,7 +48,7 @@ class Failure(Exception):  # noqa: N818 - the base of a family, never raised its
     def as_json(self) -> dict[str, object]:
         """What a program needs to decide what to do next, JSON-ready."""
         return {
-            "class": type(self).__name__.lower(),
+            "class": self.name,
             "kind": self.kind,
             "retryable": self.retryable,
             "retry_after_s": self.retry_after_s,
@@ -57,15 +59,20 @@ class Failure(Exception):  # noqa: N818 - the base of a family, never raised its
 class Refused(Failure):
     """The caller can fix it."""
 
+    name: ClassVar[str] = "refused"
+
 
 class Unavailable(Failure):
     """Try again later."""
 
+    name: ClassVar[str] = "unavailable"
     retryable: ClassVar[bool] = True
 
 
 class Misconfigured(Failure):
     """Whoever runs this server must act."""
+
+    name: ClassVar[str] = "misconfigured"
 
 
 KINDS: dict[str, tuple[str, str]] = {
