@@ -16,7 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import sync_playwright
 
-from mcp_server_claude.web import guard, pages
+from mcp_server_claude.web.middleware import security
+from mcp_server_claude.web.routes import pages
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -160,7 +161,7 @@ def served() -> Generator[str]:
     """The pages alone, under their policy; what they ask the server for is not there."""
     app = FastAPI()
     app.include_router(pages.router)
-    app.add_middleware(guard.Guard, names=guard.Names.of("127.0.0.1"), max_body_bytes=1)
+    app.add_middleware(security.Guard, names=security.Names.of("127.0.0.1"), max_body_bytes=1)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias, cast
 
 from mcp_server_claude import pricing
-from mcp_server_claude.store import ledger, reports
-from mcp_server_claude.store.connections import FILE, SqliteTx, connect
-from mcp_server_claude.store.reports import Range
+from mcp_server_claude.store import request_ledger
+from mcp_server_claude.store.sqlite_connection import FILE, SqliteTx, connect
+from mcp_server_claude.store.usage import usage_report
+from mcp_server_claude.store.usage.usage_report import Range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -71,7 +72,7 @@ def _queries(folder: Path) -> Iterator[Line]:
         for days, goal in GOALS_S.items():
             for who, user in USERS:
                 asked = Range(since=last - timedelta(days=days - 1), until=last, user=user)
-                wall, cpu = _timed(lambda asked=asked: reports.report(tx, asked))
+                wall, cpu = _timed(lambda asked=asked: usage_report.report(tx, asked))
                 yield (
                     f"report, {days} days, {who}",
                     f"{wall * 1000:,.0f} ms",
@@ -79,7 +80,7 @@ def _queries(folder: Path) -> Iterator[Line]:
                     f"{goal * 1000:,.0f} ms",
                 )
         busiest = Range(since=last - timedelta(days=2), until=last - timedelta(days=2))
-        wall, cpu = _timed(lambda: reports.rows(tx, busiest))
+        wall, cpu = _timed(lambda: usage_report.rows(tx, busiest))
         yield "CSV, one day, everybody", f"{wall * 1000:,.0f} ms", f"{cpu * 1000:,.0f} ms", "–"
 
 
@@ -110,11 +111,15 @@ def _book(tx: SqliteTx) -> None:
     for n in range(WRITES):
         name = f"r_{os.urandom(8).hex()}"
         user, model = f"user-{n % 150:03d}", "claude-opus-5-5"
-        entry = ledger.Entry(id=name, call_id=name, worker="w", started_at=now, user=user, tool="chat", model=model)
-        ledger.begin(tx, entry)
-        ledger.note(tx, name, model=model, input_tokens=1_000, cost_micros=4_000)
-        closing = ledger.Closing(end="complete", ended_at=now, input_tokens=1_000, cost_micros=9_000, ttft_ms=700.0)
-        ledger.finish(tx, name, replace(closing, output_tokens=n))
+        entry = request_ledger.Entry(
+            id=name, call_id=name, worker="w", started_at=now, user=user, tool="chat", model=model
+        )
+        request_ledger.begin(tx, entry)
+        request_ledger.note(tx, name, model=model, input_tokens=1_000, cost_micros=4_000)
+        closing = request_ledger.Closing(
+            end="complete", ended_at=now, input_tokens=1_000, cost_micros=9_000, ttft_ms=700.0
+        )
+        request_ledger.finish(tx, name, replace(closing, output_tokens=n))
 
 
 @dataclass
@@ -128,7 +133,7 @@ class _Explained(SqliteTx):
     def explain(self, asked: Range) -> None:
         connection, sent = self._connection, set[str]()
         connection.set_trace_callback(sent.add)
-        reports.report(self, asked)
+        usage_report.report(self, asked)
         connection.set_trace_callback(None)
         for sql in sent:
             plan = [str(row[3]) for row in connection.execute(f"explain query plan {sql}")]

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from mcp_server_claude import errors, tools
+from mcp_server_claude import errors
+from mcp_server_claude.server import tools
 from mcp_server_claude.settings import PREFIX, Settings, env_name
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude.claude import Answer
-from mcp_server_claude.messages import Started, well_formed
+from mcp_server_claude.anthropic_api import Answer
+from mcp_server_claude.call_types import Started
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from support.recordings import BODY, Played, Recording, names, play, recorded, spoken, sse
 
 pytestmark = pytest.mark.anyio
@@ -115,7 +116,7 @@ async def test_any_text_survives_any_framing_cut_even_inside_a_character(text: s
 
 async def test_halves_of_a_surrogate_pair_that_come_apart_are_one_character_in_the_end() -> None:
     stream = sse(*spoken("\ud83d", "\ude00", "\ud83d"), escaped=True)
-    assert well_formed((await play(stream)).answer.text) == "\N{GRINNING FACE}\N{REPLACEMENT CHARACTER}"
+    assert replace_lone_surrogates((await play(stream)).answer.text) == "\N{GRINNING FACE}\N{REPLACEMENT CHARACTER}"
 
 
 async def test_a_message_may_come_whole_in_its_first_event() -> None:

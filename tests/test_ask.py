@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcp_server_claude import pricing
-from mcp_server_claude.messages import well_formed
-from mcp_server_claude.progress import STATUS_LENGTH
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.server.progress_notifications import STATUS_LENGTH
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.desk import EVERYWHERE, KEY, USAGE, Desk, Told, account, failure, seated, texts
 from support.recordings import spoken, sse, units
@@ -161,7 +161,7 @@ async def test_in_style_text_the_messages_joined_are_the_answer(desk: Desk) -> N
 async def test_any_text_comes_through_even_with_its_surrogate_pairs_apart(desk: Desk, text: str, chars: int) -> None:
     told: list[Told] = []
     result = await desk.ask(directive(text=text, chars=chars, split="surrogates"), told=told)
-    assert texts(result)[0] == lossless(told) == well_formed(text)
+    assert texts(result)[0] == lossless(told) == replace_lone_surrogates(text)
 
 
 @pytest.mark.parametrize(("where", "mode"), EVERYWHERE)
@@ -342,7 +342,7 @@ async def test_half_a_surrogate_pair_in_a_question_ends_nothing(mode: Mode, api:
         for strange in strange_ones:
             result = await desk.ask("x", **strange)
             assert result.is_error
-            assert texts(result)[0] == well_formed(texts(result)[0])
+            assert texts(result)[0] == replace_lone_surrogates(texts(result)[0])
 
 
 async def test_half_a_surrogate_pair_in_an_answer_ends_nothing(desk: Desk) -> None:

@@ -15,12 +15,12 @@ import anyio
 import pytest
 
 from mcp_server_claude import pricing
-from mcp_server_claude.engine.purse import UNASKED_TOKENS, Purse
-from mcp_server_claude.messages import CHARS_PER_TOKEN, Call, Limits
-from mcp_server_claude.models.model import Model
+from mcp_server_claude.anthropic_api.models.model_capabilities import Model
+from mcp_server_claude.call_types import CHARS_PER_TOKEN, Call, Limits
+from mcp_server_claude.engine.spending_limit import UNASKED_TOKENS, Purse
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from mcp_server_claude.store.budgets import Short
+from mcp_server_claude.store.budget_reservations import Short
 from support.desk import KEY, Desk, account, failure, seated, texts
 
 if TYPE_CHECKING:
@@ -296,8 +296,8 @@ ASK = """
 import json, sys
 import anyio
 from mcp_server_claude.errors import Failure
-from mcp_server_claude.messages import Call, Limits
-from mcp_server_claude.services import Services
+from mcp_server_claude.call_types import Call, Limits
+from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 
 fields, who = json.loads(sys.argv[1]), json.loads(sys.argv[2])

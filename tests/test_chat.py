@@ -17,7 +17,7 @@ import anyio.to_thread
 import pytest
 
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from mcp_server_claude.web import chat, sse
+from mcp_server_claude.web.routes import chat, server_sent_events
 from support.http import Served, heard, named, served, spawned, text_of
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ async def test_stages_are_told(client: httpx2.AsyncClient) -> None:
     states = [each["state"] for each in named(events, "status")]
     assert states[0] == "reading"
     assert {"thinking", "searching", "writing"} <= set(states)
-    assert any("web search" in each["text"] for each in named(events, "status"))
+    assert any("searching" in each["text"] for each in named(events, "status"))
 
 
 async def test_while_nothing_is_said_a_comment_keeps_the_line_open(
@@ -624,7 +624,7 @@ async def test_bare_text_is_the_answer_and_nothing_else(client: httpx2.AsyncClie
     ],
 )
 def test_bare_text_is_for_who_prefers_it(accept: str, *, bare: bool) -> None:
-    assert sse.prefers_text(accept) is bare
+    assert server_sent_events.prefers_text(accept) is bare
 
 
 async def test_a_question_is_sent_as_it_was_asked(client: httpx2.AsyncClient, api: Simulator) -> None:

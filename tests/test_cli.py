@@ -11,9 +11,10 @@ import urllib.request
 
 import pytest
 
-from mcp_server_claude import __version__, clients
+from mcp_server_claude import __version__
+from mcp_server_claude.cli import client_config
 
-COMMAND = clients.installed()
+COMMAND = client_config.installed()
 
 
 def shell(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -15,12 +15,19 @@ from typing import TYPE_CHECKING
 import pytest
 import typer
 
-from mcp_server_claude import clients
+from mcp_server_claude.cli import client_config
 from mcp_server_claude.cli.users import parse_budget, parse_count
 from mcp_server_claude.settings import Settings
-from mcp_server_claude.store import Store, budgets, journal, leases, ledger, threads
-from mcp_server_claude.store.connections import FILE
-from mcp_server_claude.users import Users
+from mcp_server_claude.store import (
+    Store,
+    budget_reservations,
+    call_journal,
+    process_leases,
+    request_ledger,
+    thread_messages,
+)
+from mcp_server_claude.store.sqlite_connection import FILE
+from mcp_server_claude.users.tokens_and_sessions import Users
 from support.desk import environment
 
 if TYPE_CHECKING:
@@ -28,9 +35,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp_server_claude.store import Tx
-    from mcp_server_claude.users import User
+    from mcp_server_claude.users.tokens_and_sessions import User
 
-COMMAND = clients.installed()
+COMMAND = client_config.installed()
 SECRET = "the moon is made of green cheese"
 SEARCH = """
 import sys
@@ -41,12 +48,13 @@ print(*(Path(path).name for path in paths if text.encode() in Path(path).read_by
 WRITER = """
 import asyncio, sys, time
 from pathlib import Path
-from mcp_server_claude.store import Store, ledger
+from mcp_server_claude.store import Store, request_ledger
 
 async def main():
     store = Store.open(Path(sys.argv[1]))
     for n in range(10**9):
-        await store.write(ledger.begin, ledger.Entry(id=f"r_{n}", call_id="c", worker="w", started_at=time.time()))
+        entry = request_ledger.Entry(id=f"r_{n}", call_id="c", worker="w", started_at=time.time())
+        await store.write(request_ledger.begin, entry)
         if n == 100:
             print("going", flush=True)
 
@@ -230,7 +238,7 @@ NOON = (time.time() // 86_400) * 86_400
 
 def spend(tx: Tx, user: str, micros: int, model: str = "claude-sonnet-5-5") -> None:
     """A request that is over."""
-    entry = ledger.Entry(
+    entry = request_ledger.Entry(
         id=f"r_{user}_{micros}_{model}",
         call_id="c",
         worker="w",
@@ -239,9 +247,11 @@ def spend(tx: Tx, user: str, micros: int, model: str = "claude-sonnet-5-5") -> N
         model=model,
         tool="claude_ask",
     )
-    ledger.begin(tx, entry)
-    closing = ledger.Closing(end="complete", ended_at=NOON, cost_micros=micros, input_tokens=1200, output_tokens=30)
-    ledger.finish(tx, entry.id, closing)
+    request_ledger.begin(tx, entry)
+    closing = request_ledger.Closing(
+        end="complete", ended_at=NOON, cost_micros=micros, input_tokens=1200, output_tokens=30
+    )
+    request_ledger.finish(tx, entry.id, closing)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +260,7 @@ def spend(tx: Tx, user: str, micros: int, model: str = "claude-sonnet-5-5") -> N
         ("user", [["ada", "2"], ["bob", "1"], ["total", "3"]]),
         ("model", [["claude-haiku-4-5", "1"], ["claude-sonnet-5-5", "2"], ["total", "3"]]),
         ("tool", [["claude_ask", "3"]]),
-        ("day", [[budgets.today(), "3"]]),
+        ("day", [[budget_reservations.today(), "3"]]),
     ],
 )
 def test_usage_is_added_up_by_what_is_asked_for(shell: Shell, server: Store, by: str, rows: list[list[str]]) -> None:
@@ -346,19 +356,19 @@ def test_a_ledger_that_is_damaged_is_not_copied(shell: Shell, tmp_path: Path) ->
 def talk(tx: Tx, user: str, at: float) -> None:
     """A question and its answer in a thread, as the house writes them."""
     call, thread = f"c_{user}_{at:.0f}", f"t_{user}_{at:.0f}"
-    leases.renew(tx, "w", at)
+    process_leases.renew(tx, "w", at)
     head = f"{SECRET} {user}"
-    threads.begin(
-        tx, threads.Thread(id=thread, user=user, head=head, system=head, model="", started_at=at, touched_at=at)
+    thread_messages.begin(
+        tx, thread_messages.Thread(id=thread, user=user, head=head, system=head, model="", started_at=at, touched_at=at)
     )
-    journal.open_call(
-        tx, journal.Record(id=call, worker="w", started_at=at, user=user, thread=thread, prompt_head=head)
+    call_journal.open_call(
+        tx, call_journal.Record(id=call, worker="w", started_at=at, user=user, thread=thread, prompt_head=head)
     )
-    journal.append(tx, [(call, n * 10_000, f"{head} {n} ".ljust(10_000, "x")) for n in range(20)])
+    call_journal.append(tx, [(call, n * 10_000, f"{head} {n} ".ljust(10_000, "x")) for n in range(20)])
     for role in ("user", "assistant"):
         content: list[dict[str, object]] = [{"type": "text", "text": head * 200}]
-        threads.add(tx, thread, threads.Turn(role=role, content=content, model="", call_id=call))
-    journal.close_call(tx, call, end="incomplete", ended_at=at, incomplete=head, usage={"cost_usd": 0.5})
+        thread_messages.add(tx, thread, thread_messages.Turn(role=role, content=content, model="", call_id=call))
+    call_journal.close_call(tx, call, end="incomplete", ended_at=at, incomplete=head, usage={"cost_usd": 0.5})
 
 
 def in_the_files(data_dir: Path, text: str) -> list[str]:
@@ -381,8 +391,8 @@ def prepared(server: Store, shell: Shell) -> None:
     for user, at in (("ada", now - 1000), ("ada", now - 40 * 86_400), ("bob", now - 1000), ("zed", now - 90 * 86_400)):
         asyncio.run(server.write(talk, user, at))
     asyncio.run(server.write(spend, "ada", 500_000))
-    asyncio.run(server.write(journal.forget, now - 60 * 86_400))
-    asyncio.run(server.read(threads.count))
+    asyncio.run(server.write(call_journal.forget, now - 60 * 86_400))
+    asyncio.run(server.read(thread_messages.count))
     assert in_the_files(shell.data_dir, f"{SECRET} ada")
     assert in_the_files(shell.data_dir, f"{SECRET} bob")
 
@@ -398,7 +408,7 @@ def test_what_a_user_wrote_is_gone_from_the_bytes_of_the_files_while_a_server_ha
     assert in_the_files(shell.data_dir, f"{SECRET} ada") == []
     assert in_the_files(shell.data_dir, f"{SECRET} bob") == [FILE]
     assert "$0.500" in shell.told("usage", "--user", "ada")
-    assert asyncio.run(server.read(journal.recent, "ada"))[0].usage == {"cost_usd": 0.5}
+    assert asyncio.run(server.read(call_journal.recent, "ada"))[0].usage == {"cost_usd": 0.5}
     asyncio.run(server.write(talk, "ada", time.time()))  # the server goes on
     assert in_the_files(shell.data_dir, f"{SECRET} ada")
 
@@ -408,18 +418,21 @@ def test_what_is_older_than_a_date_is_gone_and_so_is_what_was_only_deleted_befor
     told = shell.told("forget", "--before", "30d", "--yes")
     assert "the text of 1 call and 2 threads" in told  # the words of the other went with its retention
     assert in_the_files(shell.data_dir, f"{SECRET} zed") == []
-    assert [record.prompt_head for record in asyncio.run(server.read(journal.recent, "ada"))] == [f"{SECRET} ada", ""]
+    assert [record.prompt_head for record in asyncio.run(server.read(call_journal.recent, "ada"))] == [
+        f"{SECRET} ada",
+        "",
+    ]
     assert "the text of 1 call and 1 thread," in shell.told("forget", "--before", "0h", "--user", "bob", "-y")
 
 
 def test_without_yes_it_says_what_would_go_and_deletes_nothing(shell: Shell, server: Store) -> None:
     prepared(server, shell)
-    before = asyncio.run(server.read(journal.recent, "ada"))
+    before = asyncio.run(server.read(call_journal.recent, "ada"))
     done = shell("forget", "--user", "ada")
     assert done.returncode == 1
     assert done.stdout.startswith("To be deleted: the text of 2 calls and 2 threads,")
     assert done.stderr == "Nothing was deleted: say --yes.\n"
-    assert asyncio.run(server.read(journal.recent, "ada")) == before
+    assert asyncio.run(server.read(call_journal.recent, "ada")) == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")

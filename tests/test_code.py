@@ -9,9 +9,9 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp.types import BlobResourceContents, ResourceLink, TextContent, TextResourceContents
 
-from mcp_server_claude.engine import products
-from mcp_server_claude.messages import Searching
-from mcp_server_claude.progress import Line
+from mcp_server_claude.call_types import Searching
+from mcp_server_claude.engine import output_file_downloads
+from mcp_server_claude.server.progress_notifications import Line
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.desk import EVERYWHERE, Told, account, failure, opened, seated, texts
 from support.recordings import sse
@@ -284,7 +284,7 @@ async def test_a_file_is_its_users_own(upstream: Simulator, tmp_path: Path) -> N
 async def test_a_file_that_is_too_large_for_a_message_is_not_fetched(
     upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcp_server_claude.resources.LARGEST_FILE", 10)
+    monkeypatch.setattr("mcp_server_claude.server.resources.LARGEST_FILE", 10)
     async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
         (link,) = links(result)
@@ -297,7 +297,7 @@ async def test_a_file_that_is_too_large_for_a_message_is_not_fetched(
 async def test_a_file_whose_name_cannot_be_had_is_listed_all_the_same(
     tmp_path: Path, upstream: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "PATIENCE_S", 0)
+    monkeypatch.setattr(output_file_downloads, "PATIENCE_S", 0)
     async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
         (link,) = links(result)
@@ -310,7 +310,7 @@ async def test_files_alone_are_an_answer(upstream: Simulator, tmp_path: Path) ->
     async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(f"{RUN} {directive(makes='mean.csv', tokens=0)}", tools=["code"], model=MODEL)
     assert not result.is_error
-    assert texts_only(result)[0] == products.SILENT
+    assert texts_only(result)[0] == output_file_downloads.SILENT
     assert [link.name for link in links(result)] == ["mean.csv"]
 
 

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, cast, get_args
 import anyio
 import pytest
 
+from mcp_server_claude.call_types import Ability, Call, Effort
 from mcp_server_claude.errors import Failure, Refused
-from mcp_server_claude.messages import Ability, Call, Effort
-from mcp_server_claude.services import Services
+from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Models, Pace, Simulator, directive
-from mcp_server_claude.simulator.catalogue import listed
+from mcp_server_claude.simulator.model_catalog import listed
 from support.desk import KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
     from pathlib import Path
 
-    from mcp_server_claude.messages import Reply
+    from mcp_server_claude.call_types import Reply
+    from mcp_server_claude.calls.conversation_threads import Threads
     from mcp_server_claude.simulator import Record
-    from mcp_server_claude.threads import Threads
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:The model '.*' is deprecated:DeprecationWarning")]
 

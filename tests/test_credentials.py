@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_server_claude.claude import Answer, Claude, find
-from mcp_server_claude.claude.client import API_VERSION
-from mcp_server_claude.claude.credentials import ANTHROPIC_URL
+from mcp_server_claude.anthropic_api import Answer, Claude, find
+from mcp_server_claude.anthropic_api.client import API_VERSION
+from mcp_server_claude.anthropic_api.credentials import ANTHROPIC_URL
 from mcp_server_claude.errors import Misconfigured
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator

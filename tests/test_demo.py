@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mcp_server_claude import clients
-from mcp_server_claude.demo.screens import Growing, Lines, Panels
+from mcp_server_claude.cli import client_config
+from mcp_server_claude.cli.demo.terminal_screens import Growing, Lines, Panels
 from mcp_server_claude.simulator import Pace, Simulator
 
-COMMAND = (*clients.installed(), "demo")
+COMMAND = (*client_config.installed(), "demo")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal on POSIX only")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import pytest
 
-from mcp_server_claude.engine import stops
+from mcp_server_claude.engine import stop_reasons
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.desk import Desk, account, failure, seated, texts
 
@@ -143,9 +143,9 @@ async def test_an_answer_without_any_text_is_a_failure_that_says_why(desk: Desk)
     "reason", ["max_tokens", "model_context_window_exceeded", "tool_use", "pause_turn", "novel", None]
 )
 def test_each_way_to_stop_short_has_a_sentence(reason: str | None) -> None:
-    assert stops.incomplete(reason, max_tokens=1000).endswith((".", ")."))
+    assert stop_reasons.incomplete(reason, max_tokens=1000).endswith((".", ")."))
 
 
 @pytest.mark.parametrize("reason", ["end_turn", "stop_sequence"])
 def test_what_is_whole_has_none(reason: str) -> None:
-    assert stops.incomplete(reason, max_tokens=1000) == ""
+    assert stop_reasons.incomplete(reason, max_tokens=1000) == ""

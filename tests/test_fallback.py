@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import pytest
 
-from mcp_server_claude import doctor, pricing
-from mcp_server_claude.engine.account import SHARED
-from mcp_server_claude.engine.fallback import OVERLOADS
-from mcp_server_claude.messages import Usage
-from mcp_server_claude.models import Catalogue, ours
-from mcp_server_claude.retry import Policy, Trouble, wait
+from mcp_server_claude import pricing
+from mcp_server_claude.anthropic_api.models import Catalogue, ours
+from mcp_server_claude.call_types import Usage
+from mcp_server_claude.cli import doctor
+from mcp_server_claude.engine.fallback_model import OVERLOADS
+from mcp_server_claude.engine.retry_policy import Policy, Trouble, wait
+from mcp_server_claude.engine.usage_accumulator import SHARED
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.cloud import Says, cloud

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_server_claude.claude import Answer, Claude
-from mcp_server_claude.claude.faults import LONGEST, retry_after, scrub
+from mcp_server_claude.anthropic_api import Answer, Claude
+from mcp_server_claude.anthropic_api.error_classification import retry_after
 from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
+from mcp_server_claude.redaction import LONGEST, scrub
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import directive
 from support.desk import KEY

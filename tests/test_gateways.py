@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import anyio
 import pytest
 
-from mcp_server_claude.claude import Claude
+from mcp_server_claude.anthropic_api import Claude
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.desk import KEY, Desk, account, failure, seated, texts

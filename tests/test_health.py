@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mcp_server_claude.settings import Settings
-from mcp_server_claude.web.health import is_scraper
+from mcp_server_claude.web.routes.health import is_scraper
 from support.desk import KEY
 from support.http import served
 

@@ -14,7 +14,7 @@ import pytest
 from mcp.server.auth.middleware.auth_context import get_access_token
 
 from mcp_server_claude.simulator import directive
-from mcp_server_claude.web import mcp
+from mcp_server_claude.web.routes import mcp
 from support.desk import Told, opened, seated, texts
 from support.raw import ERAS, head, line, messages_of, raw, result_of, text_of
 
@@ -339,7 +339,7 @@ async def test_the_sdks_own_word_for_who_asks_is_ours(door: Door, monkeypatch: p
         heard.append(token.client_id if token else "")
         return "heard"
 
-    monkeypatch.setattr("mcp_server_claude.tools.info.models", models)
+    monkeypatch.setattr("mcp_server_claude.server.tools.info.models", models)
     ann = await door.token("ann")
     for era in ERAS:
         async with raw(door.url, era, ann) as hers:

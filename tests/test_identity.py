@@ -28,11 +28,11 @@ from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull,
 from pydantic import AnyUrl
 
 from mcp_server_claude.errors import Misconfigured, Unavailable
-from mcp_server_claude.services import Services
+from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
-from mcp_server_claude.web import jwks
-from mcp_server_claude.web.identity import Denied, Identity, metadata
-from mcp_server_claude.web.serve import bind, listening, url_of
+from mcp_server_claude.web.auth import jwks_cache
+from mcp_server_claude.web.auth.oidc_tokens import Denied, Identity, metadata
+from mcp_server_claude.web.http_server import bind, listening, url_of
 from support.desk import KEY, account
 from support.http import served
 from support.sockets import answering
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp_server_claude.simulator import Simulator
-    from mcp_server_claude.users import Users
+    from mcp_server_claude.users.tokens_and_sessions import Users
 
 pytestmark = pytest.mark.anyio
 
@@ -163,7 +163,7 @@ async def nobody() -> Users:
 
 def identity(issuer: Issuer, clock: Callable[[], float] = time.monotonic, **fields: object) -> Identity:
     settings = Settings.model_validate({"oidc_issuer": issuer.url, "public_url": PUBLIC} | fields)
-    keys = jwks.Keys(settings.oidc_issuer, settings.oidc_jwks_url, clock=clock)
+    keys = jwks_cache.Keys(settings.oidc_issuer, settings.oidc_jwks_url, clock=clock)
     return Identity(settings, nobody, keys)
 
 
@@ -391,7 +391,7 @@ async def test_keys_are_not_fetched_over_what_others_can_change(issuer: Issuer, 
     ],
 )
 def test_keys_come_over_tls_or_from_this_machine(url: str, *, safe: bool) -> None:
-    assert jwks.is_safe(url) is safe
+    assert jwks_cache.is_safe(url) is safe
 
 
 async def test_metadata_that_is_another_issuer_s_or_sends_us_elsewhere_is_not_believed(issuer: Issuer) -> None:
@@ -425,7 +425,7 @@ async def test_a_flood_of_unknown_keys_makes_us_ask_but_once(issuer: Issuer) -> 
 
     await many(0)
     assert issuer.times == 1
-    clock.now += jwks.COOLDOWN_S
+    clock.now += jwks_cache.COOLDOWN_S
     await many(200)
     assert issuer.times == 2
     assert await checking.claims_of(issuer.token())
@@ -436,7 +436,7 @@ async def test_a_new_key_is_taken_as_soon_as_the_issuer_may_be_asked_again(issue
     checking = identity(issuer, clock)
     await checking.claims_of(issuer.token())
     issuer.keys = [public("other")]
-    clock.now += jwks.COOLDOWN_S
+    clock.now += jwks_cache.COOLDOWN_S
     assert await checking.claims_of(issuer.token("other"))
     with pytest.raises(Denied):
         await checking.claims_of(issuer.token("rsa"))
@@ -447,7 +447,7 @@ async def test_a_key_that_was_withdrawn_soon_no_longer_counts(issuer: Issuer) ->
     checking = identity(issuer, clock)
     await checking.claims_of(issuer.token())
     issuer.keys = [public("other")]
-    clock.now += jwks.FRESH_S
+    clock.now += jwks_cache.FRESH_S
     with pytest.raises(Denied):
         await checking.claims_of(issuer.token())
 
@@ -465,15 +465,15 @@ async def test_an_issuer_that_is_away_is_done_without_for_a_while_and_then_told(
     checking = identity(issuer, clock)
     await checking.claims_of(issuer.token())
     issuer.status = 500
-    clock.now += jwks.FRESH_S
+    clock.now += jwks_cache.FRESH_S
     assert await checking.claims_of(issuer.token())
-    clock.now += jwks.STALE_S
+    clock.now += jwks_cache.STALE_S
     with pytest.raises(Unavailable) as away:
         await checking.claims_of(issuer.token())
     assert away.value.kind == "identity"
     assert away.value.retry_after_s
     issuer.status = 200
-    clock.now += jwks.AGAIN_S
+    clock.now += jwks_cache.AGAIN_S
     assert await checking.claims_of(issuer.token())
 
 
@@ -486,7 +486,7 @@ async def test_an_issuer_that_is_away_is_done_without_for_a_while_and_then_told(
         b'{"keys": 7}',
         b'{"keys": [7]}',
         b"[" * 100_000,
-        json.dumps({"keys": [public("rsa")], "padding": "x" * jwks.LARGEST}).encode(),
+        json.dumps({"keys": [public("rsa")], "padding": "x" * jwks_cache.LARGEST}).encode(),
     ],
     ids=lambda body: body[:10].decode(),
 )
@@ -500,7 +500,7 @@ async def test_an_issuer_that_answers_nonsense_is_as_good_as_away(issuer: Issuer
 async def test_an_issuer_that_does_not_get_to_its_end_holds_nobody_up_for_long(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr(jwks, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(jwks_cache, "PATIENCE_S", 0.2)
     setattr(issuer, how, True)
     checking = identity(issuer, oidc_jwks_url=f"{issuer.url}/keys")
 

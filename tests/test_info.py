@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_server_claude import figures
+from mcp_server_claude import number_formatting
 from mcp_server_claude.errors import Refused
+from mcp_server_claude.server.tools.info import parse_since
 from mcp_server_claude.simulator import Pace, Simulator
-from mcp_server_claude.tools.info import parse_since
 from support.desk import KEY, failure, seated, texts
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ async def test_usage_adds_up_what_was_asked_by_model(upstream: Simulator, tmp_pa
     assert found.keys() == {"claude-opus-5-5", "claude-haiku-5-5", "total"}
     assert found["claude-opus-5-5"][:2] == ["1", "0"]
     assert found["claude-haiku-5-5"][:2] == ["3", "1"]
-    assert found["claude-haiku-5-5"][2] == figures.tokens(sum(record.input_tokens for record in haiku))
-    assert found["claude-haiku-5-5"][4] == figures.tokens(sum(record.output_tokens for record in haiku))
+    assert found["claude-haiku-5-5"][2] == number_formatting.tokens(sum(record.input_tokens for record in haiku))
+    assert found["claude-haiku-5-5"][4] == number_formatting.tokens(sum(record.output_tokens for record in haiku))
     assert found["total"][:2] == ["4", "1"]
     assert wide == found
 

@@ -10,11 +10,11 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from mcp_server_claude.claude import Answer, Claude, find
+from mcp_server_claude.anthropic_api import Answer, Claude, find
 from mcp_server_claude.errors import Failure
-from mcp_server_claude.logs import Scrubbed
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
+from mcp_server_claude.telemetry.stderr_logging import Scrubbed
 from support.desk import Desk, Told, environment, failure, seated, texts
 from support.upstream import Parrot, parrot
 

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from mcp_server_claude.call_types import Call, Limits
+from mcp_server_claude.calls.user_rate_limit import Limiter
 from mcp_server_claude.errors import Unavailable
-from mcp_server_claude.limiter import Limiter
-from mcp_server_claude.messages import Call, Limits
 
 
 class Clock:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from mcp_server_claude.logs import Scrubbed, Structured
+from mcp_server_claude.telemetry.stderr_logging import Scrubbed, Structured
 from support.desk import KEY, account, failure, seated
 from support.http import spawned
 from support.wire import call, wired

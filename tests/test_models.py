@@ -20,9 +20,9 @@ from anthropic.types import ModelCapabilities, ModelInfo, ModelLine
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_server_claude.anthropic_api.models import EFFORTS, Catalogue, Model, Models, Source, admit, fetch_with, parse
+from mcp_server_claude.anthropic_api.models.model_list_cache import DAY_S, REST_S, ours
 from mcp_server_claude.errors import Refused, Unavailable
-from mcp_server_claude.models import EFFORTS, Catalogue, Model, Models, Source, admit, fetch_with, parse
-from mcp_server_claude.models.service import DAY_S, REST_S, ours
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -657,5 +657,6 @@ async def test_whatever_ails_the_list_is_told_as_unavailable_at_once(status: int
 
 
 def test_importing_the_module_imports_nothing_heavy() -> None:
-    code = "import sys, mcp_server_claude.models; sys.exit(bool({'anthropic', 'genai_prices'} & {*sys.modules}))"
+    heavy = "{'anthropic', 'genai_prices'} & {*sys.modules}"
+    code = f"import sys, mcp_server_claude.anthropic_api.models; sys.exit(bool({heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from mcp_server_claude.seam import PLEA, anchor_of
+from mcp_server_claude.engine.continuation import PLEA, anchor_of
 from mcp_server_claude.simulator import Simulator, directive
 from support.desk import Told, account, seated, texts
 from support.recordings import sse

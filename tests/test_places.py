@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, cast
 import anyio
 import pytest
 
-from mcp_server_claude.engine.brake import LONGEST_S, Brake
+from mcp_server_claude.call_types import Event, Waiting
+from mcp_server_claude.engine.rate_limit_cooldown import LONGEST_S, Brake
 from mcp_server_claude.errors import Unavailable
-from mcp_server_claude.messages import Event, Waiting
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.desk import STYLE, Desk, Told, account, failure, seated, texts
 

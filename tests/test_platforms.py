@@ -14,13 +14,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from mcp_server_claude import doctor, pricing
-from mcp_server_claude.claude import PLATFORMS, Answer, Claude, body, find
-from mcp_server_claude.claude.clouds import AWS_URLS
-from mcp_server_claude.claude.estimate import IMAGE_TOKENS, input_tokens
-from mcp_server_claude.claude.platforms import FEATURES
+from mcp_server_claude import pricing
+from mcp_server_claude.anthropic_api import PLATFORMS, Answer, Claude, body, find
+from mcp_server_claude.anthropic_api.platforms.cloud_clients import AWS_URLS
+from mcp_server_claude.anthropic_api.platforms.platform import FEATURES
+from mcp_server_claude.anthropic_api.token_estimate import IMAGE_TOKENS, input_tokens
+from mcp_server_claude.call_types import CHARS_PER_TOKEN, Call
+from mcp_server_claude.cli import doctor
 from mcp_server_claude.errors import Misconfigured
-from mcp_server_claude.messages import CHARS_PER_TOKEN, Call
 from mcp_server_claude.settings import Settings
 from support.cloud import AMAZON, Cloud, Heard, Says, amazon, amazon_exception, cloud
 from support.desk import account, failure, seated, texts
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mcp_server_claude.claude.platforms import PlatformName
+    from mcp_server_claude.anthropic_api.platforms.platform import PlatformName
 
 pytestmark = pytest.mark.anyio
 

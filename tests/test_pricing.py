@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server_claude import pricing
-from mcp_server_claude.messages import Usage
+from mcp_server_claude.call_types import Usage
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ANTHROPIC = next(each for each in data_snapshot.get_snapshot().providers if each.id == "anthropic")

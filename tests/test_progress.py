@@ -9,16 +9,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude import progress
-from mcp_server_claude.messages import Searching, Started, Text, Thinking, Usage, Waiting, well_formed
-from mcp_server_claude.progress import LARGEST, STATUS_LENGTH, Line, Pump, Style, pump, style_for
+from mcp_server_claude.call_types import Searching, Started, Text, Thinking, Usage, Waiting
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.server import progress_notifications
+from mcp_server_claude.server.progress_notifications import LARGEST, STATUS_LENGTH, Line, Pump, Style, pump, style_for
 from mcp_server_claude.settings import Settings
 from support.recordings import units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mcp_server_claude.messages import Event
+    from mcp_server_claude.call_types import Event
 
 pytestmark = pytest.mark.anyio
 
@@ -89,7 +90,7 @@ async def pumped(events: Sequence[Event], style: Style, *, rests: Sequence[int] 
 @example("\ude00\ud83d\ud83d\ude00\ude00", [1], [5])
 async def test_the_messages_joined_are_the_text_however_it_came(text: str, sizes: list[int], rests: list[int]) -> None:
     client = await pumped([Text(piece) for piece in cut(units(text), sizes)], "text", rests=rests)
-    assert "".join(client.said) == well_formed(text)
+    assert "".join(client.said) == replace_lone_surrogates(text)
     assert all(message and len(message) <= LARGEST for message in client.said)
 
 
@@ -157,7 +158,7 @@ async def test_silence_is_broken_by_heartbeats_that_say_nothing() -> None:
 
 
 async def test_the_seconds_of_thinking_go_by_where_nothing_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "THINKING_S", 0.05)
+    monkeypatch.setattr(progress_notifications, "THINKING_S", 0.05)
     client = Client()
     async with pump(client.report, "status", Settings(heartbeat_s=240)) as running:
         running.hear(Thinking())
@@ -185,7 +186,7 @@ async def test_a_client_that_never_reads_holds_up_neither_the_upstream_nor_the_e
 
 
 async def test_a_process_that_stands_still_blames_no_client_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "DRAIN_S", 0.1)
+    monkeypatch.setattr(progress_notifications, "DRAIN_S", 0.1)
     client = Client()
 
     async def report(progress: float, message: str | None) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_server_claude.attachments import Rules
-from mcp_server_claude.claude import Claude, files
-from mcp_server_claude.engine.uploads import Uploads
+from mcp_server_claude.anthropic_api import Claude, files_api
+from mcp_server_claude.call_types import Call
+from mcp_server_claude.engine.file_uploads import Uploads
 from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
-from mcp_server_claude.messages import Call
+from mcp_server_claude.files import Rules
 from mcp_server_claude.settings import Settings
 from support.cloud import Says, cloud
 from support.desk import KEY
@@ -57,7 +57,9 @@ async def asking(*answers: Says) -> AsyncGenerator[tuple[Claude, Cloud]]:
 
 async def test_what_a_file_is_called_is_made_fit_for_a_line_and_a_path() -> None:
     async with asking(told(FILE)) as (claude, _):
-        assert await files.about(claude, "file_011") == files.About(name="ab.csv", mime_type="text/csv", bytes=5)
+        assert await files_api.about(claude, "file_011") == files_api.About(
+            name="ab.csv", mime_type="text/csv", bytes=5
+        )
 
 
 @pytest.mark.parametrize(
@@ -66,8 +68,8 @@ async def test_what_a_file_is_called_is_made_fit_for_a_line_and_a_path() -> None
 )
 async def test_a_gateways_nonsense_about_a_file_is_borne(value: object) -> None:
     async with asking(told(value)) as (claude, _):
-        about = await files.about(claude, "file_011")
-        assert about == files.About(name="file_011", mime_type=files.UNKNOWN_TYPE, bytes=None)
+        about = await files_api.about(claude, "file_011")
+        assert about == files_api.About(name="file_011", mime_type=files_api.UNKNOWN_TYPE, bytes=None)
 
 
 async def test_a_fault_that_passes_is_borne_and_one_that_does_not_is_told() -> None:
@@ -75,12 +77,12 @@ async def test_a_fault_that_passes_is_borne_and_one_that_does_not_is_told() -> N
         claude,
         stand,
     ):
-        assert (await files.about(claude, "file_011")).bytes == 5
+        assert (await files_api.about(claude, "file_011")).bytes == 5
         assert len(stand.heard) == 3
-    async with asking(replace(problem(529), times=files.TRIES), told(FILE)) as (claude, stand):
+    async with asking(replace(problem(529), times=files_api.TRIES), told(FILE)) as (claude, stand):
         with pytest.raises(Unavailable):
-            await files.about(claude, "file_011")
-        assert len(stand.heard) == files.TRIES
+            await files_api.about(claude, "file_011")
+        assert len(stand.heard) == files_api.TRIES
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ async def test_a_fault_that_passes_is_borne_and_one_that_does_not_is_told() -> N
 async def test_what_waiting_does_not_mend_is_told_at_once(answer: Says, kind: str) -> None:
     async with asking(answer, told(FILE)) as (claude, stand):
         with pytest.raises(Failure) as failure:
-            await files.upload(claude, "a.csv", b"1,2", "text/csv", 3600)
+            await files_api.upload(claude, "a.csv", b"1,2", "text/csv", 3600)
         assert failure.value.kind == kind
         assert len(stand.heard) == 1
 
@@ -103,12 +105,12 @@ async def test_what_waiting_does_not_mend_is_told_at_once(answer: Says, kind: st
 async def test_an_upload_that_gives_no_id_is_no_upload() -> None:
     async with asking(told({"ok": True})) as (claude, _):
         with pytest.raises(Unavailable, match="no file of the Files API"):
-            await files.upload(claude, "a.csv", b"1,2", "text/csv", 3600)
+            await files_api.upload(claude, "a.csv", b"1,2", "text/csv", 3600)
 
 
 async def test_an_upload_is_named_by_its_last_part_and_says_how_long_it_is_kept() -> None:
     async with asking(told(FILE)) as (claude, stand):
-        assert await files.upload(claude, "src/a.csv", b"1,2", "text/csv", 3600) == "file_011"
+        assert await files_api.upload(claude, "src/a.csv", b"1,2", "text/csv", 3600) == "file_011"
         (sent,) = stand.heard
         assert b'filename="a.csv"' in sent.raw
         assert b"3600" in sent.raw
@@ -117,16 +119,16 @@ async def test_an_upload_is_named_by_its_last_part_and_says_how_long_it_is_kept(
 
 async def test_a_file_that_is_gone_already_is_as_good_as_deleted() -> None:
     async with asking(problem(404, "not_found_error")) as (claude, _):
-        await files.delete(claude, "file_011")
+        await files_api.delete(claude, "file_011")
     async with asking(problem(403, "permission_error")) as (claude, _):
         with pytest.raises(Misconfigured):
-            await files.delete(claude, "file_011")
+            await files_api.delete(claude, "file_011")
 
 
 async def test_a_platform_without_a_files_api_says_so_and_nothing_is_sent() -> None:
     settings = Settings.model_validate({"platform": "vertex", "uploads": True})
     claude = Claude(settings)
     with pytest.raises(Refused, match="has no Files API"):
-        await files.about(claude, "file_011")
+        await files_api.about(claude, "file_011")
     rules = Uploads(settings, claude).rules(Rules(roots=()), Call(prompt="x", tools=("code",)))
     assert not rules.for_code

@@ -8,9 +8,9 @@ import anyio
 import httpx2
 import pytest
 
-from mcp_server_claude.engine.errand import CONTINUATIONS, PAUSES
-from mcp_server_claude.messages import CHARS_PER_TOKEN
-from mcp_server_claude.seam import ANCHOR, PLEA
+from mcp_server_claude.call_types import CHARS_PER_TOKEN
+from mcp_server_claude.engine.continuation import ANCHOR, PLEA
+from mcp_server_claude.engine.request_loop import CONTINUATIONS, PAUSES
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.desk import Desk, Told, account, failure, seated, texts
 from support.recordings import sse

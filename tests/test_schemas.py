@@ -13,10 +13,10 @@ from jsonschema import Draft202012Validator
 
 from mcp_server_claude.errors import Refused
 from mcp_server_claude.schemas import Mismatch, Normalised, as_format, as_tool, check, normalise, parse, repair
-from mcp_server_claude.schemas.keywords import KNOWN
-from mcp_server_claude.schemas.patterns import Pattern, TooHardError, UnsafeError
-from mcp_server_claude.schemas.verdict import formats
-from mcp_server_claude.simulator.examples import example as simulated
+from mcp_server_claude.schemas.safe_regex import Pattern, TooHardError, UnsafeError
+from mcp_server_claude.schemas.schema_keywords import KNOWN
+from mcp_server_claude.schemas.validate_answer import formats
+from mcp_server_claude.simulator.schema_examples import example as simulated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

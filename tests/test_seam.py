@@ -3,9 +3,9 @@ from __future__ import annotations
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude.engine.draft import Draft
-from mcp_server_claude.messages import Event, Text
-from mcp_server_claude.seam import ANCHOR, PLEA, Seam, anchor_of
+from mcp_server_claude.call_types import Event, Text
+from mcp_server_claude.engine.answer_buffer import Draft
+from mcp_server_claude.engine.continuation import ANCHOR, PLEA, Seam, anchor_of
 
 TABLE = "| a | b |\n| --- | --- |\n" + "".join(f"| {n} | {n * n} |\n" for n in range(12))
 CODE = """\

@@ -14,8 +14,8 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
-from mcp_server_claude.web.app import PARTS
-from mcp_server_claude.web.guard import CSP
+from mcp_server_claude.web.fastapi_app import PARTS
+from mcp_server_claude.web.middleware.security import CSP
 from support.http import Served as Door
 from support.http import served
 

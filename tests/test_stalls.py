@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from mcp_server_claude.progress import STATUS_LENGTH
+from mcp_server_claude.server.progress_notifications import STATUS_LENGTH
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.desk import STYLE, Desk, Told, account, failure, seated, texts
 

@@ -13,23 +13,23 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude import streams as room
+from mcp_server_claude.call_types import Call, Limits, Text
+from mcp_server_claude.calls import answer_feed as room
+from mcp_server_claude.calls.answer_feed import Account, End, Failed, Piece, Start, Status
 from mcp_server_claude.errors import Failure, Refused, Unavailable
-from mcp_server_claude.messages import Call, Limits, Text
-from mcp_server_claude.services import Services
+from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from mcp_server_claude.store import journal, leases
-from mcp_server_claude.streams import Account, End, Failed, Piece, Start, Status
+from mcp_server_claude.store import call_journal, process_leases
 from support.desk import KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
-    from mcp_server_claude.messages import Event
+    from mcp_server_claude.call_types import Event
+    from mcp_server_claude.calls.answer_feed import Streams, Told
     from mcp_server_claude.simulator import Record
-    from mcp_server_claude.streams import Streams, Told
 
 pytestmark = pytest.mark.anyio
 STALLED = directive(tokens=400, fault="stall", at=90)
@@ -517,9 +517,9 @@ async def test_a_call_whose_process_died_ends_with_what_it_had_saved_and_how_to_
     call_id = "c_00000000000000d1"
     async with opened(api, tmp_path) as services:
         streams, store = await services.streams(), await services.store()
-        record = journal.Record(id=call_id, worker="w_dead", started_at=time.time(), user="ada", thread="t_1")
-        await store.write(journal.open_call, record)
-        await store.write(journal.append, [(call_id, 0, "half an answer")])
+        record = call_journal.Record(id=call_id, worker="w_dead", started_at=time.time(), user="ada", thread="t_1")
+        await store.write(call_journal.open_call, record)
+        await store.write(call_journal.append, [(call_id, 0, "half an answer")])
         events = await told(streams, call_id, offset)
     failure = failure_of(events)
     assert text_of(events) == "half an answer"[offset:]
@@ -536,17 +536,17 @@ async def test_a_call_whose_process_died_ends_with_what_it_had_saved_and_how_to_
 async def test_where_a_part_was_not_saved_the_text_before_it_is_told_and_then_an_error(running: Services) -> None:
     streams, store = await running.streams(), await running.store()
     call_id = "c_00000000000000e1"
-    record = journal.Record(id=call_id, worker="w_alive", started_at=time.time(), user="ada", model="m")
-    await store.write(leases.renew, "w_alive", time.time())
-    await store.write(journal.open_call, record)
-    await store.write(journal.append, [(call_id, 0, "one "), (call_id, 8, "three")])
+    record = call_journal.Record(id=call_id, worker="w_alive", started_at=time.time(), user="ada", model="m")
+    await store.write(process_leases.renew, "w_alive", time.time())
+    await store.write(call_journal.open_call, record)
+    await store.write(call_journal.append, [(call_id, 0, "one "), (call_id, 8, "three")])
     events = await told(streams, call_id)
     assert text_of(events) == "one "
     failure = failure_of(events)
     assert failure is not None
     assert failure.kind == "truncated"
     assert end_of(events) == End(complete=False)
-    await store.write(journal.close_call, call_id, end="complete", ended_at=time.time())
+    await store.write(call_journal.close_call, call_id, end="complete", ended_at=time.time())
     assert text_of(await told(streams, call_id, 8)) == "three"
 
 
@@ -562,7 +562,7 @@ async def test_with_no_retention_a_reader_who_comes_back_at_once_still_gets_it_a
         assert call.thread == ""
         text = text_of(await told(streams, call.id))
         assert text == sent(api)[0].text
-        assert await store.write(journal.text, call.id) == ""
+        assert await store.write(call_journal.text, call.id) == ""
         assert text_of(await told(streams, call.id, 7)) == text[7:]
         later = await other.streams()
         with pytest.raises(Refused, match="not kept any more") as gone:
@@ -578,8 +578,8 @@ async def test_with_no_retention_a_failure_that_was_told_leaves_no_words_of_the_
         streams, store = await services.streams(), await services.store()
         with pytest.raises(Refused, match="no directive 'tea'"):
             await streams.begin(asking("[[sim: tea=1]] What is tea?"))
-        (record,) = await store.write(journal.recent, "ada")
-    assert (record.prompt_head, record.incomplete) == ("", journal.GONE)
+        (record,) = await store.write(call_journal.recent, "ada")
+    assert (record.prompt_head, record.incomplete) == ("", call_journal.GONE)
 
 
 async def test_with_no_retention_what_nobody_read_to_the_end_is_kept(api: Simulator, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mcp.types import ResourceLink, TextContent
 
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from mcp_server_claude.store import Store, journal, leases, threads
+from mcp_server_claude.store import Store, call_journal, process_leases, thread_messages
 from support.desk import account, failure, seated, texts
 
 if TYPE_CHECKING:
@@ -46,17 +46,17 @@ def text_in(message: dict[str, object]) -> str:
     return "".join(str(block.get("text") or "") for block in cast("list[dict[str, object]]", content))
 
 
-def is_a_conversation(turns: list[threads.Turn]) -> bool:
+def is_a_conversation(turns: list[thread_messages.Turn]) -> bool:
     """Questions and answers in turn, none of them empty: what the API takes."""
     roles = [turn.role for turn in turns]
     said = all(any(block.get("type") != "thinking" for block in turn.content) for turn in turns)
     return said and roles == ["user", "assistant"] * (len(roles) // 2)
 
 
-async def turns_on_disk(data_dir: Path, thread: str) -> list[threads.Turn]:
+async def turns_on_disk(data_dir: Path, thread: str) -> list[thread_messages.Turn]:
     store = await anyio.to_thread.run_sync(Store.open, data_dir)
     try:
-        return await store.read(threads.turns, thread)
+        return await store.read(thread_messages.turns, thread)
     finally:
         await store.close()
 
@@ -199,12 +199,16 @@ async def test_what_a_killed_process_had_written_becomes_a_turn(upstream: Simula
     async with seated("memory", "auto", data, base_url=upstream.url) as desk:
         thread = thread_of(await desk.ask("One."))
 
-        def die(tx: threads.Tx) -> None:  # what such a process leaves behind: its question, its journal, an old lease
-            leases.renew(tx, "w_dead", 1000.0)
-            assert threads.take(tx, thread, call_id="c_dead", worker="w_dead", now=1000.0)
-            threads.add(tx, thread, threads.Turn(role="user", content=[_text("Two.")], model="", call_id="c_dead"))
-            journal.open_call(tx, journal.Record(id="c_dead", worker="w_dead", started_at=1000.0))
-            journal.append(tx, [("c_dead", 0, "Half an ans")])
+        def die(
+            tx: thread_messages.Tx,
+        ) -> None:  # what such a process leaves behind: its question, its journal, an old lease
+            process_leases.renew(tx, "w_dead", 1000.0)
+            assert thread_messages.take(tx, thread, call_id="c_dead", worker="w_dead", now=1000.0)
+            thread_messages.add(
+                tx, thread, thread_messages.Turn(role="user", content=[_text("Two.")], model="", call_id="c_dead")
+            )
+            call_journal.open_call(tx, call_journal.Record(id="c_dead", worker="w_dead", started_at=1000.0))
+            call_journal.append(tx, [("c_dead", 0, "Half an ans")])
 
         store = await anyio.to_thread.run_sync(Store.open, data)
         await store.write(die)
@@ -376,14 +380,14 @@ async def test_old_threads_are_forgotten_also_those_whose_process_died(upstream:
     async with seated("memory", "auto", data, base_url=upstream.url) as desk:
         kept, held = thread_of(await desk.ask("Kept.")), thread_of(await desk.ask("Held."))
 
-        def age(tx: threads.Tx) -> int:
+        def age(tx: thread_messages.Tx) -> int:
             tx.run(
                 "update thread set touched_at = 1000.0, holder = 'c', worker = 'w_dead' where id = :id", {"id": held}
             )
-            return threads.forget(tx, 2000.0)
+            return thread_messages.forget(tx, 2000.0)
 
         store = await anyio.to_thread.run_sync(Store.open, data)
         assert await store.write(age) == 1
-        assert await store.read(threads.turns, held) == []
-        assert len(await store.read(threads.turns, kept)) == 2
+        assert await store.read(thread_messages.turns, held) == []
+        assert len(await store.read(thread_messages.turns, kept)) == 2
         await store.close()

@@ -13,10 +13,10 @@ from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import Field
 
 from mcp_server_claude.errors import Misconfigured, Refused, Unavailable
-from mcp_server_claude.server import build
+from mcp_server_claude.server import tool_results
+from mcp_server_claude.server.mcp_server import build
+from mcp_server_claude.server.strict_tool import StrictTool
 from mcp_server_claude.settings import Settings
-from mcp_server_claude.tools import results
-from mcp_server_claude.tools.tool import StrictTool
 from support.desk import failure, texts
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ async def echo(
     items: Annotated[list[str], Field(description="More.")] = [],  # noqa: B006 - pydantic copies it
 ) -> CallToolResult:
     """Say it back."""
-    return results.text(f"{text!r} {count} {tone!r} {items}")
+    return tool_results.text(f"{text!r} {count} {tone!r} {items}")
 
 
 async def test_nulls_are_left_out_where_they_may_be() -> None:
@@ -154,7 +154,7 @@ async def test_a_failure_is_a_result_that_says_who_can_mend_it(raised: Failure, 
             raise raised
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(fail_below)
-        return results.text("never")
+        return tool_results.text("never")
 
     async def fail_below() -> None:
         raise raised

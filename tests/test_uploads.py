@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from mcp_server_claude.engine.uploads import KEPT_S
+from mcp_server_claude.engine.file_uploads import KEPT_S
 from mcp_server_claude.simulator import Pace, Simulator
 from support.desk import Told, account, failure, seated, texts
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from mcp_server_claude.store.connections import connect
+from mcp_server_claude.store.sqlite_connection import connect
 from support.http import Served, served
 from support.plain import Plain
 from support.team import Team, insert, row, write

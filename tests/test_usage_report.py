@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server_claude import pricing
-from mcp_server_claude.store import Store, StoreError, reports, waits
-from mcp_server_claude.store.connections import SqliteTx, connect, memory
-from mcp_server_claude.store.reports import Range, Sums
-from mcp_server_claude.store.waits import WHOLE, Waits
+from mcp_server_claude.store import Store, StoreError
+from mcp_server_claude.store.sqlite_connection import SqliteTx, connect, memory
+from mcp_server_claude.store.usage import latency_percentiles, usage_report
+from mcp_server_claude.store.usage.latency_percentiles import WHOLE, Waits
+from mcp_server_claude.store.usage.usage_report import Range, Sums
 from support.plain import Plain
 from support.team import Team, insert, row, write
 
@@ -48,9 +49,9 @@ def test_a_request_belongs_to_the_utc_day_on_which_it_was_begun(book: sqlite3.Co
     insert(
         book, [row(1, midnight - 0.001), row(2, midnight), row(3, midnight - DAY_S), row(4, midnight - DAY_S - 0.001)]
     )
-    told = reports.report(SqliteTx(book), Range(since=LAST, until=LAST)).by("day")
+    told = usage_report.report(SqliteTx(book), Range(since=LAST, until=LAST)).by("day")
     assert {day: sums.requests for day, sums in told.items()} == {"2026-11-20": 2}
-    told = reports.report(SqliteTx(book), Range(since=LAST - timedelta(days=1), until=LAST + timedelta(days=1)))
+    told = usage_report.report(SqliteTx(book), Range(since=LAST - timedelta(days=1), until=LAST + timedelta(days=1)))
     assert {day: sums.requests for day, sums in told.by("day").items()} == {
         "2026-11-19": 1,
         "2026-11-20": 2,
@@ -61,7 +62,7 @@ def test_a_request_belongs_to_the_utc_day_on_which_it_was_begun(book: sqlite3.Co
 
 def test_a_call_that_goes_on_after_midnight_is_one_call_of_the_first_day(book: sqlite3.Connection) -> None:
     insert(book, [row(1, NOON, call_id="c_1"), row(2, NOON + DAY_S, call_id="c_1", attempt=2, model=HAIKU)])
-    told = reports.report(SqliteTx(book), Range(since=LAST, until=LAST + timedelta(days=1)))
+    told = usage_report.report(SqliteTx(book), Range(since=LAST, until=LAST + timedelta(days=1)))
     assert {day: (sums.calls, sums.requests) for day, sums in told.by("day").items()} == {
         "2026-11-20": (1, 1),
         "2026-11-21": (0, 1),
@@ -83,10 +84,10 @@ def test_what_was_tried_again_is_a_retry_and_what_was_not_is_an_error(book: sqli
             row(8, NOON, call_id="c_5", attempt=2),  # it went on reading; nothing had failed
         ],
     )
-    report = reports.report(SqliteTx(book), days(1))
+    report = usage_report.report(SqliteTx(book), days(1))
     assert (report.totals.retries, report.totals.errors, report.totals.calls) == (2, 2, 5)
     assert (report.users["local"].retries, report.users["local"].errors) == (2, 2)
-    assert [(sums.retries, sums.errors) for sums in reports.rows(SqliteTx(book), days(1)).values()] == [(2, 2)]
+    assert [(sums.retries, sums.errors) for sums in usage_report.rows(SqliteTx(book), days(1)).values()] == [(2, 2)]
 
 
 def test_what_the_cache_saved_is_counted_at_the_prices_of_the_day_and_of_the_prompts_length(
@@ -105,14 +106,16 @@ def test_what_the_cache_saved_is_counted_at_the_prices_of_the_day_and_of_the_pro
             row(4, NOON, model="local-model", **read),
         ],
     )
-    saved = {model: sums.saved_micros for model, sums in reports.report(SqliteTx(book), days(1)).by("model").items()}
+    saved = {
+        model: sums.saved_micros for model, sums in usage_report.report(SqliteTx(book), days(1)).by("model").items()
+    }
     wrote = 1_000 * (opus.cache_write - opus.input)
     assert saved == {
         OPUS: 90_000 * (opus.input - opus.cache_read) - wrote,
         HAIKU: 90_000 * (haiku.input - haiku.cache_read) + 90_000 * (long_haiku.input - long_haiku.cache_read),
         "local-model": 0,
     }
-    an_hour = reports.report(SqliteTx(book), days(1), cached_for_an_hour=True).by("model")[OPUS]
+    an_hour = usage_report.report(SqliteTx(book), days(1), cached_for_an_hour=True).by("model")[OPUS]
     assert an_hour.saved_micros == saved[OPUS] + wrote - 1_000 * (opus.cache_write_1h - opus.input)
 
 
@@ -123,15 +126,15 @@ def test_what_has_no_known_price_is_counted_apart_and_what_runs_is_not_yet_misse
         book,
         [row(1, NOON, **unknown), row(2, NOON, **running), row(3, NOON, **unknown | running | {"cost_micros": None})],
     )
-    totals = reports.report(SqliteTx(book), days(1)).totals
+    totals = usage_report.report(SqliteTx(book), days(1)).totals
     assert (totals.requests, totals.unpriced, totals.cost_micros, totals.input_tokens) == (3, 1, 70, 6)
 
 
 def test_nothing_comes_to_nothing(book: sqlite3.Connection) -> None:
-    report = reports.report(SqliteTx(book), days(30))
+    report = usage_report.report(SqliteTx(book), days(30))
     assert (report.totals, report.users, report.waits, report.begins) == (Sums(), {}, {}, "")
     assert report.previous == Sums()
-    assert reports.users(SqliteTx(book)) == []
+    assert usage_report.users(SqliteTx(book)) == []
 
 
 @given(
@@ -157,13 +160,13 @@ def test_percentiles_are_the_same_whether_times_are_sorted_or_stepped_to(
             for part in (day, day[:7], WHOLE):
                 parts.setdefault(part, []).append(ms / 10)
     expected = {
-        part: Waits(*(sorted(values)[waits.rank(percent, len(values)) - 1] for percent in (50, 90, 99)))
+        part: Waits(*(sorted(values)[latency_percentiles.rank(percent, len(values)) - 1] for percent in (50, 90, 99)))
         for part, values in parts.items()
     }
     timed = {day: len(values) for day, values in parts.items() if len(day) == 10}
-    for few in (waits.FEW, 0):
-        assert waits.percentiles(SqliteTx(book), asked, timed, few=few) == expected
-    assert reports.report(SqliteTx(book), asked).waits == expected
+    for few in (latency_percentiles.FEW, 0):
+        assert latency_percentiles.percentiles(SqliteTx(book), asked, timed, few=few) == expected
+    assert usage_report.report(SqliteTx(book), asked).waits == expected
     book.close()
 
 
@@ -194,10 +197,10 @@ ONLY: list[dict[str, str]] = [
 @pytest.mark.parametrize("only", ONLY)
 @pytest.mark.parametrize("count", [1, 30, 75])
 def test_every_row_and_part_adds_up_to_the_same_whole(tx: Tx, count: int, only: dict[str, str]) -> None:
-    report = reports.report(tx, days(count, **only))
+    report = usage_report.report(tx, days(count, **only))
     whole = report.totals
     assert whole.requests
-    fine = reports.rows(tx, days(count, **only)).values()
+    fine = usage_report.rows(tx, days(count, **only)).values()
     for parts in (*(report.by(per).values() for per in ("day", "month", "model", "tool")), report.users.values(), fine):
         added = Sums._make(map(sum, zip(*parts, strict=True)))
         assert added._replace(saved_micros=whole.saved_micros, timed=whole.timed) == whole
@@ -207,7 +210,7 @@ def test_the_time_before_is_as_long_and_ends_on_the_day_before(tx: Tx, team: Pat
     asked = days(30)
     before = asked.before()
     assert (before.until, len(before.days)) == (asked.since - timedelta(days=1), 30)
-    previous = reports.report(tx, asked).previous
+    previous = usage_report.report(tx, asked).previous
     with Plain.of(team) as ledger:
         plain = ledger.sums(since=str(before.since), until=str(before.until))
     assert (previous.calls, previous.cost_micros / 1e6) == (plain["calls"], plain["totalCost"])
@@ -218,10 +221,10 @@ def test_no_query_of_a_report_reads_more_of_the_ledger_than_its_days(team: Path,
     connection = connect(team / "store.db")
     asked: set[str] = set()
     connection.set_trace_callback(asked.add)
-    report = reports.report(SqliteTx(connection), days(30, **only))
+    report = usage_report.report(SqliteTx(connection), days(30, **only))
     timed = {day: sums.timed for day, sums in report.by("day").items()}
-    assert waits.percentiles(SqliteTx(connection), days(30, **only), timed, few=0) == report.waits
-    reports.rows(SqliteTx(connection), days(1, **only))
+    assert latency_percentiles.percentiles(SqliteTx(connection), days(30, **only), timed, few=0) == report.waits
+    usage_report.rows(SqliteTx(connection), days(1, **only))
     connection.set_trace_callback(None)
     plans = [row[3] for sql in asked for row in connection.execute(f"explain query plan {sql}")]
     looks = [step for step in plans if " entry " in f"{step} "]
@@ -245,13 +248,13 @@ async def test_a_report_that_takes_its_time_holds_up_no_other_read(tmp_path: Pat
     async with asyncio.TaskGroup() as tasks:
         report = tasks.create_task(store.report(slowly))
         await asyncio.to_thread(begun.wait)
-        assert await store.read(reports.users) == []
+        assert await store.read(usage_report.users) == []
         assert not report.done()
         enough.set()
     assert report.result() == "reported"
     await store.close()
     with pytest.raises(StoreError, match="closed"):
-        await store.report(reports.users)
+        await store.report(usage_report.users)
 
 
 @pytest.mark.anyio
@@ -259,5 +262,5 @@ async def test_a_ledger_in_memory_can_be_reported_on(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("not a directory", encoding="utf-8")
     store = Store.open(tmp_path / "data")
     assert not store.durable
-    assert (await store.report(reports.report, days(30))).totals == Sums()
+    assert (await store.report(usage_report.report, days(30))).totals == Sums()
     await store.close()

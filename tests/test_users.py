@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from mcp_server_claude.call_types import Limits
 from mcp_server_claude.errors import Failure, Misconfigured, Refused
-from mcp_server_claude.messages import Limits
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.store import Store, StoreError
-from mcp_server_claude.store.connections import FILE
-from mcp_server_claude.users import FRESH_S, LOCAL, User, Users, names_for, parse_name
+from mcp_server_claude.store.sqlite_connection import FILE
+from mcp_server_claude.users.tokens_and_sessions import FRESH_S, LOCAL, User, Users, names_for, parse_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

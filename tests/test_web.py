@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from mcp_server_claude.engine import sources
-from mcp_server_claude.messages import Citation
+from mcp_server_claude.call_types import Citation
+from mcp_server_claude.engine import citations
 from mcp_server_claude.simulator import Simulator, directive
 from support.desk import Told, account, failure, seated, texts
 
@@ -100,9 +100,9 @@ async def test_an_unknown_tool_is_refused(upstream: Simulator, tmp_path: Path) -
 
 def test_a_page_is_listed_once_and_its_title_cannot_end_its_link() -> None:
     cited = (Citation(url="https://a.example/x(1)", title="A [b](c)\nd"), Citation(url="https://a.example/x(1)"))
-    assert sources.links(cited) == "\n\nSources:\n\n1. [A (b)(c) d](https://a.example/x%281%29)"
+    assert citations.links(cited) == "\n\nSources:\n\n1. [A (b)(c) d](https://a.example/x%281%29)"
 
 
 def test_only_pages_of_the_web_are_cited() -> None:
     block = {"type": "text", "text": "x", "citations": [{"url": "javascript:alert(1)"}, {"document_index": 0}]}
-    assert sources.citations([block]) == ()
+    assert citations.citations([block]) == ()

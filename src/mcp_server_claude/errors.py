@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from mcp_server_claude.messages import Usage
+    from mcp_server_claude.call_types import Usage
 
 
 class Failure(Exception):  # noqa: N818 - the base of a family, never raised itself

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
 
-    from mcp_server_claude.messages import Usage
+    from mcp_server_claude.call_types import Usage
 
 Mode: TypeAlias = Literal["", "batch", "fast"]
 Usd: TypeAlias = Decimal

@@ -11,15 +11,15 @@ import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from mcp_server_claude.attachments import Rules, gather, read_file
-from mcp_server_claude.models.model import Model
+from mcp_server_claude.anthropic_api.models.model_capabilities import Model
+from mcp_server_claude.files import Rules, gather, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from mcp_server_claude.attachments import Gathered
-    from mcp_server_claude.messages import Block
+    from mcp_server_claude.call_types import Block
+    from mcp_server_claude.files import Gathered
 
 CANARY = "c4n4ry-0utside"
 INSIDE = "from within"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import attachments_world
 import pytest
 
-from mcp_server_claude.attachments import fence
+from mcp_server_claude.files import sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +31,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to a file: walked where the platform can, else resolved and compared (Windows)."""
     chosen = str(request.param)
     if chosen == "resolve":
-        monkeypatch.setattr(fence, "CAN_WALK", False)
-    elif not fence.CAN_WALK:
+        monkeypatch.setattr(sandbox, "CAN_WALK", False)
+    elif not sandbox.CAN_WALK:
         pytest.skip("this platform has no openat")
     return chosen
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from attachments_world import CANARY, World, guarded, pdf, png
 
-from mcp_server_claude.attachments import browse, find, grep, list_dir, read_file
+from mcp_server_claude.anthropic_api.models.model_capabilities import Model
 from mcp_server_claude.errors import Misconfigured, Refused
-from mcp_server_claude.models.model import Model
+from mcp_server_claude.files import find, grep, list_dir, read_file, read_glob_grep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +128,7 @@ def test_what_is_no_expression_is_refused(world: World, pattern: str) -> None:
 def test_an_expression_without_end_is_ended_and_what_was_found_is_kept(
     world: World, pattern: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(browse, "SEARCH_S", 1.0)
+    monkeypatch.setattr(read_glob_grep, "SEARCH_S", 1.0)
     (world.root / "src/0.py").write_text("aaaa\n")
     (world.root / "src/1.py").write_text("a" * 60 + "!\n")
     seen = guarded(lambda: grep(pattern, "src/?.py", world.rules))
@@ -139,7 +139,7 @@ def test_an_expression_without_end_is_ended_and_what_was_found_is_kept(
 def test_a_search_that_is_killed_while_files_are_sent_leaves_nothing_behind(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(browse, "SEARCH_S", 1.0)
+    monkeypatch.setattr(read_glob_grep, "SEARCH_S", 1.0)
     for n in range(40):
         (world.root / f"big-{n}.txt").write_text(("a" * 60 + "!\n") * 3_000)
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0  # noqa: PTH112, PTH208

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 from attachments_world import INSIDE, World, guarded
 
-from mcp_server_claude.attachments import Rules, gather, listing
 from mcp_server_claude.errors import Refused
+from mcp_server_claude.files import Rules, gather, gitignore_walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mcp_server_claude.attachments import Gathered
+    from mcp_server_claude.files import Gathered
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_without_git_all_files_are_listed(
     def nowhere(name: str) -> None:
         del name
 
-    monkeypatch.setattr(listing.shutil, "which", nowhere)
+    monkeypatch.setattr(gitignore_walk.shutil, "which", nowhere)
     assert paths(tree, "**/f.py") == ["build/f.py"]
 
 
@@ -187,7 +187,7 @@ def test_a_git_that_hangs_is_given_up(tree: Path, git: Callable[..., None], monk
     git(tree, "init", "-q")
     (tree / ".git/config").unlink()
     os.mkfifo(tree / ".git/config")
-    monkeypatch.setattr(listing, "GIT_S", 0.3)
+    monkeypatch.setattr(gitignore_walk, "GIT_S", 0.3)
     assert "src/a.py" in paths(tree, "src/*.py")
 
 
@@ -202,5 +202,5 @@ def test_what_is_too_large_is_left_out_of_a_glob_and_told(tree: Path) -> None:
 
 
 def test_a_tree_too_large_to_know_is_said_to_be(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "MOST_NAMES", 12)
+    monkeypatch.setattr(gitignore_walk, "MOST_NAMES", 12)
     assert "too large to search whole" in ask(tree, "*.py").notes[0]

@@ -12,8 +12,8 @@ from attachments_world import CANARY, INSIDE, World, guarded, looked, told
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude.attachments import Rules, find, gather, grep, list_dir, read
 from mcp_server_claude.errors import Refused
+from mcp_server_claude.files import Rules, find, gather, grep, list_dir, read
 
 HOSTILE = {
     "up": "../outside/canary.txt",
@@ -311,7 +311,7 @@ def test_any_name_is_refused_or_gives_what_is_in_the_root(
     still_world: World, monkeypatch: pytest.MonkeyPatch, *, walks: bool, name: str
 ) -> None:
     world = still_world
-    monkeypatch.setattr("mcp_server_claude.attachments.fence.CAN_WALK", walks)
+    monkeypatch.setattr("mcp_server_claude.files.sandbox.CAN_WALK", walks)
     try:
         blocks = gather([filled(name, world)], world.rules, images=True, pdf=True, model="m").blocks
     except Refused as refused:

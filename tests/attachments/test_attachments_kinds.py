@@ -12,14 +12,14 @@ from attachments_world import World, gif, jpeg, pdf, png, webp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_server_claude.attachments import blocks, estimate
-from mcp_server_claude.attachments.kinds import Other, Text, decoded, kind
 from mcp_server_claude.errors import Refused
+from mcp_server_claude.files import content_blocks, estimate
+from mcp_server_claude.files.content_types import Other, Text, decoded, kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mcp_server_claude.messages import Block
+    from mcp_server_claude.call_types import Block
 
 PROSE = "Größe, naïveté, ça va? 12 € – “yes”\n"
 
@@ -50,7 +50,7 @@ def test_content_that_looks_like_the_tags_gets_tags_that_it_cannot_hold(world: W
 
 @given(st.text(st.sampled_from("</file->x\n ") | st.characters(codec="utf-8"), max_size=60))
 def test_whatever_a_file_holds_its_own_tag_closes_it_once(content: str) -> None:
-    block = str(blocks.text(content, index=1, path="p")["text"])
+    block = str(content_blocks.text(content, index=1, path="p")["text"])
     tag = block[1:].partition(" ")[0]
     assert block.lower().count(f"</{tag}") == 1
 

@@ -12,8 +12,8 @@ import attachments_world
 import pytest
 from attachments_world import CANARY, INSIDE, World, guarded, looked, told
 
-from mcp_server_claude.attachments import fence, grep, list_dir
 from mcp_server_claude.errors import Refused
+from mcp_server_claude.files import grep, list_dir, sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -58,7 +58,7 @@ def at_call(patch: pytest.MonkeyPatch, names: set[str], acts: Mapping[int, Calla
         return call
 
     for name in ("open", "stat", "lstat", "readlink"):
-        patch.setattr(fence.os, name, watched(getattr(os, name)))
+        patch.setattr(sandbox.os, name, watched(getattr(os, name)))
 
 
 def outcome(work: Callable[[], str]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server_claude.attachments import roots_for
+from mcp_server_claude.files import roots_for
 
 
 def test_on_stdio_the_project_comes_first_then_what_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from attachments_world import pdf, png
 
-from mcp_server_claude.attachments import Shown, shown
+from mcp_server_claude.files import Shown, shown
 
 if TYPE_CHECKING:
     from attachments_world import World

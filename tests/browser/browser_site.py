@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp_server_claude.simulator import Simulator
-    from mcp_server_claude.simulator.records import Record
+    from mcp_server_claude.simulator.request_log import Record
 
 PATIENCE_S = 60
 COMMAND = [sys.executable, "-m", "mcp_server_claude"]

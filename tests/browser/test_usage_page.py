@@ -24,7 +24,7 @@ from browser_usage import Expected, percent, settled, table, visit
 from playwright.async_api import Page, Route, expect
 
 from mcp_server_claude.simulator import Simulator
-from mcp_server_claude.store.connections import connect
+from mcp_server_claude.store.sqlite_connection import connect
 from support.plain import Plain
 from support.team import Team, insert, row, write
 

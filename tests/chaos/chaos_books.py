@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mcp_server_claude import pricing
-from mcp_server_claude.messages import COMPLETE, Usage
+from mcp_server_claude.call_types import COMPLETE, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

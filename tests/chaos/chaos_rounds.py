@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import anyio
 import chaos_books as books
 
-from mcp_server_claude.messages import COMPLETE, well_formed
+from mcp_server_claude.call_types import COMPLETE
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from support.desk import FAILURE, USAGE, Told, texts
 
 if TYPE_CHECKING:
@@ -137,9 +138,9 @@ def judge(outcomes: Sequence[Outcome], upstream: Simulator, data_dir: Path) -> l
 def whole(outcome: Outcome, upstream: Simulator, records: Sequence[Record]) -> str:
     """All that the upstream would have said."""
     if outcome.plan.text or not records:
-        return well_formed(outcome.plan.text)
+        return replace_lone_surrogates(outcome.plan.text)
     body = json.loads(json.dumps(records[0].body)) | {"max_tokens": NO_LIMIT}
-    return well_formed(upstream.answer_to(body))
+    return replace_lone_surrogates(upstream.answer_to(body))
 
 
 def _answer(outcome: Outcome, upstream: Simulator, records: Sequence[Record]) -> list[str]:

@@ -17,7 +17,7 @@ import pytest
 from chaos_plans import marker
 from chaos_rounds import until
 
-from mcp_server_claude.messages import well_formed
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.desk import Told, seated, texts
 from support.wire import Wire, call, wired
@@ -163,7 +163,7 @@ def text_of(victim: Victim, number: int, kept: books.Row, api: Simulator, record
         wrong.append(f"{len(heard)} characters were heard {LAG_S} s before the kill, {len(kept['text'])} kept")
     if number in victim.answered and kept["end"] == "interrupted" and not kept["text"]:
         wrong.append("answered, and nothing kept")
-    whole = well_formed(api.answer_to(dict(records[0].body) | {"max_tokens": 100_000})) if records else ""  # type: ignore[arg-type]
+    whole = replace_lone_surrogates(api.answer_to(dict(records[0].body) | {"max_tokens": 100_000})) if records else ""  # type: ignore[arg-type]
     if not whole.startswith(kept["text"]):
         wrong.append("what was kept is not what was said")
     return wrong

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from mcp_server_claude.simulator import Simulator
-    from mcp_server_claude.simulator.body import Json, Object
+    from mcp_server_claude.simulator.json_body import Json, Object
 
 HEADERS = {"host": "simulator", "authorization": "Bearer any", "anthropic-version": "2026-10-21"}
 

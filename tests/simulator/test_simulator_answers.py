@@ -9,14 +9,14 @@ import pytest
 from simulator_socket import ask, events, streamed
 
 from mcp_server_claude.simulator import directive
-from mcp_server_claude.simulator.body import obj
+from mcp_server_claude.simulator.json_body import obj
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from anthropic.types import MessageParam
 
     from mcp_server_claude.simulator import Simulator
-    from mcp_server_claude.simulator.body import Json
+    from mcp_server_claude.simulator.json_body import Json
 
 pytestmark = pytest.mark.anyio
 PROMPT = "Explain optimistic locking to a tired colleague"
@@ -49,7 +49,7 @@ async def test_streamed_and_whole_answers_say_the_same_text(client: AsyncAnthrop
 
 
 def test_different_prompts_have_different_answers_that_mention_them() -> None:
-    from mcp_server_claude.simulator.prose import answer
+    from mcp_server_claude.simulator.generated_text import answer
 
     one, two = answer("Name a pelican"), answer("Name a pelican", turn=2)
 

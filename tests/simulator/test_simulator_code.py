@@ -9,7 +9,7 @@ from anthropic import AsyncAnthropic, BadRequestError, NotFoundError
 from simulator_socket import ask, events, streamed
 
 from mcp_server_claude.simulator import Pace, Simulator
-from mcp_server_claude.simulator.body import obj, text
+from mcp_server_claude.simulator.json_body import obj, text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from jsonschema import validate
 
 from mcp_server_claude.simulator import FAULTS, BadDirectiveError, directive
-from mcp_server_claude.simulator import directives as module
-from mcp_server_claude.simulator.directives import parse
-from mcp_server_claude.simulator.examples import example
+from mcp_server_claude.simulator import prompt_directives as module
+from mcp_server_claude.simulator.prompt_directives import parse
+from mcp_server_claude.simulator.schema_examples import example
 
 if TYPE_CHECKING:
-    from mcp_server_claude.simulator.body import Json, Object
+    from mcp_server_claude.simulator.json_body import Json, Object
 
 SCHEMAS: dict[str, Object] = {
     "object": {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a", "b"]},

@@ -12,10 +12,10 @@ from anthropic import APIConnectionError, APIStatusError, AsyncAnthropic, Overlo
 from simulator_socket import ask, connected, events, streamed, unchunked
 
 from mcp_server_claude.simulator import FAULTS, Pace, Simulator
-from mcp_server_claude.simulator.body import obj
+from mcp_server_claude.simulator.json_body import obj
 
 if TYPE_CHECKING:
-    from mcp_server_claude.simulator.body import Json
+    from mcp_server_claude.simulator.json_body import Json
 
 pytestmark = pytest.mark.anyio
 PROMPT = "Explain optimistic locking to a tired colleague"

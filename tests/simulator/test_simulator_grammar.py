@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 from simulator_socket import HEADERS, ask, events, streamed
 
-from mcp_server_claude.simulator.body import obj, text
+from mcp_server_claude.simulator.json_body import obj, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from mcp_server_claude.simulator import Simulator
-    from mcp_server_claude.simulator.body import Object
+    from mcp_server_claude.simulator.json_body import Object
 
 pytestmark = pytest.mark.anyio
 STREAMS = Path(__file__).parents[2].parent / "shared" / "streams"

@@ -9,7 +9,7 @@ from anthropic import AsyncAnthropic, NotFoundError
 from simulator_socket import ask
 
 from mcp_server_claude.simulator import Simulator
-from mcp_server_claude.simulator.catalogue import MODELS
+from mcp_server_claude.simulator.model_catalog import MODELS
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

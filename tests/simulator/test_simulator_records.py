@@ -14,7 +14,7 @@ from simulator_socket import HEADERS, ask, connected, streamed
 from mcp_server_claude.simulator import Pace, Simulator
 
 if TYPE_CHECKING:
-    from mcp_server_claude.simulator.body import Object
+    from mcp_server_claude.simulator.json_body import Object
 
 pytestmark = pytest.mark.anyio
 PROMPT = "Explain optimistic locking to a tired colleague"

@@ -11,10 +11,10 @@ from anthropic import AsyncAnthropic, AuthenticationError, BadRequestError
 from simulator_socket import HEADERS, ask, connected
 
 from mcp_server_claude.simulator import Simulator
-from mcp_server_claude.simulator.body import obj, text
+from mcp_server_claude.simulator.json_body import obj, text
 
 if TYPE_CHECKING:
-    from mcp_server_claude.simulator.body import Json, Object
+    from mcp_server_claude.simulator.json_body import Json, Object
 
 pytestmark = pytest.mark.anyio
 ERRORS = Path(__file__).parents[2].parent / "shared" / "streams" / "errors"

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_server_claude.simulator.catalogue import MODELS, find
-from mcp_server_claude.simulator.usage import PromptCache, count, tokens
+from mcp_server_claude.simulator.model_catalog import MODELS, find
+from mcp_server_claude.simulator.token_counting import PromptCache, count, tokens
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-    from mcp_server_claude.simulator.body import Json, Object
+    from mcp_server_claude.simulator.json_body import Json, Object
 
 pytestmark = pytest.mark.anyio
 OPUS = find("claude-opus-5-5") or MODELS[0]

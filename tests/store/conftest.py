@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from mcp_server_claude.store import Store
-from mcp_server_claude.store.connections import SqliteTx, memory
+from mcp_server_claude.store.sqlite_connection import SqliteTx, memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

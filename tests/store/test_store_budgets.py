@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude.store import budgets
-from mcp_server_claude.store.budgets import Reserved, Short
-from mcp_server_claude.store.connections import SqliteTx, memory
-from mcp_server_claude.store.transactions import value
+from mcp_server_claude.store import budget_reservations
+from mcp_server_claude.store.budget_reservations import Reserved, Short
+from mcp_server_claude.store.sqlite_connection import SqliteTx, memory
+from mcp_server_claude.store.transaction import value
 
 if TYPE_CHECKING:
     from mcp_server_claude.store import Tx
@@ -26,60 +26,64 @@ def amounts(tx: Tx, column: str) -> list[int]:
 
 def test_a_reservation_holds_in_every_scope_or_in_none(tx: Tx) -> None:
     scopes = [("user:ada", 500), ("total", 1000)]
-    assert budgets.reserve(tx, scopes, DAY, 400, "r_1") == Reserved(400)
-    assert budgets.reserve(tx, scopes, DAY, 400, "r_2") == Short("user:ada", 100)
-    assert [budgets.left(tx, scope, DAY, cap) for scope, cap in scopes] == [100, 600]
-    assert not budgets.settle(tx, "r_2", 400)
+    assert budget_reservations.reserve(tx, scopes, DAY, 400, "r_1") == Reserved(400)
+    assert budget_reservations.reserve(tx, scopes, DAY, 400, "r_2") == Short("user:ada", 100)
+    assert [budget_reservations.left(tx, scope, DAY, cap) for scope, cap in scopes] == [100, 600]
+    assert not budget_reservations.settle(tx, "r_2", 400)
 
 
 def test_settling_books_what_was_spent_once_and_gives_the_rest_back(tx: Tx) -> None:
-    budgets.reserve(tx, [("total", 1000)], DAY, 800, "r_1")
-    assert budgets.settle(tx, "r_1", 300)
-    assert not budgets.settle(tx, "r_1", 300)
+    budget_reservations.reserve(tx, [("total", 1000)], DAY, 800, "r_1")
+    assert budget_reservations.settle(tx, "r_1", 300)
+    assert not budget_reservations.settle(tx, "r_1", 300)
     assert (amounts(tx, "spent"), amounts(tx, "held")) == ([300], [0])
 
 
 def test_less_than_wanted_is_granted_where_less_is_left_but_not_less_than_the_floor(tx: Tx) -> None:
     scopes = [("total", 1000), ("user:ada", None)]
-    assert budgets.reserve_up_to(tx, scopes, DAY, 100, 700, "r_1") == Reserved(700)
-    assert budgets.reserve_up_to(tx, scopes, DAY, 100, 700, "r_2") == Reserved(300)
-    assert budgets.reserve_up_to(tx, scopes, DAY, 100, 700, "r_3") == Short("total", 0)
+    assert budget_reservations.reserve_up_to(tx, scopes, DAY, 100, 700, "r_1") == Reserved(700)
+    assert budget_reservations.reserve_up_to(tx, scopes, DAY, 100, 700, "r_2") == Reserved(300)
+    assert budget_reservations.reserve_up_to(tx, scopes, DAY, 100, 700, "r_3") == Short("total", 0)
 
 
 def test_a_scope_without_a_cap_is_counted_all_the_same(tx: Tx) -> None:
-    assert budgets.reserve(tx, [("total", None)], DAY, 10**12, "r_1") == Reserved(10**12)
-    budgets.settle(tx, "r_1", 42)
-    assert budgets.left(tx, "total", DAY, 100) == 58
+    assert budget_reservations.reserve(tx, [("total", None)], DAY, 10**12, "r_1") == Reserved(10**12)
+    budget_reservations.settle(tx, "r_1", 42)
+    assert budget_reservations.left(tx, "total", DAY, 100) == 58
 
 
 def test_each_day_has_its_own_budget_and_a_hold_is_settled_on_the_day_it_was_made(tx: Tx) -> None:
-    budgets.reserve(tx, [("total", 100)], DAY, 100, "r_1")
-    assert budgets.reserve(tx, [("total", 100)], "2026-11-21", 100, "r_2") == Reserved(100)
-    budgets.settle(tx, "r_1", 30)
-    assert [budgets.left(tx, "total", day, 100) for day in (DAY, "2026-11-21", "2026-11-22")] == [70, 0, 100]
+    budget_reservations.reserve(tx, [("total", 100)], DAY, 100, "r_1")
+    assert budget_reservations.reserve(tx, [("total", 100)], "2026-11-21", 100, "r_2") == Reserved(100)
+    budget_reservations.settle(tx, "r_1", 30)
+    assert [budget_reservations.left(tx, "total", day, 100) for day in (DAY, "2026-11-21", "2026-11-22")] == [
+        70,
+        0,
+        100,
+    ]
 
 
 def test_reserving_again_for_an_entry_adds_to_what_it_holds(tx: Tx) -> None:
-    assert [budgets.reserve(tx, [("total", 100)], DAY, 40, "r_1") for _ in range(3)] == [
+    assert [budget_reservations.reserve(tx, [("total", 100)], DAY, 40, "r_1") for _ in range(3)] == [
         Reserved(40),
         Reserved(40),
         Short("total", 20),
     ]
-    budgets.settle(tx, "r_1", 75)
+    budget_reservations.settle(tx, "r_1", 75)
     assert (amounts(tx, "spent"), amounts(tx, "held")) == ([75], [0])
 
 
 def test_an_overspent_budget_has_nothing_left_and_grants_nothing(tx: Tx) -> None:
-    budgets.reserve(tx, [("total", 100)], DAY, 50, "r_1")
-    budgets.settle(tx, "r_1", 500)
-    assert budgets.left(tx, "total", DAY, 100) == 0
-    assert budgets.reserve_up_to(tx, [("total", 100)], DAY, 1, 10, "r_2") == Short("total", 0)
-    assert budgets.reserve(tx, [("total", 100)], DAY, 0, "r_3") == Short("total", 0)
+    budget_reservations.reserve(tx, [("total", 100)], DAY, 50, "r_1")
+    budget_reservations.settle(tx, "r_1", 500)
+    assert budget_reservations.left(tx, "total", DAY, 100) == 0
+    assert budget_reservations.reserve_up_to(tx, [("total", 100)], DAY, 1, 10, "r_2") == Short("total", 0)
+    assert budget_reservations.reserve(tx, [("total", 100)], DAY, 0, "r_3") == Short("total", 0)
 
 
 def test_an_amount_below_nothing_is_a_bug(tx: Tx) -> None:
     with pytest.raises(ValueError, match="does not hold"):
-        budgets.reserve(tx, [("total", 100)], DAY, -1, "r_1")
+        budget_reservations.reserve(tx, [("total", 100)], DAY, -1, "r_1")
 
 
 entry_ids = st.sampled_from(["r_1", "r_2", "r_3", "r_4"])
@@ -101,10 +105,12 @@ def test_spent_and_held_never_pass_a_cap_and_nothing_is_held_in_the_end(
         for step in steps:
             match step:
                 case (entry, user, share):
-                    budgets.settle(tx, f"{entry}:{user}", int(held.pop(f"{entry}:{user}", 0) * share))
+                    budget_reservations.settle(tx, f"{entry}:{user}", int(held.pop(f"{entry}:{user}", 0) * share))
                 case (entry, user, a, b):
                     scopes = [(scope, caps[scope]) for scope in (f"user:{user}", "total")]
-                    granted = budgets.reserve_up_to(tx, scopes, DAY, min(a, b), max(a, b), f"{entry}:{user}")
+                    granted = budget_reservations.reserve_up_to(
+                        tx, scopes, DAY, min(a, b), max(a, b), f"{entry}:{user}"
+                    )
                     if isinstance(granted, Reserved):
                         assert min(a, b) <= granted.micros <= max(a, b)
                         held[f"{entry}:{user}"] = held.get(f"{entry}:{user}", 0) + granted.micros
@@ -112,6 +118,6 @@ def test_spent_and_held_never_pass_a_cap_and_nothing_is_held_in_the_end(
                 used = tx.one(value, "select spent + held as used from budget where scope = :scope", {"scope": scope})
                 assert 0 <= (used or 0) <= cap
         for entry, amount in held.items():
-            budgets.settle(tx, entry, amount)
+            budget_reservations.settle(tx, entry, amount)
         assert set(amounts(tx, "held")) <= {0}
         assert tx.all(value, "select entry_id from hold") == []

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server_claude.store import Store, journal, leases, ledger
-from mcp_server_claude.store.connections import SqliteTx, connect
+from mcp_server_claude.store import Store, call_journal, process_leases, request_ledger
 from mcp_server_claude.store.migrations import MIGRATIONS, NEWEST
-from mcp_server_claude.store.transactions import Tx, value
+from mcp_server_claude.store.sqlite_connection import SqliteTx, connect
+from mcp_server_claude.store.transaction import Tx, value
 
 pytestmark = pytest.mark.anyio
 
@@ -24,8 +24,8 @@ def names(directory: Path) -> list[str]:
 
 
 async def assert_it_works(store: Store) -> None:
-    await store.write(leases.renew, "w", 0.0)
-    assert await store.read(leases.alive, "w", 1.0)
+    await store.write(process_leases.renew, "w", 0.0)
+    assert await store.read(process_leases.alive, "w", 1.0)
 
 
 def columns(tx: Tx, table: str) -> set[str]:
@@ -36,7 +36,7 @@ async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None
     for expected in ([False], [True]):
         store = Store.open(tmp_path / "deep" / "data")
         assert (store.durable, store.trouble, store.path) == (True, "", tmp_path / "deep" / "data" / "store.db")
-        assert [await store.write(leases.renew, "w", 0.0)] == expected
+        assert [await store.write(process_leases.renew, "w", 0.0)] == expected
         await store.close()
 
 
@@ -113,10 +113,10 @@ async def test_an_older_file_takes_the_missing_steps_and_keeps_its_rows(tmp_path
         older.run("insert into schema_version (version, why) values (1, 'first')")
         for statement in MIGRATIONS[0].statements:
             older.run(statement)
-        leases.renew(older, "old", 0.0)
+        process_leases.renew(older, "old", 0.0)
     store = Store.open(tmp_path)
     assert store.durable, store.trouble
-    assert await store.read(leases.alive, "old", 1.0)
+    assert await store.read(process_leases.alive, "old", 1.0)
     versions = await store.read(lambda tx: tx.all(value, "select version from schema_version order by version"))
     assert versions == list(range(1, NEWEST + 1))
     await store.close()
@@ -138,5 +138,5 @@ def test_the_steps_are_numbered_without_a_gap_and_say_why() -> None:
 
 
 def test_the_tables_have_the_fields_of_what_is_kept_in_them(tx: Tx) -> None:
-    assert columns(tx, "entry") == {field.name for field in fields(ledger.Entry)} | {"day"}
-    assert columns(tx, "call") == {field.name for field in fields(journal.Record)} | {"stop_requested"}
+    assert columns(tx, "entry") == {field.name for field in fields(request_ledger.Entry)} | {"day"}
+    assert columns(tx, "call") == {field.name for field in fields(call_journal.Record)} | {"stop_requested"}

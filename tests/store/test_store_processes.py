@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_server_claude.store import Store, budgets, ledger
-from mcp_server_claude.store.transactions import value
+from mcp_server_claude.store import Store, budget_reservations, request_ledger
+from mcp_server_claude.store.transaction import value
 
 if TYPE_CHECKING:
     import subprocess
@@ -26,7 +26,7 @@ pytestmark = [
 COMMON = """
 import asyncio, sys, time
 from pathlib import Path
-from mcp_server_claude.store import Store, budgets, ledger, leases
+from mcp_server_claude.store import Store, budget_reservations, process_leases, request_ledger
 
 def together():
     print("ready", flush=True)
@@ -37,10 +37,10 @@ LOAD = """
 directory, name, tasks, each = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 
 def job(tx, id):
-    leases.renew(tx, name, time.time())
-    ledger.begin(tx, ledger.Entry(id=id, call_id=name, worker=name, started_at=time.time()))
-    budgets.reserve(tx, [("total", None)], "2026-11-20", 7, id)
-    budgets.settle(tx, id, 5)
+    process_leases.renew(tx, name, time.time())
+    request_ledger.begin(tx, request_ledger.Entry(id=id, call_id=name, worker=name, started_at=time.time()))
+    budget_reservations.reserve(tx, [("total", None)], "2026-11-20", 7, id)
+    budget_reservations.settle(tx, id, 5)
 
 async def main():
     store = Store.open(directory)
@@ -48,7 +48,7 @@ async def main():
     async def run(task):
         for n in range(each):
             await store.write(job, f"{name}-{task}-{n}")
-            assert await store.read(ledger.entries, name)
+            assert await store.read(request_ledger.entries, name)
     await asyncio.gather(*(run(task) for task in range(tasks)))
     await store.close()
 
@@ -60,7 +60,7 @@ root = Path(sys.argv[1])
 together()
 for n in range(12):
     store = Store.open(root / str(n))
-    asyncio.run(store.write(leases.renew, sys.argv[2], 0.0))
+    asyncio.run(store.write(process_leases.renew, sys.argv[2], 0.0))
     store.close_now()
     print(store.trouble or "durable", flush=True)
 """
@@ -71,7 +71,8 @@ async def main():
     async def run(task):
         for n in range(10**9):
             id = f"r_{task}_{n}"
-            await store.write(ledger.begin, ledger.Entry(id=id, call_id="c", worker="w", started_at=time.time()))
+            entry = request_ledger.Entry(id=id, call_id="c", worker="w", started_at=time.time())
+            await store.write(request_ledger.begin, entry)
             print(id, flush=True)
     await asyncio.gather(*(run(task) for task in range(5)))
 
@@ -83,10 +84,9 @@ async def main():
     store = Store.open(Path(sys.argv[1]))
     together()
     scopes = [("total", 100_000), ("user:ada", 90_000)]
-    got = await asyncio.gather(
-        *(store.write(budgets.reserve, scopes, "2026-11-20", 3_000, f"{sys.argv[2]}-{n}") for n in range(50))
-    )
-    print(sum(isinstance(one, budgets.Reserved) for one in got))
+    reserve, day = budget_reservations.reserve, "2026-11-20"
+    got = await asyncio.gather(*(store.write(reserve, scopes, day, 3_000, f"{sys.argv[2]}-{n}") for n in range(50)))
+    print(sum(isinstance(one, budget_reservations.Reserved) for one in got))
     await store.close()
 
 asyncio.run(main())
@@ -94,7 +94,7 @@ asyncio.run(main())
 
 HOLD_OPEN = """
 store = Store.open(Path(sys.argv[1]))
-asyncio.run(store.write(leases.renew, "w", 0.0))
+asyncio.run(store.write(process_leases.renew, "w", 0.0))
 together()
 store.close_now()
 """
@@ -106,8 +106,8 @@ async def test_two_processes_share_a_file_under_load_without_an_error_and_lose_n
     both = [spawn(COMMON + LOAD, tmp_path / "data", name, 8, 40) for name in ("one", "two")]
     start(both)
     assert [process.wait() for process in both] == [0, 0]
-    assert [len(await store.read(ledger.entries, name)) for name in ("one", "two")] == [320, 320]
-    assert await store.read(budgets.left, "total", "2026-11-20", 10_000) == 10_000 - 640 * 5
+    assert [len(await store.read(request_ledger.entries, name)) for name in ("one", "two")] == [320, 320]
+    assert await store.read(budget_reservations.left, "total", "2026-11-20", 10_000) == 10_000 - 640 * 5
 
 
 async def test_four_processes_can_create_and_migrate_a_file_at_the_same_moment(tmp_path: Path, spawn: Spawn) -> None:
@@ -129,7 +129,7 @@ async def test_a_killed_writer_loses_no_commit_that_it_had_acknowledged(tmp_path
         writer.send_signal(signal.SIGKILL)
         acknowledged += [line.strip() for line in writer.stdout if line.endswith("\n")]
         store = Store.open(directory)
-        kept = {entry.id for entry in await store.read(ledger.entries, "c")}
+        kept = {entry.id for entry in await store.read(request_ledger.entries, "c")}
         await store.close()
         assert set(acknowledged) <= kept
 
@@ -141,8 +141,8 @@ async def test_a_hundred_reservations_in_two_processes_grant_exactly_the_cap(
     start(both)
     granted = sum(int(process.stdout.read()) for process in both if process.stdout)
     assert granted == 30
-    assert await store.read(budgets.left, "user:ada", "2026-11-20", 90_000) == 0
-    assert await store.read(budgets.left, "total", "2026-11-20", 100_000) == 10_000
+    assert await store.read(budget_reservations.left, "user:ada", "2026-11-20", 90_000) == 0
+    assert await store.read(budget_reservations.left, "total", "2026-11-20", 100_000) == 10_000
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o000, 0o377])

@@ -10,9 +10,9 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from mcp_server_claude.store import Store, StoreError, journal, leases
-from mcp_server_claude.store.lanes import BATCH
-from mcp_server_claude.store.transactions import value
+from mcp_server_claude.store import Store, StoreError, call_journal, process_leases
+from mcp_server_claude.store.connection_worker import BATCH
+from mcp_server_claude.store.transaction import value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def workers(tx: Tx) -> list[str]:
 
 
 def fail(tx: Tx, worker: str, error: BaseException) -> None:
-    leases.renew(tx, worker, 0.0)
+    process_leases.renew(tx, worker, 0.0)
     raise error
 
 
@@ -43,7 +43,9 @@ async def test_a_failing_job_undoes_itself_and_none_of_its_neighbours(store: Sto
 
     async def write(n: int) -> None:
         try:
-            await (store.write(fail, str(n), errors[n]) if n in errors else store.write(leases.renew, str(n), 0.0))
+            await (
+                store.write(fail, str(n), errors[n]) if n in errors else store.write(process_leases.renew, str(n), 0.0)
+            )
         except BaseException as error:  # noqa: BLE001 - the test looks at what came
             heard[n] = error
 
@@ -69,9 +71,9 @@ async def test_a_statement_that_sqlite_refuses_is_a_store_error_with_its_cause(s
 async def test_a_job_that_swallows_the_loss_of_its_transaction_takes_nobody_with_it(store: Store) -> None:
     gate = threading.Event()
     store.post(lambda _tx: gate.wait())
-    tasks = [asyncio.ensure_future(store.write(leases.renew, "before", 0.0))]
+    tasks = [asyncio.ensure_future(store.write(process_leases.renew, "before", 0.0))]
     lost = asyncio.ensure_future(store.write(lambda tx: tx.run("rollback")))
-    tasks.append(asyncio.ensure_future(store.write(leases.renew, "after", 0.0)))
+    tasks.append(asyncio.ensure_future(store.write(process_leases.renew, "after", 0.0)))
     await checkpoint()
     gate.set()
     with pytest.raises(StoreError):
@@ -83,7 +85,7 @@ async def test_a_job_that_swallows_the_loss_of_its_transaction_takes_nobody_with
 async def test_a_write_whose_caller_is_cancelled_still_lands(store: Store) -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await store.write(leases.renew, "cancelled", 0.0)
+        await store.write(process_leases.renew, "cancelled", 0.0)
     assert scope.cancelled_caught
     await store.write(nothing)
     assert await store.read(workers) == ["cancelled"]
@@ -91,7 +93,7 @@ async def test_a_write_whose_caller_is_cancelled_still_lands(store: Store) -> No
 
 async def test_a_read_sees_every_write_that_was_awaited_before(store: Store) -> None:
     for n in range(100):
-        await store.write(leases.renew, f"{n:03}", 0.0)
+        await store.write(process_leases.renew, f"{n:03}", 0.0)
         assert len(await store.read(workers)) == n + 1
 
 
@@ -110,7 +112,7 @@ async def test_writes_happen_in_the_order_in_which_they_were_asked_for(store: St
 
 async def test_callers_may_live_on_several_event_loops(store: Store) -> None:
     async def write(name: str) -> None:
-        await asyncio.gather(*(store.write(leases.renew, f"{name}{n}", 0.0) for n in range(50)))
+        await asyncio.gather(*(store.write(process_leases.renew, f"{name}{n}", 0.0) for n in range(50)))
 
     threads = [threading.Thread(target=asyncio.run, args=(write(name),)) for name in "abc"]
     for thread in threads:
@@ -126,7 +128,7 @@ async def test_a_loop_that_closed_while_its_write_was_queued_stops_nobody(store:
     store.post(lambda _tx: gate.wait())
 
     async def leave() -> None:
-        task = asyncio.ensure_future(store.write(leases.renew, "left", 0.0))
+        task = asyncio.ensure_future(store.write(process_leases.renew, "left", 0.0))
         await checkpoint()
         task.cancel()
 
@@ -138,13 +140,13 @@ async def test_a_loop_that_closed_while_its_write_was_queued_stops_nobody(store:
 
 async def test_a_job_that_only_reads_cannot_write(store: Store) -> None:
     with pytest.raises(StoreError):
-        await store.read(leases.renew, "w", 0.0)
+        await store.read(process_leases.renew, "w", 0.0)
     assert await store.read(workers) == []
 
 
 async def test_closing_finishes_what_is_queued_and_refuses_what_comes_later(store: Store, tmp_path: Path) -> None:
     for n in range(500):
-        store.post(leases.renew, str(n), 0.0)
+        store.post(process_leases.renew, str(n), 0.0)
     await store.close()
     with pytest.raises(StoreError, match=r"^The ledger is closed\.$"):
         await store.write(nothing)
@@ -167,12 +169,12 @@ async def test_a_posted_write_that_fails_is_counted_and_logged_once(
 
 
 async def test_a_full_disk_is_told_spares_what_fits_and_leaves_reading_and_later_writes_alone(store: Store) -> None:
-    await store.write(journal.open_call, journal.Record(id="c", worker="w", started_at=0.0))
+    await store.write(call_journal.open_call, call_journal.Record(id="c", worker="w", started_at=0.0))
     await store.write(lambda tx: tx.run("pragma max_page_count = 1"))  # SQLite makes it the present size
     gate = threading.Event()
     store.post(lambda _tx: gate.wait())
-    small = asyncio.ensure_future(store.write(leases.renew, "fits", 0.0))
-    big = asyncio.ensure_future(store.write(journal.append, [("c", 0, "x" * 1_000_000)]))
+    small = asyncio.ensure_future(store.write(process_leases.renew, "fits", 0.0))
+    big = asyncio.ensure_future(store.write(call_journal.append, [("c", 0, "x" * 1_000_000)]))
     await checkpoint()
     gate.set()
     with pytest.raises(StoreError, match=r"^The ledger could not be used: its disk is full\.$") as caught:
@@ -182,12 +184,14 @@ async def test_a_full_disk_is_told_spares_what_fits_and_leaves_reading_and_later
     assert store.trouble == str(caught.value)
     assert await store.read(workers) == ["fits"]
     await store.write(lambda tx: tx.run("pragma max_page_count = 1000000"))
-    await store.write(journal.append, [("c", 0, "x" * 1_000_000)])
-    assert len(await store.read(journal.text, "c")) == 1_000_000
+    await store.write(call_journal.append, [("c", 0, "x" * 1_000_000)])
+    assert len(await store.read(call_journal.text, "c")) == 1_000_000
     assert store.trouble == ""
 
 
 async def test_a_lone_surrogate_is_kept_as_a_question_mark(store: Store) -> None:
-    await store.write(journal.open_call, journal.Record(id="c", worker="w", started_at=0.0, prompt_head="\udc80?"))
-    await store.write(journal.append, [("c", 0, "a\ud800b"), ("c", 3, "\x00é")])
-    assert await store.read(journal.text, "c") == "a?b\x00é"
+    await store.write(
+        call_journal.open_call, call_journal.Record(id="c", worker="w", started_at=0.0, prompt_head="\udc80?")
+    )
+    await store.write(call_journal.append, [("c", 0, "a\ud800b"), ("c", 3, "\x00é")])
+    assert await store.read(call_journal.text, "c") == "a?b\x00é"

@@ -15,8 +15,8 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.types import Implementation, TextContent
 
-from mcp_server_claude.server import build
-from mcp_server_claude.services import Services
+from mcp_server_claude.server.mcp_server import build
+from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from mcp.types import CallToolResult
 
-    from mcp_server_claude.users import Changes
-    from mcp_server_claude.web.serve import HttpServer
+    from mcp_server_claude.users.tokens_and_sessions import Changes
+    from mcp_server_claude.web.http_server import HttpServer
 
 Where: TypeAlias = Literal["memory", "stdio", "http"]
 Mode: TypeAlias = Literal["auto", "legacy"]
@@ -164,7 +164,7 @@ class Door:
 @asynccontextmanager
 async def opened(host: str = "127.0.0.1", /, **fields: object) -> AsyncGenerator[Door]:
     """The HTTP server with these settings, on a socket, in this process."""
-    from mcp_server_claude.web.serve import bind, listening, url_of
+    from mcp_server_claude.web.http_server import bind, listening, url_of
 
     settings = Settings.model_validate({"api_key": KEY} | fields)
     with bind(host, 0) as listener:

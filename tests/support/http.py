@@ -19,16 +19,16 @@ import anyio
 import anyio.to_thread
 import httpx2
 
-from mcp_server_claude.services import Services
+from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
-from mcp_server_claude.web.serve import bind, listening, url_of
+from mcp_server_claude.web.http_server import bind, listening, url_of
 from support.desk import KEY, environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
-    from mcp_server_claude.web.serve import HttpServer
+    from mcp_server_claude.web.http_server import HttpServer
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 import httpx2
 import pytest
 
-from mcp_server_claude.claude import Answer, Claude
+from mcp_server_claude.anthropic_api import Answer, Claude
+from mcp_server_claude.call_types import Event, Text
 from mcp_server_claude.errors import Failure
-from mcp_server_claude.messages import Event, Text
 from mcp_server_claude.settings import Settings
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
 from mcp_server_claude import pricing
-from mcp_server_claude.store import connections
+from mcp_server_claude.store import sqlite_connection
 
 if TYPE_CHECKING:
     import sqlite3
@@ -44,7 +44,7 @@ class Team:
 def write(data_dir: Path, team: Team) -> Path:
     """Make the ledger; returns its file."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    path, connection = connections.open_file(data_dir)
+    path, connection = sqlite_connection.open_file(data_dir)
     with closing(connection):
         insert(connection, _requests(team))
     return path

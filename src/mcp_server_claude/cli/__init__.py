@@ -13,8 +13,8 @@ from typing import Annotated
 import anyio
 import typer
 
-from mcp_server_claude import __version__, clients, doctor
-from mcp_server_claude.cli import keeping, serve, usage, users
+from mcp_server_claude import __version__
+from mcp_server_claude.cli import backup_and_forget, client_config, doctor, serve, usage, users
 
 app = typer.Typer(
     name="mcp-server-claude",
@@ -62,7 +62,7 @@ def run_demo(
     http: Annotated[bool, typer.Option("--http", help="Serve the chat page instead, for your browser.")] = False,
 ) -> None:
     """Watch an answer stream through MCP. No key, no network."""
-    from mcp_server_claude import demo
+    from mcp_server_claude.cli import demo
 
     if http and (live or prompt):
         raise typer.BadParameter("the pages ask the simulated API, and you ask there.", param_hint="--http")
@@ -84,23 +84,23 @@ def run_doctor(
 
 @app.command("config")
 def print_config(
-    client: Annotated[clients.Client | None, typer.Argument(help="Only this client's.")] = None,
+    client: Annotated[client_config.Client | None, typer.Argument(help="Only this client's.")] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Only the JSON of the client's file.")] = False,
 ) -> None:
     """Print your MCP client's configuration, ready to paste."""
-    command = clients.installed()
+    command = client_config.installed()
     if as_json:
         if client is None:
-            raise typer.BadParameter(f"name one client: {', '.join(clients.CLIENTS)}.", param_hint="--json")
-        typer.echo(clients.as_json(client, command))
+            raise typer.BadParameter(f"name one client: {', '.join(client_config.CLIENTS)}.", param_hint="--json")
+        typer.echo(client_config.as_json(client, command))
         return
-    for name in clients.CLIENTS if client is None else (client,):
-        typer.secho(f"{clients.NAMES[name]}\n", bold=True)
-        for passage in clients.passages(name, command):
+    for name in client_config.CLIENTS if client is None else (client,):
+        typer.secho(f"{client_config.NAMES[name]}\n", bold=True)
+        for passage in client_config.passages(name, command):
             typer.secho(f"{passage.where}:\n", dim=True)
             typer.echo(passage.text + "\n")
-    typer.secho(clients.WHY, dim=True)
+    typer.secho(client_config.WHY, dim=True)
 
 
 @app.command("simulate")
@@ -126,8 +126,8 @@ def run_simulator(
 app.add_typer(users.app, name="user")
 app.command("serve")(serve.run_server)
 app.command("usage")(usage.show_usage)
-app.command("backup")(keeping.back_up)
-app.command("forget")(keeping.forget)
+app.command("backup")(backup_and_forget.back_up)
+app.command("forget")(backup_and_forget.forget)
 
 
 def _announce(url: str) -> None:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mcp_server_claude import logs
 from mcp_server_claude.errors import Misconfigured
 from mcp_server_claude.settings import Settings
+from mcp_server_claude.telemetry import stderr_logging
 
 
 def run_server(
@@ -30,10 +30,10 @@ def run_server(
         from mcp_server_claude.__main__ import serve_stdio
 
         serve_stdio()
-    from mcp_server_claude.web.serve import serve
+    from mcp_server_claude.web.http_server import serve
 
     settings = Settings.load()
-    logs.setup(settings)
+    stderr_logging.setup(settings)
     for problem in settings.problems:
         typer.secho(problem, fg="yellow", err=True)
     try:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mcp_server_claude import figures
-from mcp_server_claude.cli import terminal
+from mcp_server_claude import number_formatting
+from mcp_server_claude.cli import terminal_output
 from mcp_server_claude.errors import Misconfigured, Refused
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store
-    from mcp_server_claude.store.ledger import Total
+    from mcp_server_claude.store.request_ledger import Total
 
 HEAD = ("requests", "failed", "retried", "in", "cached", "out", "cost")
 
@@ -28,7 +28,9 @@ def show_usage(
 ) -> None:
     """Show what was spent."""
     moment = parse_moment(since, "--since")
-    totals, whole = terminal.with_store(partial(_summed, moment=moment, by=by, user=user.strip().lower() or None))
+    totals, whole = terminal_output.with_store(
+        partial(_summed, moment=moment, by=by, user=user.strip().lower() or None)
+    )
     typer.echo(f"Since {moment:%Y-%m-%d %H:%M} UTC{f', {user}' if user else ''}.\n")
     if not totals:
         typer.echo("Nothing was asked.")
@@ -36,7 +38,7 @@ def show_usage(
     rows = [_row(getattr(total, by) or "(none)", total) for total in totals]
     if len(rows) > 1:
         rows.append(_row("total", whole))
-    terminal.table((by, *HEAD), rows)
+    terminal_output.table((by, *HEAD), rows)
     if whole.unpriced:
         typer.echo(f"\n{whole.unpriced} requests were of models whose price is unknown: their cost is not in the sums.")
     if whole.estimated:
@@ -49,7 +51,7 @@ def parse_moment(text: str, option: str) -> datetime:
     Raises:
         typer.BadParameter: It is none of these.
     """
-    from mcp_server_claude.tools.info import parse_since
+    from mcp_server_claude.server.tools.info import parse_since
 
     try:
         return parse_since(text)
@@ -60,11 +62,11 @@ def parse_moment(text: str, option: str) -> datetime:
 async def _summed(
     _: Settings, store: Store, *, moment: datetime, by: Literal["user", "model", "tool", "day"], user: str | None
 ) -> tuple[list[Total], Total]:
-    from mcp_server_claude.store import StoreError, ledger
+    from mcp_server_claude.store import StoreError, request_ledger
 
     try:
-        totals = await store.read(ledger.summary, moment.timestamp(), user=user, by=(by,))
-        (whole,) = await store.read(ledger.summary, moment.timestamp(), user=user, by=())
+        totals = await store.read(request_ledger.summary, moment.timestamp(), user=user, by=(by,))
+        (whole,) = await store.read(request_ledger.summary, moment.timestamp(), user=user, by=())
     except StoreError as error:
         raise Misconfigured(f"The ledger could not be read: {error}", kind="ledger") from error
     return totals, whole
@@ -76,8 +78,8 @@ def _row(name: str, total: Total) -> tuple[str, ...]:
         str(total.requests),
         str(total.failures),
         str(total.retries),
-        figures.tokens(total.input_tokens + total.cache_creation_input_tokens),
-        figures.tokens(total.cache_read_input_tokens),
-        ("~" if total.estimated else "") + figures.tokens(total.output_tokens),
-        figures.dollars(total.cost_micros / 1e6),
+        number_formatting.tokens(total.input_tokens + total.cache_creation_input_tokens),
+        number_formatting.tokens(total.cache_read_input_tokens),
+        ("~" if total.estimated else "") + number_formatting.tokens(total.output_tokens),
+        number_formatting.dollars(total.cost_micros / 1e6),
     )

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from mcp_server_claude import figures
-from mcp_server_claude.cli import terminal
-from mcp_server_claude.clients import SERVER
+from mcp_server_claude import number_formatting
+from mcp_server_claude.cli import terminal_output
+from mcp_server_claude.cli.client_config import SERVER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store
-    from mcp_server_claude.store.users import Changes
-    from mcp_server_claude.users import Listed, User, Users
+    from mcp_server_claude.store.user_rows import Changes
+    from mcp_server_claude.users.tokens_and_sessions import Listed, User, Users
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ def list_() -> None:
         typer.echo("There are no users. `mcp-server-claude user add NAME` adds one.")
         return
     head = ("name", "role", "known by", "last request (UTC)", "budget", "spent today", "a minute", "at once")
-    terminal.table(head, [_row(each) for each in listed], left=4)
+    terminal_output.table(head, [_row(each) for each in listed], left=4)
 
 
 @app.command("rotate")
@@ -151,11 +151,11 @@ def _changes(budget: str, per_minute: str, concurrent: str, *, operator: bool | 
 
 
 def _with_users(work: Callable[[Users], Awaitable[T]]) -> T:
-    return terminal.with_store(partial(_open, work))
+    return terminal_output.with_store(partial(_open, work))
 
 
 async def _open(work: Callable[[Users], Awaitable[T]], settings: Settings, store: Store) -> T:
-    from mcp_server_claude.users import Users
+    from mcp_server_claude.users.tokens_and_sessions import Users
 
     return await work(Users(settings, store))
 
@@ -166,7 +166,7 @@ async def _listed(users: Users) -> list[Listed]:
 
 def _described(user: User) -> str:
     limits = user.limits
-    budget = "no budget" if limits.usd_per_day is None else f"{figures.dollars(limits.usd_per_day)} a day"
+    budget = "no budget" if limits.usd_per_day is None else f"{number_formatting.dollars(limits.usd_per_day)} a day"
     minute = f"{limits.calls_per_minute} calls a minute" if limits.calls_per_minute else "any number of calls a minute"
     at_once = f"{limits.concurrent} at once" if limits.concurrent else "any number at once"
     return f"{user.name}: {user.role}, {budget}, {minute}, {at_once}."
@@ -179,8 +179,8 @@ def _row(listed: Listed) -> tuple[str, ...]:
         user.role,
         listed.issuer or "token",
         "never" if last is None else time.strftime("%Y-%m-%d %H:%M", time.gmtime(last)),
-        "none" if limits.usd_per_day is None else figures.dollars(limits.usd_per_day),
-        figures.dollars(listed.spent_today_usd),
+        "none" if limits.usd_per_day is None else number_formatting.dollars(limits.usd_per_day),
+        number_formatting.dollars(listed.spent_today_usd),
         str(limits.calls_per_minute or "any"),
         str(limits.concurrent or "any"),
     )
@@ -191,7 +191,7 @@ def _show(token: str, *, quiet: bool) -> None:
     if quiet:
         typer.echo(token)
         return
-    public = terminal.settings().public_url.rstrip("/")
+    public = terminal_output.settings().public_url.rstrip("/")
     url = public or LOCALLY
     typer.echo(f"The token, shown only this once:\n\n  {token}\n\nIn Claude Code:\n")
     typer.echo(

@@ -38,9 +38,9 @@ and enforced by `check`. Only jsonschema is heavy; it is imported by the first s
 
 from __future__ import annotations
 
-from mcp_server_claude.schemas.asked import as_format, as_tool
-from mcp_server_claude.schemas.given import parse
-from mcp_server_claude.schemas.normal import Normalised, normalise
-from mcp_server_claude.schemas.verdict import Mismatch, check, repair
+from mcp_server_claude.schemas.normalize_for_api import Normalised, normalise
+from mcp_server_claude.schemas.output_format import as_format, as_tool
+from mcp_server_claude.schemas.parse_schema import parse
+from mcp_server_claude.schemas.validate_answer import Mismatch, check, repair
 
 __all__ = ["Mismatch", "Normalised", "as_format", "as_tool", "check", "normalise", "parse", "repair"]

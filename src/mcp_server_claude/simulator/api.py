@@ -10,29 +10,36 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from mcp_server_claude.simulator import answers, catalogue, faults, replies, validation, wire
-from mcp_server_claude.simulator.body import text
-from mcp_server_claude.simulator.casting import cast
-from mcp_server_claude.simulator.directives import BadDirectiveError
-from mcp_server_claude.simulator.performance import Performance, Tempo
-from mcp_server_claude.simulator.problems import Problem, RefusedError, refuse, whole
-from mcp_server_claude.simulator.records import KEPT_HEADERS, Record
-from mcp_server_claude.simulator.script import write
-from mcp_server_claude.simulator.serving import Run, Search
-from mcp_server_claude.simulator.shelf import Shelf, offers_code
-from mcp_server_claude.simulator.usage import Input, PromptCache, count
-from mcp_server_claude.simulator.validation import OLD_VERSION, VERSIONS
+from mcp_server_claude.simulator import (
+    answer_text,
+    json_responses,
+    model_catalog,
+    random_faults,
+    request_validation,
+    sse_format,
+)
+from mcp_server_claude.simulator.api_errors import Problem, RefusedError, refuse, whole
+from mcp_server_claude.simulator.event_plan import write
+from mcp_server_claude.simulator.file_store import Shelf, offers_code
+from mcp_server_claude.simulator.json_body import text
+from mcp_server_claude.simulator.prompt_directives import BadDirectiveError
+from mcp_server_claude.simulator.request_log import KEPT_HEADERS, Record
+from mcp_server_claude.simulator.request_validation import OLD_VERSION, VERSIONS
+from mcp_server_claude.simulator.response_planning import cast
+from mcp_server_claude.simulator.server_tools import Run, Search
+from mcp_server_claude.simulator.stream_player import Performance, Tempo
+from mcp_server_claude.simulator.token_counting import Input, PromptCache, count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mcp_server_claude.simulator.answers import Answer
-    from mcp_server_claude.simulator.body import Json, Object
-    from mcp_server_claude.simulator.catalogue import Models
-    from mcp_server_claude.simulator.connection import Connection, Request
-    from mcp_server_claude.simulator.directives import Directive
-    from mcp_server_claude.simulator.faults import Chaos
-    from mcp_server_claude.simulator.script import Part
+    from mcp_server_claude.simulator.answer_text import Answer
+    from mcp_server_claude.simulator.event_plan import Part
+    from mcp_server_claude.simulator.http_connection import Connection, Request
+    from mcp_server_claude.simulator.json_body import Json, Object
+    from mcp_server_claude.simulator.model_catalog import Models
+    from mcp_server_claude.simulator.prompt_directives import Directive
+    from mcp_server_claude.simulator.random_faults import Chaos
 
 PAGE, LARGEST_PAGE = 20, 1000
 
@@ -85,8 +92,8 @@ class Api:
 
     def answer_to(self, body: Object) -> str:
         """The text this API would say now to a request, with `max_tokens` and stops, without faults."""
-        found = self._settled(answers.answer(body, self._manner.defaults), trying=False)
-        model = catalogue.find(text(body.get("model")), self._manner.models)
+        found = self._settled(answer_text.answer(body, self._manner.defaults), trying=False)
+        model = model_catalog.find(text(body.get("model")), self._manner.models)
         if model is None:
             return found.text
         return cast(body, found, model, used=Input(fresh=0)).text
@@ -101,9 +108,9 @@ class Api:
         try:
             await self._route(request, path, record, line)
         except RefusedError as refusal:
-            replies.refuse(refusal.problem, record, line, {})
+            json_responses.refuse(refusal.problem, record, line, {})
         except BadDirectiveError as problem:
-            replies.refuse(Problem(status=400, message=str(problem)), record, line, {})
+            json_responses.refuse(Problem(status=400, message=str(problem)), record, line, {})
         except asyncio.CancelledError:
             if line.gone_at is not None:
                 record.ended("disconnected", line.gone_at)
@@ -114,14 +121,18 @@ class Api:
         match request.method, path:
             case "GET", "/_simulator/requests":
                 told: list[Json] = [record.as_json() for record in self.records]
-                line.respond(200, replies.JSON_TYPE, json.dumps(told).encode())
+                line.respond(200, json_responses.JSON_TYPE, json.dumps(told).encode())
             case "POST", "/_simulator/reset":
                 self.reset()
-                line.respond(200, replies.JSON_TYPE, b"{}")
+                line.respond(200, json_responses.JSON_TYPE, b"{}")
             case _, "/login":
-                line.respond(200, {"content-type": "text/html; charset=utf-8"}, replies.HTML)
+                line.respond(200, {"content-type": "text/html; charset=utf-8"}, json_responses.HTML)
             case _:
-                line.respond(404, replies.JSON_TYPE, wire.dumps(Problem(status=404, message="Not Found").as_json("")))
+                line.respond(
+                    404,
+                    json_responses.JSON_TYPE,
+                    sse_format.dumps(Problem(status=404, message="Not Found").as_json("")),
+                )
 
     def _recorded(self, request: Request, path: str) -> Record:
         self._sequence += 1
@@ -146,17 +157,17 @@ class Api:
                 await self._messages(request, key, record, line)
             case "POST", "/v1/messages/count_tokens":
                 body = _parsed(request, record)
-                model = validation.model(body, self._manner.models)
-                validation.check(body, model, _version(request.headers), counting=True)
+                model = request_validation.model(body, self._manner.models)
+                request_validation.check(body, model, _version(request.headers), counting=True)
                 self.shelf.check(body, counting=True)
-                replies.reply({"input_tokens": count(body)}, record, line)
+                json_responses.reply({"input_tokens": count(body)}, record, line)
             case "GET", "/v1/models":
-                replies.reply(self._listed(request.target), record, line)
+                json_responses.reply(self._listed(request.target), record, line)
             case "GET", named if named.startswith("/v1/models/") and self._manner.models in {"full", "plain"}:
-                found = catalogue.find(named.removeprefix("/v1/models/"), self._manner.models)
+                found = model_catalog.find(named.removeprefix("/v1/models/"), self._manner.models)
                 if found is None:
                     raise refuse(f"model: {named.removeprefix('/v1/models/')}", status=404)
-                replies.reply(catalogue.as_json(found), record, line)
+                json_responses.reply(model_catalog.as_json(found), record, line)
             case _, files if files == "/v1/files" or files.startswith("/v1/files/"):
                 self.shelf.answer(request, files.removeprefix("/v1/files").strip("/"), record, line)
             case _:
@@ -184,7 +195,7 @@ class Api:
             case "empty":
                 return {"data": [], "has_more": False, "first_id": None, "last_id": None}
             case "foreign":
-                return catalogue.foreign()
+                return model_catalog.foreign()
             case "missing":
                 raise refuse("Not Found", status=404)
 
@@ -193,19 +204,19 @@ class Api:
     async def _messages(self, request: Request, key: str, record: Record, line: Connection) -> None:
         body = _parsed(request, record)
         version = _version(request.headers)
-        model = validation.model(body, self._manner.models)
-        validation.check(body, model, version)
+        model = request_validation.model(body, self._manner.models)
+        request_validation.check(body, model, version)
         self.shelf.check(body)
-        found = self._settled(answers.answer(body, self._manner.defaults), trying=True)
+        found = self._settled(answer_text.answer(body, self._manner.defaults), trying=True)
         chosen = self._manner.chaos.over(found.directive)
         found = replace(found, directive=chosen)
         record.fault, record.resumed = chosen.fault, found.resumed
-        if failure := faults.problem(chosen):
+        if failure := random_faults.problem(chosen):
             await asyncio.sleep(chosen.ttft or 0)
             record.end = f"fault:{chosen.fault}"
-            replies.refuse(failure, record, line, faults.headers(chosen))
+            json_responses.refuse(failure, record, line, random_faults.headers(chosen))
             return
-        if replies.strange(chosen, record, line):
+        if json_responses.strange(chosen, record, line):
             return
         used = self._cache.account(body, model, key)
         betas = request.headers.get("anthropic-beta", "")
@@ -215,9 +226,9 @@ class Api:
         tempo = self._tempo(chosen)
         if body.get("stream") is True and chosen.fault != "json":
             kind = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-            await Performance(line, record, script, chosen, tempo).play(replies.headers(record) | kind, used)
+            await Performance(line, record, script, chosen, tempo).play(json_responses.headers(record) | kind, used)
         else:
-            await replies.whole(script, used, record, line, chosen, tempo)
+            await json_responses.whole(script, used, record, line, chosen, tempo)
 
     def _equipped(self, part: Part, body: Object) -> Part:
         """The part with what lies on the shelf: the files that its code makes, and the container that it runs in."""
@@ -279,7 +290,7 @@ def _page(models: Models, query: Mapping[str, list[str]]) -> Object:
     if not limit.isdigit() or not 1 <= int(limit) <= LARGEST_PAGE:
         raise refuse("limit: Input should be between 1 and 1000")
     after, before = query.get("after_id", [""])[0], query.get("before_id", [""])[0]
-    found = catalogue.page(models, limit=int(limit), after_id=after, before_id=before)
+    found = model_catalog.page(models, limit=int(limit), after_id=after, before_id=before)
     if found is None:
         raise refuse(f"{'after_id' if after else 'before_id'}: there is no such model")
     return found

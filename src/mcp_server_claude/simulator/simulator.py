@@ -7,21 +7,21 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.simulator import directives
+from mcp_server_claude.simulator import prompt_directives
 from mcp_server_claude.simulator.api import Api, Manner, Pace
-from mcp_server_claude.simulator.connection import Connection
-from mcp_server_claude.simulator.faults import RECOVERABLE, Chaos
+from mcp_server_claude.simulator.http_connection import Connection
+from mcp_server_claude.simulator.random_faults import RECOVERABLE, Chaos
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
-    from mcp_server_claude.simulator.body import Object
-    from mcp_server_claude.simulator.catalogue import Models
-    from mcp_server_claude.simulator.connection import Request
-    from mcp_server_claude.simulator.directives import Fault
-    from mcp_server_claude.simulator.records import Record
+    from mcp_server_claude.simulator.http_connection import Request
+    from mcp_server_claude.simulator.json_body import Object
+    from mcp_server_claude.simulator.model_catalog import Models
+    from mcp_server_claude.simulator.prompt_directives import Fault
+    from mcp_server_claude.simulator.request_log import Record
 
 
 class Simulator:
@@ -56,7 +56,7 @@ class Simulator:
         faults: tuple[Fault, ...] = RECOVERABLE,
         seed: int = 0,
     ) -> None:
-        chosen, _ = directives.parse(f"[[sim: {defaults}]]")
+        chosen, _ = prompt_directives.parse(f"[[sim: {defaults}]]")
         self._host = host
         self._port = port
         self._open_ones: set[Connection] = set()

@@ -4,20 +4,28 @@ A store operation is a synchronous function whose first argument is a transactio
 handed to `Store.write` or `Store.read`. Several belong in one job when they must happen together.
 """
 
-from mcp_server_claude.store import budgets, journal, leases, ledger, produced, threads, users
-from mcp_server_claude.store.sqlite import Store
-from mcp_server_claude.store.transactions import StoreError, Trouble, Tx
+from mcp_server_claude.store import (
+    budget_reservations,
+    call_journal,
+    output_file_records,
+    process_leases,
+    request_ledger,
+    thread_messages,
+    user_rows,
+)
+from mcp_server_claude.store.database import Store
+from mcp_server_claude.store.transaction import StoreError, Trouble, Tx
 
 __all__ = [
     "Store",
     "StoreError",
     "Trouble",
     "Tx",
-    "budgets",
-    "journal",
-    "leases",
-    "ledger",
-    "produced",
-    "threads",
-    "users",
+    "budget_reservations",
+    "call_journal",
+    "output_file_records",
+    "process_leases",
+    "request_ledger",
+    "thread_messages",
+    "user_rows",
 ]

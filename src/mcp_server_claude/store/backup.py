@@ -8,8 +8,8 @@ import sqlite3
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.store import connections
-from mcp_server_claude.store.transactions import StoreError
+from mcp_server_claude.store import sqlite_connection
+from mcp_server_claude.store.transaction import StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,10 +42,10 @@ def copy(source: Path, target: Path) -> int:
 def _write(source: Path, part: Path) -> None:
     """SQLite's own way: one snapshot, which blocks no writer, into a file that is empty."""
     try:
-        with closing(connections.connect(source)) as connection:
+        with closing(sqlite_connection.connect(source)) as connection:
             connection.execute("vacuum into :part", {"part": str(part)})
     except sqlite3.Error as error:
-        raise connections.store_error(error) from error
+        raise sqlite_connection.store_error(error) from error
 
 
 def _check(part: Path) -> None:
@@ -53,7 +53,7 @@ def _check(part: Path) -> None:
         with closing(sqlite3.connect(f"{part.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             told = [str(row[0]) for row in connection.execute("pragma integrity_check")]
     except sqlite3.Error as error:
-        raise connections.store_error(error) from error
+        raise sqlite_connection.store_error(error) from error
     if told != ["ok"]:
         raise StoreError(f"The copy is not sound: {told[0]}.", kind="damaged")
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.store.transactions import StoreError, value
+from mcp_server_claude.store.transaction import StoreError, value
 
 if TYPE_CHECKING:
-    from mcp_server_claude.store.transactions import Tx
+    from mcp_server_claude.store.transaction import Tx
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,12 +32,12 @@ def start(environ: Mapping[str, str] = os.environ) -> None:
     if _flushes or not wanted(environ):
         return
     try:
-        from mcp_server_claude.telemetry import sdk
+        from mcp_server_claude.telemetry import otel_setup
     except ImportError:
         _log.warning("OTEL_* variables are set, but the extra is not installed: mcp-server-claude[otel].")
         return
     try:
-        _flushes.extend(sdk.start(environ))
+        _flushes.extend(otel_setup.start(environ))
     except Exception as error:  # noqa: BLE001 - exporters are other people's, and a server without traces is still one
         _log.warning("OpenTelemetry could not be set up: %s", error)
 

@@ -1,0 +1,1 @@
+"""The platforms that serve Claude, and what each of them lacks."""

@@ -1,0 +1,270 @@
+"""Claude through a cloud: which credentials, which region, and the SDK's client for it.
+
+Everything is looked for where the SDK itself looks, in the cloud's own environment variables, but before anything is
+sent, so that what is missing is told in one sentence. A key for Anthropic's own API (`MCP_CLAUDE_API_KEY`,
+`ANTHROPIC_API_KEY`) never goes to a cloud, nor do `ANTHROPIC_CUSTOM_HEADERS`: they are for another door, and may hold
+that one's key.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio.to_thread
+
+from mcp_server_claude.anthropic_api import error_classification
+from mcp_server_claude.anthropic_api.credentials import API_VERSION, Credential, checked, checked_url, custom_headers
+from mcp_server_claude.anthropic_api.platforms.platform import PLATFORMS
+from mcp_server_claude.errors import Failure, Misconfigured, Unavailable
+from mcp_server_claude.settings import APP, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from anthropic import AsyncAnthropic
+    from httpx2 import AsyncClient
+
+    from mcp_server_claude.anthropic_api.platforms.platform import Platform
+
+PLAIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")
+"""A region, project, resource or workspace: it becomes part of an address."""
+AWS_KEYS = "credentials of AWS (AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a role)"
+HOW = {
+    "aws": f"Set ANTHROPIC_AWS_API_KEY or {AWS_KEYS} in this server's environment.",
+    "bedrock": f"Set AWS_BEARER_TOKEN_BEDROCK or {AWS_KEYS} in this server's environment.",
+    "bedrock-mantle": f"Set AWS_BEARER_TOKEN_BEDROCK or {AWS_KEYS} in this server's environment.",
+    "vertex": "Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS.",
+    "foundry": "Set ANTHROPIC_FOUNDRY_API_KEY, or sign in with `az login`.",
+}
+AWS_URLS = {
+    "aws": "https://aws-external-anthropic.{region}.api.aws",
+    "bedrock": "https://bedrock-runtime.{region}.amazonaws.com",
+    "bedrock-mantle": "https://bedrock-mantle.{region}.api.aws/anthropic",
+}
+"""As the SDK derives them; a test holds both equal."""
+AWS_VARIABLES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "aws": ("ANTHROPIC_AWS_BASE_URL", ("ANTHROPIC_AWS_API_KEY",)),
+    "bedrock": ("ANTHROPIC_BEDROCK_BASE_URL", ("AWS_BEARER_TOKEN_BEDROCK",)),
+    "bedrock-mantle": ("ANTHROPIC_BEDROCK_MANTLE_BASE_URL", ("AWS_BEARER_TOKEN_BEDROCK", "ANTHROPIC_AWS_API_KEY")),
+}
+"""The variables of the address and of the key, in the SDK's order."""
+ENTRA_SCOPE = "https://ai.azure.com/.default"
+"""The scope of Foundry (docs, "Claude in Microsoft Foundry", Microsoft Entra authentication)."""
+UNRESOLVED = ("Could not resolve AWS credentials", "Could not resolve API token", "Could not resolve project_id")
+"""What the SDK (2.11) raises as a bare `RuntimeError` or `ValueError` where there are no credentials."""
+LIBRARIES = ("boto3.", "botocore.", "google.auth.", "azure.")
+
+
+def find(settings: Settings) -> Credential:
+    """The credential for the cloud that is set.
+
+    Raises:
+        Misconfigured: A package, a region, a project or a key is missing, or cannot be sent.
+    """
+    platform = PLATFORMS[settings.platform]
+    match platform.name:
+        case "vertex":
+            return _google(settings, platform)
+        case "foundry":
+            return _microsoft(settings, platform)
+        case _:
+            return _amazon(settings, platform)
+
+
+def client(credential: Credential, http_client: AsyncClient, *, telemetry: Any) -> AsyncAnthropic:
+    """The SDK's client for the cloud; on a thread. It has `messages`, and whatever else the platform does not lack."""
+    import anthropic
+
+    platform = credential.platform
+    arguments: dict[str, Any] = dict(credential.options)
+    if credential.key is not None:
+        arguments["api_key"] = credential.key.get_secret_value()
+    elif platform.name == "foundry":
+        arguments["azure_ad_token_provider"] = _entra()
+    headers: dict[str, Any] = dict.fromkeys(custom_headers(), anthropic.omit)
+    if headers:
+        headers |= _said_again(credential)
+    if platform.name == "bedrock":
+        import_module("anthropic.lib.bedrock._stream_decoder").get_response_stream_shape()  # slow, and kept
+    make = cast("Callable[..., AsyncAnthropic]", getattr(anthropic, platform.client))
+    return make(
+        **arguments,
+        base_url=credential.base_url,
+        max_retries=0,
+        default_headers=headers,
+        open_telemetry=telemetry,
+        http_client=http_client,
+    )
+
+
+def translate(error: Exception, credential: Credential) -> Failure | None:
+    """The failure behind an exception of a cloud's own library, or of the SDK where it found no credentials."""
+    platform = credential.platform
+    where = f"{type(error).__module__}."
+    if where.startswith(LIBRARIES):
+        what = f"The credentials for {platform.title} could not be used ({type(error).__name__})."
+        if type(error).__name__ == "TransportError":
+            return Unavailable(f"{what} Try again.", kind="connection")
+        return Misconfigured(f"{what} {HOW[platform.name]}", kind="authentication")
+    if isinstance(error, RuntimeError | ValueError) and str(error).startswith(UNRESOLVED):
+        return Misconfigured(f"There are no credentials for {platform.title}. {HOW[platform.name]}", kind="no_key")
+    return None
+
+
+def reworded(failure: Failure, error: Exception, credential: Credential) -> Failure:
+    """A refusal of the credentials in words that fit: there may be no key, and no Console of Anthropic's."""
+    said = error_classification.quoted(error)
+    match failure.kind:
+        case "authentication":
+            text = f"{credential.platform.title} does not accept the credentials from {credential.source}.{said}"
+        case "permission":
+            text = f"The credentials from {credential.source} may not do this on {credential.platform.title}.{said}"
+        case _:
+            return failure
+    return Misconfigured(text, kind=failure.kind, request_id=failure.request_id, status=failure.status)
+
+
+def _said_again(credential: Credential) -> dict[str, str]:
+    """What the SDK sets itself, and what omitting the environment's headers of the same names would take away."""
+    if credential.platform.name in {"bedrock", "vertex"}:
+        return {}  # there all of it is set later, or stands in the body
+    again = {"anthropic-version": API_VERSION}
+    if credential.key is not None and credential.platform.name != "foundry":
+        again["Authorization"] = f"Bearer {credential.key.get_secret_value()}"
+    if workspace := credential.options.get("workspace_id"):
+        again["anthropic-workspace-id"] = workspace
+    return again
+
+
+def _amazon(settings: Settings, platform: Platform) -> Credential:
+    address, keys = AWS_VARIABLES[platform.name]
+    source, key = _key(*keys)
+    if platform.name == "bedrock" or not key:  # its stream is decoded, and requests are signed, by botocore
+        _need("boto3", platform)
+    region = _aws_region(platform)
+    options = {"aws_region": region}
+    if platform.name == "aws":
+        options["workspace_id"] = _named(platform, "workspace", "ANTHROPIC_AWS_WORKSPACE_ID")
+    used = next((name for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE") if os.environ.get(name)), "AWS's own chain")
+    base_url = _address(settings, address, AWS_URLS[platform.name].format(region=region))
+    return _credential(platform, source or used, key, base_url, options)
+
+
+def _google(settings: Settings, platform: Platform) -> Credential:
+    _need("google.auth", platform)
+    region = _named(platform, "region", "CLOUD_ML_REGION")
+    project = _named(platform, "project", "ANTHROPIC_VERTEX_PROJECT_ID", "GOOGLE_CLOUD_PROJECT")
+    match region:
+        case "global":
+            host = "aiplatform.googleapis.com"
+        case "us" | "eu":
+            host = f"aiplatform.{region}.rep.googleapis.com"
+        case _:
+            host = f"{region}-aiplatform.googleapis.com"
+    named = "GOOGLE_APPLICATION_CREDENTIALS"
+    source = named if os.environ.get(named) else "Google's application default credentials"
+    base_url = _address(settings, "ANTHROPIC_VERTEX_BASE_URL", f"https://{host}/v1")
+    return _credential(platform, source, "", base_url, {"region": region, "project_id": project})
+
+
+def _microsoft(settings: Settings, platform: Platform) -> Credential:
+    source, key = _key("ANTHROPIC_FOUNDRY_API_KEY")
+    if not key and not _installed("azure.identity"):
+        raise Misconfigured(
+            f"There is no key for {platform.title}. Set ANTHROPIC_FOUNDRY_API_KEY, or install what signs in with "
+            f'Microsoft Entra: pip install "{APP}[{platform.extra}]".',
+            kind="no_key",
+        )
+    address = "ANTHROPIC_FOUNDRY_BASE_URL"
+    default = ""
+    if not settings.base_url and not os.environ.get(address, "").strip():
+        resource = _named(platform, "resource", "ANTHROPIC_FOUNDRY_RESOURCE")
+        default = f"https://{resource}.services.ai.azure.com/anthropic"
+    return _credential(platform, source or "Microsoft Entra", key, _address(settings, address, default), {})
+
+
+def _credential(platform: Platform, source: str, key: str, base_url: str, options: Mapping[str, str]) -> Credential:
+    from pydantic import SecretStr
+
+    secret = SecretStr(checked(key, source)) if key else None
+    return Credential(source=source, key=secret, base_url=base_url, platform=platform, options=options)
+
+
+def _key(*names: str) -> tuple[str, str]:
+    """The first of these variables that holds a key, and the key; empty where none does."""
+    for name in names:
+        value = os.environ.get(name, "").strip().strip("\"'")
+        if value and Settings.is_placeholder(value):
+            raise Misconfigured(f"{name} holds a placeholder that was never filled in.", kind="no_key")
+        if value:
+            return name, value
+    return "", ""
+
+
+def _named(platform: Platform, what: str, *names: str) -> str:
+    """What one of these variables names.
+
+    Raises:
+        Misconfigured: None of them does, or it cannot be part of an address.
+    """
+    found = next(((name, value) for name in names if (value := os.environ.get(name, "").strip())), None)
+    if found is None:
+        raise Misconfigured(
+            f"{platform.title} needs a {what}: set {' or '.join(names)} in this server's environment.", kind="platform"
+        )
+    if not PLAIN.match(found[1]):
+        raise Misconfigured(f"{found[0]} does not hold the name of a {what}.", kind="platform")
+    return found[1]
+
+
+def _aws_region(platform: Platform) -> str:
+    """The region of the environment, else of AWS's own configuration, which only boto3 reads."""
+    variables = ("AWS_REGION", "AWS_DEFAULT_REGION")
+    if not any(os.environ.get(name, "").strip() for name in variables) and _installed("boto3"):
+        try:
+            configured = cast("Any", import_module("boto3")).Session().region_name
+        except Exception as error:  # a profile that there is not
+            failure = translate(error, Credential(source="AWS_PROFILE", platform=platform))
+            if failure is None:
+                raise
+            raise failure from None
+        if isinstance(configured, str) and PLAIN.match(configured):
+            return configured
+    return _named(platform, "region", *variables)
+
+
+def _address(settings: Settings, variable: str, default: str) -> str:
+    if settings.base_url:
+        return checked_url(settings.base_url, "MCP_CLAUDE_BASE_URL")
+    given = os.environ.get(variable, "").strip()
+    return checked_url(given, variable) if given else default
+
+
+def _need(package: str, platform: Platform) -> None:
+    if not _installed(package):
+        raise Misconfigured(
+            f'{platform.title} needs a package that is not installed: pip install "{APP}[{platform.extra}]".',
+            kind="missing_extra",
+        )
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):  # its parent is not there; or it was put out of reach
+        return False
+
+
+def _entra() -> Callable[[], Awaitable[str]]:
+    """Gives a token for each request, from wherever Microsoft's own chain finds one. Theirs blocks, so on a thread."""
+    identity = cast("Any", import_module("azure.identity"))
+    token: Callable[[], str] = identity.get_bearer_token_provider(identity.DefaultAzureCredential(), ENTRA_SCOPE)
+
+    async def provide() -> str:
+        return await anyio.to_thread.run_sync(token, abandon_on_cancel=True)
+
+    return provide

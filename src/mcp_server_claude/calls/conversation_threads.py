@@ -1,0 +1,386 @@
+"""Conversations of many turns: the history goes in, the newest turn streams, the answer joins the history.
+
+What is kept is what the API needs to see again: the blocks of an answer unchanged, thinking and signatures too; of an
+answer that was cut or joined from several streams its text alone. At any moment the stored history is a conversation
+that the API takes: questions and answers in turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+import anyio
+
+from mcp_server_claude.call_types import THINKING, Reply, Text, Waiting
+from mcp_server_claude.engine import citations
+from mcp_server_claude.engine.answer_buffer import apart
+from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.store import StoreError, process_leases
+from mcp_server_claude.store import thread_messages as stored
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping, Sequence
+
+    from mcp_server_claude.call_types import Ability, Block, Call, Event, Listen, Message
+    from mcp_server_claude.engine.engine import Engine, Quote
+    from mcp_server_claude.settings import Settings
+    from mcp_server_claude.store import Store, Tx
+    from mcp_server_claude.store.thread_messages import Answer, Thread, Turn
+
+RECENT = 10
+CONTAINERS = 10_000
+"""Conversations of which it is remembered where their code ran."""
+PREFIX = "t_"
+
+
+@dataclass(slots=True)
+class _Turnstile:
+    """One call at a time for each conversation of this process."""
+
+    lock: anyio.Lock
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
+    """A conversation with its turns."""
+
+    thread: Thread
+    turns: Sequence[Turn]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told(Transcript):
+    """A conversation with what became of its calls, and what it cost in micro-dollars."""
+
+    answers: Mapping[str, Answer]
+    cost_micros: int
+
+
+class Threads:
+    """Continues conversations, one call at a time each, across restarts and processes."""
+
+    def __init__(self, settings: Settings, engine: Engine, store: Store, worker: str) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._store = store
+        self._worker = worker
+        self._turnstiles: dict[str, _Turnstile] = {}
+        self._containers: OrderedDict[str, str] = OrderedDict()
+
+    async def answer(self, call: Call, listen: Listen) -> Reply:
+        """Answer a call within its conversation, a new one where it names none.
+
+        Raises:
+            Refused: There is no such conversation.
+            Unavailable: Another process is answering in it.
+            Failure: See `Engine.answer`.
+        """
+        if not self._settings.retention_days:
+            if call.thread:
+                raise Refused("This server keeps no threads (MCP_CLAUDE_RETENTION_DAYS=0). Ask without one.")
+            return await self._engine.answer(await self._engine.prepare(call, listen), listen)
+        call = self.mint(replace(call, thread=call.thread.strip()))
+        if not call.begins:  # it must be there before any files are read, or uploaded
+            conversation = await self.read(call.thread, call.user)
+            call = replace(call, model=call.model or conversation.thread.model)
+        call = await self._engine.prepare(call, listen)
+        async with self._turn(call.thread, listen):
+            return await self._go_on(call, listen, new=call.begins)
+
+    def mint(self, call: Call) -> Call:
+        """The call with the id of its conversation, a fresh one where it names none and threads are kept."""
+        if call.thread.strip() or not self._settings.retention_days:
+            return call
+        return replace(call, thread=f"{PREFIX}{token_hex(8)}", begins=True)
+
+    async def quote(self, call: Call) -> tuple[Quote, ...]:
+        """What a call would cost within its conversation; see `Engine.quote`.
+
+        Raises:
+            Failure: There is no such conversation, or the call cannot be sent like this.
+        """
+        if call.thread.strip():
+            conversation = await self.read(call.thread.strip(), call.user)
+            call = await self._engine.prepare(replace(call, model=call.model or conversation.thread.model))
+            system = call.system or conversation.thread.system
+            tools = _tools(call.tools, conversation.turns)
+            call = replace(call, system=system, history=_history(conversation.turns, call.model), tools=tools)
+        return await self._engine.quote(await self._engine.prepare(call))
+
+    async def read(self, thread_id: str, user: str) -> Transcript:
+        """A user's conversation, whole.
+
+        Raises:
+            Refused: There is none of that id.
+            Misconfigured: It could not be read.
+        """
+        try:
+            transcript = await self._store.write(_read, thread_id, user)
+        except StoreError as error:
+            raise Misconfigured(f"The thread could not be read: {error}", kind="ledger") from error
+        if transcript is None:
+            raise _unknown(self._settings)
+        return transcript
+
+    async def recent(self, user: str) -> list[Thread]:
+        """A user's latest conversations.
+
+        Raises:
+            Misconfigured: They could not be read.
+        """
+        try:
+            return await self._store.write(stored.recent, user, RECENT)
+        except StoreError as error:
+            raise Misconfigured(f"The threads could not be read: {error}", kind="ledger") from error
+
+    async def listed(self, user: str, most: int) -> list[tuple[Thread, int]]:
+        """A user's latest conversations, each with what it cost in micro-dollars.
+
+        Raises:
+            Misconfigured: They could not be read.
+        """
+        try:
+            return await self._store.write(stored.listed, user, most)
+        except StoreError as error:
+            raise Misconfigured(f"The threads could not be read: {error}", kind="ledger") from error
+
+    async def told(self, thread_id: str, user: str) -> Told:
+        """A user's conversation with what became of its calls.
+
+        Raises:
+            Refused: There is none of that id.
+            Misconfigured: It could not be read.
+        """
+        transcript = await self.read(thread_id, user)
+        try:
+            answers, cost = await self._store.write(_told, thread_id)
+        except StoreError as error:
+            raise Misconfigured(f"The thread could not be read: {error}", kind="ledger") from error
+        return Told(thread=transcript.thread, turns=transcript.turns, answers=answers, cost_micros=cost)
+
+    async def delete(self, thread_id: str, user: str) -> None:
+        """Delete a user's conversation with its text.
+
+        Raises:
+            Refused: There is none of that id.
+            Misconfigured: It could not be deleted.
+        """
+        try:
+            deleted = await self._store.write(stored.delete, thread_id, user)
+        except StoreError as error:
+            raise Misconfigured(f"The thread could not be deleted: {error}", kind="ledger") from error
+        if not deleted:
+            raise _unknown(self._settings)
+
+    async def _go_on(self, call: Call, listen: Listen, *, new: bool) -> Reply:
+        try:
+            begun = await self._store.write(_begin, call, self._worker, time.time(), new=new)
+        except StoreError as error:
+            if new:  # the answer matters more than that it can be gone on from
+                return await self._engine.answer(replace(call, thread="", begins=False), listen)
+            raise Unavailable(f"The thread could not be read: {error}", kind="ledger") from error
+        except BaseException:  # cancelled while it was being taken: it will be taken all the same
+            self._store.post(_end, call, (), call.model)
+            raise
+        if begun is None:
+            raise _unknown(self._settings)
+        if isinstance(begun, str):
+            raise Unavailable(begun, kind="thread_busy", retry_after_s=process_leases.RENEW_S)
+        model = call.model
+        history = _history(begun.turns, model)
+        tools = _tools(call.tools, begun.turns)
+        container = self._containers.get(call.thread, "") if "code" in tools else ""
+        call = replace(call, system=begun.system, history=history, tools=tools, container=container)
+        heard = _Heard(listen)
+        answer: list[Block] = []
+        try:
+            reply = await self._engine.answer(call, heard.hear)
+            answer = _kept(reply)
+            if "code" in tools:
+                self._keep_container(call.thread, reply.container)
+        except Failure:
+            raise
+        except BaseException:  # cancelled: what was written stays, as in the journal
+            answer = _said(heard.text)
+            raise
+        finally:
+            # Posted, not awaited: a cancelled call does not wait, and the next turn's write comes after this one.
+            self._store.post(_end, call, answer, model)
+        return reply
+
+    def _keep_container(self, thread_id: str, container: str) -> None:
+        """Remember where a conversation's code ran; after a restart its next code runs in a new container."""
+        if container:
+            self._containers[thread_id] = container
+            self._containers.move_to_end(thread_id)
+            if len(self._containers) > CONTAINERS:
+                self._containers.popitem(last=False)
+        else:
+            self._containers.pop(thread_id, None)
+
+    @asynccontextmanager
+    async def _turn(self, thread_id: str, listen: Listen) -> AsyncGenerator[None]:
+        """This process's turn in a conversation; who has to wait for it is told so."""
+        turnstile = self._turnstiles.setdefault(thread_id, _Turnstile(anyio.Lock()))
+        turnstile.waiting += 1
+        try:
+            if turnstile.waiting > 1:
+                listen(Waiting("waiting for the thread, another call is answering in it"))
+            async with turnstile.lock:
+                yield
+        finally:
+            turnstile.waiting -= 1
+            if not turnstile.waiting:
+                del self._turnstiles[thread_id]
+
+
+class _Heard:
+    """Keeps the text that passes by."""
+
+    def __init__(self, listen: Listen) -> None:
+        self._listen = listen
+        self._parts: list[str] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(self._parts)
+
+    def hear(self, event: Event) -> None:
+        if type(event) is Text:
+            self._parts.append(event.text)
+        self._listen(event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A conversation that this call holds, before its own question."""
+
+    system: str
+    turns: Sequence[Turn]
+
+
+def _begin(tx: Tx, call: Call, worker: str, now: float, *, new: bool) -> _Begun | str | None:
+    """Take the conversation and add the question; None where there is none, a sentence where another has it."""
+    process_leases.renew(tx, worker, now)
+    if new:
+        head = " ".join(call.prompt[:400].split())[:200]
+        stored.begin(
+            tx,
+            stored.Thread(
+                id=call.thread,
+                user=call.user,
+                head=head,
+                system=call.system,
+                model=call.model,
+                started_at=now,
+                touched_at=now,
+            ),
+        )
+    thread = stored.find(tx, call.thread, call.user)
+    if thread is None:
+        return None
+    if not stored.take(tx, call.thread, call_id=call.id, worker=worker, now=now):
+        return "Another server process is answering in this thread. Try again when it has, or ask without a thread."
+    if call.system and call.system != thread.system:
+        stored.set_system(tx, call.thread, call.system)
+    turns = stored.turns(tx, call.thread)
+    content = [dict(block) for block in (*call.attached, {"type": "text", "text": call.prompt})]
+    stored.add(tx, call.thread, stored.Turn(role="user", content=content, model="", call_id=call.id))
+    return _Begun(call.system or thread.system, turns)
+
+
+def _end(tx: Tx, call: Call, answer: Sequence[Block], model: str) -> None:
+    """Add the answer, or take the question back where there is none, and let go."""
+    if answer:
+        content = [dict(block) for block in answer]
+        stored.add(tx, call.thread, stored.Turn(role="assistant", content=content, model=model, call_id=call.id))
+        stored.release(tx, call.thread, call.id)
+    else:
+        stored.release(tx, call.thread, call.id)
+        stored.drop(tx, call.thread, call.id)
+
+
+def _read(tx: Tx, thread_id: str, user: str) -> Transcript | None:
+    thread = stored.find(tx, thread_id, user)
+    return None if thread is None else Transcript(thread=thread, turns=stored.turns(tx, thread_id))
+
+
+def _told(tx: Tx, thread_id: str) -> tuple[dict[str, Answer], int]:
+    return stored.answers(tx, thread_id), stored.cost(tx, thread_id)
+
+
+def _history(turns: Sequence[Turn], model: str) -> tuple[Message, ...]:
+    """The turns as messages. Thinking is bound to the model that thought it, so another model does not see it."""
+    return tuple(
+        {
+            "role": turn.role,
+            "content": [block for block in turn.content if turn.model == model or block.get("type") not in THINKING],
+        }
+        for turn in turns
+    )
+
+
+def _tools(asked: tuple[Ability, ...], turns: Sequence[Turn]) -> tuple[Ability, ...]:
+    """What may be used: also what was used before, since the API wants the tools of the blocks that it is given."""
+    used = {
+        str(block.get("name")) for turn in turns for block in turn.content if block.get("type") == "server_tool_use"
+    }
+    web = any(name.startswith("web_") for name in used)
+    # Under the name `code_execution` the tools of the web filter what they found.
+    code = any(name.endswith("code_execution") for name in used - ({"code_execution"} if web else set()))
+    again: list[Ability] = []
+    if web and "web" not in asked:
+        again.append("web")
+    if code and "code" not in asked:
+        again.append("code")
+    return (*asked, *again)
+
+
+def answer_in(turn: Turn) -> str:
+    """The text of an answer as it was told: set apart where a tool was at work in between, its sources beneath."""
+    text, worked = "", False
+    for block in turn.content:
+        piece = str(block.get("text") or "") if block.get("type") == "text" else ""
+        if piece:
+            text += apart(text, piece) if worked else piece
+        worked = not piece and (worked or block.get("type") == "server_tool_use")
+    return text + citations.links(citations.citations(turn.content))
+
+
+def _kept(reply: Reply) -> list[Block]:
+    """What a thread keeps of a reply: blocks unchanged, only text where it was cut, joined or held to a schema."""
+    reason = reply.usage.stop_reason
+    if reply.data is not None or reply.usage.resumed or reason in {None, "tool_use", "pause_turn"}:
+        return _said(reply.text)
+    if any(block.get("type") == "tool_use" for block in reply.blocks):  # their results are not kept
+        return _said(reply.text)
+    if not _settled(reply.blocks):
+        return _said(reply.text)
+    blocks = [block for block in reply.blocks if block.get("type") != "text" or str(block.get("text") or "").strip()]
+    return blocks if any(block.get("type") not in THINKING for block in blocks) else []
+
+
+def _settled(blocks: Sequence[Block]) -> bool:
+    """Whether each server tool has given its result: in a turn that is over, one without is refused by the API."""
+    used = [block.get("id") for block in blocks if block.get("type") == "server_tool_use"]
+    done = {block.get("tool_use_id") for block in blocks}
+    return all(name in done for name in used)
+
+
+def _said(text: str) -> list[Block]:
+    return [{"type": "text", "text": replace_lone_surrogates(text)}] if text.strip() else []
+
+
+def _unknown(settings: Settings) -> Refused:
+    return Refused(
+        f"There is no thread of that id; threads are kept for {settings.retention_days:g} days. claude_jobs lists the "
+        "latest; leave thread out to begin a new one.",
+        kind="not_found",
+    )

@@ -1,0 +1,36 @@
+"""What the doctor finds, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mcp_server_claude.anthropic_api.credentials import HOW_TO_SET
+
+PATIENCE_S = 15.0
+"""How long the API, and our own server, may take to answer."""
+
+HINTS = {
+    "no_key": HOW_TO_SET,
+    "missing_extra": "Run that command in the environment of this server.",
+    "platform": "docs/platforms.md lists what each platform needs.",
+    "malformed_key": "Copy the key from the Anthropic Console again, in one piece.",
+    "base_url": "Write a URL such as https://api.anthropic.com, or unset it for Anthropic's own.",
+    "authentication": "Check that the key is whole, not revoked, and meant for this base URL.",
+    "permission": "Check in the Anthropic Console what the key's workspace may use.",
+    "billing": "Add credit in the Anthropic Console.",
+    "spend_limit": "Raise the limit in the Anthropic Console.",
+    "rate_limit": "Wait a little, then run doctor again.",
+    "overloaded": "Wait a little, then run doctor again.",
+}
+"""What to do about each kind of failure."""
+NETWORK = "Check the network, a proxy in between (HTTPS_PROXY) and the base URL."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at. `ok` is None where it works and should be looked at all the same."""
+
+    name: str
+    ok: bool | None
+    text: str
+    hint: str = ""

@@ -1,0 +1,96 @@
+"""What whoever serves a team wants to know: who may ask, whether they can sign in, whether anything watches.
+
+Each is told only where the settings, or users that there are, say that it is wanted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from mcp_server_claude import telemetry
+from mcp_server_claude.cli.doctor.finding import Finding
+from mcp_server_claude.errors import Failure, Misconfigured
+from mcp_server_claude.store import Store
+from mcp_server_claude.users.tokens_and_sessions import Users
+from mcp_server_claude.web.auth import oidc_tokens
+from mcp_server_claude.web.auth.jwks_cache import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mcp_server_claude.settings import Settings
+
+
+async def team(settings: Settings, *, offline: bool) -> list[Finding]:
+    """Everything about it."""
+    return [*await users(settings), *await signing_in(settings, offline=offline), *watched(settings)]
+
+
+async def users(settings: Settings) -> list[Finding]:
+    """Whether somebody may ask, and an operator is among them."""
+    store = await anyio.to_thread.run_sync(Store.open, settings.data_dir)
+    try:
+        listed = await Users(settings, store).listed()
+    except Misconfigured:
+        return []  # the ledger's own finding says it
+    finally:
+        await store.close()
+    if not listed and not settings.public_url:
+        return []
+    roles = Counter(each.user.role for each in listed)
+    text = f"{roles.total()}, of them {roles['operator']} operators"
+    if roles["operator"]:
+        return [Finding(name="users", ok=True, text=text)]
+    if listed:
+        hint = "mcp-server-claude user set NAME --operator"
+        return [Finding(name="users", ok=None, text=f"{text}: nobody sees everybody's usage.", hint=hint)]
+    hint = "mcp-server-claude user add NAME --operator"
+    text = "none yet" if settings.oidc_issuer else "none: the server answers only to this machine."
+    return [Finding(name="users", ok=None, text=text, hint=hint)]
+
+
+async def signing_in(settings: Settings, *, offline: bool) -> list[Finding]:
+    """Whether tokens of the identity provider can be checked."""
+    if not settings.oidc_issuer:
+        return []
+    try:
+        oidc_tokens.check(settings)
+        if not offline:
+            await Keys(settings.oidc_issuer, settings.oidc_jwks_url).find(None, "RS256")
+    except Misconfigured as failure:
+        return [Finding(name="sign-in", ok=False, text=str(failure), hint="docs/identity.md lists what is needed.")]
+    except Failure:
+        text = f"{settings.oidc_issuer} gives no keys: its tokens cannot be checked."
+        hint = "Its metadata must be reachable from here, name exactly this issuer, and say where its keys are."
+        return [Finding(name="sign-in", ok=False, text=text, hint=hint)]
+    told = "" if offline else ", which gave its keys"
+    text = f"{settings.oidc_issuer}{told}; its tokens must be meant for {oidc_tokens.audiences(settings)[0]}"
+    return [Finding(name="sign-in", ok=True, text=text)]
+
+
+def watched(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Finding]:
+    """Whether what telemetry was asked for is installed."""
+    wanted = {
+        "otel": (telemetry.wanted(environ), "opentelemetry.sdk", "OTEL_* variables"),
+        "prometheus": (settings.metrics_token is not None, "prometheus_client", "MCP_CLAUDE_METRICS_TOKEN"),
+    }
+    return [_extra(extra, why, there=_is_there(package)) for extra, (asked, package, why) in wanted.items() if asked]
+
+
+def _extra(extra: str, why: str, *, there: bool) -> Finding:
+    if there:
+        return Finding(name="telemetry", ok=True, text=f"[{extra}] is installed, for {why}")
+    hint = f"pip install 'mcp-server-claude[{extra}]'"
+    return Finding(name="telemetry", ok=None, text=f"{why} ask for it, but it is not installed.", hint=hint)
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False

@@ -1,0 +1,62 @@
+"""What an answer cites: the links under its text, and the same as data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from mcp_server_claude.call_types import Citation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_server_claude.call_types import Block
+
+
+def citations(blocks: Sequence[Block]) -> tuple[Citation, ...]:
+    """The citations of an answer's text blocks, in the order in which they stand in it.
+
+    What was searched is cited by its address, a page that was fetched by its title.
+    """
+    pages = _pages(blocks)
+    found: list[Citation] = []
+    for block in blocks:
+        for each in cast("list[dict[str, object]]", block.get("citations") or []):
+            title = str(each.get("title") or each.get("document_title") or "")
+            url = each.get("url") or pages.get(title)
+            if isinstance(url, str) and url.startswith(("https://", "http://")):
+                found.append(Citation(url=url, title=title, cited_text=str(each.get("cited_text") or "")))
+    return tuple(found)
+
+
+def links(cited: Sequence[Citation]) -> str:
+    """Each page once, as a numbered Markdown list to stand under the text; empty when nothing is cited."""
+    titles: dict[str, str] = {}
+    for each in cited:
+        titles[each.url] = titles.get(each.url) or each.title
+    lines = [
+        f"{number}. [{_plain(title) or url}]({_address(url)})" for number, (url, title) in enumerate(titles.items(), 1)
+    ]
+    return "\n\nSources:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _pages(blocks: Sequence[Block]) -> dict[str, str]:
+    """The addresses of the pages that were fetched, by their titles."""
+    found: dict[str, str] = {}
+    for block in blocks:
+        page = block.get("content")
+        if block.get("type") == "web_fetch_tool_result" and isinstance(page, dict):
+            fetched = cast("dict[str, object]", page)
+            document = fetched.get("content")
+            title = cast("dict[str, object]", document).get("title") if isinstance(document, dict) else None
+            if isinstance(title, str) and title:
+                found.setdefault(title, str(fetched.get("url") or ""))
+    return found
+
+
+def _plain(title: str) -> str:
+    """A title from the web, as one line that cannot end its link."""
+    return " ".join(title.replace("[", "(").replace("]", ")").split())[:200]
+
+
+def _address(url: str) -> str:
+    return url.replace("(", "%28").replace(")", "%29").replace(" ", "%20")

@@ -1,0 +1,70 @@
+"""What a call would cost, before anything is sent for generation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mcp_server_claude import pricing
+from mcp_server_claude.pricing import MILLION
+
+if TYPE_CHECKING:
+    from mcp_server_claude.anthropic_api import Cache
+    from mcp_server_claude.anthropic_api.models import Catalogue, Model
+
+SHORT_TOKENS = 500
+"""A short answer, as the lower end of a price range."""
+CHEAPER_LINES = ("opus", "sonnet", "haiku")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """One way to ask: what the input, a short answer and the longest answer cost, in US dollars; None when unknown.
+
+    The longest comes with all `searches` that it may make, and with an input that goes into the cache. `estimated` says
+    that the input could not be counted, and has rather fewer tokens than this.
+    """
+
+    model: str
+    how: str
+    input_tokens: int
+    max_tokens: int
+    input_usd: float | None = None
+    short_usd: float | None = None
+    most_usd: float | None = None
+    searches: int = 0
+    estimated: bool = False
+
+
+def quotes(
+    catalogue: Catalogue, model: Model, *, input_tokens: int, max_tokens: int, searches: int, cache: Cache
+) -> tuple[Quote, ...]:
+    """The call as it is, in a batch, and on the newest model of each cheaper line; the input counted once."""
+
+    def quote(asked: Model, how: str, *, batch: bool = False) -> Quote:
+        most = min(max_tokens, asked.tokens())
+        rates = pricing.rates(asked.id, prompt_tokens=input_tokens, batch=batch)
+        if rates is None:
+            return Quote(model=asked.id, how=how, input_tokens=input_tokens, max_tokens=most, searches=searches)
+        read, short = input_tokens * rates.input, min(SHORT_TOKENS, most) * rates.output
+        longest = input_tokens * rates.fresh(cache) + most * rates.output + searches * rates.web_search * MILLION
+        return Quote(
+            model=asked.id,
+            how=how,
+            input_tokens=input_tokens,
+            max_tokens=most,
+            input_usd=float(read / MILLION),
+            short_usd=float((read + short) / MILLION),
+            most_usd=float(longest / MILLION),
+            searches=searches,
+        )
+
+    asked = quote(model, "as asked")
+    others = [quote(model, "in a batch (within 24 h)", batch=True)] if model.batch else []
+    for line in CHEAPER_LINES:
+        other = catalogue.newest(line)
+        if other is not None and other.id != model.id:
+            offer = quote(other, f"model={line}")
+            if asked.most_usd is None or (offer.most_usd is not None and offer.most_usd < asked.most_usd):
+                others.append(offer)
+    return asked, *others

@@ -1,0 +1,140 @@
+"""The tools with which a delegate looks around by itself: it lists, searches and reads files below the allowed roots.
+
+`read`, `glob` and `grep` are called and take what Anthropic's own toolset does (`agent_toolset_20260401`; the SDK's
+`beta_read_tool` and its kin, 2.11), which models know. Behind them stand not the SDK's functions: those resolve a path,
+compare it, and open it later by its name, so that a link which is swapped meanwhile leads out; they match a model's
+regular expression in this process, on the event loop; and they know nothing of secrets and of what git ignores. Here
+are the same functions as behind `files`, so what a call may read does not depend on who asks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import anyio.to_thread
+
+from mcp_server_claude import files
+from mcp_server_claude.call_types import Searching
+from mcp_server_claude.errors import Failure, Refused
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_server_claude.anthropic_api import Body
+    from mcp_server_claude.anthropic_api.models import Model
+    from mcp_server_claude.call_types import Block, Listen
+    from mcp_server_claude.files import Rules
+
+ROUNDS = 40
+"""How often a delegate may look before it must answer: each round is a request with all that came before."""
+MOST_SHOWN = 20
+"""PDFs and images that one call may look at: of more images than that none may be large, and a request has 32 MB."""
+
+TEXT = {"type": "string"}
+NUMBER = {"type": "integer"}
+
+
+def _tool(name: str, description: str, required: Sequence[str], **properties: object) -> Body:
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+    return {"name": name, "description": description, "input_schema": schema}
+
+
+DEFINITIONS: tuple[Body, ...] = (
+    _tool("list", "Names in a directory of the project; directories end with a slash.", (), path=TEXT),
+    _tool(
+        "glob",
+        "Files of the project that a glob matches (`**/*.py`), below the directory `path` where it is given.",
+        ("pattern",),
+        pattern=TEXT,
+        path=TEXT,
+    ),
+    _tool(
+        "grep",
+        "Lines that a Python regular expression finds, in all files or in `path`: a file, a directory or a glob.",
+        ("pattern",),
+        pattern=TEXT,
+        path=TEXT,
+    ),
+    _tool(
+        "read",
+        "A text file with its lines numbered, at most 2,000 at once, from and to those of `view_range` ([first, last]; "
+        "last 0: the end). Or a PDF or an image.",
+        ("file_path",),
+        file_path=TEXT,
+        view_range={"type": "array", "items": NUMBER},
+    ),
+)
+
+
+class Reading:
+    """What one call looks at; it lives in that call alone."""
+
+    def __init__(self, rules: Rules, model: Model) -> None:
+        self._rules = rules
+        self._model = model
+        self._shown = 0
+
+    async def results(self, blocks: Sequence[Block], listen: Listen) -> list[dict[str, object]]:
+        """What came of the calls among `blocks`, as the content of the next user turn."""
+        found: list[dict[str, object]] = []
+        for block in blocks:
+            if block.get("type") == "tool_use":
+                name, given = str(block.get("name") or ""), _Given(block.get("input"))
+                listen(Searching(name, given.text("file_path") or given.text("pattern") or given.text("path")))
+                result: dict[str, object] = {"type": "tool_result", "tool_use_id": block.get("id")}
+                try:
+                    result["content"] = await anyio.to_thread.run_sync(self._run, name, given, abandon_on_cancel=True)
+                except Failure as failure:
+                    result |= {"content": str(failure), "is_error": True}
+                found.append(result)
+        return found
+
+    def _run(self, name: str, given: _Given) -> str | list[Block]:
+        match name:
+            case "list":
+                return files.list_dir(given.text("path"), self._rules)
+            case "glob":
+                return files.find(given.text("pattern"), given.text("path"), self._rules)
+            case "grep":
+                return files.grep(given.text("pattern"), given.text("path"), self._rules)
+            case "read":
+                return self._read(given)
+            case _:
+                raise Refused("There is no such tool.")
+
+    def _read(self, given: _Given) -> str | list[Block]:
+        first, last = given.span("view_range")
+        seen = files.read_file(given.text("file_path"), self._rules, first, last, model=self._model)
+        if isinstance(seen, str):
+            return seen
+        if self._shown >= MOST_SHOWN:
+            raise Refused(f"{MOST_SHOWN} PDFs and images have been shown already; that is all there may be.")
+        self._shown += 1
+        return [*seen]
+
+
+class _Given:
+    """What a model gave a tool, taken as it comes: what is not of the right kind is as if it were not there."""
+
+    def __init__(self, given: object) -> None:
+        self._given = cast("dict[str, object]", given) if isinstance(given, dict) else {}
+
+    def text(self, key: str) -> str:
+        value = self._given.get(key)
+        return replace_lone_surrogates(value) if isinstance(value, str) else ""
+
+    def span(self, key: str) -> tuple[int, int]:
+        """A first and a last line; the last 0 for the end."""
+        match self._given.get(key):
+            case [int(first), int(last)]:
+                return first, last
+            case [int(first)]:
+                return first, 0
+            case _:
+                return 1, 0

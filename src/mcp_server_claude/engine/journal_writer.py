@@ -1,0 +1,64 @@
+"""The journal of one call: its text, saved about once a second, so that what was paid for can be read again."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.store import call_journal, process_leases
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mcp_server_claude.call_types import Call, Usage
+    from mcp_server_claude.engine.answer_buffer import Draft
+    from mcp_server_claude.store import Store, Tx
+    from mcp_server_claude.store.request_ledger import End
+
+
+class Record:
+    """Posts, never waits: the writes of a call happen in their order, and a journal that fails stops no answer."""
+
+    def __init__(self, store: Store, worker: str, call: Call, draft: Draft, *, model: str) -> None:
+        self._store = store
+        self._call = call
+        self._draft = draft
+        now = time.time()
+        begun = call_journal.Record(
+            id=call.id,
+            worker=worker,
+            started_at=now,
+            user=call.user,
+            client=call.client,
+            tool=call.tool,
+            source=call.source,
+            thread=call.thread or None,
+            model=model,
+            prompt_head=" ".join(call.prompt[:400].split()),
+        )
+        store.post(_open, begun, now)
+
+    def save(self) -> None:
+        """Keep what is new."""
+        offset, text = self._draft.unsaved()
+        if text:
+            self._store.post(call_journal.append, [(self._call.id, offset, replace_lone_surrogates(text))])
+
+    def close(self, end: End, usage: Usage, incomplete: str = "", failure: Mapping[str, object] | None = None) -> None:
+        """Keep the rest, and how it ended."""
+        self.save()
+        self._store.post(
+            call_journal.close_call,
+            self._call.id,
+            end=end,
+            ended_at=time.time(),
+            incomplete=incomplete,
+            usage=dict(usage.as_json()),
+            failure=failure,
+        )
+
+
+def _open(tx: Tx, begun: call_journal.Record, now: float) -> None:
+    process_leases.renew(tx, begun.worker, now)
+    call_journal.open_call(tx, begun)

@@ -1,0 +1,211 @@
+"""Keeping the book: one ledger line for every upstream request, whatever becomes of it.
+
+A line is written before its request leaves, gets the exact input tokens when the answer begins, and is completed at
+the end. A cancelled call does not wait for that: the write is posted, and the store finishes what is posted.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import replace
+from secrets import token_hex
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+import anyio
+
+from mcp_server_claude import pricing
+from mcp_server_claude.call_types import COMPLETE
+from mcp_server_claude.errors import Unavailable
+from mcp_server_claude.store import StoreError, budget_reservations, call_journal, process_leases, request_ledger
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from mcp_server_claude.anthropic_api import Answer
+    from mcp_server_claude.call_types import Call, Usage
+    from mcp_server_claude.engine.spending_limit import Ask
+    from mcp_server_claude.errors import Failure
+    from mcp_server_claude.store import Store, Tx
+    from mcp_server_claude.store.request_ledger import End
+
+
+class Book:
+    """Writes the ledger for one process, and keeps that process's lease while it has open lines."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.worker = f"w_{token_hex(8)}"
+        self._open = 0
+        self._busy = anyio.Event()
+
+    async def begin(
+        self, call: Call, *, attempt: int, model: str, base_url: str, ask: Ask | None = None
+    ) -> Line | budget_reservations.Short:
+        """Write a request down before it leaves, and reserve what it `ask`s for; Short where that is not to be had.
+
+        A ledger that cannot be written does not stop a request, unless a budget hangs on it.
+
+        Raises:
+            Unavailable: There is a budget, and the ledger could not be written just now.
+        """
+        now = time.time()
+        entry = request_ledger.Entry(
+            id=f"r_{token_hex(8)}",
+            call_id=call.id,
+            worker=self.worker,
+            started_at=now,
+            attempt=attempt,
+            user=call.user,
+            client=call.client,
+            source=call.source,
+            tool=call.tool,
+            thread=call.thread or None,
+            model=model,
+            host=urlsplit(base_url).hostname or "",
+            trace_id=call.trace_id,
+        )
+        granted: budget_reservations.Reserved | budget_reservations.Short = budget_reservations.Reserved(
+            ask.most if ask else 0
+        )
+        try:
+            granted = await self.store.write(_begin, entry, now, ask)
+        except StoreError as error:  # told in the footer by `trouble`
+            if ask is not None and ask.scopes:
+                why = f"A budget is set, and the ledger could not be written: {error}"
+                unsafe = Unavailable(why, kind="ledger")
+                unsafe.should_retry = False  # the store has waited for what waiting mends
+                raise unsafe from None
+        except BaseException:  # cancelled while it was being written: it will be there all the same
+            self.store.post(_finish, entry.id, request_ledger.Closing(end="cancelled", ended_at=time.time()), 0)
+            raise
+        if isinstance(granted, budget_reservations.Short):
+            return granted
+        self._open += 1
+        self._busy.set()
+        return Line(self, entry.id, granted.micros)
+
+    @property
+    def trouble(self) -> str:
+        """One sentence when the ledger cannot be relied on; it goes into every footer."""
+        return self.store.trouble
+
+    async def keep(self) -> None:
+        """Renew the lease while lines are open; an idle process writes nothing. Runs as long as the services do."""
+        while True:
+            await self._busy.wait()
+            await anyio.sleep(process_leases.RENEW_S)
+            if self._open:
+                self.store.post(process_leases.renew, self.worker, time.time())
+            else:
+                self._busy = anyio.Event()
+
+    async def sweep(self) -> None:
+        """Close what dead processes left open. Our own lease first: a machine may have slept through it."""
+        await self.store.write(_sweep, self.worker if self._open else None, time.time())
+
+    def closed(self) -> None:
+        """A line was completed."""
+        self._open -= 1
+
+
+class Line:
+    """One line of the ledger, open until `close` or `close_later`. `granted` micro-dollars are held for it."""
+
+    def __init__(self, book: Book, entry_id: str, granted: int) -> None:
+        self.granted = granted
+        self._book = book
+        self._id = entry_id
+        self._began = time.monotonic()
+
+    def note(self, answer: Answer) -> None:
+        """Keep what is known once the answer has begun, so that a killed process leaves it behind."""
+        usage = answer.usage()
+        known: request_ledger.Known = {
+            "model": usage.model,
+            "input_tokens": usage.input_tokens,
+            "cache_read_input_tokens": usage.cache_read_input_tokens,
+            "cache_creation_input_tokens": usage.cache_creation_input_tokens,
+        }
+        if answer.request_id:
+            known["request_id"] = answer.request_id
+        cost = pricing.cost(usage.model, usage)
+        if cost is not None:
+            known["cost_micros"] = micros(cost)
+        self._book.store.post(request_ledger.note, self._id, **known)
+
+    async def close(self, answer: Answer, failure: Failure | None, cost: Decimal | None, spent: Decimal) -> None:
+        """Complete the line, settle the budgets with what was `spent`, and wait until that is committed."""
+        self._book.closed()
+        closing = self._closing(answer, _end(answer, failure), failure, cost)
+        with suppress(StoreError):  # told in the footer by `trouble`
+            await self._book.store.write(_finish, self._id, closing, micros(spent))
+
+    def close_later(self, answer: Answer, cost: Decimal | None, spent: Decimal) -> None:
+        """Complete the line of a cancelled request without waiting."""
+        self._book.closed()
+        self._book.store.post(_finish, self._id, self._closing(answer, "cancelled", None, cost), micros(spent))
+
+    def _closing(
+        self, answer: Answer, end: End, failure: Failure | None, cost: Decimal | None
+    ) -> request_ledger.Closing:
+        usage: Usage = answer.usage()
+        first = answer.first_text_at
+        return request_ledger.Closing(
+            end=end,
+            ended_at=time.time(),
+            model=usage.model or None,
+            status=failure.status if failure is not None else (200 if answer.begun else None),
+            failure=failure.kind if failure is not None else None,
+            request_id=answer.request_id or (failure.request_id if failure is not None else None),
+            stop_reason=usage.stop_reason,
+            input_tokens=usage.input_tokens,
+            cache_read_input_tokens=usage.cache_read_input_tokens,
+            cache_creation_input_tokens=usage.cache_creation_input_tokens,
+            output_tokens=usage.output_tokens,
+            thinking_tokens=usage.thinking_tokens,
+            web_searches=usage.web_searches,
+            cost_micros=None if cost is None else micros(cost),
+            pricing_as_of=None if cost is None else pricing.as_of(),
+            estimated=usage.estimated,
+            ttft_ms=None if first is None else round((first - self._began) * 1000, 1),
+            duration_ms=round((time.monotonic() - self._began) * 1000, 1),
+        )
+
+
+def micros(usd: Decimal) -> int:
+    """US dollars as whole micro-dollars."""
+    return round(usd * 1_000_000)
+
+
+def _begin(
+    tx: Tx, entry: request_ledger.Entry, now: float, ask: Ask | None
+) -> budget_reservations.Reserved | budget_reservations.Short:
+    process_leases.renew(tx, entry.worker, now)
+    granted = budget_reservations.Reserved(0)
+    if ask is not None:
+        got = budget_reservations.reserve_up_to(tx, ask.scopes, ask.day, ask.least, ask.most, entry.id)
+        if isinstance(got, budget_reservations.Short):
+            return got
+        granted = got
+    request_ledger.begin(tx, replace(entry, held_micros=granted.micros))
+    return granted
+
+
+def _sweep(tx: Tx, worker: str | None, now: float) -> None:
+    if worker is not None:
+        process_leases.renew(tx, worker, now)
+    request_ledger.interrupted(tx, now)
+    call_journal.interrupted(tx, now)
+
+
+def _finish(tx: Tx, entry_id: str, closing: request_ledger.Closing, spent_micros: int) -> None:
+    if request_ledger.finish(tx, entry_id, closing):
+        budget_reservations.settle(tx, entry_id, spent_micros)
+
+
+def _end(answer: Answer, failure: Failure | None) -> End:
+    if answer.stop_reason in COMPLETE:
+        return "complete"
+    return cast("End", "incomplete" if answer.stop_reason is not None or (answer.text and not failure) else "failed")

@@ -1,0 +1,65 @@
+"""What a person is shown of the files that went with a question: read back from its content blocks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from html import unescape
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mcp_server_claude.call_types import Block
+
+# What `blocks.text` and `blocks.label` write.
+_HEADER = re.compile(r'^<file[\w-]* index="\d+" path="([^"]*)"/?>')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A file by its name; `size` in bytes where the block holds it."""
+
+    name: str
+    kind: str
+    size: int | None = None
+
+
+def shown(blocks: Iterable[Block]) -> list[Shown]:
+    """The files among the blocks of a question; its own words are not one."""
+    files: list[Shown] = []
+    label = ""
+    for block in blocks:
+        match block.get("type"):
+            case "text":
+                text = str(block.get("text") or "")
+                header = _HEADER.match(text)
+                if header is None:
+                    continue
+                label = unescape(header[1])
+                if not header[0].endswith("/>"):
+                    files.append(Shown(name=label, kind="text", size=len(text.encode())))
+                    label = ""
+            case ("image" | "document") as kind:
+                name = str(block.get("title") or label or _address(block) or kind)
+                files.append(Shown(name=name, kind=str(kind), size=_size(block)))
+                label = ""
+            case "container_upload" if label:
+                files.append(Shown(name=label, kind="data"))
+                label = ""
+            case _:
+                pass
+    return files
+
+
+def _source(block: Block) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", block.get("source") or {})
+
+
+def _address(block: Block) -> str:
+    return str(_source(block).get("url") or _source(block).get("file_id") or "")
+
+
+def _size(block: Block) -> int | None:
+    data = _source(block).get("data")
+    return len(data) * 3 // 4 if isinstance(data, str) else None

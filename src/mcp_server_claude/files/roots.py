@@ -1,0 +1,109 @@
+"""What may be read: the roots, the limits, and the secret-looking names that the operator allows."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mcp_server_claude.files import secret_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a call may read.
+
+    `allow_secret_names` are globs of secret-looking names or paths that may be read all the same. `max_file_bytes`
+    bounds one file as it lies on disk, `max_total_bytes` all of them as they are sent (base64 and JSON included; the
+    API takes 32 MB a request, the rest is for the prompt and the thread), `max_text_chars` all text together (some
+    more than a million tokens, the largest context there is). With `for_code` also files can be named that Claude
+    cannot be shown, for code to read; where not, `hint` says why, as a sentence after a space.
+    """
+
+    roots: tuple[Path, ...]
+    allow_secret_names: tuple[str, ...] = ()
+    max_files: int = 100
+    max_file_bytes: int = 30_000_000
+    max_total_bytes: int = 30_000_000
+    max_text_chars: int = 4_000_000
+    for_code: bool = False
+    hint: str = ""
+
+
+def roots_for(*, cwd: Path, project_dir: str, named: Sequence[Path], http: bool) -> tuple[Path, ...]:
+    """The directories that may be read, real and existing, the one that relative names start from first.
+
+    On stdio `project_dir` (`CLAUDE_PROJECT_DIR`), else `cwd`, unless it is too wide to be meant: `/`, a drive, the
+    home directory or one above it, a system's or a secret's directory. Then those that the operator `named`, whatever
+    they are. On HTTP only those.
+    """
+    found: list[Path] = []
+    if not http:
+        bases = [Path(project_dir)] if project_dir and Path(project_dir).is_absolute() else []
+        found += [real for base in (*bases, cwd) if (real := _directory(base)) and not _too_wide(real)][:1]
+    for each in named:
+        real = _directory(cwd / _expanded(each))
+        found += [real] if real else []
+    return tuple(dict.fromkeys(found))
+
+
+def _directory(path: Path) -> Path | None:
+    try:
+        real = Path(os.path.realpath(path))
+        return real if real.is_dir() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # nobody's home
+        return path
+
+
+WHOLE = tuple(
+    map(
+        Path,
+        (
+            *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/run", "/sbin", "/sys"),
+            *("/usr/bin", "/usr/include", "/usr/lib", "/usr/lib64", "/usr/libexec", "/usr/sbin", "/usr/share"),
+            *("/var/backups", "/var/cache", "/var/db", "/var/lib", "/var/log", "/var/run", "/var/spool"),
+            *("/private/etc", "/private/var/db", "/private/var/log", "/System", "/Library", "/Applications"),
+        ),
+    )
+)
+"""Directories of the system with everything in them."""
+
+TOP = tuple(
+    map(
+        Path,
+        (
+            *("/home", "/media", "/mnt", "/opt", "/private", "/private/tmp", "/private/var", "/root", "/srv", "/tmp"),  # noqa: S108
+            *("/usr", "/usr/local", "/usr/src", "/var", "/Users", "/Volumes"),
+        ),
+    )
+)
+"""Directories that are too wide themselves; a project may lie in them (`/usr/src/app`, `/tmp/try`)."""
+
+
+def _too_wide(real: Path) -> bool:
+    if real == Path(real.anchor) or real in TOP or any(real.is_relative_to(each) for each in WHOLE):
+        return True
+    home = _directory(_expanded(Path("~")))
+    if home and home.is_relative_to(real):
+        return True
+    return secret_names.private(real.parts) != "" or (sys.platform == "win32" and _windows(real))
+
+
+def _windows(real: Path) -> bool:
+    inside = [part.lower() for part in real.parts[1:]]
+    return inside[:1] in (["windows"], ["program files"], ["program files (x86)"]) or inside in (
+        ["users"],
+        ["programdata"],
+    )

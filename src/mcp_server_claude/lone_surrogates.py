@@ -1,0 +1,28 @@
+"""Lone surrogates, which UTF-8 cannot encode, replaced in text and in JSON values."""
+
+from __future__ import annotations
+
+from typing import cast
+
+
+def replace_lone_surrogates(text: str) -> str:
+    """Text without lone surrogates: pairs that were split are joined, halves without a partner become U+FFFD.
+
+    JSON may carry them as escapes, UTF-8 cannot: one in an outgoing message would end a stdio server.
+    """
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def without_lone_surrogates(value: object) -> object:
+    """A value whose texts hold no lone surrogates."""
+    match value:
+        case str():
+            return replace_lone_surrogates(value)
+        case list():
+            return [without_lone_surrogates(each) for each in cast("list[object]", value)]
+        case dict():
+            return {name: without_lone_surrogates(each) for name, each in cast("dict[str, object]", value).items()}
+        case _:
+            return value

@@ -1,0 +1,81 @@
+"""One schema for what has to fit several: `allOf`, and `$ref` with keywords beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_server_claude.schemas.json_values import as_dict, as_int, as_list, as_strings, is_one_of, same
+from mcp_server_claude.schemas.parse_schema import follow
+from mcp_server_claude.schemas.schema_keywords import HINTS, TOLD, UNHEARD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mcp_server_claude.schemas.parse_schema import Json, Path, Schema
+
+
+class Merging:
+    """Merges the parts of one schema; what cannot be said in one is told to `drop`, by its place and keyword."""
+
+    def __init__(self, root: Schema, drop: Callable[[Path, str], None]) -> None:
+        self._root = root
+        self._drop = drop
+
+    def inlined(self, schema: Schema, at: Path) -> Schema | None:
+        """The schema without `$ref` and `allOf` at its top: one that says the same, or less where they contradict."""
+        if "$ref" not in schema and "allOf" not in schema:
+            return schema
+        rules: Schema | None = {key: value for key, value in schema.items() if key not in {"$ref", "allOf"}}
+        parts: list[Json] = [follow(self._root, str(schema["$ref"]))] if "$ref" in schema else []
+        for part in parts + as_list(schema.get("allOf")):
+            if part is False or rules is None:
+                return None
+            more = self.inlined(part, at) if isinstance(part, dict) else {}
+            rules = None if more is None else self._of_both(rules, more, at)
+        return rules
+
+    def _of_both(self, one: Schema, other: Schema, at: Path) -> Schema | None:
+        """One schema for what has to fit both; where that cannot be said in one, the first counts."""
+        rules = one | {key: value for key, value in other.items() if key not in one}
+        for key in one.keys() & other.keys():
+            mine, others = one[key], other[key]
+            if key in {*TOLD, *HINTS, *UNHEARD} or same(mine, others):
+                continue
+            match key:
+                case "const":
+                    return None
+                case "prefixItems":
+                    self._drop(at, key)
+                    del rules[key]
+                    rules.pop("items", None)
+                case "properties":
+                    rules[key] = _properties(as_dict(mine), as_dict(others))
+                case "required":
+                    rules[key] = [*as_list(mine), *as_list(others)]
+                case "items":
+                    rules[key] = {"allOf": [mine, others]}
+                case "additionalProperties":
+                    rules[key] = False if False in (mine, others) else mine if isinstance(mine, dict) else others
+                case "minItems":
+                    rules[key] = max(as_int(mine), as_int(others))
+                case "type":
+                    rules[key] = [*_kinds_of_both(as_strings(mine), as_strings(others))]
+                case "enum":
+                    rules[key] = [choice for choice in as_list(mine) if is_one_of(choice, as_list(others))]
+                case _:
+                    self._drop(at, key)
+        return rules
+
+
+def _properties(mine: Schema, others: Schema) -> Schema:
+    found = mine | others
+    for name in mine.keys() & others.keys():
+        found[name] = {"allOf": [mine[name], others[name]]}
+    return found
+
+
+def _kinds_of_both(mine: list[str], others: list[str]) -> list[str]:
+    both = [kind for kind in mine if kind in others]
+    if "integer" not in both and {"integer", "number"} <= {*mine, *others}:
+        both.append("integer")
+    return both

@@ -1,0 +1,110 @@
+"""The MCP server: its tools, its instructions, and the services that live as long as it does."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from mcp.server.mcpserver import MCPServer
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS
+
+from mcp_server_claude import __version__, telemetry
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates, without_lone_surrogates
+from mcp_server_claude.server import resources
+from mcp_server_claude.server.http_client_state import leg_of
+from mcp_server_claude.server.tool_dependencies import answering
+from mcp_server_claude.server.tools import tools
+from mcp_server_claude.services.lazy_services import Services
+from mcp_server_claude.telemetry import stderr_logging
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from mcp.server.context import CallNext, ServerRequestContext
+
+    from mcp_server_claude.settings import Settings
+
+NAME = "mcp-server-claude"
+
+INSTRUCTIONS = """\
+Delegates to Claude through the Anthropic API: another model, a fresh context, its own bill.
+
+- claude_ask(prompt): a second opinion, a review, a hard question for a stronger model, a long read that would fill \
+your own context, a cheap draft. The delegate sees only the prompt and `files` (paths, globs, URLs: cheaper than \
+pasting them). `model` takes opus, sonnet, haiku, fable or an exact id; `effort` says how hard to think; `schema` \
+makes the answer JSON; `tools` lets it search the web or run code; `thread` goes on with an earlier answer; \
+`dry_run` only prices the call. The answer ends with a line on tokens and cost. Calls may run in parallel.
+- claude_jobs(id): what became of a call or a thread: read it, wait for it or stop it. After a time-out or a cancel \
+nothing is lost: without an id it lists the latest.
+- claude_info(about): models with prices and limits, what was spent, what is left of the budget, the configuration.
+
+Default model: {model}. A result whose last block begins with INCOMPLETE: was cut; it says why and how to go on.\
+"""
+"""Claude Code shows the model at most 2,048 characters of this, and at first nothing else but the tools' names."""
+
+HANDSHAKES = frozenset({"initialize", "server/discover"})
+CANCELLED = -32800
+"""What the SDK answers in 2025-11-25 where a request was cancelled (RequestCancelled of the language servers)."""
+
+
+def build(settings: Settings, services: Services | None = None) -> MCPServer[Services]:
+    """The server for these settings. Building it opens nothing; its lifespan does, unless it is given `services`."""
+
+    @asynccontextmanager
+    async def lifespan(_: MCPServer[Services]) -> AsyncGenerator[Services]:
+        if services is not None:
+            yield services
+            return
+        async with Services.open(settings) as own:
+            yield own
+
+    stderr_logging.setup(settings)
+    telemetry.start()
+    server = MCPServer(
+        NAME,
+        title="Claude",
+        instructions=INSTRUCTIONS.format(model=settings.model or "sonnet"),
+        version=__version__,
+        tools=tools(),
+        lifespan=lifespan,
+        middleware=[warm_after_handshake, answer_who_asks, tell_wrong_prompts, resources.with_own_type],
+        log_level="WARNING",
+    )
+    resources.register(server)
+    return server
+
+
+async def warm_after_handshake(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
+    """Start opening the services once the client has its answer: they cost more than the handshake itself."""
+    result = await call_next(ctx)
+    if ctx.method in HANDSHAKES:
+        ctx.lifespan_context.warm()
+    return result
+
+
+async def answer_who_asks(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
+    """Answer a request for whoever sent it, and over HTTP only as long as they are there.
+
+    In 2025-11-25 the SDK lets a call run on, and cost, when its client has gone, and its response ends without a word
+    where a text holds a lone surrogate.
+    """
+    if ctx.request_id is None:
+        return await call_next(ctx)
+    leg = leg_of(ctx.request)
+    with answering(ctx):
+        if leg is None:
+            return await call_next(ctx)
+        with leg.holding():
+            return without_lone_surrogates(await call_next(ctx))
+    raise MCPError(CANCELLED, "The client has gone.")
+
+
+async def tell_wrong_prompts(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
+    """A prompt that there is not, or with wrong arguments, is the client's fault; the SDK logs it as our crash."""
+    try:
+        return await call_next(ctx)
+    except ValueError as error:
+        if ctx.method != "prompts/get":
+            raise
+        raise MCPError(INVALID_PARAMS, replace_lone_surrogates(str(error))[:200]) from None

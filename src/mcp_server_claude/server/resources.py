@@ -1,0 +1,124 @@
+"""What a client can read by address: the text of a call, a file that code made, what was spent, the models."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, cast
+
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+
+from mcp_server_claude.errors import Failure
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.server import text_paging
+from mcp_server_claude.server.tool_dependencies import asked
+from mcp_server_claude.server.tools import info, jobs
+
+if TYPE_CHECKING:
+    from mcp.server.context import CallNext, ServerRequestContext
+    from mcp.server.mcpserver import MCPServer
+
+    from mcp_server_claude.engine.output_file_downloads import Fetched
+    from mcp_server_claude.services.lazy_services import Services
+
+LARGEST_FILE = 10_000_000
+"""Bytes of a file in one message, where base64 adds a third."""
+TEXTUAL = ("application/json", "application/xml", "application/javascript", "application/x-ndjson")
+_mime_type: ContextVar[str] = ContextVar("mime_type", default="")
+
+
+async def with_own_type(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
+    """Answer `resources/read` with a file's own type: the SDK knows only that of the template."""
+    token = _mime_type.set("")
+    try:
+        result = await call_next(ctx)
+        if isinstance(result, dict) and _mime_type.get():
+            for content in cast("dict[str, list[dict[str, object]]]", result)["contents"]:
+                content["mimeType"] = _mime_type.get()
+        return cast("object", result)
+    finally:
+        _mime_type.reset(token)
+
+
+def register(server: MCPServer[Services]) -> None:
+    """Add the resources. Each shows only what belongs to whoever reads it."""
+
+    @server.resource(
+        "claude://calls/{id}{?offset,limit}",
+        name="call",
+        title="The text of a call",
+        description="What a call wrote, as far as it came: also after a cancel, a time-out or a crash. offset and "
+        "limit, in characters, give a page of it.",
+        mime_type="text/plain",
+    )
+    async def call(id: str, offset: str = "", limit: str = "") -> str:  # noqa: A002 - the address's own word
+        try:
+            job = await (await asked().services.jobs()).read(id, asked().user.name)
+            page = text_paging.page(replace_lone_surrogates(job.text), offset, limit)
+        except Failure as failure:
+            raise ResourceNotFoundError(str(failure)) from None
+        told = page.of_text(f"claude://calls/{id}")
+        if page.end < page.of or job.record.end == "complete":
+            return told
+        return f"{told}\n\nINCOMPLETE: {job.record.incomplete or 'it is still being written.'}"
+
+    @server.resource(
+        "claude://files/{id}",
+        name="file",
+        title="A file that code made",
+        description="What code produced while Claude answered, fetched from Anthropic.",
+        mime_type="application/octet-stream",
+    )
+    async def file(id: str) -> str | bytes:  # noqa: A002 - the address's own word
+        try:
+            fetched = await (await asked().services.products()).fetch(id, asked().user.name, LARGEST_FILE)
+        except Failure as failure:
+            raise ResourceNotFoundError(str(failure)) from None
+        _mime_type.set(fetched.file.mime_type)
+        return _content(fetched)
+
+    @server.resource(
+        "claude://usage",
+        name="usage",
+        title="What was spent today",
+        mime_type="text/markdown",
+        description="Requests, tokens and dollars since midnight UTC, by model.",
+    )
+    async def usage() -> str:
+        return await info.usage(asked().services, asked().user, "today")
+
+    @server.resource(
+        "claude://models",
+        name="models",
+        title="The models",
+        mime_type="text/markdown",
+        description="The models that can be asked, with limits, capabilities and prices.",
+    )
+    async def models() -> str:
+        return await info.models(asked().services)
+
+    @server.resource(
+        "claude://threads/{id}{?offset,limit}",
+        name="thread",
+        title="A conversation",
+        description="What was asked and answered in a thread. offset and limit, in characters, give a page of it.",
+        mime_type="text/markdown",
+    )
+    async def thread(id: str, offset: str = "", limit: str = "") -> str:  # noqa: A002 - the address's own word
+        try:
+            told = jobs.transcript(await (await asked().services.threads()).read(id, asked().user.name))
+            return text_paging.page(replace_lone_surrogates(told), offset, limit).of_text(f"claude://threads/{id}")
+        except Failure as failure:
+            raise ResourceNotFoundError(str(failure)) from None
+
+    del call, file, thread, usage, models  # registered; the names are the server's now
+
+
+def _content(fetched: Fetched) -> str | bytes:
+    """Text where the type says so and it is."""
+    kind = fetched.file.mime_type.partition(";")[0].strip().lower()
+    if kind.startswith("text/") or kind.endswith(("+json", "+xml")) or kind in TEXTUAL:
+        try:
+            return fetched.data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            pass
+    return fetched.data

@@ -1,0 +1,248 @@
+"""MCP over standard input and output, run so that it ends well.
+
+The SDK's own stdio transport (2.3) leaves a frame it cannot parse unanswered, ends the process when a message holds a
+lone surrogate, ignores SIGINT until stdin closes (python-sdk#3551) and skips the lifespan's exit on SIGTERM. These two
+streams speak its protocol (`ReadStream`, `WriteStream`) directly on the descriptors: no threads to wait for, no hops.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import anyio
+import anyio.to_thread
+from mcp.shared.message import SessionMessage
+from mcp.types import jsonrpc_message_adapter
+from pydantic import ValidationError
+
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator
+    from types import TracebackType
+
+    from mcp.server.mcpserver import MCPServer
+
+READ_SIZE = 256 * 1024
+SLICE = 4096
+"""What a pipe that `select` calls writable takes without blocking (POSIX: PIPE_BUF)."""
+
+PARSE_ERROR, INVALID_REQUEST = -32700, -32600
+"""JSON-RPC 2.0, section 5.1."""
+
+
+def serve(server: MCPServer[Any]) -> int:
+    """Serve until stdin closes or a signal comes; the exit code. Everything is unwound by then, the lifespan too."""
+    return anyio.run(_serve, server, backend_options={"use_uvloop": False})
+
+
+async def _serve(server: MCPServer[Any]) -> int:
+    low = server._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the only way in (pinned: mcp~=2.3)
+    stopped_by = 0
+    with _claimed() as (reader, writer), _signals() as signals:
+        outlet = Outlet(writer)
+        async with anyio.create_task_group() as tasks:
+
+            async def stop_on(signals: AsyncIterator[signal.Signals]) -> None:
+                nonlocal stopped_by
+                async for received in signals:
+                    stopped_by = stopped_by or received
+                    tasks.cancel_scope.cancel()
+
+            if signals is not None:
+                tasks.start_soon(stop_on, signals)
+            await low.run(Inlet(reader, outlet), outlet, low.create_initialization_options())
+            tasks.cancel_scope.cancel()
+    return 128 + stopped_by if stopped_by else 0
+
+
+@contextmanager
+def _signals() -> Generator[AsyncIterator[signal.Signals] | None]:
+    """SIGINT and SIGTERM until all is unwound: Claude Code sends one after the other, and the second must not kill."""
+    if sys.platform == "win32":  # there the end is stdin's
+        yield None
+        return
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        yield signals
+
+
+@contextmanager
+def _claimed() -> Generator[tuple[int, int]]:
+    """The wire as two private descriptors. Meanwhile 0 reads nothing and 1 is stderr: no stray print breaks a frame."""
+    reader, writer = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    try:
+        os.dup2(nothing, 0)
+        os.dup2(2, 1)
+        yield reader, writer
+    finally:
+        os.close(nothing)
+
+
+class Inlet:
+    """Messages from a descriptor, a line each (`mcp.shared` calls this a `ReadStream`). Ends at end of file."""
+
+    def __init__(self, fd: int, outlet: Outlet) -> None:
+        self._fd = fd
+        self._outlet = outlet
+        self._buffer = bytearray()
+        self._searched = 0
+        self._ended = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def receive(self) -> SessionMessage | Exception:
+        """The next message. Lines that are none are answered here and passed over.
+
+        Raises:
+            anyio.EndOfStream: The client has closed its end.
+        """
+        while True:
+            line = await self._line()
+            if not line.strip():
+                continue
+            try:
+                return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+            except ValidationError:
+                message = await self._mended(line)
+                if message is not None:
+                    return message
+
+    async def _mended(self, line: bytes) -> SessionMessage | None:
+        """A line that the SDK's parser refuses: with its lone surrogates replaced, or answered as the error it is."""
+        try:
+            content: object = json.loads(line)
+        except (ValueError, RecursionError):
+            await self._refuse(None, PARSE_ERROR, "Parse error: a line that is not JSON.")
+            return None
+        with suppress(ValidationError, UnicodeError):
+            mended = replace_lone_surrogates(json.dumps(content, ensure_ascii=False))
+            return SessionMessage(jsonrpc_message_adapter.validate_json(mended, by_name=False))
+        fields = cast("dict[str, object]", content) if isinstance(content, dict) else {}
+        identity = fields.get("id")
+        known = identity if isinstance(identity, (str, int)) and not isinstance(identity, bool) else None
+        await self._refuse(
+            known, INVALID_REQUEST, "Invalid Request: not a JSON-RPC 2.0 message (batches are not taken)."
+        )
+        return None
+
+    async def _refuse(self, identity: str | int | None, code: int, message: str) -> None:
+        answer = {"jsonrpc": "2.0", "id": identity, "error": {"code": code, "message": message}}
+        await self._outlet.write(json.dumps(answer).encode() + b"\n")
+
+    async def _line(self) -> bytes:
+        while (end := self._buffer.find(b"\n", self._searched)) < 0:
+            self._searched = len(self._buffer)
+            if self._ended:
+                raise anyio.EndOfStream
+            chunk = await self._read()
+            self._ended = not chunk
+            self._buffer += chunk
+            if self._ended and self._buffer:
+                self._buffer += b"\n"  # the last line of a file may lack its end
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._searched = 0
+        return line
+
+    async def _read(self) -> bytes:
+        if sys.platform != "win32":
+            try:
+                await anyio.wait_readable(self._fd)
+                return os.read(self._fd, READ_SIZE)
+            except PermissionError:
+                pass  # a regular file: the event loop cannot wait for one, and need not
+            except OSError:
+                return b""
+        return await anyio.to_thread.run_sync(os.read, self._fd, READ_SIZE, abandon_on_cancel=True)
+
+    async def aclose(self) -> None:
+        """Nothing more is read."""
+        self._ended = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class Outlet:
+    """Messages to a descriptor, a line each (a `WriteStream`). A sender waits while the client does not read.
+
+    A sender may be cancelled in the middle of a frame: what is left of that frame goes out before the next one.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._rest = memoryview(b"")
+        self._turn = anyio.Lock()
+
+    async def send(self, item: SessionMessage, /) -> None:
+        """Write one message.
+
+        Raises:
+            anyio.BrokenResourceError: The client has closed its end.
+        """
+        try:
+            frame = item.message.model_dump_json(by_alias=True, exclude_unset=True).encode()
+        except ValueError:  # pydantic: a lone surrogate somewhere; one message of ours must not end the process
+            content = item.message.model_dump(mode="python", by_alias=True, exclude_unset=True)
+            frame = replace_lone_surrogates(json.dumps(content, ensure_ascii=False, default=str)).encode()
+        await self.write(frame + b"\n")
+
+    async def write(self, frame: bytes) -> None:
+        """Write one frame, after what a cancelled sender left of its own."""
+        async with self._turn:
+            await self._drain()
+            self._rest = memoryview(frame)
+            try:
+                await self._drain()
+            finally:
+                if len(self._rest) == len(frame):
+                    self._rest = memoryview(b"")  # cancelled before its first byte: never mind
+
+    async def _drain(self) -> None:
+        while self._rest:
+            if not self._writable():
+                await anyio.wait_writable(self._fd)
+            try:
+                written = await self._put(self._rest[:SLICE])
+            except OSError as error:
+                self._rest = memoryview(b"")
+                raise anyio.BrokenResourceError from error
+            self._rest = self._rest[written:]
+
+    def _writable(self) -> bool:
+        return sys.platform == "win32" or bool(select.select([], [self._fd], [], 0)[1])
+
+    async def _put(self, data: memoryview) -> int:
+        if sys.platform == "win32":
+            return await anyio.to_thread.run_sync(os.write, self._fd, data)
+        return os.write(self._fd, data)
+
+    async def aclose(self) -> None:
+        """Nothing more is written; the descriptor is the process's to close."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,126 @@
+"""A tool as this server registers it: strict about its arguments, and the one place where failures become results."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.tools import Tool
+from pydantic import ValidationError
+
+from mcp_server_claude.errors import Failure, Refused
+from mcp_server_claude.lone_surrogates import without_lone_surrogates
+from mcp_server_claude.server import tool_results
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mcp.server.mcpserver import Context
+    from mcp.types import ToolAnnotations
+    from pydantic_core import ErrorDetails
+
+
+class StrictTool(Tool):
+    """A tool that refuses unknown arguments, drops nulls for optional ones, and answers failures in one sentence.
+
+    The SDK ignores unknown arguments (python-sdk#3067), echoes rejected values, and masks our failures as crashes.
+    """
+
+    @classmethod
+    def make(
+        cls, fn: Callable[..., Any], *, title: str, annotations: ToolAnnotations, meta: dict[str, Any]
+    ) -> StrictTool:
+        """The tool for a function, its description and schema without what only costs tokens: indents and titles."""
+        tool = cls.from_function(
+            fn,
+            title=title,
+            description=inspect.getdoc(fn),
+            annotations=annotations,
+            meta=meta,
+            structured_output=False,
+        )
+        tool.parameters = {**_without_titles(tool.parameters), "additionalProperties": False}
+        return cast("StrictTool", tool)
+
+    async def run(
+        self,
+        arguments: dict[str, Any],
+        context: Context[Any, Any],
+        convert_result: bool = False,  # noqa: FBT001, FBT002 - the SDK's signature
+    ) -> Any:
+        """Run the tool; a `Failure` comes back as an error result, a bug travels on and is masked by the SDK."""
+        try:
+            return await super().run(self._checked(arguments), context, convert_result)
+        except ToolError as error:
+            failure = _failure(error.__cause__)
+            if failure is None:
+                raise
+            return tool_results.failed(failure)
+        except Failure as failure:
+            return tool_results.failed(failure)
+
+    def _checked(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        known: Mapping[str, Any] = self.parameters.get("properties", {})
+        required: list[str] = self.parameters.get("required", [])
+        for name in arguments:
+            if name not in known:
+                raise Refused(_unknown(name, list(known)))
+        given = {
+            name: without_lone_surrogates(value)
+            for name, value in arguments.items()
+            if value is not None or name in required
+        }
+        for name, value in given.items():
+            if known[name].get("type") == "array" and isinstance(value, str) and not value.lstrip().startswith("["):
+                given[name] = [value]  # a bare string is taken as a list of one
+        return given
+
+
+def _failure(cause: BaseException | None) -> Failure | None:
+    """The failure beneath what the SDK raised, out of the groups that task groups make of a single exception."""
+    while isinstance(cause, BaseExceptionGroup):
+        first, *others = cast("BaseExceptionGroup[BaseException]", cause).exceptions
+        if others:
+            return None
+        cause = first
+    match cause:
+        case Failure():
+            return cause
+        case ValidationError():
+            return Refused(" ".join(_complaint(each) for each in cause.errors(include_input=False, include_url=False)))
+        case _:
+            return None
+
+
+def _complaint(error: ErrorDetails) -> str:
+    """One sentence on one wrong argument, without its value."""
+    name = ".".join(str(part) for part in error["loc"])
+    match error["type"]:
+        case "missing":
+            return f"{name} is required."
+        case "string_too_short":
+            return f"{name} must not be empty."
+        case "literal_error":
+            expected = str(error.get("ctx", {}).get("expected", "")).replace("'', ", "").replace("'", "")
+            return f"{name} must be one of {expected}."
+        case _:
+            wants = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            return f"{name} must be {wants}." if error["msg"].startswith("Input should") else f"{name}: {wants}."
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name[:60], known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(known)}."
+    printable = "".join(character for character in name[:60] if character.isprintable())
+    return f"There is no parameter named {printable!r}.{hint}"
+
+
+def _without_titles(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without pydantic's generated titles; a property that is named title stays."""
+    slim = {name: value for name, value in schema.items() if name != "title"}
+    if isinstance(slim.get("properties"), dict):
+        slim["properties"] = {name: _without_titles(value) for name, value in slim["properties"].items()}
+    return slim

@@ -1,0 +1,162 @@
+"""How an answer, and a failure, is told to an MCP client.
+
+`content[0]` is the answer and nothing else; `content[1]` one line for the reader; `_meta` the whole account. There is
+no `structuredContent` for text: Claude Code and VS Code would show the model that JSON instead of the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, cast
+
+from mcp.types import CallToolResult, ContentBlock, ResourceLink, TextContent
+
+from mcp_server_claude import number_formatting, pricing
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_server_claude.call_types import Produced, Reply, Usage
+    from mcp_server_claude.errors import Failure
+
+USAGE_KEY = "mcp-server-claude/usage"
+CITATIONS_KEY = "mcp-server-claude/citations"
+FILES_KEY = "mcp-server-claude/files"
+FAILURE_KEY = "mcp-server-claude/failure"
+
+
+def answer(reply: Reply, *, with_footer: bool, limit: int | None = None) -> CallToolResult:
+    """A reply with text, complete or not. An incomplete one says so in its last block.
+
+    Past `limit` characters the head is returned with a link to the whole; of JSON the link alone, since its head is
+    nothing that could be read.
+    """
+    too_big = limit is not None and len(reply.text) > limit
+    if too_big and reply.data is not None:
+        content = _linked(reply.text, reply.usage.call_id)
+    else:
+        content = whole_or_head(reply.text, f"claude://calls/{reply.usage.call_id}", limit)
+    if with_footer:
+        content.append(_text(footer(reply.usage, reply.notes)))
+    content.extend(map(file_link, reply.files))
+    if reply.incomplete:
+        content.append(_text(f"INCOMPLETE: {reply.incomplete}"))
+    meta: dict[str, object] = {USAGE_KEY: dict(reply.usage.as_json())} | files_meta(reply.files)
+    if reply.citations:
+        meta[CITATIONS_KEY] = [asdict(citation) for citation in reply.citations]
+    structured: dict[str, object] | None = None
+    value = reply.data.value if reply.data is not None else None
+    if isinstance(value, dict) and not too_big:
+        # Claude Code shows its model this and nothing else; other roots than objects are text only (2025-11-25).
+        data = cast("dict[str, object]", value)
+        structured = {"data": data, "thread": reply.usage.thread, "cost_usd": reply.usage.cost_usd}
+    return CallToolResult(content=content, structured_content=structured, _meta=meta)
+
+
+def file_link(file: Produced) -> ResourceLink:
+    """Where a file that code has made can be read."""
+    return ResourceLink(
+        type="resource_link", uri=_file_uri(file), name=file.name, mime_type=file.mime_type, size=file.bytes
+    )
+
+
+def files_meta(files: Sequence[Produced]) -> dict[str, object]:
+    """The same as data, where there is any."""
+    return {FILES_KEY: [asdict(file) | {"uri": _file_uri(file)} for file in files]} if files else {}
+
+
+def _file_uri(file: Produced) -> str:
+    return f"claude://files/{file.id}"
+
+
+def whole_or_head(text: str, address: str, limit: int | None, what: str = "answer") -> list[ContentBlock]:
+    """A text; past `limit` its head, with a link to the whole and a line that says so, and where the rest begins."""
+    whole = replace_lone_surrogates(text)
+    head = whole if limit is None or len(whole) <= limit else _head(whole, limit)
+    content: list[ContentBlock] = [_text(head)]
+    if len(head) < len(whole):
+        content.append(ResourceLink(type="resource_link", uri=address, name=f"the whole {what}"))
+        content.append(
+            _text(
+                f"CUT: {len(head):,} of {len(whole):,} characters; {address} holds the whole {what}, "
+                f"{address}?offset={len(head)} goes on from here page by page."
+            )
+        )
+    return content
+
+
+def _linked(text: str, call_id: str) -> list[ContentBlock]:
+    address = f"claude://calls/{call_id}"
+    size = f"The JSON has {len(text):,} characters, more than a result may hold here."
+    return [
+        _text(f"{size} {address} holds it whole, {address}?offset=0 page by page."),
+        ResourceLink(type="resource_link", uri=address, name="the whole answer", mime_type="text/plain"),
+    ]
+
+
+def failed(failure: Failure) -> CallToolResult:
+    """A call without an answer: one sentence that a model can act on, and what a program needs in `_meta`."""
+    meta: dict[str, object] = {FAILURE_KEY: failure.as_json()}
+    where = ""
+    if failure.usage is not None:
+        meta[USAGE_KEY] = dict(failure.usage.as_json())
+        where = f" [{failure.usage.call_id}]"
+    return CallToolResult(content=[_text(f"{failure}{where}")], is_error=True, _meta=meta)
+
+
+def text(*blocks: str) -> CallToolResult:
+    """Plain text blocks: a table, a note."""
+    return CallToolResult(content=[_text(block) for block in blocks])
+
+
+def _text(text: str) -> TextContent:
+    return TextContent(type="text", text=replace_lone_surrogates(text))
+
+
+def _head(text: str, limit: int) -> str:
+    """The first characters of a text, up to the end of a line where one is near."""
+    end = text.rfind("\n", limit // 2, limit)
+    return text[: end + 1 if end > 0 else limit]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table: models and people read it alike."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "/").split())
+
+
+def footer(usage: Usage, notes: tuple[str, ...] = ()) -> str:
+    """One line on what an answer took: `[claude-opus-5-5 · 1.2k in (48k cached) · 900 out · $0.031 · 12 s]`."""
+    parts = [
+        usage.model or "claude",
+        f"{number_formatting.tokens(usage.input_tokens + usage.cache_creation_input_tokens)} in",
+    ]
+    if usage.cache_read_input_tokens:
+        parts[-1] += f" ({number_formatting.tokens(usage.cache_read_input_tokens)} cached{_saved(usage)})"
+    parts.append(f"{'~' if usage.estimated else ''}{number_formatting.tokens(usage.output_tokens)} out")
+    if usage.web_searches:
+        parts.append(f"{usage.web_searches} {'search' if usage.web_searches == 1 else 'searches'}")
+    parts.append(number_formatting.dollars(usage.cost_usd) if usage.cost_usd is not None else "price unknown")
+    parts.append(number_formatting.seconds(usage.duration_s))
+    if usage.retries:
+        parts.append(f"{usage.retries} {'retry' if usage.retries == 1 else 'retries'}")
+    if usage.thread:
+        parts.append(f"thread {usage.thread}")
+    if usage.call_id:
+        parts.append(usage.call_id)
+    parts.extend(notes)
+    return f"[{' · '.join(parts)}]"
+
+
+def _saved(usage: Usage) -> str:
+    """What reading from the cache saved over sending the same tokens anew."""
+    rates = pricing.rates(usage.model)
+    if rates is None:
+        return ""
+    dollars = float(usage.cache_read_input_tokens * (rates.input - rates.cache_read)) / 1e6
+    return f", saved {number_formatting.dollars(dollars)}"

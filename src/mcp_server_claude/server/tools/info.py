@@ -1,0 +1,284 @@
+"""`claude_info`: what there is to ask, what was spent, how this server is set up. Small tables, nothing billed."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Literal, assert_never
+
+import anyio.to_thread
+from mcp.types import CallToolResult
+from pydantic import Field
+
+from mcp_server_claude import __version__, number_formatting, pricing
+from mcp_server_claude.errors import Misconfigured, Refused
+from mcp_server_claude.server import tool_results
+from mcp_server_claude.server.tool_dependencies import TheServices, TheUser
+from mcp_server_claude.settings import env_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mcp_server_claude.anthropic_api.models import Model
+    from mcp_server_claude.services.lazy_services import Services
+    from mcp_server_claude.settings import Settings
+    from mcp_server_claude.store import Tx
+    from mcp_server_claude.store.request_ledger import Total
+    from mcp_server_claude.users.tokens_and_sessions import User
+
+AGO = re.compile(r"^(\d{1,4})\s*([hdw])$")
+USERINFO = re.compile(r"//[^/?#\s]*@")
+HOURS = {"h": 1, "d": 24, "w": 168}
+SPENT = ("requests", "failed", "in", "cached", "out", "cost")
+PUBLIC = (
+    "model",
+    "deadline_s",
+    "detach_after_s",
+    "max_body_bytes",
+    "max_files",
+    "fallback_model",
+    "inline_chars",
+    "platform",
+    "progress",
+    "retention_days",
+)
+"""The settings that concern whoever asks; the others are between the operator and the machine."""
+
+
+async def claude_info(
+    about: Annotated[Literal["models", "usage", "budget", "config"], Field(description="What to show.")] = "usage",
+    since: Annotated[
+        str, Field(description="For usage: today, 24h, 7d, or a date such as 2026-11-01 (UTC).")
+    ] = "today",
+    *,
+    services: TheServices,
+    user: TheUser,
+) -> CallToolResult:
+    """Show the models with limits and prices, the tokens and dollars spent, what is left of the day's budget, or this
+    server's configuration.
+    """
+    match about:
+        case "models":
+            return tool_results.text(await models(services))
+        case "usage":
+            return tool_results.text(await usage(services, user, since))
+        case "budget":
+            return tool_results.text(await budget(services, user))
+        case "config":
+            return tool_results.text(await config(services, user))
+        case _:
+            assert_never(about)
+
+
+async def models(services: Services) -> str:
+    """A table of the models that can be asked, newest first."""
+    catalogue = await services.catalogue()
+    rows = [_model_row(model) for model in catalogue.models if model.lifecycle != "retired"]
+    head = ("model", "line", "context", "max out", "effort", "can", "$ in/out per MTok", "note")
+    source = {"api": "the Models API", "disk": "the Models API, kept on disk", "file": "this package's own list"}
+    told = f"From {source[catalogue.source]}, {catalogue.as_of}. Prices: {pricing.as_of()}."
+    if catalogue.source == "file":
+        told += " The API gave no list of models; other ids are passed on as they are given."
+        if services.settings.platform != "anthropic":
+            told += f" Without what {services.settings.platform} lacks (MCP_CLAUDE_PLATFORM)."
+    return f"{tool_results.table(head, rows)}\n\n{told}"
+
+
+async def usage(services: Services, user: User, since: str) -> str:
+    """What was spent since then, by model, with a total: by the user, or by everybody where an operator asks."""
+    from mcp_server_claude.store import StoreError
+
+    moment = parse_since(since)
+    store = await services.store()
+    everybody = user.role == "operator"
+    try:
+        spent = await store.read(_spent, moment.timestamp(), None if everybody else user.name)
+    except StoreError as error:
+        raise Misconfigured(f"The ledger could not be read: {error}", kind="ledger") from error
+    told = f"Since {moment:%Y-%m-%d %H:%M} UTC."
+    if store.trouble and everybody:
+        told += f" {store.trouble}"
+    if not spent.by_model:
+        return f"Nothing was asked. {told}"
+    rows = [_usage_row(total.model or "(none)", total) for total in spent.by_model]
+    if len(rows) > 1:
+        rows.append(_usage_row("total", spent.whole))
+    tables = [tool_results.table(("model", *SPENT), rows)]
+    if everybody and len(spent.by_user) > 1:
+        tables.append(tool_results.table(("user", *SPENT), [_usage_row(total.user, total) for total in spent.by_user]))
+    return "\n\n".join([*tables, told])
+
+
+async def budget(services: Services, user: User) -> str:
+    """What is left of the day's budgets, and when they start anew: the user's own, or all where an operator asks."""
+    from mcp_server_claude.engine.spending_limit import next_day, today
+    from mcp_server_claude.store import StoreError
+
+    caps = await _caps(services, user)
+    anew = f"It starts anew at {next_day():%Y-%m-%d %H:%M} UTC."
+    if not caps:
+        setting = " (MCP_CLAUDE_BUDGET_USD_PER_DAY)" if user.role == "operator" else ""
+        return f"There is no budget a day{setting}; max_usd limits a single call."
+    try:
+        left = await (await services.store()).read(_left, caps, today())
+    except StoreError as error:
+        raise Misconfigured(f"The ledger could not be read: {error}", kind="ledger") from error
+    if len(caps) == 1:
+        ((_, cap),) = caps.values()
+        (rest,) = left.values()
+        return (
+            f"{number_formatting.dollars(rest)} of {number_formatting.dollars(cap)} is left for today, running calls "
+            f"counted at their most. {anew}"
+        )
+    rows = [
+        (whose, number_formatting.dollars(left[scope]), number_formatting.dollars(cap))
+        for scope, (whose, cap) in caps.items()
+    ]
+    table = tool_results.table(("budget", "left today", "a day"), rows)
+    return f"{table}\n\nRunning calls are counted at their most. {anew}"
+
+
+async def config(services: Services, user: User) -> str:
+    """Every setting with its source, secrets masked, and which key is in use. Paths and keys only for an operator."""
+    settings = services.settings
+    lines = [f"mcp-server-claude {__version__}"]
+    shown = [name for name in type(settings).model_fields if user.role == "operator" or name in PUBLIC]
+    if user.role != "operator":
+        rows = [(env_name(name), _shown(getattr(settings, name))) for name in shown]
+        return "\n".join(lines) + "\n\n" + tool_results.table(("setting", "value"), rows)
+    store = await services.store()
+    if settings.platform == "anthropic":
+        lines += _door(settings)
+    else:  # a cloud's configuration is read from files, and its package is imported
+        lines += await anyio.to_thread.run_sync(_door, settings)
+    lines.append(f"ledger: {store.path if store.durable else store.trouble}")
+    lines += [f"problem: {problem}" for problem in settings.problems]
+    told = [(env_name(name), _shown(getattr(settings, name)), settings.source_of(name)) for name in shown]
+    return "\n".join(lines) + "\n\n" + tool_results.table(("setting", "value", "from"), told)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Spent:
+    """What was spent, in the ways in which it is shown."""
+
+    by_model: Sequence[Total]
+    by_user: Sequence[Total]
+    whole: Total
+
+
+def _spent(tx: Tx, since: float, user: str | None) -> _Spent:
+    from mcp_server_claude.store import request_ledger
+
+    (whole,) = request_ledger.summary(tx, since, user=user, by=())
+    return _Spent(
+        by_model=request_ledger.summary(tx, since, user=user),
+        by_user=request_ledger.summary(tx, since, user=user, by=("user",)),
+        whole=whole,
+    )
+
+
+async def _caps(services: Services, user: User) -> dict[str, tuple[str, float]]:
+    """The budgets that a user may see, by scope: whose it is, and its dollars a day."""
+    from mcp_server_claude.store import budget_reservations
+
+    users, caps = [user], dict[str, tuple[str, float]]()
+    if user.role == "operator":
+        if services.settings.budget_usd_per_day is not None:
+            caps[budget_reservations.TOTAL] = ("everybody", services.settings.budget_usd_per_day)
+        users += [each.user for each in await (await services.users()).listed()]
+    for each in users:
+        if each.limits.usd_per_day is not None:
+            caps[budget_reservations.of_user(each.name)] = (each.name, each.limits.usd_per_day)
+    return caps
+
+
+def _left(tx: Tx, caps: Mapping[str, tuple[str, float]], day: str) -> dict[str, float]:
+    """Dollars left in each scope."""
+    from mcp_server_claude.store import budget_reservations
+
+    return {scope: budget_reservations.left(tx, scope, day, round(cap * 1e6)) / 1e6 for scope, (_, cap) in caps.items()}
+
+
+def parse_since(since: str, now: float | None = None) -> datetime:
+    """The moment that `today`, `24h`, `7d`, `2w` or a date means, in UTC.
+
+    Raises:
+        Refused: It is none of these.
+    """
+    present = datetime.fromtimestamp(time.time() if now is None else now, UTC)
+    word = since.strip().lower()
+    if word in {"", "today"}:
+        return present.replace(hour=0, minute=0, second=0, microsecond=0)
+    if ago := AGO.match(word):
+        return present - timedelta(hours=int(ago[1]) * HOURS[ago[2]])
+    try:
+        moment = datetime.fromisoformat(word.upper())
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Refused("since must be today, a span such as 24h or 7d, or a date such as 2026-11-01.") from None
+
+
+def _model_row(model: Model) -> tuple[str, ...]:
+    rates = pricing.rates(model.id)
+    can = [
+        name
+        for name, able in (
+            ("think", bool(model.thinking - {"disabled"})),
+            ("image", model.images),
+            ("pdf", model.pdf),
+            ("schema", model.structured_outputs),
+            ("web", model.web_search),
+            ("code", model.code_execution),
+            ("batch", model.batch),
+        )
+        if able
+    ]
+    return (
+        model.id,
+        model.line or "-",
+        number_formatting.tokens(model.context) if model.context else "?",
+        number_formatting.tokens(model.max_output) if model.max_output else "?",
+        _efforts(model),
+        " ".join(can),
+        f"{rates.input.normalize():f}/{rates.output.normalize():f}" if rates else "unknown",
+        model.note or "-",
+    )
+
+
+def _efforts(model: Model) -> str:
+    return f"{model.efforts[0]}…{model.efforts[-1]}" if len(model.efforts) > 1 else "".join(model.efforts) or "-"
+
+
+def _usage_row(name: str, total: Total) -> tuple[str, ...]:
+    cost = number_formatting.dollars(total.cost_micros / 1_000_000)
+    if total.unpriced:
+        cost += f" (+ {total.unpriced} without a known price)"
+    return (
+        name,
+        str(total.requests),
+        str(total.failures),
+        number_formatting.tokens(total.input_tokens + total.cache_creation_input_tokens),
+        number_formatting.tokens(total.cache_read_input_tokens),
+        ("~" if total.estimated else "") + number_formatting.tokens(total.output_tokens),
+        cost,
+    )
+
+
+def _door(settings: Settings) -> list[str]:
+    """Where Claude is asked, and which key is sent there."""
+    from mcp_server_claude.anthropic_api import PLATFORMS, find
+
+    try:
+        credential = find(settings)
+    except Misconfigured as failure:
+        return [f"platform: {PLATFORMS[settings.platform].title}", f"key: none. {failure}"]
+    warning = f" {credential.warning}" if credential.warning else ""
+    key = f"key: from {credential.source}, sent to {_shown(credential.base_url)}.{warning}"
+    return [f"platform: {credential.place}", key]
+
+
+def _shown(value: object) -> str:
+    """A value for anyone's eyes: a SecretStr prints as asterisks, and so does what a URL has before its host."""
+    return "(not set)" if value is None or value == "" else USERINFO.sub("//***@", str(value))

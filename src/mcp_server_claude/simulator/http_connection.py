@@ -1,0 +1,214 @@
+"""One client's socket: HTTP/1.1 requests in by h11, responses out, with every way to break off under control.
+
+The client's leaving is noticed at once, whatever the handler waits for: it is cancelled, and `gone_at` says when. A
+client that half-closes its socket counts as gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import h11
+
+from mcp_server_claude.simulator import sse_format
+from mcp_server_claude.simulator.api_errors import LARGEST_BODY
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+LINGER_RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One HTTP request; header names are in lower case, a body over the API's limit is None."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes | None
+    arrived_at: float
+
+
+class Connection(asyncio.Protocol):
+    """A socket on which `handle` answers one request after the other."""
+
+    def __init__(self, handle: Callable[[Request, Connection], Awaitable[None]], open_ones: set[Connection]) -> None:
+        self._handle = handle
+        self._open_ones = open_ones
+        self._http = h11.Connection(h11.SERVER)
+        self._transport: asyncio.Transport | None = None
+        self._head: h11.Request | None = None
+        self._body: bytearray = bytearray()
+        self._too_large = False
+        self._room: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.gone_at: float | None = None
+        self.closed = asyncio.get_running_loop().create_future()
+
+    # ------------------------------------------------------------------ what asyncio tells us
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._open_ones.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._http.receive_data(data)
+            self._advance()
+        except h11.RemoteProtocolError:
+            self.close()
+
+    def eof_received(self) -> bool:
+        self._leave()
+        self.abort()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._leave()
+        self._open_ones.discard(self)
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._room = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        self._room = None
+
+    # ------------------------------------------------------------------ what a handler may do
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough for more to be written."""
+        if self._room is not None:
+            await self._room
+
+    async def flush(self) -> None:
+        """Wait until everything written has been handed to the kernel."""
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(high=0)
+            await self.drain()
+
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        """Send a response's status and headers; without `content-length` the body is chunked."""
+        lines = [(name.encode(), value.encode()) for name, value in headers.items()]
+        if "content-length" not in headers:
+            lines.append((b"transfer-encoding", b"chunked"))
+        reply = h11.Response(status_code=status, headers=lines, reason=_REASONS.get(status, b""))
+        self.write(self._http.send(reply) or b"")
+
+    def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Send a whole response."""
+        self.head(status, {**headers, "content-length": str(len(body))})
+        self.write((self._http.send(h11.Data(data=body)) or b"") + (self._http.send(h11.EndOfMessage()) or b""))
+
+    def chunk(self, data: bytes) -> None:
+        """Send a piece of a chunked body; h11 keeps no account of chunks, so they are framed here, faster."""
+        self.write(sse_format.chunk(data))
+
+    def finish(self) -> None:
+        """End a chunked body."""
+        self.write(self._http.send(h11.EndOfMessage()) or b"")
+
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close the socket with a FIN, once everything is written."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def reset(self) -> None:
+        """Close the socket with a RST, dropping what the kernel has not sent."""
+        if self._transport is None:
+            return
+        with suppress(OSError):
+            sock = cast("socket.socket", self._transport.get_extra_info("socket"))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+        self._transport.abort()
+
+    def abort(self) -> None:
+        """Close the socket now, without waiting for unsent bytes."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ------------------------------------------------------------------ one request after the other
+
+    def _advance(self) -> None:
+        while self.task is None:
+            event = self._http.next_event()
+            if isinstance(event, h11.Request):
+                self._head, self._body, self._too_large = event, bytearray(), False
+                if self._http.they_are_waiting_for_100_continue:
+                    go_on = h11.InformationalResponse(status_code=100, headers=[])
+                    self.write(self._http.send(go_on) or b"")
+            elif isinstance(event, h11.Data):
+                self._too_large = self._too_large or len(self._body) + len(event.data) > LARGEST_BODY
+                if not self._too_large:
+                    self._body += event.data
+            elif isinstance(event, h11.EndOfMessage):
+                self._begin()
+            else:
+                return
+
+    def _begin(self) -> None:
+        if self._head is None:
+            return
+        request = Request(
+            method=self._head.method.decode(),
+            target=self._head.target.decode(),
+            headers={name.decode(): value.decode("latin-1") for name, value in self._head.headers},
+            body=None if self._too_large else bytes(self._body),
+            arrived_at=time.monotonic(),
+        )
+        self._body = bytearray()
+        self.task = asyncio.ensure_future(self._answer(request))
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            await self._handle(request, self)
+        finally:
+            self.task = None
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+            self.data_received_again()
+        else:
+            self.close()
+
+    def data_received_again(self) -> None:
+        """Go on with what came while the last response was under way."""
+        try:
+            self._advance()
+        except h11.RemoteProtocolError:
+            self.close()
+
+    def _leave(self) -> None:
+        if self.gone_at is None:
+            self.gone_at = time.monotonic()
+            if self.task is not None:
+                self.task.cancel()
+
+
+_REASONS = {
+    200: b"OK",
+    302: b"Found",
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    404: b"Not Found",
+    413: b"Payload Too Large",
+    429: b"Too Many Requests",
+    500: b"Internal Server Error",
+    529: b"Overloaded",
+}

@@ -1,0 +1,243 @@
+"""The book: one line for every upstream request, written before it leaves and completed afterwards, exactly once."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, cast
+
+from mcp_server_claude.store import budget_reservations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_server_claude.store.transaction import Tx, Value
+
+State: TypeAlias = Literal["open", "closed"]
+End: TypeAlias = Literal["complete", "incomplete", "failed", "cancelled", "interrupted"]
+"""How a request or a call ended; `interrupted` means that its process died."""
+Key: TypeAlias = Literal["model", "day", "tool", "user"]
+"""What a summary can be grouped by; `day` is the UTC date on which the request was begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One upstream request.
+
+    Times are unix seconds, money is micro-dollars; `cost_micros` is None while the price is unknown. `host` is the
+    host of the base URL. `held_micros` is what was reserved of the budgets when the request was begun.
+    """
+
+    id: str
+    call_id: str
+    worker: str
+    started_at: float
+    attempt: int = 1
+    user: str = "local"
+    client: str = ""
+    source: str = ""
+    tool: str = ""
+    thread: str | None = None
+    model: str = ""
+    host: str = ""
+    ended_at: float | None = None
+    state: State = "open"
+    end: End | None = None
+    status: int | None = None
+    failure: str | None = None
+    request_id: str | None = None
+    stop_reason: str | None = None
+    input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    output_tokens: int = 0
+    thinking_tokens: int = 0
+    web_searches: int = 0
+    cost_micros: int | None = None
+    pricing_as_of: str | None = None
+    estimated: bool = False
+    ttft_ms: float | None = None
+    duration_ms: float | None = None
+    trace_id: str = ""
+    held_micros: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """How a request ended: everything that `finish` writes. A None in `model` or `request_id` keeps what was noted."""
+
+    end: End
+    ended_at: float
+    model: str | None = None
+    status: int | None = None
+    failure: str | None = None
+    request_id: str | None = None
+    stop_reason: str | None = None
+    input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    output_tokens: int = 0
+    thinking_tokens: int = 0
+    web_searches: int = 0
+    cost_micros: int | None = None
+    pricing_as_of: str | None = None
+    estimated: bool = False
+    ttft_ms: float | None = None
+    duration_ms: float | None = None
+
+
+class Known(TypedDict, total=False):
+    """What can be known of a request while it runs, e.g. the exact input tokens after `message_start`."""
+
+    model: str
+    status: int
+    request_id: str
+    input_tokens: int
+    cache_read_input_tokens: int
+    cache_creation_input_tokens: int
+    output_tokens: int
+    thinking_tokens: int
+    web_searches: int
+    cost_micros: int
+    pricing_as_of: str
+    ttft_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """What some requests came to together. The fields not grouped by are empty.
+
+    `failures` ended as failed or interrupted, `retries` were not the first attempt of their call, `unpriced` used
+    tokens that `cost_micros` does not hold because the price is unknown, `estimated` were counted, not told.
+    """
+
+    model: str = ""
+    day: str = ""
+    tool: str = ""
+    user: str = ""
+    requests: int
+    open: int
+    failures: int
+    retries: int
+    estimated: int
+    unpriced: int
+    input_tokens: int
+    cache_read_input_tokens: int
+    cache_creation_input_tokens: int
+    output_tokens: int
+    thinking_tokens: int
+    web_searches: int
+    cost_micros: int
+
+
+_COLUMNS = tuple(field.name for field in fields(Entry))
+_KNOWN = tuple(Known.__annotations__)
+_CLOSING = tuple(field.name for field in fields(Closing))
+_KEPT = frozenset({"model", "request_id"})
+_SUMS = (
+    "input_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "output_tokens",
+    "thinking_tokens",
+    "web_searches",
+    "cost_micros",
+)
+_KEYS: frozenset[str] = frozenset({"model", "day", "tool", "user"})
+
+
+def _each(form: str, names: Sequence[str]) -> str:
+    return ", ".join(form.format(name) for name in names)
+
+
+_QUOTED, _BOUND, _SET, _SET_IF_KNOWN = '"{0}"', ":{0}", '"{0}" = :{0}', '"{0}" = coalesce(:{0}, "{0}")'
+# The names in these statements are the fields above, so that a column is named in one place; every value is bound.
+_BEGIN = f"insert into entry (day, {_each(_QUOTED, _COLUMNS)}) values (:day, {_each(_BOUND, _COLUMNS)})"  # noqa: S608
+_NOTE = f"update entry set {_each(_SET_IF_KNOWN, _KNOWN)} where id = :id and state = 'open'"  # noqa: S608
+_FINISH = (
+    f"update entry set state = 'closed', {_each(_SET, [name for name in _CLOSING if name not in _KEPT])}, "  # noqa: S608
+    f"{_each(_SET_IF_KNOWN, sorted(_KEPT))} where id = :id and state = 'open'"
+)
+_INTERRUPTED = """
+update entry set state = 'closed', "end" = 'interrupted', estimated = 1, ended_at = :now
+where state = 'open'
+  and not exists (select 1 from worker where worker.id = entry.worker and worker.lease_until > :now)
+returning id, coalesce(cost_micros, 0) as spent
+"""
+_ENTRIES = f"select {_each(_QUOTED, _COLUMNS)} from entry where call_id = :call_id order by attempt, started_at"  # noqa: S608
+_COUNTS = f"""
+count(*) as requests,
+count(*) filter (where state = 'open') as open,
+count(*) filter (where "end" in ('failed', 'interrupted')) as failures,
+count(*) filter (where attempt > 1) as retries,
+count(*) filter (where estimated = 1) as estimated,
+count(*) filter (
+    where state = 'closed' and cost_micros is null
+    and input_tokens + cache_read_input_tokens + cache_creation_input_tokens + output_tokens > 0
+) as unpriced,
+{_each("cast(coalesce(sum({0}), 0) as bigint) as {0}", _SUMS)}
+"""
+
+
+def begin(tx: Tx, entry: Entry) -> None:
+    """Write a request down before it leaves; in one job with `leases.renew` of its worker, else it counts as dead."""
+    row = {name: getattr(entry, name) for name in _COLUMNS}
+    day = time.strftime("%Y-%m-%d", time.gmtime(entry.started_at))
+    tx.run(_BEGIN, row | {"day": day, "estimated": int(entry.estimated)})
+
+
+def note(tx: Tx, entry_id: str, **known: Unpack[Known]) -> bool:
+    """Keep what is known of an open request so far, so that a killed process leaves it; False if it has ended."""
+    if strange := known.keys() - set(_KNOWN):
+        message = f"a ledger entry has no {sorted(strange)} to note"
+        raise TypeError(message)
+    row: dict[str, Value] = dict.fromkeys(_KNOWN)
+    return tx.run(_NOTE, row | cast("dict[str, Value]", known) | {"id": entry_id}) == 1
+
+
+def finish(tx: Tx, entry_id: str, closing: Closing) -> bool:
+    """Complete a request's line; True exactly once. Belongs in one job with `budgets.settle`."""
+    row = {name: getattr(closing, name) for name in _CLOSING}
+    return tx.run(_FINISH, row | {"id": entry_id, "estimated": int(closing.estimated)}) == 1
+
+
+def interrupted(tx: Tx, now: float) -> list[str]:
+    """Close the open requests of workers whose lease has run out, and settle their budgets; returns their ids.
+
+    They keep what was noted of them, are marked as estimated, and spend of the budgets what was noted as their cost.
+    """
+    closed = tx.all(_closed, _INTERRUPTED, {"now": now})
+    for entry_id, spent in sorted(closed):
+        budget_reservations.settle(tx, entry_id, spent)
+    return [entry_id for entry_id, _ in closed]
+
+
+def summary(
+    tx: Tx, since: float, until: float | None = None, user: str | None = None, by: Sequence[Key] = ("model",)
+) -> list[Total]:
+    """What requests begun from `since` up to, not at, `until` came to, grouped; all users where none is named."""
+    keys = [key for key in dict.fromkeys(by) if key in _KEYS]
+    names = _each(_QUOTED, keys)
+    sql = (
+        f"select {', '.join(filter(None, (names, _COUNTS)))} from entry where started_at >= :since "  # noqa: S608
+        "and started_at < :until"
+    )
+    sql += ' and "user" = :user' if user is not None else ""
+    # Without a key there is one row, also of nothing.
+    sql += f" group by {names} order by {names}" if keys else ""
+    until = math.inf if until is None else until
+    return tx.all(Total, sql, {"since": since, "until": until, "user": user or ""})
+
+
+def entries(tx: Tx, call_id: str) -> list[Entry]:
+    """A call's requests, in the order in which they were tried."""
+    return tx.all(_entry, _ENTRIES, {"call_id": call_id})
+
+
+def _entry(*, estimated: int, **row: Any) -> Entry:
+    return Entry(estimated=bool(estimated), **row)
+
+
+def _closed(id: str, spent: int) -> tuple[str, int]:  # noqa: A002 - the column's name
+    return id, spent

@@ -1,0 +1,1 @@
+"""Reports on usage and cost, counted in the database."""

@@ -1,0 +1,100 @@
+"""OpenTelemetry's SDK, set up from the usual variables. Only here is it imported.
+
+Not by its own auto-configuration (`opentelemetry.sdk._configuration`): that one is private, exports nothing unless
+every exporter is named, sends OTLP over gRPC, and leaves an exit handler behind that waits 30 s for a dead collector.
+Samplers, limits, headers, protocols and resources are read by the SDK's own classes.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, cast
+
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+from mcp_server_claude import __version__
+from mcp_server_claude.telemetry import exporters
+from mcp_server_claude.telemetry.call_spans import CONVERSATION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import Span
+    from opentelemetry.util.types import Attributes
+
+SERVICE = "mcp-server-claude"
+DELAY_MS = 1000.0
+"""How long spans are gathered before they are sent; the SDK's 5 s is longer than many a stdio server lives."""
+
+_log = logging.getLogger(__name__)
+
+
+def start(environ: Mapping[str, str]) -> list[Callable[[], object]]:
+    """Provide tracing and metrics to the whole process; what sends the rest at its end.
+
+    A process that has a tracer provider already, e.g. by `opentelemetry-instrument`, keeps it.
+    """
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return []
+    resource = _resource()
+    flushes: list[Callable[[], object]] = []
+    if spans := _load(environ, "TRACES"):
+        tracer = TracerProvider(resource=resource, shutdown_on_exit=False)
+        tracer.add_span_processor(Conversations())
+        for make in spans:
+            delay = None if environ.get("OTEL_BSP_SCHEDULE_DELAY") else DELAY_MS
+            tracer.add_span_processor(BatchSpanProcessor(make(), schedule_delay_millis=delay))
+        trace.set_tracer_provider(tracer)
+        flushes.append(tracer.force_flush)
+    if measurements := _load(environ, "METRICS"):
+        readers = [_reader(make()) for make in measurements]
+        meter = MeterProvider(resource=resource, metric_readers=readers, shutdown_on_exit=False)
+        metrics.set_meter_provider(meter)
+        flushes.append(meter.force_flush)
+    return flushes
+
+
+class Conversations(SpanProcessor):
+    """Gives the conversation of a call to the spans within it, those of Anthropic's SDK above all."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Take over what the span around this one has."""
+        around = cast("Attributes", getattr(trace.get_current_span(parent_context), "attributes", None)) or {}
+        if CONVERSATION in around and CONVERSATION not in (span.attributes or {}):
+            span.set_attribute(CONVERSATION, around[CONVERSATION])
+
+
+def _resource() -> Resource:
+    """What `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say of this process; our own name where they say none."""
+    resource = Resource.create({"service.version": __version__})
+    if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
+        resource = resource.merge(Resource({SERVICE_NAME: SERVICE}))
+    return resource
+
+
+def _load(environ: Mapping[str, str], signal: str) -> list[Callable[[], Any]]:
+    """The exporters of a signal that are named and installed. A wrong name is told and passed over."""
+    found: list[Callable[[], Any]] = []
+    for name in exporters(environ, signal):
+        protocol = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+        known = ("otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http") if name == "otlp" else name
+        offered = entry_points(group=f"opentelemetry_{signal.lower()}_exporter", name=known)
+        try:
+            found += [each.load() for each in offered]
+        except Exception as error:  # noqa: BLE001 - a package that is half there must not stop the server
+            _log.warning("The exporter %s could not be loaded: %s", known, error)
+        if not offered:
+            _log.warning("OTEL_%s_EXPORTER names %s, which is not installed.", signal, known)
+    return found
+
+
+def _reader(made: Any) -> MetricReader:
+    """An exporter that is asked, or one that is to be pushed once in a while."""
+    return made if isinstance(made, MetricReader) else PeriodicExportingMetricReader(made)

@@ -1,0 +1,134 @@
+"""What goes to stderr: a line for each call, and whatever else an operator should know. Never content, never a key."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from mcp_server_claude.redaction import redact
+
+if TYPE_CHECKING:
+    from mcp_server_claude.call_types import Call, Usage
+    from mcp_server_claude.settings import Settings
+
+End: TypeAlias = Literal["complete", "incomplete", "failed", "cancelled"]
+"""How a call ended."""
+
+LINE = "%(levelname)s %(name)s: %(message)s"
+OURS = "mcp_server_claude"
+CHATTY = ("anthropic", "httpx2", "httpcore2", "mcp", "urllib3")
+"""They log each request."""
+
+_calls = logging.getLogger("mcp_server_claude.call")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A call that has ended, for those who watch. `model` is what was asked for, `kind` that of its failure."""
+
+    call: Call
+    end: End
+    usage: Usage
+    model: str = ""
+    kind: str = ""
+
+
+def setup(settings: Settings) -> None:
+    """One handler on stderr, before the SDK installs its own. Whoever has logging set up already keeps it.
+
+    `debug` is for our own lines: other packages log at that level what they send, which is what was asked and answered.
+    """
+    root = logging.getLogger()
+    level = settings.log_level.upper()
+    if not root.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(Structured() if settings.log_format == "json" else Scrubbed(LINE))
+        root.addHandler(handler)
+        root.setLevel("INFO" if level == "DEBUG" else level)
+        logging.getLogger(OURS).setLevel(level)
+    for chatty in CHATTY:
+        logging.getLogger(chatty).setLevel(logging.INFO if settings.log_level == "debug" else logging.WARNING)
+
+
+def told(ended: Ended) -> None:
+    """One line for a call: who asked what model, how it ended, what it took."""
+    call, usage = ended.call, ended.usage
+    cost = "cost unknown" if usage.cost_usd is None else f"${usage.cost_usd:.6f}"
+    _calls.info(
+        "%s %s %s: %s, %d in, %d cached, %d out, %s, %.1f s, %d requests, user %s",
+        call.tool,
+        call.id,
+        usage.model or ended.model or call.model or "-",
+        f"{ended.end} ({ended.kind})" if ended.kind else ended.end,
+        usage.input_tokens + usage.cache_creation_input_tokens,
+        usage.cache_read_input_tokens,
+        usage.output_tokens,
+        cost,
+        usage.duration_s,
+        usage.attempts,
+        call.user,
+        extra={"fields": _fields(ended)},
+    )
+
+
+def _fields(ended: Ended) -> dict[str, object]:
+    """What the line of a call says, for programs. The account's own names; nothing that was asked or answered."""
+    call, usage = ended.call, ended.usage
+    return {
+        "event": "call",
+        "call_id": call.id,
+        "end": ended.end,
+        "failure": ended.kind or None,
+        "user": call.user,
+        "tool": call.tool,
+        "source": call.source,
+        "client": call.client or None,
+        "thread": call.thread or None,
+        "model": usage.model or None,
+        "requested_model": ended.model or call.model or None,
+        "input_tokens": usage.input_tokens,
+        "cache_read_input_tokens": usage.cache_read_input_tokens,
+        "cache_creation_input_tokens": usage.cache_creation_input_tokens,
+        "output_tokens": usage.output_tokens,
+        "thinking_tokens": usage.thinking_tokens,
+        "web_searches": usage.web_searches,
+        "cost_usd": usage.cost_usd,
+        "estimated": usage.estimated,
+        "stop_reason": usage.stop_reason,
+        "attempts": usage.attempts,
+        "retries": usage.retries,
+        "ttft_s": usage.ttft_s,
+        "duration_s": usage.duration_s,
+        "request_ids": list(usage.request_ids),
+        "trace_id": call.trace_id or None,
+    }
+
+
+class Scrubbed(logging.Formatter):
+    """A formatter whose lines, tracebacks included, hold no key."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The formatted line without keys."""
+        return redact(super().format(record))
+
+
+class Structured(logging.Formatter):
+    """A formatter that makes a line of JSON of each record: `ts`, `level`, `logger`, `event` and what belongs to it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one JSON object, without keys."""
+        moment = datetime.fromtimestamp(record.created, UTC)
+        line: dict[str, object] = {
+            "ts": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        line |= getattr(record, "fields", None) or {"event": "log", "message": record.getMessage()}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        # Not the whole line: what looks like a key may end where a quote of JSON begins.
+        clean = {name: redact(value) if isinstance(value, str) else value for name, value in line.items()}
+        return json.dumps(clean, default=str)  # ASCII, since a line with half a surrogate pair could not be written

@@ -1,0 +1,1 @@
+"""Users of the HTTP server: roles, limits, tokens and sessions."""

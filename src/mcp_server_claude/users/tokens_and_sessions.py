@@ -1,0 +1,370 @@
+"""Who may ask: users with their role and limits, how they are known by a secret, and what they have spent.
+
+A token or a session's secret is 256 random bits, so that its plain SHA-256 is enough: slow hashes are for what people
+can think of. Nothing is kept in memory, so what is rotated or removed has ended with the next request, everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from secrets import token_hex, token_urlsafe
+from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
+
+from mcp_server_claude.call_types import Limits
+from mcp_server_claude.errors import Misconfigured, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mcp_server_claude.settings import Settings
+    from mcp_server_claude.store import Store, Tx
+    from mcp_server_claude.store.user_rows import Changes, Member
+
+# The store is imported by the functions that need it: a stdio server answers its client before there is one.
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Role: TypeAlias = Literal["user", "operator"]
+"""An operator sees everybody's usage; nobody reads another's conversations."""
+
+PREFIX = "mcpc_"
+"""What a token begins with, so that scanners find one that was published by mistake."""
+SECRET_BYTES = 32
+LONGEST_SECRET = 200
+NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
+RESERVED = frozenset({"local", "total"})
+"""`local` asks over stdio, `total` is everybody's budget."""
+FRESH_S = 1.0
+"""Seconds after which it is looked up again whether there are users."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """One who may ask, by the name that the ledger knows."""
+
+    name: str
+    role: Role = "user"
+    limits: Limits = field(default_factory=Limits)
+
+
+LOCAL = User(name="local", role="operator")
+"""Who asks over stdio, and over loopback while there are no users."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A user as the operator sees them. `issuer` is their identity provider; `last_request_at` is in unix seconds."""
+
+    user: User
+    spent_today_usd: float
+    last_request_at: float | None
+    issuer: str
+
+
+class Users:
+    """Those who may ask."""
+
+    def __init__(self, settings: Settings, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` tells seconds."""
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._seen = False
+        self._look_again = -math.inf
+
+    async def any(self) -> bool:
+        """Whether there are users, or have been since the server started: who removes the last one opens no door.
+
+        Raises:
+            Misconfigured: It cannot be known, since the ledger cannot be read.
+        """
+        if not self._seen and self._clock() >= self._look_again:
+            from mcp_server_claude.store import user_rows as stored
+
+            self._seen = await self._read(stored.count) > 0
+            self._look_again = self._clock() + FRESH_S
+        if not self._seen:
+            self._check_for_hidden()
+        return self._seen
+
+    async def by_token(self, token: str) -> User | None:
+        """Whose token this is.
+
+        Raises:
+            Misconfigured: The ledger cannot be read.
+        """
+        from mcp_server_claude.store import user_rows as stored
+
+        if not _is_token(token):
+            return None
+        hashed = _hash(token)
+        return self._known(await self._read(stored.by_token, hashed), hashed)
+
+    async def sign_in(self, token: str) -> tuple[str, User] | None:
+        """Begin a session for whose token this is: the secret that a browser keeps, and the user.
+
+        Raises:
+            Misconfigured: The ledger cannot be written.
+        """
+        if not _is_token(token):
+            return None
+        secret, hashed, now = token_urlsafe(SECRET_BYTES), _hash(token), time.time()
+        until = now + self._settings.session_days * 86_400
+        user = self._known(await self._write(_sign_in, hashed, _hash(secret), now, until), hashed)
+        return None if user is None else (secret, user)
+
+    async def by_session(self, secret: str) -> User | None:
+        """Who signed in to this session, as long as it lasts.
+
+        Raises:
+            Misconfigured: The ledger cannot be read.
+        """
+        from mcp_server_claude.store import user_rows as stored
+
+        if not 0 < len(secret) <= LONGEST_SECRET:
+            return None
+        member = await self._read(stored.by_session, _hash(secret), time.time())
+        return None if member is None else self._user(member)
+
+    async def sign_out(self, secret: str) -> None:
+        """End a session.
+
+        Raises:
+            Misconfigured: The ledger cannot be written.
+        """
+        from mcp_server_claude.store import user_rows as stored
+
+        if 0 < len(secret) <= LONGEST_SECRET:
+            await self._write(stored.end_session, _hash(secret))
+
+    async def of_identity(self, issuer: str, subject: str, name_hint: str = "") -> User:
+        """Who somebody at an identity provider is here; at first sight a new user, with the server's default limits.
+
+        Raises:
+            Refused: They were removed.
+            Misconfigured: The ledger cannot be read or written.
+        """
+        from mcp_server_claude.store import user_rows as stored
+
+        self._check_for_hidden()  # it may hold that they were removed
+        member = await self._read(stored.by_identity, issuer, subject)
+        if member is None:
+            member = await self._write(stored.meet, issuer, subject, names_for(name_hint), time.time())
+        if member.removed_at is not None:
+            raise Refused("The operator has removed this user.", kind="forbidden")
+        self._seen = True
+        return self._user(member)
+
+    async def add(self, name: str, changes: Changes | None = None, *, again: bool = False) -> tuple[User, str]:
+        """Let somebody in, with their role and limits; returns the token, which nobody can read again.
+
+        `again` lets in one who was removed, back to their own conversations.
+
+        Raises:
+            Refused: The name is no name, or taken, or was another's.
+            Misconfigured: The ledger cannot be written.
+        """
+        from mcp_server_claude.store.user_rows import Member
+
+        token = f"{PREFIX}{token_urlsafe(SECRET_BYTES)}"
+        member = Member(name=parse_name(name), token_hash=_hash(token), created_at=time.time(), **(changes or {}))
+        await self._write(_add, member, again=again)
+        self._seen = True
+        return self._user(member), token
+
+    async def rotate(self, name: str) -> str:
+        """A new token for a user; the old one and every session end at once.
+
+        Raises:
+            Refused: There is no such user.
+            Misconfigured: The ledger cannot be written.
+        """
+        from mcp_server_claude.store import user_rows as stored
+
+        token = f"{PREFIX}{token_urlsafe(SECRET_BYTES)}"
+        if not await self._write(stored.rotate, parse_name(name), _hash(token)):
+            raise _nobody(name)
+        return token
+
+    async def remove(self, name: str) -> None:
+        """Let a user in no more. What they asked stays in the ledger under their name.
+
+        Raises:
+            Refused: There is no such user.
+            Misconfigured: The ledger cannot be written.
+        """
+        from mcp_server_claude.store import user_rows as stored
+
+        if not await self._write(stored.remove, parse_name(name), time.time()):
+            raise _nobody(name)
+
+    async def change(self, name: str, changes: Changes) -> User:
+        """Change a user's role or limits, from the next request on.
+
+        Raises:
+            Refused: There is no such user.
+            Misconfigured: The ledger cannot be written.
+        """
+        from mcp_server_claude.store import budget_reservations
+        from mcp_server_claude.store import user_rows as stored
+
+        name = parse_name(name)
+        changed = await self._write(stored.change, name, changes, budget_reservations.today())
+        member = await self._read(stored.find, name)
+        if not changed or member is None:
+            raise _nobody(name)
+        return self._user(member)
+
+    async def listed(self) -> list[Listed]:
+        """Everybody who may ask, by name.
+
+        Raises:
+            Misconfigured: The ledger cannot be read.
+        """
+        from mcp_server_claude.store import budget_reservations
+        from mcp_server_claude.store import user_rows as stored
+
+        return [
+            Listed(
+                user=self._user(seen.member),
+                spent_today_usd=seen.spent_micros / 1e6,
+                last_request_at=seen.last_request_at,
+                issuer=seen.member.issuer or "",
+            )
+            for seen in await self._read(stored.listed, budget_reservations.today())
+        ]
+
+    async def spent_today(self, name: str) -> float:
+        """Dollars that a user's requests have cost since midnight UTC; what is only held does not count.
+
+        Raises:
+            Misconfigured: The ledger cannot be read.
+        """
+        from mcp_server_claude.store import budget_reservations
+
+        return (
+            await self._read(budget_reservations.spent, budget_reservations.of_user(name), budget_reservations.today())
+            / 1e6
+        )
+
+    def _known(self, member: Member | None, token_hash: str) -> User | None:
+        """The index found them by this hash; comparing again in constant time costs nothing and trusts no collation."""
+        if member is None or not hmac.compare_digest(member.token_hash or "", token_hash):
+            return None
+        self._seen = True
+        return self._user(member)
+
+    def _user(self, member: Member) -> User:
+        """A member with the server's defaults where nothing else was set."""
+        given, settings = member, self._settings
+        usd = settings.user_usd_per_day if given.usd_per_day is None else given.usd_per_day
+        minute = settings.user_calls_per_minute if given.calls_per_minute is None else given.calls_per_minute
+        at_once = settings.user_concurrent if given.concurrent is None else given.concurrent
+        limits = Limits(
+            usd_per_day=None if usd is None or math.isinf(usd) else usd, calls_per_minute=minute, concurrent=at_once
+        )
+        return User(name=member.name, role=member.role, limits=limits)
+
+    def _check_for_hidden(self) -> None:
+        """See that no users are in a file that could not be opened, while the ledger is kept in memory.
+
+        Raises:
+            Misconfigured: There may be.
+        """
+        from mcp_server_claude.store.sqlite_connection import FILE
+
+        if self._store.durable:
+            return
+        with suppress(OSError):  # not even that may be looked at
+            if not (self._settings.data_dir / FILE).exists():
+                return
+        raise Misconfigured(f"Who may use this server cannot be known. {self._store.trouble}", kind="ledger")
+
+    async def _read(self, job: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        from mcp_server_claude.store import StoreError
+
+        try:
+            return await self._store.read(job, *args, **kwargs)
+        except StoreError as error:
+            raise Misconfigured(f"The users could not be read: {error}", kind="ledger") from error
+
+    async def _write(self, job: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        from mcp_server_claude.store import StoreError
+
+        try:
+            return await self._store.write(job, *args, **kwargs)
+        except StoreError as error:
+            raise Misconfigured(f"The users could not be changed: {error}", kind="ledger") from error
+
+
+def parse_name(name: str) -> str:
+    """A user's name as it is kept: lower case.
+
+    Raises:
+        Refused: It is no name.
+    """
+    bare = name.strip()
+    lowered = bare.lower()
+    if not bare.isascii() or not NAME.fullmatch(lowered) or lowered in RESERVED:
+        raise Refused(
+            "A user's name is made of up to 64 letters a-z, digits, `.`, `_`, `@` and `-`, begins with a letter or a "
+            f"digit, and is none of {', '.join(sorted(RESERVED))}."
+        )
+    return lowered
+
+
+def names_for(hint: str) -> tuple[str, ...]:
+    """Names for somebody whom an identity provider calls `hint`, the nicest first: `ada`, `ada-2`, `ada-3f9c01d2`."""
+    base = re.sub(r"[^a-z0-9._@-]+", "-", hint[:200].lower()).strip("-._@")[:48] or "user"
+    plain = () if base in RESERVED else (base,)
+    return (*plain, *(f"{base}-{number}" for number in range(2, 10)), *(f"{base}-{token_hex(4)}" for _ in range(8)))
+
+
+def _sign_in(tx: Tx, token_hash: str, session_hash: str, now: float, until: float) -> Member | None:
+    """In one transaction, so that no session begins with a token that has just been rotated."""
+    from mcp_server_claude.store import user_rows as stored
+
+    member = stored.by_token(tx, token_hash)
+    if member is not None:
+        stored.begin_session(tx, session_hash, member.name, now=now, until=until)
+    return member
+
+
+def _add(tx: Tx, member: Member, *, again: bool) -> None:
+    from mcp_server_claude.store import budget_reservations
+    from mcp_server_claude.store import user_rows as stored
+
+    if stored.add(tx, member):
+        return
+    known = stored.find(tx, member.name)
+    if known is None or known.removed_at is None:
+        raise Refused(
+            f"There is a user named {member.name} already. `user set` changes limits, `user rotate` the token."
+        )
+    if not again:
+        removed = time.strftime("%Y-%m-%d", time.gmtime(known.removed_at))
+        raise Refused(
+            f"There was a user named {member.name}, removed on {removed}. "
+            "Whoever gets the name can read that user's conversations: choose another name, or say --again if it is "
+            "the same person."
+        )
+    stored.revive(tx, member, budget_reservations.today())
+
+
+def _nobody(name: str) -> Refused:
+    return Refused(f"There is no user named {name}. `mcp-server-claude user list` shows all.", kind="not_found")
+
+
+def _is_token(token: str) -> bool:
+    return token.startswith(PREFIX) and len(token) <= LONGEST_SECRET
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()

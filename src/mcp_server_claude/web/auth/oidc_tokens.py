@@ -1,0 +1,227 @@
+"""Tokens of an identity provider: this server as the resource server that the MCP specification describes.
+
+A client without a token is told where to get one (RFC 9728). A token must be signed by the provider's keys, be meant
+for this server (RFC 8707) and still hold. Nothing in a token says where its keys are or how it may be signed: `jku`,
+`jwk` and `x5u` are not looked at, the algorithms are a short list, and each is tied to a kind of key (RFC 8725).
+
+    token ──▶ its header, which only chooses among the provider's keys ──▶ signature ──▶ claims ──▶ `Users.of_identity`
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import jwt
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+
+from mcp_server_claude.errors import Failure, Misconfigured, Refused
+from mcp_server_claude.web.auth.jwks_cache import ALGORITHMS, Keys, is_safe
+from mcp_server_claude.web.route_dependencies import TheServices
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from mcp_server_claude.services.lazy_services import Services
+    from mcp_server_claude.settings import Settings
+    from mcp_server_claude.users.tokens_and_sessions import User, Users
+
+WELL_KNOWN = "/.well-known/oauth-protected-resource"
+MCP = "/mcp"
+LONGEST_TOKEN = 16_384
+LEEWAY_S = 30.0
+"""What two clocks may differ by."""
+LONGEST_SUBJECT = 255
+"""OpenID Connect Core, section 2."""
+NAMES = ("preferred_username", "email", "name")
+"""The claims that may hold a name for people, the best first. Only a hint: whoever has it is known by `sub`."""
+
+
+class Denied(Refused):
+    """A token that is not taken; `error` and `scope` are RFC 6750's, for the `WWW-Authenticate` header."""
+
+    def __init__(self, message: str, *, error: str = "invalid_token", scope: str = "") -> None:
+        super().__init__(message, kind="forbidden" if error == "insufficient_scope" else "unauthorized")
+        self.error = error
+        self.scope = scope
+
+
+class Identity:
+    """Checks tokens, and says who their bearer is here."""
+
+    def __init__(self, settings: Settings, users: Callable[[], Awaitable[Users]], keys: Keys | None = None) -> None:
+        self._settings = settings
+        self._users = users
+        self._keys = keys or Keys(settings.oidc_issuer, settings.oidc_jwks_url)
+        self._audiences = audiences(settings)
+
+    async def user_of(self, token: str) -> User:
+        """The user that a token speaks for; at first sight a new one.
+
+        Raises:
+            Denied: The token does not hold here.
+            Unavailable: The provider's keys cannot be had.
+            Misconfigured: A setting is missing, or the ledger cannot be used.
+        """
+        claims = await self.claims_of(token)
+        hint = next((text for name in NAMES if isinstance(text := claims.get(name), str) and text), "")
+        return await (await self._users()).of_identity(self._settings.oidc_issuer, claims["sub"], hint)
+
+    async def claims_of(self, token: str) -> dict[str, Any]:
+        """The claims of a token that holds.
+
+        Raises:
+            Denied: It does not.
+            Unavailable: The provider's keys cannot be had.
+            Misconfigured: A setting is missing.
+        """
+        check(self._settings)
+        algorithm, key_id = _header(token)
+        key = await self._keys.find(key_id, algorithm)
+        if key is None:
+            raise Denied("The token is not signed with a key of this server's identity provider.")
+        claims = self._verified(token, key, algorithm)
+        self._check_scope(claims)
+        return claims
+
+    def challenge(self, failure: Failure | None = None) -> str:
+        """What `WWW-Authenticate` says: what is wrong with the token, if there was one, and where to get a good one."""
+        scope = self._settings.oidc_scope
+        base = _base(self._settings)
+        fields = {"resource_metadata": f"{base}{WELL_KNOWN}{MCP}"} if base else {}
+        if isinstance(failure, Denied):
+            fields = {"error": failure.error, "error_description": _quotable(str(failure))} | fields
+            scope = failure.scope or scope
+        if scope:
+            fields["scope"] = _quotable(scope)
+        return " ".join(("Bearer", ", ".join(f'{name}="{value}"' for name, value in fields.items()))).strip()
+
+    def _verified(self, token: str, key: jwt.PyJWK, algorithm: str) -> dict[str, Any]:
+        """The claims, after the signature and whatever else has to be right."""
+        try:
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                audience=self._audiences,
+                issuer=self._settings.oidc_issuer,
+                leeway=LEEWAY_S,
+                options={"require": ["exp", "iss", "aud", "sub"], "enforce_minimum_key_length": True},
+            )
+        except jwt.ExpiredSignatureError:
+            raise Denied("The token has expired. Get a new one from the identity provider.") from None
+        except jwt.InvalidAudienceError:
+            raise Denied("The token is not meant for this server (aud).") from None
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError, OverflowError):
+            raise Denied("The token is not valid.") from None
+        if not 0 < len(claims["sub"]) <= LONGEST_SUBJECT:
+            raise Denied("The token does not say whose it is (sub).")
+        return claims
+
+    def _check_scope(self, claims: dict[str, Any]) -> None:
+        wanted = self._settings.oidc_scope.split()
+        granted = {scope for name in ("scope", "scp") for scope in _words(claims.get(name))}
+        if missing := [scope for scope in wanted if scope not in granted]:
+            raise Denied(
+                f"The token lacks the scope {' '.join(missing)}.",
+                error="insufficient_scope",
+                scope=self._settings.oidc_scope,
+            )
+
+
+def verifier(settings: Settings, services: Services) -> Identity | None:
+    """What checks the tokens of the identity provider, where there is one."""
+    return Identity(settings, services.users) if settings.oidc_issuer else None
+
+
+def audiences(settings: Settings) -> tuple[str, ...]:
+    """What a token must be meant for, one of these, the usual one first."""
+    return settings.oidc_audience or (_resource(settings), f"{_resource(settings)}/")
+
+
+def metadata(settings: Settings) -> dict[str, object]:
+    """This server as RFC 9728 describes a protected resource."""
+    described: dict[str, object] = {
+        "resource": _resource(settings),
+        "authorization_servers": [settings.oidc_issuer],
+        "bearer_methods_supported": ["header"],
+        "resource_name": "mcp-server-claude",
+    }
+    if settings.oidc_scope:
+        described["scopes_supported"] = settings.oidc_scope.split()
+    return described
+
+
+router = APIRouter(tags=["identity"])
+
+
+@router.get(WELL_KNOWN, responses={404: {"description": "There is no identity provider: tokens are the operator's."}})
+@router.get(
+    WELL_KNOWN + MCP, responses={404: {"description": "There is no identity provider: tokens are the operator's."}}
+)
+async def tell_metadata(services: TheServices) -> Response:
+    """Where clients get a token for this server (RFC 9728).
+
+    Raises:
+        Refused: Nowhere; they are given out by the operator.
+    """
+    settings = services.settings
+    if not settings.oidc_issuer:
+        raise Refused("This server has no identity provider: its operator gives out tokens.", kind="not_found")
+    check(settings)
+    return JSONResponse(metadata(settings), headers={"Cache-Control": "max-age=300"})
+
+
+def check(settings: Settings) -> None:
+    """See that the settings are whole.
+
+    Raises:
+        Misconfigured: Something is missing, or not safe.
+    """
+    if not _base(settings):
+        raise Misconfigured(
+            "MCP_CLAUDE_OIDC_ISSUER needs MCP_CLAUDE_PUBLIC_URL: tokens must be meant for this server.", kind="settings"
+        )
+    for name in ("oidc_issuer", "oidc_jwks_url"):
+        url = cast("str", getattr(settings, name))
+        if url and not is_safe(url):
+            raise Misconfigured(f"MCP_CLAUDE_{name.upper()} must begin with https://.", kind="settings")
+
+
+def _header(token: str) -> tuple[str, str | None]:
+    """A token's algorithm and the id of its key, neither of which is to be believed yet.
+
+    Raises:
+        Denied: It is no JWT, or signed in a way that is not taken.
+    """
+    if len(token) > LONGEST_TOKEN:
+        raise Denied("The token is too long.")
+    try:
+        header = jwt.get_unverified_header(token)
+    except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+        raise Denied("The token is not valid.") from None
+    algorithm, key_id = header.get("alg"), header.get("kid")
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS or not isinstance(key_id, str | None):
+        raise Denied("The token is signed in a way that is not taken here.")
+    return algorithm, key_id
+
+
+def _base(settings: Settings) -> str:
+    return settings.public_url.rstrip("/")
+
+
+def _resource(settings: Settings) -> str:
+    """The canonical URI of the MCP server (MCP specification, "Authorization", resource parameter)."""
+    return f"{_base(settings)}{MCP}"
+
+
+def _words(value: object) -> Sequence[str]:
+    """Scopes as a token may hold them: a text of words (RFC 9068), or a list."""
+    if isinstance(value, str):
+        return value.split()
+    return [each for each in cast("list[object]", value) if isinstance(each, str)] if isinstance(value, list) else []
+
+
+def _quotable(text: str) -> str:
+    """Text as it may stand between quotes in a header (RFC 6750, section 3)."""
+    return "".join(each for each in text if " " <= each <= "~" and each not in '"\\')

@@ -1,0 +1,1 @@
+"""ASGI middleware that every HTTP request passes before it reaches a route."""

@@ -1,0 +1,199 @@
+"""What every request must pass, on every route: the right Host, no foreign Origin, JSON in a POST, a body that fits.
+
+A web page can send requests to a server on its reader's own machine. The Host check stops DNS rebinding, the Origin
+check stops what a browser sends on behalf of another site, and since a foreign page can send `application/json` only
+after a preflight, which is refused, it cannot spend money (MCP specification, "Security Best Practices").
+
+Plain ASGI: a `BaseHTTPMiddleware` would blind the routes to a client that has gone.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+
+from mcp_server_claude.errors import Refused
+from mcp_server_claude.web import error_responses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from mcp_server_claude.settings import Settings
+
+POLICY = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self'",
+    "connect-src 'self'",
+    "form-action 'self'",
+    "base-uri 'none'",
+    "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'",
+    "trusted-types 'none'",
+)
+CSP = "; ".join(POLICY)
+SECURE = {
+    "Content-Security-Policy": CSP,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+    "Cache-Control": "no-store",
+}
+"""Headers of every response that does not say otherwise itself."""
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+FORMS = frozenset({"/signin", "/signout"})
+"""The routes that take a form: a page without a script can post them. `auth` sees to where they come from."""
+BODIES = frozenset({"POST"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What this server is called, without ports, and the foreign origins whose pages may use it."""
+
+    hosts: frozenset[str]
+    origins: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, host: str, allowed: Iterable[str] = (), origins: Iterable[str] = ()) -> Names:
+        """The names of a server that listens on `host`, an address or `localhost`."""
+        own = {*LOOPBACK, *(name.strip().lower() for name in allowed)} - {""}
+        if host not in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared, not listened on
+            own.add(bracketed(host))
+        return cls(hosts=frozenset(own), origins=frozenset(origin.rstrip("/").lower() for origin in origins))
+
+
+class Guard:
+    """Lets in what passes."""
+
+    def __init__(self, app: ASGIApp, names: Names, *, max_body_bytes: int) -> None:
+        self._app = app
+        self._names = names
+        self._most = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a request and pass it on, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(receive, send, self._most)
+        try:
+            self._check(scope)
+            await self._app(scope, exchange.receive, exchange.send)
+        except Refused as refused:
+            await exchange.refuse(refused)
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._is_ours(host, scope):
+            raise Refused(
+                "This server does not answer to that host name. Its operator can add it to MCP_CLAUDE_ALLOWED_HOSTS.",
+                kind="wrong_host",
+            )
+        for origin in headers.getlist("origin"):
+            if not (same_origin(origin, host) or origin.lower() in self._names.origins):
+                raise Refused(
+                    "Requests from that origin are not taken. The operator can add it to MCP_CLAUDE_ALLOWED_ORIGINS.",
+                    kind="forbidden",
+                )
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if scope["method"] in BODIES and scope["path"] not in FORMS and kind != "application/json":
+            raise Refused("Send the request as application/json.", kind="media_type")
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > self._most:
+            raise too_large(self._most)
+
+    def _is_ours(self, host: str, scope: Scope) -> bool:
+        name = hostname(host)
+        if name in self._names.hosts:
+            return True
+        address = cast("tuple[str, int | None] | None", scope.get("server"))
+        return address is not None and name == bracketed(address[0]) and _is_address(address[0])
+
+
+def hostname(host: str) -> str:
+    """A Host header without its port; empty where it is none."""
+    try:
+        parts = urlsplit(f"//{host}")
+        name, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return ""
+    strange = parts.path or parts.query or parts.fragment or parts.username is not None
+    return "" if strange else bracketed(name)
+
+
+def public_host(settings: Settings) -> str:
+    """The host by which people reach the server; empty where that is not set, or no URL."""
+    return hostname(settings.public_url.partition("://")[2].partition("/")[0])
+
+
+def same_origin(origin: str, host: str) -> bool:
+    """Whether an Origin is that of the Host it was sent to. The scheme is not compared: a proxy may hold the TLS."""
+    return origin.lower() in {f"http://{host}".lower(), f"https://{host}".lower()}
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands in a URL."""
+    return f"[{host}]".lower() if ":" in host and not host.startswith("[") else host.lower()
+
+
+def too_large(most: int) -> Refused:
+    """The refusal of a body that is too long."""
+    return Refused(f"The request is larger than {most} bytes (MCP_CLAUDE_MAX_BODY_BYTES).", kind="too_large")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+class _Exchange:
+    """One request and its response: the body as long as it fits, the response with what keeps a page to itself."""
+
+    def __init__(self, receive: Receive, send: Send, most: int) -> None:
+        self._receive = receive
+        self._send = send
+        self._most = most
+        self._read = 0
+        self._answered = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._read += len(message.get("body", b""))
+        if self._read > self._most:
+            # Answered here: whoever reads bodies in between would make another error of it.
+            await self.refuse(too_large(self._most))
+            return {"type": "http.disconnect"}
+        return message
+
+    async def refuse(self, refused: Refused) -> None:
+        if not self._answered:
+            response = error_responses.response(refused)
+            await self.send(
+                {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+            )
+            await self._send({"type": "http.response.body", "body": response.body})
+            self._answered = True
+
+    async def send(self, message: Message) -> None:
+        if self._read > self._most and self._answered:
+            return
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in SECURE.items():
+                headers.setdefault(name, value)
+        await self._send(message)

@@ -1,0 +1,210 @@
+"""`/chat`: ask, and read the answer as it is written; come back for the rest; stop.
+
+    curl -N http://127.0.0.1:8000/chat -H 'Content-Type: application/json' -d '{"message": "What is tea?"}'
+
+Who asks is one reader of a call that belongs to nobody's request: see `streams`.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import anyio.to_thread
+from fastapi import APIRouter, Header, Path, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from mcp_server_claude import schemas
+from mcp_server_claude.call_types import Call
+from mcp_server_claude.errors import Refused
+from mcp_server_claude.web import error_responses
+from mcp_server_claude.web.openapi import BEARER, STREAM, WHY, Problems, problems
+from mcp_server_claude.web.route_dependencies import TheServices, TheUser
+from mcp_server_claude.web.routes import server_sent_events
+from mcp_server_claude.web.routes.chat_request import Question
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from mcp_server_claude.calls.answer_feed import Streams, Told
+    from mcp_server_claude.users.tokens_and_sessions import User
+
+KEEP_ALIVE_S = 15
+FAREWELL_S = 2.0
+"""Seconds that a server which ends by itself leaves readers to be told so."""
+WORDLESS = "Please look at the attached files."
+"""Said for who sends files without a word: the API takes no empty text."""
+HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+PLACE = re.compile(r"(c_[0-9a-f]{16}):([0-9]{1,15})")
+"""An event's id: a call, and how many characters of its answer were told."""
+
+
+router = APIRouter(tags=["chat"], dependencies=[BEARER])
+
+__all__ = ["WHY", "Problems", "router", "validation"]
+
+
+class Stopping(BaseModel):
+    """Whether the call was running, and is now being stopped."""
+
+    stopping: bool
+
+
+CallId = Annotated[str, Path(description="A call's id, from the `start` event.", max_length=60)]
+LastEventId = Annotated[
+    str,
+    Header(alias="Last-Event-ID", description="The id of the last event that came, `c_…:N`. The rest follows."),
+]
+
+
+@router.post(
+    "/chat",
+    response_class=EventSourceResponse,
+    responses={200: STREAM, **problems(*WHY)},
+    summary="Ask Claude",
+)
+async def ask(question: Question, request: Request, services: TheServices, user: TheUser) -> Response:
+    """Ask, and read the answer while it is written.
+
+    The connection may be lost: the call goes on for a while (`MCP_CLAUDE_READER_GRACE_S`), and `GET /chat/{call}` with
+    the last event's id has the rest. What fails before there is anything to tell is a plain HTTP error.
+    """
+    streams = await services.streams()
+    call = await streams.begin(await _call(question, request, user))
+    response = _answer(request, streams, call.id, await streams.read(call.id, user.name))
+    response.headers["Thread-Id"] = call.thread
+    return response
+
+
+@router.get(
+    "/chat/{call_id}",
+    response_class=EventSourceResponse,
+    responses={200: STREAM, **problems(400, 401, 404, 421, 422, 500, 503)},
+    summary="Read a call's answer",
+)
+async def read(
+    call_id: CallId, request: Request, services: TheServices, user: TheUser, last_event_id: LastEventId = ""
+) -> Response:
+    """Read an answer from its start, or the rest of it, while it is written or afterwards."""
+    streams = await services.streams()
+    offset = _offset(last_event_id.strip(), call_id)
+    return _answer(request, streams, call_id, await streams.read(call_id, user.name, offset))
+
+
+@router.post(
+    "/chat/{call_id}/stop",
+    responses=problems(400, 401, 403, 404, 408, 413, 415, 421, 422, 500, 503),
+    summary="Stop a call",
+)
+async def stop(call_id: CallId, services: TheServices, user: TheUser) -> Stopping:
+    """Stop a call. Its readers are told; what is written stays, and is paid for."""
+    streams = await services.streams()
+    return Stopping(stopping=await streams.stop(call_id, user.name))
+
+
+async def validation(_: Request, error: Exception) -> JSONResponse:
+    """FastAPI's handler for a request that has not the right shape: which field, never its value."""
+    errors = error.errors() if isinstance(error, RequestValidationError) else ()
+    response = error_responses.response(Refused(_complaint(errors)))
+    response.status_code = 422
+    return response
+
+
+async def _call(question: Question, request: Request, user: User) -> Call:
+    message = question.message
+    if not message.strip():
+        if not question.files:
+            raise Refused("The message is empty. Say what Claude should do.")
+        message = WORDLESS
+    schema = question.schema_
+    return Call(
+        prompt=message,
+        system=question.system,
+        model=question.model.strip(),
+        effort=question.effort,
+        max_tokens=question.max_tokens,
+        max_usd=question.max_usd,
+        thread=question.thread.strip(),
+        tools=tuple(dict.fromkeys(question.tools)),
+        files=question.references(),
+        schema=await anyio.to_thread.run_sync(schemas.parse, schema) if schema else None,
+        tool="chat",
+        source="http",
+        client=request.headers.get("user-agent", "")[:60],
+        user=user.name,
+        limits=user.limits,
+    )
+
+
+def _offset(place: str, call_id: str) -> int:
+    """How much of a call's answer a reader has.
+
+    Raises:
+        Refused: It is no event's id, or another call's.
+    """
+    if not place:
+        return 0
+    found = PLACE.fullmatch(place)
+    if found is None or found[1] != call_id:
+        raise Refused("Last-Event-ID is the id of an event of this call, c_…:N.")
+    return int(found[2])
+
+
+def _answer(request: Request, streams: Streams, call_id: str, told: AsyncGenerator[Told]) -> Response:
+    """The response that one reader gets, in the form that they prefer."""
+    draining = cast("anyio.Event | None", getattr(request.app.state, "draining", None))
+    if draining is not None:
+        streams.heed(draining)
+    bare = server_sent_events.prefers_text(request.headers.get("accept", ""))
+    return EventSourceResponse(
+        _encoded(told, server_sent_events.plain if bare else server_sent_events.Encoder(call_id).encode),
+        media_type="text/plain" if bare else "text/event-stream",
+        headers={**HEADERS, "Call-Id": call_id},
+        ping=0 if bare else KEEP_ALIVE_S,
+        ping_message_factory=_still_there,
+        shutdown_event=draining,
+        shutdown_grace_period=FAREWELL_S,
+    )
+
+
+async def _encoded(told: AsyncGenerator[Told], encode: Callable[[Told], bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(told):
+        async for each in told:
+            if sent := encode(each):
+                yield sent
+
+
+def _still_there() -> ServerSentEvent:
+    return ServerSentEvent(comment="still there", sep="\n")
+
+
+def _complaint(errors: Sequence[Any]) -> str:
+    """A sentence on each of the first things that are wrong with a request."""
+    told = dict.fromkeys(_one(each) for each in errors)
+    return " ".join(list(told)[:3]) or "The request is not understood."
+
+
+def _one(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"][1:] if part not in {"File", "str"})
+    name = "".join(each for each in name[:60] if each.isprintable())
+    match error["type"]:
+        case "json_invalid":
+            return "The body is not JSON."
+        case "model_attributes_type" | "model_type" | "dict_type" if not name:
+            return "The body is not a JSON object."
+        case _ if re.fullmatch(r"files\.\d+", name):
+            return f"{name} is neither a text nor an object with name and data."
+        case "missing":
+            return f"{name or 'The body'} is required."
+        case "extra_forbidden":
+            return f"There is no field named {name!r}."
+        case "literal_error":
+            return f"{name} is not one of {str(error['ctx']['expected']).removeprefix(chr(39) * 2 + ', ')}."
+        case _:
+            message = str(error["msg"])
+            wants = message.removeprefix("Value error, ").replace("Input should", "it should", 1)
+            return f"{name}: {wants}." if name else f"{wants[0].upper()}{wants[1:]}."
