@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 HERE = Path(__file__).parent
-OLD, NEW = "2025-11-25", "2026-07-28"
-CHUNK = 1 << 16
-QUIET_S = 0.4
+OLD_VERSION, NEW_VERSION = "2025-11-25", "2026-07-28"
+READ_SIZE = 1 << 16
+QUIET_INTERVAL_S = 0.4
 
-Name: TypeAlias = Literal["ours", "naive", "plain"]
+ServerName: TypeAlias = Literal["ours", "naive", "plain"]
 Handshake: TypeAlias = Literal["initialize", "server/discover"]
 
-COMMANDS: dict[Name, list[str]] = {
+COMMANDS: dict[ServerName, list[str]] = {
     "ours": [sys.executable, "-m", "mcp_server_claude"],
     "naive": [sys.executable, str(HERE / "naive.py")],
     "plain": [sys.executable, str(HERE / "plain.py")],
 }
-TOOLS: dict[Name, str] = {"ours": "claude_ask", "naive": "ask"}
+TOOL_NAMES: dict[ServerName, str] = {"ours": "claude_ask", "naive": "ask"}
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class TimedAnswer:
     """An answer: when it came, what it was, and the request's progress messages with the moments they came."""
 
     asked_at: float
@@ -59,18 +59,18 @@ class Heard:
 
 
 @dataclass(slots=True)
-class _Inbox:
-    news: threading.Condition = field(default_factory=threading.Condition)
+class _ReceivedMessages:
+    changed: threading.Condition = field(default_factory=threading.Condition)
     answers: dict[int, tuple[float, bytes]] = field(default_factory=dict[int, tuple[float, bytes]])
-    notes: list[tuple[float, bytes]] = field(default_factory=list[tuple[float, bytes]])
+    notifications: list[tuple[float, bytes]] = field(default_factory=list[tuple[float, bytes]])
     ended: bool = False
 
 
-class Process:
+class MeasuredProcess:
     """A child whose CPU and memory are read from outside; it is killed when its block ends."""
 
-    def __init__(self, name: Name, environment: Mapping[str, str]) -> None:
-        self.name: Name = name
+    def __init__(self, name: ServerName, environment: Mapping[str, str]) -> None:
+        self.name: ServerName = name
         self.spawned_at = time.monotonic()
         self._process = subprocess.Popen(
             COMMANDS[name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
@@ -89,13 +89,13 @@ class Process:
         sizes = {line.split(":")[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
         return sizes["Rss"] / 1024, sizes["Pss"] / 1024
 
-    def settle(self, patience_s: float = 20.0) -> None:
+    def wait_until_idle(self, timeout_s: float = 20.0) -> None:
         """Wait until it has done what it does by itself, such as importing on a thread."""
-        until = time.monotonic() + patience_s
+        until = time.monotonic() + timeout_s
         while time.monotonic() < until:
             before = self.cpu()
-            time.sleep(QUIET_S)
-            if self.cpu() - before < QUIET_S / 50:
+            time.sleep(QUIET_INTERVAL_S)
+            if self.cpu() - before < QUIET_INTERVAL_S / 50:
                 return
 
     def __enter__(self) -> Self:
@@ -110,7 +110,7 @@ class Process:
             if pipe is not None:
                 pipe.close()
 
-    def write(self, content: object) -> float:
+    def write_line(self, content: object) -> float:
         """Send a line; when it was sent."""
         line = json.dumps(content).encode() + b"\n"
         at = time.monotonic()
@@ -118,7 +118,7 @@ class Process:
         return at
 
 
-class Plain(Process):
+class SdkLoopProcess(MeasuredProcess):
     """The plain SDK loop: a prompt in, the length of its answer out."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -126,20 +126,20 @@ class Plain(Process):
         self._lines = os.fdopen(os.dup(self._out), "rb")
         self._lines.readline()
 
-    def ask(self, prompt: str) -> Heard:
-        asked_at = self.write(prompt)
+    def ask(self, prompt: str) -> TimedAnswer:
+        asked_at = self.write_line(prompt)
         chars, first_at = json.loads(self._lines.readline())
-        return Heard(asked_at, time.monotonic(), {"content": [{"text": "x" * chars}]}, [(first_at, "x" * chars)])
+        return TimedAnswer(asked_at, time.monotonic(), {"content": [{"text": "x" * chars}]}, [(first_at, "x" * chars)])
 
 
-class Server(Process):
+class StdioServer(MeasuredProcess):
     """An MCP server over stdio, after its handshake."""
 
-    def __init__(self, name: Name, environment: Mapping[str, str], handshake: Handshake = "initialize") -> None:
+    def __init__(self, name: ServerName, environment: Mapping[str, str], handshake: Handshake = "initialize") -> None:
         super().__init__(name, environment)
-        self._inbox = _Inbox()
-        self._told: dict[int, list[tuple[float, str]]] = {}
-        self._sorted = 0
+        self._inbox = _ReceivedMessages()
+        self._progress_by_token: dict[int, list[tuple[float, str]]] = {}
+        self._notifications_read = 0
         self._last_id = 0
         self.reading = threading.Event()
         """Clear it, and the client stops reading (a read under way still takes what comes first)."""
@@ -147,10 +147,16 @@ class Server(Process):
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self._new = handshake == "server/discover"
-        client = {"protocolVersion": OLD, "capabilities": {}, "clientInfo": {"name": "benchmark", "version": "1"}}
-        self.answered_s = self.wait(self.request(handshake, {} if self._new else client)).at - self.spawned_at
+        client = {
+            "protocolVersion": OLD_VERSION,
+            "capabilities": {},
+            "clientInfo": {"name": "benchmark", "version": "1"},
+        }
+        self.answered_s = (
+            self.wait_for_answer(self.request(handshake, {} if self._new else client)).at - self.spawned_at
+        )
         if not self._new:
-            self.write({"jsonrpc": "2.0", "method": "notifications/initialized"})
+            self.write_line({"jsonrpc": "2.0", "method": "notifications/initialized"})
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
@@ -166,83 +172,89 @@ class Server(Process):
         meta: dict[str, object] = {"progressToken": self._last_id} if method == "tools/call" else {}
         if self._new:
             meta |= {
-                "io.modelcontextprotocol/protocolVersion": NEW,
+                "io.modelcontextprotocol/protocolVersion": NEW_VERSION,
                 "io.modelcontextprotocol/clientInfo": {"name": "benchmark", "version": "1"},
                 "io.modelcontextprotocol/clientCapabilities": {},
             }
         known = {**params, "_meta": meta} if meta else params
-        return self._last_id, self.write({"jsonrpc": "2.0", "id": self._last_id, "method": method, "params": known})
+        return self._last_id, self.write_line(
+            {"jsonrpc": "2.0", "id": self._last_id, "method": method, "params": known}
+        )
 
-    def begin(self, prompt: str) -> tuple[int, float]:
+    def start_ask(self, prompt: str) -> tuple[int, float]:
         """Ask, without waiting."""
-        return self.request("tools/call", {"name": TOOLS[self.name], "arguments": {"prompt": prompt}})
+        return self.request("tools/call", {"name": TOOL_NAMES[self.name], "arguments": {"prompt": prompt}})
 
-    def ask(self, prompt: str) -> Heard:
+    def ask(self, prompt: str) -> TimedAnswer:
         """Ask, and wait for the answer."""
-        return self.wait(self.begin(prompt))
+        return self.wait_for_answer(self.start_ask(prompt))
 
     def cancel(self, request: tuple[int, float]) -> float:
         """Cancel a request; when that was sent."""
-        return self.write({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": request[0]}})
+        return self.write_line(
+            {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": request[0]}}
+        )
 
-    def wait(self, request: tuple[int, float], patience_s: float = 120.0) -> Heard:
+    def wait_for_answer(self, request: tuple[int, float], timeout_s: float = 120.0) -> TimedAnswer:
         """The answer to a request."""
         inbox, (identity, asked_at) = self._inbox, request
-        with inbox.news:
-            if not inbox.news.wait_for(lambda: identity in inbox.answers or inbox.ended, patience_s):
-                raise TimeoutError(f"{self.name} has not answered after {patience_s} s")
+        with inbox.changed:
+            if not inbox.changed.wait_for(lambda: identity in inbox.answers or inbox.ended, timeout_s):
+                raise TimeoutError(f"{self.name} has not answered after {timeout_s} s")
             if identity not in inbox.answers:
                 raise RuntimeError(f"{self.name} has ended without an answer")
             at, line = inbox.answers.pop(identity)
         answer = json.loads(line)
         if "result" not in answer or answer["result"].get("isError"):
             raise RuntimeError(f"{self.name}: {line.decode()[:500]}")
-        return Heard(asked_at, at, answer["result"], self._progress(identity))
+        return TimedAnswer(asked_at, at, answer["result"], self._progress(identity))
 
-    def answered(self, request: tuple[int, float]) -> bool:
+    def has_answer(self, request: tuple[int, float]) -> bool:
         """Whether the answer to a request has come."""
         return request[0] in self._inbox.answers
 
-    def hear(self, size: int, patience_s: float = 30.0) -> None:
+    def wait_for_notifications(self, size: int, timeout_s: float = 30.0) -> None:
         """Wait until notifications of so many bytes have come since `forget`."""
-        until = time.monotonic() + patience_s
-        while sum(len(line) for _, line in self._inbox.notes) < size:
+        until = time.monotonic() + timeout_s
+        while sum(len(line) for _, line in self._inbox.notifications) < size:
             if time.monotonic() > until:
-                raise TimeoutError(f"{self.name} has said nothing for {patience_s} s")
+                raise TimeoutError(f"{self.name} has said nothing for {timeout_s} s")
             time.sleep(0.005)
 
-    def forget(self) -> None:
+    def clear_notifications(self) -> None:
         """Drop the notifications so far."""
-        self._inbox.notes.clear()
-        self._told.clear()
-        self._sorted = 0
+        self._inbox.notifications.clear()
+        self._progress_by_token.clear()
+        self._notifications_read = 0
 
     def _progress(self, token: int) -> list[tuple[float, str]]:
-        notes, begin = self._inbox.notes, self._sorted
-        self._sorted = len(notes)
-        for at, line in notes[begin : self._sorted]:
+        notes, begin = self._inbox.notifications, self._notifications_read
+        self._notifications_read = len(notes)
+        for at, line in notes[begin : self._notifications_read]:
             note = json.loads(line)
             if note["method"] == "notifications/progress":
                 params = note["params"]
-                self._told.setdefault(params["progressToken"], []).append((at, params.get("message") or ""))
-        return self._told.get(token, [])
+                self._progress_by_token.setdefault(params["progressToken"], []).append(
+                    (at, params.get("message") or "")
+                )
+        return self._progress_by_token.get(token, [])
 
     def _read(self) -> None:
         rest, inbox = b"", self._inbox
         while True:
             self.reading.wait()
-            chunk = os.read(self._out, CHUNK)
+            chunk = os.read(self._out, READ_SIZE)
             at = time.monotonic()
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 if b'"method"' in line[:40]:
-                    inbox.notes.append((at, line))
+                    inbox.notifications.append((at, line))
                     continue
-                with inbox.news:
+                with inbox.changed:
                     inbox.answers[json.loads(line).get("id", 0)] = (at, line)
-                    inbox.news.notify_all()
+                    inbox.changed.notify_all()
             if not chunk:
-                with inbox.news:
+                with inbox.changed:
                     inbox.ended = True
-                    inbox.news.notify_all()
+                    inbox.changed.notify_all()
                 return

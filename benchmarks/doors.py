@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 Route: TypeAlias = Literal["chat", "mcp"]
-NEW = "2026-07-28"
+PROTOCOL_VERSION = "2026-07-28"
 EVENT_END = re.compile(rb"\r?\n\r?\n")
 
 
-class Door:
+class HttpServerProcess:
     """`serve --http` on a free port of loopback; ended with its block."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -63,7 +63,7 @@ class Door:
 
 
 @dataclass(slots=True)
-class Stream:
+class TimedStream:
     """One answer as it came: pieces of the response's bytes, each with its moment."""
 
     route: Route
@@ -87,12 +87,12 @@ class Stream:
         return found
 
 
-async def ask(port: int, route: Route, prompts: Sequence[str]) -> list[Stream]:
+async def ask_all(port: int, route: Route, prompts: Sequence[str]) -> list[TimedStream]:
     """Ask all at once, and read every answer to its end."""
-    return list(await asyncio.gather(*(_read(port, Stream(route), prompt) for prompt in prompts)))
+    return list(await asyncio.gather(*(_read(port, TimedStream(route), prompt) for prompt in prompts)))
 
 
-async def _read(port: int, stream: Stream, prompt: str) -> Stream:
+async def _read(port: int, stream: TimedStream, prompt: str) -> TimedStream:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(_request(stream.route, prompt))
     stream.asked_at = time.monotonic()
@@ -111,7 +111,7 @@ def _request(route: Route, prompt: str) -> bytes:
         meta = {
             "progressToken": 1,
             "mcp-server-claude/progress": "text",
-            "io.modelcontextprotocol/protocolVersion": NEW,
+            "io.modelcontextprotocol/protocolVersion": PROTOCOL_VERSION,
             "io.modelcontextprotocol/clientInfo": {"name": "benchmark", "version": "1"},
             "io.modelcontextprotocol/clientCapabilities": {},
         }
@@ -119,7 +119,7 @@ def _request(route: Route, prompt: str) -> bytes:
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
         headers += [
             "Accept: application/json, text/event-stream",
-            f"MCP-Protocol-Version: {NEW}",
+            f"MCP-Protocol-Version: {PROTOCOL_VERSION}",
             "Mcp-Method: tools/call",
             "Mcp-Name: claude_ask",
         ]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, CDPSession, Page
 
 CHROMIUM = "/usr/bin/chromium"
-MIXED = """\
+MIXED_MARKDOWN = """\
 ## A heading
 
 A paragraph with **bold**, *slanted*, `code` and a [link](https://example.org/), long enough to be broken into lines.
@@ -45,12 +45,12 @@ def f(x: int) -> str:  # a comment
 
 """
 STREAMS = {
-    "100 kB, mixed": MIXED * (100_000 // len(MIXED)),
+    "100 kB, mixed": MIXED_MARKDOWN * (100_000 // len(MIXED_MARKDOWN)),
     "60 kB in one fence": "```python\n" + "print('x' * 3)  # again\n" * 2500 + "```\n",
     "50 kB in one list": "- a point with **weight** and `code`\n" * 1400,
     "50 kB in one paragraph": "words and *more* words, " * 2100,
 }
-HOSTILE = {
+HOSTILE_MARKDOWN = {
     "_a* x 10,000": "_a*" * 10_000,
     "> x 5,000": ">" * 5_000,
     "* x 10,000 a * x 10,000": "*" * 10_000 + "a" + "*" * 10_000,
@@ -60,13 +60,13 @@ HOSTILE = {
     "a table of 300 columns": "|" + "a|" * 300 + "\n|" + "-|" * 300 + "\n" + ("|" + "b|" * 300 + "\n") * 30,
     "2,000 half links": "[a](b" * 2_000,
 }
-PREPARE = """
+PREPARE_SCRIPT = """
 async () => {
   const scripts = document.querySelector('script[type=module]').src
   Object.assign(globalThis, await import(scripts.replace('chat.js', 'markdown.js')))
 }
 """
-STREAM = """
+STREAM_SCRIPT = """
 async text => {
   const root = document.createElement('div')
   root.className = 'read'
@@ -79,7 +79,7 @@ async text => {
   growing.end()
 }
 """
-AT_ONCE = """
+RENDER_SCRIPT = """
 ([text, pieces]) => {
   const root = document.createElement('div')
   document.querySelector('#trouble').replaceChildren(root)
@@ -106,48 +106,48 @@ class Metric(TypedDict):
 
 def main() -> None:
     """Measure and print."""
-    with served() as url, sync_playwright() as playwright:
+    with serve_pages() as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         print(f"{'streamed':26}{'wall s':>8}{'script':>8}{'layout':>8}")
         for name, text in STREAMS.items():
-            with opened(browser, url) as page:
-                print(f"{name:26}" + "".join(f"{value:8.2f}" for value in streamed(page, text)))
+            with open_page(browser, url) as page:
+                print(f"{name:26}" + "".join(f"{value:8.2f}" for value in measure_streaming(page, text)))
         print(f"\n{'made to be slow':26}{'once ms':>8}{'in 20':>8}{'longest':>8}")
-        for name, text in HOSTILE.items():
-            with opened(browser, url) as page:
-                whole, _ = drawn(page, text, 1)
-                total, longest = drawn(page, text, 20)
+        for name, text in HOSTILE_MARKDOWN.items():
+            with open_page(browser, url) as page:
+                whole, _ = measure_rendering(page, text, 1)
+                total, longest = measure_rendering(page, text, 20)
                 print(f"{name:26}{whole:8.0f}{total:8.0f}{longest:8.0f}")
         browser.close()
 
 
 @contextmanager
-def opened(browser: Browser, url: str) -> Generator[Page]:
+def open_page(browser: Browser, url: str) -> Generator[Page]:
     """A page of its own, with the modules at hand."""
     page = browser.new_page()
     page.goto(url)
-    page.evaluate(PREPARE)
+    page.evaluate(PREPARE_SCRIPT)
     yield page
     page.close()
 
 
-def streamed(page: Page, text: str) -> tuple[float, float, float]:
+def measure_streaming(page: Page, text: str) -> tuple[float, float, float]:
     """Seconds of wall time, script, and layout with styles."""
     session = page.context.new_cdp_session(page)
     _send(session, "Performance.enable")
-    before = counters(session)
-    page.evaluate(STREAM, text)
-    spent = {name: value - before[name] for name, value in counters(session).items()}
+    before = read_counters(session)
+    page.evaluate(STREAM_SCRIPT, text)
+    spent = {name: value - before[name] for name, value in read_counters(session).items()}
     return spent["Timestamp"], spent["ScriptDuration"], spent["LayoutDuration"] + spent["RecalcStyleDuration"]
 
 
-def drawn(page: Page, text: str, pieces: int) -> tuple[float, float]:
+def measure_rendering(page: Page, text: str, pieces: int) -> tuple[float, float]:
     """Milliseconds for all of a text in so many pieces, and for the longest of them."""
-    total, longest = cast("tuple[float, float]", page.evaluate(AT_ONCE, [text, pieces]))
+    total, longest = cast("tuple[float, float]", page.evaluate(RENDER_SCRIPT, [text, pieces]))
     return total, longest
 
 
-def counters(session: CDPSession) -> dict[str, float]:
+def read_counters(session: CDPSession) -> dict[str, float]:
     """Chromium's counters."""
     return {metric["name"]: metric["value"] for metric in _send(session, "Performance.getMetrics")["metrics"]}
 
@@ -157,11 +157,13 @@ def _send(session: CDPSession, method: str) -> dict[str, list[Metric]]:
 
 
 @contextmanager
-def served() -> Generator[str]:
+def serve_pages() -> Generator[str]:
     """The pages alone, under their policy; what they ask the server for is not there."""
     app = FastAPI()
     app.include_router(pages.router)
-    app.add_middleware(security.Guard, names=security.Names.of("127.0.0.1"), max_body_bytes=1)
+    app.add_middleware(
+        security.SecurityMiddleware, names=security.AllowedHosts.for_server("127.0.0.1"), max_body_bytes=1
+    )
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -18,32 +18,32 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from rows import MEASUREMENTS, STREAMS, Bench, Row
-from upstream import Upstream
+from rows import MEASUREMENTS, STREAMS, BenchmarkContext, FigureRow
+from upstream import SimulatorProcess
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- output: begin -->", "<!-- output: end -->"
-HEAD = ("figure", "measured", "against", "ratio", "target", "")
+TABLE_HEAD = ("figure", "measured", "against", "ratio", "target", "")
 
 
 def main() -> None:
     options = _options()
-    signal.signal(signal.SIGTERM, _leave)
-    where = _where(quick=options.quick)
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    where = _machine_line(quick=options.quick)
     print(where, end="\n\n", flush=True)
-    lines = [_line(*HEAD), _line(*("---" for _ in HEAD))]
+    lines = [_table_line(*TABLE_HEAD), _table_line(*("---" for _ in TABLE_HEAD))]
     print("\n".join(lines), flush=True)
-    with tempfile.TemporaryDirectory() as home, Upstream() as upstream:
-        bench = Bench(upstream, _environment(home, upstream.url), quick=options.quick)
+    with tempfile.TemporaryDirectory() as home, SimulatorProcess() as upstream:
+        bench = BenchmarkContext(upstream, _environment(home, upstream.url), quick=options.quick)
         for name in options.measurements or MEASUREMENTS:
             for row in MEASUREMENTS[name](bench):
-                lines.append(_shown(row))
+                lines.append(_row_cells(row))
                 print(lines[-1], flush=True)
     if options.write:
         _write(f"{where}\n\n" + "\n".join(lines))
 
 
-def _leave(number: int, _: object) -> None:
+def _exit_on_signal(number: int, _: object) -> None:
     """Unwind, so that no process started here is left behind."""
     sys.exit(128 + number)
 
@@ -71,19 +71,21 @@ def _environment(home: str, url: str) -> dict[str, str]:
     }
 
 
-def _where(*, quick: bool) -> str:
+def _machine_line(*, quick: bool) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("mcp", "anthropic", "pydantic"))
     machine = f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
     kind = "quick run" if quick else "full run"
     return f"{datetime.now(UTC):%Y-%m-%d}, {kind}; {machine}; {packages}. Load before: {os.getloadavg()[0]:.1f}."
 
 
-def _shown(row: Row) -> str:
+def _row_cells(row: FigureRow) -> str:
     verdict = {True: "ok", False: "**missed**", None: ""}[row.met]
-    return _line(row.figure, row.ours, row.other, "–" if row.ratio is None else f"{row.ratio:.2f}", row.target, verdict)
+    return _table_line(
+        row.figure, row.ours, row.other, "–" if row.ratio is None else f"{row.ratio:.2f}", row.target, verdict
+    )
 
 
-def _line(*cells: str) -> str:
+def _table_line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 

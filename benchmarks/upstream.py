@@ -22,7 +22,7 @@ ONE_EVENT_PER_WRITE = 1e9
 """A pace nobody can follow: the simulator then writes each event by itself, without ever waiting."""
 
 
-class Upstream:
+class SimulatorProcess:
     """A simulator that runs while the block does."""
 
     def __init__(self) -> None:
@@ -45,17 +45,17 @@ class Upstream:
         found: list[dict[str, Any]] = listed
         return [record for record in found if record["path"] == "/v1/messages"]
 
-    def ended(self, count: int = 1, patience_s: float = 60.0) -> list[dict[str, Any]]:
+    def wait_for_finished(self, count: int = 1, timeout_s: float = 60.0) -> list[dict[str, Any]]:
         """The same, once `count` of them have ended."""
-        until = time.monotonic() + patience_s
+        until = time.monotonic() + timeout_s
         while time.monotonic() < until:
             records = self.records()
             if len(records) >= count and all(record["ended_at"] is not None for record in records):
                 return records
             time.sleep(0.02)
-        raise TimeoutError(f"{count} requests have not ended after {patience_s} s")
+        raise TimeoutError(f"{count} requests have not ended after {timeout_s} s")
 
-    def reset(self) -> None:
+    def forget_requests(self) -> None:
         """Forget the requests."""
         self._http("POST", "/_simulator/reset")
 
@@ -68,7 +68,7 @@ class Upstream:
             line.close()
 
 
-def prompt(
+def delta_prompt(
     deltas: int,
     *,
     name: str = "A benchmark.",

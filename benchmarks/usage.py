@@ -26,9 +26,9 @@ from typing import IO, TYPE_CHECKING, TypeAlias, cast
 
 from mcp_server_claude import pricing
 from mcp_server_claude.store import request_ledger
-from mcp_server_claude.store.sqlite_connection import FILE, SqliteTx, connect
+from mcp_server_claude.store.sqlite_connection import DATABASE_FILE, SqliteTransaction, open_connection
 from mcp_server_claude.store.usage import usage_report
-from mcp_server_claude.store.usage.usage_report import Range
+from mcp_server_claude.store.usage.usage_report import UsageQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -36,26 +36,26 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- usage: begin -->", "<!-- usage: end -->"
-TIMES = 5
-WRITES = 2_000
+REPETITIONS = 5
+WRITE_COUNT = 2_000
 GOALS_S = {7: 0.3, 30: 0.3, 90: 1.0}
 USERS: tuple[tuple[str, str | None], ...] = (
     ("everybody", None),
     ("the busiest user", "ada"),
     ("a rare user", "user-150"),
 )
-Line: TypeAlias = tuple[str, ...]
+TableLine: TypeAlias = tuple[str, ...]
 
 
 def main() -> None:
     options = _options()
     with _folder(options.keep) as folder:
-        if not (folder / FILE).exists():
+        if not (folder / DATABASE_FILE).exists():
             print(f"Making a ledger of {options.rows:,} requests …", flush=True)
-            _make(folder, options.rows, options.users)
-        head = _head(folder)
-        lines = [*_queries(folder), *_pages(folder), *_writes(folder)]
-        told = f"{head}\n\n{_table(lines)}"
+            _make_ledger(folder, options.rows, options.users)
+        head = _describe_ledger(folder)
+        lines = [*_measure_queries(folder), *_measure_pages(folder), *_measure_writes(folder)]
+        told = f"{head}\n\n{_markdown_table(lines)}"
         print(told)
         if options.plans:
             print("", *_plans(folder), sep="\n")
@@ -65,75 +65,75 @@ def main() -> None:
         README.write_text(new, encoding="utf-8")
 
 
-def _queries(folder: Path) -> Iterator[Line]:
+def _measure_queries(folder: Path) -> Iterator[TableLine]:
     """The report itself, as the store's thread runs it."""
-    with closing(connect(folder / FILE)) as connection:
-        tx, last = SqliteTx(connection), _last(connection)
+    with closing(open_connection(folder / DATABASE_FILE)) as connection:
+        tx, last = SqliteTransaction(connection), _last_day(connection)
         for days, goal in GOALS_S.items():
             for who, user in USERS:
-                asked = Range(since=last - timedelta(days=days - 1), until=last, user=user)
-                wall, cpu = _timed(lambda asked=asked: usage_report.report(tx, asked))
+                asked = UsageQuery(since=last - timedelta(days=days - 1), until=last, user=user)
+                wall, cpu = _median_times(lambda asked=asked: usage_report.build_report(tx, asked))
                 yield (
                     f"report, {days} days, {who}",
                     f"{wall * 1000:,.0f} ms",
                     f"{cpu * 1000:,.0f} ms",
                     f"{goal * 1000:,.0f} ms",
                 )
-        busiest = Range(since=last - timedelta(days=2), until=last - timedelta(days=2))
-        wall, cpu = _timed(lambda: usage_report.rows(tx, busiest))
+        busiest = UsageQuery(since=last - timedelta(days=2), until=last - timedelta(days=2))
+        wall, cpu = _median_times(lambda: usage_report.detail_rows(tx, busiest))
         yield "CSV, one day, everybody", f"{wall * 1000:,.0f} ms", f"{cpu * 1000:,.0f} ms", "–"
 
 
-def _pages(folder: Path) -> Iterator[Line]:
+def _measure_pages(folder: Path) -> Iterator[TableLine]:
     """The whole answer over HTTP, from a server process on this machine."""
     with _server(folder) as url:
         for days, goal in GOALS_S.items():
             address = f"{url}/usage.json?days={days}"
-            wall, _ = _timed(lambda address=address: _read(address))
+            wall, _ = _median_times(lambda address=address: _get(address))
             yield f"GET /usage.json, {days} days, everybody", f"{wall * 1000:,.0f} ms", "", f"{goal * 1000:,.0f} ms"
 
 
-def _writes(folder: Path) -> Iterator[Line]:
+def _measure_writes(folder: Path) -> Iterator[TableLine]:
     """What the indexes of the report cost whoever asks: begin, note and finish of a request, in one transaction."""
-    with closing(connect(folder / FILE)) as connection:
+    with closing(open_connection(folder / DATABASE_FILE)) as connection:
         connection.execute("begin immediate")
-        _wall, slow = _timed(lambda: _book(SqliteTx(connection)))
+        _wall, slow = _median_times(lambda: _write_requests(SqliteTransaction(connection)))
         for index in ("entry_spend", "entry_spender", "entry_first", "entry_failed"):
             connection.execute(f"drop index {index}")
-        _wall, fast = _timed(lambda: _book(SqliteTx(connection)))
+        _wall, fast = _median_times(lambda: _write_requests(SqliteTransaction(connection)))
         connection.execute("rollback")
-    each = 1e6 / WRITES
+    each = 1e6 / WRITE_COUNT
     yield "a request's three writes", "", f"{slow * each:,.0f} µs", f"{fast * each:,.0f} µs without the indexes"
 
 
-def _book(tx: SqliteTx) -> None:
+def _write_requests(tx: SqliteTransaction) -> None:
     now = time.time()
-    for n in range(WRITES):
+    for n in range(WRITE_COUNT):
         name = f"r_{os.urandom(8).hex()}"
         user, model = f"user-{n % 150:03d}", "claude-opus-5-5"
-        entry = request_ledger.Entry(
+        entry = request_ledger.LedgerEntry(
             id=name, call_id=name, worker="w", started_at=now, user=user, tool="chat", model=model
         )
-        request_ledger.begin(tx, entry)
-        request_ledger.note(tx, name, model=model, input_tokens=1_000, cost_micros=4_000)
-        closing = request_ledger.Closing(
+        request_ledger.open_entry(tx, entry)
+        request_ledger.record_entry_progress(tx, name, model=model, input_tokens=1_000, cost_micros=4_000)
+        closing = request_ledger.EntryResult(
             end="complete", ended_at=now, input_tokens=1_000, cost_micros=9_000, ttft_ms=700.0
         )
-        request_ledger.finish(tx, name, replace(closing, output_tokens=n))
+        request_ledger.close_entry(tx, name, replace(closing, output_tokens=n))
 
 
 @dataclass
-class _Explained(SqliteTx):
+class _ExplainingTx(SqliteTransaction):
     """Runs a report, and asks the database how it answers each of its queries."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__(connection)
         self.seen: dict[str, list[str]] = {}
 
-    def explain(self, asked: Range) -> None:
+    def explain(self, asked: UsageQuery) -> None:
         connection, sent = self._connection, set[str]()
         connection.set_trace_callback(sent.add)
-        usage_report.report(self, asked)
+        usage_report.build_report(self, asked)
         connection.set_trace_callback(None)
         for sql in sent:
             plan = [str(row[3]) for row in connection.execute(f"explain query plan {sql}")]
@@ -142,19 +142,19 @@ class _Explained(SqliteTx):
 
 
 def _plans(folder: Path) -> Iterator[str]:
-    with closing(connect(folder / FILE)) as connection:
-        last = _last(connection)
-        explained = _Explained(connection)
-        explained.explain(Range(since=last - timedelta(days=29), until=last))
+    with closing(open_connection(folder / DATABASE_FILE)) as connection:
+        last = _last_day(connection)
+        explained = _ExplainingTx(connection)
+        explained.explain(UsageQuery(since=last - timedelta(days=29), until=last))
         for plan, queries in explained.seen.items():
             yield f"{len(queries)} × {queries[0]} …\n    {plan}"
 
 
-def _timed(work: Callable[[], object]) -> tuple[float, float]:
+def _median_times(work: Callable[[], object]) -> tuple[float, float]:
     """The median of some runs after a first one: seconds by the clock, and of this thread's CPU."""
     work()
     wall, cpu = list[float](), list[float]()
-    for _ in range(TIMES):
+    for _ in range(REPETITIONS):
         began, used = time.perf_counter(), time.thread_time()
         work()
         wall.append(time.perf_counter() - began)
@@ -162,7 +162,7 @@ def _timed(work: Callable[[], object]) -> tuple[float, float]:
     return statistics.median(wall), statistics.median(cpu)
 
 
-def _make(folder: Path, rows: int, users: int) -> None:
+def _make_ledger(folder: Path, rows: int, users: int) -> None:
     command = [sys.executable, "-m", "support.team", str(folder), str(rows), str(users), "120"]
     subprocess.run(command, check=True, cwd=ROOT / "tests")
 
@@ -180,23 +180,23 @@ def _server(folder: Path) -> Generator[str]:
             server.terminate()
 
 
-def _read(address: str) -> bytes:
+def _get(address: str) -> bytes:
     with urllib.request.urlopen(address) as answer:  # noqa: S310 - our own server
         return answer.read()
 
 
-def _last(connection: sqlite3.Connection) -> date:
+def _last_day(connection: sqlite3.Connection) -> date:
     return date.fromisoformat(connection.execute("select max(day) from entry").fetchone()[0])
 
 
-def _head(folder: Path) -> str:
-    with closing(connect(folder / FILE)) as connection:
-        month = str(_last(connection) - timedelta(days=29))
+def _describe_ledger(folder: Path) -> str:
+    with closing(open_connection(folder / DATABASE_FILE)) as connection:
+        month = str(_last_day(connection) - timedelta(days=29))
         counts = 'count(*), count(distinct "user"), count(distinct day), count(*) filter (where day >= ?)'
         rows, users, days, recent = connection.execute(f"select {counts} from entry", (month,)).fetchone()  # noqa: S608
-    pricing.as_of()  # the library is imported once in a process, and not part of any query
+    pricing.price_list_version()  # the library is imported once in a process, and not part of any query
     machine = f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
-    size = (folder / FILE).stat().st_size / 1e6
+    size = (folder / DATABASE_FILE).stat().st_size / 1e6
     return (
         f"{datetime.now(UTC):%Y-%m-%d}; {machine}, SQLite {sqlite3.sqlite_version}; load before: "
         f"{os.getloadavg()[0]:.1f}. {rows:,} requests of {users} users on {days} days ({recent:,} in the last 30); "
@@ -204,8 +204,8 @@ def _head(folder: Path) -> str:
     )
 
 
-def _table(lines: list[Line]) -> str:
-    head: list[Line] = [("what", "by the clock", "CPU", "goal, or beside it"), ("---", "--:", "--:", "--:")]
+def _markdown_table(lines: list[TableLine]) -> str:
+    head: list[TableLine] = [("what", "by the clock", "CPU", "goal, or beside it"), ("---", "--:", "--:", "--:")]
     return "\n".join(f"| {' | '.join(line)} |" for line in head + lines)
 
 

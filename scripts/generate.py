@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mcp_server_claude import errors
 from mcp_server_claude.server import tools
-from mcp_server_claude.settings import PREFIX, Settings, env_name
+from mcp_server_claude.settings import ENV_PREFIX, Settings, variable_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,9 +20,10 @@ DEMO = re.compile(r"(<!-- demo -->\n).*(<!-- /demo -->)", re.DOTALL)
 TOOLS = re.compile(r"(<!-- tools -->\n).*(<!-- /tools -->)", re.DOTALL)
 
 SETTINGS_INTRO = f"""\
-Each is an environment variable, or the same name without `{PREFIX}` and in lower case in a TOML file: `config.toml` in
-the user's configuration directory for `mcp-server-claude`, or the file that `{PREFIX}CONFIG` names. The environment
-wins. `claude_info(about="config")` and `mcp-server-claude doctor` show what is in force and where it came from.
+Each is an environment variable, or the same name without `{ENV_PREFIX}` and in lower case in a TOML file:
+`config.toml` in the user's configuration directory for `mcp-server-claude`, or the file that `{ENV_PREFIX}CONFIG`
+names. The environment wins. `claude_info(about="config")` and `mcp-server-claude doctor` show what is in force and
+where it came from.
 
 A value that cannot be understood does not stop the server: its default holds, the tools say what is wrong, and
 nothing is sent until it is mended."""
@@ -56,7 +57,7 @@ def main() -> int:
 
 def settings_page() -> str:
     """Every setting, from the fields of `Settings`."""
-    rows = [(f"`{env_name(name)}`", _default(name), field.description or "") for name, field in _fields()]
+    rows = [(f"`{variable_name(name)}`", _default(name), field.description or "") for name, field in _fields()]
     return "\n".join(
         (
             "# Settings",
@@ -74,7 +75,7 @@ def settings_page() -> str:
 def tools_page() -> str:
     """Every tool with its parameters, from the schemas that clients get."""
     parts = ["# Tools", "", NOTE, ""]
-    for tool in tools.tools():
+    for tool in tools.build_tools():
         schema: dict[str, Any] = tool.parameters
         required: list[str] = schema.get("required", [])
         rows = [
@@ -106,7 +107,7 @@ def errors_page() -> str:
 def readme(text: str) -> str:
     """The README with its table of tools, and what the demo showed last (`docs/demo.txt`)."""
     rows: list[tuple[str, str, str]] = []
-    for tool in tools.tools():
+    for tool in tools.build_tools():
         required: list[str] = tool.parameters.get("required", [])
         names = [f"**{name}**" if name in required else name for name in tool.parameters["properties"]]
         rows.append((f"`{tool.name}`", ", ".join(names), _paragraphs(tool.description.split("\n\n")[0])))

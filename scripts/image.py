@@ -22,12 +22,12 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent.parent
-NOBODY = 65534
-PLACES = ("/src", "/opt/venv", "/data")
+REPOSITORY = Path(__file__).resolve().parent.parent
+NOBODY_UID = 65534
+IMAGE_PATHS = ("/src", "/opt/venv", "/data")
 
 
-class Stages:
+class DockerfileRunner:
     """The Dockerfile's instructions, carried out one after the other."""
 
     def __init__(self, root: Path) -> None:
@@ -38,27 +38,27 @@ class Stages:
         self.entry: list[str] = []
         self.command: list[str] = []
 
-    def do(self, word: str, rest: str) -> None:
+    def run_instruction(self, word: str, rest: str) -> None:
         """Carry out one instruction."""
         match word:
             case "WORKDIR":
-                self.workdir = Path(self.placed(rest))
+                self.workdir = Path(self.map_paths(rest))
                 self.workdir.mkdir(parents=True, exist_ok=True)
             case "COPY" if rest.startswith("--from="):
                 pass  # both stages share the directory
             case "COPY":
                 *sources, target = rest.split()
                 for source in sources:
-                    copy(HERE / source, self.workdir / target)
+                    copy_into_image(REPOSITORY / source, self.workdir / target)
             case "RUN" if rest.startswith("useradd"):
-                Path(self.placed("/data")).mkdir(mode=0o700, exist_ok=True)
+                Path(self.map_paths("/data")).mkdir(mode=0o700, exist_ok=True)
             case "RUN":
                 print(f"+ {rest}", flush=True)
-                subprocess.run(shlex.split(self.run(rest)), check=True, cwd=self.workdir)  # noqa: S603 - our own file
+                subprocess.run(shlex.split(self.python_command(rest)), check=True, cwd=self.workdir)  # noqa: S603 - our own file
             case "ENV":
                 for pair in shlex.split(rest):
                     name, _, value = pair.partition("=")
-                    self.env[name] = self.placed(value.replace("$PATH", os.environ["PATH"]))
+                    self.env[name] = self.map_paths(value.replace("$PATH", os.environ["PATH"]))
             case "HEALTHCHECK":
                 self.health = json.loads(rest[rest.index("CMD") + 3 :])
             case "ENTRYPOINT":
@@ -68,22 +68,22 @@ class Stages:
             case _:
                 print(f"- {word} {rest}", flush=True)
 
-    def run(self, line: str) -> str:
+    def python_command(self, line: str) -> str:
         """A RUN line with this machine's paths and Python."""
-        return re.sub(r"^python ", f"{shlex.quote(everybodys_python())} ", self.placed(line))
+        return re.sub(r"^python ", f"{shlex.quote(world_executable_python())} ", self.map_paths(line))
 
-    def placed(self, text: str) -> str:
+    def map_paths(self, text: str) -> str:
         """A text with the image's places below our directory."""
-        for place in PLACES:
+        for place in IMAGE_PATHS:
             text = re.sub(rf"(?<![\w/]){re.escape(place)}(?![\w])", f"{self.root}{place}", text)
         return text
 
     def serve(self) -> int:
         """Start it on loopback, wait for its health check, end it; the exit code."""
-        environment = self.env | {"HOME": self.placed("/data"), "MCP_CLAUDE_API_KEY": "sk-ant-not-a-key"}
-        nobody = NOBODY if os.geteuid() == 0 else None
+        environment = self.env | {"HOME": self.map_paths("/data"), "MCP_CLAUDE_API_KEY": "sk-ant-not-a-key"}
+        nobody = NOBODY_UID if os.geteuid() == 0 else None
         if nobody:
-            os.chown(self.placed("/data"), nobody, nobody)
+            os.chown(self.map_paths("/data"), nobody, nobody)
         command = [each.replace("0.0.0.0", "127.0.0.1") for each in (*self.entry, *self.command)]  # noqa: S104
         print(f"+ {shlex.join(command)}", flush=True)
         entry = shutil.which(command[0], path=environment["PATH"]) or command[0]
@@ -114,7 +114,7 @@ class Stages:
         return 0 if ended == 0 else 1
 
 
-def everybodys_python() -> str:
+def world_executable_python() -> str:
     """A Python that a user without rights may run, which one below /root is not; else this one."""
     for candidate in (sys.executable, "/usr/bin/python3"):
         path = Path(candidate).resolve()
@@ -123,7 +123,7 @@ def everybodys_python() -> str:
     return sys.executable
 
 
-def copy(source: Path, target: Path) -> None:
+def copy_into_image(source: Path, target: Path) -> None:
     """Copy as COPY does: a directory's content, a file by its name."""
     if source.is_dir():
         shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -131,7 +131,7 @@ def copy(source: Path, target: Path) -> None:
         shutil.copy2(source, target / source.name if target.is_dir() else target)
 
 
-def instructions(text: str) -> list[tuple[str, str]]:
+def parse_dockerfile(text: str) -> list[tuple[str, str]]:
     """The Dockerfile's instructions without comments."""
     lines = [line for line in text.replace("\\\n", " ").splitlines() if line.strip() and not line.startswith("#")]
     return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines)]
@@ -145,9 +145,9 @@ def main() -> int:
     arguments = parser.parse_args()
     root = arguments.directory.resolve()
     root.mkdir(parents=True, exist_ok=True)
-    stages = Stages(root)
-    for word, rest in instructions((HERE / "Dockerfile").read_text()):
-        stages.do(word, rest)
+    stages = DockerfileRunner(root)
+    for word, rest in parse_dockerfile((REPOSITORY / "Dockerfile").read_text()):
+        stages.run_instruction(word, rest)
     return stages.serve() if arguments.serve else 0
 
 

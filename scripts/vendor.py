@@ -30,7 +30,7 @@ SOURCE_MAP = re.compile(rb"\n?//# sourceMappingURL=\S+\s*$")
 
 
 @dataclass(frozen=True)
-class Package:
+class VendoredPackage:
     """A package of `vendor.toml`; `files` are the names in it and here."""
 
     name: str
@@ -44,7 +44,7 @@ class Package:
 
 
 @dataclass(frozen=True)
-class File:
+class VendoredFile:
     """A file as we ship it."""
 
     name: str
@@ -55,13 +55,13 @@ class File:
 
 def main() -> int:
     """Fetch or check all of it."""
-    wanted = list(packages())
+    wanted = list(read_package_list())
     if "--check" in sys.argv[1:]:
-        told = list(faults(wanted))
+        told = list(find_mismatches(wanted))
         for fault in told:
             print(f"vendored files: {fault}", file=sys.stderr)
         return 1 if told else 0
-    fetched = [fetch(package) for package in wanted]
+    fetched = [fetch_package(package) for package in wanted]
     lock = {
         "packages": {str(package): integrity for package, (integrity, _) in zip(wanted, fetched, strict=True)},
         "files": [asdict(file) for _, files in fetched for file in files],
@@ -70,14 +70,14 @@ def main() -> int:
     return 0
 
 
-def packages() -> Iterator[Package]:
+def read_package_list() -> Iterator[VendoredPackage]:
     """What `vendor.toml` lists."""
     listed = tomllib.loads(LIST.read_text(encoding="utf-8"))
     for each in cast("list[dict[str, Any]]", listed["package"]):
-        yield Package(each["name"], each["version"], each["licence"], each["files"])
+        yield VendoredPackage(each["name"], each["version"], each["licence"], each["files"])
 
 
-def fetch(package: Package) -> tuple[str, list[File]]:
+def fetch_package(package: VendoredPackage) -> tuple[str, list[VendoredFile]]:
     """Get a package's files; its integrity and what became of them."""
     with tempfile.TemporaryDirectory() as folder:
         command = ["npm", "pack", str(package), "--json", "--ignore-scripts", "--pack-destination", folder]
@@ -87,10 +87,10 @@ def fetch(package: Package) -> tuple[str, list[File]]:
         if _integrity(path.read_bytes(), integrity.partition("-")[0]) != integrity:
             sys.exit(f"{package}: the tarball is not the one that the registry describes")
         with tarfile.open(path) as archive:
-            return integrity, [_take(archive, package, *names) for names in package.files.items()]
+            return integrity, [_extract_file(archive, package, *names) for names in package.files.items()]
 
 
-def faults(wanted: list[Package]) -> Iterator[str]:
+def find_mismatches(wanted: list[VendoredPackage]) -> Iterator[str]:
     """What does not hold of the files that are here."""
     stated = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["license"]
     for licence in sorted({package.licence for package in wanted} - set(stated.split(" AND "))):
@@ -98,7 +98,7 @@ def faults(wanted: list[Package]) -> Iterator[str]:
     lock = json.loads(LOCK.read_text(encoding="utf-8"))
     if list(lock["packages"]) != [str(package) for package in wanted]:
         yield "vendor.toml and vendor.lock name different packages"
-    files = [File(**each) for each in lock["files"]]
+    files = [VendoredFile(**each) for each in lock["files"]]
     if {file.name for file in files} != {name for package in wanted for name in package.files.values()}:
         yield "vendor.toml and vendor.lock name different files"
     for file in files:
@@ -111,7 +111,7 @@ def faults(wanted: list[Package]) -> Iterator[str]:
             yield f"nobody vendored {path.name}"
 
 
-def _take(archive: tarfile.TarFile, package: Package, source: str, name: str) -> File:
+def _extract_file(archive: tarfile.TarFile, package: VendoredPackage, source: str, name: str) -> VendoredFile:
     inside = archive.extractfile(f"package/{source}")
     if inside is None:
         sys.exit(f"{package} has no file {source}")
@@ -119,7 +119,7 @@ def _take(archive: tarfile.TarFile, package: Package, source: str, name: str) ->
     if name.endswith((".js", ".css")):
         data = SOURCE_MAP.sub(b"\n", data)  # we do not ship the map that it points to
     (FOLDER / name).write_bytes(data)
-    return File(name, str(package), source, _sha256(data))
+    return VendoredFile(name, str(package), source, _sha256(data))
 
 
 def _integrity(data: bytes, algorithm: str) -> str:

@@ -9,10 +9,19 @@ from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude.anthropic_api import Answer
+from mcp_server_claude.anthropic_api import MessageStream
 from mcp_server_claude.call_types import Started
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
-from support.recordings import BODY, Played, Recording, names, play, recorded, spoken, sse
+from support.recordings import (
+    REQUEST_BODY,
+    RecordedRun,
+    ReplayTransport,
+    message_events,
+    recorded_stream,
+    replay,
+    sse_bytes,
+    stream_names,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -39,15 +48,15 @@ BROKEN = {
 
 async def theirs(stream: bytes, *, beta: bool) -> dict[str, object]:
     """The message as the SDK's own helper puts it together."""
-    http = DefaultAsyncHttpxClient(transport=Recording([stream]))
+    http = DefaultAsyncHttpxClient(transport=ReplayTransport([stream]))
     async with AsyncAnthropic(api_key="any", max_retries=0, http_client=http) as client:
-        asked = {"model": "any", "max_tokens": 9, "messages": BODY["messages"]}
+        asked = {"model": "any", "max_tokens": 9, "messages": REQUEST_BODY["messages"]}
         manager = client.beta.messages.stream(**asked) if beta else client.messages.stream(**asked)  # type: ignore[arg-type]
         async with manager as helper:
             return (await helper.get_final_message()).model_dump(exclude_unset=True, warnings=False)
 
 
-def ours(played: Played) -> dict[str, object]:
+def ours(played: RecordedRun) -> dict[str, object]:
     answer = played.answer
     return {
         "content": [dict(block) for block in answer.blocks],
@@ -62,26 +71,26 @@ def the_same_of(message: dict[str, object]) -> dict[str, object]:
     return {"content": message["content"], "stop_reason": message.get("stop_reason"), "usage": told}
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name not in BROKEN])
+@pytest.mark.parametrize("name", [name for name in stream_names() if name not in BROKEN])
 async def test_a_recorded_stream_gives_what_the_sdks_own_helper_gives_where_that_is_right(name: str) -> None:
-    stream = recorded(name)
-    played = await play(stream)
+    stream = recorded_stream(name)
+    played = await replay(stream)
     assert played.failure is None
     assert ours(played) == the_same_of(await theirs(stream, beta=name in GA_HELPER_IS_WRONG))
     texts = [str(block["text"]) for block in played.answer.blocks if block["type"] == "text"]
-    assert played.answer.text == played.heard_text == "".join(texts)
+    assert played.answer.text == played.event_text == "".join(texts)
     assert played.answer.request_id == "req_recorded"
 
 
 @pytest.mark.parametrize("name", GA_HELPER_IS_WRONG)
 async def test_where_the_helper_is_listed_as_wrong_it_still_is(name: str) -> None:
-    stream = recorded(name)
-    assert ours(await play(stream)) != the_same_of(await theirs(stream, beta=False))
+    stream = recorded_stream(name)
+    assert ours(await replay(stream)) != the_same_of(await theirs(stream, beta=False))
 
 
 @pytest.mark.parametrize(("name", "kind"), BROKEN.items())
 async def test_a_broken_stream_is_recognised_as_broken(name: str, kind: str | None) -> None:
-    played = await play(recorded(name))
+    played = await replay(recorded_stream(name))
     assert played.answer.stop_reason is None
     assert (played.failure.kind if played.failure else None) == kind
     assert played.answer.usage().estimated is (name != "derived__error-first-event")
@@ -94,10 +103,10 @@ def cut(stream: bytes, at: list[int]) -> list[bytes]:
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.sampled_from(names()), st.lists(st.integers(0, 40_000), max_size=60))
+@given(st.sampled_from(stream_names()), st.lists(st.integers(0, 40_000), max_size=60))
 async def test_where_the_bytes_are_cut_changes_nothing(name: str, at: list[int]) -> None:
-    stream = recorded(name)
-    assert (await play(*cut(stream, at))).outcome() == (await play(stream)).outcome()
+    stream = recorded_stream(name)
+    assert (await replay(*cut(stream, at))).outcome() == (await replay(stream)).outcome()
 
 
 @settings(deadline=None, max_examples=100)
@@ -108,57 +117,57 @@ async def test_where_the_bytes_are_cut_changes_nothing(name: str, at: list[int])
 )
 @example("é😀\u2028\u05d0\x85\x0b", "\r\n", list(range(2000)))
 async def test_any_text_survives_any_framing_cut_even_inside_a_character(text: str, end: str, at: list[int]) -> None:
-    played = await play(*cut(sse(*spoken(text, "", text), end=end), at))
+    played = await replay(*cut(sse_bytes(*message_events(text, "", text), end=end), at))
     assert played.failure is None
-    assert played.answer.text == played.heard_text == text + text
+    assert played.answer.text == played.event_text == text + text
     assert played.answer.stop_reason == "end_turn"
 
 
 async def test_halves_of_a_surrogate_pair_that_come_apart_are_one_character_in_the_end() -> None:
-    stream = sse(*spoken("\ud83d", "\ude00", "\ud83d"), escaped=True)
-    assert replace_lone_surrogates((await play(stream)).answer.text) == "\N{GRINNING FACE}\N{REPLACEMENT CHARACTER}"
+    stream = sse_bytes(*message_events("\ud83d", "\ude00", "\ud83d"), escaped=True)
+    assert replace_lone_surrogates((await replay(stream)).answer.text) == "\N{GRINNING FACE}\N{REPLACEMENT CHARACTER}"
 
 
 async def test_a_message_may_come_whole_in_its_first_event() -> None:
-    begin, *_ = cast("list[dict[str, dict[str, object]]]", spoken())
+    begin, *_ = cast("list[dict[str, dict[str, object]]]", message_events())
     begin["message"] |= {"content": [{"type": "text", "text": "all at once"}], "stop_reason": "end_turn"}
-    answer = (await play(sse(begin, {"type": "message_stop"}))).answer
+    answer = (await replay(sse_bytes(begin, {"type": "message_stop"}))).answer
     assert (answer.text, answer.stop_reason) == ("all at once", "end_turn")
     assert not answer.usage().estimated
 
 
 async def test_what_the_api_adds_tomorrow_is_kept_and_does_no_harm() -> None:
-    begin, start, *rest = spoken("known")
+    begin, start, *rest = message_events("known")
     novelties: list[object] = [
         {"type": "content_block_start", "index": 1, "content_block": {"type": "dream", "scene": "a "}},
         {"type": "content_block_delta", "index": 1, "delta": {"type": "dream_delta", "scene": "sea"}},
         {"type": "content_block_stop", "index": 1},
         {"type": "weather", "sun": True},
     ]
-    played = await play(sse(begin, start, *novelties, *rest))
+    played = await replay(sse_bytes(begin, start, *novelties, *rest))
     assert played.failure is None
     assert played.answer.text == "known"
     assert played.answer.blocks[1] == {"type": "dream", "scene": "a sea"}
-    assert not played.answer.only_text
+    assert not played.answer.has_only_text
 
 
 async def test_a_tools_input_that_was_cut_is_what_can_be_read_of_it() -> None:
-    stream = recorded("sdk-python__incomplete_partial_json_response")
-    answer = (await play(stream)).answer
+    stream = recorded_stream("sdk-python__incomplete_partial_json_response")
+    answer = (await replay(stream)).answer
     assert answer.stop_reason == "max_tokens"
     assert answer.blocks[-1]["type"] == "tool_use"
     assert isinstance(answer.blocks[-1]["input"], dict)
 
 
 async def test_the_input_is_known_from_the_first_event_on() -> None:
-    played = await play(sse(*spoken("x")))
-    started = [event for event in played.heard if isinstance(event, Started)]
+    played = await replay(sse_bytes(*message_events("x")))
+    started = [event for event in played.events if isinstance(event, Started)]
     assert [event.usage.input_tokens for event in started] == [7]
     assert played.answer.usage().output_tokens == 5
 
 
 def test_before_anything_came_an_answer_is_empty_and_nothing_was_used() -> None:
-    answer = Answer(lambda _: None)
+    answer = MessageStream(lambda _: None)
     usage = answer.usage()
     assert (answer.text, answer.blocks, answer.stop_reason) == ("", (), None)
     assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (0, 0, False)

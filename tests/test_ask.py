@@ -11,18 +11,28 @@ from hypothesis import strategies as st
 
 from mcp_server_claude import pricing
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
-from mcp_server_claude.server.progress_notifications import STATUS_LENGTH
+from mcp_server_claude.server.progress_notifications import MAX_STATUS_LINE_CHARS
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from support.desk import EVERYWHERE, KEY, USAGE, Desk, Told, account, failure, seated, texts
-from support.recordings import spoken, sse, units
-from support.upstream import parrot
+from support.desk import (
+    ALL_TRANSPORTS,
+    FAKE_KEY,
+    USAGE_META,
+    McpSession,
+    ProgressUpdate,
+    connect,
+    failure_meta,
+    text_blocks,
+    usage_meta,
+)
+from support.recordings import message_events, sse_bytes, utf16_units
+from support.upstream import scripted_upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from mcp_server_claude.simulator import Record
-    from support.desk import Mode, Where
+    from support.desk import ProtocolMode, Transport
 
 pytestmark = pytest.mark.anyio
 FAST = Pace(ttft_s=0, tokens_per_s=0)
@@ -34,17 +44,17 @@ async def api() -> AsyncIterator[Simulator]:
         yield simulator
 
 
-@pytest.fixture(scope="module", params=EVERYWHERE, ids="-".join)
+@pytest.fixture(scope="module", params=ALL_TRANSPORTS, ids="-".join)
 async def everywhere(
     request: pytest.FixtureRequest, api: Simulator, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Desk]:
-    where, mode = cast("tuple[Where, Mode]", request.param)
-    async with seated(where, mode, tmp_path_factory.mktemp("data") / "data", base_url=api.url) as desk:
+) -> AsyncIterator[McpSession]:
+    where, mode = cast("tuple[Transport, ProtocolMode]", request.param)
+    async with connect(where, mode, tmp_path_factory.mktemp("data") / "data", base_url=api.url) as desk:
         yield desk
 
 
 @pytest.fixture
-def desk(everywhere: Desk, api: Simulator) -> Desk:
+def desk(everywhere: McpSession, api: Simulator) -> McpSession:
     """A client over each transport and in each era, at a server that lives as long as this file's tests."""
     api.reset()
     return everywhere
@@ -58,10 +68,10 @@ def sent(api: Simulator) -> list[Record]:
 
 
 async def test_an_answer_is_the_first_block_exactly_and_the_second_is_for_the_reader(
-    desk: Desk, api: Simulator
+    desk: McpSession, api: Simulator
 ) -> None:
     result = await desk.ask("What is tea?")
-    answer, footer = texts(result)
+    answer, footer = text_blocks(result)
     (request,) = sent(api)
     assert isinstance(request.body, dict)
     assert answer == api.answer_to(request.body) == request.text
@@ -71,10 +81,12 @@ async def test_an_answer_is_the_first_block_exactly_and_the_second_is_for_the_re
     assert result.structured_content is None
 
 
-async def test_the_account_is_what_the_upstream_really_sent_and_what_that_costs(desk: Desk, api: Simulator) -> None:
+async def test_the_account_is_what_the_upstream_really_sent_and_what_that_costs(
+    desk: McpSession, api: Simulator
+) -> None:
     result = await desk.ask("What is tea? [[sim: think=30]]", model="opus", effort="high", system="Be brief.")
-    (request,), used = sent(api), account(result)
-    rates = pricing.rates("claude-opus-5-5")
+    (request,), used = sent(api), usage_meta(result)
+    rates = pricing.find_rates("claude-opus-5-5")
     assert rates is not None
     assert used["input_tokens"] == request.input_tokens > 0
     assert used["output_tokens"] == request.output_tokens > 0
@@ -89,7 +101,7 @@ async def test_the_account_is_what_the_upstream_really_sent_and_what_that_costs(
     assert cast("float", used["ttft_s"]) <= cast("float", used["duration_s"])
 
 
-async def test_what_was_asked_for_is_what_is_sent_and_no_more(desk: Desk, api: Simulator) -> None:
+async def test_what_was_asked_for_is_what_is_sent_and_no_more(desk: McpSession, api: Simulator) -> None:
     await desk.ask("x", model="claude-opus-5", effort="low", system="Be brief.", max_tokens=77)
     (request,) = sent(api)
     body = cast("dict[str, object]", request.body)
@@ -103,20 +115,20 @@ async def test_what_was_asked_for_is_what_is_sent_and_no_more(desk: Desk, api: S
     assert body.keys().isdisjoint({"temperature", "top_p", "top_k"})
 
 
-async def test_unasked_an_answer_may_be_as_long_as_the_model_can_write(desk: Desk, api: Simulator) -> None:
+async def test_unasked_an_answer_may_be_as_long_as_the_model_can_write(desk: McpSession, api: Simulator) -> None:
     await desk.ask("x", model="claude-sonnet-4-6")
     assert cast("dict[str, object]", sent(api)[0].body)["max_tokens"] == 64_000
 
 
 @pytest.mark.parametrize("prompt", ['{"a":1}', "null", "[1]", '"quoted"', "true", "12", "  spaced\n", "\\ud83d"])
-async def test_a_prompt_that_looks_like_json_is_text(desk: Desk, api: Simulator, prompt: str) -> None:
+async def test_a_prompt_that_looks_like_json_is_text(desk: McpSession, api: Simulator, prompt: str) -> None:
     await desk.ask(prompt, system=prompt)
     body = cast("dict[str, object]", sent(api)[0].body)
     assert body["messages"] == [{"role": "user", "content": prompt}]
     assert body["system"] == prompt
 
 
-async def test_nulls_for_what_is_optional_are_no_values(desk: Desk, api: Simulator) -> None:
+async def test_nulls_for_what_is_optional_are_no_values(desk: McpSession, api: Simulator) -> None:
     result = await desk.ask("x", model=None, effort=None, system=None, max_tokens=None)
     assert not result.is_error
     body = cast("dict[str, object]", sent(api)[0].body)
@@ -124,12 +136,12 @@ async def test_nulls_for_what_is_optional_are_no_values(desk: Desk, api: Simulat
     assert body.keys().isdisjoint({"system", "output_config"})
 
 
-async def test_twelve_calls_at_once_are_all_answered_each_with_its_own(desk: Desk) -> None:
+async def test_twelve_calls_at_once_are_all_answered_each_with_its_own(desk: McpSession) -> None:
     answers: dict[int, str] = {}
-    told: dict[int, list[Told]] = {n: [] for n in range(12)}
+    told: dict[int, list[ProgressUpdate]] = {n: [] for n in range(12)}
 
     async def ask(n: int) -> None:
-        answers[n] = texts(await desk.ask(directive(text=f"answer {n} " * 200, chars=20), told=told[n]))[0]
+        answers[n] = text_blocks(await desk.ask(directive(text=f"answer {n} " * 200, chars=20), updates=told[n]))[0]
 
     async with anyio.create_task_group() as tasks:
         for n in range(12):
@@ -141,15 +153,15 @@ async def test_twelve_calls_at_once_are_all_answered_each_with_its_own(desk: Des
 # --------------------------------------------------------------------- progress
 
 
-def lossless(told: list[Told]) -> str:
+def lossless(told: list[ProgressUpdate]) -> str:
     assert all(before.progress < after.progress for before, after in pairwise(told))
     return "".join(each.message or "" for each in told)
 
 
-async def test_in_style_text_the_messages_joined_are_the_answer(desk: Desk) -> None:
-    told: list[Told] = []
-    result = await desk.ask("What is tea? [[sim: tokens=3000]]", told=told)
-    assert lossless(told) == texts(result)[0]
+async def test_in_style_text_the_messages_joined_are_the_answer(desk: McpSession) -> None:
+    told: list[ProgressUpdate] = []
+    result = await desk.ask("What is tea? [[sim: tokens=3000]]", updates=told)
+    assert lossless(told) == text_blocks(result)[0]
     assert told[0].message is None
 
 
@@ -158,90 +170,94 @@ async def test_in_style_text_the_messages_joined_are_the_answer(desk: Desk) -> N
     text=st.text(st.characters() | st.sampled_from("😀\n\u05d0\u2028"), min_size=1).map("x".__add__),
     chars=st.integers(1, 3),
 )
-async def test_any_text_comes_through_even_with_its_surrogate_pairs_apart(desk: Desk, text: str, chars: int) -> None:
-    told: list[Told] = []
-    result = await desk.ask(directive(text=text, chars=chars, split="surrogates"), told=told)
-    assert texts(result)[0] == lossless(told) == replace_lone_surrogates(text)
+async def test_any_text_comes_through_even_with_its_surrogate_pairs_apart(
+    desk: McpSession, text: str, chars: int
+) -> None:
+    told: list[ProgressUpdate] = []
+    result = await desk.ask(directive(text=text, chars=chars, split="surrogates"), updates=told)
+    assert text_blocks(result)[0] == lossless(told) == replace_lone_surrogates(text)
 
 
-@pytest.mark.parametrize(("where", "mode"), EVERYWHERE)
-async def test_two_megabytes_come_through(where: Where, mode: Mode, tmp_path: Path) -> None:
-    told: list[Told] = []
+@pytest.mark.parametrize(("where", "mode"), ALL_TRANSPORTS)
+async def test_two_megabytes_come_through(where: Transport, mode: ProtocolMode, tmp_path: Path) -> None:
+    told: list[ProgressUpdate] = []
     text = ("multi\nline 👩‍👩‍👧 " + "שלום " * 1000) * 400
-    halves = units(text)
-    stream = sse(*spoken(*(halves[n : n + 4099] for n in range(0, len(halves), 4099))), escaped=True)
-    async with parrot(stream) as bird, seated(where, mode, tmp_path / "data", base_url=bird.url) as desk:
-        result = await desk.ask("x", told=told)
+    halves = utf16_units(text)
+    stream = sse_bytes(*message_events(*(halves[n : n + 4099] for n in range(0, len(halves), 4099))), escaped=True)
+    async with scripted_upstream(stream) as bird, connect(where, mode, tmp_path / "data", base_url=bird.url) as desk:
+        result = await desk.ask("x", updates=told)
     assert len(text) > 2_000_000
-    assert texts(result)[0] == lossless(told) == text
+    assert text_blocks(result)[0] == lossless(told) == text
     assert max(len(each.message or "") for each in told) <= 64 * 1024
 
 
-async def test_a_call_can_ask_for_one_line_instead(desk: Desk) -> None:
-    told: list[Told] = []
-    await desk.ask(directive(text="first\nsecond\x1b[31m\n" * 300), told=told, style="status", model="opus")
+async def test_a_call_can_ask_for_one_line_instead(desk: McpSession) -> None:
+    told: list[ProgressUpdate] = []
+    await desk.ask(directive(text="first\nsecond\x1b[31m\n" * 300), updates=told, style="status", model="opus")
     assert lossless(told).startswith("starting")
     for each in told:
         assert each.message is not None
-        assert len(each.message) <= STATUS_LENGTH
+        assert len(each.message) <= MAX_STATUS_LINE_CHARS
         assert each.message.isprintable()
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_claude_code_gets_lines_without_asking(mode: Mode, api: Simulator, tmp_path: Path) -> None:
-    told: list[Told] = []
-    async with seated("memory", mode, tmp_path / "d", client_name="claude-code", base_url=api.url) as desk:
-        result = await desk.ask("What is tea?", told=told)
+async def test_claude_code_gets_lines_without_asking(mode: ProtocolMode, api: Simulator, tmp_path: Path) -> None:
+    told: list[ProgressUpdate] = []
+    async with connect("memory", mode, tmp_path / "d", client_name="claude-code", base_url=api.url) as desk:
+        result = await desk.ask("What is tea?", updates=told)
     assert told[0].message == "starting · 0.0 s"
-    assert texts(result)[0] not in lossless(told)
+    assert text_blocks(result)[0] not in lossless(told)
 
 
 # --------------------------------------------------------------------- how it stopped
 
 
 @pytest.mark.parametrize("stop", ["end_turn", "stop_sequence"])
-async def test_an_answer_that_ended_by_itself_is_complete(desk: Desk, stop: str) -> None:
+async def test_an_answer_that_ended_by_itself_is_complete(desk: McpSession, stop: str) -> None:
     result = await desk.ask(f"Tell me. [[sim: stop={stop}]]")
-    assert account(result)["complete"] is True
-    assert account(result)["stop_reason"] == stop
-    assert len(texts(result)) == 2
+    assert usage_meta(result)["complete"] is True
+    assert usage_meta(result)["stop_reason"] == stop
+    assert len(text_blocks(result)) == 2
 
 
 @pytest.mark.parametrize("stop", ["max_tokens", "model_context_window_exceeded"])
-async def test_an_answer_that_was_cut_says_so_last_and_how_to_go_on(desk: Desk, api: Simulator, stop: str) -> None:
+async def test_an_answer_that_was_cut_says_so_last_and_how_to_go_on(
+    desk: McpSession, api: Simulator, stop: str
+) -> None:
     result = await desk.ask(f"Tell me. [[sim: stop={stop}]]")
-    answer, footer, last = texts(result)
+    answer, footer, last = text_blocks(result)
     assert answer == sent(api)[0].text
     assert footer.startswith("[claude-")
     assert last.startswith("INCOMPLETE: ")
-    assert f"in thread {account(result)['thread']}" in last or stop != "max_tokens"
+    assert f"in thread {usage_meta(result)['thread']}" in last or stop != "max_tokens"
     assert ". Ask " in last
     assert not result.is_error
-    assert account(result)["complete"] is False
-    assert account(result)["stop_reason"] == stop
+    assert usage_meta(result)["complete"] is False
+    assert usage_meta(result)["stop_reason"] == stop
 
 
-async def test_a_turn_that_pauses_is_told_or_gone_on_with_but_never_passed_off_as_whole(desk: Desk) -> None:
+async def test_a_turn_that_pauses_is_told_or_gone_on_with_but_never_passed_off_as_whole(desk: McpSession) -> None:
     result = await desk.ask("Tell me. [[sim: stop=pause_turn]]")
-    assert account(result)["complete"] is not texts(result)[-1].startswith("INCOMPLETE: ")
+    assert usage_meta(result)["complete"] is not text_blocks(result)[-1].startswith("INCOMPLETE: ")
 
 
-async def test_a_refusal_is_an_error_with_its_reason_and_its_account(desk: Desk, api: Simulator) -> None:
+async def test_a_refusal_is_an_error_with_its_reason_and_its_account(desk: McpSession, api: Simulator) -> None:
     result = await desk.ask("Tell me. [[sim: stop=refusal]]")
-    assert failure(result)["class"] == "refused"
-    assert failure(result)["kind"] == "refusal"
-    (told,) = texts(result)
+    assert failure_meta(result)["class"] == "refused"
+    assert failure_meta(result)["kind"] == "refusal"
+    (told,) = text_blocks(result)
     assert "The simulator was asked to refuse" in told
     assert sent(api)[0].text not in told
-    assert account(result)["stop_reason"] == "refusal"
-    assert account(result)["input_tokens"] == sent(api)[0].input_tokens
+    assert usage_meta(result)["stop_reason"] == "refusal"
+    assert usage_meta(result)["input_tokens"] == sent(api)[0].input_tokens
 
 
-async def test_a_call_for_a_tool_that_nobody_offered_is_an_error(desk: Desk) -> None:
+async def test_a_call_for_a_tool_that_nobody_offered_is_an_error(desk: McpSession) -> None:
     result = await desk.ask("Tell me. [[sim: stop=tool_use]]")
-    assert failure(result)["kind"] == "tool_use"
-    assert "tool" in texts(result)[0]
-    assert account(result)["complete"] is False
+    assert failure_meta(result)["kind"] == "tool_use"
+    assert "tool" in text_blocks(result)[0]
+    assert usage_meta(result)["complete"] is False
 
 
 # --------------------------------------------------------------------- what is refused before it is sent
@@ -268,21 +284,21 @@ async def test_a_call_for_a_tool_that_nobody_offered_is_an_error(desk: Desk) -> 
     ],
 )
 async def test_bad_input_gets_one_clear_sentence_and_no_request(
-    desk: Desk, api: Simulator, arguments: dict[str, object], says: str
+    desk: McpSession, api: Simulator, arguments: dict[str, object], says: str
 ) -> None:
     result = await desk.client.call_tool("claude_ask", arguments)
-    (told,) = texts(result)
+    (told,) = text_blocks(result)
     assert says in told
     assert told.endswith((".", "?"))
-    assert failure(result)["class"] == "refused"
-    assert failure(result)["retryable"] is False
+    assert failure_meta(result)["class"] == "refused"
+    assert failure_meta(result)["retryable"] is False
     assert not sent(api)
 
 
-async def test_what_was_wrong_is_named_but_not_repeated(desk: Desk, api: Simulator) -> None:
+async def test_what_was_wrong_is_named_but_not_repeated(desk: McpSession, api: Simulator) -> None:
     secret = "hunter2-hunter2"
     for arguments in ({"max_tokens": secret}, {"effort": secret}, {"prompt": [secret]}, {"system": {"a": secret}}):
-        (told,) = texts(await desk.client.call_tool("claude_ask", {"prompt": "x"} | arguments))
+        (told,) = text_blocks(await desk.client.call_tool("claude_ask", {"prompt": "x"} | arguments))
         assert secret not in told
         assert "http" not in told
         assert "input_value" not in told
@@ -304,31 +320,33 @@ async def test_what_was_wrong_is_named_but_not_repeated(desk: Desk, api: Simulat
     ],
 )
 async def test_what_the_api_refuses_is_an_error_with_its_class_and_request_id(
-    desk: Desk, api: Simulator, status: int, family: str, kind: str
+    desk: McpSession, api: Simulator, status: int, family: str, kind: str
 ) -> None:
     result = await desk.ask(directive(status=status))
     (request,) = sent(api)
-    assert failure(result) == {
+    assert failure_meta(result) == {
         "class": family,
         "kind": kind,
         "retryable": False,
         "retry_after_s": None,
         "request_id": request.request_id,
     }
-    (told,) = texts(result)
+    (told,) = text_blocks(result)
     assert re.search(r"\.( \[\w+\])?$", told)
-    assert KEY not in told
-    assert account(result)["attempts"] == 1
+    assert FAKE_KEY not in told
+    assert usage_meta(result)["attempts"] == 1
 
 
 # --------------------------------------------------------------------- surrogates
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_half_a_surrogate_pair_in_a_question_ends_nothing(mode: Mode, api: Simulator, tmp_path: Path) -> None:
+async def test_half_a_surrogate_pair_in_a_question_ends_nothing(
+    mode: ProtocolMode, api: Simulator, tmp_path: Path
+) -> None:
     """In this process: no Python client can send one over stdio. Those that can are in `test_stdio`."""
     api.reset()
-    async with seated("memory", mode, tmp_path / "data", base_url=api.url) as desk:
+    async with connect("memory", mode, tmp_path / "data", base_url=api.url) as desk:
         await desk.ask("half \ud83d a pair", system="\ude00")
         body = cast("dict[str, object]", sent(api)[0].body)
         assert body["messages"] == [{"role": "user", "content": "half \ufffd a pair"}]
@@ -342,23 +360,25 @@ async def test_half_a_surrogate_pair_in_a_question_ends_nothing(mode: Mode, api:
         for strange in strange_ones:
             result = await desk.ask("x", **strange)
             assert result.is_error
-            assert texts(result)[0] == replace_lone_surrogates(texts(result)[0])
+            assert text_blocks(result)[0] == replace_lone_surrogates(text_blocks(result)[0])
 
 
-async def test_half_a_surrogate_pair_in_an_answer_ends_nothing(desk: Desk) -> None:
-    assert texts(await desk.ask(directive(text="\ude00 and \ud83d")))[0] == "\ufffd and \ufffd"
+async def test_half_a_surrogate_pair_in_an_answer_ends_nothing(desk: McpSession) -> None:
+    assert text_blocks(await desk.ask(directive(text="\ude00 and \ud83d")))[0] == "\ufffd and \ufffd"
 
 
 @pytest.mark.parametrize(("where", "mode"), [("memory", "auto"), ("stdio", "legacy")])
-async def test_half_a_pair_in_the_apis_own_words_ends_nothing(where: Where, mode: Mode, tmp_path: Path) -> None:
+async def test_half_a_pair_in_the_apis_own_words_ends_nothing(
+    where: Transport, mode: ProtocolMode, tmp_path: Path
+) -> None:
     body = rb'{"type":"error","error":{"type":"invalid_request_error","message":"bad \ud83d, sk-ant-api03-abc_d"}}'
     async with (
-        parrot(body, status=400, kind="application/json") as bird,
-        seated(where, mode, tmp_path / "data", base_url=bird.url) as desk,
+        scripted_upstream(body, status=400, content_type="application/json") as bird,
+        connect(where, mode, tmp_path / "data", base_url=bird.url) as desk,
     ):
         result = await desk.ask("x")
-        assert "bad \ufffd, sk-ant-…" in texts(result)[0]
-        assert failure(result)["request_id"] == "req_parrot"
+        assert "bad \ufffd, sk-ant-…" in text_blocks(result)[0]
+        assert failure_meta(result)["request_id"] == "req_parrot"
         assert "claude_ask" in {tool.name for tool in (await desk.client.list_tools()).tools}
 
 
@@ -370,11 +390,14 @@ async def test_a_stop_reason_of_tomorrow_is_told_as_incomplete(tmp_path: Path) -
         "model": "m",
         "content": [{"type": "text", "text": "so"}],
     }
-    stream = sse(
+    stream = sse_bytes(
         {"type": "message_start", "message": {**message, "stop_reason": "bored", "usage": {"input_tokens": 1}}}
     )
-    async with parrot(stream) as bird, seated("memory", "auto", tmp_path / "data", base_url=bird.url) as desk:
-        answer, _, last = texts(await desk.ask("x"))
+    async with (
+        scripted_upstream(stream) as bird,
+        connect("memory", "auto", tmp_path / "data", base_url=bird.url) as desk,
+    ):
+        answer, _, last = text_blocks(await desk.ask("x"))
     assert answer == "so"
     assert last.startswith("INCOMPLETE: ")
     assert "bored" in last
@@ -384,11 +407,11 @@ async def test_a_stop_reason_of_tomorrow_is_told_as_incomplete(tmp_path: Path) -
 
 
 async def test_a_cancelled_call_hangs_up_on_the_upstream_and_leaves_its_line_in_the_ledger(
-    desk: Desk, api: Simulator
+    desk: McpSession, api: Simulator
 ) -> None:
-    told: list[Told] = []
+    told: list[ProgressUpdate] = []
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(lambda: desk.ask("Tell me. [[sim: tokens=400 fault=stall at=90]]", told=told))
+        tasks.start_soon(lambda: desk.ask("Tell me. [[sim: tokens=400 fault=stall at=90]]", updates=told))
         with anyio.fail_after(30):
             while not lossless(told):
                 await anyio.wait_all_tasks_blocked()
@@ -398,7 +421,7 @@ async def test_a_cancelled_call_hangs_up_on_the_upstream_and_leaves_its_line_in_
     (request,) = sent(api)
     assert request.end == "disconnected"
     await desk.ask("The ledger is written in order, so after this answer that line is closed.")
-    (line,) = [line for line in desk.ledger() if line["request_id"] == request.request_id]
+    (line,) = [line for line in desk.ledger_rows() if line["request_id"] == request.request_id]
     assert (line["state"], line["end"], line["estimated"]) == ("closed", "cancelled", 1)
     assert line["input_tokens"] == request.input_tokens
     assert cast("int", line["output_tokens"]) >= 90 // 4
@@ -418,22 +441,22 @@ async def test_a_cancelled_call_hangs_up_on_the_upstream_and_leaves_its_line_in_
     ],
 )
 async def test_a_key_that_cannot_be_used_is_told_in_a_sentence_that_does_not_hold_it(
-    where: Where, mode: Mode, key: str, says: str, kind: str, api: Simulator, tmp_path: Path
+    where: Transport, mode: ProtocolMode, key: str, says: str, kind: str, api: Simulator, tmp_path: Path
 ) -> None:
     api.reset()
-    async with seated(where, mode, tmp_path / "data", base_url=api.url, api_key=key) as desk:
+    async with connect(where, mode, tmp_path / "data", base_url=api.url, api_key=key) as desk:
         results = [await desk.ask("x"), await desk.ask("x")]
         told = str(results) + await desk.info(about="config")
     for result in results:
-        assert says in texts(result)[0]
-        assert failure(result)["kind"] == kind
-        assert failure(result)["class"] == "misconfigured"
+        assert says in text_blocks(result)[0]
+        assert failure_meta(result)["kind"] == kind
+        assert failure_meta(result)["class"] == "misconfigured"
     assert "secret" not in told + desk.stderr.read_text()
     assert not api.requests
 
 
 async def test_the_footer_can_be_switched_off(api: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=api.url, footer=False) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, footer=False) as desk:
         result = await desk.ask("What is tea?")
-    assert len(texts(result)) == 1
-    assert USAGE in (result.meta or {})
+    assert len(text_blocks(result)) == 1
+    assert USAGE_META in (result.meta or {})

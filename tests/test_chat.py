@@ -18,7 +18,14 @@ import pytest
 
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from mcp_server_claude.web.routes import chat, server_sent_events
-from support.http import Served, heard, named, served, spawned, text_of
+from support.http import (
+    RunningHttpServer,
+    event_text,
+    events_named,
+    http_server_process,
+    http_server_thread,
+    read_events,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from mcp_server_claude.simulator import Record
-    from support.http import Heard
+    from support.http import ServerSentEvent
 
 pytestmark = pytest.mark.anyio
 STALLED = directive(tokens=400, fault="stall", at=90)
@@ -47,14 +54,14 @@ async def api() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture(scope="module")
-async def here(api: Simulator, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+async def here(api: Simulator, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningHttpServer]:
     """A server without users, that many tests share."""
-    async with served(tmp_path_factory.mktemp("here"), api.url, max_retries=0) as server:
+    async with http_server_thread(tmp_path_factory.mktemp("here"), api.url, max_retries=0) as server:
         yield server
 
 
 @pytest.fixture
-async def client(here: Served, api: Simulator) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(here: RunningHttpServer, api: Simulator) -> AsyncIterator[httpx2.AsyncClient]:
     api.reset()
     with anyio.fail_after(60):
         async with here.client() as client:
@@ -65,24 +72,24 @@ def sent(api: Simulator) -> list[Record]:
     return [record for record in api.requests if record.path == "/v1/messages"]
 
 
-async def asked(client: httpx2.AsyncClient, message: str, **fields: object) -> list[Heard]:
+async def asked(client: httpx2.AsyncClient, message: str, **fields: object) -> list[ServerSentEvent]:
     """Ask, and hear everything."""
     async with client.stream("POST", "/chat", json={"message": message, **fields}) as response:
         assert response.status_code == 200, await response.aread()
-        return [each async for each in heard(response)]
+        return [each async for each in read_events(response)]
 
 
-async def again(client: httpx2.AsyncClient, call: str, last: str = "") -> list[Heard]:
+async def again(client: httpx2.AsyncClient, call: str, last: str = "") -> list[ServerSentEvent]:
     """Read a call, from an event on."""
     headers = {"Last-Event-ID": last} if last else {}
     async with client.stream("GET", f"/chat/{call}", headers=headers) as response:
         assert response.status_code == 200, await response.aread()
-        return [each async for each in heard(response)]
+        return [each async for each in read_events(response)]
 
 
-async def until(events: AsyncIterator[Heard], chars: int) -> list[Heard]:
+async def until(events: AsyncIterator[ServerSentEvent], chars: int) -> list[ServerSentEvent]:
     """The events up to the one with which so many characters are there."""
-    so_far: list[Heard] = []
+    so_far: list[ServerSentEvent] = []
     async for each in events:
         so_far.append(each)
         if each.offset >= chars:
@@ -105,11 +112,11 @@ def normal(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def call_of(events: Iterable[Heard]) -> str:
+def call_of(events: Iterable[ServerSentEvent]) -> str:
     return next(each.json["call"] for each in events if each.name == "start")
 
 
-def done(events: list[Heard]) -> dict[str, Any]:
+def done(events: list[ServerSentEvent]) -> dict[str, Any]:
     """How it ended: once, and as the last event."""
     assert [each.name for each in events].count("done") == 1
     assert events[-1].name == "done"
@@ -120,7 +127,7 @@ def done(events: list[Heard]) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-async def test_curl_prints_the_words_as_they_come(here: Served, api: Simulator) -> None:
+async def test_curl_prints_the_words_as_they_come(here: RunningHttpServer, api: Simulator) -> None:
     api.reset()
     ask = ["curl", "-sN", "-X", "POST", f"{here.url}/chat", "-H", "Content-Type: application/json", "-d"]
     process = subprocess.Popen(  # noqa: ASYNC220 - it takes a millisecond
@@ -147,7 +154,7 @@ async def test_curl_prints_the_words_as_they_come(here: Served, api: Simulator) 
 
 async def test_the_stream_passes_through_caches_and_proxies_as_it_is(client: httpx2.AsyncClient) -> None:
     async with client.stream("POST", "/chat", json={"message": "What is tea?"}) as response:
-        events = [each async for each in heard(response)]
+        events = [each async for each in read_events(response)]
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert response.headers["cache-control"] == "no-cache, no-transform"
     assert response.headers["x-accel-buffering"] == "no"
@@ -176,7 +183,7 @@ async def test_the_stream_passes_through_caches_and_proxies_as_it_is(client: htt
 )
 async def test_text_arrives_exactly_but_for_its_line_ends(client: httpx2.AsyncClient, text: str, chars: int) -> None:
     events = await asked(client, directive(text=text, chars=chars, split="surrogates"))
-    assert text_of(events) == normal(text)
+    assert event_text(events) == normal(text)
     assert events[-1].offset == len(text)
     assert [each.offset for each in events] == sorted(each.offset for each in events)
     assert {each.id.partition(":")[0] for each in events} == {call_of(events)}
@@ -187,13 +194,13 @@ async def test_a_long_answer_arrives_without_a_loss(client: httpx2.AsyncClient) 
     text = "".join(f"{n}. a line of a very long answer, ähnlich wie diese 😀\n" for n in range(4000))
     assert len(text) > 200_000
     events = await asked(client, directive(text=text))
-    assert text_of(events) == text
-    assert text_of(await again(client, call_of(events))) == text
+    assert event_text(events) == text
+    assert event_text(await again(client, call_of(events))) == text
 
 
 async def test_the_account_comes_before_the_end(client: httpx2.AsyncClient, api: Simulator) -> None:
     events = await asked(client, "What is tea?")
-    (usage,) = named(events, "usage")
+    (usage,) = events_named(events, "usage")
     assert events[-2].name == "usage"
     assert usage["call_id"] == call_of(events)
     assert usage["complete"] is True
@@ -204,16 +211,16 @@ async def test_the_account_comes_before_the_end(client: httpx2.AsyncClient, api:
 
 async def test_stages_are_told(client: httpx2.AsyncClient) -> None:
     events = await asked(client, "Search the web for tea. [[sim: think=30]]", tools=["web"], model="opus")
-    states = [each["state"] for each in named(events, "status")]
+    states = [each["state"] for each in events_named(events, "status")]
     assert states[0] == "reading"
     assert {"thinking", "searching", "writing"} <= set(states)
-    assert any("searching" in each["text"] for each in named(events, "status"))
+    assert any("searching" in each["text"] for each in events_named(events, "status"))
 
 
 async def test_while_nothing_is_said_a_comment_keeps_the_line_open(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat, "KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr(chat, "PING_INTERVAL_S", 0.05)
     raw = b""
     async with client.stream("POST", "/chat", json={"message": STALLED}) as response:
         async for chunk in response.aiter_raw():
@@ -246,23 +253,23 @@ async def test_done_ends_every_path(
     assert ended["incomplete"].startswith(incomplete)
     assert bool(ended["incomplete"]) is bool(incomplete)
     assert ended["stop_reason"] == stop_reason
-    assert [each["kind"] for each in named(events, "error")] == ([kind] if kind else [])
-    assert len(named(events, "usage")) == 1
+    assert [each["kind"] for each in events_named(events, "error")] == ([kind] if kind else [])
+    assert len(events_named(events, "usage")) == 1
     once_more = await again(client, call_of(events))
     assert [each.name for each in once_more[-2:]] == [each.name for each in events[-2:]]
-    assert text_of(once_more) == text_of(events)
+    assert event_text(once_more) == event_text(events)
 
 
 async def test_an_overload_is_waited_for_before_the_eyes_of_the_reader(api: Simulator, tmp_path: Path) -> None:
     api.reset()
-    async with served(tmp_path, api.url) as here, here.client() as client:
+    async with http_server_thread(tmp_path, api.url) as here, here.client() as client:
         events = await asked(client, directive(status=529, retry_after=0.3, times=2))
-    waits = [each for each in named(events, "status") if each["state"] == "waiting"]
+    waits = [each for each in events_named(events, "status") if each["state"] == "waiting"]
     assert len(waits) == 2
     assert all("overloaded, trying again in" in each["text"] for each in waits)
     assert all(isinstance(each["until"], float) for each in waits)
     assert done(events)["complete"] is True
-    assert named(events, "usage")[0]["retries"] == 2
+    assert events_named(events, "usage")[0]["retries"] == 2
 
 
 async def test_what_fails_at_once_is_a_plain_error_with_a_status(client: httpx2.AsyncClient) -> None:
@@ -318,7 +325,7 @@ async def test_a_request_of_the_wrong_shape_is_told_which_field_and_never_its_va
 
 async def test_a_body_that_is_too_large_is_refused(api: Simulator, tmp_path: Path) -> None:
     api.reset()
-    async with served(tmp_path, api.url, max_body_bytes=2048) as here, here.client() as client:
+    async with http_server_thread(tmp_path, api.url, max_body_bytes=2048) as here, here.client() as client:
         error = await refused(client, 413, message="x" * 3000)
         assert error["kind"] == "too_large"
         assert done(await asked(client, "x" * 1500))["complete"] is True
@@ -335,7 +342,7 @@ async def test_a_reader_can_go_on_from_every_event(client: httpx2.AsyncClient) -
         rest = await again(client, call_of(events), each.id)
         assert rest[0].name == "start"
         assert rest[0].id == each.id
-        assert text_of(events[: n + 1]) + text_of(rest) == whole
+        assert event_text(events[: n + 1]) + event_text(rest) == whole
         assert done(rest)["complete"] is True
         assert rest[-1].offset == len(text)
 
@@ -343,39 +350,41 @@ async def test_a_reader_can_go_on_from_every_event(client: httpx2.AsyncClient) -
 async def test_a_reader_who_loses_the_line_misses_nothing(client: httpx2.AsyncClient, api: Simulator) -> None:
     ask = {"message": directive(tokens=300, pace=200, chars=4)}
     async with client.stream("POST", "/chat", json=ask) as response:
-        events = await until(heard(response), 60)
+        events = await until(read_events(response), 60)
     while events[-1].name != "done":
         async with client.stream(
             "GET", f"/chat/{call_of(events)}", headers={"Last-Event-ID": events[-1].id}
         ) as response:
-            async for each in heard(response):
+            async for each in read_events(response):
                 events.append(each)
                 if not each.name and each.offset % 3 == 0:
                     break
-    assert text_of(events) == sent(api)[0].text
+    assert event_text(events) == sent(api)[0].text
     assert sent(api)[0].end == "complete"
     assert len(sent(api)) == 1
 
 
 async def test_two_readers_at_once_both_get_everything(client: httpx2.AsyncClient, api: Simulator) -> None:
-    both: list[list[Heard]] = []
+    both: list[list[ServerSentEvent]] = []
 
     async def read(call: str) -> None:
         both.append(await again(client, call))
 
     ask = {"message": directive(tokens=150, pace=150, chars=4)}
     async with client.stream("POST", "/chat", json=ask) as response:
-        events = heard(response)
+        events = read_events(response)
         first = await anext(events)
         async with anyio.create_task_group() as tasks:
             for _ in range(2):
                 tasks.start_soon(read, first.json["call"])
             both.append([first, *[each async for each in events]])
-    assert [text_of(each) for each in both] == [sent(api)[0].text] * 3
+    assert [event_text(each) for each in both] == [sent(api)[0].text] * 3
     assert all(done(each)["complete"] for each in both)
 
 
-async def test_a_reader_that_is_stuck_holds_up_nobody(here: Served, client: httpx2.AsyncClient, api: Simulator) -> None:
+async def test_a_reader_that_is_stuck_holds_up_nobody(
+    here: RunningHttpServer, client: httpx2.AsyncClient, api: Simulator
+) -> None:
     body = json.dumps({"message": "[[sim: fault=huge]]"}).encode()
     address = here.url.removeprefix("http://")
     host, _, port = address.partition(":")
@@ -389,8 +398,8 @@ async def test_a_reader_that_is_stuck_holds_up_nobody(here: Served, client: http
         found = re.search(rb"call-id: (c_\w+)", head)
         assert found is not None
         events = await again(client, found[1].decode())
-    assert len(text_of(events)) > 4_000_000
-    assert text_of(events) == normal(sent(api)[0].text)
+    assert len(event_text(events)) > 4_000_000
+    assert event_text(events) == normal(sent(api)[0].text)
     assert done(events)["complete"] is True
 
 
@@ -417,14 +426,14 @@ async def test_a_page_that_is_loaded_anew_finds_the_running_call_in_its_thread(
     client: httpx2.AsyncClient, api: Simulator
 ) -> None:
     async with client.stream("POST", "/chat", json={"message": f"Tell me. {STALLED}"}) as response:
-        events = await until(heard(response), 90)
+        events = await until(read_events(response), 90)
         start = events[0].json
         page = (await client.get(f"/threads/{start['thread']}.json")).json()
         assert [each["role"] for each in page["messages"]] == ["user", "assistant"]
         assert page["messages"][1]["running"] is True
         assert page["messages"][1]["call"] == start["call"]
         async with client.stream("GET", f"/chat/{start['call']}") as second:
-            assert text_of(await until(heard(second), 90)) == sent(api)[0].text
+            assert event_text(await until(read_events(second), 90)) == sent(api)[0].text
         await client.post(f"/chat/{start['call']}/stop", headers=JSON)
 
 
@@ -433,7 +442,7 @@ async def test_a_page_that_is_loaded_anew_finds_the_running_call_in_its_thread(
 
 async def test_a_stop_closes_the_upstream_and_ends_the_stream(client: httpx2.AsyncClient, api: Simulator) -> None:
     async with client.stream("POST", "/chat", json={"message": STALLED}) as response:
-        events = heard(response)
+        events = read_events(response)
         so_far = await until(events, 90)
         stopped = await client.post(f"/chat/{call_of(so_far)}/stop", headers=JSON)
         assert (stopped.status_code, stopped.json()) == (200, {"stopping": True})
@@ -441,7 +450,7 @@ async def test_a_stop_closes_the_upstream_and_ends_the_stream(client: httpx2.Asy
     await api.idle()
     assert sent(api)[0].end == "disconnected"
     assert done(so_far)["incomplete"] == "it was stopped. Ask again for the rest."
-    assert named(so_far, "usage")[0]["estimated"] is True
+    assert events_named(so_far, "usage")[0]["estimated"] is True
     stopped = await client.post(f"/chat/{call_of(so_far)}/stop", headers=JSON)
     assert stopped.json() == {"stopping": False}
 
@@ -450,7 +459,7 @@ async def test_a_reader_who_leaves_ends_the_call_at_once_where_there_is_no_grace
     api: Simulator, tmp_path: Path
 ) -> None:
     api.reset()
-    async with served(tmp_path, api.url, reader_grace_s=0) as here, here.client() as client:
+    async with http_server_thread(tmp_path, api.url, reader_grace_s=0) as here, here.client() as client:
         for accept in ("text/event-stream", "text/plain"):
             ask = client.stream("POST", "/chat", json={"message": STALLED}, headers={"Accept": accept})
             async with ask as response:
@@ -462,7 +471,7 @@ async def test_a_reader_who_leaves_ends_the_call_at_once_where_there_is_no_grace
 
 async def test_who_leaves_before_anything_was_said_ends_the_call_too(api: Simulator, tmp_path: Path) -> None:
     api.reset()
-    async with served(tmp_path, api.url, reader_grace_s=0) as here, here.client() as client:
+    async with http_server_thread(tmp_path, api.url, reader_grace_s=0) as here, here.client() as client:
         with anyio.move_on_after(30):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(asked, client, directive(fault="stall", at="headers"))
@@ -475,13 +484,13 @@ async def test_who_leaves_before_anything_was_said_ends_the_call_too(api: Simula
 
 async def test_a_call_goes_on_for_who_may_come_back(api: Simulator, tmp_path: Path) -> None:
     api.reset()
-    async with served(tmp_path, api.url, reader_grace_s=60) as here, here.client() as client:
+    async with http_server_thread(tmp_path, api.url, reader_grace_s=60) as here, here.client() as client:
         async with client.stream("POST", "/chat", json={"message": directive(tokens=100, pace=200)}) as response:
-            events = await until(heard(response), 10)
+            events = await until(read_events(response), 10)
         await api.idle()
         assert sent(api)[0].end == "complete"
         rest = await again(client, call_of(events), events[-1].id)
-        assert text_of(events) + text_of(rest) == sent(api)[0].text
+        assert event_text(events) + event_text(rest) == sent(api)[0].text
 
 
 async def test_when_the_server_ends_the_reader_is_told_and_the_answer_can_be_read_from_the_next_one(
@@ -489,22 +498,22 @@ async def test_when_the_server_ends_the_reader_is_told_and_the_answer_can_be_rea
 ) -> None:
     api.reset()
     async with (
-        served(tmp_path, api.url, drain_s=0.2) as here,
+        http_server_thread(tmp_path, api.url, drain_s=0.2) as here,
         here.client() as client,
         client.stream("POST", "/chat", json={"message": STALLED}) as response,
     ):
-        events = heard(response)
+        events = read_events(response)
         so_far = await until(events, 90)
         here.stop()
         so_far += [each async for each in events]
-    (error,) = named(so_far, "error")
+    (error,) = events_named(so_far, "error")
     assert (error["kind"], error["retryable"]) == ("shutdown", True)
     assert done(so_far)["complete"] is False
-    async with served(tmp_path, api.url) as here, here.client() as client:
+    async with http_server_thread(tmp_path, api.url) as here, here.client() as client:
         whole = await again(client, call_of(so_far))
-        assert text_of(whole) == sent(api)[0].text
+        assert event_text(whole) == sent(api)[0].text
         assert done(whole)["incomplete"] == "The call was cancelled."
-        assert text_of(await again(client, call_of(so_far), so_far[-1].id)) == ""
+        assert event_text(await again(client, call_of(so_far), so_far[-1].id)) == ""
 
 
 # --------------------------------------------------------------------- other processes
@@ -513,26 +522,29 @@ async def test_when_the_server_ends_the_reader_is_told_and_the_answer_can_be_rea
 async def test_another_process_reads_along_and_stops(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     data = tmp_path / "data"
-    async with spawned(data, api.url, name="one") as one, spawned(data, api.url, name="two") as two:
+    async with (
+        http_server_process(data, api.url, name="one") as one,
+        http_server_process(data, api.url, name="two") as two,
+    ):
         async with one.client() as here, two.client() as there:
             await asked(there, "Are you warm?")  # from then on it refuses at once
             api.reset()
             ask = {"message": directive(tokens=2000, pace=100, chars=4)}
             async with here.stream("POST", "/chat", json=ask) as response:
-                events = heard(response)
+                events = read_events(response)
                 so_far = await until(events, 40)
                 call, thread = call_of(so_far), so_far[0].json["thread"]
                 assert (await refused(there, 409, message="x", thread=thread))["kind"] == "thread_busy"
                 async with there.stream("GET", f"/chat/{call}", headers={"Last-Event-ID": so_far[-1].id}) as second:
-                    theirs = heard(second)
+                    theirs = read_events(second)
                     rest = await until(theirs, so_far[-1].offset + 100)
                     assert (await there.post(f"/chat/{call}/stop", headers=JSON)).json() == {"stopping": True}
                     rest += [each async for each in theirs]
                 ours = so_far + [each async for each in events]
         await api.idle()
         assert sent(api)[0].end == "disconnected"
-        assert text_of(so_far) + text_of(rest) == text_of(ours)
-        assert sent(api)[0].text.startswith(text_of(ours))
+        assert event_text(so_far) + event_text(rest) == event_text(ours)
+        assert sent(api)[0].text.startswith(event_text(ours))
         assert done(rest)["complete"] is done(ours)["complete"] is False
 
 
@@ -540,21 +552,21 @@ async def test_after_a_crash_the_saved_text_can_be_read_and_says_how_to_go_on(ap
     api.reset()
     data = tmp_path / "data"
     async with (
-        spawned(data, api.url) as first,
+        http_server_process(data, api.url) as first,
         first.client() as client,
         client.stream("POST", "/chat", json={"message": f"Tell me. {STALLED}"}) as response,
     ):
-        so_far = await until(heard(response), 90)
+        so_far = await until(read_events(response), 90)
         while not _saved(data, call_of(so_far)):
             await anyio.lowlevel.checkpoint()
         first.kill()
     with closing(sqlite3.connect(data / "store.db")) as connection:
         connection.execute("update worker set lease_until = 0")  # half a minute later
         connection.commit()
-    async with spawned(data, api.url) as second, second.client() as client:
+    async with http_server_process(data, api.url) as second, second.client() as client:
         events = await again(client, call_of(so_far))
-        assert text_of(events) == text_of(so_far) == sent(api)[0].text
-        (error,) = named(events, "error")
+        assert event_text(events) == event_text(so_far) == sent(api)[0].text
+        (error,) = events_named(events, "error")
         assert error["kind"] == "interrupted"
         assert "ask for the rest in the same thread" in error["text"]
         assert done(events)["complete"] is False
@@ -570,21 +582,21 @@ def _saved(data: Path, call: str) -> bool:
 
 async def test_a_server_that_is_told_to_end_lets_answers_finish(api: Simulator, tmp_path: Path) -> None:
     api.reset()
-    async with spawned(tmp_path / "data", api.url, drain_s=30) as server, server.client() as client:
+    async with http_server_process(tmp_path / "data", api.url, drain_s=30) as server, server.client() as client:
         ask = {"message": directive(tokens=100, pace=100)}
         async with client.stream("POST", "/chat", json=ask) as response:
-            events = heard(response)
+            events = read_events(response)
             so_far = await until(events, 10)
             ended: list[int] = []
 
             async def end() -> None:
-                ended.append(await server.terminated())
+                ended.append(await server.terminate())
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(end)
                 so_far += [each async for each in events]
         assert done(so_far)["complete"] is True
-        assert text_of(so_far) == sent(api)[0].text
+        assert event_text(so_far) == sent(api)[0].text
 
 
 # --------------------------------------------------------------------- what is asked
@@ -624,7 +636,7 @@ async def test_bare_text_is_the_answer_and_nothing_else(client: httpx2.AsyncClie
     ],
 )
 def test_bare_text_is_for_who_prefers_it(accept: str, *, bare: bool) -> None:
-    assert server_sent_events.prefers_text(accept) is bare
+    assert server_sent_events.prefers_plain_text(accept) is bare
 
 
 async def test_a_question_is_sent_as_it_was_asked(client: httpx2.AsyncClient, api: Simulator) -> None:
@@ -661,8 +673,8 @@ async def test_a_thread_is_gone_on_with(client: httpx2.AsyncClient, api: Simulat
     assert second[0].json["thread"] == thread
     body: Any = sent(api)[1].body
     assert [each["role"] for each in body["messages"]] == ["user", "assistant", "user"]
-    assert body["messages"][1]["content"][0]["text"] == text_of(first)
-    assert named(second, "usage")[0]["thread"] == thread
+    assert body["messages"][1]["content"][0]["text"] == event_text(first)
+    assert events_named(second, "usage")[0]["thread"] == thread
 
 
 async def test_an_answer_is_held_to_a_schema(client: httpx2.AsyncClient) -> None:
@@ -702,7 +714,7 @@ async def test_files_come_as_data_with_the_names_that_claude_sees(client: httpx2
     assert 'path="tea.ts"' in blocks[3]["text"]
     assert "let tea = 1;" in blocks[3]["text"]
     assert 'path="data:text/plain"' in blocks[4]["text"]
-    assert blocks[-1]["text"] == chat.WORDLESS
+    assert blocks[-1]["text"] == chat.EMPTY_PROMPT_WITH_FILES
     page = (await client.get(f"/threads/{events[0].json['thread']}.json")).json()
     names = [each["name"] for each in page["messages"][0]["files"]]
     assert names[:3] == ['Vertrag "A"; ö/1.pdf', "photo.png", "tea.ts"]
@@ -721,7 +733,10 @@ async def test_where_the_operator_names_directories_their_files_can_be_asked_abo
     api.reset()
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "tea.txt").write_text("tea is hot")
-    async with served(tmp_path / "data", api.url, roots=[tmp_path / "root"]) as here, here.client() as client:
+    async with (
+        http_server_thread(tmp_path / "data", api.url, roots=[tmp_path / "root"]) as here,
+        here.client() as client,
+    ):
         events = await asked(client, "x", files=["*.txt"])
         assert done(events)["notes"] == ['"*.txt" matched 1 file.']
         assert "tea is hot" in str(sent(api)[0].body)
@@ -734,13 +749,13 @@ async def test_where_the_operator_names_directories_their_files_can_be_asked_abo
 async def test_another_users_call_is_not_there_on_any_route(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with (
-        served(tmp_path, api.url, users=["ada", "bob"]) as here,
+        http_server_thread(tmp_path, api.url, users=["ada", "bob"]) as here,
         here.client("ada") as ada,
         here.client("bob") as bob,
         here.client() as nobody,
         ada.stream("POST", "/chat", json={"message": STALLED}) as response,
     ):
-        so_far = await until(heard(response), 90)
+        so_far = await until(read_events(response), 90)
         call, thread = so_far[0].json["call"], so_far[0].json["thread"]
         for other, status in ((bob, 404), (nobody, 401)):
             for asking in (
@@ -757,7 +772,7 @@ async def test_another_users_call_is_not_there_on_any_route(api: Simulator, tmp_
         assert (await bob.get(f"/chat/{call}")).json() == unknown
         assert sent(api)[0].end == "open"
         assert (await ada.post(f"/chat/{call}/stop", headers=JSON)).json() == {"stopping": True}
-        assert text_of(await again(ada, call)) == sent(api)[0].text
+        assert event_text(await again(ada, call)) == sent(api)[0].text
         assert (await bob.get(f"/chat/{call}")).json() == unknown
 
 
@@ -767,12 +782,12 @@ async def test_who_asks_too_often_or_too_much_at_once_is_told_when_to_come_again
     api.reset()
     limits: dict[str, object] = {"user_calls_per_minute": 2, "user_concurrent": 1}
     async with (
-        served(tmp_path, api.url, users=["ada", "bob"], **limits) as here,
+        http_server_thread(tmp_path, api.url, users=["ada", "bob"], **limits) as here,
         here.client("ada") as ada,
         here.client("bob") as bob,
     ):
         async with ada.stream("POST", "/chat", json={"message": STALLED}) as response:
-            events = heard(response)
+            events = read_events(response)
             call = call_of(await until(events, 90))
             assert (await refused(ada, 429, message="x"))["kind"] == "user_busy"
             assert done(await asked(bob, "x"))["complete"] is True
@@ -788,7 +803,10 @@ async def test_who_asks_too_often_or_too_much_at_once_is_told_when_to_come_again
 
 async def test_who_has_spent_their_budget_is_told_when_it_starts_anew(api: Simulator, tmp_path: Path) -> None:
     api.reset()
-    async with served(tmp_path, api.url, users=["ada"], user_usd_per_day=0.0001) as here, here.client("ada") as ada:
+    async with (
+        http_server_thread(tmp_path, api.url, users=["ada"], user_usd_per_day=0.0001) as here,
+        here.client("ada") as ada,
+    ):
         answer = await ada.post("/chat", json={"message": "x"})
         error = answer.json()["error"]
     assert answer.status_code == 402

@@ -14,7 +14,7 @@ import pytest
 from mcp_server_claude import __version__
 from mcp_server_claude.cli import client_config
 
-COMMAND = client_config.installed()
+COMMAND = client_config.server_command()
 
 
 def shell(*arguments: str) -> subprocess.CompletedProcess[str]:

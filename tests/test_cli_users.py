@@ -26,18 +26,18 @@ from mcp_server_claude.store import (
     request_ledger,
     thread_messages,
 )
-from mcp_server_claude.store.sqlite_connection import FILE
-from mcp_server_claude.users.tokens_and_sessions import Users
-from support.desk import environment
+from mcp_server_claude.store.sqlite_connection import DATABASE_FILE
+from mcp_server_claude.users.tokens_and_sessions import UserDirectory
+from support.desk import server_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mcp_server_claude.store import Tx
+    from mcp_server_claude.store import Transaction
     from mcp_server_claude.users.tokens_and_sessions import User
 
-COMMAND = client_config.installed()
+COMMAND = client_config.server_command()
 SECRET = "the moon is made of green cheese"
 SEARCH = """
 import sys
@@ -53,8 +53,8 @@ from mcp_server_claude.store import Store, request_ledger
 async def main():
     store = Store.open(Path(sys.argv[1]))
     for n in range(10**9):
-        entry = request_ledger.Entry(id=f"r_{n}", call_id="c", worker="w", started_at=time.time())
-        await store.write(request_ledger.begin, entry)
+        entry = request_ledger.LedgerEntry(id=f"r_{n}", call_id="c", worker="w", started_at=time.time())
+        await store.write(request_ledger.open_entry, entry)
         if n == 100:
             print("going", flush=True)
 
@@ -75,7 +75,7 @@ class Shell:
             capture_output=True,
             stdin=subprocess.DEVNULL,
             encoding="utf-8",
-            env=environment(data_dir=self.data_dir, **fields),
+            env=server_environment(data_dir=self.data_dir, **fields),
         )
 
     def told(self, *arguments: str | Path, **fields: object) -> str:
@@ -101,12 +101,12 @@ def server(tmp_path: Path) -> Iterator[Store]:
     """The ledger as a running server has it open."""
     store = Store.open(tmp_path / "data")
     yield store
-    store.close_now()
+    store.close_blocking()
 
 
 def known(server: Store, token: str) -> User | None:
     """Who this is to the running server."""
-    return asyncio.run(Users(Settings(), server).by_token(token))
+    return asyncio.run(UserDirectory(Settings(), server).authenticate_token(token))
 
 
 def lines(text: str) -> list[list[str]]:
@@ -236,9 +236,9 @@ NOON = (time.time() // 86_400) * 86_400
 """A moment of today that is not after now: its midnight."""
 
 
-def spend(tx: Tx, user: str, micros: int, model: str = "claude-sonnet-5-5") -> None:
+def spend(tx: Transaction, user: str, micros: int, model: str = "claude-sonnet-5-5") -> None:
     """A request that is over."""
-    entry = request_ledger.Entry(
+    entry = request_ledger.LedgerEntry(
         id=f"r_{user}_{micros}_{model}",
         call_id="c",
         worker="w",
@@ -247,11 +247,11 @@ def spend(tx: Tx, user: str, micros: int, model: str = "claude-sonnet-5-5") -> N
         model=model,
         tool="claude_ask",
     )
-    request_ledger.begin(tx, entry)
-    closing = request_ledger.Closing(
+    request_ledger.open_entry(tx, entry)
+    closing = request_ledger.EntryResult(
         end="complete", ended_at=NOON, cost_micros=micros, input_tokens=1200, output_tokens=30
     )
-    request_ledger.finish(tx, entry.id, closing)
+    request_ledger.close_entry(tx, entry.id, closing)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def spend(tx: Tx, user: str, micros: int, model: str = "claude-sonnet-5-5") -> N
         ("user", [["ada", "2"], ["bob", "1"], ["total", "3"]]),
         ("model", [["claude-haiku-4-5", "1"], ["claude-sonnet-5-5", "2"], ["total", "3"]]),
         ("tool", [["claude_ask", "3"]]),
-        ("day", [[budget_reservations.today(), "3"]]),
+        ("day", [[budget_reservations.budget_day(), "3"]]),
     ],
 )
 def test_usage_is_added_up_by_what_is_asked_for(shell: Shell, server: Store, by: str, rows: list[list[str]]) -> None:
@@ -315,12 +315,12 @@ def test_a_backup_is_whole_and_private_while_a_server_writes(shell: Shell, tmp_p
 def test_a_backup_can_be_used_as_the_ledger(shell: Shell, tmp_path: Path) -> None:
     token = shell.told("user", "add", "ada", "-q").strip()
     (tmp_path / "other").mkdir()
-    shell.told("backup", tmp_path / "other" / FILE)
+    shell.told("backup", tmp_path / "other" / DATABASE_FILE)
     other = Store.open(tmp_path / "other")
     try:
         assert known(other, token)
     finally:
-        other.close_now()
+        other.close_blocking()
 
 
 def test_a_file_that_exists_is_never_written_over(shell: Shell, tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_a_file_that_exists_is_never_written_over(shell: Shell, tmp_path: Path) 
 
 
 def test_where_there_is_nothing_to_copy_or_no_place_for_it_is_told(shell: Shell, tmp_path: Path) -> None:
-    assert shell.complaint("backup", tmp_path / "copy.db") == f"There is no {shell.data_dir / FILE}.\n"
+    assert shell.complaint("backup", tmp_path / "copy.db") == f"There is no {shell.data_dir / DATABASE_FILE}.\n"
     shell.told("user", "add", "ada")
     assert shell.complaint("backup", tmp_path / "no" / "copy.db") == f"There is no {tmp_path / 'no'}.\n"
     assert not list(tmp_path.glob("copy*"))
@@ -343,7 +343,7 @@ def test_where_there_is_nothing_to_copy_or_no_place_for_it_is_told(shell: Shell,
 
 def test_a_ledger_that_is_damaged_is_not_copied(shell: Shell, tmp_path: Path) -> None:
     shell.data_dir.mkdir()
-    (shell.data_dir / FILE).write_text("this is no database")
+    (shell.data_dir / DATABASE_FILE).write_text("this is no database")
     assert shell.complaint("backup", tmp_path / "copy.db") == (
         "The ledger could not be used: its file is not a database.\n"
     )
@@ -353,21 +353,23 @@ def test_a_ledger_that_is_damaged_is_not_copied(shell: Shell, tmp_path: Path) ->
 # --------------------------------------------------------------------- forget
 
 
-def talk(tx: Tx, user: str, at: float) -> None:
+def talk(tx: Transaction, user: str, at: float) -> None:
     """A question and its answer in a thread, as the house writes them."""
     call, thread = f"c_{user}_{at:.0f}", f"t_{user}_{at:.0f}"
-    process_leases.renew(tx, "w", at)
+    process_leases.renew_lease(tx, "w", at)
     head = f"{SECRET} {user}"
-    thread_messages.begin(
+    thread_messages.create_thread(
         tx, thread_messages.Thread(id=thread, user=user, head=head, system=head, model="", started_at=at, touched_at=at)
     )
     call_journal.open_call(
-        tx, call_journal.Record(id=call, worker="w", started_at=at, user=user, thread=thread, prompt_head=head)
+        tx, call_journal.JournaledCall(id=call, worker="w", started_at=at, user=user, thread=thread, prompt_head=head)
     )
-    call_journal.append(tx, [(call, n * 10_000, f"{head} {n} ".ljust(10_000, "x")) for n in range(20)])
+    call_journal.append_text(tx, [(call, n * 10_000, f"{head} {n} ".ljust(10_000, "x")) for n in range(20)])
     for role in ("user", "assistant"):
         content: list[dict[str, object]] = [{"type": "text", "text": head * 200}]
-        thread_messages.add(tx, thread, thread_messages.Turn(role=role, content=content, model="", call_id=call))
+        thread_messages.append_message(
+            tx, thread, thread_messages.ThreadMessage(role=role, content=content, model="", call_id=call)
+        )
     call_journal.close_call(tx, call, end="incomplete", ended_at=at, incomplete=head, usage={"cost_usd": 0.5})
 
 
@@ -391,8 +393,8 @@ def prepared(server: Store, shell: Shell) -> None:
     for user, at in (("ada", now - 1000), ("ada", now - 40 * 86_400), ("bob", now - 1000), ("zed", now - 90 * 86_400)):
         asyncio.run(server.write(talk, user, at))
     asyncio.run(server.write(spend, "ada", 500_000))
-    asyncio.run(server.write(call_journal.forget, now - 60 * 86_400))
-    asyncio.run(server.read(thread_messages.count))
+    asyncio.run(server.write(call_journal.delete_old_text, now - 60 * 86_400))
+    asyncio.run(server.read(thread_messages.count_threads))
     assert in_the_files(shell.data_dir, f"{SECRET} ada")
     assert in_the_files(shell.data_dir, f"{SECRET} bob")
 
@@ -406,9 +408,9 @@ def test_what_a_user_wrote_is_gone_from_the_bytes_of_the_files_while_a_server_ha
         "Deleted: the text of 2 calls and 2 threads, the names of 0 files. What they cost stays in the ledger.\n"
     )
     assert in_the_files(shell.data_dir, f"{SECRET} ada") == []
-    assert in_the_files(shell.data_dir, f"{SECRET} bob") == [FILE]
+    assert in_the_files(shell.data_dir, f"{SECRET} bob") == [DATABASE_FILE]
     assert "$0.500" in shell.told("usage", "--user", "ada")
-    assert asyncio.run(server.read(call_journal.recent, "ada"))[0].usage == {"cost_usd": 0.5}
+    assert asyncio.run(server.read(call_journal.recent_calls, "ada"))[0].usage == {"cost_usd": 0.5}
     asyncio.run(server.write(talk, "ada", time.time()))  # the server goes on
     assert in_the_files(shell.data_dir, f"{SECRET} ada")
 
@@ -418,7 +420,7 @@ def test_what_is_older_than_a_date_is_gone_and_so_is_what_was_only_deleted_befor
     told = shell.told("forget", "--before", "30d", "--yes")
     assert "the text of 1 call and 2 threads" in told  # the words of the other went with its retention
     assert in_the_files(shell.data_dir, f"{SECRET} zed") == []
-    assert [record.prompt_head for record in asyncio.run(server.read(call_journal.recent, "ada"))] == [
+    assert [record.prompt_head for record in asyncio.run(server.read(call_journal.recent_calls, "ada"))] == [
         f"{SECRET} ada",
         "",
     ]
@@ -427,12 +429,12 @@ def test_what_is_older_than_a_date_is_gone_and_so_is_what_was_only_deleted_befor
 
 def test_without_yes_it_says_what_would_go_and_deletes_nothing(shell: Shell, server: Store) -> None:
     prepared(server, shell)
-    before = asyncio.run(server.read(call_journal.recent, "ada"))
+    before = asyncio.run(server.read(call_journal.recent_calls, "ada"))
     done = shell("forget", "--user", "ada")
     assert done.returncode == 1
     assert done.stdout.startswith("To be deleted: the text of 2 calls and 2 threads,")
     assert done.stderr == "Nothing was deleted: say --yes.\n"
-    assert asyncio.run(server.read(call_journal.recent, "ada")) == before
+    assert asyncio.run(server.read(call_journal.recent_calls, "ada")) == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
@@ -447,7 +449,7 @@ def test_at_a_terminal_it_asks(shell: Shell, server: Store, answer: str, code: i
         stdin=theirs,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=environment(data_dir=shell.data_dir),
+        env=server_environment(data_dir=shell.data_dir),
     ) as process:
         os.write(ours, f"{answer}\n".encode())
         told, _ = process.communicate()

@@ -11,18 +11,26 @@ from mcp.types import BlobResourceContents, ResourceLink, TextContent, TextResou
 
 from mcp_server_claude.call_types import Searching
 from mcp_server_claude.engine import output_file_downloads
-from mcp_server_claude.server.progress_notifications import Line
+from mcp_server_claude.server.progress_notifications import StatusLine
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from support.desk import EVERYWHERE, Told, account, failure, opened, seated, texts
-from support.recordings import sse
-from support.upstream import parrot
+from support.desk import (
+    ALL_TRANSPORTS,
+    ProgressUpdate,
+    connect,
+    failure_meta,
+    http_server_in_loop,
+    text_blocks,
+    usage_meta,
+)
+from support.recordings import sse_bytes
+from support.upstream import scripted_upstream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp.types import CallToolResult
 
-    from support.desk import Desk, Mode, Where
+    from support.desk import McpSession, ProtocolMode, Transport
 
 pytestmark = pytest.mark.anyio
 
@@ -60,14 +68,14 @@ def made(result: CallToolResult) -> list[dict[str, object]]:
 
 
 async def test_code_runs_and_what_it_prints_is_no_part_of_the_answer(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[Told] = []
-        result = await desk.ask(RUN, tools=["code"], model=MODEL, told=told, style="text")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told: list[ProgressUpdate] = []
+        result = await desk.ask(RUN, tools=["code"], model=MODEL, updates=told, style="text")
         (body,) = bodies(upstream)
         whole = upstream.answer_to({"model": MODEL, "max_tokens": 4000, "messages": [{"role": "user", "content": RUN}]})
-    assert texts(result)[0] == whole == "".join(each.message or "" for each in told)
+    assert text_blocks(result)[0] == whole == "".join(each.message or "" for each in told)
     assert "container" not in body
-    assert account(result)["complete"]
+    assert usage_meta(result)["complete"]
     assert not links(result)
     assert result.meta is not None
     assert FILES not in result.meta
@@ -79,7 +87,7 @@ async def test_code_runs_and_what_it_prints_is_no_part_of_the_answer(upstream: S
 async def test_the_newest_version_that_the_model_can_drive_is_offered(
     upstream: Simulator, tmp_path: Path, model: str, version: str
 ) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         await desk.ask("Tea?", tools=["code"], model=model)
         (body,) = bodies(upstream)
         assert body["tools"] == [{"type": f"code_execution_{version}", "name": "code_execution"}]
@@ -89,7 +97,7 @@ async def test_the_newest_version_that_the_model_can_drive_is_offered(
 async def test_beside_code_the_web_is_searched_directly_not_by_code_of_its_own(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         await desk.ask("Tea?", tools=["web", "code"], model="opus")
         await desk.ask("Tea?", tools=["web"], model="opus")
         both, web = map(tools, bodies(upstream))
@@ -103,7 +111,7 @@ def message(*blocks: dict[str, object]) -> bytes:
     usage: dict[str, object] = {"input_tokens": 7, "output_tokens": 1}
     head: dict[str, object] = {"id": "m", "type": "message", "role": "assistant", "model": "claude-haiku-5-5"}
     start: dict[str, object] = {"type": "message_start", "message": head | {"content": list[str](), "usage": usage}}
-    return sse(
+    return sse_bytes(
         start,
         *({"type": "content_block_start", "index": n, "content_block": block} for n, block in enumerate(blocks)),
         *({"type": "content_block_stop", "index": n} for n in range(len(blocks))),
@@ -129,11 +137,11 @@ async def test_text_before_and_after_code_are_paragraphs_of_their_own(tmp_path: 
         {"type": "text", "text": ".5."},
     )
     async with (
-        parrot(stream) as bird,
-        seated("memory", "auto", tmp_path / "data", base_url=bird.url, models_wait_s=0) as desk,
+        scripted_upstream(stream) as bird,
+        connect("memory", "auto", tmp_path / "data", base_url=bird.url, models_wait_s=0) as desk,
     ):
         result = await desk.ask("Mean?", tools=["code"], model="claude-haiku-5-5")
-    assert texts(result)[0] == "I'll compute it.\n\nThe mean is 5.5."
+    assert text_blocks(result)[0] == "I'll compute it.\n\nThe mean is 5.5."
 
 
 @pytest.mark.parametrize(
@@ -155,12 +163,12 @@ async def test_code_that_filters_what_was_found_is_no_use_of_code(
     tmp_path: Path, blocks: tuple[dict[str, object], ...], again: list[str]
 ) -> None:
     async with (
-        parrot(message(*blocks, {"type": "text", "text": "Found."})) as bird,
-        seated("memory", "auto", tmp_path / "data", base_url=bird.url, models_wait_s=0) as desk,
+        scripted_upstream(message(*blocks, {"type": "text", "text": "Found."})) as bird,
+        connect("memory", "auto", tmp_path / "data", base_url=bird.url, models_wait_s=0) as desk,
     ):
         first = await desk.ask("Tea?", tools=["web"], model="claude-haiku-5-5")
-        await desk.ask("And now?", thread=account(first)["thread"])
-        head, _, raw = bird.heard[-1].partition(b"\r\n\r\n")
+        await desk.ask("And now?", thread=usage_meta(first)["thread"])
+        head, _, raw = bird.requests[-1].partition(b"\r\n\r\n")
     body = cast("dict[str, object]", json.loads(raw))
     assert head.startswith(b"POST /v1/messages")
     assert list(tools(body)) == again
@@ -168,23 +176,23 @@ async def test_code_that_filters_what_was_found_is_no_use_of_code(
 
 
 async def test_the_status_says_that_files_are_edited(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[Told] = []
-        await desk.ask(f"{RUN} {directive(ttft=0, pace=40)}", tools=["code"], model=MODEL, told=told, style="status")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told: list[ProgressUpdate] = []
+        await desk.ask(f"{RUN} {directive(ttft=0, pace=40)}", tools=["code"], model=MODEL, updates=told, style="status")
     assert any("editing files" in (each.message or "") for each in told)
 
 
 @pytest.mark.parametrize("tool", ["bash_code_execution", "code_execution"])
 def test_the_status_says_that_code_is_run(tool: str) -> None:
-    line = Line()
-    line.note(Searching(tool, "python x.py"))
-    assert "running code: python x.py" in line.text()
+    line = StatusLine()
+    line.update_stage(Searching(tool, "python x.py"))
+    assert "running code: python x.py" in line.render()
 
 
 async def test_a_turn_that_pauses_while_code_runs_goes_on_in_the_same_container(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         prompt = f"{RUN} {directive(stop='pause_turn', makes='mean.csv')}"
         result = await desk.ask(prompt, tools=["code"], model=MODEL)
         first, second = bodies(upstream)
@@ -194,7 +202,7 @@ async def test_a_turn_that_pauses_while_code_runs_goes_on_in_the_same_container(
     assert kinds(turns(second)[-1])[-2:] == ["server_tool_use", "text"]
     assert texts_only(result)[0] == whole
     assert [file["name"] for file in made(result)] == ["mean.csv"]
-    assert account(result)["complete"]
+    assert usage_meta(result)["complete"]
 
 
 def texts_only(result: CallToolResult) -> list[str]:
@@ -207,7 +215,7 @@ async def test_a_look_into_the_project_while_code_runs_goes_on_in_the_same_conta
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "tea.md").write_text("jasmine", encoding="utf-8")
     monkeypatch.chdir(tmp_path / "project")
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         prompt = f"{RUN} {directive(stop='tool_use', tool='list', code='on')}"
         result = await desk.ask(prompt, tools=["code", "read"], model=MODEL, max_usd=1)
         first, second = bodies(upstream)
@@ -220,7 +228,7 @@ async def test_a_look_into_the_project_while_code_runs_goes_on_in_the_same_conta
 async def test_a_stream_that_breaks_after_code_is_incomplete_and_tells_what_was_made(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         prompt = f"{RUN} {directive(makes='mean.csv', fault='drop', at=60)}"
         result = await desk.ask(prompt, tools=["code"], model=MODEL)
     assert texts_only(result)[-1].startswith("INCOMPLETE:")
@@ -231,11 +239,11 @@ async def test_a_stream_that_breaks_after_code_is_incomplete_and_tells_what_was_
 # --------------------------------------------------------------------- files
 
 
-@pytest.mark.parametrize(("where", "mode"), EVERYWHERE)
+@pytest.mark.parametrize(("where", "mode"), ALL_TRANSPORTS)
 async def test_files_that_code_made_are_linked_and_read_as_resources(
-    where: Where, mode: Mode, upstream: Simulator, tmp_path: Path
+    where: Transport, mode: ProtocolMode, upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with seated(where, mode, tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect(where, mode, tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(f"{RUN} {directive(makes='mean.csv,plot.png')}", tools=["code"], model=MODEL)
         table, picture = links(result)
         assert [block.type for block in result.content] == ["text", "text", "resource_link", "resource_link"]
@@ -252,14 +260,14 @@ async def test_files_that_code_made_are_linked_and_read_as_resources(
     assert image.blob.startswith("iVBORw0KGgo")
 
 
-async def refused(desk: Desk, uri: str) -> str:
+async def refused(desk: McpSession, uri: str) -> str:
     with pytest.raises(MCPError) as error:
         await desk.client.read_resource(uri)
     return str(error.value)
 
 
 async def test_a_file_that_is_not_there_or_no_longer_is_told(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
         (link,) = links(result)
         assert "There is no file of that id" in await refused(desk, "claude://files/f_0000000000000000")
@@ -270,7 +278,7 @@ async def test_a_file_that_is_not_there_or_no_longer_is_told(upstream: Simulator
 
 
 async def test_a_file_is_its_users_own(upstream: Simulator, tmp_path: Path) -> None:
-    async with opened(data_dir=tmp_path / "data", base_url=upstream.url) as door:
+    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as door:
         ada, bob = await door.token("ada"), await door.token("bob")
         async with door.client(ada) as client:
             asked = {"prompt": f"{RUN} {directive(makes='mean.csv')}", "tools": ["code"], "model": MODEL}
@@ -284,8 +292,8 @@ async def test_a_file_is_its_users_own(upstream: Simulator, tmp_path: Path) -> N
 async def test_a_file_that_is_too_large_for_a_message_is_not_fetched(
     upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcp_server_claude.server.resources.LARGEST_FILE", 10)
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    monkeypatch.setattr("mcp_server_claude.server.resources.MAX_FILE_BYTES", 10)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
         (link,) = links(result)
         assert "at most 10 are fetched" in await refused(desk, link.uri)
@@ -298,7 +306,7 @@ async def test_a_file_whose_name_cannot_be_had_is_listed_all_the_same(
     tmp_path: Path, upstream: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output_file_downloads, "PATIENCE_S", 0)
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
         (link,) = links(result)
         assert link.name.startswith("file_")
@@ -307,7 +315,7 @@ async def test_a_file_whose_name_cannot_be_had_is_listed_all_the_same(
 
 
 async def test_files_alone_are_an_answer(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(f"{RUN} {directive(makes='mean.csv', tokens=0)}", tools=["code"], model=MODEL)
     assert not result.is_error
     assert texts_only(result)[0] == output_file_downloads.SILENT
@@ -315,20 +323,20 @@ async def test_files_alone_are_an_answer(upstream: Simulator, tmp_path: Path) ->
 
 
 async def test_a_call_that_is_read_again_has_its_files(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
-        again = await desk.client.call_tool("claude_jobs", {"id": account(result)["call_id"]})
+        again = await desk.client.call_tool("claude_jobs", {"id": usage_meta(result)["call_id"]})
     assert links(again) == links(result)
     assert made(again) == made(result)
 
 
 async def test_files_of_old_calls_are_deleted_at_anthropic_and_here(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         for name in ("old.csv", "new.csv"):
             await desk.ask(f"{RUN} {directive(makes=name)}", tools=["code"], model=MODEL)
     with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection, connection:
         connection.execute("update produced set created_at = created_at - 31 * 86400 where name = 'old.csv'")
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         while not [record for record in upstream.requests if record.method == "DELETE"]:
             await upstream.asked(len(upstream.requests) + 1)
         await upstream.idle()
@@ -343,10 +351,10 @@ async def test_files_of_old_calls_are_deleted_at_anthropic_and_here(upstream: Si
 async def test_a_follow_up_finds_the_container_and_keeps_the_blocks_of_the_code(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         first = await desk.ask(RUN, tools=["code"], model=MODEL)
-        second = await desk.ask("And now?", thread=account(first)["thread"])
-        third = await desk.ask("And then?", thread=account(first)["thread"])
+        second = await desk.ask("And now?", thread=usage_meta(first)["thread"])
+        third = await desk.ask("And then?", thread=usage_meta(first)["thread"])
         one, two, three = bodies(upstream)
     assert not second.is_error
     assert not third.is_error
@@ -364,27 +372,27 @@ async def test_a_follow_up_finds_the_container_and_keeps_the_blocks_of_the_code(
 
 
 async def test_a_container_that_has_expired_is_done_without(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         first = await desk.ask(RUN, tools=["code"], model=MODEL)
-        await desk.ask("And now?", thread=account(first)["thread"])
+        await desk.ask("And now?", thread=usage_meta(first)["thread"])
         gone = str(bodies(upstream)[-1]["container"])
         upstream.lose(gone)
-        result = await desk.ask(f"{RUN} again.", thread=account(first)["thread"])
+        result = await desk.ask(f"{RUN} again.", thread=usage_meta(first)["thread"])
         *_, refusing, second = bodies(upstream)
         assert not result.is_error
         assert refusing["container"] == gone
         assert "container" not in second
-        await desk.ask("And then?", thread=account(first)["thread"])
+        await desk.ask("And then?", thread=usage_meta(first)["thread"])
         assert bodies(upstream)[-1]["container"] != gone
 
 
 async def test_code_that_was_cut_off_leaves_only_its_text_in_the_thread(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         prompt = f"{RUN} {directive(stop='max_tokens', late='on')}"
         first = await desk.ask(prompt, tools=["code"], model=MODEL)
-        second = await desk.ask("Go on.", thread=account(first)["thread"])
+        second = await desk.ask("Go on.", thread=usage_meta(first)["thread"])
         assert not second.is_error
-        assert turns(bodies(upstream)[-1])[1]["content"] == [{"type": "text", "text": texts(first)[0]}]
+        assert turns(bodies(upstream)[-1])[1]["content"] == [{"type": "text", "text": text_blocks(first)[0]}]
 
 
 # --------------------------------------------------------------------- admission, prices
@@ -394,35 +402,35 @@ async def test_code_that_was_cut_off_leaves_only_its_text_in_the_thread(upstream
 async def test_a_model_that_cannot_run_code_is_refused_before_anything_is_sent(tmp_path: Path, model: str) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="plain") as api,
-        seated("memory", "auto", tmp_path / "data", base_url=api.url, model="plain") as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=api.url, model="plain") as desk,
     ):
         result = await desk.ask(RUN, tools=["code"], model=model)
-        assert failure(result)["kind"] == "unsupported"
-        assert texts(result)[0] == "claude-plain-2 cannot run code; its only tool is read."
+        assert failure_meta(result)["kind"] == "unsupported"
+        assert text_blocks(result)[0] == "claude-plain-2 cannot run code; its only tool is read."
         web = await desk.ask(RUN, tools=["web"], model="thinker")
-        assert texts(web)[0] == "claude-thinker-1 cannot search the web; its tools are code, read."
+        assert text_blocks(web)[0] == "claude-thinker-1 cannot search the web; its tools are code, read."
         assert not bodies(api)
 
 
 async def test_code_and_a_schema_are_refused_together(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(RUN, tools=["code"], schema={"type": "object"})
-        assert "schema and tools cannot be combined" in texts(result)[0]
+        assert "schema and tools cannot be combined" in text_blocks(result)[0]
         assert not bodies(upstream)
 
 
 async def test_a_dry_run_prices_a_call_with_code_and_sends_nothing(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         first = await desk.ask(RUN, tools=["code"], model=MODEL)
         before = len(bodies(upstream))
-        result = await desk.ask("More?", tools=["code"], thread=account(first)["thread"], dry_run=True)
-        assert "Nothing was generated" in texts(result)[0]
+        result = await desk.ask("More?", tools=["code"], thread=usage_meta(first)["thread"], dry_run=True)
+        assert "Nothing was generated" in text_blocks(result)[0]
         assert len(bodies(upstream)) == before
 
 
 async def test_code_works_within_a_limit_of_money(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=5) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=5) as desk:
         first = await desk.ask(RUN, tools=["code"], model=MODEL)
-        second = await desk.ask(f"{RUN} again", thread=account(first)["thread"])
-        assert account(second)["complete"]
-        assert cast("float", account(second)["cost_usd"]) > 0
+        second = await desk.ask(f"{RUN} again", thread=usage_meta(first)["thread"])
+        assert usage_meta(second)["complete"]
+        assert cast("float", usage_meta(second)["cost_usd"]) > 0

@@ -16,14 +16,14 @@ from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Models, Pace, Simulator, directive
 from mcp_server_claude.simulator.model_catalog import listed
-from support.desk import KEY
+from support.desk import FAKE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
     from pathlib import Path
 
     from mcp_server_claude.call_types import Reply
-    from mcp_server_claude.calls.conversation_threads import Threads
+    from mcp_server_claude.calls.conversation_threads import ConversationThreads
     from mcp_server_claude.simulator import Record
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:The model '.*' is deprecated:DeprecationWarning")]
@@ -52,7 +52,7 @@ class Upstream:
     """The API with these models, and what came of each call by its id."""
 
     api: Simulator
-    threads: Threads
+    threads: ConversationThreads
     models: tuple[str, ...]
     most: dict[str, int]
 
@@ -63,7 +63,7 @@ class Upstream:
         async def one(call: Call) -> None:
             async with limiter:
                 try:
-                    outcomes[call.id] = await self.threads.answer(call, lambda _: None)
+                    outcomes[call.id] = await self.threads.answer_in_thread(call, lambda _: None)
                 except Failure as failure:
                     outcomes[call.id] = failure
 
@@ -98,11 +98,16 @@ class Upstream:
 @asynccontextmanager
 async def upstream(tmp_path: Path, models: Models, *, retention_days: float) -> AsyncGenerator[Upstream]:
     settings = Settings.model_validate(
-        {"api_key": KEY, "data_dir": tmp_path / "data", "retention_days": retention_days, "max_concurrent": AT_ONCE}
+        {
+            "api_key": FAKE_KEY,
+            "data_dir": tmp_path / "data",
+            "retention_days": retention_days,
+            "max_concurrent": AT_ONCE,
+        }
     )
     async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models=models, defaults="tokens=40") as api:
         settings = settings.model_copy(update={"base_url": api.url})
-        async with Services.open(settings) as services:
+        async with Services.lifespan(settings) as services:
             names = {model.id: model.max_tokens for model in listed(models)}
             yield Upstream(api, await services.threads(), tuple(names), names)
 

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_server_claude.anthropic_api import Answer, Claude, find
+from mcp_server_claude.anthropic_api import ClaudeClient, MessageStream, find_credential
 from mcp_server_claude.anthropic_api.client import API_VERSION
 from mcp_server_claude.anthropic_api.credentials import ANTHROPIC_URL
 from mcp_server_claude.errors import Misconfigured
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator
-from support.recordings import BODY
+from support.recordings import REQUEST_BODY
 
 if TYPE_CHECKING:
     from mcp_server_claude.simulator import Record
@@ -28,9 +28,9 @@ def environ(patch: pytest.MonkeyPatch, **values: str) -> Settings:
 
 async def asked(settings: Settings, upstream: Simulator) -> Record:
     """The request as the upstream saw it."""
-    claude = Claude(settings)
+    claude = ClaudeClient(settings)
     try:
-        await claude.stream({**BODY, "model": "claude-sonnet-5-5"}, Answer(lambda _: None))
+        await claude.stream_message({**REQUEST_BODY, "model": "claude-sonnet-5-5"}, MessageStream(lambda _: None))
     finally:
         await claude.close()
     return upstream.requests[-1]
@@ -43,24 +43,26 @@ def test_a_key_of_our_own_goes_only_where_we_say(monkeypatch: pytest.MonkeyPatch
     settings = environ(
         monkeypatch, MCP_CLAUDE_API_KEY=OURS, ANTHROPIC_API_KEY=THEIRS, ANTHROPIC_BASE_URL="https://gateway.example"
     )
-    found = find(settings)
-    assert (found.source, found.private, found.base_url) == ("MCP_CLAUDE_API_KEY", True, ANTHROPIC_URL)
+    found = find_credential(settings)
+    assert (found.source, found.own_key, found.base_url) == ("MCP_CLAUDE_API_KEY", True, ANTHROPIC_URL)
     assert found.key is not None
     assert found.key.get_secret_value() == OURS
     monkeypatch.setenv("MCP_CLAUDE_BASE_URL", "https://mine.example/")
-    assert find(Settings.load()).base_url == "https://mine.example"
+    assert find_credential(Settings.load()).base_url == "https://mine.example"
 
 
 def test_a_key_of_the_clients_goes_where_the_client_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = find(environ(monkeypatch, ANTHROPIC_API_KEY=THEIRS, ANTHROPIC_BASE_URL="https://gateway.example"))
-    assert (found.source, found.private, found.base_url) == ("ANTHROPIC_API_KEY", False, "https://gateway.example")
+    found = find_credential(
+        environ(monkeypatch, ANTHROPIC_API_KEY=THEIRS, ANTHROPIC_BASE_URL="https://gateway.example")
+    )
+    assert (found.source, found.own_key, found.base_url) == ("ANTHROPIC_API_KEY", False, "https://gateway.example")
     monkeypatch.setenv("MCP_CLAUDE_BASE_URL", "https://mine.example")
-    assert find(Settings.load()).base_url == "https://mine.example"
+    assert find_credential(Settings.load()).base_url == "https://mine.example"
 
 
 @pytest.mark.parametrize("name", ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE"])
 def test_else_the_sdks_own_chain_is_followed_and_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = find(environ(monkeypatch, **{name: "something"}))
+    found = find_credential(environ(monkeypatch, **{name: "something"}))
     assert (found.source, found.key) == (name, None)
 
 
@@ -68,7 +70,7 @@ def test_else_the_sdks_own_chain_is_followed_and_named(name: str, monkeypatch: p
 @pytest.mark.parametrize("name", ["MCP_CLAUDE_API_KEY", "ANTHROPIC_API_KEY"])
 def test_a_placeholder_is_no_key_and_is_told(name: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Misconfigured) as told:
-        find(environ(monkeypatch, **{name: key}))
+        find_credential(environ(monkeypatch, **{name: key}))
     assert told.value.kind == "no_key"
     assert "MCP_CLAUDE_API_KEY" in str(told.value)
     assert key.strip() in {"", "${ANTHROPIC_API_KEY}"} or key not in str(told.value)
@@ -78,7 +80,7 @@ def test_a_placeholder_is_no_key_and_is_told(name: str, key: str, monkeypatch: p
 
 @pytest.mark.parametrize("key", [" sk-ant-ours\n", '"sk-ant-ours"', "'sk-ant-ours' "])
 def test_what_copying_puts_around_a_key_is_not_part_of_it(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = find(environ(monkeypatch, MCP_CLAUDE_API_KEY=key))
+    found = find_credential(environ(monkeypatch, MCP_CLAUDE_API_KEY=key))
     assert found.key is not None
     assert found.key.get_secret_value() == OURS
 
@@ -90,7 +92,7 @@ def test_a_key_that_no_header_can_carry_is_told_without_showing_it(
 ) -> None:
     settings = Settings(api_key=key) if "\x00" in key else environ(monkeypatch, **{name: key})  # pyright: ignore[reportArgumentType]
     with pytest.raises(Misconfigured) as told:
-        find(settings)
+        find_credential(settings)
     assert told.value.kind == "malformed_key"
     assert "sk-ant" not in str(told.value)
 
@@ -99,17 +101,17 @@ def test_a_key_that_no_header_can_carry_is_told_without_showing_it(
 def test_a_base_url_that_is_none_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = environ(monkeypatch, MCP_CLAUDE_API_KEY=OURS, MCP_CLAUDE_BASE_URL=url)
     with pytest.raises(Misconfigured, match="MCP_CLAUDE_BASE_URL is not a URL"):
-        find(settings)
+        find_credential(settings)
 
 
 def test_a_key_that_looks_wrong_is_doubted_only_where_anthropics_are_wanted() -> None:
-    assert "sk-ant-" in find(Settings.model_validate({"api_key": "hunter2"})).warning
-    assert not find(Settings.model_validate({"api_key": OURS})).warning
-    assert not find(Settings.model_validate({"api_key": "hunter2", "base_url": "http://gateway"})).warning
+    assert "sk-ant-" in find_credential(Settings.model_validate({"api_key": "hunter2"})).warning
+    assert not find_credential(Settings.model_validate({"api_key": OURS})).warning
+    assert not find_credential(Settings.model_validate({"api_key": "hunter2", "base_url": "http://gateway"})).warning
 
 
 def test_a_credential_prints_without_its_key() -> None:
-    assert OURS not in repr(find(Settings.model_validate({"api_key": OURS})))
+    assert OURS not in repr(find_credential(Settings.model_validate({"api_key": OURS})))
 
 
 # --------------------------------------------------------------------- what is sent
@@ -173,16 +175,16 @@ async def test_a_header_that_http_does_not_allow_is_told_without_its_value(
         ANTHROPIC_BASE_URL=upstream.url,
         ANTHROPIC_CUSTOM_HEADERS="X-Secret: hunter2\rhunter2",
     )
-    claude = Claude(settings)
+    claude = ClaudeClient(settings)
     with pytest.raises(Misconfigured, match="characters that HTTP does not allow") as told:
-        await claude.stream(BODY, Answer(lambda _: None))
+        await claude.stream_message(REQUEST_BODY, MessageStream(lambda _: None))
     await claude.close()
     assert "hunter2" not in str(told.value)
 
 
 async def test_the_same_sentence_comes_each_time_and_nothing_is_sent() -> None:
-    claude = Claude(Settings())
+    claude = ClaudeClient(Settings())
     for _ in range(2):
         with pytest.raises(Misconfigured, match="There is no API key"):
-            await claude.ready()
+            await claude.get_client()
     await claude.close()

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mcp_server_claude.cli import client_config
-from mcp_server_claude.cli.demo.terminal_screens import Growing, Lines, Panels
+from mcp_server_claude.cli.demo.terminal_screens import PanelAnswerView, PanelScreen, PlainScreen
 from mcp_server_claude.simulator import Pace, Simulator
 
-COMMAND = (*client_config.installed(), "demo")
+COMMAND = (*client_config.server_command(), "demo")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal on POSIX only")
 
 
@@ -154,7 +154,7 @@ def test_live_without_a_key_says_so_in_one_sentence(tmp_path: Path) -> None:
 @given(pieces=st.lists(st.text()))
 def test_in_plain_lines_the_pieces_joined_are_the_text(pieces: list[str]) -> None:
     file = io.StringIO(newline="")
-    with Lines(Console(file=file)).answer("tool", "prompt") as page:
+    with PlainScreen(Console(file=file)).show_answer("tool", "prompt") as page:
         for piece in pieces:
             page.write(piece)
 
@@ -163,21 +163,21 @@ def test_in_plain_lines_the_pieces_joined_are_the_text(pieces: list[str]) -> Non
 
 def test_in_plain_lines_a_word_waits_until_it_is_whole() -> None:
     file = io.StringIO()
-    with Lines(Console(file=file)).answer("tool", "prompt") as page:
+    with PlainScreen(Console(file=file)).show_answer("tool", "prompt") as page:
         page.write("strea")
         assert not file.getvalue().endswith("strea")
         page.write("ming is")
         assert file.getvalue().endswith("streaming ")
 
 
-def shown(growing: Growing, width: int = 60) -> list[str]:
+def shown(growing: PanelAnswerView, width: int = 60) -> list[str]:
     """The lines of the panel as it stands."""
     console = Console(width=width, file=io.StringIO())
     return ["".join(segment.text for segment in line).rstrip() for line in console.render_lines(growing)]
 
 
 def test_in_a_panel_a_paragraph_becomes_markdown_when_it_is_whole() -> None:
-    growing = Growing(60, 20)
+    growing = PanelAnswerView(60, 20)
     growing.write("It is **bol")
     growing.write("d** and ")
     assert "**bold** and" in "".join(shown(growing))
@@ -186,7 +186,7 @@ def test_in_a_panel_a_paragraph_becomes_markdown_when_it_is_whole() -> None:
 
 
 def test_in_a_panel_code_stays_together_until_its_fence_is_closed() -> None:
-    growing = Growing(60, 20)
+    growing = PanelAnswerView(60, 20)
     growing.write("```python\nx = 1\n\ny = 2\n\n")
     assert "```python" in "".join(shown(growing))
     growing.write("```\n\n")
@@ -195,7 +195,7 @@ def test_in_a_panel_code_stays_together_until_its_fence_is_closed() -> None:
 
 @given(text=st.text(), height=st.integers(6, 30))
 def test_a_panel_is_never_taller_than_its_room(text: str, height: int) -> None:
-    growing = Growing(60, height)
+    growing = PanelAnswerView(60, height)
     growing.write("A paragraph of some length, so that there are many lines.\n\n" * 20)
     growing.write(text)
 
@@ -204,9 +204,9 @@ def test_a_panel_is_never_taller_than_its_room(text: str, height: int) -> None:
 
 def test_a_panel_that_was_cut_says_why() -> None:
     file = io.StringIO()
-    with Panels(Console(file=file, width=60)).answer("tool", "prompt") as page:
+    with PanelScreen(Console(file=file, width=60)).show_answer("tool", "prompt") as page:
         page.write("Half a sent")
-        page.cut("cancelled")
+        page.mark_incomplete("cancelled")
 
     assert "Half a sent…" in file.getvalue()
     assert "─ cancelled ─" in file.getvalue()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from mcp_server_claude.anthropic_api.models import Catalogue
-from mcp_server_claude.anthropic_api.models.model_list_cache import ours
+from mcp_server_claude.anthropic_api.models import ModelCatalog
+from mcp_server_claude.anthropic_api.models.model_list_cache import bundled_catalog
 from mcp_server_claude.cli import client_config, doctor
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Simulator
@@ -32,7 +32,7 @@ class Visit:
 
     async def __call__(self, *arguments: str, **environment: str) -> tuple[int, str]:
         """The exit code, and everything it printed."""
-        command = [*client_config.installed(), "doctor", *arguments]
+        command = [*client_config.server_command(), "doctor", *arguments]
         done = await anyio.run_process(command, check=False, env=self.environment(**environment))
         return done.returncode, (done.stdout + done.stderr).decode()
 
@@ -145,7 +145,7 @@ async def test_a_key_with_a_line_break_is_told_and_never_shown(visit: Visit) -> 
 )
 def test_a_malformed_key_is_told_and_never_shown(clean: pytest.MonkeyPatch, variable: str, key: str) -> None:
     clean.setenv(variable, key)
-    (finding,), credential = doctor.keys(Settings.load())
+    (finding,), credential = doctor.check_credentials(Settings.load())
 
     assert credential is None
     assert finding.ok is False
@@ -161,7 +161,7 @@ async def test_who_serves_a_team_is_told_who_may_ask_and_what_is_missing(visit: 
     assert "[otel] is installed" in line(printed, "telemetry")
     assert "sign-in" not in printed
 
-    await anyio.run_process([*client_config.installed(), "user", "add", "ada"], env=visit.environment())
+    await anyio.run_process([*client_config.server_command(), "user", "add", "ada"], env=visit.environment())
     _, printed = await visit("--offline", MCP_CLAUDE_API_KEY=KEY)
     assert "1, of them 0 operators: nobody sees everybody's usage." in line(printed, "users")
 
@@ -193,7 +193,7 @@ async def test_no_part_of_a_key_is_shown(visit: Visit) -> None:
 def test_a_password_in_the_base_url_is_not_shown(clean: pytest.MonkeyPatch) -> None:
     clean.setenv("MCP_CLAUDE_API_KEY", KEY)
     clean.setenv("MCP_CLAUDE_BASE_URL", "https://me:hunter2@gateway.example/claude?token=hunter3")
-    (_, base_url), _ = doctor.keys(Settings.load())
+    (_, base_url), _ = doctor.check_credentials(Settings.load())
 
     assert base_url.text == "https://gateway.example/claude"
 
@@ -202,7 +202,7 @@ def test_a_password_in_the_base_url_is_not_shown(clean: pytest.MonkeyPatch) -> N
 def test_a_base_url_that_is_none_fails(clean: pytest.MonkeyPatch, url: str) -> None:
     clean.setenv("MCP_CLAUDE_API_KEY", KEY)
     clean.setenv("MCP_CLAUDE_BASE_URL", url)
-    findings, _ = doctor.keys(Settings.load())
+    findings, _ = doctor.check_credentials(Settings.load())
 
     assert (findings[-1].name, findings[-1].ok) == ("base URL", False)
     assert findings[-1].hint
@@ -211,7 +211,7 @@ def test_a_base_url_that_is_none_fails(clean: pytest.MonkeyPatch, url: str) -> N
 def test_a_key_that_would_travel_unencrypted_is_doubtful(clean: pytest.MonkeyPatch) -> None:
     clean.setenv("MCP_CLAUDE_API_KEY", KEY)
     clean.setenv("MCP_CLAUDE_BASE_URL", "http://gateway.example")
-    (_, base_url), _ = doctor.keys(Settings.load())
+    (_, base_url), _ = doctor.check_credentials(Settings.load())
 
     assert (base_url.ok, base_url.hint) == (None, "Use https://.")
 
@@ -219,7 +219,7 @@ def test_a_key_that_would_travel_unencrypted_is_doubtful(clean: pytest.MonkeyPat
 @pytest.mark.anyio
 async def test_a_ledger_that_lives_in_memory_is_doubtful(tmp_path: Path) -> None:
     await anyio.Path(tmp_path / "data").write_text("a file where the directory should be")
-    finding = await doctor.book(tmp_path / "data")
+    finding = await doctor.check_ledger(tmp_path / "data")
 
     assert finding.ok is None
     assert finding.text.startswith("The ledger is kept in memory: ")
@@ -230,7 +230,7 @@ async def test_a_ledger_that_lives_in_memory_is_doubtful(tmp_path: Path) -> None
 @pytest.mark.anyio
 async def test_a_ledger_whose_directory_others_may_write_to_is_doubtful(tmp_path: Path) -> None:
     await anyio.Path(tmp_path).chmod(0o777)
-    finding = await doctor.book(tmp_path)
+    finding = await doctor.check_ledger(tmp_path)
 
     assert finding.ok is None
     assert finding.hint == f"chmod go-w {tmp_path}"
@@ -239,7 +239,7 @@ async def test_a_ledger_whose_directory_others_may_write_to_is_doubtful(tmp_path
 def test_settings_that_were_not_understood_fail_each_on_its_own(clean: pytest.MonkeyPatch) -> None:
     clean.setenv("MCP_CLAUDE_MODLE", "opus")
     clean.setenv("MCP_CLAUDE_HEARTBEAT_S", "often")
-    findings = doctor.choices(Settings.load())
+    findings = doctor.check_settings(Settings.load())
 
     assert {finding.ok for finding in findings} == {False}
     assert {finding.text.split(":")[0] for finding in findings} == {
@@ -251,8 +251,8 @@ def test_settings_that_were_not_understood_fail_each_on_its_own(clean: pytest.Mo
 
 def test_a_default_model_that_there_is_not_fails(clean: pytest.MonkeyPatch) -> None:
     clean.setenv("MCP_CLAUDE_MODEL", "opsu")
-    listed = Catalogue(ours().models, "api", "2026-11-20")
-    (finding,) = doctor.asked(Settings.load(), listed)
+    listed = ModelCatalog(bundled_catalog().models, "api", "2026-11-20")
+    (finding,) = doctor.check_model(Settings.load(), listed)
 
     assert finding.ok is False
     assert "There is no model named 'opsu'" in finding.text
@@ -261,17 +261,17 @@ def test_a_default_model_that_there_is_not_fails(clean: pytest.MonkeyPatch) -> N
 
 def test_a_model_without_a_known_price_is_doubtful(clean: pytest.MonkeyPatch) -> None:
     clean.setenv("MCP_CLAUDE_MODEL", "qwen3:8b")
-    model, price = doctor.asked(Settings.load(), ours())
+    model, price = doctor.check_model(Settings.load(), bundled_catalog())
 
     assert (model.ok, price.ok) == (None, None)
     assert price.text == "The price of qwen3:8b is unknown."
 
 
 def test_the_packages_at_hand_are_those_that_are_needed() -> None:
-    assert doctor.versions().ok
+    assert doctor.check_versions().ok
 
 
 def test_a_package_of_another_major_version_does_not_do() -> None:
-    assert doctor.Required("mcp", "2", "0").met
-    assert not doctor.Required("mcp", "1", "9").met
-    assert not doctor.Required("mcp", "2", "9999").met
+    assert doctor.PinnedPackage("mcp", "2", "0").is_satisfied
+    assert not doctor.PinnedPackage("mcp", "1", "9").is_satisfied
+    assert not doctor.PinnedPackage("mcp", "2", "9999").is_satisfied

@@ -9,7 +9,7 @@ import pytest
 
 from mcp_server_claude.engine import stop_reasons
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from support.desk import Desk, account, failure, seated, texts
+from support.desk import McpSession, connect, failure_meta, text_blocks, usage_meta
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,8 +23,8 @@ COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_token
 
 
 @pytest.fixture
-async def desk(upstream: Simulator, tmp_path: Path) -> AsyncIterator[Desk]:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+async def desk(upstream: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         yield desk
 
 
@@ -32,9 +32,11 @@ def sent(upstream: Simulator) -> list[Record]:
     return [record for record in upstream.requests if record.path == "/v1/messages"]
 
 
-async def test_an_answered_request_has_one_line_in_the_book_with_what_it_used(desk: Desk, upstream: Simulator) -> None:
+async def test_an_answered_request_has_one_line_in_the_book_with_what_it_used(
+    desk: McpSession, upstream: Simulator
+) -> None:
     result = await desk.ask("What is tea? [[sim: think=30]]", model="opus")
-    (line,), (request,), used = desk.ledger(), sent(upstream), account(result)
+    (line,), (request,), used = desk.ledger_rows(), sent(upstream), usage_meta(result)
     assert (line["state"], line["end"], line["status"], line["failure"]) == ("closed", "complete", 200, None)
     assert line["request_id"] == request.request_id
     assert line["call_id"] == used["call_id"]
@@ -44,32 +46,32 @@ async def test_an_answered_request_has_one_line_in_the_book_with_what_it_used(de
     assert (line["tool"], line["source"], line["client"], line["host"]) == ("claude_ask", "mcp", "test", "127.0.0.1")
 
 
-async def test_the_book_holds_no_text(desk: Desk) -> None:
+async def test_the_book_holds_no_text(desk: McpSession) -> None:
     await desk.ask("zebra zebra zebra", system="xylophone")
-    assert "zebra" not in str(desk.ledger())
-    assert "xylophone" not in str(desk.ledger())
+    assert "zebra" not in str(desk.ledger_rows())
+    assert "xylophone" not in str(desk.ledger_rows())
 
 
-async def test_a_refused_request_has_its_line_too_and_cost_nothing(desk: Desk, upstream: Simulator) -> None:
+async def test_a_refused_request_has_its_line_too_and_cost_nothing(desk: McpSession, upstream: Simulator) -> None:
     result = await desk.ask(directive(status=400))
-    (line,) = desk.ledger()
+    (line,) = desk.ledger_rows()
     assert (line["state"], line["end"], line["status"], line["failure"]) == (
         "closed", "failed", 400, "invalid_request",
     )  # fmt: skip
-    assert line["request_id"] == sent(upstream)[0].request_id == failure(result)["request_id"]
+    assert line["request_id"] == sent(upstream)[0].request_id == failure_meta(result)["request_id"]
     assert not line["cost_micros"]
-    assert account(result)["output_tokens"] == 0
+    assert usage_meta(result)["output_tokens"] == 0
 
 
-async def test_what_is_not_sent_is_not_in_the_book(desk: Desk) -> None:
+async def test_what_is_not_sent_is_not_in_the_book(desk: McpSession) -> None:
     await desk.ask("x")
     wrong_ones: list[dict[str, Any]] = [{"model": "opsu"}, {"effort": "hard"}, {"max_tokens": 10**9}]
     for wrong in wrong_ones:
         assert (await desk.ask("x", **wrong)).is_error
-    assert len(desk.ledger()) == 1
+    assert len(desk.ledger_rows()) == 1
 
 
-async def test_as_many_lines_as_requests_whatever_becomes_of_them(desk: Desk, upstream: Simulator) -> None:
+async def test_as_many_lines_as_requests_whatever_becomes_of_them(desk: McpSession, upstream: Simulator) -> None:
     prompts = [
         "a", "b [[sim: stop=max_tokens]]", "c [[sim: stop=refusal]]", "d [[sim: status=404]]",
         "e [[sim: stop=tool_use]]", "f [[sim: search=on]]", "g [[sim: think=20 tokens=500]]", "h [[sim: fault=html]]",
@@ -77,7 +79,7 @@ async def test_as_many_lines_as_requests_whatever_becomes_of_them(desk: Desk, up
     async with anyio.create_task_group() as tasks:
         for prompt in prompts:
             tasks.start_soon(desk.ask, prompt)
-    lines = desk.ledger()
+    lines = desk.ledger_rows()
     by_id = {line["request_id"]: line for line in lines if line["request_id"]}
     assert len(lines) == len(sent(upstream))
     assert {line["state"] for line in lines} == {"closed"}
@@ -89,14 +91,14 @@ async def test_as_many_lines_as_requests_whatever_becomes_of_them(desk: Desk, up
 async def test_an_unknown_price_is_null_and_never_nothing(tmp_path: Path) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="missing") as upstream,
-        seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
     ):
         result = await desk.ask("x", model="mistral-large")
         usage = await desk.info()
-    assert account(result)["cost_usd"] is None
-    assert account(result)["pricing_as_of"] is None
-    assert desk.ledger()[0]["cost_micros"] is None
-    assert "price unknown" in texts(result)[1]
+    assert usage_meta(result)["cost_usd"] is None
+    assert usage_meta(result)["pricing_as_of"] is None
+    assert desk.ledger_rows()[0]["cost_micros"] is None
+    assert "price unknown" in text_blocks(result)[1]
     assert "without a known price" in usage
 
 
@@ -104,8 +106,8 @@ async def test_a_ledger_that_cannot_be_kept_on_disk_is_told_and_stops_nothing(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     (tmp_path / "taken").write_text("a file where the directory should be")
-    async with seated("memory", "auto", tmp_path / "taken", base_url=upstream.url) as desk:
-        answer, footer = texts(await desk.ask("x"))
+    async with connect("memory", "auto", tmp_path / "taken", base_url=upstream.url) as desk:
+        answer, footer = text_blocks(await desk.ask("x"))
         usage = await desk.info()
     assert answer == sent(upstream)[0].text
     assert "The ledger is kept in memory" in footer
@@ -113,30 +115,30 @@ async def test_a_ledger_that_cannot_be_kept_on_disk_is_told_and_stops_nothing(
 
 
 async def test_the_configured_model_answers_where_none_is_named(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, model="haiku") as desk:
-        assert account(await desk.ask("x"))["model"] == "claude-haiku-5-5"
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, model="no-such-model") as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, model="haiku") as desk:
+        assert usage_meta(await desk.ask("x"))["model"] == "claude-haiku-5-5"
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, model="no-such-model") as desk:
         result = await desk.ask("x")
-    assert failure(result)["kind"] == "unknown_model"
-    assert "(the configured default)" in texts(result)[0]
+    assert failure_meta(result)["kind"] == "unknown_model"
+    assert "(the configured default)" in text_blocks(result)[0]
 
 
-async def test_an_exact_id_an_alias_and_a_line_all_name_a_model(desk: Desk) -> None:
+async def test_an_exact_id_an_alias_and_a_line_all_name_a_model(desk: McpSession) -> None:
     for name, model in (
         ("claude-opus-4-5-20251101", "claude-opus-4-5-20251101"),
         ("claude-opus-4-5", "claude-opus-4-5-20251101"),
         ("Opus", "claude-opus-5-5"),
         (" sonnet ", "claude-sonnet-5-5"),
     ):
-        assert account(await desk.ask("x", model=name))["model"] == model
+        assert usage_meta(await desk.ask("x", model=name))["model"] == model
 
 
-async def test_an_answer_without_any_text_is_a_failure_that_says_why(desk: Desk) -> None:
+async def test_an_answer_without_any_text_is_a_failure_that_says_why(desk: McpSession) -> None:
     result = await desk.ask("x [[sim: think=40]]", max_tokens=10)
-    assert failure(result)["kind"] == "max_tokens"
-    assert "went into thinking" in texts(result)[0]
-    assert account(result)["thinking_tokens"]
-    assert account(result)["complete"] is False
+    assert failure_meta(result)["kind"] == "max_tokens"
+    assert "went into thinking" in text_blocks(result)[0]
+    assert usage_meta(result)["thinking_tokens"]
+    assert usage_meta(result)["complete"] is False
 
 
 @pytest.mark.parametrize(

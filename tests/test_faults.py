@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_server_claude.anthropic_api import Answer, Claude
-from mcp_server_claude.anthropic_api.error_classification import retry_after
+from mcp_server_claude.anthropic_api import ClaudeClient, MessageStream
+from mcp_server_claude.anthropic_api.error_classification import retry_after_seconds
 from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
-from mcp_server_claude.redaction import LONGEST, scrub
+from mcp_server_claude.redaction import MAX_SANITIZED_CHARS, sanitize
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import directive
-from support.desk import KEY
-from support.recordings import BODY, STREAMS
-from support.upstream import parrot
+from support.desk import FAKE_KEY
+from support.recordings import REQUEST_BODY, STREAMS_DIR
+from support.upstream import scripted_upstream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,13 +27,20 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-async def asked(url: str, prompt: str = "Tell me.", answer: Answer | None = None, key: str = KEY) -> Failure | None:
+async def asked(
+    url: str, prompt: str = "Tell me.", answer: MessageStream | None = None, key: str = FAKE_KEY
+) -> Failure | None:
     """What asking ends in: nothing, or the failure."""
-    claude = Claude(Settings.model_validate({"api_key": key, "base_url": url}))
-    body = {**BODY, "model": "claude-sonnet-5-5", "max_tokens": 4000, "messages": [{"role": "user", "content": prompt}]}
+    claude = ClaudeClient(Settings.model_validate({"api_key": key, "base_url": url}))
+    body = {
+        **REQUEST_BODY,
+        "model": "claude-sonnet-5-5",
+        "max_tokens": 4000,
+        "messages": [{"role": "user", "content": prompt}],
+    }
     try:
         with anyio.fail_after(60):
-            await claude.stream(body, answer or Answer(lambda _: None))
+            await claude.stream_message(body, answer or MessageStream(lambda _: None))
     except Failure as failure:
         said = str(failure)
         assert said.endswith((".", "…"))
@@ -102,11 +109,15 @@ async def test_a_wrong_key_is_told_with_the_host_that_refused_it(upstream: Simul
     assert "doctor" in str(failure)
 
 
-@pytest.mark.parametrize("path", sorted(STREAMS.glob("errors/*.json")) or [None], ids=lambda path: path and path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(STREAMS_DIR.glob("errors/*.json")) or [None], ids=lambda path: path and path.stem
+)
 async def test_recorded_refusals_are_told_in_the_apis_own_words(path: Path | None) -> None:
     if path is None:
         pytest.skip("The recorded streams (../shared/streams) are not here.")
-    async with parrot(await anyio.Path(path).read_bytes(), status=400, kind="application/json") as bird:
+    async with scripted_upstream(
+        await anyio.Path(path).read_bytes(), status=400, content_type="application/json"
+    ) as bird:
         failure = await asked(bird.url)
     assert failure is not None
     assert failure.kind in {"invalid_request", "authentication", "not_found"}
@@ -130,14 +141,14 @@ async def test_recorded_refusals_are_told_in_the_apis_own_words(path: Path | Non
     ],
 )
 async def test_a_gateways_errors_may_have_any_shape(status: int, body: bytes) -> None:
-    async with parrot(body, status=status, kind="application/json") as bird:
+    async with scripted_upstream(body, status=status, content_type="application/json") as bird:
         failure = await asked(bird.url)
     assert failure is not None
     assert failure.status == status
 
 
 async def test_a_password_in_the_base_url_is_not_told() -> None:
-    async with parrot(b"", status=401) as bird:
+    async with scripted_upstream(b"", status=401) as bird:
         failure = await asked(bird.url.replace("http://", "http://user:pa55word@"))
     assert "pa55word" not in str(failure)
     assert bird.url in str(failure)
@@ -170,28 +181,28 @@ async def test_a_password_in_the_base_url_is_not_told() -> None:
 async def test_each_way_to_break_a_stream_is_told_and_keeps_what_had_come(
     upstream: Simulator, keys: dict[str, str], family: type[Failure], kind: str
 ) -> None:
-    answer = Answer(lambda _: None)
+    answer = MessageStream(lambda _: None)
     failure = await asked(upstream.url, f"Tell me. {directive(**keys)}", answer)
     assert failure is not None
     assert (type(failure), failure.kind) == (family, kind)
     assert answer.stop_reason is None
     assert upstream.requests[0].text.startswith(answer.text)
-    if answer.begun:
+    if answer.has_started:
         assert failure.request_id == upstream.requests[0].request_id
         assert len(answer.text) > 0
 
 
 @pytest.mark.parametrize("fault", ["eof", "empty"])
 async def test_a_clean_end_without_a_stop_reason_is_the_callers_to_see(upstream: Simulator, fault: str) -> None:
-    answer = Answer(lambda _: None)
+    answer = MessageStream(lambda _: None)
     assert await asked(upstream.url, f"Tell me. [[sim: fault={fault}]]", answer) is None
     assert answer.stop_reason is None
-    assert answer.usage().estimated is answer.begun is bool(answer.text) is (fault == "eof")
+    assert answer.usage().estimated is answer.has_started is bool(answer.text) is (fault == "eof")
 
 
 @pytest.mark.parametrize("fault", ["nostop", "gzip", "tiny", "huge"])
 async def test_what_only_looks_strange_is_an_answer(upstream: Simulator, fault: str) -> None:
-    answer = Answer(lambda _: None)
+    answer = MessageStream(lambda _: None)
     assert await asked(upstream.url, f"Tell me. [[sim: fault={fault}]]", answer) is None
     assert answer.stop_reason == "end_turn"
     assert answer.text == upstream.requests[0].text
@@ -245,13 +256,13 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
     ],
 )
 def test_retry_after_in_all_its_forms(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers, NOW) == seconds
+    assert retry_after_seconds(headers, NOW) == seconds
 
 
 @given(st.text(), st.text(st.characters()), st.from_regex(r"sk-ant-[A-Za-z0-9_-]{1,40}", fullmatch=True))
 def test_what_is_repeated_is_one_short_line_without_a_key(before: str, after: str, key: str) -> None:
-    said = scrub(f"{before} {key} {after}")
+    said = sanitize(f"{before} {key} {after}")
     assert key not in said
-    assert len(said) <= LONGEST + 1
+    assert len(said) <= MAX_SANITIZED_CHARS + 1
     assert len(said.splitlines()) <= 1
     assert said.encode()

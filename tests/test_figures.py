@@ -15,12 +15,12 @@ from mcp_server_claude import number_formatting
     ],
 )  # fmt: skip
 def test_tokens_are_written_short(count: int, written: str) -> None:
-    assert number_formatting.tokens(count) == written
+    assert number_formatting.format_tokens(count) == written
 
 
 @given(st.integers(0, 999_000_000))
 def test_a_token_count_has_at_most_four_characters_and_is_right_to_a_twentieth(count: int) -> None:
-    written = number_formatting.tokens(count)
+    written = number_formatting.format_tokens(count)
     assert len(written) <= 4
     size = {"k": 1000.0, "M": 1_000_000.0}.get(written[-1], 1.0)
     assert float(written.rstrip("kM")) * size == pytest.approx(count, rel=0.051)
@@ -34,12 +34,12 @@ def test_a_token_count_has_at_most_four_characters_and_is_right_to_a_twentieth(c
     ],
 )  # fmt: skip
 def test_dollars_are_written_with_the_digits_that_matter(usd: float | None, written: str) -> None:
-    assert number_formatting.dollars(usd) == written
+    assert number_formatting.format_usd(usd) == written
 
 
 @given(st.floats(0.0001, 10**6))
 def test_what_costs_something_is_never_written_as_nothing(usd: float) -> None:
-    assert float(number_formatting.dollars(usd).removeprefix("$")) == pytest.approx(usd, rel=0.5)
+    assert float(number_formatting.format_usd(usd).removeprefix("$")) == pytest.approx(usd, rel=0.5)
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_what_costs_something_is_never_written_as_nothing(usd: float) -> None:
     ],
 )  # fmt: skip
 def test_seconds_are_written_as_a_person_says_them(elapsed: float, written: str) -> None:
-    assert number_formatting.seconds(elapsed) == written
+    assert number_formatting.format_seconds(elapsed) == written

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, cast
 import anyio
 import pytest
 
-from mcp_server_claude.anthropic_api import Claude
+from mcp_server_claude.anthropic_api import ClaudeClient
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from support.desk import KEY, Desk, account, failure, seated, texts
-from support.recordings import spoken, sse
-from support.sockets import answering
-from support.upstream import Parrot, parrot
+from support.desk import FAKE_KEY, McpSession, connect, failure_meta, text_blocks, usage_meta
+from support.recordings import message_events, sse_bytes
+from support.sockets import loopback_server
+from support.upstream import ScriptedUpstream, scripted_upstream
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 FAST = Pace(ttft_s=0, tokens_per_s=0)
-HELLO = sse(*spoken("hello"))
+HELLO = sse_bytes(*message_events("hello"))
 
 
 @pytest.fixture(autouse=True)
@@ -67,13 +67,13 @@ async def counting(*, requests: int) -> AsyncGenerator[Counting]:
             writer.write(reply if head.startswith(b"POST") else absent)
             await writer.drain()
 
-    async with answering(serve) as found.url:
+    async with loopback_server(serve) as found.url:
         yield found
 
 
-def line(bird: Parrot, number: int = -1) -> bytes:
+def line(bird: ScriptedUpstream, number: int = -1) -> bytes:
     """The first line of a request."""
-    return bird.heard[number].split(b"\r\n")[0]
+    return bird.requests[number].split(b"\r\n")[0]
 
 
 # --------------------------------------------------------------------- keys and headers
@@ -81,39 +81,39 @@ def line(bird: Parrot, number: int = -1) -> bytes:
 
 async def test_a_gateway_that_reads_only_x_api_key_gets_that_and_no_bearer(upstream: Simulator, tmp_path: Path) -> None:
     """For every request: the list of models, the count of the input, the message, and its continuation."""
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, auth_header="x-api-key") as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, auth_header="x-api-key") as desk:
         result = await desk.ask(f"Tell me. {directive(fault='eof', times=1)}", max_usd=1)
-    assert account(result)["complete"] is True
+    assert usage_meta(result)["complete"] is True
     paths = {record.path for record in upstream.requests}
     assert paths == {"/v1/models", "/v1/messages", "/v1/messages/count_tokens"}
     assert {record.key for record in upstream.requests} == {"x-api-key"}
 
 
 async def test_by_default_a_key_goes_out_as_a_bearer_token(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         await desk.ask("x")
     assert {record.key for record in upstream.requests} == {"bearer"}
 
 
 async def test_headers_for_a_gateway_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", FAKE_KEY)
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Portkey-Provider: anthropic\nX-Team: tea: black")
     async with (
-        parrot(HELLO) as bird,
-        seated("memory", "auto", tmp_path / "data", base_url=bird.url, api_key="") as desk,
+        scripted_upstream(HELLO) as bird,
+        connect("memory", "auto", tmp_path / "data", base_url=bird.url, api_key="") as desk,
     ):
-        assert texts(await desk.ask("x"))[0] == "hello"
-    for each in bird.heard:
+        assert text_blocks(await desk.ask("x"))[0] == "hello"
+    for each in bird.requests:
         assert b"\r\nX-Portkey-Provider: anthropic\r\n" in each
         assert b"\r\nX-Team: tea: black\r\n" in each
 
 
 async def test_a_base_url_may_have_a_path_and_a_slash_at_its_end(tmp_path: Path) -> None:
-    async with parrot(HELLO) as bird:
+    async with scripted_upstream(HELLO) as bird:
         for n, path in enumerate(("/anthropic", "/anthropic/", "/")):
-            async with seated("memory", "auto", tmp_path / str(n), base_url=bird.url + path) as desk:
-                assert texts(await desk.ask("x"))[0] == "hello"
-    posted = [each.split(b"\r\n")[0] for each in bird.heard if each.startswith(b"POST")]
+            async with connect("memory", "auto", tmp_path / str(n), base_url=bird.url + path) as desk:
+                assert text_blocks(await desk.ask("x"))[0] == "hello"
+    posted = [each.split(b"\r\n")[0] for each in bird.requests if each.startswith(b"POST")]
     assert posted == [
         b"POST /anthropic/v1/messages HTTP/1.1",
         b"POST /anthropic/v1/messages HTTP/1.1",
@@ -126,17 +126,17 @@ async def test_a_base_url_may_have_a_path_and_a_slash_at_its_end(tmp_path: Path)
 
 async def test_one_connection_serves_one_call_after_the_other(tmp_path: Path) -> None:
     async with counting(requests=100) as gateway:
-        async with seated("memory", "auto", tmp_path / "data", base_url=gateway.url) as desk:
+        async with connect("memory", "auto", tmp_path / "data", base_url=gateway.url) as desk:
             for _ in range(6):
-                assert texts(await desk.ask("x"))[0] == "hello"
+                assert text_blocks(await desk.ask("x"))[0] == "hello"
         assert len(gateway.heard) == 1 + 6
         assert gateway.connections == 1
 
 
 async def test_a_connection_is_kept_longer_than_people_pause_between_two_calls() -> None:
     """The SDK's own 5 s would pay for TLS at nearly every call."""
-    claude = Claude(Settings.model_validate({"api_key": KEY}))
-    client = await claude.ready()
+    claude = ClaudeClient(Settings.model_validate({"api_key": FAKE_KEY}))
+    client = await claude.get_client()
     found: object = client
     for name in ("_client", "_transport", "_pool", "_keepalive_expiry"):
         found = getattr(found, name)
@@ -148,54 +148,54 @@ async def test_a_connection_is_kept_longer_than_people_pause_between_two_calls()
 async def test_a_gateway_that_hangs_up_between_calls_is_connected_to_again(tmp_path: Path) -> None:
     async with (
         counting(requests=1) as gateway,
-        seated("memory", "auto", tmp_path / "data", base_url=gateway.url) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=gateway.url) as desk,
     ):
         with anyio.fail_after(60):
             for _ in range(3):
-                assert texts(await desk.ask("x"))[0] == "hello"
+                assert text_blocks(await desk.ask("x"))[0] == "hello"
     assert gateway.connections >= 4
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 async def test_a_proxy_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    async with parrot(HELLO) as proxy:
+    async with scripted_upstream(HELLO) as proxy:
         monkeypatch.setenv(name, proxy.url)
-        async with seated("memory", "auto", tmp_path / "data", base_url="http://gateway.test/claude") as desk:
+        async with connect("memory", "auto", tmp_path / "data", base_url="http://gateway.test/claude") as desk:
             with anyio.fail_after(30):
                 result = await desk.ask("x")
-    assert texts(result)[0] == "hello"
+    assert text_blocks(result)[0] == "hello"
     assert line(proxy) == b"POST http://gateway.test/claude/v1/messages HTTP/1.1"
 
 
 async def test_a_proxy_for_tls_is_asked_for_a_tunnel_and_its_refusal_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with parrot(b"") as proxy:
+    async with scripted_upstream(b"") as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        async with seated("memory", "auto", tmp_path / "data", base_url="https://gateway.test", max_retries=0) as desk:
+        async with connect("memory", "auto", tmp_path / "data", base_url="https://gateway.test", max_retries=0) as desk:
             with anyio.fail_after(30):
                 result = await desk.ask("x")
     assert line(proxy) == b"CONNECT gateway.test:443 HTTP/1.1"
-    assert KEY.encode() not in b"".join(proxy.heard)
-    assert failure(result)["class"] in {"unavailable", "misconfigured"}
-    assert "Messages API" in texts(result)[0]
+    assert FAKE_KEY.encode() not in b"".join(proxy.requests)
+    assert failure_meta(result)["class"] in {"unavailable", "misconfigured"}
+    assert "Messages API" in text_blocks(result)[0]
 
 
 async def test_what_no_proxy_names_is_reached_directly(
     upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with parrot(b"") as proxy:
+    async with scripted_upstream(b"") as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-            assert account(await desk.ask("x"))["complete"] is True
-    assert not proxy.heard
+        async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+            assert usage_meta(await desk.ask("x"))["complete"] is True
+    assert not proxy.requests
 
 
 # --------------------------------------------------------------------- other lists of models
 
 
-async def asked_for(desk: Desk, gateway: Simulator, model: str) -> object:
+async def asked_for(desk: McpSession, gateway: Simulator, model: str) -> object:
     gateway.reset()
     result = await desk.ask("x", model=model, effort="high", max_tokens=500)
     assert not result.is_error
@@ -209,7 +209,7 @@ async def test_where_the_list_of_models_is_missing_or_anothers_ids_are_passed_on
 ) -> None:
     async with (
         Simulator(pace=FAST, models=models) as gateway,
-        seated("memory", "auto", tmp_path / "data", base_url=gateway.url) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=gateway.url) as desk,
     ):
         for name in ("openai/gpt-oss:120b", "Claude-Custom", "us.anthropic.claude-opus-9-v1:0"):
             assert await asked_for(desk, gateway, name) == name
@@ -221,24 +221,24 @@ async def test_a_broken_answer_of_an_unknown_model_is_continued_with_a_plea(tmp_
     """Nothing is known of it; a plea is understood by all, while prefill is refused by many."""
     async with (
         Simulator(pace=FAST, models="missing") as gateway,
-        seated("memory", "auto", tmp_path / "data", base_url=gateway.url) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=gateway.url) as desk,
     ):
         result = await desk.ask(f"Tell me. {directive(fault='eof', times=1)}", model="llama-9")
         first, second = sent(gateway)
         assert isinstance(first.body, dict)
-        assert texts(result)[0] == gateway.answer_to(first.body)
+        assert text_blocks(result)[0] == gateway.answer_to(first.body)
     messages = cast("list[dict[str, object]]", cast("dict[str, object]", second.body)["messages"])
     assert [message["role"] for message in messages] == ["user", "assistant", "user"]
-    assert account(result)["cost_usd"] is None
+    assert usage_meta(result)["cost_usd"] is None
 
 
 async def test_a_gateway_that_cannot_count_tokens_still_serves_under_a_budget(tmp_path: Path) -> None:
     """It answers whatever is posted with an event stream; the input is then estimated, never too low."""
     async with (
-        parrot(HELLO) as bird,
-        seated("memory", "auto", tmp_path / "data", base_url=bird.url, budget_usd_per_day=1) as desk,
+        scripted_upstream(HELLO) as bird,
+        connect("memory", "auto", tmp_path / "data", base_url=bird.url, budget_usd_per_day=1) as desk,
     ):
         result = await desk.ask("x " * 1000, model="claude-haiku-5-5")
-        (held,) = [cast("int", entry["held_micros"]) for entry in desk.ledger()]
-    assert texts(result)[0] == "hello"
+        (held,) = [cast("int", entry["held_micros"]) for entry in desk.ledger_rows()]
+    assert text_blocks(result)[0] == "hello"
     assert held > 0

@@ -12,9 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mcp_server_claude.settings import Settings
-from mcp_server_claude.web.routes.health import is_scraper
-from support.desk import KEY
-from support.http import served
+from mcp_server_claude.web.routes.health import has_metrics_token
+from support.desk import FAKE_KEY
+from support.http import http_server_thread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,14 +43,14 @@ async def asked(client: httpx2.AsyncClient, message: str) -> httpx2.Response:
 
 
 async def test_it_is_up_and_ready_and_says_so_to_everybody(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", upstream.url, users=["ada"]) as here, here.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url, users=["ada"]) as here, here.client() as client:
         assert (await client.get("/healthz")).json() == {"status": "ok"}
         ready = await client.get("/readyz")
         assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
 
 
 async def test_without_a_key_it_is_up_but_not_ready(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", upstream.url, api_key=None) as here, here.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url, api_key=None) as here, here.client() as client:
         assert (await client.get("/healthz")).status_code == 200
         answer = await client.get("/readyz")
         assert (answer.status_code, answer.json()["reasons"]) == (503, ["credential"])
@@ -60,7 +60,7 @@ async def test_a_store_that_cannot_be_written_is_told_without_saying_where_it_is
     upstream: Simulator, tmp_path: Path
 ) -> None:
     (tmp_path / "data").write_text("a file where a directory should be")
-    async with served(tmp_path / "data", upstream.url) as here, here.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url) as here, here.client() as client:
         answer = await client.get("/readyz")
     assert (answer.status_code, answer.json()["reasons"]) == (503, ["store"])
     assert str(tmp_path) not in answer.text
@@ -68,7 +68,7 @@ async def test_a_store_that_cannot_be_written_is_told_without_saying_where_it_is
 
 async def test_a_store_whose_file_was_removed_or_replaced_is_told(upstream: Simulator, tmp_path: Path) -> None:
     file = tmp_path / "data" / "store.db"
-    async with served(tmp_path / "data", upstream.url) as here, here.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url) as here, here.client() as client:
         assert (await client.get("/readyz")).status_code == 200
         file.rename(tmp_path / "away.db")
         file.write_bytes(b"a backup, put there while the server ran")
@@ -79,14 +79,14 @@ async def test_a_store_whose_file_was_removed_or_replaced_is_told(upstream: Simu
 
 
 async def test_asking_whether_it_is_ready_leaves_nothing_in_the_ledger(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", upstream.url) as here, here.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url) as here, here.client() as client:
         assert (await client.get("/readyz")).status_code == 200
         with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection:
             assert connection.execute("select count(*) from worker where id = 'readyz'").fetchone() == (0,)
 
 
 async def test_prometheus_reads_tokens_seconds_and_dollars(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", upstream.url) as here, here.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url) as here, here.client() as client:
         assert (await asked(client, "Hello?")).status_code == 200
         response = await client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
@@ -97,14 +97,14 @@ async def test_prometheus_reads_tokens_seconds_and_dollars(upstream: Simulator, 
     assert set(told["gen_ai_client_operation_time_to_first_chunk_seconds_count"].values()) == {1.0}
     assert {kind for _, kind in told["gen_ai_client_token_usage_sum"]} == {"input", "output"}
     assert "process_resident_memory_bytes" in told or sys.platform != "linux"
-    assert KEY not in response.text
+    assert FAKE_KEY not in response.text
     assert "local" not in response.text
 
 
 async def test_the_metrics_are_for_operators_and_for_whoever_has_their_token(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with served(tmp_path / "data", upstream.url, users=["ada"], metrics_token=SCRAPER) as here:
+    async with http_server_thread(tmp_path / "data", upstream.url, users=["ada"], metrics_token=SCRAPER) as here:
         async with here.client("ada") as client:
             assert (await client.get("/metrics")).status_code == 403
         async with here.client() as client:
@@ -117,14 +117,14 @@ async def test_the_metrics_are_for_operators_and_for_whoever_has_their_token(
 
 
 async def test_an_operator_may_read_the_metrics(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", upstream.url, users=["ada"]) as here, here.client("ada") as client:
+    async with http_server_thread(tmp_path / "data", upstream.url, users=["ada"]) as here, here.client("ada") as client:
         assert here.services is not None
-        await (await here.services.users()).change("ada", {"role": "operator"})
+        await (await here.services.users()).change_user("ada", {"role": "operator"})
         assert (await client.get("/metrics")).status_code == 200
 
 
 async def test_users_are_counted_by_name_only_where_that_is_wanted(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(
+    async with http_server_thread(
         tmp_path / "data", upstream.url, users=["ada"], metrics_token=SCRAPER, telemetry_users=True
     ) as here:
         async with here.client("ada") as client:
@@ -136,7 +136,7 @@ async def test_users_are_counted_by_name_only_where_that_is_wanted(upstream: Sim
 async def test_names_that_callers_make_up_do_not_fill_the_database_of_measurements(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with served(tmp_path / "data", upstream.url) as here, here.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url) as here, here.client() as client:
         for number in range(3):
             await client.post("/chat", json={"message": "Hello?", "model": f"claude-made-up-{number}"})
         assert "made-up" not in (await client.get("/metrics")).text
@@ -144,4 +144,4 @@ async def test_names_that_callers_make_up_do_not_fill_the_database_of_measuremen
 
 @pytest.mark.parametrize("token", ["", "${METRICS_TOKEN}", "<your token>"])
 def test_a_token_that_was_never_filled_in_opens_nothing(token: str) -> None:
-    assert not is_scraper(f"Bearer {token}", Settings.model_validate({"metrics_token": token}))
+    assert not has_metrics_token(f"Bearer {token}", Settings.model_validate({"metrics_token": token}))

@@ -31,18 +31,18 @@ from mcp_server_claude.errors import Misconfigured, Unavailable
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.web.auth import jwks_cache
-from mcp_server_claude.web.auth.oidc_tokens import Denied, Identity, metadata
-from mcp_server_claude.web.http_server import bind, listening, url_of
-from support.desk import KEY, account
-from support.http import served
-from support.sockets import answering
+from mcp_server_claude.web.auth.oidc_tokens import InvalidToken, OidcTokenVerifier, resource_metadata
+from mcp_server_claude.web.http_server import listener_url, open_listener, run_http_server
+from support.desk import FAKE_KEY, usage_meta
+from support.http import http_server_thread
+from support.sockets import loopback_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
     from mcp_server_claude.simulator import Simulator
-    from mcp_server_claude.users.tokens_and_sessions import Users
+    from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 
 pytestmark = pytest.mark.anyio
 
@@ -143,7 +143,7 @@ async def issuing() -> AsyncGenerator[Issuer]:
             writer.write(body)
         await writer.drain()
 
-    async with answering(serve) as issuer.url:
+    async with loopback_server(serve) as issuer.url:
         yield issuer
 
 
@@ -157,14 +157,14 @@ class Clock:
         return self.now
 
 
-async def nobody() -> Users:
+async def nobody() -> UserDirectory:
     raise NotImplementedError
 
 
-def identity(issuer: Issuer, clock: Callable[[], float] = time.monotonic, **fields: object) -> Identity:
+def identity(issuer: Issuer, clock: Callable[[], float] = time.monotonic, **fields: object) -> OidcTokenVerifier:
     settings = Settings.model_validate({"oidc_issuer": issuer.url, "public_url": PUBLIC} | fields)
-    keys = jwks_cache.Keys(settings.oidc_issuer, settings.oidc_jwks_url, clock=clock)
-    return Identity(settings, nobody, keys)
+    keys = jwks_cache.JwksCache(settings.oidc_issuer, settings.oidc_jwks_url, clock=clock)
+    return OidcTokenVerifier(settings, nobody, keys)
 
 
 @pytest.fixture
@@ -178,18 +178,18 @@ async def issuer() -> AsyncGenerator[Issuer]:
 
 @pytest.mark.parametrize("key", ["rsa", "curve", "edwards"])
 async def test_a_token_that_the_issuer_signed_for_this_server_holds(issuer: Issuer, key: str) -> None:
-    assert (await identity(issuer).claims_of(issuer.token(key)))["sub"] == "user-17"
+    assert (await identity(issuer).verify_claims(issuer.token(key)))["sub"] == "user-17"
 
 
 @pytest.mark.parametrize("audience", [RESOURCE, f"{RESOURCE}/", ["https://elsewhere.example", RESOURCE]])
 async def test_the_audience_is_this_server_s_address_or_what_the_operator_named(
     issuer: Issuer, audience: object
 ) -> None:
-    assert await identity(issuer).claims_of(issuer.token(aud=audience))
+    assert await identity(issuer).verify_claims(issuer.token(aud=audience))
     named = identity(issuer, oidc_audience=("api://claude", "https://elsewhere.example/"))
-    assert await named.claims_of(issuer.token(aud="api://claude"))
-    with pytest.raises(Denied):
-        await named.claims_of(issuer.token(aud=audience))
+    assert await named.verify_claims(issuer.token(aud="api://claude"))
+    with pytest.raises(InvalidToken):
+        await named.verify_claims(issuer.token(aud=audience))
 
 
 @pytest.mark.parametrize(
@@ -203,11 +203,11 @@ async def test_the_audience_is_this_server_s_address_or_what_the_operator_named(
 async def test_the_keys_are_found_by_the_issuer_s_metadata_wherever_it_stands(issuer: Issuer, place: str) -> None:
     issuer.place, issuer.url = place, f"{issuer.url}/tenant"
     issuer.metadata = {"jwks_uri": f"{issuer.url.removesuffix('/tenant')}/keys"}
-    assert await identity(issuer).claims_of(issuer.token())
+    assert await identity(issuer).verify_claims(issuer.token())
 
 
 async def test_the_keys_may_be_somewhere_that_the_operator_names(issuer: Issuer) -> None:
-    assert await identity(issuer, oidc_jwks_url=f"{issuer.url}/keys").claims_of(issuer.token())
+    assert await identity(issuer, oidc_jwks_url=f"{issuer.url}/keys").verify_claims(issuer.token())
     assert issuer.asked == ["/keys"]
 
 
@@ -216,22 +216,22 @@ async def test_keys_without_an_algorithm_sign_with_those_of_their_kind(issuer: I
     del bare["alg"]
     issuer.keys = [bare]
     token = jwt.encode(issuer.claims(), RSA, "PS256", headers={"kid": "rsa"})
-    assert await identity(issuer).claims_of(token)
+    assert await identity(issuer).verify_claims(token)
 
 
 async def test_a_token_without_a_key_s_id_holds_where_only_one_key_fits(issuer: Issuer) -> None:
     token = jwt.encode(issuer.claims(), RSA, "RS256")
-    assert await identity(issuer).claims_of(token)
+    assert await identity(issuer).verify_claims(token)
     issuer.keys.append(public("other"))
-    with pytest.raises(Denied):
-        await identity(issuer).claims_of(token)
+    with pytest.raises(InvalidToken):
+        await identity(issuer).verify_claims(token)
 
 
 @pytest.mark.parametrize(
     "claims", [{"scope": "read claude:ask"}, {"scp": ["claude:ask"]}, {"scp": "claude:ask"}], ids=str
 )
 async def test_a_scope_is_read_as_the_providers_write_it(issuer: Issuer, claims: dict[str, Any]) -> None:
-    assert await identity(issuer, oidc_scope="claude:ask").claims_of(issuer.token(**claims))
+    assert await identity(issuer, oidc_scope="claude:ask").verify_claims(issuer.token(**claims))
 
 
 # What does not
@@ -322,15 +322,15 @@ FORGERIES = sorted(forged(Issuer("http://127.0.0.1:1")))
 
 @pytest.mark.parametrize("name", FORGERIES)
 async def test_a_token_that_is_wrong_anywhere_is_denied(issuer: Issuer, name: str) -> None:
-    with pytest.raises(Denied) as denied:
-        await identity(issuer).claims_of(forged(issuer)[name])
+    with pytest.raises(InvalidToken) as denied:
+        await identity(issuer).verify_claims(forged(issuer)[name])
     assert denied.value.kind == "unauthorized"
     assert issuer.times <= 1
 
 
 async def test_a_token_that_is_too_long_is_denied_before_anything_is_asked(issuer: Issuer) -> None:
-    with pytest.raises(Denied):
-        await identity(issuer).claims_of(issuer.token(padding="x" * 20_000))
+    with pytest.raises(InvalidToken):
+        await identity(issuer).verify_claims(issuer.token(padding="x" * 20_000))
     assert issuer.asked == []
 
 
@@ -348,14 +348,14 @@ async def test_keys_that_are_secrets_or_too_small_or_for_something_else_are_no_k
         (public("rsa", kty="EC"), issuer.token()),
     ):
         issuer.keys = [public("edwards"), key]
-        with pytest.raises(Denied):
-            await identity(issuer).claims_of(token)
+        with pytest.raises(InvalidToken):
+            await identity(issuer).verify_claims(token)
 
 
 async def test_a_missing_scope_is_named(issuer: Issuer) -> None:
     checking = identity(issuer, oidc_scope="claude:ask claude:map")
-    with pytest.raises(Denied, match="claude:map") as denied:
-        await checking.claims_of(issuer.token(scope="claude:ask"))
+    with pytest.raises(InvalidToken, match="claude:map") as denied:
+        await checking.verify_claims(issuer.token(scope="claude:ask"))
     assert denied.value.kind == "forbidden"
     told = checking.challenge(denied.value)
     assert 'error="insufficient_scope"' in told
@@ -364,7 +364,7 @@ async def test_a_missing_scope_is_named(issuer: Issuer) -> None:
 
 async def test_without_an_address_of_its_own_the_server_takes_no_tokens(issuer: Issuer) -> None:
     with pytest.raises(Misconfigured, match="MCP_CLAUDE_PUBLIC_URL"):
-        await identity(issuer, public_url="").claims_of(issuer.token())
+        await identity(issuer, public_url="").verify_claims(issuer.token())
 
 
 @pytest.mark.parametrize("name", ["oidc_issuer", "oidc_jwks_url"])
@@ -372,7 +372,7 @@ async def test_without_an_address_of_its_own_the_server_takes_no_tokens(issuer: 
 async def test_keys_are_not_fetched_over_what_others_can_change(issuer: Issuer, name: str, url: str) -> None:
     fields: dict[str, Any] = {name: url}
     with pytest.raises(Misconfigured, match="https://"):
-        await identity(issuer, **fields).claims_of(issuer.token())
+        await identity(issuer, **fields).verify_claims(issuer.token())
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ async def test_keys_are_not_fetched_over_what_others_can_change(issuer: Issuer, 
     ],
 )
 def test_keys_come_over_tls_or_from_this_machine(url: str, *, safe: bool) -> None:
-    assert jwks_cache.is_safe(url) is safe
+    assert jwks_cache.is_safe_url(url) is safe
 
 
 async def test_metadata_that_is_another_issuer_s_or_sends_us_elsewhere_is_not_believed(issuer: Issuer) -> None:
@@ -402,7 +402,7 @@ async def test_metadata_that_is_another_issuer_s_or_sends_us_elsewhere_is_not_be
     ]
     for issuer.metadata in changes:
         with pytest.raises(Unavailable):
-            await identity(issuer).claims_of(issuer.token())
+            await identity(issuer).verify_claims(issuer.token())
     assert issuer.times == 0
 
 
@@ -412,11 +412,11 @@ async def test_metadata_that_is_another_issuer_s_or_sends_us_elsewhere_is_not_be
 async def test_a_flood_of_unknown_keys_makes_us_ask_but_once(issuer: Issuer) -> None:
     clock = Clock()
     checking = identity(issuer, clock)
-    await checking.claims_of(issuer.token())
+    await checking.verify_claims(issuer.token())
 
     async def flood(number: int) -> None:
-        with pytest.raises(Denied):
-            await checking.claims_of(issuer.token(headers={"kid": f"made-up-{number}"}))
+        with pytest.raises(InvalidToken):
+            await checking.verify_claims(issuer.token(headers={"kid": f"made-up-{number}"}))
 
     async def many(start: int) -> None:
         async with anyio.create_task_group() as tasks:
@@ -425,56 +425,56 @@ async def test_a_flood_of_unknown_keys_makes_us_ask_but_once(issuer: Issuer) -> 
 
     await many(0)
     assert issuer.times == 1
-    clock.now += jwks_cache.COOLDOWN_S
+    clock.now += jwks_cache.REFRESH_INTERVAL_S
     await many(200)
     assert issuer.times == 2
-    assert await checking.claims_of(issuer.token())
+    assert await checking.verify_claims(issuer.token())
 
 
 async def test_a_new_key_is_taken_as_soon_as_the_issuer_may_be_asked_again(issuer: Issuer) -> None:
     clock = Clock()
     checking = identity(issuer, clock)
-    await checking.claims_of(issuer.token())
+    await checking.verify_claims(issuer.token())
     issuer.keys = [public("other")]
-    clock.now += jwks_cache.COOLDOWN_S
-    assert await checking.claims_of(issuer.token("other"))
-    with pytest.raises(Denied):
-        await checking.claims_of(issuer.token("rsa"))
+    clock.now += jwks_cache.REFRESH_INTERVAL_S
+    assert await checking.verify_claims(issuer.token("other"))
+    with pytest.raises(InvalidToken):
+        await checking.verify_claims(issuer.token("rsa"))
 
 
 async def test_a_key_that_was_withdrawn_soon_no_longer_counts(issuer: Issuer) -> None:
     clock = Clock()
     checking = identity(issuer, clock)
-    await checking.claims_of(issuer.token())
+    await checking.verify_claims(issuer.token())
     issuer.keys = [public("other")]
-    clock.now += jwks_cache.FRESH_S
-    with pytest.raises(Denied):
-        await checking.claims_of(issuer.token())
+    clock.now += jwks_cache.CACHE_TTL_S
+    with pytest.raises(InvalidToken):
+        await checking.verify_claims(issuer.token())
 
 
 async def test_many_first_tokens_ask_for_the_keys_once(issuer: Issuer) -> None:
     checking = identity(issuer)
     async with anyio.create_task_group() as tasks:
         for _ in range(50):
-            tasks.start_soon(checking.claims_of, issuer.token())
+            tasks.start_soon(checking.verify_claims, issuer.token())
     assert issuer.times == 1
 
 
 async def test_an_issuer_that_is_away_is_done_without_for_a_while_and_then_told(issuer: Issuer) -> None:
     clock = Clock()
     checking = identity(issuer, clock)
-    await checking.claims_of(issuer.token())
+    await checking.verify_claims(issuer.token())
     issuer.status = 500
-    clock.now += jwks_cache.FRESH_S
-    assert await checking.claims_of(issuer.token())
-    clock.now += jwks_cache.STALE_S
+    clock.now += jwks_cache.CACHE_TTL_S
+    assert await checking.verify_claims(issuer.token())
+    clock.now += jwks_cache.MAX_STALE_S
     with pytest.raises(Unavailable) as away:
-        await checking.claims_of(issuer.token())
+        await checking.verify_claims(issuer.token())
     assert away.value.kind == "identity"
     assert away.value.retry_after_s
     issuer.status = 200
-    clock.now += jwks_cache.AGAIN_S
-    assert await checking.claims_of(issuer.token())
+    clock.now += jwks_cache.RETRY_INTERVAL_S
+    assert await checking.verify_claims(issuer.token())
 
 
 @pytest.mark.parametrize(
@@ -486,27 +486,27 @@ async def test_an_issuer_that_is_away_is_done_without_for_a_while_and_then_told(
         b'{"keys": 7}',
         b'{"keys": [7]}',
         b"[" * 100_000,
-        json.dumps({"keys": [public("rsa")], "padding": "x" * jwks_cache.LARGEST}).encode(),
+        json.dumps({"keys": [public("rsa")], "padding": "x" * jwks_cache.MAX_DOCUMENT_BYTES}).encode(),
     ],
     ids=lambda body: body[:10].decode(),
 )
 async def test_an_issuer_that_answers_nonsense_is_as_good_as_away(issuer: Issuer, body: bytes) -> None:
     issuer.body = body
     with pytest.raises(Unavailable):
-        await identity(issuer, oidc_jwks_url=f"{issuer.url}/keys").claims_of(issuer.token())
+        await identity(issuer, oidc_jwks_url=f"{issuer.url}/keys").verify_claims(issuer.token())
 
 
 @pytest.mark.parametrize("how", ["silent", "trickling"])
 async def test_an_issuer_that_does_not_get_to_its_end_holds_nobody_up_for_long(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr(jwks_cache, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(jwks_cache, "DISCOVERY_TIMEOUT_S", 0.2)
     setattr(issuer, how, True)
     checking = identity(issuer, oidc_jwks_url=f"{issuer.url}/keys")
 
     async def told() -> None:
         with pytest.raises(Unavailable):
-            await checking.claims_of(issuer.token())
+            await checking.verify_claims(issuer.token())
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
@@ -523,13 +523,13 @@ async def test_a_request_that_is_cancelled_does_not_take_the_others_keys_along(i
 
     async def leave() -> None:
         with first:
-            await checking.claims_of(issuer.token())
+            await checking.verify_claims(issuer.token())
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(leave)
         await issuer.arrived.wait()
         first.cancel()
-        tasks.start_soon(checking.claims_of, issuer.token())
+        tasks.start_soon(checking.verify_claims, issuer.token())
         await anyio.lowlevel.checkpoint()
         issuer.held.set()
     assert issuer.times == 1
@@ -542,7 +542,7 @@ async def test_who_has_a_token_is_let_in_and_becomes_a_user_at_first_sight(
     issuer: Issuer, upstream: Simulator, tmp_path: Path
 ) -> None:
     fields: dict[str, Any] = {"oidc_issuer": issuer.url, "public_url": PUBLIC, "user_usd_per_day": 3.0}
-    async with served(tmp_path / "data", upstream.url, **fields) as here:
+    async with http_server_thread(tmp_path / "data", upstream.url, **fields) as here:
         async with here.client(Authorization=f"Bearer {issuer.token()}") as client:
             me = (await client.get("/me.json")).json()
             assert (await client.get("/me.json")).json()["name"] == me["name"]
@@ -550,7 +550,7 @@ async def test_who_has_a_token_is_let_in_and_becomes_a_user_at_first_sight(
         async with here.client(Authorization=f"Bearer {issuer.token(sub='another')}") as client:
             another = (await client.get("/me.json")).json()
         assert here.services is not None
-        known = {each.user.name: each.issuer for each in await (await here.services.users()).listed()}
+        known = {each.user.name: each.issuer for each in await (await here.services.users()).list_users()}
     assert known == {"ada": issuer.url, "ada-2": issuer.url}
     assert (me["name"], me["role"], me["budget_usd"]) == ("ada", "user", 3.0)
     assert answer.status_code == 200
@@ -561,7 +561,7 @@ async def test_claude_code_s_probes_are_answered_as_a_resource_server_answers_th
     issuer: Issuer, upstream: Simulator, tmp_path: Path
 ) -> None:
     fields: dict[str, Any] = {"oidc_issuer": issuer.url, "public_url": PUBLIC, "oidc_scope": "claude:ask"}
-    async with served(tmp_path / "data", upstream.url, **fields) as here, here.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url, **fields) as here, here.client() as client:
         nobody = await client.post("/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "ping"})
         expired = await client.post(
             "/mcp", json={}, headers={"Authorization": f"Bearer {issuer.token(exp=1_700_000_000)}"}
@@ -583,7 +583,7 @@ async def test_claude_code_s_probes_are_answered_as_a_resource_server_answers_th
         assert wrong.json()["error"]["class"] == "refused"
     assert narrow.status_code == 403
     assert 'error="insufficient_scope"' in narrow.headers["www-authenticate"]
-    assert described[0] == described[1] == metadata(Settings.model_validate(fields))
+    assert described[0] == described[1] == resource_metadata(Settings.model_validate(fields))
     assert described[0]["resource"] == RESOURCE
     assert described[0]["authorization_servers"] == [issuer.url]
     assert described[0]["scopes_supported"] == ["claude:ask"]
@@ -630,25 +630,30 @@ async def test_an_mcp_client_that_knows_only_the_address_finds_the_issuer_signs_
         return AuthorizationCodeResult(code="a-code", state=state)
 
     who = OAuthClientMetadata(redirect_uris=[AnyUrl("http://127.0.0.1:1/back")], client_name="test")
-    with bind("127.0.0.1", 0) as listener:
-        url = f"{url_of(listener)}/mcp"
-        fields = {"api_key": KEY, "base_url": upstream.url, "data_dir": tmp_path / "data", "oidc_issuer": issuer.url}
-        fields |= {"public_url": url_of(listener), "oidc_scope": "claude:ask"}
+    with open_listener("127.0.0.1", 0) as listener:
+        url = f"{listener_url(listener)}/mcp"
+        fields = {
+            "api_key": FAKE_KEY,
+            "base_url": upstream.url,
+            "data_dir": tmp_path / "data",
+            "oidc_issuer": issuer.url,
+        }
+        fields |= {"public_url": listener_url(listener), "oidc_scope": "claude:ask"}
         settings = Settings.model_validate(fields)
         async with (
-            Services.open(settings, http=True) as services,
-            listening(settings, services, "127.0.0.1", listener),
+            Services.lifespan(settings, http=True) as services,
+            run_http_server(settings, services, "127.0.0.1", listener),
             httpx2.AsyncClient(auth=OAuthClientProvider(url, who, Drawer(), open_page, come_back)) as http,
             Client(streamable_http_client(url, http_client=http)) as client,
         ):
             result = await client.call_tool("claude_ask", {"prompt": "Hello."})
-    assert account(result)["user"] == "ada"
+    assert usage_meta(result)["user"] == "ada"
     [asked] = [parse_qs(urlsplit(page).query) for page in pages]
     assert (asked["resource"], asked["scope"]) == ([url], ["claude:ask"])
 
 
 async def test_without_an_identity_provider_nobody_is_sent_to_one(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", upstream.url, users=["ada"]) as here, here.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url, users=["ada"]) as here, here.client() as client:
         answer = await client.post("/mcp", json={})
         assert (await client.get("/.well-known/oauth-protected-resource/mcp")).status_code == 404
         assert (await client.get("/.well-known/oauth-protected-resource")).status_code == 404
@@ -660,7 +665,7 @@ async def test_an_issuer_that_is_away_is_no_reason_to_let_anybody_in_or_out_for_
 ) -> None:
     issuer.status = 500
     fields: dict[str, Any] = {"oidc_issuer": issuer.url, "public_url": PUBLIC}
-    async with served(tmp_path / "data", upstream.url, users=["ada"], **fields) as here:
+    async with http_server_thread(tmp_path / "data", upstream.url, users=["ada"], **fields) as here:
         async with here.client(Authorization=f"Bearer {issuer.token()}") as client:
             answer = await client.get("/me.json")
         async with here.client("ada") as client:

@@ -12,7 +12,7 @@ from mcp_server_claude import number_formatting
 from mcp_server_claude.errors import Refused
 from mcp_server_claude.server.tools.info import parse_since
 from mcp_server_claude.simulator import Pace, Simulator
-from support.desk import KEY, failure, seated, texts
+from support.desk import FAKE_KEY, connect, failure_meta, text_blocks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def rows(told: str) -> dict[str, list[str]]:
 
 
 async def test_models_are_listed_with_what_they_can_do_and_cost(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         told = await desk.info(about="models")
     found = rows(told)
     assert found["claude-opus-5-5"][:4] == ["opus", "1M", "128k", "low…max"]
@@ -50,22 +50,22 @@ async def test_where_the_api_lists_none_our_own_list_serves_and_any_name_may_be_
 ) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models=models) as upstream,
-        seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
     ):
         told = await desk.info(about="models")
         result = await desk.ask("x", model="llama-4-maverick")
     assert "claude-opus-5-5" in rows(told)
     assert "this package's own list" in told
     assert not result.is_error
-    assert texts(result)[1].startswith("[llama-4-maverick · ")
-    assert "price unknown" in texts(result)[1]
+    assert text_blocks(result)[1].startswith("[llama-4-maverick · ")
+    assert "price unknown" in text_blocks(result)[1]
 
 
 # --------------------------------------------------------------------- usage
 
 
 async def test_usage_adds_up_what_was_asked_by_model(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         assert "Nothing was asked." in await desk.info()
         for model in ("opus", "haiku", "haiku"):
             await desk.ask("What is tea?", model=model)
@@ -77,17 +77,19 @@ async def test_usage_adds_up_what_was_asked_by_model(upstream: Simulator, tmp_pa
     assert found.keys() == {"claude-opus-5-5", "claude-haiku-5-5", "total"}
     assert found["claude-opus-5-5"][:2] == ["1", "0"]
     assert found["claude-haiku-5-5"][:2] == ["3", "1"]
-    assert found["claude-haiku-5-5"][2] == number_formatting.tokens(sum(record.input_tokens for record in haiku))
-    assert found["claude-haiku-5-5"][4] == number_formatting.tokens(sum(record.output_tokens for record in haiku))
+    assert found["claude-haiku-5-5"][2] == number_formatting.format_tokens(sum(record.input_tokens for record in haiku))
+    assert found["claude-haiku-5-5"][4] == number_formatting.format_tokens(
+        sum(record.output_tokens for record in haiku)
+    )
     assert found["total"][:2] == ["4", "1"]
     assert wide == found
 
 
 async def test_a_since_that_says_nothing_is_refused(tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data") as desk:
+    async with connect("memory", "auto", tmp_path / "data") as desk:
         result = await desk.client.call_tool("claude_info", {"since": "yesterdayish"})
-    assert failure(result)["class"] == "refused"
-    assert "since must be today, a span such as 24h or 7d, or a date" in texts(result)[0]
+    assert failure_meta(result)["class"] == "refused"
+    assert "since must be today, a span such as 24h or 7d, or a date" in text_blocks(result)[0]
 
 
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
@@ -124,10 +126,10 @@ def test_since_is_a_moment_or_refused(since: str) -> None:
 async def test_the_configuration_shows_each_source_and_no_secret(tmp_path: Path) -> None:
     data = tmp_path / "data"
     url = "http://user:pa55word@127.0.0.1:9"
-    async with seated("stdio", "auto", data, base_url=url, model="haiku") as desk:
+    async with connect("stdio", "auto", data, base_url=url, model="haiku") as desk:
         told = await desk.info(about="config")
     found = rows(told)
-    assert KEY not in told
+    assert FAKE_KEY not in told
     assert "pa55word" not in told
     assert found["MCP_CLAUDE_API_KEY"] == ["**********", "MCP_CLAUDE_API_KEY"]
     assert found["MCP_CLAUDE_MODEL"] == ["haiku", "MCP_CLAUDE_MODEL"]
@@ -139,17 +141,17 @@ async def test_the_configuration_shows_each_source_and_no_secret(tmp_path: Path)
 async def test_a_setting_that_was_not_understood_is_shown_and_nothing_is_spent_on_a_guess(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with seated("stdio", "legacy", tmp_path / "data", base_url=upstream.url, progress="loud") as desk:
+    async with connect("stdio", "legacy", tmp_path / "data", base_url=upstream.url, progress="loud") as desk:
         result = await desk.ask("x")
         told = await desk.info(about="config")
-    assert failure(result)["class"] == "misconfigured"
-    assert "MCP_CLAUDE_PROGRESS: progress was not understood" in texts(result)[0]
+    assert failure_meta(result)["class"] == "misconfigured"
+    assert "MCP_CLAUDE_PROGRESS: progress was not understood" in text_blocks(result)[0]
     assert "problem: MCP_CLAUDE_PROGRESS" in told
     assert not [record for record in upstream.requests if record.path == "/v1/messages"]
 
 
 async def test_the_budget_says_what_is_left_and_when_it_starts_anew(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
         assert (await desk.info(about="budget")).startswith("$1.00 of $1.00 is left for today")
         await desk.ask("Tell me about tea.", model="opus")
         assert "$1.00 of" not in await desk.info(about="budget")
@@ -157,5 +159,5 @@ async def test_the_budget_says_what_is_left_and_when_it_starts_anew(upstream: Si
 
 
 async def test_without_a_budget_it_says_how_to_set_one(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         assert "MCP_CLAUDE_BUDGET_USD_PER_DAY" in await desk.info(about="budget")

@@ -9,7 +9,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import ResourceLink, TextContent, TextResourceContents
 
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from support.desk import FAILURE, USAGE, Desk, account, failure, seated, texts
+from support.desk import FAILURE_META, USAGE_META, McpSession, connect, failure_meta, text_blocks, usage_meta
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ async def api() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-async def desk(api: Simulator, tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(api: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]:
     api.reset()
     async with at_desk(api, tmp_path) as desk:
         yield desk
@@ -40,38 +40,38 @@ async def desk(api: Simulator, tmp_path: Path) -> AsyncIterator[Desk]:
 
 def at_desk(
     api: Simulator, tmp_path: Path, client_name: str = "test", **fields: object
-) -> AbstractAsyncContextManager[Desk]:
-    return seated("memory", "auto", tmp_path / "data", client_name=client_name, base_url=api.url, **fields)
+) -> AbstractAsyncContextManager[McpSession]:
+    return connect("memory", "auto", tmp_path / "data", client_name=client_name, base_url=api.url, **fields)
 
 
 def sent(api: Simulator) -> list[Record]:
     return [record for record in api.requests if record.path == "/v1/messages"]
 
 
-async def jobs(desk: Desk, **arguments: object) -> CallToolResult:
+async def jobs(desk: McpSession, **arguments: object) -> CallToolResult:
     return await desk.client.call_tool("claude_jobs", dict(arguments))
 
 
-async def listed(desk: Desk) -> list[dict[str, str]]:
+async def listed(desk: McpSession) -> list[dict[str, str]]:
     """The rows of the list of calls."""
     head, _, *rows = [
-        [cell.strip() for cell in line.strip("|").split(" | ")] for line in texts(await jobs(desk))[0].split("\n")
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in text_blocks(await jobs(desk))[0].split("\n")
     ]
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
 def call_id(result: CallToolResult) -> str:
-    return str(account(result)["call_id"])
+    return str(usage_meta(result)["call_id"])
 
 
-async def resource(desk: Desk, identity: str) -> str:
+async def resource(desk: McpSession, identity: str) -> str:
     (contents,) = (await desk.client.read_resource(f"claude://calls/{identity}")).contents
     assert isinstance(contents, TextResourceContents)
     assert contents.mime_type == "text/plain"
     return contents.text
 
 
-async def cancelled(desk: Desk, api: Simulator, prompt: str) -> None:
+async def cancelled(desk: McpSession, api: Simulator, prompt: str) -> None:
     """A call that its client cancels once it has heard of its text."""
     heard = anyio.Event()
 
@@ -89,21 +89,21 @@ async def cancelled(desk: Desk, api: Simulator, prompt: str) -> None:
         await api.idle()
 
 
-async def read_until(desk: Desk, identity: str, text: str) -> None:
+async def read_until(desk: McpSession, identity: str, text: str) -> None:
     """Wait until a running call has written this."""
-    while texts(await jobs(desk, id=identity, wait=0.05))[0] != text:
+    while text_blocks(await jobs(desk, id=identity, wait=0.05))[0] != text:
         pass
 
 
 # --------------------------------------------------------------------- the list
 
 
-async def test_before_anything_was_asked_the_list_says_so(desk: Desk) -> None:
-    assert texts(await jobs(desk)) == ["Nothing was asked yet."]
+async def test_before_anything_was_asked_the_list_says_so(desk: McpSession) -> None:
+    assert text_blocks(await jobs(desk)) == ["Nothing was asked yet."]
 
 
 async def test_the_list_shows_calls_that_lost_their_reader_first_with_their_opening_words(
-    desk: Desk, api: Simulator
+    desk: McpSession, api: Simulator
 ) -> None:
     await cancelled(desk, api, f"Which tea | is best?\n{STALLED}")
     await desk.ask("What is coffee? [[sim: stop=max_tokens]]")
@@ -122,7 +122,7 @@ async def test_the_list_shows_calls_that_lost_their_reader_first_with_their_open
     assert {row["model"] for row in rows} == {"claude-sonnet-5-5"}
 
 
-async def test_the_list_is_of_the_ten_newest(desk: Desk) -> None:
+async def test_the_list_is_of_the_ten_newest(desk: McpSession) -> None:
     asked = [call_id(await desk.ask(f"number {n}")) for n in range(12)]
     assert [row["id"] for row in await listed(desk)] == asked[:1:-1]
 
@@ -130,28 +130,28 @@ async def test_the_list_is_of_the_ten_newest(desk: Desk) -> None:
 # --------------------------------------------------------------------- one call
 
 
-async def test_a_finished_call_can_be_read_again_with_its_account(desk: Desk, api: Simulator) -> None:
+async def test_a_finished_call_can_be_read_again_with_its_account(desk: McpSession, api: Simulator) -> None:
     asked = await desk.ask("What is tea?")
     result = await jobs(desk, id=call_id(asked))
-    answer, line = texts(result)
-    assert answer == texts(asked)[0] == sent(api)[0].text
+    answer, line = text_blocks(result)
+    assert answer == text_blocks(asked)[0] == sent(api)[0].text
     assert line == f"[{call_id(asked)} · complete · {len(answer)} characters]"
-    assert account(result) == account(asked)
+    assert usage_meta(result) == usage_meta(asked)
     assert len(sent(api)) == 1
 
 
 async def test_a_cancelled_call_can_be_read_as_far_as_it_came_and_says_it_was_cancelled(
-    desk: Desk, api: Simulator
+    desk: McpSession, api: Simulator
 ) -> None:
     await cancelled(desk, api, f"Tell me. {STALLED}")
     (row,) = await listed(desk)
     result = await jobs(desk, id=row["id"])
-    answer, line, last = texts(result)
+    answer, line, last = text_blocks(result)
     (request,) = sent(api)
     assert answer == request.text
     assert "· cancelled ·" in line
     assert last == "INCOMPLETE: The call was cancelled."
-    used = account(result)
+    used = usage_meta(result)
     assert (used["complete"], used["estimated"]) == (False, True)
     assert used["input_tokens"] == request.input_tokens
     assert cast("int", used["output_tokens"]) >= 90 // 4
@@ -159,32 +159,32 @@ async def test_a_cancelled_call_can_be_read_as_far_as_it_came_and_says_it_was_ca
     assert used["request_ids"] == [request.request_id]
 
 
-async def test_an_incomplete_and_a_failed_call_say_why(desk: Desk) -> None:
+async def test_an_incomplete_and_a_failed_call_say_why(desk: McpSession) -> None:
     cut = await desk.ask("Tell me. [[sim: stop=max_tokens]]")
-    assert texts(await jobs(desk, id=call_id(cut)))[-1] == texts(cut)[-1]
+    assert text_blocks(await jobs(desk, id=call_id(cut)))[-1] == text_blocks(cut)[-1]
     failed = await desk.ask(directive(status=400))
-    (none, _, why) = texts(await jobs(desk, id=call_id(failed)))
+    (none, _, why) = text_blocks(await jobs(desk, id=call_id(failed)))
     assert none == "(no text)"
     assert why.startswith("INCOMPLETE: The Messages API refused the request.")
 
 
-async def test_an_id_that_nobody_has_is_an_error_that_points_to_the_list(desk: Desk) -> None:
+async def test_an_id_that_nobody_has_is_an_error_that_points_to_the_list(desk: McpSession) -> None:
     for arguments in ({"id": "c_0000000000000000"}, {"id": "nonsense", "wait": 5}, {"id": "c_1", "cancel": True}):
         result = await jobs(desk, **arguments)
-        assert failure(result)["kind"] == "not_found"
-        assert texts(result) == ["There is no call of that id. claude_jobs without an id lists the latest."]
+        assert failure_meta(result)["kind"] == "not_found"
+        assert text_blocks(result) == ["There is no call of that id. claude_jobs without an id lists the latest."]
 
 
-async def test_cancel_without_an_id_stops_nothing(desk: Desk) -> None:
+async def test_cancel_without_an_id_stops_nothing(desk: McpSession) -> None:
     result = await jobs(desk, cancel=True)
-    assert failure(result)["class"] == "refused"
-    assert texts(result) == ["cancel needs the id of a call."]
+    assert failure_meta(result)["class"] == "refused"
+    assert text_blocks(result) == ["cancel needs the id of a call."]
 
 
 # --------------------------------------------------------------------- while it runs
 
 
-async def test_a_running_call_can_be_read_waited_for_and_stopped(desk: Desk, api: Simulator) -> None:
+async def test_a_running_call_can_be_read_waited_for_and_stopped(desk: McpSession, api: Simulator) -> None:
     """Another conversation looks at a call, while the one that asked waits for its answer."""
     heard = anyio.Event()
     stopped: list[CallToolResult] = []
@@ -205,27 +205,27 @@ async def test_a_running_call_can_be_read_waited_for_and_stopped(desk: Desk, api
             await heard.wait()
             (row,) = await listed(desk)
             assert row["state"] == "running"
-            answer, line, last = texts(await jobs(desk, id=row["id"], wait=0.01))
+            answer, line, last = text_blocks(await jobs(desk, id=row["id"], wait=0.01))
             assert answer == sent(api)[0].text
             assert "· running ·" in line
             assert last == "INCOMPLETE: it is still being written. Ask again with wait=50."
             shown = await jobs(desk, id=row["id"], cancel=True)
-            assert "· cancelled ·" in texts(shown)[1]
-            assert texts(shown)[0] == answer
+            assert "· cancelled ·" in text_blocks(shown)[1]
+            assert text_blocks(shown)[0] == answer
         await api.idle()
     assert sent(api)[0].end == "disconnected"
     (result,) = stopped
-    first, _, last = texts(result)
+    first, _, last = text_blocks(result)
     assert first == sent(api)[0].text
     assert last.startswith("INCOMPLETE: ")
     assert "claude_jobs" in last
-    assert account(result)["estimated"] is True
+    assert usage_meta(result)["estimated"] is True
     again = await jobs(desk, id=call_id(result), cancel=True)
-    assert texts(again)[0] == first
-    assert account(again) == account(result)
+    assert text_blocks(again)[0] == first
+    assert usage_meta(again) == usage_meta(result)
 
 
-async def test_a_call_stopped_before_it_said_anything_is_an_error_with_its_id(desk: Desk, api: Simulator) -> None:
+async def test_a_call_stopped_before_it_said_anything_is_an_error_with_its_id(desk: McpSession, api: Simulator) -> None:
     stopped: list[CallToolResult] = []
 
     async def ask() -> None:
@@ -238,9 +238,9 @@ async def test_a_call_stopped_before_it_said_anything_is_an_error_with_its_id(de
             (row,) = await listed(desk)
             await jobs(desk, id=row["id"], cancel=True)
     (result,) = stopped
-    assert failure(result)["kind"] == "stopped"
-    assert call_id(result) in texts(result)[0]
-    assert texts(await jobs(desk, id=call_id(result)))[0] == "(no text)"
+    assert failure_meta(result)["kind"] == "stopped"
+    assert call_id(result) in text_blocks(result)[0]
+    assert text_blocks(await jobs(desk, id=call_id(result)))[0] == "(no text)"
 
 
 async def test_waiting_for_a_call_returns_when_it_has_ended(api: Simulator, tmp_path: Path) -> None:
@@ -248,8 +248,8 @@ async def test_waiting_for_a_call_returns_when_it_has_ended(api: Simulator, tmp_
         first = await desk.ask("Tell me. [[sim: tokens=60 pace=60]]")
         with anyio.fail_after(30):
             result = await jobs(desk, id=call_id(first), wait=3600)
-    assert "· complete ·" in texts(result)[1]
-    assert account(result)["complete"] is True
+    assert "· complete ·" in text_blocks(result)[1]
+    assert usage_meta(result)["complete"] is True
 
 
 # --------------------------------------------------------------------- detached
@@ -264,19 +264,19 @@ async def test_a_call_that_takes_too_long_for_its_client_returns_its_id_and_the_
             first = await desk.ask("Tell me. [[sim: tokens=120 pace=80 chars=4]]")
             result = await jobs(desk, id=call_id(first), wait=60)
     (request,) = sent(api)
-    head, footer, last = texts(first)
+    head, footer, last = text_blocks(first)
     assert not first.is_error
     assert last == (
         f'INCOMPLETE: it is still being written. claude_jobs(id="{call_id(first)}", wait=50) returns the rest.'
     )
-    assert (account(first)["complete"], account(first)["estimated"]) == (False, True)
+    assert (usage_meta(first)["complete"], usage_meta(first)["estimated"]) == (False, True)
     assert call_id(first) in footer
-    whole = texts(result)[0]
+    whole = text_blocks(result)[0]
     assert whole == request.text
     assert whole.startswith(head)
     assert len(head) < len(whole)
     assert request.end == "complete"
-    assert account(result)["complete"] is True
+    assert usage_meta(result)["complete"] is True
 
 
 async def test_a_detached_call_can_be_stopped(api: Simulator, tmp_path: Path) -> None:
@@ -287,8 +287,8 @@ async def test_a_detached_call_can_be_stopped(api: Simulator, tmp_path: Path) ->
             await api.asked(2)  # the list of models, and the message
             result = await jobs(desk, id=call_id(first), cancel=True)
             await api.idle()
-            assert texts(result)[0].startswith(texts(first)[0])
-            assert "· cancelled ·" in texts(result)[1]
+            assert text_blocks(result)[0].startswith(text_blocks(first)[0])
+            assert "· cancelled ·" in text_blocks(result)[1]
     assert sent(api)[0].end == "disconnected"
 
 
@@ -301,16 +301,16 @@ async def test_a_detached_call_that_fails_takes_nobody_along_and_can_be_asked_wh
             first = await desk.ask(f"Tell me. {directive(fault='stall', at='headers')}")
             result = await jobs(desk, id=call_id(first), wait=60)
             after = await desk.ask("x [[sim: tokens=3]]")
-    assert "Nothing came from the Messages API" in texts(result)[-1]
-    assert "· failed ·" in texts(result)[1]
+    assert "Nothing came from the Messages API" in text_blocks(result)[-1]
+    assert "· failed ·" in text_blocks(result)[1]
     assert not after.is_error
 
 
 async def test_an_answer_in_time_is_not_detached(api: Simulator, tmp_path: Path) -> None:
     async with at_desk(api, tmp_path, detach_after_s=60) as desk:
-        assert account(await desk.ask("x"))["complete"] is True
+        assert usage_meta(await desk.ask("x"))["complete"] is True
         failed = await desk.ask(directive(status=400))
-    assert failure(failed)["kind"] == "invalid_request"
+    assert failure_meta(failed)["kind"] == "invalid_request"
 
 
 async def test_a_client_that_cancels_before_its_call_is_detached_stops_it(api: Simulator, tmp_path: Path) -> None:
@@ -325,11 +325,11 @@ async def test_a_client_that_cancels_before_its_call_is_detached_stops_it(api: S
 # --------------------------------------------------------------------- as a resource
 
 
-async def test_the_text_of_a_call_is_a_resource_also_when_it_was_cut(desk: Desk, api: Simulator) -> None:
+async def test_the_text_of_a_call_is_a_resource_also_when_it_was_cut(desk: McpSession, api: Simulator) -> None:
     whole = await desk.ask("What is tea?")
-    assert await resource(desk, call_id(whole)) == texts(whole)[0]
+    assert await resource(desk, call_id(whole)) == text_blocks(whole)[0]
     cut = await desk.ask("Tell me. [[sim: stop=max_tokens]]")
-    assert await resource(desk, call_id(cut)) == f"{texts(cut)[0]}\n\n{texts(cut)[-1]}"
+    assert await resource(desk, call_id(cut)) == f"{text_blocks(cut)[0]}\n\n{text_blocks(cut)[-1]}"
     await cancelled(desk, api, f"Tell me. {STALLED}")
     (row, *_) = await listed(desk)
     assert (await resource(desk, row["id"])).endswith("\n\nINCOMPLETE: The call was cancelled.")
@@ -337,7 +337,7 @@ async def test_the_text_of_a_call_is_a_resource_also_when_it_was_cut(desk: Desk,
     assert "claude://calls/{id}{?offset,limit}" in {template.uri_template for template in templates}
 
 
-async def test_a_resource_of_no_call_is_not_found(desk: Desk) -> None:
+async def test_a_resource_of_no_call_is_not_found(desk: McpSession) -> None:
     with pytest.raises(MCPError, match="There is no call of that id"):
         await resource(desk, "c_0000000000000000")
 
@@ -358,7 +358,7 @@ async def test_an_answer_of_more_than_a_result_may_hold_is_cut_and_linked(api: S
             assert str(link.uri) == f"claude://calls/{call_id(result)}"
             assert note.text.startswith(f"CUT: {len(head.text):,} of {len(text):,} characters; {link.uri} holds")
             assert await resource(desk, call_id(result)) == text
-            assert account(result)["complete"] is True
+            assert usage_meta(result)["complete"] is True
 
 
 # --------------------------------------------------------------------- what is kept
@@ -371,11 +371,11 @@ async def test_with_no_retention_the_text_goes_once_delivered_and_the_account_st
         asked = await desk.ask("What is tea?")
         result = await jobs(desk, id=call_id(asked))
         (row,) = await listed(desk)
-        (line,) = desk.ledger()
-    assert texts(result)[0] == "(the text is no longer kept)"
-    assert account(result) == account(asked)
+        (line,) = desk.ledger_rows()
+    assert text_blocks(result)[0] == "(the text is no longer kept)"
+    assert usage_meta(result) == usage_meta(asked)
     assert row["prompt"] == ""
-    assert line["output_tokens"] == account(asked)["output_tokens"]
+    assert line["output_tokens"] == usage_meta(asked)["output_tokens"]
     for name in ("store.db", "store.db-wal"):
         path = tmp_path / "data" / name
         assert not path.exists() or b"What is tea?" not in path.read_bytes() or name.endswith("-wal")
@@ -387,7 +387,7 @@ async def test_with_no_retention_a_failure_that_was_told_leaves_no_words_of_the_
     async with at_desk(api, tmp_path, retention_days=0) as desk:
         assert (await desk.ask("[[sim: tea=1]] What is tea?")).is_error  # the API's refusal quotes it
         (row,) = await listed(desk)
-        told = texts(await jobs(desk, id=row["id"]))
+        told = text_blocks(await jobs(desk, id=row["id"]))
     assert row["prompt"] == ""
     assert told[-1] == "INCOMPLETE: Its text is not kept any more."
 
@@ -408,7 +408,7 @@ async def test_with_no_retention_a_cancelled_call_is_kept_until_somebody_reads_i
     async with at_desk(api, tmp_path, retention_days=0) as desk:
         await cancelled(desk, api, f"Tell me. {STALLED}")
         (row,) = await listed(desk)
-        assert texts(await jobs(desk, id=row["id"]))[0] == sent(api)[0].text
+        assert text_blocks(await jobs(desk, id=row["id"]))[0] == sent(api)[0].text
 
 
 async def test_with_no_retention_a_detached_call_is_still_whole_when_it_is_fetched(
@@ -420,7 +420,7 @@ async def test_with_no_retention_a_detached_call_is_still_whole_when_it_is_fetch
         with anyio.fail_after(30):
             first = await desk.ask("Tell me. [[sim: tokens=200 pace=80 chars=4]]")
             result = await jobs(desk, id=call_id(first), wait=60)
-    assert texts(result)[0] == sent(api)[0].text
+    assert text_blocks(result)[0] == sent(api)[0].text
 
 
 async def test_calls_can_be_read_after_the_server_was_started_anew(api: Simulator, tmp_path: Path) -> None:
@@ -432,11 +432,11 @@ async def test_calls_can_be_read_after_the_server_was_started_anew(api: Simulato
     async with at_desk(api, tmp_path) as desk:
         assert await listed(desk) == before
         again = await jobs(desk, id=call_id(asked))
-        assert texts(again)[0] == texts(asked)[0]
-        assert account(again) == account(asked)
+        assert text_blocks(again)[0] == text_blocks(asked)[0]
+        assert usage_meta(again) == usage_meta(asked)
         kept = await jobs(desk, id=before[0]["id"])
-    assert texts(kept)[0] == sent(api)[1].text
-    assert texts(kept)[-1] == "INCOMPLETE: The call was cancelled."
+    assert text_blocks(kept)[0] == sent(api)[1].text
+    assert text_blocks(kept)[-1] == "INCOMPLETE: The call was cancelled."
 
 
 async def test_a_call_under_way_when_its_server_ends_is_kept_as_far_as_it_came(api: Simulator, tmp_path: Path) -> None:
@@ -450,9 +450,9 @@ async def test_a_call_under_way_when_its_server_ends_is_kept_as_far_as_it_came(a
             await read_until(desk, call_id(first), sent(api)[0].text)
     async with at_desk(api, tmp_path) as desk:
         result = await jobs(desk, id=call_id(first))
-    assert texts(result)[0] == sent(api)[0].text
-    assert texts(result)[-1].startswith("INCOMPLETE: ")
-    assert account(result)["estimated"] is True
+    assert text_blocks(result)[0] == sent(api)[0].text
+    assert text_blocks(result)[-1].startswith("INCOMPLETE: ")
+    assert usage_meta(result)["estimated"] is True
 
 
 async def test_a_second_server_that_starts_during_a_call_closes_nothing_of_the_first(
@@ -466,8 +466,8 @@ async def test_a_second_server_that_starts_during_a_call_closes_nothing_of_the_f
                 await jobs(one, id=call_id(first), wait=0.05)
         (row,) = await listed(two)
         assert row["state"] == "running"
-        assert [line["state"] for line in two.ledger()] == ["open"]
-        assert "· running ·" in texts(await jobs(one, id=call_id(first)))[1]
+        assert [line["state"] for line in two.ledger_rows()] == ["open"]
+        assert "· running ·" in text_blocks(await jobs(one, id=call_id(first)))[1]
 
 
 async def test_a_call_can_be_stopped_from_another_server(api: Simulator, tmp_path: Path) -> None:
@@ -479,19 +479,19 @@ async def test_a_call_can_be_stopped_from_another_server(api: Simulator, tmp_pat
                 await jobs(one, id=call_id(first), wait=0.05)
             result = await jobs(two, id=call_id(first), cancel=True)
             await api.idle()
-        assert "· cancelled ·" in texts(result)[1]
-        assert texts(result)[0] == sent(api)[0].text
+        assert "· cancelled ·" in text_blocks(result)[1]
+        assert text_blocks(result)[0] == sent(api)[0].text
     assert sent(api)[0].end == "disconnected"
 
 
 # --------------------------------------------------------------------- every outcome names its call
 
 
-async def test_the_id_of_a_call_is_in_every_footer_and_error(desk: Desk) -> None:
+async def test_the_id_of_a_call_is_in_every_footer_and_error(desk: McpSession) -> None:
     for prompt in ("x", "x [[sim: stop=max_tokens]]", "x [[sim: stop=refusal]]", directive(status=400)):
         result = await desk.ask(prompt)
         assert result.meta is not None
-        assert USAGE in result.meta
-        assert (FAILURE in result.meta) is bool(result.is_error)
-        assert any(call_id(result) in text for text in texts(result))
-        assert texts(await jobs(desk, id=call_id(result)))
+        assert USAGE_META in result.meta
+        assert (FAILURE_META in result.meta) is bool(result.is_error)
+        assert any(call_id(result) in text for text in text_blocks(result))
+        assert text_blocks(await jobs(desk, id=call_id(result)))

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from mcp_server_claude.call_types import Call, Limits
-from mcp_server_claude.calls.user_rate_limit import Limiter
+from mcp_server_claude.calls.user_rate_limit import UserRateLimiter
 from mcp_server_claude.errors import Unavailable
 
 
@@ -24,15 +24,19 @@ def call(user: str = "ada", *, minute: int = 0, at_once: int = 0) -> Call:
     return Call(prompt="x", user=user, limits=Limits(calls_per_minute=minute, concurrent=at_once))
 
 
-def pass_through(limiter: Limiter, one: Call) -> None:
-    with limiter.admit(one):
+def pass_through(limiter: UserRateLimiter, one: Call) -> None:
+    with limiter.admit_call(one):
         pass
 
 
 def test_no_more_run_at_once_than_may_and_each_that_ends_makes_room() -> None:
-    limiter = Limiter(Clock())
-    with limiter.admit(call(at_once=2)):
-        with limiter.admit(call(at_once=2)), pytest.raises(Unavailable) as told, limiter.admit(call(at_once=2)):
+    limiter = UserRateLimiter(Clock())
+    with limiter.admit_call(call(at_once=2)):
+        with (
+            limiter.admit_call(call(at_once=2)),
+            pytest.raises(Unavailable) as told,
+            limiter.admit_call(call(at_once=2)),
+        ):
             pass
         assert told.value.kind == "user_busy"
         assert told.value.retry_after_s is None
@@ -41,15 +45,15 @@ def test_no_more_run_at_once_than_may_and_each_that_ends_makes_room() -> None:
 
 
 def test_a_call_that_fails_makes_room_too() -> None:
-    limiter = Limiter(Clock())
-    with pytest.raises(ZeroDivisionError), limiter.admit(call(at_once=1)):
+    limiter = UserRateLimiter(Clock())
+    with pytest.raises(ZeroDivisionError), limiter.admit_call(call(at_once=1)):
         raise ZeroDivisionError
     pass_through(limiter, call(at_once=1))
 
 
 def test_no_more_begin_in_any_minute_than_may_and_the_refusal_says_when_the_next_can() -> None:
     clock = Clock()
-    limiter = Limiter(clock)
+    limiter = UserRateLimiter(clock)
     for _ in range(3):
         pass_through(limiter, call(minute=3))
         clock.now += 10
@@ -69,7 +73,7 @@ def test_no_more_begin_in_any_minute_than_may_and_the_refusal_says_when_the_next
 
 def test_a_call_that_was_refused_does_not_count() -> None:
     clock = Clock()
-    limiter = Limiter(clock)
+    limiter = UserRateLimiter(clock)
     pass_through(limiter, call(minute=1))
     for _ in range(100):
         with pytest.raises(Unavailable, match="You may begin 1 call a minute"):
@@ -79,24 +83,24 @@ def test_a_call_that_was_refused_does_not_count() -> None:
 
 
 def test_one_who_asks_too_much_stops_nobody_else() -> None:
-    limiter = Limiter(Clock())
-    with limiter.admit(call("ada", minute=1, at_once=1)):
+    limiter = UserRateLimiter(Clock())
+    with limiter.admit_call(call("ada", minute=1, at_once=1)):
         with pytest.raises(Unavailable):
             pass_through(limiter, call("ada", minute=1, at_once=1))
         pass_through(limiter, call("bob", minute=1, at_once=1))
 
 
 def test_without_limits_everything_is_let_in_and_nothing_remembered() -> None:
-    limiter = Limiter(Clock())
+    limiter = UserRateLimiter(Clock())
     with ExitStack() as running:
         for _ in range(1000):
-            running.enter_context(limiter.admit(call()))
-    assert limiter.users == set()
+            running.enter_context(limiter.admit_call(call()))
+    assert limiter.tracked_users == set()
 
 
 def test_a_limit_that_was_lowered_holds_from_the_next_call_on() -> None:
     clock = Clock()
-    limiter = Limiter(clock)
+    limiter = UserRateLimiter(clock)
     for _ in range(10):
         pass_through(limiter, call(minute=10))
         clock.now += 1
@@ -105,23 +109,23 @@ def test_a_limit_that_was_lowered_holds_from_the_next_call_on() -> None:
     assert told.value.retry_after_s == 58
     with ExitStack() as running:
         for _ in range(2):
-            running.enter_context(limiter.admit(call("bob", at_once=3)))
+            running.enter_context(limiter.admit_call(call("bob", at_once=3)))
         with pytest.raises(Unavailable, match="You have 2 calls running, and may have 1"):
             pass_through(limiter, call("bob", at_once=1))
 
 
 def test_users_who_have_gone_are_forgotten_and_those_with_running_calls_are_not() -> None:
     clock = Clock()
-    limiter = Limiter(clock)
-    with limiter.admit(call("long", minute=5, at_once=1)):
+    limiter = UserRateLimiter(clock)
+    with limiter.admit_call(call("long", minute=5, at_once=1)):
         for n in range(500):
             pass_through(limiter, call(f"user-{n}", minute=5))
-        assert len(limiter.users) == 501
+        assert len(limiter.tracked_users) == 501
         clock.now += 61
         pass_through(limiter, call("ada", minute=5))
-        assert limiter.users == {"long", "ada"}
+        assert limiter.tracked_users == {"long", "ada"}
         with pytest.raises(Unavailable):
             pass_through(limiter, call("long", minute=5, at_once=1))
     clock.now += 61
     pass_through(limiter, call("ada", minute=5))
-    assert limiter.users == {"ada"}
+    assert limiter.tracked_users == {"ada"}

@@ -20,8 +20,17 @@ from anthropic.types import ModelCapabilities, ModelInfo, ModelLine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_server_claude.anthropic_api.models import EFFORTS, Catalogue, Model, Models, Source, admit, fetch_with, parse
-from mcp_server_claude.anthropic_api.models.model_list_cache import DAY_S, REST_S, ours
+from mcp_server_claude.anthropic_api.models import (
+    EFFORT_LEVELS,
+    CatalogSource,
+    ClaudeModel,
+    ModelCatalog,
+    ModelListCache,
+    check_model_accepts,
+    fetch_model_list,
+    parse_model_list,
+)
+from mcp_server_claude.anthropic_api.models.model_list_cache import CACHE_TTL_S, RETRY_INTERVAL_S, bundled_catalog
 from mcp_server_claude.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -38,22 +47,22 @@ def entry(name: str, **fields: object) -> dict[str, object]:
     return {**plain, **fields}
 
 
-def one(**fields: object) -> Model:
-    models = parse([entry("claude-x", **fields)])
+def one(**fields: object) -> ClaudeModel:
+    models = parse_model_list([entry("claude-x", **fields)])
     assert models
     return models[0]
 
 
-def catalogue(source: Source = "api", *extra: dict[str, object]) -> Catalogue:
-    return Catalogue.of(parse([*ENTRIES, *extra]) or [], source, "2026-11-20")
+def catalogue(source: CatalogSource = "api", *extra: dict[str, object]) -> ModelCatalog:
+    return ModelCatalog.newest_first(parse_model_list([*ENTRIES, *extra]) or [], source, "2026-11-20")
 
 
 # What the data file says
 
 
 def test_the_data_file_is_read_whole_and_has_the_shape_of_the_api() -> None:
-    assert len(ours().models) == len(ENTRIES) == 19
-    assert (ours().source, ours().as_of) == ("file", FILE["as_of"])
+    assert len(bundled_catalog().models) == len(ENTRIES) == 19
+    assert (bundled_catalog().source, bundled_catalog().as_of) == ("file", FILE["as_of"])
     for each in ENTRIES:
         assert set(each) == set(ModelInfo.model_fields)
         assert set(each["capabilities"]) < set(ModelCapabilities.model_fields)
@@ -70,12 +79,12 @@ def test_the_data_file_is_read_whole_and_has_the_shape_of_the_api() -> None:
     ],
 )
 def test_a_line_is_its_newest_active_model(line: str, newest: str) -> None:
-    assert catalogue().resolve(line).id == newest
-    assert catalogue().resolve(f" {line.upper()} ").id == newest
+    assert catalogue().resolve_model(line).id == newest
+    assert catalogue().resolve_model(f" {line.upper()} ").id == newest
 
 
 def test_only_models_up_to_4_5_continue_a_prefill() -> None:
-    assert {each.id for each in ours().models if each.prefill} == {
+    assert {each.id for each in bundled_catalog().models if each.accepts_prefill} == {
         "claude-opus-4-5-20251101",
         "claude-sonnet-4-5-20250929",
         "claude-haiku-4-5-20251001",
@@ -83,8 +92,8 @@ def test_only_models_up_to_4_5_continue_a_prefill() -> None:
 
 
 def test_a_model_whose_thinking_cannot_be_switched_off_takes_no_forced_tool() -> None:
-    thinkers = {each.id for each in ours().models if not each.takes_forced_tool}
-    always = {each.id for each in ours().models if each.line in {"fable", "mythos"}}
+    thinkers = {each.id for each in bundled_catalog().models if not each.accepts_forced_tool}
+    always = {each.id for each in bundled_catalog().models if each.line in {"fable", "mythos"}}
     assert thinkers == {"claude-opus-5-5", "claude-sonnet-5-5"} | always
 
 
@@ -109,19 +118,28 @@ def test_an_entry_is_read_as_the_api_describes_it() -> None:
             "server_tools": {"supported": True, "web_search": {"supported": False}},
         },
     )
-    assert (model.line, model.lifecycle, model.created) == ("opus", "deprecated", date(2026, 9, 22))
-    assert (model.context, model.max_output, model.efforts) == (1_000_000, 128_000, ("low", "high"))
-    assert (model.thinking, model.takes_forced_tool, model.prefill) == (frozenset({"adaptive"}), False, False)
+    assert (model.line, model.lifecycle, model.created_on) == ("opus", "deprecated", date(2026, 9, 22))
+    assert (model.context_tokens, model.max_output_tokens, model.efforts) == (1_000_000, 128_000, ("low", "high"))
+    assert (model.thinking_types, model.accepts_forced_tool, model.accepts_prefill) == (
+        frozenset({"adaptive"}),
+        False,
+        False,
+    )
     assert (model.images, model.web_search, model.code_execution, model.pdf) == (False, False, True, True)
-    assert model.note == "claude-x is deprecated and retires 2027-01-31."
+    assert model.lifecycle_note == "claude-x is deprecated and retires 2027-01-31."
 
 
 @pytest.mark.parametrize("capabilities", [None, {}, "yes", {"effort": None, "thinking": []}])
 def test_where_nothing_is_said_everything_is_allowed(capabilities: object) -> None:
     model = one(capabilities=capabilities, max_tokens=None)
-    assert (model.efforts, model.images, model.structured_outputs, model.batch) == (EFFORTS, True, True, True)
-    assert (model.takes_forced_tool, model.prefill, model.max_output, model.tokens()) == (True, False, 0, 16_000)
-    assert (model.created, model.note) == (date(2026, 1, 1), "")
+    assert (model.efforts, model.images, model.structured_outputs, model.batch) == (EFFORT_LEVELS, True, True, True)
+    assert (model.accepts_forced_tool, model.accepts_prefill, model.max_output_tokens, model.max_tokens_for()) == (
+        True,
+        False,
+        0,
+        16_000,
+    )
+    assert (model.created_on, model.lifecycle_note) == (date(2026, 1, 1), "")
 
 
 def test_a_part_is_not_supported_when_the_whole_is_not() -> None:
@@ -142,11 +160,11 @@ def test_capabilities_and_efforts_that_come_later_are_taken_along() -> None:
             "thinking": {"supported": True, "types": {"dreaming": {"supported": True}}},
         }
     )
-    assert (model.efforts, model.thinking) == (("max", "ultra"), frozenset({"dreaming"}))
+    assert (model.efforts, model.thinking_types) == (("max", "ultra"), frozenset({"dreaming"}))
 
 
 def test_what_was_asked_for_is_sent_and_else_the_models_own_limit() -> None:
-    assert (one(max_tokens=64_000).tokens(), one(max_tokens=64_000).tokens(500)) == (64_000, 500)
+    assert (one(max_tokens=64_000).max_tokens_for(), one(max_tokens=64_000).max_tokens_for(500)) == (64_000, 500)
 
 
 @pytest.mark.parametrize(
@@ -170,11 +188,13 @@ def test_what_was_asked_for_is_sent_and_else_the_models_own_limit() -> None:
     ],
 )
 def test_what_is_not_anthropics_list_is_none(raw: object) -> None:
-    assert parse(raw) is None
+    assert parse_model_list(raw) is None
 
 
 def test_one_bad_entry_does_not_lose_the_others() -> None:
-    models = parse({"data": [entry("claude-a"), {"id": "b"}, 7, entry("claude-a", line="opus"), entry("claude-c")]})
+    models = parse_model_list(
+        {"data": [entry("claude-a"), {"id": "b"}, 7, entry("claude-a", line="opus"), entry("claude-c")]}
+    )
     assert models
     assert [each.id for each in models] == ["claude-a", "claude-c"]
 
@@ -188,7 +208,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_parse_takes_any_json(raw: object) -> None:
-    assert parse(raw) is None
+    assert parse_model_list(raw) is None
 
 
 @given(
@@ -215,11 +235,11 @@ def test_an_entry_with_any_values_is_still_a_model(fields: Mapping[str, object])
 
 def test_an_exact_id_an_alias_and_no_name_at_all() -> None:
     models = catalogue()
-    assert models.resolve("claude-opus-4-8").id == "claude-opus-4-8"
-    assert models.resolve("claude-haiku-4-5").id == "claude-haiku-4-5-20251001"
-    assert models.resolve(" Claude-Haiku-4-5-20251001\n").id == "claude-haiku-4-5-20251001"
-    assert models.resolve("").id == "claude-sonnet-5-5"
-    assert models.resolve("  ", default="opus").id == "claude-opus-5-5"
+    assert models.resolve_model("claude-opus-4-8").id == "claude-opus-4-8"
+    assert models.resolve_model("claude-haiku-4-5").id == "claude-haiku-4-5-20251001"
+    assert models.resolve_model(" Claude-Haiku-4-5-20251001\n").id == "claude-haiku-4-5-20251001"
+    assert models.resolve_model("").id == "claude-sonnet-5-5"
+    assert models.resolve_model("  ", default="opus").id == "claude-opus-5-5"
 
 
 def test_an_alias_means_the_newest_snapshot() -> None:
@@ -228,50 +248,50 @@ def test_an_alias_means_the_newest_snapshot() -> None:
         entry("claude-next-20270101", created_at="2027-01-01T00:00:00Z"),
         entry("claude-next-20270301", created_at="2027-03-01T00:00:00Z"),
     )
-    assert models.resolve("claude-next").id == "claude-next-20270301"
+    assert models.resolve_model("claude-next").id == "claude-next-20270301"
 
 
 def test_a_deprecated_model_is_allowed_with_a_note_and_is_not_what_a_line_means() -> None:
-    assert catalogue().resolve("claude-sonnet-4-5").note == (
+    assert catalogue().resolve_model("claude-sonnet-4-5").lifecycle_note == (
         "claude-sonnet-4-5-20250929 is deprecated and retires 2026-11-30."
     )
     newer = entry("claude-opus-7", line="opus", lifecycle="deprecated", created_at="2027-01-01T00:00:00Z")
-    assert catalogue("api", newer).resolve("opus").id == "claude-opus-5-5"
+    assert catalogue("api", newer).resolve_model("opus").id == "claude-opus-5-5"
 
 
 def test_a_line_without_an_active_model_means_its_newest_deprecated_one() -> None:
     old = entry("claude-ode-1", line="ode", lifecycle="deprecated")
-    assert catalogue("api", old).resolve("ode").id == "claude-ode-1"
+    assert catalogue("api", old).resolve_model("ode").id == "claude-ode-1"
 
 
 @pytest.mark.parametrize("source", ["api", "disk"])
-def test_a_name_that_the_list_lacks_is_refused_with_the_nearest(source: Source) -> None:
+def test_a_name_that_the_list_lacks_is_refused_with_the_nearest(source: CatalogSource) -> None:
     with pytest.raises(Refused) as refused:
-        catalogue(source).resolve("claude-opus-5.5")
+        catalogue(source).resolve_model("claude-opus-5.5")
     assert str(refused.value).startswith("There is no model named 'claude-opus-5.5'; nearest: claude-opus-5-5, ")
     with pytest.raises(Refused, match="nearest: haiku"):
-        catalogue(source).resolve("hiku")
+        catalogue(source).resolve_model("hiku")
 
 
 def test_a_name_like_none_is_told_which_lines_there_are() -> None:
     with pytest.raises(Refused, match="there are fable, mythos, haiku, sonnet, opus"):
-        catalogue().resolve("gpt-6")
+        catalogue().resolve_model("gpt-6")
 
 
 def test_a_wrong_default_is_told_as_such() -> None:
     with pytest.raises(Refused, match=r"'sonet' \(the configured default\); nearest: sonnet"):
-        catalogue().resolve("", default="sonet")
+        catalogue().resolve_model("", default="sonet")
 
 
 def test_a_retired_model_is_refused_with_its_successor() -> None:
     with pytest.raises(Refused) as refused:
-        catalogue().resolve("claude-mythos-preview")
+        catalogue().resolve_model("claude-mythos-preview")
     assert str(refused.value) == ("claude-mythos-preview was retired 2026-06-30. Its successor is claude-mythos-5-2.")
 
 
 def test_a_refusal_repeats_no_long_or_strange_value() -> None:
     with pytest.raises(Refused) as refused:
-        catalogue().resolve("https://evil.example/\x1b[31m" + "x" * 10_000)
+        catalogue().resolve_model("https://evil.example/\x1b[31m" + "x" * 10_000)
     assert "://" not in str(refused.value)
     assert "\x1b" not in str(refused.value)
     assert len(str(refused.value)) < 250
@@ -279,16 +299,18 @@ def test_a_refusal_repeats_no_long_or_strange_value() -> None:
 
 def test_a_gateways_names_are_passed_on_and_known_ones_keep_their_capabilities() -> None:
     models = catalogue("file")
-    passed = models.resolve("bedrock/eu.anthropic.claude-v9:0")
-    assert (passed.id, passed.known, passed.efforts) == ("bedrock/eu.anthropic.claude-v9:0", False, EFFORTS)
-    assert models.resolve("claude-haiku-4-5").efforts == ()
-    assert models.resolve("claude-mythos-preview").note == "claude-mythos-preview was retired 2026-06-30."
+    passed = models.resolve_model("bedrock/eu.anthropic.claude-v9:0")
+    assert (passed.id, passed.is_listed, passed.efforts) == ("bedrock/eu.anthropic.claude-v9:0", False, EFFORT_LEVELS)
+    assert models.resolve_model("claude-haiku-4-5").efforts == ()
+    assert (
+        models.resolve_model("claude-mythos-preview").lifecycle_note == "claude-mythos-preview was retired 2026-06-30."
+    )
 
 
 @given(st.text(), st.text(), st.sampled_from(["api", "disk", "file"]))
-def test_resolve_gives_a_model_or_refuses_whatever_the_name(name: str, default: str, source: Source) -> None:
+def test_resolve_gives_a_model_or_refuses_whatever_the_name(name: str, default: str, source: CatalogSource) -> None:
     try:
-        told = catalogue(source).resolve(name, default).id
+        told = catalogue(source).resolve_model(name, default).id
     except Refused as refused:
         told = str(refused)
     assert told.isprintable()
@@ -298,11 +320,11 @@ def test_resolve_gives_a_model_or_refuses_whatever_the_name(name: str, default: 
 @given(st.text())
 def test_a_list_of_nothing_refuses_too(name: str) -> None:
     with pytest.raises(Refused):
-        Catalogue.of([], "api", "2026-11-20").resolve(name)
+        ModelCatalog.newest_first([], "api", "2026-11-20").resolve_model(name)
 
 
 def test_the_menu_is_newest_first_and_without_the_retired() -> None:
-    menu = catalogue().names_for_menu()
+    menu = catalogue().callable_ids()
     assert menu[:2] == ("claude-fable-5-2", "claude-mythos-5-2")
     assert menu[-1] == "claude-sonnet-4-5-20250929"
     assert "claude-mythos-preview" not in menu
@@ -314,22 +336,22 @@ def test_the_menu_is_newest_first_and_without_the_retired() -> None:
 def test_a_model_says_what_it_can_do_when_too_much_is_asked_of_it() -> None:
     models = catalogue()
     with pytest.raises(Refused, match=r"^claude-haiku-4-5-20251001 takes no effort\.$"):
-        admit(models.resolve("claude-haiku-4-5"), effort="low", max_tokens=0)
+        check_model_accepts(models.resolve_model("claude-haiku-4-5"), effort="low", max_tokens=0)
     with pytest.raises(Refused, match=r"^claude-opus-4-6 takes effort low, medium, high or max\.$"):
-        admit(models.resolve("claude-opus-4-6"), effort="xhigh", max_tokens=0)
+        check_model_accepts(models.resolve_model("claude-opus-4-6"), effort="xhigh", max_tokens=0)
     with pytest.raises(Refused, match=r"^claude-sonnet-4-6 writes at most 64,000 tokens; max_tokens was 100,000\.$"):
-        admit(models.resolve("claude-sonnet-4-6"), effort="", max_tokens=100_000)
+        check_model_accepts(models.resolve_model("claude-sonnet-4-6"), effort="", max_tokens=100_000)
 
 
 def test_what_a_model_takes_is_admitted() -> None:
-    for model in ours().models:
-        admit(model, effort="", max_tokens=model.max_output)
+    for model in bundled_catalog().models:
+        check_model_accepts(model, effort="", max_tokens=model.max_output_tokens)
         for effort in model.efforts:
-            admit(model, effort=effort, max_tokens=0)
+            check_model_accepts(model, effort=effort, max_tokens=0)
 
 
 def test_nothing_is_refused_of_a_model_that_is_only_passed_on() -> None:
-    admit(Model(id="mine", known=False), effort="ultra", max_tokens=10**9)
+    check_model_accepts(ClaudeModel(id="mine", is_listed=False), effort="ultra", max_tokens=10**9)
 
 
 # Where the list comes from
@@ -357,7 +379,7 @@ DAY_1 = 1_795_000_000.0  # 2026-11-18
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Models]:
+def make(tmp_path: Path) -> Callable[..., ModelListCache]:
     def made(
         upstream: Upstream,
         tasks: anyio.abc.TaskGroup,
@@ -366,14 +388,16 @@ def make(tmp_path: Path) -> Callable[..., Models]:
         wait_s: float = 60,
         origin: str = "https://api.anthropic.com ANTHROPIC_API_KEY",
         clock: Callable[[], float] | None = None,
-    ) -> Models:
+    ) -> ModelListCache:
         directory = tmp_path / "data"
-        return Models(upstream, tasks, directory=directory, origin=origin, wait_s=wait_s, clock=clock or (lambda: now))
+        return ModelListCache(
+            upstream, tasks, directory=directory, origin=origin, wait_s=wait_s, clock=clock or (lambda: now)
+        )
 
     return made
 
 
-Make = Callable[..., Models]
+Make = Callable[..., ModelListCache]
 
 
 @pytest.mark.anyio
@@ -381,10 +405,10 @@ async def test_the_list_is_asked_for_once_and_kept_for_the_next_process(make: Ma
     upstream = Upstream()
     async with anyio.create_task_group() as tasks:
         models = make(upstream, tasks)
-        first = await models.catalogue()
-        assert (first.source, first.as_of, first.names_for_menu()) == ("api", "2026-11-18", ("claude-live",))
-        assert await models.catalogue() is first
-        later = await make(upstream, tasks, now=DAY_1 + DAY_S - 1).catalogue()
+        first = await models.get_catalog()
+        assert (first.source, first.as_of, first.callable_ids()) == ("api", "2026-11-18", ("claude-live",))
+        assert await models.get_catalog() is first
+        later = await make(upstream, tasks, now=DAY_1 + CACHE_TTL_S - 1).get_catalog()
         assert (later.source, later.as_of, later.models) == ("disk", "2026-11-18", first.models)
         assert upstream.asked == 1
         assert [path.name[:7] for path in (tmp_path / "data").iterdir()] == ["models-"]
@@ -394,7 +418,7 @@ async def test_the_list_is_asked_for_once_and_kept_for_the_next_process(make: Ma
 @pytest.mark.anyio
 async def test_the_copy_on_disk_is_for_the_owner_alone(make: Make, tmp_path: Path) -> None:
     async with anyio.create_task_group() as tasks:
-        await make(Upstream(), tasks).catalogue()
+        await make(Upstream(), tasks).get_catalog()
     [copy] = (tmp_path / "data").iterdir()
     assert (stat.S_IMODE(copy.stat().st_mode), stat.S_IMODE(copy.parent.stat().st_mode)) == (0o600, 0o700)
 
@@ -404,10 +428,10 @@ async def test_a_day_later_it_is_asked_for_again(make: Make) -> None:
     upstream, now = Upstream(), [DAY_1]
     async with anyio.create_task_group() as tasks:
         models = make(upstream, tasks, clock=lambda: now[0])
-        await models.catalogue()
-        now[0] += DAY_S
+        await models.get_catalog()
+        now[0] += CACHE_TTL_S
         upstream.answer = [entry("claude-newer")]
-        assert (await models.catalogue()).names_for_menu() == ("claude-newer",)
+        assert (await models.get_catalog()).callable_ids() == ("claude-newer",)
     assert upstream.asked == 2
 
 
@@ -415,20 +439,20 @@ async def test_a_day_later_it_is_asked_for_again(make: Make) -> None:
 async def test_each_gateway_and_credential_has_its_own_copy(make: Make) -> None:
     upstream = Upstream()
     async with anyio.create_task_group() as tasks:
-        await make(upstream, tasks).catalogue()
-        await make(upstream, tasks, origin="https://gateway.example MCP_CLAUDE_API_KEY").catalogue()
+        await make(upstream, tasks).get_catalog()
+        await make(upstream, tasks, origin="https://gateway.example MCP_CLAUDE_API_KEY").get_catalog()
     assert upstream.asked == 2
 
 
 @pytest.mark.anyio
 async def test_twelve_callers_make_one_request(make: Make) -> None:
-    upstream, found = Upstream(), list[Catalogue]()
+    upstream, found = Upstream(), list[ModelCatalog]()
     upstream.open = anyio.Event()
     async with anyio.create_task_group() as tasks, anyio.create_task_group() as callers:
         models = make(upstream, tasks)
 
         async def call() -> None:
-            found.append(await models.catalogue())
+            found.append(await models.get_catalog())
 
         for _ in range(12):
             callers.start_soon(call)
@@ -445,10 +469,10 @@ async def test_a_call_does_not_wait_for_a_slow_list_and_the_next_one_has_it(make
     tasks = anyio.create_task_group()
     models = make(upstream, tasks, wait_s=0)
     async with tasks:
-        assert (await models.catalogue()).source == "file"
-        assert (await models.catalogue()).source == "file"
+        assert (await models.get_catalog()).source == "file"
+        assert (await models.get_catalog()).source == "file"
         upstream.open.set()
-    assert (await models.catalogue()).source == "api"
+    assert (await models.get_catalog()).source == "api"
     assert upstream.asked == 1
 
 
@@ -460,22 +484,22 @@ async def test_a_caller_who_gives_up_does_not_end_the_request_of_the_others(make
     models = make(upstream, tasks)
     async with tasks:
         async with anyio.create_task_group() as impatient:
-            impatient.start_soon(models.catalogue)
+            impatient.start_soon(models.get_catalog)
             await anyio.wait_all_tasks_blocked()
             impatient.cancel_scope.cancel()
         upstream.open.set()
-        assert (await models.catalogue()).source == "api"
-    assert (await models.catalogue()).source == "api"
+        assert (await models.get_catalog()).source == "api"
+    assert (await models.get_catalog()).source == "api"
 
 
 @pytest.mark.anyio
 async def test_while_the_list_cannot_be_had_an_older_copy_serves_else_our_file(make: Make) -> None:
     upstream = Upstream(DOWN)
     async with anyio.create_task_group() as tasks:
-        assert (await make(upstream, tasks).catalogue()).source == "file"
-        await make(Upstream(), tasks).catalogue()
-        old = await make(upstream, tasks, now=DAY_1 + 9 * DAY_S).catalogue()
-        assert (old.source, old.as_of, old.names_for_menu()) == ("disk", "2026-11-18", ("claude-live",))
+        assert (await make(upstream, tasks).get_catalog()).source == "file"
+        await make(Upstream(), tasks).get_catalog()
+        old = await make(upstream, tasks, now=DAY_1 + 9 * CACHE_TTL_S).get_catalog()
+        assert (old.source, old.as_of, old.callable_ids()) == ("disk", "2026-11-18", ("claude-live",))
 
 
 @pytest.mark.anyio
@@ -484,21 +508,21 @@ async def test_after_a_failure_it_is_not_asked_for_again_at_once(make: Make) -> 
     async with anyio.create_task_group() as tasks:
         models = make(upstream, tasks, clock=lambda: now[0])
         for _ in range(3):
-            assert (await models.catalogue()).source == "file"
+            assert (await models.get_catalog()).source == "file"
         assert upstream.asked == 1
-        now[0] += REST_S
+        now[0] += RETRY_INTERVAL_S
         upstream.answer = [entry("claude-back")]
-        assert (await models.catalogue()).names_for_menu() == ("claude-back",)
+        assert (await models.get_catalog()).callable_ids() == ("claude-back",)
 
 
 @pytest.mark.parametrize("answer", [[], {}, "<html>", OPENAI, [{"id": "x"}], {"data": None}])
 @pytest.mark.anyio
 async def test_another_kind_of_list_means_that_names_are_passed_on(make: Make, tmp_path: Path, answer: object) -> None:
     async with anyio.create_task_group() as tasks:
-        await make(Upstream(), tasks).catalogue()
-        found = await make(Upstream(answer), tasks, now=DAY_1 + DAY_S).catalogue()
+        await make(Upstream(), tasks).get_catalog()
+        found = await make(Upstream(answer), tasks, now=DAY_1 + CACHE_TTL_S).get_catalog()
         assert found.source == "file"
-        assert found.resolve("llama-4") == Model(id="llama-4", known=False)
+        assert found.resolve_model("llama-4") == ClaudeModel(id="llama-4", is_listed=False)
         assert list((tmp_path / "data").iterdir()) == []
 
 
@@ -520,19 +544,19 @@ async def test_another_kind_of_list_means_that_names_are_passed_on(make: Make, t
 @pytest.mark.anyio
 async def test_a_spoilt_copy_is_as_good_as_none(make: Make, tmp_path: Path, text: str) -> None:
     async with anyio.create_task_group() as tasks:
-        await make(Upstream(), tasks).catalogue()
+        await make(Upstream(), tasks).get_catalog()
         [copy] = (tmp_path / "data").iterdir()
         copy.write_bytes(text.encode(errors="surrogatepass"))
-        assert (await make(Upstream(DOWN), tasks).catalogue()).source == "file"
-        assert (await make(Upstream(), tasks).catalogue()).source == "api"
+        assert (await make(Upstream(DOWN), tasks).get_catalog()).source == "file"
+        assert (await make(Upstream(), tasks).get_catalog()).source == "api"
 
 
 @pytest.mark.anyio
 async def test_a_copy_from_the_future_is_not_trusted_for_long(make: Make) -> None:
     upstream = Upstream()
     async with anyio.create_task_group() as tasks:
-        await make(upstream, tasks, now=DAY_1 + 90 * DAY_S).catalogue()
-        await make(upstream, tasks, now=DAY_1).catalogue()
+        await make(upstream, tasks, now=DAY_1 + 90 * CACHE_TTL_S).get_catalog()
+        await make(upstream, tasks, now=DAY_1).get_catalog()
     assert upstream.asked == 2
 
 
@@ -540,7 +564,7 @@ async def test_a_copy_from_the_future_is_not_trusted_for_long(make: Make) -> Non
 async def test_a_directory_that_cannot_be_written_costs_only_the_copy(make: Make, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where a directory should be")
     async with anyio.create_task_group() as tasks:
-        assert (await make(Upstream(), tasks).catalogue()).source == "api"
+        assert (await make(Upstream(), tasks).get_catalog()).source == "api"
 
 
 @pytest.mark.anyio
@@ -555,11 +579,16 @@ async def test_what_a_gateway_leaves_unsaid_of_a_known_model_comes_from_our_file
         }
     )
     async with anyio.create_task_group() as tasks:
-        found = await make(upstream, tasks).catalogue()
-        haiku, opus = found.resolve("haiku"), found.resolve("claude-opus-5")
-        assert (haiku.id, haiku.efforts, haiku.max_output, haiku.known) == ("claude-haiku-4-5", (), 64_000, True)
-        assert (opus.max_output, opus.line) == (5, "opus")
-        assert (found.resolve("house-model").max_output, found.source) == (0, "api")
+        found = await make(upstream, tasks).get_catalog()
+        haiku, opus = found.resolve_model("haiku"), found.resolve_model("claude-opus-5")
+        assert (haiku.id, haiku.efforts, haiku.max_output_tokens, haiku.is_listed) == (
+            "claude-haiku-4-5",
+            (),
+            64_000,
+            True,
+        )
+        assert (opus.max_output_tokens, opus.line) == (5, "opus")
+        assert (found.resolve_model("house-model").max_output_tokens, found.source) == (0, "api")
 
 
 # How the SDK's client is asked
@@ -593,7 +622,7 @@ def served(answer: Callable[[dict[str, list[str]]], tuple[int, str, str]]) -> Ge
 
 async def listed(url: str) -> list[object]:
     async with AsyncAnthropic(api_key="sk-ant-test", base_url=url) as client:
-        return await fetch_with(client)
+        return await fetch_model_list(client)
 
 
 @pytest.mark.anyio
@@ -622,13 +651,13 @@ async def test_every_page_is_read_and_retired_models_are_asked_for() -> None:
 async def test_a_gateway_that_repeats_its_page_is_not_read_for_ever() -> None:
     page = json.dumps({"data": [entry("claude-a")], "has_more": True, "last_id": "claude-a"})
     with served(lambda _: (200, "application/json", page)) as url:
-        assert parse(await listed(url)) == [one(id="claude-a", display_name="Claude-A")]
+        assert parse_model_list(await listed(url)) == [one(id="claude-a", display_name="Claude-A")]
 
 
 @pytest.mark.anyio
 async def test_openais_list_is_no_list_of_models_of_ours() -> None:
     with served(lambda _: (200, "application/json", json.dumps(OPENAI))) as url:
-        assert parse(await listed(url)) is None
+        assert parse_model_list(await listed(url)) is None
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from support.http import served
+from support.http import http_server_thread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,14 +56,19 @@ ROUTES = {
 
 @pytest.mark.parametrize("name", ["ada", "nobody"])
 async def test_no_route_fails_or_answers_what_is_not_documented(upstream: Simulator, tmp_path: Path, name: str) -> None:
-    async with served(tmp_path / "data", upstream.url, users=("ada",), user_calls_per_minute=100_000) as door:
+    async with http_server_thread(
+        tmp_path / "data", upstream.url, users=("ada",), user_calls_per_minute=100_000
+    ) as door:
         await anyio.to_thread.run_sync(_explore, door.url, door.tokens["ada"], door.tokens.get(name, "not-a-token"))
 
 
 async def test_a_pasted_example_works_with_the_token_that_the_document_asks_for(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with served(tmp_path / "data", upstream.url, users=("ada",)) as door, door.client("ada") as client:
+    async with (
+        http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door,
+        door.client("ada") as client,
+    ):
         document = (await client.get("/openapi.json")).json()
         (scheme,) = document["components"]["securitySchemes"].values()
         assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.http import served
+from support.http import http_server_thread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ async def chat(client: httpx2.AsyncClient, **body: object) -> dict[str, dict[str
 
 async def test_one_is_told_who_one_is_and_what_is_left(upstream: Simulator, tmp_path: Path) -> None:
     async with (
-        served(tmp_path / "data", upstream.url, users=("ada",), user_usd_per_day=5.0) as door,
+        http_server_thread(tmp_path / "data", upstream.url, users=("ada",), user_usd_per_day=5.0) as door,
         door.client("ada") as client,
     ):
         before = (await client.get("/me.json")).json()
@@ -43,7 +43,7 @@ async def test_one_is_told_who_one_is_and_what_is_left(upstream: Simulator, tmp_
 
 
 async def test_the_models_come_with_what_a_menu_needs(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", upstream.url, model="opus") as door, door.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url, model="opus") as door, door.client() as client:
         models = (await client.get("/models.json")).json()
     assert [model["line"] for model in models if model["default"]] == ["opus"]
     assert all(model["name"] for model in models)
@@ -53,7 +53,7 @@ async def test_the_models_come_with_what_a_menu_needs(upstream: Simulator, tmp_p
 
 
 async def test_a_thread_is_shown_with_its_files_accounts_and_cost(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", upstream.url) as door, door.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url) as door, door.client() as client:
         first = await chat(client, message="what does it say?", files=[PDF])
         thread = first["start"]["thread"]
         second = await chat(client, message="and [[sim: stop=max_tokens tokens=20]]", thread=thread)
@@ -72,7 +72,7 @@ async def test_a_thread_is_shown_with_its_files_accounts_and_cost(upstream: Simu
 async def test_a_deleted_thread_is_gone_with_its_text_and_its_account_stays(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with served(tmp_path / "data", upstream.url) as door, door.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url) as door, door.client() as client:
         begun = await chat(client, message="a secret")
         thread, call = begun["start"]["thread"], begun["start"]["call"]
         assert (await client.delete(f"/threads/{thread}")).status_code == 204
@@ -86,7 +86,7 @@ async def test_a_deleted_thread_is_gone_with_its_text_and_its_account_stays(
 
 
 async def test_what_code_made_is_listed_and_saved_by_its_user_alone(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", upstream.url, users=("ada", "eve")) as door:
+    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada", "eve")) as door:
         async with door.client("ada") as client:
             told = await chat(client, message="Plot it. [[sim: code=on makes=chart.png]]", tools=["code"])
             (made,) = told["done"]["files"]  # type: ignore[misc]

@@ -6,9 +6,9 @@ import pytest
 
 from mcp_server_claude.engine.continuation import PLEA, anchor_of
 from mcp_server_claude.simulator import Simulator, directive
-from support.desk import Told, account, seated, texts
-from support.recordings import sse
-from support.upstream import parrot
+from support.desk import ProgressUpdate, connect, text_blocks, usage_meta
+from support.recordings import sse_bytes
+from support.upstream import scripted_upstream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,10 +31,10 @@ def turns(body: dict[str, object]) -> list[dict[str, object]]:
 async def test_a_turn_that_pauses_after_a_broken_stream_goes_back_with_what_was_said_before(
     upstream: Simulator, tmp_path: Path, model: str
 ) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[Told] = []
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told: list[ProgressUpdate] = []
         prompt = f"{PROMPT} {directive(fault='drop', at=100, times=1, stop='pause_turn', late='on', think=0)}"
-        result = await desk.ask(prompt, model=model, told=told, style="text")
+        result = await desk.ask(prompt, model=model, updates=told, style="text")
         first, second, third = asked(upstream)
         whole = upstream.answer_to(
             {"model": model, "max_tokens": 4000, "messages": [{"role": "user", "content": PROMPT}]}
@@ -45,15 +45,15 @@ async def test_a_turn_that_pauses_after_a_broken_stream_goes_back_with_what_was_
     assert turns(third)[:-1] == turns(second)
     paused = cast("list[dict[str, object]]", turns(third)[-1]["content"])
     assert [block["type"] for block in paused] == ["text", "server_tool_use", "web_search_tool_result"]
-    assert texts(result)[0] == "".join(each.message or "" for each in told) == whole
-    assert account(result)["complete"]
-    assert account(result)["retries"] == 1
+    assert text_blocks(result)[0] == "".join(each.message or "" for each in told) == whole
+    assert usage_meta(result)["complete"]
+    assert usage_meta(result)["retries"] == 1
 
 
 async def test_a_look_after_a_broken_stream_goes_back_with_what_was_said_before(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         prompt = f"{PROMPT} {directive(fault='drop', at=100, times=1, stop='tool_use', late='on', think=0)}"
         result = await desk.ask(prompt, model=PLEADED, tools=["read"])
         first, second, third = asked(upstream)
@@ -61,8 +61,8 @@ async def test_a_look_after_a_broken_stream_goes_back_with_what_was_said_before(
     assert [turn["role"] for turn in turns(third)] == ["user", "assistant", "user", "assistant", "user"]
     assert turns(second)[0] == turns(first)[0]
     said = cast("str", turns(second)[1]["content"])
-    assert texts(result)[0].startswith(said)
-    assert account(result)["complete"]
+    assert text_blocks(result)[0].startswith(said)
+    assert usage_meta(result)["complete"]
 
 
 async def test_half_a_character_of_a_stream_that_broke_is_not_told_with_the_one_after_it(tmp_path: Path) -> None:
@@ -87,13 +87,13 @@ async def test_half_a_character_of_a_stream_that_broke_is_not_told_with_the_one_
             {"type": "message_stop"},
         ]
 
-    paused = sse(start, *text("Smile: "), *end("pause_turn"))
-    broken = sse(start, *text("\ud83d"), escaped=True)
-    whole = sse(start, *text("\U0001f600!"), *end("end_turn"))
+    paused = sse_bytes(start, *text("Smile: "), *end("pause_turn"))
+    broken = sse_bytes(start, *text("\ud83d"), escaped=True)
+    whole = sse_bytes(start, *text("\U0001f600!"), *end("end_turn"))
     async with (
-        parrot(paused, broken, whole) as bird,
-        seated("memory", "auto", tmp_path / "data", base_url=bird.url, models_wait_s=0) as desk,
+        scripted_upstream(paused, broken, whole) as bird,
+        connect("memory", "auto", tmp_path / "data", base_url=bird.url, models_wait_s=0) as desk,
     ):
         result = await desk.ask(PROMPT, model="claude-haiku-5-5")
-        assert texts(result)[0] == "Smile: \U0001f600!"
-        assert len(bird.heard) >= 3
+        assert text_blocks(result)[0] == "Smile: \U0001f600!"
+        assert len(bird.requests) >= 3

@@ -10,7 +10,7 @@ from mcp_server_claude.call_types import Event, Waiting
 from mcp_server_claude.engine.rate_limit_cooldown import LONGEST_S, Brake
 from mcp_server_claude.errors import Unavailable
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from support.desk import STYLE, Desk, Told, account, failure, seated, texts
+from support.desk import STYLE_META, McpSession, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,8 +30,8 @@ async def api() -> AsyncIterator[Simulator]:
         yield simulator
 
 
-def at_desk(api: Simulator, tmp_path: Path, **fields: object) -> AbstractAsyncContextManager[Desk]:
-    return seated("memory", "auto", tmp_path / "data", client_name="test", base_url=api.url, **fields)
+def at_desk(api: Simulator, tmp_path: Path, **fields: object) -> AbstractAsyncContextManager[McpSession]:
+    return connect("memory", "auto", tmp_path / "data", client_name="test", base_url=api.url, **fields)
 
 
 def sent(api: Simulator) -> list[Record]:
@@ -54,7 +54,7 @@ def prompt_of(record: Record) -> str:
     return message["content"]
 
 
-async def heard(desk: Desk, prompt: str, words: str, seen: anyio.Event) -> None:
+async def heard(desk: McpSession, prompt: str, words: str, seen: anyio.Event) -> None:
     """Ask in style `status`; `seen` is set when the client is told these words."""
 
     async def hear(progress: float, total: float | None, message: str | None) -> None:
@@ -63,7 +63,7 @@ async def heard(desk: Desk, prompt: str, words: str, seen: anyio.Event) -> None:
         if words in (message or ""):
             seen.set()
 
-    await desk.client.call_tool("claude_ask", {"prompt": prompt}, progress_callback=hear, meta={STYLE: "status"})
+    await desk.client.call_tool("claude_ask", {"prompt": prompt}, progress_callback=hear, meta={STYLE_META: "status"})
 
 
 # --------------------------------------------------------------------- places
@@ -120,14 +120,14 @@ async def test_a_call_that_waits_for_a_place_is_told_so_and_gets_it_when_another
 
 
 async def test_a_wait_for_a_place_has_no_message_in_style_text(api: Simulator, tmp_path: Path) -> None:
-    told: list[Told] = []
+    told: list[ProgressUpdate] = []
     async with at_desk(api, tmp_path, max_concurrent=1) as desk:
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(lambda: desk.ask("first [[sim: ttft=0.3]]"))
                 await api.asked(2)
-                result = await desk.ask("second", told=told)
-                assert "".join(each.message or "" for each in told) == texts(result)[0]
+                result = await desk.ask("second", updates=told)
+                assert "".join(each.message or "" for each in told) == text_blocks(result)[0]
     assert [each.message for each in told].count(None) >= 2
 
 
@@ -166,9 +166,9 @@ async def test_a_call_for_which_no_place_comes_free_in_its_time_is_refused(api: 
             async with anyio.create_task_group() as tasks:
                 for n in range(12):
                     tasks.start_soon(ask, f"{n} [[sim: tokens=400 pace=40]]")
-    refused = [result for result in results if result.is_error and failure(result)["kind"] == "busy"]
+    refused = [result for result in results if result.is_error and failure_meta(result)["kind"] == "busy"]
     assert refused
-    assert all("No place became free for the call in time." in texts(result)[0] for result in refused)
+    assert all("No place became free for the call in time." in text_blocks(result)[0] for result in refused)
     assert len(sent(api)) == len(results) - len(refused) > 0
     assert most_at_once(sent(api)) == 1
 
@@ -204,15 +204,15 @@ async def test_a_wait_that_cannot_end_in_time_fails_at_once_and_says_when_to_try
         with anyio.fail_after(30):
             result = await desk.ask(directive(status=429, retry_after=3600))
             (request,) = sent(api)
-            assert failure(result) == {
+            assert failure_meta(result) == {
                 "class": "unavailable",
                 "kind": "rate_limit",
                 "retryable": True,
                 "retry_after_s": 3600,
                 "request_id": request.request_id,
             }
-            assert "Try again in 3600 s." in texts(result)[0]
-            assert account(result)["attempts"] == 1
+            assert "Try again in 3600 s." in text_blocks(result)[0]
+            assert usage_meta(result)["attempts"] == 1
             assert not (await desk.ask("Nobody else is held up by that.")).is_error
 
 
@@ -223,19 +223,19 @@ async def test_what_is_left_of_a_calls_time_decides_what_is_waited_for(
     async with at_desk(api, tmp_path, **patience) as desk:
         with anyio.fail_after(30):
             result = await desk.ask(directive(status=529, retry_after=6))
-            assert failure(result)["retry_after_s"] == 6
+            assert failure_meta(result)["retry_after_s"] == 6
             assert len(sent(api)) == 1
 
 
 async def test_a_call_with_less_time_than_the_brake_has_left_fails_at_once_too(api: Simulator, tmp_path: Path) -> None:
     async with at_desk(api, tmp_path, deadline_s=5) as desk:
         with anyio.fail_after(30):
-            assert failure(await desk.ask(directive(status=429, retry_after=30)))["retry_after_s"] == 30
+            assert failure_meta(await desk.ask(directive(status=429, retry_after=30)))["retry_after_s"] == 30
             result = await desk.ask("another")
     assert len(sent(api)) == 1
-    assert failure(result)["kind"] == "rate_limit"
-    assert 25 < cast("float", failure(result)["retry_after_s"]) <= 30
-    assert account(result)["attempts"] == 0
+    assert failure_meta(result)["kind"] == "rate_limit"
+    assert 25 < cast("float", failure_meta(result)["retry_after_s"]) <= 30
+    assert usage_meta(result)["attempts"] == 0
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ async def test_what_the_api_advises_is_heeded_but_for_what_no_waiting_mends(
         with anyio.fail_after(30):
             result = await desk.ask(fault)
     assert result.is_error
-    assert len(sent(api)) == tries == account(result)["attempts"]
+    assert len(sent(api)) == tries == usage_meta(result)["attempts"]
 
 
 # --------------------------------------------------------------------- the brake itself

@@ -15,17 +15,25 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mcp_server_claude import pricing
-from mcp_server_claude.anthropic_api import PLATFORMS, Answer, Claude, body, find
+from mcp_server_claude.anthropic_api import PLATFORMS, ClaudeClient, MessageStream, build_request_body, find_credential
 from mcp_server_claude.anthropic_api.platforms.cloud_clients import AWS_URLS
 from mcp_server_claude.anthropic_api.platforms.platform import FEATURES
-from mcp_server_claude.anthropic_api.token_estimate import IMAGE_TOKENS, input_tokens
+from mcp_server_claude.anthropic_api.token_estimate import MAX_IMAGE_TOKENS, estimate_input_tokens
 from mcp_server_claude.call_types import CHARS_PER_TOKEN, Call
 from mcp_server_claude.cli import doctor
 from mcp_server_claude.errors import Misconfigured
 from mcp_server_claude.settings import Settings
-from support.cloud import AMAZON, Cloud, Heard, Says, amazon, amazon_exception, cloud
-from support.desk import account, failure, seated, texts
-from support.recordings import spoken, sse
+from support.cloud import (
+    BEDROCK_STREAM,
+    CannedResponse,
+    CloudUpstream,
+    ReceivedRequest,
+    bedrock_exception,
+    bedrock_stream,
+    cloud_upstream,
+)
+from support.desk import connect, failure_meta, text_blocks, usage_meta
+from support.recordings import message_events, sse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +48,7 @@ CLOUDS: tuple[Name, ...] = ("aws", "bedrock", "bedrock-mantle", "vertex", "found
 ANTHROPICS, GATEWAYS = "sk-ant-for-anthropic-alone", "for-a-gateway-alone"
 SECRET = "fake/secret+key"
 ANSWER = "Hello from a cloud."
-EVENTS = spoken("Hello ", "from a ", "cloud.")
+EVENTS = message_events("Hello ", "from a ", "cloud.")
 
 
 def installed(package: str) -> bool:
@@ -97,7 +105,7 @@ class Place:
         for variable, value in variables.items():
             self.patch.setenv(variable, value)
 
-    def furnish(self, stand: Cloud) -> dict[str, Any]:
+    def furnish(self, stand: CloudUpstream) -> dict[str, Any]:
         """Everything that the platform needs; its settings."""
         match self.name:
             case "vertex":
@@ -127,29 +135,33 @@ def service_account(directory: Path, token_uri: str) -> Path:
     return path
 
 
-TOKEN = Says(
+TOKEN = CannedResponse(
     "/token", json.dumps({"access_token": "fake-google-token", "expires_in": 3600}).encode(), "application/json"
 )
 
 
-def answers(name: Name, *more: Says) -> tuple[Says, ...]:
+def answers(name: Name, *more: CannedResponse) -> tuple[CannedResponse, ...]:
     """A cloud that says hello, in the way of its platform."""
-    counted = Says("count", json.dumps({"input_tokens": 1234}).encode(), "application/json")
-    hello = Says("invoke", amazon(EVENTS), AMAZON) if name == "bedrock" else Says("", sse(*EVENTS))
-    models = Says("/v1/models", b'{"data": []}', "application/json")
+    counted = CannedResponse("count", json.dumps({"input_tokens": 1234}).encode(), "application/json")
+    hello = (
+        CannedResponse("invoke", bedrock_stream(EVENTS), BEDROCK_STREAM)
+        if name == "bedrock"
+        else CannedResponse("", sse_bytes(*EVENTS))
+    )
+    models = CannedResponse("/v1/models", b'{"data": []}', "application/json")
     return (*more, TOKEN, counted, models, hello)
 
 
-def messages(stand: Cloud) -> list[Heard]:
+def messages(stand: CloudUpstream) -> list[ReceivedRequest]:
     """The requests for an answer."""
-    return [each for each in stand.heard if each.method == "POST" and "token" not in each.path]
+    return [each for each in stand.requests if each.method == "POST" and "token" not in each.path]
 
 
-async def asked(settings: dict[str, Any], call: Call, model: str = "m") -> Answer:
-    claude = Claude(Settings.model_validate(settings))
-    answer = Answer(lambda _: None)
+async def asked(settings: dict[str, Any], call: Call, model: str = "m") -> MessageStream:
+    claude = ClaudeClient(Settings.model_validate(settings))
+    answer = MessageStream(lambda _: None)
     try:
-        await claude.stream(body(call, model=model, max_tokens=99, cache="5m"), answer)
+        await claude.stream_message(build_request_body(call, model=model, max_tokens=99, cache="5m"), answer)
     finally:
         await claude.close()
     return answer
@@ -162,13 +174,13 @@ async def asked(settings: dict[str, Any], call: Call, model: str = "m") -> Answe
 async def test_an_answer_streams_from_there_and_is_told_priced_and_booked(
     place: Callable[[Name], Place], tmp_path: Path, name: Name
 ) -> None:
-    async with cloud(*answers(name)) as stand:
+    async with cloud_upstream(*answers(name)) as stand:
         settings = place(name).furnish(stand)
-        async with seated("memory", "auto", tmp_path / "data", **settings) as desk:
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
             result = await desk.ask("Tea?", model="opus")
-            (line,) = desk.ledger()
-    assert texts(result)[0] == ANSWER
-    used = account(result)
+            (line,) = desk.ledger_rows()
+    assert text_blocks(result)[0] == ANSWER
+    used = usage_meta(result)
     assert used["complete"] is True
     assert used["cost_usd"] is not None
     assert (line["end"], line["host"]) == ("complete", "127.0.0.1")
@@ -192,10 +204,10 @@ SENT: dict[Name, tuple[str, str]] = {
 async def test_a_line_means_the_platforms_own_id_and_stands_where_the_platform_wants_it(
     place: Callable[[Name], Place], tmp_path: Path, name: Name
 ) -> None:
-    async with cloud(*answers(name)) as stand:
+    async with cloud_upstream(*answers(name)) as stand:
         settings = place(name).furnish(stand)
-        async with seated("memory", "auto", tmp_path / "data", **settings) as desk:
-            assert texts(await desk.ask("Tea?", model="opus", effort="high"))[0] == ANSWER
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
+            assert text_blocks(await desk.ask("Tea?", model="opus", effort="high"))[0] == ANSWER
     (request,) = messages(stand)
     path, model = SENT[name]
     assert request.path == path
@@ -210,7 +222,7 @@ async def test_a_line_means_the_platforms_own_id_and_stands_where_the_platform_w
 @EACH
 async def test_the_platforms_own_credentials_are_sent_and_no_others(place: Callable[[Name], Place], name: Name) -> None:
     """A key for Anthropic's own API, or for a gateway, never reaches a cloud."""
-    async with cloud(*answers(name)) as stand:
+    async with cloud_upstream(*answers(name)) as stand:
         where = place(name)
         settings = where.furnish(stand) | {"api_key": ANTHROPICS}
         where.set(
@@ -253,14 +265,14 @@ KEYS: list[object] = [
 async def test_a_key_of_amazons_is_used_before_a_signature(
     place: Callable[[Name], Place], name: Name, variable: str
 ) -> None:
-    async with cloud(*answers(name)) as stand:
+    async with cloud_upstream(*answers(name)) as stand:
         where = place(name)
         settings = where.furnish(stand)
         where.set(
             **{variable: " fake-amazon-key\n"},
             ANTHROPIC_CUSTOM_HEADERS=f"authorization: Bearer {GATEWAYS}",
         )
-        assert find(Settings.model_validate(settings)).source == variable
+        assert find_credential(Settings.model_validate(settings)).source == variable
         answer = await asked(settings, Call(prompt="Tea?"))
     assert answer.text == ANSWER
     (request,) = messages(stand)
@@ -278,10 +290,10 @@ async def test_a_region_and_keys_are_also_found_in_the_profile_that_is_named(
     )
     where = place("bedrock")
     where.set(AWS_PROFILE="tea")
-    async with cloud(*answers("bedrock")) as stand:
+    async with cloud_upstream(*answers("bedrock")) as stand:
         settings: dict[str, Any] = {"platform": "bedrock", "base_url": stand.url}
-        async with seated("memory", "auto", tmp_path / "data", **settings) as desk:
-            assert texts(await desk.ask("Tea?", model="opus"))[0] == ANSWER
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
+            assert text_blocks(await desk.ask("Tea?", model="opus"))[0] == ANSWER
             config = await desk.info(about="config")
     (request,) = messages(stand)
     assert "/model/jp.anthropic.claude-opus-5-5/" in request.path
@@ -297,13 +309,13 @@ async def test_without_a_key_foundry_is_asked_with_a_token_of_microsofts(
     """A managed identity's endpoint, as App Service gives one."""
     token = {"access_token": "fake-entra-token", "expires_on": "4102444800", "resource": "x", "token_type": "Bearer"}
     where = place("foundry")
-    says = Says("/msi", json.dumps(token).encode(), "application/json")
-    async with cloud(*answers("foundry", says)) as stand:
+    says = CannedResponse("/msi", json.dumps(token).encode(), "application/json")
+    async with cloud_upstream(*answers("foundry", says)) as stand:
         where.set(IDENTITY_ENDPOINT=f"{stand.url}/msi", IDENTITY_HEADER="fake")
         settings: dict[str, Any] = {"platform": "foundry", "base_url": stand.url}
-        async with seated("memory", "auto", tmp_path / "data", **settings) as desk:
-            assert texts(await desk.ask("Tea?"))[0] == ANSWER
-    (asked_for,) = stand.asked("/msi")
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
+            assert text_blocks(await desk.ask("Tea?"))[0] == ANSWER
+    (asked_for,) = stand.requests_to("/msi")
     assert "resource=https" in asked_for.path
     assert "ai.azure.com" in asked_for.path
     (request,) = messages(stand)
@@ -313,7 +325,7 @@ async def test_without_a_key_foundry_is_asked_with_a_token_of_microsofts(
 
 @needs("boto3")
 async def test_what_bedrock_does_not_cache_by_itself_is_marked_for_it(place: Callable[[Name], Place]) -> None:
-    async with cloud(*answers("bedrock")) as stand:
+    async with cloud_upstream(*answers("bedrock")) as stand:
         settings = place("bedrock").furnish(stand)
         history = ({"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes."})
         await asked(settings, Call(prompt="More?", history=history))
@@ -325,7 +337,7 @@ async def test_what_bedrock_does_not_cache_by_itself_is_marked_for_it(place: Cal
 
 @pytest.mark.parametrize("name", named("aws", "bedrock-mantle", "vertex", "foundry"))
 async def test_where_caching_is_automatic_it_stays_so(place: Callable[[Name], Place], name: Name) -> None:
-    async with cloud(*answers(name)) as stand:
+    async with cloud_upstream(*answers(name)) as stand:
         await asked(place(name).furnish(stand), Call(prompt="Tea?"))
     (request,) = messages(stand)
     assert request.body["cache_control"] == {"type": "ephemeral", "ttl": "5m"}
@@ -335,10 +347,10 @@ async def test_where_caching_is_automatic_it_stays_so(place: Callable[[Name], Pl
 async def test_where_pages_cannot_be_fetched_the_web_is_only_searched(
     place: Callable[[Name], Place], tmp_path: Path
 ) -> None:
-    async with cloud(*answers("vertex")) as stand:
+    async with cloud_upstream(*answers("vertex")) as stand:
         settings = place("vertex").furnish(stand)
-        async with seated("memory", "auto", tmp_path / "data", **settings) as desk:
-            assert texts(await desk.ask("Tea?", model="opus", tools=["web"]))[0] == ANSWER
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
+            assert text_blocks(await desk.ask("Tea?", model="opus", tools=["web"]))[0] == ANSWER
     (request,) = messages(stand)
     (tool,) = cast("list[dict[str, object]]", request.body["tools"])
     assert tool["type"] == "web_search_20250305"  # later ones filter by code, which is not there either
@@ -367,9 +379,9 @@ NAMES: list[tuple[PlatformName, str, str, str]] = [
 
 @pytest.mark.parametrize(("name", "region", "anthropics", "theirs"), NAMES)
 def test_each_platform_has_its_own_names(name: PlatformName, region: str, anthropics: str, theirs: str) -> None:
-    assert PLATFORMS[name].call_it(anthropics, region) == theirs
+    assert PLATFORMS[name].platform_model_id(anthropics, region) == theirs
     unpriced = theirs.startswith("us-gov.") or theirs == "anthropic.claude-haiku-4-5"
-    assert (pricing.rates(theirs) is None) is unpriced
+    assert (pricing.find_rates(theirs) is None) is unpriced
 
 
 @needs("boto3")
@@ -389,10 +401,10 @@ def test_each_platform_has_its_own_names(name: PlatformName, region: str, anthro
 async def test_lines_and_anthropics_ids_are_renamed_and_what_is_unknown_is_passed_on(
     place: Callable[[Name], Place], tmp_path: Path, given: str, sent: str
 ) -> None:
-    async with cloud(*answers("bedrock")) as stand:
+    async with cloud_upstream(*answers("bedrock")) as stand:
         settings = place("bedrock").furnish(stand)
-        async with seated("memory", "auto", tmp_path / "data", **settings) as desk:
-            assert texts(await desk.ask("Tea?", model=given))[0] == ANSWER
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
+            assert text_blocks(await desk.ask("Tea?", model=given))[0] == ANSWER
     (request,) = messages(stand)
     assert request.path.replace("%3A", ":") == f"/model/{sent}/invoke-with-response-stream".replace("%3A", ":")
 
@@ -402,13 +414,15 @@ async def test_the_account_names_and_prices_the_id_that_was_asked(
     place: Callable[[Name], Place], tmp_path: Path
 ) -> None:
     """The answer says only what Anthropic calls the model; a profile of a region costs a tenth more."""
-    async with cloud(*answers("bedrock")) as stand:
+    async with cloud_upstream(*answers("bedrock")) as stand:
         settings = place("bedrock").furnish(stand)
-        async with seated("memory", "auto", tmp_path / "data", **settings) as desk:
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
             ours, unknown = await desk.ask("Tea?", model="haiku"), await desk.ask("Tea?", model="arn:aws:x/y")
-    assert account(ours)["model"] == "eu.anthropic.claude-haiku-5-5"
-    assert account(unknown)["model"] == "claude-haiku-5-5"
-    assert cast("float", account(ours)["cost_usd"]) == pytest.approx(1.1 * cast("float", account(unknown)["cost_usd"]))
+    assert usage_meta(ours)["model"] == "eu.anthropic.claude-haiku-5-5"
+    assert usage_meta(unknown)["model"] == "claude-haiku-5-5"
+    assert cast("float", usage_meta(ours)["cost_usd"]) == pytest.approx(
+        1.1 * cast("float", usage_meta(unknown)["cost_usd"])
+    )
 
 
 # --------------------------------------------------------------------- what is lacking
@@ -416,8 +430,8 @@ async def test_the_account_names_and_prices_the_id_that_was_asked(
 
 def test_every_platform_says_what_it_lacks_in_words_that_exist() -> None:
     for platform in PLATFORMS.values():
-        assert platform.lacks <= set(FEATURES)
-    assert not PLATFORMS["anthropic"].lacks | PLATFORMS["aws"].lacks
+        assert platform.unsupported <= set(FEATURES)
+    assert not PLATFORMS["anthropic"].unsupported | PLATFORMS["aws"].unsupported
 
 
 REFUSED: list[object] = [
@@ -444,13 +458,13 @@ REFUSED: list[object] = [
 async def test_what_a_platform_lacks_is_refused_before_anything_is_sent(
     place: Callable[[Name], Place], tmp_path: Path, name: Name, arguments: dict[str, Any], says: str
 ) -> None:
-    async with cloud(*answers(name)) as stand:
+    async with cloud_upstream(*answers(name)) as stand:
         settings = place(name).furnish(stand)
-        async with seated("memory", "auto", tmp_path / "data", **settings) as desk:
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
             result = await desk.ask("Tea?", **arguments)
-    assert failure(result)["kind"] == "unsupported"
-    assert says in texts(result)[0]
-    assert stand.heard == []
+    assert failure_meta(result)["kind"] == "unsupported"
+    assert says in text_blocks(result)[0]
+    assert stand.requests == []
 
 
 @needs("boto3")
@@ -458,9 +472,9 @@ async def test_where_there_are_no_structured_outputs_a_tool_is_forced_and_old_mo
     place: Callable[[Name], Place], tmp_path: Path
 ) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-    async with cloud(*answers("bedrock")) as stand:
+    async with cloud_upstream(*answers("bedrock")) as stand:
         settings = place("bedrock").furnish(stand)
-        async with seated("memory", "auto", tmp_path / "data", **settings) as desk:
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
             await desk.ask("Tea?", schema=schema, model="haiku")
             await desk.ask("Tea?", schema=schema, model="claude-sonnet-4-5")
     first, *_, last = messages(stand)
@@ -473,30 +487,30 @@ async def test_where_there_are_no_structured_outputs_a_tool_is_forced_and_old_mo
 async def test_the_models_are_listed_under_the_platforms_names_without_what_it_lacks(
     place: Callable[[Name], Place], tmp_path: Path, name: Name
 ) -> None:
-    async with cloud(*answers(name)) as stand:
+    async with cloud_upstream(*answers(name)) as stand:
         settings = place(name).furnish(stand)
-        async with seated("memory", "auto", tmp_path / "data", **settings) as desk:
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
             table = await desk.info(about="models")
     (row,) = [line for line in table.splitlines() if "claude-opus-5-5" in line]
-    theirs = PLATFORMS[name].call_it("claude-opus-5-5", "eu-central-1")
+    theirs = PLATFORMS[name].platform_model_id("claude-opus-5-5", "eu-central-1")
     assert row.startswith(f"| {theirs} |")
     can = row.split("|")[6].split()
     assert ("web" in can) is (not name.startswith("bedrock"))
     assert ("batch" in can) is (name == "aws")
     assert ("code" in can) is (name in {"aws", "foundry"})
-    assert (stand.asked("/v1/models") != []) is (name == "aws")
+    assert (stand.requests_to("/v1/models") != []) is (name == "aws")
 
 
 @pytest.mark.parametrize("name", named("aws", "bedrock-mantle", "vertex", "foundry"))
 async def test_where_tokens_are_counted_a_dry_run_counts_them(
     place: Callable[[Name], Place], tmp_path: Path, name: Name
 ) -> None:
-    async with cloud(*answers(name)) as stand:
+    async with cloud_upstream(*answers(name)) as stand:
         settings = place(name).furnish(stand)
-        async with seated("memory", "auto", tmp_path / "data", **settings) as desk:
-            table = texts(await desk.ask("Tea?", dry_run=True))[0]
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
+            table = text_blocks(await desk.ask("Tea?", dry_run=True))[0]
     assert "| 1.2k |" in table
-    (counted,) = stand.asked("count")
+    (counted,) = stand.requests_to("count")
     assert "max_tokens" not in counted.body
     expected = (
         "publishers/anthropic/models/count-tokens:rawPredict" if name == "vertex" else "/v1/messages/count_tokens"
@@ -508,16 +522,16 @@ async def test_where_tokens_are_counted_a_dry_run_counts_them(
 async def test_where_they_are_not_the_input_is_estimated_and_told_as_such(
     place: Callable[[Name], Place], tmp_path: Path
 ) -> None:
-    async with cloud(*answers("bedrock")) as stand:
+    async with cloud_upstream(*answers("bedrock")) as stand:
         settings: dict[str, Any] = place("bedrock").furnish(stand) | {"budget_usd_per_day": 5}
-        async with seated("memory", "auto", tmp_path / "data", **settings) as desk:
-            table = texts(await desk.ask("Tea? " * 700, dry_run=True))[0]
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
+            table = text_blocks(await desk.ask("Tea? " * 700, dry_run=True))[0]
             result = await desk.ask("Tea? " * 700)
-            (line,) = desk.ledger()
+            (line,) = desk.ledger_rows()
     assert re.search(r"\| at most \d\.\dk \|", table)
-    assert "input estimated for the limit: Amazon Bedrock counts no tokens" in texts(result)[1]
+    assert "input estimated for the limit: Amazon Bedrock counts no tokens" in text_blocks(result)[1]
     assert cast("int", line["held_micros"]) > 0
-    assert stand.asked("count") == []
+    assert stand.requests_to("count") == []
 
 
 @pytest.mark.parametrize(
@@ -525,7 +539,7 @@ async def test_where_they_are_not_the_input_is_estimated_and_told_as_such(
     ["word " * 1000, "x = f(y[0], z)\n" * 200, "お茶を飲みますか。" * 100, "3.14159 " * 99, "Donaudampfschiff " * 99],
 )
 def test_an_estimate_is_more_than_the_words_and_signs_and_than_prose_has(text: str) -> None:
-    found = input_tokens({"messages": [{"role": "user", "content": text}]})
+    found = estimate_input_tokens({"messages": [{"role": "user", "content": text}]})
     assert found > len(re.findall(r"\w+|[^\w\s]", text))
     assert found > len(text) / CHARS_PER_TOKEN
     assert found < 3 * len(text.encode())
@@ -533,7 +547,11 @@ def test_an_estimate_is_more_than_the_words_and_signs_and_than_prose_has(text: s
 
 def test_an_image_is_estimated_as_one_and_not_by_its_bytes() -> None:
     picture = {"type": "image", "source": {"type": "base64", "data": "A" * 4_000_000}}
-    assert IMAGE_TOKENS < input_tokens({"messages": [{"role": "user", "content": [picture]}]}) < 1.1 * IMAGE_TOKENS
+    assert (
+        MAX_IMAGE_TOKENS
+        < estimate_input_tokens({"messages": [{"role": "user", "content": [picture]}]})
+        < 1.1 * MAX_IMAGE_TOKENS
+    )
 
 
 # --------------------------------------------------------------------- what is missing
@@ -573,11 +591,11 @@ async def test_what_is_missing_is_told_in_one_sentence_and_the_server_stays_up(
     fields: dict[str, Any] = {"platform": name}
     if kind == "malformed_key":
         fields["base_url"] = "http://127.0.0.1:9"
-    async with seated("memory", "auto", tmp_path / "data", **fields) as desk:
+    async with connect("memory", "auto", tmp_path / "data", **fields) as desk:
         for _ in range(2):
             result = await desk.ask("Tea?")
-            assert (failure(result)["class"], failure(result)["kind"]) == ("misconfigured", kind)
-            assert says in texts(result)[0]
+            assert (failure_meta(result)["class"], failure_meta(result)["kind"]) == ("misconfigured", kind)
+            assert says in text_blocks(result)[0]
         assert says in await desk.info(about="config")
 
 
@@ -594,7 +612,7 @@ def test_a_package_that_is_not_installed_is_named_with_the_command_that_brings_i
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(Misconfigured) as told:
-        find(Settings(platform=name))
+        find_credential(Settings(platform=name))
     assert told.value.kind == ("no_key" if name == "foundry" else "missing_extra")
     assert f'pip install "mcp-server-claude[{PLATFORMS[name].extra}]"' in str(told.value)
 
@@ -604,20 +622,20 @@ async def test_credentials_that_are_not_there_are_told_with_where_to_put_them(
     place: Callable[[Name], Place], tmp_path: Path, name: Name
 ) -> None:
     place(name).set(AWS_REGION="us-east-1", ANTHROPIC_AWS_WORKSPACE_ID="w")
-    async with seated("memory", "auto", tmp_path / "data", platform=name, base_url="http://127.0.0.1:9") as desk:
+    async with connect("memory", "auto", tmp_path / "data", platform=name, base_url="http://127.0.0.1:9") as desk:
         result = await desk.ask("Tea?")
-    assert failure(result)["kind"] == "no_key"
-    assert f"There are no credentials for {PLATFORMS[name].title}." in texts(result)[0]
-    assert "AWS_PROFILE" in texts(result)[0]
+    assert failure_meta(result)["kind"] == "no_key"
+    assert f"There are no credentials for {PLATFORMS[name].title}." in text_blocks(result)[0]
+    assert "AWS_PROFILE" in text_blocks(result)[0]
 
 
 @needs("boto3")
 async def test_a_profile_that_there_is_not_is_told(place: Callable[[Name], Place], tmp_path: Path) -> None:
     place("bedrock").set(AWS_PROFILE="nobody")
-    async with seated("memory", "auto", tmp_path / "data", platform="bedrock") as desk:
+    async with connect("memory", "auto", tmp_path / "data", platform="bedrock") as desk:
         result = await desk.ask("Tea?")
-    assert failure(result)["class"] == "misconfigured"
-    assert "could not be used (ProfileNotFound)" in texts(result)[0]
+    assert failure_meta(result)["class"] == "misconfigured"
+    assert "could not be used (ProfileNotFound)" in text_blocks(result)[0]
 
 
 @needs("google.auth")
@@ -626,16 +644,16 @@ async def test_google_credentials_that_are_not_there_or_refused_are_told(
 ) -> None:
     where = place("vertex")
     where.set(CLOUD_ML_REGION="global", ANTHROPIC_VERTEX_PROJECT_ID="p")
-    refused = Says("/token", b'{"error": "invalid_grant"}', "application/json", 400)
-    async with cloud(refused) as stand:
+    refused = CannedResponse("/token", b'{"error": "invalid_grant"}', "application/json", 400)
+    async with cloud_upstream(refused) as stand:
         fields: dict[str, Any] = {"platform": "vertex", "base_url": stand.url}
-        async with seated("memory", "auto", tmp_path / "data", **fields) as desk:
+        async with connect("memory", "auto", tmp_path / "data", **fields) as desk:
             missing = await desk.ask("Tea?")
             where.set(GOOGLE_APPLICATION_CREDENTIALS=str(service_account(tmp_path, f"{stand.url}/token")))
             wrong = await desk.ask("Tea?")
     for result, error in ((missing, "DefaultCredentialsError"), (wrong, "RefreshError")):
-        assert failure(result)["class"] == "misconfigured"
-        assert f"could not be used ({error}). Run `gcloud auth application-default login`" in texts(result)[0]
+        assert failure_meta(result)["class"] == "misconfigured"
+        assert f"could not be used ({error}). Run `gcloud auth application-default login`" in text_blocks(result)[0]
 
 
 # --------------------------------------------------------------------- what goes wrong there
@@ -703,17 +721,17 @@ async def test_a_refusal_is_told_in_the_platforms_words(
     says: str,
 ) -> None:
     path = {"bedrock": "invoke", "vertex": "streamRawPredict", "foundry": "/v1/messages"}[name]
-    async with cloud(TOKEN, Says(path, said, "application/json", status, headers)) as stand:
+    async with cloud_upstream(TOKEN, CannedResponse(path, said, "application/json", status, headers)) as stand:
         settings = place(name).furnish(stand)
-        async with seated("memory", "auto", tmp_path / "data", **settings) as desk:
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
             result = await desk.ask("Tea?")
-    assert failure(result)["kind"] == kind
-    told = texts(result)[0]
+    assert failure_meta(result)["kind"] == kind
+    told = text_blocks(result)[0]
     assert says in told
     assert "Console" not in told
     assert "s3cret" not in told
     if dict(headers).get("x-amzn-requestid"):
-        assert failure(result)["request_id"] == "amz-1"
+        assert failure_meta(result)["request_id"] == "amz-1"
 
 
 @needs("boto3")
@@ -729,12 +747,12 @@ async def test_a_refusal_is_told_in_the_platforms_words(
 async def test_a_fault_within_amazons_stream_is_one_of_ours(
     place: Callable[[Name], Place], tmp_path: Path, exception: str, kind: str
 ) -> None:
-    stream = amazon(EVENTS[:2]) + amazon_exception(exception, "Too many tea parties.")
-    async with cloud(Says("invoke", stream, AMAZON)) as stand:
+    stream = bedrock_stream(EVENTS[:2]) + bedrock_exception(exception, "Too many tea parties.")
+    async with cloud_upstream(CannedResponse("invoke", stream, BEDROCK_STREAM)) as stand:
         settings: dict[str, Any] = place("bedrock").furnish(stand) | {"max_retries": 0}
-        async with seated("memory", "auto", tmp_path / "data", **settings) as desk:
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
             result = await desk.ask("Tea?")
-    assert failure(result)["kind"] == kind
+    assert failure_meta(result)["kind"] == kind
 
 
 @needs("boto3")
@@ -742,11 +760,11 @@ async def test_a_fault_within_amazons_stream_is_one_of_ours(
 async def test_amazons_stream_may_break_anywhere_and_is_then_cut(
     place: Callable[[Name], Place], tmp_path: Path, cut: int
 ) -> None:
-    async with cloud(Says("invoke", amazon(EVENTS)[:cut], AMAZON)) as stand:
+    async with cloud_upstream(CannedResponse("invoke", bedrock_stream(EVENTS)[:cut], BEDROCK_STREAM)) as stand:
         settings: dict[str, Any] = place("bedrock").furnish(stand) | {"max_retries": 0}
-        async with seated("memory", "auto", tmp_path / "data", **settings) as desk:
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
             result = await desk.ask("Tea?")
-    assert failure(result)["kind"] == "truncated"
+    assert failure_meta(result)["kind"] == "truncated"
 
 
 # --------------------------------------------------------------------- addresses
@@ -774,11 +792,11 @@ async def test_the_address_is_the_one_that_the_sdk_would_find_itself(
     import anthropic
 
     where = place(name)
-    where.furnish(Cloud(()))
+    where.furnish(CloudUpstream(()))
     where.set(**variables)
-    found = find(Settings(platform=name))
+    found = find_credential(Settings(platform=name))
     assert found.base_url == url
-    theirs = getattr(anthropic, PLATFORMS[name].client)()
+    theirs = getattr(anthropic, PLATFORMS[name].client_class)()
     assert str(theirs.base_url).rstrip("/") == url
     await theirs.close()
     assert set(AWS_URLS) == {"aws", "bedrock", "bedrock-mantle"}
@@ -787,9 +805,9 @@ async def test_the_address_is_the_one_that_the_sdk_would_find_itself(
 @EACH
 def test_our_own_base_url_outranks_the_platforms(place: Callable[[Name], Place], name: Name) -> None:
     where = place(name)
-    where.furnish(Cloud(()))
+    where.furnish(CloudUpstream(()))
     where.set(ANTHROPIC_BEDROCK_BASE_URL="https://theirs.example", ANTHROPIC_VERTEX_BASE_URL="https://theirs.example")
-    assert find(Settings(platform=name, base_url="https://ours.example")).base_url == "https://ours.example"
+    assert find_credential(Settings(platform=name, base_url="https://ours.example")).base_url == "https://ours.example"
 
 
 # --------------------------------------------------------------------- what the doctor says
@@ -799,27 +817,27 @@ def test_our_own_base_url_outranks_the_platforms(place: Callable[[Name], Place],
 async def test_the_doctor_tells_the_platform_and_tries_what_is_free_there(
     place: Callable[[Name], Place], monkeypatch: pytest.MonkeyPatch, name: Name
 ) -> None:
-    async with cloud(*answers(name)) as stand:
+    async with cloud_upstream(*answers(name)) as stand:
         fields = place(name).furnish(stand)
         for field, value in fields.items():
             monkeypatch.setenv(f"MCP_CLAUDE_{field.upper()}", str(value))
         settings = Settings.load()
-        findings, credential = doctor.keys(settings)
+        findings, credential = doctor.check_credentials(settings)
         assert credential is not None
-        reached, catalogue = await doctor.api(settings, doctor.own(credential))
-        (model, price) = doctor.asked(settings, catalogue)
+        reached, catalogue = await doctor.check_api(settings, doctor.platform_catalog(credential))
+        (model, price) = doctor.check_model(settings, catalogue)
     assert findings[0].name == "platform"
     assert findings[0].text.startswith(PLATFORMS[name].title)
     assert all(finding.ok for finding in findings)
     assert reached.ok is (None if name in {"bedrock", "aws"} else True)  # this AWS lists no models
-    assert model.text.startswith(PLATFORMS[name].call_it("claude-sonnet-5-5", "eu-central-1"))
+    assert model.text.startswith(PLATFORMS[name].platform_model_id("claude-sonnet-5-5", "eu-central-1"))
     assert price.ok
 
 
 @needs("google.auth")
 async def test_the_doctor_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCP_CLAUDE_PLATFORM", "vertex")
-    (finding,), credential = doctor.keys(Settings.load())
+    (finding,), credential = doctor.check_credentials(Settings.load())
     assert credential is None
     assert (finding.name, finding.ok) == ("platform", False)
     assert "CLOUD_ML_REGION" in finding.text

@@ -55,7 +55,7 @@ def usage(
 
 @pytest.mark.parametrize("model", PAGE)
 def test_the_library_has_the_prices_of_the_price_page(model: str) -> None:
-    price = pricing.rates(model, at=NOW)
+    price = pricing.find_rates(model, at=NOW)
     assert price is not None
     found = (price.input, price.output, price.cache_write, price.cache_write_1h, price.cache_read)
     assert found == tuple(map(Decimal, PAGE[model]))
@@ -64,9 +64,9 @@ def test_the_library_has_the_prices_of_the_price_page(model: str) -> None:
 @pytest.mark.parametrize("model", PAGE)
 def test_a_batch_is_half_and_fast_is_double_where_it_exists(model: str) -> None:
     price, batch, fast = (
-        pricing.rates(model, at=NOW),
-        pricing.rates(model, batch=True, at=NOW),
-        pricing.rates(model, fast=True, at=NOW),
+        pricing.find_rates(model, at=NOW),
+        pricing.find_rates(model, batch=True, at=NOW),
+        pricing.find_rates(model, fast=True, at=NOW),
     )
     assert price
     assert batch
@@ -79,35 +79,41 @@ def test_a_batch_is_half_and_fast_is_double_where_it_exists(model: str) -> None:
 def test_input_output_cache_and_searches_add_up() -> None:
     # Opus 5.5: 1,000 x $4 + 50,000 x $0.20 + 2,000 x $5 + 900 x $20 per MTok, and three searches at $0.01.
     told = usage(fresh=1_000, read=50_000, written=2_000, output=900, searches=3)
-    assert pricing.cost("claude-opus-5-5", told, at=NOW) == Decimal("0.072")
+    assert pricing.request_cost("claude-opus-5-5", told, at=NOW) == Decimal("0.072")
 
 
 def test_an_hour_in_the_cache_costs_more_than_five_minutes() -> None:
     # Sonnet 5.5: 600 x $2.50 + 400 x $4 per MTok.
     told = usage(written=1_000)
-    assert pricing.cost("claude-sonnet-5-5", told, cache_creation_1h_input_tokens=400, at=NOW) == Decimal("0.0031")
-    assert pricing.cost("claude-sonnet-5-5", told, at=NOW) == Decimal("0.0025")
-    assert pricing.cost("claude-sonnet-5-5", told, cache_creation_1h_input_tokens=9_999, at=NOW) == Decimal("0.004")
+    assert pricing.request_cost("claude-sonnet-5-5", told, cache_creation_1h_input_tokens=400, at=NOW) == Decimal(
+        "0.0031"
+    )
+    assert pricing.request_cost("claude-sonnet-5-5", told, at=NOW) == Decimal("0.0025")
+    assert pricing.request_cost("claude-sonnet-5-5", told, cache_creation_1h_input_tokens=9_999, at=NOW) == Decimal(
+        "0.004"
+    )
 
 
 def test_a_prompt_over_100k_makes_every_token_of_haiku_5_5_dearer_and_cached_tokens_count() -> None:
     at_the_edge = usage(fresh=60_000, read=30_000, written=10_000, output=1_000)
     # 60,000 x $0.10 + 30,000 x $0.01 + 10,000 x $0.125 + 1,000 x $0.50
-    assert pricing.cost("claude-haiku-5-5", at_the_edge, at=NOW) == Decimal("0.00805")
+    assert pricing.request_cost("claude-haiku-5-5", at_the_edge, at=NOW) == Decimal("0.00805")
     over_it = usage(fresh=60_001, read=30_000, written=10_000, output=1_000)
     # 60,001 x $0.50 + 30,000 x $0.05 + 10,000 x $0.625 + 1,000 x $2.50
-    assert pricing.cost("claude-haiku-5-5", over_it, at=NOW) == Decimal("0.0402505")
-    assert pricing.cost("claude-haiku-5-5", over_it, batch=True, at=NOW) == Decimal("0.0402505") / 2
+    assert pricing.request_cost("claude-haiku-5-5", over_it, at=NOW) == Decimal("0.0402505")
+    assert pricing.request_cost("claude-haiku-5-5", over_it, batch=True, at=NOW) == Decimal("0.0402505") / 2
 
 
 def test_a_batch_pays_half_for_tokens_and_full_for_searches() -> None:
     told = usage(fresh=1_000_000, output=100_000, searches=10)
-    assert pricing.cost("claude-opus-5", told, batch=True, at=NOW) == Decimal("2.5") + Decimal("1.25") + Decimal("0.1")
+    assert pricing.request_cost("claude-opus-5", told, batch=True, at=NOW) == Decimal("2.5") + Decimal(
+        "1.25"
+    ) + Decimal("0.1")
 
 
 def test_nothing_used_costs_nothing_which_is_not_unknown() -> None:
-    assert pricing.cost("claude-opus-5-5", usage(), at=NOW) == 0
-    assert pricing.cost("my-own-model", usage(), at=NOW) is None
+    assert pricing.request_cost("claude-opus-5-5", usage(), at=NOW) == 0
+    assert pricing.request_cost("my-own-model", usage(), at=NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -133,8 +139,8 @@ def test_nothing_used_costs_nothing_which_is_not_unknown() -> None:
     ],
 )
 def test_a_model_that_the_library_does_not_know_inherits_no_siblings_price(model: str) -> None:
-    assert pricing.rates(model, at=NOW) is None
-    assert pricing.cost(model, usage(fresh=1, output=1), at=NOW) is None
+    assert pricing.find_rates(model, at=NOW) is None
+    assert pricing.request_cost(model, usage(fresh=1, output=1), at=NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -152,52 +158,52 @@ def test_a_model_that_the_library_does_not_know_inherits_no_siblings_price(model
     ],
 )
 def test_an_alias_a_snapshot_and_a_platforms_spelling_are_the_same_model(name: str, same: str) -> None:
-    assert pricing.rates(name, at=NOW) == pricing.rates(same, at=NOW) is not None
+    assert pricing.find_rates(name, at=NOW) == pricing.find_rates(same, at=NOW) is not None
 
 
 def test_opus_5_5_does_not_cost_what_opus_5_does() -> None:
-    assert pricing.rates("claude-opus-5-5", at=NOW) != pricing.rates("claude-opus-5", at=NOW)
+    assert pricing.find_rates("claude-opus-5-5", at=NOW) != pricing.find_rates("claude-opus-5", at=NOW)
 
 
 def test_a_regional_bedrock_endpoint_costs_a_tenth_more() -> None:
-    regional = pricing.rates("us.anthropic.claude-opus-5-5", at=NOW)
+    regional = pricing.find_rates("us.anthropic.claude-opus-5-5", at=NOW)
     assert regional
     assert regional.input == Decimal("4.4")
 
 
 def test_a_mode_without_a_published_price_is_unknown_not_standard() -> None:
-    assert pricing.cost("claude-haiku-4-5", usage(fresh=1), fast=True, at=NOW) is None
-    assert pricing.cost("claude-opus-5-5", usage(fresh=1), fast=True, batch=True, at=NOW) is None
+    assert pricing.request_cost("claude-haiku-4-5", usage(fresh=1), fast=True, at=NOW) is None
+    assert pricing.request_cost("claude-opus-5-5", usage(fresh=1), fast=True, batch=True, at=NOW) is None
 
 
 def test_a_price_is_that_of_the_day_of_the_request() -> None:
     # Long prompts to Opus 4.6 cost double until 2026-03-13 (UTC).
     told = usage(fresh=1_000_000)
     before = datetime(2026, 3, 13, 1, tzinfo=timezone(timedelta(hours=3)))
-    assert pricing.cost("claude-opus-4-6", told, at=before) == 10
-    assert pricing.cost("claude-opus-4-6", told, at=NOW) == 5
-    assert pricing.cost("claude-opus-4-6", told, at=NOW.replace(tzinfo=None)) == 5
+    assert pricing.request_cost("claude-opus-4-6", told, at=before) == 10
+    assert pricing.request_cost("claude-opus-4-6", told, at=NOW) == 5
+    assert pricing.request_cost("claude-opus-4-6", told, at=NOW.replace(tzinfo=None)) == 5
 
 
 def test_a_line_is_at_most_as_dear_as_its_dearest_model() -> None:
-    haiku = pricing.dearest("haiku", at=NOW)
+    haiku = pricing.highest_rates("haiku", at=NOW)
     assert haiku
     assert (haiku.input, haiku.output) == (Decimal(1), Decimal(5))
-    opus, anything = pricing.dearest("opus", at=NOW), pricing.dearest("no such line", at=NOW)
+    opus, anything = pricing.highest_rates("opus", at=NOW), pricing.highest_rates("no such line", at=NOW)
     assert opus
     assert anything
     assert opus.output == Decimal(75) == anything.output
 
 
 def test_the_prices_are_named_by_the_librarys_version() -> None:
-    assert pricing.as_of().startswith("genai-prices 0.2.")
+    assert pricing.price_list_version().startswith("genai-prices 0.2.")
 
 
 def test_prices_are_looked_up_from_many_threads() -> None:
     told = usage(fresh=1_000, output=10)
     days = [NOW + timedelta(days=day % 8) for day in range(200)]
     with ThreadPoolExecutor(16) as pool:
-        costs = [pool.submit(pricing.cost, "claude-opus-5-5", told, at=day) for day in days]
+        costs = [pool.submit(pricing.request_cost, "claude-opus-5-5", told, at=day) for day in days]
     assert {each.result() for each in costs} == {Decimal("0.0042")}
 
 
@@ -222,7 +228,7 @@ def test_our_arithmetic_is_the_librarys(
     fresh, read, written, hour, output = spent
     told = usage(fresh=fresh, read=read, written=written + hour, output=output)
     batch, fast = context == {"processing": "batch"}, context == {"speed": "fast"}
-    found = pricing.cost(row.id, told, cache_creation_1h_input_tokens=hour, batch=batch, fast=fast, at=NOW)
+    found = pricing.request_cost(row.id, told, cache_creation_1h_input_tokens=hour, batch=batch, fast=fast, at=NOW)
     if found is None:
         assert context is not None
         assert context not in [variant.when for variant in row.price_variants or ()]

@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 from mcp_server_claude.call_types import Searching, Started, Text, Thinking, Usage, Waiting
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server import progress_notifications
-from mcp_server_claude.server.progress_notifications import LARGEST, STATUS_LENGTH, Line, Pump, Style, pump, style_for
+from mcp_server_claude.server.progress_notifications import (
+    MAX_MESSAGE_CHARS,
+    MAX_STATUS_LINE_CHARS,
+    ProgressReporter,
+    ProgressStyle,
+    StatusLine,
+    progress_reporter,
+    progress_style,
+)
 from mcp_server_claude.settings import Settings
-from support.recordings import units
+from support.recordings import utf16_units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,18 +75,18 @@ def cut(text: str, sizes: Sequence[int]) -> Iterator[str]:
         begin, turn = begin + size, turn + 1
 
 
-async def pumped(events: Sequence[Event], style: Style, *, rests: Sequence[int] = (0,)) -> Client:
+async def pumped(events: Sequence[Event], style: ProgressStyle, *, rests: Sequence[int] = (0,)) -> Client:
     """What a client hears of these events, the pump running as often between them as `rests` says."""
     client = Client()
-    running = Pump(client.report, style, interval=0, heartbeat=60)
+    running = ProgressReporter(client.report, style, interval=0, heartbeat=60)
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(running.run)
+            tasks.start_soon(running.send_until_finished)
             for n, event in enumerate(events):
-                running.hear(event)
+                running.queue_event(event)
                 for _ in range(rests[n % len(rests)]):
                     await anyio.lowlevel.checkpoint()
-            running.finish()
+            running.finish_reporting()
     assert all(before < after for before, after in zip(client.progress, client.progress[1:], strict=False))
     return client
 
@@ -89,17 +97,17 @@ async def pumped(events: Sequence[Event], style: Style, *, rests: Sequence[int] 
 @example("\ud83d", [1], [9])
 @example("\ude00\ud83d\ud83d\ude00\ude00", [1], [5])
 async def test_the_messages_joined_are_the_text_however_it_came(text: str, sizes: list[int], rests: list[int]) -> None:
-    client = await pumped([Text(piece) for piece in cut(units(text), sizes)], "text", rests=rests)
+    client = await pumped([Text(piece) for piece in cut(utf16_units(text), sizes)], "text", rests=rests)
     assert "".join(client.said) == replace_lone_surrogates(text)
-    assert all(message and len(message) <= LARGEST for message in client.said)
+    assert all(message and len(message) <= MAX_MESSAGE_CHARS for message in client.said)
 
 
 @pytest.mark.parametrize("size", [7, 4096, 2_000_000])
 async def test_two_megabytes_arrive_whole_in_messages_of_64_kilo(size: int) -> None:
     text = f"{FAMILY}{ARABIC}\n{FLAG}" * 60_000
-    client = await pumped([Text(piece) for piece in cut(units(text), [size])], "text")
+    client = await pumped([Text(piece) for piece in cut(utf16_units(text), [size])], "text")
     assert "".join(client.said) == text
-    assert max(map(len, client.said)) <= LARGEST
+    assert max(map(len, client.said)) <= MAX_MESSAGE_CHARS
 
 
 async def test_in_style_text_nothing_but_the_answer_has_a_message() -> None:
@@ -132,18 +140,18 @@ async def test_a_status_is_one_line_a_person_can_read(events: list[Event], rests
     client = await pumped(events, "status", rests=rests)
     assert client.messages[0] is not None
     for line in client.said:
-        assert 0 < len(line) <= STATUS_LENGTH
+        assert 0 < len(line) <= MAX_STATUS_LINE_CHARS
         assert len(line.splitlines()) == 1
         assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in line), ascii(line)
 
 
 def test_a_status_says_model_stage_tokens_cost_time_and_the_last_words() -> None:
-    line = Line()
-    line.note(Started(usage=Usage(model="claude-opus-5-5", input_tokens=1_000_000)))
-    line.note(Thinking(100))
-    assert line.text().startswith("opus-5-5 · thinking 0.0 s · 100 tokens · $4.00 · ")
-    line.write("word " * 70 + "the end")
-    model, stage, tokens, cost, _, words = line.text().split(" · ")
+    line = StatusLine()
+    line.update_stage(Started(usage=Usage(model="claude-opus-5-5", input_tokens=1_000_000)))
+    line.update_stage(Thinking(100))
+    assert line.render().startswith("opus-5-5 · thinking 0.0 s · 100 tokens · $4.00 · ")
+    line.add_text("word " * 70 + "the end")
+    model, stage, tokens, cost, _, words = line.render().split(" · ")
     assert (model, stage, tokens, cost) == ("opus-5-5", "writing", "202 tokens", "$4.00")
     assert words.startswith("…")
     assert words.endswith("word the end")
@@ -151,42 +159,42 @@ def test_a_status_says_model_stage_tokens_cost_time_and_the_last_words() -> None
 
 async def test_silence_is_broken_by_heartbeats_that_say_nothing() -> None:
     client = Client()
-    async with pump(client.report, "text", Settings(heartbeat_s=0.05, progress_interval_s=0.01)):
+    async with progress_reporter(client.report, "text", Settings(heartbeat_s=0.05, progress_interval_s=0.01)):
         await client.heard(4)
     assert client.said == []
     assert client.progress == sorted(set(client.progress))
 
 
 async def test_the_seconds_of_thinking_go_by_where_nothing_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_notifications, "THINKING_S", 0.05)
+    monkeypatch.setattr(progress_notifications, "THINKING_UPDATE_INTERVAL_S", 0.05)
     client = Client()
-    async with pump(client.report, "status", Settings(heartbeat_s=240)) as running:
-        running.hear(Thinking())
+    async with progress_reporter(client.report, "status", Settings(heartbeat_s=240)) as running:
+        running.queue_event(Thinking())
         await client.heard(4)
     assert all("thinking" in line for line in client.said[2:])
 
 
 async def test_the_first_notification_does_not_wait_for_the_upstream() -> None:
     client = Client()
-    async with pump(client.report, "status", Settings()):
+    async with progress_reporter(client.report, "status", Settings()):
         await client.heard(1)
     assert client.said[0].startswith("starting")
 
 
 @pytest.mark.parametrize("style", ["text", "status"])
-async def test_a_client_that_never_reads_holds_up_neither_the_upstream_nor_the_end(style: Style) -> None:
+async def test_a_client_that_never_reads_holds_up_neither_the_upstream_nor_the_end(style: ProgressStyle) -> None:
     client = Client()
     client.reads = anyio.Event()
     with anyio.fail_after(30):
-        async with pump(client.report, style, Settings()) as progress:
+        async with progress_reporter(client.report, style, Settings()) as progress:
             await client.heard(1)
             for _ in range(10_000):
-                progress.hear(Text("more"))
+                progress.queue_event(Text("more"))
     assert client.messages == []
 
 
 async def test_a_process_that_stands_still_blames_no_client_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_notifications, "DRAIN_S", 0.1)
+    monkeypatch.setattr(progress_notifications, "DRAIN_TIMEOUT_S", 0.1)
     client = Client()
 
     async def report(progress: float, message: str | None) -> None:
@@ -194,18 +202,18 @@ async def test_a_process_that_stands_still_blames_no_client_for_it(monkeypatch: 
         await anyio.lowlevel.checkpoint()
         await client.report(progress, message)
 
-    async with pump(report, "text", Settings()) as running:
-        running.hear(Text("x" * 3 * LARGEST))
-    assert "".join(client.said) == "x" * 3 * LARGEST
+    async with progress_reporter(report, "text", Settings()) as running:
+        running.queue_event(Text("x" * 3 * MAX_MESSAGE_CHARS))
+    assert "".join(client.said) == "x" * 3 * MAX_MESSAGE_CHARS
 
 
 async def test_a_client_that_reads_late_gets_everything_at_once() -> None:
     client = Client()
     client.reads = anyio.Event()
-    async with pump(client.report, "text", Settings()) as progress:
+    async with progress_reporter(client.report, "text", Settings()) as progress:
         await client.heard(1)
         for n in range(1000):
-            progress.hear(Text(f"{n} "))
+            progress.queue_event(Text(f"{n} "))
         client.reads.set()
     assert "".join(client.said) == "".join(f"{n} " for n in range(1000))
     assert len(client.said) == 1
@@ -219,10 +227,10 @@ async def test_a_client_that_is_gone_does_not_end_the_call(gone: type[Exception]
         calls.append((progress, message))
         raise gone
 
-    async with pump(report, "text", Settings(progress_interval_s=0.01)) as progress:
-        progress.hear(Text("nobody "))
+    async with progress_reporter(report, "text", Settings(progress_interval_s=0.01)) as progress:
+        progress.queue_event(Text("nobody "))
         await anyio.lowlevel.checkpoint()
-        progress.hear(Text("listens"))
+        progress.queue_event(Text("listens"))
     assert [message for _, message in calls] == [None]
 
 
@@ -230,8 +238,8 @@ async def test_a_failure_inside_comes_out_as_it_is_after_what_was_said_before_it
     client = Client()
 
     async def fail() -> None:
-        async with pump(client.report, "text", Settings()) as progress:
-            progress.hear(Text("said"))
+        async with progress_reporter(client.report, "text", Settings()) as progress:
+            progress.queue_event(Text("said"))
             raise LookupError("ours")
 
     with pytest.raises(LookupError, match="ours"):
@@ -242,7 +250,7 @@ async def test_a_failure_inside_comes_out_as_it_is_after_what_was_said_before_it
 async def test_a_cancelled_call_stops_its_pump() -> None:
     client = Client()
     with anyio.CancelScope() as scope:
-        async with pump(client.report, "text", Settings()):
+        async with progress_reporter(client.report, "text", Settings()):
             await client.heard(1)
             scope.cancel()
             await anyio.sleep_forever()
@@ -268,6 +276,6 @@ async def test_a_cancelled_call_stops_its_pump() -> None:
     ],
 )
 def test_the_style_is_what_was_asked_for_else_configured_else_what_suits(
-    client: str, configured: Literal["auto", "text", "status"], asked: object, style: Style
+    client: str, configured: Literal["auto", "text", "status"], asked: object, style: ProgressStyle
 ) -> None:
-    assert style_for(client, configured, asked) == style
+    assert progress_style(client, configured, asked) == style

@@ -15,7 +15,7 @@ import anyio
 import httpx2
 import pytest
 
-from support.http import served
+from support.http import http_server_thread
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -70,7 +70,7 @@ def proxy(home: Path, upstream: str, location: str) -> Generator[str]:
 async def test_words_come_through_while_the_answer_is_written(
     upstream: Simulator, tmp_path: Path, location: str, kind: str
 ) -> None:
-    async with served(tmp_path / "data", upstream.url, users=("ada",)) as door:
+    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door:
         headers = {"authorization": f"Bearer {door.tokens['ada']}", "accept": kind, "accept-encoding": "gzip"}
         with proxy(tmp_path / "nginx", door.url, location) as url:
             await _listens(url)

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_server_claude.anthropic_api import Claude, files_api
+from mcp_server_claude.anthropic_api import ClaudeClient, files_api
 from mcp_server_claude.call_types import Call
 from mcp_server_claude.engine.file_uploads import Uploads
 from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
-from mcp_server_claude.files import Rules
+from mcp_server_claude.files import FilePolicy
 from mcp_server_claude.settings import Settings
-from support.cloud import Says, cloud
-from support.desk import KEY
+from support.cloud import CannedResponse, cloud_upstream
+from support.desk import FAKE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from support.cloud import Cloud
+    from support.cloud import CloudUpstream
 
 pytestmark = pytest.mark.anyio
 
@@ -36,19 +36,19 @@ FILE = {
 }
 
 
-def problem(status: int, kind: str = "overloaded_error", *, path: str = "/v1/files", **more: str) -> Says:
+def problem(status: int, kind: str = "overloaded_error", *, path: str = "/v1/files", **more: str) -> CannedResponse:
     body = json.dumps({"type": "error", "error": {"type": kind, "message": "No."}}).encode()
-    return Says(path, body, JSON, status, headers=tuple(more.items()), times=1)
+    return CannedResponse(path, body, JSON, status, headers=tuple(more.items()), times=1)
 
 
-def told(value: object, path: str = "/v1/files") -> Says:
-    return Says(path, json.dumps(value).encode(), JSON)
+def told(value: object, path: str = "/v1/files") -> CannedResponse:
+    return CannedResponse(path, json.dumps(value).encode(), JSON)
 
 
 @asynccontextmanager
-async def asking(*answers: Says) -> AsyncGenerator[tuple[Claude, Cloud]]:
-    async with cloud(*answers) as stand:
-        claude = Claude(Settings.model_validate({"api_key": KEY, "base_url": stand.url}))
+async def asking(*answers: CannedResponse) -> AsyncGenerator[tuple[ClaudeClient, CloudUpstream]]:
+    async with cloud_upstream(*answers) as stand:
+        claude = ClaudeClient(Settings.model_validate({"api_key": FAKE_KEY, "base_url": stand.url}))
         try:
             yield claude, stand
         finally:
@@ -57,8 +57,8 @@ async def asking(*answers: Says) -> AsyncGenerator[tuple[Claude, Cloud]]:
 
 async def test_what_a_file_is_called_is_made_fit_for_a_line_and_a_path() -> None:
     async with asking(told(FILE)) as (claude, _):
-        assert await files_api.about(claude, "file_011") == files_api.About(
-            name="ab.csv", mime_type="text/csv", bytes=5
+        assert await files_api.get_metadata(claude, "file_011") == files_api.FileMetadata(
+            name="ab.csv", mime_type="text/csv", size_bytes=5
         )
 
 
@@ -68,8 +68,8 @@ async def test_what_a_file_is_called_is_made_fit_for_a_line_and_a_path() -> None
 )
 async def test_a_gateways_nonsense_about_a_file_is_borne(value: object) -> None:
     async with asking(told(value)) as (claude, _):
-        about = await files_api.about(claude, "file_011")
-        assert about == files_api.About(name="file_011", mime_type=files_api.UNKNOWN_TYPE, bytes=None)
+        about = await files_api.get_metadata(claude, "file_011")
+        assert about == files_api.FileMetadata(name="file_011", mime_type=files_api.DEFAULT_MIME_TYPE, size_bytes=None)
 
 
 async def test_a_fault_that_passes_is_borne_and_one_that_does_not_is_told() -> None:
@@ -77,12 +77,12 @@ async def test_a_fault_that_passes_is_borne_and_one_that_does_not_is_told() -> N
         claude,
         stand,
     ):
-        assert (await files_api.about(claude, "file_011")).bytes == 5
-        assert len(stand.heard) == 3
-    async with asking(replace(problem(529), times=files_api.TRIES), told(FILE)) as (claude, stand):
+        assert (await files_api.get_metadata(claude, "file_011")).size_bytes == 5
+        assert len(stand.requests) == 3
+    async with asking(replace(problem(529), times=files_api.MAX_ATTEMPTS), told(FILE)) as (claude, stand):
         with pytest.raises(Unavailable):
-            await files_api.about(claude, "file_011")
-        assert len(stand.heard) == files_api.TRIES
+            await files_api.get_metadata(claude, "file_011")
+        assert len(stand.requests) == files_api.MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -94,24 +94,24 @@ async def test_a_fault_that_passes_is_borne_and_one_that_does_not_is_told() -> N
         (problem(400, "invalid_request_error"), "invalid_request"),
     ],
 )
-async def test_what_waiting_does_not_mend_is_told_at_once(answer: Says, kind: str) -> None:
+async def test_what_waiting_does_not_mend_is_told_at_once(answer: CannedResponse, kind: str) -> None:
     async with asking(answer, told(FILE)) as (claude, stand):
         with pytest.raises(Failure) as failure:
-            await files_api.upload(claude, "a.csv", b"1,2", "text/csv", 3600)
+            await files_api.upload_file(claude, "a.csv", b"1,2", "text/csv", 3600)
         assert failure.value.kind == kind
-        assert len(stand.heard) == 1
+        assert len(stand.requests) == 1
 
 
 async def test_an_upload_that_gives_no_id_is_no_upload() -> None:
     async with asking(told({"ok": True})) as (claude, _):
         with pytest.raises(Unavailable, match="no file of the Files API"):
-            await files_api.upload(claude, "a.csv", b"1,2", "text/csv", 3600)
+            await files_api.upload_file(claude, "a.csv", b"1,2", "text/csv", 3600)
 
 
 async def test_an_upload_is_named_by_its_last_part_and_says_how_long_it_is_kept() -> None:
     async with asking(told(FILE)) as (claude, stand):
-        assert await files_api.upload(claude, "src/a.csv", b"1,2", "text/csv", 3600) == "file_011"
-        (sent,) = stand.heard
+        assert await files_api.upload_file(claude, "src/a.csv", b"1,2", "text/csv", 3600) == "file_011"
+        (sent,) = stand.requests
         assert b'filename="a.csv"' in sent.raw
         assert b"3600" in sent.raw
         assert "anthropic-beta" not in sent.headers
@@ -119,16 +119,16 @@ async def test_an_upload_is_named_by_its_last_part_and_says_how_long_it_is_kept(
 
 async def test_a_file_that_is_gone_already_is_as_good_as_deleted() -> None:
     async with asking(problem(404, "not_found_error")) as (claude, _):
-        await files_api.delete(claude, "file_011")
+        await files_api.delete_file(claude, "file_011")
     async with asking(problem(403, "permission_error")) as (claude, _):
         with pytest.raises(Misconfigured):
-            await files_api.delete(claude, "file_011")
+            await files_api.delete_file(claude, "file_011")
 
 
 async def test_a_platform_without_a_files_api_says_so_and_nothing_is_sent() -> None:
     settings = Settings.model_validate({"platform": "vertex", "uploads": True})
-    claude = Claude(settings)
+    claude = ClaudeClient(settings)
     with pytest.raises(Refused, match="has no Files API"):
-        await files_api.about(claude, "file_011")
-    rules = Uploads(settings, claude).rules(Rules(roots=()), Call(prompt="x", tools=("code",)))
+        await files_api.get_metadata(claude, "file_011")
+    rules = Uploads(settings, claude).rules(FilePolicy(roots=()), Call(prompt="x", tools=("code",)))
     assert not rules.for_code

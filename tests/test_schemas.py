@@ -12,10 +12,19 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from mcp_server_claude.errors import Refused
-from mcp_server_claude.schemas import Mismatch, Normalised, as_format, as_tool, check, normalise, parse, repair
+from mcp_server_claude.schemas import (
+    NormalizedSchema,
+    SchemaMismatchError,
+    as_answer_tool,
+    as_output_format,
+    normalize_schema,
+    parse_json_schema,
+    repair_prompt,
+    validate_output,
+)
 from mcp_server_claude.schemas.safe_regex import Pattern, TooHardError, UnsafeError
-from mcp_server_claude.schemas.schema_keywords import KNOWN
-from mcp_server_claude.schemas.validate_answer import formats
+from mcp_server_claude.schemas.schema_keywords import KNOWN_KEYWORDS
+from mcp_server_claude.schemas.validate_answer import asserted_formats
 from mcp_server_claude.simulator.schema_examples import example as simulated
 
 if TYPE_CHECKING:
@@ -35,25 +44,25 @@ def an_object(properties: Schema, **more: Json) -> Schema:
 
 
 def valid(document: Json, schema: Mapping[str, object]) -> bool:
-    return Draft202012Validator(dict(schema), format_checker=formats()).is_valid(document)  # pyright: ignore[reportUnknownMemberType]
+    return Draft202012Validator(dict(schema), format_checker=asserted_formats()).is_valid(document)  # pyright: ignore[reportUnknownMemberType]
 
 
 def sent(schema: Schema) -> Json:
     """What stands for the schema itself in the one that is sent."""
-    found = normalise(schema)
+    found = normalize_schema(schema)
     return cast("Schema", found.schema["properties"])["value"] if found.wrapped else found.schema
 
 
 def problems(answer: object, schema: Schema) -> tuple[str, ...]:
     text = answer if isinstance(answer, str) else json.dumps(answer)
-    with pytest.raises(Mismatch) as caught:
-        check(text, schema, normalise(schema))
+    with pytest.raises(SchemaMismatchError) as caught:
+        validate_output(text, schema, normalize_schema(schema))
     return caught.value.problems
 
 
-def normalised_or_none(schema: Schema) -> Normalised | None:
+def normalised_or_none(schema: Schema) -> NormalizedSchema | None:
     try:
-        return normalise(schema)
+        return normalize_schema(schema)
     except Refused:
         return None
 
@@ -63,8 +72,8 @@ def normalised_or_none(schema: Schema) -> Normalised | None:
 
 def test_a_schema_may_come_as_an_object_or_as_its_text() -> None:
     schema = an_object({"a": TEXT})
-    assert parse(schema) == parse(json.dumps(schema)) == schema
-    assert parse({"$schema": "http://json-schema.org/draft-07/schema#", "$id": "urn:x", **schema}) == schema
+    assert parse_json_schema(schema) == parse_json_schema(json.dumps(schema)) == schema
+    assert parse_json_schema({"$schema": "http://json-schema.org/draft-07/schema#", "$id": "urn:x", **schema}) == schema
 
 
 @pytest.mark.parametrize(
@@ -89,14 +98,14 @@ def test_a_schema_may_come_as_an_object_or_as_its_text() -> None:
 )
 def test_what_is_not_a_schema_is_refused_in_a_sentence(given_schema: str | dict[str, object], told: str) -> None:
     with pytest.raises(Refused, match=re.escape(told)) as caught:
-        parse(given_schema)
+        parse_json_schema(given_schema)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
 
 
 def test_a_refusal_names_the_place_and_no_values() -> None:
     with pytest.raises(Refused) as caught:
-        parse({"properties": {"a/b": {"type": "my secret"}}})
+        parse_json_schema({"properties": {"a/b": {"type": "my secret"}}})
     assert str(caught.value) == "The schema is not valid at #/properties/a~1b/type (JSON Schema, Draft 2020-12)."
 
 
@@ -119,7 +128,7 @@ def test_a_refusal_names_the_place_and_no_values() -> None:
 )
 def test_a_schema_that_does_not_stand_alone_and_end_is_refused(schema: Schema, told: str) -> None:
     with pytest.raises(Refused, match=re.escape(told)):
-        parse(schema)
+        parse_json_schema(schema)
 
 
 def test_a_schema_that_multiplies_is_refused_before_it_does() -> None:
@@ -127,10 +136,10 @@ def test_a_schema_that_multiplies_is_refused_before_it_does() -> None:
         f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}, {"$ref": f"#/$defs/d{n + 1}"}]} for n in range(18)
     }
     with pytest.raises(Refused, match="too complex"):
-        parse({"$ref": "#/$defs/d0", "$defs": chain | {"d18": TEXT}})
+        parse_json_schema({"$ref": "#/$defs/d0", "$defs": chain | {"d18": TEXT}})
     wide: Json = [{"properties": {f"p{n}": TEXT}} for n in range(30)]
     with pytest.raises(Refused, match="alternatives multiply"):
-        normalise({"type": "object", "anyOf": wide, "properties": {f"q{n}": TEXT for n in range(200)}})
+        normalize_schema({"type": "object", "anyOf": wide, "properties": {f"q{n}": TEXT for n in range(200)}})
 
 
 def test_a_definition_that_nothing_uses_may_be_recursive() -> None:
@@ -233,7 +242,7 @@ CLOSED: Schema = {"type": "object", "properties": {"a": TEXT}, "additionalProper
 )
 def test_a_keyword_is_sent_said_or_left_out(schema: Schema, expected: Schema, dropped: tuple[str, ...]) -> None:
     assert sent(schema) == expected
-    assert normalise(schema).dropped == dropped
+    assert normalize_schema(schema).dropped == dropped
 
 
 @pytest.mark.parametrize(
@@ -256,12 +265,12 @@ def test_a_keyword_is_sent_said_or_left_out(schema: Schema, expected: Schema, dr
 )
 def test_what_cannot_be_said_to_claude_is_refused_with_its_place(schema: Schema, told: str) -> None:
     with pytest.raises(Refused, match=re.escape(told)):
-        normalise(schema)
+        normalize_schema(schema)
 
 
 def test_a_root_that_is_no_object_is_wrapped_and_unwrapped() -> None:
     schema: Schema = {"type": "array", "items": WHOLE}
-    found = normalise(schema)
+    found = normalize_schema(schema)
     assert found.wrapped
     assert found.schema == {
         "type": "object",
@@ -269,33 +278,33 @@ def test_a_root_that_is_no_object_is_wrapped_and_unwrapped() -> None:
         "required": ["value"],
         "additionalProperties": False,
     }
-    assert check('{"value": [1, 2]}', schema, found) == [1, 2]
-    assert check("[1, 2]", schema, found) == [1, 2]
+    assert validate_output('{"value": [1, 2]}', schema, found) == [1, 2]
+    assert validate_output("[1, 2]", schema, found) == [1, 2]
     assert problems({"value": [1, "a"]}, schema) == ("[1]: should be integer, is a string",)
 
 
 def test_a_property_named_value_is_not_taken_for_the_wrapping() -> None:
     schema = an_object({"value": TEXT})
-    assert check('{"value": "x"}', schema, normalise(schema)) == {"value": "x"}
+    assert validate_output('{"value": "x"}', schema, normalize_schema(schema)) == {"value": "x"}
 
 
 def test_the_apis_limits_are_told_before_it_says_so_itself() -> None:
-    many = normalise(an_object({f"p{n}": TEXT for n in range(25)}))
+    many = normalize_schema(an_object({f"p{n}": TEXT for n in range(25)}))
     assert many.too_complex == "The schema has 25 optional properties, Claude takes 24; require some of them."
     with pytest.raises(Refused, match="25 optional properties"):
-        as_format(many)
+        as_output_format(many)
     either: Json = {"type": ["string", "null"]}
     names: list[Json] = [f"p{n}" for n in range(17)]
-    unions = normalise(an_object({f"p{n}": either for n in range(17)}, required=names))
+    unions = normalize_schema(an_object({f"p{n}": either for n in range(17)}, required=names))
     assert "17 places with alternative types" in unions.too_complex
-    assert as_tool(many)["tools"]
-    assert "strict" not in json.dumps(as_tool(many, strict=True))
+    assert as_answer_tool(many)["tools"]
+    assert "strict" not in json.dumps(as_answer_tool(many, strict=True))
 
 
 def test_a_format_and_a_forced_tool_carry_the_schema() -> None:
-    found = normalise(an_object({"a": TEXT}))
-    assert as_format(found) == {"type": "json_schema", "schema": CLOSED}
-    assert as_tool(found, strict=True) == {
+    found = normalize_schema(an_object({"a": TEXT}))
+    assert as_output_format(found) == {"type": "json_schema", "schema": CLOSED}
+    assert as_answer_tool(found, strict=True) == {
         "tools": [
             {
                 "name": "answer",
@@ -307,7 +316,7 @@ def test_a_format_and_a_forced_tool_carry_the_schema() -> None:
         "tool_choice": {"type": "tool", "name": "answer", "disable_parallel_tool_use": True},
     }
     with pytest.raises(Refused, match="at #/properties/first name may only have letters"):
-        as_tool(normalise(an_object({"first name": TEXT})))
+        as_answer_tool(normalize_schema(an_object({"first name": TEXT})))
 
 
 # Holding the answer to it
@@ -371,17 +380,19 @@ def test_at_most_five_problems_are_told_each_once_and_short() -> None:
 )
 def test_only_an_answer_that_is_all_one_fence_is_taken_out_of_it(text: str, *, whole: bool) -> None:
     schema = an_object({"a": TEXT})
-    found = normalise(schema)
+    found = normalize_schema(schema)
     if whole:
-        assert check(text, schema, found) == {"a": "x"}
+        assert validate_output(text, schema, found) == {"a": "x"}
     else:
-        with pytest.raises(Mismatch, match="is not JSON"):
-            check(text, schema, found)
+        with pytest.raises(SchemaMismatchError, match="is not JSON"):
+            validate_output(text, schema, found)
 
 
 def test_an_answer_has_no_half_characters() -> None:
     schema = an_object({"a": TEXT})
-    assert check(r'{"a": "\ud83d\ude00 \ud83d"}', schema, normalise(schema)) == {"a": "😀 \N{REPLACEMENT CHARACTER}"}
+    assert validate_output(r'{"a": "\ud83d\ude00 \ud83d"}', schema, normalize_schema(schema)) == {
+        "a": "😀 \N{REPLACEMENT CHARACTER}"
+    }
 
 
 @pytest.mark.parametrize(
@@ -406,18 +417,18 @@ def test_an_answer_has_no_half_characters() -> None:
 def test_the_formats_that_the_api_takes_are_asserted(name: str, good: str, bad: str) -> None:
     schema: Schema = {"type": "string", "format": name}
     assert sent(schema) == schema
-    found = normalise(schema)
+    found = normalize_schema(schema)
     for value in good.split():
-        assert check(json.dumps(value), schema, found) == value
+        assert validate_output(json.dumps(value), schema, found) == value
     for value in bad.split():
         assert problems(json.dumps(value), schema) == (f"the answer: is not a valid {name}",)
 
 
 def test_the_repair_turn_names_the_problems_and_quotes_a_short_answer() -> None:
-    turn = repair(("name: should be string, is a number", "n: breaks minimum: 1"), '{"name": 3}')
+    turn = repair_prompt(("name: should be string, is a number", "n: breaks minimum: 1"), '{"name": 3}')
     assert '- name: should be string, is a number\n- n: breaks minimum: 1\n<answer>\n{"name": 3}\n</answer>\n' in turn
     assert "only the JSON" in turn
-    assert "<answer>" not in repair(("the answer: is empty",), " ") + repair(("x: y",), "z" * 5000)
+    assert "<answer>" not in repair_prompt(("the answer: is empty",), " ") + repair_prompt(("x: y",), "z" * 5000)
 
 
 def test_what_the_simulator_answers_is_valid() -> None:
@@ -425,8 +436,8 @@ def test_what_the_simulator_answers_is_valid() -> None:
         {"name": TEXT, "tags": {"type": "array", "items": TEXT}, "at": {"type": "string", "format": "date-time"}},
         required=["name", "tags", "at"],
     )
-    found = normalise(schema)
-    assert check(json.dumps(simulated(found.schema, "Who was Ada?")), schema, found)
+    found = normalize_schema(schema)
+    assert validate_output(json.dumps(simulated(found.schema, "Who was Ada?")), schema, found)
 
 
 def test_jsonschema_is_not_imported_before_the_first_schema() -> None:
@@ -516,7 +527,7 @@ references = st.sampled_from(["#", "#/$defs/a", "#/properties/a", "#/allOf/0", "
 def schema_like(inner: st.SearchStrategy[Json]) -> st.SearchStrategy[Json]:
     found = (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from([*sorted(KNOWN), "a", "b"]), inner, max_size=4)
+        | st.dictionaries(st.sampled_from([*sorted(KNOWN_KEYWORDS), "a", "b"]), inner, max_size=4)
         | st.fixed_dictionaries({"type": kinds}, optional={"properties": inner, "items": inner, "enum": inner})
         | st.fixed_dictionaries({}, optional={"allOf": st.lists(inner, max_size=2), "$ref": references, "$defs": inner})
     )
@@ -536,7 +547,7 @@ def test_whatever_is_given_is_normalised_or_refused(schema: Json) -> None:
     event(f"normalised: {found is not None}")
     if found is None:
         return
-    assert normalise(found.schema).schema == found.schema
+    assert normalize_schema(found.schema).schema == found.schema
     assert_the_api_takes(found)
 
 
@@ -547,7 +558,7 @@ SENT: dict[str, set[str]] = {
 }
 
 
-def assert_the_api_takes(found: Normalised) -> None:
+def assert_the_api_takes(found: NormalizedSchema) -> None:
     """The documented part of JSON Schema, and nothing else, in every schema that is sent."""
     left: list[Json] = [found.schema, *cast("Schema", found.schema.get("$defs", {})).values()]
     while left:
@@ -673,7 +684,7 @@ def test_what_is_valid_stays_valid_for_the_api(pair: tuple[Schema, Json]) -> Non
     event(f"normalised: {found is not None}")
     if found is None:
         with pytest.raises(Refused, match=r"no type at|does not list at|lists no properties"):
-            normalise(schema)
+            normalize_schema(schema)
         return
     assert_the_api_takes(found)
     assert valid({"value": document} if found.wrapped else document, found.schema)
@@ -691,8 +702,8 @@ def test_an_answer_is_accepted_exactly_when_jsonschema_accepts_it(pair: tuple[Sc
         expected = valid(answer, schema)
         event(f"valid: {expected}")
         if expected:
-            assert check(text, schema, found) == answer
+            assert validate_output(text, schema, found) == answer
         else:
-            with pytest.raises(Mismatch) as caught:
-                check(text, schema, found)
+            with pytest.raises(SchemaMismatchError) as caught:
+                validate_output(text, schema, found)
             assert 1 <= len(caught.value.problems) <= 5

@@ -14,10 +14,10 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
-from mcp_server_claude.web.fastapi_app import PARTS
+from mcp_server_claude.web.fastapi_app import ROUTE_MODULES
 from mcp_server_claude.web.middleware.security import CSP
-from support.http import Served as Door
-from support.http import served
+from support.http import RunningHttpServer as Door
+from support.http import http_server_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ OPEN = {"/healthz", "/readyz", "/signin", "/favicon.ico"}
 @pytest.fixture
 async def door(upstream: Simulator, tmp_path: Path) -> AsyncIterator[Door]:
     """A server without users, on loopback."""
-    async with served(tmp_path / "data", upstream.url) as door:
+    async with http_server_thread(tmp_path / "data", upstream.url) as door:
         yield door
 
 
@@ -44,7 +44,7 @@ def routes(door: Door) -> list[tuple[str, str]]:
     assert door.server is not None
     app = door.server.app
     found: list[tuple[str, str]] = []
-    for route in [*app.routes, *(route for part in PARTS for route in part.router.routes)]:
+    for route in [*app.routes, *(route for part in ROUTE_MODULES for route in part.router.routes)]:
         if isinstance(route, (APIRoute, Route)):
             path = re.sub(r"\{[^}]*\}", "c_00000000", route.path)
             found += [(method, path) for method in sorted(route.methods or {"GET", "POST", "DELETE"})]
@@ -103,7 +103,7 @@ async def test_it_answers_to_the_names_of_its_own_machine(door: Door, host: str)
 async def test_names_that_the_operator_gave_are_answered_to_as_well(
     upstream: Simulator, tmp_path: Path, given: dict[str, Any]
 ) -> None:
-    async with served(tmp_path / "data", upstream.url, **given) as door:
+    async with http_server_thread(tmp_path / "data", upstream.url, **given) as door:
         assert (await ask(door, "GET", "/me.json", host="claude.example.com")).status_code == 200
         assert (await ask(door, "GET", "/me.json", host="claude.example.com:443")).status_code == 200
         assert (await ask(door, "GET", "/me.json", host="xclaude.example.com")).status_code == 421
@@ -132,7 +132,7 @@ async def test_no_route_answers_a_page_of_another_site(door: Door, upstream: Sim
 
 async def test_a_page_of_a_configured_origin_may_ask_and_only_that_one(upstream: Simulator, tmp_path: Path) -> None:
     tools = "https://tools.example"
-    async with served(tmp_path / "data", upstream.url, allowed_origins=(tools,)) as door:
+    async with http_server_thread(tmp_path / "data", upstream.url, allowed_origins=(tools,)) as door:
         preflight = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
         allowed = await ask(door, "OPTIONS", "/chat", origin=tools, **preflight)
         refused = await ask(door, "OPTIONS", "/chat", origin="https://evil.example", **preflight)
@@ -162,7 +162,7 @@ async def test_without_users_only_this_machine_is_answered_not_what_a_proxy_pass
 
 
 async def test_with_users_no_route_answers_without_a_token(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", upstream.url, users=("ada",)) as door:
+    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door:
         for method, path in routes(door):
             if path in OPEN or path.startswith(("/static", "/.well-known")) or path == "/signout":
                 continue
@@ -176,7 +176,7 @@ async def test_with_users_no_route_answers_without_a_token(upstream: Simulator, 
 
 
 async def test_a_wrong_token_is_no_token(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", upstream.url, users=("ada",)) as door:
+    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door:
         good = door.tokens["ada"]
         assert (await ask(door, "GET", "/me.json", authorization=f"Bearer {good}")).json()["name"] == "ada"
         assert (await ask(door, "GET", "/me.json", authorization=f"bearer  {good}")).status_code == 200
@@ -198,7 +198,7 @@ async def test_a_wrong_token_is_no_token(upstream: Simulator, tmp_path: Path) ->
 
 
 async def test_another_users_ids_lead_nowhere(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", upstream.url, users=("ada", "eve")) as door:
+    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada", "eve")) as door:
         ada = {"authorization": f"Bearer {door.tokens['ada']}"}
         eve = {"authorization": f"Bearer {door.tokens['eve']}"}
         async with httpx2.AsyncClient(base_url=door.url, timeout=30) as client:
@@ -225,7 +225,7 @@ async def test_another_users_ids_lead_nowhere(upstream: Simulator, tmp_path: Pat
 
 async def test_a_session_is_good_for_our_own_pages_only(upstream: Simulator, tmp_path: Path) -> None:
     async with (
-        served(tmp_path / "data", upstream.url, users=("ada",)) as door,
+        http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door,
         httpx2.AsyncClient(base_url=door.url, timeout=30) as client,
     ):
         form = {"content-type": "application/x-www-form-urlencoded"}
@@ -274,7 +274,7 @@ async def test_who_signs_in_goes_on_to_a_page_of_ours_only(
     upstream: Simulator, tmp_path: Path, to: str, goes_on: str
 ) -> None:
     async with (
-        served(tmp_path / "data", upstream.url, users=("ada",)) as door,
+        http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door,
         httpx2.AsyncClient(base_url=door.url, timeout=30) as client,
     ):
         ours = {"sec-fetch-site": "same-origin"}
@@ -287,7 +287,9 @@ async def test_who_signs_in_goes_on_to_a_page_of_ours_only(
 
 
 async def test_over_tls_the_session_cookie_is_bound_to_this_host(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", upstream.url, users=("ada",), public_url="https://claude.example.com") as door:
+    async with http_server_thread(
+        tmp_path / "data", upstream.url, users=("ada",), public_url="https://claude.example.com"
+    ) as door:
         headers = {"content-type": "application/x-www-form-urlencoded", "sec-fetch-site": "same-origin"}
         async with httpx2.AsyncClient(base_url=door.url) as client:
             signed = await client.post("/signin", content=f"token={door.tokens['ada']}", headers=headers)
@@ -299,7 +301,7 @@ async def test_over_tls_the_session_cookie_is_bound_to_this_host(upstream: Simul
 
 
 async def test_a_body_that_is_too_long_is_refused_declared_or_not(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", upstream.url, max_body_bytes=2_000) as door:
+    async with http_server_thread(tmp_path / "data", upstream.url, max_body_bytes=2_000) as door:
 
         async def pieces() -> AsyncIterator[bytes]:
             for _ in range(10):
@@ -364,7 +366,7 @@ async def test_a_long_text_full_of_quotes_and_commas_is_taken(door: Door) -> Non
 async def test_no_path_leads_past_the_door_or_out_of_the_static_files(
     upstream: Simulator, tmp_path: Path, path: str
 ) -> None:
-    async with served(tmp_path / "data", upstream.url, users=("ada",)) as door:
+    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door:
         answer = await raw(door, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert re.match(r"HTTP/1.1 (400|401|404|303|307)", answer), answer[:200]
     assert "ada" not in answer

@@ -17,16 +17,16 @@ import anyio.to_thread
 import httpx2
 import pytest
 
-from support.desk import KEY, environment, ledger
-from support.raw import ERAS, line, messages_of, raw, result_of, text_of
-from support.wire import call, wired
+from support.desk import FAKE_KEY, ledger_rows, server_environment
+from support.raw import PROTOCOL_VERSIONS, jsonrpc_messages, jsonrpc_result, raw_connection, raw_mcp_client, result_text
+from support.wire import stdio_process, tool_call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
     from mcp_server_claude.simulator import Record, Simulator
-    from support.raw import Era, Raw
+    from support.raw import ProtocolVersion, RawMcpClient
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +53,7 @@ def started(arguments: list[str], data_dir: Path, errors: IO[bytes], **fields: o
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
-        env=environment(**({"api_key": KEY, "data_dir": data_dir, "log_level": "warning"} | fields)),
+        env=server_environment(**({"api_key": FAKE_KEY, "data_dir": data_dir, "log_level": "warning"} | fields)),
     )
 
 
@@ -103,8 +103,8 @@ async def test_it_says_where_it_listens_and_how_claude_code_gets_there(upstream:
             f"Claude Code: claude mcp add --transport http claude {server.url}/mcp\n",
         ]
         assert server.url.startswith("http://127.0.0.1:")
-        async with raw(server.url, "2025-11-25") as client:
-            assert text_of(await client.tool("claude_ask", prompt="What is tea?")) == sent(upstream)[0].text
+        async with raw_mcp_client(server.url, "2025-11-25") as client:
+            assert result_text(await client.call_tool("claude_ask", prompt="What is tea?")) == sent(upstream)[0].text
         server.process.send_signal(signal.SIGTERM)
         assert await server.ended() == 0
     assert server.stderr.read_text() == ""
@@ -125,13 +125,13 @@ async def test_with_users_it_listens_everywhere_and_says_that_a_token_is_needed(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     add = [sys.executable, "-m", "mcp_server_claude", "user", "add", "ann"]
-    env = environment(data_dir=tmp_path / "data")
+    env = server_environment(data_dir=tmp_path / "data")
     done = await anyio.run_process(add, env=env)
     token = next(word for word in done.stdout.decode().split() if word.startswith("mcpc_"))
     async with serving(tmp_path, upstream, "--host", "0.0.0.0") as server:  # noqa: S104
         assert '--header "Authorization: Bearer ' in server.said[1]
-        async with raw(server.url, "2025-11-25", token) as client:
-            assert text_of(await client.tool("claude_ask", prompt="What is tea?"))
+        async with raw_mcp_client(server.url, "2025-11-25", token) as client:
+            assert result_text(await client.call_tool("claude_ask", prompt="What is tea?"))
             client.token = ""
             assert (await client.post("tools/list")).status_code == 401
 
@@ -161,12 +161,12 @@ async def test_a_host_that_is_none_is_told_in_a_sentence(tmp_path: Path) -> None
 
 async def test_without_http_it_is_the_server_over_stdio(upstream: Simulator, tmp_path: Path) -> None:
     command = ["-m", "mcp_server_claude", "serve"]
-    async with wired(tmp_path / "data", command=command, base_url=upstream.url) as wire:
-        await wire.greeted()
-        await wire.send(call(1, "What is tea?"))
-        assert "result" in await wire.answer(1)
-        wire.hang_up()
-        assert await wire.ended() == 0
+    async with stdio_process(tmp_path / "data", command=command, base_url=upstream.url) as wire:
+        await wire.initialize()
+        await wire.send(tool_call(1, "What is tea?"))
+        assert "result" in await wire.read_response(1)
+        wire.close_stdin()
+        assert await wire.wait_for_exit() == 0
 
 
 async def test_only_proxies_that_are_trusted_are_believed(upstream: Simulator, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ async def test_only_proxies_that_are_trusted_are_believed(upstream: Simulator, t
     forwarded = {"x-forwarded-for": "203.0.113.9", "x-forwarded-proto": "https"}
     async with (
         serving(tmp_path, upstream, trusted_proxies="127.0.0.1") as server,
-        raw(server.url, "2026-07-28") as client,
+        raw_mcp_client(server.url, "2026-07-28") as client,
     ):
         assert (await client.post("tools/list")).status_code == 200
         headers = client.headers("tools/list") | forwarded
@@ -187,27 +187,27 @@ async def test_only_proxies_that_are_trusted_are_believed(upstream: Simulator, t
 
 @pytest.mark.parametrize(("era", "how"), [("2025-11-25", signal.SIGTERM), ("2026-07-28", signal.SIGINT)])
 async def test_a_call_in_flight_is_finished_before_the_end(
-    era: Era, how: signal.Signals, upstream: Simulator, tmp_path: Path
+    era: ProtocolVersion, how: signal.Signals, upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with serving(tmp_path, upstream) as server, raw(server.url, era) as client:
-        async with line(server.url) as wire:
-            await wire.request(*client.ask(SLOW))
-            await wire.until(b'"message":')
+    async with serving(tmp_path, upstream) as server, raw_mcp_client(server.url, era) as client:
+        async with raw_connection(server.url) as wire:
+            await wire.send_request(*client.ask_request(SLOW))
+            await wire.read_until(b'"message":')
             server.process.send_signal(how)
-            heard = await wire.rest()
+            heard = await wire.read_to_end()
         assert await server.ended() == 0
     *_, last = [each for each in heard.decode().split("data: ") if each.startswith("{")]
-    assert text_of(json.loads(last.splitlines()[0])["result"]) == sent(upstream)[0].text
+    assert result_text(json.loads(last.splitlines()[0])["result"]) == sent(upstream)[0].text
     assert heard.endswith(b"0\r\n\r\n")
-    assert [entry["end"] for entry in ledger(tmp_path / "data")] == ["complete"]
+    assert [entry["end"] for entry in ledger_rows(tmp_path / "data")] == ["complete"]
     assert server.stderr.read_text() == ""
 
 
 async def test_streams_on_which_clients_only_wait_are_no_reason_to_stay(upstream: Simulator, tmp_path: Path) -> None:
     async with (
         serving(tmp_path, upstream) as server,
-        raw(server.url, "2025-11-25") as old,
-        raw(server.url, "2026-07-28") as new,
+        raw_mcp_client(server.url, "2025-11-25") as old,
+        raw_mcp_client(server.url, "2026-07-28") as new,
     ):
         listen = {"notifications": {"toolsListChanged": True}}
         headers = new.headers("subscriptions/listen")
@@ -235,22 +235,22 @@ async def head_of(lines: AsyncIterator[str]) -> AsyncGenerator[str]:
         yield each
 
 
-@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("era", PROTOCOL_VERSIONS)
 async def test_a_second_signal_ends_it_at_once_and_closes_the_book(
-    era: Era, upstream: Simulator, tmp_path: Path
+    era: ProtocolVersion, upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with serving(tmp_path, upstream) as server, raw(server.url, era) as client:
-        async with line(server.url) as wire:
-            await wire.request(*client.ask(STALLED))
-            await wire.until(b'"message":')
+    async with serving(tmp_path, upstream) as server, raw_mcp_client(server.url, era) as client:
+        async with raw_connection(server.url) as wire:
+            await wire.send_request(*client.ask_request(STALLED))
+            await wire.read_until(b'"message":')
             server.process.send_signal(signal.SIGTERM)
             await gone(server.url)
             server.process.send_signal(signal.SIGTERM)
-            await wire.rest()
+            await wire.read_to_end()
         assert await server.ended() == 128 + signal.SIGTERM
         await upstream.idle()
     assert [record.end for record in sent(upstream)] == ["disconnected"]
-    (entry,) = ledger(tmp_path / "data")
+    (entry,) = ledger_rows(tmp_path / "data")
     assert (entry["state"], entry["end"]) == ("closed", "cancelled")
     assert "Traceback" not in server.stderr.read_text()
 
@@ -266,16 +266,18 @@ async def gone(url: str) -> None:
             await anyio.sleep(0.01)
 
 
-@pytest.mark.parametrize("era", ERAS)
-async def test_what_takes_too_long_to_finish_is_cut_and_booked(era: Era, upstream: Simulator, tmp_path: Path) -> None:
-    async with serving(tmp_path, upstream, drain_s=0.1) as server, raw(server.url, era) as client:
-        async with line(server.url) as wire:
-            await wire.request(*client.ask(STALLED))
-            await wire.until(b'"message":')
+@pytest.mark.parametrize("era", PROTOCOL_VERSIONS)
+async def test_what_takes_too_long_to_finish_is_cut_and_booked(
+    era: ProtocolVersion, upstream: Simulator, tmp_path: Path
+) -> None:
+    async with serving(tmp_path, upstream, drain_s=0.1) as server, raw_mcp_client(server.url, era) as client:
+        async with raw_connection(server.url) as wire:
+            await wire.send_request(*client.ask_request(STALLED))
+            await wire.read_until(b'"message":')
             server.process.send_signal(signal.SIGTERM)
-            await wire.rest()
+            await wire.read_to_end()
         assert await server.ended() == 128 + signal.SIGTERM
-    (entry,) = ledger(tmp_path / "data")
+    (entry,) = ledger_rows(tmp_path / "data")
     assert (entry["state"], entry["end"]) == ("closed", "cancelled")
     assert "Traceback" not in server.stderr.read_text()
 
@@ -304,16 +306,16 @@ async def test_several_calls_of_several_sessions_are_all_finished(upstream: Simu
     async with serving(tmp_path, upstream) as server:
         answers: list[str] = []
 
-        async def ask(client: Raw, n: int) -> None:
-            headers, body = client.ask(f"Tell me {n}. [[sim: tokens=60 pace=60]]", identity=n)
+        async def ask(client: RawMcpClient, n: int) -> None:
+            headers, body = client.ask_request(f"Tell me {n}. [[sim: tokens=60 pace=60]]", identity=n)
             response = await client.http.post(f"{server.url}/mcp", headers=headers, content=body)
-            assert messages_of(response)
-            answers.append(text_of(result_of(response)))
+            assert jsonrpc_messages(response)
+            answers.append(result_text(jsonrpc_result(response)))
 
         async with (
-            raw(server.url, "2025-11-25") as one,
-            raw(server.url, "2025-11-25") as two,
-            raw(server.url, "2026-07-28") as three,
+            raw_mcp_client(server.url, "2025-11-25") as one,
+            raw_mcp_client(server.url, "2025-11-25") as two,
+            raw_mcp_client(server.url, "2026-07-28") as three,
             anyio.create_task_group() as tasks,
         ):
             for client in (one, two, three):

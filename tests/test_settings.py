@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mcp_server_claude.settings import Settings, config_file, env_name
+from mcp_server_claude.settings import Settings, config_file, variable_name
 
 
 def written(tmp_path: Path, patch: pytest.MonkeyPatch, text: str) -> Path:
@@ -130,4 +130,4 @@ def test_each_setting_says_what_it_is_in_a_sentence(name: str) -> None:
     described = Settings.model_fields[name].description or ""
     assert len(described) > 20
     assert described.endswith((".", ").")), described
-    assert env_name(name) == f"MCP_CLAUDE_{name.upper()}"
+    assert variable_name(name) == f"MCP_CLAUDE_{name.upper()}"

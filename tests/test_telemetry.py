@@ -23,8 +23,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from mcp_server_claude import telemetry
-from support.desk import KEY, account, environment, failure, ledger
-from support.wire import call, wired
+from support.desk import FAKE_KEY, failure_meta, ledger_rows, server_environment, usage_meta
+from support.wire import stdio_process, tool_call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -150,7 +150,7 @@ async def collecting(status: int = 200) -> AsyncGenerator[Collector]:
 @asynccontextmanager
 async def served(data_dir: Path, otel: Mapping[str, str], **fields: object) -> AsyncGenerator[Client]:
     """A client at a server process that has these `OTEL_*` variables."""
-    env = environment(api_key=KEY, data_dir=data_dir, **fields) | dict(otel)
+    env = server_environment(api_key=FAKE_KEY, data_dir=data_dir, **fields) | dict(otel)
     parameters = StdioServerParameters(command=sys.executable, args=["-m", "mcp_server_claude"], env=env)
     with (data_dir.parent / "stderr").open("w") as errors:
         async with Client(stdio_client(parameters, errlog=errors)) as client:
@@ -169,7 +169,7 @@ async def test_the_trace_of_a_call_holds_three_spans_in_one_tree_with_usage_and_
         async with served(tmp_path / "data", otel, base_url=upstream.url) as client:
             result = await ask(client, f"Remember: {SECRET}.")
             await collector.until(lambda: collector.named("tools/call"))
-    told = account(result)
+    told = usage_meta(result)
     [mcp], [ours], [sdk] = (collector.named(name) for name in ("tools/call", "chat", "anthropic.messages.create"))
     assert {span.trace for span in (mcp, ours, sdk)} == {TRACE}
     assert (mcp.parent, ours.parent, sdk.parent) == (CALLER, mcp.id, ours.id)
@@ -183,7 +183,7 @@ async def test_the_trace_of_a_call_holds_three_spans_in_one_tree_with_usage_and_
     assert ours.attributes["gen_ai.response.finish_reasons"] == ["end_turn"]
     assert not any(span.failed for span in (mcp, ours, sdk))
     assert {resource["service.name"] for resource in collector.resources} == {"mcp-server-claude"}
-    assert [line["trace_id"] for line in ledger(tmp_path / "data")] == [TRACE]
+    assert [line["trace_id"] for line in ledger_rows(tmp_path / "data")] == [TRACE]
 
 
 async def test_nothing_of_what_was_asked_or_answered_and_nobody_s_name_leaves_with_the_telemetry(
@@ -198,7 +198,7 @@ async def test_nothing_of_what_was_asked_or_answered_and_nobody_s_name_leaves_wi
     assert not result.is_error
     everything = b"".join(collector.bodies)
     assert SECRET.encode() not in everything
-    assert KEY.encode() not in everything
+    assert FAKE_KEY.encode() not in everything
     assert b"user.id" not in everything
 
 
@@ -223,7 +223,7 @@ async def test_each_request_of_a_call_is_a_span_and_its_waits_are_told(upstream:
             result = await ask(client, "[[sim: status=529 times=1]] Hello.")
             await collector.until(lambda: collector.named("tools/call"))
     [ours], requests = collector.named("chat"), collector.named("anthropic.messages.create")
-    assert len(requests) == account(result)["attempts"] == 2
+    assert len(requests) == usage_meta(result)["attempts"] == 2
     assert [span.failed for span in requests] == [True, False]
     assert {span.parent for span in requests} == {ours.id}
     assert ours.events == ["waiting"]
@@ -238,7 +238,7 @@ async def test_a_call_that_fails_says_in_its_span_why_and_not_of_what(upstream: 
             await collector.until(lambda: collector.named("tools/call"))
     [ours] = collector.named("chat")
     assert ours.failed
-    assert ours.attributes["error.type"] == failure(result)["kind"]
+    assert ours.attributes["error.type"] == failure_meta(result)["kind"]
     assert SECRET.encode() not in b"".join(collector.bodies)
 
 
@@ -264,7 +264,7 @@ async def test_tokens_time_and_money_are_measured_by_their_conventional_names(
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_METRIC_EXPORT_INTERVAL": "200"}
         async with served(tmp_path / "data", otel, base_url=upstream.url) as client:
-            told = account(await ask(client, "Hello."))
+            told = usage_meta(await ask(client, "Hello."))
             await collector.until(lambda: collector.points.get("mcp_server_claude.cost"))
     tokens = {labels["gen_ai.token.type"]: point.sum for labels, point in collector.points["gen_ai.client.token.usage"]}
     assert tokens == {"input": told["input_tokens"], "output": told["output_tokens"]}
@@ -282,7 +282,7 @@ async def test_a_collector_that_is_not_there_costs_nothing_but_its_traces(
     otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.replace("\u0000", "%00")}
     async with served(tmp_path / "data", otel, base_url=upstream.url) as client:
         result = await ask(client, "Hello.")
-    assert account(result)["complete"]
+    assert usage_meta(result)["complete"]
 
 
 async def test_a_collector_that_never_answers_does_not_hold_up_the_end(upstream: Simulator, tmp_path: Path) -> None:
@@ -290,12 +290,12 @@ async def test_a_collector_that_never_answers_does_not_hold_up_the_end(upstream:
     async with hole() as url:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "10"}
         start = f"import os; os.environ.update({env!r}); from mcp_server_claude.__main__ import main; main()"
-        async with wired(tmp_path / "data", command=("-c", start), base_url=upstream.url) as wire:
-            await wire.greeted()
-            await wire.send(call(1, "Hello."))
-            await wire.answer(1)
+        async with stdio_process(tmp_path / "data", command=("-c", start), base_url=upstream.url) as wire:
+            await wire.initialize()
+            await wire.send(tool_call(1, "Hello."))
+            await wire.read_response(1)
             wire.process.terminate()
-            assert await wire.ended() == 128 + 15
+            assert await wire.wait_for_exit() == 128 + 15
 
 
 @asynccontextmanager
@@ -329,10 +329,10 @@ async def hole() -> AsyncGenerator[str]:
 def test_what_is_exported_where_is_what_the_usual_variables_say(
     environ: dict[str, str], traces: list[str], metrics: list[str]
 ) -> None:
-    assert telemetry.exporters(environ, "TRACES") == traces
-    assert telemetry.exporters(environ, "METRICS") == metrics
-    assert telemetry.wanted(environ) == bool(traces or metrics)
-    assert not telemetry.wanted(environ | {"OTEL_SDK_DISABLED": "TRUE"})
+    assert telemetry.exporter_names(environ, "TRACES") == traces
+    assert telemetry.exporter_names(environ, "METRICS") == metrics
+    assert telemetry.is_enabled(environ) == bool(traces or metrics)
+    assert not telemetry.is_enabled(environ | {"OTEL_SDK_DISABLED": "TRUE"})
 
 
 async def test_spans_on_the_console_do_not_get_into_the_protocol(upstream: Simulator, tmp_path: Path) -> None:
@@ -343,10 +343,10 @@ async def test_spans_on_the_console_do_not_get_into_the_protocol(upstream: Simul
 
 async def test_without_the_variables_nothing_of_the_sdk_is_imported(upstream: Simulator, tmp_path: Path) -> None:
     command = ("-X", "importtime", "-m", "mcp_server_claude")
-    async with wired(tmp_path / "data", command=command, base_url=upstream.url) as wire:
-        await wire.greeted()
-        await wire.send(call(1, "Hello."))
-        await wire.answer(1)
+    async with stdio_process(tmp_path / "data", command=command, base_url=upstream.url) as wire:
+        await wire.initialize()
+        await wire.send(tool_call(1, "Hello."))
+        await wire.read_response(1)
     imported = wire.stderr.read_text()
     assert "mcp_server_claude.telemetry" in imported
     assert "opentelemetry.sdk" not in imported
@@ -356,7 +356,7 @@ async def test_without_the_variables_nothing_of_the_sdk_is_imported(upstream: Si
 @asynccontextmanager
 async def over_http(data_dir: Path, otel: Mapping[str, str], **fields: object) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client at an HTTP server process that has these `OTEL_*` variables."""
-    env = environment(api_key=KEY, data_dir=data_dir, **fields) | dict(otel)
+    env = server_environment(api_key=FAKE_KEY, data_dir=data_dir, **fields) | dict(otel)
     command = [sys.executable, "-m", "mcp_server_claude", "serve", "--http", "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=env)  # noqa: ASYNC220 - it takes a millisecond
     stdout = cast("IO[bytes]", process.stdout)
@@ -386,7 +386,7 @@ async def test_a_chat_goes_on_with_the_trace_that_its_request_names(upstream: Si
     assert (door.parent, ours.parent, sdk.parent) == (CALLER, door.id, ours.id)
     assert door.attributes["http.response.status_code"] == 200
     assert door.attributes["gen_ai.conversation.id"] == ours.attributes["gen_ai.conversation.id"]
-    assert [line["trace_id"] for line in ledger(tmp_path / "data")] == [TRACE]
+    assert [line["trace_id"] for line in ledger_rows(tmp_path / "data")] == [TRACE]
     assert SECRET.encode() not in b"".join(collector.bodies)
 
 
@@ -404,7 +404,7 @@ async def test_over_http_a_call_goes_on_with_the_trace_of_its_header_unless_its_
                 meta: Any = {"traceparent": f"00-{other}-{CALLER}-01"}
                 by_itself = await client.call_tool("claude_ask", {"prompt": "Hello again."}, meta=meta)
             await collector.until(lambda: len(collector.named("tools/call")) == 2)
-    assert [account(each)["trace_id"] for each in (by_header, by_itself)] == [TRACE, other]
+    assert [usage_meta(each)["trace_id"] for each in (by_header, by_itself)] == [TRACE, other]
     calls = {span.trace: span for span in collector.named("tools/call")}
     assert {calls[TRACE].parent, calls[other].parent} == {CALLER}
     sdk = {span.trace for span in collector.named("anthropic.messages.create")}

@@ -14,10 +14,10 @@ from pydantic import Field
 
 from mcp_server_claude.errors import Misconfigured, Refused, Unavailable
 from mcp_server_claude.server import tool_results
-from mcp_server_claude.server.mcp_server import build
+from mcp_server_claude.server.mcp_server import build_mcp_server
 from mcp_server_claude.server.strict_tool import StrictTool
 from mcp_server_claude.settings import Settings
-from support.desk import failure, texts
+from support.desk import failure_meta, text_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ CHARS_PER_TOKEN = 4
 
 
 async def listed(mode: str) -> list[Tool]:
-    async with Client(build(Settings()), mode=mode) as client:
+    async with Client(build_mcp_server(Settings()), mode=mode) as client:
         return (await client.list_tools()).tools
 
 
@@ -62,7 +62,7 @@ async def test_all_schemas_together_are_small() -> None:
 
 
 async def test_what_the_model_reads_is_never_cut_by_claude_code() -> None:
-    async with Client(build(Settings())) as client:
+    async with Client(build_mcp_server(Settings())) as client:
         instructions = client.instructions or ""
         described = {tool.name: tool.description or "" for tool in (await client.list_tools()).tools}
     assert 0 < len(instructions) < 2000
@@ -101,7 +101,7 @@ async def test_each_tool_says_how_it_behaves() -> None:
 
 
 async def asked(tool: Callable[..., object], **arguments: object) -> CallToolResult:
-    made = StrictTool.make(tool, title="T", annotations=ToolAnnotations(), meta={})
+    made = StrictTool.for_function(tool, title="T", annotations=ToolAnnotations(), meta={})
     async with Client(MCPServer("test", tools=[made], log_level="CRITICAL")) as client:
         return await client.call_tool(made.name, arguments)
 
@@ -113,16 +113,18 @@ async def echo(
     items: Annotated[list[str], Field(description="More.")] = [],  # noqa: B006 - pydantic copies it
 ) -> CallToolResult:
     """Say it back."""
-    return tool_results.text(f"{text!r} {count} {tone!r} {items}")
+    return tool_results.text_result(f"{text!r} {count} {tone!r} {items}")
 
 
 async def test_nulls_are_left_out_where_they_may_be() -> None:
-    assert texts(await asked(echo, text="x", count=None, tone=None)) == ["'x' 1 '' []"]
-    assert texts(await asked(echo, text=None)) == ["text must be a valid string."]
+    assert text_blocks(await asked(echo, text="x", count=None, tone=None)) == ["'x' 1 '' []"]
+    assert text_blocks(await asked(echo, text=None)) == ["text must be a valid string."]
 
 
 async def test_texts_arrive_well_formed_however_deep() -> None:
-    assert texts(await asked(echo, text="\ud83d\ude00 \ud83d", items=["\ude00"])) == ["'😀 \ufffd' 1 '' ['\ufffd']"]
+    assert text_blocks(await asked(echo, text="\ud83d\ude00 \ud83d", items=["\ude00"])) == [
+        "'😀 \ufffd' 1 '' ['\ufffd']"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -140,9 +142,9 @@ async def test_texts_arrive_well_formed_however_deep() -> None:
 )
 async def test_a_wrong_argument_is_told_in_a_sentence(arguments: dict[str, object], says: str) -> None:
     result = await asked(echo, **arguments)
-    assert says in texts(result)[0]
-    assert len(texts(result)[0]) < 300
-    assert failure(result)["class"] == "refused"
+    assert says in text_blocks(result)[0]
+    assert len(text_blocks(result)[0]) < 300
+    assert failure_meta(result)["class"] == "refused"
 
 
 @pytest.mark.parametrize("raised", [Refused("No."), Unavailable("Later.", retry_after_s=3.0), Misconfigured("You.")])
@@ -154,14 +156,14 @@ async def test_a_failure_is_a_result_that_says_who_can_mend_it(raised: Failure, 
             raise raised
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(fail_below)
-        return tool_results.text("never")
+        return tool_results.text_result("never")
 
     async def fail_below() -> None:
         raise raised
 
     result = await asked(fail)
-    assert texts(result) == [str(raised)]
-    assert failure(result) == raised.as_json()
+    assert text_blocks(result) == [str(raised)]
+    assert failure_meta(result) == raised.as_json()
 
 
 async def test_a_bug_is_told_as_one_and_not_in_its_own_words() -> None:

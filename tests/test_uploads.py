@@ -7,7 +7,7 @@ import pytest
 
 from mcp_server_claude.engine.file_uploads import KEPT_S
 from mcp_server_claude.simulator import Pace, Simulator
-from support.desk import Told, account, failure, seated, texts
+from support.desk import ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ def kinds(blocks: list[dict[str, object]]) -> list[object]:
 async def test_without_the_setting_nothing_is_ever_uploaded(
     upstream: Simulator, tmp_path: Path, tools: list[str]
 ) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(SEEN, files=["large.pdf", "picture.png", "sales.csv"], tools=tools, model="sonnet")
         assert not result.is_error
         assert kinds(content(upstream)) == ["base64", "text", "base64", "text", "text"]
@@ -84,13 +84,13 @@ async def test_without_the_setting_nothing_is_ever_uploaded(
 async def test_without_the_setting_a_data_file_is_refused_and_says_why(
     upstream: Simulator, tmp_path: Path, name: str
 ) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(SEEN, files=[name], tools=["code"])
-        assert failure(result)["class"] == "refused"
-        assert "Office document" in texts(result)[0]
-        assert "Code could read it, but this server uploads no files (MCP_CLAUDE_UPLOADS)." in texts(result)[0]
+        assert failure_meta(result)["class"] == "refused"
+        assert "Office document" in text_blocks(result)[0]
+        assert "Code could read it, but this server uploads no files (MCP_CLAUDE_UPLOADS)." in text_blocks(result)[0]
         plain = await desk.ask(SEEN, files=[name])
-        assert "MCP_CLAUDE_UPLOADS" not in texts(plain)[0]
+        assert "MCP_CLAUDE_UPLOADS" not in text_blocks(plain)[0]
         assert not sent(upstream)
         assert not touched(upstream)
 
@@ -102,10 +102,10 @@ async def test_without_the_setting_a_data_file_is_refused_and_says_why(
 async def test_large_files_are_uploaded_once_and_named_by_their_id_in_every_turn(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
-        told: list[Told] = []
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
+        told: list[ProgressUpdate] = []
         files = ["large.pdf", "picture.png", "small.pdf", "tiny.png", "note.txt"]
-        first = await desk.ask("What is it?", files=files, told=told, style="status", model="sonnet")
+        first = await desk.ask("What is it?", files=files, updates=told, style="status", model="sonnet")
         assert not first.is_error
         assert kinds(content(upstream)) == ["file", "text", "file", "base64", "text", "base64", "text", "text"]
         assert content(upstream)[0]["title"] == "large.pdf"
@@ -114,7 +114,7 @@ async def test_large_files_are_uploaded_once_and_named_by_their_id_in_every_turn
             ("picture.png", "image/png", len(PIXEL) + 200_000),
         }
         assert any("uploading 2 files" in (each.message or "") for each in told)
-        second = await desk.ask("And?", thread=account(first)["thread"])
+        second = await desk.ask("And?", thread=usage_meta(first)["thread"])
         assert not second.is_error
         assert kinds(content(upstream, 0))[0] == "file"
         third = await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
@@ -124,7 +124,7 @@ async def test_large_files_are_uploaded_once_and_named_by_their_id_in_every_turn
 
 @pytest.mark.usefixtures("project")
 async def test_an_upload_expires_by_itself(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
         await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
     (file,) = uploads(upstream)
     assert file["expires_at"] is not None
@@ -133,7 +133,7 @@ async def test_an_upload_expires_by_itself(upstream: Simulator, tmp_path: Path) 
 
 @pytest.mark.usefixtures("project")
 async def test_with_code_every_file_but_plain_text_lies_in_the_container(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
         inline = f"data:application/zip;name=more.xlsx;base64,{base64.b64encode(WORKBOOK + b'!').decode()}"
         files = ["tiny.png", "sales.csv", "sales.xlsx", "note.txt", inline]
         result = await desk.ask(SEEN, files=files, tools=["code"], model="sonnet")
@@ -160,24 +160,24 @@ async def test_with_code_every_file_but_plain_text_lies_in_the_container(upstrea
 async def test_a_glob_gives_code_what_looks_like_data_and_leaves_out_the_rest(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
         result = await desk.ask(SEEN, files=["sales.*", "lib.*", "note.txt"], tools=["code"], model="sonnet")
         assert not result.is_error
-        assert '"lib.so" is an ELF program or library' in texts(result)[1]
+        assert '"lib.so" is an ELF program or library' in text_blocks(result)[1]
         assert sorted(str(file["filename"]) for file in uploads(upstream)) == ["sales.csv", "sales.xlsx"]
 
 
 @pytest.mark.usefixtures("project")
 async def test_a_new_container_is_given_the_files_of_earlier_turns_again(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
         first = await desk.ask(SEEN, files=["sales.csv"], tools=["code"], model="sonnet")
-        thread = account(first)["thread"]
+        thread = usage_meta(first)["thread"]
         await desk.ask(f"{SEEN} again", thread=thread)
         assert isinstance(content(upstream), str)
         upstream.lose(str(cast("dict[str, object]", sent(upstream)[-1].body)["container"]))
         await desk.ask(f"{SEEN} once more", thread=thread)
         assert [block["type"] for block in content(upstream)] == ["container_upload", "text"]
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
         await desk.ask(f"{SEEN} after a restart", thread=thread)
         assert [block["type"] for block in content(upstream)] == ["container_upload", "text"]
         assert "container" not in cast("dict[str, object]", sent(upstream)[-1].body)
@@ -185,10 +185,10 @@ async def test_a_new_container_is_given_the_files_of_earlier_turns_again(upstrea
 
 @pytest.mark.usefixtures("project")
 async def test_a_dry_run_uploads_nothing(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
         files = ["large.pdf", "sales.xlsx"]
         result = await desk.ask(SEEN, files=files, tools=["code"], model="sonnet", dry_run=True)
-        assert "Nothing was generated" in texts(result)[0]
+        assert "Nothing was generated" in text_blocks(result)[0]
         assert not touched(upstream)
 
 
@@ -196,22 +196,22 @@ async def test_a_dry_run_uploads_nothing(upstream: Simulator, tmp_path: Path) ->
 async def test_an_upload_that_fails_fails_the_call_and_says_which_file(tmp_path: Path) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), key="sk-ant-test-right") as api,
-        seated("memory", "auto", tmp_path / "data", base_url=api.url, uploads=True, models_wait_s=0) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=api.url, uploads=True, models_wait_s=0) as desk,
     ):
         result = await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
-        assert failure(result)["kind"] == "authentication"
-        assert texts(result)[0].startswith("large.pdf could not be uploaded. ")
+        assert failure_meta(result)["kind"] == "authentication"
+        assert text_blocks(result)[0].startswith("large.pdf could not be uploaded. ")
         assert not sent(api)
 
 
 @pytest.mark.usefixtures("project")
 async def test_a_file_that_is_gone_is_said_and_uploaded_anew_the_next_time(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
         await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
         upstream.lose(str(uploads(upstream)[0]["id"]))
         result = await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
-        assert failure(result)["kind"] == "not_found"
-        assert "A file is not, or no longer, at Anthropic." in texts(result)[0]
+        assert failure_meta(result)["kind"] == "not_found"
+        assert "A file is not, or no longer, at Anthropic." in text_blocks(result)[0]
         again = await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
         assert not again.is_error
         assert len(uploads(upstream)) == 2

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_server_claude.simulator import Pace, Simulator
-from support.desk import KEY, Told, account, failure, seated, texts
-from support.recordings import play, spoken, sse
-from support.upstream import SSE, parrot
+from support.desk import FAKE_KEY, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
+from support.recordings import message_events, replay, sse_bytes
+from support.upstream import SSE, scripted_upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from support.desk import Desk
+    from support.desk import McpSession
 
 pytestmark = pytest.mark.anyio
 HANG_S = 30
@@ -52,22 +52,22 @@ async def listening(serve: Callable[[SocketStream], Awaitable[None]]) -> AsyncGe
         tasks.cancel_scope.cancel()
 
 
-def at(url: str, tmp_path: Path, **fields: object) -> AbstractAsyncContextManager[Desk]:
-    return seated("memory", "auto", tmp_path / "data", client_name="test", base_url=url, **(QUICK | fields))
+def at(url: str, tmp_path: Path, **fields: object) -> AbstractAsyncContextManager[McpSession]:
+    return connect("memory", "auto", tmp_path / "data", client_name="test", base_url=url, **(QUICK | fields))
 
 
-async def sentence(desk: Desk, prompt: str = "x") -> tuple[str, dict[str, object]]:
+async def sentence(desk: McpSession, prompt: str = "x") -> tuple[str, dict[str, object]]:
     """The one sentence that a call to a bad upstream ends with, and what a program is told."""
     with anyio.fail_after(HANG_S):
         result = await desk.ask(prompt)
-    (told,) = texts(result)
-    used = account(result)
+    (told,) = text_blocks(result)
+    used = usage_meta(result)
     said, _, call = told.rpartition(" ")
     assert call == f"[{used['call_id']}]"
     assert said.endswith((".", "!"))
     assert used["complete"] is False
-    assert not any(word in told for word in ("Traceback", "Exception", "Error(", "httpx", "anthropic.", KEY))
-    return said, failure(result)
+    assert not any(word in told for word in ("Traceback", "Exception", "Error(", "httpx", "anthropic.", FAKE_KEY))
+    return said, failure_meta(result)
 
 
 # --------------------------------------------------------------------- what is not a Messages API
@@ -122,7 +122,7 @@ async def test_what_only_the_operator_can_mend_is_asked_once(api: Simulator, tmp
     ids=["prose", "no JSON", "empty event", "no message", "no delta", "lists", "OpenAI's", "binary", "bytes", "image"],
 )
 async def test_whatever_else_comes_is_a_sentence_too(tmp_path: Path, body: bytes, kind: str) -> None:
-    async with parrot(body, kind=kind) as bird, at(bird.url, tmp_path) as desk:
+    async with scripted_upstream(body, content_type=kind) as bird, at(bird.url, tmp_path) as desk:
         said, told = await sentence(desk)
     assert told["kind"] in {"protocol", "truncated"}
     assert any(words in said for words in ("Messages API", "The connection ended before"))
@@ -154,7 +154,7 @@ def spoiled(draw: st.DrawFn) -> list[object]:
         {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "hm"}},
         {"type": "content_block_stop", "index": 1},
     ]
-    events = [*spoken("one ", "two"), *more]
+    events = [*message_events("one ", "two"), *more]
     return [
         cast("dict[str, object]", {"type": "ping"}) | cast("dict[str, object]", event)
         if isinstance(event, dict)
@@ -167,7 +167,7 @@ def spoiled(draw: st.DrawFn) -> list[object]:
 @given(spoiled())
 async def test_no_event_however_malformed_is_more_than_a_failure(events: list[object]) -> None:
     with anyio.fail_after(HANG_S):
-        played = await play(sse(*events, escaped=True))
+        played = await replay(sse_bytes(*events, escaped=True))
     if played.failure is not None:
         assert played.failure.kind == "protocol"
     played.outcome()
@@ -187,7 +187,7 @@ async def test_no_event_however_malformed_is_more_than_a_failure(events: list[ob
 )
 @pytest.mark.parametrize("status", [400, 404, 500, 502, 503])
 async def test_an_error_of_any_shape_is_a_sentence(tmp_path: Path, status: int, body: bytes, kind: str) -> None:
-    async with parrot(body, status=status, kind=kind) as bird, at(bird.url, tmp_path) as desk:
+    async with scripted_upstream(body, status=status, content_type=kind) as bird, at(bird.url, tmp_path) as desk:
         said, told = await sentence(desk)
     assert told["class"] == ("unavailable" if status >= 500 else "refused")
     assert told["request_id"] == "req_parrot"
@@ -203,13 +203,13 @@ async def test_a_stream_that_is_squeezed_huge_or_in_crumbs_is_an_answer(
     api: Simulator, tmp_path: Path, fault: str
 ) -> None:
     api.reset()
-    told: list[Told] = []
+    told: list[ProgressUpdate] = []
     async with at(api.url, tmp_path, bytes_timeout_s=20, event_timeout_s=20) as desk:
         with anyio.fail_after(HANG_S):
-            result = await desk.ask(f"Tell me. [[sim: fault={fault}]]", told=told)
+            result = await desk.ask(f"Tell me. [[sim: fault={fault}]]", updates=told)
     request = next(record for record in api.requests if record.path == "/v1/messages")
-    assert texts(result)[0] == request.text == "".join(each.message or "" for each in told)
-    assert account(result)["complete"] is True
+    assert text_blocks(result)[0] == request.text == "".join(each.message or "" for each in told)
+    assert usage_meta(result)["complete"] is True
     assert len(request.text) >= {"huge": 5_000_000, "tiny": 10_000}.get(fault, 1)
 
 
@@ -259,9 +259,9 @@ async def test_a_base_url_that_is_none_is_told_by_name_before_anything_is_sent(t
         with anyio.fail_after(HANG_S):
             for _ in range(2):
                 result = await desk.ask("x")
-                (told,) = texts(result)
+                (told,) = text_blocks(result)
                 assert told.startswith("MCP_CLAUDE_BASE_URL is not a URL that begins with http:// or https://.")
-                assert failure(result)["kind"] == "base_url"
+                assert failure_meta(result)["kind"] == "base_url"
 
 
 async def test_a_server_that_hangs_up_without_a_word_is_said_to_have_been_lost(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from mcp_server_claude.store.sqlite_connection import connect
-from support.http import Served, served
-from support.plain import Plain
-from support.team import Team, insert, row, write
+from mcp_server_claude.store.sqlite_connection import open_connection
+from support.http import RunningHttpServer, http_server_thread
+from support.plain import ReferenceUsage
+from support.team import SampleLedger, entry_row, insert_entries, write_sample_ledger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -39,8 +39,8 @@ SUMS = (
 class Books:
     """A server with a ledger, and the ledger itself."""
 
-    door: Served
-    ledger: Plain
+    door: RunningHttpServer
+    ledger: ReferenceUsage
 
     async def usage(self, who: str = "", /, **query: str) -> dict[str, Any]:
         answer = await self.get("/usage.json", who, **query)
@@ -54,9 +54,9 @@ class Books:
 
 @asynccontextmanager
 async def opened(data_dir: Path, **options: Any) -> AsyncGenerator[Books]:
-    write(data_dir, Team(rows=0))
-    with Plain.of(data_dir) as ledger:
-        async with served(data_dir, NOWHERE, **options) as door:
+    write_sample_ledger(data_dir, SampleLedger(rows=0))
+    with ReferenceUsage.open_ledger(data_dir) as ledger:
+        async with http_server_thread(data_dir, NOWHERE, **options) as door:
             yield Books(door, ledger)
 
 
@@ -64,10 +64,10 @@ async def opened(data_dir: Path, **options: Any) -> AsyncGenerator[Books]:
 async def books(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Books]:
     """A team's ledger, as the operator sees it; also with a model that has no price."""
     data_dir = tmp_path_factory.mktemp("books")
-    path = write(data_dir, Team(rows=2_500))
-    connection = connect(path)
+    path = write_sample_ledger(data_dir, SampleLedger(rows=2_500))
+    connection = open_connection(path)
     unpriced = {"model": "local-model", "cost_micros": None, "input_tokens": 10, "ttft_ms": 12.5}
-    insert(connection, [row(900_000 + n, NOON - n * 86_400, user="linus", **unpriced) for n in range(40)])
+    insert_entries(connection, [entry_row(900_000 + n, NOON - n * 86_400, user="linus", **unpriced) for n in range(40)])
     connection.close()
     async with opened(data_dir) as books:
         yield books
@@ -89,15 +89,15 @@ async def test_every_number_is_the_ledgers(books: Books, only: dict[str, str]) -
     asked = MONTH | only
 
     def used(part: Mapping[str, Any], **about: str) -> None:
-        assert {name: part[name] for name in SUMS} == pytest.approx(plain.sums(**about), abs=1e-9)
+        assert {name: part[name] for name in SUMS} == pytest.approx(plain.totals(**about), abs=1e-9)
 
     def timed(part: Mapping[str, Any], **about: str) -> None:
         used(part, **about)
-        assert part["cacheSavings"] == pytest.approx(plain.saved(**about), abs=1.5e-6)
-        assert part["ttft"] == pytest.approx(plain.waits(**about))
+        assert part["cacheSavings"] == pytest.approx(plain.cache_savings(**about), abs=1.5e-6)
+        assert part["ttft"] == pytest.approx(plain.latency_percentiles(**about))
         assert part.get("modelsUsed", []) == [each["modelName"] for each in part.get("modelBreakdowns", [])]
         for each in part.get("modelBreakdowns", []):
-            sums = plain.sums(**(about | {"model": each["modelName"]}))
+            sums = plain.totals(**(about | {"model": each["modelName"]}))
             assert each["cost"] == pytest.approx(sums["totalCost"])
             assert all(each[name] == sums[name] for name in SUMS[:5])
 
@@ -109,13 +109,15 @@ async def test_every_number_is_the_ledgers(books: Books, only: dict[str, str]) -
     for month in told["monthly"]:
         timed(month, month=month["month"], **asked)
     for key, parts in (("model", told["byModel"]), ("user", told["byUser"]), ("tool", told["byTool"])):
-        assert [part[key] for part in parts] == plain.names(key, **asked)
+        assert [part[key] for part in parts] == plain.values_by_cost(key, **asked)
         for part in parts:
             used(part, **(asked | {key: part[key]}))
             if key != "user":
-                assert part["cacheSavings"] == pytest.approx(plain.saved(**(asked | {key: part[key]})), abs=1e-6)
+                assert part["cacheSavings"] == pytest.approx(
+                    plain.cache_savings(**(asked | {key: part[key]})), abs=1e-6
+                )
     before = {"since": "2026-09-22", "until": "2026-10-21"}
-    previous = plain.sums(**before, **only)
+    previous = plain.totals(**before, **only)
     assert told["previous"] == before | {
         "totalCost": pytest.approx(previous["totalCost"]),
         "calls": previous["calls"],
@@ -137,8 +139,8 @@ async def test_days_are_counted_back_from_the_last_one(books: Books) -> None:
     assert week["previous"]["since"] == "2026-11-07"
     one = await books.usage(since=UNTIL, until=UNTIL)
     assert [day["date"] for day in one["daily"]] == [UNTIL]
-    assert one["begins"] == min(books.ledger.names("day"))
-    assert sorted(one["users"]) == sorted(books.ledger.names("user"))
+    assert one["begins"] == min(books.ledger.values_by_cost("day"))
+    assert sorted(one["users"]) == sorted(books.ledger.values_by_cost("user"))
 
 
 @pytest.mark.parametrize("only", ONLY)
@@ -151,9 +153,9 @@ async def test_the_csv_has_a_line_for_each_day_user_model_and_tool(books: Books,
     assert lines
     assert [line["date"] for line in lines] == sorted(line["date"] for line in lines)
     for line in lines:
-        sums = books.ledger.sums(day=line["date"], user=line["user"], model=line["model"], tool=line["tool"])
+        sums = books.ledger.totals(day=line["date"], user=line["user"], model=line["model"], tool=line["tool"])
         assert {name: float(line[name]) for name in SUMS} == pytest.approx(sums)
-    totals = books.ledger.sums(**MONTH, **only)
+    totals = books.ledger.totals(**MONTH, **only)
     assert {name: sum(float(line[name]) for line in lines) for name in SUMS} == pytest.approx(totals)
 
 
@@ -196,15 +198,15 @@ async def test_unknown_names_are_no_error_but_nothing(books: Books) -> None:
 
 
 async def test_a_user_sees_what_is_theirs_and_an_operator_everything(tmp_path: Path) -> None:
-    write(tmp_path / "data", Team(rows=500))
+    write_sample_ledger(tmp_path / "data", SampleLedger(rows=500))
     async with opened(tmp_path / "data", users=("ada", "boss")) as books:
         assert books.door.services is not None
-        await (await books.door.services.users()).change("boss", {"role": "operator"})
+        await (await books.door.services.users()).change_user("boss", {"role": "operator"})
         hers, own = await books.usage("ada", **MONTH), await books.usage("ada", **MONTH, user="ada")
         assert hers == own
         assert [part["user"] for part in hers["byUser"]] == ["ada"]
         assert (hers["user"], hers["users"]) == ("ada", [])
-        assert hers["totals"]["requests"] == books.ledger.sums(user="ada", **MONTH)["requests"] > 0
+        assert hers["totals"]["requests"] == books.ledger.totals(user="ada", **MONTH)["requests"] > 0
         lines = csv.DictReader(io.StringIO((await books.get("/usage.csv", "ada", **MONTH)).text))
         assert {line["user"] for line in lines} == {"ada"}
         for path in ("/usage.json", "/usage.csv"):
@@ -212,15 +214,17 @@ async def test_a_user_sees_what_is_theirs_and_an_operator_everything(tmp_path: P
             assert (refused.status_code, refused.json()["error"]["kind"]) == (403, "forbidden")
             assert (await books.get(path)).status_code == 401
         everything = await books.usage("boss", **MONTH)
-        assert {part["user"] for part in everything["byUser"]} == set(books.ledger.names("user", **MONTH))
+        assert {part["user"] for part in everything["byUser"]} == set(books.ledger.values_by_cost("user", **MONTH))
         assert (await books.usage("boss", **MONTH, user="ada"))["totals"] == hers["totals"]
 
 
 async def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path) -> None:
     names = ['=HYPERLINK("http://evil","x")', "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", 'quote"d, and\nbroken', "plain"]
     async with opened(tmp_path / "data") as books:
-        connection = connect(tmp_path / "data" / "store.db")
-        insert(connection, [row(n, NOON, model=name, user=name, tool=name) for n, name in enumerate(names)])
+        connection = open_connection(tmp_path / "data" / "store.db")
+        insert_entries(
+            connection, [entry_row(n, NOON, model=name, user=name, tool=name) for n, name in enumerate(names)]
+        )
         connection.close()
         answer = await books.get("/usage.csv", **MONTH)
     lines = list(csv.reader(io.StringIO(answer.text, newline="")))[1:]

@@ -15,8 +15,15 @@ from mcp_server_claude.call_types import Limits
 from mcp_server_claude.errors import Failure, Misconfigured, Refused
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.store import Store, StoreError
-from mcp_server_claude.store.sqlite_connection import FILE
-from mcp_server_claude.users.tokens_and_sessions import FRESH_S, LOCAL, User, Users, names_for, parse_name
+from mcp_server_claude.store.sqlite_connection import DATABASE_FILE
+from mcp_server_claude.users.tokens_and_sessions import (
+    LOCAL,
+    USER_COUNT_TTL_S,
+    User,
+    UserDirectory,
+    candidate_names,
+    parse_user_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +45,7 @@ class Clock:
 class Open(Protocol):
     """Another process's view of the same file."""
 
-    def __call__(self, **fields: object) -> Users: ...
+    def __call__(self, **fields: object) -> UserDirectory: ...
 
 
 @pytest.fixture
@@ -50,14 +57,14 @@ def clock() -> Clock:
 def opened(tmp_path: Path, clock: Clock) -> Iterator[Open]:
     stores: list[Store] = []
 
-    def start(**fields: object) -> Users:
+    def start(**fields: object) -> UserDirectory:
         stores.append(Store.open(tmp_path / "data"))
         assert stores[-1].durable
-        return Users(Settings.model_validate({"data_dir": tmp_path / "data"} | fields), stores[-1], clock)
+        return UserDirectory(Settings.model_validate({"data_dir": tmp_path / "data"} | fields), stores[-1], clock)
 
     yield start
     for store in stores:
-        store.close_now()
+        store.close_blocking()
 
 
 def on_disk(tmp_path: Path) -> str:
@@ -70,14 +77,14 @@ def on_disk(tmp_path: Path) -> str:
 
 async def test_a_token_is_256_random_bits_that_stand_nowhere_but_with_who_got_it(opened: Open, tmp_path: Path) -> None:
     users = opened()
-    user, token = await users.add("Ada")
+    user, token = await users.add_user("Ada")
     assert user.name == "ada"
     assert re.fullmatch(r"mcpc_[A-Za-z0-9_-]{43}", token)
-    assert await users.by_token(token) == user
+    assert await users.authenticate_token(token) == user
     assert token not in on_disk(tmp_path)
     assert token.removeprefix("mcpc_") not in on_disk(tmp_path)
     assert hashlib.sha256(token.encode()).hexdigest() in on_disk(tmp_path)
-    assert (await users.add("bob"))[1] != token
+    assert (await users.add_user("bob"))[1] != token
 
 
 @pytest.mark.parametrize(
@@ -85,13 +92,13 @@ async def test_a_token_is_256_random_bits_that_stand_nowhere_but_with_who_got_it
 )
 async def test_what_is_not_a_token_is_nobodys(opened: Open, wrong: str) -> None:
     users = opened()
-    _, token = await users.add("ada")
-    assert await users.by_token(wrong) is None
-    assert await users.by_token(token + wrong if wrong else token.upper()) is None
-    assert await users.by_token(hashlib.sha256(token.encode()).hexdigest()) is None
+    _, token = await users.add_user("ada")
+    assert await users.authenticate_token(wrong) is None
+    assert await users.authenticate_token(token + wrong if wrong else token.upper()) is None
+    assert await users.authenticate_token(hashlib.sha256(token.encode()).hexdigest()) is None
     assert await users.sign_in(wrong) is None
-    assert await users.by_session(wrong) is None
-    assert await users.by_session(token) is None
+    assert await users.authenticate_session(wrong) is None
+    assert await users.authenticate_session(token) is None
     await users.sign_out(wrong)
 
 
@@ -99,20 +106,20 @@ async def test_a_token_that_was_rotated_or_removed_has_ended_in_every_process_wi
     opened: Open,
 ) -> None:
     here, there = opened(), opened()
-    _, token = await here.add("ada")
+    _, token = await here.add_user("ada")
     signed_in = await there.sign_in(token)
     assert signed_in is not None
-    assert await there.by_token(token)
-    renewed = await here.rotate("ada")
-    assert await there.by_token(token) is None
-    assert await there.by_session(signed_in[0]) is None
+    assert await there.authenticate_token(token)
+    renewed = await here.rotate_token("ada")
+    assert await there.authenticate_token(token) is None
+    assert await there.authenticate_session(signed_in[0]) is None
     assert await there.sign_in(token) is None
-    assert await there.by_token(renewed)
+    assert await there.authenticate_token(renewed)
     signed_in = await there.sign_in(renewed)
     assert signed_in is not None
-    await here.remove("ada")
-    assert await there.by_token(renewed) is None
-    assert await there.by_session(signed_in[0]) is None
+    await here.remove_user("ada")
+    assert await there.authenticate_token(renewed) is None
+    assert await there.authenticate_session(signed_in[0]) is None
 
 
 # --------------------------------------------------------------------- sessions
@@ -122,30 +129,30 @@ async def test_a_session_speaks_for_its_user_until_they_sign_out_and_its_secret_
     opened: Open, tmp_path: Path
 ) -> None:
     users = opened()
-    ada, token = await users.add("ada")
+    ada, token = await users.add_user("ada")
     begun = await users.sign_in(token)
     assert begun is not None
     secret, user = begun
     assert user == ada
-    assert await opened().by_session(secret) == ada
+    assert await opened().authenticate_session(secret) == ada
     assert secret not in on_disk(tmp_path)
     other = await users.sign_in(token)
     assert other is not None
     await users.sign_out(secret)
-    assert await users.by_session(secret) is None
-    assert await users.by_session(other[0]) == ada
+    assert await users.authenticate_session(secret) is None
+    assert await users.authenticate_session(other[0]) == ada
 
 
 async def test_a_session_ends_after_the_days_that_the_setting_says(opened: Open, tmp_path: Path) -> None:
     users = opened(session_days=2.0)
-    begun = await users.sign_in((await users.add("ada"))[1])
+    begun = await users.sign_in((await users.add_user("ada"))[1])
     assert begun is not None
-    with closing(sqlite3.connect(tmp_path / "data" / FILE)) as connection:
+    with closing(sqlite3.connect(tmp_path / "data" / DATABASE_FILE)) as connection:
         (lasts,) = connection.execute("select expires_at - created_at from session").fetchone()
         assert lasts == pytest.approx(2 * 86_400)
         connection.execute("update session set expires_at = expires_at - 2 * 86400")
         connection.commit()
-    assert await users.by_session(begun[0]) is None
+    assert await users.authenticate_session(begun[0]) is None
 
 
 # --------------------------------------------------------------------- whether there are any
@@ -155,51 +162,56 @@ async def test_a_user_that_the_shell_adds_is_seen_within_a_second_and_the_last_o
     opened: Open, clock: Clock
 ) -> None:
     server, shell = opened(), opened()
-    assert not await server.any()
-    await shell.add("ada")
-    clock.now += FRESH_S
-    assert await server.any()
-    await shell.remove("ada")
+    assert not await server.has_users()
+    await shell.add_user("ada")
+    clock.now += USER_COUNT_TTL_S
+    assert await server.has_users()
+    await shell.remove_user("ada")
     clock.now += 100
-    assert await server.any()
-    assert not await opened().any()
+    assert await server.has_users()
+    assert not await opened().has_users()
 
 
 async def test_who_is_let_in_counts_at_once(opened: Open) -> None:
     server, shell = opened(), opened()
-    assert not await server.any()
-    _, token = await shell.add("ada")
-    assert await server.by_token(token)
-    assert await server.any()
+    assert not await server.has_users()
+    _, token = await shell.add_user("ada")
+    assert await server.authenticate_token(token)
+    assert await server.has_users()
 
 
 async def test_where_users_may_be_in_a_file_that_cannot_be_opened_nobody_is_taken_for_local(tmp_path: Path) -> None:
     where = tmp_path / "data"
     where.mkdir()
-    (where / FILE).write_text("this is no database")
+    (where / DATABASE_FILE).write_text("this is no database")
     store = Store.open(where)
     try:
         with pytest.raises(Misconfigured, match=r"Who may use this server cannot be known\. The ledger is kept in mem"):
-            await Users(Settings(data_dir=where), store).any()
+            await UserDirectory(Settings(data_dir=where), store).has_users()
     finally:
-        store.close_now()
+        store.close_blocking()
 
 
 async def test_where_there_can_be_no_file_there_are_no_users(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
     store = Store.open(tmp_path / "data")
     try:
-        assert not await Users(Settings(data_dir=tmp_path / "data"), store).any()
+        assert not await UserDirectory(Settings(data_dir=tmp_path / "data"), store).has_users()
     finally:
-        store.close_now()
+        store.close_blocking()
 
 
 async def test_a_ledger_that_cannot_be_read_lets_nobody_in(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "data")
-    users = Users(Settings(data_dir=tmp_path / "data"), store)
-    _, token = await users.add("ada")
-    store.close_now()
-    for ask in (users.by_token(token), users.by_session("x"), users.sign_in(token), users.of_identity("i", "s")):
+    users = UserDirectory(Settings(data_dir=tmp_path / "data"), store)
+    _, token = await users.add_user("ada")
+    store.close_blocking()
+    for ask in (
+        users.authenticate_token(token),
+        users.authenticate_session("x"),
+        users.sign_in(token),
+        users.authenticate_identity("i", "s"),
+    ):
         with pytest.raises(Misconfigured) as told:
             await ask
         assert told.value.kind == "ledger"
@@ -211,7 +223,7 @@ async def test_a_ledger_that_cannot_be_read_lets_nobody_in(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["a", "ada", "7", "a.b_c@d-e", "x" * 64, " Ada "])
 def test_a_name_is_kept_in_lower_case(name: str) -> None:
-    assert parse_name(name) == name.strip().lower()
+    assert parse_user_name(name) == name.strip().lower()
 
 
 @pytest.mark.parametrize(
@@ -219,20 +231,20 @@ def test_a_name_is_kept_in_lower_case(name: str) -> None:
 )
 async def test_what_is_no_name_is_refused(opened: Open, name: str) -> None:
     with pytest.raises(Refused, match="A user's name is made of"):
-        await opened().add(name)
+        await opened().add_user(name)
 
 
 async def test_a_name_that_somebody_has_or_had_is_refused_unless_it_is_the_same_person(opened: Open) -> None:
     users = opened()
-    await users.add("ada", {"usd_per_day": 5.0})
+    await users.add_user("ada", {"usd_per_day": 5.0})
     with pytest.raises(Refused, match="There is a user named ada already"):
-        await users.add("ADA", again=True)
-    await users.remove("ada")
+        await users.add_user("ADA", restore=True)
+    await users.remove_user("ada")
     with pytest.raises(Refused, match="can read that user's conversations: choose another name, or say --again"):
-        await users.add("ada")
-    user, token = await users.add("ada", {"role": "operator"}, again=True)
+        await users.add_user("ada")
+    user, token = await users.add_user("ada", {"role": "operator"}, restore=True)
     assert (
-        await users.by_token(token)
+        await users.authenticate_token(token)
         == user
         == User(name="ada", role="operator", limits=Limits(calls_per_minute=60, concurrent=8))
     )
@@ -240,7 +252,7 @@ async def test_a_name_that_somebody_has_or_had_is_refused_unless_it_is_the_same_
 
 async def test_who_is_not_there_cannot_be_changed(opened: Open) -> None:
     users = opened()
-    for ask in (users.rotate("bob"), users.remove("bob"), users.change("bob", {"concurrent": 1})):
+    for ask in (users.rotate_token("bob"), users.remove_user("bob"), users.change_user("bob", {"concurrent": 1})):
         with pytest.raises(Failure) as told:
             await ask
         assert told.value.kind == "not_found"
@@ -252,36 +264,38 @@ async def test_who_is_not_there_cannot_be_changed(opened: Open) -> None:
 
 async def test_somebody_at_an_identity_provider_is_one_user_with_the_default_limits(opened: Open) -> None:
     users = opened(user_usd_per_day=2.0)
-    ada = await users.of_identity(ISSUER, "sub-1", "Ada@Example.org")
+    ada = await users.authenticate_identity(ISSUER, "sub-1", "Ada@Example.org")
     assert ada == User(name="ada@example.org", limits=Limits(usd_per_day=2.0, calls_per_minute=60, concurrent=8))
-    assert await opened(user_usd_per_day=2.0).of_identity(ISSUER, "sub-1", "renamed") == ada
-    assert await users.any()
-    assert (await users.of_identity("https://other.example", "sub-1", "ada@example.org")).name == "ada@example.org-2"
+    assert await opened(user_usd_per_day=2.0).authenticate_identity(ISSUER, "sub-1", "renamed") == ada
+    assert await users.has_users()
+    assert (
+        await users.authenticate_identity("https://other.example", "sub-1", "ada@example.org")
+    ).name == "ada@example.org-2"
 
 
 async def test_an_identity_never_gets_the_name_of_another_nor_comes_back_after_it_was_removed(opened: Open) -> None:
     users = opened()
-    _, token = await users.add("ada")
-    stranger = await users.of_identity(ISSUER, "sub-2", "ada")
+    _, token = await users.add_user("ada")
+    stranger = await users.authenticate_identity(ISSUER, "sub-2", "ada")
     assert stranger.name == "ada-2"
-    await users.remove("ada-2")
+    await users.remove_user("ada-2")
     with pytest.raises(Refused, match="The operator has removed this user") as told:
-        await users.of_identity(ISSUER, "sub-2", "ada")
+        await users.authenticate_identity(ISSUER, "sub-2", "ada")
     assert told.value.kind == "forbidden"
-    assert (await users.of_identity(ISSUER, "sub-3", "ada")).name == "ada-3"
-    assert await users.by_token(token)
+    assert (await users.authenticate_identity(ISSUER, "sub-3", "ada")).name == "ada-3"
+    assert await users.authenticate_token(token)
 
 
 @pytest.mark.parametrize("hint", ["", "local", "Total", "Ådä Löve", "../../etc", "-", "x" * 500, "a\nb", "用户", "@@"])
 async def test_every_hint_comes_to_a_legal_name(opened: Open, hint: str) -> None:
-    user = await opened().of_identity(ISSUER, "sub", hint)
-    assert parse_name(user.name) == user.name
-    assert all(parse_name(name) == name for name in names_for(hint))
+    user = await opened().authenticate_identity(ISSUER, "sub", hint)
+    assert parse_user_name(user.name) == user.name
+    assert all(parse_user_name(name) == name for name in candidate_names(hint))
 
 
 async def test_many_of_one_name_all_get_one(opened: Open) -> None:
     users = opened()
-    names = {(await users.of_identity(ISSUER, f"sub-{n}", "ada")).name for n in range(40)}
+    names = {(await users.authenticate_identity(ISSUER, f"sub-{n}", "ada")).name for n in range(40)}
     assert len(names) == 40
     assert {"ada", "ada-2", "ada-9"} < names
 
@@ -291,20 +305,20 @@ async def test_many_of_one_name_all_get_one(opened: Open) -> None:
 
 async def test_limits_are_the_users_own_where_they_are_set_and_else_the_settings(opened: Open) -> None:
     users = opened(user_usd_per_day=1.5, user_calls_per_minute=10, user_concurrent=2)
-    plain, token = await users.add("ada")
+    plain, token = await users.add_user("ada")
     assert plain.limits == Limits(usd_per_day=1.5, calls_per_minute=10, concurrent=2)
-    changed = await users.change("ada", {"usd_per_day": math.inf, "calls_per_minute": 0, "role": "operator"})
+    changed = await users.change_user("ada", {"usd_per_day": math.inf, "calls_per_minute": 0, "role": "operator"})
     assert changed == User(name="ada", role="operator", limits=Limits(concurrent=2))
-    assert await users.by_token(token) == changed
-    assert (await users.change("ada", {"usd_per_day": 0.0})).limits.usd_per_day == 0
-    assert (await users.change("ada", {"usd_per_day": None, "concurrent": None})).limits.usd_per_day == 1.5
+    assert await users.authenticate_token(token) == changed
+    assert (await users.change_user("ada", {"usd_per_day": 0.0})).limits.usd_per_day == 0
+    assert (await users.change_user("ada", {"usd_per_day": None, "concurrent": None})).limits.usd_per_day == 1.5
     assert User(name="local", role="operator", limits=Limits()) == LOCAL
 
 
 async def test_what_is_spent_is_told_from_the_first_day_on(opened: Open) -> None:
     users = opened()
-    await users.add("ada")
-    assert await users.spent_today("ada") == 0
-    assert await users.spent_today("local") == 0
-    (listed,) = await users.listed()
+    await users.add_user("ada")
+    assert await users.spent_today_usd("ada") == 0
+    assert await users.spent_today_usd("local") == 0
+    (listed,) = await users.list_users()
     assert (listed.user.name, listed.spent_today_usd, listed.last_request_at, listed.issuer) == ("ada", 0, None, "")

@@ -7,7 +7,7 @@ import pytest
 from mcp_server_claude.call_types import Citation
 from mcp_server_claude.engine import citations
 from mcp_server_claude.simulator import Simulator, directive
-from support.desk import Told, account, failure, seated, texts
+from support.desk import ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,39 +19,39 @@ CITED = "mcp-server-claude/citations"
 
 
 async def test_a_search_is_cited_under_the_text_and_as_data_and_is_priced(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[Told] = []
-        result = await desk.ask(SEARCH, tools=["web"], told=told, style="text", model="haiku")
-        answer = texts(result)[0]
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told: list[ProgressUpdate] = []
+        result = await desk.ask(SEARCH, tools=["web"], updates=told, style="text", model="haiku")
+        answer = text_blocks(result)[0]
         assert result.meta is not None
         (cited,) = cast("list[dict[str, str]]", result.meta[CITED])
         assert answer.endswith(f"\n\nSources:\n\n1. [{cited['title']}]({cited['url']})")
         assert "".join(each.message or "" for each in told) == answer
-        used = account(result)
+        used = usage_meta(result)
         assert used["web_searches"] == 1
         tokens = cast("int", used["input_tokens"]) * 0.1 + cast("int", used["output_tokens"]) * 0.5
         assert used["cost_usd"] == pytest.approx(tokens / 1e6 + 0.01)
 
 
 async def test_a_page_that_was_fetched_is_cited_by_its_address(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[Told] = []
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told: list[ProgressUpdate] = []
         asked = "What does https://example.com/tea say?"
-        result = await desk.ask(asked, tools=["web"], model="haiku", told=told, style="status")
+        result = await desk.ask(asked, tools=["web"], model="haiku", updates=told, style="status")
         assert result.meta is not None
         (cited,) = cast("list[dict[str, str]]", result.meta[CITED])
         assert cited["url"] == "https://example.com/tea"
-        assert texts(result)[0].endswith(f"1. [{cited['title']}](https://example.com/tea)")
+        assert text_blocks(result)[0].endswith(f"1. [{cited['title']}](https://example.com/tea)")
         assert any("reading https://" in (each.message or "") for each in told)
-        follow_up = await desk.ask("And now?", thread=account(result)["thread"])
+        follow_up = await desk.ask("And now?", thread=usage_meta(result)["thread"])
         assert not follow_up.is_error
 
 
 async def test_the_status_says_what_is_searched_for(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[Told] = []
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told: list[ProgressUpdate] = []
         slowly = f"What is new in tea? {directive(search='on', ttft=0, pace=40)}"
-        await desk.ask(slowly, tools=["web"], told=told, style="status")
+        await desk.ask(slowly, tools=["web"], updates=told, style="status")
         assert any("searching: " in (each.message or "") for each in told)
 
 
@@ -59,7 +59,7 @@ async def test_the_status_says_what_is_searched_for(upstream: Simulator, tmp_pat
 async def test_the_newest_version_that_the_model_can_drive_is_offered(
     upstream: Simulator, tmp_path: Path, model: str, version: str
 ) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         await desk.ask("Tea?", tools=["web"], model=model)
         body = upstream.requests[-1].body
         assert isinstance(body, dict)
@@ -70,18 +70,18 @@ async def test_the_newest_version_that_the_model_can_drive_is_offered(
 async def test_a_stream_that_breaks_after_a_search_is_incomplete_and_not_gone_on_with(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(f"Tea? {directive(search='on', fault='drop')}", tools=["web"])
-        assert texts(result)[-1].startswith("INCOMPLETE:")
+        assert text_blocks(result)[-1].startswith("INCOMPLETE:")
         assert len([record for record in upstream.requests if record.path == "/v1/messages"]) == 1
 
 
 async def test_a_follow_up_keeps_the_blocks_of_the_search_and_offers_the_tool_again(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         first = await desk.ask(SEARCH, tools=["web"])
-        await desk.ask("And now?", thread=account(first)["thread"])
+        await desk.ask("And now?", thread=usage_meta(first)["thread"])
         body = upstream.requests[-1].body
         assert isinstance(body, dict)
         messages = cast("list[dict[str, list[dict[str, object]]]]", body["messages"])
@@ -92,10 +92,10 @@ async def test_a_follow_up_keeps_the_blocks_of_the_search_and_offers_the_tool_ag
 
 
 async def test_an_unknown_tool_is_refused(upstream: Simulator, tmp_path: Path) -> None:
-    async with seated("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask("Tea?", tools=["bash"])
-        assert failure(result)["class"] == "refused"
-        assert "web" in texts(result)[0]
+        assert failure_meta(result)["class"] == "refused"
+        assert "web" in text_blocks(result)[0]
 
 
 def test_a_page_is_listed_once_and_its_title_cannot_end_its_link() -> None:

@@ -25,13 +25,13 @@ def serve_stdio() -> NoReturn:
     )  # the store's threads answer while a stream is parsed; the default waits 5 ms each time
     gc.disable()  # imports make half a million objects and no garbage: a tenth of the time to the handshake
     from mcp_server_claude.server import stdio_transport
-    from mcp_server_claude.server.mcp_server import build
+    from mcp_server_claude.server.mcp_server import build_mcp_server
     from mcp_server_claude.settings import Settings
 
-    server = build(Settings.load())
+    server = build_mcp_server(Settings.load())
     gc.enable()
     gc.freeze()
-    code = stdio_transport.serve(server)
+    code = stdio_transport.run_stdio_server(server)
     sys.stderr.flush()
     os._exit(code)  # everything is unwound; taking down the interpreter would only cost another 100 ms
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def tokens(count: int) -> str:
+def format_tokens(count: int) -> str:
     """A token count in at most four characters: 812, 1.2k, 48k, 1.3M."""
     if count < 1000:
         return str(count)
@@ -16,7 +16,7 @@ def tokens(count: int) -> str:
     return f"{count / 1_000_000:.0f}M"
 
 
-def dollars(usd: float | None) -> str:
+def format_usd(usd: float | None) -> str:
     """US dollars with the digits that matter: $0.0004, $0.031, $1.24; `$?` when the price is unknown."""
     if usd is None:
         return "$?"
@@ -27,7 +27,7 @@ def dollars(usd: float | None) -> str:
     return f"${usd:.3f}" if usd < 1 else f"${usd:.2f}"
 
 
-def seconds(elapsed: float) -> str:
+def format_seconds(elapsed: float) -> str:
     """Seconds as a person says them: 0.4 s, 12 s, 3 min 20 s."""
     if elapsed < 10:
         return f"{elapsed:.1f} s"

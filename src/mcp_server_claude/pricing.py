@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.call_types import Usage
 
-Mode: TypeAlias = Literal["", "batch", "fast"]
+PricingMode: TypeAlias = Literal["", "batch", "fast"]
 Usd: TypeAlias = Decimal
 
 MILLION = Decimal(1_000_000)
-PER_SEARCH = Decimal("0.01")
+WEB_SEARCH_USD = Decimal("0.01")
 """One web search where the library gives a model no price for it: $10 per 1,000 on every model
 (platform.claude.com/docs, "Pricing", tool pricing, read 2026-11)."""
 
-CONTEXT: dict[Mode, dict[str, str]] = {"": {}, "batch": {"processing": "batch"}, "fast": {"speed": "fast"}}
+PRICE_CONTEXT: dict[PricingMode, dict[str, str]] = {"": {}, "batch": {"processing": "batch"}, "fast": {"speed": "fast"}}
 """The library's words for how a request was processed (its `PriceContext`)."""
 
-BEDROCK = re.compile(r"^(?:[a-z]+(?:-[a-z]+)?\.)?anthropic\.")
+BEDROCK_PREFIX = re.compile(r"^(?:[a-z]+(?:-[a-z]+)?\.)?anthropic\.")
 """What Bedrock puts before a model's id: `anthropic.`, `us.anthropic.`, `global.anthropic.`."""
-SNAPSHOT = re.compile(r"(?:-0|[-@](?:\d{8}|latest|default))?(?:-v\d+(?::\d+)?)?$")
+SNAPSHOT_SUFFIX = re.compile(r"(?:-0|[-@](?:\d{8}|latest|default))?(?:-v\d+(?::\d+)?)?$")
 """What names a snapshot and not another model: `-20251101`, `@20251101` (Vertex), `-v1:0` (Bedrock), `-latest`, and the
 `-0` of `claude-opus-4-0`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
+class PriceRates:
     """A model's prices in US dollars per million tokens. `cache_write` is for 5 minutes; `web_search` is for one."""
 
     input: Usd
@@ -47,11 +47,11 @@ class Rates:
     cache_read: Usd
     cache_write: Usd
     cache_write_1h: Usd
-    web_search: Usd = PER_SEARCH
+    web_search: Usd = WEB_SEARCH_USD
 
-    def fresh(self, cache: Literal["5m", "1h", "off"]) -> Usd:
+    def uncached_input_rate(self, cache_ttl: Literal["5m", "1h", "off"]) -> Usd:
         """What input costs that is read for the first time, and kept for so long."""
-        match cache:
+        match cache_ttl:
             case "5m":
                 return self.cache_write
             case "1h":
@@ -60,7 +60,7 @@ class Rates:
                 return self.input
 
 
-def cost(
+def request_cost(
     model: str,
     usage: Usage,
     *,
@@ -76,7 +76,7 @@ def cost(
     for an hour. `at` is when the request was made (default: now; UTC when it has no zone).
     """
     prompt = usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens
-    price = rates(model, prompt_tokens=prompt, batch=batch, fast=fast, at=at)
+    price = find_rates(model, prompt_tokens=prompt, batch=batch, fast=fast, at=at)
     if price is None:
         return None
     hour = min(cache_creation_1h_input_tokens, usage.cache_creation_input_tokens)
@@ -90,33 +90,33 @@ def cost(
     return tokens / MILLION + usage.web_searches * price.web_search
 
 
-def rates(
+def find_rates(
     model: str, *, prompt_tokens: int = 0, batch: bool = False, fast: bool = False, at: datetime | None = None
-) -> Rates | None:
+) -> PriceRates | None:
     """The prices of exactly this model for a prompt of that many tokens (cached ones included), None when unknown."""
     if batch and fast:
         return None  # the API has no such request
-    mode: Mode = "batch" if batch else "fast" if fast else ""
-    tiers = _tiers(model, mode, _day(at))
+    mode: PricingMode = "batch" if batch else "fast" if fast else ""
+    tiers = _cached_tiers(model, mode, _utc_day(at))
     return next((rates for start, rates in reversed(tiers) if prompt_tokens > start), None)
 
 
-def tiers(model: str, *, at: datetime | None = None) -> tuple[tuple[int, Rates], ...]:
+def price_tiers(model: str, *, at: datetime | None = None) -> tuple[tuple[int, PriceRates], ...]:
     """The prices of exactly this model by length of prompt, ascending: each holds for prompts of more tokens than its
     number, the first for all. Empty when they are unknown.
     """
-    return _tiers(model, "", _day(at))
+    return _cached_tiers(model, "", _utc_day(at))
 
 
-def dearest(line: str, *, at: datetime | None = None) -> Rates | None:
+def highest_rates(line: str, *, at: datetime | None = None) -> PriceRates | None:
     """The highest price of each kind among the models of `line` that are or were sold: what a budget reserves for a
     model of that line whose own price is unknown. Of all lines, when `line` has none; None without any price.
     """
-    found = _dearest(line.lower(), _day(at))
-    return found if found or not line else _dearest("", _day(at))
+    found = _highest_rates_on(line.lower(), _utc_day(at))
+    return found if found or not line else _highest_rates_on("", _utc_day(at))
 
 
-def as_of() -> str:
+def price_list_version() -> str:
     """Which prices these are. The library's data carry no date of their own, so its version names them; the day, when
     they were fetched since.
     """
@@ -126,58 +126,58 @@ def as_of() -> str:
     return f"{snapshot.timestamp:%Y-%m-%d}" if snapshot.from_auto_update else f"genai-prices {__version__}"
 
 
-def _day(at: datetime | None) -> date:
+def _utc_day(at: datetime | None) -> date:
     moment = at or datetime.now(UTC)
     return (moment if moment.tzinfo is None else moment.astimezone(UTC)).date()
 
 
 @lru_cache(maxsize=512)
-def _tiers(model: str, mode: Mode, day: date) -> tuple[tuple[int, Rates], ...]:
+def _cached_tiers(model: str, mode: PricingMode, day: date) -> tuple[tuple[int, PriceRates], ...]:
     """The rates by prompt length, `(more tokens than, rates)` in ascending order; empty when there is no price."""
-    row = _row(model)
-    return () if row is None else _priced(row, mode, day)
+    row = _find_price_row(model)
+    return () if row is None else _tiers_of_row(row, mode, day)
 
 
-def _row(model: str) -> ModelInfo | None:
+def _find_price_row(model: str) -> ModelInfo | None:
     """The library's row of this very model. The library matches by prefix (`claude-opus-4-51` would cost what
     `claude-opus-4-5` does), so what it finds must have the same name.
     """
     from genai_prices import data_snapshot
 
     name = model.strip().lower()
-    provider = "aws" if BEDROCK.match(name) else "google" if "@" in name else "anthropic"
+    provider = "aws" if BEDROCK_PREFIX.match(name) else "google" if "@" in name else "anthropic"
     try:
         _, row = data_snapshot.get_snapshot().find_provider_model(name, None, provider, None)
     except LookupError:
         return None
-    return row if _plain(row.id) == _plain(name) else None
+    return row if _canonical_name(row.id) == _canonical_name(name) else None
 
 
-def _plain(name: str) -> str:
-    return SNAPSHOT.sub("", BEDROCK.sub("", name), count=1).replace(".", "-")
+def _canonical_name(name: str) -> str:
+    return SNAPSHOT_SUFFIX.sub("", BEDROCK_PREFIX.sub("", name), count=1).replace(".", "-")
 
 
-def _priced(row: ModelInfo, mode: Mode, day: date) -> tuple[tuple[int, Rates], ...]:
+def _tiers_of_row(row: ModelInfo, mode: PricingMode, day: date) -> tuple[tuple[int, PriceRates], ...]:
     moment = datetime.combine(day, time(), UTC)
     if mode and not any(
-        variant.when == CONTEXT[mode] and (variant.constraint is None or variant.constraint.active(moment))
+        variant.when == PRICE_CONTEXT[mode] and (variant.constraint is None or variant.constraint.active(moment))
         for variant in row.price_variants or ()
     ):
         return ()  # the library would quietly take the standard price
-    prices = row.get_prices(moment, CONTEXT[mode])
+    prices = row.get_prices(moment, PRICE_CONTEXT[mode])
     if not prices.input_mtok or not prices.output_mtok:
         return ()  # nothing of Anthropic's is free
-    return tuple((start, _rates(prices, start)) for start in _starts(prices))
+    return tuple((start, _rates_in_tier(prices, start)) for start in _tier_starts(prices))
 
 
-def _starts(prices: ModelPrice) -> list[int]:
+def _tier_starts(prices: ModelPrice) -> list[int]:
     from genai_prices.types import TieredPrices
 
     tiered = [price for price in vars(prices).values() if isinstance(price, TieredPrices)]
     return sorted({-1} | {tier.start for price in tiered for tier in price.tiers})
 
 
-def _rates(prices: ModelPrice, start: int) -> Rates:
+def _rates_in_tier(prices: ModelPrice, start: int) -> PriceRates:
     """The rates in the tier that begins after `start` tokens (-1: the first)."""
     from genai_prices.types import TieredPrices
 
@@ -191,25 +191,27 @@ def _rates(prices: ModelPrice, start: int) -> Rates:
         return next((price for price in map(at, keys) if price is not None), Decimal(0))
 
     searches = at("web_searches_kcount")
-    return Rates(
+    return PriceRates(
         input=first("input_mtok"),
         output=first("output_mtok"),
         cache_read=first("cache_read_mtok", "input_mtok"),
         cache_write=first("cache_write_5m_mtok", "cache_write_mtok", "input_mtok"),
         cache_write_1h=first("cache_write_1h_mtok", "cache_write_mtok", "input_mtok"),
-        web_search=PER_SEARCH if searches is None else searches / 1000,
+        web_search=WEB_SEARCH_USD if searches is None else searches / 1000,
     )
 
 
 @lru_cache(maxsize=32)
-def _dearest(line: str, day: date) -> Rates | None:
+def _highest_rates_on(line: str, day: date) -> PriceRates | None:
     from genai_prices import data_snapshot
 
     rows = next(each.models for each in data_snapshot.get_snapshot().providers if each.id == "anthropic")
-    found = [tiers[-1][1] for row in rows if not line or line in row.id.split("-") if (tiers := _priced(row, "", day))]
+    found = [
+        tiers[-1][1] for row in rows if not line or line in row.id.split("-") if (tiers := _tiers_of_row(row, "", day))
+    ]
     if not found:
         return None
-    return Rates(
+    return PriceRates(
         input=max(each.input for each in found),
         output=max(each.output for each in found),
         cache_read=max(each.cache_read for each in found),

@@ -25,14 +25,14 @@ from pydantic_settings import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-PREFIX = "MCP_CLAUDE_"
-APP = "mcp-server-claude"
-UNEXPANDED = re.compile(
+ENV_PREFIX = "MCP_CLAUDE_"
+APP_NAME = "mcp-server-claude"
+PLACEHOLDER = re.compile(
     r"^\$\{[^}]*\}$|^<.*>$|^(your|sk-ant)-(api-)?key(-here)?$|^sk-ant-\.\.\.$|^replace-", re.IGNORECASE
 )
 """A value that a client failed to expand or a person failed to replace: `${…}`, `<your key>`, `your-key-here`."""
 
-CUT_CHARS = 480_000
+CLIENT_RESULT_CHARS = 480_000
 """Claude Code takes results of 500,000 characters from a tool that says so (`anthropic/maxResultSizeChars`)."""
 
 
@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     """Every choice of the server, frozen."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
+        env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
     api_key: SecretStr | None = Field(
@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         default=True, description="Whether an answer ends with a line for its reader: model, tokens, cost, time."
     )
     data_dir: Path = Field(
-        default_factory=lambda: user_data_path(APP),
+        default_factory=lambda: user_data_path(APP_NAME),
         description="Where the ledger and caches are kept (directory 0700, files 0600).",
     )
     models_wait_s: float = Field(
@@ -279,13 +279,13 @@ class Settings(BaseSettings):
         default="", description="Scopes that such a token must have, separated by spaces; empty asks for none."
     )
 
-    def inline_limit(self, *, cuts: bool) -> int | None:
+    def inline_limit(self, *, client_truncates: bool) -> int | None:
         """The characters that a result may hold, None for any number; `cuts` where the client would cut it itself."""
-        return self.inline_chars or (CUT_CHARS if cuts else None)
+        return self.inline_chars or (CLIENT_RESULT_CHARS if client_truncates else None)
 
     @field_validator("api_key", "metrics_token", "base_url", "model", "fallback_model", mode="before")
     @classmethod
-    def _trim(cls, value: object, info: ValidationInfo) -> object:
+    def _strip_value(cls, value: object, info: ValidationInfo) -> object:
         """Spaces, newlines and quotes around a value are a copying accident; a placeholder is no value at all."""
         if not isinstance(value, str):
             return value
@@ -298,7 +298,7 @@ class Settings(BaseSettings):
         "roots", "allow_files", "trusted_proxies", "allowed_hosts", "allowed_origins", "oidc_audience", mode="before"
     )
     @classmethod
-    def _split(cls, value: object, info: ValidationInfo) -> object:
+    def _split_list(cls, value: object, info: ValidationInfo) -> object:
         """A variable holds several values as PATH does, or between commas."""
         if not isinstance(value, str):
             return value
@@ -308,7 +308,7 @@ class Settings(BaseSettings):
     @staticmethod
     def is_placeholder(value: str) -> bool:
         """Whether a value was left unfilled, by a client that did not expand `${…}` or by a person."""
-        return not value or UNEXPANDED.match(value) is not None
+        return not value or PLACEHOLDER.match(value) is not None
 
     _problems: tuple[str, ...] = PrivateAttr(default=())
     _sources: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
@@ -340,15 +340,15 @@ class Settings(BaseSettings):
         """Read the settings. Never fails: a server that exits tells its user only "connection closed"."""
         path = config_file()
         from_env = {name: value for name, value in EnvSettingsSource(cls)().items() if name in cls.model_fields}
-        from_file, problems = _read_file(cls, path)
+        from_file, problems = _read_config_file(cls, path)
         problems += [
             f"{path.name} has no setting named {name!r}." for name in from_file if name not in cls.model_fields
         ]
-        problems += [f"There is no setting {name}." for name in _unknown(os.environ, set(cls.model_fields))]
+        problems += [f"There is no setting {name}." for name in _unknown_variables(os.environ, set(cls.model_fields))]
         if project := os.environ.get("CLAUDE_PROJECT_DIR", "").strip():
             from_env.setdefault("project_dir", project)
         values = {name: value for name, value in from_file.items() if name in cls.model_fields} | from_env
-        sources = {name: env_name(name) if name in from_env else str(path) for name in values}
+        sources = {name: variable_name(name) if name in from_env else str(path) for name in values}
         try:
             settings = cls(**values)
         except ValidationError as error:
@@ -356,35 +356,35 @@ class Settings(BaseSettings):
             problems += [f"{sources[name]}: {name} was not understood ({why})." for name, why in wrong.items()]
             values = {name: value for name, value in values.items() if name not in wrong}
             settings = cls(**values)
-        return settings.told(problems, {name: sources[name] for name in values})
+        return settings.with_diagnostics(problems, {name: sources[name] for name in values})
 
-    def told(self, problems: Iterable[str], sources: Mapping[str, str]) -> Self:
+    def with_diagnostics(self, problems: Iterable[str], sources: Mapping[str, str]) -> Self:
         """The same settings, knowing where they came from and what could not be read."""
         self._problems, self._sources = tuple(problems), dict(sources)
         return self
 
 
-APART = frozenset({f"{PREFIX}CONFIG"})
+NON_SETTING_VARIABLES = frozenset({f"{ENV_PREFIX}CONFIG"})
 """Variables with our prefix that are not settings: where the file of settings is."""
 
 
-def env_name(field: str) -> str:
+def variable_name(field: str) -> str:
     """The environment variable of a field."""
-    return PREFIX + field.upper()
+    return ENV_PREFIX + field.upper()
 
 
 def config_file() -> Path:
     """Where the TOML file of settings is looked for (`MCP_CLAUDE_CONFIG` names another)."""
-    named = os.environ.get(f"{PREFIX}CONFIG", "").strip()
-    return Path(named).expanduser() if named else user_config_path(APP) / "config.toml"
+    named = os.environ.get(f"{ENV_PREFIX}CONFIG", "").strip()
+    return Path(named).expanduser() if named else user_config_path(APP_NAME) / "config.toml"
 
 
-def _unknown(environ: Mapping[str, str], fields: set[str]) -> list[str]:
-    known = APART | {env_name(field) for field in fields}
-    return sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+def _unknown_variables(environ: Mapping[str, str], fields: set[str]) -> list[str]:
+    known = NON_SETTING_VARIABLES | {variable_name(field) for field in fields}
+    return sorted(name for name in environ if name.upper().startswith(ENV_PREFIX) and name.upper() not in known)
 
 
-def _read_file(cls: type[BaseSettings], path: Path) -> tuple[dict[str, Any], list[str]]:
+def _read_config_file(cls: type[BaseSettings], path: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         return TomlConfigSettingsSource(cls, path)(), []
     except (OSError, ValueError) as error:  # unreadable, or not TOML

@@ -11,39 +11,39 @@ import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from mcp_server_claude.anthropic_api.models.model_capabilities import Model
-from mcp_server_claude.files import Rules, gather, read_file
+from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel
+from mcp_server_claude.files import FilePolicy, build_attachments, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from mcp_server_claude.call_types import Block
-    from mcp_server_claude.files import Gathered
+    from mcp_server_claude.files import Attachments
 
 CANARY = "c4n4ry-0utside"
-INSIDE = "from within"
-GUARD_S = 60.0
+INSIDE_TEXT = "from within"
+HANG_TIMEOUT_S = 60.0
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class World:
+class FileTree:
     root: Path
     outside: Path
-    rules: Rules = field(default_factory=lambda: Rules(roots=()))
+    rules: FilePolicy = field(default_factory=lambda: FilePolicy(roots=()))
 
-    def ask(self, *names: str, images: bool = True, pdf: bool = True, **rules: object) -> Gathered:
+    def attach(self, *names: str, images: bool = True, pdf: bool = True, **rules: object) -> Attachments:
         """What comes of these names; never later than the guard."""
         chosen = replace(self.rules, **rules)  # type: ignore[arg-type]
-        return guarded(lambda: gather(names, chosen, images=images, pdf=pdf, model="claude-test-1"))
+        return run_with_timeout(lambda: build_attachments(names, chosen, images=images, pdf=pdf, model="claude-test-1"))
 
-    def texts(self, *names: str) -> list[str]:
-        return texts(self.ask(*names).blocks)
+    def attached_texts(self, *names: str) -> list[str]:
+        return block_texts(self.attach(*names).blocks)
 
 
-def guarded(work: Callable[[], T]) -> T:
+def run_with_timeout(work: Callable[[], T]) -> T:
     """What `work` returns or raises; a failure when it hangs."""
     results: list[T] = []
     errors: list[BaseException] = []
@@ -56,22 +56,22 @@ def guarded(work: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join(GUARD_S)
+    thread.join(HANG_TIMEOUT_S)
     assert not thread.is_alive(), "it hangs"
     if errors:
         raise errors[0]
     return results[0]
 
 
-def texts(blocks: Sequence[Block]) -> list[str]:
+def block_texts(blocks: Sequence[Block]) -> list[str]:
     return [str(block["text"]) for block in blocks if block["type"] == "text"]
 
 
-def told(blocks: Sequence[Block]) -> str:
+def blocks_json(blocks: Sequence[Block]) -> str:
     return json.dumps(blocks)
 
 
-def furnish(base: Path) -> World:
+def build_file_tree(base: Path) -> FileTree:
     """`base/root` and `base/outside`, with links, pipes, sockets and secrets."""
     root, outside = base / "root", base / "outside"
     for directory in (root / "src", root / ".git", root / ".ssh", root / "keys", root / "empty", outside):
@@ -79,9 +79,9 @@ def furnish(base: Path) -> World:
     (base / "root-evil").mkdir()
     for path in (outside / "canary.txt", outside / "a.py", base / "root-evil/canary.txt", base / "canary.txt"):
         path.write_text(CANARY)
-    (root / "a.txt").write_text(f"a {INSIDE}\n")
-    (root / "src/a.py").write_text(f"# {INSIDE}\n")
-    (root / "src/b.py").write_text(f"b = '{INSIDE}'\n")
+    (root / "a.txt").write_text(f"a {INSIDE_TEXT}\n")
+    (root / "src/a.py").write_text(f"# {INSIDE_TEXT}\n")
+    (root / "src/b.py").write_text(f"b = '{INSIDE_TEXT}'\n")
     for secret in (".env", ".git/config", ".ssh/config", "keys/server.pem", "id_rsa", "credentials.json"):
         (root / secret).write_text(CANARY)
     (root / "nothing.txt").write_bytes(b"")
@@ -121,16 +121,16 @@ def furnish(base: Path) -> World:
             (root / "device").symlink_to("/dev/zero")
     else:
         (root / "device").symlink_to("/dev/zero")
-    return World(root, outside, Rules(roots=(root,)))
+    return FileTree(root, outside, FilePolicy(roots=(root,)))
 
 
-def bare(base: Path) -> World:
+def build_empty_tree(base: Path) -> FileTree:
     """Only `base/root`, empty, and `base/outside` with what must not be seen."""
     root, outside = base / "root", base / "outside"
     root.mkdir()
     outside.mkdir()
     (outside / "canary.txt").write_text(CANARY)
-    return World(root, outside, Rules(roots=(root,)))
+    return FileTree(root, outside, FilePolicy(roots=(root,)))
 
 
 def _socket(path: Path) -> None:
@@ -173,6 +173,6 @@ def pdf(pages: int = 2) -> bytes:
     return b"%PDF-1.7\n" + b"<< /Type /Page >>\n" * pages + b"<< /Type /Pages >>\n%%EOF\n"
 
 
-def looked(name: str, rules: Rules) -> str:
+def read_tool_text(name: str, rules: FilePolicy) -> str:
     """What the delegate's own `read` says of a file, whatever it is."""
-    return str(read_file(name, rules, model=Model(id="claude-test")))
+    return str(read_file(name, rules, model=ClaudeModel(id="claude-test")))

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from attachments_world import World
+    from attachments_world import FileTree
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return attachments_world.furnish(tmp_path)
+def world(tmp_path: Path) -> FileTree:
+    return attachments_world.build_file_tree(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def still_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+def still_world(tmp_path_factory: pytest.TempPathFactory) -> FileTree:
     """One world for all tests that change nothing in it."""
-    return attachments_world.furnish(tmp_path_factory.mktemp("still"))
+    return attachments_world.build_file_tree(tmp_path_factory.mktemp("still"))
 
 
 @pytest.fixture(params=["openat", "resolve"])
@@ -31,8 +31,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to a file: walked where the platform can, else resolved and compared (Windows)."""
     chosen = str(request.param)
     if chosen == "resolve":
-        monkeypatch.setattr(sandbox, "CAN_WALK", False)
-    elif not sandbox.CAN_WALK:
+        monkeypatch.setattr(sandbox, "HAS_OPENAT", False)
+    elif not sandbox.HAS_OPENAT:
         pytest.skip("this platform has no openat")
     return chosen
 

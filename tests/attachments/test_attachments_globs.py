@@ -6,16 +6,16 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from attachments_world import INSIDE, World, guarded
+from attachments_world import INSIDE_TEXT, FileTree, run_with_timeout
 
 from mcp_server_claude.errors import Refused
-from mcp_server_claude.files import Rules, gather, gitignore_walk
+from mcp_server_claude.files import FilePolicy, build_attachments, gitignore_walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mcp_server_claude.files import Gathered
+    from mcp_server_claude.files import Attachments
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ask(root: Path, *names: str, max_files: int = 100) -> Gathered:
-    rules = Rules(roots=(root,), max_files=max_files)
-    return guarded(lambda: gather(names, rules, images=True, pdf=True, model="m"))
+def ask(root: Path, *names: str, max_files: int = 100) -> Attachments:
+    rules = FilePolicy(roots=(root,), max_files=max_files)
+    return run_with_timeout(lambda: build_attachments(names, rules, images=True, pdf=True, model="m"))
 
 
 def paths(root: Path, *names: str) -> list[str]:
@@ -162,12 +162,12 @@ def test_a_repository_of_another_owner_is_still_listed_by_its_rules(tree: Path, 
     assert "build/f.py" not in paths(tree, "**/*.py")
 
 
-def test_a_repository_that_points_elsewhere_shows_nothing_from_there(world: World, git: Callable[..., None]) -> None:
+def test_a_repository_that_points_elsewhere_shows_nothing_from_there(world: FileTree, git: Callable[..., None]) -> None:
     for file in (world.root / ".git").iterdir():
         file.unlink()
     git(world.root, "init", "-q")
     git(world.root, "config", "core.worktree", str(world.outside))
-    assert all(INSIDE in text for text in world.texts("src/**"))
+    assert all(INSIDE_TEXT in text for text in world.attached_texts("src/**"))
 
 
 def test_without_git_all_files_are_listed(
@@ -187,7 +187,7 @@ def test_a_git_that_hangs_is_given_up(tree: Path, git: Callable[..., None], monk
     git(tree, "init", "-q")
     (tree / ".git/config").unlink()
     os.mkfifo(tree / ".git/config")
-    monkeypatch.setattr(gitignore_walk, "GIT_S", 0.3)
+    monkeypatch.setattr(gitignore_walk, "GIT_TIMEOUT_S", 0.3)
     assert "src/a.py" in paths(tree, "src/*.py")
 
 
@@ -195,12 +195,12 @@ def test_what_is_too_large_is_left_out_of_a_glob_and_told(tree: Path) -> None:
     with (tree / "src" / "dump.py").open("wb") as file:
         file.truncate(1 << 40)
     found = ask(tree, "src/*.py")
-    assert found.files >= 1
+    assert found.file_count >= 1
     assert found.notes[-1] == (
         '1 matched file cannot be sent and was left out: "src/dump.py" is 1099.5 GB large (at most 30.0 MB).'
     )
 
 
 def test_a_tree_too_large_to_know_is_said_to_be(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gitignore_walk, "MOST_NAMES", 12)
+    monkeypatch.setattr(gitignore_walk, "MAX_FILE_NAMES", 12)
     assert "too large to search whole" in ask(tree, "*.py").notes[0]

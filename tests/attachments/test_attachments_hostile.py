@@ -8,12 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from attachments_world import CANARY, INSIDE, World, guarded, looked, told
+from attachments_world import CANARY, INSIDE_TEXT, FileTree, blocks_json, read_tool_text, run_with_timeout
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcp_server_claude.errors import Refused
-from mcp_server_claude.files import Rules, find, gather, grep, list_dir, read
+from mcp_server_claude.files import (
+    FilePolicy,
+    attachment_blocks,
+    build_attachments,
+    glob_files,
+    grep_files,
+    list_directory,
+)
 
 HOSTILE = {
     "up": "../outside/canary.txt",
@@ -133,7 +140,7 @@ HOSTILE = {
 }
 
 
-def filled(name: str, world: World) -> str:
+def filled(name: str, world: FileTree) -> str:
     return name.replace("{root}", str(world.root)).replace("{outside}", str(world.outside))
 
 
@@ -143,11 +150,11 @@ def test_there_are_at_least_forty_hostile_names() -> None:
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_name_is_refused_without_hanging_or_telling(still_world: World, name: str) -> None:
+def test_a_hostile_name_is_refused_without_hanging_or_telling(still_world: FileTree, name: str) -> None:
     world, name = still_world, filled(name, still_world)
 
     with pytest.raises(Refused) as refused:
-        world.ask(name)
+        world.attach(name)
 
     said = str(refused.value)
     assert CANARY not in said
@@ -159,17 +166,17 @@ def test_a_hostile_name_is_refused_without_hanging_or_telling(still_world: World
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE.keys())
-def test_the_delegates_own_tools_tell_no_more(still_world: World, name: str) -> None:
+def test_the_delegates_own_tools_tell_no_more(still_world: FileTree, name: str) -> None:
     world, name = still_world, filled(name, still_world)
     for tool in (
-        lambda: list_dir(name, world.rules),
-        lambda: looked(name, world.rules),
-        lambda: find("**", name, world.rules),
-        lambda: find(name, "", world.rules),
-        lambda: grep("c4n4ry|root:", name, world.rules),
+        lambda: list_directory(name, world.rules),
+        lambda: read_tool_text(name, world.rules),
+        lambda: glob_files("**", name, world.rules),
+        lambda: glob_files(name, "", world.rules),
+        lambda: grep_files("c4n4ry|root:", name, world.rules),
     ):
         try:
-            said = guarded(tool)
+            said = run_with_timeout(tool)
         except Refused as refused:
             said = str(refused)
         assert CANARY not in said
@@ -182,13 +189,13 @@ def test_the_delegates_own_tools_tell_no_more(still_world: World, name: str) -> 
     "name",
     ["a.txt", "./a.txt", "src//a.py", "src/../a.txt", "in", "in-dir/b.py", "in-absolute", "in-around", "link-20"],
 )
-def test_links_and_detours_that_stay_inside_are_followed(world: World, name: str) -> None:
-    assert INSIDE in world.texts(name)[-1]
+def test_links_and_detours_that_stay_inside_are_followed(world: FileTree, name: str) -> None:
+    assert INSIDE_TEXT in world.attached_texts(name)[-1]
 
 
-def test_more_links_than_the_system_would_follow_are_not_followed(world: World) -> None:
+def test_more_links_than_the_system_would_follow_are_not_followed(world: FileTree) -> None:
     with pytest.raises(Refused, match="too many"):
-        world.ask("link-59")
+        world.attach("link-59")
 
 
 @pytest.mark.parametrize(
@@ -209,40 +216,40 @@ def test_more_links_than_the_system_would_follow_are_not_followed(world: World) 
     ],
 )
 def test_even_with_the_whole_system_as_a_root_its_inner_life_is_not_read(name: str) -> None:
-    rules = Rules(roots=(Path("/"),))
+    rules = FilePolicy(roots=(Path("/"),))
     with pytest.raises(Refused):
-        guarded(lambda: read([name], rules, images=True, pdf=True, model="m"))
+        run_with_timeout(lambda: attachment_blocks([name], rules, images=True, pdf=True, model="m"))
 
 
-def test_with_no_root_nothing_is_read_and_the_setting_is_named(world: World) -> None:
+def test_with_no_root_nothing_is_read_and_the_setting_is_named(world: FileTree) -> None:
     for name in ("a.txt", str(world.root / "a.txt"), "*", "~/a.txt"):
         with pytest.raises(Refused, match="MCP_CLAUDE_ROOTS"):
-            world.ask(name, roots=())
+            world.attach(name, roots=())
 
 
-def test_a_root_that_is_gone_or_becomes_a_link_is_told(world: World) -> None:
+def test_a_root_that_is_gone_or_becomes_a_link_is_told(world: FileTree) -> None:
     gone = world.root.parent / "gone"
     for name in ("a.txt", "*.txt"):
         with pytest.raises(Refused):
-            world.ask(name, roots=(gone,))
+            world.attach(name, roots=(gone,))
 
 
-def test_allowed_names_are_read_and_only_those(world: World) -> None:
+def test_allowed_names_are_read_and_only_those(world: FileTree) -> None:
     (world.root / ".env").write_text("DEBUG=1")
     (world.root / ".env.local").write_text(CANARY)
     (world.root / ".env.example").write_text("DEBUG=")
 
-    assert "DEBUG=1" in told(world.ask(".env", "notes.txt", allow_secret_names=(".env",)).blocks)
-    assert "DEBUG=" in told(world.ask(".env.example").blocks)
-    assert CANARY in told(world.ask("keys/server.pem", allow_secret_names=("keys/*.pem",)).blocks)
+    assert "DEBUG=1" in blocks_json(world.attach(".env", "notes.txt", allow_secret_names=(".env",)).blocks)
+    assert "DEBUG=" in blocks_json(world.attach(".env.example").blocks)
+    assert CANARY in blocks_json(world.attach("keys/server.pem", allow_secret_names=("keys/*.pem",)).blocks)
     with pytest.raises(Refused, match="MCP_CLAUDE_ALLOW_FILES"):
-        world.ask(".env.local", allow_secret_names=(".env",))
+        world.attach(".env.local", allow_secret_names=(".env",))
 
 
 @pytest.mark.parametrize("name", ["credentials.py", "src/secrets.ts", "id_rsa.pub", "keynote.md", "environment.txt"])
-def test_names_that_only_sound_secret_are_read(world: World, name: str) -> None:
+def test_names_that_only_sound_secret_are_read(world: FileTree, name: str) -> None:
     (world.root / name).write_text("nothing to hide")
-    assert world.texts(name)
+    assert world.attached_texts(name)
 
 
 PIECES = [
@@ -308,12 +315,12 @@ PIECES = [
     | st.lists(st.sampled_from(PIECES), max_size=9).map("".join)
 )
 def test_any_name_is_refused_or_gives_what_is_in_the_root(
-    still_world: World, monkeypatch: pytest.MonkeyPatch, *, walks: bool, name: str
+    still_world: FileTree, monkeypatch: pytest.MonkeyPatch, *, walks: bool, name: str
 ) -> None:
     world = still_world
-    monkeypatch.setattr("mcp_server_claude.files.sandbox.CAN_WALK", walks)
+    monkeypatch.setattr("mcp_server_claude.files.sandbox.HAS_OPENAT", walks)
     try:
-        blocks = gather([filled(name, world)], world.rules, images=True, pdf=True, model="m").blocks
+        blocks = build_attachments([filled(name, world)], world.rules, images=True, pdf=True, model="m").blocks
     except Refused as refused:
         assert CANARY not in str(refused)  # noqa: PT017 - any other outcome is fine too
         return
@@ -322,11 +329,11 @@ def test_any_name_is_refused_or_gives_what_is_in_the_root(
             assert json.dumps(block["source"]).startswith(('{"type": "url"', '{"type": "file"'))
         elif 'path="data:' not in str(block["text"]):
             inner = str(block["text"]).partition("\n")[2].rpartition("\n")[0]
-            assert INSIDE in inner
+            assert INSIDE_TEXT in inner
             assert CANARY not in inner
 
 
-def test_a_name_that_is_not_there_is_answered_with_the_nearest(world: World) -> None:
+def test_a_name_that_is_not_there_is_answered_with_the_nearest(world: FileTree) -> None:
     for name, nearest in {
         "src/a.pyy": "src/a.py",
         "scr/b.py": "src/b.py",
@@ -335,54 +342,54 @@ def test_a_name_that_is_not_there_is_answered_with_the_nearest(world: World) -> 
         f"{world.root}/src/aa.py": "src/a.py",
     }.items():
         with pytest.raises(Refused, match="nearest") as refused:
-            world.ask(name)
+            world.attach(name)
         assert f'"{nearest}"' in str(refused.value)
     with pytest.raises(Refused) as refused:
-        world.ask("zzz")
+        world.attach("zzz")
     assert str(world.root) in str(refused.value)
 
 
-def test_suggestions_never_name_secrets_or_what_lies_outside(world: World) -> None:
+def test_suggestions_never_name_secrets_or_what_lies_outside(world: FileTree) -> None:
     for name in (".enw", "id_rsaa", "out-dir/canary.tx", "keys/server.pen", "../outside/canary.tx"):
         with pytest.raises(Refused) as refused:
-            world.ask(name)
+            world.attach(name)
         assert not {'".env"', '"id_rsa"', '"keys/server.pem"', "canary.txt"} & set(str(refused.value).split())
 
 
-def test_limits_hold_before_anything_is_read(world: World) -> None:
+def test_limits_hold_before_anything_is_read(world: FileTree) -> None:
     big = world.root / "big.txt"
     with big.open("wb") as file:
         file.truncate(1 << 40)  # a terabyte of nothing
     with pytest.raises(Refused, match=r"30\.0 MB"):
-        world.ask("big.txt")
+        world.attach("big.txt")
     with pytest.raises(Refused, match=r"30\.0 MB"):
-        world.ask("big.*")
+        world.attach("big.*")
     for n in range(4):
         (world.root / f"half-{n}.txt").write_text("x" * 400)
     with pytest.raises(Refused, match="together"):
-        world.ask("half-*.txt", max_total_bytes=1_500)
+        world.attach("half-*.txt", max_total_bytes=1_500)
     with pytest.raises(Refused, match="as they are sent"):
-        world.ask("half-*.txt", max_total_bytes=1_700)
+        world.attach("half-*.txt", max_total_bytes=1_700)
     with pytest.raises(Refused, match="characters of text"):
-        world.ask("half-*.txt", max_text_chars=1_000)
+        world.attach("half-*.txt", max_text_chars=1_000)
     with pytest.raises(Refused, match="matches 4 files; at most 3"):
-        world.ask("half-*.txt", max_files=3)
+        world.attach("half-*.txt", max_files=3)
     with pytest.raises(Refused, match="at most 3"):
-        world.ask("half-0.txt", "half-1.txt", "a.txt", "src/a.py", max_files=3)
+        world.attach("half-0.txt", "half-1.txt", "a.txt", "src/a.py", max_files=3)
     with pytest.raises(Refused, match="5 files; at most 4"):
-        world.ask("half-*.txt", "a.txt", max_files=4)
+        world.attach("half-*.txt", "a.txt", max_files=4)
     with pytest.raises(Refused, match="holds 3"):
-        world.ask("data:text/plain;base64," + "YWFh" * 1_000, max_file_bytes=999)
+        world.attach("data:text/plain;base64," + "YWFh" * 1_000, max_file_bytes=999)
 
 
-def test_a_second_name_of_a_file_is_a_file_of_its_own(world: World) -> None:
+def test_a_second_name_of_a_file_is_a_file_of_its_own(world: FileTree) -> None:
     os.link(world.root / "a.txt", world.root / "again.txt")
-    assert len(world.texts("a.txt", "again.txt")) == 2
+    assert len(world.attached_texts("a.txt", "again.txt")) == 2
 
 
-def test_rules_may_name_a_root_by_a_link(world: World) -> None:
+def test_rules_may_name_a_root_by_a_link(world: FileTree) -> None:
     alias = world.root.parent / "alias"
     alias.symlink_to("root")
     rules = replace(world.rules, roots=(alias,))
     for name in ("a.txt", f"{alias}/a.txt", f"{world.root}/a.txt"):
-        assert INSIDE in told(read([name], rules, images=True, pdf=True, model="m"))
+        assert INSIDE_TEXT in blocks_json(attachment_blocks([name], rules, images=True, pdf=True, model="m"))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import attachments_world
 import pytest
-from attachments_world import CANARY, INSIDE, World, guarded, looked, told
+from attachments_world import CANARY, INSIDE_TEXT, FileTree, blocks_json, read_tool_text, run_with_timeout
 
 from mcp_server_claude.errors import Refused
-from mcp_server_claude.files import grep, list_dir, sandbox
+from mcp_server_claude.files import grep_files, list_directory, sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -69,7 +69,7 @@ def outcome(work: Callable[[], str]) -> str:
 
 
 def rounds(work: Callable[[], str]) -> list[str]:
-    return guarded(lambda: [outcome(work) for _ in range(ROUNDS)])
+    return run_with_timeout(lambda: [outcome(work) for _ in range(ROUNDS)])
 
 
 SWAPS = {
@@ -87,10 +87,10 @@ SWAPS = {
 def test_a_swap_at_the_worst_moment_lets_nothing_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, swapped: str, target: str, moment: int, back: int
 ) -> None:
-    world = attachments_world.bare(tmp_path)
+    world = attachments_world.build_empty_tree(tmp_path)
     file = world.root / name
     file.parent.mkdir(parents=True)
-    file.write_text(INSIDE)
+    file.write_text(INSIDE_TEXT)
     victim, aside = world.root / swapped, world.root / "aside"
 
     def swap() -> None:
@@ -105,14 +105,14 @@ def test_a_swap_at_the_worst_moment_lets_nothing_out(
     acts = {moment: swap, moment + back: swap_back} if back else {moment: swap}
     at_call(monkeypatch, {victim.name, file.name}, acts)
     for _ in range(2):
-        seen = outcome(lambda: guarded(lambda: told(world.ask(name).blocks)))
+        seen = outcome(lambda: run_with_timeout(lambda: blocks_json(world.attach(name).blocks)))
         assert CANARY not in seen
         assert "root:x:0" not in seen
 
 
 @pytest.mark.parametrize("moment", range(1, 5))
 def test_a_pipe_in_place_of_a_file_at_any_moment_is_not_waited_on(
-    world: World, monkeypatch: pytest.MonkeyPatch, moment: int
+    world: FileTree, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
     def swap() -> None:
         (world.root / "a.txt").unlink()
@@ -120,41 +120,41 @@ def test_a_pipe_in_place_of_a_file_at_any_moment_is_not_waited_on(
 
     at_call(monkeypatch, {"a.txt"}, {moment: swap})
     with pytest.raises(Refused, match="not a regular file"):
-        world.ask("a.txt")
+        world.attach("a.txt")
 
 
 @pytest.mark.parametrize("moment", range(1, 9))
 def test_an_editor_that_saves_meanwhile_does_not_spoil_the_call(
-    world: World, monkeypatch: pytest.MonkeyPatch, moment: int
+    world: FileTree, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
     def save() -> None:
         (world.root / "spare").write_text("saved, from within")
         (world.root / "spare").replace(world.root / "a.txt")
 
     at_call(monkeypatch, {"a.txt"}, {moment: save})
-    assert "from within" in world.texts("a.txt")[0]
+    assert "from within" in world.attached_texts("a.txt")[0]
 
 
-def test_a_file_that_becomes_a_link_and_back(world: World) -> None:
+def test_a_file_that_becomes_a_link_and_back(world: FileTree) -> None:
     target, file, link = world.root / "target.txt", world.root / "t1", world.root / "t2"
 
     def swap() -> None:
-        file.write_text(INSIDE)
+        file.write_text(INSIDE_TEXT)
         file.replace(target)
         link.symlink_to(world.outside / "canary.txt")
         link.replace(target)
 
     swap()
     with meanwhile(swap):
-        seen = rounds(lambda: told(world.ask("target.txt").blocks))
-        seen += rounds(lambda: looked("target.txt", world.rules))
+        seen = rounds(lambda: blocks_json(world.attach("target.txt").blocks))
+        seen += rounds(lambda: read_tool_text("target.txt", world.rules))
     assert not any(CANARY in each for each in seen)
 
 
-def test_a_directory_that_becomes_a_link_in_mid_walk(world: World, way: str) -> None:
+def test_a_directory_that_becomes_a_link_in_mid_walk(world: FileTree, way: str) -> None:
     deep = world.root / "one/two/three"
     deep.mkdir(parents=True)
-    (deep / "canary.txt").write_text(INSIDE)
+    (deep / "canary.txt").write_text(INSIDE_TEXT)
     (world.outside / "two/three").mkdir(parents=True)
     (world.outside / "two/three/canary.txt").write_text(CANARY)
     one, aside = world.root / "one", world.root / "aside"
@@ -166,14 +166,14 @@ def test_a_directory_that_becomes_a_link_in_mid_walk(world: World, way: str) -> 
         aside.rename(one)
 
     with meanwhile(swap):
-        seen = rounds(lambda: told(world.ask("one/two/three/canary.txt").blocks))
-        seen += rounds(lambda: looked("one/two/three/canary.txt", world.rules))
-        seen += rounds(lambda: list_dir("one", world.rules))
+        seen = rounds(lambda: blocks_json(world.attach("one/two/three/canary.txt").blocks))
+        seen += rounds(lambda: read_tool_text("one/two/three/canary.txt", world.rules))
+        seen += rounds(lambda: list_directory("one", world.rules))
     assert not any(CANARY in each for each in seen)
     assert way == "resolve" or not any("a.py" in each for each in seen[2 * ROUNDS :])
 
 
-def test_a_link_that_points_in_and_out(world: World) -> None:
+def test_a_link_that_points_in_and_out(world: FileTree) -> None:
     link = world.root / "turning"
 
     def swap() -> None:
@@ -184,26 +184,26 @@ def test_a_link_that_points_in_and_out(world: World) -> None:
 
     swap()
     with meanwhile(swap):
-        seen = rounds(lambda: told(world.ask("turning").blocks))
+        seen = rounds(lambda: blocks_json(world.attach("turning").blocks))
     assert not any(CANARY in each or "root:x:0" in each for each in seen)
 
 
-def test_a_file_that_becomes_a_pipe_never_hangs(world: World) -> None:
+def test_a_file_that_becomes_a_pipe_never_hangs(world: FileTree) -> None:
     target, spare = world.root / "target.txt", world.root / "spare"
 
     def swap() -> None:
         os.mkfifo(spare)
         spare.replace(target)
-        spare.write_text(INSIDE)
+        spare.write_text(INSIDE_TEXT)
         spare.replace(target)
 
     swap()
     with meanwhile(swap):
-        seen = rounds(lambda: told(world.ask("target.txt").blocks))
+        seen = rounds(lambda: blocks_json(world.attach("target.txt").blocks))
     assert len(seen) == ROUNDS
 
 
-def test_a_file_that_grows_is_read_as_long_as_it_was(world: World) -> None:
+def test_a_file_that_grows_is_read_as_long_as_it_was(world: FileTree) -> None:
     log = world.root / "log.txt"
     log.write_text("a line\n")
 
@@ -214,14 +214,14 @@ def test_a_file_that_grows_is_read_as_long_as_it_was(world: World) -> None:
             log.write_text("a line\n")
 
     with meanwhile(grow):
-        seen = rounds(lambda: "sent" if world.ask("log.txt", max_file_bytes=1_000_000).blocks else "")
+        seen = rounds(lambda: "sent" if world.attach("log.txt", max_file_bytes=1_000_000).blocks else "")
     assert all(each == "sent" or "at most" in each or "is empty" in each for each in seen)
 
 
-def test_globs_and_searches_in_a_tree_that_is_swapped(world: World) -> None:
+def test_globs_and_searches_in_a_tree_that_is_swapped(world: FileTree) -> None:
     live, aside = world.root / "live", world.root / "aside"
     live.mkdir()
-    (live / "canary.txt").write_text(INSIDE)
+    (live / "canary.txt").write_text(INSIDE_TEXT)
 
     def swap() -> None:
         live.rename(aside)
@@ -231,7 +231,7 @@ def test_globs_and_searches_in_a_tree_that_is_swapped(world: World) -> None:
 
     with meanwhile(swap):
         for _ in range(15):
-            seen = outcome(lambda: told(guarded(lambda: world.ask("live/*.txt")).blocks))
-            found = outcome(lambda: guarded(lambda: grep("c4n4ry|within", "live/**", world.rules)))
+            seen = outcome(lambda: blocks_json(run_with_timeout(lambda: world.attach("live/*.txt")).blocks))
+            found = outcome(lambda: run_with_timeout(lambda: grep_files("c4n4ry|within", "live/**", world.rules)))
             assert CANARY not in seen
             assert CANARY not in found

@@ -14,19 +14,19 @@ def test_on_stdio_the_project_comes_first_then_what_is_named(tmp_path: Path) -> 
         (tmp_path / name).mkdir()
     cwd, project, docs = tmp_path / "cwd", tmp_path / "project", tmp_path / "docs"
 
-    assert roots_for(cwd=cwd, project_dir=str(project), named=[docs, project], http=False) == (project, docs)
-    assert roots_for(cwd=cwd, project_dir="", named=[], http=False) == (cwd,)
-    assert roots_for(cwd=cwd, project_dir="", named=[Path("../docs")], http=False) == (cwd, docs)
+    assert roots_for(cwd=cwd, project_dir=str(project), operator_roots=[docs, project], http=False) == (project, docs)
+    assert roots_for(cwd=cwd, project_dir="", operator_roots=[], http=False) == (cwd,)
+    assert roots_for(cwd=cwd, project_dir="", operator_roots=[Path("../docs")], http=False) == (cwd, docs)
 
 
 @pytest.mark.parametrize("unusable", ["${CLAUDE_PROJECT_DIR}", "relative", "/no/such/directory", "/", "a\0b", "/etc"])
 def test_a_project_that_cannot_be_meant_leaves_the_working_directory(tmp_path: Path, unusable: str) -> None:
-    assert roots_for(cwd=tmp_path, project_dir=unusable, named=[], http=False) == (tmp_path,)
+    assert roots_for(cwd=tmp_path, project_dir=unusable, operator_roots=[], http=False) == (tmp_path,)
 
 
 def test_on_http_only_what_is_named_is_read(tmp_path: Path) -> None:
-    assert roots_for(cwd=tmp_path, project_dir=str(tmp_path), named=[], http=True) == ()
-    assert roots_for(cwd=tmp_path, project_dir="", named=[tmp_path], http=True) == (tmp_path,)
+    assert roots_for(cwd=tmp_path, project_dir=str(tmp_path), operator_roots=[], http=True) == ()
+    assert roots_for(cwd=tmp_path, project_dir="", operator_roots=[tmp_path], http=True) == (tmp_path,)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def test_a_directory_of_the_system_is_a_root_only_when_it_is_named(wide: str) ->
     directory = Path(wide)
     if not directory.is_dir():
         pytest.skip("not here")
-    assert roots_for(cwd=directory, project_dir=wide, named=[], http=False) == ()
-    assert roots_for(cwd=directory, project_dir="", named=[directory], http=False) == (directory.resolve(),)
+    assert roots_for(cwd=directory, project_dir=wide, operator_roots=[], http=False) == ()
+    assert roots_for(cwd=directory, project_dir="", operator_roots=[directory], http=False) == (directory.resolve(),)
 
 
 def test_the_home_directory_is_no_root_but_what_lies_in_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,9 +49,9 @@ def test_the_home_directory_is_no_root_but_what_lies_in_it_is(tmp_path: Path, mo
     monkeypatch.setenv("HOME", str(home))
 
     for wide in (home, home.parent, tmp_path, tmp_path / "alias", home / ".ssh"):
-        assert roots_for(cwd=wide, project_dir=str(wide), named=[], http=False) == ()
-    assert roots_for(cwd=home / "project", project_dir="", named=[], http=False) == (home / "project",)
-    assert roots_for(cwd=home, project_dir="", named=[Path("~")], http=False) == (home,)
+        assert roots_for(cwd=wide, project_dir=str(wide), operator_roots=[], http=False) == ()
+    assert roots_for(cwd=home / "project", project_dir="", operator_roots=[], http=False) == (home / "project",)
+    assert roots_for(cwd=home, project_dir="", operator_roots=[Path("~")], http=False) == (home,)
 
 
 def test_roots_are_real_existing_directories_once(tmp_path: Path) -> None:
@@ -59,4 +59,4 @@ def test_roots_are_real_existing_directories_once(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("real")
     (tmp_path / "file").write_text("x")
     named = [tmp_path / each for each in ("link", "real", "file", "gone")]
-    assert roots_for(cwd=tmp_path, project_dir="", named=named, http=True) == (tmp_path / "real",)
+    assert roots_for(cwd=tmp_path, project_dir="", operator_roots=named, http=True) == (tmp_path / "real",)

@@ -14,25 +14,25 @@ import pytest
 
 VERSION = "4.14.1"
 SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
-RUN = """
+RUN_AXE = """
 async () => (await axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }))
   .violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes.map(node => node.html).join(' | ')}`)
 """
 """What axe finds, one line for each rule that is broken."""
 
 
-def source(folder: Path) -> str:
+def load_axe(folder: Path) -> str:
     """The script, from `folder` or else the npm registry, into `folder`."""
     kept = folder / f"axe-{VERSION}.min.js"
     if not kept.exists():
         with TemporaryDirectory(dir=folder) as aside:  # another worker may be doing the same
             written = Path(aside) / kept.name
-            written.write_bytes(_fetched(Path(aside)))
+            written.write_bytes(_download_axe(Path(aside)))
             written.replace(kept)
     return kept.read_text(encoding="utf-8")
 
 
-def _fetched(folder: Path) -> bytes:
+def _download_axe(folder: Path) -> bytes:
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("There is no npm here to fetch axe-core with.")

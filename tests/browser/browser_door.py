@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from shutil import which
 from typing import TYPE_CHECKING
 
-from browser_reader import PATIENCE_MS, Reader, Watch
+from browser_reader import EXPECT_TIMEOUT_MS, PageDriver, PageMonitor
 from playwright.async_api import async_playwright, expect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from browser_site import Site
+    from browser_site import PageServer
     from playwright.async_api import Browser, BrowserContext, StorageState
 
 DESKTOP = {"width": 1280, "height": 800}
-FLAGS = [
+CHROMIUM_FLAGS = [
     "--no-sandbox",  # CI runs as root
     "--disable-gpu",
     "--disable-quic",
@@ -29,25 +29,25 @@ FLAGS = [
 
 
 @dataclass
-class Door:
+class BrowserSessions:
     """Lets readers in, in browsers of their own, and sees to it that nothing went wrong in any."""
 
     browser: Browser
-    site: Site
-    watch: Watch = field(default_factory=Watch)
+    site: PageServer
+    monitor: PageMonitor = field(default_factory=PageMonitor)
     contexts: list[BrowserContext] = field(default_factory=list["BrowserContext"])
 
-    async def enter(self, user: str = "ada", *, url: str = "", **options: object) -> Reader:
+    async def open_page(self, user: str = "ada", *, url: str = "", **options: object) -> PageDriver:
         """A reader who is signed in, or with an empty name not yet."""
         url = url or self.site.url
-        state = await self._signed_in(user, url) if user else None
+        state = await self._sign_in(user, url) if user else None
         manner = {"viewport": DESKTOP, "storage_state": state, **options}
         context = await self.browser.new_context(**manner)  # pyright: ignore[reportArgumentType] - its own options
         self.contexts.append(context)
         await context.grant_permissions(["clipboard-read", "clipboard-write"], origin=url)
-        return await Reader.begin(context, url, self.watch)
+        return await PageDriver.open(context, url, self.monitor)
 
-    async def _signed_in(self, user: str, url: str) -> StorageState:
+    async def _sign_in(self, user: str, url: str) -> StorageState:
         context = await self.browser.new_context()
         answer = await context.request.post(
             f"{url}/signin", form={"token": self.site.tokens[user]}, headers={"Origin": url}, max_redirects=0
@@ -59,23 +59,23 @@ class Door:
 
 
 @asynccontextmanager
-async def standing_open(browser: Browser, site: Site) -> AsyncGenerator[Door]:
-    door = Door(browser, site)
+async def browser_sessions(browser: Browser, site: PageServer) -> AsyncGenerator[BrowserSessions]:
+    door = BrowserSessions(browser, site)
     yield door
     for context in door.contexts:
         await context.close()
-    door.watch.check()
+    door.monitor.check()
 
 
 @asynccontextmanager
-async def launched() -> AsyncGenerator[Browser | None]:
+async def launch_chromium() -> AsyncGenerator[Browser | None]:
     """The system's Chromium, where there is one."""
     path = which("chromium") or which("/usr/bin/chromium")
     if path is None:
         yield None
         return
-    expect.set_options(timeout=PATIENCE_MS)
+    expect.set_options(timeout=EXPECT_TIMEOUT_MS)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = await playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
         yield browser
         await browser.close()

@@ -1,6 +1,6 @@
 """What a model might be talked into writing: each tries to run something, to draw what is not ours, or to call home."""
 
-PAYLOADS = [
+XSS_PAYLOADS = [
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
     "<svg onload=alert(1)><script>alert(2)</script></svg>",
@@ -58,9 +58,9 @@ PAYLOADS = [
     "\u202ejavascript:alert(1)\u202c <scr\u0000ipt>alert(1)</scr\u0000ipt>",
     "{{constructor.constructor('alert(1)')()}} ${alert(1)} <%= alert(1) %>",
 ]  # fmt: skip
-NAMES = ["<img src=x onerror=alert(1)>.txt", '"><script>alert(1)</script>.txt', "javascript:alert(1).txt"]
+XSS_FILE_NAMES = ["<img src=x onerror=alert(1)>.txt", '"><script>alert(1)</script>.txt', "javascript:alert(1).txt"]
 
-LOOK = r"""
+FIND_UNSAFE_ELEMENTS = r"""
 () => {
   const ALLOWED = new Set([
     'A', 'BLOCKQUOTE', 'BR', 'BUTTON', 'CODE', 'DIV', 'EM', 'FIGCAPTION', 'FIGURE', 'H2', 'H3', 'H4', 'H5', 'H6', 'HR',
@@ -79,7 +79,7 @@ LOOK = r"""
 """
 """What is in a text that must not be there: an element, a handler, an address that is not absolute."""
 
-POKE = """
+CLICK_EVERYTHING = """
 async () => {
   const stay = event => { if (event.target.closest?.('a[href^=http]')) event.preventDefault() }
   document.addEventListener('click', stay, true)

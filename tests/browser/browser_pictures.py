@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
-from browser_door import launched, standing_open
-from browser_site import opened
+from browser_door import browser_sessions, launch_chromium
+from browser_site import page_server
 from playwright.async_api import expect
 
 from mcp_server_claude.simulator import Pace, Simulator, directive
 
 if TYPE_CHECKING:
-    from browser_door import Door
-    from browser_site import Site
+    from browser_door import BrowserSessions
+    from browser_site import PageServer
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 QUESTION = "Our SSE endpoint stalls behind nginx. What should I check, and how do I prove it is fixed?"
-EARLIER = [  # what was asked, of whom, how many days ago
+EARLIER_THREADS = [  # what was asked, of whom, how many days ago
     ("What does SELECT … FOR UPDATE lock?", "haiku", 9),
     ("Translate the release notes", "sonnet", 6),
     ("Cover letter for the security audit", "opus", 4),
@@ -84,56 +84,56 @@ async def main() -> None:
         folder = Path(temporary)
         async with (
             Simulator(pace=Pace(ttft_s=0.6), defaults=DEFAULTS) as upstream,
-            opened(folder, upstream, {"ada": "5/day"}) as site,
-            launched() as chromium,
+            page_server(folder, upstream, {"ada": "5/day"}) as site,
+            launch_chromium() as chromium,
         ):
             if chromium is None:
                 sys.exit("There is no Chromium here.")
             async with anyio.create_task_group() as tasks:
-                for question, model, _ in EARLIER:
+                for question, model, _ in EARLIER_THREADS:
                     tasks.start_soon(anyio.to_thread.run_sync, _ask, site, question, model)
-            _age(folder / "data" / "store.db")
-            async with standing_open(chromium, site) as door:
-                await _desktop(door)
-                await _phone(door)
-                await _signin(door)
+            _backdate_threads(folder / "data" / "store.db")
+            async with browser_sessions(chromium, site) as door:
+                await _capture_desktop(door)
+                await _capture_phone(door)
+                await _capture_sign_in(door)
 
 
-async def _desktop(door: Door) -> None:
-    reader = await door.enter(color_scheme="light")
-    await reader.visit()
+async def _capture_desktop(door: BrowserSessions) -> None:
+    reader = await door.open_page(color_scheme="light")
+    await reader.goto()
     await reader.page.get_by_label("Model").select_option(label="Opus 5.5")
     file = {"name": "nginx.conf", "mimeType": "text/plain", "buffer": b"proxy_buffering on;\n" * 90}
     await reader.page.set_input_files("#picker", [file])  # pyright: ignore[reportArgumentType] - a plain dict
     await reader.ask(QUESTION)
     await expect(reader.text.locator(".hl-string").first).to_be_visible()
     await reader.page.screenshot(path=IMAGES / "chat-streaming.png")
-    await reader.whole()
+    await reader.wait_until_complete()
     await reader.page.screenshot(path=IMAGES / "chat.png")
 
 
-async def _phone(door: Door) -> None:
-    reader = await door.enter(
+async def _capture_phone(door: BrowserSessions) -> None:
+    reader = await door.open_page(
         viewport={"width": 390, "height": 844},
         device_scale_factor=1.5,
         color_scheme="dark",
         is_mobile=True,
         has_touch=True,
     )
-    await reader.visit()
+    await reader.goto()
     await reader.page.get_by_role("button", name="Threads").click()
     await reader.page.get_by_role("link", name="SSE endpoint").click()
     await expect(reader.text.locator(".hl-string").last).to_be_visible()
     await reader.page.screenshot(path=IMAGES / "chat-phone.png")
 
 
-async def _signin(door: Door) -> None:
-    reader = await door.enter("", viewport={"width": 880, "height": 560})
+async def _capture_sign_in(door: BrowserSessions) -> None:
+    reader = await door.open_page("", viewport={"width": 880, "height": 560})
     await reader.page.goto(f"{reader.url}/signin")
     await reader.page.screenshot(path=IMAGES / "signin.png")
 
 
-def _ask(site: Site, question: str, model: str) -> None:
+def _ask(site: PageServer, question: str, model: str) -> None:
     """Ask, and wait for the end of the answer."""
     headers = {"Authorization": f"Bearer {site.tokens['ada']}", "Content-Type": "application/json"}
     body = json.dumps({"message": question, "model": model}).encode()
@@ -141,11 +141,11 @@ def _ask(site: Site, question: str, model: str) -> None:
         answer.read()
 
 
-def _age(store: Path) -> None:
+def _backdate_threads(store: Path) -> None:
     """Let the earlier threads have been asked on earlier days."""
     with closing(sqlite3.connect(store)) as connection, connection:
-        for n, (question, _, days) in enumerate(EARLIER):
-            ago = 86_400 * days + 600 * (len(EARLIER) - n)
+        for n, (question, _, days) in enumerate(EARLIER_THREADS):
+            ago = 86_400 * days + 600 * (len(EARLIER_THREADS) - n)
             connection.execute("update thread set touched_at = touched_at - ? where head = ?", (ago, question))
 
 

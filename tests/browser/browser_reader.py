@@ -13,13 +13,13 @@ from playwright.async_api import Locator, Page, expect
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, ConsoleMessage, Dialog, Request
 
-TELL_VIOLATIONS = """
+LOG_CSP_VIOLATIONS = """
 addEventListener('securitypolicyviolation', event =>
   console.error(`CSP ${event.violatedDirective}: ${event.blockedURI} ${event.sample}`))
 """
-PATIENCE_MS = 60_000
+EXPECT_TIMEOUT_MS = 60_000
 """A limit that nothing reaches, also where the machine is busy with other things."""
-PASTED = """
+WAIT_FOR_CLIPBOARD = """
 async text => {
   while (await navigator.clipboard.readText() !== text) await new Promise(done => setTimeout(done, 20))
 }
@@ -27,52 +27,52 @@ async text => {
 
 
 @dataclass
-class Watch:
+class PageMonitor:
     """What a page must not do: complain, break its policy, open dialogs, ask anybody but its own server."""
 
-    allowed: list[str] = field(default_factory=list[str])
-    faults: list[str] = field(default_factory=list[str])
+    expected: list[str] = field(default_factory=list[str])
+    problems: list[str] = field(default_factory=list[str])
 
-    def expects(self, pattern: str) -> None:
+    def expect_message(self, pattern: str) -> None:
         """A complaint that belongs to the test, e.g. that the server refuses something."""
-        self.allowed.append(pattern)
+        self.expected.append(pattern)
 
-    def on(self, page: Page) -> None:
+    def attach(self, page: Page) -> None:
         page.on("console", self._console)
-        page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
         page.on("dialog", self._dialog)
         page.on("request", self._request)
 
     def check(self) -> None:
-        left = [fault for fault in self.faults if not any(re.search(pattern, fault) for pattern in self.allowed)]
+        left = [fault for fault in self.problems if not any(re.search(pattern, fault) for pattern in self.expected)]
         assert not left
 
     def _console(self, message: ConsoleMessage) -> None:
-        self.faults.append(f"console {message.type}: {message.text}")
+        self.problems.append(f"console {message.type}: {message.text}")
 
     async def _dialog(self, dialog: Dialog) -> None:
-        self.faults.append(f"dialog: {dialog.message}")
+        self.problems.append(f"dialog: {dialog.message}")
         await dialog.dismiss()
 
     def _request(self, request: Request) -> None:
         if urlsplit(request.url).hostname != "127.0.0.1":
-            self.faults.append(f"request: {request.url}")
+            self.problems.append(f"request: {request.url}")
 
 
 @dataclass
-class Reader:
+class PageDriver:
     """A page, and where things are on it."""
 
     page: Page
     url: str
-    watch: Watch
+    monitor: PageMonitor
 
     @classmethod
-    async def begin(cls, context: BrowserContext, url: str, watch: Watch) -> Reader:
-        await context.add_init_script(TELL_VIOLATIONS)
+    async def open(cls, context: BrowserContext, url: str, watch: PageMonitor) -> PageDriver:
+        await context.add_init_script(LOG_CSP_VIOLATIONS)
         page = await context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        watch.on(page)
+        page.set_default_timeout(EXPECT_TIMEOUT_MS)
+        watch.attach(page)
         return cls(page, url, watch)
 
     @property
@@ -99,7 +99,7 @@ class Reader:
     def question(self) -> Locator:
         return self.page.get_by_role("textbox", name="Question")
 
-    async def visit(self, path: str = "/") -> None:
+    async def goto(self, path: str = "/") -> None:
         """Go there, and wait until the page is itself."""
         await self.page.goto(self.url + path)
         await expect(self.page.locator("#model option").first).to_be_attached()
@@ -117,16 +117,16 @@ class Reader:
         for name, _ in files:
             await expect(self.page.locator("#files .file", has_text=name)).to_be_visible()
 
-    async def copied(self, text: str) -> None:
+    async def wait_for_clipboard(self, text: str) -> None:
         """Wait until the clipboard holds exactly this."""
-        with anyio.fail_after(PATIENCE_MS / 1000):
-            await self.page.evaluate(PASTED, text)
+        with anyio.fail_after(EXPECT_TIMEOUT_MS / 1000):
+            await self.page.evaluate(WAIT_FOR_CLIPBOARD, text)
 
-    async def whole(self) -> None:
+    async def wait_until_complete(self) -> None:
         """Wait until no answer grows any more, and the last has its account."""
         await expect(self.account).to_be_visible()
         await expect(self.page.locator("[aria-busy]")).to_have_count(0)
 
-    async def begun(self, chars: int = 20) -> None:
+    async def wait_for_chars(self, chars: int = 20) -> None:
         """Wait until so much of the answer is there."""
         await expect(self.text).to_have_text(re.compile(rf"\S[\s\S]{{{chars},}}"))

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, cast
 import anyio
 import anyio.to_thread
 
-from support.desk import KEY, environment
+from support.desk import FAKE_KEY, server_environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from mcp_server_claude.simulator import Simulator
     from mcp_server_claude.simulator.request_log import Record
 
-PATIENCE_S = 60
+UPSTREAM_TIMEOUT_S = 60
 COMMAND = [sys.executable, "-m", "mcp_server_claude"]
 
 
 @dataclass(frozen=True)
-class Site:
+class PageServer:
     """A server that listens, what is behind it, and the tokens of its users by name."""
 
     url: str
@@ -34,39 +34,39 @@ class Site:
     tokens: dict[str, str]
     server: subprocess.Popen[str]
 
-    def asked(self) -> list[Record]:
+    def upstream_prompts(self) -> list[Record]:
         """The questions that came to the upstream, oldest first."""
         return [each for each in self.upstream.requests if each.path == "/v1/messages"]
 
-    async def heard(self, questions: int) -> None:
+    async def wait_for_requests(self, questions: int) -> None:
         """Wait until so many questions have come to the upstream."""
-        with anyio.fail_after(PATIENCE_S):
-            while len(self.asked()) < questions:
+        with anyio.fail_after(UPSTREAM_TIMEOUT_S):
+            while len(self.upstream_prompts()) < questions:
                 await self.upstream.asked(len(self.upstream.requests) + 1)
 
-    async def ended(self) -> Record:
+    async def wait_until_idle(self) -> Record:
         """Wait until the upstream answers nobody; returns the last question."""
-        with anyio.fail_after(PATIENCE_S):
+        with anyio.fail_after(UPSTREAM_TIMEOUT_S):
             await self.upstream.idle()
-        return self.asked()[-1]
+        return self.upstream_prompts()[-1]
 
 
 @asynccontextmanager
-async def opened(folder: Path, upstream: Simulator, users: dict[str, str]) -> AsyncGenerator[Site]:
+async def page_server(folder: Path, upstream: Simulator, users: dict[str, str]) -> AsyncGenerator[PageServer]:
     """A server with these users, each with a budget; without any it is for whoever is on this machine.
 
     One that is opened in the folder of another has its store.
     """
-    env = environment(api_key=KEY, data_dir=folder / "data", base_url=upstream.url)
-    tokens = {name: await anyio.to_thread.run_sync(_add, name, budget, env) for name, budget in users.items()}
-    with _process(folder, env) as server:
+    env = server_environment(api_key=FAKE_KEY, data_dir=folder / "data", base_url=upstream.url)
+    tokens = {name: await anyio.to_thread.run_sync(_add_user, name, budget, env) for name, budget in users.items()}
+    with _server_process(folder, env) as server:
         first = await anyio.to_thread.run_sync(cast("IO[str]", server.stdout).readline)
         assert " listens on http://" in first, (folder / "server.stderr").read_text(encoding="utf-8")
-        yield Site(first.split(" listens on ")[1].split()[0], upstream, tokens, server)
+        yield PageServer(first.split(" listens on ")[1].split()[0], upstream, tokens, server)
 
 
 @contextmanager
-def _process(folder: Path, env: dict[str, str]) -> Generator[subprocess.Popen[str]]:
+def _server_process(folder: Path, env: dict[str, str]) -> Generator[subprocess.Popen[str]]:
     command = [*COMMAND, "serve", "--http", "--port", "0"]
     with (
         (folder / "server.stderr").open("w", encoding="utf-8") as errors,
@@ -78,51 +78,51 @@ def _process(folder: Path, env: dict[str, str]) -> Generator[subprocess.Popen[st
             server.kill()
 
 
-def _add(name: str, budget: str, env: dict[str, str]) -> str:
+def _add_user(name: str, budget: str, env: dict[str, str]) -> str:
     command = [*COMMAND, "user", "add", name, "--budget", budget, "--quiet"]
     return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @dataclass
-class Line:
+class CuttableProxy:
     """A wire to a server, with its own address."""
 
     target: str
     url: str = ""
     _open: set[asyncio.StreamWriter] = field(default_factory=set[asyncio.StreamWriter])
     _tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
-    _whole: bool = True
+    _is_connected: bool = True
 
     def cut(self) -> None:
         """Everything that is on the wire is lost, and nobody is reached until it is `mended`."""
-        self._whole = False
+        self._is_connected = False
         for writer in list(self._open):
             writer.transport.abort()
 
-    def mended(self) -> None:
-        self._whole = True
+    def restore(self) -> None:
+        self._is_connected = True
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._carry(reader, writer))
+        task = asyncio.create_task(self._forward(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def end(self) -> None:
+    async def close(self) -> None:
         self.cut()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not self._whole:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._is_connected:
             writer.transport.abort()
             return
         host, port = self.target.removeprefix("http://").split(":")
         back, forth = await asyncio.open_connection(host, int(port))
         self._open |= {writer, forth}
-        await asyncio.gather(_pump(reader, forth), _pump(back, writer))
+        await asyncio.gather(_copy_bytes(reader, forth), _copy_bytes(back, writer))
         self._open -= {writer, forth}
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy_bytes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         while piece := await reader.read(65536):
             writer.write(piece)
@@ -134,13 +134,13 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def line_to(site: Site) -> AsyncGenerator[Line]:
-    line = Line(site.url)
+async def cuttable_proxy(site: PageServer) -> AsyncGenerator[CuttableProxy]:
+    line = CuttableProxy(site.url)
     server = await asyncio.start_server(line.accept, "127.0.0.1", 0)
     line.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield line
     finally:
         server.close()
-        await line.end()
+        await line.close()
         await server.wait_closed()

@@ -9,16 +9,16 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import anyio
-from browser_door import launched, standing_open
-from browser_site import opened
-from browser_usage import visit
+from browser_door import browser_sessions, launch_chromium
+from browser_site import page_server
+from browser_usage import open_usage_page
 from playwright.async_api import expect
 
 from mcp_server_claude.simulator import Simulator
-from support.team import Team, write
+from support.team import SampleLedger, write_sample_ledger
 
 if TYPE_CHECKING:
-    from browser_door import Door
+    from browser_door import BrowserSessions
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 
@@ -28,25 +28,25 @@ async def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write(folder / "data", Team(rows=20_000, until=datetime.now(UTC).date()))
-        async with Simulator() as upstream, opened(folder, upstream, {}) as site, launched() as chromium:
+        write_sample_ledger(folder / "data", SampleLedger(rows=20_000, until=datetime.now(UTC).date()))
+        async with Simulator() as upstream, page_server(folder, upstream, {}) as site, launch_chromium() as chromium:
             if chromium is None:
                 sys.exit("There is no Chromium here.")
-            async with standing_open(chromium, site) as door:
-                await _desktop(door)
-                await _dark(door)
-                await _phone(door)
+            async with browser_sessions(chromium, site) as door:
+                await _capture_desktop(door)
+                await _capture_dark(door)
+                await _capture_phone(door)
 
 
-async def _desktop(door: Door) -> None:
-    reader = await door.enter("", color_scheme="light", reduced_motion="reduce")
-    page = await visit(reader)
+async def _capture_desktop(door: BrowserSessions) -> None:
+    reader = await door.open_page("", color_scheme="light", reduced_motion="reduce")
+    page = await open_usage_page(reader)
     await page.screenshot(path=IMAGES / "usage.png", full_page=True)
 
 
-async def _dark(door: Door) -> None:
-    reader = await door.enter("", color_scheme="dark", reduced_motion="reduce")
-    page = await visit(reader, "?days=30&model=claude-opus-5-5")
+async def _capture_dark(door: BrowserSessions) -> None:
+    reader = await door.open_page("", color_scheme="dark", reduced_motion="reduce")
+    page = await open_usage_page(reader, "?days=30&model=claude-opus-5-5")
     chart = page.locator("#spend")
     await chart.focus()
     for _ in range(7):
@@ -55,8 +55,8 @@ async def _dark(door: Door) -> None:
     await page.screenshot(path=IMAGES / "usage-dark.png")
 
 
-async def _phone(door: Door) -> None:
-    reader = await door.enter(
+async def _capture_phone(door: BrowserSessions) -> None:
+    reader = await door.open_page(
         "",
         viewport={"width": 390, "height": 844},
         device_scale_factor=1.5,
@@ -65,7 +65,7 @@ async def _phone(door: Door) -> None:
         is_mobile=True,
         has_touch=True,
     )
-    page = await visit(reader)
+    page = await open_usage_page(reader)
     await page.screenshot(path=IMAGES / "usage-phone.png")
 
 

@@ -3,55 +3,57 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from browser_door import Door, launched, standing_open
-from browser_site import Site, opened
+from browser_door import BrowserSessions, browser_sessions, launch_chromium
+from browser_site import PageServer, page_server
 
 from mcp_server_claude.simulator import Pace, Simulator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from browser_reader import Reader
+    from browser_reader import PageDriver
     from playwright.async_api import Browser
 
 
 @pytest.fixture(scope="session")
 async def chromium() -> AsyncIterator[Browser]:
     """One browser for all tests."""
-    async with launched() as browser:
+    async with launch_chromium() as browser:
         if browser is None:
             pytest.skip("There is no Chromium here; `apt-get install chromium` brings one.")
         yield browser
 
 
 @pytest.fixture(scope="session")
-async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PageServer]:
     """A server with two users: ada has money, poor has none."""
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as upstream,
-        opened(tmp_path_factory.mktemp("site"), upstream, {"ada": "50/day", "poor": "0.000001/day"}) as opened_site,
+        page_server(
+            tmp_path_factory.mktemp("site"), upstream, {"ada": "50/day", "poor": "0.000001/day"}
+        ) as opened_site,
     ):
         yield opened_site
 
 
 @pytest.fixture
-async def door(chromium: Browser, site: Site) -> AsyncIterator[Door]:
-    async with standing_open(chromium, site) as door:
+async def door(chromium: Browser, site: PageServer) -> AsyncIterator[BrowserSessions]:
+    async with browser_sessions(chromium, site) as door:
         yield door
 
 
 @pytest.fixture(scope="module")
-async def door_for_module(chromium: Browser, site: Site) -> AsyncIterator[Door]:
+async def door_for_module(chromium: Browser, site: PageServer) -> AsyncIterator[BrowserSessions]:
     """For tests that share a page."""
-    async with standing_open(chromium, site) as door:
+    async with browser_sessions(chromium, site) as door:
         yield door
 
 
 @pytest.fixture
-async def ada(door: Door) -> Reader:
+async def ada(door: BrowserSessions) -> PageDriver:
     """A reader with the chat page open."""
-    reader = await door.enter()
-    await reader.visit()
+    reader = await door.open_page()
+    await reader.goto()
     return reader
 
 
@@ -61,4 +63,4 @@ def axe(request: pytest.FixtureRequest) -> str:
     import browser_axe
 
     cache = request.config.cache
-    return browser_axe.source(cache.mkdir("axe-core"))
+    return browser_axe.load_axe(cache.mkdir("axe-core"))

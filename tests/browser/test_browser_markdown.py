@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from browser_door import Door
-    from browser_reader import Reader
+    from browser_door import BrowserSessions
+    from browser_reader import PageDriver
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
 
@@ -59,29 +59,29 @@ MARKDOWN = st.lists(st.sampled_from(PARTS), max_size=30).map("".join)
 
 
 @pytest.fixture(scope="module")
-async def quiet_page(door_for_module: Door) -> AsyncIterator[Reader]:
-    reader = await door_for_module.enter()
-    await reader.visit()
+async def quiet_page(door_for_module: BrowserSessions) -> AsyncIterator[PageDriver]:
+    reader = await door_for_module.open_page()
+    await reader.goto()
     yield reader
     await reader.page.close()
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=["setext", "table", "definitions", "headings", "lists"])
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 11, 64])
-async def test_pieces_of_one_size(quiet_page: Reader, text: str, size: int) -> None:
+async def test_pieces_of_one_size(quiet_page: PageDriver, text: str, size: int) -> None:
     whole, grown = await quiet_page.page.evaluate(COMPARE, [text, list(range(size, len(text), size))])
     assert grown == whole
 
 
 @pytest.mark.parametrize("mark", ["*", "_a*", ">", "> - ", "[", "![", "`", "~", "<", "&", "|", "- ", "1. "])
-async def test_marks_by_the_thousand_are_drawn_too(quiet_page: Reader, mark: str) -> None:
+async def test_marks_by_the_thousand_are_drawn_too(quiet_page: PageDriver, mark: str) -> None:
     text = f"{mark * 4000}\n\nAnd then this. {'*' * 4000}"
     whole, grown = await quiet_page.page.evaluate(COMPARE, [text, list(range(0, len(text), 3000))])
     assert grown == whole
     assert "And then this." in whole
 
 
-async def test_any_text_in_any_pieces(quiet_page: Reader) -> None:
+async def test_any_text_in_any_pieces(quiet_page: PageDriver) -> None:
     @settings(max_examples=200, database=None)
     @given(MARKDOWN, st.data())
     def compare(text: str, data: st.DataObject) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from browser_site import Site
+    from browser_site import PageServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
 
@@ -27,7 +27,7 @@ TYPES = {
 }
 
 
-def fetch(site: Site, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+def fetch(site: PageServer, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
     """Exactly this path: nothing normalises it on the way."""
     connection = HTTPConnection(site.url.removeprefix("http://"), timeout=30)
     connection.putrequest("GET", path, skip_accept_encoding=True)
@@ -40,13 +40,13 @@ def fetch(site: Site, path: str, **headers: str) -> tuple[int, dict[str, str], b
     return found
 
 
-def root_of(site: Site) -> str:
+def root_of(site: PageServer) -> str:
     found = re.search(rb'href="(/static/[0-9a-f]{12})/', fetch(site, "/signin")[2])
     assert found
     return found[1].decode()
 
 
-async def test_every_file_is_served_under_its_digest_for_ever(site: Site) -> None:
+async def test_every_file_is_served_under_its_digest_for_ever(site: PageServer) -> None:
     root = root_of(site)
     paths = [path for path in STATIC.rglob("*") if path.suffix in TYPES]
     assert len(paths) > 20
@@ -58,14 +58,14 @@ async def test_every_file_is_served_under_its_digest_for_ever(site: Site) -> Non
         assert headers["x-content-type-options"] == "nosniff"
 
 
-async def test_who_takes_gzip_gets_it(site: Site) -> None:
+async def test_who_takes_gzip_gets_it(site: PageServer) -> None:
     _, headers, data = fetch(site, f"{root_of(site)}/js/chat.js", Accept_Encoding="gzip, br")
     assert headers["content-encoding"] == "gzip"
     assert "Accept-Encoding" in headers["vary"]
     assert gzip.decompress(data) == (STATIC / "js" / "chat.js").read_bytes()
 
 
-async def test_an_old_digest_still_answers_but_is_not_kept(site: Site) -> None:
+async def test_an_old_digest_still_answers_but_is_not_kept(site: PageServer) -> None:
     status, headers, data = fetch(site, "/static/000000000000/js/chat.js")
     assert (status, headers["cache-control"]) == (200, "no-store")
     assert data == (STATIC / "js" / "chat.js").read_bytes()
@@ -89,14 +89,14 @@ async def test_an_old_digest_still_answers_but_is_not_kept(site: Site) -> None:
         "js/chat.js%00.css",
     ],
 )
-async def test_nothing_else_is_served(site: Site, path: str) -> None:
+async def test_nothing_else_is_served(site: PageServer, path: str) -> None:
     status, headers, data = fetch(site, f"{root_of(site)}/{path}")
     assert status == 404
     assert headers["content-type"] == "application/json"
     assert b"import" not in data
 
 
-async def test_pages_are_not_kept_and_name_only_files_that_exist(site: Site) -> None:
+async def test_pages_are_not_kept_and_name_only_files_that_exist(site: PageServer) -> None:
     for page in (ROOT / "src" / "mcp_server_claude" / "web" / "templates").glob("*.html"):
         html = page.read_text(encoding="utf-8")
         for name in re.findall(r"\{\{static\}\}/([^\"]+)", html):
@@ -122,7 +122,7 @@ async def test_every_module_that_the_chat_page_needs_is_fetched_at_once() -> Non
     assert set(re.findall(r"\{\{static\}\}/([^\"]+\.js)", html)) == seen
 
 
-async def test_the_icon_is_where_browsers_look_for_it(site: Site) -> None:
+async def test_the_icon_is_where_browsers_look_for_it(site: PageServer) -> None:
     status, headers, _ = fetch(site, "/favicon.ico")
     assert (status, headers["location"]) == (307, f"{root_of(site)}/icon.svg")
 

@@ -16,25 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from browser_axe import RUN
-from browser_door import standing_open
-from browser_payloads import NAMES
-from browser_site import opened
-from browser_usage import Expected, percent, settled, table, visit
+from browser_axe import RUN_AXE
+from browser_door import browser_sessions
+from browser_payloads import XSS_FILE_NAMES
+from browser_site import page_server
+from browser_usage import ExpectedUsagePage, format_percent, open_usage_page, read_table, wait_for_figures
 from playwright.async_api import Page, Route, expect
 
 from mcp_server_claude.simulator import Simulator
-from mcp_server_claude.store.sqlite_connection import connect
-from support.plain import Plain
-from support.team import Team, insert, row, write
+from mcp_server_claude.store.sqlite_connection import open_connection
+from support.plain import ReferenceUsage
+from support.team import SampleLedger, entry_row, insert_entries, write_sample_ledger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
-    from browser_door import Door
-    from browser_reader import Reader
-    from browser_site import Site
+    from browser_door import BrowserSessions
+    from browser_reader import PageDriver
+    from browser_site import PageServer
     from playwright.async_api import Browser
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
@@ -49,16 +49,16 @@ QUERY = f"?since={MONTH['since']}&until={MONTH['until']}"
 class Books:
     """A server whose ledger a team has filled, and the ledger itself."""
 
-    site: Site
+    site: PageServer
     data_dir: Path
-    ledger: Plain
+    ledger: ReferenceUsage
 
 
 @asynccontextmanager
-async def kept(folder: Path, users: dict[str, str], team: Team) -> AsyncGenerator[Books]:
-    write(folder / "data", team)
-    with Plain.of(folder / "data") as ledger:
-        async with Simulator() as upstream, opened(folder, upstream, users) as site:
+async def kept(folder: Path, users: dict[str, str], team: SampleLedger) -> AsyncGenerator[Books]:
+    write_sample_ledger(folder / "data", team)
+    with ReferenceUsage.open_ledger(folder / "data") as ledger:
+        async with Simulator() as upstream, page_server(folder, upstream, users) as site:
             yield Books(site, folder / "data", ledger)
 
 
@@ -66,23 +66,23 @@ async def kept(folder: Path, users: dict[str, str], team: Team) -> AsyncGenerato
 async def books(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Books]:
     """Without users, so that whoever looks is the operator."""
     many = ROWS > 100_000
-    team = Team(rows=ROWS, users=200 if many else 12, days=120, until=TODAY)
+    team = SampleLedger(rows=ROWS, users=200 if many else 12, days=120, until=TODAY)
     async with kept(tmp_path_factory.mktemp("books"), {}, team) as books:
         yield books
 
 
 @pytest.fixture
-async def desk(chromium: Browser, books: Books) -> AsyncIterator[Door]:
-    async with standing_open(chromium, books.site) as door:
+async def desk(chromium: Browser, books: Books) -> AsyncIterator[BrowserSessions]:
+    async with browser_sessions(chromium, books.site) as door:
         yield door
 
 
 @pytest.fixture
-async def operator(desk: Door) -> Reader:
-    return await desk.enter("")
+async def operator(desk: BrowserSessions) -> PageDriver:
+    return await desk.open_page("")
 
 
-async def agrees(page: Page, expected: Expected) -> None:
+async def agrees(page: Page, expected: ExpectedUsagePage) -> None:
     """Every number that is on the page."""
     assert await page.locator("#figures .value").all_text_contents() == expected.figures()
     notes = await page.locator("#figures .note").all_text_contents()
@@ -91,13 +91,13 @@ async def agrees(page: Page, expected: Expected) -> None:
         "spend": expected.spend(),
         "tokens": expected.tokens(),
         "ttft": expected.ttft(),
-        "faults": expected.faults(),
+        "faults": expected.error_rows(),
     }.items():
-        assert await table(page, f"{name}-table") == rows, name
+        assert await read_table(page, f"{name}-table") == rows, name
     for name, totals in expected.legends().items():
         assert await page.locator(f"#{name}-legend b").all_text_contents() == totals, name
     for key in ("model", "user", "tool"):
-        assert await table(page, f"by-{key}") == expected.shares(key), key
+        assert await read_table(page, f"by-{key}") == expected.shares(key), key
 
 
 @pytest.mark.parametrize(
@@ -110,37 +110,37 @@ async def agrees(page: Page, expected: Expected) -> None:
     ],
 )
 async def test_every_number_on_the_page_is_the_ledgers(
-    operator: Reader, books: Books, per: str, only: dict[str, str]
+    operator: PageDriver, books: Books, per: str, only: dict[str, str]
 ) -> None:
     query = "".join(f"&{name}={value}" for name, value in only.items())
-    page = await visit(operator, f"{QUERY}&per={per}{query}")
-    await agrees(page, Expected(books.ledger, **MONTH, per=per, only=tuple(only.items())))
+    page = await open_usage_page(operator, f"{QUERY}&per={per}{query}")
+    await agrees(page, ExpectedUsagePage(books.ledger, **MONTH, per=per, only=tuple(only.items())))
 
 
-async def test_the_change_is_told_against_as_many_days_before(operator: Reader, books: Books) -> None:
-    page = await visit(operator, QUERY)
-    now = books.ledger.sums(**MONTH)
-    before = books.ledger.sums(since=str(TODAY - timedelta(days=59)), until=str(TODAY - timedelta(days=30)))
+async def test_the_change_is_told_against_as_many_days_before(operator: PageDriver, books: Books) -> None:
+    page = await open_usage_page(operator, QUERY)
+    now = books.ledger.totals(**MONTH)
+    before = books.ledger.totals(since=str(TODAY - timedelta(days=59)), until=str(TODAY - timedelta(days=30)))
     notes = await page.locator("#figures .note").all_text_contents()
     for note, name in ((notes[0], "totalCost"), (notes[2], "calls")):
         change = now[name] / before[name] - 1
-        assert note == f"{'+' if change >= 0 else '−'}{percent(abs(change))} on the 30 days before"
-    page = await visit(operator, "?days=90")  # the ledger has not so many days before
+        assert note == f"{'+' if change >= 0 else '−'}{format_percent(abs(change))} on the 30 days before"
+    page = await open_usage_page(operator, "?days=90")  # the ledger has not so many days before
     await expect(page.locator("#figures")).not_to_contain_text("days before")
 
 
-async def test_what_is_shown_stands_in_the_address_and_the_way_back_works(operator: Reader) -> None:
-    page = await visit(operator)
+async def test_what_is_shown_stands_in_the_address_and_the_way_back_works(operator: PageDriver) -> None:
+    page = await open_usage_page(operator)
     spent = page.locator("#figures .value").first
     everybodys = await spent.text_content()
     await page.get_by_label("User").select_option("grace")
     await expect(page).to_have_url(re.compile(r"/usage\?user=grace$"))
-    await settled(page)
+    await wait_for_figures(page)
     await expect(spent).not_to_have_text(everybodys or "")
     graces = await spent.text_content() or ""
     await page.get_by_role("link", name="claude-opus-5-5").click()
     await expect(page).to_have_url(re.compile(r"/usage\?user=grace&model=claude-opus-5-5$"))
-    await settled(page)
+    await wait_for_figures(page)
     await expect(page.locator("#by-model tbody tr")).to_have_count(1)
     await page.get_by_label("Period").select_option("7")
     await expect(page).to_have_url(re.compile(r"/usage\?days=7&user=grace&model=claude-opus-5-5$"))
@@ -161,35 +161,35 @@ async def test_what_is_shown_stands_in_the_address_and_the_way_back_works(operat
     await expect(page.get_by_label("User")).to_have_value("")
 
 
-async def test_days_can_be_chosen_one_by_one(operator: Reader, books: Books) -> None:
-    page = await visit(operator)
+async def test_days_can_be_chosen_one_by_one(operator: PageDriver, books: Books) -> None:
+    page = await open_usage_page(operator)
     await page.get_by_label("Period").select_option("dates")
     first, last = TODAY - timedelta(days=10), TODAY - timedelta(days=3)
     await page.get_by_label("From", exact=True).fill(str(first))
     await page.get_by_label("To", exact=True).fill(str(last))
     await expect(page).to_have_url(re.compile(rf"since={first}&until={last}$"))
-    await settled(page)
-    await agrees(page, Expected(books.ledger, str(first), str(last)))
+    await wait_for_figures(page)
+    await agrees(page, ExpectedUsagePage(books.ledger, str(first), str(last)))
     await page.get_by_label("Steps").select_option("month")
     await expect(page).to_have_url(re.compile(r"per=month$"))
     await expect(page.locator("#spend-table thead")).to_contain_text("Month")
 
 
-async def test_the_download_has_the_lines_of_what_is_shown(operator: Reader, books: Books) -> None:
-    page = await visit(operator, f"{QUERY}&user=grace&tool=chat")
+async def test_the_download_has_the_lines_of_what_is_shown(operator: PageDriver, books: Books) -> None:
+    page = await open_usage_page(operator, f"{QUERY}&user=grace&tool=chat")
     async with page.expect_download() as started:
         await page.get_by_role("link", name="CSV").click()
     download = await started.value
     assert download.suggested_filename == f"usage-{MONTH['since']}-{MONTH['until']}.csv"
     text = await anyio.Path(await download.path()).read_text(encoding="utf-8")
     lines = list(csv.DictReader(io.StringIO(text)))
-    sums = books.ledger.sums(**MONTH, user="grace", tool="chat")
+    sums = books.ledger.totals(**MONTH, user="grace", tool="chat")
     assert sum(int(line["calls"]) for line in lines) == sums["calls"] > 0
     assert {(line["user"], line["tool"]) for line in lines} == {("grace", "chat")}
 
 
-async def test_of_many_names_the_dearest_are_shown_and_the_others_on_request(operator: Reader) -> None:
-    page = await visit(operator, QUERY)
+async def test_of_many_names_the_dearest_are_shown_and_the_others_on_request(operator: PageDriver) -> None:
+    page = await open_usage_page(operator, QUERY)
     shown = page.locator("#by-user tbody tr:visible")
     await expect(shown).to_have_count(8)
     await page.get_by_role("button", name=re.compile("Show all")).press("Enter")
@@ -197,14 +197,14 @@ async def test_of_many_names_the_dearest_are_shown_and_the_others_on_request(ope
     await expect(page.locator("#by-user tbody tr").nth(8).locator("a")).to_be_focused()
 
 
-async def test_a_chart_can_be_read_by_keys_and_by_ear(operator: Reader, books: Books) -> None:
-    page = await visit(operator, QUERY)
+async def test_a_chart_can_be_read_by_keys_and_by_ear(operator: PageDriver, books: Books) -> None:
+    page = await open_usage_page(operator, QUERY)
     chart = page.locator("#faults")
     await expect(chart).to_have_role("img")
     await expect(chart).to_have_attribute("aria-label", re.compile(r"^Errors and retries by day: [\d,]+ errors"))
     await chart.focus()
     await page.keyboard.press("ArrowLeft")
-    last = Expected(books.ledger, MONTH["since"], MONTH["until"]).faults()[0]
+    last = ExpectedUsagePage(books.ledger, MONTH["since"], MONTH["until"]).error_rows()[0]
     await expect(page.get_by_role("status")).to_have_text(f"{last[0]}: Retries {last[4]}, Errors {last[3]}")
     await expect(chart.locator(".tip")).to_contain_text(last[0])
     await page.keyboard.press("Escape")
@@ -213,23 +213,23 @@ async def test_a_chart_can_be_read_by_keys_and_by_ear(operator: Reader, books: B
     await expect(page.get_by_role("region", name="Errors and retries, table")).to_be_visible()
 
 
-async def test_a_change_of_what_is_shown_is_announced(operator: Reader) -> None:
-    page = await visit(operator, QUERY)
+async def test_a_change_of_what_is_shown_is_announced(operator: PageDriver) -> None:
+    page = await open_usage_page(operator, QUERY)
     await expect(page.get_by_role("status")).to_be_empty()
     await page.get_by_label("User").select_option("ada")
     await expect(page.get_by_role("status")).to_have_text(re.compile(r"UTC: \$[\d,.]+ in [\d,]+ calls\.$"))
 
 
-async def test_an_outage_is_told_and_can_be_tried_again(desk: Door) -> None:
-    desk.watch.expects(r"Failed to load resource")
-    reader = await desk.enter("")
+async def test_an_outage_is_told_and_can_be_tried_again(desk: BrowserSessions) -> None:
+    desk.monitor.expect_message(r"Failed to load resource")
+    reader = await desk.open_page("")
     away = True
 
     async def answer(route: Route) -> None:
         await (route.abort() if away else route.continue_())
 
     await reader.page.route("**/usage.json*", answer)
-    page = await visit(reader)
+    page = await open_usage_page(reader)
     await expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
     await expect(page.locator("#told")).to_be_hidden()
     away = False
@@ -238,10 +238,10 @@ async def test_an_outage_is_told_and_can_be_tried_again(desk: Door) -> None:
     await expect(page.get_by_role("alert")).to_be_hidden()
 
 
-async def test_what_the_address_gets_wrong_is_told_in_the_servers_words(desk: Door) -> None:
-    desk.watch.expects(r"status of 4\d\d")
-    reader = await desk.enter("")
-    page = await visit(reader, "?since=2026-11-02&until=2026-11-01")
+async def test_what_the_address_gets_wrong_is_told_in_the_servers_words(desk: BrowserSessions) -> None:
+    desk.monitor.expect_message(r"status of 4\d\d")
+    reader = await desk.open_page("")
+    page = await open_usage_page(reader, "?since=2026-11-02&until=2026-11-01")
     await expect(page.get_by_role("alert")).to_contain_text("since must not be later than until")
     await expect(page.get_by_role("button", name="Try again")).to_be_hidden()
     await page.get_by_label("Period").select_option("30")
@@ -249,57 +249,57 @@ async def test_what_the_address_gets_wrong_is_told_in_the_servers_words(desk: Do
     await expect(page.get_by_role("alert")).to_be_hidden()
 
 
-async def test_nothing_is_said_plainly(operator: Reader) -> None:
-    page = await visit(operator, "?since=2020-01-01&until=2020-01-31")
+async def test_nothing_is_said_plainly(operator: PageDriver) -> None:
+    page = await open_usage_page(operator, "?since=2020-01-01&until=2020-01-31")
     await expect(page.get_by_role("heading", name="Nothing was asked in this time.")).to_be_visible()
     await expect(page.locator("#told")).to_be_hidden()
-    page = await visit(operator, f"{QUERY}&tool=nothing")
+    page = await open_usage_page(operator, f"{QUERY}&tool=nothing")
     await page.get_by_role("link", name="without these filters").click()
     await expect(page.locator("#figures")).to_be_visible()
 
 
 async def test_a_user_sees_themselves_and_an_empty_book_says_so(chromium: Browser, tmp_path: Path) -> None:
     async with (
-        kept(tmp_path, {"grace": "5/day", "new": "5/day"}, Team(rows=900, until=TODAY)) as books,
-        standing_open(chromium, books.site) as door,
+        kept(tmp_path, {"grace": "5/day", "new": "5/day"}, SampleLedger(rows=900, until=TODAY)) as books,
+        browser_sessions(chromium, books.site) as door,
     ):
-        reader = await door.enter("grace")
-        page = await visit(reader, QUERY)
-        expected = Expected(books.ledger, **MONTH, only=(("user", "grace"),))
+        reader = await door.open_page("grace")
+        page = await open_usage_page(reader, QUERY)
+        expected = ExpectedUsagePage(books.ledger, **MONTH, only=(("user", "grace"),))
         assert await page.locator("#figures .value").all_text_contents() == expected.figures()
         await expect(page.get_by_label("User")).to_be_hidden()
         await expect(page.locator("#by-user")).to_be_hidden()
-        reader = await door.enter("new")
-        page = await visit(reader)
+        reader = await door.open_page("new")
+        page = await open_usage_page(reader)
         await expect(page.get_by_role("heading", name="Nothing was asked in this time.")).to_be_visible()
-        door.watch.expects(r"status of 403")
-        page = await visit(reader, "?user=grace")
+        door.monitor.expect_message(r"status of 403")
+        page = await open_usage_page(reader, "?user=grace")
         await expect(page.get_by_role("alert")).to_contain_text("Only an operator")
-        reader = await door.enter("")
+        reader = await door.open_page("")
         await reader.page.goto(f"{reader.url}/usage")
         await expect(reader.page).to_have_url(f"{reader.url}/signin?to=%2Fusage")
 
 
 async def test_names_that_somebody_made_up_are_only_text(chromium: Browser, tmp_path: Path) -> None:
-    hostile = [*NAMES, '"><svg onload=alert(1)>', "{{constructor}}", "\u202eevil", "javascript:alert(1)"]
+    hostile = [*XSS_FILE_NAMES, '"><svg onload=alert(1)>', "{{constructor}}", "\u202eevil", "javascript:alert(1)"]
     async with (
-        kept(tmp_path, {}, Team(rows=0)) as books,
-        standing_open(chromium, books.site) as door,
+        kept(tmp_path, {}, SampleLedger(rows=0)) as books,
+        browser_sessions(chromium, books.site) as door,
     ):
         noon = datetime.combine(TODAY, datetime.min.time(), UTC).timestamp()
-        connection = connect(books.data_dir / "store.db")
+        connection = open_connection(books.data_dir / "store.db")
         lines: list[dict[str, Any]] = [{"model": name, "user": name, "tool": name} for name in hostile]
-        insert(connection, [row(n, noon, cost_micros=100 - n, **line) for n, line in enumerate(lines)])
+        insert_entries(connection, [entry_row(n, noon, cost_micros=100 - n, **line) for n, line in enumerate(lines)])
         connection.close()
-        reader = await door.enter("")
-        page = await visit(reader)
+        reader = await door.open_page("")
+        page = await open_usage_page(reader)
         for key in ("model", "user", "tool"):
-            assert [cells[0] for cells in await table(page, f"by-{key}")] == hostile
+            assert [cells[0] for cells in await read_table(page, f"by-{key}")] == hostile
         for element in ("#content img", "#content script", "#content svg[onload]", "#content [onerror]"):
             await expect(page.locator(element)).to_have_count(0)
         link = page.locator("#by-model a", has_text="<img").first
         await link.click()
-        await settled(page)
+        await wait_for_figures(page)
         await expect(page.get_by_role("link", name=f"Model {hostile[0]}: remove this filter")).to_be_visible()
         await page.locator("#spend").focus()
         await page.keyboard.press("ArrowLeft")
@@ -309,9 +309,13 @@ async def test_names_that_somebody_made_up_are_only_text(chromium: Browser, tmp_
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 1280), ("dark", 390), ("light", 320)])
-async def test_axe_finds_no_fault_and_nothing_scrolls_sideways(desk: Door, axe: str, theme: str, width: int) -> None:
-    desk.watch.expects(r"status of 400")
-    reader = await desk.enter("", viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce")
+async def test_axe_finds_no_fault_and_nothing_scrolls_sideways(
+    desk: BrowserSessions, axe: str, theme: str, width: int
+) -> None:
+    desk.monitor.expect_message(r"status of 400")
+    reader = await desk.open_page(
+        "", viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce"
+    )
     for query in (
         QUERY,
         f"{QUERY}&per=month&model=claude-opus-5-5",
@@ -319,18 +323,18 @@ async def test_axe_finds_no_fault_and_nothing_scrolls_sideways(desk: Door, axe: 
         f"{QUERY}&tool=none",
         "?since=1999-01-01",
     ):
-        page = await visit(reader, query)
+        page = await open_usage_page(reader, query)
         if await page.locator("#told").is_visible():
             for summary in await page.locator("summary").all():
                 await summary.click()
         await page.evaluate(axe)
-        assert await page.evaluate(RUN) == [], query
+        assert await page.evaluate(RUN_AXE) == [], query
         assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), query
 
 
-async def test_another_theme_draws_the_charts_anew(desk: Door) -> None:
-    reader = await desk.enter("", color_scheme="light")
-    page = await visit(reader, QUERY)
+async def test_another_theme_draws_the_charts_anew(desk: BrowserSessions) -> None:
+    reader = await desk.open_page("", color_scheme="light")
+    page = await open_usage_page(reader, QUERY)
     canvas = page.locator("#spend canvas")
     picture = "canvas => { canvas.dataset.old = ''; return canvas.toDataURL() }"
     light = await canvas.evaluate(picture)

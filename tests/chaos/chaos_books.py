@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from mcp_server_claude.simulator import Record
 
 MARKER = re.compile(r"Call #(\d{5})\.")
-INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+INPUT_COLUMNS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 Row = dict[str, Any]
 T = TypeVar("T")
 
 
-def query(data_dir: Path, sql: str, *values: object) -> list[Row]:
+def select_rows(data_dir: Path, sql: str, *values: object) -> list[Row]:
     with closing(sqlite3.connect(data_dir / "store.db", timeout=30)) as connection:
         connection.row_factory = sqlite3.Row
         return [dict(row) for row in connection.execute(sql, values)]
 
 
-def change(data_dir: Path, sql: str, *values: object) -> None:
+def execute_sql(data_dir: Path, sql: str, *values: object) -> None:
     with closing(sqlite3.connect(data_dir / "store.db", timeout=30)) as connection:
         connection.execute(sql, values)
         connection.commit()
@@ -39,16 +39,16 @@ def _head(row: Row) -> str:
     return str(row["prompt_head"])
 
 
-def number_of(text: str) -> int:
+def call_number(text: str) -> int:
     """Which call a prompt is of."""
     found = MARKER.search(text)
     assert found, text[:80]
     return int(found[1])
 
 
-def entries(data_dir: Path) -> dict[int, list[Row]]:
+def ledger_by_call(data_dir: Path) -> dict[int, list[Row]]:
     """The ledger's lines, by the number of their call."""
-    rows = query(
+    rows = select_rows(
         data_dir,
         "select entry.*, prompt_head from entry left join call on call.id = call_id order by attempt, entry.started_at",
     )
@@ -56,10 +56,10 @@ def entries(data_dir: Path) -> dict[int, list[Row]]:
     return _by_number(rows, _head)
 
 
-def calls(data_dir: Path) -> dict[int, Row]:
+def journal_by_call(data_dir: Path) -> dict[int, Row]:
     """The journal's calls with their texts, by their number."""
-    rows = query(data_dir, "select * from call")
-    chunks = query(data_dir, "select call_id, off, text from chunk order by call_id, off")
+    rows = select_rows(data_dir, "select * from call")
+    chunks = select_rows(data_dir, "select call_id, off, text from chunk order by call_id, off")
     for row in rows:
         pieces = [chunk for chunk in chunks if chunk["call_id"] == row["id"]]
         row["text"] = "".join(piece["text"] for piece in pieces)
@@ -70,7 +70,7 @@ def calls(data_dir: Path) -> dict[int, Row]:
     return {number: same[0] for number, same in found.items()}
 
 
-def asked(records: Iterable[Record]) -> dict[int, list[Record]]:
+def requests_by_call(records: Iterable[Record]) -> dict[int, list[Record]]:
     """The requests for messages that the simulator saw, by the number of their call."""
     return _by_number(
         [record for record in records if record.path == "/v1/messages"],
@@ -78,7 +78,7 @@ def asked(records: Iterable[Record]) -> dict[int, list[Record]]:
     )
 
 
-def wrong_lines(rows: Sequence[Row], records: Sequence[Record]) -> list[str]:
+def ledger_mismatches(rows: Sequence[Row], records: Sequence[Record]) -> list[str]:
     """What the ledger's lines of one call tell otherwise than the upstream's log of it; empty when all is well."""
     wrong: list[str] = []
     by_id = {row["request_id"]: row for row in rows if row["request_id"]}
@@ -90,56 +90,66 @@ def wrong_lines(rows: Sequence[Row], records: Sequence[Record]) -> list[str]:
     lost = [record for record in records if record.request_id not in by_id]
     if len(lost) > len(unnamed):
         wrong.append(f"{len(lost)} requests without a line, {len(unnamed)} lines without a request")
-    if len(unnamed) - len(lost) > sum(map(_given_up, unnamed)):
+    if len(unnamed) - len(lost) > sum(map(_abandoned, unnamed)):
         wrong.append(f"{len(unnamed)} lines for {len(lost)} requests")
     wrong += [
         f"a line without an id, {row['end']}, claims {row['output_tokens']} tokens"
         for row in unnamed
         if row["output_tokens"] or row["input_tokens"]
     ]
-    wrong += [f"{record.request_id} was answered, and its line has no id" for record in lost if _told(record, unnamed)]
+    wrong += [
+        f"{record.request_id} was answered, and its line has no id"
+        for record in lost
+        if _usage_was_received(record, unnamed)
+    ]
     for record in records:
         if row := by_id.get(record.request_id):
-            wrong += [f"{record.request_id} ({record.end}, {record.fault}): {each}" for each in _line(row, record)]
+            wrong += [
+                f"{record.request_id} ({record.end}, {record.fault}): {each}" for each in _entry_mismatches(row, record)
+            ]
     return wrong
 
 
-def _told(record: Record, unnamed: Sequence[Row]) -> bool:
+def _usage_was_received(record: Record, unnamed: Sequence[Row]) -> bool:
     """Whether the upstream sent a head that no cancel can have crossed."""
-    return record.status is not None and not any(map(_given_up, unnamed))
+    return record.status is not None and not any(map(_abandoned, unnamed))
 
 
-def _given_up(row: Row) -> bool:
+def _abandoned(row: Row) -> bool:
     """Whether a request was given up from our side, maybe before it left or while its answer was on the way."""
     return row["end"] == "cancelled" or row["failure"] == "stall"
 
 
-def _line(row: Row, record: Record) -> list[str]:
+def _entry_mismatches(row: Row, record: Record) -> list[str]:
     """One line against one request."""
     if row["state"] != "closed":
         return ["the line is open"]
-    wrong = _unequal(row, model=str(record.body["model"]))  # type: ignore[index, call-overload]
+    wrong = _is_inconsistent(row, model=str(record.body["model"]))  # type: ignore[index, call-overload]
     if record.status != 200 or record.fault in {"html", "json", "empty", "redirect"}:
-        return wrong + _unequal(row, input_tokens=0, output_tokens=0) + _not_ended(row, "failed", "cancelled")
-    known = {name: getattr(record, name) for name in INPUT}
+        return (
+            wrong + _is_inconsistent(row, input_tokens=0, output_tokens=0) + _is_unfinished(row, "failed", "cancelled")
+        )
+    known = {name: getattr(record, name) for name in INPUT_COLUMNS}
     if row["end"] == "interrupted":
-        return wrong + _unequal(row, estimated=1, **known)
+        return wrong + _is_inconsistent(row, estimated=1, **known)
     if row["estimated"]:
         ends = ("cancelled", "failed") if record.end == "complete" else ("cancelled", "failed", "incomplete")
         wrong += ["an estimate of nothing"] if row["output_tokens"] < 1 else []
-        return wrong + _unequal(row, **known) + _not_ended(row, *ends)
+        return wrong + _is_inconsistent(row, **known) + _is_unfinished(row, *ends)
     if record.stop_reason is None:
-        return wrong + _unequal(row, input_tokens=0, output_tokens=0) + _not_ended(row, "failed", "cancelled")
+        return (
+            wrong + _is_inconsistent(row, input_tokens=0, output_tokens=0) + _is_unfinished(row, "failed", "cancelled")
+        )
     end = "complete" if record.stop_reason in COMPLETE else "incomplete"
-    wrong += _unequal(row, **known, output_tokens=record.output_tokens, stop_reason=record.stop_reason)
-    return wrong + _not_ended(row, end, "cancelled")
+    wrong += _is_inconsistent(row, **known, output_tokens=record.output_tokens, stop_reason=record.stop_reason)
+    return wrong + _is_unfinished(row, end, "cancelled")
 
 
-def _unequal(row: Row, **expected: object) -> list[str]:
+def _is_inconsistent(row: Row, **expected: object) -> list[str]:
     return [f"{name} is {row[name]!r}, not {each!r}" for name, each in expected.items() if row[name] != each]
 
 
-def _not_ended(row: Row, *ends: str) -> list[str]:
+def _is_unfinished(row: Row, *ends: str) -> list[str]:
     return [] if row["end"] in ends else [f"the end is {row['end']}"]
 
 
@@ -152,7 +162,7 @@ def true_cost(record: Record) -> Decimal:
         output_tokens=record.output_tokens if record.input_tokens else 0,
         web_searches=record.web_searches,
     )
-    cost = pricing.cost(str(record.body["model"]), usage)  # type: ignore[index, call-overload]
+    cost = pricing.request_cost(str(record.body["model"]), usage)  # type: ignore[index, call-overload]
     assert cost is not None
     return cost
 
@@ -160,9 +170,9 @@ def true_cost(record: Record) -> Decimal:
 def _by_number(found: Iterable[T], prompt: Callable[[T], str]) -> dict[int, list[T]]:
     sorted_ones: dict[int, list[T]] = {}
     for each in found:
-        sorted_ones.setdefault(number_of(prompt(each)), []).append(each)
+        sorted_ones.setdefault(call_number(prompt(each)), []).append(each)
     return sorted_ones
 
 
-def summed(rows: Sequence[Row], names: Sequence[str]) -> Mapping[str, int]:
+def sum_columns(rows: Sequence[Row], names: Sequence[str]) -> Mapping[str, int]:
     return {name: sum(row[name] for row in rows) for name in names}

@@ -15,25 +15,25 @@ Expected = Literal["complete", "refused", "any"]
 Keys = dict[str, Any]
 
 MODELS = ("claude-haiku-4-5", "claude-opus-4-5", "claude-sonnet-4-6", "claude-opus-5-5", "sonnet", "haiku", "opus")
-BREAKS = ("drop", "fin", "eof", "error", "malformed", "badindex", "badutf8")
-MENDED = ("drop", "fin", "eof", "error")
+STREAM_FAULTS = ("drop", "fin", "eof", "error", "malformed", "badindex", "badutf8")
+RESUMABLE_FAULTS = ("drop", "fin", "eof", "error")
 """Faults after which trying again helps whatever came before; the others count as a garbled stream."""
-STATUSES = (408, 409, 429, 500, 502, 503, 504, 529)
-HOPELESS = (400, 401, 402, 403, 404, 413)
+RETRYABLE_STATUSES = (408, 409, 429, 500, 502, 503, 504, 529)
+FATAL_STATUSES = (400, 401, 402, 403, 404, 413)
 WORDS = (
     *("tea", "coffee", "the", "of", "and", "mountain", "slowly", "river", "Übung", "naïve", "façade", "σίγμα"),
     *("東京", "🍵", "👩‍👩‍👧‍👦", "e\u0301", "\u00a0", "мир", "שלום", "code", "—", "…"),
 )
-SMALL, LARGE = 6, 4_000
+MIN_CHARS, MAX_CHARS = 6, 4_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class CallPlan:
     """One call. `text` is all that the upstream would say; empty where it says what it likes."""
 
     number: int
     prompt: str
-    why: str
+    label: str
     arguments: Keys = field(default_factory=dict[str, Any])
     text: str = ""
     cancel_after_s: float | None = None
@@ -42,27 +42,27 @@ class Plan:
     @property
     def marker(self) -> str:
         """What the prompt begins with."""
-        return marker(self.number)
+        return call_marker(self.number)
 
     def __str__(self) -> str:
         cancel = "" if self.cancel_after_s is None else f", cancelled after {self.cancel_after_s:.3f} s"
-        return f"call {self.number}: {self.why} {self.arguments}{cancel}, {len(self.text)} characters"
+        return f"call {self.number}: {self.label} {self.arguments}{cancel}, {len(self.text)} characters"
 
 
-def marker(number: int) -> str:
+def call_marker(number: int) -> str:
     return f"Call #{number:05d}."
 
 
-def plans(seed: int, count: int, *, first: int = 0, cancels: bool = True, slow: bool = True) -> list[Plan]:
+def random_plans(seed: int, count: int, *, first: int = 0, cancels: bool = True, slow: bool = True) -> list[CallPlan]:
     """`count` calls, the same for the same seed."""
     chance = random.Random(seed)
-    return [_plan(chance, first + number, cancels=cancels, slow=slow) for number in range(count)]
+    return [_random_plan(chance, first + number, cancels=cancels, slow=slow) for number in range(count)]
 
 
-def _plan(chance: random.Random, number: int, *, cancels: bool, slow: bool) -> Plan:
+def _random_plan(chance: random.Random, number: int, *, cancels: bool, slow: bool) -> CallPlan:
     if chance.random() < 0.04:
-        return _refused(chance, number)
-    text, unique = _text(chance)
+        return _rejected_plan(chance, number)
+    text, unique = _random_text(chance)
     keys: Keys = {"pace": chance.choice((0, 0, 0, 600, 2_000, 6_000))}
     if chance.random() < 0.3:
         keys["chars"] = chance.choice((1, 3, 40, 400))
@@ -77,16 +77,16 @@ def _plan(chance: random.Random, number: int, *, cancels: bool, slow: bool) -> P
     arguments: Keys = {"model": chance.choice(MODELS)}
     if chance.random() < 0.2:
         arguments["max_tokens"] = chance.choice((1, 7, 50, 300, 1_000))
-    wrong, expected, own = _wrong(chance, len(text), slow=slow)
+    wrong, expected, own = _random_fault(chance, len(text), slow=slow)
     keys |= wrong
     cancel = chance.random() ** 2 * 1.5 if cancels and chance.random() < 0.12 else None
     spoken = not own
-    prompt = f"{marker(number)} {directive(text=text, **keys) if spoken else directive(**keys)}"
+    prompt = f"{call_marker(number)} {directive(text=text, **keys) if spoken else directive(**keys)}"
     certain = cancel is None and "max_tokens" not in arguments and text.strip()
-    return Plan(
+    return CallPlan(
         number=number,
         prompt=prompt,
-        why=" ".join(f"{name}={value}" for name, value in keys.items()),
+        label=" ".join(f"{name}={value}" for name, value in keys.items()),
         arguments=arguments,
         text=text if spoken else "",
         cancel_after_s=cancel,
@@ -94,31 +94,31 @@ def _plan(chance: random.Random, number: int, *, cancels: bool, slow: bool) -> P
     )
 
 
-def _refused(chance: random.Random, number: int) -> Plan:
+def _rejected_plan(chance: random.Random, number: int) -> CallPlan:
     arguments: Keys = chance.choice(
         ({"model": "claude-nobody-1"}, {"model": "sonnet", "max_tokens": 10_000_000}, {"temperature": 1.0})
     )
-    return Plan(number=number, prompt=marker(number), why="refused", arguments=arguments, expected="refused")
+    return CallPlan(number=number, prompt=call_marker(number), label="refused", arguments=arguments, expected="refused")
 
 
-def _wrong(chance: random.Random, length: int, *, slow: bool) -> tuple[Keys, Expected, bool]:
+def _random_fault(chance: random.Random, length: int, *, slow: bool) -> tuple[Keys, Expected, bool]:
     """A fault's keys, what must become of the call all the same, and whether the answer's text is the fault's own."""
     dice = chance.random()
     times = chance.choice((1, 1, 1, 2, 2, 3))
-    place = _place(chance, length)
+    place = _fault_position(chance, length)
     if dice < 0.22:
         return {}, "complete", False
     if dice < 0.62:
-        keys: Keys = {"fault": chance.choice((*BREAKS, *MENDED)), **place}
+        keys: Keys = {"fault": chance.choice((*STREAM_FAULTS, *RESUMABLE_FAULTS)), **place}
         if chance.random() < 0.08:
             return keys, "any", False  # always, so that it has to be given up, or is won in small steps
         return {**keys, "times": times}, "complete" if times == 1 else "any", False
     if dice < 0.72:
-        status = chance.choice(STATUSES)
+        status = chance.choice(RETRYABLE_STATUSES)
         more: Keys = {"retry-after-ms": chance.choice((1, 20, 150))} if chance.random() < 0.5 else {}
         return {"fault": "status", "status": status, "times": times, **more}, "complete" if times == 1 else "any", False
     if dice < 0.76:
-        return {"fault": "status", "status": chance.choice(HOPELESS)}, "any", False
+        return {"fault": "status", "status": chance.choice(FATAL_STATUSES)}, "any", False
     if dice < 0.80:
         return {"fault": chance.choice(("html", "json", "redirect", "spend_limit"))}, "any", False
     if dice < 0.84:
@@ -140,7 +140,7 @@ def _wrong(chance: random.Random, length: int, *, slow: bool) -> tuple[Keys, Exp
     return {"stop": reason, **({} if "at" not in place or place["at"] == "headers" else place)}, "any", False
 
 
-def _place(chance: random.Random, length: int) -> Keys:
+def _fault_position(chance: random.Random, length: int) -> Keys:
     """Before the stream, at its first character, in the middle, just before or at its end."""
     match chance.randrange(8):
         case 0:
@@ -162,11 +162,11 @@ def _place(chance: random.Random, length: int) -> Keys:
 # --------------------------------------------------------------------- answers
 
 
-def _text(chance: random.Random) -> tuple[str, bool]:
+def _random_text(chance: random.Random) -> tuple[str, bool]:
     """An answer, and whether forty characters of it occur only once."""
-    size = round(SMALL * (LARGE / SMALL) ** chance.random())
+    size = round(MIN_CHARS * (MAX_CHARS / MIN_CHARS) ** chance.random())
     kind = chance.choice((_prose, _prose, _table, _code, _repeated, _blank))
-    text = "".join(_fill(kind(chance), size))
+    text = "".join(_take_chars(kind(chance), size))
     if chance.random() < 0.15:
         text = chance.choice(("\n", "  ", "\n\n  ")) + text
     if chance.random() < 0.25:
@@ -174,7 +174,7 @@ def _text(chance: random.Random) -> tuple[str, bool]:
     return text, kind is _prose
 
 
-def _fill(pieces: Iterator[str], size: int) -> Iterator[str]:
+def _take_chars(pieces: Iterator[str], size: int) -> Iterator[str]:
     while size > 0:
         piece = next(pieces)
         size -= len(piece)

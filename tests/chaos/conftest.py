@@ -7,7 +7,7 @@ import pytest
 
 
 @dataclass(frozen=True)
-class Size:
+class ChaosSize:
     """How much chaos: `scripts/chaos` asks for more than `scripts/test` does."""
 
     calls: int
@@ -16,8 +16,8 @@ class Size:
 
 
 @pytest.fixture(scope="session")
-def size() -> Size:
-    return Size(
+def size() -> ChaosSize:
+    return ChaosSize(
         calls=int(os.environ.get("CHAOS_CALLS", "300")),
         kills=int(os.environ.get("CHAOS_KILLS", "8")),
         seed=int(os.environ.get("CHAOS_SEED", "20261120")),

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import chaos_books as books
 import pytest
-from chaos_plans import marker
+from chaos_plans import call_marker
 
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from support.wire import Message, Wire, call, wired
+from support.wire import Message, StdioProcess, stdio_process, tool_call
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -105,12 +105,12 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
         yield SmallDisk(tmp_path / "disk")
 
 
-async def ask(wire: Wire, *numbers: int, **keys: Any) -> dict[int, tuple[bool, list[str]]]:
+async def ask(wire: StdioProcess, *numbers: int, **keys: Any) -> dict[int, tuple[bool, list[str]]]:
     """Calls at once: of each whether it failed, and its blocks."""
-    await wire.send(*(call(each, f"{marker(each)} {directive(**keys)}", model="sonnet") for each in numbers))
+    await wire.send(*(tool_call(each, f"{call_marker(each)} {directive(**keys)}", model="sonnet") for each in numbers))
     found: dict[int, tuple[bool, list[str]]] = {}
     for number in numbers:
-        result = cast("Message", (await wire.answer(number))["result"])
+        result = cast("Message", (await wire.read_response(number))["result"])
         blocks = cast("list[dict[str, str]]", result["content"])
         found[number] = bool(result.get("isError")), [block["text"] for block in blocks]
     return found
@@ -121,16 +121,16 @@ async def test_on_a_full_disk_answers_are_complete_with_a_warning_and_the_server
     data_dir = disk.path / "data"
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api,
-        wired(data_dir, base_url=api.url) as wire,
+        stdio_process(data_dir, base_url=api.url) as wire,
     ):
-        await wire.greeted()
+        await wire.initialize()
         failed, (_, footer) = (await ask(wire, 1))[1]
         assert not failed
         assert WARNING not in footer
         disk.fill(wire.process)
         await ask(wire, 2, 3)
         for number, (failed, blocks) in (await ask(wire, *range(4, 12), tokens=2_000, fault="drop", times=1)).items():
-            first, _ = books.asked(api.requests)[number]
+            first, _ = books.requests_by_call(api.requests)[number]
             assert not failed
             text, footer = blocks  # a third one would begin with INCOMPLETE
             assert text == api.answer_to(cast("books.Row", first.body))
@@ -140,10 +140,10 @@ async def test_on_a_full_disk_answers_are_complete_with_a_warning_and_the_server
         failed, (_, footer) = (await ask(wire, 13))[13]
         assert not failed
         assert WARNING not in footer
-        wire.hang_up()
-        assert await wire.ended() == 0
+        wire.close_stdin()
+        assert await wire.wait_for_exit() == 0
         for number in (1, 13):
-            assert [line["end"] for line in books.entries(data_dir)[number]] == ["complete"]
+            assert [line["end"] for line in books.ledger_by_call(data_dir)[number]] == ["complete"]
         assert "Traceback" not in wire.stderr.read_text()
 
 
@@ -151,17 +151,17 @@ async def test_on_a_full_disk_answers_are_complete_with_a_warning_and_the_server
 async def test_on_a_full_disk_calls_are_refused_where_a_budget_is_set(disk: Disk) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api,
-        wired(disk.path / "data", base_url=api.url, budget_usd_per_day=10) as wire,
+        stdio_process(disk.path / "data", base_url=api.url, budget_usd_per_day=10) as wire,
     ):
-        await wire.greeted()
+        await wire.initialize()
         assert not (await ask(wire, 1))[1][0]
         disk.fill(wire.process)
         await ask(wire, 2, 3)  # what room the file still had inside is used up
         for number, (failed, blocks) in (await ask(wire, *range(4, 12), tokens=2_000)).items():
             assert failed
             assert "A budget is set, and the ledger could not be written" in blocks[0]
-            assert number not in books.asked(api.requests)
+            assert number not in books.requests_by_call(api.requests)
         disk.empty(wire.process)
         assert not (await ask(wire, 12))[12][0]
-        wire.hang_up()
-        assert await wire.ended() == 0
+        wire.close_stdin()
+        assert await wire.wait_for_exit() == 0

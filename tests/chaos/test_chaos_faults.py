@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from chaos_plans import Plan, plans
-from chaos_rounds import ENDS, Outcome, ask_all, end_of, judge, until
+from chaos_plans import CallPlan, random_plans
+from chaos_rounds import OUTCOMES, CallResult, ask_all, classify, find_violations, poll_until
 
 from mcp_server_claude.simulator import Pace, Simulator
-from support.desk import Desk, seated
+from support.desk import McpSession, connect
 
 if TYPE_CHECKING:
-    from conftest import Size
+    from conftest import ChaosSize
 
 pytestmark = pytest.mark.anyio
 
@@ -44,16 +44,18 @@ class Half:
     """Half of a round: in one of them chance adds faults of its own, so that several kinds come in a row."""
 
     api: Simulator
-    desk: Desk
-    asked: list[Plan]
-    outcomes: list[Outcome] = field(default_factory=list[Outcome])
+    desk: McpSession
+    asked: list[CallPlan]
+    outcomes: list[CallResult] = field(default_factory=list[CallResult])
 
     async def run(self) -> None:
         self.outcomes = await ask_all(self.desk, self.asked, at_once=60)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts what is open as Linux tells it")
-async def test_every_call_ends_in_one_of_four_ways_and_all_of_it_is_in_the_books(size: Size, tmp_path: Path) -> None:
+async def test_every_call_ends_in_one_of_four_ways_and_all_of_it_is_in_the_books(
+    size: ChaosSize, tmp_path: Path
+) -> None:
     ends: Counter[str] = Counter()
     short: Counter[str] = Counter()
     for number, first in enumerate(range(0, size.calls, EACH)):
@@ -62,25 +64,27 @@ async def test_every_call_ends_in_one_of_four_ways_and_all_of_it_is_in_the_books
         before = open_files()
         (tmp_path / str(number)).mkdir()
         wrong = await a_round(
-            seed, plans(seed, min(EACH, size.calls - first), first=first), tmp_path / str(number), ends, short
+            seed, random_plans(seed, min(EACH, size.calls - first), first=first), tmp_path / str(number), ends, short
         )
         assert not wrong, f"seed {seed}, {len(wrong)} wrong:\n" + "\n".join(wrong[:20])
         gc.collect()
         with anyio.fail_after(30):
-            await until(lambda before=before: open_files() == before)
-    assert set(ENDS) <= set(ends), ends
+            await poll_until(lambda before=before: open_files() == before)
+    assert set(OUTCOMES) <= set(ends), ends
     assert short.total() < size.calls / 2, short
 
 
-async def a_round(seed: int, asked: list[Plan], directory: Path, ends: Counter[str], short: Counter[str]) -> list[str]:
+async def a_round(
+    seed: int, asked: list[CallPlan], directory: Path, ends: Counter[str], short: Counter[str]
+) -> list[str]:
     """What is wrong, and how its calls ended: all, and those that came to no whole answer on a machine that kept up."""
     stormy = [plan if plan.expected == "refused" else replace(plan, expected="any") for plan in asked[1::2]]
     pace = Pace(ttft_s=0.003, tokens_per_s=0)
     async with (
         Simulator(pace=pace) as calm_api,
         Simulator(pace=pace, fault_rate=0.15, faults=ALSO, seed=seed) as stormy_api,
-        seated("memory", "auto", directory / "calm", base_url=calm_api.url, **IMPATIENT) as calm_desk,
-        seated("memory", "legacy", directory / "storm", base_url=stormy_api.url, **IMPATIENT) as stormy_desk,
+        connect("memory", "auto", directory / "calm", base_url=calm_api.url, **IMPATIENT) as calm_desk,
+        connect("memory", "legacy", directory / "storm", base_url=stormy_api.url, **IMPATIENT) as stormy_desk,
     ):
         halves = [Half(calm_api, calm_desk, asked[::2]), Half(stormy_api, stormy_desk, stormy)]
         for half in halves:
@@ -93,13 +97,13 @@ async def a_round(seed: int, asked: list[Plan], directory: Path, ends: Counter[s
             for half in halves:
                 await half.api.idle()
                 await half.desk.info(about="usage", since="today")  # comes after whatever was posted
-            await until(lambda: tasks() == idle)
-        wrong = [each for half in halves for each in judge(half.outcomes, half.api, half.desk.data_dir)]
+            await poll_until(lambda: tasks() == idle)
+        wrong = [each for half in halves for each in find_violations(half.outcomes, half.api, half.desk.data_dir)]
     if not wrong:
         for outcome in halves[0].outcomes + halves[1].outcomes:
-            end = "cancelled" if outcome.result is None else end_of(outcome)
+            end = "cancelled" if outcome.result is None else classify(outcome)
             ends[end] += 1
-            short[end] += end != "complete" and not outcome.hurried
+            short[end] += end != "complete" and not outcome.ran_while_stalled
     return wrong
 
 

@@ -14,20 +14,20 @@ import anyio
 import anyio.to_thread
 import chaos_books as books
 import pytest
-from chaos_plans import marker
-from chaos_rounds import until
+from chaos_plans import call_marker
+from chaos_rounds import poll_until
 
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from support.desk import Told, seated, texts
-from support.wire import Wire, call, wired
+from support.desk import ProgressUpdate, connect, text_blocks
+from support.wire import StdioProcess, stdio_process, tool_call
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp.types import CallToolResult
 
-    from conftest import Size
+    from conftest import ChaosSize
 
 pytestmark = [
     pytest.mark.anyio,
@@ -53,7 +53,7 @@ class Victim:
     spoke: anyio.Event = field(default_factory=anyio.Event)
     killed_at: float = 0.0
 
-    async def listen(self, wire: Wire) -> None:
+    async def listen(self, wire: StdioProcess) -> None:
         """Take down what comes, to the last whole line."""
         pipe = cast("IO[bytes]", wire.process.stdout)
         while (line := await anyio.to_thread.run_sync(pipe.readline)).endswith(b"\n"):
@@ -70,7 +70,9 @@ class Victim:
         return "".join(piece for at, piece in self.heard.get(number, []) if at <= until)
 
 
-async def test_after_a_kill_every_request_has_its_line_and_the_journal_its_text(size: Size, tmp_path: Path) -> None:
+async def test_after_a_kill_every_request_has_its_line_and_the_journal_its_text(
+    size: ChaosSize, tmp_path: Path
+) -> None:
     chance = random.Random(size.seed)
     saved = 0
     for first in range(0, size.kills, AT_ONCE):
@@ -84,20 +86,20 @@ async def test_after_a_kill_every_request_has_its_line_and_the_journal_its_text(
                         tasks.start_soon(live_and_die, victim, api.url, data_dir, moment, chance.randrange(2**32))
                 await api.idle()
             where = f"seed {size.seed}, kills from {first}"
-            open_ones = books.query(data_dir, "select id from entry where state = 'open'")
+            open_ones = books.select_rows(data_dir, "select id from entry where state = 'open'")
             fields: dict[str, Any] = {"base_url": api.url, "log_level": "warning"}
-            async with seated("memory", "auto", data_dir, **fields) as desk:
+            async with connect("memory", "auto", data_dir, **fields) as desk:
                 await desk.client.call_tool("claude_jobs", {})
-                assert books.query(data_dir, "select id from entry where state = 'open'") == open_ones, where
-                books.change(data_dir, "update worker set lease_until = lease_until - ?", LEASE_S)
+                assert books.select_rows(data_dir, "select id from entry where state = 'open'") == open_ones, where
+                books.execute_sql(data_dir, "update worker set lease_until = lease_until - ?", LEASE_S)
                 await desk.client.call_tool("claude_jobs", {})
                 wrong = [each for victim in victims for each in judge(victim, api, data_dir)]
                 assert not wrong, f"{where}:\n" + "\n".join(wrong[:20])
-                for row in list(books.calls(data_dir).values())[:5]:
-                    read = texts(await desk.client.call_tool("claude_jobs", {"id": row["id"]}))
+                for row in list(books.journal_by_call(data_dir).values())[:5]:
+                    read = text_blocks(await desk.client.call_tool("claude_jobs", {"id": row["id"]}))
                     assert read[0] == (row["text"] or "(no text)"), where
                     assert row["end"] == "complete" or read[-1].startswith("INCOMPLETE: "), where
-            held = books.query(data_dir, "select sum(held) as held from budget")
+            held = books.select_rows(data_dir, "select sum(held) as held from budget")
             assert held in ([{"held": 0}], [{"held": None}]), where
             saved += sum(
                 bool(victim.told(number, until=victim.killed_at - LAG_S))
@@ -111,15 +113,17 @@ async def live_and_die(victim: Victim, url: str, data_dir: Path, moment: float, 
     """A server with calls in flight, until its moment: soon, or while it writes."""
     chance = random.Random(seed)
     fields: dict[str, Any] = {"base_url": url, "log_level": "warning", "budget_usd_per_day": 1_000}
-    async with wired(data_dir, **fields) as wire, anyio.create_task_group() as tasks:
-        await wire.greeted()
+    async with stdio_process(data_dir, **fields) as wire, anyio.create_task_group() as tasks:
+        await wire.initialize()
         tasks.start_soon(victim.listen, wire)
         for number in range(victim.first, victim.first + CALLS):
             keys: dict[str, Any] = {"tokens": chance.choice((40, 300, 900)), "think": 0}
             if chance.random() < 0.4:
                 keys |= {"fault": chance.choice(("drop", "eof", "error")), "times": 2, "at": chance.randrange(600)}
             model = chance.choice(("haiku", "claude-haiku-4-5", "claude-sonnet-4-6"))
-            await wire.send(call(number, f"{marker(number)} {directive(**keys)}", model=model, max_tokens=1_000))
+            await wire.send(
+                tool_call(number, f"{call_marker(number)} {directive(**keys)}", model=model, max_tokens=1_000)
+            )
         if moment < 0.25:
             await anyio.sleep(4 * moment)
         else:
@@ -132,7 +136,11 @@ async def live_and_die(victim: Victim, url: str, data_dir: Path, moment: float, 
 def judge(victim: Victim, api: Simulator, data_dir: Path) -> list[str]:
     """What was lost of one victim's calls."""
     wrong: list[str] = []
-    asked, lines, journal = books.asked(api.requests), books.entries(data_dir), books.calls(data_dir)
+    asked, lines, journal = (
+        books.requests_by_call(api.requests),
+        books.ledger_by_call(data_dir),
+        books.journal_by_call(data_dir),
+    )
     for number in range(victim.first, victim.first + CALLS):
         records, rows, kept = asked.get(number, []), lines.get(number, []), journal.get(number)
         found = [f"the line {row['id']} is open" for row in rows if row["state"] != "closed"]
@@ -173,22 +181,22 @@ async def test_a_second_server_that_starts_during_a_stream_closes_nothing_of_the
     data_dir = tmp_path / "data"
     async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api:
         fields: dict[str, Any] = {"base_url": api.url, "log_level": "warning"}
-        async with seated("memory", "auto", data_dir, **fields) as first, anyio.create_task_group() as tasks:
-            heard: list[Told] = []
+        async with connect("memory", "auto", data_dir, **fields) as first, anyio.create_task_group() as tasks:
+            heard: list[ProgressUpdate] = []
             answers: list[CallToolResult] = []
 
             async def ask() -> None:
-                answers.append(await first.ask(f"{marker(1)} {directive(fault='stall', at=90)}", told=heard))
+                answers.append(await first.ask(f"{call_marker(1)} {directive(fault='stall', at=90)}", updates=heard))
 
             tasks.start_soon(ask)
             with anyio.fail_after(60):
-                await until(lambda: any(told.message for told in heard))
-                async with seated("memory", "auto", data_dir, **fields) as second:
-                    await second.ask(f"{marker(2)} Something else.")
+                await poll_until(lambda: any(told.message for told in heard))
+                async with connect("memory", "auto", data_dir, **fields) as second:
+                    await second.ask(f"{call_marker(2)} Something else.")
                     await second.client.call_tool("claude_jobs", {})
-                    assert [row["state"] for row in books.entries(data_dir)[1]] == ["open"]
-                    call_id = books.calls(data_dir)[1]["id"]
-                    read = texts(await second.client.call_tool("claude_jobs", {"id": call_id}))
+                    assert [row["state"] for row in books.ledger_by_call(data_dir)[1]] == ["open"]
+                    call_id = books.journal_by_call(data_dir)[1]["id"]
+                    read = text_blocks(await second.client.call_tool("claude_jobs", {"id": call_id}))
                     assert read[-1].startswith("INCOMPLETE: it is still being written.")
                 assert not answers
                 tasks.cancel_scope.cancel()

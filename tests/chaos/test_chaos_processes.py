@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import chaos_books as books
 import pytest
-from chaos_plans import Plan, marker, plans
-from chaos_rounds import Outcome, ask_all, end_of, judge
+from chaos_plans import CallPlan, call_marker, random_plans
+from chaos_rounds import CallResult, ask_all, classify, find_violations
 
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from support.desk import FAILURE, seated, texts
+from support.desk import FAILURE_META, connect, text_blocks
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Size
+    from conftest import ChaosSize
 
 pytestmark = pytest.mark.anyio
 
@@ -34,12 +34,12 @@ IMPATIENT: dict[str, Any] = {
 }
 
 
-async def asked_by_two(api: Simulator, data_dir: Path, asked: list[Plan], **fields: Any) -> list[Outcome]:
+async def asked_by_two(api: Simulator, data_dir: Path, asked: list[CallPlan], **fields: Any) -> list[CallResult]:
     """Every second call over stdio to one server process, the others to another; both on one database."""
-    outcomes: list[Outcome] = []
+    outcomes: list[CallResult] = []
 
-    async def use(name: str, share: list[Plan]) -> None:
-        async with seated("stdio", "auto", data_dir, base_url=api.url, **(IMPATIENT | fields)) as desk:
+    async def use(name: str, share: list[CallPlan]) -> None:
+        async with connect("stdio", "auto", data_dir, base_url=api.url, **(IMPATIENT | fields)) as desk:
             await desk.info(about="models")
             ready[name].set()
             await both_are_ready()
@@ -58,52 +58,58 @@ async def asked_by_two(api: Simulator, data_dir: Path, asked: list[Plan], **fiel
     return outcomes
 
 
-async def test_two_servers_on_one_database_lose_nothing_and_show_no_error(size: Size, tmp_path: Path) -> None:
-    asked = plans(size.seed - 1, max(40, size.calls // 10))
+async def test_two_servers_on_one_database_lose_nothing_and_show_no_error(size: ChaosSize, tmp_path: Path) -> None:
+    asked = random_plans(size.seed - 1, max(40, size.calls // 10))
     async with Simulator(pace=Pace(ttft_s=0.003, tokens_per_s=0)) as api:
         outcomes = await asked_by_two(api, tmp_path / "data", asked)
-        wrong = judge(outcomes, api, tmp_path / "data")
+        wrong = find_violations(outcomes, api, tmp_path / "data")
     assert not wrong, f"seed {size.seed - 1}, {len(wrong)} wrong:\n" + "\n".join(wrong[:20])
     assert len(outcomes) == len(asked)
     for outcome in outcomes:
         if outcome.result is not None:
-            assert "ledger" not in "".join(texts(outcome.result)[1:]), outcome.plan
-    workers = {row["worker"] for rows in books.entries(tmp_path / "data").values() for row in rows}
+            assert "ledger" not in "".join(text_blocks(outcome.result)[1:]), outcome.plan
+    workers = {row["worker"] for rows in books.ledger_by_call(tmp_path / "data").values() for row in rows}
     assert len(workers) == 2
 
 
-async def test_fifty_calls_at_once_in_two_servers_never_pass_the_budget_together(size: Size, tmp_path: Path) -> None:
+async def test_fifty_calls_at_once_in_two_servers_never_pass_the_budget_together(
+    size: ChaosSize, tmp_path: Path
+) -> None:
     chance = random.Random(size.seed)
     asked = [dear(chance, number) for number in range(150)]  # fifty at a time
     async with Simulator(pace=Pace(ttft_s=0.02, tokens_per_s=3_000)) as api:
         outcomes = await asked_by_two(api, tmp_path / "data", asked, budget_usd_per_day=BUDGET_USD)
-        records = [record for each in books.asked(api.requests).values() for record in each]
-        wrong = judge(outcomes, api, tmp_path / "data")
+        records = [record for each in books.requests_by_call(api.requests).values() for record in each]
+        wrong = find_violations(outcomes, api, tmp_path / "data")
     assert not wrong, f"seed {size.seed}, {len(wrong)} wrong:\n" + "\n".join(wrong[:20])
     # What was still on the wire when a caller left, nobody can count: those requests count as they were booked.
-    lines = books.query(tmp_path / "data", "select request_id, cost_micros from entry where \"end\" = 'cancelled'")
+    lines = books.select_rows(
+        tmp_path / "data", "select request_id, cost_micros from entry where \"end\" = 'cancelled'"
+    )
     left = {line["request_id"] for line in lines}
     spent = round(sum(books.true_cost(record) for record in records if record.request_id not in left) * 1_000_000)
     spent += sum(line["cost_micros"] or 0 for line in lines)
     assert 0.2e6 * BUDGET_USD < spent <= 1e6 * BUDGET_USD, f"seed {size.seed}"
-    (budget,) = books.query(tmp_path / "data", "select * from budget")
+    (budget,) = books.select_rows(tmp_path / "data", "select * from budget")
     assert budget["held"] == 0
-    assert not books.query(tmp_path / "data", "select * from hold")
+    assert not books.select_rows(tmp_path / "data", "select * from hold")
     assert spent - len(records) <= budget["spent"] <= 1e6 * BUDGET_USD, f"seed {size.seed}"  # each line is rounded
-    ends = [end_of(outcome) for outcome in outcomes if outcome.result is not None]
+    ends = [classify(outcome) for outcome in outcomes if outcome.result is not None]
     assert {"complete", "refused"} <= set(ends), ends
     for outcome in outcomes:
-        if outcome.result is not None and end_of(outcome) == "refused":
+        if outcome.result is not None and classify(outcome) == "refused":
             assert outcome.result.meta is not None
-            assert outcome.result.meta[FAILURE]["kind"] == "budget"
+            assert outcome.result.meta[FAILURE_META]["kind"] == "budget"
 
 
-def dear(chance: random.Random, number: int) -> Plan:
+def dear(chance: random.Random, number: int) -> CallPlan:
     """A call that costs about a hundredth of a dollar; some break, and some are cancelled."""
     keys: dict[str, Any] = {"tokens": chance.choice((50, 400, 900))}
     if chance.random() < 0.3:
         keys |= {"fault": chance.choice(("drop", "eof", "error", "fin")), "times": 1, "at": chance.randrange(300)}
     model = chance.choice(("sonnet", "claude-haiku-4-5", "claude-sonnet-4-6", "opus"))
     arguments: dict[str, object] = {"model": model, "max_tokens": chance.choice((0, 300, 1_000))}
-    plan = Plan(number=number, prompt=f"{marker(number)} {directive(**keys)}", why=f"{keys}", arguments=arguments)
+    plan = CallPlan(
+        number=number, prompt=f"{call_marker(number)} {directive(**keys)}", label=f"{keys}", arguments=arguments
+    )
     return replace(plan, cancel_after_s=chance.random() * 0.5) if chance.random() < 0.15 else plan

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import chaos_books as books
 import pytest
-from chaos_plans import marker
-from chaos_rounds import until
+from chaos_plans import call_marker
+from chaos_rounds import poll_until
 
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from support.wire import Message, call, wired
+from support.wire import Message, stdio_process, tool_call
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,31 +27,34 @@ async def test_while_a_client_does_not_read_upstreams_finish_and_lines_are_close
     keys: list[dict[str, Any]] = [{"fault": "huge"}, {"pace": 3_000}, {"fault": "drop", "times": 1}, {}, {}, {}]
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api,
-        wired(tmp_path / "data", base_url=api.url, log_level="warning") as wire,
+        stdio_process(tmp_path / "data", base_url=api.url, log_level="warning") as wire,
     ):
-        await wire.greeted()
+        await wire.initialize()
         for number, chosen in enumerate(keys):
-            prompt = f"{marker(number)} {directive(tokens=2_000, **chosen)}"
-            await wire.send(call(number, prompt, model="claude-sonnet-4-6"))
-        heard = len(wire.heard)
+            prompt = f"{call_marker(number)} {directive(tokens=2_000, **chosen)}"
+            await wire.send(tool_call(number, prompt, model="claude-sonnet-4-6"))
+        heard = len(wire.received)
         with anyio.fail_after(50):
-            await until(lambda: sum(rows[-1]["end"] == "complete" for rows in lines(tmp_path).values()) == CALLS)
+            await poll_until(lambda: sum(rows[-1]["end"] == "complete" for rows in lines(tmp_path).values()) == CALLS)
         await api.idle()
-        assert len(wire.heard) == heard, "nothing may have been read yet"
-        ends = {number: [record.end for record in records] for number, records in books.asked(api.requests).items()}
+        assert len(wire.received) == heard, "nothing may have been read yet"
+        ends = {
+            number: [record.end for record in records]
+            for number, records in books.requests_by_call(api.requests).items()
+        }
         assert ends == {number: ["complete"] for number in range(CALLS)} | {2: ["fault:drop", "complete"]}
         for number in range(CALLS):
-            result = cast("Message", (await wire.answer(number))["result"])
-            first, *rest = books.asked(api.requests)[number]
+            result = cast("Message", (await wire.read_response(number))["result"])
+            first, *rest = books.requests_by_call(api.requests)[number]
             text = cast("list[dict[str, str]]", result["content"])[0]["text"]
             assert text == api.answer_to(cast("books.Row", first.body) | {"max_tokens": 100_000})
-            assert text.startswith(told(wire.heard, number))
+            assert text.startswith(told(wire.received, number))
             assert len(rest) == (number == 2)
 
 
 def lines(directory: Path) -> dict[int, list[books.Row]]:
     try:
-        return books.entries(directory / "data")
+        return books.ledger_by_call(directory / "data")
     except books.sqlite3.OperationalError:  # not made yet
         return {}
 

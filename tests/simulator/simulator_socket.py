@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HEADERS = {"host": "simulator", "authorization": "Bearer any", "anthropic-version": "2026-10-21"}
 
 
-def ask(prompt: str, *, model: str = "claude-sonnet-5-5", stream: bool = True, **more: Json) -> Object:
+def message_request(prompt: str, *, model: str = "claude-sonnet-5-5", stream: bool = True, **more: Json) -> Object:
     return {
         "model": model,
         "max_tokens": 4000,
@@ -28,7 +28,7 @@ def ask(prompt: str, *, model: str = "claude-sonnet-5-5", stream: bool = True, *
 
 
 @dataclass(frozen=True)
-class Line:
+class SimulatorConnection:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
@@ -41,30 +41,30 @@ class Line:
         lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in HEADERS.items()), "", ""]
         self.writer.write("\r\n".join(lines).encode())
 
-    async def until(self, mark: bytes) -> bytes:
+    async def read_until(self, mark: bytes) -> bytes:
         return await self.reader.readuntil(mark)
 
-    async def whole(self) -> tuple[int, dict[str, str], bytes]:
+    async def read_response(self) -> tuple[int, dict[str, str], bytes]:
         """One response with a `content-length`."""
-        head = (await self.until(b"\r\n\r\n")).decode()
+        head = (await self.read_until(b"\r\n\r\n")).decode()
         first, *rest = head.strip().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in rest)}
         return int(first.split()[1]), headers, await self.reader.readexactly(int(headers["content-length"]))
 
 
 @asynccontextmanager
-async def connected(simulator: Simulator) -> AsyncGenerator[Line]:
+async def simulator_connection(simulator: Simulator) -> AsyncGenerator[SimulatorConnection]:
     host, _, port = simulator.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 24)
     try:
-        yield Line(reader, writer)
+        yield SimulatorConnection(reader, writer)
     finally:
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
 
 
-def unchunked(raw: bytes) -> bytes:
+def decode_chunked(raw: bytes) -> bytes:
     """A chunked body without its chunks."""
     body = b""
     while raw:
@@ -74,14 +74,14 @@ def unchunked(raw: bytes) -> bytes:
     return body
 
 
-async def streamed(simulator: Simulator, body: Object, headers: Mapping[str, str] = HEADERS) -> bytes:
+async def read_stream(simulator: Simulator, body: Object, headers: Mapping[str, str] = HEADERS) -> bytes:
     """The whole body of a streamed response."""
-    async with connected(simulator) as line:
+    async with simulator_connection(simulator) as line:
         line.send(body, headers=headers)
-        await line.until(b"\r\n\r\n")
-        return unchunked(await line.until(b"\r\n0\r\n\r\n"))
+        await line.read_until(b"\r\n\r\n")
+        return decode_chunked(await line.read_until(b"\r\n0\r\n\r\n"))
 
 
-def events(stream: bytes) -> list[Object]:
+def parse_events(stream: bytes) -> list[Object]:
     """The JSON of a stream's events, in order."""
     return [json.loads(line[5:]) for line in stream.decode().split("\n") if line.startswith("data:")]

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from simulator_socket import ask, events, streamed
+from simulator_socket import message_request, parse_events, read_stream
 
 from mcp_server_claude.simulator import directive
 from mcp_server_claude.simulator.json_body import obj
@@ -32,7 +32,7 @@ WEATHER: dict[str, object] = {
 
 
 async def test_streamed_and_whole_answers_say_the_same_text(client: AsyncAnthropic, simulator: Simulator) -> None:
-    expected = simulator.answer_to(ask(PROMPT))
+    expected = simulator.answer_to(message_request(PROMPT))
     async with client.messages.stream(
         model="claude-sonnet-5-5", max_tokens=4000, messages=[{"role": "user", "content": PROMPT}]
     ) as stream:
@@ -75,15 +75,15 @@ async def test_tokens_sets_the_exact_length(tokens: int, client: AsyncAnthropic)
 async def test_an_exact_text_arrives_exactly(said: str, keys: str, simulator: Simulator) -> None:
     prompt = f"Say it {directive(text=said)} [[sim: {keys}]]"
 
-    deltas = [obj(e.get("delta")) for e in events(await streamed(simulator, ask(prompt)))]
+    deltas = [obj(e.get("delta")) for e in parse_events(await read_stream(simulator, message_request(prompt)))]
 
     joined = "".join(str(delta["text"]) for delta in deltas if delta.get("type") == "text_delta")
     assert joined.encode("utf-16-le", "surrogatepass") == said.encode("utf-16-le", "surrogatepass")
-    assert simulator.answer_to(ask(prompt)) == simulator.requests[0].text == said
+    assert simulator.answer_to(message_request(prompt)) == simulator.requests[0].text == said
 
 
 async def test_split_surrogates_arrive_as_two_escapes_in_two_deltas(simulator: Simulator) -> None:
-    raw = await streamed(simulator, ask(f"{directive(text='x😀y', split='surrogates')}"))
+    raw = await read_stream(simulator, message_request(f"{directive(text='x😀y', split='surrogates')}"))
 
     assert b'"text":"x\\ud83d"}' in raw
     assert b'"text":"\\ude00y"}' in raw
@@ -127,7 +127,7 @@ async def test_a_stop_sequence_ends_the_answer_before_it(client: AsyncAnthropic,
     )
 
     assert (reply.stop_reason, reply.stop_sequence) == ("stop_sequence", "###")
-    assert simulator.answer_to(ask(PROMPT)).split("###")[0] == simulator.requests[0].text
+    assert simulator.answer_to(message_request(PROMPT)).split("###")[0] == simulator.requests[0].text
 
 
 @pytest.mark.parametrize("reason", ["max_tokens", "refusal", "pause_turn", "model_context_window_exceeded"])
@@ -143,7 +143,7 @@ async def test_stop_ends_the_answer_in_the_middle_for_any_reason(
 
     assert final.stop_reason == simulator.requests[0].stop_reason == reason
     assert (final.stop_details is not None) == (reason == "refusal")
-    assert simulator.answer_to(ask(PROMPT)).startswith(simulator.requests[0].text)
+    assert simulator.answer_to(message_request(PROMPT)).startswith(simulator.requests[0].text)
 
 
 async def test_a_paused_turn_sent_back_unchanged_goes_on_to_the_end(
@@ -157,7 +157,7 @@ async def test_a_paused_turn_sent_back_unchanged_goes_on_to_the_end(
 
     assert (first.stop_reason, second.stop_reason) == ("pause_turn", "end_turn")
     assert "server_tool_use" in [block.type for block in first.content]
-    assert "".join(record.text for record in simulator.requests) == simulator.answer_to(ask(PROMPT))
+    assert "".join(record.text for record in simulator.requests) == simulator.answer_to(message_request(PROMPT))
 
 
 async def test_hidden_thinking_is_a_signature_without_text(client: AsyncAnthropic) -> None:
@@ -276,12 +276,12 @@ async def test_a_schema_is_answered_with_json_that_keeps_it(client: AsyncAnthrop
 
 @pytest.mark.parametrize("cut", [1, 57, 200])
 async def test_a_prefill_is_continued_to_the_original_answer(cut: int, simulator: Simulator) -> None:
-    body = ask(PROMPT, model="claude-haiku-4-5")
+    body = message_request(PROMPT, model="claude-haiku-4-5")
     whole = simulator.answer_to(body)
     partial = whole[:cut].rstrip()
     body["messages"] = [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": partial}]
 
-    await streamed(simulator, body)
+    await read_stream(simulator, body)
 
     assert partial + simulator.requests[0].text == whole
     assert simulator.requests[0].resumed
@@ -289,37 +289,37 @@ async def test_a_prefill_is_continued_to_the_original_answer(cut: int, simulator
 
 @pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-sonnet-4-6"])
 async def test_an_interrupted_answer_is_continued_from_its_repeated_end(model: str, simulator: Simulator) -> None:
-    whole = simulator.answer_to(ask(PROMPT))
+    whole = simulator.answer_to(message_request(PROMPT))
     partial = whole[:123]
-    body = ask(PROMPT, model=model)
+    body = message_request(PROMPT, model=model)
     body["messages"] = [
         {"role": "user", "content": PROMPT},
         {"role": "assistant", "content": partial},
         {"role": "user", "content": GO_ON.format(end=partial[-40:])},
     ]
 
-    await streamed(simulator, body)
+    await read_stream(simulator, body)
 
     assert partial[:-40] + simulator.requests[0].text == whole
 
 
 async def test_a_continuation_that_is_cut_again_can_be_continued(simulator: Simulator) -> None:
     prompt = f"{PROMPT} [[sim: anchor=off]]"
-    whole = simulator.answer_to(ask(prompt))
+    whole = simulator.answer_to(message_request(prompt))
     messages: list[Json] = [{"role": "user", "content": prompt}]
     for start, end in ((0, 90), (90, 180)):
         messages.append({"role": "assistant", "content": whole[start:end]})
         messages.append({"role": "user", "content": GO_ON})
-    body = ask(prompt)
+    body = message_request(prompt)
     body["messages"] = messages
 
-    await streamed(simulator, body)
+    await read_stream(simulator, body)
 
     assert whole[:180] + simulator.requests[0].text == whole
 
 
 async def test_asking_to_continue_a_finished_answer_is_a_new_question(simulator: Simulator) -> None:
-    body = ask(PROMPT)
+    body = message_request(PROMPT)
     whole = simulator.answer_to(body)
     body["messages"] = [
         {"role": "user", "content": PROMPT},

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 from anthropic import AsyncAnthropic, BadRequestError, NotFoundError
-from simulator_socket import ask, events, streamed
+from simulator_socket import message_request, parse_events, read_stream
 
 from mcp_server_claude.simulator import Pace, Simulator
 from mcp_server_claude.simulator.json_body import obj, text
@@ -73,8 +73,10 @@ async def test_a_stream_holds_what_a_whole_message_holds_and_tells_the_container
     whole = await run(client, user(RUN))
     async with client.messages.stream(model=MODEL, max_tokens=4000, messages=[user(RUN)], tools=[CODE]) as stream:
         final = await stream.get_final_message()
-    told = events(
-        await streamed(simulator, ask(RUN, tools=[{"type": "code_execution_20260521", "name": "code_execution"}]))
+    told = parse_events(
+        await read_stream(
+            simulator, message_request(RUN, tools=[{"type": "code_execution_20260521", "name": "code_execution"}])
+        )
     )
 
     assert final.to_dict()["content"] == whole.to_dict()["content"]
@@ -124,7 +126,7 @@ async def test_a_pause_leaves_code_running_whose_result_comes_first_when_the_tur
     assert [name for name, _ in await made(client, first)] == []
     assert [name for name, _ in await made(client, second)] == ["mean.csv"]
     said = [record.text for record in simulator.requests if record.status == 200 and record.text]
-    assert "".join(said) == simulator.answer_to(ask(RUN))
+    assert "".join(said) == simulator.answer_to(message_request(RUN))
 
 
 async def test_a_call_of_the_clients_own_tool_leaves_code_running_too(client: AsyncAnthropic) -> None:
@@ -169,7 +171,7 @@ async def test_late_tools_come_after_the_text_and_a_pause_there_goes_on(
     )
 
     assert types(first) == ["text", "server_tool_use", "web_search_tool_result"]
-    assert "".join(record.text for record in simulator.requests) == simulator.answer_to(ask("Tell me all"))
+    assert "".join(record.text for record in simulator.requests) == simulator.answer_to(message_request("Tell me all"))
     assert types(second) == ["text"]
 
 
@@ -294,7 +296,9 @@ async def test_plain_models_refuse_what_they_cannot(model: str, more: dict[str, 
         assert found.capabilities is not None
         assert not found.capabilities.server_tools.supported
         with pytest.raises(BadRequestError, match=why):
-            await client.post("/v1/messages", cast_to=object, body={**ask("Hi", model=model, stream=False), **more})
+            await client.post(
+                "/v1/messages", cast_to=object, body={**message_request("Hi", model=model, stream=False), **more}
+            )
 
 
 async def test_the_newer_web_tools_are_refused_to_models_whose_code_cannot_call_them(client: AsyncAnthropic) -> None:

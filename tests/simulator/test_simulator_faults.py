@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx2
 import pytest
 from anthropic import APIConnectionError, APIStatusError, AsyncAnthropic, OverloadedError, RateLimitError
-from simulator_socket import ask, connected, events, streamed, unchunked
+from simulator_socket import decode_chunked, message_request, parse_events, read_stream, simulator_connection
 
 from mcp_server_claude.simulator import FAULTS, Pace, Simulator
 from mcp_server_claude.simulator.json_body import obj
@@ -22,7 +22,7 @@ PROMPT = "Explain optimistic locking to a tired colleague"
 
 
 def kinds(stream: bytes) -> list[Json]:
-    return [event["type"] for event in events(stream)]
+    return [event["type"] for event in parse_events(stream)]
 
 
 async def sdk_text(client: AsyncAnthropic, prompt: str) -> tuple[str, str | None]:
@@ -74,12 +74,12 @@ async def test_a_spend_limit_is_told_by_its_code_and_has_no_retry_after(client: 
 
 
 async def test_an_error_event_comes_after_exactly_the_asked_characters(simulator: Simulator) -> None:
-    stream = await streamed(simulator, ask(f"{PROMPT} [[sim: fault=error at=33]]"))
+    stream = await read_stream(simulator, message_request(f"{PROMPT} [[sim: fault=error at=33]]"))
 
-    told = events(stream)
+    told = parse_events(stream)
     assert obj(told[-1]["error"])["type"] == "overloaded_error"
     assert told[-1]["request_id"] == simulator.requests[0].request_id
-    assert simulator.requests[0].text == simulator.answer_to(ask(PROMPT))[:33]
+    assert simulator.requests[0].text == simulator.answer_to(message_request(PROMPT))[:33]
     assert simulator.requests[0].end == "fault:error"
     assert "message_delta" not in kinds(stream)
 
@@ -92,15 +92,15 @@ async def test_an_error_event_can_be_of_any_type_and_the_first_event(client: Asy
 
 
 async def test_at_0_is_before_any_visible_text(simulator: Simulator) -> None:
-    stream = await streamed(simulator, ask(f"{PROMPT} [[sim: fault=eof at=0]]"))
+    stream = await read_stream(simulator, message_request(f"{PROMPT} [[sim: fault=eof at=0]]"))
 
     assert kinds(stream) == ["message_start", "content_block_start", "ping"]
 
 
 async def test_by_default_a_fault_strikes_in_the_middle(simulator: Simulator) -> None:
-    await streamed(simulator, ask(f"{PROMPT} [[sim: fault=eof]]"))
+    await read_stream(simulator, message_request(f"{PROMPT} [[sim: fault=eof]]"))
 
-    whole = simulator.answer_to(ask(PROMPT))
+    whole = simulator.answer_to(message_request(PROMPT))
     assert simulator.requests[0].text == whole[: len(whole) // 2]
 
 
@@ -133,7 +133,7 @@ async def test_an_early_eof_raises_nothing_and_has_no_stop_reason(client: AsyncA
 
 
 async def test_nostop_lacks_message_stop_alone_and_counts_as_complete(simulator: Simulator) -> None:
-    stream = await streamed(simulator, ask(f"{PROMPT} [[sim: fault=nostop]]"))
+    stream = await read_stream(simulator, message_request(f"{PROMPT} [[sim: fault=nostop]]"))
 
     assert kinds(stream)[-1] == "message_delta"
     assert (simulator.requests[0].end, simulator.requests[0].fault) == ("complete", "nostop")
@@ -159,12 +159,12 @@ async def test_a_spoiled_event_breaks_the_sdks_stream(
 
 @pytest.mark.parametrize("place", ["headers", "0", "30"])
 async def test_a_stall_is_silent_until_the_client_leaves(place: str, simulator: Simulator) -> None:
-    async with connected(simulator) as line:
-        line.send(ask(f"{PROMPT} [[sim: fault=stall at={place} chars=30]]"))
+    async with simulator_connection(simulator) as line:
+        line.send(message_request(f"{PROMPT} [[sim: fault=stall at={place} chars=30]]"))
         if place == "headers":
             await simulator.asked(1)
         else:
-            await line.until(b'"ping"' if place == "0" else b"text_delta")
+            await line.read_until(b'"ping"' if place == "0" else b"text_delta")
         assert simulator.requests[0].end == "open"
     await simulator.idle()
 
@@ -174,20 +174,20 @@ async def test_a_stall_is_silent_until_the_client_leaves(place: str, simulator: 
 
 
 async def test_a_stall_can_keep_pinging(simulator: Simulator) -> None:
-    async with connected(simulator) as line:
-        line.send(ask(f"{PROMPT} [[sim: fault=stall at=0 pings=on ping=0.01]]"))
+    async with simulator_connection(simulator) as line:
+        line.send(message_request(f"{PROMPT} [[sim: fault=stall at=0 pings=on ping=0.01]]"))
         for _ in range(4):
-            await line.until(b'{"type": "ping"}')
+            await line.read_until(b'{"type": "ping"}')
 
 
 async def test_noevents_says_nothing_but_comments(simulator: Simulator) -> None:
-    async with connected(simulator) as line:
-        line.send(ask(f"{PROMPT} [[sim: fault=noevents ping=0.01]]"))
-        await line.until(b"\r\n\r\n")
-        comments = [await line.until(b"\n\n\r\n") for _ in range(3)]
+    async with simulator_connection(simulator) as line:
+        line.send(message_request(f"{PROMPT} [[sim: fault=noevents ping=0.01]]"))
+        await line.read_until(b"\r\n\r\n")
+        comments = [await line.read_until(b"\n\n\r\n") for _ in range(3)]
     await simulator.idle()
 
-    assert {unchunked(comment) for comment in comments} == {b": keep-alive\n\n"}
+    assert {decode_chunked(comment) for comment in comments} == {b": keep-alive\n\n"}
     assert simulator.requests[0].end == "disconnected"
 
 
@@ -198,9 +198,9 @@ async def test_noevents_says_nothing_but_comments(simulator: Simulator) -> None:
 async def test_a_stream_can_be_answered_with_something_else(
     fault: str, kind: str, begins: bytes, simulator: Simulator
 ) -> None:
-    async with connected(simulator) as line:
-        line.send(ask(f"{PROMPT} [[sim: fault={fault}]]"))
-        status, headers, body = await line.whole()
+    async with simulator_connection(simulator) as line:
+        line.send(message_request(f"{PROMPT} [[sim: fault={fault}]]"))
+        status, headers, body = await line.read_response()
 
     assert status == 200
     assert headers["content-type"].startswith(kind)
@@ -210,11 +210,11 @@ async def test_a_stream_can_be_answered_with_something_else(
 
 
 async def test_a_redirect_leads_to_a_page(simulator: Simulator) -> None:
-    async with connected(simulator) as line:
-        line.send(ask(f"{PROMPT} [[sim: fault=redirect]]"))
-        status, headers, _ = await line.whole()
+    async with simulator_connection(simulator) as line:
+        line.send(message_request(f"{PROMPT} [[sim: fault=redirect]]"))
+        status, headers, _ = await line.read_response()
         line.get(headers["location"])
-        _, page, _ = await line.whole()
+        _, page, _ = await line.read_response()
 
     assert status == 302
     assert page["content-type"].startswith("text/html")
@@ -223,23 +223,28 @@ async def test_a_redirect_leads_to_a_page(simulator: Simulator) -> None:
 
 async def test_a_huge_answer_is_one_event_of_5_mb(simulator: Simulator) -> None:
     prompt = f"{PROMPT} [[sim: fault=huge]]"
-    deltas = [event for event in events(await streamed(simulator, ask(prompt))) if "delta" in event]
+    deltas = [
+        event for event in parse_events(await read_stream(simulator, message_request(prompt))) if "delta" in event
+    ]
 
     assert [len(str(obj(event["delta"]).get("text", ""))) for event in deltas] == [5_000_000, 0]
-    assert simulator.requests[0].text == simulator.answer_to(ask(prompt))
+    assert simulator.requests[0].text == simulator.answer_to(message_request(prompt))
 
 
 async def test_a_tiny_answer_is_10_000_events(client: AsyncAnthropic, simulator: Simulator) -> None:
     prompt = f"{PROMPT} [[sim: fault=tiny]]"
 
-    assert (await sdk_text(client, prompt)) == (simulator.answer_to(ask(prompt, max_tokens=128_000)), "end_turn")
+    assert (await sdk_text(client, prompt)) == (
+        simulator.answer_to(message_request(prompt, max_tokens=128_000)),
+        "end_turn",
+    )
     assert len(simulator.requests[0].pieces) == 10_000
 
 
 async def test_a_gzipped_stream_reads_like_any_other(client: AsyncAnthropic, simulator: Simulator) -> None:
     said = await sdk_text(client, f"{PROMPT} [[sim: fault=gzip]]")
 
-    assert said == (simulator.answer_to(ask(PROMPT)), "end_turn")
+    assert said == (simulator.answer_to(message_request(PROMPT)), "end_turn")
     assert (simulator.requests[0].end, simulator.requests[0].fault) == ("complete", "gzip")
 
 
@@ -252,7 +257,7 @@ async def test_after_its_times_a_fault_is_over(fault: str, client: AsyncAnthropi
         except (APIStatusError, httpx2.TransportError, ValueError):
             await simulator.idle()
 
-    assert await sdk_text(client, prompt) == (simulator.answer_to(ask(PROMPT)), "end_turn")
+    assert await sdk_text(client, prompt) == (simulator.answer_to(message_request(PROMPT)), "end_turn")
     assert [record.fault for record in simulator.requests] == [fault, fault, None]
 
 
@@ -265,24 +270,24 @@ async def test_times_are_counted_by_conversation(client: AsyncAnthropic, simulat
 
 async def test_a_continuation_belongs_to_the_conversation_it_continues(simulator: Simulator) -> None:
     prompt = f"{PROMPT} [[sim: fault=eof at=50 times=1]]"
-    await streamed(simulator, ask(prompt))
+    await read_stream(simulator, message_request(prompt))
     partial = simulator.requests[0].text
-    body = ask(prompt)
+    body = message_request(prompt)
     body["messages"] = [
         {"role": "user", "content": prompt},
         {"role": "assistant", "content": partial},
         {"role": "user", "content": "You were interrupted. Go on."},
     ]
-    await streamed(simulator, body)
+    await read_stream(simulator, body)
 
     assert simulator.requests[1].end == "complete"
-    assert partial + simulator.requests[1].text == simulator.answer_to(ask(PROMPT))
+    assert partial + simulator.requests[1].text == simulator.answer_to(message_request(PROMPT))
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in {"stall", "noevents"}])
 async def test_every_fault_also_meets_requests_that_do_not_stream(fault: str, simulator: Simulator) -> None:
-    async with connected(simulator) as line:
-        line.send(ask(f"{PROMPT} [[sim: fault={fault}]]", stream=False))
+    async with simulator_connection(simulator) as line:
+        line.send(message_request(f"{PROMPT} [[sim: fault={fault}]]", stream=False))
         line.writer.write(b"GET /v1/none HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         try:
             await line.reader.read()
@@ -297,8 +302,8 @@ async def test_chance_strikes_the_same_way_for_the_same_seed() -> None:
     async def struck(seed: int) -> list[str | None]:
         async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), fault_rate=0.8, seed=seed) as simulator:
             for number in range(20):
-                async with connected(simulator) as line:
-                    line.send(ask(f"Question {number}"))
+                async with simulator_connection(simulator) as line:
+                    line.send(message_request(f"Question {number}"))
                     try:
                         while await line.reader.read(65536):
                             if simulator.requests and simulator.requests[-1].end != "open":
@@ -317,8 +322,8 @@ async def test_chance_strikes_the_same_way_for_the_same_seed() -> None:
 
 async def test_defaults_hold_where_a_prompt_does_not_say_otherwise() -> None:
     async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), defaults="tokens=9 fault=nostop") as simulator:
-        await streamed(simulator, ask(PROMPT))
-        await streamed(simulator, ask(f"{PROMPT} [[sim: tokens=5]]"))
+        await read_stream(simulator, message_request(PROMPT))
+        await read_stream(simulator, message_request(f"{PROMPT} [[sim: tokens=5]]"))
 
     assert [(record.output_tokens, record.fault) for record in simulator.requests] == [(9, "nostop"), (5, "nostop")]
 
@@ -326,7 +331,7 @@ async def test_defaults_hold_where_a_prompt_does_not_say_otherwise() -> None:
 async def test_leaving_the_simulator_ends_what_is_under_way() -> None:
     async with Simulator() as simulator:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(simulator.url.rpartition(":")[2]))
-        raw = json.dumps(ask(f"{PROMPT} [[sim: fault=stall at=headers]]")).encode()
+        raw = json.dumps(message_request(f"{PROMPT} [[sim: fault=stall at=headers]]")).encode()
         writer.write(b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\nanthropic-version: 2026-10-21\r\n")
         writer.write(b"content-length: %d\r\n\r\n%b" % (len(raw), raw))
         await simulator.asked(1)

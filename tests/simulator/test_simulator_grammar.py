@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from simulator_socket import HEADERS, ask, events, streamed
+from simulator_socket import HEADERS, message_request, parse_events, read_stream
 
 from mcp_server_claude.simulator.json_body import obj, text
 
@@ -74,16 +74,20 @@ def recorded() -> Grammar:
 
 
 REQUESTS: dict[str, Object] = {
-    "text": ask("Why is the sky blue?"),
-    "older": ask("Why is the sky blue?", model="claude-haiku-4-5"),
-    "thinking": ask("Why?", model="claude-haiku-4-5", thinking={"type": "enabled", "budget_tokens": 1024}),
-    "hidden thinking": ask("Why?", model="claude-opus-5-5"),
-    "summarized": ask("Why?", model="claude-opus-5-5", thinking={"type": "adaptive", "display": "summarized"}),
-    "tool": ask("Look. [[sim: stop=tool_use]]", tools=[{"name": "look", "input_schema": {"type": "object"}}]),
-    "search": ask("Search for pelicans", tools=[{"type": "web_search_20260318", "name": "web_search"}]),
-    "cut": ask("Why is the sky blue?", max_tokens=20),
-    "stopped": ask("Why is the sky blue?", stop_sequences=["###"]),
-    "refused": ask("Why? [[sim: stop=refusal]]"),
+    "text": message_request("Why is the sky blue?"),
+    "older": message_request("Why is the sky blue?", model="claude-haiku-4-5"),
+    "thinking": message_request("Why?", model="claude-haiku-4-5", thinking={"type": "enabled", "budget_tokens": 1024}),
+    "hidden thinking": message_request("Why?", model="claude-opus-5-5"),
+    "summarized": message_request(
+        "Why?", model="claude-opus-5-5", thinking={"type": "adaptive", "display": "summarized"}
+    ),
+    "tool": message_request(
+        "Look. [[sim: stop=tool_use]]", tools=[{"name": "look", "input_schema": {"type": "object"}}]
+    ),
+    "search": message_request("Search for pelicans", tools=[{"type": "web_search_20260318", "name": "web_search"}]),
+    "cut": message_request("Why is the sky blue?", max_tokens=20),
+    "stopped": message_request("Why is the sky blue?", stop_sequences=["###"]),
+    "refused": message_request("Why? [[sim: stop=refusal]]"),
 }
 
 
@@ -92,7 +96,7 @@ async def test_events_follow_each_other_as_they_do_in_recorded_streams(
     name: str, simulator: Simulator, recorded: Grammar
 ) -> None:
     ours = Grammar()
-    ours.learn(events(await streamed(simulator, REQUESTS[name])))
+    ours.learn(parse_events(await read_stream(simulator, REQUESTS[name])))
 
     assert ours.follows <= recorded.follows
     assert ours.speaks <= recorded.speaks
@@ -104,7 +108,7 @@ async def test_every_event_has_the_keys_that_recorded_ones_have(
 ) -> None:
     ours = Grammar()
     beta = HEADERS | {"anthropic-beta": "thinking-token-count-2026-05-13"}
-    ours.learn(events(await streamed(simulator, REQUESTS[name], beta)))
+    ours.learn(parse_events(await read_stream(simulator, REQUESTS[name], beta)))
 
     for shape, emitted in ours.keys.items():
         known = recorded.keys[shape]
@@ -115,7 +119,7 @@ async def test_every_event_has_the_keys_that_recorded_ones_have(
 
 
 async def test_frames_are_named_and_end_with_an_empty_line(simulator: Simulator) -> None:
-    frames = (await streamed(simulator, ask("Hello there"))).split(b"\n\n")
+    frames = (await read_stream(simulator, message_request("Hello there"))).split(b"\n\n")
 
     assert frames.pop() == b""
     for frame in frames:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 from anthropic import AsyncAnthropic, NotFoundError
-from simulator_socket import ask
+from simulator_socket import message_request
 
 from mcp_server_claude.simulator import Simulator
 from mcp_server_claude.simulator.model_catalog import MODELS
@@ -118,7 +118,7 @@ async def test_count_tokens_tells_what_a_message_will_be_charged(client: AsyncAn
 
 
 async def test_a_reply_names_the_model_it_was_asked_for(client: AsyncAnthropic) -> None:
-    body = ask("Hello")
+    body = message_request("Hello")
     reply = await client.messages.create(
         model=str(body["model"]), max_tokens=9, messages=[{"role": "user", "content": "Hello"}]
     )

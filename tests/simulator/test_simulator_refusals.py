@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from anthropic import AsyncAnthropic, AuthenticationError, BadRequestError
-from simulator_socket import HEADERS, ask, connected
+from simulator_socket import HEADERS, message_request, simulator_connection
 
 from mcp_server_claude.simulator import Simulator
 from mcp_server_claude.simulator.json_body import obj, text
@@ -26,9 +26,9 @@ OLDER = "claude-haiku-4-5"
 async def refusal(
     simulator: Simulator, body: Object | bytes, headers: dict[str, str] = HEADERS
 ) -> tuple[int, str, str]:
-    async with connected(simulator) as line:
+    async with simulator_connection(simulator) as line:
         line.send(body, headers=headers)
-        status, told, raw = await line.whole()
+        status, told, raw = await line.read_response()
     error: Object = json.loads(raw)
     assert told["request-id"] == error["request_id"] == simulator.requests[-1].request_id
     assert error["type"] == "error"
@@ -37,11 +37,11 @@ async def refusal(
 
 
 def without(name: str) -> Object:
-    return {key: value for key, value in ask("Hello").items() if key != name}
+    return {key: value for key, value in message_request("Hello").items() if key != name}
 
 
 def saying(*messages: Object, model: str = "claude-sonnet-5-5") -> Object:
-    return {**ask("", model=model), "messages": [*messages]}
+    return {**message_request("", model=model), "messages": [*messages]}
 
 
 BAD: dict[str, tuple[Object, str]] = {
@@ -49,17 +49,17 @@ BAD: dict[str, tuple[Object, str]] = {
     "no model": (without("model"), "model: Field required"),
     "no messages": (without("messages"), "messages: Field required"),
     "empty messages": (saying(), "messages: at least one message is required"),
-    "temperature": (ask("Hi", temperature=1), "temperature: Extra inputs"),
-    "top_p": (ask("Hi", top_p=1), "top_p: Extra inputs"),
-    "top_k": (ask("Hi", top_k=1), "top_k: Extra inputs"),
-    "too many tokens": (ask("Hi", max_tokens=128_001), "max_tokens: 128001 > 128000"),
-    "negative tokens": (ask("Hi", max_tokens=-1), "max_tokens: Input should be"),
-    "tokens as text": (ask("Hi", max_tokens="9"), "max_tokens: Input should be a valid integer"),
+    "temperature": (message_request("Hi", temperature=1), "temperature: Extra inputs"),
+    "top_p": (message_request("Hi", top_p=1), "top_p: Extra inputs"),
+    "top_k": (message_request("Hi", top_k=1), "top_k: Extra inputs"),
+    "too many tokens": (message_request("Hi", max_tokens=128_001), "max_tokens: 128001 > 128000"),
+    "negative tokens": (message_request("Hi", max_tokens=-1), "max_tokens: Input should be"),
+    "tokens as text": (message_request("Hi", max_tokens="9"), "max_tokens: Input should be a valid integer"),
     "empty text": (
         saying({"role": "user", "content": [{"type": "text", "text": ""}]}),
         "messages: text content blocks must be non-empty",
     ),
-    "empty content": (ask(""), "messages.0: user messages must have non-empty content"),
+    "empty content": (message_request(""), "messages.0: user messages must have non-empty content"),
     "prefill": (
         saying(USER, {"role": "assistant", "content": "Well"}),
         "This model does not support assistant message prefill. The conversation must end with a user message.",
@@ -75,39 +75,45 @@ BAD: dict[str, tuple[Object, str]] = {
         "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: t1.",
     ),
     "effort": (
-        ask("Hi", model="claude-sonnet-4-6", output_config={"effort": "xhigh"}),
+        message_request("Hi", model="claude-sonnet-4-6", output_config={"effort": "xhigh"}),
         "This model does not support effort level 'xhigh'. Supported levels: high, low, max, medium.",
     ),
-    "no effort": (ask("Hi", model=OLDER, output_config={"effort": "low"}), "This model does not support the effort"),
+    "no effort": (
+        message_request("Hi", model=OLDER, output_config={"effort": "low"}),
+        "This model does not support the effort",
+    ),
     "enabled": (
-        ask("Hi", thinking={"type": "enabled", "budget_tokens": 1024}),
+        message_request("Hi", thinking={"type": "enabled", "budget_tokens": 1024}),
         '"thinking.type.enabled" is not supported for this model.',
     ),
-    "adaptive": (ask("Hi", model=OLDER, thinking={"type": "adaptive"}), '"thinking.type.adaptive" is not supported'),
+    "adaptive": (
+        message_request("Hi", model=OLDER, thinking={"type": "adaptive"}),
+        '"thinking.type.adaptive" is not supported',
+    ),
     "disabled": (
-        ask("Hi", model="claude-opus-5-5", thinking={"type": "disabled"}),
+        message_request("Hi", model="claude-opus-5-5", thinking={"type": "disabled"}),
         '"thinking.type.disabled" is not supported',
     ),
     "small budget": (
-        ask("Hi", model=OLDER, thinking={"type": "enabled", "budget_tokens": 5}),
+        message_request("Hi", model=OLDER, thinking={"type": "enabled", "budget_tokens": 5}),
         "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024",
     ),
     "large budget": (
-        ask("Hi", model=OLDER, thinking={"type": "enabled", "budget_tokens": 4000}),
+        message_request("Hi", model=OLDER, thinking={"type": "enabled", "budget_tokens": 4000}),
         "`max_tokens` must be greater than `thinking.budget_tokens`",
     ),
     "forced tool": (
-        ask("Hi", model="claude-opus-5-5", tools=TOOL, tool_choice={"type": "any"}),
+        message_request("Hi", model="claude-opus-5-5", tools=TOOL, tool_choice={"type": "any"}),
         "Thinking may not be enabled when tool_choice forces tool use.",
     ),
     "document": (
         saying(USER, {"role": "assistant", "content": [{"type": "document"}]}, USER),
         "messages.1.content.0: document blocks are not allowed",
     ),
-    "too long": (ask("x" * 800_004, model=OLDER), "prompt is too long: 200004 tokens > 200000 maximum"),
-    "blank stop": (ask("Hi", stop_sequences=[" "]), "stop_sequences.0: each stop sequence must contain"),
-    "unknown directive": (ask("Hi [[sim: nonsense=1]]"), "sim: there is no directive 'nonsense'."),
-    "bad directive": (ask("Hi [[sim: tokens=many]]"), "sim: 'tokens=many' cannot be read"),
+    "too long": (message_request("x" * 800_004, model=OLDER), "prompt is too long: 200004 tokens > 200000 maximum"),
+    "blank stop": (message_request("Hi", stop_sequences=[" "]), "stop_sequences.0: each stop sequence must contain"),
+    "unknown directive": (message_request("Hi [[sim: nonsense=1]]"), "sim: there is no directive 'nonsense'."),
+    "bad directive": (message_request("Hi [[sim: tokens=many]]"), "sim: 'tokens=many' cannot be read"),
 }
 
 
@@ -126,16 +132,18 @@ async def test_a_body_that_is_no_json_object_is_a_400(raw: bytes, simulator: Sim
 
 
 async def test_under_the_old_version_sampling_parameters_are_taken(simulator: Simulator) -> None:
-    async with connected(simulator) as line:
-        line.send(ask("Hi", temperature=1, stream=False), headers=HEADERS | {"anthropic-version": "2023-06-01"})
-        status, _, _ = await line.whole()
+    async with simulator_connection(simulator) as line:
+        line.send(
+            message_request("Hi", temperature=1, stream=False), headers=HEADERS | {"anthropic-version": "2023-06-01"}
+        )
+        status, _, _ = await line.read_response()
 
     assert status == 200
 
 
 @pytest.mark.parametrize("version", ["", "2030-01-01"])
 async def test_a_version_is_required_and_checked(version: str, simulator: Simulator) -> None:
-    status, _, message = await refusal(simulator, ask("Hi"), HEADERS | {"anthropic-version": version})
+    status, _, message = await refusal(simulator, message_request("Hi"), HEADERS | {"anthropic-version": version})
 
     assert status == 400
     assert message.startswith("anthropic-version: ")
@@ -143,7 +151,7 @@ async def test_a_version_is_required_and_checked(version: str, simulator: Simula
 
 @pytest.mark.parametrize("model", ["claude-does-not-exist", "claude-opus-4-20250514", "claude-opus-4-0"])
 async def test_an_unknown_or_retired_model_is_a_404(model: str, simulator: Simulator) -> None:
-    assert await refusal(simulator, ask("Hi", model=model)) == (404, "not_found_error", f"model: {model}")
+    assert await refusal(simulator, message_request("Hi", model=model)) == (404, "not_found_error", f"model: {model}")
 
 
 async def test_a_body_over_32_mb_is_a_413(simulator: Simulator) -> None:
@@ -155,7 +163,7 @@ async def test_a_body_over_32_mb_is_a_413(simulator: Simulator) -> None:
 async def test_no_key_at_all_is_a_401(simulator: Simulator) -> None:
     headers = {name: value for name, value in HEADERS.items() if name != "authorization"}
 
-    assert (await refusal(simulator, ask("Hi"), headers))[:2] == (401, "authentication_error")
+    assert (await refusal(simulator, message_request("Hi"), headers))[:2] == (401, "authentication_error")
     assert simulator.requests[0].key == "none"
 
 
@@ -166,10 +174,10 @@ async def test_where_a_key_is_given_any_other_is_a_401() -> None:
                 await wrong.models.list()
         async with AsyncAnthropic(api_key="right", base_url=simulator.url) as right:
             await right.models.list()
-        async with connected(simulator) as line:
+        async with simulator_connection(simulator) as line:
             headers = {"host": "x", "anthropic-version": "2026-10-21", "x-api-key": "right"}
-            line.send(ask("Hi", stream=False), headers=headers)
-            status, _, _ = await line.whole()
+            line.send(message_request("Hi", stream=False), headers=headers)
+            status, _, _ = await line.read_response()
 
     assert status == 200
     assert [record.key for record in simulator.requests] == ["bearer", "bearer", "x-api-key"]

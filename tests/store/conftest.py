@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from mcp_server_claude.store import Store
-from mcp_server_claude.store.sqlite_connection import SqliteTx, memory
+from mcp_server_claude.store.sqlite_connection import SqliteTransaction, open_in_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mcp_server_claude.store import Tx
+    from mcp_server_claude.store import Transaction
 
 
-class Spawn(Protocol):
+class SpawnPython(Protocol):
     """Starts a Python process that shares nothing with this one but the file system."""
 
     def __call__(self, program: str, *args: object, umask: int = 0o022) -> subprocess.Popen[str]: ...
@@ -31,20 +31,20 @@ def anyio_backend() -> str:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     store = Store.open(tmp_path / "data")
-    assert store.durable, store.trouble
+    assert store.durable, store.last_error
     yield store
-    store.close_now()
+    store.close_blocking()
 
 
 @pytest.fixture
-def tx() -> Iterator[Tx]:
-    connection = memory()
-    yield SqliteTx(connection)
+def tx() -> Iterator[Transaction]:
+    connection = open_in_memory()
+    yield SqliteTransaction(connection)
     connection.close()
 
 
 @pytest.fixture
-def spawn() -> Iterator[Spawn]:
+def spawn() -> Iterator[SpawnPython]:
     started: list[subprocess.Popen[str]] = []
 
     def start(program: str, *args: object, umask: int = 0o022) -> subprocess.Popen[str]:

@@ -10,78 +10,80 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_server_claude.store import budget_reservations
-from mcp_server_claude.store.budget_reservations import Reserved, Short
-from mcp_server_claude.store.sqlite_connection import SqliteTx, memory
-from mcp_server_claude.store.transaction import value
+from mcp_server_claude.store.budget_reservations import InsufficientBudget, Reservation
+from mcp_server_claude.store.sqlite_connection import SqliteTransaction, open_in_memory
+from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
-    from mcp_server_claude.store import Tx
+    from mcp_server_claude.store import Transaction
 
 DAY = "2026-11-20"
 
 
-def amounts(tx: Tx, column: str) -> list[int]:
-    return tx.all(value, f"select {column} from budget order by day, scope")  # noqa: S608 - this file's own names
+def amounts(tx: Transaction, column: str) -> list[int]:
+    return tx.fetch_all(scalar, f"select {column} from budget order by day, scope")  # noqa: S608 - this file's own names
 
 
-def test_a_reservation_holds_in_every_scope_or_in_none(tx: Tx) -> None:
+def test_a_reservation_holds_in_every_scope_or_in_none(tx: Transaction) -> None:
     scopes = [("user:ada", 500), ("total", 1000)]
-    assert budget_reservations.reserve(tx, scopes, DAY, 400, "r_1") == Reserved(400)
-    assert budget_reservations.reserve(tx, scopes, DAY, 400, "r_2") == Short("user:ada", 100)
-    assert [budget_reservations.left(tx, scope, DAY, cap) for scope, cap in scopes] == [100, 600]
+    assert budget_reservations.reserve(tx, scopes, DAY, 400, "r_1") == Reservation(400)
+    assert budget_reservations.reserve(tx, scopes, DAY, 400, "r_2") == InsufficientBudget("user:ada", 100)
+    assert [budget_reservations.remaining_micros(tx, scope, DAY, cap) for scope, cap in scopes] == [100, 600]
     assert not budget_reservations.settle(tx, "r_2", 400)
 
 
-def test_settling_books_what_was_spent_once_and_gives_the_rest_back(tx: Tx) -> None:
+def test_settling_books_what_was_spent_once_and_gives_the_rest_back(tx: Transaction) -> None:
     budget_reservations.reserve(tx, [("total", 1000)], DAY, 800, "r_1")
     assert budget_reservations.settle(tx, "r_1", 300)
     assert not budget_reservations.settle(tx, "r_1", 300)
     assert (amounts(tx, "spent"), amounts(tx, "held")) == ([300], [0])
 
 
-def test_less_than_wanted_is_granted_where_less_is_left_but_not_less_than_the_floor(tx: Tx) -> None:
+def test_less_than_wanted_is_granted_where_less_is_left_but_not_less_than_the_floor(tx: Transaction) -> None:
     scopes = [("total", 1000), ("user:ada", None)]
-    assert budget_reservations.reserve_up_to(tx, scopes, DAY, 100, 700, "r_1") == Reserved(700)
-    assert budget_reservations.reserve_up_to(tx, scopes, DAY, 100, 700, "r_2") == Reserved(300)
-    assert budget_reservations.reserve_up_to(tx, scopes, DAY, 100, 700, "r_3") == Short("total", 0)
+    assert budget_reservations.reserve_up_to(tx, scopes, DAY, 100, 700, "r_1") == Reservation(700)
+    assert budget_reservations.reserve_up_to(tx, scopes, DAY, 100, 700, "r_2") == Reservation(300)
+    assert budget_reservations.reserve_up_to(tx, scopes, DAY, 100, 700, "r_3") == InsufficientBudget("total", 0)
 
 
-def test_a_scope_without_a_cap_is_counted_all_the_same(tx: Tx) -> None:
-    assert budget_reservations.reserve(tx, [("total", None)], DAY, 10**12, "r_1") == Reserved(10**12)
+def test_a_scope_without_a_cap_is_counted_all_the_same(tx: Transaction) -> None:
+    assert budget_reservations.reserve(tx, [("total", None)], DAY, 10**12, "r_1") == Reservation(10**12)
     budget_reservations.settle(tx, "r_1", 42)
-    assert budget_reservations.left(tx, "total", DAY, 100) == 58
+    assert budget_reservations.remaining_micros(tx, "total", DAY, 100) == 58
 
 
-def test_each_day_has_its_own_budget_and_a_hold_is_settled_on_the_day_it_was_made(tx: Tx) -> None:
+def test_each_day_has_its_own_budget_and_a_hold_is_settled_on_the_day_it_was_made(tx: Transaction) -> None:
     budget_reservations.reserve(tx, [("total", 100)], DAY, 100, "r_1")
-    assert budget_reservations.reserve(tx, [("total", 100)], "2026-11-21", 100, "r_2") == Reserved(100)
+    assert budget_reservations.reserve(tx, [("total", 100)], "2026-11-21", 100, "r_2") == Reservation(100)
     budget_reservations.settle(tx, "r_1", 30)
-    assert [budget_reservations.left(tx, "total", day, 100) for day in (DAY, "2026-11-21", "2026-11-22")] == [
+    assert [
+        budget_reservations.remaining_micros(tx, "total", day, 100) for day in (DAY, "2026-11-21", "2026-11-22")
+    ] == [
         70,
         0,
         100,
     ]
 
 
-def test_reserving_again_for_an_entry_adds_to_what_it_holds(tx: Tx) -> None:
+def test_reserving_again_for_an_entry_adds_to_what_it_holds(tx: Transaction) -> None:
     assert [budget_reservations.reserve(tx, [("total", 100)], DAY, 40, "r_1") for _ in range(3)] == [
-        Reserved(40),
-        Reserved(40),
-        Short("total", 20),
+        Reservation(40),
+        Reservation(40),
+        InsufficientBudget("total", 20),
     ]
     budget_reservations.settle(tx, "r_1", 75)
     assert (amounts(tx, "spent"), amounts(tx, "held")) == ([75], [0])
 
 
-def test_an_overspent_budget_has_nothing_left_and_grants_nothing(tx: Tx) -> None:
+def test_an_overspent_budget_has_nothing_left_and_grants_nothing(tx: Transaction) -> None:
     budget_reservations.reserve(tx, [("total", 100)], DAY, 50, "r_1")
     budget_reservations.settle(tx, "r_1", 500)
-    assert budget_reservations.left(tx, "total", DAY, 100) == 0
-    assert budget_reservations.reserve_up_to(tx, [("total", 100)], DAY, 1, 10, "r_2") == Short("total", 0)
-    assert budget_reservations.reserve(tx, [("total", 100)], DAY, 0, "r_3") == Short("total", 0)
+    assert budget_reservations.remaining_micros(tx, "total", DAY, 100) == 0
+    assert budget_reservations.reserve_up_to(tx, [("total", 100)], DAY, 1, 10, "r_2") == InsufficientBudget("total", 0)
+    assert budget_reservations.reserve(tx, [("total", 100)], DAY, 0, "r_3") == InsufficientBudget("total", 0)
 
 
-def test_an_amount_below_nothing_is_a_bug(tx: Tx) -> None:
+def test_an_amount_below_nothing_is_a_bug(tx: Transaction) -> None:
     with pytest.raises(ValueError, match="does not hold"):
         budget_reservations.reserve(tx, [("total", 100)], DAY, -1, "r_1")
 
@@ -100,8 +102,8 @@ def test_spent_and_held_never_pass_a_cap_and_nothing_is_held_in_the_end(
 ) -> None:
     caps = {"total": 100, "user:ada": 70, "user:bob": 50}
     held: dict[str, int] = {}
-    with closing(memory()) as connection:
-        tx = SqliteTx(connection)
+    with closing(open_in_memory()) as connection:
+        tx = SqliteTransaction(connection)
         for step in steps:
             match step:
                 case (entry, user, share):
@@ -111,13 +113,15 @@ def test_spent_and_held_never_pass_a_cap_and_nothing_is_held_in_the_end(
                     granted = budget_reservations.reserve_up_to(
                         tx, scopes, DAY, min(a, b), max(a, b), f"{entry}:{user}"
                     )
-                    if isinstance(granted, Reserved):
+                    if isinstance(granted, Reservation):
                         assert min(a, b) <= granted.micros <= max(a, b)
                         held[f"{entry}:{user}"] = held.get(f"{entry}:{user}", 0) + granted.micros
             for scope, cap in caps.items():
-                used = tx.one(value, "select spent + held as used from budget where scope = :scope", {"scope": scope})
+                used = tx.fetch_one(
+                    scalar, "select spent + held as used from budget where scope = :scope", {"scope": scope}
+                )
                 assert 0 <= (used or 0) <= cap
         for entry, amount in held.items():
             budget_reservations.settle(tx, entry, amount)
         assert set(amounts(tx, "held")) <= {0}
-        assert tx.all(value, "select entry_id from hold") == []
+        assert tx.fetch_all(scalar, "select entry_id from hold") == []

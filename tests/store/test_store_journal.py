@@ -11,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_server_claude.store import call_journal, process_leases
-from mcp_server_claude.store.call_journal import Record
-from mcp_server_claude.store.sqlite_connection import SqliteTx, memory
+from mcp_server_claude.store.call_journal import JournaledCall
+from mcp_server_claude.store.sqlite_connection import SqliteTransaction, open_in_memory
 
 if TYPE_CHECKING:
-    from mcp_server_claude.store import Tx
-    from mcp_server_claude.store.request_ledger import End
+    from mcp_server_claude.store import Transaction
+    from mcp_server_claude.store.request_ledger import EndStatus
 
-ONE = Record(id="c_1", worker="w", started_at=100.0, prompt_head="Why is the sky blue?", usage={"model": "x", "n": 1})
+ONE = JournaledCall(
+    id="c_1", worker="w", started_at=100.0, prompt_head="Why is the sky blue?", usage={"model": "x", "n": 1}
+)
 
 
 @settings(deadline=None)
@@ -27,101 +29,106 @@ def test_the_text_is_what_was_appended_however_it_was_cut_ordered_or_repeated(pi
     answer = "".join(pieces)
     offsets = accumulate(map(len, pieces), initial=0)
     chunks = [("c_1", off, piece) for off, piece in zip(offsets, pieces, strict=False)]
-    with closing(memory()) as connection:
-        tx = SqliteTx(connection)
+    with closing(open_in_memory()) as connection:
+        tx = SqliteTransaction(connection)
         for call_id in ("c_1", "c_2"):
             call_journal.open_call(tx, replace(ONE, id=call_id))
-        call_journal.append(tx, [each for chunk in chunks for each in (chunk, ("c_2", chunk[1], "other"), chunk)])
-        call_journal.append(tx, chunks[::-1])
-        assert call_journal.text(tx, "c_1") == answer
-        call = call_journal.call(tx, "c_1", "local")
+        call_journal.append_text(tx, [each for chunk in chunks for each in (chunk, ("c_2", chunk[1], "other"), chunk)])
+        call_journal.append_text(tx, chunks[::-1])
+        assert call_journal.answer_text(tx, "c_1") == answer
+        call = call_journal.find_call(tx, "c_1", "local")
         assert call is not None
         assert call.chars == len(answer)
 
 
-def test_a_call_comes_back_as_it_was_opened_and_only_to_its_user(tx: Tx) -> None:
+def test_a_call_comes_back_as_it_was_opened_and_only_to_its_user(tx: Transaction) -> None:
     call_journal.open_call(tx, ONE)
-    assert call_journal.call(tx, "c_1", "local") == ONE
-    assert call_journal.call(tx, "c_1", "ada") is None
-    assert call_journal.call(tx, "c_2", "local") is None
+    assert call_journal.find_call(tx, "c_1", "local") == ONE
+    assert call_journal.find_call(tx, "c_1", "ada") is None
+    assert call_journal.find_call(tx, "c_2", "local") is None
 
 
-def test_of_a_prompt_only_the_opening_words_are_kept(tx: Tx) -> None:
+def test_of_a_prompt_only_the_opening_words_are_kept(tx: Transaction) -> None:
     call_journal.open_call(tx, replace(ONE, prompt_head="x" * 5000))
-    call = call_journal.call(tx, "c_1", "local")
+    call = call_journal.find_call(tx, "c_1", "local")
     assert call is not None
     assert call.prompt_head == "x" * 200
 
 
-def test_a_call_is_closed_exactly_once(tx: Tx) -> None:
+def test_a_call_is_closed_exactly_once(tx: Transaction) -> None:
     call_journal.open_call(tx, ONE)
     assert call_journal.close_call(
         tx, "c_1", end="incomplete", ended_at=110.0, incomplete="Cut.", usage={"cost_usd": None}
     )
     assert not call_journal.close_call(tx, "c_1", end="complete", ended_at=120.0)
-    assert call_journal.call(tx, "c_1", "local") == replace(
+    assert call_journal.find_call(tx, "c_1", "local") == replace(
         ONE, state="closed", end="incomplete", ended_at=110.0, incomplete="Cut.", usage={"cost_usd": None}
     )
 
 
-def test_a_call_of_a_dead_worker_is_closed_and_its_text_kept(tx: Tx) -> None:
+def test_a_call_of_a_dead_worker_is_closed_and_its_text_kept(tx: Transaction) -> None:
     for worker, call_id in (("w", "c_1"), ("living", "c_2")):
-        process_leases.renew(tx, worker, 100.0, ttl=30.0 if worker == "w" else 300.0)
+        process_leases.renew_lease(tx, worker, 100.0, ttl_s=30.0 if worker == "w" else 300.0)
         call_journal.open_call(tx, replace(ONE, id=call_id, worker=worker))
-    call_journal.append(tx, [("c_1", 0, "Because")])
-    assert call_journal.interrupted(tx, 129.0) == []
-    assert call_journal.interrupted(tx, 131.0) == ["c_1"]
-    call = call_journal.call(tx, "c_1", "local")
+    call_journal.append_text(tx, [("c_1", 0, "Because")])
+    assert call_journal.close_orphaned_calls(tx, 129.0) == []
+    assert call_journal.close_orphaned_calls(tx, 131.0) == ["c_1"]
+    call = call_journal.find_call(tx, "c_1", "local")
     assert call is not None
-    assert (call.end, call.ended_at, call.incomplete, call.chars) == ("interrupted", 131.0, call_journal.DIED, 7)
-    assert call_journal.text(tx, "c_1") == "Because"
+    assert (call.end, call.ended_at, call.incomplete, call.chars) == (
+        "interrupted",
+        131.0,
+        call_journal.SERVER_ENDED,
+        7,
+    )
+    assert call_journal.answer_text(tx, "c_1") == "Because"
 
 
-def test_the_newest_calls_are_listed_with_those_that_nobody_could_read_first(tx: Tx) -> None:
-    ends: tuple[End | None, ...] = ("interrupted", "complete", "cancelled", "failed", None)
+def test_the_newest_calls_are_listed_with_those_that_nobody_could_read_first(tx: Transaction) -> None:
+    ends: tuple[EndStatus | None, ...] = ("interrupted", "complete", "cancelled", "failed", None)
     for n, end in enumerate(ends):
         call_journal.open_call(tx, replace(ONE, id=f"c_{n}", started_at=100.0 + n))
         if end:
             call_journal.close_call(tx, f"c_{n}", end=end, ended_at=200.0)
     call_journal.open_call(tx, replace(ONE, id="c_other", user="ada"))
-    assert [call.id for call in call_journal.recent(tx, "local")] == ["c_2", "c_0", "c_4", "c_3", "c_1"]
-    assert [call.id for call in call_journal.recent(tx, "local", limit=3)] == ["c_2", "c_4", "c_3"]
-    assert call_journal.recent(tx, "nobody") == []
+    assert [call.id for call in call_journal.recent_calls(tx, "local")] == ["c_2", "c_0", "c_4", "c_3", "c_1"]
+    assert [call.id for call in call_journal.recent_calls(tx, "local", limit=3)] == ["c_2", "c_4", "c_3"]
+    assert call_journal.recent_calls(tx, "nobody") == []
 
 
-def test_text_for_a_call_without_a_record_is_passed_over(tx: Tx) -> None:
+def test_text_for_a_call_without_a_record_is_passed_over(tx: Transaction) -> None:
     call_journal.open_call(tx, ONE)
-    call_journal.append(tx, [("c_gone", 0, "lost"), ("c_1", 0, "kept"), ("c_1", 4, "")])
-    assert (call_journal.text(tx, "c_gone"), call_journal.text(tx, "c_1")) == ("", "kept")
+    call_journal.append_text(tx, [("c_gone", 0, "lost"), ("c_1", 0, "kept"), ("c_1", 4, "")])
+    assert (call_journal.answer_text(tx, "c_gone"), call_journal.answer_text(tx, "c_1")) == ("", "kept")
 
 
-def test_text_that_was_kept_is_never_overwritten(tx: Tx) -> None:
+def test_text_that_was_kept_is_never_overwritten(tx: Transaction) -> None:
     call_journal.open_call(tx, ONE)
-    call_journal.append(tx, [("c_1", 0, "first"), ("c_1", 0, "other")])
-    assert call_journal.text(tx, "c_1") == "first"
+    call_journal.append_text(tx, [("c_1", 0, "first"), ("c_1", 0, "other")])
+    assert call_journal.answer_text(tx, "c_1") == "first"
 
 
-def test_what_ended_long_ago_is_forgotten_but_for_its_account(tx: Tx) -> None:
+def test_what_ended_long_ago_is_forgotten_but_for_its_account(tx: Transaction) -> None:
     for call_id, ended_at in (("c_1", 200.0), ("c_2", 300.0), ("c_3", None)):
         call_journal.open_call(tx, replace(ONE, id=call_id))
-        call_journal.append(tx, [(call_id, 0, "Because")])
+        call_journal.append_text(tx, [(call_id, 0, "Because")])
         if ended_at:
             why = "The API says: Because what?"
             call_journal.close_call(
                 tx, call_id, end="failed", ended_at=ended_at, incomplete=why, usage={"output_tokens": 1}
             )
-    assert call_journal.forget(tx, 250.0) == 1
-    assert call_journal.forget(tx, 250.0) == 0
-    assert [call_journal.text(tx, call_id) for call_id in ("c_1", "c_2", "c_3")] == ["", "Because", "Because"]
-    call = call_journal.call(tx, "c_1", "local")
+    assert call_journal.delete_old_text(tx, 250.0) == 1
+    assert call_journal.delete_old_text(tx, 250.0) == 0
+    assert [call_journal.answer_text(tx, call_id) for call_id in ("c_1", "c_2", "c_3")] == ["", "Because", "Because"]
+    call = call_journal.find_call(tx, "c_1", "local")
     assert call is not None
     assert (call.prompt_head, call.chars, call.usage) == ("", 7, {"output_tokens": 1})
-    assert call.incomplete == call_journal.GONE
+    assert call.incomplete == call_journal.TEXT_DELETED
 
 
-def test_a_delivered_answer_can_be_discarded_at_once(tx: Tx) -> None:
+def test_a_delivered_answer_can_be_discarded_at_once(tx: Transaction) -> None:
     for call_id in ("c_1", "c_2"):
         call_journal.open_call(tx, replace(ONE, id=call_id))
-        call_journal.append(tx, [(call_id, 0, "Because")])
-    call_journal.discard(tx, "c_1")
-    assert [call_journal.text(tx, call_id) for call_id in ("c_1", "c_2")] == ["", "Because"]
+        call_journal.append_text(tx, [(call_id, 0, "Because")])
+    call_journal.delete_text(tx, "c_1")
+    assert [call_journal.answer_text(tx, call_id) for call_id in ("c_1", "c_2")] == ["", "Because"]

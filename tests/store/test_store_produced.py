@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.store import erasure, output_file_records
-from mcp_server_claude.store.erasure import What
+from mcp_server_claude.store.erasure import ErasureFilter
 
 if TYPE_CHECKING:
-    from mcp_server_claude.store import Tx
+    from mcp_server_claude.store import Transaction
 
-CSV = output_file_records.File(
+CSV = output_file_records.OutputFileRecord(
     id="f_1",
     call_id="c_1",
     user="ada",
@@ -23,27 +23,27 @@ PLOT = replace(CSV, id="f_2", file_id="file_012", name="plot.png", bytes=None, c
 BOBS = replace(CSV, id="f_3", call_id="c_2", user="bob", created_at=102.0)
 
 
-def test_a_file_is_found_by_its_own_user_alone(tx: Tx) -> None:
-    output_file_records.add(tx, [CSV, PLOT, BOBS])
-    assert output_file_records.find(tx, "f_1", "ada") == CSV
-    assert output_file_records.find(tx, "f_2", "ada") == PLOT
-    assert output_file_records.find(tx, "f_1", "bob") is None
-    assert output_file_records.find(tx, "f_9", "ada") is None
+def test_a_file_is_found_by_its_own_user_alone(tx: Transaction) -> None:
+    output_file_records.record_output_files(tx, [CSV, PLOT, BOBS])
+    assert output_file_records.find_output_file(tx, "f_1", "ada") == CSV
+    assert output_file_records.find_output_file(tx, "f_2", "ada") == PLOT
+    assert output_file_records.find_output_file(tx, "f_1", "bob") is None
+    assert output_file_records.find_output_file(tx, "f_9", "ada") is None
 
 
-def test_a_call_knows_its_files_in_the_order_in_which_they_came(tx: Tx) -> None:
-    output_file_records.add(tx, [PLOT, CSV, BOBS])
-    assert output_file_records.of_call(tx, "c_1", "ada") == [CSV, PLOT]
-    assert output_file_records.of_call(tx, "c_1", "bob") == []
+def test_a_call_knows_its_files_in_the_order_in_which_they_came(tx: Transaction) -> None:
+    output_file_records.record_output_files(tx, [PLOT, CSV, BOBS])
+    assert output_file_records.output_files_of_call(tx, "c_1", "ada") == [CSV, PLOT]
+    assert output_file_records.output_files_of_call(tx, "c_1", "bob") == []
 
 
-def test_old_and_forgotten_files_are_to_be_deleted_and_no_others(tx: Tx) -> None:
-    output_file_records.add(tx, [CSV, PLOT, BOBS])
-    assert output_file_records.old(tx, 100.5) == [CSV]
-    erasure.forget(tx, What(user="bob"), 200.0)
-    assert output_file_records.find(tx, "f_3", "bob") is None
-    assert output_file_records.of_call(tx, "c_2", "bob") == []
-    assert [file.id for file in output_file_records.old(tx, 100.5)] == ["f_1", "f_3"]
-    for file in output_file_records.old(tx, 100.5):
-        output_file_records.drop(tx, file.id)
-    assert output_file_records.old(tx, 1e9) == [PLOT]
+def test_old_and_forgotten_files_are_to_be_deleted_and_no_others(tx: Transaction) -> None:
+    output_file_records.record_output_files(tx, [CSV, PLOT, BOBS])
+    assert output_file_records.expired_output_files(tx, 100.5) == [CSV]
+    erasure.erase_text(tx, ErasureFilter(user="bob"), 200.0)
+    assert output_file_records.find_output_file(tx, "f_3", "bob") is None
+    assert output_file_records.output_files_of_call(tx, "c_2", "bob") == []
+    assert [file.id for file in output_file_records.expired_output_files(tx, 100.5)] == ["f_1", "f_3"]
+    for file in output_file_records.expired_output_files(tx, 100.5):
+        output_file_records.delete_output_file(tx, file.id)
+    assert output_file_records.expired_output_files(tx, 1e9) == [PLOT]

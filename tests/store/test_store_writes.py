@@ -11,40 +11,42 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from mcp_server_claude.store import Store, StoreError, call_journal, process_leases
-from mcp_server_claude.store.connection_worker import BATCH
-from mcp_server_claude.store.transaction import value
+from mcp_server_claude.store.connection_worker import MAX_BATCH_OPERATIONS
+from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mcp_server_claude.store import Tx
+    from mcp_server_claude.store import Transaction
 
 pytestmark = pytest.mark.anyio
 
 
-def workers(tx: Tx) -> list[str]:
-    return tx.all(value, "select id from worker order by id")
+def workers(tx: Transaction) -> list[str]:
+    return tx.fetch_all(scalar, "select id from worker order by id")
 
 
-def fail(tx: Tx, worker: str, error: BaseException) -> None:
-    process_leases.renew(tx, worker, 0.0)
+def fail(tx: Transaction, worker: str, error: BaseException) -> None:
+    process_leases.renew_lease(tx, worker, 0.0)
     raise error
 
 
-def nothing(tx: Tx) -> None:
+def nothing(tx: Transaction) -> None:
     del tx
 
 
 async def test_a_failing_job_undoes_itself_and_none_of_its_neighbours(store: Store) -> None:
     gate = threading.Event()
-    store.post(lambda _tx: gate.wait())  # while it waits, the others gather into one batch
+    store.write_nowait(lambda _tx: gate.wait())  # while it waits, the others gather into one batch
     errors = {3: ValueError("mine"), 5: StopIteration(), 7: KeyboardInterrupt()}
     heard: dict[int, BaseException] = {}
 
     async def write(n: int) -> None:
         try:
             await (
-                store.write(fail, str(n), errors[n]) if n in errors else store.write(process_leases.renew, str(n), 0.0)
+                store.write(fail, str(n), errors[n])
+                if n in errors
+                else store.write(process_leases.renew_lease, str(n), 0.0)
             )
         except BaseException as error:  # noqa: BLE001 - the test looks at what came
             heard[n] = error
@@ -61,19 +63,19 @@ async def test_a_failing_job_undoes_itself_and_none_of_its_neighbours(store: Sto
 
 async def test_a_statement_that_sqlite_refuses_is_a_store_error_with_its_cause(store: Store) -> None:
     with pytest.raises(StoreError) as caught:
-        await store.write(lambda tx: tx.run("insert into worker (id) values (:id)", {"id": "w"}))
+        await store.write(lambda tx: tx.execute("insert into worker (id) values (:id)", {"id": "w"}))
     assert caught.value.kind == "bug"
     assert "IntegrityError" in str(caught.value)
     assert caught.value.__cause__ is not None
-    assert store.trouble == ""
+    assert store.last_error == ""
 
 
 async def test_a_job_that_swallows_the_loss_of_its_transaction_takes_nobody_with_it(store: Store) -> None:
     gate = threading.Event()
-    store.post(lambda _tx: gate.wait())
-    tasks = [asyncio.ensure_future(store.write(process_leases.renew, "before", 0.0))]
-    lost = asyncio.ensure_future(store.write(lambda tx: tx.run("rollback")))
-    tasks.append(asyncio.ensure_future(store.write(process_leases.renew, "after", 0.0)))
+    store.write_nowait(lambda _tx: gate.wait())
+    tasks = [asyncio.ensure_future(store.write(process_leases.renew_lease, "before", 0.0))]
+    lost = asyncio.ensure_future(store.write(lambda tx: tx.execute("rollback")))
+    tasks.append(asyncio.ensure_future(store.write(process_leases.renew_lease, "after", 0.0)))
     await checkpoint()
     gate.set()
     with pytest.raises(StoreError):
@@ -85,7 +87,7 @@ async def test_a_job_that_swallows_the_loss_of_its_transaction_takes_nobody_with
 async def test_a_write_whose_caller_is_cancelled_still_lands(store: Store) -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await store.write(process_leases.renew, "cancelled", 0.0)
+        await store.write(process_leases.renew_lease, "cancelled", 0.0)
     assert scope.cancelled_caught
     await store.write(nothing)
     assert await store.read(workers) == ["cancelled"]
@@ -93,26 +95,26 @@ async def test_a_write_whose_caller_is_cancelled_still_lands(store: Store) -> No
 
 async def test_a_read_sees_every_write_that_was_awaited_before(store: Store) -> None:
     for n in range(100):
-        await store.write(process_leases.renew, f"{n:03}", 0.0)
+        await store.write(process_leases.renew_lease, f"{n:03}", 0.0)
         assert len(await store.read(workers)) == n + 1
 
 
 async def test_writes_happen_in_the_order_in_which_they_were_asked_for(store: Store) -> None:
     seen: list[int] = []
 
-    def see(tx: Tx, n: int) -> None:
+    def see(tx: Transaction, n: int) -> None:
         del tx
         seen.append(n)
 
-    for n in range(3 * BATCH):
-        store.post(see, n)
+    for n in range(3 * MAX_BATCH_OPERATIONS):
+        store.write_nowait(see, n)
     await store.write(nothing)
-    assert seen == list(range(3 * BATCH))
+    assert seen == list(range(3 * MAX_BATCH_OPERATIONS))
 
 
 async def test_callers_may_live_on_several_event_loops(store: Store) -> None:
     async def write(name: str) -> None:
-        await asyncio.gather(*(store.write(process_leases.renew, f"{name}{n}", 0.0) for n in range(50)))
+        await asyncio.gather(*(store.write(process_leases.renew_lease, f"{name}{n}", 0.0) for n in range(50)))
 
     threads = [threading.Thread(target=asyncio.run, args=(write(name),)) for name in "abc"]
     for thread in threads:
@@ -125,10 +127,10 @@ async def test_callers_may_live_on_several_event_loops(store: Store) -> None:
 
 async def test_a_loop_that_closed_while_its_write_was_queued_stops_nobody(store: Store) -> None:
     gate = threading.Event()
-    store.post(lambda _tx: gate.wait())
+    store.write_nowait(lambda _tx: gate.wait())
 
     async def leave() -> None:
-        task = asyncio.ensure_future(store.write(process_leases.renew, "left", 0.0))
+        task = asyncio.ensure_future(store.write(process_leases.renew_lease, "left", 0.0))
         await checkpoint()
         task.cancel()
 
@@ -140,18 +142,18 @@ async def test_a_loop_that_closed_while_its_write_was_queued_stops_nobody(store:
 
 async def test_a_job_that_only_reads_cannot_write(store: Store) -> None:
     with pytest.raises(StoreError):
-        await store.read(process_leases.renew, "w", 0.0)
+        await store.read(process_leases.renew_lease, "w", 0.0)
     assert await store.read(workers) == []
 
 
 async def test_closing_finishes_what_is_queued_and_refuses_what_comes_later(store: Store, tmp_path: Path) -> None:
     for n in range(500):
-        store.post(process_leases.renew, str(n), 0.0)
+        store.write_nowait(process_leases.renew_lease, str(n), 0.0)
     await store.close()
     with pytest.raises(StoreError, match=r"^The ledger is closed\.$"):
         await store.write(nothing)
-    store.post(nothing)
-    assert store.failures == 1
+    store.write_nowait(nothing)
+    assert store.lost_writes == 1
     await store.close()  # twice does no harm
     again = Store.open(tmp_path / "data")
     assert len(await again.read(workers)) == 500
@@ -162,36 +164,36 @@ async def test_a_posted_write_that_fails_is_counted_and_logged_once(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     for n in range(3):
-        store.post(fail, str(n), ValueError("no such luck"))
+        store.write_nowait(fail, str(n), ValueError("no such luck"))
     await store.write(nothing)
-    assert store.failures == 3
+    assert store.lost_writes == 3
     assert [record.getMessage() for record in caplog.records] == ["A write was lost: no such luck"]
 
 
 async def test_a_full_disk_is_told_spares_what_fits_and_leaves_reading_and_later_writes_alone(store: Store) -> None:
-    await store.write(call_journal.open_call, call_journal.Record(id="c", worker="w", started_at=0.0))
-    await store.write(lambda tx: tx.run("pragma max_page_count = 1"))  # SQLite makes it the present size
+    await store.write(call_journal.open_call, call_journal.JournaledCall(id="c", worker="w", started_at=0.0))
+    await store.write(lambda tx: tx.execute("pragma max_page_count = 1"))  # SQLite makes it the present size
     gate = threading.Event()
-    store.post(lambda _tx: gate.wait())
-    small = asyncio.ensure_future(store.write(process_leases.renew, "fits", 0.0))
-    big = asyncio.ensure_future(store.write(call_journal.append, [("c", 0, "x" * 1_000_000)]))
+    store.write_nowait(lambda _tx: gate.wait())
+    small = asyncio.ensure_future(store.write(process_leases.renew_lease, "fits", 0.0))
+    big = asyncio.ensure_future(store.write(call_journal.append_text, [("c", 0, "x" * 1_000_000)]))
     await checkpoint()
     gate.set()
     with pytest.raises(StoreError, match=r"^The ledger could not be used: its disk is full\.$") as caught:
         await big
     await small
     assert caught.value.kind == "full"
-    assert store.trouble == str(caught.value)
+    assert store.last_error == str(caught.value)
     assert await store.read(workers) == ["fits"]
-    await store.write(lambda tx: tx.run("pragma max_page_count = 1000000"))
-    await store.write(call_journal.append, [("c", 0, "x" * 1_000_000)])
-    assert len(await store.read(call_journal.text, "c")) == 1_000_000
-    assert store.trouble == ""
+    await store.write(lambda tx: tx.execute("pragma max_page_count = 1000000"))
+    await store.write(call_journal.append_text, [("c", 0, "x" * 1_000_000)])
+    assert len(await store.read(call_journal.answer_text, "c")) == 1_000_000
+    assert store.last_error == ""
 
 
 async def test_a_lone_surrogate_is_kept_as_a_question_mark(store: Store) -> None:
     await store.write(
-        call_journal.open_call, call_journal.Record(id="c", worker="w", started_at=0.0, prompt_head="\udc80?")
+        call_journal.open_call, call_journal.JournaledCall(id="c", worker="w", started_at=0.0, prompt_head="\udc80?")
     )
-    await store.write(call_journal.append, [("c", 0, "a\ud800b"), ("c", 3, "\x00é")])
-    assert await store.read(call_journal.text, "c") == "a?b\x00é"
+    await store.write(call_journal.append_text, [("c", 0, "a\ud800b"), ("c", 3, "\x00é")])
+    assert await store.read(call_journal.answer_text, "c") == "a?b\x00é"

@@ -11,30 +11,30 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from support.sockets import answering
+from support.sockets import loopback_server
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Iterable
 
 SSE = "text/event-stream; charset=utf-8"
-AMAZON = "application/vnd.amazon.eventstream"
+BEDROCK_STREAM = "application/vnd.amazon.eventstream"
 
 
 @dataclass(frozen=True)
-class Says:
+class CannedResponse:
     """An answer to whoever asks for a path that holds `path`, to so many of them."""
 
     path: str
     body: bytes
-    kind: str = SSE
+    content_type: str = SSE
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     times: int = 1_000_000
 
 
 @dataclass(frozen=True)
-class Heard:
+class ReceivedRequest:
     """A request as it came."""
 
     method: str
@@ -48,21 +48,21 @@ class Heard:
 
 
 @dataclass
-class Cloud:
+class CloudUpstream:
     """Answers each request with the first of `answers` that fits and is not used up; with a 404 where there is none."""
 
-    answers: tuple[Says, ...]
+    responses: tuple[CannedResponse, ...]
     url: str = ""
-    heard: list[Heard] = field(default_factory=list[Heard])
-    used: Counter[Says] = field(default_factory=Counter[Says])
+    requests: list[ReceivedRequest] = field(default_factory=list[ReceivedRequest])
+    use_counts: Counter[CannedResponse] = field(default_factory=Counter[CannedResponse])
 
-    def asked(self, path: str) -> list[Heard]:
-        return [each for each in self.heard if path in each.path]
+    def requests_to(self, path: str) -> list[ReceivedRequest]:
+        return [each for each in self.requests if path in each.path]
 
-    def answer(self, path: str) -> Says:
-        fitting = (each for each in self.answers if each.path in path and self.used[each] < each.times)
-        said = next(fitting, Says("", b"{}", "text/plain", 404))
-        self.used[said] += 1
+    def response_for(self, path: str) -> CannedResponse:
+        fitting = (each for each in self.responses if each.path in path and self.use_counts[each] < each.times)
+        said = next(fitting, CannedResponse("", b"{}", "text/plain", 404))
+        self.use_counts[said] += 1
         return said
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -71,25 +71,25 @@ class Cloud:
             method, path, _ = first.split(" ")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
             raw = await reader.readexactly(int(headers.get("content-length", "0")))
-            self.heard.append(Heard(method, path, headers, raw))
-            said = self.answer(path)
+            self.requests.append(ReceivedRequest(method, path, headers, raw))
+            said = self.response_for(path)
             more = "".join(f"{name}: {value}\r\n" for name, value in said.headers)
-            head = f"HTTP/1.1 {said.status} X\r\ncontent-type: {said.kind}\r\n{more}"
+            head = f"HTTP/1.1 {said.status} X\r\ncontent-type: {said.content_type}\r\n{more}"
             writer.write(f"{head}content-length: {len(said.body)}\r\n\r\n".encode() + said.body)
             await writer.drain()
 
 
 @asynccontextmanager
-async def cloud(*answers: Says) -> AsyncGenerator[Cloud]:
-    stand = Cloud(answers)
-    async with answering(stand.serve) as stand.url:
+async def cloud_upstream(*answers: CannedResponse) -> AsyncGenerator[CloudUpstream]:
+    stand = CloudUpstream(answers)
+    async with loopback_server(stand.serve) as stand.url:
         yield stand
 
 
-def amazon(events: Iterable[object]) -> bytes:
+def bedrock_stream(events: Iterable[object]) -> bytes:
     """Events as Bedrock frames them: each as base64 in a message of `application/vnd.amazon.eventstream`."""
     return b"".join(
-        frame(
+        bedrock_message(
             {":message-type": "event", ":event-type": "chunk", ":content-type": "application/json"},
             {"bytes": b64encode(json.dumps(event).encode()).decode(), "p": "abcdef"},
         )
@@ -97,13 +97,13 @@ def amazon(events: Iterable[object]) -> bytes:
     )
 
 
-def amazon_exception(name: str, message: str) -> bytes:
+def bedrock_exception(name: str, message: str) -> bytes:
     """A fault within Bedrock's stream."""
     headers = {":message-type": "exception", ":exception-type": name, ":content-type": "application/json"}
-    return frame(headers, {"message": message})
+    return bedrock_message(headers, {"message": message})
 
 
-def frame(headers: dict[str, str], payload: object) -> bytes:
+def bedrock_message(headers: dict[str, str], payload: object) -> bytes:
     """A message: its lengths with their checksum, headers, payload, and the checksum of it all."""
     named = b"".join(
         bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()

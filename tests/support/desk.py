@@ -15,7 +15,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.types import Implementation, TextContent
 
-from mcp_server_claude.server.mcp_server import build
+from mcp_server_claude.server.mcp_server import build_mcp_server
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
     from mcp.types import CallToolResult
 
-    from mcp_server_claude.users.tokens_and_sessions import Changes
+    from mcp_server_claude.users.tokens_and_sessions import UserChanges
     from mcp_server_claude.web.http_server import HttpServer
 
-Where: TypeAlias = Literal["memory", "stdio", "http"]
-Mode: TypeAlias = Literal["auto", "legacy"]
+Transport: TypeAlias = Literal["memory", "stdio", "http"]
+ProtocolMode: TypeAlias = Literal["auto", "legacy"]
 """`auto` comes to speak 2026-07-28, `legacy` 2025-11-25."""
 
-KEY = "sk-ant-test-0000-not-a-key"
-EVERYWHERE: list[tuple[Where, Mode]] = [
+FAKE_KEY = "sk-ant-test-0000-not-a-key"
+ALL_TRANSPORTS: list[tuple[Transport, ProtocolMode]] = [
     ("memory", "auto"),
     ("memory", "legacy"),
     ("stdio", "auto"),
@@ -41,11 +41,15 @@ EVERYWHERE: list[tuple[Where, Mode]] = [
     ("http", "auto"),
     ("http", "legacy"),
 ]
-USAGE, FAILURE, STYLE = "mcp-server-claude/usage", "mcp-server-claude/failure", "mcp-server-claude/progress"
+USAGE_META, FAILURE_META, STYLE_META = (
+    "mcp-server-claude/usage",
+    "mcp-server-claude/failure",
+    "mcp-server-claude/progress",
+)
 
 
 @dataclass(frozen=True)
-class Told:
+class ProgressUpdate:
     """One progress notification."""
 
     progress: float
@@ -53,7 +57,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Desk:
+class McpSession:
     """Where a caller sits: the client, the server's data directory, and what the server wrote to stderr."""
 
     client: Client
@@ -61,52 +65,57 @@ class Desk:
     stderr: Path
 
     async def ask(
-        self, prompt: str = "", *, told: list[Told] | None = None, style: str | None = None, **arguments: Any
+        self,
+        prompt: str = "",
+        *,
+        updates: list[ProgressUpdate] | None = None,
+        style: str | None = None,
+        **arguments: Any,
     ) -> CallToolResult:
         async def hear(progress: float, total: float | None, message: str | None) -> None:
             assert total is None
-            if told is not None:
-                told.append(Told(progress, message))
+            if updates is not None:
+                updates.append(ProgressUpdate(progress, message))
 
         return await self.client.call_tool(
             "claude_ask",
             {"prompt": prompt, **arguments},
             progress_callback=hear,
-            meta={STYLE: style} if style else None,
+            meta={STYLE_META: style} if style else None,
         )
 
     async def info(self, **arguments: object) -> str:
-        return texts(await self.client.call_tool("claude_info", dict(arguments)))[0]
+        return text_blocks(await self.client.call_tool("claude_info", dict(arguments)))[0]
 
-    def ledger(self) -> list[dict[str, object]]:
+    def ledger_rows(self) -> list[dict[str, object]]:
         """Every line of the book, oldest first, as it stands on disk."""
-        return ledger(self.data_dir)
+        return ledger_rows(self.data_dir)
 
 
-def ledger(data_dir: Path) -> list[dict[str, object]]:
+def ledger_rows(data_dir: Path) -> list[dict[str, object]]:
     with closing(sqlite3.connect(data_dir / "store.db")) as connection:
         connection.row_factory = sqlite3.Row
         return [dict(row) for row in connection.execute("select * from entry order by started_at")]
 
 
-def texts(result: CallToolResult) -> list[str]:
+def text_blocks(result: CallToolResult) -> list[str]:
     blocks = [block for block in result.content if isinstance(block, TextContent)]
     assert len(blocks) == len(result.content)
     return [block.text for block in blocks]
 
 
-def account(result: CallToolResult) -> dict[str, object]:
+def usage_meta(result: CallToolResult) -> dict[str, object]:
     assert result.meta is not None
-    return cast("dict[str, object]", result.meta[USAGE])
+    return cast("dict[str, object]", result.meta[USAGE_META])
 
 
-def failure(result: CallToolResult) -> dict[str, object]:
+def failure_meta(result: CallToolResult) -> dict[str, object]:
     assert result.is_error
     assert result.meta is not None
-    return cast("dict[str, object]", result.meta[FAILURE])
+    return cast("dict[str, object]", result.meta[FAILURE_META])
 
 
-def environment(**fields: object) -> dict[str, str]:
+def server_environment(**fields: object) -> dict[str, str]:
     """The environment of a server process that sees nothing of ours but these settings."""
     return {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]} | {
         f"MCP_CLAUDE_{name.upper()}": str(value) for name, value in fields.items()
@@ -114,32 +123,32 @@ def environment(**fields: object) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def seated(
-    where: Where, mode: Mode, data_dir: Path, *, client_name: str = "test", **fields: object
-) -> AsyncGenerator[Desk]:
+async def connect(
+    transport: Transport, mode: ProtocolMode, data_dir: Path, *, client_name: str = "test", **fields: object
+) -> AsyncGenerator[McpSession]:
     """A client connected to a server with these settings."""
-    fields = {"api_key": KEY, "data_dir": data_dir} | fields
+    fields = {"api_key": FAKE_KEY, "data_dir": data_dir} | fields
     stderr = data_dir.parent / f"{data_dir.name}.stderr"
     who = Implementation(name=client_name, version="1")
     async with AsyncExitStack() as stack:
         errors = stack.enter_context(stderr.open("w"))
-        match where:
+        match transport:
             case "memory":
-                server = build(Settings.model_validate(fields))
+                server = build_mcp_server(Settings.model_validate(fields))
             case "stdio":
                 parameters = StdioServerParameters(
-                    command=sys.executable, args=["-m", "mcp_server_claude"], env=environment(**fields)
+                    command=sys.executable, args=["-m", "mcp_server_claude"], env=server_environment(**fields)
                 )
                 server = stdio_client(parameters, errlog=errors)
             case "http":
-                door = await stack.enter_async_context(opened(**fields))
+                door = await stack.enter_async_context(http_server_in_loop(**fields))
                 server = streamable_http_client(f"{door.url}/mcp", max_sse_event_size=None)
         client = await stack.enter_async_context(Client(server, mode=mode, client_info=who))
-        yield Desk(client, data_dir, stderr)
+        yield McpSession(client, data_dir, stderr)
 
 
 @dataclass(frozen=True)
-class Door:
+class HttpServerInLoop:
     """The HTTP server, listening."""
 
     url: str
@@ -148,11 +157,11 @@ class Door:
 
     async def token(self, name: str, **changes: Any) -> str:
         """A new user's token."""
-        _, token = await (await self.services.users()).add(name, cast("Changes", changes))
+        _, token = await (await self.services.users()).add_user(name, cast("UserChanges", changes))
         return token
 
     @asynccontextmanager
-    async def client(self, token: str, mode: Mode = "auto") -> AsyncGenerator[Client]:
+    async def client(self, token: str, mode: ProtocolMode = "auto") -> AsyncGenerator[Client]:
         """An MCP client at this door, with a token."""
         async with (
             create_mcp_http_client(headers={"Authorization": f"Bearer {token}"}) as http,
@@ -162,12 +171,15 @@ class Door:
 
 
 @asynccontextmanager
-async def opened(host: str = "127.0.0.1", /, **fields: object) -> AsyncGenerator[Door]:
+async def http_server_in_loop(host: str = "127.0.0.1", /, **fields: object) -> AsyncGenerator[HttpServerInLoop]:
     """The HTTP server with these settings, on a socket, in this process."""
-    from mcp_server_claude.web.http_server import bind, listening, url_of
+    from mcp_server_claude.web.http_server import listener_url, open_listener, run_http_server
 
-    settings = Settings.model_validate({"api_key": KEY} | fields)
-    with bind(host, 0) as listener:
-        url = url_of(listener)
-        async with Services.open(settings, http=True) as services, listening(settings, services, host, listener) as at:
-            yield Door(url, services, at)
+    settings = Settings.model_validate({"api_key": FAKE_KEY} | fields)
+    with open_listener(host, 0) as listener:
+        url = listener_url(listener)
+        async with (
+            Services.lifespan(settings, http=True) as services,
+            run_http_server(settings, services, host, listener) as at,
+        ):
+            yield HttpServerInLoop(url, services, at)

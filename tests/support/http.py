@@ -21,8 +21,8 @@ import httpx2
 
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
-from mcp_server_claude.web.http_server import bind, listening, url_of
-from support.desk import KEY, environment
+from mcp_server_claude.web.http_server import listener_url, open_listener, run_http_server
+from support.desk import FAKE_KEY, server_environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Served:
+class RunningHttpServer:
     """A server that listens. `tokens` are those of its users by name; `stop` ends it as a signal would."""
 
     url: str
@@ -54,25 +54,33 @@ class Served:
         """Begin to end, as after SIGTERM."""
         assert self.loop is not None
         assert self.server is not None
-        self.loop.call_soon_threadsafe(self.server.end)
+        self.loop.call_soon_threadsafe(self.server.request_exit)
 
 
 @asynccontextmanager
-async def served(
+async def http_server_thread(
     data_dir: Path, upstream: str, *, users: Sequence[str] = (), **fields: object
-) -> AsyncGenerator[Served]:
+) -> AsyncGenerator[RunningHttpServer]:
     """A real server on a thread of its own, with an event loop of its own."""
-    values = {"api_key": KEY, "base_url": upstream, "data_dir": data_dir, "drain_s": 1, "models_wait_s": 30} | fields
+    values = {
+        "api_key": FAKE_KEY,
+        "base_url": upstream,
+        "data_dir": data_dir,
+        "drain_s": 1,
+        "models_wait_s": 30,
+    } | fields
     settings = Settings.model_validate(values)
-    ready: Future[tuple[Served, anyio.Event]] = Future()
+    ready: Future[tuple[RunningHttpServer, anyio.Event]] = Future()
 
     async def main() -> None:
-        async with Services.open(settings, http=True) as services:
-            tokens = {name: (await (await services.users()).add(name))[1] for name in users}
-            with bind("127.0.0.1", 0) as listener:
-                async with listening(settings, services, "127.0.0.1", listener) as server:
+        async with Services.lifespan(settings, http=True) as services:
+            tokens = {name: (await (await services.users()).add_user(name))[1] for name in users}
+            with open_listener("127.0.0.1", 0) as listener:
+                async with run_http_server(settings, services, "127.0.0.1", listener) as server:
                     enough = anyio.Event()
-                    here = Served(url_of(listener), tokens, server, services, asyncio.get_running_loop())
+                    here = RunningHttpServer(
+                        listener_url(listener), tokens, server, services, asyncio.get_running_loop()
+                    )
                     ready.set_result((here, enough))
                     await enough.wait()
 
@@ -99,7 +107,7 @@ async def served(
 
 
 @dataclass(frozen=True)
-class Spawned(Served):
+class HttpServerProcess(RunningHttpServer):
     """A server process."""
 
     process: subprocess.Popen[bytes] = field(kw_only=True)
@@ -109,29 +117,31 @@ class Spawned(Served):
         self.process.kill()
         self.process.wait()
 
-    async def terminated(self) -> int:
+    async def terminate(self) -> int:
         """Ask it to end, and wait until it has; the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return await anyio.to_thread.run_sync(self.process.wait)
 
 
 @asynccontextmanager
-async def spawned(data_dir: Path, upstream: str, *, name: str = "http", **fields: object) -> AsyncGenerator[Spawned]:
+async def http_server_process(
+    data_dir: Path, upstream: str, *, name: str = "http", **fields: object
+) -> AsyncGenerator[HttpServerProcess]:
     """`mcp-server-claude serve --http` as a process, killed if it has not ended by itself."""
-    values: dict[str, object] = {"api_key": KEY, "base_url": upstream, "data_dir": data_dir, "drain_s": 1} | fields
+    values: dict[str, object] = {"api_key": FAKE_KEY, "base_url": upstream, "data_dir": data_dir, "drain_s": 1} | fields
     with (data_dir.parent / f"{name}.stderr").open("wb") as errors:
         process = subprocess.Popen(  # noqa: ASYNC220 - it takes a millisecond
             [sys.executable, "-m", "mcp_server_claude", "serve", "--http", "--port", "0"],
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=environment(**values),
+            env=server_environment(**values),
         )
     stdout = cast("IO[bytes]", process.stdout)
     try:
         line = await anyio.to_thread.run_sync(stdout.readline)
         found = re.search(rb"listens on (\S+)", line)
         assert found is not None, (data_dir.parent / f"{name}.stderr").read_text()
-        yield Spawned(found[1].decode(), process=process)
+        yield HttpServerProcess(found[1].decode(), process=process)
     finally:
         process.kill()
         process.wait()
@@ -139,7 +149,7 @@ async def spawned(data_dir: Path, upstream: str, *, name: str = "http", **fields
 
 
 @dataclass(frozen=True)
-class Heard:
+class ServerSentEvent:
     """One server-sent event as a browser dispatches it; `name` is empty for an unnamed one."""
 
     id: str
@@ -155,7 +165,7 @@ class Heard:
         return int(self.id.rpartition(":")[2])
 
 
-async def heard(response: httpx2.Response) -> AsyncIterator[Heard]:
+async def read_events(response: httpx2.Response) -> AsyncIterator[ServerSentEvent]:
     """The events of a response (WHATWG HTML, "Interpreting an event stream"), each as soon as it is whole."""
     buffer, last_id = "", ""
     decode = codecs.getincrementaldecoder("utf-8")().decode
@@ -178,15 +188,15 @@ async def heard(response: httpx2.Response) -> AsyncIterator[Heard]:
                     case _:
                         assert not key, f"no field of an event: {line!r}"
             if data:
-                yield Heard(last_id, name, "\n".join(data))
+                yield ServerSentEvent(last_id, name, "\n".join(data))
     assert not buffer, "the stream ends after an event"
 
 
-def text_of(events: Sequence[Heard]) -> str:
+def event_text(events: Sequence[ServerSentEvent]) -> str:
     """The answer: the data of the unnamed events, joined."""
     return "".join(each.data for each in events if not each.name)
 
 
-def named(events: Sequence[Heard], name: str) -> list[dict[str, Any]]:
+def events_named(events: Sequence[ServerSentEvent], name: str) -> list[dict[str, Any]]:
     """What the events of a name say."""
     return [each.json for each in events if each.name == name]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import httpx2
 import pytest
 
-from mcp_server_claude.anthropic_api import Answer, Claude
+from mcp_server_claude.anthropic_api import ClaudeClient, MessageStream
 from mcp_server_claude.call_types import Event, Text
 from mcp_server_claude.errors import Failure
 from mcp_server_claude.settings import Settings
@@ -18,22 +18,22 @@ from mcp_server_claude.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-STREAMS = Path(__file__).parents[2].parent / "shared" / "streams"
-BODY: dict[str, object] = {"model": "any", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+STREAMS_DIR = Path(__file__).parents[2].parent / "shared" / "streams"
+REQUEST_BODY: dict[str, object] = {"model": "any", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
 
 
-def names() -> list[str]:
+def stream_names() -> list[str]:
     """The recorded streams; where the folder is absent, one name that stands for them all."""
-    return sorted(path.stem for path in STREAMS.glob("*.sse")) or ["(none)"]
+    return sorted(path.stem for path in STREAMS_DIR.glob("*.sse")) or ["(none)"]
 
 
-def recorded(name: str) -> bytes:
-    if not STREAMS.is_dir():
+def recorded_stream(name: str) -> bytes:
+    if not STREAMS_DIR.is_dir():
         pytest.skip("The recorded streams (../shared/streams) are not here.")
-    return (STREAMS / f"{name}.sse").read_bytes()
+    return (STREAMS_DIR / f"{name}.sse").read_bytes()
 
 
-def sse(*events: object, end: str = "\n", escaped: bool = False) -> bytes:
+def sse_bytes(*events: object, end: str = "\n", escaped: bool = False) -> bytes:
     """Events as the API frames them, their text as UTF-8 or, halves of surrogate pairs too, as JSON escapes."""
     return "".join(
         f"event: {cast('dict[str, object]', event)['type']}{end}"
@@ -42,71 +42,71 @@ def sse(*events: object, end: str = "\n", escaped: bool = False) -> bytes:
     ).encode()
 
 
-def spoken(*pieces: str) -> list[object]:
+def message_events(*texts: str) -> list[object]:
     """The events of a whole message that says these pieces."""
     usage = {"input_tokens": 7, "output_tokens": 1}
     message: dict[str, object] = {"id": "m", "type": "message", "role": "assistant", "model": "claude-haiku-5-5"}
     return [
         {"type": "message_start", "message": {**message, "content": [], "stop_reason": None, "usage": usage}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": p}} for p in pieces),
+        *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": p}} for p in texts),
         {"type": "content_block_stop", "index": 0},
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}},
         {"type": "message_stop"},
     ]
 
 
-def units(text: str) -> str:
+def utf16_units(text: str) -> str:
     """The text as UTF-16 has it: every surrogate pair as two halves."""
     raw = text.encode("utf-16-le", "surrogatepass")
     return "".join(chr(raw[n] | raw[n + 1] << 8) for n in range(0, len(raw), 2))
 
 
-class Recording(httpx2.AsyncBaseTransport):
+class ReplayTransport(httpx2.AsyncBaseTransport):
     """A transport that answers every request with these chunks."""
 
-    def __init__(self, chunks: Sequence[bytes], *, status: int = 200, kind: str = "text/event-stream") -> None:
+    def __init__(self, chunks: Sequence[bytes], *, status: int = 200, content_type: str = "text/event-stream") -> None:
         self.chunks = chunks
         self.status = status
-        self.kind = kind
+        self.content_type = content_type
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         async def body() -> AsyncIterator[bytes]:
             for chunk in self.chunks:
                 yield chunk
 
-        headers = {"content-type": self.kind, "request-id": "req_recorded"}
+        headers = {"content-type": self.content_type, "request-id": "req_recorded"}
         return httpx2.Response(self.status, headers=headers, content=body(), request=request)
 
 
 @dataclass(frozen=True)
-class Played:
+class RecordedRun:
     """What came of a stream: the answer, the failure if there was one, and what was heard on the way."""
 
-    answer: Answer
+    answer: MessageStream
     failure: Failure | None
-    heard: list[Event]
+    events: list[Event]
 
     @property
-    def heard_text(self) -> str:
-        return "".join(event.text for event in self.heard if isinstance(event, Text))
+    def event_text(self) -> str:
+        return "".join(event.text for event in self.events if isinstance(event, Text))
 
     def outcome(self) -> tuple[object, ...]:
         """All that must not depend on how the bytes were cut."""
         answer, failure = self.answer, self.failure
         kind = failure and (type(failure), failure.kind, failure.request_id)
-        return answer.text, answer.stop_reason, answer.blocks, answer.raw_usage, answer.usage(), kind, self.heard_text
+        return answer.text, answer.stop_reason, answer.blocks, answer.raw_usage, answer.usage(), kind, self.event_text
 
 
-async def play(*chunks: bytes) -> Played:
+async def replay(*chunks: bytes) -> RecordedRun:
     """Feed a stream's bytes through the SDK into an `Answer`, as every call does."""
     heard: list[Event] = []
-    answer, failure = Answer(heard.append), None
-    claude = Claude(Settings(api_key="sk-ant-recorded"), Recording(chunks))  # pyright: ignore[reportArgumentType] - parsed
+    answer, failure = MessageStream(heard.append), None
+    claude = ClaudeClient(Settings(api_key="sk-ant-recorded"), ReplayTransport(chunks))  # pyright: ignore[reportArgumentType] - parsed
     try:
-        await claude.stream(BODY, answer)
+        await claude.stream_message(REQUEST_BODY, answer)
     except Failure as error:
         failure = error
     finally:
         await claude.close()
-    return Played(answer, failure, heard)
+    return RecordedRun(answer, failure, heard)

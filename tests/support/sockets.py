@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
 
-Serve: TypeAlias = "Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[object, object, None]]"
+ConnectionHandler: TypeAlias = "Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[object, object, None]]"
 """Answers one connection. Its client may go at any time."""
 
 
 @asynccontextmanager
-async def answering(serve: Serve) -> AsyncGenerator[str]:
+async def loopback_server(serve: ConnectionHandler) -> AsyncGenerator[str]:
     """The URL at which every connection is `serve`d while the block runs, and hung up on at its end."""
     open_ones: set[asyncio.Task[None]] = set()
 

@@ -21,36 +21,36 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
 
-Row: TypeAlias = dict[str, str | int | float | None]
+EntryRow: TypeAlias = dict[str, str | int | float | None]
 
-PEOPLE = ("ada", "grace", "ci-bot", "linus", "margaret")
-MODELS = {"claude-opus-5-5": 0.46, "claude-sonnet-5-5": 0.33, "claude-haiku-5-5": 0.17, "claude-fable-5-2": 0.04}
-TOOLS = {"claude_ask": 0.5, "chat": 0.28, "claude_map": 0.17, "claude_review": 0.05}
-BAD_DAY = 5
+USER_NAMES = ("ada", "grace", "ci-bot", "linus", "margaret")
+MODEL_SHARES = {"claude-opus-5-5": 0.46, "claude-sonnet-5-5": 0.33, "claude-haiku-5-5": 0.17, "claude-fable-5-2": 0.04}
+TOOL_SHARES = {"claude_ask": 0.5, "chat": 0.28, "claude_map": 0.17, "claude_review": 0.05}
+OUTAGE_DAYS_AGO = 5
 """So many days before the last one, or a little earlier on a weekday, the API was overloaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Team:
+class SampleLedger:
     """How much was asked, by how many, on how many days up to `until`."""
 
     rows: int = 9_000
-    users: int = len(PEOPLE)
+    users: int = len(USER_NAMES)
     days: int = 75
     until: date = date(2026, 11, 20)
     seed: int = 7
 
 
-def write(data_dir: Path, team: Team) -> Path:
+def write_sample_ledger(data_dir: Path, team: SampleLedger) -> Path:
     """Make the ledger; returns its file."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    path, connection = sqlite_connection.open_file(data_dir)
+    path, connection = sqlite_connection.open_database(data_dir)
     with closing(connection):
-        insert(connection, _requests(team))
+        insert_entries(connection, _requests(team))
     return path
 
 
-def insert(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
+def insert_entries(connection: sqlite3.Connection, rows: Iterable[EntryRow]) -> None:
     """Write lines as they are, in one transaction."""
     names = [name for _, name, *_ in connection.execute("pragma table_info(entry)")]
     columns, values = ", ".join(f'"{name}"' for name in names), ", ".join(f":{name}" for name in names)
@@ -59,9 +59,9 @@ def insert(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
     connection.execute("commit")
 
 
-def row(number: int, at: float, **known: str | float | None) -> Row:
+def entry_row(number: int, at: float, **columns: str | float | None) -> EntryRow:
     """A finished request with nothing remarkable about it, but for what is known."""
-    usual: Row = {
+    usual: EntryRow = {
         "id": f"r_{number:016x}",
         "call_id": f"c_{int(at):08x}{number:08x}",
         "attempt": 1,
@@ -96,33 +96,37 @@ def row(number: int, at: float, **known: str | float | None) -> Row:
         "trace_id": "",
         "held_micros": 0,
     }
-    return usual | known
+    return usual | columns
 
 
-def _requests(team: Team) -> Iterator[Row]:
+def _requests(team: SampleLedger) -> Iterator[EntryRow]:
     """Every request, oldest first."""
     random, number = Random(team.seed), 0
-    people = [PEOPLE[n] if n < len(PEOPLE) else f"user-{n:03d}" for n in range(team.users)]
+    people = [USER_NAMES[n] if n < len(USER_NAMES) else f"user-{n:03d}" for n in range(team.users)]
     shares = [1 / (n + 1) ** 0.6 for n in range(team.users)]
-    bad_day = next(day for day in (team.until - timedelta(days=BAD_DAY + n) for n in range(3)) if day.weekday() < 5)
-    for back, many in _days(team, random):
+    bad_day = next(
+        day for day in (team.until - timedelta(days=OUTAGE_DAYS_AGO + n) for n in range(3)) if day.weekday() < 5
+    )
+    for back, many in _requests_per_day(team, random):
         day = team.until - timedelta(days=back)
         midnight = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
         who = random.choices(people, shares, k=many)
-        what = random.choices(list(MODELS), list(MODELS.values()), k=many)
-        how = random.choices(list(TOOLS), list(TOOLS.values()), k=many)
+        what = random.choices(list(MODEL_SHARES), list(MODEL_SHARES.values()), k=many)
+        how = random.choices(list(TOOL_SHARES), list(TOOL_SHARES.values()), k=many)
         retried = None
-        for user, model, tool, at in zip(who, what, how, _times(random, many), strict=True):
+        for user, model, tool, at in zip(who, what, how, _request_times(random, many), strict=True):
             number += 1
-            made = retried or row(number, midnight + at, user=user, model=model, tool=tool, source=_source(tool))
+            made = retried or entry_row(number, midnight + at, user=user, model=model, tool=tool, source=_source(tool))
             made = made | {"id": f"r_{number:016x}", "started_at": max(midnight + at, float(made["started_at"] or 0))}
             bad = random.random() < (0.07 if day == bad_day else 0.012)
-            yield made | (_failed() if bad else _answered(random, str(made["model"]), slow=day == bad_day))
+            yield made | (
+                _failed_request() if bad else _answered_request(random, str(made["model"]), slow=day == bad_day)
+            )
             again = bad and random.random() < 0.85
             retried = made | {"attempt": int(made["attempt"] or 0) + 1} if again else None
 
 
-def _days(team: Team, random: Random) -> Iterator[tuple[int, int]]:
+def _requests_per_day(team: SampleLedger, random: Random) -> Iterator[tuple[int, int]]:
     """How many days back, and how many requests on that day; all of them together are the team's `rows`."""
     busy: list[float] = []
     for back in range(team.days - 1, -1, -1):
@@ -134,7 +138,7 @@ def _days(team: Team, random: Random) -> Iterator[tuple[int, int]]:
         yield team.days - 1 - place, round(done * team.rows) - round(before * team.rows)
 
 
-def _times(random: Random, many: int) -> list[float]:
+def _request_times(random: Random, many: int) -> list[float]:
     return sorted(min(86_399.0, max(0.0, random.gauss(50_000, 12_000))) for _ in range(many))
 
 
@@ -142,16 +146,16 @@ def _source(tool: str) -> str:
     return "http" if tool == "chat" else "mcp"
 
 
-def _failed() -> Row:
+def _failed_request() -> EntryRow:
     return {"end": "failed", "status": 529, "failure": "overloaded", "request_id": None, "stop_reason": None}
 
 
-def _answered(random: Random, model: str, *, slow: bool) -> Row:
+def _answered_request(random: Random, model: str, *, slow: bool) -> EntryRow:
     fresh, written = int(random.lognormvariate(6.9, 0.8)), int(random.lognormvariate(7.6, 0.7))
     read = int(random.lognormvariate(9.3, 0.9)) if random.random() < 0.7 else 0
     written = written if random.random() < 0.35 else 0
     output = int(random.lognormvariate(6.1, 0.8))
-    rates = pricing.rates(model)
+    rates = pricing.find_rates(model)
     cost = None if rates is None else fresh * rates.input + read * rates.cache_read
     if rates is not None and cost is not None:
         cost += written * rates.cache_write + output * rates.output
@@ -172,4 +176,4 @@ if __name__ == "__main__":
     folder, *numbers = sys.argv[1:]
     sizes = dict(zip(("rows", "users", "days"), map(int, numbers), strict=False))
     today = datetime.now(UTC).date()
-    write(Path(folder), Team(**sizes, until=today))
+    write_sample_ledger(Path(folder), SampleLedger(**sizes, until=today))

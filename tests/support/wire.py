@@ -12,14 +12,14 @@ from typing import IO, TYPE_CHECKING, cast
 import anyio
 import anyio.to_thread
 
-from support.desk import KEY, environment
+from support.desk import FAKE_KEY, server_environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
     from pathlib import Path
 
 Message = dict[str, object]
-HELLO: Message = {
+INITIALIZE: Message = {
     "jsonrpc": "2.0",
     "id": "hello",
     "method": "initialize",
@@ -29,10 +29,10 @@ HELLO: Message = {
         "clientInfo": {"name": "wire", "version": "1"},
     },
 }
-READY: Message = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+INITIALIZED: Message = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 
 
-def call(identity: int, prompt: str, tool: str = "claude_ask", **arguments: object) -> Message:
+def tool_call(identity: int, prompt: str, tool: str = "claude_ask", **arguments: object) -> Message:
     """A tool call that wants to hear of its progress."""
     told: Message = {"progressToken": identity}
     asked: Message = {"prompt": prompt} if tool == "claude_ask" else {}
@@ -40,29 +40,29 @@ def call(identity: int, prompt: str, tool: str = "claude_ask", **arguments: obje
     return {"jsonrpc": "2.0", "id": identity, "method": "tools/call", "params": params}
 
 
-def frame(message: Message | bytes) -> bytes:
+def message_bytes(message: Message | bytes) -> bytes:
     return message if isinstance(message, bytes) else json.dumps(message).encode() + b"\n"
 
 
 @dataclass
-class Wire:
+class StdioProcess:
     """Our end of the pipes. Whatever is read is kept in `heard`; every line has to be JSON."""
 
     process: subprocess.Popen[bytes]
     stderr: Path
-    heard: list[Message] = field(default_factory=list[Message])
+    received: list[Message] = field(default_factory=list[Message])
     _unread: list[Message] = field(default_factory=list[Message])
 
     async def send(self, *messages: Message | bytes) -> None:
         def write() -> None:
             stdin = cast("IO[bytes]", self.process.stdin)
             for message in messages:
-                stdin.write(frame(message))
+                stdin.write(message_bytes(message))
                 stdin.flush()
 
         await anyio.to_thread.run_sync(write)
 
-    async def message(self) -> Message:
+    async def read_message(self) -> Message:
         """The next message.
 
         Raises:
@@ -72,37 +72,37 @@ class Wire:
         if not line:
             raise EOFError
         assert line.endswith(b"\n")
-        self.heard.append(cast("Message", json.loads(line)))
-        return self.heard[-1]
+        self.received.append(cast("Message", json.loads(line)))
+        return self.received[-1]
 
-    async def answer(self, identity: int | str | None) -> Message:
+    async def read_response(self, identity: int | str | None) -> Message:
         """The answer to a request, each answer once, in whatever order they come."""
         while not (found := [each for each in self._unread if each["id"] == identity]):
-            message = await self.message()
+            message = await self.read_message()
             if "id" in message and "method" not in message:
                 self._unread.append(message)
         self._unread.remove(found[0])
         return found[0]
 
-    async def greeted(self) -> None:
-        await self.send(HELLO)
-        await self.answer("hello")
-        await self.send(READY)
+    async def initialize(self) -> None:
+        await self.send(INITIALIZE)
+        await self.read_response("hello")
+        await self.send(INITIALIZED)
 
-    def hang_up(self) -> None:
+    def close_stdin(self) -> None:
         cast("IO[bytes]", self.process.stdin).close()
 
-    async def ended(self) -> int:
+    async def wait_for_exit(self) -> int:
         """Read to the end of what the server says; its exit code."""
         try:
             while True:
-                await self.message()
+                await self.read_message()
         except EOFError:
             return await anyio.to_thread.run_sync(self.process.wait)
 
 
 @asynccontextmanager
-async def wired(
+async def stdio_process(
     data_dir: Path,
     *,
     command: Sequence[str] = ("-m", "mcp_server_claude"),
@@ -110,7 +110,7 @@ async def wired(
     pass_fds: Sequence[int] = (),
     name: str = "server",
     **fields: object,
-) -> AsyncGenerator[Wire]:
+) -> AsyncGenerator[StdioProcess]:
     """The server with our pipes at its ends; killed if it has not ended by itself."""
     stderr = data_dir.parent / f"{name}.stderr"
     with stderr.open("wb") as errors:
@@ -120,9 +120,9 @@ async def wired(
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=environment(**({"api_key": KEY, "data_dir": data_dir} | fields)),
+            env=server_environment(**({"api_key": FAKE_KEY, "data_dir": data_dir} | fields)),
         )
-    wire = Wire(process, stderr)
+    wire = StdioProcess(process, stderr)
     try:
         with anyio.fail_after(60):
             yield wire

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from mcp_server_claude.anthropic_api.platforms.platform import PLATFORMS
 from mcp_server_claude.errors import Misconfigured
-from mcp_server_claude.redaction import hide
+from mcp_server_claude.redaction import register_secret
 from mcp_server_claude.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ ANTHROPIC_URL = "https://api.anthropic.com"
 API_VERSION = "2026-10-21"
 """What the SDK (2.11) speaks; sent by us only where the environment would replace it."""
 KEY_PREFIX = "sk-ant-"
-SDK_CHAIN = (
+SDK_CREDENTIAL_VARIABLES = (
     "ANTHROPIC_AUTH_TOKEN",
     "ANTHROPIC_PROFILE",
     "ANTHROPIC_FEDERATION_RULE_ID",
@@ -31,7 +31,7 @@ SDK_CHAIN = (
 )
 """What else the SDK's own chain looks at, in its order (`anthropic/lib/credentials/_chain.py`, 2.11)."""
 
-HOW_TO_SET = (
+HOW_TO_SET_KEY = (
     "Set MCP_CLAUDE_API_KEY (or ANTHROPIC_API_KEY) in this server's environment, e.g. in the `env` of its entry in "
     "the client's configuration; keys are made in the Anthropic Console."
 )
@@ -48,7 +48,7 @@ class Credential:
 
     source: str
     key: SecretStr | None = None
-    private: bool = False
+    own_key: bool = False
     base_url: str = ANTHROPIC_URL
     warning: str = ""
     platform: Platform = PLATFORMS["anthropic"]
@@ -60,13 +60,13 @@ class Credential:
         return self.options.get("aws_region") or self.options.get("region") or ""
 
     @property
-    def place(self) -> str:
+    def description(self) -> str:
         """The platform for people: `Amazon Bedrock, region eu-west-1`."""
         what = {"aws_region": "region", "region": "region", "project_id": "project", "workspace_id": "workspace"}
         return ", ".join([self.platform.title, *(f"{what[name]} {value}" for name, value in self.options.items())])
 
 
-def find(settings: Settings) -> Credential:
+def find_credential(settings: Settings) -> Credential:
     """The credential that requests will carry.
 
     Raises:
@@ -77,46 +77,46 @@ def find(settings: Settings) -> Credential:
     if settings.platform != "anthropic":
         from mcp_server_claude.anthropic_api.platforms import cloud_clients
 
-        return cloud_clients.find(settings)
+        return cloud_clients.find_cloud_credential(settings)
     if settings.api_key is not None:
-        key = checked(settings.api_key.get_secret_value(), settings.source_of("api_key"))
+        key = validate_key(settings.api_key.get_secret_value(), settings.source_of("api_key"))
         base_url = settings.base_url or ANTHROPIC_URL
         return Credential(
             source=settings.source_of("api_key"),
             key=SecretStr(key),
-            private=True,
-            base_url=checked_url(base_url, "MCP_CLAUDE_BASE_URL"),
-            warning=_doubt(key, base_url),
+            own_key=True,
+            base_url=validate_url(base_url, "MCP_CLAUDE_BASE_URL"),
+            warning=_key_warning(key, base_url),
         )
-    base_url = checked_url(
+    base_url = validate_url(
         settings.base_url or os.environ.get("ANTHROPIC_BASE_URL", "").strip() or ANTHROPIC_URL,
         "MCP_CLAUDE_BASE_URL" if settings.base_url else "ANTHROPIC_BASE_URL",
     )
     given = os.environ.get("ANTHROPIC_API_KEY", "").strip().strip("\"'")
     if given and not Settings.is_placeholder(given):
-        key = checked(given, "ANTHROPIC_API_KEY")
+        key = validate_key(given, "ANTHROPIC_API_KEY")
         return Credential(
-            source="ANTHROPIC_API_KEY", key=SecretStr(key), base_url=base_url, warning=_doubt(key, base_url)
+            source="ANTHROPIC_API_KEY", key=SecretStr(key), base_url=base_url, warning=_key_warning(key, base_url)
         )
-    for name in SDK_CHAIN:
+    for name in SDK_CREDENTIAL_VARIABLES:
         if os.environ.get(name):
             if name == "ANTHROPIC_AUTH_TOKEN":
-                checked(os.environ[name].strip(), name)
+                validate_key(os.environ[name].strip(), name)
             return Credential(source=name, base_url=base_url)
-    if _has_profile():
+    if _has_sdk_profile():
         return Credential(source="the SDK's profile", base_url=base_url)
-    raise Misconfigured(_missing(given), kind="no_key")
+    raise Misconfigured(_no_key_message(given), kind="no_key")
 
 
-def _missing(given: str) -> str:
+def _no_key_message(given: str) -> str:
     named = next((name for name in ("MCP_CLAUDE_API_KEY", "ANTHROPIC_API_KEY") if os.environ.get(name)), "")
     if named or given:
         unfilled = named or "ANTHROPIC_API_KEY"
-        return f"There is no API key: {unfilled} holds a placeholder that was never filled in. {HOW_TO_SET}"
-    return f"There is no API key. {HOW_TO_SET}"
+        return f"There is no API key: {unfilled} holds a placeholder that was never filled in. {HOW_TO_SET_KEY}"
+    return f"There is no API key. {HOW_TO_SET_KEY}"
 
 
-def _has_profile() -> bool:
+def _has_sdk_profile() -> bool:
     """Whether a profile of the SDK lies on disk. Asked of the SDK, which alone knows where it keeps them."""
     from anthropic.lib.credentials import default_credentials
 
@@ -126,19 +126,19 @@ def _has_profile() -> bool:
         return True
 
 
-def custom_headers() -> list[str]:
+def custom_header_names() -> list[str]:
     """The names of the headers that the environment adds to every request of the SDK."""
     lines = os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "").split("\n")
     return [name.strip() for name, colon, _ in (line.partition(":") for line in lines) if colon]
 
 
-def checked(key: str, source: str) -> str:
+def validate_key(key: str, source: str) -> str:
     """The key, which from now on is hidden wherever text is shown.
 
     Raises:
         Misconfigured: No header can carry it.
     """
-    hide(key)
+    register_secret(key)
     if any(not character.isprintable() or character.isspace() for character in key):
         raise Misconfigured(
             f"{source} holds a line break, a space or a control character, so it cannot be a key. Paste it again.",
@@ -149,7 +149,7 @@ def checked(key: str, source: str) -> str:
     return key
 
 
-def checked_url(url: str, source: str) -> str:
+def validate_url(url: str, source: str) -> str:
     """The URL without a slash at its end.
 
     Raises:
@@ -165,7 +165,7 @@ def checked_url(url: str, source: str) -> str:
     return url.rstrip("/")
 
 
-def _doubt(key: str, base_url: str) -> str:
+def _key_warning(key: str, base_url: str) -> str:
     if base_url == ANTHROPIC_URL and not key.startswith(KEY_PREFIX):
         return f"The key does not begin with {KEY_PREFIX}, as Anthropic's keys do."
     return ""

@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
-from mcp_server_claude.redaction import scrub
+from mcp_server_claude.redaction import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from anthropic import APIStatusError
 
 
-SPEND = frozenset(
+SPEND_LIMIT_CODES = frozenset(
     {"enforced_spend_limit_reached", "contract_spend_limit_reached", "linked_organization_spend_limit_reached"}
 )
-OVERLOADED, RATE_LIMITED, TOO_LARGE = 529, 429, 413
-STREAMS = ("text/event-stream", "application/vnd.amazon.eventstream")
+HTTP_OVERLOADED, HTTP_RATE_LIMIT, HTTP_TOO_LARGE = 529, 429, 413
+STREAM_CONTENT_TYPES = ("text/event-stream", "application/vnd.amazon.eventstream")
 
-LONG = re.compile(r"(?:prompt|input) is too long|exceeds? (?:the )?context", re.IGNORECASE)
+TOO_LONG_PATTERN = re.compile(r"(?:prompt|input) is too long|exceeds? (?:the )?context", re.IGNORECASE)
 """`prompt is too long: 215000 tokens > 200000 maximum`; `input length and max_tokens exceed context limit: 197202 +
 8192 > 200000`; Amazon's `Input is too long for requested model.`"""
-OVER = re.compile(r"(\d[\d,]*)(?: tokens)?(?: \+ (\d[\d,]*))? > (\d[\d,]*)")
-TOO_LONG = "The prompt is longer than the model takes. Send less."
+TOKEN_OVERFLOW_PATTERN = re.compile(r"(\d[\d,]*)(?: tokens)?(?: \+ (\d[\d,]*))? > (\d[\d,]*)")
+TOO_LONG_MESSAGE = "The prompt is longer than the model takes. Send less."
 
-BY_TYPE: dict[str, str] = {
+KIND_BY_ERROR_TYPE: dict[str, str] = {
     "overloaded_error": "overloaded",
     "rate_limit_error": "rate_limit",
     "api_error": "api_error",
@@ -60,7 +60,7 @@ BY_TYPE: dict[str, str] = {
     "unrecognizedclientexception": "authentication",
     "invalidsignatureexception": "authentication",
 }
-BY_STATUS: dict[int, str] = {
+KIND_BY_STATUS: dict[int, str] = {
     400: "invalid_request",
     401: "authentication",
     402: "billing",
@@ -68,15 +68,15 @@ BY_STATUS: dict[int, str] = {
     404: "not_found",
     408: "timeout",
     409: "conflict",
-    TOO_LARGE: "too_large",
+    HTTP_TOO_LARGE: "too_large",
     422: "invalid_request",
-    RATE_LIMITED: "rate_limit",
+    HTTP_RATE_LIMIT: "rate_limit",
     504: "timeout",
-    OVERLOADED: "overloaded",
+    HTTP_OVERLOADED: "overloaded",
 }
 
 
-def translate(error: Exception) -> Failure | None:
+def to_call_error(error: Exception) -> Failure | None:
     """The failure that an exception of the SDK, of its HTTP layer or of its parser stands for; None for a bug."""
     import anthropic
     import httpx2
@@ -85,11 +85,11 @@ def translate(error: Exception) -> Failure | None:
         case Failure():
             return error
         case anthropic.APIStatusError():
-            return _status(error)
+            return _from_status(error)
         case anthropic.APITimeoutError() | httpx2.TimeoutException():
             return Unavailable("The Messages API did not answer in time. Try again.", kind="timeout")
         case anthropic.APIConnectionError() | httpx2.TransportError():
-            return _connection(error)
+            return _from_connection_error(error)
         case anthropic.CredentialsError():
             return Misconfigured(
                 "The SDK's credentials could not be used; `mcp-server-claude doctor` says more.", kind="authentication"
@@ -106,14 +106,14 @@ def translate(error: Exception) -> Failure | None:
             return None
 
 
-def check_stream(status: int, headers: Mapping[str, str]) -> None:
+def check_content_type(status: int, headers: Mapping[str, str]) -> None:
     """Look whether a response is an event stream at all: the API's own kind, or Amazon's.
 
     Raises:
         Misconfigured: It is not: a captive portal, a proxy's page, a gateway that cannot stream.
     """
     content_type = headers.get("content-type", "")
-    if content_type.startswith(STREAMS):
+    if content_type.startswith(STREAM_CONTENT_TYPES):
         return
     what = content_type.partition(";")[0].strip()[:60] or "nothing"
     raise Misconfigured(
@@ -121,16 +121,16 @@ def check_stream(status: int, headers: Mapping[str, str]) -> None:
         "streams. Check MCP_CLAUDE_BASE_URL, and any proxy in between.",
         kind="protocol",
         status=status,
-        request_id=request_id(headers),
+        request_id=request_id_from(headers),
     )
 
 
-def request_id(headers: Mapping[str, str]) -> str | None:
+def request_id_from(headers: Mapping[str, str]) -> str | None:
     """The id that support asks for, the API's or Amazon's."""
     return headers.get("request-id") or headers.get("x-amzn-requestid")
 
 
-def quoted(error: Exception) -> str:
+def api_message_sentence(error: Exception) -> str:
     """What the API says of an error, as a sentence after a space; empty where it says nothing."""
     import anthropic
 
@@ -141,14 +141,14 @@ def quoted(error: Exception) -> str:
     # Gateways send other shapes, and so does Amazon: {"message": …}, or {"Message": …} where it refuses a signature.
     found = next((each for each in (error.api_message, body.get("message"), body.get("Message")) if each), "")
     # Where Amazon refuses a signature it goes on to show what was to be signed, a session's token included.
-    said = scrub(found.partition("The Canonical String")[0]) if isinstance(found, str) else ""
+    said = sanitize(found.partition("The Canonical String")[0]) if isinstance(found, str) else ""
     return f" The API says: {said}{'' if said.endswith(('.', '!', '?', '…')) else '.'}" if said else ""
 
 
-def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds that the API asks to wait: `retry-after-ms`, `retry-after` in seconds, or as an HTTP date (RFC 9110)."""
-    milliseconds, value = _number(headers.get("retry-after-ms")), headers.get("retry-after")
-    seconds = _number(value) if milliseconds is None else milliseconds / 1000
+    milliseconds, value = _finite_number(headers.get("retry-after-ms")), headers.get("retry-after")
+    seconds = _finite_number(value) if milliseconds is None else milliseconds / 1000
     if seconds is not None:
         return max(0.0, seconds)
     if value is None:
@@ -161,7 +161,7 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
 
 
-def _number(value: str | None) -> float | None:
+def _finite_number(value: str | None) -> float | None:
     try:
         number = float(value or "")
     except ValueError:
@@ -169,87 +169,95 @@ def _number(value: str | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _status(error: APIStatusError) -> Failure:
+def _from_status(error: APIStatusError) -> Failure:
     """A status before the stream, or an `error` event within it (status 200: only its type counts)."""
     status = error.status_code
     in_stream = status < 400
     named = str(error.type or error.response.headers.get("x-amzn-errortype", "").partition(":")[0])
-    kind = BY_TYPE.get(named.lower(), "api_error" if in_stream else BY_STATUS.get(status, ""))
+    kind = KIND_BY_ERROR_TYPE.get(named.lower(), "api_error" if in_stream else KIND_BY_STATUS.get(status, ""))
     if not kind or (not in_stream and status >= 500 and kind == "invalid_request"):
         kind = "api_error" if status >= 500 or in_stream else "invalid_request"
-    if error.error_code in SPEND:
+    if error.error_code in SPEND_LIMIT_CODES:
         kind = "spend_limit"
-    said = quoted(error)
-    wait = retry_after(error.response.headers)
+    said = api_message_sentence(error)
+    wait = retry_after_seconds(error.response.headers)
     url = error.request.url  # may hold a password, which is nobody's business
-    message, family = _sentence(kind, said, wait, f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}")
+    message, family = _message_and_class(kind, said, wait, f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}")
     if 300 <= status < 400:
         message, family = "The base URL answers with a redirect. Give the address that it leads to.", Misconfigured
         kind = "protocol"
-    if kind in {"invalid_request", "too_large"} and (long := _too_long(said)):
+    if kind in {"invalid_request", "too_large"} and (long := _too_long_message(said)):
         message, family, kind = long, Refused, "too_long"
-    found = request_id(error.response.headers)
+    found = request_id_from(error.response.headers)
     failure = family(message, kind=kind, retry_after_s=wait, request_id=found, status=status)
-    failure.should_retry = _should_retry(error.response.headers)
+    failure.should_retry = _retry_advice(error.response.headers)
     return failure
 
 
-def _too_long(said: str) -> str:
+def _too_long_message(api_message: str) -> str:
     """By how much a prompt is too long, where the API says that it is; empty where it says something else."""
-    if not LONG.search(said):
+    if not TOO_LONG_PATTERN.search(api_message):
         return ""
-    found = OVER.search(said)
+    found = TOKEN_OVERFLOW_PATTERN.search(api_message)
     if found is None:
-        return TOO_LONG
+        return TOO_LONG_MESSAGE
     tokens, answer, most = (int((each or "0").replace(",", "")) for each in found.groups())
     asked = f"{tokens:,} tokens" + (f", with {answer:,} for the answer" if answer else "")
     over = max(0, tokens + answer - most)
     return f"The prompt is too long: {asked}, {over:,} more than the {most:,} that the model takes. Send less."
 
 
-def _should_retry(headers: Mapping[str, str]) -> bool | None:
+def _retry_advice(headers: Mapping[str, str]) -> bool | None:
     """The API's own advice, which outranks every rule of ours."""
     return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower())
 
 
-def _sentence(kind: str, said: str, wait: float | None, base_url: str) -> tuple[str, type[Failure]]:
-    later = f" Try again in {wait:.0f} s." if wait is not None else " Try again in a moment."
+def _message_and_class(
+    kind: str, api_message: str, retry_after_s: float | None, base_url: str
+) -> tuple[str, type[Failure]]:
+    later = f" Try again in {retry_after_s:.0f} s." if retry_after_s is not None else " Try again in a moment."
     match kind:
         case "overloaded":
             return f"Claude is overloaded right now.{later}", Unavailable
         case "rate_limit":
-            return f"The rate limit of this API key is reached.{later}{said}", Unavailable
+            return f"The rate limit of this API key is reached.{later}{api_message}", Unavailable
         case "timeout":
             return f"The Messages API took too long and gave up.{later}", Unavailable
         case "api_error" | "conflict":
-            return f"The Messages API had an internal fault.{later}{said}", Unavailable
+            return f"The Messages API had an internal fault.{later}{api_message}", Unavailable
         case "authentication":
             return (
                 f"{base_url} does not accept the API key. Check the key that `mcp-server-claude doctor` names.",
                 Misconfigured,
             )
         case "permission":
-            return f"The API key may not do this.{said}", Misconfigured
+            return f"The API key may not do this.{api_message}", Misconfigured
         case "billing":
             return (
-                f"The account behind the API key cannot pay.{said} Check the billing page of the Console.",
+                f"The account behind the API key cannot pay.{api_message} Check the billing page of the Console.",
                 Misconfigured,
             )
         case "spend_limit":
-            return f"The spend limit of this organization is reached.{said} Raise it in the Console.", Misconfigured
-        case "not_found" if "file" in said.lower():
-            return f"A file is not, or no longer, at Anthropic.{said} Name it anew in files, in a new thread.", Refused
+            return (
+                f"The spend limit of this organization is reached.{api_message} Raise it in the Console.",
+                Misconfigured,
+            )
+        case "not_found" if "file" in api_message.lower():
+            return (
+                f"A file is not, or no longer, at Anthropic.{api_message} Name it anew in files, in a new thread.",
+                Refused,
+            )
         case "not_found":
-            return f"The Messages API does not know what was asked for.{said} Check the model's name.", Refused
+            return f"The Messages API does not know what was asked for.{api_message} Check the model's name.", Refused
         case "too_large":
             return "The request is larger than the Messages API takes (32 MB). Send less.", Refused
         case _:
-            return f"The Messages API refused the request.{said}", Refused
+            return f"The Messages API refused the request.{api_message}", Refused
 
 
-def _connection(error: Exception) -> Failure:
+def _from_connection_error(error: Exception) -> Failure:
     """A connection that failed, by the cause beneath it. The cause's own words stay here: they may hold a key."""
-    for cause in _causes(error):
+    for cause in _cause_chain(error):
         match cause:
             case socket.gaierror():
                 return Misconfigured(
@@ -275,7 +283,7 @@ def _connection(error: Exception) -> Failure:
     return Unavailable("The connection to the Messages API was lost. Try again.", kind="connection")
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def _cause_chain(error: BaseException | None) -> Iterator[BaseException]:
     seen = 0
     while error is not None and seen < 10:
         yield error

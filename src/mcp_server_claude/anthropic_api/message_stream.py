@@ -12,7 +12,7 @@ import json
 import time
 from typing import TYPE_CHECKING, cast
 
-from mcp_server_claude.anthropic_api.event_validation import sound
+from mcp_server_claude.anthropic_api.event_validation import is_valid_event
 from mcp_server_claude.call_types import (
     CHARS_PER_TOKEN,
     THINKING,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import Block, Listen
 
 
-class _Growing:
+class _BlockBuilder:
     """A content block while its deltas come in."""
 
     __slots__ = ("citations", "fields", "parts")
@@ -48,12 +48,12 @@ class _Growing:
     def append(self, name: str, piece: str) -> None:
         self.parts.setdefault(name, []).append(piece)
 
-    def whole(self) -> dict[str, object]:
+    def build_block(self) -> dict[str, object]:
         """The block as the API would have sent it in one piece."""
         fields = dict(self.fields)
         for name, pieces in self.parts.items():
             if name == "partial_json":
-                fields["input"] = _parsed("".join(pieces))
+                fields["input"] = _parse_tool_input("".join(pieces))
             else:
                 # Deltas may part surrogate pairs; a block that holds the halves could not be sent back.
                 fields[name] = replace_lone_surrogates(str(fields.get(name) or "") + "".join(pieces))
@@ -62,31 +62,32 @@ class _Growing:
         return fields
 
 
-class Answer:
+class MessageStream:
     """What has come of one answer so far. It is readable at any moment, also after a fault or a cancel.
 
     `listen` hears each event as it is fed, without waiting; `on_start` is called once `message_start` has come.
-    `received()` is the number of bytes that have come, `events` that of events, and `thinking` whether the latest of
+    `bytes_received()` is the number of bytes that have come, `events` that of events, and `thinking` whether the
+    latest of
     them was of a thinking block: what tells a silence from a broken stream. `container` is where code ran, by its id.
     """
 
-    def __init__(self, listen: Listen) -> None:
-        self._listen = listen
-        self._blocks: dict[int, _Growing] = {}
+    def __init__(self, listener: Listen) -> None:
+        self._listener = listener
+        self._blocks: dict[int, _BlockBuilder] = {}
         self._text: list[str] = []
-        self._thinking = 0
+        self._thinking_tokens = 0
         self._raw_usage: dict[str, object] = {}
         self.model = ""
         self.request_id: str | None = None
-        self.container = ""
+        self.container_id = ""
         self.stop_reason: StopReason | None = None
         self.stop_details: dict[str, object] = {}
-        self.begun = False
-        self.thinking = False
-        self.events = 0
+        self.has_started = False
+        self.in_thinking_block = False
+        self.event_count = 0
         self.headers: Mapping[str, str] = {}
-        self.received: Callable[[], int] = int
-        self.on_start: Callable[[Answer], None] | None = None
+        self.bytes_received: Callable[[], int] = int
+        self.on_start: Callable[[MessageStream], None] | None = None
         self.first_text_at: float | None = None
 
     @property
@@ -97,7 +98,7 @@ class Answer:
     @property
     def blocks(self) -> tuple[Block, ...]:
         """The content blocks so far, in their order; the last may be partial."""
-        return tuple(self._blocks[index].whole() for index in sorted(self._blocks))
+        return tuple(self._blocks[index].build_block() for index in sorted(self._blocks))
 
     @property
     def raw_usage(self) -> dict[str, object]:
@@ -105,42 +106,42 @@ class Answer:
         return self._raw_usage
 
     @property
-    def only_text(self) -> bool:
+    def has_only_text(self) -> bool:
         """Whether nothing but text and thinking has arrived: what a broken stream can be continued from."""
         kinds = {block.fields.get("type") for block in self._blocks.values()}
         return kinds <= {"text", *THINKING}
 
     @property
-    def cached_for_an_hour(self) -> int:
+    def cache_creation_1h_input_tokens(self) -> int:
         """Of the tokens written to the cache, those written for an hour: they cost more."""
-        return _int(_object(self._raw_usage.get("cache_creation")).get("ephemeral_1h_input_tokens"))
+        return _as_count(_as_object(self._raw_usage.get("cache_creation")).get("ephemeral_1h_input_tokens"))
 
     @property
-    def thought(self) -> bool:
+    def has_thinking(self) -> bool:
         """Whether a thinking block has begun."""
         return any(block.fields.get("type") in THINKING for block in self._blocks.values())
 
-    def feed(self, event: RawMessageStreamEvent) -> None:
+    def feed_event(self, event: RawMessageStreamEvent) -> None:
         """Take in one event of the stream.
 
         Raises:
             Unavailable: It is malformed, or a delta for a block that was never started.
         """
-        self.events += 1
-        if not sound(event):
-            raise self._malformed()
+        self.event_count += 1
+        if not is_valid_event(event):
+            raise self._malformed_error()
         match event.type:
             case "content_block_delta":
-                self._delta(event.index, event.delta)
+                self._on_block_delta(event.index, event.delta)
             case "content_block_start":
-                self._start(event.index, event.content_block.model_dump(exclude_unset=True, warnings=False))
+                self._on_block_start(event.index, event.content_block.model_dump(exclude_unset=True, warnings=False))
             case "message_start":
-                self._begin(event.message.model_dump(exclude_unset=True, warnings=False))
+                self._on_message_start(event.message.model_dump(exclude_unset=True, warnings=False))
             case "message_delta":
-                self._end(event.model_dump(exclude_unset=True, warnings=False))
+                self._on_message_delta(event.model_dump(exclude_unset=True, warnings=False))
             case "content_block_stop":
-                self.thinking = False
-                self._stopped(event.index)
+                self.in_thinking_block = False
+                self._on_block_stop(event.index)
             case _:
                 pass  # message_stop, and event types that the API may add
 
@@ -151,76 +152,76 @@ class Answer:
         """
         raw = self._raw_usage
         exact = self.stop_reason is not None
-        estimate = round(len(self.text) / CHARS_PER_TOKEN) + self._thinking
-        output = _int(raw.get("output_tokens")) if exact else max(_int(raw.get("output_tokens")), estimate)
-        details = _object(raw.get("output_tokens_details"))
+        estimate = round(len(self.text) / CHARS_PER_TOKEN) + self._thinking_tokens
+        output = _as_count(raw.get("output_tokens")) if exact else max(_as_count(raw.get("output_tokens")), estimate)
+        details = _as_object(raw.get("output_tokens_details"))
         return Usage(
             model=self.model,
-            input_tokens=_int(raw.get("input_tokens")),
-            cache_read_input_tokens=_int(raw.get("cache_read_input_tokens")),
-            cache_creation_input_tokens=_int(raw.get("cache_creation_input_tokens")),
-            output_tokens=output if self.begun else 0,
-            thinking_tokens=_int(details.get("thinking_tokens")) or self._thinking,
-            web_searches=_int(_object(raw.get("server_tool_use")).get("web_search_requests")),
+            input_tokens=_as_count(raw.get("input_tokens")),
+            cache_read_input_tokens=_as_count(raw.get("cache_read_input_tokens")),
+            cache_creation_input_tokens=_as_count(raw.get("cache_creation_input_tokens")),
+            output_tokens=output if self.has_started else 0,
+            thinking_tokens=_as_count(details.get("thinking_tokens")) or self._thinking_tokens,
+            web_searches=_as_count(_as_object(raw.get("server_tool_use")).get("web_search_requests")),
             stop_reason=self.stop_reason,
-            estimated=self.begun and not exact,
+            estimated=self.has_started and not exact,
             request_ids=(self.request_id,) if self.request_id else (),
         )
 
-    def _begin(self, message: dict[str, object]) -> None:
-        self.begun = True
+    def _on_message_start(self, message: dict[str, object]) -> None:
+        self.has_started = True
         self.model = str(message.get("model") or "")
-        self._raw_usage = _present(_object(message.get("usage")))
+        self._raw_usage = _without_nulls(_as_object(message.get("usage")))
         # Programmatic tool calling sends content and stop_reason at once, and no deltas (a recorded stream does).
         for index, block in enumerate(cast("list[dict[str, object]]", message.get("content") or [])):
-            self._start(index, block)
-        self._stop(message)
+            self._on_block_start(index, block)
+        self._read_stop_fields(message)
         if self.on_start is not None:
             self.on_start(self)
-        self._listen(Started(usage=self.usage()))
+        self._listener(Started(usage=self.usage()))
 
-    def _end(self, event: dict[str, object]) -> None:
-        self._raw_usage |= _present(_object(event.get("usage")))
-        self._stop(_object(event.get("delta")))
+    def _on_message_delta(self, event: dict[str, object]) -> None:
+        self._raw_usage |= _without_nulls(_as_object(event.get("usage")))
+        self._read_stop_fields(_as_object(event.get("delta")))
 
-    def _stop(self, fields: dict[str, object]) -> None:
-        self.container = str(_object(fields.get("container")).get("id") or self.container)
+    def _read_stop_fields(self, fields: dict[str, object]) -> None:
+        self.container_id = str(_as_object(fields.get("container")).get("id") or self.container_id)
         if fields.get("stop_reason"):
             self.stop_reason = str(fields["stop_reason"])
-            self.stop_details = _object(fields.get("stop_details"))
+            self.stop_details = _as_object(fields.get("stop_details"))
 
-    def _start(self, index: int, fields: dict[str, object]) -> None:
-        self._blocks[index] = _Growing(fields)
-        self.thinking = fields.get("type") in THINKING
+    def _on_block_start(self, index: int, fields: dict[str, object]) -> None:
+        self._blocks[index] = _BlockBuilder(fields)
+        self.in_thinking_block = fields.get("type") in THINKING
         match fields.get("type"):
             case "text":
-                self._hear_text(str(fields.get("text") or ""))
+                self._add_text(str(fields.get("text") or ""))
             case "thinking" | "redacted_thinking":
-                self._listen(Thinking(self._thinking))
+                self._listener(Thinking(self._thinking_tokens))
             case "server_tool_use":
-                self._listen(Searching(str(fields.get("name") or "")))
+                self._listener(Searching(str(fields.get("name") or "")))
             case _:
                 pass
 
-    def _stopped(self, index: int) -> None:
+    def _on_block_stop(self, index: int) -> None:
         """A block is whole: what a server tool was asked for is known only now."""
         block = self._blocks.get(index)
         if block is not None and block.fields.get("type") == "server_tool_use":
-            asked = _object(block.whole().get("input"))
+            asked = _as_object(block.build_block().get("input"))
             what = next((asked[name] for name in ("query", "url", "path", "command") if asked.get(name)), "")
-            self._listen(Searching(str(block.fields.get("name") or ""), str(what)))
+            self._listener(Searching(str(block.fields.get("name") or ""), str(what)))
 
-    def _delta(self, index: int, delta: RawContentBlockDelta) -> None:
+    def _on_block_delta(self, index: int, delta: RawContentBlockDelta) -> None:
         block = self._blocks.get(index)
         if block is None:
-            raise self._malformed()
+            raise self._malformed_error()
         match delta.type:
             case "text_delta":
                 block.append("text", delta.text)
-                self._hear_text(delta.text)
+                self._add_text(delta.text)
             case "thinking_delta":
                 block.append("thinking", delta.thinking)
-                self._think(delta)
+                self._add_thinking(delta)
             case "input_json_delta":
                 block.append("partial_json", delta.partial_json)
             case "signature_delta":
@@ -228,38 +229,38 @@ class Answer:
             case "citations_delta":
                 block.citations.append(delta.citation.model_dump(exclude_unset=True, warnings=False))
             case _:
-                _unknown_delta(block, delta)
+                _append_unknown_delta(block, delta)
 
-    def _malformed(self) -> Unavailable:
+    def _malformed_error(self) -> Unavailable:
         return Unavailable(
             "The stream of the Messages API was malformed. Try again.", kind="protocol", request_id=self.request_id
         )
 
-    def _hear_text(self, text: str) -> None:
+    def _add_text(self, text: str) -> None:
         if text:
             if self.first_text_at is None:
                 self.first_text_at = time.monotonic()
             self._text.append(text)
-            self._listen(Text(text))
+            self._listener(Text(text))
 
-    def _think(self, delta: object) -> None:
+    def _add_thinking(self, delta: object) -> None:
         # `estimated_tokens` is the increment that the beta thinking-token-count-2026-05-13 adds to each delta.
         counted = getattr(delta, "estimated_tokens", None)
         text = str(getattr(delta, "thinking", ""))
-        self._thinking += counted if isinstance(counted, int) else round(len(text) / CHARS_PER_TOKEN)
-        self._listen(Thinking(self._thinking))
+        self._thinking_tokens += counted if isinstance(counted, int) else round(len(text) / CHARS_PER_TOKEN)
+        self._listener(Thinking(self._thinking_tokens))
 
 
-def _unknown_delta(block: _Growing, delta: object) -> None:
+def _append_unknown_delta(block: _BlockBuilder, delta: object) -> None:
     """Keep what newer APIs add: every string field of an unknown delta grows the block's field of that name."""
     dump = getattr(delta, "model_dump", None)
-    fields = _object(dump(exclude_unset=True, warnings=False)) if callable(dump) else {}
+    fields = _as_object(dump(exclude_unset=True, warnings=False)) if callable(dump) else {}
     for name, value in fields.items():
         if name != "type" and isinstance(value, str):
             block.append(name, value)
 
 
-def _parsed(text: str) -> object:
+def _parse_tool_input(text: str) -> object:
     """A tool's input. Cut short by `max_tokens` it is what can be read of it, as the SDK's own helper gives it."""
     try:
         return cast("object", json.loads(text)) if text else {}
@@ -272,13 +273,13 @@ def _parsed(text: str) -> object:
             return {}
 
 
-def _present(fields: dict[str, object]) -> dict[str, object]:
+def _without_nulls(fields: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _object(value: object) -> dict[str, object]:
+def _as_object(value: object) -> dict[str, object]:
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
-def _int(value: object) -> int:
+def _as_count(value: object) -> int:
     return value if isinstance(value, int) else 0

@@ -17,9 +17,17 @@ from typing import TYPE_CHECKING
 import anyio
 
 from mcp_server_claude.calls import answer_feed_final_events
-from mcp_server_claude.calls.answer_feed_events import Account, End, Failed, Piece, Start, Status, Told
-from mcp_server_claude.calls.answer_feed_live import LARGEST, Live
-from mcp_server_claude.calls.running_calls import BY_READER
+from mcp_server_claude.calls.answer_feed_events import (
+    DoneEvent,
+    ErrorEvent,
+    FeedEvent,
+    StartEvent,
+    StatusEvent,
+    TextEvent,
+    UsageEvent,
+)
+from mcp_server_claude.calls.answer_feed_live import MAX_TEXT_EVENT_CHARS, LiveCall
+from mcp_server_claude.calls.running_calls import STOPPED_BY_READER
 from mcp_server_claude.errors import Failure, Misconfigured, Refused
 from mcp_server_claude.store import StoreError, call_journal
 
@@ -29,250 +37,264 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from mcp_server_claude.call_types import Call, Produced
-    from mcp_server_claude.calls.answer_feed_events import Telling
-    from mcp_server_claude.calls.running_calls import Jobs, Running
+    from mcp_server_claude.calls.answer_feed_events import FeedPayload
+    from mcp_server_claude.calls.running_calls import CallRegistry, RunningCall
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store
 
-__all__ = ["Account", "End", "Failed", "Piece", "Start", "Status", "Streams", "Told"]
+__all__ = ["AnswerFeed", "DoneEvent", "ErrorEvent", "FeedEvent", "StartEvent", "StatusEvent", "TextEvent", "UsageEvent"]
 
-PATIENCE_S = 2.0
+START_TIMEOUT_S = 2.0
 """Seconds in which a call that fails at once can still be refused, before it counts as a stream."""
-ARRIVE_S = 10.0
+FIRST_READER_TIMEOUT_S = 10.0
 """Seconds that the first reader of a call has to come, however short the grace."""
-GATHER_S = 0.05
+BATCH_INTERVAL_S = 0.05
 """Seconds over which text is gathered for one reader once the first has been sent."""
-POLL_S = 0.25
-SWEEP_S = 5.0
-LINGER_S = 60.0
+JOURNAL_POLL_INTERVAL_S = 0.25
+ORPHAN_CHECK_INTERVAL_S = 5.0
+MAX_RETAIN_S = 60.0
 """Seconds at most that an answer stays in memory when it is finished; then the journal has it."""
 
 _log = logging.getLogger(__name__)
 
 
-class Streams:
+class AnswerFeed:
     """The answers that are being read."""
 
     def __init__(
         self,
         settings: Settings,
-        jobs: Jobs,
+        calls: CallRegistry,
         store: Store,
         *,
-        sweep: Callable[[], Awaitable[None]],
-        made: Callable[[str, str], Awaitable[Sequence[Produced]]],
-        warmed: anyio.Event,
-        tasks: TaskGroup,
+        close_orphans: Callable[[], Awaitable[None]],
+        list_files: Callable[[str, str], Awaitable[Sequence[Produced]]],
+        startup_finished: anyio.Event,
+        task_group: TaskGroup,
     ) -> None:
         """`sweep` closes the calls of dead processes; `made` knows the files of a call; `warmed` is set once what
         all calls need is there, or is not.
         """
-        self._grace = settings.reader_grace_s
-        self._default = settings.model
-        self._jobs = jobs
+        self._reader_grace_s = settings.reader_grace_s
+        self._default_model = settings.model
+        self._calls = calls
         self._store = store
-        self._sweep = sweep
-        self._made = made
-        self._warmed = warmed
-        self._swept_at = 0.0
-        self._tasks = tasks
-        self._live: dict[str, Live] = {}
-        self._leaving = anyio.Event()
-        self._heeded: list[object] = []
+        self._close_orphans = close_orphans
+        self._list_files = list_files
+        self._startup_finished = startup_finished
+        self._orphans_closed_at = 0.0
+        self._task_group = task_group
+        self._live_calls: dict[str, LiveCall] = {}
+        self._shutting_down = anyio.Event()
+        self._watched_events: list[object] = []
 
     @property
-    def held(self) -> int:
+    def answers_in_memory(self) -> int:
         """How many answers are in memory."""
-        return len(self._live)
+        return len(self._live_calls)
 
-    async def begin(self, call: Call) -> Call:
+    async def start_answer(self, call: Call) -> Call:
         """Begin a call; returns it, with its conversation's id, when it shows a sign of life, or after `PATIENCE_S`.
 
         Raises:
             Failure: It failed before there was anything to tell; see `Jobs.ask`.
         """
-        await self._warmed.wait()  # a server that has just started imports for seconds: no sign of what the call does
-        if self._leaving.is_set():
-            raise answer_feed_final_events.shutdown()
-        live = self._attend(self._jobs.begin(call), ours=True)
+        await (
+            self._startup_finished.wait()
+        )  # a server that has just started imports for seconds: no sign of what the call does
+        if self._shutting_down.is_set():
+            raise answer_feed_final_events.shutdown_error()
+        live = self._subscribe(self._calls.start_call(call), owned=True)
         try:
-            with anyio.move_on_after(PATIENCE_S):
-                await live.heard.wait()
+            with anyio.move_on_after(START_TIMEOUT_S):
+                await live.first_event.wait()
         finally:
             if not live.readers:
-                live.running.allow(max(self._grace, ARRIVE_S))
-        outcome = live.running.outcome
+                live.running_call.set_time_left(max(self._reader_grace_s, FIRST_READER_TIMEOUT_S))
+        outcome = live.running_call.outcome
         if isinstance(outcome, Exception) and not live.statuses:
-            self._live.pop(call.id, None)
-            self._jobs.delivered(call.id)  # its sentence is all that there will be
+            self._live_calls.pop(call.id, None)
+            self._calls.mark_delivered(call.id)  # its sentence is all that there will be
             raise outcome
-        return live.running.call
+        return live.running_call.call
 
-    async def read(self, call_id: str, user: str, offset: int = 0) -> AsyncGenerator[Told]:
+    async def follow_answer(self, call_id: str, user: str, offset: int = 0) -> AsyncGenerator[FeedEvent]:
         """What a user's call tells from a character on, to its end. Returns the events, which come as they happen.
 
         Raises:
             Refused: There is no such call, its text is not kept any more, or it is shorter than that.
             Misconfigured: The journal could not be read.
         """
-        live = self._live.get(call_id)
-        if live is None and (running := self._jobs.running(call_id, user)):
-            live = self._attend(running, ours=False)
-        if live is not None and live.running.call.user == user:
-            if offset > live.running.text.chars:
-                raise answer_feed_final_events.beyond(live.running.text.chars)
-            return self._follow(live, offset)
-        kept = await self._look(call_id, user, offset)
-        if kept.record.state == "closed":
-            if offset > kept.record.chars:
-                raise answer_feed_final_events.beyond(kept.record.chars)
+        live = self._live_calls.get(call_id)
+        if live is None and (running := self._calls.find_running(call_id, user)):
+            live = self._subscribe(running, owned=False)
+        if live is not None and live.running_call.call.user == user:
+            if offset > live.running_call.text.chars:
+                raise answer_feed_final_events.offset_too_large(live.running_call.text.chars)
+            return self._follow_running(live, offset)
+        kept = await self._read_journal(call_id, user, offset)
+        if kept.call.state == "closed":
+            if offset > kept.call.chars:
+                raise answer_feed_final_events.offset_too_large(kept.call.chars)
             if kept.missing and not kept.text:
-                raise answer_feed_final_events.forgotten()
-        return self._replay(kept, user, offset)
+                raise answer_feed_final_events.text_deleted()
+        return self._replay_from_journal(kept, user, offset)
 
-    async def stop(self, call_id: str, user: str) -> bool:
+    async def stop_answer(self, call_id: str, user: str) -> bool:
         """Stop a user's call; False when it has ended already. One of another process ends within a second or two.
 
         Raises:
             Refused: There is no such call.
             Misconfigured: The journal could not be read.
         """
-        if await self._jobs.stop(call_id, user, BY_READER):
+        if await self._calls.stop_call(call_id, user, STOPPED_BY_READER):
             return True
-        if call_id not in self._live or self._live[call_id].running.call.user != user:
-            await self._look(call_id, user, 0)
+        if call_id not in self._live_calls or self._live_calls[call_id].running_call.call.user != user:
+            await self._read_journal(call_id, user, 0)
         return False
 
-    def drain(self) -> None:
+    def drain_readers(self) -> None:
         """The server is about to end: every reader is told so, and how to go on."""
-        self._leaving.set()
-        for live in self._live.values():
-            live.press()
+        self._shutting_down.set()
+        for live in self._live_calls.values():
+            live.stop_waiting()
 
-    def heed(self, leaving: anyio.Event) -> None:
+    def drain_readers_when(self, shutdown_event: anyio.Event) -> None:
         """`drain` when this event is set."""
-        if leaving not in self._heeded:
-            self._heeded.append(leaving)
-            self._tasks.start_soon(self._drain_at, leaving)
+        if shutdown_event not in self._watched_events:
+            self._watched_events.append(shutdown_event)
+            self._task_group.start_soon(self._drain_readers_at, shutdown_event)
 
-    async def _drain_at(self, leaving: anyio.Event) -> None:
-        await leaving.wait()
-        self.drain()
+    async def _drain_readers_at(self, shutdown_event: anyio.Event) -> None:
+        await shutdown_event.wait()
+        self.drain_readers()
 
-    def _attend(self, running: Running, *, ours: bool) -> Live:
-        live = self._live[running.call.id] = Live(running, running.call.model or self._default, ours=ours)
-        running.ears.append(live.hear)
-        self._tasks.start_soon(self._tend, live)
+    def _subscribe(self, running: RunningCall, *, owned: bool) -> LiveCall:
+        live = self._live_calls[running.call.id] = LiveCall(
+            running, running.call.model or self._default_model, owned=owned
+        )
+        running.listeners.append(live.record_event)
+        self._task_group.start_soon(self._retain_until_read, live)
         return live
 
-    async def _tend(self, live: Live) -> None:
+    async def _retain_until_read(self, live: LiveCall) -> None:
         """See a call to its end, and keep it in memory for who has lost the line and comes back."""
         try:
-            await live.running.done.wait()
+            await live.running_call.done.wait()
         except BaseException:  # the services close, and the call with them
-            self.drain()
+            self.drain_readers()
             raise
-        live.press()
-        bug = live.running.outcome
+        live.stop_waiting()
+        bug = live.running_call.outcome
         if isinstance(bug, Exception) and not isinstance(bug, Failure):
-            _log.error("call %s met a fault of this server", live.running.call.id, exc_info=bug)
-        await anyio.sleep(max(ARRIVE_S, min(self._grace, LINGER_S)))
-        self._live.pop(live.running.call.id, None)
+            _log.error("call %s met a fault of this server", live.running_call.call.id, exc_info=bug)
+        await anyio.sleep(max(FIRST_READER_TIMEOUT_S, min(self._reader_grace_s, MAX_RETAIN_S)))
+        self._live_calls.pop(live.running_call.call.id, None)
 
-    async def _follow(self, live: Live, offset: int) -> AsyncGenerator[Told]:
+    async def _follow_running(self, live: LiveCall, offset: int) -> AsyncGenerator[FeedEvent]:
         """A call of this process, as it grows."""
-        running = live.running
-        with self._reading(live):
-            seen = live.newest()
-            yield Told(offset, Start(running.call.id, running.call.thread, live.model))
+        running = live.running_call
+        with self._reader_scope(live):
+            seen = live.take_first_status_index()
+            yield FeedEvent(offset, StartEvent(running.call.id, running.call.thread, live.model))
             rested = 0.0
             while True:
-                while (found := live.after(offset, seen)) is not None:
+                while (found := live.next_payload(offset, seen)) is not None:
                     event, offset, seen = found
-                    if isinstance(event, Piece):
-                        rested = anyio.current_time() + GATHER_S
-                    yield Told(offset, event)
-                if running.done.is_set() or self._leaving.is_set():
+                    if isinstance(event, TextEvent):
+                        rested = anyio.current_time() + BATCH_INTERVAL_S
+                    yield FeedEvent(offset, event)
+                if running.done.is_set() or self._shutting_down.is_set():
                     break
-                await live.news(rested)
-            for event in answer_feed_final_events.of(running.outcome):
-                yield Told(offset, await self._with_files(event, running.call.id, running.call.user))
-            if live.ours:
-                self._jobs.delivered(running.call.id)
+                await live.wait_for_update(rested)
+            for event in answer_feed_final_events.events_for_outcome(running.outcome):
+                yield FeedEvent(offset, await self._add_output_files(event, running.call.id, running.call.user))
+            if live.owned:
+                self._calls.mark_delivered(running.call.id)
 
     @contextmanager
-    def _reading(self, live: Live) -> Generator[None]:
+    def _reader_scope(self, live: LiveCall) -> Generator[None]:
         """While somebody reads, a call may take as long as it takes."""
         live.readers += 1
-        if live.ours:
-            live.running.allow(math.inf)
+        if live.owned:
+            live.running_call.set_time_left(math.inf)
         try:
             yield
         finally:
             live.readers -= 1
-            if live.ours and not live.readers:
-                live.running.allow(self._grace)
+            if live.owned and not live.readers:
+                live.running_call.set_time_left(self._reader_grace_s)
 
-    async def _replay(self, kept: call_journal.Tail, user: str, offset: int) -> AsyncGenerator[Told]:
+    async def _replay_from_journal(
+        self, journaled: call_journal.TextFromOffset, user: str, offset: int
+    ) -> AsyncGenerator[FeedEvent]:
         """A call that has ended or runs elsewhere, as the journal comes to know of it."""
-        record = kept.record
-        yield Told(offset, Start(record.id, record.thread or "", record.model))
+        record = journaled.call
+        yield FeedEvent(offset, StartEvent(record.id, record.thread or "", record.model))
         while True:
-            for start in range(0, len(kept.text), LARGEST):
-                piece = kept.text[start : start + LARGEST]
+            for start in range(0, len(journaled.text), MAX_TEXT_EVENT_CHARS):
+                piece = journaled.text[start : start + MAX_TEXT_EVENT_CHARS]
                 offset += len(piece)
-                yield Told(offset, Piece(piece))
-            if ending := self._ended(kept, offset):
+                yield FeedEvent(offset, TextEvent(piece))
+            if ending := self._final_events(journaled, offset):
                 break
-            with anyio.move_on_after(POLL_S):
-                await self._leaving.wait()
+            with anyio.move_on_after(JOURNAL_POLL_INTERVAL_S):
+                await self._shutting_down.wait()
             try:
-                kept = await self._again(record.id, user, offset)
+                journaled = await self._poll_journal(record.id, user, offset)
             except Failure as failure:
-                ending = answer_feed_final_events.of(failure)
+                ending = answer_feed_final_events.events_for_outcome(failure)
                 break
         for event in ending:
-            yield Told(offset, await self._with_files(event, record.id, user))
-        if kept.record.state == "closed":
-            self._jobs.delivered(record.id)
+            yield FeedEvent(offset, await self._add_output_files(event, record.id, user))
+        if journaled.call.state == "closed":
+            self._calls.mark_delivered(record.id)
 
-    async def _with_files(self, event: Telling, call_id: str, user: str) -> Telling:
+    async def _add_output_files(self, event: FeedPayload, call_id: str, user: str) -> FeedPayload:
         """The last event names what files there are; without a ledger there are none."""
-        if not isinstance(event, End):
+        if not isinstance(event, DoneEvent):
             return event
         with suppress(Failure):
-            return replace(event, files=tuple(await self._made(call_id, user)))
+            return replace(event, files=tuple(await self._list_files(call_id, user)))
         return event
 
-    def _ended(self, kept: call_journal.Tail, offset: int) -> list[Telling]:
+    def _final_events(self, journaled: call_journal.TextFromOffset, offset: int) -> list[FeedPayload]:
         """What there is to say when nothing more will come, else nothing."""
-        if kept.missing:
-            return answer_feed_final_events.of(answer_feed_final_events.gap())
-        if kept.record.state == "closed":
+        if journaled.missing:
+            return answer_feed_final_events.events_for_outcome(answer_feed_final_events.text_missing())
+        if journaled.call.state == "closed":
             return (
-                answer_feed_final_events.of(answer_feed_final_events.beyond(kept.record.chars))
-                if offset > kept.record.chars
-                else answer_feed_final_events.kept(kept.record)
+                answer_feed_final_events.events_for_outcome(
+                    answer_feed_final_events.offset_too_large(journaled.call.chars)
+                )
+                if offset > journaled.call.chars
+                else answer_feed_final_events.events_for_journaled_call(journaled.call)
             )
-        return answer_feed_final_events.of(answer_feed_final_events.shutdown()) if self._leaving.is_set() else []
+        return (
+            answer_feed_final_events.events_for_outcome(answer_feed_final_events.shutdown_error())
+            if self._shutting_down.is_set()
+            else []
+        )
 
-    async def _again(self, call_id: str, user: str, offset: int) -> call_journal.Tail:
+    async def _poll_journal(self, call_id: str, user: str, offset: int) -> call_journal.TextFromOffset:
         """Another look; now and then also whether the process that runs the call is alive."""
-        if time.monotonic() - self._swept_at > SWEEP_S:
-            self._swept_at = time.monotonic()
-            await self._sweep()
-        return await self._look(call_id, user, offset, again=True)
+        if time.monotonic() - self._orphans_closed_at > ORPHAN_CHECK_INTERVAL_S:
+            self._orphans_closed_at = time.monotonic()
+            await self._close_orphans()
+        return await self._read_journal(call_id, user, offset, poll=True)
 
-    async def _look(self, call_id: str, user: str, offset: int, *, again: bool = False) -> call_journal.Tail:
+    async def _read_journal(
+        self, call_id: str, user: str, offset: int, *, poll: bool = False
+    ) -> call_journal.TextFromOffset:
         """A user's call as the journal has it, the first time after whatever was posted of it here.
 
         Raises:
             Refused: There is no such call.
             Misconfigured: The journal could not be read.
         """
-        lane = self._store.read if again else self._store.write
+        lane = self._store.read if poll else self._store.write
         try:
-            kept = await lane(call_journal.tail, call_id, user, offset)
+            kept = await lane(call_journal.text_from_offset, call_id, user, offset)
         except StoreError as error:
             raise Misconfigured(f"The journal could not be read: {error}", kind="ledger") from error
         if kept is None:

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import Produced
     from mcp_server_claude.errors import Failure
 
-State: TypeAlias = Literal["waiting", "reading", "thinking", "searching", "writing", "going"]
+FeedState: TypeAlias = Literal["waiting", "reading", "thinking", "searching", "writing", "going"]
 """What a call is at: `reading` its input, `going` on after a stream that broke."""
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartEvent:
     """The call that is read, its conversation, and its model, or what was asked for until that is known."""
 
     call: str
@@ -25,37 +25,37 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TextEvent:
     """More of the answer's text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class StatusEvent:
     """What the call is at. `text` is one line for a person, or empty; `until` the unix time that it waits for."""
 
-    state: State
+    state: FeedState
     text: str = ""
     until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class UsageEvent:
     """What the call took, as `Usage.as_json` has it."""
 
     usage: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class ErrorEvent:
     """There is no more to come, and why."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class DoneEvent:
     """The last event, always. `notes` are sentences for the reader, known while the answer is fresh; `files` what code
     has made.
     """
@@ -67,12 +67,12 @@ class End:
     files: tuple[Produced, ...] = ()
 
 
-Telling: TypeAlias = Start | Piece | Status | Account | Failed | End
+FeedPayload: TypeAlias = StartEvent | TextEvent | StatusEvent | UsageEvent | ErrorEvent | DoneEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class FeedEvent:
     """One event; `offset` is how many characters of the answer its reader has with it."""
 
     offset: int
-    event: Telling
+    event: FeedPayload

@@ -5,35 +5,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.call_types import Reply
-from mcp_server_claude.calls.answer_feed_events import Account, End, Failed
+from mcp_server_claude.calls.answer_feed_events import DoneEvent, ErrorEvent, UsageEvent
 from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
 
 if TYPE_CHECKING:
-    from mcp_server_claude.calls.answer_feed_events import Telling
+    from mcp_server_claude.calls.answer_feed_events import FeedPayload
     from mcp_server_claude.store import call_journal
 
 
-def of(outcome: Reply | Exception | None) -> list[Telling]:
+def events_for_outcome(outcome: Reply | Exception | None) -> list[FeedPayload]:
     """The last events of a call that came to this; None where the server ends before the call does."""
     match outcome:
         case Reply(usage=usage):
-            end = End(usage.complete, outcome.incomplete, usage.stop_reason, outcome.notes)
-            return [Account(usage.as_json()), end]
+            end = DoneEvent(usage.complete, outcome.incomplete, usage.stop_reason, outcome.notes)
+            return [UsageEvent(usage.as_json()), end]
         case None:
-            return of(shutdown())
+            return events_for_outcome(shutdown_error())
         case Failure(usage=usage) as failure:
-            account = [] if usage is None else [Account(usage.as_json())]
-            return [*account, Failed(failure), End(complete=False, stop_reason=usage.stop_reason if usage else None)]
+            account = [] if usage is None else [UsageEvent(usage.as_json())]
+            return [
+                *account,
+                ErrorEvent(failure),
+                DoneEvent(complete=False, stop_reason=usage.stop_reason if usage else None),
+            ]
         case _:
             fault = "This server met a fault of its own in the middle of the answer; its log says more."
-            return of(Misconfigured(fault, kind="internal"))
+            return events_for_outcome(Misconfigured(fault, kind="internal"))
 
 
-def kept(record: call_journal.Record) -> list[Telling]:
+def events_for_journaled_call(record: call_journal.JournaledCall) -> list[FeedPayload]:
     """The last events of a call that the journal has as ended."""
     failure: Failure | None = None
     if record.end == "failed":
-        failure = _failure(record)
+        failure = _journaled_error(record)
     elif record.end == "interrupted":
         saved = "What it had saved is above; ask for the rest in the same thread."
         why = f"{record.incomplete} {saved if record.chars else 'Nothing of it was saved.'}"
@@ -42,15 +46,15 @@ def kept(record: call_journal.Record) -> list[Telling]:
         failure = Refused("The call was stopped before it said anything.", kind="stopped")
     usage = record.usage or {}
     reason = usage.get("stop_reason")
-    end = End(
+    end = DoneEvent(
         complete=record.end == "complete",
         incomplete="" if failure else record.incomplete,
         stop_reason=reason if isinstance(reason, str) else None,
     )
-    return [*([Account(usage)] if usage else []), *([Failed(failure)] if failure else []), end]
+    return [*([UsageEvent(usage)] if usage else []), *([ErrorEvent(failure)] if failure else []), end]
 
 
-def _failure(record: call_journal.Record) -> Failure:
+def _journaled_error(record: call_journal.JournaledCall) -> Failure:
     """A failure as it was when it happened."""
     told = record.failure or {"class": "unavailable", "kind": "api_error"}
     classes: dict[object, type[Failure]] = {"refused": Refused, "misconfigured": Misconfigured}
@@ -63,23 +67,23 @@ def _failure(record: call_journal.Record) -> Failure:
     )
 
 
-def shutdown() -> Unavailable:
+def shutdown_error() -> Unavailable:
     """The server ends before the call does."""
     return Unavailable("The server is ending. What was written can be read again by the call's id.", kind="shutdown")
 
 
-def beyond(chars: int) -> Refused:
+def offset_too_large(chars: int) -> Refused:
     """A reader says that they have more than there is."""
     return Refused(
         f"Only {chars:,} characters of the answer were kept. Read it again from its start.", kind="truncated"
     )
 
 
-def gap() -> Refused:
+def text_missing() -> Refused:
     """A part in the middle was never written, e.g. on a full disk."""
     return Refused("A part of the answer was not kept, so the rest is not told.", kind="truncated")
 
 
-def forgotten() -> Refused:
+def text_deleted() -> Refused:
     """The text has gone: delivered, too old, or deleted."""
     return Refused("The text of that call is not kept any more.", kind="not_found")

@@ -10,88 +10,88 @@ import anyio
 
 from mcp_server_claude import status_text
 from mcp_server_claude.call_types import Drafting, Searching, Started, Text, Thinking, Waiting
-from mcp_server_claude.calls.answer_feed_events import Piece, Status
+from mcp_server_claude.calls.answer_feed_events import StatusEvent, TextEvent
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import Event
-    from mcp_server_claude.calls.answer_feed_events import State, Telling
-    from mcp_server_claude.calls.running_calls import Running
+    from mcp_server_claude.calls.answer_feed_events import FeedPayload, FeedState
+    from mcp_server_claude.calls.running_calls import RunningCall
 
-LARGEST = 64 * 1024
+MAX_TEXT_EVENT_CHARS = 64 * 1024
 """Characters told at once: some clients refuse an event of a megabyte."""
-STATUS_LENGTH = 200
+MAX_STATUS_CHARS = 200
 
 
-class Live:
+class LiveCall:
     """A running call of this process, and what those who read it share."""
 
-    def __init__(self, running: Running, model: str, *, ours: bool) -> None:
-        self.running = running
+    def __init__(self, running_call: RunningCall, model: str, *, owned: bool) -> None:
+        self.running_call = running_call
         self.model = model
-        self.ours = ours
-        self.statuses: list[tuple[int, Status]] = []
+        self.owned = owned
+        self.statuses: list[tuple[int, StatusEvent]] = []
         self.readers = 0
-        self.heard = anyio.Event()
-        self._state: State | None = None
-        self._chars = running.text.chars
-        self._met = False
-        self._pressing = anyio.Event()
-        self._news: anyio.Event | None = None
+        self.first_event = anyio.Event()
+        self._state: FeedState | None = None
+        self._chars = running_call.text.chars
+        self._had_reader = False
+        self._closing = anyio.Event()
+        self._update: anyio.Event | None = None
 
-    def hear(self, event: Event) -> None:
+    def record_event(self, event: Event) -> None:
         """Take note of an event: its text is in the scroll already, its stage is kept where the text was then."""
-        at, self._chars = self._chars, self.running.text.chars
-        state = _state(event, at)
+        at, self._chars = self._chars, self.running_call.text.chars
+        state = _state_after(event, at)
         if state != self._state or isinstance(event, Waiting | Searching):
             self._state = state
-            self.statuses.append((at, _status(state, event)))
+            self.statuses.append((at, _status_event(state, event)))
         elif type(event) is not Text:
             return
         if isinstance(event, Started) and event.usage.model:
             self.model = event.usage.model
-        self.heard.set()
-        self._wake()
+        self.first_event.set()
+        self._notify_readers()
 
-    def press(self) -> None:
+    def stop_waiting(self) -> None:
         """Readers wait for no more."""
-        self.heard.set()
-        self._pressing.set()
-        self._wake()
+        self.first_event.set()
+        self._closing.set()
+        self._notify_readers()
 
-    def newest(self) -> int:
+    def take_first_status_index(self) -> int:
         """Where a reader begins in the statuses: the first hears all, later ones only how it stands."""
-        first, self._met = not self._met, True
+        first, self._had_reader = not self._had_reader, True
         return 0 if first else max(0, len(self.statuses) - 1)
 
-    def after(self, offset: int, seen: int) -> tuple[Telling, int, int] | None:
+    def next_payload(self, offset: int, status_index: int) -> tuple[FeedPayload, int, int] | None:
         """What comes next for a reader who has so many characters and statuses; with how many it has then."""
         end = math.inf
-        if seen < len(self.statuses):
-            end, status = self.statuses[seen]
+        if status_index < len(self.statuses):
+            end, status = self.statuses[status_index]
             if end <= offset:
-                return status, offset, seen + 1
-        text = self.running.text.between(offset, min(end, offset + LARGEST))
-        return (Piece(text), offset + len(text), seen) if text else None
+                return status, offset, status_index + 1
+        text = self.running_call.text.slice(offset, min(end, offset + MAX_TEXT_EVENT_CHARS))
+        return (TextEvent(text), offset + len(text), status_index) if text else None
 
-    async def news(self, rested: float) -> None:
+    async def wait_for_update(self, not_before: float) -> None:
         """Wait until `rested`, a time of this loop, or where that has passed until there is something new."""
-        if self._pressing.is_set():
+        if self._closing.is_set():
             return
-        if (pause := rested - anyio.current_time()) > 0:
+        if (pause := not_before - anyio.current_time()) > 0:
             with anyio.move_on_after(pause):
-                await self._pressing.wait()
+                await self._closing.wait()
             return
-        if self._news is None:
-            self._news = anyio.Event()
-        await self._news.wait()
+        if self._update is None:
+            self._update = anyio.Event()
+        await self._update.wait()
 
-    def _wake(self) -> None:
-        if self._news is not None:
-            self._news.set()
-            self._news = None
+    def _notify_readers(self) -> None:
+        if self._update is not None:
+            self._update.set()
+            self._update = None
 
 
-def _state(event: Event, told: int) -> State:
+def _state_after(event: Event, chars_before: int) -> FeedState:
     """The state that an event brings, when so many characters have been told."""
     match event:
         case Text() | Drafting():
@@ -103,16 +103,16 @@ def _state(event: Event, told: int) -> State:
         case Waiting():
             return "waiting"
         case Started():
-            return "going" if told else "reading"
+            return "going" if chars_before else "reading"
 
 
-def _status(state: State, event: Event) -> Status:
+def _status_event(state: FeedState, event: Event) -> StatusEvent:
     """A status with its line for a person."""
     match event:
         case Waiting(seconds=seconds):
-            line = status_text.printable_line(status_text.waiting_text(event))[:STATUS_LENGTH]
-            return Status(state, line, None if seconds is None else time.time() + seconds)
+            line = status_text.printable_line(status_text.waiting_text(event))[:MAX_STATUS_CHARS]
+            return StatusEvent(state, line, None if seconds is None else time.time() + seconds)
         case Searching(tool=tool, query=query):
-            return Status(state, status_text.printable_line(status_text.tool_text(tool, query))[:STATUS_LENGTH])
+            return StatusEvent(state, status_text.printable_line(status_text.tool_text(tool, query))[:MAX_STATUS_CHARS])
         case _:
-            return Status(state)
+            return StatusEvent(state)

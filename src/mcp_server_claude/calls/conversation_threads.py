@@ -30,40 +30,40 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import Ability, Block, Call, Event, Listen, Message
     from mcp_server_claude.engine.engine import Engine, Quote
     from mcp_server_claude.settings import Settings
-    from mcp_server_claude.store import Store, Tx
-    from mcp_server_claude.store.thread_messages import Answer, Thread, Turn
+    from mcp_server_claude.store import Store, Transaction
+    from mcp_server_claude.store.thread_messages import AnswerStatus, Thread, ThreadMessage
 
-RECENT = 10
-CONTAINERS = 10_000
+MAX_LATEST_THREADS = 10
+MAX_REMEMBERED_CONTAINERS = 10_000
 """Conversations of which it is remembered where their code ran."""
-PREFIX = "t_"
+THREAD_ID_PREFIX = "t_"
 
 
 @dataclass(slots=True)
-class _Turnstile:
+class _ThreadLock:
     """One call at a time for each conversation of this process."""
 
     lock: anyio.Lock
-    waiting: int = 0
+    waiting_calls: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transcript:
+class ThreadTranscript:
     """A conversation with its turns."""
 
     thread: Thread
-    turns: Sequence[Turn]
+    turns: Sequence[ThreadMessage]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told(Transcript):
+class TranscriptWithCosts(ThreadTranscript):
     """A conversation with what became of its calls, and what it cost in micro-dollars."""
 
-    answers: Mapping[str, Answer]
+    answers: Mapping[str, AnswerStatus]
     cost_micros: int
 
 
-class Threads:
+class ConversationThreads:
     """Continues conversations, one call at a time each, across restarts and processes."""
 
     def __init__(self, settings: Settings, engine: Engine, store: Store, worker: str) -> None:
@@ -71,10 +71,10 @@ class Threads:
         self._engine = engine
         self._store = store
         self._worker = worker
-        self._turnstiles: dict[str, _Turnstile] = {}
+        self._thread_locks: dict[str, _ThreadLock] = {}
         self._containers: OrderedDict[str, str] = OrderedDict()
 
-    async def answer(self, call: Call, listen: Listen) -> Reply:
+    async def answer_in_thread(self, call: Call, listener: Listen) -> Reply:
         """Answer a call within its conversation, a new one where it names none.
 
         Raises:
@@ -85,36 +85,36 @@ class Threads:
         if not self._settings.retention_days:
             if call.thread:
                 raise Refused("This server keeps no threads (MCP_CLAUDE_RETENTION_DAYS=0). Ask without one.")
-            return await self._engine.answer(await self._engine.prepare(call, listen), listen)
-        call = self.mint(replace(call, thread=call.thread.strip()))
+            return await self._engine.answer(await self._engine.prepare(call, listener), listener)
+        call = self.assign_thread_id(replace(call, thread=call.thread.strip()))
         if not call.begins:  # it must be there before any files are read, or uploaded
-            conversation = await self.read(call.thread, call.user)
+            conversation = await self.read_transcript(call.thread, call.user)
             call = replace(call, model=call.model or conversation.thread.model)
-        call = await self._engine.prepare(call, listen)
-        async with self._turn(call.thread, listen):
-            return await self._go_on(call, listen, new=call.begins)
+        call = await self._engine.prepare(call, listener)
+        async with self._exclusive_access(call.thread, listener):
+            return await self._continue_thread(call, listener, new=call.begins)
 
-    def mint(self, call: Call) -> Call:
+    def assign_thread_id(self, call: Call) -> Call:
         """The call with the id of its conversation, a fresh one where it names none and threads are kept."""
         if call.thread.strip() or not self._settings.retention_days:
             return call
-        return replace(call, thread=f"{PREFIX}{token_hex(8)}", begins=True)
+        return replace(call, thread=f"{THREAD_ID_PREFIX}{token_hex(8)}", begins=True)
 
-    async def quote(self, call: Call) -> tuple[Quote, ...]:
+    async def estimate_call_cost(self, call: Call) -> tuple[Quote, ...]:
         """What a call would cost within its conversation; see `Engine.quote`.
 
         Raises:
             Failure: There is no such conversation, or the call cannot be sent like this.
         """
         if call.thread.strip():
-            conversation = await self.read(call.thread.strip(), call.user)
+            conversation = await self.read_transcript(call.thread.strip(), call.user)
             call = await self._engine.prepare(replace(call, model=call.model or conversation.thread.model))
             system = call.system or conversation.thread.system
-            tools = _tools(call.tools, conversation.turns)
-            call = replace(call, system=system, history=_history(conversation.turns, call.model), tools=tools)
+            tools = _tools_with_earlier(call.tools, conversation.turns)
+            call = replace(call, system=system, history=_history_messages(conversation.turns, call.model), tools=tools)
         return await self._engine.quote(await self._engine.prepare(call))
 
-    async def read(self, thread_id: str, user: str) -> Transcript:
+    async def read_transcript(self, thread_id: str, user: str) -> ThreadTranscript:
         """A user's conversation, whole.
 
         Raises:
@@ -122,50 +122,50 @@ class Threads:
             Misconfigured: It could not be read.
         """
         try:
-            transcript = await self._store.write(_read, thread_id, user)
+            transcript = await self._store.write(_read_thread_transcript, thread_id, user)
         except StoreError as error:
             raise Misconfigured(f"The thread could not be read: {error}", kind="ledger") from error
         if transcript is None:
-            raise _unknown(self._settings)
+            raise _unknown_thread_error(self._settings)
         return transcript
 
-    async def recent(self, user: str) -> list[Thread]:
+    async def latest_threads(self, user: str) -> list[Thread]:
         """A user's latest conversations.
 
         Raises:
             Misconfigured: They could not be read.
         """
         try:
-            return await self._store.write(stored.recent, user, RECENT)
+            return await self._store.write(stored.recent_threads, user, MAX_LATEST_THREADS)
         except StoreError as error:
             raise Misconfigured(f"The threads could not be read: {error}", kind="ledger") from error
 
-    async def listed(self, user: str, most: int) -> list[tuple[Thread, int]]:
+    async def latest_threads_with_costs(self, user: str, limit: int) -> list[tuple[Thread, int]]:
         """A user's latest conversations, each with what it cost in micro-dollars.
 
         Raises:
             Misconfigured: They could not be read.
         """
         try:
-            return await self._store.write(stored.listed, user, most)
+            return await self._store.write(stored.threads_with_cost, user, limit)
         except StoreError as error:
             raise Misconfigured(f"The threads could not be read: {error}", kind="ledger") from error
 
-    async def told(self, thread_id: str, user: str) -> Told:
+    async def read_transcript_with_costs(self, thread_id: str, user: str) -> TranscriptWithCosts:
         """A user's conversation with what became of its calls.
 
         Raises:
             Refused: There is none of that id.
             Misconfigured: It could not be read.
         """
-        transcript = await self.read(thread_id, user)
+        transcript = await self.read_transcript(thread_id, user)
         try:
-            answers, cost = await self._store.write(_told, thread_id)
+            answers, cost = await self._store.write(_read_answers_and_cost, thread_id)
         except StoreError as error:
             raise Misconfigured(f"The thread could not be read: {error}", kind="ledger") from error
-        return Told(thread=transcript.thread, turns=transcript.turns, answers=answers, cost_micros=cost)
+        return TranscriptWithCosts(thread=transcript.thread, turns=transcript.turns, answers=answers, cost_micros=cost)
 
-    async def delete(self, thread_id: str, user: str) -> None:
+    async def delete_thread(self, thread_id: str, user: str) -> None:
         """Delete a user's conversation with its text.
 
         Raises:
@@ -173,105 +173,107 @@ class Threads:
             Misconfigured: It could not be deleted.
         """
         try:
-            deleted = await self._store.write(stored.delete, thread_id, user)
+            deleted = await self._store.write(stored.delete_thread, thread_id, user)
         except StoreError as error:
             raise Misconfigured(f"The thread could not be deleted: {error}", kind="ledger") from error
         if not deleted:
-            raise _unknown(self._settings)
+            raise _unknown_thread_error(self._settings)
 
-    async def _go_on(self, call: Call, listen: Listen, *, new: bool) -> Reply:
+    async def _continue_thread(self, call: Call, listener: Listen, *, new: bool) -> Reply:
         try:
-            begun = await self._store.write(_begin, call, self._worker, time.time(), new=new)
+            begun = await self._store.write(_lock_and_add_question, call, self._worker, time.time(), new=new)
         except StoreError as error:
             if new:  # the answer matters more than that it can be gone on from
-                return await self._engine.answer(replace(call, thread="", begins=False), listen)
+                return await self._engine.answer(replace(call, thread="", begins=False), listener)
             raise Unavailable(f"The thread could not be read: {error}", kind="ledger") from error
         except BaseException:  # cancelled while it was being taken: it will be taken all the same
-            self._store.post(_end, call, (), call.model)
+            self._store.write_nowait(_store_answer_and_unlock, call, (), call.model)
             raise
         if begun is None:
-            raise _unknown(self._settings)
+            raise _unknown_thread_error(self._settings)
         if isinstance(begun, str):
-            raise Unavailable(begun, kind="thread_busy", retry_after_s=process_leases.RENEW_S)
+            raise Unavailable(begun, kind="thread_busy", retry_after_s=process_leases.LEASE_RENEWAL_INTERVAL_S)
         model = call.model
-        history = _history(begun.turns, model)
-        tools = _tools(call.tools, begun.turns)
+        history = _history_messages(begun.turns, model)
+        tools = _tools_with_earlier(call.tools, begun.turns)
         container = self._containers.get(call.thread, "") if "code" in tools else ""
         call = replace(call, system=begun.system, history=history, tools=tools, container=container)
-        heard = _Heard(listen)
+        heard = _TextRecorder(listener)
         answer: list[Block] = []
         try:
-            reply = await self._engine.answer(call, heard.hear)
-            answer = _kept(reply)
+            reply = await self._engine.answer(call, heard.record_event_text)
+            answer = _blocks_to_store(reply)
             if "code" in tools:
-                self._keep_container(call.thread, reply.container)
+                self._remember_container(call.thread, reply.container)
         except Failure:
             raise
         except BaseException:  # cancelled: what was written stays, as in the journal
-            answer = _said(heard.text)
+            answer = _text_blocks(heard.text)
             raise
         finally:
             # Posted, not awaited: a cancelled call does not wait, and the next turn's write comes after this one.
-            self._store.post(_end, call, answer, model)
+            self._store.write_nowait(_store_answer_and_unlock, call, answer, model)
         return reply
 
-    def _keep_container(self, thread_id: str, container: str) -> None:
+    def _remember_container(self, thread_id: str, container: str) -> None:
         """Remember where a conversation's code ran; after a restart its next code runs in a new container."""
         if container:
             self._containers[thread_id] = container
             self._containers.move_to_end(thread_id)
-            if len(self._containers) > CONTAINERS:
+            if len(self._containers) > MAX_REMEMBERED_CONTAINERS:
                 self._containers.popitem(last=False)
         else:
             self._containers.pop(thread_id, None)
 
     @asynccontextmanager
-    async def _turn(self, thread_id: str, listen: Listen) -> AsyncGenerator[None]:
+    async def _exclusive_access(self, thread_id: str, listener: Listen) -> AsyncGenerator[None]:
         """This process's turn in a conversation; who has to wait for it is told so."""
-        turnstile = self._turnstiles.setdefault(thread_id, _Turnstile(anyio.Lock()))
-        turnstile.waiting += 1
+        turnstile = self._thread_locks.setdefault(thread_id, _ThreadLock(anyio.Lock()))
+        turnstile.waiting_calls += 1
         try:
-            if turnstile.waiting > 1:
-                listen(Waiting("waiting for the thread, another call is answering in it"))
+            if turnstile.waiting_calls > 1:
+                listener(Waiting("waiting for the thread, another call is answering in it"))
             async with turnstile.lock:
                 yield
         finally:
-            turnstile.waiting -= 1
-            if not turnstile.waiting:
-                del self._turnstiles[thread_id]
+            turnstile.waiting_calls -= 1
+            if not turnstile.waiting_calls:
+                del self._thread_locks[thread_id]
 
 
-class _Heard:
+class _TextRecorder:
     """Keeps the text that passes by."""
 
-    def __init__(self, listen: Listen) -> None:
-        self._listen = listen
+    def __init__(self, listener: Listen) -> None:
+        self._listener = listener
         self._parts: list[str] = []
 
     @property
     def text(self) -> str:
         return "".join(self._parts)
 
-    def hear(self, event: Event) -> None:
+    def record_event_text(self, event: Event) -> None:
         if type(event) is Text:
             self._parts.append(event.text)
-        self._listen(event)
+        self._listener(event)
 
 
 @dataclass(frozen=True, slots=True)
-class _Begun:
+class _LockedThread:
     """A conversation that this call holds, before its own question."""
 
     system: str
-    turns: Sequence[Turn]
+    turns: Sequence[ThreadMessage]
 
 
-def _begin(tx: Tx, call: Call, worker: str, now: float, *, new: bool) -> _Begun | str | None:
+def _lock_and_add_question(
+    tx: Transaction, call: Call, worker: str, now: float, *, new: bool
+) -> _LockedThread | str | None:
     """Take the conversation and add the question; None where there is none, a sentence where another has it."""
-    process_leases.renew(tx, worker, now)
+    process_leases.renew_lease(tx, worker, now)
     if new:
         head = " ".join(call.prompt[:400].split())[:200]
-        stored.begin(
+        stored.create_thread(
             tx,
             stored.Thread(
                 id=call.thread,
@@ -283,40 +285,44 @@ def _begin(tx: Tx, call: Call, worker: str, now: float, *, new: bool) -> _Begun 
                 touched_at=now,
             ),
         )
-    thread = stored.find(tx, call.thread, call.user)
+    thread = stored.find_thread(tx, call.thread, call.user)
     if thread is None:
         return None
-    if not stored.take(tx, call.thread, call_id=call.id, worker=worker, now=now):
+    if not stored.lock_thread(tx, call.thread, call_id=call.id, worker=worker, now=now):
         return "Another server process is answering in this thread. Try again when it has, or ask without a thread."
     if call.system and call.system != thread.system:
         stored.set_system(tx, call.thread, call.system)
-    turns = stored.turns(tx, call.thread)
+    turns = stored.thread_history(tx, call.thread)
     content = [dict(block) for block in (*call.attached, {"type": "text", "text": call.prompt})]
-    stored.add(tx, call.thread, stored.Turn(role="user", content=content, model="", call_id=call.id))
-    return _Begun(call.system or thread.system, turns)
+    stored.append_message(
+        tx, call.thread, stored.ThreadMessage(role="user", content=content, model="", call_id=call.id)
+    )
+    return _LockedThread(call.system or thread.system, turns)
 
 
-def _end(tx: Tx, call: Call, answer: Sequence[Block], model: str) -> None:
+def _store_answer_and_unlock(tx: Transaction, call: Call, answer: Sequence[Block], model: str) -> None:
     """Add the answer, or take the question back where there is none, and let go."""
     if answer:
         content = [dict(block) for block in answer]
-        stored.add(tx, call.thread, stored.Turn(role="assistant", content=content, model=model, call_id=call.id))
-        stored.release(tx, call.thread, call.id)
+        stored.append_message(
+            tx, call.thread, stored.ThreadMessage(role="assistant", content=content, model=model, call_id=call.id)
+        )
+        stored.unlock_thread(tx, call.thread, call.id)
     else:
-        stored.release(tx, call.thread, call.id)
-        stored.drop(tx, call.thread, call.id)
+        stored.unlock_thread(tx, call.thread, call.id)
+        stored.delete_question(tx, call.thread, call.id)
 
 
-def _read(tx: Tx, thread_id: str, user: str) -> Transcript | None:
-    thread = stored.find(tx, thread_id, user)
-    return None if thread is None else Transcript(thread=thread, turns=stored.turns(tx, thread_id))
+def _read_thread_transcript(tx: Transaction, thread_id: str, user: str) -> ThreadTranscript | None:
+    thread = stored.find_thread(tx, thread_id, user)
+    return None if thread is None else ThreadTranscript(thread=thread, turns=stored.thread_history(tx, thread_id))
 
 
-def _told(tx: Tx, thread_id: str) -> tuple[dict[str, Answer], int]:
-    return stored.answers(tx, thread_id), stored.cost(tx, thread_id)
+def _read_answers_and_cost(tx: Transaction, thread_id: str) -> tuple[dict[str, AnswerStatus], int]:
+    return stored.answer_statuses(tx, thread_id), stored.thread_cost_micros(tx, thread_id)
 
 
-def _history(turns: Sequence[Turn], model: str) -> tuple[Message, ...]:
+def _history_messages(turns: Sequence[ThreadMessage], model: str) -> tuple[Message, ...]:
     """The turns as messages. Thinking is bound to the model that thought it, so another model does not see it."""
     return tuple(
         {
@@ -327,7 +333,7 @@ def _history(turns: Sequence[Turn], model: str) -> tuple[Message, ...]:
     )
 
 
-def _tools(asked: tuple[Ability, ...], turns: Sequence[Turn]) -> tuple[Ability, ...]:
+def _tools_with_earlier(requested: tuple[Ability, ...], turns: Sequence[ThreadMessage]) -> tuple[Ability, ...]:
     """What may be used: also what was used before, since the API wants the tools of the blocks that it is given."""
     used = {
         str(block.get("name")) for turn in turns for block in turn.content if block.get("type") == "server_tool_use"
@@ -336,14 +342,14 @@ def _tools(asked: tuple[Ability, ...], turns: Sequence[Turn]) -> tuple[Ability, 
     # Under the name `code_execution` the tools of the web filter what they found.
     code = any(name.endswith("code_execution") for name in used - ({"code_execution"} if web else set()))
     again: list[Ability] = []
-    if web and "web" not in asked:
+    if web and "web" not in requested:
         again.append("web")
-    if code and "code" not in asked:
+    if code and "code" not in requested:
         again.append("code")
-    return (*asked, *again)
+    return (*requested, *again)
 
 
-def answer_in(turn: Turn) -> str:
+def render_answer(turn: ThreadMessage) -> str:
     """The text of an answer as it was told: set apart where a tool was at work in between, its sources beneath."""
     text, worked = "", False
     for block in turn.content:
@@ -354,31 +360,31 @@ def answer_in(turn: Turn) -> str:
     return text + citations.links(citations.citations(turn.content))
 
 
-def _kept(reply: Reply) -> list[Block]:
+def _blocks_to_store(reply: Reply) -> list[Block]:
     """What a thread keeps of a reply: blocks unchanged, only text where it was cut, joined or held to a schema."""
     reason = reply.usage.stop_reason
     if reply.data is not None or reply.usage.resumed or reason in {None, "tool_use", "pause_turn"}:
-        return _said(reply.text)
+        return _text_blocks(reply.text)
     if any(block.get("type") == "tool_use" for block in reply.blocks):  # their results are not kept
-        return _said(reply.text)
-    if not _settled(reply.blocks):
-        return _said(reply.text)
+        return _text_blocks(reply.text)
+    if not _has_all_tool_results(reply.blocks):
+        return _text_blocks(reply.text)
     blocks = [block for block in reply.blocks if block.get("type") != "text" or str(block.get("text") or "").strip()]
     return blocks if any(block.get("type") not in THINKING for block in blocks) else []
 
 
-def _settled(blocks: Sequence[Block]) -> bool:
+def _has_all_tool_results(blocks: Sequence[Block]) -> bool:
     """Whether each server tool has given its result: in a turn that is over, one without is refused by the API."""
     used = [block.get("id") for block in blocks if block.get("type") == "server_tool_use"]
     done = {block.get("tool_use_id") for block in blocks}
     return all(name in done for name in used)
 
 
-def _said(text: str) -> list[Block]:
+def _text_blocks(text: str) -> list[Block]:
     return [{"type": "text", "text": replace_lone_surrogates(text)}] if text.strip() else []
 
 
-def _unknown(settings: Settings) -> Refused:
+def _unknown_thread_error(settings: Settings) -> Refused:
     return Refused(
         f"There is no thread of that id; threads are kept for {settings.retention_days:g} days. claude_jobs lists the "
         "latest; leave thread out to begin a new one.",

@@ -18,15 +18,15 @@ from mcp_server_claude.store import call_journal
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, Event, Listen
 
-BLOCK = 4096
+MAX_JOINED_CHARS = 4096
 """Characters up to which pieces of text are joined as they come; larger blocks cost more to join than to keep apart."""
 
-BY_TOOL = "it was stopped by claude_jobs."
-BY_READER = "it was stopped."
-BY_NOBODY = "nobody read it any more."
+STOPPED_BY_TOOL = "it was stopped by claude_jobs."
+STOPPED_BY_READER = "it was stopped."
+STOPPED_UNREAD = "nobody read it any more."
 
 
-class Scroll:
+class TextLog:
     """A text that grows, which any number of readers share, each at a place of its own."""
 
     def __init__(self) -> None:
@@ -34,16 +34,16 @@ class Scroll:
         self._starts: list[int] = []
         self.chars = 0
 
-    def add(self, piece: str) -> None:
+    def append(self, piece: str) -> None:
         """Append a piece."""
-        if self._blocks and len(self._blocks[-1]) < BLOCK:
+        if self._blocks and len(self._blocks[-1]) < MAX_JOINED_CHARS:
             self._blocks[-1] += piece
         else:
             self._starts.append(self.chars)
             self._blocks.append(piece)
         self.chars += len(piece)
 
-    def between(self, start: int, end: float = math.inf) -> str:
+    def slice(self, start: int, end: float = math.inf) -> str:
         """The characters from `start` up to `end`, or to the last there is."""
         end = int(min(end, self.chars))
         if start >= end:
@@ -53,46 +53,46 @@ class Scroll:
         return text[start - self._starts[first] : end - self._starts[first]]
 
 
-class Running:
+class RunningCall:
     """A call of this process that has not ended. `outcome` is there once it is `done`, unless the server ended first.
 
-    `ears` hear what the call tells; whoever wants to follow it adds their own.
+    `listeners` hear what the call tells; whoever wants to follow it adds their own.
     """
 
-    def __init__(self, call: Call, *ears: Listen) -> None:
+    def __init__(self, call: Call, *listeners: Listen) -> None:
         self.call = call
-        self.ears = list(ears)
-        self.scope = anyio.CancelScope()
+        self.listeners = list(listeners)
+        self.cancel_scope = anyio.CancelScope()
         self.done = anyio.Event()
-        self.text = Scroll()
+        self.text = TextLog()
         self.usage = Usage()
         self.outcome: Reply | Exception | None = None
-        self.why = BY_NOBODY
+        self.cancel_reason = STOPPED_UNREAD
 
-    def hear(self, event: Event) -> None:
+    def publish_event(self, event: Event) -> None:
         """Keep what was said, and pass it on."""
         if type(event) is Text:
-            self.text.add(replace_lone_surrogates(event.text))
+            self.text.append(replace_lone_surrogates(event.text))
         elif isinstance(event, Started):
             self.usage = event.usage
-        for listen in self.ears:
+        for listen in self.listeners:
             listen(event)
 
-    def stop(self, why: str) -> None:
+    def cancel_run(self, reason: str) -> None:
         """End it now, for a reason that completes "INCOMPLETE: "."""
-        if not self.scope.cancel_called:
-            self.why = why
-            self.scope.cancel()
+        if not self.cancel_scope.cancel_called:
+            self.cancel_reason = reason
+            self.cancel_scope.cancel()
 
-    def allow(self, seconds: float) -> None:
+    def set_time_left(self, seconds: float) -> None:
         """It may run for so many seconds more, and is then stopped; `inf` for as long as it takes."""
-        self.scope.deadline = anyio.current_time() + seconds
+        self.cancel_scope.deadline = anyio.current_time() + seconds
 
-    def record(self) -> call_journal.Record:
+    def provisional_record(self) -> call_journal.JournaledCall:
         """The call's record before the journal has one: it waits for the SDK, or for the list of models."""
-        return call_journal.Record(id=self.call.id, worker="", started_at=time.time(), model=self.call.model)
+        return call_journal.JournaledCall(id=self.call.id, worker="", started_at=time.time(), model=self.call.model)
 
-    def so_far(self) -> Usage:
+    def partial_usage(self) -> Usage:
         """The account up to now, its output estimated from the characters that have come."""
         usage = replace(
             self.usage,
@@ -102,7 +102,7 @@ class Running:
             user=self.call.user,
             trace_id=self.call.trace_id,
         )
-        cost = pricing.cost(usage.model, usage)
+        cost = pricing.request_cost(usage.model, usage)
         if cost is None:
             return usage
-        return replace(usage, cost_usd=float(cost), pricing_as_of=pricing.as_of())
+        return replace(usage, cost_usd=float(cost), pricing_as_of=pricing.price_list_version())

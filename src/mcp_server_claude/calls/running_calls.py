@@ -14,8 +14,14 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 import anyio
 
 from mcp_server_claude.call_types import Reply, Usage
-from mcp_server_claude.calls.running_call import BY_NOBODY, BY_READER, BY_TOOL, Running, Scroll
-from mcp_server_claude.calls.user_rate_limit import Limiter
+from mcp_server_claude.calls.running_call import (
+    STOPPED_BY_READER,
+    STOPPED_BY_TOOL,
+    STOPPED_UNREAD,
+    RunningCall,
+    TextLog,
+)
+from mcp_server_claude.calls.user_rate_limit import UserRateLimiter
 from mcp_server_claude.errors import Failure, Misconfigured, Refused
 from mcp_server_claude.store import StoreError, call_journal
 
@@ -25,67 +31,69 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from mcp_server_claude.call_types import Call, Listen
-    from mcp_server_claude.calls.conversation_threads import Threads
+    from mcp_server_claude.calls.conversation_threads import ConversationThreads
     from mcp_server_claude.settings import Settings
-    from mcp_server_claude.store import Store, Tx
+    from mcp_server_claude.store import Store, Transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-RECENT = 10
-HEED_S = 1.0
+MAX_LATEST_CALLS = 10
+STOP_POLL_INTERVAL_S = 1.0
 """Seconds between two looks at the journal for calls that another process wants stopped."""
-ELSEWHERE_S = 5.0
+REMOTE_STOP_TIMEOUT_S = 5.0
 """Seconds that a call of another process is given to stop."""
-POLL_S = 0.25
+REMOTE_STOP_POLL_INTERVAL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class CallSnapshot:
     """A call as it can be read afterwards: its record, and its text so far."""
 
-    record: call_journal.Record
+    record: call_journal.JournaledCall
     text: str
 
 
-class Jobs:
+class CallRegistry:
     """The calls of this process, and the journal of all."""
 
-    def __init__(self, settings: Settings, threads: Threads, store: Store, worker: str, tasks: TaskGroup) -> None:
+    def __init__(
+        self, settings: Settings, threads: ConversationThreads, store: Store, worker: str, task_group: TaskGroup
+    ) -> None:
         self._settings = settings
         self._threads = threads
         self._store = store
         self._worker = worker
-        self._tasks = tasks
-        self._limiter = Limiter()
-        self._running: dict[str, Running] = {}
-        self._busy = anyio.Event()
-        tasks.start_soon(self._heed)
+        self._task_group = task_group
+        self._rate_limiter = UserRateLimiter()
+        self._running: dict[str, RunningCall] = {}
+        self._has_running = anyio.Event()
+        task_group.start_soon(self._poll_stop_requests)
 
-    async def ask(self, call: Call, listen: Listen) -> Reply:
+    async def run_call(self, call: Call, listener: Listen) -> Reply:
         """Answer a call, within `detach_after_s` where that is set.
 
         Raises:
             Failure: See `Threads.answer`.
         """
-        running = self._enter(call, listen)
+        running = self._register(call, listener)
         if self._settings.detach_after_s:
-            return await self._detachable(running, listen)
-        await self._run(running)
-        return _outcome(running)
+            return await self._run_detachable(running, listener)
+        await self._run_to_end(running)
+        return _reply_or_raise(running)
 
-    def begin(self, call: Call, *ears: Listen) -> Running:
+    def start_call(self, call: Call, *listeners: Listen) -> RunningCall:
         """Have a call answered in the server's own time: it ends with nobody's request."""
-        running = self._enter(call, *ears)
-        self._tasks.start_soon(self._run, running)
+        running = self._register(call, *listeners)
+        self._task_group.start_soon(self._run_to_end, running)
         return running
 
-    def running(self, call_id: str, user: str) -> Running | None:
+    def find_running(self, call_id: str, user: str) -> RunningCall | None:
         """A user's call that runs in this process."""
         running = self._running.get(call_id)
         return running if running is not None and running.call.user == user else None
 
-    async def running_in(self, thread: str, user: str) -> str | None:
+    async def running_call_in_thread(self, thread: str, user: str) -> str | None:
         """The id of a user's call that is being answered in a conversation, here or in another process.
 
         Raises:
@@ -94,150 +102,154 @@ class Jobs:
         for running in self._running.values():
             if running.call.thread == thread and running.call.user == user:
                 return running.call.id
-        return await self._journal(call_journal.under_way, thread, user)
+        return await self._with_journal(call_journal.open_call_in_thread, thread, user)
 
-    async def wait(self, call_id: str, seconds: float) -> None:
+    async def wait_until_done(self, call_id: str, seconds: float) -> None:
         """Wait until a call of this process has ended, so many seconds at most."""
         if running := self._running.get(call_id):
             with anyio.move_on_after(seconds):
                 await running.done.wait()
 
-    async def stop(self, call_id: str, user: str, why: str) -> bool:
+    async def stop_call(self, call_id: str, user: str, reason: str) -> bool:
         """Stop a user's call: here at once, in another process within a second or two. False where none is running.
 
         Raises:
             Misconfigured: It runs elsewhere, and the journal could not be written.
         """
-        running = self.running(call_id, user)
+        running = self.find_running(call_id, user)
         if running is None:
-            return await self._journal(call_journal.wish_stop, call_id, user)
-        running.stop(why)
+            return await self._with_journal(call_journal.request_stop, call_id, user)
+        running.cancel_run(reason)
         return True
 
-    async def cancel(self, call_id: str, user: str) -> None:
+    async def stop_and_wait(self, call_id: str, user: str) -> None:
         """Stop a user's call and wait until it has; one that runs elsewhere is not waited for longer than it may take.
 
         Raises:
             Misconfigured: It runs elsewhere, and the journal could not be written.
         """
-        running = self.running(call_id, user)
-        if not await self.stop(call_id, user, BY_TOOL):
+        running = self.find_running(call_id, user)
+        if not await self.stop_call(call_id, user, STOPPED_BY_TOOL):
             return
         if running is not None:
             await running.done.wait()
             return
-        with anyio.move_on_after(ELSEWHERE_S):  # what another process does sets no event here
-            while (record := await self._journal(call_journal.call, call_id, user)) and record.state == "open":  # noqa: ASYNC110
-                await anyio.sleep(POLL_S)
+        with anyio.move_on_after(REMOTE_STOP_TIMEOUT_S):  # what another process does sets no event here
+            record = await self._with_journal(call_journal.find_call, call_id, user)
+            while record and record.state == "open":
+                await anyio.sleep(REMOTE_STOP_POLL_INTERVAL_S)
+                record = await self._with_journal(call_journal.find_call, call_id, user)
 
-    async def read(self, call_id: str, user: str) -> Job:
+    async def read_call(self, call_id: str, user: str) -> CallSnapshot:
         """A user's call with its text so far; of a running one up to this moment.
 
         Raises:
             Refused: There is none of that id.
             Misconfigured: The journal could not be read.
         """
-        running = self.running(call_id, user)
-        record, text = await self._journal(_read, call_id, user)
+        running = self.find_running(call_id, user)
+        record, text = await self._with_journal(_read_record_and_text, call_id, user)
         if record is None and running is not None:
-            record = running.record()
+            record = running.provisional_record()
         if record is None:
             raise Refused("There is no call of that id. claude_jobs without an id lists the latest.", kind="not_found")
-        return Job(record=record, text=running.text.between(0) if running else text)
+        return CallSnapshot(record=record, text=running.text.slice(0) if running else text)
 
-    async def recent(self, user: str) -> list[call_journal.Record]:
+    async def latest_calls(self, user: str) -> list[call_journal.JournaledCall]:
         """A user's latest calls, those that had no reader first.
 
         Raises:
             Misconfigured: The journal could not be read.
         """
-        return await self._journal(call_journal.recent, user, RECENT)
+        return await self._with_journal(call_journal.recent_calls, user, MAX_LATEST_CALLS)
 
-    def delivered(self, call_id: str) -> None:
+    def mark_delivered(self, call_id: str) -> None:
         """An answer has reached its reader: where nothing is to be kept, its text goes now. Not that of a running call:
         what its reader has is only the beginning.
         """
         if not self._settings.retention_days and call_id not in self._running:
-            self._store.post(call_journal.discard, call_id)
+            self._store.write_nowait(call_journal.delete_text, call_id)
 
-    def _enter(self, call: Call, *ears: Listen) -> Running:
-        running = Running(self._threads.mint(call), *ears)
+    def _register(self, call: Call, *listeners: Listen) -> RunningCall:
+        running = RunningCall(self._threads.assign_thread_id(call), *listeners)
         self._running[call.id] = running
-        self._busy.set()
+        self._has_running.set()
         return running
 
-    async def _journal(self, job: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _with_journal(
+        self, operation: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """Do this with the journal, on the writer's thread: it comes after whatever was posted of a call.
 
         Raises:
             Misconfigured: It could not be done.
         """
         try:
-            return await self._store.write(job, *args, **kwargs)
+            return await self._store.write(operation, *args, **kwargs)
         except StoreError as error:
             raise Misconfigured(f"The journal could not be read: {error}", kind="ledger") from error
 
-    async def _heed(self) -> None:
+    async def _poll_stop_requests(self) -> None:
         """Stop what another process wants stopped. One look a second for all calls, and none while there are none."""
         while self._store.durable:
-            await self._busy.wait()
-            await anyio.sleep(HEED_S)
+            await self._has_running.wait()
+            await anyio.sleep(STOP_POLL_INTERVAL_S)
             if not self._running:
-                self._busy = anyio.Event()
+                self._has_running = anyio.Event()
                 continue
             with suppress(StoreError):  # whoever waits for it says that it still runs
-                for call_id in await self._store.read(call_journal.wished_stopped, self._worker):
+                for call_id in await self._store.read(call_journal.stop_requests, self._worker):
                     if running := self._running.get(call_id):
-                        running.stop(BY_READER)
+                        running.cancel_run(STOPPED_BY_READER)
 
-    async def _detachable(self, running: Running, listen: Listen) -> Reply:
-        self._tasks.start_soon(self._run, running)
+    async def _run_detachable(self, running: RunningCall, listener: Listen) -> Reply:
+        self._task_group.start_soon(self._run_to_end, running)
         try:
             with anyio.move_on_after(self._settings.detach_after_s):
                 await running.done.wait()
         except BaseException:
-            running.scope.cancel()
+            running.cancel_scope.cancel()
             raise
         if running.done.is_set():
-            return _outcome(running)
-        running.ears.remove(listen)  # its request is about to end
+            return _reply_or_raise(running)
+        running.listeners.remove(listener)  # its request is about to end
         return Reply(
-            text=running.text.between(0),
-            usage=replace(running.so_far(), duration_s=self._settings.detach_after_s),
+            text=running.text.slice(0),
+            usage=replace(running.partial_usage(), duration_s=self._settings.detach_after_s),
             incomplete=f'it is still being written. claude_jobs(id="{running.call.id}", wait=50) returns the rest.',
         )
 
-    async def _run(self, running: Running) -> None:
+    async def _run_to_end(self, running: RunningCall) -> None:
         """Run to the end; what comes of it is kept, so that a failure of a detached call takes nobody along."""
         try:
-            with running.scope, self._limiter.admit(running.call):
-                running.outcome = await self._threads.answer(running.call, running.hear)
-            if running.scope.cancelled_caught:
-                running.outcome = await self._stopped(running)
+            with running.cancel_scope, self._rate_limiter.admit_call(running.call):
+                running.outcome = await self._threads.answer_in_thread(running.call, running.publish_event)
+            if running.cancel_scope.cancelled_caught:
+                running.outcome = await self._stopped_outcome(running)
         except Exception as error:  # noqa: BLE001 - raised again where the call is waited for
             running.outcome = error
         finally:
             self._running.pop(running.call.id, None)
             running.done.set()
 
-    async def _stopped(self, running: Running) -> Reply | Refused:
+    async def _stopped_outcome(self, running: RunningCall) -> Reply | Refused:
         """What a stopped call comes to: the text it has, with the account that the journal has been given."""
-        text, usage = running.text.between(0), running.so_far()
+        text, usage = running.text.slice(0), running.partial_usage()
         with suppress(StoreError):
-            record, _ = await self._store.write(_read, running.call.id, running.call.user)
+            record, _ = await self._store.write(_read_record_and_text, running.call.id, running.call.user)
             if record is not None and record.usage is not None:
                 usage = Usage.of_json(record.usage)
         if text.strip():
-            return Reply(text=text, usage=usage, incomplete=f"{running.why} Ask again for the rest.")
-        return Refused(f"The call ended before it said anything: {running.why}", kind="stopped", usage=usage)
+            return Reply(text=text, usage=usage, incomplete=f"{running.cancel_reason} Ask again for the rest.")
+        return Refused(f"The call ended before it said anything: {running.cancel_reason}", kind="stopped", usage=usage)
 
 
-def _read(tx: Tx, call_id: str, user: str) -> tuple[call_journal.Record | None, str]:
-    record = call_journal.call(tx, call_id, user)
-    return record, call_journal.text(tx, call_id) if record else ""
+def _read_record_and_text(tx: Transaction, call_id: str, user: str) -> tuple[call_journal.JournaledCall | None, str]:
+    record = call_journal.find_call(tx, call_id, user)
+    return record, call_journal.answer_text(tx, call_id) if record else ""
 
 
-def _outcome(running: Running) -> Reply:
+def _reply_or_raise(running: RunningCall) -> Reply:
     match running.outcome:
         case Reply() as reply:
             return reply
@@ -250,4 +262,4 @@ def _outcome(running: Running) -> Reply:
             raise RuntimeError(message)
 
 
-__all__ = ["BY_NOBODY", "BY_READER", "Job", "Jobs", "Running", "Scroll"]
+__all__ = ["STOPPED_BY_READER", "STOPPED_UNREAD", "CallRegistry", "CallSnapshot", "RunningCall", "TextLog"]

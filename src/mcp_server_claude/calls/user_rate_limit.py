@@ -16,37 +16,37 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.call_types import Call, Limits
 
-MINUTE = 60.0
+WINDOW_S = 60.0
 
 
 @dataclass(slots=True)
-class _Seat:
+class _UserWindow:
     """What one user has done of late: when calls were begun, and how many are running."""
 
-    begun: deque[float] = field(default_factory=deque[float])
-    running: int = 0
+    started_at: deque[float] = field(default_factory=deque[float])
+    running_calls: int = 0
 
-    def forget(self, before: float) -> None:
-        while self.begun and self.begun[0] <= before:
-            self.begun.popleft()
+    def drop_before(self, moment: float) -> None:
+        while self.started_at and self.started_at[0] <= moment:
+            self.started_at.popleft()
 
 
-class Limiter:
+class UserRateLimiter:
     """Lets calls in, or says when to come again. Knows only who asked of late, or has calls running."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` tells seconds."""
         self._clock = clock
-        self._seats: dict[str, _Seat] = {}
-        self._swept = clock()
+        self._windows: dict[str, _UserWindow] = {}
+        self._last_cleanup_at = clock()
 
     @property
-    def users(self) -> frozenset[str]:
+    def tracked_users(self) -> frozenset[str]:
         """Those whose calls are remembered."""
-        return frozenset(self._seats)
+        return frozenset(self._windows)
 
     @contextmanager
-    def admit(self, call: Call) -> Generator[None]:
+    def admit_call(self, call: Call) -> Generator[None]:
         """Count a call for as long as the block runs.
 
         Raises:
@@ -57,49 +57,50 @@ class Limiter:
             yield
             return
         now = self._clock()
-        self._sweep(now)
-        seat = self._seats.setdefault(call.user, _Seat())
-        seat.forget(now - MINUTE)
-        _check(seat, limits, now)
+        self._drop_idle_windows(now)
+        seat = self._windows.setdefault(call.user, _UserWindow())
+        seat.drop_before(now - WINDOW_S)
+        _raise_if_limited(seat, limits, now)
         if limits.calls_per_minute:
-            seat.begun.append(now)
-        seat.running += 1
+            seat.started_at.append(now)
+        seat.running_calls += 1
         try:
             yield
         finally:
-            seat.running -= 1
+            seat.running_calls -= 1
 
-    def _sweep(self, now: float) -> None:
+    def _drop_idle_windows(self, now: float) -> None:
         """Once a minute, drop the seats of users who have gone."""
-        if now < self._swept + MINUTE:
+        if now < self._last_cleanup_at + WINDOW_S:
             return
-        self._swept = now
-        for seat in self._seats.values():
-            seat.forget(now - MINUTE)
-        self._seats = {user: seat for user, seat in self._seats.items() if seat.running or seat.begun}
+        self._last_cleanup_at = now
+        for seat in self._windows.values():
+            seat.drop_before(now - WINDOW_S)
+        self._windows = {user: seat for user, seat in self._windows.items() if seat.running_calls or seat.started_at}
 
 
-def _check(seat: _Seat, limits: Limits, now: float) -> None:
+def _raise_if_limited(window: _UserWindow, limits: Limits, now: float) -> None:
     """Refuse a call that is one too many; such a call does not count.
 
     Raises:
         Unavailable: It is.
     """
-    if limits.concurrent and seat.running >= limits.concurrent:
+    if limits.concurrent and window.running_calls >= limits.concurrent:
         raise Unavailable(
-            f"You have {_calls(seat.running)} running, and may have {limits.concurrent}. Wait for one to end, or stop "
+            f"You have {_call_count_text(window.running_calls)} running, and may have {limits.concurrent}. Wait "
+            "for one to end, or stop "
             "one.",
             kind="user_busy",
         )
-    if limits.calls_per_minute and len(seat.begun) >= limits.calls_per_minute:
+    if limits.calls_per_minute and len(window.started_at) >= limits.calls_per_minute:
         # A limit that was lowered meanwhile: the call after so many that are still counted.
-        wait = seat.begun[-limits.calls_per_minute] + MINUTE - now
+        wait = window.started_at[-limits.calls_per_minute] + WINDOW_S - now
         raise Unavailable(
-            f"You may begin {_calls(limits.calls_per_minute)} a minute. Try again in {math.ceil(wait)} s.",
+            f"You may begin {_call_count_text(limits.calls_per_minute)} a minute. Try again in {math.ceil(wait)} s.",
             kind="user_rate",
             retry_after_s=wait,
         )
 
 
-def _calls(count: int) -> str:
+def _call_count_text(count: int) -> str:
     return f"{count} call" if count == 1 else f"{count} calls"

@@ -28,13 +28,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-MARKS = {True: ("✓", "green"), None: ("!", "yellow"), False: ("✗", "red")}
-LABEL = 9
+FINDING_MARKS = {True: ("✓", "green"), None: ("!", "yellow"), False: ("✗", "red")}
+LABEL_WIDTH = 9
 """The width of a finding's name."""
 
 
-def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer's signature
-    if asked:
+def _show_version(requested: bool) -> None:  # noqa: FBT001 - typer's signature
+    if requested:
         typer.echo(f"mcp-server-claude {__version__}")
         raise typer.Exit
 
@@ -66,7 +66,7 @@ def run_demo(
 
     if http and (live or prompt):
         raise typer.BadParameter("the pages ask the simulated API, and you ask there.", param_hint="--http")
-    raise typer.Exit(demo.run_pages(port) if http else demo.run(prompt, live=live))
+    raise typer.Exit(demo.run_in_browser(port) if http else demo.run_in_terminal(prompt, live=live))
 
 
 @app.command("doctor")
@@ -76,10 +76,10 @@ def run_doctor(
 ) -> None:
     """Check the key, the API, the ledger and more; hints for what is wrong."""
     logging.disable()  # whatever it would say is among the findings
-    findings = anyio.run(doctor.examine, offline)
+    findings = anyio.run(doctor.run_checks, offline)
     for finding in findings:
-        _tell(finding)
-    raise typer.Exit(1 if doctor.broken(findings) else 0)
+        _print_finding(finding)
+    raise typer.Exit(1 if doctor.has_failures(findings) else 0)
 
 
 @app.command("config")
@@ -89,18 +89,18 @@ def print_config(
     as_json: Annotated[bool, typer.Option("--json", help="Only the JSON of the client's file.")] = False,
 ) -> None:
     """Print your MCP client's configuration, ready to paste."""
-    command = client_config.installed()
+    command = client_config.server_command()
     if as_json:
         if client is None:
             raise typer.BadParameter(f"name one client: {', '.join(client_config.CLIENTS)}.", param_hint="--json")
-        typer.echo(client_config.as_json(client, command))
+        typer.echo(client_config.config_json(client, command))
         return
     for name in client_config.CLIENTS if client is None else (client,):
-        typer.secho(f"{client_config.NAMES[name]}\n", bold=True)
-        for passage in client_config.passages(name, command):
-            typer.secho(f"{passage.where}:\n", dim=True)
+        typer.secho(f"{client_config.CLIENT_NAMES[name]}\n", bold=True)
+        for passage in client_config.config_snippets(name, command):
+            typer.secho(f"{passage.location}:\n", dim=True)
             typer.echo(passage.text + "\n")
-    typer.secho(client_config.WHY, dim=True)
+    typer.secho(client_config.KEY_VARIABLE_NOTE, dim=True)
 
 
 @app.command("simulate")
@@ -117,7 +117,7 @@ def run_simulator(
 
     simulator = Simulator(port=port, host=host, key=key or None, pace=Pace(ttft_s=ttft, tokens_per_s=tokens_per_s))
     try:
-        asyncio.run(serve_simulator(simulator, announce=_announce))
+        asyncio.run(serve_simulator(simulator, announce=_announce_simulator))
     except OSError as error:
         typer.secho(f"Cannot listen on {host}:{port}: {error.strerror or error}.", fg="red", err=True)
         raise typer.Exit(1) from None
@@ -127,30 +127,30 @@ app.add_typer(users.app, name="user")
 app.command("serve")(serve.run_server)
 app.command("usage")(usage.show_usage)
 app.command("backup")(backup_and_forget.back_up)
-app.command("forget")(backup_and_forget.forget)
+app.command("forget")(backup_and_forget.forget_text)
 
 
-def _announce(url: str) -> None:
+def _announce_simulator(url: str) -> None:
     print(f"A simulated Messages API listens on {url}  (Ctrl-C ends it)", flush=True)
     print(f"To use it: MCP_CLAUDE_BASE_URL={url} MCP_CLAUDE_API_KEY=any-key mcp-server-claude", flush=True)
 
 
-def _tell(finding: doctor.Finding) -> None:
-    mark, color = MARKS[finding.ok]
+def _print_finding(finding: doctor.Finding) -> None:
+    mark, color = FINDING_MARKS[finding.ok]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     typer.secho(mark, fg=color, nl=False)
-    typer.echo(_hung(f" {finding.name:<{LABEL}} ", finding.text, width - 1))
+    typer.echo(_with_hanging_indent(f" {finding.name:<{LABEL_WIDTH}} ", finding.text, width - 1))
     if finding.hint:
-        typer.secho(_hung(" " * (LABEL + 3) + "→ ", finding.hint, width), fg=color)
+        typer.secho(_with_hanging_indent(" " * (LABEL_WIDTH + 3) + "→ ", finding.hint, width), fg=color)
 
 
-def _hung(label: str, text: str, width: int) -> str:
+def _with_hanging_indent(label: str, text: str, width: int) -> str:
     """A label and a text beside it, its further lines under its first."""
     return textwrap.fill(
         text,
         width=max(width, 40),
         initial_indent=label,
-        subsequent_indent=" " * (LABEL + 3),
+        subsequent_indent=" " * (LABEL_WIDTH + 3),
         break_long_words=False,
         break_on_hyphens=False,
     )

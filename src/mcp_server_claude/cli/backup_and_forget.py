@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mcp_server_claude.cli import terminal_output
-from mcp_server_claude.cli.usage import parse_moment
+from mcp_server_claude.cli.usage import parse_time_option
 
 if TYPE_CHECKING:
-    from mcp_server_claude.store.erasure import Forgotten, What
+    from mcp_server_claude.store.erasure import ErasureCounts, ErasureFilter
 
 
 def back_up(
@@ -22,23 +22,23 @@ def back_up(
 ) -> None:
     """Copy the ledger, threads and users into a file, also while servers run."""
     from mcp_server_claude.store import StoreError, backup
-    from mcp_server_claude.store.sqlite_connection import FILE
+    from mcp_server_claude.store.sqlite_connection import DATABASE_FILE
 
-    source = terminal_output.settings().data_dir / FILE
+    source = terminal_output.load_settings().data_dir / DATABASE_FILE
     try:
-        size = backup.copy(source, file)
+        size = backup.copy_database(source, file)
     except FileExistsError as error:
-        terminal_output.fail(f"{error.filename} is there already. Name a new file.")
+        terminal_output.exit_with_error(f"{error.filename} is there already. Name a new file.")
     except FileNotFoundError:
-        terminal_output.fail(f"There is no {source if not source.exists() else file.absolute().parent}.")
+        terminal_output.exit_with_error(f"There is no {source if not source.exists() else file.absolute().parent}.")
     except OSError as error:
-        terminal_output.fail(f"{file} cannot be written: {error.strerror or type(error).__name__}.")
+        terminal_output.exit_with_error(f"{file} cannot be written: {error.strerror or type(error).__name__}.")
     except StoreError as error:
-        terminal_output.fail(error)
-    typer.echo(f"{file}: {_size(size)}, checked. It holds what people asked and were answered: keep it as safe.")
+        terminal_output.exit_with_error(error)
+    typer.echo(f"{file}: {_format_size(size)}, checked. It holds what people asked and were answered: keep it as safe.")
 
 
-def forget(
+def forget_text(
     user: Annotated[str, typer.Option(help="Only this user's.", metavar="NAME")] = "",
     before: Annotated[
         str, typer.Option(help="Only what ended before: a date such as 2026-11-01 (UTC), or 30d for 30 days ago.")
@@ -47,60 +47,65 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
 ) -> None:
     """Delete what was asked and answered, for good. What it cost stays in the ledger."""
-    from mcp_server_claude.store.erasure import What
+    from mcp_server_claude.store.erasure import ErasureFilter
 
     if not user and not before:
         raise typer.BadParameter("say whose (--user NAME), or how old (--before DATE), or both.")
-    moment = parse_moment(before, "--before").timestamp() if before else math.inf
-    what = What(user=user.strip().lower() or None, before=moment)
+    moment = parse_time_option(before, "--before").timestamp() if before else math.inf
+    what = ErasureFilter(user=user.strip().lower() or None, before=moment)
     if not yes:
-        _ask(what)
-    forgotten, emptied = _guarded(what)
-    typer.echo(_told(forgotten, "Deleted"))
+        _confirm_erasure(what)
+    forgotten, emptied = _erase_text(what)
+    typer.echo(_erasure_summary(forgotten, "Deleted"))
     if not emptied:
-        terminal_output.fail("Another process kept reading, so that the file may still hold the text. Do it once more.")
+        terminal_output.exit_with_error(
+            "Another process kept reading, so that the file may still hold the text. Do it once more."
+        )
 
 
-def _ask(what: What) -> None:
+def _confirm_erasure(what: ErasureFilter) -> None:
     """Say what would go, and go on only with a yes."""
     from mcp_server_claude.store import StoreError, erasure
 
     try:
-        found = erasure.preview(terminal_output.settings().data_dir, what, time.time())
+        found = erasure.preview_erasure(terminal_output.load_settings().data_dir, what, time.time())
     except (OSError, StoreError) as error:
-        terminal_output.fail(error)
-    if found.nothing:
+        terminal_output.exit_with_error(error)
+    if found.is_empty:
         typer.echo("There is no such text.")
         raise typer.Exit
-    typer.echo(_told(found, "To be deleted"))
+    typer.echo(_erasure_summary(found, "To be deleted"))
     if not sys.stdin.isatty():
-        terminal_output.fail("Nothing was deleted: say --yes.")
+        terminal_output.exit_with_error("Nothing was deleted: say --yes.")
     typer.confirm("Delete it for good?", abort=True)
 
 
-def _guarded(what: What) -> tuple[Forgotten, bool]:
+def _erase_text(what: ErasureFilter) -> tuple[ErasureCounts, bool]:
     from mcp_server_claude.store import StoreError, erasure
 
     try:
-        return erasure.erase(terminal_output.settings().data_dir, what, time.time())
+        return erasure.erase_from_file(terminal_output.load_settings().data_dir, what, time.time())
     except (OSError, StoreError) as error:
-        terminal_output.fail(error)
+        terminal_output.exit_with_error(error)
 
 
-def _told(forgotten: Forgotten, verb: str) -> str:
-    calls, threads = _count(forgotten.calls, "call"), _count(forgotten.threads, "thread")
+def _erasure_summary(forgotten: ErasureCounts, verb: str) -> str:
+    calls, threads = _count_noun(forgotten.calls, "call"), _count_noun(forgotten.threads, "thread")
     told = (
-        f"{verb}: the text of {calls} and {threads}, the names of {_count(forgotten.files, 'file')}. "
+        f"{verb}: the text of {calls} and {threads}, the names of {_count_noun(forgotten.files, 'file')}. "
         "What they cost stays in the ledger."
     )
     if forgotten.running:
-        told += f"\n{_count(forgotten.running, 'call')} being answered right now: do it once more when they have ended."
+        told += (
+            f"\n{_count_noun(forgotten.running, 'call')} being answered right now: do it once more when they "
+            "have ended."
+        )
     return told
 
 
-def _count(number: int, noun: str) -> str:
+def _count_noun(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _size(size: int) -> str:
+def _format_size(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"

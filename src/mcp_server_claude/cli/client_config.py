@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from mcp_server_claude.settings import APP
+from mcp_server_claude.settings import APP_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Client: TypeAlias = Literal["claude-code", "claude-desktop", "cursor", "vscode", "inspector"]
 CLIENTS: tuple[Client, ...] = get_args(Client)
-NAMES: Mapping[Client, str] = {
+CLIENT_NAMES: Mapping[Client, str] = {
     "claude-code": "Claude Code",
     "claude-desktop": "Claude Desktop",
     "cursor": "Cursor",
@@ -29,61 +29,66 @@ NAMES: Mapping[Client, str] = {
     "inspector": "MCP Inspector",
 }
 
-SERVER = "claude"
+SERVER_NAME = "claude"
 """The server's name in a client: Claude Code calls its tools `mcp__claude__…`."""
-VARIABLE = "MCP_CLAUDE_API_KEY"
-WHY = f"{VARIABLE}, not ANTHROPIC_API_KEY: that one would change how Claude Code itself pays."
-UNSET = "<your Anthropic API key>"
+KEY_VARIABLE = "MCP_CLAUDE_API_KEY"
+KEY_VARIABLE_NOTE = f"{KEY_VARIABLE}, not ANTHROPIC_API_KEY: that one would change how Claude Code itself pays."
+KEY_PLACEHOLDER = "<your Anthropic API key>"
 """A value that `Settings.is_placeholder` takes for no key at all, so that a forgotten one is told in plain words."""
-UNEXPANDED = "${MCP_CLAUDE_API_KEY}"
-INPUT = "anthropic-api-key"
-DESKTOP = (
+KEY_REFERENCE = "${MCP_CLAUDE_API_KEY}"
+VSCODE_INPUT_ID = "anthropic-api-key"
+DESKTOP_CONFIG_FOLDERS = (
     "macOS: ~/Library/Application Support/Claude/, Windows: %APPDATA%\\Claude\\, Linux: ~/.config/Claude/; "
     "or Settings → Developer → Edit Config"
 )
-EXAMPLE = "/path/to/mcp-server-claude"
+EXAMPLE_COMMAND = "/path/to/mcp-server-claude"
 """The command in `claude_desktop_config.example.json`."""
 
 Json: TypeAlias = "dict[str, object]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Passage:
+class ConfigSnippet:
     """A text to paste; `where` says into what, in half a sentence without a full stop."""
 
-    where: str
+    location: str
     text: str
 
 
-def installed() -> tuple[str, ...]:
+def server_command() -> tuple[str, ...]:
     """The command line that starts this installation, its first word an absolute path.
 
     A client has another PATH, working directory and environment than the shell in which this was installed.
     """
-    name = f"{APP}.exe" if sys.platform == "win32" else APP
+    name = f"{APP_NAME}.exe" if sys.platform == "win32" else APP_NAME
     folders = (Path(sys.executable).parent, Path(sysconfig.get_path("scripts")))
     script = next((folder / name for folder in folders if (folder / name).is_file()), None)
     return (str(script.absolute()),) if script else (sys.executable, "-m", "mcp_server_claude")
 
 
-def passages(client: Client, command: Sequence[str]) -> tuple[Passage, ...]:
+def config_snippets(client: Client, command: Sequence[str]) -> tuple[ConfigSnippet, ...]:
     """Everything that can be pasted for a client, the shortest way first."""
-    written = Passage(where=_where(client), text=as_json(client, command))
+    written = ConfigSnippet(location=_config_location(client), text=config_json(client, command))
     match client:
         case "claude-code":
-            added = ("claude", "mcp", "add", SERVER, "-e", f"{VARIABLE}={UNSET}", "--", *command)
+            added = ("claude", "mcp", "add", SERVER_NAME, "-e", f"{KEY_VARIABLE}={KEY_PLACEHOLDER}", "--", *command)
             return (
-                Passage(where="In a shell (with --scope user before the --: for all your projects)", text=shell(added)),
+                ConfigSnippet(
+                    location="In a shell (with --scope user before the --: for all your projects)",
+                    text=shell_line(added),
+                ),
                 written,
             )
         case "inspector":
             inspector = ("npx", "@modelcontextprotocol/inspector")
-            key = ("-e", f"{VARIABLE}={UNSET}")
+            key = ("-e", f"{KEY_VARIABLE}={KEY_PLACEHOLDER}")
             return (
-                Passage(where="In a shell, for its page in the browser", text=shell((*inspector, *key, *command))),
-                Passage(
-                    where="In a shell, for one request",
-                    text=shell((*inspector, "--cli", *key, *command, "--method", "tools/list")),
+                ConfigSnippet(
+                    location="In a shell, for its page in the browser", text=shell_line((*inspector, *key, *command))
+                ),
+                ConfigSnippet(
+                    location="In a shell, for one request",
+                    text=shell_line((*inspector, "--cli", *key, *command, "--method", "tools/list")),
                 ),
                 written,
             )
@@ -91,43 +96,50 @@ def passages(client: Client, command: Sequence[str]) -> tuple[Passage, ...]:
             return (written,)
 
 
-def as_json(client: Client, command: Sequence[str]) -> str:
+def config_json(client: Client, command: Sequence[str]) -> str:
     """The client's configuration file with this server in it, as JSON."""
-    return json.dumps(configuration(client, command), indent=2, ensure_ascii=False)
+    return json.dumps(client_configuration(client, command), indent=2, ensure_ascii=False)
 
 
-def configuration(client: Client, command: Sequence[str]) -> Json:
+def client_configuration(client: Client, command: Sequence[str]) -> Json:
     """What a client's configuration file holds when this server is the only one in it."""
     started: Json = {"command": command[0], "args": list(command[1:])}
     match client:
         case "claude-code":
             # Without `alwaysLoad` the model sees only the tools' names at first. An unset variable is passed on
             # literally, which the settings recognise.
-            entry = {"type": "stdio", **started, "env": {VARIABLE: UNEXPANDED}, "alwaysLoad": True}
+            entry = {"type": "stdio", **started, "env": {KEY_VARIABLE: KEY_REFERENCE}, "alwaysLoad": True}
         case "vscode":
-            entry = {"type": "stdio", **started, "env": {VARIABLE: f"${{input:{INPUT}}}"}}
-            asked = {"type": "promptString", "id": INPUT, "description": "Anthropic API key", "password": True}
-            return {"inputs": [asked], "servers": {SERVER: entry}}
+            entry = {"type": "stdio", **started, "env": {KEY_VARIABLE: f"${{input:{VSCODE_INPUT_ID}}}"}}
+            asked = {
+                "type": "promptString",
+                "id": VSCODE_INPUT_ID,
+                "description": "Anthropic API key",
+                "password": True,
+            }
+            return {"inputs": [asked], "servers": {SERVER_NAME: entry}}
         case "cursor":
-            entry = {"type": "stdio", **started, "env": {VARIABLE: f"${{env:{VARIABLE}}}"}}
+            entry = {"type": "stdio", **started, "env": {KEY_VARIABLE: f"${{env:{KEY_VARIABLE}}}"}}
         case "claude-desktop" | "inspector":
-            entry = {**started, "env": {VARIABLE: UNSET}}  # nothing is expanded there: literal values
-    return {"mcpServers": {SERVER: entry}}
+            entry = {**started, "env": {KEY_VARIABLE: KEY_PLACEHOLDER}}  # nothing is expanded there: literal values
+    return {"mcpServers": {SERVER_NAME: entry}}
 
 
-def shell(words: Sequence[str], *, windows: bool = sys.platform == "win32") -> str:
+def shell_line(words: Sequence[str], *, windows: bool = sys.platform == "win32") -> str:
     """The words as one line for this system's shell, quoted where they need it."""
     return subprocess.list2cmdline(words) if windows else shlex.join(words)
 
 
-def _where(client: Client) -> str:
+def _config_location(client: Client) -> str:
     match client:
         case "claude-code":
-            return f"In .mcp.json at the root of a project (it takes {VARIABLE} from your environment)"
+            return f"In .mcp.json at the root of a project (it takes {KEY_VARIABLE} from your environment)"
         case "claude-desktop":
-            return f"In claude_desktop_config.json ({DESKTOP}); then quit and start it again"
+            return f"In claude_desktop_config.json ({DESKTOP_CONFIG_FOLDERS}); then quit and start it again"
         case "cursor":
-            return f"In ~/.cursor/mcp.json or a project's .cursor/mcp.json (it takes {VARIABLE} from your environment)"
+            return (
+                f"In ~/.cursor/mcp.json or a project's .cursor/mcp.json (it takes {KEY_VARIABLE} from your environment)"
+            )
         case "vscode":
             return "In .vscode/mcp.json of a workspace (it asks for the key once, and keeps it)"
         case "inspector":

@@ -30,14 +30,14 @@ def run_server(
         from mcp_server_claude.__main__ import serve_stdio
 
         serve_stdio()
-    from mcp_server_claude.web.http_server import serve
+    from mcp_server_claude.web.http_server import serve_http
 
     settings = Settings.load()
-    stderr_logging.setup(settings)
+    stderr_logging.setup_logging(settings)
     for problem in settings.problems:
         typer.secho(problem, fg="yellow", err=True)
     try:
-        code = serve(settings, host, port, announce=_announce, insecure=insecure)
+        code = serve_http(settings, host, port, announce=_print_line, insecure=insecure)
     except Misconfigured as failure:
         typer.secho(str(failure), fg="red", err=True)
         raise typer.Exit(1) from None
@@ -45,5 +45,5 @@ def run_server(
     raise typer.Exit(code)
 
 
-def _announce(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, flush=True)

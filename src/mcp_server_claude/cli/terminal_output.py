@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def fail(why: object) -> NoReturn:
+def exit_with_error(why: object) -> NoReturn:
     """End with a line on stderr and exit code 1."""
     typer.secho(str(why), fg="red", err=True)
     raise typer.Exit(1)
 
 
 @cache
-def settings() -> Settings:
+def load_settings() -> Settings:
     """The settings; what of them could not be read is told on stderr."""
     loaded = Settings.load()
     for problem in loaded.problems:
@@ -35,28 +35,28 @@ def settings() -> Settings:
     return loaded
 
 
-def with_store(work: Callable[[Settings, Store], Awaitable[T]]) -> T:
+def run_with_store(work: Callable[[Settings, Store], Awaitable[T]]) -> T:
     """What `work` returns, given the ledger on disk; a failure ends the command."""
     logging.disable()  # what it would say is among the failures
     try:
-        return anyio.run(_open, settings(), work)
+        return anyio.run(_with_open_store, load_settings(), work)
     except Failure as failure:
-        fail(failure)
+        exit_with_error(failure)
 
 
-async def _open(settings: Settings, work: Callable[[Settings, Store], Awaitable[T]]) -> T:
+async def _with_open_store(settings: Settings, work: Callable[[Settings, Store], Awaitable[T]]) -> T:
     from mcp_server_claude.store import Store
 
     store = await anyio.to_thread.run_sync(Store.open, settings.data_dir)
     try:
         if not store.durable:
-            raise Misconfigured(store.trouble, kind="ledger")
+            raise Misconfigured(store.last_error, kind="ledger")
         return await work(settings, store)
     finally:
         await store.close()
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
     """Print columns that line up: the first `left` by their beginnings, the others, numbers, by their ends."""
     lines = [head, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]

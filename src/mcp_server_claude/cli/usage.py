@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store
-    from mcp_server_claude.store.request_ledger import Total
+    from mcp_server_claude.store.request_ledger import UsageSummary
 
-HEAD = ("requests", "failed", "retried", "in", "cached", "out", "cost")
+COLUMNS = ("requests", "failed", "retried", "in", "cached", "out", "cost")
 
 
 def show_usage(
@@ -27,25 +27,25 @@ def show_usage(
     user: Annotated[str, typer.Option(help="Only this user's.")] = "",
 ) -> None:
     """Show what was spent."""
-    moment = parse_moment(since, "--since")
-    totals, whole = terminal_output.with_store(
-        partial(_summed, moment=moment, by=by, user=user.strip().lower() or None)
+    moment = parse_time_option(since, "--since")
+    totals, whole = terminal_output.run_with_store(
+        partial(_read_totals, moment=moment, by=by, user=user.strip().lower() or None)
     )
     typer.echo(f"Since {moment:%Y-%m-%d %H:%M} UTC{f', {user}' if user else ''}.\n")
     if not totals:
         typer.echo("Nothing was asked.")
         return
-    rows = [_row(getattr(total, by) or "(none)", total) for total in totals]
+    rows = [_total_row(getattr(total, by) or "(none)", total) for total in totals]
     if len(rows) > 1:
-        rows.append(_row("total", whole))
-    terminal_output.table((by, *HEAD), rows)
+        rows.append(_total_row("total", whole))
+    terminal_output.print_table((by, *COLUMNS), rows)
     if whole.unpriced:
         typer.echo(f"\n{whole.unpriced} requests were of models whose price is unknown: their cost is not in the sums.")
     if whole.estimated:
         typer.echo(f"\n{whole.estimated} requests broke off, so that their output (~) is estimated.")
 
 
-def parse_moment(text: str, option: str) -> datetime:
+def parse_time_option(text: str, option: str) -> datetime:
     """A moment as the tools take it: today, a span back from now, or a date; in UTC.
 
     Raises:
@@ -59,27 +59,27 @@ def parse_moment(text: str, option: str) -> datetime:
         raise typer.BadParameter("today, a span such as 7d, or a date such as 2026-11-01.", param_hint=option) from None
 
 
-async def _summed(
+async def _read_totals(
     _: Settings, store: Store, *, moment: datetime, by: Literal["user", "model", "tool", "day"], user: str | None
-) -> tuple[list[Total], Total]:
+) -> tuple[list[UsageSummary], UsageSummary]:
     from mcp_server_claude.store import StoreError, request_ledger
 
     try:
-        totals = await store.read(request_ledger.summary, moment.timestamp(), user=user, by=(by,))
-        (whole,) = await store.read(request_ledger.summary, moment.timestamp(), user=user, by=())
+        totals = await store.read(request_ledger.summarize_usage, moment.timestamp(), user=user, by=(by,))
+        (whole,) = await store.read(request_ledger.summarize_usage, moment.timestamp(), user=user, by=())
     except StoreError as error:
         raise Misconfigured(f"The ledger could not be read: {error}", kind="ledger") from error
     return totals, whole
 
 
-def _row(name: str, total: Total) -> tuple[str, ...]:
+def _total_row(name: str, total: UsageSummary) -> tuple[str, ...]:
     return (
         name,
         str(total.requests),
         str(total.failures),
         str(total.retries),
-        number_formatting.tokens(total.input_tokens + total.cache_creation_input_tokens),
-        number_formatting.tokens(total.cache_read_input_tokens),
-        ("~" if total.estimated else "") + number_formatting.tokens(total.output_tokens),
-        number_formatting.dollars(total.cost_micros / 1e6),
+        number_formatting.format_tokens(total.input_tokens + total.cache_creation_input_tokens),
+        number_formatting.format_tokens(total.cache_read_input_tokens),
+        ("~" if total.estimated else "") + number_formatting.format_tokens(total.output_tokens),
+        number_formatting.format_usd(total.cost_micros / 1e6),
     )

@@ -12,75 +12,75 @@ import typer
 
 from mcp_server_claude import number_formatting
 from mcp_server_claude.cli import terminal_output
-from mcp_server_claude.cli.client_config import SERVER
+from mcp_server_claude.cli.client_config import SERVER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store
-    from mcp_server_claude.store.user_rows import Changes
-    from mcp_server_claude.users.tokens_and_sessions import Listed, User, Users
+    from mcp_server_claude.store.user_rows import UserChanges
+    from mcp_server_claude.users.tokens_and_sessions import User, UserDirectory, UserListing
 
 T = TypeVar("T")
 
-BUDGET = re.compile(r"\$?(\d+(?:\.\d+)?|\.\d+)(?:\s*/\s*(?:d|day))?", re.IGNORECASE | re.ASCII)
-HIGHEST = 1e9
-LOCALLY = "http://127.0.0.1:8000"
+BUDGET_PATTERN = re.compile(r"\$?(\d+(?:\.\d+)?|\.\d+)(?:\s*/\s*(?:d|day))?", re.IGNORECASE | re.ASCII)
+MAX_LIMIT = 1e9
+DEFAULT_URL = "http://127.0.0.1:8000"
 """Where `serve --http` listens by itself."""
 
 app = typer.Typer(
     help="Who may use the HTTP server: add, list, set, rotate, remove.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Name = Annotated[str, typer.Argument(help="Letters a-z, digits, and . _ @ -", metavar="NAME")]
-Budget = Annotated[str, typer.Option(metavar="USD", help="Dollars a UTC day: 5/day, 0.50, none, or default.")]
-PerMinute = Annotated[str, typer.Option(metavar="N", help="Calls begun in a minute: a number, none, or default.")]
-Concurrent = Annotated[str, typer.Option(metavar="N", help="Calls at the same time: a number, none, or default.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the token alone.")]
+NameArgument = Annotated[str, typer.Argument(help="Letters a-z, digits, and . _ @ -", metavar="NAME")]
+BudgetOption = Annotated[str, typer.Option(metavar="USD", help="Dollars a UTC day: 5/day, 0.50, none, or default.")]
+PerMinuteOption = Annotated[str, typer.Option(metavar="N", help="Calls begun in a minute: a number, none, or default.")]
+ConcurrentOption = Annotated[str, typer.Option(metavar="N", help="Calls at the same time: a number, none, or default.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the token alone.")]
 
 
 @app.command("add")
-def add(
-    name: Name,
-    budget: Budget = "",
-    per_minute: PerMinute = "",
-    concurrent: Concurrent = "",
+def add_user(
+    name: NameArgument,
+    budget: BudgetOption = "",
+    per_minute: PerMinuteOption = "",
+    concurrent: ConcurrentOption = "",
     *,
     operator: Annotated[bool, typer.Option("--operator", help="May see everybody's usage.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Let one who was removed back in.")] = False,
-    quiet: Quiet = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Let somebody in, and print their token: it cannot be shown again."""
-    changes = _changes(budget, per_minute, concurrent, operator=operator or None)
-    user, token = _with_users(lambda users: users.add(name, changes, again=again))
+    changes = _parse_changes(budget, per_minute, concurrent, operator=operator or None)
+    user, token = _run_with_users(lambda users: users.add_user(name, changes, restore=again))
     if not quiet:
-        typer.echo(f"{_described(user)}\n")
-    _show(token, quiet=quiet)
+        typer.echo(f"{_describe_user(user)}\n")
+    _print_token(token, quiet=quiet)
 
 
 @app.command("list")
-def list_() -> None:
+def list_users() -> None:
     """Show everybody who may ask."""
-    listed = _with_users(_listed)
+    listed = _run_with_users(_read_users)
     if not listed:
         typer.echo("There are no users. `mcp-server-claude user add NAME` adds one.")
         return
     head = ("name", "role", "known by", "last request (UTC)", "budget", "spent today", "a minute", "at once")
-    terminal_output.table(head, [_row(each) for each in listed], left=4)
+    terminal_output.print_table(head, [_user_row(each) for each in listed], left=4)
 
 
 @app.command("rotate")
-def rotate(name: Name, *, quiet: Quiet = False) -> None:
+def rotate_token(name: NameArgument, *, quiet: QuietOption = False) -> None:
     """Give somebody a new token. The old one and every session end at once."""
-    token = _with_users(lambda users: users.rotate(name))
-    _show(token, quiet=quiet)
+    token = _run_with_users(lambda users: users.rotate_token(name))
+    _print_token(token, quiet=quiet)
 
 
 @app.command("remove")
-def remove(name: Name) -> None:
+def remove_user(name: NameArgument) -> None:
     """Let somebody in no more. The ledger keeps the name and what it spent."""
-    _with_users(lambda users: users.remove(name))
+    _run_with_users(lambda users: users.remove_user(name))
     kept = name.strip().lower()
     typer.echo(
         f"{kept} is removed; token and sessions have ended. Calls that are running come to their end.\n"
@@ -89,21 +89,21 @@ def remove(name: Name) -> None:
 
 
 @app.command("set")
-def set_(
-    name: Name,
-    budget: Budget = "",
-    per_minute: PerMinute = "",
-    concurrent: Concurrent = "",
+def set_limits(
+    name: NameArgument,
+    budget: BudgetOption = "",
+    per_minute: PerMinuteOption = "",
+    concurrent: ConcurrentOption = "",
     *,
     operator: Annotated[
         bool | None, typer.Option("--operator/--no-operator", help="Whether they may see everybody's usage.")
     ] = None,
 ) -> None:
     """Change somebody's limits or role, from their next request on."""
-    changes = _changes(budget, per_minute, concurrent, operator=operator)
+    changes = _parse_changes(budget, per_minute, concurrent, operator=operator)
     if not changes:
         raise typer.BadParameter("say what to change: --budget, --per-minute, --concurrent, --operator.")
-    typer.echo(_described(_with_users(lambda users: users.change(name, changes))))
+    typer.echo(_describe_user(_run_with_users(lambda users: users.change_user(name, changes))))
 
 
 def parse_budget(text: str) -> float | None:
@@ -115,8 +115,8 @@ def parse_budget(text: str) -> float | None:
     word = text.strip().lower()
     if word in {"none", "default"}:
         return math.inf if word == "none" else None
-    found = BUDGET.fullmatch(word)
-    if found is None or float(found[1]) > HIGHEST:
+    found = BUDGET_PATTERN.fullmatch(word)
+    if found is None or float(found[1]) > MAX_LIMIT:
         raise typer.BadParameter(
             "dollars a day, such as 5/day, 5 or $0.50; or none, or default.", param_hint="--budget"
         )
@@ -132,13 +132,13 @@ def parse_count(text: str, option: str) -> int | None:
     word = text.strip().lower()
     if word in {"none", "default"}:
         return 0 if word == "none" else None
-    if not word.isdecimal() or not word.isascii() or not 0 < int(word) <= HIGHEST:
+    if not word.isdecimal() or not word.isascii() or not 0 < int(word) <= MAX_LIMIT:
         raise typer.BadParameter("a number of calls from 1 on; or none, or default.", param_hint=option)
     return int(word)
 
 
-def _changes(budget: str, per_minute: str, concurrent: str, *, operator: bool | None) -> Changes:
-    changes: Changes = {}
+def _parse_changes(budget: str, per_minute: str, concurrent: str, *, operator: bool | None) -> UserChanges:
+    changes: UserChanges = {}
     if budget:
         changes["usd_per_day"] = parse_budget(budget)
     if per_minute:
@@ -150,52 +150,52 @@ def _changes(budget: str, per_minute: str, concurrent: str, *, operator: bool | 
     return changes
 
 
-def _with_users(work: Callable[[Users], Awaitable[T]]) -> T:
-    return terminal_output.with_store(partial(_open, work))
+def _run_with_users(work: Callable[[UserDirectory], Awaitable[T]]) -> T:
+    return terminal_output.run_with_store(partial(_with_open_users, work))
 
 
-async def _open(work: Callable[[Users], Awaitable[T]], settings: Settings, store: Store) -> T:
-    from mcp_server_claude.users.tokens_and_sessions import Users
+async def _with_open_users(work: Callable[[UserDirectory], Awaitable[T]], settings: Settings, store: Store) -> T:
+    from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 
-    return await work(Users(settings, store))
-
-
-async def _listed(users: Users) -> list[Listed]:
-    return await users.listed()
+    return await work(UserDirectory(settings, store))
 
 
-def _described(user: User) -> str:
+async def _read_users(users: UserDirectory) -> list[UserListing]:
+    return await users.list_users()
+
+
+def _describe_user(user: User) -> str:
     limits = user.limits
-    budget = "no budget" if limits.usd_per_day is None else f"{number_formatting.dollars(limits.usd_per_day)} a day"
+    budget = "no budget" if limits.usd_per_day is None else f"{number_formatting.format_usd(limits.usd_per_day)} a day"
     minute = f"{limits.calls_per_minute} calls a minute" if limits.calls_per_minute else "any number of calls a minute"
     at_once = f"{limits.concurrent} at once" if limits.concurrent else "any number at once"
     return f"{user.name}: {user.role}, {budget}, {minute}, {at_once}."
 
 
-def _row(listed: Listed) -> tuple[str, ...]:
+def _user_row(listed: UserListing) -> tuple[str, ...]:
     user, limits, last = listed.user, listed.user.limits, listed.last_request_at
     return (
         user.name,
         user.role,
         listed.issuer or "token",
         "never" if last is None else time.strftime("%Y-%m-%d %H:%M", time.gmtime(last)),
-        "none" if limits.usd_per_day is None else number_formatting.dollars(limits.usd_per_day),
-        number_formatting.dollars(listed.spent_today_usd),
+        "none" if limits.usd_per_day is None else number_formatting.format_usd(limits.usd_per_day),
+        number_formatting.format_usd(listed.spent_today_usd),
         str(limits.calls_per_minute or "any"),
         str(limits.concurrent or "any"),
     )
 
 
-def _show(token: str, *, quiet: bool) -> None:
+def _print_token(token: str, *, quiet: bool) -> None:
     """The token, and how it is used."""
     if quiet:
         typer.echo(token)
         return
-    public = terminal_output.settings().public_url.rstrip("/")
-    url = public or LOCALLY
+    public = terminal_output.load_settings().public_url.rstrip("/")
+    url = public or DEFAULT_URL
     typer.echo(f"The token, shown only this once:\n\n  {token}\n\nIn Claude Code:\n")
     typer.echo(
-        f'  claude mcp add --transport http {SERVER} {url}/mcp --header "Authorization: Bearer {token}"\n\n'
+        f'  claude mcp add --transport http {SERVER_NAME} {url}/mcp --header "Authorization: Bearer {token}"\n\n'
         f"In a browser: {url}/signin\n\nIn a shell:\n\n"
         f"  curl -N {url}/chat -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' "
         '-d \'{"message": "Hello"}\''

@@ -12,13 +12,13 @@ from mcp_server_claude.engine.structured_output import mismatch
 from mcp_server_claude.errors import Refused
 
 if TYPE_CHECKING:
-    from mcp_server_claude.anthropic_api.models import Model
+    from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.engine.request_loop import Ended, Errand, Means
     from mcp_server_claude.engine.structured_output import Form
     from mcp_server_claude.engine.usage_accumulator import Account
 
 
-def reply(ended: Ended, text: str, account: Account, model: Model) -> Reply:
+def reply(ended: Ended, text: str, account: Account, model: ClaudeModel) -> Reply:
     """The reply that an errand amounts to. A refusal's partial text is no answer.
 
     Raises:
@@ -36,7 +36,7 @@ def reply(ended: Ended, text: str, account: Account, model: Model) -> Reply:
             answer.stop_details,
             max_tokens=ended.max_tokens,
             input_tokens=sent,
-            context=model.context,
+            context=model.context_tokens,
         )
         raise Refused(message, kind=answer.stop_reason or "truncated", request_id=answer.request_id)
     if failure is not None:
@@ -48,7 +48,7 @@ def reply(ended: Ended, text: str, account: Account, model: Model) -> Reply:
             answer.stop_reason,
             max_tokens=ended.max_tokens,
             input_tokens=sent,
-            context=model.context,
+            context=model.context_tokens,
             thread=thread,
         )
     return Reply(text=text, usage=account.usage(), blocks=ended.blocks, incomplete=why)
@@ -63,12 +63,12 @@ async def formed(form: Form, errand: Errand, ended: Ended, means: Means) -> Data
     text = form.text_of(ended, means.draft.text)
     try:
         value = form.check(text)
-    except schemas.Mismatch as wrong:
+    except schemas.SchemaMismatchError as wrong:
         means.listen(Waiting("the answer does not fit the schema, asking again"))
-        again = form.text_of(await errand.again(text, schemas.repair(wrong.problems, text)), means.draft.text)
+        again = form.text_of(await errand.again(text, schemas.repair_prompt(wrong.problems, text)), means.draft.text)
         try:
             value = form.check(again)
-        except schemas.Mismatch as still:
+        except schemas.SchemaMismatchError as still:
             raise mismatch(still.problems) from None
     means.draft.settle(json.dumps(value, ensure_ascii=False))
     return Data(value)

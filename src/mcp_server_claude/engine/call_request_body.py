@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from mcp_server_claude.anthropic_api import body
+from mcp_server_claude.anthropic_api import build_request_body
 from mcp_server_claude.engine import file_tools
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.anthropic_api import Body, Cache
-    from mcp_server_claude.anthropic_api.models import Model
+    from mcp_server_claude.anthropic_api import CacheTtl, RequestBody
+    from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.call_types import Call, Message
     from mcp_server_claude.engine.structured_output import Form
 
 
 def request(
     call: Call,
-    model: Model,
+    model: ClaudeModel,
     form: Form | None,
     *,
     max_tokens: int,
     messages: Sequence[Message] | None = None,
-    cache: Cache = "off",
-) -> Body:
+    cache: CacheTtl = "off",
+) -> RequestBody:
     """The request for `call`; `messages` are the conversation so far, where it is not just the call's own turn."""
-    made = body(
+    made = build_request_body(
         call,
         model=model.id,
         max_tokens=max_tokens,
@@ -35,5 +35,5 @@ def request(
         programmatic=model.programmatic,
     )
     if "read" in call.tools:
-        made["tools"] = [*cast("list[Body]", made.get("tools") or []), *file_tools.DEFINITIONS]
+        made["tools"] = [*cast("list[RequestBody]", made.get("tools") or []), *file_tools.DEFINITIONS]
     return made if form is None else form.fill(made)

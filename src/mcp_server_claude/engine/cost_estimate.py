@@ -9,8 +9,8 @@ from mcp_server_claude import pricing
 from mcp_server_claude.pricing import MILLION
 
 if TYPE_CHECKING:
-    from mcp_server_claude.anthropic_api import Cache
-    from mcp_server_claude.anthropic_api.models import Catalogue, Model
+    from mcp_server_claude.anthropic_api import CacheTtl
+    from mcp_server_claude.anthropic_api.models import ClaudeModel, ModelCatalog
 
 SHORT_TOKENS = 500
 """A short answer, as the lower end of a price range."""
@@ -37,17 +37,21 @@ class Quote:
 
 
 def quotes(
-    catalogue: Catalogue, model: Model, *, input_tokens: int, max_tokens: int, searches: int, cache: Cache
+    catalogue: ModelCatalog, model: ClaudeModel, *, input_tokens: int, max_tokens: int, searches: int, cache: CacheTtl
 ) -> tuple[Quote, ...]:
     """The call as it is, in a batch, and on the newest model of each cheaper line; the input counted once."""
 
-    def quote(asked: Model, how: str, *, batch: bool = False) -> Quote:
-        most = min(max_tokens, asked.tokens())
-        rates = pricing.rates(asked.id, prompt_tokens=input_tokens, batch=batch)
+    def quote(asked: ClaudeModel, how: str, *, batch: bool = False) -> Quote:
+        most = min(max_tokens, asked.max_tokens_for())
+        rates = pricing.find_rates(asked.id, prompt_tokens=input_tokens, batch=batch)
         if rates is None:
             return Quote(model=asked.id, how=how, input_tokens=input_tokens, max_tokens=most, searches=searches)
         read, short = input_tokens * rates.input, min(SHORT_TOKENS, most) * rates.output
-        longest = input_tokens * rates.fresh(cache) + most * rates.output + searches * rates.web_search * MILLION
+        longest = (
+            input_tokens * rates.uncached_input_rate(cache)
+            + most * rates.output
+            + searches * rates.web_search * MILLION
+        )
         return Quote(
             model=asked.id,
             how=how,
@@ -62,7 +66,7 @@ def quotes(
     asked = quote(model, "as asked")
     others = [quote(model, "in a batch (within 24 h)", batch=True)] if model.batch else []
     for line in CHEAPER_LINES:
-        other = catalogue.newest(line)
+        other = catalogue.newest_in_line(line)
         if other is not None and other.id != model.id:
             offer = quote(other, f"model={line}")
             if asked.most_usd is None or (offer.most_usd is not None and offer.most_usd < asked.most_usd):

@@ -11,7 +11,13 @@ import anyio
 import anyio.to_thread
 
 from mcp_server_claude import files
-from mcp_server_claude.anthropic_api import MARGIN, MAX_SEARCHES, TOO_LONG, body, models
+from mcp_server_claude.anthropic_api import (
+    MAX_WEB_SEARCHES,
+    OVERESTIMATE_FACTOR,
+    TOO_LONG_MESSAGE,
+    build_request_body,
+    models,
+)
 from mcp_server_claude.call_types import Reply, Waiting
 from mcp_server_claude.engine import (
     build_reply,
@@ -36,16 +42,16 @@ from mcp_server_claude.engine.stream_watchdog import Watch, beside
 from mcp_server_claude.engine.structured_output import Form
 from mcp_server_claude.engine.usage_accumulator import Account
 from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
-from mcp_server_claude.telemetry.call_spans import observed
+from mcp_server_claude.telemetry.call_spans import call_span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from mcp_server_claude.anthropic_api import Claude
-    from mcp_server_claude.anthropic_api.models import Listed, Model, Models
+    from mcp_server_claude.anthropic_api import ClaudeClient
+    from mcp_server_claude.anthropic_api.models import ClaudeModel, ModelListCache, StaticModelList
     from mcp_server_claude.call_types import Call, Listen
     from mcp_server_claude.settings import Settings
-    from mcp_server_claude.telemetry.call_spans import Observed
+    from mcp_server_claude.telemetry.call_spans import CallSpan
 
 __all__ = ["Book", "Engine", "Quote"]
 
@@ -58,7 +64,12 @@ class Engine:
     """
 
     def __init__(
-        self, settings: Settings, claude: Claude, catalogue: Models | Listed, book: Book, rules: files.Rules
+        self,
+        settings: Settings,
+        claude: ClaudeClient,
+        catalogue: ModelListCache | StaticModelList,
+        book: Book,
+        rules: files.FilePolicy,
     ) -> None:
         self._settings = settings
         self._claude = claude
@@ -80,17 +91,17 @@ class Engine:
         Raises:
             Failure: There is no answer text; `failure.usage` is the account when a request was made.
         """
-        with observed(call, listen, self._settings) as seen:
-            return seen.answered(await self._answer(seen.call, seen.listen, seen))
+        with call_span(call, listen, self._settings) as seen:
+            return seen.record_reply(await self._answer(seen.call, seen.listener, seen))
 
-    async def _answer(self, call: Call, listen: Listen, seen: Observed) -> Reply:
+    async def _answer(self, call: Call, listen: Listen, seen: CallSpan) -> Reply:
         model = asked = await self.admit(call)
         spare = await self._spare(call, asked)
         form = None if call.schema is None else Form(call.schema, model)
         draft, account = Draft(listen, hold=form is not None or spare.model is not None), Account(call)
         why = ""
-        seen.asks(model.id, account.usage)
-        troubles = self._book.store.troubles
+        seen.set_model(model.id, account.usage)
+        troubles = self._book.store.error_count
         record = Record(self._book.store, self._book.worker, call, draft, model=model.id)
         watch = Watch(self._settings, tick=record.save)
         means = Means(
@@ -144,7 +155,7 @@ class Engine:
             raise
         record.close("incomplete" if reply.incomplete else "complete", reply.usage, reply.incomplete)
         fell = "" if model is asked else fallback_model.told(reply.usage.by_model, why)
-        notes = (*call.notes, fell, model.note, *self._money(means), self._book.store.trouble_since(troubles))
+        notes = (*call.notes, fell, model.lifecycle_note, *self._money(means), self._book.store.error_since(troubles))
         return Reply(
             text=reply.text,
             usage=reply.usage,
@@ -171,14 +182,14 @@ class Engine:
         if not call.files:
             return call
         rules = self._uploads.rules(self._rules, call)
-        read = partial(files.gather, call.files, rules, images=model.images, pdf=model.pdf, model=model.id)
+        read = partial(files.build_attachments, call.files, rules, images=model.images, pdf=model.pdf, model=model.id)
         gathered = await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
         attached = await self._uploads.placed(gathered, call, listen)
         call = replace(call, files=(), attached=attached, notes=gathered.notes)
-        self._claude.platform.check(call)
+        self._claude.platform.check_call(call)
         return call
 
-    async def admit(self, call: Call) -> Model:
+    async def admit(self, call: Call) -> ClaudeModel:
         """The model of a call, checked for what it accepts, before anything is sent.
 
         Raises:
@@ -187,13 +198,13 @@ class Engine:
         budgeted = self._settings.budget_usd_per_day is not None or call.limits.usd_per_day is not None
         if budgeted and not self._book.store.durable:
             raise Misconfigured(f"A budget is set, but it cannot be kept. {self._book.trouble}", kind="ledger")
-        await self._claude.ready()
-        catalogue = await self._models.catalogue()
+        await self._claude.get_client()
+        catalogue = await self._models.get_catalog()
         platform = self._claude.platform
-        model = catalogue.resolve(call.model, default=self._settings.model or "sonnet")
-        model = model.without(platform.missing(model.id))
-        platform.check(call)
-        models.admit(model, effort=call.effort, max_tokens=call.max_tokens, tools=call.tools)
+        model = catalogue.resolve_model(call.model, default=self._settings.model or "sonnet")
+        model = model.without_features(platform.unsupported_for(model.id))
+        platform.check_call(call)
+        models.check_model_accepts(model, effort=call.effort, max_tokens=call.max_tokens, tools=call.tools)
         if call.schema is not None:
             if call.tools:
                 raise Refused(
@@ -202,7 +213,7 @@ class Engine:
             Form(call.schema, model)
         return model
 
-    async def _spare(self, call: Call, asked: Model) -> Spare:
+    async def _spare(self, call: Call, asked: ClaudeModel) -> Spare:
         """The model to ask instead, where one is configured, checked for this call as the one that was asked for is."""
         name = self._settings.fallback_model
         if not name:
@@ -214,7 +225,7 @@ class Engine:
             return Spare(unfit=f"The fallback model ({name}) could not be asked instead: {failure}")
         return Spare() if model.id == asked.id else Spare(model=model)
 
-    def _instead(self, call: Call, asked: Model, model: Model, means: Means) -> Means:
+    def _instead(self, call: Call, asked: ClaudeModel, model: ClaudeModel, means: Means) -> Means:
         """What the other model works with: the same money, and draft and account begun anew."""
         form = None if call.schema is None else Form(call.schema, model)
         elapsed = means.account.usage().duration_s
@@ -228,21 +239,21 @@ class Engine:
             form=form,
         )
 
-    async def _measured(self, failure: Failure, call: Call, model: Model) -> Failure:
+    async def _measured(self, failure: Failure, call: Call, model: ClaudeModel) -> Failure:
         """The failure of a prompt that is too long, saying by how much also where the API does not."""
-        if str(failure) != TOO_LONG or not model.context:
+        if str(failure) != TOO_LONG_MESSAGE or not model.context_tokens:
             return failure
         with suppress(Failure):
-            counted = await self._claude.counted(body(call, model=model.id, max_tokens=1))
-            tokens = counted.tokens if counted.exact else round(counted.tokens / MARGIN)
-            message = stop_reasons.too_long(tokens, model.context, exact=counted.exact)
+            counted = await self._claude.count_tokens(build_request_body(call, model=model.id, max_tokens=1))
+            tokens = counted.tokens if counted.exact else round(counted.tokens / OVERESTIMATE_FACTOR)
+            message = stop_reasons.too_long(tokens, model.context_tokens, exact=counted.exact)
             return Refused(message, kind=failure.kind, request_id=failure.request_id, status=failure.status)
         return failure
 
     def _money(self, means: Means) -> tuple[str, ...]:
         """What is to be said of the price, and of how a limit was kept."""
         platform = self._claude.platform
-        guessed = means.purse.limited and "count_tokens" in platform.lacks
+        guessed = means.purse.limited and "count_tokens" in platform.unsupported
         return means.purse.note, f"input estimated for the limit: {platform.title} counts no tokens" if guessed else ""
 
     async def quote(self, call: Call) -> tuple[Quote, ...]:
@@ -252,17 +263,17 @@ class Engine:
             Failure: The call cannot be sent like this.
         """
         model = await self.admit(call)
-        max_tokens = model.tokens(call.max_tokens)
+        max_tokens = model.max_tokens_for(call.max_tokens)
         form = None if call.schema is None else Form(call.schema, model)
-        counted = await self._claude.counted(request(call, model, form, max_tokens=max_tokens))
+        counted = await self._claude.count_tokens(request(call, model, form, max_tokens=max_tokens))
         if "read" in call.tools:  # nobody would be there to look
-            model = model.without(frozenset({"batch"}))
+            model = model.without_features(frozenset({"batch"}))
         offers = quotes(
-            await self._models.catalogue(),
+            await self._models.get_catalog(),
             model,
             input_tokens=counted.tokens,
             max_tokens=max_tokens,
-            searches=MAX_SEARCHES if "web" in call.tools else 0,
+            searches=MAX_WEB_SEARCHES if "web" in call.tools else 0,
             cache=self._settings.cache,
         )
         return tuple(replace(each, estimated=not counted.exact) for each in offers)

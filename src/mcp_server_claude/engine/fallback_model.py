@@ -15,7 +15,7 @@ from mcp_server_claude.errors import Failure, Refused
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from mcp_server_claude.anthropic_api.models import Model
+    from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.call_types import Block, Call, Message, Share
     from mcp_server_claude.engine.request_loop import Ended
     from mcp_server_claude.engine.retry_policy import Policy
@@ -28,15 +28,15 @@ OVERLOADS = 2
 class Spare:
     """The other model, or a sentence on why it cannot take the call; neither where none is configured."""
 
-    model: Model | None = None
+    model: ClaudeModel | None = None
     unfit: str = ""
 
-    def of(self, asked: Model, why: str) -> str:
+    def of(self, asked: ClaudeModel, why: str) -> str:
         """What is to be said besides where a call failed of which the other model was, or should have been, asked."""
         return f"{self.model.id} was asked because {asked.id} {why}." if self.model is not None else self.unfit
 
 
-def fits(call: Call, model: Model) -> None:
+def fits(call: Call, model: ClaudeModel) -> None:
     """Look whether the model can read what the call has attached.
 
     Raises:
@@ -61,7 +61,7 @@ def impatient(policy: Policy) -> Policy:
     return replace(policy, overloads=OVERLOADS)
 
 
-def asked_of(call: Call, model: Model) -> Call:
+def asked_of(call: Call, model: ClaudeModel) -> Call:
     """The call as another model is asked it: without thinking, which is bound to the model that thought it."""
     history = tuple(
         cast("Message", {**message, "content": without_thinking(cast("Sequence[Block]", message["content"]))})
@@ -82,7 +82,7 @@ def told(shares: Sequence[Share], why: str) -> str:
     asked, instead = shares
 
     def named(share: Share) -> str:
-        return f"{share.model} ({number_formatting.dollars(share.cost_usd)})" if asked.cost_usd != 0 else share.model
+        return f"{share.model} ({number_formatting.format_usd(share.cost_usd)})" if asked.cost_usd != 0 else share.model
 
     return f"answered by {named(instead)}, {named(asked)} {why}"
 

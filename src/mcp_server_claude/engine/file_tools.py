@@ -1,6 +1,7 @@
 """The tools with which a delegate looks around by itself: it lists, searches and reads files below the allowed roots.
 
-`read`, `glob` and `grep` are called and take what Anthropic's own toolset does (`agent_toolset_20260401`; the SDK's
+`read`, `glob` and `grep_files` are called and take what Anthropic's own toolset does (`agent_toolset_20260401`; the
+SDK's
 `beta_read_tool` and its kin, 2.11), which models know. Behind them stand not the SDK's functions: those resolve a path,
 compare it, and open it later by its name, so that a link which is swapped meanwhile leads out; they match a model's
 regular expression in this process, on the event loop; and they know nothing of secrets and of what git ignores. Here
@@ -21,10 +22,10 @@ from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.anthropic_api import Body
-    from mcp_server_claude.anthropic_api.models import Model
+    from mcp_server_claude.anthropic_api import RequestBody
+    from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.call_types import Block, Listen
-    from mcp_server_claude.files import Rules
+    from mcp_server_claude.files import FilePolicy
 
 ROUNDS = 40
 """How often a delegate may look before it must answer: each round is a request with all that came before."""
@@ -35,7 +36,7 @@ TEXT = {"type": "string"}
 NUMBER = {"type": "integer"}
 
 
-def _tool(name: str, description: str, required: Sequence[str], **properties: object) -> Body:
+def _tool(name: str, description: str, required: Sequence[str], **properties: object) -> RequestBody:
     schema = {
         "type": "object",
         "properties": properties,
@@ -45,7 +46,7 @@ def _tool(name: str, description: str, required: Sequence[str], **properties: ob
     return {"name": name, "description": description, "input_schema": schema}
 
 
-DEFINITIONS: tuple[Body, ...] = (
+DEFINITIONS: tuple[RequestBody, ...] = (
     _tool("list", "Names in a directory of the project; directories end with a slash.", (), path=TEXT),
     _tool(
         "glob",
@@ -75,7 +76,7 @@ DEFINITIONS: tuple[Body, ...] = (
 class Reading:
     """What one call looks at; it lives in that call alone."""
 
-    def __init__(self, rules: Rules, model: Model) -> None:
+    def __init__(self, rules: FilePolicy, model: ClaudeModel) -> None:
         self._rules = rules
         self._model = model
         self._shown = 0
@@ -98,11 +99,11 @@ class Reading:
     def _run(self, name: str, given: _Given) -> str | list[Block]:
         match name:
             case "list":
-                return files.list_dir(given.text("path"), self._rules)
+                return files.list_directory(given.text("path"), self._rules)
             case "glob":
-                return files.find(given.text("pattern"), given.text("path"), self._rules)
+                return files.glob_files(given.text("pattern"), given.text("path"), self._rules)
             case "grep":
-                return files.grep(given.text("pattern"), given.text("path"), self._rules)
+                return files.grep_files(given.text("pattern"), given.text("path"), self._rules)
             case "read":
                 return self._read(given)
             case _:

@@ -23,9 +23,9 @@ from mcp_server_claude.errors import Failure
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mcp_server_claude.anthropic_api import Claude
+    from mcp_server_claude.anthropic_api import ClaudeClient
     from mcp_server_claude.call_types import Block, Call, Listen
-    from mcp_server_claude.files import Gathered, Rules
+    from mcp_server_claude.files import Attachments, FilePolicy
     from mcp_server_claude.settings import Settings
 
 LEAST_BYTES = 100_000
@@ -40,13 +40,13 @@ it is used. Where nothing is to be kept here, a day."""
 class Uploads:
     """Uploads what a call's blocks hold, and remembers by its content what was uploaded already, in this process."""
 
-    def __init__(self, settings: Settings, claude: Claude) -> None:
+    def __init__(self, settings: Settings, claude: ClaudeClient) -> None:
         self._claude = claude
-        self._on = settings.uploads and "files" not in claude.platform.lacks
+        self._on = settings.uploads and "files" not in claude.platform.unsupported
         self._kept_s = KEPT_S if settings.retention_days else DAY_S
         self._known: dict[tuple[str, bytes], tuple[str, float]] = {}
 
-    def rules(self, rules: Rules, call: Call) -> Rules:
+    def rules(self, rules: FilePolicy, call: Call) -> FilePolicy:
         """What this call may read: for code data files too, where they can be uploaded."""
         if "code" not in call.tools:
             return rules
@@ -54,14 +54,14 @@ class Uploads:
             return replace(rules, for_code=True)
         return replace(rules, hint=" Code could read it, but this server uploads no files (MCP_CLAUDE_UPLOADS).")
 
-    async def placed(self, gathered: Gathered, call: Call, listen: Listen | None) -> tuple[Block, ...]:
+    async def placed(self, gathered: Attachments, call: Call, listen: Listen | None) -> tuple[Block, ...]:
         """The blocks as they are sent, what is large uploaded. Without `listen` nothing is sent, nor uploaded.
 
         Raises:
             Failure: A file could not be uploaded.
         """
         for_code = "code" in call.tools
-        todo = [(n, name) for n, name in enumerate(gathered.names) if self._wants(gathered.blocks[n], for_code)]
+        todo = [(n, name) for n, name in enumerate(gathered.block_paths) if self._wants(gathered.blocks[n], for_code)]
         if listen is None or not todo:
             return tuple(block for block in gathered.blocks if not isinstance(block.get("data"), bytes))
         listen(Waiting(f"uploading {len(todo)} {'file' if len(todo) == 1 else 'files'}"))
@@ -98,12 +98,12 @@ class Uploads:
     async def _upload(self, block: Block, name: str) -> str:
         """The id of a block's content, uploaded where it is not yet."""
         data, digest = await anyio.to_thread.run_sync(_content, block)
-        key = (files_api.plain(name), digest)
+        key = (files_api.safe_file_name(name), digest)
         file_id, uploaded = self._known.get(key, ("", 0.0))
         if file_id and time.time() - uploaded < self._kept_s / 2:  # a thread that begins now is to last for a while
             return file_id
-        kind = str(_source(block).get("media_type") or mimetypes.guess_type(name)[0] or files_api.UNKNOWN_TYPE)
-        file_id = await files_api.upload(self._claude, name, data, kind, self._kept_s)
+        kind = str(_source(block).get("media_type") or mimetypes.guess_type(name)[0] or files_api.DEFAULT_MIME_TYPE)
+        file_id = await files_api.upload_file(self._claude, name, data, kind, self._kept_s)
         self._known[key] = (file_id, time.time())
         return file_id
 
@@ -134,7 +134,7 @@ def _source(block: Block) -> Mapping[str, object]:
 def _of(failure: Failure, name: str) -> Failure:
     """The failure, saying which file it was."""
     told = type(failure)(
-        f"{files_api.plain(name) or 'A file'} could not be uploaded. {failure}",
+        f"{files_api.safe_file_name(name) or 'A file'} could not be uploaded. {failure}",
         kind=failure.kind,
         retry_after_s=failure.retry_after_s,
         request_id=failure.request_id,

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.call_types import Call, Usage
     from mcp_server_claude.engine.answer_buffer import Draft
-    from mcp_server_claude.store import Store, Tx
-    from mcp_server_claude.store.request_ledger import End
+    from mcp_server_claude.store import Store, Transaction
+    from mcp_server_claude.store.request_ledger import EndStatus
 
 
 class Record:
@@ -25,7 +25,7 @@ class Record:
         self._call = call
         self._draft = draft
         now = time.time()
-        begun = call_journal.Record(
+        begun = call_journal.JournaledCall(
             id=call.id,
             worker=worker,
             started_at=now,
@@ -37,18 +37,20 @@ class Record:
             model=model,
             prompt_head=" ".join(call.prompt[:400].split()),
         )
-        store.post(_open, begun, now)
+        store.write_nowait(_open, begun, now)
 
     def save(self) -> None:
         """Keep what is new."""
         offset, text = self._draft.unsaved()
         if text:
-            self._store.post(call_journal.append, [(self._call.id, offset, replace_lone_surrogates(text))])
+            self._store.write_nowait(call_journal.append_text, [(self._call.id, offset, replace_lone_surrogates(text))])
 
-    def close(self, end: End, usage: Usage, incomplete: str = "", failure: Mapping[str, object] | None = None) -> None:
+    def close(
+        self, end: EndStatus, usage: Usage, incomplete: str = "", failure: Mapping[str, object] | None = None
+    ) -> None:
         """Keep the rest, and how it ended."""
         self.save()
-        self._store.post(
+        self._store.write_nowait(
             call_journal.close_call,
             self._call.id,
             end=end,
@@ -59,6 +61,6 @@ class Record:
         )
 
 
-def _open(tx: Tx, begun: call_journal.Record, now: float) -> None:
-    process_leases.renew(tx, begun.worker, now)
+def _open(tx: Transaction, begun: call_journal.JournaledCall, now: float) -> None:
+    process_leases.renew_lease(tx, begun.worker, now)
     call_journal.open_call(tx, begun)

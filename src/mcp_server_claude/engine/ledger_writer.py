@@ -23,12 +23,12 @@ from mcp_server_claude.store import StoreError, budget_reservations, call_journa
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from mcp_server_claude.anthropic_api import Answer
+    from mcp_server_claude.anthropic_api import MessageStream
     from mcp_server_claude.call_types import Call, Usage
     from mcp_server_claude.engine.spending_limit import Ask
     from mcp_server_claude.errors import Failure
-    from mcp_server_claude.store import Store, Tx
-    from mcp_server_claude.store.request_ledger import End
+    from mcp_server_claude.store import Store, Transaction
+    from mcp_server_claude.store.request_ledger import EndStatus
 
 
 class Book:
@@ -42,7 +42,7 @@ class Book:
 
     async def begin(
         self, call: Call, *, attempt: int, model: str, base_url: str, ask: Ask | None = None
-    ) -> Line | budget_reservations.Short:
+    ) -> Line | budget_reservations.InsufficientBudget:
         """Write a request down before it leaves, and reserve what it `ask`s for; Short where that is not to be had.
 
         A ledger that cannot be written does not stop a request, unless a budget hangs on it.
@@ -51,7 +51,7 @@ class Book:
             Unavailable: There is a budget, and the ledger could not be written just now.
         """
         now = time.time()
-        entry = request_ledger.Entry(
+        entry = request_ledger.LedgerEntry(
             id=f"r_{token_hex(8)}",
             call_id=call.id,
             worker=self.worker,
@@ -66,8 +66,8 @@ class Book:
             host=urlsplit(base_url).hostname or "",
             trace_id=call.trace_id,
         )
-        granted: budget_reservations.Reserved | budget_reservations.Short = budget_reservations.Reserved(
-            ask.most if ask else 0
+        granted: budget_reservations.Reservation | budget_reservations.InsufficientBudget = (
+            budget_reservations.Reservation(ask.most if ask else 0)
         )
         try:
             granted = await self.store.write(_begin, entry, now, ask)
@@ -78,9 +78,11 @@ class Book:
                 unsafe.should_retry = False  # the store has waited for what waiting mends
                 raise unsafe from None
         except BaseException:  # cancelled while it was being written: it will be there all the same
-            self.store.post(_finish, entry.id, request_ledger.Closing(end="cancelled", ended_at=time.time()), 0)
+            self.store.write_nowait(
+                _finish, entry.id, request_ledger.EntryResult(end="cancelled", ended_at=time.time()), 0
+            )
             raise
-        if isinstance(granted, budget_reservations.Short):
+        if isinstance(granted, budget_reservations.InsufficientBudget):
             return granted
         self._open += 1
         self._busy.set()
@@ -89,15 +91,15 @@ class Book:
     @property
     def trouble(self) -> str:
         """One sentence when the ledger cannot be relied on; it goes into every footer."""
-        return self.store.trouble
+        return self.store.last_error
 
     async def keep(self) -> None:
         """Renew the lease while lines are open; an idle process writes nothing. Runs as long as the services do."""
         while True:
             await self._busy.wait()
-            await anyio.sleep(process_leases.RENEW_S)
+            await anyio.sleep(process_leases.LEASE_RENEWAL_INTERVAL_S)
             if self._open:
-                self.store.post(process_leases.renew, self.worker, time.time())
+                self.store.write_nowait(process_leases.renew_lease, self.worker, time.time())
             else:
                 self._busy = anyio.Event()
 
@@ -119,10 +121,10 @@ class Line:
         self._id = entry_id
         self._began = time.monotonic()
 
-    def note(self, answer: Answer) -> None:
+    def note(self, answer: MessageStream) -> None:
         """Keep what is known once the answer has begun, so that a killed process leaves it behind."""
         usage = answer.usage()
-        known: request_ledger.Known = {
+        known: request_ledger.EntryProgress = {
             "model": usage.model,
             "input_tokens": usage.input_tokens,
             "cache_read_input_tokens": usage.cache_read_input_tokens,
@@ -130,33 +132,33 @@ class Line:
         }
         if answer.request_id:
             known["request_id"] = answer.request_id
-        cost = pricing.cost(usage.model, usage)
+        cost = pricing.request_cost(usage.model, usage)
         if cost is not None:
             known["cost_micros"] = micros(cost)
-        self._book.store.post(request_ledger.note, self._id, **known)
+        self._book.store.write_nowait(request_ledger.record_entry_progress, self._id, **known)
 
-    async def close(self, answer: Answer, failure: Failure | None, cost: Decimal | None, spent: Decimal) -> None:
+    async def close(self, answer: MessageStream, failure: Failure | None, cost: Decimal | None, spent: Decimal) -> None:
         """Complete the line, settle the budgets with what was `spent`, and wait until that is committed."""
         self._book.closed()
         closing = self._closing(answer, _end(answer, failure), failure, cost)
         with suppress(StoreError):  # told in the footer by `trouble`
             await self._book.store.write(_finish, self._id, closing, micros(spent))
 
-    def close_later(self, answer: Answer, cost: Decimal | None, spent: Decimal) -> None:
+    def close_later(self, answer: MessageStream, cost: Decimal | None, spent: Decimal) -> None:
         """Complete the line of a cancelled request without waiting."""
         self._book.closed()
-        self._book.store.post(_finish, self._id, self._closing(answer, "cancelled", None, cost), micros(spent))
+        self._book.store.write_nowait(_finish, self._id, self._closing(answer, "cancelled", None, cost), micros(spent))
 
     def _closing(
-        self, answer: Answer, end: End, failure: Failure | None, cost: Decimal | None
-    ) -> request_ledger.Closing:
+        self, answer: MessageStream, end: EndStatus, failure: Failure | None, cost: Decimal | None
+    ) -> request_ledger.EntryResult:
         usage: Usage = answer.usage()
         first = answer.first_text_at
-        return request_ledger.Closing(
+        return request_ledger.EntryResult(
             end=end,
             ended_at=time.time(),
             model=usage.model or None,
-            status=failure.status if failure is not None else (200 if answer.begun else None),
+            status=failure.status if failure is not None else (200 if answer.has_started else None),
             failure=failure.kind if failure is not None else None,
             request_id=answer.request_id or (failure.request_id if failure is not None else None),
             stop_reason=usage.stop_reason,
@@ -167,7 +169,7 @@ class Line:
             thinking_tokens=usage.thinking_tokens,
             web_searches=usage.web_searches,
             cost_micros=None if cost is None else micros(cost),
-            pricing_as_of=None if cost is None else pricing.as_of(),
+            pricing_as_of=None if cost is None else pricing.price_list_version(),
             estimated=usage.estimated,
             ttft_ms=None if first is None else round((first - self._began) * 1000, 1),
             duration_ms=round((time.monotonic() - self._began) * 1000, 1),
@@ -180,32 +182,34 @@ def micros(usd: Decimal) -> int:
 
 
 def _begin(
-    tx: Tx, entry: request_ledger.Entry, now: float, ask: Ask | None
-) -> budget_reservations.Reserved | budget_reservations.Short:
-    process_leases.renew(tx, entry.worker, now)
-    granted = budget_reservations.Reserved(0)
+    tx: Transaction, entry: request_ledger.LedgerEntry, now: float, ask: Ask | None
+) -> budget_reservations.Reservation | budget_reservations.InsufficientBudget:
+    process_leases.renew_lease(tx, entry.worker, now)
+    granted = budget_reservations.Reservation(0)
     if ask is not None:
         got = budget_reservations.reserve_up_to(tx, ask.scopes, ask.day, ask.least, ask.most, entry.id)
-        if isinstance(got, budget_reservations.Short):
+        if isinstance(got, budget_reservations.InsufficientBudget):
             return got
         granted = got
-    request_ledger.begin(tx, replace(entry, held_micros=granted.micros))
+    request_ledger.open_entry(tx, replace(entry, held_micros=granted.micros))
     return granted
 
 
-def _sweep(tx: Tx, worker: str | None, now: float) -> None:
+def _sweep(tx: Transaction, worker: str | None, now: float) -> None:
     if worker is not None:
-        process_leases.renew(tx, worker, now)
-    request_ledger.interrupted(tx, now)
-    call_journal.interrupted(tx, now)
+        process_leases.renew_lease(tx, worker, now)
+    request_ledger.close_orphaned_entries(tx, now)
+    call_journal.close_orphaned_calls(tx, now)
 
 
-def _finish(tx: Tx, entry_id: str, closing: request_ledger.Closing, spent_micros: int) -> None:
-    if request_ledger.finish(tx, entry_id, closing):
+def _finish(tx: Transaction, entry_id: str, closing: request_ledger.EntryResult, spent_micros: int) -> None:
+    if request_ledger.close_entry(tx, entry_id, closing):
         budget_reservations.settle(tx, entry_id, spent_micros)
 
 
-def _end(answer: Answer, failure: Failure | None) -> End:
+def _end(answer: MessageStream, failure: Failure | None) -> EndStatus:
     if answer.stop_reason in COMPLETE:
         return "complete"
-    return cast("End", "incomplete" if answer.stop_reason is not None or (answer.text and not failure) else "failed")
+    return cast(
+        "EndStatus", "incomplete" if answer.stop_reason is not None or (answer.text and not failure) else "failed"
+    )

@@ -20,11 +20,11 @@ from mcp_server_claude.store import StoreError, output_file_records
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mcp_server_claude.anthropic_api import Claude
-    from mcp_server_claude.anthropic_api.files_api import About
+    from mcp_server_claude.anthropic_api import ClaudeClient
+    from mcp_server_claude.anthropic_api.files_api import FileMetadata
     from mcp_server_claude.call_types import Block, Call
     from mcp_server_claude.store import Store
-    from mcp_server_claude.store.output_file_records import File
+    from mcp_server_claude.store.output_file_records import OutputFileRecord
 
 LARGEST = 30_000_000
 """Bytes of a file that is fetched: all of it is in memory at once, and in an MCP result as base64."""
@@ -46,7 +46,7 @@ class Fetched:
 class Products:
     """The files that calls have made, each for its own user."""
 
-    def __init__(self, claude: Claude, store: Store) -> None:
+    def __init__(self, claude: ClaudeClient, store: Store) -> None:
         self._claude = claude
         self._store = store
 
@@ -58,7 +58,7 @@ class Products:
         ids = file_ids(blocks)[:MOST]
         if not ids:
             return ()
-        told: dict[str, About] = {}
+        told: dict[str, FileMetadata] = {}
         with anyio.move_on_after(PATIENCE_S):
             async with anyio.create_task_group() as tasks:
                 for file_id in ids:
@@ -66,7 +66,7 @@ class Products:
         now = time.time()
         made = [_file(call, file_id, told.get(file_id), now) for file_id in ids]
         try:
-            await self._store.write(output_file_records.add, made)
+            await self._store.write(output_file_records.record_output_files, made)
         except StoreError:
             return ()
         return tuple(map(_told, made))
@@ -78,7 +78,7 @@ class Products:
             Misconfigured: It could not be read.
         """
         try:
-            return tuple(map(_told, await self._store.write(output_file_records.of_call, call_id, user)))
+            return tuple(map(_told, await self._store.write(output_file_records.output_files_of_call, call_id, user)))
         except StoreError as error:
             raise _unread(error) from error
 
@@ -90,7 +90,7 @@ class Products:
             Failure: It could not be had.
         """
         try:
-            file = await self._store.write(output_file_records.find, name, user)
+            file = await self._store.write(output_file_records.find_output_file, name, user)
         except StoreError as error:
             raise _unread(error) from error
         if file is None:
@@ -98,7 +98,7 @@ class Products:
         if file.bytes is not None and file.bytes > limit:
             raise Refused(f"The file is {file.bytes:,} bytes large; at most {limit:,} are fetched.", kind="too_large")
         try:
-            data = await files_api.content(self._claude, file.file_id, limit)
+            data = await files_api.download_file(self._claude, file.file_id, limit)
         except Refused as failure:
             if failure.kind != "not_found":
                 raise
@@ -111,15 +111,15 @@ class Products:
         What cannot be deleted now is tried the next time.
         """
         try:
-            for file in await self._store.write(output_file_records.old, before):
-                await files_api.delete(self._claude, file.file_id)
-                await self._store.write(output_file_records.drop, file.id)
+            for file in await self._store.write(output_file_records.expired_output_files, before):
+                await files_api.delete_file(self._claude, file.file_id)
+                await self._store.write(output_file_records.delete_output_file, file.id)
         except (Failure, StoreError):
             return
 
-    async def _look(self, file_id: str, told: dict[str, About]) -> None:
+    async def _look(self, file_id: str, told: dict[str, FileMetadata]) -> None:
         try:
-            told[file_id] = await files_api.about(self._claude, file_id)
+            told[file_id] = await files_api.get_metadata(self._claude, file_id)
         except Failure:
             return  # it is listed by its id then
 
@@ -142,20 +142,20 @@ def file_ids(blocks: Sequence[Block]) -> list[str]:
     return list(found)
 
 
-def _file(call: Call, file_id: str, about: About | None, now: float) -> File:
-    return output_file_records.File(
+def _file(call: Call, file_id: str, about: FileMetadata | None, now: float) -> OutputFileRecord:
+    return output_file_records.OutputFileRecord(
         id=f"f_{token_hex(8)}",
         call_id=call.id,
         user=call.user,
         file_id=file_id,
         name=about.name if about else file_id,
-        mime_type=about.mime_type if about else files_api.UNKNOWN_TYPE,
-        bytes=about.bytes if about else None,
+        mime_type=about.mime_type if about else files_api.DEFAULT_MIME_TYPE,
+        bytes=about.size_bytes if about else None,
         created_at=now,
     )
 
 
-def _told(file: File) -> Produced:
+def _told(file: OutputFileRecord) -> Produced:
     return Produced(id=file.id, name=file.name, mime_type=file.mime_type, bytes=file.bytes)
 
 

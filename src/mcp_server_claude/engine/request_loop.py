@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, cast
 import anyio
 
 from mcp_server_claude import pricing
-from mcp_server_claude.anthropic_api import Answer
+from mcp_server_claude.anthropic_api import MessageStream
 from mcp_server_claude.call_types import CHARS_PER_TOKEN, COMPLETE, Waiting
 from mcp_server_claude.engine import retry_policy
 from mcp_server_claude.engine.call_request_body import request
@@ -34,11 +34,11 @@ from mcp_server_claude.engine.file_tools import ROUNDS, Reading
 from mcp_server_claude.engine.request_messages import Turn
 from mcp_server_claude.errors import Failure, Unavailable
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
-from mcp_server_claude.store.budget_reservations import Short
+from mcp_server_claude.store.budget_reservations import InsufficientBudget
 
 if TYPE_CHECKING:
-    from mcp_server_claude.anthropic_api import Body, Cache, Claude
-    from mcp_server_claude.anthropic_api.models import Model
+    from mcp_server_claude.anthropic_api import CacheTtl, ClaudeClient, RequestBody
+    from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.call_types import Block, Call, Listen, Message
     from mcp_server_claude.engine.answer_buffer import Draft
     from mcp_server_claude.engine.ledger_writer import Book, Line
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.engine.stream_watchdog import Watch
     from mcp_server_claude.engine.structured_output import Form
     from mcp_server_claude.engine.usage_accumulator import Account
-    from mcp_server_claude.files import Rules
+    from mcp_server_claude.files import FilePolicy
 
 PAUSES = 10
 """How often a paused turn is sent back: each time is a request, and a turn that never ends must."""
@@ -73,7 +73,7 @@ WHY = {
 class Ended:
     """How an errand ended: the last stream, what was asked of it, where code ran, and the failure that was final."""
 
-    answer: Answer
+    answer: MessageStream
     blocks: tuple[Block, ...]
     max_tokens: int
     container: str = ""
@@ -84,7 +84,7 @@ class Ended:
 class Means:
     """What an errand works with; all of it belongs to the engine or to the call."""
 
-    claude: Claude
+    claude: ClaudeClient
     book: Book
     brake: Brake
     policy: retry_policy.Policy
@@ -92,16 +92,16 @@ class Means:
     draft: Draft
     account: Account
     watch: Watch
-    cache: Cache
+    cache: CacheTtl
     form: Form | None
-    rules: Rules
+    rules: FilePolicy
     listen: Listen
 
 
 class Errand:
     """Pursues one call."""
 
-    def __init__(self, call: Call, model: Model, means: Means) -> None:
+    def __init__(self, call: Call, model: ClaudeModel, means: Means) -> None:
         self._call = call
         self._model = model
         self._means = means
@@ -116,12 +116,12 @@ class Errand:
         self._pauses = 0
         self._continuations = 0
         self._turned_back = False
-        self._max_tokens = means.purse.wanted(model.tokens(call.max_tokens))
+        self._max_tokens = means.purse.wanted(model.max_tokens_for(call.max_tokens))
 
     async def run(self) -> Ended:
         """Send, and send again, until the answer is there or nothing more can be done."""
         while True:
-            answer = Answer(self._means.draft.hear)
+            answer = MessageStream(self._means.draft.hear)
             self._told_before = len(self._means.draft.text)
             failure = await self._send(answer)
             self._turn.contain(answer, failure)
@@ -145,7 +145,7 @@ class Errand:
         self._turn.again(answer, plea)
         return await self.run()
 
-    async def _send(self, answer: Answer) -> Failure | None:
+    async def _send(self, answer: MessageStream) -> Failure | None:
         """Make one request. Its line in the ledger is completed whatever happens."""
         means = self._means
         try:
@@ -160,7 +160,7 @@ class Errand:
         answer.on_start = line.note
         failure = None
         try:
-            await means.watch.guard(answer, partial(means.claude.stream, sent, answer))
+            await means.watch.guard(answer, partial(means.claude.stream_message, sent, answer))
         except Failure as error:
             failure = error
             answer.request_id = answer.request_id or error.request_id  # an HTTP error has one too
@@ -173,7 +173,7 @@ class Errand:
             means.brake.pull(failure.retry_after_s)
         return failure
 
-    async def _begin(self, request: Body) -> Line:
+    async def _begin(self, request: RequestBody) -> Line:
         """The ledger's line for a request, with what it may cost reserved, and `max_tokens` cut to what that pays for.
 
         Raises:
@@ -182,7 +182,7 @@ class Errand:
         means, ask, counted = self._means, None, 0
         wanted = cast("int", request["max_tokens"])
         if means.purse.limited:
-            counted = await means.claude.count(request)
+            counted = await means.claude.count_input_tokens(request)
             ask = means.purse.ask(counted, wanted)
         credential = means.claude.credential
         line = await means.book.begin(
@@ -192,7 +192,7 @@ class Errand:
             base_url=credential.base_url if credential else "",
             ask=ask,
         )
-        if isinstance(line, Short):
+        if isinstance(line, InsufficientBudget):
             raise means.purse.refusal(line)
         if ask is not None:
             affordable = means.purse.affordable(line.granted, counted)
@@ -200,7 +200,7 @@ class Errand:
             means.account.capped = affordable < wanted
         return line
 
-    def _request(self) -> Body:
+    def _request(self) -> RequestBody:
         """What is sent next; the table at the top of this module."""
         told = replace_lone_surrogates(self._means.draft.text)  # lone surrogates cannot be sent
         left = self._max_tokens
@@ -209,7 +209,7 @@ class Errand:
             self._means.draft.go_on()
         elif told.strip() and self._means.form is None:
             going_on.append({"role": "assistant", "content": told.rstrip()})
-            anchor = "" if self._model.prefill else anchor_of(told)
+            anchor = "" if self._model.accepts_prefill else anchor_of(told)
             if anchor:
                 going_on.append({"role": "user", "content": PLEA.format(anchor=anchor)})
             self._means.draft.next_stream(anchor=anchor)
@@ -233,7 +233,7 @@ class Errand:
     def _may_look(self) -> bool:
         return "read" in self._call.tools
 
-    async def _look(self, answer: Answer) -> None:
+    async def _look(self, answer: MessageStream) -> None:
         """Do what the delegate asks for, and give it what came of it."""
         self._failures = 0
         self._looks += 1
@@ -244,22 +244,22 @@ class Errand:
         if told:
             self._means.draft.add("\n\n")
 
-    def _carry(self, answer: Answer) -> None:
+    def _carry(self, answer: MessageStream) -> None:
         """A paused turn goes back as it came; the next stream begins where this one ended."""
         self._pauses += 1
         self._failures = 0
         self._turn.pause(answer.blocks)
         self._means.draft.go_on(whole=True)
 
-    def _can_go_on(self, answer: Answer, failure: Failure) -> bool:
+    def _can_go_on(self, answer: MessageStream, failure: Failure) -> bool:
         """Whether there is anything that may be sent after a stream that broke."""
         told = self._means.draft.text
         if self._turn.goes_on:
             return len(told) == self._told_before
         if told.strip() and self._means.form is None:
             self._continuations += 1
-            return answer.only_text and self._continuations <= CONTINUATIONS
-        if failure.kind == "stall" and answer.thought:
+            return answer.has_only_text and self._continuations <= CONTINUATIONS
+        if failure.kind == "stall" and answer.has_thinking:
             self._only_thought += 1
             return self._only_thought <= 1
         return True
@@ -288,19 +288,19 @@ class Errand:
             Waiting(why, pause, attempt=self._failures + 1, attempts=self._means.policy.most + 1),
         )
 
-    def _costs(self, answer: Answer, line: Line) -> tuple[Decimal | None, Decimal]:
+    def _costs(self, answer: MessageStream, line: Line) -> tuple[Decimal | None, Decimal]:
         """What a request cost by the price list (None: unknown), and what it takes from the budgets; both booked."""
         usage = answer.usage()
         cost = cost_of(answer)
         self._means.account.add(usage, cost, answer.first_text_at)
         sent = usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens
         # A cut stream whose thinking was neither shown nor counted may have cost all that was held for it.
-        unseen = usage.estimated and answer.thought and not usage.thinking_tokens
+        unseen = usage.estimated and answer.has_thinking and not usage.thinking_tokens
         least = line.granted if unseen else 0
         spent = self._means.purse.spend(cost, output_tokens=usage.output_tokens, input_tokens=sent, least=least)
         return cost, spent
 
-    def _ended(self, answer: Answer, failure: Failure | None = None) -> Ended:
+    def _ended(self, answer: MessageStream, failure: Failure | None = None) -> Ended:
         self._means.draft.end_stream(whole=answer.stop_reason in COMPLETE)
         return Ended(
             answer=answer,
@@ -311,11 +311,13 @@ class Errand:
         )
 
 
-def cost_of(answer: Answer) -> Decimal | None:
+def cost_of(answer: MessageStream) -> Decimal | None:
     """What one request cost. Nothing where it never began, nor where Claude declined before it wrote anything
     (platform.claude.com/docs, "Streaming refusals": not billed, although usage shows tokens).
     """
-    if not answer.begun or (answer.stop_reason == "refusal" and not answer.text):
+    if not answer.has_started or (answer.stop_reason == "refusal" and not answer.text):
         return Decimal(0)
     usage = answer.usage()
-    return pricing.cost(usage.model, usage, cache_creation_1h_input_tokens=answer.cached_for_an_hour)
+    return pricing.request_cost(
+        usage.model, usage, cache_creation_1h_input_tokens=answer.cache_creation_1h_input_tokens
+    )

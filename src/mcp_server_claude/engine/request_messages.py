@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.anthropic_api import Answer
+    from mcp_server_claude.anthropic_api import MessageStream
     from mcp_server_claude.call_types import Block, Call, Message
     from mcp_server_claude.errors import Failure
 
@@ -69,13 +69,13 @@ class Turn:
         self._seen += answer
         self._said += [*self._going_on, {"role": "assistant", "content": answer}, {"role": "user", "content": found}]
 
-    def contain(self, answer: Answer, failure: Failure | None) -> None:
+    def contain(self, answer: MessageStream, failure: Failure | None) -> None:
         """Remember where code ran. A container of an earlier turn may have expired, which the API says in more than one
         way, a plain fault of its own among them: then it goes on without.
         """
-        if answer.container:
-            self.container, self._borrowed = answer.container, False
-        elif failure is not None and self._borrowed and not answer.begun and failure.kind in EXPIRED:
+        if answer.container_id:
+            self.container, self._borrowed = answer.container_id, False
+        elif failure is not None and self._borrowed and not answer.has_started and failure.kind in EXPIRED:
             self.container, self._borrowed = "", False
             self._question = _question(replace(self._call, container=""))
             if failure.kind != "api_error":

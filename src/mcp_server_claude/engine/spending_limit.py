@@ -14,16 +14,16 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from mcp_server_claude import number_formatting, pricing
-from mcp_server_claude.anthropic_api import MAX_SEARCHES
+from mcp_server_claude.anthropic_api import MAX_WEB_SEARCHES
 from mcp_server_claude.errors import Misconfigured, Refused, Unavailable
 from mcp_server_claude.store import budget_reservations
 
 if TYPE_CHECKING:
-    from mcp_server_claude.anthropic_api.models import Model
+    from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.call_types import Call
-    from mcp_server_claude.pricing import Rates
+    from mcp_server_claude.pricing import PriceRates
     from mcp_server_claude.settings import Settings
-    from mcp_server_claude.store.budget_reservations import Scope
+    from mcp_server_claude.store.budget_reservations import BudgetScope
 
 UNASKED_TOKENS = 16_000
 """Output tokens that a call reserves at most, under a budget, when it names no `max_tokens`."""
@@ -40,7 +40,7 @@ one row)."""
 class Ask:
     """What is to be reserved for one request, in micro-dollars: at least `least`, at most `most`."""
 
-    scopes: tuple[Scope, ...]
+    scopes: tuple[BudgetScope, ...]
     day: str
     least: int
     most: int
@@ -49,18 +49,18 @@ class Ask:
 class Purse:
     """The limits of one call, and what is left of its own `max_usd`."""
 
-    def __init__(self, settings: Settings, call: Call, model: Model) -> None:
+    def __init__(self, settings: Settings, call: Call, model: ClaudeModel) -> None:
         self._settings = settings
         self._caps: dict[str, float] = {}
         if settings.budget_usd_per_day is not None:
-            self._caps[budget_reservations.TOTAL] = settings.budget_usd_per_day
+            self._caps[budget_reservations.TOTAL_SCOPE] = settings.budget_usd_per_day
         if call.limits.usd_per_day is not None:
-            self._caps[budget_reservations.of_user(call.user)] = call.limits.usd_per_day
+            self._caps[budget_reservations.user_scope(call.user)] = call.limits.usd_per_day
         self._call = call
         self._own = None if not call.max_usd else Decimal(str(call.max_usd))
-        exact = pricing.rates(model.id)
+        exact = pricing.find_rates(model.id)
         line = model.line or _line_of(model.id)
-        self._rates = exact or pricing.dearest(PRICED_AS.get(line, line))
+        self._rates = exact or pricing.highest_rates(PRICED_AS.get(line, line))
         self._model = model
         self.note = ""
         if self.limited and exact is None and self._rates is not None:
@@ -71,7 +71,7 @@ class Purse:
         """Whether there is any limit, so that the input must be counted first."""
         return bool(self._caps) or self._own is not None
 
-    def of(self, model: Model) -> Purse:
+    def of(self, model: ClaudeModel) -> Purse:
         """The same money, for another model."""
         other = Purse(self._settings, self._call, model)
         other._own = self._own
@@ -95,8 +95,9 @@ class Purse:
             most = min(most, int(self._own * MICRO))
             if most < least:
                 raise Refused(
-                    f"max_usd of {number_formatting.dollars(self._call.max_usd)} is not enough: the prompt alone costs "
-                    f"about {number_formatting.dollars(entrance / 1e6)}{self._and_so_far()}. Nothing more was sent.",
+                    f"max_usd of {number_formatting.format_usd(self._call.max_usd)} is not enough: the prompt "
+                    "alone costs "
+                    f"about {number_formatting.format_usd(entrance / 1e6)}{self._and_so_far()}. Nothing more was sent.",
                     kind="max_usd",
                 )
         scopes = tuple((scope, int(Decimal(str(cap)) * MICRO)) for scope, cap in self._caps.items())
@@ -119,14 +120,15 @@ class Purse:
             self._own = max(Decimal(0), self._own - spent)
         return spent
 
-    def refusal(self, short: budget_reservations.Short) -> Unavailable:
+    def refusal(self, short: budget_reservations.InsufficientBudget) -> Unavailable:
         """The day's budget, the user's or everybody's, does not pay for it."""
         reset = next_day()
-        whose = "the server's" if short.scope == budget_reservations.TOTAL else "your"
+        whose = "the server's" if short.scope == budget_reservations.TOTAL_SCOPE else "your"
         cap = self._caps[short.scope]
         failure = Unavailable(
-            f"Of {whose} budget of {number_formatting.dollars(cap)} a day "
-            f"{number_formatting.dollars(short.left / 1e6)} is left, too little for this call. It starts anew at "
+            f"Of {whose} budget of {number_formatting.format_usd(cap)} a day "
+            f"{number_formatting.format_usd(short.remaining_micros / 1e6)} is left, too little for this call. "
+            "It starts anew at "
             f"{reset:%Y-%m-%d %H:%M} UTC. Nothing more was sent.",
             kind="budget",
             retry_after_s=(reset - datetime.now(UTC)).total_seconds(),
@@ -134,13 +136,15 @@ class Purse:
         failure.should_retry = False
         return failure
 
-    def _entrance(self, input_tokens: int, rates: Rates) -> int:
+    def _entrance(self, input_tokens: int, rates: PriceRates) -> int:
         """What a request costs before its answer, in micro-dollars: at most, as if all of it went into the cache."""
-        searches = MAX_SEARCHES if "web" in self._call.tools else 0
-        return _micros(input_tokens * rates.fresh(self._settings.cache)) + _micros(searches * rates.web_search * MICRO)
+        searches = MAX_WEB_SEARCHES if "web" in self._call.tools else 0
+        return _micros(input_tokens * rates.uncached_input_rate(self._settings.cache)) + _micros(
+            searches * rates.web_search * MICRO
+        )
 
-    def _at(self, input_tokens: int) -> Rates:
-        rates = pricing.rates(self._model.id, prompt_tokens=input_tokens) or self._rates
+    def _at(self, input_tokens: int) -> PriceRates:
+        rates = pricing.find_rates(self._model.id, prompt_tokens=input_tokens) or self._rates
         if rates is None:
             raise Misconfigured(
                 "There is a limit on spending, but no price is known of any model to keep it with.", kind="budget"
@@ -150,7 +154,7 @@ class Purse:
     def _and_so_far(self) -> str:
         own = Decimal(str(self._call.max_usd))
         spent = own - (self._own or Decimal(0))
-        return f", and {number_formatting.dollars(float(spent))} is spent already" if spent else ""
+        return f", and {number_formatting.format_usd(float(spent))} is spent already" if spent else ""
 
 
 def _line_of(name: str) -> str:
@@ -168,7 +172,7 @@ def next_day() -> datetime:
 
 def today() -> str:
     """The day that budgets are kept by, in UTC."""
-    return budget_reservations.today()
+    return budget_reservations.budget_day()
 
 
 def _micros(millionths: Decimal) -> int:

@@ -42,7 +42,7 @@ def incomplete(
         case "max_tokens":
             again = "again with a larger max_tokens"
             how = f"{rest(thread)}, or {again}" if thread else f"Ask {again}, or quote its last lines for the rest"
-            return f"it reached max_tokens ({number_formatting.tokens(max_tokens)}). {how}."
+            return f"it reached max_tokens ({number_formatting.format_tokens(max_tokens)}). {how}."
         case "model_context_window_exceeded":
             return _full(max_tokens, input_tokens, context)
         case "pause_turn":
@@ -77,7 +77,7 @@ def without_text(
             )
         case "max_tokens":
             return (
-                f"All {number_formatting.tokens(max_tokens)} output tokens went into thinking. Ask with a "
+                f"All {number_formatting.format_tokens(max_tokens)} output tokens went into thinking. Ask with a "
                 "larger max_tokens or a lower effort."
             )
         case None:

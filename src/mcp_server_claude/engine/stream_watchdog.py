@@ -14,7 +14,7 @@ from mcp_server_claude.errors import Unavailable
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 
-    from mcp_server_claude.anthropic_api import Answer
+    from mcp_server_claude.anthropic_api import MessageStream
     from mcp_server_claude.settings import Settings
 
 EACH_S = 1.0
@@ -38,7 +38,7 @@ class Watch:
             if self._guarded is not None:
                 self._look(self._guarded)
 
-    async def guard(self, answer: Answer, stream: Callable[[], Awaitable[None]]) -> None:
+    async def guard(self, answer: MessageStream, stream: Callable[[], Awaitable[None]]) -> None:
         """Run `stream`, which feeds `answer`, for as long as something comes of it.
 
         Raises:
@@ -58,18 +58,18 @@ class Watch:
         silent, eventless = guarded.look(now)
         if now > self._deadline:
             guarded.end(
-                "deadline", f"The call took longer than {number_formatting.seconds(self._settings.deadline_s)}."
+                "deadline", f"The call took longer than {number_formatting.format_seconds(self._settings.deadline_s)}."
             )
         elif silent > self._settings.bytes_timeout_s:
-            guarded.end("stall", f"Nothing came from the Messages API for {number_formatting.seconds(silent)}.")
-        elif eventless > self._settings.event_timeout_s and not guarded.answer.thinking:
-            guarded.end("stall", f"The Messages API sent no event for {number_formatting.seconds(eventless)}.")
+            guarded.end("stall", f"Nothing came from the Messages API for {number_formatting.format_seconds(silent)}.")
+        elif eventless > self._settings.event_timeout_s and not guarded.answer.in_thinking_block:
+            guarded.end("stall", f"The Messages API sent no event for {number_formatting.format_seconds(eventless)}.")
 
 
 class _Guarded:
     """One stream under watch: when bytes and events last came."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: MessageStream) -> None:
         self.answer = answer
         self.scope = anyio.CancelScope()
         self.why = ""
@@ -79,10 +79,10 @@ class _Guarded:
 
     def look(self, now: float) -> tuple[float, float]:
         """Seconds without a byte, and without an event. A ping is bytes, but no event."""
-        if self.answer.received() != self._bytes:
-            self._bytes, self._byte_at = self.answer.received(), now
-        if self.answer.events != self._events:
-            self._events, self._event_at = self.answer.events, now
+        if self.answer.bytes_received() != self._bytes:
+            self._bytes, self._byte_at = self.answer.bytes_received(), now
+        if self.answer.event_count != self._events:
+            self._events, self._event_at = self.answer.event_count, now
         return now - self._byte_at, now - self._event_at
 
     def end(self, kind: str, why: str) -> None:

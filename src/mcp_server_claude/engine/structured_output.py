@@ -13,8 +13,8 @@ from mcp_server_claude.errors import Failure, Refused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mcp_server_claude.anthropic_api import Body
-    from mcp_server_claude.anthropic_api.models import Model
+    from mcp_server_claude.anthropic_api import RequestBody
+    from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.engine.request_loop import Ended
 
 
@@ -25,11 +25,11 @@ class Form:
         Refused: The schema has something that cannot be said to the API, or the model can be held to none.
     """
 
-    def __init__(self, schema: Mapping[str, object], model: Model) -> None:
+    def __init__(self, schema: Mapping[str, object], model: ClaudeModel) -> None:
         self._schema = schema
-        self._normal = schemas.normalise(schema)
+        self._normal = schemas.normalize_schema(schema)
         self.by_tool = not model.structured_outputs
-        if self.by_tool and not model.takes_forced_tool:
+        if self.by_tool and not model.accepts_forced_tool:
             raise Refused(
                 f"{model.id} cannot be held to a schema: it has no structured outputs here, and a model that thinks "
                 "takes no forced tool. Ask another model, or without schema.",
@@ -37,12 +37,12 @@ class Form:
             )
         self.fill({})  # a limit that the schema passes is told now
 
-    def fill(self, request: Body) -> Body:
+    def fill(self, request: RequestBody) -> RequestBody:
         """The request, asking for this form."""
         if self.by_tool:
-            return request | schemas.as_tool(self._normal)
+            return request | schemas.as_answer_tool(self._normal)
         known = cast("dict[str, object]", request.get("output_config") or {})
-        return request | {"output_config": known | {"format": schemas.as_format(self._normal)}}
+        return request | {"output_config": known | {"format": schemas.as_output_format(self._normal)}}
 
     def text_of(self, ended: Ended, text: str) -> str:
         """The JSON of an answer that came to its end.
@@ -69,7 +69,7 @@ class Form:
         Raises:
             schemas.Mismatch: The text is not JSON, or not valid.
         """
-        return schemas.check(text, self._schema, self._normal)
+        return schemas.validate_output(text, self._schema, self._normal)
 
 
 def mismatch(problems: tuple[str, ...]) -> Failure:

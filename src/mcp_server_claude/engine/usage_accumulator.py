@@ -87,7 +87,7 @@ class Account:
             model=self._model,
             **{name: sum(each.counts[name] for each in sums) for name in COUNTS},
             cost_usd=None if cost is None else float(cost),
-            pricing_as_of=pricing.as_of() if cost is not None else None,
+            pricing_as_of=pricing.price_list_version() if cost is not None else None,
             stop_reason=self._stop_reason,
             complete=self._stop_reason in COMPLETE,
             estimated=self._estimated,

@@ -8,24 +8,24 @@ Every byte of a file comes through `fence`. Everything here is synchronous and w
 is told with `Refused`.
 """
 
-from mcp_server_claude.files.attach_files import gather, read
-from mcp_server_claude.files.attachment_builder import Gathered
-from mcp_server_claude.files.attachment_summary import Shown, shown
-from mcp_server_claude.files.content_blocks import estimate
-from mcp_server_claude.files.read_glob_grep import find, grep, list_dir, read_file
-from mcp_server_claude.files.roots import Rules, roots_for
+from mcp_server_claude.files.attach_files import attachment_blocks, build_attachments
+from mcp_server_claude.files.attachment_builder import Attachments
+from mcp_server_claude.files.attachment_summary import FileSummary, summarize_files
+from mcp_server_claude.files.content_blocks import estimate_block_tokens
+from mcp_server_claude.files.read_glob_grep import glob_files, grep_files, list_directory, read_file
+from mcp_server_claude.files.roots import FilePolicy, roots_for
 
 __all__ = [
-    "Gathered",
-    "Rules",
-    "Shown",
-    "estimate",
-    "find",
-    "gather",
-    "grep",
-    "list_dir",
-    "read",
+    "Attachments",
+    "FilePolicy",
+    "FileSummary",
+    "attachment_blocks",
+    "build_attachments",
+    "estimate_block_tokens",
+    "glob_files",
+    "grep_files",
+    "list_directory",
     "read_file",
     "roots_for",
-    "shown",
+    "summarize_files",
 ]

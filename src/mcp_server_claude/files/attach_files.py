@@ -6,120 +6,124 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mcp_server_claude.errors import Refused
 from mcp_server_claude.files import glob_patterns, resolve_path, sandbox, secret_names
-from mcp_server_claude.files.attachment_builder import Found, Tray, files, too_large
-from mcp_server_claude.files.name_quoting import ALLOW, listed, shown, size
-from mcp_server_claude.files.sandbox import Blocked, Ground
-from mcp_server_claude.files.url_references import Reference, reference
+from mcp_server_claude.files.attachment_builder import AttachmentBuilder, LocalFile, file_noun, file_too_large_error
+from mcp_server_claude.files.name_quoting import ALLOW_FILES_SETTING, format_bytes, quote_name, quote_names
+from mcp_server_claude.files.sandbox import Roots, SandboxError
+from mcp_server_claude.files.url_references import Reference, parse_reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_server_claude.call_types import Block
-    from mcp_server_claude.files.attachment_builder import Gathered
-    from mcp_server_claude.files.roots import Rules
+    from mcp_server_claude.files.attachment_builder import Attachments
+    from mcp_server_claude.files.roots import FilePolicy
 
 
-_Item: TypeAlias = "Found | Reference"
+_Attachable: TypeAlias = "LocalFile | Reference"
 
 
-def read(names: Sequence[str], rules: Rules, *, images: bool, pdf: bool, model: str) -> tuple[Block, ...]:
-    """The content blocks for what a caller names; see `gather`, which also tells what globs matched."""
-    return gather(names, rules, images=images, pdf=pdf, model=model).blocks
+def attachment_blocks(
+    names: Sequence[str], policy: FilePolicy, *, images: bool, pdf: bool, model: str
+) -> tuple[Block, ...]:
+    """The content blocks for what a caller names; see `build_attachments`, which also tells what globs matched."""
+    return build_attachments(names, policy, images=images, pdf=pdf, model=model).blocks
 
 
-def gather(names: Sequence[str], rules: Rules, *, images: bool, pdf: bool, model: str) -> Gathered:
+def build_attachments(names: Sequence[str], policy: FilePolicy, *, images: bool, pdf: bool, model: str) -> Attachments:
     """The content blocks for paths, globs, https URLs, `data:` URIs and file ids; `images` and `pdf` are what `model`
     takes. Blocks on the disk: run it on a thread.
 
     Raises:
         Refused: one cannot be sent, and what to name instead.
     """
-    if len(names) > rules.max_files:
-        raise Refused(f"{len(names):,} files are named; at most {rules.max_files:,} can be sent.", kind="too_large")
-    ground = Ground.of(rules)
-    tray = Tray(rules, ground, takes_images=images, takes_pdf=pdf, model=model)
-    items: dict[object, _Item] = {}
+    if len(names) > policy.max_files:
+        raise Refused(f"{len(names):,} files are named; at most {policy.max_files:,} can be sent.", kind="too_large")
+    ground = Roots.from_policy(policy)
+    tray = AttachmentBuilder(policy, ground, supports_images=images, supports_pdf=pdf, model=model)
+    items: dict[object, _Attachable] = {}
     for name in names:
-        for item in _items(name, rules, ground, tray):
-            key = item.spot if isinstance(item, Found) else item
+        for item in _parse_entry(name, policy, ground, tray):
+            key = item.rooted_path if isinstance(item, LocalFile) else item
             before = items.setdefault(key, item)
-            if isinstance(item, Found) and not item.glob and isinstance(before, Found):
+            if isinstance(item, LocalFile) and not item.glob and isinstance(before, LocalFile):
                 items[key] = item  # named itself: then it is not left out
-        if len(items) > rules.max_files:
+        if len(items) > policy.max_files:
             raise Refused(
-                f"With {shown(name)} these are {len(items):,} files; at most {rules.max_files:,} can be sent. "
+                f"With {quote_name(name)} these are {len(items):,} files; at most {policy.max_files:,} can be sent. "
                 "Name fewer, or a narrower glob.",
                 kind="too_large",
             )
-    kept = [item for item in items.values() if not tray.leaves_out(item)]
-    _fit(kept, rules)
+    kept = [item for item in items.values() if not tray.skip_too_large(item)]
+    _check_sizes(kept, policy)
     for item in kept:
-        tray.put(item)
-    return tray.gathered()
+        tray.add_file(item)
+    return tray.to_attachments()
 
 
-def _items(name: str, rules: Rules, ground: Ground, tray: Tray) -> Sequence[_Item]:
-    if other := reference(name, rules):
+def _parse_entry(name: str, policy: FilePolicy, roots: Roots, builder: AttachmentBuilder) -> Sequence[_Attachable]:
+    if other := parse_reference(name, policy):
         return (other,)
-    if glob_patterns.is_glob(name) and not _is_there(name, rules, ground):
-        return _by_glob(name, rules, ground, tray)
-    with resolve_path.opened(name, rules, ground) as found:
+    if glob_patterns.is_glob(name) and not _exists(name, policy, roots):
+        return _expand_glob(name, policy, roots, builder)
+    with resolve_path.open_named(name, policy, roots) as found:
         if found.is_directory:
-            raise resolve_path.directory(name, found)
-        return (Found(found.spot, found.seen.st_size),)
+            raise resolve_path.is_directory_error(name, found)
+        return (LocalFile(found.rooted_path, found.stat_result.st_size),)
 
 
-def _is_there(name: str, rules: Rules, ground: Ground) -> bool:
+def _exists(name: str, policy: FilePolicy, roots: Roots) -> bool:
     """Whether a name with stars or brackets in it is a file's own (`app/[id]/page.tsx`)."""
     try:
-        with resolve_path.opened(name, rules, ground):
+        with resolve_path.open_named(name, policy, roots):
             return True
     except Refused:
         return False
 
 
-def _by_glob(glob: str, rules: Rules, ground: Ground, tray: Tray) -> list[Found]:
-    matched = glob_patterns.matched(glob, rules, ground)
-    count = len(matched.spots)
-    if count > rules.max_files:
-        least = "" if matched.whole else "at least "
+def _expand_glob(glob: str, policy: FilePolicy, roots: Roots, builder: AttachmentBuilder) -> list[LocalFile]:
+    matched = glob_patterns.match_glob(glob, policy, roots)
+    count = len(matched.paths)
+    if count > policy.max_files:
+        least = "" if matched.complete else "at least "
         raise Refused(
-            f"{shown(glob)} matches {least}{count:,} files; at most {rules.max_files:,} can be sent. "
-            f"Name a directory or an ending: {listed([ground.label(spot) for spot in matched.spots], 3)}.",
+            f"{quote_name(glob)} matches {least}{count:,} files; at most {policy.max_files:,} can be sent. "
+            f"Name a directory or an ending: {quote_names([roots.display_path(spot) for spot in matched.paths], 3)}.",
             kind="too_large",
         )
-    found: list[Found] = []
-    for spot in matched.spots:
+    found: list[LocalFile] = []
+    for spot in matched.paths:
         try:
-            with sandbox.opened(spot, ground) as each:
-                secret = secret_names.why(each.spot.parts, rules.allow_secret_names)
+            with sandbox.open_in_roots(spot, roots) as each:
+                secret = secret_names.matching_pattern(each.rooted_path.parts, policy.allow_secret_names)
                 if not each.is_directory and not secret:
-                    found.append(Found(each.spot, each.seen.st_size, glob))
-        except Blocked:  # git lists what was deleted; links may lead anywhere
+                    found.append(LocalFile(each.rooted_path, each.stat_result.st_size, glob))
+        except SandboxError:  # git lists what was deleted; links may lead anywhere
             continue
-    if not found and matched.secret:
+    if not found and matched.secret_count:
         raise Refused(
-            f"What {shown(glob)} matches may hold secrets, by its names. The operator can allow names in {ALLOW}."
+            f"What {quote_name(glob)} matches may hold secrets, by its names. The operator can allow names in "
+            f"{ALLOW_FILES_SETTING}."
         )
     if not found:
-        raise glob_patterns.nothing(glob, rules, ground)
-    left = matched.secret + count - len(found)
+        raise glob_patterns.no_match_error(glob, policy, roots)
+    left = matched.secret_count + count - len(found)
     parts = f"; {left:,} left out (secret-looking, links that lead out, or gone)" if left else ""
-    short = "" if matched.whole else " The tree is too large to search whole."
-    tray.notes.append(f"{shown(glob)} matched {len(found):,} {files(len(found))}{parts}.{short}")
+    short = "" if matched.complete else " The tree is too large to search whole."
+    builder.notes.append(f"{quote_name(glob)} matched {len(found):,} {file_noun(len(found))}{parts}.{short}")
     return found
 
 
-def _fit(items: Sequence[_Item], rules: Rules) -> None:
+def _check_sizes(items: Sequence[_Attachable], policy: FilePolicy) -> None:
     """Refuse what is too large, before anything is read."""
     total = 0
     for item in items:
-        if isinstance(item, Found):
-            total += item.bytes
-            if item.bytes > rules.max_file_bytes:
-                raise too_large(shown("/".join(item.spot.parts)), item.bytes, rules)
-    if total > rules.max_total_bytes:
+        if isinstance(item, LocalFile):
+            total += item.size
+            if item.size > policy.max_file_bytes:
+                raise file_too_large_error(quote_name("/".join(item.rooted_path.parts)), item.size, policy)
+    if total > policy.max_total_bytes:
         raise Refused(
-            f"The files are {size(total)} together; at most {size(rules.max_total_bytes)} can be sent. Name fewer.",
+            f"The files are {format_bytes(total)} together; at most {format_bytes(policy.max_total_bytes)} can "
+            "be sent. Name fewer.",
             kind="too_large",
         )

@@ -17,7 +17,7 @@ _HEADER = re.compile(r'^<file[\w-]* index="\d+" path="([^"]*)"/?>')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class FileSummary:
     """A file by its name; `size` in bytes where the block holds it."""
 
     name: str
@@ -25,9 +25,9 @@ class Shown:
     size: int | None = None
 
 
-def shown(blocks: Iterable[Block]) -> list[Shown]:
+def summarize_files(blocks: Iterable[Block]) -> list[FileSummary]:
     """The files among the blocks of a question; its own words are not one."""
-    files: list[Shown] = []
+    files: list[FileSummary] = []
     label = ""
     for block in blocks:
         match block.get("type"):
@@ -38,28 +38,28 @@ def shown(blocks: Iterable[Block]) -> list[Shown]:
                     continue
                 label = unescape(header[1])
                 if not header[0].endswith("/>"):
-                    files.append(Shown(name=label, kind="text", size=len(text.encode())))
+                    files.append(FileSummary(name=label, kind="text", size=len(text.encode())))
                     label = ""
             case ("image" | "document") as kind:
-                name = str(block.get("title") or label or _address(block) or kind)
-                files.append(Shown(name=name, kind=str(kind), size=_size(block)))
+                name = str(block.get("title") or label or _source_address(block) or kind)
+                files.append(FileSummary(name=name, kind=str(kind), size=_source_size(block)))
                 label = ""
             case "container_upload" if label:
-                files.append(Shown(name=label, kind="data"))
+                files.append(FileSummary(name=label, kind="data"))
                 label = ""
             case _:
                 pass
     return files
 
 
-def _source(block: Block) -> Mapping[str, object]:
+def _block_source(block: Block) -> Mapping[str, object]:
     return cast("Mapping[str, object]", block.get("source") or {})
 
 
-def _address(block: Block) -> str:
-    return str(_source(block).get("url") or _source(block).get("file_id") or "")
+def _source_address(block: Block) -> str:
+    return str(_block_source(block).get("url") or _block_source(block).get("file_id") or "")
 
 
-def _size(block: Block) -> int | None:
-    data = _source(block).get("data")
+def _source_size(block: Block) -> int | None:
+    data = _block_source(block).get("data")
     return len(data) * 3 // 4 if isinstance(data, str) else None

@@ -16,110 +16,112 @@ from html import escape
 from typing import TYPE_CHECKING, Literal, cast
 
 from mcp_server_claude.call_types import CHARS_PER_TOKEN, Block
-from mcp_server_claude.files.content_types import dimensions
+from mcp_server_claude.files.content_types import image_dimensions
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mcp_server_claude.files.content_types import Image
+    from mcp_server_claude.files.content_types import ImageFile
 
-LONGEST_TITLE = 500
-IMAGE_TOKENS = 1_600
+MAX_DOCUMENT_TITLE_CHARS = 500
+DEFAULT_IMAGE_TOKENS = 1_600
 """What an image of unknown size weighs, and the most that one weighs on models that scale it to 1,568 pixels."""
 PIXELS_PER_TOKEN = 750  # platform.claude.com/docs, "Vision", calculate image costs
-PAGE_TOKENS = 3_000  # its text (1,500 to 3,000) and its picture; platform.claude.com/docs, "PDF support"
+TOKENS_PER_PAGE = 3_000  # its text (1,500 to 3,000) and its picture; platform.claude.com/docs, "PDF support"
 BYTES_PER_PAGE = 60_000
-DOCUMENT_TOKENS = 10 * PAGE_TOKENS
+DEFAULT_DOCUMENT_TOKENS = 10 * TOKENS_PER_PAGE
 
-_TAG = re.compile(r"</?file", re.IGNORECASE)
-_PAGE = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
+_FILE_TAG = re.compile(r"</?file", re.IGNORECASE)
+_PDF_PAGE = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
 
 
-def text(content: str, *, index: int, path: str) -> Block:
+def text_block(content: str, *, index: int, path: str) -> Block:
     """A text file with a numbered header."""
-    tag = _tag(content)
+    tag = _file_tag(content)
     end = "" if content.endswith("\n") else "\n"
-    return {"type": "text", "text": f'<{tag} index="{index}" path="{attribute(path)}">\n{content}{end}</{tag}>'}
+    return {"type": "text", "text": f'<{tag} index="{index}" path="{escape_attribute(path)}">\n{content}{end}</{tag}>'}
 
 
-def label(*, index: int, path: str) -> Block:
+def label_block(*, index: int, path: str) -> Block:
     """What stands before an image, which has no title of its own."""
-    return {"type": "text", "text": f'<file index="{index}" path="{attribute(path)}"/>'}
+    return {"type": "text", "text": f'<file index="{index}" path="{escape_attribute(path)}"/>'}
 
 
-def pdf(data: bytes, *, path: str) -> Block:
+def pdf_block(data: bytes, *, path: str) -> Block:
     source = {"type": "base64", "media_type": "application/pdf", "data": b64encode(data).decode("ascii")}
-    return {"type": "document", "source": source, "title": title(path)}
+    return {"type": "document", "source": source, "title": document_title(path)}
 
 
-def image(content: Image) -> Block:
+def image_block(content: ImageFile) -> Block:
     data = b64encode(content.data).decode("ascii")
     return {"type": "image", "source": {"type": "base64", "media_type": content.media_type, "data": data}}
 
 
-def at_url(url: str, kind: Literal["image", "document"]) -> Block:
-    return {"type": kind, "source": {"type": "url", "url": url}}
+def url_block(url: str, block_type: Literal["image", "document"]) -> Block:
+    return {"type": block_type, "source": {"type": "url", "url": url}}
 
 
-def by_id(file_id: str, kind: Literal["image", "document"]) -> Block:
-    return {"type": kind, "source": {"type": "file", "file_id": file_id}}
+def file_id_block(file_id: str, block_type: Literal["image", "document"]) -> Block:
+    return {"type": block_type, "source": {"type": "file", "file_id": file_id}}
 
 
-def data_file(data: bytes) -> Block:
+def data_file_block(data: bytes) -> Block:
     """A file for code alone; its bytes stand here until they are uploaded."""
     return {"type": "container_upload", "data": data}
 
 
-def attribute(path: str) -> str:
+def escape_attribute(path: str) -> str:
     """A path between quotes in a tag: escaped, on one line, without characters that cannot be seen."""
     seen = "".join(each if each.isprintable() else f"\\u{{{ord(each):x}}}" for each in replace_lone_surrogates(path))
     return escape(seen, quote=True)
 
 
-def title(path: str) -> str:
-    return "".join(each if each.isprintable() else "\ufffd" for each in replace_lone_surrogates(path))[-LONGEST_TITLE:]
+def document_title(path: str) -> str:
+    return "".join(each if each.isprintable() else "\ufffd" for each in replace_lone_surrogates(path))[
+        -MAX_DOCUMENT_TITLE_CHARS:
+    ]
 
 
-def weight(block: Block) -> int:
+def encoded_size(block: Block) -> int:
     """The bytes of a block as it is sent: UTF-8 JSON, or what is uploaded."""
     if isinstance(data := block.get("data"), bytes):
         return len(data)
     return len(json.dumps(block, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def estimate(blocks: Sequence[Block]) -> int:
+def estimate_block_tokens(blocks: Sequence[Block]) -> int:
     """Roughly how many tokens these blocks are; `count_tokens` knows exactly."""
-    return sum(map(_tokens, blocks))
+    return sum(map(_block_tokens, blocks))
 
 
-def _tag(content: str) -> str:
-    if not _TAG.search(content):
+def _file_tag(content: str) -> str:
+    if not _FILE_TAG.search(content):
         return "file"
     digest = sha256(content.encode()).hexdigest()
     return next(tag for n in range(12, 65) if (tag := f"file-{digest[:n]}") not in content)
 
 
-def _tokens(block: Block) -> int:
+def _block_tokens(block: Block) -> int:
     source = cast("Mapping[str, object]", block.get("source", {}))
     data = source.get("data")
     match block.get("type"):
         case "text":
             return int(len(str(block.get("text", ""))) / CHARS_PER_TOKEN) + 1
         case "image":
-            return _image_tokens(data) if isinstance(data, str) else IMAGE_TOKENS
+            return _image_tokens(data) if isinstance(data, str) else DEFAULT_IMAGE_TOKENS
         case "document":
-            return _pages(data) * PAGE_TOKENS if isinstance(data, str) else DOCUMENT_TOKENS
+            return _pdf_pages(data) * TOKENS_PER_PAGE if isinstance(data, str) else DEFAULT_DOCUMENT_TOKENS
         case _:
-            return weight(block) // 4
+            return encoded_size(block) // 4
 
 
 def _image_tokens(data: str) -> int:
-    width, height = dimensions(b64decode(data[: 1 << 18]))  # a JPEG's frame comes after its thumbnail
-    return min(-(-width * height // PIXELS_PER_TOKEN), IMAGE_TOKENS) or IMAGE_TOKENS
+    width, height = image_dimensions(b64decode(data[: 1 << 18]))  # a JPEG's frame comes after its thumbnail
+    return min(-(-width * height // PIXELS_PER_TOKEN), DEFAULT_IMAGE_TOKENS) or DEFAULT_IMAGE_TOKENS
 
 
-def _pages(data: str) -> int:
+def _pdf_pages(data: str) -> int:
     """Pages that are told in the open, else by size: newer PDFs compress that too."""
     raw = b64decode(data)
-    return len(_PAGE.findall(raw)) or -(-len(raw) // BYTES_PER_PAGE)
+    return len(_PDF_PAGE.findall(raw)) or -(-len(raw) // BYTES_PER_PAGE)

@@ -9,25 +9,25 @@ from typing import Literal, TypeAlias
 
 ImageType: TypeAlias = Literal["image/png", "image/jpeg", "image/gif", "image/webp"]
 
-LARGEST_IMAGE = 8000
+MAX_IMAGE_SIDE_PX = 8000
 """Pixels an image may be wide and high (platform.claude.com/docs, "Vision", general limits)."""
-LARGEST_OF_MANY = 2000
-MANY_IMAGES = 20
-"""With more images than that in a request, a side is at most `LARGEST_OF_MANY`."""
+MAX_MANY_IMAGE_SIDE_PX = 2000
+MANY_IMAGES_THRESHOLD = 20
+"""With more images than that in a request, a side is at most `MAX_MANY_IMAGE_SIDE_PX`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextFile:
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Pdf:
+class PdfFile:
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class ImageFile:
     """`width` and `height` are in pixels, 0 where the header is damaged."""
 
     data: bytes
@@ -37,30 +37,30 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
-class Other:
+class UnsupportedFile:
     """What Claude cannot be shown; `name` completes "it is …"."""
 
-    name: str
+    description: str
     data: bytes = field(default=b"", repr=False)
 
 
-Kind: TypeAlias = Text | Pdf | Image | Other
+FileContent: TypeAlias = TextFile | PdfFile | ImageFile | UnsupportedFile
 
 
-def kind(data: bytes) -> Kind:
+def detect_content(data: bytes) -> FileContent:
     """What these bytes are."""
     if not data:
-        return Other("empty")
+        return UnsupportedFile("empty")
     if media_type := image_type(data):
-        return Image(data, media_type, *dimensions(data))
+        return ImageFile(data, media_type, *image_dimensions(data))
     if data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n\0")[:5] == b"%PDF-":
-        return Pdf(data)
-    if name := _binary(data):
-        return Other(name, data)
-    text = decoded(data)
+        return PdfFile(data)
+    if name := _binary_description(data):
+        return UnsupportedFile(name, data)
+    text = decode_text(data)
     if text is None:
-        return Other("binary data, or text in an encoding other than UTF-8, UTF-16 and Windows-1252", data)
-    return Text(text) if text.strip() else Other("empty")
+        return UnsupportedFile("binary data, or text in an encoding other than UTF-8, UTF-16 and Windows-1252", data)
+    return TextFile(text) if text.strip() else UnsupportedFile("empty")
 
 
 def image_type(data: bytes) -> ImageType | None:
@@ -76,7 +76,7 @@ def image_type(data: bytes) -> ImageType | None:
     return None
 
 
-def dimensions(data: bytes) -> tuple[int, int]:
+def image_dimensions(data: bytes) -> tuple[int, int]:
     """Width and height from an image's header, in pixels; zeros where it does not say."""
     match image_type(data):
         case "image/png" if data[12:16] == b"IHDR" and len(data) >= 24:
@@ -84,14 +84,14 @@ def dimensions(data: bytes) -> tuple[int, int]:
         case "image/gif" if len(data) >= 10:
             return int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
         case "image/jpeg":
-            return _jpeg(data)
+            return _jpeg_dimensions(data)
         case "image/webp":
-            return _webp(data)
+            return _webp_dimensions(data)
         case _:
             return 0, 0
 
 
-def _jpeg(data: bytes) -> tuple[int, int]:
+def _jpeg_dimensions(data: bytes) -> tuple[int, int]:
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -104,7 +104,7 @@ def _jpeg(data: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _webp(data: bytes) -> tuple[int, int]:
+def _webp_dimensions(data: bytes) -> tuple[int, int]:
     match data[12:16]:
         case b"VP8X" if len(data) >= 30:
             return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
@@ -118,7 +118,7 @@ def _webp(data: bytes) -> tuple[int, int]:
             return 0, 0
 
 
-_BINARIES: tuple[tuple[bytes, str], ...] = (
+_BINARY_SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "a ZIP archive or an Office document"),
     (b"PK\x05\x06", "an empty ZIP archive"),
     (b"\x1f\x8b", "gzip data"),
@@ -152,9 +152,9 @@ _BINARIES: tuple[tuple[bytes, str], ...] = (
 )
 
 
-def _binary(data: bytes) -> str:
+def _binary_description(data: bytes) -> str:
     """The name of a well-known type that Claude does not take, empty when it is none."""
-    for magic, name in _BINARIES:
+    for magic, name in _BINARY_SIGNATURES:
         if data.startswith(magic):
             return name
     if data[4:8] == b"ftyp":
@@ -168,7 +168,7 @@ def _binary(data: bytes) -> str:
     return ""
 
 
-_MARKS: tuple[tuple[bytes, str], ...] = (
+_BYTE_ORDER_MARKS: tuple[tuple[bytes, str], ...] = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark begins it
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -176,40 +176,40 @@ _MARKS: tuple[tuple[bytes, str], ...] = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-_CONTROL = re.compile("[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")
+_CONTROL_CHARACTER = re.compile("[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")
 """Control characters but those that text has: white space, overstrikes, and what terminals colour logs with."""
-_HIGH = re.compile("[^\x00-\x7f]")
+_NON_ASCII = re.compile("[^\x00-\x7f]")
 
 
-def decoded(data: bytes) -> str | None:
+def decode_text(data: bytes) -> str | None:
     """Bytes as text, None when they are none: a byte-order mark, UTF-8, UTF-16 without a mark, then Windows-1252.
 
     UTF-8 with a few broken bytes, as in logs, is UTF-8 with U+FFFD in their place.
     """
-    for mark, encoding in _MARKS:
+    for mark, encoding in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
-            return _written(_strictly(data[len(mark) :], encoding))
+            return _text_or_none(_decode_strictly(data[len(mark) :], encoding))
     if b"\0" in data:
-        return _written(_strictly(data, _wide(data))) if _wide(data) else None
-    text = _strictly(data, "utf-8")
+        return _text_or_none(_decode_strictly(data, _utf16_encoding(data))) if _utf16_encoding(data) else None
+    text = _decode_strictly(data, "utf-8")
     if text is not None:
-        return _written(text)
+        return _text_or_none(text)
     text = data.decode("utf-8", "replace")
     broken = text.count("\ufffd")
-    whole = sum(1 for _ in _HIGH.finditer(text)) - broken
+    whole = sum(1 for _ in _NON_ASCII.finditer(text)) - broken
     if whole >= 10 * broken:
-        return _written(text)
-    return _western(data)
+        return _text_or_none(text)
+    return _decode_cp1252(data)
 
 
-def _strictly(data: bytes, encoding: str) -> str | None:
+def _decode_strictly(data: bytes, encoding: str) -> str | None:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError:
         return None
 
 
-def _wide(data: bytes) -> str:
+def _utf16_encoding(data: bytes) -> str:
     """UTF-16 without a mark, by the zeros in the high bytes of what is mostly ASCII."""
     head = data[: 1 << 12]
     pairs = len(head) // 2
@@ -221,18 +221,18 @@ def _wide(data: bytes) -> str:
     return "utf-16-be" if even > 0.4 * pairs and odd < 0.05 * pairs else ""
 
 
-def _western(data: bytes) -> str | None:
+def _decode_cp1252(data: bytes) -> str | None:
     """Windows-1252, which Latin-1 text is too, where it reads like a language: some accented letters among many."""
-    text = _strictly(data, "cp1252")
-    high = _HIGH.findall(text or "")
-    if text is None or len(high) > 0.3 * len(data) or _CONTROL.search(text):
+    text = _decode_strictly(data, "cp1252")
+    high = _NON_ASCII.findall(text or "")
+    if text is None or len(high) > 0.3 * len(data) or _CONTROL_CHARACTER.search(text):
         return None
     letters = sum(1 for each in high if each.isalpha() or each in "€“”‘’„–—…«»°§©®£¿¡ºª·\u00a0")
     return text if letters >= 0.7 * len(high) else None
 
 
-def _written(text: str | None) -> str | None:
+def _text_or_none(text: str | None) -> str | None:
     """The text, where it holds no zeros and hardly a control character."""
     if text is None or "\0" in text:
         return None
-    return text if sum(1 for _ in _CONTROL.finditer(text)) <= len(text) // 100 else None
+    return text if sum(1 for _ in _CONTROL_CHARACTER.finditer(text)) <= len(text) // 100 else None

@@ -13,98 +13,99 @@ from typing import TYPE_CHECKING
 
 from mcp_server_claude.errors import Refused
 from mcp_server_claude.files import gitignore_walk, resolve_path, sandbox, secret_names
-from mcp_server_claude.files.name_quoting import readable, shown
+from mcp_server_claude.files.name_quoting import quote_name, roots_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mcp_server_claude.files.roots import Rules
-    from mcp_server_claude.files.sandbox import Ground, Spot
+    from mcp_server_claude.files.roots import FilePolicy
+    from mcp_server_claude.files.sandbox import RootedPath, Roots
 
-MAGIC = re.compile(r"[*?\[{]")
-MOST_ALTERNATIVES = 32
-MOST_STARS = 20
-LONGEST = 500
+GLOB_CHARACTER = re.compile(r"[*?\[{]")
+MAX_ALTERNATIVES = 32
+MAX_STARS = 20
+MAX_GLOB_CHARS = 500
 _BRACES = re.compile(r"\{([^{},]*(?:,[^{},]*)+)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Matched:
+class GlobMatches:
     """The files that a glob matches, sorted; `secret` were left out; `whole` unless the tree is too large to know."""
 
-    spots: tuple[Spot, ...]
-    secret: int = 0
-    whole: bool = True
+    paths: tuple[RootedPath, ...]
+    secret_count: int = 0
+    complete: bool = True
 
 
 def is_glob(name: str) -> bool:
-    return MAGIC.search(name) is not None
+    return GLOB_CHARACTER.search(name) is not None
 
 
-def matched(glob: str, rules: Rules, ground: Ground) -> Matched:
+def match_glob(glob: str, policy: FilePolicy, roots: Roots) -> GlobMatches:
     """The files below the roots that a glob matches; hidden ones never, nor what git ignores.
 
     Raises:
         Refused: it is too long, leaves the roots, or starts at a directory that is not there.
     """
-    if len(glob) > LONGEST:
-        raise Refused(f"The glob {shown(glob, 40)} is too long; at most {LONGEST} characters.")
-    spots: dict[Spot, None] = {}
+    if len(glob) > MAX_GLOB_CHARS:
+        raise Refused(f"The glob {quote_name(glob, 40)} is too long; at most {MAX_GLOB_CHARS} characters.")
+    spots: dict[RootedPath, None] = {}
     secret, whole = 0, True
-    for each in _alternatives(glob):
-        found = _one(each, rules, ground)
-        spots |= dict.fromkeys(found.spots)
-        secret, whole = secret + found.secret, whole and found.whole
-    return Matched(tuple(spots), secret, whole)
+    for each in _expand_braces(glob):
+        found = _match_alternative(each, policy, roots)
+        spots |= dict.fromkeys(found.paths)
+        secret, whole = secret + found.secret_count, whole and found.complete
+    return GlobMatches(tuple(spots), secret, whole)
 
 
-def _one(glob: str, rules: Rules, ground: Ground) -> Matched:
-    fixed, segments = _split(glob)
-    if ".." in segments or sum(part.count("*") for part in segments) > MOST_STARS:
-        raise Refused(f"The glob {shown(glob)} is too intricate; name a directory first and fewer stars.")
+def _match_alternative(glob: str, policy: FilePolicy, roots: Roots) -> GlobMatches:
+    fixed, segments = _split_fixed_prefix(glob)
+    if ".." in segments or sum(part.count("*") for part in segments) > MAX_STARS:
+        raise Refused(f"The glob {quote_name(glob)} is too intricate; name a directory first and fewer stars.")
     if not segments:  # an alternative without a star
-        found = resolve_path.spot(glob, rules, ground)
-        return Matched((found,)) if _is_file(found, ground) else Matched(())
-    with resolve_path.opened(fixed or ".", rules, ground) as base:
+        found = resolve_path.resolve_name(glob, policy, roots)
+        return GlobMatches((found,)) if _is_file(found, roots) else GlobMatches(())
+    with resolve_path.open_named(fixed or ".", policy, roots) as base:
         if not base.is_directory:
-            raise Refused(f"{shown(fixed)} is a file; the glob {shown(glob)} begins there.")
-        start = base.spot
+            raise Refused(f"{quote_name(fixed)} is a file; the glob {quote_name(glob)} begins there.")
+        start = base.rooted_path
     if ".git" in start.parts:
-        raise Refused(f"Globs do not look into .git: {shown(glob)}.")
-    names, whole = gitignore_walk.files(start, ground)
-    pattern = [None if part == "**" else re.compile(translate(part)) for part in _collapsed(segments)]
-    found = [name for name in names if not _hidden(name, segments) and _matches(pattern, name)]
-    spots = [start.below(*name) for name in found]
-    open_ones = [spot for spot in spots if not secret_names.why(spot.parts, rules.allow_secret_names)]
-    return Matched(tuple(open_ones), len(spots) - len(open_ones), whole)
+        raise Refused(f"Globs do not look into .git: {quote_name(glob)}.")
+    names, whole = gitignore_walk.walk_files(start, roots)
+    pattern = [None if part == "**" else re.compile(translate(part)) for part in _collapse_double_stars(segments)]
+    found = [name for name in names if not _is_hidden(name, segments) and _matches_components(pattern, name)]
+    spots = [start.joinpath(*name) for name in found]
+    open_ones = [spot for spot in spots if not secret_names.matching_pattern(spot.parts, policy.allow_secret_names)]
+    return GlobMatches(tuple(open_ones), len(spots) - len(open_ones), whole)
 
 
-def nothing(glob: str, rules: Rules, ground: Ground) -> Refused:
+def no_match_error(glob: str, policy: FilePolicy, roots: Roots) -> Refused:
     """What to say when a glob matches no file, and where such files are."""
-    said = f"No file matches {shown(glob)} (hidden files and what git ignores are left out)."
+    said = f"No file matches {quote_name(glob)} (hidden files and what git ignores are left out)."
     last = glob.rpartition("/")[2]
     if is_glob(glob) and last and last != "**" and not glob.startswith("**"):
         try:
-            wider = matched(f"**/{last}", rules, ground).spots
+            wider = match_glob(f"**/{last}", policy, roots).paths
         except Refused:
             wider = ()
         if wider:
             return Refused(
-                f"{said} {shown('**/' + last)} would match {len(wider):,}, e.g. {shown(ground.label(wider[0]))}.",
+                f"{said} {quote_name('**/' + last)} would match {len(wider):,}, e.g. "
+                f"{quote_name(roots.display_path(wider[0]))}.",
                 kind="not_found",
             )
-    return Refused(f"{said} {readable(rules)}", kind="not_found")
+    return Refused(f"{said} {roots_sentence(policy)}", kind="not_found")
 
 
-def _split(glob: str) -> tuple[str, list[str]]:
+def _split_fixed_prefix(glob: str) -> tuple[str, list[str]]:
     """The directory before the first component with magic, and the components from there."""
     parts = glob.replace("\\", "/").split("/") if sandbox.os.sep == "\\" else glob.split("/")
-    first = next((n for n, part in enumerate(parts) if MAGIC.search(part)), len(parts))
+    first = next((n for n, part in enumerate(parts) if GLOB_CHARACTER.search(part)), len(parts))
     fixed = "/".join(parts[:first]) or ("/" if glob.startswith("/") else "")
     return fixed, [part for part in parts[first:] if part not in {"", "."}]
 
 
-def _collapsed(segments: Sequence[str]) -> Iterator[str]:
+def _collapse_double_stars(segments: Sequence[str]) -> Iterator[str]:
     """The components, with `**` once where it stands several times; at the end it means every file below."""
     before = ""
     for part in (*segments, "*") if segments[-1] == "**" else segments:
@@ -113,9 +114,9 @@ def _collapsed(segments: Sequence[str]) -> Iterator[str]:
         before = part
 
 
-def _matches(pattern: Sequence[re.Pattern[str] | None], name: Sequence[str]) -> bool:
+def _matches_components(pattern: Sequence[re.Pattern[str] | None], name: Sequence[str]) -> bool:
     """Whether the components match: the places in the pattern reached so far, moved on by one component at a time."""
-    reached = _skipped({0}, pattern)
+    reached = _skip_double_stars({0}, pattern)
     for part in name:
         after: set[int] = set()
         for at in reached:
@@ -126,13 +127,13 @@ def _matches(pattern: Sequence[re.Pattern[str] | None], name: Sequence[str]) -> 
                 after.add(at)
             elif step.match(part):
                 after.add(at + 1)
-        reached = _skipped(after, pattern)
+        reached = _skip_double_stars(after, pattern)
         if not reached:
             return False
     return len(pattern) in reached
 
 
-def _skipped(reached: set[int], pattern: Sequence[re.Pattern[str] | None]) -> set[int]:
+def _skip_double_stars(reached: set[int], pattern: Sequence[re.Pattern[str] | None]) -> set[int]:
     """`**` may stand for nothing."""
     for at in sorted(reached):
         here = at
@@ -142,12 +143,12 @@ def _skipped(reached: set[int], pattern: Sequence[re.Pattern[str] | None]) -> se
     return reached
 
 
-def _hidden(name: Sequence[str], segments: Sequence[str]) -> bool:
+def _is_hidden(name: Sequence[str], segments: Sequence[str]) -> bool:
     """Whether a file is hidden, or in a hidden directory that the glob does not name."""
     return name[-1].startswith(".") or any(part.startswith(".") and part not in segments for part in name[:-1])
 
 
-def _alternatives(glob: str) -> list[str]:
+def _expand_braces(glob: str) -> list[str]:
     waiting, found = [glob], list[str]()
     while waiting:
         each = waiting.pop(0)
@@ -156,14 +157,14 @@ def _alternatives(glob: str) -> list[str]:
             found.append(each)
         else:
             waiting += [each[: braces.start()] + one + each[braces.end() :] for one in braces[1].split(",")]
-        if len(waiting) + len(found) > MOST_ALTERNATIVES:
-            raise Refused(f"The glob {shown(glob)} has more than {MOST_ALTERNATIVES} alternatives.")
+        if len(waiting) + len(found) > MAX_ALTERNATIVES:
+            raise Refused(f"The glob {quote_name(glob)} has more than {MAX_ALTERNATIVES} alternatives.")
     return found
 
 
-def _is_file(spot: Spot, ground: Ground) -> bool:
+def _is_file(rooted_path: RootedPath, roots: Roots) -> bool:
     try:
-        with sandbox.opened(spot, ground) as found:
+        with sandbox.open_in_roots(rooted_path, roots) as found:
             return not found.is_directory
-    except sandbox.Blocked:
+    except sandbox.SandboxError:
         return False

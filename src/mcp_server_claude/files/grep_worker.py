@@ -17,31 +17,31 @@ def main() -> None:
     try:
         pattern: re.Pattern[str] = re.compile(question["pattern"])
     except (re.error, OverflowError, RecursionError, MemoryError) as error:
-        _say({"error": str(error)[:200]})
+        _write_json_line({"error": str(error)[:200]})
         return
     left = question["limit"]
     for raw in sys.stdin:
         file = json.loads(raw)
-        for number, line in enumerate(_rows(file["text"]), 1):
+        for number, line in enumerate(_split_lines(file["text"]), 1):
             match = pattern.search(line[: question["longest"]])
             if match is None:
                 continue
             if left == 0:
-                _say({"more": True})
+                _write_json_line({"more": True})
                 return
             left -= 1
             start = max(0, match.start() - question["width"] // 3)
-            _say({"path": file["path"], "line": number, "text": line[start : start + question["width"]]})
-    _say({"done": True})
+            _write_json_line({"path": file["path"], "line": number, "text": line[start : start + question["width"]]})
+    _write_json_line({"done": True})
 
 
-def _rows(text: str) -> list[str]:
+def _split_lines(text: str) -> list[str]:
     """Lines as editors number them; `str.splitlines` knows more ends."""
     rows = re.split(r"\r\n|\n|\r", text)
     return rows if rows[-1] else rows[:-1]
 
 
-def _say(value: dict[str, object]) -> None:
+def _write_json_line(value: dict[str, object]) -> None:
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 

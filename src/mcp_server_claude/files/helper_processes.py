@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def started(
-    command: Sequence[str], *, seconds: float, stdin: int = subprocess.DEVNULL, stdout: int | IO[bytes]
+def helper_process(
+    command: Sequence[str], *, timeout_s: float, stdin: int = subprocess.DEVNULL, stdout: int | IO[bytes]
 ) -> Generator[subprocess.Popen[bytes]]:
     """A process that is killed after `seconds`, and when it is left.
 
@@ -28,10 +28,10 @@ def started(
         stdin=stdin,
         stdout=stdout,
         stderr=subprocess.DEVNULL,
-        env=_environment(),
+        env=_helper_environment(),
         creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
     )
-    timer = threading.Timer(max(0.0, seconds), process.kill)
+    timer = threading.Timer(max(0.0, timeout_s), process.kill)
     timer.daemon = True
     timer.start()
     try:
@@ -41,10 +41,10 @@ def started(
         process.kill()
         process.wait()
         for pipe in (process.stdin, process.stdout):
-            _close(pipe)
+            _close_pipe(pipe)
 
 
-def _close(pipe: IO[bytes] | None) -> None:
+def _close_pipe(pipe: IO[bytes] | None) -> None:
     try:
         if pipe is not None:
             pipe.close()
@@ -52,7 +52,7 @@ def _close(pipe: IO[bytes] | None) -> None:
         pass
 
 
-def _environment() -> dict[str, str]:
+def _helper_environment() -> dict[str, str]:
     """Where the user's own ignore file is, and what keeps git from asking, locking and fetching. No keys."""
     plain = {
         "LC_ALL": "C",

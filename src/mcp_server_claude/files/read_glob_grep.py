@@ -14,39 +14,39 @@ from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from mcp_server_claude.errors import Misconfigured, Refused
 from mcp_server_claude.files import glob_patterns, helper_processes, resolve_path, sandbox, secret_names
-from mcp_server_claude.files.attachment_builder import Tray
-from mcp_server_claude.files.content_types import Image, Pdf, Text, kind
-from mcp_server_claude.files.name_quoting import shown, size
-from mcp_server_claude.files.sandbox import Blocked, Ground
-from mcp_server_claude.files.url_references import Inline
+from mcp_server_claude.files.attachment_builder import AttachmentBuilder
+from mcp_server_claude.files.content_types import ImageFile, PdfFile, TextFile, detect_content
+from mcp_server_claude.files.name_quoting import format_bytes, quote_name
+from mcp_server_claude.files.sandbox import Roots, SandboxError
+from mcp_server_claude.files.url_references import InlineContent
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from mcp_server_claude.call_types import Block
-    from mcp_server_claude.files.content_types import Kind
-    from mcp_server_claude.files.roots import Rules
-    from mcp_server_claude.files.sandbox import Spot
+    from mcp_server_claude.files.content_types import FileContent
+    from mcp_server_claude.files.roots import FilePolicy
+    from mcp_server_claude.files.sandbox import RootedPath
 
-MOST_ENTRIES = 500
-MOST_LINES = 2_000
-MOST_CHARS = 100_000
-LONGEST_LINE = 2_000
-LARGEST_SHOWN = 1_000_000
+MAX_LISTED_ENTRIES = 500
+MAX_READ_LINES = 2_000
+MAX_READ_CHARS = 100_000
+MAX_LINE_CHARS = 2_000
+MAX_BINARY_RESULT_BYTES = 1_000_000
 """Bytes of a PDF or an image that a delegate is shown: it goes along with each look after that."""
-SEARCH_S = 10.0
-MOST_SEARCHED = 5_000
-MOST_SEARCHED_BYTES = 100_000_000
-LARGEST_SEARCHED = 5_000_000
-LONGEST_PATTERN = 1_000
-MOST_MATCHES = 1_000
-WIDTH = 300
+GREP_TIMEOUT_S = 10.0
+MAX_GREP_FILES = 5_000
+MAX_GREP_TOTAL_BYTES = 100_000_000
+MAX_GREP_FILE_BYTES = 5_000_000
+MAX_GREP_PATTERN_CHARS = 1_000
+MAX_GREP_MATCHES = 1_000
+MAX_MATCH_CHARS = 300
 LINE_END = re.compile(r"\r\n|\n|\r")
 """Where a line ends for editors; `str.splitlines` knows more."""
 
 
-class Reader(Protocol):
+class FileReadingModel(Protocol):
     """The model that looks: what it can be shown."""
 
     @property
@@ -57,64 +57,71 @@ class Reader(Protocol):
     def pdf(self) -> bool: ...
 
 
-def list_dir(path: str, rules: Rules) -> str:
+def list_directory(path: str, policy: FilePolicy) -> str:
     """What is in a directory, a name a line, directories first and with a `/`; secret-looking names are left out.
 
     Raises:
         Refused: there is no such directory below the roots.
     """
-    ground = Ground.of(rules)
-    with resolve_path.opened(path or ".", rules, ground) as found:
+    ground = Roots.from_policy(policy)
+    with resolve_path.open_named(path or ".", policy, ground) as found:
         if not found.is_directory:
-            raise Refused(f"{shown(path)} is a file of {size(found.seen.st_size)}, not a directory.")
-        inside = found.entries(20 * MOST_ENTRIES)
-        base = found.spot
+            raise Refused(
+                f"{quote_name(path)} is a file of {format_bytes(found.stat_result.st_size)}, not a directory."
+            )
+        inside = found.list_entries(20 * MAX_LISTED_ENTRIES)
+        base = found.rooted_path
     seen = [
         (not is_directory, name)
         for name, is_directory in inside
-        if name != ".git" and not secret_names.why((*base.parts, name), rules.allow_secret_names)
+        if name != ".git" and not secret_names.matching_pattern((*base.parts, name), policy.allow_secret_names)
     ]
-    lines = [_line(name) + ("" if is_file else "/") for is_file, name in sorted(seen)]
-    more = [f"… and {len(lines) - MOST_ENTRIES:,} more"] if len(lines) > MOST_ENTRIES else []
-    return "\n".join((*lines[:MOST_ENTRIES], *more)) or "(empty)"
+    lines = [_on_one_line(name) + ("" if is_file else "/") for is_file, name in sorted(seen)]
+    more = [f"… and {len(lines) - MAX_LISTED_ENTRIES:,} more"] if len(lines) > MAX_LISTED_ENTRIES else []
+    return "\n".join((*lines[:MAX_LISTED_ENTRIES], *more)) or "(empty)"
 
 
-def find(pattern: str, path: str, rules: Rules) -> str:
+def glob_files(pattern: str, path: str, policy: FilePolicy) -> str:
     """The files that a glob matches below a directory, a name a line, as `files` and the other tools take it.
 
     Raises:
         Refused: there is no such directory below the roots, or no file matches.
     """
-    ground = Ground.of(rules)
+    ground = Roots.from_policy(policy)
     glob = f"{path.rstrip('/')}/{pattern}" if path.strip("/.") or path.startswith(("/", "..")) else pattern
-    found = glob_patterns.matched(glob, rules, ground)
-    if not found.spots:
-        raise glob_patterns.nothing(glob, rules, ground)
-    lines = [_line(ground.label(spot)) for spot in found.spots[:MOST_ENTRIES]]
-    left = len(found.spots) - len(lines)
-    more = [f"… and {left:,} more: narrow the glob"] if left or not found.whole else []
+    found = glob_patterns.match_glob(glob, policy, ground)
+    if not found.paths:
+        raise glob_patterns.no_match_error(glob, policy, ground)
+    lines = [_on_one_line(ground.display_path(spot)) for spot in found.paths[:MAX_LISTED_ENTRIES]]
+    left = len(found.paths) - len(lines)
+    more = [f"… and {left:,} more: narrow the glob"] if left or not found.complete else []
     return "\n".join((*lines, *more))
 
 
-def read_file(path: str, rules: Rules, first: int = 1, last: int = 0, *, model: Reader) -> str | tuple[Block, ...]:
+def read_file(
+    path: str, policy: FilePolicy, first_line: int = 1, last_line: int = 0, *, model: FileReadingModel
+) -> str | tuple[Block, ...]:
     """A file: of a text its lines, numbered, from `first` to `last` (0: its end), with a last line that says what is
     left; a PDF or an image as a model is shown it.
 
     Raises:
         Refused: it is neither, is not there, ends before `first`, or the model cannot be shown it.
     """
-    ground = Ground.of(rules)
-    content = _content(path, rules, ground)
-    if isinstance(content, Text):
-        return _numbered(path, content.text, first, last)
-    if isinstance(content, Image | Pdf) and len(content.data) > LARGEST_SHOWN:
-        raise Refused(f"{shown(path)} is {size(len(content.data))} large; at most {size(LARGEST_SHOWN)} can be shown.")
-    tray = Tray(rules, ground, takes_images=model.images, takes_pdf=model.pdf, model=model.id)
-    tray.put(Inline(content, path))
-    return tray.gathered().blocks
+    ground = Roots.from_policy(policy)
+    content = _read_content(path, policy, ground)
+    if isinstance(content, TextFile):
+        return _number_lines(path, content.text, first_line, last_line)
+    if isinstance(content, ImageFile | PdfFile) and len(content.data) > MAX_BINARY_RESULT_BYTES:
+        raise Refused(
+            f"{quote_name(path)} is {format_bytes(len(content.data))} large; at most "
+            f"{format_bytes(MAX_BINARY_RESULT_BYTES)} can be shown."
+        )
+    tray = AttachmentBuilder(policy, ground, supports_images=model.images, supports_pdf=model.pdf, model=model.id)
+    tray.add_file(InlineContent(content, path))
+    return tray.to_attachments().blocks
 
 
-def grep(pattern: str, glob: str, rules: Rules, limit: int = 100) -> str:
+def grep_files(pattern: str, glob: str, policy: FilePolicy, limit: int = 100) -> str:
     """Lines that a regular expression (Python's) finds in the files that a glob matches: `path:line: text`.
 
     It takes 10 s at most, whatever the expression: it runs in a process of its own (see `matcher`). Only the first
@@ -124,104 +131,108 @@ def grep(pattern: str, glob: str, rules: Rules, limit: int = 100) -> str:
         Refused: the expression is none, or no file matches.
         Misconfigured: no process can be started.
     """
-    if not pattern or len(pattern) > LONGEST_PATTERN:
-        raise Refused(f"A regular expression has 1 to {LONGEST_PATTERN:,} characters.")
-    until = time.monotonic() + SEARCH_S
-    ground = Ground.of(rules)
-    spots = _spots(glob or "**/*", rules, ground)
+    if not pattern or len(pattern) > MAX_GREP_PATTERN_CHARS:
+        raise Refused(f"A regular expression has 1 to {MAX_GREP_PATTERN_CHARS:,} characters.")
+    until = time.monotonic() + GREP_TIMEOUT_S
+    ground = Roots.from_policy(policy)
+    spots = _files_to_search(glob or "**/*", policy, ground)
     if not spots:
-        raise glob_patterns.nothing(glob, rules, ground)
+        raise glob_patterns.no_match_error(glob, policy, ground)
     question = {
         "pattern": replace_lone_surrogates(pattern),
-        "limit": max(1, min(limit, MOST_MATCHES)),
-        "longest": LONGEST_LINE,
-        "width": WIDTH,
+        "limit": max(1, min(limit, MAX_GREP_MATCHES)),
+        "longest": MAX_LINE_CHARS,
+        "width": MAX_MATCH_CHARS,
     }
-    files = _Files(spots, rules, ground, until)
-    found = list(_matched(question, files, until))
+    files = _GrepFiles(spots, policy, ground, until)
+    found = list(_run_grep_worker(question, files, until))
     if error := next((each["error"] for each in found if "error" in each), ""):
-        raise Refused(f"The regular expression is not understood: {shown(str(error))}.")
-    lines = [f"{_line(str(each['path']))}:{each['line']}: {each['text']}" for each in found if "path" in each]
-    return "\n".join((*lines, _ending(len(lines), found, files)))
+        raise Refused(f"The regular expression is not understood: {quote_name(str(error))}.")
+    lines = [f"{_on_one_line(str(each['path']))}:{each['line']}: {each['text']}" for each in found if "path" in each]
+    return "\n".join((*lines, _grep_summary(len(lines), found, files)))
 
 
-def _ending(count: int, found: list[Mapping[str, object]], files: _Files) -> str:
-    told = f"{count:,} matching {'line' if count == 1 else 'lines'} in {files.searched:,} files searched"
+def _grep_summary(count: int, found: list[Mapping[str, object]], files: _GrepFiles) -> str:
+    told = f"{count:,} matching {'line' if count == 1 else 'lines'} in {files.count:,} files searched"
     if any("more" in each for each in found):
         return f"[{told}; there are more: narrow the pattern or the glob]"
     if not any("done" in each for each in found):
-        return f"[{told}; stopped after {SEARCH_S:.0f} s: a simpler pattern or a narrower glob goes further]"
-    if not files.whole:
+        return f"[{told}; stopped after {GREP_TIMEOUT_S:.0f} s: a simpler pattern or a narrower glob goes further]"
+    if not files.complete:
         return f"[{told}; too many to search all: narrow the glob]"
     return f"[{told}]"
 
 
-def _spots(glob: str, rules: Rules, ground: Ground) -> tuple[Spot, ...]:
+def _files_to_search(glob: str, policy: FilePolicy, roots: Roots) -> tuple[RootedPath, ...]:
     """The files of a glob, of a directory, or the one file."""
     if glob_patterns.is_glob(glob):
-        return glob_patterns.matched(glob, rules, ground).spots
-    with resolve_path.opened(glob, rules, ground) as found:
-        spot, is_directory = found.spot, found.is_directory
-    return glob_patterns.matched(f"{glob.rstrip('/')}/**", rules, ground).spots if is_directory else (spot,)
+        return glob_patterns.match_glob(glob, policy, roots).paths
+    with resolve_path.open_named(glob, policy, roots) as found:
+        spot, is_directory = found.rooted_path, found.is_directory
+    return glob_patterns.match_glob(f"{glob.rstrip('/')}/**", policy, roots).paths if is_directory else (spot,)
 
 
-class _Files:
+class _GrepFiles:
     """The texts to search, one by one; what is no text is passed over."""
 
-    def __init__(self, spots: tuple[Spot, ...], rules: Rules, ground: Ground, until: float) -> None:
-        self._spots = spots
-        self._rules = rules
-        self._ground = ground
-        self._until = until
-        self.searched = 0
-        self.whole = True
+    def __init__(self, paths: tuple[RootedPath, ...], policy: FilePolicy, roots: Roots, deadline: float) -> None:
+        self._paths = paths
+        self._policy = policy
+        self._roots = roots
+        self._deadline = deadline
+        self.count = 0
+        self.complete = True
 
     def __iter__(self) -> Iterator[Mapping[str, object]]:
-        left = MOST_SEARCHED_BYTES
-        for spot in self._spots:
-            if self.searched >= MOST_SEARCHED or left <= 0 or time.monotonic() > self._until:
-                self.whole = False
+        left = MAX_GREP_TOTAL_BYTES
+        for spot in self._paths:
+            if self.count >= MAX_GREP_FILES or left <= 0 or time.monotonic() > self._deadline:
+                self.complete = False
                 return
-            data = self._data(spot)
+            data = self._read_data(spot)
             left -= len(data)
-            content = kind(data)
-            if isinstance(content, Text):
-                self.searched += 1
-                yield {"path": self._ground.label(spot), "text": content.text}
+            content = detect_content(data)
+            if isinstance(content, TextFile):
+                self.count += 1
+                yield {"path": self._roots.display_path(spot), "text": content.text}
 
-    def _data(self, spot: Spot) -> bytes:
+    def _read_data(self, rooted_path: RootedPath) -> bytes:
         try:
-            with sandbox.opened(spot, self._ground) as found:
-                if found.is_directory or secret_names.why(found.spot.parts, self._rules.allow_secret_names):
+            with sandbox.open_in_roots(rooted_path, self._roots) as found:
+                if found.is_directory or secret_names.matching_pattern(
+                    found.rooted_path.parts, self._policy.allow_secret_names
+                ):
                     return b""
-                if found.seen.st_size > LARGEST_SEARCHED:
-                    self.whole = False
+                if found.stat_result.st_size > MAX_GREP_FILE_BYTES:
+                    self.complete = False
                     return b""
-                return found.read(LARGEST_SEARCHED)
-        except Blocked:
+                return found.read(MAX_GREP_FILE_BYTES)
+        except SandboxError:
             return b""
 
 
-def _matched(
-    question: Mapping[str, object], files: Iterable[Mapping[str, object]], until: float
+def _run_grep_worker(
+    question: Mapping[str, object], files: Iterable[Mapping[str, object]], deadline: float
 ) -> Iterator[Mapping[str, object]]:
     """What the matcher says, as far as it comes until then."""
     matcher = Path(__file__).with_name("grep_worker.py")
     with tempfile.TemporaryFile() as said:  # not a pipe: nobody has to read while we write
         command = [sys.executable, "-I", "-S", str(matcher)]
-        seconds = until - time.monotonic()
+        seconds = deadline - time.monotonic()
         try:
-            with helper_processes.started(command, seconds=seconds, stdin=subprocess.PIPE, stdout=said) as running:
-                _ask(cast("IO[bytes]", running.stdin), question, files)
+            with helper_processes.helper_process(
+                command, timeout_s=seconds, stdin=subprocess.PIPE, stdout=said
+            ) as running:
+                _send_files(cast("IO[bytes]", running.stdin), question, files)
                 running.wait()
         except OSError as error:
             why = type(error).__name__
             raise Misconfigured(f"Python could not be started to search files ({why}).", kind="settings") from None
         said.seek(0)
-        yield from _lines(said)
+        yield from _parse_matches(said)
 
 
-def _ask(to: IO[bytes], question: Mapping[str, object], files: Iterable[Mapping[str, object]]) -> None:
+def _send_files(to: IO[bytes], question: Mapping[str, object], files: Iterable[Mapping[str, object]]) -> None:
     try:
         for each in itertools.chain((question,), files):
             to.write(json.dumps(each).encode() + b"\n")
@@ -230,33 +241,36 @@ def _ask(to: IO[bytes], question: Mapping[str, object], files: Iterable[Mapping[
         pass
 
 
-def _lines(said: IO[bytes]) -> Iterator[Mapping[str, object]]:
+def _parse_matches(said: IO[bytes]) -> Iterator[Mapping[str, object]]:
     for raw in said:
         if raw.endswith(b"\n"):
             yield cast("Mapping[str, object]", json.loads(raw))
 
 
-def _content(path: str, rules: Rules, ground: Ground) -> Kind:
-    with resolve_path.opened(path, rules, ground) as found:
+def _read_content(path: str, policy: FilePolicy, roots: Roots) -> FileContent:
+    with resolve_path.open_named(path, policy, roots) as found:
         if found.is_directory:
-            raise resolve_path.directory(path, found)
-        if found.seen.st_size > rules.max_file_bytes:
-            raise Refused(f"{shown(path)} is {size(found.seen.st_size)} large, too large to read.", kind="too_large")
-        return kind(found.read(rules.max_file_bytes))
+            raise resolve_path.is_directory_error(path, found)
+        if found.stat_result.st_size > policy.max_file_bytes:
+            raise Refused(
+                f"{quote_name(path)} is {format_bytes(found.stat_result.st_size)} large, too large to read.",
+                kind="too_large",
+            )
+        return detect_content(found.read(policy.max_file_bytes))
 
 
-def _numbered(path: str, text: str, first: int, last: int) -> str:
+def _number_lines(path: str, text: str, first: int, last: int) -> str:
     rows = LINE_END.split(text)
     rows = rows if rows[-1] else rows[:-1]
     if first > len(rows):
         lines = "line" if len(rows) == 1 else "lines"
-        raise Refused(f"{shown(path)} has {len(rows):,} {lines}; line {first:,} is after its end.")
+        raise Refused(f"{quote_name(path)} has {len(rows):,} {lines}; line {first:,} is after its end.")
     start = max(first, 1) - 1
-    end = min(last, start + MOST_LINES) if last > start else start + MOST_LINES
+    end = min(last, start + MAX_READ_LINES) if last > start else start + MAX_READ_LINES
     told: list[str] = []
-    room = MOST_CHARS
+    room = MAX_READ_CHARS
     for number, row in enumerate(rows[start:end], start + 1):
-        line = f"{number:>6}\t{row[:LONGEST_LINE]}" + (" …" if len(row) > LONGEST_LINE else "")
+        line = f"{number:>6}\t{row[:MAX_LINE_CHARS]}" + (" …" if len(row) > MAX_LINE_CHARS else "")
         room -= len(line) + 1
         if room < 0 and told:
             break
@@ -266,6 +280,6 @@ def _numbered(path: str, text: str, first: int, last: int) -> str:
     return "\n".join((*told, rest) if end < len(rows) else told)
 
 
-def _line(name: str) -> str:
+def _on_one_line(name: str) -> str:
     """A name on one line, whatever is in it."""
     return "".join(each if each.isprintable() else "\ufffd" for each in replace_lone_surrogates(name))

@@ -10,85 +10,89 @@ from typing import TYPE_CHECKING
 
 from mcp_server_claude.errors import Refused
 from mcp_server_claude.files import sandbox, secret_names
-from mcp_server_claude.files.name_quoting import ALLOW, listed, readable, shown
-from mcp_server_claude.files.sandbox import Blocked, Ground
+from mcp_server_claude.files.name_quoting import ALLOW_FILES_SETTING, quote_name, quote_names, roots_sentence
+from mcp_server_claude.files.sandbox import Roots, SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from mcp_server_claude.files.roots import Rules
-    from mcp_server_claude.files.sandbox import Opened, Spot
+    from mcp_server_claude.files.roots import FilePolicy
+    from mcp_server_claude.files.sandbox import OpenFile, RootedPath
 
-LONGEST = 4_096
-MOST_ENTRIES = 5_000
-DESCENT = 12
+MAX_PATH_CHARS = 4_096
+MAX_COMPARED_ENTRIES = 5_000
+MAX_SUGGESTION_DEPTH = 12
 
 
-def spot(name: str, rules: Rules, ground: Ground) -> Spot:
+def resolve_name(name: str, policy: FilePolicy, roots: Roots) -> RootedPath:
     """Where a name points to: relative to the first root, absolute, or `~/…` where that is in a root. Reads nothing.
 
     Raises:
         Refused: it is no path, leaves the roots, or looks like a secret.
     """
-    _check(name)
-    if not rules.roots:
-        raise Refused(readable(rules))
-    found = _at_home(name, ground) if name.startswith(("~/", "~" + os.sep)) else ground.spot(fold(name, ground))
+    _check_name(name)
+    if not policy.roots:
+        raise Refused(roots_sentence(policy))
+    found = (
+        _resolve_home(name, roots)
+        if name.startswith(("~/", "~" + os.sep))
+        else roots.locate(absolute_path(name, roots))
+    )
     if found is None:
-        raise Refused(f"{shown(name)} is outside of what may be read. {readable(rules)}")
-    permit(found, name, rules)
+        raise Refused(f"{quote_name(name)} is outside of what may be read. {roots_sentence(policy)}")
+    check_secret_name(found, name, policy)
     return found
 
 
-def fold(name: str, ground: Ground) -> str:
+def absolute_path(name: str, roots: Roots) -> str:
     """The absolute path that a name means, by its text alone."""
-    return sandbox.fold(os.path.join(ground.roots[0][0], name))  # noqa: PTH118 - the fence's currency is strings
+    return sandbox.normalize_path(os.path.join(roots.directories[0][0], name))  # noqa: PTH118 - the fence's currency is strings
 
 
-def permit(found: Spot, name: str, rules: Rules) -> None:
+def check_secret_name(rooted_path: RootedPath, name: str, policy: FilePolicy) -> None:
     """Refuse what looks like a secret.
 
     Raises:
         Refused: it does, and the operator has not named it.
     """
-    pattern = secret_names.why(found.parts, rules.allow_secret_names)
+    pattern = secret_names.matching_pattern(rooted_path.parts, policy.allow_secret_names)
     if pattern:
         raise Refused(
-            f"{shown(name)} is not read: by its name ({pattern}) it may hold a secret. "
-            f"If it holds none, the operator can allow that name in {ALLOW}."
+            f"{quote_name(name)} is not read: by its name ({pattern}) it may hold a secret. "
+            f"If it holds none, the operator can allow that name in {ALLOW_FILES_SETTING}."
         )
 
 
 @contextmanager
-def opened(name: str, rules: Rules, ground: Ground) -> Generator[Opened]:
+def open_named(name: str, policy: FilePolicy, roots: Roots) -> Generator[OpenFile]:
     """What a caller named, open for reading.
 
     Raises:
         Refused: it cannot be read, and why.
     """
-    asked = spot(name, rules, ground)
+    asked = resolve_name(name, policy, roots)
     try:
-        with sandbox.opened(asked, ground) as found:
-            permit(found.spot, name, rules)
+        with sandbox.open_in_roots(asked, roots) as found:
+            check_secret_name(found.rooted_path, name, policy)
             yield found
-    except Blocked as blocked:
-        raise refusal(name, blocked, rules, ground) from None
+    except SandboxError as blocked:
+        raise explain_sandbox_error(name, blocked, policy, roots) from None
 
 
-def refusal(name: str, blocked: Blocked, rules: Rules, ground: Ground) -> Refused:
+def explain_sandbox_error(name: str, error: SandboxError, policy: FilePolicy, roots: Roots) -> Refused:
     """Why a way ended, so that a caller can correct itself in one turn."""
-    said = shown(name)
-    match blocked.why:
+    said = quote_name(name)
+    match error.reason:
         case "missing":
-            return Refused(f"There is no {said}.{_nearest(name, blocked, rules, ground)}", kind="not_found")
+            return Refused(f"There is no {said}.{_suggest_names(name, error, policy, roots)}", kind="not_found")
         case "outside":
-            return Refused(f"{said} is a link that leads outside of what may be read. {readable(rules)}")
+            return Refused(f"{said} is a link that leads outside of what may be read. {roots_sentence(policy)}")
         case "links":
             return Refused(f"{said} is a link to itself, or one of too many.")
         case "special":
             return Refused(f"{said} is not a regular file (a device, a pipe, a socket or part of the system).")
         case "within_file":
-            return Refused(f"{said} leads through {shown(blocked.part)}, which is a file, not a directory.")
+            return Refused(f"{said} leads through {quote_name(error.component)}, which is a file, not a directory.")
         case "changed":
             return Refused(f"{said} was replaced while it was being opened. Try again.")
         case "denied":
@@ -99,70 +103,73 @@ def refusal(name: str, blocked: Blocked, rules: Rules, ground: Ground) -> Refuse
             return Refused(f"{said} could not be read.")
 
 
-def directory(name: str, found: Opened) -> Refused:
+def is_directory_error(name: str, open_file: OpenFile) -> Refused:
     """What to name instead of a directory."""
-    inside = sorted(found.entries(MOST_ENTRIES))
+    inside = sorted(open_file.list_entries(MAX_COMPARED_ENTRIES))
     names = [each + "/" * is_directory for each, is_directory in inside if not each.startswith(".")]
-    within = f" It holds {listed(names)}." if names else " It is empty."
+    within = f" It holds {quote_names(names)}." if names else " It is empty."
     stem = name.rstrip("/")
-    return Refused(f"{shown(name)} is a directory. Name files, or a glob such as {shown(stem + '/**/*')}.{within}")
+    return Refused(
+        f"{quote_name(name)} is a directory. Name files, or a glob such as {quote_name(stem + '/**/*')}.{within}"
+    )
 
 
-def _check(name: str) -> None:
+def _check_name(name: str) -> None:
     if not name.strip():
         raise Refused("A file's name is empty.")
-    if len(name) > LONGEST:
-        raise Refused(f"A name of {len(name):,} characters is no path: {shown(name, 40)}.")
+    if len(name) > MAX_PATH_CHARS:
+        raise Refused(f"A name of {len(name):,} characters is no path: {quote_name(name, 40)}.")
     if "\0" in name:
-        raise Refused(f"{shown(name)} is no path: it holds a zero character.")
+        raise Refused(f"{quote_name(name)} is no path: it holds a zero character.")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise Refused(f"{shown(name)} is no path: it is not well-formed Unicode.") from None
+        raise Refused(f"{quote_name(name)} is no path: it is not well-formed Unicode.") from None
 
 
-def _at_home(name: str, ground: Ground) -> Spot | None:
+def _resolve_home(name: str, roots: Roots) -> RootedPath | None:
     try:
-        return ground.spot(sandbox.fold(str(Path(name).expanduser())))
+        return roots.locate(sandbox.normalize_path(str(Path(name).expanduser())))
     except (RuntimeError, ValueError):
         return None
 
 
-def _nearest(name: str, blocked: Blocked, rules: Rules, ground: Ground) -> str:
+def _suggest_names(name: str, error: SandboxError, policy: FilePolicy, roots: Roots) -> str:
     """What a caller may have meant: near names on the way, the rest of the path followed as far as it is there."""
     found: list[str] = []
-    asked = ground.spot(fold(name, ground))
-    rest = asked.parts[len(blocked.at.parts) + 1 :] if asked else ()
-    for near in _near(blocked.at, blocked.part, rules, ground, most=3):
-        at = _followed(blocked.at.below(near), rest, rules, ground)
-        found.append(ground.label(at))
+    asked = roots.locate(absolute_path(name, roots))
+    rest = asked.parts[len(error.directory.parts) + 1 :] if asked else ()
+    for near in _similar_names(error.directory, error.component, policy, roots, limit=3):
+        at = _follow_similar(error.directory.joinpath(near), rest, policy, roots)
+        found.append(roots.display_path(at))
     if found:
-        others = f" Others: {listed(found[1:])}." if found[1:] else ""
-        return f" The nearest is {shown(found[0])}.{others} {readable(rules)}"
+        others = f" Others: {quote_names(found[1:])}." if found[1:] else ""
+        return f" The nearest is {quote_name(found[0])}.{others} {roots_sentence(policy)}"
     beside = sorted(
         each + "/" * is_directory
-        for each, is_directory in sandbox.entries(blocked.at, ground, MOST_ENTRIES)
-        if not each.startswith(".") and not secret_names.why((*blocked.at.parts, each), rules.allow_secret_names)
+        for each, is_directory in sandbox.readable_entries(error.directory, roots, MAX_COMPARED_ENTRIES)
+        if not each.startswith(".")
+        and not secret_names.matching_pattern((*error.directory.parts, each), policy.allow_secret_names)
     )
-    there = f" {shown(ground.label(blocked.at))} holds {listed(beside)}." if beside else ""
-    return f"{there} {readable(rules)}"
+    there = f" {quote_name(roots.display_path(error.directory))} holds {quote_names(beside)}." if beside else ""
+    return f"{there} {roots_sentence(policy)}"
 
 
-def _followed(at: Spot, rest: Sequence[str], rules: Rules, ground: Ground) -> Spot:
-    for part in rest[:DESCENT]:
-        near = _near(at, part, rules, ground, most=1)
+def _follow_similar(at: RootedPath, rest: Sequence[str], policy: FilePolicy, roots: Roots) -> RootedPath:
+    for part in rest[:MAX_SUGGESTION_DEPTH]:
+        near = _similar_names(at, part, policy, roots, limit=1)
         if not near:
             break
-        at = at.below(near[0])
+        at = at.joinpath(near[0])
     return at
 
 
-def _near(at: Spot, part: str, rules: Rules, ground: Ground, *, most: int) -> list[str]:
+def _similar_names(at: RootedPath, part: str, policy: FilePolicy, roots: Roots, *, limit: int) -> list[str]:
     """Names in a directory that are like `part`; secrets are not told."""
     names = {
         each.lower(): each
-        for each, _ in sandbox.entries(at, ground, MOST_ENTRIES)
-        if not secret_names.why((*at.parts, each), rules.allow_secret_names)
+        for each, _ in sandbox.readable_entries(at, roots, MAX_COMPARED_ENTRIES)
+        if not secret_names.matching_pattern((*at.parts, each), policy.allow_secret_names)
     }
-    close = difflib.get_close_matches(part.lower()[:255], names, n=most, cutoff=0.6)
+    close = difflib.get_close_matches(part.lower()[:255], names, n=limit, cutoff=0.6)
     return [names[each] for each in close]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class FilePolicy:
     """What a call may read.
 
     `allow_secret_names` are globs of secret-looking names or paths that may be read all the same. `max_file_bytes`
@@ -35,7 +35,7 @@ class Rules:
     hint: str = ""
 
 
-def roots_for(*, cwd: Path, project_dir: str, named: Sequence[Path], http: bool) -> tuple[Path, ...]:
+def roots_for(*, cwd: Path, project_dir: str, operator_roots: Sequence[Path], http: bool) -> tuple[Path, ...]:
     """The directories that may be read, real and existing, the one that relative names start from first.
 
     On stdio `project_dir` (`CLAUDE_PROJECT_DIR`), else `cwd`, unless it is too wide to be meant: `/`, a drive, the
@@ -45,14 +45,14 @@ def roots_for(*, cwd: Path, project_dir: str, named: Sequence[Path], http: bool)
     found: list[Path] = []
     if not http:
         bases = [Path(project_dir)] if project_dir and Path(project_dir).is_absolute() else []
-        found += [real for base in (*bases, cwd) if (real := _directory(base)) and not _too_wide(real)][:1]
-    for each in named:
-        real = _directory(cwd / _expanded(each))
+        found += [real for base in (*bases, cwd) if (real := _real_directory(base)) and not _is_too_broad(real)][:1]
+    for each in operator_roots:
+        real = _real_directory(cwd / _expand_user(each))
         found += [real] if real else []
     return tuple(dict.fromkeys(found))
 
 
-def _directory(path: Path) -> Path | None:
+def _real_directory(path: Path) -> Path | None:
     try:
         real = Path(os.path.realpath(path))
         return real if real.is_dir() else None
@@ -60,14 +60,14 @@ def _directory(path: Path) -> Path | None:
         return None
 
 
-def _expanded(path: Path) -> Path:
+def _expand_user(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:  # nobody's home
         return path
 
 
-WHOLE = tuple(
+SYSTEM_TREES = tuple(
     map(
         Path,
         (
@@ -80,7 +80,7 @@ WHOLE = tuple(
 )
 """Directories of the system with everything in them."""
 
-TOP = tuple(
+SYSTEM_DIRECTORIES = tuple(
     map(
         Path,
         (
@@ -92,16 +92,20 @@ TOP = tuple(
 """Directories that are too wide themselves; a project may lie in them (`/usr/src/app`, `/tmp/try`)."""
 
 
-def _too_wide(real: Path) -> bool:
-    if real == Path(real.anchor) or real in TOP or any(real.is_relative_to(each) for each in WHOLE):
+def _is_too_broad(real: Path) -> bool:
+    if (
+        real == Path(real.anchor)
+        or real in SYSTEM_DIRECTORIES
+        or any(real.is_relative_to(each) for each in SYSTEM_TREES)
+    ):
         return True
-    home = _directory(_expanded(Path("~")))
+    home = _real_directory(_expand_user(Path("~")))
     if home and home.is_relative_to(real):
         return True
-    return secret_names.private(real.parts) != "" or (sys.platform == "win32" and _windows(real))
+    return secret_names.private_directory(real.parts) != "" or (sys.platform == "win32" and _is_windows_system(real))
 
 
-def _windows(real: Path) -> bool:
+def _is_windows_system(real: Path) -> bool:
     inside = [part.lower() for part in real.parts[1:]]
     return inside[:1] in (["windows"], ["program files"], ["program files (x86)"]) or inside in (
         ["users"],

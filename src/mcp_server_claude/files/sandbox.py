@@ -29,20 +29,20 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from mcp_server_claude.files.roots import Rules
+    from mcp_server_claude.files.roots import FilePolicy
 
-Why: TypeAlias = Literal[
+SandboxErrorReason: TypeAlias = Literal[
     "missing", "outside", "links", "special", "within_file", "changed", "denied", "name", "trouble"
 ]
 
-MOST_LINKS = 40  # as Linux
-MOST_PARTS = 256
-TRIES = 5  # an editor replaces a file when it saves
-PIECE = 1 << 20
-PSEUDO = ("/proc", "/sys")
+MAX_SYMLINKS = 40  # as Linux
+MAX_PATH_COMPONENTS = 256
+MAX_OPEN_ATTEMPTS = 5  # an editor replaces a file when it saves
+READ_CHUNK_BYTES = 1 << 20
+PSEUDO_FILE_SYSTEMS = ("/proc", "/sys")
 """Files here are regular, and hold processes' memory and environments."""
 
-_COMMON = (
+_COMMON_FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NOFOLLOW", 0)
@@ -50,10 +50,10 @@ _COMMON = (
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
 )
-_FILE = _COMMON
-_DIRECTORY = _COMMON | getattr(os, "O_DIRECTORY", 0)
+_FILE_FLAGS = _COMMON_FLAGS
+_DIRECTORY_FLAGS = _COMMON_FLAGS | getattr(os, "O_DIRECTORY", 0)
 
-CAN_WALK = (
+HAS_OPENAT = (
     hasattr(os, "O_NOFOLLOW")
     and hasattr(os, "O_DIRECTORY")
     and {os.open, os.stat, os.readlink} <= os.supports_dir_fd
@@ -63,18 +63,18 @@ CAN_WALK = (
 _WINDOWS_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE)
 
 
-class Blocked(Exception):  # noqa: N818 - the reason a way ends; it becomes a `Refused` where the name is known
+class SandboxError(Exception):
     """The way to a file ended at `part` in the directory `at`."""
 
-    def __init__(self, why: Why, at: Spot, part: str = "") -> None:
-        super().__init__(why)
-        self.why: Why = why
-        self.at = at
-        self.part = part
+    def __init__(self, reason: SandboxErrorReason, directory: RootedPath, component: str = "") -> None:
+        super().__init__(reason)
+        self.reason: SandboxErrorReason = reason
+        self.directory = directory
+        self.component = component
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class RootedPath:
     """A path below a root: the root's real path and the components from there, none of them `..`."""
 
     root: str
@@ -84,84 +84,87 @@ class Spot:
     def path(self) -> str:
         return os.path.join(self.root, *self.parts)  # noqa: PTH118 - surrogates and speed: plain strings throughout
 
-    def above(self, count: int) -> Spot:
+    def ancestor(self, count: int) -> RootedPath:
         """The spot with only its first `count` components."""
-        return Spot(self.root, self.parts[:count])
+        return RootedPath(self.root, self.parts[:count])
 
-    def below(self, *parts: str) -> Spot:
-        return Spot(self.root, (*self.parts, *parts))
+    def joinpath(self, *parts: str) -> RootedPath:
+        return RootedPath(self.root, (*self.parts, *parts))
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class Roots:
     """The roots: each real path with the paths by which it may be called."""
 
-    roots: tuple[tuple[str, tuple[str, ...]], ...]
+    directories: tuple[tuple[str, tuple[str, ...]], ...]
 
     @classmethod
-    def of(cls, rules: Rules) -> Ground:
-        return cls(tuple((os.path.realpath(root), _aliases(os.fspath(root))) for root in rules.roots))
+    def from_policy(cls, policy: FilePolicy) -> Roots:
+        return cls(tuple((os.path.realpath(root), _root_aliases(os.fspath(root))) for root in policy.roots))
 
-    def spot(self, path: str) -> Spot | None:
+    def locate(self, path: str) -> RootedPath | None:
         """Where an absolute path, folded, lies below a root; None when it does not. Looks at nothing on disk."""
-        for real, aliases in self.roots:
+        for real, aliases in self.directories:
             for alias in aliases:
-                if (parts := _inside(alias, path)) is not None:
-                    return Spot(real, parts)
+                if (parts := _components_below(alias, path)) is not None:
+                    return RootedPath(real, parts)
         return None
 
-    def label(self, spot: Spot) -> str:
+    def display_path(self, rooted_path: RootedPath) -> str:
         """How a spot is called: relative to the first root, else absolute; always with `/`."""
-        first = self.roots[0][0] if self.roots else None
-        return ("/".join(spot.parts) or ".") if spot.root == first else spot.path.replace(os.sep, "/")
+        first = self.directories[0][0] if self.directories else None
+        return (
+            ("/".join(rooted_path.parts) or ".") if rooted_path.root == first else rooted_path.path.replace(os.sep, "/")
+        )
 
 
 @dataclass(slots=True)
-class Opened:
+class OpenFile:
     """An open file or directory. `handle` is a descriptor; a path for directories where those cannot be opened."""
 
-    spot: Spot
-    seen: os.stat_result
+    rooted_path: RootedPath
+    stat_result: os.stat_result
     handle: int | str
 
     @property
     def is_directory(self) -> bool:
-        return stat.S_ISDIR(self.seen.st_mode)
+        return stat.S_ISDIR(self.stat_result.st_mode)
 
-    def read(self, most: int) -> bytes:
+    def read(self, max_bytes: int) -> bytes:
         """The file as long as it was when it was opened, but no more than `most` bytes: one that grows ends there."""
         assert isinstance(self.handle, int)  # noqa: S101 - a file
-        left = min(self.seen.st_size, most)
+        left = min(self.stat_result.st_size, max_bytes)
         pieces: list[bytes] = []
         try:
-            while left > 0 and (piece := os.read(self.handle, min(left, PIECE))):
+            while left > 0 and (piece := os.read(self.handle, min(left, READ_CHUNK_BYTES))):
                 pieces.append(piece)
                 left -= len(piece)
         except OSError:
-            raise Blocked("trouble", self.spot) from None
+            raise SandboxError("trouble", self.rooted_path) from None
         return b"".join(pieces)
 
-    def entries(self, most: int) -> list[tuple[str, bool]]:
+    def list_entries(self, limit: int) -> list[tuple[str, bool]]:
         """At most `most` names of a directory, in no order, and whether each is a directory itself (a link is not)."""
         try:
             with os.scandir(self.handle) as found:
-                names = [(entry.name, _is_directory(entry)) for entry in islice(found, most)]
-            if isinstance(self.handle, str) and not os.path.samestat(self.seen, os.lstat(self.handle)):
-                raise Blocked("changed", self.spot)
+                names = [(entry.name, _is_real_directory(entry)) for entry in islice(found, limit)]
+            if isinstance(self.handle, str) and not os.path.samestat(self.stat_result, os.lstat(self.handle)):
+                raise SandboxError("changed", self.rooted_path)
         except OSError:
-            raise Blocked("changed", self.spot) from None
+            raise SandboxError("changed", self.rooted_path) from None
         else:
             return names
 
 
 @contextmanager
-def opened(spot: Spot, ground: Ground, *, follow: bool = True) -> Generator[Opened]:
-    """The file or directory at `spot`, for reading. With `follow`, links that stay below a root are followed.
+def open_in_roots(rooted_path: RootedPath, roots: Roots, *, follow: bool = True) -> Generator[OpenFile]:
+    """The file or directory at `spot`, for reading. With `resolve_reference`, links that stay below a root are
+    followed.
 
     Raises:
         Blocked: it is not there, not below a root, not a file or directory, or cannot be read.
     """
-    found = _found(spot, ground, follow=follow)
+    found = _open_following_links(rooted_path, roots, follow=follow)
     try:
         yield found
     finally:
@@ -169,59 +172,60 @@ def opened(spot: Spot, ground: Ground, *, follow: bool = True) -> Generator[Open
             os.close(found.handle)
 
 
-def fold(path: str) -> str:
+def normalize_path(path: str) -> str:
     """An absolute path without `.`, `..` and empty components, by its text alone."""
     folded = os.path.normpath(path)
     return folded[1:] if folded.startswith("//") and os.sep == "/" else folded  # POSIX leaves two slashes alone
 
 
-def _found(spot: Spot, ground: Ground, *, follow: bool) -> Opened:
-    open_straight = _walked if CAN_WALK else _resolved
+def _open_following_links(rooted_path: RootedPath, roots: Roots, *, follow: bool) -> OpenFile:
+    open_straight = _open_by_walking if HAS_OPENAT else _open_by_resolving
     links, tries = 0, 0
     while True:
         try:
-            found = open_straight(spot, ground)
-        except Blocked as blocked:
+            found = open_straight(rooted_path, roots)
+        except SandboxError as blocked:
             tries += 1
-            if blocked.why != "changed" or tries >= TRIES:
+            if blocked.reason != "changed" or tries >= MAX_OPEN_ATTEMPTS:
                 raise
             continue
-        if isinstance(found, Opened):
+        if isinstance(found, OpenFile):
             return found
         links += 1
         if not follow:
-            raise Blocked("changed", spot)
-        if links > MOST_LINKS:
-            raise Blocked("links", spot)
-        inside = ground.spot(found)
+            raise SandboxError("changed", rooted_path)
+        if links > MAX_SYMLINKS:
+            raise SandboxError("links", rooted_path)
+        inside = roots.locate(found)
         if inside is None:
-            raise Blocked("outside", spot)
-        spot = inside
+            raise SandboxError("outside", rooted_path)
+        rooted_path = inside
 
 
-def _walked(spot: Spot, ground: Ground) -> Opened | str:
+def _open_by_walking(rooted_path: RootedPath, roots: Roots) -> OpenFile | str:
     """Down from the root, component by component; the absolute path to go on with where a link is met."""
-    del ground
-    _permit(spot)
+    del roots
+    _check_text(rooted_path)
     depth, part = 0, ""
     here = -1
     try:
-        here = os.open(spot.root, _DIRECTORY)
-        for depth, part in enumerate(spot.parts):
+        here = os.open(rooted_path.root, _DIRECTORY_FLAGS)
+        for depth, part in enumerate(rooted_path.parts):
             seen = os.stat(part, dir_fd=here, follow_symlinks=False)
             if stat.S_ISLNK(seen.st_mode):
                 target = os.readlink(part, dir_fd=here)
-                return fold(os.path.join(spot.root, *spot.parts[:depth], target, *spot.parts[depth + 1 :]))  # noqa: PTH118
-            flags = _flags(seen.st_mode, spot, depth)
+                parts = (*rooted_path.parts[:depth], target, *rooted_path.parts[depth + 1 :])
+                return normalize_path(os.path.join(rooted_path.root, *parts))  # noqa: PTH118
+            flags = _open_flags(seen.st_mode, rooted_path, depth)
             inner = os.open(part, flags, dir_fd=here)
             os.close(here)
             here = inner
             if not os.path.samestat(seen, os.fstat(here)):
-                raise Blocked("changed", spot.above(depth), part)
-        found = Opened(spot, _real(os.fstat(here), spot), here)
+                raise SandboxError("changed", rooted_path.ancestor(depth), part)
+        found = OpenFile(rooted_path, _check_opened(os.fstat(here), rooted_path), here)
         here = -1
     except (OSError, ValueError) as error:
-        raise _blocked(error, spot.above(depth), part) from None
+        raise _sandbox_error(error, rooted_path.ancestor(depth), part) from None
     else:
         return found
     finally:
@@ -229,28 +233,28 @@ def _walked(spot: Spot, ground: Ground) -> Opened | str:
             os.close(here)
 
 
-def _resolved(spot: Spot, ground: Ground) -> Opened | str:
+def _open_by_resolving(rooted_path: RootedPath, roots: Roots) -> OpenFile | str:
     """Without `openat`: resolve, compare, open, and compare what was opened with what resolves now."""
-    _permit(spot)
+    _check_text(rooted_path)
     handle = -1
     try:
-        real = os.path.realpath(spot.path, strict=True)
-        inside = ground.spot(fold(real))
+        real = os.path.realpath(rooted_path.path, strict=True)
+        inside = roots.locate(normalize_path(real))
         if inside is None:
-            raise Blocked("outside", spot)
-        if inside != spot:
+            raise SandboxError("outside", rooted_path)
+        if inside != rooted_path:
             return inside.path
         seen = os.lstat(real)
-        if _flags(seen.st_mode, spot, len(spot.parts) - 1) == _DIRECTORY:
-            return Opened(spot, _real(seen, spot), real)
-        handle = os.open(real, _FILE)
+        if _open_flags(seen.st_mode, rooted_path, len(rooted_path.parts) - 1) == _DIRECTORY_FLAGS:
+            return OpenFile(rooted_path, _check_opened(seen, rooted_path), real)
+        handle = os.open(real, _FILE_FLAGS)
         now = os.fstat(handle)
-        if os.path.realpath(spot.path, strict=True) != real or not os.path.samestat(os.lstat(real), now):
-            raise Blocked("changed", spot)
-        found = Opened(spot, _real(now, spot), handle)
+        if os.path.realpath(rooted_path.path, strict=True) != real or not os.path.samestat(os.lstat(real), now):
+            raise SandboxError("changed", rooted_path)
+        found = OpenFile(rooted_path, _check_opened(now, rooted_path), handle)
         handle = -1
     except (OSError, ValueError) as error:
-        raise _blocked(error, *_deepest(spot)) from None
+        raise _sandbox_error(error, *_deepest_existing(rooted_path)) from None
     else:
         return found
     finally:
@@ -258,67 +262,69 @@ def _resolved(spot: Spot, ground: Ground) -> Opened | str:
             os.close(handle)
 
 
-def _permit(spot: Spot) -> None:
+def _check_text(rooted_path: RootedPath) -> None:
     """What the text of a path alone rules out."""
-    if len(spot.parts) > MOST_PARTS:
-        raise Blocked("name", spot.above(0))
-    path = spot.path
-    if any(path == pseudo or path.startswith(pseudo + "/") for pseudo in PSEUDO):
-        raise Blocked("special", spot)
+    if len(rooted_path.parts) > MAX_PATH_COMPONENTS:
+        raise SandboxError("name", rooted_path.ancestor(0))
+    path = rooted_path.path
+    if any(path == pseudo or path.startswith(pseudo + "/") for pseudo in PSEUDO_FILE_SYSTEMS):
+        raise SandboxError("special", rooted_path)
     if sys.platform == "win32":
-        for part in spot.parts:  # streams (`a.txt:secret`), devices, and names that Windows would trim
+        for part in rooted_path.parts:  # streams (`a.txt:secret`), devices, and names that Windows would trim
             if ":" in part or part != part.rstrip(" .") or _WINDOWS_DEVICE.fullmatch(part):
-                raise Blocked("special", spot)
+                raise SandboxError("special", rooted_path)
 
 
-def _flags(mode: int, spot: Spot, depth: int) -> int:
+def _open_flags(mode: int, rooted_path: RootedPath, depth: int) -> int:
     if stat.S_ISDIR(mode):
-        return _DIRECTORY
+        return _DIRECTORY_FLAGS
     if not stat.S_ISREG(mode):
-        raise Blocked("special", spot.above(depth), spot.parts[depth] if spot.parts else "")
-    if depth < len(spot.parts) - 1:
-        raise Blocked("within_file", spot.above(depth), spot.parts[depth])
-    return _FILE
+        raise SandboxError(
+            "special", rooted_path.ancestor(depth), rooted_path.parts[depth] if rooted_path.parts else ""
+        )
+    if depth < len(rooted_path.parts) - 1:
+        raise SandboxError("within_file", rooted_path.ancestor(depth), rooted_path.parts[depth])
+    return _FILE_FLAGS
 
 
-def _real(seen: os.stat_result, spot: Spot) -> os.stat_result:
+def _check_opened(stat_result: os.stat_result, rooted_path: RootedPath) -> os.stat_result:
     """What was opened, once more: never on /proc or /sys, wherever they are mounted."""
-    if not (stat.S_ISREG(seen.st_mode) or stat.S_ISDIR(seen.st_mode)):
-        raise Blocked("special", spot)
-    for pseudo in PSEUDO:
+    if not (stat.S_ISREG(stat_result.st_mode) or stat.S_ISDIR(stat_result.st_mode)):
+        raise SandboxError("special", rooted_path)
+    for pseudo in PSEUDO_FILE_SYSTEMS:
         try:
-            if os.stat(pseudo).st_dev == seen.st_dev and os.stat("/").st_dev != seen.st_dev:  # noqa: PTH116
-                raise Blocked("special", spot)
+            if os.stat(pseudo).st_dev == stat_result.st_dev and os.stat("/").st_dev != stat_result.st_dev:  # noqa: PTH116
+                raise SandboxError("special", rooted_path)
         except OSError:
             continue
-    return seen
+    return stat_result
 
 
-def _blocked(error: OSError | ValueError, at: Spot, part: str) -> Blocked:
+def _sandbox_error(error: OSError | ValueError, directory: RootedPath, component: str) -> SandboxError:
     match getattr(error, "errno", None):
         case errno.ENOENT:
-            return Blocked("missing", at, part)
+            return SandboxError("missing", directory, component)
         case errno.ELOOP | errno.ENOTDIR | errno.EMLINK:  # a link where a moment ago there was none
-            return Blocked("changed" if CAN_WALK else "links", at, part)
+            return SandboxError("changed" if HAS_OPENAT else "links", directory, component)
         case errno.EACCES | errno.EPERM:
-            return Blocked("denied", at, part)
+            return SandboxError("denied", directory, component)
         case errno.ENAMETOOLONG | errno.EINVAL | errno.EILSEQ | None:
-            return Blocked("name", at, part)
+            return SandboxError("name", directory, component)
         case errno.ENXIO | errno.ENODEV | errno.EOPNOTSUPP:
-            return Blocked("special", at, part)
+            return SandboxError("special", directory, component)
         case _:
-            return Blocked("trouble", at, part)
+            return SandboxError("trouble", directory, component)
 
 
-def _deepest(spot: Spot) -> tuple[Spot, str]:
+def _deepest_existing(rooted_path: RootedPath) -> tuple[RootedPath, str]:
     """The last directory on the way that is there, and the component after it."""
-    for depth, part in enumerate(spot.parts):
-        if not os.path.lexists(spot.above(depth + 1).path):
-            return spot.above(depth), part
-    return spot, ""
+    for depth, part in enumerate(rooted_path.parts):
+        if not os.path.lexists(rooted_path.ancestor(depth + 1).path):
+            return rooted_path.ancestor(depth), part
+    return rooted_path, ""
 
 
-def _inside(root: str, path: str) -> tuple[str, ...] | None:
+def _components_below(root: str, path: str) -> tuple[str, ...] | None:
     folded_root, folded = os.path.normcase(root), os.path.normcase(path)
     if folded == folded_root:
         return ()
@@ -326,8 +332,8 @@ def _inside(root: str, path: str) -> tuple[str, ...] | None:
     return tuple(path[len(prefix) :].split(os.sep)) if folded.startswith(prefix) else None  # noqa: PTH206
 
 
-def _aliases(root: str) -> tuple[str, ...]:
-    given = fold(os.path.abspath(root))  # noqa: PTH100
+def _root_aliases(root: str) -> tuple[str, ...]:
+    given = normalize_path(os.path.abspath(root))  # noqa: PTH100
     real = os.path.realpath(root)
     names = [real, given]
     if sys.platform == "darwin" and real.startswith("/private/"):  # /tmp, /var and /etc are links there
@@ -335,17 +341,19 @@ def _aliases(root: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _is_directory(entry: os.DirEntry[str]) -> bool:
+def _is_real_directory(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir(follow_symlinks=False)
     except OSError:
         return False
 
 
-def entries(spot: Spot, ground: Ground, most: int, *, follow: bool = True) -> Sequence[tuple[str, bool]]:
+def readable_entries(
+    rooted_path: RootedPath, roots: Roots, limit: int, *, follow: bool = True
+) -> Sequence[tuple[str, bool]]:
     """What is in a directory, as far as it can be read; nothing where it cannot."""
     try:
-        with opened(spot, ground, follow=follow) as found:
-            return found.entries(most) if found.is_directory else ()
-    except Blocked:
+        with open_in_roots(rooted_path, roots, follow=follow) as found:
+            return found.list_entries(limit) if found.is_directory else ()
+    except SandboxError:
         return ()

@@ -11,78 +11,78 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from mcp_server_claude.errors import Refused
-from mcp_server_claude.files.content_types import Image, Other, Pdf, Text, kind
-from mcp_server_claude.files.name_quoting import TAKEN, shown, size
+from mcp_server_claude.files.content_types import ImageFile, PdfFile, TextFile, UnsupportedFile, detect_content
+from mcp_server_claude.files.name_quoting import SUPPORTED_TYPES, format_bytes, quote_name
 
 if TYPE_CHECKING:
-    from mcp_server_claude.files.content_types import Kind
-    from mcp_server_claude.files.roots import Rules
+    from mcp_server_claude.files.content_types import FileContent
+    from mcp_server_claude.files.roots import FilePolicy
 
-Sort: TypeAlias = Literal["image", "document"]
+BlockType: TypeAlias = Literal["image", "document"]
 
-LONGEST_URL = 2_000
+MAX_URL_CHARS = 2_000
 FILE_ID = re.compile(r"(file_[A-Za-z0-9]{12,64})(#image|#document)?")
 """An id of the Files API. It is sent as a document unless it ends with `#image`."""
 
-IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://|(data|file|blob|javascript|mailto):", re.IGNORECASE)
-_DATA = re.compile(r"data:([a-z0-9.+/-]*)((?:;[a-z0-9-]+=[^;,]*)*)(;base64)?,", re.IGNORECASE)
-_NAME = re.compile(r";name=([^;]+)", re.IGNORECASE)
-_LONGEST_HEAD = 4_000
-_INLINE_TEXT = ("text/", "application/json", "application/xml", "application/yaml", "application/javascript")
-_LOCAL = (".local", ".localhost", ".internal", ".lan", ".home.arpa")
+_DATA_URI = re.compile(r"data:([a-z0-9.+/-]*)((?:;[a-z0-9-]+=[^;,]*)*)(;base64)?,", re.IGNORECASE)
+_NAME_PARAMETER = re.compile(r";name=([^;]+)", re.IGNORECASE)
+_MAX_DATA_URI_HEADER_CHARS = 4_000
+_TEXT_MEDIA_TYPES = ("text/", "application/json", "application/xml", "application/yaml", "application/javascript")
+_LOCAL_HOST_SUFFIXES = (".local", ".localhost", ".internal", ".lan", ".home.arpa")
 
 
 @dataclass(frozen=True, slots=True)
-class Url:
+class UrlReference:
     url: str
-    sort: Sort
+    block_type: BlockType
 
 
 @dataclass(frozen=True, slots=True)
-class FileId:
+class FileIdReference:
     id: str
-    sort: Sort
+    block_type: BlockType
 
 
 @dataclass(frozen=True, slots=True)
-class Inline:
+class InlineContent:
     """The content of a `data:` URI; `path` is what it is called in headers: its parameter `name`, if it has one."""
 
-    content: Kind
+    content: FileContent
     path: str
 
 
-Reference: TypeAlias = Url | FileId | Inline
+Reference: TypeAlias = UrlReference | FileIdReference | InlineContent
 
 
-def reference(name: str, rules: Rules) -> Reference | None:
+def parse_reference(name: str, policy: FilePolicy) -> Reference | None:
     """What a name refers to, None when it is a path.
 
     Raises:
         Refused: it is a URL of a kind that is not passed on.
     """
     if found := FILE_ID.fullmatch(name):
-        return FileId(found[1], "image" if found[2] == "#image" else "document")
+        return FileIdReference(found[1], "image" if found[2] == "#image" else "document")
     scheme = _SCHEME.match(name)
     if not scheme:
         return None
     match (scheme[1] or scheme[2]).lower():
         case "https":
-            return _url(name)
+            return _parse_url(name)
         case "data":
-            return _inline(name, rules)
+            return _parse_data_uri(name, policy)
         case "http":
             raise Refused("Only https URLs are passed on, this one is http.")
         case "file":
             raise Refused("Name a file by its path, without file:.")
         case other:
-            raise Refused(f"URLs are passed on when they are https; {shown(other, 20)} is not.")
+            raise Refused(f"URLs are passed on when they are https; {quote_name(other, 20)} is not.")
 
 
-def _url(name: str) -> Url:
-    if len(name) > LONGEST_URL:
-        raise Refused(f"The URL is {len(name):,} characters long; at most {LONGEST_URL:,} are passed on.")
+def _parse_url(name: str) -> UrlReference:
+    if len(name) > MAX_URL_CHARS:
+        raise Refused(f"The URL is {len(name):,} characters long; at most {MAX_URL_CHARS:,} are passed on.")
     if any(each.isspace() or not each.isprintable() or each in '\\"<>`{}|^' for each in name):
         raise Refused("The URL holds characters that a URL cannot; percent-encode them.")
     try:
@@ -94,54 +94,67 @@ def _url(name: str) -> Url:
         raise Refused("A URL with a user name or password is not passed on; use one without.")
     if not host or port == 0:
         raise Refused("The URL has no host.")
-    if _private(host):
-        raise Refused(f"Anthropic fetches the URL and cannot reach {shown(host, 60)}; name a local file by its path.")
+    if _is_private_host(host):
+        raise Refused(
+            f"Anthropic fetches the URL and cannot reach {quote_name(host, 60)}; name a local file by its path."
+        )
     path = parts.path.lower()
     if parts.fragment in {"image", "document"}:
-        return Url(name.rpartition("#")[0], "image" if parts.fragment == "image" else "document")
-    return Url(name, "image" if path.endswith(IMAGES) else "document")
+        return UrlReference(name.rpartition("#")[0], "image" if parts.fragment == "image" else "document")
+    return UrlReference(name, "image" if path.endswith(IMAGE_SUFFIXES) else "document")
 
 
-def _private(host: str) -> bool:
+def _is_private_host(host: str) -> bool:
     try:
         return not ip_address(host.strip("[]")).is_global
     except ValueError:
-        return "." not in host.rstrip(".") or host.rstrip(".").lower().endswith(_LOCAL)
+        return "." not in host.rstrip(".") or host.rstrip(".").lower().endswith(_LOCAL_HOST_SUFFIXES)
 
 
-def _inline(name: str, rules: Rules) -> Inline:
-    head = _DATA.match(name[:_LONGEST_HEAD])
+def _parse_data_uri(name: str, policy: FilePolicy) -> InlineContent:
+    head = _DATA_URI.match(name[:_MAX_DATA_URI_HEADER_CHARS])
     if not head or not head[3]:
         raise Refused("A data: URI is data:<media type>;base64,<data>; this one is not.")
     media_type = head[1].lower()
     length = (len(name) - head.end()) * 3 // 4
-    if length > rules.max_file_bytes:
-        raise Refused(f"The data: URI holds {size(length)}; at most {size(rules.max_file_bytes)}.", kind="too_large")
+    if length > policy.max_file_bytes:
+        raise Refused(
+            f"The data: URI holds {format_bytes(length)}; at most {format_bytes(policy.max_file_bytes)}.",
+            kind="too_large",
+        )
     try:
         data = b64decode(name[head.end() :], validate=True)
     except (binascii.Error, ValueError):
         raise Refused("What stands after ;base64, in the data: URI is not base64 (no spaces, padded with =).") from None
-    content = kind(data)
-    if isinstance(content, Other) and not (rules.for_code and content.data):
-        raise Refused(f"The data: URI holds {content.name}. {TAKEN}{rules.hint}" if data else "The data: URI is empty.")
+    content = detect_content(data)
+    if isinstance(content, UnsupportedFile) and not (policy.for_code and content.data):
+        raise Refused(
+            f"The data: URI holds {content.description}. {SUPPORTED_TYPES}{policy.hint}"
+            if data
+            else "The data: URI is empty."
+        )
     # Of a file with a name a browser guesses the media type by that name (`.ts` is video to it), so only bytes count.
-    called = _NAME.search(head[2])
-    if called is None and not isinstance(content, Other) and not _fits(content, media_type):
-        said = shown(media_type, 60) if media_type else "no media type"
-        raise Refused(f"The data: URI says {said} and holds {_held(content)}. {TAKEN}")
-    return Inline(content, unquote(called[1]) if called else f"data:{media_type}")
+    called = _NAME_PARAMETER.search(head[2])
+    if called is None and not isinstance(content, UnsupportedFile) and not _matches_media_type(content, media_type):
+        said = quote_name(media_type, 60) if media_type else "no media type"
+        raise Refused(f"The data: URI says {said} and holds {_media_type(content)}. {SUPPORTED_TYPES}")
+    return InlineContent(content, unquote(called[1]) if called else f"data:{media_type}")
 
 
-def _held(content: Text | Pdf | Image) -> str:
+def _media_type(content: TextFile | PdfFile | ImageFile) -> str:
     match content:
-        case Image(media_type=actual):
+        case ImageFile(media_type=actual):
             return actual
-        case Pdf():
+        case PdfFile():
             return "application/pdf"
-        case Text():
+        case TextFile():
             return "text"
 
 
-def _fits(content: Text | Pdf | Image, media_type: str) -> bool:
+def _matches_media_type(content: TextFile | PdfFile | ImageFile, media_type: str) -> bool:
     """Whether the bytes are what the URI says."""
-    return media_type.startswith(_INLINE_TEXT) if isinstance(content, Text) else media_type == _held(content)
+    return (
+        media_type.startswith(_TEXT_MEDIA_TYPES)
+        if isinstance(content, TextFile)
+        else media_type == _media_type(content)
+    )

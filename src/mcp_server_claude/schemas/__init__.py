@@ -2,7 +2,8 @@
 
 The API takes a part of JSON Schema and answers HTTP 400 to the rest, so a schema is rewritten before it is sent. The
 answer is then validated here, by jsonschema, against the schema as it was given: nothing that is left out on the way
-is forgotten. The order is `parse`, `normalise`, `as_format` or `as_tool`, `check`, and once `repair`.
+is forgotten. The order is `parse`, `normalize_schema`, `as_output_format` or `as_answer_tool`, `check`, and once
+`repair_prompt`.
 
 | keyword | what is sent |
 | --- | --- |
@@ -38,9 +39,18 @@ and enforced by `check`. Only jsonschema is heavy; it is imported by the first s
 
 from __future__ import annotations
 
-from mcp_server_claude.schemas.normalize_for_api import Normalised, normalise
-from mcp_server_claude.schemas.output_format import as_format, as_tool
-from mcp_server_claude.schemas.parse_schema import parse
-from mcp_server_claude.schemas.validate_answer import Mismatch, check, repair
+from mcp_server_claude.schemas.normalize_for_api import NormalizedSchema, normalize_schema
+from mcp_server_claude.schemas.output_format import as_answer_tool, as_output_format
+from mcp_server_claude.schemas.parse_schema import parse_json_schema
+from mcp_server_claude.schemas.validate_answer import SchemaMismatchError, repair_prompt, validate_output
 
-__all__ = ["Mismatch", "Normalised", "as_format", "as_tool", "check", "normalise", "parse", "repair"]
+__all__ = [
+    "NormalizedSchema",
+    "SchemaMismatchError",
+    "as_answer_tool",
+    "as_output_format",
+    "normalize_schema",
+    "parse_json_schema",
+    "repair_prompt",
+    "validate_output",
+]

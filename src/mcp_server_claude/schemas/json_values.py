@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from mcp_server_claude.schemas.parse_schema import Json, Schema
 
 
-def is_kind(value: Json, kind: str) -> bool:
-    match kind:
+def is_json_type(value: Json, type_name: str) -> bool:
+    match type_name:
         case "null":
             return value is None
         case "boolean":
@@ -30,19 +30,19 @@ def is_number(value: Json) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def same(one: Json, other: Json) -> bool:
+def json_equal(one: Json, other: Json) -> bool:
     """JSON equality: 1 is 1.0, but true is not 1."""
     match one, other:
         case dict(), dict():
-            return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+            return one.keys() == other.keys() and all(json_equal(one[key], other[key]) for key in one)
         case list(), list():
-            return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+            return len(one) == len(other) and all(json_equal(a, b) for a, b in zip(one, other, strict=True))
         case _:
             return isinstance(one, bool) is isinstance(other, bool) and one == other
 
 
 def is_one_of(value: Json, choices: list[Json]) -> bool:
-    return any(same(value, each) for each in choices)
+    return any(json_equal(value, each) for each in choices)
 
 
 def as_dict(value: Json) -> Schema:

@@ -4,52 +4,52 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.schemas.json_values import as_dict, as_int, as_list, as_strings, is_one_of, same
-from mcp_server_claude.schemas.parse_schema import follow
-from mcp_server_claude.schemas.schema_keywords import HINTS, TOLD, UNHEARD
+from mcp_server_claude.schemas.json_values import as_dict, as_int, as_list, as_strings, is_one_of, json_equal
+from mcp_server_claude.schemas.parse_schema import resolve_reference
+from mcp_server_claude.schemas.schema_keywords import ANNOTATIONS, IGNORED_KEYWORDS, NON_CONSTRAINTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mcp_server_claude.schemas.parse_schema import Json, Path, Schema
+    from mcp_server_claude.schemas.parse_schema import Json, Schema, SchemaPath
 
 
-class Merging:
+class AllOfMerger:
     """Merges the parts of one schema; what cannot be said in one is told to `drop`, by its place and keyword."""
 
-    def __init__(self, root: Schema, drop: Callable[[Path, str], None]) -> None:
+    def __init__(self, root: Schema, record_dropped: Callable[[SchemaPath, str], None]) -> None:
         self._root = root
-        self._drop = drop
+        self._record_dropped = record_dropped
 
-    def inlined(self, schema: Schema, at: Path) -> Schema | None:
+    def inline_references(self, schema: Schema, at: SchemaPath) -> Schema | None:
         """The schema without `$ref` and `allOf` at its top: one that says the same, or less where they contradict."""
         if "$ref" not in schema and "allOf" not in schema:
             return schema
         rules: Schema | None = {key: value for key, value in schema.items() if key not in {"$ref", "allOf"}}
-        parts: list[Json] = [follow(self._root, str(schema["$ref"]))] if "$ref" in schema else []
+        parts: list[Json] = [resolve_reference(self._root, str(schema["$ref"]))] if "$ref" in schema else []
         for part in parts + as_list(schema.get("allOf")):
             if part is False or rules is None:
                 return None
-            more = self.inlined(part, at) if isinstance(part, dict) else {}
-            rules = None if more is None else self._of_both(rules, more, at)
+            more = self.inline_references(part, at) if isinstance(part, dict) else {}
+            rules = None if more is None else self._intersect(rules, more, at)
         return rules
 
-    def _of_both(self, one: Schema, other: Schema, at: Path) -> Schema | None:
+    def _intersect(self, one: Schema, other: Schema, at: SchemaPath) -> Schema | None:
         """One schema for what has to fit both; where that cannot be said in one, the first counts."""
         rules = one | {key: value for key, value in other.items() if key not in one}
         for key in one.keys() & other.keys():
             mine, others = one[key], other[key]
-            if key in {*TOLD, *HINTS, *UNHEARD} or same(mine, others):
+            if key in {*ANNOTATIONS, *NON_CONSTRAINTS, *IGNORED_KEYWORDS} or json_equal(mine, others):
                 continue
             match key:
                 case "const":
                     return None
                 case "prefixItems":
-                    self._drop(at, key)
+                    self._record_dropped(at, key)
                     del rules[key]
                     rules.pop("items", None)
                 case "properties":
-                    rules[key] = _properties(as_dict(mine), as_dict(others))
+                    rules[key] = _merge_properties(as_dict(mine), as_dict(others))
                 case "required":
                     rules[key] = [*as_list(mine), *as_list(others)]
                 case "items":
@@ -59,22 +59,22 @@ class Merging:
                 case "minItems":
                     rules[key] = max(as_int(mine), as_int(others))
                 case "type":
-                    rules[key] = [*_kinds_of_both(as_strings(mine), as_strings(others))]
+                    rules[key] = [*_common_types(as_strings(mine), as_strings(others))]
                 case "enum":
                     rules[key] = [choice for choice in as_list(mine) if is_one_of(choice, as_list(others))]
                 case _:
-                    self._drop(at, key)
+                    self._record_dropped(at, key)
         return rules
 
 
-def _properties(mine: Schema, others: Schema) -> Schema:
+def _merge_properties(mine: Schema, others: Schema) -> Schema:
     found = mine | others
     for name in mine.keys() & others.keys():
         found[name] = {"allOf": [mine[name], others[name]]}
     return found
 
 
-def _kinds_of_both(mine: list[str], others: list[str]) -> list[str]:
+def _common_types(mine: list[str], others: list[str]) -> list[str]:
     both = [kind for kind in mine if kind in others]
     if "integer" not in both and {"integer", "number"} <= {*mine, *others}:
         both.append("integer")

@@ -2,7 +2,8 @@
 
 `re` backtracks: `(a+)+$` on thirty letters takes minutes, holds the interpreter and cannot be stopped. The pattern
 comes from whoever calls and the text from a model, so `Pattern` answers the one question that JSON Schema asks (is
-there a match anywhere?) with sets of states instead, in time linear in the text, and gives up after `MOST_WORK` steps.
+there a match anywhere?) with sets of states instead, in time linear in the text, and gives up after
+`MAX_SEARCH_STEPS` steps.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LONGEST = 1_000
-MOST_STATES = 1_000
-MOST_STEPS = 10_000
-MOST_WORK = 2_000_000
+MAX_PATTERN_CHARS = 1_000
+MAX_STATES = 1_000
+MAX_BUILD_STEPS = 10_000
+MAX_SEARCH_STEPS = 2_000_000
 
 Test: TypeAlias = "Callable[[str], object]"
 Build: TypeAlias = "Callable[[int], int]"
@@ -44,11 +45,11 @@ class UnsafeError(ValueError):
 
 
 class TooHardError(ValueError):
-    """A text needs more than `MOST_WORK` steps."""
+    """A text needs more than `MAX_SEARCH_STEPS` steps."""
 
 
 @lru_cache(maxsize=256)
-def pattern(source: str) -> Pattern:
+def compile_pattern(source: str) -> Pattern:
     """The pattern, read once.
 
     Raises:
@@ -61,7 +62,7 @@ class Pattern:
     """A regular expression in Python's syntax, as an automaton."""
 
     def __init__(self, source: str) -> None:
-        if len(source) > LONGEST:
+        if len(source) > MAX_PATTERN_CHARS:
             raise UnsafeError("it is too long")
         self._tests: list[tuple[Test, int] | None] = []
         self._forks: dict[int, tuple[int, ...]] = {}
@@ -95,7 +96,7 @@ class Pattern:
             if found is None:
                 reached = self._reach(now, context)
                 work += len(reached)
-                if work > MOST_WORK:
+                if work > MAX_SEARCH_STEPS:
                     raise TooHardError("a text is too long for its pattern")
                 found = seen[key] = (self._end in reached, self._step(reached, char))
             matched, now = found
@@ -162,7 +163,7 @@ class Pattern:
 
     def _once(self, atom: Build, after: int) -> int:
         self._steps += 1
-        if self._steps > MOST_STEPS:
+        if self._steps > MAX_BUILD_STEPS:
             raise UnsafeError("it is too large")
         return atom(after)
 
@@ -223,7 +224,7 @@ class Pattern:
         return state
 
     def _state(self, test: tuple[Test, int] | None = None) -> int:
-        if len(self._tests) >= MOST_STATES:
+        if len(self._tests) >= MAX_STATES:
             raise UnsafeError("it is too large")
         self._tests.append(test)
         return len(self._tests) - 1

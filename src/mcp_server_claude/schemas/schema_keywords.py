@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
-SCALARS = ("string", "integer", "number", "boolean", "null")
-NUMBERS = ("exclusiveMaximum", "exclusiveMinimum", "maximum", "minimum", "multipleOf")
-OBJECT = ("properties", "required", "additionalProperties", "patternProperties", "propertyNames", "maxProperties")
-ARRAY = ("items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains", "minContains", "maxContains")
-OF_KIND: dict[str, tuple[str, ...]] = {
-    "object": (*OBJECT, "minProperties", "dependentRequired", "dependentSchemas", "unevaluatedProperties"),
-    "array": (*ARRAY, "unevaluatedItems"),
+SCALAR_TYPES = ("string", "integer", "number", "boolean", "null")
+NUMBER_KEYWORDS = ("exclusiveMaximum", "exclusiveMinimum", "maximum", "minimum", "multipleOf")
+OBJECT_KEYWORDS = (
+    "properties",
+    "required",
+    "additionalProperties",
+    "patternProperties",
+    "propertyNames",
+    "maxProperties",
+)
+ARRAY_KEYWORDS = (
+    "items",
+    "prefixItems",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "contains",
+    "minContains",
+    "maxContains",
+)
+KEYWORDS_BY_TYPE: dict[str, tuple[str, ...]] = {
+    "object": (*OBJECT_KEYWORDS, "minProperties", "dependentRequired", "dependentSchemas", "unevaluatedProperties"),
+    "array": (*ARRAY_KEYWORDS, "unevaluatedItems"),
     "string": ("minLength", "maxLength", "pattern", "format", "contentEncoding", "contentMediaType", "contentSchema"),
-    "integer": NUMBERS,
-    "number": NUMBERS,
+    "integer": NUMBER_KEYWORDS,
+    "number": NUMBER_KEYWORDS,
     "boolean": (),
     "null": (),
 }
 """The keywords that say something about values of one type; about others they say nothing."""
-ANYWHERE = ("not", "if", "then", "else", "anyOf", "oneOf", "enum", "const")
-HINTS = ("default", "examples")
-TOLD = ("description", "title")
-UNHEARD = frozenset({"$anchor", "$comment", "$defs", "$dynamicAnchor", "$vocabulary", "definitions", "deprecated"}) | {
+GENERAL_KEYWORDS = ("not", "if", "then", "else", "anyOf", "oneOf", "enum", "const")
+NON_CONSTRAINTS = ("default", "examples")
+ANNOTATIONS = ("description", "title")
+IGNORED_KEYWORDS = frozenset(
+    {"$anchor", "$comment", "$defs", "$dynamicAnchor", "$vocabulary", "definitions", "deprecated"}
+) | {
     "readOnly",
     "writeOnly",
 }
-SHAPES = frozenset({"$ref", "allOf", "anyOf", "const", "enum", "items", "oneOf", "prefixItems", "properties", "type"})
-KNOWN = frozenset(key for keys in OF_KIND.values() for key in keys) | {*ANYWHERE, *HINTS, *TOLD, *UNHEARD, *SHAPES}
+STRUCTURAL_KEYWORDS = frozenset(
+    {"$ref", "allOf", "anyOf", "const", "enum", "items", "oneOf", "prefixItems", "properties", "type"}
+)
+KNOWN_KEYWORDS = frozenset(key for keys in KEYWORDS_BY_TYPE.values() for key in keys) | {
+    *GENERAL_KEYWORDS,
+    *NON_CONSTRAINTS,
+    *ANNOTATIONS,
+    *IGNORED_KEYWORDS,
+    *STRUCTURAL_KEYWORDS,
+}

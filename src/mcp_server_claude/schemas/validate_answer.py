@@ -11,8 +11,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
-from mcp_server_claude.schemas.normalize_for_api import VALUE
-from mcp_server_claude.schemas.safe_regex import TooHardError, UnsafeError, pattern
+from mcp_server_claude.schemas.normalize_for_api import WRAPPER_KEY
+from mcp_server_claude.schemas.safe_regex import TooHardError, UnsafeError, compile_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
 
-    from mcp_server_claude.schemas.normalize_for_api import Normalised
+    from mcp_server_claude.schemas.normalize_for_api import NormalizedSchema
     from mcp_server_claude.schemas.parse_schema import Json
 
-MOST_PROBLEMS = 5
-MOST_ERRORS = 200
-LONGEST_ANSWER = 4_000_000
+MAX_PROBLEMS = 5
+MAX_VALIDATION_ERRORS = 200
+MAX_ANSWER_CHARS = 4_000_000
 """Characters; the longest answer of today's models is about half a million."""
-LONGEST_QUOTE = 4_000
+MAX_QUOTED_ANSWER_CHARS = 4_000
 
 _FENCE = re.compile(r"\A\s*```[A-Za-z0-9]*[ \t]*\r?\n(.*)\n[ \t]*```\s*\Z", re.DOTALL)
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ](.+)", re.ASCII)
@@ -40,7 +40,7 @@ _HOST = re.compile(r"(?=.{1,253}\Z)(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!-)[A-Za-
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]*", re.ASCII)
 
 
-class Mismatch(Exception):  # noqa: N818 - a verdict, not a fault
+class SchemaMismatchError(Exception):
     """The answer is not what the schema asks for; `problems` are at most five lines, `path: what is wrong`."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
@@ -48,36 +48,37 @@ class Mismatch(Exception):  # noqa: N818 - a verdict, not a fault
         self.problems = problems
 
 
-def check(text: str, schema: Mapping[str, object], normalised: Normalised) -> object:
+def validate_output(text: str, schema: Mapping[str, object], normalized: NormalizedSchema) -> object:
     """The answer as JSON, valid against the schema as it was given.
 
-    Takes text that is one fenced code block and nothing else for what is in it. Formats of `formats()` are asserted.
+    Takes text that is one fenced code block and nothing else for what is in it. Formats of `asserted_formats()` are
+    asserted.
 
     Raises:
         Mismatch: the text is not JSON, or not valid.
     """
-    answer = _read(text)
-    if normalised.wrapped and isinstance(answer, dict) and answer.keys() == {VALUE}:
-        answer = answer[VALUE]
+    answer = _load_answer(text)
+    if normalized.wrapped and isinstance(answer, dict) and answer.keys() == {WRAPPER_KEY}:
+        answer = answer[WRAPPER_KEY]
     problems: dict[str, None] = {}
     try:
-        for error in islice(_validator(schema).iter_errors(answer), MOST_ERRORS):
-            problems[_told(error)] = None
-            if len(problems) == MOST_PROBLEMS:
+        for error in islice(_validator(schema).iter_errors(answer), MAX_VALIDATION_ERRORS):
+            problems[_problem_line(error)] = None
+            if len(problems) == MAX_PROBLEMS:
                 break
     except RecursionError:
-        raise Mismatch(("the answer: is nested too deeply",)) from None
+        raise SchemaMismatchError(("the answer: is nested too deeply",)) from None
     except OverflowError:
-        raise Mismatch(("the answer: has a number out of range",)) from None
+        raise SchemaMismatchError(("the answer: has a number out of range",)) from None
     if problems:
-        raise Mismatch(tuple(problems))
+        raise SchemaMismatchError(tuple(problems))
     return answer
 
 
-def repair(problems: tuple[str, ...], answer: str) -> str:
+def repair_prompt(problems: tuple[str, ...], answer: str) -> str:
     """The user turn, after the answer's own, that asks for it once more; a short answer is quoted."""
     lines = "\n".join(f"- {problem}" for problem in problems)
-    quoted = f"\n<answer>\n{answer.strip()}\n</answer>" if 0 < len(answer.strip()) <= LONGEST_QUOTE else ""
+    quoted = f"\n<answer>\n{answer.strip()}\n</answer>" if 0 < len(answer.strip()) <= MAX_QUOTED_ANSWER_CHARS else ""
     return (
         f"Your answer does not fit the schema:\n{lines}{quoted}\n"
         "Give the whole answer again with this corrected and everything else as it was: "
@@ -85,7 +86,7 @@ def repair(problems: tuple[str, ...], answer: str) -> str:
     )
 
 
-def formats() -> FormatChecker:
+def asserted_formats() -> FormatChecker:
     """The formats that are asserted, which are those that the API takes: RFC 3339, 1123, 3986, 4122."""
     from jsonschema import FormatChecker
 
@@ -93,34 +94,36 @@ def formats() -> FormatChecker:
     checker.checks("date-time", raises=ValueError)(_is_date_time)
     checker.checks("time", raises=ValueError)(_is_time)
     for name, rule in (("duration", _DURATION), ("hostname", _HOST), ("uri", _URI)):
-        checker.checks(name)(partial(_is, rule))
+        checker.checks(name)(partial(_matches_format, rule))
     return checker
 
 
-def _read(text: str) -> Json:
-    if len(text) > LONGEST_ANSWER:
-        raise Mismatch((f"the answer: has more than {LONGEST_ANSWER:,} characters",))
+def _load_answer(text: str) -> Json:
+    if len(text) > MAX_ANSWER_CHARS:
+        raise SchemaMismatchError((f"the answer: has more than {MAX_ANSWER_CHARS:,} characters",))
     fenced = _FENCE.match(text)
     try:
         answer = cast(
             "Json",
             json.loads(
-                replace_lone_surrogates(fenced[1] if fenced else text), parse_constant=_finite, parse_float=_finite
+                replace_lone_surrogates(fenced[1] if fenced else text),
+                parse_constant=_finite_number,
+                parse_float=_finite_number,
             ),
         )
         if "\\ud" in text.lower():  # surrogates may also come as escapes
             answer = cast("Json", json.loads(replace_lone_surrogates(json.dumps(answer, ensure_ascii=False))))
     except json.JSONDecodeError as error:
         told = f"is not JSON ({error.msg}, line {error.lineno}, column {error.colno})" if text.strip() else "is empty"
-        raise Mismatch((f"the answer: {told}",)) from None
+        raise SchemaMismatchError((f"the answer: {told}",)) from None
     except ValueError:
-        raise Mismatch(("the answer: has a number that JSON does not have",)) from None
+        raise SchemaMismatchError(("the answer: has a number that JSON does not have",)) from None
     except RecursionError:
-        raise Mismatch(("the answer: is nested too deeply",)) from None
+        raise SchemaMismatchError(("the answer: is nested too deeply",)) from None
     return answer
 
 
-def _finite(number: str) -> float:
+def _finite_number(number: str) -> float:
     if not math.isfinite(found := float(number)):
         raise ValueError("JSON has no such number")
     return found
@@ -130,11 +133,11 @@ def _validator(schema: Mapping[str, object]) -> Validator:
     from referencing.jsonschema import EMPTY_REGISTRY  # without one, a reference to a URL would be fetched
 
     alone = {key: value for key, value in schema.items() if key not in {"$schema", "$id"}}
-    return _kind()(alone, registry=EMPTY_REGISTRY, format_checker=formats())
+    return _validator_class()(alone, registry=EMPTY_REGISTRY, format_checker=asserted_formats())
 
 
 @lru_cache(maxsize=1)
-def _kind() -> type[Validator]:
+def _validator_class() -> type[Validator]:
     from jsonschema import Draft202012Validator, validators
 
     # It has no types of its own.
@@ -149,7 +152,7 @@ def _pattern(_: object, source: str, value: object, __: object) -> Iterator[Vali
     if not isinstance(value, str):
         return
     try:
-        if not pattern(source).search(value):
+        if not compile_pattern(source).search(value):
             yield ValidationError("does not match its pattern")
     except (TooHardError, UnsafeError):
         yield ValidationError("cannot be checked against its pattern")
@@ -161,72 +164,72 @@ def _unique_items(_: object, wanted: object, value: object, __: object) -> Itera
 
     if wanted is True and isinstance(value, list):
         items = cast("list[Json]", value)
-        if len({_key(item) for item in items}) < len(items):
+        if len({_hashable_key(item) for item in items}) < len(items):
             yield ValidationError("has equal items")
 
 
-def _key(value: Json) -> Hashable:
+def _hashable_key(value: Json) -> Hashable:
     match value:
         case dict():
-            return "object", frozenset((name, _key(part)) for name, part in value.items())
+            return "object", frozenset((name, _hashable_key(part)) for name, part in value.items())
         case list():
-            return "array", tuple(_key(part) for part in value)
+            return "array", tuple(_hashable_key(part) for part in value)
         case bool():
             return "boolean", value
         case _:
             return value
 
 
-def _told(error: ValidationError) -> str:
+def _problem_line(error: ValidationError) -> str:
     closest = error
     for inner in error.context or ():  # of alternatives, the one that went furthest
-        if len(_path(inner)) > len(_path(closest)):
+        if len(_error_path(inner)) > len(_error_path(closest)):
             closest = inner
     path = ""
-    for step in _path(closest):
+    for step in _error_path(closest):
         path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
-    return f"{_short(path) or 'the answer'}: {_wrong(closest)}"
+    return f"{_shorten(path) or 'the answer'}: {_problem_text(closest)}"
 
 
-def _path(error: ValidationError) -> list[str | int]:
+def _error_path(error: ValidationError) -> list[str | int]:
     return list(cast("Iterable[str | int]", error.absolute_path))  # pyright: ignore[reportUnknownMemberType] - half typed
 
 
-def _wrong(error: ValidationError) -> str:
+def _problem_text(error: ValidationError) -> str:
     rule, wanted, found = str(error.validator), cast("Json", error.validator_value), cast("Json", error.instance)
     match rule:
         case "type":
-            return f"should be {_one_of(wanted)}, is {_name(found)}"
+            return f"should be {_alternative_names(wanted)}, is {_json_type_name(found)}"
         case "required":
-            missing = [name for name in _names(wanted) if name not in _names(found)]
-            return f"lacks {_short(', '.join(missing))}"
+            missing = [name for name in _as_names(wanted) if name not in _as_names(found)]
+            return f"lacks {_shorten(', '.join(missing))}"
         case "additionalProperties" | "unevaluatedProperties":
             return "has properties that the schema does not list"
         case "enum":
-            return f"should be one of {_short(json.dumps(wanted, ensure_ascii=False))}"
+            return f"should be one of {_shorten(json.dumps(wanted, ensure_ascii=False))}"
         case "const":
-            return f"should be {_short(json.dumps(wanted, ensure_ascii=False))}"
+            return f"should be {_shorten(json.dumps(wanted, ensure_ascii=False))}"
         case "anyOf" | "oneOf":
             return "fits none of the alternatives" if error.context else "fits more than one of the alternatives"
         case "format":
             return f"is not a valid {wanted}"
         case "pattern":
-            return f"{error.message}, {_short(str(wanted))}"
+            return f"{error.message}, {_shorten(str(wanted))}"
         case "not" | "if" | "then" | "else" | "contains" | "items" | "prefixItems" | "uniqueItems":
             return f"breaks the schema's {rule}"
         case _:
-            return f"breaks {rule}: {_short(json.dumps(wanted, ensure_ascii=False))}"
+            return f"breaks {rule}: {_shorten(json.dumps(wanted, ensure_ascii=False))}"
 
 
-def _one_of(wanted: Json) -> str:
-    return " or ".join(_names(wanted)) if isinstance(wanted, list) else str(wanted)
+def _alternative_names(wanted: Json) -> str:
+    return " or ".join(_as_names(wanted)) if isinstance(wanted, list) else str(wanted)
 
 
-def _names(value: Json) -> list[str]:
+def _as_names(value: Json) -> list[str]:
     return [str(name) for name in value] if isinstance(value, list | dict) else []
 
 
-def _name(value: Json) -> str:
+def _json_type_name(value: Json) -> str:
     match value:
         case None:
             return "null"
@@ -242,12 +245,12 @@ def _name(value: Json) -> str:
             return "an object"
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     told = "".join(char if char.isprintable() else " " for char in text)
     return told if len(told) <= 120 else f"{told[:119]}…"
 
 
-def _is(rule: re.Pattern[str], value: object) -> bool:
+def _matches_format(rule: re.Pattern[str], value: object) -> bool:
     return not isinstance(value, str) or rule.fullmatch(value) is not None
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
 
-class Request(Protocol):
+class HttpRequest(Protocol):
     """What the SDK hands on of an HTTP request: Starlette's, of which only the scope is of interest."""
 
     @property
@@ -20,60 +20,60 @@ class Request(Protocol):
         ...
 
 
-class Leg:
+class HttpRequestState:
     """One HTTP request: over when its client has gone or it has been answered, free while no bytes wait to be read."""
 
     def __init__(self) -> None:
-        self._over = False
-        self._held: set[anyio.CancelScope] = set()
-        self._writing = 0
-        self._free = anyio.Event()
+        self._is_over = False
+        self._cancel_scopes: set[anyio.CancelScope] = set()
+        self._pending_writes = 0
+        self._all_read = anyio.Event()
 
     @contextmanager
-    def holding(self) -> Generator[anyio.CancelScope]:
+    def cancel_scope(self) -> Generator[anyio.CancelScope]:
         """A scope that is cancelled as soon as the request is over."""
         with anyio.CancelScope() as scope:
-            self._held.add(scope)
-            if self._over:
+            self._cancel_scopes.add(scope)
+            if self._is_over:
                 scope.cancel()
             try:
                 yield scope
             finally:
-                self._held.discard(scope)
+                self._cancel_scopes.discard(scope)
 
-    def end(self) -> None:
+    def end_request(self) -> None:
         """The request is over: nobody waits for what is still done for it."""
-        self._over = True
-        for scope in self._held:
+        self._is_over = True
+        for scope in self._cancel_scopes:
             scope.cancel()
 
     @contextmanager
-    def writing(self) -> Generator[None]:
+    def track_write(self) -> Generator[None]:
         """While the block runs, what was sent may wait for the client to read."""
-        self._writing += 1
+        self._pending_writes += 1
         try:
             yield
         finally:
-            self._writing -= 1
-            if not self._writing:
-                self._free.set()
-                self._free = anyio.Event()
+            self._pending_writes -= 1
+            if not self._pending_writes:
+                self._all_read.set()
+                self._all_read = anyio.Event()
 
-    async def free(self) -> None:
+    async def wait_until_read(self) -> None:
         """Wait until the client has taken what was sent so far."""
-        while self._writing:
-            await self._free.wait()
+        while self._pending_writes:
+            await self._all_read.wait()
 
 
-def leg_of(request: object) -> Leg | None:
+def http_request_state(request: object) -> HttpRequestState | None:
     """The leg that a request of the SDK's came by; None over stdio."""
-    return cast("Leg | None", _state(request).get("leg"))
+    return cast("HttpRequestState | None", _asgi_state(request).get("leg"))
 
 
-def member_of(request: object) -> object:
+def authenticated_user(request: object) -> object:
     """Who sent an HTTP request, as our own door has found out. It is a bug to have let in a request of nobody's."""
-    return _state(request)["member"]
+    return _asgi_state(request)["member"]
 
 
-def _state(request: object) -> Mapping[str, object]:
-    return {} if request is None else cast("Mapping[str, object]", cast("Request", request).scope["state"])
+def _asgi_state(request: object) -> Mapping[str, object]:
+    return {} if request is None else cast("Mapping[str, object]", cast("HttpRequest", request).scope["state"])

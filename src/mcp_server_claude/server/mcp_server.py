@@ -12,9 +12,9 @@ from mcp.types import INVALID_PARAMS
 from mcp_server_claude import __version__, telemetry
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates, without_lone_surrogates
 from mcp_server_claude.server import resources
-from mcp_server_claude.server.http_client_state import leg_of
-from mcp_server_claude.server.tool_dependencies import answering
-from mcp_server_claude.server.tools import tools
+from mcp_server_claude.server.http_client_state import http_request_state
+from mcp_server_claude.server.tool_dependencies import bind_request
+from mcp_server_claude.server.tools import build_tools
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.telemetry import stderr_logging
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.settings import Settings
 
-NAME = "mcp-server-claude"
+SERVER_NAME = "mcp-server-claude"
 
 INSTRUCTIONS = """\
 Delegates to Claude through the Anthropic API: another model, a fresh context, its own bill.
@@ -43,12 +43,12 @@ Default model: {model}. A result whose last block begins with INCOMPLETE: was cu
 """
 """Claude Code shows the model at most 2,048 characters of this, and at first nothing else but the tools' names."""
 
-HANDSHAKES = frozenset({"initialize", "server/discover"})
-CANCELLED = -32800
+HANDSHAKE_METHODS = frozenset({"initialize", "server/discover"})
+REQUEST_CANCELLED = -32800
 """What the SDK answers in 2025-11-25 where a request was cancelled (RequestCancelled of the language servers)."""
 
 
-def build(settings: Settings, services: Services | None = None) -> MCPServer[Services]:
+def build_mcp_server(settings: Settings, services: Services | None = None) -> MCPServer[Services]:
     """The server for these settings. Building it opens nothing; its lifespan does, unless it is given `services`."""
 
     @asynccontextmanager
@@ -56,34 +56,39 @@ def build(settings: Settings, services: Services | None = None) -> MCPServer[Ser
         if services is not None:
             yield services
             return
-        async with Services.open(settings) as own:
+        async with Services.lifespan(settings) as own:
             yield own
 
-    stderr_logging.setup(settings)
-    telemetry.start()
+    stderr_logging.setup_logging(settings)
+    telemetry.start_telemetry()
     server = MCPServer(
-        NAME,
+        SERVER_NAME,
         title="Claude",
         instructions=INSTRUCTIONS.format(model=settings.model or "sonnet"),
         version=__version__,
-        tools=tools(),
+        tools=build_tools(),
         lifespan=lifespan,
-        middleware=[warm_after_handshake, answer_who_asks, tell_wrong_prompts, resources.with_own_type],
+        middleware=[
+            open_services_after_handshake,
+            bind_user_and_cancel,
+            report_prompt_errors,
+            resources.use_file_content_type,
+        ],
         log_level="WARNING",
     )
-    resources.register(server)
+    resources.register_resources(server)
     return server
 
 
-async def warm_after_handshake(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
+async def open_services_after_handshake(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
     """Start opening the services once the client has its answer: they cost more than the handshake itself."""
     result = await call_next(ctx)
-    if ctx.method in HANDSHAKES:
-        ctx.lifespan_context.warm()
+    if ctx.method in HANDSHAKE_METHODS:
+        ctx.lifespan_context.start_opening()
     return result
 
 
-async def answer_who_asks(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
+async def bind_user_and_cancel(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
     """Answer a request for whoever sent it, and over HTTP only as long as they are there.
 
     In 2025-11-25 the SDK lets a call run on, and cost, when its client has gone, and its response ends without a word
@@ -91,16 +96,16 @@ async def answer_who_asks(ctx: ServerRequestContext[Services, Any], call_next: C
     """
     if ctx.request_id is None:
         return await call_next(ctx)
-    leg = leg_of(ctx.request)
-    with answering(ctx):
+    leg = http_request_state(ctx.request)
+    with bind_request(ctx):
         if leg is None:
             return await call_next(ctx)
-        with leg.holding():
+        with leg.cancel_scope():
             return without_lone_surrogates(await call_next(ctx))
-    raise MCPError(CANCELLED, "The client has gone.")
+    raise MCPError(REQUEST_CANCELLED, "The client has gone.")
 
 
-async def tell_wrong_prompts(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
+async def report_prompt_errors(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
     """A prompt that there is not, or with wrong arguments, is the client's fault; the SDK logs it as our crash."""
     try:
         return await call_next(ctx)

@@ -37,119 +37,123 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.settings import Settings
 
-Style: TypeAlias = Literal["text", "status"]
-Report: TypeAlias = Callable[[float, str | None], Awaitable[None]]
+ProgressStyle: TypeAlias = Literal["text", "status"]
+SendProgress: TypeAlias = Callable[[float, str | None], Awaitable[None]]
 """Sends one notification: `progress` (strictly increasing) and a message, or none."""
 
 STATUS_INTERVAL_S = 0.5
 """Clients that show one line repaint it every 0.6 to 0.9 s; more than two a second is wasted (measured)."""
-THINKING_S = 2.0
+THINKING_UPDATE_INTERVAL_S = 2.0
 """Seconds between two looks of a person at a model that only thinks."""
-STATUS_LENGTH = 190
+MAX_STATUS_LINE_CHARS = 190
 """Claude Code cuts a message at 199 characters and hides what follows (measured)."""
-DRAIN_S = 1.0
+DRAIN_TIMEOUT_S = 1.0
 """Seconds that a client which does not read can hold up the answer at its end."""
-DRAIN_LOOKS = 10
+DRAIN_CHECKS = 10
 """How often it is looked at in these seconds: a look that is late, because this process is busy, counts once."""
-LARGEST = 64 * 1024
+MAX_MESSAGE_CHARS = 64 * 1024
 """Characters in one message: the SDK's HTTP client refuses an event over 1 MiB."""
 
-SHOWS_ONLY_THE_LATEST = ("claude-code", "claude-ai", "inspector")
+STATUS_STYLE_CLIENTS = ("claude-code", "claude-ai", "inspector")
 """Clients known to show only the latest message, by what their name contains."""
 
 
-def style_for(client: str, configured: Literal["auto", "text", "status"], asked: object = None) -> Style:
+def progress_style(
+    client: str, configured: Literal["auto", "text", "status"], requested: object = None
+) -> ProgressStyle:
     """The style of a call: what the request asked for, else what is configured, else what suits the client."""
-    if isinstance(asked, str) and asked in {"text", "status"}:
-        return "text" if asked == "text" else "status"
+    if isinstance(requested, str) and requested in {"text", "status"}:
+        return "text" if requested == "text" else "status"
     if configured != "auto":
         return configured
-    return "status" if any(name in client.lower() for name in SHOWS_ONLY_THE_LATEST) else "text"
+    return "status" if any(name in client.lower() for name in STATUS_STYLE_CLIENTS) else "text"
 
 
 @asynccontextmanager
-async def pump(report: Report, style: Style, settings: Settings) -> AsyncGenerator[Pump]:
+async def progress_reporter(
+    send_progress: SendProgress, style: ProgressStyle, settings: Settings
+) -> AsyncGenerator[ProgressReporter]:
     """A pump that runs while the block does, sends its first notification at once, and ends drained."""
     each = STATUS_INTERVAL_S if style == "status" else settings.progress_interval_s
-    running = Pump(report, style, interval=each, heartbeat=settings.heartbeat_s)
+    running = ProgressReporter(send_progress, style, interval=each, heartbeat=settings.heartbeat_s)
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(running.run)
+        tasks.start_soon(running.send_until_finished)
         try:
             yield running
         except Exception as error:  # noqa: BLE001 - raised again below: a task group would wrap it in a group
             failure = error
-        running.finish()
-        await running.drained()
+        running.finish_reporting()
+        await running.wait_until_sent()
         tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
 
 
-class Pump:
+class ProgressReporter:
     """Hears events (`hear`) without ever waiting, and sends them on at its own pace (`run`)."""
 
-    def __init__(self, report: Report, style: Style, *, interval: float, heartbeat: float) -> None:
-        self._report = report
+    def __init__(self, send_progress: SendProgress, style: ProgressStyle, *, interval: float, heartbeat: float) -> None:
+        self._send_progress = send_progress
         self._interval = interval
         self._heartbeat = heartbeat
-        self._line = Line() if style == "status" else None
+        self._status_line = StatusLine() if style == "status" else None
         self._pending: list[str] = []
-        self._last = 0
+        self._last_progress = 0
         self._chars = 0
-        self._drafted = 0
+        self._pending_chars = 0
         self._stage = ""
-        self._gone = False
-        self._news = anyio.Event()
+        self._client_gone = False
+        self._wake_up = anyio.Event()
         self._finished = anyio.Event()
         self._ended = anyio.Event()
 
-    def hear(self, event: Event) -> None:
+    def queue_event(self, event: Event) -> None:
         """Take note of an event. In style `text` a stage wakes the pump only when it is a new one."""
         if type(event) is Text:
             self._pending.append(event.text)
             self._chars += len(event.text)
-            self._news.set()
+            self._wake_up.set()
             return
-        if self._line is not None:
-            self._line.note(event)
+        if self._status_line is not None:
+            self._status_line.update_stage(event)
         if isinstance(event, Drafting):
-            self._drafted = event.chars
+            self._pending_chars = event.chars
         stage = type(event).__name__
-        lively = (Waiting, Searching) if self._line is None else (Waiting, Searching, Drafting, Thinking)
+        lively = (Waiting, Searching) if self._status_line is None else (Waiting, Searching, Drafting, Thinking)
         if stage != self._stage or isinstance(event, lively):
             self._stage = stage
-            self._news.set()
+            self._wake_up.set()
 
-    def finish(self) -> None:
+    def finish_reporting(self) -> None:
         """Nothing more will come: send what is pending and end."""
         self._finished.set()
-        self._news.set()
+        self._wake_up.set()
 
-    async def drained(self) -> None:
-        """Wait until all is sent, or the client has taken nothing for `DRAIN_S`."""
+    async def wait_until_sent(self) -> None:
+        """Wait until all is sent, or the client has taken nothing for `DRAIN_TIMEOUT_S`."""
         idle = 0
-        while idle < DRAIN_LOOKS and not self._ended.is_set():
-            before = self._last
-            with anyio.move_on_after(DRAIN_S / DRAIN_LOOKS):
+        while idle < DRAIN_CHECKS and not self._ended.is_set():
+            before = self._last_progress
+            with anyio.move_on_after(DRAIN_TIMEOUT_S / DRAIN_CHECKS):
                 await self._ended.wait()
-            idle = idle + 1 if self._last == before else 0
+            idle = idle + 1 if self._last_progress == before else 0
 
-    async def run(self) -> None:
+    async def send_until_finished(self) -> None:
         """Send until finished: the first at once, then what is new, a heartbeat when there is nothing."""
         try:
-            await self._run()
+            await self._send_loop()
         finally:
             self._ended.set()
 
-    async def _run(self) -> None:
-        await self._send(self._line.text() if self._line else None)
+    async def _send_loop(self) -> None:
+        await self._send_notification(self._status_line.render() if self._status_line else None)
         while True:
-            with anyio.move_on_after(self._patience):
-                await self._news.wait()
-            self._news = anyio.Event()
+            with anyio.move_on_after(self._silence_timeout_s):
+                await self._wake_up.wait()
+            self._wake_up = anyio.Event()
             last = self._finished.is_set()
-            told = await self._flush(last=last)
+            told = await self._send_pending(last=last)
             if last:
                 return
             if not told:
@@ -157,104 +161,114 @@ class Pump:
             with anyio.move_on_after(self._interval):
                 await self._finished.wait()
             if self._finished.is_set():
-                self._news.set()
+                self._wake_up.set()
 
     @property
-    def _patience(self) -> float:
+    def _silence_timeout_s(self) -> float:
         """Seconds of silence: a person sees the seconds of thinking go by, also where nothing tells of them."""
-        thinks = self._line is not None and self._stage == Thinking.__name__
-        return min(self._heartbeat, THINKING_S) if thinks else self._heartbeat
+        thinks = self._status_line is not None and self._stage == Thinking.__name__
+        return min(self._heartbeat, THINKING_UPDATE_INTERVAL_S) if thinks else self._heartbeat
 
-    async def _flush(self, *, last: bool) -> bool:
+    async def _send_pending(self, *, last: bool) -> bool:
         """Send what there is; whether it had a message."""
         text, self._pending = "".join(self._pending), []
-        if self._line is not None:
-            self._line.write(text)
+        if self._status_line is not None:
+            self._status_line.add_text(text)
             if not last:
-                await self._send(self._line.text())
+                await self._send_notification(self._status_line.render())
             return True
-        if not last and text and _is_half(text[-1]):
+        if not last and text and _is_high_surrogate(text[-1]):
             text, self._pending = text[:-1], [text[-1]]  # its other half is still to come
         if not text and not last:
-            await self._send(None)
+            await self._send_notification(None)
         text = replace_lone_surrogates(text)
-        for start in range(0, len(text), LARGEST):
-            await self._send(text[start : start + LARGEST])
+        for start in range(0, len(text), MAX_MESSAGE_CHARS):
+            await self._send_notification(text[start : start + MAX_MESSAGE_CHARS])
         return bool(text)
 
-    async def _send(self, message: str | None) -> None:
-        self._last = max(self._last + 1, round(max(self._chars, self._drafted) / CHARS_PER_TOKEN))
-        if not self._gone:
+    async def _send_notification(self, message: str | None) -> None:
+        self._last_progress = max(
+            self._last_progress + 1, round(max(self._chars, self._pending_chars) / CHARS_PER_TOKEN)
+        )
+        if not self._client_gone:
             try:
-                await self._report(self._last, message)
+                await self._send_progress(self._last_progress, message)
             except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                self._gone = True  # nobody listens any more; whether the call ends is not the pump's to decide
+                self._client_gone = True  # nobody listens any more; whether the call ends is not the pump's to decide
 
 
-class Line:
+class StatusLine:
     """The one line of style `status`: `opus-5-5 · writing · 812 tokens · $0.016 · 12 s · …last words`."""
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         self._usage = Usage()
         self._stage = "starting"
-        self._since = self._began
+        self._stage_started_at = self._started_at
         self._chars = 0
-        self._thought = 0
-        self._tail = ""
+        self._thinking_tokens = 0
+        self._last_words = ""
 
-    def note(self, event: Event) -> None:
+    def update_stage(self, event: Event) -> None:
         """Take in what happened, other than text."""
         match event:
             case Started(usage=usage):
                 self._usage = usage
-                self._enter("reading")
+                self._set_stage("reading")
             case Thinking(tokens=tokens):
-                self._thought = tokens
-                self._enter("thinking")
+                self._thinking_tokens = tokens
+                self._set_stage("thinking")
             case Searching(tool=tool, query=query):
-                self._enter(status_text.tool_text(tool, query[:60]))
+                self._set_stage(status_text.tool_text(tool, query[:60]))
             case Waiting():
-                self._enter(status_text.waiting_text(event))
+                self._set_stage(status_text.waiting_text(event))
             case Drafting(chars=chars):
                 self._chars = chars
-                self._enter("writing")
+                self._set_stage("writing")
             case Text():
                 pass
 
-    def write(self, text: str) -> None:
+    def add_text(self, text: str) -> None:
         """Take in answer text."""
         if text:
             self._chars += len(text)
-            self._tail = " ".join((self._tail + replace_lone_surrogates(text)[-2 * STATUS_LENGTH :]).split())[
-                -STATUS_LENGTH:
-            ]
-            self._enter("writing")
+            self._last_words = " ".join(
+                (self._last_words + replace_lone_surrogates(text)[-2 * MAX_STATUS_LINE_CHARS :]).split()
+            )[-MAX_STATUS_LINE_CHARS:]
+            self._set_stage("writing")
 
-    def text(self) -> str:
+    def render(self) -> str:
         """The line as it stands now, at most `STATUS_LENGTH` characters."""
         now = time.monotonic()
-        stage = self._stage if self._stage != "thinking" else f"thinking {number_formatting.seconds(now - self._since)}"
-        written = round(self._chars / CHARS_PER_TOKEN) + self._thought
+        stage = (
+            self._stage
+            if self._stage != "thinking"
+            else f"thinking {number_formatting.format_seconds(now - self._stage_started_at)}"
+        )
+        written = round(self._chars / CHARS_PER_TOKEN) + self._thinking_tokens
         parts = [self._usage.model.removeprefix("claude-"), stage]
         if written:
-            parts.append(f"{number_formatting.tokens(written)} tokens")
+            parts.append(f"{number_formatting.format_tokens(written)} tokens")
         if self._usage.model:
-            cost = pricing.cost(self._usage.model, replace(self._usage, output_tokens=written))
-            parts += [number_formatting.dollars(float(cost))] if cost is not None else []
-        parts.append(number_formatting.seconds(now - self._began))
+            cost = pricing.request_cost(self._usage.model, replace(self._usage, output_tokens=written))
+            parts += [number_formatting.format_usd(float(cost))] if cost is not None else []
+        parts.append(number_formatting.format_seconds(now - self._started_at))
         line = " · ".join(part for part in parts if part)
-        room = STATUS_LENGTH - len(line) - len(" · …")
-        if self._tail and room > 10:
-            words = self._tail[-room:]
-            line += f" · …{words}" if len(words) < len(self._tail) or self._chars > len(self._tail) else f" · {words}"
-        return status_text.printable_line(line)[:STATUS_LENGTH]
+        room = MAX_STATUS_LINE_CHARS - len(line) - len(" · …")
+        if self._last_words and room > 10:
+            words = self._last_words[-room:]
+            line += (
+                f" · …{words}"
+                if len(words) < len(self._last_words) or self._chars > len(self._last_words)
+                else f" · {words}"
+            )
+        return status_text.printable_line(line)[:MAX_STATUS_LINE_CHARS]
 
-    def _enter(self, stage: str) -> None:
+    def _set_stage(self, stage: str) -> None:
         if stage != self._stage:
-            self._stage, self._since = stage, time.monotonic()
+            self._stage, self._stage_started_at = stage, time.monotonic()
 
 
-def _is_half(character: str) -> bool:
+def _is_high_surrogate(character: str) -> bool:
     """Whether a character is the first half of a surrogate pair."""
     return "\ud800" <= character <= "\udbff"

@@ -10,7 +10,7 @@ from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 from mcp_server_claude.errors import Failure
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server import text_paging
-from mcp_server_claude.server.tool_dependencies import asked
+from mcp_server_claude.server.tool_dependencies import current_request
 from mcp_server_claude.server.tools import info, jobs
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from mcp_server_claude.engine.output_file_downloads import Fetched
     from mcp_server_claude.services.lazy_services import Services
 
-LARGEST_FILE = 10_000_000
+MAX_FILE_BYTES = 10_000_000
 """Bytes of a file in one message, where base64 adds a third."""
-TEXTUAL = ("application/json", "application/xml", "application/javascript", "application/x-ndjson")
+TEXT_CONTENT_TYPES = ("application/json", "application/xml", "application/javascript", "application/x-ndjson")
 _mime_type: ContextVar[str] = ContextVar("mime_type", default="")
 
 
-async def with_own_type(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
+async def use_file_content_type(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
     """Answer `resources/read` with a file's own type: the SDK knows only that of the template."""
     token = _mime_type.set("")
     try:
@@ -39,7 +39,7 @@ async def with_own_type(ctx: ServerRequestContext[Services, Any], call_next: Cal
         _mime_type.reset(token)
 
 
-def register(server: MCPServer[Services]) -> None:
+def register_resources(server: MCPServer[Services]) -> None:
     """Add the resources. Each shows only what belongs to whoever reads it."""
 
     @server.resource(
@@ -52,12 +52,12 @@ def register(server: MCPServer[Services]) -> None:
     )
     async def call(id: str, offset: str = "", limit: str = "") -> str:  # noqa: A002 - the address's own word
         try:
-            job = await (await asked().services.jobs()).read(id, asked().user.name)
-            page = text_paging.page(replace_lone_surrogates(job.text), offset, limit)
+            job = await (await current_request().services.calls()).read_call(id, current_request().user.name)
+            page = text_paging.select_page(replace_lone_surrogates(job.text), offset, limit)
         except Failure as failure:
             raise ResourceNotFoundError(str(failure)) from None
-        told = page.of_text(f"claude://calls/{id}")
-        if page.end < page.of or job.record.end == "complete":
+        told = page.with_next_link(f"claude://calls/{id}")
+        if page.end < page.total or job.record.end == "complete":
             return told
         return f"{told}\n\nINCOMPLETE: {job.record.incomplete or 'it is still being written.'}"
 
@@ -70,11 +70,13 @@ def register(server: MCPServer[Services]) -> None:
     )
     async def file(id: str) -> str | bytes:  # noqa: A002 - the address's own word
         try:
-            fetched = await (await asked().services.products()).fetch(id, asked().user.name, LARGEST_FILE)
+            fetched = await (await current_request().services.output_files()).fetch(
+                id, current_request().user.name, MAX_FILE_BYTES
+            )
         except Failure as failure:
             raise ResourceNotFoundError(str(failure)) from None
         _mime_type.set(fetched.file.mime_type)
-        return _content(fetched)
+        return _text_or_bytes(fetched)
 
     @server.resource(
         "claude://usage",
@@ -84,7 +86,7 @@ def register(server: MCPServer[Services]) -> None:
         description="Requests, tokens and dollars since midnight UTC, by model.",
     )
     async def usage() -> str:
-        return await info.usage(asked().services, asked().user, "today")
+        return await info.usage_table(current_request().services, current_request().user, "today")
 
     @server.resource(
         "claude://models",
@@ -94,7 +96,7 @@ def register(server: MCPServer[Services]) -> None:
         description="The models that can be asked, with limits, capabilities and prices.",
     )
     async def models() -> str:
-        return await info.models(asked().services)
+        return await info.models_table(current_request().services)
 
     @server.resource(
         "claude://threads/{id}{?offset,limit}",
@@ -105,18 +107,22 @@ def register(server: MCPServer[Services]) -> None:
     )
     async def thread(id: str, offset: str = "", limit: str = "") -> str:  # noqa: A002 - the address's own word
         try:
-            told = jobs.transcript(await (await asked().services.threads()).read(id, asked().user.name))
-            return text_paging.page(replace_lone_surrogates(told), offset, limit).of_text(f"claude://threads/{id}")
+            told = jobs.transcript_markdown(
+                await (await current_request().services.threads()).read_transcript(id, current_request().user.name)
+            )
+            return text_paging.select_page(replace_lone_surrogates(told), offset, limit).with_next_link(
+                f"claude://threads/{id}"
+            )
         except Failure as failure:
             raise ResourceNotFoundError(str(failure)) from None
 
     del call, file, thread, usage, models  # registered; the names are the server's now
 
 
-def _content(fetched: Fetched) -> str | bytes:
+def _text_or_bytes(fetched: Fetched) -> str | bytes:
     """Text where the type says so and it is."""
     kind = fetched.file.mime_type.partition(";")[0].strip().lower()
-    if kind.startswith("text/") or kind.endswith(("+json", "+xml")) or kind in TEXTUAL:
+    if kind.startswith("text/") or kind.endswith(("+json", "+xml")) or kind in TEXT_CONTENT_TYPES:
         try:
             return fetched.data.decode("utf-8-sig")
         except UnicodeDecodeError:

@@ -29,24 +29,24 @@ if TYPE_CHECKING:
 
     from mcp.server.mcpserver import MCPServer
 
-READ_SIZE = 256 * 1024
-SLICE = 4096
+MAX_READ_BYTES = 256 * 1024
+MAX_CHUNK_BYTES = 4096
 """What a pipe that `select` calls writable takes without blocking (POSIX: PIPE_BUF)."""
 
 PARSE_ERROR, INVALID_REQUEST = -32700, -32600
 """JSON-RPC 2.0, section 5.1."""
 
 
-def serve(server: MCPServer[Any]) -> int:
+def run_stdio_server(server: MCPServer[Any]) -> int:
     """Serve until stdin closes or a signal comes; the exit code. Everything is unwound by then, the lifespan too."""
-    return anyio.run(_serve, server, backend_options={"use_uvloop": False})
+    return anyio.run(_run_until_closed, server, backend_options={"use_uvloop": False})
 
 
-async def _serve(server: MCPServer[Any]) -> int:
+async def _run_until_closed(server: MCPServer[Any]) -> int:
     low = server._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the only way in (pinned: mcp~=2.3)
     stopped_by = 0
-    with _claimed() as (reader, writer), _signals() as signals:
-        outlet = Outlet(writer)
+    with _claim_stdio() as (reader, writer), _receive_signals() as signals:
+        outlet = StdoutWriter(writer)
         async with anyio.create_task_group() as tasks:
 
             async def stop_on(signals: AsyncIterator[signal.Signals]) -> None:
@@ -57,13 +57,13 @@ async def _serve(server: MCPServer[Any]) -> int:
 
             if signals is not None:
                 tasks.start_soon(stop_on, signals)
-            await low.run(Inlet(reader, outlet), outlet, low.create_initialization_options())
+            await low.run(StdinReader(reader, outlet), outlet, low.create_initialization_options())
             tasks.cancel_scope.cancel()
     return 128 + stopped_by if stopped_by else 0
 
 
 @contextmanager
-def _signals() -> Generator[AsyncIterator[signal.Signals] | None]:
+def _receive_signals() -> Generator[AsyncIterator[signal.Signals] | None]:
     """SIGINT and SIGTERM until all is unwound: Claude Code sends one after the other, and the second must not kill."""
     if sys.platform == "win32":  # there the end is stdin's
         yield None
@@ -73,7 +73,7 @@ def _signals() -> Generator[AsyncIterator[signal.Signals] | None]:
 
 
 @contextmanager
-def _claimed() -> Generator[tuple[int, int]]:
+def _claim_stdio() -> Generator[tuple[int, int]]:
     """The wire as two private descriptors. Meanwhile 0 reads nothing and 1 is stderr: no stray print breaks a frame."""
     reader, writer = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -85,14 +85,14 @@ def _claimed() -> Generator[tuple[int, int]]:
         os.close(nothing)
 
 
-class Inlet:
+class StdinReader:
     """Messages from a descriptor, a line each (`mcp.shared` calls this a `ReadStream`). Ends at end of file."""
 
-    def __init__(self, fd: int, outlet: Outlet) -> None:
+    def __init__(self, fd: int, stdout: StdoutWriter) -> None:
         self._fd = fd
-        self._outlet = outlet
+        self._stdout = stdout
         self._buffer = bytearray()
-        self._searched = 0
+        self._searched_bytes = 0
         self._ended = False
 
     def __aiter__(self) -> Self:
@@ -111,22 +111,22 @@ class Inlet:
             anyio.EndOfStream: The client has closed its end.
         """
         while True:
-            line = await self._line()
+            line = await self._read_line()
             if not line.strip():
                 continue
             try:
                 return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
             except ValidationError:
-                message = await self._mended(line)
+                message = await self._parse_leniently(line)
                 if message is not None:
                     return message
 
-    async def _mended(self, line: bytes) -> SessionMessage | None:
+    async def _parse_leniently(self, line: bytes) -> SessionMessage | None:
         """A line that the SDK's parser refuses: with its lone surrogates replaced, or answered as the error it is."""
         try:
             content: object = json.loads(line)
         except (ValueError, RecursionError):
-            await self._refuse(None, PARSE_ERROR, "Parse error: a line that is not JSON.")
+            await self._send_error(None, PARSE_ERROR, "Parse error: a line that is not JSON.")
             return None
         with suppress(ValidationError, UnicodeError):
             mended = replace_lone_surrogates(json.dumps(content, ensure_ascii=False))
@@ -134,40 +134,40 @@ class Inlet:
         fields = cast("dict[str, object]", content) if isinstance(content, dict) else {}
         identity = fields.get("id")
         known = identity if isinstance(identity, (str, int)) and not isinstance(identity, bool) else None
-        await self._refuse(
+        await self._send_error(
             known, INVALID_REQUEST, "Invalid Request: not a JSON-RPC 2.0 message (batches are not taken)."
         )
         return None
 
-    async def _refuse(self, identity: str | int | None, code: int, message: str) -> None:
+    async def _send_error(self, identity: str | int | None, code: int, message: str) -> None:
         answer = {"jsonrpc": "2.0", "id": identity, "error": {"code": code, "message": message}}
-        await self._outlet.write(json.dumps(answer).encode() + b"\n")
+        await self._stdout.write_frame(json.dumps(answer).encode() + b"\n")
 
-    async def _line(self) -> bytes:
-        while (end := self._buffer.find(b"\n", self._searched)) < 0:
-            self._searched = len(self._buffer)
+    async def _read_line(self) -> bytes:
+        while (end := self._buffer.find(b"\n", self._searched_bytes)) < 0:
+            self._searched_bytes = len(self._buffer)
             if self._ended:
                 raise anyio.EndOfStream
-            chunk = await self._read()
+            chunk = await self._read_chunk()
             self._ended = not chunk
             self._buffer += chunk
             if self._ended and self._buffer:
                 self._buffer += b"\n"  # the last line of a file may lack its end
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
-        self._searched = 0
+        self._searched_bytes = 0
         return line
 
-    async def _read(self) -> bytes:
+    async def _read_chunk(self) -> bytes:
         if sys.platform != "win32":
             try:
                 await anyio.wait_readable(self._fd)
-                return os.read(self._fd, READ_SIZE)
+                return os.read(self._fd, MAX_READ_BYTES)
             except PermissionError:
                 pass  # a regular file: the event loop cannot wait for one, and need not
             except OSError:
                 return b""
-        return await anyio.to_thread.run_sync(os.read, self._fd, READ_SIZE, abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(os.read, self._fd, MAX_READ_BYTES, abandon_on_cancel=True)
 
     async def aclose(self) -> None:
         """Nothing more is read."""
@@ -182,7 +182,7 @@ class Inlet:
         await self.aclose()
 
 
-class Outlet:
+class StdoutWriter:
     """Messages to a descriptor, a line each (a `WriteStream`). A sender waits while the client does not read.
 
     A sender may be cancelled in the middle of a frame: what is left of that frame goes out before the next one.
@@ -190,8 +190,8 @@ class Outlet:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._rest = memoryview(b"")
-        self._turn = anyio.Lock()
+        self._unwritten = memoryview(b"")
+        self._frame_lock = anyio.Lock()
 
     async def send(self, item: SessionMessage, /) -> None:
         """Write one message.
@@ -204,34 +204,34 @@ class Outlet:
         except ValueError:  # pydantic: a lone surrogate somewhere; one message of ours must not end the process
             content = item.message.model_dump(mode="python", by_alias=True, exclude_unset=True)
             frame = replace_lone_surrogates(json.dumps(content, ensure_ascii=False, default=str)).encode()
-        await self.write(frame + b"\n")
+        await self.write_frame(frame + b"\n")
 
-    async def write(self, frame: bytes) -> None:
+    async def write_frame(self, frame: bytes) -> None:
         """Write one frame, after what a cancelled sender left of its own."""
-        async with self._turn:
-            await self._drain()
-            self._rest = memoryview(frame)
+        async with self._frame_lock:
+            await self._write_pending()
+            self._unwritten = memoryview(frame)
             try:
-                await self._drain()
+                await self._write_pending()
             finally:
-                if len(self._rest) == len(frame):
-                    self._rest = memoryview(b"")  # cancelled before its first byte: never mind
+                if len(self._unwritten) == len(frame):
+                    self._unwritten = memoryview(b"")  # cancelled before its first byte: never mind
 
-    async def _drain(self) -> None:
-        while self._rest:
-            if not self._writable():
+    async def _write_pending(self) -> None:
+        while self._unwritten:
+            if not self._is_writable():
                 await anyio.wait_writable(self._fd)
             try:
-                written = await self._put(self._rest[:SLICE])
+                written = await self._write_chunk(self._unwritten[:MAX_CHUNK_BYTES])
             except OSError as error:
-                self._rest = memoryview(b"")
+                self._unwritten = memoryview(b"")
                 raise anyio.BrokenResourceError from error
-            self._rest = self._rest[written:]
+            self._unwritten = self._unwritten[written:]
 
-    def _writable(self) -> bool:
+    def _is_writable(self) -> bool:
         return sys.platform == "win32" or bool(select.select([], [self._fd], [], 0)[1])
 
-    async def _put(self, data: memoryview) -> int:
+    async def _write_chunk(self, data: memoryview) -> int:
         if sys.platform == "win32":
             return await anyio.to_thread.run_sync(os.write, self._fd, data)
         return os.write(self._fd, data)

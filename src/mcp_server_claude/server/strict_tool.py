@@ -30,14 +30,14 @@ class StrictTool(Tool):
     """
 
     @classmethod
-    def make(
-        cls, fn: Callable[..., Any], *, title: str, annotations: ToolAnnotations, meta: dict[str, Any]
+    def for_function(
+        cls, function: Callable[..., Any], *, title: str, annotations: ToolAnnotations, meta: dict[str, Any]
     ) -> StrictTool:
         """The tool for a function, its description and schema without what only costs tokens: indents and titles."""
         tool = cls.from_function(
-            fn,
+            function,
             title=title,
-            description=inspect.getdoc(fn),
+            description=inspect.getdoc(function),
             annotations=annotations,
             meta=meta,
             structured_output=False,
@@ -53,21 +53,21 @@ class StrictTool(Tool):
     ) -> Any:
         """Run the tool; a `Failure` comes back as an error result, a bug travels on and is masked by the SDK."""
         try:
-            return await super().run(self._checked(arguments), context, convert_result)
+            return await super().run(self._check_arguments(arguments), context, convert_result)
         except ToolError as error:
-            failure = _failure(error.__cause__)
+            failure = _call_error_beneath(error.__cause__)
             if failure is None:
                 raise
-            return tool_results.failed(failure)
+            return tool_results.error_result(failure)
         except Failure as failure:
-            return tool_results.failed(failure)
+            return tool_results.error_result(failure)
 
-    def _checked(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _check_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
         known: Mapping[str, Any] = self.parameters.get("properties", {})
         required: list[str] = self.parameters.get("required", [])
         for name in arguments:
             if name not in known:
-                raise Refused(_unknown(name, list(known)))
+                raise Refused(_unknown_argument_text(name, list(known)))
         given = {
             name: without_lone_surrogates(value)
             for name, value in arguments.items()
@@ -79,7 +79,7 @@ class StrictTool(Tool):
         return given
 
 
-def _failure(cause: BaseException | None) -> Failure | None:
+def _call_error_beneath(cause: BaseException | None) -> Failure | None:
     """The failure beneath what the SDK raised, out of the groups that task groups make of a single exception."""
     while isinstance(cause, BaseExceptionGroup):
         first, *others = cast("BaseExceptionGroup[BaseException]", cause).exceptions
@@ -90,12 +90,14 @@ def _failure(cause: BaseException | None) -> Failure | None:
         case Failure():
             return cause
         case ValidationError():
-            return Refused(" ".join(_complaint(each) for each in cause.errors(include_input=False, include_url=False)))
+            return Refused(
+                " ".join(_argument_error_text(each) for each in cause.errors(include_input=False, include_url=False))
+            )
         case _:
             return None
 
 
-def _complaint(error: ErrorDetails) -> str:
+def _argument_error_text(error: ErrorDetails) -> str:
     """One sentence on one wrong argument, without its value."""
     name = ".".join(str(part) for part in error["loc"])
     match error["type"]:
@@ -111,7 +113,7 @@ def _complaint(error: ErrorDetails) -> str:
             return f"{name} must be {wants}." if error["msg"].startswith("Input should") else f"{name}: {wants}."
 
 
-def _unknown(name: str, known: list[str]) -> str:
+def _unknown_argument_text(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name[:60], known, n=1)
     hint = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(known)}."
     printable = "".join(character for character in name[:60] if character.isprintable())

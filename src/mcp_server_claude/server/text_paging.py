@@ -6,44 +6,44 @@ from dataclasses import dataclass
 
 from mcp_server_claude.errors import Refused
 
-PAGE = 40_000
+DEFAULT_PAGE_CHARS = 40_000
 """Characters of a page unless others are asked for: Claude Code takes results of 50,000 from what declares no limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class TextPage:
     """The characters from `start` to `end` of a text that has `of`."""
 
     text: str
     start: int
     end: int
-    of: int
+    total: int
     limit: int
 
-    def of_text(self, address: str) -> str:
+    def with_next_link(self, address: str) -> str:
         """The page as it is given out; where it is not the last it ends with where the next one is."""
-        return self.text if self.end == self.of else f"{self.text}\n\nNEXT: {self._next(address)}"
+        return self.text if self.end == self.total else f"{self.text}\n\nNEXT: {self._next_link(address)}"
 
-    def _next(self, address: str) -> str:
-        more = f"?offset={self.end}" + (f"&limit={self.limit}" if self.limit != PAGE else "")
-        return f"{address}{more} (this was {self.start:,} to {self.end:,} of {self.of:,} characters)"
+    def _next_link(self, address: str) -> str:
+        more = f"?offset={self.end}" + (f"&limit={self.limit}" if self.limit != DEFAULT_PAGE_CHARS else "")
+        return f"{address}{more} (this was {self.start:,} to {self.end:,} of {self.total:,} characters)"
 
 
-def page(text: str, offset: str, limit: str) -> Page:
+def select_page(text: str, offset: str, limit: str) -> TextPage:
     """The part of a text that an address names; the whole where it names none.
 
     Raises:
         Refused: They are no numbers.
     """
     if not offset and not limit:
-        return Page(text=text, start=0, end=len(text), of=len(text), limit=PAGE)
-    size = _number(limit, "limit") or PAGE
-    start = min(_number(offset, "offset"), len(text))
+        return TextPage(text=text, start=0, end=len(text), total=len(text), limit=DEFAULT_PAGE_CHARS)
+    size = _parse_char_count(limit, "limit") or DEFAULT_PAGE_CHARS
+    start = min(_parse_char_count(offset, "offset"), len(text))
     end = min(start + size, len(text))
-    return Page(text=text[start:end], start=start, end=end, of=len(text), limit=size)
+    return TextPage(text=text[start:end], start=start, end=end, total=len(text), limit=size)
 
 
-def _number(value: str, name: str) -> int:
+def _parse_char_count(value: str, name: str) -> int:
     if not value:
         return 0
     if not (value.isascii() and value.isdigit() and len(value) <= 12):

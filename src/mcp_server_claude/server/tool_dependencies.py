@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 from mcp.server.mcpserver import Context, Resolve
 
-from mcp_server_claude.server.http_client_state import leg_of, member_of
-from mcp_server_claude.server.progress_notifications import style_for
+from mcp_server_claude.server.http_client_state import authenticated_user, http_request_state
+from mcp_server_claude.server.progress_notifications import progress_style
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.users.tokens_and_sessions import LOCAL, User
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mcp.server.context import ServerRequestContext
 
-    from mcp_server_claude.server.progress_notifications import Report, Style
+    from mcp_server_claude.server.progress_notifications import ProgressStyle, SendProgress
 
 PROGRESS_KEY = "mcp-server-claude/progress"
 """In a request's `_meta`: the progress style of that call, `text` or `status`."""
@@ -30,87 +30,91 @@ PROGRESS_KEY = "mcp-server-claude/progress"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who calls, and how they hear of progress. `cuts_results` says that long results would not reach its model."""
+    """Who calls, and how they hear of progress. `truncates_results` says that long results would not reach its
+    model.
+    """
 
     user: User
     client: str
-    style: Style
-    report: Report
+    style: ProgressStyle
+    send_progress: SendProgress
     trace_id: str
-    cuts_results: bool
+    truncates_results: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CurrentRequest:
     """The request that is being answered: by which services, and for whom."""
 
     services: Services
     user: User
 
 
-_asked: ContextVar[Asked] = ContextVar("asked")
+_current_request: ContextVar[CurrentRequest] = ContextVar("asked")
 
 
 @contextmanager
-def answering(ctx: ServerRequestContext[Services, object]) -> Generator[None]:
+def bind_request(ctx: ServerRequestContext[Services, object]) -> Generator[None]:
     """What runs in the block answers this request."""
-    token = _asked.set(Asked(ctx.lifespan_context, user_of(ctx.request)))
+    token = _current_request.set(CurrentRequest(ctx.lifespan_context, user_for_request(ctx.request)))
     try:
         yield
     finally:
-        _asked.reset(token)
+        _current_request.reset(token)
 
 
-def asked() -> Asked:
+def current_request() -> CurrentRequest:
     """The request that is being answered here."""
-    return _asked.get()
+    return _current_request.get()
 
 
-def user_of(request: object) -> User:
+def user_for_request(request: object) -> User:
     """Who sent a request: over HTTP whom the door has let in, over stdio whoever runs this process."""
-    return LOCAL if request is None else cast("User", member_of(request))
+    return LOCAL if request is None else cast("User", authenticated_user(request))
 
 
-def the_services(ctx: Context[Services]) -> Services:
+def resolve_services(ctx: Context[Services]) -> Services:
     """The services of the running server."""
     return ctx.request_context.lifespan_context
 
 
-def the_user(ctx: Context[Services]) -> User:
+def resolve_user(ctx: Context[Services]) -> User:
     """Who asks."""
-    return user_of(ctx.request_context.request)
+    return user_for_request(ctx.request_context.request)
 
 
-def the_caller(ctx: Context[Services]) -> Caller:
+def resolve_caller(ctx: Context[Services]) -> Caller:
     """The client of this request, by the name it gave, and the progress style that suits it."""
     request = ctx.request_context
     params = request.session.client_params
     client = params.client_info.name if params is not None else ""
     meta: dict[str, object] = dict(request.meta or {})
 
-    leg = leg_of(request.request)
+    leg = http_request_state(request.request)
 
     async def report(progress: float, message: str | None) -> None:
         if leg is not None:
-            await leg.free()  # in 2025-11-25 one client that does not read would hold up all calls of its session
+            await (
+                leg.wait_until_read()
+            )  # in 2025-11-25 one client that does not read would hold up all calls of its session
         await ctx.report_progress(progress, None, message)
 
     return Caller(
-        user=user_of(request.request),
+        user=user_for_request(request.request),
         client=client[:60],
-        style=style_for(client, request.lifespan_context.settings.progress, meta.get(PROGRESS_KEY)),
-        report=report,
-        trace_id=_trace_id(meta.get("traceparent")),
-        cuts_results="claude-code" in client.lower(),
+        style=progress_style(client, request.lifespan_context.settings.progress, meta.get(PROGRESS_KEY)),
+        send_progress=report,
+        trace_id=_trace_id_from(meta.get("traceparent")),
+        truncates_results="claude-code" in client.lower(),
     )
 
 
-def _trace_id(traceparent: object) -> str:
+def _trace_id_from(traceparent: object) -> str:
     """The trace id within a W3C `traceparent` (version-traceid-parentid-flags)."""
     parts = traceparent.split("-") if isinstance(traceparent, str) else []
     return parts[1] if len(parts) == 4 and len(parts[1]) == 32 else ""
 
 
-TheServices: TypeAlias = Annotated[Services, Resolve(the_services)]
-TheUser: TypeAlias = Annotated[User, Resolve(the_user)]
-TheCaller: TypeAlias = Annotated[Caller, Resolve(the_caller)]
+ServicesDep: TypeAlias = Annotated[Services, Resolve(resolve_services)]
+UserDep: TypeAlias = Annotated[User, Resolve(resolve_user)]
+CallerDep: TypeAlias = Annotated[Caller, Resolve(resolve_caller)]

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 USAGE_KEY = "mcp-server-claude/usage"
 CITATIONS_KEY = "mcp-server-claude/citations"
 FILES_KEY = "mcp-server-claude/files"
-FAILURE_KEY = "mcp-server-claude/failure"
+ERROR_KEY = "mcp-server-claude/failure"
 
 
-def answer(reply: Reply, *, with_footer: bool, limit: int | None = None) -> CallToolResult:
+def reply_result(reply: Reply, *, with_footer: bool, limit: int | None = None) -> CallToolResult:
     """A reply with text, complete or not. An incomplete one says so in its last block.
 
     Past `limit` characters the head is returned with a link to the whole; of JSON the link alone, since its head is
@@ -34,14 +34,14 @@ def answer(reply: Reply, *, with_footer: bool, limit: int | None = None) -> Call
     """
     too_big = limit is not None and len(reply.text) > limit
     if too_big and reply.data is not None:
-        content = _linked(reply.text, reply.usage.call_id)
+        content = _link_to_json(reply.text, reply.usage.call_id)
     else:
-        content = whole_or_head(reply.text, f"claude://calls/{reply.usage.call_id}", limit)
+        content = truncate_text(reply.text, f"claude://calls/{reply.usage.call_id}", limit)
     if with_footer:
-        content.append(_text(footer(reply.usage, reply.notes)))
-    content.extend(map(file_link, reply.files))
+        content.append(_text_block(usage_footer(reply.usage, reply.notes)))
+    content.extend(map(file_resource_link, reply.files))
     if reply.incomplete:
-        content.append(_text(f"INCOMPLETE: {reply.incomplete}"))
+        content.append(_text_block(f"INCOMPLETE: {reply.incomplete}"))
     meta: dict[str, object] = {USAGE_KEY: dict(reply.usage.as_json())} | files_meta(reply.files)
     if reply.citations:
         meta[CITATIONS_KEY] = [asdict(citation) for citation in reply.citations]
@@ -54,95 +54,97 @@ def answer(reply: Reply, *, with_footer: bool, limit: int | None = None) -> Call
     return CallToolResult(content=content, structured_content=structured, _meta=meta)
 
 
-def file_link(file: Produced) -> ResourceLink:
+def file_resource_link(file: Produced) -> ResourceLink:
     """Where a file that code has made can be read."""
     return ResourceLink(
-        type="resource_link", uri=_file_uri(file), name=file.name, mime_type=file.mime_type, size=file.bytes
+        type="resource_link", uri=_file_resource_uri(file), name=file.name, mime_type=file.mime_type, size=file.bytes
     )
 
 
 def files_meta(files: Sequence[Produced]) -> dict[str, object]:
     """The same as data, where there is any."""
-    return {FILES_KEY: [asdict(file) | {"uri": _file_uri(file)} for file in files]} if files else {}
+    return {FILES_KEY: [asdict(file) | {"uri": _file_resource_uri(file)} for file in files]} if files else {}
 
 
-def _file_uri(file: Produced) -> str:
+def _file_resource_uri(file: Produced) -> str:
     return f"claude://files/{file.id}"
 
 
-def whole_or_head(text: str, address: str, limit: int | None, what: str = "answer") -> list[ContentBlock]:
+def truncate_text(text: str, address: str, limit: int | None, noun: str = "answer") -> list[ContentBlock]:
     """A text; past `limit` its head, with a link to the whole and a line that says so, and where the rest begins."""
     whole = replace_lone_surrogates(text)
-    head = whole if limit is None or len(whole) <= limit else _head(whole, limit)
-    content: list[ContentBlock] = [_text(head)]
+    head = whole if limit is None or len(whole) <= limit else _first_lines(whole, limit)
+    content: list[ContentBlock] = [_text_block(head)]
     if len(head) < len(whole):
-        content.append(ResourceLink(type="resource_link", uri=address, name=f"the whole {what}"))
+        content.append(ResourceLink(type="resource_link", uri=address, name=f"the whole {noun}"))
         content.append(
-            _text(
-                f"CUT: {len(head):,} of {len(whole):,} characters; {address} holds the whole {what}, "
+            _text_block(
+                f"CUT: {len(head):,} of {len(whole):,} characters; {address} holds the whole {noun}, "
                 f"{address}?offset={len(head)} goes on from here page by page."
             )
         )
     return content
 
 
-def _linked(text: str, call_id: str) -> list[ContentBlock]:
+def _link_to_json(text: str, call_id: str) -> list[ContentBlock]:
     address = f"claude://calls/{call_id}"
     size = f"The JSON has {len(text):,} characters, more than a result may hold here."
     return [
-        _text(f"{size} {address} holds it whole, {address}?offset=0 page by page."),
+        _text_block(f"{size} {address} holds it whole, {address}?offset=0 page by page."),
         ResourceLink(type="resource_link", uri=address, name="the whole answer", mime_type="text/plain"),
     ]
 
 
-def failed(failure: Failure) -> CallToolResult:
+def error_result(error: Failure) -> CallToolResult:
     """A call without an answer: one sentence that a model can act on, and what a program needs in `_meta`."""
-    meta: dict[str, object] = {FAILURE_KEY: failure.as_json()}
+    meta: dict[str, object] = {ERROR_KEY: error.as_json()}
     where = ""
-    if failure.usage is not None:
-        meta[USAGE_KEY] = dict(failure.usage.as_json())
-        where = f" [{failure.usage.call_id}]"
-    return CallToolResult(content=[_text(f"{failure}{where}")], is_error=True, _meta=meta)
+    if error.usage is not None:
+        meta[USAGE_KEY] = dict(error.usage.as_json())
+        where = f" [{error.usage.call_id}]"
+    return CallToolResult(content=[_text_block(f"{error}{where}")], is_error=True, _meta=meta)
 
 
-def text(*blocks: str) -> CallToolResult:
+def text_result(*blocks: str) -> CallToolResult:
     """Plain text blocks: a table, a note."""
-    return CallToolResult(content=[_text(block) for block in blocks])
+    return CallToolResult(content=[_text_block(block) for block in blocks])
 
 
-def _text(text: str) -> TextContent:
+def _text_block(text: str) -> TextContent:
     return TextContent(type="text", text=replace_lone_surrogates(text))
 
 
-def _head(text: str, limit: int) -> str:
+def _first_lines(text: str, limit: int) -> str:
     """The first characters of a text, up to the end of a line where one is near."""
     end = text.rfind("\n", limit // 2, limit)
     return text[: end + 1 if end > 0 else limit]
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table: models and people read it alike."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(_table_cell(cell) for cell in line)} |" for line in lines)
 
 
-def _cell(text: str) -> str:
+def _table_cell(text: str) -> str:
     return " ".join(text.replace("|", "/").split())
 
 
-def footer(usage: Usage, notes: tuple[str, ...] = ()) -> str:
+def usage_footer(usage: Usage, notes: tuple[str, ...] = ()) -> str:
     """One line on what an answer took: `[claude-opus-5-5 · 1.2k in (48k cached) · 900 out · $0.031 · 12 s]`."""
     parts = [
         usage.model or "claude",
-        f"{number_formatting.tokens(usage.input_tokens + usage.cache_creation_input_tokens)} in",
+        f"{number_formatting.format_tokens(usage.input_tokens + usage.cache_creation_input_tokens)} in",
     ]
     if usage.cache_read_input_tokens:
-        parts[-1] += f" ({number_formatting.tokens(usage.cache_read_input_tokens)} cached{_saved(usage)})"
-    parts.append(f"{'~' if usage.estimated else ''}{number_formatting.tokens(usage.output_tokens)} out")
+        parts[-1] += (
+            f" ({number_formatting.format_tokens(usage.cache_read_input_tokens)} cached{_cache_saving_text(usage)})"
+        )
+    parts.append(f"{'~' if usage.estimated else ''}{number_formatting.format_tokens(usage.output_tokens)} out")
     if usage.web_searches:
         parts.append(f"{usage.web_searches} {'search' if usage.web_searches == 1 else 'searches'}")
-    parts.append(number_formatting.dollars(usage.cost_usd) if usage.cost_usd is not None else "price unknown")
-    parts.append(number_formatting.seconds(usage.duration_s))
+    parts.append(number_formatting.format_usd(usage.cost_usd) if usage.cost_usd is not None else "price unknown")
+    parts.append(number_formatting.format_seconds(usage.duration_s))
     if usage.retries:
         parts.append(f"{usage.retries} {'retry' if usage.retries == 1 else 'retries'}")
     if usage.thread:
@@ -153,10 +155,10 @@ def footer(usage: Usage, notes: tuple[str, ...] = ()) -> str:
     return f"[{' · '.join(parts)}]"
 
 
-def _saved(usage: Usage) -> str:
+def _cache_saving_text(usage: Usage) -> str:
     """What reading from the cache saved over sending the same tokens anew."""
-    rates = pricing.rates(usage.model)
+    rates = pricing.find_rates(usage.model)
     if rates is None:
         return ""
     dollars = float(usage.cache_read_input_tokens * (rates.input - rates.cache_read)) / 1e6
-    return f", saved {number_formatting.dollars(dollars)}"
+    return f", saved {number_formatting.format_usd(dollars)}"

@@ -18,39 +18,39 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from mcp_server_claude.anthropic_api.models import Catalogue
-    from mcp_server_claude.calls.answer_feed import Streams
-    from mcp_server_claude.calls.conversation_threads import Threads
-    from mcp_server_claude.calls.running_calls import Jobs
+    from mcp_server_claude.anthropic_api.models import ModelCatalog
+    from mcp_server_claude.calls.answer_feed import AnswerFeed
+    from mcp_server_claude.calls.conversation_threads import ConversationThreads
+    from mcp_server_claude.calls.running_calls import CallRegistry
     from mcp_server_claude.engine.output_file_downloads import Products
-    from mcp_server_claude.files import Rules
-    from mcp_server_claude.services.open_services import Opened
+    from mcp_server_claude.files import FilePolicy
+    from mcp_server_claude.services.open_services import OpenServices
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store
-    from mcp_server_claude.users.tokens_and_sessions import Users
+    from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 
 _log = logging.getLogger(__name__)
 
-STDIO_PLACES, HTTP_PLACES = 8, 64
+MAX_CONCURRENT_STDIO, MAX_CONCURRENT_HTTP = 8, 64
 """Calls that run at the same time unless `max_concurrent` says otherwise: one person's, or a team's."""
 
 
 class Services:
     """The way to everything that tools need. Opening happens in the background, at `warm` or at the first use."""
 
-    def __init__(self, settings: Settings, tasks: TaskGroup, *, http: bool = False) -> None:
-        places = settings.max_concurrent or (HTTP_PLACES if http else STDIO_PLACES)
+    def __init__(self, settings: Settings, task_group: TaskGroup, *, http: bool = False) -> None:
+        places = settings.max_concurrent or (MAX_CONCURRENT_HTTP if http else MAX_CONCURRENT_STDIO)
         self.settings = settings.model_copy(update={"max_concurrent": places})
         self._http = http
-        self._tasks = tasks
-        self._warming = False
-        self._ended = threading.Event()
-        self._ready = anyio.Event()
-        self._opened: Opened | None = None
+        self._task_group = task_group
+        self._is_opening = False
+        self._has_ended = threading.Event()
+        self._is_open = anyio.Event()
+        self._opened: OpenServices | None = None
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings, *, http: bool = False) -> AsyncGenerator[Self]:
+    async def lifespan(cls, settings: Settings, *, http: bool = False) -> AsyncGenerator[Self]:
         """The services for as long as the block runs. Entering opens nothing yet, and so costs nothing.
 
         `http` says that others than whoever started the process will use them.
@@ -65,17 +65,17 @@ class Services:
                     tasks.cancel_scope.cancel()
         finally:  # after the tasks: a call that runs on in one of them still writes how far it came
             if services is not None:
-                services._ended.set()
+                services._has_ended.set()
                 if services._opened is not None:
-                    await services._opened.close()
+                    await services._opened.close_services()
 
-    def warm(self) -> None:
+    def start_opening(self) -> None:
         """Begin to open what calls will need, on threads; harmless when it has begun already."""
-        if not self._warming:
-            self._warming = True
-            self._tasks.start_soon(self._open)
+        if not self._is_opening:
+            self._is_opening = True
+            self._task_group.start_soon(self._open_in_background)
 
-    async def jobs(self) -> Jobs:
+    async def calls(self) -> CallRegistry:
         """The room for calls: run, waited for, read again.
 
         Raises:
@@ -83,67 +83,67 @@ class Services:
         """
         if self.settings.problems:
             raise Misconfigured(" ".join(self.settings.problems), kind="settings")
-        return (await self._once_open()).jobs
+        return (await self._wait_until_open()).calls
 
-    async def streams(self) -> Streams:
+    async def answer_feed(self) -> AnswerFeed:
         """Answers that are read while they are written.
 
         Raises:
             Misconfigured: See `jobs`.
         """
-        await self.jobs()
-        return (await self._once_open()).streams
+        await self.calls()
+        return (await self._wait_until_open()).answer_feed
 
-    async def threads(self) -> Threads:
+    async def threads(self) -> ConversationThreads:
         """The conversations."""
-        return (await self._once_open()).threads
+        return (await self._wait_until_open()).threads
 
-    async def products(self) -> Products:
+    async def output_files(self) -> Products:
         """The files that code has made, each for its own user."""
-        return (await self._once_open()).products
+        return (await self._wait_until_open()).output_files
 
-    async def users(self) -> Users:
+    async def users(self) -> UserDirectory:
         """Those who may ask over HTTP."""
-        return (await self._once_open()).users
+        return (await self._wait_until_open()).users
 
     async def store(self) -> Store:
         """The ledger and what else outlives the process."""
-        return (await self._once_open()).store
+        return (await self._wait_until_open()).store
 
-    async def catalogue(self) -> Catalogue:
+    async def model_catalog(self) -> ModelCatalog:
         """The models that can be asked."""
-        return await (await self._once_open()).models.catalogue()
+        return await (await self._wait_until_open()).models.get_catalog()
 
-    async def sweep(self) -> None:
+    async def close_orphans(self) -> None:
         """Close what dead processes left open, so that what is shown is true."""
-        await (await self._once_open()).sweep()
+        await (await self._wait_until_open()).close_orphans()
 
-    async def _once_open(self) -> Opened:
-        self.warm()
-        await self._ready.wait()
+    async def _wait_until_open(self) -> OpenServices:
+        self.start_opening()
+        await self._is_open.wait()
         assert self._opened is not None  # noqa: S101 - `_ready` is set after it, see `_open`
         return self._opened
 
-    async def _open(self) -> None:
+    async def _open_in_background(self) -> None:
         # Not waited for when the server ends: the imports take a second, and a client that ends us waits for 100 ms.
         store, origin, rules = await anyio.to_thread.run_sync(
-            partial(_prepare, self.settings, self._ended, http=self._http), abandon_on_cancel=True
+            partial(_open_on_thread, self.settings, self._has_ended, http=self._http), abandon_on_cancel=True
         )
-        from mcp_server_claude.services.open_services import Opened
+        from mcp_server_claude.services.open_services import OpenServices
 
-        self._opened = Opened(self.settings, store, origin, rules, self._tasks)
-        self._ready.set()
+        self._opened = OpenServices(self.settings, store, origin, rules, self._task_group)
+        self._is_open.set()
         try:
-            await self._opened.warm()
+            await self._opened.preload()
         except Failure as failure:
             _log.warning("%s", failure)  # the tools say it too; the server stays up
 
 
-def _prepare(settings: Settings, ended: threading.Event, *, http: bool) -> tuple[Store, str, Rules]:
+def _open_on_thread(settings: Settings, ended: threading.Event, *, http: bool) -> tuple[Store, str, FilePolicy]:
     """Import what is heavy and open what blocks, on a thread. A server that has `ended` meanwhile needs it no more."""
-    from mcp_server_claude.services.open_services import prepare
+    from mcp_server_claude.services.open_services import open_blocking
 
-    prepared = prepare(settings, http=http)
+    prepared = open_blocking(settings, http=http)
     if ended.is_set():
-        prepared[0].close_now()
+        prepared[0].close_blocking()
     return prepared

@@ -14,118 +14,130 @@ from typing import TYPE_CHECKING
 import anyio
 
 from mcp_server_claude import pricing, telemetry
-from mcp_server_claude.anthropic_api import Claude, find
-from mcp_server_claude.anthropic_api.models import Listed, Models, fetch_with
-from mcp_server_claude.calls.answer_feed import Streams
-from mcp_server_claude.calls.conversation_threads import Threads
-from mcp_server_claude.calls.running_calls import Jobs
+from mcp_server_claude.anthropic_api import ClaudeClient, find_credential
+from mcp_server_claude.anthropic_api.models import ModelListCache, StaticModelList, fetch_model_list
+from mcp_server_claude.calls.answer_feed import AnswerFeed
+from mcp_server_claude.calls.conversation_threads import ConversationThreads
+from mcp_server_claude.calls.running_calls import CallRegistry
 from mcp_server_claude.engine.engine import Book, Engine
 from mcp_server_claude.errors import Misconfigured
-from mcp_server_claude.files import Rules, roots_for
+from mcp_server_claude.files import FilePolicy, roots_for
 from mcp_server_claude.store import Store, StoreError, call_journal, request_ledger, thread_messages
-from mcp_server_claude.users.tokens_and_sessions import Users
+from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from mcp_server_claude.settings import Settings
 
-UNDELIVERED_DAYS = 1.0
+UNDELIVERED_RETENTION_DAYS = 1.0
 """With a retention of 0 an answer goes when it is delivered; one that never was can be fetched for a day."""
-TIDY_S = 43_200.0
+CLEANUP_INTERVAL_S = 43_200.0
 
 
-class Opened:
+class OpenServices:
     """The client, the store, the list of models and the room for calls, made once."""
 
-    def __init__(self, settings: Settings, store: Store, origin: str, rules: Rules, tasks: TaskGroup) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, origin: str, file_policy: FilePolicy, task_group: TaskGroup
+    ) -> None:
         self._settings = settings
         self.store = store
-        self.claude = Claude(settings)
-        self.models: Models | Listed
-        if "models" in self.claude.platform.lacks:
-            self.models = Listed(self.claude.ready, self.claude.call_it, self.claude.platform.missing)
+        self.claude = ClaudeClient(settings)
+        self.models: ModelListCache | StaticModelList
+        if "models" in self.claude.platform.unsupported:
+            self.models = StaticModelList(
+                self.claude.get_client, self.claude.platform_model_id, self.claude.platform.unsupported_for
+            )
         else:
-            self.models = Models(
+            self.models = ModelListCache(
                 self._fetch_models,
-                tasks,
+                task_group,
                 directory=settings.data_dir,
                 origin=origin,
                 wait_s=settings.models_wait_s,
             )
-        self.users = Users(settings, store)
-        self.book = Book(store)
-        engine = Engine(settings, self.claude, self.models, self.book, rules)
-        self.products = engine.products
-        self.threads = Threads(settings, engine, store, self.book.worker)
-        self.jobs = Jobs(settings, self.threads, store, self.book.worker, tasks)
-        self._warmed = anyio.Event()
-        self.streams = Streams(
-            settings, self.jobs, store, sweep=self.sweep, made=self.products.of, warmed=self._warmed, tasks=tasks
+        self.users = UserDirectory(settings, store)
+        self.ledger = Book(store)
+        engine = Engine(settings, self.claude, self.models, self.ledger, file_policy)
+        self.output_files = engine.products
+        self.threads = ConversationThreads(settings, engine, store, self.ledger.worker)
+        self.calls = CallRegistry(settings, self.threads, store, self.ledger.worker, task_group)
+        self._startup_finished = anyio.Event()
+        self.answer_feed = AnswerFeed(
+            settings,
+            self.calls,
+            store,
+            close_orphans=self.close_orphans,
+            list_files=self.output_files.of,
+            startup_finished=self._startup_finished,
+            task_group=task_group,
         )
-        tasks.start_soon(self.book.keep)
-        tasks.start_soon(self._tidy)
+        task_group.start_soon(self.ledger.keep)
+        task_group.start_soon(self._delete_expired_periodically)
 
-    async def warm(self) -> None:
+    async def preload(self) -> None:
         """Import the SDK and get the list of models before anybody asks.
 
         Raises:
             Failure: There is no usable key or base URL.
         """
         try:
-            await self.claude.ready()
-            await self.models.catalogue()
+            await self.claude.get_client()
+            await self.models.get_catalog()
         finally:
-            self._warmed.set()
+            self._startup_finished.set()
 
-    async def sweep(self) -> None:
+    async def close_orphans(self) -> None:
         """Close the lines and calls that dead processes left open, so that what is shown is true."""
         with suppress(StoreError):  # what cannot be written now is swept the next time
-            await self.book.sweep()
+            await self.ledger.sweep()
 
-    async def close(self) -> None:
+    async def close_services(self) -> None:
         """Close everything. The client may kill the process after 500 ms, so this takes under 80 ms and is shielded."""
-        sent = telemetry.flush()
+        sent = telemetry.begin_flush()
         with anyio.move_on_after(0.08, shield=True):
             await self.claude.close()
-        self.store.close_now(wait_s=0.5)
+        self.store.close_blocking(timeout_s=0.5)
         sent(0.05)
 
     async def _fetch_models(self) -> list[object]:
-        return await fetch_with(await self.claude.ready())
+        return await fetch_model_list(await self.claude.get_client())
 
-    async def _tidy(self) -> None:
+    async def _delete_expired_periodically(self) -> None:
         """Forget the text of calls that are older than the retention says, at the start and then twice a day."""
         while True:
-            days = max(self._settings.retention_days, UNDELIVERED_DAYS)
-            self.store.post(call_journal.forget, time.time() - days * 86_400)
-            self.store.post(thread_messages.forget, time.time() - self._settings.retention_days * 86_400)
-            await self.products.forget(time.time() - days * 86_400)
-            await anyio.sleep(TIDY_S)
+            days = max(self._settings.retention_days, UNDELIVERED_RETENTION_DAYS)
+            self.store.write_nowait(call_journal.delete_old_text, time.time() - days * 86_400)
+            self.store.write_nowait(
+                thread_messages.delete_inactive_threads, time.time() - self._settings.retention_days * 86_400
+            )
+            await self.output_files.forget(time.time() - days * 86_400)
+            await anyio.sleep(CLEANUP_INTERVAL_S)
 
 
-def prepare(settings: Settings, *, http: bool = False) -> tuple[Store, str, Rules]:
+def open_blocking(settings: Settings, *, http: bool = False) -> tuple[Store, str, FilePolicy]:
     """What blocks, on a thread: open the store, close what the dead left open, load the prices, look for a key.
 
     Returns the store; whose list of models it is to be, since each base URL and credential has its own; and what
     files may be read.
     """
     store = Store.open(settings.data_dir)
-    store.post(request_ledger.interrupted, time.time())
-    store.post(call_journal.interrupted, time.time())
-    pricing.rates("claude")
+    store.write_nowait(request_ledger.close_orphaned_entries, time.time())
+    store.write_nowait(call_journal.close_orphaned_calls, time.time())
+    pricing.find_rates("claude")
     try:
-        credential = find(settings)
+        credential = find_credential(settings)
     except Misconfigured:
-        return store, "", rules_of(settings, http=http)
-    return store, f"{credential.base_url} {credential.source}", rules_of(settings, http=http)
+        return store, "", file_policy_for(settings, http=http)
+    return store, f"{credential.base_url} {credential.source}", file_policy_for(settings, http=http)
 
 
-def rules_of(settings: Settings, *, http: bool = False) -> Rules:
+def file_policy_for(settings: Settings, *, http: bool = False) -> FilePolicy:
     """What a call may read of this machine: over HTTP only what the operator named."""
     try:
         cwd = Path.cwd()
     except OSError:  # it was deleted
         cwd = Path(os.devnull)
-    roots = roots_for(cwd=cwd, project_dir=settings.project_dir, named=settings.roots, http=http)
-    return Rules(roots=roots, allow_secret_names=settings.allow_files, max_files=settings.max_files)
+    roots = roots_for(cwd=cwd, project_dir=settings.project_dir, operator_roots=settings.roots, http=http)
+    return FilePolicy(roots=roots, allow_secret_names=settings.allow_files, max_files=settings.max_files)

@@ -14,13 +14,13 @@ from mcp_server_claude.store import (
     user_rows,
 )
 from mcp_server_claude.store.database import Store
-from mcp_server_claude.store.transaction import StoreError, Trouble, Tx
+from mcp_server_claude.store.transaction import StoreError, StoreErrorKind, Transaction
 
 __all__ = [
     "Store",
     "StoreError",
-    "Trouble",
-    "Tx",
+    "StoreErrorKind",
+    "Transaction",
     "budget_reservations",
     "call_journal",
     "output_file_records",

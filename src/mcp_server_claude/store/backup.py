@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def copy(source: Path, target: Path) -> int:
+def copy_database(source: Path, target: Path) -> int:
     """Copy a database into a new file, readable by its owner alone, and check the copy; its size in bytes.
 
     The copy appears under its name when it is whole, and holds nothing of what was deleted.
@@ -26,39 +26,39 @@ def copy(source: Path, target: Path) -> int:
     """
     source.stat()
     if target.exists() or target.is_symlink():
-        raise _taken(target)
+        raise _already_exists(target)
     part = target.with_name(f"{target.name}.part")
     os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     try:
-        _write(source, part)
-        _check(part)
-        _sync(part)
-        _name(part, target)
+        _vacuum_into(source, part)
+        _check_integrity(part)
+        _sync_file(part)
+        _publish(part, target)
     finally:
         part.unlink(missing_ok=True)
     return target.stat().st_size
 
 
-def _write(source: Path, part: Path) -> None:
+def _vacuum_into(source: Path, part: Path) -> None:
     """SQLite's own way: one snapshot, which blocks no writer, into a file that is empty."""
     try:
-        with closing(sqlite_connection.connect(source)) as connection:
+        with closing(sqlite_connection.open_connection(source)) as connection:
             connection.execute("vacuum into :part", {"part": str(part)})
     except sqlite3.Error as error:
-        raise sqlite_connection.store_error(error) from error
+        raise sqlite_connection.to_store_error(error) from error
 
 
-def _check(part: Path) -> None:
+def _check_integrity(part: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{part.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             told = [str(row[0]) for row in connection.execute("pragma integrity_check")]
     except sqlite3.Error as error:
-        raise sqlite_connection.store_error(error) from error
+        raise sqlite_connection.to_store_error(error) from error
     if told != ["ok"]:
         raise StoreError(f"The copy is not sound: {told[0]}.", kind="damaged")
 
 
-def _sync(part: Path) -> None:
+def _sync_file(part: Path) -> None:
     handle = os.open(part, os.O_RDWR)
     try:
         os.fsync(handle)
@@ -66,7 +66,7 @@ def _sync(part: Path) -> None:
         os.close(handle)
 
 
-def _name(part: Path, target: Path) -> None:
+def _publish(part: Path, target: Path) -> None:
     """A link, unlike a rename, never replaces a file that came meanwhile."""
     try:
         os.link(part, target)
@@ -74,13 +74,13 @@ def _name(part: Path, target: Path) -> None:
         raise
     except OSError:  # a file system without links
         if target.exists():
-            raise _taken(target) from None
+            raise _already_exists(target) from None
         part.rename(target)
     with suppress(OSError):  # Windows has no handle on a directory
         _sync_directory(target.parent)
 
 
-def _taken(path: Path) -> FileExistsError:
+def _already_exists(path: Path) -> FileExistsError:
     return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
 
 

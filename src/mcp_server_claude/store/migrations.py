@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.store.transaction import StoreError, value
+from mcp_server_claude.store.transaction import StoreError, scalar
 
 if TYPE_CHECKING:
-    from mcp_server_claude.store.transaction import Tx
+    from mcp_server_claude.store.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,11 @@ class Migration:
     """One step of the schema: its number, why it exists, and the statements that take it."""
 
     number: int
-    why: str
+    reason: str
     statements: tuple[str, ...]
 
 
-LEDGER = """
+CREATE_ENTRY = """
 create table entry (
     id text primary key,
     call_id text not null,
@@ -63,7 +63,7 @@ create table entry (
 )
 """
 
-JOURNAL = """
+CREATE_CALL = """
 create table call (
     id text primary key,
     "user" text not null,
@@ -85,7 +85,7 @@ create table call (
 )
 """
 
-CHUNK = """
+CREATE_CHUNK = """
 create table chunk (
     call_id text not null references call (id) on delete cascade,
     off bigint not null,
@@ -94,7 +94,7 @@ create table chunk (
 )
 """
 
-BUDGET = """
+CREATE_BUDGET = """
 create table budget (
     scope text not null,
     day text not null,
@@ -104,7 +104,7 @@ create table budget (
 )
 """
 
-HOLD = """
+CREATE_HOLD = """
 create table hold (
     entry_id text not null,
     scope text not null,
@@ -114,7 +114,7 @@ create table hold (
 )
 """
 
-THREAD = """
+CREATE_THREAD = """
 create table thread (
     id text primary key,
     "user" text not null,
@@ -128,7 +128,7 @@ create table thread (
 )
 """
 
-TURN = """
+CREATE_TURN = """
 create table turn (
     thread_id text not null references thread (id) on delete cascade,
     seq bigint not null,
@@ -140,7 +140,7 @@ create table turn (
 )
 """
 
-MEMBER = """
+CREATE_MEMBER = """
 create table member (
     name text primary key,
     role text not null check (role in ('user', 'operator')),
@@ -156,7 +156,7 @@ create table member (
 )
 """
 
-SESSION = """
+CREATE_SESSION = """
 create table session (
     hash text primary key,
     member text not null references member (name) on delete cascade,
@@ -165,7 +165,7 @@ create table session (
 )
 """
 
-PRODUCED = """
+CREATE_PRODUCED = """
 create table produced (
     id text primary key,
     call_id text not null,
@@ -178,10 +178,10 @@ create table produced (
 )
 """
 
-SPENT = """
+SPEND_COLUMNS = """
 attempt, "end", input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens, cost_micros
 """
-FAILED = """
+CREATE_FAILED_INDEX = """
 create index entry_failed on entry (day, model, tool, "user", call_id, attempt, "end")
 where "end" in ('failed', 'interrupted')
 """
@@ -191,7 +191,7 @@ MIGRATIONS: tuple[Migration, ...] = (
         1,
         "One line for each upstream request, and leases, so that a dead process's open lines can be told apart.",
         (
-            LEDGER,
+            CREATE_ENTRY,
             "create index entry_started on entry (started_at)",
             'create index entry_user on entry ("user", started_at)',
             "create index entry_model on entry (model, started_at)",
@@ -204,37 +204,37 @@ MIGRATIONS: tuple[Migration, ...] = (
         2,
         "The text of an answer while it is written, so that a crash or a cancel leaves something to read.",
         (
-            JOURNAL,
+            CREATE_CALL,
             'create index call_user on call ("user", started_at)',
             "create index call_ended on call (ended_at)",
             "create index call_open on call (worker) where state = 'open'",
-            CHUNK,
+            CREATE_CHUNK,
         ),
     ),
     Migration(
         3,
         "Budgets of a day, and who holds what of them, so that the holds of a dead process can be given back.",
         (
-            BUDGET,
-            HOLD,
+            CREATE_BUDGET,
+            CREATE_HOLD,
         ),
     ),
     Migration(
         4,
         "Conversations with their turns as the API gave them, so that an answer can be gone on from after a restart.",
         (
-            THREAD,
+            CREATE_THREAD,
             'create index thread_user on thread ("user", touched_at)',
             "create index thread_touched on thread (touched_at)",
-            TURN,
+            CREATE_TURN,
         ),
     ),
     Migration(
         5,
         "Users with their tokens (hashed), limits and sessions, so that one server can serve a team.",
         (
-            MEMBER,
-            SESSION,
+            CREATE_MEMBER,
+            CREATE_SESSION,
             "create index session_member on session (member)",
             "create index entry_thread on entry (thread) where thread is not null",
             "create index call_thread on call (thread) where thread is not null",
@@ -248,7 +248,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(
         7,
         "Files that Claude made while it answered: whose they are, and by which id the Files API has them.",
-        (PRODUCED, "create index produced_call on produced (call_id)"),
+        (CREATE_PRODUCED, "create index produced_call on produced (call_id)"),
     ),
     Migration(
         8,
@@ -259,40 +259,43 @@ MIGRATIONS: tuple[Migration, ...] = (
         9,
         "Indexes that hold all that the usage page adds up, in the order in which it groups it.",
         (
-            f'create index entry_spend on entry (day, model, tool, "user", {SPENT}, ttft_ms)',
-            f'create index entry_spender on entry (day, "user", model, tool, {SPENT})',
+            f'create index entry_spend on entry (day, model, tool, "user", {SPEND_COLUMNS}, ttft_ms)',
+            f'create index entry_spender on entry (day, "user", model, tool, {SPEND_COLUMNS})',
             'create index entry_first on entry (day, ttft_ms, "user", model, tool) where ttft_ms is not null',
-            FAILED,
+            CREATE_FAILED_INDEX,
             "drop index entry_model",  # nobody asked it
         ),
     ),
 )
 
-NEWEST = MIGRATIONS[-1].number
+NEWEST_VERSION = MIGRATIONS[-1].number
 
 
-def check(version: int) -> None:
+def check_version(version: int) -> None:
     """Refuse a schema that is newer than this code.
 
     Raises:
         StoreError: A newer version of the package wrote it; its rows could be misread or spoilt.
     """
-    if version > NEWEST:
+    if version > NEWEST_VERSION:
         raise StoreError(
-            f"it was written by a newer version of mcp-server-claude (schema {version}, this one knows {NEWEST})"
+            f"it was written by a newer version of mcp-server-claude (schema {version}, this one knows "
+            f"{NEWEST_VERSION})"
         )
 
 
-def migrate(tx: Tx) -> None:
+def apply_migrations(tx: Transaction) -> None:
     """Take the steps that are missing. The transaction must hold the database's lock for writing from its begin.
 
     Raises:
         StoreError: The schema is newer than this code.
     """
-    tx.run("create table if not exists schema_version (version bigint primary key, why text not null)")
-    version = tx.one(value, "select coalesce(max(version), 0) as version from schema_version") or 0
-    check(version)
+    tx.execute("create table if not exists schema_version (version bigint primary key, why text not null)")
+    version = tx.fetch_one(scalar, "select coalesce(max(version), 0) as version from schema_version") or 0
+    check_version(version)
     for step in MIGRATIONS[version:]:
         for statement in step.statements:
-            tx.run(statement)
-        tx.run("insert into schema_version (version, why) values (:n, :why)", {"n": step.number, "why": step.why})
+            tx.execute(statement)
+        tx.execute(
+            "insert into schema_version (version, why) values (:n, :why)", {"n": step.number, "why": step.reason}
+        )

@@ -10,41 +10,41 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias, TypeVar
 
-Value: TypeAlias = str | int | float | None
-Params: TypeAlias = Mapping[str, Value]
+SqlValue: TypeAlias = str | int | float | None
+SqlParams: TypeAlias = Mapping[str, SqlValue]
 T = TypeVar("T")
 
-NO_PARAMS: Params = MappingProxyType({})
+NO_PARAMS: SqlParams = MappingProxyType({})
 
-Trouble: TypeAlias = Literal["full", "locked", "io", "damaged", "read_only", "closed", "bug"]
+StoreErrorKind: TypeAlias = Literal["full", "locked", "io", "damaged", "read_only", "closed", "bug"]
 """Why the store could not do what it was asked; `bug` is ours, the others are the machine's."""
 
 
 class StoreError(Exception):
     """The store could not do what it was asked. `str(error)` is one sentence; the database's own error is chained."""
 
-    def __init__(self, message: str, *, kind: Trouble = "bug") -> None:
+    def __init__(self, message: str, *, kind: StoreErrorKind = "bug") -> None:
         super().__init__(message)
-        self.kind: Trouble = kind
+        self.kind: StoreErrorKind = kind
 
 
-class Tx(Protocol):
+class Transaction(Protocol):
     """A transaction that is open. What a job raises undoes that job, and nothing of its neighbours."""
 
-    def run(self, sql: str, params: Params = NO_PARAMS, /) -> int:
+    def execute(self, sql: str, params: SqlParams = NO_PARAMS, /) -> int:
         """Execute a statement; how many rows it changed."""
         ...
 
-    def all(self, shape: Callable[..., T], sql: str, params: Params = NO_PARAMS, /) -> list[T]:
+    def fetch_all(self, row_factory: Callable[..., T], sql: str, params: SqlParams = NO_PARAMS, /) -> list[T]:
         """Every row, each made by calling `shape` with the columns as keyword arguments."""
         ...
 
-    def one(self, shape: Callable[..., T], sql: str, params: Params = NO_PARAMS, /) -> T | None:
+    def fetch_one(self, row_factory: Callable[..., T], sql: str, params: SqlParams = NO_PARAMS, /) -> T | None:
         """The first row, or None where there is none."""
         ...
 
 
-def value(**row: T) -> T:
+def scalar(**row: T) -> T:
     """A shape for rows of one column: just its value."""
     (only,) = row.values()
     return only

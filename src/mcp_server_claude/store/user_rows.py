@@ -10,19 +10,19 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 from mcp_server_claude.store import budget_reservations
-from mcp_server_claude.store.transaction import value
+from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mcp_server_claude.store.transaction import Tx
+    from mcp_server_claude.store.transaction import Transaction
 
-SESSIONS = 50
+MAX_SESSIONS = 50
 """Sessions that a member has at most: a new one ends the oldest, so that signing in does not fill the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class UserRow:
     """One who may ask, or might before `removed_at`. Times are unix seconds.
 
     A limit that is None is the server's default. `usd_per_day` is infinite and the others are 0 where there is none.
@@ -41,7 +41,7 @@ class Member:
     removed_at: float | None = None
 
 
-class Changes(TypedDict, total=False):
+class UserChanges(TypedDict, total=False):
     """What can be changed of a member; a limit of None goes back to the default."""
 
     role: Literal["user", "operator"]
@@ -51,170 +51,172 @@ class Changes(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class UserActivity:
     """A member, what their requests cost today in micro-dollars, and when the last of them began."""
 
-    member: Member
+    user_row: UserRow
     spent_micros: int
     last_request_at: float | None
 
 
-_COLUMNS = tuple(field.name for field in fields(Member))
-_CHANGES = frozenset(Changes.__annotations__)
-_NAMES = ", ".join(_COLUMNS)
-_QUALIFIED = ", ".join(f"member.{name}" for name in _COLUMNS)
+_COLUMNS = tuple(field.name for field in fields(UserRow))
+_CHANGEABLE = frozenset(UserChanges.__annotations__)
+_COLUMN_LIST = ", ".join(_COLUMNS)
+_QUALIFIED_COLUMNS = ", ".join(f"member.{name}" for name in _COLUMNS)
 # The names in these statements are the fields above; every value is bound.
-_ADD = f"insert into member ({_NAMES}) values ({', '.join(f':{name}' for name in _COLUMNS)}) on conflict do nothing"  # noqa: S608
-_FIND = f"select {_NAMES} from member where name = :name"  # noqa: S608
+_INSERT = (
+    f"insert into member ({_COLUMN_LIST}) values ({', '.join(f':{name}' for name in _COLUMNS)}) on conflict do nothing"  # noqa: S608
+)
+_FIND = f"select {_COLUMN_LIST} from member where name = :name"  # noqa: S608
 _LIST = (
-    f'select {_NAMES}, (select max(started_at) from entry where entry."user" = member.name) as last_request_at '  # noqa: S608
+    f'select {_COLUMN_LIST}, (select max(started_at) from entry where entry."user" = member.name) as last_request_at '  # noqa: S608
     "from member where removed_at is null order by name"
 )
-_BY_TOKEN = f"select {_NAMES} from member where token_hash = :hash and removed_at is null"  # noqa: S608
+_BY_TOKEN = f"select {_COLUMN_LIST} from member where token_hash = :hash and removed_at is null"  # noqa: S608
 _BY_SESSION = (
-    f"select {_QUALIFIED} from session join member on member.name = session.member "  # noqa: S608
+    f"select {_QUALIFIED_COLUMNS} from session join member on member.name = session.member "  # noqa: S608
     "where session.hash = :hash and session.expires_at > :now and member.removed_at is null"
 )
-_BY_IDENTITY = f"select {_NAMES} from member where issuer = :issuer and subject = :subject"  # noqa: S608
-_REVIVE = """
+_BY_IDENTITY = f"select {_COLUMN_LIST} from member where issuer = :issuer and subject = :subject"  # noqa: S608
+_RESTORE = """
 update member set removed_at = null, token_hash = :token_hash, role = :role, usd_per_day = :usd_per_day,
                   calls_per_minute = :calls_per_minute, concurrent = :concurrent
 where name = :name and removed_at is not null
 """
 _ROTATE = "update member set token_hash = :hash where name = :name and removed_at is null"
 _REMOVE = "update member set removed_at = :now, token_hash = null where name = :name and removed_at is null"
-_TOO_MANY = """
+_DELETE_OLDEST_SESSIONS = """
 delete from session where member = :member and hash not in (
     select hash from session where member = :member order by created_at desc, hash limit :most
 )
 """
 
 
-def add(tx: Tx, member: Member) -> bool:
+def insert_user(tx: Transaction, user_row: UserRow) -> bool:
     """Add a member; False where there is, or was, one of that name."""
-    return tx.run(_ADD, _row(member)) == 1
+    return tx.execute(_INSERT, _row_params(user_row)) == 1
 
 
-def revive(tx: Tx, member: Member, day: str) -> bool:
+def restore_user(tx: Transaction, user_row: UserRow, day: str) -> bool:
     """Let a removed member in again, with this token, role and limits; False where none of the name was removed."""
-    budget_reservations.catch_up(tx, budget_reservations.of_user(member.name), day)
-    return tx.run(_REVIVE, _row(member)) == 1
+    budget_reservations.resync_spent(tx, budget_reservations.user_scope(user_row.name), day)
+    return tx.execute(_RESTORE, _row_params(user_row)) == 1
 
 
-def find(tx: Tx, name: str) -> Member | None:
+def find_user(tx: Transaction, name: str) -> UserRow | None:
     """The member of that name, also one who was removed."""
-    return tx.one(Member, _FIND, {"name": name})
+    return tx.fetch_one(UserRow, _FIND, {"name": name})
 
 
-def listed(tx: Tx, day: str) -> list[Seen]:
+def users_with_activity(tx: Transaction, day: str) -> list[UserActivity]:
     """Everybody who may ask, by name, with what they spent on `day`, a UTC date."""
     return [
-        Seen(
-            member=member,
+        UserActivity(
+            user_row=member,
             last_request_at=last,
-            spent_micros=budget_reservations.spent(tx, budget_reservations.of_user(member.name), day),
+            spent_micros=budget_reservations.spent_on_day(tx, budget_reservations.user_scope(member.name), day),
         )
-        for member, last in tx.all(_seen, _LIST)
+        for member, last in tx.fetch_all(_row_with_last_request, _LIST)
     ]
 
 
-def count(tx: Tx) -> int:
+def count_users(tx: Transaction) -> int:
     """How many may ask."""
-    return tx.one(value, "select count(*) as n from member where removed_at is null") or 0
+    return tx.fetch_one(scalar, "select count(*) as n from member where removed_at is null") or 0
 
 
-def change(tx: Tx, name: str, changes: Changes, day: str) -> bool:
+def update_user(tx: Transaction, name: str, changes: UserChanges, day: str) -> bool:
     """Change a member; False where nobody of that name may ask. A new budget counts what was spent of `day`, today.
 
     Raises:
         TypeError: Something else is to be changed; only these names are put into SQL.
     """
-    if strange := changes.keys() - _CHANGES:
+    if strange := changes.keys() - _CHANGEABLE:
         message = f"a member has no {sorted(strange)} to change"
         raise TypeError(message)
-    budget_reservations.catch_up(tx, budget_reservations.of_user(name), day)
+    budget_reservations.resync_spent(tx, budget_reservations.user_scope(name), day)
     assignments = ", ".join(f"{name} = :{name}" for name in sorted(changes)) or "name = name"
     sql = f"update member set {assignments} where name = :name and removed_at is null"  # noqa: S608 - names checked above
-    return tx.run(sql, cast("dict[str, str | float | None]", changes) | {"name": name}) == 1
+    return tx.execute(sql, cast("dict[str, str | float | None]", changes) | {"name": name}) == 1
 
 
-def rotate(tx: Tx, name: str, token_hash: str) -> bool:
+def replace_token(tx: Transaction, name: str, token_hash: str) -> bool:
     """Give a member another token; the old one and every session end. False where nobody of that name may ask."""
-    if not tx.run(_ROTATE, {"name": name, "hash": token_hash}):
+    if not tx.execute(_ROTATE, {"name": name, "hash": token_hash}):
         return False
-    end_sessions(tx, name)
+    delete_sessions(tx, name)
     return True
 
 
-def remove(tx: Tx, name: str, now: float) -> bool:
+def mark_removed(tx: Transaction, name: str, now: float) -> bool:
     """Let a member in no more; the row stays, token and sessions go. False where nobody of that name may ask."""
-    if not tx.run(_REMOVE, {"name": name, "now": now}):
+    if not tx.execute(_REMOVE, {"name": name, "now": now}):
         return False
-    end_sessions(tx, name)
+    delete_sessions(tx, name)
     return True
 
 
-def by_token(tx: Tx, token_hash: str) -> Member | None:
+def find_by_token(tx: Transaction, token_hash: str) -> UserRow | None:
     """Whose token has this hash."""
-    return tx.one(Member, _BY_TOKEN, {"hash": token_hash})
+    return tx.fetch_one(UserRow, _BY_TOKEN, {"hash": token_hash})
 
 
-def by_session(tx: Tx, session_hash: str, now: float) -> Member | None:
+def find_by_session(tx: Transaction, session_hash: str, now: float) -> UserRow | None:
     """Whose session has this secret's hash, as long as it lasts."""
-    return tx.one(Member, _BY_SESSION, {"hash": session_hash, "now": now})
+    return tx.fetch_one(UserRow, _BY_SESSION, {"hash": session_hash, "now": now})
 
 
-def by_identity(tx: Tx, issuer: str, subject: str) -> Member | None:
+def find_by_identity(tx: Transaction, issuer: str, subject: str) -> UserRow | None:
     """Who somebody at an identity provider is here, also one who was removed."""
-    return tx.one(Member, _BY_IDENTITY, {"issuer": issuer, "subject": subject})
+    return tx.fetch_one(UserRow, _BY_IDENTITY, {"issuer": issuer, "subject": subject})
 
 
-def meet(tx: Tx, issuer: str, subject: str, names: Iterable[str], now: float) -> Member:
+def get_or_create_by_identity(tx: Transaction, issuer: str, subject: str, names: Iterable[str], now: float) -> UserRow:
     """Who somebody at an identity provider is here; at first sight a new member, by the first of `names` that is free.
 
     Raises:
         ValueError: None of the names is free.
     """
-    if known := by_identity(tx, issuer, subject):
+    if known := find_by_identity(tx, issuer, subject):
         return known
     for name in names:
-        member = Member(name=name, issuer=issuer, subject=subject, created_at=now)
-        if add(tx, member):
+        member = UserRow(name=name, issuer=issuer, subject=subject, created_at=now)
+        if insert_user(tx, member):
             return member
-        if known := by_identity(tx, issuer, subject):  # another process was quicker
+        if known := find_by_identity(tx, issuer, subject):  # another process was quicker
             return known
     message = "no name is free"
     raise ValueError(message)
 
 
-def begin_session(tx: Tx, session_hash: str, member: str, *, now: float, until: float) -> None:
-    """Begin a session of a member's; those that have run out go, and the oldest beyond `SESSIONS`."""
-    expire(tx, now)
-    tx.run(_TOO_MANY, {"member": member, "most": SESSIONS - 1})
-    tx.run(
+def create_session(tx: Transaction, session_hash: str, name: str, *, now: float, until: float) -> None:
+    """Begin a session of a member's; those that have run out go, and the oldest beyond `MAX_SESSIONS`."""
+    delete_expired_sessions(tx, now)
+    tx.execute(_DELETE_OLDEST_SESSIONS, {"member": name, "most": MAX_SESSIONS - 1})
+    tx.execute(
         "insert into session (hash, member, created_at, expires_at) values (:hash, :member, :now, :until)",
-        {"hash": session_hash, "member": member, "now": now, "until": until},
+        {"hash": session_hash, "member": name, "now": now, "until": until},
     )
 
 
-def end_session(tx: Tx, session_hash: str) -> bool:
+def delete_session(tx: Transaction, session_hash: str) -> bool:
     """End a session; False where there was none."""
-    return tx.run("delete from session where hash = :hash", {"hash": session_hash}) == 1
+    return tx.execute("delete from session where hash = :hash", {"hash": session_hash}) == 1
 
 
-def end_sessions(tx: Tx, member: str) -> int:
+def delete_sessions(tx: Transaction, name: str) -> int:
     """End every session of a member; how many."""
-    return tx.run("delete from session where member = :member", {"member": member})
+    return tx.execute("delete from session where member = :member", {"member": name})
 
 
-def expire(tx: Tx, now: float) -> int:
+def delete_expired_sessions(tx: Transaction, now: float) -> int:
     """Delete the sessions that have run out; how many."""
-    return tx.run("delete from session where expires_at <= :now", {"now": now})
+    return tx.execute("delete from session where expires_at <= :now", {"now": now})
 
 
-def _row(member: Member) -> dict[str, str | float | None]:
-    return {name: getattr(member, name) for name in _COLUMNS}
+def _row_params(user_row: UserRow) -> dict[str, str | float | None]:
+    return {name: getattr(user_row, name) for name in _COLUMNS}
 
 
-def _seen(last_request_at: float | None, **row: Any) -> tuple[Member, float | None]:
-    return Member(**row), last_request_at
+def _row_with_last_request(last_request_at: float | None, **row: Any) -> tuple[UserRow, float | None]:
+    return UserRow(**row), last_request_at

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 SIGNALS = ("TRACES", "METRICS")
-NONE = frozenset({"", "none"})
+NO_EXPORTER = frozenset({"", "none"})
 
 _log = logging.getLogger(__name__)
 _flushes: list[Callable[[], object]] = []
 
 
-def start(environ: Mapping[str, str] = os.environ) -> None:
+def start_telemetry(environ: Mapping[str, str] = os.environ) -> None:
     """Set OpenTelemetry up where the environment asks for it; once. Nothing that is wrong with it stops the server."""
-    if _flushes or not wanted(environ):
+    if _flushes or not is_enabled(environ):
         return
     try:
         from mcp_server_claude.telemetry import otel_setup
@@ -37,27 +37,27 @@ def start(environ: Mapping[str, str] = os.environ) -> None:
         _log.warning("OTEL_* variables are set, but the extra is not installed: mcp-server-claude[otel].")
         return
     try:
-        _flushes.extend(otel_setup.start(environ))
+        _flushes.extend(otel_setup.start_sdk(environ))
     except Exception as error:  # noqa: BLE001 - exporters are other people's, and a server without traces is still one
         _log.warning("OpenTelemetry could not be set up: %s", error)
 
 
-def wanted(environ: Mapping[str, str]) -> bool:
+def is_enabled(environ: Mapping[str, str]) -> bool:
     """Whether the variables name somewhere to send anything to."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
-    return any(exporters(environ, signal) for signal in SIGNALS)
+    return any(exporter_names(environ, signal) for signal in SIGNALS)
 
 
-def exporters(environ: Mapping[str, str], signal: str) -> list[str]:
-    """The exporters that the environment names for `TRACES` or `METRICS`. An OTLP endpoint alone means `otlp`."""
+def exporter_names(environ: Mapping[str, str], signal: str) -> list[str]:
+    """The exporters that the environment names for `TRACES` or `METRICS_PATH`. An OTLP endpoint alone means `otlp`."""
     if named := environ.get(f"OTEL_{signal}_EXPORTER", "").strip():
-        return [name.strip() for name in named.split(",") if name.strip().lower() not in NONE]
+        return [name.strip() for name in named.split(",") if name.strip().lower() not in NO_EXPORTER]
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
     return ["otlp"] if any(environ.get(name, "").strip() for name in endpoints) else []
 
 
-def flush() -> Callable[[float], None]:
+def begin_flush() -> Callable[[float], None]:
     """Begin to send what has not been sent; what is returned waits for that, so many seconds at most.
 
     On threads of its own, which an exit does not wait for: an exporter may hang for as long as its collector does.

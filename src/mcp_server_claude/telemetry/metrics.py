@@ -15,9 +15,9 @@ from opentelemetry import metrics
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from mcp_server_claude.telemetry.stderr_logging import Ended
+    from mcp_server_claude.telemetry.stderr_logging import CallOutcome
 
-SECONDS = (
+DURATION_BUCKETS_S = (
     0.01,
     0.02,
     0.04,
@@ -36,50 +36,69 @@ SECONDS = (
     655.36,
     2621.44,
 )
-FIRST_CHUNK = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 120.0)
-TOKENS = tuple(4.0**power for power in range(14))
+FIRST_CHUNK_BUCKETS_S = (
+    0.001,
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.06,
+    0.08,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    7.5,
+    10.0,
+    30.0,
+    120.0,
+)
+TOKEN_BUCKETS = tuple(4.0**power for power in range(14))
 
-OTHER = "_OTHER"
+OTHER_LABEL = "_OTHER"
 """What the conventions call a value that is not told apart."""
-MOST_MODELS = 100
-MOST_USERS = 1000
-MOST_KINDS = 100
+MAX_MODEL_LABELS = 100
+MAX_USER_LABELS = 1000
+MAX_KIND_LABELS = 100
 
 _meter = metrics.get_meter("mcp_server_claude")
 _tokens = _meter.create_histogram(
     "gen_ai.client.token.usage",
     unit="{token}",
     description="Tokens used, over all requests of a call.",
-    explicit_bucket_boundaries_advisory=TOKENS,
+    explicit_bucket_boundaries_advisory=TOKEN_BUCKETS,
 )
 _duration = _meter.create_histogram(
     "gen_ai.client.operation.duration",
     unit="s",
     description="How long calls took, with waits and retries.",
-    explicit_bucket_boundaries_advisory=SECONDS,
+    explicit_bucket_boundaries_advisory=DURATION_BUCKETS_S,
 )
 _first_chunk = _meter.create_histogram(
     "gen_ai.client.operation.time_to_first_chunk",
     unit="s",
     description="From the call to its first visible text.",
-    explicit_bucket_boundaries_advisory=FIRST_CHUNK,
+    explicit_bucket_boundaries_advisory=FIRST_CHUNK_BUCKETS_S,
 )
 _cost = _meter.create_counter("mcp_server_claude.cost", unit="USD", description="US dollars, by the price list.")
 
 
-class Sink(Protocol):
+class MetricsSink(Protocol):
     """Another place that takes measurements."""
 
-    def take(self, labels: Mapping[str, str], ended: Ended) -> None:
+    def record_metrics(self, labels: Mapping[str, str], outcome: CallOutcome) -> None:
         """Count a call."""
         ...
 
 
-_sinks: list[Sink] = []
+_sinks: list[MetricsSink] = []
 
 
 @contextmanager
-def also(sink: Sink) -> Generator[None]:
+def add_sink(sink: MetricsSink) -> Generator[None]:
     """Give the measurements to `sink` too, for as long as the block runs."""
     _sinks.append(sink)
     try:
@@ -88,61 +107,65 @@ def also(sink: Sink) -> Generator[None]:
         _sinks.remove(sink)
 
 
-class Few:
+class BoundedLabels:
     """The first so many names that come along; every further one is `_OTHER`."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._known: set[str] = set()
+    def __init__(self, max_names: int) -> None:
+        self._max_names = max_names
+        self._names: set[str] = set()
 
     def __call__(self, name: str) -> str:
         """The name, or `_OTHER`."""
-        if name not in self._known:
-            if len(self._known) >= self._most:
-                return OTHER
-            self._known.add(name)
+        if name not in self._names:
+            if len(self._names) >= self._max_names:
+                return OTHER_LABEL
+            self._names.add(name)
         return name
 
 
-_models, _users, _kinds = Few(MOST_MODELS), Few(MOST_USERS), Few(MOST_KINDS)
+_model_labels, _user_labels, _kind_labels = (
+    BoundedLabels(MAX_MODEL_LABELS),
+    BoundedLabels(MAX_USER_LABELS),
+    BoundedLabels(MAX_KIND_LABELS),
+)
 
 
-def record(ended: Ended, *, users: bool) -> None:
+def record_call_metrics(outcome: CallOutcome, *, users: bool) -> None:
     """Count a call that has ended; by its user too where `users` says so."""
-    usage, labels = ended.usage, labels_of(ended, users=users)
+    usage, labels = outcome.usage, metric_labels(outcome, users=users)
     _duration.record(usage.duration_s, labels)
     if usage.ttft_s is not None:
         _first_chunk.record(usage.ttft_s, labels)
     if usage.attempts:
-        for kind, count in tokens_of(ended).items():
+        for kind, count in tokens_by_type(outcome).items():
             _tokens.record(count, {**labels, "gen_ai.token.type": kind})
         if usage.cost_usd is not None:
             _cost.add(usage.cost_usd, labels)
     for sink in _sinks:
-        sink.take(labels, ended)
+        sink.record_metrics(labels, outcome)
 
 
-def labels_of(ended: Ended, *, users: bool) -> dict[str, str]:
+def metric_labels(outcome: CallOutcome, *, users: bool) -> dict[str, str]:
     """What tells measurements apart. A name that no model answered to is nobody's but its caller's."""
-    answered = ended.usage.model
+    answered = outcome.usage.model
     labels = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "anthropic",
-        "gen_ai.request.model": _models(ended.model) if ended.model else OTHER,
-        "mcp_server_claude.tool": ended.call.tool,
-        "mcp_server_claude.end": ended.end,
+        "gen_ai.request.model": _model_labels(outcome.model) if outcome.model else OTHER_LABEL,
+        "mcp_server_claude.tool": outcome.call.tool,
+        "mcp_server_claude.end": outcome.end,
     }
     if answered:
-        labels["gen_ai.response.model"] = _models(answered)
-    if ended.kind:
-        labels["error.type"] = _kinds(ended.kind)
+        labels["gen_ai.response.model"] = _model_labels(answered)
+    if outcome.kind:
+        labels["error.type"] = _kind_labels(outcome.kind)
     if users:
-        labels["user.id"] = _users(ended.call.user)
+        labels["user.id"] = _user_labels(outcome.call.user)
     return labels
 
 
-def tokens_of(ended: Ended) -> dict[str, int]:
+def tokens_by_type(outcome: CallOutcome) -> dict[str, int]:
     """Tokens by type. Input is all of it, cached or not, as the conventions have it."""
-    usage = ended.usage
+    usage = outcome.usage
     read = usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens
     return {"input": read, "output": usage.output_tokens}

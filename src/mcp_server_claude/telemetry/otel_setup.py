@@ -19,8 +19,8 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from mcp_server_claude import __version__
-from mcp_server_claude.telemetry import exporters
-from mcp_server_claude.telemetry.call_spans import CONVERSATION
+from mcp_server_claude.telemetry import exporter_names
+from mcp_server_claude.telemetry.call_spans import CONVERSATION_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,60 +29,60 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import Span
     from opentelemetry.util.types import Attributes
 
-SERVICE = "mcp-server-claude"
-DELAY_MS = 1000.0
+DEFAULT_SERVICE_NAME = "mcp-server-claude"
+SPAN_BATCH_DELAY_MS = 1000.0
 """How long spans are gathered before they are sent; the SDK's 5 s is longer than many a stdio server lives."""
 
 _log = logging.getLogger(__name__)
 
 
-def start(environ: Mapping[str, str]) -> list[Callable[[], object]]:
+def start_sdk(environ: Mapping[str, str]) -> list[Callable[[], object]]:
     """Provide tracing and metrics to the whole process; what sends the rest at its end.
 
     A process that has a tracer provider already, e.g. by `opentelemetry-instrument`, keeps it.
     """
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return []
-    resource = _resource()
+    resource = _build_resource()
     flushes: list[Callable[[], object]] = []
-    if spans := _load(environ, "TRACES"):
+    if spans := _load_exporters(environ, "TRACES"):
         tracer = TracerProvider(resource=resource, shutdown_on_exit=False)
-        tracer.add_span_processor(Conversations())
+        tracer.add_span_processor(ConversationIdProcessor())
         for make in spans:
-            delay = None if environ.get("OTEL_BSP_SCHEDULE_DELAY") else DELAY_MS
+            delay = None if environ.get("OTEL_BSP_SCHEDULE_DELAY") else SPAN_BATCH_DELAY_MS
             tracer.add_span_processor(BatchSpanProcessor(make(), schedule_delay_millis=delay))
         trace.set_tracer_provider(tracer)
         flushes.append(tracer.force_flush)
-    if measurements := _load(environ, "METRICS"):
-        readers = [_reader(make()) for make in measurements]
+    if measurements := _load_exporters(environ, "METRICS"):
+        readers = [_metric_reader(make()) for make in measurements]
         meter = MeterProvider(resource=resource, metric_readers=readers, shutdown_on_exit=False)
         metrics.set_meter_provider(meter)
         flushes.append(meter.force_flush)
     return flushes
 
 
-class Conversations(SpanProcessor):
+class ConversationIdProcessor(SpanProcessor):
     """Gives the conversation of a call to the spans within it, those of Anthropic's SDK above all."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Take over what the span around this one has."""
         around = cast("Attributes", getattr(trace.get_current_span(parent_context), "attributes", None)) or {}
-        if CONVERSATION in around and CONVERSATION not in (span.attributes or {}):
-            span.set_attribute(CONVERSATION, around[CONVERSATION])
+        if CONVERSATION_ID in around and CONVERSATION_ID not in (span.attributes or {}):
+            span.set_attribute(CONVERSATION_ID, around[CONVERSATION_ID])
 
 
-def _resource() -> Resource:
+def _build_resource() -> Resource:
     """What `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say of this process; our own name where they say none."""
     resource = Resource.create({"service.version": __version__})
     if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
-        resource = resource.merge(Resource({SERVICE_NAME: SERVICE}))
+        resource = resource.merge(Resource({SERVICE_NAME: DEFAULT_SERVICE_NAME}))
     return resource
 
 
-def _load(environ: Mapping[str, str], signal: str) -> list[Callable[[], Any]]:
+def _load_exporters(environ: Mapping[str, str], signal: str) -> list[Callable[[], Any]]:
     """The exporters of a signal that are named and installed. A wrong name is told and passed over."""
     found: list[Callable[[], Any]] = []
-    for name in exporters(environ, signal):
+    for name in exporter_names(environ, signal):
         protocol = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
         known = ("otlp_proto_grpc" if protocol == "grpc" else "otlp_proto_http") if name == "otlp" else name
         offered = entry_points(group=f"opentelemetry_{signal.lower()}_exporter", name=known)
@@ -95,6 +95,6 @@ def _load(environ: Mapping[str, str], signal: str) -> list[Callable[[], Any]]:
     return found
 
 
-def _reader(made: Any) -> MetricReader:
+def _metric_reader(exporter: Any) -> MetricReader:
     """An exporter that is asked, or one that is to be pushed once in a while."""
-    return made if isinstance(made, MetricReader) else PeriodicExportingMetricReader(made)
+    return exporter if isinstance(exporter, MetricReader) else PeriodicExportingMetricReader(exporter)

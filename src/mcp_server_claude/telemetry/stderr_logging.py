@@ -14,29 +14,29 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, Usage
     from mcp_server_claude.settings import Settings
 
-End: TypeAlias = Literal["complete", "incomplete", "failed", "cancelled"]
+CallEnd: TypeAlias = Literal["complete", "incomplete", "failed", "cancelled"]
 """How a call ended."""
 
-LINE = "%(levelname)s %(name)s: %(message)s"
-OURS = "mcp_server_claude"
-CHATTY = ("anthropic", "httpx2", "httpcore2", "mcp", "urllib3")
+LINE_FORMAT = "%(levelname)s %(name)s: %(message)s"
+PACKAGE_LOGGER = "mcp_server_claude"
+NOISY_LOGGERS = ("anthropic", "httpx2", "httpcore2", "mcp", "urllib3")
 """They log each request."""
 
-_calls = logging.getLogger("mcp_server_claude.call")
+_call_log = logging.getLogger("mcp_server_claude.call")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class CallOutcome:
     """A call that has ended, for those who watch. `model` is what was asked for, `kind` that of its failure."""
 
     call: Call
-    end: End
+    end: CallEnd
     usage: Usage
     model: str = ""
     kind: str = ""
 
 
-def setup(settings: Settings) -> None:
+def setup_logging(settings: Settings) -> None:
     """One handler on stderr, before the SDK installs its own. Whoever has logging set up already keeps it.
 
     `debug` is for our own lines: other packages log at that level what they send, which is what was asked and answered.
@@ -45,24 +45,24 @@ def setup(settings: Settings) -> None:
     level = settings.log_level.upper()
     if not root.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(Structured() if settings.log_format == "json" else Scrubbed(LINE))
+        handler.setFormatter(JsonFormatter() if settings.log_format == "json" else RedactingFormatter(LINE_FORMAT))
         root.addHandler(handler)
         root.setLevel("INFO" if level == "DEBUG" else level)
-        logging.getLogger(OURS).setLevel(level)
-    for chatty in CHATTY:
+        logging.getLogger(PACKAGE_LOGGER).setLevel(level)
+    for chatty in NOISY_LOGGERS:
         logging.getLogger(chatty).setLevel(logging.INFO if settings.log_level == "debug" else logging.WARNING)
 
 
-def told(ended: Ended) -> None:
+def log_call(outcome: CallOutcome) -> None:
     """One line for a call: who asked what model, how it ended, what it took."""
-    call, usage = ended.call, ended.usage
+    call, usage = outcome.call, outcome.usage
     cost = "cost unknown" if usage.cost_usd is None else f"${usage.cost_usd:.6f}"
-    _calls.info(
+    _call_log.info(
         "%s %s %s: %s, %d in, %d cached, %d out, %s, %.1f s, %d requests, user %s",
         call.tool,
         call.id,
-        usage.model or ended.model or call.model or "-",
-        f"{ended.end} ({ended.kind})" if ended.kind else ended.end,
+        usage.model or outcome.model or call.model or "-",
+        f"{outcome.end} ({outcome.kind})" if outcome.kind else outcome.end,
         usage.input_tokens + usage.cache_creation_input_tokens,
         usage.cache_read_input_tokens,
         usage.output_tokens,
@@ -70,25 +70,25 @@ def told(ended: Ended) -> None:
         usage.duration_s,
         usage.attempts,
         call.user,
-        extra={"fields": _fields(ended)},
+        extra={"fields": _log_fields(outcome)},
     )
 
 
-def _fields(ended: Ended) -> dict[str, object]:
+def _log_fields(outcome: CallOutcome) -> dict[str, object]:
     """What the line of a call says, for programs. The account's own names; nothing that was asked or answered."""
-    call, usage = ended.call, ended.usage
+    call, usage = outcome.call, outcome.usage
     return {
         "event": "call",
         "call_id": call.id,
-        "end": ended.end,
-        "failure": ended.kind or None,
+        "end": outcome.end,
+        "failure": outcome.kind or None,
         "user": call.user,
         "tool": call.tool,
         "source": call.source,
         "client": call.client or None,
         "thread": call.thread or None,
         "model": usage.model or None,
-        "requested_model": ended.model or call.model or None,
+        "requested_model": outcome.model or call.model or None,
         "input_tokens": usage.input_tokens,
         "cache_read_input_tokens": usage.cache_read_input_tokens,
         "cache_creation_input_tokens": usage.cache_creation_input_tokens,
@@ -107,7 +107,7 @@ def _fields(ended: Ended) -> dict[str, object]:
     }
 
 
-class Scrubbed(logging.Formatter):
+class RedactingFormatter(logging.Formatter):
     """A formatter whose lines, tracebacks included, hold no key."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -115,7 +115,7 @@ class Scrubbed(logging.Formatter):
         return redact(super().format(record))
 
 
-class Structured(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """A formatter that makes a line of JSON of each record: `ts`, `level`, `logger`, `event` and what belongs to it."""
 
     def format(self, record: logging.LogRecord) -> str:

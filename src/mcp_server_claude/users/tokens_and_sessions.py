@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mcp_server_claude.settings import Settings
-    from mcp_server_claude.store import Store, Tx
-    from mcp_server_claude.store.user_rows import Changes, Member
+    from mcp_server_claude.store import Store, Transaction
+    from mcp_server_claude.store.user_rows import UserChanges, UserRow
 
 # The store is imported by the functions that need it: a stdio server answers its client before there is one.
 
@@ -34,14 +34,14 @@ T = TypeVar("T")
 Role: TypeAlias = Literal["user", "operator"]
 """An operator sees everybody's usage; nobody reads another's conversations."""
 
-PREFIX = "mcpc_"
+TOKEN_PREFIX = "mcpc_"  # noqa: S105 - what every token begins with
 """What a token begins with, so that scanners find one that was published by mistake."""
 SECRET_BYTES = 32
-LONGEST_SECRET = 200
-NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
-RESERVED = frozenset({"local", "total"})
+MAX_SECRET_CHARS = 200
+USER_NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
+RESERVED_NAMES = frozenset({"local", "total"})
 """`local` asks over stdio, `total` is everybody's budget."""
-FRESH_S = 1.0
+USER_COUNT_TTL_S = 1.0
 """Seconds after which it is looked up again whether there are users."""
 
 
@@ -59,7 +59,7 @@ LOCAL = User(name="local", role="operator")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class UserListing:
     """A user as the operator sees them. `issuer` is their identity provider; `last_request_at` is in unix seconds."""
 
     user: User
@@ -68,7 +68,7 @@ class Listed:
     issuer: str
 
 
-class Users:
+class UserDirectory:
     """Those who may ask."""
 
     def __init__(self, settings: Settings, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
@@ -76,25 +76,25 @@ class Users:
         self._settings = settings
         self._store = store
         self._clock = clock
-        self._seen = False
-        self._look_again = -math.inf
+        self._has_users = False
+        self._count_expires_at = -math.inf
 
-    async def any(self) -> bool:
+    async def has_users(self) -> bool:
         """Whether there are users, or have been since the server started: who removes the last one opens no door.
 
         Raises:
             Misconfigured: It cannot be known, since the ledger cannot be read.
         """
-        if not self._seen and self._clock() >= self._look_again:
+        if not self._has_users and self._clock() >= self._count_expires_at:
             from mcp_server_claude.store import user_rows as stored
 
-            self._seen = await self._read(stored.count) > 0
-            self._look_again = self._clock() + FRESH_S
-        if not self._seen:
-            self._check_for_hidden()
-        return self._seen
+            self._has_users = await self._read_store(stored.count_users) > 0
+            self._count_expires_at = self._clock() + USER_COUNT_TTL_S
+        if not self._has_users:
+            self._check_for_unreadable_users()
+        return self._has_users
 
-    async def by_token(self, token: str) -> User | None:
+    async def authenticate_token(self, token: str) -> User | None:
         """Whose token this is.
 
         Raises:
@@ -102,10 +102,10 @@ class Users:
         """
         from mcp_server_claude.store import user_rows as stored
 
-        if not _is_token(token):
+        if not _looks_like_token(token):
             return None
-        hashed = _hash(token)
-        return self._known(await self._read(stored.by_token, hashed), hashed)
+        hashed = _hash_secret(token)
+        return self._verified_user(await self._read_store(stored.find_by_token, hashed), hashed)
 
     async def sign_in(self, token: str) -> tuple[str, User] | None:
         """Begin a session for whose token this is: the secret that a browser keeps, and the user.
@@ -113,14 +113,16 @@ class Users:
         Raises:
             Misconfigured: The ledger cannot be written.
         """
-        if not _is_token(token):
+        if not _looks_like_token(token):
             return None
-        secret, hashed, now = token_urlsafe(SECRET_BYTES), _hash(token), time.time()
+        secret, hashed, now = token_urlsafe(SECRET_BYTES), _hash_secret(token), time.time()
         until = now + self._settings.session_days * 86_400
-        user = self._known(await self._write(_sign_in, hashed, _hash(secret), now, until), hashed)
+        user = self._verified_user(
+            await self._write_store(_create_session, hashed, _hash_secret(secret), now, until), hashed
+        )
         return None if user is None else (secret, user)
 
-    async def by_session(self, secret: str) -> User | None:
+    async def authenticate_session(self, secret: str) -> User | None:
         """Who signed in to this session, as long as it lasts.
 
         Raises:
@@ -128,10 +130,10 @@ class Users:
         """
         from mcp_server_claude.store import user_rows as stored
 
-        if not 0 < len(secret) <= LONGEST_SECRET:
+        if not 0 < len(secret) <= MAX_SECRET_CHARS:
             return None
-        member = await self._read(stored.by_session, _hash(secret), time.time())
-        return None if member is None else self._user(member)
+        member = await self._read_store(stored.find_by_session, _hash_secret(secret), time.time())
+        return None if member is None else self._to_user(member)
 
     async def sign_out(self, secret: str) -> None:
         """End a session.
@@ -141,10 +143,10 @@ class Users:
         """
         from mcp_server_claude.store import user_rows as stored
 
-        if 0 < len(secret) <= LONGEST_SECRET:
-            await self._write(stored.end_session, _hash(secret))
+        if 0 < len(secret) <= MAX_SECRET_CHARS:
+            await self._write_store(stored.delete_session, _hash_secret(secret))
 
-    async def of_identity(self, issuer: str, subject: str, name_hint: str = "") -> User:
+    async def authenticate_identity(self, issuer: str, subject: str, name_hint: str = "") -> User:
         """Who somebody at an identity provider is here; at first sight a new user, with the server's default limits.
 
         Raises:
@@ -153,16 +155,20 @@ class Users:
         """
         from mcp_server_claude.store import user_rows as stored
 
-        self._check_for_hidden()  # it may hold that they were removed
-        member = await self._read(stored.by_identity, issuer, subject)
+        self._check_for_unreadable_users()  # it may hold that they were removed
+        member = await self._read_store(stored.find_by_identity, issuer, subject)
         if member is None:
-            member = await self._write(stored.meet, issuer, subject, names_for(name_hint), time.time())
+            member = await self._write_store(
+                stored.get_or_create_by_identity, issuer, subject, candidate_names(name_hint), time.time()
+            )
         if member.removed_at is not None:
             raise Refused("The operator has removed this user.", kind="forbidden")
-        self._seen = True
-        return self._user(member)
+        self._has_users = True
+        return self._to_user(member)
 
-    async def add(self, name: str, changes: Changes | None = None, *, again: bool = False) -> tuple[User, str]:
+    async def add_user(
+        self, name: str, changes: UserChanges | None = None, *, restore: bool = False
+    ) -> tuple[User, str]:
         """Let somebody in, with their role and limits; returns the token, which nobody can read again.
 
         `again` lets in one who was removed, back to their own conversations.
@@ -171,15 +177,17 @@ class Users:
             Refused: The name is no name, or taken, or was another's.
             Misconfigured: The ledger cannot be written.
         """
-        from mcp_server_claude.store.user_rows import Member
+        from mcp_server_claude.store.user_rows import UserRow
 
-        token = f"{PREFIX}{token_urlsafe(SECRET_BYTES)}"
-        member = Member(name=parse_name(name), token_hash=_hash(token), created_at=time.time(), **(changes or {}))
-        await self._write(_add, member, again=again)
-        self._seen = True
-        return self._user(member), token
+        token = f"{TOKEN_PREFIX}{token_urlsafe(SECRET_BYTES)}"
+        member = UserRow(
+            name=parse_user_name(name), token_hash=_hash_secret(token), created_at=time.time(), **(changes or {})
+        )
+        await self._write_store(_insert_or_restore, member, restore=restore)
+        self._has_users = True
+        return self._to_user(member), token
 
-    async def rotate(self, name: str) -> str:
+    async def rotate_token(self, name: str) -> str:
         """A new token for a user; the old one and every session end at once.
 
         Raises:
@@ -188,12 +196,12 @@ class Users:
         """
         from mcp_server_claude.store import user_rows as stored
 
-        token = f"{PREFIX}{token_urlsafe(SECRET_BYTES)}"
-        if not await self._write(stored.rotate, parse_name(name), _hash(token)):
-            raise _nobody(name)
+        token = f"{TOKEN_PREFIX}{token_urlsafe(SECRET_BYTES)}"
+        if not await self._write_store(stored.replace_token, parse_user_name(name), _hash_secret(token)):
+            raise _no_such_user(name)
         return token
 
-    async def remove(self, name: str) -> None:
+    async def remove_user(self, name: str) -> None:
         """Let a user in no more. What they asked stays in the ledger under their name.
 
         Raises:
@@ -202,10 +210,10 @@ class Users:
         """
         from mcp_server_claude.store import user_rows as stored
 
-        if not await self._write(stored.remove, parse_name(name), time.time()):
-            raise _nobody(name)
+        if not await self._write_store(stored.mark_removed, parse_user_name(name), time.time()):
+            raise _no_such_user(name)
 
-    async def change(self, name: str, changes: Changes) -> User:
+    async def change_user(self, name: str, changes: UserChanges) -> User:
         """Change a user's role or limits, from the next request on.
 
         Raises:
@@ -215,14 +223,14 @@ class Users:
         from mcp_server_claude.store import budget_reservations
         from mcp_server_claude.store import user_rows as stored
 
-        name = parse_name(name)
-        changed = await self._write(stored.change, name, changes, budget_reservations.today())
-        member = await self._read(stored.find, name)
+        name = parse_user_name(name)
+        changed = await self._write_store(stored.update_user, name, changes, budget_reservations.budget_day())
+        member = await self._read_store(stored.find_user, name)
         if not changed or member is None:
-            raise _nobody(name)
-        return self._user(member)
+            raise _no_such_user(name)
+        return self._to_user(member)
 
-    async def listed(self) -> list[Listed]:
+    async def list_users(self) -> list[UserListing]:
         """Everybody who may ask, by name.
 
         Raises:
@@ -232,16 +240,16 @@ class Users:
         from mcp_server_claude.store import user_rows as stored
 
         return [
-            Listed(
-                user=self._user(seen.member),
+            UserListing(
+                user=self._to_user(seen.user_row),
                 spent_today_usd=seen.spent_micros / 1e6,
                 last_request_at=seen.last_request_at,
-                issuer=seen.member.issuer or "",
+                issuer=seen.user_row.issuer or "",
             )
-            for seen in await self._read(stored.listed, budget_reservations.today())
+            for seen in await self._read_store(stored.users_with_activity, budget_reservations.budget_day())
         ]
 
-    async def spent_today(self, name: str) -> float:
+    async def spent_today_usd(self, name: str) -> float:
         """Dollars that a user's requests have cost since midnight UTC; what is only held does not count.
 
         Raises:
@@ -250,61 +258,67 @@ class Users:
         from mcp_server_claude.store import budget_reservations
 
         return (
-            await self._read(budget_reservations.spent, budget_reservations.of_user(name), budget_reservations.today())
+            await self._read_store(
+                budget_reservations.spent_on_day, budget_reservations.user_scope(name), budget_reservations.budget_day()
+            )
             / 1e6
         )
 
-    def _known(self, member: Member | None, token_hash: str) -> User | None:
+    def _verified_user(self, user_row: UserRow | None, token_hash: str) -> User | None:
         """The index found them by this hash; comparing again in constant time costs nothing and trusts no collation."""
-        if member is None or not hmac.compare_digest(member.token_hash or "", token_hash):
+        if user_row is None or not hmac.compare_digest(user_row.token_hash or "", token_hash):
             return None
-        self._seen = True
-        return self._user(member)
+        self._has_users = True
+        return self._to_user(user_row)
 
-    def _user(self, member: Member) -> User:
+    def _to_user(self, user_row: UserRow) -> User:
         """A member with the server's defaults where nothing else was set."""
-        given, settings = member, self._settings
+        given, settings = user_row, self._settings
         usd = settings.user_usd_per_day if given.usd_per_day is None else given.usd_per_day
         minute = settings.user_calls_per_minute if given.calls_per_minute is None else given.calls_per_minute
         at_once = settings.user_concurrent if given.concurrent is None else given.concurrent
         limits = Limits(
             usd_per_day=None if usd is None or math.isinf(usd) else usd, calls_per_minute=minute, concurrent=at_once
         )
-        return User(name=member.name, role=member.role, limits=limits)
+        return User(name=user_row.name, role=user_row.role, limits=limits)
 
-    def _check_for_hidden(self) -> None:
+    def _check_for_unreadable_users(self) -> None:
         """See that no users are in a file that could not be opened, while the ledger is kept in memory.
 
         Raises:
             Misconfigured: There may be.
         """
-        from mcp_server_claude.store.sqlite_connection import FILE
+        from mcp_server_claude.store.sqlite_connection import DATABASE_FILE
 
         if self._store.durable:
             return
         with suppress(OSError):  # not even that may be looked at
-            if not (self._settings.data_dir / FILE).exists():
+            if not (self._settings.data_dir / DATABASE_FILE).exists():
                 return
-        raise Misconfigured(f"Who may use this server cannot be known. {self._store.trouble}", kind="ledger")
+        raise Misconfigured(f"Who may use this server cannot be known. {self._store.last_error}", kind="ledger")
 
-    async def _read(self, job: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _read_store(
+        self, operation: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         from mcp_server_claude.store import StoreError
 
         try:
-            return await self._store.read(job, *args, **kwargs)
+            return await self._store.read(operation, *args, **kwargs)
         except StoreError as error:
             raise Misconfigured(f"The users could not be read: {error}", kind="ledger") from error
 
-    async def _write(self, job: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _write_store(
+        self, operation: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         from mcp_server_claude.store import StoreError
 
         try:
-            return await self._store.write(job, *args, **kwargs)
+            return await self._store.write(operation, *args, **kwargs)
         except StoreError as error:
             raise Misconfigured(f"The users could not be changed: {error}", kind="ledger") from error
 
 
-def parse_name(name: str) -> str:
+def parse_user_name(name: str) -> str:
     """A user's name as it is kept: lower case.
 
     Raises:
@@ -312,59 +326,59 @@ def parse_name(name: str) -> str:
     """
     bare = name.strip()
     lowered = bare.lower()
-    if not bare.isascii() or not NAME.fullmatch(lowered) or lowered in RESERVED:
+    if not bare.isascii() or not USER_NAME_PATTERN.fullmatch(lowered) or lowered in RESERVED_NAMES:
         raise Refused(
             "A user's name is made of up to 64 letters a-z, digits, `.`, `_`, `@` and `-`, begins with a letter or a "
-            f"digit, and is none of {', '.join(sorted(RESERVED))}."
+            f"digit, and is none of {', '.join(sorted(RESERVED_NAMES))}."
         )
     return lowered
 
 
-def names_for(hint: str) -> tuple[str, ...]:
+def candidate_names(hint: str) -> tuple[str, ...]:
     """Names for somebody whom an identity provider calls `hint`, the nicest first: `ada`, `ada-2`, `ada-3f9c01d2`."""
     base = re.sub(r"[^a-z0-9._@-]+", "-", hint[:200].lower()).strip("-._@")[:48] or "user"
-    plain = () if base in RESERVED else (base,)
+    plain = () if base in RESERVED_NAMES else (base,)
     return (*plain, *(f"{base}-{number}" for number in range(2, 10)), *(f"{base}-{token_hex(4)}" for _ in range(8)))
 
 
-def _sign_in(tx: Tx, token_hash: str, session_hash: str, now: float, until: float) -> Member | None:
+def _create_session(tx: Transaction, token_hash: str, session_hash: str, now: float, until: float) -> UserRow | None:
     """In one transaction, so that no session begins with a token that has just been rotated."""
     from mcp_server_claude.store import user_rows as stored
 
-    member = stored.by_token(tx, token_hash)
+    member = stored.find_by_token(tx, token_hash)
     if member is not None:
-        stored.begin_session(tx, session_hash, member.name, now=now, until=until)
+        stored.create_session(tx, session_hash, member.name, now=now, until=until)
     return member
 
 
-def _add(tx: Tx, member: Member, *, again: bool) -> None:
+def _insert_or_restore(tx: Transaction, user_row: UserRow, *, restore: bool) -> None:
     from mcp_server_claude.store import budget_reservations
     from mcp_server_claude.store import user_rows as stored
 
-    if stored.add(tx, member):
+    if stored.insert_user(tx, user_row):
         return
-    known = stored.find(tx, member.name)
+    known = stored.find_user(tx, user_row.name)
     if known is None or known.removed_at is None:
         raise Refused(
-            f"There is a user named {member.name} already. `user set` changes limits, `user rotate` the token."
+            f"There is a user named {user_row.name} already. `user set` changes limits, `user rotate` the token."
         )
-    if not again:
+    if not restore:
         removed = time.strftime("%Y-%m-%d", time.gmtime(known.removed_at))
         raise Refused(
-            f"There was a user named {member.name}, removed on {removed}. "
+            f"There was a user named {user_row.name}, removed on {removed}. "
             "Whoever gets the name can read that user's conversations: choose another name, or say --again if it is "
             "the same person."
         )
-    stored.revive(tx, member, budget_reservations.today())
+    stored.restore_user(tx, user_row, budget_reservations.budget_day())
 
 
-def _nobody(name: str) -> Refused:
+def _no_such_user(name: str) -> Refused:
     return Refused(f"There is no user named {name}. `mcp-server-claude user list` shows all.", kind="not_found")
 
 
-def _is_token(token: str) -> bool:
-    return token.startswith(PREFIX) and len(token) <= LONGEST_SECRET
+def _looks_like_token(token: str) -> bool:
+    return token.startswith(TOKEN_PREFIX) and len(token) <= MAX_SECRET_CHARS
 
 
-def _hash(secret: str) -> str:
+def _hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()

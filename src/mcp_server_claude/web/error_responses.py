@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fastapi import Request
 
 
-STATUS = {
+STATUS_BY_KIND = {
     "not_found": 404,
     "unknown_model": 404,
     "too_large": 413,
@@ -34,35 +34,35 @@ STATUS = {
 """By kind; else 400 for what the caller can mend, 500 for what the operator must, 503 for what time will."""
 
 
-def status_of(failure: Failure) -> int:
+def http_status(failure: Failure) -> int:
     """The HTTP status of a failure."""
     if isinstance(failure, Refused):
-        return STATUS.get(failure.kind, 400)
-    return STATUS.get(failure.kind, 500 if isinstance(failure, Misconfigured) else 503)
+        return STATUS_BY_KIND.get(failure.kind, 400)
+    return STATUS_BY_KIND.get(failure.kind, 500 if isinstance(failure, Misconfigured) else 503)
 
 
-def as_json(failure: Failure) -> dict[str, object]:
+def error_json(failure: Failure) -> dict[str, object]:
     """A failure as every route and every `error` event tells it: `text` for a person, the rest for a program."""
     return {"text": str(failure), **failure.as_json()}
 
 
-def response(failure: Failure) -> JSONResponse:
+def error_response(failure: Failure) -> JSONResponse:
     """The answer to a request that failed."""
     headers = {"Cache-Control": "no-store"}
     if failure.retry_after_s is not None:
         headers["Retry-After"] = str(math.ceil(failure.retry_after_s))
-    return JSONResponse({"error": as_json(failure)}, status_of(failure), headers)
+    return JSONResponse({"error": error_json(failure)}, http_status(failure), headers)
 
 
-async def handle(_: Request, failure: Exception) -> JSONResponse:
+async def handle_call_error(_: Request, failure: Exception) -> JSONResponse:
     """FastAPI's handler for every `Failure` that a route lets through."""
     assert isinstance(failure, Failure)  # noqa: S101 - it is registered for that class alone
-    return response(failure)
+    return error_response(failure)
 
 
-async def unrouted(_: Request, error: Exception) -> JSONResponse:
+async def handle_http_exception(_: Request, error: Exception) -> JSONResponse:
     """The handler for what has no route: an unknown path, a method that is not taken."""
     assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for that class alone
     kind = "not_found" if error.status_code == 404 else "invalid_request"
     text = "There is nothing at this address." if error.status_code == 404 else f"{error.detail}."
-    return JSONResponse({"error": as_json(Refused(text, kind=kind))}, error.status_code, error.headers)
+    return JSONResponse({"error": error_json(Refused(text, kind=kind))}, error.status_code, error.headers)

@@ -21,7 +21,7 @@ from sse_starlette.sse import AppStatus
 from mcp_server_claude.errors import Misconfigured
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.web import fastapi_app
-from mcp_server_claude.web.client_timeouts import Config
+from mcp_server_claude.web.client_timeouts import ServerConfig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -30,16 +30,18 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from mcp_server_claude.settings import Settings
-    from mcp_server_claude.web.routes.mcp import McpDoor
+    from mcp_server_claude.web.routes.mcp import McpEndpoint
 
-GOODBYE_S = 1.0
+SHUTDOWN_GRACE_S = 1.0
 """Seconds for those who are cut short to be told so."""
-TICK_S = 0.02
+POLL_INTERVAL_S = 0.02
 BACKLOG = 2048
-ANYWHERE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared, and listened on only where the operator says so
+WILDCARD_HOSTS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared, and listened on only where the operator says so
 
 
-def serve(settings: Settings, host: str, port: int, *, announce: Callable[[str], None], insecure: bool = False) -> int:
+def serve_http(
+    settings: Settings, host: str, port: int, *, announce: Callable[[str], None], insecure: bool = False
+) -> int:
     """Serve until SIGINT or SIGTERM; `announce` is told where. The exit code.
 
     It is 0 when everything that was begun had ended, 128 and the signal's number when something was cut, because it
@@ -49,14 +51,14 @@ def serve(settings: Settings, host: str, port: int, *, announce: Callable[[str],
         Misconfigured: It cannot listen there, or must not: nobody has to sign in and others could reach it, or who has
             to cannot be known.
     """
-    with bind(host, port) as listener:
-        ended = anyio.run(_serve, settings, host, listener, announce, insecure)
+    with open_listener(host, port) as listener:
+        ended = anyio.run(_serve_until_signal, settings, host, listener, announce, insecure)
     if isinstance(ended, Misconfigured):
         raise ended
     return ended
 
 
-async def _serve(
+async def _serve_until_signal(
     settings: Settings,
     host: str,
     listener: socket.socket,
@@ -64,9 +66,9 @@ async def _serve(
     insecure: bool,  # noqa: FBT001 - anyio.run passes no names
 ) -> int | Misconfigured:
     """The exit code, or why it must not listen there: raised in here it would come out as an exception group."""
-    async with Services.open(settings, http=True) as services:
+    async with Services.lifespan(settings, http=True) as services:
         try:
-            for_anybody = await is_for_anybody(settings, services)
+            for_anybody = await allows_anonymous(settings, services)
         except Misconfigured as failure:
             return failure
         if for_anybody and not insecure and not is_loopback(host):
@@ -76,64 +78,64 @@ async def _serve(
                 "NAME`), or say --insecure to let everybody in.",
                 kind="insecure",
             )
-        async with listening(settings, services, host, listener, insecure=insecure) as server:
-            url = settings.public_url.rstrip("/") or url_of(listener)
+        async with run_http_server(settings, services, host, listener, insecure=insecure) as server:
+            url = settings.public_url.rstrip("/") or listener_url(listener)
             announce(f"mcp-server-claude listens on {url}  (Ctrl-C ends it)")
             token = "" if for_anybody else ' --header "Authorization: Bearer YOUR-TOKEN"'
             announce(f"Claude Code: claude mcp add --transport http claude {url}/mcp{token}")
-            with _signals(server):
-                await server.ended.wait()
-    return 128 + server.stopped_by if server.has_cut else 0
+            with _signal_handlers(server):
+                await server.shutdown_complete.wait()
+    return 128 + server.exit_signal if server.has_aborted_requests else 0
 
 
-async def is_for_anybody(settings: Settings, services: Services) -> bool:
+async def allows_anonymous(settings: Settings, services: Services) -> bool:
     """Whether nobody has to say who they are.
 
     Raises:
         Misconfigured: It cannot be known, since the ledger cannot be read.
     """
-    return not await (await services.users()).any() and not settings.oidc_issuer
+    return not await (await services.users()).has_users() and not settings.oidc_issuer
 
 
 @asynccontextmanager
-async def listening(
+async def run_http_server(
     settings: Settings, services: Services, host: str, listener: socket.socket, *, insecure: bool = False
 ) -> AsyncGenerator[HttpServer]:
     """Serve the app while the block runs; its end waits for what is in flight."""
-    built = fastapi_app.build(settings, services, host=host, insecure=insecure)
+    built = fastapi_app.build_app(settings, services, host=host, insecure=insecure)
     AppStatus.disable_automatic_graceful_drain()  # else it cuts every event stream as soon as uvicorn is to end
     async with built.router.lifespan_context(built), anyio.create_task_group() as tasks:
         server = HttpServer(settings, built)
         tasks.start_soon(server.serve, [listener])
-        await server.begun.wait()
+        await server.startup_complete.wait()
         try:
             yield server
         finally:
-            server.end()
+            server.request_exit()
             with anyio.CancelScope(shield=True):
-                await server.ended.wait()
+                await server.shutdown_complete.wait()
 
 
 class HttpServer(uvicorn.Server):
     """uvicorn's server with an end of our own."""
 
     def __init__(self, settings: Settings, built: FastAPI) -> None:
-        super().__init__(Config(built, settings))
+        super().__init__(ServerConfig(built, settings))
         self.app = built
-        self.begun, self.ended = anyio.Event(), anyio.Event()
-        self.stopped_by, self.has_cut = 0, False
+        self.startup_complete, self.shutdown_complete = anyio.Event(), anyio.Event()
+        self.exit_signal, self.has_aborted_requests = 0, False
         self._draining = cast("anyio.Event", built.state.draining)
-        self._mcp = cast("McpDoor", built.state.mcp)
+        self._mcp = cast("McpEndpoint", built.state.mcp)
         self._drain_s = settings.drain_s
-        self._patience = anyio.CancelScope()
-        self._told = anyio.Event()
+        self._drain_scope = anyio.CancelScope()
+        self._exit_requested = anyio.Event()
 
-    def end(self) -> None:
+    def request_exit(self) -> None:
         """Take no more requests, and end when those in flight are done. Said twice: end at once."""
         if self.should_exit:
-            self._patience.cancel()
+            self._drain_scope.cancel()
         self.should_exit = True
-        self._told.set()
+        self._exit_requested.set()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -145,19 +147,19 @@ class HttpServer(uvicorn.Server):
         try:
             await super().serve(sockets)
         finally:
-            self.begun.set()
-            self.ended.set()
+            self.startup_complete.set()
+            self.shutdown_complete.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
         await super().startup(sockets)
-        self.begun.set()
+        self.startup_complete.set()
 
     async def main_loop(self) -> None:
         """Keep the Date header right, once a second (uvicorn wakes up ten times), until told to end."""
         while not await self.on_tick(0):
             with anyio.move_on_after(1):
-                await self._told.wait()
+                await self._exit_requested.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End: first who is being answered, then who only waits for news; whoever is left is hung up on."""
@@ -166,27 +168,27 @@ class HttpServer(uvicorn.Server):
             listener.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()  # at once where it is idle, else after its answer
-        self._mcp.close_listeners()
-        self.has_cut = True
-        with self._patience, anyio.move_on_after(self._drain_s):
-            await self._until(lambda: self._mcp.idle)
-            self.has_cut = False
+        self._mcp.close_subscriptions()
+        self.has_aborted_requests = True
+        with self._drain_scope, anyio.move_on_after(self._drain_s):
+            await self._wait_for_requests(lambda: self._mcp.idle_stream_count)
+            self.has_aborted_requests = False
         self._draining.set()
-        self._mcp.hang_up()
-        with anyio.move_on_after(TICK_S if self._patience.cancel_called else GOODBYE_S):
-            await self._until(lambda: 0)
+        self._mcp.close_idle_streams()
+        with anyio.move_on_after(POLL_INTERVAL_S if self._drain_scope.cancel_called else SHUTDOWN_GRACE_S):
+            await self._wait_for_requests(lambda: 0)
         for connection in list(self.server_state.connections):
             connection.transport.abort()  # to the app they have gone, so what it does for them ends in order
-        with anyio.move_on_after(GOODBYE_S):
-            await self._until(lambda: 0)
+        with anyio.move_on_after(SHUTDOWN_GRACE_S):
+            await self._wait_for_requests(lambda: 0)
 
-    async def _until(self, most: Callable[[], int]) -> None:
+    async def _wait_for_requests(self, allowed: Callable[[], int]) -> None:
         """Wait until no more requests than that are being answered."""
-        while len(self.server_state.tasks) > most():  # noqa: ASYNC110 - uvicorn tells nobody when one is done
-            await anyio.sleep(TICK_S)
+        while len(self.server_state.tasks) > allowed():  # noqa: ASYNC110 - uvicorn tells nobody when one is done
+            await anyio.sleep(POLL_INTERVAL_S)
 
 
-def bind(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
     """A socket that listens there; port 0 is any that is free. `::` is every address, of both kinds.
 
     Raises:
@@ -211,22 +213,22 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def url_of(listener: socket.socket) -> str:
+def listener_url(listener: socket.socket) -> str:
     """The URL of a listening socket, for a reader on this machine."""
     host, port = cast("tuple[str, int]", listener.getsockname()[:2])
-    if host in ANYWHERE:
+    if host in WILDCARD_HOSTS:
         host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextmanager
-def _signals(server: HttpServer) -> Generator[None]:
+def _signal_handlers(server: HttpServer) -> Generator[None]:
     """SIGINT and SIGTERM end the server, the second at once."""
     loop = asyncio.get_running_loop()
 
     def end(number: int, _: FrameType | None) -> None:
-        server.stopped_by = server.stopped_by or number
-        loop.call_soon_threadsafe(server.end)
+        server.exit_signal = server.exit_signal or number
+        loop.call_soon_threadsafe(server.request_exit)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

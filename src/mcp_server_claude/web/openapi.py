@@ -8,7 +8,7 @@ from fastapi import Security
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, Field
 
-BEARER = Security(
+BEARER_AUTH = Security(
     HTTPBearer(
         scheme_name="token",
         auto_error=False,  # it only documents: `auth` has checked who asks
@@ -18,7 +18,7 @@ BEARER = Security(
 """How a caller says who they are; a dependency of routers whose routes want to know."""
 
 
-class Problem(BaseModel):
+class ErrorDetail(BaseModel):
     """Why it could not be done, and whose turn it is."""
 
     text: str = Field(description="One sentence for a person.")
@@ -31,13 +31,13 @@ class Problem(BaseModel):
     request_id: str | None = Field(description="Anthropic's id of the request, where there was one.")
 
 
-class Problems(BaseModel):
+class ErrorBody(BaseModel):
     """The body of every error."""
 
-    error: Problem
+    error: ErrorDetail
 
 
-EXAMPLE = """\
+STREAM_EXAMPLE = """\
 id: c_6740f2a13b9c04d7:0
 event: start
 data: {"call": "c_6740f2a13b9c04d7", "thread": "t_5d0e8c1f2a7b9634", "model": "claude-sonnet-5-5"}
@@ -62,7 +62,7 @@ event: done
 data: {"complete": true, "incomplete": "", "stop_reason": "end_turn", "notes": [], "files": []}
 
 """
-EVENT: dict[str, Any] = {
+EVENT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
         "event": {"enum": ["message", "start", "status", "usage", "error", "done"]},
@@ -72,11 +72,11 @@ EVENT: dict[str, Any] = {
     "required": ["data", "id"],
 }
 """One event (OpenAPI 3.2, "Sequential Media Types"; 3.1 readers pass over it)."""
-STREAM: dict[str, Any] = {
+STREAM_RESPONSE: dict[str, Any] = {
     "description": "The answer as server-sent events, or with `Accept: text/plain` its bare text. Unnamed events hold "
     "text; `start`, `status`, `usage`, `error` and `done` hold JSON. `done` is always the last.",
     "content": {
-        "text/event-stream": {"itemSchema": EVENT, "example": EXAMPLE},
+        "text/event-stream": {"itemSchema": EVENT_SCHEMA, "example": STREAM_EXAMPLE},
         "text/plain": {"schema": {"type": "string"}, "example": "Tea is a drink.\nIt is hot."},
     },
     "headers": {
@@ -84,7 +84,7 @@ STREAM: dict[str, Any] = {
         "Thread-Id": {"description": "Its conversation's id, where it is asked.", "schema": {"type": "string"}},
     },
 }
-WHY = {
+STATUS_DESCRIPTIONS = {
     400: "The request cannot be done like this.",
     401: "Who asks is not known.",
     402: "The budget, or the call's own `max_usd`, does not pay for it.",
@@ -102,10 +102,13 @@ WHY = {
 }
 
 
-ALWAYS = (400, 401, 403, 421, 500, 503)
+COMMON_STATUSES = (400, 401, 403, 421, 500, 503)
 """What may come of any request that needs to know who asks."""
 
 
-def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
+def openapi_errors(*codes: int) -> dict[int | str, dict[str, Any]]:
     """The errors of a route, documented: these, and those of every route."""
-    return {code: {"description": WHY[code], "model": Problems} for code in sorted({*ALWAYS, *codes})}
+    return {
+        code: {"description": STATUS_DESCRIPTIONS[code], "model": ErrorBody}
+        for code in sorted({*COMMON_STATUSES, *codes})
+    }

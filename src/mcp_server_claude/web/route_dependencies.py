@@ -10,15 +10,15 @@ from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.users.tokens_and_sessions import User
 
 
-def the_services(request: Request) -> Services:
+def request_services(request: Request) -> Services:
     """The services of the running server."""
     return cast("Services", request.app.state.services)
 
 
-def the_user(request: Request) -> User:
+def request_user(request: Request) -> User:
     """Who asks; `auth` has checked it."""
     return cast("User", request.scope["state"]["member"])
 
 
-TheServices: TypeAlias = Annotated[Services, Depends(the_services)]
-TheUser: TypeAlias = Annotated[User, Depends(the_user)]
+ServicesDep: TypeAlias = Annotated[Services, Depends(request_services)]
+UserDep: TypeAlias = Annotated[User, Depends(request_user)]

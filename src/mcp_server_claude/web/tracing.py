@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from mcp.types import RequestParamsMeta
     from starlette.requests import Request
 
-CHAT = "/chat"
-PARENT, STATE = "traceparent", "tracestate"
+CHAT_PATH = "/chat"
+TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 
 
-async def take_trace_from_header(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> Any:
+async def use_http_trace_context(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> Any:
     """Where a message's `_meta` names no trace, that of its HTTP request holds: many clients know only the header."""
     request = cast("Request | None", ctx.request)
     meta: dict[str, Any] = {**(ctx.meta or {})}
-    if request is None or PARENT in meta or PARENT not in request.headers:
+    if request is None or TRACEPARENT in meta or TRACEPARENT not in request.headers:
         return await call_next(ctx)
-    meta |= {name: request.headers[name] for name in (PARENT, STATE) if name in request.headers}
+    meta |= {name: request.headers[name] for name in (TRACEPARENT, TRACESTATE) if name in request.headers}
     return await call_next(replace(ctx, meta=cast("RequestParamsMeta", meta)))
 
 
-def _is_no_call(scope: MutableMapping[str, Any]) -> bool:
-    return scope["type"] != "http" or not (scope["path"] == CHAT or scope["path"].startswith(f"{CHAT}/"))
+def _is_untraced(scope: MutableMapping[str, Any]) -> bool:
+    return scope["type"] != "http" or not (scope["path"] == CHAT_PATH or scope["path"].startswith(f"{CHAT_PATH}/"))
 
 
-TELEMETRY: TelemetryConfig = {
+TELEMETRY_CONFIG: TelemetryConfig = {
     "auto_configure": False,  # `telemetry.start` has done it
     "operation_spans": False,
     "logs": False,  # they hold what was asked, where that was wrong
-    "exclude": _is_no_call,
+    "exclude": _is_untraced,
 }
 """For `FastAPI(telemetry=…)`."""

@@ -17,8 +17,13 @@ from typing import TYPE_CHECKING, Final, Literal
 import anyio
 import anyio.to_thread
 
-from mcp_server_claude.anthropic_api.models.model_capabilities import entries_of, is_mapping, parse, undated
-from mcp_server_claude.anthropic_api.models.model_names import Catalogue
+from mcp_server_claude.anthropic_api.models.model_capabilities import (
+    is_json_object,
+    model_entries,
+    parse_model_list,
+    without_date,
+)
+from mcp_server_claude.anthropic_api.models.model_names import ModelCatalog
 from mcp_server_claude.errors import Failure, Unavailable
 
 if TYPE_CHECKING:
@@ -27,48 +32,48 @@ if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from anyio.abc import TaskGroup
 
-    from mcp_server_claude.anthropic_api.models.model_capabilities import Model
+    from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel
 
 log = logging.getLogger(__name__)
 
-DAY_S: Final = 24 * 3600.0
-REST_S: Final = 60.0
+CACHE_TTL_S: Final = 24 * 3600.0
+RETRY_INTERVAL_S: Final = 60.0
 """After a failure, how long the next one is not provoked: a call should not wait for a dead gateway again and again."""
 
-FETCH_S: Final = 30.0
-PAGES: Final = 20
-PAGE: Final = 1000
+FETCH_TIMEOUT_S: Final = 30.0
+MAX_PAGES: Final = 20
+PAGE_SIZE: Final = 1000
 LIFECYCLES: Final[tuple[Literal["active", "deprecated", "retired"], ...]] = ("active", "deprecated", "retired")
 """Retired models are listed only when they are named; with them a caller can be told the successor."""
 
-COMPLETED: Final = frozenset({"capabilities", "line", "max_input_tokens", "max_tokens"})
+NULL_IS_UNKNOWN: Final = frozenset({"capabilities", "line", "max_input_tokens", "max_tokens"})
 """Null here means that nothing is known; elsewhere (`retires_at`) it says something."""
 
 
-class Listed:
+class StaticModelList:
     """Holds the catalogue of a platform that has no list: our own file's, under the platform's names."""
 
     def __init__(
         self,
-        settled: Callable[[], Awaitable[object]],
-        name: Callable[[str], str],
-        lacks: Callable[[str], frozenset[str]],
+        find_platform: Callable[[], Awaitable[object]],
+        platform_model_id: Callable[[str], str],
+        unsupported_for: Callable[[str], frozenset[str]],
     ) -> None:
-        self._settled = settled
-        self._name = name
-        self._lacks = lacks
-        self._ours: Catalogue | None = None
+        self._find_platform = find_platform
+        self._platform_model_id = platform_model_id
+        self._unsupported_for = unsupported_for
+        self._bundled: ModelCatalog | None = None
 
-    async def catalogue(self) -> Catalogue:
-        """The models, once it is `settled` where they are asked: names depend on that."""
+    async def get_catalog(self) -> ModelCatalog:
+        """The models, once it is `wait_for_figures` where they are asked: names depend on that."""
         with suppress(Failure):  # told by the call itself
-            await self._settled()
-        if self._ours is None:
-            self._ours = await anyio.to_thread.run_sync(ours)
-        return self._ours.on(self._name, self._lacks)
+            await self._find_platform()
+        if self._bundled is None:
+            self._bundled = await anyio.to_thread.run_sync(bundled_catalog)
+        return self._bundled.for_platform(self._platform_model_id, self._unsupported_for)
 
 
-class Models:
+class ModelListCache:
     """Holds the catalogue. `fetch` gets the entries of the API's list and raises a `Failure` when it cannot.
 
     `tasks` is where a fetch goes on after its caller has stopped waiting; `origin` says whose list it is (base URL and
@@ -78,7 +83,7 @@ class Models:
     def __init__(
         self,
         fetch: Callable[[], Awaitable[object]],
-        tasks: TaskGroup,
+        task_group: TaskGroup,
         *,
         directory: Path,
         origin: str,
@@ -86,55 +91,59 @@ class Models:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._fetch = fetch
-        self._tasks = tasks
+        self._task_group = task_group
         self._path = directory / f"models-{hashlib.sha256(origin.encode(errors='replace')).hexdigest()[:16]}.json"
         self._wait_s = wait_s
         self._clock = clock
-        self._opening = anyio.Lock()
-        self._ours: Catalogue | None = None
-        self._theirs: Catalogue | None = None
-        self._fetched = self._failed = float("-inf")
-        self._flight: tuple[float, anyio.Event] | None = None
+        self._load_lock = anyio.Lock()
+        self._bundled: ModelCatalog | None = None
+        self._listed_by_api: ModelCatalog | None = None
+        self._fetched_at = self._failed_at = float("-inf")
+        self._pending_fetch: tuple[float, anyio.Event] | None = None
 
-    async def catalogue(self) -> Catalogue:
+    async def get_catalog(self) -> ModelCatalog:
         """The models: a list of today, else within `wait_s` seconds a new one, else an older one, else our own file."""
-        async with self._opening:
-            if self._ours is None:
-                self._ours, self._theirs, self._fetched = await anyio.to_thread.run_sync(_open, self._path)
-        if not self._within(self._fetched, DAY_S) and not self._within(self._failed, REST_S):
-            await self._refreshed()
-        return self._theirs or self._ours
+        async with self._load_lock:
+            if self._bundled is None:
+                self._bundled, self._listed_by_api, self._fetched_at = await anyio.to_thread.run_sync(
+                    _load_catalogs, self._path
+                )
+        if not self._is_within(self._fetched_at, CACHE_TTL_S) and not self._is_within(
+            self._failed_at, RETRY_INTERVAL_S
+        ):
+            await self._wait_for_refresh()
+        return self._listed_by_api or self._bundled
 
-    def _within(self, moment: float, seconds: float) -> bool:
+    def _is_within(self, moment: float, seconds: float) -> bool:
         return 0 <= self._clock() - moment < seconds
 
-    async def _refreshed(self) -> None:
+    async def _wait_for_refresh(self) -> None:
         """Wait for the fetch that is under way, or begin one; in all it is waited for `wait_s` after its start."""
-        if self._flight is None:
-            self._flight = (anyio.current_time() + self._wait_s, anyio.Event())
-            self._tasks.start_soon(self._refresh, self._flight[1], name="models")
-        until, landed = self._flight
+        if self._pending_fetch is None:
+            self._pending_fetch = (anyio.current_time() + self._wait_s, anyio.Event())
+            self._task_group.start_soon(self._refresh, self._pending_fetch[1], name="models")
+        until, landed = self._pending_fetch
         with anyio.CancelScope(deadline=until):
             await landed.wait()
 
-    async def _refresh(self, landed: anyio.Event) -> None:
+    async def _refresh(self, finished: anyio.Event) -> None:
         try:
-            entries = entries_of(await self._fetch())
+            entries = model_entries(await self._fetch())
             now = self._clock()
-            self._theirs = await anyio.to_thread.run_sync(_take, self._path, entries, now)
-            if self._theirs:
-                self._fetched = now
+            self._listed_by_api = await anyio.to_thread.run_sync(_parse_and_save, self._path, entries, now)
+            if self._listed_by_api:
+                self._fetched_at = now
             else:  # another kind of API answers there now: its names are its own
-                self._fetched, self._failed = float("-inf"), now
+                self._fetched_at, self._failed_at = float("-inf"), now
         except Failure as failure:
             log.info("The list of models was not to be had (%s).", failure.kind)
-            self._failed = self._clock()
+            self._failed_at = self._clock()
         finally:
-            self._flight = None
-            landed.set()
+            self._pending_fetch = None
+            finished.set()
 
 
-async def fetch_with(client: AsyncAnthropic) -> list[object]:
+async def fetch_model_list(client: AsyncAnthropic) -> list[object]:
     """The entries of `GET /v1/models`, retired models too, as they came; none when the answer is no list of models.
 
     Raises:
@@ -145,12 +154,12 @@ async def fetch_with(client: AsyncAnthropic) -> list[object]:
     entries: list[object] = []
     after = ""
     try:
-        models = client.with_options(max_retries=0, timeout=FETCH_S).models.with_raw_response
-        for _ in range(PAGES):
-            response = await models.list(limit=PAGE, lifecycle=list(LIFECYCLES), after_id=after or omit)
+        models = client.with_options(max_retries=0, timeout=FETCH_TIMEOUT_S).models.with_raw_response
+        for _ in range(MAX_PAGES):
+            response = await models.list(limit=PAGE_SIZE, lifecycle=list(LIFECYCLES), after_id=after or omit)
             page: object = await response.json()
-            entries += entries_of(page)
-            last = page.get("last_id") if is_mapping(page) and page.get("has_more") is True else None
+            entries += model_entries(page)
+            last = page.get("last_id") if is_json_object(page) and page.get("has_more") is True else None
             if not isinstance(last, str) or not last or last == after:
                 break
             after = last
@@ -161,70 +170,70 @@ async def fetch_with(client: AsyncAnthropic) -> list[object]:
     return entries
 
 
-def ours() -> Catalogue:
+def bundled_catalog() -> ModelCatalog:
     """The models as our data file has them, for where no list is to be had."""
-    listed = _file()
-    return Catalogue.of(parse(listed["models"]) or (), "file", str(listed["as_of"]))
+    listed = _bundled_list()
+    return ModelCatalog.newest_first(parse_model_list(listed["models"]) or (), "file", str(listed["as_of"]))
 
 
-def _file() -> Mapping[str, object]:
+def _bundled_list() -> Mapping[str, object]:
     listed: object = json.loads((resources.files("mcp_server_claude") / "data" / "models.json").read_bytes())
-    assert is_mapping(listed)  # noqa: S101 - it is ours, and tested
+    assert is_json_object(listed)  # noqa: S101 - it is ours, and tested
     return listed
 
 
-def _open(path: Path) -> tuple[Catalogue, Catalogue | None, float]:
+def _load_catalogs(path: Path) -> tuple[ModelCatalog, ModelCatalog | None, float]:
     """Our own file, the copy on disk where it can be read, and when that was fetched."""
     try:
         kept: object = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         kept = None
-    fetched = kept.get("fetched_at") if is_mapping(kept) else None
-    if not is_mapping(kept) or not isinstance(fetched, int | float) or isinstance(fetched, bool):
-        return ours(), None, float("-inf")
-    models, day = _parsed(entries_of(kept)), _day(fetched)
+    fetched = kept.get("fetched_at") if is_json_object(kept) else None
+    if not is_json_object(kept) or not isinstance(fetched, int | float) or isinstance(fetched, bool):
+        return bundled_catalog(), None, float("-inf")
+    models, day = _parse_with_defaults(model_entries(kept)), _utc_date(fetched)
     if models is None or day is None:
-        return ours(), None, float("-inf")
-    return ours(), Catalogue.of(models, "disk", day), float(fetched)
+        return bundled_catalog(), None, float("-inf")
+    return bundled_catalog(), ModelCatalog.newest_first(models, "disk", day), float(fetched)
 
 
-def _take(path: Path, entries: list[Mapping[str, object]], now: float) -> Catalogue | None:
+def _parse_and_save(path: Path, entries: list[Mapping[str, object]], now: float) -> ModelCatalog | None:
     """The catalogue of what the API listed, kept on disk too; of another kind of API None, and nothing is kept."""
-    models = _parsed(entries)
+    models = _parse_with_defaults(entries)
     try:
         if models is None:
             path.unlink(missing_ok=True)
             return None
-        _write(path, json.dumps({"fetched_at": now, "data": entries}))
+        _write_atomically(path, json.dumps({"fetched_at": now, "data": entries}))
     except (OSError, ValueError) as error:
         log.info("The list of models was not kept on disk (%s).", type(error).__name__)
-    return Catalogue.of(models, "api", _day(now) or "") if models else None
+    return ModelCatalog.newest_first(models, "api", _utc_date(now) or "") if models else None
 
 
-def _parsed(entries: list[Mapping[str, object]]) -> list[Model] | None:
+def _parse_with_defaults(entries: list[Mapping[str, object]]) -> list[ClaudeModel] | None:
     """The models of a list; what a gateway leaves unsaid of one that our file knows is completed from there."""
-    known = {alias: entry for entry in entries_of(_file()["models"]) for alias in _names(entry)}
-    listed = [entry for entry in entries if parse([entry])]
-    return parse([_completed(entry, known.get(str(entry["id"]), {})) for entry in listed])
+    known = {alias: entry for entry in model_entries(_bundled_list()["models"]) for alias in _id_variants(entry)}
+    listed = [entry for entry in entries if parse_model_list([entry])]
+    return parse_model_list([_with_defaults(entry, known.get(str(entry["id"]), {})) for entry in listed])
 
 
-def _names(entry: Mapping[str, object]) -> set[str]:
-    return {str(entry["id"]), undated(str(entry["id"]))}
+def _id_variants(entry: Mapping[str, object]) -> set[str]:
+    return {str(entry["id"]), without_date(str(entry["id"]))}
 
 
-def _completed(entry: Mapping[str, object], known: Mapping[str, object]) -> Mapping[str, object]:
-    said = {key: value for key, value in entry.items() if value is not None or key not in COMPLETED}
+def _with_defaults(entry: Mapping[str, object], known: Mapping[str, object]) -> Mapping[str, object]:
+    said = {key: value for key, value in entry.items() if value is not None or key not in NULL_IS_UNKNOWN}
     return {**known, **said}
 
 
-def _day(moment: float) -> str | None:
+def _utc_date(moment: float) -> str | None:
     try:
         return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d}"
     except (OverflowError, OSError, ValueError):
         return None
 
 
-def _write(path: Path, text: str) -> None:
+def _write_atomically(path: Path, text: str) -> None:
     """Put `text` there at once or not at all, for the owner's eyes only (`mkstemp` makes files 0600)."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".models-")

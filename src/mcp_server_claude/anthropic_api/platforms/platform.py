@@ -18,7 +18,7 @@ from mcp_server_claude.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mcp_server_claude.anthropic_api.request_body import Body
+    from mcp_server_claude.anthropic_api.request_body import RequestBody
     from mcp_server_claude.call_types import Call
 
 PlatformName: TypeAlias = Literal["anthropic", "aws", "bedrock", "bedrock-mantle", "vertex", "foundry"]
@@ -31,16 +31,16 @@ Feature: TypeAlias = Literal[
 `automatic_caching` the top-level `cache_control`, `thinking_count` the beta that counts thinking as it is produced."""
 FEATURES: tuple[Feature, ...] = get_args(Feature)
 
-SERVER_SIDE: frozenset[Feature] = frozenset({"web_search", "web_fetch", "code_execution", "programmatic"})
-SOURCES: frozenset[Feature] = frozenset({"files", "url_sources"})
-MOST_BREAKPOINTS = 4
+SERVER_TOOL_FEATURES: frozenset[Feature] = frozenset({"web_search", "web_fetch", "code_execution", "programmatic"})
+FILE_SOURCE_FEATURES: frozenset[Feature] = frozenset({"files", "url_sources"})
+MAX_CACHE_BREAKPOINTS = 4
 """Cache breakpoints that a request may have (docs, "Prompt caching")."""
 
-OLD_BEDROCK = re.compile(r"claude-(?:3-|[a-z]+-4(?:-[0-6])?(?=-\d{8}|-v\d|$))")
+INVOKE_MODEL_ID = re.compile(r"claude-(?:3-|[a-z]+-4(?:-[0-6])?(?=-\d{8}|-v\d|$))")
 """The models that `InvokeModel` serves itself, 4.6 and older. It passes later ones on to the endpoint of the Messages
 API, which has no structured outputs."""
-DATED = re.compile(r"-(\d{8})$")
-REGIONS: tuple[tuple[str, str], ...] = (
+SNAPSHOT_DATE = re.compile(r"-(\d{8})$")
+INFERENCE_PROFILE_REGIONS: tuple[tuple[str, str], ...] = (
     ("us-gov-", "us-gov"),
     ("us-", "us"),
     ("ca-", "us"),
@@ -61,90 +61,92 @@ class Platform:
 
     name: PlatformName
     title: str
-    client: str
+    client_class: str
     extra: str = ""
-    lacks: frozenset[Feature] = frozenset()
+    unsupported: frozenset[Feature] = frozenset()
 
-    def missing(self, model: str) -> frozenset[Feature]:
+    def unsupported_for(self, model: str) -> frozenset[Feature]:
         """What is lacking for this model, by the id that the platform knows it under."""
-        if self.name == "bedrock" and OLD_BEDROCK.search(model):
-            return self.lacks - {"structured_outputs"}
-        return self.lacks
+        if self.name == "bedrock" and INVOKE_MODEL_ID.search(model):
+            return self.unsupported - {"structured_outputs"}
+        return self.unsupported
 
-    def call_it(self, model: str, region: str = "") -> str:
+    def platform_model_id(self, model: str, region: str = "") -> str:
         """The platform's id of a model, from Anthropic's."""
-        undated = DATED.sub("", model)
+        undated = SNAPSHOT_DATE.sub("", model)
         match self.name:
             case "bedrock":
-                return f"{_profile(region)}.anthropic.{_arn_version(model)}"
+                return f"{_inference_profile(region)}.anthropic.{_versioned_bedrock_id(model)}"
             case "bedrock-mantle":
                 return f"anthropic.{undated}"
             case "vertex":
-                return DATED.sub(r"@\1", model)
+                return SNAPSHOT_DATE.sub(r"@\1", model)
             case "foundry":
                 return undated  # the name that a deployment has unless it was given another
             case _:
                 return model
 
-    def check(self, call: Call) -> None:
+    def check_call(self, call: Call) -> None:
         """Look whether what a call asks for is there at all.
 
         Raises:
             Refused: It is not; before anything is sent.
         """
-        if "web" in call.tools and "web_search" in self.lacks:
-            raise self._lacking("has no web search")
-        if "code" in call.tools and "code_execution" in self.lacks:
-            raise self._lacking("has no code execution")
+        if "web" in call.tools and "web_search" in self.unsupported:
+            raise self._unsupported_error("has no web search")
+        if "code" in call.tools and "code_execution" in self.unsupported:
+            raise self._unsupported_error("has no code execution")
         kinds = {str(cast("Mapping[str, object]", block.get("source") or {}).get("type")) for block in call.attached}
-        if "url" in kinds and "url_sources" in self.lacks:
-            raise self._lacking("takes no files from https URLs", "Save the file in the project and give its path.")
-        if "file" in kinds and "files" in self.lacks:
-            raise self._lacking("takes no file ids", "Give the file's path.")
+        if "url" in kinds and "url_sources" in self.unsupported:
+            raise self._unsupported_error(
+                "takes no files from https URLs", "Save the file in the project and give its path."
+            )
+        if "file" in kinds and "files" in self.unsupported:
+            raise self._unsupported_error("takes no file ids", "Give the file's path.")
 
-    def fit(self, body: Body) -> Body:
+    def adapt_body(self, body: RequestBody) -> RequestBody:
         """The request as this platform takes it."""
-        if "web_fetch" in self.lacks and body.get("tools"):
-            tools = cast("list[Body]", body["tools"])
+        if "web_fetch" in self.unsupported and body.get("tools"):
+            tools = cast("list[RequestBody]", body["tools"])
             body = body | {"tools": [tool for tool in tools if tool.get("name") != "web_fetch"]}
-        if "automatic_caching" in self.lacks and "cache_control" in body:
-            body = _with_breakpoint(body)
+        if "automatic_caching" in self.unsupported and "cache_control" in body:
+            body = _with_explicit_breakpoint(body)
         return body
 
-    def _lacking(self, what: str, instead: str = "") -> Refused:
-        message = f"{self.title}, where this server asks Claude, {what}."
-        return Refused(f"{message} {instead}".strip(), kind="unsupported")
+    def _unsupported_error(self, limitation: str, alternative: str = "") -> Refused:
+        message = f"{self.title}, where this server asks Claude, {limitation}."
+        return Refused(f"{message} {alternative}".strip(), kind="unsupported")
 
 
-def _platform(name: PlatformName, title: str, client: str, *lacks: Feature, extra: str = "") -> Platform:
-    return Platform(name=name, title=title, client=client, lacks=frozenset(lacks), extra=extra)
+def _define_platform(name: PlatformName, title: str, client: str, *lacks: Feature, extra: str = "") -> Platform:
+    return Platform(name=name, title=title, client_class=client, unsupported=frozenset(lacks), extra=extra)
 
 
 PLATFORMS: dict[PlatformName, Platform] = {
     each.name: each
     for each in (
-        _platform("anthropic", "Anthropic's own API", "AsyncAnthropic"),
+        _define_platform("anthropic", "Anthropic's own API", "AsyncAnthropic"),
         # Anthropic's own service behind AWS's door: everything is there.
-        _platform("aws", "Claude Platform on AWS", "AsyncAnthropicAWS", extra="aws"),
-        _platform(
+        _define_platform("aws", "Claude Platform on AWS", "AsyncAnthropicAWS", extra="aws"),
+        _define_platform(
             "bedrock", "Amazon Bedrock", "AsyncAnthropicBedrock",
-            "models", "count_tokens", "batch", *SERVER_SIDE, *SOURCES,
+            "models", "count_tokens", "batch", *SERVER_TOOL_FEATURES, *FILE_SOURCE_FEATURES,
             "structured_outputs", "automatic_caching", "thinking_count",
             extra="bedrock",
         ),
-        _platform(
+        _define_platform(
             "bedrock-mantle", "Amazon Bedrock (Messages API)", "AsyncAnthropicBedrockMantle",
-            "models", "batch", *SERVER_SIDE, *SOURCES, "structured_outputs", "thinking_count",
+            "models", "batch", *SERVER_TOOL_FEATURES, *FILE_SOURCE_FEATURES, "structured_outputs", "thinking_count",
             extra="bedrock",
         ),
-        _platform(
+        _define_platform(
             "vertex", "Google Cloud (Vertex AI)", "AsyncAnthropicVertex",
-            "models", "batch", "web_fetch", "code_execution", "programmatic", *SOURCES, "thinking_count",
+            "models", "batch", "web_fetch", "code_execution", "programmatic", *FILE_SOURCE_FEATURES, "thinking_count",
             extra="vertex",
         ),
         # Server tools, structured outputs and files are there on deployments hosted by Anthropic, and answered with
         # HTTP 400 on those hosted by Azure. Nothing tells one from the other beforehand.
-        _platform(
+        _define_platform(
             "foundry", "Microsoft Foundry", "AsyncAnthropicFoundry",
             "models", "batch", "thinking_count",
             extra="foundry",
@@ -153,22 +155,22 @@ PLATFORMS: dict[PlatformName, Platform] = {
 }  # fmt: skip
 
 
-def _profile(region: str) -> str:
-    return next(profile for start, profile in REGIONS if region.startswith(start))
+def _inference_profile(region: str) -> str:
+    return next(profile for start, profile in INFERENCE_PROFILE_REGIONS if region.startswith(start))
 
 
-def _arn_version(model: str) -> str:
+def _versioned_bedrock_id(model: str) -> str:
     """The id with the version that the older models carry (`-v1:0` after a date, `-v1` of Opus 4.6)."""
-    if DATED.search(model):
+    if SNAPSHOT_DATE.search(model):
         return f"{model}-v1:0"
     return f"{model}-v1" if model == "claude-opus-4-6" else model
 
 
-def _with_breakpoint(body: Body) -> Body:
+def _with_explicit_breakpoint(body: RequestBody) -> RequestBody:
     """The request with its automatic caching said as a breakpoint on the last block that can carry one."""
     control = body["cache_control"]
-    rest: Body = {name: value for name, value in body.items() if name != "cache_control"}
-    if str(rest).count("'cache_control'") >= MOST_BREAKPOINTS:
+    rest: RequestBody = {name: value for name, value in body.items() if name != "cache_control"}
+    if str(rest).count("'cache_control'") >= MAX_CACHE_BREAKPOINTS:
         return rest
     messages = [dict(message) for message in cast("list[dict[str, object]]", rest["messages"])]
     content = messages[-1]["content"]

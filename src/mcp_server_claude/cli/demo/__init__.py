@@ -16,64 +16,64 @@ from typing import TYPE_CHECKING
 import anyio
 from rich.console import Console
 
-from mcp_server_claude.anthropic_api import find
+from mcp_server_claude.anthropic_api import find_credential
 from mcp_server_claude.cli.demo import browser_demo
-from mcp_server_claude.cli.demo.scenario import tell
-from mcp_server_claude.cli.demo.terminal_screens import Lines, Panels
+from mcp_server_claude.cli.demo.scenario import run_scenario
+from mcp_server_claude.cli.demo.terminal_screens import PanelScreen, PlainScreen
 from mcp_server_claude.errors import Misconfigured
 from mcp_server_claude.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["run", "run_pages"]
+__all__ = ["run_in_browser", "run_in_terminal"]
 
-INTERRUPTED = 130
+INTERRUPT_EXIT_CODE = 130
 """The shell's exit code for Ctrl-C."""
 
 
-def run(prompt: str = "", *, live: bool = False) -> int:
+def run_in_terminal(prompt: str = "", *, live: bool = False) -> int:
     """Show it in the terminal, or line by line where there is none; the exit code."""
     console = Console(highlight=False)
-    if live and (problem := _keyless()):
+    if live and (problem := _missing_key_message()):
         Console(stderr=True, highlight=False).print(problem, style="red", soft_wrap=True, markup=False)
         return 1
     plain = not sys.stdout.isatty() or console.is_dumb_terminal or console.no_color
-    screen = Lines(console) if plain else Panels(console)
+    screen = PlainScreen(console) if plain else PanelScreen(console)
     with (
         TemporaryDirectory(prefix="mcp-server-claude-demo-", ignore_cleanup_errors=True) as home,
         Path(home, "server.log").open("w", encoding="utf-8") as log,
     ):
         try:
-            return _told(partial(tell, screen, prompt, live=live, home=home, log=log))
+            return _run_to_exit_code(partial(run_scenario, screen, prompt, live=live, home=home, log=log))
         except KeyboardInterrupt:
-            return INTERRUPTED
+            return INTERRUPT_EXIT_CODE
 
 
-def run_pages(port: int) -> int:
+def run_in_browser(port: int) -> int:
     """Serve the pages until Ctrl-C; the exit code."""
     with TemporaryDirectory(prefix="mcp-server-claude-demo-", ignore_cleanup_errors=True) as home:
         try:
-            return _told(partial(browser_demo.show, Console(highlight=False), port=port, home=home))
+            return _run_to_exit_code(partial(browser_demo.serve_pages, Console(highlight=False), port=port, home=home))
         except KeyboardInterrupt:
             return 0
 
 
-def _told(story: Callable[[], Awaitable[int]]) -> int:
+def _run_to_exit_code(scenario: Callable[[], Awaitable[int]]) -> int:
     """Run the story; `demo | head` ends it without a word."""
     code = 1
     try:
-        code = anyio.run(story)
+        code = anyio.run(scenario)
     except* BrokenPipeError:
         # What is left in the buffer shall not complain at exit (docs.python.org, "Note on SIGPIPE").
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 
-def _keyless() -> str:
+def _missing_key_message() -> str:
     """Why the real API cannot be asked, in a sentence; empty when it can."""
     try:
-        find(Settings.load())
+        find_credential(Settings.load())
     except Misconfigured as failure:
         if failure.kind == "no_key":
             return "--live needs a key: set MCP_CLAUDE_API_KEY or ANTHROPIC_API_KEY, or leave --live out."

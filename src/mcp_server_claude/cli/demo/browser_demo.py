@@ -10,24 +10,28 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from mcp_server_claude.cli.demo.scenario import PACE, offline
+from mcp_server_claude.cli.demo.scenario import DEMO_PACE, simulator_environment
 from mcp_server_claude.simulator import Simulator
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-OWN = ("MCP_CLAUDE_", "ANTHROPIC_", "OTEL_")
+SERVER_VARIABLE_PREFIXES = ("MCP_CLAUDE_", "ANTHROPIC_", "OTEL_")
 """How the variables begin with which somebody has set up a server of their own."""
 
 
-async def show(console: Console, *, port: int, home: str) -> int:
+async def serve_pages(console: Console, *, port: int, home: str) -> int:
     """Serve until Ctrl-C; the server's exit code. `home` is a directory for its data."""
-    async with Simulator(pace=PACE) as simulator:
+    async with Simulator(pace=DEMO_PACE) as simulator:
         console.print("No key, no network: the API is simulated, and what is asked goes with the demo.", style="dim")
         command = [sys.executable, "-m", "mcp_server_claude", "serve", "--http", "--port", str(port)]
-        others = {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
+        others = {name: value for name, value in os.environ.items() if not name.startswith(SERVER_VARIABLE_PREFIXES)}
         server = await anyio.open_process(
-            command, stdin=subprocess.DEVNULL, stdout=None, stderr=None, env=others | offline(simulator, home)
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=None,
+            stderr=None,
+            env=others | simulator_environment(simulator, home),
         )
         try:
             return await server.wait()

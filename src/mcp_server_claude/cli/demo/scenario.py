@@ -18,7 +18,7 @@ from mcp.types import CallToolResult, TextContent
 from pydantic import TypeAdapter
 
 from mcp_server_claude import __version__, number_formatting
-from mcp_server_claude.anthropic_api import find
+from mcp_server_claude.anthropic_api import find_credential
 from mcp_server_claude.anthropic_api.credentials import ANTHROPIC_URL
 from mcp_server_claude.call_types import Usage
 from mcp_server_claude.server.tool_dependencies import PROGRESS_KEY
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
     from mcp.types import RequestParamsMeta
 
-    from mcp_server_claude.cli.demo.terminal_screens import Fact, Screen
+    from mcp_server_claude.cli.demo.terminal_screens import DemoScreen, Fact
 
-PACE = Pace(ttft_s=0.6, tokens_per_s=32)
+DEMO_PACE = Pace(ttft_s=0.6, tokens_per_s=32)
 """A little faster than one reads."""
-PAUSE_S = 0.8
-ENOUGH = 320
+PAUSE_BETWEEN_CALLS_S = 0.8
+CANCEL_AFTER_CHARS = 320
 """Characters after which the second call is cancelled."""
-SETTLED_S = 3.0
+CANCEL_TIMEOUT_S = 3.0
 """How long the API and the server may take to be done with a cancelled call."""
 CALL_ID = re.compile(r"\bc_[0-9a-f]{16}\b")
 
@@ -73,42 +73,48 @@ weather was clear and nobody along the line fell asleep. It was the first time t
 Electricity does not mind the weather. Within two generations the towers were empty, and a cable lay under the sea."""
 
 
-async def tell(screen: Screen, prompt: str, *, live: bool, home: str, log: TextIO) -> int:
+async def run_scenario(screen: DemoScreen, prompt: str, *, live: bool, home: str, log: TextIO) -> int:
     """Show it all; the exit code. `home` is a directory for the server's data, `log` a file for its stderr."""
     async with AsyncExitStack() as stack:
-        simulator = None if live else await stack.enter_async_context(_simulator(prompt))
+        simulator = None if live else await stack.enter_async_context(_demo_simulator(prompt))
         began = time.monotonic()
-        client = await stack.enter_async_context(Client(stdio_client(_server(simulator, home), errlog=log)))
-        took = number_formatting.seconds(time.monotonic() - began)
+        client = await stack.enter_async_context(Client(stdio_client(_server_parameters(simulator, home), errlog=log)))
+        took = number_formatting.format_seconds(time.monotonic() - began)
         tools = [tool.name for tool in (await client.list_tools()).tools]
-        screen.title(f"mcp-server-claude {__version__}", "the real API, your key" if live else "no key, no network")
-        screen.facts(
+        screen.show_title(
+            f"mcp-server-claude {__version__}", "the real API, your key" if live else "no key, no network"
+        )
+        screen.show_facts(
             ("API", f"simulated, on {simulator.url}" if simulator else "the real one"),
             ("server", f"a child process over stdio, MCP {client.protocol_version}, ready in {took}"),
             ("tools", ", ".join(tools)),
         )
         result = (
-            await _ask(client, screen, prompt or QUESTION, model="" if _elsewhere(live=live) else "sonnet")
+            await _call_ask_tool(client, screen, prompt or QUESTION, model="" if _is_gateway(live=live) else "sonnet")
         ).result
         if result is None or result.is_error:
-            screen.facts(("failed", _text(result)))
+            screen.show_facts(("failed", _result_text(result)))
             return 1
-        screen.facts(*_account(_usage(result)))
-        await anyio.sleep(PAUSE_S)
+        screen.show_facts(*_usage_facts(_usage_of_result(result)))
+        await anyio.sleep(PAUSE_BETWEEN_CALLS_S)
 
         essay = ESSAY_PROMPT if live else f"{ESSAY_PROMPT} {directive(text=ESSAY)}"
-        heard = await _ask(client, screen, essay, model="" if _elsewhere(live=live) else "opus", stop_at=ENOUGH)
-        screen.facts(*await _closed(heard, simulator), *await _kept(client))
-    screen.next_steps()
+        heard = await _call_ask_tool(
+            client, screen, essay, model="" if _is_gateway(live=live) else "opus", stop_at=CANCEL_AFTER_CHARS
+        )
+        screen.show_facts(*await _cancellation_facts(heard, simulator), *await _partial_answer_facts(client))
+    screen.show_next_steps()
     return 0
 
 
-async def _ask(client: Client, screen: Screen, prompt: str, *, model: str, stop_at: int = 0) -> Heard:
+async def _call_ask_tool(
+    client: Client, screen: DemoScreen, prompt: str, *, model: str, stop_at: int = 0
+) -> StreamedCall:
     """Ask, and show the text as it arrives; cancel after `stop_at` characters, where that is not 0."""
-    heard = Heard()
+    heard = StreamedCall()
     meta: RequestParamsMeta = {PROGRESS_KEY: "text"}  # lossless: the messages joined are the answer
     shown = f'claude_ask(prompt, model="{model}")' + (", cancelled half-way" if stop_at else "")
-    with screen.answer(shown, prompt.partition(" [[sim:")[0]) as page, anyio.CancelScope() as scope:
+    with screen.show_answer(shown, prompt.partition(" [[sim:")[0]) as page, anyio.CancelScope() as scope:
 
         async def hear(progress: float, total: float | None, message: str | None) -> None:
             del progress, total
@@ -121,18 +127,18 @@ async def _ask(client: Client, screen: Screen, prompt: str, *, model: str, stop_
                 scope.cancel()  # the SDK only logs what a callback raises; the page's end raises it again
             if stop_at and len(heard.text) >= stop_at:
                 heard.cancelled_at = time.monotonic()
-                page.cut("cancelled")
+                page.mark_incomplete("cancelled")
                 scope.cancel()
 
         arguments = {"prompt": prompt, "model": model}
         heard.result = await client.call_tool("claude_ask", arguments, progress_callback=hear, meta=meta)
         if heard.result.is_error:
-            page.cut("failed")
+            page.mark_incomplete("failed")
     return heard
 
 
 @dataclass(slots=True)
-class Heard:
+class StreamedCall:
     """What came of a call: its text so far, and its result or the moment at which it was cancelled."""
 
     text: str = ""
@@ -140,33 +146,33 @@ class Heard:
     cancelled_at: float | None = None
 
 
-def _usage(result: CallToolResult) -> Usage:
+def _usage_of_result(result: CallToolResult) -> Usage:
     """The account of a call, which stands beside its text."""
     return TypeAdapter(Usage).validate_python((result.meta or {}).get(USAGE_KEY, {}))
 
 
-def _account(usage: Usage) -> list[Fact]:
+def _usage_facts(usage: Usage) -> list[Fact]:
     about = "~" if usage.estimated else ""
     tokens = f"{usage.input_tokens + usage.cache_creation_input_tokens} in · {about}{usage.output_tokens} out"
     if usage.cache_read_input_tokens:
-        tokens += f" · {number_formatting.tokens(usage.cache_read_input_tokens)} from the cache"
+        tokens += f" · {number_formatting.format_tokens(usage.cache_read_input_tokens)} from the cache"
     first = "no text" if usage.ttft_s is None else f"first text after {usage.ttft_s:.2f} s"
     return [
         ("model", usage.model),
         ("tokens", tokens),
-        ("cost", f"{about}{number_formatting.dollars(usage.cost_usd)} ({usage.pricing_as_of or 'no price known'})"),
-        ("time", f"{first}, {number_formatting.seconds(usage.duration_s)} in all"),
+        ("cost", f"{about}{number_formatting.format_usd(usage.cost_usd)} ({usage.pricing_as_of or 'no price known'})"),
+        ("time", f"{first}, {number_formatting.format_seconds(usage.duration_s)} in all"),
     ]
 
 
-async def _closed(heard: Heard, simulator: Simulator | None) -> list[Fact]:
+async def _cancellation_facts(heard: StreamedCall, simulator: Simulator | None) -> list[Fact]:
     """When the API lost its client; only the simulated one tells."""
     if heard.cancelled_at is None:
         return [("cancelled", "no: the answer was over before")]
     cancelled = ("cancelled", f"after {len(heard.text)} characters, with notifications/cancelled")
     if simulator is None:
         return [cancelled]
-    with anyio.move_on_after(SETTLED_S):
+    with anyio.move_on_after(CANCEL_TIMEOUT_S):
         await simulator.idle()
     record = next(each for each in reversed(simulator.requests) if each.path == "/v1/messages")
     if record.end != "disconnected" or record.ended_at is None:
@@ -175,46 +181,46 @@ async def _closed(heard: Heard, simulator: Simulator | None) -> list[Fact]:
     return [cancelled, ("upstream", f"closed {late:.1f} ms after the cancel")]
 
 
-async def _kept(client: Client) -> list[Fact]:
+async def _partial_answer_facts(client: Client) -> list[Fact]:
     """What the server knows of the cancelled call, which has no result: its text so far, and its account."""
-    found = CALL_ID.search(_text(await client.call_tool("claude_jobs", {})))  # those that were cut come first
+    found = CALL_ID.search(_result_text(await client.call_tool("claude_jobs", {})))  # those that were cut come first
     if found is None:
         return []
-    job = await client.call_tool("claude_jobs", {"id": found[0], "wait": SETTLED_S})
+    job = await client.call_tool("claude_jobs", {"id": found[0], "wait": CANCEL_TIMEOUT_S})
     text = job.content[0].text if isinstance(job.content[0], TextContent) else ""
-    return [("kept", f"{len(text)} characters, read back with claude_jobs"), *_account(_usage(job))]
+    return [("kept", f"{len(text)} characters, read back with claude_jobs"), *_usage_facts(_usage_of_result(job))]
 
 
-def _simulator(prompt: str) -> Simulator:
+def _demo_simulator(prompt: str) -> Simulator:
     """An API that says `ANSWER`, or to another prompt whatever it makes of that."""
     said = "" if prompt else directive(text=ANSWER).removeprefix("[[sim: ").removesuffix("]]")
-    return Simulator(pace=PACE, defaults=said)
+    return Simulator(pace=DEMO_PACE, defaults=said)
 
 
-def _elsewhere(*, live: bool) -> bool:
+def _is_gateway(*, live: bool) -> bool:
     """Whether the real API is a gateway, which knows models by other names than ours."""
-    return live and find(Settings.load()).base_url != ANTHROPIC_URL
+    return live and find_credential(Settings.load()).base_url != ANTHROPIC_URL
 
 
-def _text(result: CallToolResult | None) -> str:
+def _result_text(result: CallToolResult | None) -> str:
     blocks = result.content if result is not None else []
     return "\n".join(block.text for block in blocks if isinstance(block, TextContent))
 
 
-def _server(simulator: Simulator | None, home: str) -> StdioServerParameters:
+def _server_parameters(simulator: Simulator | None, home: str) -> StdioServerParameters:
     """The server as a child, with a ledger of its own that goes with the demo."""
-    env = {**os.environ, **_apart(home)} if simulator is None else offline(simulator, home)
+    env = {**os.environ, **_isolated_environment(home)} if simulator is None else simulator_environment(simulator, home)
     return StdioServerParameters(command=sys.executable, args=["-m", "mcp_server_claude"], env=env)
 
 
-def offline(simulator: Simulator, home: str) -> dict[str, str]:
+def simulator_environment(simulator: Simulator, home: str) -> dict[str, str]:
     """The variables of a server that asks the simulator, and knows nothing of its user's own settings."""
-    return _apart(home) | {
+    return _isolated_environment(home) | {
         "MCP_CLAUDE_API_KEY": "sk-ant-simulated-and-not-a-key",
         "MCP_CLAUDE_BASE_URL": simulator.url,
         "MCP_CLAUDE_CONFIG": str(Path(home, "none.toml")),
     }
 
 
-def _apart(home: str) -> dict[str, str]:
+def _isolated_environment(home: str) -> dict[str, str]:
     return {"MCP_CLAUDE_DATA_DIR": home, "MCP_CLAUDE_LOG_LEVEL": "warning"}

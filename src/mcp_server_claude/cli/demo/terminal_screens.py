@@ -30,124 +30,124 @@ if TYPE_CHECKING:
 Fact: TypeAlias = tuple[str, str]
 """A short name and what there is to say about it."""
 
-WIDEST = 100
+MAX_WIDTH = 100
 FRAMES_PER_S = 12
-LABEL = 11
-NEXT = (
+LABEL_WIDTH = 11
+NEXT_STEPS = (
     ("mcp-server-claude demo --http", "the chat page in your browser, as simulated as this"),
     ("mcp-server-claude config", "the lines for Claude Code, Claude Desktop, Cursor, VS Code"),
     ("mcp-server-claude doctor", "whether your key, the API and the ledger are in order"),
 )
-UNIT = re.compile(r"\n[ \t]*\n|\n(?=[ \t]*(?:[-*+]|\d+[.)])[ \t])")
+BLOCK_END = re.compile(r"\n[ \t]*\n|\n(?=[ \t]*(?:[-*+]|\d+[.)])[ \t])")
 """Where a paragraph or a list's item ends."""
-FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
+CODE_FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 
 
-class Page(Protocol):
+class AnswerView(Protocol):
     """Where one answer is written."""
 
     def write(self, piece: str) -> None:
         """Take in the next piece of the text."""
         ...
 
-    def cut(self, why: str) -> None:
+    def mark_incomplete(self, reason: str) -> None:
         """Note that the answer ends before its end; `why` in a word."""
         ...
 
 
-class Screen(Protocol):
+class DemoScreen(Protocol):
     """What the story needs of a screen."""
 
-    def title(self, name: str, note: str) -> None:
+    def show_title(self, name: str, note: str) -> None:
         """Open with what this is."""
         ...
 
-    def facts(self, *facts: Fact) -> None:
+    def show_facts(self, *facts: Fact) -> None:
         """State some facts, a line each."""
         ...
 
-    def answer(self, tool: str, prompt: str) -> AbstractContextManager[Page]:
+    def show_answer(self, tool: str, prompt: str) -> AbstractContextManager[AnswerView]:
         """Show a question, then its answer as it is written on the page."""
         ...
 
-    def next_steps(self) -> None:
+    def show_next_steps(self) -> None:
         """Close with what to do next."""
         ...
 
 
-class Lines:
+class PlainScreen:
     """Plain lines; the answer flows word by word."""
 
     def __init__(self, console: Console) -> None:
         self._file = console.file
 
-    def title(self, name: str, note: str) -> None:
+    def show_title(self, name: str, note: str) -> None:
         """A line."""
-        self.say(f"{name}: {note}\n\n")
+        self.write_now(f"{name}: {note}\n\n")
 
-    def facts(self, *facts: Fact) -> None:
+    def show_facts(self, *facts: Fact) -> None:
         """A line each."""
-        self.say("".join(f"  {name:<{LABEL}}{told}\n" for name, told in facts) + "\n")
+        self.write_now("".join(f"  {name:<{LABEL_WIDTH}}{told}\n" for name, told in facts) + "\n")
 
     @contextmanager
-    def answer(self, tool: str, prompt: str) -> Generator[Page]:
+    def show_answer(self, tool: str, prompt: str) -> Generator[AnswerView]:
         """The words as they come."""
-        self.say(f"{tool}\n> {prompt}\n\n")
-        page = Words(self)
+        self.write_now(f"{tool}\n> {prompt}\n\n")
+        page = PlainAnswerView(self)
         try:
             yield page
         except BaseException:
-            page.cut("interrupted")
+            page.mark_incomplete("interrupted")
             raise
         finally:
             page.close()
 
-    def next_steps(self) -> None:
+    def show_next_steps(self) -> None:
         """A line each."""
-        self.say("".join(f"{command}  {what}\n" for command, what in NEXT))
+        self.write_now("".join(f"{command}  {what}\n" for command, what in NEXT_STEPS))
 
-    def say(self, text: str) -> None:
+    def write_now(self, text: str) -> None:
         """Write at once."""
         self._file.write(text)
         self._file.flush()
 
 
-class Words:
+class PlainAnswerView:
     """An answer in plain text, whole words at a time."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: PlainScreen) -> None:
         self._lines = lines
         self._pending = ""
         self._ending = ""
 
     def write(self, piece: str) -> None:
         """Pass on what is whole."""
-        words, self._pending = _split(self._pending + piece, _words_end)
-        self._lines.say(words)
+        words, self._pending = _split_at(self._pending + piece, _words_end)
+        self._lines.write_now(words)
 
-    def cut(self, why: str) -> None:
+    def mark_incomplete(self, reason: str) -> None:
         """Remember why."""
-        self._ending = f"… [{why}]"
+        self._ending = f"… [{reason}]"
 
     def close(self) -> None:
         """Pass on the rest."""
-        self._lines.say(f"{self._pending}{self._ending}\n\n")
+        self._lines.write_now(f"{self._pending}{self._ending}\n\n")
 
 
-class Panels:
+class PanelScreen:
     """Panels that fill while the answer is written."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def title(self, name: str, note: str) -> None:
+    def show_title(self, name: str, note: str) -> None:
         """A line in bold."""
         self._console.print(Text.assemble((name, "bold"), (f"  {note}", "dim")), end="\n\n")
 
-    def facts(self, *facts: Fact) -> None:
+    def show_facts(self, *facts: Fact) -> None:
         """A table without lines."""
         table = Table.grid(padding=(0, 2))
-        table.add_column(style="cyan", min_width=LABEL - 2, no_wrap=True)
+        table.add_column(style="cyan", min_width=LABEL_WIDTH - 2, no_wrap=True)
         table.add_column(overflow="fold")
         for name, told in facts:
             table.add_row(f" {name}", Text(told))
@@ -155,66 +155,72 @@ class Panels:
         self._console.print()
 
     @contextmanager
-    def answer(self, tool: str, prompt: str) -> Generator[Page]:
+    def show_answer(self, tool: str, prompt: str) -> Generator[AnswerView]:
         """The panel live, and once more for good when it is over."""
         self._console.print(Text.assemble((f"{tool}\n", "bold"), ("› ", "cyan"), (prompt, "italic")), width=self._width)
-        page = Growing(self._width, max(6, self._console.height - 3))
+        page = PanelAnswerView(self._width, max(6, self._console.height - 3))
         live = Live(console=self._console, get_renderable=lambda: page, refresh_per_second=FRAMES_PER_S, transient=True)
         try:
             with live:
                 yield page
         except BaseException:
-            page.cut("interrupted")
+            page.mark_incomplete("interrupted")
             raise
         finally:
-            self._console.print(page.whole(), "")
+            self._console.print(page.final_panel(), "")
 
-    def next_steps(self) -> None:
+    def show_next_steps(self) -> None:
         """The commands to go on with."""
         table = Table.grid(padding=(0, 2))
-        for command, what in NEXT:
+        for command, what in NEXT_STEPS:
             table.add_row(Text(f" {command}", "bold cyan", no_wrap=True), Text(what, "dim"))
         self._console.print(table)
 
     @property
     def _width(self) -> int:
-        return min(self._console.width - len("^C"), WIDEST)  # what the terminal itself writes at Ctrl-C fits too
+        return min(self._console.width - len("^C"), MAX_WIDTH)  # what the terminal itself writes at Ctrl-C fits too
 
 
-class Growing:
+class PanelAnswerView:
     """The panel of an answer that is still being written: its end, as much of it as there is room for."""
 
     def __init__(self, width: int, height: int) -> None:
         self._width = width
         self._height = height
-        self._done = ""
-        self._rest = ""
+        self._finished_blocks = ""
+        self._unfinished_text = ""
         self._body: RenderableType = Text()
         self._began = time.monotonic()
-        self._cut = ""
+        self._incomplete_reason = ""
 
     def write(self, piece: str) -> None:
         """Take in a piece; a paragraph that is whole becomes Markdown."""
-        whole, self._rest = _split(self._rest + piece, _units_end)
+        whole, self._unfinished_text = _split_at(self._unfinished_text + piece, _blocks_end)
         if whole:
-            self._done += whole
-            self._body = Markdown(self._done)
+            self._finished_blocks += whole
+            self._body = Markdown(self._finished_blocks)
 
-    def cut(self, why: str) -> None:
+    def mark_incomplete(self, reason: str) -> None:
         """Remember why."""
-        self._cut = why
+        self._incomplete_reason = reason
 
-    def whole(self) -> Panel:
+    def final_panel(self) -> Panel:
         """The panel with everything in it, as tall as it is."""
-        body = Markdown(self._done + self._rest.rstrip() + ("…" if self._cut else ""))
-        return self._panel(body, "yellow" if self._cut else "green", self._cut or "complete")
+        body = Markdown(
+            self._finished_blocks + self._unfinished_text.rstrip() + ("…" if self._incomplete_reason else "")
+        )
+        return self._panel(
+            body, "yellow" if self._incomplete_reason else "green", self._incomplete_reason or "complete"
+        )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        words, _ = _split(self._rest, _words_end)
-        rest = Text.assemble(("\n" if self._done else "") + words.lstrip("\n"), ("▌", "cyan blink"))
-        began = self._done or self._rest
-        body = Tail(Group(*([self._body] if self._done else []), rest), self._height - 2)
-        told = f"{'writing' if began else 'waiting'} · {number_formatting.seconds(time.monotonic() - self._began)}"
+        words, _ = _split_at(self._unfinished_text, _words_end)
+        rest = Text.assemble(("\n" if self._finished_blocks else "") + words.lstrip("\n"), ("▌", "cyan blink"))
+        began = self._finished_blocks or self._unfinished_text
+        body = LastLines(Group(*([self._body] if self._finished_blocks else []), rest), self._height - 2)
+        told = (
+            f"{'writing' if began else 'waiting'} · {number_formatting.format_seconds(time.monotonic() - self._began)}"
+        )
         yield self._panel(body, "cyan", told)
 
     def _panel(self, body: RenderableType, color: str, told: str) -> Panel:
@@ -230,7 +236,7 @@ class Growing:
         )
 
 
-class Tail:
+class LastLines:
     """The last lines of something."""
 
     def __init__(self, body: RenderableType, height: int) -> None:
@@ -243,7 +249,7 @@ class Tail:
             yield Segment.line()
 
 
-def _split(text: str, end: Callable[[str], int]) -> tuple[str, str]:
+def _split_at(text: str, end: Callable[[str], int]) -> tuple[str, str]:
     at = end(text)
     return text[:at], text[at:]
 
@@ -253,7 +259,7 @@ def _words_end(text: str) -> int:
     return max((found.end() for found in re.finditer(r"\s", text)), default=0)
 
 
-def _units_end(text: str) -> int:
+def _blocks_end(text: str) -> int:
     """Where the last whole paragraph or list item ends; not within a block of code."""
-    ends = (found.end() for found in UNIT.finditer(text))
-    return max((end for end in ends if len(FENCE.findall(text[:end])) % 2 == 0), default=0)
+    ends = (found.end() for found in BLOCK_END.finditer(text))
+    return max((end for end in ends if len(CODE_FENCE.findall(text[:end])) % 2 == 0), default=0)

@@ -23,15 +23,15 @@ import anyio
 import anyio.to_thread
 
 from mcp_server_claude import __version__, number_formatting, pricing
-from mcp_server_claude.anthropic_api import find
-from mcp_server_claude.anthropic_api.credentials import ANTHROPIC_URL, HOW_TO_SET
-from mcp_server_claude.anthropic_api.models import ours
-from mcp_server_claude.cli.doctor.api_check import api, own
-from mcp_server_claude.cli.doctor.finding import HINTS, PATIENCE_S, Finding
-from mcp_server_claude.cli.doctor.http_checks import team
+from mcp_server_claude.anthropic_api import find_credential
+from mcp_server_claude.anthropic_api.credentials import ANTHROPIC_URL, HOW_TO_SET_KEY
+from mcp_server_claude.anthropic_api.models import bundled_catalog
+from mcp_server_claude.cli.doctor.api_check import check_api, platform_catalog
+from mcp_server_claude.cli.doctor.finding import CHECK_TIMEOUT_S, HINTS_BY_KIND, Finding
+from mcp_server_claude.cli.doctor.http_checks import check_http
 from mcp_server_claude.errors import Misconfigured, Refused
 from mcp_server_claude.redaction import redact
-from mcp_server_claude.settings import APP, Settings, config_file
+from mcp_server_claude.settings import APP_NAME, Settings, config_file
 from mcp_server_claude.store import Store, StoreError, request_ledger
 
 if TYPE_CHECKING:
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp_server_claude.anthropic_api import Credential
-    from mcp_server_claude.anthropic_api.models import Catalogue
+    from mcp_server_claude.anthropic_api.models import ModelCatalog
 
-LITTLE_SPACE = 100_000_000
+MIN_FREE_BYTES = 100_000_000
 """Bytes; a ledger grows by less than a kilobyte a call."""
-PINNED = re.compile(r"^([\w-]+)~=(\d+)\.(\d+)$")
-PASSWORD = re.compile(r"//[^/\s@]*@")
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+PINNED_REQUIREMENT = re.compile(r"^([\w-]+)~=(\d+)\.(\d+)$")
+URL_USERINFO = re.compile(r"//[^/\s@]*@")
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class Required(NamedTuple):
+class PinnedPackage(NamedTuple):
     """A package that is needed as `name~=major.minor`."""
 
     name: str
@@ -56,61 +56,65 @@ class Required(NamedTuple):
     minor: str
 
     @property
-    def installed(self) -> str:
+    def installed_version(self) -> str:
         """The version at hand."""
         return metadata.version(self.name)
 
     @property
-    def met(self) -> bool:
+    def is_satisfied(self) -> bool:
         """Whether the version at hand is of that major version and not older."""
-        found = re.match(r"(\d+)\.(\d+)", self.installed)
+        found = re.match(r"(\d+)\.(\d+)", self.installed_version)
         return found is not None and found[1] == self.major and int(found[2]) >= int(self.minor)
 
 
-async def examine(offline: bool = False) -> list[Finding]:  # noqa: FBT001, FBT002 - `anyio.run` passes by position
+async def run_checks(offline: bool = False) -> list[Finding]:  # noqa: FBT001, FBT002 - `anyio.run` passes by position
     """Everything, in the order in which one thing needs another. Takes seconds; offline it sends nothing anywhere."""
     settings = Settings.load()
-    findings = [versions(), clock(), *choices(settings)]
-    key, credential = await anyio.to_thread.run_sync(keys, settings)
+    findings = [check_versions(), check_clock(), *check_settings(settings)]
+    key, credential = await anyio.to_thread.run_sync(check_credentials, settings)
     findings += key
-    findings.append(await book(settings.data_dir))
-    findings.append(await serving())
-    catalogue = own(credential)
+    findings.append(await check_ledger(settings.data_dir))
+    findings.append(await check_stdio())
+    catalogue = platform_catalog(credential)
     if not offline and credential is not None:
-        reached, catalogue = await api(settings, catalogue)
+        reached, catalogue = await check_api(settings, catalogue)
         findings.append(reached)
-    findings += await anyio.to_thread.run_sync(asked, settings, catalogue)
-    findings += await team(settings, offline=offline)
-    return [_scrubbed(finding) for finding in findings]
+    findings += await anyio.to_thread.run_sync(check_model, settings, catalogue)
+    findings += await check_http(settings, offline=offline)
+    return [_redact_finding(finding) for finding in findings]
 
 
-def broken(findings: Iterable[Finding]) -> bool:
+def has_failures(findings: Iterable[Finding]) -> bool:
     """Whether one of them keeps the server from working."""
     return any(finding.ok is False for finding in findings)
 
 
-def versions() -> Finding:
+def check_versions() -> Finding:
     """Whether the packages are those that this version was made for."""
-    required = [Required(*found.groups()) for line in metadata.requires(APP) or () if (found := PINNED.match(line))]
-    has = [f"{APP} {__version__}", *(f"{each.name} {each.installed}" for each in required)]
+    required = [
+        PinnedPackage(*found.groups())
+        for line in metadata.requires(APP_NAME) or ()
+        if (found := PINNED_REQUIREMENT.match(line))
+    ]
+    has = [f"{APP_NAME} {__version__}", *(f"{each.name} {each.installed_version}" for each in required)]
     text = f"{', '.join(has)}, Python {sys.version.split()[0]}"
-    wrong = " and ".join(f"{each.name} {each.major}.{each.minor}" for each in required if not each.met)
+    wrong = " and ".join(f"{each.name} {each.major}.{each.minor}" for each in required if not each.is_satisfied)
     if wrong:
         hint = f"Install {wrong} (or a later one of the same major version) in an environment of its own."
         return Finding(name="versions", ok=False, text=text, hint=hint)
     return Finding(name="versions", ok=True, text=text)
 
 
-def clock() -> Finding:
+def check_clock() -> Finding:
     """Whether the time can be right: certificates, day budgets and prices depend on it."""
     now = datetime.now(UTC)
     text = f"{now:%Y-%m-%d %H:%M} UTC"
-    if f"{now:%Y-%m-%d}" < ours().as_of:
+    if f"{now:%Y-%m-%d}" < bundled_catalog().as_of:
         return Finding(name="clock", ok=False, text=f"{text} is before this package was made.", hint="Set the clock.")
     return Finding(name="clock", ok=True, text=text)
 
 
-def choices(settings: Settings) -> list[Finding]:
+def check_settings(settings: Settings) -> list[Finding]:
     """Each setting that could not be read; or where they came from."""
     if settings.problems:
         hint = "Mend it or unset it: until then no call is made. docs/settings.md lists them all."
@@ -122,42 +126,42 @@ def choices(settings: Settings) -> list[Finding]:
     return [Finding(name="settings", ok=True, text=told if path.exists() else f"{told} (there is no {path})")]
 
 
-def keys(settings: Settings) -> tuple[list[Finding], Credential | None]:
+def check_credentials(settings: Settings) -> tuple[list[Finding], Credential | None]:
     """Which key is used and where it is sent; None when there is none. Blocks: the SDK may be imported."""
     try:
-        credential = find(settings)
+        credential = find_credential(settings)
     except Misconfigured as failure:
         name = {"base_url": "base URL", "platform": "platform", "missing_extra": "platform"}.get(failure.kind, "key")
-        text = str(failure).removesuffix(HOW_TO_SET).strip()
+        text = str(failure).removesuffix(HOW_TO_SET_KEY).strip()
         cloudy = settings.platform != "anthropic" and failure.kind == "no_key"
-        hint = HINTS["platform"] if cloudy else HINTS.get(failure.kind, HINTS["platform"])
+        hint = HINTS_BY_KIND["platform"] if cloudy else HINTS_BY_KIND.get(failure.kind, HINTS_BY_KIND["platform"])
         return [Finding(name=name, ok=False, text=text, hint=hint)], None
     key = Finding(name="key", ok=True, text=f"from {credential.source}")
     if credential.warning:
-        key = replace(key, ok=None, text=f"{key.text}. {credential.warning}", hint=HINTS["malformed_key"])
-    where = [] if settings.platform == "anthropic" else [Finding(name="platform", ok=True, text=credential.place)]
-    return [*where, key, _base_url(credential)], credential
+        key = replace(key, ok=None, text=f"{key.text}. {credential.warning}", hint=HINTS_BY_KIND["malformed_key"])
+    where = [] if settings.platform == "anthropic" else [Finding(name="platform", ok=True, text=credential.description)]
+    return [*where, key, _check_base_url(credential)], credential
 
 
-async def book(directory: Path) -> Finding:
+async def check_ledger(directory: Path) -> Finding:
     """Whether the ledger outlives the process, and is safe from others."""
     store = await anyio.to_thread.run_sync(Store.open, directory)
     try:
-        (whole,) = await store.read(request_ledger.summary, time.time() - 86400, by=())
+        (whole,) = await store.read(request_ledger.summarize_usage, time.time() - 86400, by=())
     except StoreError as error:
         return Finding(name="ledger", ok=False, text=str(error), hint="Move the file away: a new one will be made.")
     finally:
         await store.close()
     if store.path is None:
         hint = "Make the directory writable, or name another with MCP_CLAUDE_DATA_DIR."
-        return Finding(name="ledger", ok=None, text=store.trouble, hint=hint)
+        return Finding(name="ledger", ok=None, text=store.last_error, hint=hint)
     text = f"{store.path}, {whole.requests} requests in the last 24 hours"
-    return await anyio.to_thread.run_sync(_place, directory, text)
+    return await anyio.to_thread.run_sync(_check_ledger_directory, directory, text)
 
 
-def _place(directory: Path, text: str) -> Finding:
+def _check_ledger_directory(directory: Path, text: str) -> Finding:
     """Whether the ledger is in a good place. Blocks for a moment."""
-    if shutil.disk_usage(directory).free < LITTLE_SPACE:
+    if shutil.disk_usage(directory).free < MIN_FREE_BYTES:
         return Finding(name="ledger", ok=None, text=f"{text}; the disk is almost full.", hint="Make room on the disk.")
     if os.name == "posix" and directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         hint = f"chmod go-w {shlex.quote(str(directory))}"
@@ -165,7 +169,7 @@ def _place(directory: Path, text: str) -> Finding:
     return Finding(name="ledger", ok=True, text=text)
 
 
-async def serving() -> Finding:
+async def check_stdio() -> Finding:
     """Whether the server answers a client over stdio. Started without a key and with no way out to any network."""
     from mcp import Client
     from mcp.client.stdio import StdioServerParameters, stdio_client
@@ -182,7 +186,7 @@ async def serving() -> Finding:
             },
         )
         try:
-            with anyio.fail_after(PATIENCE_S):
+            with anyio.fail_after(CHECK_TIMEOUT_S):
                 async with Client(stdio_client(server, errlog=silence)) as client:
                     took = time.monotonic() - began
                     tools = (await client.list_tools()).tools
@@ -191,64 +195,67 @@ async def serving() -> Finding:
             return Finding(
                 name="server", ok=False, text=text, hint="Run mcp-server-claude by hand and read its stderr."
             )
-    text = f"answers over stdio in {number_formatting.seconds(took)}, {len(tools)} tools"
+    text = f"answers over stdio in {number_formatting.format_seconds(took)}, {len(tools)} tools"
     return Finding(name="server", ok=True, text=text)
 
 
-def asked(settings: Settings, catalogue: Catalogue) -> list[Finding]:
+def check_model(settings: Settings, catalogue: ModelCatalog) -> list[Finding]:
     """Which model a call without one asks, and whether its price is known. Blocks: the prices are loaded."""
     try:
-        model = catalogue.resolve(settings.model, default="sonnet")
+        model = catalogue.resolve_model(settings.model, default="sonnet")
     except Refused as failure:
-        hint = f"Set MCP_CLAUDE_MODEL to one of {', '.join(catalogue.names_for_menu()[:4])}, or to a line such as opus."
+        hint = f"Set MCP_CLAUDE_MODEL to one of {', '.join(catalogue.callable_ids()[:4])}, or to a line such as opus."
         return [Finding(name="model", ok=False, text=str(failure), hint=hint)]
     text = model.id if model.id == settings.model else f"{model.id} (for {settings.model})"
     found = Finding(name="model", ok=True, text=text)
-    if model.note:
+    if model.lifecycle_note:
         hint = "Set MCP_CLAUDE_MODEL to a line such as sonnet: it means the newest."
-        found = replace(found, ok=None, text=f"{text}. {model.note}", hint=hint)
-    elif not model.known:
+        found = replace(found, ok=None, text=f"{text}. {model.lifecycle_note}", hint=hint)
+    elif not model.is_listed:
         hint = "It is sent as it is; should the API refuse it, correct MCP_CLAUDE_MODEL."
         found = replace(found, ok=None, text=f"{text}, which is not in this package's list", hint=hint)
-    return [found, _price(model.id), *_fallback(settings, catalogue)]
+    return [found, _check_price(model.id), *_check_fallback_model(settings, catalogue)]
 
 
-def _fallback(settings: Settings, catalogue: Catalogue) -> list[Finding]:
+def _check_fallback_model(settings: Settings, catalogue: ModelCatalog) -> list[Finding]:
     """Whether there is such a model to ask instead, where one is set."""
     if not settings.fallback_model:
         return []
     try:
-        model = catalogue.resolve(settings.fallback_model)
+        model = catalogue.resolve_model(settings.fallback_model)
     except Refused as failure:
         hint = "Correct or unset MCP_CLAUDE_FALLBACK_MODEL."
         return [Finding(name="fallback", ok=False, text=str(failure), hint=hint)]
     return [Finding(name="fallback", ok=True, text=f"{model.id}, where the model asked for is overloaded or declines")]
 
 
-def _price(model: str) -> Finding:
-    rates = pricing.rates(model)
+def _check_price(model: str) -> Finding:
+    rates = pricing.find_rates(model)
     if rates is None:
         hint = "Calls work and their cost is told as unknown; a newer genai-prices may know it."
         return Finding(name="price", ok=None, text=f"The price of {model} is unknown.", hint=hint)
-    text = f"${rates.input.normalize():f} in, ${rates.output.normalize():f} out per million tokens ({pricing.as_of()})"
+    text = (
+        f"${rates.input.normalize():f} in, ${rates.output.normalize():f} out per million tokens "
+        f"({pricing.price_list_version()})"
+    )
     return Finding(name="price", ok=True, text=text)
 
 
-def _base_url(credential: Credential) -> Finding:
+def _check_base_url(credential: Credential) -> Finding:
     try:
         parts = urlsplit(credential.base_url)
     except ValueError:
-        return Finding(name="base URL", ok=False, text="It is not a URL.", hint=HINTS["base_url"])
+        return Finding(name="base URL", ok=False, text="It is not a URL.", hint=HINTS_BY_KIND["base_url"])
     # Only what tells where it leads: a URL may carry a password.
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if credential.base_url == ANTHROPIC_URL:
         return Finding(name="base URL", ok=True, text=f"{shown}, Anthropic's own")
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
         return Finding(name="base URL", ok=None, text=f"{shown}: the key travels unencrypted.", hint="Use https://.")
     return Finding(name="base URL", ok=True, text=shown)
 
 
-def _scrubbed(finding: Finding) -> Finding:
+def _redact_finding(finding: Finding) -> Finding:
     """The last look: whatever a finding says, no key and no password of a URL is in it."""
-    text, hint = (PASSWORD.sub("//", redact(each)) for each in (finding.text, finding.hint))
+    text, hint = (URL_USERINFO.sub("//", redact(each)) for each in (finding.text, finding.hint))
     return replace(finding, text=text, hint=hint)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mcp_server_claude.anthropic_api.credentials import HOW_TO_SET
+from mcp_server_claude.anthropic_api.credentials import HOW_TO_SET_KEY
 
-PATIENCE_S = 15.0
+CHECK_TIMEOUT_S = 15.0
 """How long the API, and our own server, may take to answer."""
 
-HINTS = {
-    "no_key": HOW_TO_SET,
+HINTS_BY_KIND = {
+    "no_key": HOW_TO_SET_KEY,
     "missing_extra": "Run that command in the environment of this server.",
     "platform": "docs/platforms.md lists what each platform needs.",
     "malformed_key": "Copy the key from the Anthropic Console again, in one piece.",
@@ -23,7 +23,7 @@ HINTS = {
     "overloaded": "Wait a little, then run doctor again.",
 }
 """What to do about each kind of failure."""
-NETWORK = "Check the network, a proxy in between (HTTPS_PROXY) and the base URL."
+NETWORK_HINT = "Check the network, a proxy in between (HTTPS_PROXY) and the base URL."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,9 @@ from mcp_server_claude import telemetry
 from mcp_server_claude.cli.doctor.finding import Finding
 from mcp_server_claude.errors import Failure, Misconfigured
 from mcp_server_claude.store import Store
-from mcp_server_claude.users.tokens_and_sessions import Users
+from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 from mcp_server_claude.web.auth import oidc_tokens
-from mcp_server_claude.web.auth.jwks_cache import Keys
+from mcp_server_claude.web.auth.jwks_cache import JwksCache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from mcp_server_claude.settings import Settings
 
 
-async def team(settings: Settings, *, offline: bool) -> list[Finding]:
+async def check_http(settings: Settings, *, offline: bool) -> list[Finding]:
     """Everything about it."""
-    return [*await users(settings), *await signing_in(settings, offline=offline), *watched(settings)]
+    return [*await check_users(settings), *await check_oidc(settings, offline=offline), *check_telemetry(settings)]
 
 
-async def users(settings: Settings) -> list[Finding]:
+async def check_users(settings: Settings) -> list[Finding]:
     """Whether somebody may ask, and an operator is among them."""
     store = await anyio.to_thread.run_sync(Store.open, settings.data_dir)
     try:
-        listed = await Users(settings, store).listed()
+        listed = await UserDirectory(settings, store).list_users()
     except Misconfigured:
         return []  # the ledger's own finding says it
     finally:
@@ -54,14 +54,14 @@ async def users(settings: Settings) -> list[Finding]:
     return [Finding(name="users", ok=None, text=text, hint=hint)]
 
 
-async def signing_in(settings: Settings, *, offline: bool) -> list[Finding]:
+async def check_oidc(settings: Settings, *, offline: bool) -> list[Finding]:
     """Whether tokens of the identity provider can be checked."""
     if not settings.oidc_issuer:
         return []
     try:
-        oidc_tokens.check(settings)
+        oidc_tokens.check_oidc_settings(settings)
         if not offline:
-            await Keys(settings.oidc_issuer, settings.oidc_jwks_url).find(None, "RS256")
+            await JwksCache(settings.oidc_issuer, settings.oidc_jwks_url).find_key(None, "RS256")
     except Misconfigured as failure:
         return [Finding(name="sign-in", ok=False, text=str(failure), hint="docs/identity.md lists what is needed.")]
     except Failure:
@@ -69,27 +69,31 @@ async def signing_in(settings: Settings, *, offline: bool) -> list[Finding]:
         hint = "Its metadata must be reachable from here, name exactly this issuer, and say where its keys are."
         return [Finding(name="sign-in", ok=False, text=text, hint=hint)]
     told = "" if offline else ", which gave its keys"
-    text = f"{settings.oidc_issuer}{told}; its tokens must be meant for {oidc_tokens.audiences(settings)[0]}"
+    text = f"{settings.oidc_issuer}{told}; its tokens must be meant for {oidc_tokens.accepted_audiences(settings)[0]}"
     return [Finding(name="sign-in", ok=True, text=text)]
 
 
-def watched(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Finding]:
+def check_telemetry(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Finding]:
     """Whether what telemetry was asked for is installed."""
     wanted = {
-        "otel": (telemetry.wanted(environ), "opentelemetry.sdk", "OTEL_* variables"),
+        "otel": (telemetry.is_enabled(environ), "opentelemetry.sdk", "OTEL_* variables"),
         "prometheus": (settings.metrics_token is not None, "prometheus_client", "MCP_CLAUDE_METRICS_TOKEN"),
     }
-    return [_extra(extra, why, there=_is_there(package)) for extra, (asked, package, why) in wanted.items() if asked]
+    return [
+        _extra_finding(extra, why, there=_is_installed(package))
+        for extra, (asked, package, why) in wanted.items()
+        if asked
+    ]
 
 
-def _extra(extra: str, why: str, *, there: bool) -> Finding:
+def _extra_finding(extra: str, why: str, *, there: bool) -> Finding:
     if there:
         return Finding(name="telemetry", ok=True, text=f"[{extra}] is installed, for {why}")
     hint = f"pip install 'mcp-server-claude[{extra}]'"
     return Finding(name="telemetry", ok=None, text=f"{why} ask for it, but it is not installed.", hint=hint)
 
 
-def _is_there(package: str) -> bool:
+def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
     except ModuleNotFoundError:  # not even the package around it

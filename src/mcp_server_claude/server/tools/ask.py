@@ -13,8 +13,8 @@ from mcp_server_claude.call_types import Ability, Call, Effort
 from mcp_server_claude.errors import Failure, Refused
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server import tool_results
-from mcp_server_claude.server.progress_notifications import pump
-from mcp_server_claude.server.tool_dependencies import TheCaller, TheServices
+from mcp_server_claude.server.progress_notifications import progress_reporter
+from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,8 +55,8 @@ async def claude_ask(
     ] = "",
     dry_run: Annotated[bool, Field(description="Only say what it would cost, and what alternatives would.")] = False,  # noqa: FBT002
     *,
-    services: TheServices,
-    caller: TheCaller,
+    services: ServicesDep,
+    caller: CallerDep,
 ) -> CallToolResult:
     """Ask another Claude: a second opinion, a review, a long read, a draft. A fresh context answers the prompt alone.
 
@@ -75,7 +75,7 @@ async def claude_ask(
         thread=thread,
         tools=tuple(tools),
         files=tuple(files),
-        schema=await anyio.to_thread.run_sync(schemas.parse, schema) if schema else None,
+        schema=await anyio.to_thread.run_sync(schemas.parse_json_schema, schema) if schema else None,
         tool="claude_ask",
         source="mcp",
         client=caller.client,
@@ -83,22 +83,22 @@ async def claude_ask(
         limits=caller.user.limits,
         trace_id=caller.trace_id,
     )
-    jobs = await services.jobs()
+    jobs = await services.calls()
     if dry_run:
-        return tool_results.text(_offers(await (await services.threads()).quote(call), tools))
+        return tool_results.text_result(_cost_table(await (await services.threads()).estimate_call_cost(call), tools))
     try:
-        async with pump(caller.report, caller.style, services.settings) as progress:
-            reply = await jobs.ask(call, progress.hear)
+        async with progress_reporter(caller.send_progress, caller.style, services.settings) as progress:
+            reply = await jobs.run_call(call, progress.queue_event)
     except Failure:
-        jobs.delivered(call.id)  # its sentence is all that there will be
+        jobs.mark_delivered(call.id)  # its sentence is all that there will be
         raise
-    limit = services.settings.inline_limit(cuts=caller.cuts_results)
+    limit = services.settings.inline_limit(client_truncates=caller.truncates_results)
     if limit is None or len(reply.text) <= limit:
-        jobs.delivered(call.id)
-    return tool_results.answer(reply, with_footer=services.settings.footer, limit=limit)
+        jobs.mark_delivered(call.id)
+    return tool_results.reply_result(reply, with_footer=services.settings.footer, limit=limit)
 
 
-def _offers(quotes: Sequence[Quote], tools: Sequence[Ability]) -> str:
+def _cost_table(quotes: Sequence[Quote], tools: Sequence[Ability]) -> str:
     """What a call would cost, as a small table."""
     from mcp_server_claude.engine.cost_estimate import SHORT_TOKENS  # not before the client's handshake is answered
 
@@ -106,20 +106,21 @@ def _offers(quotes: Sequence[Quote], tools: Sequence[Ability]) -> str:
         (
             each.how,
             each.model,
-            f"{'at most ' if each.estimated else ''}{number_formatting.tokens(each.input_tokens)}",
-            number_formatting.dollars(each.input_usd),
-            number_formatting.dollars(each.short_usd),
-            f"{number_formatting.dollars(each.most_usd)} ({number_formatting.tokens(each.max_tokens)} tokens)",
+            f"{'at most ' if each.estimated else ''}{number_formatting.format_tokens(each.input_tokens)}",
+            number_formatting.format_usd(each.input_usd),
+            number_formatting.format_usd(each.short_usd),
+            number_formatting.format_usd(each.most_usd)
+            + f" ({number_formatting.format_tokens(each.max_tokens)} tokens)",
         )
         for each in quotes
     ]
     first = quotes[0]
-    short = f"with {number_formatting.tokens(min(SHORT_TOKENS, first.max_tokens))} tokens of answer"
+    short = f"with {number_formatting.format_tokens(min(SHORT_TOKENS, first.max_tokens))} tokens of answer"
     longest = "with the longest answer" + (f" and {first.searches} searches" if first.searches else "")
     notes = ["Nothing was generated."]
     if "read" in tools:
         notes.append("Each time Claude looks into files, all that came before is sent again; that is not in here.")
     if any(each.most_usd is None for each in quotes):
         notes.append("`$?` means that the price is unknown.")
-    table = tool_results.table(("way", "model", "input tokens", "input", short, longest), rows)
+    table = tool_results.markdown_table(("way", "model", "input tokens", "input", short, longest), rows)
     return f"{table}\n\n{' '.join(notes)}"

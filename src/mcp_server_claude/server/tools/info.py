@@ -15,24 +15,24 @@ from pydantic import Field
 from mcp_server_claude import __version__, number_formatting, pricing
 from mcp_server_claude.errors import Misconfigured, Refused
 from mcp_server_claude.server import tool_results
-from mcp_server_claude.server.tool_dependencies import TheServices, TheUser
-from mcp_server_claude.settings import env_name
+from mcp_server_claude.server.tool_dependencies import ServicesDep, UserDep
+from mcp_server_claude.settings import variable_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mcp_server_claude.anthropic_api.models import Model
+    from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.services.lazy_services import Services
     from mcp_server_claude.settings import Settings
-    from mcp_server_claude.store import Tx
-    from mcp_server_claude.store.request_ledger import Total
+    from mcp_server_claude.store import Transaction
+    from mcp_server_claude.store.request_ledger import UsageSummary
     from mcp_server_claude.users.tokens_and_sessions import User
 
-AGO = re.compile(r"^(\d{1,4})\s*([hdw])$")
-USERINFO = re.compile(r"//[^/?#\s]*@")
-HOURS = {"h": 1, "d": 24, "w": 168}
-SPENT = ("requests", "failed", "in", "cached", "out", "cost")
-PUBLIC = (
+TIME_SPAN = re.compile(r"^(\d{1,4})\s*([hdw])$")
+URL_USERINFO = re.compile(r"//[^/?#\s]*@")
+HOURS_PER_UNIT = {"h": 1, "d": 24, "w": 168}
+USAGE_COLUMNS = ("requests", "failed", "in", "cached", "out", "cost")
+PUBLIC_SETTINGS = (
     "model",
     "deadline_s",
     "detach_after_s",
@@ -53,40 +53,40 @@ async def claude_info(
         str, Field(description="For usage: today, 24h, 7d, or a date such as 2026-11-01 (UTC).")
     ] = "today",
     *,
-    services: TheServices,
-    user: TheUser,
+    services: ServicesDep,
+    user: UserDep,
 ) -> CallToolResult:
     """Show the models with limits and prices, the tokens and dollars spent, what is left of the day's budget, or this
     server's configuration.
     """
     match about:
         case "models":
-            return tool_results.text(await models(services))
+            return tool_results.text_result(await models_table(services))
         case "usage":
-            return tool_results.text(await usage(services, user, since))
+            return tool_results.text_result(await usage_table(services, user, since))
         case "budget":
-            return tool_results.text(await budget(services, user))
+            return tool_results.text_result(await budget_text(services, user))
         case "config":
-            return tool_results.text(await config(services, user))
+            return tool_results.text_result(await config_text(services, user))
         case _:
             assert_never(about)
 
 
-async def models(services: Services) -> str:
+async def models_table(services: Services) -> str:
     """A table of the models that can be asked, newest first."""
-    catalogue = await services.catalogue()
+    catalogue = await services.model_catalog()
     rows = [_model_row(model) for model in catalogue.models if model.lifecycle != "retired"]
     head = ("model", "line", "context", "max out", "effort", "can", "$ in/out per MTok", "note")
     source = {"api": "the Models API", "disk": "the Models API, kept on disk", "file": "this package's own list"}
-    told = f"From {source[catalogue.source]}, {catalogue.as_of}. Prices: {pricing.as_of()}."
+    told = f"From {source[catalogue.source]}, {catalogue.as_of}. Prices: {pricing.price_list_version()}."
     if catalogue.source == "file":
         told += " The API gave no list of models; other ids are passed on as they are given."
         if services.settings.platform != "anthropic":
             told += f" Without what {services.settings.platform} lacks (MCP_CLAUDE_PLATFORM)."
-    return f"{tool_results.table(head, rows)}\n\n{told}"
+    return f"{tool_results.markdown_table(head, rows)}\n\n{told}"
 
 
-async def usage(services: Services, user: User, since: str) -> str:
+async def usage_table(services: Services, user: User, since: str) -> str:
     """What was spent since then, by model, with a total: by the user, or by everybody where an operator asks."""
     from mcp_server_claude.store import StoreError
 
@@ -94,111 +94,119 @@ async def usage(services: Services, user: User, since: str) -> str:
     store = await services.store()
     everybody = user.role == "operator"
     try:
-        spent = await store.read(_spent, moment.timestamp(), None if everybody else user.name)
+        spent = await store.read(_read_spending, moment.timestamp(), None if everybody else user.name)
     except StoreError as error:
         raise Misconfigured(f"The ledger could not be read: {error}", kind="ledger") from error
     told = f"Since {moment:%Y-%m-%d %H:%M} UTC."
-    if store.trouble and everybody:
-        told += f" {store.trouble}"
+    if store.last_error and everybody:
+        told += f" {store.last_error}"
     if not spent.by_model:
         return f"Nothing was asked. {told}"
     rows = [_usage_row(total.model or "(none)", total) for total in spent.by_model]
     if len(rows) > 1:
-        rows.append(_usage_row("total", spent.whole))
-    tables = [tool_results.table(("model", *SPENT), rows)]
+        rows.append(_usage_row("total", spent.total))
+    tables = [tool_results.markdown_table(("model", *USAGE_COLUMNS), rows)]
     if everybody and len(spent.by_user) > 1:
-        tables.append(tool_results.table(("user", *SPENT), [_usage_row(total.user, total) for total in spent.by_user]))
+        tables.append(
+            tool_results.markdown_table(
+                ("user", *USAGE_COLUMNS), [_usage_row(total.user, total) for total in spent.by_user]
+            )
+        )
     return "\n\n".join([*tables, told])
 
 
-async def budget(services: Services, user: User) -> str:
+async def budget_text(services: Services, user: User) -> str:
     """What is left of the day's budgets, and when they start anew: the user's own, or all where an operator asks."""
     from mcp_server_claude.engine.spending_limit import next_day, today
     from mcp_server_claude.store import StoreError
 
-    caps = await _caps(services, user)
+    caps = await _visible_budgets(services, user)
     anew = f"It starts anew at {next_day():%Y-%m-%d %H:%M} UTC."
     if not caps:
         setting = " (MCP_CLAUDE_BUDGET_USD_PER_DAY)" if user.role == "operator" else ""
         return f"There is no budget a day{setting}; max_usd limits a single call."
     try:
-        left = await (await services.store()).read(_left, caps, today())
+        left = await (await services.store()).read(_budgets_left, caps, today())
     except StoreError as error:
         raise Misconfigured(f"The ledger could not be read: {error}", kind="ledger") from error
     if len(caps) == 1:
         ((_, cap),) = caps.values()
         (rest,) = left.values()
         return (
-            f"{number_formatting.dollars(rest)} of {number_formatting.dollars(cap)} is left for today, running calls "
+            f"{number_formatting.format_usd(rest)} of {number_formatting.format_usd(cap)} is left for today, "
+            "running calls "
             f"counted at their most. {anew}"
         )
     rows = [
-        (whose, number_formatting.dollars(left[scope]), number_formatting.dollars(cap))
+        (whose, number_formatting.format_usd(left[scope]), number_formatting.format_usd(cap))
         for scope, (whose, cap) in caps.items()
     ]
-    table = tool_results.table(("budget", "left today", "a day"), rows)
+    table = tool_results.markdown_table(("budget", "left today", "a day"), rows)
     return f"{table}\n\nRunning calls are counted at their most. {anew}"
 
 
-async def config(services: Services, user: User) -> str:
+async def config_text(services: Services, user: User) -> str:
     """Every setting with its source, secrets masked, and which key is in use. Paths and keys only for an operator."""
     settings = services.settings
     lines = [f"mcp-server-claude {__version__}"]
-    shown = [name for name in type(settings).model_fields if user.role == "operator" or name in PUBLIC]
+    shown = [name for name in type(settings).model_fields if user.role == "operator" or name in PUBLIC_SETTINGS]
     if user.role != "operator":
-        rows = [(env_name(name), _shown(getattr(settings, name))) for name in shown]
-        return "\n".join(lines) + "\n\n" + tool_results.table(("setting", "value"), rows)
+        rows = [(variable_name(name), _mask_secrets(getattr(settings, name))) for name in shown]
+        return "\n".join(lines) + "\n\n" + tool_results.markdown_table(("setting", "value"), rows)
     store = await services.store()
     if settings.platform == "anthropic":
-        lines += _door(settings)
+        lines += _platform_lines(settings)
     else:  # a cloud's configuration is read from files, and its package is imported
-        lines += await anyio.to_thread.run_sync(_door, settings)
-    lines.append(f"ledger: {store.path if store.durable else store.trouble}")
+        lines += await anyio.to_thread.run_sync(_platform_lines, settings)
+    lines.append(f"ledger: {store.path if store.durable else store.last_error}")
     lines += [f"problem: {problem}" for problem in settings.problems]
-    told = [(env_name(name), _shown(getattr(settings, name)), settings.source_of(name)) for name in shown]
-    return "\n".join(lines) + "\n\n" + tool_results.table(("setting", "value", "from"), told)
+    told = [(variable_name(name), _mask_secrets(getattr(settings, name)), settings.source_of(name)) for name in shown]
+    return "\n".join(lines) + "\n\n" + tool_results.markdown_table(("setting", "value", "from"), told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Spent:
+class _Spending:
     """What was spent, in the ways in which it is shown."""
 
-    by_model: Sequence[Total]
-    by_user: Sequence[Total]
-    whole: Total
+    by_model: Sequence[UsageSummary]
+    by_user: Sequence[UsageSummary]
+    total: UsageSummary
 
 
-def _spent(tx: Tx, since: float, user: str | None) -> _Spent:
+def _read_spending(tx: Transaction, since: float, user: str | None) -> _Spending:
     from mcp_server_claude.store import request_ledger
 
-    (whole,) = request_ledger.summary(tx, since, user=user, by=())
-    return _Spent(
-        by_model=request_ledger.summary(tx, since, user=user),
-        by_user=request_ledger.summary(tx, since, user=user, by=("user",)),
-        whole=whole,
+    (whole,) = request_ledger.summarize_usage(tx, since, user=user, by=())
+    return _Spending(
+        by_model=request_ledger.summarize_usage(tx, since, user=user),
+        by_user=request_ledger.summarize_usage(tx, since, user=user, by=("user",)),
+        total=whole,
     )
 
 
-async def _caps(services: Services, user: User) -> dict[str, tuple[str, float]]:
+async def _visible_budgets(services: Services, user: User) -> dict[str, tuple[str, float]]:
     """The budgets that a user may see, by scope: whose it is, and its dollars a day."""
     from mcp_server_claude.store import budget_reservations
 
     users, caps = [user], dict[str, tuple[str, float]]()
     if user.role == "operator":
         if services.settings.budget_usd_per_day is not None:
-            caps[budget_reservations.TOTAL] = ("everybody", services.settings.budget_usd_per_day)
-        users += [each.user for each in await (await services.users()).listed()]
+            caps[budget_reservations.TOTAL_SCOPE] = ("everybody", services.settings.budget_usd_per_day)
+        users += [each.user for each in await (await services.users()).list_users()]
     for each in users:
         if each.limits.usd_per_day is not None:
-            caps[budget_reservations.of_user(each.name)] = (each.name, each.limits.usd_per_day)
+            caps[budget_reservations.user_scope(each.name)] = (each.name, each.limits.usd_per_day)
     return caps
 
 
-def _left(tx: Tx, caps: Mapping[str, tuple[str, float]], day: str) -> dict[str, float]:
+def _budgets_left(tx: Transaction, budgets: Mapping[str, tuple[str, float]], day: str) -> dict[str, float]:
     """Dollars left in each scope."""
     from mcp_server_claude.store import budget_reservations
 
-    return {scope: budget_reservations.left(tx, scope, day, round(cap * 1e6)) / 1e6 for scope, (_, cap) in caps.items()}
+    return {
+        scope: budget_reservations.remaining_micros(tx, scope, day, round(cap * 1e6)) / 1e6
+        for scope, (_, cap) in budgets.items()
+    }
 
 
 def parse_since(since: str, now: float | None = None) -> datetime:
@@ -211,8 +219,8 @@ def parse_since(since: str, now: float | None = None) -> datetime:
     word = since.strip().lower()
     if word in {"", "today"}:
         return present.replace(hour=0, minute=0, second=0, microsecond=0)
-    if ago := AGO.match(word):
-        return present - timedelta(hours=int(ago[1]) * HOURS[ago[2]])
+    if ago := TIME_SPAN.match(word):
+        return present - timedelta(hours=int(ago[1]) * HOURS_PER_UNIT[ago[2]])
     try:
         moment = datetime.fromisoformat(word.upper())
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
@@ -220,12 +228,12 @@ def parse_since(since: str, now: float | None = None) -> datetime:
         raise Refused("since must be today, a span such as 24h or 7d, or a date such as 2026-11-01.") from None
 
 
-def _model_row(model: Model) -> tuple[str, ...]:
-    rates = pricing.rates(model.id)
+def _model_row(model: ClaudeModel) -> tuple[str, ...]:
+    rates = pricing.find_rates(model.id)
     can = [
         name
         for name, able in (
-            ("think", bool(model.thinking - {"disabled"})),
+            ("think", bool(model.thinking_types - {"disabled"})),
             ("image", model.images),
             ("pdf", model.pdf),
             ("schema", model.structured_outputs),
@@ -238,47 +246,47 @@ def _model_row(model: Model) -> tuple[str, ...]:
     return (
         model.id,
         model.line or "-",
-        number_formatting.tokens(model.context) if model.context else "?",
-        number_formatting.tokens(model.max_output) if model.max_output else "?",
-        _efforts(model),
+        number_formatting.format_tokens(model.context_tokens) if model.context_tokens else "?",
+        number_formatting.format_tokens(model.max_output_tokens) if model.max_output_tokens else "?",
+        _effort_range(model),
         " ".join(can),
         f"{rates.input.normalize():f}/{rates.output.normalize():f}" if rates else "unknown",
-        model.note or "-",
+        model.lifecycle_note or "-",
     )
 
 
-def _efforts(model: Model) -> str:
+def _effort_range(model: ClaudeModel) -> str:
     return f"{model.efforts[0]}…{model.efforts[-1]}" if len(model.efforts) > 1 else "".join(model.efforts) or "-"
 
 
-def _usage_row(name: str, total: Total) -> tuple[str, ...]:
-    cost = number_formatting.dollars(total.cost_micros / 1_000_000)
+def _usage_row(name: str, total: UsageSummary) -> tuple[str, ...]:
+    cost = number_formatting.format_usd(total.cost_micros / 1_000_000)
     if total.unpriced:
         cost += f" (+ {total.unpriced} without a known price)"
     return (
         name,
         str(total.requests),
         str(total.failures),
-        number_formatting.tokens(total.input_tokens + total.cache_creation_input_tokens),
-        number_formatting.tokens(total.cache_read_input_tokens),
-        ("~" if total.estimated else "") + number_formatting.tokens(total.output_tokens),
+        number_formatting.format_tokens(total.input_tokens + total.cache_creation_input_tokens),
+        number_formatting.format_tokens(total.cache_read_input_tokens),
+        ("~" if total.estimated else "") + number_formatting.format_tokens(total.output_tokens),
         cost,
     )
 
 
-def _door(settings: Settings) -> list[str]:
+def _platform_lines(settings: Settings) -> list[str]:
     """Where Claude is asked, and which key is sent there."""
-    from mcp_server_claude.anthropic_api import PLATFORMS, find
+    from mcp_server_claude.anthropic_api import PLATFORMS, find_credential
 
     try:
-        credential = find(settings)
+        credential = find_credential(settings)
     except Misconfigured as failure:
         return [f"platform: {PLATFORMS[settings.platform].title}", f"key: none. {failure}"]
     warning = f" {credential.warning}" if credential.warning else ""
-    key = f"key: from {credential.source}, sent to {_shown(credential.base_url)}.{warning}"
-    return [f"platform: {credential.place}", key]
+    key = f"key: from {credential.source}, sent to {_mask_secrets(credential.base_url)}.{warning}"
+    return [f"platform: {credential.description}", key]
 
 
-def _shown(value: object) -> str:
+def _mask_secrets(value: object) -> str:
     """A value for anyone's eyes: a SecretStr prints as asterisks, and so does what a URL has before its host."""
-    return "(not set)" if value is None or value == "" else USERINFO.sub("//***@", str(value))
+    return "(not set)" if value is None or value == "" else URL_USERINFO.sub("//***@", str(value))

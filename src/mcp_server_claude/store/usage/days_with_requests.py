@@ -4,7 +4,7 @@ A query that is joined to it looks into an index once for each day, where `day >
 from the first day to the last.
 """
 
-DAYS = """
+DAYS_CTE = """
 with recursive present(day) as (
     select min(day) from entry where day >= :since and day <= :until
     union all

@@ -12,23 +12,23 @@ from datetime import date
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from mcp_server_claude.store.transaction import value
-from mcp_server_claude.store.usage.days_with_requests import DAYS
+from mcp_server_claude.store.transaction import scalar
+from mcp_server_claude.store.usage.days_with_requests import DAYS_CTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mcp_server_claude.store.transaction import Tx
-    from mcp_server_claude.store.usage.usage_report import Range
+    from mcp_server_claude.store.transaction import Transaction
+    from mcp_server_claude.store.usage.usage_report import UsageQuery
 
-FEW = 10_000
+MAX_SORTED_TIMES = 10_000
 """So many times are sorted in 50 ms."""
-PERCENTS = (50, 90, 99)
-WHOLE = ""
+PERCENTILE_RANKS = (50, 90, 99)
+WHOLE_RANGE = ""
 """The key of the whole range, beside its days (2026-11-20) and months (2026-11)."""
 
 
-class Waits(NamedTuple):
+class LatencyPercentiles(NamedTuple):
     """Nearest-rank percentiles, in milliseconds, over the requests that brought text."""
 
     p50: float
@@ -63,61 +63,71 @@ where ttft_ms is not null and ttft_ms >= :least and ttft_ms <= :greatest{only} o
 """
 
 
-def percentiles(tx: Tx, asked: Range, timed: Mapping[str, int], *, few: int = FEW) -> dict[str, Waits]:
+def percentiles_by_period(
+    tx: Transaction, query: UsageQuery, counts: Mapping[str, int], *, max_sorted: int = MAX_SORTED_TIMES
+) -> dict[str, LatencyPercentiles]:
     """Of each day and month that has any, and of the whole range. `timed` says how many each day of it has."""
-    timed = {day: timed[day] for day in sorted(timed) if timed[day]}
-    if sum(timed.values()) <= few:
-        return dict(tx.all(_part, _SORTED.format(where=asked.where), asked.params()))
-    of_day = {day: _of_day(tx, asked, day, count) for day, count in timed.items()}
-    of_month: dict[str, Waits] = {}
-    for month, days in groupby(timed, lambda day: day[:7]):
-        theirs = {day: timed[day] for day in days}
-        of_month[month] = _of_several(tx, asked, theirs, [of_day[day] for day in theirs])
-    return of_day | of_month | {WHOLE: _of_several(tx, asked, timed, list(of_month.values()))}
+    counts = {day: counts[day] for day in sorted(counts) if counts[day]}
+    if sum(counts.values()) <= max_sorted:
+        return dict(tx.fetch_all(_period_row, _SORTED.format(where=query.where_sql), query.sql_params()))
+    of_day = {day: _day_percentiles(tx, query, day, count) for day, count in counts.items()}
+    of_month: dict[str, LatencyPercentiles] = {}
+    for month, days in groupby(counts, lambda day: day[:7]):
+        theirs = {day: counts[day] for day in days}
+        of_month[month] = _combined_percentiles(tx, query, theirs, [of_day[day] for day in theirs])
+    return of_day | of_month | {WHOLE_RANGE: _combined_percentiles(tx, query, counts, list(of_month.values()))}
 
 
-def rank(percent: int, count: int) -> int:
+def nearest_rank(percent: int, count: int) -> int:
     """Which of `count` sorted values is the percentile, from 1: the first that so many percent do not exceed."""
     return -(-count * percent // 100)
 
 
-def _part(part: str, **waits: float) -> tuple[str, Waits]:
-    return part, Waits(**waits)
+def _period_row(part: str, **waits: float) -> tuple[str, LatencyPercentiles]:
+    return part, LatencyPercentiles(**waits)
 
 
-def _of_day(tx: Tx, asked: Range, day: str, count: int) -> Waits:
-    return Waits(*(_nth(tx, asked, day, rank(percent, count), count) for percent in PERCENTS))
+def _day_percentiles(tx: Transaction, query: UsageQuery, day: str, count: int) -> LatencyPercentiles:
+    return LatencyPercentiles(
+        *(_nth_of_day(tx, query, day, nearest_rank(percent, count), count) for percent in PERCENTILE_RANKS)
+    )
 
 
-def _nth(tx: Tx, asked: Range, day: str, nth: int, count: int) -> float:
+def _nth_of_day(tx: Transaction, query: UsageQuery, day: str, nth: int, count: int) -> float:
     """A day's value of rank `nth`, stepped to from the nearer end."""
     way, steps = ("", nth - 1) if 2 * nth <= count else ("desc", count - nth)
-    found = tx.one(value, _NTH.format(only=asked.only, way=way), {**asked.params(), "day": day, "n": steps})
+    found = tx.fetch_one(
+        scalar, _NTH.format(only=query.filter_sql, way=way), {**query.sql_params(), "day": day, "n": steps}
+    )
     assert found is not None  # noqa: S101 - there are `count` on this snapshot
     return found
 
 
-def _of_several(tx: Tx, asked: Range, timed: Mapping[str, int], parts: Sequence[Waits]) -> Waits:
+def _combined_percentiles(
+    tx: Transaction, query: UsageQuery, counts: Mapping[str, int], parts: Sequence[LatencyPercentiles]
+) -> LatencyPercentiles:
     """Of several days, of whose parts (those days, or months) it is known."""
     if len(parts) == 1:
         return parts[0]
-    within = replace(asked, since=date.fromisoformat(min(timed)), until=date.fromisoformat(max(timed)))
-    count = sum(timed.values())
-    return Waits(
+    within = replace(query, since=date.fromisoformat(min(counts)), until=date.fromisoformat(max(counts)))
+    count = sum(counts.values())
+    return LatencyPercentiles(
         *(
-            _between(tx, within, min(theirs), max(theirs), rank(percent, count), count)
-            for percent, theirs in zip(PERCENTS, zip(*parts, strict=True), strict=True)
+            _nth_between(tx, within, min(theirs), max(theirs), nearest_rank(percent, count), count)
+            for percent, theirs in zip(PERCENTILE_RANKS, zip(*parts, strict=True), strict=True)
         )
     )
 
 
-def _between(tx: Tx, asked: Range, least: float, greatest: float, nth: int, count: int) -> float:
+def _nth_between(tx: Transaction, query: UsageQuery, least: float, greatest: float, nth: int, count: int) -> float:
     """The value of rank `nth` among `count`, which is known to lie between two values."""
-    params = {**asked.params(), "least": least, "greatest": greatest}
+    params = {**query.sql_params(), "least": least, "greatest": greatest}
     from_below = 2 * nth <= count  # whichever are fewer are counted
     beyond = "< :least" if from_below else ">= :least"
-    counted = tx.one(value, _COUNT.format(days=DAYS, beyond=beyond, only=asked.only), params) or 0
+    counted = tx.fetch_one(scalar, _COUNT.format(days=DAYS_CTE, beyond=beyond, only=query.filter_sql), params) or 0
     below = counted if from_below else count - counted
-    found = tx.one(value, _BETWEEN.format(days=DAYS, only=asked.only), {**params, "n": nth - 1 - below})
+    found = tx.fetch_one(
+        scalar, _BETWEEN.format(days=DAYS_CTE, only=query.filter_sql), {**params, "n": nth - 1 - below}
+    )
     assert found is not None  # noqa: S101 - the percentile of a whole lies between the least and greatest of its parts
     return found

@@ -1,8 +1,9 @@
 """The keys of an identity provider: found by its own metadata, kept, and asked for again when they change.
 
-Who sends tokens must not be able to make us ask: unknown ids of keys lead to one request in `COOLDOWN_S`, however many
+Who sends tokens must not be able to make us ask: unknown ids of keys lead to one request in `REFRESH_INTERVAL_S`,
+however many
 there are, and while a request is on its way everybody waits for that one. Keys that could not be renewed hold until
-they are `STALE_S` old, so that a provider may be away for a while.
+they are `MAX_STALE_S` old, so that a provider may be away for a while.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 Jwk = dict[str, Any]
 
-FITS: dict[str, frozenset[str]] = {
+ALGORITHMS_BY_KEY_TYPE: dict[str, frozenset[str]] = {
     "RSA": frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}),
     "P-256": frozenset({"ES256"}),
     "P-384": frozenset({"ES384"}),
@@ -34,18 +35,18 @@ FITS: dict[str, frozenset[str]] = {
     "Ed25519": frozenset({"EdDSA"}),
 }
 """What a key may sign with: RSA, or an elliptic curve by its name. No secret is ever a key (RFC 8725, section 3.1)."""
-ALGORITHMS = frozenset[str]().union(*FITS.values())
+ALGORITHMS = frozenset[str]().union(*ALGORITHMS_BY_KEY_TYPE.values())
 
-FRESH_S = 600.0
-STALE_S = 3_600.0
-COOLDOWN_S, AGAIN_S = 30.0, 5.0
+CACHE_TTL_S = 600.0
+MAX_STALE_S = 3_600.0
+REFRESH_INTERVAL_S, RETRY_INTERVAL_S = 30.0, 5.0
 """Seconds until the provider is asked again at the earliest, after it gave keys and after it did not."""
-PATIENCE_S = 5.0
+DISCOVERY_TIMEOUT_S = 5.0
 """Seconds that looking for keys may take, its three or four requests together."""
-LARGEST = 512 * 1024
-MOST_KEYS = 100
+MAX_DOCUMENT_BYTES = 512 * 1024
+MAX_KEYS = 100
 
-METADATA = (
+METADATA_PATHS = (
     "/.well-known/oauth-authorization-server{path}",
     "/.well-known/openid-configuration{path}",
     "{path}/.well-known/openid-configuration",
@@ -53,7 +54,7 @@ METADATA = (
 """Where a provider describes itself, in the order of the MCP specification (RFC 8414, OpenID Connect Discovery)."""
 
 
-class Keys:
+class JwksCache:
     """The keys of one provider. `url` is where they are; empty asks the provider's metadata."""
 
     def __init__(
@@ -66,35 +67,39 @@ class Keys:
     ) -> None:
         self._issuer = issuer
         self._url = url
-        self._found_url = ""
-        self._client = client or _client
+        self._discovered_url = ""
+        self._make_client = client or _new_http_client
         self._clock = clock
         self._keys: list[Jwk] = []
-        self._got_at = self._again_at = -math.inf
-        self._asking = anyio.Lock()
+        self._fetched_at = self._next_fetch_at = -math.inf
+        self._fetch_lock = anyio.Lock()
 
-    async def find(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
+    async def find_key(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
         """The provider's key of this id that may sign with this algorithm; without an id, the only one that may.
 
         Raises:
             Unavailable: There are no keys, and none could be had.
         """
-        if self._age() >= FRESH_S and not (self._age() < STALE_S and self._asking.locked()):
-            await self._renew()
-        key = self._known(key_id, algorithm)
-        if key is None and self._age() < STALE_S:
-            await self._renew()
-            key = self._known(key_id, algorithm)
-        if self._age() >= STALE_S:
+        if self._age_s() >= CACHE_TTL_S and not (self._age_s() < MAX_STALE_S and self._fetch_lock.locked()):
+            await self._refresh()
+        key = self._matching_key(key_id, algorithm)
+        if key is None and self._age_s() < MAX_STALE_S:
+            await self._refresh()
+            key = self._matching_key(key_id, algorithm)
+        if self._age_s() >= MAX_STALE_S:
             raise Unavailable(
                 "The identity provider's keys could not be had, so no token can be checked. Try again.",
                 kind="identity",
-                retry_after_s=max(1.0, self._again_at - self._clock()),
+                retry_after_s=max(1.0, self._next_fetch_at - self._clock()),
             )
         return key
 
-    def _known(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
-        fitting = [key for key in self._keys if algorithm in _fits(key) and (not key_id or key.get("kid") == key_id)]
+    def _matching_key(self, key_id: str | None, algorithm: str) -> jwt.PyJWK | None:
+        fitting = [
+            key
+            for key in self._keys
+            if algorithm in _allowed_algorithms(key) and (not key_id or key.get("kid") == key_id)
+        ]
         if len(fitting) != 1 and not key_id:
             return None
         for key in fitting:
@@ -104,48 +109,48 @@ class Keys:
                 continue
         return None
 
-    def _age(self) -> float:
-        return self._clock() - self._got_at
+    def _age_s(self) -> float:
+        return self._clock() - self._fetched_at
 
-    async def _renew(self) -> None:
+    async def _refresh(self) -> None:
         """Ask the provider, unless it is too soon: also because somebody else has while we waited for them.
 
         Not cancelled with the request that happens to be first: others wait for it too.
         """
-        async with self._asking:
-            if self._clock() < self._again_at:
+        async with self._fetch_lock:
+            if self._clock() < self._next_fetch_at:
                 return
             keys: list[Jwk] = []
-            with anyio.CancelScope(shield=True), anyio.move_on_after(PATIENCE_S):
-                keys = await self._ask()
-            self._again_at = self._clock() + (COOLDOWN_S if keys else AGAIN_S)
+            with anyio.CancelScope(shield=True), anyio.move_on_after(DISCOVERY_TIMEOUT_S):
+                keys = await self._fetch_keys()
+            self._next_fetch_at = self._clock() + (REFRESH_INTERVAL_S if keys else RETRY_INTERVAL_S)
             if keys:
-                self._keys, self._got_at = keys, self._clock()
+                self._keys, self._fetched_at = keys, self._clock()
 
-    async def _ask(self) -> list[Jwk]:
+    async def _fetch_keys(self) -> list[Jwk]:
         """The provider's keys; none when something is wrong with it."""
         # On a thread: reading the certificates of all authorities takes long enough to be noticed.
-        async with await anyio.to_thread.run_sync(self._client) as client:
-            url = self._url or self._found_url or await self._discover(client)
-            document = await _document(client, url) if url else None
+        async with await anyio.to_thread.run_sync(self._make_client) as client:
+            url = self._url or self._discovered_url or await self._discover_jwks_url(client)
+            document = await _fetch_json(client, url) if url else None
         listed = (document or {}).get("keys")
         keys = cast("list[object]", listed) if isinstance(listed, list) else []
-        self._found_url = url if keys else ""
-        return [cast("Jwk", key) for key in keys[:MOST_KEYS] if isinstance(key, dict)]
+        self._discovered_url = url if keys else ""
+        return [cast("Jwk", key) for key in keys[:MAX_KEYS] if isinstance(key, dict)]
 
-    async def _discover(self, client: httpx2.AsyncClient) -> str:
+    async def _discover_jwks_url(self, client: httpx2.AsyncClient) -> str:
         """Where the provider says its keys are; it must be the one we mean (RFC 8414, section 3.3)."""
         parts = urlsplit(self._issuer)
-        for place in METADATA:
+        for place in METADATA_PATHS:
             url = f"{parts.scheme}://{parts.netloc}{place.format(path=parts.path.rstrip('/'))}"
-            document = await _document(client, url) or {}
+            document = await _fetch_json(client, url) or {}
             found = document.get("jwks_uri")
-            if document.get("issuer") == self._issuer and isinstance(found, str) and is_safe(found):
+            if document.get("issuer") == self._issuer and isinstance(found, str) and is_safe_url(found):
                 return found
         return ""
 
 
-def is_safe(url: str) -> bool:
+def is_safe_url(url: str) -> bool:
     """Whether keys may come from there: TLS, or this very machine."""
     try:
         parts = urlsplit(url)
@@ -162,10 +167,10 @@ def is_safe(url: str) -> bool:
         return False
 
 
-def _fits(key: Jwk) -> frozenset[str]:
+def _allowed_algorithms(key: Jwk) -> frozenset[str]:
     """What a key may sign with, by its kind and by what it says of itself."""
     kind = key.get("kty")
-    fits = FITS.get(str(kind if kind == "RSA" else key.get("crv")), frozenset())
+    fits = ALGORITHMS_BY_KEY_TYPE.get(str(kind if kind == "RSA" else key.get("crv")), frozenset())
     uses: object = key.get("key_ops", ["verify"])
     verifies = key.get("use", "sig") == "sig" and isinstance(uses, list) and "verify" in uses
     if kind not in {"RSA", "EC", "OKP"} or not verifies:
@@ -173,7 +178,7 @@ def _fits(key: Jwk) -> frozenset[str]:
     return fits & {str(key["alg"])} if "alg" in key else fits
 
 
-async def _document(client: httpx2.AsyncClient, url: str) -> dict[str, Any] | None:
+async def _fetch_json(client: httpx2.AsyncClient, url: str) -> dict[str, Any] | None:
     """A JSON object from a URL; None when there is none, or it is too large."""
     body = bytearray()
     try:
@@ -182,7 +187,7 @@ async def _document(client: httpx2.AsyncClient, url: str) -> dict[str, Any] | No
                 return None
             async for piece in response.aiter_bytes():
                 body += piece
-                if len(body) > LARGEST:
+                if len(body) > MAX_DOCUMENT_BYTES:
                     return None
         document: object = json.loads(body)
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, RecursionError):
@@ -190,5 +195,5 @@ async def _document(client: httpx2.AsyncClient, url: str) -> dict[str, Any] | No
     return cast("dict[str, Any]", document) if isinstance(document, dict) else None
 
 
-def _client() -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(timeout=PATIENCE_S, follow_redirects=False)
+def _new_http_client() -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(timeout=DISCOVERY_TIMEOUT_S, follow_redirects=False)

@@ -4,7 +4,8 @@ A client without a token is told where to get one (RFC 9728). A token must be si
 for this server (RFC 8707) and still hold. Nothing in a token says where its keys are or how it may be signed: `jku`,
 `jwk` and `x5u` are not looked at, the algorithms are a short list, and each is tied to a kind of key (RFC 8725).
 
-    token ──▶ its header, which only chooses among the provider's keys ──▶ signature ──▶ claims ──▶ `Users.of_identity`
+    token ──▶ its header, which only chooses among the provider's keys ──▶ signature ──▶ claims ──▶
+    `Users.authenticate_identity`
 """
 
 from __future__ import annotations
@@ -16,28 +17,28 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from mcp_server_claude.errors import Failure, Misconfigured, Refused
-from mcp_server_claude.web.auth.jwks_cache import ALGORITHMS, Keys, is_safe
-from mcp_server_claude.web.route_dependencies import TheServices
+from mcp_server_claude.web.auth.jwks_cache import ALGORITHMS, JwksCache, is_safe_url
+from mcp_server_claude.web.route_dependencies import ServicesDep
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from mcp_server_claude.services.lazy_services import Services
     from mcp_server_claude.settings import Settings
-    from mcp_server_claude.users.tokens_and_sessions import User, Users
+    from mcp_server_claude.users.tokens_and_sessions import User, UserDirectory
 
-WELL_KNOWN = "/.well-known/oauth-protected-resource"
-MCP = "/mcp"
-LONGEST_TOKEN = 16_384
-LEEWAY_S = 30.0
+METADATA_PATH = "/.well-known/oauth-protected-resource"
+MCP_PATH = "/mcp"
+MAX_TOKEN_CHARS = 16_384
+CLOCK_SKEW_S = 30.0
 """What two clocks may differ by."""
-LONGEST_SUBJECT = 255
+MAX_SUBJECT_CHARS = 255
 """OpenID Connect Core, section 2."""
-NAMES = ("preferred_username", "email", "name")
+NAME_CLAIMS = ("preferred_username", "email", "name")
 """The claims that may hold a name for people, the best first. Only a hint: whoever has it is known by `sub`."""
 
 
-class Denied(Refused):
+class InvalidToken(Refused):
     """A token that is not taken; `error` and `scope` are RFC 6750's, for the `WWW-Authenticate` header."""
 
     def __init__(self, message: str, *, error: str = "invalid_token", scope: str = "") -> None:
@@ -46,16 +47,18 @@ class Denied(Refused):
         self.scope = scope
 
 
-class Identity:
+class OidcTokenVerifier:
     """Checks tokens, and says who their bearer is here."""
 
-    def __init__(self, settings: Settings, users: Callable[[], Awaitable[Users]], keys: Keys | None = None) -> None:
+    def __init__(
+        self, settings: Settings, users: Callable[[], Awaitable[UserDirectory]], keys: JwksCache | None = None
+    ) -> None:
         self._settings = settings
         self._users = users
-        self._keys = keys or Keys(settings.oidc_issuer, settings.oidc_jwks_url)
-        self._audiences = audiences(settings)
+        self._keys = keys or JwksCache(settings.oidc_issuer, settings.oidc_jwks_url)
+        self._audiences = accepted_audiences(settings)
 
-    async def user_of(self, token: str) -> User:
+    async def authenticate(self, token: str) -> User:
         """The user that a token speaks for; at first sight a new one.
 
         Raises:
@@ -63,11 +66,11 @@ class Identity:
             Unavailable: The provider's keys cannot be had.
             Misconfigured: A setting is missing, or the ledger cannot be used.
         """
-        claims = await self.claims_of(token)
-        hint = next((text for name in NAMES if isinstance(text := claims.get(name), str) and text), "")
-        return await (await self._users()).of_identity(self._settings.oidc_issuer, claims["sub"], hint)
+        claims = await self.verify_claims(token)
+        hint = next((text for name in NAME_CLAIMS if isinstance(text := claims.get(name), str) and text), "")
+        return await (await self._users()).authenticate_identity(self._settings.oidc_issuer, claims["sub"], hint)
 
-    async def claims_of(self, token: str) -> dict[str, Any]:
+    async def verify_claims(self, token: str) -> dict[str, Any]:
         """The claims of a token that holds.
 
         Raises:
@@ -75,28 +78,28 @@ class Identity:
             Unavailable: The provider's keys cannot be had.
             Misconfigured: A setting is missing.
         """
-        check(self._settings)
-        algorithm, key_id = _header(token)
-        key = await self._keys.find(key_id, algorithm)
+        check_oidc_settings(self._settings)
+        algorithm, key_id = _unverified_header(token)
+        key = await self._keys.find_key(key_id, algorithm)
         if key is None:
-            raise Denied("The token is not signed with a key of this server's identity provider.")
-        claims = self._verified(token, key, algorithm)
+            raise InvalidToken("The token is not signed with a key of this server's identity provider.")
+        claims = self._decode_claims(token, key, algorithm)
         self._check_scope(claims)
         return claims
 
     def challenge(self, failure: Failure | None = None) -> str:
         """What `WWW-Authenticate` says: what is wrong with the token, if there was one, and where to get a good one."""
         scope = self._settings.oidc_scope
-        base = _base(self._settings)
-        fields = {"resource_metadata": f"{base}{WELL_KNOWN}{MCP}"} if base else {}
-        if isinstance(failure, Denied):
-            fields = {"error": failure.error, "error_description": _quotable(str(failure))} | fields
+        base = _public_base_url(self._settings)
+        fields = {"resource_metadata": f"{base}{METADATA_PATH}{MCP_PATH}"} if base else {}
+        if isinstance(failure, InvalidToken):
+            fields = {"error": failure.error, "error_description": _quotable_text(str(failure))} | fields
             scope = failure.scope or scope
         if scope:
-            fields["scope"] = _quotable(scope)
+            fields["scope"] = _quotable_text(scope)
         return " ".join(("Bearer", ", ".join(f'{name}="{value}"' for name, value in fields.items()))).strip()
 
-    def _verified(self, token: str, key: jwt.PyJWK, algorithm: str) -> dict[str, Any]:
+    def _decode_claims(self, token: str, key: jwt.PyJWK, algorithm: str) -> dict[str, Any]:
         """The claims, after the signature and whatever else has to be right."""
         try:
             claims = jwt.decode(
@@ -105,44 +108,44 @@ class Identity:
                 algorithms=[algorithm],
                 audience=self._audiences,
                 issuer=self._settings.oidc_issuer,
-                leeway=LEEWAY_S,
+                leeway=CLOCK_SKEW_S,
                 options={"require": ["exp", "iss", "aud", "sub"], "enforce_minimum_key_length": True},
             )
         except jwt.ExpiredSignatureError:
-            raise Denied("The token has expired. Get a new one from the identity provider.") from None
+            raise InvalidToken("The token has expired. Get a new one from the identity provider.") from None
         except jwt.InvalidAudienceError:
-            raise Denied("The token is not meant for this server (aud).") from None
+            raise InvalidToken("The token is not meant for this server (aud).") from None
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError, OverflowError):
-            raise Denied("The token is not valid.") from None
-        if not 0 < len(claims["sub"]) <= LONGEST_SUBJECT:
-            raise Denied("The token does not say whose it is (sub).")
+            raise InvalidToken("The token is not valid.") from None
+        if not 0 < len(claims["sub"]) <= MAX_SUBJECT_CHARS:
+            raise InvalidToken("The token does not say whose it is (sub).")
         return claims
 
     def _check_scope(self, claims: dict[str, Any]) -> None:
         wanted = self._settings.oidc_scope.split()
-        granted = {scope for name in ("scope", "scp") for scope in _words(claims.get(name))}
+        granted = {scope for name in ("scope", "scp") for scope in _scope_words(claims.get(name))}
         if missing := [scope for scope in wanted if scope not in granted]:
-            raise Denied(
+            raise InvalidToken(
                 f"The token lacks the scope {' '.join(missing)}.",
                 error="insufficient_scope",
                 scope=self._settings.oidc_scope,
             )
 
 
-def verifier(settings: Settings, services: Services) -> Identity | None:
+def token_verifier(settings: Settings, services: Services) -> OidcTokenVerifier | None:
     """What checks the tokens of the identity provider, where there is one."""
-    return Identity(settings, services.users) if settings.oidc_issuer else None
+    return OidcTokenVerifier(settings, services.users) if settings.oidc_issuer else None
 
 
-def audiences(settings: Settings) -> tuple[str, ...]:
+def accepted_audiences(settings: Settings) -> tuple[str, ...]:
     """What a token must be meant for, one of these, the usual one first."""
-    return settings.oidc_audience or (_resource(settings), f"{_resource(settings)}/")
+    return settings.oidc_audience or (_resource_uri(settings), f"{_resource_uri(settings)}/")
 
 
-def metadata(settings: Settings) -> dict[str, object]:
+def resource_metadata(settings: Settings) -> dict[str, object]:
     """This server as RFC 9728 describes a protected resource."""
     described: dict[str, object] = {
-        "resource": _resource(settings),
+        "resource": _resource_uri(settings),
         "authorization_servers": [settings.oidc_issuer],
         "bearer_methods_supported": ["header"],
         "resource_name": "mcp-server-claude",
@@ -155,11 +158,14 @@ def metadata(settings: Settings) -> dict[str, object]:
 router = APIRouter(tags=["identity"])
 
 
-@router.get(WELL_KNOWN, responses={404: {"description": "There is no identity provider: tokens are the operator's."}})
 @router.get(
-    WELL_KNOWN + MCP, responses={404: {"description": "There is no identity provider: tokens are the operator's."}}
+    METADATA_PATH, responses={404: {"description": "There is no identity provider: tokens are the operator's."}}
 )
-async def tell_metadata(services: TheServices) -> Response:
+@router.get(
+    METADATA_PATH + MCP_PATH,
+    responses={404: {"description": "There is no identity provider: tokens are the operator's."}},
+)
+async def get_resource_metadata(services: ServicesDep) -> Response:
     """Where clients get a token for this server (RFC 9728).
 
     Raises:
@@ -168,60 +174,60 @@ async def tell_metadata(services: TheServices) -> Response:
     settings = services.settings
     if not settings.oidc_issuer:
         raise Refused("This server has no identity provider: its operator gives out tokens.", kind="not_found")
-    check(settings)
-    return JSONResponse(metadata(settings), headers={"Cache-Control": "max-age=300"})
+    check_oidc_settings(settings)
+    return JSONResponse(resource_metadata(settings), headers={"Cache-Control": "max-age=300"})
 
 
-def check(settings: Settings) -> None:
+def check_oidc_settings(settings: Settings) -> None:
     """See that the settings are whole.
 
     Raises:
         Misconfigured: Something is missing, or not safe.
     """
-    if not _base(settings):
+    if not _public_base_url(settings):
         raise Misconfigured(
             "MCP_CLAUDE_OIDC_ISSUER needs MCP_CLAUDE_PUBLIC_URL: tokens must be meant for this server.", kind="settings"
         )
     for name in ("oidc_issuer", "oidc_jwks_url"):
         url = cast("str", getattr(settings, name))
-        if url and not is_safe(url):
+        if url and not is_safe_url(url):
             raise Misconfigured(f"MCP_CLAUDE_{name.upper()} must begin with https://.", kind="settings")
 
 
-def _header(token: str) -> tuple[str, str | None]:
+def _unverified_header(token: str) -> tuple[str, str | None]:
     """A token's algorithm and the id of its key, neither of which is to be believed yet.
 
     Raises:
         Denied: It is no JWT, or signed in a way that is not taken.
     """
-    if len(token) > LONGEST_TOKEN:
-        raise Denied("The token is too long.")
+    if len(token) > MAX_TOKEN_CHARS:
+        raise InvalidToken("The token is too long.")
     try:
         header = jwt.get_unverified_header(token)
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-        raise Denied("The token is not valid.") from None
+        raise InvalidToken("The token is not valid.") from None
     algorithm, key_id = header.get("alg"), header.get("kid")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS or not isinstance(key_id, str | None):
-        raise Denied("The token is signed in a way that is not taken here.")
+        raise InvalidToken("The token is signed in a way that is not taken here.")
     return algorithm, key_id
 
 
-def _base(settings: Settings) -> str:
+def _public_base_url(settings: Settings) -> str:
     return settings.public_url.rstrip("/")
 
 
-def _resource(settings: Settings) -> str:
+def _resource_uri(settings: Settings) -> str:
     """The canonical URI of the MCP server (MCP specification, "Authorization", resource parameter)."""
-    return f"{_base(settings)}{MCP}"
+    return f"{_public_base_url(settings)}{MCP_PATH}"
 
 
-def _words(value: object) -> Sequence[str]:
+def _scope_words(value: object) -> Sequence[str]:
     """Scopes as a token may hold them: a text of words (RFC 9068), or a list."""
     if isinstance(value, str):
         return value.split()
     return [each for each in cast("list[object]", value) if isinstance(each, str)] if isinstance(value, list) else []
 
 
-def _quotable(text: str) -> str:
+def _quotable_text(text: str) -> str:
     """Text as it may stand between quotes in a header (RFC 6750, section 3)."""
     return "".join(each for each in text if " " <= each <= "~" and each not in '"\\')

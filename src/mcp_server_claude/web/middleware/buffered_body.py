@@ -16,15 +16,15 @@ from mcp_server_claude.web import error_responses
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-SMALL = 256 * 1024
+MAX_UNCHECKED_BYTES = 256 * 1024
 """Bytes of JSON that are taken apart in a few milliseconds, whatever they hold."""
-ROUTES = frozenset({"/chat", "/mcp"})
+BUFFERED_PATHS = frozenset({"/chat", "/mcp"})
 """Those that take what may be long."""
-MOST_VALUES = 200_000
+MAX_JSON_VALUES = 200_000
 """Values that a longer request may hold; the largest that makes sense, a schema with files, has far fewer."""
 
 
-class Whole:
+class BufferedBodyMiddleware:
     """Hands the app the body of a POST in one piece, unless it holds too many values. Plain ASGI, behind `auth`: of
     strangers nothing is kept in memory.
     """
@@ -34,20 +34,20 @@ class Whole:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in ROUTES:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in BUFFERED_PATHS:
             await self._app(scope, receive, send)
             return
-        body = await read(receive)
+        body = await read_body(receive)
         if body is None:
             return
-        if len(body) > SMALL and await anyio.to_thread.run_sync(sprawls, body):
-            many = Refused(f"The request holds more than {MOST_VALUES:,} values.", kind="too_large")
-            await error_responses.response(many)(scope, receive, send)
+        if len(body) > MAX_UNCHECKED_BYTES and await anyio.to_thread.run_sync(has_too_many_values, body):
+            many = Refused(f"The request holds more than {MAX_JSON_VALUES:,} values.", kind="too_large")
+            await error_responses.error_response(many)(scope, receive, send)
             return
-        await self._app(scope, replayed(body, receive), send)
+        await self._app(scope, replay_body(body, receive), send)
 
 
-async def read(receive: Receive) -> bytes | None:
+async def read_body(receive: Receive) -> bytes | None:
     """The whole body of a request; None where the client has gone in the middle of it."""
     pieces: list[bytes] = []
     more = True
@@ -60,7 +60,7 @@ async def read(receive: Receive) -> bytes | None:
     return b"".join(pieces)
 
 
-def replayed(body: bytes, receive: Receive) -> Receive:
+def replay_body(body: bytes, receive: Receive) -> Receive:
     """A request's messages once its body has been read: the body, and what came after it."""
     unread: bytes | None = body
 
@@ -74,10 +74,10 @@ def replayed(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-def sprawls(body: bytes) -> bool:
+def has_too_many_values(body: bytes) -> bool:
     """Whether JSON holds more values than a request needs. Says nothing of texts, however long they are."""
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # now a quote begins or ends a text
-    if plain.count(b'"') > 2 * MOST_VALUES or b"\0" in plain:  # UTF-16 would be read otherwise than here
+    if plain.count(b'"') > 2 * MAX_JSON_VALUES or b"\0" in plain:  # UTF-16 would be read otherwise than here
         return True
     structure = b"".join(plain.split(b'"')[::2])
-    return sum(structure.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES
+    return sum(structure.count(mark) for mark in (b",", b"[", b"{")) > MAX_JSON_VALUES

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.settings import Settings
 
-POLICY = (
+CSP_DIRECTIVES = (
     "default-src 'none'",
     "script-src 'self'",
     "style-src 'self'",
@@ -38,8 +38,8 @@ POLICY = (
     "require-trusted-types-for 'script'",
     "trusted-types 'none'",
 )
-CSP = "; ".join(POLICY)
-SECURE = {
+CSP = "; ".join(CSP_DIRECTIVES)
+SECURITY_HEADERS = {
     "Content-Security-Policy": CSP,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -51,78 +51,78 @@ SECURE = {
 }
 """Headers of every response that does not say otherwise itself."""
 
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-FORMS = frozenset({"/signin", "/signout"})
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+FORM_PATHS = frozenset({"/signin", "/signout"})
 """The routes that take a form: a page without a script can post them. `auth` sees to where they come from."""
-BODIES = frozenset({"POST"})
+BODY_METHODS = frozenset({"POST"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
+class AllowedHosts:
     """What this server is called, without ports, and the foreign origins whose pages may use it."""
 
     hosts: frozenset[str]
     origins: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, host: str, allowed: Iterable[str] = (), origins: Iterable[str] = ()) -> Names:
+    def for_server(cls, host: str, allowed: Iterable[str] = (), origins: Iterable[str] = ()) -> AllowedHosts:
         """The names of a server that listens on `host`, an address or `localhost`."""
-        own = {*LOOPBACK, *(name.strip().lower() for name in allowed)} - {""}
+        own = {*LOOPBACK_HOSTS, *(name.strip().lower() for name in allowed)} - {""}
         if host not in {"", "0.0.0.0", "::"}:  # noqa: S104 - compared, not listened on
-            own.add(bracketed(host))
+            own.add(url_host(host))
         return cls(hosts=frozenset(own), origins=frozenset(origin.rstrip("/").lower() for origin in origins))
 
 
-class Guard:
+class SecurityMiddleware:
     """Lets in what passes."""
 
-    def __init__(self, app: ASGIApp, names: Names, *, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, names: AllowedHosts, *, max_body_bytes: int) -> None:
         self._app = app
-        self._names = names
-        self._most = max_body_bytes
+        self._allowed_hosts = names
+        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request and pass it on, or answer it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(receive, send, self._most)
+        exchange = _GuardedExchange(receive, send, self._max_body_bytes)
         try:
-            self._check(scope)
+            self._check_request(scope)
             await self._app(scope, exchange.receive, exchange.send)
         except Refused as refused:
-            await exchange.refuse(refused)
+            await exchange.send_error(refused)
 
-    def _check(self, scope: Scope) -> None:
+    def _check_request(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self._is_ours(host, scope):
+        if not self._is_own_host(host, scope):
             raise Refused(
                 "This server does not answer to that host name. Its operator can add it to MCP_CLAUDE_ALLOWED_HOSTS.",
                 kind="wrong_host",
             )
         for origin in headers.getlist("origin"):
-            if not (same_origin(origin, host) or origin.lower() in self._names.origins):
+            if not (is_same_origin(origin, host) or origin.lower() in self._allowed_hosts.origins):
                 raise Refused(
                     "Requests from that origin are not taken. The operator can add it to MCP_CLAUDE_ALLOWED_ORIGINS.",
                     kind="forbidden",
                 )
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if scope["method"] in BODIES and scope["path"] not in FORMS and kind != "application/json":
+        if scope["method"] in BODY_METHODS and scope["path"] not in FORM_PATHS and kind != "application/json":
             raise Refused("Send the request as application/json.", kind="media_type")
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length[:20]) > self._most:
-            raise too_large(self._most)
+        if length.isdecimal() and int(length[:20]) > self._max_body_bytes:
+            raise body_too_large(self._max_body_bytes)
 
-    def _is_ours(self, host: str, scope: Scope) -> bool:
-        name = hostname(host)
-        if name in self._names.hosts:
+    def _is_own_host(self, host: str, scope: Scope) -> bool:
+        name = parse_hostname(host)
+        if name in self._allowed_hosts.hosts:
             return True
         address = cast("tuple[str, int | None] | None", scope.get("server"))
-        return address is not None and name == bracketed(address[0]) and _is_address(address[0])
+        return address is not None and name == url_host(address[0]) and _is_ip_address(address[0])
 
 
-def hostname(host: str) -> str:
+def parse_hostname(host: str) -> str:
     """A Host header without its port; empty where it is none."""
     try:
         parts = urlsplit(f"//{host}")
@@ -130,30 +130,30 @@ def hostname(host: str) -> str:
     except ValueError:
         return ""
     strange = parts.path or parts.query or parts.fragment or parts.username is not None
-    return "" if strange else bracketed(name)
+    return "" if strange else url_host(name)
 
 
 def public_host(settings: Settings) -> str:
     """The host by which people reach the server; empty where that is not set, or no URL."""
-    return hostname(settings.public_url.partition("://")[2].partition("/")[0])
+    return parse_hostname(settings.public_url.partition("://")[2].partition("/")[0])
 
 
-def same_origin(origin: str, host: str) -> bool:
+def is_same_origin(origin: str, host: str) -> bool:
     """Whether an Origin is that of the Host it was sent to. The scheme is not compared: a proxy may hold the TLS."""
     return origin.lower() in {f"http://{host}".lower(), f"https://{host}".lower()}
 
 
-def bracketed(host: str) -> str:
+def url_host(host: str) -> str:
     """A host as it stands in a URL."""
     return f"[{host}]".lower() if ":" in host and not host.startswith("[") else host.lower()
 
 
-def too_large(most: int) -> Refused:
+def body_too_large(max_bytes: int) -> Refused:
     """The refusal of a body that is too long."""
-    return Refused(f"The request is larger than {most} bytes (MCP_CLAUDE_MAX_BODY_BYTES).", kind="too_large")
+    return Refused(f"The request is larger than {max_bytes} bytes (MCP_CLAUDE_MAX_BODY_BYTES).", kind="too_large")
 
 
-def _is_address(host: str) -> bool:
+def _is_ip_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -161,39 +161,39 @@ def _is_address(host: str) -> bool:
     return True
 
 
-class _Exchange:
+class _GuardedExchange:
     """One request and its response: the body as long as it fits, the response with what keeps a page to itself."""
 
-    def __init__(self, receive: Receive, send: Send, most: int) -> None:
+    def __init__(self, receive: Receive, send: Send, max_body_bytes: int) -> None:
         self._receive = receive
         self._send = send
-        self._most = most
-        self._read = 0
-        self._answered = False
+        self._max_body_bytes = max_body_bytes
+        self._bytes_received = 0
+        self._is_answered = False
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self._read += len(message.get("body", b""))
-        if self._read > self._most:
+        self._bytes_received += len(message.get("body", b""))
+        if self._bytes_received > self._max_body_bytes:
             # Answered here: whoever reads bodies in between would make another error of it.
-            await self.refuse(too_large(self._most))
+            await self.send_error(body_too_large(self._max_body_bytes))
             return {"type": "http.disconnect"}
         return message
 
-    async def refuse(self, refused: Refused) -> None:
-        if not self._answered:
-            response = error_responses.response(refused)
+    async def send_error(self, error: Refused) -> None:
+        if not self._is_answered:
+            response = error_responses.error_response(error)
             await self.send(
                 {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
             )
             await self._send({"type": "http.response.body", "body": response.body})
-            self._answered = True
+            self._is_answered = True
 
     async def send(self, message: Message) -> None:
-        if self._read > self._most and self._answered:
+        if self._bytes_received > self._max_body_bytes and self._is_answered:
             return
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            for name, value in SECURE.items():
+            for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
         await self._send(message)

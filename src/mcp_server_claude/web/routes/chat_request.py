@@ -11,10 +11,10 @@ from mcp_server_claude.call_types import Ability, Effort
 from mcp_server_claude.errors import Refused
 from mcp_server_claude.lone_surrogates import without_lone_surrogates
 
-NAMED = re.compile(r"data:[^;,]*", re.IGNORECASE)
+DATA_URI_MEDIA_TYPE = re.compile(r"data:[^;,]*", re.IGNORECASE)
 
 
-class File(BaseModel):
+class InlineFile(BaseModel):
     """A file with its name, which Claude sees."""
 
     model_config = ConfigDict(extra="forbid")
@@ -22,20 +22,20 @@ class File(BaseModel):
     name: str = Field(max_length=255, description="What the file is called.", examples=["contract.pdf"])
     data: str = Field(description="Its content as a `data:…;base64,…` URI: text, PDF, PNG, JPEG, GIF or WebP.")
 
-    def reference(self) -> str:
+    def data_uri(self) -> str:
         """The file as the attachments take it: a data URI that carries its name.
 
         Raises:
             Refused: It is no data URI.
         """
-        media_type = NAMED.match(self.data[:200])
+        media_type = DATA_URI_MEDIA_TYPE.match(self.data[:200])
         if media_type is None:
             raise Refused("The data of a file is a data: URI (data:<media type>;base64,<data>).")
         name = quote(self.name.strip(), safe="")
         return f"{media_type[0]};name={name}{self.data[media_type.end() :]}" if name else self.data
 
 
-class Question(BaseModel):
+class ChatRequest(BaseModel):
     """What Claude is asked. Only `message` is required."""
 
     model_config = ConfigDict(
@@ -63,7 +63,7 @@ class Question(BaseModel):
         description="What Claude may do by itself. `web`: search the web and cite. `code`: run code, make files. "
         "`read`: look around in the directories that the operator has named.",
     )
-    files: list[File | str] = Field(
+    files: list[InlineFile | str] = Field(
         default=[],
         max_length=1000,
         description="Objects with name and data, data: URIs, https URLs, ids of the Files API; paths only where the "
@@ -72,21 +72,21 @@ class Question(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _mended(cls, given: object) -> object:
+    def _replace_surrogates(cls, value: object) -> object:
         """JSON may carry halves of surrogate pairs, which nothing behind this door can.
 
         Raises:
             ValueError: It is nested too deeply to look at.
         """
         try:
-            return without_lone_surrogates(given)
+            return without_lone_surrogates(value)
         except RecursionError:
             raise ValueError("the request is nested too deeply") from None
 
-    def references(self) -> tuple[str, ...]:
+    def file_references(self) -> tuple[str, ...]:
         """The files as the attachments take them.
 
         Raises:
             Refused: One has no data.
         """
-        return tuple(each.reference() if isinstance(each, File) else each for each in self.files)
+        return tuple(each.data_uri() if isinstance(each, InlineFile) else each for each in self.files)

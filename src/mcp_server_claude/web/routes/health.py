@@ -17,88 +17,88 @@ import anyio.to_thread
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from mcp_server_claude.anthropic_api import find
+from mcp_server_claude.anthropic_api import find_credential
 from mcp_server_claude.errors import Misconfigured, Refused
 from mcp_server_claude.store import StoreError, process_leases
 from mcp_server_claude.telemetry import metrics
-from mcp_server_claude.web.openapi import BEARER, problems
-from mcp_server_claude.web.route_dependencies import TheServices
+from mcp_server_claude.web.openapi import BEARER_AUTH, openapi_errors
+from mcp_server_claude.web.route_dependencies import ServicesDep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from mcp_server_claude.services.lazy_services import Services
     from mcp_server_claude.settings import Settings
-    from mcp_server_claude.store import Store, Tx
-    from mcp_server_claude.telemetry.prometheus import Prometheus
+    from mcp_server_claude.store import Store, Transaction
+    from mcp_server_claude.telemetry.prometheus import PrometheusSink
     from mcp_server_claude.users.tokens_and_sessions import User
 
-FRESH_S = 1.0
+CACHE_TTL_S = 1.0
 """Seconds that a finding is good for, however many ask."""
-PATIENCE_S = 2.0
+PROBE_TIMEOUT_S = 2.0
 """Seconds that opening and writing may take before they count as broken."""
-PROBE = "readyz"
+PROBE_LEASE = "readyz"
 
 
-class Readiness:
+class ReadinessCheck:
     """What stands in the way of answering calls, looked at once a second at most."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._reasons: list[str] = []
-        self._until = -math.inf
-        self._looking = anyio.Lock()
+        self._valid_until = -math.inf
+        self._check_lock = anyio.Lock()
 
-    async def reasons(self) -> list[str]:
+    async def failure_reasons(self) -> list[str]:
         """A word for each thing that is wrong: `settings`, `credential`, `opening`, `store`."""
-        async with self._looking:
-            if time.monotonic() >= self._until:
-                self._reasons = [reason async for reason in self._look()]
-                self._until = time.monotonic() + FRESH_S
+        async with self._check_lock:
+            if time.monotonic() >= self._valid_until:
+                self._reasons = [reason async for reason in self._run_checks()]
+                self._valid_until = time.monotonic() + CACHE_TTL_S
             return self._reasons
 
-    async def _look(self) -> AsyncGenerator[str]:
+    async def _run_checks(self) -> AsyncGenerator[str]:
         if self._services.settings.problems:
             yield "settings"
         if not await anyio.to_thread.run_sync(_has_credential, self._services.settings):
             yield "credential"
         store: Store | None = None
-        with anyio.move_on_after(PATIENCE_S):
+        with anyio.move_on_after(PROBE_TIMEOUT_S):
             store = await self._services.store()
         if store is None:
             yield "opening"
-        elif not await _is_writable(store):
+        elif not await _is_store_writable(store):
             yield "store"
 
 
 @asynccontextmanager
-async def _watching(app: FastAPI) -> AsyncGenerator[None]:
+async def _operations_lifespan(app: FastAPI) -> AsyncGenerator[None]:
     """Count calls for Prometheus as long as the app runs, where its package is installed."""
     services = cast("Services", app.state.services)
-    app.state.readiness, app.state.metrics = Readiness(services), None
+    app.state.readiness, app.state.metrics = ReadinessCheck(services), None
     if find_spec("prometheus_client") is None:
         yield
         return
-    from mcp_server_claude.telemetry.prometheus import Prometheus
+    from mcp_server_claude.telemetry.prometheus import PrometheusSink  # the extra
 
-    app.state.metrics = Prometheus(users=services.settings.telemetry_users)
-    with metrics.also(app.state.metrics):
+    app.state.metrics = PrometheusSink(users=services.settings.telemetry_users)
+    with metrics.add_sink(app.state.metrics):
         yield
 
 
-router = APIRouter(tags=["operations"], lifespan=_watching)
+router = APIRouter(tags=["operations"], lifespan=_operations_lifespan)
 
 
 @router.get("/healthz")
-async def tell_health() -> Response:
+async def get_health() -> Response:
     """Answer, which is all that it takes: the process is up and its event loop turns."""
     return JSONResponse({"status": "ok"})
 
 
 @router.get("/readyz", responses={503: {"description": "Not ready; `reasons` says in a word each what is missing."}})
-async def tell_readiness(request: Request) -> Response:
+async def get_readiness(request: Request) -> Response:
     """Whether calls can be answered: the store can be written, there is a credential, and the server is not ending."""
-    reasons = await cast("Readiness", request.app.state.readiness).reasons()
+    reasons = await cast("ReadinessCheck", request.app.state.readiness).failure_reasons()
     draining = cast("anyio.Event", request.app.state.draining)
     if draining.is_set():
         reasons = [*reasons, "ending"]
@@ -109,34 +109,34 @@ async def tell_readiness(request: Request) -> Response:
 
 @router.get(
     "/metrics",
-    dependencies=[BEARER],
+    dependencies=[BEARER_AUTH],
     response_class=Response,
     responses={
         200: {"content": {"text/plain": {}}, "description": "Measurements, as Prometheus reads them."},
-        **problems(404),
+        **openapi_errors(404),
         403: {"description": "Only for operators, and for whoever has `MCP_CLAUDE_METRICS_TOKEN`."},
         404: {"description": "The extra `prometheus` is not installed."},
     },
 )
-async def tell_metrics(request: Request, services: TheServices) -> Response:
+async def get_metrics(request: Request, services: ServicesDep) -> Response:
     """Tokens, seconds and dollars of all calls since the start, for Prometheus.
 
     Raises:
         Refused: It is not for the one who asks, or there is nothing that counts.
     """
     user = cast("User | None", request.scope.get("state", {}).get("member"))
-    if not is_scraper(request.headers.get("authorization", ""), services.settings) and (
+    if not has_metrics_token(request.headers.get("authorization", ""), services.settings) and (
         user is None or user.role != "operator"
     ):
         raise Refused("The metrics are for operators.", kind="forbidden")
-    metrics = cast("Prometheus | None", request.app.state.metrics)
+    metrics: PrometheusSink | None = request.app.state.metrics
     if metrics is None:
         raise Refused("There are no metrics: install mcp-server-claude[prometheus].", kind="not_found")
-    page, media_type = metrics.page(request.headers.get("accept", ""))
+    page, media_type = metrics.render_metrics(request.headers.get("accept", ""))
     return Response(page, headers={"Content-Type": media_type})
 
 
-def is_scraper(authorization: str, settings: Settings) -> bool:
+def has_metrics_token(authorization: str, settings: Settings) -> bool:
     """Whether an `Authorization` header holds the token that may read the metrics and nothing else."""
     scheme, _, token = authorization.partition(" ")
     wanted = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
@@ -147,24 +147,24 @@ def is_scraper(authorization: str, settings: Settings) -> bool:
 
 def _has_credential(settings: Settings) -> bool:
     try:
-        find(settings)
+        find_credential(settings)
     except Misconfigured:
         return False
     return True
 
 
-async def _is_writable(store: Store) -> bool:
+async def _is_store_writable(store: Store) -> bool:
     """Whether something can be committed to disk, in the file that the next process will open."""
-    if not await anyio.to_thread.run_sync(store.is_in_place):
+    if not await anyio.to_thread.run_sync(store.file_is_current):
         return False
     try:
-        with anyio.fail_after(PATIENCE_S):
-            await store.write(_touch, time.time())
+        with anyio.fail_after(PROBE_TIMEOUT_S):
+            await store.write(_write_probe, time.time())
     except (StoreError, TimeoutError):
         return False
     return True
 
 
-def _touch(tx: Tx, now: float) -> None:
-    process_leases.renew(tx, PROBE, now)
-    process_leases.drop(tx, PROBE)
+def _write_probe(tx: Transaction, now: float) -> None:
+    process_leases.renew_lease(tx, PROBE_LEASE, now)
+    process_leases.release_lease(tx, PROBE_LEASE)

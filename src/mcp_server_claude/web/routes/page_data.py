@@ -10,25 +10,25 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel
 
 from mcp_server_claude import pricing
-from mcp_server_claude.calls.conversation_threads import answer_in
+from mcp_server_claude.calls.conversation_threads import render_answer
 from mcp_server_claude.errors import Refused
-from mcp_server_claude.files import shown
+from mcp_server_claude.files import summarize_files
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
-from mcp_server_claude.web.openapi import BEARER, problems
-from mcp_server_claude.web.route_dependencies import TheServices, TheUser
+from mcp_server_claude.web.openapi import BEARER_AUTH, openapi_errors
+from mcp_server_claude.web.route_dependencies import ServicesDep, UserDep
 
 if TYPE_CHECKING:
-    from mcp_server_claude.anthropic_api.models import Model
-    from mcp_server_claude.store.thread_messages import Answer, Thread, Turn
+    from mcp_server_claude.anthropic_api.models import ClaudeModel
+    from mcp_server_claude.store.thread_messages import AnswerStatus, Thread, ThreadMessage
 
-MOST = 100
-TITLE = 80
+MAX_THREADS = 100
+MAX_TITLE_CHARS = 80
 ThreadId = Annotated[str, Path(description="A thread's id (t_…).", max_length=60)]
 FileId = Annotated[str, Path(description="A made file's id (f_…).", max_length=60)]
-router = APIRouter(tags=["page"], dependencies=[BEARER])
+router = APIRouter(tags=["page"], dependencies=[BEARER_AUTH])
 
 
-class Me(BaseModel):
+class CurrentUser(BaseModel):
     """Who asks, and what is left to them today."""
 
     name: str
@@ -39,7 +39,7 @@ class Me(BaseModel):
     resets_at: str
 
 
-class ModelCard(BaseModel):
+class ModelListItem(BaseModel):
     """A model that can be asked. Prices are dollars per million tokens, null where unknown."""
 
     id: str
@@ -53,7 +53,7 @@ class ModelCard(BaseModel):
     output_usd_per_mtok: float | None
 
 
-class ThreadHead(BaseModel):
+class ThreadListItem(BaseModel):
     """A conversation in a list. `updated` is unix seconds."""
 
     id: str
@@ -62,7 +62,7 @@ class ThreadHead(BaseModel):
     cost_usd: float
 
 
-class FileHead(BaseModel):
+class AttachmentInfo(BaseModel):
     """A file that was sent with a question; `size` in bytes where it is known."""
 
     name: str
@@ -70,7 +70,7 @@ class FileHead(BaseModel):
     size: int | None
 
 
-class MadeFile(BaseModel):
+class OutputFileInfo(BaseModel):
     """A file that code made while Claude answered; `GET /files/{id}` has it."""
 
     id: str
@@ -79,91 +79,91 @@ class MadeFile(BaseModel):
     bytes: int | None
 
 
-class Message(BaseModel):
+class MessageResponse(BaseModel):
     """A turn of a conversation. An answer has its call, its account, what it `made`, and `running` meanwhile."""
 
     role: str
     text: str
-    files: list[FileHead] = []
-    made: list[MadeFile] = []
+    files: list[AttachmentInfo] = []
+    made: list[OutputFileInfo] = []
     call: str = ""
     usage: dict[str, object] | None = None
     running: bool = False
     incomplete: str = ""
 
 
-class ThreadBody(ThreadHead):
+class ThreadResponse(ThreadListItem):
     """A conversation, whole."""
 
     model: str
-    messages: list[Message]
+    messages: list[MessageResponse]
 
 
-@router.get("/me.json", responses=problems())
-async def me(services: TheServices, user: TheUser) -> Me:
+@router.get("/me.json", responses=openapi_errors())
+async def get_current_user(services: ServicesDep, user: UserDep) -> CurrentUser:
     """Who asks."""
     from mcp_server_claude.engine.spending_limit import next_day
 
     users = await services.users()
-    return Me(
+    return CurrentUser(
         name=user.name,
         role=user.role,
-        signed_in=await users.any(),
-        spent_today_usd=await users.spent_today(user.name),
+        signed_in=await users.has_users(),
+        spent_today_usd=await users.spent_today_usd(user.name),
         budget_usd=user.limits.usd_per_day,
         resets_at=f"{next_day():%Y-%m-%dT%H:%M:%SZ}",
     )
 
 
-@router.get("/models.json", responses=problems())
-async def models(services: TheServices) -> list[ModelCard]:
+@router.get("/models.json", responses=openapi_errors())
+async def list_models(services: ServicesDep) -> list[ModelListItem]:
     """The models that can be asked, newest first."""
-    catalogue = await services.catalogue()
-    default = catalogue.resolve("", default=services.settings.model or "sonnet").id
-    return [_card(model, default) for model in catalogue.models if model.lifecycle != "retired"]
+    catalogue = await services.model_catalog()
+    default = catalogue.resolve_model("", default=services.settings.model or "sonnet").id
+    return [_model_item(model, default) for model in catalogue.models if model.lifecycle != "retired"]
 
 
-@router.get("/threads.json", responses=problems())
-async def threads(services: TheServices, user: TheUser) -> list[ThreadHead]:
+@router.get("/threads.json", responses=openapi_errors())
+async def list_threads(services: ServicesDep, user: UserDep) -> list[ThreadListItem]:
     """The user's conversations, the latest first."""
-    listed = await (await services.threads()).listed(user.name, MOST)
-    return [_head(thread, cost) for thread, cost in listed]
+    listed = await (await services.threads()).latest_threads_with_costs(user.name, MAX_THREADS)
+    return [_thread_item(thread, cost) for thread, cost in listed]
 
 
-@router.get("/threads/{thread_id}.json", responses=problems(404, 422))
-async def thread(thread_id: ThreadId, services: TheServices, user: TheUser) -> ThreadBody:
+@router.get("/threads/{thread_id}.json", responses=openapi_errors(404, 422))
+async def get_thread(thread_id: ThreadId, services: ServicesDep, user: UserDep) -> ThreadResponse:
     """A conversation of the user's, with an answer that is being written as its last message."""
-    told = await (await services.threads()).told(thread_id, user.name)
-    messages = [_message(turn, told.answers.get(turn.call_id)) for turn in told.turns]
-    products = await services.products()
+    told = await (await services.threads()).read_transcript_with_costs(thread_id, user.name)
+    messages = [_message_response(turn, told.answers.get(turn.call_id)) for turn in told.turns]
+    products = await services.output_files()
     for message in messages:
         if message.call:
             made = await products.of(message.call, user.name)
-            message.made = [MadeFile(**asdict(file)) for file in made]
-    running = await (await services.jobs()).running_in(thread_id, user.name)
+            message.made = [OutputFileInfo(**asdict(file)) for file in made]
+    running = await (await services.calls()).running_call_in_thread(thread_id, user.name)
     if running:
-        messages.append(Message(role="assistant", text="", call=running, running=True))
-    head = _head(told.thread, told.cost_micros)
-    return ThreadBody(**head.model_dump(), model=told.thread.model, messages=messages)
+        messages.append(MessageResponse(role="assistant", text="", call=running, running=True))
+    head = _thread_item(told.thread, told.cost_micros)
+    return ThreadResponse(**head.model_dump(), model=told.thread.model, messages=messages)
 
 
-@router.delete("/threads/{thread_id}", status_code=204, responses=problems(404, 409, 422))
-async def forget(thread_id: ThreadId, services: TheServices, user: TheUser) -> Response:
+@router.delete("/threads/{thread_id}", status_code=204, responses=openapi_errors(404, 409, 422))
+async def delete_thread(thread_id: ThreadId, services: ServicesDep, user: UserDep) -> Response:
     """Delete a conversation and its text. The accounts stay."""
-    if await (await services.jobs()).running_in(thread_id, user.name):
+    if await (await services.calls()).running_call_in_thread(thread_id, user.name):
         raise Refused("An answer is being written in this thread. Stop it first.", kind="conflict")
-    await (await services.threads()).delete(thread_id, user.name)
+    await (await services.threads()).delete_thread(thread_id, user.name)
     return Response(status_code=204)
 
 
 @router.get(
     "/files/{file_id}",
     response_class=Response,
-    responses={200: {"content": {"*/*": {}}, "description": "The file."}, **problems(404, 413, 422)},
+    responses={200: {"content": {"*/*": {}}, "description": "The file."}, **openapi_errors(404, 413, 422)},
 )
-async def file(file_id: FileId, services: TheServices, user: TheUser) -> Response:
+async def download_file(file_id: FileId, services: ServicesDep, user: UserDep) -> Response:
     """A file that code made for the user: always to be saved, never shown, since Claude's code chose what it is."""
-    found = await (await services.products()).fetch(file_id, user.name)
+    found = await (await services.output_files()).fetch(file_id, user.name)
     name = quote(replace_lone_surrogates(found.file.name), safe="")
     return Response(
         found.data,
@@ -172,9 +172,9 @@ async def file(file_id: FileId, services: TheServices, user: TheUser) -> Respons
     )
 
 
-def _card(model: Model, default: str) -> ModelCard:
-    rates = pricing.rates(model.id)
-    return ModelCard(
+def _model_item(model: ClaudeModel, default: str) -> ModelListItem:
+    rates = pricing.find_rates(model.id)
+    return ModelListItem(
         id=model.id,
         name=model.name or model.id,
         line=model.line,
@@ -187,19 +187,22 @@ def _card(model: Model, default: str) -> ModelCard:
     )
 
 
-def _head(thread: Thread, cost_micros: int) -> ThreadHead:
-    title = thread.head if len(thread.head) <= TITLE else f"{thread.head[:TITLE]}…"
-    return ThreadHead(id=thread.id, title=title, updated=thread.touched_at, cost_usd=cost_micros / 1e6)
+def _thread_item(thread: Thread, cost_micros: int) -> ThreadListItem:
+    title = thread.head if len(thread.head) <= MAX_TITLE_CHARS else f"{thread.head[:MAX_TITLE_CHARS]}…"
+    return ThreadListItem(id=thread.id, title=title, updated=thread.touched_at, cost_usd=cost_micros / 1e6)
 
 
-def _message(turn: Turn, answer: Answer | None) -> Message:
+def _message_response(turn: ThreadMessage, answer: AnswerStatus | None) -> MessageResponse:
     if turn.role == "user":  # what was said stands last, the files before it
         texts = [str(block.get("text") or "") for block in turn.content if block.get("type") == "text"]
-        files = [FileHead(name=each.name, kind=each.kind, size=each.size) for each in shown(turn.content[:-1])]
-        return Message(role="user", text=texts[-1] if texts else "", files=files)
-    return Message(
+        files = [
+            AttachmentInfo(name=each.name, kind=each.kind, size=each.size)
+            for each in summarize_files(turn.content[:-1])
+        ]
+        return MessageResponse(role="user", text=texts[-1] if texts else "", files=files)
+    return MessageResponse(
         role="assistant",
-        text=answer_in(turn),
+        text=render_answer(turn),
         call=turn.call_id,
         usage=answer.usage if answer else None,
         incomplete=answer.incomplete if answer else "",

@@ -26,61 +26,61 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 STATIC = Path(__file__).parent.parent / "static"
-TYPES = {
+MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
     ".LICENSE": "text/plain; charset=utf-8",
 }
 """Our own: `mimetypes` believes the machine's registry, in which a `.js` may be anything. Nothing else is served."""
-PLACE = re.compile(r"/(?:t/[a-z0-9_]{1,60}|usage(?:\?[\w.~%&=+-]{1,1000})?)", re.ASCII)
+REDIRECT_PATH = re.compile(r"/(?:t/[a-z0-9_]{1,60}|usage(?:\?[\w.~%&=+-]{1,1000})?)", re.ASCII)
 """The pages that somebody may have an address of."""
-FOR_EVER = "public, max-age=31536000, immutable"
+CACHE_IMMUTABLE = "public, max-age=31536000, immutable"
 DIGEST_CHARS = 12
 
 router = APIRouter(include_in_schema=False)
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class StaticFile:
     """A static file, as it is and gzipped."""
 
     media_type: str
     data: bytes
-    packed: bytes
+    gzip_data: bytes
 
 
 @router.get("/")
 @router.get("/t/{thread}")
-async def chat(thread: str = "") -> HTMLResponse:  # noqa: ARG001 - the page reads it from its address
+async def chat_page(thread: str = "") -> HTMLResponse:  # noqa: ARG001 - the page reads it from its address
     """The chat page; what it shows it asks for itself."""
-    return page("chat")
+    return render_page("chat")
 
 
 @router.get("/usage")
-async def usage() -> HTMLResponse:
+async def usage_page() -> HTMLResponse:
     """The usage page."""
-    return page("usage")
+    return render_page("usage")
 
 
 @router.get("/signin")
-async def sign_in(wrong: str = "", to: str = "") -> HTMLResponse:
+async def sign_in_page(wrong: str = "", to: str = "") -> HTMLResponse:
     """The sign-in page, which leads on to `to`; `wrong` after a token that nobody knows."""
     invalid, hidden = ("true", "") if wrong else ("false", "hidden")
-    return page("signin", hidden=hidden, invalid=invalid, to=escape(place(to)))
+    return render_page("signin", hidden=hidden, invalid=invalid, to=escape(safe_redirect_path(to)))
 
 
-def sign_in_for(to: str, *, wrong: bool = False) -> str:
+def sign_in_url(to: str, *, wrong: bool = False) -> str:
     """The address at which who wants to go there signs in first."""
     query = {"wrong": "1"} if wrong else {}
-    if (where := place(to)) != "/":
+    if (where := safe_redirect_path(to)) != "/":
         query["to"] = where
     return f"/signin?{urlencode(query)}" if query else "/signin"
 
 
-def place(address: str) -> str:
+def safe_redirect_path(address: str) -> str:
     """An address where somebody may go on after signing in: one of the pages, else the first of them."""
-    return address if PLACE.fullmatch(address) else "/"
+    return address if REDIRECT_PATH.fullmatch(address) else "/"
 
 
 @router.get("/favicon.ico")
@@ -90,29 +90,29 @@ async def favicon() -> RedirectResponse:
 
 
 @router.get("/static/{digest}/{path:path}")
-async def static(digest: str, path: str, accept_encoding: Annotated[str, Header()] = "") -> Response:
+async def get_static_file(digest: str, path: str, accept_encoding: Annotated[str, Header()] = "") -> Response:
     """A file; also under an old digest, for a page that was open while the server was replaced.
 
     Raises:
         Refused: There is none of that name.
     """
-    file = files().get(path)  # only what is in the folder has a name, so no path leads out of it
+    file = load_static_files().get(path)  # only what is in the folder has a name, so no path leads out of it
     if file is None:
         raise Refused("There is no such file.", kind="not_found")
     fresh = static_root() == f"/static/{digest}"
-    headers = {"Cache-Control": FOR_EVER if fresh else "no-store", "Vary": "Accept-Encoding"}
+    headers = {"Cache-Control": CACHE_IMMUTABLE if fresh else "no-store", "Vary": "Accept-Encoding"}
     if "gzip" not in accept_encoding:
         return Response(file.data, media_type=file.media_type, headers=headers)
-    return Response(file.packed, media_type=file.media_type, headers=headers | {"Content-Encoding": "gzip"})
+    return Response(file.gzip_data, media_type=file.media_type, headers=headers | {"Content-Encoding": "gzip"})
 
 
-def page(name: str, **values: str) -> HTMLResponse:
+def render_page(name: str, **values: str) -> HTMLResponse:
     """A page with `{{name}}` replaced by its value. Values are ours, or of a form that can do no harm.
 
     Raises:
         Refused: There is none of that name.
     """
-    html = templates().get(name)
+    html = load_templates().get(name)
     if html is None:
         raise Refused("There is no such page.", kind="not_found")
     for key, value in {"static": static_root(), **values}.items():
@@ -121,27 +121,27 @@ def page(name: str, **values: str) -> HTMLResponse:
 
 
 @cache
-def templates() -> Mapping[str, str]:
+def load_templates() -> Mapping[str, str]:
     """Every page, by name."""
     return {path.stem: path.read_text(encoding="utf-8") for path in TEMPLATES.glob("*.html")}
 
 
 @cache
-def files() -> Mapping[str, File]:
+def load_static_files() -> Mapping[str, StaticFile]:
     """Every static file, by its path."""
-    paths = sorted(path for path in STATIC.rglob("*") if path.is_file() and path.suffix in TYPES)
-    return {path.relative_to(STATIC).as_posix(): _read(path) for path in paths}
+    paths = sorted(path for path in STATIC.rglob("*") if path.is_file() and path.suffix in MEDIA_TYPES)
+    return {path.relative_to(STATIC).as_posix(): _load_static_file(path) for path in paths}
 
 
 @cache
 def static_root() -> str:
     """Where static files are for now: `/static/` and the first digits of a SHA-256 over their names and contents."""
     seen = hashlib.sha256()
-    for path, file in files().items():
+    for path, file in load_static_files().items():
         seen.update(f"{path}\0{len(file.data)}\0".encode() + file.data)
     return f"/static/{seen.hexdigest()[:DIGEST_CHARS]}"
 
 
-def _read(path: Path) -> File:
+def _load_static_file(path: Path) -> StaticFile:
     data = path.read_bytes()
-    return File(TYPES[path.suffix], data, gzip.compress(data, mtime=0))
+    return StaticFile(MEDIA_TYPES[path.suffix], data, gzip.compress(data, mtime=0))

@@ -21,52 +21,54 @@ from pydantic.alias_generators import to_camel
 from mcp_server_claude import pricing
 from mcp_server_claude.errors import Misconfigured, Refused
 from mcp_server_claude.services.lazy_services import Services
-from mcp_server_claude.store import StoreError, Tx
+from mcp_server_claude.store import StoreError, Transaction
 from mcp_server_claude.store.usage import usage_report
-from mcp_server_claude.store.usage.usage_report import Range, Sums
-from mcp_server_claude.web.openapi import BEARER, problems
-from mcp_server_claude.web.route_dependencies import TheServices, TheUser
-from mcp_server_claude.web.routes.usage_json import Account, Usage, statement, used
+from mcp_server_claude.store.usage.usage_report import UsageQuery, UsageTotals
+from mcp_server_claude.web.openapi import BEARER_AUTH, openapi_errors
+from mcp_server_claude.web.route_dependencies import ServicesDep, UserDep
+from mcp_server_claude.web.routes.usage_json import StatementData, UsageResponse, usage_fields, usage_response
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-USUAL_DAYS = 30
-MOST_DAYS = 1100
+DEFAULT_DAYS = 30
+MAX_DAYS = 1100
 """Three years at once."""
-FIRST, LAST = date(2000, 1, 1), date(2100, 1, 1)
-DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+MIN_DATE, MAX_DATE = date(2000, 1, 1), date(2100, 1, 1)
+ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula (owasp.org, "CSV Injection")."""
-NUMBERS = tuple(used(Sums()))
-HEAD = ("date", "user", "model", "tool", *map(to_camel, NUMBERS))
+NUMBER_FIELDS = tuple(usage_fields(UsageTotals()))
+CSV_HEADER = ("date", "user", "model", "tool", *map(to_camel, NUMBER_FIELDS))
 """The columns of the CSV."""
 
-router = APIRouter(tags=["usage"], dependencies=[BEARER])
+router = APIRouter(tags=["usage"], dependencies=[BEARER_AUTH])
 
 
-def _date(text: object) -> object:
-    if isinstance(text, str) and not DATE.fullmatch(text):
+def _check_date(text: object) -> object:
+    if isinstance(text, str) and not ISO_DATE.fullmatch(text):
         raise ValueError("must be a date such as 2026-11-01")
     return text
 
 
-Moment: TypeAlias = Annotated[date | None, BeforeValidator(_date)]
+DateParameter: TypeAlias = Annotated[date | None, BeforeValidator(_check_date)]
 
 
-def asked(
-    user: TheUser,
-    since: Annotated[Moment, Query(description="The first day (UTC), e.g. 2026-11-01.")] = None,
-    until: Annotated[Moment, Query(description="The last day; today when it is not given.")] = None,
+def parse_usage_query(
+    user: UserDep,
+    since: Annotated[DateParameter, Query(description="The first day (UTC), e.g. 2026-11-01.")] = None,
+    until: Annotated[DateParameter, Query(description="The last day; today when it is not given.")] = None,
     days: Annotated[
-        int | None, Query(ge=1, le=MOST_DAYS, description="How many days up to `until`, instead of `since`.")
+        int | None, Query(ge=1, le=MAX_DAYS, description="How many days up to `until`, instead of `since`.")
     ] = None,
-    of: Annotated[
+    user_name: Annotated[
         str, Query(alias="user", max_length=200, description="Only this user's. Another's is for operators.")
     ] = "",
     model: Annotated[str, Query(max_length=200, description="Only this model.")] = "",
-    tool: Annotated[str, Query(max_length=200, description="Only what came in through this tool, or `chat`.")] = "",
-) -> Range:
+    tool: Annotated[
+        str, Query(max_length=200, description="Only what came in through this tool, or `chat_page`.")
+    ] = "",
+) -> UsageQuery:
     """The range that the query's parameters mean.
 
     Raises:
@@ -74,82 +76,89 @@ def asked(
     """
     if since is not None and days is not None:
         raise Refused("Give since or days, not both.")
-    if user.role != "operator" and of not in {"", user.name}:
+    if user.role != "operator" and user_name not in {"", user.name}:
         raise Refused("Only an operator sees what others used.", kind="forbidden")
-    if not all(FIRST <= each <= LAST for each in (since, until) if each is not None):
-        raise Refused(f"since and until must lie between {FIRST} and {LAST}.")
-    last = until or max(_today(), since or FIRST)
-    first = since or last - timedelta(days=(days or USUAL_DAYS) - 1)
+    if not all(MIN_DATE <= each <= MAX_DATE for each in (since, until) if each is not None):
+        raise Refused(f"since and until must lie between {MIN_DATE} and {MAX_DATE}.")
+    last = until or max(_utc_today(), since or MIN_DATE)
+    first = since or last - timedelta(days=(days or DEFAULT_DAYS) - 1)
     if first > last:
         raise Refused("since must not be later than until.")
-    if (last - first).days >= MOST_DAYS:
-        raise Refused(f"That is more than {MOST_DAYS} days. Ask for a shorter time.")
-    whose = of if user.role == "operator" else user.name
-    return Range(since=first, until=last, user=whose or None, model=model or None, tool=tool or None)
+    if (last - first).days >= MAX_DAYS:
+        raise Refused(f"That is more than {MAX_DAYS} days. Ask for a shorter time.")
+    whose = user_name if user.role == "operator" else user.name
+    return UsageQuery(since=first, until=last, user=whose or None, model=model or None, tool=tool or None)
 
 
-Asked: TypeAlias = Annotated[Range, Depends(asked)]
-PROBLEMS = problems(422)
+UsageQueryDep: TypeAlias = Annotated[UsageQuery, Depends(parse_usage_query)]
+USAGE_ERRORS = openapi_errors(422)
 
 
-@router.get("/usage.json", responses=PROBLEMS, summary="What was used")
-async def usage_json(asked_for: Asked, services: TheServices, user: TheUser) -> Usage:
+@router.get("/usage.json", responses=USAGE_ERRORS, summary="What was used")
+async def get_usage_json(query: UsageQueryDep, services: ServicesDep, user: UserDep) -> UsageResponse:
     """What was used: by day, month, model, user and tool, with totals. The last 30 days when no time is given."""
     an_hour = services.settings.cache == "1h"
-    account = await _reported(services, _account, asked_for, an_hour=an_hour, operator=user.role == "operator")
-    return statement(account)
+    account = await _read_ledger(
+        services, _read_statement_data, query, an_hour=an_hour, operator=user.role == "operator"
+    )
+    return usage_response(account)
 
 
 @router.get(
     "/usage.csv",
     response_class=StreamingResponse,
-    responses={200: {"description": "A line per day, user, model and tool.", "content": {"text/csv": {}}}, **PROBLEMS},
+    responses={
+        200: {"description": "A line per day, user, model and tool.", "content": {"text/csv": {}}},
+        **USAGE_ERRORS,
+    },
     summary="What was used, as CSV",
 )
-async def usage_csv(asked_for: Asked, services: TheServices) -> StreamingResponse:
+async def get_usage_csv(query: UsageQueryDep, services: ServicesDep) -> StreamingResponse:
     """The same as lines for a spreadsheet: per day, user, model and tool."""
-    days = [replace(asked_for, since=day, until=day) for day in asked_for.days]
-    first = await _reported(services, usage_report.rows, days[0])  # a ledger that cannot be read is still a plain error
+    days = [replace(query, since=day, until=day) for day in query.days]
+    first = await _read_ledger(
+        services, usage_report.detail_rows, days[0]
+    )  # a ledger that cannot be read is still a plain error
 
     async def lines() -> AsyncIterator[str]:
-        yield as_csv([HEAD]) + as_csv(map(_line, first.items()))
+        yield format_csv([CSV_HEADER]) + format_csv(map(_csv_row, first.items()))
         for day in days[1:]:  # a day at a time, so that nothing large is held
-            if found := await _reported(services, usage_report.rows, day):
-                yield as_csv(map(_line, found.items()))
+            if found := await _read_ledger(services, usage_report.detail_rows, day):
+                yield format_csv(map(_csv_row, found.items()))
 
-    name = f"usage-{asked_for.since}-{asked_for.until}.csv"
+    name = f"usage-{query.since}-{query.until}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return StreamingResponse(lines(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-def as_csv(rows: Iterable[Iterable[str | int | float]]) -> str:
+def format_csv(rows: Iterable[Iterable[str | int | float]]) -> str:
     """Lines of CSV. A text that a spreadsheet would take for a formula begins with an apostrophe."""
     text = io.StringIO()
-    csv.writer(text).writerows([_inert(cell) for cell in row] for row in rows)
+    csv.writer(text).writerows([_escape_formula(cell) for cell in row] for row in rows)
     return text.getvalue()
 
 
-def _inert(cell: str | float) -> str | float:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+def _escape_formula(cell: str | float) -> str | float:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_PREFIXES) else cell
 
 
-def _line(row: tuple[usage_report.Key, Sums]) -> list[str | int | float]:
+def _csv_row(row: tuple[usage_report.CellKey, UsageTotals]) -> list[str | int | float]:
     (day, model, tool, user), sums = row
-    told = used(sums)
-    return [day, user, model, tool, *(told[name] for name in NUMBERS)]
+    told = usage_fields(sums)
+    return [day, user, model, tool, *(told[name] for name in NUMBER_FIELDS)]
 
 
-def _account(tx: Tx, asked_for: Range, *, an_hour: bool, operator: bool) -> Account:
+def _read_statement_data(tx: Transaction, query: UsageQuery, *, an_hour: bool, operator: bool) -> StatementData:
     """On the store's thread: what a statement is made of."""
-    return Account(
-        report=usage_report.report(tx, asked_for, cached_for_an_hour=an_hour),
-        pricing_as_of=pricing.as_of(),
-        users=usage_report.users(tx) if operator else [],
+    return StatementData(
+        report=usage_report.build_report(tx, query, cached_for_an_hour=an_hour),
+        pricing_as_of=pricing.price_list_version(),
+        users=usage_report.user_names(tx) if operator else [],
     )
 
 
-async def _reported(
-    services: Services, job: Callable[Concatenate[Tx, P], T], /, *args: P.args, **kwargs: P.kwargs
+async def _read_ledger(
+    services: Services, job: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs
 ) -> T:
     """What a job finds in the ledger.
 
@@ -158,10 +167,10 @@ async def _reported(
     """
     store = await services.store()
     try:
-        return await store.report(job, *args, **kwargs)
+        return await store.read_slow(job, *args, **kwargs)
     except StoreError as error:
         raise Misconfigured(f"The ledger could not be read: {error}", kind="ledger") from error
 
 
-def _today() -> date:
+def _utc_today() -> date:
     return datetime.now(UTC).date()

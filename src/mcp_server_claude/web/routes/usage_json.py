@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from mcp_server_claude.store.usage.latency_percentiles import WHOLE
-from mcp_server_claude.store.usage.usage_report import Sums
+from mcp_server_claude.store.usage.latency_percentiles import WHOLE_RANGE
+from mcp_server_claude.store.usage.usage_report import UsageTotals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from mcp_server_claude.store.usage.latency_percentiles import Waits
-    from mcp_server_claude.store.usage.usage_report import Report
+    from mcp_server_claude.store.usage.latency_percentiles import LatencyPercentiles
+    from mcp_server_claude.store.usage.usage_report import UsageReport
 
-MICROS = 1_000_000
+MICROS_PER_USD = 1_000_000
 
 
-class Shape(BaseModel):
+class CamelCaseModel(BaseModel):
     """JSON in camel case."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
 
-class Tokens(Shape):
+class TokenTotals(CamelCaseModel):
     """Tokens by kind."""
 
     input_tokens: int
@@ -36,7 +36,7 @@ class Tokens(Shape):
     total_tokens: int
 
 
-class Used(Tokens):
+class UsageFigures(TokenTotals):
     """What some requests came to together."""
 
     total_cost: float = Field(description="US dollars.")
@@ -47,7 +47,7 @@ class Used(Tokens):
     unpriced: int = Field(description="Requests that `totalCost` lacks, since no price of their model is known.")
 
 
-class Saving(Used):
+class UsageWithSavings(UsageFigures):
     """With what the prompt cache saved."""
 
     cache_savings: float = Field(
@@ -55,7 +55,7 @@ class Saving(Used):
     )
 
 
-class Percentiles(Shape):
+class FirstTextPercentiles(CamelCaseModel):
     """Seconds until the first text, over the requests that brought some; null where none did."""
 
     p50: float | None = None
@@ -63,57 +63,57 @@ class Percentiles(Shape):
     p99: float | None = None
 
 
-class Timed(Saving):
+class UsageWithLatency(UsageWithSavings):
     """With how long people waited."""
 
-    ttft: Percentiles
+    ttft: FirstTextPercentiles
 
 
-class ModelPart(Tokens):
+class ModelBreakdown(TokenTotals):
     """A model's part of a day or month."""
 
     model_name: str
     cost: float = Field(description="US dollars.")
 
 
-class Split(Timed):
+class PeriodUsage(UsageWithLatency):
     """A day or a month, by model."""
 
     models_used: list[str]
-    model_breakdowns: list[ModelPart]
+    model_breakdowns: list[ModelBreakdown]
 
 
-class Day(Split):
+class DailyUsage(PeriodUsage):
     """A day (UTC). Every day of the range is there, also one without a request."""
 
     date: str
 
 
-class Month(Split):
+class MonthlyUsage(PeriodUsage):
     """A month, as far as the range covers it."""
 
     month: str
 
 
-class ByModel(Saving):
+class UsageByModel(UsageWithSavings):
     """What a model was used for."""
 
     model: str
 
 
-class ByTool(Saving):
-    """What was asked through a tool of the MCP server, or `chat`."""
+class UsageByTool(UsageWithSavings):
+    """What was asked through a tool of the MCP server, or `chat_page`."""
 
     tool: str
 
 
-class ByUser(Used):
+class UsageByUser(UsageFigures):
     """What a user asked."""
 
     user: str
 
 
-class Previous(Shape):
+class PreviousPeriod(CamelCaseModel):
     """As many days, just before."""
 
     since: str
@@ -122,7 +122,7 @@ class Previous(Shape):
     calls: int
 
 
-class Usage(Shape):
+class UsageResponse(CamelCaseModel):
     """What was used in a range of days, both ends included. Lists by model, user and tool: the dearest first."""
 
     since: str
@@ -132,59 +132,67 @@ class Usage(Shape):
     model: str
     tool: str
     pricing_as_of: str = Field(alias="pricing_as_of", description="The list prices behind `cacheSavings`.")
-    daily: list[Day]
-    monthly: list[Month]
-    by_model: list[ByModel]
-    by_user: list[ByUser]
-    by_tool: list[ByTool]
-    totals: Timed
-    previous: Previous
+    daily: list[DailyUsage]
+    monthly: list[MonthlyUsage]
+    by_model: list[UsageByModel]
+    by_user: list[UsageByUser]
+    by_tool: list[UsageByTool]
+    totals: UsageWithLatency
+    previous: PreviousPeriod
     users: list[str] = Field(description="For an operator: everybody who ever asked.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class StatementData:
     """What the store was asked for a statement, on one snapshot."""
 
-    report: Report
+    report: UsageReport
     pricing_as_of: str
     users: list[str]
 
 
-def statement(account: Account) -> Usage:
+def usage_response(data: StatementData) -> UsageResponse:
     """The statement of an account."""
-    report = account.report
-    asked, before = report.range, report.range.before()
+    report = data.report
+    asked, before = report.query, report.query.preceding()
     days = [each.isoformat() for each in asked.days]
     months = list(dict.fromkeys(day[:7] for day in days))
-    return Usage(
+    return UsageResponse(
         since=str(asked.since),
         until=str(asked.until),
-        begins=report.begins,
+        begins=report.first_day,
         user=asked.user or "",
         model=asked.model or "",
         tool=asked.tool or "",
-        pricing_as_of=account.pricing_as_of,
-        daily=[Day(date=day, **split) for day, split in _splits(report, "day", days)],
-        monthly=[Month(month=month, **split) for month, split in _splits(report, "month", months)],
-        by_model=[ByModel(model=name, **_saving(sums)) for name, sums in _dearest(report.by("model"))],
-        by_user=[ByUser(user=name, **used(sums)) for name, sums in _dearest(report.users)],
-        by_tool=[ByTool(tool=name, **_saving(sums)) for name, sums in _dearest(report.by("tool"))],
-        totals=Timed(**_saving(report.totals), ttft=_ttft(report.waits.get(WHOLE))),
-        previous=Previous(
+        pricing_as_of=data.pricing_as_of,
+        daily=[DailyUsage(date=day, **split) for day, split in _period_fields(report, "day", days)],
+        monthly=[MonthlyUsage(month=month, **split) for month, split in _period_fields(report, "month", months)],
+        by_model=[
+            UsageByModel(model=name, **_fields_with_savings(sums))
+            for name, sums in _by_descending_cost(report.totals_by("model"))
+        ],
+        by_user=[UsageByUser(user=name, **usage_fields(sums)) for name, sums in _by_descending_cost(report.users)],
+        by_tool=[
+            UsageByTool(tool=name, **_fields_with_savings(sums))
+            for name, sums in _by_descending_cost(report.totals_by("tool"))
+        ],
+        totals=UsageWithLatency(
+            **_fields_with_savings(report.totals), ttft=_first_text_percentiles(report.latency.get(WHOLE_RANGE))
+        ),
+        previous=PreviousPeriod(
             since=str(before.since),
             until=str(before.until),
-            total_cost=report.previous.cost_micros / MICROS,
+            total_cost=report.previous.cost_micros / MICROS_PER_USD,
             calls=report.previous.calls,
         ),
-        users=account.users,
+        users=data.users,
     )
 
 
-def used(sums: Sums) -> dict[str, Any]:
-    """The fields of `Used`, by their names in Python."""
-    return _tokens(sums) | {
-        "total_cost": sums.cost_micros / MICROS,
+def usage_fields(sums: UsageTotals) -> dict[str, Any]:
+    """The fields of `UsageFigures`, by their names in Python."""
+    return _token_fields(sums) | {
+        "total_cost": sums.cost_micros / MICROS_PER_USD,
         "calls": sums.calls,
         "requests": sums.requests,
         "errors": sums.errors,
@@ -193,7 +201,7 @@ def used(sums: Sums) -> dict[str, Any]:
     }
 
 
-def _tokens(sums: Sums) -> dict[str, Any]:
+def _token_fields(sums: UsageTotals) -> dict[str, Any]:
     return {
         "input_tokens": sums.input_tokens,
         "output_tokens": sums.output_tokens,
@@ -206,34 +214,40 @@ def _tokens(sums: Sums) -> dict[str, Any]:
     }
 
 
-def _saving(sums: Sums) -> dict[str, Any]:
-    return used(sums) | {"cache_savings": round(sums.saved_micros) / MICROS}
+def _fields_with_savings(sums: UsageTotals) -> dict[str, Any]:
+    return usage_fields(sums) | {"cache_savings": round(sums.saved_micros) / MICROS_PER_USD}
 
 
-def _splits(report: Report, per: Literal["day", "month"], keys: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """For each day or month, also one without a request: the fields of `Split`."""
-    whole, models = report.by(per), report.models_by(per)
+def _period_fields(
+    report: UsageReport, per: Literal["day", "month"], keys: Iterable[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """For each day or month, also one without a request: the fields of `PeriodUsage`."""
+    whole, models = report.totals_by(per), report.model_totals_by(per)
     for key in keys:
-        parts = _dearest(models.get(key, {}))
+        parts = _by_descending_cost(models.get(key, {}))
         yield (
             key,
-            _saving(whole.get(key, Sums()))
+            _fields_with_savings(whole.get(key, UsageTotals()))
             | {
-                "ttft": _ttft(report.waits.get(key)),
+                "ttft": _first_text_percentiles(report.latency.get(key)),
                 "models_used": [name for name, _ in parts],
-                "model_breakdowns": [_part(name, sums) for name, sums in parts],
+                "model_breakdowns": [_model_breakdown(name, sums) for name, sums in parts],
             },
         )
 
 
-def _part(model: str, sums: Sums) -> ModelPart:
-    return ModelPart(model_name=model, cost=sums.cost_micros / MICROS, **_tokens(sums))
+def _model_breakdown(model: str, sums: UsageTotals) -> ModelBreakdown:
+    return ModelBreakdown(model_name=model, cost=sums.cost_micros / MICROS_PER_USD, **_token_fields(sums))
 
 
-def _ttft(waits: Waits | None) -> Percentiles:
-    return Percentiles() if waits is None else Percentiles(**{name: ms / 1000 for name, ms in waits._asdict().items()})
+def _first_text_percentiles(waits: LatencyPercentiles | None) -> FirstTextPercentiles:
+    return (
+        FirstTextPercentiles()
+        if waits is None
+        else FirstTextPercentiles(**{name: ms / 1000 for name, ms in waits._asdict().items()})
+    )
 
 
-def _dearest(parts: Mapping[str, Sums]) -> list[tuple[str, Sums]]:
+def _by_descending_cost(parts: Mapping[str, UsageTotals]) -> list[tuple[str, UsageTotals]]:
     """The dearest first; what cost the same by name."""
     return sorted(parts.items(), key=lambda part: (-part[1].cost_micros, part[0]))
