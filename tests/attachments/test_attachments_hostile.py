@@ -246,9 +246,48 @@ def test_allowed_names_are_read_and_only_those(world: FileTree) -> None:
         world.attach(".env.local", allow_secret_names=(".env",))
 
 
-@pytest.mark.parametrize("name", ["credentials.py", "src/secrets.ts", "id_rsa.pub", "keynote.md", "environment.txt"])
+SECRET_NAMES = (
+    *(".mcp.json", "claude_desktop_config.json", ".cursor/mcp.json", ".vscode/mcp.json", ".codex/auth.json"),
+    *("auth.json", ".gemini/oauth_creds.json", "x-firebase-adminsdk-1.json", ".secrets", "k8s-secret.yaml"),
+    *(".dev.vars", ".vault_pass", ".huggingface/token", ".kaggle/kaggle.json", "private_key.txt", "wg0.conf"),
+    *("deploy_key", "x.asc", "x.gpg", "api_key.txt", "passwords.txt", ".zhistory", ".config/chromium/Default/Cookies"),
+    *("BraveSoftware/Brave-Browser/Default/Login Data", "Default/Cookies", "Default/Login Data", ".databrickscfg"),
+    *(".snowsql/config", "pip.conf", ".bundle/config", "htpasswd", ".secrets/token", "apiKeys.json", "PrivateKey.txt"),
+    *("my-passwords.csv", "db.password", "prod.secrets", "vault_password.txt", ".fish_history", ".viminfo"),
+    *(".wrangler/config/default.toml", ".windsurf/mcp_config.json", "cline_mcp_settings.json", "terraform.rc"),
+    *("access-token", "refresh_token.json", "recovery-codes.txt", ".config/github-copilot/apps.json", "x.agekey"),
+    *("wpa_supplicant.conf", "office.nmconnection", "wp-config.php", ".m2/settings-security.xml", "chap-secrets"),
+    *("Cookies\u200b", "ＡＰＩ_ＫＥＹ.txt", "PASSWORDS.TXT "),
+)
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
+def test_a_name_that_people_use_for_secrets_is_refused_with_the_setting_that_allows_it(
+    world: FileTree, name: str
+) -> None:
+    path = world.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(CANARY)
+    with pytest.raises(Refused, match=r"may hold a secret\. .* MCP_CLAUDE_ALLOW_FILES"):
+        world.attach(name)
+    with pytest.raises(Refused):
+        world.attach(f"{path.parent.relative_to(world.root)}/*{path.name[1:]}")
+    assert CANARY in blocks_json(world.attach(name, allow_secret_names=("*",)).blocks)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("credentials.py", "src/secrets.ts", "id_rsa.pub", "keynote.md", "environment.txt", "secretary.txt"),
+        *("design-tokens.json", "tokenizer.json", "password_reset.html", "monkey.txt", "api.json", "history.txt"),
+        *("HISTORY.md", "key_value.yaml", "compass.txt", "settings.json", "config.toml", "cookies.py", "x.conf"),
+        *("author.json", "hockey.csv", "keyboard.toml", "secretPlans/notes.txt"),
+    ],
+)
 def test_names_that_only_sound_secret_are_read(world: FileTree, name: str) -> None:
-    (world.root / name).write_text("nothing to hide")
+    path = world.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("nothing to hide")
     assert world.attached_texts(name)
 
 

@@ -1,7 +1,8 @@
-"""Names that look as if a secret were behind them. What a file holds is never looked at for this."""
+"""Names of files that are likely to hold secrets. The content of a file is never looked at for this."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -11,47 +12,86 @@ if TYPE_CHECKING:
 
 SECRET_DIRECTORIES = (
     *(".ssh", ".aws", ".gnupg", ".gpg", ".kube", ".azure", ".oci", ".password-store", ".1password", ".mozilla"),
+    *(".thunderbird", ".secrets", ".chef", ".electrum", ".bitcoin", ".ethereum", ".terraform.d", ".minikube"),
     *("keychains", "keyrings"),
 )
-"""Directories with everything in them."""
+"""Directories in which every file counts as a secret."""
 
 SECRET_FILE_GLOBS = (
-    *(".env*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "*.p8", "*.ppk", "*.jks", "*.keystore", "*.kdbx"),
+    *(".env*", "*.env", ".flaskenv", ".dev.vars*", "*.pem", "*.key", "*.p12", "*.pfx", "*.p8", "*.pk8", "*.ppk"),
+    *("*.jks", "*.keystore", "*.kdb", "*.kdbx", "*.asc", "*.gpg", "*.pgp", "*.agekey", "*.keytab", "*.ovpn", "*.rdp"),
     *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*_rsa", "*_ed25519", "ssh_host_*_key", "secring.*"),
     *(".netrc", "_netrc", ".npmrc", ".yarnrc*", ".pypirc", ".pgpass", "pgpass.conf", ".my.cnf", ".mylogin.cnf"),
-    *(".git-credentials", ".gitcookies", ".htpasswd", ".vault-token", ".dockercfg", ".boto", ".s3cfg", ".terraformrc"),
-    *("*.tfstate", "*.tfstate.*", "*.tfvars", "*.tfvars.json", "wallet.dat", "cookies.sqlite", "key[34].db"),
-    *("logins.json", "shadow", "gshadow", "master.key", ".*_history", ".claude.json", "*.ovpn", "*.keytab"),
+    *("pip.conf", "pip.ini", ".condarc", "nuget.config", ".curlrc", ".wgetrc", ".msmtprc", ".fetchmailrc"),
+    *(".git-credentials", ".gitcookies", ".htpasswd*", "htpasswd", "*.htpasswd", ".htdigest", "htdigest"),
+    *(".vault-token", ".vault_pass*", ".vault-pass*", "vault_pass*", "vault-pass*", ".dockercfg", ".boto", ".s3cfg"),
+    *(".databrickscfg", ".sentryclirc", ".terraformrc", "terraform.rc", "*.tfstate", "*.tfstate.*", "*.tfvars"),
+    *("*.tfvars.json", "wallet.dat", "shadow", "gshadow", "shadow-", "gshadow-", "master.key", "*.publishsettings"),
+    *(".?*history", "consolehost_history.txt", ".viminfo", ".lesshst", "wp-config.php", "*.secrets"),
+    # Browsers and mail: cookies and saved passwords.
+    *("cookies", "cookies.sqlite*", "login data", "login data for account", "web data", "key[34].db", "logins.json"),
+    # Agents and their MCP servers: keys stand in the configuration, tokens beside it.
+    *(".claude.json", "claude_desktop_config.json", ".mcp.json", "mcp.json", "*mcp_config.json", "*mcp-config.json"),
+    *("*mcp_settings.json", "auth.json", "oauth_creds.json", ".aider.conf.yml", "kaggle.json", "ngrok.yml"),
+    # Networks.
+    *("wg[0-9]*.conf", "wpa_supplicant*.conf", "*.nmconnection", "ipsec.secrets"),
+    # FTP clients, and keys of services.
+    *("filezilla.xml", "sitemanager.xml", "recentservers.xml", "winscp.ini", "local.settings.json"),
 )
 """Names of files, in lower case."""
 
 SECRET_WORD_GLOBS = (
-    *("credentials*", ".credentials*", "secrets", "secrets.*", "secret.*", "service-account*", "service_account*"),
-    *("serviceaccount*", "kubeconfig*", "client_secret*", "application_default_credentials*", "*.kubeconfig"),
+    *("credentials*", ".credentials*", "secrets", "secrets.*", "secret.*", ".secret*", "service-account*"),
+    *("service_account*", "serviceaccount*", "kubeconfig*", "*.kubeconfig", "client_secret*", "client-secret*"),
+    *("application_default_credentials*", "*firebase-adminsdk*"),
 )
-"""As `NAMES`, but source code may be called so: `credentials.py` is about secrets, it holds none."""
+"""Names of files unless their suffix is that of source code: `credentials.py` is about secrets and holds none."""
 
 SOURCE_SUFFIXES = (
     *(".py", ".pyi", ".js", ".mjs", ".cjs", ".jsx", ".ts", ".tsx", ".go", ".rs", ".java", ".kt", ".scala", ".rb"),
     *(".php", ".cs", ".c", ".h", ".cc", ".cpp", ".hpp", ".swift", ".ex", ".exs", ".vue", ".svelte", ".md", ".rst"),
 )
 
+SECRET_WORDS = (
+    *("secret", "secrets", "password", "passwords", "passwd", "passphrase", "pwd", "credential", "credentials"),
+    *("apikey", "apikeys", "privatekey", "mnemonic"),
+    *("api key", "api keys", "private key", "private keys", "secret key", "access key", "access keys", "deploy key"),
+    *("signing key", "encryption key", "ssh key", "access token", "auth token", "api token", "api tokens"),
+    *("refresh token", "bearer token", "seed phrase", "recovery codes", "backup codes"),
+)
+"""Words of a name, divided by dots, dashes, underscores, spaces or capitals, where its suffix is one of data."""
+
+DATA_SUFFIXES = (
+    *("", ".txt", ".json", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf", ".config", ".properties", ".xml"),
+    *(".csv", ".tsv", ".xls", ".xlsx", ".ods", ".doc", ".docx", ".odt", ".rtf", ".pdf", ".plist", ".bin", ".dat"),
+    *(".bak", ".old", ".orig", ".save", ".swp", ".db", ".sqlite"),
+)
+
 SECRET_PATH_GLOBS = (
     *(".git/config", "*/.git/config", "*.git/*/config", "*.git/credentials"),
-    *("*gh/hosts.yml", "*glab-cli/config.yml", "*.gem/credentials", "*.m2/settings.xml", "*.gradle/gradle.properties"),
-    *("*mcp-server-claude/config.toml", "*rclone/rclone.conf", "*google-chrome/*", "*doctl/config.yaml"),
-    *("*.docker/config.json", "*.config/gcloud/*"),
+    *("*gh/hosts.yml", "*glab-cli/config.yml", "*github-copilot/*", "*.config/hub", "*.gem/credentials"),
+    *("*.bundle/config", "*.m2/settings*.xml", "*.gradle/gradle.properties", "*.config/composer/*"),
+    *("*mcp-server-claude/config.toml", "*.codex/config.toml", "*.continue/config.*", "*.codeium/config.json"),
+    *("*rclone/rclone.conf", "*doctl/config.yaml", "*.docker/config.json", "*.config/gcloud/*", "*.snowsql/config"),
+    *("*.snowflake/*", "*.config/configstore/*", "*.config/stripe/*", "*.wrangler/config/*", "*.supabase/*token*"),
+    *("*.fly/config.yml", "*.circleci/cli.yml", "*.config/op/config", "*sops/age/keys.txt", "*huggingface/token"),
+    *("*huggingface/stored_tokens", "*.irssi/config", "*.dbeaver*/credentials-config.json"),
+    *("*google-chrome*/*", "*google/chrome/*", "*chromium/*", "*brave-browser/*", "*bravesoftware/*"),
+    *("*microsoft-edge*/*", "*microsoft edge/*", "*microsoft/edge/*", "*vivaldi/*", "*com.operasoftware*/*"),
 )
-"""Where the name alone says nothing."""
+"""Paths below a root of files whose name alone says nothing."""
 
 HARMLESS_GLOBS = (
     *(".env.example", ".env.sample", ".env.template", ".env.dist", ".env.defaults", "example.env", "sample.env"),
-    *("id_*.pub",),
+    *(".dev.vars.example", "id_*.pub"),
 )
+
+_WORD_BOUNDARY = re.compile(r"[^a-z0-9]+")
+_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def matching_pattern(parts: Sequence[str], allow_globs: Sequence[str]) -> str:
-    """The pattern by which a path looks like a secret, empty when it does not or is among the `allowed` globs."""
+    """The pattern by which a path looks like a secret; empty where none matches, or one of `allow_globs` does."""
     plain = [_normalize_name(part) for part in parts]
     if not plain:
         return ""
@@ -63,14 +103,26 @@ def matching_pattern(parts: Sequence[str], allow_globs: Sequence[str]) -> str:
     if any(fnmatchcase(name, glob) for glob in HARMLESS_GLOBS):
         return ""
     globs = SECRET_FILE_GLOBS if name.endswith(SOURCE_SUFFIXES) else SECRET_FILE_GLOBS + SECRET_WORD_GLOBS
-    return next((glob for glob in globs if fnmatchcase(name, glob)), "") or next(
-        (glob for glob in SECRET_PATH_GLOBS if fnmatchcase(path, glob)), ""
-    )
+    by_name = next((glob for glob in globs if fnmatchcase(name, glob)), "") or _secret_word(parts[-1])
+    return by_name or next((glob for glob in SECRET_PATH_GLOBS if fnmatchcase(path, glob)), "")
 
 
 def private_directory(parts: Sequence[str]) -> str:
-    """The directory of secrets that a path leads into, empty when there is none."""
+    """The directory of secrets that a path leads into, empty where there is none."""
     return next((part for part in map(_normalize_name, parts) if part in SECRET_DIRECTORIES), "")
+
+
+def _secret_word(name: str) -> str:
+    """The word in the name of a data file that speaks of a secret, between stars, empty where there is none."""
+    plain = _normalize_name(_CAMEL_CASE.sub("_", name))
+    stem, dot, suffix = plain.rpartition(".")
+    if not stem or suffix in SECRET_WORDS:  # `deploy_key`, `.password`, `db.password`
+        stem, dot, suffix = plain, "", ""
+    if dot + suffix not in DATA_SUFFIXES:
+        return ""
+    words = f" {_WORD_BOUNDARY.sub(' ', stem).strip()} "
+    found = next((word for word in SECRET_WORDS if f" {word} " in words), "")
+    return f"*{found.replace(' ', '_')}*" if found else ""
 
 
 def _normalize_name(name: str) -> str:
