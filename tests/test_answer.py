@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mcp_server_claude.anthropic_api import MessageStream
-from mcp_server_claude.call_types import Started
+from mcp_server_claude.call_types import MessageStart
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from support.recordings import (
     REQUEST_BODY,
@@ -161,7 +161,7 @@ async def test_a_tools_input_that_was_cut_is_what_can_be_read_of_it() -> None:
 
 async def test_the_input_is_known_from_the_first_event_on() -> None:
     played = await replay(sse_bytes(*message_events("x")))
-    started = [event for event in played.events if isinstance(event, Started)]
+    started = [event for event in played.events if isinstance(event, MessageStart)]
     assert [event.usage.input_tokens for event in started] == [7]
     assert played.answer.usage().output_tokens == 5
 

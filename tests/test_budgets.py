@@ -17,7 +17,7 @@ import pytest
 from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel
 from mcp_server_claude.call_types import CHARS_PER_TOKEN, Call, Limits
-from mcp_server_claude.engine.spending_limit import UNASKED_TOKENS, Purse
+from mcp_server_claude.engine.spending_limit import DEFAULT_RESERVED_TOKENS, SpendingLimit
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from mcp_server_claude.store.budget_reservations import InsufficientBudget
@@ -237,7 +237,7 @@ async def test_a_call_that_names_no_max_tokens_holds_no_more_than_16000(upstream
         _, held = await during(desk, upstream)
         await desk.ask("x", model=MODEL, max_tokens=20_000)
     unasked, asked = sent(upstream)
-    assert max_tokens(unasked) == UNASKED_TOKENS == 16_000
+    assert max_tokens(unasked) == DEFAULT_RESERVED_TOKENS == 16_000
     assert held == micros(unasked.input_tokens, rates().cache_write) + micros(16_000, rates().output)
     assert max_tokens(asked) == 20_000
 
@@ -295,7 +295,7 @@ async def test_calls_at_once_on_two_servers_never_pass_the_day_together(upstream
 ASK = """
 import json, sys
 import anyio
-from mcp_server_claude.errors import Failure
+from mcp_server_claude.errors import CallError
 from mcp_server_claude.call_types import Call, Limits
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
@@ -312,7 +312,7 @@ async def main():
         try:
             reply = await jobs.run_call(call, lambda event: None)
             outcomes.append([user, round(reply.usage.cost_usd * 1e6), ""])
-        except Failure as failure:
+        except CallError as failure:
             outcomes.append([user, 0, f"{failure.kind}: {failure}"])
 
     async with Services.open(Settings.model_validate(fields)) as services:
@@ -424,10 +424,13 @@ async def test_what_a_user_spent_before_they_had_a_budget_counts(upstream: Simul
 
 def test_a_refusal_says_whose_budget_it_is(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, budget_usd_per_day=10)
-    purse = Purse(settings, Call(prompt="x", user="ada", limits=Limits(usd_per_day=2.0)), ClaudeModel(id=MODEL))
-    assert purse.limited
-    assert purse.ask(10, 1000).scopes == (("total", 10_000_000), ("user:ada", 2_000_000))
-    mine, ours = purse.refusal(InsufficientBudget("user:ada", 1500)), purse.refusal(InsufficientBudget("total", 0))
+    purse = SpendingLimit(settings, Call(prompt="x", user="ada", limits=Limits(usd_per_day=2.0)), ClaudeModel(id=MODEL))
+    assert purse.is_limited
+    assert purse.reservation_for(10, 1000).scopes == (("total", 10_000_000), ("user:ada", 2_000_000))
+    mine, ours = (
+        purse.budget_error(InsufficientBudget("user:ada", 1500)),
+        purse.budget_error(InsufficientBudget("total", 0)),
+    )
     assert str(mine).startswith("Of your budget of $2.00 a day $0.0015 is left, too little for this call. It starts")
     assert str(ours).startswith("Of the server's budget of $10.00 a day $0 is left, too little for this call.")
     assert mine.kind == ours.kind == "budget"
@@ -439,8 +442,10 @@ def test_a_mythos_whose_price_is_unknown_counts_as_a_fable(tmp_path: Path) -> No
     assert fable is not None
     assert pricing.find_rates("claude-mythos-5") is None
     for model in (ClaudeModel(id="claude-mythos-5", line="mythos"), ClaudeModel(id="vendor/claude-mythos-9")):
-        purse = Purse(Settings(data_dir=tmp_path), Call(prompt="x", max_usd=5), model)
-        assert purse.ask(1000, 1000).most == micros(1000, fable.cache_write) + micros(1000, fable.output)
+        purse = SpendingLimit(Settings(data_dir=tmp_path), Call(prompt="x", max_usd=5), model)
+        assert purse.reservation_for(1000, 1000).max_micros == micros(1000, fable.cache_write) + micros(
+            1000, fable.output
+        )
 
 
 # --------------------------------------------------------------------- prices, counting, and where nothing can be kept

@@ -9,7 +9,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp.types import BlobResourceContents, ResourceLink, TextContent, TextResourceContents
 
-from mcp_server_claude.call_types import Searching
+from mcp_server_claude.call_types import ToolUse
 from mcp_server_claude.engine import output_file_downloads
 from mcp_server_claude.server.progress_notifications import StatusLine
 from mcp_server_claude.simulator import Pace, Simulator, directive
@@ -185,7 +185,7 @@ async def test_the_status_says_that_files_are_edited(upstream: Simulator, tmp_pa
 @pytest.mark.parametrize("tool", ["bash_code_execution", "code_execution"])
 def test_the_status_says_that_code_is_run(tool: str) -> None:
     line = StatusLine()
-    line.update_stage(Searching(tool, "python x.py"))
+    line.update_stage(ToolUse(tool, "python x.py"))
     assert "running code: python x.py" in line.render()
 
 
@@ -305,7 +305,7 @@ async def test_a_file_that_is_too_large_for_a_message_is_not_fetched(
 async def test_a_file_whose_name_cannot_be_had_is_listed_all_the_same(
     tmp_path: Path, upstream: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output_file_downloads, "PATIENCE_S", 0)
+    monkeypatch.setattr(output_file_downloads, "METADATA_TIMEOUT_S", 0)
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
         (link,) = links(result)
@@ -318,7 +318,7 @@ async def test_files_alone_are_an_answer(upstream: Simulator, tmp_path: Path) ->
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(f"{RUN} {directive(makes='mean.csv', tokens=0)}", tools=["code"], model=MODEL)
     assert not result.is_error
-    assert texts_only(result)[0] == output_file_downloads.SILENT
+    assert texts_only(result)[0] == output_file_downloads.NO_TEXT_NOTE
     assert [link.name for link in links(result)] == ["mean.csv"]
 
 

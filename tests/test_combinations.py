@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast, get_args
 import anyio
 import pytest
 
-from mcp_server_claude.call_types import Ability, Call, Effort
-from mcp_server_claude.errors import Failure, Refused
+from mcp_server_claude.call_types import Call, Effort, ToolName
+from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Models, Pace, Simulator, directive
@@ -30,8 +30,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:The model '.
 
 AT_ONCE = 16
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
-ABILITIES: tuple[Ability, ...] = get_args(Ability)
-TOOLS: tuple[tuple[Ability, ...], ...] = ((), *((ability,) for ability in ABILITIES), ABILITIES)
+ABILITIES: tuple[ToolName, ...] = get_args(ToolName)
+TOOLS: tuple[tuple[ToolName, ...], ...] = ((), *((ability,) for ability in ABILITIES), ABILITIES)
 SCHEMA = {"type": "object", "properties": {"cups": {"type": "integer"}}, "required": ["cups"]}
 ALL = "Search for tea, compute the mean of https://example.com/tea and tell me."
 HAPPENINGS = {
@@ -56,15 +56,15 @@ class Upstream:
     models: tuple[str, ...]
     most: dict[str, int]
 
-    async def ask(self, calls: Iterable[Call]) -> dict[str, Reply | Failure]:
-        outcomes: dict[str, Reply | Failure] = {}
+    async def ask(self, calls: Iterable[Call]) -> dict[str, Reply | CallError]:
+        outcomes: dict[str, Reply | CallError] = {}
         limiter = anyio.CapacityLimiter(AT_ONCE)
 
         async def one(call: Call) -> None:
             async with limiter:
                 try:
                     outcomes[call.id] = await self.threads.answer_in_thread(call, lambda _: None)
-                except Failure as failure:
+                except CallError as failure:
                     outcomes[call.id] = failure
 
         async with anyio.create_task_group() as tasks:
@@ -81,15 +81,15 @@ class Upstream:
                 found.setdefault(str(body["system"]), []).append(record)
         return found
 
-    def judge(self, calls: Sequence[Call], outcomes: dict[str, Reply | Failure]) -> None:
+    def judge(self, calls: Sequence[Call], outcomes: dict[str, Reply | CallError]) -> None:
         """Nothing that was sent was refused, and what was refused was not sent."""
         generated = self.generated()
         for call in calls:
             outcome, records = outcomes[call.id], generated.get(call.id, [])
             asked = f"{call.model} {call.effort} {call.tools} {call.max_tokens} {bool(call.schema)} {call.prompt}"
             assert {record.status for record in records} <= {200}, (asked, outcome)
-            if isinstance(outcome, Failure):
-                assert isinstance(outcome, Refused), (asked, outcome)
+            if isinstance(outcome, CallError):
+                assert isinstance(outcome, RequestError), (asked, outcome)
                 assert not records or outcome.kind in {"max_tokens", "tool_use"}, (asked, outcome)
             else:
                 assert records, asked
@@ -129,7 +129,7 @@ async def test_any_effort_length_form_and_tools_work_with_any_model_or_are_refus
         ]
         outcomes = await world.ask(calls)
         world.judge(calls, outcomes)
-        answered = [call for call in calls if not isinstance(outcomes[call.id], Failure)]
+        answered = [call for call in calls if not isinstance(outcomes[call.id], CallError)]
         assert len(answered) > len(calls) / 20
 
 
@@ -160,7 +160,7 @@ async def test_any_model_goes_on_with_what_any_other_has_begun(tmp_path: Path) -
             for happening in ("", HAPPENINGS["pause"], HAPPENINGS["cut"], HAPPENINGS["look"])
         ]
         first = await world.ask(begun)
-        threads = [outcome.usage.thread for call in begun if not isinstance(outcome := first[call.id], Failure)]
+        threads = [outcome.usage.thread for call in begun if not isinstance(outcome := first[call.id], CallError)]
         assert len(threads) > len(begun) / 2
         others = [
             call_for("And now?", world.models[(n + shift) % len(world.models)], thread=thread)

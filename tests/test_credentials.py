@@ -7,7 +7,7 @@ import pytest
 from mcp_server_claude.anthropic_api import ClaudeClient, MessageStream, find_credential
 from mcp_server_claude.anthropic_api.client import API_VERSION
 from mcp_server_claude.anthropic_api.credentials import ANTHROPIC_URL
-from mcp_server_claude.errors import Misconfigured
+from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator
 from support.recordings import REQUEST_BODY
@@ -69,7 +69,7 @@ def test_else_the_sdks_own_chain_is_followed_and_named(name: str, monkeypatch: p
 @pytest.mark.parametrize("key", ["", " ", "${ANTHROPIC_API_KEY}", "<your key>", "your-key-here", "sk-ant-..."])
 @pytest.mark.parametrize("name", ["MCP_CLAUDE_API_KEY", "ANTHROPIC_API_KEY"])
 def test_a_placeholder_is_no_key_and_is_told(name: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Misconfigured) as told:
+    with pytest.raises(ConfigurationError) as told:
         find_credential(environ(monkeypatch, **{name: key}))
     assert told.value.kind == "no_key"
     assert "MCP_CLAUDE_API_KEY" in str(told.value)
@@ -91,7 +91,7 @@ def test_a_key_that_no_header_can_carry_is_told_without_showing_it(
     name: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(api_key=key) if "\x00" in key else environ(monkeypatch, **{name: key})  # pyright: ignore[reportArgumentType]
-    with pytest.raises(Misconfigured) as told:
+    with pytest.raises(ConfigurationError) as told:
         find_credential(settings)
     assert told.value.kind == "malformed_key"
     assert "sk-ant" not in str(told.value)
@@ -100,7 +100,7 @@ def test_a_key_that_no_header_can_carry_is_told_without_showing_it(
 @pytest.mark.parametrize("url", ["example.com", "ftp://example.com", "https://", "https://exa mple.com", "file:///x"])
 def test_a_base_url_that_is_none_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = environ(monkeypatch, MCP_CLAUDE_API_KEY=OURS, MCP_CLAUDE_BASE_URL=url)
-    with pytest.raises(Misconfigured, match="MCP_CLAUDE_BASE_URL is not a URL"):
+    with pytest.raises(ConfigurationError, match="MCP_CLAUDE_BASE_URL is not a URL"):
         find_credential(settings)
 
 
@@ -176,7 +176,7 @@ async def test_a_header_that_http_does_not_allow_is_told_without_its_value(
         ANTHROPIC_CUSTOM_HEADERS="X-Secret: hunter2\rhunter2",
     )
     claude = ClaudeClient(settings)
-    with pytest.raises(Misconfigured, match="characters that HTTP does not allow") as told:
+    with pytest.raises(ConfigurationError, match="characters that HTTP does not allow") as told:
         await claude.stream_message(REQUEST_BODY, MessageStream(lambda _: None))
     await claude.close()
     assert "hunter2" not in str(told.value)
@@ -185,6 +185,6 @@ async def test_a_header_that_http_does_not_allow_is_told_without_its_value(
 async def test_the_same_sentence_comes_each_time_and_nothing_is_sent() -> None:
     claude = ClaudeClient(Settings())
     for _ in range(2):
-        with pytest.raises(Misconfigured, match="There is no API key"):
+        with pytest.raises(ConfigurationError, match="There is no API key"):
             await claude.get_client()
     await claude.close()

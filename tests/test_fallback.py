@@ -13,9 +13,9 @@ from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api.models import ModelCatalog, bundled_catalog
 from mcp_server_claude.call_types import Usage
 from mcp_server_claude.cli import doctor
-from mcp_server_claude.engine.fallback_model import OVERLOADS
-from mcp_server_claude.engine.retry_policy import Policy, Trouble, wait
-from mcp_server_claude.engine.usage_accumulator import SHARED
+from mcp_server_claude.engine.fallback_model import MAX_OVERLOADS_BEFORE_FALLBACK
+from mcp_server_claude.engine.retry_policy import FailureState, RetryPolicy, backoff_delay
+from mcp_server_claude.engine.usage_accumulator import MODEL_USAGE_FIELDS
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.cloud import CannedResponse, cloud_upstream
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 OPUS, SONNET, HAIKU, OLD = "claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-haiku-4-5-20251001"
-BUSY = directive(status=529, retry_after=0, times=OVERLOADS)
+BUSY = directive(status=529, retry_after=0, times=MAX_OVERLOADS_BEFORE_FALLBACK)
 DECLINED = directive(tokens=300, stop="refusal", times=1)
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 
@@ -121,16 +121,18 @@ async def test_other_faults_are_tried_again_with_the_model_that_was_asked_for(
 
 
 def test_patience_with_an_overload_is_short_only_where_it_is_said_to_be() -> None:
-    def trouble(failures: int, *, kind: str = "overloaded", asked: float | None = None) -> Trouble:
-        return Trouble(kind=kind, retryable=True, failures=failures, failing_s=0, elapsed_s=0, retry_after_s=asked)
+    def trouble(failures: int, *, kind: str = "overloaded", asked: float | None = None) -> FailureState:
+        return FailureState(
+            kind=kind, retryable=True, failures=failures, failing_for_s=0, elapsed_s=0, retry_after_s=asked
+        )
 
-    short, long = Policy(overloads=2), Policy()
-    assert wait(short, trouble(1), 0.5) is not None
-    assert wait(short, trouble(2), 0.5) is None
-    assert wait(short, trouble(1, asked=60), 0.5) is None
-    assert wait(short, trouble(7, kind="api_error"), 0.0) is not None
-    assert wait(long, trouble(7), 0.0) is not None
-    assert wait(long, trouble(1, asked=60), 0.0) is not None
+    short, long = RetryPolicy(max_overloads=2), RetryPolicy()
+    assert backoff_delay(short, trouble(1), 0.5) is not None
+    assert backoff_delay(short, trouble(2), 0.5) is None
+    assert backoff_delay(short, trouble(1, asked=60), 0.5) is None
+    assert backoff_delay(short, trouble(7, kind="api_error"), 0.0) is not None
+    assert backoff_delay(long, trouble(7), 0.0) is not None
+    assert backoff_delay(long, trouble(1, asked=60), 0.0) is not None
 
 
 async def test_where_both_are_overloaded_it_is_said_of_both(upstream: Simulator, tmp_path: Path) -> None:
@@ -174,9 +176,9 @@ async def test_both_prices_stand_in_the_account(upstream: Simulator, tmp_path: P
     for part, line in zip(parts, lines, strict=True):
         assert round(part["cost_usd"] * 1e6) == line["cost_micros"]
         assert part["cost_usd"] > 0
-        assert {name: part[name] for name in SHARED} == {name: line[name] for name in SHARED}
+        assert {name: part[name] for name in MODEL_USAGE_FIELDS} == {name: line[name] for name in MODEL_USAGE_FIELDS}
     assert used["cost_usd"] == pytest.approx(sum(part["cost_usd"] for part in parts))
-    for name in SHARED:
+    for name in MODEL_USAGE_FIELDS:
         assert used[name] == sum(part[name] for part in parts)
 
 
@@ -185,7 +187,7 @@ async def test_an_account_survives_being_written_down(upstream: Simulator, tmp_p
         result = await desk.ask(f"Tea? {DECLINED}")
         found = await desk.client.call_tool("claude_jobs", {"id": usage_meta(result)["call_id"]})
     assert usage_meta(found) == usage_meta(result)
-    assert Usage.of_json(usage_meta(result)).as_json() == usage_meta(result)
+    assert Usage.from_json(usage_meta(result)).as_json() == usage_meta(result)
 
 
 async def test_what_was_declined_is_never_shown(upstream: Simulator, tmp_path: Path) -> None:

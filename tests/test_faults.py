@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mcp_server_claude.anthropic_api import ClaudeClient, MessageStream
 from mcp_server_claude.anthropic_api.error_classification import retry_after_seconds
-from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
 from mcp_server_claude.redaction import MAX_SANITIZED_CHARS, sanitize
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import directive
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 async def asked(
     url: str, prompt: str = "Tell me.", answer: MessageStream | None = None, key: str = FAKE_KEY
-) -> Failure | None:
+) -> CallError | None:
     """What asking ends in: nothing, or the failure."""
     claude = ClaudeClient(Settings.model_validate({"api_key": key, "base_url": url}))
     body = {
@@ -41,7 +41,7 @@ async def asked(
     try:
         with anyio.fail_after(60):
             await claude.stream_message(body, answer or MessageStream(lambda _: None))
-    except Failure as failure:
+    except CallError as failure:
         said = str(failure)
         assert said.endswith((".", "…"))
         assert "\n" not in said
@@ -59,36 +59,36 @@ async def asked(
 @pytest.mark.parametrize(
     ("status", "family", "kind"),
     [
-        (400, Refused, "invalid_request"),
-        (401, Misconfigured, "authentication"),
-        (402, Misconfigured, "billing"),
-        (403, Misconfigured, "permission"),
-        (404, Refused, "not_found"),
-        (408, Unavailable, "timeout"),
-        (409, Unavailable, "conflict"),
-        (413, Refused, "too_large"),
-        (418, Refused, "invalid_request"),
-        (429, Unavailable, "rate_limit"),
-        (500, Unavailable, "api_error"),
-        (503, Unavailable, "api_error"),
-        (504, Unavailable, "timeout"),
-        (529, Unavailable, "overloaded"),
+        (400, RequestError, "invalid_request"),
+        (401, ConfigurationError, "authentication"),
+        (402, ConfigurationError, "billing"),
+        (403, ConfigurationError, "permission"),
+        (404, RequestError, "not_found"),
+        (408, TemporaryError, "timeout"),
+        (409, TemporaryError, "conflict"),
+        (413, RequestError, "too_large"),
+        (418, RequestError, "invalid_request"),
+        (429, TemporaryError, "rate_limit"),
+        (500, TemporaryError, "api_error"),
+        (503, TemporaryError, "api_error"),
+        (504, TemporaryError, "timeout"),
+        (529, TemporaryError, "overloaded"),
     ],
 )
 async def test_each_status_is_one_of_three_failures(
-    upstream: Simulator, status: int, family: type[Failure], kind: str
+    upstream: Simulator, status: int, family: type[CallError], kind: str
 ) -> None:
     failure = await asked(upstream.url, directive(status=status))
     (request,) = upstream.requests
     assert failure is not None
     assert (type(failure), failure.kind, failure.status) == (family, kind, status)
     assert failure.request_id == request.request_id
-    assert failure.as_json()["retryable"] is (family is Unavailable)
+    assert failure.as_json()["retryable"] is (family is TemporaryError)
 
 
 async def test_a_spend_limit_is_nothing_to_wait_for(upstream: Simulator) -> None:
     failure = await asked(upstream.url, directive(fault="spend_limit"))
-    assert isinstance(failure, Misconfigured)
+    assert isinstance(failure, ConfigurationError)
     assert (failure.kind, failure.status, failure.retryable) == ("spend_limit", 429, False)
     assert "2026-12-01" in str(failure)
 
@@ -160,26 +160,26 @@ async def test_a_password_in_the_base_url_is_not_told() -> None:
 @pytest.mark.parametrize(
     ("keys", "family", "kind"),
     [
-        ({"fault": "error"}, Unavailable, "overloaded"),
-        ({"fault": "error", "at": "headers"}, Unavailable, "overloaded"),
-        ({"fault": "error", "type": "api_error"}, Unavailable, "api_error"),
-        ({"fault": "error", "type": "rate_limit_error"}, Unavailable, "rate_limit"),
-        ({"fault": "error", "type": "invalid_request_error"}, Refused, "invalid_request"),
-        ({"fault": "error", "type": "novel_error"}, Unavailable, "api_error"),
-        ({"fault": "drop"}, Unavailable, "connection"),
-        ({"fault": "drop", "at": "headers"}, Unavailable, "connection"),
-        ({"fault": "fin"}, Unavailable, "connection"),
-        ({"fault": "fin", "at": "headers"}, Unavailable, "connection"),
-        ({"fault": "malformed"}, Unavailable, "protocol"),
-        ({"fault": "badindex"}, Unavailable, "protocol"),
-        ({"fault": "badutf8"}, Unavailable, "protocol"),
-        ({"fault": "html"}, Misconfigured, "protocol"),
-        ({"fault": "json"}, Misconfigured, "protocol"),
-        ({"fault": "redirect"}, Misconfigured, "protocol"),
+        ({"fault": "error"}, TemporaryError, "overloaded"),
+        ({"fault": "error", "at": "headers"}, TemporaryError, "overloaded"),
+        ({"fault": "error", "type": "api_error"}, TemporaryError, "api_error"),
+        ({"fault": "error", "type": "rate_limit_error"}, TemporaryError, "rate_limit"),
+        ({"fault": "error", "type": "invalid_request_error"}, RequestError, "invalid_request"),
+        ({"fault": "error", "type": "novel_error"}, TemporaryError, "api_error"),
+        ({"fault": "drop"}, TemporaryError, "connection"),
+        ({"fault": "drop", "at": "headers"}, TemporaryError, "connection"),
+        ({"fault": "fin"}, TemporaryError, "connection"),
+        ({"fault": "fin", "at": "headers"}, TemporaryError, "connection"),
+        ({"fault": "malformed"}, TemporaryError, "protocol"),
+        ({"fault": "badindex"}, TemporaryError, "protocol"),
+        ({"fault": "badutf8"}, TemporaryError, "protocol"),
+        ({"fault": "html"}, ConfigurationError, "protocol"),
+        ({"fault": "json"}, ConfigurationError, "protocol"),
+        ({"fault": "redirect"}, ConfigurationError, "protocol"),
     ],
 )
 async def test_each_way_to_break_a_stream_is_told_and_keeps_what_had_come(
-    upstream: Simulator, keys: dict[str, str], family: type[Failure], kind: str
+    upstream: Simulator, keys: dict[str, str], family: type[CallError], kind: str
 ) -> None:
     answer = MessageStream(lambda _: None)
     failure = await asked(upstream.url, f"Tell me. {directive(**keys)}", answer)
@@ -215,19 +215,19 @@ async def test_a_port_on_which_nothing_listens() -> None:
     with socket.socket() as idle:
         idle.bind(("127.0.0.1", 0))
         failure = await asked(f"http://127.0.0.1:{idle.getsockname()[1]}")
-    assert isinstance(failure, Unavailable)
+    assert isinstance(failure, TemporaryError)
     assert failure.kind == "refused"
 
 
 async def test_a_host_that_does_not_exist() -> None:
     failure = await asked("http://no-such-host.invalid")
-    assert isinstance(failure, Misconfigured)
+    assert isinstance(failure, ConfigurationError)
     assert failure.kind == "dns"
 
 
 async def test_tls_with_a_server_that_speaks_none(upstream: Simulator) -> None:
     failure = await asked(upstream.url.replace("http:", "https:"))
-    assert isinstance(failure, Misconfigured)
+    assert isinstance(failure, ConfigurationError)
     assert failure.kind == "tls"
 
 

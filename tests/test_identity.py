@@ -27,11 +27,11 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
 from pydantic import AnyUrl
 
-from mcp_server_claude.errors import Misconfigured, Unavailable
+from mcp_server_claude.errors import ConfigurationError, TemporaryError
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.web.auth import jwks_cache
-from mcp_server_claude.web.auth.oidc_tokens import InvalidToken, OidcTokenVerifier, resource_metadata
+from mcp_server_claude.web.auth.oidc_tokens import InvalidTokenError, OidcTokenVerifier, resource_metadata
 from mcp_server_claude.web.http_server import listener_url, open_listener, run_http_server
 from support.desk import FAKE_KEY, usage_meta
 from support.http import http_server_thread
@@ -188,7 +188,7 @@ async def test_the_audience_is_this_server_s_address_or_what_the_operator_named(
     assert await identity(issuer).verify_claims(issuer.token(aud=audience))
     named = identity(issuer, oidc_audience=("api://claude", "https://elsewhere.example/"))
     assert await named.verify_claims(issuer.token(aud="api://claude"))
-    with pytest.raises(InvalidToken):
+    with pytest.raises(InvalidTokenError):
         await named.verify_claims(issuer.token(aud=audience))
 
 
@@ -223,7 +223,7 @@ async def test_a_token_without_a_key_s_id_holds_where_only_one_key_fits(issuer: 
     token = jwt.encode(issuer.claims(), RSA, "RS256")
     assert await identity(issuer).verify_claims(token)
     issuer.keys.append(public("other"))
-    with pytest.raises(InvalidToken):
+    with pytest.raises(InvalidTokenError):
         await identity(issuer).verify_claims(token)
 
 
@@ -322,14 +322,14 @@ FORGERIES = sorted(forged(Issuer("http://127.0.0.1:1")))
 
 @pytest.mark.parametrize("name", FORGERIES)
 async def test_a_token_that_is_wrong_anywhere_is_denied(issuer: Issuer, name: str) -> None:
-    with pytest.raises(InvalidToken) as denied:
+    with pytest.raises(InvalidTokenError) as denied:
         await identity(issuer).verify_claims(forged(issuer)[name])
     assert denied.value.kind == "unauthorized"
     assert issuer.times <= 1
 
 
 async def test_a_token_that_is_too_long_is_denied_before_anything_is_asked(issuer: Issuer) -> None:
-    with pytest.raises(InvalidToken):
+    with pytest.raises(InvalidTokenError):
         await identity(issuer).verify_claims(issuer.token(padding="x" * 20_000))
     assert issuer.asked == []
 
@@ -348,13 +348,13 @@ async def test_keys_that_are_secrets_or_too_small_or_for_something_else_are_no_k
         (public("rsa", kty="EC"), issuer.token()),
     ):
         issuer.keys = [public("edwards"), key]
-        with pytest.raises(InvalidToken):
+        with pytest.raises(InvalidTokenError):
             await identity(issuer).verify_claims(token)
 
 
 async def test_a_missing_scope_is_named(issuer: Issuer) -> None:
     checking = identity(issuer, oidc_scope="claude:ask claude:map")
-    with pytest.raises(InvalidToken, match="claude:map") as denied:
+    with pytest.raises(InvalidTokenError, match="claude:map") as denied:
         await checking.verify_claims(issuer.token(scope="claude:ask"))
     assert denied.value.kind == "forbidden"
     told = checking.challenge(denied.value)
@@ -363,7 +363,7 @@ async def test_a_missing_scope_is_named(issuer: Issuer) -> None:
 
 
 async def test_without_an_address_of_its_own_the_server_takes_no_tokens(issuer: Issuer) -> None:
-    with pytest.raises(Misconfigured, match="MCP_CLAUDE_PUBLIC_URL"):
+    with pytest.raises(ConfigurationError, match="MCP_CLAUDE_PUBLIC_URL"):
         await identity(issuer, public_url="").verify_claims(issuer.token())
 
 
@@ -371,7 +371,7 @@ async def test_without_an_address_of_its_own_the_server_takes_no_tokens(issuer: 
 @pytest.mark.parametrize("url", ["http://issuer.example", "ftp://issuer.example", "file:///etc/passwd", "nonsense"])
 async def test_keys_are_not_fetched_over_what_others_can_change(issuer: Issuer, name: str, url: str) -> None:
     fields: dict[str, Any] = {name: url}
-    with pytest.raises(Misconfigured, match="https://"):
+    with pytest.raises(ConfigurationError, match="https://"):
         await identity(issuer, **fields).verify_claims(issuer.token())
 
 
@@ -401,7 +401,7 @@ async def test_metadata_that_is_another_issuer_s_or_sends_us_elsewhere_is_not_be
         {"jwks_uri": 7},
     ]
     for issuer.metadata in changes:
-        with pytest.raises(Unavailable):
+        with pytest.raises(TemporaryError):
             await identity(issuer).verify_claims(issuer.token())
     assert issuer.times == 0
 
@@ -415,7 +415,7 @@ async def test_a_flood_of_unknown_keys_makes_us_ask_but_once(issuer: Issuer) -> 
     await checking.verify_claims(issuer.token())
 
     async def flood(number: int) -> None:
-        with pytest.raises(InvalidToken):
+        with pytest.raises(InvalidTokenError):
             await checking.verify_claims(issuer.token(headers={"kid": f"made-up-{number}"}))
 
     async def many(start: int) -> None:
@@ -438,7 +438,7 @@ async def test_a_new_key_is_taken_as_soon_as_the_issuer_may_be_asked_again(issue
     issuer.keys = [public("other")]
     clock.now += jwks_cache.REFRESH_INTERVAL_S
     assert await checking.verify_claims(issuer.token("other"))
-    with pytest.raises(InvalidToken):
+    with pytest.raises(InvalidTokenError):
         await checking.verify_claims(issuer.token("rsa"))
 
 
@@ -448,7 +448,7 @@ async def test_a_key_that_was_withdrawn_soon_no_longer_counts(issuer: Issuer) ->
     await checking.verify_claims(issuer.token())
     issuer.keys = [public("other")]
     clock.now += jwks_cache.CACHE_TTL_S
-    with pytest.raises(InvalidToken):
+    with pytest.raises(InvalidTokenError):
         await checking.verify_claims(issuer.token())
 
 
@@ -468,7 +468,7 @@ async def test_an_issuer_that_is_away_is_done_without_for_a_while_and_then_told(
     clock.now += jwks_cache.CACHE_TTL_S
     assert await checking.verify_claims(issuer.token())
     clock.now += jwks_cache.MAX_STALE_S
-    with pytest.raises(Unavailable) as away:
+    with pytest.raises(TemporaryError) as away:
         await checking.verify_claims(issuer.token())
     assert away.value.kind == "identity"
     assert away.value.retry_after_s
@@ -492,7 +492,7 @@ async def test_an_issuer_that_is_away_is_done_without_for_a_while_and_then_told(
 )
 async def test_an_issuer_that_answers_nonsense_is_as_good_as_away(issuer: Issuer, body: bytes) -> None:
     issuer.body = body
-    with pytest.raises(Unavailable):
+    with pytest.raises(TemporaryError):
         await identity(issuer, oidc_jwks_url=f"{issuer.url}/keys").verify_claims(issuer.token())
 
 
@@ -505,7 +505,7 @@ async def test_an_issuer_that_does_not_get_to_its_end_holds_nobody_up_for_long(
     checking = identity(issuer, oidc_jwks_url=f"{issuer.url}/keys")
 
     async def told() -> None:
-        with pytest.raises(Unavailable):
+        with pytest.raises(TemporaryError):
             await checking.verify_claims(issuer.token())
 
     with anyio.fail_after(60):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server_claude import number_formatting
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.server.tools.info import parse_since
 from mcp_server_claude.simulator import Pace, Simulator
 from support.desk import FAKE_KEY, connect, failure_meta, text_blocks
@@ -116,7 +116,7 @@ def test_since_in_all_its_forms(since: str, moment: datetime) -> None:
 
 @given(st.text() | st.from_regex(r"[0-9]{1,6} ?[hdw]", fullmatch=True) | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"))
 def test_since_is_a_moment_or_refused(since: str) -> None:
-    with suppress(Refused):
+    with suppress(RequestError):
         assert parse_since(since, NOW.timestamp()).tzinfo is UTC
 
 

@@ -11,7 +11,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from mcp_server_claude.anthropic_api import ClaudeClient, MessageStream, find_credential
-from mcp_server_claude.errors import Failure
+from mcp_server_claude.errors import CallError
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from mcp_server_claude.telemetry.stderr_logging import RedactingFormatter
@@ -240,7 +240,7 @@ async def test_neither_settings_nor_client_nor_failure_nor_traceback_shows_the_k
     settings = Settings.model_validate({"api_key": key, "base_url": NOBODY, "max_retries": 0})
     claude = ClaudeClient(settings)
     body: dict[str, object] = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(CallError) as caught:
         await claude.stream_message(body, MessageStream(lambda _: None))
     credential = find_credential(settings)
     seen = repr((settings, credential, claude, await claude.get_client(), caught.value, caught.value.as_json()))

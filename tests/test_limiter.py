@@ -8,7 +8,7 @@ import pytest
 
 from mcp_server_claude.call_types import Call, Limits
 from mcp_server_claude.calls.user_rate_limit import UserRateLimiter
-from mcp_server_claude.errors import Unavailable
+from mcp_server_claude.errors import TemporaryError
 
 
 class Clock:
@@ -34,7 +34,7 @@ def test_no_more_run_at_once_than_may_and_each_that_ends_makes_room() -> None:
     with limiter.admit_call(call(at_once=2)):
         with (
             limiter.admit_call(call(at_once=2)),
-            pytest.raises(Unavailable) as told,
+            pytest.raises(TemporaryError) as told,
             limiter.admit_call(call(at_once=2)),
         ):
             pass
@@ -57,17 +57,17 @@ def test_no_more_begin_in_any_minute_than_may_and_the_refusal_says_when_the_next
     for _ in range(3):
         pass_through(limiter, call(minute=3))
         clock.now += 10
-    with pytest.raises(Unavailable) as told:
+    with pytest.raises(TemporaryError) as told:
         pass_through(limiter, call(minute=3))
     assert told.value.kind == "user_rate"
     assert told.value.retry_after_s == 30
     assert str(told.value) == "You may begin 3 calls a minute. Try again in 30 s."
     clock.now += 29.5
-    with pytest.raises(Unavailable, match="Try again in 1 s"):
+    with pytest.raises(TemporaryError, match="Try again in 1 s"):
         pass_through(limiter, call(minute=3))
     clock.now += 0.5
     pass_through(limiter, call(minute=3))
-    with pytest.raises(Unavailable, match="Try again in 10 s"):
+    with pytest.raises(TemporaryError, match="Try again in 10 s"):
         pass_through(limiter, call(minute=3))
 
 
@@ -76,7 +76,7 @@ def test_a_call_that_was_refused_does_not_count() -> None:
     limiter = UserRateLimiter(clock)
     pass_through(limiter, call(minute=1))
     for _ in range(100):
-        with pytest.raises(Unavailable, match="You may begin 1 call a minute"):
+        with pytest.raises(TemporaryError, match="You may begin 1 call a minute"):
             pass_through(limiter, call(minute=1))
     clock.now += 60
     pass_through(limiter, call(minute=1))
@@ -85,7 +85,7 @@ def test_a_call_that_was_refused_does_not_count() -> None:
 def test_one_who_asks_too_much_stops_nobody_else() -> None:
     limiter = UserRateLimiter(Clock())
     with limiter.admit_call(call("ada", minute=1, at_once=1)):
-        with pytest.raises(Unavailable):
+        with pytest.raises(TemporaryError):
             pass_through(limiter, call("ada", minute=1, at_once=1))
         pass_through(limiter, call("bob", minute=1, at_once=1))
 
@@ -104,13 +104,13 @@ def test_a_limit_that_was_lowered_holds_from_the_next_call_on() -> None:
     for _ in range(10):
         pass_through(limiter, call(minute=10))
         clock.now += 1
-    with pytest.raises(Unavailable, match="Try again in 58 s") as told:
+    with pytest.raises(TemporaryError, match="Try again in 58 s") as told:
         pass_through(limiter, call(minute=2))
     assert told.value.retry_after_s == 58
     with ExitStack() as running:
         for _ in range(2):
             running.enter_context(limiter.admit_call(call("bob", at_once=3)))
-        with pytest.raises(Unavailable, match="You have 2 calls running, and may have 1"):
+        with pytest.raises(TemporaryError, match="You have 2 calls running, and may have 1"):
             pass_through(limiter, call("bob", at_once=1))
 
 
@@ -124,7 +124,7 @@ def test_users_who_have_gone_are_forgotten_and_those_with_running_calls_are_not(
         clock.now += 61
         pass_through(limiter, call("ada", minute=5))
         assert limiter.tracked_users == {"long", "ada"}
-        with pytest.raises(Unavailable):
+        with pytest.raises(TemporaryError):
             pass_through(limiter, call("long", minute=5, at_once=1))
     clock.now += 61
     pass_through(limiter, call("ada", minute=5))

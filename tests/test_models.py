@@ -31,7 +31,7 @@ from mcp_server_claude.anthropic_api.models import (
     parse_model_list,
 )
 from mcp_server_claude.anthropic_api.models.model_list_cache import CACHE_TTL_S, RETRY_INTERVAL_S, bundled_catalog
-from mcp_server_claude.errors import Refused, Unavailable
+from mcp_server_claude.errors import RequestError, TemporaryError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -266,31 +266,31 @@ def test_a_line_without_an_active_model_means_its_newest_deprecated_one() -> Non
 
 @pytest.mark.parametrize("source", ["api", "disk"])
 def test_a_name_that_the_list_lacks_is_refused_with_the_nearest(source: CatalogSource) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestError) as refused:
         catalogue(source).resolve_model("claude-opus-5.5")
     assert str(refused.value).startswith("There is no model named 'claude-opus-5.5'; nearest: claude-opus-5-5, ")
-    with pytest.raises(Refused, match="nearest: haiku"):
+    with pytest.raises(RequestError, match="nearest: haiku"):
         catalogue(source).resolve_model("hiku")
 
 
 def test_a_name_like_none_is_told_which_lines_there_are() -> None:
-    with pytest.raises(Refused, match="there are fable, mythos, haiku, sonnet, opus"):
+    with pytest.raises(RequestError, match="there are fable, mythos, haiku, sonnet, opus"):
         catalogue().resolve_model("gpt-6")
 
 
 def test_a_wrong_default_is_told_as_such() -> None:
-    with pytest.raises(Refused, match=r"'sonet' \(the configured default\); nearest: sonnet"):
+    with pytest.raises(RequestError, match=r"'sonet' \(the configured default\); nearest: sonnet"):
         catalogue().resolve_model("", default="sonet")
 
 
 def test_a_retired_model_is_refused_with_its_successor() -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestError) as refused:
         catalogue().resolve_model("claude-mythos-preview")
     assert str(refused.value) == ("claude-mythos-preview was retired 2026-06-30. Its successor is claude-mythos-5-2.")
 
 
 def test_a_refusal_repeats_no_long_or_strange_value() -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestError) as refused:
         catalogue().resolve_model("https://evil.example/\x1b[31m" + "x" * 10_000)
     assert "://" not in str(refused.value)
     assert "\x1b" not in str(refused.value)
@@ -311,7 +311,7 @@ def test_a_gateways_names_are_passed_on_and_known_ones_keep_their_capabilities()
 def test_resolve_gives_a_model_or_refuses_whatever_the_name(name: str, default: str, source: CatalogSource) -> None:
     try:
         told = catalogue(source).resolve_model(name, default).id
-    except Refused as refused:
+    except RequestError as refused:
         told = str(refused)
     assert told.isprintable()
     assert len(told) < 300
@@ -319,7 +319,7 @@ def test_resolve_gives_a_model_or_refuses_whatever_the_name(name: str, default: 
 
 @given(st.text())
 def test_a_list_of_nothing_refuses_too(name: str) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(RequestError):
         ModelCatalog.newest_first([], "api", "2026-11-20").resolve_model(name)
 
 
@@ -335,11 +335,13 @@ def test_the_menu_is_newest_first_and_without_the_retired() -> None:
 
 def test_a_model_says_what_it_can_do_when_too_much_is_asked_of_it() -> None:
     models = catalogue()
-    with pytest.raises(Refused, match=r"^claude-haiku-4-5-20251001 takes no effort\.$"):
+    with pytest.raises(RequestError, match=r"^claude-haiku-4-5-20251001 takes no effort\.$"):
         check_model_accepts(models.resolve_model("claude-haiku-4-5"), effort="low", max_tokens=0)
-    with pytest.raises(Refused, match=r"^claude-opus-4-6 takes effort low, medium, high or max\.$"):
+    with pytest.raises(RequestError, match=r"^claude-opus-4-6 takes effort low, medium, high or max\.$"):
         check_model_accepts(models.resolve_model("claude-opus-4-6"), effort="xhigh", max_tokens=0)
-    with pytest.raises(Refused, match=r"^claude-sonnet-4-6 writes at most 64,000 tokens; max_tokens was 100,000\.$"):
+    with pytest.raises(
+        RequestError, match=r"^claude-sonnet-4-6 writes at most 64,000 tokens; max_tokens was 100,000\.$"
+    ):
         check_model_accepts(models.resolve_model("claude-sonnet-4-6"), effort="", max_tokens=100_000)
 
 
@@ -374,7 +376,7 @@ class Upstream:
         return self.answer
 
 
-DOWN = Unavailable("It is down.", kind="models_unavailable")
+DOWN = TemporaryError("It is down.", kind="models_unavailable")
 DAY_1 = 1_795_000_000.0  # 2026-11-18
 
 
@@ -678,7 +680,7 @@ async def test_whatever_ails_the_list_is_told_as_unavailable_at_once(status: int
         asked.append(query)
         return status, kind, body
 
-    with served(answer) as url, pytest.raises(Unavailable) as failure:
+    with served(answer) as url, pytest.raises(TemporaryError) as failure:
         await listed(url)
     assert "sk-ant" not in str(failure.value)
     assert failure.value.__cause__ is None

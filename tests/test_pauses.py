@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from mcp_server_claude.engine.continuation import PLEA, anchor_of
+from mcp_server_claude.engine.continuation import CONTINUE_PROMPT, overlap_anchor
 from mcp_server_claude.simulator import Simulator, directive
 from support.desk import ProgressUpdate, connect, text_blocks, usage_meta
 from support.recordings import sse_bytes
@@ -40,7 +40,9 @@ async def test_a_turn_that_pauses_after_a_broken_stream_goes_back_with_what_was_
             {"model": model, "max_tokens": 4000, "messages": [{"role": "user", "content": PROMPT}]}
         )
     said = upstream.requests[-3].text.rstrip()
-    plea = [] if model == PREFILLED else [{"role": "user", "content": PLEA.format(anchor=anchor_of(said))}]
+    plea = (
+        [] if model == PREFILLED else [{"role": "user", "content": CONTINUE_PROMPT.format(anchor=overlap_anchor(said))}]
+    )
     assert turns(second) == [*turns(first), {"role": "assistant", "content": said}, *plea]
     assert turns(third)[:-1] == turns(second)
     paused = cast("list[dict[str, object]]", turns(third)[-1]["content"])

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, cast
 import anyio
 import pytest
 
-from mcp_server_claude.call_types import Event, Waiting
-from mcp_server_claude.engine.rate_limit_cooldown import LONGEST_S, Brake
-from mcp_server_claude.errors import Unavailable
+from mcp_server_claude.call_types import CallEvent, Waiting
+from mcp_server_claude.engine.rate_limit_cooldown import MAX_SHARED_PAUSE_S, RateLimitCooldown
+from mcp_server_claude.errors import TemporaryError
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.desk import STYLE_META, McpSession, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
 
@@ -266,52 +266,54 @@ async def test_what_the_api_advises_is_heeded_but_for_what_no_waiting_mends(
 
 
 async def test_with_no_request_left_in_the_window_nothing_is_sent_before_its_reset() -> None:
-    heard: list[Event] = []
-    brake = Brake()
+    heard: list[CallEvent] = []
+    brake = RateLimitCooldown()
     reset = datetime.now(UTC) + timedelta(seconds=0.3)
     headers = {
         "anthropic-ratelimit-requests-remaining": "0",
         "anthropic-ratelimit-requests-reset": reset.isoformat(),
     }
-    brake.read(headers | {"anthropic-ratelimit-requests-remaining": "1"})
-    await brake.wait(heard.append, patience_s=9)
+    brake.update_from_headers(headers | {"anthropic-ratelimit-requests-remaining": "1"})
+    await brake.wait_until_clear(heard.append, timeout_s=9)
     assert heard == []
-    brake.read(headers)
-    await brake.wait(heard.append, patience_s=9)
+    brake.update_from_headers(headers)
+    await brake.wait_until_clear(heard.append, timeout_s=9)
     assert datetime.now(UTC) >= reset
     (wait,) = heard
     assert isinstance(wait, Waiting)
-    assert wait.why == "the rate limit is reached"
+    assert wait.reason == "the rate limit is reached"
 
 
 @pytest.mark.parametrize("reset", ["", "soon", "2020-01-01T00:00:00Z", "9999-01-01T00:00:00Z"])
 async def test_a_reset_that_is_past_far_or_no_moment_stops_nobody(reset: str) -> None:
-    heard: list[Event] = []
-    brake = Brake()
-    brake.read({"anthropic-ratelimit-requests-remaining": "0", "anthropic-ratelimit-requests-reset": reset})
+    heard: list[CallEvent] = []
+    brake = RateLimitCooldown()
+    brake.update_from_headers(
+        {"anthropic-ratelimit-requests-remaining": "0", "anthropic-ratelimit-requests-reset": reset}
+    )
     with anyio.fail_after(10):
-        await brake.wait(heard.append, patience_s=9)
+        await brake.wait_until_clear(heard.append, timeout_s=9)
     assert heard == []
 
 
 async def test_a_brake_that_is_pulled_anew_is_waited_for_anew() -> None:
-    brake = Brake()
-    heard: list[Event] = []
+    brake = RateLimitCooldown()
+    heard: list[CallEvent] = []
 
-    def hear(event: Event) -> None:
+    def hear(event: CallEvent) -> None:
         if not heard:
-            brake.pull(0.8)
+            brake.pause_for(0.8)
         heard.append(event)
 
-    brake.pull(0.01)
+    brake.pause_for(0.01)
     with anyio.fail_after(10):
-        await brake.wait(hear, patience_s=9)
+        await brake.wait_until_clear(hear, timeout_s=9)
     assert len(heard) == 2
 
 
 async def test_nobody_waits_for_a_brake_longer_than_their_patience() -> None:
-    brake = Brake()
-    brake.pull(LONGEST_S)
-    with pytest.raises(Unavailable) as caught:
-        await brake.wait(lambda _: None, patience_s=LONGEST_S - 1)
-    assert caught.value.retry_after_s == pytest.approx(LONGEST_S, abs=1)
+    brake = RateLimitCooldown()
+    brake.pause_for(MAX_SHARED_PAUSE_S)
+    with pytest.raises(TemporaryError) as caught:
+        await brake.wait_until_clear(lambda _: None, timeout_s=MAX_SHARED_PAUSE_S - 1)
+    assert caught.value.retry_after_s == pytest.approx(MAX_SHARED_PAUSE_S, abs=1)

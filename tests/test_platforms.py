@@ -21,7 +21,7 @@ from mcp_server_claude.anthropic_api.platforms.platform import FEATURES
 from mcp_server_claude.anthropic_api.token_estimate import MAX_IMAGE_TOKENS, estimate_input_tokens
 from mcp_server_claude.call_types import CHARS_PER_TOKEN, Call
 from mcp_server_claude.cli import doctor
-from mcp_server_claude.errors import Misconfigured
+from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.settings import Settings
 from support.cloud import (
     BEDROCK_STREAM,
@@ -611,7 +611,7 @@ def test_a_package_that_is_not_installed_is_named_with_the_command_that_brings_i
     for module in [each for each in sys.modules if each.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(Misconfigured) as told:
+    with pytest.raises(ConfigurationError) as told:
         find_credential(Settings(platform=name))
     assert told.value.kind == ("no_key" if name == "foundry" else "missing_extra")
     assert f'pip install "mcp-server-claude[{PLATFORMS[name].extra}]"' in str(told.value)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude.call_types import Searching, Started, Text, Thinking, Usage, Waiting
+from mcp_server_claude.call_types import MessageStart, TextDelta, ThinkingProgress, ToolUse, Usage, Waiting
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server import progress_notifications
 from mcp_server_claude.server.progress_notifications import (
@@ -27,7 +27,7 @@ from support.recordings import utf16_units
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mcp_server_claude.call_types import Event
+    from mcp_server_claude.call_types import CallEvent
 
 pytestmark = pytest.mark.anyio
 
@@ -75,7 +75,7 @@ def cut(text: str, sizes: Sequence[int]) -> Iterator[str]:
         begin, turn = begin + size, turn + 1
 
 
-async def pumped(events: Sequence[Event], style: ProgressStyle, *, rests: Sequence[int] = (0,)) -> Client:
+async def pumped(events: Sequence[CallEvent], style: ProgressStyle, *, rests: Sequence[int] = (0,)) -> Client:
     """What a client hears of these events, the pump running as often between them as `rests` says."""
     client = Client()
     running = ProgressReporter(client.report, style, interval=0, heartbeat=60)
@@ -97,7 +97,7 @@ async def pumped(events: Sequence[Event], style: ProgressStyle, *, rests: Sequen
 @example("\ud83d", [1], [9])
 @example("\ude00\ud83d\ud83d\ude00\ude00", [1], [5])
 async def test_the_messages_joined_are_the_text_however_it_came(text: str, sizes: list[int], rests: list[int]) -> None:
-    client = await pumped([Text(piece) for piece in cut(utf16_units(text), sizes)], "text", rests=rests)
+    client = await pumped([TextDelta(piece) for piece in cut(utf16_units(text), sizes)], "text", rests=rests)
     assert "".join(client.said) == replace_lone_surrogates(text)
     assert all(message and len(message) <= MAX_MESSAGE_CHARS for message in client.said)
 
@@ -105,38 +105,38 @@ async def test_the_messages_joined_are_the_text_however_it_came(text: str, sizes
 @pytest.mark.parametrize("size", [7, 4096, 2_000_000])
 async def test_two_megabytes_arrive_whole_in_messages_of_64_kilo(size: int) -> None:
     text = f"{FAMILY}{ARABIC}\n{FLAG}" * 60_000
-    client = await pumped([Text(piece) for piece in cut(utf16_units(text), [size])], "text")
+    client = await pumped([TextDelta(piece) for piece in cut(utf16_units(text), [size])], "text")
     assert "".join(client.said) == text
     assert max(map(len, client.said)) <= MAX_MESSAGE_CHARS
 
 
 async def test_in_style_text_nothing_but_the_answer_has_a_message() -> None:
     events = [
-        Started(usage=Usage(model="claude-opus-5-5")),
-        Thinking(9),
-        Searching("web_search", "q"),
+        MessageStart(usage=Usage(model="claude-opus-5-5")),
+        ThinkingProgress(9),
+        ToolUse("web_search", "q"),
         Waiting("busy", 3),
     ]
-    client = await pumped([*events, Text("a"), Thinking(20), Text("b")], "text", rests=[5])
+    client = await pumped([*events, TextDelta("a"), ThinkingProgress(20), TextDelta("b")], "text", rests=[5])
     assert client.said == ["a", "b"]
     assert len(client.messages) >= 1 + len(events) + 2
 
 
 EVENTS = st.one_of(
-    TEXTS.map(Text),
-    st.integers(0, 10**7).map(Thinking),
-    st.builds(Searching, st.text() | st.just("web_search"), TEXTS),
+    TEXTS.map(TextDelta),
+    st.integers(0, 10**7).map(ThinkingProgress),
+    st.builds(ToolUse, st.text() | st.just("web_search"), TEXTS),
     st.builds(Waiting, st.text(), st.none() | st.floats(0, 10**6)),
-    st.builds(Usage, model=st.text(), input_tokens=st.integers(0, 10**9)).map(lambda usage: Started(usage=usage)),
+    st.builds(Usage, model=st.text(), input_tokens=st.integers(0, 10**9)).map(lambda usage: MessageStart(usage=usage)),
 )
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(EVENTS), st.lists(st.integers(0, 6), min_size=1, max_size=3))
-@example([Searching("web_search", "two\nlines\x1b[31m")], [5])
-@example([Text("\x1b[31mred\x07\x00\u202e\x9b"), Text("🎉" * 400)], [5])
-@example([Started(usage=Usage(model="claude-\r\n")), Waiting("why\n" * 90, 1)], [5])
-async def test_a_status_is_one_line_a_person_can_read(events: list[Event], rests: list[int]) -> None:
+@example([ToolUse("web_search", "two\nlines\x1b[31m")], [5])
+@example([TextDelta("\x1b[31mred\x07\x00\u202e\x9b"), TextDelta("🎉" * 400)], [5])
+@example([MessageStart(usage=Usage(model="claude-\r\n")), Waiting("why\n" * 90, 1)], [5])
+async def test_a_status_is_one_line_a_person_can_read(events: list[CallEvent], rests: list[int]) -> None:
     client = await pumped(events, "status", rests=rests)
     assert client.messages[0] is not None
     for line in client.said:
@@ -147,8 +147,8 @@ async def test_a_status_is_one_line_a_person_can_read(events: list[Event], rests
 
 def test_a_status_says_model_stage_tokens_cost_time_and_the_last_words() -> None:
     line = StatusLine()
-    line.update_stage(Started(usage=Usage(model="claude-opus-5-5", input_tokens=1_000_000)))
-    line.update_stage(Thinking(100))
+    line.update_stage(MessageStart(usage=Usage(model="claude-opus-5-5", input_tokens=1_000_000)))
+    line.update_stage(ThinkingProgress(100))
     assert line.render().startswith("opus-5-5 · thinking 0.0 s · 100 tokens · $4.00 · ")
     line.add_text("word " * 70 + "the end")
     model, stage, tokens, cost, _, words = line.render().split(" · ")
@@ -169,7 +169,7 @@ async def test_the_seconds_of_thinking_go_by_where_nothing_is_told_of_it(monkeyp
     monkeypatch.setattr(progress_notifications, "THINKING_UPDATE_INTERVAL_S", 0.05)
     client = Client()
     async with progress_reporter(client.report, "status", Settings(heartbeat_s=240)) as running:
-        running.queue_event(Thinking())
+        running.queue_event(ThinkingProgress())
         await client.heard(4)
     assert all("thinking" in line for line in client.said[2:])
 
@@ -189,7 +189,7 @@ async def test_a_client_that_never_reads_holds_up_neither_the_upstream_nor_the_e
         async with progress_reporter(client.report, style, Settings()) as progress:
             await client.heard(1)
             for _ in range(10_000):
-                progress.queue_event(Text("more"))
+                progress.queue_event(TextDelta("more"))
     assert client.messages == []
 
 
@@ -203,7 +203,7 @@ async def test_a_process_that_stands_still_blames_no_client_for_it(monkeypatch: 
         await client.report(progress, message)
 
     async with progress_reporter(report, "text", Settings()) as running:
-        running.queue_event(Text("x" * 3 * MAX_MESSAGE_CHARS))
+        running.queue_event(TextDelta("x" * 3 * MAX_MESSAGE_CHARS))
     assert "".join(client.said) == "x" * 3 * MAX_MESSAGE_CHARS
 
 
@@ -213,7 +213,7 @@ async def test_a_client_that_reads_late_gets_everything_at_once() -> None:
     async with progress_reporter(client.report, "text", Settings()) as progress:
         await client.heard(1)
         for n in range(1000):
-            progress.queue_event(Text(f"{n} "))
+            progress.queue_event(TextDelta(f"{n} "))
         client.reads.set()
     assert "".join(client.said) == "".join(f"{n} " for n in range(1000))
     assert len(client.said) == 1
@@ -228,9 +228,9 @@ async def test_a_client_that_is_gone_does_not_end_the_call(gone: type[Exception]
         raise gone
 
     async with progress_reporter(report, "text", Settings(progress_interval_s=0.01)) as progress:
-        progress.queue_event(Text("nobody "))
+        progress.queue_event(TextDelta("nobody "))
         await anyio.lowlevel.checkpoint()
-        progress.queue_event(Text("listens"))
+        progress.queue_event(TextDelta("listens"))
     assert [message for _, message in calls] == [None]
 
 
@@ -239,7 +239,7 @@ async def test_a_failure_inside_comes_out_as_it_is_after_what_was_said_before_it
 
     async def fail() -> None:
         async with progress_reporter(client.report, "text", Settings()) as progress:
-            progress.queue_event(Text("said"))
+            progress.queue_event(TextDelta("said"))
             raise LookupError("ours")
 
     with pytest.raises(LookupError, match="ours"):

@@ -11,8 +11,8 @@ import pytest
 
 from mcp_server_claude.anthropic_api import ClaudeClient, files_api
 from mcp_server_claude.call_types import Call
-from mcp_server_claude.engine.file_uploads import Uploads
-from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
+from mcp_server_claude.engine.file_uploads import FileUploads
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
 from mcp_server_claude.files import FilePolicy
 from mcp_server_claude.settings import Settings
 from support.cloud import CannedResponse, cloud_upstream
@@ -80,7 +80,7 @@ async def test_a_fault_that_passes_is_borne_and_one_that_does_not_is_told() -> N
         assert (await files_api.get_metadata(claude, "file_011")).size_bytes == 5
         assert len(stand.requests) == 3
     async with asking(replace(problem(529), times=files_api.MAX_ATTEMPTS), told(FILE)) as (claude, stand):
-        with pytest.raises(Unavailable):
+        with pytest.raises(TemporaryError):
             await files_api.get_metadata(claude, "file_011")
         assert len(stand.requests) == files_api.MAX_ATTEMPTS
 
@@ -96,7 +96,7 @@ async def test_a_fault_that_passes_is_borne_and_one_that_does_not_is_told() -> N
 )
 async def test_what_waiting_does_not_mend_is_told_at_once(answer: CannedResponse, kind: str) -> None:
     async with asking(answer, told(FILE)) as (claude, stand):
-        with pytest.raises(Failure) as failure:
+        with pytest.raises(CallError) as failure:
             await files_api.upload_file(claude, "a.csv", b"1,2", "text/csv", 3600)
         assert failure.value.kind == kind
         assert len(stand.requests) == 1
@@ -104,7 +104,7 @@ async def test_what_waiting_does_not_mend_is_told_at_once(answer: CannedResponse
 
 async def test_an_upload_that_gives_no_id_is_no_upload() -> None:
     async with asking(told({"ok": True})) as (claude, _):
-        with pytest.raises(Unavailable, match="no file of the Files API"):
+        with pytest.raises(TemporaryError, match="no file of the Files API"):
             await files_api.upload_file(claude, "a.csv", b"1,2", "text/csv", 3600)
 
 
@@ -121,14 +121,14 @@ async def test_a_file_that_is_gone_already_is_as_good_as_deleted() -> None:
     async with asking(problem(404, "not_found_error")) as (claude, _):
         await files_api.delete_file(claude, "file_011")
     async with asking(problem(403, "permission_error")) as (claude, _):
-        with pytest.raises(Misconfigured):
+        with pytest.raises(ConfigurationError):
             await files_api.delete_file(claude, "file_011")
 
 
 async def test_a_platform_without_a_files_api_says_so_and_nothing_is_sent() -> None:
     settings = Settings.model_validate({"platform": "vertex", "uploads": True})
     claude = ClaudeClient(settings)
-    with pytest.raises(Refused, match="has no Files API"):
+    with pytest.raises(RequestError, match="has no Files API"):
         await files_api.get_metadata(claude, "file_011")
-    rules = Uploads(settings, claude).rules(FilePolicy(roots=()), Call(prompt="x", tools=("code",)))
+    rules = FileUploads(settings, claude).file_policy_for(FilePolicy(roots=()), Call(prompt="x", tools=("code",)))
     assert not rules.for_code

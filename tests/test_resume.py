@@ -9,8 +9,8 @@ import httpx2
 import pytest
 
 from mcp_server_claude.call_types import CHARS_PER_TOKEN
-from mcp_server_claude.engine.continuation import ANCHOR, PLEA
-from mcp_server_claude.engine.request_loop import CONTINUATIONS, PAUSES
+from mcp_server_claude.engine.continuation import ANCHOR_CHARS, CONTINUE_PROMPT
+from mcp_server_claude.engine.request_loop import MAX_CONTINUATIONS, MAX_PAUSE_TURNS
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.desk import McpSession, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
 from support.recordings import sse_bytes
@@ -137,8 +137,8 @@ async def test_tables_code_and_white_space_are_exact_wherever_they_broke(
 ) -> None:
     """Several calls at once, each broken at a place of its own, two of them beside white space."""
     last = len(text.rstrip()) - 1
-    spaces = [n for n, character in enumerate(text[:last]) if character.isspace() and n > ANCHOR]
-    cuts = [1, ANCHOR, last, spaces[len(spaces) // 2], spaces[-1] + 1]
+    spaces = [n for n, character in enumerate(text[:last]) if character.isspace() and n > ANCHOR_CHARS]
+    cuts = [1, ANCHOR_CHARS, last, spaces[len(spaces) // 2], spaces[-1] + 1]
     answers: dict[int, tuple[str, str]] = {}
 
     async def ask(cut: int) -> None:
@@ -207,7 +207,7 @@ async def test_other_models_are_asked_to_begin_with_the_last_characters(desk: Mc
     assert messages(second) == [
         *messages(first),
         {"role": "assistant", "content": partial},
-        {"role": "user", "content": PLEA.format(anchor=partial[-ANCHOR:])},
+        {"role": "user", "content": CONTINUE_PROMPT.format(anchor=partial[-ANCHOR_CHARS:])},
     ]
 
 
@@ -301,12 +301,12 @@ async def test_continuations_are_bounded_and_what_was_written_is_kept(tmp_path_f
         async with scripted_upstream(stream) as bird, connect("memory", "auto", where, base_url=bird.url) as desk:
             result = await desk.ask("x", model=PREFILLED, updates=told)
     posted = [each for each in bird.requests if each.startswith(b"POST /v1/messages ")]
-    assert len(posted) == 1 + CONTINUATIONS
+    assert len(posted) == 1 + MAX_CONTINUATIONS
     answer, _, last = text_blocks(result)
-    assert answer == lossless(told) == "word " * (1 + CONTINUATIONS)
+    assert answer == lossless(told) == "word " * (1 + MAX_CONTINUATIONS)
     assert last.startswith("INCOMPLETE: ")
     assert last.endswith(f"Ask for the rest in thread {usage_meta(result)['thread']}.")
-    assert usage_meta(result)["attempts"] == 1 + CONTINUATIONS
+    assert usage_meta(result)["attempts"] == 1 + MAX_CONTINUATIONS
 
 
 async def test_a_stream_that_always_breaks_before_its_text_is_an_error_with_its_account(
@@ -351,7 +351,7 @@ async def test_a_turn_that_pauses_again_and_again_is_carried_so_often_and_no_fur
     desk: McpSession, api: Simulator
 ) -> None:
     result = await desk.ask(f"Look it up. {directive(stop='pause_turn', times=1000)}")
-    assert len(sent(api)) == 1 + PAUSES
+    assert len(sent(api)) == 1 + MAX_PAUSE_TURNS
     assert text_blocks(result)[-1].startswith("INCOMPLETE: ")
     assert usage_meta(result)["stop_reason"] == "pause_turn"
     assert not result.is_error

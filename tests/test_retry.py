@@ -10,7 +10,7 @@ from mcp_server_claude.engine import retry_policy
 seconds = st.floats(0, 10_000)
 chances = st.floats(0, 1, exclude_max=True)
 policies = st.builds(
-    retry_policy.Policy,
+    retry_policy.RetryPolicy,
     deadline_s=st.floats(0.001, 10_000),
     retry_for_s=seconds,
     most=st.integers(0, 100),
@@ -18,9 +18,16 @@ policies = st.builds(
     longest_s=st.floats(0.001, 600),
 )
 troubles = st.builds(
-    retry_policy.Trouble,
+    retry_policy.FailureState,
     kind=st.sampled_from(
-        ["overloaded", "rate_limit", "connection", "stall", "invalid_request", *sorted(retry_policy.NEVER)]
+        [
+            "overloaded",
+            "rate_limit",
+            "connection",
+            "stall",
+            "invalid_request",
+            *sorted(retry_policy.NEVER_RETRIED_KINDS),
+        ]
     ),
     retryable=st.booleans(),
     failures=st.integers(1, 200),
@@ -29,34 +36,34 @@ troubles = st.builds(
     retry_after_s=st.none() | seconds,
     should_retry=st.none() | st.booleans(),
 )
-HEALTHY = retry_policy.Trouble(kind="overloaded", retryable=True, failures=1, failing_s=0, elapsed_s=0)
+HEALTHY = retry_policy.FailureState(kind="overloaded", retryable=True, failures=1, failing_for_s=0, elapsed_s=0)
 
 
-def step(policy: retry_policy.Policy, failures: int) -> float:
-    return min(policy.longest_s, policy.first_s * 2.0 ** min(failures - 1, 32))
+def step(policy: retry_policy.RetryPolicy, failures: int) -> float:
+    return min(policy.max_backoff_s, policy.initial_backoff_s * 2.0 ** min(failures - 1, 32))
 
 
 @settings(deadline=None)
 @given(policies, troubles, chances)
-@example(retry_policy.Policy(), replace(HEALTHY, elapsed_s=3600.0), 0.0)
-@example(retry_policy.Policy(retry_for_s=0), HEALTHY, 0.5)
+@example(retry_policy.RetryPolicy(), replace(HEALTHY, elapsed_s=3600.0), 0.0)
+@example(retry_policy.RetryPolicy(retry_for_s=0), HEALTHY, 0.5)
 def test_a_wait_never_ends_past_the_deadline_nor_past_the_time_allowed_for_failing(
-    policy: retry_policy.Policy, trouble: retry_policy.Trouble, chance: float
+    policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float
 ) -> None:
-    pause = retry_policy.wait(policy, trouble, chance)
+    pause = retry_policy.backoff_delay(policy, trouble, chance)
     if pause is not None:
         assert pause >= 0
         assert pause <= policy.deadline_s - trouble.elapsed_s
-        assert pause <= policy.retry_for_s - trouble.failing_s
+        assert pause <= policy.retry_for_s - trouble.failing_for_s
 
 
 @settings(deadline=None)
 @given(policies, troubles, chances, seconds)
-@example(retry_policy.Policy(), HEALTHY, 0.0, 0.0)
+@example(retry_policy.RetryPolicy(), HEALTHY, 0.0, 0.0)
 def test_a_wait_never_ends_before_the_api_said_and_not_long_after(
-    policy: retry_policy.Policy, trouble: retry_policy.Trouble, chance: float, asked: float
+    policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float, asked: float
 ) -> None:
-    pause = retry_policy.wait(policy, replace(trouble, retry_after_s=asked), chance)
+    pause = retry_policy.backoff_delay(policy, replace(trouble, retry_after_s=asked), chance)
     if pause is not None:
         assert asked <= pause <= asked * 1.1 + 0.1
 
@@ -64,62 +71,76 @@ def test_a_wait_never_ends_before_the_api_said_and_not_long_after(
 @settings(deadline=None)
 @given(policies, troubles, chances, st.floats(1.001, 1000))
 def test_a_wait_that_cannot_end_in_time_fails_at_once_instead_of_being_cut_short(
-    policy: retry_policy.Policy, trouble: retry_policy.Trouble, chance: float, beyond: float
+    policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float, beyond: float
 ) -> None:
-    left = min(policy.deadline_s - trouble.elapsed_s, policy.retry_for_s - trouble.failing_s)
+    left = min(policy.deadline_s - trouble.elapsed_s, policy.retry_for_s - trouble.failing_for_s)
     assume(left > 0.001)
-    assert retry_policy.wait(policy, replace(trouble, retry_after_s=left * beyond), chance) is None
+    assert retry_policy.backoff_delay(policy, replace(trouble, retry_after_s=left * beyond), chance) is None
 
 
 @settings(deadline=None)
-@given(policies, troubles, chances, st.sampled_from(sorted(retry_policy.NEVER)))
+@given(policies, troubles, chances, st.sampled_from(sorted(retry_policy.NEVER_RETRIED_KINDS)))
 def test_what_no_waiting_mends_is_never_tried_again_whatever_the_api_advises(
-    policy: retry_policy.Policy, trouble: retry_policy.Trouble, chance: float, kind: str
+    policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float, kind: str
 ) -> None:
-    assert retry_policy.wait(policy, replace(trouble, kind=kind, retryable=True, should_retry=True), chance) is None
+    assert (
+        retry_policy.backoff_delay(policy, replace(trouble, kind=kind, retryable=True, should_retry=True), chance)
+        is None
+    )
 
 
 @settings(deadline=None)
 @given(troubles, chances)
-def test_the_advice_of_the_api_outranks_our_own_rules_both_ways(trouble: retry_policy.Trouble, chance: float) -> None:
-    patient = retry_policy.Policy(deadline_s=1e9, retry_for_s=1e9, most=1000)
-    assume(trouble.kind not in retry_policy.NEVER)
+def test_the_advice_of_the_api_outranks_our_own_rules_both_ways(
+    trouble: retry_policy.FailureState, chance: float
+) -> None:
+    patient = retry_policy.RetryPolicy(deadline_s=1e9, retry_for_s=1e9, max_retries=1000)
+    assume(trouble.kind not in retry_policy.NEVER_RETRIED_KINDS)
     for ours in (True, False):
         told = replace(trouble, retryable=ours)
-        assert retry_policy.wait(patient, replace(told, should_retry=True), chance) is not None
-        assert retry_policy.wait(patient, replace(told, should_retry=False), chance) is None
-        assert (retry_policy.wait(patient, replace(told, should_retry=None), chance) is not None) is ours
+        assert retry_policy.backoff_delay(patient, replace(told, should_retry=True), chance) is not None
+        assert retry_policy.backoff_delay(patient, replace(told, should_retry=False), chance) is None
+        assert (retry_policy.backoff_delay(patient, replace(told, should_retry=None), chance) is not None) is ours
 
 
 @settings(deadline=None)
 @given(policies, troubles, chances)
-@example(retry_policy.Policy(deadline_s=1e9, retry_for_s=1e9, most=10**6), replace(HEALTHY, failures=10**6), 0.999)
+@example(
+    retry_policy.RetryPolicy(deadline_s=1e9, retry_for_s=1e9, max_retries=10**6),
+    replace(HEALTHY, failures=10**6),
+    0.999,
+)
 def test_a_wait_of_our_own_is_no_longer_than_the_backoffs_step(
-    policy: retry_policy.Policy, trouble: retry_policy.Trouble, chance: float
+    policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float
 ) -> None:
-    pause = retry_policy.wait(policy, replace(trouble, retry_after_s=None), chance)
+    pause = retry_policy.backoff_delay(policy, replace(trouble, retry_after_s=None), chance)
     if pause is not None:
-        assert pause <= step(policy, trouble.failures) <= policy.longest_s
+        assert pause <= step(policy, trouble.failures) <= policy.max_backoff_s
 
 
 @settings(deadline=None)
 @given(st.integers(1, 40), chances)
 def test_the_backoff_doubles_and_chance_picks_any_point_of_it(failures: int, chance: float) -> None:
-    patient = retry_policy.Policy(deadline_s=1e9, retry_for_s=1e9, most=1000)
+    patient = retry_policy.RetryPolicy(deadline_s=1e9, retry_for_s=1e9, max_retries=1000)
     trouble = replace(HEALTHY, failures=failures)
-    assert retry_policy.wait(patient, trouble, 0.0) == 0.0
-    assert retry_policy.wait(patient, trouble, chance) == chance * step(patient, failures)
+    assert retry_policy.backoff_delay(patient, trouble, 0.0) == 0.0
+    assert retry_policy.backoff_delay(patient, trouble, chance) == chance * step(patient, failures)
     assert step(patient, failures) == min(60.0, 2.0 ** (failures - 1))
 
 
 @settings(deadline=None)
 @given(policies, troubles, chances, st.integers(1, 1000))
 def test_more_failures_in_a_row_than_allowed_are_the_end(
-    policy: retry_policy.Policy, trouble: retry_policy.Trouble, chance: float, more: int
+    policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float, more: int
 ) -> None:
-    assert retry_policy.wait(policy, replace(trouble, failures=policy.most + more, should_retry=True), chance) is None
+    assert (
+        retry_policy.backoff_delay(
+            policy, replace(trouble, failures=policy.max_retries + more, should_retry=True), chance
+        )
+        is None
+    )
 
 
 def test_by_default_an_overload_is_tried_again_eight_times_and_not_nine() -> None:
-    assert retry_policy.wait(retry_policy.Policy(), replace(HEALTHY, failures=8), 0.5) == 30.0
-    assert retry_policy.wait(retry_policy.Policy(), replace(HEALTHY, failures=9), 0.5) is None
+    assert retry_policy.backoff_delay(retry_policy.RetryPolicy(), replace(HEALTHY, failures=8), 0.5) == 30.0
+    assert retry_policy.backoff_delay(retry_policy.RetryPolicy(), replace(HEALTHY, failures=9), 0.5) is None

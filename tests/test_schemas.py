@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, event, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.schemas import (
     NormalizedSchema,
     SchemaMismatchError,
@@ -63,7 +63,7 @@ def problems(answer: object, schema: Schema) -> tuple[str, ...]:
 def normalised_or_none(schema: Schema) -> NormalizedSchema | None:
     try:
         return normalize_schema(schema)
-    except Refused:
+    except RequestError:
         return None
 
 
@@ -97,14 +97,14 @@ def test_a_schema_may_come_as_an_object_or_as_its_text() -> None:
     ],
 )
 def test_what_is_not_a_schema_is_refused_in_a_sentence(given_schema: str | dict[str, object], told: str) -> None:
-    with pytest.raises(Refused, match=re.escape(told)) as caught:
+    with pytest.raises(RequestError, match=re.escape(told)) as caught:
         parse_json_schema(given_schema)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
 
 
 def test_a_refusal_names_the_place_and_no_values() -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestError) as caught:
         parse_json_schema({"properties": {"a/b": {"type": "my secret"}}})
     assert str(caught.value) == "The schema is not valid at #/properties/a~1b/type (JSON Schema, Draft 2020-12)."
 
@@ -127,7 +127,7 @@ def test_a_refusal_names_the_place_and_no_values() -> None:
     ],
 )
 def test_a_schema_that_does_not_stand_alone_and_end_is_refused(schema: Schema, told: str) -> None:
-    with pytest.raises(Refused, match=re.escape(told)):
+    with pytest.raises(RequestError, match=re.escape(told)):
         parse_json_schema(schema)
 
 
@@ -135,10 +135,10 @@ def test_a_schema_that_multiplies_is_refused_before_it_does() -> None:
     chain: Schema = {
         f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}, {"$ref": f"#/$defs/d{n + 1}"}]} for n in range(18)
     }
-    with pytest.raises(Refused, match="too complex"):
+    with pytest.raises(RequestError, match="too complex"):
         parse_json_schema({"$ref": "#/$defs/d0", "$defs": chain | {"d18": TEXT}})
     wide: Json = [{"properties": {f"p{n}": TEXT}} for n in range(30)]
-    with pytest.raises(Refused, match="alternatives multiply"):
+    with pytest.raises(RequestError, match="alternatives multiply"):
         normalize_schema({"type": "object", "anyOf": wide, "properties": {f"q{n}": TEXT for n in range(200)}})
 
 
@@ -264,7 +264,7 @@ def test_a_keyword_is_sent_said_or_left_out(schema: Schema, expected: Schema, dr
     ],
 )
 def test_what_cannot_be_said_to_claude_is_refused_with_its_place(schema: Schema, told: str) -> None:
-    with pytest.raises(Refused, match=re.escape(told)):
+    with pytest.raises(RequestError, match=re.escape(told)):
         normalize_schema(schema)
 
 
@@ -291,7 +291,7 @@ def test_a_property_named_value_is_not_taken_for_the_wrapping() -> None:
 def test_the_apis_limits_are_told_before_it_says_so_itself() -> None:
     many = normalize_schema(an_object({f"p{n}": TEXT for n in range(25)}))
     assert many.too_complex == "The schema has 25 optional properties, Claude takes 24; require some of them."
-    with pytest.raises(Refused, match="25 optional properties"):
+    with pytest.raises(RequestError, match="25 optional properties"):
         as_output_format(many)
     either: Json = {"type": ["string", "null"]}
     names: list[Json] = [f"p{n}" for n in range(17)]
@@ -315,7 +315,7 @@ def test_a_format_and_a_forced_tool_carry_the_schema() -> None:
         ],
         "tool_choice": {"type": "tool", "name": "answer", "disable_parallel_tool_use": True},
     }
-    with pytest.raises(Refused, match="at #/properties/first name may only have letters"):
+    with pytest.raises(RequestError, match="at #/properties/first name may only have letters"):
         as_answer_tool(normalize_schema(an_object({"first name": TEXT})))
 
 
@@ -683,7 +683,7 @@ def test_what_is_valid_stays_valid_for_the_api(pair: tuple[Schema, Json]) -> Non
     found = normalised_or_none(schema)
     event(f"normalised: {found is not None}")
     if found is None:
-        with pytest.raises(Refused, match=r"no type at|does not list at|lists no properties"):
+        with pytest.raises(RequestError, match=r"no type at|does not list at|lists no properties"):
             normalize_schema(schema)
         return
     assert_the_api_takes(found)

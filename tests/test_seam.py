@@ -3,9 +3,9 @@ from __future__ import annotations
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude.call_types import Event, Text
-from mcp_server_claude.engine.answer_buffer import Draft
-from mcp_server_claude.engine.continuation import ANCHOR, PLEA, Seam, anchor_of
+from mcp_server_claude.call_types import CallEvent, TextDelta
+from mcp_server_claude.engine.answer_buffer import AnswerBuffer
+from mcp_server_claude.engine.continuation import ANCHOR_CHARS, CONTINUE_PROMPT, OverlapTrimmer, overlap_anchor
 
 TABLE = "| a | b |\n| --- | --- |\n" + "".join(f"| {n} | {n * n} |\n" for n in range(12))
 CODE = """\
@@ -42,16 +42,16 @@ def pieces(text: str, sizes: list[int]) -> list[str]:
 
 def joined(before: str, continuation: str, sizes: list[int], *, anchor: str, whole: bool = True) -> str:
     """What comes of a text and its continuation, told piece by piece; each piece is checked to stay."""
-    seam = Seam(before, anchor=anchor)
+    seam = OverlapTrimmer(before, anchor=anchor)
     told = before
     for piece in pieces(continuation, sizes):
         told += seam.feed(piece)
-    return told + seam.end(whole=whole)
+    return told + seam.finish(complete=whole)
 
 
 def once(text: str, cut: int) -> bool:
     """Whether the anchor of a cut is the only place in the text that reads like it."""
-    anchor = anchor_of(text[:cut])
+    anchor = overlap_anchor(text[:cut])
     return not anchor or text.count(anchor) == 1
 
 
@@ -68,13 +68,13 @@ def by_prefill(text: str, cut: int) -> str:
 
 def by_plea(text: str, cut: int) -> str:
     """What a model says that begins by repeating the last characters, as it was asked to."""
-    return anchor_of(text[:cut]) + by_prefill(text, cut)
+    return overlap_anchor(text[:cut]) + by_prefill(text, cut)
 
 
 def test_a_continued_text_is_exact_at_every_cut_of_tables_code_repeated_lines_and_white_space() -> None:
     for text in EXAMPLES:
         for cut in every_cut(text):
-            before, anchor = text[:cut], anchor_of(text[:cut])
+            before, anchor = text[:cut], overlap_anchor(text[:cut])
             for deltas in ([1], [3, 40, 1], [1000]):
                 assert joined(before, by_prefill(text, cut), deltas, anchor="") == text
                 assert joined(before, by_plea(text, cut), deltas, anchor=anchor) == text
@@ -97,7 +97,7 @@ def test_a_text_whose_end_is_repeated_goes_on_exactly_wherever_it_was_cut(
 ) -> None:
     assume(every_cut(text))
     cut = data.draw(st.sampled_from(every_cut(text)))
-    assert joined(text[:cut], lead + by_plea(text, cut), sizes, anchor=anchor_of(text[:cut])) == text
+    assert joined(text[:cut], lead + by_plea(text, cut), sizes, anchor=overlap_anchor(text[:cut])) == text
 
 
 @settings(deadline=None, max_examples=150)
@@ -110,7 +110,7 @@ def test_a_text_whose_end_is_not_repeated_goes_on_exactly_where_that_end_occurs_
     assume(every_cut(text))
     cut = len(text.rstrip()) - 1 if data is None else data.draw(st.sampled_from(every_cut(text)))
     assume(once(text, cut))
-    assert joined(text[:cut], by_prefill(text, cut), sizes, anchor=anchor_of(text[:cut])) == text
+    assert joined(text[:cut], by_prefill(text, cut), sizes, anchor=overlap_anchor(text[:cut])) == text
 
 
 @settings(deadline=None, max_examples=150)
@@ -118,7 +118,7 @@ def test_a_text_whose_end_is_not_repeated_goes_on_exactly_where_that_end_occurs_
 @example(before="a very long line of words that ends here", other="that ends here, or does it?", sizes=[1])
 def test_what_does_not_begin_with_the_anchor_is_joined_unchanged(before: str, other: str, sizes: list[int]) -> None:
     before = before.rstrip()
-    anchor = anchor_of(before)
+    anchor = overlap_anchor(before)
     assume(before)
     assume(not other.lstrip().startswith(anchor.lstrip()))
     assert joined(before, other, sizes, anchor=anchor) == before + other
@@ -129,7 +129,7 @@ def test_what_does_not_begin_with_the_anchor_is_joined_unchanged(before: str, ot
 def test_what_has_been_told_is_never_taken_back_and_nothing_but_a_repetition_is_left_out(
     before: str, continuation: str, sizes: list[int], *, prefill: bool, whole: bool
 ) -> None:
-    anchor = "" if prefill else anchor_of(before)
+    anchor = "" if prefill else overlap_anchor(before)
     result = joined(before, continuation, sizes, anchor=anchor, whole=whole)
     assert result.startswith(before)
     assert continuation.endswith(result[len(before) :])
@@ -138,11 +138,11 @@ def test_what_has_been_told_is_never_taken_back_and_nothing_but_a_repetition_is_
 
 
 @settings(deadline=None)
-@given(before=texts, sizes=sizes, length=st.integers(1, ANCHOR - 1))
+@given(before=texts, sizes=sizes, length=st.integers(1, ANCHOR_CHARS - 1))
 def test_a_repetition_that_breaks_off_itself_adds_nothing(before: str, sizes: list[int], length: int) -> None:
     assume(before.strip())
-    part = anchor_of(before).lstrip()[:length]
-    assert joined(before, part, sizes, anchor=anchor_of(before), whole=False) == before
+    part = overlap_anchor(before).lstrip()[:length]
+    assert joined(before, part, sizes, anchor=overlap_anchor(before), whole=False) == before
 
 
 @settings(deadline=None, max_examples=200)
@@ -151,25 +151,25 @@ def test_a_text_broken_many_times_is_told_whole_and_in_order(
     text: str, cuts: list[int], sizes: list[int], *, prefill: bool
 ) -> None:
     """Each stream breaks in mid-text, in the repetition too; the next one continues what has been told."""
-    heard: list[Event] = []
-    draft = Draft(heard.append)
-    for budget in [*cuts, len(text) + ANCHOR]:
+    heard: list[CallEvent] = []
+    draft = AnswerBuffer(heard.append)
+    for budget in [*cuts, len(text) + ANCHOR_CHARS]:
         told = draft.text
         if told.strip():
             stripped = told.rstrip()
-            anchor = "" if prefill else anchor_of(told)
-            draft.next_stream(anchor=anchor)
+            anchor = "" if prefill else overlap_anchor(told)
+            draft.begin_stream(anchor=anchor)
             stream = anchor + text[len(stripped) :]
         else:
-            draft.next_stream()
+            draft.begin_stream()
             stream = text
         for piece in pieces(stream[:budget], sizes):
-            draft.hear(Text(piece))
+            draft.on_event(TextDelta(piece))
         assert text.startswith(draft.text)
-    draft.end_stream(whole=True)
-    assert draft.text == "".join(event.text for event in heard if isinstance(event, Text)) == text
+    draft.end_stream(complete=True)
+    assert draft.text == "".join(event.text for event in heard if isinstance(event, TextDelta)) == text
 
 
 def test_the_plea_quotes_the_last_characters_without_the_white_space_that_ends_them() -> None:
-    assert anchor_of(TABLE + "  \n\n") == TABLE.rstrip()[-ANCHOR:]
-    assert f">{anchor_of(TABLE)}<" in PLEA.format(anchor=anchor_of(TABLE))
+    assert overlap_anchor(TABLE + "  \n\n") == TABLE.rstrip()[-ANCHOR_CHARS:]
+    assert f">{overlap_anchor(TABLE)}<" in CONTINUE_PROMPT.format(anchor=overlap_anchor(TABLE))

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude.call_types import Call, Limits, Text
+from mcp_server_claude.call_types import Call, Limits, TextDelta
 from mcp_server_claude.calls import answer_feed as room
 from mcp_server_claude.calls.answer_feed import DoneEvent, ErrorEvent, StartEvent, StatusEvent, TextEvent, UsageEvent
-from mcp_server_claude.errors import Failure, Refused, Unavailable
+from mcp_server_claude.errors import CallError, RequestError, TemporaryError
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
-    from mcp_server_claude.call_types import Event
+    from mcp_server_claude.call_types import CallEvent
     from mcp_server_claude.calls.answer_feed import AnswerFeed, FeedEvent
     from mcp_server_claude.simulator import Record
 
@@ -101,7 +101,7 @@ def states(events: list[FeedEvent]) -> list[str]:
     return [each.event.state for each in events if isinstance(each.event, StatusEvent)]
 
 
-def failure_of(events: list[FeedEvent]) -> Failure | None:
+def failure_of(events: list[FeedEvent]) -> CallError | None:
     return next((each.event.failure for each in events if isinstance(each.event, ErrorEvent)), None)
 
 
@@ -172,14 +172,14 @@ async def test_a_place_beyond_the_end_is_refused_and_never_guessed(
     streams = await running.answer_feed()
     call = await streams.start_answer(asking(STALLED))
     await until_text(streams, call.id, 90)
-    with pytest.raises(Refused, match="Only 90 characters") as beyond:
+    with pytest.raises(RequestError, match="Only 90 characters") as beyond:
         await streams.follow_answer(call.id, "ada", 91)
     assert beyond.value.kind == "truncated"
     await streams.stop_answer(call.id, "ada")
     await api.idle()
     await told(streams, call.id)
     for each in (streams, elsewhere):
-        with pytest.raises(Refused, match="Only 90 characters"):
+        with pytest.raises(RequestError, match="Only 90 characters"):
             await each.follow_answer(call.id, "ada", 91)
         assert text_of(await told(each, call.id, 90)) == ""
 
@@ -190,10 +190,10 @@ async def test_a_call_of_nobody_or_of_somebody_else_is_not_found(running: Servic
     await told(streams, call.id)
     for each in (streams, elsewhere):
         for call_id, user in ((call.id, "bob"), ("c_0000000000000000", "ada"), ("", "ada")):
-            with pytest.raises(Refused) as unknown:
+            with pytest.raises(RequestError) as unknown:
                 await each.follow_answer(call_id, user)
             assert unknown.value.kind == "not_found"
-            with pytest.raises(Refused) as unknown:
+            with pytest.raises(RequestError) as unknown:
                 await each.stop_answer(call_id, user)
             assert unknown.value.kind == "not_found"
 
@@ -261,10 +261,10 @@ async def test_an_answer_that_is_held_to_a_schema_comes_at_its_end_in_one(runnin
 async def test_what_fails_before_there_is_anything_to_tell_is_raised(running: Services) -> None:
     streams = await running.answer_feed()
     for prompt, kind in ((directive(status=400), "invalid_request"), (directive(status=413), "too_large")):
-        with pytest.raises(Failure) as failed:
+        with pytest.raises(CallError) as failed:
             await streams.start_answer(asking(prompt))
         assert failed.value.kind == kind
-    with pytest.raises(Refused, match="no thread of that id"):
+    with pytest.raises(RequestError, match="no thread of that id"):
         await streams.start_answer(asking("x", thread="t_0000000000000000"))
 
 
@@ -277,7 +277,7 @@ async def test_a_failure_is_told_the_same_from_memory_and_from_the_journal(
     kept = await told(elsewhere, call.id)
     for events in (live, kept):
         failure = failure_of(events)
-        assert isinstance(failure, Refused)
+        assert isinstance(failure, RequestError)
         assert (failure.kind, failure.retryable) == ("refusal", False)
         assert str(failure).startswith("Claude declined")
         assert end_of(events) == DoneEvent(complete=False, stop_reason="refusal")
@@ -403,8 +403,8 @@ async def test_who_follows_a_call_of_an_mcp_client_hears_it_as_it_comes_and_deci
     heard: list[str] = []
     spoken = anyio.Event()
 
-    def hear(event: Event) -> None:
-        if type(event) is Text:
+    def hear(event: CallEvent) -> None:
+        if type(event) is TextDelta:
             heard.append(event.text)
             spoken.set()
 
@@ -459,7 +459,7 @@ async def test_another_process_stops_a_call_by_the_journal(api: Simulator, tmp_p
         async with aclosing(await here.follow_answer(call.id, "ada")) as reader:
             while (await anext(reader)).offset < 90:
                 pass
-            with pytest.raises(Refused):
+            with pytest.raises(RequestError):
                 await there.stop_answer(call.id, "bob")
             assert await there.stop_answer(call.id, "ada")
             events = [each async for each in reader]
@@ -529,10 +529,10 @@ async def test_a_call_whose_process_died_ends_with_what_it_had_saved_and_how_to_
     assert text_of(events) == "half an answer"[offset:]
     assert end_of(events) == DoneEvent(complete=False)
     if offset > 14:
-        assert isinstance(failure, Refused)
+        assert isinstance(failure, RequestError)
         assert failure.kind == "truncated"
     else:
-        assert isinstance(failure, Unavailable)
+        assert isinstance(failure, TemporaryError)
         assert failure.kind == "interrupted"
         assert "ask for the rest in the same thread" in str(failure)
 
@@ -569,7 +569,7 @@ async def test_with_no_retention_a_reader_who_comes_back_at_once_still_gets_it_a
         assert await store.write(call_journal.answer_text, call.id) == ""
         assert text_of(await told(streams, call.id, 7)) == text[7:]
         later = await other.answer_feed()
-        with pytest.raises(Refused, match="not kept any more") as gone:
+        with pytest.raises(RequestError, match="not kept any more") as gone:
             await later.follow_answer(call.id, "ada")
         assert gone.value.kind == "not_found"
         assert end_of(await told(later, call.id, len(text))).complete
@@ -580,7 +580,7 @@ async def test_with_no_retention_a_failure_that_was_told_leaves_no_words_of_the_
 ) -> None:
     async with opened(api, tmp_path, retention_days=0) as services:
         streams, store = await services.answer_feed(), await services.store()
-        with pytest.raises(Refused, match="no directive 'tea'"):
+        with pytest.raises(RequestError, match="no directive 'tea'"):
             await streams.start_answer(asking("[[sim: tea=1]] What is tea?"))
         (record,) = await store.write(call_journal.recent_calls, "ada")
     assert (record.prompt_head, record.incomplete) == ("", call_journal.TEXT_DELETED)
@@ -634,10 +634,10 @@ async def test_when_the_server_ends_every_reader_is_told_how_to_go_on(api: Simul
             leaving.set()
         for events in heard:
             failure = failure_of(events)
-            assert isinstance(failure, Unavailable)
+            assert isinstance(failure, TemporaryError)
             assert failure.kind == "shutdown"
             assert end_of(events) == DoneEvent(complete=False)
-        with pytest.raises(Unavailable):
+        with pytest.raises(TemporaryError):
             await here.start_answer(asking("x"))
     async with opened(api, tmp_path) as services:
         events = await told(await services.answer_feed(), call.id)
@@ -668,10 +668,10 @@ async def test_a_user_has_so_many_calls_at_once_by_any_door(running: Services, a
     limits = Limits(concurrent=1)
     call = await streams.start_answer(asking(STALLED, user="cleo", limits=limits))
     for _ in range(2):
-        with pytest.raises(Unavailable) as busy:
+        with pytest.raises(TemporaryError) as busy:
             await streams.start_answer(asking("x", user="cleo", limits=limits))
         assert busy.value.kind == "user_busy"
-        with pytest.raises(Unavailable) as busy:
+        with pytest.raises(TemporaryError) as busy:
             await jobs.run_call(Call(prompt="x", user="cleo", limits=limits), lambda _: None)
         assert busy.value.kind == "user_busy"
     assert len(sent(api)) == 1

@@ -12,7 +12,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import Field
 
-from mcp_server_claude.errors import Misconfigured, Refused, Unavailable
+from mcp_server_claude.errors import ConfigurationError, RequestError, TemporaryError
 from mcp_server_claude.server import tool_results
 from mcp_server_claude.server.mcp_server import build_mcp_server
 from mcp_server_claude.server.strict_tool import StrictTool
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mcp.types import Tool
 
-    from mcp_server_claude.errors import Failure
+    from mcp_server_claude.errors import CallError
 
 pytestmark = pytest.mark.anyio
 
@@ -147,9 +147,11 @@ async def test_a_wrong_argument_is_told_in_a_sentence(arguments: dict[str, objec
     assert failure_meta(result)["class"] == "refused"
 
 
-@pytest.mark.parametrize("raised", [Refused("No."), Unavailable("Later.", retry_after_s=3.0), Misconfigured("You.")])
+@pytest.mark.parametrize(
+    "raised", [RequestError("No."), TemporaryError("Later.", retry_after_s=3.0), ConfigurationError("You.")]
+)
 @pytest.mark.parametrize("grouped", [False, True])
-async def test_a_failure_is_a_result_that_says_who_can_mend_it(raised: Failure, grouped: bool) -> None:  # noqa: FBT001
+async def test_a_failure_is_a_result_that_says_who_can_mend_it(raised: CallError, grouped: bool) -> None:  # noqa: FBT001
     async def fail() -> CallToolResult:
         """Fail."""
         if not grouped:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from mcp_server_claude.engine.file_uploads import KEPT_S
+from mcp_server_claude.engine.file_uploads import UPLOAD_TTL_S
 from mcp_server_claude.simulator import Pace, Simulator
 from support.desk import ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
 
@@ -128,7 +128,7 @@ async def test_an_upload_expires_by_itself(upstream: Simulator, tmp_path: Path) 
         await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
     (file,) = uploads(upstream)
     assert file["expires_at"] is not None
-    assert KEPT_S == 90 * 86_400
+    assert UPLOAD_TTL_S == 90 * 86_400
 
 
 @pytest.mark.usefixtures("project")

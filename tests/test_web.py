@@ -100,9 +100,9 @@ async def test_an_unknown_tool_is_refused(upstream: Simulator, tmp_path: Path) -
 
 def test_a_page_is_listed_once_and_its_title_cannot_end_its_link() -> None:
     cited = (Citation(url="https://a.example/x(1)", title="A [b](c)\nd"), Citation(url="https://a.example/x(1)"))
-    assert citations.links(cited) == "\n\nSources:\n\n1. [A (b)(c) d](https://a.example/x%281%29)"
+    assert citations.sources_markdown(cited) == "\n\nSources:\n\n1. [A (b)(c) d](https://a.example/x%281%29)"
 
 
 def test_only_pages_of_the_web_are_cited() -> None:
     block = {"type": "text", "text": "x", "citations": [{"url": "javascript:alert(1)"}, {"document_index": 0}]}
-    assert citations.citations([block]) == ()
+    assert citations.extract_citations([block]) == ()

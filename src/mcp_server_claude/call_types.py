@@ -1,4 +1,4 @@
-"""What travels through the house: a `Call` goes in, `Event`s are heard on the way, a `Reply` comes back.
+"""What travels through the house: a `Call` goes in, `CallEvent`s are heard on the way, a `Reply` comes back.
 
 Everything here is a frozen value and knows nothing of the SDKs, the store or the doors.
 """
@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, cast
 Effort = Literal["", "low", "medium", "high", "xhigh", "max"]
 """How much work Claude puts into an answer; empty leaves it to the model (`output_config.effort`)."""
 
-Ability = Literal["web", "code", "read"]
+ToolName = Literal["web", "code", "read"]
 """What Claude may do by itself while it answers: `web` searches and reads pages, `code` writes and runs code, both on
 Anthropic's side; `read` lists, searches and reads files below the allowed roots, on ours."""
 
@@ -24,10 +24,10 @@ StopReason: TypeAlias = str
 CHARS_PER_TOKEN = 3.5
 """English prose under the tokenizer of the models since 4.7; only for estimates, and always told as such."""
 
-COMPLETE: frozenset[StopReason] = frozenset({"end_turn", "stop_sequence"})
+COMPLETE_STOP_REASONS: frozenset[StopReason] = frozenset({"end_turn", "stop_sequence"})
 """The stop reasons after which an answer is whole."""
 
-THINKING = frozenset({"thinking", "redacted_thinking"})
+THINKING_BLOCK_TYPES = frozenset({"thinking", "redacted_thinking"})
 """The types of content blocks that hold thinking. They are bound to the model that wrote them."""
 
 Block: TypeAlias = Mapping[str, object]
@@ -38,7 +38,7 @@ Message: TypeAlias = Mapping[str, object]
 """A message of a conversation as the API takes it: a `role` and its `content`."""
 
 
-def call_id() -> str:
+def new_call_id() -> str:
     """A new call id, `c_` and 16 hexadecimal digits: time in seconds first, so that ids sort by age."""
     return f"c_{int(time.time()):08x}{token_hex(4)}"
 
@@ -72,11 +72,11 @@ class Call:
     max_tokens: int = 0
     max_usd: float = 0.0
     thread: str = ""
-    begins: bool = False
+    starts_thread: bool = False
     history: tuple[Message, ...] = ()
-    attached: tuple[Block, ...] = ()
-    container: str = ""
-    tools: tuple[Ability, ...] = ()
+    attachments: tuple[Block, ...] = ()
+    container_id: str = ""
+    tools: tuple[ToolName, ...] = ()
     files: tuple[str, ...] = ()
     schema: Mapping[str, object] | None = None
     notes: tuple[str, ...] = ()
@@ -86,16 +86,16 @@ class Call:
     user: str = "local"
     limits: Limits = field(default_factory=Limits)
     trace_id: str = ""
-    id: str = field(default_factory=call_id)
+    id: str = field(default_factory=new_call_id)
 
-    def question(self) -> Message:
+    def user_message(self) -> Message:
         """The call's own turn."""
         text = {"type": "text", "text": self.prompt}
-        return {"role": "user", "content": [*self.attached, text] if self.attached else self.prompt}
+        return {"role": "user", "content": [*self.attachments, text] if self.attachments else self.prompt}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class ModelUsage:
     """What one model had of a call that asked more than one: requests, tokens, and US dollars (null when unknown)."""
 
     model: str
@@ -142,7 +142,7 @@ class Usage:
     user: str = "local"
     trace_id: str = ""
     fallback_from: str | None = None
-    by_model: tuple[Share, ...] = ()
+    by_model: tuple[ModelUsage, ...] = ()
 
     def as_json(self) -> Mapping[str, object]:
         """The account as JSON-ready values, every field present."""
@@ -152,48 +152,48 @@ class Usage:
         }
 
     @classmethod
-    def of_json(cls, account: Mapping[str, object]) -> Usage:
+    def from_json(cls, values: Mapping[str, object]) -> Usage:
         """An account that was written with `as_json`, e.g. by the journal."""
-        values = {name: value for name, value in account.items() if name in cls.__dataclass_fields__}
+        values = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
         ids = cast("Sequence[str]", values.pop("request_ids", ()))
         shares = cast("Sequence[dict[str, Any]]", values.pop("by_model", ()))
         return cls(
             **cast("dict[str, Any]", values),
             request_ids=tuple(ids),
-            by_model=tuple(Share(**share) for share in shares),
+            by_model=tuple(ModelUsage(**share) for share in shares),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class MessageStart:
     """The API has begun to answer: `message_start` came, with the input's exact token counts in `usage`."""
 
     usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextDelta:
     """A piece of the answer; the pieces joined are the answer."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Drafting:
+class TextPending:
     """Text is being written that may still be withdrawn; so many characters of it so far."""
 
     chars: int
 
 
 @dataclass(frozen=True, slots=True)
-class Thinking:
+class ThinkingProgress:
     """Claude thinks; `tokens` of it so far, 0 when the API does not say."""
 
     tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Searching:
+class ToolUse:
     """A server tool is at work, e.g. `web_search`; `query` when it is known."""
 
     tool: str
@@ -204,14 +204,14 @@ class Searching:
 class Waiting:
     """The call waits, for `seconds` where that is known: for a place, or before try `attempt` of at most `attempts`."""
 
-    why: str
+    reason: str
     seconds: float | None = None
     attempt: int = 0
     attempts: int = 0
 
 
-Event: TypeAlias = Started | Text | Drafting | Thinking | Searching | Waiting
-Listen: TypeAlias = Callable[[Event], None]
+CallEvent: TypeAlias = MessageStart | TextDelta | TextPending | ThinkingProgress | ToolUse | Waiting
+Listener: TypeAlias = Callable[[CallEvent], None]
 """Hears what happens to a call, at once and without waiting: a listener never slows the upstream."""
 
 
@@ -225,7 +225,7 @@ class Citation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Produced:
+class OutputFile:
     """A file that code made while Claude answered, by our id; `bytes` is its size where that is known."""
 
     id: str
@@ -235,7 +235,7 @@ class Produced:
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
+class StructuredOutput:
     """The value of an answer that was held to a schema; it is valid."""
 
     value: object
@@ -254,6 +254,6 @@ class Reply:
     incomplete: str = ""
     notes: tuple[str, ...] = ()
     citations: tuple[Citation, ...] = ()
-    data: Data | None = None
-    files: tuple[Produced, ...] = ()
-    container: str = ""
+    structured_output: StructuredOutput | None = None
+    files: tuple[OutputFile, ...] = ()
+    container_id: str = ""

@@ -1,9 +1,9 @@
 """The three ways in which a call can fail, told to whoever can mend it.
 
-    Failure
-    ├── Refused          the caller can fix it: bad arguments, an unknown model, an input that is too long
-    ├── Unavailable      later: rate limits, overload, a lost connection; carries `retry_after_s` where it is known
-    └── Misconfigured    the operator must act: no key, a wrong key, no credit, a base URL that is not an API
+    CallError
+    ├── RequestError          the caller can fix it: bad arguments, an unknown model, an input that is too long
+    ├── TemporaryError        later: rate limits, overload, a lost connection; carries `retry_after_s` where it is known
+    └── ConfigurationError    the operator must act: no key, a wrong key, no credit, a base URL that is not an API
 
 Anything else that is raised is a bug and travels up untouched.
 """
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import Usage
 
 
-class Failure(Exception):  # noqa: N818 - the base of a family, never raised itself
+class CallError(Exception):
     """A call failed. `str(failure)` is one sentence that a reader can act on, without values or secrets.
 
     `kind` is a short, stable class name such as `rate_limit` or `authentication`; `usage` is the account of the
     call where one was begun; `should_retry` is the API's own advice where it gave one (`x-should-retry`).
     """
 
-    name: ClassVar[str]
+    class_name: ClassVar[str]
     """Which of the three it is, for a program; a door may tell them apart further."""
     retryable: ClassVar[bool] = False
 
@@ -48,7 +48,7 @@ class Failure(Exception):  # noqa: N818 - the base of a family, never raised its
     def as_json(self) -> dict[str, object]:
         """What a program needs to decide what to do next, JSON-ready."""
         return {
-            "class": self.name,
+            "class": self.class_name,
             "kind": self.kind,
             "retryable": self.retryable,
             "retry_after_s": self.retry_after_s,
@@ -56,20 +56,20 @@ class Failure(Exception):  # noqa: N818 - the base of a family, never raised its
         }
 
 
-class Refused(Failure):
+class RequestError(CallError):
     """The caller can fix it."""
 
     name: ClassVar[str] = "refused"
 
 
-class Unavailable(Failure):
+class TemporaryError(CallError):
     """Try again later."""
 
     name: ClassVar[str] = "unavailable"
     retryable: ClassVar[bool] = True
 
 
-class Misconfigured(Failure):
+class ConfigurationError(CallError):
     """Whoever runs this server must act."""
 
     name: ClassVar[str] = "misconfigured"

@@ -238,8 +238,8 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field(
         default="text",
-        description="How stderr is written: `text`, or `json` with an object a line. Each call is one line, without "
-        "anything of what was asked or answered.",
+        description="How stderr is written: `text`, or `json` with an object a line. Each call is one line, "
+        "without anything of what was asked or answered.",
     )
     trace_content: bool = Field(
         default=False,

@@ -39,7 +39,7 @@ def tool_text(tool: str, query: str) -> str:
 def waiting_text(event: Waiting) -> str:
     """`overloaded, trying again in 4 s (2 of 9)`."""
     again = f", trying again in {number_formatting.format_seconds(event.seconds)}" if event.seconds is not None else ""
-    return f"{event.why}{again}" + (f" ({event.attempt} of {event.attempts})" if event.attempts else "")
+    return f"{event.reason}{again}" + (f" ({event.attempt} of {event.attempts})" if event.attempts else "")
 
 
 def printable_line(text: str) -> str:

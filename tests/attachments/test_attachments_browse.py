@@ -10,7 +10,7 @@ import pytest
 from attachments_world import CANARY, FileTree, pdf, png, run_with_timeout
 
 from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel
-from mcp_server_claude.errors import Misconfigured, Refused
+from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.files import glob_files, grep_files, list_directory, read_file, read_glob_grep
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def test_files_are_found_by_a_glob_below_a_directory(world: FileTree) -> None:
     assert glob_files("*.py", "src", world.rules) == glob_files("*.py", "./src/", world.rules) == "src/a.py\nsrc/b.py"
     assert glob_files("*.py", str(world.root / "src"), world.rules) == "src/a.py\nsrc/b.py"
     for pattern, path in (("*.py", ".."), ("*.py", "/"), ("../*", ""), ("*.rs", "src"), ("*", "nowhere")):
-        with pytest.raises(Refused):
+        with pytest.raises(RequestError):
             glob_files(pattern, path, world.rules)
     for n in range(600):
         (world.root / "empty" / f"{n:03}.md").touch()
@@ -65,7 +65,7 @@ def test_text_is_read_by_numbered_lines(world: FileTree) -> None:
     assert text("long.txt", world, 2, 2).split("\n")[1].startswith("[lines 2 to 2 of 2,200")
     assert text("long.txt", world, first=-5, last=-5).startswith("     1\tline 1\n")
     assert text("long.txt", world, 7, 3).startswith("     7\tline 7\n")
-    with pytest.raises(Refused, match="2,200 lines"):
+    with pytest.raises(RequestError, match="2,200 lines"):
         text("long.txt", world, first=2_201)
 
 
@@ -81,7 +81,7 @@ def test_what_a_model_cannot_be_shown_is_refused(world: FileTree) -> None:
         ("program", EYES, "ELF"),
         ("src", EYES, "a directory"),
     ):
-        with pytest.raises(Refused, match=what):
+        with pytest.raises(RequestError, match=what):
             read_file(name, world.rules, model=model)
 
 
@@ -120,7 +120,7 @@ def test_a_long_line_is_shown_around_its_match(world: FileTree) -> None:
 
 @pytest.mark.parametrize("pattern", ["(", "a{2,1}", "(?P<n>a)(?P<n>b)", "[z-a]", "*", "", "x" * 1_001, "(?<=a*)b"])
 def test_what_is_no_expression_is_refused(world: FileTree, pattern: str) -> None:
-    with pytest.raises(Refused, match="xpression"):
+    with pytest.raises(RequestError, match="xpression"):
         grep_files(pattern, "a.txt", world.rules)
 
 
@@ -161,7 +161,7 @@ def test_a_python_that_cannot_be_started_is_the_operators_business(
     world: FileTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.executable", "/no/such/python")
-    with pytest.raises(Misconfigured, match="could not be started"):
+    with pytest.raises(ConfigurationError, match="could not be started"):
         grep_files("within", "a.txt", world.rules)
 
 

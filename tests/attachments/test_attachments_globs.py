@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from attachments_world import INSIDE_TEXT, FileTree, run_with_timeout
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import FilePolicy, build_attachments, gitignore_walk
 
 if TYPE_CHECKING:
@@ -77,17 +77,17 @@ def test_a_glob_tells_how_many_it_matched(tree: Path) -> None:
 
 
 def test_a_glob_that_matches_too_many_is_refused_with_the_number(tree: Path) -> None:
-    with pytest.raises(Refused, match=r'"\*\*/\*" matches 12 files; at most 5') as refused:
+    with pytest.raises(RequestError, match=r'"\*\*/\*" matches 12 files; at most 5') as refused:
         ask(tree, "**/*", max_files=5)
     assert refused.value.kind == "too_large"
 
 
 def test_a_glob_that_matches_nothing_says_where_such_files_are(tree: Path) -> None:
-    with pytest.raises(Refused, match=r'"\*\*/\*\.tsx" would match 3, e\.g\. "app/\[id\]/page\.tsx"'):
+    with pytest.raises(RequestError, match=r'"\*\*/\*\.tsx" would match 3, e\.g\. "app/\[id\]/page\.tsx"'):
         ask(tree, "*.tsx")
-    with pytest.raises(Refused, match=r'no "scr"\. The nearest is "src"'):
+    with pytest.raises(RequestError, match=r'no "scr"\. The nearest is "src"'):
         ask(tree, "scr/*.py")
-    with pytest.raises(Refused, match="is a file"):
+    with pytest.raises(RequestError, match="is a file"):
         ask(tree, "top.py/*")
 
 
@@ -102,11 +102,11 @@ def test_what_a_glob_matches_and_cannot_be_sent_is_left_out_and_told(tree: Path)
     assert "2 left out" in first
     assert "src/empty.py" in second
     assert "ELF" in second
-    with pytest.raises(Refused, match="ELF"):
+    with pytest.raises(RequestError, match="ELF"):
         ask(tree, "src/*.so")
-    with pytest.raises(Refused, match="secrets"):
+    with pytest.raises(RequestError, match="secrets"):
         ask(tree, "src/*.pem")
-    with pytest.raises(Refused, match="ELF"):
+    with pytest.raises(RequestError, match="ELF"):
         ask(tree, "src/*", "src/z.so")  # named itself
 
 

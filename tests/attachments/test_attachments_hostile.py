@@ -12,7 +12,7 @@ from attachments_world import CANARY, INSIDE_TEXT, FileTree, blocks_json, read_t
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import (
     FilePolicy,
     attachment_blocks,
@@ -153,7 +153,7 @@ def test_there_are_at_least_forty_hostile_names() -> None:
 def test_a_hostile_name_is_refused_without_hanging_or_telling(still_world: FileTree, name: str) -> None:
     world, name = still_world, filled(name, still_world)
 
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestError) as refused:
         world.attach(name)
 
     said = str(refused.value)
@@ -177,7 +177,7 @@ def test_the_delegates_own_tools_tell_no_more(still_world: FileTree, name: str) 
     ):
         try:
             said = run_with_timeout(tool)
-        except Refused as refused:
+        except RequestError as refused:
             said = str(refused)
         assert CANARY not in said
         assert "root:x:0" not in said
@@ -194,7 +194,7 @@ def test_links_and_detours_that_stay_inside_are_followed(world: FileTree, name: 
 
 
 def test_more_links_than_the_system_would_follow_are_not_followed(world: FileTree) -> None:
-    with pytest.raises(Refused, match="too many"):
+    with pytest.raises(RequestError, match="too many"):
         world.attach("link-59")
 
 
@@ -217,20 +217,20 @@ def test_more_links_than_the_system_would_follow_are_not_followed(world: FileTre
 )
 def test_even_with_the_whole_system_as_a_root_its_inner_life_is_not_read(name: str) -> None:
     rules = FilePolicy(roots=(Path("/"),))
-    with pytest.raises(Refused):
+    with pytest.raises(RequestError):
         run_with_timeout(lambda: attachment_blocks([name], rules, images=True, pdf=True, model="m"))
 
 
 def test_with_no_root_nothing_is_read_and_the_setting_is_named(world: FileTree) -> None:
     for name in ("a.txt", str(world.root / "a.txt"), "*", "~/a.txt"):
-        with pytest.raises(Refused, match="MCP_CLAUDE_ROOTS"):
+        with pytest.raises(RequestError, match="MCP_CLAUDE_ROOTS"):
             world.attach(name, roots=())
 
 
 def test_a_root_that_is_gone_or_becomes_a_link_is_told(world: FileTree) -> None:
     gone = world.root.parent / "gone"
     for name in ("a.txt", "*.txt"):
-        with pytest.raises(Refused):
+        with pytest.raises(RequestError):
             world.attach(name, roots=(gone,))
 
 
@@ -242,7 +242,7 @@ def test_allowed_names_are_read_and_only_those(world: FileTree) -> None:
     assert "DEBUG=1" in blocks_json(world.attach(".env", "notes.txt", allow_secret_names=(".env",)).blocks)
     assert "DEBUG=" in blocks_json(world.attach(".env.example").blocks)
     assert CANARY in blocks_json(world.attach("keys/server.pem", allow_secret_names=("keys/*.pem",)).blocks)
-    with pytest.raises(Refused, match="MCP_CLAUDE_ALLOW_FILES"):
+    with pytest.raises(RequestError, match="MCP_CLAUDE_ALLOW_FILES"):
         world.attach(".env.local", allow_secret_names=(".env",))
 
 
@@ -268,9 +268,9 @@ def test_a_name_that_people_use_for_secrets_is_refused_with_the_setting_that_all
     path = world.root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(CANARY)
-    with pytest.raises(Refused, match=r"may hold a secret\. .* MCP_CLAUDE_ALLOW_FILES"):
+    with pytest.raises(RequestError, match=r"may hold a secret\. .* MCP_CLAUDE_ALLOW_FILES"):
         world.attach(name)
-    with pytest.raises(Refused):
+    with pytest.raises(RequestError):
         world.attach(f"{path.parent.relative_to(world.root)}/*{path.name[1:]}")
     assert CANARY in blocks_json(world.attach(name, allow_secret_names=("*",)).blocks)
 
@@ -360,7 +360,7 @@ def test_any_name_is_refused_or_gives_what_is_in_the_root(
     monkeypatch.setattr("mcp_server_claude.files.sandbox.HAS_OPENAT", walks)
     try:
         blocks = build_attachments([filled(name, world)], world.rules, images=True, pdf=True, model="m").blocks
-    except Refused as refused:
+    except RequestError as refused:
         assert CANARY not in str(refused)  # noqa: PT017 - any other outcome is fine too
         return
     for block in blocks:
@@ -380,17 +380,17 @@ def test_a_name_that_is_not_there_is_answered_with_the_nearest(world: FileTree) 
         "in-dri/a.py": "in-dir/a.py",
         f"{world.root}/src/aa.py": "src/a.py",
     }.items():
-        with pytest.raises(Refused, match="nearest") as refused:
+        with pytest.raises(RequestError, match="nearest") as refused:
             world.attach(name)
         assert f'"{nearest}"' in str(refused.value)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestError) as refused:
         world.attach("zzz")
     assert str(world.root) in str(refused.value)
 
 
 def test_suggestions_never_name_secrets_or_what_lies_outside(world: FileTree) -> None:
     for name in (".enw", "id_rsaa", "out-dir/canary.tx", "keys/server.pen", "../outside/canary.tx"):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RequestError) as refused:
             world.attach(name)
         assert not {'".env"', '"id_rsa"', '"keys/server.pem"', "canary.txt"} & set(str(refused.value).split())
 
@@ -399,25 +399,25 @@ def test_limits_hold_before_anything_is_read(world: FileTree) -> None:
     big = world.root / "big.txt"
     with big.open("wb") as file:
         file.truncate(1 << 40)  # a terabyte of nothing
-    with pytest.raises(Refused, match=r"30\.0 MB"):
+    with pytest.raises(RequestError, match=r"30\.0 MB"):
         world.attach("big.txt")
-    with pytest.raises(Refused, match=r"30\.0 MB"):
+    with pytest.raises(RequestError, match=r"30\.0 MB"):
         world.attach("big.*")
     for n in range(4):
         (world.root / f"half-{n}.txt").write_text("x" * 400)
-    with pytest.raises(Refused, match="together"):
+    with pytest.raises(RequestError, match="together"):
         world.attach("half-*.txt", max_total_bytes=1_500)
-    with pytest.raises(Refused, match="as they are sent"):
+    with pytest.raises(RequestError, match="as they are sent"):
         world.attach("half-*.txt", max_total_bytes=1_700)
-    with pytest.raises(Refused, match="characters of text"):
+    with pytest.raises(RequestError, match="characters of text"):
         world.attach("half-*.txt", max_text_chars=1_000)
-    with pytest.raises(Refused, match="matches 4 files; at most 3"):
+    with pytest.raises(RequestError, match="matches 4 files; at most 3"):
         world.attach("half-*.txt", max_files=3)
-    with pytest.raises(Refused, match="at most 3"):
+    with pytest.raises(RequestError, match="at most 3"):
         world.attach("half-0.txt", "half-1.txt", "a.txt", "src/a.py", max_files=3)
-    with pytest.raises(Refused, match="5 files; at most 4"):
+    with pytest.raises(RequestError, match="5 files; at most 4"):
         world.attach("half-*.txt", "a.txt", max_files=4)
-    with pytest.raises(Refused, match="holds 3"):
+    with pytest.raises(RequestError, match="holds 3"):
         world.attach("data:text/plain;base64," + "YWFh" * 1_000, max_file_bytes=999)
 
 

@@ -12,7 +12,7 @@ from attachments_world import FileTree, gif, jpeg, pdf, png, webp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import content_blocks, estimate_block_tokens
 from mcp_server_claude.files.content_types import TextFile, UnsupportedFile, decode_text, detect_content
 
@@ -151,30 +151,30 @@ def test_utf8_text_is_never_taken_for_anything_else(text: str) -> None:
 def test_what_the_model_does_not_take_is_refused_with_what_it_takes(world: FileTree) -> None:
     (world.root / "shot.png").write_bytes(png())
     (world.root / "paper.pdf").write_bytes(pdf())
-    with pytest.raises(Refused, match="claude-test-1 takes no images, only text and PDF") as refused:
+    with pytest.raises(RequestError, match="claude-test-1 takes no images, only text and PDF") as refused:
         world.attach("shot.png", images=False)
     assert refused.value.kind == "unsupported"
-    with pytest.raises(Refused, match="takes no PDF or other documents, only text and images"):
+    with pytest.raises(RequestError, match="takes no PDF or other documents, only text and images"):
         world.attach("paper.pdf", pdf=False)
-    with pytest.raises(Refused, match="only text:"):
+    with pytest.raises(RequestError, match="only text:"):
         world.attach("https://example.com/a.png", images=False, pdf=False)
-    with pytest.raises(Refused, match="no PDF"):
+    with pytest.raises(RequestError, match="no PDF"):
         world.attach("file_011CNha8iCJcU1wXNR6q4V8w", pdf=False)
 
 
 def test_images_that_the_api_would_refuse_are_not_sent(world: FileTree) -> None:
     (world.root / "wide.png").write_bytes(png(8001, 5))
     (world.root / "cut.png").write_bytes(png()[:12])
-    with pytest.raises(Refused, match="8,001×5 pixels"):
+    with pytest.raises(RequestError, match="8,001×5 pixels"):
         world.attach("wide.png")
-    with pytest.raises(Refused, match="damaged"):
+    with pytest.raises(RequestError, match="damaged"):
         world.attach("cut.png")
     for n in range(20):
         (world.root / f"many-{n:02}.jpg").write_bytes(jpeg(100, n + 1))
     (world.root / "larger.gif").write_bytes(gif(2001, 5))
     assert world.attach("larger.gif").file_count == 1
     assert world.attach("many-*.jpg").file_count == 20
-    with pytest.raises(Refused, match=r"larger\.gif"):
+    with pytest.raises(RequestError, match=r"larger\.gif"):
         world.attach("larger.gif", "many-*.jpg")
 
 

@@ -12,7 +12,7 @@ import attachments_world
 import pytest
 from attachments_world import CANARY, INSIDE_TEXT, FileTree, blocks_json, read_tool_text, run_with_timeout
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import grep_files, list_directory, sandbox
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def at_call(patch: pytest.MonkeyPatch, names: set[str], acts: Mapping[int, Calla
 def outcome(work: Callable[[], str]) -> str:
     try:
         return work()
-    except Refused as refused:
+    except RequestError as refused:
         return str(refused)
 
 
@@ -119,7 +119,7 @@ def test_a_pipe_in_place_of_a_file_at_any_moment_is_not_waited_on(
         os.mkfifo(world.root / "a.txt")
 
     at_call(monkeypatch, {"a.txt"}, {moment: swap})
-    with pytest.raises(Refused, match="not a regular file"):
+    with pytest.raises(RequestError, match="not a regular file"):
         world.attach("a.txt")
 
 

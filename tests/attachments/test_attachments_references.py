@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from attachments_world import FileTree, pdf, png
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +65,7 @@ def test_a_data_uri_is_its_content(world: FileTree) -> None:
 def test_a_refused_reference_is_hardly_repeated(world: FileTree) -> None:
     secret = "s3cr3t" * 5
     for name in (f"https://u:{secret}@example.com", f"data:image/png;base64,{secret}!", f"ftp://{secret}"):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RequestError) as refused:
             world.attach(name)
         assert secret not in str(refused.value)
 

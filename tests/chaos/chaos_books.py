@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mcp_server_claude import pricing
-from mcp_server_claude.call_types import COMPLETE, Usage
+from mcp_server_claude.call_types import COMPLETE_STOP_REASONS, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -140,7 +140,7 @@ def _entry_mismatches(row: Row, record: Record) -> list[str]:
         return (
             wrong + _is_inconsistent(row, input_tokens=0, output_tokens=0) + _is_unfinished(row, "failed", "cancelled")
         )
-    end = "complete" if record.stop_reason in COMPLETE else "incomplete"
+    end = "complete" if record.stop_reason in COMPLETE_STOP_REASONS else "incomplete"
     wrong += _is_inconsistent(row, **known, output_tokens=record.output_tokens, stop_reason=record.stop_reason)
     return wrong + _is_unfinished(row, end, "cancelled")
 

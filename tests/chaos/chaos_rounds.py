@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import chaos_books as books
 
-from mcp_server_claude.call_types import COMPLETE
+from mcp_server_claude.call_types import COMPLETE_STOP_REASONS
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from support.desk import FAILURE_META, USAGE_META, ProgressUpdate, text_blocks
 
@@ -117,7 +117,7 @@ def classify(outcome: CallResult) -> str:
     usage = meta[USAGE_META]
     assert FAILURE_META not in meta
     assert blocks[0].strip()
-    assert usage["complete"] == (usage["stop_reason"] in COMPLETE)
+    assert usage["complete"] == (usage["stop_reason"] in COMPLETE_STOP_REASONS)
     assert usage["complete"] != blocks[-1].startswith("INCOMPLETE: "), blocks[-1]
     assert usage["attempts"] > 0
     return "complete" if usage["complete"] else "incomplete"

@@ -11,8 +11,8 @@ import httpx2
 import pytest
 
 from mcp_server_claude.anthropic_api import ClaudeClient, MessageStream
-from mcp_server_claude.call_types import Event, Text
-from mcp_server_claude.errors import Failure
+from mcp_server_claude.call_types import CallEvent, TextDelta
+from mcp_server_claude.errors import CallError
 from mcp_server_claude.settings import Settings
 
 if TYPE_CHECKING:
@@ -84,12 +84,12 @@ class RecordedRun:
     """What came of a stream: the answer, the failure if there was one, and what was heard on the way."""
 
     answer: MessageStream
-    failure: Failure | None
-    events: list[Event]
+    failure: CallError | None
+    events: list[CallEvent]
 
     @property
     def event_text(self) -> str:
-        return "".join(event.text for event in self.events if isinstance(event, Text))
+        return "".join(event.text for event in self.events if isinstance(event, TextDelta))
 
     def outcome(self) -> tuple[object, ...]:
         """All that must not depend on how the bytes were cut."""
@@ -100,12 +100,12 @@ class RecordedRun:
 
 async def replay(*chunks: bytes) -> RecordedRun:
     """Feed a stream's bytes through the SDK into an `Answer`, as every call does."""
-    heard: list[Event] = []
+    heard: list[CallEvent] = []
     answer, failure = MessageStream(heard.append), None
     claude = ClaudeClient(Settings(api_key="sk-ant-recorded"), ReplayTransport(chunks))  # pyright: ignore[reportArgumentType] - parsed
     try:
         await claude.stream_message(REQUEST_BODY, answer)
-    except Failure as error:
+    except CallError as error:
         failure = error
     finally:
         await claude.close()

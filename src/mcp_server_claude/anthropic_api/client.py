@@ -15,7 +15,7 @@ from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api import credentials, error_classification, token_estimate
 from mcp_server_claude.anthropic_api.credentials import API_VERSION, custom_header_names
 from mcp_server_claude.anthropic_api.platforms.platform import PLATFORMS
-from mcp_server_claude.errors import Failure, Misconfigured
+from mcp_server_claude.errors import CallError, ConfigurationError
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -62,7 +62,7 @@ class ClaudeClient:
         self._settings = settings
         self._transport = transport
         self._client: AsyncAnthropic | None = None
-        self._setup_error: Failure | None = None
+        self._setup_error: CallError | None = None
         self._build_lock = anyio.Lock()
         self._thinking_beta_refused = False
         self.platform = PLATFORMS[settings.platform]
@@ -72,7 +72,7 @@ class ClaudeClient:
         """The client, built when it is first needed.
 
         Raises:
-            Misconfigured: There is no usable key or base URL; the same sentence each time.
+            ConfigurationError: There is no usable key or base URL; the same sentence each time.
         """
         async with self._build_lock:
             if self._client is None and self._setup_error is None:
@@ -80,7 +80,7 @@ class ClaudeClient:
                     self.credential, self._client = await anyio.to_thread.run_sync(
                         _build_client, self._settings, self._transport, abandon_on_cancel=True
                     )
-                except Failure as failure:
+                except CallError as failure:
                     self._setup_error = failure
         if self._client is None:
             assert self._setup_error is not None  # noqa: S101 - one of the two is there, see above
@@ -98,7 +98,7 @@ class ClaudeClient:
         closes the upstream connection at once.
 
         Raises:
-            Failure: What went wrong, in mid-stream too; `answer` holds what had come by then.
+            CallError: What went wrong, in mid-stream too; `answer` holds what had come by then.
         """
         client = await self.get_client()
         headers = {"anthropic-beta": THINKING_COUNT_BETA} if self._requests_thinking_count() else {}
@@ -131,7 +131,7 @@ class ClaudeClient:
         """The input tokens of a request; see `counted`.
 
         Raises:
-            Failure: The API refused the request itself, or the key.
+            CallError: The API refused the request itself, or the key.
         """
         return (await self.count_tokens(body)).tokens
 
@@ -139,7 +139,7 @@ class ClaudeClient:
         """The input tokens of a request, by the API's own count; estimated where it has no such endpoint.
 
         Raises:
-            Failure: The API refused the request itself, or the key; without `guess`, whatever went wrong.
+            CallError: The API refused the request itself, or the key; without `guess`, whatever went wrong.
         """
         client = await self.get_client()
         fields = {
@@ -155,7 +155,7 @@ class ClaudeClient:
                 raise
             if (
                 not estimate_on_error
-                or isinstance(failure, Misconfigured)
+                or isinstance(failure, ConfigurationError)
                 or failure.kind in {"invalid_request", "too_large"}
             ):
                 raise failure from None
@@ -182,7 +182,7 @@ class ClaudeClient:
             failure.should_retry, failure.retry_after_s = True, 0.0
         return failure
 
-    def classify_error(self, error: Exception) -> Failure | None:
+    def classify_error(self, error: Exception) -> CallError | None:
         """The failure that an exception stands for, in the words of the platform."""
         if self.credential is None or self.platform.name == "anthropic":
             return error_classification.to_call_error(error)

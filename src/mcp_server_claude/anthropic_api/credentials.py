@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mcp_server_claude.anthropic_api.platforms.platform import PLATFORMS
-from mcp_server_claude.errors import Misconfigured
+from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.redaction import register_secret
 from mcp_server_claude.settings import Settings
 
@@ -70,7 +70,7 @@ def find_credential(settings: Settings) -> Credential:
     """The credential that requests will carry.
 
     Raises:
-        Misconfigured: There is none, or it could not be sent in a header.
+        ConfigurationError: There is none, or it could not be sent in a header.
     """
     from pydantic import SecretStr
 
@@ -105,7 +105,7 @@ def find_credential(settings: Settings) -> Credential:
             return Credential(source=name, base_url=base_url)
     if _has_sdk_profile():
         return Credential(source="the SDK's profile", base_url=base_url)
-    raise Misconfigured(_no_key_message(given), kind="no_key")
+    raise ConfigurationError(_no_key_message(given), kind="no_key")
 
 
 def _no_key_message(given: str) -> str:
@@ -136,16 +136,16 @@ def validate_key(key: str, source: str) -> str:
     """The key, which from now on is hidden wherever text is shown.
 
     Raises:
-        Misconfigured: No header can carry it.
+        ConfigurationError: No header can carry it.
     """
     register_secret(key)
     if any(not character.isprintable() or character.isspace() for character in key):
-        raise Misconfigured(
+        raise ConfigurationError(
             f"{source} holds a line break, a space or a control character, so it cannot be a key. Paste it again.",
             kind="malformed_key",
         )
     if not key.isascii():
-        raise Misconfigured(f"{source} holds characters that no key has. Paste it again.", kind="malformed_key")
+        raise ConfigurationError(f"{source} holds characters that no key has. Paste it again.", kind="malformed_key")
     return key
 
 
@@ -153,7 +153,7 @@ def validate_url(url: str, source: str) -> str:
     """The URL without a slash at its end.
 
     Raises:
-        Misconfigured: It is none.
+        ConfigurationError: It is none.
     """
     try:
         parts = urlsplit(url)
@@ -161,7 +161,7 @@ def validate_url(url: str, source: str) -> str:
     except ValueError:
         usable = False
     if not usable or any(character.isspace() for character in url):
-        raise Misconfigured(f"{source} is not a URL that begins with http:// or https://.", kind="base_url")
+        raise ConfigurationError(f"{source} is not a URL that begins with http:// or https://.", kind="base_url")
     return url.rstrip("/")
 
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, cast
 
-from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
 from mcp_server_claude.redaction import sanitize
 
 if TYPE_CHECKING:
@@ -76,32 +76,32 @@ KIND_BY_STATUS: dict[int, str] = {
 }
 
 
-def to_call_error(error: Exception) -> Failure | None:
+def to_call_error(error: Exception) -> CallError | None:
     """The failure that an exception of the SDK, of its HTTP layer or of its parser stands for; None for a bug."""
     import anthropic
     import httpx2
 
     match error:
-        case Failure():
+        case CallError():
             return error
         case anthropic.APIStatusError():
             return _from_status(error)
         case anthropic.APITimeoutError() | httpx2.TimeoutException():
-            return Unavailable("The Messages API did not answer in time. Try again.", kind="timeout")
+            return TemporaryError("The Messages API did not answer in time. Try again.", kind="timeout")
         case anthropic.APIConnectionError() | httpx2.TransportError():
             return _from_connection_error(error)
         case anthropic.CredentialsError():
-            return Misconfigured(
+            return ConfigurationError(
                 "The SDK's credentials could not be used; `mcp-server-claude doctor` says more.", kind="authentication"
             )
         case anthropic.APIResponseValidationError() | ValueError() | LookupError() | AssertionError():
-            return Unavailable(
+            return TemporaryError(
                 "What came back is not a valid stream of the Messages API. Try again, and if it stays so check the "
                 "base URL.",
                 kind="protocol",
             )
         case httpx2.HTTPError() | httpx2.StreamError() | httpx2.InvalidURL():
-            return Unavailable("The connection to the Messages API failed. Try again.", kind="connection")
+            return TemporaryError("The connection to the Messages API failed. Try again.", kind="connection")
         case _:
             return None
 
@@ -110,13 +110,13 @@ def check_content_type(status: int, headers: Mapping[str, str]) -> None:
     """Look whether a response is an event stream at all: the API's own kind, or Amazon's.
 
     Raises:
-        Misconfigured: It is not: a captive portal, a proxy's page, a gateway that cannot stream.
+        ConfigurationError: It is not: a captive portal, a proxy's page, a gateway that cannot stream.
     """
     content_type = headers.get("content-type", "")
     if content_type.startswith(STREAM_CONTENT_TYPES):
         return
     what = content_type.partition(";")[0].strip()[:60] or "nothing"
-    raise Misconfigured(
+    raise ConfigurationError(
         f"The base URL answered with {what} instead of an event stream (HTTP {status}): it is not a Messages API that "
         "streams. Check MCP_CLAUDE_BASE_URL, and any proxy in between.",
         kind="protocol",
@@ -169,7 +169,7 @@ def _finite_number(value: str | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _from_status(error: APIStatusError) -> Failure:
+def _from_status(error: APIStatusError) -> CallError:
     """A status before the stream, or an `error` event within it (status 200: only its type counts)."""
     status = error.status_code
     in_stream = status < 400
@@ -184,10 +184,10 @@ def _from_status(error: APIStatusError) -> Failure:
     url = error.request.url  # may hold a password, which is nobody's business
     message, family = _message_and_class(kind, said, wait, f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}")
     if 300 <= status < 400:
-        message, family = "The base URL answers with a redirect. Give the address that it leads to.", Misconfigured
+        message, family = "The base URL answers with a redirect. Give the address that it leads to.", ConfigurationError
         kind = "protocol"
     if kind in {"invalid_request", "too_large"} and (long := _too_long_message(said)):
-        message, family, kind = long, Refused, "too_long"
+        message, family, kind = long, RequestError, "too_long"
     found = request_id_from(error.response.headers)
     failure = family(message, kind=kind, retry_after_s=wait, request_id=found, status=status)
     failure.should_retry = _retry_advice(error.response.headers)
@@ -214,73 +214,76 @@ def _retry_advice(headers: Mapping[str, str]) -> bool | None:
 
 def _message_and_class(
     kind: str, api_message: str, retry_after_s: float | None, base_url: str
-) -> tuple[str, type[Failure]]:
+) -> tuple[str, type[CallError]]:
     later = f" Try again in {retry_after_s:.0f} s." if retry_after_s is not None else " Try again in a moment."
     match kind:
         case "overloaded":
-            return f"Claude is overloaded right now.{later}", Unavailable
+            return f"Claude is overloaded right now.{later}", TemporaryError
         case "rate_limit":
-            return f"The rate limit of this API key is reached.{later}{api_message}", Unavailable
+            return f"The rate limit of this API key is reached.{later}{api_message}", TemporaryError
         case "timeout":
-            return f"The Messages API took too long and gave up.{later}", Unavailable
+            return f"The Messages API took too long and gave up.{later}", TemporaryError
         case "api_error" | "conflict":
-            return f"The Messages API had an internal fault.{later}{api_message}", Unavailable
+            return f"The Messages API had an internal fault.{later}{api_message}", TemporaryError
         case "authentication":
             return (
                 f"{base_url} does not accept the API key. Check the key that `mcp-server-claude doctor` names.",
-                Misconfigured,
+                ConfigurationError,
             )
         case "permission":
-            return f"The API key may not do this.{api_message}", Misconfigured
+            return f"The API key may not do this.{api_message}", ConfigurationError
         case "billing":
             return (
                 f"The account behind the API key cannot pay.{api_message} Check the billing page of the Console.",
-                Misconfigured,
+                ConfigurationError,
             )
         case "spend_limit":
             return (
                 f"The spend limit of this organization is reached.{api_message} Raise it in the Console.",
-                Misconfigured,
+                ConfigurationError,
             )
         case "not_found" if "file" in api_message.lower():
             return (
                 f"A file is not, or no longer, at Anthropic.{api_message} Name it anew in files, in a new thread.",
-                Refused,
+                RequestError,
             )
         case "not_found":
-            return f"The Messages API does not know what was asked for.{api_message} Check the model's name.", Refused
+            return (
+                f"The Messages API does not know what was asked for.{api_message} Check the model's name.",
+                RequestError,
+            )
         case "too_large":
-            return "The request is larger than the Messages API takes (32 MB). Send less.", Refused
+            return "The request is larger than the Messages API takes (32 MB). Send less.", RequestError
         case _:
-            return f"The Messages API refused the request.{api_message}", Refused
+            return f"The Messages API refused the request.{api_message}", RequestError
 
 
-def _from_connection_error(error: Exception) -> Failure:
+def _from_connection_error(error: Exception) -> CallError:
     """A connection that failed, by the cause beneath it. The cause's own words stay here: they may hold a key."""
     for cause in _cause_chain(error):
         match cause:
             case socket.gaierror():
-                return Misconfigured(
+                return ConfigurationError(
                     "The host of the base URL is not known (DNS). Check MCP_CLAUDE_BASE_URL and the network.",
                     kind="dns",
                 )
             case ssl.SSLError():
-                return Misconfigured(
+                return ConfigurationError(
                     "The TLS connection to the base URL was refused (certificate or protocol). Check the URL, the "
                     "proxy and the trusted certificates.",
                     kind="tls",
                 )
             case ConnectionRefusedError():
-                return Unavailable("Nothing listens at the base URL: the connection was refused.", kind="refused")
+                return TemporaryError("Nothing listens at the base URL: the connection was refused.", kind="refused")
             case _ if type(cause).__name__ in {"LocalProtocolError", "UnsupportedProtocol", "InvalidURL"}:
-                return Misconfigured(
+                return ConfigurationError(
                     "The request could not be sent: the key, an extra header or the base URL holds characters that "
                     "HTTP does not allow.",
                     kind="malformed_key",
                 )
             case _:
                 pass
-    return Unavailable("The connection to the Messages API was lost. Try again.", kind="connection")
+    return TemporaryError("The connection to the Messages API was lost. Try again.", kind="connection")
 
 
 def _cause_chain(error: BaseException | None) -> Iterator[BaseException]:

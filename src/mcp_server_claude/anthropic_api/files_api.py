@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
 
-from mcp_server_claude.errors import Failure, Refused, Unavailable
+from mcp_server_claude.errors import CallError, RequestError, TemporaryError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ async def get_metadata(claude: ClaudeClient, file_id: str) -> FileMetadata:
     """Name, type and size of a file.
 
     Raises:
-        Failure: The API does not tell.
+        CallError: The API does not tell.
     """
     stored = await _files_resource(claude)
     told = await _with_retries(claude, lambda: stored.retrieve_metadata(file_id, timeout=TRANSFER_TIMEOUT_S))
@@ -61,7 +61,7 @@ async def download_file(claude: ClaudeClient, file_id: str, max_bytes: int) -> b
     """The bytes of a file, at most `limit`.
 
     Raises:
-        Failure: It is larger, or could not be had.
+        CallError: It is larger, or could not be had.
     """
     stored = await _files_resource(claude)
 
@@ -72,7 +72,7 @@ async def download_file(claude: ClaudeClient, file_id: str, max_bytes: int) -> b
             async for part in response.iter_bytes(CHUNK_BYTES):
                 size += len(part)
                 if size > max_bytes:
-                    raise Refused(f"The file is larger than {max_bytes:,} bytes.", kind="too_large")
+                    raise RequestError(f"The file is larger than {max_bytes:,} bytes.", kind="too_large")
                 parts.append(part)
         return b"".join(parts)
 
@@ -83,7 +83,7 @@ async def upload_file(claude: ClaudeClient, name: str, data: bytes, mime_type: s
     """Store a file with Anthropic for so many seconds; its id.
 
     Raises:
-        Failure: It could not be stored.
+        CallError: It could not be stored.
     """
     stored = await _files_resource(claude)
     file = (safe_file_name(name) or "file", data, mime_type)
@@ -92,7 +92,7 @@ async def upload_file(claude: ClaudeClient, name: str, data: bytes, mime_type: s
     )
     file_id: object = getattr(kept, "id", None)
     if not isinstance(file_id, str) or not file_id:
-        raise Unavailable("What came back is no file of the Files API. Check the base URL.", kind="protocol")
+        raise TemporaryError("What came back is no file of the Files API. Check the base URL.", kind="protocol")
     return file_id
 
 
@@ -100,12 +100,12 @@ async def delete_file(claude: ClaudeClient, file_id: str) -> None:
     """Delete a file at Anthropic; one that is gone already is as good.
 
     Raises:
-        Failure: It could not be deleted.
+        CallError: It could not be deleted.
     """
     stored = await _files_resource(claude)
     try:
         await _with_retries(claude, lambda: stored.delete(file_id, timeout=TRANSFER_TIMEOUT_S))
-    except Refused as failure:
+    except RequestError as failure:
         if failure.kind != "not_found":
             raise
 
@@ -120,10 +120,12 @@ async def _files_resource(claude: ClaudeClient) -> AsyncFiles:
     """The SDK's window to the Files API.
 
     Raises:
-        Failure: There is none on this platform, or no usable key.
+        CallError: There is none on this platform, or no usable key.
     """
     if "files" in claude.platform.unsupported:
-        raise Refused(f"{claude.platform.title}, where this server asks Claude, has no Files API.", kind="unsupported")
+        raise RequestError(
+            f"{claude.platform.title}, where this server asks Claude, has no Files API.", kind="unsupported"
+        )
     return (await claude.get_client()).files
 
 
@@ -131,13 +133,13 @@ async def _with_retries(claude: ClaudeClient, request: Callable[[], Awaitable[T]
     """What comes of a request, tried again where that may help.
 
     Raises:
-        Failure: It could not be done.
+        CallError: It could not be done.
     """
     for left in reversed(range(MAX_ATTEMPTS)):
         try:
             return await request()
         except Exception as error:
-            failure = error if isinstance(error, Failure) else claude.classify_error(error)
+            failure = error if isinstance(error, CallError) else claude.classify_error(error)
             if failure is None:
                 raise
             wait = failure.retry_after_s if failure.retry_after_s is not None else 2.0**-left

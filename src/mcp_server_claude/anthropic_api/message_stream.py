@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, cast
 from mcp_server_claude.anthropic_api.event_validation import is_valid_event
 from mcp_server_claude.call_types import (
     CHARS_PER_TOKEN,
-    THINKING,
-    Searching,
-    Started,
+    THINKING_BLOCK_TYPES,
+    MessageStart,
     StopReason,
-    Text,
-    Thinking,
+    TextDelta,
+    ThinkingProgress,
+    ToolUse,
     Usage,
 )
-from mcp_server_claude.errors import Unavailable
+from mcp_server_claude.errors import TemporaryError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from anthropic.types import RawMessageStreamEvent
     from anthropic.types.raw_content_block_delta import RawContentBlockDelta
 
-    from mcp_server_claude.call_types import Block, Listen
+    from mcp_server_claude.call_types import Block, Listener
 
 
 class _BlockBuilder:
@@ -71,7 +71,7 @@ class MessageStream:
     them was of a thinking block: what tells a silence from a broken stream. `container` is where code ran, by its id.
     """
 
-    def __init__(self, listener: Listen) -> None:
+    def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._blocks: dict[int, _BlockBuilder] = {}
         self._text: list[str] = []
@@ -109,7 +109,7 @@ class MessageStream:
     def has_only_text(self) -> bool:
         """Whether nothing but text and thinking has arrived: what a broken stream can be continued from."""
         kinds = {block.fields.get("type") for block in self._blocks.values()}
-        return kinds <= {"text", *THINKING}
+        return kinds <= {"text", *THINKING_BLOCK_TYPES}
 
     @property
     def cache_creation_1h_input_tokens(self) -> int:
@@ -119,13 +119,13 @@ class MessageStream:
     @property
     def has_thinking(self) -> bool:
         """Whether a thinking block has begun."""
-        return any(block.fields.get("type") in THINKING for block in self._blocks.values())
+        return any(block.fields.get("type") in THINKING_BLOCK_TYPES for block in self._blocks.values())
 
     def feed_event(self, event: RawMessageStreamEvent) -> None:
         """Take in one event of the stream.
 
         Raises:
-            Unavailable: It is malformed, or a delta for a block that was never started.
+            TemporaryError: It is malformed, or a delta for a block that was never started.
         """
         self.event_count += 1
         if not is_valid_event(event):
@@ -178,7 +178,7 @@ class MessageStream:
         self._read_stop_fields(message)
         if self.on_start is not None:
             self.on_start(self)
-        self._listener(Started(usage=self.usage()))
+        self._listener(MessageStart(usage=self.usage()))
 
     def _on_message_delta(self, event: dict[str, object]) -> None:
         self._raw_usage |= _without_nulls(_as_object(event.get("usage")))
@@ -192,14 +192,14 @@ class MessageStream:
 
     def _on_block_start(self, index: int, fields: dict[str, object]) -> None:
         self._blocks[index] = _BlockBuilder(fields)
-        self.in_thinking_block = fields.get("type") in THINKING
+        self.in_thinking_block = fields.get("type") in THINKING_BLOCK_TYPES
         match fields.get("type"):
             case "text":
                 self._add_text(str(fields.get("text") or ""))
             case "thinking" | "redacted_thinking":
-                self._listener(Thinking(self._thinking_tokens))
+                self._listener(ThinkingProgress(self._thinking_tokens))
             case "server_tool_use":
-                self._listener(Searching(str(fields.get("name") or "")))
+                self._listener(ToolUse(str(fields.get("name") or "")))
             case _:
                 pass
 
@@ -209,7 +209,7 @@ class MessageStream:
         if block is not None and block.fields.get("type") == "server_tool_use":
             asked = _as_object(block.build_block().get("input"))
             what = next((asked[name] for name in ("query", "url", "path", "command") if asked.get(name)), "")
-            self._listener(Searching(str(block.fields.get("name") or ""), str(what)))
+            self._listener(ToolUse(str(block.fields.get("name") or ""), str(what)))
 
     def _on_block_delta(self, index: int, delta: RawContentBlockDelta) -> None:
         block = self._blocks.get(index)
@@ -231,8 +231,8 @@ class MessageStream:
             case _:
                 _append_unknown_delta(block, delta)
 
-    def _malformed_error(self) -> Unavailable:
-        return Unavailable(
+    def _malformed_error(self) -> TemporaryError:
+        return TemporaryError(
             "The stream of the Messages API was malformed. Try again.", kind="protocol", request_id=self.request_id
         )
 
@@ -241,14 +241,14 @@ class MessageStream:
             if self.first_text_at is None:
                 self.first_text_at = time.monotonic()
             self._text.append(text)
-            self._listener(Text(text))
+            self._listener(TextDelta(text))
 
     def _add_thinking(self, delta: object) -> None:
         # `estimated_tokens` is the increment that the beta thinking-token-count-2026-05-13 adds to each delta.
         counted = getattr(delta, "estimated_tokens", None)
         text = str(getattr(delta, "thinking", ""))
         self._thinking_tokens += counted if isinstance(counted, int) else round(len(text) / CHARS_PER_TOKEN)
-        self._listener(Thinking(self._thinking_tokens))
+        self._listener(ThinkingProgress(self._thinking_tokens))
 
 
 def _append_unknown_delta(block: _BlockBuilder, delta: object) -> None:

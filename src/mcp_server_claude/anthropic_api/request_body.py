@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.call_types import Ability, Call, Message
+    from mcp_server_claude.call_types import Call, Message, ToolName
 
 RequestBody: TypeAlias = "dict[str, object]"
 
@@ -27,7 +27,7 @@ MAX_WEB_SEARCHES = 8
 """Web searches that one request may make; each costs a cent."""
 
 
-def server_tool_definitions(names: Sequence[Ability], *, programmatic: bool) -> list[RequestBody]:
+def server_tool_definitions(names: Sequence[ToolName], *, programmatic: bool) -> list[RequestBody]:
     """The definitions of Anthropic's server tools: the newest versions that the model can drive.
 
     From 2026-02-09 on those of the web filter their results by code that the model runs, which older models cannot
@@ -67,7 +67,7 @@ def build_request_body(
     fields: RequestBody = {
         "model": model,
         "max_tokens": max_tokens,
-        "messages": list(messages) if messages else [*call.history, call.question()],
+        "messages": list(messages) if messages else [*call.history, call.user_message()],
     }
     if call.system:
         fields["system"] = call.system
@@ -83,10 +83,10 @@ def _with_cache_breakpoints(fields: RequestBody, call: Call, cache_control: Requ
     marked: RequestBody = {"cache_control": cache_control}
     if len(call.system) >= MIN_CACHED_SYSTEM_CHARS:
         marked["system"] = [{"type": "text", "text": call.system, "cache_control": cache_control}]
-    if call.attached:
+    if call.attachments:
         # With many files, what went before them would be too far from the last one to be found.
-        first = call.attached[:1] if call.history and len(call.attached) >= CACHE_LOOKBACK_BLOCKS else ()
-        ends = {id(block) for block in (*first, call.attached[-1])}
+        first = call.attachments[:1] if call.history and len(call.attachments) >= CACHE_LOOKBACK_BLOCKS else ()
+        ends = {id(block) for block in (*first, call.attachments[-1])}
         messages = cast("list[dict[str, object]]", fields["messages"])
         marked["messages"] = [_mark_blocks(message, ends, cache_control) for message in messages]
     return fields | marked

@@ -28,7 +28,7 @@ from mcp_server_claude.calls.answer_feed_events import (
 )
 from mcp_server_claude.calls.answer_feed_live import MAX_TEXT_EVENT_CHARS, LiveCall
 from mcp_server_claude.calls.running_calls import STOPPED_BY_READER
-from mcp_server_claude.errors import Failure, Misconfigured, Refused
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
 from mcp_server_claude.store import StoreError, call_journal
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from mcp_server_claude.call_types import Call, Produced
+    from mcp_server_claude.call_types import Call, OutputFile
     from mcp_server_claude.calls.answer_feed_events import FeedPayload
     from mcp_server_claude.calls.running_calls import CallRegistry, RunningCall
     from mcp_server_claude.settings import Settings
@@ -68,11 +68,12 @@ class AnswerFeed:
         store: Store,
         *,
         close_orphans: Callable[[], Awaitable[None]],
-        list_files: Callable[[str, str], Awaitable[Sequence[Produced]]],
+        list_files: Callable[[str, str], Awaitable[Sequence[OutputFile]]],
         startup_finished: anyio.Event,
         task_group: TaskGroup,
     ) -> None:
-        """`sweep` closes the calls of dead processes; `made` knows the files of a call; `warmed` is set once what
+        """`close_orphans` closes the calls of dead processes; `made` knows the files of a call; `warmed` is set
+        once what
         all calls need is there, or is not.
         """
         self._reader_grace_s = settings.reader_grace_s
@@ -97,7 +98,7 @@ class AnswerFeed:
         """Begin a call; returns it, with its conversation's id, when it shows a sign of life, or after `PATIENCE_S`.
 
         Raises:
-            Failure: It failed before there was anything to tell; see `Jobs.ask`.
+            CallError: It failed before there was anything to tell; see `Jobs.ask`.
         """
         await (
             self._startup_finished.wait()
@@ -122,8 +123,8 @@ class AnswerFeed:
         """What a user's call tells from a character on, to its end. Returns the events, which come as they happen.
 
         Raises:
-            Refused: There is no such call, its text is not kept any more, or it is shorter than that.
-            Misconfigured: The journal could not be read.
+            RequestError: There is no such call, its text is not kept any more, or it is shorter than that.
+            ConfigurationError: The journal could not be read.
         """
         live = self._live_calls.get(call_id)
         if live is None and (running := self._calls.find_running(call_id, user)):
@@ -144,8 +145,8 @@ class AnswerFeed:
         """Stop a user's call; False when it has ended already. One of another process ends within a second or two.
 
         Raises:
-            Refused: There is no such call.
-            Misconfigured: The journal could not be read.
+            RequestError: There is no such call.
+            ConfigurationError: The journal could not be read.
         """
         if await self._calls.stop_call(call_id, user, STOPPED_BY_READER):
             return True
@@ -186,7 +187,7 @@ class AnswerFeed:
             raise
         live.stop_waiting()
         bug = live.running_call.outcome
-        if isinstance(bug, Exception) and not isinstance(bug, Failure):
+        if isinstance(bug, Exception) and not isinstance(bug, CallError):
             _log.error("call %s met a fault of this server", live.running_call.call.id, exc_info=bug)
         await anyio.sleep(max(FIRST_READER_TIMEOUT_S, min(self._reader_grace_s, MAX_RETAIN_S)))
         self._live_calls.pop(live.running_call.call.id, None)
@@ -242,7 +243,7 @@ class AnswerFeed:
                 await self._shutting_down.wait()
             try:
                 journaled = await self._poll_journal(record.id, user, offset)
-            except Failure as failure:
+            except CallError as failure:
                 ending = answer_feed_final_events.events_for_outcome(failure)
                 break
         for event in ending:
@@ -254,7 +255,7 @@ class AnswerFeed:
         """The last event names what files there are; without a ledger there are none."""
         if not isinstance(event, DoneEvent):
             return event
-        with suppress(Failure):
+        with suppress(CallError):
             return replace(event, files=tuple(await self._list_files(call_id, user)))
         return event
 
@@ -289,14 +290,14 @@ class AnswerFeed:
         """A user's call as the journal has it, the first time after whatever was posted of it here.
 
         Raises:
-            Refused: There is no such call.
-            Misconfigured: The journal could not be read.
+            RequestError: There is no such call.
+            ConfigurationError: The journal could not be read.
         """
         lane = self._store.read if poll else self._store.write
         try:
             kept = await lane(call_journal.text_from_offset, call_id, user, offset)
         except StoreError as error:
-            raise Misconfigured(f"The journal could not be read: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The journal could not be read: {error}", kind="ledger") from error
         if kept is None:
-            raise Refused("There is no call of that id.", kind="not_found")
+            raise RequestError("There is no call of that id.", kind="not_found")
         return kept

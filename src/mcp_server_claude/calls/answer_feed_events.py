@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mcp_server_claude.call_types import Produced
-    from mcp_server_claude.errors import Failure
+    from mcp_server_claude.call_types import OutputFile
+    from mcp_server_claude.errors import CallError
 
 FeedState: TypeAlias = Literal["waiting", "reading", "thinking", "searching", "writing", "going"]
 """What a call is at: `reading` its input, `going` on after a stream that broke."""
@@ -51,7 +51,7 @@ class UsageEvent:
 class ErrorEvent:
     """There is no more to come, and why."""
 
-    failure: Failure
+    failure: CallError
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class DoneEvent:
     incomplete: str = ""
     stop_reason: str | None = None
     notes: tuple[str, ...] = ()
-    files: tuple[Produced, ...] = ()
+    files: tuple[OutputFile, ...] = ()
 
 
 FeedPayload: TypeAlias = StartEvent | TextEvent | StatusEvent | UsageEvent | ErrorEvent | DoneEvent

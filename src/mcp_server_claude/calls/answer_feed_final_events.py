@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server_claude.call_types import Reply
 from mcp_server_claude.calls.answer_feed_events import DoneEvent, ErrorEvent, UsageEvent
-from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
 
 if TYPE_CHECKING:
     from mcp_server_claude.calls.answer_feed_events import FeedPayload
@@ -21,7 +21,7 @@ def events_for_outcome(outcome: Reply | Exception | None) -> list[FeedPayload]:
             return [UsageEvent(usage.as_json()), end]
         case None:
             return events_for_outcome(shutdown_error())
-        case Failure(usage=usage) as failure:
+        case CallError(usage=usage) as failure:
             account = [] if usage is None else [UsageEvent(usage.as_json())]
             return [
                 *account,
@@ -30,20 +30,20 @@ def events_for_outcome(outcome: Reply | Exception | None) -> list[FeedPayload]:
             ]
         case _:
             fault = "This server met a fault of its own in the middle of the answer; its log says more."
-            return events_for_outcome(Misconfigured(fault, kind="internal"))
+            return events_for_outcome(ConfigurationError(fault, kind="internal"))
 
 
 def events_for_journaled_call(record: call_journal.JournaledCall) -> list[FeedPayload]:
     """The last events of a call that the journal has as ended."""
-    failure: Failure | None = None
+    failure: CallError | None = None
     if record.end == "failed":
         failure = _journaled_error(record)
     elif record.end == "interrupted":
         saved = "What it had saved is above; ask for the rest in the same thread."
         why = f"{record.incomplete} {saved if record.chars else 'Nothing of it was saved.'}"
-        failure = Unavailable(why, kind="interrupted")
+        failure = TemporaryError(why, kind="interrupted")
     elif record.end == "cancelled" and not record.chars:
-        failure = Refused("The call was stopped before it said anything.", kind="stopped")
+        failure = RequestError("The call was stopped before it said anything.", kind="stopped")
     usage = record.usage or {}
     reason = usage.get("stop_reason")
     end = DoneEvent(
@@ -54,12 +54,12 @@ def events_for_journaled_call(record: call_journal.JournaledCall) -> list[FeedPa
     return [*([UsageEvent(usage)] if usage else []), *([ErrorEvent(failure)] if failure else []), end]
 
 
-def _journaled_error(record: call_journal.JournaledCall) -> Failure:
+def _journaled_error(record: call_journal.JournaledCall) -> CallError:
     """A failure as it was when it happened."""
     told = record.failure or {"class": "unavailable", "kind": "api_error"}
-    classes: dict[object, type[Failure]] = {"refused": Refused, "misconfigured": Misconfigured}
+    classes: dict[object, type[CallError]] = {"refused": RequestError, "misconfigured": ConfigurationError}
     after, request = told.get("retry_after_s"), told.get("request_id")
-    return classes.get(told.get("class"), Unavailable)(
+    return classes.get(told.get("class"), TemporaryError)(
         record.incomplete,
         kind=str(told.get("kind")),
         retry_after_s=after if isinstance(after, float | int) else None,
@@ -67,23 +67,23 @@ def _journaled_error(record: call_journal.JournaledCall) -> Failure:
     )
 
 
-def shutdown_error() -> Unavailable:
+def shutdown_error() -> TemporaryError:
     """The server ends before the call does."""
-    return Unavailable("The server is ending. What was written can be read again by the call's id.", kind="shutdown")
+    return TemporaryError("The server is ending. What was written can be read again by the call's id.", kind="shutdown")
 
 
-def offset_too_large(chars: int) -> Refused:
+def offset_too_large(chars: int) -> RequestError:
     """A reader says that they have more than there is."""
-    return Refused(
+    return RequestError(
         f"Only {chars:,} characters of the answer were kept. Read it again from its start.", kind="truncated"
     )
 
 
-def text_missing() -> Refused:
+def text_missing() -> RequestError:
     """A part in the middle was never written, e.g. on a full disk."""
-    return Refused("A part of the answer was not kept, so the rest is not told.", kind="truncated")
+    return RequestError("A part of the answer was not kept, so the rest is not told.", kind="truncated")
 
 
-def text_deleted() -> Refused:
+def text_deleted() -> RequestError:
     """The text has gone: delivered, too old, or deleted."""
-    return Refused("The text of that call is not kept any more.", kind="not_found")
+    return RequestError("The text of that call is not kept any more.", kind="not_found")

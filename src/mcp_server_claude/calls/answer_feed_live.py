@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from mcp_server_claude import status_text
-from mcp_server_claude.call_types import Drafting, Searching, Started, Text, Thinking, Waiting
+from mcp_server_claude.call_types import MessageStart, TextDelta, TextPending, ThinkingProgress, ToolUse, Waiting
 from mcp_server_claude.calls.answer_feed_events import StatusEvent, TextEvent
 
 if TYPE_CHECKING:
-    from mcp_server_claude.call_types import Event
+    from mcp_server_claude.call_types import CallEvent
     from mcp_server_claude.calls.answer_feed_events import FeedPayload, FeedState
     from mcp_server_claude.calls.running_calls import RunningCall
 
@@ -38,16 +38,16 @@ class LiveCall:
         self._closing = anyio.Event()
         self._update: anyio.Event | None = None
 
-    def record_event(self, event: Event) -> None:
+    def record_event(self, event: CallEvent) -> None:
         """Take note of an event: its text is in the scroll already, its stage is kept where the text was then."""
         at, self._chars = self._chars, self.running_call.text.chars
         state = _state_after(event, at)
-        if state != self._state or isinstance(event, Waiting | Searching):
+        if state != self._state or isinstance(event, Waiting | ToolUse):
             self._state = state
             self.statuses.append((at, _status_event(state, event)))
-        elif type(event) is not Text:
+        elif type(event) is not TextDelta:
             return
-        if isinstance(event, Started) and event.usage.model:
+        if isinstance(event, MessageStart) and event.usage.model:
             self.model = event.usage.model
         self.first_event.set()
         self._notify_readers()
@@ -91,28 +91,28 @@ class LiveCall:
             self._update = None
 
 
-def _state_after(event: Event, chars_before: int) -> FeedState:
+def _state_after(event: CallEvent, chars_before: int) -> FeedState:
     """The state that an event brings, when so many characters have been told."""
     match event:
-        case Text() | Drafting():
+        case TextDelta() | TextPending():
             return "writing"
-        case Thinking():
+        case ThinkingProgress():
             return "thinking"
-        case Searching():
+        case ToolUse():
             return "searching"
         case Waiting():
             return "waiting"
-        case Started():
+        case MessageStart():
             return "going" if chars_before else "reading"
 
 
-def _status_event(state: FeedState, event: Event) -> StatusEvent:
+def _status_event(state: FeedState, event: CallEvent) -> StatusEvent:
     """A status with its line for a person."""
     match event:
         case Waiting(seconds=seconds):
             line = status_text.printable_line(status_text.waiting_text(event))[:MAX_STATUS_CHARS]
             return StatusEvent(state, line, None if seconds is None else time.time() + seconds)
-        case Searching(tool=tool, query=query):
+        case ToolUse(tool=tool, query=query):
             return StatusEvent(state, status_text.printable_line(status_text.tool_text(tool, query))[:MAX_STATUS_CHARS])
         case _:
             return StatusEvent(state)

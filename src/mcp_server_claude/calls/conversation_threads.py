@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from mcp_server_claude.call_types import THINKING, Reply, Text, Waiting
+from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, Reply, TextDelta, Waiting
 from mcp_server_claude.engine import citations
-from mcp_server_claude.engine.answer_buffer import apart
-from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
+from mcp_server_claude.engine.answer_buffer import as_paragraph
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.store import StoreError, process_leases
 from mcp_server_claude.store import thread_messages as stored
@@ -27,8 +27,8 @@ from mcp_server_claude.store import thread_messages as stored
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from mcp_server_claude.call_types import Ability, Block, Call, Event, Listen, Message
-    from mcp_server_claude.engine.engine import Engine, Quote
+    from mcp_server_claude.call_types import Block, Call, CallEvent, Listener, Message, ToolName
+    from mcp_server_claude.engine.engine import CostEstimate, Engine
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store, Transaction
     from mcp_server_claude.store.thread_messages import AnswerStatus, Thread, ThreadMessage
@@ -74,25 +74,25 @@ class ConversationThreads:
         self._thread_locks: dict[str, _ThreadLock] = {}
         self._containers: OrderedDict[str, str] = OrderedDict()
 
-    async def answer_in_thread(self, call: Call, listener: Listen) -> Reply:
+    async def answer_in_thread(self, call: Call, listener: Listener) -> Reply:
         """Answer a call within its conversation, a new one where it names none.
 
         Raises:
-            Refused: There is no such conversation.
-            Unavailable: Another process is answering in it.
-            Failure: See `Engine.answer`.
+            RequestError: There is no such conversation.
+            TemporaryError: Another process is answering in it.
+            CallError: See `Engine.answer`.
         """
         if not self._settings.retention_days:
             if call.thread:
-                raise Refused("This server keeps no threads (MCP_CLAUDE_RETENTION_DAYS=0). Ask without one.")
-            return await self._engine.answer(await self._engine.prepare(call, listener), listener)
+                raise RequestError("This server keeps no threads (MCP_CLAUDE_RETENTION_DAYS=0). Ask without one.")
+            return await self._engine.run_call(await self._engine.prepare_call(call, listener), listener)
         call = self.assign_thread_id(replace(call, thread=call.thread.strip()))
-        if not call.begins:  # it must be there before any files are read, or uploaded
+        if not call.starts_thread:  # it must be there before any files are read, or uploaded
             conversation = await self.read_transcript(call.thread, call.user)
             call = replace(call, model=call.model or conversation.thread.model)
-        call = await self._engine.prepare(call, listener)
+        call = await self._engine.prepare_call(call, listener)
         async with self._exclusive_access(call.thread, listener):
-            return await self._continue_thread(call, listener, new=call.begins)
+            return await self._continue_thread(call, listener, new=call.starts_thread)
 
     def assign_thread_id(self, call: Call) -> Call:
         """The call with the id of its conversation, a fresh one where it names none and threads are kept."""
@@ -100,31 +100,31 @@ class ConversationThreads:
             return call
         return replace(call, thread=f"{THREAD_ID_PREFIX}{token_hex(8)}", begins=True)
 
-    async def estimate_call_cost(self, call: Call) -> tuple[Quote, ...]:
+    async def estimate_call_cost(self, call: Call) -> tuple[CostEstimate, ...]:
         """What a call would cost within its conversation; see `Engine.quote`.
 
         Raises:
-            Failure: There is no such conversation, or the call cannot be sent like this.
+            CallError: There is no such conversation, or the call cannot be sent like this.
         """
         if call.thread.strip():
             conversation = await self.read_transcript(call.thread.strip(), call.user)
-            call = await self._engine.prepare(replace(call, model=call.model or conversation.thread.model))
+            call = await self._engine.prepare_call(replace(call, model=call.model or conversation.thread.model))
             system = call.system or conversation.thread.system
             tools = _tools_with_earlier(call.tools, conversation.turns)
             call = replace(call, system=system, history=_history_messages(conversation.turns, call.model), tools=tools)
-        return await self._engine.quote(await self._engine.prepare(call))
+        return await self._engine.estimate_costs(await self._engine.prepare_call(call))
 
     async def read_transcript(self, thread_id: str, user: str) -> ThreadTranscript:
         """A user's conversation, whole.
 
         Raises:
-            Refused: There is none of that id.
-            Misconfigured: It could not be read.
+            RequestError: There is none of that id.
+            ConfigurationError: It could not be read.
         """
         try:
             transcript = await self._store.write(_read_thread_transcript, thread_id, user)
         except StoreError as error:
-            raise Misconfigured(f"The thread could not be read: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The thread could not be read: {error}", kind="ledger") from error
         if transcript is None:
             raise _unknown_thread_error(self._settings)
         return transcript
@@ -133,66 +133,66 @@ class ConversationThreads:
         """A user's latest conversations.
 
         Raises:
-            Misconfigured: They could not be read.
+            ConfigurationError: They could not be read.
         """
         try:
             return await self._store.write(stored.recent_threads, user, MAX_LATEST_THREADS)
         except StoreError as error:
-            raise Misconfigured(f"The threads could not be read: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The threads could not be read: {error}", kind="ledger") from error
 
     async def latest_threads_with_costs(self, user: str, limit: int) -> list[tuple[Thread, int]]:
         """A user's latest conversations, each with what it cost in micro-dollars.
 
         Raises:
-            Misconfigured: They could not be read.
+            ConfigurationError: They could not be read.
         """
         try:
             return await self._store.write(stored.threads_with_cost, user, limit)
         except StoreError as error:
-            raise Misconfigured(f"The threads could not be read: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The threads could not be read: {error}", kind="ledger") from error
 
     async def read_transcript_with_costs(self, thread_id: str, user: str) -> TranscriptWithCosts:
         """A user's conversation with what became of its calls.
 
         Raises:
-            Refused: There is none of that id.
-            Misconfigured: It could not be read.
+            RequestError: There is none of that id.
+            ConfigurationError: It could not be read.
         """
         transcript = await self.read_transcript(thread_id, user)
         try:
             answers, cost = await self._store.write(_read_answers_and_cost, thread_id)
         except StoreError as error:
-            raise Misconfigured(f"The thread could not be read: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The thread could not be read: {error}", kind="ledger") from error
         return TranscriptWithCosts(thread=transcript.thread, turns=transcript.turns, answers=answers, cost_micros=cost)
 
     async def delete_thread(self, thread_id: str, user: str) -> None:
         """Delete a user's conversation with its text.
 
         Raises:
-            Refused: There is none of that id.
-            Misconfigured: It could not be deleted.
+            RequestError: There is none of that id.
+            ConfigurationError: It could not be deleted.
         """
         try:
             deleted = await self._store.write(stored.delete_thread, thread_id, user)
         except StoreError as error:
-            raise Misconfigured(f"The thread could not be deleted: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The thread could not be deleted: {error}", kind="ledger") from error
         if not deleted:
             raise _unknown_thread_error(self._settings)
 
-    async def _continue_thread(self, call: Call, listener: Listen, *, new: bool) -> Reply:
+    async def _continue_thread(self, call: Call, listener: Listener, *, new: bool) -> Reply:
         try:
             begun = await self._store.write(_lock_and_add_question, call, self._worker, time.time(), new=new)
         except StoreError as error:
             if new:  # the answer matters more than that it can be gone on from
-                return await self._engine.answer(replace(call, thread="", begins=False), listener)
-            raise Unavailable(f"The thread could not be read: {error}", kind="ledger") from error
+                return await self._engine.run_call(replace(call, thread="", begins=False), listener)
+            raise TemporaryError(f"The thread could not be read: {error}", kind="ledger") from error
         except BaseException:  # cancelled while it was being taken: it will be taken all the same
             self._store.write_nowait(_store_answer_and_unlock, call, (), call.model)
             raise
         if begun is None:
             raise _unknown_thread_error(self._settings)
         if isinstance(begun, str):
-            raise Unavailable(begun, kind="thread_busy", retry_after_s=process_leases.LEASE_RENEWAL_INTERVAL_S)
+            raise TemporaryError(begun, kind="thread_busy", retry_after_s=process_leases.LEASE_RENEWAL_INTERVAL_S)
         model = call.model
         history = _history_messages(begun.turns, model)
         tools = _tools_with_earlier(call.tools, begun.turns)
@@ -201,11 +201,11 @@ class ConversationThreads:
         heard = _TextRecorder(listener)
         answer: list[Block] = []
         try:
-            reply = await self._engine.answer(call, heard.record_event_text)
+            reply = await self._engine.run_call(call, heard.record_event_text)
             answer = _blocks_to_store(reply)
             if "code" in tools:
-                self._remember_container(call.thread, reply.container)
-        except Failure:
+                self._remember_container(call.thread, reply.container_id)
+        except CallError:
             raise
         except BaseException:  # cancelled: what was written stays, as in the journal
             answer = _text_blocks(heard.text)
@@ -226,7 +226,7 @@ class ConversationThreads:
             self._containers.pop(thread_id, None)
 
     @asynccontextmanager
-    async def _exclusive_access(self, thread_id: str, listener: Listen) -> AsyncGenerator[None]:
+    async def _exclusive_access(self, thread_id: str, listener: Listener) -> AsyncGenerator[None]:
         """This process's turn in a conversation; who has to wait for it is told so."""
         turnstile = self._thread_locks.setdefault(thread_id, _ThreadLock(anyio.Lock()))
         turnstile.waiting_calls += 1
@@ -244,7 +244,7 @@ class ConversationThreads:
 class _TextRecorder:
     """Keeps the text that passes by."""
 
-    def __init__(self, listener: Listen) -> None:
+    def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._parts: list[str] = []
 
@@ -252,8 +252,8 @@ class _TextRecorder:
     def text(self) -> str:
         return "".join(self._parts)
 
-    def record_event_text(self, event: Event) -> None:
-        if type(event) is Text:
+    def record_event_text(self, event: CallEvent) -> None:
+        if type(event) is TextDelta:
             self._parts.append(event.text)
         self._listener(event)
 
@@ -293,7 +293,7 @@ def _lock_and_add_question(
     if call.system and call.system != thread.system:
         stored.set_system(tx, call.thread, call.system)
     turns = stored.thread_history(tx, call.thread)
-    content = [dict(block) for block in (*call.attached, {"type": "text", "text": call.prompt})]
+    content = [dict(block) for block in (*call.attachments, {"type": "text", "text": call.prompt})]
     stored.append_message(
         tx, call.thread, stored.ThreadMessage(role="user", content=content, model="", call_id=call.id)
     )
@@ -327,13 +327,15 @@ def _history_messages(turns: Sequence[ThreadMessage], model: str) -> tuple[Messa
     return tuple(
         {
             "role": turn.role,
-            "content": [block for block in turn.content if turn.model == model or block.get("type") not in THINKING],
+            "content": [
+                block for block in turn.content if turn.model == model or block.get("type") not in THINKING_BLOCK_TYPES
+            ],
         }
         for turn in turns
     )
 
 
-def _tools_with_earlier(requested: tuple[Ability, ...], turns: Sequence[ThreadMessage]) -> tuple[Ability, ...]:
+def _tools_with_earlier(requested: tuple[ToolName, ...], turns: Sequence[ThreadMessage]) -> tuple[ToolName, ...]:
     """What may be used: also what was used before, since the API wants the tools of the blocks that it is given."""
     used = {
         str(block.get("name")) for turn in turns for block in turn.content if block.get("type") == "server_tool_use"
@@ -341,7 +343,7 @@ def _tools_with_earlier(requested: tuple[Ability, ...], turns: Sequence[ThreadMe
     web = any(name.startswith("web_") for name in used)
     # Under the name `code_execution` the tools of the web filter what they found.
     code = any(name.endswith("code_execution") for name in used - ({"code_execution"} if web else set()))
-    again: list[Ability] = []
+    again: list[ToolName] = []
     if web and "web" not in requested:
         again.append("web")
     if code and "code" not in requested:
@@ -355,22 +357,22 @@ def render_answer(turn: ThreadMessage) -> str:
     for block in turn.content:
         piece = str(block.get("text") or "") if block.get("type") == "text" else ""
         if piece:
-            text += apart(text, piece) if worked else piece
+            text += as_paragraph(text, piece) if worked else piece
         worked = not piece and (worked or block.get("type") == "server_tool_use")
-    return text + citations.links(citations.citations(turn.content))
+    return text + citations.sources_markdown(citations.extract_citations(turn.content))
 
 
 def _blocks_to_store(reply: Reply) -> list[Block]:
     """What a thread keeps of a reply: blocks unchanged, only text where it was cut, joined or held to a schema."""
     reason = reply.usage.stop_reason
-    if reply.data is not None or reply.usage.resumed or reason in {None, "tool_use", "pause_turn"}:
+    if reply.structured_output is not None or reply.usage.resumed or reason in {None, "tool_use", "pause_turn"}:
         return _text_blocks(reply.text)
     if any(block.get("type") == "tool_use" for block in reply.blocks):  # their results are not kept
         return _text_blocks(reply.text)
     if not _has_all_tool_results(reply.blocks):
         return _text_blocks(reply.text)
     blocks = [block for block in reply.blocks if block.get("type") != "text" or str(block.get("text") or "").strip()]
-    return blocks if any(block.get("type") not in THINKING for block in blocks) else []
+    return blocks if any(block.get("type") not in THINKING_BLOCK_TYPES for block in blocks) else []
 
 
 def _has_all_tool_results(blocks: Sequence[Block]) -> bool:
@@ -384,8 +386,8 @@ def _text_blocks(text: str) -> list[Block]:
     return [{"type": "text", "text": replace_lone_surrogates(text)}] if text.strip() else []
 
 
-def _unknown_thread_error(settings: Settings) -> Refused:
-    return Refused(
+def _unknown_thread_error(settings: Settings) -> RequestError:
+    return RequestError(
         f"There is no thread of that id; threads are kept for {settings.retention_days:g} days. claude_jobs lists the "
         "latest; leave thread out to begin a new one.",
         kind="not_found",

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import anyio
 
 from mcp_server_claude import pricing
-from mcp_server_claude.call_types import CHARS_PER_TOKEN, Reply, Started, Text, Usage
+from mcp_server_claude.call_types import CHARS_PER_TOKEN, MessageStart, Reply, TextDelta, Usage
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.store import call_journal
 
 if TYPE_CHECKING:
-    from mcp_server_claude.call_types import Call, Event, Listen
+    from mcp_server_claude.call_types import Call, CallEvent, Listener
 
 MAX_JOINED_CHARS = 4096
 """Characters up to which pieces of text are joined as they come; larger blocks cost more to join than to keep apart."""
@@ -59,7 +59,7 @@ class RunningCall:
     `listeners` hear what the call tells; whoever wants to follow it adds their own.
     """
 
-    def __init__(self, call: Call, *listeners: Listen) -> None:
+    def __init__(self, call: Call, *listeners: Listener) -> None:
         self.call = call
         self.listeners = list(listeners)
         self.cancel_scope = anyio.CancelScope()
@@ -69,11 +69,11 @@ class RunningCall:
         self.outcome: Reply | Exception | None = None
         self.cancel_reason = STOPPED_UNREAD
 
-    def publish_event(self, event: Event) -> None:
+    def publish_event(self, event: CallEvent) -> None:
         """Keep what was said, and pass it on."""
-        if type(event) is Text:
+        if type(event) is TextDelta:
             self.text.append(replace_lone_surrogates(event.text))
-        elif isinstance(event, Started):
+        elif isinstance(event, MessageStart):
             self.usage = event.usage
         for listen in self.listeners:
             listen(event)

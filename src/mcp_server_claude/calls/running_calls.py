@@ -22,7 +22,7 @@ from mcp_server_claude.calls.running_call import (
     TextLog,
 )
 from mcp_server_claude.calls.user_rate_limit import UserRateLimiter
-from mcp_server_claude.errors import Failure, Misconfigured, Refused
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
 from mcp_server_claude.store import StoreError, call_journal
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from mcp_server_claude.call_types import Call, Listen
+    from mcp_server_claude.call_types import Call, Listener
     from mcp_server_claude.calls.conversation_threads import ConversationThreads
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store, Transaction
@@ -70,11 +70,11 @@ class CallRegistry:
         self._has_running = anyio.Event()
         task_group.start_soon(self._poll_stop_requests)
 
-    async def run_call(self, call: Call, listener: Listen) -> Reply:
+    async def run_call(self, call: Call, listener: Listener) -> Reply:
         """Answer a call, within `detach_after_s` where that is set.
 
         Raises:
-            Failure: See `Threads.answer`.
+            CallError: See `Threads.answer`.
         """
         running = self._register(call, listener)
         if self._settings.detach_after_s:
@@ -82,7 +82,7 @@ class CallRegistry:
         await self._run_to_end(running)
         return _reply_or_raise(running)
 
-    def start_call(self, call: Call, *listeners: Listen) -> RunningCall:
+    def start_call(self, call: Call, *listeners: Listener) -> RunningCall:
         """Have a call answered in the server's own time: it ends with nobody's request."""
         running = self._register(call, *listeners)
         self._task_group.start_soon(self._run_to_end, running)
@@ -97,7 +97,7 @@ class CallRegistry:
         """The id of a user's call that is being answered in a conversation, here or in another process.
 
         Raises:
-            Misconfigured: The journal could not be read.
+            ConfigurationError: The journal could not be read.
         """
         for running in self._running.values():
             if running.call.thread == thread and running.call.user == user:
@@ -114,7 +114,7 @@ class CallRegistry:
         """Stop a user's call: here at once, in another process within a second or two. False where none is running.
 
         Raises:
-            Misconfigured: It runs elsewhere, and the journal could not be written.
+            ConfigurationError: It runs elsewhere, and the journal could not be written.
         """
         running = self.find_running(call_id, user)
         if running is None:
@@ -126,7 +126,7 @@ class CallRegistry:
         """Stop a user's call and wait until it has; one that runs elsewhere is not waited for longer than it may take.
 
         Raises:
-            Misconfigured: It runs elsewhere, and the journal could not be written.
+            ConfigurationError: It runs elsewhere, and the journal could not be written.
         """
         running = self.find_running(call_id, user)
         if not await self.stop_call(call_id, user, STOPPED_BY_TOOL):
@@ -144,22 +144,24 @@ class CallRegistry:
         """A user's call with its text so far; of a running one up to this moment.
 
         Raises:
-            Refused: There is none of that id.
-            Misconfigured: The journal could not be read.
+            RequestError: There is none of that id.
+            ConfigurationError: The journal could not be read.
         """
         running = self.find_running(call_id, user)
         record, text = await self._with_journal(_read_record_and_text, call_id, user)
         if record is None and running is not None:
             record = running.provisional_record()
         if record is None:
-            raise Refused("There is no call of that id. claude_jobs without an id lists the latest.", kind="not_found")
+            raise RequestError(
+                "There is no call of that id. claude_jobs without an id lists the latest.", kind="not_found"
+            )
         return CallSnapshot(record=record, text=running.text.slice(0) if running else text)
 
     async def latest_calls(self, user: str) -> list[call_journal.JournaledCall]:
         """A user's latest calls, those that had no reader first.
 
         Raises:
-            Misconfigured: The journal could not be read.
+            ConfigurationError: The journal could not be read.
         """
         return await self._with_journal(call_journal.recent_calls, user, MAX_LATEST_CALLS)
 
@@ -170,7 +172,7 @@ class CallRegistry:
         if not self._settings.retention_days and call_id not in self._running:
             self._store.write_nowait(call_journal.delete_text, call_id)
 
-    def _register(self, call: Call, *listeners: Listen) -> RunningCall:
+    def _register(self, call: Call, *listeners: Listener) -> RunningCall:
         running = RunningCall(self._threads.assign_thread_id(call), *listeners)
         self._running[call.id] = running
         self._has_running.set()
@@ -182,12 +184,12 @@ class CallRegistry:
         """Do this with the journal, on the writer's thread: it comes after whatever was posted of a call.
 
         Raises:
-            Misconfigured: It could not be done.
+            ConfigurationError: It could not be done.
         """
         try:
             return await self._store.write(operation, *args, **kwargs)
         except StoreError as error:
-            raise Misconfigured(f"The journal could not be read: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The journal could not be read: {error}", kind="ledger") from error
 
     async def _poll_stop_requests(self) -> None:
         """Stop what another process wants stopped. One look a second for all calls, and none while there are none."""
@@ -202,7 +204,7 @@ class CallRegistry:
                     if running := self._running.get(call_id):
                         running.cancel_run(STOPPED_BY_READER)
 
-    async def _run_detachable(self, running: RunningCall, listener: Listen) -> Reply:
+    async def _run_detachable(self, running: RunningCall, listener: Listener) -> Reply:
         self._task_group.start_soon(self._run_to_end, running)
         try:
             with anyio.move_on_after(self._settings.detach_after_s):
@@ -232,16 +234,18 @@ class CallRegistry:
             self._running.pop(running.call.id, None)
             running.done.set()
 
-    async def _stopped_outcome(self, running: RunningCall) -> Reply | Refused:
+    async def _stopped_outcome(self, running: RunningCall) -> Reply | RequestError:
         """What a stopped call comes to: the text it has, with the account that the journal has been given."""
         text, usage = running.text.slice(0), running.partial_usage()
         with suppress(StoreError):
             record, _ = await self._store.write(_read_record_and_text, running.call.id, running.call.user)
             if record is not None and record.usage is not None:
-                usage = Usage.of_json(record.usage)
+                usage = Usage.from_json(record.usage)
         if text.strip():
             return Reply(text=text, usage=usage, incomplete=f"{running.cancel_reason} Ask again for the rest.")
-        return Refused(f"The call ended before it said anything: {running.cancel_reason}", kind="stopped", usage=usage)
+        return RequestError(
+            f"The call ended before it said anything: {running.cancel_reason}", kind="stopped", usage=usage
+        )
 
 
 def _read_record_and_text(tx: Transaction, call_id: str, user: str) -> tuple[call_journal.JournaledCall | None, str]:
@@ -253,7 +257,7 @@ def _reply_or_raise(running: RunningCall) -> Reply:
     match running.outcome:
         case Reply() as reply:
             return reply
-        case Failure() as failure:
+        case CallError() as failure:
             raise failure
         case Exception() as bug:
             raise bug

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.errors import Unavailable
+from mcp_server_claude.errors import TemporaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -50,7 +50,8 @@ class UserRateLimiter:
         """Count a call for as long as the block runs.
 
         Raises:
-            Unavailable: Its user has as many calls running, or has begun as many in a minute, as `call.limits` allow.
+            TemporaryError: Its user has as many calls running, or has begun as many in a minute, as `call.limits`
+            allow.
         """
         limits = call.limits
         if not limits.calls_per_minute and not limits.concurrent:
@@ -83,10 +84,10 @@ def _raise_if_limited(window: _UserWindow, limits: Limits, now: float) -> None:
     """Refuse a call that is one too many; such a call does not count.
 
     Raises:
-        Unavailable: It is.
+        TemporaryError: It is.
     """
     if limits.concurrent and window.running_calls >= limits.concurrent:
-        raise Unavailable(
+        raise TemporaryError(
             f"You have {_call_count_text(window.running_calls)} running, and may have {limits.concurrent}. Wait "
             "for one to end, or stop "
             "one.",
@@ -95,7 +96,7 @@ def _raise_if_limited(window: _UserWindow, limits: Limits, now: float) -> None:
     if limits.calls_per_minute and len(window.started_at) >= limits.calls_per_minute:
         # A limit that was lowered meanwhile: the call after so many that are still counted.
         wait = window.started_at[-limits.calls_per_minute] + WINDOW_S - now
-        raise Unavailable(
+        raise TemporaryError(
             f"You may begin {_call_count_text(limits.calls_per_minute)} a minute. Try again in {math.ceil(wait)} s.",
             kind="user_rate",
             retry_after_s=wait,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mcp_server_claude.errors import Misconfigured
+from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.telemetry import stderr_logging
 
@@ -38,7 +38,7 @@ def run_server(
         typer.secho(problem, fg="yellow", err=True)
     try:
         code = serve_http(settings, host, port, announce=_print_line, insecure=insecure)
-    except Misconfigured as failure:
+    except ConfigurationError as failure:
         typer.secho(str(failure), fg="red", err=True)
         raise typer.Exit(1) from None
     sys.stdout.flush()

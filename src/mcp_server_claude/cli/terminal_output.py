@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import anyio
 import typer
 
-from mcp_server_claude.errors import Failure, Misconfigured
+from mcp_server_claude.errors import CallError, ConfigurationError
 from mcp_server_claude.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run_with_store(work: Callable[[Settings, Store], Awaitable[T]]) -> T:
     logging.disable()  # what it would say is among the failures
     try:
         return anyio.run(_with_open_store, load_settings(), work)
-    except Failure as failure:
+    except CallError as failure:
         exit_with_error(failure)
 
 
@@ -50,7 +50,7 @@ async def _with_open_store(settings: Settings, work: Callable[[Settings, Store],
     store = await anyio.to_thread.run_sync(Store.open, settings.data_dir)
     try:
         if not store.durable:
-            raise Misconfigured(store.last_error, kind="ledger")
+            raise ConfigurationError(store.last_error, kind="ledger")
         return await work(settings, store)
     finally:
         await store.close()

@@ -9,7 +9,7 @@ import typer
 
 from mcp_server_claude import number_formatting
 from mcp_server_claude.cli import terminal_output
-from mcp_server_claude.errors import Misconfigured, Refused
+from mcp_server_claude.errors import ConfigurationError, RequestError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -55,7 +55,7 @@ def parse_time_option(text: str, option: str) -> datetime:
 
     try:
         return parse_since(text)
-    except Refused:
+    except RequestError:
         raise typer.BadParameter("today, a span such as 7d, or a date such as 2026-11-01.", param_hint=option) from None
 
 
@@ -68,7 +68,7 @@ async def _read_totals(
         totals = await store.read(request_ledger.summarize_usage, moment.timestamp(), user=user, by=(by,))
         (whole,) = await store.read(request_ledger.summarize_usage, moment.timestamp(), user=user, by=())
     except StoreError as error:
-        raise Misconfigured(f"The ledger could not be read: {error}", kind="ledger") from error
+        raise ConfigurationError(f"The ledger could not be read: {error}", kind="ledger") from error
     return totals, whole
 
 

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api import CacheTtl, RequestBody
     from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.call_types import Call, Message
-    from mcp_server_claude.engine.structured_output import Form
+    from mcp_server_claude.engine.structured_output import OutputSchema
 
 
-def request(
+def call_request_body(
     call: Call,
     model: ClaudeModel,
-    form: Form | None,
+    output_schema: OutputSchema | None,
     *,
     max_tokens: int,
     messages: Sequence[Message] | None = None,
@@ -35,5 +35,5 @@ def request(
         programmatic=model.programmatic,
     )
     if "read" in call.tools:
-        made["tools"] = [*cast("list[RequestBody]", made.get("tools") or []), *file_tools.DEFINITIONS]
-    return made if form is None else form.fill(made)
+        made["tools"] = [*cast("list[RequestBody]", made.get("tools") or []), *file_tools.TOOL_DEFINITIONS]
+    return made if output_schema is None else output_schema.apply_to(made)

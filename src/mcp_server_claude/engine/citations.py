@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import Block
 
 
-def citations(blocks: Sequence[Block]) -> tuple[Citation, ...]:
+def extract_citations(blocks: Sequence[Block]) -> tuple[Citation, ...]:
     """The citations of an answer's text blocks, in the order in which they stand in it.
 
     What was searched is cited by its address, a page that was fetched by its title.
     """
-    pages = _pages(blocks)
+    pages = _fetched_page_urls(blocks)
     found: list[Citation] = []
     for block in blocks:
         for each in cast("list[dict[str, object]]", block.get("citations") or []):
@@ -28,18 +28,19 @@ def citations(blocks: Sequence[Block]) -> tuple[Citation, ...]:
     return tuple(found)
 
 
-def links(cited: Sequence[Citation]) -> str:
+def sources_markdown(citations: Sequence[Citation]) -> str:
     """Each page once, as a numbered Markdown list to stand under the text; empty when nothing is cited."""
     titles: dict[str, str] = {}
-    for each in cited:
+    for each in citations:
         titles[each.url] = titles.get(each.url) or each.title
     lines = [
-        f"{number}. [{_plain(title) or url}]({_address(url)})" for number, (url, title) in enumerate(titles.items(), 1)
+        f"{number}. [{_link_text(title) or url}]({_escaped_url(url)})"
+        for number, (url, title) in enumerate(titles.items(), 1)
     ]
     return "\n\nSources:\n\n" + "\n".join(lines) if lines else ""
 
 
-def _pages(blocks: Sequence[Block]) -> dict[str, str]:
+def _fetched_page_urls(blocks: Sequence[Block]) -> dict[str, str]:
     """The addresses of the pages that were fetched, by their titles."""
     found: dict[str, str] = {}
     for block in blocks:
@@ -53,10 +54,10 @@ def _pages(blocks: Sequence[Block]) -> dict[str, str]:
     return found
 
 
-def _plain(title: str) -> str:
+def _link_text(title: str) -> str:
     """A title from the web, as one line that cannot end its link."""
     return " ".join(title.replace("[", "(").replace("]", ")").split())[:200]
 
 
-def _address(url: str) -> str:
+def _escaped_url(url: str) -> str:
     return url.replace("(", "%28").replace(")", "%29").replace(" ", "%20")

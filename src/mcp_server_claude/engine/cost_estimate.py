@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api import CacheTtl
     from mcp_server_claude.anthropic_api.models import ClaudeModel, ModelCatalog
 
-SHORT_TOKENS = 500
+SHORT_ANSWER_TOKENS = 500
 """A short answer, as the lower end of a price range."""
-CHEAPER_LINES = ("opus", "sonnet", "haiku")
+CHEAPER_FAMILIES = ("opus", "sonnet", "haiku")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quote:
+class CostEstimate:
     """One way to ask: what the input, a short answer and the longest answer cost, in US dollars; None when unknown.
 
     The longest comes with all `searches` that it may make, and with an input that goes into the cache. `estimated` says
@@ -26,49 +26,51 @@ class Quote:
     """
 
     model: str
-    how: str
+    variant: str
     input_tokens: int
     max_tokens: int
     input_usd: float | None = None
-    short_usd: float | None = None
-    most_usd: float | None = None
+    typical_usd: float | None = None
+    max_usd: float | None = None
     searches: int = 0
     estimated: bool = False
 
 
-def quotes(
-    catalogue: ModelCatalog, model: ClaudeModel, *, input_tokens: int, max_tokens: int, searches: int, cache: CacheTtl
-) -> tuple[Quote, ...]:
+def cost_estimates(
+    catalog: ModelCatalog, model: ClaudeModel, *, input_tokens: int, max_tokens: int, searches: int, cache: CacheTtl
+) -> tuple[CostEstimate, ...]:
     """The call as it is, in a batch, and on the newest model of each cheaper line; the input counted once."""
 
-    def quote(asked: ClaudeModel, how: str, *, batch: bool = False) -> Quote:
+    def quote(asked: ClaudeModel, how: str, *, batch: bool = False) -> CostEstimate:
         most = min(max_tokens, asked.max_tokens_for())
         rates = pricing.find_rates(asked.id, prompt_tokens=input_tokens, batch=batch)
         if rates is None:
-            return Quote(model=asked.id, how=how, input_tokens=input_tokens, max_tokens=most, searches=searches)
-        read, short = input_tokens * rates.input, min(SHORT_TOKENS, most) * rates.output
+            return CostEstimate(
+                model=asked.id, variant=how, input_tokens=input_tokens, max_tokens=most, searches=searches
+            )
+        read, short = input_tokens * rates.input, min(SHORT_ANSWER_TOKENS, most) * rates.output
         longest = (
             input_tokens * rates.uncached_input_rate(cache)
             + most * rates.output
             + searches * rates.web_search * MILLION
         )
-        return Quote(
+        return CostEstimate(
             model=asked.id,
-            how=how,
+            variant=how,
             input_tokens=input_tokens,
             max_tokens=most,
             input_usd=float(read / MILLION),
-            short_usd=float((read + short) / MILLION),
-            most_usd=float(longest / MILLION),
+            typical_usd=float((read + short) / MILLION),
+            max_usd=float(longest / MILLION),
             searches=searches,
         )
 
     asked = quote(model, "as asked")
     others = [quote(model, "in a batch (within 24 h)", batch=True)] if model.batch else []
-    for line in CHEAPER_LINES:
-        other = catalogue.newest_in_line(line)
+    for line in CHEAPER_FAMILIES:
+        other = catalog.newest_in_line(line)
         if other is not None and other.id != model.id:
             offer = quote(other, f"model={line}")
-            if asked.most_usd is None or (offer.most_usd is not None and offer.most_usd < asked.most_usd):
+            if asked.max_usd is None or (offer.max_usd is not None and offer.max_usd < asked.max_usd):
                 others.append(offer)
     return asked, *others

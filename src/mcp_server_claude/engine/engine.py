@@ -27,21 +27,21 @@ from mcp_server_claude.engine import (
     retry_policy,
     stop_reasons,
 )
-from mcp_server_claude.engine.answer_buffer import Draft
-from mcp_server_claude.engine.call_request_body import request
-from mcp_server_claude.engine.cost_estimate import Quote, quotes
-from mcp_server_claude.engine.fallback_model import Spare
-from mcp_server_claude.engine.file_uploads import Uploads
-from mcp_server_claude.engine.journal_writer import Record
-from mcp_server_claude.engine.ledger_writer import Book
-from mcp_server_claude.engine.output_file_downloads import Products
-from mcp_server_claude.engine.rate_limit_cooldown import Brake
-from mcp_server_claude.engine.request_loop import Errand, Means
-from mcp_server_claude.engine.spending_limit import Purse
-from mcp_server_claude.engine.stream_watchdog import Watch, beside
-from mcp_server_claude.engine.structured_output import Form
-from mcp_server_claude.engine.usage_accumulator import Account
-from mcp_server_claude.errors import Failure, Misconfigured, Refused, Unavailable
+from mcp_server_claude.engine.answer_buffer import AnswerBuffer
+from mcp_server_claude.engine.call_request_body import call_request_body
+from mcp_server_claude.engine.cost_estimate import CostEstimate, cost_estimates
+from mcp_server_claude.engine.fallback_model import FallbackModel
+from mcp_server_claude.engine.file_uploads import FileUploads
+from mcp_server_claude.engine.journal_writer import JournalWriter
+from mcp_server_claude.engine.ledger_writer import LedgerWriter
+from mcp_server_claude.engine.output_file_downloads import OutputFiles
+from mcp_server_claude.engine.rate_limit_cooldown import RateLimitCooldown
+from mcp_server_claude.engine.request_loop import CallContext, RequestLoop
+from mcp_server_claude.engine.spending_limit import SpendingLimit
+from mcp_server_claude.engine.stream_watchdog import StreamWatchdog, background_task
+from mcp_server_claude.engine.structured_output import OutputSchema
+from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
 from mcp_server_claude.telemetry.call_spans import call_span
 
 if TYPE_CHECKING:
@@ -49,113 +49,132 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.anthropic_api import ClaudeClient
     from mcp_server_claude.anthropic_api.models import ClaudeModel, ModelListCache, StaticModelList
-    from mcp_server_claude.call_types import Call, Listen
+    from mcp_server_claude.call_types import Call, Listener
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.telemetry.call_spans import CallSpan
 
-__all__ = ["Book", "Engine", "Quote"]
+__all__ = ["CostEstimate", "Engine", "LedgerWriter"]
 
 
 class Engine:
     """Answers calls. Holds what lives as long as the server; a call lives in local variables.
 
     A call ends in one of four ways: complete; incomplete, with the text there is and a sentence on why; failed, a
-    `Failure` with the account of what was tried; refused, a `Failure` before anything was sent.
+    `CallError` with the account of what was tried; refused, a `CallError` before anything was sent.
     """
 
     def __init__(
         self,
         settings: Settings,
         claude: ClaudeClient,
-        catalogue: ModelListCache | StaticModelList,
-        book: Book,
-        rules: files.FilePolicy,
+        models: ModelListCache | StaticModelList,
+        ledger: LedgerWriter,
+        file_policy: files.FilePolicy,
     ) -> None:
         self._settings = settings
         self._claude = claude
-        self._models = catalogue
-        self._book = book
-        self._rules = rules
-        self.products = Products(claude, book.store)
-        self._uploads = Uploads(settings, claude)
-        self._brake = Brake()
-        self._spare_brake = Brake()  # the other model does not wait for the one that is overloaded
-        self._places = anyio.Semaphore(settings.max_concurrent)
-        self._policy = retry_policy.Policy(
-            deadline_s=settings.deadline_s, retry_for_s=settings.retry_for_s, most=settings.max_retries
+        self._models = models
+        self._ledger = ledger
+        self._file_policy = file_policy
+        self.output_files = OutputFiles(claude, ledger.store)
+        self._uploads = FileUploads(settings, claude)
+        self._cooldown = RateLimitCooldown()
+        self._fallback_cooldown = RateLimitCooldown()  # the other model does not wait for the one that is overloaded
+        self._slots = anyio.Semaphore(settings.max_concurrent)
+        self._retry_policy = retry_policy.RetryPolicy(
+            deadline_s=settings.deadline_s, retry_for_s=settings.retry_for_s, max_retries=settings.max_retries
         )
 
-    async def answer(self, call: Call, listen: Listen) -> Reply:
+    async def run_call(self, call: Call, listener: Listener) -> Reply:
         """Answer `call`, telling `listen` what happens on the way.
 
         Raises:
-            Failure: There is no answer text; `failure.usage` is the account when a request was made.
+            CallError: There is no answer text; `failure.usage` is the account when a request was made.
         """
-        with call_span(call, listen, self._settings) as seen:
-            return seen.record_reply(await self._answer(seen.call, seen.listener, seen))
+        with call_span(call, listener, self._settings) as seen:
+            return seen.record_reply(await self._run_call(seen.call, seen.listener, seen))
 
-    async def _answer(self, call: Call, listen: Listen, seen: CallSpan) -> Reply:
-        model = asked = await self.admit(call)
-        spare = await self._spare(call, asked)
-        form = None if call.schema is None else Form(call.schema, model)
-        draft, account = Draft(listen, hold=form is not None or spare.model is not None), Account(call)
+    async def _run_call(self, call: Call, listener: Listener, span: CallSpan) -> Reply:
+        model = asked = await self.admit_call(call)
+        spare = await self._fallback_model(call, asked)
+        form = None if call.schema is None else OutputSchema(call.schema, model)
+        draft, account = (
+            AnswerBuffer(listener, buffered=form is not None or spare.model is not None),
+            UsageAccumulator(call),
+        )
         why = ""
-        seen.set_model(model.id, account.usage)
-        troubles = self._book.store.error_count
-        record = Record(self._book.store, self._book.worker, call, draft, model=model.id)
-        watch = Watch(self._settings, tick=record.save)
-        means = Means(
+        span.set_model(model.id, account.usage)
+        troubles = self._ledger.store.error_count
+        record = JournalWriter(self._ledger.store, self._ledger.worker, call, draft, model=model.id)
+        watch = StreamWatchdog(self._settings, on_tick=record.save_text)
+        means = CallContext(
             claude=self._claude,
-            book=self._book,
-            brake=self._brake,
-            policy=self._policy if spare.model is None else fallback_model.impatient(self._policy),
-            purse=Purse(self._settings, call, model),
-            draft=draft,
-            account=account,
-            watch=watch,
+            ledger=self._ledger,
+            cooldown=self._cooldown,
+            retry_policy=self._retry_policy
+            if spare.model is None
+            else fallback_model.with_early_fallback(self._retry_policy),
+            spending_limit=SpendingLimit(self._settings, call, model),
+            answer_buffer=draft,
+            usage=account,
+            watchdog=watch,
             cache=self._settings.cache,
-            form=form,
-            rules=self._rules,
-            listen=listen,
+            output_schema=form,
+            file_policy=self._file_policy,
+            listener=listener,
         )
         try:
-            async with self._place(listen), beside(watch.run):
-                errand = Errand(call, model, means)
+            async with self._slot(listener), background_task(watch.run):
+                errand = RequestLoop(call, model, means)
                 ended = await errand.run()
-                why = fallback_model.due(ended)
+                why = fallback_model.fallback_reason(ended)
                 if why and spare.model is not None:
-                    listen(Waiting(f"{asked.id} {why}, asking {spare.model.id}"))
-                    model, means = spare.model, self._instead(call, asked, spare.model, means)
-                    errand = Errand(fallback_model.asked_of(call, model), model, means)
+                    listener(Waiting(f"{asked.id} {why}, asking {spare.model.id}"))
+                    model, means = spare.model, self._fallback_context(call, asked, spare.model, means)
+                    errand = RequestLoop(fallback_model.call_for_model(call, model), model, means)
                     ended = await errand.run()
-                if ended.failure is not None and ended.failure.kind == "too_long":
-                    ended = replace(ended, failure=await self._measured(ended.failure, call, model))
-                data = None if means.form is None else await build_reply.formed(means.form, errand, ended, means)
-            made = await self.products.record(call, ended.blocks)
-            if made and ended.failure is None and not draft.text.strip():
-                draft.add(output_file_downloads.SILENT)
-            cited = citations.citations(ended.blocks)
-            draft.add(citations.links(cited))
+                if ended.error is not None and ended.error.kind == "too_long":
+                    ended = replace(ended, failure=await self._with_token_count(ended.error, call, model))
+                data = (
+                    None
+                    if means.output_schema is None
+                    else await build_reply.validated_output(means.output_schema, errand, ended, means)
+                )
+            made = await self.output_files.record_files(call, ended.blocks)
+            if made and ended.error is None and not draft.text.strip():
+                draft.append_text(output_file_downloads.NO_TEXT_NOTE)
+            cited = citations.extract_citations(ended.blocks)
+            draft.append_text(citations.sources_markdown(cited))
             if data is not None:
                 reply = Reply(text=draft.text, usage=replace(account.usage(), complete=True))
             else:
-                reply = build_reply.reply(ended, draft.text, account, model)
-                draft.release()
-        except Failure as failure:
+                reply = build_reply.reply_for_outcome(ended, draft.text, account, model)
+                draft.flush()
+        except CallError as failure:
             if failure.kind == "not_found":
-                self._uploads.forget()
-            told = fallback_model.also(failure, spare.of(asked, why)) if why and spare.of(asked, why) else failure
+                self._uploads.invalidate()
+            told = (
+                fallback_model.with_note(failure, spare.error_note(asked, why))
+                if why and spare.error_note(asked, why)
+                else failure
+            )
             told.usage = replace(account.usage(), complete=False)  # also where Claude ended its turn without a word
-            record.close("failed", told.usage, str(told), told.as_json())
+            record.close_journal("failed", told.usage, str(told), told.as_json())
             raise told from None
         except BaseException:  # cancelled, or a bug: either way the text stays
-            if means.form is None:
-                draft.release()
-            record.close("cancelled", account.usage(), "The call was cancelled.")
+            if means.output_schema is None:
+                draft.flush()
+            record.close_journal("cancelled", account.usage(), "The call was cancelled.")
             raise
-        record.close("incomplete" if reply.incomplete else "complete", reply.usage, reply.incomplete)
-        fell = "" if model is asked else fallback_model.told(reply.usage.by_model, why)
-        notes = (*call.notes, fell, model.lifecycle_note, *self._money(means), self._book.store.error_since(troubles))
+        record.close_journal("incomplete" if reply.incomplete else "complete", reply.usage, reply.incomplete)
+        fell = "" if model is asked else fallback_model.answered_by_note(reply.usage.by_model, why)
+        notes = (
+            *call.notes,
+            fell,
+            model.lifecycle_note,
+            *self._cost_notes(means),
+            self._ledger.store.error_since(troubles),
+        )
         return Reply(
             text=reply.text,
             usage=reply.usage,
@@ -164,40 +183,42 @@ class Engine:
             incomplete=reply.incomplete,
             notes=tuple(note for note in notes if note),
             citations=cited,
-            data=data,
+            structured_output=data,
             files=made,
-            container=ended.container,
+            container_id=ended.container_id,
         )
 
-    async def prepare(self, call: Call, listen: Listen | None = None) -> Call:
+    async def prepare_call(self, call: Call, listener: Listener | None = None) -> Call:
         """The call with its model resolved and its files read, checked as far as that goes before anything is sent.
 
         Where somebody listens it is about to be answered: then files are uploaded, if that is switched on.
 
         Raises:
-            Failure: The call cannot be sent like this.
+            CallError: The call cannot be sent like this.
         """
-        model = await self.admit(call)
+        model = await self.admit_call(call)
         call = replace(call, model=model.id)
         if not call.files:
             return call
-        rules = self._uploads.rules(self._rules, call)
+        rules = self._uploads.file_policy_for(self._file_policy, call)
         read = partial(files.build_attachments, call.files, rules, images=model.images, pdf=model.pdf, model=model.id)
         gathered = await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
-        attached = await self._uploads.placed(gathered, call, listen)
+        attached = await self._uploads.upload_blocks(gathered, call, listener)
         call = replace(call, files=(), attached=attached, notes=gathered.notes)
         self._claude.platform.check_call(call)
         return call
 
-    async def admit(self, call: Call) -> ClaudeModel:
+    async def admit_call(self, call: Call) -> ClaudeModel:
         """The model of a call, checked for what it accepts, before anything is sent.
 
         Raises:
-            Failure: The call cannot be sent like this.
+            CallError: The call cannot be sent like this.
         """
         budgeted = self._settings.budget_usd_per_day is not None or call.limits.usd_per_day is not None
-        if budgeted and not self._book.store.durable:
-            raise Misconfigured(f"A budget is set, but it cannot be kept. {self._book.trouble}", kind="ledger")
+        if budgeted and not self._ledger.store.durable:
+            raise ConfigurationError(
+                f"A budget is set, but it cannot be kept. {self._ledger.last_error}", kind="ledger"
+            )
         await self._claude.get_client()
         catalogue = await self._models.get_catalog()
         platform = self._claude.platform
@@ -207,68 +228,75 @@ class Engine:
         models.check_model_accepts(model, effort=call.effort, max_tokens=call.max_tokens, tools=call.tools)
         if call.schema is not None:
             if call.tools:
-                raise Refused(
+                raise RequestError(
                     "schema and tools cannot be combined. Ask with tools first, then for the JSON in the same thread."
                 )
-            Form(call.schema, model)
+            OutputSchema(call.schema, model)
         return model
 
-    async def _spare(self, call: Call, asked: ClaudeModel) -> Spare:
+    async def _fallback_model(self, call: Call, requested: ClaudeModel) -> FallbackModel:
         """The model to ask instead, where one is configured, checked for this call as the one that was asked for is."""
         name = self._settings.fallback_model
         if not name:
-            return Spare()
+            return FallbackModel()
         try:
-            model = await self.admit(replace(call, model=name))
-            fallback_model.fits(call, model)
-        except Failure as failure:
-            return Spare(unfit=f"The fallback model ({name}) could not be asked instead: {failure}")
-        return Spare() if model.id == asked.id else Spare(model=model)
+            model = await self.admit_call(replace(call, model=name))
+            fallback_model.check_attachments(call, model)
+        except CallError as failure:
+            return FallbackModel(
+                unavailable_reason=f"The fallback model ({name}) could not be asked instead: {failure}"
+            )
+        return FallbackModel() if model.id == requested.id else FallbackModel(model=model)
 
-    def _instead(self, call: Call, asked: ClaudeModel, model: ClaudeModel, means: Means) -> Means:
+    def _fallback_context(
+        self, call: Call, requested: ClaudeModel, model: ClaudeModel, context: CallContext
+    ) -> CallContext:
         """What the other model works with: the same money, and draft and account begun anew."""
-        form = None if call.schema is None else Form(call.schema, model)
-        elapsed = means.account.usage().duration_s
-        means.account.fall_back(asked.id, model.id)
-        means.draft.restart(hold=form is not None)
+        form = None if call.schema is None else OutputSchema(call.schema, model)
+        elapsed = context.usage.usage().duration_s
+        context.usage.switch_model(requested.id, model.id)
+        context.answer_buffer.discard(buffered=form is not None)
         return replace(
-            means,
-            brake=self._spare_brake,
-            policy=replace(self._policy, deadline_s=max(0.0, self._policy.deadline_s - elapsed)),
-            purse=means.purse.of(model),
+            context,
+            brake=self._fallback_cooldown,
+            policy=replace(self._retry_policy, deadline_s=max(0.0, self._retry_policy.deadline_s - elapsed)),
+            purse=context.spending_limit.for_model(model),
             form=form,
         )
 
-    async def _measured(self, failure: Failure, call: Call, model: ClaudeModel) -> Failure:
+    async def _with_token_count(self, failure: CallError, call: Call, model: ClaudeModel) -> CallError:
         """The failure of a prompt that is too long, saying by how much also where the API does not."""
         if str(failure) != TOO_LONG_MESSAGE or not model.context_tokens:
             return failure
-        with suppress(Failure):
+        with suppress(CallError):
             counted = await self._claude.count_tokens(build_request_body(call, model=model.id, max_tokens=1))
             tokens = counted.tokens if counted.exact else round(counted.tokens / OVERESTIMATE_FACTOR)
-            message = stop_reasons.too_long(tokens, model.context_tokens, exact=counted.exact)
-            return Refused(message, kind=failure.kind, request_id=failure.request_id, status=failure.status)
+            message = stop_reasons.too_long_message(tokens, model.context_tokens, exact=counted.exact)
+            return RequestError(message, kind=failure.kind, request_id=failure.request_id, status=failure.status)
         return failure
 
-    def _money(self, means: Means) -> tuple[str, ...]:
+    def _cost_notes(self, context: CallContext) -> tuple[str, ...]:
         """What is to be said of the price, and of how a limit was kept."""
         platform = self._claude.platform
-        guessed = means.purse.limited and "count_tokens" in platform.unsupported
-        return means.purse.note, f"input estimated for the limit: {platform.title} counts no tokens" if guessed else ""
+        guessed = context.spending_limit.is_limited and "count_tokens" in platform.unsupported
+        return (
+            context.spending_limit.note,
+            f"input estimated for the limit: {platform.title} counts no tokens" if guessed else "",
+        )
 
-    async def quote(self, call: Call) -> tuple[Quote, ...]:
+    async def estimate_costs(self, call: Call) -> tuple[CostEstimate, ...]:
         """What `call` would cost, and what the alternatives would. The input is counted; nothing is generated.
 
         Raises:
-            Failure: The call cannot be sent like this.
+            CallError: The call cannot be sent like this.
         """
-        model = await self.admit(call)
+        model = await self.admit_call(call)
         max_tokens = model.max_tokens_for(call.max_tokens)
-        form = None if call.schema is None else Form(call.schema, model)
-        counted = await self._claude.count_tokens(request(call, model, form, max_tokens=max_tokens))
+        form = None if call.schema is None else OutputSchema(call.schema, model)
+        counted = await self._claude.count_tokens(call_request_body(call, model, form, max_tokens=max_tokens))
         if "read" in call.tools:  # nobody would be there to look
             model = model.without_features(frozenset({"batch"}))
-        offers = quotes(
+        offers = cost_estimates(
             await self._models.get_catalog(),
             model,
             input_tokens=counted.tokens,
@@ -279,21 +307,21 @@ class Engine:
         return tuple(replace(each, estimated=not counted.exact) for each in offers)
 
     @asynccontextmanager
-    async def _place(self, listen: Listen) -> AsyncGenerator[None]:
+    async def _slot(self, listener: Listener) -> AsyncGenerator[None]:
         """A place among the calls that run at the same time; who has to wait for one is told so.
 
         Raises:
-            Unavailable: None became free within the call's deadline.
+            TemporaryError: None became free within the call's deadline.
         """
         try:
-            self._places.acquire_nowait()
+            self._slots.acquire_nowait()
         except anyio.WouldBlock:
-            listen(Waiting(f"waiting for a place, {self._settings.max_concurrent} calls are running"))
+            listener(Waiting(f"waiting for a place, {self._settings.max_concurrent} calls are running"))
             with anyio.move_on_after(self._settings.deadline_s) as patience:
-                await self._places.acquire()
+                await self._slots.acquire()
             if patience.cancelled_caught:
-                raise Unavailable("No place became free for the call in time. Try again.", kind="busy") from None
+                raise TemporaryError("No place became free for the call in time. Try again.", kind="busy") from None
         try:
             yield
         finally:
-            self._places.release()
+            self._slots.release()

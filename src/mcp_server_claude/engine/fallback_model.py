@@ -9,59 +9,63 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude import number_formatting
-from mcp_server_claude.call_types import THINKING
-from mcp_server_claude.errors import Failure, Refused
+from mcp_server_claude.call_types import THINKING_BLOCK_TYPES
+from mcp_server_claude.errors import CallError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from mcp_server_claude.anthropic_api.models import ClaudeModel
-    from mcp_server_claude.call_types import Block, Call, Message, Share
-    from mcp_server_claude.engine.request_loop import Ended
-    from mcp_server_claude.engine.retry_policy import Policy
+    from mcp_server_claude.call_types import Block, Call, Message, ModelUsage
+    from mcp_server_claude.engine.request_loop import LoopOutcome
+    from mcp_server_claude.engine.retry_policy import RetryPolicy
 
-OVERLOADS = 2
+MAX_OVERLOADS_BEFORE_FALLBACK = 2
 """Overloads in a row after which another model is asked, instead of the many that are borne where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spare:
+class FallbackModel:
     """The other model, or a sentence on why it cannot take the call; neither where none is configured."""
 
     model: ClaudeModel | None = None
-    unfit: str = ""
+    unavailable_reason: str = ""
 
-    def of(self, asked: ClaudeModel, why: str) -> str:
+    def error_note(self, requested: ClaudeModel, reason: str) -> str:
         """What is to be said besides where a call failed of which the other model was, or should have been, asked."""
-        return f"{self.model.id} was asked because {asked.id} {why}." if self.model is not None else self.unfit
+        return (
+            f"{self.model.id} was asked because {requested.id} {reason}."
+            if self.model is not None
+            else self.unavailable_reason
+        )
 
 
-def fits(call: Call, model: ClaudeModel) -> None:
+def check_attachments(call: Call, model: ClaudeModel) -> None:
     """Look whether the model can read what the call has attached.
 
     Raises:
-        Refused: It cannot.
+        RequestError: It cannot.
     """
-    kinds = {block.get("type") for block in _blocks(call)}
+    kinds = {block.get("type") for block in _thread_blocks(call)}
     if "image" in kinds and not model.images:
-        raise Refused(f"{model.id} reads no images.", kind="unsupported")
+        raise RequestError(f"{model.id} reads no images.", kind="unsupported")
     if "document" in kinds and not model.pdf:
-        raise Refused(f"{model.id} reads no PDF.", kind="unsupported")
+        raise RequestError(f"{model.id} reads no PDF.", kind="unsupported")
 
 
-def due(ended: Ended) -> str:
+def fallback_reason(outcome: LoopOutcome) -> str:
     """Why another model is to be asked, as the end of a sentence; empty where it is not."""
-    if ended.failure is not None:
-        return "was overloaded" if ended.failure.kind == "overloaded" else ""
-    return "declined" if ended.answer.stop_reason == "refusal" else ""
+    if outcome.error is not None:
+        return "was overloaded" if outcome.error.kind == "overloaded" else ""
+    return "declined" if outcome.stream.stop_reason == "refusal" else ""
 
 
-def impatient(policy: Policy) -> Policy:
+def with_early_fallback(policy: RetryPolicy) -> RetryPolicy:
     """The policy where there is another model to ask."""
-    return replace(policy, overloads=OVERLOADS)
+    return replace(policy, overloads=MAX_OVERLOADS_BEFORE_FALLBACK)
 
 
-def asked_of(call: Call, model: ClaudeModel) -> Call:
+def call_for_model(call: Call, model: ClaudeModel) -> Call:
     """The call as another model is asked it: without thinking, which is bound to the model that thought it."""
     history = tuple(
         cast("Message", {**message, "content": without_thinking(cast("Sequence[Block]", message["content"]))})
@@ -74,34 +78,34 @@ def asked_of(call: Call, model: ClaudeModel) -> Call:
 
 def without_thinking(blocks: Iterable[Block]) -> list[Block]:
     """The blocks that any model can be shown."""
-    return [block for block in blocks if block.get("type") not in THINKING]
+    return [block for block in blocks if block.get("type") not in THINKING_BLOCK_TYPES]
 
 
-def told(shares: Sequence[Share], why: str) -> str:
+def answered_by_note(by_model: Sequence[ModelUsage], reason: str) -> str:
     """Who answered instead of whom, and, where both cost something, what each did."""
-    asked, instead = shares
+    asked, instead = by_model
 
-    def named(share: Share) -> str:
+    def named(share: ModelUsage) -> str:
         return f"{share.model} ({number_formatting.format_usd(share.cost_usd)})" if asked.cost_usd != 0 else share.model
 
-    return f"answered by {named(instead)}, {named(asked)} {why}"
+    return f"answered by {named(instead)}, {named(asked)} {reason}"
 
 
-def also(failure: Failure, more: str) -> Failure:
+def with_note(error: CallError, note: str) -> CallError:
     """The failure, saying this too."""
-    other = type(failure)(
-        f"{failure} {more}",
-        kind=failure.kind,
-        retry_after_s=failure.retry_after_s,
-        request_id=failure.request_id,
-        status=failure.status,
-        usage=failure.usage,
+    other = type(error)(
+        f"{error} {note}",
+        kind=error.kind,
+        retry_after_s=error.retry_after_s,
+        request_id=error.request_id,
+        status=error.status,
+        usage=error.usage,
     )
-    other.should_retry = failure.should_retry
+    other.should_retry = error.should_retry
     return other
 
 
-def _blocks(call: Call) -> list[Mapping[str, object]]:
+def _thread_blocks(call: Call) -> list[Mapping[str, object]]:
     """What is attached, in this turn and in those before it."""
     turns = [cast("Sequence[Block]", m["content"]) for m in call.history if isinstance(m["content"], list | tuple)]
-    return [*call.attached, *(block for turn in turns for block in turn)]
+    return [*call.attachments, *(block for turn in turns for block in turn)]

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, cast
 import anyio.to_thread
 
 from mcp_server_claude import files
-from mcp_server_claude.call_types import Searching
-from mcp_server_claude.errors import Failure, Refused
+from mcp_server_claude.call_types import ToolUse
+from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 
 if TYPE_CHECKING:
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.anthropic_api import RequestBody
     from mcp_server_claude.anthropic_api.models import ClaudeModel
-    from mcp_server_claude.call_types import Block, Listen
+    from mcp_server_claude.call_types import Block, Listener
     from mcp_server_claude.files import FilePolicy
 
-ROUNDS = 40
+MAX_TOOL_ROUNDS = 40
 """How often a delegate may look before it must answer: each round is a request with all that came before."""
-MOST_SHOWN = 20
+MAX_SHOWN_FILES = 20
 """PDFs and images that one call may look at: of more images than that none may be large, and a request has 32 MB."""
 
-TEXT = {"type": "string"}
-NUMBER = {"type": "integer"}
+TEXT_SCHEMA = {"type": "string"}
+INTEGER_SCHEMA = {"type": "integer"}
 
 
-def _tool(name: str, description: str, required: Sequence[str], **properties: object) -> RequestBody:
+def _tool_definition(name: str, description: str, required: Sequence[str], **properties: object) -> RequestBody:
     schema = {
         "type": "object",
         "properties": properties,
@@ -46,93 +46,105 @@ def _tool(name: str, description: str, required: Sequence[str], **properties: ob
     return {"name": name, "description": description, "input_schema": schema}
 
 
-DEFINITIONS: tuple[RequestBody, ...] = (
-    _tool("list", "Names in a directory of the project; directories end with a slash.", (), path=TEXT),
-    _tool(
+TOOL_DEFINITIONS: tuple[RequestBody, ...] = (
+    _tool_definition(
+        "list", "Names in a directory of the project; directories end with a slash.", (), path=TEXT_SCHEMA
+    ),
+    _tool_definition(
         "glob",
         "Files of the project that a glob matches (`**/*.py`), below the directory `path` where it is given.",
         ("pattern",),
-        pattern=TEXT,
-        path=TEXT,
+        pattern=TEXT_SCHEMA,
+        path=TEXT_SCHEMA,
     ),
-    _tool(
+    _tool_definition(
         "grep",
         "Lines that a Python regular expression finds, in all files or in `path`: a file, a directory or a glob.",
         ("pattern",),
-        pattern=TEXT,
-        path=TEXT,
+        pattern=TEXT_SCHEMA,
+        path=TEXT_SCHEMA,
     ),
-    _tool(
+    _tool_definition(
         "read",
         "A text file with its lines numbered, at most 2,000 at once, from and to those of `view_range` ([first, last]; "
         "last 0: the end). Or a PDF or an image.",
         ("file_path",),
-        file_path=TEXT,
-        view_range={"type": "array", "items": NUMBER},
+        file_path=TEXT_SCHEMA,
+        view_range={"type": "array", "items": INTEGER_SCHEMA},
     ),
 )
 
 
-class Reading:
+class FileTools:
     """What one call looks at; it lives in that call alone."""
 
-    def __init__(self, rules: FilePolicy, model: ClaudeModel) -> None:
-        self._rules = rules
+    def __init__(self, file_policy: FilePolicy, model: ClaudeModel) -> None:
+        self._file_policy = file_policy
         self._model = model
-        self._shown = 0
+        self._shown_count = 0
 
-    async def results(self, blocks: Sequence[Block], listen: Listen) -> list[dict[str, object]]:
+    async def run_tool_uses(self, blocks: Sequence[Block], listener: Listener) -> list[dict[str, object]]:
         """What came of the calls among `blocks`, as the content of the next user turn."""
         found: list[dict[str, object]] = []
         for block in blocks:
             if block.get("type") == "tool_use":
-                name, given = str(block.get("name") or ""), _Given(block.get("input"))
-                listen(Searching(name, given.text("file_path") or given.text("pattern") or given.text("path")))
+                name, given = str(block.get("name") or ""), _ToolInput(block.get("input"))
+                listener(
+                    ToolUse(
+                        name, given.text_value("file_path") or given.text_value("pattern") or given.text_value("path")
+                    )
+                )
                 result: dict[str, object] = {"type": "tool_result", "tool_use_id": block.get("id")}
                 try:
-                    result["content"] = await anyio.to_thread.run_sync(self._run, name, given, abandon_on_cancel=True)
-                except Failure as failure:
+                    result["content"] = await anyio.to_thread.run_sync(
+                        self._run_tool, name, given, abandon_on_cancel=True
+                    )
+                except CallError as failure:
                     result |= {"content": str(failure), "is_error": True}
                 found.append(result)
         return found
 
-    def _run(self, name: str, given: _Given) -> str | list[Block]:
+    def _run_tool(self, name: str, tool_input: _ToolInput) -> str | list[Block]:
         match name:
             case "list":
-                return files.list_directory(given.text("path"), self._rules)
+                return files.list_directory(tool_input.text_value("path"), self._file_policy)
             case "glob":
-                return files.glob_files(given.text("pattern"), given.text("path"), self._rules)
+                return files.glob_files(
+                    tool_input.text_value("pattern"), tool_input.text_value("path"), self._file_policy
+                )
             case "grep":
-                return files.grep_files(given.text("pattern"), given.text("path"), self._rules)
+                return files.grep_files(
+                    tool_input.text_value("pattern"), tool_input.text_value("path"), self._file_policy
+                )
             case "read":
-                return self._read(given)
+                return self._read_file(tool_input)
             case _:
-                raise Refused("There is no such tool.")
+                raise RequestError("There is no such tool.")
 
-    def _read(self, given: _Given) -> str | list[Block]:
-        first, last = given.span("view_range")
-        seen = files.read_file(given.text("file_path"), self._rules, first, last, model=self._model)
+    def _read_file(self, tool_input: _ToolInput) -> str | list[Block]:
+        first, last = tool_input.line_range("view_range")
+        seen = files.read_file(tool_input.text_value("file_path"), self._file_policy, first, last, model=self._model)
         if isinstance(seen, str):
             return seen
-        if self._shown >= MOST_SHOWN:
-            raise Refused(f"{MOST_SHOWN} PDFs and images have been shown already; that is all there may be.")
-        self._shown += 1
+        if self._shown_count >= MAX_SHOWN_FILES:
+            raise RequestError(f"{MAX_SHOWN_FILES} PDFs and images have been shown already; that is all there may be.")
+        self._shown_count += 1
         return [*seen]
 
 
-class _Given:
+class _ToolInput:
     """What a model gave a tool, taken as it comes: what is not of the right kind is as if it were not there."""
 
-    def __init__(self, given: object) -> None:
-        self._given = cast("dict[str, object]", given) if isinstance(given, dict) else {}
+    def __init__(self, value: object) -> None:
+        self._values = cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
-    def text(self, key: str) -> str:
-        value = self._given.get(key)
+    def text_value(self, key: str) -> str:
+        value = self._values.get(key)
         return replace_lone_surrogates(value) if isinstance(value, str) else ""
 
-    def span(self, key: str) -> tuple[int, int]:
+    def line_range(self, key: str) -> tuple[int, int]:
         """A first and a last line; the last 0 for the end."""
-        match self._given.get(key):
+        match self._values.get(key):
             case [int(first), int(last)]:
                 return first, last
             case [int(first)]:

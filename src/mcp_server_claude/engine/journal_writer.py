@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mcp_server_claude.call_types import Call, Usage
-    from mcp_server_claude.engine.answer_buffer import Draft
+    from mcp_server_claude.engine.answer_buffer import AnswerBuffer
     from mcp_server_claude.store import Store, Transaction
     from mcp_server_claude.store.request_ledger import EndStatus
 
 
-class Record:
+class JournalWriter:
     """Posts, never waits: the writes of a call happen in their order, and a journal that fails stops no answer."""
 
-    def __init__(self, store: Store, worker: str, call: Call, draft: Draft, *, model: str) -> None:
+    def __init__(self, store: Store, worker: str, call: Call, answer_buffer: AnswerBuffer, *, model: str) -> None:
         self._store = store
         self._call = call
-        self._draft = draft
+        self._answer_buffer = answer_buffer
         now = time.time()
         begun = call_journal.JournaledCall(
             id=call.id,
@@ -37,19 +37,19 @@ class Record:
             model=model,
             prompt_head=" ".join(call.prompt[:400].split()),
         )
-        store.write_nowait(_open, begun, now)
+        store.write_nowait(_open_call, begun, now)
 
-    def save(self) -> None:
+    def save_text(self) -> None:
         """Keep what is new."""
-        offset, text = self._draft.unsaved()
+        offset, text = self._answer_buffer.take_unsaved()
         if text:
             self._store.write_nowait(call_journal.append_text, [(self._call.id, offset, replace_lone_surrogates(text))])
 
-    def close(
-        self, end: EndStatus, usage: Usage, incomplete: str = "", failure: Mapping[str, object] | None = None
+    def close_journal(
+        self, end: EndStatus, usage: Usage, incomplete: str = "", error: Mapping[str, object] | None = None
     ) -> None:
         """Keep the rest, and how it ended."""
-        self.save()
+        self.save_text()
         self._store.write_nowait(
             call_journal.close_call,
             self._call.id,
@@ -57,10 +57,10 @@ class Record:
             ended_at=time.time(),
             incomplete=incomplete,
             usage=dict(usage.as_json()),
-            failure=failure,
+            failure=error,
         )
 
 
-def _open(tx: Transaction, begun: call_journal.JournaledCall, now: float) -> None:
-    process_leases.renew_lease(tx, begun.worker, now)
-    call_journal.open_call(tx, begun)
+def _open_call(tx: Transaction, call: call_journal.JournaledCall, now: float) -> None:
+    process_leases.renew_lease(tx, call.worker, now)
+    call_journal.open_call(tx, call)

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import anyio
 
 from mcp_server_claude import pricing
-from mcp_server_claude.call_types import COMPLETE
-from mcp_server_claude.errors import Unavailable
+from mcp_server_claude.call_types import COMPLETE_STOP_REASONS
+from mcp_server_claude.errors import TemporaryError
 from mcp_server_claude.store import StoreError, budget_reservations, call_journal, process_leases, request_ledger
 
 if TYPE_CHECKING:
@@ -25,30 +25,36 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.anthropic_api import MessageStream
     from mcp_server_claude.call_types import Call, Usage
-    from mcp_server_claude.engine.spending_limit import Ask
-    from mcp_server_claude.errors import Failure
+    from mcp_server_claude.engine.spending_limit import ReservationRequest
+    from mcp_server_claude.errors import CallError
     from mcp_server_claude.store import Store, Transaction
     from mcp_server_claude.store.request_ledger import EndStatus
 
 
-class Book:
+class LedgerWriter:
     """Writes the ledger for one process, and keeps that process's lease while it has open lines."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.worker = f"w_{token_hex(8)}"
-        self._open = 0
-        self._busy = anyio.Event()
+        self._open_count = 0
+        self._has_open_entries = anyio.Event()
 
-    async def begin(
-        self, call: Call, *, attempt: int, model: str, base_url: str, ask: Ask | None = None
-    ) -> Line | budget_reservations.InsufficientBudget:
+    async def open_entry(
+        self,
+        call: Call,
+        *,
+        attempt: int,
+        model: str,
+        base_url: str,
+        reservation_request: ReservationRequest | None = None,
+    ) -> OpenEntry | budget_reservations.InsufficientBudget:
         """Write a request down before it leaves, and reserve what it `ask`s for; Short where that is not to be had.
 
         A ledger that cannot be written does not stop a request, unless a budget hangs on it.
 
         Raises:
-            Unavailable: There is a budget, and the ledger could not be written just now.
+            TemporaryError: There is a budget, and the ledger could not be written just now.
         """
         now = time.time()
         entry = request_ledger.LedgerEntry(
@@ -67,100 +73,102 @@ class Book:
             trace_id=call.trace_id,
         )
         granted: budget_reservations.Reservation | budget_reservations.InsufficientBudget = (
-            budget_reservations.Reservation(ask.most if ask else 0)
+            budget_reservations.Reservation(reservation_request.max_micros if reservation_request else 0)
         )
         try:
-            granted = await self.store.write(_begin, entry, now, ask)
+            granted = await self.store.write(_reserve_and_open, entry, now, reservation_request)
         except StoreError as error:  # told in the footer by `trouble`
-            if ask is not None and ask.scopes:
+            if reservation_request is not None and reservation_request.scopes:
                 why = f"A budget is set, and the ledger could not be written: {error}"
-                unsafe = Unavailable(why, kind="ledger")
+                unsafe = TemporaryError(why, kind="ledger")
                 unsafe.should_retry = False  # the store has waited for what waiting mends
                 raise unsafe from None
         except BaseException:  # cancelled while it was being written: it will be there all the same
             self.store.write_nowait(
-                _finish, entry.id, request_ledger.EntryResult(end="cancelled", ended_at=time.time()), 0
+                _close_and_settle, entry.id, request_ledger.EntryResult(end="cancelled", ended_at=time.time()), 0
             )
             raise
         if isinstance(granted, budget_reservations.InsufficientBudget):
             return granted
-        self._open += 1
-        self._busy.set()
-        return Line(self, entry.id, granted.micros)
+        self._open_count += 1
+        self._has_open_entries.set()
+        return OpenEntry(self, entry.id, granted.micros)
 
     @property
-    def trouble(self) -> str:
+    def last_error(self) -> str:
         """One sentence when the ledger cannot be relied on; it goes into every footer."""
         return self.store.last_error
 
-    async def keep(self) -> None:
+    async def renew_lease_periodically(self) -> None:
         """Renew the lease while lines are open; an idle process writes nothing. Runs as long as the services do."""
         while True:
-            await self._busy.wait()
+            await self._has_open_entries.wait()
             await anyio.sleep(process_leases.LEASE_RENEWAL_INTERVAL_S)
-            if self._open:
+            if self._open_count:
                 self.store.write_nowait(process_leases.renew_lease, self.worker, time.time())
             else:
-                self._busy = anyio.Event()
+                self._has_open_entries = anyio.Event()
 
-    async def sweep(self) -> None:
+    async def close_orphans(self) -> None:
         """Close what dead processes left open. Our own lease first: a machine may have slept through it."""
-        await self.store.write(_sweep, self.worker if self._open else None, time.time())
+        await self.store.write(_close_orphans, self.worker if self._open_count else None, time.time())
 
-    def closed(self) -> None:
+    def mark_entry_closed(self) -> None:
         """A line was completed."""
-        self._open -= 1
+        self._open_count -= 1
 
 
-class Line:
-    """One line of the ledger, open until `close` or `close_later`. `granted` micro-dollars are held for it."""
+class OpenEntry:
+    """One line of the ledger, open until `close` or `close_nowait`. `granted` micro-dollars are held for it."""
 
-    def __init__(self, book: Book, entry_id: str, granted: int) -> None:
-        self.granted = granted
-        self._book = book
+    def __init__(self, ledger: LedgerWriter, entry_id: str, reserved_micros: int) -> None:
+        self.reserved_micros = reserved_micros
+        self._ledger = ledger
         self._id = entry_id
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
 
-    def note(self, answer: MessageStream) -> None:
+    def record_start(self, stream: MessageStream) -> None:
         """Keep what is known once the answer has begun, so that a killed process leaves it behind."""
-        usage = answer.usage()
+        usage = stream.usage()
         known: request_ledger.EntryProgress = {
             "model": usage.model,
             "input_tokens": usage.input_tokens,
             "cache_read_input_tokens": usage.cache_read_input_tokens,
             "cache_creation_input_tokens": usage.cache_creation_input_tokens,
         }
-        if answer.request_id:
-            known["request_id"] = answer.request_id
+        if stream.request_id:
+            known["request_id"] = stream.request_id
         cost = pricing.request_cost(usage.model, usage)
         if cost is not None:
-            known["cost_micros"] = micros(cost)
-        self._book.store.write_nowait(request_ledger.record_entry_progress, self._id, **known)
+            known["cost_micros"] = usd_to_micros(cost)
+        self._ledger.store.write_nowait(request_ledger.record_entry_progress, self._id, **known)
 
-    async def close(self, answer: MessageStream, failure: Failure | None, cost: Decimal | None, spent: Decimal) -> None:
+    async def close(self, stream: MessageStream, error: CallError | None, cost: Decimal | None, spent: Decimal) -> None:
         """Complete the line, settle the budgets with what was `spent`, and wait until that is committed."""
-        self._book.closed()
-        closing = self._closing(answer, _end(answer, failure), failure, cost)
+        self._ledger.mark_entry_closed()
+        closing = self._entry_result(stream, _end_status(stream, error), error, cost)
         with suppress(StoreError):  # told in the footer by `trouble`
-            await self._book.store.write(_finish, self._id, closing, micros(spent))
+            await self._ledger.store.write(_close_and_settle, self._id, closing, usd_to_micros(spent))
 
-    def close_later(self, answer: MessageStream, cost: Decimal | None, spent: Decimal) -> None:
+    def close_nowait(self, stream: MessageStream, cost: Decimal | None, spent: Decimal) -> None:
         """Complete the line of a cancelled request without waiting."""
-        self._book.closed()
-        self._book.store.write_nowait(_finish, self._id, self._closing(answer, "cancelled", None, cost), micros(spent))
+        self._ledger.mark_entry_closed()
+        self._ledger.store.write_nowait(
+            _close_and_settle, self._id, self._entry_result(stream, "cancelled", None, cost), usd_to_micros(spent)
+        )
 
-    def _closing(
-        self, answer: MessageStream, end: EndStatus, failure: Failure | None, cost: Decimal | None
+    def _entry_result(
+        self, stream: MessageStream, end: EndStatus, error: CallError | None, cost: Decimal | None
     ) -> request_ledger.EntryResult:
-        usage: Usage = answer.usage()
-        first = answer.first_text_at
+        usage: Usage = stream.usage()
+        first = stream.first_text_at
         return request_ledger.EntryResult(
             end=end,
             ended_at=time.time(),
             model=usage.model or None,
-            status=failure.status if failure is not None else (200 if answer.has_started else None),
-            failure=failure.kind if failure is not None else None,
-            request_id=answer.request_id or (failure.request_id if failure is not None else None),
+            status=error.status if error is not None else (200 if stream.has_started else None),
+            failure=error.kind if error is not None else None,
+            request_id=stream.request_id or (error.request_id if error is not None else None),
             stop_reason=usage.stop_reason,
             input_tokens=usage.input_tokens,
             cache_read_input_tokens=usage.cache_read_input_tokens,
@@ -168,26 +176,33 @@ class Line:
             output_tokens=usage.output_tokens,
             thinking_tokens=usage.thinking_tokens,
             web_searches=usage.web_searches,
-            cost_micros=None if cost is None else micros(cost),
+            cost_micros=None if cost is None else usd_to_micros(cost),
             pricing_as_of=None if cost is None else pricing.price_list_version(),
             estimated=usage.estimated,
-            ttft_ms=None if first is None else round((first - self._began) * 1000, 1),
-            duration_ms=round((time.monotonic() - self._began) * 1000, 1),
+            ttft_ms=None if first is None else round((first - self._started_at) * 1000, 1),
+            duration_ms=round((time.monotonic() - self._started_at) * 1000, 1),
         )
 
 
-def micros(usd: Decimal) -> int:
+def usd_to_micros(usd: Decimal) -> int:
     """US dollars as whole micro-dollars."""
     return round(usd * 1_000_000)
 
 
-def _begin(
-    tx: Transaction, entry: request_ledger.LedgerEntry, now: float, ask: Ask | None
+def _reserve_and_open(
+    tx: Transaction, entry: request_ledger.LedgerEntry, now: float, reservation_request: ReservationRequest | None
 ) -> budget_reservations.Reservation | budget_reservations.InsufficientBudget:
     process_leases.renew_lease(tx, entry.worker, now)
     granted = budget_reservations.Reservation(0)
-    if ask is not None:
-        got = budget_reservations.reserve_up_to(tx, ask.scopes, ask.day, ask.least, ask.most, entry.id)
+    if reservation_request is not None:
+        got = budget_reservations.reserve_up_to(
+            tx,
+            reservation_request.scopes,
+            reservation_request.day,
+            reservation_request.min_micros,
+            reservation_request.max_micros,
+            entry.id,
+        )
         if isinstance(got, budget_reservations.InsufficientBudget):
             return got
         granted = got
@@ -195,21 +210,21 @@ def _begin(
     return granted
 
 
-def _sweep(tx: Transaction, worker: str | None, now: float) -> None:
+def _close_orphans(tx: Transaction, worker: str | None, now: float) -> None:
     if worker is not None:
         process_leases.renew_lease(tx, worker, now)
     request_ledger.close_orphaned_entries(tx, now)
     call_journal.close_orphaned_calls(tx, now)
 
 
-def _finish(tx: Transaction, entry_id: str, closing: request_ledger.EntryResult, spent_micros: int) -> None:
-    if request_ledger.close_entry(tx, entry_id, closing):
+def _close_and_settle(tx: Transaction, entry_id: str, result: request_ledger.EntryResult, spent_micros: int) -> None:
+    if request_ledger.close_entry(tx, entry_id, result):
         budget_reservations.settle(tx, entry_id, spent_micros)
 
 
-def _end(answer: MessageStream, failure: Failure | None) -> EndStatus:
-    if answer.stop_reason in COMPLETE:
+def _end_status(stream: MessageStream, error: CallError | None) -> EndStatus:
+    if stream.stop_reason in COMPLETE_STOP_REASONS:
         return "complete"
     return cast(
-        "EndStatus", "incomplete" if answer.stop_reason is not None or (answer.text and not failure) else "failed"
+        "EndStatus", "incomplete" if stream.stop_reason is not None or (stream.text and not error) else "failed"
     )

@@ -5,8 +5,8 @@ What is sent next depends on two things only, what has been told of the answer s
     nothing told yet                       the same request again
     text told, and nothing but text came   its continuation: prefill where the model takes it, else a plea to go on
     text told, and server tools were used  nothing; what there is stays, as incomplete
-    `pause_turn`                           the content back unchanged, at most `PAUSES` times
-    `tool_use`, where it may look around   what it asked for, at most `ROUNDS` times
+    `pause_turn`                           the content back unchanged, at most `MAX_PAUSE_TURNS` times
+    `tool_use`, where it may look around   what it asked for, at most `MAX_TOOL_ROUNDS` times
 
 What a continuation was asked with stays in the conversation when its stream ends with one of the last two (`turn`).
 
@@ -26,38 +26,38 @@ import anyio
 
 from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api import MessageStream
-from mcp_server_claude.call_types import CHARS_PER_TOKEN, COMPLETE, Waiting
+from mcp_server_claude.call_types import CHARS_PER_TOKEN, COMPLETE_STOP_REASONS, Waiting
 from mcp_server_claude.engine import retry_policy
-from mcp_server_claude.engine.call_request_body import request
-from mcp_server_claude.engine.continuation import PLEA, anchor_of
-from mcp_server_claude.engine.file_tools import ROUNDS, Reading
-from mcp_server_claude.engine.request_messages import Turn
-from mcp_server_claude.errors import Failure, Unavailable
+from mcp_server_claude.engine.call_request_body import call_request_body
+from mcp_server_claude.engine.continuation import CONTINUE_PROMPT, overlap_anchor
+from mcp_server_claude.engine.file_tools import MAX_TOOL_ROUNDS, FileTools
+from mcp_server_claude.engine.request_messages import RequestMessages
+from mcp_server_claude.errors import CallError, TemporaryError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.store.budget_reservations import InsufficientBudget
 
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api import CacheTtl, ClaudeClient, RequestBody
     from mcp_server_claude.anthropic_api.models import ClaudeModel
-    from mcp_server_claude.call_types import Block, Call, Listen, Message
-    from mcp_server_claude.engine.answer_buffer import Draft
-    from mcp_server_claude.engine.ledger_writer import Book, Line
-    from mcp_server_claude.engine.rate_limit_cooldown import Brake
-    from mcp_server_claude.engine.spending_limit import Purse
-    from mcp_server_claude.engine.stream_watchdog import Watch
-    from mcp_server_claude.engine.structured_output import Form
-    from mcp_server_claude.engine.usage_accumulator import Account
+    from mcp_server_claude.call_types import Block, Call, Listener, Message
+    from mcp_server_claude.engine.answer_buffer import AnswerBuffer
+    from mcp_server_claude.engine.ledger_writer import LedgerWriter, OpenEntry
+    from mcp_server_claude.engine.rate_limit_cooldown import RateLimitCooldown
+    from mcp_server_claude.engine.spending_limit import SpendingLimit
+    from mcp_server_claude.engine.stream_watchdog import StreamWatchdog
+    from mcp_server_claude.engine.structured_output import OutputSchema
+    from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
     from mcp_server_claude.files import FilePolicy
 
-PAUSES = 10
+MAX_PAUSE_TURNS = 10
 """How often a paused turn is sent back: each time is a request, and a turn that never ends must."""
-CONTINUATIONS = 10
+MAX_CONTINUATIONS = 10
 """How often a broken answer is continued: each time the whole prompt is paid for again."""
-LEAST_CONTINUATION = 256
+MIN_CONTINUATION_TOKENS = 256
 """Tokens that a continuation may take at least, however long the text before it was estimated to be."""
-BRAKING = frozenset({"rate_limit", "overloaded"})
+RATE_LIMIT_KINDS = frozenset({"rate_limit", "overloaded"})
 
-WHY = {
+RETRY_REASONS = {
     "overloaded": "overloaded",
     "rate_limit": "rate limit reached",
     "stall": "nothing comes",
@@ -70,254 +70,258 @@ WHY = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class LoopOutcome:
     """How an errand ended: the last stream, what was asked of it, where code ran, and the failure that was final."""
 
-    answer: MessageStream
+    stream: MessageStream
     blocks: tuple[Block, ...]
     max_tokens: int
-    container: str = ""
-    failure: Failure | None = None
+    container_id: str = ""
+    error: CallError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
+class CallContext:
     """What an errand works with; all of it belongs to the engine or to the call."""
 
     claude: ClaudeClient
-    book: Book
-    brake: Brake
-    policy: retry_policy.Policy
-    purse: Purse
-    draft: Draft
-    account: Account
-    watch: Watch
+    ledger: LedgerWriter
+    cooldown: RateLimitCooldown
+    retry_policy: retry_policy.RetryPolicy
+    spending_limit: SpendingLimit
+    answer_buffer: AnswerBuffer
+    usage: UsageAccumulator
+    watchdog: StreamWatchdog
     cache: CacheTtl
-    form: Form | None
-    rules: FilePolicy
-    listen: Listen
+    output_schema: OutputSchema | None
+    file_policy: FilePolicy
+    listener: Listener
 
 
-class Errand:
+class RequestLoop:
     """Pursues one call."""
 
-    def __init__(self, call: Call, model: ClaudeModel, means: Means) -> None:
+    def __init__(self, call: Call, model: ClaudeModel, context: CallContext) -> None:
         self._call = call
         self._model = model
-        self._means = means
-        self._began = time.monotonic()
+        self._context = context
+        self._started_at = time.monotonic()
         self._failures = 0
         self._failing_since = 0.0
-        self._told_before = 0
-        self._only_thought = 0
-        self._turn = Turn(call)
-        self._reading = Reading(means.rules, model)
-        self._looks = 0
+        self._text_length_before = 0
+        self._thinking_stalls = 0
+        self._messages = RequestMessages(call)
+        self._file_tools = FileTools(context.file_policy, model)
+        self._tool_rounds = 0
         self._pauses = 0
         self._continuations = 0
-        self._turned_back = False
-        self._max_tokens = means.purse.wanted(model.max_tokens_for(call.max_tokens))
+        self._retrying = False
+        self._max_tokens = context.spending_limit.max_tokens_before_budget(model.max_tokens_for(call.max_tokens))
 
-    async def run(self) -> Ended:
+    async def run(self) -> LoopOutcome:
         """Send, and send again, until the answer is there or nothing more can be done."""
         while True:
-            answer = MessageStream(self._means.draft.hear)
-            self._told_before = len(self._means.draft.text)
-            failure = await self._send(answer)
-            self._turn.contain(answer, failure)
-            if answer.stop_reason == "pause_turn" and self._pauses < PAUSES:
-                self._carry(answer)
+            answer = MessageStream(self._context.answer_buffer.on_event)
+            self._text_length_before = len(self._context.answer_buffer.text)
+            failure = await self._send_request(answer)
+            self._messages.track_container(answer, failure)
+            if answer.stop_reason == "pause_turn" and self._pauses < MAX_PAUSE_TURNS:
+                self._resume_paused_turn(answer)
                 continue
-            if answer.stop_reason == "tool_use" and self._may_look and self._looks < ROUNDS:
-                await self._look(answer)
+            if answer.stop_reason == "tool_use" and self._has_file_tools and self._tool_rounds < MAX_TOOL_ROUNDS:
+                await self._run_tools(answer)
                 continue
             if answer.stop_reason is not None:
-                return self._ended(answer)
-            failure = failure or Unavailable("The connection ended before the answer did.", kind="truncated")
-            pause = self._pause(failure) if self._can_go_on(answer, failure) else None
+                return self._outcome(answer)
+            failure = failure or TemporaryError("The connection ended before the answer did.", kind="truncated")
+            pause = self._retry_delay(failure) if self._can_retry(answer, failure) else None
             if pause is None:
-                return self._ended(answer, failure)
-            self._turn_back(failure, pause)
+                return self._outcome(answer, failure)
+            self._announce_retry(failure, pause)
             await anyio.sleep(pause)
 
-    async def again(self, answer: str, plea: str) -> Ended:
+    async def retry_with_feedback(self, answer: str, feedback: str) -> LoopOutcome:
         """Once more, after the answer that did not do."""
-        self._turn.again(answer, plea)
+        self._messages.add_feedback(answer, feedback)
         return await self.run()
 
-    async def _send(self, answer: MessageStream) -> Failure | None:
+    async def _send_request(self, stream: MessageStream) -> CallError | None:
         """Make one request. Its line in the ledger is completed whatever happens."""
-        means = self._means
+        means = self._context
         try:
-            await means.brake.wait(means.listen, patience_s=means.policy.deadline_s - (time.monotonic() - self._began))
-            sent = self._request()
-            line = await self._begin(sent)
-        except Failure as failure:
+            await means.cooldown.wait_until_clear(
+                means.listener, timeout_s=means.retry_policy.deadline_s - (time.monotonic() - self._started_at)
+            )
+            sent = self._next_request_body()
+            line = await self._open_ledger_entry(sent)
+        except CallError as failure:
             return failure
-        means.account.attempts += 1
-        means.account.retries += self._turned_back
-        self._turned_back = False
-        answer.on_start = line.note
+        means.usage.attempts += 1
+        means.usage.retries += self._retrying
+        self._retrying = False
+        stream.on_start = line.record_start
         failure = None
         try:
-            await means.watch.guard(answer, partial(means.claude.stream_message, sent, answer))
-        except Failure as error:
+            await means.watchdog.watch_stream(stream, partial(means.claude.stream_message, sent, stream))
+        except CallError as error:
             failure = error
-            answer.request_id = answer.request_id or error.request_id  # an HTTP error has one too
+            stream.request_id = stream.request_id or error.request_id  # an HTTP error has one too
         except BaseException:
-            line.close_later(answer, *self._costs(answer, line))
+            line.close_nowait(stream, *self._record_usage(stream, line))
             raise
-        await line.close(answer, failure, *self._costs(answer, line))
-        means.brake.read(answer.headers)
-        if failure is not None and failure.kind in BRAKING and failure.retry_after_s is not None:
-            means.brake.pull(failure.retry_after_s)
+        await line.close(stream, failure, *self._record_usage(stream, line))
+        means.cooldown.update_from_headers(stream.headers)
+        if failure is not None and failure.kind in RATE_LIMIT_KINDS and failure.retry_after_s is not None:
+            means.cooldown.pause_for(failure.retry_after_s)
         return failure
 
-    async def _begin(self, request: RequestBody) -> Line:
+    async def _open_ledger_entry(self, request: RequestBody) -> OpenEntry:
         """The ledger's line for a request, with what it may cost reserved, and `max_tokens` cut to what that pays for.
 
         Raises:
-            Failure: There is not enough left for it.
+            CallError: There is not enough left for it.
         """
-        means, ask, counted = self._means, None, 0
+        means, ask, counted = self._context, None, 0
         wanted = cast("int", request["max_tokens"])
-        if means.purse.limited:
+        if means.spending_limit.is_limited:
             counted = await means.claude.count_input_tokens(request)
-            ask = means.purse.ask(counted, wanted)
+            ask = means.spending_limit.reservation_for(counted, wanted)
         credential = means.claude.credential
-        line = await means.book.begin(
+        line = await means.ledger.open_entry(
             self._call,
-            attempt=means.account.attempts + 1,
+            attempt=means.usage.attempts + 1,
             model=self._model.id,
             base_url=credential.base_url if credential else "",
-            ask=ask,
+            reservation_request=ask,
         )
         if isinstance(line, InsufficientBudget):
-            raise means.purse.refusal(line)
+            raise means.spending_limit.budget_error(line)
         if ask is not None:
-            affordable = means.purse.affordable(line.granted, counted)
+            affordable = means.spending_limit.affordable_tokens(line.reserved_micros, counted)
             request["max_tokens"] = min(wanted, affordable)
-            means.account.capped = affordable < wanted
+            means.usage.limited_by_budget = affordable < wanted
         return line
 
-    def _request(self) -> RequestBody:
+    def _next_request_body(self) -> RequestBody:
         """What is sent next; the table at the top of this module."""
-        told = replace_lone_surrogates(self._means.draft.text)  # lone surrogates cannot be sent
+        told = replace_lone_surrogates(self._context.answer_buffer.text)  # lone surrogates cannot be sent
         left = self._max_tokens
         going_on: list[Message] = []
-        if self._turn.goes_on:
-            self._means.draft.go_on()
-        elif told.strip() and self._means.form is None:
+        if self._messages.has_open_turn:
+            self._context.answer_buffer.continue_stream()
+        elif told.strip() and self._context.output_schema is None:
             going_on.append({"role": "assistant", "content": told.rstrip()})
-            anchor = "" if self._model.accepts_prefill else anchor_of(told)
+            anchor = "" if self._model.accepts_prefill else overlap_anchor(told)
             if anchor:
-                going_on.append({"role": "user", "content": PLEA.format(anchor=anchor)})
-            self._means.draft.next_stream(anchor=anchor)
-            self._means.account.resumed = True
-            left = max(LEAST_CONTINUATION, left - round(len(told) / CHARS_PER_TOKEN))
+                going_on.append({"role": "user", "content": CONTINUE_PROMPT.format(anchor=anchor)})
+            self._context.answer_buffer.begin_stream(anchor=anchor)
+            self._context.usage.resumed = True
+            left = max(MIN_CONTINUATION_TOKENS, left - round(len(told) / CHARS_PER_TOKEN))
         else:
-            self._means.draft.next_stream()
-        made = request(
+            self._context.answer_buffer.begin_stream()
+        made = call_request_body(
             self._call,
             self._model,
-            self._means.form,
+            self._context.output_schema,
             max_tokens=min(left, self._max_tokens),
-            messages=self._turn.messages(going_on),
-            cache=self._means.cache,
+            messages=self._messages.to_send(going_on),
+            cache=self._context.cache,
         )
-        if self._turn.container and "tools" in made:
-            made["container"] = self._turn.container
+        if self._messages.container_id and "tools" in made:
+            made["container"] = self._messages.container_id
         return made
 
     @property
-    def _may_look(self) -> bool:
+    def _has_file_tools(self) -> bool:
         return "read" in self._call.tools
 
-    async def _look(self, answer: MessageStream) -> None:
+    async def _run_tools(self, stream: MessageStream) -> None:
         """Do what the delegate asks for, and give it what came of it."""
         self._failures = 0
-        self._looks += 1
-        told = bool(self._means.draft.text)
-        self._means.draft.go_on(whole=True)
-        asked = self._turn.answer(answer.blocks)
-        self._turn.look(asked, await self._reading.results(asked, self._means.listen))
+        self._tool_rounds += 1
+        told = bool(self._context.answer_buffer.text)
+        self._context.answer_buffer.continue_stream(complete=True)
+        asked = self._messages.open_blocks(stream.blocks)
+        self._messages.add_tool_results(asked, await self._file_tools.run_tool_uses(asked, self._context.listener))
         if told:
-            self._means.draft.add("\n\n")
+            self._context.answer_buffer.append_text("\n\n")
 
-    def _carry(self, answer: MessageStream) -> None:
+    def _resume_paused_turn(self, stream: MessageStream) -> None:
         """A paused turn goes back as it came; the next stream begins where this one ended."""
         self._pauses += 1
         self._failures = 0
-        self._turn.pause(answer.blocks)
-        self._means.draft.go_on(whole=True)
+        self._messages.add_paused_blocks(stream.blocks)
+        self._context.answer_buffer.continue_stream(complete=True)
 
-    def _can_go_on(self, answer: MessageStream, failure: Failure) -> bool:
+    def _can_retry(self, stream: MessageStream, error: CallError) -> bool:
         """Whether there is anything that may be sent after a stream that broke."""
-        told = self._means.draft.text
-        if self._turn.goes_on:
-            return len(told) == self._told_before
-        if told.strip() and self._means.form is None:
+        told = self._context.answer_buffer.text
+        if self._messages.has_open_turn:
+            return len(told) == self._text_length_before
+        if told.strip() and self._context.output_schema is None:
             self._continuations += 1
-            return answer.has_only_text and self._continuations <= CONTINUATIONS
-        if failure.kind == "stall" and answer.has_thinking:
-            self._only_thought += 1
-            return self._only_thought <= 1
+            return stream.has_only_text and self._continuations <= MAX_CONTINUATIONS
+        if error.kind == "stall" and stream.has_thinking:
+            self._thinking_stalls += 1
+            return self._thinking_stalls <= 1
         return True
 
-    def _pause(self, failure: Failure) -> float | None:
+    def _retry_delay(self, error: CallError) -> float | None:
         """Seconds to wait before the next try, None to give up. A stream that brought text begins a new count."""
         now = time.monotonic()
-        if not self._failures or len(self._means.draft.text) > self._told_before:
+        if not self._failures or len(self._context.answer_buffer.text) > self._text_length_before:
             self._failures, self._failing_since = 0, now
         self._failures += 1
-        trouble = retry_policy.Trouble(
-            kind=failure.kind,
-            retryable=failure.retryable and failure.kind != "deadline",
+        trouble = retry_policy.FailureState(
+            kind=error.kind,
+            retryable=error.retryable and error.kind != "deadline",
             failures=self._failures,
-            failing_s=now - self._failing_since,
-            elapsed_s=now - self._began,
-            retry_after_s=failure.retry_after_s,
-            should_retry=failure.should_retry,
+            failing_for_s=now - self._failing_since,
+            elapsed_s=now - self._started_at,
+            retry_after_s=error.retry_after_s,
+            should_retry=error.should_retry,
         )
-        return retry_policy.wait(self._means.policy, trouble, random.random())  # noqa: S311 - jitter, not a secret
+        return retry_policy.backoff_delay(self._context.retry_policy, trouble, random.random())  # noqa: S311 - jitter, not a secret
 
-    def _turn_back(self, failure: Failure, pause: float) -> None:
-        self._turned_back = True
-        why = WHY.get(failure.kind, "the API had a fault")
-        self._means.listen(
-            Waiting(why, pause, attempt=self._failures + 1, attempts=self._means.policy.most + 1),
+    def _announce_retry(self, error: CallError, delay_s: float) -> None:
+        self._retrying = True
+        why = RETRY_REASONS.get(error.kind, "the API had a fault")
+        self._context.listener(
+            Waiting(why, delay_s, attempt=self._failures + 1, attempts=self._context.retry_policy.max_retries + 1),
         )
 
-    def _costs(self, answer: MessageStream, line: Line) -> tuple[Decimal | None, Decimal]:
+    def _record_usage(self, stream: MessageStream, entry: OpenEntry) -> tuple[Decimal | None, Decimal]:
         """What a request cost by the price list (None: unknown), and what it takes from the budgets; both booked."""
-        usage = answer.usage()
-        cost = cost_of(answer)
-        self._means.account.add(usage, cost, answer.first_text_at)
+        usage = stream.usage()
+        cost = stream_cost(stream)
+        self._context.usage.add_request(usage, cost, stream.first_text_at)
         sent = usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens
         # A cut stream whose thinking was neither shown nor counted may have cost all that was held for it.
-        unseen = usage.estimated and answer.has_thinking and not usage.thinking_tokens
-        least = line.granted if unseen else 0
-        spent = self._means.purse.spend(cost, output_tokens=usage.output_tokens, input_tokens=sent, least=least)
+        unseen = usage.estimated and stream.has_thinking and not usage.thinking_tokens
+        least = entry.reserved_micros if unseen else 0
+        spent = self._context.spending_limit.record_cost(
+            cost, output_tokens=usage.output_tokens, input_tokens=sent, min_micros=least
+        )
         return cost, spent
 
-    def _ended(self, answer: MessageStream, failure: Failure | None = None) -> Ended:
-        self._means.draft.end_stream(whole=answer.stop_reason in COMPLETE)
-        return Ended(
-            answer=answer,
-            blocks=self._turn.blocks(answer.blocks),
+    def _outcome(self, stream: MessageStream, error: CallError | None = None) -> LoopOutcome:
+        self._context.answer_buffer.end_stream(complete=stream.stop_reason in COMPLETE_STOP_REASONS)
+        return LoopOutcome(
+            stream=stream,
+            blocks=self._messages.all_blocks(stream.blocks),
             max_tokens=self._max_tokens,
-            container=self._turn.container,
-            failure=failure,
+            container_id=self._messages.container_id,
+            error=error,
         )
 
 
-def cost_of(answer: MessageStream) -> Decimal | None:
+def stream_cost(stream: MessageStream) -> Decimal | None:
     """What one request cost. Nothing where it never began, nor where Claude declined before it wrote anything
     (platform.claude.com/docs, "Streaming refusals": not billed, although usage shows tokens).
     """
-    if not answer.has_started or (answer.stop_reason == "refusal" and not answer.text):
+    if not stream.has_started or (stream.stop_reason == "refusal" and not stream.text):
         return Decimal(0)
-    usage = answer.usage()
+    usage = stream.usage()
     return pricing.request_cost(
-        usage.model, usage, cache_creation_1h_input_tokens=answer.cache_creation_1h_input_tokens
+        usage.model, usage, cache_creation_1h_input_tokens=stream.cache_creation_1h_input_tokens
     )

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.anthropic_api import MessageStream
     from mcp_server_claude.call_types import Block, Call, Message
-    from mcp_server_claude.errors import Failure
+    from mcp_server_claude.errors import CallError
 
-EXPIRED = frozenset({"not_found", "invalid_request", "api_error"})
+EXPIRED_CONTAINER_KINDS = frozenset({"not_found", "invalid_request", "api_error"})
 """How the API may say that a container is gone (pydantic-ai, issue 7833)."""
 
 
-class Turn:
+class RequestMessages:
     """The conversation as it is sent next.
 
     `container` is that in which code of this turn runs, or ran in an earlier one; whatever is sent after names it, and
@@ -25,73 +25,85 @@ class Turn:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._question = _question(call)
-        self._more: list[Message] = []
-        self._said: list[Message] = []
-        self._going_on: list[Message] = []
-        self._paused: list[Block] = []
-        self._seen: list[Block] = []
-        self.container = call.container
-        self._borrowed = bool(call.container)
+        self._user_message = _user_message(call)
+        self._feedback: list[Message] = []
+        self._turn_messages: list[Message] = []
+        self._continuation: list[Message] = []
+        self._paused_blocks: list[Block] = []
+        self._finished_blocks: list[Block] = []
+        self.container_id = call.container_id
+        self._container_inherited = bool(call.container_id)
 
     @property
-    def goes_on(self) -> bool:
+    def has_open_turn(self) -> bool:
         """Whether a stream of this turn has ended with more to come, so that the next begins where it ended."""
-        return bool(self._paused or self._seen)
+        return bool(self._paused_blocks or self._finished_blocks)
 
-    def messages(self, going_on: Sequence[Message] = ()) -> list[Message]:
+    def to_send(self, continuation: Sequence[Message] = ()) -> list[Message]:
         """What is sent; `going_on` is the text so far and the plea to go on with it, where a stream broke."""
-        self._going_on = list(going_on)
-        paused: list[Message] = [{"role": "assistant", "content": self._paused}] if self._paused else []
-        return [*self._call.history, self._question, *self._more, *self._said, *going_on, *paused]
+        self._continuation = list(continuation)
+        paused: list[Message] = [{"role": "assistant", "content": self._paused_blocks}] if self._paused_blocks else []
+        return [*self._call.history, self._user_message, *self._feedback, *self._turn_messages, *continuation, *paused]
 
-    def blocks(self, latest: Sequence[Block]) -> tuple[Block, ...]:
+    def all_blocks(self, latest: Sequence[Block]) -> tuple[Block, ...]:
         """All that was said, with the blocks of the latest stream."""
-        return *self._seen, *self.answer(latest)
+        return *self._finished_blocks, *self.open_blocks(latest)
 
-    def answer(self, latest: Sequence[Block]) -> list[Block]:
+    def open_blocks(self, latest: Sequence[Block]) -> list[Block]:
         """The answer that is being written: what it paused with, and the blocks of the latest stream."""
-        return [*self._paused, *latest]
+        return [*self._paused_blocks, *latest]
 
-    def again(self, answer: str, plea: str) -> None:
+    def add_feedback(self, answer: str, feedback: str) -> None:
         """The answer was there, and did not do."""
-        self._more = [{"role": "assistant", "content": answer or "(nothing)"}, {"role": "user", "content": plea}]
+        self._feedback = [
+            {"role": "assistant", "content": answer or "(nothing)"},
+            {"role": "user", "content": feedback},
+        ]
 
-    def pause(self, blocks: Sequence[Block]) -> None:
+    def add_paused_blocks(self, blocks: Sequence[Block]) -> None:
         """The stream ended with a pause: its blocks go back unchanged, after whatever it went on from."""
         if blocks:
-            self._said += self._going_on
-            self._paused += blocks
+            self._turn_messages += self._continuation
+            self._paused_blocks += blocks
 
-    def look(self, answer: Sequence[Block], found: Sequence[object]) -> None:
+    def add_tool_results(self, blocks: Sequence[Block], results: Sequence[object]) -> None:
         """The `answer` ended with calls of tools that are ours, and this is what came of them."""
-        self._paused = []
-        self._seen += answer
-        self._said += [*self._going_on, {"role": "assistant", "content": answer}, {"role": "user", "content": found}]
+        self._paused_blocks = []
+        self._finished_blocks += blocks
+        self._turn_messages += [
+            *self._continuation,
+            {"role": "assistant", "content": blocks},
+            {"role": "user", "content": results},
+        ]
 
-    def contain(self, answer: MessageStream, failure: Failure | None) -> None:
+    def track_container(self, stream: MessageStream, error: CallError | None) -> None:
         """Remember where code ran. A container of an earlier turn may have expired, which the API says in more than one
         way, a plain fault of its own among them: then it goes on without.
         """
-        if answer.container_id:
-            self.container, self._borrowed = answer.container_id, False
-        elif failure is not None and self._borrowed and not answer.has_started and failure.kind in EXPIRED:
-            self.container, self._borrowed = "", False
-            self._question = _question(replace(self._call, container=""))
-            if failure.kind != "api_error":
-                failure.should_retry, failure.retry_after_s = True, 0.0
+        if stream.container_id:
+            self.container_id, self._container_inherited = stream.container_id, False
+        elif (
+            error is not None
+            and self._container_inherited
+            and not stream.has_started
+            and error.kind in EXPIRED_CONTAINER_KINDS
+        ):
+            self.container_id, self._container_inherited = "", False
+            self._user_message = _user_message(replace(self._call, container=""))
+            if error.kind != "api_error":
+                error.should_retry, error.retry_after_s = True, 0.0
 
 
-def _question(call: Call) -> Message:
+def _user_message(call: Call) -> Message:
     """The call's own turn. Files for code are put into a container only in the turn that is being answered, so that a
     new container is given those of earlier turns again (pydantic-ai, pull request 7864).
     """
-    question = call.question()
-    if call.container or "code" not in call.tools:
+    question = call.user_message()
+    if call.container_id or "code" not in call.tools:
         return question
     turns = [cast("Sequence[Block]", m["content"]) for m in call.history if isinstance(m["content"], list | tuple)]
     earlier = {str(b["file_id"]): b for turn in turns for b in turn if b.get("type") == "container_upload"}
-    mine = {block.get("file_id") for block in call.attached}
+    mine = {block.get("file_id") for block in call.attachments}
     again = [block for file_id, block in earlier.items() if file_id not in mine]
     content = question["content"]
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else cast("list[Block]", content)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server_claude import number_formatting, pricing
 from mcp_server_claude.anthropic_api import MAX_WEB_SEARCHES
-from mcp_server_claude.errors import Misconfigured, Refused, Unavailable
+from mcp_server_claude.errors import ConfigurationError, RequestError, TemporaryError
 from mcp_server_claude.store import budget_reservations
 
 if TYPE_CHECKING:
@@ -25,109 +25,112 @@ if TYPE_CHECKING:
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store.budget_reservations import BudgetScope
 
-UNASKED_TOKENS = 16_000
+DEFAULT_RESERVED_TOKENS = 16_000
 """Output tokens that a call reserves at most, under a budget, when it names no `max_tokens`."""
-LEAST_TOKENS = 64
+MIN_OUTPUT_TOKENS = 64
 """An answer of fewer tokens is not worth sending for."""
-MICRO = Decimal(1_000_000)
-LINES = ("fable", "mythos", "opus", "sonnet", "haiku")
-PRICED_AS = {"mythos": "fable"}
+MICROS_PER_USD = Decimal(1_000_000)
+MODEL_FAMILIES = ("fable", "mythos", "opus", "sonnet", "haiku")
+PRICED_LIKE_FAMILY = {"mythos": "fable"}
 """Lines of which hardly a model has a public price, and the line that costs the same (the pricing page names them in
 one row)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class ReservationRequest:
     """What is to be reserved for one request, in micro-dollars: at least `least`, at most `most`."""
 
     scopes: tuple[BudgetScope, ...]
     day: str
-    least: int
-    most: int
+    min_micros: int
+    max_micros: int
 
 
-class Purse:
+class SpendingLimit:
     """The limits of one call, and what is left of its own `max_usd`."""
 
     def __init__(self, settings: Settings, call: Call, model: ClaudeModel) -> None:
         self._settings = settings
-        self._caps: dict[str, float] = {}
+        self._daily_limits: dict[str, float] = {}
         if settings.budget_usd_per_day is not None:
-            self._caps[budget_reservations.TOTAL_SCOPE] = settings.budget_usd_per_day
+            self._daily_limits[budget_reservations.TOTAL_SCOPE] = settings.budget_usd_per_day
         if call.limits.usd_per_day is not None:
-            self._caps[budget_reservations.user_scope(call.user)] = call.limits.usd_per_day
+            self._daily_limits[budget_reservations.user_scope(call.user)] = call.limits.usd_per_day
         self._call = call
-        self._own = None if not call.max_usd else Decimal(str(call.max_usd))
+        self._remaining_usd = None if not call.max_usd else Decimal(str(call.max_usd))
         exact = pricing.find_rates(model.id)
-        line = model.line or _line_of(model.id)
-        self._rates = exact or pricing.highest_rates(PRICED_AS.get(line, line))
+        line = model.line or _family_of(model.id)
+        self._rates = exact or pricing.highest_rates(PRICED_LIKE_FAMILY.get(line, line))
         self._model = model
         self.note = ""
-        if self.limited and exact is None and self._rates is not None:
+        if self.is_limited and exact is None and self._rates is not None:
             self.note = f"the price of {model.id} is unknown: counted at the dearest of its line"
 
     @property
-    def limited(self) -> bool:
+    def is_limited(self) -> bool:
         """Whether there is any limit, so that the input must be counted first."""
-        return bool(self._caps) or self._own is not None
+        return bool(self._daily_limits) or self._remaining_usd is not None
 
-    def of(self, model: ClaudeModel) -> Purse:
+    def for_model(self, model: ClaudeModel) -> SpendingLimit:
         """The same money, for another model."""
-        other = Purse(self._settings, self._call, model)
-        other._own = self._own
+        other = SpendingLimit(self._settings, self._call, model)
+        other._remaining_usd = self._remaining_usd
         return other
 
-    def wanted(self, max_tokens: int) -> int:
+    def max_tokens_before_budget(self, max_tokens: int) -> int:
         """The output tokens that a request may take before money is looked at."""
-        return min(max_tokens, UNASKED_TOKENS) if self.limited and not self._call.max_tokens else max_tokens
+        return min(max_tokens, DEFAULT_RESERVED_TOKENS) if self.is_limited and not self._call.max_tokens else max_tokens
 
-    def ask(self, input_tokens: int, max_tokens: int) -> Ask:
+    def reservation_for(self, input_tokens: int, max_tokens: int) -> ReservationRequest:
         """What a request with this input and this `max_tokens` has to reserve.
 
         Raises:
-            Refused: The call's own limit does not even pay for the input and a short answer.
+            RequestError: The call's own limit does not even pay for the input and a short answer.
         """
-        rates = self._at(input_tokens)
-        entrance = self._entrance(input_tokens, rates)
-        most = entrance + _micros(max_tokens * rates.output)
-        least = entrance + _micros(min(max_tokens, LEAST_TOKENS) * rates.output)
-        if self._own is not None:
-            most = min(most, int(self._own * MICRO))
+        rates = self._rates_for(input_tokens)
+        entrance = self._input_cost_micros(input_tokens, rates)
+        most = entrance + _ceil_micros(max_tokens * rates.output)
+        least = entrance + _ceil_micros(min(max_tokens, MIN_OUTPUT_TOKENS) * rates.output)
+        if self._remaining_usd is not None:
+            most = min(most, int(self._remaining_usd * MICROS_PER_USD))
             if most < least:
-                raise Refused(
+                raise RequestError(
                     f"max_usd of {number_formatting.format_usd(self._call.max_usd)} is not enough: the prompt "
                     "alone costs "
-                    f"about {number_formatting.format_usd(entrance / 1e6)}{self._and_so_far()}. Nothing more was sent.",
+                    f"about {number_formatting.format_usd(entrance / 1e6)}{self._spent_so_far_text()}. Nothing "
+                    "more was sent.",
                     kind="max_usd",
                 )
-        scopes = tuple((scope, int(Decimal(str(cap)) * MICRO)) for scope, cap in self._caps.items())
-        return Ask(scopes=scopes, day=today(), least=least, most=most)
+        scopes = tuple((scope, int(Decimal(str(cap)) * MICROS_PER_USD)) for scope, cap in self._daily_limits.items())
+        return ReservationRequest(scopes=scopes, day=current_budget_day(), min_micros=least, max_micros=most)
 
-    def affordable(self, granted: int, input_tokens: int) -> int:
+    def affordable_tokens(self, reserved_micros: int, input_tokens: int) -> int:
         """The `max_tokens` that a grant in micro-dollars pays for."""
-        rates = self._at(input_tokens)
-        return max(1, math.floor((granted - self._entrance(input_tokens, rates)) / rates.output))
+        rates = self._rates_for(input_tokens)
+        return max(1, math.floor((reserved_micros - self._input_cost_micros(input_tokens, rates)) / rates.output))
 
-    def spend(self, cost: Decimal | None, *, output_tokens: int, input_tokens: int, least: int = 0) -> Decimal:
+    def record_cost(
+        self, cost: Decimal | None, *, output_tokens: int, input_tokens: int, min_micros: int = 0
+    ) -> Decimal:
         """Take what a request cost from the call's own limit; returns it, estimated where the price is unknown.
 
         Not less than `least` micro-dollars.
         """
         if cost is None and self._rates is not None:
-            cost = (input_tokens * self._rates.input + output_tokens * self._rates.output) / MICRO
-        spent = max(cost or Decimal(0), least / MICRO)
-        if self._own is not None:
-            self._own = max(Decimal(0), self._own - spent)
+            cost = (input_tokens * self._rates.input + output_tokens * self._rates.output) / MICROS_PER_USD
+        spent = max(cost or Decimal(0), min_micros / MICROS_PER_USD)
+        if self._remaining_usd is not None:
+            self._remaining_usd = max(Decimal(0), self._remaining_usd - spent)
         return spent
 
-    def refusal(self, short: budget_reservations.InsufficientBudget) -> Unavailable:
+    def budget_error(self, insufficient: budget_reservations.InsufficientBudget) -> TemporaryError:
         """The day's budget, the user's or everybody's, does not pay for it."""
-        reset = next_day()
-        whose = "the server's" if short.scope == budget_reservations.TOTAL_SCOPE else "your"
-        cap = self._caps[short.scope]
-        failure = Unavailable(
+        reset = next_budget_day()
+        whose = "the server's" if insufficient.scope == budget_reservations.TOTAL_SCOPE else "your"
+        cap = self._daily_limits[insufficient.scope]
+        failure = TemporaryError(
             f"Of {whose} budget of {number_formatting.format_usd(cap)} a day "
-            f"{number_formatting.format_usd(short.remaining_micros / 1e6)} is left, too little for this call. "
+            f"{number_formatting.format_usd(insufficient.remaining_micros / 1e6)} is left, too little for this call. "
             "It starts anew at "
             f"{reset:%Y-%m-%d %H:%M} UTC. Nothing more was sent.",
             kind="budget",
@@ -136,45 +139,45 @@ class Purse:
         failure.should_retry = False
         return failure
 
-    def _entrance(self, input_tokens: int, rates: PriceRates) -> int:
+    def _input_cost_micros(self, input_tokens: int, rates: PriceRates) -> int:
         """What a request costs before its answer, in micro-dollars: at most, as if all of it went into the cache."""
         searches = MAX_WEB_SEARCHES if "web" in self._call.tools else 0
-        return _micros(input_tokens * rates.uncached_input_rate(self._settings.cache)) + _micros(
-            searches * rates.web_search * MICRO
+        return _ceil_micros(input_tokens * rates.uncached_input_rate(self._settings.cache)) + _ceil_micros(
+            searches * rates.web_search * MICROS_PER_USD
         )
 
-    def _at(self, input_tokens: int) -> PriceRates:
+    def _rates_for(self, input_tokens: int) -> PriceRates:
         rates = pricing.find_rates(self._model.id, prompt_tokens=input_tokens) or self._rates
         if rates is None:
-            raise Misconfigured(
+            raise ConfigurationError(
                 "There is a limit on spending, but no price is known of any model to keep it with.", kind="budget"
             )
         return rates
 
-    def _and_so_far(self) -> str:
+    def _spent_so_far_text(self) -> str:
         own = Decimal(str(self._call.max_usd))
-        spent = own - (self._own or Decimal(0))
+        spent = own - (self._remaining_usd or Decimal(0))
         return f", and {number_formatting.format_usd(float(spent))} is spent already" if spent else ""
 
 
-def _line_of(name: str) -> str:
+def _family_of(name: str) -> str:
     """The line that an id of another's list speaks of, `haiku` in `vendor/claude-haiku-9`; empty where it names none.
 
     The dearest of all lines would refuse what is affordable.
     """
-    return next((line for line in LINES if line in name.lower()), "")
+    return next((line for line in MODEL_FAMILIES if line in name.lower()), "")
 
 
-def next_day() -> datetime:
+def next_budget_day() -> datetime:
     """When the budget starts anew."""
     return (datetime.now(UTC) + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def today() -> str:
+def current_budget_day() -> str:
     """The day that budgets are kept by, in UTC."""
     return budget_reservations.budget_day()
 
 
-def _micros(millionths: Decimal) -> int:
+def _ceil_micros(millionths: Decimal) -> int:
     """Tokens times dollars per million tokens is micro-dollars; rounded up."""
     return math.ceil(millionths)

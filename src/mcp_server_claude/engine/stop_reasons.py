@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mcp_server_claude import number_formatting
-from mcp_server_claude.call_types import COMPLETE
+from mcp_server_claude.call_types import COMPLETE_STOP_REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,17 +13,19 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import StopReason
 
 
-def rest(thread: str | None) -> str:
+def continue_hint(thread: str | None) -> str:
     """How to have the rest of an answer that was cut; its thread, where it has one, holds what there is."""
     return f"Ask for the rest in thread {thread}" if thread else "Ask again, or quote its last lines for the rest"
 
 
-def capped(thread: str | None) -> str:
+def budget_cut(thread: str | None) -> str:
     """The same where money was the limit."""
-    return f"it reached what the budget allows. Raise the limit (max_usd, or the budget a day). {rest(thread)}."
+    return (
+        f"it reached what the budget allows. Raise the limit (max_usd, or the budget a day). {continue_hint(thread)}."
+    )
 
 
-def incomplete(
+def incomplete_reason(
     reason: StopReason | None,
     *,
     max_tokens: int,
@@ -36,28 +38,32 @@ def incomplete(
     `input_tokens` are those of the request, cached ones included, `context` those of the model, 0 when unknown.
     `thread` is the conversation that holds the answer as far as it came.
     """
-    if reason in COMPLETE:
+    if reason in COMPLETE_STOP_REASONS:
         return ""
     match reason:
         case "max_tokens":
             again = "again with a larger max_tokens"
-            how = f"{rest(thread)}, or {again}" if thread else f"Ask {again}, or quote its last lines for the rest"
+            how = (
+                f"{continue_hint(thread)}, or {again}"
+                if thread
+                else f"Ask {again}, or quote its last lines for the rest"
+            )
             return f"it reached max_tokens ({number_formatting.format_tokens(max_tokens)}). {how}."
         case "model_context_window_exceeded":
-            return _full(max_tokens, input_tokens, context)
+            return _context_full(max_tokens, input_tokens, context)
         case "pause_turn":
-            return f"Claude paused a long turn. {rest(thread)}."
+            return f"Claude paused a long turn. {continue_hint(thread)}."
         case "tool_use":
             return "Claude asked for a tool that this server does not offer. Ask again for an answer without tools."
         case "refusal":
             return "Claude stopped and declined to go on."
         case None:
-            return f"the connection ended before the answer did. {rest(thread)}."
+            return f"the connection ended before the answer did. {continue_hint(thread)}."
         case _:
             return f"Claude stopped for a reason that this server does not know ({reason[:40]})."
 
 
-def without_text(
+def no_text_message(
     reason: StopReason | None,
     details: Mapping[str, object],
     *,
@@ -83,11 +89,11 @@ def without_text(
         case None:
             return "The connection ended before any text came. Try again."
         case _:
-            why = incomplete(reason, max_tokens=max_tokens, input_tokens=input_tokens, context=context)
+            why = incomplete_reason(reason, max_tokens=max_tokens, input_tokens=input_tokens, context=context)
             return f"There is no answer: {why}" if why else "Claude ended its turn without any text."
 
 
-def too_long(tokens: int, context: int, *, exact: bool) -> str:
+def too_long_message(tokens: int, context: int, *, exact: bool) -> str:
     """A prompt does not fit in the model's context window: by how much."""
     about = "" if exact else "about "
     if tokens <= context:
@@ -98,7 +104,7 @@ def too_long(tokens: int, context: int, *, exact: bool) -> str:
     )
 
 
-def _full(max_tokens: int, input_tokens: int, context: int) -> str:
+def _context_full(max_tokens: int, input_tokens: int, context: int) -> str:
     """The context window is full: how much of it the input took, and how much less it would have to be."""
     room = context - input_tokens
     if not context or not input_tokens or room >= max_tokens:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from mcp_server_claude import number_formatting
-from mcp_server_claude.errors import Unavailable
+from mcp_server_claude.errors import TemporaryError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
@@ -17,81 +17,87 @@ if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api import MessageStream
     from mcp_server_claude.settings import Settings
 
-EACH_S = 1.0
+MAX_CHECK_INTERVAL_S = 1.0
 
 
-class Watch:
-    """Looks at the stream that is `guard`ed. One for a call; its `run` is the call's only task of its own."""
+class StreamWatchdog:
+    """Looks at the stream that is `watch_stream`ed. One for a call; its `run` is the call's only task of its own."""
 
-    def __init__(self, settings: Settings, *, tick: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, *, on_tick: Callable[[], None]) -> None:
         self._settings = settings
-        self._tick = tick
+        self._on_tick = on_tick
         self._deadline = time.monotonic() + settings.deadline_s
-        self._each = min(EACH_S, settings.bytes_timeout_s / 4, settings.event_timeout_s / 4, settings.deadline_s / 4)
-        self._guarded: _Guarded | None = None
+        self._check_interval_s = min(
+            MAX_CHECK_INTERVAL_S, settings.bytes_timeout_s / 4, settings.event_timeout_s / 4, settings.deadline_s / 4
+        )
+        self._watched: _WatchedStream | None = None
 
     async def run(self) -> None:
         """Look every second, and have the tick do what else is to be done then, until cancelled."""
         while True:
-            await anyio.sleep(self._each)
-            self._tick()
-            if self._guarded is not None:
-                self._look(self._guarded)
+            await anyio.sleep(self._check_interval_s)
+            self._on_tick()
+            if self._watched is not None:
+                self._check(self._watched)
 
-    async def guard(self, answer: MessageStream, stream: Callable[[], Awaitable[None]]) -> None:
+    async def watch_stream(self, stream: MessageStream, receive: Callable[[], Awaitable[None]]) -> None:
         """Run `stream`, which feeds `answer`, for as long as something comes of it.
 
         Raises:
-            Unavailable: Nothing came for too long, or the call's time was up.
+            TemporaryError: Nothing came for too long, or the call's time was up.
         """
-        self._guarded = guarded = _Guarded(answer)
+        self._watched = guarded = _WatchedStream(stream)
         try:
             with guarded.scope:
-                await stream()
+                await receive()
         finally:
-            self._guarded = None
+            self._watched = None
         if guarded.scope.cancelled_caught:
-            raise Unavailable(guarded.why, kind=guarded.kind, request_id=answer.request_id)
+            raise TemporaryError(guarded.message, kind=guarded.kind, request_id=stream.request_id)
 
-    def _look(self, guarded: _Guarded) -> None:
+    def _check(self, watched: _WatchedStream) -> None:
         now = time.monotonic()
-        silent, eventless = guarded.look(now)
+        silent, eventless = watched.idle_times(now)
         if now > self._deadline:
-            guarded.end(
+            watched.cancel(
                 "deadline", f"The call took longer than {number_formatting.format_seconds(self._settings.deadline_s)}."
             )
         elif silent > self._settings.bytes_timeout_s:
-            guarded.end("stall", f"Nothing came from the Messages API for {number_formatting.format_seconds(silent)}.")
-        elif eventless > self._settings.event_timeout_s and not guarded.answer.in_thinking_block:
-            guarded.end("stall", f"The Messages API sent no event for {number_formatting.format_seconds(eventless)}.")
+            watched.cancel(
+                "stall", f"Nothing came from the Messages API for {number_formatting.format_seconds(silent)}."
+            )
+        elif eventless > self._settings.event_timeout_s and not watched.stream.in_thinking_block:
+            watched.cancel(
+                "stall", f"The Messages API sent no event for {number_formatting.format_seconds(eventless)}."
+            )
 
 
-class _Guarded:
+class _WatchedStream:
     """One stream under watch: when bytes and events last came."""
 
     def __init__(self, answer: MessageStream) -> None:
-        self.answer = answer
+        self.stream = answer
         self.scope = anyio.CancelScope()
-        self.why = ""
+        self.message = ""
         self.kind = ""
-        self._bytes, self._events = -1, -1
+        self._bytes_seen, self._events_seen = -1, -1
         self._byte_at = self._event_at = time.monotonic()
 
-    def look(self, now: float) -> tuple[float, float]:
+    def idle_times(self, now: float) -> tuple[float, float]:
         """Seconds without a byte, and without an event. A ping is bytes, but no event."""
-        if self.answer.bytes_received() != self._bytes:
-            self._bytes, self._byte_at = self.answer.bytes_received(), now
-        if self.answer.event_count != self._events:
-            self._events, self._event_at = self.answer.event_count, now
+        if self.stream.bytes_received() != self._bytes_seen:
+            self._bytes_seen, self._byte_at = self.stream.bytes_received(), now
+        if self.stream.event_count != self._events_seen:
+            self._events_seen, self._event_at = self.stream.event_count, now
         return now - self._byte_at, now - self._event_at
 
-    def end(self, kind: str, why: str) -> None:
-        self.kind, self.why = kind, why
+    def cancel(self, kind: str, message: str) -> None:
+        self.kind, self.message = kind, message
         self.scope.cancel()
 
 
 @asynccontextmanager
-async def beside(task: Callable[[], Coroutine[object, object, None]]) -> AsyncGenerator[None]:
+async def background_task(task: Callable[[], Coroutine[object, object, None]]) -> AsyncGenerator[None]:
     """Run `task` for as long as the block does. What the block raises comes out as it is, not in a group."""
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:

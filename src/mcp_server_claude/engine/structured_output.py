@@ -6,75 +6,75 @@ import json
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude import schemas
-from mcp_server_claude.call_types import COMPLETE
+from mcp_server_claude.call_types import COMPLETE_STOP_REASONS
 from mcp_server_claude.engine import stop_reasons
-from mcp_server_claude.errors import Failure, Refused
+from mcp_server_claude.errors import CallError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mcp_server_claude.anthropic_api import RequestBody
     from mcp_server_claude.anthropic_api.models import ClaudeModel
-    from mcp_server_claude.engine.request_loop import Ended
+    from mcp_server_claude.engine.request_loop import LoopOutcome
 
 
-class Form:
+class OutputSchema:
     """A schema, and the way in which this model is held to it: structured output where it has that, else a forced tool.
 
     Raises:
-        Refused: The schema has something that cannot be said to the API, or the model can be held to none.
+        RequestError: The schema has something that cannot be said to the API, or the model can be held to none.
     """
 
     def __init__(self, schema: Mapping[str, object], model: ClaudeModel) -> None:
         self._schema = schema
-        self._normal = schemas.normalize_schema(schema)
-        self.by_tool = not model.structured_outputs
-        if self.by_tool and not model.accepts_forced_tool:
-            raise Refused(
+        self._normalized = schemas.normalize_schema(schema)
+        self.uses_answer_tool = not model.structured_outputs
+        if self.uses_answer_tool and not model.accepts_forced_tool:
+            raise RequestError(
                 f"{model.id} cannot be held to a schema: it has no structured outputs here, and a model that thinks "
                 "takes no forced tool. Ask another model, or without schema.",
                 kind="unsupported",
             )
-        self.fill({})  # a limit that the schema passes is told now
+        self.apply_to({})  # a limit that the schema passes is told now
 
-    def fill(self, request: RequestBody) -> RequestBody:
+    def apply_to(self, request: RequestBody) -> RequestBody:
         """The request, asking for this form."""
-        if self.by_tool:
-            return request | schemas.as_answer_tool(self._normal)
+        if self.uses_answer_tool:
+            return request | schemas.as_answer_tool(self._normalized)
         known = cast("dict[str, object]", request.get("output_config") or {})
-        return request | {"output_config": known | {"format": schemas.as_output_format(self._normal)}}
+        return request | {"output_config": known | {"format": schemas.as_output_format(self._normalized)}}
 
-    def text_of(self, ended: Ended, text: str) -> str:
+    def json_text(self, outcome: LoopOutcome, text: str) -> str:
         """The JSON of an answer that came to its end.
 
         Raises:
-            Failure: It did not: JSON that was cut is no answer.
+            CallError: It did not: JSON that was cut is no answer.
         """
-        if ended.failure is not None:
-            raise ended.failure
-        reason = ended.answer.stop_reason
+        if outcome.error is not None:
+            raise outcome.error
+        reason = outcome.stream.stop_reason
         if reason == "max_tokens":
-            raise Refused("max_tokens cut the JSON off. Ask with a larger max_tokens.", kind="max_tokens")
-        if self.by_tool and reason == "tool_use":
-            given = [block.get("input") for block in ended.blocks if block.get("type") == "tool_use"]
+            raise RequestError("max_tokens cut the JSON off. Ask with a larger max_tokens.", kind="max_tokens")
+        if self.uses_answer_tool and reason == "tool_use":
+            given = [block.get("input") for block in outcome.blocks if block.get("type") == "tool_use"]
             return json.dumps(given[-1]) if given else ""
-        if reason not in COMPLETE:
-            why = stop_reasons.without_text(reason, ended.answer.stop_details, max_tokens=ended.max_tokens)
-            raise Refused(why, kind=reason or "truncated", request_id=ended.answer.request_id)
+        if reason not in COMPLETE_STOP_REASONS:
+            why = stop_reasons.no_text_message(reason, outcome.stream.stop_details, max_tokens=outcome.max_tokens)
+            raise RequestError(why, kind=reason or "truncated", request_id=outcome.stream.request_id)
         return text
 
-    def check(self, text: str) -> object:
+    def validated_value(self, text: str) -> object:
         """The value, valid against the schema as it was given.
 
         Raises:
             schemas.Mismatch: The text is not JSON, or not valid.
         """
-        return schemas.validate_output(text, self._schema, self._normal)
+        return schemas.validate_output(text, self._schema, self._normalized)
 
 
-def mismatch(problems: tuple[str, ...]) -> Failure:
+def mismatch_error(problems: tuple[str, ...]) -> CallError:
     """The failure when also the second answer does not fit."""
-    return Refused(
+    return RequestError(
         f"Claude's answer does not fit the schema, also after it was told so: {'; '.join(problems)}. Simplify the "
         "schema, or ask a stronger model.",
         kind="schema_mismatch",

@@ -5,7 +5,7 @@
           ─▶ fence ─▶ kinds ─▶ blocks   opened below a root, told by its bytes, wrapped
 
 Every byte of a file comes through `fence`. Everything here is synchronous and wants a thread of its own; what is wrong
-is told with `Refused`.
+is told with `RequestError`.
 """
 
 from mcp_server_claude.files.attach_files import attachment_blocks, build_attachments

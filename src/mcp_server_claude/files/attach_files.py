@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import glob_patterns, resolve_path, sandbox, secret_names
 from mcp_server_claude.files.attachment_builder import AttachmentBuilder, LocalFile, file_noun, file_too_large_error
 from mcp_server_claude.files.name_quoting import ALLOW_FILES_SETTING, format_bytes, quote_name, quote_names
@@ -34,10 +34,12 @@ def build_attachments(names: Sequence[str], policy: FilePolicy, *, images: bool,
     takes. Blocks on the disk: run it on a thread.
 
     Raises:
-        Refused: one cannot be sent, and what to name instead.
+        RequestError: one cannot be sent, and what to name instead.
     """
     if len(names) > policy.max_files:
-        raise Refused(f"{len(names):,} files are named; at most {policy.max_files:,} can be sent.", kind="too_large")
+        raise RequestError(
+            f"{len(names):,} files are named; at most {policy.max_files:,} can be sent.", kind="too_large"
+        )
     ground = Roots.from_policy(policy)
     tray = AttachmentBuilder(policy, ground, supports_images=images, supports_pdf=pdf, model=model)
     items: dict[object, _Attachable] = {}
@@ -48,7 +50,7 @@ def build_attachments(names: Sequence[str], policy: FilePolicy, *, images: bool,
             if isinstance(item, LocalFile) and not item.glob and isinstance(before, LocalFile):
                 items[key] = item  # named itself: then it is not left out
         if len(items) > policy.max_files:
-            raise Refused(
+            raise RequestError(
                 f"With {quote_name(name)} these are {len(items):,} files; at most {policy.max_files:,} can be sent. "
                 "Name fewer, or a narrower glob.",
                 kind="too_large",
@@ -76,7 +78,7 @@ def _exists(name: str, policy: FilePolicy, roots: Roots) -> bool:
     try:
         with resolve_path.open_named(name, policy, roots):
             return True
-    except Refused:
+    except RequestError:
         return False
 
 
@@ -85,7 +87,7 @@ def _expand_glob(glob: str, policy: FilePolicy, roots: Roots, builder: Attachmen
     count = len(matched.paths)
     if count > policy.max_files:
         least = "" if matched.complete else "at least "
-        raise Refused(
+        raise RequestError(
             f"{quote_name(glob)} matches {least}{count:,} files; at most {policy.max_files:,} can be sent. "
             f"Name a directory or an ending: {quote_names([roots.display_path(spot) for spot in matched.paths], 3)}.",
             kind="too_large",
@@ -100,7 +102,7 @@ def _expand_glob(glob: str, policy: FilePolicy, roots: Roots, builder: Attachmen
         except SandboxError:  # git lists what was deleted; links may lead anywhere
             continue
     if not found and matched.secret_count:
-        raise Refused(
+        raise RequestError(
             f"What {quote_name(glob)} matches may hold secrets, by its names. The operator can allow names in "
             f"{ALLOW_FILES_SETTING}."
         )
@@ -122,7 +124,7 @@ def _check_sizes(items: Sequence[_Attachable], policy: FilePolicy) -> None:
             if item.size > policy.max_file_bytes:
                 raise file_too_large_error(quote_name("/".join(item.rooted_path.parts)), item.size, policy)
     if total > policy.max_total_bytes:
-        raise Refused(
+        raise RequestError(
             f"The files are {format_bytes(total)} together; at most {format_bytes(policy.max_total_bytes)} can "
             "be sent. Name fewer.",
             kind="too_large",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import content_blocks, resolve_path, sandbox
 from mcp_server_claude.files.content_types import (
     MANY_IMAGES_THRESHOLD,
@@ -83,7 +83,7 @@ class AttachmentBuilder:
         """One more file.
 
         Raises:
-            Refused: it cannot be sent.
+            RequestError: it cannot be sent.
         """
         match item:
             case LocalFile():
@@ -115,7 +115,7 @@ class AttachmentBuilder:
         """What came together.
 
         Raises:
-            Refused: globs matched only what cannot be sent.
+            RequestError: globs matched only what cannot be sent.
         """
         if self._skipped:
             count = len(self._skipped)
@@ -123,7 +123,7 @@ class AttachmentBuilder:
             what = f"{count:,} matched {file_noun(count)} cannot be sent and {were} left out"
             self.notes.append(f"{what}: {', '.join(self._skipped[:5])}.")
             if not self._blocks:
-                raise Refused(f"{self.notes[-1]} {SUPPORTED_TYPES}{self._policy.hint}")
+                raise RequestError(f"{self.notes[-1]} {SUPPORTED_TYPES}{self._policy.hint}")
         return Attachments(
             blocks=tuple(self._blocks),
             block_paths=tuple(self._block_paths),
@@ -176,7 +176,7 @@ class AttachmentBuilder:
                 self._chars += len(text)
                 if self._chars > self._policy.max_text_chars:
                     most = f"at most {self._policy.max_text_chars:,} characters of text can be sent"
-                    raise Refused(
+                    raise RequestError(
                         f"With {quoted_name} these are {self._chars:,}; {most}. Name fewer.", kind="too_large"
                     )
                 self._append_blocks(content_blocks.text_block(text, index=index, path=path), last=True)
@@ -195,7 +195,7 @@ class AttachmentBuilder:
             case UnsupportedFile(data=data) if data and self._policy.for_code:
                 self._add_data_file(data, path)
             case UnsupportedFile(description=name):
-                raise Refused(
+                raise RequestError(
                     f"{quoted_name} is {name}. {SUPPORTED_TYPES}{self._policy.hint}"
                     if content.data
                     else f"{quoted_name} is {name}."
@@ -216,7 +216,7 @@ class AttachmentBuilder:
             return
         takes = ["text", *(["PDF"] if self._supports["pdf"] else []), *(["images"] if self._supports["image"] else [])]
         wanted = "images" if name == "image" else "PDF or other documents"
-        raise Refused(
+        raise RequestError(
             f"{self._model} takes no {wanted}, only {' and '.join(takes)}: leave out {quoted_name} or name "
             "another model.",
             kind="unsupported",
@@ -225,17 +225,17 @@ class AttachmentBuilder:
     def _check_image(self, content: ImageFile, quoted_name: str) -> None:
         """Refuse an image that the API would refuse, with every turn of a thread that holds it."""
         if not content.width or not content.height:
-            raise Refused(f"{quoted_name} is a damaged image: its header gives no size.")
+            raise RequestError(f"{quoted_name} is a damaged image: its header gives no size.")
         if max(content.width, content.height) > MAX_IMAGE_SIDE_PX:
             measure = f"{content.width:,}×{content.height:,} pixels"
-            raise Refused(
+            raise RequestError(
                 f"{quoted_name} is {measure}; at most {MAX_IMAGE_SIDE_PX:,} a side are taken.", kind="too_large"
             )
         self._images += 1
         if max(content.width, content.height) > MAX_MANY_IMAGE_SIDE_PX:
             self._oversized_image = quoted_name
         if self._images > MANY_IMAGES_THRESHOLD and self._oversized_image:
-            raise Refused(
+            raise RequestError(
                 f"{self._oversized_image} is larger than {MAX_MANY_IMAGE_SIDE_PX:,} pixels a side, which no "
                 "image may be when more than "
                 f"{MANY_IMAGES_THRESHOLD} are sent.",
@@ -245,7 +245,7 @@ class AttachmentBuilder:
     def _append_blocks(self, *new: Block, name: str = "", last: bool = False) -> None:
         self._bytes += sum(map(content_blocks.encoded_size, new))
         if self._bytes > self._policy.max_total_bytes:
-            raise Refused(
+            raise RequestError(
                 f"The files are more than {format_bytes(self._policy.max_total_bytes)} as they are sent (PDF "
                 "and images grow "
                 "by a third). Name fewer or smaller ones.",
@@ -256,9 +256,9 @@ class AttachmentBuilder:
         self._file_count += last
 
 
-def file_too_large_error(quoted_name: str, count: int, policy: FilePolicy) -> Refused:
+def file_too_large_error(quoted_name: str, count: int, policy: FilePolicy) -> RequestError:
     """The refusal of a file that is larger than the rules allow."""
-    return Refused(
+    return RequestError(
         f"{quoted_name} is {format_bytes(count)} large; at most {format_bytes(policy.max_file_bytes)} can be "
         "sent. Name a part of it.",
         kind="too_large",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import gitignore_walk, resolve_path, sandbox, secret_names
 from mcp_server_claude.files.name_quoting import quote_name, roots_sentence
 
@@ -45,10 +45,10 @@ def match_glob(glob: str, policy: FilePolicy, roots: Roots) -> GlobMatches:
     """The files below the roots that a glob matches; hidden ones never, nor what git ignores.
 
     Raises:
-        Refused: it is too long, leaves the roots, or starts at a directory that is not there.
+        RequestError: it is too long, leaves the roots, or starts at a directory that is not there.
     """
     if len(glob) > MAX_GLOB_CHARS:
-        raise Refused(f"The glob {quote_name(glob, 40)} is too long; at most {MAX_GLOB_CHARS} characters.")
+        raise RequestError(f"The glob {quote_name(glob, 40)} is too long; at most {MAX_GLOB_CHARS} characters.")
     spots: dict[RootedPath, None] = {}
     secret, whole = 0, True
     for each in _expand_braces(glob):
@@ -61,16 +61,16 @@ def match_glob(glob: str, policy: FilePolicy, roots: Roots) -> GlobMatches:
 def _match_alternative(glob: str, policy: FilePolicy, roots: Roots) -> GlobMatches:
     fixed, segments = _split_fixed_prefix(glob)
     if ".." in segments or sum(part.count("*") for part in segments) > MAX_STARS:
-        raise Refused(f"The glob {quote_name(glob)} is too intricate; name a directory first and fewer stars.")
+        raise RequestError(f"The glob {quote_name(glob)} is too intricate; name a directory first and fewer stars.")
     if not segments:  # an alternative without a star
         found = resolve_path.resolve_name(glob, policy, roots)
         return GlobMatches((found,)) if _is_file(found, roots) else GlobMatches(())
     with resolve_path.open_named(fixed or ".", policy, roots) as base:
         if not base.is_directory:
-            raise Refused(f"{quote_name(fixed)} is a file; the glob {quote_name(glob)} begins there.")
+            raise RequestError(f"{quote_name(fixed)} is a file; the glob {quote_name(glob)} begins there.")
         start = base.rooted_path
     if ".git" in start.parts:
-        raise Refused(f"Globs do not look into .git: {quote_name(glob)}.")
+        raise RequestError(f"Globs do not look into .git: {quote_name(glob)}.")
     names, whole = gitignore_walk.walk_files(start, roots)
     pattern = [None if part == "**" else re.compile(translate(part)) for part in _collapse_double_stars(segments)]
     found = [name for name in names if not _is_hidden(name, segments) and _matches_components(pattern, name)]
@@ -79,22 +79,22 @@ def _match_alternative(glob: str, policy: FilePolicy, roots: Roots) -> GlobMatch
     return GlobMatches(tuple(open_ones), len(spots) - len(open_ones), whole)
 
 
-def no_match_error(glob: str, policy: FilePolicy, roots: Roots) -> Refused:
+def no_match_error(glob: str, policy: FilePolicy, roots: Roots) -> RequestError:
     """What to say when a glob matches no file, and where such files are."""
     said = f"No file matches {quote_name(glob)} (hidden files and what git ignores are left out)."
     last = glob.rpartition("/")[2]
     if is_glob(glob) and last and last != "**" and not glob.startswith("**"):
         try:
             wider = match_glob(f"**/{last}", policy, roots).paths
-        except Refused:
+        except RequestError:
             wider = ()
         if wider:
-            return Refused(
+            return RequestError(
                 f"{said} {quote_name('**/' + last)} would match {len(wider):,}, e.g. "
                 f"{quote_name(roots.display_path(wider[0]))}.",
                 kind="not_found",
             )
-    return Refused(f"{said} {roots_sentence(policy)}", kind="not_found")
+    return RequestError(f"{said} {roots_sentence(policy)}", kind="not_found")
 
 
 def _split_fixed_prefix(glob: str) -> tuple[str, list[str]]:
@@ -158,7 +158,7 @@ def _expand_braces(glob: str) -> list[str]:
         else:
             waiting += [each[: braces.start()] + one + each[braces.end() :] for one in braces[1].split(",")]
         if len(waiting) + len(found) > MAX_ALTERNATIVES:
-            raise Refused(f"The glob {quote_name(glob)} has more than {MAX_ALTERNATIVES} alternatives.")
+            raise RequestError(f"The glob {quote_name(glob)} has more than {MAX_ALTERNATIVES} alternatives.")
     return found
 
 

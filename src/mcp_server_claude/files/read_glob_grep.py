@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, cast
 
-from mcp_server_claude.errors import Misconfigured, Refused
+from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.files import glob_patterns, helper_processes, resolve_path, sandbox, secret_names
 from mcp_server_claude.files.attachment_builder import AttachmentBuilder
 from mcp_server_claude.files.content_types import ImageFile, PdfFile, TextFile, detect_content
@@ -61,12 +61,12 @@ def list_directory(path: str, policy: FilePolicy) -> str:
     """What is in a directory, a name a line, directories first and with a `/`; secret-looking names are left out.
 
     Raises:
-        Refused: there is no such directory below the roots.
+        RequestError: there is no such directory below the roots.
     """
     ground = Roots.from_policy(policy)
     with resolve_path.open_named(path or ".", policy, ground) as found:
         if not found.is_directory:
-            raise Refused(
+            raise RequestError(
                 f"{quote_name(path)} is a file of {format_bytes(found.stat_result.st_size)}, not a directory."
             )
         inside = found.list_entries(20 * MAX_LISTED_ENTRIES)
@@ -85,7 +85,7 @@ def glob_files(pattern: str, path: str, policy: FilePolicy) -> str:
     """The files that a glob matches below a directory, a name a line, as `files` and the other tools take it.
 
     Raises:
-        Refused: there is no such directory below the roots, or no file matches.
+        RequestError: there is no such directory below the roots, or no file matches.
     """
     ground = Roots.from_policy(policy)
     glob = f"{path.rstrip('/')}/{pattern}" if path.strip("/.") or path.startswith(("/", "..")) else pattern
@@ -105,14 +105,14 @@ def read_file(
     left; a PDF or an image as a model is shown it.
 
     Raises:
-        Refused: it is neither, is not there, ends before `first`, or the model cannot be shown it.
+        RequestError: it is neither, is not there, ends before `first`, or the model cannot be shown it.
     """
     ground = Roots.from_policy(policy)
     content = _read_content(path, policy, ground)
     if isinstance(content, TextFile):
         return _number_lines(path, content.text, first_line, last_line)
     if isinstance(content, ImageFile | PdfFile) and len(content.data) > MAX_BINARY_RESULT_BYTES:
-        raise Refused(
+        raise RequestError(
             f"{quote_name(path)} is {format_bytes(len(content.data))} large; at most "
             f"{format_bytes(MAX_BINARY_RESULT_BYTES)} can be shown."
         )
@@ -128,11 +128,11 @@ def grep_files(pattern: str, glob: str, policy: FilePolicy, limit: int = 100) ->
     2,000 characters of a line are searched. The last line says how many files were searched and whether that was all.
 
     Raises:
-        Refused: the expression is none, or no file matches.
-        Misconfigured: no process can be started.
+        RequestError: the expression is none, or no file matches.
+        ConfigurationError: no process can be started.
     """
     if not pattern or len(pattern) > MAX_GREP_PATTERN_CHARS:
-        raise Refused(f"A regular expression has 1 to {MAX_GREP_PATTERN_CHARS:,} characters.")
+        raise RequestError(f"A regular expression has 1 to {MAX_GREP_PATTERN_CHARS:,} characters.")
     until = time.monotonic() + GREP_TIMEOUT_S
     ground = Roots.from_policy(policy)
     spots = _files_to_search(glob or "**/*", policy, ground)
@@ -147,7 +147,7 @@ def grep_files(pattern: str, glob: str, policy: FilePolicy, limit: int = 100) ->
     files = _GrepFiles(spots, policy, ground, until)
     found = list(_run_grep_worker(question, files, until))
     if error := next((each["error"] for each in found if "error" in each), ""):
-        raise Refused(f"The regular expression is not understood: {quote_name(str(error))}.")
+        raise RequestError(f"The regular expression is not understood: {quote_name(str(error))}.")
     lines = [f"{_on_one_line(str(each['path']))}:{each['line']}: {each['text']}" for each in found if "path" in each]
     return "\n".join((*lines, _grep_summary(len(lines), found, files)))
 
@@ -227,7 +227,7 @@ def _run_grep_worker(
                 running.wait()
         except OSError as error:
             why = type(error).__name__
-            raise Misconfigured(f"Python could not be started to search files ({why}).", kind="settings") from None
+            raise ConfigurationError(f"Python could not be started to search files ({why}).", kind="settings") from None
         said.seek(0)
         yield from _parse_matches(said)
 
@@ -252,7 +252,7 @@ def _read_content(path: str, policy: FilePolicy, roots: Roots) -> FileContent:
         if found.is_directory:
             raise resolve_path.is_directory_error(path, found)
         if found.stat_result.st_size > policy.max_file_bytes:
-            raise Refused(
+            raise RequestError(
                 f"{quote_name(path)} is {format_bytes(found.stat_result.st_size)} large, too large to read.",
                 kind="too_large",
             )
@@ -264,7 +264,7 @@ def _number_lines(path: str, text: str, first: int, last: int) -> str:
     rows = rows if rows[-1] else rows[:-1]
     if first > len(rows):
         lines = "line" if len(rows) == 1 else "lines"
-        raise Refused(f"{quote_name(path)} has {len(rows):,} {lines}; line {first:,} is after its end.")
+        raise RequestError(f"{quote_name(path)} has {len(rows):,} {lines}; line {first:,} is after its end.")
     start = max(first, 1) - 1
     end = min(last, start + MAX_READ_LINES) if last > start else start + MAX_READ_LINES
     told: list[str] = []

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import sandbox, secret_names
 from mcp_server_claude.files.name_quoting import ALLOW_FILES_SETTING, quote_name, quote_names, roots_sentence
 from mcp_server_claude.files.sandbox import Roots, SandboxError
@@ -28,18 +28,18 @@ def resolve_name(name: str, policy: FilePolicy, roots: Roots) -> RootedPath:
     """Where a name points to: relative to the first root, absolute, or `~/…` where that is in a root. Reads nothing.
 
     Raises:
-        Refused: it is no path, leaves the roots, or looks like a secret.
+        RequestError: it is no path, leaves the roots, or looks like a secret.
     """
     _check_name(name)
     if not policy.roots:
-        raise Refused(roots_sentence(policy))
+        raise RequestError(roots_sentence(policy))
     found = (
         _resolve_home(name, roots)
         if name.startswith(("~/", "~" + os.sep))
         else roots.locate(absolute_path(name, roots))
     )
     if found is None:
-        raise Refused(f"{quote_name(name)} is outside of what may be read. {roots_sentence(policy)}")
+        raise RequestError(f"{quote_name(name)} is outside of what may be read. {roots_sentence(policy)}")
     check_secret_name(found, name, policy)
     return found
 
@@ -53,11 +53,11 @@ def check_secret_name(rooted_path: RootedPath, name: str, policy: FilePolicy) ->
     """Refuse what looks like a secret.
 
     Raises:
-        Refused: it does, and the operator has not named it.
+        RequestError: it does, and the operator has not named it.
     """
     pattern = secret_names.matching_pattern(rooted_path.parts, policy.allow_secret_names)
     if pattern:
-        raise Refused(
+        raise RequestError(
             f"{quote_name(name)} is not read: by its name ({pattern}) it may hold a secret. "
             f"If it holds none, the operator can allow that name in {ALLOW_FILES_SETTING}."
         )
@@ -68,7 +68,7 @@ def open_named(name: str, policy: FilePolicy, roots: Roots) -> Generator[OpenFil
     """What a caller named, open for reading.
 
     Raises:
-        Refused: it cannot be read, and why.
+        RequestError: it cannot be read, and why.
     """
     asked = resolve_name(name, policy, roots)
     try:
@@ -79,52 +79,54 @@ def open_named(name: str, policy: FilePolicy, roots: Roots) -> Generator[OpenFil
         raise explain_sandbox_error(name, blocked, policy, roots) from None
 
 
-def explain_sandbox_error(name: str, error: SandboxError, policy: FilePolicy, roots: Roots) -> Refused:
+def explain_sandbox_error(name: str, error: SandboxError, policy: FilePolicy, roots: Roots) -> RequestError:
     """Why a way ended, so that a caller can correct itself in one turn."""
     said = quote_name(name)
     match error.reason:
         case "missing":
-            return Refused(f"There is no {said}.{_suggest_names(name, error, policy, roots)}", kind="not_found")
+            return RequestError(f"There is no {said}.{_suggest_names(name, error, policy, roots)}", kind="not_found")
         case "outside":
-            return Refused(f"{said} is a link that leads outside of what may be read. {roots_sentence(policy)}")
+            return RequestError(f"{said} is a link that leads outside of what may be read. {roots_sentence(policy)}")
         case "links":
-            return Refused(f"{said} is a link to itself, or one of too many.")
+            return RequestError(f"{said} is a link to itself, or one of too many.")
         case "special":
-            return Refused(f"{said} is not a regular file (a device, a pipe, a socket or part of the system).")
+            return RequestError(f"{said} is not a regular file (a device, a pipe, a socket or part of the system).")
         case "within_file":
-            return Refused(f"{said} leads through {quote_name(error.component)}, which is a file, not a directory.")
+            return RequestError(
+                f"{said} leads through {quote_name(error.component)}, which is a file, not a directory."
+            )
         case "changed":
-            return Refused(f"{said} was replaced while it was being opened. Try again.")
+            return RequestError(f"{said} was replaced while it was being opened. Try again.")
         case "denied":
-            return Refused(f"This server may not read {said} (file permissions).")
+            return RequestError(f"This server may not read {said} (file permissions).")
         case "name":
-            return Refused(f"{said} is not a path that this system can have.")
+            return RequestError(f"{said} is not a path that this system can have.")
         case "trouble":
-            return Refused(f"{said} could not be read.")
+            return RequestError(f"{said} could not be read.")
 
 
-def is_directory_error(name: str, open_file: OpenFile) -> Refused:
+def is_directory_error(name: str, open_file: OpenFile) -> RequestError:
     """What to name instead of a directory."""
     inside = sorted(open_file.list_entries(MAX_COMPARED_ENTRIES))
     names = [each + "/" * is_directory for each, is_directory in inside if not each.startswith(".")]
     within = f" It holds {quote_names(names)}." if names else " It is empty."
     stem = name.rstrip("/")
-    return Refused(
+    return RequestError(
         f"{quote_name(name)} is a directory. Name files, or a glob such as {quote_name(stem + '/**/*')}.{within}"
     )
 
 
 def _check_name(name: str) -> None:
     if not name.strip():
-        raise Refused("A file's name is empty.")
+        raise RequestError("A file's name is empty.")
     if len(name) > MAX_PATH_CHARS:
-        raise Refused(f"A name of {len(name):,} characters is no path: {quote_name(name, 40)}.")
+        raise RequestError(f"A name of {len(name):,} characters is no path: {quote_name(name, 40)}.")
     if "\0" in name:
-        raise Refused(f"{quote_name(name)} is no path: it holds a zero character.")
+        raise RequestError(f"{quote_name(name)} is no path: it holds a zero character.")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise Refused(f"{quote_name(name)} is no path: it is not well-formed Unicode.") from None
+        raise RequestError(f"{quote_name(name)} is no path: it is not well-formed Unicode.") from None
 
 
 def _resolve_home(name: str, roots: Roots) -> RootedPath | None:

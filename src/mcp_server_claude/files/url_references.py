@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files.content_types import ImageFile, PdfFile, TextFile, UnsupportedFile, detect_content
 from mcp_server_claude.files.name_quoting import SUPPORTED_TYPES, format_bytes, quote_name
 
@@ -60,7 +60,7 @@ def parse_reference(name: str, policy: FilePolicy) -> Reference | None:
     """What a name refers to, None when it is a path.
 
     Raises:
-        Refused: it is a URL of a kind that is not passed on.
+        RequestError: it is a URL of a kind that is not passed on.
     """
     if found := FILE_ID.fullmatch(name):
         return FileIdReference(found[1], "image" if found[2] == "#image" else "document")
@@ -73,29 +73,29 @@ def parse_reference(name: str, policy: FilePolicy) -> Reference | None:
         case "data":
             return _parse_data_uri(name, policy)
         case "http":
-            raise Refused("Only https URLs are passed on, this one is http.")
+            raise RequestError("Only https URLs are passed on, this one is http.")
         case "file":
-            raise Refused("Name a file by its path, without file:.")
+            raise RequestError("Name a file by its path, without file:.")
         case other:
-            raise Refused(f"URLs are passed on when they are https; {quote_name(other, 20)} is not.")
+            raise RequestError(f"URLs are passed on when they are https; {quote_name(other, 20)} is not.")
 
 
 def _parse_url(name: str) -> UrlReference:
     if len(name) > MAX_URL_CHARS:
-        raise Refused(f"The URL is {len(name):,} characters long; at most {MAX_URL_CHARS:,} are passed on.")
+        raise RequestError(f"The URL is {len(name):,} characters long; at most {MAX_URL_CHARS:,} are passed on.")
     if any(each.isspace() or not each.isprintable() or each in '\\"<>`{}|^' for each in name):
-        raise Refused("The URL holds characters that a URL cannot; percent-encode them.")
+        raise RequestError("The URL holds characters that a URL cannot; percent-encode them.")
     try:
         parts = urlsplit(name)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise Refused("The URL is not well-formed.") from None
+        raise RequestError("The URL is not well-formed.") from None
     if "@" in parts.netloc:
-        raise Refused("A URL with a user name or password is not passed on; use one without.")
+        raise RequestError("A URL with a user name or password is not passed on; use one without.")
     if not host or port == 0:
-        raise Refused("The URL has no host.")
+        raise RequestError("The URL has no host.")
     if _is_private_host(host):
-        raise Refused(
+        raise RequestError(
             f"Anthropic fetches the URL and cannot reach {quote_name(host, 60)}; name a local file by its path."
         )
     path = parts.path.lower()
@@ -114,21 +114,23 @@ def _is_private_host(host: str) -> bool:
 def _parse_data_uri(name: str, policy: FilePolicy) -> InlineContent:
     head = _DATA_URI.match(name[:_MAX_DATA_URI_HEADER_CHARS])
     if not head or not head[3]:
-        raise Refused("A data: URI is data:<media type>;base64,<data>; this one is not.")
+        raise RequestError("A data: URI is data:<media type>;base64,<data>; this one is not.")
     media_type = head[1].lower()
     length = (len(name) - head.end()) * 3 // 4
     if length > policy.max_file_bytes:
-        raise Refused(
+        raise RequestError(
             f"The data: URI holds {format_bytes(length)}; at most {format_bytes(policy.max_file_bytes)}.",
             kind="too_large",
         )
     try:
         data = b64decode(name[head.end() :], validate=True)
     except (binascii.Error, ValueError):
-        raise Refused("What stands after ;base64, in the data: URI is not base64 (no spaces, padded with =).") from None
+        raise RequestError(
+            "What stands after ;base64, in the data: URI is not base64 (no spaces, padded with =)."
+        ) from None
     content = detect_content(data)
     if isinstance(content, UnsupportedFile) and not (policy.for_code and content.data):
-        raise Refused(
+        raise RequestError(
             f"The data: URI holds {content.description}. {SUPPORTED_TYPES}{policy.hint}"
             if data
             else "The data: URI is empty."
@@ -137,7 +139,7 @@ def _parse_data_uri(name: str, policy: FilePolicy) -> InlineContent:
     called = _NAME_PARAMETER.search(head[2])
     if called is None and not isinstance(content, UnsupportedFile) and not _matches_media_type(content, media_type):
         said = quote_name(media_type, 60) if media_type else "no media type"
-        raise Refused(f"The data: URI says {said} and holds {_media_type(content)}. {SUPPORTED_TYPES}")
+        raise RequestError(f"The data: URI says {said} and holds {_media_type(content)}. {SUPPORTED_TYPES}")
     return InlineContent(content, unquote(called[1]) if called else f"data:{media_type}")
 
 

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.schemas.json_values import as_dict, as_int, as_list, as_strings, is_json_type, is_one_of
 from mcp_server_claude.schemas.merge_all_of import AllOfMerger
 from mcp_server_claude.schemas.output_format import complexity_problem
@@ -69,14 +69,14 @@ def normalize_schema(schema: Mapping[str, object]) -> NormalizedSchema:
     """The schema as the API takes it: whatever is valid against `schema` stays valid, but for properties not listed.
 
     Raises:
-        Refused: it is not a schema, or has something that cannot be said to the API, named with its place.
+        RequestError: it is not a schema, or has something that cannot be said to the API, named with its place.
     """
     root = parse_json_schema(schema)
     work = _Normalizer(root)
     top = work.merger.inline_references(root, ())
     found = None if top is None else work.normalize_node(top, ())
     if found is None:
-        raise Refused("No answer can be valid against the schema.")
+        raise RequestError("No answer can be valid against the schema.")
     wrapped = found.get("type") != "object"
     sent: Schema = {
         "type": "object",
@@ -109,7 +109,7 @@ class _Normalizer:
             return None
         self._nodes += 1
         if self._nodes > MAX_SCHEMA_NODES:
-            raise Refused("The schema is too complex: its alternatives multiply.")
+            raise RequestError("The schema is too complex: its alternatives multiply.")
         given: Schema = schema if isinstance(schema, dict) else {}
         if set(given) - IGNORED_KEYWORDS == {"$ref"}:
             name = self._definition_name(str(given["$ref"]), at)
@@ -150,7 +150,7 @@ class _Normalizer:
         if any(isinstance(choice, dict | list) for choice in choices):
             key = "const" if "const" in rules else "enum"
             where = json_pointer((*at, key))
-            raise Refused(f"The schema may list only strings, numbers, booleans and null at {where}.")
+            raise RequestError(f"The schema may list only strings, numbers, booleans and null at {where}.")
         if not choices:
             return None
         # Without a type: the API refuses an enum beside a list of types, and it says nothing more.
@@ -187,7 +187,7 @@ class _Normalizer:
     def _normalize_typed(self, rules: Schema, at: SchemaPath) -> Schema | None:
         kinds = as_strings(rules["type"]) if "type" in rules else _implied_types(rules)
         if "type" not in rules and not kinds:
-            raise Refused(f"The schema has no type at {json_pointer(at)}; say which one it is.")
+            raise RequestError(f"The schema has no type at {json_pointer(at)}; say which one it is.")
         if "number" in kinds:
             kinds = [kind for kind in kinds if kind != "integer"]
         if not kinds:
@@ -223,16 +223,16 @@ class _Normalizer:
         extra, listed = rules.get("additionalProperties", True), as_dict(rules.get("properties"))
         closed = extra is False or rules.get("unevaluatedProperties") is False
         if extra not in (True, False, {}) or rules.get("patternProperties"):
-            raise Refused(
+            raise RequestError(
                 f"The schema takes properties by any name at {json_pointer(at)}, which Claude cannot be held to; "
                 "list the properties, or take an array of objects with a name and a value."
             )
         if not listed and not closed:
-            raise Refused(f"The schema lists no properties of the object at {json_pointer(at)}; list them.")
+            raise RequestError(f"The schema lists no properties of the object at {json_pointer(at)}; list them.")
         required = [name for name in as_list(rules.get("required")) if isinstance(name, str)]
         for name in required:
             if name not in listed and not closed:
-                raise Refused(f"The schema requires a property that it does not list at {json_pointer(at)}.")
+                raise RequestError(f"The schema requires a property that it does not list at {json_pointer(at)}.")
         found = {name: self.normalize_node(part, (*at, "properties", name)) for name, part in listed.items()}
         properties: Schema = {name: part for name, part in found.items() if part is not None}
         if not properties.keys() >= set(required):

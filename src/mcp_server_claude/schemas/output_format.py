@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.schemas.json_values import as_dict, as_list
 from mcp_server_claude.schemas.parse_schema import json_pointer
 
@@ -24,10 +24,10 @@ def as_output_format(normalized: NormalizedSchema) -> Schema:
     """The request's `output_config.format`.
 
     Raises:
-        Refused: the schema passes one of the API's limits.
+        RequestError: the schema passes one of the API's limits.
     """
     if normalized.too_complex:
-        raise Refused(normalized.too_complex)
+        raise RequestError(normalized.too_complex)
     return {"type": "json_schema", "schema": normalized.schema}
 
 
@@ -37,13 +37,15 @@ def as_answer_tool(normalized: NormalizedSchema, *, strict: bool = False) -> Sch
     `strict` says that the model takes strict tools; a schema that is too complex for one is sent without.
 
     Raises:
-        Refused: a property of the root has a name that a tool's parameter cannot have.
+        RequestError: a property of the root has a name that a tool's parameter cannot have.
     """
     properties = normalized.schema.get("properties")
     for name in properties if isinstance(properties, dict) else ():
         if not TOOL_PARAMETER_NAME.fullmatch(name):
             place = json_pointer(("properties", name))
-            raise Refused(f"The property at {place} may only have letters, digits and _.- in its name, 64 at most.")
+            raise RequestError(
+                f"The property at {place} may only have letters, digits and _.- in its name, 64 at most."
+            )
     tool: Schema = {
         "name": ANSWER_TOOL_NAME,
         "description": "Gives the whole answer, in the form that was asked for.",

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias, cast
 from urllib.parse import unquote
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.schemas.safe_regex import UnsafeError, compile_pattern
 
@@ -43,7 +43,8 @@ def parse_json_schema(source: str | Mapping[str, object]) -> Schema:
     """The schema of a tool call as a dictionary of its own; some clients send it as text.
 
     Raises:
-        Refused: it is not a JSON object, too large or too deep, or not a schema of Draft 2020-12 that stands alone.
+        RequestError: it is not a JSON object, too large or too deep, or not a schema of Draft 2020-12 that stands
+        alone.
     """
     schema = _load_json(source)
     _check_bounds(schema, (), 0)
@@ -61,7 +62,9 @@ def _check_standalone(text: str) -> None:
     known = dict(_all_subschemas(schema, ()))
     for at, node in known.items():
         for key in EXTERNAL_KEYWORDS & node.keys():
-            raise Refused(f"The schema uses {key} at {json_pointer(at)}; only $ref to a place within it is understood.")
+            raise RequestError(
+                f"The schema uses {key} at {json_pointer(at)}; only $ref to a place within it is understood."
+            )
     _ReferenceWalk(schema, {id(node) for node in known.values()}).visit(schema, (), 0)
 
 
@@ -112,15 +115,15 @@ def _load_json(source: str | Mapping[str, object]) -> Schema:
         try:
             source = json.dumps(dict(source), allow_nan=False)
         except (TypeError, ValueError, RecursionError):
-            raise Refused("The schema is not a JSON object.") from None
+            raise RequestError("The schema is not a JSON object.") from None
     if len(source) > MAX_SCHEMA_CHARS:
-        raise Refused(f"The schema has more than {MAX_SCHEMA_CHARS:,} characters.")
+        raise RequestError(f"The schema has more than {MAX_SCHEMA_CHARS:,} characters.")
     try:
         read = cast("Json", json.loads(replace_lone_surrogates(source), parse_constant=_reject_constant))
     except (ValueError, RecursionError):
-        raise Refused("The schema is not JSON; give a JSON Schema as an object.") from None
+        raise RequestError("The schema is not JSON; give a JSON Schema as an object.") from None
     if not isinstance(read, dict):
-        raise Refused("The schema is not a JSON object; give a JSON Schema as an object.")
+        raise RequestError("The schema is not a JSON object; give a JSON Schema as an object.")
     return read
 
 
@@ -131,20 +134,20 @@ def _reject_constant(name: str) -> float:
 def _check_bounds(value: Json, at: SchemaPath, depth: int) -> None:
     """Strings are made well-formed on the way: a lone surrogate may also be written as an escape."""
     if depth > MAX_JSON_DEPTH:
-        raise Refused(f"The schema is nested deeper than {MAX_JSON_DEPTH} levels.")
+        raise RequestError(f"The schema is nested deeper than {MAX_JSON_DEPTH} levels.")
     match value:
         case dict():
             for key in list(value):
                 _check_bounds(value[key], (*at, key), depth + 1)
                 if replace_lone_surrogates(key) != key:
-                    raise Refused(f"The schema has a name that is not text at {json_pointer(at)}.")
+                    raise RequestError(f"The schema has a name that is not text at {json_pointer(at)}.")
         case list():
             for n, part in enumerate(value):
                 _check_bounds(part, (*at, n), depth + 1)
         case float() if not math.isfinite(value):
-            raise Refused(f"The schema has a number out of range at {json_pointer(at)}.")
+            raise RequestError(f"The schema has a number out of range at {json_pointer(at)}.")
         case str() if replace_lone_surrogates(value) != value:
-            raise Refused(f"The schema has a string that is not text at {json_pointer(at)}.")
+            raise RequestError(f"The schema has a string that is not text at {json_pointer(at)}.")
         case _:
             return
 
@@ -159,11 +162,11 @@ def _check_metaschema(schema: Schema) -> None:
             Draft202012Validator.check_schema(schema)
     except SchemaError as error:
         where = json_pointer(tuple(error.absolute_path))
-        raise Refused(f"The schema is not valid at {where} (JSON Schema, Draft 2020-12).") from None
+        raise RequestError(f"The schema is not valid at {where} (JSON Schema, Draft 2020-12).") from None
     except RecursionError:
-        raise Refused("The schema is nested too deeply.") from None
+        raise RequestError("The schema is nested too deeply.") from None
     except OverflowError:
-        raise Refused("The schema has a pattern with too large a number.") from None
+        raise RequestError("The schema has a pattern with too large a number.") from None
 
 
 def _all_subschemas(schema: Schema, at: SchemaPath) -> Iterator[tuple[SchemaPath, Schema]]:
@@ -192,9 +195,9 @@ class _ReferenceWalk:
             return 1
         key = id(schema)
         if key in self._open:
-            raise Refused(f"The schema refers to itself at {json_pointer(at)}; a recursive schema cannot be used.")
+            raise RequestError(f"The schema refers to itself at {json_pointer(at)}; a recursive schema cannot be used.")
         if depth > MAX_SCHEMA_DEPTH:
-            raise Refused(f"The schema is nested deeper than {MAX_SCHEMA_DEPTH} levels at {json_pointer(at)}.")
+            raise RequestError(f"The schema is nested deeper than {MAX_SCHEMA_DEPTH} levels at {json_pointer(at)}.")
         if key not in self._sizes:
             self._open.add(key)
             self._check_pattern(schema, at)
@@ -204,20 +207,20 @@ class _ReferenceWalk:
             self._sizes[key] = 1 + sum(parts)
             self._open.remove(key)
         if self._sizes[key] > MAX_SCHEMA_NODES:
-            raise Refused(
+            raise RequestError(
                 f"The schema is too complex: more than {MAX_SCHEMA_NODES:,} parts with its references written out."
             )
         return self._sizes[key]
 
     def _resolve_target(self, reference: Json, at: SchemaPath) -> Json:
         if not isinstance(reference, str) or not reference.startswith("#"):
-            raise Refused(
+            raise RequestError(
                 f"The schema refers to another document at {json_pointer(at)}; put its definition under $defs."
             )
         found = resolve_reference(self._root, reference)
         if isinstance(found, bool) or id(found) in self._known:
             return found
-        raise Refused(f"The schema refers to something that it does not define at {json_pointer(at)}.")
+        raise RequestError(f"The schema refers to something that it does not define at {json_pointer(at)}.")
 
     def _check_pattern(self, schema: Schema, at: SchemaPath) -> None:
         source = schema.get("pattern")
@@ -226,4 +229,4 @@ class _ReferenceWalk:
                 compile_pattern(source)
             except UnsafeError as error:
                 where = json_pointer((*at, "pattern"))
-                raise Refused(f"The pattern at {where} cannot be used: {error}.") from None
+                raise RequestError(f"The pattern at {where} cannot be used: {error}.") from None

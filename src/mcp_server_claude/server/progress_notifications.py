@@ -21,12 +21,12 @@ import anyio
 from mcp_server_claude import number_formatting, pricing, status_text
 from mcp_server_claude.call_types import (
     CHARS_PER_TOKEN,
-    Drafting,
-    Event,
-    Searching,
-    Started,
-    Text,
-    Thinking,
+    CallEvent,
+    MessageStart,
+    TextDelta,
+    TextPending,
+    ThinkingProgress,
+    ToolUse,
     Usage,
     Waiting,
 )
@@ -108,19 +108,19 @@ class ProgressReporter:
         self._finished = anyio.Event()
         self._ended = anyio.Event()
 
-    def queue_event(self, event: Event) -> None:
+    def queue_event(self, event: CallEvent) -> None:
         """Take note of an event. In style `text` a stage wakes the pump only when it is a new one."""
-        if type(event) is Text:
+        if type(event) is TextDelta:
             self._pending.append(event.text)
             self._chars += len(event.text)
             self._wake_up.set()
             return
         if self._status_line is not None:
             self._status_line.update_stage(event)
-        if isinstance(event, Drafting):
+        if isinstance(event, TextPending):
             self._pending_chars = event.chars
         stage = type(event).__name__
-        lively = (Waiting, Searching) if self._status_line is None else (Waiting, Searching, Drafting, Thinking)
+        lively = (Waiting, ToolUse) if self._status_line is None else (Waiting, ToolUse, TextPending, ThinkingProgress)
         if stage != self._stage or isinstance(event, lively):
             self._stage = stage
             self._wake_up.set()
@@ -166,7 +166,7 @@ class ProgressReporter:
     @property
     def _silence_timeout_s(self) -> float:
         """Seconds of silence: a person sees the seconds of thinking go by, also where nothing tells of them."""
-        thinks = self._status_line is not None and self._stage == Thinking.__name__
+        thinks = self._status_line is not None and self._stage == ThinkingProgress.__name__
         return min(self._heartbeat, THINKING_UPDATE_INTERVAL_S) if thinks else self._heartbeat
 
     async def _send_pending(self, *, last: bool) -> bool:
@@ -209,23 +209,23 @@ class StatusLine:
         self._thinking_tokens = 0
         self._last_words = ""
 
-    def update_stage(self, event: Event) -> None:
+    def update_stage(self, event: CallEvent) -> None:
         """Take in what happened, other than text."""
         match event:
-            case Started(usage=usage):
+            case MessageStart(usage=usage):
                 self._usage = usage
                 self._set_stage("reading")
-            case Thinking(tokens=tokens):
+            case ThinkingProgress(tokens=tokens):
                 self._thinking_tokens = tokens
                 self._set_stage("thinking")
-            case Searching(tool=tool, query=query):
+            case ToolUse(tool=tool, query=query):
                 self._set_stage(status_text.tool_text(tool, query[:60]))
             case Waiting():
                 self._set_stage(status_text.waiting_text(event))
-            case Drafting(chars=chars):
+            case TextPending(chars=chars):
                 self._chars = chars
                 self._set_stage("writing")
-            case Text():
+            case TextDelta():
                 pass
 
     def add_text(self, text: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 
-from mcp_server_claude.errors import Failure
+from mcp_server_claude.errors import CallError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server import text_paging
 from mcp_server_claude.server.tool_dependencies import current_request
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mcp.server.context import CallNext, ServerRequestContext
     from mcp.server.mcpserver import MCPServer
 
-    from mcp_server_claude.engine.output_file_downloads import Fetched
+    from mcp_server_claude.engine.output_file_downloads import DownloadedFile
     from mcp_server_claude.services.lazy_services import Services
 
 MAX_FILE_BYTES = 10_000_000
@@ -54,7 +54,7 @@ def register_resources(server: MCPServer[Services]) -> None:
         try:
             job = await (await current_request().services.calls()).read_call(id, current_request().user.name)
             page = text_paging.select_page(replace_lone_surrogates(job.text), offset, limit)
-        except Failure as failure:
+        except CallError as failure:
             raise ResourceNotFoundError(str(failure)) from None
         told = page.with_next_link(f"claude://calls/{id}")
         if page.end < page.total or job.record.end == "complete":
@@ -70,10 +70,10 @@ def register_resources(server: MCPServer[Services]) -> None:
     )
     async def file(id: str) -> str | bytes:  # noqa: A002 - the address's own word
         try:
-            fetched = await (await current_request().services.output_files()).fetch(
+            fetched = await (await current_request().services.output_files()).download(
                 id, current_request().user.name, MAX_FILE_BYTES
             )
-        except Failure as failure:
+        except CallError as failure:
             raise ResourceNotFoundError(str(failure)) from None
         _mime_type.set(fetched.file.mime_type)
         return _text_or_bytes(fetched)
@@ -113,13 +113,13 @@ def register_resources(server: MCPServer[Services]) -> None:
             return text_paging.select_page(replace_lone_surrogates(told), offset, limit).with_next_link(
                 f"claude://threads/{id}"
             )
-        except Failure as failure:
+        except CallError as failure:
             raise ResourceNotFoundError(str(failure)) from None
 
     del call, file, thread, usage, models  # registered; the names are the server's now
 
 
-def _text_or_bytes(fetched: Fetched) -> str | bytes:
+def _text_or_bytes(fetched: DownloadedFile) -> str | bytes:
     """Text where the type says so and it is."""
     kind = fetched.file.mime_type.partition(";")[0].strip().lower()
     if kind.startswith("text/") or kind.endswith(("+json", "+xml")) or kind in TEXT_CONTENT_TYPES:

@@ -11,7 +11,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from pydantic import ValidationError
 
-from mcp_server_claude.errors import Failure, Refused
+from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.lone_surrogates import without_lone_surrogates
 from mcp_server_claude.server import tool_results
 
@@ -51,7 +51,7 @@ class StrictTool(Tool):
         context: Context[Any, Any],
         convert_result: bool = False,  # noqa: FBT001, FBT002 - the SDK's signature
     ) -> Any:
-        """Run the tool; a `Failure` comes back as an error result, a bug travels on and is masked by the SDK."""
+        """Run the tool; a `CallError` comes back as an error result, a bug travels on and is masked by the SDK."""
         try:
             return await super().run(self._check_arguments(arguments), context, convert_result)
         except ToolError as error:
@@ -59,7 +59,7 @@ class StrictTool(Tool):
             if failure is None:
                 raise
             return tool_results.error_result(failure)
-        except Failure as failure:
+        except CallError as failure:
             return tool_results.error_result(failure)
 
     def _check_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class StrictTool(Tool):
         required: list[str] = self.parameters.get("required", [])
         for name in arguments:
             if name not in known:
-                raise Refused(_unknown_argument_text(name, list(known)))
+                raise RequestError(_unknown_argument_text(name, list(known)))
         given = {
             name: without_lone_surrogates(value)
             for name, value in arguments.items()
@@ -79,7 +79,7 @@ class StrictTool(Tool):
         return given
 
 
-def _call_error_beneath(cause: BaseException | None) -> Failure | None:
+def _call_error_beneath(cause: BaseException | None) -> CallError | None:
     """The failure beneath what the SDK raised, out of the groups that task groups make of a single exception."""
     while isinstance(cause, BaseExceptionGroup):
         first, *others = cast("BaseExceptionGroup[BaseException]", cause).exceptions
@@ -87,10 +87,10 @@ def _call_error_beneath(cause: BaseException | None) -> Failure | None:
             return None
         cause = first
     match cause:
-        case Failure():
+        case CallError():
             return cause
         case ValidationError():
-            return Refused(
+            return RequestError(
                 " ".join(_argument_error_text(each) for each in cause.errors(include_input=False, include_url=False))
             )
         case _:

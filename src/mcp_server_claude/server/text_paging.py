@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 
 DEFAULT_PAGE_CHARS = 40_000
 """Characters of a page unless others are asked for: Claude Code takes results of 50,000 from what declares no limit."""
@@ -33,7 +33,7 @@ def select_page(text: str, offset: str, limit: str) -> TextPage:
     """The part of a text that an address names; the whole where it names none.
 
     Raises:
-        Refused: They are no numbers.
+        RequestError: They are no numbers.
     """
     if not offset and not limit:
         return TextPage(text=text, start=0, end=len(text), total=len(text), limit=DEFAULT_PAGE_CHARS)
@@ -47,5 +47,5 @@ def _parse_char_count(value: str, name: str) -> int:
     if not value:
         return 0
     if not (value.isascii() and value.isdigit() and len(value) <= 12):
-        raise Refused(f"{name} must be a number of characters.")
+        raise RequestError(f"{name} must be a number of characters.")
     return int(value)

@@ -17,8 +17,8 @@ from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.call_types import Produced, Reply, Usage
-    from mcp_server_claude.errors import Failure
+    from mcp_server_claude.call_types import OutputFile, Reply, Usage
+    from mcp_server_claude.errors import CallError
 
 USAGE_KEY = "mcp-server-claude/usage"
 CITATIONS_KEY = "mcp-server-claude/citations"
@@ -33,7 +33,7 @@ def reply_result(reply: Reply, *, with_footer: bool, limit: int | None = None) -
     nothing that could be read.
     """
     too_big = limit is not None and len(reply.text) > limit
-    if too_big and reply.data is not None:
+    if too_big and reply.structured_output is not None:
         content = _link_to_json(reply.text, reply.usage.call_id)
     else:
         content = truncate_text(reply.text, f"claude://calls/{reply.usage.call_id}", limit)
@@ -46,7 +46,7 @@ def reply_result(reply: Reply, *, with_footer: bool, limit: int | None = None) -
     if reply.citations:
         meta[CITATIONS_KEY] = [asdict(citation) for citation in reply.citations]
     structured: dict[str, object] | None = None
-    value = reply.data.value if reply.data is not None else None
+    value = reply.structured_output.value if reply.structured_output is not None else None
     if isinstance(value, dict) and not too_big:
         # Claude Code shows its model this and nothing else; other roots than objects are text only (2025-11-25).
         data = cast("dict[str, object]", value)
@@ -54,19 +54,19 @@ def reply_result(reply: Reply, *, with_footer: bool, limit: int | None = None) -
     return CallToolResult(content=content, structured_content=structured, _meta=meta)
 
 
-def file_resource_link(file: Produced) -> ResourceLink:
+def file_resource_link(file: OutputFile) -> ResourceLink:
     """Where a file that code has made can be read."""
     return ResourceLink(
         type="resource_link", uri=_file_resource_uri(file), name=file.name, mime_type=file.mime_type, size=file.bytes
     )
 
 
-def files_meta(files: Sequence[Produced]) -> dict[str, object]:
+def files_meta(files: Sequence[OutputFile]) -> dict[str, object]:
     """The same as data, where there is any."""
     return {FILES_KEY: [asdict(file) | {"uri": _file_resource_uri(file)} for file in files]} if files else {}
 
 
-def _file_resource_uri(file: Produced) -> str:
+def _file_resource_uri(file: OutputFile) -> str:
     return f"claude://files/{file.id}"
 
 
@@ -95,7 +95,7 @@ def _link_to_json(text: str, call_id: str) -> list[ContentBlock]:
     ]
 
 
-def error_result(error: Failure) -> CallToolResult:
+def error_result(error: CallError) -> CallToolResult:
     """A call without an answer: one sentence that a model can act on, and what a program needs in `_meta`."""
     meta: dict[str, object] = {ERROR_KEY: error.as_json()}
     where = ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import anyio.to_thread
 
-from mcp_server_claude.errors import Failure, Misconfigured
+from mcp_server_claude.errors import CallError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.calls.answer_feed import AnswerFeed
     from mcp_server_claude.calls.conversation_threads import ConversationThreads
     from mcp_server_claude.calls.running_calls import CallRegistry
-    from mcp_server_claude.engine.output_file_downloads import Products
+    from mcp_server_claude.engine.output_file_downloads import OutputFiles
     from mcp_server_claude.files import FilePolicy
     from mcp_server_claude.services.open_services import OpenServices
     from mcp_server_claude.settings import Settings
@@ -79,17 +79,17 @@ class Services:
         """The room for calls: run, waited for, read again.
 
         Raises:
-            Misconfigured: A setting could not be understood: nothing is spent on a guess.
+            ConfigurationError: A setting could not be understood: nothing is spent on a guess.
         """
         if self.settings.problems:
-            raise Misconfigured(" ".join(self.settings.problems), kind="settings")
+            raise ConfigurationError(" ".join(self.settings.problems), kind="settings")
         return (await self._wait_until_open()).calls
 
     async def answer_feed(self) -> AnswerFeed:
         """Answers that are read while they are written.
 
         Raises:
-            Misconfigured: See `jobs`.
+            ConfigurationError: See `jobs`.
         """
         await self.calls()
         return (await self._wait_until_open()).answer_feed
@@ -98,7 +98,7 @@ class Services:
         """The conversations."""
         return (await self._wait_until_open()).threads
 
-    async def output_files(self) -> Products:
+    async def output_files(self) -> OutputFiles:
         """The files that code has made, each for its own user."""
         return (await self._wait_until_open()).output_files
 
@@ -135,7 +135,7 @@ class Services:
         self._is_open.set()
         try:
             await self._opened.preload()
-        except Failure as failure:
+        except CallError as failure:
             _log.warning("%s", failure)  # the tools say it too; the server stays up
 
 

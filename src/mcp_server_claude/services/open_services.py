@@ -19,8 +19,8 @@ from mcp_server_claude.anthropic_api.models import ModelListCache, StaticModelLi
 from mcp_server_claude.calls.answer_feed import AnswerFeed
 from mcp_server_claude.calls.conversation_threads import ConversationThreads
 from mcp_server_claude.calls.running_calls import CallRegistry
-from mcp_server_claude.engine.engine import Book, Engine
-from mcp_server_claude.errors import Misconfigured
+from mcp_server_claude.engine.engine import Engine, LedgerWriter
+from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.files import FilePolicy, roots_for
 from mcp_server_claude.store import Store, StoreError, call_journal, request_ledger, thread_messages
 from mcp_server_claude.users.tokens_and_sessions import UserDirectory
@@ -58,9 +58,9 @@ class OpenServices:
                 wait_s=settings.models_wait_s,
             )
         self.users = UserDirectory(settings, store)
-        self.ledger = Book(store)
+        self.ledger = LedgerWriter(store)
         engine = Engine(settings, self.claude, self.models, self.ledger, file_policy)
-        self.output_files = engine.products
+        self.output_files = engine.output_files
         self.threads = ConversationThreads(settings, engine, store, self.ledger.worker)
         self.calls = CallRegistry(settings, self.threads, store, self.ledger.worker, task_group)
         self._startup_finished = anyio.Event()
@@ -69,18 +69,18 @@ class OpenServices:
             self.calls,
             store,
             close_orphans=self.close_orphans,
-            list_files=self.output_files.of,
+            list_files=self.output_files.files_of_call,
             startup_finished=self._startup_finished,
             task_group=task_group,
         )
-        task_group.start_soon(self.ledger.keep)
+        task_group.start_soon(self.ledger.renew_lease_periodically)
         task_group.start_soon(self._delete_expired_periodically)
 
     async def preload(self) -> None:
         """Import the SDK and get the list of models before anybody asks.
 
         Raises:
-            Failure: There is no usable key or base URL.
+            CallError: There is no usable key or base URL.
         """
         try:
             await self.claude.get_client()
@@ -91,7 +91,7 @@ class OpenServices:
     async def close_orphans(self) -> None:
         """Close the lines and calls that dead processes left open, so that what is shown is true."""
         with suppress(StoreError):  # what cannot be written now is swept the next time
-            await self.ledger.sweep()
+            await self.ledger.close_orphans()
 
     async def close_services(self) -> None:
         """Close everything. The client may kill the process after 500 ms, so this takes under 80 ms and is shielded."""
@@ -112,7 +112,7 @@ class OpenServices:
             self.store.write_nowait(
                 thread_messages.delete_inactive_threads, time.time() - self._settings.retention_days * 86_400
             )
-            await self.output_files.forget(time.time() - days * 86_400)
+            await self.output_files.delete_expired(time.time() - days * 86_400)
             await anyio.sleep(CLEANUP_INTERVAL_S)
 
 
@@ -128,7 +128,7 @@ def open_blocking(settings: Settings, *, http: bool = False) -> tuple[Store, str
     pricing.find_rates("claude")
     try:
         credential = find_credential(settings)
-    except Misconfigured:
+    except ConfigurationError:
         return store, "", file_policy_for(settings, http=http)
     return store, f"{credential.base_url} {credential.source}", file_policy_for(settings, http=http)
 

@@ -44,7 +44,7 @@ class InsufficientBudget:
 def reserve(
     tx: Transaction, scopes: Sequence[BudgetScope], day: str, micros: int, entry_id: str
 ) -> Reservation | InsufficientBudget:
-    """Hold exactly `micros` for a ledger entry in every scope, or nothing in any.
+    """Hold exactly `usd_to_micros` for a ledger entry in every scope, or nothing in any.
 
     `day` is a UTC date such as 2026-11-20. Belongs in one job with `ledger.begin`, because a dead process's holds are
     found by its open entries. Reserving again for the same entry adds to what it holds.

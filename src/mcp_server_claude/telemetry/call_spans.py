@@ -21,7 +21,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode, format_trace_id
 
 from mcp_server_claude.call_types import Usage, Waiting
-from mcp_server_claude.errors import Failure
+from mcp_server_claude.errors import CallError
 from mcp_server_claude.telemetry import metrics, stderr_logging
 from mcp_server_claude.telemetry.stderr_logging import CallOutcome
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
     from opentelemetry.util.types import AttributeValue
 
-    from mcp_server_claude.call_types import Call, Event, Listen, Reply
+    from mcp_server_claude.call_types import Call, CallEvent, Listener, Reply
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.telemetry.stderr_logging import CallEnd
 
@@ -45,7 +45,7 @@ _tracer = trace.get_tracer("mcp_server_claude")
 class CallSpan:
     """One call that is observed. `call` carries the trace's id, and `listen` hears for the span too."""
 
-    def __init__(self, call: Call, listener: Listen, span: Span, settings: Settings) -> None:
+    def __init__(self, call: Call, listener: Listener, span: Span, settings: Settings) -> None:
         context = span.get_span_context()
         self.call = replace(call, trace_id=format_trace_id(context.trace_id)) if context.is_valid else call
         self.listener = self._with_span_events(listener) if span.is_recording() else listener
@@ -80,10 +80,10 @@ class CallSpan:
             if end == "failed":
                 self._span.set_status(Status(StatusCode.ERROR))  # without its sentence, which may quote what was asked
 
-    def _with_span_events(self, listener: Listen) -> Listen:
-        def hear(event: Event) -> None:
+    def _with_span_events(self, listener: Listener) -> Listener:
+        def hear(event: CallEvent) -> None:
             if isinstance(event, Waiting):
-                waited = {"why": event.why, "seconds": event.seconds or 0.0, "attempt": event.attempt}
+                waited = {"why": event.reason, "seconds": event.seconds or 0.0, "attempt": event.attempt}
                 self._span.add_event("waiting", waited)
             listener(event)
 
@@ -98,7 +98,7 @@ class CallSpan:
 
 
 @contextmanager
-def call_span(call: Call, listener: Listen, settings: Settings) -> Generator[CallSpan]:
+def call_span(call: Call, listener: Listener, settings: Settings) -> Generator[CallSpan]:
     """Observe a call for as long as the block runs, below the span that is current, if there is one."""
     around = trace.get_current_span()
     if call.thread and around.is_recording():
@@ -113,7 +113,7 @@ def call_span(call: Call, listener: Listen, settings: Settings) -> Generator[Cal
         seen = CallSpan(call, listener, span, settings)
         try:
             yield seen
-        except Failure as failure:
+        except CallError as failure:
             seen.record_end("failed", failure.usage, failure.kind)
             raise
         except Exception as bug:

@@ -17,7 +17,7 @@ from secrets import token_hex, token_urlsafe
 from typing import TYPE_CHECKING, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
 from mcp_server_claude.call_types import Limits
-from mcp_server_claude.errors import Misconfigured, Refused
+from mcp_server_claude.errors import ConfigurationError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +83,7 @@ class UserDirectory:
         """Whether there are users, or have been since the server started: who removes the last one opens no door.
 
         Raises:
-            Misconfigured: It cannot be known, since the ledger cannot be read.
+            ConfigurationError: It cannot be known, since the ledger cannot be read.
         """
         if not self._has_users and self._clock() >= self._count_expires_at:
             from mcp_server_claude.store import user_rows as stored
@@ -98,7 +98,7 @@ class UserDirectory:
         """Whose token this is.
 
         Raises:
-            Misconfigured: The ledger cannot be read.
+            ConfigurationError: The ledger cannot be read.
         """
         from mcp_server_claude.store import user_rows as stored
 
@@ -111,7 +111,7 @@ class UserDirectory:
         """Begin a session for whose token this is: the secret that a browser keeps, and the user.
 
         Raises:
-            Misconfigured: The ledger cannot be written.
+            ConfigurationError: The ledger cannot be written.
         """
         if not _looks_like_token(token):
             return None
@@ -126,7 +126,7 @@ class UserDirectory:
         """Who signed in to this session, as long as it lasts.
 
         Raises:
-            Misconfigured: The ledger cannot be read.
+            ConfigurationError: The ledger cannot be read.
         """
         from mcp_server_claude.store import user_rows as stored
 
@@ -139,7 +139,7 @@ class UserDirectory:
         """End a session.
 
         Raises:
-            Misconfigured: The ledger cannot be written.
+            ConfigurationError: The ledger cannot be written.
         """
         from mcp_server_claude.store import user_rows as stored
 
@@ -150,8 +150,8 @@ class UserDirectory:
         """Who somebody at an identity provider is here; at first sight a new user, with the server's default limits.
 
         Raises:
-            Refused: They were removed.
-            Misconfigured: The ledger cannot be read or written.
+            RequestError: They were removed.
+            ConfigurationError: The ledger cannot be read or written.
         """
         from mcp_server_claude.store import user_rows as stored
 
@@ -162,7 +162,7 @@ class UserDirectory:
                 stored.get_or_create_by_identity, issuer, subject, candidate_names(name_hint), time.time()
             )
         if member.removed_at is not None:
-            raise Refused("The operator has removed this user.", kind="forbidden")
+            raise RequestError("The operator has removed this user.", kind="forbidden")
         self._has_users = True
         return self._to_user(member)
 
@@ -174,8 +174,8 @@ class UserDirectory:
         `again` lets in one who was removed, back to their own conversations.
 
         Raises:
-            Refused: The name is no name, or taken, or was another's.
-            Misconfigured: The ledger cannot be written.
+            RequestError: The name is no name, or taken, or was another's.
+            ConfigurationError: The ledger cannot be written.
         """
         from mcp_server_claude.store.user_rows import UserRow
 
@@ -191,8 +191,8 @@ class UserDirectory:
         """A new token for a user; the old one and every session end at once.
 
         Raises:
-            Refused: There is no such user.
-            Misconfigured: The ledger cannot be written.
+            RequestError: There is no such user.
+            ConfigurationError: The ledger cannot be written.
         """
         from mcp_server_claude.store import user_rows as stored
 
@@ -205,8 +205,8 @@ class UserDirectory:
         """Let a user in no more. What they asked stays in the ledger under their name.
 
         Raises:
-            Refused: There is no such user.
-            Misconfigured: The ledger cannot be written.
+            RequestError: There is no such user.
+            ConfigurationError: The ledger cannot be written.
         """
         from mcp_server_claude.store import user_rows as stored
 
@@ -217,8 +217,8 @@ class UserDirectory:
         """Change a user's role or limits, from the next request on.
 
         Raises:
-            Refused: There is no such user.
-            Misconfigured: The ledger cannot be written.
+            RequestError: There is no such user.
+            ConfigurationError: The ledger cannot be written.
         """
         from mcp_server_claude.store import budget_reservations
         from mcp_server_claude.store import user_rows as stored
@@ -234,7 +234,7 @@ class UserDirectory:
         """Everybody who may ask, by name.
 
         Raises:
-            Misconfigured: The ledger cannot be read.
+            ConfigurationError: The ledger cannot be read.
         """
         from mcp_server_claude.store import budget_reservations
         from mcp_server_claude.store import user_rows as stored
@@ -253,7 +253,7 @@ class UserDirectory:
         """Dollars that a user's requests have cost since midnight UTC; what is only held does not count.
 
         Raises:
-            Misconfigured: The ledger cannot be read.
+            ConfigurationError: The ledger cannot be read.
         """
         from mcp_server_claude.store import budget_reservations
 
@@ -286,7 +286,7 @@ class UserDirectory:
         """See that no users are in a file that could not be opened, while the ledger is kept in memory.
 
         Raises:
-            Misconfigured: There may be.
+            ConfigurationError: There may be.
         """
         from mcp_server_claude.store.sqlite_connection import DATABASE_FILE
 
@@ -295,7 +295,7 @@ class UserDirectory:
         with suppress(OSError):  # not even that may be looked at
             if not (self._settings.data_dir / DATABASE_FILE).exists():
                 return
-        raise Misconfigured(f"Who may use this server cannot be known. {self._store.last_error}", kind="ledger")
+        raise ConfigurationError(f"Who may use this server cannot be known. {self._store.last_error}", kind="ledger")
 
     async def _read_store(
         self, operation: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
@@ -305,7 +305,7 @@ class UserDirectory:
         try:
             return await self._store.read(operation, *args, **kwargs)
         except StoreError as error:
-            raise Misconfigured(f"The users could not be read: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The users could not be read: {error}", kind="ledger") from error
 
     async def _write_store(
         self, operation: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
@@ -315,19 +315,19 @@ class UserDirectory:
         try:
             return await self._store.write(operation, *args, **kwargs)
         except StoreError as error:
-            raise Misconfigured(f"The users could not be changed: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The users could not be changed: {error}", kind="ledger") from error
 
 
 def parse_user_name(name: str) -> str:
     """A user's name as it is kept: lower case.
 
     Raises:
-        Refused: It is no name.
+        RequestError: It is no name.
     """
     bare = name.strip()
     lowered = bare.lower()
     if not bare.isascii() or not USER_NAME_PATTERN.fullmatch(lowered) or lowered in RESERVED_NAMES:
-        raise Refused(
+        raise RequestError(
             "A user's name is made of up to 64 letters a-z, digits, `.`, `_`, `@` and `-`, begins with a letter or a "
             f"digit, and is none of {', '.join(sorted(RESERVED_NAMES))}."
         )
@@ -359,12 +359,12 @@ def _insert_or_restore(tx: Transaction, user_row: UserRow, *, restore: bool) -> 
         return
     known = stored.find_user(tx, user_row.name)
     if known is None or known.removed_at is None:
-        raise Refused(
+        raise RequestError(
             f"There is a user named {user_row.name} already. `user set` changes limits, `user rotate` the token."
         )
     if not restore:
         removed = time.strftime("%Y-%m-%d", time.gmtime(known.removed_at))
-        raise Refused(
+        raise RequestError(
             f"There was a user named {user_row.name}, removed on {removed}. "
             "Whoever gets the name can read that user's conversations: choose another name, or say --again if it is "
             "the same person."
@@ -372,8 +372,8 @@ def _insert_or_restore(tx: Transaction, user_row: UserRow, *, restore: bool) -> 
     stored.restore_user(tx, user_row, budget_reservations.budget_day())
 
 
-def _no_such_user(name: str) -> Refused:
-    return Refused(f"There is no user named {name}. `mcp-server-claude user list` shows all.", kind="not_found")
+def _no_such_user(name: str) -> RequestError:
+    return RequestError(f"There is no user named {name}. `mcp-server-claude user list` shows all.", kind="not_found")
 
 
 def _looks_like_token(token: str) -> bool:

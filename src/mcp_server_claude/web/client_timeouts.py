@@ -8,7 +8,7 @@ import anyio
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.web import error_responses
 
 if TYPE_CHECKING:
@@ -141,6 +141,6 @@ def _cancel_timer(timer: asyncio.TimerHandle | None) -> None:
 
 
 def _body_timeout_response() -> Response:
-    response = error_responses.error_response(Refused("The request's body came too slowly.", kind="slow_body"))
+    response = error_responses.error_response(RequestError("The request's body came too slowly.", kind="slow_body"))
     response.headers["Connection"] = "close"
     return response

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from mcp_server_claude.errors import Failure, Misconfigured, Refused
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -34,19 +34,19 @@ STATUS_BY_KIND = {
 """By kind; else 400 for what the caller can mend, 500 for what the operator must, 503 for what time will."""
 
 
-def http_status(failure: Failure) -> int:
+def http_status(failure: CallError) -> int:
     """The HTTP status of a failure."""
-    if isinstance(failure, Refused):
+    if isinstance(failure, RequestError):
         return STATUS_BY_KIND.get(failure.kind, 400)
-    return STATUS_BY_KIND.get(failure.kind, 500 if isinstance(failure, Misconfigured) else 503)
+    return STATUS_BY_KIND.get(failure.kind, 500 if isinstance(failure, ConfigurationError) else 503)
 
 
-def error_json(failure: Failure) -> dict[str, object]:
+def error_json(failure: CallError) -> dict[str, object]:
     """A failure as every route and every `error` event tells it: `text` for a person, the rest for a program."""
     return {"text": str(failure), **failure.as_json()}
 
 
-def error_response(failure: Failure) -> JSONResponse:
+def error_response(failure: CallError) -> JSONResponse:
     """The answer to a request that failed."""
     headers = {"Cache-Control": "no-store"}
     if failure.retry_after_s is not None:
@@ -55,8 +55,8 @@ def error_response(failure: Failure) -> JSONResponse:
 
 
 async def handle_call_error(_: Request, failure: Exception) -> JSONResponse:
-    """FastAPI's handler for every `Failure` that a route lets through."""
-    assert isinstance(failure, Failure)  # noqa: S101 - it is registered for that class alone
+    """FastAPI's handler for every `CallError` that a route lets through."""
+    assert isinstance(failure, CallError)  # noqa: S101 - it is registered for that class alone
     return error_response(failure)
 
 
@@ -65,4 +65,4 @@ async def handle_http_exception(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for that class alone
     kind = "not_found" if error.status_code == 404 else "invalid_request"
     text = "There is nothing at this address." if error.status_code == 404 else f"{error.detail}."
-    return JSONResponse({"error": error_json(Refused(text, kind=kind))}, error.status_code, error.headers)
+    return JSONResponse({"error": error_json(RequestError(text, kind=kind))}, error.status_code, error.headers)

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from mcp_server_claude import __version__
-from mcp_server_claude.errors import Failure
+from mcp_server_claude.errors import CallError
 from mcp_server_claude.web import error_responses
 from mcp_server_claude.web.auth import oidc_tokens
 from mcp_server_claude.web.middleware import authentication
@@ -65,7 +65,7 @@ def build_app(settings: Settings, services: Services, *, host: str = "127.0.0.1"
     app.router.routes.extend(mcp.routes)  # spliced in, since a mount answers /mcp with a redirect
     for part in ROUTE_MODULES:
         app.include_router(part.router)
-    app.add_exception_handler(Failure, error_responses.handle_call_error)
+    app.add_exception_handler(CallError, error_responses.handle_call_error)
     app.add_exception_handler(HTTPException, error_responses.handle_http_exception)
     app.add_exception_handler(RequestValidationError, chat.handle_validation_error)
     # The last that is added is the first that a request meets: the guard, then CORS, then who asks, then the body.

@@ -18,7 +18,7 @@ import anyio
 import uvicorn
 from sse_starlette.sse import AppStatus
 
-from mcp_server_claude.errors import Misconfigured
+from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.web import fastapi_app
 from mcp_server_claude.web.client_timeouts import ServerConfig
@@ -48,12 +48,13 @@ def serve_http(
     took longer than `drain_s` or a second signal came.
 
     Raises:
-        Misconfigured: It cannot listen there, or must not: nobody has to sign in and others could reach it, or who has
+        ConfigurationError: It cannot listen there, or must not: nobody has to sign in and others could reach it,
+        or who has
             to cannot be known.
     """
     with open_listener(host, port) as listener:
         ended = anyio.run(_serve_until_signal, settings, host, listener, announce, insecure)
-    if isinstance(ended, Misconfigured):
+    if isinstance(ended, ConfigurationError):
         raise ended
     return ended
 
@@ -64,15 +65,15 @@ async def _serve_until_signal(
     listener: socket.socket,
     announce: Callable[[str], None],
     insecure: bool,  # noqa: FBT001 - anyio.run passes no names
-) -> int | Misconfigured:
+) -> int | ConfigurationError:
     """The exit code, or why it must not listen there: raised in here it would come out as an exception group."""
     async with Services.lifespan(settings, http=True) as services:
         try:
             for_anybody = await allows_anonymous(settings, services)
-        except Misconfigured as failure:
+        except ConfigurationError as failure:
             return failure
         if for_anybody and not insecure and not is_loopback(host):
-            return Misconfigured(
+            return ConfigurationError(
                 f"There are no users, so whoever reaches {host or 'this machine'} could spend your money: without "
                 "users the server listens only on this machine (127.0.0.1). Add one (`mcp-server-claude user add "
                 "NAME`), or say --insecure to let everybody in.",
@@ -92,7 +93,7 @@ async def allows_anonymous(settings: Settings, services: Services) -> bool:
     """Whether nobody has to say who they are.
 
     Raises:
-        Misconfigured: It cannot be known, since the ledger cannot be read.
+        ConfigurationError: It cannot be known, since the ledger cannot be read.
     """
     return not await (await services.users()).has_users() and not settings.oidc_issuer
 
@@ -192,17 +193,17 @@ def open_listener(host: str, port: int) -> socket.socket:
     """A socket that listens there; port 0 is any that is free. `::` is every address, of both kinds.
 
     Raises:
-        Misconfigured: It cannot, e.g. because another process does.
+        ConfigurationError: It cannot, e.g. because another process does.
     """
     try:
         family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         both = family == socket.AF_INET6 and host == "::" and socket.has_dualstack_ipv6()
         return socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except socket.gaierror as error:
-        raise Misconfigured(f"Cannot listen on {host}: {error.strerror}.", kind="listen") from None
+        raise ConfigurationError(f"Cannot listen on {host}: {error.strerror}.", kind="listen") from None
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)  # Python's own words say more than one needs
-        raise Misconfigured(f"Cannot listen on {host} port {port}: {why}.", kind="listen") from None
+        raise ConfigurationError(f"Cannot listen on {host} port {port}: {why}.", kind="listen") from None
 
 
 def is_loopback(host: str) -> bool:

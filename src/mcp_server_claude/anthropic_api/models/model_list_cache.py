@@ -24,7 +24,7 @@ from mcp_server_claude.anthropic_api.models.model_capabilities import (
     without_date,
 )
 from mcp_server_claude.anthropic_api.models.model_names import ModelCatalog
-from mcp_server_claude.errors import Failure, Unavailable
+from mcp_server_claude.errors import CallError, TemporaryError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -66,7 +66,7 @@ class StaticModelList:
 
     async def get_catalog(self) -> ModelCatalog:
         """The models, once it is `wait_for_figures` where they are asked: names depend on that."""
-        with suppress(Failure):  # told by the call itself
+        with suppress(CallError):  # told by the call itself
             await self._find_platform()
         if self._bundled is None:
             self._bundled = await anyio.to_thread.run_sync(bundled_catalog)
@@ -74,7 +74,7 @@ class StaticModelList:
 
 
 class ModelListCache:
-    """Holds the catalogue. `fetch` gets the entries of the API's list and raises a `Failure` when it cannot.
+    """Holds the catalogue. `fetch` gets the entries of the API's list and raises a `CallError` when it cannot.
 
     `tasks` is where a fetch goes on after its caller has stopped waiting; `origin` says whose list it is (base URL and
     the credential's source, never the key): each has its own copy in `directory`.
@@ -135,7 +135,7 @@ class ModelListCache:
                 self._fetched_at = now
             else:  # another kind of API answers there now: its names are its own
                 self._fetched_at, self._failed_at = float("-inf"), now
-        except Failure as failure:
+        except CallError as failure:
             log.info("The list of models was not to be had (%s).", failure.kind)
             self._failed_at = self._clock()
         finally:
@@ -147,7 +147,7 @@ async def fetch_model_list(client: AsyncAnthropic) -> list[object]:
     """The entries of `GET /v1/models`, retired models too, as they came; none when the answer is no list of models.
 
     Raises:
-        Unavailable: Whatever the reason; the platform may have no such list (Bedrock, Vertex and Foundry have none).
+        TemporaryError: Whatever the reason; the platform may have no such list (Bedrock, Vertex and Foundry have none).
     """
     from anthropic import omit
 
@@ -164,7 +164,7 @@ async def fetch_model_list(client: AsyncAnthropic) -> list[object]:
                 break
             after = last
     except Exception as error:  # noqa: BLE001 - our file serves, whatever ails the list; the SDK's errors may hold a key
-        raise Unavailable(
+        raise TemporaryError(
             f"The list of models could not be read ({type(error).__name__}).", kind="models_unavailable"
         ) from None
     return entries

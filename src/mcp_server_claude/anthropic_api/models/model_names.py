@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel, is_model_id, without_date
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -52,18 +52,20 @@ class ModelCatalog:
         An empty name means `default`. Where the list is not authoritative, any other id is passed on as it is.
 
         Raises:
-            Refused: There is no such model, or it is retired; with the nearest names or the successor.
+            RequestError: There is no such model, or it is retired; with the nearest names or the successor.
         """
         wanted = name.strip() or default.strip()
         model = self._by_exact_id(wanted) or self._by_alias(wanted) or self.newest_in_line(wanted.lower())
         if model is None:
             if self.is_authoritative or not is_model_id(wanted):
-                raise Refused(self._unknown_model_message(wanted, is_default=not name.strip()), kind="unknown_model")
+                raise RequestError(
+                    self._unknown_model_message(wanted, is_default=not name.strip()), kind="unknown_model"
+                )
             return ClaudeModel(id=wanted, is_listed=False)
         if model.lifecycle == "retired" and self.is_authoritative:
             successor = self.newest_in_line(model.line)
             hint = f" Its successor is {successor.id}." if successor and successor is not model else ""
-            raise Refused(f"{model.lifecycle_note}{hint}", kind="retired_model")
+            raise RequestError(f"{model.lifecycle_note}{hint}", kind="retired_model")
         return model
 
     def newest_in_line(self, line: str) -> ClaudeModel | None:
@@ -106,20 +108,20 @@ def check_model_accepts(
     """Check a call against what its model takes, before anything is sent. Nothing is known of an unknown model.
 
     Raises:
-        Refused: With what the model can do.
+        RequestError: With what the model can do.
     """
     if not model.is_listed:
         return
     if "web" in tools and not model.web_search:
-        raise Refused(f"{model.id} cannot search the web{_tools_hint(model)}.", kind="unsupported")
+        raise RequestError(f"{model.id} cannot search the web{_tools_hint(model)}.", kind="unsupported")
     if "code" in tools and not model.code_execution:
-        raise Refused(f"{model.id} cannot run code{_tools_hint(model)}.", kind="unsupported")
+        raise RequestError(f"{model.id} cannot run code{_tools_hint(model)}.", kind="unsupported")
     if effort and effort not in model.efforts:
         if not model.efforts:
-            raise Refused(f"{model.id} takes no effort.", kind="unsupported")
-        raise Refused(f"{model.id} takes effort {_join_with_or(model.efforts)}.", kind="unsupported")
+            raise RequestError(f"{model.id} takes no effort.", kind="unsupported")
+        raise RequestError(f"{model.id} takes effort {_join_with_or(model.efforts)}.", kind="unsupported")
     if model.max_output_tokens and max_tokens > model.max_output_tokens:
-        raise Refused(
+        raise RequestError(
             f"{model.id} writes at most {model.max_output_tokens:,} tokens; max_tokens was {max_tokens:,}.",
             kind="unsupported",
         )

@@ -25,7 +25,7 @@ from mcp_server_claude.anthropic_api.credentials import (
     validate_url,
 )
 from mcp_server_claude.anthropic_api.platforms.platform import PLATFORMS
-from mcp_server_claude.errors import Failure, Misconfigured, Unavailable
+from mcp_server_claude.errors import CallError, ConfigurationError, TemporaryError
 from mcp_server_claude.settings import APP_NAME, Settings
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def find_cloud_credential(settings: Settings) -> Credential:
     """The credential for the cloud that is set.
 
     Raises:
-        Misconfigured: A package, a region, a project or a key is missing, or cannot be sent.
+        ConfigurationError: A package, a region, a project or a key is missing, or cannot be sent.
     """
     platform = PLATFORMS[settings.platform]
     match platform.name:
@@ -111,23 +111,23 @@ def build_cloud_client(credential: Credential, http_client: AsyncClient, *, tele
     )
 
 
-def cloud_library_error(error: Exception, credential: Credential) -> Failure | None:
+def cloud_library_error(error: Exception, credential: Credential) -> CallError | None:
     """The failure behind an exception of a cloud's own library, or of the SDK where it found no credentials."""
     platform = credential.platform
     where = f"{type(error).__module__}."
     if where.startswith(CLOUD_LIBRARIES):
         what = f"The credentials for {platform.title} could not be used ({type(error).__name__})."
         if type(error).__name__ == "TransportError":
-            return Unavailable(f"{what} Try again.", kind="connection")
-        return Misconfigured(f"{what} {HOW_TO_AUTHENTICATE[platform.name]}", kind="authentication")
+            return TemporaryError(f"{what} Try again.", kind="connection")
+        return ConfigurationError(f"{what} {HOW_TO_AUTHENTICATE[platform.name]}", kind="authentication")
     if isinstance(error, RuntimeError | ValueError) and str(error).startswith(NO_CREDENTIALS_MESSAGES):
-        return Misconfigured(
+        return ConfigurationError(
             f"There are no credentials for {platform.title}. {HOW_TO_AUTHENTICATE[platform.name]}", kind="no_key"
         )
     return None
 
 
-def with_platform_wording(failure: Failure, error: Exception, credential: Credential) -> Failure:
+def with_platform_wording(failure: CallError, error: Exception, credential: Credential) -> CallError:
     """A refusal of the credentials in words that fit: there may be no key, and no Console of Anthropic's."""
     said = error_classification.api_message_sentence(error)
     match failure.kind:
@@ -137,7 +137,7 @@ def with_platform_wording(failure: Failure, error: Exception, credential: Creden
             text = f"The credentials from {credential.source} may not do this on {credential.platform.title}.{said}"
         case _:
             return failure
-    return Misconfigured(text, kind=failure.kind, request_id=failure.request_id, status=failure.status)
+    return ConfigurationError(text, kind=failure.kind, request_id=failure.request_id, status=failure.status)
 
 
 def _restored_headers(credential: Credential) -> dict[str, str]:
@@ -186,7 +186,7 @@ def _google_credential(settings: Settings, platform: Platform) -> Credential:
 def _microsoft_credential(settings: Settings, platform: Platform) -> Credential:
     source, key = _key_from_environment("ANTHROPIC_FOUNDRY_API_KEY")
     if not key and not _is_installed("azure.identity"):
-        raise Misconfigured(
+        raise ConfigurationError(
             f"There is no key for {platform.title}. Set ANTHROPIC_FOUNDRY_API_KEY, or install what signs in with "
             f'Microsoft Entra: pip install "{APP_NAME}[{platform.extra}]".',
             kind="no_key",
@@ -213,7 +213,7 @@ def _key_from_environment(*names: str) -> tuple[str, str]:
     for name in names:
         value = os.environ.get(name, "").strip().strip("\"'")
         if value and Settings.is_placeholder(value):
-            raise Misconfigured(f"{name} holds a placeholder that was never filled in.", kind="no_key")
+            raise ConfigurationError(f"{name} holds a placeholder that was never filled in.", kind="no_key")
         if value:
             return name, value
     return "", ""
@@ -223,15 +223,15 @@ def _required_name(platform: Platform, label: str, *names: str) -> str:
     """What one of these variables names.
 
     Raises:
-        Misconfigured: None of them does, or it cannot be part of an address.
+        ConfigurationError: None of them does, or it cannot be part of an address.
     """
     found = next(((name, value) for name in names if (value := os.environ.get(name, "").strip())), None)
     if found is None:
-        raise Misconfigured(
+        raise ConfigurationError(
             f"{platform.title} needs a {label}: set {' or '.join(names)} in this server's environment.", kind="platform"
         )
     if not ADDRESS_PART.match(found[1]):
-        raise Misconfigured(f"{found[0]} does not hold the name of a {label}.", kind="platform")
+        raise ConfigurationError(f"{found[0]} does not hold the name of a {label}.", kind="platform")
     return found[1]
 
 
@@ -260,7 +260,7 @@ def _base_url(settings: Settings, variable: str, default: str) -> str:
 
 def _require_package(package: str, platform: Platform) -> None:
     if not _is_installed(package):
-        raise Misconfigured(
+        raise ConfigurationError(
             f'{platform.title} needs a package that is not installed: pip install "{APP_NAME}[{platform.extra}]".',
             kind="missing_extra",
         )

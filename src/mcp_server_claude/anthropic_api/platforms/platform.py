@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 
-from mcp_server_claude.call_types import THINKING
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.call_types import THINKING_BLOCK_TYPES
+from mcp_server_claude.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,13 +90,13 @@ class Platform:
         """Look whether what a call asks for is there at all.
 
         Raises:
-            Refused: It is not; before anything is sent.
+            RequestError: It is not; before anything is sent.
         """
         if "web" in call.tools and "web_search" in self.unsupported:
             raise self._unsupported_error("has no web search")
         if "code" in call.tools and "code_execution" in self.unsupported:
             raise self._unsupported_error("has no code execution")
-        kinds = {str(cast("Mapping[str, object]", block.get("source") or {}).get("type")) for block in call.attached}
+        kinds = {str(cast("Mapping[str, object]", block.get("source") or {}).get("type")) for block in call.attachments}
         if "url" in kinds and "url_sources" in self.unsupported:
             raise self._unsupported_error(
                 "takes no files from https URLs", "Save the file in the project and give its path."
@@ -113,9 +113,9 @@ class Platform:
             body = _with_explicit_breakpoint(body)
         return body
 
-    def _unsupported_error(self, limitation: str, alternative: str = "") -> Refused:
+    def _unsupported_error(self, limitation: str, alternative: str = "") -> RequestError:
         message = f"{self.title}, where this server asks Claude, {limitation}."
-        return Refused(f"{message} {alternative}".strip(), kind="unsupported")
+        return RequestError(f"{message} {alternative}".strip(), kind="unsupported")
 
 
 def _define_platform(name: PlatformName, title: str, client: str, *lacks: Feature, extra: str = "") -> Platform:
@@ -179,7 +179,7 @@ def _with_explicit_breakpoint(body: RequestBody) -> RequestBody:
     )
     blocks: list[dict[str, object]] = [dict(block) for block in given]
     for block in reversed(blocks):
-        if block.get("type") not in THINKING and block.get("text") != "":
+        if block.get("type") not in THINKING_BLOCK_TYPES and block.get("text") != "":
             block.setdefault("cache_control", control)
             break
     messages[-1]["content"] = blocks

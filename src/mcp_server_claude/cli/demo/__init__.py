@@ -20,7 +20,7 @@ from mcp_server_claude.anthropic_api import find_credential
 from mcp_server_claude.cli.demo import browser_demo
 from mcp_server_claude.cli.demo.scenario import run_scenario
 from mcp_server_claude.cli.demo.terminal_screens import PanelScreen, PlainScreen
-from mcp_server_claude.errors import Misconfigured
+from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _missing_key_message() -> str:
     """Why the real API cannot be asked, in a sentence; empty when it can."""
     try:
         find_credential(Settings.load())
-    except Misconfigured as failure:
+    except ConfigurationError as failure:
         if failure.kind == "no_key":
             return "--live needs a key: set MCP_CLAUDE_API_KEY or ANTHROPIC_API_KEY, or leave --live out."
         return str(failure)

@@ -29,7 +29,7 @@ from mcp_server_claude.anthropic_api.models import bundled_catalog
 from mcp_server_claude.cli.doctor.api_check import check_api, platform_catalog
 from mcp_server_claude.cli.doctor.finding import CHECK_TIMEOUT_S, HINTS_BY_KIND, Finding
 from mcp_server_claude.cli.doctor.http_checks import check_http
-from mcp_server_claude.errors import Misconfigured, Refused
+from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.redaction import redact
 from mcp_server_claude.settings import APP_NAME, Settings, config_file
 from mcp_server_claude.store import Store, StoreError, request_ledger
@@ -130,7 +130,7 @@ def check_credentials(settings: Settings) -> tuple[list[Finding], Credential | N
     """Which key is used and where it is sent; None when there is none. Blocks: the SDK may be imported."""
     try:
         credential = find_credential(settings)
-    except Misconfigured as failure:
+    except ConfigurationError as failure:
         name = {"base_url": "base URL", "platform": "platform", "missing_extra": "platform"}.get(failure.kind, "key")
         text = str(failure).removesuffix(HOW_TO_SET_KEY).strip()
         cloudy = settings.platform != "anthropic" and failure.kind == "no_key"
@@ -203,7 +203,7 @@ def check_model(settings: Settings, catalogue: ModelCatalog) -> list[Finding]:
     """Which model a call without one asks, and whether its price is known. Blocks: the prices are loaded."""
     try:
         model = catalogue.resolve_model(settings.model, default="sonnet")
-    except Refused as failure:
+    except RequestError as failure:
         hint = f"Set MCP_CLAUDE_MODEL to one of {', '.join(catalogue.callable_ids()[:4])}, or to a line such as opus."
         return [Finding(name="model", ok=False, text=str(failure), hint=hint)]
     text = model.id if model.id == settings.model else f"{model.id} (for {settings.model})"
@@ -223,7 +223,7 @@ def _check_fallback_model(settings: Settings, catalogue: ModelCatalog) -> list[F
         return []
     try:
         model = catalogue.resolve_model(settings.fallback_model)
-    except Refused as failure:
+    except RequestError as failure:
         hint = "Correct or unset MCP_CLAUDE_FALLBACK_MODEL."
         return [Finding(name="fallback", ok=False, text=str(failure), hint=hint)]
     return [Finding(name="fallback", ok=True, text=f"{model.id}, where the model asked for is overloaded or declines")]

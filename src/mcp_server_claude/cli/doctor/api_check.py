@@ -13,7 +13,7 @@ from mcp_server_claude.anthropic_api import ClaudeClient
 from mcp_server_claude.anthropic_api.error_classification import to_call_error
 from mcp_server_claude.anthropic_api.models import ModelCatalog, bundled_catalog, fetch_model_list, parse_model_list
 from mcp_server_claude.cli.doctor.finding import CHECK_TIMEOUT_S, HINTS_BY_KIND, NETWORK_HINT, Finding
-from mcp_server_claude.errors import Failure, Unavailable
+from mcp_server_claude.errors import CallError, TemporaryError
 
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api import Credential
@@ -25,7 +25,7 @@ async def check_api(settings: Settings, catalog: ModelCatalog) -> tuple[Finding,
     claude = ClaudeClient(settings)
     if "models" in claude.platform.unsupported:
         return await _check_by_counting(claude, settings, catalog), catalog
-    failure: Failure | None = None
+    failure: CallError | None = None
     entries: list[object] = []
     began = time.monotonic()
     try:
@@ -34,15 +34,15 @@ async def check_api(settings: Settings, catalog: ModelCatalog) -> tuple[Finding,
         with anyio.fail_after(CHECK_TIMEOUT_S):
             entries = await fetch_model_list(client)
     except TimeoutError:
-        failure = Unavailable(
+        failure = TemporaryError(
             f"There was no answer within {number_formatting.format_seconds(CHECK_TIMEOUT_S)}.", kind="timeout"
         )
-    except Unavailable as unavailable:
+    except TemporaryError as unavailable:
         # It names only the SDK's exception; which of them it is and what it means, `faults` knows.
         cause = unavailable.__context__
         failure = (to_call_error(cause) if isinstance(cause, Exception) else None) or unavailable
     except Exception as error:  # noqa: BLE001 - a door: the SDK's text may hold a key, so only its class is told
-        failure = to_call_error(error) or Unavailable(f"The SDK failed ({type(error).__name__}).", kind="connection")
+        failure = to_call_error(error) or TemporaryError(f"The SDK failed ({type(error).__name__}).", kind="connection")
     finally:
         await claude.close()
     took = number_formatting.format_seconds(time.monotonic() - began)
@@ -76,7 +76,7 @@ async def _check_by_counting(claude: ClaudeClient, settings: Settings, catalog: 
     except TimeoutError:
         text = f"There was no answer within {number_formatting.format_seconds(CHECK_TIMEOUT_S)}."
         return Finding(name="API", ok=False, text=text, hint=NETWORK_HINT)
-    except Failure as failure:
+    except CallError as failure:
         theirs = failure.kind in {"authentication", "permission", "billing"}  # in no Console of Anthropic's
         hint = HINTS_BY_KIND["platform"] if theirs else HINTS_BY_KIND.get(failure.kind, NETWORK_HINT)
         return Finding(name="API", ok=False, text=str(failure), hint=hint)

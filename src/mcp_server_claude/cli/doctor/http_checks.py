@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from mcp_server_claude import telemetry
 from mcp_server_claude.cli.doctor.finding import Finding
-from mcp_server_claude.errors import Failure, Misconfigured
+from mcp_server_claude.errors import CallError, ConfigurationError
 from mcp_server_claude.store import Store
 from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 from mcp_server_claude.web.auth import oidc_tokens
@@ -36,7 +36,7 @@ async def check_users(settings: Settings) -> list[Finding]:
     store = await anyio.to_thread.run_sync(Store.open, settings.data_dir)
     try:
         listed = await UserDirectory(settings, store).list_users()
-    except Misconfigured:
+    except ConfigurationError:
         return []  # the ledger's own finding says it
     finally:
         await store.close()
@@ -62,9 +62,9 @@ async def check_oidc(settings: Settings, *, offline: bool) -> list[Finding]:
         oidc_tokens.check_oidc_settings(settings)
         if not offline:
             await JwksCache(settings.oidc_issuer, settings.oidc_jwks_url).find_key(None, "RS256")
-    except Misconfigured as failure:
+    except ConfigurationError as failure:
         return [Finding(name="sign-in", ok=False, text=str(failure), hint="docs/identity.md lists what is needed.")]
-    except Failure:
+    except CallError:
         text = f"{settings.oidc_issuer} gives no keys: its tokens cannot be checked."
         hint = "Its metadata must be reachable from here, name exactly this issuer, and say where its keys are."
         return [Finding(name="sign-in", ok=False, text=text, hint=hint)]

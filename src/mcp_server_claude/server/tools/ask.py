@@ -9,8 +9,8 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from mcp_server_claude import number_formatting, schemas
-from mcp_server_claude.call_types import Ability, Call, Effort
-from mcp_server_claude.errors import Failure, Refused
+from mcp_server_claude.call_types import Call, Effort, ToolName
+from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server import tool_results
 from mcp_server_claude.server.progress_notifications import progress_reporter
@@ -19,7 +19,7 @@ from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.engine.engine import Quote
+    from mcp_server_claude.engine.engine import CostEstimate
 
 
 async def claude_ask(
@@ -47,7 +47,7 @@ async def claude_ask(
         dict[str, object], Field(description="JSON Schema: the answer is JSON that is valid against it.")
     ] = {},  # noqa: B006 - pydantic copies defaults
     tools: Annotated[
-        list[Ability],
+        list[ToolName],
         Field(description="web: search and cite. code: run code, make files. read: look into the project's files."),
     ] = [],  # noqa: B006 - pydantic copies defaults
     thread: Annotated[
@@ -64,7 +64,7 @@ async def claude_ask(
     begins INCOMPLETE: says why an answer was cut and how to go on.
     """
     if not prompt.strip():
-        raise Refused("The prompt is empty. Say what Claude should do.")
+        raise RequestError("The prompt is empty. Say what Claude should do.")
     call = Call(
         prompt=replace_lone_surrogates(prompt),
         model=model.strip(),
@@ -89,7 +89,7 @@ async def claude_ask(
     try:
         async with progress_reporter(caller.send_progress, caller.style, services.settings) as progress:
             reply = await jobs.run_call(call, progress.queue_event)
-    except Failure:
+    except CallError:
         jobs.mark_delivered(call.id)  # its sentence is all that there will be
         raise
     limit = services.settings.inline_limit(client_truncates=caller.truncates_results)
@@ -98,29 +98,31 @@ async def claude_ask(
     return tool_results.reply_result(reply, with_footer=services.settings.footer, limit=limit)
 
 
-def _cost_table(quotes: Sequence[Quote], tools: Sequence[Ability]) -> str:
+def _cost_table(quotes: Sequence[CostEstimate], tools: Sequence[ToolName]) -> str:
     """What a call would cost, as a small table."""
-    from mcp_server_claude.engine.cost_estimate import SHORT_TOKENS  # not before the client's handshake is answered
+    from mcp_server_claude.engine.cost_estimate import (
+        SHORT_ANSWER_TOKENS,  # not before the client's handshake is answered
+    )
 
     rows = [
         (
-            each.how,
+            each.variant,
             each.model,
             f"{'at most ' if each.estimated else ''}{number_formatting.format_tokens(each.input_tokens)}",
             number_formatting.format_usd(each.input_usd),
-            number_formatting.format_usd(each.short_usd),
-            number_formatting.format_usd(each.most_usd)
+            number_formatting.format_usd(each.typical_usd),
+            number_formatting.format_usd(each.max_usd)
             + f" ({number_formatting.format_tokens(each.max_tokens)} tokens)",
         )
         for each in quotes
     ]
     first = quotes[0]
-    short = f"with {number_formatting.format_tokens(min(SHORT_TOKENS, first.max_tokens))} tokens of answer"
+    short = f"with {number_formatting.format_tokens(min(SHORT_ANSWER_TOKENS, first.max_tokens))} tokens of answer"
     longest = "with the longest answer" + (f" and {first.searches} searches" if first.searches else "")
     notes = ["Nothing was generated."]
     if "read" in tools:
         notes.append("Each time Claude looks into files, all that came before is sent again; that is not in here.")
-    if any(each.most_usd is None for each in quotes):
+    if any(each.max_usd is None for each in quotes):
         notes.append("`$?` means that the price is unknown.")
     table = tool_results.markdown_table(("way", "model", "input tokens", "input", short, longest), rows)
     return f"{table}\n\n{' '.join(notes)}"

@@ -13,7 +13,7 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from mcp_server_claude import __version__, number_formatting, pricing
-from mcp_server_claude.errors import Misconfigured, Refused
+from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.server import tool_results
 from mcp_server_claude.server.tool_dependencies import ServicesDep, UserDep
 from mcp_server_claude.settings import variable_name
@@ -96,7 +96,7 @@ async def usage_table(services: Services, user: User, since: str) -> str:
     try:
         spent = await store.read(_read_spending, moment.timestamp(), None if everybody else user.name)
     except StoreError as error:
-        raise Misconfigured(f"The ledger could not be read: {error}", kind="ledger") from error
+        raise ConfigurationError(f"The ledger could not be read: {error}", kind="ledger") from error
     told = f"Since {moment:%Y-%m-%d %H:%M} UTC."
     if store.last_error and everybody:
         told += f" {store.last_error}"
@@ -117,18 +117,18 @@ async def usage_table(services: Services, user: User, since: str) -> str:
 
 async def budget_text(services: Services, user: User) -> str:
     """What is left of the day's budgets, and when they start anew: the user's own, or all where an operator asks."""
-    from mcp_server_claude.engine.spending_limit import next_day, today
+    from mcp_server_claude.engine.spending_limit import current_budget_day, next_budget_day
     from mcp_server_claude.store import StoreError
 
     caps = await _visible_budgets(services, user)
-    anew = f"It starts anew at {next_day():%Y-%m-%d %H:%M} UTC."
+    anew = f"It starts anew at {next_budget_day():%Y-%m-%d %H:%M} UTC."
     if not caps:
         setting = " (MCP_CLAUDE_BUDGET_USD_PER_DAY)" if user.role == "operator" else ""
         return f"There is no budget a day{setting}; max_usd limits a single call."
     try:
-        left = await (await services.store()).read(_budgets_left, caps, today())
+        left = await (await services.store()).read(_budgets_left, caps, current_budget_day())
     except StoreError as error:
-        raise Misconfigured(f"The ledger could not be read: {error}", kind="ledger") from error
+        raise ConfigurationError(f"The ledger could not be read: {error}", kind="ledger") from error
     if len(caps) == 1:
         ((_, cap),) = caps.values()
         (rest,) = left.values()
@@ -213,7 +213,7 @@ def parse_since(since: str, now: float | None = None) -> datetime:
     """The moment that `today`, `24h`, `7d`, `2w` or a date means, in UTC.
 
     Raises:
-        Refused: It is none of these.
+        RequestError: It is none of these.
     """
     present = datetime.fromtimestamp(time.time() if now is None else now, UTC)
     word = since.strip().lower()
@@ -225,7 +225,7 @@ def parse_since(since: str, now: float | None = None) -> datetime:
         moment = datetime.fromisoformat(word.upper())
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise Refused("since must be today, a span such as 24h or 7d, or a date such as 2026-11-01.") from None
+        raise RequestError("since must be today, a span such as 24h or 7d, or a date such as 2026-11-01.") from None
 
 
 def _model_row(model: ClaudeModel) -> tuple[str, ...]:
@@ -280,7 +280,7 @@ def _platform_lines(settings: Settings) -> list[str]:
 
     try:
         credential = find_credential(settings)
-    except Misconfigured as failure:
+    except ConfigurationError as failure:
         return [f"platform: {PLATFORMS[settings.platform].title}", f"key: none. {failure}"]
     warning = f" {credential.warning}" if credential.warning else ""
     key = f"key: from {credential.source}, sent to {_mask_secrets(credential.base_url)}.{warning}"

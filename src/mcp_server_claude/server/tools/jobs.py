@@ -9,7 +9,7 @@ from mcp.types import CallToolResult, TextContent
 from pydantic import Field
 
 from mcp_server_claude import number_formatting
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server import tool_results
 from mcp_server_claude.server.progress_notifications import progress_reporter
@@ -18,7 +18,7 @@ from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.call_types import Produced
+    from mcp_server_claude.call_types import OutputFile
     from mcp_server_claude.calls.conversation_threads import ThreadTranscript
     from mcp_server_claude.calls.running_calls import CallSnapshot
     from mcp_server_claude.store.call_journal import JournaledCall
@@ -46,7 +46,7 @@ async def claude_jobs(
     limit = services.settings.inline_limit(client_truncates=caller.truncates_results)
     if not name:
         if cancel:
-            raise Refused("cancel needs the id of a call.")
+            raise RequestError("cancel needs the id of a call.")
         calls, threads = await jobs.latest_calls(user), await (await services.threads()).latest_threads(user)
         return tool_results.text_result(*[_calls_table(calls), _threads_table(threads)][: 2 if threads else 1])
     if name.startswith(THREAD_ID_PREFIX):
@@ -64,7 +64,7 @@ async def claude_jobs(
             caller.send_progress, caller.style, services.settings
         ):  # heartbeats: a silent call is given up
             await jobs.wait_until_done(name, wait)
-    made = await (await services.output_files()).of(name, user)
+    made = await (await services.output_files()).files_of_call(name, user)
     return _call_result(await jobs.read_call(name, user), made, limit)
 
 
@@ -125,7 +125,7 @@ def _no_text_note(record: JournaledCall) -> str:
     return "(the text is no longer kept)" if record.end == "complete" else "(no text)"
 
 
-def _call_result(snapshot: CallSnapshot, files: Sequence[Produced], limit: int | None) -> CallToolResult:
+def _call_result(snapshot: CallSnapshot, files: Sequence[OutputFile], limit: int | None) -> CallToolResult:
     """The text, a line on its state, links to the files it made, and the account where there is one."""
     record = snapshot.record
     state = "running" if record.state == "open" else record.end or "?"

@@ -20,7 +20,7 @@ import anyio.to_thread
 import httpx2
 import jwt
 
-from mcp_server_claude.errors import Unavailable
+from mcp_server_claude.errors import TemporaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +78,7 @@ class JwksCache:
         """The provider's key of this id that may sign with this algorithm; without an id, the only one that may.
 
         Raises:
-            Unavailable: There are no keys, and none could be had.
+            TemporaryError: There are no keys, and none could be had.
         """
         if self._age_s() >= CACHE_TTL_S and not (self._age_s() < MAX_STALE_S and self._fetch_lock.locked()):
             await self._refresh()
@@ -87,7 +87,7 @@ class JwksCache:
             await self._refresh()
             key = self._matching_key(key_id, algorithm)
         if self._age_s() >= MAX_STALE_S:
-            raise Unavailable(
+            raise TemporaryError(
                 "The identity provider's keys could not be had, so no token can be checked. Try again.",
                 kind="identity",
                 retry_after_s=max(1.0, self._next_fetch_at - self._clock()),

@@ -16,7 +16,7 @@ import jwt
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
-from mcp_server_claude.errors import Failure, Misconfigured, Refused
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
 from mcp_server_claude.web.auth.jwks_cache import ALGORITHMS, JwksCache, is_safe_url
 from mcp_server_claude.web.route_dependencies import ServicesDep
 
@@ -38,7 +38,7 @@ NAME_CLAIMS = ("preferred_username", "email", "name")
 """The claims that may hold a name for people, the best first. Only a hint: whoever has it is known by `sub`."""
 
 
-class InvalidToken(Refused):
+class InvalidTokenError(RequestError):
     """A token that is not taken; `error` and `scope` are RFC 6750's, for the `WWW-Authenticate` header."""
 
     def __init__(self, message: str, *, error: str = "invalid_token", scope: str = "") -> None:
@@ -63,8 +63,8 @@ class OidcTokenVerifier:
 
         Raises:
             Denied: The token does not hold here.
-            Unavailable: The provider's keys cannot be had.
-            Misconfigured: A setting is missing, or the ledger cannot be used.
+            TemporaryError: The provider's keys cannot be had.
+            ConfigurationError: A setting is missing, or the ledger cannot be used.
         """
         claims = await self.verify_claims(token)
         hint = next((text for name in NAME_CLAIMS if isinstance(text := claims.get(name), str) and text), "")
@@ -75,24 +75,24 @@ class OidcTokenVerifier:
 
         Raises:
             Denied: It does not.
-            Unavailable: The provider's keys cannot be had.
-            Misconfigured: A setting is missing.
+            TemporaryError: The provider's keys cannot be had.
+            ConfigurationError: A setting is missing.
         """
         check_oidc_settings(self._settings)
         algorithm, key_id = _unverified_header(token)
         key = await self._keys.find_key(key_id, algorithm)
         if key is None:
-            raise InvalidToken("The token is not signed with a key of this server's identity provider.")
+            raise InvalidTokenError("The token is not signed with a key of this server's identity provider.")
         claims = self._decode_claims(token, key, algorithm)
         self._check_scope(claims)
         return claims
 
-    def challenge(self, failure: Failure | None = None) -> str:
+    def challenge(self, failure: CallError | None = None) -> str:
         """What `WWW-Authenticate` says: what is wrong with the token, if there was one, and where to get a good one."""
         scope = self._settings.oidc_scope
         base = _public_base_url(self._settings)
         fields = {"resource_metadata": f"{base}{METADATA_PATH}{MCP_PATH}"} if base else {}
-        if isinstance(failure, InvalidToken):
+        if isinstance(failure, InvalidTokenError):
             fields = {"error": failure.error, "error_description": _quotable_text(str(failure))} | fields
             scope = failure.scope or scope
         if scope:
@@ -112,20 +112,20 @@ class OidcTokenVerifier:
                 options={"require": ["exp", "iss", "aud", "sub"], "enforce_minimum_key_length": True},
             )
         except jwt.ExpiredSignatureError:
-            raise InvalidToken("The token has expired. Get a new one from the identity provider.") from None
+            raise InvalidTokenError("The token has expired. Get a new one from the identity provider.") from None
         except jwt.InvalidAudienceError:
-            raise InvalidToken("The token is not meant for this server (aud).") from None
+            raise InvalidTokenError("The token is not meant for this server (aud).") from None
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError, OverflowError):
-            raise InvalidToken("The token is not valid.") from None
+            raise InvalidTokenError("The token is not valid.") from None
         if not 0 < len(claims["sub"]) <= MAX_SUBJECT_CHARS:
-            raise InvalidToken("The token does not say whose it is (sub).")
+            raise InvalidTokenError("The token does not say whose it is (sub).")
         return claims
 
     def _check_scope(self, claims: dict[str, Any]) -> None:
         wanted = self._settings.oidc_scope.split()
         granted = {scope for name in ("scope", "scp") for scope in _scope_words(claims.get(name))}
         if missing := [scope for scope in wanted if scope not in granted]:
-            raise InvalidToken(
+            raise InvalidTokenError(
                 f"The token lacks the scope {' '.join(missing)}.",
                 error="insufficient_scope",
                 scope=self._settings.oidc_scope,
@@ -169,11 +169,11 @@ async def get_resource_metadata(services: ServicesDep) -> Response:
     """Where clients get a token for this server (RFC 9728).
 
     Raises:
-        Refused: Nowhere; they are given out by the operator.
+        RequestError: Nowhere; they are given out by the operator.
     """
     settings = services.settings
     if not settings.oidc_issuer:
-        raise Refused("This server has no identity provider: its operator gives out tokens.", kind="not_found")
+        raise RequestError("This server has no identity provider: its operator gives out tokens.", kind="not_found")
     check_oidc_settings(settings)
     return JSONResponse(resource_metadata(settings), headers={"Cache-Control": "max-age=300"})
 
@@ -182,16 +182,16 @@ def check_oidc_settings(settings: Settings) -> None:
     """See that the settings are whole.
 
     Raises:
-        Misconfigured: Something is missing, or not safe.
+        ConfigurationError: Something is missing, or not safe.
     """
     if not _public_base_url(settings):
-        raise Misconfigured(
+        raise ConfigurationError(
             "MCP_CLAUDE_OIDC_ISSUER needs MCP_CLAUDE_PUBLIC_URL: tokens must be meant for this server.", kind="settings"
         )
     for name in ("oidc_issuer", "oidc_jwks_url"):
         url = cast("str", getattr(settings, name))
         if url and not is_safe_url(url):
-            raise Misconfigured(f"MCP_CLAUDE_{name.upper()} must begin with https://.", kind="settings")
+            raise ConfigurationError(f"MCP_CLAUDE_{name.upper()} must begin with https://.", kind="settings")
 
 
 def _unverified_header(token: str) -> tuple[str, str | None]:
@@ -201,14 +201,14 @@ def _unverified_header(token: str) -> tuple[str, str | None]:
         Denied: It is no JWT, or signed in a way that is not taken.
     """
     if len(token) > MAX_TOKEN_CHARS:
-        raise InvalidToken("The token is too long.")
+        raise InvalidTokenError("The token is too long.")
     try:
         header = jwt.get_unverified_header(token)
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-        raise InvalidToken("The token is not valid.") from None
+        raise InvalidTokenError("The token is not valid.") from None
     algorithm, key_id = header.get("alg"), header.get("kid")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS or not isinstance(key_id, str | None):
-        raise InvalidToken("The token is signed in a way that is not taken here.")
+        raise InvalidTokenError("The token is signed in a way that is not taken here.")
     return algorithm, key_id
 
 

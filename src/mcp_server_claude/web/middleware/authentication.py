@@ -18,10 +18,10 @@ from mcp.server.auth.provider import AccessToken
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 
-from mcp_server_claude.errors import Failure, Refused
+from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.users.tokens_and_sessions import LOCAL, User
 from mcp_server_claude.web import error_responses
-from mcp_server_claude.web.auth.oidc_tokens import InvalidToken
+from mcp_server_claude.web.auth.oidc_tokens import InvalidTokenError
 from mcp_server_claude.web.middleware.security import is_same_origin
 from mcp_server_claude.web.route_dependencies import ServicesDep
 from mcp_server_claude.web.routes import pages
@@ -55,11 +55,11 @@ class TokenVerifier(Protocol):
         """The user that a token speaks for.
 
         Raises:
-            Failure: It is not valid, lacks the scope, or the provider's keys cannot be had.
+            CallError: It is not valid, lacks the scope, or the provider's keys cannot be had.
         """
         ...
 
-    def challenge(self, failure: Failure | None = None) -> str:
+    def challenge(self, failure: CallError | None = None) -> str:
         """What `WWW-Authenticate` says to a request without a good token."""
         ...
 
@@ -93,7 +93,7 @@ class AuthMiddleware:
             return
         try:
             user = await self._authenticate(scope, headers)
-        except Failure as failure:
+        except CallError as failure:
             await self._refusal_response(failure, scope, headers)(scope, receive, send)
             return
         scope.setdefault("state", {})["member"] = user
@@ -105,7 +105,7 @@ class AuthMiddleware:
         """Who asks.
 
         Raises:
-            Failure: Nobody that is known here.
+            CallError: Nobody that is known here.
         """
         users = await self._users()
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -116,14 +116,14 @@ class AuthMiddleware:
         secret = _session_secret(headers, secure=uses_tls(scope, self._settings))
         if secret and scope["path"] != MCP_PATH and (user := await users.authenticate_session(secret)):
             if scope["method"] not in SAFE_METHODS and not _is_same_origin_request(headers):
-                raise Refused("Only this server's own pages may do this with a session.", kind="forbidden")
+                raise RequestError("Only this server's own pages may do this with a session.", kind="forbidden")
             return user
-        raise Refused(
+        raise RequestError(
             "Who are you? Send the token that the operator gave you as `Authorization: Bearer …`.", kind="unauthorized"
         )
 
     async def _authenticate_bearer(self, users: UserDirectory, scheme: str, token: str, scope: Scope) -> User:
-        wrong = InvalidToken("That token is not, or no longer, known here.")
+        wrong = InvalidTokenError("That token is not, or no longer, known here.")
         if scheme.lower() != "bearer" or len(token) > MAX_TOKEN_CHARS:
             raise wrong
         if self._verifier is not None and token.count(".") == 2:
@@ -139,17 +139,17 @@ class AuthMiddleware:
         """Who asks a server that has no users.
 
         Raises:
-            Refused: It did not come from this machine.
+            RequestError: It did not come from this machine.
         """
         if self._insecure or _is_direct_local_request(scope):
             return LOCAL
-        raise Refused(
+        raise RequestError(
             "This server has no users yet, so it answers only to its own machine. Its operator can add one with "
             "`mcp-server-claude user add NAME`.",
             kind="unauthorized",
         )
 
-    def _refusal_response(self, failure: Failure, scope: Scope, headers: Headers) -> Response:
+    def _refusal_response(self, failure: CallError, scope: Scope, headers: Headers) -> Response:
         """A page sends its reader to the sign-in, everything else is told in JSON."""
         is_page = scope["path"] == "/" or scope["path"].startswith(PAGE_PREFIXES)
         if is_page and "." not in scope["path"] and failure.kind == "unauthorized" and scope["method"] == "GET":
@@ -241,7 +241,7 @@ def _is_same_origin_request(headers: Headers) -> bool:
 
 def _require_same_origin(request: Request) -> None:
     if not _is_same_origin_request(request.headers):
-        raise Refused("Sign in and out on this server's own pages.", kind="forbidden")
+        raise RequestError("Sign in and out on this server's own pages.", kind="forbidden")
 
 
 async def _read_form(request: Request) -> dict[str, str]:
@@ -250,6 +250,6 @@ async def _read_form(request: Request) -> dict[str, str]:
     async for piece in request.stream():
         body += piece
         if len(body) > MAX_FORM_BYTES:
-            raise Refused("The form is too long.", kind="too_large")
+            raise RequestError("The form is too long.", kind="too_large")
     fields = parse_qs(body.decode("utf-8", "replace"))
     return {name: values[0] for name, values in fields.items()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.web import error_responses
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class BufferedBodyMiddleware:
         if body is None:
             return
         if len(body) > MAX_UNCHECKED_BYTES and await anyio.to_thread.run_sync(has_too_many_values, body):
-            many = Refused(f"The request holds more than {MAX_JSON_VALUES:,} values.", kind="too_large")
+            many = RequestError(f"The request holds more than {MAX_JSON_VALUES:,} values.", kind="too_large")
             await error_responses.error_response(many)(scope, receive, send)
             return
         await self._app(scope, replay_body(body, receive), send)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.web import error_responses
 
 if TYPE_CHECKING:
@@ -90,26 +90,26 @@ class SecurityMiddleware:
         try:
             self._check_request(scope)
             await self._app(scope, exchange.receive, exchange.send)
-        except Refused as refused:
+        except RequestError as refused:
             await exchange.send_error(refused)
 
     def _check_request(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._is_own_host(host, scope):
-            raise Refused(
+            raise RequestError(
                 "This server does not answer to that host name. Its operator can add it to MCP_CLAUDE_ALLOWED_HOSTS.",
                 kind="wrong_host",
             )
         for origin in headers.getlist("origin"):
             if not (is_same_origin(origin, host) or origin.lower() in self._allowed_hosts.origins):
-                raise Refused(
+                raise RequestError(
                     "Requests from that origin are not taken. The operator can add it to MCP_CLAUDE_ALLOWED_ORIGINS.",
                     kind="forbidden",
                 )
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if scope["method"] in BODY_METHODS and scope["path"] not in FORM_PATHS and kind != "application/json":
-            raise Refused("Send the request as application/json.", kind="media_type")
+            raise RequestError("Send the request as application/json.", kind="media_type")
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > self._max_body_bytes:
             raise body_too_large(self._max_body_bytes)
@@ -148,9 +148,9 @@ def url_host(host: str) -> str:
     return f"[{host}]".lower() if ":" in host and not host.startswith("[") else host.lower()
 
 
-def body_too_large(max_bytes: int) -> Refused:
+def body_too_large(max_bytes: int) -> RequestError:
     """The refusal of a body that is too long."""
-    return Refused(f"The request is larger than {max_bytes} bytes (MCP_CLAUDE_MAX_BODY_BYTES).", kind="too_large")
+    return RequestError(f"The request is larger than {max_bytes} bytes (MCP_CLAUDE_MAX_BODY_BYTES).", kind="too_large")
 
 
 def _is_ip_address(host: str) -> bool:
@@ -180,7 +180,7 @@ class _GuardedExchange:
             return {"type": "http.disconnect"}
         return message
 
-    async def send_error(self, error: Refused) -> None:
+    async def send_error(self, error: RequestError) -> None:
         if not self._is_answered:
             response = error_responses.error_response(error)
             await self.send(

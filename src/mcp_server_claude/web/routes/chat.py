@@ -20,7 +20,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mcp_server_claude import schemas
 from mcp_server_claude.call_types import Call
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.web import error_responses
 from mcp_server_claude.web.openapi import BEARER_AUTH, STATUS_DESCRIPTIONS, STREAM_RESPONSE, ErrorBody, openapi_errors
 from mcp_server_claude.web.route_dependencies import ServicesDep, UserDep
@@ -109,7 +109,7 @@ async def post_stop(call_id: CallId, services: ServicesDep, user: UserDep) -> St
 async def handle_validation_error(_: Request, error: Exception) -> JSONResponse:
     """FastAPI's handler for a request that has not the right shape: which field, never its value."""
     errors = error.errors() if isinstance(error, RequestValidationError) else ()
-    response = error_responses.error_response(Refused(_validation_message(errors)))
+    response = error_responses.error_response(RequestError(_validation_message(errors)))
     response.status_code = 422
     return response
 
@@ -118,7 +118,7 @@ async def _build_call(chat_request: ChatRequest, request: Request, user: User) -
     message = chat_request.message
     if not message.strip():
         if not chat_request.files:
-            raise Refused("The message is empty. Say what Claude should do.")
+            raise RequestError("The message is empty. Say what Claude should do.")
         message = EMPTY_PROMPT_WITH_FILES
     schema = chat_request.schema_
     return Call(
@@ -144,13 +144,13 @@ def _resume_offset(event_id: str, call_id: str) -> int:
     """How much of a call's answer a reader has.
 
     Raises:
-        Refused: It is no event's id, or another call's.
+        RequestError: It is no event's id, or another call's.
     """
     if not event_id:
         return 0
     found = EVENT_ID.fullmatch(event_id)
     if found is None or found[1] != call_id:
-        raise Refused("Last-Event-ID is the id of an event of this call, c_…:N.")
+        raise RequestError("Last-Event-ID is the id of an event of this call, c_…:N.")
     return int(found[2])
 
 

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mcp_server_claude.call_types import Ability, Effort
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.call_types import Effort, ToolName
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.lone_surrogates import without_lone_surrogates
 
 DATA_URI_MEDIA_TYPE = re.compile(r"data:[^;,]*", re.IGNORECASE)
@@ -26,11 +26,11 @@ class InlineFile(BaseModel):
         """The file as the attachments take it: a data URI that carries its name.
 
         Raises:
-            Refused: It is no data URI.
+            RequestError: It is no data URI.
         """
         media_type = DATA_URI_MEDIA_TYPE.match(self.data[:200])
         if media_type is None:
-            raise Refused("The data of a file is a data: URI (data:<media type>;base64,<data>).")
+            raise RequestError("The data of a file is a data: URI (data:<media type>;base64,<data>).")
         name = quote(self.name.strip(), safe="")
         return f"{media_type[0]};name={name}{self.data[media_type.end() :]}" if name else self.data
 
@@ -57,7 +57,7 @@ class ChatRequest(BaseModel):
         alias="schema",
         description="A JSON Schema: the answer is JSON that is valid against it, and comes when it is whole.",
     )
-    tools: list[Ability] = Field(
+    tools: list[ToolName] = Field(
         default=[],
         max_length=10,
         description="What Claude may do by itself. `web`: search the web and cite. `code`: run code, make files. "
@@ -87,6 +87,6 @@ class ChatRequest(BaseModel):
         """The files as the attachments take them.
 
         Raises:
-            Refused: One has no data.
+            RequestError: One has no data.
         """
         return tuple(each.data_uri() if isinstance(each, InlineFile) else each for each in self.files)

@@ -18,7 +18,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from mcp_server_claude.anthropic_api import find_credential
-from mcp_server_claude.errors import Misconfigured, Refused
+from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.store import StoreError, process_leases
 from mcp_server_claude.telemetry import metrics
 from mcp_server_claude.web.openapi import BEARER_AUTH, openapi_errors
@@ -122,16 +122,16 @@ async def get_metrics(request: Request, services: ServicesDep) -> Response:
     """Tokens, seconds and dollars of all calls since the start, for Prometheus.
 
     Raises:
-        Refused: It is not for the one who asks, or there is nothing that counts.
+        RequestError: It is not for the one who asks, or there is nothing that counts.
     """
     user = cast("User | None", request.scope.get("state", {}).get("member"))
     if not has_metrics_token(request.headers.get("authorization", ""), services.settings) and (
         user is None or user.role != "operator"
     ):
-        raise Refused("The metrics are for operators.", kind="forbidden")
+        raise RequestError("The metrics are for operators.", kind="forbidden")
     metrics: PrometheusSink | None = request.app.state.metrics
     if metrics is None:
-        raise Refused("There are no metrics: install mcp-server-claude[prometheus].", kind="not_found")
+        raise RequestError("There are no metrics: install mcp-server-claude[prometheus].", kind="not_found")
     page, media_type = metrics.render_metrics(request.headers.get("accept", ""))
     return Response(page, headers={"Content-Type": media_type})
 
@@ -148,7 +148,7 @@ def has_metrics_token(authorization: str, settings: Settings) -> bool:
 def _has_credential(settings: Settings) -> bool:
     try:
         find_credential(settings)
-    except Misconfigured:
+    except ConfigurationError:
         return False
     return True
 

@@ -5,7 +5,8 @@ client that does not read holds up all calls of its session: every request has a
 tools about both.
 A lone surrogate in a request is refused there and handed on in 2026-07-28: it is mended before the SDK sees it.
 
-`guard` and `auth` come before this door: who is not known, has the wrong Host or a foreign Origin never gets here.
+`watch_stream` and `auth` come before this door: who is not known, has the wrong Host or a foreign Origin never
+gets here.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class McpEndpoint:
         self._listen_handler = cast("ListenHandler", listen.handler) if listen is not None else None
         self._manager = StreamableHTTPSessionManager(
             low,
-            # `guard` checks Host and Origin on every route; the SDK's check does not know the addresses behind 0.0.0.0.
+            # `watch_stream` checks Host and Origin on every route; the SDK's check does not know the addresses
+            # behind 0.0.0.0.
             security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
             max_request_body_size=settings.max_body_bytes,
             max_sessions=MAX_SESSIONS,

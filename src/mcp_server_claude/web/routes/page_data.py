@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from mcp_server_claude import pricing
 from mcp_server_claude.calls.conversation_threads import render_answer
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import summarize_files
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.web.openapi import BEARER_AUTH, openapi_errors
@@ -102,7 +102,7 @@ class ThreadResponse(ThreadListItem):
 @router.get("/me.json", responses=openapi_errors())
 async def get_current_user(services: ServicesDep, user: UserDep) -> CurrentUser:
     """Who asks."""
-    from mcp_server_claude.engine.spending_limit import next_day
+    from mcp_server_claude.engine.spending_limit import next_budget_day
 
     users = await services.users()
     return CurrentUser(
@@ -111,7 +111,7 @@ async def get_current_user(services: ServicesDep, user: UserDep) -> CurrentUser:
         signed_in=await users.has_users(),
         spent_today_usd=await users.spent_today_usd(user.name),
         budget_usd=user.limits.usd_per_day,
-        resets_at=f"{next_day():%Y-%m-%dT%H:%M:%SZ}",
+        resets_at=f"{next_budget_day():%Y-%m-%dT%H:%M:%SZ}",
     )
 
 
@@ -138,7 +138,7 @@ async def get_thread(thread_id: ThreadId, services: ServicesDep, user: UserDep) 
     products = await services.output_files()
     for message in messages:
         if message.call:
-            made = await products.of(message.call, user.name)
+            made = await products.files_of_call(message.call, user.name)
             message.made = [OutputFileInfo(**asdict(file)) for file in made]
     running = await (await services.calls()).running_call_in_thread(thread_id, user.name)
     if running:
@@ -151,7 +151,7 @@ async def get_thread(thread_id: ThreadId, services: ServicesDep, user: UserDep) 
 async def delete_thread(thread_id: ThreadId, services: ServicesDep, user: UserDep) -> Response:
     """Delete a conversation and its text. The accounts stay."""
     if await (await services.calls()).running_call_in_thread(thread_id, user.name):
-        raise Refused("An answer is being written in this thread. Stop it first.", kind="conflict")
+        raise RequestError("An answer is being written in this thread. Stop it first.", kind="conflict")
     await (await services.threads()).delete_thread(thread_id, user.name)
     return Response(status_code=204)
 
@@ -163,7 +163,7 @@ async def delete_thread(thread_id: ThreadId, services: ServicesDep, user: UserDe
 )
 async def download_file(file_id: FileId, services: ServicesDep, user: UserDep) -> Response:
     """A file that code made for the user: always to be saved, never shown, since Claude's code chose what it is."""
-    found = await (await services.output_files()).fetch(file_id, user.name)
+    found = await (await services.output_files()).download(file_id, user.name)
     name = quote(replace_lone_surrogates(found.file.name), safe="")
     return Response(
         found.data,

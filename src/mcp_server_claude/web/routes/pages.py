@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Header
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from mcp_server_claude.errors import Refused
+from mcp_server_claude.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,11 +94,11 @@ async def get_static_file(digest: str, path: str, accept_encoding: Annotated[str
     """A file; also under an old digest, for a page that was open while the server was replaced.
 
     Raises:
-        Refused: There is none of that name.
+        RequestError: There is none of that name.
     """
     file = load_static_files().get(path)  # only what is in the folder has a name, so no path leads out of it
     if file is None:
-        raise Refused("There is no such file.", kind="not_found")
+        raise RequestError("There is no such file.", kind="not_found")
     fresh = static_root() == f"/static/{digest}"
     headers = {"Cache-Control": CACHE_IMMUTABLE if fresh else "no-store", "Vary": "Accept-Encoding"}
     if "gzip" not in accept_encoding:
@@ -110,11 +110,11 @@ def render_page(name: str, **values: str) -> HTMLResponse:
     """A page with `{{name}}` replaced by its value. Values are ours, or of a form that can do no harm.
 
     Raises:
-        Refused: There is none of that name.
+        RequestError: There is none of that name.
     """
     html = load_templates().get(name)
     if html is None:
-        raise Refused("There is no such page.", kind="not_found")
+        raise RequestError("There is no such page.", kind="not_found")
     for key, value in {"static": static_root(), **values}.items():
         html = html.replace(f"{{{{{key}}}}}", value)
     return HTMLResponse(html, headers={"Cache-Control": "no-store"})

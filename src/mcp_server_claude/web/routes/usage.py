@@ -19,7 +19,7 @@ from pydantic import BeforeValidator
 from pydantic.alias_generators import to_camel
 
 from mcp_server_claude import pricing
-from mcp_server_claude.errors import Misconfigured, Refused
+from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.store import StoreError, Transaction
 from mcp_server_claude.store.usage import usage_report
@@ -72,20 +72,20 @@ def parse_usage_query(
     """The range that the query's parameters mean.
 
     Raises:
-        Refused: They contradict each other, or ask for what is another's.
+        RequestError: They contradict each other, or ask for what is another's.
     """
     if since is not None and days is not None:
-        raise Refused("Give since or days, not both.")
+        raise RequestError("Give since or days, not both.")
     if user.role != "operator" and user_name not in {"", user.name}:
-        raise Refused("Only an operator sees what others used.", kind="forbidden")
+        raise RequestError("Only an operator sees what others used.", kind="forbidden")
     if not all(MIN_DATE <= each <= MAX_DATE for each in (since, until) if each is not None):
-        raise Refused(f"since and until must lie between {MIN_DATE} and {MAX_DATE}.")
+        raise RequestError(f"since and until must lie between {MIN_DATE} and {MAX_DATE}.")
     last = until or max(_utc_today(), since or MIN_DATE)
     first = since or last - timedelta(days=(days or DEFAULT_DAYS) - 1)
     if first > last:
-        raise Refused("since must not be later than until.")
+        raise RequestError("since must not be later than until.")
     if (last - first).days >= MAX_DAYS:
-        raise Refused(f"That is more than {MAX_DAYS} days. Ask for a shorter time.")
+        raise RequestError(f"That is more than {MAX_DAYS} days. Ask for a shorter time.")
     whose = user_name if user.role == "operator" else user.name
     return UsageQuery(since=first, until=last, user=whose or None, model=model or None, tool=tool or None)
 
@@ -163,13 +163,13 @@ async def _read_ledger(
     """What a job finds in the ledger.
 
     Raises:
-        Misconfigured: The ledger cannot be read.
+        ConfigurationError: The ledger cannot be read.
     """
     store = await services.store()
     try:
         return await store.read_slow(job, *args, **kwargs)
     except StoreError as error:
-        raise Misconfigured(f"The ledger could not be read: {error}", kind="ledger") from error
+        raise ConfigurationError(f"The ledger could not be read: {error}", kind="ledger") from error
 
 
 def _utc_today() -> date:
