@@ -98,7 +98,7 @@ class ConversationThreads:
         """The call with the id of its conversation, a fresh one where it names none and threads are kept."""
         if call.thread.strip() or not self._settings.retention_days:
             return call
-        return replace(call, thread=f"{THREAD_ID_PREFIX}{token_hex(8)}", begins=True)
+        return replace(call, thread=f"{THREAD_ID_PREFIX}{token_hex(8)}", starts_thread=True)
 
     async def estimate_call_cost(self, call: Call) -> tuple[CostEstimate, ...]:
         """What a call would cost within its conversation; see `Engine.quote`.
@@ -184,7 +184,7 @@ class ConversationThreads:
             begun = await self._store.write(_lock_and_add_question, call, self._worker, time.time(), new=new)
         except StoreError as error:
             if new:  # the answer matters more than that it can be gone on from
-                return await self._engine.run_call(replace(call, thread="", begins=False), listener)
+                return await self._engine.run_call(replace(call, thread="", starts_thread=False), listener)
             raise TemporaryError(f"The thread could not be read: {error}", kind="ledger") from error
         except BaseException:  # cancelled while it was being taken: it will be taken all the same
             self._store.write_nowait(_store_answer_and_unlock, call, (), call.model)
@@ -197,7 +197,7 @@ class ConversationThreads:
         history = _history_messages(begun.turns, model)
         tools = _tools_with_earlier(call.tools, begun.turns)
         container = self._containers.get(call.thread, "") if "code" in tools else ""
-        call = replace(call, system=begun.system, history=history, tools=tools, container=container)
+        call = replace(call, system=begun.system, history=history, tools=tools, container_id=container)
         heard = _TextRecorder(listener)
         answer: list[Block] = []
         try:

@@ -134,7 +134,7 @@ class Engine:
                     errand = RequestLoop(fallback_model.call_for_model(call, model), model, means)
                     ended = await errand.run()
                 if ended.error is not None and ended.error.kind == "too_long":
-                    ended = replace(ended, failure=await self._with_token_count(ended.error, call, model))
+                    ended = replace(ended, error=await self._with_token_count(ended.error, call, model))
                 data = (
                     None
                     if means.output_schema is None
@@ -204,7 +204,7 @@ class Engine:
         read = partial(files.build_attachments, call.files, rules, images=model.images, pdf=model.pdf, model=model.id)
         gathered = await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
         attached = await self._uploads.upload_blocks(gathered, call, listener)
-        call = replace(call, files=(), attached=attached, notes=gathered.notes)
+        call = replace(call, files=(), attachments=attached, notes=gathered.notes)
         self._claude.platform.check_call(call)
         return call
 
@@ -258,10 +258,10 @@ class Engine:
         context.answer_buffer.discard(buffered=form is not None)
         return replace(
             context,
-            brake=self._fallback_cooldown,
-            policy=replace(self._retry_policy, deadline_s=max(0.0, self._retry_policy.deadline_s - elapsed)),
-            purse=context.spending_limit.for_model(model),
-            form=form,
+            cooldown=self._fallback_cooldown,
+            retry_policy=replace(self._retry_policy, deadline_s=max(0.0, self._retry_policy.deadline_s - elapsed)),
+            spending_limit=context.spending_limit.for_model(model),
+            output_schema=form,
         )
 
     async def _with_token_count(self, failure: CallError, call: Call, model: ClaudeModel) -> CallError:

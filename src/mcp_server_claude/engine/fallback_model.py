@@ -62,7 +62,7 @@ def fallback_reason(outcome: LoopOutcome) -> str:
 
 def with_early_fallback(policy: RetryPolicy) -> RetryPolicy:
     """The policy where there is another model to ask."""
-    return replace(policy, overloads=MAX_OVERLOADS_BEFORE_FALLBACK)
+    return replace(policy, max_overloads=MAX_OVERLOADS_BEFORE_FALLBACK)
 
 
 def call_for_model(call: Call, model: ClaudeModel) -> Call:

@@ -89,7 +89,7 @@ class RequestMessages:
             and error.kind in EXPIRED_CONTAINER_KINDS
         ):
             self.container_id, self._container_inherited = "", False
-            self._user_message = _user_message(replace(self._call, container=""))
+            self._user_message = _user_message(replace(self._call, container_id=""))
             if error.kind != "api_error":
                 error.should_retry, error.retry_after_s = True, 0.0
 

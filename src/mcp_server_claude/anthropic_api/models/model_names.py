@@ -36,7 +36,7 @@ class ModelCatalog:
         self, platform_model_id: Callable[[str], str], unsupported_for: Callable[[str], frozenset[str]]
     ) -> ModelCatalog:
         """The same models as a platform has them: under its names, without what it lacks for each."""
-        renamed = (replace(each, id=platform_model_id(each.id), alias=each.id) for each in self.models)
+        renamed = (replace(each, id=platform_model_id(each.id), anthropic_id=each.id) for each in self.models)
         return ModelCatalog(
             tuple(each.without_features(unsupported_for(each.id)) for each in renamed), self.source, self.as_of
         )
