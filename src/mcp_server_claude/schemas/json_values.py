@@ -1,11 +1,16 @@
-"""JSON values seen by their kind, as JSON Schema has them: 1 is an integer and a number, true is neither."""
+"""JSON values and their types as JSON Schema defines them: 1 is an integer and a number, true is neither."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TypeAlias, TypeGuard
 
-if TYPE_CHECKING:
-    from mcp_server_claude.schemas.parse_schema import Json, Schema
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+Schema: TypeAlias = dict[str, Json]
+SchemaPath: TypeAlias = tuple[str | int, ...]
+"""The keys and indexes that lead from the root of a document to a place in it."""
+
+MAX_POINTER_CHARS = 200
+MAX_SHORT_CHARS = 120
 
 
 def is_json_type(value: Json, type_name: str) -> bool:
@@ -59,3 +64,34 @@ def as_strings(value: Json) -> list[str]:
 
 def as_int(value: Json) -> int:
     return int(value) if is_number(value) else 0
+
+
+def json_pointer(at: SchemaPath) -> str:
+    """A place in the schema as a JSON pointer, at most 200 characters of it."""
+    if not at:
+        return "# (the root)"
+    pointer = "#" + "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in at)
+    return shorten("".join(char if char.isprintable() else "?" for char in pointer), MAX_POINTER_CHARS)
+
+
+def json_type_name(value: object) -> str:
+    """The type of a value with its article, for a sentence."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case _:
+            return "an object"
+
+
+def shorten(text: str, limit: int = MAX_SHORT_CHARS) -> str:
+    """At most `limit` characters of a text, on one line."""
+    line = "".join(char if char.isprintable() else " " for char in text)
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -1,28 +1,28 @@
-"""One schema for what has to fit several: `allOf`, and `$ref` with keywords beside it."""
+"""Merges schemas that must all hold into one: `allOf`, and `$ref` with keywords beside it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.schemas.json_values import as_dict, as_int, as_list, as_strings, is_one_of, json_equal
-from mcp_server_claude.schemas.parse_schema import resolve_reference
+from mcp_server_claude.schemas.resolve_references import resolve_reference
 from mcp_server_claude.schemas.schema_keywords import ANNOTATIONS, IGNORED_KEYWORDS, NON_CONSTRAINTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mcp_server_claude.schemas.parse_schema import Json, Schema, SchemaPath
+    from mcp_server_claude.schemas.json_values import Json, Schema, SchemaPath
 
 
 class AllOfMerger:
-    """Merges the parts of one schema; what cannot be said in one is told to `drop`, by its place and keyword."""
+    """Merges the parts of one schema. `record_dropped` receives place and keyword of what one schema cannot express."""
 
     def __init__(self, root: Schema, record_dropped: Callable[[SchemaPath, str], None]) -> None:
         self._root = root
         self._record_dropped = record_dropped
 
     def inline_references(self, schema: Schema, at: SchemaPath) -> Schema | None:
-        """The schema without `$ref` and `allOf` at its top: one that says the same, or less where they contradict."""
+        """An equivalent schema without `$ref` and `allOf` at its top, a weaker one where keywords cannot be merged."""
         if "$ref" not in schema and "allOf" not in schema:
             return schema
         rules: Schema | None = {key: value for key, value in schema.items() if key not in {"$ref", "allOf"}}
@@ -35,7 +35,7 @@ class AllOfMerger:
         return rules
 
     def _intersect(self, one: Schema, other: Schema, at: SchemaPath) -> Schema | None:
-        """One schema for what has to fit both; where that cannot be said in one, the first counts."""
+        """One schema that holds where both do; of keywords that cannot be merged, those of `one` count."""
         rules = one | {key: value for key, value in other.items() if key not in one}
         for key in one.keys() & other.keys():
             mine, others = one[key], other[key]
@@ -68,14 +68,14 @@ class AllOfMerger:
 
 
 def _merge_properties(mine: Schema, others: Schema) -> Schema:
-    found = mine | others
+    merged = mine | others
     for name in mine.keys() & others.keys():
-        found[name] = {"allOf": [mine[name], others[name]]}
-    return found
+        merged[name] = {"allOf": [mine[name], others[name]]}
+    return merged
 
 
 def _common_types(mine: list[str], others: list[str]) -> list[str]:
-    both = [kind for kind in mine if kind in others]
+    both = [name for name in mine if name in others]
     if "integer" not in both and {"integer", "number"} <= {*mine, *others}:
         both.append("integer")
     return both

@@ -1,4 +1,4 @@
-"""The keywords of JSON Schema (Draft 2020-12), by what they speak of."""
+"""The keywords of JSON Schema (Draft 2020-12), grouped by the values that they constrain."""
 
 from __future__ import annotations
 
@@ -31,16 +31,13 @@ KEYWORDS_BY_TYPE: dict[str, tuple[str, ...]] = {
     "boolean": (),
     "null": (),
 }
-"""The keywords that say something about values of one type; about others they say nothing."""
+"""Keywords that constrain values of one type and allow all others."""
 GENERAL_KEYWORDS = ("not", "if", "then", "else", "anyOf", "oneOf", "enum", "const")
 NON_CONSTRAINTS = ("default", "examples")
 ANNOTATIONS = ("description", "title")
 IGNORED_KEYWORDS = frozenset(
-    {"$anchor", "$comment", "$defs", "$dynamicAnchor", "$vocabulary", "definitions", "deprecated"}
-) | {
-    "readOnly",
-    "writeOnly",
-}
+    {"$anchor", "$comment", "$defs", "$dynamicAnchor", "$vocabulary", "definitions", "deprecated", "readOnly"}
+) | {"writeOnly"}
 STRUCTURAL_KEYWORDS = frozenset(
     {"$ref", "allOf", "anyOf", "const", "enum", "items", "oneOf", "prefixItems", "properties", "type"}
 )
