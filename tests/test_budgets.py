@@ -315,7 +315,7 @@ async def main():
         except CallError as failure:
             outcomes.append([user, 0, f"{failure.kind}: {failure}"])
 
-    async with Services.open(Settings.model_validate(fields)) as services:
+    async with Services.lifespan(Settings.model_validate(fields)) as services:
         jobs = await services.calls()
         print("ready", flush=True)
         sys.stdin.readline()

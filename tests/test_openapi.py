@@ -74,7 +74,7 @@ async def test_a_pasted_example_works_with_the_token_that_the_document_asks_for(
         assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
         open_to_all = {path for path, each in document["paths"].items() for to in each.values() if "security" not in to}
         assert {path for path in open_to_all if not path.startswith("/.well-known/")} == {"/healthz", "/readyz"}
-        for example in document["components"]["schemas"]["Question"]["examples"]:
+        for example in document["components"]["schemas"]["ChatRequest"]["examples"]:
             answer = await client.post("/chat", json=example)
             assert answer.status_code == 200
             assert '"complete": true' in answer.text

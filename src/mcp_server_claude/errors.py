@@ -59,20 +59,20 @@ class CallError(Exception):
 class RequestError(CallError):
     """The caller can fix it."""
 
-    name: ClassVar[str] = "refused"
+    class_name: ClassVar[str] = "refused"
 
 
 class TemporaryError(CallError):
     """Try again later."""
 
-    name: ClassVar[str] = "unavailable"
+    class_name: ClassVar[str] = "unavailable"
     retryable: ClassVar[bool] = True
 
 
 class ConfigurationError(CallError):
     """Whoever runs this server must act."""
 
-    name: ClassVar[str] = "misconfigured"
+    class_name: ClassVar[str] = "misconfigured"
 
 
 KINDS: dict[str, tuple[str, str]] = {

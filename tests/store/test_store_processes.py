@@ -61,7 +61,7 @@ together()
 for n in range(12):
     store = Store.open(root / str(n))
     asyncio.run(store.write(process_leases.renew_lease, sys.argv[2], 0.0))
-    store.close_now()
+    store.close_blocking()
     print(store.last_error or "durable", flush=True)
 """
 
@@ -96,7 +96,7 @@ HOLD_OPEN = """
 store = Store.open(Path(sys.argv[1]))
 asyncio.run(store.write(process_leases.renew_lease, "w", 0.0))
 together()
-store.close_now()
+store.close_blocking()
 """
 
 

@@ -191,7 +191,7 @@ def _validation_message(errors: Sequence[Any]) -> str:
 
 
 def _field_message(error: Any) -> str:
-    name = ".".join(str(part) for part in error["loc"][1:] if part not in {"File", "str"})
+    name = ".".join(str(part) for part in error["loc"][1:] if part not in {"InlineFile", "str"})
     name = "".join(each for each in name[:60] if each.isprintable())
     match error["type"]:
         case "json_invalid":
