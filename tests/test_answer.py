@@ -9,7 +9,7 @@ from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude.anthropic_api import MessageStream
+from mcp_server_claude.anthropic_api.message_stream import MessageStream
 from mcp_server_claude.call_types import MessageStart
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from support.recordings import (

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_server_claude.anthropic_api import ClaudeClient, MessageStream, find_credential
-from mcp_server_claude.anthropic_api.client import API_VERSION
-from mcp_server_claude.anthropic_api.credentials import ANTHROPIC_URL
+from mcp_server_claude.anthropic_api.client import ClaudeClient
+from mcp_server_claude.anthropic_api.credentials import ANTHROPIC_URL, API_VERSION
+from mcp_server_claude.anthropic_api.message_stream import MessageStream
+from mcp_server_claude.anthropic_api.platforms import find_credential
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator

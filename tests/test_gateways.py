@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import anyio
 import pytest
 
-from mcp_server_claude.anthropic_api import ClaudeClient
+from mcp_server_claude.anthropic_api.client import ClaudeClient
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.desk import FAKE_KEY, McpSession, connect, failure_meta, text_blocks, usage_meta

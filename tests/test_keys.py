@@ -10,7 +10,9 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from mcp_server_claude.anthropic_api import ClaudeClient, MessageStream, find_credential
+from mcp_server_claude.anthropic_api.client import ClaudeClient
+from mcp_server_claude.anthropic_api.message_stream import MessageStream
+from mcp_server_claude.anthropic_api.platforms import find_credential
 from mcp_server_claude.errors import CallError
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive

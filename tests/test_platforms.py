@@ -15,9 +15,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mcp_server_claude import pricing
-from mcp_server_claude.anthropic_api import PLATFORMS, ClaudeClient, MessageStream, build_request_body, find_credential
-from mcp_server_claude.anthropic_api.platforms.cloud_clients import AWS_URLS
+from mcp_server_claude.anthropic_api.client import ClaudeClient
+from mcp_server_claude.anthropic_api.message_stream import MessageStream
+from mcp_server_claude.anthropic_api.platforms import PLATFORMS, find_credential
+from mcp_server_claude.anthropic_api.platforms.aws import AmazonPlatform
 from mcp_server_claude.anthropic_api.platforms.platform import FEATURES
+from mcp_server_claude.anthropic_api.request_body import build_request_body
 from mcp_server_claude.anthropic_api.token_estimate import MAX_IMAGE_TOKENS, estimate_input_tokens
 from mcp_server_claude.call_types import CHARS_PER_TOKEN, Call
 from mcp_server_claude.cli import doctor
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mcp_server_claude.anthropic_api.platforms.platform import PlatformName
+    from mcp_server_claude.settings import PlatformName
 
 pytestmark = pytest.mark.anyio
 
@@ -438,7 +441,7 @@ REFUSED: list[object] = [
     pytest.param(
         "bedrock",
         {"tools": ["web"]},
-        "where this server asks Claude, has no web search.",
+        "which this server uses, has no web search.",
         marks=needs("boto3"),
     ),
     pytest.param("vertex", {"tools": ["code"]}, "has no code execution.", marks=needs("google.auth")),
@@ -799,7 +802,7 @@ async def test_the_address_is_the_one_that_the_sdk_would_find_itself(
     theirs = getattr(anthropic, PLATFORMS[name].client_class)()
     assert str(theirs.base_url).rstrip("/") == url
     await theirs.close()
-    assert set(AWS_URLS) == {"aws", "bedrock", "bedrock-mantle"}
+    assert isinstance(PLATFORMS[name], AmazonPlatform) == (name in {"aws", "bedrock", "bedrock-mantle"})
 
 
 @EACH

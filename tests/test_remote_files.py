@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_server_claude.anthropic_api import ClaudeClient, files_api
+from mcp_server_claude.anthropic_api import files_api
+from mcp_server_claude.anthropic_api.client import ClaudeClient
 from mcp_server_claude.call_types import Call
 from mcp_server_claude.engine.file_uploads import FileUploads
 from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from platformdirs import user_config_path, user_data_path
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -36,6 +36,10 @@ CLIENT_RESULT_CHARS = 480_000
 """Claude Code takes results of 500,000 characters from a tool that says so (`anthropic/maxResultSizeChars`)."""
 
 
+PlatformName: TypeAlias = Literal["anthropic", "aws", "bedrock", "bedrock-mantle", "vertex", "foundry"]
+"""A platform that serves Claude; `anthropic_api.platforms` has a file for each."""
+
+
 class Settings(BaseSettings):
     """Every choice of the server, frozen."""
 
@@ -54,7 +58,7 @@ class Settings(BaseSettings):
         description="Where the Messages API is, e.g. a gateway's `https://…`. Empty means Anthropic's own "
         "(or `ANTHROPIC_BASE_URL` when no `MCP_CLAUDE_API_KEY` is set).",
     )
-    platform: Literal["anthropic", "aws", "bedrock", "bedrock-mantle", "vertex", "foundry"] = Field(
+    platform: PlatformName = Field(
         default="anthropic",
         description="Where Claude is asked: `anthropic` (or a gateway in its place), `aws` (Claude Platform on AWS), "
         "`bedrock`, `bedrock-mantle` (Bedrock's Messages API), `vertex` or `foundry`. Region, project and credentials "

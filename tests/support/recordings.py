@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, cast
 import httpx2
 import pytest
 
-from mcp_server_claude.anthropic_api import ClaudeClient, MessageStream
+from mcp_server_claude.anthropic_api.client import ClaudeClient
+from mcp_server_claude.anthropic_api.message_stream import MessageStream
 from mcp_server_claude.call_types import CallEvent, TextDelta
 from mcp_server_claude.errors import CallError
 from mcp_server_claude.settings import Settings

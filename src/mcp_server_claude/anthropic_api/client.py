@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -12,14 +11,13 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from mcp_server_claude import pricing
-from mcp_server_claude.anthropic_api import credentials, error_classification, token_estimate
-from mcp_server_claude.anthropic_api.credentials import API_VERSION, custom_header_names
-from mcp_server_claude.anthropic_api.platforms.platform import PLATFORMS
+from mcp_server_claude.anthropic_api import error_classification, token_estimate
+from mcp_server_claude.anthropic_api.platforms import PLATFORMS
 from mcp_server_claude.errors import CallError, ConfigurationError
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
-    from httpx2 import AsyncBaseTransport, AsyncClient
+    from httpx2 import AsyncBaseTransport
 
     from mcp_server_claude.anthropic_api.credentials import Credential
     from mcp_server_claude.anthropic_api.message_stream import MessageStream
@@ -121,7 +119,7 @@ class ClaudeClient:
                     return
                 except Exception as error:  # noqa: BLE001 - translated, or raised again
                     raise self._classify_stream_error(error, message_stream) from None
-                if not message_stream.event_count and self.platform.name != "anthropic":
+                if not message_stream.event_count and self.platform.is_cloud:
                     _restore_requested_id(event, str(body["model"]))
                 message_stream.feed_event(event)
                 if not message_stream.event_count % EVENTS_PER_CHECKPOINT:
@@ -167,9 +165,9 @@ class ClaudeClient:
     def _requests_thinking_count(self) -> bool:
         if self._thinking_beta_refused or "thinking_count" in self.platform.unsupported:
             return False
-        wanted = self._settings.thinking_count
-        own = self.credential is not None and self.credential.base_url == credentials.ANTHROPIC_URL
-        return wanted == "on" or (wanted == "auto" and (own or self.platform.name == "aws"))
+        choice = self._settings.thinking_count
+        is_known = self.credential is not None and self.platform.counts_thinking(self.credential)
+        return choice == "on" or (choice == "auto" and is_known)
 
     def _classify_stream_error(self, error: Exception, answer: MessageStream) -> Exception:
         """The failure that an exception stands for; the exception itself when it is a bug."""
@@ -183,15 +181,15 @@ class ClaudeClient:
         return failure
 
     def classify_error(self, error: Exception) -> CallError | None:
-        """The failure that an exception stands for, in the words of the platform."""
-        if self.credential is None or self.platform.name == "anthropic":
+        """The call error for an exception, in the words of the platform; None for a bug."""
+        if self.credential is None or not self.platform.is_cloud:
             return error_classification.to_call_error(error)
-        from mcp_server_claude.anthropic_api.platforms import cloud_clients
-
-        if (failure := cloud_clients.cloud_library_error(error, self.credential)) is not None:
-            return failure
-        failure = error_classification.to_call_error(error)
-        return None if failure is None else cloud_clients.with_platform_wording(failure, error, self.credential)
+        if (call_error := self.platform.library_error(error)) is not None:
+            return call_error
+        if (call_error := error_classification.to_call_error(error)) is None:
+            return None
+        message = error_classification.api_message_sentence(error)
+        return self.platform.with_platform_wording(call_error, message, self.credential)
 
     async def close(self) -> None:
         """Close the pooled connections."""
@@ -216,7 +214,8 @@ def _restore_requested_id(event: object, requested_id: str) -> None:
 
 def _build_client(settings: Settings, transport: AsyncBaseTransport | None) -> tuple[Credential, AsyncAnthropic]:
     """Import the SDK and make its client; on a thread."""
-    credential = credentials.find_credential(settings)
+    platform = PLATFORMS[settings.platform]
+    credential = platform.find_credential(settings)
     import anthropic
     import httpx2
 
@@ -233,41 +232,9 @@ def _build_client(settings: Settings, transport: AsyncBaseTransport | None) -> t
         "propagation": settings.forward_traceparent,
         "traces": {"content_mode": "content" if settings.trace_content else "metadata_only"},
     }
-    if credential.platform.name == "anthropic":
-        client = _anthropic_client(settings, credential, http_client, telemetry)
-    else:
-        from mcp_server_claude.anthropic_api.platforms import cloud_clients
-
-        client = cloud_clients.build_cloud_client(credential, http_client, telemetry=telemetry)
+    client = platform.build_client(settings, credential, http_client, telemetry)
     _build_event_models()
     return credential, client
-
-
-def _anthropic_client(
-    settings: Settings, credential: Credential, http_client: AsyncClient, telemetry: Any
-) -> AsyncAnthropic:
-    """The client for Anthropic's own API, or for a gateway in its place."""
-    import anthropic
-
-    key = credential.key.get_secret_value() if credential.key else None
-    headers: dict[str, Any] = {}
-    if credential.own_key:
-        # The client's environment may add headers for its own gateway; a key of ours travels without them. Omitting
-        # one that the SDK sets itself would take the SDK's away as well, so that those two are said again.
-        headers = dict.fromkeys(custom_header_names(), anthropic.omit)
-        if headers:
-            headers |= {"Authorization": f"Bearer {key}", "anthropic-version": API_VERSION}
-    if key and settings.auth_header == "x-api-key":
-        headers |= {"X-Api-Key": key, "Authorization": anthropic.omit}
-    return anthropic.AsyncAnthropic(
-        api_key=key,
-        auth_token=os.environ["ANTHROPIC_AUTH_TOKEN"].strip() if credential.source == "ANTHROPIC_AUTH_TOKEN" else None,
-        base_url=credential.base_url if credential.own_key or settings.base_url else None,
-        max_retries=0,  # the retry loop is ours: the SDK's sleeps through any Retry-After, in silence
-        default_headers=headers,
-        open_telemetry=telemetry,
-        http_client=http_client,
-    )
 
 
 def _build_event_models() -> None:

@@ -1,36 +1,30 @@
-"""Which key is used, where it came from, and what is wrong with it, said before anything is sent."""
+"""Credentials from the environment: keys, URLs and names are read and checked here before anything is sent."""
 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
-from mcp_server_claude.anthropic_api.platforms.platform import PLATFORMS
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.redaction import register_secret
-from mcp_server_claude.settings import Settings
+from mcp_server_claude.settings import APP_NAME, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic import SecretStr
 
-    from mcp_server_claude.anthropic_api.platforms.platform import Platform
+    from mcp_server_claude.settings import PlatformName
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 API_VERSION = "2026-10-21"
-"""What the SDK (2.11) speaks; sent by us only where the environment would replace it."""
-KEY_PREFIX = "sk-ant-"
-SDK_CREDENTIAL_VARIABLES = (
-    "ANTHROPIC_AUTH_TOKEN",
-    "ANTHROPIC_PROFILE",
-    "ANTHROPIC_FEDERATION_RULE_ID",
-    "ANTHROPIC_CONFIG_DIR",
-)
-"""What else the SDK's own chain looks at, in its order (`anthropic/lib/credentials/_chain.py`, 2.11)."""
-
+"""The API version that the SDK (2.14) speaks. Sent explicitly only where the environment would replace it."""
+ADDRESS_PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")
+"""A region, project, resource or workspace: it becomes part of an address."""
 HOW_TO_SET_KEY = (
     "Set MCP_CLAUDE_API_KEY (or ANTHROPIC_API_KEY) in this server's environment, e.g. in the `env` of its entry in "
     "the client's configuration; keys are made in the Anthropic Console."
@@ -39,11 +33,12 @@ HOW_TO_SET_KEY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """The key in use: `source` names the variable, or the SDK's chain; `key` is None when the SDK finds its own.
+    """The key in use and the address that it goes to.
 
-    `private` keys are this server's own: only `MCP_CLAUDE_BASE_URL` redirects them, so that a private key never goes
-    to the gateway that a client's environment names. `warning` is a sentence on a key that looks wrong. `options` are
-    what the SDK's client for a cloud wants besides: a region, a project.
+    `source` names the variable that holds the key, or the SDK's own chain; `key` is None when the SDK finds its own.
+    An `own_key` belongs to this server alone: only `MCP_CLAUDE_BASE_URL` redirects it, so that it never goes to the
+    gateway that a client's environment names. `warning` is a sentence on a key that looks wrong. `options` are further
+    arguments of the SDK's client for a cloud, such as a region or a project.
     """
 
     source: str
@@ -51,92 +46,26 @@ class Credential:
     own_key: bool = False
     base_url: str = ANTHROPIC_URL
     warning: str = ""
-    platform: Platform = PLATFORMS["anthropic"]
+    platform_name: PlatformName = "anthropic"
     options: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def region(self) -> str:
-        """Where in a cloud, empty elsewhere."""
+        """The region of the cloud, empty elsewhere."""
         return self.options.get("aws_region") or self.options.get("region") or ""
-
-    @property
-    def description(self) -> str:
-        """The platform for people: `Amazon Bedrock, region eu-west-1`."""
-        what = {"aws_region": "region", "region": "region", "project_id": "project", "workspace_id": "workspace"}
-        return ", ".join([self.platform.title, *(f"{what[name]} {value}" for name, value in self.options.items())])
-
-
-def find_credential(settings: Settings) -> Credential:
-    """The credential that requests will carry.
-
-    Raises:
-        ConfigurationError: There is none, or it could not be sent in a header.
-    """
-    from pydantic import SecretStr
-
-    if settings.platform != "anthropic":
-        from mcp_server_claude.anthropic_api.platforms import cloud_clients
-
-        return cloud_clients.find_cloud_credential(settings)
-    if settings.api_key is not None:
-        key = validate_key(settings.api_key.get_secret_value(), settings.source_of("api_key"))
-        base_url = settings.base_url or ANTHROPIC_URL
-        return Credential(
-            source=settings.source_of("api_key"),
-            key=SecretStr(key),
-            own_key=True,
-            base_url=validate_url(base_url, "MCP_CLAUDE_BASE_URL"),
-            warning=_key_warning(key, base_url),
-        )
-    base_url = validate_url(
-        settings.base_url or os.environ.get("ANTHROPIC_BASE_URL", "").strip() or ANTHROPIC_URL,
-        "MCP_CLAUDE_BASE_URL" if settings.base_url else "ANTHROPIC_BASE_URL",
-    )
-    given = os.environ.get("ANTHROPIC_API_KEY", "").strip().strip("\"'")
-    if given and not Settings.is_placeholder(given):
-        key = validate_key(given, "ANTHROPIC_API_KEY")
-        return Credential(
-            source="ANTHROPIC_API_KEY", key=SecretStr(key), base_url=base_url, warning=_key_warning(key, base_url)
-        )
-    for name in SDK_CREDENTIAL_VARIABLES:
-        if os.environ.get(name):
-            if name == "ANTHROPIC_AUTH_TOKEN":
-                validate_key(os.environ[name].strip(), name)
-            return Credential(source=name, base_url=base_url)
-    if _has_sdk_profile():
-        return Credential(source="the SDK's profile", base_url=base_url)
-    raise ConfigurationError(_no_key_message(given), kind="no_key")
-
-
-def _no_key_message(given: str) -> str:
-    named = next((name for name in ("MCP_CLAUDE_API_KEY", "ANTHROPIC_API_KEY") if os.environ.get(name)), "")
-    if named or given:
-        unfilled = named or "ANTHROPIC_API_KEY"
-        return f"There is no API key: {unfilled} holds a placeholder that was never filled in. {HOW_TO_SET_KEY}"
-    return f"There is no API key. {HOW_TO_SET_KEY}"
-
-
-def _has_sdk_profile() -> bool:
-    """Whether a profile of the SDK lies on disk. Asked of the SDK, which alone knows where it keeps them."""
-    from anthropic.lib.credentials import default_credentials
-
-    try:
-        return default_credentials() is not None
-    except Exception:  # noqa: BLE001 - a profile that is broken is told by the SDK when it is used
-        return True
 
 
 def custom_header_names() -> list[str]:
-    """The names of the headers that the environment adds to every request of the SDK."""
+    """The names of the headers that `ANTHROPIC_CUSTOM_HEADERS` adds to every request of the SDK."""
     lines = os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "").split("\n")
     return [name.strip() for name, colon, _ in (line.partition(":") for line in lines) if colon]
 
 
 def validate_key(key: str, source: str) -> str:
-    """The key, which from now on is hidden wherever text is shown.
+    """Register the key as a secret and return it.
 
     Raises:
-        ConfigurationError: No header can carry it.
+        ConfigurationError: The key holds characters that no HTTP header can carry.
     """
     register_secret(key)
     if any(not character.isprintable() or character.isspace() for character in key):
@@ -150,22 +79,89 @@ def validate_key(key: str, source: str) -> str:
 
 
 def validate_url(url: str, source: str) -> str:
-    """The URL without a slash at its end.
+    """The base URL without a trailing slash and without a trailing `/v1`, which the SDK appends itself.
 
     Raises:
-        ConfigurationError: It is none.
+        ConfigurationError: It is not an HTTP URL, or it has a query or a fragment. Values of a query are registered as
+            secrets, since a key is what people put there.
     """
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         usable = False
+        parts = urlsplit("")
     if not usable or any(character.isspace() for character in url):
         raise ConfigurationError(f"{source} is not a URL that begins with http:// or https://.", kind="base_url")
-    return url.rstrip("/")
+    if parts.query or parts.fragment:
+        for _, value in parse_qsl(parts.query, keep_blank_values=True):
+            register_secret(value)
+        raise ConfigurationError(
+            f"{source} has a query (?…) or a fragment (#…), which a base URL cannot have. Put a key in "
+            "MCP_CLAUDE_API_KEY, or a gateway's header in ANTHROPIC_CUSTOM_HEADERS.",
+            kind="base_url",
+        )
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
-def _key_warning(key: str, base_url: str) -> str:
-    if base_url == ANTHROPIC_URL and not key.startswith(KEY_PREFIX):
-        return f"The key does not begin with {KEY_PREFIX}, as Anthropic's keys do."
-    return ""
+def configured_base_url(settings: Settings, variable: str, default: str) -> str:
+    """The address from `MCP_CLAUDE_BASE_URL`, else from the platform's own variable, else the default.
+
+    Raises:
+        ConfigurationError: The address is not a URL.
+    """
+    if settings.base_url:
+        return validate_url(settings.base_url, "MCP_CLAUDE_BASE_URL")
+    value = os.environ.get(variable, "").strip()
+    return validate_url(value, variable) if value else default
+
+
+def first_key(*variables: str) -> tuple[str, str]:
+    """The name and value of the first variable that holds a key; two empty strings if none does.
+
+    Raises:
+        ConfigurationError: The variable holds a placeholder.
+    """
+    for name in variables:
+        value = os.environ.get(name, "").strip().strip("\"'")
+        if value and Settings.is_placeholder(value):
+            raise ConfigurationError(f"{name} holds a placeholder that was never filled in.", kind="no_key")
+        if value:
+            return name, value
+    return "", ""
+
+
+def required_name(title: str, label: str, *variables: str) -> str:
+    """The region, project, resource or workspace (`label`) that one of the variables names.
+
+    Raises:
+        ConfigurationError: No variable names one, or its value cannot be part of an address.
+    """
+    found = next(((name, value) for name in variables if (value := os.environ.get(name, "").strip())), None)
+    if found is None:
+        raise ConfigurationError(
+            f"{title} needs a {label}: set {' or '.join(variables)} in this server's environment.", kind="platform"
+        )
+    if not ADDRESS_PART.match(found[1]):
+        raise ConfigurationError(f"{found[0]} does not hold the name of a {label}.", kind="platform")
+    return found[1]
+
+
+def require_package(package: str, title: str, extra: str) -> None:
+    """Check that a platform's package is installed.
+
+    Raises:
+        ConfigurationError: It is not; the message gives the command that installs it.
+    """
+    if not is_installed(package):
+        raise ConfigurationError(
+            f'{title} needs a package that is not installed: pip install "{APP_NAME}[{extra}]".', kind="missing_extra"
+        )
+
+
+def is_installed(package: str) -> bool:
+    """True if the package can be imported."""
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):  # the parent package is missing, or a test has blocked the import
+        return False

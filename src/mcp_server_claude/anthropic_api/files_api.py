@@ -123,9 +123,7 @@ async def _files_resource(claude: ClaudeClient) -> AsyncFiles:
         CallError: There is none on this platform, or no usable key.
     """
     if "files" in claude.platform.unsupported:
-        raise RequestError(
-            f"{claude.platform.title}, where this server asks Claude, has no Files API.", kind="unsupported"
-        )
+        raise RequestError(f"{claude.platform.title}, which this server uses, has no Files API.", kind="unsupported")
     return (await claude.get_client()).files
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from mcp_server_claude.anthropic_api import build_request_body
+from mcp_server_claude.anthropic_api.request_body import build_request_body
 from mcp_server_claude.engine import file_tools
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.anthropic_api import CacheTtl, RequestBody
     from mcp_server_claude.anthropic_api.models import ClaudeModel
+    from mcp_server_claude.anthropic_api.request_body import CacheTtl, RequestBody
     from mcp_server_claude.call_types import Call, Message
     from mcp_server_claude.engine.structured_output import OutputSchema
 

@@ -9,8 +9,8 @@ from mcp_server_claude import pricing
 from mcp_server_claude.pricing import MILLION
 
 if TYPE_CHECKING:
-    from mcp_server_claude.anthropic_api import CacheTtl
     from mcp_server_claude.anthropic_api.models import ClaudeModel, ModelCatalog
+    from mcp_server_claude.anthropic_api.request_body import CacheTtl
 
 SHORT_ANSWER_TOKENS = 500
 """A short answer, as the lower end of a price range."""

@@ -11,13 +11,10 @@ import anyio
 import anyio.to_thread
 
 from mcp_server_claude import files
-from mcp_server_claude.anthropic_api import (
-    MAX_WEB_SEARCHES,
-    OVERESTIMATE_FACTOR,
-    TOO_LONG_MESSAGE,
-    build_request_body,
-    models,
-)
+from mcp_server_claude.anthropic_api import models
+from mcp_server_claude.anthropic_api.error_classification import TOO_LONG_MESSAGE
+from mcp_server_claude.anthropic_api.request_body import MAX_WEB_SEARCHES, build_request_body
+from mcp_server_claude.anthropic_api.token_estimate import OVERESTIMATE_FACTOR
 from mcp_server_claude.call_types import Reply, Waiting
 from mcp_server_claude.engine import (
     build_reply,
@@ -47,7 +44,7 @@ from mcp_server_claude.telemetry.call_spans import call_span
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from mcp_server_claude.anthropic_api import ClaudeClient
+    from mcp_server_claude.anthropic_api.client import ClaudeClient
     from mcp_server_claude.anthropic_api.models import ClaudeModel, ModelListCache, StaticModelList
     from mcp_server_claude.call_types import Call, Listener
     from mcp_server_claude.settings import Settings

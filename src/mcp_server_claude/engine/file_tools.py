@@ -22,8 +22,8 @@ from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.anthropic_api import RequestBody
     from mcp_server_claude.anthropic_api.models import ClaudeModel
+    from mcp_server_claude.anthropic_api.request_body import RequestBody
     from mcp_server_claude.call_types import Block, Listener
     from mcp_server_claude.files import FilePolicy
 

@@ -23,7 +23,7 @@ from mcp_server_claude.errors import CallError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mcp_server_claude.anthropic_api import ClaudeClient
+    from mcp_server_claude.anthropic_api.client import ClaudeClient
     from mcp_server_claude.call_types import Block, Call, Listener
     from mcp_server_claude.files import Attachments, FilePolicy
     from mcp_server_claude.settings import Settings

@@ -23,7 +23,7 @@ from mcp_server_claude.store import StoreError, budget_reservations, call_journa
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from mcp_server_claude.anthropic_api import MessageStream
+    from mcp_server_claude.anthropic_api.message_stream import MessageStream
     from mcp_server_claude.call_types import Call, Usage
     from mcp_server_claude.engine.spending_limit import ReservationRequest
     from mcp_server_claude.errors import CallError

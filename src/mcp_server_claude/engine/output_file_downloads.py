@@ -20,7 +20,7 @@ from mcp_server_claude.store import StoreError, output_file_records
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mcp_server_claude.anthropic_api import ClaudeClient
+    from mcp_server_claude.anthropic_api.client import ClaudeClient
     from mcp_server_claude.anthropic_api.files_api import FileMetadata
     from mcp_server_claude.call_types import Block, Call
     from mcp_server_claude.store import Store

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, cast
 import anyio
 
 from mcp_server_claude import pricing
-from mcp_server_claude.anthropic_api import MessageStream
+from mcp_server_claude.anthropic_api.message_stream import MessageStream
 from mcp_server_claude.call_types import CHARS_PER_TOKEN, COMPLETE_STOP_REASONS, Waiting
 from mcp_server_claude.engine import retry_policy
 from mcp_server_claude.engine.call_request_body import call_request_body
@@ -37,8 +37,9 @@ from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.store.budget_reservations import InsufficientBudget
 
 if TYPE_CHECKING:
-    from mcp_server_claude.anthropic_api import CacheTtl, ClaudeClient, RequestBody
+    from mcp_server_claude.anthropic_api.client import ClaudeClient
     from mcp_server_claude.anthropic_api.models import ClaudeModel
+    from mcp_server_claude.anthropic_api.request_body import CacheTtl, RequestBody
     from mcp_server_claude.call_types import Block, Call, Listener, Message
     from mcp_server_claude.engine.answer_buffer import AnswerBuffer
     from mcp_server_claude.engine.ledger_writer import LedgerWriter, OpenEntry

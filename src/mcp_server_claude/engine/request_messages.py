@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.anthropic_api import MessageStream
+    from mcp_server_claude.anthropic_api.message_stream import MessageStream
     from mcp_server_claude.call_types import Block, Call, Message
     from mcp_server_claude.errors import CallError
 

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from mcp_server_claude import number_formatting, pricing
-from mcp_server_claude.anthropic_api import MAX_WEB_SEARCHES
+from mcp_server_claude.anthropic_api.request_body import MAX_WEB_SEARCHES
 from mcp_server_claude.errors import ConfigurationError, RequestError, TemporaryError
 from mcp_server_claude.store import budget_reservations
 

@@ -14,7 +14,7 @@ from mcp_server_claude.errors import TemporaryError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 
-    from mcp_server_claude.anthropic_api import MessageStream
+    from mcp_server_claude.anthropic_api.message_stream import MessageStream
     from mcp_server_claude.settings import Settings
 
 MAX_CHECK_INTERVAL_S = 1.0

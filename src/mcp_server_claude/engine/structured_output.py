@@ -13,8 +13,8 @@ from mcp_server_claude.errors import CallError, RequestError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mcp_server_claude.anthropic_api import RequestBody
     from mcp_server_claude.anthropic_api.models import ClaudeModel
+    from mcp_server_claude.anthropic_api.request_body import RequestBody
     from mcp_server_claude.engine.request_loop import LoopOutcome
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from mcp_server_claude import pricing, telemetry
-from mcp_server_claude.anthropic_api import ClaudeClient, find_credential
+from mcp_server_claude.anthropic_api.client import ClaudeClient
 from mcp_server_claude.anthropic_api.models import ModelListCache, StaticModelList, fetch_model_list
+from mcp_server_claude.anthropic_api.platforms import find_credential
 from mcp_server_claude.calls.answer_feed import AnswerFeed
 from mcp_server_claude.calls.conversation_threads import ConversationThreads
 from mcp_server_claude.calls.running_calls import CallRegistry

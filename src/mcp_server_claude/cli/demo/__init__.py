@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 from rich.console import Console
 
-from mcp_server_claude.anthropic_api import find_credential
+from mcp_server_claude.anthropic_api.platforms import find_credential
 from mcp_server_claude.cli.demo import browser_demo
 from mcp_server_claude.cli.demo.scenario import run_scenario
 from mcp_server_claude.cli.demo.terminal_screens import PanelScreen, PlainScreen

@@ -18,8 +18,8 @@ from mcp.types import CallToolResult, TextContent
 from pydantic import TypeAdapter
 
 from mcp_server_claude import __version__, number_formatting
-from mcp_server_claude.anthropic_api import find_credential
 from mcp_server_claude.anthropic_api.credentials import ANTHROPIC_URL
+from mcp_server_claude.anthropic_api.platforms import find_credential
 from mcp_server_claude.call_types import Usage
 from mcp_server_claude.server.tool_dependencies import PROGRESS_KEY
 from mcp_server_claude.server.tool_results import USAGE_KEY

@@ -23,9 +23,9 @@ import anyio
 import anyio.to_thread
 
 from mcp_server_claude import __version__, number_formatting, pricing
-from mcp_server_claude.anthropic_api import find_credential
 from mcp_server_claude.anthropic_api.credentials import ANTHROPIC_URL, HOW_TO_SET_KEY
 from mcp_server_claude.anthropic_api.models import bundled_catalog
+from mcp_server_claude.anthropic_api.platforms import PLATFORMS, find_credential
 from mcp_server_claude.cli.doctor.api_check import check_api, platform_catalog
 from mcp_server_claude.cli.doctor.finding import CHECK_TIMEOUT_S, HINTS_BY_KIND, Finding
 from mcp_server_claude.cli.doctor.http_checks import check_http
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from mcp_server_claude.anthropic_api import Credential
+    from mcp_server_claude.anthropic_api.credentials import Credential
     from mcp_server_claude.anthropic_api.models import ModelCatalog
 
 MIN_FREE_BYTES = 100_000_000
@@ -139,7 +139,8 @@ def check_credentials(settings: Settings) -> tuple[list[Finding], Credential | N
     key = Finding(name="key", ok=True, text=f"from {credential.source}")
     if credential.warning:
         key = replace(key, ok=None, text=f"{key.text}. {credential.warning}", hint=HINTS_BY_KIND["malformed_key"])
-    where = [] if settings.platform == "anthropic" else [Finding(name="platform", ok=True, text=credential.description)]
+    platform = PLATFORMS[settings.platform]
+    where = [Finding(name="platform", ok=True, text=platform.description(credential))] if platform.is_cloud else []
     return [*where, key, _check_base_url(credential)], credential
 
 

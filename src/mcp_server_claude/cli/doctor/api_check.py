@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import anyio
 
 from mcp_server_claude import number_formatting
-from mcp_server_claude.anthropic_api import ClaudeClient
+from mcp_server_claude.anthropic_api.client import ClaudeClient
 from mcp_server_claude.anthropic_api.error_classification import to_call_error
 from mcp_server_claude.anthropic_api.models import ModelCatalog, bundled_catalog, fetch_model_list, parse_model_list
+from mcp_server_claude.anthropic_api.platforms import PLATFORMS
 from mcp_server_claude.cli.doctor.finding import CHECK_TIMEOUT_S, HINTS_BY_KIND, NETWORK_HINT, Finding
 from mcp_server_claude.errors import CallError, TemporaryError
 
 if TYPE_CHECKING:
-    from mcp_server_claude.anthropic_api import Credential
+    from mcp_server_claude.anthropic_api.credentials import Credential
     from mcp_server_claude.settings import Settings
 
 
@@ -91,9 +92,10 @@ async def _check_by_counting(claude: ClaudeClient, settings: Settings, catalog: 
 
 def platform_catalog(credential: Credential | None) -> ModelCatalog:
     """The models as our data file has them, under the names of the platform."""
-    if credential is None or "models" not in credential.platform.unsupported:
+    platform = PLATFORMS["anthropic" if credential is None else credential.platform_name]
+    if credential is None or "models" not in platform.unsupported:
         return bundled_catalog()
-    platform, region = credential.platform, credential.region
+    region = credential.region
     return bundled_catalog().for_platform(
         lambda model: platform.platform_model_id(model, region), platform.unsupported_for
     )

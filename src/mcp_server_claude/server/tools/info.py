@@ -276,7 +276,7 @@ def _usage_row(name: str, total: UsageSummary) -> tuple[str, ...]:
 
 def _platform_lines(settings: Settings) -> list[str]:
     """Where Claude is asked, and which key is sent there."""
-    from mcp_server_claude.anthropic_api import PLATFORMS, find_credential
+    from mcp_server_claude.anthropic_api.platforms import PLATFORMS, find_credential
 
     try:
         credential = find_credential(settings)
@@ -284,7 +284,7 @@ def _platform_lines(settings: Settings) -> list[str]:
         return [f"platform: {PLATFORMS[settings.platform].title}", f"key: none. {failure}"]
     warning = f" {credential.warning}" if credential.warning else ""
     key = f"key: from {credential.source}, sent to {_mask_secrets(credential.base_url)}.{warning}"
-    return [f"platform: {credential.description}", key]
+    return [f"platform: {PLATFORMS[settings.platform].description(credential)}", key]
 
 
 def _mask_secrets(value: object) -> str:

@@ -17,7 +17,7 @@ import anyio.to_thread
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from mcp_server_claude.anthropic_api import find_credential
+from mcp_server_claude.anthropic_api.platforms import find_credential
 from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.store import StoreError, process_leases
 from mcp_server_claude.telemetry import metrics
