@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from rows import MEASUREMENTS, STREAMS, BenchmarkContext, FigureRow
-from upstream import SimulatorProcess
+from measurements import MEASUREMENTS, STREAMS, BenchmarkContext, FigureRow
+from simulator_process import SimulatorProcess
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- output: begin -->", "<!-- output: end -->"

@@ -163,7 +163,7 @@ def _median_times(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def _make_ledger(folder: Path, rows: int, users: int) -> None:
-    command = [sys.executable, "-m", "support.team", str(folder), str(rows), str(users), "120"]
+    command = [sys.executable, "-m", "support.sample_ledger", str(folder), str(rows), str(users), "120"]
     subprocess.run(command, check=True, cwd=ROOT / "tests")
 
 

@@ -3,16 +3,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from browser_door import BrowserSessions, browser_sessions, launch_chromium
-from browser_site import PageServer, page_server
 
 from mcp_server_claude.simulator import Pace, Simulator
+from support.browser.browser_sessions import BrowserSessions, browser_sessions, launch_chromium
+from support.browser.page_server import PageServer, page_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from browser_reader import PageDriver
     from playwright.async_api import Browser
+
+    from support.browser.page_driver import PageDriver
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +61,7 @@ async def ada(door: BrowserSessions) -> PageDriver:
 @pytest.fixture(scope="session")
 def axe(request: pytest.FixtureRequest) -> str:
     """axe-core, from the npm registry once and then from pytest's cache."""
-    import browser_axe
+    from support.browser import axe_core
 
     cache = request.config.cache
-    return browser_axe.load_axe(cache.mkdir("axe-core"))
+    return axe_core.load_axe(cache.mkdir("axe-core"))

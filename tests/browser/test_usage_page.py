@@ -16,26 +16,27 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from browser_axe import RUN_AXE
-from browser_door import browser_sessions
-from browser_payloads import XSS_FILE_NAMES
-from browser_site import page_server
-from browser_usage import ExpectedUsagePage, format_percent, open_usage_page, read_table, wait_for_figures
 from playwright.async_api import Page, Route, expect
 
 from mcp_server_claude.simulator import Simulator
 from mcp_server_claude.store.sqlite_connection import open_connection
-from support.plain import ReferenceUsage
-from support.team import SampleLedger, entry_row, insert_entries, write_sample_ledger
+from support.browser.axe_core import RUN_AXE
+from support.browser.browser_sessions import browser_sessions
+from support.browser.page_server import page_server
+from support.browser.usage_page import ExpectedUsagePage, format_percent, open_usage_page, read_table, wait_for_figures
+from support.browser.xss_payloads import XSS_FILE_NAMES
+from support.reference_usage import ReferenceUsage
+from support.sample_ledger import SampleLedger, entry_row, insert_entries, write_sample_ledger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
-    from browser_door import BrowserSessions
-    from browser_reader import PageDriver
-    from browser_site import PageServer
     from playwright.async_api import Browser
+
+    from support.browser.browser_sessions import BrowserSessions
+    from support.browser.page_driver import PageDriver
+    from support.browser.page_server import PageServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
 

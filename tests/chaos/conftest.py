@@ -1,18 +1,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 import pytest
 
-
-@dataclass(frozen=True)
-class ChaosSize:
-    """How much chaos: `scripts/chaos` asks for more than `scripts/test` does."""
-
-    calls: int
-    kills: int
-    seed: int
+from support.chaos.chaos_size import ChaosSize
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,12 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp_server_claude.store import Transaction
-
-
-class SpawnPython(Protocol):
-    """Starts a Python process that shares nothing with this one but the file system."""
-
-    def __call__(self, program: str, *args: object, umask: int = 0o022) -> subprocess.Popen[str]: ...
+    from support.spawned_python import SpawnPython
 
 
 @pytest.fixture

@@ -1,0 +1,450 @@
+"""The measurements: each a function that makes rows of the table. What is compared is measured in turns, A B A B."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from http_client import HttpServerProcess, Route, TimedStream, ask_all
+from simulator_process import CHARS_PER_TOKEN, DELTA_CHARS, ONE_EVENT_PER_WRITE, SimulatorProcess, delta_prompt
+from stdio_client import SdkLoopProcess, StdioServer, TimedAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from stdio_client import Handshake, MeasuredProcess
+
+STREAMS, DELTAS_PER_S, STREAM_S = 200, 20, 7
+STREAMS_TTFT_S = 5.0
+"""The streams' time to their first byte: by then all have begun, and what beginning costs is a figure of its own."""
+DELTA_PACE, THINKING_TOKENS = 1_000, 30
+"""Tokens a second, and tokens of thinking before the text, where the first text is waited for."""
+BASELINE_DELTAS = 10
+TAIL_DELAY_S = 0.03
+"""What a server still does after its answer (the ledger) belongs to the answer's CPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FigureRow:
+    """A line of the table. `ratio` and `ours` are compared with what `target` says; `met` is None without a target."""
+
+    figure: str
+    ours: str
+    other: str = "–"
+    ratio: float | None = None
+    target: str = "–"
+    met: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkContext:
+    """What measurements share: the upstream, the environment of its clients, and how long to take."""
+
+    upstream: SimulatorProcess
+    environment: Mapping[str, str]
+    quick: bool
+
+    def times(self, full: int, quick: int) -> range:
+        return range(quick if self.quick else full)
+
+
+@dataclass(slots=True)
+class Samples:
+    """Samples by name, each name's in order."""
+
+    by_name: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+
+    def add(self, name: str, value: float) -> None:
+        self.by_name.setdefault(name, []).append(value)
+
+    def __getitem__(self, name: str) -> float:
+        return statistics.median(self.by_name[name])
+
+    def worst(self, name: str) -> float:
+        return max(self.by_name[name])
+
+
+def measure_start(bench: BenchmarkContext) -> Iterator[FigureRow]:
+    """From the spawn to the answer to a handshake."""
+    samples = Samples()
+    for turn in (-1, *bench.times(15, 4)):
+        for handshake in _HANDSHAKES:
+            for name in ("ours", "naive"):
+                with StdioServer(name, bench.environment, handshake) as server:
+                    if turn >= 0:  # the first of each only warms the disk
+                        samples.add(name + handshake, server.answered_s * 1e3)
+    for handshake in _HANDSHAKES:
+        ours, naive = samples["ours" + handshake], samples["naive" + handshake]
+        yield _ratio(f"spawn → answer to `{handshake}`", ours, naive, "naive", limit=0.5, unit="ms")
+
+
+_HANDSHAKES: tuple[Handshake, ...] = ("initialize", "server/discover")
+
+
+def measure_deltas(bench: BenchmarkContext) -> Iterator[FigureRow]:
+    """CPU and wall time for each delta at full speed, and whether that stays flat as answers grow."""
+    with _WarmProcesses(bench) as (ours, naive, plain):
+        cpu: dict[int, Samples] = {}
+        for count in (5_000, 10_000, 20_000):
+            asked = (ours, naive, plain) if count == 5_000 else (ours, plain)
+            cpu[count], wall = _cost(bench, asked, count, pace=0)
+            title = f"CPU per delta, {count:,} deltas"
+            yield _ratio(title, cpu[count]["ours"], cpu[count]["plain"], "plain", limit=0.6, unit="µs")
+            if count == 5_000:
+                yield _ratio("the same, the naive server", cpu[count]["naive"], cpu[count]["plain"], "plain", unit="µs")
+                yield _ratio("wall time, 5,000 deltas", wall["ours"], wall["plain"], "plain", unit="ms")
+                yield _ratio("the same, the naive server", wall["naive"], wall["plain"], "plain", unit="ms")
+        yield _ratio(
+            "CPU per delta, 4 × the length against 1 ×",
+            cpu[20_000]["ours"],
+            cpu[5_000]["ours"],
+            "1 ×",
+            limit=1.15,
+            unit="µs",
+        )
+        single, _ = _cost(bench, (ours, naive, plain), 5_000, pace=ONE_EVENT_PER_WRITE)
+        yield _ratio(
+            "CPU per delta, every event a write", single["ours"], single["plain"], "plain", limit=0.6, unit="µs"
+        )
+        yield _ratio("the same, the naive server", single["naive"], single["plain"], "plain", unit="µs")
+
+
+def _cost(
+    bench: BenchmarkContext, asked: Sequence[StdioServer | SdkLoopProcess], count: int, *, pace: float
+) -> tuple[Samples, Samples]:
+    """Microseconds of CPU a delta beyond a call with few, and milliseconds of wall time for a call."""
+    cpu, wall, baseline = Samples(), Samples(), Samples()
+    rounds = bench.times(9, 3)
+    for _ in rounds:
+        for process in asked:
+            baseline.add(process.name, _ask(process, delta_prompt(BASELINE_DELTAS, pace=pace))[0])
+    for _ in rounds:
+        for process in asked:
+            spent, heard = _ask(process, delta_prompt(count, pace=pace))
+            sent = len(heard.text) / DELTA_CHARS
+            cpu.add(process.name, (spent - baseline[process.name]) / (sent - BASELINE_DELTAS) * 1e6)
+            wall.add(process.name, (heard.at - heard.asked_at) * 1e3)
+            if not heard.lossless:
+                raise AssertionError(f"{process.name}: progress joined is not the answer")
+    return cpu, wall
+
+
+def _ask(process: StdioServer | SdkLoopProcess, question: str) -> tuple[float, TimedAnswer]:
+    if isinstance(process, StdioServer):
+        process.clear_notifications()
+    before = process.cpu()
+    heard = process.ask(question)
+    time.sleep(TAIL_DELAY_S)
+    return process.cpu() - before, heard
+
+
+def measure_first_progress(bench: BenchmarkContext) -> Iterator[FigureRow]:
+    """From the upstream's first delta to the client's first text."""
+    with _WarmProcesses(bench) as (ours, naive, plain):
+        for title, think in (
+            ("upstream's first delta → first text at the client", 0),
+            (f"the same, after {THINKING_TOKENS / DELTA_PACE * 1e3:.0f} ms of thinking", THINKING_TOKENS),
+        ):
+            question = delta_prompt(60, pace=DELTA_PACE, ttft=0.05, think=think)
+            samples = Samples()
+            for _ in bench.times(40, 8):
+                for process in (ours, naive, plain):
+                    bench.upstream.forget_requests()
+                    heard = _ask(process, question)[1]
+                    (record,) = bench.upstream.wait_for_finished()
+                    samples.add(
+                        process.name, (heard.first_text_at - record["first_byte_at"] - think / DELTA_PACE) * 1e3
+                    )
+            yield _ratio(title, samples["ours"], samples["naive"], "naive", limit=0.9, unit="ms", digits=2)
+            yield _ratio(
+                "the same, of which the plain SDK", samples["plain"], samples["naive"], "naive", unit="ms", digits=2
+            )
+
+
+def measure_cancel(bench: BenchmarkContext) -> Iterator[FigureRow]:
+    """From the client's `notifications/cancelled` to the end of the upstream's socket."""
+    samples = Samples()
+    with _WarmProcesses(bench) as (ours, naive, _):
+        for _ in bench.times(25, 5):
+            for server in (ours, naive):
+                bench.upstream.forget_requests()
+                server.clear_notifications()
+                call = server.start_ask(delta_prompt(5_000, pace=100))
+                server.wait_for_notifications(800)
+                cancelled_at = server.cancel(call)
+                (record,) = bench.upstream.wait_for_finished()
+                samples.add(server.name, (record["ended_at"] - cancelled_at) * 1e3)
+    yield FigureRow(
+        figure="cancel → upstream socket closed (stdio)",
+        ours=f"{samples['ours']:.2f} ms, worst {samples.worst('ours'):.1f}",
+        other=f"{samples['naive']:.2f} ms, worst {samples.worst('naive'):.1f} (naive)",
+        ratio=samples["ours"] / samples["naive"],
+        target="≤ 50 ms",
+        met=samples.worst("ours") <= 50,
+    )
+
+
+def measure_another_tool(bench: BenchmarkContext) -> Iterator[FigureRow]:
+    """How long `claude_info` takes: alone, while an answer streams, and while ten do at full speed."""
+    question = ("tools/call", {"name": "claude_info", "arguments": {"about": "config"}})
+    with StdioServer("ours", bench.environment) as server:
+        server.wait_until_idle()
+        for title, calls, pace, target in (
+            ("another tool's answer, nothing else running", 0, 0.0, 0.0),
+            ("the same, while a paced answer streams", 1, 60.0, 50.0),
+            ("the same, while one streams at full speed", 1, 0.0, 50.0),
+            ("the same, while ten stream at full speed", 10, 0.0, 50.0),
+        ):
+            took = Samples()
+            for _ in bench.times(3, 1):
+                server.clear_notifications()
+                running = [server.start_ask(delta_prompt(250 if pace else 20_000, pace=pace)) for _ in range(calls)]
+                time.sleep(0.05)
+                asked = 0
+                while asked < (1_000 if calls and not pace else 100) and not (
+                    running and any(server.has_answer(each) for each in running)
+                ):
+                    heard = server.wait_for_answer(server.request(*question))
+                    took.add("info", (heard.at - heard.asked_at) * 1e3)
+                    asked += 1
+                    time.sleep(0.02 if pace else 0.002)
+                for each in running:
+                    server.wait_for_answer(each)
+            yield FigureRow(
+                figure=title,
+                ours=f"{took['info']:.1f} ms, worst {took.worst('info'):.1f} of {len(took.by_name['info'])}",
+                target=f"≤ {target:.0f} ms" if target else "–",
+                met=took.worst("info") <= target if target else None,
+            )
+
+
+def measure_silent_client(bench: BenchmarkContext) -> Iterator[FigureRow]:
+    """A client that stops reading: what becomes of the upstream, and what is added at the end.
+
+    The stream is longer (8 MB in 8 s) than what pipes and socket buffers hold: a server that waited would show.
+    """
+    samples = Samples()
+    naive_patience_s = 12.0
+    question = delta_prompt(24_000 if bench.quick else 64_000, chars=CHARS_PER_TOKEN, pace=8_000)
+    with _WarmProcesses(bench) as (ours, naive, _):
+        for _ in bench.times(3, 1):
+            for name, wait_s in (("reading", 0.0), ("silent", 0.2), ("long silent", 2.0)):
+                bench.upstream.forget_requests()
+                ours.clear_notifications()
+                ours.reading.clear() if wait_s else ours.reading.set()
+                call = ours.start_ask(question)
+                (record,) = bench.upstream.wait_for_finished()
+                time.sleep(wait_s)
+                resumed_at = time.monotonic()
+                ours.reading.set()
+                heard = ours.wait_for_answer(call)
+                samples.add(name, (record["ended_at"] - record["first_byte_at"]) * 1e3)
+                samples.add(f"{name}, after", (heard.at - max(resumed_at, record["ended_at"])) * 1e3)
+        bench.upstream.forget_requests()
+        naive.clear_notifications()
+        naive.reading.clear()
+        call = naive.start_ask(question)
+        time.sleep(naive_patience_s)
+        frozen = bench.upstream.records()[0]["ended_at"] is None
+        naive.reading.set()
+        naive.wait_for_answer(call)
+    yield _ratio(
+        "a client that stops reading: the upstream's duration",
+        samples["silent"],
+        samples["reading"],
+        "reading",
+        limit=1.05,
+        unit="ms",
+    )
+    yield FigureRow(
+        figure="the same, the naive server",
+        ours="–",
+        other=f"{'upstream still held up' if frozen else 'done'} after {naive_patience_s:.0f} s (naive)",
+    )
+    for name, title in (
+        ("reading", "upstream's end → the answer, reading"),
+        ("silent", "the same, not reading until 0.2 s after the upstream's end"),
+        ("long silent", "the same, not reading until 2 s after the upstream's end"),
+    ):
+        took, worst = samples[f"{name}, after"], samples.worst(f"{name}, after")
+        yield FigureRow(figure=title, ours=f"{took:.0f} ms, worst {worst:.0f}", target="≤ 1,000 ms", met=worst <= 1000)
+
+
+def measure_many_streams(bench: BenchmarkContext) -> Iterator[FigureRow]:
+    """Two hundred answers at once: nothing is lost, and how late each delta is at the client."""
+    title = f"{STREAMS} streams × {DELTAS_PER_S} deltas/s in one process"
+    pace = DELTAS_PER_S * DELTA_CHARS / CHARS_PER_TOKEN
+    count = DELTAS_PER_S * STREAM_S
+    questions = [delta_prompt(count, name=f"Number {n}.", pace=pace, ttft=STREAMS_TTFT_S) for n in range(STREAMS)]
+    for name in ("ours", "naive"):
+        with StdioServer(name, bench.environment) as server:
+            server.wait_until_idle()
+            server.ask(delta_prompt(10))
+            bench.upstream.forget_requests()
+            server.clear_notifications()
+            calls = [server.start_ask(question) for question in questions]
+            time.sleep(STREAMS_TTFT_S + 4)
+            busy = -server.cpu()
+            time.sleep(2)
+            busy += server.cpu()
+            heard = [server.wait_for_answer(call) for call in calls]
+            records = {_prompt_of(record): record for record in bench.upstream.wait_for_finished(STREAMS)}
+        ramp = max(record["arrived_at"] for record in records.values()) - min(each.asked_at for each in heard)
+        lags: list[float] = []
+        whole = 0
+        for question, each in zip(questions, heard, strict=True):
+            lags.extend(_delta_lags(each, records[question]["first_byte_at"], pace))
+            whole += each.lossless and each.text == records[question]["text"]
+        p50, p99 = (statistics.quantiles(lags, n=100)[at] * 1e3 for at in (49, 98))
+        said = f"{whole} of {STREAMS} lossless, lag p50 {p50:,.0f} ms, p99 {p99:,.0f} ms, {busy / 2:.0%} of a core"
+        began = f"{ramp:.1f} s"
+        if name == "ours":
+            met = whole == STREAMS and p99 <= 300
+            yield FigureRow(figure=title, ours=said, target="lossless, p99 ≤ 300 ms", met=met)
+            yield FigureRow(figure=f"{STREAMS} calls at once: all are upstream after", ours=began)
+        else:
+            yield FigureRow(figure="both, the naive server", ours="–", other=f"{said}; {began} (naive)")
+
+
+def measure_http_streams(bench: BenchmarkContext) -> Iterator[FigureRow]:
+    """The same two hundred answers over HTTP: to programs at `/chat`, to MCP clients at `/mcp`."""
+    pace = DELTAS_PER_S * DELTA_CHARS / CHARS_PER_TOKEN
+    count = DELTAS_PER_S * STREAM_S
+    routes: tuple[Route, ...] = ("chat", "mcp")
+    for route in routes:
+        with HttpServerProcess(bench.environment) as door:
+            asyncio.run(ask_all(door.port, route, [delta_prompt(10)]))
+            bench.upstream.forget_requests()
+            idle = door.rss()
+            questions = [
+                delta_prompt(count, name=f"Number {n}.", pace=pace, ttft=STREAMS_TTFT_S) for n in range(STREAMS)
+            ]
+            streams, busy, peak = asyncio.run(_sample_streams(door, route, questions))
+            records = {_prompt_of(record): record for record in bench.upstream.wait_for_finished(STREAMS)}
+        lags: list[float] = []
+        whole = 0
+        for question, stream in zip(questions, streams, strict=True):
+            texts = stream.texts()
+            whole += "".join(text for _, text in texts) == records[question]["text"]
+            lags.extend(_lateness(texts, records[question]["first_byte_at"], pace))
+        p50, p99 = (statistics.quantiles(lags, n=100)[at] * 1e3 for at in (49, 98))
+        yield FigureRow(
+            figure=f"{STREAMS} streams × {DELTAS_PER_S} deltas/s at `/{route}`",
+            ours=f"{whole} of {STREAMS} lossless, lag p50 {p50:,.0f} ms, p99 {p99:,.0f} ms, {busy:.0%} of a core, "
+            f"{(peak - idle) / STREAMS:.2f} MB a stream",
+            target="lossless, p99 ≤ 300 ms",
+            met=whole == STREAMS and p99 <= 300,
+        )
+
+
+async def _sample_streams(
+    door: HttpServerProcess, route: Route, questions: Sequence[str]
+) -> tuple[list[TimedStream], float, float]:
+    """The answers, the share of a core that the server took in the middle of them, and its memory there in MB."""
+    asking = asyncio.create_task(ask_all(door.port, route, questions))
+    await asyncio.sleep(STREAMS_TTFT_S + 4)
+    busy = -door.cpu()
+    await asyncio.sleep(2)
+    busy += door.cpu()
+    peak = door.rss()
+    return await asking, busy / 2, peak
+
+
+def _prompt_of(record: Mapping[str, dict[str, list[dict[str, str]]]]) -> str:
+    return record["body"]["messages"][-1]["content"]
+
+
+def _delta_lags(heard: TimedAnswer, began: float, pace: float) -> Iterable[float]:
+    """See `_late`."""
+    return _lateness(heard.progress, began, pace)
+
+
+def _lateness(told: Iterable[tuple[float, str]], began: float, pace: float) -> Iterable[float]:
+    """How late each delta came, in seconds: the simulator sends a delta when those before it are spoken."""
+    seen = 0
+    for at, message in told:
+        for end in range(seen + DELTA_CHARS, seen + len(message) + 1, DELTA_CHARS):
+            yield at - (began + (end - DELTA_CHARS) / CHARS_PER_TOKEN / pace)
+        seen += len(message)
+
+
+def measure_memory(bench: BenchmarkContext) -> Iterator[FigureRow]:
+    """What an idle server takes: warmed up after its handshake, and after a first answer."""
+    samples = Samples()
+    for _ in bench.times(3, 1):
+        for name in ("ours", "naive"):
+            with StdioServer(name, bench.environment) as server:
+                server.wait_until_idle()
+                _note_memory(samples, f"{name} idle", server)
+                server.ask(delta_prompt(1_000))
+                server.wait_until_idle()
+                _note_memory(samples, f"{name} used", server)
+    for state, title in (("idle", "idle memory after `initialize` and warm-up"), ("used", "the same, after an answer")):
+        rss, pss = samples[f"ours {state}"], samples[f"ours {state} PSS"]
+        other, other_pss = samples[f"naive {state}"], samples[f"naive {state} PSS"]
+        yield FigureRow(
+            figure=f"{title}: RSS (PSS)",
+            ours=f"{rss:.0f} ({pss:.0f}) MB",
+            other=f"{other:.0f} ({other_pss:.0f}) MB (naive)",
+            ratio=rss / other,
+            target="≤ 1.00 × naive",
+            met=rss <= other,
+        )
+
+
+def _note_memory(samples: Samples, name: str, process: MeasuredProcess) -> None:
+    rss, pss = process.memory()
+    samples.add(name, rss)
+    samples.add(f"{name} PSS", pss)
+
+
+class _WarmProcesses:
+    """Ours, naive and plain, each warm."""
+
+    def __init__(self, bench: BenchmarkContext) -> None:
+        self._members = (
+            StdioServer("ours", bench.environment),
+            StdioServer("naive", bench.environment),
+            SdkLoopProcess(bench.environment),
+        )
+
+    def __enter__(self) -> tuple[StdioServer, StdioServer, SdkLoopProcess]:
+        for member in self._members:
+            member.wait_until_idle()
+            for _ in range(2):
+                member.ask(delta_prompt(500))
+        return self._members
+
+    def __exit__(self, *_: object) -> None:
+        for member in self._members:
+            member.__exit__(None, None, None)
+
+
+def _ratio(
+    figure: str, ours: float, other: float, whose: str, *, unit: str, limit: float | None = None, digits: int = 0
+) -> FigureRow:
+    digits = digits or (1 if unit == "µs" else 0)
+    return FigureRow(
+        figure=figure,
+        ours=f"{ours:,.{digits}f} {unit}",
+        other=f"{other:,.{digits}f} {unit} ({whose})",
+        ratio=ours / other,
+        target=f"≤ {limit:.2f} × {whose}" if limit else "–",
+        met=ours / other <= limit if limit else None,
+    )
+
+
+MEASUREMENTS: dict[str, Callable[[BenchmarkContext], Iterator[FigureRow]]] = {
+    "start": measure_start,
+    "deltas": measure_deltas,
+    "first_progress": measure_first_progress,
+    "cancel": measure_cancel,
+    "another_tool": measure_another_tool,
+    "silent_client": measure_silent_client,
+    "many_streams": measure_many_streams,
+    "doors": measure_http_streams,
+    "memory": measure_memory,
+}

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from typing import cast
+
+import pytest
+from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mcp_server_claude.anthropic_api.message_stream import MessageStream
+from mcp_server_claude.call_types import MessageStart
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from support.recorded_streams import (
+    REQUEST_BODY,
+    RecordedRun,
+    ReplayTransport,
+    message_events,
+    recorded_stream,
+    replay,
+    sse_bytes,
+    stream_names,
+)
+
+pytestmark = pytest.mark.anyio
+
+GA_HELPER_IS_WRONG = {
+    "sdk-python__compaction_response": "it does not know compaction_delta and leaves the block empty",
+    "sdk-python__fallback_credit_response": "it drops usage fields that only message_delta carries: fallback_credit",
+    "sdk-python__stream-a-refusal": "it drops usage fields that only message_delta carries: iterations",
+    "sdk-python__stream-a-toolrefusal": "it drops usage fields that only message_delta carries: iterations",
+    "sdk-python__stream-b-fallback": "it drops usage fields that only message_delta carries: iterations",
+}
+"""Where `messages.stream()` is wrong, and why. `beta.messages.stream()` is right there (and elsewhere names a field
+`from_` that the API calls `from`)."""
+
+BROKEN = {
+    "derived__error-first-event": "overloaded",
+    "derived__midstream-api_error": "api_error",
+    "derived__midstream-overloaded": "overloaded",
+    "derived__midstream-overloaded-nodetails": "overloaded",
+    "derived__truncated-clean-eof": None,
+    "derived__truncated-mid-frame": None,
+}
+"""Streams that end early, with the failure they are told as; a stream cut without a word has no stop reason."""
+
+
+async def theirs(stream: bytes, *, beta: bool) -> dict[str, object]:
+    """The message as the SDK's own helper puts it together."""
+    http = DefaultAsyncHttpxClient(transport=ReplayTransport([stream]))
+    async with AsyncAnthropic(api_key="any", max_retries=0, http_client=http) as client:
+        asked = {"model": "any", "max_tokens": 9, "messages": REQUEST_BODY["messages"]}
+        manager = client.beta.messages.stream(**asked) if beta else client.messages.stream(**asked)  # type: ignore[arg-type]
+        async with manager as helper:
+            return (await helper.get_final_message()).model_dump(exclude_unset=True, warnings=False)
+
+
+def ours(played: RecordedRun) -> dict[str, object]:
+    answer = played.answer
+    return {
+        "content": [dict(block) for block in answer.blocks],
+        "stop_reason": answer.stop_reason,
+        "usage": answer.raw_usage,
+    }
+
+
+def the_same_of(message: dict[str, object]) -> dict[str, object]:
+    usage = cast("dict[str, object]", message["usage"])
+    told = {name: value for name, value in usage.items() if value is not None}
+    return {"content": message["content"], "stop_reason": message.get("stop_reason"), "usage": told}
+
+
+@pytest.mark.parametrize("name", [name for name in stream_names() if name not in BROKEN])
+async def test_a_recorded_stream_gives_what_the_sdks_own_helper_gives_where_that_is_right(name: str) -> None:
+    stream = recorded_stream(name)
+    played = await replay(stream)
+    assert played.failure is None
+    assert ours(played) == the_same_of(await theirs(stream, beta=name in GA_HELPER_IS_WRONG))
+    texts = [str(block["text"]) for block in played.answer.blocks if block["type"] == "text"]
+    assert played.answer.text == played.event_text == "".join(texts)
+    assert played.answer.request_id == "req_recorded"
+
+
+@pytest.mark.parametrize("name", GA_HELPER_IS_WRONG)
+async def test_where_the_helper_is_listed_as_wrong_it_still_is(name: str) -> None:
+    stream = recorded_stream(name)
+    assert ours(await replay(stream)) != the_same_of(await theirs(stream, beta=False))
+
+
+@pytest.mark.parametrize(("name", "kind"), BROKEN.items())
+async def test_a_broken_stream_is_recognised_as_broken(name: str, kind: str | None) -> None:
+    played = await replay(recorded_stream(name))
+    assert played.answer.stop_reason is None
+    assert (played.failure.kind if played.failure else None) == kind
+    assert played.answer.usage().estimated is (name != "derived__error-first-event")
+    assert played.answer.usage().output_tokens >= len(played.answer.text) // 4
+
+
+def cut(stream: bytes, at: list[int]) -> list[bytes]:
+    places = sorted({place % len(stream) for place in at} | {0, len(stream)})
+    return [stream[begin:end] for begin, end in pairwise(places)]
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.sampled_from(stream_names()), st.lists(st.integers(0, 40_000), max_size=60))
+async def test_where_the_bytes_are_cut_changes_nothing(name: str, at: list[int]) -> None:
+    stream = recorded_stream(name)
+    assert (await replay(*cut(stream, at))).outcome() == (await replay(stream)).outcome()
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.lists(st.integers(0, 2000), max_size=40),
+)
+@example("é😀\u2028\u05d0\x85\x0b", "\r\n", list(range(2000)))
+async def test_any_text_survives_any_framing_cut_even_inside_a_character(text: str, end: str, at: list[int]) -> None:
+    played = await replay(*cut(sse_bytes(*message_events(text, "", text), end=end), at))
+    assert played.failure is None
+    assert played.answer.text == played.event_text == text + text
+    assert played.answer.stop_reason == "end_turn"
+
+
+async def test_halves_of_a_surrogate_pair_that_come_apart_are_one_character_in_the_end() -> None:
+    stream = sse_bytes(*message_events("\ud83d", "\ude00", "\ud83d"), escaped=True)
+    assert replace_lone_surrogates((await replay(stream)).answer.text) == "\N{GRINNING FACE}\N{REPLACEMENT CHARACTER}"
+
+
+async def test_a_message_may_come_whole_in_its_first_event() -> None:
+    begin, *_ = cast("list[dict[str, dict[str, object]]]", message_events())
+    begin["message"] |= {"content": [{"type": "text", "text": "all at once"}], "stop_reason": "end_turn"}
+    answer = (await replay(sse_bytes(begin, {"type": "message_stop"}))).answer
+    assert (answer.text, answer.stop_reason) == ("all at once", "end_turn")
+    assert not answer.usage().estimated
+
+
+async def test_what_the_api_adds_tomorrow_is_kept_and_does_no_harm() -> None:
+    begin, start, *rest = message_events("known")
+    novelties: list[object] = [
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "dream", "scene": "a "}},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "dream_delta", "scene": "sea"}},
+        {"type": "content_block_stop", "index": 1},
+        {"type": "weather", "sun": True},
+    ]
+    played = await replay(sse_bytes(begin, start, *novelties, *rest))
+    assert played.failure is None
+    assert played.answer.text == "known"
+    assert played.answer.blocks[1] == {"type": "dream", "scene": "a sea"}
+    assert not played.answer.has_only_text
+
+
+async def test_a_tools_input_that_was_cut_is_what_can_be_read_of_it() -> None:
+    stream = recorded_stream("sdk-python__incomplete_partial_json_response")
+    answer = (await replay(stream)).answer
+    assert answer.stop_reason == "max_tokens"
+    assert answer.blocks[-1]["type"] == "tool_use"
+    assert isinstance(answer.blocks[-1]["input"], dict)
+
+
+async def test_the_input_is_known_from_the_first_event_on() -> None:
+    played = await replay(sse_bytes(*message_events("x")))
+    started = [event for event in played.events if isinstance(event, MessageStart)]
+    assert [event.usage.input_tokens for event in started] == [7]
+    assert played.answer.usage().output_tokens == 5
+
+
+def test_before_anything_came_an_answer_is_empty_and_nothing_was_used() -> None:
+    answer = MessageStream(lambda _: None)
+    usage = answer.usage()
+    assert (answer.text, answer.blocks, answer.stop_reason) == ("", (), None)
+    assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (0, 0, False)
+    assert answer.first_text_at is None or answer.first_text_at <= time.monotonic()

@@ -1,0 +1,109 @@
+"""axe-core finds no fault in any state of any page, light or dark, wide or narrow; nothing scrolls sideways."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+from playwright.async_api import expect
+
+from mcp_server_claude.simulator import directive
+from support.browser.axe_core import RUN_AXE
+
+if TYPE_CHECKING:
+    from support.browser.browser_sessions import BrowserSessions
+    from support.browser.page_driver import PageDriver
+
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+
+Theme = Literal["light", "dark"]
+SCREENS: list[tuple[Theme, int]] = [("light", 1280), ("dark", 1280), ("dark", 390), ("light", 320)]
+ANSWER = """\
+# Title
+
+Some *text* with `code`, a [link](https://example.org/) and ![a picture](https://example.org/p.png).
+
+| a | b |
+| :-- | --: |
+| 1 | 2 |
+
+```python
+def f(x: int) -> str:  # a comment
+    return f"{x}" + str(None)
+```
+
+> Quoted.
+
+1. One
+2. Two
+   - nested
+
+### Deeper
+"""
+
+
+async def no_fault(reader: PageDriver, axe: str) -> None:
+    """Neither for axe, nor for who has a narrow screen."""
+    await reader.page.evaluate(axe)
+    assert await reader.page.evaluate(RUN_AXE) == []
+    assert await reader.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize(("theme", "width"), SCREENS)
+async def test_the_chat_page_in_all_its_states(door: BrowserSessions, axe: str, theme: Theme, width: int) -> None:
+    reader = await door.open_page(viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce")
+    await reader.goto()
+    page = reader.page
+    await no_fault(reader, axe)
+
+    await reader.attach(("a.txt", b"x"))
+    await reader.ask(f"Show. {directive(text=ANSWER)}")
+    await reader.wait_until_complete()
+    await expect(reader.text.locator(".hl-comment")).to_be_visible()
+    await no_fault(reader, axe)
+
+    await reader.ask(f"Slowly. {directive(tokens=5000, pace=20)}")
+    await reader.wait_for_chars()
+    await no_fault(reader, axe)
+    await page.get_by_role("button", name="Stop").click()
+    await reader.wait_until_complete()
+    await expect(reader.note).to_be_visible()
+    await no_fault(reader, axe)
+
+    await page.get_by_role("button", name="Delete this thread").click()
+    await no_fault(reader, axe)
+    await page.keyboard.press("Escape")
+    if width < 768:
+        await page.get_by_role("button", name="Threads").click()
+        await expect(page.get_by_role("button", name="New thread")).to_be_focused()
+        await no_fault(reader, axe)
+    await page.get_by_role("button", name="Shortcuts").click()
+    await no_fault(reader, axe)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_a_failure(door: BrowserSessions, axe: str, theme: Theme) -> None:
+    door.monitor.expect_message("402")
+    reader = await door.open_page("poor", color_scheme=theme)
+    await reader.goto()
+    await reader.ask("How much?")
+    await expect(reader.note).to_contain_text(re.compile("budget"))
+    await no_fault(reader, axe)
+
+
+@pytest.mark.parametrize(("theme", "width"), SCREENS)
+async def test_signing_in(door: BrowserSessions, axe: str, theme: Theme, width: int) -> None:
+    reader = await door.open_page("", viewport={"width": width, "height": 640}, color_scheme=theme)
+    await reader.page.goto(f"{reader.url}/signin?wrong=1")
+    await no_fault(reader, axe)
+
+
+async def test_the_eye_sees_what_these_tests_forbid(door: BrowserSessions, axe: str) -> None:
+    reader = await door.open_page("")
+    await reader.page.set_content(
+        "<html lang=en><title>x</title><main><h1>x</h1><p style='color: #ccc'>pale</p></main>"
+    )
+    await reader.page.evaluate(axe)
+    (fault,) = await reader.page.evaluate(RUN_AXE)
+    assert fault.startswith("serious color-contrast")

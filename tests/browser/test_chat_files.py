@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from playwright.async_api import expect
+
+from mcp_server_claude.simulator import directive
+
+if TYPE_CHECKING:
+    from support.browser.page_driver import PageDriver
+    from support.browser.page_server import PageServer
+
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+
+PDF = b"""%PDF-1.4
+1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj
+2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj
+3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 3 3]>>endobj
+trailer<</Root 1 0 R>>
+%%EOF
+"""
+CARRY = """
+([name, type, data]) => {
+  const carried = new DataTransfer()
+  carried.items.add(new File([Uint8Array.from(atob(data), c => c.charCodeAt(0))], name, { type }))
+  return carried
+}
+"""
+PASTE = """
+clipboardData => document.querySelector('#question').dispatchEvent(new ClipboardEvent('paste', { clipboardData }))
+"""
+
+
+async def carried(reader: PageDriver, name: str, data: bytes, media_type: str = "") -> object:
+    """A file as a browser hands it over when it is dropped or pasted."""
+    given = [name, media_type, base64.b64encode(data).decode()]
+    return await reader.page.evaluate_handle(CARRY, given)
+
+
+def sent(site: PageServer) -> list[dict[str, object]]:
+    """The content blocks of the last question that came to the upstream."""
+    body = cast("dict[str, list[dict[str, object]]]", site.upstream_prompts()[-1].body)
+    return cast("list[dict[str, object]]", body["messages"][-1]["content"])
+
+
+async def test_a_pdf_that_is_dropped_goes_to_claude(ada: PageDriver, site: PageServer) -> None:
+    file = await carried(ada, "contract.pdf", PDF, "application/pdf")
+    await ada.page.dispatch_event("body", "dragenter", {"dataTransfer": file})
+    await expect(ada.page.get_by_text("Drop to attach")).to_be_visible()
+    await ada.page.dispatch_event("body", "drop", {"dataTransfer": file})
+    await expect(ada.page.get_by_text("Drop to attach")).to_be_hidden()
+    await expect(ada.page.locator("#files")).to_contain_text("contract.pdf")
+    await ada.ask(f"Odd clauses? {directive(tokens=10)}")
+    await ada.wait_until_complete()
+    assert "contract.pdf" in str(sent(site))
+    documents = [block for block in sent(site) if block["type"] == "document"]
+    assert len(documents) == 1
+    assert base64.b64encode(PDF).decode() in str(documents)
+    await expect(ada.page.locator(".turn.user")).to_contain_text("contract.pdf")
+    await ada.page.reload()
+    await expect(ada.page.locator(".turn.user .file")).to_contain_text("contract.pdf")
+
+
+async def test_what_is_pasted_picked_or_removed(ada: PageDriver, site: PageServer) -> None:
+    pasted = await carried(ada, "trace.weird", "Zeile ä\n".encode())
+    await ada.page.evaluate(PASTE, pasted)
+    await ada.attach(("b.py", b"print()"))
+    await ada.attach(("c.txt", b"secret"))
+    await ada.page.get_by_role("button", name="Remove c.txt").click()
+    await expect(ada.page.locator("#files .file")).to_have_count(2)
+    await expect(ada.question).to_be_focused()
+    await ada.page.get_by_role("button", name="Send").click()
+    await ada.wait_until_complete()
+    assert "Zeile ä" in str(sent(site))
+    assert "print()" in str(sent(site))
+    assert "secret" not in str(sent(site))
+    await expect(ada.page.locator("#files .file")).to_have_count(0)
+
+
+async def test_what_is_pasted_from_a_document_is_text_and_not_its_picture(ada: PageDriver) -> None:
+    pasted = await carried(ada, "sheet.png", b"\x89PNG", "image/png")
+    types = "carried => { for (const type of ['text/plain', 'text/html']) carried.setData(type, 'x') ; return carried }"
+    await ada.page.evaluate(PASTE, await ada.page.evaluate_handle(types, pasted))
+    await ada.attach(("after.txt", b"x"))
+    await expect(ada.page.locator("#files .file")).to_have_count(1)
+
+
+async def test_a_file_that_is_still_being_read_goes_with_the_question(ada: PageDriver, site: PageServer) -> None:
+    await ada.question.fill(f"Long? {directive(tokens=10)}")
+    await ada.page.set_input_files("#picker", [{"name": "large.txt", "mimeType": "", "buffer": b"word " * 500_000}])
+    await ada.question.press("Enter")
+    await expect(ada.answers).to_have_count(1)
+    await ada.wait_until_complete()
+    await expect(ada.page.locator(".turn.user .file")).to_contain_text("large.txt")
+    assert "large.txt" in str(sent(site))
+
+
+async def test_a_file_that_claude_cannot_read_is_refused_and_given_back(ada: PageDriver) -> None:
+    ada.monitor.expect_message("400|415|422")
+    await ada.attach(("x.exe", b"MZ\0\xff\xfe"))
+    await ada.ask("Run it.")
+    await expect(ada.note).to_be_visible()
+    await ada.note.get_by_role("button", name="Edit").click()
+    await expect(ada.page.locator("#files")).to_contain_text("x.exe")
+    await expect(ada.question).to_have_value("Run it.")

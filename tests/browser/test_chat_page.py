@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.async_api import expect
+
+from mcp_server_claude.simulator import directive
+
+if TYPE_CHECKING:
+    from support.browser.browser_sessions import BrowserSessions
+    from support.browser.page_driver import PageDriver
+    from support.browser.page_server import PageServer
+
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+
+CODE = 'def shout(text: str) -> str:\n    """<b>Loud</b>."""\n\n\treturn text.upper() + "!"  # 1 < 2 & 3 > 2'
+WATCH_IT_GROW = """
+() => {
+  const sizes = new Set()
+  const look = () => {
+    sizes.add(document.querySelector('.turn.answer .read')?.textContent.length ?? 0)
+    document.body.dataset.sizes = sizes.size
+  }
+  const everything = { subtree: true, childList: true, characterData: true }
+  new MutationObserver(look).observe(document.querySelector('#turns'), everything)
+}
+"""
+WATCH_THE_NOTES = """
+() => {
+  const look = records => {
+    for (const { addedNodes } of records) {
+      for (const { className, textContent } of addedNodes) {
+        if (className === 'note') document.body.dataset.noted = textContent
+      }
+    }
+  }
+  new MutationObserver(look).observe(document.querySelector('#turns'), { subtree: true, childList: true })
+}
+"""
+
+
+async def test_who_signs_in_sees_the_chat_and_who_signs_out_does_not(door: BrowserSessions, site: PageServer) -> None:
+    door.monitor.expect_message("Clear-Site-Data")  # Chromium tells that it cleared what the page had stored
+    reader = await door.open_page("")
+    page = reader.page
+    await page.goto(site.url)
+    await expect(page).to_have_url(f"{site.url}/signin")
+    await page.get_by_label("Access token").fill(site.tokens["ada"])
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page).to_have_url(f"{site.url}/")
+    await expect(page.locator("#who")).to_have_text("ada")
+    await expect(page.locator("#spent")).to_have_text(re.compile(r"^(<)?\$\d+\.\d\d of \$50\.00 today$"))
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page).to_have_url(f"{site.url}/signin")
+    await page.goto(site.url)
+    await expect(page).to_have_url(f"{site.url}/signin")
+
+
+async def test_a_wrong_token_is_told_so(door: BrowserSessions, site: PageServer) -> None:
+    reader = await door.open_page("")
+    await reader.page.goto(f"{site.url}/signin")
+    await expect(reader.page.get_by_role("alert")).to_be_hidden()
+    await reader.page.get_by_label("Access token").fill("mcpc_wrong")
+    await reader.page.get_by_label("Access token").press("Enter")
+    await expect(reader.page.get_by_role("alert")).to_contain_text("That token is not known here")
+
+
+async def test_an_answer_grows_before_the_readers_eyes_and_ends_with_its_account(
+    ada: PageDriver, site: PageServer
+) -> None:
+    await ada.page.evaluate(WATCH_IT_GROW)
+    await ada.ask(f"What is tea? {directive(tokens=150, pace=10)}")
+    await expect(ada.page.locator("body")).to_have_attribute("data-sizes", re.compile(r"^([5-9]|\d\d+)$"))
+    await expect(ada.answer.locator(".doing")).to_be_hidden()
+    site.upstream.hurry()
+    await ada.wait_until_complete()
+    await expect(ada.account).to_have_text(re.compile(r"Sonnet 5\.5\d+ in150 out(<)?\$0\.00\d[\d.]+ m?s"))
+    await expect(ada.page.locator("#cost")).to_have_text(re.compile(r"^(<)?\$0\.00\d$"))
+    await expect(ada.page.locator("#threads a[aria-current=page]")).to_contain_text("What is tea?")
+    await expect(ada.page).to_have_title(re.compile(r"^What is tea\? .* · mcp-server-claude$"))
+    assert (await site.wait_until_idle()).end == "complete"
+
+
+async def test_a_second_question_goes_on_with_the_thread(ada: PageDriver, site: PageServer) -> None:
+    await ada.ask(f"My name is Ada. {directive(tokens=10)}")
+    await ada.wait_until_complete()
+    await ada.ask(f"What is my name? {directive(tokens=12)}")
+    await expect(ada.answers).to_have_count(2)
+    await ada.wait_until_complete()
+    body = site.upstream_prompts()[-1].body
+    assert isinstance(body, dict)
+    assert len(body["messages"]) == 3  # pyright: ignore[reportArgumentType] - a list
+    await expect(ada.page.locator("#threads a[aria-current=page]")).to_have_count(1)
+
+
+async def test_copying_gives_the_code_and_the_answer_exactly(ada: PageDriver) -> None:
+    answer = f"Like **this**:\n\n```python\n{CODE}\n```\n\nThat is all."
+    await ada.ask(f"Show me. {directive(text=answer)}")
+    await ada.wait_until_complete()
+    await expect(ada.text.locator(".hl-keyword").first).to_have_text("def")
+    await ada.answer.get_by_role("button", name="Copy this code").click()
+    await ada.wait_for_clipboard(CODE)
+    await ada.answer.get_by_role("button", name="Copy the answer as Markdown").click()
+    await ada.wait_for_clipboard(answer)
+
+
+async def test_escape_stops_the_answer_and_the_upstream_is_closed(ada: PageDriver, site: PageServer) -> None:
+    await ada.ask(f"Go on and on. {directive(tokens=5000, pace=50)}")
+    await ada.wait_for_chars()
+    await ada.page.keyboard.press("Escape")
+    await ada.wait_until_complete()
+    await expect(ada.note).to_contain_text("This answer is not complete")
+    await expect(ada.page.get_by_role("button", name="Send")).to_be_visible()
+    assert (await site.wait_until_idle()).end == "disconnected"
+
+
+async def test_the_stop_button_stops_also_before_the_first_word(ada: PageDriver, site: PageServer) -> None:
+    asked = len(site.upstream_prompts())
+    await ada.ask(f"Think long. {directive(ttft=3600)}")
+    await site.wait_for_requests(asked + 1)
+    await ada.page.get_by_role("button", name="Stop").click()
+    await expect(ada.note).to_contain_text("Stopped before the first word.")
+    await expect(ada.page.locator("[aria-busy]")).to_have_count(0)
+    await expect(ada.account).to_be_hidden()
+    assert (await site.wait_until_idle()).end == "disconnected"
+
+
+async def test_a_retry_is_shown_while_it_waits_and_gone_afterwards(ada: PageDriver) -> None:
+    await ada.page.evaluate(WATCH_THE_NOTES)
+    await ada.ask(f"Patience. {directive(status=529, times=1, retry_after=1, tokens=20)}")
+    await expect(ada.page.locator("body")).to_have_attribute("data-noted", re.compile("trying again in"))
+    await ada.wait_until_complete()
+    await expect(ada.note).to_have_count(0)
+    await expect(ada.account).to_contain_text("1 retry")
+
+
+async def test_thinking_has_a_quiet_line_of_its_own(ada: PageDriver, site: PageServer) -> None:
+    await ada.ask(f"Ponder. {directive(think=900, tokens=20, pace=10)}")
+    await expect(ada.answer.locator(".doing")).to_have_text("Thinking")
+    site.upstream.hurry()
+    await ada.wait_until_complete()
+    await expect(ada.answer.locator(".doing")).to_be_hidden()
+
+
+async def test_an_answer_that_is_cut_says_why_and_can_be_gone_on_with(ada: PageDriver) -> None:
+    await ada.ask(f"At length. {directive(tokens=40, stop='max_tokens')}")
+    await ada.wait_until_complete()
+    await expect(ada.note).to_contain_text("This answer is not complete: it reached max_tokens")
+    await ada.page.reload()
+    await ada.note.get_by_role("button", name="Continue").click()
+    await expect(ada.answers).to_have_count(2)
+    await ada.wait_until_complete()
+    await expect(ada.page.locator(".said").last).to_have_text("Go on exactly where you stopped.")
+    await expect(ada.page.get_by_role("button", name="Continue")).to_have_count(0)
+
+
+async def test_what_is_written_from_right_to_left_is_read_so(ada: PageDriver) -> None:
+    answer = "# مرحبا\n\nEnglish\n\n- עברית"
+    await ada.ask(f"שלום. {directive(text=answer)}")
+    await ada.wait_until_complete()
+    for place, way in ((".said", "rtl"), (".read .h1", "rtl"), (".read p", "ltr"), (".read ul", "rtl")):
+        await expect(ada.page.locator(place).first).to_have_css("direction", way)
+
+
+async def test_what_is_refused_says_why_and_gives_the_question_back(door: BrowserSessions) -> None:
+    door.monitor.expect_message("402")
+    poor = await door.open_page("poor")
+    await poor.goto()
+    await poor.ask("How much is the fish?")
+    await expect(poor.note).to_contain_text(re.compile("budget.*UTC", re.DOTALL))
+    await poor.note.get_by_role("button", name="Edit").click()
+    await expect(poor.question).to_have_value("How much is the fish?")
+    await expect(poor.page.locator(".turn")).to_have_count(0)
+    await expect(poor.page).to_have_url(f"{poor.url}/")
+
+
+async def test_what_failed_in_passing_can_be_tried_again(door: BrowserSessions) -> None:
+    reader = await door.open_page()
+    await reader.goto()
+    door.monitor.expect_message("ERR_FAILED")
+    await reader.page.route("**/chat", lambda route: route.abort(), times=1)
+    await reader.ask(f"Hello? {directive(tokens=10)}")
+    await expect(reader.note).to_contain_text("The server cannot be reached.")
+    await reader.note.get_by_role("button", name="Try again").click()
+    await reader.wait_until_complete()
+    await expect(reader.page.locator(".turn")).to_have_count(2)
+
+
+async def test_the_chosen_model_and_effort_are_used_and_remembered(ada: PageDriver, site: PageServer) -> None:
+    await ada.page.get_by_label("Model").select_option(label="Opus 5.5")
+    await ada.page.get_by_label("Effort").select_option(label="Low effort")
+    await ada.ask(f"Quickly! {directive(tokens=10)}")
+    await ada.wait_until_complete()
+    await expect(ada.account).to_contain_text("Opus 5.5")
+    body = site.upstream_prompts()[-1].body
+    assert isinstance(body, dict)
+    assert (body["model"], body["output_config"]) == ("claude-opus-5-5", {"effort": "low"})
+    await ada.goto()
+    await expect(ada.page.get_by_label("Model")).to_have_value("claude-opus-5-5")
+    await expect(ada.page.get_by_label("Effort")).to_have_value("low")
+
+
+async def test_the_effort_can_be_chosen_where_the_model_has_a_choice(ada: PageDriver) -> None:
+    await ada.page.get_by_label("Model").select_option(label="Haiku 4.5")
+    await expect(ada.page.get_by_label("Effort")).to_be_hidden()
+    await ada.page.get_by_label("Model").select_option(label="Opus 5.5")
+    await expect(ada.page.get_by_label("Effort")).to_be_visible()
+
+
+async def test_everything_can_be_done_with_the_keyboard(ada: PageDriver) -> None:
+    page = ada.page
+    await expect(ada.question).to_be_focused()
+    await page.keyboard.type("One")
+    await page.keyboard.press("Shift+Enter")
+    await page.keyboard.type(f"Two {directive(tokens=10)}")
+    await page.keyboard.press("Enter")
+    await ada.wait_until_complete()
+    await expect(page.locator(".said")).to_contain_text("One\nTwo", use_inner_text=True)
+    await page.keyboard.press("Alt+ArrowUp")
+    await expect(ada.answer).to_be_focused()
+    await page.keyboard.press("Alt+ArrowUp")
+    await expect(page.locator(".turn.user")).to_be_focused()
+    await page.keyboard.press("Control+/")
+    await expect(ada.question).to_be_focused()
+    await page.keyboard.press("Control+Shift+O")
+    await expect(page).to_have_url(f"{ada.url}/")
+    await expect(page.locator(".turn")).to_have_count(0)
+    await expect(ada.question).to_be_focused()
+
+
+async def test_on_a_phone_the_threads_are_a_drawer_and_enter_makes_a_line(door: BrowserSessions) -> None:
+    phone = await door.open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    await phone.goto()
+    page = phone.page
+    await phone.ask(f"One {directive(tokens=30)}")
+    await expect(page.locator(".turn")).to_have_count(0)
+    await page.get_by_role("button", name="Send").tap()
+    await phone.wait_until_complete()
+    await expect(page.get_by_role("button", name="New thread")).to_be_hidden()
+    await page.get_by_role("button", name="Threads").tap()
+    await expect(page.get_by_role("button", name="New thread")).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("button", name="Threads")).to_be_focused()
+    assert await page.evaluate("() => document.documentElement.scrollWidth") <= 390
+
+
+async def test_a_server_without_users_needs_no_sign_in_and_shows_no_budget(
+    door: BrowserSessions, site: PageServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from support.browser.page_server import page_server
+
+    async with page_server(tmp_path_factory.mktemp("local"), site.upstream, {}) as local:
+        reader = await door.open_page("", url=local.url)
+        await reader.goto()
+        await expect(reader.page.locator("#who")).to_have_text("local")
+        await expect(reader.page.locator("#spent")).to_have_text("$0.00 today")
+        await expect(reader.page.get_by_role("progressbar")).to_be_hidden()
+        await expect(reader.page.get_by_role("button", name="Sign out")).to_be_hidden()
+        await reader.page.close()

@@ -1,0 +1,240 @@
+"""Readers come and go: reloads, lost lines, threads that are left and opened again."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from playwright.async_api import expect
+
+from mcp_server_claude.simulator import directive
+from support.browser.page_driver import PageDriver
+from support.browser.page_server import cuttable_proxy, page_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.browser.browser_sessions import BrowserSessions
+    from support.browser.page_server import PageServer
+
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+
+WORDS = " ".join(f"word{n}" for n in range(120))
+SLOWLY = directive(text=WORDS, pace=5)
+"""So slowly that it comes to its end only when the upstream is told to hurry."""
+ENDLESS = " ".join(f"word{n}" for n in range(9000))
+
+
+async def test_a_reload_in_mid_stream_shows_the_rest(ada: PageDriver, site: PageServer) -> None:
+    asked = len(site.upstream_prompts())
+    await ada.ask(f"Count. {SLOWLY}")
+    await ada.wait_for_chars()
+    await ada.page.reload()
+    await expect(ada.page.get_by_role("button", name="Stop")).to_be_visible()
+    await expect(ada.page.locator(".said")).to_contain_text("Count.")
+    site.upstream.hurry()
+    await ada.wait_until_complete()
+    await expect(ada.text).to_have_text(WORDS)
+    await expect(ada.page.locator(".turn")).to_have_count(2)
+    assert len(site.upstream_prompts()) == asked + 1
+
+
+async def test_a_reload_afterwards_shows_the_same_with_its_account(ada: PageDriver) -> None:
+    await ada.ask(f"Count. {directive(text=WORDS)}")
+    await ada.wait_until_complete()
+    account, title = await ada.account.text_content(), await ada.page.title()
+    cost = await ada.page.locator("#cost").text_content()
+    await ada.page.reload()
+    await expect(ada.text).to_have_text(WORDS)
+    await expect(ada.account).to_have_text(account or "?")
+    await expect(ada.page).to_have_title(title)
+    await expect(ada.page.locator("#cost")).to_have_text(cost or "?")
+
+
+async def test_a_line_that_is_cut_is_taken_up_where_it_broke(door: BrowserSessions, site: PageServer) -> None:
+    door.monitor.expect_message("ERR_")  # the browser tells of the lost line
+    async with cuttable_proxy(site) as line:
+        reader = await door.open_page(url=line.url)
+        await reader.goto()
+        resumed: list[str] = []
+        reader.page.on("request", lambda request: resumed.append(request.headers.get("last-event-id", "")))
+        await reader.ask(f"Count. {SLOWLY}")
+        await reader.wait_for_chars()
+        line.cut()
+        await expect(reader.note).to_contain_text("Coming back")
+        line.restore()
+        site.upstream.hurry()
+        await reader.wait_until_complete()
+        await expect(reader.note).to_have_count(0)
+        await expect(reader.text).to_have_text(WORDS)
+        assert any(re.fullmatch(r"c_[0-9a-f]{16}:[1-9]\d*", place) for place in resumed)
+        await reader.page.close()
+
+
+async def test_of_a_server_that_was_killed_the_next_one_tells_what_was_saved(
+    door: BrowserSessions, site: PageServer, tmp_path: Path
+) -> None:
+    door.monitor.expect_message("ERR_|400")  # the lost line; and more had been read than was saved
+    async with page_server(tmp_path, site.upstream, {}) as first, cuttable_proxy(first) as line:
+        reader = await door.open_page("", url=line.url)
+        await reader.goto()
+        await reader.ask(f"Count. {directive(text=ENDLESS, pace=300)}")
+        await reader.wait_for_chars()
+        await _saved(tmp_path / "data" / "store.db")
+        line.cut()
+        first.server.kill()
+        first.server.wait()
+        await expect(reader.note).to_contain_text("Coming back")
+        _give_up_on_it(tmp_path / "data" / "store.db")
+        async with page_server(tmp_path, site.upstream, {}) as second:
+            line.target = second.url
+            line.restore()
+            await expect(reader.page.locator("[aria-busy]")).to_have_count(0)
+            assert ENDLESS.startswith((await reader.text.text_content() or "?").strip())
+            await expect(reader.note).to_be_visible()
+            await reader.page.close()
+
+
+async def _saved(store: Path) -> None:
+    """Wait until something of an answer is in the journal."""
+    with closing(sqlite3.connect(store)) as connection, anyio.fail_after(60):
+        while connection.execute("select count(*) from chunk").fetchone() == (0,):  # noqa: ASYNC110 - another process
+            await anyio.sleep(0.05)
+
+
+def _give_up_on_it(store: Path) -> None:
+    """What the next server does by itself when half a minute has passed."""
+    with closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("delete from worker")
+
+
+async def test_two_tabs_read_the_same_answer(ada: PageDriver, site: PageServer) -> None:
+    asked = len(site.upstream_prompts())
+    await ada.ask(f"Count. {SLOWLY}")
+    await ada.wait_for_chars()
+    other = PageDriver(await ada.page.context.new_page(), ada.url, ada.monitor)
+    ada.monitor.attach(other.page)
+    await other.page.goto(ada.page.url)
+    await other.wait_for_chars()
+    site.upstream.hurry()
+    for tab in (ada, other):
+        await tab.wait_until_complete()
+        await expect(tab.text).to_have_text(WORDS)
+    assert len(site.upstream_prompts()) == asked + 1
+
+
+async def test_an_answer_goes_on_while_another_thread_is_open(ada: PageDriver, site: PageServer) -> None:
+    asked = len(site.upstream_prompts())
+    await ada.ask(f"Count. {SLOWLY}")
+    await ada.wait_for_chars()
+    counting = ada.page.url
+    await ada.page.get_by_role("button", name="New thread").click()
+    await expect(ada.page.locator(".turn")).to_have_count(0)
+    await expect(ada.page.get_by_label("answering")).to_have_count(1)
+    await ada.ask(f"And meanwhile? {directive(tokens=10)}")
+    await ada.wait_until_complete()
+    await expect(ada.page.locator(".turn")).to_have_count(2)
+    await ada.page.locator(f"#threads a[href='{counting.removeprefix(ada.url)}']").click()
+    await expect(ada.page).to_have_url(counting)
+    await ada.wait_for_chars()
+    site.upstream.hurry()
+    await ada.wait_until_complete()
+    await expect(ada.text).to_have_text(WORDS)
+    await expect(ada.page.get_by_label("answering")).to_have_count(0)
+    await site.wait_until_idle()
+    assert [each.end for each in site.upstream_prompts()[asked:]] == ["complete", "complete"]
+
+
+async def test_back_and_forward_go_through_threads(ada: PageDriver) -> None:
+    await ada.ask(f"First. {directive(tokens=10)}")
+    await ada.wait_until_complete()
+    await ada.page.get_by_role("button", name="New thread").click()
+    await ada.ask(f"Second. {directive(tokens=10)}")
+    await ada.wait_until_complete()
+    await ada.page.go_back()
+    await expect(ada.page.locator(".said")).to_contain_text("First.")
+    await ada.page.go_forward()
+    await expect(ada.page.locator(".said")).to_contain_text("Second.")
+
+
+async def test_a_thread_is_deleted_after_a_question_and_never_while_it_is_answered(door: BrowserSessions) -> None:
+    door.monitor.expect_message("40[49]|400")
+    reader = await door.open_page()
+    await reader.goto()
+    page = reader.page
+    await reader.ask(f"Delete me. {directive(tokens=3000, pace=50)}")
+    await reader.wait_for_chars()
+    here = page.url
+    await page.get_by_role("button", name="Delete this thread").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("Delete this thread?")
+    await dialog.get_by_role("button", name="Delete").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("Stop it first")
+    await page.keyboard.press("Escape")
+    await page.get_by_role("button", name="Stop").click()
+    await reader.wait_until_complete()
+    await page.get_by_role("button", name="Delete this thread").click()
+    await dialog.get_by_role("button", name="Delete").click()
+    await expect(page).to_have_url(f"{reader.url}/")
+    await expect(page.locator(f"#threads a[href='{here.removeprefix(reader.url)}']")).to_have_count(0)
+    await page.goto(here)
+    await expect(page.locator("#trouble")).to_contain_text("There is no such thread")
+
+
+async def test_a_session_that_ends_meanwhile_is_begun_again_in_the_same_place(
+    door: BrowserSessions, site: PageServer
+) -> None:
+    door.monitor.expect_message("401")
+    reader = await door.open_page()
+    await reader.goto()
+    await reader.ask(f"First. {directive(tokens=10)}")
+    await reader.wait_until_complete()
+    here = reader.page.url
+    await reader.page.context.clear_cookies()
+    await reader.ask(f"Second. {directive(tokens=12)}")
+    await expect(reader.page.get_by_role("heading", name="Sign in")).to_be_visible()
+    await reader.page.get_by_label("Access token").fill(site.tokens["ada"])
+    await reader.page.get_by_role("button", name="Sign in").click()
+    await expect(reader.page).to_have_url(here)
+    await expect(reader.page.locator(".said")).to_contain_text("First.")
+    await expect(reader.question).to_have_value(re.compile(r"^Second\."))
+    await reader.page.get_by_role("button", name="Send").click()
+    await expect(reader.answers).to_have_count(2)
+    await reader.wait_until_complete()
+
+
+async def test_an_unknown_thread_is_a_new_one(ada: PageDriver) -> None:
+    ada.monitor.expect_message("404")
+    await ada.page.goto(f"{ada.url}/t/t_0123456789abcdef")
+    await expect(ada.page.locator("#trouble")).to_contain_text("There is no such thread")
+    await ada.ask(f"Begin. {directive(tokens=10)}")
+    await ada.wait_until_complete()
+    await expect(ada.page).not_to_have_url(f"{ada.url}/t/t_0123456789abcdef")
+    await expect(ada.page.locator("#trouble .note")).to_have_count(0)
+
+
+async def test_a_thread_that_cannot_be_had_now_can_be_tried_again(ada: PageDriver) -> None:
+    ada.monitor.expect_message("ERR_FAILED")
+    await ada.ask(f"First. {directive(tokens=10)}")
+    await ada.wait_until_complete()
+    await ada.page.route("**/threads/*.json", lambda route: route.abort(), times=1)
+    await ada.page.reload()
+    await ada.page.locator("#trouble").get_by_role("button", name="Try again").click()
+    await expect(ada.page.locator(".said")).to_contain_text("First.")
+    await expect(ada.page.locator("#trouble .note")).to_have_count(0)
+
+
+async def test_of_a_long_thread_the_end_is_there_first_and_the_beginning_follows(ada: PageDriver) -> None:
+    said: dict[str, object] = {"files": [], "call": "", "usage": None, "running": False, "incomplete": ""}
+    turns = [{"role": role, "text": f"{role} {n}", **said} for n in range(100) for role in ("user", "assistant")]
+    thread = {"id": "t_long", "title": "Long", "model": "", "updated": 0, "cost_usd": 1.5, "messages": turns}
+    await ada.page.route("**/threads/t_long.json", lambda route: route.fulfill(json=thread))
+    await ada.page.goto(f"{ada.url}/t/t_long")
+    await expect(ada.page.get_by_text("assistant 99", exact=True)).to_be_in_viewport()
+    await expect(ada.page.locator(".turn")).to_have_count(200)
+    await expect(ada.page.locator(".turn").first).to_contain_text("user 0")
+    await expect(ada.page.get_by_text("assistant 99", exact=True)).to_be_in_viewport()

@@ -1,0 +1,395 @@
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mcp.types import ResourceLink, TextContent
+
+from mcp_server_claude.simulator import Pace, Simulator, directive
+from mcp_server_claude.store import Store, call_journal, process_leases, thread_messages
+from support.mcp_session import connect, failure_meta, text_blocks, usage_meta
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mcp.types import CallToolResult
+
+    from support.mcp_session import McpSession
+
+pytestmark = pytest.mark.anyio
+
+LONG = "context " * 4000
+
+
+def thread_of(result: CallToolResult) -> str:
+    return cast("str", usage_meta(result)["thread"])
+
+
+def last_messages(api: Simulator) -> list[dict[str, object]]:
+    body = [record for record in api.requests if record.path == "/v1/messages"][-1].body
+    assert isinstance(body, dict)
+    return cast("list[dict[str, object]]", body["messages"])
+
+
+def text_in(message: dict[str, object]) -> str:
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return "".join(str(block.get("text") or "") for block in cast("list[dict[str, object]]", content))
+
+
+def is_a_conversation(turns: list[thread_messages.ThreadMessage]) -> bool:
+    """Questions and answers in turn, none of them empty: what the API takes."""
+    roles = [turn.role for turn in turns]
+    said = all(any(block.get("type") != "thinking" for block in turn.content) for turn in turns)
+    return said and roles == ["user", "assistant"] * (len(roles) // 2)
+
+
+async def turns_on_disk(data_dir: Path, thread: str) -> list[thread_messages.ThreadMessage]:
+    store = await anyio.to_thread.run_sync(Store.open, data_dir)
+    try:
+        return await store.read(thread_messages.thread_history, thread)
+    finally:
+        await store.close()
+
+
+async def test_a_thread_sends_the_whole_history_back_with_the_thinking_and_its_signatures_unchanged(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        first = await desk.ask("What is tea?", model="opus", system="Be kind.")
+        second = await desk.ask("And coffee?", thread=thread_of(first))
+        question, answer, follow_up = last_messages(upstream)
+        assert text_in(question) == "What is tea?"
+        blocks = cast("list[dict[str, object]]", answer["content"])
+        assert [block["type"] for block in blocks] == ["thinking", "text"]
+        assert blocks[0]["signature"]
+        assert text_in(answer) == text_blocks(first)[0]
+        assert text_in(follow_up) == "And coffee?"
+        body = upstream.requests[-1].body
+        assert isinstance(body, dict)
+        assert (body["model"], body["system"]) == ("claude-opus-5-5", "Be kind.")
+        assert thread_of(second) == thread_of(first)
+
+
+async def test_a_follow_up_reads_the_history_from_the_cache_and_the_footer_says_what_that_saved(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        first = await desk.ask(LONG, model="opus")
+        second = await desk.ask("Go on.", thread=thread_of(first))
+        written = cast("int", usage_meta(first)["cache_creation_input_tokens"])
+        assert written > 5000
+        assert usage_meta(second)["cache_read_input_tokens"] == written
+        assert "cached, saved $" in text_blocks(second)[-1]
+
+
+async def test_an_hour_of_cache_costs_what_the_price_list_says(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, cache="1h") as desk:
+        used = usage_meta(await desk.ask(LONG, model="opus"))
+        written, rest = cast("int", used["cache_creation_input_tokens"]), cast("int", used["input_tokens"])
+        out = cast("int", used["output_tokens"])
+        assert used["cost_usd"] == pytest.approx((written * 8 + rest * 4 + out * 20) / 1e6)
+
+
+async def test_without_caching_nothing_is_marked_for_it(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, cache="off") as desk:
+        used = usage_meta(await desk.ask(LONG, model="opus"))
+        assert used["cache_creation_input_tokens"] == 0
+
+
+async def test_threads_outlive_the_server_and_the_client(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("stdio", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        thread = thread_of(await desk.ask("Remember the word jasmine."))
+    async with connect("stdio", "legacy", tmp_path / "data", base_url=upstream.url) as desk:
+        await desk.ask("Which word?", thread=thread)
+        assert text_in(last_messages(upstream)[0]) == "Remember the word jasmine."
+
+
+async def test_two_continuations_at_once_take_turns(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        thread = thread_of(await desk.ask("One."))
+        async with anyio.create_task_group() as tasks:
+            for number in range(4):
+                tasks.start_soon(desk.ask, f"Question {number}.")
+                tasks.start_soon(_ask_in, desk, thread, number)
+    turns = await turns_on_disk(tmp_path / "data", thread)
+    assert len(turns) == 10
+    assert is_a_conversation(turns)
+
+
+async def _ask_in(desk: McpSession, thread: str, number: int) -> None:
+    assert not (await desk.ask(f"Follow-up {number}.", thread=thread)).is_error
+
+
+async def test_another_process_that_holds_the_thread_is_a_clear_refusal(upstream: Simulator, tmp_path: Path) -> None:
+    async with (
+        connect("stdio", "auto", tmp_path / "data", base_url=upstream.url) as here,
+        connect("stdio", "auto", tmp_path / "data", base_url=upstream.url) as there,
+    ):
+        thread = thread_of(await here.ask("One."))
+        async with anyio.create_task_group() as tasks:
+            slow = f"Slowly. {directive(pace=5, tokens=5000)}"
+            asked = len(upstream.requests)
+            tasks.start_soon(lambda: here.ask(slow, thread=thread))
+            with anyio.fail_after(20):
+                await upstream.asked(asked + 1)
+            refused = await there.ask("Me too.", thread=thread)
+            assert failure_meta(refused)["kind"] == "thread_busy"
+            assert "Another server process" in text_blocks(refused)[0]
+            tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("how", ["max_tokens", "cancel", "fault"])
+async def test_an_answer_that_was_cut_is_gone_on_from(upstream: Simulator, tmp_path: Path, how: str) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, max_retries=0) as desk:
+        thread = thread_of(await desk.ask("One."))
+        if how == "max_tokens":
+            cut = text_blocks(await desk.ask("Two.", thread=thread, max_tokens=20))[0]
+        elif how == "fault":
+            cut = text_blocks(await desk.ask(f"Two. {directive(fault='drop', at=100)}", thread=thread))[0]
+        else:
+            await _cancelled(desk, upstream, thread)
+            cut = ""
+        await desk.ask("Go on.", thread=thread)
+        *_, partial, last = last_messages(upstream)
+        assert partial["role"] == "assistant"
+        assert text_in(last) == "Go on."
+        assert text_in(partial).startswith(cut or "You")
+        assert len(last_messages(upstream)) == 5
+
+
+async def _cancelled(desk: McpSession, api: Simulator, thread: str) -> None:
+    """A call that is given up after its first words."""
+    heard = anyio.Event()
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        del progress, total
+        if message:
+            heard.set()
+
+    async with anyio.create_task_group() as tasks:
+        arguments = {"prompt": f"Two. {directive(pace=50, tokens=4000)}", "thread": thread}
+        tasks.start_soon(lambda: desk.client.call_tool("claude_ask", arguments, progress_callback=hear))
+        with anyio.fail_after(20):
+            await heard.wait()
+        tasks.cancel_scope.cancel()
+    with anyio.fail_after(20):
+        await api.idle()
+
+
+async def test_a_call_that_failed_leaves_no_trace_in_the_thread(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        thread = thread_of(await desk.ask("One."))
+        assert (await desk.ask(f"Two. {directive(fault='status', status=400)}", thread=thread)).is_error
+        await desk.ask("Three.", thread=thread)
+        assert [text_in(message) for message in last_messages(upstream)][2:] == ["Three."]
+
+
+async def test_what_a_killed_process_had_written_becomes_a_turn(upstream: Simulator, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with connect("memory", "auto", data, base_url=upstream.url) as desk:
+        thread = thread_of(await desk.ask("One."))
+
+        def die(
+            tx: thread_messages.Transaction,
+        ) -> None:  # what such a process leaves behind: its question, its journal, an old lease
+            process_leases.renew_lease(tx, "w_dead", 1000.0)
+            assert thread_messages.lock_thread(tx, thread, call_id="c_dead", worker="w_dead", now=1000.0)
+            thread_messages.append_message(
+                tx,
+                thread,
+                thread_messages.ThreadMessage(role="user", content=[_text("Two.")], model="", call_id="c_dead"),
+            )
+            call_journal.open_call(tx, call_journal.JournaledCall(id="c_dead", worker="w_dead", started_at=1000.0))
+            call_journal.append_text(tx, [("c_dead", 0, "Half an ans")])
+
+        store = await anyio.to_thread.run_sync(Store.open, data)
+        await store.write(die)
+        await store.close()
+        await desk.ask("Go on.", thread=thread)
+        assert [text_in(message) for message in last_messages(upstream)][2:] == ["Two.", "Half an ans", "Go on."]
+
+
+def _text(text: str) -> dict[str, object]:
+    return {"type": "text", "text": text}
+
+
+async def test_another_model_is_not_shown_thinking_that_is_not_its_own(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        thread = thread_of(await desk.ask("One.", model="opus"))
+        await desk.ask("Two.", model="sonnet", thread=thread)
+        kinds = [block["type"] for block in cast("list[dict[str, object]]", last_messages(upstream)[1]["content"])]
+        assert kinds == ["text"]
+
+
+async def test_an_unknown_thread_is_refused_before_anything_is_sent(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        refused = await desk.ask("Hello.", thread="t_0000000000000000")
+        assert "no thread of that id" in text_blocks(refused)[0]
+        assert failure_meta(refused)["kind"] == "not_found"
+        assert not [record for record in upstream.requests if record.path == "/v1/messages"]
+
+
+async def test_with_no_retention_nothing_is_kept_and_a_thread_is_refused(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, retention_days=0) as desk:
+        result = await desk.ask("A secret.")
+        assert usage_meta(result)["thread"] is None
+        assert "keeps no threads" in text_blocks(await desk.ask("Go on.", thread="t_1"))[0]
+    with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection:
+        assert connection.execute("select count(*) from thread").fetchone() == (0,)
+        assert connection.execute("select count(*) from turn").fetchone() == (0,)
+
+
+async def test_threads_are_listed_by_recency_and_read_as_transcripts_and_resources(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        older = thread_of(await desk.ask("The older one."))
+        newer = thread_of(await desk.ask("The newer one."))
+        await desk.ask("Again the older.", thread=older)
+        listing = text_blocks(await desk.client.call_tool("claude_jobs", {}))[1]
+        assert listing.index(older) < listing.index(newer)
+        assert "The older one." in listing
+        transcript, line = text_blocks(await desk.client.call_tool("claude_jobs", {"id": older}))
+        assert transcript.startswith("## Question\n\nThe older one.\n\n## Answer\n\n")
+        assert line == f"[{older} · 4 turns]"
+        (content,) = (await desk.client.read_resource(f"claude://threads/{older}")).contents
+        assert getattr(content, "text", "") == transcript
+
+
+async def test_a_thread_that_is_not_there_is_told_before_any_file_is_read(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask("Go on.", thread="t_0000000000000000", model="opus", files=["/nowhere/at/all.txt"])
+    assert "There is no thread of that id" in text_blocks(result)[0]
+
+
+async def test_a_transcript_has_the_sources_and_the_paragraphs_that_the_answer_had(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        searched = await desk.ask(f"What is new in tea? {directive(search='on')}", tools=["web"], model="haiku")
+        first = text_blocks(await desk.client.call_tool("claude_jobs", {"id": thread_of(searched)}))[0]
+        computed = await desk.ask(f"Compute it. {directive(code='on')}", tools=["code"], model="haiku")
+        second = text_blocks(await desk.client.call_tool("claude_jobs", {"id": thread_of(computed)}))[0]
+    assert "\n\nSources:\n\n1. [" in text_blocks(searched)[0]
+    assert first.endswith(f"## Answer\n\n{text_blocks(searched)[0]}")
+    assert second.endswith(f"## Answer\n\n{text_blocks(computed)[0]}")
+
+
+async def test_a_transcript_names_its_files_and_past_the_limit_it_comes_in_pages(
+    upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "long.txt").write_text("context " * 4000, encoding="utf-8")
+    (tmp_path / "dot.gif").write_bytes(b"GIF89a\1\0\1\0\0\0\0;")
+    monkeypatch.chdir(tmp_path)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as desk:
+        thread = thread_of(await desk.ask("What is it? [[sim: tokens=900]]", files=["long.txt", "dot.gif"]))
+        head, link, cut, line = (await desk.client.call_tool("claude_jobs", {"id": thread})).content
+        assert isinstance(head, TextContent)
+        begins = "## Question\n\n[text: long.txt]\n[image: dot.gif]\n\nWhat is it? [[sim: tokens=900]]\n\n## Answer\n\n"
+        assert head.text.startswith(begins)
+        assert len(head.text) <= 1000
+        assert isinstance(link, ResourceLink)
+        assert link.uri == f"claude://threads/{thread}"
+        assert isinstance(cut, TextContent)
+        assert f"claude://threads/{thread}?offset={len(head.text)} goes on from here" in cut.text
+        assert isinstance(line, TextContent)
+        assert line.text == f"[{thread} · 2 turns]"
+
+        async def read(address: str) -> str:
+            (content,) = (await desk.client.read_resource(address)).contents
+            return str(getattr(content, "text", ""))
+
+        whole = await read(link.uri)
+        assert whole.startswith(head.text)
+        page = await read(f"{link.uri}?offset={len(head.text)}&limit=100")
+        assert page.startswith(whole[len(head.text) :][:100] + "\n\nNEXT: claude://threads/")
+
+
+async def test_what_is_cut_says_which_thread_goes_on_with_it(upstream: Simulator, tmp_path: Path) -> None:
+    cuts: list[dict[str, Any]] = [
+        {"prompt": "Tell me. [[sim: tokens=200]]", "max_tokens": 50},
+        {"prompt": "Tell me. [[sim: tokens=5000]]", "max_usd": 0.001},
+        {"prompt": "Tell me. [[sim: tokens=200 fault=drop at=90]]"},
+    ]
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, max_retries=0) as desk:
+        for cut in cuts:
+            result = await desk.ask(**cut)
+            assert text_blocks(result)[-1].startswith("INCOMPLETE: ")
+            assert f"Ask for the rest in thread {thread_of(result)}" in text_blocks(result)[-1]
+            assert not (await desk.ask("Go on.", thread=thread_of(result))).is_error
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 10_000))
+def test_whatever_happens_the_stored_history_is_a_conversation(
+    seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # Not `anyio.run`: it refuses while a fixture of the whole session, such as the browser, keeps a loop for later.
+    asyncio.run(_mixed_up(random.Random(seed), tmp_path_factory.mktemp("data") / "data"))
+
+
+async def _mixed_up(dice: random.Random, data: Path) -> None:
+    """Continuations, cancels, faults and a restart, some at once; after the restart from two processes."""
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api:
+        fields: dict[str, Any] = {"base_url": api.url, "max_retries": 0}
+        async with connect("memory", "auto", data, **fields) as desk:
+            thread = thread_of(await desk.ask("Begin."))
+            await _at_once([desk], thread, dice)
+        async with (
+            connect("memory", "auto", data, **fields) as here,
+            connect("stdio", "auto", data, **fields) as there,
+        ):
+            await _at_once([here, there], thread, dice)
+        turns = await turns_on_disk(data, thread)
+        assert is_a_conversation(turns)
+        assert len(turns) >= 2
+
+
+async def _at_once(desks: Sequence[McpSession], thread: str, dice: random.Random) -> None:
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            for desk in desks:
+                tasks.start_soon(_something, desk, thread, dice)
+
+
+async def _something(desk: McpSession, thread: str, dice: random.Random) -> None:
+    match dice.choice(["plain", "status", "drop", "eof", "cancel", "short"]):
+        case "status":
+            await desk.ask(f"x {directive(fault='status', status=400)}", thread=thread)
+        case "drop" | "eof" as fault:
+            await desk.ask(f"x {directive(fault=fault, at=dice.choice([0, 50, 150]))}", thread=thread)
+        case "short":
+            await desk.ask("x", thread=thread, max_tokens=dice.choice([1, 5, 50]))
+        case "cancel":
+            with anyio.move_on_after(dice.random() / 20):
+                await desk.ask(f"x {directive(pace=300)}", thread=thread)
+        case _:
+            await desk.ask("x", thread=thread, model=dice.choice(["opus", "sonnet", ""]))
+
+
+async def test_old_threads_are_forgotten_also_those_whose_process_died(upstream: Simulator, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with connect("memory", "auto", data, base_url=upstream.url) as desk:
+        kept, held = thread_of(await desk.ask("Kept.")), thread_of(await desk.ask("Held."))
+
+        def age(tx: thread_messages.Transaction) -> int:
+            tx.execute(
+                "update thread set touched_at = 1000.0, holder = 'c', worker = 'w_dead' where id = :id", {"id": held}
+            )
+            return thread_messages.delete_inactive_threads(tx, 2000.0)
+
+        store = await anyio.to_thread.run_sync(Store.open, data)
+        assert await store.write(age) == 1
+        assert await store.read(thread_messages.thread_history, held) == []
+        assert len(await store.read(thread_messages.thread_history, kept)) == 2
+        await store.close()

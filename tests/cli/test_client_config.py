@@ -1,0 +1,123 @@
+"""What `mcp-server-claude config` prints: configurations that work when they are pasted."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from mcp_server_claude import __version__
+from mcp_server_claude.cli import client_config
+from mcp_server_claude.settings import Settings
+
+if TYPE_CHECKING:
+    from mcp_server_claude.cli.client_config import Client
+
+ROOT = Path(__file__).parents[2]
+AWKWARD = ('/home/Anne O\'Neil/my "tools" $HOME/mcp-server-claude', "-m", "a b")
+each_client = pytest.mark.parametrize("client", client_config.CLIENTS)
+
+
+def entry_of(configuration: object) -> dict[str, object]:
+    """The one server in a client's configuration."""
+    held = cast("dict[str, dict[str, dict[str, object]]]", configuration)
+    servers = held.get("mcpServers") or held["servers"]
+    assert list(servers) == ["claude"]
+    return servers["claude"]
+
+
+def key_in(entry: dict[str, object]) -> str:
+    environment = cast("dict[str, str]", entry["env"])
+    assert list(environment) == ["MCP_CLAUDE_API_KEY"]
+    return environment["MCP_CLAUDE_API_KEY"]
+
+
+def config(*arguments: str) -> str:
+    command = [*client_config.server_command(), "config", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
+
+
+@each_client
+def test_with_json_a_clients_file_is_printed_and_nothing_else(client: Client) -> None:
+    assert json.loads(config(client, "--json")) == client_config.client_configuration(
+        client, client_config.server_command()
+    )
+
+
+@each_client
+def test_the_command_in_a_configuration_is_there_and_is_ours(client: Client) -> None:
+    entry = entry_of(json.loads(config(client, "--json")))
+    command = [str(entry["command"]), *cast("list[str]", entry["args"])]
+
+    assert Path(command[0]).is_absolute()
+    answer = subprocess.run([*command, "--version"], check=True, capture_output=True, encoding="utf-8").stdout
+    assert answer == f"mcp-server-claude {__version__}\n"
+
+
+@each_client
+def test_a_key_that_was_not_filled_in_is_recognised_as_unset(client: Client) -> None:
+    assert Settings.is_placeholder(key_in(entry_of(client_config.client_configuration(client, ["/x"]))))
+
+
+@each_client
+def test_a_path_with_spaces_and_quotes_survives_json(client: Client) -> None:
+    entry = entry_of(json.loads(client_config.config_json(client, AWKWARD)))
+    assert (entry["command"], *cast("list[str]", entry["args"])) == AWKWARD
+
+
+@pytest.mark.parametrize("client", ["claude-code", "inspector"])
+def test_a_path_with_spaces_and_quotes_survives_a_shell(client: Client) -> None:
+    lines = [
+        passage.text for passage in client_config.config_snippets(client, AWKWARD) if "In a shell" in passage.location
+    ]
+
+    assert lines
+    for line in lines:
+        words = shlex.split(line)
+        start = words.index(AWKWARD[0])
+        assert tuple(words[start : start + len(AWKWARD)]) == AWKWARD
+
+
+def test_a_line_for_windows_is_quoted_as_windows_wants_it() -> None:
+    assert client_config.shell_line(["a", "C:\\Program Files\\x.exe"], windows=True) == 'a "C:\\Program Files\\x.exe"'
+
+
+def test_without_a_client_there_is_something_for_all_of_them_and_why_the_key_has_its_own_name() -> None:
+    printed = config()
+
+    for name in client_config.CLIENT_NAMES.values():
+        assert f"{name}\n" in printed
+    assert "claude mcp add claude -e 'MCP_CLAUDE_API_KEY=<your Anthropic API key>' -- " in printed
+    assert client_config.KEY_VARIABLE_NOTE in printed
+
+
+def test_claude_code_loads_the_tools_at_once_and_takes_the_key_from_the_environment() -> None:
+    entry = entry_of(client_config.client_configuration("claude-code", ["/x"]))
+    assert entry["alwaysLoad"] is True
+    assert key_in(entry) == "${MCP_CLAUDE_API_KEY}"
+
+
+def test_vs_code_asks_for_the_key_and_does_not_show_it() -> None:
+    configuration = client_config.client_configuration("vscode", ["/x"])
+    (asked,) = cast("list[dict[str, object]]", configuration["inputs"])
+
+    assert (asked["type"], asked["password"]) == ("promptString", True)
+    assert key_in(entry_of(configuration)) == f"${{input:{asked['id']}}}"
+
+
+def test_the_example_is_what_config_prints_with_a_placeholder_for_the_path() -> None:
+    example: object = json.loads((ROOT / "claude_desktop_config.example.json").read_text(encoding="utf-8"))
+
+    assert example == client_config.client_configuration("claude-desktop", [client_config.EXAMPLE_COMMAND])
+    assert Settings.is_placeholder(key_in(entry_of(example)))
+
+
+def test_without_the_console_script_the_interpreter_starts_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sysconfig.get_path", lambda _: "/nowhere")  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert client_config.server_command() == ("/nowhere/python", "-m", "mcp_server_claude")

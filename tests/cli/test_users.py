@@ -1,0 +1,477 @@
+"""The shell's commands on people and on what is kept of them, by their real command, beside a server that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+import typer
+
+from mcp_server_claude.cli import client_config
+from mcp_server_claude.cli.users import parse_budget, parse_count
+from mcp_server_claude.settings import Settings
+from mcp_server_claude.store import (
+    Store,
+    budget_reservations,
+    call_journal,
+    process_leases,
+    request_ledger,
+    thread_messages,
+)
+from mcp_server_claude.store.sqlite_connection import DATABASE_FILE
+from mcp_server_claude.users.tokens_and_sessions import UserDirectory
+from support.mcp_session import server_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mcp_server_claude.store import Transaction
+    from mcp_server_claude.users.tokens_and_sessions import User
+
+COMMAND = client_config.server_command()
+SECRET = "the moon is made of green cheese"
+SEARCH = """
+import sys
+from pathlib import Path
+text, *paths = sys.argv[1:]
+print(*(Path(path).name for path in paths if text.encode() in Path(path).read_bytes()))
+"""
+WRITER = """
+import asyncio, sys, time
+from pathlib import Path
+from mcp_server_claude.store import Store, request_ledger
+
+async def main():
+    store = Store.open(Path(sys.argv[1]))
+    for n in range(10**9):
+        entry = request_ledger.LedgerEntry(id=f"r_{n}", call_id="c", worker="w", started_at=time.time())
+        await store.write(request_ledger.open_entry, entry)
+        if n == 100:
+            print("going", flush=True)
+
+asyncio.run(main())
+"""
+
+
+class Shell:
+    """Runs the command on one data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+
+    def __call__(self, *arguments: str | Path, **fields: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *map(str, arguments)],
+            check=False,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            encoding="utf-8",
+            env=server_environment(data_dir=self.data_dir, **fields),
+        )
+
+    def told(self, *arguments: str | Path, **fields: object) -> str:
+        done = self(*arguments, **fields)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        return done.stdout
+
+    def complaint(self, *arguments: str | Path, code: int = 1) -> str:
+        done = self(*arguments)
+        assert done.returncode == code, done.stdout
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path / "data")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Store]:
+    """The ledger as a running server has it open."""
+    store = Store.open(tmp_path / "data")
+    yield store
+    store.close_blocking()
+
+
+def known(server: Store, token: str) -> User | None:
+    """Who this is to the running server."""
+    return asyncio.run(UserDirectory(Settings(), server).authenticate_token(token))
+
+
+def lines(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
+
+
+# --------------------------------------------------------------------- user
+
+
+def test_a_user_is_added_while_the_server_runs_and_the_token_is_shown_with_how_to_use_it(
+    shell: Shell, server: Store
+) -> None:
+    told = shell.told("user", "add", "Ada", "--budget", "5/day", public_url="https://claude.example/")
+    token = next(word for word in told.split() if word.startswith("mcpc_"))
+    assert told.startswith("ada: user, $5.00 a day, 60 calls a minute, 8 at once.\n")
+    assert (
+        "claude mcp add --transport http claude https://claude.example/mcp "
+        f'--header "Authorization: Bearer {token}"' in told
+    )
+    assert "https://claude.example/signin" in told
+    user = known(server, token)
+    assert user is not None
+    assert (user.name, user.role, user.limits.usd_per_day) == ("ada", "user", 5.0)
+    assert token not in shell.told("user", "list")
+
+
+def test_quiet_prints_the_token_alone(shell: Shell, server: Store) -> None:
+    token = shell.told("user", "add", "ada", "--quiet").strip()
+    assert known(server, token)
+    renewed = shell.told("user", "rotate", "ada", "-q").strip()
+    assert known(server, token) is None
+    assert known(server, renewed)
+
+
+def test_the_list_shows_role_limits_and_what_was_spent_today(shell: Shell, server: Store) -> None:
+    assert shell.told("user", "list").startswith("There are no users.")
+    shell.told("user", "add", "ada", "--operator", "--budget", "$2.50", "--concurrent", "3")
+    shell.told("user", "add", "bob", "--per-minute", "none")
+    asyncio.run(server.write(spend, "bob", 310_000))
+    head, ada, bob = lines(shell.told("user", "list"))
+    assert head[:2] == ["name", "role"]
+    assert ada == ["ada", "operator", "token", "never", "$2.50", "$0", "60", "3"]
+    last = time.strftime("%Y-%m-%d %H:%M", time.gmtime(NOON)).split()
+    assert bob == ["bob", "user", "token", *last, "none", "$0.310", "any", "8"]
+
+
+def test_limits_and_role_are_set_and_go_back_to_the_default(shell: Shell) -> None:
+    shell.told("user", "add", "ada", "--budget", "1")
+    assert shell.told("user", "set", "ada", "--budget", "none", "--operator", "--per-minute", "5") == (
+        "ada: operator, no budget, 5 calls a minute, 8 at once.\n"
+    )
+    assert shell.told("user", "set", "ADA", "--no-operator", "--concurrent", "none") == (
+        "ada: user, no budget, 5 calls a minute, any number at once.\n"
+    )
+    told = shell.told(
+        "user", "set", "ada", "--budget", "default", "--per-minute", "default", user_usd_per_day=0.75, user_concurrent=2
+    )
+    assert told == "ada: user, $0.750 a day, 60 calls a minute, any number at once.\n"
+    assert "say what to change" in shell.complaint("user", "set", "ada", code=2)
+
+
+@pytest.mark.parametrize("budget", ["5/day", "5", "$5/day", "$5", "5.00/D", " 5 / day "])
+def test_a_budget_is_written_in_several_ways(budget: str) -> None:
+    assert parse_budget(budget) == 5.0
+
+
+@pytest.mark.parametrize(
+    "budget",
+    ["", "5/month", "-5", "five", "5 EUR", "1e3", "nan", "inf", "9" * 12, "5/day/day", "\N{ARABIC-INDIC DIGIT FIVE}"],
+)
+def test_what_is_no_budget_is_none(budget: str) -> None:
+    with pytest.raises(typer.BadParameter, match="dollars a day, such as 5/day"):
+        parse_budget(budget)
+
+
+@pytest.mark.parametrize("count", ["", "0", "-1", "1.5", "many", "٣", "9" * 12])
+def test_what_is_no_number_of_calls_is_none(count: str) -> None:
+    with pytest.raises(typer.BadParameter, match="a number of calls"):
+        parse_count(count, "--concurrent")
+
+
+def test_a_limit_that_is_none_is_told_with_its_option_and_nobody_is_added(shell: Shell) -> None:
+    for option in ("--budget", "--per-minute", "--concurrent"):
+        assert f"Invalid value for {option}: " in shell.complaint("user", "add", "ada", option, "much", code=2)
+    assert shell.told("user", "list").startswith("There are no users.")
+
+
+def test_a_removed_user_is_out_and_the_name_is_not_given_to_another_by_accident(shell: Shell, server: Store) -> None:
+    token = shell.told("user", "add", "ada", "-q").strip()
+    assert "ada is removed" in shell.told("user", "remove", "Ada")
+    assert known(server, token) is None
+    assert shell.told("user", "list").startswith("There are no users.")
+    assert "say --again if it is the same person" in shell.complaint("user", "add", "ada")
+    again = shell.told("user", "add", "ada", "--again", "-q").strip()
+    assert known(server, again)
+    assert known(server, token) is None
+
+
+@pytest.mark.parametrize("command", ["rotate", "remove"])
+def test_who_is_not_there_is_told(shell: Shell, command: str) -> None:
+    assert shell.complaint("user", command, "bob").startswith("There is no user named bob.")
+
+
+def test_a_name_that_is_none_or_taken_is_told(shell: Shell) -> None:
+    assert "A user's name is made of" in shell.complaint("user", "add", "local")
+    shell.told("user", "add", "ada")
+    assert "There is a user named ada already" in shell.complaint("user", "add", "ada")
+
+
+def test_without_a_ledger_on_disk_nobody_is_added(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("in the way")
+    complaint = Shell(tmp_path / "data").complaint("user", "add", "ada")
+    assert complaint.startswith("The ledger is kept in memory: ")
+    assert len(complaint.splitlines()) == 1
+
+
+def test_a_setting_that_was_not_understood_is_told_and_does_not_stop_the_shell(shell: Shell) -> None:
+    done = shell("user", "add", "ada", "-q", user_concurrent="several")
+    assert done.returncode == 0
+    assert "user_concurrent was not understood" in done.stderr
+    assert done.stdout.startswith("mcpc_")
+
+
+# --------------------------------------------------------------------- usage
+
+NOON = (time.time() // 86_400) * 86_400
+"""A moment of today that is not after now: its midnight."""
+
+
+def spend(tx: Transaction, user: str, micros: int, model: str = "claude-sonnet-5-5") -> None:
+    """A request that is over."""
+    entry = request_ledger.LedgerEntry(
+        id=f"r_{user}_{micros}_{model}",
+        call_id="c",
+        worker="w",
+        started_at=NOON,
+        user=user,
+        model=model,
+        tool="claude_ask",
+    )
+    request_ledger.open_entry(tx, entry)
+    closing = request_ledger.EntryResult(
+        end="complete", ended_at=NOON, cost_micros=micros, input_tokens=1200, output_tokens=30
+    )
+    request_ledger.close_entry(tx, entry.id, closing)
+
+
+@pytest.mark.parametrize(
+    ("by", "rows"),
+    [
+        ("user", [["ada", "2"], ["bob", "1"], ["total", "3"]]),
+        ("model", [["claude-haiku-4-5", "1"], ["claude-sonnet-5-5", "2"], ["total", "3"]]),
+        ("tool", [["claude_ask", "3"]]),
+        ("day", [[budget_reservations.budget_day(), "3"]]),
+    ],
+)
+def test_usage_is_added_up_by_what_is_asked_for(shell: Shell, server: Store, by: str, rows: list[list[str]]) -> None:
+    for user, micros, model in (
+        ("ada", 500_000, "claude-sonnet-5-5"),
+        ("ada", 250_000, "claude-haiku-4-5"),
+        ("bob", 1_500_000, "claude-sonnet-5-5"),
+    ):
+        asyncio.run(server.write(spend, user, micros, model))
+    since, _, head, *told = lines(shell.told("usage", "--by", by, "--since", "today"))
+    assert since[0] == "Since"
+    assert head == [by, "requests", "failed", "retried", "in", "cached", "out", "cost"]
+    assert [line[:2] for line in told] == rows
+    assert told[-1] == [rows[-1][0], "3", "0", "0", "3.6k", "0", "90", "$2.25"]
+    assert lines(shell.told("usage", "--by", by, "--user", "ADA"))[-1][-1] == "$0.750"
+
+
+def test_where_nothing_was_asked_usage_says_so(shell: Shell) -> None:
+    assert shell.told("usage").endswith("Nothing was asked.\n")
+
+
+def test_a_span_that_is_none_is_told(shell: Shell) -> None:
+    assert "a span such as 7d" in shell.complaint("usage", "--since", "yesterdayish", code=2)
+
+
+# --------------------------------------------------------------------- backup
+
+
+def test_a_backup_is_whole_and_private_while_a_server_writes(shell: Shell, tmp_path: Path) -> None:
+    target = tmp_path / "copy.db"
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(shell.data_dir)],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"going\n"
+        told = shell.told("backup", target)
+        assert writer.poll() is None
+        writer.kill()
+    assert told.startswith(f"{target}: ")
+    assert "checked" in told
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "data"]
+    with closing(sqlite3.connect(target)) as connection:
+        assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
+        ids = {row[0] for row in connection.execute("select id from entry")}
+    assert len(ids) >= 101
+    assert ids == {f"r_{n}" for n in range(len(ids))}  # a moment: nothing of later without what was before
+
+
+def test_a_backup_can_be_used_as_the_ledger(shell: Shell, tmp_path: Path) -> None:
+    token = shell.told("user", "add", "ada", "-q").strip()
+    (tmp_path / "other").mkdir()
+    shell.told("backup", tmp_path / "other" / DATABASE_FILE)
+    other = Store.open(tmp_path / "other")
+    try:
+        assert known(other, token)
+    finally:
+        other.close_blocking()
+
+
+def test_a_file_that_exists_is_never_written_over(shell: Shell, tmp_path: Path) -> None:
+    shell.told("user", "add", "ada")
+    mine = tmp_path / "mine.db"
+    mine.write_text("precious")
+    assert shell.complaint("backup", mine) == f"{mine} is there already. Name a new file.\n"
+    assert mine.read_text() == "precious"
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "nowhere")
+    assert "is there already" in shell.complaint("backup", link)
+
+
+def test_where_there_is_nothing_to_copy_or_no_place_for_it_is_told(shell: Shell, tmp_path: Path) -> None:
+    assert shell.complaint("backup", tmp_path / "copy.db") == f"There is no {shell.data_dir / DATABASE_FILE}.\n"
+    shell.told("user", "add", "ada")
+    assert shell.complaint("backup", tmp_path / "no" / "copy.db") == f"There is no {tmp_path / 'no'}.\n"
+    assert not list(tmp_path.glob("copy*"))
+
+
+def test_a_ledger_that_is_damaged_is_not_copied(shell: Shell, tmp_path: Path) -> None:
+    shell.data_dir.mkdir()
+    (shell.data_dir / DATABASE_FILE).write_text("this is no database")
+    assert shell.complaint("backup", tmp_path / "copy.db") == (
+        "The ledger could not be used: its file is not a database.\n"
+    )
+    assert not list(tmp_path.glob("copy*"))
+
+
+# --------------------------------------------------------------------- forget
+
+
+def talk(tx: Transaction, user: str, at: float) -> None:
+    """A question and its answer in a thread, as the house writes them."""
+    call, thread = f"c_{user}_{at:.0f}", f"t_{user}_{at:.0f}"
+    process_leases.renew_lease(tx, "w", at)
+    head = f"{SECRET} {user}"
+    thread_messages.create_thread(
+        tx, thread_messages.Thread(id=thread, user=user, head=head, system=head, model="", started_at=at, touched_at=at)
+    )
+    call_journal.open_call(
+        tx, call_journal.JournaledCall(id=call, worker="w", started_at=at, user=user, thread=thread, prompt_head=head)
+    )
+    call_journal.append_text(tx, [(call, n * 10_000, f"{head} {n} ".ljust(10_000, "x")) for n in range(20)])
+    for role in ("user", "assistant"):
+        content: list[dict[str, object]] = [{"type": "text", "text": head * 200}]
+        thread_messages.append_message(
+            tx, thread, thread_messages.ThreadMessage(role=role, content=content, model="", call_id=call)
+        )
+    call_journal.close_call(tx, call, end="incomplete", ended_at=at, incomplete=head, usage={"cost_usd": 0.5})
+
+
+def in_the_files(data_dir: Path, text: str) -> list[str]:
+    """Which of the ledger's files hold a text, anywhere in their bytes.
+
+    Another process looks: closing a file gives up this process's POSIX locks on it, those of SQLite too.
+    """
+    found = subprocess.run(
+        [sys.executable, "-c", SEARCH, text, *sorted(data_dir.glob("store.db*"))],
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    return found.stdout.split()
+
+
+def prepared(server: Store, shell: Shell) -> None:
+    """Two users' text, some of which was deleted before in the ordinary way; all of it on disk."""
+    now = time.time()
+    for user, at in (("ada", now - 1000), ("ada", now - 40 * 86_400), ("bob", now - 1000), ("zed", now - 90 * 86_400)):
+        asyncio.run(server.write(talk, user, at))
+    asyncio.run(server.write(spend, "ada", 500_000))
+    asyncio.run(server.write(call_journal.delete_old_text, now - 60 * 86_400))
+    asyncio.run(server.read(thread_messages.count_threads))
+    assert in_the_files(shell.data_dir, f"{SECRET} ada")
+    assert in_the_files(shell.data_dir, f"{SECRET} bob")
+
+
+def test_what_a_user_wrote_is_gone_from_the_bytes_of_the_files_while_a_server_has_them_open(
+    shell: Shell, server: Store
+) -> None:
+    prepared(server, shell)
+    told = shell.told("forget", "--user", "Ada", "--yes")
+    assert told == (
+        "Deleted: the text of 2 calls and 2 threads, the names of 0 files. What they cost stays in the ledger.\n"
+    )
+    assert in_the_files(shell.data_dir, f"{SECRET} ada") == []
+    assert in_the_files(shell.data_dir, f"{SECRET} bob") == [DATABASE_FILE]
+    assert "$0.500" in shell.told("usage", "--user", "ada")
+    assert asyncio.run(server.read(call_journal.recent_calls, "ada"))[0].usage == {"cost_usd": 0.5}
+    asyncio.run(server.write(talk, "ada", time.time()))  # the server goes on
+    assert in_the_files(shell.data_dir, f"{SECRET} ada")
+
+
+def test_what_is_older_than_a_date_is_gone_and_so_is_what_was_only_deleted_before(shell: Shell, server: Store) -> None:
+    prepared(server, shell)
+    told = shell.told("forget", "--before", "30d", "--yes")
+    assert "the text of 1 call and 2 threads" in told  # the words of the other went with its retention
+    assert in_the_files(shell.data_dir, f"{SECRET} zed") == []
+    assert [record.prompt_head for record in asyncio.run(server.read(call_journal.recent_calls, "ada"))] == [
+        f"{SECRET} ada",
+        "",
+    ]
+    assert "the text of 1 call and 1 thread," in shell.told("forget", "--before", "0h", "--user", "bob", "-y")
+
+
+def test_without_yes_it_says_what_would_go_and_deletes_nothing(shell: Shell, server: Store) -> None:
+    prepared(server, shell)
+    before = asyncio.run(server.read(call_journal.recent_calls, "ada"))
+    done = shell("forget", "--user", "ada")
+    assert done.returncode == 1
+    assert done.stdout.startswith("To be deleted: the text of 2 calls and 2 threads,")
+    assert done.stderr == "Nothing was deleted: say --yes.\n"
+    assert asyncio.run(server.read(call_journal.recent_calls, "ada")) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
+@pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, True), ("y", 0, False)])
+def test_at_a_terminal_it_asks(shell: Shell, server: Store, answer: str, code: int, *, left: bool) -> None:
+    import pty
+
+    prepared(server, shell)
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, "forget", "--user", "ada"],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=server_environment(data_dir=shell.data_dir),
+    ) as process:
+        os.write(ours, f"{answer}\n".encode())
+        told, _ = process.communicate()
+    os.close(ours)
+    os.close(theirs)
+    assert b"Delete it for good?" in told
+    assert process.returncode == code
+    assert bool(in_the_files(shell.data_dir, f"{SECRET} ada")) is left
+
+
+def test_whose_or_how_old_must_be_said(shell: Shell) -> None:
+    assert "say whose (--user NAME), or how old (--before DATE)" in shell.complaint("forget", "--yes", code=2)
+    assert "a span such as 7d" in shell.complaint("forget", "--before", "once", code=2)
+
+
+def test_of_one_who_wrote_nothing_there_is_nothing_to_forget(shell: Shell) -> None:
+    assert shell.told("forget", "--user", "nobody") == "There is no such text.\n"
+    assert shell.told("forget", "--user", "nobody", "-y").startswith("Deleted: the text of 0 calls")
+
+
+def test_a_ledger_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("in the way")
+    shell = Shell(tmp_path / "data")
+    for arguments in (["forget", "--user", "ada"], ["forget", "--user", "ada", "-y"], ["backup", tmp_path / "copy"]):
+        assert len(shell.complaint(*arguments).splitlines()) == 1

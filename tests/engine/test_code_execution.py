@@ -1,0 +1,436 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from mcp.shared.exceptions import MCPError
+from mcp.types import BlobResourceContents, ResourceLink, TextContent, TextResourceContents
+
+from mcp_server_claude.call_types import ToolUse
+from mcp_server_claude.engine import output_file_downloads
+from mcp_server_claude.server.progress_notifications import StatusLine
+from mcp_server_claude.simulator import Pace, Simulator, directive
+from support.mcp_session import (
+    ALL_TRANSPORTS,
+    ProgressUpdate,
+    connect,
+    failure_meta,
+    http_server_in_loop,
+    text_blocks,
+    usage_meta,
+)
+from support.recorded_streams import sse_bytes
+from support.scripted_upstream import scripted_upstream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp.types import CallToolResult
+
+    from support.mcp_session import McpSession, ProtocolMode, Transport
+
+pytestmark = pytest.mark.anyio
+
+FILES = "mcp-server-claude/files"
+RUN = "Please compute the mean"
+MODEL = "sonnet"
+
+
+def bodies(api: Simulator) -> list[dict[str, object]]:
+    return [cast("dict[str, object]", record.body) for record in api.requests if record.path == "/v1/messages"]
+
+
+def turns(body: dict[str, object]) -> list[dict[str, object]]:
+    return cast("list[dict[str, object]]", body["messages"])
+
+
+def kinds(turn: dict[str, object]) -> list[str]:
+    return [str(block["type"]) for block in cast("list[dict[str, object]]", turn["content"])]
+
+
+def tools(body: dict[str, object]) -> dict[str, dict[str, object]]:
+    return {str(tool["name"]): tool for tool in cast("list[dict[str, object]]", body.get("tools", []))}
+
+
+def links(result: CallToolResult) -> list[ResourceLink]:
+    return [block for block in result.content if isinstance(block, ResourceLink)]
+
+
+def made(result: CallToolResult) -> list[dict[str, object]]:
+    assert result.meta is not None
+    return cast("list[dict[str, object]]", result.meta.get(FILES, []))
+
+
+# --------------------------------------------------------------------- an answer
+
+
+async def test_code_runs_and_what_it_prints_is_no_part_of_the_answer(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told: list[ProgressUpdate] = []
+        result = await desk.ask(RUN, tools=["code"], model=MODEL, updates=told, style="text")
+        (body,) = bodies(upstream)
+        whole = upstream.answer_to({"model": MODEL, "max_tokens": 4000, "messages": [{"role": "user", "content": RUN}]})
+    assert text_blocks(result)[0] == whole == "".join(each.message or "" for each in told)
+    assert "container" not in body
+    assert usage_meta(result)["complete"]
+    assert not links(result)
+    assert result.meta is not None
+    assert FILES not in result.meta
+
+
+@pytest.mark.parametrize(
+    ("model", "version"), [("opus", "20260521"), ("haiku", "20260521"), ("claude-haiku-4-5", "20250825")]
+)
+async def test_the_newest_version_that_the_model_can_drive_is_offered(
+    upstream: Simulator, tmp_path: Path, model: str, version: str
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        await desk.ask("Tea?", tools=["code"], model=model)
+        (body,) = bodies(upstream)
+        assert body["tools"] == [{"type": f"code_execution_{version}", "name": "code_execution"}]
+        assert "code" not in upstream.requests[-1].headers.get("anthropic-beta", "")
+
+
+async def test_beside_code_the_web_is_searched_directly_not_by_code_of_its_own(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        await desk.ask("Tea?", tools=["web", "code"], model="opus")
+        await desk.ask("Tea?", tools=["web"], model="opus")
+        both, web = map(tools, bodies(upstream))
+    assert both["web_search"]["allowed_callers"] == both["web_fetch"]["allowed_callers"] == ["direct"]
+    assert "allowed_callers" not in web["web_search"]
+    assert "code_execution" not in web
+
+
+def message(*blocks: dict[str, object]) -> bytes:
+    """A stream that holds these blocks."""
+    usage: dict[str, object] = {"input_tokens": 7, "output_tokens": 1}
+    head: dict[str, object] = {"id": "m", "type": "message", "role": "assistant", "model": "claude-haiku-5-5"}
+    start: dict[str, object] = {"type": "message_start", "message": head | {"content": list[str](), "usage": usage}}
+    return sse_bytes(
+        start,
+        *({"type": "content_block_start", "index": n, "content_block": block} for n, block in enumerate(blocks)),
+        *({"type": "content_block_stop", "index": n} for n in range(len(blocks))),
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}},
+    )
+
+
+def used(name: str, identity: str) -> dict[str, object]:
+    return {"type": "server_tool_use", "id": identity, "name": name, "input": {}}
+
+
+def ran(kind: str, identity: str) -> dict[str, object]:
+    result = {"type": f"{kind}_result", "stdout": "5", "stderr": "", "return_code": 0, "content": list[str]()}
+    return {"type": f"{kind}_tool_result", "tool_use_id": identity, "content": result}
+
+
+async def test_text_before_and_after_code_are_paragraphs_of_their_own(tmp_path: Path) -> None:
+    stream = message(
+        {"type": "text", "text": "I'll compute it."},
+        used("bash_code_execution", "s1"),
+        ran("bash_code_execution", "s1"),
+        {"type": "text", "text": "The mean is 5"},
+        {"type": "text", "text": ".5."},
+    )
+    async with (
+        scripted_upstream(stream) as bird,
+        connect("memory", "auto", tmp_path / "data", base_url=bird.url, models_wait_s=0) as desk,
+    ):
+        result = await desk.ask("Mean?", tools=["code"], model="claude-haiku-5-5")
+    assert text_blocks(result)[0] == "I'll compute it.\n\nThe mean is 5.5."
+
+
+@pytest.mark.parametrize(
+    ("blocks", "again"),
+    [
+        ((used("code_execution", "s1"), ran("code_execution", "s1")), ["code_execution"]),
+        (
+            (
+                used("code_execution", "s1"),
+                used("web_search", "s2") | {"caller": {"type": "code_execution_20260120", "tool_id": "s1"}},
+                {"type": "web_search_tool_result", "tool_use_id": "s2", "content": list[str]()},
+                ran("code_execution", "s1"),
+            ),
+            ["web_search", "web_fetch"],
+        ),
+    ],
+)
+async def test_code_that_filters_what_was_found_is_no_use_of_code(
+    tmp_path: Path, blocks: tuple[dict[str, object], ...], again: list[str]
+) -> None:
+    async with (
+        scripted_upstream(message(*blocks, {"type": "text", "text": "Found."})) as bird,
+        connect("memory", "auto", tmp_path / "data", base_url=bird.url, models_wait_s=0) as desk,
+    ):
+        first = await desk.ask("Tea?", tools=["web"], model="claude-haiku-5-5")
+        await desk.ask("And now?", thread=usage_meta(first)["thread"])
+        head, _, raw = bird.requests[-1].partition(b"\r\n\r\n")
+    body = cast("dict[str, object]", json.loads(raw))
+    assert head.startswith(b"POST /v1/messages")
+    assert list(tools(body)) == again
+    assert [{**block} for block in cast("list[dict[str, object]]", turns(body)[1]["content"])][:-1] == list(blocks)
+
+
+async def test_the_status_says_that_files_are_edited(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told: list[ProgressUpdate] = []
+        await desk.ask(f"{RUN} {directive(ttft=0, pace=40)}", tools=["code"], model=MODEL, updates=told, style="status")
+    assert any("editing files" in (each.message or "") for each in told)
+
+
+@pytest.mark.parametrize("tool", ["bash_code_execution", "code_execution"])
+def test_the_status_says_that_code_is_run(tool: str) -> None:
+    line = StatusLine()
+    line.update_stage(ToolUse(tool, "python x.py"))
+    assert "running code: python x.py" in line.render()
+
+
+async def test_a_turn_that_pauses_while_code_runs_goes_on_in_the_same_container(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        prompt = f"{RUN} {directive(stop='pause_turn', makes='mean.csv')}"
+        result = await desk.ask(prompt, tools=["code"], model=MODEL)
+        first, second = bodies(upstream)
+        whole = upstream.answer_to({"model": MODEL, "max_tokens": 4000, "messages": [{"role": "user", "content": RUN}]})
+    assert "container" not in first
+    assert str(second["container"]).startswith("container_")
+    assert kinds(turns(second)[-1])[-2:] == ["server_tool_use", "text"]
+    assert texts_only(result)[0] == whole
+    assert [file["name"] for file in made(result)] == ["mean.csv"]
+    assert usage_meta(result)["complete"]
+
+
+def texts_only(result: CallToolResult) -> list[str]:
+    return [block.text for block in result.content if isinstance(block, TextContent)]
+
+
+async def test_a_look_into_the_project_while_code_runs_goes_on_in_the_same_container(
+    upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "tea.md").write_text("jasmine", encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "project")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        prompt = f"{RUN} {directive(stop='tool_use', tool='list', code='on')}"
+        result = await desk.ask(prompt, tools=["code", "read"], model=MODEL, max_usd=1)
+        first, second = bodies(upstream)
+    assert not result.is_error
+    assert "container" not in first
+    assert str(second["container"]).startswith("container_")
+    assert kinds(turns(second)[-2])[-2:] == ["server_tool_use", "tool_use"]
+
+
+async def test_a_stream_that_breaks_after_code_is_incomplete_and_tells_what_was_made(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        prompt = f"{RUN} {directive(makes='mean.csv', fault='drop', at=60)}"
+        result = await desk.ask(prompt, tools=["code"], model=MODEL)
+    assert texts_only(result)[-1].startswith("INCOMPLETE:")
+    assert [link.name for link in links(result)] == ["mean.csv"]
+    assert len(bodies(upstream)) == 1
+
+
+# --------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize(("where", "mode"), ALL_TRANSPORTS)
+async def test_files_that_code_made_are_linked_and_read_as_resources(
+    where: Transport, mode: ProtocolMode, upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect(where, mode, tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask(f"{RUN} {directive(makes='mean.csv,plot.png')}", tools=["code"], model=MODEL)
+        table, picture = links(result)
+        assert [block.type for block in result.content] == ["text", "text", "resource_link", "resource_link"]
+        assert (table.name, table.mime_type) == ("mean.csv", "text/csv")
+        assert (picture.name, picture.mime_type) == ("plot.png", "image/png")
+        assert [file["uri"] for file in made(result)] == [table.uri, picture.uri]
+        (text,) = (await desk.client.read_resource(table.uri)).contents
+        (image,) = (await desk.client.read_resource(picture.uri)).contents
+    assert isinstance(text, TextResourceContents)
+    assert (text.text, text.mime_type) == ("made,mean.csv\n1,2\n", "text/csv")
+    assert table.size == len(text.text)
+    assert isinstance(image, BlobResourceContents)
+    assert image.mime_type == "image/png"
+    assert image.blob.startswith("iVBORw0KGgo")
+
+
+async def refused(desk: McpSession, uri: str) -> str:
+    with pytest.raises(MCPError) as error:
+        await desk.client.read_resource(uri)
+    return str(error.value)
+
+
+async def test_a_file_that_is_not_there_or_no_longer_is_told(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
+        (link,) = links(result)
+        assert "There is no file of that id" in await refused(desk, "claude://files/f_0000000000000000")
+        with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection:
+            ((file_id,),) = connection.execute("select file_id from produced").fetchall()
+        upstream.lose(file_id)
+        assert "no longer at Anthropic" in await refused(desk, link.uri)
+
+
+async def test_a_file_is_its_users_own(upstream: Simulator, tmp_path: Path) -> None:
+    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as door:
+        ada, bob = await door.token("ada"), await door.token("bob")
+        async with door.client(ada) as client:
+            asked = {"prompt": f"{RUN} {directive(makes='mean.csv')}", "tools": ["code"], "model": MODEL}
+            (link,) = links(await client.call_tool("claude_ask", asked))
+            assert (await client.read_resource(link.uri)).contents
+        async with door.client(bob) as client:
+            with pytest.raises(MCPError, match="There is no file of that id"):
+                await client.read_resource(link.uri)
+
+
+async def test_a_file_that_is_too_large_for_a_message_is_not_fetched(
+    upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_server_claude.server.resources.MAX_FILE_BYTES", 10)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
+        (link,) = links(result)
+        assert "at most 10 are fetched" in await refused(desk, link.uri)
+        with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection, connection:
+            connection.execute("update produced set bytes = null")
+        assert "larger than 10 bytes" in await refused(desk, link.uri)
+
+
+async def test_a_file_whose_name_cannot_be_had_is_listed_all_the_same(
+    tmp_path: Path, upstream: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_file_downloads, "METADATA_TIMEOUT_S", 0)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
+        (link,) = links(result)
+        assert link.name.startswith("file_")
+        (content,) = (await desk.client.read_resource(link.uri)).contents
+    assert isinstance(content, BlobResourceContents)
+
+
+async def test_files_alone_are_an_answer(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask(f"{RUN} {directive(makes='mean.csv', tokens=0)}", tools=["code"], model=MODEL)
+    assert not result.is_error
+    assert texts_only(result)[0] == output_file_downloads.NO_TEXT_NOTE
+    assert [link.name for link in links(result)] == ["mean.csv"]
+
+
+async def test_a_call_that_is_read_again_has_its_files(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
+        again = await desk.client.call_tool("claude_jobs", {"id": usage_meta(result)["call_id"]})
+    assert links(again) == links(result)
+    assert made(again) == made(result)
+
+
+async def test_files_of_old_calls_are_deleted_at_anthropic_and_here(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        for name in ("old.csv", "new.csv"):
+            await desk.ask(f"{RUN} {directive(makes=name)}", tools=["code"], model=MODEL)
+    with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection, connection:
+        connection.execute("update produced set created_at = created_at - 31 * 86400 where name = 'old.csv'")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        while not [record for record in upstream.requests if record.method == "DELETE"]:
+            await upstream.asked(len(upstream.requests) + 1)
+        await upstream.idle()
+        await desk.info()
+    with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection:
+        assert connection.execute("select name from produced").fetchall() == [("new.csv",)]
+
+
+# --------------------------------------------------------------------- threads
+
+
+async def test_a_follow_up_finds_the_container_and_keeps_the_blocks_of_the_code(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        first = await desk.ask(RUN, tools=["code"], model=MODEL)
+        second = await desk.ask("And now?", thread=usage_meta(first)["thread"])
+        third = await desk.ask("And then?", thread=usage_meta(first)["thread"])
+        one, two, three = bodies(upstream)
+    assert not second.is_error
+    assert not third.is_error
+    assert "container" not in one
+    assert str(two["container"]).startswith("container_")
+    assert three["container"] == two["container"]
+    assert list(tools(two)) == ["code_execution"]
+    answered = turns(two)[1]
+    assert [kind for kind in kinds(answered) if kind not in {"thinking", "text"}] == [
+        "server_tool_use",
+        "text_editor_code_execution_tool_result",
+        "server_tool_use",
+        "bash_code_execution_tool_result",
+    ]
+
+
+async def test_a_container_that_has_expired_is_done_without(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        first = await desk.ask(RUN, tools=["code"], model=MODEL)
+        await desk.ask("And now?", thread=usage_meta(first)["thread"])
+        gone = str(bodies(upstream)[-1]["container"])
+        upstream.lose(gone)
+        result = await desk.ask(f"{RUN} again.", thread=usage_meta(first)["thread"])
+        *_, refusing, second = bodies(upstream)
+        assert not result.is_error
+        assert refusing["container"] == gone
+        assert "container" not in second
+        await desk.ask("And then?", thread=usage_meta(first)["thread"])
+        assert bodies(upstream)[-1]["container"] != gone
+
+
+async def test_code_that_was_cut_off_leaves_only_its_text_in_the_thread(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        prompt = f"{RUN} {directive(stop='max_tokens', late='on')}"
+        first = await desk.ask(prompt, tools=["code"], model=MODEL)
+        second = await desk.ask("Go on.", thread=usage_meta(first)["thread"])
+        assert not second.is_error
+        assert turns(bodies(upstream)[-1])[1]["content"] == [{"type": "text", "text": text_blocks(first)[0]}]
+
+
+# --------------------------------------------------------------------- admission, prices
+
+
+@pytest.mark.parametrize("model", ["claude-plain-2", "plain"])
+async def test_a_model_that_cannot_run_code_is_refused_before_anything_is_sent(tmp_path: Path, model: str) -> None:
+    async with (
+        Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="plain") as api,
+        connect("memory", "auto", tmp_path / "data", base_url=api.url, model="plain") as desk,
+    ):
+        result = await desk.ask(RUN, tools=["code"], model=model)
+        assert failure_meta(result)["kind"] == "unsupported"
+        assert text_blocks(result)[0] == "claude-plain-2 cannot run code; its only tool is read."
+        web = await desk.ask(RUN, tools=["web"], model="thinker")
+        assert text_blocks(web)[0] == "claude-thinker-1 cannot search the web; its tools are code, read."
+        assert not bodies(api)
+
+
+async def test_code_and_a_schema_are_refused_together(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask(RUN, tools=["code"], schema={"type": "object"})
+        assert "schema and tools cannot be combined" in text_blocks(result)[0]
+        assert not bodies(upstream)
+
+
+async def test_a_dry_run_prices_a_call_with_code_and_sends_nothing(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        first = await desk.ask(RUN, tools=["code"], model=MODEL)
+        before = len(bodies(upstream))
+        result = await desk.ask("More?", tools=["code"], thread=usage_meta(first)["thread"], dry_run=True)
+        assert "Nothing was generated" in text_blocks(result)[0]
+        assert len(bodies(upstream)) == before
+
+
+async def test_code_works_within_a_limit_of_money(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=5) as desk:
+        first = await desk.ask(RUN, tools=["code"], model=MODEL)
+        second = await desk.ask(f"{RUN} again", thread=usage_meta(first)["thread"])
+        assert usage_meta(second)["complete"]
+        assert cast("float", usage_meta(second)["cost_usd"]) > 0

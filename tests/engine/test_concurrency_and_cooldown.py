@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import pytest
+
+from mcp_server_claude.call_types import CallEvent, Waiting
+from mcp_server_claude.engine.rate_limit_cooldown import MAX_SHARED_PAUSE_S, RateLimitCooldown
+from mcp_server_claude.errors import TemporaryError
+from mcp_server_claude.simulator import Pace, Simulator, directive
+from support.mcp_session import STYLE_META, McpSession, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from mcp.types import CallToolResult
+
+    from mcp_server_claude.simulator import Record
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Simulator]:
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
+        yield simulator
+
+
+def at_desk(api: Simulator, tmp_path: Path, **fields: object) -> AbstractAsyncContextManager[McpSession]:
+    return connect("memory", "auto", tmp_path / "data", client_name="test", base_url=api.url, **fields)
+
+
+def sent(api: Simulator) -> list[Record]:
+    return [record for record in api.requests if record.path == "/v1/messages"]
+
+
+def most_at_once(records: list[Record]) -> int:
+    """How many of these requests were under way at the same moment."""
+    moments = [(record.arrived_at, 1) for record in records]
+    moments += [(record.ended_at, -1) for record in records if record.ended_at is not None]
+    most = running = 0
+    for _, step in sorted(moments):
+        running += step
+        most = max(most, running)
+    return most
+
+
+def prompt_of(record: Record) -> str:
+    (message,) = cast("list[dict[str, str]]", cast("dict[str, object]", record.body)["messages"])
+    return message["content"]
+
+
+async def heard(desk: McpSession, prompt: str, words: str, seen: anyio.Event) -> None:
+    """Ask in style `status`; `seen` is set when the client is told these words."""
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        assert progress > 0
+        assert total is None
+        if words in (message or ""):
+            seen.set()
+
+    await desk.client.call_tool("claude_ask", {"prompt": prompt}, progress_callback=hear, meta={STYLE_META: "status"})
+
+
+# --------------------------------------------------------------------- places
+
+
+async def test_no_more_calls_than_allowed_are_upstream_at_once_and_all_are_answered(
+    api: Simulator, tmp_path: Path
+) -> None:
+    results: list[bool | None] = []
+    async with at_desk(api, tmp_path, max_concurrent=3) as desk:
+
+        async def ask(n: int) -> None:
+            results.append((await desk.ask(f"{n} [[sim: ttft=0.1 tokens=20]]")).is_error)
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                for n in range(12):
+                    tasks.start_soon(ask, n)
+    assert results == [False] * 12
+    assert len(sent(api)) == 12
+    assert most_at_once(sent(api)) == 3
+
+
+async def test_twelve_calls_at_once_are_eight_by_default(api: Simulator, tmp_path: Path) -> None:
+    async with at_desk(api, tmp_path) as desk:
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                for n in range(12):
+                    tasks.start_soon(lambda n=n: desk.ask(f"{n} [[sim: ttft=0.2 tokens=20]]"))
+    assert most_at_once(sent(api)) == 8
+
+
+async def test_a_call_that_waits_for_a_place_is_told_so_and_gets_it_when_another_leaves(
+    api: Simulator, tmp_path: Path
+) -> None:
+    waits = anyio.Event()
+    async with at_desk(api, tmp_path, max_concurrent=1) as desk:
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                first = anyio.CancelScope()
+
+                async def stalls() -> None:
+                    with first:
+                        await desk.ask(f"first {directive(fault='stall', at=9)}")
+
+                tasks.start_soon(stalls)
+                await api.asked(2)  # the list of models, and the message
+                tasks.start_soon(heard, desk, "second", "waiting for a place, 1 calls are running", waits)
+                await waits.wait()
+                assert len(sent(api)) == 1
+                first.cancel()
+    assert [prompt_of(record).split()[0] for record in sent(api)] == ["first", "second"]
+    assert sent(api)[1].end == "complete"
+
+
+async def test_a_wait_for_a_place_has_no_message_in_style_text(api: Simulator, tmp_path: Path) -> None:
+    told: list[ProgressUpdate] = []
+    async with at_desk(api, tmp_path, max_concurrent=1) as desk:
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(lambda: desk.ask("first [[sim: ttft=0.3]]"))
+                await api.asked(2)
+                result = await desk.ask("second", updates=told)
+                assert "".join(each.message or "" for each in told) == text_blocks(result)[0]
+    assert [each.message for each in told].count(None) >= 2
+
+
+async def test_a_call_that_is_cancelled_while_it_waits_takes_no_place(api: Simulator, tmp_path: Path) -> None:
+    waits = anyio.Event()
+    async with at_desk(api, tmp_path, max_concurrent=1) as desk:
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(lambda: desk.ask("first [[sim: ttft=0.5]]"))
+                await api.asked(2)
+                async with anyio.create_task_group() as waiting:
+                    waiting.start_soon(heard, desk, "second", "waiting for a place", waits)
+                    await waits.wait()
+                    waiting.cancel_scope.cancel()
+                assert not (await desk.ask("third")).is_error
+    assert [prompt_of(record).split()[0] for record in sent(api)] == ["first", "third"]
+
+
+async def test_a_call_that_fails_gives_its_place_back(api: Simulator, tmp_path: Path) -> None:
+    async with at_desk(api, tmp_path, max_concurrent=1, max_retries=0) as desk:
+        for fault in ("status=400", "fault=html", "fault=drop at=headers", "stop=refusal"):
+            assert (await desk.ask(f"x [[sim: {fault}]]")).is_error
+        with anyio.fail_after(30):
+            assert not (await desk.ask("x")).is_error
+
+
+async def test_a_call_for_which_no_place_comes_free_in_its_time_is_refused(api: Simulator, tmp_path: Path) -> None:
+    """Each of them would take ten seconds, has half of one, and there is one place."""
+    results: list[CallToolResult] = []
+    async with at_desk(api, tmp_path, max_concurrent=1, deadline_s=0.5) as desk:
+
+        async def ask(prompt: str) -> None:
+            results.append(await desk.ask(prompt))
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                for n in range(12):
+                    tasks.start_soon(ask, f"{n} [[sim: tokens=400 pace=40]]")
+    refused = [result for result in results if result.is_error and failure_meta(result)["kind"] == "busy"]
+    assert refused
+    assert all("No place became free for the call in time." in text_blocks(result)[0] for result in refused)
+    assert len(sent(api)) == len(results) - len(refused) > 0
+    assert most_at_once(sent(api)) == 1
+
+
+# --------------------------------------------------------------------- the brake that all share
+
+
+async def test_when_one_call_is_told_to_wait_the_others_send_nothing_meanwhile(api: Simulator, tmp_path: Path) -> None:
+    told_one, told_other = anyio.Event(), anyio.Event()
+    async with at_desk(api, tmp_path) as desk:
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                limited = f"one {directive(status=429, retry_after=1.5, times=1)}"
+                tasks.start_soon(heard, desk, limited, "rate limit reached, trying again in 1.", told_one)
+                await told_one.wait()
+                for n in range(4):
+                    tasks.start_soon(
+                        heard, desk, f"other {n}", "the rate limit is reached, trying again in", told_other
+                    )
+                await told_other.wait()
+    first, *others = sent(api)
+    assert first.status == 429
+    assert first.ended_at is not None
+    assert len(others) == 5
+    assert all(record.status == 200 for record in others)
+    assert min(record.arrived_at for record in others) >= first.ended_at + 1.5
+
+
+async def test_a_wait_that_cannot_end_in_time_fails_at_once_and_says_when_to_try_again(
+    api: Simulator, tmp_path: Path
+) -> None:
+    async with at_desk(api, tmp_path) as desk:
+        with anyio.fail_after(30):
+            result = await desk.ask(directive(status=429, retry_after=3600))
+            (request,) = sent(api)
+            assert failure_meta(result) == {
+                "class": "unavailable",
+                "kind": "rate_limit",
+                "retryable": True,
+                "retry_after_s": 3600,
+                "request_id": request.request_id,
+            }
+            assert "Try again in 3600 s." in text_blocks(result)[0]
+            assert usage_meta(result)["attempts"] == 1
+            assert not (await desk.ask("Nobody else is held up by that.")).is_error
+
+
+@pytest.mark.parametrize("patience", [{"retry_for_s": 5}, {"deadline_s": 5}])
+async def test_what_is_left_of_a_calls_time_decides_what_is_waited_for(
+    api: Simulator, tmp_path: Path, patience: dict[str, float]
+) -> None:
+    async with at_desk(api, tmp_path, **patience) as desk:
+        with anyio.fail_after(30):
+            result = await desk.ask(directive(status=529, retry_after=6))
+            assert failure_meta(result)["retry_after_s"] == 6
+            assert len(sent(api)) == 1
+
+
+async def test_a_call_with_less_time_than_the_brake_has_left_fails_at_once_too(api: Simulator, tmp_path: Path) -> None:
+    async with at_desk(api, tmp_path, deadline_s=5) as desk:
+        with anyio.fail_after(30):
+            assert failure_meta(await desk.ask(directive(status=429, retry_after=30)))["retry_after_s"] == 30
+            result = await desk.ask("another")
+    assert len(sent(api)) == 1
+    assert failure_meta(result)["kind"] == "rate_limit"
+    assert 25 < cast("float", failure_meta(result)["retry_after_s"]) <= 30
+    assert usage_meta(result)["attempts"] == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "tries"),
+    [
+        (directive(fault="spend_limit"), 1),
+        (directive(fault="spend_limit", should_retry="true"), 1),
+        (directive(fault="spend_limit", should_retry="true", retry_after_ms=1), 1),
+        (directive(status=402, type="billing_error", should_retry="true"), 1),
+        (directive(status=529, should_retry="false"), 1),
+        (directive(status=500, should_retry="false"), 1),
+        (directive(status=400, should_retry="true", retry_after_ms=1), 3),
+        (directive(status=429, retry_after_ms=1), 3),
+        (directive(status=400), 1),
+    ],
+)
+async def test_what_the_api_advises_is_heeded_but_for_what_no_waiting_mends(
+    api: Simulator, tmp_path: Path, fault: str, tries: int
+) -> None:
+    async with at_desk(api, tmp_path, max_retries=2) as desk:
+        with anyio.fail_after(30):
+            result = await desk.ask(fault)
+    assert result.is_error
+    assert len(sent(api)) == tries == usage_meta(result)["attempts"]
+
+
+# --------------------------------------------------------------------- the brake itself
+
+
+async def test_with_no_request_left_in_the_window_nothing_is_sent_before_its_reset() -> None:
+    heard: list[CallEvent] = []
+    brake = RateLimitCooldown()
+    reset = datetime.now(UTC) + timedelta(seconds=0.3)
+    headers = {
+        "anthropic-ratelimit-requests-remaining": "0",
+        "anthropic-ratelimit-requests-reset": reset.isoformat(),
+    }
+    brake.update_from_headers(headers | {"anthropic-ratelimit-requests-remaining": "1"})
+    await brake.wait_until_clear(heard.append, timeout_s=9)
+    assert heard == []
+    brake.update_from_headers(headers)
+    await brake.wait_until_clear(heard.append, timeout_s=9)
+    assert datetime.now(UTC) >= reset
+    (wait,) = heard
+    assert isinstance(wait, Waiting)
+    assert wait.reason == "the rate limit is reached"
+
+
+@pytest.mark.parametrize("reset", ["", "soon", "2020-01-01T00:00:00Z", "9999-01-01T00:00:00Z"])
+async def test_a_reset_that_is_past_far_or_no_moment_stops_nobody(reset: str) -> None:
+    heard: list[CallEvent] = []
+    brake = RateLimitCooldown()
+    brake.update_from_headers(
+        {"anthropic-ratelimit-requests-remaining": "0", "anthropic-ratelimit-requests-reset": reset}
+    )
+    with anyio.fail_after(10):
+        await brake.wait_until_clear(heard.append, timeout_s=9)
+    assert heard == []
+
+
+async def test_a_brake_that_is_pulled_anew_is_waited_for_anew() -> None:
+    brake = RateLimitCooldown()
+    heard: list[CallEvent] = []
+
+    def hear(event: CallEvent) -> None:
+        if not heard:
+            brake.pause_for(0.8)
+        heard.append(event)
+
+    brake.pause_for(0.01)
+    with anyio.fail_after(10):
+        await brake.wait_until_clear(hear, timeout_s=9)
+    assert len(heard) == 2
+
+
+async def test_nobody_waits_for_a_brake_longer_than_their_patience() -> None:
+    brake = RateLimitCooldown()
+    brake.pause_for(MAX_SHARED_PAUSE_S)
+    with pytest.raises(TemporaryError) as caught:
+        await brake.wait_until_clear(lambda _: None, timeout_s=MAX_SHARED_PAUSE_S - 1)
+    assert caught.value.retry_after_s == pytest.approx(MAX_SHARED_PAUSE_S, abs=1)

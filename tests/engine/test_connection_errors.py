@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import pytest
+from anyio.abc import SocketAttribute, SocketStream
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcp_server_claude.simulator import Pace, Simulator
+from support.mcp_session import FAKE_KEY, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
+from support.recorded_streams import message_events, replay, sse_bytes
+from support.scripted_upstream import SSE, scripted_upstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from support.mcp_session import McpSession
+
+pytestmark = pytest.mark.anyio
+HANG_S = 30
+QUICK: dict[str, object] = {"max_retries": 0, "bytes_timeout_s": 0.8, "event_timeout_s": 0.8, "models_wait_s": 0.5}
+
+
+@pytest.fixture(scope="module")
+async def api() -> AsyncIterator[Simulator]:
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
+        yield simulator
+
+
+@pytest.fixture(autouse=True)
+def _no_bug(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing here may be logged as an error or with a traceback."""
+    yield
+    records = [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info]
+    assert records == []
+
+
+@asynccontextmanager
+async def listening(serve: Callable[[SocketStream], Awaitable[None]]) -> AsyncGenerator[int]:
+    """A port of this machine where `serve` answers each connection."""
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.listeners[0].extra(SocketAttribute.local_port)  # noqa: S610 - not Django's
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, serve)
+        yield port
+        tasks.cancel_scope.cancel()
+
+
+def at(url: str, tmp_path: Path, **fields: object) -> AbstractAsyncContextManager[McpSession]:
+    return connect("memory", "auto", tmp_path / "data", client_name="test", base_url=url, **(QUICK | fields))
+
+
+async def sentence(desk: McpSession, prompt: str = "x") -> tuple[str, dict[str, object]]:
+    """The one sentence that a call to a bad upstream ends with, and what a program is told."""
+    with anyio.fail_after(HANG_S):
+        result = await desk.ask(prompt)
+    (told,) = text_blocks(result)
+    used = usage_meta(result)
+    said, _, call = told.rpartition(" ")
+    assert call == f"[{used['call_id']}]"
+    assert said.endswith((".", "!"))
+    assert used["complete"] is False
+    assert not any(word in told for word in ("Traceback", "Exception", "Error(", "httpx", "anthropic.", FAKE_KEY))
+    return said, failure_meta(result)
+
+
+# --------------------------------------------------------------------- what is not a Messages API
+
+
+@pytest.mark.parametrize(
+    ("fault", "family", "says"),
+    [
+        ("html", "misconfigured", "answered with text/html instead of an event stream (HTTP 200)"),
+        ("json", "misconfigured", "answered with application/json instead of an event stream (HTTP 200)"),
+        ("redirect", "misconfigured", "answers with a redirect. Give the address that it leads to."),
+        ("empty", "unavailable", "The connection ended before the answer did."),
+        ("noevents", "unavailable", "The Messages API sent no event for"),
+    ],
+)
+async def test_what_is_not_a_stream_of_messages_is_told_in_a_sentence(
+    api: Simulator, tmp_path: Path, fault: str, family: str, says: str
+) -> None:
+    api.reset()
+    async with at(api.url, tmp_path) as desk:
+        said, told = await sentence(desk, f"Tell me. [[sim: fault={fault}]]")
+        await api.idle()
+        assert not (await desk.ask("Tell me more.")).is_error
+    assert says in said
+    assert told["class"] == family
+    assert told["retryable"] is (family == "unavailable")
+
+
+@pytest.mark.parametrize("fault", ["html", "json", "redirect"])
+async def test_what_only_the_operator_can_mend_is_asked_once(api: Simulator, tmp_path: Path, fault: str) -> None:
+    api.reset()
+    async with at(api.url, tmp_path, max_retries=8) as desk:
+        said, _ = await sentence(desk, f"Tell me. [[sim: fault={fault}]]")
+    assert [record.path for record in api.requests].count("/v1/messages") == 1
+    assert "base URL" in said
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"Not a stream at all.\n" * 9, SSE),
+        (b"data: not JSON\n\n" * 9, SSE),
+        (b"event: message_start\ndata: {}\n\n", SSE),
+        (b'event: message_start\ndata: {"type":"message_start"}\n\n', SSE),
+        (b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0}\n\n', SSE),
+        (b'event: message_start\ndata: [1, 2]\n\nevent: ping\ndata: "x"\n\n', SSE),
+        (b'data: {"id":"x","object":"chat.completion.chunk","choices":[]}\n\ndata: [DONE]\n\n', SSE),
+        (b"\xff\xfe\x00" * 99, SSE),
+        (b"\x00" * 4096, "application/octet-stream"),
+        (b"", "image/png"),
+    ],
+    ids=["prose", "no JSON", "empty event", "no message", "no delta", "lists", "OpenAI's", "binary", "bytes", "image"],
+)
+async def test_whatever_else_comes_is_a_sentence_too(tmp_path: Path, body: bytes, kind: str) -> None:
+    async with scripted_upstream(body, content_type=kind) as bird, at(bird.url, tmp_path) as desk:
+        said, told = await sentence(desk)
+    assert told["kind"] in {"protocol", "truncated"}
+    assert any(words in said for words in ("Messages API", "The connection ended before"))
+
+
+scalars = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3)
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner))
+
+
+@st.composite
+def spoiled(draw: st.DrawFn) -> list[object]:
+    """A sound stream in which some values, at any depth, are not what they should be, or are missing."""
+
+    def spoil(value: object, chance: int) -> object:
+        if draw(st.integers(0, chance)) == 0:
+            return draw(values)
+        if isinstance(value, dict):
+            fields = cast("dict[str, object]", value)
+            kept = [name for name in fields if name == "type" or draw(st.integers(0, chance))]
+            return {name: fields[name] if name == "type" else spoil(fields[name], chance) for name in kept}
+        return [spoil(each, chance) for each in cast("list[object]", value)] if isinstance(value, list) else value
+
+    chance = draw(st.sampled_from([5, 20, 60]))
+    search: dict[str, object] = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    more: list[object] = [
+        {"type": "content_block_start", "index": 1, "content_block": search},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": "{"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": {"type": "x"}}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "hm"}},
+        {"type": "content_block_stop", "index": 1},
+    ]
+    events = [*message_events("one ", "two"), *more]
+    return [
+        cast("dict[str, object]", {"type": "ping"}) | cast("dict[str, object]", event)
+        if isinstance(event, dict)
+        else {"type": "x"}
+        for event in (spoil(each, chance) for each in draw(st.permutations(events)))
+    ]
+
+
+@settings(deadline=None, max_examples=150)
+@given(spoiled())
+async def test_no_event_however_malformed_is_more_than_a_failure(events: list[object]) -> None:
+    with anyio.fail_after(HANG_S):
+        played = await replay(sse_bytes(*events, escaped=True))
+    if played.failure is not None:
+        assert played.failure.kind == "protocol"
+    played.outcome()
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"<html>Bad Gateway</html>", "text/html"),
+        (b'{"error": "no such thing"}', "application/json"),
+        (b'{"error": {"message": ["a", "list"], "type": 7}}', "application/json"),
+        (b"[]", "application/json"),
+        (b"{", "application/json"),
+        (b"", "text/plain"),
+    ],
+    ids=["html", "plain error", "odd error", "list", "broken", "nothing"],
+)
+@pytest.mark.parametrize("status", [400, 404, 500, 502, 503])
+async def test_an_error_of_any_shape_is_a_sentence(tmp_path: Path, status: int, body: bytes, kind: str) -> None:
+    async with scripted_upstream(body, status=status, content_type=kind) as bird, at(bird.url, tmp_path) as desk:
+        said, told = await sentence(desk)
+    assert told["class"] == ("unavailable" if status >= 500 else "refused")
+    assert told["request_id"] == "req_parrot"
+    assert "Messages API" in said
+    assert "<" not in said
+
+
+# --------------------------------------------------------------------- odd, but whole
+
+
+@pytest.mark.parametrize("fault", ["gzip", "huge", "tiny", "nostop"])
+async def test_a_stream_that_is_squeezed_huge_or_in_crumbs_is_an_answer(
+    api: Simulator, tmp_path: Path, fault: str
+) -> None:
+    api.reset()
+    told: list[ProgressUpdate] = []
+    async with at(api.url, tmp_path, bytes_timeout_s=20, event_timeout_s=20) as desk:
+        with anyio.fail_after(HANG_S):
+            result = await desk.ask(f"Tell me. [[sim: fault={fault}]]", updates=told)
+    request = next(record for record in api.requests if record.path == "/v1/messages")
+    assert text_blocks(result)[0] == request.text == "".join(each.message or "" for each in told)
+    assert usage_meta(result)["complete"] is True
+    assert len(request.text) >= {"huge": 5_000_000, "tiny": 10_000}.get(fault, 1)
+
+
+# --------------------------------------------------------------------- nobody there
+
+
+async def test_tls_that_is_not_spoken_is_said_to_be_so(tmp_path: Path) -> None:
+    """What listens speaks HTTP, and says so to whatever it does not understand, as web servers do."""
+
+    async def complain(stream: SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+
+    async with listening(complain) as port, at(f"https://127.0.0.1:{port}", tmp_path) as desk:
+        said, told = await sentence(desk)
+    assert "The TLS connection to the base URL was refused" in said
+    assert (told["class"], told["kind"]) == ("misconfigured", "tls")
+
+
+async def test_a_socket_that_hangs_up_on_tls_is_told_too(api: Simulator, tmp_path: Path) -> None:
+    async with at(api.url.replace("http:", "https:"), tmp_path) as desk:
+        said, told = await sentence(desk)
+    assert "base URL" in said or "The connection to the Messages API was lost." in said
+    assert told["kind"] in {"tls", "connection"}
+
+
+async def test_a_port_where_nothing_listens_is_said_to_be_so(tmp_path: Path) -> None:
+    async with at("http://127.0.0.1:9", tmp_path) as desk:
+        said, told = await sentence(desk)
+    assert "Nothing listens at the base URL: the connection was refused." in said
+    assert (told["class"], told["kind"], told["retryable"]) == ("unavailable", "refused", True)
+
+
+async def test_a_host_that_nobody_knows_is_said_to_be_so(tmp_path: Path) -> None:
+    async with at("http://no-such-host.invalid", tmp_path) as desk:
+        said, told = await sentence(desk)
+    assert "The host of the base URL is not known (DNS)." in said
+    assert (told["class"], told["kind"]) == ("misconfigured", "dns")
+
+
+@pytest.mark.parametrize(
+    "url", ["api.example.com", "localhost:4000", "ftp://x", "http://", "https:///v1", "//x", "a b"]
+)
+async def test_a_base_url_that_is_none_is_told_by_name_before_anything_is_sent(tmp_path: Path, url: str) -> None:
+    async with at(url, tmp_path) as desk:
+        with anyio.fail_after(HANG_S):
+            for _ in range(2):
+                result = await desk.ask("x")
+                (told,) = text_blocks(result)
+                assert told.startswith("MCP_CLAUDE_BASE_URL is not a URL that begins with http:// or https://.")
+                assert failure_meta(result)["kind"] == "base_url"
+
+
+async def test_a_server_that_hangs_up_without_a_word_is_said_to_have_been_lost(tmp_path: Path) -> None:
+    """Before a single byte of a response, again and again."""
+
+    async def hang_up(stream: SocketStream) -> None:
+        await stream.aclose()
+
+    async with listening(hang_up) as port, at(f"http://127.0.0.1:{port}", tmp_path) as desk:
+        said, told = await sentence(desk)
+    assert "The connection to the Messages API was lost." in said
+    assert told["kind"] == "connection"
+
+
+async def test_a_server_that_never_answers_is_given_up_in_time(tmp_path: Path) -> None:
+    """It takes the connection and the request, and says nothing at all; the list of models is not waited for either."""
+
+    async def listen(stream: SocketStream) -> None:
+        async with stream:
+            async for _ in stream:
+                pass
+
+    async with listening(listen) as port, at(f"http://127.0.0.1:{port}", tmp_path) as desk:
+        said, told = await sentence(desk)
+    assert "Nothing came from the Messages API for" in said
+    assert told["kind"] == "stall"

@@ -1,0 +1,153 @@
+"""The corridor, by what stays true whatever it does on the way: every request is in the book, and adds up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import pytest
+
+from mcp_server_claude.engine import stop_reasons
+from mcp_server_claude.simulator import Pace, Simulator, directive
+from support.mcp_session import McpSession, connect, failure_meta, text_blocks, usage_meta
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from mcp_server_claude.simulator import Record
+
+pytestmark = pytest.mark.anyio
+
+COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+
+
+@pytest.fixture
+async def desk(upstream: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        yield desk
+
+
+def sent(upstream: Simulator) -> list[Record]:
+    return [record for record in upstream.requests if record.path == "/v1/messages"]
+
+
+async def test_an_answered_request_has_one_line_in_the_book_with_what_it_used(
+    desk: McpSession, upstream: Simulator
+) -> None:
+    result = await desk.ask("What is tea? [[sim: think=30]]", model="opus")
+    (line,), (request,), used = desk.ledger_rows(), sent(upstream), usage_meta(result)
+    assert (line["state"], line["end"], line["status"], line["failure"]) == ("closed", "complete", 200, None)
+    assert line["request_id"] == request.request_id
+    assert line["call_id"] == used["call_id"]
+    assert {name: line[name] for name in COUNTS} == {name: getattr(request, name) for name in COUNTS}
+    assert {name: line[name] for name in COUNTS} == {name: used[name] for name in COUNTS}
+    assert line["cost_micros"] == round(cast("float", used["cost_usd"]) * 1_000_000)
+    assert (line["tool"], line["source"], line["client"], line["host"]) == ("claude_ask", "mcp", "test", "127.0.0.1")
+
+
+async def test_the_book_holds_no_text(desk: McpSession) -> None:
+    await desk.ask("zebra zebra zebra", system="xylophone")
+    assert "zebra" not in str(desk.ledger_rows())
+    assert "xylophone" not in str(desk.ledger_rows())
+
+
+async def test_a_refused_request_has_its_line_too_and_cost_nothing(desk: McpSession, upstream: Simulator) -> None:
+    result = await desk.ask(directive(status=400))
+    (line,) = desk.ledger_rows()
+    assert (line["state"], line["end"], line["status"], line["failure"]) == (
+        "closed", "failed", 400, "invalid_request",
+    )  # fmt: skip
+    assert line["request_id"] == sent(upstream)[0].request_id == failure_meta(result)["request_id"]
+    assert not line["cost_micros"]
+    assert usage_meta(result)["output_tokens"] == 0
+
+
+async def test_what_is_not_sent_is_not_in_the_book(desk: McpSession) -> None:
+    await desk.ask("x")
+    wrong_ones: list[dict[str, Any]] = [{"model": "opsu"}, {"effort": "hard"}, {"max_tokens": 10**9}]
+    for wrong in wrong_ones:
+        assert (await desk.ask("x", **wrong)).is_error
+    assert len(desk.ledger_rows()) == 1
+
+
+async def test_as_many_lines_as_requests_whatever_becomes_of_them(desk: McpSession, upstream: Simulator) -> None:
+    prompts = [
+        "a", "b [[sim: stop=max_tokens]]", "c [[sim: stop=refusal]]", "d [[sim: status=404]]",
+        "e [[sim: stop=tool_use]]", "f [[sim: search=on]]", "g [[sim: think=20 tokens=500]]", "h [[sim: fault=html]]",
+    ]  # fmt: skip
+    async with anyio.create_task_group() as tasks:
+        for prompt in prompts:
+            tasks.start_soon(desk.ask, prompt)
+    lines = desk.ledger_rows()
+    by_id = {line["request_id"]: line for line in lines if line["request_id"]}
+    assert len(lines) == len(sent(upstream))
+    assert {line["state"] for line in lines} == {"closed"}
+    for request in sent(upstream):
+        if request.end == "complete" and request.stop_reason != "refusal":
+            assert by_id[request.request_id]["output_tokens"] == request.output_tokens
+
+
+async def test_an_unknown_price_is_null_and_never_nothing(tmp_path: Path) -> None:
+    async with (
+        Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="missing") as upstream,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
+    ):
+        result = await desk.ask("x", model="mistral-large")
+        usage = await desk.info()
+    assert usage_meta(result)["cost_usd"] is None
+    assert usage_meta(result)["pricing_as_of"] is None
+    assert desk.ledger_rows()[0]["cost_micros"] is None
+    assert "price unknown" in text_blocks(result)[1]
+    assert "without a known price" in usage
+
+
+async def test_a_ledger_that_cannot_be_kept_on_disk_is_told_and_stops_nothing(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("a file where the directory should be")
+    async with connect("memory", "auto", tmp_path / "taken", base_url=upstream.url) as desk:
+        answer, footer = text_blocks(await desk.ask("x"))
+        usage = await desk.info()
+    assert answer == sent(upstream)[0].text
+    assert "The ledger is kept in memory" in footer
+    assert "claude-sonnet-5-5" in usage
+
+
+async def test_the_configured_model_answers_where_none_is_named(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, model="haiku") as desk:
+        assert usage_meta(await desk.ask("x"))["model"] == "claude-haiku-5-5"
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, model="no-such-model") as desk:
+        result = await desk.ask("x")
+    assert failure_meta(result)["kind"] == "unknown_model"
+    assert "(the configured default)" in text_blocks(result)[0]
+
+
+async def test_an_exact_id_an_alias_and_a_line_all_name_a_model(desk: McpSession) -> None:
+    for name, model in (
+        ("claude-opus-4-5-20251101", "claude-opus-4-5-20251101"),
+        ("claude-opus-4-5", "claude-opus-4-5-20251101"),
+        ("Opus", "claude-opus-5-5"),
+        (" sonnet ", "claude-sonnet-5-5"),
+    ):
+        assert usage_meta(await desk.ask("x", model=name))["model"] == model
+
+
+async def test_an_answer_without_any_text_is_a_failure_that_says_why(desk: McpSession) -> None:
+    result = await desk.ask("x [[sim: think=40]]", max_tokens=10)
+    assert failure_meta(result)["kind"] == "max_tokens"
+    assert "went into thinking" in text_blocks(result)[0]
+    assert usage_meta(result)["thinking_tokens"]
+    assert usage_meta(result)["complete"] is False
+
+
+@pytest.mark.parametrize(
+    "reason", ["max_tokens", "model_context_window_exceeded", "tool_use", "pause_turn", "novel", None]
+)
+def test_each_way_to_stop_short_has_a_sentence(reason: str | None) -> None:
+    assert stop_reasons.incomplete_reason(reason, max_tokens=1000).endswith((".", ")."))
+
+
+@pytest.mark.parametrize("reason", ["end_turn", "stop_sequence"])
+def test_what_is_whole_has_none(reason: str) -> None:
+    assert stop_reasons.incomplete_reason(reason, max_tokens=1000) == ""

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from mcp_server_claude.simulator import directive
+from support.mcp_session import ProgressUpdate, connect, text_blocks, usage_meta
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp_server_claude.simulator import Simulator
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small project that the server stands in."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "tea.md").write_text("".join(f"line {number}\n" for number in range(1, 30)), encoding="utf-8")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def bodies(api: Simulator) -> list[dict[str, object]]:
+    return [cast("dict[str, object]", record.body) for record in api.requests if record.path == "/v1/messages"]
+
+
+def result_in(body: dict[str, object]) -> dict[str, object]:
+    """What came of the one tool call, in the last user turn."""
+    (result,) = cast("list[dict[str, object]]", cast("list[dict[str, object]]", body["messages"])[-1]["content"])
+    return result
+
+
+@pytest.mark.usefixtures("project")
+async def test_claude_reads_a_file_by_itself_and_goes_on_with_what_it_read(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told: list[ProgressUpdate] = []
+        asked = f"tea.md {directive(stop='tool_use', tool='read')}"
+        result = await desk.ask(asked, tools=["read"], updates=told, style="text")
+        first, second = bodies(upstream)
+        names = [tool["name"] for tool in cast("list[dict[str, str]]", first["tools"])]
+        assert names == ["list", "glob", "grep", "read"]
+        assert "line 7" in str(result_in(second)["content"])
+        assert usage_meta(result)["complete"]
+        assert usage_meta(result)["attempts"] == 2
+        assert usage_meta(result)["retries"] == 0
+        assert "".join(each.message or "" for each in told) == text_blocks(result)[0]
+        assert len(desk.ledger_rows()) == 2
+
+
+@pytest.mark.usefixtures("project")
+async def test_what_may_not_be_read_comes_back_to_claude_as_an_error_of_its_tool(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        await desk.ask(f"/etc/passwd {directive(stop='tool_use', tool='read')}", tools=["read"])
+        result = result_in(bodies(upstream)[-1])
+        assert result["is_error"]
+        assert "root:" not in str(result["content"])
+
+
+@pytest.mark.usefixtures("project")
+async def test_the_status_says_what_is_being_read(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told: list[ProgressUpdate] = []
+        slowly = f"tea.md {directive(stop='tool_use', tool='grep', ttft=1.2)}"
+        await desk.ask(slowly, tools=["read"], updates=told, style="status")
+        assert any("searching files: tea.md" in (each.message or "") for each in told)
+
+
+async def test_claude_is_shown_pictures_and_pdf_as_far_as_the_model_takes_them(
+    upstream: Simulator, tmp_path: Path, project: Path
+) -> None:
+    (project / "dot.gif").write_bytes(b"GIF89a\1\0\1\0\0\0\0;")
+    (project / "plan.pdf").write_bytes(b"%PDF-1.7 /Type /Page %%EOF")
+    (project / "huge.pdf").write_bytes(b"%PDF-1.7" + b" " * 1_000_000)
+    (project / "program").write_bytes(b"\x7fELF" + bytes(range(256)))
+    looked: dict[str, dict[str, object]] = {}
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        for name in ("dot.gif", "plan.pdf", "huge.pdf", "program", "../plan.pdf", "https://example.com/plan.pdf"):
+            asked = f"{name} {directive(stop='tool_use', tool='read')}"
+            assert not (await desk.ask(asked, tools=["read"])).is_error
+            looked[name] = result_in(bodies(upstream)[-1])
+    shown = [
+        [block["type"] for block in cast("list[dict[str, object]]", looked[name]["content"])]
+        for name in ("dot.gif", "plan.pdf")
+    ]
+    assert shown == [["text", "image"], ["document"]]
+    assert looked["huge.pdf"]["content"] == '"huge.pdf" is 1.0 MB large; at most 1.0 MB can be shown.'
+    for name in ("program", "../plan.pdf", "https://example.com/plan.pdf"):
+        assert looked[name]["is_error"], name
+        assert isinstance(looked[name]["content"], str)
+
+
+@pytest.mark.usefixtures("project")
+async def test_without_being_allowed_to_a_call_has_no_such_tools(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        await desk.ask("tea.md")
+        assert "tools" not in bodies(upstream)[0]
+
+
+@pytest.mark.usefixtures("project")
+async def test_a_thread_goes_on_after_claude_has_looked_around(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        first = await desk.ask(f"tea.md {directive(stop='tool_use', tool='list')}", tools=["read"])
+        second = await desk.ask("And?", thread=usage_meta(first)["thread"])
+        assert not second.is_error
+        answer = cast("list[dict[str, list[dict[str, str]]]]", bodies(upstream)[-1]["messages"])[1]
+        assert answer["content"] == [{"type": "text", "text": text_blocks(first)[0]}]
+
+
+@pytest.mark.usefixtures("project")
+async def test_each_look_is_paid_for_within_the_limit_of_the_call(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        asked = f"tea.md {directive(stop='tool_use', tool='read')}"
+        await desk.ask(asked, tools=["read"], max_usd=0.01, model="opus")
+        first, second = (cast("int", body["max_tokens"]) for body in bodies(upstream))
+        assert second < first < 500

@@ -1,0 +1,170 @@
+"""Every combination of what a caller may ask for and what a model can do works, or is refused before it is sent."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, cast, get_args
+
+import anyio
+import pytest
+
+from mcp_server_claude.call_types import Call, Effort, ToolName
+from mcp_server_claude.errors import CallError, RequestError
+from mcp_server_claude.services.lazy_services import Services
+from mcp_server_claude.settings import Settings
+from mcp_server_claude.simulator import Models, Pace, Simulator, directive
+from mcp_server_claude.simulator.model_catalog import listed
+from support.mcp_session import FAKE_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from pathlib import Path
+
+    from mcp_server_claude.call_types import Reply
+    from mcp_server_claude.calls.conversation_threads import ConversationThreads
+    from mcp_server_claude.simulator import Record
+
+pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:The model '.*' is deprecated:DeprecationWarning")]
+
+AT_ONCE = 16
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
+ABILITIES: tuple[ToolName, ...] = get_args(ToolName)
+TOOLS: tuple[tuple[ToolName, ...], ...] = ((), *((ability,) for ability in ABILITIES), ABILITIES)
+SCHEMA = {"type": "object", "properties": {"cups": {"type": "integer"}}, "required": ["cups"]}
+ALL = "Search for tea, compute the mean of https://example.com/tea and tell me."
+HAPPENINGS = {
+    "nothing": "",
+    "pause": directive(stop="pause_turn"),
+    "late pause": directive(stop="pause_turn", late="on"),
+    "drop": directive(fault="drop", at=30, times=1),
+    "drop, then pause": directive(fault="drop", at=30, times=1, stop="pause_turn", late="on"),
+    "look": directive(stop="tool_use", tool="list"),
+    "drop, then look": directive(fault="drop", at=30, times=1, stop="tool_use", tool="list", late="on"),
+    "cut": directive(stop="max_tokens", late="on"),
+}
+"""What may befall an answer; a look happens where Claude may look around."""
+
+
+@dataclass
+class Upstream:
+    """The API with these models, and what came of each call by its id."""
+
+    api: Simulator
+    threads: ConversationThreads
+    models: tuple[str, ...]
+    most: dict[str, int]
+
+    async def ask(self, calls: Iterable[Call]) -> dict[str, Reply | CallError]:
+        outcomes: dict[str, Reply | CallError] = {}
+        limiter = anyio.CapacityLimiter(AT_ONCE)
+
+        async def one(call: Call) -> None:
+            async with limiter:
+                try:
+                    outcomes[call.id] = await self.threads.answer_in_thread(call, lambda _: None)
+                except CallError as failure:
+                    outcomes[call.id] = failure
+
+        async with anyio.create_task_group() as tasks:
+            for call in calls:
+                tasks.start_soon(one, call)
+        return outcomes
+
+    def generated(self) -> dict[str, list[Record]]:
+        """The requests for generation, by the id of their call, which stands in its system prompt."""
+        found: dict[str, list[Record]] = {}
+        for record in self.api.requests:
+            if record.path == "/v1/messages":
+                body = cast("dict[str, object]", record.body)
+                found.setdefault(str(body["system"]), []).append(record)
+        return found
+
+    def judge(self, calls: Sequence[Call], outcomes: dict[str, Reply | CallError]) -> None:
+        """Nothing that was sent was refused, and what was refused was not sent."""
+        generated = self.generated()
+        for call in calls:
+            outcome, records = outcomes[call.id], generated.get(call.id, [])
+            asked = f"{call.model} {call.effort} {call.tools} {call.max_tokens} {bool(call.schema)} {call.prompt}"
+            assert {record.status for record in records} <= {200}, (asked, outcome)
+            if isinstance(outcome, CallError):
+                assert isinstance(outcome, RequestError), (asked, outcome)
+                assert not records or outcome.kind in {"max_tokens", "tool_use"}, (asked, outcome)
+            else:
+                assert records, asked
+
+
+@asynccontextmanager
+async def upstream(tmp_path: Path, models: Models, *, retention_days: float) -> AsyncGenerator[Upstream]:
+    settings = Settings.model_validate(
+        {
+            "api_key": FAKE_KEY,
+            "data_dir": tmp_path / "data",
+            "retention_days": retention_days,
+            "max_concurrent": AT_ONCE,
+        }
+    )
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models=models, defaults="tokens=40") as api:
+        settings = settings.model_copy(update={"base_url": api.url})
+        async with Services.lifespan(settings) as services:
+            names = {model.id: model.max_tokens for model in listed(models)}
+            yield Upstream(api, await services.threads(), tuple(names), names)
+
+
+def call_for(prompt: str, model: str, **more: object) -> Call:
+    call = Call(prompt=prompt, model=model)
+    return replace(call, system=call.id, **more)  # pyright: ignore[reportArgumentType] - fields of a call
+
+
+@pytest.mark.parametrize("models", ["full", "plain"])
+async def test_any_effort_length_form_and_tools_work_with_any_model_or_are_refused_before_they_are_sent(
+    tmp_path: Path, models: Models
+) -> None:
+    async with upstream(tmp_path, models, retention_days=0) as world:
+        calls = [
+            call_for(ALL, model, effort=effort, max_tokens=length, schema=schema, tools=tools)
+            for model, effort, schema, tools in product(world.models, EFFORTS, (None, SCHEMA), ((), ABILITIES))
+            for length in (0, 1, world.most[model], world.most[model] + 1)
+        ]
+        outcomes = await world.ask(calls)
+        world.judge(calls, outcomes)
+        answered = [call for call in calls if not isinstance(outcomes[call.id], CallError)]
+        assert len(answered) > len(calls) / 20
+
+
+@pytest.mark.parametrize("models", ["full", "plain"])
+async def test_whatever_befalls_an_answer_nothing_is_sent_that_the_model_refuses(
+    tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    async with upstream(tmp_path, models, retention_days=0) as world:
+        calls = [
+            call_for(f"{ALL} {happening}", model, tools=tools, schema=schema)
+            for model, happening, tools in product(world.models, HAPPENINGS.values(), TOOLS)
+            for schema in ((None, SCHEMA) if not tools else (None,))
+        ]
+        outcomes = await world.ask(calls)
+        generated = world.generated()
+        for call in calls:
+            statuses = {record.status for record in generated.get(call.id, []) if record.fault is None}
+            assert statuses <= {200}, (call.model, call.prompt[80:], call.tools, bool(call.schema), outcomes[call.id])
+
+
+async def test_any_model_goes_on_with_what_any_other_has_begun(tmp_path: Path) -> None:
+    async with upstream(tmp_path, "full", retention_days=1) as world:
+        begun = [
+            call_for(f"{ALL} {happening}", model, tools=tools)
+            for model, tools in product(world.models, ((), ("web", "code"), ABILITIES))
+            for happening in ("", HAPPENINGS["pause"], HAPPENINGS["cut"], HAPPENINGS["look"])
+        ]
+        first = await world.ask(begun)
+        threads = [outcome.usage.thread for call in begun if not isinstance(outcome := first[call.id], CallError)]
+        assert len(threads) > len(begun) / 2
+        others = [
+            call_for("And now?", world.models[(n + shift) % len(world.models)], thread=thread)
+            for shift in range(2)
+            for n, thread in enumerate(threads)
+        ]
+        world.judge(others, await world.ask(others))

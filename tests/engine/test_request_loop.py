@@ -1,0 +1,357 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import httpx2
+import pytest
+
+from mcp_server_claude.call_types import CHARS_PER_TOKEN
+from mcp_server_claude.engine.continuation import ANCHOR_CHARS, CONTINUE_PROMPT
+from mcp_server_claude.engine.request_loop import MAX_CONTINUATIONS, MAX_PAUSE_TURNS
+from mcp_server_claude.simulator import Pace, Simulator, directive
+from support.mcp_session import McpSession, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
+from support.recorded_streams import sse_bytes
+from support.scripted_upstream import scripted_upstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from mcp.types import CallToolResult
+
+    from mcp_server_claude.simulator import Record
+
+pytestmark = pytest.mark.anyio
+
+PREFILLED, PLEADED = "claude-haiku-4-5", "claude-sonnet-5-5"
+BREAKS = ("drop", "fin", "eof", "error", "malformed", "badutf8", "badindex", "stall")
+TABLE = "| n | n² |\n|---|---|\n" + "".join(f"| {n} | {n * n} |\n" for n in range(60))
+CODE = "".join(f"def f{n}(x):\n    if x:\n        return {{{n}: x}}\n    return {{}}\n\n\n" for n in range(20))
+WORLD = "Ça va? 😀 שלום עולם, السلام عليكم. 日本語。\n\n\t" * 12 + "👩‍👩‍👧 e\u0301 \n"
+
+
+@pytest.fixture(scope="module")
+async def api() -> AsyncIterator[Simulator]:
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+async def module_desk(api: Simulator, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[McpSession]:
+    data_dir = tmp_path_factory.mktemp("resume") / "data"
+    async with connect(
+        "memory", "auto", data_dir, base_url=api.url, bytes_timeout_s=0.4, event_timeout_s=0.6, progress_interval_s=0.01
+    ) as desk:
+        yield desk
+
+
+@pytest.fixture
+def desk(module_desk: McpSession, api: Simulator) -> McpSession:
+    api.reset()
+    return module_desk
+
+
+def sent(api: Simulator) -> list[Record]:
+    return [record for record in api.requests if record.path == "/v1/messages"]
+
+
+def body(record: Record) -> dict[str, object]:
+    return cast("dict[str, object]", record.body)
+
+
+def expected(api: Simulator, record: Record) -> str:
+    """What the upstream would have said to a request, had nothing gone wrong."""
+    assert isinstance(record.body, dict)
+    return api.answer_to(record.body)
+
+
+def messages(record: Record) -> list[dict[str, object]]:
+    return cast("list[dict[str, object]]", body(record)["messages"])
+
+
+def lossless(told: list[ProgressUpdate]) -> str:
+    assert all(before.progress < after.progress for before, after in pairwise(told))
+    return "".join(each.message or "" for each in told)
+
+
+# --------------------------------------------------------------------- after visible text
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A call that broke once, with the two requests that it took."""
+
+    result: CallToolResult
+    told: list[ProgressUpdate]
+    first: Record
+    second: Record
+
+
+@pytest.fixture(scope="module", params=[PREFILLED, PLEADED])
+async def broken(request: pytest.FixtureRequest, module_desk: McpSession, api: Simulator) -> dict[str, Asked]:
+    """One call for each way to break in mid-text, all at once: each of them waits before it goes on."""
+    api.reset()
+    heard: dict[str, tuple[CallToolResult, list[ProgressUpdate]]] = {}
+
+    async def ask(fault: str) -> None:
+        told: list[ProgressUpdate] = []
+        prompt = f"Tell me of {fault}. {directive(fault=fault, times=1)}"
+        heard[fault] = (await module_desk.ask(prompt, model=request.param, updates=told), told)
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            for fault in BREAKS:
+                tasks.start_soon(ask, fault)
+    requests = {
+        fault: [
+            record for record in sent(api) if str(messages(record)[0]["content"]).startswith(f"Tell me of {fault}.")
+        ]
+        for fault in BREAKS
+    }
+    return {fault: Asked(result, told, *requests[fault]) for fault, (result, told) in heard.items()}
+
+
+@pytest.mark.parametrize("fault", BREAKS)
+async def test_a_stream_broken_after_visible_text_is_continued_and_the_answer_is_exact(
+    broken: dict[str, Asked], api: Simulator, fault: str
+) -> None:
+    asked = broken[fault]
+    used = usage_meta(asked.result)
+    assert text_blocks(asked.result)[0] == expected(api, asked.first) == lossless(asked.told)
+    assert asked.first.visible_chars > 0
+    assert asked.second.resumed
+    assert (used["complete"], used["resumed"], used["estimated"]) == (True, True, True)
+    assert used["request_ids"] == [asked.first.request_id, asked.second.request_id]
+    assert (used["attempts"], used["retries"]) == (2, 1)
+    assert used["input_tokens"] == asked.first.input_tokens + asked.second.input_tokens
+    assert len(text_blocks(asked.result)) == 2
+
+
+@pytest.mark.parametrize("model", [PREFILLED, PLEADED])
+@pytest.mark.parametrize("text", [TABLE, CODE, WORLD], ids=["table", "code", "world"])
+async def test_tables_code_and_white_space_are_exact_wherever_they_broke(
+    desk: McpSession, api: Simulator, text: str, model: str
+) -> None:
+    """Several calls at once, each broken at a place of its own, two of them beside white space."""
+    last = len(text.rstrip()) - 1
+    spaces = [n for n, character in enumerate(text[:last]) if character.isspace() and n > ANCHOR_CHARS]
+    cuts = [1, ANCHOR_CHARS, last, spaces[len(spaces) // 2], spaces[-1] + 1]
+    answers: dict[int, tuple[str, str]] = {}
+
+    async def ask(cut: int) -> None:
+        told: list[ProgressUpdate] = []
+        asked = directive(text=text, fault="eof", times=1, at=cut, chars=7)
+        result = await desk.ask(f"{cut} {asked}", model=model, updates=told)
+        answers[cut] = (text_blocks(result)[0], lossless(told))
+
+    async with anyio.create_task_group() as tasks:
+        for cut in set(cuts):
+            tasks.start_soon(ask, cut)
+    assert answers == dict.fromkeys(set(cuts), (text, text))
+    assert len(sent(api)) == 2 * len(set(cuts))
+
+
+async def test_a_continuation_that_does_not_repeat_the_end_is_joined_as_it_is(desk: McpSession, api: Simulator) -> None:
+    told: list[ProgressUpdate] = []
+    result = await desk.ask(
+        f"Tell me of tea. {directive(fault='eof', times=1, anchor='off')}", model=PLEADED, updates=told
+    )
+    assert text_blocks(result)[0] == expected(api, sent(api)[0]) == lossless(told)
+
+
+@pytest.mark.parametrize("model", [PREFILLED, PLEADED])
+async def test_an_answer_that_breaks_between_the_halves_of_a_surrogate_pair_is_exact(
+    desk: McpSession, api: Simulator, model: str
+) -> None:
+    text = "smile 😀 " * 40
+    halves = len(text.encode("utf-16-le")) // 2
+    told: list[ProgressUpdate] = []
+    asked = directive(text=text, split="surrogates", fault="eof", times=1, at=halves // 2)
+    result = await desk.ask(asked, model=model, updates=told)
+    assert text_blocks(result)[0] == lossless(told) == text
+    assert len(sent(api)) == 2
+
+
+@pytest.mark.parametrize("model", [PREFILLED, PLEADED])
+async def test_a_continuation_that_breaks_is_continued_too(desk: McpSession, api: Simulator, model: str) -> None:
+    told: list[ProgressUpdate] = []
+    asked = directive(text=TABLE, fault="eof", times=3, at=100, chars=9)
+    result = await desk.ask(asked, model=model, updates=told)
+    assert text_blocks(result)[0] == lossless(told) == TABLE
+    assert len(sent(api)) == 4
+    assert usage_meta(result)["request_ids"] == [request.request_id for request in sent(api)]
+
+
+# --------------------------------------------------------------------- what is sent
+
+
+async def test_a_model_that_takes_prefill_is_given_its_text_and_nothing_else(desk: McpSession, api: Simulator) -> None:
+    text = "A line of text that ends in white space.  \n\n\tAnd more of it."
+    cut = text.index("And")
+    await desk.ask(directive(text=text, fault="eof", times=1, at=cut), model=PREFILLED, system="Be brief.")
+    first, second = sent(api)
+    assert messages(second) == [*messages(first), {"role": "assistant", "content": text[:cut].rstrip()}]
+    unchanged = {"model", "system", "stream"}
+    assert {name: body(second)[name] for name in unchanged} == {name: body(first)[name] for name in unchanged}
+
+
+async def test_other_models_are_asked_to_begin_with_the_last_characters(desk: McpSession, api: Simulator) -> None:
+    text = "A line of text that ends in white space.  \n\n\tAnd more of it."
+    cut = text.index("And")
+    await desk.ask(directive(text=text, fault="eof", times=1, at=cut), model=PLEADED)
+    first, second = sent(api)
+    partial = text[:cut].rstrip()
+    assert messages(second) == [
+        *messages(first),
+        {"role": "assistant", "content": partial},
+        {"role": "user", "content": CONTINUE_PROMPT.format(anchor=partial[-ANCHOR_CHARS:])},
+    ]
+
+
+async def test_a_continuation_may_not_make_the_answer_longer_than_was_asked(desk: McpSession, api: Simulator) -> None:
+    await desk.ask(f"Tell me. {directive(tokens=900, fault='eof', times=1, at=1400)}", max_tokens=1000, model=PLEADED)
+    first, second = sent(api)
+    assert body(first)["max_tokens"] == 1000
+    assert body(second)["max_tokens"] == 1000 - round(1400 / CHARS_PER_TOKEN)
+
+
+# --------------------------------------------------------------------- before visible text
+
+
+@pytest.mark.parametrize("model", [PREFILLED, PLEADED])
+async def test_a_stream_broken_before_visible_text_is_asked_for_again_byte_for_byte(
+    desk: McpSession, api: Simulator, model: str
+) -> None:
+    asked = [directive(fault=fault, times=1, at=at, think=0) for fault in BREAKS for at in ("headers", 0)]
+    asked += [directive(fault="empty", times=1), directive(status=500, times=1), directive(status=529, times=1)]
+    results: dict[str, dict[str, object]] = {}
+
+    async def ask(prompt: str) -> None:
+        result = await desk.ask(prompt, model=model)
+        results[prompt] = usage_meta(result)
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            for n, each in enumerate(asked):
+                tasks.start_soon(ask, f"{n} {each}")
+    for prompt, used in results.items():
+        first, second = (record for record in sent(api) if messages(record)[0]["content"] == prompt)
+        assert body(first) == body(second)
+        assert (used["complete"], used["resumed"], used["attempts"]) == (True, False, 2)
+    assert len(results) == len(asked)
+
+
+@pytest.mark.parametrize("fault", ["eof", "drop", "error"])
+async def test_a_stream_broken_while_it_only_thought_is_asked_for_again(
+    desk: McpSession, api: Simulator, fault: str
+) -> None:
+    result = await desk.ask(f"Tell me. {directive(think=50, fault=fault, times=1, at=0)}", model="claude-opus-5-5")
+    first, second = sent(api)
+    assert body(first) == body(second)
+    assert first.thinking_chars > 0
+    assert text_blocks(result)[0] == expected(api, first)
+    assert usage_meta(result)["resumed"] is False
+
+
+async def test_white_space_alone_is_not_yet_visible_text(desk: McpSession, api: Simulator) -> None:
+    text = "\n\n  and then the answer"
+    told: list[ProgressUpdate] = []
+    result = await desk.ask(directive(text=text, fault="eof", times=1, at=3, chars=1), updates=told)
+    first, second = sent(api)
+    assert body(first) == body(second)
+    assert text_blocks(result)[0] == lossless(told) == text
+
+
+# --------------------------------------------------------------------- what cannot be continued
+
+
+async def test_a_stream_broken_after_a_server_tool_is_incomplete_and_nothing_more_is_asked(
+    desk: McpSession, api: Simulator
+) -> None:
+    result = await desk.ask(f"Look it up. {directive(search='on', fault='eof', times=1)}")
+    (request,) = sent(api)
+    assert request.web_searches == 1
+    answer, *_, last = text_blocks(result)
+    assert answer.startswith(request.text)
+    assert last.startswith("INCOMPLETE: ")
+    assert not result.is_error
+    assert usage_meta(result)["complete"] is False
+
+
+async def test_continuations_are_bounded_and_what_was_written_is_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An upstream that always adds a word and never ends: no simulator's text is that long."""
+    start: dict[str, object] = {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-haiku-4-5",
+        "content": [],
+    }
+    stream = sse_bytes(
+        {"type": "message_start", "message": {**start, "stop_reason": None, "usage": {"input_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "word "}},
+    )
+    where = tmp_path_factory.mktemp("bounded") / "data"
+    told: list[ProgressUpdate] = []
+    with anyio.fail_after(90):
+        async with scripted_upstream(stream) as bird, connect("memory", "auto", where, base_url=bird.url) as desk:
+            result = await desk.ask("x", model=PREFILLED, updates=told)
+    posted = [each for each in bird.requests if each.startswith(b"POST /v1/messages ")]
+    assert len(posted) == 1 + MAX_CONTINUATIONS
+    answer, _, last = text_blocks(result)
+    assert answer == lossless(told) == "word " * (1 + MAX_CONTINUATIONS)
+    assert last.startswith("INCOMPLETE: ")
+    assert last.endswith(f"Ask for the rest in thread {usage_meta(result)['thread']}.")
+    assert usage_meta(result)["attempts"] == 1 + MAX_CONTINUATIONS
+
+
+async def test_a_stream_that_always_breaks_before_its_text_is_an_error_with_its_account(
+    api: Simulator, tmp_path: Path
+) -> None:
+    api.reset()
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, max_retries=1) as desk:
+        result = await desk.ask(f"Tell me. {directive(fault='eof', at=0)}", model=PLEADED)
+    first, second = sent(api)
+    used = usage_meta(result)
+    assert failure_meta(result)["kind"] == "truncated"
+    assert failure_meta(result)["retryable"] is True
+    assert used["request_ids"] == [first.request_id, second.request_id]
+    assert used["complete"] is False
+    assert str(used["call_id"]) in text_blocks(result)[0]
+
+
+# --------------------------------------------------------------------- paused turns
+
+
+async def test_a_paused_turn_goes_back_unchanged_and_its_answer_is_whole(desk: McpSession, api: Simulator) -> None:
+    told: list[ProgressUpdate] = []
+    result = await desk.ask(
+        f"Look it up. {directive(stop='pause_turn', think=20)}", model="claude-opus-5-5", updates=told
+    )
+    first, second = sent(api)
+    *before, carried = messages(second)
+    assert before == messages(first)
+    assert carried["role"] == "assistant"
+    async with httpx2.AsyncClient() as other:  # what the API says to the same request, in one piece
+        headers = {"x-api-key": "any", "anthropic-version": first.headers["anthropic-version"]}
+        whole = await other.post(f"{api.url}/v1/messages", json={**body(first), "stream": False}, headers=headers)
+    assert carried["content"] == whole.json()["content"]
+    kinds = [block["type"] for block in cast("list[dict[str, object]]", carried["content"])]
+    assert kinds[:3] == ["thinking", "server_tool_use", "web_search_tool_result"]
+    assert text_blocks(result)[0] == lossless(told)
+    assert lossless(told).startswith(first.text + second.text)
+    assert (usage_meta(result)["complete"], usage_meta(result)["stop_reason"]) == (True, "end_turn")
+
+
+async def test_a_turn_that_pauses_again_and_again_is_carried_so_often_and_no_further(
+    desk: McpSession, api: Simulator
+) -> None:
+    result = await desk.ask(f"Look it up. {directive(stop='pause_turn', times=1000)}")
+    assert len(sent(api)) == 1 + MAX_PAUSE_TURNS
+    assert text_blocks(result)[-1].startswith("INCOMPLETE: ")
+    assert usage_meta(result)["stop_reason"] == "pause_turn"
+    assert not result.is_error

@@ -1,0 +1,508 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import pytest
+
+from mcp_server_claude import pricing
+from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel
+from mcp_server_claude.call_types import CHARS_PER_TOKEN, Call, Limits
+from mcp_server_claude.engine.spending_limit import DEFAULT_RESERVED_TOKENS, SpendingLimit
+from mcp_server_claude.settings import Settings
+from mcp_server_claude.simulator import Pace, Simulator, directive
+from mcp_server_claude.store.budget_reservations import InsufficientBudget
+from support.mcp_session import FAKE_KEY, McpSession, connect, failure_meta, text_blocks, usage_meta
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp.types import CallToolResult
+
+    from mcp_server_claude.pricing import PriceRates
+    from mcp_server_claude.simulator import Record
+
+pytestmark = pytest.mark.anyio
+MODEL = "claude-sonnet-5-5"
+FAST = Pace(ttft_s=0, tokens_per_s=0)
+
+
+def rates(model: str = MODEL) -> PriceRates:
+    found = pricing.find_rates(model)
+    assert found is not None
+    return found
+
+
+def micros(tokens: int, per_million: Decimal) -> int:
+    return math.ceil(tokens * per_million)
+
+
+def sent(api: Simulator, path: str = "/v1/messages") -> list[Record]:
+    return [record for record in api.requests if record.path == path]
+
+
+def max_tokens(record: Record) -> int:
+    return cast("int", cast("dict[str, object]", record.body)["max_tokens"])
+
+
+def cost(result: CallToolResult) -> int:
+    """What the account says that a call cost, in micro-dollars."""
+    return round(cast("float", usage_meta(result)["cost_usd"]) * 1_000_000)
+
+
+def budget(data_dir: Path) -> tuple[int, int]:
+    """What is spent and what is held of the day, in micro-dollars."""
+    with closing(sqlite3.connect(data_dir / "store.db")) as connection:
+        rows = connection.execute("select spent, held from budget where scope = 'total'").fetchall()
+        holds: int = connection.execute("select coalesce(sum(micros), 0) from hold where scope = 'total'").fetchone()[0]
+    assert len(rows) <= 1
+    spent, held = rows[0] if rows else (0, 0)
+    assert held == holds
+    return spent, held
+
+
+async def during(desk: McpSession, api: Simulator, **arguments: object) -> tuple[int, int]:
+    """The budget while a call streams that stalls after a word or two; then it is cancelled."""
+    heard = anyio.Event()
+    found: list[tuple[int, int]] = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        assert progress > 0
+        assert total is None
+        if message:
+            heard.set()
+
+    prompt = f"Tell me. {directive(tokens=400, fault='stall', at=90)}"
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(
+                lambda: desk.client.call_tool(
+                    "claude_ask", {"prompt": prompt, "model": MODEL, **arguments}, progress_callback=hear
+                )
+            )
+            await heard.wait()
+            found.append(budget(desk.data_dir))
+            tasks.cancel_scope.cancel()
+        await api.idle()
+    await desk.client.call_tool("claude_jobs", {})  # the store writes in order: by now the call is settled
+    return found[0]
+
+
+# --------------------------------------------------------------------- max_usd
+
+
+@pytest.mark.parametrize("max_usd", [0.003, 0.0012345])
+async def test_what_a_call_may_cost_is_kept_by_the_api_itself_and_said(
+    upstream: Simulator, tmp_path: Path, max_usd: float
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask("Tell me. [[sim: tokens=5000]]", model=MODEL, max_usd=max_usd)
+    (request,) = sent(upstream)
+    left = round(max_usd * 1_000_000, 1) // 1 - micros(request.input_tokens, rates().cache_write)
+    assert max_tokens(request) == math.floor(Decimal(left) / rates().output)
+    answer, _, last = text_blocks(result)
+    assert answer == request.text
+    assert last.startswith("INCOMPLETE: it reached what the budget allows.")
+    assert "max_usd" in last
+    assert 0.9 * max_usd < cast("float", usage_meta(result)["cost_usd"]) <= max_usd
+    assert usage_meta(result)["stop_reason"] == "max_tokens"
+
+
+@pytest.mark.parametrize("cache", ["5m", "1h", "off"])
+async def test_what_is_written_into_the_cache_is_paid_for_within_the_limit_too(
+    upstream: Simulator, tmp_path: Path, cache: str
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, cache=cache) as desk:
+        result = await desk.ask(f"{'tea ' * 4000}[[sim: tokens=5000]]", model=MODEL, max_usd=0.02)
+    assert bool(usage_meta(result)["cache_creation_input_tokens"]) == (cache != "off")
+    assert 0.019 < cast("float", usage_meta(result)["cost_usd"]) <= 0.02
+
+
+async def test_an_answer_that_ends_at_its_own_max_tokens_does_not_blame_the_budget(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask("Tell me. [[sim: tokens=5000]]", model=MODEL, max_usd=1, max_tokens=100)
+    assert max_tokens(sent(upstream)[0]) == 100
+    assert "it reached max_tokens (100)" in text_blocks(result)[-1]
+
+
+async def test_too_little_money_is_refused_before_anything_is_sent(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask("Tell me. " * 500, model=MODEL, max_usd=0.0001)
+        assert desk.ledger_rows() == []
+    assert not sent(upstream)
+    assert failure_meta(result)["kind"] == "max_usd"
+    assert failure_meta(result)["class"] == "refused"
+    (told,) = text_blocks(result)
+    assert told.startswith("max_usd of ")
+    assert "the prompt alone costs about $0.0" in told
+    assert usage_meta(result)["cost_usd"] == 0
+
+
+async def test_what_a_first_stream_cost_is_no_longer_there_for_its_continuation(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    max_usd = 0.01
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        asked = directive(tokens=5000, fault="eof", times=1, at=1000)
+        result = await desk.ask(f"Tell me. {asked}", model=MODEL, max_usd=max_usd)
+        first, second = desk.ledger_rows()
+    assert cast("int", second["held_micros"]) == 10_000 - cast("int", first["cost_micros"])
+    assert text_blocks(result)[-1].startswith("INCOMPLETE: it reached what the budget allows.")
+    assert cast("float", usage_meta(result)["cost_usd"]) <= max_usd
+    assert usage_meta(result)["resumed"] is True
+
+
+async def test_a_call_that_spent_all_it_may_before_it_broke_keeps_its_text(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        asked = directive(tokens=900, fault="eof", times=1, at=1000)
+        result = await desk.ask(f"Tell me. {asked}", model=MODEL, max_usd=0.0032)
+    (request,) = sent(upstream)
+    answer, _, last = text_blocks(result)
+    assert answer == request.text
+    assert last.startswith("INCOMPLETE: max_usd of ")
+    assert "is spent already" in last
+    assert not result.is_error
+
+
+# --------------------------------------------------------------------- the budget of a day
+
+
+async def test_exactly_what_a_call_may_cost_is_held_while_it_runs_and_given_back_when_it_is_cancelled(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
+        spent, held = await during(desk, upstream, max_tokens=1000)
+        (request,) = sent(upstream)
+        assert held == micros(request.input_tokens, rates().cache_write) + micros(1000, rates().output)
+        assert spent == 0
+        (line,) = desk.ledger_rows()
+        assert line["end"] == "cancelled"
+        assert line["held_micros"] == held
+        assert budget(desk.data_dir) == (line["cost_micros"], 0)
+        assert cast("int", line["cost_micros"]) > 0
+
+
+async def test_after_an_answer_what_it_cost_is_spent_and_nothing_is_held(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
+        results = [await desk.ask(f"Tell me. [[sim: tokens={n}]]", model=MODEL) for n in (10, 700)]
+        assert budget(desk.data_dir) == (sum(map(cost, results)), 0)
+
+
+@pytest.mark.parametrize("fault", ["status=400", "status=401", "fault=html", "fault=spend_limit", "stop=refusal at=0"])
+async def test_after_a_failure_that_cost_nothing_nothing_is_held_and_nothing_spent(
+    upstream: Simulator, tmp_path: Path, fault: str
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
+        result = await desk.ask(f"Tell me. [[sim: {fault}]]", model=MODEL)
+        assert result.is_error
+        assert budget(desk.data_dir) == (0, 0)
+
+
+async def test_every_try_and_continuation_is_reserved_by_itself(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
+        result = await desk.ask(
+            f"Tell me. {directive(tokens=900, fault='eof', times=1, at=1400)}", model=MODEL, max_tokens=1000
+        )
+        first, second = desk.ledger_rows()
+        assert budget(desk.data_dir) == (cost(result), 0)
+    one, two = sent(upstream)
+    assert len(sent(upstream, "/v1/messages/count_tokens")) == 2
+    assert max_tokens(two) == 1000 - round(1400 / CHARS_PER_TOKEN)
+    for line, request in ((first, one), (second, two)):
+        entrance = micros(request.input_tokens, rates().cache_write)
+        assert line["held_micros"] == entrance + micros(max_tokens(request), rates().output)
+    assert usage_meta(result)["complete"] is True
+
+
+async def test_a_paused_turn_is_reserved_again_when_it_goes_back(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
+        await desk.ask("Look it up. [[sim: stop=pause_turn]]", model=MODEL, max_tokens=1000)
+        assert [cast("int", line["held_micros"]) > 0 for line in desk.ledger_rows()] == [True, True]
+        assert budget(desk.data_dir)[1] == 0
+
+
+async def test_a_call_that_names_no_max_tokens_holds_no_more_than_16000(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=9) as desk:
+        _, held = await during(desk, upstream)
+        await desk.ask("x", model=MODEL, max_tokens=20_000)
+    unasked, asked = sent(upstream)
+    assert max_tokens(unasked) == DEFAULT_RESERVED_TOKENS == 16_000
+    assert held == micros(unasked.input_tokens, rates().cache_write) + micros(16_000, rates().output)
+    assert max_tokens(asked) == 20_000
+
+
+async def test_an_answer_is_cut_to_what_is_left_of_the_day_and_the_next_is_refused(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=0.004) as desk:
+        cut = await desk.ask("Tell me. [[sim: tokens=5000]]", model=MODEL)
+        upstream.reset()
+        refused = await desk.ask("Tell me. [[sim: tokens=5000]]", model=MODEL)
+        spent, held = budget(desk.data_dir)
+    assert text_blocks(cut)[-1].startswith("INCOMPLETE: it reached what the budget allows.")
+    assert (spent, held) == (cost(cut), 0)
+    assert spent <= 4000
+    assert not sent(upstream)
+    now = datetime.now(UTC)
+    reset = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    (told,) = text_blocks(refused)
+    assert told.startswith("Of the server's budget of $0.0040 a day ")
+    assert f"It starts anew at {reset:%Y-%m-%d} 00:00 UTC." in told
+    assert failure_meta(refused)["kind"] == "budget"
+    assert failure_meta(refused)["retryable"] is True
+    wait = cast("float", failure_meta(refused)["retry_after_s"])
+    assert abs(wait - (reset - now).total_seconds()) < 60
+
+
+async def test_calls_at_once_on_two_servers_never_pass_the_day_together(upstream: Simulator, tmp_path: Path) -> None:
+    where = tmp_path / "data"
+    cap = 0.02
+    results: list[CallToolResult] = []
+
+    async def ask(desk: McpSession, n: int) -> None:
+        results.append(await desk.ask(f"{n} [[sim: tokens=500]]", model=MODEL, max_tokens=900))
+
+    async with (
+        connect("memory", "auto", where, base_url=upstream.url, budget_usd_per_day=cap) as one,
+        connect("memory", "auto", where, base_url=upstream.url, budget_usd_per_day=cap) as two,
+    ):
+        await one.info()
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                for n in range(24):
+                    tasks.start_soon(ask, one if n % 2 else two, n)
+        spent, held = budget(where)
+    answered = [result for result in results if not result.is_error]
+    assert {failure_meta(result)["kind"] for result in results if result.is_error} == {"budget"}
+    assert 0 < sum(map(cost, answered)) == spent <= 20_000
+    assert held == 0
+    assert len(answered) == len(sent(upstream))
+
+
+# --------------------------------------------------------------------- users
+
+ASK = """
+import json, sys
+import anyio
+from mcp_server_claude.errors import CallError
+from mcp_server_claude.call_types import Call, Limits
+from mcp_server_claude.services.lazy_services import Services
+from mcp_server_claude.settings import Settings
+
+fields, who = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+
+async def main():
+    outcomes = []
+
+    async def ask(jobs, user, cap, n):
+        limits = Limits(usd_per_day=cap)
+        prompt = f"{user} {n} [[sim: tokens=500]]"
+        call = Call(prompt=prompt, model="claude-sonnet-5-5", max_tokens=900, user=user, limits=limits)
+        try:
+            reply = await jobs.run_call(call, lambda event: None)
+            outcomes.append([user, round(reply.usage.cost_usd * 1e6), ""])
+        except CallError as failure:
+            outcomes.append([user, 0, f"{failure.kind}: {failure}"])
+
+    async with Services.lifespan(Settings.model_validate(fields)) as services:
+        jobs = await services.calls()
+        print("ready", flush=True)
+        sys.stdin.readline()
+        async with anyio.create_task_group() as tasks:
+            for user, cap, calls in who:
+                for n in range(calls):
+                    tasks.start_soon(ask, jobs, user, cap, n)
+    print(json.dumps(outcomes), flush=True)
+
+anyio.run(main)
+"""
+
+
+def asked_by_two_processes(
+    who: list[tuple[str, float | None, int]], **fields: object
+) -> dict[str, tuple[int, list[str]]]:
+    """Each user's calls at once in two real processes: what those cost that were answered, in micro-dollars, and what
+    was told to the others.
+    """
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [json.dumps({"api_key": FAKE_KEY} | fields, default=str), json.dumps(who)]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", ASK, *arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    env=environment,
+                )
+            )
+            for _ in range(2)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        told = [json.loads(process.communicate()[0]) for process in processes]
+    outcomes: list[tuple[str, int, str]] = [outcome for each in told for outcome in each]
+    return {
+        name: (
+            sum(cost for user, cost, _ in outcomes if user == name),
+            [why for user, _, why in outcomes if user == name and why],
+        )
+        for name, *_ in who
+    }
+
+
+def scopes(data_dir: Path) -> dict[str, tuple[int, int]]:
+    """What is spent and what is held in each scope, in micro-dollars."""
+    with closing(sqlite3.connect(data_dir / "store.db")) as connection:
+        rows = connection.execute("select scope, spent, held from budget").fetchall()
+        assert connection.execute("select * from hold").fetchall() == []
+    return {scope: (spent, held) for scope, spent, held in rows}
+
+
+async def test_one_whose_own_budget_is_spent_stops_nobody_else(upstream: Simulator, tmp_path: Path) -> None:
+    where = tmp_path / "data"
+    who: list[tuple[str, float | None, int]] = [("ada", 0.02, 10), ("bob", 5.0, 6), ("eve", None, 3)]
+    spent = await anyio.to_thread.run_sync(
+        lambda: asked_by_two_processes(who, base_url=upstream.url, data_dir=where, max_concurrent=8)
+    )
+    (adas, refused), (bobs, bob_refused), (_, eve_refused) = spent.values()
+    assert bob_refused == eve_refused == []
+    assert 0 < adas <= 20_000
+    assert 0 < len(refused) < 20
+    assert all(why.startswith("budget: Of your budget of $0.020 a day ") for why in refused)
+    assert all("It starts anew at " in why and why.endswith(" 00:00 UTC. Nothing more was sent.") for why in refused)
+    assert scopes(where) == {"user:ada": (adas, 0), "user:bob": (bobs, 0)}
+    assert len(sent(upstream)) == 20 - len(refused) + 12 + 6
+
+
+async def test_the_servers_budget_holds_for_all_users_together_and_each_has_their_own_beneath_it(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    where = tmp_path / "data"
+    who: list[tuple[str, float | None, int]] = [("ada", 0.01, 6), ("bob", 0.5, 10)]
+    spent = await anyio.to_thread.run_sync(
+        lambda: asked_by_two_processes(who, base_url=upstream.url, data_dir=where, budget_usd_per_day=0.04)
+    )
+    (adas, _), (bobs, bob_refused) = spent.values()
+    assert adas <= 10_000
+    assert 0 < adas + bobs <= 40_000
+    assert {why[: why.index("$")] for why in bob_refused} == {"budget: Of the server's budget of "}
+    assert scopes(where) == {"user:ada": (adas, 0), "user:bob": (bobs, 0), "total": (adas + bobs, 0)}
+
+
+async def test_what_a_user_spent_before_they_had_a_budget_counts(upstream: Simulator, tmp_path: Path) -> None:
+    where = tmp_path / "data"
+
+    def asked(cap: float | None) -> tuple[int, list[str]]:
+        return asked_by_two_processes([("ada", cap, 1)], base_url=upstream.url, data_dir=where)["ada"]
+
+    before, refused = await anyio.to_thread.run_sync(asked, None)
+    assert before > 0
+    assert not refused
+    _, refused = await anyio.to_thread.run_sync(asked, before / 1e6)
+    assert len(refused) == 2
+    assert "$0 is left" in refused[0]
+    assert len(sent(upstream)) == 2
+
+
+def test_a_refusal_says_whose_budget_it_is(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, budget_usd_per_day=10)
+    purse = SpendingLimit(settings, Call(prompt="x", user="ada", limits=Limits(usd_per_day=2.0)), ClaudeModel(id=MODEL))
+    assert purse.is_limited
+    assert purse.reservation_for(10, 1000).scopes == (("total", 10_000_000), ("user:ada", 2_000_000))
+    mine, ours = (
+        purse.budget_error(InsufficientBudget("user:ada", 1500)),
+        purse.budget_error(InsufficientBudget("total", 0)),
+    )
+    assert str(mine).startswith("Of your budget of $2.00 a day $0.0015 is left, too little for this call. It starts")
+    assert str(ours).startswith("Of the server's budget of $10.00 a day $0 is left, too little for this call.")
+    assert mine.kind == ours.kind == "budget"
+    assert mine.should_retry is False
+
+
+def test_a_mythos_whose_price_is_unknown_counts_as_a_fable(tmp_path: Path) -> None:
+    fable = pricing.highest_rates("fable")
+    assert fable is not None
+    assert pricing.find_rates("claude-mythos-5") is None
+    for model in (ClaudeModel(id="claude-mythos-5", line="mythos"), ClaudeModel(id="vendor/claude-mythos-9")):
+        purse = SpendingLimit(Settings(data_dir=tmp_path), Call(prompt="x", max_usd=5), model)
+        assert purse.reservation_for(1000, 1000).max_micros == micros(1000, fable.cache_write) + micros(
+            1000, fable.output
+        )
+
+
+# --------------------------------------------------------------------- prices, counting, and where nothing can be kept
+
+
+async def test_an_unknown_price_counts_at_the_dearest_of_its_line_and_says_so(tmp_path: Path) -> None:
+    dearest = pricing.highest_rates("haiku")
+    assert dearest is not None
+    async with (
+        Simulator(pace=FAST, models="missing") as gateway,
+        connect("memory", "auto", tmp_path / "data", base_url=gateway.url, budget_usd_per_day=1) as desk,
+    ):
+        result = await desk.ask("Tell me.", model="vendor/claude-haiku-99", max_tokens=1000)
+        (line,) = desk.ledger_rows()
+        spent, held = budget(desk.data_dir)
+    (request,) = sent(gateway)
+    assert line["held_micros"] == micros(request.input_tokens, dearest.cache_write) + micros(1000, dearest.output)
+    price = (request.input_tokens * dearest.input + request.output_tokens * dearest.output) / 1_000_000
+    assert spent == round(price * 1_000_000)
+    assert held == 0
+    assert usage_meta(result)["cost_usd"] is None
+    assert line["cost_micros"] is None
+    footer = text_blocks(result)[1]
+    assert "the price of vendor/claude-haiku-99 is unknown: counted at the dearest of its line" in footer
+
+
+async def test_without_a_known_price_but_also_without_a_limit_nothing_is_said_of_the_dearest(tmp_path: Path) -> None:
+    async with (
+        Simulator(pace=FAST, models="missing") as gateway,
+        connect("memory", "auto", tmp_path / "data", base_url=gateway.url) as desk,
+    ):
+        result = await desk.ask("Tell me.", model="claude-haiku-99")
+    assert "dearest" not in text_blocks(result)[1]
+    assert "price unknown" in text_blocks(result)[1]
+
+
+async def test_the_input_is_counted_only_where_money_is_limited(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        await desk.ask("x", model=MODEL, max_tokens=50)
+        assert not sent(upstream, "/v1/messages/count_tokens")
+        await desk.ask("x", model=MODEL, max_usd=0.5)
+        assert len(sent(upstream, "/v1/messages/count_tokens")) == 1
+
+
+async def test_a_budget_without_a_ledger_on_disk_is_refused_and_nothing_is_sent(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    """The data directory cannot be made: a file is in its way."""
+    where = tmp_path / "data"
+    where.write_text("in the way")
+    async with connect("memory", "auto", where, base_url=upstream.url, budget_usd_per_day=1) as desk:
+        result = await desk.ask("x")
+    assert failure_meta(result)["class"] == "misconfigured"
+    assert failure_meta(result)["kind"] == "ledger"
+    assert "A budget is set, but it cannot be kept. The ledger is kept in memory: " in text_blocks(result)[0]
+    assert not sent(upstream)
+    async with connect("memory", "auto", where, base_url=upstream.url) as desk:
+        result = await desk.ask("x")
+    assert not result.is_error
+    assert "The ledger is kept in memory: " in text_blocks(result)[1]

@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from mcp_server_claude.server.progress_notifications import MAX_STATUS_LINE_CHARS
+from mcp_server_claude.simulator import Pace, Simulator, directive
+from support.mcp_session import STYLE_META, McpSession, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from mcp_server_claude.simulator import Record
+
+pytestmark = pytest.mark.anyio
+
+THINKS = "claude-opus-5-5"
+QUICK: dict[str, object] = {"bytes_timeout_s": 0.5, "event_timeout_s": 0.8, "max_retries": 1}
+
+
+@pytest.fixture(scope="module")
+async def api() -> AsyncIterator[Simulator]:
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+async def module_desk(api: Simulator, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[McpSession]:
+    where = tmp_path_factory.mktemp("stalls") / "data"
+    async with connect("memory", "auto", where, client_name="test", base_url=api.url, **QUICK) as desk:
+        yield desk
+
+
+@pytest.fixture
+def desk(module_desk: McpSession, api: Simulator) -> McpSession:
+    api.reset()
+    return module_desk
+
+
+def sent(api: Simulator) -> list[Record]:
+    return [record for record in api.requests if record.path == "/v1/messages"]
+
+
+async def heard_until(
+    desk: McpSession, prompt: str, enough: Callable[[list[ProgressUpdate]], bool], **how: str
+) -> list[ProgressUpdate]:
+    """What the client is told of a call that would never end, until that is enough."""
+    told: list[ProgressUpdate] = []
+    done = anyio.Event()
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        assert total is None
+        told.append(ProgressUpdate(progress, message))
+        if enough(told):
+            done.set()
+
+    async def ask() -> None:
+        arguments = {"prompt": prompt, "model": how.get("model", "")}
+        await desk.client.call_tool("claude_ask", arguments, progress_callback=hear, meta={STYLE_META: how["style"]})
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await done.wait()
+            tasks.cancel_scope.cancel()
+    return told
+
+
+# --------------------------------------------------------------------- what counts as broken
+
+
+@pytest.mark.parametrize(
+    ("silence", "says"),
+    [
+        (directive(fault="stall", at="headers"), "Nothing came from the Messages API"),
+        (directive(fault="stall", at=0), "Nothing came from the Messages API"),
+        (directive(fault="stall", at=0, pings="on", ping=0.1), "The Messages API sent no event"),
+        (directive(fault="noevents", ping=0.1), "The Messages API sent no event"),
+    ],
+    ids=["no head", "no bytes", "pings only", "no events"],
+)
+async def test_a_stream_of_which_nothing_comes_is_broken_off_and_said_to_be(
+    api: Simulator, tmp_path: Path, silence: str, says: str
+) -> None:
+    api.reset()
+    once = QUICK | {"max_retries": 0}
+    async with connect("memory", "auto", tmp_path / "data", client_name="test", base_url=api.url, **once) as desk:
+        with anyio.fail_after(60):
+            result = await desk.ask(f"Tell me. {silence}", model="claude-sonnet-4-6")
+            await api.idle()
+        assert says in text_blocks(result)[0]
+        assert failure_meta(result)["kind"] == "stall"
+        assert failure_meta(result)["class"] == "unavailable"
+    assert [request.end for request in sent(api)] == ["disconnected"]
+
+
+async def test_a_stream_that_stalls_after_text_again_and_again_keeps_its_text(desk: McpSession, api: Simulator) -> None:
+    told: list[ProgressUpdate] = []
+    stall = directive(tokens=100, fault="stall", at=201, ping=0.1, pings="on")
+    with anyio.fail_after(60):
+        result = await desk.ask(f"Tell me. {stall}", model="claude-haiku-4-5", updates=told)
+    answer, _, last = text_blocks(result)
+    first, *_ = sent(api)
+    assert last.startswith("INCOMPLETE: ")
+    assert answer.startswith(first.text)
+    assert answer == "".join(each.message or "" for each in told)
+    assert usage_meta(result)["complete"] is False
+    assert usage_meta(result)["estimated"] is True
+
+
+async def test_a_call_that_stalls_while_it_only_thinks_is_asked_once_more_and_not_again(
+    api: Simulator, tmp_path: Path
+) -> None:
+    """Thinking is paid for each time; with eight tries allowed there are two requests."""
+    api.reset()
+    patient = QUICK | {"max_retries": 8}
+    async with connect("memory", "auto", tmp_path / "data", client_name="test", base_url=api.url, **patient) as desk:
+        with anyio.fail_after(60):
+            result = await desk.ask(f"Tell me. {directive(think=40, fault='stall', at=0)}", model=THINKS)
+    first, second = sent(api)
+    assert first.body == second.body
+    assert first.thinking_chars == second.thinking_chars == 160
+    assert failure_meta(result)["kind"] == "stall"
+    assert usage_meta(result)["attempts"] == 2
+
+
+async def test_a_call_that_stalled_once_while_it_thought_is_answered(desk: McpSession, api: Simulator) -> None:
+    with anyio.fail_after(60):
+        result = await desk.ask(f"Tell me. {directive(think=40, fault='stall', at=0, times=1)}", model=THINKS)
+    first, second = sent(api)
+    assert text_blocks(result)[0] == second.text
+    assert isinstance(first.body, dict)
+    assert second.text == api.answer_to(first.body)
+    assert usage_meta(result)["complete"] is True
+
+
+async def test_a_long_silence_in_a_thinking_block_is_no_stall_while_pings_come(
+    desk: McpSession, api: Simulator
+) -> None:
+    """Two seconds of thought of which nothing is shown, and the limit for events is 0.8 s, that for bytes 0.5 s."""
+    with anyio.fail_after(60):
+        result = await desk.ask(
+            f"Tell me. {directive(think=40, pace=20, ping=0.1, text='yes')}", model=THINKS, updates=None
+        )
+    (request,) = sent(api)
+    assert request.end == "complete"
+    assert text_blocks(result)[0] == "yes"
+
+
+async def test_an_answer_that_comes_slowly_but_steadily_is_no_stall(desk: McpSession, api: Simulator) -> None:
+    """Two seconds long, with never more than a tenth of one between its words."""
+    with anyio.fail_after(60):
+        result = await desk.ask(f"Tell me. {directive(tokens=60, pace=30, chars=8)}", model="claude-sonnet-4-6")
+    (request,) = sent(api)
+    assert text_blocks(result)[0] == request.text
+    assert usage_meta(result)["complete"] is True
+
+
+async def test_the_deadline_of_a_call_ends_it_with_what_is_there(api: Simulator, tmp_path: Path) -> None:
+    api.reset()
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, deadline_s=0.6) as desk:
+        with anyio.fail_after(60):
+            result = await desk.ask(f"Tell me. {directive(fault='stall', at=90)}", model="claude-sonnet-4-6")
+    (request,) = sent(api)
+    answer, _, last = text_blocks(result)
+    assert answer == request.text
+    assert "The call took longer than 0.6 s" in last
+    assert usage_meta(result)["complete"] is False
+
+
+# --------------------------------------------------------------------- signs of life
+
+
+@pytest.fixture
+async def patient(api: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]:
+    """A server that waits for a silent upstream, with a heartbeat every 50 ms."""
+    api.reset()
+    async with connect("memory", "auto", tmp_path / "patient", base_url=api.url, heartbeat_s=0.05) as desk:
+        yield desk
+
+
+async def test_in_style_text_a_heartbeat_has_no_message(patient: McpSession) -> None:
+    prompt = f"Tell me. {directive(text='so far', fault='stall', at=6)}"
+    told = await heard_until(patient, prompt, lambda told: len(told) >= 9, style="text")
+    assert "".join(each.message or "" for each in told) == "so far"
+    assert [each.message for each in told].count(None) >= 6
+    assert [each.progress for each in told] == sorted({each.progress for each in told})
+
+
+async def test_in_style_status_a_heartbeat_tells_the_stage_and_the_seconds(patient: McpSession) -> None:
+    prompt = f"Tell me. {directive(think=40, fault='stall', at=0)}"
+    lines = re.compile(r"^opus-5-5 · thinking [\d.]+ s · .*[\d.]+ s$")
+
+    def enough(told: list[ProgressUpdate]) -> bool:
+        return len([each for each in told if lines.match(each.message or "")]) >= 3
+
+    told = await heard_until(patient, prompt, enough, style="status", model=THINKS)
+    seconds = [float((each.message or "").split()[-2]) for each in told]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] > seconds[0]
+    assert all(len(each.message or "") <= MAX_STATUS_LINE_CHARS for each in told)
+
+
+async def test_the_thinking_of_a_model_that_hides_it_is_counted_where_the_api_does_so(
+    api: Simulator, tmp_path: Path
+) -> None:
+    """The beta is asked for because the setting says so: unasked, only Anthropic's own API is."""
+    api.reset()
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, thinking_count="on") as desk:
+        prompt = f"Tell me. {directive(think=64, fault='stall', at=0)}"
+        told = await heard_until(
+            desk, prompt, lambda told: " 64 tokens " in (told[-1].message or ""), style="status", model=THINKS
+        )
+    assert "thinking" in (told[-1].message or "")
+    assert sent(api)[0].headers["anthropic-beta"] == "thinking-token-count-2026-05-13"
+
+
+async def test_a_wait_before_the_next_try_is_told_as_a_line_and_without_a_message(
+    desk: McpSession, api: Simulator
+) -> None:
+    overloaded = directive(status=529, retry_after=1, times=1)
+    status: list[ProgressUpdate] = []
+    text: list[ProgressUpdate] = []
+    await desk.ask(f"one {overloaded}", updates=status, style="status")
+    result = await desk.ask(f"two {overloaded}", updates=text, style="text")
+    waits = [each.message or "" for each in status if "trying again" in (each.message or "")]
+    assert re.match(r"^overloaded, trying again in 1\.\d s \(2 of 2\) · ", waits[0])
+    assert "".join(each.message or "" for each in text) == text_blocks(result)[0]
+    assert len(sent(api)) == 4
+    assert [record.status for record in sent(api)] == [529, 200, 529, 200]

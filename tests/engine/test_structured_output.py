@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from mcp_server_claude.simulator import directive
+from support.mcp_session import ALL_TRANSPORTS, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp_server_claude.simulator import Simulator
+    from support.mcp_session import ProtocolMode, Transport
+
+pytestmark = pytest.mark.anyio
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 3}},
+    "required": ["name", "age"],
+}
+LIST = {"type": "array", "items": {"type": "string"}}
+
+
+def bodies(api: Simulator) -> list[dict[str, object]]:
+    return [cast("dict[str, object]", record.body) for record in api.requests if record.path == "/v1/messages"]
+
+
+@pytest.mark.parametrize(("where", "mode"), ALL_TRANSPORTS)
+async def test_an_object_stands_in_the_text_and_beside_thread_and_cost_in_the_structure(
+    upstream: Simulator, tmp_path: Path, where: Transport, mode: ProtocolMode
+) -> None:
+    async with connect(where, mode, tmp_path / "data", base_url=upstream.url) as desk:
+        told: list[ProgressUpdate] = []
+        result = await desk.ask("A person.", schema=PERSON, updates=told, style="text")
+        value = json.loads(text_blocks(result)[0])
+        used = usage_meta(result)
+        assert result.structured_content == {"data": value, "thread": used["thread"], "cost_usd": used["cost_usd"]}
+        assert value["age"] >= 3
+        assert used["complete"]
+        assert [each.message for each in told if each.message] == [text_blocks(result)[0]]
+
+
+async def test_another_root_is_text_only(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask("Some words.", schema=LIST)
+        assert isinstance(json.loads(text_blocks(result)[0]), list)
+        assert result.structured_content is None
+
+
+async def test_a_schema_is_sent_as_structured_output_beside_the_effort(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        await desk.ask("A person.", schema=PERSON, effort="low")
+        (body,) = bodies(upstream)
+        config = cast("dict[str, dict[str, object]]", body["output_config"])
+        assert config["effort"] == "low"
+        assert config["format"]["type"] == "json_schema"
+
+
+async def test_an_answer_that_does_not_fit_is_asked_for_once_more_and_accounted_for(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        wrong = directive(text='{"name": "x", "age": 1}')
+        result = await desk.ask(f"A person. {wrong}", schema=PERSON)
+        first, second = bodies(upstream)
+        assert len(cast("list[object]", first["messages"])) == 1
+        plea = cast("list[dict[str, str]]", second["messages"])[-1]["content"]
+        assert "does not fit the schema" in plea
+        assert not result.is_error
+        assert usage_meta(result)["attempts"] == 2
+        assert len(desk.ledger_rows()) == 2
+
+
+async def test_two_answers_that_do_not_fit_are_a_failure_and_never_an_answer(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    strict = {"type": "object", "properties": {"word": {"type": "string", "pattern": "^qqqq$"}}, "required": ["word"]}
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask("A word.", schema=strict)
+        assert failure_meta(result)["kind"] == "schema_mismatch"
+        assert usage_meta(result)["attempts"] == 2
+        assert not usage_meta(result)["complete"]
+
+
+async def test_json_that_was_cut_is_never_returned(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask("A person.", schema=PERSON, max_tokens=4)
+        assert failure_meta(result)["kind"] == "max_tokens"
+        assert "larger max_tokens" in text_blocks(result)[0]
+
+
+async def test_a_broken_stream_is_asked_for_again_from_the_start(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask(f"A person. {directive(fault='drop', times=1)}", schema=PERSON)
+        first, second = bodies(upstream)
+        assert first == second
+        assert json.loads(text_blocks(result)[0])
+        assert not usage_meta(result)["resumed"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "word"),
+    [
+        ({"type": "object"}, "properties"),
+        ({"type": "nonsense"}, "schema"),
+        ({"type": "object", "properties": {"x": {"$ref": "https://example.com/x"}}}, "another document"),
+        ("not json", "schema"),
+    ],
+)
+async def test_a_schema_that_cannot_be_said_is_refused_before_anything_is_sent(
+    upstream: Simulator, tmp_path: Path, schema: object, word: str
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask("A person.", schema=schema)
+        assert failure_meta(result)["class"] == "refused"
+        assert word in text_blocks(result)[0]
+        assert not bodies(upstream)
+
+
+async def test_a_thread_goes_on_after_a_structured_answer(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        first = await desk.ask("A person.", schema=PERSON)
+        await desk.ask("And in words?", thread=usage_meta(first)["thread"])
+        answer = cast("list[dict[str, list[dict[str, str]]]]", bodies(upstream)[-1]["messages"])[1]
+        assert answer["content"][-1]["text"] == text_blocks(first)[0]

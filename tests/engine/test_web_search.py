@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from mcp_server_claude.call_types import Citation
+from mcp_server_claude.engine import citations
+from mcp_server_claude.simulator import Simulator, directive
+from support.mcp_session import ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+SEARCH = f"What is new in tea? {directive(search='on')}"
+CITED = "mcp-server-claude/citations"
+
+
+async def test_a_search_is_cited_under_the_text_and_as_data_and_is_priced(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told: list[ProgressUpdate] = []
+        result = await desk.ask(SEARCH, tools=["web"], updates=told, style="text", model="haiku")
+        answer = text_blocks(result)[0]
+        assert result.meta is not None
+        (cited,) = cast("list[dict[str, str]]", result.meta[CITED])
+        assert answer.endswith(f"\n\nSources:\n\n1. [{cited['title']}]({cited['url']})")
+        assert "".join(each.message or "" for each in told) == answer
+        used = usage_meta(result)
+        assert used["web_searches"] == 1
+        tokens = cast("int", used["input_tokens"]) * 0.1 + cast("int", used["output_tokens"]) * 0.5
+        assert used["cost_usd"] == pytest.approx(tokens / 1e6 + 0.01)
+
+
+async def test_a_page_that_was_fetched_is_cited_by_its_address(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told: list[ProgressUpdate] = []
+        asked = "What does https://example.com/tea say?"
+        result = await desk.ask(asked, tools=["web"], model="haiku", updates=told, style="status")
+        assert result.meta is not None
+        (cited,) = cast("list[dict[str, str]]", result.meta[CITED])
+        assert cited["url"] == "https://example.com/tea"
+        assert text_blocks(result)[0].endswith(f"1. [{cited['title']}](https://example.com/tea)")
+        assert any("reading https://" in (each.message or "") for each in told)
+        follow_up = await desk.ask("And now?", thread=usage_meta(result)["thread"])
+        assert not follow_up.is_error
+
+
+async def test_the_status_says_what_is_searched_for(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told: list[ProgressUpdate] = []
+        slowly = f"What is new in tea? {directive(search='on', ttft=0, pace=40)}"
+        await desk.ask(slowly, tools=["web"], updates=told, style="status")
+        assert any("searching: " in (each.message or "") for each in told)
+
+
+@pytest.mark.parametrize(("model", "version"), [("opus", "20260318"), ("claude-haiku-4-5", "20250305")])
+async def test_the_newest_version_that_the_model_can_drive_is_offered(
+    upstream: Simulator, tmp_path: Path, model: str, version: str
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        await desk.ask("Tea?", tools=["web"], model=model)
+        body = upstream.requests[-1].body
+        assert isinstance(body, dict)
+        search, _ = cast("list[dict[str, str]]", body["tools"])
+        assert search["type"] == f"web_search_{version}"
+
+
+async def test_a_stream_that_breaks_after_a_search_is_incomplete_and_not_gone_on_with(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask(f"Tea? {directive(search='on', fault='drop')}", tools=["web"])
+        assert text_blocks(result)[-1].startswith("INCOMPLETE:")
+        assert len([record for record in upstream.requests if record.path == "/v1/messages"]) == 1
+
+
+async def test_a_follow_up_keeps_the_blocks_of_the_search_and_offers_the_tool_again(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        first = await desk.ask(SEARCH, tools=["web"])
+        await desk.ask("And now?", thread=usage_meta(first)["thread"])
+        body = upstream.requests[-1].body
+        assert isinstance(body, dict)
+        messages = cast("list[dict[str, list[dict[str, object]]]]", body["messages"])
+        kinds = [block["type"] for block in messages[1]["content"]]
+        assert "server_tool_use" in kinds
+        assert "web_search_tool_result" in kinds
+        assert "tools" in body
+
+
+async def test_an_unknown_tool_is_refused(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        result = await desk.ask("Tea?", tools=["bash"])
+        assert failure_meta(result)["class"] == "refused"
+        assert "web" in text_blocks(result)[0]
+
+
+def test_a_page_is_listed_once_and_its_title_cannot_end_its_link() -> None:
+    cited = (Citation(url="https://a.example/x(1)", title="A [b](c)\nd"), Citation(url="https://a.example/x(1)"))
+    assert citations.sources_markdown(cited) == "\n\nSources:\n\n1. [A (b)(c) d](https://a.example/x%281%29)"
+
+
+def test_only_pages_of_the_web_are_cited() -> None:
+    block = {"type": "text", "text": "x", "citations": [{"url": "javascript:alert(1)"}, {"document_index": 0}]}
+    assert citations.extract_citations([block]) == ()

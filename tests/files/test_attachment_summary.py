@@ -1,0 +1,40 @@
+"""What a person is shown of the files that went with a question."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_server_claude.files import FileSummary, summarize_files
+from support.file_tree import pdf, png
+
+if TYPE_CHECKING:
+    from support.file_tree import FileTree
+
+
+def test_each_file_is_shown_by_its_name_whatever_it_is(world: FileTree) -> None:
+    (world.root / 'a"b<c>.txt').write_text("some words")
+    (world.root / "paper.pdf").write_bytes(pdf())
+    (world.root / "cat.png").write_bytes(png())
+    gathered = world.attach('a"b<c>.txt', "paper.pdf", "cat.png")
+
+    files = summarize_files(gathered.blocks)
+
+    assert sorted((each.name, each.kind) for each in files) == [
+        ('a"b<c>.txt', "text"),
+        ("cat.png", "image"),
+        ("paper.pdf", "document"),
+    ]
+    assert all(each.size for each in files)
+
+
+def test_what_a_person_wrote_is_no_file_although_it_speaks_of_one() -> None:
+    assert summarize_files([{"type": "text", "text": "what is <file index=1>?"}]) == []
+
+
+def test_what_is_only_named_has_no_size() -> None:
+    url = {"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}
+    made = {"type": "document", "source": {"type": "file", "file_id": "file_1"}}
+    assert summarize_files([url, made]) == [
+        FileSummary(name="https://example.com/a.pdf", kind="document"),
+        FileSummary(name="file_1", kind="document"),
+    ]

@@ -1,0 +1,174 @@
+"""What the delegate's own `read` tool is told."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel
+from mcp_server_claude.errors import ConfigurationError, RequestError
+from mcp_server_claude.files import glob_files, grep_files, list_directory, read_file, read_glob_grep
+from support.file_tree import CANARY, FileTree, pdf, png, run_with_timeout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+EYES = ClaudeModel(id="claude-test")
+
+
+def text(path: str, world: FileTree, first: int = 1, last: int = 0) -> str:
+    found = read_file(path, world.rules, first, last, model=EYES)
+    assert isinstance(found, str)
+    return found
+
+
+def test_a_directory_is_listed_without_its_secrets(world: FileTree) -> None:
+    names = list_directory("", world.rules).split("\n")
+    assert names[:3] == ["empty/", "keys/", "src/"]
+    assert {"a.txt", "in", "pipe"} <= set(names)
+    assert not {".env", ".git/", ".ssh/", "id_rsa", "credentials.json"} & set(names)
+    assert list_directory("src", world.rules) == "a.py\nb.py"
+    assert list_directory("empty", world.rules) == "(empty)"
+
+
+def test_a_long_directory_is_cut_and_told(world: FileTree) -> None:
+    for n in range(600):
+        (world.root / "empty" / f"{n:03}").touch()
+    *_, last, more = list_directory("empty", world.rules).split("\n")
+    assert (last, more) == ("499", "… and 100 more")
+
+
+def test_files_are_found_by_a_glob_below_a_directory(world: FileTree) -> None:
+    assert glob_files("**/*.py", "", world.rules) == "src/a.py\nsrc/b.py"
+    assert glob_files("*.py", "src", world.rules) == glob_files("*.py", "./src/", world.rules) == "src/a.py\nsrc/b.py"
+    assert glob_files("*.py", str(world.root / "src"), world.rules) == "src/a.py\nsrc/b.py"
+    for pattern, path in (("*.py", ".."), ("*.py", "/"), ("../*", ""), ("*.rs", "src"), ("*", "nowhere")):
+        with pytest.raises(RequestError):
+            glob_files(pattern, path, world.rules)
+    for n in range(600):
+        (world.root / "empty" / f"{n:03}.md").touch()
+    *_, last, more = glob_files("*.md", "empty", world.rules).split("\n")
+    assert (last, more) == ("empty/499.md", "… and 100 more: narrow the glob")
+
+
+def test_text_is_read_by_numbered_lines(world: FileTree) -> None:
+    (world.root / "long.txt").write_text("".join(f"line {n}\r\n" for n in range(1, 2_201)))
+    first = text("long.txt", world).split("\n")
+    assert first[0] == "     1\tline 1"
+    assert first[-1] == "[lines 1 to 2,000 of 2,200; the rest begins at line 2001]"
+    assert text("long.txt", world, first=2_200) == "  2200\tline 2200"
+    assert text("long.txt", world, 2, 2).split("\n")[0] == "     2\tline 2"
+    assert text("long.txt", world, 2, 2).split("\n")[1].startswith("[lines 2 to 2 of 2,200")
+    assert text("long.txt", world, first=-5, last=-5).startswith("     1\tline 1\n")
+    assert text("long.txt", world, 7, 3).startswith("     7\tline 7\n")
+    with pytest.raises(RequestError, match="2,200 lines"):
+        text("long.txt", world, first=2_201)
+
+
+def test_what_a_model_cannot_be_shown_is_refused(world: FileTree) -> None:
+    (world.root / "a.pdf").write_bytes(pdf())
+    (world.root / "a.png").write_bytes(png())
+    (world.root / "torn.png").write_bytes(png()[:12])
+    blind = replace(EYES, images=False, pdf=False)
+    for name, model, what in (
+        ("a.pdf", blind, "takes no PDF"),
+        ("a.png", blind, "takes no images"),
+        ("torn.png", EYES, "damaged"),
+        ("program", EYES, "ELF"),
+        ("src", EYES, "a directory"),
+    ):
+        with pytest.raises(RequestError, match=what):
+            read_file(name, world.rules, model=model)
+
+
+def test_long_lines_and_long_answers_are_cut(world: FileTree) -> None:
+    (world.root / "wide.txt").write_text(("x" * 10_000 + "\n") * 200)
+    seen = text("wide.txt", world)
+    assert len(seen) < 110_000
+    assert "the rest begins at line" in seen
+
+
+def test_a_search_tells_path_line_and_text(world: FileTree) -> None:
+    assert grep_files(r"from \w+", "**/*.py", world.rules).split("\n") == [
+        "src/a.py:1: # from within",
+        "src/b.py:1: b = 'from within'",
+        "[2 matching lines in 2 files searched]",
+    ]
+    assert grep_files("within", "src", world.rules) == grep_files("within", "src/**", world.rules)
+    assert grep_files("within", "a.txt", world.rules).startswith("a.txt:1: a from within")
+    assert grep_files("nowhere", "src", world.rules) == "[0 matching lines in 2 files searched]"
+    assert CANARY not in grep_files("c4n4ry", "", world.rules)
+
+
+def test_a_search_stops_at_its_limit_and_says_so(world: FileTree) -> None:
+    (world.root / "many.txt").write_text("hit\n" * 500)
+    seen = grep_files("hit", "many.txt", world.rules, limit=3).split("\n")
+    assert len(seen) == 4
+    assert "there are more" in seen[-1]
+
+
+def test_a_long_line_is_shown_around_its_match(world: FileTree) -> None:
+    (world.root / "wide.txt").write_text("x" * 1_000 + "needle" + "y" * 1_000)
+    line = grep_files("needle", "wide.txt", world.rules).split("\n")[0]
+    assert "xneedley" in line
+    assert len(line) < 400
+
+
+@pytest.mark.parametrize("pattern", ["(", "a{2,1}", "(?P<n>a)(?P<n>b)", "[z-a]", "*", "", "x" * 1_001, "(?<=a*)b"])
+def test_what_is_no_expression_is_refused(world: FileTree, pattern: str) -> None:
+    with pytest.raises(RequestError, match="xpression"):
+        grep_files(pattern, "a.txt", world.rules)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*$", "(a|aa)+$", "(.*a){20}$", r"(a*)*\1$"])
+def test_an_expression_without_end_is_ended_and_what_was_found_is_kept(
+    world: FileTree, pattern: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_glob_grep, "GREP_TIMEOUT_S", 1.0)
+    (world.root / "src/0.py").write_text("aaaa\n")
+    (world.root / "src/1.py").write_text("a" * 60 + "!\n")
+    seen = run_with_timeout(lambda: grep_files(pattern, "src/?.py", world.rules))
+    assert "matching line" in seen
+    assert "stopped after 1 s" in seen or seen.startswith("src/0.py:1: aaaa")
+
+
+def test_a_search_that_is_killed_while_files_are_sent_leaves_nothing_behind(
+    world: FileTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_glob_grep, "GREP_TIMEOUT_S", 1.0)
+    for n in range(40):
+        (world.root / f"big-{n}.txt").write_text(("a" * 60 + "!\n") * 3_000)
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0  # noqa: PTH112, PTH208
+    seen = run_with_timeout(lambda: grep_files("(a+)+$", "big-*.txt", world.rules))
+    after = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0  # noqa: PTH112, PTH208
+    assert "stopped after 1 s" in seen
+    assert after <= before
+
+
+def test_the_matcher_gets_nothing_of_our_environment(world: FileTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONSTARTUP", str(world.root / "a.txt"))
+    monkeypatch.setenv("PYTHONPATH", str(world.root))
+    (world.root / "json.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(world.root)
+    assert "a.txt:1:" in grep_files("within", "a.txt", world.rules)
+
+
+def test_a_python_that_cannot_be_started_is_the_operators_business(
+    world: FileTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", "/no/such/python")
+    with pytest.raises(ConfigurationError, match="could not be started"):
+        grep_files("within", "a.txt", world.rules)
+
+
+def test_names_of_other_roots_are_absolute(world: FileTree, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    second.mkdir()
+    (second / "x.txt").write_text("within x")
+    rules = replace(world.rules, roots=(world.root, second))
+    assert grep_files("within", f"{second}/*.txt", rules).startswith(f"{second}/x.txt:1: within x")
+    assert 'path="a.txt"' in world.attached_texts("a.txt")[0]

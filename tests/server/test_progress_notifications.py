@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+import anyio.lowlevel
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mcp_server_claude.call_types import MessageStart, TextDelta, ThinkingProgress, ToolUse, Usage, Waiting
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.server import progress_notifications
+from mcp_server_claude.server.progress_notifications import (
+    MAX_MESSAGE_CHARS,
+    MAX_STATUS_LINE_CHARS,
+    ProgressReporter,
+    ProgressStyle,
+    StatusLine,
+    progress_reporter,
+    progress_style,
+)
+from mcp_server_claude.settings import Settings
+from support.recorded_streams import utf16_units
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mcp_server_claude.call_types import CallEvent
+
+pytestmark = pytest.mark.anyio
+
+FAMILY, FLAG, ARABIC, LINES = "👩‍👩‍👧", "🇺🇦", "مرحبا بالعالم", "one\ntwo\r\nthree\u2028four\x85"
+TEXTS = st.lists(
+    st.text(st.characters()) | st.sampled_from(["\ud83d", "\ude00", "\ud83d\ud83d", FAMILY, FLAG, ARABIC, LINES])
+).map("".join)
+"""Any text, lone and paired surrogates included."""
+
+
+class Client:
+    """Receives notifications. `reads` is closed while the client does not read."""
+
+    def __init__(self) -> None:
+        self.progress: list[float] = []
+        self.messages: list[str | None] = []
+        self.reads = anyio.Event()
+        self.reads.set()
+        self.count = 0
+        self._heard = anyio.Event()
+
+    async def report(self, progress: float, message: str | None) -> None:
+        self.count += 1
+        self._heard.set()
+        await self.reads.wait()
+        self.progress.append(progress)
+        self.messages.append(message)
+
+    async def heard(self, count: int) -> None:
+        with anyio.fail_after(30):
+            while self.count < count:
+                self._heard = anyio.Event()
+                await self._heard.wait()
+
+    @property
+    def said(self) -> list[str]:
+        return [message for message in self.messages if message is not None]
+
+
+def cut(text: str, sizes: Sequence[int]) -> Iterator[str]:
+    begin = turn = 0
+    while begin < len(text):
+        size = sizes[turn % len(sizes)] if sizes else len(text)
+        yield text[begin : begin + size]
+        begin, turn = begin + size, turn + 1
+
+
+async def pumped(events: Sequence[CallEvent], style: ProgressStyle, *, rests: Sequence[int] = (0,)) -> Client:
+    """What a client hears of these events, the pump running as often between them as `rests` says."""
+    client = Client()
+    running = ProgressReporter(client.report, style, interval=0, heartbeat=60)
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(running.send_until_finished)
+            for n, event in enumerate(events):
+                running.queue_event(event)
+                for _ in range(rests[n % len(rests)]):
+                    await anyio.lowlevel.checkpoint()
+            running.finish_reporting()
+    assert all(before < after for before, after in zip(client.progress, client.progress[1:], strict=False))
+    return client
+
+
+@settings(deadline=None, max_examples=200)
+@given(TEXTS, st.lists(st.integers(1, 9), max_size=5), st.lists(st.integers(0, 6), min_size=1, max_size=5))
+@example(FAMILY * 3, [1], [4])
+@example("\ud83d", [1], [9])
+@example("\ude00\ud83d\ud83d\ude00\ude00", [1], [5])
+async def test_the_messages_joined_are_the_text_however_it_came(text: str, sizes: list[int], rests: list[int]) -> None:
+    client = await pumped([TextDelta(piece) for piece in cut(utf16_units(text), sizes)], "text", rests=rests)
+    assert "".join(client.said) == replace_lone_surrogates(text)
+    assert all(message and len(message) <= MAX_MESSAGE_CHARS for message in client.said)
+
+
+@pytest.mark.parametrize("size", [7, 4096, 2_000_000])
+async def test_two_megabytes_arrive_whole_in_messages_of_64_kilo(size: int) -> None:
+    text = f"{FAMILY}{ARABIC}\n{FLAG}" * 60_000
+    client = await pumped([TextDelta(piece) for piece in cut(utf16_units(text), [size])], "text")
+    assert "".join(client.said) == text
+    assert max(map(len, client.said)) <= MAX_MESSAGE_CHARS
+
+
+async def test_in_style_text_nothing_but_the_answer_has_a_message() -> None:
+    events = [
+        MessageStart(usage=Usage(model="claude-opus-5-5")),
+        ThinkingProgress(9),
+        ToolUse("web_search", "q"),
+        Waiting("busy", 3),
+    ]
+    client = await pumped([*events, TextDelta("a"), ThinkingProgress(20), TextDelta("b")], "text", rests=[5])
+    assert client.said == ["a", "b"]
+    assert len(client.messages) >= 1 + len(events) + 2
+
+
+EVENTS = st.one_of(
+    TEXTS.map(TextDelta),
+    st.integers(0, 10**7).map(ThinkingProgress),
+    st.builds(ToolUse, st.text() | st.just("web_search"), TEXTS),
+    st.builds(Waiting, st.text(), st.none() | st.floats(0, 10**6)),
+    st.builds(Usage, model=st.text(), input_tokens=st.integers(0, 10**9)).map(lambda usage: MessageStart(usage=usage)),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(EVENTS), st.lists(st.integers(0, 6), min_size=1, max_size=3))
+@example([ToolUse("web_search", "two\nlines\x1b[31m")], [5])
+@example([TextDelta("\x1b[31mred\x07\x00\u202e\x9b"), TextDelta("🎉" * 400)], [5])
+@example([MessageStart(usage=Usage(model="claude-\r\n")), Waiting("why\n" * 90, 1)], [5])
+async def test_a_status_is_one_line_a_person_can_read(events: list[CallEvent], rests: list[int]) -> None:
+    client = await pumped(events, "status", rests=rests)
+    assert client.messages[0] is not None
+    for line in client.said:
+        assert 0 < len(line) <= MAX_STATUS_LINE_CHARS
+        assert len(line.splitlines()) == 1
+        assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in line), ascii(line)
+
+
+def test_a_status_says_model_stage_tokens_cost_time_and_the_last_words() -> None:
+    line = StatusLine()
+    line.update_stage(MessageStart(usage=Usage(model="claude-opus-5-5", input_tokens=1_000_000)))
+    line.update_stage(ThinkingProgress(100))
+    assert line.render().startswith("opus-5-5 · thinking 0.0 s · 100 tokens · $4.00 · ")
+    line.add_text("word " * 70 + "the end")
+    model, stage, tokens, cost, _, words = line.render().split(" · ")
+    assert (model, stage, tokens, cost) == ("opus-5-5", "writing", "202 tokens", "$4.00")
+    assert words.startswith("…")
+    assert words.endswith("word the end")
+
+
+async def test_silence_is_broken_by_heartbeats_that_say_nothing() -> None:
+    client = Client()
+    async with progress_reporter(client.report, "text", Settings(heartbeat_s=0.05, progress_interval_s=0.01)):
+        await client.heard(4)
+    assert client.said == []
+    assert client.progress == sorted(set(client.progress))
+
+
+async def test_the_seconds_of_thinking_go_by_where_nothing_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_notifications, "THINKING_UPDATE_INTERVAL_S", 0.05)
+    client = Client()
+    async with progress_reporter(client.report, "status", Settings(heartbeat_s=240)) as running:
+        running.queue_event(ThinkingProgress())
+        await client.heard(4)
+    assert all("thinking" in line for line in client.said[2:])
+
+
+async def test_the_first_notification_does_not_wait_for_the_upstream() -> None:
+    client = Client()
+    async with progress_reporter(client.report, "status", Settings()):
+        await client.heard(1)
+    assert client.said[0].startswith("starting")
+
+
+@pytest.mark.parametrize("style", ["text", "status"])
+async def test_a_client_that_never_reads_holds_up_neither_the_upstream_nor_the_end(style: ProgressStyle) -> None:
+    client = Client()
+    client.reads = anyio.Event()
+    with anyio.fail_after(30):
+        async with progress_reporter(client.report, style, Settings()) as progress:
+            await client.heard(1)
+            for _ in range(10_000):
+                progress.queue_event(TextDelta("more"))
+    assert client.messages == []
+
+
+async def test_a_process_that_stands_still_blames_no_client_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_notifications, "DRAIN_TIMEOUT_S", 0.1)
+    client = Client()
+
+    async def report(progress: float, message: str | None) -> None:
+        time.sleep(0.15)  # noqa: ASYNC251 - all of this process waits, as for a processor
+        await anyio.lowlevel.checkpoint()
+        await client.report(progress, message)
+
+    async with progress_reporter(report, "text", Settings()) as running:
+        running.queue_event(TextDelta("x" * 3 * MAX_MESSAGE_CHARS))
+    assert "".join(client.said) == "x" * 3 * MAX_MESSAGE_CHARS
+
+
+async def test_a_client_that_reads_late_gets_everything_at_once() -> None:
+    client = Client()
+    client.reads = anyio.Event()
+    async with progress_reporter(client.report, "text", Settings()) as progress:
+        await client.heard(1)
+        for n in range(1000):
+            progress.queue_event(TextDelta(f"{n} "))
+        client.reads.set()
+    assert "".join(client.said) == "".join(f"{n} " for n in range(1000))
+    assert len(client.said) == 1
+
+
+@pytest.mark.parametrize("gone", [anyio.BrokenResourceError, anyio.ClosedResourceError])
+async def test_a_client_that_is_gone_does_not_end_the_call(gone: type[Exception]) -> None:
+    calls: list[tuple[float, str | None]] = []
+
+    async def report(progress: float, message: str | None) -> None:
+        calls.append((progress, message))
+        raise gone
+
+    async with progress_reporter(report, "text", Settings(progress_interval_s=0.01)) as progress:
+        progress.queue_event(TextDelta("nobody "))
+        await anyio.lowlevel.checkpoint()
+        progress.queue_event(TextDelta("listens"))
+    assert [message for _, message in calls] == [None]
+
+
+async def test_a_failure_inside_comes_out_as_it_is_after_what_was_said_before_it() -> None:
+    client = Client()
+
+    async def fail() -> None:
+        async with progress_reporter(client.report, "text", Settings()) as progress:
+            progress.queue_event(TextDelta("said"))
+            raise LookupError("ours")
+
+    with pytest.raises(LookupError, match="ours"):
+        await fail()
+    assert client.said == ["said"]
+
+
+async def test_a_cancelled_call_stops_its_pump() -> None:
+    client = Client()
+    with anyio.CancelScope() as scope:
+        async with progress_reporter(client.report, "text", Settings()):
+            await client.heard(1)
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize(
+    ("client", "configured", "asked", "style"),
+    [
+        ("claude-code", "auto", None, "status"),
+        ("claude-ai", "auto", None, "status"),
+        ("mcp-inspector", "auto", None, "status"),
+        ("Inspector 2", "auto", None, "status"),
+        ("cursor-vscode", "auto", None, "text"),
+        ("", "auto", None, "text"),
+        ("claude-code", "text", None, "text"),
+        ("mine", "status", None, "status"),
+        ("claude-code", "auto", "text", "text"),
+        ("mine", "text", "status", "status"),
+        ("mine", "auto", "shout", "text"),
+        ("claude-code", "auto", 7, "status"),
+        ("mine", "status", ["text"], "status"),
+    ],
+)
+def test_the_style_is_what_was_asked_for_else_configured_else_what_suits(
+    client: str, configured: Literal["auto", "text", "status"], asked: object, style: ProgressStyle
+) -> None:
+    assert progress_style(client, configured, asked) == style

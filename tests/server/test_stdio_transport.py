@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import pytest
+
+from support.mcp_session import ledger_rows, server_environment
+from support.stdio_process import (
+    INITIALIZE,
+    INITIALIZED,
+    Message,
+    StdioProcess,
+    message_bytes,
+    stdio_process,
+    tool_call,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp_server_claude.simulator import Record, Simulator
+
+pytestmark = pytest.mark.anyio
+
+PING: Message = {"jsonrpc": "2.0", "id": "ping", "method": "ping"}
+STALLED = "Tell me. [[sim: tokens=400 fault=stall at=90]]"
+
+
+def answer_of(message: Message) -> str:
+    content = cast("list[dict[str, str]]", cast("Message", message["result"])["content"])
+    return content[0]["text"]
+
+
+def told(wire: StdioProcess, token: int) -> list[str]:
+    """The messages of a call's progress so far."""
+    all_params = [
+        cast("Message", each["params"]) for each in wire.received if each.get("method") == "notifications/progress"
+    ]
+    return [str(each["message"]) for each in all_params if each["progressToken"] == token and each.get("message")]
+
+
+def sent(upstream: Simulator) -> list[Record]:
+    return [record for record in upstream.requests if record.path == "/v1/messages"]
+
+
+async def writing(wire: StdioProcess, token: int) -> None:
+    """Read until some of a call's answer has come."""
+    while not told(wire, token):
+        await wire.read_message()
+
+
+# --------------------------------------------------------------------- frames
+
+
+async def test_a_line_that_is_no_message_is_answered_and_the_next_one_is_heard(tmp_path: Path) -> None:
+    async with stdio_process(tmp_path / "data") as wire:
+        await wire.initialize()
+        deep = b"[" * 100_000
+        await wire.send(b"not json\n", b'{"jsonrpc":"2.0"\n', b"\xff\xfe\n", deep + b"\n", b"\n \n")
+        for _ in range(4):
+            refused = await wire.read_response(None)
+            assert cast("Message", refused["error"])["code"] == -32700
+        await wire.send(b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]\n', b'{"jsonrpc":"2.0","id":77}\n', b"7\n")
+        for identity in (None, 77, None):
+            refused = await wire.read_response(identity)
+            assert cast("Message", refused["error"])["code"] == -32600
+        await wire.send(PING)
+        assert (await wire.read_response("ping"))["result"] == {}
+
+
+async def test_half_a_surrogate_pair_in_a_request_is_answered(upstream: Simulator, tmp_path: Path) -> None:
+    async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
+        await wire.initialize()
+        await wire.send(tool_call(1, "half \ud83d of it"))
+        assert answer_of(await wire.read_response(1))
+        await wire.send(tool_call(2, "x", model="\ud83d"), tool_call(3, "x", **{"\ude00": "\ud83d"}))
+        for identity in (2, 3):
+            assert cast("Message", (await wire.read_response(identity))["result"])["isError"] is True
+    assert "half \ufffd of it" in str(sent(upstream)[0].body)
+
+
+async def test_a_frame_may_come_in_crumbs_or_be_five_megabytes_long(upstream: Simulator, tmp_path: Path) -> None:
+    big = "é" * 900_000
+    async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
+        hello = message_bytes(INITIALIZE)
+        await wire.send(*(hello[n : n + 3] for n in range(0, len(hello), 3)))
+        await wire.read_response("hello")
+        await wire.send(INITIALIZED, tool_call(1, big, model="opus"))
+        assert answer_of(await wire.read_response(1))
+        assert len(message_bytes(tool_call(1, big))) > 5_000_000
+    assert cast("Message", sent(upstream)[0].body)["messages"] == [{"role": "user", "content": big}]
+
+
+async def test_the_last_line_may_lack_its_end(tmp_path: Path) -> None:
+    async with stdio_process(tmp_path / "data") as wire:
+        await wire.send(message_bytes(INITIALIZE).rstrip())
+        wire.close_stdin()
+        assert await wire.wait_for_exit() == 0
+        assert [each["id"] for each in wire.received] == ["hello"]
+
+
+async def test_requests_may_come_from_a_file(tmp_path: Path) -> None:
+    requests = tmp_path / "requests"
+    requests.write_bytes(message_bytes(INITIALIZE) + message_bytes(INITIALIZED) + message_bytes(PING))
+    with requests.open("rb") as stdin:
+        async with stdio_process(tmp_path / "data", stdin=stdin) as wire:
+            assert await wire.wait_for_exit() == 0
+            assert [each["id"] for each in wire.received] == ["hello", "ping"]
+
+
+# --------------------------------------------------------------------- several things at once
+
+
+async def test_while_one_call_streams_others_are_answered(upstream: Simulator, tmp_path: Path) -> None:
+    async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
+        await wire.initialize()
+        await wire.send(tool_call(1, STALLED))
+        await writing(wire, 1)
+        await wire.send(PING, tool_call(2, "", tool="claude_info"), tool_call(3, "short"))
+        for identity in ("ping", 2, 3):
+            await wire.read_response(identity)
+        assert not any(each.get("id") == 1 for each in wire.received)
+
+
+async def test_a_cancel_closes_the_upstream_and_one_for_an_unknown_call_does_no_harm(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
+        await wire.initialize()
+        await wire.send(tool_call(1, STALLED))
+        await writing(wire, 1)
+        for identity in (99, 1, 1):
+            params: Message = {"requestId": identity, "reason": "AbortError: user-cancel"}
+            await wire.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})
+        await upstream.idle()
+        assert [record.end for record in sent(upstream)] == ["disconnected"]
+        await wire.send(PING)
+        await wire.read_response("ping")
+
+
+async def test_a_client_that_reads_late_gets_whole_frames_and_the_whole_answer(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
+        await wire.initialize()
+        await wire.send(tool_call(1, "Tell me all. [[sim: fault=huge]]"))
+        while not sent(upstream):
+            await upstream.asked(len(upstream.requests) + 1)
+        await upstream.idle()  # nothing has been read yet, and yet the upstream has said everything
+        assert sent(upstream)[0].end == "complete"
+        answer = answer_of(await wire.read_response(1))
+        assert answer == sent(upstream)[0].text
+        assert len(answer) == 5_000_000
+        assert answer.startswith("".join(told(wire, 1)))
+
+
+async def test_two_servers_may_begin_at_once_with_one_ledger(upstream: Simulator, tmp_path: Path) -> None:
+    said: dict[str, str] = {}
+
+    async def use(name: str) -> None:
+        async with stdio_process(tmp_path / "data", name=name, base_url=upstream.url, log_level="warning") as wire:
+            await wire.initialize()
+            await wire.send(tool_call(1, name))
+            assert answer_of(await wire.read_response(1))
+            wire.close_stdin()
+            assert await wire.wait_for_exit() == 0
+        said[name] = wire.stderr.read_text()
+
+    async with anyio.create_task_group() as tasks:
+        for name in ("one", "two"):
+            tasks.start_soon(use, name)
+    lines = ledger_rows(tmp_path / "data")
+    assert [line["end"] for line in lines] == ["complete", "complete"], f"{lines}\n{said}"
+    assert said == {"one": "", "two": ""}
+
+
+# --------------------------------------------------------------------- the end
+
+
+@pytest.mark.parametrize(("how", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("EOF", 0)])
+async def test_the_end_comes_at_once_hangs_up_and_closes_the_book(
+    how: str, code: int, upstream: Simulator, tmp_path: Path
+) -> None:
+    async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
+        await wire.initialize()
+        await wire.send(tool_call(1, STALLED))
+        await writing(wire, 1)
+        if how == "EOF":
+            wire.close_stdin()
+        else:
+            wire.process.send_signal(getattr(signal, how))
+        assert await wire.wait_for_exit() == code
+        await upstream.idle()
+    assert [record.end for record in sent(upstream)] == ["disconnected"]
+    (line,) = ledger_rows(tmp_path / "data")
+    assert (line["state"], line["end"], line["estimated"]) == ("closed", "cancelled", 1)
+    assert line["request_id"] == sent(upstream)[0].request_id
+    assert "Traceback" not in wire.stderr.read_text()
+
+
+async def test_claude_codes_way_of_ending_a_server_ends_it(upstream: Simulator, tmp_path: Path) -> None:
+    """SIGINT, and SIGTERM while that one is still at work; stdin stays open."""
+    async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
+        await wire.initialize()
+        await wire.send(tool_call(1, STALLED))
+        await writing(wire, 1)
+        wire.process.send_signal(signal.SIGINT)
+        wire.process.send_signal(signal.SIGTERM)
+        assert await wire.wait_for_exit() in {130, 143}
+    assert [line["end"] for line in ledger_rows(tmp_path / "data")] == ["cancelled"]
+
+
+async def test_a_client_that_closes_only_its_ear_is_no_reason_to_crash(upstream: Simulator, tmp_path: Path) -> None:
+    async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
+        await wire.initialize()
+        wire.process.stdout.close()  # type: ignore[union-attr] - it is a pipe
+        await wire.send(tool_call(1, "Tell me."))
+        wire.close_stdin()
+        await anyio.to_thread.run_sync(wire.process.wait)
+    assert "Traceback" not in wire.stderr.read_text()
+
+
+# --------------------------------------------------------------------- the beginning
+
+GATED = """
+import os, sys
+class Gate:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("anthropic", "genai_prices"):
+            os.read({gate}, 1)  # until the test closes its end of this pipe
+sys.meta_path.insert(0, Gate())
+from mcp_server_claude.__main__ import main
+main()
+"""
+
+
+async def test_the_handshake_is_answered_before_anything_heavy_is_imported(upstream: Simulator, tmp_path: Path) -> None:
+    gate, opener = os.pipe()
+    command = ["-c", GATED.format(gate=gate)]
+    with os.fdopen(opener, "wb") as opener_end, os.fdopen(gate, "rb"):
+        async with stdio_process(tmp_path / "data", command=command, pass_fds=[gate], base_url=upstream.url) as wire:
+            await wire.initialize()
+            await wire.send({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, tool_call(2, "x"), PING)
+            await wire.read_response(1)
+            await wire.read_response("ping")
+            assert not any(each.get("id") == 2 for each in wire.received)
+            opener_end.close()
+            assert answer_of(await wire.read_response(2))
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (None, 0)])
+async def test_a_server_that_is_still_importing_ends_without_waiting_for_it(
+    tmp_path: Path, how: signal.Signals | None, code: int
+) -> None:
+    gate, opener = os.pipe()
+    command = ["-c", GATED.format(gate=gate)]
+    with os.fdopen(opener, "wb"), os.fdopen(gate, "rb"):  # nothing ever comes through: the import takes for ever
+        async with stdio_process(tmp_path / "data", command=command, pass_fds=[gate]) as wire:
+            await wire.initialize()
+            await wire.send(tool_call(1, "x"), PING)
+            await wire.read_response("ping")
+            if how is None:
+                wire.close_stdin()
+            else:
+                wire.process.send_signal(how)
+            assert await wire.wait_for_exit() == code
+
+
+def test_building_the_server_imports_nothing_that_only_calls_or_people_need() -> None:
+    program = (
+        "import sys; from mcp_server_claude.server.mcp_server import build; "
+        "from mcp_server_claude.settings import Settings; "
+        "build(Settings.load()); "
+        "rooms = {'mcp_server_claude.' + name for name in ('files', 'anthropic_api', 'engine', 'store', 'calls')}; "
+        "print(*({'anthropic', 'genai_prices', 'typer', 'fastapi'} | rooms) & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=server_environment()
+    )
+    assert done.stdout.split() == []

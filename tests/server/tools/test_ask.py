@@ -1,0 +1,462 @@
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mcp_server_claude import pricing
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.server.progress_notifications import MAX_STATUS_LINE_CHARS
+from mcp_server_claude.simulator import Pace, Simulator, directive
+from support.mcp_session import (
+    ALL_TRANSPORTS,
+    FAKE_KEY,
+    USAGE_META,
+    McpSession,
+    ProgressUpdate,
+    connect,
+    failure_meta,
+    text_blocks,
+    usage_meta,
+)
+from support.recorded_streams import message_events, sse_bytes, utf16_units
+from support.scripted_upstream import scripted_upstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from mcp_server_claude.simulator import Record
+    from support.mcp_session import ProtocolMode, Transport
+
+pytestmark = pytest.mark.anyio
+FAST = Pace(ttft_s=0, tokens_per_s=0)
+
+
+@pytest.fixture(scope="module")
+async def api() -> AsyncIterator[Simulator]:
+    async with Simulator(pace=FAST) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module", params=ALL_TRANSPORTS, ids="-".join)
+async def everywhere(
+    request: pytest.FixtureRequest, api: Simulator, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[McpSession]:
+    where, mode = cast("tuple[Transport, ProtocolMode]", request.param)
+    async with connect(where, mode, tmp_path_factory.mktemp("data") / "data", base_url=api.url) as desk:
+        yield desk
+
+
+@pytest.fixture
+def desk(everywhere: McpSession, api: Simulator) -> McpSession:
+    """A client over each transport and in each era, at a server that lives as long as this file's tests."""
+    api.reset()
+    return everywhere
+
+
+def sent(api: Simulator) -> list[Record]:
+    return [record for record in api.requests if record.path == "/v1/messages"]
+
+
+# --------------------------------------------------------------------- an answer
+
+
+async def test_an_answer_is_the_first_block_exactly_and_the_second_is_for_the_reader(
+    desk: McpSession, api: Simulator
+) -> None:
+    result = await desk.ask("What is tea?")
+    answer, footer = text_blocks(result)
+    (request,) = sent(api)
+    assert isinstance(request.body, dict)
+    assert answer == api.answer_to(request.body) == request.text
+    assert request.body["messages"] == [{"role": "user", "content": "What is tea?"}]
+    assert re.fullmatch(r"\[claude-sonnet-5-5 · \d+ in · \d+ out · \$[\d.]+ · [\d.]+ s( · [\w ]+)*\]", footer)
+    assert not result.is_error
+    assert result.structured_content is None
+
+
+async def test_the_account_is_what_the_upstream_really_sent_and_what_that_costs(
+    desk: McpSession, api: Simulator
+) -> None:
+    result = await desk.ask("What is tea? [[sim: think=30]]", model="opus", effort="high", system="Be brief.")
+    (request,), used = sent(api), usage_meta(result)
+    rates = pricing.find_rates("claude-opus-5-5")
+    assert rates is not None
+    assert used["input_tokens"] == request.input_tokens > 0
+    assert used["output_tokens"] == request.output_tokens > 0
+    assert used["cache_read_input_tokens"] == request.cache_read_input_tokens
+    assert used["thinking_tokens"] == 30
+    price = (request.input_tokens * rates.input + request.output_tokens * rates.output) / 1_000_000
+    assert used["cost_usd"] == pytest.approx(float(price))
+    assert used["model"] == "claude-opus-5-5"
+    assert used["request_ids"] == [request.request_id]
+    assert (used["stop_reason"], used["complete"], used["estimated"]) == ("end_turn", True, False)
+    assert (used["attempts"], used["retries"], used["user"]) == (1, 0, "local")
+    assert cast("float", used["ttft_s"]) <= cast("float", used["duration_s"])
+
+
+async def test_what_was_asked_for_is_what_is_sent_and_no_more(desk: McpSession, api: Simulator) -> None:
+    await desk.ask("x", model="claude-opus-5", effort="low", system="Be brief.", max_tokens=77)
+    (request,) = sent(api)
+    body = cast("dict[str, object]", request.body)
+    assert {name: body[name] for name in ("model", "max_tokens", "system", "output_config", "stream")} == {
+        "model": "claude-opus-5",
+        "max_tokens": 77,
+        "system": "Be brief.",
+        "output_config": {"effort": "low"},
+        "stream": True,
+    }
+    assert body.keys().isdisjoint({"temperature", "top_p", "top_k"})
+
+
+async def test_unasked_an_answer_may_be_as_long_as_the_model_can_write(desk: McpSession, api: Simulator) -> None:
+    await desk.ask("x", model="claude-sonnet-4-6")
+    assert cast("dict[str, object]", sent(api)[0].body)["max_tokens"] == 64_000
+
+
+@pytest.mark.parametrize("prompt", ['{"a":1}', "null", "[1]", '"quoted"', "true", "12", "  spaced\n", "\\ud83d"])
+async def test_a_prompt_that_looks_like_json_is_text(desk: McpSession, api: Simulator, prompt: str) -> None:
+    await desk.ask(prompt, system=prompt)
+    body = cast("dict[str, object]", sent(api)[0].body)
+    assert body["messages"] == [{"role": "user", "content": prompt}]
+    assert body["system"] == prompt
+
+
+async def test_nulls_for_what_is_optional_are_no_values(desk: McpSession, api: Simulator) -> None:
+    result = await desk.ask("x", model=None, effort=None, system=None, max_tokens=None)
+    assert not result.is_error
+    body = cast("dict[str, object]", sent(api)[0].body)
+    assert body["model"] == "claude-sonnet-5-5"
+    assert body.keys().isdisjoint({"system", "output_config"})
+
+
+async def test_twelve_calls_at_once_are_all_answered_each_with_its_own(desk: McpSession) -> None:
+    answers: dict[int, str] = {}
+    told: dict[int, list[ProgressUpdate]] = {n: [] for n in range(12)}
+
+    async def ask(n: int) -> None:
+        answers[n] = text_blocks(await desk.ask(directive(text=f"answer {n} " * 200, chars=20), updates=told[n]))[0]
+
+    async with anyio.create_task_group() as tasks:
+        for n in range(12):
+            tasks.start_soon(ask, n)
+    assert answers == {n: f"answer {n} " * 200 for n in range(12)}
+    assert {n: "".join(each.message or "" for each in told[n]) for n in told} == answers
+
+
+# --------------------------------------------------------------------- progress
+
+
+def lossless(told: list[ProgressUpdate]) -> str:
+    assert all(before.progress < after.progress for before, after in pairwise(told))
+    return "".join(each.message or "" for each in told)
+
+
+async def test_in_style_text_the_messages_joined_are_the_answer(desk: McpSession) -> None:
+    told: list[ProgressUpdate] = []
+    result = await desk.ask("What is tea? [[sim: tokens=3000]]", updates=told)
+    assert lossless(told) == text_blocks(result)[0]
+    assert told[0].message is None
+
+
+@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=st.text(st.characters() | st.sampled_from("😀\n\u05d0\u2028"), min_size=1).map("x".__add__),
+    chars=st.integers(1, 3),
+)
+async def test_any_text_comes_through_even_with_its_surrogate_pairs_apart(
+    desk: McpSession, text: str, chars: int
+) -> None:
+    told: list[ProgressUpdate] = []
+    result = await desk.ask(directive(text=text, chars=chars, split="surrogates"), updates=told)
+    assert text_blocks(result)[0] == lossless(told) == replace_lone_surrogates(text)
+
+
+@pytest.mark.parametrize(("where", "mode"), ALL_TRANSPORTS)
+async def test_two_megabytes_come_through(where: Transport, mode: ProtocolMode, tmp_path: Path) -> None:
+    told: list[ProgressUpdate] = []
+    text = ("multi\nline 👩‍👩‍👧 " + "שלום " * 1000) * 400
+    halves = utf16_units(text)
+    stream = sse_bytes(*message_events(*(halves[n : n + 4099] for n in range(0, len(halves), 4099))), escaped=True)
+    async with scripted_upstream(stream) as bird, connect(where, mode, tmp_path / "data", base_url=bird.url) as desk:
+        result = await desk.ask("x", updates=told)
+    assert len(text) > 2_000_000
+    assert text_blocks(result)[0] == lossless(told) == text
+    assert max(len(each.message or "") for each in told) <= 64 * 1024
+
+
+async def test_a_call_can_ask_for_one_line_instead(desk: McpSession) -> None:
+    told: list[ProgressUpdate] = []
+    await desk.ask(directive(text="first\nsecond\x1b[31m\n" * 300), updates=told, style="status", model="opus")
+    assert lossless(told).startswith("starting")
+    for each in told:
+        assert each.message is not None
+        assert len(each.message) <= MAX_STATUS_LINE_CHARS
+        assert each.message.isprintable()
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_claude_code_gets_lines_without_asking(mode: ProtocolMode, api: Simulator, tmp_path: Path) -> None:
+    told: list[ProgressUpdate] = []
+    async with connect("memory", mode, tmp_path / "d", client_name="claude-code", base_url=api.url) as desk:
+        result = await desk.ask("What is tea?", updates=told)
+    assert told[0].message == "starting · 0.0 s"
+    assert text_blocks(result)[0] not in lossless(told)
+
+
+# --------------------------------------------------------------------- how it stopped
+
+
+@pytest.mark.parametrize("stop", ["end_turn", "stop_sequence"])
+async def test_an_answer_that_ended_by_itself_is_complete(desk: McpSession, stop: str) -> None:
+    result = await desk.ask(f"Tell me. [[sim: stop={stop}]]")
+    assert usage_meta(result)["complete"] is True
+    assert usage_meta(result)["stop_reason"] == stop
+    assert len(text_blocks(result)) == 2
+
+
+@pytest.mark.parametrize("stop", ["max_tokens", "model_context_window_exceeded"])
+async def test_an_answer_that_was_cut_says_so_last_and_how_to_go_on(
+    desk: McpSession, api: Simulator, stop: str
+) -> None:
+    result = await desk.ask(f"Tell me. [[sim: stop={stop}]]")
+    answer, footer, last = text_blocks(result)
+    assert answer == sent(api)[0].text
+    assert footer.startswith("[claude-")
+    assert last.startswith("INCOMPLETE: ")
+    assert f"in thread {usage_meta(result)['thread']}" in last or stop != "max_tokens"
+    assert ". Ask " in last
+    assert not result.is_error
+    assert usage_meta(result)["complete"] is False
+    assert usage_meta(result)["stop_reason"] == stop
+
+
+async def test_a_turn_that_pauses_is_told_or_gone_on_with_but_never_passed_off_as_whole(desk: McpSession) -> None:
+    result = await desk.ask("Tell me. [[sim: stop=pause_turn]]")
+    assert usage_meta(result)["complete"] is not text_blocks(result)[-1].startswith("INCOMPLETE: ")
+
+
+async def test_a_refusal_is_an_error_with_its_reason_and_its_account(desk: McpSession, api: Simulator) -> None:
+    result = await desk.ask("Tell me. [[sim: stop=refusal]]")
+    assert failure_meta(result)["class"] == "refused"
+    assert failure_meta(result)["kind"] == "refusal"
+    (told,) = text_blocks(result)
+    assert "The simulator was asked to refuse" in told
+    assert sent(api)[0].text not in told
+    assert usage_meta(result)["stop_reason"] == "refusal"
+    assert usage_meta(result)["input_tokens"] == sent(api)[0].input_tokens
+
+
+async def test_a_call_for_a_tool_that_nobody_offered_is_an_error(desk: McpSession) -> None:
+    result = await desk.ask("Tell me. [[sim: stop=tool_use]]")
+    assert failure_meta(result)["kind"] == "tool_use"
+    assert "tool" in text_blocks(result)[0]
+    assert usage_meta(result)["complete"] is False
+
+
+# --------------------------------------------------------------------- what is refused before it is sent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"prompt": ""}, "prompt must not be empty."),
+        ({"prompt": " \n\t"}, "The prompt is empty. Say what Claude should do."),
+        ({}, "prompt is required."),
+        ({"prompt": None}, "prompt must be a valid string."),
+        ({"prompt": 7}, "prompt must be a valid string."),
+        ({"prompt": "x", "max_token": 9}, "There is no parameter named 'max_token'. Did you mean max_tokens?"),
+        ({"prompt": "x", "sytem": "s"}, "There is no parameter named 'sytem'. Did you mean system?"),
+        ({"prompt": "x", "model": "opsu"}, "There is no model named 'opsu'; nearest: opus."),
+        ({"prompt": "x", "model": "claude-opus-4-5", "effort": "max"}, " takes effort low, medium or high."),
+        ({"prompt": "x", "model": "claude-haiku-4-5", "effort": "low"}, " takes no effort."),
+        ({"prompt": "x", "effort": "hard"}, "effort must be one of low, medium, high, xhigh or max."),
+        ({"prompt": "x", "max_tokens": 128_001}, "claude-sonnet-5-5 writes at most 128,000 tokens;"),
+        ({"prompt": "x", "max_tokens": -1}, "max_tokens must be greater than or equal to 0."),
+        ({"prompt": "x", "max_tokens": "many"}, "max_tokens must be a valid integer"),
+        ({"prompt": "x", "max_tokens": 1.5}, "max_tokens must be a valid integer"),
+    ],
+)
+async def test_bad_input_gets_one_clear_sentence_and_no_request(
+    desk: McpSession, api: Simulator, arguments: dict[str, object], says: str
+) -> None:
+    result = await desk.client.call_tool("claude_ask", arguments)
+    (told,) = text_blocks(result)
+    assert says in told
+    assert told.endswith((".", "?"))
+    assert failure_meta(result)["class"] == "refused"
+    assert failure_meta(result)["retryable"] is False
+    assert not sent(api)
+
+
+async def test_what_was_wrong_is_named_but_not_repeated(desk: McpSession, api: Simulator) -> None:
+    secret = "hunter2-hunter2"
+    for arguments in ({"max_tokens": secret}, {"effort": secret}, {"prompt": [secret]}, {"system": {"a": secret}}):
+        (told,) = text_blocks(await desk.client.call_tool("claude_ask", {"prompt": "x"} | arguments))
+        assert secret not in told
+        assert "http" not in told
+        assert "input_value" not in told
+    assert not sent(api)
+
+
+# --------------------------------------------------------------------- what goes wrong upstream
+
+
+@pytest.mark.parametrize(
+    ("status", "family", "kind"),
+    [
+        (400, "refused", "invalid_request"),
+        (401, "misconfigured", "authentication"),
+        (402, "misconfigured", "billing"),
+        (403, "misconfigured", "permission"),
+        (404, "refused", "not_found"),
+        (413, "refused", "too_large"),
+    ],
+)
+async def test_what_the_api_refuses_is_an_error_with_its_class_and_request_id(
+    desk: McpSession, api: Simulator, status: int, family: str, kind: str
+) -> None:
+    result = await desk.ask(directive(status=status))
+    (request,) = sent(api)
+    assert failure_meta(result) == {
+        "class": family,
+        "kind": kind,
+        "retryable": False,
+        "retry_after_s": None,
+        "request_id": request.request_id,
+    }
+    (told,) = text_blocks(result)
+    assert re.search(r"\.( \[\w+\])?$", told)
+    assert FAKE_KEY not in told
+    assert usage_meta(result)["attempts"] == 1
+
+
+# --------------------------------------------------------------------- surrogates
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_half_a_surrogate_pair_in_a_question_ends_nothing(
+    mode: ProtocolMode, api: Simulator, tmp_path: Path
+) -> None:
+    """In this process: no Python client can send one over stdio. Those that can are in `test_stdio`."""
+    api.reset()
+    async with connect("memory", mode, tmp_path / "data", base_url=api.url) as desk:
+        await desk.ask("half \ud83d a pair", system="\ude00")
+        body = cast("dict[str, object]", sent(api)[0].body)
+        assert body["messages"] == [{"role": "user", "content": "half \ufffd a pair"}]
+        assert body["system"] == "\ufffd"
+        strange_ones: list[dict[str, Any]] = [
+            {"model": "\ud83d"},
+            {"effort": "\ud83d"},
+            {"\ud83d": ""},
+            {"max_tokens": "\ud83d"},
+        ]
+        for strange in strange_ones:
+            result = await desk.ask("x", **strange)
+            assert result.is_error
+            assert text_blocks(result)[0] == replace_lone_surrogates(text_blocks(result)[0])
+
+
+async def test_half_a_surrogate_pair_in_an_answer_ends_nothing(desk: McpSession) -> None:
+    assert text_blocks(await desk.ask(directive(text="\ude00 and \ud83d")))[0] == "\ufffd and \ufffd"
+
+
+@pytest.mark.parametrize(("where", "mode"), [("memory", "auto"), ("stdio", "legacy")])
+async def test_half_a_pair_in_the_apis_own_words_ends_nothing(
+    where: Transport, mode: ProtocolMode, tmp_path: Path
+) -> None:
+    body = rb'{"type":"error","error":{"type":"invalid_request_error","message":"bad \ud83d, sk-ant-api03-abc_d"}}'
+    async with (
+        scripted_upstream(body, status=400, content_type="application/json") as bird,
+        connect(where, mode, tmp_path / "data", base_url=bird.url) as desk,
+    ):
+        result = await desk.ask("x")
+        assert "bad \ufffd, sk-ant-…" in text_blocks(result)[0]
+        assert failure_meta(result)["request_id"] == "req_parrot"
+        assert "claude_ask" in {tool.name for tool in (await desk.client.list_tools()).tools}
+
+
+async def test_a_stop_reason_of_tomorrow_is_told_as_incomplete(tmp_path: Path) -> None:
+    message = {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [{"type": "text", "text": "so"}],
+    }
+    stream = sse_bytes(
+        {"type": "message_start", "message": {**message, "stop_reason": "bored", "usage": {"input_tokens": 1}}}
+    )
+    async with (
+        scripted_upstream(stream) as bird,
+        connect("memory", "auto", tmp_path / "data", base_url=bird.url) as desk,
+    ):
+        answer, _, last = text_blocks(await desk.ask("x"))
+    assert answer == "so"
+    assert last.startswith("INCOMPLETE: ")
+    assert "bored" in last
+
+
+# --------------------------------------------------------------------- cancelling
+
+
+async def test_a_cancelled_call_hangs_up_on_the_upstream_and_leaves_its_line_in_the_ledger(
+    desk: McpSession, api: Simulator
+) -> None:
+    told: list[ProgressUpdate] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: desk.ask("Tell me. [[sim: tokens=400 fault=stall at=90]]", updates=told))
+        with anyio.fail_after(30):
+            while not lossless(told):
+                await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    with anyio.fail_after(30):
+        await api.idle()
+    (request,) = sent(api)
+    assert request.end == "disconnected"
+    await desk.ask("The ledger is written in order, so after this answer that line is closed.")
+    (line,) = [line for line in desk.ledger_rows() if line["request_id"] == request.request_id]
+    assert (line["state"], line["end"], line["estimated"]) == ("closed", "cancelled", 1)
+    assert line["input_tokens"] == request.input_tokens
+    assert cast("int", line["output_tokens"]) >= 90 // 4
+    assert cast("int", line["cost_micros"]) > 0
+
+
+# --------------------------------------------------------------------- keys
+
+
+@pytest.mark.parametrize(("where", "mode"), [("memory", "legacy"), ("stdio", "auto")])
+@pytest.mark.parametrize(
+    ("key", "says", "kind"),
+    [
+        ("", "There is no API key.", "no_key"),
+        ("${ANTHROPIC_API_KEY}", "There is no API key", "no_key"),
+        ("sk-ant-secret-one\nsk-ant-secret-two", "holds a line break, a space or a control character", "malformed_key"),
+    ],
+)
+async def test_a_key_that_cannot_be_used_is_told_in_a_sentence_that_does_not_hold_it(
+    where: Transport, mode: ProtocolMode, key: str, says: str, kind: str, api: Simulator, tmp_path: Path
+) -> None:
+    api.reset()
+    async with connect(where, mode, tmp_path / "data", base_url=api.url, api_key=key) as desk:
+        results = [await desk.ask("x"), await desk.ask("x")]
+        told = str(results) + await desk.info(about="config")
+    for result in results:
+        assert says in text_blocks(result)[0]
+        assert failure_meta(result)["kind"] == kind
+        assert failure_meta(result)["class"] == "misconfigured"
+    assert "secret" not in told + desk.stderr.read_text()
+    assert not api.requests
+
+
+async def test_the_footer_can_be_switched_off(api: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, footer=False) as desk:
+        result = await desk.ask("What is tea?")
+    assert len(text_blocks(result)) == 1
+    assert USAGE_META in (result.meta or {})

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_server_claude import number_formatting
+from mcp_server_claude.errors import RequestError
+from mcp_server_claude.server.tools.info import parse_since
+from mcp_server_claude.simulator import Pace, Simulator
+from support.mcp_session import FAKE_KEY, connect, failure_meta, text_blocks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp_server_claude.simulator import Models
+
+pytestmark = pytest.mark.anyio
+
+
+def rows(told: str) -> dict[str, list[str]]:
+    """A Markdown table's rows by their first cell."""
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in told.splitlines() if line[:1] == "|"]
+    assert {len(row) for row in cells} == {len(cells[0])}
+    return {row[0]: row[1:] for row in cells[2:]}
+
+
+# --------------------------------------------------------------------- models
+
+
+async def test_models_are_listed_with_what_they_can_do_and_cost(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told = await desk.info(about="models")
+    found = rows(told)
+    assert found["claude-opus-5-5"][:4] == ["opus", "1M", "128k", "low…max"]
+    assert found["claude-opus-5-5"][5] == "4/20"
+    assert found["claude-haiku-4-5-20251001"][3] == "-"
+    assert "retires" in found["claude-sonnet-4-5-20250929"][-1]
+    assert "From the Models API, " in told
+    assert not [record for record in upstream.requests if record.path == "/v1/messages"]
+
+
+@pytest.mark.parametrize("models", ["empty", "missing", "foreign"])
+async def test_where_the_api_lists_none_our_own_list_serves_and_any_name_may_be_asked(
+    models: Models, tmp_path: Path
+) -> None:
+    async with (
+        Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models=models) as upstream,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
+    ):
+        told = await desk.info(about="models")
+        result = await desk.ask("x", model="llama-4-maverick")
+    assert "claude-opus-5-5" in rows(told)
+    assert "this package's own list" in told
+    assert not result.is_error
+    assert text_blocks(result)[1].startswith("[llama-4-maverick · ")
+    assert "price unknown" in text_blocks(result)[1]
+
+
+# --------------------------------------------------------------------- usage
+
+
+async def test_usage_adds_up_what_was_asked_by_model(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        assert "Nothing was asked." in await desk.info()
+        for model in ("opus", "haiku", "haiku"):
+            await desk.ask("What is tea?", model=model)
+        await desk.ask("[[sim: status=400]]", model="haiku")
+        found = rows(await desk.info(about="usage", since="1h"))
+        wide = rows(await desk.info(about="usage", since="2000-01-01"))
+    sent = [record for record in upstream.requests if record.path == "/v1/messages"]
+    haiku = sent[1:3]
+    assert found.keys() == {"claude-opus-5-5", "claude-haiku-5-5", "total"}
+    assert found["claude-opus-5-5"][:2] == ["1", "0"]
+    assert found["claude-haiku-5-5"][:2] == ["3", "1"]
+    assert found["claude-haiku-5-5"][2] == number_formatting.format_tokens(sum(record.input_tokens for record in haiku))
+    assert found["claude-haiku-5-5"][4] == number_formatting.format_tokens(
+        sum(record.output_tokens for record in haiku)
+    )
+    assert found["total"][:2] == ["4", "1"]
+    assert wide == found
+
+
+async def test_a_since_that_says_nothing_is_refused(tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data") as desk:
+        result = await desk.client.call_tool("claude_info", {"since": "yesterdayish"})
+    assert failure_meta(result)["class"] == "refused"
+    assert "since must be today, a span such as 24h or 7d, or a date" in text_blocks(result)[0]
+
+
+NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("since", "moment"),
+    [
+        ("today", datetime(2026, 11, 20, tzinfo=UTC)),
+        ("", datetime(2026, 11, 20, tzinfo=UTC)),
+        (" TODAY ", datetime(2026, 11, 20, tzinfo=UTC)),
+        ("24h", datetime(2026, 11, 19, 12, 30, tzinfo=UTC)),
+        ("7 d", datetime(2026, 11, 13, 12, 30, tzinfo=UTC)),
+        ("2W", datetime(2026, 11, 6, 12, 30, tzinfo=UTC)),
+        ("2026-11-01", datetime(2026, 11, 1, tzinfo=UTC)),
+        ("2026-11-01T10:00", datetime(2026, 11, 1, 10, tzinfo=UTC)),
+        ("2026-11-01T10:00:00+02:00", datetime(2026, 11, 1, 8, tzinfo=UTC)),
+        ("2026-11-01T10:00:00Z", datetime(2026, 11, 1, 10, tzinfo=UTC)),
+    ],
+)
+def test_since_in_all_its_forms(since: str, moment: datetime) -> None:
+    assert parse_since(since, NOW.timestamp()) == moment
+
+
+@given(st.text() | st.from_regex(r"[0-9]{1,6} ?[hdw]", fullmatch=True) | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"))
+def test_since_is_a_moment_or_refused(since: str) -> None:
+    with suppress(RequestError):
+        assert parse_since(since, NOW.timestamp()).tzinfo is UTC
+
+
+# --------------------------------------------------------------------- configuration
+
+
+async def test_the_configuration_shows_each_source_and_no_secret(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    url = "http://user:pa55word@127.0.0.1:9"
+    async with connect("stdio", "auto", data, base_url=url, model="haiku") as desk:
+        told = await desk.info(about="config")
+    found = rows(told)
+    assert FAKE_KEY not in told
+    assert "pa55word" not in told
+    assert found["MCP_CLAUDE_API_KEY"] == ["**********", "MCP_CLAUDE_API_KEY"]
+    assert found["MCP_CLAUDE_MODEL"] == ["haiku", "MCP_CLAUDE_MODEL"]
+    assert found["MCP_CLAUDE_FOOTER"] == ["True", "default"]
+    assert "key: from MCP_CLAUDE_API_KEY, sent to http://" in told
+    assert f"ledger: {data}" in told
+
+
+async def test_a_setting_that_was_not_understood_is_shown_and_nothing_is_spent_on_a_guess(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("stdio", "legacy", tmp_path / "data", base_url=upstream.url, progress="loud") as desk:
+        result = await desk.ask("x")
+        told = await desk.info(about="config")
+    assert failure_meta(result)["class"] == "misconfigured"
+    assert "MCP_CLAUDE_PROGRESS: progress was not understood" in text_blocks(result)[0]
+    assert "problem: MCP_CLAUDE_PROGRESS" in told
+    assert not [record for record in upstream.requests if record.path == "/v1/messages"]
+
+
+async def test_the_budget_says_what_is_left_and_when_it_starts_anew(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
+        assert (await desk.info(about="budget")).startswith("$1.00 of $1.00 is left for today")
+        await desk.ask("Tell me about tea.", model="opus")
+        assert "$1.00 of" not in await desk.info(about="budget")
+        assert "UTC" in await desk.info(about="budget")
+
+
+async def test_without_a_budget_it_says_how_to_set_one(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        assert "MCP_CLAUDE_BUDGET_USD_PER_DAY" in await desk.info(about="budget")

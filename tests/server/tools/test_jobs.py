@@ -1,0 +1,497 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import pytest
+from mcp.shared.exceptions import MCPError
+from mcp.types import ResourceLink, TextContent, TextResourceContents
+
+from mcp_server_claude.simulator import Pace, Simulator, directive
+from support.mcp_session import FAILURE_META, USAGE_META, McpSession, connect, failure_meta, text_blocks, usage_meta
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from mcp.types import CallToolResult
+
+    from mcp_server_claude.simulator import Record
+
+pytestmark = pytest.mark.anyio
+STALLED = directive(tokens=400, fault="stall", at=90)
+"""An answer that stops after 90 characters, and never ends by itself."""
+
+
+@pytest.fixture(scope="module")
+async def api() -> AsyncIterator[Simulator]:
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+async def desk(api: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]:
+    api.reset()
+    async with at_desk(api, tmp_path) as desk:
+        yield desk
+
+
+def at_desk(
+    api: Simulator, tmp_path: Path, client_name: str = "test", **fields: object
+) -> AbstractAsyncContextManager[McpSession]:
+    return connect("memory", "auto", tmp_path / "data", client_name=client_name, base_url=api.url, **fields)
+
+
+def sent(api: Simulator) -> list[Record]:
+    return [record for record in api.requests if record.path == "/v1/messages"]
+
+
+async def jobs(desk: McpSession, **arguments: object) -> CallToolResult:
+    return await desk.client.call_tool("claude_jobs", dict(arguments))
+
+
+async def listed(desk: McpSession) -> list[dict[str, str]]:
+    """The rows of the list of calls."""
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in text_blocks(await jobs(desk))[0].split("\n")
+    ]
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def call_id(result: CallToolResult) -> str:
+    return str(usage_meta(result)["call_id"])
+
+
+async def resource(desk: McpSession, identity: str) -> str:
+    (contents,) = (await desk.client.read_resource(f"claude://calls/{identity}")).contents
+    assert isinstance(contents, TextResourceContents)
+    assert contents.mime_type == "text/plain"
+    return contents.text
+
+
+async def cancelled(desk: McpSession, api: Simulator, prompt: str) -> None:
+    """A call that its client cancels once it has heard of its text."""
+    heard = anyio.Event()
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        assert progress > 0
+        assert total is None
+        if message:
+            heard.set()
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: desk.client.call_tool("claude_ask", {"prompt": prompt}, progress_callback=hear))
+            await heard.wait()
+            tasks.cancel_scope.cancel()
+        await api.idle()
+
+
+async def read_until(desk: McpSession, identity: str, text: str) -> None:
+    """Wait until a running call has written this."""
+    while text_blocks(await jobs(desk, id=identity, wait=0.05))[0] != text:
+        pass
+
+
+# --------------------------------------------------------------------- the list
+
+
+async def test_before_anything_was_asked_the_list_says_so(desk: McpSession) -> None:
+    assert text_blocks(await jobs(desk)) == ["Nothing was asked yet."]
+
+
+async def test_the_list_shows_calls_that_lost_their_reader_first_with_their_opening_words(
+    desk: McpSession, api: Simulator
+) -> None:
+    await cancelled(desk, api, f"Which tea | is best?\n{STALLED}")
+    await desk.ask("What is coffee? [[sim: stop=max_tokens]]")
+    await desk.ask("What is cocoa?")
+    await desk.ask(f"What is milk? {directive(status=400)}")
+    rows = await listed(desk)
+    assert [row["state"] for row in rows] == ["cancelled", "failed", "complete", "incomplete"]
+    assert [" ".join(row["prompt"].split()[:3]) for row in rows] == [
+        "Which tea /",
+        "What is milk?",
+        "What is cocoa?",
+        "What is coffee?",
+    ]
+    assert all(re.fullmatch(r"c_[0-9a-f]{16}", row["id"]) for row in rows)
+    assert rows[0]["characters"] == "90"
+    assert {row["model"] for row in rows} == {"claude-sonnet-5-5"}
+
+
+async def test_the_list_is_of_the_ten_newest(desk: McpSession) -> None:
+    asked = [call_id(await desk.ask(f"number {n}")) for n in range(12)]
+    assert [row["id"] for row in await listed(desk)] == asked[:1:-1]
+
+
+# --------------------------------------------------------------------- one call
+
+
+async def test_a_finished_call_can_be_read_again_with_its_account(desk: McpSession, api: Simulator) -> None:
+    asked = await desk.ask("What is tea?")
+    result = await jobs(desk, id=call_id(asked))
+    answer, line = text_blocks(result)
+    assert answer == text_blocks(asked)[0] == sent(api)[0].text
+    assert line == f"[{call_id(asked)} · complete · {len(answer)} characters]"
+    assert usage_meta(result) == usage_meta(asked)
+    assert len(sent(api)) == 1
+
+
+async def test_a_cancelled_call_can_be_read_as_far_as_it_came_and_says_it_was_cancelled(
+    desk: McpSession, api: Simulator
+) -> None:
+    await cancelled(desk, api, f"Tell me. {STALLED}")
+    (row,) = await listed(desk)
+    result = await jobs(desk, id=row["id"])
+    answer, line, last = text_blocks(result)
+    (request,) = sent(api)
+    assert answer == request.text
+    assert "· cancelled ·" in line
+    assert last == "INCOMPLETE: The call was cancelled."
+    used = usage_meta(result)
+    assert (used["complete"], used["estimated"]) == (False, True)
+    assert used["input_tokens"] == request.input_tokens
+    assert cast("int", used["output_tokens"]) >= 90 // 4
+    assert cast("float", used["cost_usd"]) > 0
+    assert used["request_ids"] == [request.request_id]
+
+
+async def test_an_incomplete_and_a_failed_call_say_why(desk: McpSession) -> None:
+    cut = await desk.ask("Tell me. [[sim: stop=max_tokens]]")
+    assert text_blocks(await jobs(desk, id=call_id(cut)))[-1] == text_blocks(cut)[-1]
+    failed = await desk.ask(directive(status=400))
+    (none, _, why) = text_blocks(await jobs(desk, id=call_id(failed)))
+    assert none == "(no text)"
+    assert why.startswith("INCOMPLETE: The Messages API refused the request.")
+
+
+async def test_an_id_that_nobody_has_is_an_error_that_points_to_the_list(desk: McpSession) -> None:
+    for arguments in ({"id": "c_0000000000000000"}, {"id": "nonsense", "wait": 5}, {"id": "c_1", "cancel": True}):
+        result = await jobs(desk, **arguments)
+        assert failure_meta(result)["kind"] == "not_found"
+        assert text_blocks(result) == ["There is no call of that id. claude_jobs without an id lists the latest."]
+
+
+async def test_cancel_without_an_id_stops_nothing(desk: McpSession) -> None:
+    result = await jobs(desk, cancel=True)
+    assert failure_meta(result)["class"] == "refused"
+    assert text_blocks(result) == ["cancel needs the id of a call."]
+
+
+# --------------------------------------------------------------------- while it runs
+
+
+async def test_a_running_call_can_be_read_waited_for_and_stopped(desk: McpSession, api: Simulator) -> None:
+    """Another conversation looks at a call, while the one that asked waits for its answer."""
+    heard = anyio.Event()
+    stopped: list[CallToolResult] = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        assert progress > 0
+        assert total is None
+        if message:
+            heard.set()
+
+    async def ask() -> None:
+        arguments = {"prompt": f"Tell me. {STALLED}"}
+        stopped.append(await desk.client.call_tool("claude_ask", arguments, progress_callback=hear))
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await heard.wait()
+            (row,) = await listed(desk)
+            assert row["state"] == "running"
+            answer, line, last = text_blocks(await jobs(desk, id=row["id"], wait=0.01))
+            assert answer == sent(api)[0].text
+            assert "· running ·" in line
+            assert last == "INCOMPLETE: it is still being written. Ask again with wait=50."
+            shown = await jobs(desk, id=row["id"], cancel=True)
+            assert "· cancelled ·" in text_blocks(shown)[1]
+            assert text_blocks(shown)[0] == answer
+        await api.idle()
+    assert sent(api)[0].end == "disconnected"
+    (result,) = stopped
+    first, _, last = text_blocks(result)
+    assert first == sent(api)[0].text
+    assert last.startswith("INCOMPLETE: ")
+    assert "claude_jobs" in last
+    assert usage_meta(result)["estimated"] is True
+    again = await jobs(desk, id=call_id(result), cancel=True)
+    assert text_blocks(again)[0] == first
+    assert usage_meta(again) == usage_meta(result)
+
+
+async def test_a_call_stopped_before_it_said_anything_is_an_error_with_its_id(desk: McpSession, api: Simulator) -> None:
+    stopped: list[CallToolResult] = []
+
+    async def ask() -> None:
+        stopped.append(await desk.ask(f"Tell me. {directive(fault='stall', at='headers')}"))
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await api.asked(2)  # the list of models, and the message
+            (row,) = await listed(desk)
+            await jobs(desk, id=row["id"], cancel=True)
+    (result,) = stopped
+    assert failure_meta(result)["kind"] == "stopped"
+    assert call_id(result) in text_blocks(result)[0]
+    assert text_blocks(await jobs(desk, id=call_id(result)))[0] == "(no text)"
+
+
+async def test_waiting_for_a_call_returns_when_it_has_ended(api: Simulator, tmp_path: Path) -> None:
+    async with at_desk(api, tmp_path, detach_after_s=0.1) as desk:
+        first = await desk.ask("Tell me. [[sim: tokens=60 pace=60]]")
+        with anyio.fail_after(30):
+            result = await jobs(desk, id=call_id(first), wait=3600)
+    assert "· complete ·" in text_blocks(result)[1]
+    assert usage_meta(result)["complete"] is True
+
+
+# --------------------------------------------------------------------- detached
+
+
+async def test_a_call_that_takes_too_long_for_its_client_returns_its_id_and_the_rest_later(
+    api: Simulator, tmp_path: Path
+) -> None:
+    api.reset()
+    async with at_desk(api, tmp_path, detach_after_s=0.4) as desk:
+        with anyio.fail_after(30):
+            first = await desk.ask("Tell me. [[sim: tokens=120 pace=80 chars=4]]")
+            result = await jobs(desk, id=call_id(first), wait=60)
+    (request,) = sent(api)
+    head, footer, last = text_blocks(first)
+    assert not first.is_error
+    assert last == (
+        f'INCOMPLETE: it is still being written. claude_jobs(id="{call_id(first)}", wait=50) returns the rest.'
+    )
+    assert (usage_meta(first)["complete"], usage_meta(first)["estimated"]) == (False, True)
+    assert call_id(first) in footer
+    whole = text_blocks(result)[0]
+    assert whole == request.text
+    assert whole.startswith(head)
+    assert len(head) < len(whole)
+    assert request.end == "complete"
+    assert usage_meta(result)["complete"] is True
+
+
+async def test_a_detached_call_can_be_stopped(api: Simulator, tmp_path: Path) -> None:
+    api.reset()
+    async with at_desk(api, tmp_path, detach_after_s=0.2) as desk:
+        with anyio.fail_after(30):
+            first = await desk.ask(f"Tell me. {STALLED}")
+            await api.asked(2)  # the list of models, and the message
+            result = await jobs(desk, id=call_id(first), cancel=True)
+            await api.idle()
+            assert text_blocks(result)[0].startswith(text_blocks(first)[0])
+            assert "· cancelled ·" in text_blocks(result)[1]
+    assert sent(api)[0].end == "disconnected"
+
+
+async def test_a_detached_call_that_fails_takes_nobody_along_and_can_be_asked_why(
+    api: Simulator, tmp_path: Path
+) -> None:
+    api.reset()
+    async with at_desk(api, tmp_path, detach_after_s=0.1, bytes_timeout_s=0.5, max_retries=0) as desk:
+        with anyio.fail_after(30):
+            first = await desk.ask(f"Tell me. {directive(fault='stall', at='headers')}")
+            result = await jobs(desk, id=call_id(first), wait=60)
+            after = await desk.ask("x [[sim: tokens=3]]")
+    assert "Nothing came from the Messages API" in text_blocks(result)[-1]
+    assert "· failed ·" in text_blocks(result)[1]
+    assert not after.is_error
+
+
+async def test_an_answer_in_time_is_not_detached(api: Simulator, tmp_path: Path) -> None:
+    async with at_desk(api, tmp_path, detach_after_s=60) as desk:
+        assert usage_meta(await desk.ask("x"))["complete"] is True
+        failed = await desk.ask(directive(status=400))
+    assert failure_meta(failed)["kind"] == "invalid_request"
+
+
+async def test_a_client_that_cancels_before_its_call_is_detached_stops_it(api: Simulator, tmp_path: Path) -> None:
+    api.reset()
+    async with at_desk(api, tmp_path, detach_after_s=3600) as desk:
+        await cancelled(desk, api, f"Tell me. {STALLED}")
+        (row,) = await listed(desk)
+    assert row["state"] == "cancelled"
+    assert sent(api)[0].end == "disconnected"
+
+
+# --------------------------------------------------------------------- as a resource
+
+
+async def test_the_text_of_a_call_is_a_resource_also_when_it_was_cut(desk: McpSession, api: Simulator) -> None:
+    whole = await desk.ask("What is tea?")
+    assert await resource(desk, call_id(whole)) == text_blocks(whole)[0]
+    cut = await desk.ask("Tell me. [[sim: stop=max_tokens]]")
+    assert await resource(desk, call_id(cut)) == f"{text_blocks(cut)[0]}\n\n{text_blocks(cut)[-1]}"
+    await cancelled(desk, api, f"Tell me. {STALLED}")
+    (row, *_) = await listed(desk)
+    assert (await resource(desk, row["id"])).endswith("\n\nINCOMPLETE: The call was cancelled.")
+    templates = (await desk.client.list_resource_templates()).resource_templates
+    assert "claude://calls/{id}{?offset,limit}" in {template.uri_template for template in templates}
+
+
+async def test_a_resource_of_no_call_is_not_found(desk: McpSession) -> None:
+    with pytest.raises(MCPError, match="There is no call of that id"):
+        await resource(desk, "c_0000000000000000")
+
+
+async def test_an_answer_of_more_than_a_result_may_hold_is_cut_and_linked(api: Simulator, tmp_path: Path) -> None:
+    text = "\n".join(f"{n}. a line of a very long answer" for n in range(200))
+    for name in ("claude-code", "cursor"):
+        async with at_desk(api, tmp_path, client_name=name, inline_chars=2000) as desk:
+            result = await desk.ask(directive(text=text))
+            head, link, note, *rest = result.content
+            assert isinstance(head, TextContent)
+            assert isinstance(link, ResourceLink)
+            assert isinstance(note, TextContent)
+            assert len(rest) == 1
+            assert text.startswith(head.text)
+            assert head.text.endswith("\n")
+            assert 1000 < len(head.text) <= 2000
+            assert str(link.uri) == f"claude://calls/{call_id(result)}"
+            assert note.text.startswith(f"CUT: {len(head.text):,} of {len(text):,} characters; {link.uri} holds")
+            assert await resource(desk, call_id(result)) == text
+            assert usage_meta(result)["complete"] is True
+
+
+# --------------------------------------------------------------------- what is kept
+
+
+async def test_with_no_retention_the_text_goes_once_delivered_and_the_account_stays(
+    api: Simulator, tmp_path: Path
+) -> None:
+    async with at_desk(api, tmp_path, retention_days=0) as desk:
+        asked = await desk.ask("What is tea?")
+        result = await jobs(desk, id=call_id(asked))
+        (row,) = await listed(desk)
+        (line,) = desk.ledger_rows()
+    assert text_blocks(result)[0] == "(the text is no longer kept)"
+    assert usage_meta(result) == usage_meta(asked)
+    assert row["prompt"] == ""
+    assert line["output_tokens"] == usage_meta(asked)["output_tokens"]
+    for name in ("store.db", "store.db-wal"):
+        path = tmp_path / "data" / name
+        assert not path.exists() or b"What is tea?" not in path.read_bytes() or name.endswith("-wal")
+
+
+async def test_with_no_retention_a_failure_that_was_told_leaves_no_words_of_the_question(
+    api: Simulator, tmp_path: Path
+) -> None:
+    async with at_desk(api, tmp_path, retention_days=0) as desk:
+        assert (await desk.ask("[[sim: tea=1]] What is tea?")).is_error  # the API's refusal quotes it
+        (row,) = await listed(desk)
+        told = text_blocks(await jobs(desk, id=row["id"]))
+    assert row["prompt"] == ""
+    assert told[-1] == "INCOMPLETE: Its text is not kept any more."
+
+
+async def test_with_no_retention_what_was_cut_for_the_client_can_still_be_read_in_full(
+    api: Simulator, tmp_path: Path
+) -> None:
+    text = "a long line of text\n" * 200
+    async with at_desk(api, tmp_path, "claude-code", inline_chars=1000, retention_days=0) as desk:
+        result = await desk.ask(directive(text=text))
+        assert await resource(desk, call_id(result)) == text
+
+
+async def test_with_no_retention_a_cancelled_call_is_kept_until_somebody_reads_it(
+    api: Simulator, tmp_path: Path
+) -> None:
+    api.reset()
+    async with at_desk(api, tmp_path, retention_days=0) as desk:
+        await cancelled(desk, api, f"Tell me. {STALLED}")
+        (row,) = await listed(desk)
+        assert text_blocks(await jobs(desk, id=row["id"]))[0] == sent(api)[0].text
+
+
+async def test_with_no_retention_a_detached_call_is_still_whole_when_it_is_fetched(
+    api: Simulator, tmp_path: Path
+) -> None:
+    """What its first result held was its beginning, not its answer."""
+    api.reset()
+    async with at_desk(api, tmp_path, detach_after_s=1.5, retention_days=0) as desk:
+        with anyio.fail_after(30):
+            first = await desk.ask("Tell me. [[sim: tokens=200 pace=80 chars=4]]")
+            result = await jobs(desk, id=call_id(first), wait=60)
+    assert text_blocks(result)[0] == sent(api)[0].text
+
+
+async def test_calls_can_be_read_after_the_server_was_started_anew(api: Simulator, tmp_path: Path) -> None:
+    api.reset()
+    async with at_desk(api, tmp_path) as desk:
+        asked = await desk.ask("What is tea?")
+        await cancelled(desk, api, f"Which tea? {STALLED}")
+        before = await listed(desk)
+    async with at_desk(api, tmp_path) as desk:
+        assert await listed(desk) == before
+        again = await jobs(desk, id=call_id(asked))
+        assert text_blocks(again)[0] == text_blocks(asked)[0]
+        assert usage_meta(again) == usage_meta(asked)
+        kept = await jobs(desk, id=before[0]["id"])
+    assert text_blocks(kept)[0] == sent(api)[1].text
+    assert text_blocks(kept)[-1] == "INCOMPLETE: The call was cancelled."
+
+
+async def test_a_call_under_way_when_its_server_ends_is_kept_as_far_as_it_came(api: Simulator, tmp_path: Path) -> None:
+    api.reset()
+    async with at_desk(api, tmp_path, detach_after_s=0.2) as desk:
+        first = await desk.ask(f"Tell me. {STALLED}")
+        with anyio.fail_after(30):
+            await api.asked(2)  # the list of models, and the message
+            while not any(request.text for request in sent(api)):
+                await jobs(desk, id=call_id(first), wait=0.05)
+            await read_until(desk, call_id(first), sent(api)[0].text)
+    async with at_desk(api, tmp_path) as desk:
+        result = await jobs(desk, id=call_id(first))
+    assert text_blocks(result)[0] == sent(api)[0].text
+    assert text_blocks(result)[-1].startswith("INCOMPLETE: ")
+    assert usage_meta(result)["estimated"] is True
+
+
+async def test_a_second_server_that_starts_during_a_call_closes_nothing_of_the_first(
+    api: Simulator, tmp_path: Path
+) -> None:
+    api.reset()
+    async with at_desk(api, tmp_path, detach_after_s=0.2) as one, at_desk(api, tmp_path) as two:
+        first = await one.ask(f"Tell me. {STALLED}")
+        with anyio.fail_after(30):
+            while not sent(api):
+                await jobs(one, id=call_id(first), wait=0.05)
+        (row,) = await listed(two)
+        assert row["state"] == "running"
+        assert [line["state"] for line in two.ledger_rows()] == ["open"]
+        assert "· running ·" in text_blocks(await jobs(one, id=call_id(first)))[1]
+
+
+async def test_a_call_can_be_stopped_from_another_server(api: Simulator, tmp_path: Path) -> None:
+    api.reset()
+    async with at_desk(api, tmp_path, detach_after_s=0.2) as one, at_desk(api, tmp_path) as two:
+        with anyio.fail_after(30):
+            first = await one.ask(f"Tell me. {STALLED}")
+            while not any(request.text for request in sent(api)):
+                await jobs(one, id=call_id(first), wait=0.05)
+            result = await jobs(two, id=call_id(first), cancel=True)
+            await api.idle()
+        assert "· cancelled ·" in text_blocks(result)[1]
+        assert text_blocks(result)[0] == sent(api)[0].text
+    assert sent(api)[0].end == "disconnected"
+
+
+# --------------------------------------------------------------------- every outcome names its call
+
+
+async def test_the_id_of_a_call_is_in_every_footer_and_error(desk: McpSession) -> None:
+    for prompt in ("x", "x [[sim: stop=max_tokens]]", "x [[sim: stop=refusal]]", directive(status=400)):
+        result = await desk.ask(prompt)
+        assert result.meta is not None
+        assert USAGE_META in result.meta
+        assert (FAILURE_META in result.meta) is bool(result.is_error)
+        assert any(call_id(result) in text for text in text_blocks(result))
+        assert text_blocks(await jobs(desk, id=call_id(result)))

@@ -1,0 +1,128 @@
+"""The simulator's events against those that the real API has been recorded to send."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_server_claude.simulator.json_body import obj, text
+from support.simulator_connection import HEADERS, message_request, parse_events, read_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from mcp_server_claude.simulator import Simulator
+    from mcp_server_claude.simulator.json_body import Object
+
+pytestmark = pytest.mark.anyio
+STREAMS = Path(__file__).parents[2].parent / "shared" / "streams"
+BETA_KEYS = {"estimated_tokens"}
+
+
+@dataclass
+class Grammar:
+    follows: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    speaks: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    keys: dict[str, list[frozenset[str]]] = field(default_factory=lambda: defaultdict(list))
+
+    def learn(self, stream: Iterable[Object]) -> None:
+        blocks: dict[object, str] = {}
+        before = ""
+        for event in stream:
+            kind = text(event["type"])
+            if kind == "content_block_start":
+                blocks[event["index"]] = text(obj(event["content_block"])["type"])
+            if kind == "content_block_delta":
+                self.speaks.add((blocks[event["index"]], text(obj(event["delta"])["type"])))
+            self.follows.add((before, kind))
+            before = kind
+            for name, value in shapes(event):
+                self.keys[name].append(frozenset(value))
+
+
+def shapes(event: Object) -> Iterator[tuple[str, Object]]:
+    kind = text(event["type"])
+    yield kind, event
+    for name in ("message", "content_block", "delta", "usage"):
+        if part := obj(event.get(name)):
+            yield f"{kind}.{name}.{text(part.get('type'))}", part
+    if usage := obj(obj(event.get("message")).get("usage")):
+        yield f"{kind}.message.usage", usage
+    if citation := obj(obj(event.get("delta")).get("citation")):
+        yield f"{kind}.citation", citation
+
+
+@pytest.fixture(scope="module")
+def recorded() -> Grammar:
+    index = STREAMS / "INDEX.tsv"
+    if not index.exists():
+        pytest.skip("the recorded streams (shared/streams beside the checkout) are not here")
+    grammar = Grammar()
+    with index.open(encoding="utf-8", newline="") as rows:
+        names = [row["file"] for row in csv.DictReader(rows, delimiter="\t") if row["kind"].startswith("recorded")]
+    for name in names:
+        lines = (STREAMS / name).read_text(encoding="utf-8").split("\n")
+        grammar.learn([json.loads(line[5:]) for line in lines if line.startswith("data:")])
+    assert len(grammar.follows) > 5
+    return grammar
+
+
+REQUESTS: dict[str, Object] = {
+    "text": message_request("Why is the sky blue?"),
+    "older": message_request("Why is the sky blue?", model="claude-haiku-4-5"),
+    "thinking": message_request("Why?", model="claude-haiku-4-5", thinking={"type": "enabled", "budget_tokens": 1024}),
+    "hidden thinking": message_request("Why?", model="claude-opus-5-5"),
+    "summarized": message_request(
+        "Why?", model="claude-opus-5-5", thinking={"type": "adaptive", "display": "summarized"}
+    ),
+    "tool": message_request(
+        "Look. [[sim: stop=tool_use]]", tools=[{"name": "look", "input_schema": {"type": "object"}}]
+    ),
+    "search": message_request("Search for pelicans", tools=[{"type": "web_search_20260318", "name": "web_search"}]),
+    "cut": message_request("Why is the sky blue?", max_tokens=20),
+    "stopped": message_request("Why is the sky blue?", stop_sequences=["###"]),
+    "refused": message_request("Why? [[sim: stop=refusal]]"),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+async def test_events_follow_each_other_as_they_do_in_recorded_streams(
+    name: str, simulator: Simulator, recorded: Grammar
+) -> None:
+    ours = Grammar()
+    ours.learn(parse_events(await read_stream(simulator, REQUESTS[name])))
+
+    assert ours.follows <= recorded.follows
+    assert ours.speaks <= recorded.speaks
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+async def test_every_event_has_the_keys_that_recorded_ones_have(
+    name: str, simulator: Simulator, recorded: Grammar
+) -> None:
+    ours = Grammar()
+    beta = HEADERS | {"anthropic-beta": "thinking-token-count-2026-05-13"}
+    ours.learn(parse_events(await read_stream(simulator, REQUESTS[name], beta)))
+
+    for shape, emitted in ours.keys.items():
+        known = recorded.keys[shape]
+        assert known, f"{shape} has never been recorded"
+        for keys in emitted:
+            assert keys - BETA_KEYS <= frozenset(set[str]().union(*known)), shape
+            assert keys >= known[0].intersection(*known), shape
+
+
+async def test_frames_are_named_and_end_with_an_empty_line(simulator: Simulator) -> None:
+    frames = (await read_stream(simulator, message_request("Hello there"))).split(b"\n\n")
+
+    assert frames.pop() == b""
+    for frame in frames:
+        name, data = frame.split(b"\n")
+        assert name == b"event: " + json.loads(data.removeprefix(b"data: "))["type"].encode()
+    assert b'event: ping\ndata: {"type": "ping"}' in frames

@@ -1,0 +1,1 @@
+"""Drivers of a real browser for the tests of the web pages."""

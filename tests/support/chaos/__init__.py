@@ -1,0 +1,1 @@
+"""Random calls, and the checks of what became of them."""

@@ -1,0 +1,111 @@
+"""What the server says to its operator on stderr: a line for each call, and nothing of what was said in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from mcp_server_claude.telemetry.stderr_logging import JsonFormatter, RedactingFormatter
+from support.http_server import http_server_process
+from support.mcp_session import FAKE_KEY, connect, failure_meta, usage_meta
+from support.stdio_process import stdio_process, tool_call
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp_server_claude.simulator import Simulator
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "the-cat-is-called-Brunhilde"
+
+
+def lines(stderr: Path) -> list[dict[str, Any]]:
+    """Every line of a log in JSON."""
+    return [json.loads(line) for line in stderr.read_text().splitlines()]
+
+
+async def test_each_call_is_one_line(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("stdio", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        told = usage_meta(await desk.ask("Hello."))
+        await desk.ask("[[sim: status=400]] Hello.")
+    first, second = [line for line in desk.stderr.read_text().splitlines() if "mcp_server_claude.call" in line]
+    assert f"claude_ask {told['call_id']} {told['model']}: complete" in first
+    assert "failed (invalid_request)" in second
+
+
+async def test_in_json_the_line_is_the_call_s_account(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("stdio", "auto", tmp_path / "data", base_url=upstream.url, log_format="json") as desk:
+        told = usage_meta(await desk.ask("Hello."))
+        refused = failure_meta(await desk.ask("[[sim: status=400]] Hello."))
+    first, second = [line for line in lines(desk.stderr) if line["event"] == "call"]
+    both = set(first) & set(told)
+    assert both >= {"call_id", "model", "input_tokens", "output_tokens", "cost_usd", "ttft_s", "duration_s", "user"}
+    assert {name: first[name] for name in both} == {name: told[name] for name in both} | {"trace_id": None}
+    assert (first["end"], first["level"], first["tool"], first["client"]) == ("complete", "info", "claude_ask", "test")
+    assert (second["end"], second["failure"]) == ("failed", refused["kind"])
+    assert first["ts"] <= second["ts"]
+    assert first["ts"].endswith("Z")
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+async def test_nothing_of_what_was_asked_or_answered_is_logged(
+    upstream: Simulator, tmp_path: Path, log_format: str
+) -> None:
+    fields = {"base_url": upstream.url, "log_format": log_format, "log_level": "debug"}
+    async with connect("stdio", "auto", tmp_path / "data", **fields) as desk:
+        await desk.ask(f"[[sim: text={SECRET}]] {SECRET}", system=SECRET)
+        await desk.ask(f"[[sim: status=400]] {SECRET}")
+    logged = desk.stderr.read_text()
+    assert "claude_ask" in logged
+    assert SECRET not in logged
+    assert FAKE_KEY not in logged
+
+
+async def test_over_http_too_nothing_of_what_was_asked_or_answered_is_logged(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with http_server_process(tmp_path / "data", upstream.url, log_level="debug") as here, here.client() as client:
+        answer = await client.post("/chat", json={"message": f"[[sim: text={SECRET}]] {SECRET}"})
+        assert SECRET in answer.text
+        assert await here.terminate() == 0
+    logged = (tmp_path / "http.stderr").read_text()
+    assert "INFO mcp_server_claude.call: chat" in logged
+    assert SECRET not in logged
+
+
+async def test_a_call_that_was_cancelled_has_its_line_too(upstream: Simulator, tmp_path: Path) -> None:
+    async with stdio_process(tmp_path / "data", base_url=upstream.url, log_format="json") as wire:
+        await wire.initialize()
+        await wire.send(tool_call(1, "[[sim: tokens=500 pace=5]] Hello."))
+        while "message" not in cast("dict[str, object]", (await wire.read_message()).get("params", {})):
+            pass  # until some of the answer has come
+        wire.process.terminate()
+        await wire.wait_for_exit()
+    [line] = [line for line in lines(wire.stderr) if line["event"] == "call"]
+    assert line["end"] == "cancelled"
+
+
+def test_a_traceback_in_json_is_one_line_without_keys() -> None:
+    info = None
+    try:
+        int(f"The key is {FAKE_KEY}\nreally")
+    except ValueError:
+        info = sys.exc_info()
+    record = logging.LogRecord("x", logging.ERROR, "x.py", 1, 'It said "%s"', (FAKE_KEY,), info)
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    assert FAKE_KEY not in line
+    told = json.loads(line)
+    assert (told["event"], told["level"], told["message"]) == ("log", "error", 'It said "sk-ant-…"')
+    assert told["exception"].startswith("Traceback")
+    assert FAKE_KEY not in RedactingFormatter("%(message)s").format(record)
+
+
+def test_half_a_surrogate_pair_in_a_message_can_be_written() -> None:
+    record = logging.LogRecord("x", logging.ERROR, "x.py", 1, "half \ud83d", None, None)
+    assert json.loads(JsonFormatter().format(record).encode())["message"] == "half \ud83d"

@@ -1,0 +1,452 @@
+"""MCP over HTTP, on a real socket: what a client does there that it cannot do over stdio."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+import anyio
+import pytest
+from mcp.server.auth.middleware.auth_context import get_access_token
+
+from mcp_server_claude.simulator import directive
+from mcp_server_claude.web.routes import mcp
+from support.mcp_session import ProgressUpdate, connect, http_server_in_loop, text_blocks
+from support.raw_mcp_http import (
+    PROTOCOL_VERSIONS,
+    jsonrpc_messages,
+    jsonrpc_result,
+    raw_connection,
+    raw_mcp_client,
+    request_head,
+    result_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from mcp_server_claude.simulator import Record, Simulator
+    from support.mcp_session import HttpServerInLoop, ProtocolMode, Transport
+    from support.raw_mcp_http import ProtocolVersion, RawMcpClient
+
+pytestmark = pytest.mark.anyio
+
+STALLED = "Tell me. [[sim: tokens=400 fault=stall at=90]]"
+
+
+@pytest.fixture(autouse=True)
+def _no_bug(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing here may be logged as an error or with a traceback."""
+    yield
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR or record.exc_info] == []
+
+
+@pytest.fixture
+async def door(upstream: Simulator, tmp_path: Path) -> AsyncIterator[HttpServerInLoop]:
+    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as door:
+        yield door
+
+
+@pytest.fixture(params=PROTOCOL_VERSIONS)
+async def client(request: pytest.FixtureRequest, door: HttpServerInLoop) -> AsyncIterator[RawMcpClient]:
+    """A client of each era at a server without users."""
+    async with raw_mcp_client(door.url, cast("ProtocolVersion", request.param)) as client:
+        yield client
+
+
+def sent(upstream: Simulator) -> list[Record]:
+    return [record for record in upstream.requests if record.path == "/v1/messages"]
+
+
+# --------------------------------------------------------------------- a client that goes
+
+
+async def test_a_client_that_goes_ends_its_call(
+    door: HttpServerInLoop, client: RawMcpClient, upstream: Simulator
+) -> None:
+    async with raw_connection(door.url) as wire:
+        await wire.send_request(*client.ask_request(STALLED))
+        await wire.read_until(b'"message":')
+    with anyio.fail_after(30):
+        await upstream.idle()
+    assert [record.end for record in sent(upstream)] == ["disconnected"]
+    (call,) = await (await door.services.calls()).latest_calls("local")
+    assert (call.state, call.end) == ("closed", "cancelled")
+
+
+async def test_a_client_that_goes_waits_no_more_for_another_call(
+    client: RawMcpClient, door: HttpServerInLoop, upstream: Simulator
+) -> None:
+    async with raw_connection(door.url) as asking, raw_connection(door.url) as waiting:
+        await asking.send_request(*client.ask_request(STALLED))
+        await asking.read_until(b'"message":')
+        (call,) = await (await door.services.calls()).latest_calls("local")
+        before = len(asyncio.all_tasks())
+        await waiting.send_request(*client.tool_request("claude_jobs", 2, id=call.id, wait=3600))
+        await waiting.read_until(b'"progress":')
+        assert len(asyncio.all_tasks()) > before
+        waiting.writer.close()
+        with anyio.fail_after(30):
+            while len(asyncio.all_tasks()) > before:
+                await anyio.wait_all_tasks_blocked()
+        assert [record.end for record in sent(upstream)] == ["open"]
+
+
+async def test_a_cancelled_call_of_a_session_ends_and_is_answered(door: HttpServerInLoop, upstream: Simulator) -> None:
+    """2025-11-25; in 2026-07-28 a client cancels by going."""
+    async with raw_mcp_client(door.url, "2025-11-25") as client, raw_connection(door.url) as wire:
+        await wire.send_request(*client.ask_request(STALLED, identity=7))
+        await wire.read_until(b'"message":')
+        cancel = client.message("notifications/cancelled", {"requestId": 7})
+        del cancel["id"]
+        answer = await client.http.post(f"{door.url}/mcp", headers=client.headers(""), json=cancel)
+        assert answer.status_code == 202
+        assert b"-32800" in await wire.read_until(b"0\r\n\r\n")
+        await upstream.idle()
+    assert [record.end for record in sent(upstream)] == ["disconnected"]
+
+
+# --------------------------------------------------------------------- a client that does not read
+
+
+async def test_a_client_that_does_not_read_holds_up_neither_the_upstream_nor_its_own_other_calls(
+    client: RawMcpClient, door: HttpServerInLoop, upstream: Simulator
+) -> None:
+    async with raw_connection(door.url, receive_buffer=16384) as deaf:
+        transport = cast("asyncio.Transport", deaf.writer.transport)
+        transport.pause_reading()
+        await deaf.send_request(*client.ask_request("Tell me all. [[sim: fault=huge]]"))
+        with anyio.fail_after(30):
+            await upstream.asked(2)  # the list of models, and the message
+            await upstream.idle()
+            assert sent(upstream)[0].end == "complete"
+            for identity in range(2, 30):
+                assert result_text(await client.call_tool("claude_info", identity, about="usage"))
+            assert result_text(await client.call_tool("claude_ask", 30, prompt=directive(text="heard"))) == "heard"
+        transport.resume_reading()
+        heard = await deaf.read_until(b"0\r\n\r\n")
+    *_, last = [each for each in heard.decode().split("data: ") if each.startswith("{")]
+    assert result_text(json.loads(last.splitlines()[0])["result"]) == sent(upstream)[0].text
+
+
+async def test_a_client_that_never_reads_is_hung_up_on(upstream: Simulator, tmp_path: Path) -> None:
+    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url, write_timeout_s=0.2) as door:
+        async with (
+            raw_mcp_client(door.url, "2025-11-25") as client,
+            raw_connection(door.url, receive_buffer=16384) as deaf,
+        ):
+            cast("asyncio.Transport", deaf.writer.transport).pause_reading()
+            await deaf.send_request(*client.ask_request("Tell me all. [[sim: fault=huge]]"))
+            with anyio.fail_after(30):
+                await upstream.asked(2)
+                while door.server.server_state.tasks:
+                    await anyio.wait_all_tasks_blocked()
+        assert sent(upstream)[0].end == "complete"
+
+
+# --------------------------------------------------------------------- requests that do not come
+
+
+async def test_a_body_that_does_not_come_is_answered_408(
+    client: RawMcpClient, upstream: Simulator, tmp_path: Path
+) -> None:
+    async with http_server_in_loop(data_dir=tmp_path / "slow", base_url=upstream.url, body_timeout_s=0.1) as door:
+        for path in ("/mcp", "/chat"):
+            async with raw_connection(door.url) as wire:
+                headers = client.headers("tools/list") | {"content-length": "1000"}
+                await wire.send(request_head(headers, path=path), b'{"jsonrpc"')
+                heard = await wire.read_to_end()
+            assert heard.startswith(b"HTTP/1.1 408 "), path
+            assert b"came too slowly" in heard
+
+
+async def test_a_head_that_does_not_come_is_waited_for_only_so_long(
+    door: HttpServerInLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door.server.config, "head_timeout_s", 0.1)
+    async with raw_connection(door.url) as silent, raw_connection(door.url) as slow, raw_connection(door.url) as second:
+        await slow.send(b"POST /mcp HTTP/1.1\r\nhost:")
+        await second.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        await second.read_until(b"\r\n\r\n")
+        await second.send(b"POST /mcp HTTP/1.1\r\nhost:")
+        for wire in (silent, slow, second):
+            assert b"408" not in await wire.read_to_end()
+
+
+async def test_a_client_that_goes_in_the_middle_of_its_request_is_no_trouble(
+    door: HttpServerInLoop, client: RawMcpClient
+) -> None:
+    async with raw_connection(door.url) as wire:
+        await wire.send(request_head(client.headers("tools/list") | {"content-length": "1000"}), b"{")
+    assert (await client.post("tools/list")).status_code == 200
+
+
+async def test_a_body_over_the_limit_is_answered_413(client: RawMcpClient, upstream: Simulator, tmp_path: Path) -> None:
+    async with http_server_in_loop(data_dir=tmp_path / "small", base_url=upstream.url, max_body_bytes=2000) as door:
+        client.url, client.session = door.url, ""
+        await client.initialize()
+        headers, body = client.ask_request("x" * 2000)
+        response = await client.http.post(f"{door.url}/mcp", headers=headers, content=body)
+        assert response.status_code == 413
+        assert (await client.post("tools/list")).status_code == 200
+
+
+async def test_a_body_of_several_megabytes_is_taken(client: RawMcpClient, upstream: Simulator) -> None:
+    prompt = "é" * 3_000_000
+    assert result_text(await client.call_tool("claude_ask", prompt=prompt, model="opus"))
+    assert cast("dict[str, object]", sent(upstream)[0].body)["messages"] == [{"role": "user", "content": prompt}]
+
+
+# --------------------------------------------------------------------- what is said
+
+
+async def test_a_stream_may_be_kept_or_changed_by_nobody_on_its_way(
+    door: HttpServerInLoop, client: RawMcpClient
+) -> None:
+    headers, body = client.ask_request("What is tea?")
+    response = await client.http.post(f"{door.url}/mcp", headers=headers, content=body)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["cache-control"] == "no-cache, no-transform"
+    assert response.headers["x-accel-buffering"] == "no"
+    assert "server" not in response.headers
+    told = [each for each in jsonrpc_messages(response) if each.get("method") == "notifications/progress"]
+    joined = "".join(str(each["params"].get("message", "")) for each in told)
+    assert joined == result_text(jsonrpc_result(response))
+
+
+async def test_half_a_surrogate_pair_is_answered(client: RawMcpClient, upstream: Simulator) -> None:
+    assert result_text(await client.call_tool("claude_ask", prompt="half \ud83d of it"))
+    assert "half \ufffd of it" in str(sent(upstream)[0].body)
+    strange = await client.call_tool("claude_ask", 2, prompt="x", **{"\ude00": "\ud83d"})
+    assert strange["isError"] is True
+    assert "surrogate" not in result_text(strange)
+    assert result_text(await client.call_tool("claude_ask", prompt="a pair \U0001f600 stays"))
+    assert "a pair \U0001f600 stays" in str(sent(upstream)[1].body)
+
+
+@pytest.mark.parametrize("text", [b"not json", b'{"jsonrpc":"2.0"', b"\xff\xfe", b"[" * 100_000, b"7", b"[]"])
+async def test_what_is_no_message_is_refused(door: HttpServerInLoop, client: RawMcpClient, text: bytes) -> None:
+    response = await client.http.post(f"{door.url}/mcp", headers=client.headers("ping"), content=text)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] in {-32700, -32600, -32602}
+    assert (await client.post("tools/list")).status_code == 200
+
+
+async def test_a_prompt_that_there_is_not_is_the_clients_fault_and_no_crash_of_ours(client: RawMcpClient) -> None:
+    (told,) = jsonrpc_messages(await client.post("prompts/get", {"name": "no-such-prompt"}))
+    assert told["error"]["code"] == -32602
+    assert "no-such-prompt" in told["error"]["message"]
+
+
+async def test_the_address_is_answered_without_a_detour_and_only_as_the_protocol_has_it(door: HttpServerInLoop) -> None:
+    async with raw_mcp_client(door.url, "2026-07-28") as client:
+        assert (await client.http.put(f"{door.url}/mcp", headers=client.headers("x"), content=b"{}")).status_code == 405
+        assert (await client.http.get(f"{door.url}/mcp", headers=client.headers("x"))).status_code == 405
+        plain = client.headers("tools/list") | {"content-type": "text/plain"}
+        assert (await client.http.post(f"{door.url}/mcp", headers=plain, content=b"{}")).status_code == 415
+
+
+# --------------------------------------------------------------------- sessions and users
+
+
+async def test_more_sessions_than_fit_are_refused_and_those_that_are_open_go_on(
+    upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp, "MAX_SESSIONS", 2)
+    async with (
+        http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as door,
+        raw_mcp_client(door.url, "2025-11-25") as one,
+        raw_mcp_client(door.url, "2025-11-25") as two,
+    ):
+        hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+        session, two.session = two.session, ""
+        assert (await two.post("initialize", hello)).status_code == 503
+        two.session = session
+        await two.http.delete(f"{door.url}/mcp", headers=two.headers(""))
+        assert (await two.post("tools/list")).status_code == 404
+        two.session = ""
+        assert (await two.post("initialize", hello)).status_code == 200
+        assert (await one.post("tools/list")).status_code == 200
+
+
+async def test_a_session_is_its_users_own(door: HttpServerInLoop) -> None:
+    ann, bob = await door.token("ann"), await door.token("bob")
+    async with raw_mcp_client(door.url, "2025-11-25", ann) as hers, raw_mcp_client(door.url, "2025-11-25", bob) as his:
+        assert (await hers.post("tools/list")).status_code == 200
+        his.session = hers.session
+        assert (await his.post("tools/list")).status_code == 404
+        assert (await his.http.delete(f"{door.url}/mcp", headers=his.headers(""))).status_code == 404
+        his.token = ""
+        assert (await his.post("tools/list")).status_code == 401
+        his.token = "mcpc_wrong"
+        assert (await his.post("tools/list")).status_code == 401
+        assert (await hers.post("tools/list")).status_code == 200
+
+
+@pytest.mark.parametrize("era", PROTOCOL_VERSIONS)
+async def test_calls_threads_and_spend_are_their_users_own(
+    door: HttpServerInLoop, era: ProtocolVersion, upstream: Simulator
+) -> None:
+    ann, bob, eve = (await door.token("ann"), await door.token("bob"), await door.token("eve", role="operator"))
+    async with (
+        raw_mcp_client(door.url, era, ann) as hers,
+        raw_mcp_client(door.url, era, bob) as his,
+        raw_mcp_client(door.url, era, eve) as operators,
+    ):
+        result = await hers.call_tool("claude_ask", prompt="Ann's secret", model="haiku")
+        used = result["_meta"]["mcp-server-claude/usage"]
+        assert used["user"] == "ann"
+        call, thread = used["call_id"], used["thread"]
+        await his.call_tool("claude_ask", prompt="Bob's", model="opus")
+
+        for other in (his, operators):
+            for strange in (
+                await other.call_tool("claude_jobs", id=call),
+                await other.call_tool("claude_jobs", id=call, wait=60),
+                await other.call_tool("claude_jobs", id=thread),
+                await other.call_tool("claude_jobs", id=call, cancel=True),
+                await other.call_tool("claude_ask", prompt="go on", thread=thread),
+            ):
+                assert strange["isError"] is True
+                assert strange["_meta"]["mcp-server-claude/failure"]["kind"] == "not_found"
+            assert "error" in await other.read_resource(f"claude://calls/{call}")
+            assert "error" in await other.read_resource(f"claude://threads/{thread}")
+            assert "Ann's secret" not in result_text(await other.call_tool("claude_jobs"))
+        assert "Ann's secret" in result_text(await hers.call_tool("claude_jobs"))
+        assert "Ann's secret" in str(await hers.read_resource(f"claude://threads/{thread}"))
+
+        for told in (result_text(await his.call_tool("claude_info")), str(await his.read_resource("claude://usage"))):
+            assert "opus" in told
+            assert "haiku" not in told
+        for told in (
+            result_text(await operators.call_tool("claude_info")),
+            str(await operators.read_resource("claude://usage")),
+        ):
+            assert all(word in told for word in ("opus", "haiku", "ann", "bob"))
+    assert len(sent(upstream)) == 2
+
+
+async def test_a_users_own_budget_is_shown_to_them_and_all_budgets_to_an_operator(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url, budget_usd_per_day=10) as door:
+        ann, bob = await door.token("ann", usd_per_day=1.0), await door.token("bob")
+        eve = await door.token("eve", role="operator")
+        async with door.client(ann) as hers, door.client(bob) as his, door.client(eve) as operators:
+            (told,) = text_blocks(await hers.call_tool("claude_info", {"about": "budget"}))
+            assert told.startswith("$1.00 of $1.00 is left for today")
+            assert "10.00" not in told
+            (told,) = text_blocks(await his.call_tool("claude_info", {"about": "budget"}))
+            assert "10.00" not in told
+            (told,) = text_blocks(await operators.call_tool("claude_info", {"about": "budget"}))
+            assert "| everybody | $10.00 | $10.00 |" in told
+            assert "| ann | $1.00 | $1.00 |" in told
+
+
+async def test_the_configuration_is_shown_to_an_operator_only(upstream: Simulator, tmp_path: Path) -> None:
+    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as door:
+        ann, eve = await door.token("ann"), await door.token("eve", role="operator")
+        async with door.client(ann) as hers, door.client(eve) as operators:
+            (short,) = text_blocks(await hers.call_tool("claude_info", {"about": "config"}))
+            (whole,) = text_blocks(await operators.call_tool("claude_info", {"about": "config"}))
+    assert "MCP_CLAUDE_MODEL" in short
+    for secret in (str(tmp_path), upstream.url, "API_KEY", "ledger", "key:"):
+        assert secret in whole
+        assert secret not in short
+
+
+async def test_the_sdks_own_word_for_who_asks_is_ours(door: HttpServerInLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+
+    async def models(_: object) -> str:
+        await anyio.lowlevel.checkpoint()
+        token = get_access_token()
+        heard.append(token.client_id if token else "")
+        return "heard"
+
+    monkeypatch.setattr("mcp_server_claude.server.tools.info.models_table", models)
+    ann = await door.token("ann")
+    for era in PROTOCOL_VERSIONS:
+        async with raw_mcp_client(door.url, era, ann) as hers:
+            assert result_text(await hers.call_tool("claude_info", about="models")) == "heard"
+    assert heard == ["ann", "ann"]
+
+
+# --------------------------------------------------------------------- what others may not do to this machine
+
+
+async def test_over_http_only_what_the_operator_named_can_be_read(
+    upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, shared = tmp_path / "project", tmp_path / "shared"
+    for folder in (project, shared):
+        folder.mkdir()
+        (folder / "notes.txt").write_text("Tea is a drink.")
+    monkeypatch.chdir(project)
+    async with connect("http", "auto", tmp_path / "one", base_url=upstream.url, project_dir=str(project)) as desk:
+        result = await desk.ask("Summarise.", files=["notes.txt"])
+        assert "MCP_CLAUDE_ROOTS" in text_blocks(result)[0]
+    assert not sent(upstream)
+    async with connect("http", "auto", tmp_path / "two", base_url=upstream.url, roots=str(shared)) as desk:
+        assert not (await desk.ask("Summarise.", files=["notes.txt"])).is_error
+        assert (await desk.ask("Summarise.", files=[str(project / "notes.txt")])).is_error
+
+
+async def test_a_team_may_have_more_calls_at_once_than_one_person(upstream: Simulator, tmp_path: Path) -> None:
+    async with (
+        connect("http", "auto", tmp_path / "data", base_url=upstream.url) as desk,
+        anyio.create_task_group() as tasks,
+    ):
+        for _ in range(20):
+            tasks.start_soon(desk.ask, STALLED)
+        with anyio.fail_after(30):
+            await upstream.asked(21)  # and the list of models
+        tasks.cancel_scope.cancel()
+    with anyio.fail_after(30):
+        await upstream.idle()
+
+
+# --------------------------------------------------------------------- the same everywhere
+
+
+async def test_progress_is_told_as_in_one_process(upstream: Simulator, tmp_path: Path) -> None:
+    """Which words come in which message depends on time; all together, their order and the style do not."""
+    said: set[tuple[object, ...]] = set()
+    places: list[tuple[Transport, ProtocolMode]] = [("memory", "auto"), ("http", "auto"), ("http", "legacy")]
+    for where, mode in places:
+        async with connect(where, mode, tmp_path / f"{where}-{mode}", base_url=upstream.url) as desk:
+            for style in ("text", "status"):
+                told: list[ProgressUpdate] = []
+                await desk.ask("What is tea? [[sim: tokens=100 pace=400]]", updates=told, style=style)
+                words = "".join(each.message or "" for each in told) if style == "text" else ""
+                assert [each.progress for each in told] == sorted({each.progress for each in told})
+                said.add((style, words, told[0].message))
+    assert len(said) == 2
+
+
+# --------------------------------------------------------------------- addresses
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "0.0.0.0", "::"])  # noqa: S104
+async def test_it_listens_where_it_is_told_to(host: str, upstream: Simulator, tmp_path: Path) -> None:
+    if ":" in host and not socket.has_ipv6:
+        pytest.skip("There is no IPv6 here.")
+    async with http_server_in_loop(host, data_dir=tmp_path / "data", base_url=upstream.url) as door:
+        port = urlsplit(door.url).port
+        names = {"0.0.0.0": ["127.0.0.1"], "::": ["127.0.0.1", "[::1]"]}  # noqa: S104
+        for name in names.get(host, [f"[{host}]" if ":" in host else host]):
+            async with raw_mcp_client(f"http://{name}:{port}", "2026-07-28") as client:
+                assert (await client.post("tools/list")).status_code == 200
+
+
+def test_json_is_mended_only_where_it_must_be() -> None:
+    assert json.loads(mcp.repair_json_surrogates(rb'{"a": "\ud83d", "b": "\ud83d\ude00"}')) == {
+        "a": "\ufffd",
+        "b": "\U0001f600",
+    }
+    assert mcp.repair_json_surrogates(rb'{"a": "\ud83d"') == rb'{"a": "\ud83d"'

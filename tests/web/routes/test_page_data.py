@@ -1,0 +1,103 @@
+"""What the chat page reads besides answers: who one is, the models, the threads, the files that were made."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.http_server import http_server_thread
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import httpx2
+
+    from mcp_server_claude.simulator import Simulator
+
+pytestmark = pytest.mark.anyio
+PDF = "data:application/pdf;name=contract.pdf;base64,JVBERi0xLjQKJSVFT0YK"
+
+
+async def chat(client: httpx2.AsyncClient, **body: object) -> dict[str, dict[str, object]]:
+    """The named events of an answer."""
+    response = await client.post("/chat", json=body)
+    assert response.status_code == 200, response.text
+    named = [block.splitlines() for block in response.text.split("\n\n") if "event: " in block]
+    return {lines[1].removeprefix("event: "): json.loads(lines[2].removeprefix("data: ")) for lines in named}
+
+
+async def test_one_is_told_who_one_is_and_what_is_left(upstream: Simulator, tmp_path: Path) -> None:
+    async with (
+        http_server_thread(tmp_path / "data", upstream.url, users=("ada",), user_usd_per_day=5.0) as door,
+        door.client("ada") as client,
+    ):
+        before = (await client.get("/me.json")).json()
+        usage = (await chat(client, message="hello"))["usage"]
+        after = (await client.get("/me.json")).json()
+    assert (before["name"], before["role"], before["signed_in"]) == ("ada", "user", True)
+    assert (before["spent_today_usd"], before["budget_usd"]) == (0, 5.0)
+    assert after["spent_today_usd"] == pytest.approx(usage["cost_usd"], abs=1e-6)
+    assert after["resets_at"].endswith("T00:00:00Z")
+
+
+async def test_the_models_come_with_what_a_menu_needs(upstream: Simulator, tmp_path: Path) -> None:
+    async with http_server_thread(tmp_path / "data", upstream.url, model="opus") as door, door.client() as client:
+        models = (await client.get("/models.json")).json()
+    assert [model["line"] for model in models if model["default"]] == ["opus"]
+    assert all(model["name"] for model in models)
+    assert any(model["efforts"] for model in models)
+    assert any(not model["efforts"] for model in models)
+    assert all(model["input_usd_per_mtok"] for model in models if model["line"] in {"opus", "sonnet", "haiku"})
+
+
+async def test_a_thread_is_shown_with_its_files_accounts_and_cost(upstream: Simulator, tmp_path: Path) -> None:
+    async with http_server_thread(tmp_path / "data", upstream.url) as door, door.client() as client:
+        first = await chat(client, message="what does it say?", files=[PDF])
+        thread = first["start"]["thread"]
+        second = await chat(client, message="and [[sim: stop=max_tokens tokens=20]]", thread=thread)
+        (head,) = (await client.get("/threads.json")).json()
+        body = (await client.get(f"/threads/{thread}.json")).json()
+    cost = sum(float(str(each["usage"]["cost_usd"])) for each in (first, second))
+    assert (head["id"], head["title"]) == (thread, "what does it say?")
+    assert head["cost_usd"] == body["cost_usd"] == pytest.approx(cost, abs=3e-6)
+    question, answer, _, cut = body["messages"]
+    assert (question["text"], question["files"][0]["name"]) == ("what does it say?", "contract.pdf")
+    assert answer["usage"] == first["usage"]
+    assert (answer["call"], answer["running"], answer["incomplete"]) == (first["start"]["call"], False, "")
+    assert "max_tokens" in cut["incomplete"]
+
+
+async def test_a_deleted_thread_is_gone_with_its_text_and_its_account_stays(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with http_server_thread(tmp_path / "data", upstream.url) as door, door.client() as client:
+        begun = await chat(client, message="a secret")
+        thread, call = begun["start"]["thread"], begun["start"]["call"]
+        assert (await client.delete(f"/threads/{thread}")).status_code == 204
+        assert (await client.delete(f"/threads/{thread}")).status_code == 404
+        assert (await client.get(f"/threads/{thread}.json")).status_code == 404
+        assert (await client.get("/threads.json")).json() == []
+        assert (await client.get("/usage.json")).json()["totals"]["calls"] == 1
+        assert door.services is not None
+    assert b"a secret" not in b"".join(path.read_bytes() for path in (tmp_path / "data").glob("store.db"))
+    assert call
+
+
+async def test_what_code_made_is_listed_and_saved_by_its_user_alone(upstream: Simulator, tmp_path: Path) -> None:
+    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada", "eve")) as door:
+        async with door.client("ada") as client:
+            told = await chat(client, message="Plot it. [[sim: code=on makes=chart.png]]", tools=["code"])
+            (made,) = told["done"]["files"]  # type: ignore[misc]
+            thread = (await client.get(f"/threads/{told['start']['thread']}.json")).json()
+            saved = await client.get(f"/files/{made['id']}")
+        async with door.client("eve") as client:
+            refused = await client.get(f"/files/{made['id']}")
+    assert made["name"] == "chart.png"
+    assert thread["messages"][-1]["made"] == [made]
+    assert saved.content
+    assert saved.headers["content-type"] == "application/octet-stream"
+    assert saved.headers["content-disposition"] == "attachment; filename*=UTF-8''chart.png"
+    assert saved.headers["x-content-type-options"] == "nosniff"
+    assert refused.status_code == 404
