@@ -31,9 +31,9 @@ nothing is sent until it is mended."""
 ERRORS_INTRO = """\
 A call without an answer returns `isError` with one sentence that says what to do, and in
 `_meta["mcp-server-claude/failure"]` what a program needs: `class`, `kind`, `retryable`, `retry_after_s`, `request_id`.
-`refused` is the caller's to fix, `unavailable` passes, `misconfigured` is the operator's.
+The caller can fix a `request_error`; a `temporary_error` passes; the operator must fix a `configuration_error`.
 
-A partial answer is no failure: it is a normal result whose last block begins with `INCOMPLETE:`."""
+A partial answer is not an error: it is a normal result whose last block begins with `INCOMPLETE:`."""
 
 
 def main() -> int:
@@ -88,11 +88,11 @@ def tools_page() -> str:
 
 
 def errors_page() -> str:
-    """Every kind of failure, from `errors.KINDS`."""
-    rows = [(f"`{kind}`", family, meaning) for kind, (family, meaning) in sorted(errors.KINDS.items())]
+    """The table of error kinds, from `errors.KINDS`."""
+    rows = [(f"`{kind}`", class_name, meaning) for kind, (class_name, meaning) in sorted(errors.KINDS.items())]
     return "\n".join(
         (
-            "# Failures",
+            "# Errors",
             "",
             NOTE,
             "",

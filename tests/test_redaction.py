@@ -165,7 +165,7 @@ async def test_a_key_that_is_not_accepted_is_told_without_the_key(api: Simulator
     async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key=THEIRS) as desk:
         result = await desk.ask("x")
     assert failure_meta(result)["kind"] == "authentication"
-    assert failure_meta(result)["class"] == "misconfigured"
+    assert failure_meta(result)["class"] == "configuration_error"
     assert failure_meta(result)["request_id"] == sent(api)[0].request_id
     assert f"{api.url} does not accept the API key" in text_blocks(result)[0]
     assert THEIRS not in result.model_dump_json()

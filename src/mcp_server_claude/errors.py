@@ -1,30 +1,40 @@
-"""The three ways in which a call can fail, told to whoever can mend it.
+"""The errors of a call, classified by the person who can fix them.
 
     CallError
-    ├── RequestError          the caller can fix it: bad arguments, an unknown model, an input that is too long
-    ├── TemporaryError        later: rate limits, overload, a lost connection; carries `retry_after_s` where it is known
-    └── ConfigurationError    the operator must act: no key, a wrong key, no credit, a base URL that is not an API
+    ├── RequestError          the caller: bad arguments, an unknown model, an input that is too long
+    ├── TemporaryError        time: rate limits, overload, a lost connection; has `retry_after_s` where it is known
+    └── ConfigurationError    the operator: no key, a wrong key, no credit, a base URL that is not an API
 
-Anything else that is raised is a bug and travels up untouched.
+Any other exception is a bug. `Engine.run_call` logs it and raises a `CallError` of kind `internal` in its place.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import Usage
 
 
 class CallError(Exception):
-    """A call failed. `str(failure)` is one sentence that a reader can act on, without values or secrets.
+    """Base class of all errors that a client sees; never raised itself.
 
-    `kind` is a short, stable class name such as `rate_limit` or `authentication`; `usage` is the account of the
-    call where one was begun; `should_retry` is the API's own advice where it gave one (`x-should-retry`).
+    `str(error)` is one sentence that a reader can act on, without values or secrets. An error does not change after it
+    was made: `with_message` and `with_usage` return copies.
+
+    Args:
+        message: The sentence.
+        kind: A key of `KINDS`, or the `stop_reason` of an answer without text.
+        retry_after_s: Seconds after which a retry can succeed; None when unknown.
+        request_id: The API's id of the request that failed.
+        status: The HTTP status of the API's response.
+        usage: The account of the call, when a request was made.
+        should_retry: The API's advice (`x-should-retry`), or our own where waiting cannot help; None when there is
+            neither, so that the class decides.
     """
 
     class_name: ClassVar[str]
-    """Which of the three it is, for a program; a door may tell them apart further."""
+    """The name of the class in JSON."""
     retryable: ClassVar[bool] = False
 
     def __init__(
@@ -36,6 +46,7 @@ class CallError(Exception):
         request_id: str | None = None,
         status: int | None = None,
         usage: Usage | None = None,
+        should_retry: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -43,10 +54,26 @@ class CallError(Exception):
         self.request_id = request_id
         self.status = status
         self.usage = usage
-        self.should_retry: bool | None = None
+        self.should_retry = should_retry
+
+    def with_message(self, message: str) -> Self:
+        """A copy with another sentence."""
+        return self._copy(message)
+
+    def with_usage(self, usage: Usage) -> Self:
+        """A copy with the account of the call."""
+        return self._copy(usage=usage)
+
+    def with_request_id(self, request_id: str | None) -> Self:
+        """A copy with the API's id of the request, unless the error has one."""
+        return self._copy(request_id=self.request_id or request_id)
+
+    def with_retry(self, retry_after_s: float = 0.0) -> Self:
+        """A copy that is retried after `retry_after_s` seconds, whatever its class says."""
+        return self._copy(retry_after_s=retry_after_s, should_retry=True)
 
     def as_json(self) -> dict[str, object]:
-        """What a program needs to decide what to do next, JSON-ready."""
+        """The fields by which a program decides what to do next, JSON-ready."""
         return {
             "class": self.class_name,
             "kind": self.kind,
@@ -55,84 +82,92 @@ class CallError(Exception):
             "request_id": self.request_id,
         }
 
+    def _copy(self, message: str = "", **fields: object) -> Self:
+        copy = type(self).__new__(type(self))  # a subclass may have other arguments
+        copy.args = (message,) if message else self.args
+        copy.__dict__.update(self.__dict__ | fields)
+        return copy
+
 
 class RequestError(CallError):
     """The caller can fix it."""
 
-    class_name: ClassVar[str] = "refused"
+    class_name: ClassVar[str] = "request_error"
 
 
 class TemporaryError(CallError):
-    """Try again later."""
+    """A later attempt can succeed."""
 
-    class_name: ClassVar[str] = "unavailable"
+    class_name: ClassVar[str] = "temporary_error"
     retryable: ClassVar[bool] = True
 
 
 class ConfigurationError(CallError):
-    """Whoever runs this server must act."""
+    """The operator of this server must act."""
 
-    class_name: ClassVar[str] = "misconfigured"
+    class_name: ClassVar[str] = "configuration_error"
 
+
+_REQUEST, _TEMPORARY, _CONFIGURATION = (each.class_name for each in (RequestError, TemporaryError, ConfigurationError))
 
 KINDS: dict[str, tuple[str, str]] = {
-    "api_error": ("unavailable", "The Messages API had an internal fault."),
-    "authentication": ("misconfigured", "The API does not accept the key."),
-    "base_url": ("misconfigured", "The base URL is not one."),
-    "billing": ("misconfigured", "The account behind the key cannot pay."),
-    "budget": ("unavailable", "The day's budget does not pay for the call; `retry_after_s` runs to its reset."),
-    "busy": ("unavailable", "No place among the running calls became free in time."),
-    "conflict": ("unavailable", "The API was asked for something that is being changed."),
-    "connection": ("unavailable", "The connection was lost or could not be made."),
-    "deadline": ("unavailable", "The call took longer than `MCP_CLAUDE_DEADLINE_S`."),
-    "dns": ("misconfigured", "The host of the base URL is not known."),
-    "forbidden": ("refused", "Over HTTP: the user, or the page that asks, may not do this."),
-    "identity": (
-        "unavailable",
-        "Over HTTP: the identity provider's keys could not be had, so no token can be checked.",
+    "api_error": (_TEMPORARY, "The Messages API had an internal error."),
+    "authentication": (_CONFIGURATION, "The API does not accept the key."),
+    "base_url": (_CONFIGURATION, "The base URL is not a URL, or not that of a Messages API."),
+    "billing": (_CONFIGURATION, "The account behind the key cannot pay."),
+    "body_timeout": (_REQUEST, "Over HTTP: the request's body took too long to arrive."),
+    "budget": (_TEMPORARY, "The day's budget does not pay for the call; `retry_after_s` runs to its reset."),
+    "cancelled": (_REQUEST, "The call was cancelled before any text came."),
+    "capacity": (_TEMPORARY, "All slots for running calls stayed taken for too long."),
+    "conflict": (_TEMPORARY, "The API was already changing the thing that the request named."),
+    "connection": (_TEMPORARY, "The connection was lost or could not be made."),
+    "connection_refused": (_TEMPORARY, "Nothing listens at the base URL."),
+    "deadline": (_TEMPORARY, "The call took longer than `MCP_CLAUDE_DEADLINE_S`."),
+    "dns": (_CONFIGURATION, "The host of the base URL is not known."),
+    "forbidden": (_REQUEST, "Over HTTP: the user, or the page that sent the request, is not allowed to do this."),
+    "identity_provider": (
+        _TEMPORARY,
+        "Over HTTP: the identity provider's keys could not be fetched, so no token can be checked.",
     ),
-    "internal": ("misconfigured", "Over HTTP: a fault of this server, in the middle of an answer; its log says more."),
-    "interrupted": ("unavailable", "The server process that wrote the answer ended; what it had saved can be read."),
-    "insecure": ("misconfigured", "`serve --http`: others could reach the server, and it has no users."),
-    "invalid_request": ("refused", "An argument is wrong, or the API refused the request."),
-    "ledger": ("misconfigured", "The ledger cannot be read or written, and the call depends on it."),
-    "listen": ("misconfigured", "`serve --http`: it cannot listen on that address and port."),
-    "malformed_key": ("misconfigured", "The key, a header or the URL holds characters that cannot be sent."),
-    "max_tokens": ("refused", "All output tokens went into thinking."),
-    "max_usd": ("refused", "The call's own limit does not pay for it."),
-    "media_type": ("refused", "Over HTTP: the request is not application/json."),
-    "missing_extra": ("misconfigured", "A package is not installed that the platform needs; the command is given."),
-    "no_key": ("misconfigured", "There is no API key, or there are no credentials for the platform."),
-    "not_found": ("refused", "There is no such model, call or thing."),
-    "overloaded": ("unavailable", "Claude is overloaded."),
-    "permission": ("misconfigured", "The key may not do this."),
-    "platform": ("misconfigured", "The platform lacks a region, a project or the like; what to set is said."),
-    "protocol": ("unavailable", "What came back is not a stream of the Messages API."),
-    "rate_limit": ("unavailable", "The key's rate limit is reached."),
-    "refusal": ("refused", "Claude declined to answer."),
-    "refused": ("unavailable", "Nothing listens at the base URL."),
-    "retired_model": ("refused", "The model is no longer served; its successor is named."),
-    "schema_mismatch": ("refused", "The answer does not fit the schema, also after Claude was told so."),
-    "settings": ("misconfigured", "A setting could not be understood."),
-    "shutdown": ("unavailable", "The server is ending; what is written can be read again by the call's id."),
-    "slow_body": ("refused", "Over HTTP: the request's body took too long to arrive."),
-    "spend_limit": ("misconfigured", "The organization's spend limit is reached; never tried again."),
-    "stall": ("unavailable", "Nothing came for too long."),
-    "stopped": ("refused", "The call was stopped before it said anything."),
-    "thread_busy": ("unavailable", "Another server process is answering in the thread."),
-    "timeout": ("unavailable", "The API did not answer in time."),
-    "tls": ("misconfigured", "The TLS connection was refused."),
-    "too_large": ("refused", "The request is larger than the API takes."),
-    "too_long": ("refused", "The prompt is longer than the model takes; by how much is said."),
-    "truncated": ("unavailable", "The stream ended before the answer did."),
-    "unauthorized": ("refused", "Over HTTP: the token or session is missing or wrong."),
-    "unknown_model": ("refused", "There is no such model; the nearest names are given."),
-    "unsupported": ("refused", "The model does not take that effort or that many tokens; what it takes is said."),
-    "user_busy": ("unavailable", "The user has as many calls running as they may."),
-    "user_rate": ("unavailable", "The user has begun as many calls in a minute as they may."),
-    "wrong_host": ("refused", "Over HTTP: the server does not answer to that Host."),
+    "insecure": (_CONFIGURATION, "`serve --http`: others could reach the server, and it has no users."),
+    "internal": (_CONFIGURATION, "A bug in this server; its log has the traceback under the call's id."),
+    "interrupted": (_TEMPORARY, "The server process ended while it wrote the answer; the saved text can be read."),
+    "invalid_request": (_REQUEST, "An argument is wrong, or the API rejected the request."),
+    "listen": (_CONFIGURATION, "`serve --http`: it cannot listen on that address and port."),
+    "malformed_key": (_CONFIGURATION, "The key, a header or the URL contains characters that cannot be sent."),
+    "max_tokens": (_REQUEST, "All output tokens went into thinking, or cut a JSON answer."),
+    "max_usd": (_REQUEST, "The call's own limit does not pay for it."),
+    "media_type": (_REQUEST, "Over HTTP: the request is not application/json."),
+    "missing_extra": (_CONFIGURATION, "A package that the platform needs is not installed; the command is given."),
+    "no_key": (_CONFIGURATION, "There is no API key, or there are no credentials for the platform."),
+    "not_found": (_REQUEST, "There is no such model, call, thread or file."),
+    "overloaded": (_TEMPORARY, "Claude is overloaded."),
+    "permission": (_CONFIGURATION, "The key is not allowed to do this."),
+    "platform": (_CONFIGURATION, "The platform lacks a region, a project or the like; the setting is named."),
+    "protocol": (_TEMPORARY, "The response is not a valid stream of the Messages API."),
+    "rate_limit": (_TEMPORARY, "The key's rate limit is reached."),
+    "refusal": (_REQUEST, "Claude declined to answer."),
+    "retired_model": (_REQUEST, "The model is no longer served; its successor is named."),
+    "schema_mismatch": (_REQUEST, "The second answer does not match the schema either."),
+    "settings": (_CONFIGURATION, "A setting is invalid."),
+    "shutdown": (_TEMPORARY, "The server is shutting down; the text so far can be read by the call's id."),
+    "spend_limit": (_CONFIGURATION, "The organization's spend limit is reached; never retried."),
+    "store": (_CONFIGURATION, "The database cannot be read or written, and the call depends on it."),
+    "stream_timeout": (_TEMPORARY, "The API sent nothing for too long."),
+    "thread_busy": (_TEMPORARY, "Another server process is answering in the thread."),
+    "timeout": (_TEMPORARY, "The API did not answer in time."),
+    "tls": (_CONFIGURATION, "The TLS connection failed."),
+    "too_large": (_REQUEST, "The request is larger than the API accepts."),
+    "too_long": (_REQUEST, "The prompt is longer than the model's context window; by how much is given."),
+    "truncated": (_TEMPORARY, "The stream ended before the answer did."),
+    "unauthorized": (_REQUEST, "Over HTTP: the token or session is missing or wrong."),
+    "unknown_model": (_REQUEST, "There is no such model; the nearest names are given."),
+    "unsupported": (_REQUEST, "The model does not support that effort, input or limit; what it supports is given."),
+    "user_concurrency": (_TEMPORARY, "The user has as many calls running as allowed."),
+    "user_rate_limit": (_TEMPORARY, "The user has started as many calls in a minute as allowed."),
+    "wrong_host": (_REQUEST, "Over HTTP: the server does not answer to that Host."),
 }
-"""Every `kind` with its usual class and its meaning; `docs/errors.md` is made from it, a test keeps it complete.
+"""Every `kind` with the `class_name` it usually has, and its meaning. `docs/errors.md` is generated from this table.
 
 An answer that ended without any text has its `stop_reason` as its kind.
 """

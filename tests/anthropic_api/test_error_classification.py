@@ -217,7 +217,7 @@ async def test_a_port_on_which_nothing_listens() -> None:
         idle.bind(("127.0.0.1", 0))
         failure = await asked(f"http://127.0.0.1:{idle.getsockname()[1]}")
     assert isinstance(failure, TemporaryError)
-    assert failure.kind == "refused"
+    assert failure.kind == "connection_refused"
 
 
 async def test_a_host_that_does_not_exist() -> None:

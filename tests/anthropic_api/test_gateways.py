@@ -177,7 +177,7 @@ async def test_a_proxy_for_tls_is_asked_for_a_tunnel_and_its_refusal_is_told(
                 result = await desk.ask("x")
     assert line(proxy) == b"CONNECT gateway.test:443 HTTP/1.1"
     assert FAKE_KEY.encode() not in b"".join(proxy.requests)
-    assert failure_meta(result)["class"] in {"unavailable", "misconfigured"}
+    assert failure_meta(result)["class"] in {"temporary_error", "configuration_error"}
     assert "Messages API" in text_blocks(result)[0]
 
 

@@ -448,7 +448,7 @@ async def test_a_stop_before_the_first_word_is_an_error(
     for each in (events, await told(elsewhere, call.id)):
         failure = failure_of(each)
         assert failure is not None
-        assert failure.kind == "stopped"
+        assert failure.kind == "cancelled"
         assert not end_of(each).complete
 
 
@@ -670,10 +670,10 @@ async def test_a_user_has_so_many_calls_at_once_by_any_door(running: Services, a
     for _ in range(2):
         with pytest.raises(TemporaryError) as busy:
             await streams.start_answer(asking("x", user="cleo", limits=limits))
-        assert busy.value.kind == "user_busy"
+        assert busy.value.kind == "user_concurrency"
         with pytest.raises(TemporaryError) as busy:
             await jobs.run_call(Call(prompt="x", user="cleo", limits=limits), lambda _: None)
-        assert busy.value.kind == "user_busy"
+        assert busy.value.kind == "user_concurrency"
     assert len(sent(api)) == 1
     await streams.stop_answer(call.id, "cleo")
     assert not end_of(await told(streams, call.id, user="cleo")).complete

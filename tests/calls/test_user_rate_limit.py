@@ -38,7 +38,7 @@ def test_no_more_run_at_once_than_may_and_each_that_ends_makes_room() -> None:
             limiter.admit_call(call(at_once=2)),
         ):
             pass
-        assert told.value.kind == "user_busy"
+        assert told.value.kind == "user_concurrency"
         assert told.value.retry_after_s is None
         assert str(told.value) == ("You have 2 calls running, and may have 2. Wait for one to end, or stop one.")
         pass_through(limiter, call(at_once=2))
@@ -59,7 +59,7 @@ def test_no_more_begin_in_any_minute_than_may_and_the_refusal_says_when_the_next
         clock.now += 10
     with pytest.raises(TemporaryError) as told:
         pass_through(limiter, call(minute=3))
-    assert told.value.kind == "user_rate"
+    assert told.value.kind == "user_rate_limit"
     assert told.value.retry_after_s == 30
     assert str(told.value) == "You may begin 3 calls a minute. Try again in 30 s."
     clock.now += 29.5

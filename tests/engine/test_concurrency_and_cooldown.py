@@ -166,7 +166,7 @@ async def test_a_call_for_which_no_place_comes_free_in_its_time_is_refused(api: 
             async with anyio.create_task_group() as tasks:
                 for n in range(12):
                     tasks.start_soon(ask, f"{n} [[sim: tokens=400 pace=40]]")
-    refused = [result for result in results if result.is_error and failure_meta(result)["kind"] == "busy"]
+    refused = [result for result in results if result.is_error and failure_meta(result)["kind"] == "capacity"]
     assert refused
     assert all("No place became free for the call in time." in text_blocks(result)[0] for result in refused)
     assert len(sent(api)) == len(results) - len(refused) > 0
@@ -205,7 +205,7 @@ async def test_a_wait_that_cannot_end_in_time_fails_at_once_and_says_when_to_try
             result = await desk.ask(directive(status=429, retry_after=3600))
             (request,) = sent(api)
             assert failure_meta(result) == {
-                "class": "unavailable",
+                "class": "temporary_error",
                 "kind": "rate_limit",
                 "retryable": True,
                 "retry_after_s": 3600,

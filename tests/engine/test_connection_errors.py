@@ -76,11 +76,11 @@ async def sentence(desk: McpSession, prompt: str = "x") -> tuple[str, dict[str, 
 @pytest.mark.parametrize(
     ("fault", "family", "says"),
     [
-        ("html", "misconfigured", "answered with text/html instead of an event stream (HTTP 200)"),
-        ("json", "misconfigured", "answered with application/json instead of an event stream (HTTP 200)"),
-        ("redirect", "misconfigured", "answers with a redirect. Give the address that it leads to."),
-        ("empty", "unavailable", "The connection ended before the answer did."),
-        ("noevents", "unavailable", "The Messages API sent no event for"),
+        ("html", "configuration_error", "answered with text/html instead of an event stream (HTTP 200)"),
+        ("json", "configuration_error", "answered with application/json instead of an event stream (HTTP 200)"),
+        ("redirect", "configuration_error", "answers with a redirect. Give the address that it leads to."),
+        ("empty", "temporary_error", "The connection ended before the answer did."),
+        ("noevents", "temporary_error", "The Messages API sent no event for"),
     ],
 )
 async def test_what_is_not_a_stream_of_messages_is_told_in_a_sentence(
@@ -93,7 +93,7 @@ async def test_what_is_not_a_stream_of_messages_is_told_in_a_sentence(
         assert not (await desk.ask("Tell me more.")).is_error
     assert says in said
     assert told["class"] == family
-    assert told["retryable"] is (family == "unavailable")
+    assert told["retryable"] is (family == "temporary_error")
 
 
 @pytest.mark.parametrize("fault", ["html", "json", "redirect"])
@@ -189,7 +189,7 @@ async def test_no_event_however_malformed_is_more_than_a_failure(events: list[ob
 async def test_an_error_of_any_shape_is_a_sentence(tmp_path: Path, status: int, body: bytes, kind: str) -> None:
     async with scripted_upstream(body, status=status, content_type=kind) as bird, at(bird.url, tmp_path) as desk:
         said, told = await sentence(desk)
-    assert told["class"] == ("unavailable" if status >= 500 else "refused")
+    assert told["class"] == ("temporary_error" if status >= 500 else "request_error")
     assert told["request_id"] == "req_parrot"
     assert "Messages API" in said
     assert "<" not in said
@@ -227,7 +227,7 @@ async def test_tls_that_is_not_spoken_is_said_to_be_so(tmp_path: Path) -> None:
     async with listening(complain) as port, at(f"https://127.0.0.1:{port}", tmp_path) as desk:
         said, told = await sentence(desk)
     assert "The TLS connection to the base URL was refused" in said
-    assert (told["class"], told["kind"]) == ("misconfigured", "tls")
+    assert (told["class"], told["kind"]) == ("configuration_error", "tls")
 
 
 async def test_a_socket_that_hangs_up_on_tls_is_told_too(api: Simulator, tmp_path: Path) -> None:
@@ -241,14 +241,14 @@ async def test_a_port_where_nothing_listens_is_said_to_be_so(tmp_path: Path) -> 
     async with at("http://127.0.0.1:9", tmp_path) as desk:
         said, told = await sentence(desk)
     assert "Nothing listens at the base URL: the connection was refused." in said
-    assert (told["class"], told["kind"], told["retryable"]) == ("unavailable", "refused", True)
+    assert (told["class"], told["kind"], told["retryable"]) == ("temporary_error", "connection_refused", True)
 
 
 async def test_a_host_that_nobody_knows_is_said_to_be_so(tmp_path: Path) -> None:
     async with at("http://no-such-host.invalid", tmp_path) as desk:
         said, told = await sentence(desk)
     assert "The host of the base URL is not known (DNS)." in said
-    assert (told["class"], told["kind"]) == ("misconfigured", "dns")
+    assert (told["class"], told["kind"]) == ("configuration_error", "dns")
 
 
 @pytest.mark.parametrize(
@@ -287,4 +287,4 @@ async def test_a_server_that_never_answers_is_given_up_in_time(tmp_path: Path) -
     async with listening(listen) as port, at(f"http://127.0.0.1:{port}", tmp_path) as desk:
         said, told = await sentence(desk)
     assert "Nothing came from the Messages API for" in said
-    assert told["kind"] == "stall"
+    assert told["kind"] == "stream_timeout"

@@ -448,7 +448,7 @@ async def test_a_prompt_that_is_too_long_is_told_by_how_much(tmp_path: Path, sai
         connect("memory", "auto", tmp_path / "data", base_url=stand.url) as desk,
     ):
         result = await desk.ask("Tea?", model=OLD)
-    assert (failure_meta(result)["class"], failure_meta(result)["kind"]) == ("refused", "too_long")
+    assert (failure_meta(result)["class"], failure_meta(result)["kind"]) == ("request_error", "too_long")
     assert text_blocks(result)[0].startswith(says)
 
 

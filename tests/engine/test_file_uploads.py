@@ -86,7 +86,7 @@ async def test_without_the_setting_a_data_file_is_refused_and_says_why(
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(SEEN, files=[name], tools=["code"])
-        assert failure_meta(result)["class"] == "refused"
+        assert failure_meta(result)["class"] == "request_error"
         assert "Office document" in text_blocks(result)[0]
         assert "Code could read it, but this server uploads no files (MCP_CLAUDE_UPLOADS)." in text_blocks(result)[0]
         plain = await desk.ask(SEEN, files=[name])

@@ -24,7 +24,7 @@ troubles = st.builds(
             "overloaded",
             "rate_limit",
             "connection",
-            "stall",
+            "stream_timeout",
             "invalid_request",
             *sorted(retry_policy.NEVER_RETRIED_KINDS),
         ]

@@ -142,7 +142,7 @@ async def test_too_little_money_is_refused_before_anything_is_sent(upstream: Sim
         assert desk.ledger_rows() == []
     assert not sent(upstream)
     assert failure_meta(result)["kind"] == "max_usd"
-    assert failure_meta(result)["class"] == "refused"
+    assert failure_meta(result)["class"] == "request_error"
     (told,) = text_blocks(result)
     assert told.startswith("max_usd of ")
     assert "the prompt alone costs about $0.0" in told
@@ -498,8 +498,8 @@ async def test_a_budget_without_a_ledger_on_disk_is_refused_and_nothing_is_sent(
     where.write_text("in the way")
     async with connect("memory", "auto", where, base_url=upstream.url, budget_usd_per_day=1) as desk:
         result = await desk.ask("x")
-    assert failure_meta(result)["class"] == "misconfigured"
-    assert failure_meta(result)["kind"] == "ledger"
+    assert failure_meta(result)["class"] == "configuration_error"
+    assert failure_meta(result)["kind"] == "store"
     assert "A budget is set, but it cannot be kept. The ledger is kept in memory: " in text_blocks(result)[0]
     assert not sent(upstream)
     async with connect("memory", "auto", where, base_url=upstream.url) as desk:

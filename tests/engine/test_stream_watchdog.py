@@ -93,8 +93,8 @@ async def test_a_stream_of_which_nothing_comes_is_broken_off_and_said_to_be(
             result = await desk.ask(f"Tell me. {silence}", model="claude-sonnet-4-6")
             await api.idle()
         assert says in text_blocks(result)[0]
-        assert failure_meta(result)["kind"] == "stall"
-        assert failure_meta(result)["class"] == "unavailable"
+        assert failure_meta(result)["kind"] == "stream_timeout"
+        assert failure_meta(result)["class"] == "temporary_error"
     assert [request.end for request in sent(api)] == ["disconnected"]
 
 
@@ -124,7 +124,7 @@ async def test_a_call_that_stalls_while_it_only_thinks_is_asked_once_more_and_no
     first, second = sent(api)
     assert first.body == second.body
     assert first.thinking_chars == second.thinking_chars == 160
-    assert failure_meta(result)["kind"] == "stall"
+    assert failure_meta(result)["kind"] == "stream_timeout"
     assert usage_meta(result)["attempts"] == 2
 
 

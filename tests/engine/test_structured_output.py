@@ -115,7 +115,7 @@ async def test_a_schema_that_cannot_be_said_is_refused_before_anything_is_sent(
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask("A person.", schema=schema)
-        assert failure_meta(result)["class"] == "refused"
+        assert failure_meta(result)["class"] == "request_error"
         assert word in text_blocks(result)[0]
         assert not bodies(upstream)
 

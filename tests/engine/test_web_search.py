@@ -94,7 +94,7 @@ async def test_a_follow_up_keeps_the_blocks_of_the_search_and_offers_the_tool_ag
 async def test_an_unknown_tool_is_refused(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask("Tea?", tools=["bash"])
-        assert failure_meta(result)["class"] == "refused"
+        assert failure_meta(result)["class"] == "request_error"
         assert "web" in text_blocks(result)[0]
 
 

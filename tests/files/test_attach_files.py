@@ -77,7 +77,7 @@ async def test_what_may_not_be_read_is_refused_in_a_sentence_that_helps_and_noth
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask("Read.", files=[name])
-        assert failure_meta(result)["class"] == "refused"
+        assert failure_meta(result)["class"] == "request_error"
         assert word in text_blocks(result)[0]
         assert not [record for record in upstream.requests if record.path == "/v1/messages"]
 

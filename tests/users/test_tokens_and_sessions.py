@@ -216,7 +216,7 @@ async def test_a_ledger_that_cannot_be_read_lets_nobody_in(tmp_path: Path) -> No
     ):
         with pytest.raises(ConfigurationError) as told:
             await ask
-        assert told.value.kind == "ledger"
+        assert told.value.kind == "store"
         assert isinstance(told.value.__cause__, StoreError)
 
 

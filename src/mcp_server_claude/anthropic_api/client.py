@@ -174,10 +174,10 @@ class ClaudeClient:
         failure = self.classify_error(error)
         if failure is None:
             return error
-        failure.request_id = failure.request_id or answer.request_id
+        failure = failure.with_request_id(answer.request_id)
         if failure.kind == "invalid_request" and "anthropic-beta" in str(failure) and self._requests_thinking_count():
             self._thinking_beta_refused = True  # only a comfort: the same request goes again without it
-            failure.should_retry, failure.retry_after_s = True, 0.0
+            return failure.with_retry()
         return failure
 
     def classify_error(self, error: Exception) -> CallError | None:

@@ -189,9 +189,8 @@ def _from_status(error: APIStatusError) -> CallError:
     if kind in {"invalid_request", "too_large"} and (long := _too_long_message(said)):
         message, family, kind = long, RequestError, "too_long"
     found = request_id_from(error.response.headers)
-    failure = family(message, kind=kind, retry_after_s=wait, request_id=found, status=status)
-    failure.should_retry = _retry_advice(error.response.headers)
-    return failure
+    advice = _retry_advice(error.response.headers)
+    return family(message, kind=kind, retry_after_s=wait, request_id=found, status=status, should_retry=advice)
 
 
 def _too_long_message(api_message: str) -> str:
@@ -274,7 +273,9 @@ def _from_connection_error(error: Exception) -> CallError:
                     kind="tls",
                 )
             case ConnectionRefusedError():
-                return TemporaryError("Nothing listens at the base URL: the connection was refused.", kind="refused")
+                return TemporaryError(
+                    "Nothing listens at the base URL: the connection was refused.", kind="connection_refused"
+                )
             case _ if type(cause).__name__ in {"LocalProtocolError", "UnsupportedProtocol", "InvalidURL"}:
                 return ConfigurationError(
                     "The request could not be sent: the key, an extra header or the base URL holds characters that "

@@ -297,7 +297,7 @@ class AnswerFeed:
         try:
             kept = await lane(call_journal.text_from_offset, call_id, user, offset)
         except StoreError as error:
-            raise ConfigurationError(f"The journal could not be read: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The journal could not be read: {error}", kind="store") from error
         if kept is None:
             raise RequestError("There is no call of that id.", kind="not_found")
         return kept

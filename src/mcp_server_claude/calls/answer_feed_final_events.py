@@ -43,7 +43,7 @@ def events_for_journaled_call(record: call_journal.JournaledCall) -> list[FeedPa
         why = f"{record.incomplete} {saved if record.chars else 'Nothing of it was saved.'}"
         failure = TemporaryError(why, kind="interrupted")
     elif record.end == "cancelled" and not record.chars:
-        failure = RequestError("The call was stopped before it said anything.", kind="stopped")
+        failure = RequestError("The call was stopped before it said anything.", kind="cancelled")
     usage = record.usage or {}
     reason = usage.get("stop_reason")
     end = DoneEvent(
@@ -56,8 +56,8 @@ def events_for_journaled_call(record: call_journal.JournaledCall) -> list[FeedPa
 
 def _journaled_error(record: call_journal.JournaledCall) -> CallError:
     """A failure as it was when it happened."""
-    told = record.failure or {"class": "unavailable", "kind": "api_error"}
-    classes: dict[object, type[CallError]] = {"refused": RequestError, "misconfigured": ConfigurationError}
+    told = record.failure or {"class": "temporary_error", "kind": "api_error"}
+    classes: dict[object, type[CallError]] = {each.class_name: each for each in (RequestError, ConfigurationError)}
     after, request = told.get("retry_after_s"), told.get("request_id")
     return classes.get(told.get("class"), TemporaryError)(
         record.incomplete,

@@ -124,7 +124,7 @@ class ConversationThreads:
         try:
             transcript = await self._store.write(_read_thread_transcript, thread_id, user)
         except StoreError as error:
-            raise ConfigurationError(f"The thread could not be read: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The thread could not be read: {error}", kind="store") from error
         if transcript is None:
             raise _unknown_thread_error(self._settings)
         return transcript
@@ -138,7 +138,7 @@ class ConversationThreads:
         try:
             return await self._store.write(stored.recent_threads, user, MAX_LATEST_THREADS)
         except StoreError as error:
-            raise ConfigurationError(f"The threads could not be read: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The threads could not be read: {error}", kind="store") from error
 
     async def latest_threads_with_costs(self, user: str, limit: int) -> list[tuple[Thread, int]]:
         """A user's latest conversations, each with what it cost in micro-dollars.
@@ -149,7 +149,7 @@ class ConversationThreads:
         try:
             return await self._store.write(stored.threads_with_cost, user, limit)
         except StoreError as error:
-            raise ConfigurationError(f"The threads could not be read: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The threads could not be read: {error}", kind="store") from error
 
     async def read_transcript_with_costs(self, thread_id: str, user: str) -> TranscriptWithCosts:
         """A user's conversation with what became of its calls.
@@ -162,7 +162,7 @@ class ConversationThreads:
         try:
             answers, cost = await self._store.write(_read_answers_and_cost, thread_id)
         except StoreError as error:
-            raise ConfigurationError(f"The thread could not be read: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The thread could not be read: {error}", kind="store") from error
         return TranscriptWithCosts(thread=transcript.thread, turns=transcript.turns, answers=answers, cost_micros=cost)
 
     async def delete_thread(self, thread_id: str, user: str) -> None:
@@ -175,7 +175,7 @@ class ConversationThreads:
         try:
             deleted = await self._store.write(stored.delete_thread, thread_id, user)
         except StoreError as error:
-            raise ConfigurationError(f"The thread could not be deleted: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The thread could not be deleted: {error}", kind="store") from error
         if not deleted:
             raise _unknown_thread_error(self._settings)
 
@@ -185,7 +185,7 @@ class ConversationThreads:
         except StoreError as error:
             if new:  # the answer matters more than that it can be gone on from
                 return await self._engine.run_call(replace(call, thread="", starts_thread=False), listener)
-            raise TemporaryError(f"The thread could not be read: {error}", kind="ledger") from error
+            raise TemporaryError(f"The thread could not be read: {error}", kind="store") from error
         except BaseException:  # cancelled while it was being taken: it will be taken all the same
             self._store.write_nowait(_store_answer_and_unlock, call, (), call.model)
             raise

@@ -189,7 +189,7 @@ class CallRegistry:
         try:
             return await self._store.write(operation, *args, **kwargs)
         except StoreError as error:
-            raise ConfigurationError(f"The journal could not be read: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The journal could not be read: {error}", kind="store") from error
 
     async def _poll_stop_requests(self) -> None:
         """Stop what another process wants stopped. One look a second for all calls, and none while there are none."""
@@ -244,7 +244,7 @@ class CallRegistry:
         if text.strip():
             return Reply(text=text, usage=usage, incomplete=f"{running.cancel_reason} Ask again for the rest.")
         return RequestError(
-            f"The call ended before it said anything: {running.cancel_reason}", kind="stopped", usage=usage
+            f"The call ended before it said anything: {running.cancel_reason}", kind="cancelled", usage=usage
         )
 
 

@@ -91,14 +91,14 @@ def _raise_if_limited(window: _UserWindow, limits: Limits, now: float) -> None:
             f"You have {_call_count_text(window.running_calls)} running, and may have {limits.concurrent}. Wait "
             "for one to end, or stop "
             "one.",
-            kind="user_busy",
+            kind="user_concurrency",
         )
     if limits.calls_per_minute and len(window.started_at) >= limits.calls_per_minute:
         # A limit that was lowered meanwhile: the call after so many that are still counted.
         wait = window.started_at[-limits.calls_per_minute] + WINDOW_S - now
         raise TemporaryError(
             f"You may begin {_call_count_text(limits.calls_per_minute)} a minute. Try again in {math.ceil(wait)} s.",
-            kind="user_rate",
+            kind="user_rate_limit",
             retry_after_s=wait,
         )
 

@@ -50,7 +50,7 @@ async def _with_open_store(settings: Settings, work: Callable[[Settings, Store],
     store = await anyio.to_thread.run_sync(Store.open, settings.data_dir)
     try:
         if not store.durable:
-            raise ConfigurationError(store.last_error, kind="ledger")
+            raise ConfigurationError(store.last_error, kind="store")
         return await work(settings, store)
     finally:
         await store.close()

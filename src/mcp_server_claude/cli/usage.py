@@ -68,7 +68,7 @@ async def _read_totals(
         totals = await store.read(request_ledger.summarize_usage, moment.timestamp(), user=user, by=(by,))
         (whole,) = await store.read(request_ledger.summarize_usage, moment.timestamp(), user=user, by=())
     except StoreError as error:
-        raise ConfigurationError(f"The ledger could not be read: {error}", kind="ledger") from error
+        raise ConfigurationError(f"The ledger could not be read: {error}", kind="store") from error
     return totals, whole
 
 

@@ -150,13 +150,10 @@ class Engine:
         except CallError as failure:
             if failure.kind == "not_found":
                 self._uploads.invalidate()
-            told = (
-                fallback_model.with_note(failure, spare.error_note(asked, why))
-                if why and spare.error_note(asked, why)
-                else failure
-            )
-            told.usage = replace(account.usage(), complete=False)  # also where Claude ended its turn without a word
-            record.close_journal("failed", told.usage, str(told), told.as_json())
+            usage = replace(account.usage(), complete=False)  # also where Claude ended its turn without any text
+            note = spare.error_note(asked, why) if why else ""
+            told = (failure.with_message(f"{failure} {note}") if note else failure).with_usage(usage)
+            record.close_journal("failed", usage, str(told), told.as_json())
             raise told from None
         except BaseException:  # cancelled, or a bug: either way the text stays
             if means.output_schema is None:
@@ -213,9 +210,7 @@ class Engine:
         """
         budgeted = self._settings.budget_usd_per_day is not None or call.limits.usd_per_day is not None
         if budgeted and not self._ledger.store.durable:
-            raise ConfigurationError(
-                f"A budget is set, but it cannot be kept. {self._ledger.last_error}", kind="ledger"
-            )
+            raise ConfigurationError(f"A budget is set, but it cannot be kept. {self._ledger.last_error}", kind="store")
         await self._claude.get_client()
         catalogue = await self._models.get_catalog()
         platform = self._claude.platform
@@ -317,7 +312,7 @@ class Engine:
             with anyio.move_on_after(self._settings.deadline_s) as patience:
                 await self._slots.acquire()
             if patience.cancelled_caught:
-                raise TemporaryError("No place became free for the call in time. Try again.", kind="busy") from None
+                raise TemporaryError("No place became free for the call in time. Try again.", kind="capacity") from None
         try:
             yield
         finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude import number_formatting
 from mcp_server_claude.call_types import THINKING_BLOCK_TYPES
-from mcp_server_claude.errors import CallError, RequestError
+from mcp_server_claude.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -89,20 +89,6 @@ def answered_by_note(by_model: Sequence[ModelUsage], reason: str) -> str:
         return f"{share.model} ({number_formatting.format_usd(share.cost_usd)})" if asked.cost_usd != 0 else share.model
 
     return f"answered by {named(instead)}, {named(asked)} {reason}"
-
-
-def with_note(error: CallError, note: str) -> CallError:
-    """The failure, saying this too."""
-    other = type(error)(
-        f"{error} {note}",
-        kind=error.kind,
-        retry_after_s=error.retry_after_s,
-        request_id=error.request_id,
-        status=error.status,
-        usage=error.usage,
-    )
-    other.should_retry = error.should_retry
-    return other
 
 
 def _thread_blocks(call: Call) -> list[Mapping[str, object]]:

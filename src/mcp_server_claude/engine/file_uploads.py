@@ -140,13 +140,5 @@ def _block_source(block: Block) -> Mapping[str, object]:
 
 
 def _with_file_name(error: CallError, name: str) -> CallError:
-    """The failure, saying which file it was."""
-    told = type(error)(
-        f"{files_api.safe_file_name(name) or 'A file'} could not be uploaded. {error}",
-        kind=error.kind,
-        retry_after_s=error.retry_after_s,
-        request_id=error.request_id,
-        status=error.status,
-    )
-    told.should_retry = error.should_retry
-    return told
+    """The error with the name of the file in its sentence."""
+    return error.with_message(f"{files_api.safe_file_name(name) or 'A file'} could not be uploaded. {error}")

@@ -80,9 +80,8 @@ class LedgerWriter:
         except StoreError as error:  # told in the footer by `trouble`
             if reservation_request is not None and reservation_request.scopes:
                 why = f"A budget is set, and the ledger could not be written: {error}"
-                unsafe = TemporaryError(why, kind="ledger")
-                unsafe.should_retry = False  # the store has waited for what waiting mends
-                raise unsafe from None
+                # The store has retried as long as a retry can help.
+                raise TemporaryError(why, kind="store", should_retry=False) from None
         except BaseException:  # cancelled while it was being written: it will be there all the same
             self.store.write_nowait(
                 _close_and_settle, entry.id, request_ledger.EntryResult(end="cancelled", ended_at=time.time()), 0

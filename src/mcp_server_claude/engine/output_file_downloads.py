@@ -164,4 +164,4 @@ def _to_output_file(file: OutputFileRecord) -> OutputFile:
 
 
 def _read_error(error: StoreError) -> ConfigurationError:
-    return ConfigurationError(f"The files could not be read: {error}", kind="ledger")
+    return ConfigurationError(f"The files could not be read: {error}", kind="store")

@@ -61,10 +61,10 @@ RATE_LIMIT_KINDS = frozenset({"rate_limit", "overloaded"})
 RETRY_REASONS = {
     "overloaded": "overloaded",
     "rate_limit": "rate limit reached",
-    "stall": "nothing comes",
+    "stream_timeout": "nothing comes",
     "truncated": "the stream was cut",
     "connection": "connection lost",
-    "refused": "nothing listens upstream",
+    "connection_refused": "nothing listens upstream",
     "protocol": "the stream was garbled",
 }
 """What a person is told while the call waits to try again."""
@@ -125,7 +125,7 @@ class RequestLoop:
             answer = MessageStream(self._context.answer_buffer.on_event)
             self._text_length_before = len(self._context.answer_buffer.text)
             failure = await self._send_request(answer)
-            self._messages.track_container(answer, failure)
+            failure = self._messages.track_container(answer, failure)
             if answer.stop_reason == "pause_turn" and self._pauses < MAX_PAUSE_TURNS:
                 self._resume_paused_turn(answer)
                 continue
@@ -262,7 +262,7 @@ class RequestLoop:
         if told.strip() and self._context.output_schema is None:
             self._continuations += 1
             return stream.has_only_text and self._continuations <= MAX_CONTINUATIONS
-        if error.kind == "stall" and stream.has_thinking:
+        if error.kind == "stream_timeout" and stream.has_thinking:
             self._thinking_stalls += 1
             return self._thinking_stalls <= 1
         return True

@@ -76,9 +76,12 @@ class RequestMessages:
             {"role": "user", "content": results},
         ]
 
-    def track_container(self, stream: MessageStream, error: CallError | None) -> None:
+    def track_container(self, stream: MessageStream, error: CallError | None) -> CallError | None:
         """Remember where code ran. A container of an earlier turn may have expired, which the API says in more than one
-        way, a plain fault of its own among them: then it goes on without.
+        way, a plain fault of its own among them: then the request is sent again without it.
+
+        Returns:
+            The error, as one to retry where the container was its reason.
         """
         if stream.container_id:
             self.container_id, self._container_inherited = stream.container_id, False
@@ -91,7 +94,8 @@ class RequestMessages:
             self.container_id, self._container_inherited = "", False
             self._user_message = _user_message(replace(self._call, container_id=""))
             if error.kind != "api_error":
-                error.should_retry, error.retry_after_s = True, 0.0
+                return error.with_retry()
+        return error
 
 
 def _user_message(call: Call) -> Message:

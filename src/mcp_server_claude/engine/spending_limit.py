@@ -128,16 +128,15 @@ class SpendingLimit:
         reset = next_budget_day()
         whose = "the server's" if insufficient.scope == budget_reservations.TOTAL_SCOPE else "your"
         cap = self._daily_limits[insufficient.scope]
-        failure = TemporaryError(
+        return TemporaryError(
             f"Of {whose} budget of {number_formatting.format_usd(cap)} a day "
             f"{number_formatting.format_usd(insufficient.remaining_micros / 1e6)} is left, too little for this call. "
             "It starts anew at "
             f"{reset:%Y-%m-%d %H:%M} UTC. Nothing more was sent.",
             kind="budget",
             retry_after_s=(reset - datetime.now(UTC)).total_seconds(),
+            should_retry=False,
         )
-        failure.should_retry = False
-        return failure
 
     def _input_cost_micros(self, input_tokens: int, rates: PriceRates) -> int:
         """What a request costs before its answer, in micro-dollars: at most, as if all of it went into the cache."""

@@ -64,11 +64,11 @@ class StreamWatchdog:
             )
         elif silent > self._settings.bytes_timeout_s:
             watched.cancel(
-                "stall", f"Nothing came from the Messages API for {number_formatting.format_seconds(silent)}."
+                "stream_timeout", f"Nothing came from the Messages API for {number_formatting.format_seconds(silent)}."
             )
         elif eventless > self._settings.event_timeout_s and not watched.stream.in_thinking_block:
             watched.cancel(
-                "stall", f"The Messages API sent no event for {number_formatting.format_seconds(eventless)}."
+                "stream_timeout", f"The Messages API sent no event for {number_formatting.format_seconds(eventless)}."
             )
 
 

@@ -295,7 +295,7 @@ class UserDirectory:
         with suppress(OSError):  # not even that may be looked at
             if not (self._settings.data_dir / DATABASE_FILE).exists():
                 return
-        raise ConfigurationError(f"Who may use this server cannot be known. {self._store.last_error}", kind="ledger")
+        raise ConfigurationError(f"Who may use this server cannot be known. {self._store.last_error}", kind="store")
 
     async def _read_store(
         self, operation: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
@@ -305,7 +305,7 @@ class UserDirectory:
         try:
             return await self._store.read(operation, *args, **kwargs)
         except StoreError as error:
-            raise ConfigurationError(f"The users could not be read: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The users could not be read: {error}", kind="store") from error
 
     async def _write_store(
         self, operation: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
@@ -315,7 +315,7 @@ class UserDirectory:
         try:
             return await self._store.write(operation, *args, **kwargs)
         except StoreError as error:
-            raise ConfigurationError(f"The users could not be changed: {error}", kind="ledger") from error
+            raise ConfigurationError(f"The users could not be changed: {error}", kind="store") from error
 
 
 def parse_user_name(name: str) -> str:

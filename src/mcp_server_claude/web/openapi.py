@@ -22,7 +22,7 @@ class ErrorDetail(BaseModel):
     """Why it could not be done, and whose turn it is."""
 
     text: str = Field(description="One sentence for a person.")
-    class_: Literal["refused", "unavailable", "misconfigured"] = Field(
+    class_: Literal["request_error", "temporary_error", "configuration_error"] = Field(
         alias="class", description="The caller, time, or the operator can mend it."
     )
     kind: str = Field(description="A short, stable name.", examples=["budget"])

@@ -597,7 +597,7 @@ async def test_what_is_missing_is_told_in_one_sentence_and_the_server_stays_up(
     async with connect("memory", "auto", tmp_path / "data", **fields) as desk:
         for _ in range(2):
             result = await desk.ask("Tea?")
-            assert (failure_meta(result)["class"], failure_meta(result)["kind"]) == ("misconfigured", kind)
+            assert (failure_meta(result)["class"], failure_meta(result)["kind"]) == ("configuration_error", kind)
             assert says in text_blocks(result)[0]
         assert says in await desk.info(about="config")
 
@@ -637,7 +637,7 @@ async def test_a_profile_that_there_is_not_is_told(place: Callable[[Name], Place
     place("bedrock").set(AWS_PROFILE="nobody")
     async with connect("memory", "auto", tmp_path / "data", platform="bedrock") as desk:
         result = await desk.ask("Tea?")
-    assert failure_meta(result)["class"] == "misconfigured"
+    assert failure_meta(result)["class"] == "configuration_error"
     assert "could not be used (ProfileNotFound)" in text_blocks(result)[0]
 
 
@@ -655,7 +655,7 @@ async def test_google_credentials_that_are_not_there_or_refused_are_told(
             where.set(GOOGLE_APPLICATION_CREDENTIALS=str(service_account(tmp_path, f"{stand.url}/token")))
             wrong = await desk.ask("Tea?")
     for result, error in ((missing, "DefaultCredentialsError"), (wrong, "RefreshError")):
-        assert failure_meta(result)["class"] == "misconfigured"
+        assert failure_meta(result)["class"] == "configuration_error"
         assert f"could not be used ({error}). Run `gcloud auth application-default login`" in text_blocks(result)[0]
 
 

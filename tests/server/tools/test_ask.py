@@ -244,7 +244,7 @@ async def test_a_turn_that_pauses_is_told_or_gone_on_with_but_never_passed_off_a
 
 async def test_a_refusal_is_an_error_with_its_reason_and_its_account(desk: McpSession, api: Simulator) -> None:
     result = await desk.ask("Tell me. [[sim: stop=refusal]]")
-    assert failure_meta(result)["class"] == "refused"
+    assert failure_meta(result)["class"] == "request_error"
     assert failure_meta(result)["kind"] == "refusal"
     (told,) = text_blocks(result)
     assert "The simulator was asked to refuse" in told
@@ -290,7 +290,7 @@ async def test_bad_input_gets_one_clear_sentence_and_no_request(
     (told,) = text_blocks(result)
     assert says in told
     assert told.endswith((".", "?"))
-    assert failure_meta(result)["class"] == "refused"
+    assert failure_meta(result)["class"] == "request_error"
     assert failure_meta(result)["retryable"] is False
     assert not sent(api)
 
@@ -311,12 +311,12 @@ async def test_what_was_wrong_is_named_but_not_repeated(desk: McpSession, api: S
 @pytest.mark.parametrize(
     ("status", "family", "kind"),
     [
-        (400, "refused", "invalid_request"),
-        (401, "misconfigured", "authentication"),
-        (402, "misconfigured", "billing"),
-        (403, "misconfigured", "permission"),
-        (404, "refused", "not_found"),
-        (413, "refused", "too_large"),
+        (400, "request_error", "invalid_request"),
+        (401, "configuration_error", "authentication"),
+        (402, "configuration_error", "billing"),
+        (403, "configuration_error", "permission"),
+        (404, "request_error", "not_found"),
+        (413, "request_error", "too_large"),
     ],
 )
 async def test_what_the_api_refuses_is_an_error_with_its_class_and_request_id(
@@ -450,7 +450,7 @@ async def test_a_key_that_cannot_be_used_is_told_in_a_sentence_that_does_not_hol
     for result in results:
         assert says in text_blocks(result)[0]
         assert failure_meta(result)["kind"] == kind
-        assert failure_meta(result)["class"] == "misconfigured"
+        assert failure_meta(result)["class"] == "configuration_error"
     assert "secret" not in told + desk.stderr.read_text()
     assert not api.requests
 

@@ -88,7 +88,7 @@ async def test_usage_adds_up_what_was_asked_by_model(upstream: Simulator, tmp_pa
 async def test_a_since_that_says_nothing_is_refused(tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data") as desk:
         result = await desk.client.call_tool("claude_info", {"since": "yesterdayish"})
-    assert failure_meta(result)["class"] == "refused"
+    assert failure_meta(result)["class"] == "request_error"
     assert "since must be today, a span such as 24h or 7d, or a date" in text_blocks(result)[0]
 
 
@@ -144,7 +144,7 @@ async def test_a_setting_that_was_not_understood_is_shown_and_nothing_is_spent_o
     async with connect("stdio", "legacy", tmp_path / "data", base_url=upstream.url, progress="loud") as desk:
         result = await desk.ask("x")
         told = await desk.info(about="config")
-    assert failure_meta(result)["class"] == "misconfigured"
+    assert failure_meta(result)["class"] == "configuration_error"
     assert "MCP_CLAUDE_PROGRESS: progress was not understood" in text_blocks(result)[0]
     assert "problem: MCP_CLAUDE_PROGRESS" in told
     assert not [record for record in upstream.requests if record.path == "/v1/messages"]

@@ -177,7 +177,7 @@ async def test_an_id_that_nobody_has_is_an_error_that_points_to_the_list(desk: M
 
 async def test_cancel_without_an_id_stops_nothing(desk: McpSession) -> None:
     result = await jobs(desk, cancel=True)
-    assert failure_meta(result)["class"] == "refused"
+    assert failure_meta(result)["class"] == "request_error"
     assert text_blocks(result) == ["cancel needs the id of a call."]
 
 
@@ -238,7 +238,7 @@ async def test_a_call_stopped_before_it_said_anything_is_an_error_with_its_id(de
             (row,) = await listed(desk)
             await jobs(desk, id=row["id"], cancel=True)
     (result,) = stopped
-    assert failure_meta(result)["kind"] == "stopped"
+    assert failure_meta(result)["kind"] == "cancelled"
     assert call_id(result) in text_blocks(result)[0]
     assert text_blocks(await jobs(desk, id=call_id(result)))[0] == "(no text)"
 

@@ -144,7 +144,7 @@ async def test_a_wrong_argument_is_told_in_a_sentence(arguments: dict[str, objec
     result = await asked(echo, **arguments)
     assert says in text_blocks(result)[0]
     assert len(text_blocks(result)[0]) < 300
-    assert failure_meta(result)["class"] == "refused"
+    assert failure_meta(result)["class"] == "request_error"
 
 
 @pytest.mark.parametrize(

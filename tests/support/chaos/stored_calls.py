@@ -117,7 +117,7 @@ def _usage_was_received(record: Record, unnamed: Sequence[Row]) -> bool:
 
 def _abandoned(row: Row) -> bool:
     """Whether a request was given up from our side, maybe before it left or while its answer was on the way."""
-    return row["end"] == "cancelled" or row["failure"] == "stall"
+    return row["end"] == "cancelled" or row["failure"] == "stream_timeout"
 
 
 def _entry_mismatches(row: Row, record: Record) -> list[str]:

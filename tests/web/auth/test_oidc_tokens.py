@@ -470,7 +470,7 @@ async def test_an_issuer_that_is_away_is_done_without_for_a_while_and_then_told(
     clock.now += jwks_cache.MAX_STALE_S
     with pytest.raises(TemporaryError) as away:
         await checking.verify_claims(issuer.token())
-    assert away.value.kind == "identity"
+    assert away.value.kind == "identity_provider"
     assert away.value.retry_after_s
     issuer.status = 200
     clock.now += jwks_cache.RETRY_INTERVAL_S
@@ -580,7 +580,7 @@ async def test_claude_code_s_probes_are_answered_as_a_resource_server_answers_th
     for wrong in (expired, opaque):
         assert wrong.status_code == 401
         assert wrong.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
-        assert wrong.json()["error"]["class"] == "refused"
+        assert wrong.json()["error"]["class"] == "request_error"
     assert narrow.status_code == 403
     assert 'error="insufficient_scope"' in narrow.headers["www-authenticate"]
     assert described[0] == described[1] == resource_metadata(Settings.model_validate(fields))
@@ -670,5 +670,5 @@ async def test_an_issuer_that_is_away_is_no_reason_to_let_anybody_in_or_out_for_
             answer = await client.get("/me.json")
         async with here.client("ada") as client:
             assert (await client.get("/me.json")).json()["name"] == "ada"
-    assert (answer.status_code, answer.json()["error"]["kind"]) == (503, "identity")
+    assert (answer.status_code, answer.json()["error"]["kind"]) == (503, "identity_provider")
     assert int(answer.headers["retry-after"]) > 0

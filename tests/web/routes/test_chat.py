@@ -722,8 +722,10 @@ async def test_files_come_as_data_with_the_names_that_claude_sees(client: httpx2
 
 async def test_files_of_the_server_are_not_for_the_web(client: httpx2.AsyncClient, api: Simulator) -> None:
     for name in ("/etc/passwd", "README.md", "../x", "~/.ssh/id_rsa", "**/*", "file:///etc/passwd", "http://a.b/c"):
-        assert (await refused(client, 400, message="x", files=[name]))["class"] == "refused"
-        assert (await refused(client, 400, message="x", files=[{"name": "x", "data": name}]))["class"] == "refused"
+        assert (await refused(client, 400, message="x", files=[name]))["class"] == "request_error"
+        assert (await refused(client, 400, message="x", files=[{"name": "x", "data": name}]))[
+            "class"
+        ] == "request_error"
     assert not sent(api)
 
 
@@ -767,7 +769,7 @@ async def test_another_users_call_is_not_there_on_any_route(api: Simulator, tmp_
             ):
                 answer = await asking
                 assert answer.status_code == status
-                assert answer.json()["error"]["class"] == "refused"
+                assert answer.json()["error"]["class"] == "request_error"
         unknown = (await bob.get("/chat/c_0000000000000000")).json()
         assert (await bob.get(f"/chat/{call}")).json() == unknown
         assert sent(api)[0].end == "open"
@@ -789,14 +791,14 @@ async def test_who_asks_too_often_or_too_much_at_once_is_told_when_to_come_again
         async with ada.stream("POST", "/chat", json={"message": STALLED}) as response:
             events = read_events(response)
             call = call_of(await until(events, 90))
-            assert (await refused(ada, 429, message="x"))["kind"] == "user_busy"
+            assert (await refused(ada, 429, message="x"))["kind"] == "user_concurrency"
             assert done(await asked(bob, "x"))["complete"] is True
             await ada.post(f"/chat/{call}/stop", headers=JSON)
             assert [each.name async for each in events][-1] == "done"
         await asked(ada, "x")
         late = await ada.post("/chat", json={"message": "x"})
         assert late.status_code == 429
-        assert late.json()["error"]["kind"] == "user_rate"
+        assert late.json()["error"]["kind"] == "user_rate_limit"
         assert 0 < int(late.headers["retry-after"]) <= 60
     assert len(sent(api)) == 3
 

@@ -183,7 +183,7 @@ async def test_what_cannot_be_meant_is_refused_in_a_sentence(
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert words in error["text"]
-    assert (error["text"].count("\n"), error["class"], error["retryable"]) == (0, "refused", False)
+    assert (error["text"].count("\n"), error["class"], error["retryable"]) == (0, "request_error", False)
 
 
 async def test_unknown_names_are_no_error_but_nothing(books: Books) -> None:

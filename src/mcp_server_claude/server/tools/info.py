@@ -96,7 +96,7 @@ async def usage_table(services: Services, user: User, since: str) -> str:
     try:
         spent = await store.read(_read_spending, moment.timestamp(), None if everybody else user.name)
     except StoreError as error:
-        raise ConfigurationError(f"The ledger could not be read: {error}", kind="ledger") from error
+        raise ConfigurationError(f"The ledger could not be read: {error}", kind="store") from error
     told = f"Since {moment:%Y-%m-%d %H:%M} UTC."
     if store.last_error and everybody:
         told += f" {store.last_error}"
@@ -128,7 +128,7 @@ async def budget_text(services: Services, user: User) -> str:
     try:
         left = await (await services.store()).read(_budgets_left, caps, current_budget_day())
     except StoreError as error:
-        raise ConfigurationError(f"The ledger could not be read: {error}", kind="ledger") from error
+        raise ConfigurationError(f"The ledger could not be read: {error}", kind="store") from error
     if len(caps) == 1:
         ((_, cap),) = caps.values()
         (rest,) = left.values()

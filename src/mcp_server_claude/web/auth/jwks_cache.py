@@ -89,7 +89,7 @@ class JwksCache:
         if self._age_s() >= MAX_STALE_S:
             raise TemporaryError(
                 "The identity provider's keys could not be had, so no token can be checked. Try again.",
-                kind="identity",
+                kind="identity_provider",
                 retry_after_s=max(1.0, self._next_fetch_at - self._clock()),
             )
         return key

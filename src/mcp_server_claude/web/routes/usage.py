@@ -169,7 +169,7 @@ async def _read_ledger(
     try:
         return await store.read_slow(job, *args, **kwargs)
     except StoreError as error:
-        raise ConfigurationError(f"The ledger could not be read: {error}", kind="ledger") from error
+        raise ConfigurationError(f"The ledger could not be read: {error}", kind="store") from error
 
 
 def _utc_today() -> date:

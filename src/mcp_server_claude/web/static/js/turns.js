@@ -95,7 +95,7 @@ export class Answer {
   fail(failure) {
     this.failed = failure
     this.do('')
-    if (failure.kind === 'stopped') this.note('Stopped before the first word.')
+    if (failure.kind === 'cancelled') this.note('Stopped before the first word.')
     else this.note(failure.text, { bad: true })
   }
 
