@@ -13,9 +13,9 @@ policies = st.builds(
     retry_policy.RetryPolicy,
     deadline_s=st.floats(0.001, 10_000),
     retry_for_s=seconds,
-    most=st.integers(0, 100),
-    first_s=st.floats(0.001, 10),
-    longest_s=st.floats(0.001, 600),
+    max_retries=st.integers(0, 100),
+    initial_backoff_s=st.floats(0.001, 10),
+    max_backoff_s=st.floats(0.001, 600),
 )
 troubles = st.builds(
     retry_policy.FailureState,
@@ -31,7 +31,7 @@ troubles = st.builds(
     ),
     retryable=st.booleans(),
     failures=st.integers(1, 200),
-    failing_s=seconds,
+    failing_for_s=seconds,
     elapsed_s=seconds,
     retry_after_s=st.none() | seconds,
     should_retry=st.none() | st.booleans(),
