@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 import traceback
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
@@ -19,6 +18,7 @@ from mcp_server_claude.simulator import Pace, Simulator, directive
 from mcp_server_claude.telemetry.stderr_logging import RedactingFormatter
 from support.mcp_session import McpSession, ProgressUpdate, connect, failure_meta, server_environment, text_blocks
 from support.scripted_upstream import ScriptedUpstream, scripted_upstream
+from support.server_command import server_command
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -57,7 +57,8 @@ async def process(where: Path, env: dict[str, str]) -> AsyncGenerator[McpSession
     """The server as a process with just this environment."""
     stderr = where.parent / f"{where.name}.stderr"
     whole = server_environment(data_dir=where) | env
-    parameters = StdioServerParameters(command=sys.executable, args=["-m", "mcp_server_claude"], env=whole)
+    command, *arguments = server_command(real=True)  # the SDK reads ANTHROPIC_LOG when it is imported
+    parameters = StdioServerParameters(command=command, args=arguments, env=whole)
     with stderr.open("w") as errors:
         async with Client(stdio_client(parameters, errlog=errors)) as client:
             yield McpSession(client, where, stderr)

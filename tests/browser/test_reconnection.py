@@ -79,7 +79,7 @@ async def test_of_a_server_that_was_killed_the_next_one_tells_what_was_saved(
     door: BrowserSessions, site: PageServer, tmp_path: Path
 ) -> None:
     door.monitor.expect_message("ERR_|400")  # the lost line; and more had been read than was saved
-    async with page_server(tmp_path, site.upstream, {}) as first, cuttable_proxy(first) as line:
+    async with page_server(tmp_path, site.upstream, {}, real=True) as first, cuttable_proxy(first) as line:
         reader = await door.open_page("", url=line.url)
         await reader.goto()
         await reader.ask(f"Count. {directive(text=ENDLESS, pace=300)}")

@@ -121,7 +121,7 @@ async def test_on_a_full_disk_answers_are_complete_with_a_warning_and_the_server
     data_dir = disk.path / "data"
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api,
-        stdio_process(data_dir, base_url=api.url) as wire,
+        stdio_process(data_dir, real=True, base_url=api.url) as wire,
     ):
         await wire.initialize()
         failed, (_, footer) = (await ask(wire, 1))[1]
@@ -151,7 +151,7 @@ async def test_on_a_full_disk_answers_are_complete_with_a_warning_and_the_server
 async def test_on_a_full_disk_calls_are_refused_where_a_budget_is_set(disk: Disk) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api,
-        stdio_process(disk.path / "data", base_url=api.url, budget_usd_per_day=10) as wire,
+        stdio_process(disk.path / "data", real=True, base_url=api.url, budget_usd_per_day=10) as wire,
     ):
         await wire.initialize()
         assert not (await ask(wire, 1))[1][0]

@@ -115,7 +115,7 @@ async def live_and_die(victim: Victim, url: str, data_dir: Path, moment: float, 
     """A server with calls in flight, until its moment: soon, or while it writes."""
     chance = random.Random(seed)
     fields: dict[str, Any] = {"base_url": url, "log_level": "warning", "budget_usd_per_day": 1_000}
-    async with stdio_process(data_dir, **fields) as wire, anyio.create_task_group() as tasks:
+    async with stdio_process(data_dir, real=True, **fields) as wire, anyio.create_task_group() as tasks:
         await wire.initialize()
         tasks.start_soon(victim.listen, wire)
         for number in range(victim.first, victim.first + CALLS):

@@ -14,6 +14,7 @@ import pytest
 from mcp_server_claude import __version__
 from mcp_server_claude.cli import client_config
 from mcp_server_claude.settings import Settings
+from support.server_command import server_command
 
 if TYPE_CHECKING:
     from mcp_server_claude.cli.client_config import Client
@@ -38,7 +39,7 @@ def key_in(entry: dict[str, object]) -> str:
 
 
 def config(*arguments: str) -> str:
-    command = [*client_config.server_command(), "config", *arguments]
+    command = server_command("config", *arguments)
     return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
 
 

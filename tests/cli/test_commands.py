@@ -6,19 +6,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import urllib.request
 
 import pytest
 
 from mcp_server_claude import __version__
-from mcp_server_claude.cli import client_config
-
-COMMAND = client_config.server_command()
+from support.server_command import REAL_COMMAND, server_command
 
 
 def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], check=False, capture_output=True, encoding="utf-8")
+    return subprocess.run(server_command(*arguments), check=False, capture_output=True, encoding="utf-8")
 
 
 def test_the_version_is_told() -> None:
@@ -26,10 +23,8 @@ def test_the_version_is_told() -> None:
 
 
 def test_the_package_can_be_run_as_a_module_too() -> None:
-    command = [sys.executable, "-m", "mcp_server_claude", "--version"]
-    assert subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout.endswith(
-        f"{__version__}\n"
-    )
+    done = subprocess.run([*REAL_COMMAND, "--version"], check=True, capture_output=True, encoding="utf-8")
+    assert done.stdout.endswith(f"{__version__}\n")
 
 
 def test_help_says_what_happens_without_arguments_and_names_every_command() -> None:
@@ -62,7 +57,8 @@ def test_what_is_not_understood_is_a_line_on_stderr_and_exit_code_2(arguments: l
 
 
 def test_the_simulator_answers_under_the_url_it_tells_until_ctrl_c() -> None:
-    with subprocess.Popen([*COMMAND, "simulate", "--port", "0"], stdout=subprocess.PIPE, encoding="utf-8") as process:
+    command = server_command("simulate", "--port", "0")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdout is not None
         url = next(word for word in process.stdout.readline().split() if word.startswith("http://"))
 
@@ -75,7 +71,8 @@ def test_the_simulator_answers_under_the_url_it_tells_until_ctrl_c() -> None:
 
 
 def test_a_port_that_is_taken_is_told_in_one_line() -> None:
-    with subprocess.Popen([*COMMAND, "simulate", "--port", "0"], stdout=subprocess.PIPE, encoding="utf-8") as process:
+    command = server_command("simulate", "--port", "0")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdout is not None
         url = next(word for word in process.stdout.readline().split() if word.startswith("http://"))
         port = url.rpartition(":")[2]
@@ -90,5 +87,5 @@ def test_a_port_that_is_taken_is_told_in_one_line() -> None:
 
 def test_a_terminal_without_the_signs_we_write_is_no_crash() -> None:
     environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
-    done = subprocess.run([*COMMAND, "config"], check=True, capture_output=True, env=environment)
+    done = subprocess.run([*REAL_COMMAND, "config"], check=True, capture_output=True, env=environment)
     assert b"Settings ? Developer" in done.stdout

@@ -17,11 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mcp_server_claude.cli import client_config
 from mcp_server_claude.cli.demo.terminal_screens import PanelAnswerView, PanelScreen, PlainScreen
 from mcp_server_claude.simulator import Pace, Simulator
+from support.server_command import server_command
 
-COMMAND = (*client_config.server_command(), "demo")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal on POSIX only")
 
 
@@ -33,7 +32,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 def started(home: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*COMMAND, *arguments],
+        server_command("demo", *arguments, real=True),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -143,7 +142,7 @@ def test_a_reader_who_has_seen_enough_gets_no_traceback(tmp_path: Path) -> None:
 
 def test_live_without_a_key_says_so_in_one_sentence(tmp_path: Path) -> None:
     done = subprocess.run(
-        [*COMMAND, "--live"], check=False, capture_output=True, encoding="utf-8", env=environment(tmp_path)
+        server_command("demo", "--live"), check=False, capture_output=True, encoding="utf-8", env=environment(tmp_path)
     )
 
     assert done.returncode == 1
@@ -216,7 +215,7 @@ def test_a_panel_that_was_cut_says_why() -> None:
 async def test_live_asks_the_api_that_the_key_is_for(tmp_path: Path) -> None:
     async with Simulator(key="sk-ant-fake", pace=Pace(tokens_per_s=200)) as api:
         given = environment(tmp_path, MCP_CLAUDE_API_KEY="sk-ant-fake", MCP_CLAUDE_BASE_URL=api.url)
-        done = await anyio.run_process([*COMMAND, "--live", "--prompt", "What is a monad?"], env=given)
+        done = await anyio.run_process(server_command("demo", "--live", "--prompt", "What is a monad?"), env=given)
 
     told = done.stdout.decode()
     assert "API        the real one" in told
@@ -229,7 +228,7 @@ async def test_live_asks_the_api_that_the_key_is_for(tmp_path: Path) -> None:
 async def test_live_with_a_key_that_is_not_taken_says_why(tmp_path: Path) -> None:
     async with Simulator(key="sk-ant-another") as api:
         given = environment(tmp_path, MCP_CLAUDE_API_KEY="sk-ant-fake", MCP_CLAUDE_BASE_URL=api.url)
-        done = await anyio.run_process([*COMMAND, "--live"], check=False, env=given)
+        done = await anyio.run_process(server_command("demo", "--live"), check=False, env=given)
 
     assert done.returncode == 1
     assert "does not accept the API key" in done.stdout.decode()

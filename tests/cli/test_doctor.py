@@ -10,9 +10,10 @@ import pytest
 
 from mcp_server_claude.anthropic_api.models import ModelCatalog
 from mcp_server_claude.anthropic_api.models.model_list_cache import bundled_catalog
-from mcp_server_claude.cli import client_config, doctor
+from mcp_server_claude.cli import doctor
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Simulator
+from support.server_command import server_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ class Visit:
 
     async def __call__(self, *arguments: str, **environment: str) -> tuple[int, str]:
         """The exit code, and everything it printed."""
-        command = [*client_config.server_command(), "doctor", *arguments]
+        command = server_command("doctor", *arguments)
         done = await anyio.run_process(command, check=False, env=self.environment(**environment))
         return done.returncode, (done.stdout + done.stderr).decode()
 
@@ -161,7 +162,7 @@ async def test_who_serves_a_team_is_told_who_may_ask_and_what_is_missing(visit: 
     assert "[otel] is installed" in line(printed, "telemetry")
     assert "sign-in" not in printed
 
-    await anyio.run_process([*client_config.server_command(), "user", "add", "ada"], env=visit.environment())
+    await anyio.run_process(server_command("user", "add", "ada"), env=visit.environment())
     _, printed = await visit("--offline", MCP_CLAUDE_API_KEY=KEY)
     assert "1, of them 0 operators: nobody sees everybody's usage." in line(printed, "users")
 

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
@@ -26,6 +25,7 @@ from support.raw_mcp_http import (
     raw_mcp_client,
     result_text,
 )
+from support.server_command import server_command
 from support.stdio_process import stdio_process, tool_call
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Process:
 
 def started(arguments: list[str], data_dir: Path, errors: IO[bytes], **fields: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "mcp_server_claude", "serve", *arguments],
+        server_command("serve", *arguments),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
@@ -131,7 +131,7 @@ async def test_without_users_it_listens_on_this_machine_only_unless_told_otherwi
 async def test_with_users_it_listens_everywhere_and_says_that_a_token_is_needed(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    add = [sys.executable, "-m", "mcp_server_claude", "user", "add", "ann"]
+    add = server_command("user", "add", "ann")
     env = server_environment(data_dir=tmp_path / "data")
     done = await anyio.run_process(add, env=env)
     token = next(word for word in done.stdout.decode().split() if word.startswith("mcpc_"))

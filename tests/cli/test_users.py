@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import pytest
 import typer
 
-from mcp_server_claude.cli import client_config
 from mcp_server_claude.cli.users import parse_budget, parse_count
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.store import (
@@ -29,6 +28,7 @@ from mcp_server_claude.store import (
 from mcp_server_claude.store.sqlite_connection import DATABASE_FILE
 from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 from support.mcp_session import server_environment
+from support.server_command import server_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from mcp_server_claude.store import Transaction
     from mcp_server_claude.users.tokens_and_sessions import User
 
-COMMAND = client_config.server_command()
 SECRET = "the moon is made of green cheese"
 SEARCH = """
 import sys
@@ -70,7 +69,7 @@ class Shell:
 
     def __call__(self, *arguments: str | Path, **fields: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*COMMAND, *map(str, arguments)],
+            server_command(*map(str, arguments)),
             check=False,
             capture_output=True,
             stdin=subprocess.DEVNULL,
@@ -445,7 +444,7 @@ def test_at_a_terminal_it_asks(shell: Shell, server: Store, answer: str, code: i
     prepared(server, shell)
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [*COMMAND, "forget", "--user", "ada"],
+        server_command("forget", "--user", "ada"),
         stdin=theirs,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
@@ -18,6 +17,7 @@ from mcp.types import Implementation, TextContent
 from mcp_server_claude.server.mcp_server import build_mcp_server
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
+from support.server_command import server_command
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -136,9 +136,8 @@ async def connect(
             case "memory":
                 server = build_mcp_server(Settings.model_validate(fields))
             case "stdio":
-                parameters = StdioServerParameters(
-                    command=sys.executable, args=["-m", "mcp_server_claude"], env=server_environment(**fields)
-                )
+                command, *arguments = server_command()
+                parameters = StdioServerParameters(command=command, args=arguments, env=server_environment(**fields))
                 server = stdio_client(parameters, errlog=errors)
             case "http":
                 door = await stack.enter_async_context(http_server_in_loop(**fields))

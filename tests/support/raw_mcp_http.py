@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import anyio
 import httpx2
 
+from support.http_server import NO_TLS
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
@@ -30,7 +32,7 @@ class RawMcpClient:
     version: ProtocolVersion
     token: str = ""
     session: str = ""
-    http: httpx2.AsyncClient = field(default_factory=lambda: httpx2.AsyncClient(timeout=60))
+    http: httpx2.AsyncClient = field(default_factory=lambda: httpx2.AsyncClient(timeout=60, verify=NO_TLS))
 
     def headers(self, method: str, name: str = "") -> dict[str, str]:
         told = {"content-type": "application/json", "accept": "application/json, text/event-stream"}

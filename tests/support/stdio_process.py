@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from support.mcp_session import FAKE_KEY, server_environment
+from support.server_command import server_command
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -105,7 +106,8 @@ class StdioProcess:
 async def stdio_process(
     data_dir: Path,
     *,
-    command: Sequence[str] = ("-m", "mcp_server_claude"),
+    command: Sequence[str] = (),
+    real: bool = False,
     stdin: IO[bytes] | int = subprocess.PIPE,
     pass_fds: Sequence[int] = (),
     name: str = "server",
@@ -115,7 +117,7 @@ async def stdio_process(
     stderr = data_dir.parent / f"{name}.stderr"
     with stderr.open("wb") as errors:
         process = subprocess.Popen(  # noqa: ASYNC220 - it takes a millisecond, and anyio's pipes cannot be files
-            [sys.executable, *command],
+            [sys.executable, *command] if command else server_command(real=real),
             pass_fds=pass_fds,
             stdin=stdin,
             stdout=subprocess.PIPE,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import sys
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, cast
@@ -13,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from support.mcp_session import FAKE_KEY, server_environment
+from support.server_command import server_command
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mcp_server_claude.simulator.request_log import LoggedRequest
 
 UPSTREAM_TIMEOUT_S = 60
-COMMAND = [sys.executable, "-m", "mcp_server_claude"]
 
 
 @dataclass(frozen=True)
@@ -52,22 +51,24 @@ class PageServer:
 
 
 @asynccontextmanager
-async def page_server(folder: Path, upstream: Simulator, users: dict[str, str]) -> AsyncGenerator[PageServer]:
+async def page_server(
+    folder: Path, upstream: Simulator, users: dict[str, str], *, real: bool = False
+) -> AsyncGenerator[PageServer]:
     """A server with these users, each with a budget; without any it is for whoever is on this machine.
 
     One that is opened in the folder of another has its store.
     """
     env = server_environment(api_key=FAKE_KEY, data_dir=folder / "data", base_url=upstream.url)
     tokens = {name: await anyio.to_thread.run_sync(_add_user, name, budget, env) for name, budget in users.items()}
-    with _server_process(folder, env) as server:
+    with _server_process(folder, env, real=real) as server:
         first = await anyio.to_thread.run_sync(cast("IO[str]", server.stdout).readline)
         assert " listens on http://" in first, (folder / "server.stderr").read_text(encoding="utf-8")
         yield PageServer(first.split(" listens on ")[1].split()[0], upstream, tokens, server)
 
 
 @contextmanager
-def _server_process(folder: Path, env: dict[str, str]) -> Generator[subprocess.Popen[str]]:
-    command = [*COMMAND, "serve", "--http", "--port", "0"]
+def _server_process(folder: Path, env: dict[str, str], *, real: bool) -> Generator[subprocess.Popen[str]]:
+    command = server_command("serve", "--http", "--port", "0", real=real)
     with (
         (folder / "server.stderr").open("w", encoding="utf-8") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=env, text=True) as server,
@@ -79,7 +80,7 @@ def _server_process(folder: Path, env: dict[str, str]) -> Generator[subprocess.P
 
 
 def _add_user(name: str, budget: str, env: dict[str, str]) -> str:
-    command = [*COMMAND, "user", "add", name, "--budget", budget, "--quiet"]
+    command = server_command("user", "add", name, "--budget", budget, "--quiet")
     return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout.strip()
 
 

@@ -16,8 +16,8 @@ from starlette.routing import Route
 
 from mcp_server_claude.web.fastapi_app import ROUTE_MODULES
 from mcp_server_claude.web.middleware.security import CSP
+from support.http_server import NO_TLS, http_server_thread
 from support.http_server import RunningHttpServer as Door
-from support.http_server import http_server_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,7 +55,7 @@ def routes(door: Door) -> list[tuple[str, str]]:
 
 async def ask(door: Door, method: str, path: str, **headers: str) -> httpx2.Response:
     body = json.dumps(SOMETHING) if method in {"POST", "PUT", "PATCH"} else None
-    async with httpx2.AsyncClient(base_url=door.url, timeout=10) as client:
+    async with httpx2.AsyncClient(verify=NO_TLS, base_url=door.url, timeout=10) as client:
         return await client.request(method, path, content=body, headers=JSON | headers)
 
 
@@ -201,7 +201,7 @@ async def test_another_users_ids_lead_nowhere(upstream: Simulator, tmp_path: Pat
     async with http_server_thread(tmp_path / "data", upstream.url, users=("ada", "eve")) as door:
         ada = {"authorization": f"Bearer {door.tokens['ada']}"}
         eve = {"authorization": f"Bearer {door.tokens['eve']}"}
-        async with httpx2.AsyncClient(base_url=door.url, timeout=30) as client:
+        async with httpx2.AsyncClient(verify=NO_TLS, base_url=door.url, timeout=30) as client:
             answer = await client.post("/chat", json={"message": "a secret of ada's"}, headers=ada)
             begun = json.loads(answer.text.split("event: start")[1].split("data: ")[1].splitlines()[0])
             call, thread = begun["call"], begun["thread"]
@@ -226,7 +226,7 @@ async def test_another_users_ids_lead_nowhere(upstream: Simulator, tmp_path: Pat
 async def test_a_session_is_good_for_our_own_pages_only(upstream: Simulator, tmp_path: Path) -> None:
     async with (
         http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door,
-        httpx2.AsyncClient(base_url=door.url, timeout=30) as client,
+        httpx2.AsyncClient(verify=NO_TLS, base_url=door.url, timeout=30) as client,
     ):
         form = {"content-type": "application/x-www-form-urlencoded"}
         ours = {"sec-fetch-site": "same-origin"}
@@ -275,7 +275,7 @@ async def test_who_signs_in_goes_on_to_a_page_of_ours_only(
 ) -> None:
     async with (
         http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door,
-        httpx2.AsyncClient(base_url=door.url, timeout=30) as client,
+        httpx2.AsyncClient(verify=NO_TLS, base_url=door.url, timeout=30) as client,
     ):
         ours = {"sec-fetch-site": "same-origin"}
         shown = await client.get("/signin", params={"to": to})
@@ -291,7 +291,7 @@ async def test_over_tls_the_session_cookie_is_bound_to_this_host(upstream: Simul
         tmp_path / "data", upstream.url, users=("ada",), public_url="https://claude.example.com"
     ) as door:
         headers = {"content-type": "application/x-www-form-urlencoded", "sec-fetch-site": "same-origin"}
-        async with httpx2.AsyncClient(base_url=door.url) as client:
+        async with httpx2.AsyncClient(verify=NO_TLS, base_url=door.url) as client:
             signed = await client.post("/signin", content=f"token={door.tokens['ada']}", headers=headers)
             cookie = signed.headers["set-cookie"]
             assert cookie.startswith("__Host-session=")
@@ -308,11 +308,11 @@ async def test_a_body_that_is_too_long_is_refused_declared_or_not(upstream: Simu
                 yield b'{"message": "' + b"x" * 500
 
         for path in ("/chat", "/mcp"):
-            async with httpx2.AsyncClient(base_url=door.url, timeout=10) as client:
+            async with httpx2.AsyncClient(verify=NO_TLS, base_url=door.url, timeout=10) as client:
                 told = await client.post(path, content=b"x" * 2_001, headers=JSON)
                 untold = await client.post(path, content=pieces(), headers=JSON)
             assert (told.status_code, untold.status_code) == (413, 413), path
-        async with httpx2.AsyncClient(base_url=door.url, timeout=10) as client:
+        async with httpx2.AsyncClient(verify=NO_TLS, base_url=door.url, timeout=10) as client:
             assert (await client.post("/chat", json={"message": "hello"})).status_code == 200
     assert len(spent(upstream)) == 1
 

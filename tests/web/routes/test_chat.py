@@ -552,7 +552,7 @@ async def test_after_a_crash_the_saved_text_can_be_read_and_says_how_to_go_on(ap
     api.reset()
     data = tmp_path / "data"
     async with (
-        http_server_process(data, api.url) as first,
+        http_server_process(data, api.url, real=True) as first,
         first.client() as client,
         client.stream("POST", "/chat", json={"message": f"Tell me. {STALLED}"}) as response,
     ):
