@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, cast
 
+import anyio
 import pytest
 
+from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel
+from mcp_server_claude.engine import file_tools
+from mcp_server_claude.files import FilePolicy
 from mcp_server_claude.simulator import directive
 from support.mcp_session import ProgressUpdate, connect, text_blocks, usage_meta
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from mcp_server_claude.call_types import Block, CallEvent
     from mcp_server_claude.simulator import Simulator
 
 pytestmark = pytest.mark.anyio
@@ -120,3 +127,54 @@ async def test_each_look_is_paid_for_within_the_limit_of_the_call(upstream: Simu
         await desk.ask(asked, tools=["read"], max_usd=0.01, model="opus")
         first, second = (cast("int", body["max_tokens"]) for body in bodies(upstream))
         assert second < first < 500
+
+
+def tool_uses(*inputs: Mapping[str, str], name: str = "grep") -> list[Block]:
+    return [{"type": "tool_use", "id": f"t{n}", "name": name, "input": each} for n, each in enumerate(inputs)]
+
+
+async def test_the_tools_of_one_turn_share_a_time_limit(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_tools, "TOOL_ROUND_TIMEOUT_S", 1.5)
+    (project / "slow.txt").write_text("a" * 60 + "!\n", encoding="utf-8")
+    tools = file_tools.FileTools(FilePolicy(roots=(project,)), ClaudeModel(id="claude-test"))
+    with anyio.fail_after(30):
+        results = await tools.run_tool_uses(
+            tool_uses(*[{"pattern": "(a+)+$", "path": "slow.txt"}] * 10), lambda _: None
+        )
+    assert len(results) == 10
+    assert "stopped after" in str(results[0]["content"])
+    assert results[-1]["is_error"]
+    assert "have used up their" in str(results[-1]["content"])
+
+
+async def test_a_turn_with_very_many_tool_uses_runs_the_first_ones(project: Path) -> None:
+    tools = file_tools.FileTools(FilePolicy(roots=(project,)), ClaudeModel(id="claude-test"))
+    results = await tools.run_tool_uses(tool_uses(*[{"path": "."}] * 200, name="list"), lambda _: None)
+    assert [result["tool_use_id"] for result in results] == [f"t{n}" for n in range(200)]
+    assert [n for n, result in enumerate(results) if "is_error" not in result] == list(range(file_tools.MAX_TOOL_USES))
+
+
+async def test_a_cancelled_call_ends_its_search_process(project: Path) -> None:
+    (project / "slow.txt").write_text("a" * 60 + "!\n", encoding="utf-8")
+    tools = file_tools.FileTools(FilePolicy(roots=(project,)), ClaudeModel(id="claude-test"))
+    started = anyio.Event()
+
+    def listener(event: CallEvent) -> None:
+        del event
+        started.set()
+
+    async with anyio.create_task_group() as task_group:
+        task_group.start_soon(tools.run_tool_uses, tool_uses({"pattern": "(a+)+$", "path": "slow.txt"}), listener)
+        await started.wait()
+        await wait_for_grep_workers(1)
+        task_group.cancel_scope.cancel()
+    await wait_for_grep_workers(0)
+
+
+async def wait_for_grep_workers(count: int) -> None:
+    """Wait until this process has so many children that run the grep worker."""
+    with anyio.fail_after(5):  # less than a search may take
+        while True:
+            found = await anyio.run_process(["pgrep", "-P", str(os.getpid()), "-f", "grep_worker"], check=False)
+            if len(found.stdout.split()) == count:
+                return

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server_claude.errors import RequestError
-from mcp_server_claude.files import content_blocks, estimate_block_tokens
+from mcp_server_claude.files import content_blocks
 from mcp_server_claude.files.content_types import TextFile, UnsupportedFile, decode_text, detect_content
 from support.file_tree import FileTree, gif, jpeg, pdf, png, webp
 
@@ -194,19 +194,3 @@ def test_the_order_is_the_callers_and_duplicates_come_once(world: FileTree) -> N
 
 def test_nothing_named_is_nothing_sent(world: FileTree) -> None:
     assert world.attach().blocks == ()
-    assert estimate_block_tokens(()) == 0
-
-
-def test_an_estimate_is_near(world: FileTree) -> None:
-    (world.root / "long.txt").write_text("word " * 700)
-    (world.root / "shot.png").write_bytes(png(750, 1000))
-    (world.root / "huge.jpg").write_bytes(jpeg(6000, 4000))
-    (world.root / "paper.pdf").write_bytes(pdf(4))
-    assert estimate_block_tokens(world.attach("long.txt").blocks) == pytest.approx(1_000, rel=0.05)
-    assert estimate_block_tokens(world.attach("shot.png").blocks[1:]) == 1_000
-    assert estimate_block_tokens(world.attach("huge.jpg").blocks[1:]) == 1_600
-    assert estimate_block_tokens(world.attach("paper.pdf").blocks) == 12_000
-    assert (
-        estimate_block_tokens(world.attach("https://example.com/a.pdf", "file_011CNha8iCJcU1wXNR6q4V8w#image").blocks)
-        > 1_600
-    )

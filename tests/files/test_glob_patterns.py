@@ -23,7 +23,16 @@ def tree(tmp_path: Path) -> Path:
     """A tree of small text files."""
     for name in (
         *("top.py", "top.txt", "src/a.py", "src/b.ts", "src/deep/c.py", "src/deep/deeper/d.py", "src/deep/d.tsx"),
-        *("app/[id]/page.tsx", "app/i/page.tsx", ".hidden.py", ".config/e.py", ".github/workflows/ci.yml"),
+        *(
+            "app/[id]/page.tsx",
+            "app/i/page.tsx",
+            "routes/[...slug]/[x].tsx",
+            "routes/[...slug]/(auth)/layout.tsx",
+            "routes/[...slug]/(auth)/[[...rest]]/page.tsx",
+            ".hidden.py",
+            ".config/e.py",
+            ".github/workflows/ci.yml",
+        ),
         *("build/f.py", "src/generated.py", "a b/g h.py"),
     ):
         path = tmp_path / name
@@ -61,6 +70,18 @@ def paths(root: Path, *names: str) -> list[str]:
         ("*/g *.py", ["a b/g h.py"]),
         ("app/[id]/page.tsx", ["app/[id]/page.tsx"]),
         ("app/[i]/page.tsx", ["app/i/page.tsx"]),
+        ("app/[id]/*", ["app/[id]/page.tsx"]),
+        ("app/[id]/**", ["app/[id]/page.tsx"]),
+        ("**/[id]/page.tsx", ["app/[id]/page.tsx"]),
+        ("app/*/[p]age.tsx", ["app/[id]/page.tsx", "app/i/page.tsx"]),
+        (
+            "routes/[...slug]/(auth)/**",
+            ["routes/[...slug]/(auth)/[[...rest]]/page.tsx", "routes/[...slug]/(auth)/layout.tsx"],
+        ),
+        ("routes/**/[[...rest]]/*.tsx", ["routes/[...slug]/(auth)/[[...rest]]/page.tsx"]),
+        ("routes/[...slug]/(auth)/{l,m}*", ["routes/[...slug]/(auth)/layout.tsx"]),
+        ("routes/[...slug]/[[]x].tsx", ["routes/[...slug]/[x].tsx"]),
+        ("routes/[...slug]/[x]*", ["routes/[...slug]/[x].tsx"]),
         (".github/workflows/*.yml", [".github/workflows/ci.yml"]),
         ("{top.py,src/a.py}", ["top.py", "src/a.py"]),
     ],
@@ -77,13 +98,13 @@ def test_a_glob_tells_how_many_it_matched(tree: Path) -> None:
 
 
 def test_a_glob_that_matches_too_many_is_refused_with_the_number(tree: Path) -> None:
-    with pytest.raises(RequestError, match=r'"\*\*/\*" matches 12 files; at most 5') as refused:
+    with pytest.raises(RequestError, match=r'"\*\*/\*" matches 15 files; at most 5') as refused:
         ask(tree, "**/*", max_files=5)
     assert refused.value.kind == "too_large"
 
 
 def test_a_glob_that_matches_nothing_says_where_such_files_are(tree: Path) -> None:
-    with pytest.raises(RequestError, match=r'"\*\*/\*\.tsx" would match 3, e\.g\. "app/\[id\]/page\.tsx"'):
+    with pytest.raises(RequestError, match=r'"\*\*/\*\.tsx" would match 6, e\.g\. "app/\[id\]/page\.tsx"'):
         ask(tree, "*.tsx")
     with pytest.raises(RequestError, match=r'no "scr"\. The nearest is "src"'):
         ask(tree, "scr/*.py")

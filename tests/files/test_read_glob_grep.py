@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 
 from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel
 from mcp_server_claude.errors import ConfigurationError, RequestError
-from mcp_server_claude.files import glob_files, grep_files, list_directory, read_file, read_glob_grep
+from mcp_server_claude.files import RunLimit, glob_files, grep_files, list_directory, read_file, read_glob_grep
 from support.file_tree import CANARY, FileTree, pdf, png, run_with_timeout
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def test_a_search_tells_path_line_and_text(world: FileTree) -> None:
 
 def test_a_search_stops_at_its_limit_and_says_so(world: FileTree) -> None:
     (world.root / "many.txt").write_text("hit\n" * 500)
-    seen = grep_files("hit", "many.txt", world.rules, limit=3).split("\n")
+    seen = grep_files("hit", "many.txt", world.rules, max_matches=3).split("\n")
     assert len(seen) == 4
     assert "there are more" in seen[-1]
 
@@ -134,6 +135,17 @@ def test_an_expression_without_end_is_ended_and_what_was_found_is_kept(
     seen = run_with_timeout(lambda: grep_files(pattern, "src/?.py", world.rules))
     assert "matching line" in seen
     assert "stopped after 1 s" in seen or seen.startswith("src/0.py:1: aaaa")
+
+
+def test_a_search_ends_when_its_run_is_cancelled(world: FileTree) -> None:
+    (world.root / "src/1.py").write_text("a" * 60 + "!\n")
+    limit = RunLimit()
+    timer = threading.Timer(0.5, limit.cancel)
+    timer.start()
+    seen = run_with_timeout(lambda: grep_files("(a+)+$", "src/1.py", world.rules, limit=limit))
+    assert "0 matching lines" in seen
+    assert limit.remaining_s() == 0
+    assert "0 matching lines" in run_with_timeout(lambda: grep_files("a", "src/1.py", world.rules, limit=limit))
 
 
 def test_a_search_that_is_killed_while_files_are_sent_leaves_nothing_behind(

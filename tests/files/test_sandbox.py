@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import (
     FilePolicy,
-    attachment_blocks,
     build_attachments,
     glob_files,
     grep_files,
@@ -218,7 +217,7 @@ def test_more_links_than_the_system_would_follow_are_not_followed(world: FileTre
 def test_even_with_the_whole_system_as_a_root_its_inner_life_is_not_read(name: str) -> None:
     rules = FilePolicy(roots=(Path("/"),))
     with pytest.raises(RequestError):
-        run_with_timeout(lambda: attachment_blocks([name], rules, images=True, pdf=True, model="m"))
+        run_with_timeout(lambda: build_attachments([name], rules, images=True, pdf=True, model="m"))
 
 
 def test_with_no_root_nothing_is_read_and_the_setting_is_named(world: FileTree) -> None:
@@ -417,7 +416,7 @@ def test_limits_hold_before_anything_is_read(world: FileTree) -> None:
         world.attach("half-0.txt", "half-1.txt", "a.txt", "src/a.py", max_files=3)
     with pytest.raises(RequestError, match="5 files; at most 4"):
         world.attach("half-*.txt", "a.txt", max_files=4)
-    with pytest.raises(RequestError, match="holds 3"):
+    with pytest.raises(RequestError, match=r"is 3\.0 kB large"):
         world.attach("data:text/plain;base64," + "YWFh" * 1_000, max_file_bytes=999)
 
 
@@ -431,4 +430,4 @@ def test_rules_may_name_a_root_by_a_link(world: FileTree) -> None:
     alias.symlink_to("root")
     rules = replace(world.rules, roots=(alias,))
     for name in ("a.txt", f"{alias}/a.txt", f"{world.root}/a.txt"):
-        assert INSIDE_TEXT in blocks_json(attachment_blocks([name], rules, images=True, pdf=True, model="m"))
+        assert INSIDE_TEXT in blocks_json(build_attachments([name], rules, images=True, pdf=True, model="m").blocks)

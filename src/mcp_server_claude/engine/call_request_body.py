@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+import anyio.to_thread
+
+from mcp_server_claude import files
 from mcp_server_claude.anthropic_api.request_body import build_request_body
 from mcp_server_claude.engine import file_tools
 
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_server_claude.anthropic_api.models import ClaudeModel
+    from mcp_server_claude.anthropic_api.platforms.platform import Platform
     from mcp_server_claude.anthropic_api.request_body import CacheTtl, RequestBody
     from mcp_server_claude.call_types import Call, Message
     from mcp_server_claude.engine.structured_output import OutputSchema
@@ -37,3 +41,17 @@ def call_request_body(
     if "read" in call.tools:
         made["tools"] = [*cast("list[RequestBody]", made.get("tools") or []), *file_tools.TOOL_DEFINITIONS]
     return made if output_schema is None else output_schema.apply_to(made)
+
+
+async def check_request_limits(body: RequestBody, model: ClaudeModel, platform: Platform) -> None:
+    """Refuse a request whose size, images or PDF pages the model or the platform does not take.
+
+    Raises:
+        RequestError: A limit is passed.
+    """
+    limits = files.RequestLimits.for_model(
+        model.context_tokens,
+        max_request_bytes=platform.max_request_bytes,
+        max_image_bytes=platform.max_image_bytes,
+    )
+    await anyio.to_thread.run_sync(files.check_request_limits, body, limits)

@@ -25,7 +25,7 @@ from mcp_server_claude.engine import (
     stop_reasons,
 )
 from mcp_server_claude.engine.answer_buffer import AnswerBuffer
-from mcp_server_claude.engine.call_request_body import call_request_body
+from mcp_server_claude.engine.call_request_body import call_request_body, check_request_limits
 from mcp_server_claude.engine.cost_estimate import CostEstimate, cost_estimates
 from mcp_server_claude.engine.fallback_model import FallbackModel
 from mcp_server_claude.engine.file_uploads import FileUploads
@@ -195,8 +195,14 @@ class Engine:
         if not call.files:
             return call
         rules = self._uploads.file_policy_for(self._file_policy, call)
-        read = partial(files.build_attachments, call.files, rules, images=model.images, pdf=model.pdf, model=model.id)
-        gathered = await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
+        limit = files.RunLimit()
+        read = partial(
+            files.build_attachments, call.files, rules, images=model.images, pdf=model.pdf, model=model.id, limit=limit
+        )
+        try:
+            gathered = await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
+        finally:
+            limit.cancel()
         attached = await self._uploads.upload_blocks(gathered, call, listener)
         call = replace(call, files=(), attachments=attached, notes=gathered.notes)
         self._claude.platform.check_call(call)
@@ -285,7 +291,9 @@ class Engine:
         model = await self.admit_call(call)
         max_tokens = model.max_tokens_for(call.max_tokens)
         form = None if call.schema is None else OutputSchema(call.schema, model)
-        counted = await self._claude.count_tokens(call_request_body(call, model, form, max_tokens=max_tokens))
+        body = call_request_body(call, model, form, max_tokens=max_tokens)
+        await check_request_limits(body, model, self._claude.platform)
+        counted = await self._claude.count_tokens(body)
         if "read" in call.tools:  # nobody would be there to look
             model = model.without_features(frozenset({"batch"}))
         offers = cost_estimates(

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 MAX_TOOL_ROUNDS = 40
 """How often a delegate may look before it must answer: each round is a request with all that came before."""
+MAX_TOOL_USES = 32
+"""Tool uses of one turn that run; those beyond get an error."""
+TOOL_ROUND_TIMEOUT_S = 20.0
+"""Time for all tool uses of one turn together."""
 MAX_SHOWN_FILES = 20
 """PDFs and images that one call may look at: of more images than that none may be large, and a request has 32 MB."""
 
@@ -84,38 +88,42 @@ class FileTools:
         self._shown_count = 0
 
     async def run_tool_uses(self, blocks: Sequence[Block], listener: Listener) -> list[dict[str, object]]:
-        """What came of the calls among `blocks`, as the content of the next user turn."""
-        found: list[dict[str, object]] = []
-        for block in blocks:
-            if block.get("type") == "tool_use":
-                name, given = str(block.get("name") or ""), _ToolInput(block.get("input"))
-                listener(
-                    ToolUse(
-                        name, given.text_value("file_path") or given.text_value("pattern") or given.text_value("path")
-                    )
-                )
-                result: dict[str, object] = {"type": "tool_result", "tool_use_id": block.get("id")}
-                try:
-                    result["content"] = await anyio.to_thread.run_sync(
-                        self._run_tool, name, given, abandon_on_cancel=True
-                    )
-                except CallError as failure:
-                    result |= {"content": str(failure), "is_error": True}
-                found.append(result)
-        return found
+        """The results of the tool uses among `blocks`, as the content of the next user message.
 
-    def _run_tool(self, name: str, tool_input: _ToolInput) -> str | list[Block]:
+        All of them together end after `TOOL_ROUND_TIMEOUT_S`, and at once when the call is cancelled.
+        """
+        tool_uses = [block for block in blocks if block.get("type") == "tool_use"]
+        limit = files.RunLimit(TOOL_ROUND_TIMEOUT_S)
+        try:
+            return [await self._tool_result(block, n, limit, listener) for n, block in enumerate(tool_uses)]
+        finally:
+            limit.cancel()
+
+    async def _tool_result(self, block: Block, n: int, limit: files.RunLimit, listener: Listener) -> dict[str, object]:
+        name, tool_input = str(block.get("name") or ""), _ToolInput(block.get("input"))
+        result: dict[str, object] = {"type": "tool_result", "tool_use_id": block.get("id")}
+        if n >= MAX_TOOL_USES:
+            return result | {"content": f"At most {MAX_TOOL_USES} tools run in one turn.", "is_error": True}
+        if not limit.remaining_s():
+            message = f"The tools of this turn have used up their {limit.seconds:.0f} s; ask for less at once."
+            return result | {"content": message, "is_error": True}
+        subject = tool_input.text_value("file_path") or tool_input.text_value("pattern")
+        listener(ToolUse(name, subject or tool_input.text_value("path")))
+        try:
+            content = await anyio.to_thread.run_sync(self._run_tool, name, tool_input, limit, abandon_on_cancel=True)
+        except CallError as error:
+            return result | {"content": str(error), "is_error": True}
+        return result | {"content": content}
+
+    def _run_tool(self, name: str, tool_input: _ToolInput, limit: files.RunLimit) -> str | list[Block]:
+        pattern, path = tool_input.text_value("pattern"), tool_input.text_value("path")
         match name:
             case "list":
-                return files.list_directory(tool_input.text_value("path"), self._file_policy)
+                return files.list_directory(path, self._file_policy)
             case "glob":
-                return files.glob_files(
-                    tool_input.text_value("pattern"), tool_input.text_value("path"), self._file_policy
-                )
+                return files.glob_files(pattern, path, self._file_policy, limit)
             case "grep":
-                return files.grep_files(
-                    tool_input.text_value("pattern"), tool_input.text_value("path"), self._file_policy
-                )
+                return files.grep_files(pattern, path, self._file_policy, limit=limit)
             case "read":
                 return self._read_file(tool_input)
             case _:

@@ -28,7 +28,7 @@ from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
 from mcp_server_claude.call_types import CHARS_PER_TOKEN, COMPLETE_STOP_REASONS, Waiting
 from mcp_server_claude.engine import retry_policy
-from mcp_server_claude.engine.call_request_body import call_request_body
+from mcp_server_claude.engine.call_request_body import call_request_body, check_request_limits
 from mcp_server_claude.engine.continuation import CONTINUE_PROMPT, overlap_anchor
 from mcp_server_claude.engine.file_tools import MAX_TOOL_ROUNDS, FileTools
 from mcp_server_claude.engine.request_messages import RequestMessages
@@ -154,6 +154,7 @@ class RequestLoop:
                 means.listener, timeout_s=means.retry_policy.deadline_s - (time.monotonic() - self._started_at)
             )
             sent = self._next_request_body()
+            await check_request_limits(sent, self._model, means.claude.platform)
             line = await self._open_ledger_entry(sent)
         except CallError as failure:
             return failure

@@ -1,27 +1,30 @@
-"""What a caller names in `files` becomes content blocks of the Messages API, and nothing else becomes anything.
+"""Reads local files for a call and makes content blocks of the Messages API of them. Unsupported entries are errors.
 
-    names ─▶ references  https URLs, data: URIs, file ids: passed on
-          ─▶ globs ─▶ listing  what git does not ignore
-          ─▶ fence ─▶ kinds ─▶ blocks   opened below a root, told by its bytes, wrapped
+    entry of `files` ─▶ url_references   https URLs, data: URIs, file ids: passed on
+                     ─▶ path_spellings ─▶ glob_patterns ─▶ gitignore_walk   the files that git does not ignore
+                     ─▶ resolve_path ─▶ sandbox        opened below a root
+                     ─▶ content_types ─▶ content_blocks   detected by its bytes, made a block
 
-Every byte of a file comes through `fence`. Everything here is synchronous and wants a thread of its own; what is wrong
-is told with `RequestError`.
+All file content is read through `sandbox`. Everything here is synchronous: run it on a thread. Errors are
+`RequestError`.
 """
 
-from mcp_server_claude.files.attach_files import attachment_blocks, build_attachments
+from mcp_server_claude.files.attach_files import build_attachments
 from mcp_server_claude.files.attachment_builder import Attachments
 from mcp_server_claude.files.attachment_summary import FileSummary, summarize_files
-from mcp_server_claude.files.content_blocks import estimate_block_tokens
+from mcp_server_claude.files.helper_processes import RunLimit
 from mcp_server_claude.files.read_glob_grep import glob_files, grep_files, list_directory, read_file
+from mcp_server_claude.files.request_limits import RequestLimits, check_request_limits
 from mcp_server_claude.files.roots import FilePolicy, roots_for
 
 __all__ = [
     "Attachments",
     "FilePolicy",
     "FileSummary",
-    "attachment_blocks",
+    "RequestLimits",
+    "RunLimit",
     "build_attachments",
-    "estimate_block_tokens",
+    "check_request_limits",
     "glob_files",
     "grep_files",
     "list_directory",

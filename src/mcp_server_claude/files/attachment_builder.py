@@ -1,4 +1,4 @@
-"""The content blocks of one call's files, as they are put together: what is sent, what is refused, what is left out."""
+"""Builds the content blocks of one call's files, and refuses or skips what the model or the API does not take."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from mcp_server_claude.files.content_types import (
     detect_content,
 )
 from mcp_server_claude.files.name_quoting import SUPPORTED_TYPES, format_bytes, quote_name
+from mcp_server_claude.files.path_spellings import LineRange
 from mcp_server_claude.files.sandbox import RootedPath, Roots, SandboxError
 from mcp_server_claude.files.url_references import FileIdReference, InlineContent, UrlReference
 
@@ -28,20 +29,20 @@ if TYPE_CHECKING:
     from mcp_server_claude.files.url_references import Reference
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
-"""Text that code reads better than Claude does."""
+"""Suffixes of text that goes to code as a file rather than into the prompt."""
 DATA_SUFFIXES = (
     *(".xlsx", ".xls", ".xlsm", ".ods", ".docx", ".pptx", ".parquet", ".feather", ".arrow", ".avro", ".sqlite", ".db"),
     *(".npy", ".npz", ".h5", ".mat", ".sav", ".dta", ".zip", ".gz", ".tar", ".wav", ".tiff", ".tif", ".bmp"),
 )
-"""What is data by its name, where Claude cannot be shown it."""
+"""Suffixes of binary files that a glob may add for code, though Claude cannot be shown them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachments:
-    """The blocks, how many files they hold, and sentences for the caller: what globs matched and what was left out.
+    """Content blocks, the number of files in them, and notes for the caller on globs and on files that were left out.
 
-    `names` are the paths of binary blocks, empty for others. Blocks of type `container_upload` hold bytes yet: they
-    are uploaded, or left out, before anything is sent.
+    `block_paths` has the path of each binary block, empty for others. Blocks of type `container_upload` still hold
+    bytes: they are uploaded, or left out, before the request is sent.
     """
 
     blocks: tuple[Block, ...] = ()
@@ -52,15 +53,18 @@ class Attachments:
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file on disk; `glob` is what matched it, empty when it was named."""
+    """A file on disk of `size` bytes. `glob` matched it, or is empty where the caller named the file; with `lines` only
+    those are sent.
+    """
 
     rooted_path: RootedPath
     size: int
     glob: str = ""
+    lines: LineRange | None = None
 
 
 class AttachmentBuilder:
-    """The blocks of one call as they are put together; lives in that call alone."""
+    """Collects the blocks of one call; not shared between calls."""
 
     def __init__(
         self, policy: FilePolicy, roots: Roots, *, supports_images: bool, supports_pdf: bool, model: str
@@ -80,48 +84,45 @@ class AttachmentBuilder:
         self.notes: list[str] = []
 
     def add_file(self, item: LocalFile | Reference) -> None:
-        """One more file.
+        """Add one file.
 
         Raises:
-            RequestError: it cannot be sent.
+            RequestError: It cannot be sent.
         """
         match item:
             case LocalFile():
                 self._add_local_file(item)
             case InlineContent(content=content, path=path):
                 self._add_content(content, path, quote_name(path))
-            case UrlReference(url=url, block_type=sort):
-                self._check_supported(sort, quote_name(url))
-                self._append_blocks(
-                    *([content_blocks.label_block(index=self._file_count + 1, path=url)] if sort == "image" else [])
-                )
-                self._append_blocks(content_blocks.url_block(url, sort), last=True)
-            case FileIdReference(id=name, block_type=sort):
-                self._check_supported(sort, quote_name(name))
-                self._append_blocks(content_blocks.file_id_block(name, sort), last=True)
+            case UrlReference(url=url, block_type=block_type):
+                self._check_supported(block_type, quote_name(url))
+                if block_type == "image":
+                    self._append_blocks(content_blocks.label_block(index=self._file_count + 1, path=url))
+                self._append_blocks(content_blocks.url_block(url, block_type), last=True)
+            case FileIdReference(id=file_id, block_type=block_type):
+                self._check_supported(block_type, quote_name(file_id))
+                self._append_blocks(content_blocks.file_id_block(file_id, block_type), last=True)
 
     def skip_too_large(self, item: LocalFile | Reference) -> bool:
-        """Whether it is left out unread: a glob matched it, and it is too large."""
+        """Skip a file that a glob matched and that is too large, and note it; returns whether it was skipped."""
         if not (isinstance(item, LocalFile) and item.glob and item.size > self._policy.max_file_bytes):
             return False
-        most = format_bytes(self._policy.max_file_bytes)
-        self._skipped.append(
-            f"{quote_name(self._roots.display_path(item.rooted_path), 60)} is {format_bytes(item.size)} large "
-            f"(at most {most})"
-        )
+        path = quote_name(self._roots.display_path(item.rooted_path), 60)
+        limit = format_bytes(self._policy.max_file_bytes)
+        self._skipped.append(f"{path} is {format_bytes(item.size)} large (at most {limit})")
         return True
 
     def to_attachments(self) -> Attachments:
-        """What came together.
+        """The blocks and notes so far.
 
         Raises:
-            RequestError: globs matched only what cannot be sent.
+            RequestError: Globs matched only files that cannot be sent.
         """
         if self._skipped:
             count = len(self._skipped)
             were = "was" if count == 1 else "were"
-            what = f"{count:,} matched {file_noun(count)} cannot be sent and {were} left out"
-            self.notes.append(f"{what}: {', '.join(self._skipped[:5])}.")
+            summary = f"{count:,} matched {file_noun(count)} cannot be sent and {were} left out"
+            self.notes.append(f"{summary}: {', '.join(self._skipped[:5])}.")
             if not self._blocks:
                 raise RequestError(f"{self.notes[-1]} {SUPPORTED_TYPES}{self._policy.hint}")
         return Attachments(
@@ -135,15 +136,17 @@ class AttachmentBuilder:
         path = self._roots.display_path(file.rooted_path)
         try:
             content = self._read_content(file.rooted_path)
-        except SandboxError as blocked:
-            raise resolve_path.explain_sandbox_error(path, blocked, self._policy, self._roots) from None
-        if file.glob and (reason := self._skip_reason(content, path)):
+        except SandboxError as error:
+            raise resolve_path.explain_sandbox_error(path, error, self._policy, self._roots) from None
+        if file.lines is not None:
+            self._add_lines(content, path, file.lines)
+        elif file.glob and (reason := self._skip_reason(content, path)):
             self._skipped.append(f"{quote_name(path, 60)} is {reason}")
         else:
             self._add_content(content, path, quote_name(path))
 
     def _read_content(self, rooted_path: RootedPath) -> FileContent:
-        """What the file is now; it may have grown or gone since it was found, but it is no link now."""
+        """Read a file again, without following links: it may have grown, gone or become a link since it was found."""
         with sandbox.open_in_roots(rooted_path, self._roots, follow=False) as file:
             if file.is_directory:
                 raise SandboxError("changed", rooted_path)
@@ -154,12 +157,12 @@ class AttachmentBuilder:
             return detect_content(file.read(self._policy.max_file_bytes))
 
     def _skip_reason(self, content: FileContent, path: str) -> str:
-        """Why a file that a glob matched is left out, empty when it is not; for code what looks like data is not."""
+        """The reason to leave out a file that a glob matched, else empty. Data files stay where code can read them."""
         match content:
             case UnsupportedFile(data=data) if data and self._policy.for_code and path.lower().endswith(DATA_SUFFIXES):
                 return ""
-            case UnsupportedFile(description=name):
-                return name
+            case UnsupportedFile(description=description):
+                return description
             case ImageFile() if not self._supports["image"]:
                 return "an image, which the model does not take"
             case PdfFile() if not self._supports["pdf"]:
@@ -167,19 +170,35 @@ class AttachmentBuilder:
             case _:
                 return ""
 
+    def _add_lines(self, content: FileContent, path: str, lines: LineRange) -> None:
+        if not isinstance(content, TextFile):
+            raise RequestError(f"{quote_name(path)} is no text file, so it has no lines {lines}.")
+        rows = content.lines()
+        if lines.first > len(rows):
+            noun = "line" if len(rows) == 1 else "lines"
+            message = f"{quote_name(path)} has {len(rows):,} {noun}; line {lines.first:,} is after its end."
+            raise RequestError(message)
+        sent = LineRange(lines.first, min(lines.last, len(rows)))
+        text = "\n".join(rows[sent.first - 1 : sent.last])
+        self._add_text(text, path, quote_name(path), f"{sent} of {len(rows)}")
+
+    def _add_text(self, text: str, path: str, quoted_name: str, lines: str = "") -> None:
+        self._chars += len(text)
+        if self._chars > self._policy.max_text_chars:
+            limit = f"at most {self._policy.max_text_chars:,} characters of text can be sent"
+            raise RequestError(
+                f"With {quoted_name} these are {self._chars:,} characters; {limit}. Name fewer files.", kind="too_large"
+            )
+        block = content_blocks.text_block(text, index=self._file_count + 1, path=path, lines=lines)
+        self._append_blocks(block, last=True)
+
     def _add_content(self, content: FileContent, path: str, quoted_name: str) -> None:
         index = self._file_count + 1
         match content:
             case TextFile(text=text) if self._policy.for_code and path.lower().endswith(TABLE_SUFFIXES):
                 self._add_data_file(text.encode(), path)
             case TextFile(text=text):
-                self._chars += len(text)
-                if self._chars > self._policy.max_text_chars:
-                    most = f"at most {self._policy.max_text_chars:,} characters of text can be sent"
-                    raise RequestError(
-                        f"With {quoted_name} these are {self._chars:,}; {most}. Name fewer.", kind="too_large"
-                    )
-                self._append_blocks(content_blocks.text_block(text, index=index, path=path), last=True)
+                self._add_text(text, path, quoted_name)
             case PdfFile(data=data):
                 self._check_supported("pdf", quoted_name)
                 self._append_blocks(content_blocks.pdf_block(data, path=path), name=path, last=True)
@@ -194,12 +213,9 @@ class AttachmentBuilder:
                 )
             case UnsupportedFile(data=data) if data and self._policy.for_code:
                 self._add_data_file(data, path)
-            case UnsupportedFile(description=name):
-                raise RequestError(
-                    f"{quoted_name} is {name}. {SUPPORTED_TYPES}{self._policy.hint}"
-                    if content.data
-                    else f"{quoted_name} is {name}."
-                )
+            case UnsupportedFile(description=description):
+                hint = f" {SUPPORTED_TYPES}{self._policy.hint}" if content.data else ""
+                raise RequestError(f"{quoted_name} is {description}.{hint}")
 
     def _add_data_file(self, data: bytes, path: str) -> None:
         self._append_blocks(
@@ -210,26 +226,26 @@ class AttachmentBuilder:
         )
 
     def _check_supported(self, block_type: str, quoted_name: str) -> None:
-        """Refuse what the model does not take."""
-        name = "image" if block_type == "image" else "pdf"
-        if self._supports[name]:
+        """Refuse a type of block that the model does not take."""
+        is_image = block_type == "image"
+        if self._supports["image" if is_image else "pdf"]:
             return
-        takes = ["text", *(["PDF"] if self._supports["pdf"] else []), *(["images"] if self._supports["image"] else [])]
-        wanted = "images" if name == "image" else "PDF or other documents"
+        taken = ["text", *(["PDF"] if self._supports["pdf"] else []), *(["images"] if self._supports["image"] else [])]
+        refused = "images" if is_image else "PDF or other documents"
         raise RequestError(
-            f"{self._model} takes no {wanted}, only {' and '.join(takes)}: leave out {quoted_name} or name "
-            "another model.",
+            f"{self._model} takes no {refused}, only {' and '.join(taken)}: leave out {quoted_name} or name another "
+            "model.",
             kind="unsupported",
         )
 
     def _check_image(self, content: ImageFile, quoted_name: str) -> None:
-        """Refuse an image that the API would refuse, with every turn of a thread that holds it."""
+        """Refuse an image that the API would refuse in this and every later turn of the thread."""
         if not content.width or not content.height:
             raise RequestError(f"{quoted_name} is a damaged image: its header gives no size.")
         if max(content.width, content.height) > MAX_IMAGE_SIDE_PX:
-            measure = f"{content.width:,}×{content.height:,} pixels"
+            pixels = f"{content.width:,}×{content.height:,} pixels"
             raise RequestError(
-                f"{quoted_name} is {measure}; at most {MAX_IMAGE_SIDE_PX:,} a side are taken.", kind="too_large"
+                f"{quoted_name} is {pixels}; the limit is {MAX_IMAGE_SIDE_PX:,} a side.", kind="too_large"
             )
         self._images += 1
         if max(content.width, content.height) > MAX_MANY_IMAGE_SIDE_PX:
@@ -257,7 +273,7 @@ class AttachmentBuilder:
 
 
 def file_too_large_error(quoted_name: str, count: int, policy: FilePolicy) -> RequestError:
-    """The refusal of a file that is larger than the rules allow."""
+    """The error for a file that is larger than the policy allows."""
     return RequestError(
         f"{quoted_name} is {format_bytes(count)} large; at most {format_bytes(policy.max_file_bytes)} can be "
         "sent. Name a part of it.",
@@ -266,5 +282,5 @@ def file_too_large_error(quoted_name: str, count: int, policy: FilePolicy) -> Re
 
 
 def file_noun(count: int) -> str:
-    """The noun that goes with a number."""
+    """The noun after a number of files."""
     return "file" if count == 1 else "files"

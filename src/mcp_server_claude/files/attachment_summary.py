@@ -1,4 +1,4 @@
-"""What a person is shown of the files that went with a question: read back from its content blocks."""
+"""Summaries of the files that were attached to a message, read back from its content blocks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.call_types import Block
 
-# What `blocks.text` and `blocks.label` write.
-_HEADER = re.compile(r'^<file[\w-]* index="\d+" path="([^"]*)"/?>')
+# Written by `content_blocks.text_block` and `label_block`.
+_HEADER = re.compile(r'^<file[\w-]* index="\d+" path="([^"]*)"(?: lines="([\d-]+) of \d+")?/?>')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSummary:
-    """A file by its name; `size` in bytes where the block holds it."""
+    """Name, kind and size of a file; `size` in bytes, None where the block does not hold the file."""
 
     name: str
     kind: str
@@ -26,7 +26,7 @@ class FileSummary:
 
 
 def summarize_files(blocks: Iterable[Block]) -> list[FileSummary]:
-    """The files among the blocks of a question; its own words are not one."""
+    """The files among the content blocks of a user message, without its prompt."""
     files: list[FileSummary] = []
     label = ""
     for block in blocks:
@@ -36,7 +36,7 @@ def summarize_files(blocks: Iterable[Block]) -> list[FileSummary]:
                 header = _HEADER.match(text)
                 if header is None:
                     continue
-                label = unescape(header[1])
+                label = unescape(header[1]) + (f":{header[2]}" if header[2] else "")
                 if not header[0].endswith("/>"):
                     files.append(FileSummary(name=label, kind="text", size=len(text.encode())))
                     label = ""

@@ -1,24 +1,31 @@
-"""What a file is, told by its bytes and never by its name."""
+"""Detects the type of a file by its bytes, never by its name."""
 
 from __future__ import annotations
 
 import codecs
 import re
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
-ImageType: TypeAlias = Literal["image/png", "image/jpeg", "image/gif", "image/webp"]
+from mcp_server_claude.image_headers import ImageType, image_dimensions, image_type
 
+# platform.claude.com/docs/en/build-with-claude/vision, "General limits" (read in November 2026).
 MAX_IMAGE_SIDE_PX = 8000
-"""Pixels an image may be wide and high (platform.claude.com/docs, "Vision", general limits)."""
-MAX_MANY_IMAGE_SIDE_PX = 2000
 MANY_IMAGES_THRESHOLD = 20
-"""With more images than that in a request, a side is at most `MAX_MANY_IMAGE_SIDE_PX`."""
+MAX_MANY_IMAGE_SIDE_PX = 2000
+"""The limit of a side in a request with more than `MANY_IMAGES_THRESHOLD` images."""
+
+_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
     text: str
+
+    def lines(self) -> list[str]:
+        """The lines as editors number them; `str.splitlines` knows more ends."""
+        rows = _LINE_END.split(self.text)
+        return rows if rows[-1] else rows[:-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,7 @@ class ImageFile:
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedFile:
-    """What Claude cannot be shown; `name` completes "it is …"."""
+    """A file that Claude cannot be shown; `description` completes "it is …"."""
 
     description: str
     data: bytes = field(default=b"", repr=False)
@@ -48,7 +55,7 @@ FileContent: TypeAlias = TextFile | PdfFile | ImageFile | UnsupportedFile
 
 
 def detect_content(data: bytes) -> FileContent:
-    """What these bytes are."""
+    """The type and content of a file."""
     if not data:
         return UnsupportedFile("empty")
     if media_type := image_type(data):
@@ -61,61 +68,6 @@ def detect_content(data: bytes) -> FileContent:
     if text is None:
         return UnsupportedFile("binary data, or text in an encoding other than UTF-8, UTF-16 and Windows-1252", data)
     return TextFile(text) if text.strip() else UnsupportedFile("empty")
-
-
-def image_type(data: bytes) -> ImageType | None:
-    """The media type of an image that Claude takes."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "image/gif"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "image/webp"
-    return None
-
-
-def image_dimensions(data: bytes) -> tuple[int, int]:
-    """Width and height from an image's header, in pixels; zeros where it does not say."""
-    match image_type(data):
-        case "image/png" if data[12:16] == b"IHDR" and len(data) >= 24:
-            return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-        case "image/gif" if len(data) >= 10:
-            return int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
-        case "image/jpeg":
-            return _jpeg_dimensions(data)
-        case "image/webp":
-            return _webp_dimensions(data)
-        case _:
-            return 0, 0
-
-
-def _jpeg_dimensions(data: bytes) -> tuple[int, int]:
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # padding
-            at += 1
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:  # a frame, not a table
-            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return 0, 0
-
-
-def _webp_dimensions(data: bytes) -> tuple[int, int]:
-    match data[12:16]:
-        case b"VP8X" if len(data) >= 30:
-            return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
-        case b"VP8L" if len(data) >= 25:
-            bits = int.from_bytes(data[21:25], "little")
-            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-        case b"VP8 " if len(data) >= 30:
-            wide, high = int.from_bytes(data[26:28], "little"), int.from_bytes(data[28:30], "little")
-            return wide & 0x3FFF, high & 0x3FFF
-        case _:
-            return 0, 0
 
 
 _BINARY_SIGNATURES: tuple[tuple[bytes, str], ...] = (
@@ -153,7 +105,7 @@ _BINARY_SIGNATURES: tuple[tuple[bytes, str], ...] = (
 
 
 def _binary_description(data: bytes) -> str:
-    """The name of a well-known type that Claude does not take, empty when it is none."""
+    """The name of a well-known type that Claude does not take, else empty."""
     for magic, name in _BINARY_SIGNATURES:
         if data.startswith(magic):
             return name
@@ -177,14 +129,14 @@ _BYTE_ORDER_MARKS: tuple[tuple[bytes, str], ...] = (
 )
 
 _CONTROL_CHARACTER = re.compile("[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")
-"""Control characters but those that text has: white space, overstrikes, and what terminals colour logs with."""
+"""Control characters except those of text: white space, overstrikes, and escapes that colour logs."""
 _NON_ASCII = re.compile("[^\x00-\x7f]")
 
 
 def decode_text(data: bytes) -> str | None:
-    """Bytes as text, None when they are none: a byte-order mark, UTF-8, UTF-16 without a mark, then Windows-1252.
+    """Bytes as text, None for binary data. Tries a byte-order mark, UTF-16 without one, UTF-8, then Windows-1252.
 
-    UTF-8 with a few broken bytes, as in logs, is UTF-8 with U+FFFD in their place.
+    A few broken bytes in UTF-8, as logs have them, become U+FFFD.
     """
     for mark, encoding in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
@@ -210,7 +162,7 @@ def _decode_strictly(data: bytes, encoding: str) -> str | None:
 
 
 def _utf16_encoding(data: bytes) -> str:
-    """UTF-16 without a mark, by the zeros in the high bytes of what is mostly ASCII."""
+    """The encoding of UTF-16 without a mark, by the zeros in its high bytes; empty for other data."""
     head = data[: 1 << 12]
     pairs = len(head) // 2
     if len(data) % 2 or not pairs:
@@ -222,7 +174,7 @@ def _utf16_encoding(data: bytes) -> str:
 
 
 def _decode_cp1252(data: bytes) -> str | None:
-    """Windows-1252, which Latin-1 text is too, where it reads like a language: some accented letters among many."""
+    """Windows-1252 (Latin-1 included) where the text reads like a language: a few accented letters among many."""
     text = _decode_strictly(data, "cp1252")
     high = _NON_ASCII.findall(text or "")
     if text is None or len(high) > 0.3 * len(data) or _CONTROL_CHARACTER.search(text):
@@ -232,7 +184,7 @@ def _decode_cp1252(data: bytes) -> str | None:
 
 
 def _text_or_none(text: str | None) -> str | None:
-    """The text, where it holds no zeros and hardly a control character."""
+    """The text, None where it holds a zero or many control characters."""
     if text is None or "\0" in text:
         return None
     return text if sum(1 for _ in _CONTROL_CHARACTER.finditer(text)) <= len(text) // 100 else None

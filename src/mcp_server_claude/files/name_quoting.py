@@ -1,4 +1,4 @@
-"""How names from outside are shown in a sentence: short, printable, and with what a reader needs to go on."""
+"""Quotes names from outside for a message: short and printable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUPPORTED_TYPES = "Text, PDF, PNG, JPEG, GIF and WebP can be sent."
 
 
 def quote_name(value: str, limit: int = MAX_QUOTED_CHARS) -> str:
-    """A name in quotes, at most `limit` characters of it, the middle left out; nothing in it that is not printable."""
+    """A name in quotes, shortened in the middle to `limit` characters, with unprintable characters replaced."""
     if len(value) > limit:
         value = f"{value[: limit // 2]}…{value[-(limit // 2 - 1) :]}"
     printable = "".join(
@@ -28,20 +28,20 @@ def quote_name(value: str, limit: int = MAX_QUOTED_CHARS) -> str:
 
 
 def quote_names(values: Sequence[str], limit: int = 5) -> str:
-    """Some names in quotes, and how many more there are."""
+    """The first `limit` names in quotes, and the number of the others."""
     more = len(values) - limit
     return ", ".join(quote_name(value) for value in values[:limit]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def roots_sentence(policy: FilePolicy) -> str:
-    """A sentence that names the roots."""
+    """A sentence that names the roots, or says that there are none."""
     if not policy.roots:
         return f"This server may read no files: its operator has named no directory in {ROOTS_SETTING}."
     return f"Readable: {quote_names([str(root) for root in policy.roots])}."
 
 
 def format_bytes(count: int) -> str:
-    """Bytes for a person."""
+    """A number of bytes for a person: 512 bytes, 3.1 kB, 30.0 MB."""
     for unit, step in (("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)):
         if count >= step:
             return f"{count / step:.1f} {unit}"

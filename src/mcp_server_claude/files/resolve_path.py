@@ -1,4 +1,4 @@
-"""From a name that a caller gave to a spot below a root, and from a way that ended to a sentence that helps."""
+"""Resolves a name that a caller gave to an open file below a root, and explains why a name cannot be resolved."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import sandbox, secret_names
 from mcp_server_claude.files.name_quoting import ALLOW_FILES_SETTING, quote_name, quote_names, roots_sentence
+from mcp_server_claude.files.path_spellings import path_spellings
 from mcp_server_claude.files.sandbox import Roots, SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
+    from mcp_server_claude.files.path_spellings import NamedPath
     from mcp_server_claude.files.roots import FilePolicy
     from mcp_server_claude.files.sandbox import OpenFile, RootedPath
 
@@ -24,36 +26,54 @@ MAX_COMPARED_ENTRIES = 5_000
 MAX_SUGGESTION_DEPTH = 12
 
 
-def resolve_name(name: str, policy: FilePolicy, roots: Roots) -> RootedPath:
-    """Where a name points to: relative to the first root, absolute, or `~/…` where that is in a root. Reads nothing.
+def choose_spelling(name: str, policy: FilePolicy, roots: Roots) -> NamedPath:
+    """The first of the ways to read a name (`@path`, `path:10-20`, `file:` URI) that leads to a file; where none does,
+    the one with everything understood.
 
     Raises:
-        RequestError: it is no path, leaves the roots, or looks like a secret.
+        RequestError: It is a `file:` URI of another machine.
+    """
+    spellings = path_spellings(name)
+    existing = (each for each in spellings[:-1] if exists(each.path, policy, roots))
+    return next(existing, spellings[-1])
+
+
+def exists(name: str, policy: FilePolicy, roots: Roots) -> bool:
+    """Whether a name leads to a file or directory that may be read."""
+    try:
+        with open_named(name, policy, roots):
+            return True
+    except RequestError:
+        return False
+
+
+def resolve_name(name: str, policy: FilePolicy, roots: Roots) -> RootedPath:
+    """The path of a name: relative to the first root, absolute, or `~/…` where that is in a root. Reads nothing.
+
+    Raises:
+        RequestError: It is no path, leaves the roots, or looks like a secret.
     """
     _check_name(name)
     if not policy.roots:
         raise RequestError(roots_sentence(policy))
-    found = (
-        _resolve_home(name, roots)
-        if name.startswith(("~/", "~" + os.sep))
-        else roots.locate(absolute_path(name, roots))
-    )
-    if found is None:
+    is_home = name.startswith(("~/", "~" + os.sep))
+    rooted_path = _resolve_home(name, roots) if is_home else roots.locate(absolute_path(name, roots))
+    if rooted_path is None:
         raise RequestError(f"{quote_name(name)} is outside of what may be read. {roots_sentence(policy)}")
-    check_secret_name(found, name, policy)
-    return found
+    check_secret_name(rooted_path, name, policy)
+    return rooted_path
 
 
 def absolute_path(name: str, roots: Roots) -> str:
-    """The absolute path that a name means, by its text alone."""
-    return sandbox.normalize_path(os.path.join(roots.directories[0][0], name))  # noqa: PTH118 - the fence's currency is strings
+    """The absolute path of a name, by its text alone."""
+    return sandbox.normalize_path(os.path.join(roots.directories[0][0], name))  # noqa: PTH118 - strings, as in `sandbox`
 
 
 def check_secret_name(rooted_path: RootedPath, name: str, policy: FilePolicy) -> None:
-    """Refuse what looks like a secret.
+    """Refuse a path that looks like a secret.
 
     Raises:
-        RequestError: it does, and the operator has not named it.
+        RequestError: It does, and the operator has not allowed it.
     """
     pattern = secret_names.matching_pattern(rooted_path.parts, policy.allow_secret_names)
     if pattern:
@@ -65,60 +85,57 @@ def check_secret_name(rooted_path: RootedPath, name: str, policy: FilePolicy) ->
 
 @contextmanager
 def open_named(name: str, policy: FilePolicy, roots: Roots) -> Generator[OpenFile]:
-    """What a caller named, open for reading.
+    """The file or directory of a name, open for reading.
 
     Raises:
-        RequestError: it cannot be read, and why.
+        RequestError: It cannot be read; the message says why and what is near.
     """
-    asked = resolve_name(name, policy, roots)
+    rooted_path = resolve_name(name, policy, roots)
     try:
-        with sandbox.open_in_roots(asked, roots) as found:
-            check_secret_name(found.rooted_path, name, policy)
-            yield found
-    except SandboxError as blocked:
-        raise explain_sandbox_error(name, blocked, policy, roots) from None
+        with sandbox.open_in_roots(rooted_path, roots) as file:
+            check_secret_name(file.rooted_path, name, policy)
+            yield file
+    except SandboxError as error:
+        raise explain_sandbox_error(name, error, policy, roots) from None
 
 
 def explain_sandbox_error(name: str, error: SandboxError, policy: FilePolicy, roots: Roots) -> RequestError:
-    """Why a way ended, so that a caller can correct itself in one turn."""
-    said = quote_name(name)
+    """The reason why a path could not be opened, in a sentence with which a caller can correct it."""
+    quoted = quote_name(name)
     match error.reason:
         case "missing":
-            return RequestError(f"There is no {said}.{_suggest_names(name, error, policy, roots)}", kind="not_found")
+            return RequestError(f"There is no {quoted}.{_suggest_names(name, error, policy, roots)}", kind="not_found")
         case "outside":
-            return RequestError(f"{said} is a link that leads outside of what may be read. {roots_sentence(policy)}")
+            return RequestError(f"{quoted} is a link that leads outside of what may be read. {roots_sentence(policy)}")
         case "links":
-            return RequestError(f"{said} is a link to itself, or one of too many.")
+            return RequestError(f"{quoted} is a link to itself, or one of too many.")
         case "special":
-            return RequestError(f"{said} is not a regular file (a device, a pipe, a socket or part of the system).")
+            return RequestError(f"{quoted} is not a regular file (a device, a pipe, a socket or part of the system).")
         case "within_file":
-            return RequestError(
-                f"{said} leads through {quote_name(error.component)}, which is a file, not a directory."
-            )
+            part = quote_name(error.component)
+            return RequestError(f"{quoted} leads through {part}, which is a file, not a directory.")
         case "changed":
-            return RequestError(f"{said} was replaced while it was being opened. Try again.")
+            return RequestError(f"{quoted} was replaced while it was being opened. Try again.")
         case "denied":
-            return RequestError(f"This server may not read {said} (file permissions).")
+            return RequestError(f"This server may not read {quoted} (file permissions).")
         case "name":
-            return RequestError(f"{said} is not a path that this system can have.")
+            return RequestError(f"{quoted} is not a valid path on this system.")
         case "trouble":
-            return RequestError(f"{said} could not be read.")
+            return RequestError(f"{quoted} could not be read.")
 
 
-def is_directory_error(name: str, open_file: OpenFile) -> RequestError:
-    """What to name instead of a directory."""
-    inside = sorted(open_file.list_entries(MAX_COMPARED_ENTRIES))
-    names = [each + "/" * is_directory for each, is_directory in inside if not each.startswith(".")]
-    within = f" It holds {quote_names(names)}." if names else " It is empty."
-    stem = name.rstrip("/")
-    return RequestError(
-        f"{quote_name(name)} is a directory. Name files, or a glob such as {quote_name(stem + '/**/*')}.{within}"
-    )
+def is_directory_error(name: str, directory: OpenFile) -> RequestError:
+    """The error for a directory where a file is needed; it names what is in the directory."""
+    entries = sorted(directory.list_entries(MAX_COMPARED_ENTRIES))
+    names = [entry + "/" * is_directory for entry, is_directory in entries if not entry.startswith(".")]
+    content = f" It holds {quote_names(names)}." if names else " It is empty."
+    glob = quote_name(name.rstrip("/") + "/**/*")
+    return RequestError(f"{quote_name(name)} is a directory. Name files, or a glob such as {glob}.{content}")
 
 
 def _check_name(name: str) -> None:
     if not name.strip():
-        raise RequestError("A file's name is empty.")
+        raise RequestError("The name of a file is empty.")
     if len(name) > MAX_PATH_CHARS:
         raise RequestError(f"A name of {len(name):,} characters is no path: {quote_name(name, 40)}.")
     if "\0" in name:
@@ -137,41 +154,44 @@ def _resolve_home(name: str, roots: Roots) -> RootedPath | None:
 
 
 def _suggest_names(name: str, error: SandboxError, policy: FilePolicy, roots: Roots) -> str:
-    """What a caller may have meant: near names on the way, the rest of the path followed as far as it is there."""
-    found: list[str] = []
-    asked = roots.locate(absolute_path(name, roots))
-    rest = asked.parts[len(error.directory.parts) + 1 :] if asked else ()
-    for near in _similar_names(error.directory, error.component, policy, roots, limit=3):
-        at = _follow_similar(error.directory.joinpath(near), rest, policy, roots)
-        found.append(roots.display_path(at))
-    if found:
-        others = f" Others: {quote_names(found[1:])}." if found[1:] else ""
-        return f" The nearest is {quote_name(found[0])}.{others} {roots_sentence(policy)}"
-    beside = sorted(
-        each + "/" * is_directory
-        for each, is_directory in sandbox.readable_entries(error.directory, roots, MAX_COMPARED_ENTRIES)
-        if not each.startswith(".")
-        and not secret_names.matching_pattern((*error.directory.parts, each), policy.allow_secret_names)
+    """Names similar to the missing component, with the rest of the path followed as far as it exists."""
+    requested = roots.locate(absolute_path(name, roots))
+    rest = requested.parts[len(error.directory.parts) + 1 :] if requested else ()
+    similar = [
+        roots.display_path(_follow_similar(error.directory.joinpath(entry), rest, policy, roots))
+        for entry in _similar_names(error.directory, error.component, policy, roots, limit=3)
+    ]
+    if similar:
+        others = f" Others: {quote_names(similar[1:])}." if similar[1:] else ""
+        return f" The nearest is {quote_name(similar[0])}.{others} {roots_sentence(policy)}"
+    entries = sorted(
+        entry + "/" * is_directory
+        for entry, is_directory in sandbox.readable_entries(error.directory, roots, MAX_COMPARED_ENTRIES)
+        if not entry.startswith(".")
+        and not secret_names.matching_pattern((*error.directory.parts, entry), policy.allow_secret_names)
     )
-    there = f" {quote_name(roots.display_path(error.directory))} holds {quote_names(beside)}." if beside else ""
-    return f"{there} {roots_sentence(policy)}"
+    directory = quote_name(roots.display_path(error.directory))
+    content = f" {directory} holds {quote_names(entries)}." if entries else ""
+    return f"{content} {roots_sentence(policy)}"
 
 
-def _follow_similar(at: RootedPath, rest: Sequence[str], policy: FilePolicy, roots: Roots) -> RootedPath:
-    for part in rest[:MAX_SUGGESTION_DEPTH]:
-        near = _similar_names(at, part, policy, roots, limit=1)
-        if not near:
+def _follow_similar(rooted_path: RootedPath, rest: Sequence[str], policy: FilePolicy, roots: Roots) -> RootedPath:
+    for component in rest[:MAX_SUGGESTION_DEPTH]:
+        similar = _similar_names(rooted_path, component, policy, roots, limit=1)
+        if not similar:
             break
-        at = at.joinpath(near[0])
-    return at
+        rooted_path = rooted_path.joinpath(similar[0])
+    return rooted_path
 
 
-def _similar_names(at: RootedPath, part: str, policy: FilePolicy, roots: Roots, *, limit: int) -> list[str]:
-    """Names in a directory that are like `part`; secrets are not told."""
+def _similar_names(
+    rooted_path: RootedPath, component: str, policy: FilePolicy, roots: Roots, *, limit: int
+) -> list[str]:
+    """Names in a directory that are like `component`, never those that look like secrets."""
     names = {
-        each.lower(): each
-        for each, _ in sandbox.readable_entries(at, roots, MAX_COMPARED_ENTRIES)
-        if not secret_names.matching_pattern((*at.parts, each), policy.allow_secret_names)
+        entry.lower(): entry
+        for entry, _ in sandbox.readable_entries(rooted_path, roots, MAX_COMPARED_ENTRIES)
+        if not secret_names.matching_pattern((*rooted_path.parts, entry), policy.allow_secret_names)
     }
-    close = difflib.get_close_matches(part.lower()[:255], names, n=limit, cutoff=0.6)
+    close = difflib.get_close_matches(component.lower()[:255], names, n=limit, cutoff=0.6)
     return [names[each] for each in close]

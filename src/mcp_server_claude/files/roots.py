@@ -1,4 +1,4 @@
-"""What may be read: the roots, the limits, and the secret-looking names that the operator allows."""
+"""The policy on reading files: the roots, the limits, and the secret-looking names that the operator allows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilePolicy:
-    """What a call may read.
+    """The files that a call may read, and how much of them.
 
     `allow_secret_names` are globs of secret-looking names or paths that may be read all the same. `max_file_bytes`
-    bounds one file as it lies on disk, `max_total_bytes` all of them as they are sent (base64 and JSON included; the
-    API takes 32 MB a request, the rest is for the prompt and the thread), `max_text_chars` all text together (some
-    more than a million tokens, the largest context there is). With `for_code` also files can be named that Claude
-    cannot be shown, for code to read; where not, `hint` says why, as a sentence after a space.
+    bounds one file on disk, `max_total_bytes` all files as they are sent (base64 and JSON included; the rest of a
+    request's 32 MB is for the prompt and the thread), `max_text_chars` all text together (a little more than a million
+    tokens, the largest context of today's models). `for_code` allows files that Claude cannot be shown, for code to
+    read; without it `hint` is a sentence, after a space, that says why they are not allowed.
     """
 
     roots: tuple[Path, ...]
@@ -36,20 +36,20 @@ class FilePolicy:
 
 
 def roots_for(*, cwd: Path, project_dir: str, operator_roots: Sequence[Path], http: bool) -> tuple[Path, ...]:
-    """The directories that may be read, real and existing, the one that relative names start from first.
+    """The real paths of the directories that may be read; relative names start from the first.
 
-    On stdio `project_dir` (`CLAUDE_PROJECT_DIR`), else `cwd`, unless it is too wide to be meant: `/`, a drive, the
-    home directory or one above it, a system's or a secret's directory. Then those that the operator `named`, whatever
-    they are. On HTTP only those.
+    On stdio the first is `project_dir` (`CLAUDE_PROJECT_DIR`), else `cwd`, unless that is too broad for a project: `/`,
+    a drive, the home directory or one above it, a directory of the system or of secrets. The `operator_roots` follow,
+    whatever they are. Over HTTP there are only those. Directories that do not exist are left out.
     """
-    found: list[Path] = []
+    roots: list[Path] = []
     if not http:
         bases = [Path(project_dir)] if project_dir and Path(project_dir).is_absolute() else []
-        found += [real for base in (*bases, cwd) if (real := _real_directory(base)) and not _is_too_broad(real)][:1]
-    for each in operator_roots:
-        real = _real_directory(cwd / _expand_user(each))
-        found += [real] if real else []
-    return tuple(dict.fromkeys(found))
+        roots += [real for base in (*bases, cwd) if (real := _real_directory(base)) and not _is_too_broad(real)][:1]
+    for path in operator_roots:
+        real = _real_directory(cwd / _expand_user(path))
+        roots += [real] if real else []
+    return tuple(dict.fromkeys(roots))
 
 
 def _real_directory(path: Path) -> Path | None:
@@ -63,7 +63,7 @@ def _real_directory(path: Path) -> Path | None:
 def _expand_user(path: Path) -> Path:
     try:
         return path.expanduser()
-    except RuntimeError:  # nobody's home
+    except RuntimeError:  # no home directory
         return path
 
 
@@ -78,7 +78,7 @@ SYSTEM_TREES = tuple(
         ),
     )
 )
-"""Directories of the system with everything in them."""
+"""Directories of the system; nothing in them is a project."""
 
 SYSTEM_DIRECTORIES = tuple(
     map(
@@ -89,7 +89,7 @@ SYSTEM_DIRECTORIES = tuple(
         ),
     )
 )
-"""Directories that are too wide themselves; a project may lie in them (`/usr/src/app`, `/tmp/try`)."""
+"""Directories that are too broad themselves, though a project may lie in them (`/usr/src/app`, `/tmp/try`)."""
 
 
 def _is_too_broad(real: Path) -> bool:

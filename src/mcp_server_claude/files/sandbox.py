@@ -1,14 +1,13 @@
-"""The one place where files are opened: below a root, and nowhere else.
+"""Opens files below a root, and nowhere else; the only module that opens files for a call.
 
-Where the platform can (Linux, macOS, the BSDs) a path is walked from its root, each component opened in the directory
-opened before it (`openat`) and never through a symlink (`O_NOFOLLOW`). A link is read instead, its target folded to an
-absolute path, and the walk begins again if that lies in a root. So nothing that is swapped meanwhile leads out, and
-there is no `..` to follow. What is opened must be what was seen: a regular file or a directory, the same device and
-inode. Devices, pipes and sockets are never opened; should one be swapped in, `O_NONBLOCK` keeps it from being
-waited on.
+Where the platform has `openat` (Linux, macOS, the BSDs) a path is walked from its root: each component is opened in
+the directory opened before it, and never through a symlink (`O_NOFOLLOW`). A link is read instead, its target is made
+an absolute path, and the walk begins again if that lies in a root. So no swap in between leads out, and there is no
+`..` to follow. What is opened must be what was seen: a regular file or a directory, the same device and inode. Devices,
+pipes and sockets are never opened; `O_NONBLOCK` keeps a pipe that is swapped in from blocking.
 
 Elsewhere (Windows) the path is resolved, compared, opened, and resolved and compared with what was opened again. There
-a directory that is swapped and back at the right moment may show names from outside, never what a file holds.
+a directory that is swapped and back at the right moment may show names from outside, never the content of a file.
 
 A hard link cannot be told from the file it was made from: whoever can make one in a root can read its target already
 (Linux: `fs.protected_hardlinks`).
@@ -40,7 +39,7 @@ MAX_PATH_COMPONENTS = 256
 MAX_OPEN_ATTEMPTS = 5  # an editor replaces a file when it saves
 READ_CHUNK_BYTES = 1 << 20
 PSEUDO_FILE_SYSTEMS = ("/proc", "/sys")
-"""Files here are regular, and hold processes' memory and environments."""
+"""File systems whose regular files hold the memory and environments of processes; never read."""
 
 _COMMON_FLAGS = (
     os.O_RDONLY
@@ -64,7 +63,7 @@ _WINDOWS_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³
 
 
 class SandboxError(Exception):
-    """The way to a file ended at `part` in the directory `at`."""
+    """A path cannot be opened: `component` in `directory` is missing, leads out or may not be read."""
 
     def __init__(self, reason: SandboxErrorReason, directory: RootedPath, component: str = "") -> None:
         super().__init__(reason)
@@ -75,7 +74,7 @@ class SandboxError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RootedPath:
-    """A path below a root: the root's real path and the components from there, none of them `..`."""
+    """A path below a root: the real path of the root and the components from there, none of them `..`."""
 
     root: str
     parts: tuple[str, ...] = ()
@@ -85,7 +84,7 @@ class RootedPath:
         return os.path.join(self.root, *self.parts)  # noqa: PTH118 - surrogates and speed: plain strings throughout
 
     def ancestor(self, count: int) -> RootedPath:
-        """The spot with only its first `count` components."""
+        """The path with only its first `count` components."""
         return RootedPath(self.root, self.parts[:count])
 
     def joinpath(self, *parts: str) -> RootedPath:
@@ -94,7 +93,7 @@ class RootedPath:
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """The roots: each real path with the paths by which it may be called."""
+    """The directories that may be read: of each the real path, and the other paths by which callers may name it."""
 
     directories: tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -103,7 +102,7 @@ class Roots:
         return cls(tuple((os.path.realpath(root), _root_aliases(os.fspath(root))) for root in policy.roots))
 
     def locate(self, path: str) -> RootedPath | None:
-        """Where an absolute path, folded, lies below a root; None when it does not. Looks at nothing on disk."""
+        """The place below a root of a normalized absolute path, None outside of the roots. Looks at nothing on disk."""
         for real, aliases in self.directories:
             for alias in aliases:
                 if (parts := _components_below(alias, path)) is not None:
@@ -111,7 +110,7 @@ class Roots:
         return None
 
     def display_path(self, rooted_path: RootedPath) -> str:
-        """How a spot is called: relative to the first root, else absolute; always with `/`."""
+        """The path for callers: relative to the first root, absolute below others, always with `/`."""
         first = self.directories[0][0] if self.directories else None
         return (
             ("/".join(rooted_path.parts) or ".") if rooted_path.root == first else rooted_path.path.replace(os.sep, "/")
@@ -131,23 +130,23 @@ class OpenFile:
         return stat.S_ISDIR(self.stat_result.st_mode)
 
     def read(self, max_bytes: int) -> bytes:
-        """The file as long as it was when it was opened, but no more than `most` bytes: one that grows ends there."""
+        """The first `max_bytes` of the file, and no more than it had when it was opened."""
         assert isinstance(self.handle, int)  # noqa: S101 - a file
         left = min(self.stat_result.st_size, max_bytes)
-        pieces: list[bytes] = []
+        chunks: list[bytes] = []
         try:
-            while left > 0 and (piece := os.read(self.handle, min(left, READ_CHUNK_BYTES))):
-                pieces.append(piece)
-                left -= len(piece)
+            while left > 0 and (chunk := os.read(self.handle, min(left, READ_CHUNK_BYTES))):
+                chunks.append(chunk)
+                left -= len(chunk)
         except OSError:
             raise SandboxError("trouble", self.rooted_path) from None
-        return b"".join(pieces)
+        return b"".join(chunks)
 
     def list_entries(self, limit: int) -> list[tuple[str, bool]]:
-        """At most `most` names of a directory, in no order, and whether each is a directory itself (a link is not)."""
+        """At most `limit` names of a directory, in no order, each with whether it is a directory (a link is not)."""
         try:
-            with os.scandir(self.handle) as found:
-                names = [(entry.name, _is_real_directory(entry)) for entry in islice(found, limit)]
+            with os.scandir(self.handle) as entries:
+                names = [(entry.name, _is_real_directory(entry)) for entry in islice(entries, limit)]
             if isinstance(self.handle, str) and not os.path.samestat(self.stat_result, os.lstat(self.handle)):
                 raise SandboxError("changed", self.rooted_path)
         except OSError:
@@ -158,83 +157,82 @@ class OpenFile:
 
 @contextmanager
 def open_in_roots(rooted_path: RootedPath, roots: Roots, *, follow: bool = True) -> Generator[OpenFile]:
-    """The file or directory at `spot`, for reading. With `resolve_reference`, links that stay below a root are
-    followed.
+    """A file or directory, open for reading. With `follow`, links that stay below a root are followed.
 
     Raises:
-        Blocked: it is not there, not below a root, not a file or directory, or cannot be read.
+        SandboxError: It does not exist, is not below a root, is neither file nor directory, or cannot be read.
     """
-    found = _open_following_links(rooted_path, roots, follow=follow)
+    file = _open_following_links(rooted_path, roots, follow=follow)
     try:
-        yield found
+        yield file
     finally:
-        if isinstance(found.handle, int):
-            os.close(found.handle)
+        if isinstance(file.handle, int):
+            os.close(file.handle)
 
 
 def normalize_path(path: str) -> str:
     """An absolute path without `.`, `..` and empty components, by its text alone."""
-    folded = os.path.normpath(path)
-    return folded[1:] if folded.startswith("//") and os.sep == "/" else folded  # POSIX leaves two slashes alone
+    normal = os.path.normpath(path)
+    return normal[1:] if normal.startswith("//") and os.sep == "/" else normal  # POSIX keeps two leading slashes
 
 
 def _open_following_links(rooted_path: RootedPath, roots: Roots, *, follow: bool) -> OpenFile:
-    open_straight = _open_by_walking if HAS_OPENAT else _open_by_resolving
-    links, tries = 0, 0
+    open_without_links = _open_by_walking if HAS_OPENAT else _open_by_resolving
+    links, attempts = 0, 0
     while True:
         try:
-            found = open_straight(rooted_path, roots)
-        except SandboxError as blocked:
-            tries += 1
-            if blocked.reason != "changed" or tries >= MAX_OPEN_ATTEMPTS:
+            opened = open_without_links(rooted_path, roots)
+        except SandboxError as error:
+            attempts += 1
+            if error.reason != "changed" or attempts >= MAX_OPEN_ATTEMPTS:
                 raise
             continue
-        if isinstance(found, OpenFile):
-            return found
+        if isinstance(opened, OpenFile):
+            return opened
         links += 1
         if not follow:
             raise SandboxError("changed", rooted_path)
         if links > MAX_SYMLINKS:
             raise SandboxError("links", rooted_path)
-        inside = roots.locate(found)
-        if inside is None:
+        target = roots.locate(opened)
+        if target is None:
             raise SandboxError("outside", rooted_path)
-        rooted_path = inside
+        rooted_path = target
 
 
 def _open_by_walking(rooted_path: RootedPath, roots: Roots) -> OpenFile | str:
-    """Down from the root, component by component; the absolute path to go on with where a link is met."""
+    """Open each component in the one before; where one is a link, return the absolute path that it leads to."""
     del roots
     _check_text(rooted_path)
     depth, part = 0, ""
-    here = -1
+    handle = -1
     try:
-        here = os.open(rooted_path.root, _DIRECTORY_FLAGS)
+        handle = os.open(rooted_path.root, _DIRECTORY_FLAGS)
         for depth, part in enumerate(rooted_path.parts):
-            seen = os.stat(part, dir_fd=here, follow_symlinks=False)
+            seen = os.stat(part, dir_fd=handle, follow_symlinks=False)
             if stat.S_ISLNK(seen.st_mode):
-                target = os.readlink(part, dir_fd=here)
+                target = os.readlink(part, dir_fd=handle)
                 parts = (*rooted_path.parts[:depth], target, *rooted_path.parts[depth + 1 :])
                 return normalize_path(os.path.join(rooted_path.root, *parts))  # noqa: PTH118
             flags = _open_flags(seen.st_mode, rooted_path, depth)
-            inner = os.open(part, flags, dir_fd=here)
-            os.close(here)
-            here = inner
-            if not os.path.samestat(seen, os.fstat(here)):
+            inner = os.open(part, flags, dir_fd=handle)
+            os.close(handle)
+            handle = inner
+            if not os.path.samestat(seen, os.fstat(handle)):
                 raise SandboxError("changed", rooted_path.ancestor(depth), part)
-        found = OpenFile(rooted_path, _check_opened(os.fstat(here), rooted_path), here)
-        here = -1
+        file = OpenFile(rooted_path, _check_opened(os.fstat(handle), rooted_path), handle)
+        handle = -1
     except (OSError, ValueError) as error:
         raise _sandbox_error(error, rooted_path.ancestor(depth), part) from None
     else:
-        return found
+        return file
     finally:
-        if here >= 0:
-            os.close(here)
+        if handle >= 0:
+            os.close(handle)
 
 
 def _open_by_resolving(rooted_path: RootedPath, roots: Roots) -> OpenFile | str:
-    """Without `openat`: resolve, compare, open, and compare what was opened with what resolves now."""
+    """Resolve the path, compare, open, and compare the open file with what the path resolves to now."""
     _check_text(rooted_path)
     handle = -1
     try:
@@ -251,19 +249,19 @@ def _open_by_resolving(rooted_path: RootedPath, roots: Roots) -> OpenFile | str:
         now = os.fstat(handle)
         if os.path.realpath(rooted_path.path, strict=True) != real or not os.path.samestat(os.lstat(real), now):
             raise SandboxError("changed", rooted_path)
-        found = OpenFile(rooted_path, _check_opened(now, rooted_path), handle)
+        file = OpenFile(rooted_path, _check_opened(now, rooted_path), handle)
         handle = -1
     except (OSError, ValueError) as error:
         raise _sandbox_error(error, *_deepest_existing(rooted_path)) from None
     else:
-        return found
+        return file
     finally:
         if handle >= 0:
             os.close(handle)
 
 
 def _check_text(rooted_path: RootedPath) -> None:
-    """What the text of a path alone rules out."""
+    """Refuse paths by their text alone: too long, pseudo file systems, names that Windows treats specially."""
     if len(rooted_path.parts) > MAX_PATH_COMPONENTS:
         raise SandboxError("name", rooted_path.ancestor(0))
     path = rooted_path.path
@@ -288,7 +286,7 @@ def _open_flags(mode: int, rooted_path: RootedPath, depth: int) -> int:
 
 
 def _check_opened(stat_result: os.stat_result, rooted_path: RootedPath) -> os.stat_result:
-    """What was opened, once more: never on /proc or /sys, wherever they are mounted."""
+    """Check what was opened: a regular file or directory, not on /proc or /sys wherever these are mounted."""
     if not (stat.S_ISREG(stat_result.st_mode) or stat.S_ISDIR(stat_result.st_mode)):
         raise SandboxError("special", rooted_path)
     for pseudo in PSEUDO_FILE_SYSTEMS:
@@ -304,7 +302,7 @@ def _sandbox_error(error: OSError | ValueError, directory: RootedPath, component
     match getattr(error, "errno", None):
         case errno.ENOENT:
             return SandboxError("missing", directory, component)
-        case errno.ELOOP | errno.ENOTDIR | errno.EMLINK:  # a link where a moment ago there was none
+        case errno.ELOOP | errno.ENOTDIR | errno.EMLINK:  # a link that was swapped in
             return SandboxError("changed" if HAS_OPENAT else "links", directory, component)
         case errno.EACCES | errno.EPERM:
             return SandboxError("denied", directory, component)
@@ -317,7 +315,7 @@ def _sandbox_error(error: OSError | ValueError, directory: RootedPath, component
 
 
 def _deepest_existing(rooted_path: RootedPath) -> tuple[RootedPath, str]:
-    """The last directory on the way that is there, and the component after it."""
+    """The deepest directory of the path that exists, and the component after it."""
     for depth, part in enumerate(rooted_path.parts):
         if not os.path.lexists(rooted_path.ancestor(depth + 1).path):
             return rooted_path.ancestor(depth), part
@@ -325,17 +323,17 @@ def _deepest_existing(rooted_path: RootedPath) -> tuple[RootedPath, str]:
 
 
 def _components_below(root: str, path: str) -> tuple[str, ...] | None:
-    folded_root, folded = os.path.normcase(root), os.path.normcase(path)
-    if folded == folded_root:
+    normal_root, normal = os.path.normcase(root), os.path.normcase(path)
+    if normal == normal_root:
         return ()
-    prefix = folded_root if folded_root.endswith(os.sep) else folded_root + os.sep
-    return tuple(path[len(prefix) :].split(os.sep)) if folded.startswith(prefix) else None  # noqa: PTH206
+    prefix = normal_root if normal_root.endswith(os.sep) else normal_root + os.sep
+    return tuple(path[len(prefix) :].split(os.sep)) if normal.startswith(prefix) else None  # noqa: PTH206
 
 
 def _root_aliases(root: str) -> tuple[str, ...]:
-    given = normalize_path(os.path.abspath(root))  # noqa: PTH100
+    absolute = normalize_path(os.path.abspath(root))  # noqa: PTH100
     real = os.path.realpath(root)
-    names = [real, given]
+    names = [real, absolute]
     if sys.platform == "darwin" and real.startswith("/private/"):  # /tmp, /var and /etc are links there
         names.append(real.removeprefix("/private"))
     return tuple(dict.fromkeys(names))
@@ -351,9 +349,9 @@ def _is_real_directory(entry: os.DirEntry[str]) -> bool:
 def readable_entries(
     rooted_path: RootedPath, roots: Roots, limit: int, *, follow: bool = True
 ) -> Sequence[tuple[str, bool]]:
-    """What is in a directory, as far as it can be read; nothing where it cannot."""
+    """The entries of a directory, none where it cannot be read."""
     try:
-        with open_in_roots(rooted_path, roots, follow=follow) as found:
-            return found.list_entries(limit) if found.is_directory else ()
+        with open_in_roots(rooted_path, roots, follow=follow) as directory:
+            return directory.list_entries(limit) if directory.is_directory else ()
     except SandboxError:
         return ()

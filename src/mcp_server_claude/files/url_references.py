@@ -1,4 +1,4 @@
-"""What is passed on by reference or comes inline: https URLs, file ids, `data:` URIs. Nothing is ever fetched here."""
+"""Parses entries of `files` that are no paths: https URLs, file ids and `data:` URIs. Nothing is fetched here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BlockType: TypeAlias = Literal["image", "document"]
 
 MAX_URL_CHARS = 2_000
 FILE_ID = re.compile(r"(file_[A-Za-z0-9]{12,64})(#image|#document)?")
-"""An id of the Files API. It is sent as a document unless it ends with `#image`."""
+"""An id of the Files API, sent as a document unless `#image` follows it."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://|(data|file|blob|javascript|mailto):", re.IGNORECASE)
@@ -47,7 +47,7 @@ class FileIdReference:
 
 @dataclass(frozen=True, slots=True)
 class InlineContent:
-    """The content of a `data:` URI; `path` is what it is called in headers: its parameter `name`, if it has one."""
+    """Content that is at hand, of a `data:` URI or a file; `path` is the name for its header."""
 
     content: FileContent
     path: str
@@ -57,13 +57,13 @@ Reference: TypeAlias = UrlReference | FileIdReference | InlineContent
 
 
 def parse_reference(name: str, policy: FilePolicy) -> Reference | None:
-    """What a name refers to, None when it is a path.
+    """The reference of an entry, None for a path or a `file:` URI.
 
     Raises:
-        RequestError: it is a URL of a kind that is not passed on.
+        RequestError: It is a URL of a scheme or host that is not passed on.
     """
-    if found := FILE_ID.fullmatch(name):
-        return FileIdReference(found[1], "image" if found[2] == "#image" else "document")
+    if file_id := FILE_ID.fullmatch(name):
+        return FileIdReference(file_id[1], "image" if file_id[2] == "#image" else "document")
     scheme = _SCHEME.match(name)
     if not scheme:
         return None
@@ -73,18 +73,18 @@ def parse_reference(name: str, policy: FilePolicy) -> Reference | None:
         case "data":
             return _parse_data_uri(name, policy)
         case "http":
-            raise RequestError("Only https URLs are passed on, this one is http.")
+            raise RequestError("Only https URLs are passed on; this one is http.")
         case "file":
-            raise RequestError("Name a file by its path, without file:.")
+            return None
         case other:
-            raise RequestError(f"URLs are passed on when they are https; {quote_name(other, 20)} is not.")
+            raise RequestError(f"Only https URLs are passed on; this one is {quote_name(other, 20)}.")
 
 
 def _parse_url(name: str) -> UrlReference:
     if len(name) > MAX_URL_CHARS:
         raise RequestError(f"The URL is {len(name):,} characters long; at most {MAX_URL_CHARS:,} are passed on.")
     if any(each.isspace() or not each.isprintable() or each in '\\"<>`{}|^' for each in name):
-        raise RequestError("The URL holds characters that a URL cannot; percent-encode them.")
+        raise RequestError("The URL has characters that a URL cannot have; percent-encode them.")
     try:
         parts = urlsplit(name)
         host, port = parts.hostname or "", parts.port
@@ -111,36 +111,31 @@ def _is_private_host(host: str) -> bool:
         return "." not in host.rstrip(".") or host.rstrip(".").lower().endswith(_LOCAL_HOST_SUFFIXES)
 
 
-def _parse_data_uri(name: str, policy: FilePolicy) -> InlineContent:
-    head = _DATA_URI.match(name[:_MAX_DATA_URI_HEADER_CHARS])
+def _parse_data_uri(uri: str, policy: FilePolicy) -> InlineContent:
+    head = _DATA_URI.match(uri[:_MAX_DATA_URI_HEADER_CHARS])
     if not head or not head[3]:
         raise RequestError("A data: URI is data:<media type>;base64,<data>; this one is not.")
     media_type = head[1].lower()
-    length = (len(name) - head.end()) * 3 // 4
+    parameter = _NAME_PARAMETER.search(head[2])
+    name = unquote(parameter[1]) if parameter else ""
+    subject = quote_name(name) if name else "The data: URI"
+    length = (len(uri) - head.end()) * 3 // 4
     if length > policy.max_file_bytes:
-        raise RequestError(
-            f"The data: URI holds {format_bytes(length)}; at most {format_bytes(policy.max_file_bytes)}.",
-            kind="too_large",
-        )
+        size, limit = format_bytes(length), format_bytes(policy.max_file_bytes)
+        raise RequestError(f"{subject} is {size} large; at most {limit} can be sent.", kind="too_large")
     try:
-        data = b64decode(name[head.end() :], validate=True)
+        data = b64decode(uri[head.end() :], validate=True)
     except (binascii.Error, ValueError):
-        raise RequestError(
-            "What stands after ;base64, in the data: URI is not base64 (no spaces, padded with =)."
-        ) from None
+        raise RequestError("The data: URI is not base64 after ;base64, (no spaces, padded with =).") from None
     content = detect_content(data)
     if isinstance(content, UnsupportedFile) and not (policy.for_code and content.data):
-        raise RequestError(
-            f"The data: URI holds {content.description}. {SUPPORTED_TYPES}{policy.hint}"
-            if data
-            else "The data: URI is empty."
-        )
-    # Of a file with a name a browser guesses the media type by that name (`.ts` is video to it), so only bytes count.
-    called = _NAME_PARAMETER.search(head[2])
-    if called is None and not isinstance(content, UnsupportedFile) and not _matches_media_type(content, media_type):
-        said = quote_name(media_type, 60) if media_type else "no media type"
-        raise RequestError(f"The data: URI says {said} and holds {_media_type(content)}. {SUPPORTED_TYPES}")
-    return InlineContent(content, unquote(called[1]) if called else f"data:{media_type}")
+        hint = f" {SUPPORTED_TYPES}{policy.hint}" if data else ""
+        raise RequestError(f"{subject} is {content.description}.{hint}")
+    # For a file with a name browsers guess the media type by that name (`.ts` is video to them): only the bytes count.
+    if not name and not isinstance(content, UnsupportedFile) and not _matches_media_type(content, media_type):
+        declared = quote_name(media_type, 60) if media_type else "no media type"
+        raise RequestError(f"The data: URI declares {declared} and holds {_media_type(content)}. {SUPPORTED_TYPES}")
+    return InlineContent(content, name or f"data:{media_type}")
 
 
 def _media_type(content: TextFile | PdfFile | ImageFile) -> str:
@@ -154,7 +149,7 @@ def _media_type(content: TextFile | PdfFile | ImageFile) -> str:
 
 
 def _matches_media_type(content: TextFile | PdfFile | ImageFile, media_type: str) -> bool:
-    """Whether the bytes are what the URI says."""
+    """Whether the bytes are of the declared media type."""
     return (
         media_type.startswith(_TEXT_MEDIA_TYPES)
         if isinstance(content, TextFile)

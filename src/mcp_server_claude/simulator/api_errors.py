@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mcp_server_claude.simulator.json_body import Object
 
-MAX_REQUEST_BYTES = 32 * 1024 * 1024
+LARGEST_BODY = 32 * 1024 * 1024
 
-ERROR_TYPES = {
+TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
     402: "billing_error",
@@ -24,7 +24,7 @@ ERROR_TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-ERROR_MESSAGES = {
+MESSAGES = {
     "rate_limit_error": "This request would exceed your organization's rate limit of 80,000 input tokens per minute.",
     "overloaded_error": "Overloaded",
     "api_error": "Internal server error",
@@ -36,7 +36,7 @@ ERROR_MESSAGES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApiError:
+class Problem:
     """An HTTP error: its status, `error.type`, `error.message` and `error.details`."""
 
     status: int
@@ -44,7 +44,7 @@ class ApiError:
     type: str = ""
     details: Object | None = None
 
-    def response_body(self, request_id: str) -> Object:
+    def as_json(self, request_id: str) -> Object:
         """The error's body."""
         error: Object = {"type": self.type or error_type(self.status), "message": self.message}
         if self.details is not None:
@@ -52,30 +52,30 @@ class ApiError:
         return {"type": "error", "error": error, "request_id": request_id}
 
 
-class RequestRejectedError(Exception):
+class RefusedError(Exception):
     """A request the API does not take."""
 
-    def __init__(self, api_error: ApiError) -> None:
-        super().__init__(api_error.message)
-        self.api_error = api_error
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
 
 
 def error_type(status: int) -> str:
     """The `error.type` that goes with a status."""
-    return ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    return TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
 
 
-def rejection(message: str, *, status: int = 400) -> RequestRejectedError:
+def refuse(message: str, *, status: int = 400) -> RefusedError:
     """The refusal to raise."""
-    return RequestRejectedError(ApiError(status=status, message=message))
+    return RefusedError(Problem(status=status, message=message))
 
 
-def complete_body(body: bytes | None) -> bytes:
+def whole(body: bytes | None) -> bytes:
     """A request's body.
 
     Raises:
-        RequestRejectedError: It was too large to be kept.
+        RefusedError: It was too large to be kept.
     """
     if body is None:
-        raise rejection("Request exceeds the maximum size", status=413)
+        raise refuse("Request exceeds the maximum size", status=413)
     return body

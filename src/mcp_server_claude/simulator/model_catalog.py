@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from mcp_server_claude.simulator.json_body import Json, Object
 
-ModelList = Literal["full", "plain", "empty", "missing", "foreign"]
+Models = Literal["full", "plain", "empty", "missing", "foreign"]
 """What `/v1/models` looks like: Anthropic's, models that can do little, an empty list, a 404, or another vendor's shape
 (as gateways answer)."""
 
-MILLION_TOKENS = 1_000_000
+MILLION = 1_000_000
 ALL_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 FOUR_EFFORTS = ("low", "medium", "high", "max")
 THREE_EFFORTS = ("low", "medium", "high")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CatalogModel:
+class Model:
     """One model: identity, limits (in tokens) and which requests it takes."""
 
     id: str
-    display_name: str
+    name: str
     line: str
-    created_on: str
-    max_input_tokens: int = MILLION_TOKENS
+    created: str
+    max_input_tokens: int = MILLION
     max_tokens: int = 128_000
     efforts: tuple[str, ...] = ()
     thinking: tuple[str, ...] = ("adaptive", "disabled", "between_tools")
@@ -38,10 +38,10 @@ class CatalogModel:
     thinks_by_default: bool = False
     omits_thinking: bool = True
     prefill: bool = False
-    min_cacheable_tokens: int = 1024
+    min_cacheable: int = 1024
     lifecycle: Literal["active", "deprecated", "retired"] = "active"
-    deprecated_on: str | None = None
-    retires_on: str | None = None
+    deprecated: str | None = None
+    retires: str | None = None
     aliases: tuple[str, ...] = ()
     images: bool = True
     pdf: bool = True
@@ -50,89 +50,73 @@ class CatalogModel:
     code_execution: bool = True
 
     @property
-    def takes_programmatic_calls(self) -> bool:
+    def programmatic(self) -> bool:
         """Whether code that this model runs may call its other tools."""
         return self.omits_thinking and self.code_execution
 
-    def takes_server_tool(self, tool_type: str) -> bool:
+    def takes_tool(self, kind: str) -> bool:
         """Whether this model takes a server tool of that type; from 2026 on those of the web are run by code."""
-        if tool_type.startswith(("web_search", "web_fetch")):
-            return self.web_search and (self.takes_programmatic_calls or "_2026" not in tool_type)
-        return self.code_execution or not tool_type.startswith("code_execution")
+        if kind.startswith(("web_search", "web_fetch")):
+            return self.web_search and (self.programmatic or "_2026" not in kind)
+        return self.code_execution or not kind.startswith("code_execution")
 
 
-def _always_thinking_model(*, id_: str, name: str, line: str, created: str, min_cacheable: int = 512) -> CatalogModel:
-    return CatalogModel(
+def _always(*, id_: str, name: str, line: str, created: str, min_cacheable: int = 512) -> Model:
+    return Model(
         id=id_,
-        display_name=name,
+        name=name,
         line=line,
-        created_on=created,
+        created=created,
         efforts=ALL_EFFORTS,
         thinking=("adaptive",),
         always_thinks=True,
         thinks_by_default=True,
-        min_cacheable_tokens=min_cacheable,
+        min_cacheable=min_cacheable,
     )
 
 
-def _manual_thinking_model(
-    *, id_: str, name: str, line: str, created: str, efforts: tuple[str, ...], alias: str
-) -> CatalogModel:
-    return CatalogModel(
+def _older(*, id_: str, name: str, line: str, created: str, efforts: tuple[str, ...], alias: str) -> Model:
+    return Model(
         id=id_,
-        display_name=name,
+        name=name,
         line=line,
-        created_on=created,
+        created=created,
         efforts=efforts,
         max_input_tokens=200_000,
         max_tokens=64_000,
         thinking=("enabled", "disabled"),
         omits_thinking=False,
         prefill=True,
-        min_cacheable_tokens=4096,
+        min_cacheable=4096,
         aliases=(alias,),
     )
 
 
-MODELS: tuple[CatalogModel, ...] = (
-    _always_thinking_model(id_="claude-fable-5-2", name="Claude Fable 5.2", line="fable", created="2026-11-09"),
-    CatalogModel(
-        id="claude-haiku-5-5",
-        display_name="Claude Haiku 5.5",
-        line="haiku",
-        created_on="2026-10-28",
-        efforts=ALL_EFFORTS,
-    ),
-    CatalogModel(
-        id="claude-sonnet-5-5",
-        display_name="Claude Sonnet 5.5",
-        line="sonnet",
-        created_on="2026-10-07",
-        efforts=ALL_EFFORTS,
-    ),
-    _always_thinking_model(id_="claude-opus-5-5", name="Claude Opus 5.5", line="opus", created="2026-09-22"),
-    CatalogModel(
+MODELS: tuple[Model, ...] = (
+    _always(id_="claude-fable-5-2", name="Claude Fable 5.2", line="fable", created="2026-11-09"),
+    Model(id="claude-haiku-5-5", name="Claude Haiku 5.5", line="haiku", created="2026-10-28", efforts=ALL_EFFORTS),
+    Model(id="claude-sonnet-5-5", name="Claude Sonnet 5.5", line="sonnet", created="2026-10-07", efforts=ALL_EFFORTS),
+    _always(id_="claude-opus-5-5", name="Claude Opus 5.5", line="opus", created="2026-09-22"),
+    Model(
         id="claude-sonnet-5",
-        display_name="Claude Sonnet 5",
+        name="Claude Sonnet 5",
         line="sonnet",
-        created_on="2026-06-30",
+        created="2026-06-30",
         efforts=ALL_EFFORTS,
     ),
-    CatalogModel(
-        id="claude-opus-5", display_name="Claude Opus 5", line="opus", created_on="2026-06-11", efforts=ALL_EFFORTS
-    ),
-    CatalogModel(
+    Model(id="claude-opus-5", name="Claude Opus 5", line="opus", created="2026-06-11", efforts=ALL_EFFORTS),
+    Model(
         id="claude-sonnet-4-6",
-        display_name="Claude Sonnet 4.6",
+        name="Claude Sonnet 4.6",
         line="sonnet",
-        created_on="2026-02-17",
+        created="2026-02-17",
         max_tokens=64_000,
         efforts=FOUR_EFFORTS,
         thinking=("adaptive", "enabled", "disabled"),
         omits_thinking=False,
-        min_cacheable_tokens=2048,
+        min_cacheable=2048,
     ),
-    _manual_thinking_model(
+    _older(
         id_="claude-opus-4-5-20251101",
         name="Claude Opus 4.5",
         line="opus",
@@ -140,7 +124,7 @@ MODELS: tuple[CatalogModel, ...] = (
         efforts=THREE_EFFORTS,
         alias="claude-opus-4-5",
     ),
-    _manual_thinking_model(
+    _older(
         id_="claude-haiku-4-5-20251001",
         name="Claude Haiku 4.5",
         line="haiku",
@@ -148,45 +132,45 @@ MODELS: tuple[CatalogModel, ...] = (
         efforts=(),
         alias="claude-haiku-4-5",
     ),
-    CatalogModel(
+    Model(
         id="claude-sonnet-4-5-20250929",
-        display_name="Claude Sonnet 4.5",
+        name="Claude Sonnet 4.5",
         line="sonnet",
-        created_on="2025-09-29",
+        created="2025-09-29",
         max_input_tokens=200_000,
         max_tokens=64_000,
         thinking=("enabled", "disabled"),
         omits_thinking=False,
         prefill=True,
         lifecycle="deprecated",
-        deprecated_on="2026-08-31",
-        retires_on="2026-11-30",
+        deprecated="2026-08-31",
+        retires="2026-11-30",
         aliases=("claude-sonnet-4-5",),
     ),
-    CatalogModel(
+    Model(
         id="claude-opus-4-20250514",
-        display_name="Claude Opus 4",
+        name="Claude Opus 4",
         line="opus",
-        created_on="2025-05-22",
+        created="2025-05-22",
         max_input_tokens=200_000,
         max_tokens=32_000,
         thinking=("enabled", "disabled"),
         omits_thinking=False,
         prefill=True,
         lifecycle="retired",
-        deprecated_on="2026-02-01",
-        retires_on="2026-06-15",
+        deprecated="2026-02-01",
+        retires="2026-06-15",
         aliases=("claude-opus-4-0",),
     ),
 )
 
 
-LIMITED_MODELS: tuple[CatalogModel, ...] = (
-    CatalogModel(
+PLAIN: tuple[Model, ...] = (
+    Model(
         id="claude-plain-2",
-        display_name="Claude Plain 2",
+        name="Claude Plain 2",
         line="plain",
-        created_on="2026-09-01",
+        created="2026-09-01",
         max_input_tokens=200_000,
         max_tokens=8_000,
         thinking=("disabled",),
@@ -199,7 +183,7 @@ LIMITED_MODELS: tuple[CatalogModel, ...] = (
         code_execution=False,
     ),
     replace(
-        _always_thinking_model(id_="claude-thinker-1", name="Claude Thinker 1", line="thinker", created="2026-08-01"),
+        _always(id_="claude-thinker-1", name="Claude Thinker 1", line="thinker", created="2026-08-01"),
         structured_outputs=False,
         web_search=False,
     ),
@@ -207,40 +191,34 @@ LIMITED_MODELS: tuple[CatalogModel, ...] = (
 """Models that can do little, as a gateway may list them; the second cannot be held to a schema in any way."""
 
 
-def find_model(name: str, models: ModelList = "full") -> CatalogModel | None:
+def find(name: str, models: Models = "full") -> Model | None:
     """The model of that id or alias; behind a gateway (any other catalogue) every name is a model."""
-    for model in listed_models(models):
+    for model in listed(models):
         if name == model.id or name in model.aliases:
             return model
     if models in {"full", "plain"}:
         return None
     everything = ("adaptive", "enabled", "disabled", "between_tools")
-    return CatalogModel(
-        id=name,
-        display_name=name,
-        line="",
-        created_on="2026-01-01",
-        efforts=ALL_EFFORTS,
-        thinking=everything,
-        prefill=True,
+    return Model(
+        id=name, name=name, line="", created="2026-01-01", efforts=ALL_EFFORTS, thinking=everything, prefill=True
     )
 
 
-def listed_models(models: ModelList) -> tuple[CatalogModel, ...]:
+def listed(models: Models) -> tuple[Model, ...]:
     """The models that are listed, newest first; a gateway serves Anthropic's all the same."""
-    return LIMITED_MODELS if models == "plain" else MODELS
+    return PLAIN if models == "plain" else MODELS
 
 
-def model_json(model: CatalogModel) -> Object:
+def as_json(model: Model) -> Object:
     """The model as `GET /v1/models/{id}` returns it."""
     return {
         "type": "model",
         "id": model.id,
-        "display_name": model.display_name,
-        "created_at": _timestamp(model.created_on),
+        "display_name": model.name,
+        "created_at": _moment(model.created),
         "lifecycle": model.lifecycle,
-        "deprecated_at": _timestamp(model.deprecated_on),
-        "retires_at": _timestamp(model.retires_on),
+        "deprecated_at": _moment(model.deprecated),
+        "retires_at": _moment(model.retires),
         "line": model.line or None,
         "max_input_tokens": model.max_input_tokens,
         "max_tokens": model.max_tokens,
@@ -248,16 +226,16 @@ def model_json(model: CatalogModel) -> Object:
     }
 
 
-def model_list_page(models: ModelList, *, limit: int, after_id: str = "", before_id: str = "") -> Object | None:
+def page(models: Models, *, limit: int, after_id: str = "", before_id: str = "") -> Object | None:
     """One page of `GET /v1/models`, newest first; None when the cursor names no model."""
-    every = listed_models(models)
+    every = listed(models)
     ids = [model.id for model in every]
     if (after_id and after_id not in ids) or (before_id and before_id not in ids):
         return None
     start = ids.index(after_id) + 1 if after_id else 0
     stop = ids.index(before_id) if before_id else len(ids)
     found = every[max(start, stop - limit) : stop] if before_id else every[start : start + limit]
-    data: list[Json] = [model_json(model) for model in found]
+    data: list[Json] = [as_json(model) for model in found]
     more = stop - limit > start if before_id else start + limit < stop
     return {
         "data": data,
@@ -267,7 +245,7 @@ def model_list_page(models: ModelList, *, limit: int, after_id: str = "", before
     }
 
 
-def other_vendor_list() -> Object:
+def foreign() -> Object:
     """A list of models in another vendor's shape, as some gateways answer."""
     names = ("claude-opus-5-5", "llama-4-scout")
     return {
@@ -276,11 +254,11 @@ def other_vendor_list() -> Object:
     }
 
 
-def _timestamp(day: str | None) -> str | None:
+def _moment(day: str | None) -> str | None:
     return f"{day}T00:00:00Z" if day else None
 
 
-def _capabilities(model: CatalogModel) -> Object:
+def _capabilities(model: Model) -> Object:
     yes: Object = {"supported": True}
     effort: Object = {level: {"supported": level in model.efforts} for level in ALL_EFFORTS}
     types: Object = {
@@ -289,7 +267,7 @@ def _capabilities(model: CatalogModel) -> Object:
     return {
         "batch": yes,
         "citations": yes,
-        "code_execution": {"supported": model.takes_programmatic_calls},
+        "code_execution": {"supported": model.programmatic},
         "context_management": {
             "supported": True,
             "clear_thinking_20251015": yes,

@@ -21,10 +21,11 @@ from mcp_server_claude.anthropic_api.platforms import PLATFORMS, find_credential
 from mcp_server_claude.anthropic_api.platforms.aws import AmazonPlatform
 from mcp_server_claude.anthropic_api.platforms.platform import FEATURES
 from mcp_server_claude.anthropic_api.request_body import build_request_body
-from mcp_server_claude.anthropic_api.token_estimate import MAX_IMAGE_TOKENS, estimate_input_tokens
+from mcp_server_claude.anthropic_api.token_estimate import estimate_input_tokens
 from mcp_server_claude.call_types import CHARS_PER_TOKEN, Call
 from mcp_server_claude.cli import doctor
 from mcp_server_claude.errors import ConfigurationError
+from mcp_server_claude.image_headers import MAX_IMAGE_TOKENS
 from mcp_server_claude.settings import Settings
 from support.cloud_upstream import (
     BEDROCK_STREAM,

@@ -1,0 +1,116 @@
+"""Paths as clients write them: `file:` URIs, `@path`, lines as `path:10-20`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel
+from mcp_server_claude.errors import RequestError
+from mcp_server_claude.files import read_file, summarize_files
+from support.file_tree import CANARY, INSIDE_TEXT, FileTree, blocks_json, png
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def lines(world: FileTree) -> Path:
+    path = world.root / "src/long name.py"
+    path.write_text("".join(f"line {n}\n" for n in range(1, 31)))
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "@src/a.py",
+            '@"src/a.py"',
+            "file://{root}/src/a.py",
+            "FILE:{root}/src/a.py",
+            "file://localhost{root}/src/a.py",
+        ),
+        *("file://{root}/src/%61.py", "@{root}/src/a.py", "src/a.py:1", "@src/a.py:1-1", "file://{root}/src/a.py#L1"),
+    ],
+)
+def test_every_spelling_of_a_path_leads_to_the_file(world: FileTree, name: str) -> None:
+    (block,) = world.attach(name.format(root=world.root)).blocks
+    assert 'path="src/a.py"' in str(block["text"])
+    assert INSIDE_TEXT in str(block["text"])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "part"),
+    [
+        (":3-5", "3-5"),
+        (":3", "3"),
+        (":3:17", "3"),
+        ("#L3-L5", "3-5"),
+        ("#L3-5", "3-5"),
+        (":29-99", "29-30"),
+        (":1-30", "1-30"),
+    ],
+)
+def test_only_the_named_lines_are_sent(world: FileTree, lines: Path, suffix: str, part: str) -> None:
+    del lines
+    (block,) = world.attach(f"src/long name.py{suffix}").blocks
+    first, _, last = part.partition("-")
+    body = "".join(f"line {n}\n" for n in range(int(first), int(last or first) + 1))
+    assert block["text"] == f'<file index="1" path="src/long name.py" lines="{part} of 30">\n{body}</file>'
+    assert summarize_files([block])[0].name == f"src/long name.py:{part}"
+
+
+def test_different_lines_of_one_file_are_different_entries(world: FileTree, lines: Path) -> None:
+    del lines
+    names = ("src/long name.py:1-2", "src/long name.py:4-5", "@src/long name.py:1-2")
+    assert len(world.attach(*names).blocks) == 2
+
+
+def test_a_file_that_is_named_like_a_spelling_is_that_file(world: FileTree) -> None:
+    for name in ("@src", "a.txt:3", "a.txt#L3"):
+        (world.root / name).parent.mkdir(exist_ok=True)
+        (world.root / name).write_text(f"literally {name}")
+        (block,) = world.attach(name).blocks
+        assert f"literally {name}" in str(block["text"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("src/nope.py:3-5", r'There is no "src/nope\.py"'),
+        ("@src/nope.py", r'There is no "src/nope\.py"'),
+        ("src/a.py:7-9", r"has 1 line; line 7 is after its end"),
+        ("shot.png:1-2", r"is no text file"),
+        ("src/*.py:1-2", r"is a glob with lines"),
+        ("file://elsewhere/etc/hosts", r"names a file of this machine"),
+        ("file:///etc/passwd", r"outside of what may be read"),
+        ("file://{root}/%2e%2e/outside/canary.txt", r"outside of what may be read"),
+        ("file://{root}/a%00b", r"zero character"),
+        ("@.env", r"may hold a secret"),
+        ("@.env:1-3", r"may hold a secret"),
+        ("file://{root}/.env", r"may hold a secret"),
+        ("@../outside/canary.txt:1", r"outside of what may be read"),
+        ("@out", r"leads outside"),
+    ],
+)
+def test_a_spelling_that_cannot_be_sent_is_refused_by_what_it_means(world: FileTree, name: str, message: str) -> None:
+    (world.root / "shot.png").write_bytes(png())
+    with pytest.raises(RequestError, match=message) as refused:
+        world.attach(name.format(root=world.root))
+    assert CANARY not in str(refused.value)
+
+
+def test_an_at_sign_before_a_glob_is_understood(world: FileTree) -> None:
+    assert blocks_json(world.attach("@src/*.py").blocks) == blocks_json(world.attach("src/*.py").blocks)
+
+
+def test_the_read_tool_understands_the_same_spellings(world: FileTree, lines: Path) -> None:
+    model = ClaudeModel(id="claude-test")
+    for name in ("@src/long name.py:3-4", f"{lines.as_uri()}#L3-L4"):
+        text = read_file(name, world.rules, model=model)
+        assert isinstance(text, str)
+        assert text.startswith("     3\tline 3\n     4\tline 4")
+    with pytest.raises(RequestError, match="may hold a secret"):
+        read_file("@.env", world.rules, model=model)
