@@ -172,7 +172,6 @@ async def test_a_password_in_the_base_url_is_not_told() -> None:
         ({"fault": "fin"}, TemporaryError, "connection"),
         ({"fault": "fin", "at": "headers"}, TemporaryError, "connection"),
         ({"fault": "malformed"}, TemporaryError, "protocol"),
-        ({"fault": "badindex"}, TemporaryError, "protocol"),
         ({"fault": "badutf8"}, TemporaryError, "protocol"),
         ({"fault": "html"}, ConfigurationError, "protocol"),
         ({"fault": "json"}, ConfigurationError, "protocol"),

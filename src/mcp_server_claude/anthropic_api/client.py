@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 
-from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api import error_classification, token_estimate
 from mcp_server_claude.anthropic_api.platforms import PLATFORMS
+from mcp_server_claude.anthropic_api.stream_reader import read_stream
 from mcp_server_claude.errors import CallError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,14 +26,6 @@ CONNECT_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 120.0
 KEEPALIVE_TTL_S = 90.0
 """A pooled connection outlives the pause between two tool calls; the SDK's own 5 s would pay for TLS each time."""
-
-
-INFERENCE_PROFILE_ID = re.compile(r"^[a-z-]+\.anthropic\.")
-"""The id of an inference profile of Amazon's. Where there is no price of it, that of another is none either."""
-EVENTS_PER_CHECKPOINT = 8
-"""Events after which others get their turn. One read of a socket may hold 500, and the SDK parses them without a pause:
-another tool's answer then waited for a second behind ten streams at full speed (benchmarks/,
-`measure_another_tool`)."""
 THINKING_COUNT_BETA = "thinking-token-count-2026-05-13"
 """The beta that adds `estimated_tokens` to thinking deltas, also where the thinking itself is not shown."""
 NOT_COUNTABLE_FIELDS = frozenset({"max_tokens", "container"})
@@ -111,19 +101,11 @@ class ClaudeClient:
             message_stream.request_id = error_classification.request_id_from(message_stream.headers)
             message_stream.bytes_received = lambda: stream.response.num_bytes_downloaded
             error_classification.check_content_type(stream.response.status_code, message_stream.headers)
-            events = aiter(stream)
-            while True:
-                try:
-                    event = await anext(events)
-                except StopAsyncIteration:
-                    return
-                except Exception as error:  # noqa: BLE001 - translated, or raised again
-                    raise self._classify_stream_error(error, message_stream) from None
-                if not message_stream.event_count and self.platform.is_cloud:
-                    _restore_requested_id(event, str(body["model"]))
-                message_stream.feed_event(event)
-                if not message_stream.event_count % EVENTS_PER_CHECKPOINT:
-                    await anyio.lowlevel.checkpoint()
+            requested_id = str(body["model"]) if self.platform.name != "anthropic" else ""
+            try:
+                await read_stream(stream, message_stream, requested_id=requested_id)
+            except Exception as error:  # noqa: BLE001 - translated, or raised again
+                raise self._classify_stream_error(error, message_stream) from None
 
     async def count_input_tokens(self, body: RequestBody) -> int:
         """The input tokens of a request; see `counted`.
@@ -201,17 +183,6 @@ async def _estimate_tokens(fields: RequestBody) -> TokenCount:
     return TokenCount(await anyio.to_thread.run_sync(token_estimate.estimate_input_tokens, fields), exact=False)
 
 
-def _restore_requested_id(event: object, requested_id: str) -> None:
-    """Have the answer named by the id that was asked, where that decides on the price: the answer only says what
-    Anthropic calls the model. A name that somebody gave (a deployment, a profile's ARN) says nothing of it.
-    """
-    message: Any = getattr(event, "message", None)
-    if isinstance(getattr(message, "model", None), str) and (
-        INFERENCE_PROFILE_ID.match(requested_id) or pricing.find_rates(requested_id) is not None
-    ):
-        message.model = requested_id
-
-
 def _build_client(settings: Settings, transport: AsyncBaseTransport | None) -> tuple[Credential, AsyncAnthropic]:
     """Import the SDK and make its client; on a thread."""
     platform = PLATFORMS[settings.platform]
@@ -233,33 +204,4 @@ def _build_client(settings: Settings, transport: AsyncBaseTransport | None) -> t
         "traces": {"content_mode": "content" if settings.trace_content else "metadata_only"},
     }
     client = platform.build_client(settings, credential, http_client, telemetry)
-    _build_event_models()
     return credential, client
-
-
-def _build_event_models() -> None:
-    """Build the SDK's deferred pydantic models now, on this thread, not at the first delta."""
-    from anthropic._models import construct_type
-    from anthropic.types import RawMessageStreamEvent
-
-    for event in SAMPLE_EVENTS:
-        construct_type(value=event, type_=cast("type[object]", RawMessageStreamEvent))
-
-
-SAMPLE_EVENTS: tuple[dict[str, object], ...] = (
-    {
-        "type": "message_start",
-        "message": {
-            "id": "msg_warm",
-            "type": "message",
-            "role": "assistant",
-            "model": "claude",
-            "content": [],
-            "stop_reason": None,
-            "usage": {"input_tokens": 1, "output_tokens": 1},
-        },
-    },
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": ""}},
-    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
-)

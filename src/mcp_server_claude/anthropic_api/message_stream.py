@@ -12,7 +12,6 @@ import json
 import time
 from typing import TYPE_CHECKING, cast
 
-from mcp_server_claude.anthropic_api.event_validation import is_valid_event
 from mcp_server_claude.call_types import (
     CHARS_PER_TOKEN,
     THINKING_BLOCK_TYPES,
@@ -27,12 +26,37 @@ from mcp_server_claude.errors import TemporaryError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from anthropic.types import RawMessageStreamEvent
-    from anthropic.types.raw_content_block_delta import RawContentBlockDelta
+    from collections.abc import Callable, Mapping, Sequence
 
     from mcp_server_claude.call_types import Block, Listener
+
+
+STREAM_EVENTS = frozenset(
+    {"content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop"}
+)
+"""The events that may only come after `message_start`."""
+TEXT_FIELD_BY_DELTA = {
+    "thinking_delta": "thinking",
+    "input_json_delta": "partial_json",
+    "signature_delta": "signature",
+}
+"""The field of each kind of delta, beside `text_delta`, that must be text."""
+COUNT_FIELDS = frozenset(
+    {
+        "input_tokens",
+        "output_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "ephemeral_5m_input_tokens",
+        "ephemeral_1h_input_tokens",
+        "thinking_tokens",
+        "web_search_requests",
+        "web_fetch_requests",
+    }
+)
+"""The fields of usage, and of the objects in it, that are counts."""
+MAX_TOKEN_COUNT = 2**53
+"""More tokens than JSON can count exactly are nonsense of an upstream."""
 
 
 class _BlockBuilder:
@@ -67,8 +91,10 @@ class MessageStream:
 
     `listen` hears each event as it is fed, without waiting; `on_start` is called once `message_start` has come.
     `bytes_received()` is the number of bytes that have come, `events` that of events, and `thinking` whether the
-    latest of
-    them was of a thinking block: what tells a silence from a broken stream. `container` is where code ran, by its id.
+    latest of them was of a thinking block: what tells a silence from a broken stream. `container_id` is where code ran.
+    `is_finished` is set by `message_stop`, after which nothing counts; `has_invalid_usage` where a count was
+    nonsense, so
+    that the cost is unknown.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -83,6 +109,8 @@ class MessageStream:
         self.stop_reason: StopReason | None = None
         self.stop_details: dict[str, object] = {}
         self.has_started = False
+        self.is_finished = False
+        self.has_invalid_usage = False
         self.in_thinking_block = False
         self.event_count = 0
         self.headers: Mapping[str, str] = {}
@@ -121,29 +149,54 @@ class MessageStream:
         """Whether a thinking block has begun."""
         return any(block.fields.get("type") in THINKING_BLOCK_TYPES for block in self._blocks.values())
 
-    def feed_event(self, event: RawMessageStreamEvent) -> None:
-        """Take in one event of the stream.
+    def feed_events(self, events: Sequence[dict[str, object]]) -> None:
+        """Take in events, each a JSON object with a `type`. Deltas of text that follow each other are told at once.
 
         Raises:
-            TemporaryError: It is malformed, or a delta for a block that was never started.
+            TemporaryError: An event is malformed, or comes out of order.
         """
-        self.event_count += 1
-        if not is_valid_event(event):
+        texts: list[str] = []
+        index, pieces = -1, list[str]()
+        for event in events:
+            if self.is_finished:
+                break
+            self.event_count += 1
+            delta = cast("dict[str, object] | None", event.get("delta"))
+            # The most frequent event by far: it pays to look for it before all others, and for its block only once.
+            if type(delta) is dict and delta.get("type") == "text_delta" and event["type"] == "content_block_delta":
+                text, position = delta.get("text"), event.get("index")
+                if type(text) is str and type(position) is int and self.has_started:
+                    if position != index:
+                        index, pieces = position, self._text_pieces(position)
+                    pieces.append(text)
+                    texts.append(text)
+                    continue
+            self._add_text("".join(texts))
+            texts.clear()
+            index = -1
+            self._feed_event(event)
+        self._add_text("".join(texts))
+
+    def _feed_event(self, event: dict[str, object]) -> None:
+        kind = event["type"]
+        if kind == "message_start":
+            if self.has_started:
+                raise self._malformed_error()
+            self._on_message_start(self._object_in(event, "message"))
+        elif not self.has_started and kind in STREAM_EVENTS:
             raise self._malformed_error()
-        match event.type:
-            case "content_block_delta":
-                self._on_block_delta(event.index, event.delta)
-            case "content_block_start":
-                self._on_block_start(event.index, event.content_block.model_dump(exclude_unset=True, warnings=False))
-            case "message_start":
-                self._on_message_start(event.message.model_dump(exclude_unset=True, warnings=False))
-            case "message_delta":
-                self._on_message_delta(event.model_dump(exclude_unset=True, warnings=False))
-            case "content_block_stop":
-                self.in_thinking_block = False
-                self._on_block_stop(event.index)
-            case _:
-                pass  # message_stop, and event types that the API may add
+        elif kind == "content_block_start":
+            self._on_block_start(self._index_in(event), self._object_in(event, "content_block"))
+        elif kind == "content_block_delta":
+            self._on_block_delta(self._index_in(event), self._object_in(event, "delta"))
+        elif kind == "content_block_stop":
+            self.in_thinking_block = False
+            self._on_block_stop(self._index_in(event))
+        elif kind == "message_delta":
+            self._on_message_delta(event)
+        elif kind == "message_stop":
+            self.is_finished = True
+        # Others are types that the API may add.
 
     def usage(self) -> Usage:
         """The account of this one request so far.
@@ -151,7 +204,7 @@ class MessageStream:
         Output is the API's own count once it has come; before that it is estimated from what arrived, and says so.
         """
         raw = self._raw_usage
-        exact = self.stop_reason is not None
+        exact = self.stop_reason is not None and not self.has_invalid_usage
         estimate = round(len(self.text) / CHARS_PER_TOKEN) + self._thinking_tokens
         output = _as_count(raw.get("output_tokens")) if exact else max(_as_count(raw.get("output_tokens")), estimate)
         details = _as_object(raw.get("output_tokens_details"))
@@ -171,22 +224,38 @@ class MessageStream:
     def _on_message_start(self, message: dict[str, object]) -> None:
         self.has_started = True
         self.model = str(message.get("model") or "")
-        self._raw_usage = _without_nulls(_as_object(message.get("usage")))
+        self._merge_usage(message)
         # Programmatic tool calling sends content and stop_reason at once, and no deltas (a recorded stream does).
-        for index, block in enumerate(cast("list[dict[str, object]]", message.get("content") or [])):
-            self._on_block_start(index, block)
+        content: object = message.get("content") or []
+        if not isinstance(content, list):
+            raise self._malformed_error()
+        for index, block in enumerate(cast("list[object]", content)):
+            if not isinstance(block, dict):
+                raise self._malformed_error()
+            self._on_block_start(index, cast("dict[str, object]", block))
         self._read_stop_fields(message)
         if self.on_start is not None:
             self.on_start(self)
         self._listener(MessageStart(usage=self.usage()))
 
     def _on_message_delta(self, event: dict[str, object]) -> None:
-        self._raw_usage |= _without_nulls(_as_object(event.get("usage")))
+        self._merge_usage(event)
         self._read_stop_fields(_as_object(event.get("delta")))
+
+    def _merge_usage(self, event: dict[str, object]) -> None:
+        """Take over the counts of an event. One that cannot be a count is left out, and makes the cost unknown."""
+        usage = _without_nulls(_as_object(event.get("usage")))
+        for fields in (usage, *(_as_object(value) for value in usage.values())):
+            for name in COUNT_FIELDS & fields.keys():
+                if token_count(fields[name]) is None:
+                    self.has_invalid_usage = True
+                    del fields[name]
+        self._raw_usage |= usage
 
     def _read_stop_fields(self, fields: dict[str, object]) -> None:
         self.container_id = str(_as_object(fields.get("container")).get("id") or self.container_id)
-        if fields.get("stop_reason"):
+        # A refusal stands: what comes after it does not make an answer of the text before it.
+        if fields.get("stop_reason") and self.stop_reason != "refusal":
             self.stop_reason = str(fields["stop_reason"])
             self.stop_details = _as_object(fields.get("stop_details"))
 
@@ -211,25 +280,51 @@ class MessageStream:
             what = next((asked[name] for name in ("query", "url", "path", "command") if asked.get(name)), "")
             self._listener(ToolUse(str(block.fields.get("name") or ""), str(what)))
 
-    def _on_block_delta(self, index: int, delta: RawContentBlockDelta) -> None:
+    def _on_block_delta(self, index: int, delta: dict[str, object]) -> None:
+        kind = delta.get("type")
+        if not isinstance(kind, str):
+            raise self._malformed_error()
+        if kind == "text_delta":
+            text = self._text_in(delta, "text")
+            self._text_pieces(index).append(text)
+            self._add_text(text)
+            return
         block = self._blocks.get(index)
         if block is None:
             raise self._malformed_error()
-        match delta.type:
-            case "text_delta":
-                block.append("text", delta.text)
-                self._add_text(delta.text)
-            case "thinking_delta":
-                block.append("thinking", delta.thinking)
+        if field := TEXT_FIELD_BY_DELTA.get(kind):
+            block.append(field, self._text_in(delta, field))
+            if kind == "thinking_delta":
                 self._add_thinking(delta)
-            case "input_json_delta":
-                block.append("partial_json", delta.partial_json)
-            case "signature_delta":
-                block.append("signature", delta.signature)
-            case "citations_delta":
-                block.citations.append(delta.citation.model_dump(exclude_unset=True, warnings=False))
-            case _:
-                _append_unknown_delta(block, delta)
+        elif kind == "citations_delta":
+            block.citations.append(self._object_in(delta, "citation"))
+        else:
+            _append_unknown_delta(block, delta)
+
+    def _text_pieces(self, index: int) -> list[str]:
+        """The pieces of a text block. A block that was never started is one of text: what it says is not lost."""
+        block = self._blocks.get(index)
+        if block is None:
+            block = self._blocks[index] = _BlockBuilder({"type": "text", "text": ""})
+        return block.parts.setdefault("text", [])
+
+    def _object_in(self, event: dict[str, object], field: str) -> dict[str, object]:
+        value = event.get(field)
+        if not isinstance(value, dict):
+            raise self._malformed_error()
+        return cast("dict[str, object]", value)
+
+    def _text_in(self, delta: dict[str, object], field: str) -> str:
+        value = delta.get(field)
+        if not isinstance(value, str):
+            raise self._malformed_error()
+        return value
+
+    def _index_in(self, event: dict[str, object]) -> int:
+        value = event.get("index")
+        if type(value) is not int:
+            raise self._malformed_error()
+        return value
 
     def _malformed_error(self) -> TemporaryError:
         return TemporaryError(
@@ -243,19 +338,16 @@ class MessageStream:
             self._text.append(text)
             self._listener(TextDelta(text))
 
-    def _add_thinking(self, delta: object) -> None:
+    def _add_thinking(self, delta: dict[str, object]) -> None:
         # `estimated_tokens` is the increment that the beta thinking-token-count-2026-05-13 adds to each delta.
-        counted = getattr(delta, "estimated_tokens", None)
-        text = str(getattr(delta, "thinking", ""))
-        self._thinking_tokens += counted if isinstance(counted, int) else round(len(text) / CHARS_PER_TOKEN)
+        counted = token_count(delta.get("estimated_tokens"))
+        self._thinking_tokens += round(len(str(delta["thinking"])) / CHARS_PER_TOKEN) if counted is None else counted
         self._listener(ThinkingProgress(self._thinking_tokens))
 
 
-def _append_unknown_delta(block: _BlockBuilder, delta: object) -> None:
+def _append_unknown_delta(block: _BlockBuilder, delta: dict[str, object]) -> None:
     """Keep what newer APIs add: every string field of an unknown delta grows the block's field of that name."""
-    dump = getattr(delta, "model_dump", None)
-    fields = _as_object(dump(exclude_unset=True, warnings=False)) if callable(dump) else {}
-    for name, value in fields.items():
+    for name, value in delta.items():
         if name != "type" and isinstance(value, str):
             block.append(name, value)
 
@@ -264,7 +356,7 @@ def _parse_tool_input(text: str) -> object:
     """A tool's input. Cut short by `max_tokens` it is what can be read of it, as the SDK's own helper gives it."""
     try:
         return cast("object", json.loads(text)) if text else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         import jiter  # comes with anthropic
 
         try:
@@ -282,4 +374,9 @@ def _as_object(value: object) -> dict[str, object]:
 
 
 def _as_count(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    return token_count(value) or 0
+
+
+def token_count(value: object) -> int | None:
+    """A count that came from an upstream, None where it is none: a boolean, a text, negative, or beyond 2^53."""
+    return value if type(value) is int and 0 <= value <= MAX_TOKEN_COUNT else None

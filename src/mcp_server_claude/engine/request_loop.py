@@ -299,7 +299,7 @@ class RequestLoop:
         self._context.usage.add_request(usage, cost, stream.first_text_at)
         sent = usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens
         # A cut stream whose thinking was neither shown nor counted may have cost all that was held for it.
-        unseen = usage.estimated and stream.has_thinking and not usage.thinking_tokens
+        unseen = stream.has_invalid_usage or (usage.estimated and stream.has_thinking and not usage.thinking_tokens)
         least = entry.reserved_micros if unseen else 0
         spent = self._context.spending_limit.record_cost(
             cost, output_tokens=usage.output_tokens, input_tokens=sent, min_micros=least
@@ -323,6 +323,8 @@ def stream_cost(stream: MessageStream) -> Decimal | None:
     """
     if not stream.has_started or (stream.stop_reason == "refusal" and not stream.text):
         return Decimal(0)
+    if stream.has_invalid_usage:  # a price of nonsense would be nonsense
+        return None
     usage = stream.usage()
     return pricing.request_cost(
         usage.model, usage, cache_creation_1h_input_tokens=stream.cache_creation_1h_input_tokens

@@ -1,0 +1,145 @@
+"""Server-sent events of the Messages API: bytes of a response in, JSON objects out.
+
+The SDK builds a pydantic model for each event, which costs six times as much as this module (benchmarks/, row "CPU
+a delta"). The
+format is that of https://html.spec.whatwg.org/multipage/server-sent-events.html, read on 2026-11-29. Of an event
+only its data
+counts: the `type` inside decides, because the name beside it may be missing or damaged on the way.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import cast
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+PING, ERROR = "ping", "error"
+END_OF_OTHER_APIS = b"[DONE]"
+"""The last data of streams in OpenAI's format, which gateways are known to append."""
+
+
+class MalformedEventError(ValueError):
+    """The data of an event is not a JSON object with a `type`."""
+
+
+class ErrorEventError(Exception):
+    """The API reports an error within the stream. `body` is its JSON, or its text where that is none."""
+
+    def __init__(self, body: object) -> None:
+        super().__init__(str(body))
+        self.body = body
+
+
+class EventSplitter:
+    """Splits a stream of bytes into events, each a pair of its name and its data; linear in the bytes, however
+    they are cut.
+    """
+
+    __slots__ = ("_buffer", "_has_begun", "_searched", "_skips_line_feed")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._searched = 0
+        self._has_begun = False
+        self._skips_line_feed = False
+
+    def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
+        """The events that are complete with these bytes."""
+        self._append(data)
+        end = self._buffer.rfind(b"\n\n", max(0, self._searched - 1))
+        if end < 0:
+            self._searched = len(self._buffer)
+            return []
+        complete = bytes(self._buffer[:end])
+        del self._buffer[: end + 2]
+        self._searched = len(self._buffer)
+        return _parse_events(complete)
+
+    def finish(self) -> list[tuple[bytes, bytes]]:
+        """The event at the end of the stream that has no blank line after it."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        self._searched = 0
+        return _parse_events(rest)
+
+    def _append(self, data: bytes) -> None:
+        """Add bytes, with each of the three line ends of the format as one line feed."""
+        if self._skips_line_feed and data:
+            data = data.removeprefix(b"\n")
+            self._skips_line_feed = False
+        if b"\r" in data:
+            self._skips_line_feed = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        self._buffer += data
+        if not self._has_begun and len(self._buffer) >= len(BYTE_ORDER_MARK):
+            self._has_begun = True
+            if self._buffer.startswith(BYTE_ORDER_MARK):
+                del self._buffer[: len(BYTE_ORDER_MARK)]
+
+
+def parse_event(name: bytes, data: bytes) -> dict[str, object] | None:
+    """The JSON object of an event; None for a ping and for what carries no data.
+
+    Raises:
+        ErrorEventError: The event is an error that the API reports.
+        MalformedEventError: The data is not a JSON object with a `type`.
+    """
+    if not data or data == END_OF_OTHER_APIS:
+        return None
+    try:
+        event = parse_json(data)
+    except ValueError:
+        if name == b"error":
+            raise ErrorEventError(data.decode("utf-8", "replace")) from None
+        if name == b"ping":
+            return None
+        raise
+    kind = cast("dict[str, object]", event).get("type") if isinstance(event, dict) else None
+    if kind == ERROR or (not isinstance(kind, str) and name == b"error"):
+        raise ErrorEventError(cast("object", event))
+    if kind == PING or (not isinstance(kind, str) and name == b"ping"):
+        return None
+    if not isinstance(kind, str):
+        raise MalformedEventError("the data of an event is not an object with a type")
+    return cast("dict[str, object]", event)
+
+
+def parse_json(data: bytes) -> object:
+    """A JSON value out of UTF-8. Lone surrogates in escapes are kept, as `json.loads` keeps them.
+
+    Raises:
+        MalformedEventError: The bytes are not JSON, or nested too deep.
+    """
+    import jiter  # comes with anthropic, and is loaded with it
+
+    try:
+        return cast("object", jiter.from_json(data, cache_mode="keys"))
+    except ValueError:  # a lone surrogate, which jiter refuses; or no JSON
+        try:
+            return cast("object", json.loads(data))
+        except (ValueError, RecursionError):
+            raise MalformedEventError("the data of an event is not JSON") from None
+
+
+def _parse_events(text: bytes) -> list[tuple[bytes, bytes]]:
+    events: list[tuple[bytes, bytes]] = []
+    for block in text.split(b"\n\n"):
+        data_at = block.find(b"\ndata: ") if block.startswith(b"event: ") else -1
+        if data_at >= 0 and block.find(b"\n", data_at + 7) < 0 and block.find(b"\n", 0, data_at) < 0:
+            events.append((block[7:data_at], block[data_at + 7 :]))
+        elif block:
+            events += _parse_fields(block)
+    return events
+
+
+def _parse_fields(block: bytes) -> list[tuple[bytes, bytes]]:
+    """An event in any form that the format allows: several lines of data, comments, fields in another order."""
+    name, data = b"", list[bytes]()
+    for line in block.split(b"\n"):
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"event":
+            name = value
+        elif field == b"data":
+            data.append(value)
+    return [(name, b"\n".join(data))] if data else []

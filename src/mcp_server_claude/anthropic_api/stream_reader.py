@@ -1,0 +1,178 @@
+"""The response of a streamed request, read from its bytes into a `MessageStream`.
+
+The SDK opens the stream, so that credentials, platforms, errors and spans stay its business. Its bytes are split
+and parsed here,
+because the SDK builds a pydantic model for each event (`sse_events`).
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import anyio.lowlevel
+
+from mcp_server_claude import pricing
+from mcp_server_claude.anthropic_api.sse_events import (
+    ErrorEventError,
+    EventSplitter,
+    MalformedEventError,
+    parse_event,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from anthropic import AsyncStream
+    from anthropic.types import RawMessageStreamEvent
+
+    from mcp_server_claude.anthropic_api.message_stream import MessageStream
+
+MAX_BYTES_PER_CHECKPOINT = 16 * 1024
+"""Bytes after which other tasks run. One read of a socket may hold more: another tool's answer would wait for all of it
+(benchmarks/, `measure_another_tool`)."""
+EVENTS_PER_CHECKPOINT = 8
+"""The same for events that the SDK decodes."""
+AWS_EVENT_STREAM = "application/vnd.amazon.eventstream"
+OBSERVED_EVENTS = frozenset({"message_start", "content_block_start", "message_delta", "message_stop"})
+"""The events that the SDK's span reads."""
+DRAIN_TIMEOUT_S = 0.25
+MAX_DRAINED_BYTES = 64 * 1024
+"""Bytes that may follow the end of a message; an upstream that sends more loses the connection."""
+INFERENCE_PROFILE_ID = re.compile(r"^[a-z-]+\.anthropic\.")
+"""The id of an inference profile of Amazon's. Where it has no price, none is known: another id's would be wrong."""
+
+
+async def read_stream(
+    stream: AsyncStream[RawMessageStreamEvent], message_stream: MessageStream, *, requested_id: str = ""
+) -> None:
+    """Read a response to its end, or to the end of its message. What follows `message_stop` is passed over.
+
+    `requested_id` is the model's id on a platform that answers with Anthropic's name of the model.
+
+    Raises:
+        anthropic.APIStatusError: The API reported an error within the stream.
+        TemporaryError: An event is malformed, or comes out of order.
+        ValueError: The data of an event is not JSON.
+    """
+    if message_stream.headers.get("content-type", "").startswith(AWS_EVENT_STREAM):
+        await _read_sdk_events(stream, message_stream, requested_id)
+        return
+    observer = _SpanObserver(stream)
+    try:
+        await _read_bytes(stream.response.aiter_bytes(), message_stream, observer, requested_id)
+    except (ErrorEventError, MalformedEventError) as error:
+        if message_stream.is_finished:
+            return
+        if isinstance(error, MalformedEventError):
+            raise
+        import anthropic  # loaded long since: it has opened the stream
+
+        reported = anthropic.APIStatusError(str(error), response=stream.response, body=error.body)
+        observer.fail(reported)
+        raise reported from None
+
+
+async def _read_bytes(
+    chunks: AsyncIterator[bytes], message_stream: MessageStream, observer: _SpanObserver, requested_id: str
+) -> None:
+    splitter = EventSplitter()
+    async for chunk in chunks:
+        for start in range(0, len(chunk), MAX_BYTES_PER_CHECKPOINT):
+            if start:
+                await anyio.lowlevel.checkpoint()
+            events = splitter.feed(chunk[start : start + MAX_BYTES_PER_CHECKPOINT])
+            _feed_events(events, message_stream, observer, requested_id)
+            if message_stream.is_finished:
+                await _drain(chunks)
+                observer.finish()
+                return
+    with suppress(MalformedEventError):  # cut in the middle of an event, as the missing stop reason will show
+        _feed_events(splitter.finish(), message_stream, observer, requested_id)
+    observer.finish()
+
+
+def _feed_events(
+    events: Iterable[tuple[bytes, bytes]], message_stream: MessageStream, observer: _SpanObserver, requested_id: str
+) -> None:
+    """Feed what can be parsed, also where a later event cannot: no text that arrived is lost."""
+    parsed: list[dict[str, object]] = []
+    try:
+        for name, data in events:
+            event = parse_event(name, data)
+            if event is None:
+                continue
+            if event["type"] in OBSERVED_EVENTS:
+                observer.observe(event)
+                if requested_id and event["type"] == "message_start":
+                    _restore_requested_id(event, requested_id)
+            parsed.append(event)
+    finally:
+        message_stream.feed_events(parsed)
+
+
+async def _read_sdk_events(
+    stream: AsyncStream[RawMessageStreamEvent], message_stream: MessageStream, requested_id: str
+) -> None:
+    """Read Amazon's binary event stream, which the SDK decodes."""
+    async for typed in stream:
+        event = cast("dict[str, object]", typed.model_dump(exclude_unset=True, warnings=False))
+        if requested_id and event.get("type") == "message_start":
+            _restore_requested_id(event, requested_id)
+        message_stream.feed_events([event])
+        if not message_stream.event_count % EVENTS_PER_CHECKPOINT:
+            await anyio.lowlevel.checkpoint()
+
+
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
+    """Read what follows the end of a message, so that its connection can be used again."""
+    received = 0
+    with anyio.move_on_after(DRAIN_TIMEOUT_S):
+        try:
+            async for data in chunks:
+                received += len(data)
+                if received > MAX_DRAINED_BYTES:
+                    return
+        except Exception:  # noqa: BLE001, S110 - the message is complete: how its connection ends does not matter
+            pass
+
+
+def _restore_requested_id(event: dict[str, object], requested_id: str) -> None:
+    """Report the requested id instead of the response's, because prices differ by it.
+
+    An id that somebody chose (a deployment, a profile's ARN) has no price of its own and is not restored.
+    """
+    message = event.get("message")
+    if isinstance(message, dict) and (
+        INFERENCE_PROFILE_ID.match(requested_id) or pricing.find_rates(requested_id) is not None
+    ):
+        cast("dict[str, object]", message)["model"] = requested_id
+
+
+class _SpanObserver:
+    """Tells the SDK's span of a request which events came. Their typed models are built only where it listens."""
+
+    def __init__(self, stream: AsyncStream[RawMessageStreamEvent]) -> None:
+        self._observer: Any = getattr(getattr(stream.response, "stream", None), "stream_observer", None)
+        if self._observer is not None:
+            self._observer.begin()
+
+    def observe(self, event: dict[str, object]) -> None:
+        """Pass an event on, as the SDK's own reader would."""
+        if self._observer is not None:
+            from anthropic._models import construct_type
+            from anthropic.types import RawMessageStreamEvent
+
+            self._observer.item(construct_type(value=event, type_=cast("type[object]", RawMessageStreamEvent)))
+
+    def finish(self) -> None:
+        """Report that the response was read to its end."""
+        if self._observer is not None:
+            self._observer.end("read")
+
+    def fail(self, error: Exception) -> None:
+        """Report that the stream failed."""
+        if self._observer is not None:
+            self._observer.end("failed", error)

@@ -1,0 +1,178 @@
+"""Events split out of bytes, and what a stream is judged by: the data of its events, in their order."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_server_claude.anthropic_api.sse_events import (
+    ErrorEventError,
+    EventSplitter,
+    MalformedEventError,
+    parse_event,
+    parse_json,
+)
+from mcp_server_claude.call_types import TextDelta
+from support.recorded_streams import message_events, replay, sse_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+pytestmark = pytest.mark.anyio
+
+STREAM = (
+    b'\xef\xbb\xbf: hello\n\nevent: a\ndata: {"n": 1}\n\ndata: 2\ndata: 3\nid: x\n\n'
+    b"event: b\ndata:4\n\n\ndata: 5\n\nevent: empty\n\ndata: 6"
+)
+EVENTS = [(b"a", b'{"n": 1}'), (b"", b"2\n3"), (b"b", b"4"), (b"", b"5"), (b"", b"6")]
+
+
+def split(chunks: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    splitter = EventSplitter()
+    return [event for chunk in chunks for event in splitter.feed(chunk)] + splitter.finish()
+
+
+@given(cuts=st.lists(st.integers(0, 2 * len(STREAM)), max_size=12), line_end=st.sampled_from([b"\n", b"\r\n", b"\r"]))
+def test_however_a_stream_is_cut_and_its_lines_end_its_events_are_the_same(cuts: list[int], line_end: bytes) -> None:
+    stream = STREAM.replace(b"\n", line_end)
+    places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
+    assert split([stream[start:end] for start, end in pairwise(places)]) == EVENTS
+
+
+def test_an_event_is_given_as_soon_as_its_blank_line_has_come() -> None:
+    for line_end in (b"\n", b"\r\n", b"\r"):
+        splitter = EventSplitter()
+        assert splitter.feed(b"data: 1" + line_end) == []
+        assert splitter.feed(line_end) == [(b"", b"1")]
+
+
+@pytest.mark.parametrize("name", [b"", b"content_block_delta", b"ping", b"error", b"content_bl\xffck"])
+def test_the_type_in_the_data_decides_whatever_the_name_beside_it(name: bytes) -> None:
+    assert parse_event(name, b'{"type": "content_block_stop", "index": 0}') == {
+        "type": "content_block_stop",
+        "index": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [(b"ping", b"{}"), (b"", b'{"type": "ping"}'), (b"", b"[DONE]"), (b"x", b"")]
+)
+def test_pings_and_events_without_data_are_passed_over(name: bytes, data: bytes) -> None:
+    assert parse_event(name, data) is None
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b"7", b'{"type": 3}', b'{"no": "type"}', b"\xff", b"[" * 5000])
+def test_data_that_is_no_object_with_a_type_is_malformed(data: bytes) -> None:
+    with pytest.raises(MalformedEventError):
+        parse_event(b"content_block_delta", data)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [(b"", b'{"type": "error", "error": {}}'), (b"error", b"{}"), (b"error", b"out of cheese")]
+)
+def test_an_error_is_raised_with_its_body(name: bytes, data: bytes) -> None:
+    with pytest.raises(ErrorEventError) as raised:
+        parse_event(name, data)
+    assert raised.value.body == (json.loads(data) if data.startswith(b"{") else data.decode())
+
+
+def test_halves_of_surrogate_pairs_are_kept_as_they_come() -> None:
+    assert parse_json(b'{"a": "\\ud83d"}') == {"a": "\ud83d"}
+
+
+# --------------------------------------------------------------------- a whole stream, as every call reads it
+
+
+def parsed_events() -> list[Any]:
+    return list(message_events("Hello."))
+
+
+def events_without(kind: str) -> list[Any]:
+    return [event for event in parsed_events() if event["type"] != kind]
+
+
+async def test_a_damaged_event_line_loses_no_text() -> None:
+    whole = sse_bytes(*message_events("Hello."))
+    for damaged in (b"event: content_block_d", b"event: ping", b"evnt: content_block_delta", b": comment"):
+        played = await replay(whole.replace(b"event: content_block_delta", damaged))
+        assert (played.answer.text, played.failure, played.answer.stop_reason) == ("Hello.", None, "end_turn")
+
+
+async def test_nothing_counts_after_the_end_of_the_message() -> None:
+    whole = sse_bytes(*message_events("Hello."))
+    for more in (
+        whole,
+        sse_bytes(*message_events("Other.")),
+        b"event: x\ndata: {\n\n",
+        sse_bytes({"type": "error", "error": {}}),
+    ):
+        played = await replay(whole, more)
+        assert (played.answer.text, played.failure, played.answer.stop_reason) == ("Hello.", None, "end_turn")
+        joined = await replay(whole + more)
+        assert joined.outcome() == played.outcome()
+
+
+async def test_a_stream_that_does_not_begin_with_message_start_is_malformed() -> None:
+    played = await replay(sse_bytes(*events_without("message_start")))
+    assert played.failure is not None
+    assert (played.failure.kind, played.answer.text, played.answer.stop_reason) == ("protocol", "", None)
+
+
+async def test_a_second_message_start_is_malformed() -> None:
+    start, *rest = message_events("Hello.")
+    played = await replay(sse_bytes(start, start, *rest))
+    assert played.failure is not None
+    assert played.failure.kind == "protocol"
+
+
+async def test_text_for_a_block_that_was_never_started_is_kept() -> None:
+    played = await replay(sse_bytes(*events_without("content_block_start")))
+    assert (played.answer.text, played.failure, played.answer.blocks) == (
+        "Hello.",
+        None,
+        ({"type": "text", "text": "Hello."},),
+    )
+
+
+async def test_a_refusal_stands_whatever_stop_reason_follows() -> None:
+    *events, delta, stop = parsed_events()
+    refusal = {**delta, "delta": {"stop_reason": "refusal"}}
+    played = await replay(sse_bytes(*events, refusal, delta, stop))
+    assert played.answer.stop_reason == "refusal"
+
+
+async def test_text_before_a_malformed_event_of_the_same_read_is_kept() -> None:
+    start, block, text, *_ = message_events("Hello.")
+    played = await replay(sse_bytes(start, block, text) + b"data: {\n\n")
+    assert played.failure is not None
+    assert (played.failure.kind, played.answer.text) == ("protocol", "Hello.")
+
+
+async def test_deltas_of_one_read_are_told_together() -> None:
+    start, block, text, *rest = message_events("Hello.")
+    played = await replay(sse_bytes(start, block, text, text, text, *rest))
+    assert [event.text for event in played.events if isinstance(event, TextDelta)] == ["Hello." * 3]
+
+
+@pytest.mark.parametrize("count", [-1, 2**63, 2**53 + 1, True, "7", 1.5, [1], 10**30])
+@pytest.mark.parametrize("field", ["input_tokens", "output_tokens", "cache_read_input_tokens"])
+async def test_a_count_that_is_none_is_unknown(field: str, count: object) -> None:
+    start, *rest, delta, stop = parsed_events()
+    usage: Mapping[str, object] = {"output_tokens": 5, field: count}
+    played = await replay(sse_bytes(start, *rest, {**delta, "usage": usage}, stop))
+    assert (played.failure, played.answer.text, played.answer.has_invalid_usage) == (None, "Hello.", True)
+    used = played.answer.usage()
+    assert used.estimated
+    assert all(0 <= number < 100 for number in (used.input_tokens, used.output_tokens, used.cache_read_input_tokens))
+
+
+async def test_a_negative_number_of_searches_is_no_credit() -> None:
+    start, *rest, delta, stop = parsed_events()
+    usage = {"output_tokens": 5, "server_tool_use": {"web_search_requests": -500}}
+    played = await replay(sse_bytes(start, *rest, {**delta, "usage": usage}, stop))
+    assert (played.answer.usage().web_searches, played.answer.has_invalid_usage) == (0, True)
