@@ -16,7 +16,7 @@ from support.stdio_process import Message, stdio_process, tool_call
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 CALLS = 6
 

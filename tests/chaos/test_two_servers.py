@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from support.chaos.chaos_size import ChaosSize
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 BUDGET_USD = 0.1
 IMPATIENT: dict[str, Any] = {

@@ -117,7 +117,7 @@ def call_for(prompt: str, model: str, **more: object) -> Call:
     return replace(call, system=call.id, **more)  # pyright: ignore[reportArgumentType] - fields of a call
 
 
-@pytest.mark.parametrize("models", ["full", "plain"])
+@pytest.mark.parametrize("models", [pytest.param("full", marks=pytest.mark.slow), "plain"])
 async def test_any_effort_length_form_and_tools_work_with_any_model_or_are_refused_before_they_are_sent(
     tmp_path: Path, models: Models
 ) -> None:
@@ -133,7 +133,7 @@ async def test_any_effort_length_form_and_tools_work_with_any_model_or_are_refus
         assert len(answered) > len(calls) / 20
 
 
-@pytest.mark.parametrize("models", ["full", "plain"])
+@pytest.mark.parametrize("models", [pytest.param("full", marks=pytest.mark.slow), "plain"])
 async def test_whatever_befalls_an_answer_nothing_is_sent_that_the_model_refuses(
     tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,13 +97,17 @@ async def poll_until(condition: Callable[[], bool]) -> None:
 
 
 def classify(outcome: CallResult) -> str:
-    """Which of the four ways a result is; it must be exactly one.
+    """Classify a call that was not cancelled."""
+    assert outcome.result is not None
+    return classify_result(outcome.result)
+
+
+def classify_result(result: CallToolResult) -> str:
+    """Return the one of the four outcomes that a result is.
 
     Raises:
-        AssertionError: It is none, or tells of two.
+        AssertionError: It is none, or shows signs of two.
     """
-    result = outcome.result
-    assert result is not None
     blocks, meta = text_blocks(result), dict(result.meta or {})
     assert blocks
     assert result.structured_content is None
