@@ -28,7 +28,7 @@ from mcp_server_claude import pricing
 from mcp_server_claude.store import request_ledger
 from mcp_server_claude.store.sqlite_connection import DATABASE_FILE, SqliteTransaction, open_connection
 from mcp_server_claude.store.usage import usage_report
-from mcp_server_claude.store.usage.usage_report import UsageQuery
+from mcp_server_claude.store.usage.usage_query import UsageQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

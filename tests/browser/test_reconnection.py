@@ -89,7 +89,6 @@ async def test_of_a_server_that_was_killed_the_next_one_tells_what_was_saved(
         first.server.kill()
         first.server.wait()
         await expect(reader.note).to_contain_text("Coming back")
-        _give_up_on_it(tmp_path / "data" / "store.db")
         async with page_server(tmp_path, site.upstream, {}) as second:
             line.target = second.url
             line.restore()
@@ -104,12 +103,6 @@ async def _saved(store: Path) -> None:
     with closing(sqlite3.connect(store)) as connection, anyio.fail_after(60):
         while connection.execute("select count(*) from chunk").fetchone() == (0,):  # noqa: ASYNC110 - another process
             await anyio.sleep(0.05)
-
-
-def _give_up_on_it(store: Path) -> None:
-    """What the next server does by itself when half a minute has passed."""
-    with closing(sqlite3.connect(store)) as connection, connection:
-        connection.execute("delete from worker")
 
 
 async def test_two_tabs_read_the_same_answer(ada: PageDriver, site: PageServer) -> None:

@@ -20,7 +20,7 @@ from mcp_server_claude.errors import CallError, RequestError, TemporaryError
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from mcp_server_claude.store import call_journal, process_leases
+from mcp_server_claude.store import call_journal, process_locks
 from support.mcp_session import FAKE_KEY
 
 if TYPE_CHECKING:
@@ -540,8 +540,10 @@ async def test_a_call_whose_process_died_ends_with_what_it_had_saved_and_how_to_
 async def test_where_a_part_was_not_saved_the_text_before_it_is_told_and_then_an_error(running: Services) -> None:
     streams, store = await running.answer_feed(), await running.store()
     call_id = "c_00000000000000e1"
-    record = call_journal.JournaledCall(id=call_id, worker="w_alive", started_at=time.time(), user="ada", model="m")
-    await store.write(process_leases.renew_lease, "w_alive", time.time())
+    record = call_journal.JournaledCall(
+        id=call_id, worker=store.locks.worker, started_at=time.time(), user="ada", model="m"
+    )
+    await store.write(process_locks.register_process, store.locks.worker)
     await store.write(call_journal.open_call, record)
     await store.write(call_journal.append_text, [(call_id, 0, "one "), (call_id, 8, "three")])
     events = await told(streams, call_id)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mcp.types import ResourceLink, TextContent
 
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from mcp_server_claude.store import Store, call_journal, process_leases, thread_messages
+from mcp_server_claude.store import Store, call_journal, process_locks, thread_messages
 from support.mcp_session import connect, failure_meta, text_blocks, usage_meta
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ async def test_what_a_killed_process_had_written_becomes_a_turn(upstream: Simula
         def die(
             tx: thread_messages.Transaction,
         ) -> None:  # what such a process leaves behind: its question, its journal, an old lease
-            process_leases.renew_lease(tx, "w_dead", 1000.0)
+            process_locks.register_process(tx, "w_dead")
             assert thread_messages.lock_thread(tx, thread, call_id="c_dead", worker="w_dead", now=1000.0)
             thread_messages.append_message(
                 tx,

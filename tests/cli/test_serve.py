@@ -157,7 +157,7 @@ async def test_a_ledger_that_cannot_be_opened_is_told_in_a_sentence_since_it_kno
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "store.db").write_bytes(b"what a newer version, or nobody, can read")
     told = await refused(["--port", "0"], tmp_path, **fields)
-    assert "Who may use this server cannot be known." in told
+    assert "The list of users cannot be read." in told
     assert "Traceback" not in told
 
 

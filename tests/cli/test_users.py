@@ -21,7 +21,7 @@ from mcp_server_claude.store import (
     Store,
     budget_reservations,
     call_journal,
-    process_leases,
+    process_locks,
     request_ledger,
     thread_messages,
 )
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp_server_claude.store import Transaction
-    from mcp_server_claude.users.tokens_and_sessions import User
+    from mcp_server_claude.users.user import User
 
 SECRET = "the moon is made of green cheese"
 SEARCH = """
@@ -198,7 +198,7 @@ def test_a_removed_user_is_out_and_the_name_is_not_given_to_another_by_accident(
     assert "ada is removed" in shell.told("user", "remove", "Ada")
     assert known(server, token) is None
     assert shell.told("user", "list").startswith("There are no users.")
-    assert "say --again if it is the same person" in shell.complaint("user", "add", "ada")
+    assert "pass --again if it is the same person" in shell.complaint("user", "add", "ada")
     again = shell.told("user", "add", "ada", "--again", "-q").strip()
     assert known(server, again)
     assert known(server, token) is None
@@ -206,13 +206,13 @@ def test_a_removed_user_is_out_and_the_name_is_not_given_to_another_by_accident(
 
 @pytest.mark.parametrize("command", ["rotate", "remove"])
 def test_who_is_not_there_is_told(shell: Shell, command: str) -> None:
-    assert shell.complaint("user", command, "bob").startswith("There is no user named bob.")
+    assert shell.complaint("user", command, "bob").startswith("No user is named bob.")
 
 
 def test_a_name_that_is_none_or_taken_is_told(shell: Shell) -> None:
     assert "A user's name is made of" in shell.complaint("user", "add", "local")
     shell.told("user", "add", "ada")
-    assert "There is a user named ada already" in shell.complaint("user", "add", "ada")
+    assert "A user named ada already exists" in shell.complaint("user", "add", "ada")
 
 
 def test_without_a_ledger_on_disk_nobody_is_added(tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_a_ledger_that_is_damaged_is_not_copied(shell: Shell, tmp_path: Path) ->
 def talk(tx: Transaction, user: str, at: float) -> None:
     """A question and its answer in a thread, as the house writes them."""
     call, thread = f"c_{user}_{at:.0f}", f"t_{user}_{at:.0f}"
-    process_leases.renew_lease(tx, "w", at)
+    process_locks.register_process(tx, "w")
     head = f"{SECRET} {user}"
     thread_messages.create_thread(
         tx, thread_messages.Thread(id=thread, user=user, head=head, system=head, model="", started_at=at, touched_at=at)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_server_claude.store import budget_reservations
-from mcp_server_claude.store.budget_reservations import InsufficientBudget, Reservation
+from mcp_server_claude.store.budget_reservations import BudgetScope, InsufficientBudget, Reservation
 from mcp_server_claude.store.sqlite_connection import SqliteTransaction, open_in_memory
 from mcp_server_claude.store.transaction import scalar
 
@@ -20,20 +20,27 @@ if TYPE_CHECKING:
 DAY = "2026-11-20"
 
 
+def reserve(
+    tx: Transaction, scopes: list[BudgetScope], day: str, micros: int, entry_id: str
+) -> Reservation | InsufficientBudget:
+    """Reserve exactly this amount."""
+    return budget_reservations.reserve_up_to(tx, scopes, day, micros, micros, entry_id)
+
+
 def amounts(tx: Transaction, column: str) -> list[int]:
     return tx.fetch_all(scalar, f"select {column} from budget order by day, scope")  # noqa: S608 - this file's own names
 
 
 def test_a_reservation_holds_in_every_scope_or_in_none(tx: Transaction) -> None:
-    scopes = [("user:ada", 500), ("total", 1000)]
-    assert budget_reservations.reserve(tx, scopes, DAY, 400, "r_1") == Reservation(400)
-    assert budget_reservations.reserve(tx, scopes, DAY, 400, "r_2") == InsufficientBudget("user:ada", 100)
-    assert [budget_reservations.remaining_micros(tx, scope, DAY, cap) for scope, cap in scopes] == [100, 600]
+    scopes: list[BudgetScope] = [("user:ada", 500), ("total", 1000)]
+    assert reserve(tx, scopes, DAY, 400, "r_1") == Reservation(400)
+    assert reserve(tx, scopes, DAY, 400, "r_2") == InsufficientBudget("user:ada", 100)
+    assert [budget_reservations.remaining_micros(tx, scope, DAY, cap or 0) for scope, cap in scopes] == [100, 600]
     assert not budget_reservations.settle(tx, "r_2", 400)
 
 
 def test_settling_books_what_was_spent_once_and_gives_the_rest_back(tx: Transaction) -> None:
-    budget_reservations.reserve(tx, [("total", 1000)], DAY, 800, "r_1")
+    reserve(tx, [("total", 1000)], DAY, 800, "r_1")
     assert budget_reservations.settle(tx, "r_1", 300)
     assert not budget_reservations.settle(tx, "r_1", 300)
     assert (amounts(tx, "spent"), amounts(tx, "held")) == ([300], [0])
@@ -47,14 +54,14 @@ def test_less_than_wanted_is_granted_where_less_is_left_but_not_less_than_the_fl
 
 
 def test_a_scope_without_a_cap_is_counted_all_the_same(tx: Transaction) -> None:
-    assert budget_reservations.reserve(tx, [("total", None)], DAY, 10**12, "r_1") == Reservation(10**12)
+    assert reserve(tx, [("total", None)], DAY, 10**12, "r_1") == Reservation(10**12)
     budget_reservations.settle(tx, "r_1", 42)
     assert budget_reservations.remaining_micros(tx, "total", DAY, 100) == 58
 
 
 def test_each_day_has_its_own_budget_and_a_hold_is_settled_on_the_day_it_was_made(tx: Transaction) -> None:
-    budget_reservations.reserve(tx, [("total", 100)], DAY, 100, "r_1")
-    assert budget_reservations.reserve(tx, [("total", 100)], "2026-11-21", 100, "r_2") == Reservation(100)
+    reserve(tx, [("total", 100)], DAY, 100, "r_1")
+    assert reserve(tx, [("total", 100)], "2026-11-21", 100, "r_2") == Reservation(100)
     budget_reservations.settle(tx, "r_1", 30)
     assert [
         budget_reservations.remaining_micros(tx, "total", day, 100) for day in (DAY, "2026-11-21", "2026-11-22")
@@ -66,7 +73,7 @@ def test_each_day_has_its_own_budget_and_a_hold_is_settled_on_the_day_it_was_mad
 
 
 def test_reserving_again_for_an_entry_adds_to_what_it_holds(tx: Transaction) -> None:
-    assert [budget_reservations.reserve(tx, [("total", 100)], DAY, 40, "r_1") for _ in range(3)] == [
+    assert [reserve(tx, [("total", 100)], DAY, 40, "r_1") for _ in range(3)] == [
         Reservation(40),
         Reservation(40),
         InsufficientBudget("total", 20),
@@ -76,16 +83,37 @@ def test_reserving_again_for_an_entry_adds_to_what_it_holds(tx: Transaction) -> 
 
 
 def test_an_overspent_budget_has_nothing_left_and_grants_nothing(tx: Transaction) -> None:
-    budget_reservations.reserve(tx, [("total", 100)], DAY, 50, "r_1")
+    reserve(tx, [("total", 100)], DAY, 50, "r_1")
     budget_reservations.settle(tx, "r_1", 500)
     assert budget_reservations.remaining_micros(tx, "total", DAY, 100) == 0
     assert budget_reservations.reserve_up_to(tx, [("total", 100)], DAY, 1, 10, "r_2") == InsufficientBudget("total", 0)
-    assert budget_reservations.reserve(tx, [("total", 100)], DAY, 0, "r_3") == InsufficientBudget("total", 0)
+    assert reserve(tx, [("total", 100)], DAY, 0, "r_3") == InsufficientBudget("total", 0)
 
 
 def test_an_amount_below_nothing_is_a_bug(tx: Transaction) -> None:
     with pytest.raises(ValueError, match="does not hold"):
-        budget_reservations.reserve(tx, [("total", 100)], DAY, -1, "r_1")
+        reserve(tx, [("total", 100)], DAY, -1, "r_1")
+
+
+def test_the_owner_s_cost_replaces_what_was_booked_for_an_orphan(tx: Transaction) -> None:
+    reserve(tx, [("total", 1000)], DAY, 800, "r_1")
+    budget_reservations.settle_orphan(tx, "r_1", 2)
+    assert (amounts(tx, "spent"), amounts(tx, "held")) == ([2], [0])
+    budget_reservations.settle_orphan(tx, "r_1", 2)
+    assert (amounts(tx, "spent"), amounts(tx, "held")) == ([2], [0])
+    assert budget_reservations.settle(tx, "r_1", 150)
+    assert (amounts(tx, "spent"), amounts(tx, "held")) == ([150], [0])
+    assert not budget_reservations.settle(tx, "r_1", 150)
+
+
+def test_corrections_of_orphans_are_possible_until_they_are_deleted(tx: Transaction) -> None:
+    for entry_id in ("r_1", "r_2"):
+        reserve(tx, [("total", 1000)], DAY, 100, entry_id)
+    budget_reservations.settle_orphan(tx, "r_1", 1)
+    budget_reservations.delete_settled_orphans(tx, DAY)
+    assert len(tx.fetch_all(scalar, "select entry_id from hold")) == 2
+    budget_reservations.delete_settled_orphans(tx, "2026-11-21")
+    assert tx.fetch_all(scalar, "select entry_id from hold") == ["r_2"]
 
 
 entry_ids = st.sampled_from(["r_1", "r_2", "r_3", "r_4"])

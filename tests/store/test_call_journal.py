@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude.store import call_journal, process_leases
+from mcp_server_claude.store import call_journal, process_locks
 from mcp_server_claude.store.call_journal import JournaledCall
 from mcp_server_claude.store.sqlite_connection import SqliteTransaction, open_in_memory
 
@@ -67,11 +67,10 @@ def test_a_call_is_closed_exactly_once(tx: Transaction) -> None:
 
 
 def test_a_call_of_a_dead_worker_is_closed_and_its_text_kept(tx: Transaction) -> None:
+    process_locks.register_process(tx, "living")
     for worker, call_id in (("w", "c_1"), ("living", "c_2")):
-        process_leases.renew_lease(tx, worker, 100.0, ttl_s=30.0 if worker == "w" else 300.0)
         call_journal.open_call(tx, replace(ONE, id=call_id, worker=worker))
     call_journal.append_text(tx, [("c_1", 0, "Because")])
-    assert call_journal.close_orphaned_calls(tx, 129.0) == []
     assert call_journal.close_orphaned_calls(tx, 131.0) == ["c_1"]
     call = call_journal.find_call(tx, "c_1", "local")
     assert call is not None
@@ -82,6 +81,11 @@ def test_a_call_of_a_dead_worker_is_closed_and_its_text_kept(tx: Transaction) ->
         7,
     )
     assert call_journal.answer_text(tx, "c_1") == "Because"
+    assert call_journal.close_call(tx, "c_1", end="complete", ended_at=140.0)  # its process was alive after all
+    assert not call_journal.close_call(tx, "c_1", end="failed", ended_at=150.0)
+    call = call_journal.find_call(tx, "c_1", "local")
+    assert call is not None
+    assert (call.end, call.ended_at, call.incomplete) == ("complete", 140.0, "")
 
 
 def test_the_newest_calls_are_listed_with_those_that_nobody_could_read_first(tx: Transaction) -> None:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from mcp_server_claude.store import Store, StoreError, call_journal, process_leases
+from mcp_server_claude.store import Store, StoreError, call_journal, process_locks
 from mcp_server_claude.store.connection_worker import MAX_BATCH_OPERATIONS
 from mcp_server_claude.store.transaction import scalar
 
@@ -23,11 +23,11 @@ pytestmark = pytest.mark.anyio
 
 
 def workers(tx: Transaction) -> list[str]:
-    return tx.fetch_all(scalar, "select id from worker order by id")
+    return tx.fetch_all(scalar, "select id from process order by id")
 
 
 def fail(tx: Transaction, worker: str, error: BaseException) -> None:
-    process_leases.renew_lease(tx, worker, 0.0)
+    process_locks.register_process(tx, worker)
     raise error
 
 
@@ -46,7 +46,7 @@ async def test_a_failing_job_undoes_itself_and_none_of_its_neighbours(store: Sto
             await (
                 store.write(fail, str(n), errors[n])
                 if n in errors
-                else store.write(process_leases.renew_lease, str(n), 0.0)
+                else store.write(process_locks.register_process, str(n))
             )
         except BaseException as error:  # noqa: BLE001 - the test looks at what came
             heard[n] = error
@@ -67,15 +67,17 @@ async def test_a_statement_that_sqlite_refuses_is_a_store_error_with_its_cause(s
     assert caught.value.kind == "bug"
     assert "IntegrityError" in str(caught.value)
     assert caught.value.__cause__ is not None
+    assert "IntegrityError" in store.last_error
+    await store.write(nothing)
     assert store.last_error == ""
 
 
 async def test_a_job_that_swallows_the_loss_of_its_transaction_takes_nobody_with_it(store: Store) -> None:
     gate = threading.Event()
     store.write_nowait(lambda _tx: gate.wait())
-    tasks = [asyncio.ensure_future(store.write(process_leases.renew_lease, "before", 0.0))]
+    tasks = [asyncio.ensure_future(store.write(process_locks.register_process, "before"))]
     lost = asyncio.ensure_future(store.write(lambda tx: tx.execute("rollback")))
-    tasks.append(asyncio.ensure_future(store.write(process_leases.renew_lease, "after", 0.0)))
+    tasks.append(asyncio.ensure_future(store.write(process_locks.register_process, "after")))
     await checkpoint()
     gate.set()
     with pytest.raises(StoreError):
@@ -87,7 +89,7 @@ async def test_a_job_that_swallows_the_loss_of_its_transaction_takes_nobody_with
 async def test_a_write_whose_caller_is_cancelled_still_lands(store: Store) -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await store.write(process_leases.renew_lease, "cancelled", 0.0)
+        await store.write(process_locks.register_process, "cancelled")
     assert scope.cancelled_caught
     await store.write(nothing)
     assert await store.read(workers) == ["cancelled"]
@@ -95,7 +97,7 @@ async def test_a_write_whose_caller_is_cancelled_still_lands(store: Store) -> No
 
 async def test_a_read_sees_every_write_that_was_awaited_before(store: Store) -> None:
     for n in range(100):
-        await store.write(process_leases.renew_lease, f"{n:03}", 0.0)
+        await store.write(process_locks.register_process, f"{n:03}")
         assert len(await store.read(workers)) == n + 1
 
 
@@ -114,7 +116,7 @@ async def test_writes_happen_in_the_order_in_which_they_were_asked_for(store: St
 
 async def test_callers_may_live_on_several_event_loops(store: Store) -> None:
     async def write(name: str) -> None:
-        await asyncio.gather(*(store.write(process_leases.renew_lease, f"{name}{n}", 0.0) for n in range(50)))
+        await asyncio.gather(*(store.write(process_locks.register_process, f"{name}{n}") for n in range(50)))
 
     threads = [threading.Thread(target=asyncio.run, args=(write(name),)) for name in "abc"]
     for thread in threads:
@@ -130,7 +132,7 @@ async def test_a_loop_that_closed_while_its_write_was_queued_stops_nobody(store:
     store.write_nowait(lambda _tx: gate.wait())
 
     async def leave() -> None:
-        task = asyncio.ensure_future(store.write(process_leases.renew_lease, "left", 0.0))
+        task = asyncio.ensure_future(store.write(process_locks.register_process, "left"))
         await checkpoint()
         task.cancel()
 
@@ -142,13 +144,13 @@ async def test_a_loop_that_closed_while_its_write_was_queued_stops_nobody(store:
 
 async def test_a_job_that_only_reads_cannot_write(store: Store) -> None:
     with pytest.raises(StoreError):
-        await store.read(process_leases.renew_lease, "w", 0.0)
+        await store.read(process_locks.register_process, "w")
     assert await store.read(workers) == []
 
 
 async def test_closing_finishes_what_is_queued_and_refuses_what_comes_later(store: Store, tmp_path: Path) -> None:
     for n in range(500):
-        store.write_nowait(process_leases.renew_lease, str(n), 0.0)
+        store.write_nowait(process_locks.register_process, str(n))
     await store.close()
     with pytest.raises(StoreError, match=r"^The ledger is closed\.$"):
         await store.write(nothing)
@@ -175,7 +177,7 @@ async def test_a_full_disk_is_told_spares_what_fits_and_leaves_reading_and_later
     await store.write(lambda tx: tx.execute("pragma max_page_count = 1"))  # SQLite makes it the present size
     gate = threading.Event()
     store.write_nowait(lambda _tx: gate.wait())
-    small = asyncio.ensure_future(store.write(process_leases.renew_lease, "fits", 0.0))
+    small = asyncio.ensure_future(store.write(process_locks.register_process, "fits"))
     big = asyncio.ensure_future(store.write(call_journal.append_text, [("c", 0, "x" * 1_000_000)]))
     await checkpoint()
     gate.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import sys
@@ -11,12 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server_claude.store import Store, call_journal, process_leases, request_ledger
+from mcp_server_claude.store import Store, StoreError, call_journal, process_locks, request_ledger
 from mcp_server_claude.store.migrations import MIGRATIONS, NEWEST_VERSION
 from mcp_server_claude.store.sqlite_connection import SqliteTransaction, open_connection
 from mcp_server_claude.store.transaction import Transaction, scalar
+from mcp_server_claude.store.usage import daily_rollups
 
 pytestmark = pytest.mark.anyio
+
+OLD_ENTRY = """
+insert into entry (id, call_id, attempt, worker, "user", client, source, tool, model, host, day, started_at, ended_at,
+    state, "end", input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens, thinking_tokens,
+    web_searches, cost_micros, estimated, ttft_ms, trace_id, held_micros)
+values ('r_1', 'c_1', 1, 'w', 'ada', '', '', 'chat', 'm', '', '2026-11-20', 1.0, 2.0,
+    'closed', 'complete', 1, 2, 3, 4, 0, 0, 70, 0, 812.5, '', 0)
+"""
 
 
 def names(directory: Path) -> list[str]:
@@ -24,8 +34,12 @@ def names(directory: Path) -> list[str]:
 
 
 async def assert_it_works(store: Store) -> None:
-    await store.write(process_leases.renew_lease, "w", 0.0)
-    assert await store.read(process_leases.is_alive, "w", 1.0)
+    await store.write(process_locks.register_process, "w")
+    assert "w" in await store.read(processes)
+
+
+def processes(tx: Transaction) -> list[str]:
+    return tx.fetch_all(scalar, "select id from process order by id")
 
 
 def columns(tx: Transaction, table: str) -> set[str]:
@@ -33,10 +47,11 @@ def columns(tx: Transaction, table: str) -> set[str]:
 
 
 async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
-    for expected in ([False], [True]):
+    for worker in ("first", "second"):
         store = Store.open(tmp_path / "deep" / "data")
         assert (store.durable, store.last_error, store.path) == (True, "", tmp_path / "deep" / "data" / "store.db")
-        assert [await store.write(process_leases.renew_lease, "w", 0.0)] == expected
+        await store.write(process_locks.register_process, worker)
+        assert await store.read(processes) == ["first", "second"][: 1 if worker == "first" else 2]
         await store.close()
 
 
@@ -113,10 +128,13 @@ async def test_an_older_file_takes_the_missing_steps_and_keeps_its_rows(tmp_path
         older.execute("insert into schema_version (version, why) values (1, 'first')")
         for statement in MIGRATIONS[0].statements:
             older.execute(statement)
-        process_leases.renew_lease(older, "old", 0.0)
+        older.execute(OLD_ENTRY)
     store = Store.open(tmp_path)
     assert store.durable, store.last_error
-    assert await store.read(process_leases.is_alive, "old", 1.0)
+    (entry,) = await store.read(request_ledger.entries_of_call, "c_1")
+    assert (entry.id, entry.cost_micros) == ("r_1", 70)
+    assert await store.read(daily_rollups.days_that_differ) == []
+    assert await store.read(lambda tx: tx.fetch_one(scalar, "select cost_micros from usage_total")) == 70
     versions = await store.read(lambda tx: tx.fetch_all(scalar, "select version from schema_version order by version"))
     assert versions == list(range(1, NEWEST_VERSION + 1))
     await store.close()
@@ -126,7 +144,7 @@ async def test_a_step_that_fails_leaves_the_older_schema_whole(tmp_path: Path) -
     with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
         connection.execute("create table budget (somebody text)")  # in the way of the last step
     store = Store.open(tmp_path)
-    assert "cannot be used, OperationalError: table budget already exists." in store.last_error
+    assert "its tables do not fit this version (table budget already exists)." in store.last_error
     await store.close()
     with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
         assert connection.execute("select name from sqlite_master").fetchall() == [("budget",)]
@@ -139,4 +157,85 @@ def test_the_steps_are_numbered_without_a_gap_and_say_why() -> None:
 
 def test_the_tables_have_the_fields_of_what_is_kept_in_them(tx: Transaction) -> None:
     assert columns(tx, "entry") == {field.name for field in fields(request_ledger.LedgerEntry)} | {"day"}
+    for table in ("usage_total", "usage_user_total", "usage_cell"):
+        assert set(daily_rollups.ENTRY_VALUES) < columns(tx, table)
     assert columns(tx, "call") == {field.name for field in fields(call_journal.JournaledCall)} | {"stop_requested"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+@pytest.mark.parametrize("name", ["store.db", "store.db-wal", "store.db-shm"])
+@pytest.mark.parametrize("kind", ["symbolic", "dangling", "hard", "directory"])
+async def test_a_link_or_directory_in_the_place_of_a_file_is_not_opened(tmp_path: Path, name: str, kind: str) -> None:
+    victim, data = tmp_path / "victim", tmp_path / "data"
+    data.mkdir()
+    if kind != "dangling":
+        victim.write_text("content")
+        victim.chmod(0o644)
+    match kind:
+        case "hard":
+            (data / name).hardlink_to(victim)
+        case "directory":
+            (data / name).mkdir()
+        case _:
+            (data / name).symlink_to(victim)
+    store = Store.open(data)
+    assert not store.durable
+    assert store.last_error.startswith(f"The ledger is kept in memory: {data / name} is ")
+    await store.close()
+    assert victim.exists() == (kind != "dangling")
+    if victim.exists():
+        assert (victim.read_text(), stat.S_IMODE(victim.stat().st_mode)) == ("content", 0o644)
+    assert names(data) == [name]
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can give files away")
+async def test_a_file_of_another_user_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "store.db").write_bytes(b"")
+    os.chown(tmp_path / "store.db", 12345, 12345)
+    store = Store.open(tmp_path)
+    assert store.last_error == f"The ledger is kept in memory: {tmp_path / 'store.db'} belongs to another user."
+    await store.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can give files away")
+async def test_root_opens_a_user_s_store_with_that_user_s_rights(tmp_path: Path) -> None:
+    for directory in (tmp_path, *tmp_path.parents[:3]):
+        directory.chmod(0o755)
+    home, secret = tmp_path / "home", tmp_path / "secret"
+    home.mkdir()
+    secret.mkdir(mode=0o700)
+    os.chown(home, 12345, 12345)
+    store = Store.open(home / "data")
+    await store.write(process_locks.register_process, store.locks.worker)
+    made = [home / "data", *(home / "data").iterdir(), *(home / "data" / "locks").iterdir()]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(12345, 12345)}
+    assert len(made) == 6
+    await store.close()
+    (home / "elsewhere").symlink_to(secret)
+    os.chown(home / "elsewhere", 12345, 12345, follow_symlinks=False)
+    store = Store.open(home / "elsewhere")
+    assert not store.durable
+    await store.close()
+    assert names(secret) == []
+    assert (os.geteuid(), os.getegid()) == (0, os.getgid())
+
+
+async def test_a_missing_table_or_column_is_an_error_that_is_reported(store: Store) -> None:
+    await store.write(lambda tx: tx.execute("alter table entry drop column trace_id"))
+    count = store.error_count
+    with pytest.raises(StoreError, match="its tables do not fit this version") as caught:
+        await store.write(
+            request_ledger.open_entry, request_ledger.LedgerEntry(id="r", call_id="c", worker="w", started_at=1.0)
+        )
+    assert caught.value.kind == "schema"
+    await assert_it_works(store)
+    assert "its tables do not fit this version" in store.error_since(count)
+
+
+async def test_a_removed_or_replaced_file_is_an_error_that_is_reported(store: Store) -> None:
+    assert store.path is not None
+    assert store.last_error == ""
+    store.path.unlink()
+    assert store.last_error == (
+        f"The ledger is not being kept: {store.path} was removed or replaced. Restart the server."
+    )

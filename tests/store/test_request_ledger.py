@@ -1,4 +1,4 @@
-"""The book and its leases: a line for every request, completed once, closed for the dead and never for the living."""
+"""The ledger: one entry for every request, completed once, and closed by others only if its process is dead."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_server_claude.store import budget_reservations, process_leases, request_ledger
+from mcp_server_claude.store import budget_reservations, process_locks, request_ledger
 from mcp_server_claude.store.request_ledger import EntryResult, LedgerEntry
+from mcp_server_claude.store.usage import daily_rollups
 
 if TYPE_CHECKING:
     from mcp_server_claude.store import Transaction
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 DAY = "2026-11-20"
 NOON = 1_795_176_000.0  # 2026-11-20T12:00Z
 ONE = LedgerEntry(id="r_1", call_id="c_1", worker="w", started_at=NOON, model="claude-opus-5-5", tool="claude_ask")
+
+
+def reserve(tx: Transaction, micros: int) -> None:
+    budget_reservations.reserve_up_to(tx, [("total", 1000), ("user:ada", 1000)], DAY, micros, micros, "r_1")
+
+
+def remaining(tx: Transaction) -> list[int]:
+    return [budget_reservations.remaining_micros(tx, scope, DAY, 1000) for scope in ("total", "user:ada")]
 
 
 def test_an_entry_comes_back_as_it_was_written(tx: Transaction) -> None:
@@ -55,20 +64,18 @@ def test_what_an_entry_has_no_place_for_cannot_be_noted(tx: Transaction) -> None
         request_ledger.record_entry_progress(tx, "r_1", **strange)
 
 
-def test_a_living_worker_s_request_is_not_closed_by_others(tx: Transaction) -> None:
-    process_leases.renew_lease(tx, "w", NOON)
+def test_a_registered_process_s_request_is_not_closed_by_others(tx: Transaction) -> None:
+    process_locks.register_process(tx, "w")
     request_ledger.open_entry(tx, ONE)
-    assert request_ledger.close_orphaned_entries(tx, NOON + 29.9) == []
-    assert not process_leases.renew_lease(tx, "other", NOON + 29)
-    assert process_leases.renew_lease(tx, "w", NOON + 25)
-    assert request_ledger.close_orphaned_entries(tx, NOON + 54.9) == []
+    assert request_ledger.close_orphaned_entries(tx, NOON + 1e9) == []
     assert request_ledger.entries_of_call(tx, "c_1") == [ONE]
 
 
-def test_a_dead_worker_s_request_is_closed_once_with_what_was_known_and_its_holds_given_back(tx: Transaction) -> None:
-    process_leases.renew_lease(tx, "w", NOON)
+def test_a_dead_process_s_request_is_closed_once_with_what_was_recorded_and_its_reservations_released(
+    tx: Transaction,
+) -> None:
     request_ledger.open_entry(tx, ONE)
-    budget_reservations.reserve(tx, [("total", 1000), ("user:ada", 1000)], DAY, 800, "r_1")
+    reserve(tx, 800)
     request_ledger.record_entry_progress(tx, "r_1", input_tokens=12, cost_micros=60)
     assert request_ledger.close_orphaned_entries(tx, NOON + 30) == ["r_1"]
     assert request_ledger.close_orphaned_entries(tx, NOON + 31) == []
@@ -77,21 +84,34 @@ def test_a_dead_worker_s_request_is_closed_once_with_what_was_known_and_its_hold
             ONE, state="closed", end="interrupted", ended_at=NOON + 30, input_tokens=12, cost_micros=60, estimated=True
         )
     ]
-    assert [budget_reservations.remaining_micros(tx, scope, DAY, 1000) for scope in ("total", "user:ada")] == [940, 940]
-    assert not budget_reservations.settle(tx, "r_1", 999)
+    assert remaining(tx) == [940, 940]
 
 
-def test_a_worker_that_dropped_its_lease_counts_as_dead_at_once(tx: Transaction) -> None:
-    process_leases.renew_lease(tx, "w", NOON)
-    assert process_leases.is_alive(tx, "w", NOON)
-    process_leases.release_lease(tx, "w")
-    assert not process_leases.is_alive(tx, "w", NOON)
+def test_the_owner_s_result_replaces_interrupted_and_books_the_difference(tx: Transaction) -> None:
+    request_ledger.open_entry(tx, ONE)
+    reserve(tx, 800)
+    request_ledger.record_entry_progress(tx, "r_1", cost_micros=60)
+    request_ledger.close_orphaned_entries(tx, NOON + 30)
+    result = EntryResult(end="complete", ended_at=NOON + 36, output_tokens=9, cost_micros=700)
+    assert request_ledger.close_entry(tx, "r_1", result, 700)
+    assert not request_ledger.close_entry(tx, "r_1", result, 700)
+    (entry,) = request_ledger.entries_of_call(tx, "c_1")
+    assert (entry.end, entry.cost_micros, entry.estimated) == ("complete", 700, False)
+    assert remaining(tx) == [300, 300]
+    assert daily_rollups.days_that_differ(tx) == []
 
 
-def test_a_renewal_says_whether_the_lease_had_run_out(tx: Transaction) -> None:
-    assert not process_leases.renew_lease(tx, "w", NOON)
-    assert process_leases.renew_lease(tx, "w", NOON + 5)
-    assert not process_leases.renew_lease(tx, "w", NOON + 36)
+@pytest.mark.parametrize("count", [2**63, 2**53 + 1, 10**30, -500])
+def test_counts_that_nobody_can_believe_are_bounded_and_their_cost_is_unknown(tx: Transaction, count: int) -> None:
+    request_ledger.open_entry(tx, ONE)
+    reserve(tx, 800)
+    result = EntryResult(end="complete", ended_at=NOON, web_searches=count, input_tokens=count, cost_micros=count)
+    assert request_ledger.record_entry_progress(tx, "r_1", output_tokens=count, cost_micros=count)
+    assert request_ledger.close_entry(tx, "r_1", result, count)
+    (entry,) = request_ledger.entries_of_call(tx, "c_1")
+    assert entry.input_tokens == entry.web_searches == (0 if count < 0 else 2**53)
+    assert (entry.end, entry.cost_micros, entry.estimated) == ("complete", None, True)
+    assert remaining(tx) == ([1000, 1000] if count < 0 else [0, 0])
 
 
 def test_a_summary_adds_up_what_was_used_and_keeps_unknown_prices_apart(tx: Transaction) -> None:

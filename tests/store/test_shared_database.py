@@ -26,7 +26,7 @@ pytestmark = [
 COMMON = """
 import asyncio, sys, time
 from pathlib import Path
-from mcp_server_claude.store import Store, budget_reservations, process_leases, request_ledger
+from mcp_server_claude.store import Store, budget_reservations, process_locks, request_ledger
 
 def together():
     print("ready", flush=True)
@@ -37,9 +37,9 @@ LOAD = """
 directory, name, tasks, each = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 
 def job(tx, id):
-    process_leases.renew_lease(tx, name, time.time())
+    process_locks.register_process(tx, name)
     request_ledger.open_entry(tx, request_ledger.LedgerEntry(id=id, call_id=name, worker=name, started_at=time.time()))
-    budget_reservations.reserve(tx, [("total", None)], "2026-11-20", 7, id)
+    budget_reservations.reserve_up_to(tx, [("total", None)], "2026-11-20", 7, 7, id)
     budget_reservations.settle(tx, id, 5)
 
 async def main():
@@ -60,7 +60,7 @@ root = Path(sys.argv[1])
 together()
 for n in range(12):
     store = Store.open(root / str(n))
-    asyncio.run(store.write(process_leases.renew_lease, sys.argv[2], 0.0))
+    asyncio.run(store.write(process_locks.register_process, sys.argv[2]))
     store.close_blocking()
     print(store.last_error or "durable", flush=True)
 """
@@ -84,8 +84,9 @@ async def main():
     store = Store.open(Path(sys.argv[1]))
     together()
     scopes = [("total", 100_000), ("user:ada", 90_000)]
-    reserve, day = budget_reservations.reserve, "2026-11-20"
-    got = await asyncio.gather(*(store.write(reserve, scopes, day, 3_000, f"{sys.argv[2]}-{n}") for n in range(50)))
+    reserve, day = budget_reservations.reserve_up_to, "2026-11-20"
+    ids = [f"{sys.argv[2]}-{n}" for n in range(50)]
+    got = await asyncio.gather(*(store.write(reserve, scopes, day, 3_000, 3_000, id) for id in ids))
     print(sum(isinstance(one, budget_reservations.Reservation) for one in got))
     await store.close()
 
@@ -94,7 +95,7 @@ asyncio.run(main())
 
 HOLD_OPEN = """
 store = Store.open(Path(sys.argv[1]))
-asyncio.run(store.write(process_leases.renew_lease, "w", 0.0))
+asyncio.run(store.write(process_locks.register_process, "w"))
 together()
 store.close_blocking()
 """
@@ -118,7 +119,7 @@ async def test_four_processes_can_create_and_migrate_a_file_at_the_same_moment(
     assert [process.stdout.read().split() for process in four if process.stdout] == [["durable"] * 12] * 4
     for n in range(12):
         store = Store.open(tmp_path / str(n))
-        assert await store.read(lambda tx: tx.fetch_one(scalar, "select count(*) as n from worker")) == 4
+        assert await store.read(lambda tx: tx.fetch_one(scalar, "select count(*) as n from process")) == 4
         await store.close()
 
 

@@ -15,12 +15,13 @@ import pytest
 from mcp_server_claude.store import (
     budget_reservations,
     call_journal,
-    process_leases,
+    process_locks,
     request_ledger,
     thread_messages,
     user_rows,
 )
 from mcp_server_claude.store.erasure import ERASED_NAME, ErasureCounts, ErasureFilter, erase_from_file, erase_text
+from mcp_server_claude.store.process_locks import ProcessLocks
 from mcp_server_claude.store.transaction import scalar
 from mcp_server_claude.store.user_rows import MAX_SESSIONS, UserRow
 
@@ -175,11 +176,11 @@ def test_a_budget_that_is_set_in_the_course_of_a_day_counts_what_was_spent_of_it
     spend(tx, "bob", 50)
     spend(tx, "ada", 9_999, NOON - 86_400)
     assert budget_reservations.remaining_micros(tx, "user:ada", DAY, 1000) == 400
-    assert budget_reservations.reserve(
-        tx, [("user:ada", 1000), ("total", 1000)], DAY, 400, "r_1"
+    assert budget_reservations.reserve_up_to(
+        tx, [("user:ada", 1000), ("total", 1000)], DAY, 400, 400, "r_1"
     ) == budget_reservations.InsufficientBudget("total", 350)
-    assert budget_reservations.reserve(
-        tx, [("user:ada", 1000), ("total", 1000)], DAY, 350, "r_1"
+    assert budget_reservations.reserve_up_to(
+        tx, [("user:ada", 1000), ("total", 1000)], DAY, 350, 350, "r_1"
     ) == budget_reservations.Reservation(350)
     budget_reservations.settle(tx, "r_1", 350)
     assert budget_reservations.spent_on_day(tx, "user:ada", DAY) == 950
@@ -188,7 +189,7 @@ def test_a_budget_that_is_set_in_the_course_of_a_day_counts_what_was_spent_of_it
 
 def test_a_budget_that_was_lifted_for_a_while_counts_what_was_spent_meanwhile(tx: Transaction) -> None:
     user_rows.insert_user(tx, ADA)
-    budget_reservations.reserve(tx, [("user:ada", 1000)], DAY, 100, "r_1")
+    budget_reservations.reserve_up_to(tx, [("user:ada", 1000)], DAY, 100, 100, "r_1")
     budget_reservations.settle(tx, "r_1", 100)
     user_rows.update_user(tx, "ada", {"usd_per_day": math.inf}, DAY)
     spend(tx, "ada", 800)
@@ -198,6 +199,9 @@ def test_a_budget_that_was_lifted_for_a_while_counts_what_was_spent_meanwhile(tx
 
 
 # --------------------------------------------------------------------- forgetting
+
+
+NO_PROCESSES = ProcessLocks(None)
 
 
 def talk(
@@ -213,7 +217,7 @@ def talk(
 ) -> str:
     """A question and its answer in a thread, as the house writes them."""
     call = call or f"c_{user}_{thread}_{at:.0f}"
-    process_leases.renew_lease(tx, worker, at)
+    process_locks.register_process(tx, worker)
     if new:
         thread_messages.create_thread(
             tx,
@@ -271,7 +275,7 @@ def test_what_a_user_wrote_is_forgotten_and_what_it_cost_and_everybody_else_stay
     bobs = secrets(tx, "bob")
     spent = request_ledger.summarize_usage(tx, 0, by=("user",))
     accounts = tx.fetch_all(scalar, "select usage from call order by id")
-    assert erase_text(tx, ErasureFilter(user="ada"), NOON + 100) == ErasureCounts(
+    assert erase_text(tx, ErasureFilter(user="ada"), NO_PROCESSES, NOON + 100) == ErasureCounts(
         calls=3, threads=2, files=3, running=0
     )
     assert secrets(tx, "ada") == []
@@ -279,7 +283,7 @@ def test_what_a_user_wrote_is_forgotten_and_what_it_cost_and_everybody_else_stay
     assert len(bobs) == 8
     assert request_ledger.summarize_usage(tx, 0, by=("user",)) == spent
     assert tx.fetch_all(scalar, "select usage from call order by id") == accounts
-    assert erase_text(tx, ErasureFilter(user="ada"), NOON + 100).is_empty
+    assert erase_text(tx, ErasureFilter(user="ada"), NO_PROCESSES, NOON + 100).is_empty
 
 
 def test_what_is_older_than_a_date_is_forgotten_also_in_threads_that_went_on(tx: Transaction) -> None:
@@ -287,7 +291,7 @@ def test_what_is_older_than_a_date_is_forgotten_also_in_threads_that_went_on(tx:
     talk(tx, "bob", "t_on", NOON)
     talk(tx, "bob", "t_on", NOON + 5000, new=False)
     talk(tx, "bob", "t_new", NOON + 5001)
-    assert erase_text(tx, ErasureFilter(before=NOON + 4000), NOON + 6000) == ErasureCounts(
+    assert erase_text(tx, ErasureFilter(before=NOON + 4000), NO_PROCESSES, NOON + 6000) == ErasureCounts(
         calls=2, threads=2, files=2, running=0
     )
     assert secrets(tx, "ada") == []
@@ -304,8 +308,11 @@ def test_what_is_older_than_a_date_is_forgotten_also_in_threads_that_went_on(tx:
 
 def test_what_is_being_answered_keeps_its_text_and_the_thread_stays_a_conversation(tx: Transaction) -> None:
     talk(tx, "ada", "t_1", NOON)
-    running = talk(tx, "ada", "t_1", NOON + 10, new=False, end=False)
-    assert erase_text(tx, ErasureFilter(user="ada"), NOON + 20) == ErasureCounts(calls=1, threads=1, files=2, running=1)
+    locks = ProcessLocks(None)
+    running = talk(tx, "ada", "t_1", NOON + 10, new=False, end=False, worker=locks.worker)
+    assert erase_text(tx, ErasureFilter(user="ada"), locks, NOON + 20) == ErasureCounts(
+        calls=1, threads=1, files=2, running=1
+    )
     assert [each.call_id for each in thread_messages.thread_history(tx, "t_1")] == [running]
     thread_messages.append_message(tx, "t_1", turn("assistant", running))
     assert [each.role for each in thread_messages.thread_history(tx, "t_1")] == ["user", "assistant"]
@@ -326,7 +333,7 @@ async def test_that_a_reader_keeps_the_log_from_being_emptied_is_told(store: Sto
 
 def test_what_a_dead_process_left_open_is_forgotten_too(tx: Transaction) -> None:
     talk(tx, "ada", "t_1", NOON, end=False)
-    assert erase_text(tx, ErasureFilter(user="ada"), NOON + 10 * process_leases.LEASE_TTL_S) == ErasureCounts(
+    assert erase_text(tx, ErasureFilter(user="ada"), NO_PROCESSES, NOON + 1) == ErasureCounts(
         calls=1, threads=1, files=1, running=0
     )
     assert secrets(tx, "ada") == []

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mcp_server_claude import pricing
 from mcp_server_claude.store import sqlite_connection
+from mcp_server_claude.store.usage import daily_rollups
 
 if TYPE_CHECKING:
     import sqlite3
@@ -56,6 +57,7 @@ def insert_entries(connection: sqlite3.Connection, rows: Iterable[EntryRow]) -> 
     columns, values = ", ".join(f'"{name}"' for name in names), ", ".join(f":{name}" for name in names)
     connection.execute("begin")
     connection.executemany(f"insert into entry ({columns}) values ({values})", rows)  # noqa: S608 - our own names
+    daily_rollups.rebuild_rollups(sqlite_connection.SqliteTransaction(connection))
     connection.execute("commit")
 
 

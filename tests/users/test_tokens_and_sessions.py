@@ -17,13 +17,12 @@ from mcp_server_claude.settings import Settings
 from mcp_server_claude.store import Store, StoreError
 from mcp_server_claude.store.sqlite_connection import DATABASE_FILE
 from mcp_server_claude.users.tokens_and_sessions import (
-    LOCAL,
     USER_COUNT_TTL_S,
-    User,
     UserDirectory,
     candidate_names,
     parse_user_name,
 )
+from mcp_server_claude.users.user import LOCAL, User
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,9 +185,7 @@ async def test_where_users_may_be_in_a_file_that_cannot_be_opened_nobody_is_take
     (where / DATABASE_FILE).write_text("this is no database")
     store = Store.open(where)
     try:
-        with pytest.raises(
-            ConfigurationError, match=r"Who may use this server cannot be known\. The ledger is kept in mem"
-        ):
+        with pytest.raises(ConfigurationError, match=r"The list of users cannot be read\. The ledger is kept in mem"):
             await UserDirectory(Settings(data_dir=where), store).has_users()
     finally:
         store.close_blocking()
@@ -232,17 +229,17 @@ def test_a_name_is_kept_in_lower_case(name: str) -> None:
     "name", ["", " ", "-a", ".", "@x", "a b", "a/b", "x" * 65, "é", "\u212aelvin", "local", "TOTAL", "a\nb", "a:b", "٣"]
 )
 async def test_what_is_no_name_is_refused(opened: Open, name: str) -> None:
-    with pytest.raises(RequestError, match="A user's name is made of"):
+    with pytest.raises(RequestError, match="A user name has up to 64"):
         await opened().add_user(name)
 
 
 async def test_a_name_that_somebody_has_or_had_is_refused_unless_it_is_the_same_person(opened: Open) -> None:
     users = opened()
     await users.add_user("ada", {"usd_per_day": 5.0})
-    with pytest.raises(RequestError, match="There is a user named ada already"):
+    with pytest.raises(RequestError, match="A user named ada already exists"):
         await users.add_user("ADA", restore=True)
     await users.remove_user("ada")
-    with pytest.raises(RequestError, match="can read that user's conversations: choose another name, or say --again"):
+    with pytest.raises(RequestError, match=r"conversations of the removed one\. Choose another name, or pass --again"):
         await users.add_user("ada")
     user, token = await users.add_user("ada", {"role": "operator"}, restore=True)
     assert (
@@ -258,7 +255,7 @@ async def test_who_is_not_there_cannot_be_changed(opened: Open) -> None:
         with pytest.raises(CallError) as told:
             await ask
         assert told.value.kind == "not_found"
-        assert str(told.value).startswith("There is no user named bob.")
+        assert str(told.value).startswith("No user is named bob.")
 
 
 # --------------------------------------------------------------------- identities
@@ -281,7 +278,7 @@ async def test_an_identity_never_gets_the_name_of_another_nor_comes_back_after_i
     stranger = await users.authenticate_identity(ISSUER, "sub-2", "ada")
     assert stranger.name == "ada-2"
     await users.remove_user("ada-2")
-    with pytest.raises(RequestError, match="The operator has removed this user") as told:
+    with pytest.raises(RequestError, match="The operator has revoked this user's access") as told:
         await users.authenticate_identity(ISSUER, "sub-2", "ada")
     assert told.value.kind == "forbidden"
     assert (await users.authenticate_identity(ISSUER, "sub-3", "ada")).name == "ada-3"

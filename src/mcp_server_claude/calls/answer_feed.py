@@ -28,8 +28,8 @@ from mcp_server_claude.calls.answer_feed_events import (
 )
 from mcp_server_claude.calls.answer_feed_live import MAX_TEXT_EVENT_CHARS, LiveCall
 from mcp_server_claude.calls.running_calls import STOPPED_BY_READER
-from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
-from mcp_server_claude.store import StoreError, call_journal
+from mcp_server_claude.errors import CallError, RequestError
+from mcp_server_claude.store import call_journal, store_errors_as
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
@@ -294,10 +294,8 @@ class AnswerFeed:
             ConfigurationError: The journal could not be read.
         """
         lane = self._store.read if poll else self._store.write
-        try:
+        with store_errors_as("The journal could not be read"):
             kept = await lane(call_journal.text_from_offset, call_id, user, offset)
-        except StoreError as error:
-            raise ConfigurationError(f"The journal could not be read: {error}", kind="store") from error
         if kept is None:
             raise RequestError("There is no call of that id.", kind="not_found")
         return kept

@@ -19,9 +19,9 @@ import anyio
 from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, Reply, TextDelta, Waiting
 from mcp_server_claude.engine import citations
 from mcp_server_claude.engine.answer_buffer import as_paragraph
-from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
+from mcp_server_claude.errors import CallError, RequestError, TemporaryError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
-from mcp_server_claude.store import StoreError, process_leases
+from mcp_server_claude.store import StoreError, process_locks, store_errors_as
 from mcp_server_claude.store import thread_messages as stored
 
 if TYPE_CHECKING:
@@ -31,9 +31,12 @@ if TYPE_CHECKING:
     from mcp_server_claude.engine.engine import CostEstimate, Engine
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store, Transaction
+    from mcp_server_claude.store.process_locks import ProcessLocks
     from mcp_server_claude.store.thread_messages import AnswerStatus, Thread, ThreadMessage
 
 MAX_LATEST_THREADS = 10
+THREAD_BUSY_RETRY_S = 5.0
+"""Seconds after which a client is told to try a busy thread again."""
 MAX_REMEMBERED_CONTAINERS = 10_000
 """Conversations of which it is remembered where their code ran."""
 THREAD_ID_PREFIX = "t_"
@@ -66,11 +69,10 @@ class TranscriptWithCosts(ThreadTranscript):
 class ConversationThreads:
     """Continues conversations, one call at a time each, across restarts and processes."""
 
-    def __init__(self, settings: Settings, engine: Engine, store: Store, worker: str) -> None:
+    def __init__(self, settings: Settings, engine: Engine, store: Store) -> None:
         self._settings = settings
         self._engine = engine
         self._store = store
-        self._worker = worker
         self._thread_locks: dict[str, _ThreadLock] = {}
         self._containers: OrderedDict[str, str] = OrderedDict()
 
@@ -121,10 +123,8 @@ class ConversationThreads:
             RequestError: There is none of that id.
             ConfigurationError: It could not be read.
         """
-        try:
+        with store_errors_as("The thread could not be read"):
             transcript = await self._store.write(_read_thread_transcript, thread_id, user)
-        except StoreError as error:
-            raise ConfigurationError(f"The thread could not be read: {error}", kind="store") from error
         if transcript is None:
             raise _unknown_thread_error(self._settings)
         return transcript
@@ -135,10 +135,8 @@ class ConversationThreads:
         Raises:
             ConfigurationError: They could not be read.
         """
-        try:
+        with store_errors_as("The threads could not be read"):
             return await self._store.write(stored.recent_threads, user, MAX_LATEST_THREADS)
-        except StoreError as error:
-            raise ConfigurationError(f"The threads could not be read: {error}", kind="store") from error
 
     async def latest_threads_with_costs(self, user: str, limit: int) -> list[tuple[Thread, int]]:
         """A user's latest conversations, each with what it cost in micro-dollars.
@@ -146,10 +144,8 @@ class ConversationThreads:
         Raises:
             ConfigurationError: They could not be read.
         """
-        try:
+        with store_errors_as("The threads could not be read"):
             return await self._store.write(stored.threads_with_cost, user, limit)
-        except StoreError as error:
-            raise ConfigurationError(f"The threads could not be read: {error}", kind="store") from error
 
     async def read_transcript_with_costs(self, thread_id: str, user: str) -> TranscriptWithCosts:
         """A user's conversation with what became of its calls.
@@ -159,10 +155,8 @@ class ConversationThreads:
             ConfigurationError: It could not be read.
         """
         transcript = await self.read_transcript(thread_id, user)
-        try:
+        with store_errors_as("The thread could not be read"):
             answers, cost = await self._store.write(_read_answers_and_cost, thread_id)
-        except StoreError as error:
-            raise ConfigurationError(f"The thread could not be read: {error}", kind="store") from error
         return TranscriptWithCosts(thread=transcript.thread, turns=transcript.turns, answers=answers, cost_micros=cost)
 
     async def delete_thread(self, thread_id: str, user: str) -> None:
@@ -172,16 +166,14 @@ class ConversationThreads:
             RequestError: There is none of that id.
             ConfigurationError: It could not be deleted.
         """
-        try:
+        with store_errors_as("The thread could not be deleted"):
             deleted = await self._store.write(stored.delete_thread, thread_id, user)
-        except StoreError as error:
-            raise ConfigurationError(f"The thread could not be deleted: {error}", kind="store") from error
         if not deleted:
             raise _unknown_thread_error(self._settings)
 
     async def _continue_thread(self, call: Call, listener: Listener, *, new: bool) -> Reply:
         try:
-            begun = await self._store.write(_lock_and_add_question, call, self._worker, time.time(), new=new)
+            begun = await self._store.write(_lock_and_add_question, call, self._store.locks, time.time(), new=new)
         except StoreError as error:
             if new:  # the answer matters more than that it can be gone on from
                 return await self._engine.run_call(replace(call, thread="", starts_thread=False), listener)
@@ -192,7 +184,7 @@ class ConversationThreads:
         if begun is None:
             raise _unknown_thread_error(self._settings)
         if isinstance(begun, str):
-            raise TemporaryError(begun, kind="thread_busy", retry_after_s=process_leases.LEASE_RENEWAL_INTERVAL_S)
+            raise TemporaryError(begun, kind="thread_busy", retry_after_s=THREAD_BUSY_RETRY_S)
         model = call.model
         history = _history_messages(begun.turns, model)
         tools = _tools_with_earlier(call.tools, begun.turns)
@@ -267,10 +259,11 @@ class _LockedThread:
 
 
 def _lock_and_add_question(
-    tx: Transaction, call: Call, worker: str, now: float, *, new: bool
+    tx: Transaction, call: Call, locks: ProcessLocks, now: float, *, new: bool
 ) -> _LockedThread | str | None:
     """Take the conversation and add the question; None where there is none, a sentence where another has it."""
-    process_leases.renew_lease(tx, worker, now)
+    process_locks.register_process(tx, locks.worker)
+    process_locks.remove_dead_processes(tx, locks)
     if new:
         head = " ".join(call.prompt[:400].split())[:200]
         stored.create_thread(
@@ -288,7 +281,7 @@ def _lock_and_add_question(
     thread = stored.find_thread(tx, call.thread, call.user)
     if thread is None:
         return None
-    if not stored.lock_thread(tx, call.thread, call_id=call.id, worker=worker, now=now):
+    if not stored.lock_thread(tx, call.thread, call_id=call.id, worker=locks.worker, now=now):
         return "Another server process is answering in this thread. Try again when it has, or ask without a thread."
     if call.system and call.system != thread.system:
         stored.set_system(tx, call.thread, call.system)

@@ -22,8 +22,8 @@ from mcp_server_claude.calls.running_call import (
     TextLog,
 )
 from mcp_server_claude.calls.user_rate_limit import UserRateLimiter
-from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
-from mcp_server_claude.store import StoreError, call_journal
+from mcp_server_claude.errors import CallError, RequestError
+from mcp_server_claude.store import StoreError, call_journal, store_errors_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,10 +186,8 @@ class CallRegistry:
         Raises:
             ConfigurationError: It could not be done.
         """
-        try:
+        with store_errors_as("The journal could not be read"):
             return await self._store.write(operation, *args, **kwargs)
-        except StoreError as error:
-            raise ConfigurationError(f"The journal could not be read: {error}", kind="store") from error
 
     async def _poll_stop_requests(self) -> None:
         """Stop what another process wants stopped. One look a second for all calls, and none while there are none."""

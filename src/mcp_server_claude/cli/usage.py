@@ -9,7 +9,7 @@ import typer
 
 from mcp_server_claude import number_formatting
 from mcp_server_claude.cli import terminal_output
-from mcp_server_claude.errors import ConfigurationError, RequestError
+from mcp_server_claude.errors import RequestError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -62,13 +62,11 @@ def parse_time_option(text: str, option: str) -> datetime:
 async def _read_totals(
     _: Settings, store: Store, *, moment: datetime, by: Literal["user", "model", "tool", "day"], user: str | None
 ) -> tuple[list[UsageSummary], UsageSummary]:
-    from mcp_server_claude.store import StoreError, request_ledger
+    from mcp_server_claude.store import request_ledger, store_errors_as
 
-    try:
+    with store_errors_as("The ledger could not be read"):
         totals = await store.read(request_ledger.summarize_usage, moment.timestamp(), user=user, by=(by,))
         (whole,) = await store.read(request_ledger.summarize_usage, moment.timestamp(), user=user, by=())
-    except StoreError as error:
-        raise ConfigurationError(f"The ledger could not be read: {error}", kind="store") from error
     return totals, whole
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store
     from mcp_server_claude.store.user_rows import UserChanges
-    from mcp_server_claude.users.tokens_and_sessions import User, UserDirectory, UserListing
+    from mcp_server_claude.users.tokens_and_sessions import UserDirectory, UserListing
+    from mcp_server_claude.users.user import User
 
 T = TypeVar("T")
 

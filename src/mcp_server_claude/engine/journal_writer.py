@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
-from mcp_server_claude.store import call_journal, process_leases
+from mcp_server_claude.store import call_journal, process_locks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,7 @@ class JournalWriter:
             model=model,
             prompt_head=" ".join(call.prompt[:400].split()),
         )
-        store.write_nowait(_open_call, begun, now)
+        store.write_nowait(_open_call, begun)
 
     def save_text(self) -> None:
         """Keep what is new."""
@@ -61,6 +61,6 @@ class JournalWriter:
         )
 
 
-def _open_call(tx: Transaction, call: call_journal.JournaledCall, now: float) -> None:
-    process_leases.renew_lease(tx, call.worker, now)
+def _open_call(tx: Transaction, call: call_journal.JournaledCall) -> None:
+    process_locks.register_process(tx, call.worker)
     call_journal.open_call(tx, call)

@@ -13,12 +13,10 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
-import anyio
-
 from mcp_server_claude import pricing
 from mcp_server_claude.call_types import COMPLETE_STOP_REASONS
 from mcp_server_claude.errors import TemporaryError
-from mcp_server_claude.store import StoreError, budget_reservations, call_journal, process_leases, request_ledger
+from mcp_server_claude.store import StoreError, budget_reservations, orphan_cleanup, process_locks, request_ledger
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -32,13 +30,11 @@ if TYPE_CHECKING:
 
 
 class LedgerWriter:
-    """Writes the ledger for one process, and keeps that process's lease while it has open lines."""
+    """Writes the ledger entries of one process."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.worker = f"w_{token_hex(8)}"
-        self._open_count = 0
-        self._has_open_entries = anyio.Event()
+        self.worker = store.locks.worker
 
     async def open_entry(
         self,
@@ -76,7 +72,7 @@ class LedgerWriter:
             budget_reservations.Reservation(reservation_request.max_micros if reservation_request else 0)
         )
         try:
-            granted = await self.store.write(_reserve_and_open, entry, now, reservation_request)
+            granted = await self.store.write(_reserve_and_open, entry, reservation_request)
         except StoreError as error:  # told in the footer by `trouble`
             if reservation_request is not None and reservation_request.scopes:
                 why = f"A budget is set, and the ledger could not be written: {error}"
@@ -84,13 +80,14 @@ class LedgerWriter:
                 raise TemporaryError(why, kind="store", should_retry=False) from None
         except BaseException:  # cancelled while it was being written: it will be there all the same
             self.store.write_nowait(
-                _close_and_settle, entry.id, request_ledger.EntryResult(end="cancelled", ended_at=time.time()), 0
+                request_ledger.close_entry,
+                entry.id,
+                request_ledger.EntryResult(end="cancelled", ended_at=time.time()),
+                0,
             )
             raise
         if isinstance(granted, budget_reservations.InsufficientBudget):
             return granted
-        self._open_count += 1
-        self._has_open_entries.set()
         return OpenEntry(self, entry.id, granted.micros)
 
     @property
@@ -98,23 +95,9 @@ class LedgerWriter:
         """One sentence when the ledger cannot be relied on; it goes into every footer."""
         return self.store.last_error
 
-    async def renew_lease_periodically(self) -> None:
-        """Renew the lease while lines are open; an idle process writes nothing. Runs as long as the services do."""
-        while True:
-            await self._has_open_entries.wait()
-            await anyio.sleep(process_leases.LEASE_RENEWAL_INTERVAL_S)
-            if self._open_count:
-                self.store.write_nowait(process_leases.renew_lease, self.worker, time.time())
-            else:
-                self._has_open_entries = anyio.Event()
-
     async def close_orphans(self) -> None:
-        """Close what dead processes left open. Our own lease first: a machine may have slept through it."""
-        await self.store.write(_close_orphans, self.worker if self._open_count else None, time.time())
-
-    def mark_entry_closed(self) -> None:
-        """A line was completed."""
-        self._open_count -= 1
+        """Close the requests and calls that dead processes left open."""
+        await self.store.write(orphan_cleanup.close_orphans, self.store.locks, time.time())
 
 
 class OpenEntry:
@@ -144,16 +127,17 @@ class OpenEntry:
 
     async def close(self, stream: MessageStream, error: CallError | None, cost: Decimal | None, spent: Decimal) -> None:
         """Complete the line, settle the budgets with what was `spent`, and wait until that is committed."""
-        self._ledger.mark_entry_closed()
         closing = self._entry_result(stream, _end_status(stream, error), error, cost)
         with suppress(StoreError):  # told in the footer by `trouble`
-            await self._ledger.store.write(_close_and_settle, self._id, closing, usd_to_micros(spent))
+            await self._ledger.store.write(request_ledger.close_entry, self._id, closing, usd_to_micros(spent))
 
     def close_nowait(self, stream: MessageStream, cost: Decimal | None, spent: Decimal) -> None:
         """Complete the line of a cancelled request without waiting."""
-        self._ledger.mark_entry_closed()
         self._ledger.store.write_nowait(
-            _close_and_settle, self._id, self._entry_result(stream, "cancelled", None, cost), usd_to_micros(spent)
+            request_ledger.close_entry,
+            self._id,
+            self._entry_result(stream, "cancelled", None, cost),
+            usd_to_micros(spent),
         )
 
     def _entry_result(
@@ -189,9 +173,9 @@ def usd_to_micros(usd: Decimal) -> int:
 
 
 def _reserve_and_open(
-    tx: Transaction, entry: request_ledger.LedgerEntry, now: float, reservation_request: ReservationRequest | None
+    tx: Transaction, entry: request_ledger.LedgerEntry, reservation_request: ReservationRequest | None
 ) -> budget_reservations.Reservation | budget_reservations.InsufficientBudget:
-    process_leases.renew_lease(tx, entry.worker, now)
+    process_locks.register_process(tx, entry.worker)
     granted = budget_reservations.Reservation(0)
     if reservation_request is not None:
         got = budget_reservations.reserve_up_to(
@@ -207,18 +191,6 @@ def _reserve_and_open(
         granted = got
     request_ledger.open_entry(tx, replace(entry, held_micros=granted.micros))
     return granted
-
-
-def _close_orphans(tx: Transaction, worker: str | None, now: float) -> None:
-    if worker is not None:
-        process_leases.renew_lease(tx, worker, now)
-    request_ledger.close_orphaned_entries(tx, now)
-    call_journal.close_orphaned_calls(tx, now)
-
-
-def _close_and_settle(tx: Transaction, entry_id: str, result: request_ledger.EntryResult, spent_micros: int) -> None:
-    if request_ledger.close_entry(tx, entry_id, result):
-        budget_reservations.settle(tx, entry_id, spent_micros)
 
 
 def _end_status(stream: MessageStream, error: CallError | None) -> EndStatus:

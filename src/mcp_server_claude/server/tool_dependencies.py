@@ -15,7 +15,7 @@ from mcp.server.mcpserver import Context, Resolve
 from mcp_server_claude.server.http_client_state import authenticated_user, http_request_state
 from mcp_server_claude.server.progress_notifications import progress_style
 from mcp_server_claude.services.lazy_services import Services
-from mcp_server_claude.users.tokens_and_sessions import LOCAL, User
+from mcp_server_claude.users.user import LOCAL, User
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -23,7 +23,7 @@ from mcp_server_claude.calls.running_calls import CallRegistry
 from mcp_server_claude.engine.engine import Engine, LedgerWriter
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.files import FilePolicy, roots_for
-from mcp_server_claude.store import Store, StoreError, call_journal, request_ledger, thread_messages
+from mcp_server_claude.store import Store, StoreError, call_journal, orphan_cleanup, thread_messages
 from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class OpenServices:
         self.ledger = LedgerWriter(store)
         engine = Engine(settings, self.claude, self.models, self.ledger, file_policy)
         self.output_files = engine.output_files
-        self.threads = ConversationThreads(settings, engine, store, self.ledger.worker)
+        self.threads = ConversationThreads(settings, engine, store)
         self.calls = CallRegistry(settings, self.threads, store, self.ledger.worker, task_group)
         self._startup_finished = anyio.Event()
         self.answer_feed = AnswerFeed(
@@ -74,7 +74,6 @@ class OpenServices:
             startup_finished=self._startup_finished,
             task_group=task_group,
         )
-        task_group.start_soon(self.ledger.renew_lease_periodically)
         task_group.start_soon(self._delete_expired_periodically)
 
     async def preload(self) -> None:
@@ -124,8 +123,7 @@ def open_blocking(settings: Settings, *, http: bool = False) -> tuple[Store, str
     files may be read.
     """
     store = Store.open(settings.data_dir)
-    store.write_nowait(request_ledger.close_orphaned_entries, time.time())
-    store.write_nowait(call_journal.close_orphaned_calls, time.time())
+    store.write_nowait(orphan_cleanup.close_orphans, store.locks, time.time())
     pricing.find_rates("claude")
     try:
         credential = find_credential(settings)

@@ -1,19 +1,22 @@
-"""The cellar: what must outlive the process. A ledger of requests, leases, a journal of answers, budgets.
+"""The database: a ledger of requests, a journal of calls, budgets, threads, users, and the locks of processes.
 
-A store operation is a synchronous function whose first argument is a transaction, `ledger.begin(tx, entry)`, and is
-handed to `Store.write` or `Store.read`. Several belong in one job when they must happen together.
+A store operation is a synchronous function whose first argument is a transaction, for instance
+`request_ledger.open_entry(tx, entry)`. It is passed to `Store.write` or `Store.read`. Operations that must happen
+together are called by one function.
 """
 
 from mcp_server_claude.store import (
     budget_reservations,
     call_journal,
+    orphan_cleanup,
     output_file_records,
-    process_leases,
+    process_locks,
     request_ledger,
     thread_messages,
     user_rows,
 )
 from mcp_server_claude.store.database import Store
+from mcp_server_claude.store.error_translation import store_errors_as
 from mcp_server_claude.store.transaction import StoreError, StoreErrorKind, Transaction
 
 __all__ = [
@@ -23,9 +26,11 @@ __all__ = [
     "Transaction",
     "budget_reservations",
     "call_journal",
+    "orphan_cleanup",
     "output_file_records",
-    "process_leases",
+    "process_locks",
     "request_ledger",
+    "store_errors_as",
     "thread_messages",
     "user_rows",
 ]

@@ -1,4 +1,4 @@
-"""A copy of the database as it stands at one moment, made while servers go on writing."""
+"""Backups: a consistent copy of the database, made while servers go on writing."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def copy_database(source: Path, target: Path) -> int:
-    """Copy a database into a new file, readable by its owner alone, and check the copy; its size in bytes.
+    """Copy a database into a new file that only its owner can read, and check the copy. Returns its size in bytes.
 
-    The copy appears under its name when it is whole, and holds nothing of what was deleted.
+    The copy gets its name once it is complete, and contains no deleted content.
 
     Raises:
-        OSError: There is no source, the target is there already, or cannot be written.
-        StoreError: The database could not be read, or its copy is not sound.
+        OSError: The source is missing or a link, or the target exists or cannot be written.
+        StoreError: The database could not be read, or the copy is damaged.
     """
     source.stat()
     if target.exists() or target.is_symlink():
@@ -40,7 +40,7 @@ def copy_database(source: Path, target: Path) -> int:
 
 
 def _vacuum_into(source: Path, part: Path) -> None:
-    """SQLite's own way: one snapshot, which blocks no writer, into a file that is empty."""
+    """Copy one snapshot into an empty file, without blocking writers."""
     try:
         with closing(sqlite_connection.open_connection(source)) as connection:
             connection.execute("vacuum into :part", {"part": str(part)})
@@ -51,11 +51,11 @@ def _vacuum_into(source: Path, part: Path) -> None:
 def _check_integrity(part: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{part.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            told = [str(row[0]) for row in connection.execute("pragma integrity_check")]
+            result = [str(row[0]) for row in connection.execute("pragma integrity_check")]
     except sqlite3.Error as error:
         raise sqlite_connection.to_store_error(error) from error
-    if told != ["ok"]:
-        raise StoreError(f"The copy is not sound: {told[0]}.", kind="damaged")
+    if result != ["ok"]:
+        raise StoreError(f"The copy is damaged: {result[0]}.", kind="damaged")
 
 
 def _sync_file(part: Path) -> None:
@@ -67,12 +67,12 @@ def _sync_file(part: Path) -> None:
 
 
 def _publish(part: Path, target: Path) -> None:
-    """A link, unlike a rename, never replaces a file that came meanwhile."""
+    """Give the copy its name. A link, unlike a rename, never replaces a file that was created meanwhile."""
     try:
         os.link(part, target)
     except FileExistsError:
         raise
-    except OSError:  # a file system without links
+    except OSError:  # the file system has no links
         if target.exists():
             raise _already_exists(target) from None
         part.rename(target)

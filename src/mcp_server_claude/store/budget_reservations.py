@@ -1,8 +1,8 @@
-"""What a day may cost: money is held before a request leaves, and what it really cost is spent afterwards.
+"""Daily budgets: money is reserved before a request is sent, and its real cost is booked afterwards.
 
-Everything is in integer micro-dollars. Right in any number of processes: each scope's row is locked, in a fixed
-order, before it is looked at (an upsert that changes nothing does that on SQLite and on PostgreSQL alike), so no sum
-is taken over rows that others are writing.
+All amounts are integer micro-dollars. Any number of processes may share a budget: each scope's row is locked, in a
+fixed order, before it is read (an upsert that changes nothing does that on SQLite and on PostgreSQL), so no sum
+includes rows that others are writing.
 """
 
 from __future__ import annotations
@@ -19,49 +19,46 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import Transaction
 
 BudgetScope: TypeAlias = tuple[str, int | None]
-"""Whose budget, `total` or `user:NAME`, and its cap for the day; None counts what is spent and stops nothing."""
+"""A budget, `total` or `user:NAME`, and its cap for the day. Without a cap (None) spending is only counted."""
 
 UNLIMITED_MICROS = 2**62
+MAX_COST_MICROS = 2**53
 TOTAL_SCOPE, USER_SCOPE_PREFIX = "total", "user:"
 DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Granted: so many micro-dollars are held in every scope."""
+    """An amount that is reserved in every scope."""
 
     micros: int
 
 
 @dataclass(frozen=True, slots=True)
 class InsufficientBudget:
-    """Refused, and nothing is held: this scope has the least left, so many micro-dollars."""
+    """A refused reservation: the scope with the least left, and that amount in micro-dollars."""
 
     scope: str
     remaining_micros: int
 
 
-def reserve(
-    tx: Transaction, scopes: Sequence[BudgetScope], day: str, micros: int, entry_id: str
-) -> Reservation | InsufficientBudget:
-    """Hold exactly `usd_to_micros` for a ledger entry in every scope, or nothing in any.
-
-    `day` is a UTC date such as 2026-11-20. Belongs in one job with `ledger.begin`, because a dead process's holds are
-    found by its open entries. Reserving again for the same entry adds to what it holds.
-    """
-    return reserve_up_to(tx, scopes, day, micros, micros, entry_id)
-
-
 def reserve_up_to(
     tx: Transaction, scopes: Sequence[BudgetScope], day: str, min_micros: int, max_micros: int, entry_id: str
 ) -> Reservation | InsufficientBudget:
-    """Hold `wanted_micros`, or what is left where that is less, but not less than `floor_micros`; see `reserve`."""
+    """Reserve `max_micros` for a ledger entry in every scope, or what is left if that is at least `min_micros`.
+
+    `day` is a UTC date such as 2026-11-20. Belongs in one transaction with `request_ledger.open_entry`, because the
+    reservations of a dead process are found by its open entries. A second reservation for an entry adds to the first.
+
+    Raises:
+        ValueError: `min_micros` is negative or more than `max_micros`.
+    """
     if not 0 <= min_micros <= max_micros:
         message = f"0 <= {min_micros} <= {max_micros} does not hold"
         raise ValueError(message)
     ordered = sorted(scopes)
-    remains = [(_lock_remaining(tx, scope, day, cap), scope) for scope, cap in ordered]
-    least, scarcest = min(remains, default=(UNLIMITED_MICROS, ""))
+    remaining = [(_lock_remaining(tx, scope, day, cap), scope) for scope, cap in ordered]
+    least, scarcest = min(remaining, default=(UNLIMITED_MICROS, ""))
     if least < min_micros:
         return InsufficientBudget(scarcest, max(0, least))
     granted = min(max_micros, max(0, least))
@@ -71,20 +68,38 @@ def reserve_up_to(
 
 
 def settle(tx: Transaction, entry_id: str, spent_micros: int) -> bool:
-    """Give back what an entry holds and book what it spent, in every scope it holds in; True the first time only."""
+    """Release an entry's reservations and book its cost in the same scopes. Returns True the first time only.
+
+    What `settle_orphan` has booked meanwhile is replaced.
+    """
     holds = tx.fetch_all(
-        _hold_row, "delete from hold where entry_id = :entry returning scope, day, micros", {"entry": entry_id}
+        _hold_row,
+        "delete from hold where entry_id = :entry returning scope, day, micros, spent",
+        {"entry": entry_id},
     )
-    for scope, day, micros in sorted(holds):
-        tx.execute(
-            "update budget set held = held - :held, spent = spent + :spent where scope = :scope and day = :day",
-            {"held": micros, "spent": spent_micros, "scope": scope, "day": day},
-        )
+    for scope, day, micros, spent in sorted(holds):
+        _book(tx, scope, day, held_micros=micros if spent < 0 else 0, spent_micros=spent_micros - max(0, spent))
     return bool(holds)
 
 
+def settle_orphan(tx: Transaction, entry_id: str, spent_micros: int) -> None:
+    """Release the reservations of a dead process's entry and book an estimate, which `settle` can still replace."""
+    holds = tx.fetch_all(
+        _hold_row,
+        "update hold set spent = :spent where entry_id = :entry and spent < 0 returning scope, day, micros, spent",
+        {"entry": entry_id, "spent": spent_micros},
+    )
+    for scope, day, micros, spent in sorted(holds):
+        _book(tx, scope, day, held_micros=micros, spent_micros=spent)
+
+
+def delete_settled_orphans(tx: Transaction, day: str) -> None:
+    """Delete what `settle_orphan` has left of the days before `day`, a UTC date."""
+    tx.execute("delete from hold where spent >= 0 and day < :day", {"day": day})
+
+
 def remaining_micros(tx: Transaction, scope: str, day: str, cap_micros: int) -> int:
-    """Micro-dollars that can still be reserved today, never below 0."""
+    """Return the micro-dollars that can still be reserved on a day, never below 0."""
     used = tx.fetch_one(
         scalar,
         "select spent + held as used from budget where scope = :scope and day = :day",
@@ -94,38 +109,38 @@ def remaining_micros(tx: Transaction, scope: str, day: str, cap_micros: int) -> 
 
 
 def budget_day() -> str:
-    """The day that budgets are kept by, in UTC."""
+    """Return today's date in UTC, by which budgets are kept."""
     return f"{datetime.now(UTC):%Y-%m-%d}"
 
 
 def user_scope(name: str) -> str:
-    """The scope of one user's budget."""
+    """Return the scope of one user's budget."""
     return f"{USER_SCOPE_PREFIX}{name}"
 
 
 def spent_on_day(tx: Transaction, scope: str, day: str) -> int:
-    """Micro-dollars spent in a scope on a day, also by calls that no budget was kept for."""
-    kept = tx.fetch_one(
+    """Return the micro-dollars spent in a scope on a day, including calls made while it had no budget."""
+    spent = tx.fetch_one(
         scalar, "select spent from budget where scope = :scope and day = :day", {"scope": scope, "day": day}
     )
-    return max(kept or 0, _ledger_cost_micros(tx, scope, day))
+    return max(spent or 0, _ledger_cost_micros(tx, scope, day))
 
 
 def resync_spent(tx: Transaction, scope: str, day: str) -> None:
-    """Count in a scope what was spent on a day while its budget was not kept, as when a cap is set again."""
+    """Count in a scope what was spent on a day while it had no budget, for instance before a cap was set again."""
     row = {"scope": scope, "day": day, "spent": spent_on_day(tx, scope, day)}
     tx.execute("update budget set spent = :spent where scope = :scope and day = :day", row)
 
 
 def _lock_remaining(tx: Transaction, scope: str, day: str, cap: int | None) -> int:
-    """What is left, with the row made where it is missing, and locked until the transaction ends."""
+    """Lock a scope's row until the transaction ends, creating it if missing. Returns what is left of the cap."""
     key = {"scope": scope, "day": day}
     used = tx.fetch_one(
         scalar,
         "update budget set held = held where scope = :scope and day = :day returning spent + held as used",
         key,
     )
-    if used is None:  # the first of the day, or the first since there is a cap: what the ledger knows counts too
+    if used is None:  # the first of the day, or the first since the cap was set: the ledger's earlier costs count too
         used = tx.fetch_one(
             scalar,
             "insert into budget (scope, day, spent, held) values (:scope, :day, :spent, 0) "
@@ -136,7 +151,7 @@ def _lock_remaining(tx: Transaction, scope: str, day: str, cap: int | None) -> i
 
 
 def _ledger_cost_micros(tx: Transaction, scope: str, day: str) -> int:
-    """What the ledger says that the requests of a day cost, in micro-dollars."""
+    """Return the cost of a day's requests according to the ledger, in micro-dollars."""
     since = datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
     sql = "select cast(coalesce(sum(cost_micros), 0) as bigint) as micros from entry "
     sql += "where started_at >= :since and started_at < :until"
@@ -146,15 +161,22 @@ def _ledger_cost_micros(tx: Transaction, scope: str, day: str) -> int:
     return tx.fetch_one(scalar, sql, row) or 0
 
 
+def _book(tx: Transaction, scope: str, day: str, *, held_micros: int, spent_micros: int) -> None:
+    tx.execute(
+        "update budget set held = held - :held, spent = spent + :spent where scope = :scope and day = :day",
+        {"held": held_micros, "spent": spent_micros, "scope": scope, "day": day},
+    )
+
+
 def _add_hold(tx: Transaction, scope: str, day: str, micros: int, entry_id: str) -> None:
     params = {"scope": scope, "day": day, "micros": micros, "entry": entry_id}
     tx.execute("update budget set held = held + :micros where scope = :scope and day = :day", params)
     tx.execute(
-        "insert into hold (entry_id, scope, day, micros) values (:entry, :scope, :day, :micros) "
+        "insert into hold (entry_id, scope, day, micros, spent) values (:entry, :scope, :day, :micros, -1) "
         "on conflict (entry_id, scope, day) do update set micros = hold.micros + excluded.micros",
         params,
     )
 
 
-def _hold_row(scope: str, day: str, micros: int) -> tuple[str, str, int]:
-    return scope, day, micros
+def _hold_row(scope: str, day: str, micros: int, spent: int) -> tuple[str, str, int, int]:
+    return scope, day, micros, spent

@@ -1,4 +1,4 @@
-"""The text of answers while they are written, so that one that was paid for can be read after a crash or a cancel."""
+"""The journal of calls: each call's text while it streams, so that a paid answer survives a crash or a cancel."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 MAX_PROMPT_HEAD_CHARS = 200
 SERVER_ENDED = "The server ended before the answer was finished."
-TEXT_DELETED = "Its text is not kept any more."
-"""In the place of why an answer is not whole: that may quote what the API wrote, and the API what it was asked."""
+TEXT_DELETED = "The text was deleted."
+"""Replaces the reason why an answer is incomplete, which can quote the API, and the API can quote the prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournaledCall:
-    """One call as the journal knows it. Times are unix seconds; `chars` is the length of the text so far.
+    """One call in the journal. Times are unix seconds, `chars` is the length of the text so far in characters.
 
-    `prompt_head` holds the prompt's opening words, `incomplete` one sentence on why the answer is not whole, `usage`
-    the account and `failure` what a program needs to know of a failure, as JSON values.
+    `prompt_head` holds the prompt's first words, `incomplete` one sentence on why the answer is incomplete, `usage` the
+    call's usage and `failure` the error's fields for programs, both as JSON values.
     """
 
     id: str
@@ -49,8 +49,9 @@ class JournaledCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextFromOffset:
-    """A call, and its text from a place in it on. `missing` characters between that text and its end are not there:
-    discarded, forgotten, or never written.
+    """A call and its text from an offset on.
+
+    `missing` characters at the end of the text are not there: deleted, or never written.
     """
 
     call: JournaledCall
@@ -61,7 +62,7 @@ class TextFromOffset:
 _COLUMNS = tuple(field.name for field in fields(JournaledCall))
 _QUOTED = ", ".join(f'"{name}"' for name in _COLUMNS)
 _BOUND = ", ".join(f":{name}" for name in _COLUMNS)
-# The names in these statements are the fields above; every value is bound.
+# The names in these statements are the fields above. Every value is bound.
 _OPEN = f"insert into call ({_QUOTED}) values ({_BOUND})"  # noqa: S608
 _CALL = f'select {_QUOTED} from call where id = :id and "user" = :user'  # noqa: S608
 _RECENT_CALLS = f"""
@@ -71,11 +72,11 @@ order by case when "end" in ('interrupted', 'cancelled') then 0 else 1 end, star
 _CLOSE = """
 update call set state = 'closed', "end" = :end, ended_at = :ended_at, incomplete = :incomplete, usage = :usage,
 failure = :failure
-where id = :id and state = 'open'
+where id = :id and (state = 'open' or "end" = 'interrupted')
 """
 _CLOSE_ORPHANS = """
 update call set state = 'closed', "end" = 'interrupted', ended_at = :now, incomplete = :why
-where state = 'open' and not exists (select 1 from worker where worker.id = call.worker and worker.lease_until > :now)
+where state = 'open' and not exists (select 1 from process where process.id = call.worker)
 returning id
 """
 _EXTEND = "update call set chars = case when chars < :until then :until else chars end where id = :id"
@@ -90,13 +91,16 @@ _OPEN_IN_THREAD = """
 select id from call where thread = :thread and "user" = :user and state = 'open' order by started_at, id limit 1
 """
 _ENDED_BEFORE = "select id from call where state = 'closed' and ended_at < :before"
-HAS_TEXT = "(prompt_head <> '' or incomplete not in ('', :gone))"
-CLEAR_TEXT = "prompt_head = '', incomplete = case when incomplete = '' then '' else :gone end"
-"""For `set`; both with `TEXT_DELETED` as `gone`."""
+HAS_TEXT = "(prompt_head <> '' or incomplete not in ('', :deleted))"
+CLEAR_TEXT = "prompt_head = '', incomplete = case when incomplete = '' then '' else :deleted end"
+"""Assignments for `set`. Both need the parameter `deleted`, which is `TEXT_DELETED`."""
 
 
 def open_call(tx: Transaction, call: JournaledCall) -> None:
-    """Begin a call's record; in one job with `leases.renew` of its worker, else it counts as dead."""
+    """Write a call before its first request.
+
+    Belongs in one transaction with `process_locks.register_process` of its worker, else it counts as orphaned.
+    """
     row = {name: getattr(call, name) for name in _COLUMNS}
     row |= {
         "prompt_head": call.prompt_head[:MAX_PROMPT_HEAD_CHARS],
@@ -107,10 +111,9 @@ def open_call(tx: Transaction, call: JournaledCall) -> None:
 
 
 def append_text(tx: Transaction, chunks: Iterable[tuple[str, int, str]]) -> None:
-    """Keep pieces of text, `(call_id, offset in characters, text)`, of any number of calls.
+    """Save pieces of text, `(call_id, offset in characters, text)`, of any number of calls.
 
-    A piece that is already there stays as it was, so it does no harm to append it again; one of a call that has no
-    record is passed over.
+    A piece that is already saved is left as it is, so it can be appended again. Unknown calls are ignored.
     """
     for call_id, off, text in chunks:
         if text and tx.execute(_EXTEND, {"id": call_id, "until": off + len(text)}):
@@ -127,20 +130,23 @@ def close_call(
     usage: Mapping[str, object] | None = None,
     failure: Mapping[str, object] | None = None,
 ) -> bool:
-    """Complete a call's record; True exactly once."""
+    """Complete a call. Returns True exactly once.
+
+    The owner's result also replaces `interrupted`, which another process wrote when it took the owner for dead.
+    """
     row = {"id": call_id, "end": end, "ended_at": ended_at, "incomplete": incomplete}
     return tx.execute(_CLOSE, row | {"usage": _to_json(usage), "failure": _to_json(failure)}) == 1
 
 
 def answer_text(tx: Transaction, call_id: str) -> str:
-    """What a call has written so far; empty where it was discarded, forgotten or never begun."""
+    """Return the text of a call so far. Empty if it was deleted, or none was written."""
     return "".join(tx.fetch_all(scalar, "select text from chunk where call_id = :id order by off", {"id": call_id}))
 
 
 def text_from_offset(tx: Transaction, call_id: str, user: str, offset: int) -> TextFromOffset | None:
-    """A user's call with its text from a character on, as far as that is there without a gap."""
-    record = find_call(tx, call_id, user)
-    if record is None:
+    """Return a user's call and its text from an offset up to the first gap, or None if this user has no such call."""
+    call = find_call(tx, call_id, user)
+    if call is None:
         return None
     end, parts = offset, list[str]()
     for off, part in tx.fetch_all(_chunk_row, _CHUNKS_FROM, {"id": call_id, "offset": offset}):
@@ -148,54 +154,54 @@ def text_from_offset(tx: Transaction, call_id: str, user: str, offset: int) -> T
             break
         parts.append(part[end - off :])
         end = max(end, off + len(part))
-    return TextFromOffset(call=record, text="".join(parts), missing=max(0, record.chars - end))
+    return TextFromOffset(call=call, text="".join(parts), missing=max(0, call.chars - end))
 
 
 def request_stop(tx: Transaction, call_id: str, user: str) -> bool:
-    """Ask the process that runs a user's call to stop it; False where no such call is open."""
+    """Request that the process of a user's call stops it. Returns False if no such call is open."""
     return tx.execute(_REQUEST_STOP, {"id": call_id, "user": user}) == 1
 
 
 def stop_requests(tx: Transaction, worker: str) -> list[str]:
-    """The open calls of a worker that somebody wants stopped."""
+    """Return the open calls of a worker whose stop was requested."""
     return tx.fetch_all(scalar, _STOP_REQUESTS, {"worker": worker})
 
 
 def open_call_in_thread(tx: Transaction, thread: str, user: str) -> str | None:
-    """The open call of a user's conversation, the first where more wait for it."""
+    """Return the open call of a user's thread, the oldest if others wait for it, or None."""
     return tx.fetch_one(scalar, _OPEN_IN_THREAD, {"thread": thread, "user": user})
 
 
 def find_call(tx: Transaction, call_id: str, user: str) -> JournaledCall | None:
-    """A user's call, or None where this user has none of that id."""
+    """Return a user's call, or None if this user has none of that id."""
     return tx.fetch_one(_call_row, _CALL, {"id": call_id, "user": user})
 
 
 def recent_calls(tx: Transaction, user: str, limit: int = 10) -> list[JournaledCall]:
-    """A user's newest calls, those first whose answer had no reader (interrupted or cancelled), then by age."""
+    """Return a user's newest calls. Interrupted and cancelled ones, whose answer had no reader, come first."""
     return tx.fetch_all(_call_row, _RECENT_CALLS, {"user": user, "limit": limit})
 
 
 def close_orphaned_calls(tx: Transaction, now: float) -> list[str]:
-    """Close the open calls of workers whose lease has run out, keeping their text; returns their ids."""
+    """Close the open calls of processes that are not registered. Their text is kept. Returns their ids."""
     return tx.fetch_all(scalar, _CLOSE_ORPHANS, {"now": now, "why": SERVER_ENDED})
 
 
 def delete_old_text(tx: Transaction, before: float) -> int:
-    """Delete the text and other words of calls that ended before then, in unix seconds; the ledger stays.
+    """Delete the text and prompts of calls that ended before a time in unix seconds. The ledger is kept.
 
-    Returns how many pieces of text were deleted.
+    Returns the number of deleted pieces of text.
     """
-    gone = tx.execute(f"delete from chunk where call_id in ({_ENDED_BEFORE})", {"before": before})  # noqa: S608 - a constant
-    words = f"update call set {CLEAR_TEXT} where {HAS_TEXT} and id in ({_ENDED_BEFORE})"  # noqa: S608 - constants
-    tx.execute(words, {"before": before, "gone": TEXT_DELETED})
-    return gone
+    deleted = tx.execute(f"delete from chunk where call_id in ({_ENDED_BEFORE})", {"before": before})  # noqa: S608 - a constant
+    clear = f"update call set {CLEAR_TEXT} where {HAS_TEXT} and id in ({_ENDED_BEFORE})"  # noqa: S608 - constants
+    tx.execute(clear, {"before": before, "deleted": TEXT_DELETED})
+    return deleted
 
 
 def delete_text(tx: Transaction, call_id: str) -> None:
-    """Delete a call's text and other words at once, as is done with no retention when the answer is delivered."""
+    """Delete a call's text and prompt at once, for instance after delivery if nothing is retained."""
     tx.execute("delete from chunk where call_id = :id", {"id": call_id})
-    tx.execute(f"update call set {CLEAR_TEXT} where id = :id", {"id": call_id, "gone": TEXT_DELETED})  # noqa: S608 - constants
+    tx.execute(f"update call set {CLEAR_TEXT} where id = :id", {"id": call_id, "deleted": TEXT_DELETED})  # noqa: S608 - constants
 
 
 def _to_json(value: Mapping[str, object] | None) -> str | None:

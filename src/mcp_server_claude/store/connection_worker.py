@@ -1,7 +1,7 @@
-"""One thread that owns one connection and runs jobs in batches: a transaction for the batch, a savepoint for each job.
+"""A thread that owns one connection and runs operations in batches: one transaction a batch, one savepoint each.
 
-Committing once for all that have gathered is what makes many callers cheap (measured: 153,000 jobs a second instead
-of 21,800), and a single caller waits no longer for it.
+One commit for all operations in the queue makes many callers cheap (measured: 153,000 operations a second instead of
+21,800), and a single caller waits no longer for it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import Transaction
 
 MAX_BATCH_OPERATIONS = 64
-"""Jobs in one transaction at most, so that another process need not wait long for the lock."""
+"""Operations in one transaction at most, so that other processes wait only briefly for the lock."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
-    """What is to be done in a transaction, and who waits for it, if anybody.
+    """A function to run in a transaction, and the future of its caller, if one waits.
 
-    It may run twice where the first run's transaction was lost, so it changes nothing but the database.
+    It runs again if the first run's transaction was lost, so it must change nothing but the database.
     """
 
     function: Callable[[Transaction], object]
@@ -39,7 +39,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OperationResult:
-    """How a job ended: its value was committed, or an error undid it."""
+    """Result of an operation: the value of a committed one, or the error that rolled it back."""
 
     operation: Operation
     value: object = None
@@ -47,7 +47,7 @@ class OperationResult:
 
 
 class ConnectionWorker:
-    """A thread, its connection and its queue. Jobs run in the order in which they came."""
+    """A thread with a connection and a queue. Operations run in the order of submission."""
 
     def __init__(
         self,
@@ -56,21 +56,20 @@ class ConnectionWorker:
         begin: str,
         on_batch: Callable[[Sequence[OperationResult]], None] | None = None,
     ) -> None:
-        """`open_connection` is called by the first job, on the thread; `hear` after each batch, on the thread."""
+        """`connect` is called for the first operation, `on_batch` after each batch; both on the thread."""
         self._connect, self._begin, self._on_batch = connect, begin, on_batch
         self._connection: sqlite3.Connection | None = None
         self._queue: SimpleQueue[Operation | None] = SimpleQueue()
         self._lock, self._closed = Lock(), False
-        self._thread = Thread(
-            target=self._run_until_closed, name=name, daemon=True
-        )  # an exit never waits for a locked database
+        # A daemon, so that a locked database never delays the exit of the process.
+        self._thread = Thread(target=self._run_until_closed, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, operation: Operation) -> None:
-        """Queue a job.
+        """Queue an operation.
 
         Raises:
-            StoreError: The lane has been closed.
+            StoreError: The worker is closed.
         """
         with self._lock:
             if self._closed:
@@ -78,14 +77,14 @@ class ConnectionWorker:
             self._queue.put(operation)
 
     def begin_shutdown(self) -> None:
-        """Take no more jobs; the thread finishes those it has and closes the connection. Returns at once."""
+        """Accept no more operations. The thread finishes those in the queue and closes the connection later."""
         with self._lock:
             if not self._closed:
                 self._closed = True
                 self._queue.put(None)
 
     def join(self, timeout_s: float) -> bool:
-        """Wait until the lane has ended, `wait_s` seconds at most; whether it has."""
+        """Wait at most `timeout_s` seconds for the thread to end. Returns True if it has."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -96,19 +95,19 @@ class ConnectionWorker:
             self._connection.close()
 
     def _run_next_batch(self) -> bool:
-        """One batch. A method of its own so that nothing of the batch is kept alive while the thread waits."""
-        jobs = self._take_batch()
-        outcomes = self._run_transaction([job for job in jobs if job is not None])
-        if self._on_batch is not None and outcomes:
-            self._on_batch(outcomes)
-        _resolve_futures(outcomes)
-        return jobs[-1] is not None
+        """Run one batch. A method of its own, so that nothing of the batch stays in memory while the thread waits."""
+        batch = self._take_batch()
+        results = self._run_transaction([operation for operation in batch if operation is not None])
+        if self._on_batch is not None and results:
+            self._on_batch(results)
+        _resolve_futures(results)
+        return batch[-1] is not None
 
     def _take_batch(self) -> list[Operation | None]:
-        jobs = [self._queue.get()]
-        while jobs[-1] is not None and len(jobs) < MAX_BATCH_OPERATIONS and not self._queue.empty():
-            jobs.append(self._queue.get())  # never waits: this thread alone takes from the queue
-        return jobs
+        batch = [self._queue.get()]
+        while batch[-1] is not None and len(batch) < MAX_BATCH_OPERATIONS and not self._queue.empty():
+            batch.append(self._queue.get())  # never waits, since only this thread takes from the queue
+        return batch
 
     def _run_transaction(self, operations: list[Operation]) -> list[OperationResult]:
         if not operations:
@@ -116,35 +115,36 @@ class ConnectionWorker:
         try:
             connection = self._connection = self._connection or self._connect()
             connection.execute(self._begin)
-        except sqlite3.Error as error:
-            return [OperationResult(job, error=to_store_error(error)) for job in operations]
+        except (sqlite3.Error, OSError) as error:
+            return [OperationResult(operation, error=to_store_error(error)) for operation in operations]
         try:
-            outcomes = [_run_in_savepoint(connection, job) for job in operations]
+            results = [_run_in_savepoint(connection, operation) for operation in operations]
             connection.execute("commit")
-        except sqlite3.Error as error:  # the whole transaction is lost, a full disk does that
+        except sqlite3.Error as error:  # the whole transaction is lost, for one on a full disk
             _rollback(connection)
             if len(operations) == 1:
                 return [OperationResult(operations[0], error=to_store_error(error))]
-            return [outcome for job in operations for outcome in self._run_transaction([job])]  # whose fault was it?
-        return outcomes
+            # Retry one by one to isolate the operation that failed.
+            return [result for operation in operations for result in self._run_transaction([operation])]
+        return results
 
 
 def _run_in_savepoint(connection: sqlite3.Connection, operation: Operation) -> OperationResult:
-    """Run a job between savepoints.
+    """Run an operation in a savepoint.
 
     Raises:
-        sqlite3.Error: The transaction around the job is lost (https://sqlite.org/lang_transaction.html §3).
+        sqlite3.Error: The surrounding transaction is lost (https://sqlite.org/lang_transaction.html §3, 2026-11-29).
     """
-    connection.execute("savepoint job")
+    connection.execute("savepoint operation")
     try:
-        outcome = OperationResult(operation, operation.function(SqliteTransaction(connection)))
-    except BaseException as error:  # whatever a job raises belongs to its caller, and the thread lives on
+        result = OperationResult(operation, operation.function(SqliteTransaction(connection)))
+    except BaseException as error:  # delivered to the caller; the thread must go on
         if isinstance(error, sqlite3.Error) and not connection.in_transaction:
             raise
-        connection.execute("rollback to job")
-        outcome = OperationResult(operation, error=_deliverable_error(error))
-    connection.execute("release job")
-    return outcome
+        connection.execute("rollback to operation")
+        result = OperationResult(operation, error=_deliverable_error(error))
+    connection.execute("release operation")
+    return result
 
 
 def _deliverable_error(error: BaseException) -> BaseException:
@@ -152,38 +152,38 @@ def _deliverable_error(error: BaseException) -> BaseException:
         case sqlite3.Error():
             return to_store_error(error)
         case StopIteration():  # a future cannot carry it
-            told = StoreError("The ledger could not be used: StopIteration left a job.")
-            told.__cause__ = error
-            return told
+            store_error = StoreError("The ledger could not be used: StopIteration left an operation.")
+            store_error.__cause__ = error
+            return store_error
         case _:
             return error
 
 
 def _rollback(connection: sqlite3.Connection) -> None:
-    with suppress(sqlite3.Error):  # what made the commit fail can do it again; the thread must live to tell
+    with suppress(sqlite3.Error):  # the cause of a failed commit can fail this too; the thread must go on
         if connection.in_transaction:
             connection.execute("rollback")
 
 
 def _resolve_futures(results: list[OperationResult]) -> None:
-    """Wake the callers: once for each event loop, however many wait on it."""
-    loops: dict[asyncio.AbstractEventLoop, list[OperationResult]] = {}
-    for outcome in results:
-        if outcome.operation.future is not None:
-            loops.setdefault(outcome.operation.future.get_loop(), []).append(outcome)
-    for loop, theirs in loops.items():
+    """Wake the callers: one call for each event loop, for all futures that belong to it."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[OperationResult]] = {}
+    for result in results:
+        if result.operation.future is not None:
+            by_loop.setdefault(result.operation.future.get_loop(), []).append(result)
+    for loop, group in by_loop.items():
         try:
-            loop.call_soon_threadsafe(_set_results, theirs)
-        except RuntimeError:  # the loop has closed: nobody waits there any more
+            loop.call_soon_threadsafe(_set_results, group)
+        except RuntimeError:  # the loop is closed, so nobody waits there
             continue
 
 
 def _set_results(results: list[OperationResult]) -> None:
-    for outcome in results:
-        future = outcome.operation.future
-        if future is None or future.done():  # its caller was cancelled
+    for result in results:
+        future = result.operation.future
+        if future is None or future.done():  # done: the caller was cancelled
             continue
-        if outcome.error is None:
-            future.set_result(outcome.value)
+        if result.error is None:
+            future.set_result(result.value)
         else:
-            future.set_exception(outcome.error)
+            future.set_exception(result.error)

@@ -1,4 +1,4 @@
-"""The store on SQLite: one thread that writes, one that reads, and memory where no file can be had."""
+"""The store on SQLite: one thread that writes, two that read, and memory if no file can be used."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
 
 from mcp_server_claude.store import sqlite_connection
 from mcp_server_claude.store.connection_worker import ConnectionWorker, Operation, OperationResult
+from mcp_server_claude.store.process_locks import ProcessLocks
 from mcp_server_claude.store.transaction import StoreError
 
 if TYPE_CHECKING:
@@ -23,137 +24,142 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CLOSE_TIMEOUT_S = 2.0
-"""Seconds that closing waits at most; a healthy drain takes a few milliseconds."""
+"""Seconds that closing waits at most. A healthy store closes in a few milliseconds."""
 
 _log = logging.getLogger(__name__)
 
 
 class Store:
-    """What the server remembers, for callers on any event loop and thread. Opened once, closed once.
+    """The server's database, for callers on any event loop and thread. Opened once, closed once.
 
-    A job is a function of a transaction and changes nothing else: it runs on the store's thread, and again if its
-    transaction was lost. Writes happen in the order in which they were asked for. What a job raises undoes it and
-    comes to its caller; SQLite's own errors come as `StoreError`.
+    An operation is a function of a transaction and changes nothing else: it runs on a thread of the store, and again
+    if its transaction was lost. Writes happen in the order of the calls. An exception in an operation rolls it back
+    and is raised by the caller's await; SQLite's own errors are raised as `StoreError`.
     """
 
     def __init__(self, connection: sqlite3.Connection, *, path: Path | None = None, memory_reason: str = "") -> None:
-        """For `open` and tests: a store on a connection that has the schema; without a path it is in memory."""
+        """For `open` and tests: a store on a connection that has the schema, in memory without a path."""
         self.path = path
-        self._file_identity = _identify_file(path)
+        self.locks = ProcessLocks(path.parent if path is not None else None)
+        """The lock of this process, and checks of the other processes that use the file."""
         self.lost_writes = 0
+        """Number of failed writes for which no caller waited."""
+        self._file_identity = _identify_file(path)
         self._memory_reason = memory_reason
         self._write_error = ""
         self._latest_error, self._error_count = "", 0
         self._logged_errors: set[str] = set()
         self._writer = ConnectionWorker("store-writer", lambda: connection, "begin immediate", self._record_results)
-        # A database in memory has but one connection, so its reads queue up with its writes.
-        self._reader = (
-            self._writer if path is None else ConnectionWorker("store-reader", partial(_open_read_only, path), "begin")
-        )
-        self._reporter = (
-            self._reader
-            if path is None
-            else ConnectionWorker("store-reporter", partial(_open_read_only, path), "begin")
-        )
+        # A database in memory has only one connection, so its reads are queued with its writes.
+        self._reader = self._reporter = self._writer
+        if path is not None:
+            self._reader = ConnectionWorker("store-reader", partial(_open_read_only, path), "begin")
+            self._reporter = ConnectionWorker("store-reporter", partial(_open_read_only, path), "begin")
 
     @classmethod
     def open(cls, directory: Path) -> Store:
-        """Open the store in a directory, making both where they are missing; in memory where that cannot be done.
+        """Open the store in a directory, creating both if missing. Falls back to memory if that fails.
 
         Blocks, so call it on a thread. Waits up to 30 s for other processes that migrate the same file.
         """
         try:
             path, connection = sqlite_connection.open_database(directory)
         except (OSError, sqlite3.Error, StoreError) as error:
-            why = f"The ledger is kept in memory: {sqlite_connection.explain_open_error(error, directory)}."
-            _log.warning(why)
-            return cls(sqlite_connection.open_in_memory(), memory_reason=why)
+            reason = f"The ledger is kept in memory: {sqlite_connection.explain_open_error(error, directory)}."
+            _log.warning(reason)
+            return cls(sqlite_connection.open_in_memory(), memory_reason=reason)
         return cls(connection, path=path)
 
     @property
     def durable(self) -> bool:
-        """Whether what is written outlives the process."""
+        """True if the content outlives the process."""
         return self.path is not None
 
     def file_is_current(self) -> bool:
-        """Whether the file of that name is still the one that is written: it may have been removed or replaced, and
-        what is written then goes with the process. Looks at the disk.
+        """Return True if the open file still has its name. Looks at the disk.
+
+        Writes to a file that was removed or replaced are lost when the process ends.
         """
         return self._file_identity is not None and _identify_file(self.path) == self._file_identity
 
     @property
     def last_error(self) -> str:
-        """One sentence: why it is all in memory, or why the latest write failed; empty when all is well."""
-        return self._memory_reason or self._write_error
+        """Why the ledger is in memory, its file was removed, or the latest write failed. One sentence, or empty."""
+        if self._memory_reason or self._write_error:
+            return self._memory_reason or self._write_error
+        if self.path is not None and not self.file_is_current():
+            return f"The ledger is not being kept: {self.path} was removed or replaced. Restart the server."
+        return ""
 
     @property
     def error_count(self) -> int:
-        """How many writes have failed so far."""
+        """Number of writes that have failed so far."""
         return self._error_count
 
     def error_since(self, error_count: int) -> str:
-        """`trouble`, or why a write failed since there were so many `troubles`, even if the latest one succeeded.
+        """Return `last_error`, or the latest error since there were `error_count`, even if later writes succeeded.
 
-        On a full disk some still do: those that change nothing, and small ones where the file has room inside.
+        Some writes succeed on a full disk: those that change nothing, and small ones that fit into the file.
         """
         return self.last_error or (self._latest_error if self._error_count > error_count else "")
 
     async def write(
         self, operation: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run a job in a transaction for writing; returns once it is committed.
+        """Run an operation in a transaction for writing, and return its value once it is committed.
 
-        A caller that is cancelled stops waiting, but the job runs and is committed all the same.
+        A cancelled caller stops waiting; the operation still runs and is committed.
 
         Raises:
-            StoreError: The database could not do it (disk full, locked for 30 s, damaged), or the store is closed.
+            StoreError: The database failed (disk full, locked for 30 s, damaged), or the store is closed.
         """
         return await self._submit(self._writer, lambda tx: operation(tx, *args, **kwargs))
 
     async def read(
         self, operation: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run a job that only reads, on one snapshot; it sees every write that was awaited before.
+        """Run an operation that only reads, on one snapshot that includes every write awaited before.
 
         Raises:
-            StoreError: The database could not be read, the job tried to write, or the store is closed.
+            StoreError: The database failed, the operation tried to write, or the store is closed.
         """
         return await self._submit(self._reader, lambda tx: operation(tx, *args, **kwargs))
 
     async def read_slow(
         self, operation: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`read` for a job that may take a second: on a connection of its own, so that no other read waits for it.
+        """`read` for operations that may take a second, on a separate connection, so that no other read waits.
 
         Raises:
-            StoreError: As of `read`.
+            StoreError: As for `read`.
         """
         return await self._submit(self._reporter, lambda tx: operation(tx, *args, **kwargs))
 
     def write_nowait(
         self, operation: Callable[Concatenate[Transaction, P], object], /, *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        """Write without waiting, from any thread. A failure is counted in `failures`, and each kind logged once."""
+        """Write without waiting, from any thread. Failures are counted in `lost_writes`, and each kind logged once."""
         try:
             self._writer.submit(Operation(lambda tx: operation(tx, *args, **kwargs)))
         except StoreError as error:
             self._log_lost_write(error)
 
     async def close(self) -> None:
-        """Finish what is queued and close the files; a few milliseconds, 2 s at most. Later writes are refused.
+        """Finish the queue and close the files, in a few milliseconds and at most 2 s. Later writes are refused.
 
-        The end is asked for at once, so the queue is finished even if the caller is cancelled.
+        The queue is finished even if the caller is cancelled.
         """
         self._begin_shutdown()
         await asyncio.to_thread(self.close_blocking)
 
     def close_blocking(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
-        """`close` for callers without an event loop; gives up after `wait_s` seconds."""
+        """`close` for callers without an event loop. Gives up after `timeout_s` seconds."""
         self._begin_shutdown()
         deadline = time.monotonic() + timeout_s
-        lanes = (self._writer, self._reader, self._reporter)
-        if not all(lane.join(max(0, deadline - time.monotonic())) for lane in lanes):
+        workers = (self._writer, self._reader, self._reporter)
+        if not all(worker.join(max(0, deadline - time.monotonic())) for worker in workers):
             _log.warning("The ledger was still locked by another process when the server closed.")
+        self.locks.release()
 
     def _begin_shutdown(self) -> None:
         self._writer.begin_shutdown()
@@ -166,14 +172,14 @@ class Store:
         return cast("T", await future)
 
     def _record_results(self, results: Sequence[OperationResult]) -> None:
-        """On the writer's thread, after each batch: know how writing goes, and count what nobody waits for."""
-        for job, error in ((each.operation, each.error) for each in results):
+        """On the writer's thread, after each batch: record whether writing works, and count lost writes."""
+        for operation, error in ((each.operation, each.error) for each in results):
             if error is None:
                 self._write_error = ""
-            elif isinstance(error, StoreError) and error.kind != "bug":
+            elif isinstance(error, StoreError):
                 self._write_error = self._latest_error = str(error)
                 self._error_count += 1
-            if error is not None and (job.future is None or job.future.cancelled()):
+            if error is not None and (operation.future is None or operation.future.cancelled()):
                 self._log_lost_write(error)
 
     def _log_lost_write(self, error: BaseException) -> None:
@@ -184,12 +190,12 @@ class Store:
 
 
 def _identify_file(path: Path | None) -> tuple[int, int] | None:
-    """Which file has that name, None where there is none."""
+    """Return device and inode of the file of that name, or None if there is none."""
     try:
-        found = path.stat() if path is not None else None
+        status = path.stat() if path is not None else None
     except OSError:
         return None
-    return None if found is None else (found.st_dev, found.st_ino)
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 def _open_read_only(path: Path) -> sqlite3.Connection:

@@ -1,4 +1,4 @@
-"""Forgetting on demand: what was asked and answered goes, out of the file's bytes too; what it cost stays."""
+"""Erasure on demand: prompts and answers are removed, from the file's free pages too. Costs stay in the ledger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.store import call_journal, request_ledger, sqlite_connection
+from mcp_server_claude.store import call_journal, orphan_cleanup, sqlite_connection, thread_messages
+from mcp_server_claude.store.process_locks import ProcessLocks
 from mcp_server_claude.store.sqlite_connection import SqliteTransaction
 from mcp_server_claude.store.transaction import scalar
 
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import Transaction
 
 ERASED_NAME = "(forgotten)"
-"""What a title or a file is called whose name was text."""
+"""Name of a thread or file whose own name was erased."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureFilter:
-    """Whose text, None for everybody's, and how old: of calls that ended before then, in unix seconds."""
+    """Selection of calls: those of one user or of all (None) that ended before a time in unix seconds."""
 
     user: str | None = None
     before: float = math.inf
@@ -33,9 +34,9 @@ class ErasureFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureCounts:
-    """How much text went: of calls, of threads (whole or their older turns), and names of files.
+    """Numbers of calls, threads (whole, or their older messages) and file names that were erased.
 
-    `running` calls are still being answered, and keep theirs.
+    `running` calls keep their text.
     """
 
     calls: int
@@ -45,45 +46,40 @@ class ErasureCounts:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there was no text."""
+        """True if nothing was erased."""
         return not (self.calls or self.threads or self.files)
 
 
-_UNLOCKED = (
-    "(holder is null or not exists (select 1 from worker w where w.id = thread.worker and w.lease_until > :now))"
-)
 _HAS_ANY_TEXT = f"({call_journal.HAS_TEXT} or exists (select 1 from chunk where chunk.call_id = call.id))"  # noqa: S608
 
 
-def erase_text(tx: Transaction, selection: ErasureFilter, now: float) -> ErasureCounts:
-    """Delete the text; the ledger, the calls' accounts and the threads' ids in them stay.
+def erase_text(tx: Transaction, selection: ErasureFilter, locks: ProcessLocks, now: float) -> ErasureCounts:
+    """Delete text. The ledger, the usage of calls, and the thread ids in them are kept.
 
-    Of a thread that was gone on with after `what.before`, the turns of older calls go.
+    A thread that was continued after `selection.before` loses only the messages of older calls.
     """
-    request_ledger.close_orphaned_entries(tx, now)
-    call_journal.close_orphaned_calls(tx, now)
+    orphan_cleanup.close_orphans(tx, locks, now)
     row = {
         "user": selection.user,
         "before": selection.before,
-        "now": now,
-        "forgotten": ERASED_NAME,
-        "gone": call_journal.TEXT_DELETED,
+        "erased": ERASED_NAME,
+        "deleted": call_journal.TEXT_DELETED,
     }
     row = {name: each for name, each in row.items() if each is not None}
-    whose = "" if selection.user is None else ' and "user" = :user'
+    condition = "" if selection.user is None else ' and "user" = :user'
     return ErasureCounts(
-        calls=_erase_calls(tx, whose, row),
-        threads=_erase_threads(tx, whose, row),
+        calls=_erase_calls(tx, condition, row),
+        threads=_erase_threads(tx, condition, row),
         files=tx.execute(
-            f"update produced set name = :forgotten where name <> :forgotten and created_at < :before{whose}",  # noqa: S608
+            f"update produced set name = :erased where name <> :erased and created_at < :before{condition}",  # noqa: S608
             row,
         ),
-        running=tx.fetch_one(scalar, f"select count(*) as n from call where state = 'open'{whose}", row) or 0,  # noqa: S608
+        running=tx.fetch_one(scalar, f"select count(*) as n from call where state = 'open'{condition}", row) or 0,  # noqa: S608
     )
 
 
 def preview_erasure(directory: Path, selection: ErasureFilter, now: float) -> ErasureCounts:
-    """What `erase_from_file` would forget.
+    """Return what `erase_from_file` would erase.
 
     Raises:
         OSError | StoreError: The file cannot be opened or read.
@@ -91,7 +87,7 @@ def preview_erasure(directory: Path, selection: ErasureFilter, now: float) -> Er
     with _open_directory(directory) as connection:
         connection.execute("begin immediate")
         try:
-            return erase_text(SqliteTransaction(connection), selection, now)
+            return erase_text(SqliteTransaction(connection), selection, ProcessLocks(directory), now)
         finally:
             connection.execute("rollback")
 
@@ -99,10 +95,10 @@ def preview_erasure(directory: Path, selection: ErasureFilter, now: float) -> Er
 def erase_from_file(
     directory: Path, selection: ErasureFilter, now: float, *, timeout_s: float = sqlite_connection.BUSY_TIMEOUT_S
 ) -> tuple[ErasureCounts, bool]:
-    """Forget, and overwrite what the file still holds of deleted text, of earlier deletions too.
+    """Erase text, and overwrite deleted text in the file, that of earlier deletions too.
 
-    False beside it where another process kept reading for `patience_s`, so that the write-ahead log could not be
-    emptied. Servers go on meanwhile, but their writes wait.
+    Returns the counts, and False if another process kept reading for `timeout_s` seconds, so that the write-ahead log
+    could not be emptied. Servers go on meanwhile, but their writes wait.
 
     Raises:
         OSError | StoreError: The file cannot be opened or written.
@@ -110,43 +106,42 @@ def erase_from_file(
     with _open_directory(directory) as connection:
         connection.execute(f"pragma busy_timeout={round(timeout_s * 1000)}")
         connection.execute("begin immediate")
-        forgotten = erase_text(SqliteTransaction(connection), selection, now)
+        counts = erase_text(SqliteTransaction(connection), selection, ProcessLocks(directory), now)
         connection.execute("commit")
-        _truncate_log(
-            connection, timeout_s
-        )  # zeros over the deleted pages, before `vacuum` gives them back to the disk
+        # Overwrites the deleted pages with zeros, before `vacuum` gives them back to the disk.
+        _truncate_log(connection, timeout_s)
         connection.execute("vacuum")
-        return forgotten, _truncate_log(connection, timeout_s)
+        return counts, _truncate_log(connection, timeout_s)
 
 
-def _erase_calls(tx: Transaction, user_condition: str, params: dict[str, str | float]) -> int:
-    ended = f"state = 'closed' and ended_at < :before{user_condition}"
-    forgotten = tx.fetch_one(scalar, f"select count(*) as n from call where {ended} and {_HAS_ANY_TEXT}", params) or 0  # noqa: S608
+def _erase_calls(tx: Transaction, condition: str, params: dict[str, str | float]) -> int:
+    ended = f"state = 'closed' and ended_at < :before{condition}"
+    erased = tx.fetch_one(scalar, f"select count(*) as n from call where {ended} and {_HAS_ANY_TEXT}", params) or 0  # noqa: S608
     tx.execute(f"delete from chunk where call_id in (select id from call where {ended})", params)  # noqa: S608
     tx.execute(f"update call set {call_journal.CLEAR_TEXT} where {ended}", params)  # noqa: S608
-    return forgotten
+    return erased
 
 
-def _erase_threads(tx: Transaction, user_condition: str, params: dict[str, str | float]) -> int:
-    """Whole threads where nobody has gone on since; else all turns of the older calls, question and answer."""
-    old = f"select id from thread where touched_at < :before and {_UNLOCKED}{user_condition}"  # noqa: S608
+def _erase_threads(tx: Transaction, condition: str, params: dict[str, str | float]) -> int:
+    """Delete threads that were not continued since, and of others the messages of the older calls."""
+    old = f"select id from thread where touched_at < :before and {thread_messages.UNLOCKED}{condition}"  # noqa: S608
     tx.execute(f"delete from turn where thread_id in ({old})", params)  # noqa: S608
     deleted = tx.execute(f"delete from thread where id in ({old})", params)  # noqa: S608
     tx.execute(
-        f"delete from turn where thread_id in (select id from thread where started_at < :before{user_condition}) "  # noqa: S608
+        f"delete from turn where thread_id in (select id from thread where started_at < :before{condition}) "  # noqa: S608
         "and call_id in (select id from call where state = 'closed' and started_at < :before)",
         params,
     )
-    left = f"started_at < :before and {_UNLOCKED}{user_condition}"
+    left = f"started_at < :before and {thread_messages.UNLOCKED}{condition}"
     empty = "not exists (select 1 from turn where thread_id = thread.id)"
     deleted += tx.execute(f"delete from thread where {empty} and {left}", params)  # noqa: S608
-    shortened = f"started_at < :before and head <> :forgotten{user_condition}"
-    return deleted + tx.execute(f"update thread set head = :forgotten where {shortened}", params)  # noqa: S608
+    shortened = f"started_at < :before and head <> :erased{condition}"
+    return deleted + tx.execute(f"update thread set head = :erased where {shortened}", params)  # noqa: S608
 
 
 @contextmanager
 def _open_directory(directory: Path) -> Generator[sqlite3.Connection]:
-    """The database of a directory, with SQLite's errors as sentences."""
+    """Open the database of a directory, with SQLite's errors raised as store errors."""
     try:
         _, connection = sqlite_connection.open_database(directory)
         with closing(connection):
@@ -156,10 +151,10 @@ def _open_directory(directory: Path) -> Generator[sqlite3.Connection]:
 
 
 def _truncate_log(connection: sqlite3.Connection, timeout_s: float) -> bool:
-    """Bring the write-ahead log into the file and cut it to nothing; whether that could be done.
+    """Move the write-ahead log into the file and truncate it. Returns True on success.
 
     SQLite waits for readers by itself, but not for another process's checkpoint
-    (https://sqlite.org/c3ref/wal_checkpoint_v2.html).
+    (https://sqlite.org/c3ref/wal_checkpoint_v2.html, 2026-11-29).
     """
     deadline = time.monotonic() + timeout_s
     while True:

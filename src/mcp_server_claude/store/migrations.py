@@ -1,7 +1,7 @@
-"""The schema, as numbered steps that are only ever appended. Each says why it is there.
+"""The schema, as numbered migrations that are only ever appended. Each has its reason.
 
-A step that has been released is never edited; later ones add, so that an older process that is still running keeps
-working on a file which a newer one has migrated.
+A released migration is never edited. Later ones add, so that an older process that is still running keeps working on a
+file which a newer one has migrated.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.store.transaction import StoreError, scalar
+from mcp_server_claude.store.usage import daily_rollups
 
 if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import Transaction
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step of the schema: its number, why it exists, and the statements that take it."""
+    """One migration: its number, its reason, and its statements."""
 
     number: int
     reason: str
     statements: tuple[str, ...]
+    rebuilds_rollups: bool = False
 
 
 CREATE_ENTRY = """
@@ -186,10 +188,49 @@ create index entry_failed on entry (day, model, tool, "user", call_id, attempt, 
 where "end" in ('failed', 'interrupted')
 """
 
+ROLLUP_SUMS = """
+requests bigint not null,
+calls bigint not null,
+unpriced bigint not null,
+input_tokens bigint not null,
+cache_read_input_tokens bigint not null,
+cache_creation_input_tokens bigint not null,
+output_tokens bigint not null,
+cost_micros bigint not null,
+timed bigint not null,
+errors bigint not null,
+retries bigint not null
+"""
+CREATE_USAGE_TOTAL = f"""
+create table usage_total (
+    day text not null, model text not null, tool text not null, {ROLLUP_SUMS}, primary key (day, model, tool)
+)
+"""
+CREATE_USAGE_USER_TOTAL = f"""
+create table usage_user_total (day text not null, "user" text not null, {ROLLUP_SUMS}, primary key (day, "user"))
+"""
+CREATE_USAGE_CELL = f"""
+create table usage_cell (
+    "user" text not null, day text not null, model text not null, tool text not null, {ROLLUP_SUMS},
+    primary key ("user", day, model, tool)
+)
+"""
+CREATE_LATENCY_COUNT = """
+create table latency_count (
+    "user" text not null, day text not null, bucket bigint not null, requests bigint not null,
+    primary key ("user", day, bucket)
+)
+"""
+CREATE_LONG_PROMPT_INDEX = """
+create index entry_long_prompt on entry (
+    day, model, "user", tool, input_tokens, cache_read_input_tokens, cache_creation_input_tokens
+) where input_tokens + cache_read_input_tokens + cache_creation_input_tokens > 100000
+"""
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(
         1,
-        "One line for each upstream request, and leases, so that a dead process's open lines can be told apart.",
+        "One entry for each upstream request, and leases, so that the open entries of dead processes can be found.",
         (
             CREATE_ENTRY,
             "create index entry_started on entry (started_at)",
@@ -213,7 +254,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     Migration(
         3,
-        "Budgets of a day, and who holds what of them, so that the holds of a dead process can be given back.",
+        "Daily budgets and their reservations, so that those of a dead process can be released.",
         (
             CREATE_BUDGET,
             CREATE_HOLD,
@@ -221,7 +262,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     Migration(
         4,
-        "Conversations with their turns as the API gave them, so that an answer can be gone on from after a restart.",
+        "Threads with their messages as the API sent them, so that they can be continued after a restart.",
         (
             CREATE_THREAD,
             'create index thread_user on thread ("user", touched_at)',
@@ -242,29 +283,55 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     Migration(
         6,
-        "A wish to stop a call that another process runs, which that process sees when it saves the text.",
+        "Requests to stop a call of another process, which reads them when it saves the text.",
         ("alter table call add column stop_requested bigint not null default 0",),
     ),
     Migration(
         7,
-        "Files that Claude made while it answered: whose they are, and by which id the Files API has them.",
+        "Output files of calls: their user, and their id in the Files API.",
         (CREATE_PRODUCED, "create index produced_call on produced (call_id)"),
     ),
     Migration(
         8,
-        "How a call failed, so that who reads it later, or in another process, is told the same.",
+        "The error of a failed call, so that later readers and other processes report the same.",
         ("alter table call add column failure text",),
     ),
     Migration(
         9,
-        "Indexes that hold all that the usage page adds up, in the order in which it groups it.",
+        "Covering indexes for the usage page, in the order in which it groups.",
         (
             f'create index entry_spend on entry (day, model, tool, "user", {SPEND_COLUMNS}, ttft_ms)',
             f'create index entry_spender on entry (day, "user", model, tool, {SPEND_COLUMNS})',
             'create index entry_first on entry (day, ttft_ms, "user", model, tool) where ttft_ms is not null',
             CREATE_FAILED_INDEX,
-            "drop index entry_model",  # nobody asked it
+            "drop index entry_model",  # no query used it
         ),
+    ),
+    Migration(
+        10,
+        "Processes that are known by the lock that they hold, and the estimates that their owners can correct.",
+        (
+            "create table process (id text primary key)",
+            "alter table hold add column spent bigint not null default -1",
+        ),
+    ),
+    Migration(
+        11,
+        "Daily sums, so that a report does not read every request. They replace three indexes.",
+        (
+            CREATE_USAGE_TOTAL,
+            CREATE_USAGE_USER_TOTAL,
+            CREATE_USAGE_CELL,
+            "create index usage_cell_day on usage_cell (day)",
+            CREATE_LATENCY_COUNT,
+            CREATE_LONG_PROMPT_INDEX,
+            "drop index entry_spend",
+            "drop index entry_spender",
+            "drop index entry_failed",
+            "create index entry_thread_cost on entry (thread, cost_micros) where thread is not null",
+            "drop index entry_thread",
+        ),
+        rebuilds_rollups=True,
     ),
 )
 
@@ -275,7 +342,7 @@ def check_version(version: int) -> None:
     """Refuse a schema that is newer than this code.
 
     Raises:
-        StoreError: A newer version of the package wrote it; its rows could be misread or spoilt.
+        StoreError: A newer version of the package wrote it, so its rows could be misread or damaged.
     """
     if version > NEWEST_VERSION:
         raise StoreError(
@@ -285,7 +352,7 @@ def check_version(version: int) -> None:
 
 
 def apply_migrations(tx: Transaction) -> None:
-    """Take the steps that are missing. The transaction must hold the database's lock for writing from its begin.
+    """Apply the missing migrations. The transaction must hold the write lock of the database from its beginning.
 
     Raises:
         StoreError: The schema is newer than this code.
@@ -293,9 +360,13 @@ def apply_migrations(tx: Transaction) -> None:
     tx.execute("create table if not exists schema_version (version bigint primary key, why text not null)")
     version = tx.fetch_one(scalar, "select coalesce(max(version), 0) as version from schema_version") or 0
     check_version(version)
-    for step in MIGRATIONS[version:]:
-        for statement in step.statements:
+    missing = MIGRATIONS[version:]
+    for migration in missing:
+        for statement in migration.statements:
             tx.execute(statement)
         tx.execute(
-            "insert into schema_version (version, why) values (:n, :why)", {"n": step.number, "why": step.reason}
+            "insert into schema_version (version, why) values (:number, :reason)",
+            {"number": migration.number, "reason": migration.reason},
         )
+    if any(migration.rebuilds_rollups for migration in missing):  # at the end, when all columns are there
+        daily_rollups.rebuild_rollups(tx)

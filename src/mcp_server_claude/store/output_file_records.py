@@ -1,4 +1,4 @@
-"""Files that Claude made while it answered: whose they are, and by which id the Files API has them."""
+"""Files that code execution wrote during calls: their user, and their ids here and in the Files API."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputFileRecord:
-    """A file, by an id of ours (`f_…`) and by the API's (`file_…`). `created_at` is in unix seconds, `bytes` its size
-    where that is known.
+    """An output file: `id` is ours (`f_…`), `file_id` the API's (`file_…`).
+
+    `created_at` is in unix seconds, `bytes` the size if known.
     """
 
     id: str
@@ -37,7 +38,7 @@ _INSERT = (
 
 
 def record_output_files(tx: Transaction, files: Sequence[OutputFileRecord]) -> None:
-    """Write down what a call has made."""
+    """Record the output files of a call."""
     for file in files:
         tx.execute(
             _INSERT,
@@ -55,27 +56,27 @@ def record_output_files(tx: Transaction, files: Sequence[OutputFileRecord]) -> N
 
 
 def find_output_file(tx: Transaction, output_file_id: str, user: str) -> OutputFileRecord | None:
-    """A user's file by our id; None where this user has none of it, or it was forgotten."""
-    sql = f'select {_COLUMNS} from produced where id = :id and "user" = :user and name <> :forgotten'  # noqa: S608
-    return tx.fetch_one(OutputFileRecord, sql, {"id": output_file_id, "user": user, "forgotten": ERASED_NAME})
+    """Return a user's file by our id, or None if this user has none of that id or it was erased."""
+    sql = f'select {_COLUMNS} from produced where id = :id and "user" = :user and name <> :erased'  # noqa: S608
+    return tx.fetch_one(OutputFileRecord, sql, {"id": output_file_id, "user": user, "erased": ERASED_NAME})
 
 
 def output_files_of_call(tx: Transaction, call_id: str, user: str) -> list[OutputFileRecord]:
-    """What a user's call has made."""
-    whose = 'call_id = :call and "user" = :user and name <> :forgotten'
-    sql = f"select {_COLUMNS} from produced where {whose} order by created_at, id"  # noqa: S608
-    return tx.fetch_all(OutputFileRecord, sql, {"call": call_id, "user": user, "forgotten": ERASED_NAME})
+    """Return the output files of a user's call."""
+    condition = 'call_id = :call and "user" = :user and name <> :erased'
+    sql = f"select {_COLUMNS} from produced where {condition} order by created_at, id"  # noqa: S608
+    return tx.fetch_all(OutputFileRecord, sql, {"call": call_id, "user": user, "erased": ERASED_NAME})
 
 
 def expired_output_files(tx: Transaction, before: float, limit: int = 100) -> list[OutputFileRecord]:
-    """Files made before then, in unix seconds, and those that were forgotten; so many at most."""
+    """Return at most `limit` files that are older than a time in unix seconds, or were erased."""
     sql = (
-        f"select {_COLUMNS} from produced where created_at < :before or name = :forgotten "  # noqa: S608
+        f"select {_COLUMNS} from produced where created_at < :before or name = :erased "  # noqa: S608
         "order by created_at limit :limit"
     )
-    return tx.fetch_all(OutputFileRecord, sql, {"before": before, "forgotten": ERASED_NAME, "limit": limit})
+    return tx.fetch_all(OutputFileRecord, sql, {"before": before, "erased": ERASED_NAME, "limit": limit})
 
 
 def delete_output_file(tx: Transaction, output_file_id: str) -> None:
-    """Forget a file by our id; at the API it is deleted by whoever calls this."""
+    """Delete the record of a file by our id. The caller deletes the file itself in the Files API."""
     tx.execute("delete from produced where id = :id", {"id": output_file_id})

@@ -1,4 +1,4 @@
-"""The book: one line for every upstream request, written before it leaves and completed afterwards, exactly once."""
+"""The ledger: one entry for every upstream request, written before it is sent and completed once it has ended."""
 
 from __future__ import annotations
 
@@ -8,25 +8,32 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, cast
 
 from mcp_server_claude.store import budget_reservations
+from mcp_server_claude.store.transaction import scalar
+from mcp_server_claude.store.usage import daily_rollups
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mcp_server_claude.store.transaction import SqlValue, Transaction
 
 EntryState: TypeAlias = Literal["open", "closed"]
 EndStatus: TypeAlias = Literal["complete", "incomplete", "failed", "cancelled", "interrupted"]
-"""How a request or a call ended; `interrupted` means that its process died."""
+"""How a request or a call ended. `interrupted`: its process died, or was taken for dead and has not closed it since."""
 SummaryKey: TypeAlias = Literal["model", "day", "tool", "user"]
-"""What a summary can be grouped by; `day` is the UTC date on which the request was begun."""
+"""Column to group a summary by. `day` is the UTC date on which the request was started."""
+
+MAX_COUNT = 2**53
+"""Largest count that is believed. Larger ones would add up to more than a database integer holds."""
+ORPHAN_RETENTION_S = 2 * 86_400.0
+"""Seconds for which the owner of an entry can correct what others have booked for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
     """One upstream request.
 
-    Times are unix seconds, money is micro-dollars; `cost_micros` is None while the price is unknown. `host` is the
-    host of the base URL. `held_micros` is what was reserved of the budgets when the request was begun.
+    Times are unix seconds, amounts are micro-dollars. `cost_micros` is None while the price is unknown. `host` is the
+    host of the base URL. `held_micros` was reserved of the budgets when the request was started.
     """
 
     id: str
@@ -65,7 +72,7 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryResult:
-    """How a request ended: everything that `finish` writes. A None in `model` or `request_id` keeps what was noted."""
+    """How a request ended: all columns that `close_entry` writes. None keeps the recorded `model` and `request_id`."""
 
     end: EndStatus
     ended_at: float
@@ -88,7 +95,7 @@ class EntryResult:
 
 
 class EntryProgress(TypedDict, total=False):
-    """What can be known of a request while it runs, e.g. the exact input tokens after `message_start`."""
+    """What can be recorded of a running request, for instance the exact input tokens after `message_start`."""
 
     model: str
     status: int
@@ -106,10 +113,10 @@ class EntryProgress(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageSummary:
-    """What some requests came to together. The fields not grouped by are empty.
+    """Sums over some requests. Fields that are not grouped by are empty.
 
     `failures` ended as failed or interrupted, `retries` were not the first attempt of their call, `unpriced` used
-    tokens that `cost_micros` does not hold because the price is unknown, `estimated` were counted, not told.
+    tokens that `cost_micros` lacks because the price is unknown, `estimated` have token counts of our own.
     """
 
     model: str = ""
@@ -135,15 +142,15 @@ _COLUMNS = tuple(field.name for field in fields(LedgerEntry))
 _PROGRESS_COLUMNS = tuple(EntryProgress.__annotations__)
 _RESULT_COLUMNS = tuple(field.name for field in fields(EntryResult))
 _KEPT_IF_NULL = frozenset({"model", "request_id"})
-_SUMMED_COLUMNS = (
+_COUNT_COLUMNS = (
     "input_tokens",
     "cache_read_input_tokens",
     "cache_creation_input_tokens",
     "output_tokens",
     "thinking_tokens",
     "web_searches",
-    "cost_micros",
 )
+_SUMMED_COLUMNS = (*_COUNT_COLUMNS, "cost_micros")
 _SUMMARY_KEYS: frozenset[str] = frozenset({"model", "day", "tool", "user"})
 
 
@@ -152,24 +159,26 @@ def _join_columns(form: str, names: Sequence[str]) -> str:
 
 
 _QUOTED, _BOUND, _SET, _SET_IF_KNOWN = '"{0}"', ":{0}", '"{0}" = :{0}', '"{0}" = coalesce(:{0}, "{0}")'
-# The names in these statements are the fields above, so that a column is named in one place; every value is bound.
+# The names in these statements are the fields above, so that a column is named in one place. Every value is bound.
 _INSERT = (
     f"insert into entry (day, {_join_columns(_QUOTED, _COLUMNS)}) values (:day, {_join_columns(_BOUND, _COLUMNS)})"  # noqa: S608
 )
 _UPDATE_PROGRESS = (
     f"update entry set {_join_columns(_SET_IF_KNOWN, _PROGRESS_COLUMNS)} where id = :id and state = 'open'"  # noqa: S608
 )
-_OVERWRITTEN = [name for name in _RESULT_COLUMNS if name not in _KEPT_IF_NULL]
 _CLOSE = (
-    f"update entry set state = 'closed', {_join_columns(_SET, _OVERWRITTEN)}, "  # noqa: S608
-    f"{_join_columns(_SET_IF_KNOWN, sorted(_KEPT_IF_NULL))} where id = :id and state = 'open'"
+    f"update entry set state = 'closed', "  # noqa: S608
+    f"{_join_columns(_SET, [name for name in _RESULT_COLUMNS if name not in _KEPT_IF_NULL])}, "
+    f"{_join_columns(_SET_IF_KNOWN, sorted(_KEPT_IF_NULL))} where id = :id and "
 )
+_CLOSE_OPEN = f"{_CLOSE} state = 'open'"
+_CLOSE_INTERRUPTED = f"{_CLOSE} \"end\" = 'interrupted'"
 _CLOSE_ORPHANS = """
 update entry set state = 'closed', "end" = 'interrupted', estimated = 1, ended_at = :now
-where state = 'open'
-  and not exists (select 1 from worker where worker.id = entry.worker and worker.lease_until > :now)
+where state = 'open' and not exists (select 1 from process where process.id = entry.worker)
 returning id, coalesce(cost_micros, 0) as spent
 """
+_FAILED_ATTEMPTS = "select id from entry where call_id = :call_id and \"end\" in ('failed', 'interrupted')"
 _ENTRIES = f"select {_join_columns(_QUOTED, _COLUMNS)} from entry where call_id = :call_id order by attempt, started_at"  # noqa: S608
 _COUNTS = f"""
 count(*) as requests,
@@ -186,35 +195,62 @@ count(*) filter (
 
 
 def open_entry(tx: Transaction, entry: LedgerEntry) -> None:
-    """Write a request down before it leaves; in one job with `leases.renew` of its worker, else it counts as dead."""
+    """Write an entry before its request is sent.
+
+    Belongs in one transaction with `process_locks.register_process` of its worker, else it counts as orphaned.
+    """
     row = {name: getattr(entry, name) for name in _COLUMNS}
     day = time.strftime("%Y-%m-%d", time.gmtime(entry.started_at))
-    tx.execute(_INSERT, row | {"day": day, "estimated": int(entry.estimated)})
+    # Failed attempts of the call become retries by this one.
+    failed = tx.fetch_all(scalar, _FAILED_ATTEMPTS, {"call_id": entry.call_id}) if entry.attempt > 1 else []
+    for entry_id in failed:
+        daily_rollups.remove_entry(tx, entry_id)
+    tx.execute(_INSERT, _believable(row) | {"day": day})
+    for entry_id in (*failed, entry.id):
+        daily_rollups.add_entry(tx, entry_id)
 
 
 def record_entry_progress(tx: Transaction, entry_id: str, **known: Unpack[EntryProgress]) -> bool:
-    """Keep what is known of an open request so far, so that a killed process leaves it; False if it has ended."""
-    if strange := known.keys() - set(_PROGRESS_COLUMNS):
-        message = f"a ledger entry has no {sorted(strange)} to note"
+    """Record what is known of an open request, so that a killed process leaves it. Returns False if it has ended.
+
+    Raises:
+        TypeError: A name is not one of `EntryProgress`.
+    """
+    if unknown := known.keys() - set(_PROGRESS_COLUMNS):
+        message = f"a ledger entry has no {sorted(unknown)} to record"
         raise TypeError(message)
     row: dict[str, SqlValue] = dict.fromkeys(_PROGRESS_COLUMNS)
-    return tx.execute(_UPDATE_PROGRESS, row | cast("dict[str, SqlValue]", known) | {"id": entry_id}) == 1
+    values = _believable(row | cast("dict[str, SqlValue]", known))
+    return tx.execute(_UPDATE_PROGRESS, {name: values[name] for name in _PROGRESS_COLUMNS} | {"id": entry_id}) == 1
 
 
-def close_entry(tx: Transaction, entry_id: str, result: EntryResult) -> bool:
-    """Complete a request's line; True exactly once. Belongs in one job with `budgets.settle`."""
-    row = {name: getattr(result, name) for name in _RESULT_COLUMNS}
-    return tx.execute(_CLOSE, row | {"id": entry_id, "estimated": int(result.estimated)}) == 1
+def close_entry(tx: Transaction, entry_id: str, result: EntryResult, spent_micros: int = 0) -> bool:
+    """Complete an entry, and book what its request has spent of the budgets. Returns True exactly once.
+
+    The owner's result also replaces `interrupted`, which another process wrote when it took the owner for dead; the
+    budgets are corrected by the difference. Numbers that nobody can believe are left out, see `_believable`.
+    """
+    row = _believable({name: getattr(result, name) for name in _RESULT_COLUMNS}) | {"id": entry_id}
+    closed = tx.execute(_CLOSE_OPEN, row) == 1
+    if not closed:
+        daily_rollups.remove_entry(tx, entry_id)
+        closed = tx.execute(_CLOSE_INTERRUPTED, row) == 1
+    daily_rollups.add_entry(tx, entry_id)
+    if closed:
+        budget_reservations.settle(tx, entry_id, max(0, min(MAX_COUNT, spent_micros)))
+    return closed
 
 
 def close_orphaned_entries(tx: Transaction, now: float) -> list[str]:
-    """Close the open requests of workers whose lease has run out, and settle their budgets; returns their ids.
+    """Close the open entries of processes that are not registered, and settle their budgets. Returns their ids.
 
-    They keep what was noted of them, are marked as estimated, and spend of the budgets what was noted as their cost.
+    They keep what was recorded of them, are marked as estimated, and spend what was recorded as their cost.
     """
     closed = tx.fetch_all(_closed_row, _CLOSE_ORPHANS, {"now": now})
     for entry_id, spent in sorted(closed):
-        budget_reservations.settle(tx, entry_id, spent)
+        budget_reservations.settle_orphan(tx, entry_id, spent)
+        daily_rollups.add_entry(tx, entry_id)
+    budget_reservations.delete_settled_orphans(tx, time.strftime("%Y-%m-%d", time.gmtime(now - ORPHAN_RETENTION_S)))
     return [entry_id for entry_id, _ in closed]
 
 
@@ -225,7 +261,7 @@ def summarize_usage(
     user: str | None = None,
     by: Sequence[SummaryKey] = ("model",),
 ) -> list[UsageSummary]:
-    """What requests begun from `since` up to, not at, `until` came to, grouped; all users where none is named."""
+    """Add up the requests started from `since` up to, not at, `until`, in unix seconds. Without a user: of all."""
     keys = [key for key in dict.fromkeys(by) if key in _SUMMARY_KEYS]
     names = _join_columns(_QUOTED, keys)
     sql = (
@@ -233,15 +269,28 @@ def summarize_usage(
         "and started_at < :until"
     )
     sql += ' and "user" = :user' if user is not None else ""
-    # Without a key there is one row, also of nothing.
+    # Without a key there is exactly one row, even if there are no requests.
     sql += f" group by {names} order by {names}" if keys else ""
     until = math.inf if until is None else until
     return tx.fetch_all(UsageSummary, sql, {"since": since, "until": until, "user": user or ""})
 
 
 def entries_of_call(tx: Transaction, call_id: str) -> list[LedgerEntry]:
-    """A call's requests, in the order in which they were tried."""
+    """Return the requests of a call in the order of its attempts."""
     return tx.fetch_all(_entry_row, _ENTRIES, {"call_id": call_id})
+
+
+def _believable(row: Mapping[str, SqlValue]) -> dict[str, SqlValue]:
+    """Bring counts into 0 to `MAX_COUNT`, and drop a cost beyond it. A changed row is marked as estimated."""
+    values = dict(row)
+    for name in _COUNT_COLUMNS:
+        if isinstance(count := row[name], int):
+            values[name] = max(0, min(MAX_COUNT, count))
+    cost = row["cost_micros"]
+    if isinstance(cost, int) and not 0 <= cost <= MAX_COUNT:
+        values["cost_micros"] = None
+    values["estimated"] = int(bool(row.get("estimated")) or values != dict(row))
+    return values
 
 
 def _entry_row(*, estimated: int, **row: Any) -> LedgerEntry:

@@ -1,30 +1,38 @@
-"""SQLite's side of the house: the file and its permissions, its settings, its errors in plain sentences."""
+"""SQLite connections: the database file and its permissions, pragmas, and SQLite's errors as plain sentences."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sqlite3
+import stat
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from mcp_server_claude.store import migrations
+from mcp_server_claude.store.owner_rights import owner_rights
 from mcp_server_claude.store.transaction import NO_PARAMS, SqlParams, StoreError, StoreErrorKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from mcp_server_claude.store.transaction import SqlValue
+
 T = TypeVar("T")
 
 DATABASE_FILE = "store.db"
+SIBLING_SUFFIXES = ("-wal", "-shm", "-journal")
 BUSY_TIMEOUT_S = 30.0
 """Seconds that a statement waits for another process's lock."""
+MAX_INTEGER = 2**63 - 1
+"""Largest integer that both databases store."""
 PRAGMAS = ("journal_mode=wal", "synchronous=normal", "foreign_keys=on", "secure_delete=on")
 """WAL with NORMAL loses no acknowledged commit to `kill -9`; a power cut may take the last ones, never the file.
 
-What is deleted is overwritten, as Debian's SQLite does by itself and that of other Pythons does not.
+Deleted content is overwritten, which only some builds of SQLite (Debian's for one) do by default.
 """
 
 _ERROR_KINDS: dict[int, tuple[StoreErrorKind, str]] = {
@@ -39,6 +47,10 @@ _ERROR_KINDS: dict[int, tuple[StoreErrorKind, str]] = {
     sqlite3.SQLITE_CORRUPT: ("damaged", "its file is damaged"),
     sqlite3.SQLITE_NOTADB: ("damaged", "its file is not a database"),
 }
+
+
+class UnsafeFileError(OSError):
+    """The database file, or one of its siblings, is a link, no regular file, or another user's."""
 
 
 class SqliteTransaction:
@@ -61,39 +73,59 @@ class SqliteTransaction:
     def _execute(self, sql: str, params: SqlParams) -> sqlite3.Cursor:
         try:
             return self._connection.execute(sql, dict(params))
-        except UnicodeEncodeError:  # a lone surrogate, which UTF-8 cannot hold: `?`, one for one, so that offsets stay
-            return self._connection.execute(sql, {name: _encodable(each) for name, each in params.items()})
+        except (UnicodeEncodeError, OverflowError):
+            return self._connection.execute(sql, {name: _storable(value) for name, value in params.items()})
 
 
-def _encodable(value: T) -> T | str:
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+def _storable(value: SqlValue) -> SqlValue:
+    """Replace what SQLite cannot store: lone surrogates, one for one so that offsets stay, and huge integers."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, int):
+        return max(-MAX_INTEGER, min(MAX_INTEGER, value))
+    return value
 
 
 def classify_error(error: sqlite3.Error) -> tuple[StoreErrorKind, str]:
-    """What an error of SQLite's is, and half a sentence about it."""
-    code: int | None = getattr(error, "sqlite_errorcode", None)  # the module's own complaints have none
+    """Return the kind of an SQLite error and half a sentence about it."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)  # errors of the `sqlite3` module itself have none
     unknown: tuple[StoreErrorKind, str] = ("bug", f"{type(error).__name__}: {error}")
+    if code == sqlite3.SQLITE_ERROR:  # its text names the table or column, no values
+        return "schema", f"its tables do not fit this version ({error})"
     return unknown if code is None else _ERROR_KINDS.get(code & 0xFF, unknown)  # the low byte is the primary code
 
 
-def to_store_error(error: sqlite3.Error) -> StoreError:
-    """The same trouble as a sentence for the reader, with SQLite's error chained."""
-    kind, why = classify_error(error)
-    told = StoreError(f"The ledger could not be used: {why}.", kind=kind)
-    told.__cause__ = error
-    return told
+def to_store_error(error: sqlite3.Error | OSError) -> StoreError:
+    """Return the store error for an error of SQLite or the file system, which is chained."""
+    match error:
+        case sqlite3.Error():
+            kind, reason = classify_error(error)
+        case UnsafeFileError():
+            kind, reason = "io", f"{error.filename} {error.strerror}"
+        case OSError():
+            kind, reason = "io", f"its file cannot be opened ({error.strerror or type(error).__name__})"
+    store_error = StoreError(f"The ledger could not be used: {reason}.", kind=kind)
+    store_error.__cause__ = error
+    return store_error
 
 
 def open_connection(path: Path) -> sqlite3.Connection:
-    """A connection to a file that exists, as every thread needs it; not bound to the thread that opened it."""
-    connection = _raw_connection(str(path))
-    for setting in PRAGMAS:
-        connection.execute(f"pragma {setting}")
-    return connection
+    """Open an existing database file with the usual pragmas. Any thread may use the connection.
+
+    Raises:
+        OSError: The file is missing, or not safe to open.
+        sqlite3.Error: It is not a database.
+    """
+    with owner_rights(path.parent):
+        _check_file(path)
+        connection = _raw_connection(str(path))
+        for pragma in PRAGMAS:
+            connection.execute(f"pragma {pragma}")
+        return connection
 
 
 def open_in_memory() -> sqlite3.Connection:
-    """A database in memory with the whole schema, gone when its one connection is closed."""
+    """Open a database in memory with the whole schema. It ends with its only connection."""
     connection = _raw_connection(":memory:")
     connection.execute("pragma foreign_keys=on")
     _migrate_connection(connection)
@@ -101,24 +133,25 @@ def open_in_memory() -> sqlite3.Connection:
 
 
 def open_database(directory: Path) -> tuple[Path, sqlite3.Connection]:
-    """The database in a directory, both made where they are missing (0700 and 0600), with the newest schema.
+    """Open the database in a directory with the newest schema. Creates both if missing, with modes 0700 and 0600.
 
     Raises:
-        OSError: The directory or file cannot be made or written.
-        sqlite3.Error: It is not a database, or cannot be used as one.
-        StoreError: Its schema is newer than this code.
+        OSError: The directory or file cannot be created or written, or the file is not safe to open.
+        sqlite3.Error: The file is not a database, or cannot be used as one.
+        StoreError: The schema is newer than this code.
     """
-    _make_private_directory(directory)
     path = directory / DATABASE_FILE
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    with suppress(PermissionError):  # somebody else's file that we may write all the same
-        path.chmod(0o600)  # whatever the umask, or an older version, made of it; -wal and -shm copy it
-    return path, _retry_while_locked(lambda: _open_and_migrate(path))
+    with owner_rights(directory):
+        _make_private_directory(directory)
+        _create_file(path)
+        return path, _retry_while_locked(lambda: _open_and_migrate(path))
 
 
 def explain_open_error(error: OSError | sqlite3.Error | StoreError, directory: Path) -> str:
-    """Why there is no file to write to: the end of a sentence that begins `The ledger is kept in memory:`."""
+    """Return why no file can be written: the end of a sentence that begins `The ledger is kept in memory:`."""
     match error:
+        case UnsafeFileError():
+            return f"{error.filename} {error.strerror}"
         case PermissionError() | OSError(errno=errno.EROFS):
             return f"{error.filename or directory} is not writable"
         case FileExistsError() | NotADirectoryError():
@@ -138,21 +171,72 @@ def _raw_connection(database: str) -> sqlite3.Connection:
 
 
 def _make_private_directory(directory: Path) -> None:
-    """Only what we made is made private: an existing directory may be one that others use."""
+    """Create a directory that only its owner can enter. An existing one keeps its mode, since others may use it."""
     with suppress(FileExistsError):
         directory.mkdir(mode=0o700, parents=True)
-        directory.chmod(0o700)  # the umask can have taken bits that we need
+        directory.chmod(0o700)  # the umask can have removed bits that we need
+
+
+def _create_file(path: Path) -> None:
+    """Create the database file if it is missing, and make it private. SQLite copies its mode to its siblings.
+
+    An existing private file is not opened: closing it again would release the POSIX locks of all other connections in
+    this process (https://sqlite.org/howtocorrupt.html §2.2, 2026-11-29).
+
+    Raises:
+        OSError: It cannot be written.
+        UnsafeFileError: See `_check_file`.
+    """
+    _check_file(path)
+    with suppress(FileNotFoundError):
+        if stat.S_IMODE(path.lstat().st_mode) == 0o600 and os.access(path, os.R_OK | os.W_OK):
+            return
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    try:
+        if sys.platform != "win32":
+            _check_status(path, os.fstat(descriptor))
+            with suppress(PermissionError):  # another user's file that we may write
+                os.fchmod(descriptor, 0o600)  # whatever the umask, or an older version, has made of it
+    finally:
+        os.close(descriptor)
+
+
+def _check_file(path: Path) -> None:
+    """Check the database file and its siblings, as far as they exist.
+
+    SQLite opens them without following links itself (`O_NOFOLLOW` in its os_unix.c); this check says so in a sentence,
+    and finds hard links and files of other users too.
+
+    Raises:
+        UnsafeFileError: One is a link, no regular file, or belongs to neither this user nor the directory's owner.
+    """
+    if sys.platform == "win32":
+        return
+    for each in (path, *(path.with_name(path.name + suffix) for suffix in SIBLING_SUFFIXES)):
+        with suppress(FileNotFoundError):
+            _check_status(each, each.lstat())
+
+
+def _check_status(path: Path, status: os.stat_result) -> None:
+    if sys.platform == "win32":
+        return
+    if stat.S_ISLNK(status.st_mode) or status.st_nlink > 1:
+        raise UnsafeFileError(errno.ELOOP, "is a link, and is not followed", str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafeFileError(errno.EINVAL, "is not a regular file", str(path))
+    if status.st_uid not in {os.geteuid(), path.parent.stat().st_uid}:
+        raise UnsafeFileError(errno.EPERM, "belongs to another user", str(path))
 
 
 def _open_and_migrate(path: Path) -> sqlite3.Connection:
-    """Look before touching: a file that is no database, or a newer one, stays as it is, byte for byte."""
+    """Open and migrate a file. One that is no database, or has a newer schema, stays as it is, byte for byte."""
     connection = _raw_connection(str(path))
     try:
         version = _schema_version(connection)
         migrations.check_version(version)
-        for setting in PRAGMAS:
-            connection.execute(f"pragma {setting}")
-        if version < migrations.NEWEST_VERSION:  # only then is the lock worth waiting for
+        for pragma in PRAGMAS:
+            connection.execute(f"pragma {pragma}")
+        if version < migrations.NEWEST_VERSION:  # only a migration needs the lock
             _migrate_connection(connection)
     except BaseException:
         connection.close()
@@ -178,9 +262,10 @@ def _migrate_connection(connection: sqlite3.Connection) -> None:
 
 
 def _retry_while_locked(step: Callable[[], T]) -> T:
-    """Processes that make the file at the same moment meet locks that SQLite's own timeout does not wait for.
+    """Retry a step for as long as SQLite's own timeout, which does not cover every lock.
 
-    Changing a new file's journal mode is one (https://sqlite.org/wal.html, "Sometimes Queries Return SQLITE_BUSY").
+    Changing a new file's journal mode is such a case (https://sqlite.org/wal.html, "Sometimes Queries Return
+    SQLITE_BUSY", 2026-11-29).
     """
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:

@@ -1,10 +1,10 @@
-"""Conversations: their turns as the API gave them, and who is continuing one right now."""
+"""Threads: their messages as the API sent them, and the call that holds a thread's lock."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from mcp_server_claude.store import call_journal
 from mcp_server_claude.store.transaction import scalar
@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import Transaction
 
 
+ThreadCursor: TypeAlias = tuple[float, str]
+"""Place in a user's list of threads: `touched_at` and `id` of the last thread before it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thread:
-    """A conversation. Times are unix seconds; `head` holds its opening words, `model` the one that answered last."""
+    """A thread. Times are unix seconds, `head` holds its first words, `model` is the one that answered last."""
 
     id: str
     user: str
@@ -40,36 +44,34 @@ class ThreadMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerStatus:
-    """How a call ended: its account, and a sentence where it is not whole."""
+    """State of a call in a thread: its usage, and a sentence if its answer is incomplete."""
 
     call_id: str
     incomplete: str
     usage: dict[str, object] | None
 
 
+UNLOCKED = "(holder is null or not exists (select 1 from process where process.id = thread.worker))"
+"""Condition on a thread that no running process has locked, as SQL."""
 _THREAD = '"id", "user", head, system, model, started_at, touched_at'
 _INSERT_THREAD = (
     f"insert into thread ({_THREAD}, holder, worker) values (:id, :user, :head, :system, :model, :at, :at, null, '')"  # noqa: S608
 )
-_LOCK = """
+_LOCK = f"""
 update thread set holder = :call, worker = :worker, touched_at = :now
-where id = :id and (holder is null or worker = :worker
-                    or not exists (select 1 from worker w where w.id = thread.worker and w.lease_until > :now))
-"""
+where id = :id and (worker = :worker or {UNLOCKED})
+"""  # noqa: S608 - a constant
 _INSERT_MESSAGE = """
 insert into turn (thread_id, seq, role, content, model, call_id)
 values (:id, (select coalesce(max(seq), 0) + 1 from turn where thread_id = :id), :role, :content, :model, :call)
 """
 _LAST_MESSAGE = "select role, content, model, call_id from turn where thread_id = :id order by seq desc limit 1"
 _DELETE_QUESTION = "delete from turn where thread_id = :id and call_id = :call and role = 'user'"
-_INACTIVE = """
-select id from thread where touched_at < :before
-and (holder is null or not exists (select 1 from worker w where w.id = thread.worker and w.lease_until > :before))
-"""
+_INACTIVE = f"select id from thread where touched_at < :before and {UNLOCKED}"  # noqa: S608 - a constant
 
 
 def create_thread(tx: Transaction, thread: Thread) -> None:
-    """Begin a conversation."""
+    """Insert a thread without messages."""
     tx.execute(
         _INSERT_THREAD,
         {
@@ -84,22 +86,22 @@ def create_thread(tx: Transaction, thread: Thread) -> None:
 
 
 def find_thread(tx: Transaction, thread_id: str, user: str) -> Thread | None:
-    """A user's conversation, or None where this user has none of that id."""
+    """Return a user's thread, or None if this user has none of that id."""
     sql = f'select {_THREAD} from thread where id = :id and "user" = :user'  # noqa: S608 - a constant
     return tx.fetch_one(Thread, sql, {"id": thread_id, "user": user})
 
 
 def lock_thread(tx: Transaction, thread_id: str, *, call_id: str, worker: str, now: float) -> bool:
-    """Hold a conversation for one call; False while a call of another living process holds it.
+    """Lock a thread for one call. Returns False while a call of another running process holds the lock.
 
-    Within a process the caller sees to it that there is but one.
-
-    Belongs in one job with `leases.renew` of the worker. What a call that died had written is made a turn first.
+    Within a process the caller must allow one call at a time. Belongs in one transaction with
+    `process_locks.register_process` of the worker, after `remove_dead_processes`. The saved text of a call whose
+    process died becomes a message first.
     """
     if not tx.execute(_LOCK, {"id": thread_id, "call": call_id, "worker": worker, "now": now}):
         return False
     last = tx.fetch_one(_message_row, _LAST_MESSAGE, {"id": thread_id})
-    if last is not None and last.role == "user":  # its call never came to its end
+    if last is not None and last.role == "user":  # its call never ended
         text = call_journal.answer_text(tx, last.call_id)
         if text.strip():
             append_message(
@@ -113,7 +115,7 @@ def lock_thread(tx: Transaction, thread_id: str, *, call_id: str, worker: str, n
 
 
 def unlock_thread(tx: Transaction, thread_id: str, call_id: str) -> None:
-    """Let go of a conversation that this call holds."""
+    """Release the lock of a thread if this call holds it."""
     tx.execute(
         "update thread set holder = null, worker = '' where id = :id and holder = :call",
         _key_params(thread_id, call_id),
@@ -121,13 +123,13 @@ def unlock_thread(tx: Transaction, thread_id: str, call_id: str) -> None:
 
 
 def thread_history(tx: Transaction, thread_id: str) -> list[ThreadMessage]:
-    """Every turn, in order."""
+    """Return all messages of a thread, in order."""
     sql = "select role, content, model, call_id from turn where thread_id = :id order by seq"
     return tx.fetch_all(_message_row, sql, {"id": thread_id})
 
 
 def append_message(tx: Transaction, thread_id: str, message: ThreadMessage) -> None:
-    """Append a turn."""
+    """Append a message to a thread."""
     row = {"role": message.role, "content": json.dumps(list(message.content)), "model": message.model}
     tx.execute(_INSERT_MESSAGE, row | _key_params(thread_id, message.call_id))
     if message.model:
@@ -135,7 +137,7 @@ def append_message(tx: Transaction, thread_id: str, message: ThreadMessage) -> N
 
 
 def delete_question(tx: Transaction, thread_id: str, call_id: str) -> None:
-    """Take back the question of a call that came to nothing; a conversation without any turn goes with it."""
+    """Delete the question of a call that has no answer, and the thread with it if no message is left."""
     tx.execute(_DELETE_QUESTION, _key_params(thread_id, call_id))
     tx.execute(
         "delete from thread where id = :id and not exists (select 1 from turn where thread_id = :id)", {"id": thread_id}
@@ -143,39 +145,48 @@ def delete_question(tx: Transaction, thread_id: str, call_id: str) -> None:
 
 
 def set_system(tx: Transaction, thread_id: str, system: str) -> None:
-    """From now on the conversation has these rules."""
+    """Replace the system prompt of a thread."""
     tx.execute("update thread set system = :system where id = :id", {"system": system, "id": thread_id})
 
 
 def recent_threads(tx: Transaction, user: str, limit: int = 10) -> list[Thread]:
-    """A user's conversations, the latest first."""
+    """Return a user's threads, the latest first."""
     sql = f'select {_THREAD} from thread where "user" = :user order by touched_at desc, id limit :limit'  # noqa: S608
     return tx.fetch_all(Thread, sql, {"user": user, "limit": limit})
 
 
-def threads_with_cost(tx: Transaction, user: str, limit: int) -> list[tuple[Thread, int]]:
-    """A user's conversations, the latest first, each with what it cost in micro-dollars."""
+def threads_with_cost(
+    tx: Transaction, user: str, limit: int, after: ThreadCursor | None = None
+) -> list[tuple[Thread, int]]:
+    """Return a page of a user's threads, the latest first, each with its cost in micro-dollars.
+
+    `after` is the cursor of the last thread of the page before.
+    """
+    condition = "" if after is None else "and (touched_at < :touched_at or touched_at = :touched_at and id > :after) "
     sql = (
         f"select {_THREAD}, coalesce((select sum(cost_micros) from entry where entry.thread = thread.id), 0) as micros "  # noqa: S608
-        'from thread where "user" = :user order by touched_at desc, id limit :limit'
+        f'from thread where "user" = :user {condition}order by touched_at desc, id limit :limit'
     )
-    return tx.fetch_all(_thread_with_cost, sql, {"user": user, "limit": limit})
+    touched_at, thread_id = after or (0.0, "")
+    return tx.fetch_all(
+        _thread_with_cost, sql, {"user": user, "limit": limit, "touched_at": touched_at, "after": thread_id}
+    )
 
 
 def answer_statuses(tx: Transaction, thread_id: str) -> dict[str, AnswerStatus]:
-    """How each call of a conversation ended, by its id."""
+    """Return the state of each call of a thread, by call id."""
     sql = "select id, incomplete, usage from call where thread = :id"
     return {answer.call_id: answer for answer in tx.fetch_all(_answer_status_row, sql, {"id": thread_id})}
 
 
 def thread_cost_micros(tx: Transaction, thread_id: str) -> int:
-    """What a conversation cost, in micro-dollars."""
+    """Return the cost of a thread in micro-dollars."""
     sql = "select coalesce(sum(cost_micros), 0) as micros from entry where thread = :id"
     return tx.fetch_one(scalar, sql, {"id": thread_id}) or 0
 
 
 def delete_thread(tx: Transaction, thread_id: str, user: str) -> bool:
-    """Delete a user's conversation and the text of its calls; False where this user has none of that id."""
+    """Delete a user's thread and the text of its calls. Returns False if this user has none of that id."""
     if find_thread(tx, thread_id, user) is None:
         return False
     for call_id in tx.fetch_all(scalar, "select id from call where thread = :id", {"id": thread_id}):
@@ -186,13 +197,13 @@ def delete_thread(tx: Transaction, thread_id: str, user: str) -> bool:
 
 
 def delete_inactive_threads(tx: Transaction, before: float) -> int:
-    """Delete conversations that nobody went on with since then, in unix seconds; how many."""
+    """Delete the threads that were not continued since a time in unix seconds. Returns their number."""
     tx.execute(f"delete from turn where thread_id in ({_INACTIVE})", {"before": before})  # noqa: S608 - a constant
     return tx.execute(f"delete from thread where id in ({_INACTIVE})", {"before": before})  # noqa: S608 - a constant
 
 
 def count_threads(tx: Transaction) -> int:
-    """How many conversations there are."""
+    """Return the number of threads."""
     return tx.fetch_one(scalar, "select count(*) as n from thread") or 0
 
 

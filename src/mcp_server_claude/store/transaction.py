@@ -1,7 +1,7 @@
-"""What a store operation sees of a database: SQL with named `:parameters`, the same text on every backend.
+"""Transactions as store operations see them: SQL with named `:parameters`, the same text on every backend.
 
-Statements keep to what SQLite and PostgreSQL share: ON CONFLICT, RETURNING, FILTER, partial indexes; no functions of
-one of them alone. Time comes in as unix seconds, money as integer micro-dollars, truth as 0 and 1.
+Statements use only what SQLite and PostgreSQL share: ON CONFLICT, RETURNING, FILTER, partial indexes, and no function
+that one of them lacks. Times are unix seconds, amounts are integer micro-dollars, and truth values are 0 and 1.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 NO_PARAMS: SqlParams = MappingProxyType({})
 
-StoreErrorKind: TypeAlias = Literal["full", "locked", "io", "damaged", "read_only", "closed", "bug"]
-"""Why the store could not do what it was asked; `bug` is ours, the others are the machine's."""
+StoreErrorKind: TypeAlias = Literal["full", "locked", "io", "damaged", "read_only", "schema", "closed", "bug"]
+"""Cause of a store error. `bug` is a fault of this package; all others are faults of the machine or of the file."""
 
 
 class StoreError(Exception):
-    """The store could not do what it was asked. `str(error)` is one sentence; the database's own error is chained."""
+    """A store operation failed. `str(error)` is one sentence; the database's own error is chained."""
 
     def __init__(self, message: str, *, kind: StoreErrorKind = "bug") -> None:
         super().__init__(message)
@@ -29,22 +29,22 @@ class StoreError(Exception):
 
 
 class Transaction(Protocol):
-    """A transaction that is open. What a job raises undoes that job, and nothing of its neighbours."""
+    """An open transaction. An operation that raises is rolled back alone, without the others of its batch."""
 
     def execute(self, sql: str, params: SqlParams = NO_PARAMS, /) -> int:
-        """Execute a statement; how many rows it changed."""
+        """Execute a statement and return the number of rows that it changed."""
         ...
 
     def fetch_all(self, row_factory: Callable[..., T], sql: str, params: SqlParams = NO_PARAMS, /) -> list[T]:
-        """Every row, each made by calling `shape` with the columns as keyword arguments."""
+        """Return all rows, each made by `row_factory` with the columns as keyword arguments."""
         ...
 
     def fetch_one(self, row_factory: Callable[..., T], sql: str, params: SqlParams = NO_PARAMS, /) -> T | None:
-        """The first row, or None where there is none."""
+        """Return the first row, or None if there is none."""
         ...
 
 
 def scalar(**row: T) -> T:
-    """A shape for rows of one column: just its value."""
+    """Return the only column of a row. For use as a `row_factory`."""
     (only,) = row.values()
     return only

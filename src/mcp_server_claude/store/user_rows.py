@@ -1,7 +1,7 @@
-"""Who may ask: members with their limits, the hashes of their tokens, and the sessions that they signed in to.
+"""Users in the database: roles, limits, hashes of tokens, and browser sessions.
 
-A secret is never here, only its SHA-256. A member who was removed keeps the row: the ledger goes on naming them, and
-nobody else gets the name, and with it their conversations, by accident.
+Secrets are stored only as their SHA-256. A removed user keeps the row, because the ledger still names them, and because
+nobody else should get the name, and with it their conversations, by accident.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import Transaction
 
 MAX_SESSIONS = 50
-"""Sessions that a member has at most: a new one ends the oldest, so that signing in does not fill the disk."""
+"""Sessions of one user. A new one ends the oldest, so that signing in again and again does not fill the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserRow:
-    """One who may ask, or might before `removed_at`. Times are unix seconds.
+    """A user, or a former user if `removed_at` is set. Times are unix seconds.
 
-    A limit that is None is the server's default. `usd_per_day` is infinite and the others are 0 where there is none.
-    `issuer` and `subject` say who it is at an identity provider.
+    A limit of None is the server's default. No limit is an infinite `usd_per_day`, and 0 for the others. `issuer` and
+    `subject` identify the user at an identity provider.
     """
 
     name: str
@@ -42,7 +42,7 @@ class UserRow:
 
 
 class UserChanges(TypedDict, total=False):
-    """What can be changed of a member; a limit of None goes back to the default."""
+    """Changes of a user. A limit of None restores the default."""
 
     role: Literal["user", "operator"]
     usd_per_day: float | None
@@ -52,7 +52,7 @@ class UserChanges(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserActivity:
-    """A member, what their requests cost today in micro-dollars, and when the last of them began."""
+    """A user, the cost of a day's requests in micro-dollars, and the start of the latest request in unix seconds."""
 
     user_row: UserRow
     spent_micros: int
@@ -63,7 +63,7 @@ _COLUMNS = tuple(field.name for field in fields(UserRow))
 _CHANGEABLE = frozenset(UserChanges.__annotations__)
 _COLUMN_LIST = ", ".join(_COLUMNS)
 _QUALIFIED_COLUMNS = ", ".join(f"member.{name}" for name in _COLUMNS)
-# The names in these statements are the fields above; every value is bound.
+# The names in these statements are the fields above. Every value is bound.
 _INSERT = (
     f"insert into member ({_COLUMN_LIST}) values ({', '.join(f':{name}' for name in _COLUMNS)}) on conflict do nothing"  # noqa: S608
 )
@@ -93,46 +93,46 @@ delete from session where member = :member and hash not in (
 
 
 def insert_user(tx: Transaction, user_row: UserRow) -> bool:
-    """Add a member; False where there is, or was, one of that name."""
+    """Insert a user. Returns False if the name is or was in use."""
     return tx.execute(_INSERT, _row_params(user_row)) == 1
 
 
 def restore_user(tx: Transaction, user_row: UserRow, day: str) -> bool:
-    """Let a removed member in again, with this token, role and limits; False where none of the name was removed."""
+    """Restore a removed user with a new token, role and limits. Returns False if no removed user has that name."""
     budget_reservations.resync_spent(tx, budget_reservations.user_scope(user_row.name), day)
     return tx.execute(_RESTORE, _row_params(user_row)) == 1
 
 
 def find_user(tx: Transaction, name: str) -> UserRow | None:
-    """The member of that name, also one who was removed."""
+    """Return the user of that name, also a removed one, or None."""
     return tx.fetch_one(UserRow, _FIND, {"name": name})
 
 
 def users_with_activity(tx: Transaction, day: str) -> list[UserActivity]:
-    """Everybody who may ask, by name, with what they spent on `day`, a UTC date."""
+    """Return all users by name, except removed ones, with their spending on `day`, a UTC date."""
     return [
         UserActivity(
-            user_row=member,
+            user_row=row,
             last_request_at=last,
-            spent_micros=budget_reservations.spent_on_day(tx, budget_reservations.user_scope(member.name), day),
+            spent_micros=budget_reservations.spent_on_day(tx, budget_reservations.user_scope(row.name), day),
         )
-        for member, last in tx.fetch_all(_row_with_last_request, _LIST)
+        for row, last in tx.fetch_all(_row_with_last_request, _LIST)
     ]
 
 
 def count_users(tx: Transaction) -> int:
-    """How many may ask."""
+    """Return the number of users, without removed ones."""
     return tx.fetch_one(scalar, "select count(*) as n from member where removed_at is null") or 0
 
 
 def update_user(tx: Transaction, name: str, changes: UserChanges, day: str) -> bool:
-    """Change a member; False where nobody of that name may ask. A new budget counts what was spent of `day`, today.
+    """Change a user. Returns False if no user has that name. A new budget includes the spending of `day`, today.
 
     Raises:
-        TypeError: Something else is to be changed; only these names are put into SQL.
+        TypeError: A name is not one of `UserChanges`. No other names are put into SQL.
     """
-    if strange := changes.keys() - _CHANGEABLE:
-        message = f"a member has no {sorted(strange)} to change"
+    if unknown := changes.keys() - _CHANGEABLE:
+        message = f"a user has no {sorted(unknown)} to change"
         raise TypeError(message)
     budget_reservations.resync_spent(tx, budget_reservations.user_scope(name), day)
     assignments = ", ".join(f"{name} = :{name}" for name in sorted(changes)) or "name = name"
@@ -141,7 +141,7 @@ def update_user(tx: Transaction, name: str, changes: UserChanges, day: str) -> b
 
 
 def replace_token(tx: Transaction, name: str, token_hash: str) -> bool:
-    """Give a member another token; the old one and every session end. False where nobody of that name may ask."""
+    """Replace a user's token and end every session. Returns False if no user has that name."""
     if not tx.execute(_ROTATE, {"name": name, "hash": token_hash}):
         return False
     delete_sessions(tx, name)
@@ -149,7 +149,7 @@ def replace_token(tx: Transaction, name: str, token_hash: str) -> bool:
 
 
 def mark_removed(tx: Transaction, name: str, now: float) -> bool:
-    """Let a member in no more; the row stays, token and sessions go. False where nobody of that name may ask."""
+    """Mark a user as removed and delete token and sessions. Returns False if no user has that name."""
     if not tx.execute(_REMOVE, {"name": name, "now": now}):
         return False
     delete_sessions(tx, name)
@@ -157,22 +157,22 @@ def mark_removed(tx: Transaction, name: str, now: float) -> bool:
 
 
 def find_by_token(tx: Transaction, token_hash: str) -> UserRow | None:
-    """Whose token has this hash."""
+    """Return the user whose token has this hash, or None."""
     return tx.fetch_one(UserRow, _BY_TOKEN, {"hash": token_hash})
 
 
 def find_by_session(tx: Transaction, session_hash: str, now: float) -> UserRow | None:
-    """Whose session has this secret's hash, as long as it lasts."""
+    """Return the user whose session has this hash and has not expired at `now`, or None."""
     return tx.fetch_one(UserRow, _BY_SESSION, {"hash": session_hash, "now": now})
 
 
 def find_by_identity(tx: Transaction, issuer: str, subject: str) -> UserRow | None:
-    """Who somebody at an identity provider is here, also one who was removed."""
+    """Return the user of an identity provider's subject, also a removed one, or None."""
     return tx.fetch_one(UserRow, _BY_IDENTITY, {"issuer": issuer, "subject": subject})
 
 
 def get_or_create_by_identity(tx: Transaction, issuer: str, subject: str, names: Iterable[str], now: float) -> UserRow:
-    """Who somebody at an identity provider is here; at first sight a new member, by the first of `names` that is free.
+    """Return the user of an identity provider's subject, adding one under the first free name of `names`.
 
     Raises:
         ValueError: None of the names is free.
@@ -180,17 +180,17 @@ def get_or_create_by_identity(tx: Transaction, issuer: str, subject: str, names:
     if known := find_by_identity(tx, issuer, subject):
         return known
     for name in names:
-        member = UserRow(name=name, issuer=issuer, subject=subject, created_at=now)
-        if insert_user(tx, member):
-            return member
-        if known := find_by_identity(tx, issuer, subject):  # another process was quicker
+        row = UserRow(name=name, issuer=issuer, subject=subject, created_at=now)
+        if insert_user(tx, row):
+            return row
+        if known := find_by_identity(tx, issuer, subject):  # another process has added it
             return known
     message = "no name is free"
     raise ValueError(message)
 
 
 def create_session(tx: Transaction, session_hash: str, name: str, *, now: float, until: float) -> None:
-    """Begin a session of a member's; those that have run out go, and the oldest beyond `MAX_SESSIONS`."""
+    """Begin a session of a user. Deletes expired sessions, and the user's oldest beyond `MAX_SESSIONS`."""
     delete_expired_sessions(tx, now)
     tx.execute(_DELETE_OLDEST_SESSIONS, {"member": name, "most": MAX_SESSIONS - 1})
     tx.execute(
@@ -200,17 +200,17 @@ def create_session(tx: Transaction, session_hash: str, name: str, *, now: float,
 
 
 def delete_session(tx: Transaction, session_hash: str) -> bool:
-    """End a session; False where there was none."""
+    """End a session. Returns False if there was none."""
     return tx.execute("delete from session where hash = :hash", {"hash": session_hash}) == 1
 
 
 def delete_sessions(tx: Transaction, name: str) -> int:
-    """End every session of a member; how many."""
+    """End every session of a user. Returns their number."""
     return tx.execute("delete from session where member = :member", {"member": name})
 
 
 def delete_expired_sessions(tx: Transaction, now: float) -> int:
-    """Delete the sessions that have run out; how many."""
+    """Delete the expired sessions. Returns their number."""
     return tx.execute("delete from session where expires_at <= :now", {"now": now})
 
 

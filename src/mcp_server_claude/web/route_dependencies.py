@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias, cast
 from fastapi import Depends, Request
 
 from mcp_server_claude.services.lazy_services import Services
-from mcp_server_claude.users.tokens_and_sessions import User
+from mcp_server_claude.users.user import User
 
 
 def request_services(request: Request) -> Services:

@@ -82,7 +82,7 @@ async def test_asking_whether_it_is_ready_leaves_nothing_in_the_ledger(upstream:
     async with http_server_thread(tmp_path / "data", upstream.url) as here, here.client() as client:
         assert (await client.get("/readyz")).status_code == 200
         with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection:
-            assert connection.execute("select count(*) from worker where id = 'readyz'").fetchone() == (0,)
+            assert connection.execute("select count(*) from process where id = 'readyz'").fetchone() == (0,)
 
 
 async def test_prometheus_reads_tokens_seconds_and_dollars(upstream: Simulator, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Transaction
     from mcp_server_claude.store.request_ledger import UsageSummary
-    from mcp_server_claude.users.tokens_and_sessions import User
+    from mcp_server_claude.users.user import User
 
 TIME_SPAN = re.compile(r"^(\d{1,4})\s*([hdw])$")
 URL_USERINFO = re.compile(r"//[^/?#\s]*@")
@@ -88,15 +88,13 @@ async def models_table(services: Services) -> str:
 
 async def usage_table(services: Services, user: User, since: str) -> str:
     """What was spent since then, by model, with a total: by the user, or by everybody where an operator asks."""
-    from mcp_server_claude.store import StoreError
+    from mcp_server_claude.store import store_errors_as
 
     moment = parse_since(since)
     store = await services.store()
     everybody = user.role == "operator"
-    try:
+    with store_errors_as("The ledger could not be read"):
         spent = await store.read(_read_spending, moment.timestamp(), None if everybody else user.name)
-    except StoreError as error:
-        raise ConfigurationError(f"The ledger could not be read: {error}", kind="store") from error
     told = f"Since {moment:%Y-%m-%d %H:%M} UTC."
     if store.last_error and everybody:
         told += f" {store.last_error}"
@@ -118,17 +116,15 @@ async def usage_table(services: Services, user: User, since: str) -> str:
 async def budget_text(services: Services, user: User) -> str:
     """What is left of the day's budgets, and when they start anew: the user's own, or all where an operator asks."""
     from mcp_server_claude.engine.spending_limit import current_budget_day, next_budget_day
-    from mcp_server_claude.store import StoreError
+    from mcp_server_claude.store import store_errors_as
 
     caps = await _visible_budgets(services, user)
     anew = f"It starts anew at {next_budget_day():%Y-%m-%d %H:%M} UTC."
     if not caps:
         setting = " (MCP_CLAUDE_BUDGET_USD_PER_DAY)" if user.role == "operator" else ""
         return f"There is no budget a day{setting}; max_usd limits a single call."
-    try:
+    with store_errors_as("The ledger could not be read"):
         left = await (await services.store()).read(_budgets_left, caps, current_budget_day())
-    except StoreError as error:
-        raise ConfigurationError(f"The ledger could not be read: {error}", kind="store") from error
     if len(caps) == 1:
         ((_, cap),) = caps.values()
         (rest,) = left.values()

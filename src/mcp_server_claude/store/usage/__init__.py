@@ -1,1 +1,1 @@
-"""Reports on usage and cost, counted in the database."""
+"""Usage reports: requests, tokens, costs and latency by day, model, tool and user."""

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.services.lazy_services import Services
     from mcp_server_claude.settings import Settings
-    from mcp_server_claude.users.tokens_and_sessions import User, UserDirectory
+    from mcp_server_claude.users.tokens_and_sessions import UserDirectory
+    from mcp_server_claude.users.user import User
 
 METADATA_PATH = "/.well-known/oauth-protected-resource"
 MCP_PATH = "/mcp"

@@ -19,7 +19,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 
 from mcp_server_claude.errors import CallError, RequestError
-from mcp_server_claude.users.tokens_and_sessions import LOCAL, User
+from mcp_server_claude.users.user import LOCAL, User
 from mcp_server_claude.web import error_responses
 from mcp_server_claude.web.auth.oidc_tokens import InvalidTokenError
 from mcp_server_claude.web.middleware.security import is_same_origin

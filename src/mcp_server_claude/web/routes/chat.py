@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from mcp_server_claude.calls.answer_feed import AnswerFeed, FeedEvent
-    from mcp_server_claude.users.tokens_and_sessions import User
+    from mcp_server_claude.users.user import User
 
 PING_INTERVAL_S = 15
 SHUTDOWN_GRACE_S = 2.0

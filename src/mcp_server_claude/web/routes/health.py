@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse
 
 from mcp_server_claude.anthropic_api.platforms import find_credential
 from mcp_server_claude.errors import ConfigurationError, RequestError
-from mcp_server_claude.store import StoreError, process_leases
+from mcp_server_claude.store import StoreError, process_locks
 from mcp_server_claude.telemetry import metrics
 from mcp_server_claude.web.openapi import BEARER_AUTH, openapi_errors
 from mcp_server_claude.web.route_dependencies import ServicesDep
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store, Transaction
     from mcp_server_claude.telemetry.prometheus import PrometheusSink
-    from mcp_server_claude.users.tokens_and_sessions import User
+    from mcp_server_claude.users.user import User
 
 CACHE_TTL_S = 1.0
 """Seconds that a finding is good for, however many ask."""
 PROBE_TIMEOUT_S = 2.0
 """Seconds that opening and writing may take before they count as broken."""
-PROBE_LEASE = "readyz"
+PROBE_PROCESS = "readyz"
 
 
 class ReadinessCheck:
@@ -159,12 +159,12 @@ async def _is_store_writable(store: Store) -> bool:
         return False
     try:
         with anyio.fail_after(PROBE_TIMEOUT_S):
-            await store.write(_write_probe, time.time())
+            await store.write(_write_probe)
     except (StoreError, TimeoutError):
         return False
     return True
 
 
-def _write_probe(tx: Transaction, now: float) -> None:
-    process_leases.renew_lease(tx, PROBE_LEASE, now)
-    process_leases.release_lease(tx, PROBE_LEASE)
+def _write_probe(tx: Transaction) -> None:
+    process_locks.register_process(tx, PROBE_PROCESS)
+    process_locks.unregister_process(tx, PROBE_PROCESS)

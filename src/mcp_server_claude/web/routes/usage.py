@@ -19,11 +19,12 @@ from pydantic import BeforeValidator
 from pydantic.alias_generators import to_camel
 
 from mcp_server_claude import pricing
-from mcp_server_claude.errors import ConfigurationError, RequestError
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.services.lazy_services import Services
-from mcp_server_claude.store import StoreError, Transaction
+from mcp_server_claude.store import Transaction, store_errors_as
 from mcp_server_claude.store.usage import usage_report
-from mcp_server_claude.store.usage.usage_report import UsageQuery, UsageTotals
+from mcp_server_claude.store.usage.usage_query import UsageQuery
+from mcp_server_claude.store.usage.usage_totals import CellKey, UsageTotals
 from mcp_server_claude.web.openapi import BEARER_AUTH, openapi_errors
 from mcp_server_claude.web.route_dependencies import ServicesDep, UserDep
 from mcp_server_claude.web.routes.usage_json import StatementData, UsageResponse, usage_fields, usage_response
@@ -142,7 +143,7 @@ def _escape_formula(cell: str | float) -> str | float:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_PREFIXES) else cell
 
 
-def _csv_row(row: tuple[usage_report.CellKey, UsageTotals]) -> list[str | int | float]:
+def _csv_row(row: tuple[CellKey, UsageTotals]) -> list[str | int | float]:
     (day, model, tool, user), sums = row
     told = usage_fields(sums)
     return [day, user, model, tool, *(told[name] for name in NUMBER_FIELDS)]
@@ -166,10 +167,8 @@ async def _read_ledger(
         ConfigurationError: The ledger cannot be read.
     """
     store = await services.store()
-    try:
+    with store_errors_as("The ledger could not be read"):
         return await store.read_slow(job, *args, **kwargs)
-    except StoreError as error:
-        raise ConfigurationError(f"The ledger could not be read: {error}", kind="store") from error
 
 
 def _utc_today() -> date:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from mcp_server_claude.store.usage.latency_percentiles import WHOLE_RANGE
-from mcp_server_claude.store.usage.usage_report import UsageTotals
+from mcp_server_claude.store.usage.usage_totals import UsageTotals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -1,0 +1,18 @@
+"""Cleanup after dead processes: their open requests and calls are closed as interrupted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_server_claude.store import call_journal, process_locks, request_ledger
+
+if TYPE_CHECKING:
+    from mcp_server_claude.store.process_locks import ProcessLocks
+    from mcp_server_claude.store.transaction import Transaction
+
+
+def close_orphans(tx: Transaction, locks: ProcessLocks, now: float) -> None:
+    """Close the requests and calls that dead processes left open, at `now` in unix seconds."""
+    process_locks.remove_dead_processes(tx, locks)
+    request_ledger.close_orphaned_entries(tx, now)
+    call_journal.close_orphaned_calls(tx, now)
