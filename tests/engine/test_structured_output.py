@@ -126,3 +126,32 @@ async def test_a_thread_goes_on_after_a_structured_answer(upstream: Simulator, t
         await desk.ask("And in words?", thread=usage_meta(first)["thread"])
         answer = cast("list[dict[str, list[dict[str, str]]]]", bodies(upstream)[-1]["messages"])[1]
         assert answer["content"][-1]["text"] == text_blocks(first)[0]
+
+
+MANY_OPTIONAL = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(25)}}
+
+
+async def test_a_schema_that_is_too_complex_for_the_api_is_asked_for_in_words_and_checked(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        fits = directive(text='{"p0": "x"}')
+        result = await desk.ask(f"A form. {fits}", schema=MANY_OPTIONAL)
+        assert not result.is_error
+        assert json.loads(text_blocks(result)[0]) == {"p0": "x"}
+        assert "25 optional properties" in str(text_blocks(result))
+        (body,) = bodies(upstream)
+        assert "format" not in cast("dict[str, object]", body.get("output_config") or {})
+        prompt = str(cast("list[dict[str, object]]", body["messages"])[-1]["content"])
+        assert "valid against this JSON Schema" in prompt
+        assert '"p24"' in prompt
+
+
+async def test_an_answer_that_was_asked_for_in_words_is_validated_as_any_other(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        wrong = directive(text='{"p0": 1}')
+        await desk.ask(f"A form. {wrong}", schema=MANY_OPTIONAL)
+        _, second = bodies(upstream)
+        assert "p0: should be string, is a number" in str(cast("list[object]", second["messages"])[-1])

@@ -192,6 +192,10 @@ class Engine:
         """
         model = await self.admit_call(call)
         call = replace(call, model=model.id)
+        if call.schema is not None:
+            output_schema = OutputSchema(call.schema, model)
+            prompt = output_schema.add_instruction(call.prompt)
+            call = replace(call, prompt=prompt, notes=(*call.notes, *output_schema.notes))
         if not call.files:
             return call
         rules = self._uploads.file_policy_for(self._file_policy, call)
@@ -204,7 +208,7 @@ class Engine:
         finally:
             limit.cancel()
         attached = await self._uploads.upload_blocks(gathered, call, listener)
-        call = replace(call, files=(), attachments=attached, notes=gathered.notes)
+        call = replace(call, files=(), attachments=attached, notes=(*call.notes, *gathered.notes))
         self._claude.platform.check_call(call)
         return call
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class OutputSchema:
-    """A schema, and the way in which this model is held to it: structured output where it has that, else a forced tool.
+    """A schema, and the way in which a model is held to it: structured output where it has that, else a forced tool. A
+    schema that is too complex for structured output is asked for in the prompt. The answer is validated in each case.
 
     Raises:
         RequestError: The schema has something that cannot be said to the API, or the model can be held to none.
@@ -35,10 +36,25 @@ class OutputSchema:
                 "takes no forced tool. Ask another model, or without schema.",
                 kind="unsupported",
             )
-        self.apply_to({})  # a limit that the schema passes is told now
+        self._is_in_prompt = bool(self._normalized.too_complex) and not self.uses_answer_tool
+        self.apply_to({})  # refuse now what the API would refuse
+
+    def add_instruction(self, prompt: str) -> str:
+        """The prompt, with the schema at its end where it is too complex for structured output."""
+        return f"{prompt}\n\n{schemas.as_instruction(self._normalized)}" if self._is_in_prompt else prompt
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A note for the answer's footer where the API does not enforce the schema."""
+        if not self._is_in_prompt:
+            return ()
+        reason = self._normalized.too_complex.rstrip(".")
+        return (f"{reason}, so Claude was asked for it in words and its answer was checked here.",)
 
     def apply_to(self, request: RequestBody) -> RequestBody:
         """The request, asking for this form."""
+        if self._is_in_prompt:
+            return request
         if self.uses_answer_tool:
             return request | schemas.as_answer_tool(self._normalized)
         known = cast("dict[str, object]", request.get("output_config") or {})

@@ -40,7 +40,7 @@ and enforced by `validate_output`. jsonschema-rs is loaded with the first schema
 from __future__ import annotations
 
 from mcp_server_claude.schemas.normalize_for_api import NormalizedSchema, normalize_schema
-from mcp_server_claude.schemas.output_format import as_answer_tool, as_output_format
+from mcp_server_claude.schemas.output_format import as_answer_tool, as_instruction, as_output_format
 from mcp_server_claude.schemas.parse_schema import parse_json_schema
 from mcp_server_claude.schemas.validate_answer import SchemaMismatchError, repair_prompt, validate_output
 
@@ -48,6 +48,7 @@ __all__ = [
     "NormalizedSchema",
     "SchemaMismatchError",
     "as_answer_tool",
+    "as_instruction",
     "as_output_format",
     "normalize_schema",
     "parse_json_schema",

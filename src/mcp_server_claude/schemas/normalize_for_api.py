@@ -326,7 +326,7 @@ def _complexity_problem(schema: Schema) -> str:
             case _:
                 continue
     if optional > MAX_OPTIONAL_PROPERTIES:
-        return f"The schema has {optional} optional properties; at most {MAX_OPTIONAL_PROPERTIES} can be sent."
+        return f"The schema has {optional} optional properties; the API enforces at most {MAX_OPTIONAL_PROPERTIES}."
     if unions > MAX_UNION_TYPES:
-        return f"The schema has {unions} places with alternative types; at most {MAX_UNION_TYPES} can be sent."
+        return f"The schema has {unions} places with alternative types; the API enforces at most {MAX_UNION_TYPES}."
     return ""

@@ -1,7 +1,8 @@
-"""The request parameters that ask for an answer of a schema: an output format, or a tool that Claude must call."""
+"""The ways to ask for an answer of a schema: an output format, a tool that Claude must call, or words in the prompt."""
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -54,3 +55,9 @@ def as_answer_tool(normalized: NormalizedSchema, *, strict: bool = False) -> Sch
         "tools": [tool],
         "tool_choice": {"type": "tool", "name": ANSWER_TOOL_NAME, "disable_parallel_tool_use": True},
     }
+
+
+def as_instruction(normalized: NormalizedSchema) -> str:
+    """The end of a prompt that asks for the answer in words, for a schema that is too complex for the API's grammar."""
+    schema = json.dumps(normalized.schema, ensure_ascii=False, separators=(",", ":"))
+    return f"Answer with JSON alone, without any other text, valid against this JSON Schema:\n<schema>{schema}</schema>"
