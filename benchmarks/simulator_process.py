@@ -86,9 +86,9 @@ def delta_prompt(
 
 
 async def main() -> None:
-    from mcp_server_claude.simulator import Simulator, serve
+    from mcp_server_claude.simulator import Simulator, run_until_signal
 
-    await serve(Simulator(), announce=lambda url: print(url, flush=True))
+    await run_until_signal(Simulator(), announce=lambda url: print(url, flush=True))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
-    from mcp_server_claude.simulator import Record
+    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,7 @@ async def api() -> AsyncIterator[Simulator]:
         yield simulator
 
 
-def sent(api: Simulator) -> list[Record]:
+def sent(api: Simulator) -> list[LoggedRequest]:
     return [record for record in api.requests if record.path == "/v1/messages"]
 
 
@@ -80,7 +80,7 @@ async def test_the_servers_own_key_comes_first_and_never_goes_to_the_clients_gat
             config = await desk.info(about="config")
         assert not gateway.requests
     assert not result.is_error
-    assert [record.key for record in sent(api)] == ["bearer"]
+    assert [record.credential_header for record in sent(api)] == ["bearer"]
     assert f"sent to {api.url}" in config
 
 
@@ -147,7 +147,7 @@ async def test_a_token_is_used_where_there_is_no_key(
     async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key=key) as desk:
         assert not (await desk.ask("x")).is_error
         assert "from ANTHROPIC_AUTH_TOKEN" in await desk.info(about="config")
-    assert [record.key for record in sent(api)] == ["bearer"]
+    assert [record.credential_header for record in sent(api)] == ["bearer"]
 
 
 @pytest.mark.parametrize("key", [f" {OURS}\n", f'"{OURS}"', f"'{OURS}'\t"])

@@ -14,7 +14,7 @@ from mcp_server_claude.simulator import Pace, Simulator
 from support.recorded_streams import REQUEST_BODY
 
 if TYPE_CHECKING:
-    from mcp_server_claude.simulator import Record
+    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ def environ(patch: pytest.MonkeyPatch, **values: str) -> Settings:
     return Settings.load()
 
 
-async def asked(settings: Settings, upstream: Simulator) -> Record:
+async def asked(settings: Settings, upstream: Simulator) -> LoggedRequest:
     """The request as the upstream saw it."""
     claude = ClaudeClient(settings)
     try:
@@ -138,14 +138,14 @@ async def test_our_key_travels_alone_whatever_the_environment_holds(
             MCP_CLAUDE_AUTH_HEADER=ours,
         )
         request = await asked(settings, upstream)
-    assert (request.status, request.key) == (200, "bearer" if ours == "authorization" else ours)
+    assert (request.status, request.credential_header) == (200, "bearer" if ours == "authorization" else ours)
     assert request.headers["anthropic-version"] == API_VERSION
     assert "theirs" not in request.headers.get("anthropic-beta", "")
 
 
 async def test_a_gateway_may_want_its_key_in_the_other_header(upstream: Simulator) -> None:
     fields = {"api_key": OURS, "base_url": upstream.url, "auth_header": "x-api-key"}
-    assert (await asked(Settings.model_validate(fields), upstream)).key == "x-api-key"
+    assert (await asked(Settings.model_validate(fields), upstream)).credential_header == "x-api-key"
 
 
 async def test_the_clients_own_headers_go_with_the_clients_own_key(
@@ -164,7 +164,7 @@ async def test_the_sdks_token_is_used_where_there_is_no_key(
     upstream: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = environ(monkeypatch, ANTHROPIC_AUTH_TOKEN="sk-ant-token", ANTHROPIC_BASE_URL=upstream.url)
-    assert (await asked(settings, upstream)).key == "bearer"
+    assert (await asked(settings, upstream)).credential_header == "bearer"
 
 
 async def test_a_header_that_http_does_not_allow_is_told_without_its_value(

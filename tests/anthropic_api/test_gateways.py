@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from mcp_server_claude.simulator import Models, Record
+    from mcp_server_claude.simulator import LoggedRequest, ModelList
 
 pytestmark = pytest.mark.anyio
 FAST = Pace(ttft_s=0, tokens_per_s=0)
@@ -35,7 +35,7 @@ def _no_proxy_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def sent(api: Simulator) -> list[Record]:
+def sent(api: Simulator) -> list[LoggedRequest]:
     return [record for record in api.requests if record.path == "/v1/messages"]
 
 
@@ -86,13 +86,13 @@ async def test_a_gateway_that_reads_only_x_api_key_gets_that_and_no_bearer(upstr
     assert usage_meta(result)["complete"] is True
     paths = {record.path for record in upstream.requests}
     assert paths == {"/v1/models", "/v1/messages", "/v1/messages/count_tokens"}
-    assert {record.key for record in upstream.requests} == {"x-api-key"}
+    assert {record.credential_header for record in upstream.requests} == {"x-api-key"}
 
 
 async def test_by_default_a_key_goes_out_as_a_bearer_token(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         await desk.ask("x")
-    assert {record.key for record in upstream.requests} == {"bearer"}
+    assert {record.credential_header for record in upstream.requests} == {"bearer"}
 
 
 async def test_headers_for_a_gateway_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ async def asked_for(desk: McpSession, gateway: Simulator, model: str) -> object:
 
 @pytest.mark.parametrize("models", ["missing", "foreign", "empty"])
 async def test_where_the_list_of_models_is_missing_or_anothers_ids_are_passed_on_as_they_are(
-    models: Models, tmp_path: Path
+    models: ModelList, tmp_path: Path
 ) -> None:
     async with (
         Simulator(pace=FAST, models=models) as gateway,

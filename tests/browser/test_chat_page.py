@@ -74,7 +74,7 @@ async def test_an_answer_grows_before_the_readers_eyes_and_ends_with_its_account
     await ada.ask(f"What is tea? {directive(tokens=150, pace=10)}")
     await expect(ada.page.locator("body")).to_have_attribute("data-sizes", re.compile(r"^([5-9]|\d\d+)$"))
     await expect(ada.answer.locator(".doing")).to_be_hidden()
-    site.upstream.hurry()
+    site.upstream.skip_delays()
     await ada.wait_until_complete()
     await expect(ada.account).to_have_text(re.compile(r"Sonnet 5\.5\d+ in150 out(<)?\$0\.00\d[\d.]+ m?s"))
     await expect(ada.page.locator("#cost")).to_have_text(re.compile(r"^(<)?\$0\.00\d$"))
@@ -139,7 +139,7 @@ async def test_a_retry_is_shown_while_it_waits_and_gone_afterwards(ada: PageDriv
 async def test_thinking_has_a_quiet_line_of_its_own(ada: PageDriver, site: PageServer) -> None:
     await ada.ask(f"Ponder. {directive(think=900, tokens=20, pace=10)}")
     await expect(ada.answer.locator(".doing")).to_have_text("Thinking")
-    site.upstream.hurry()
+    site.upstream.skip_delays()
     await ada.wait_until_complete()
     await expect(ada.answer.locator(".doing")).to_be_hidden()
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.call_types import CallEvent
     from mcp_server_claude.calls.answer_feed import AnswerFeed, FeedEvent
-    from mcp_server_claude.simulator import Record
+    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 STALLED = directive(tokens=400, fault="stall", at=90)
@@ -111,7 +111,7 @@ def end_of(events: list[FeedEvent]) -> DoneEvent:
     return events[-1].event
 
 
-def sent(api: Simulator) -> list[Record]:
+def sent(api: Simulator) -> list[LoggedRequest]:
     return [record for record in api.requests if record.path == "/v1/messages"]
 
 
@@ -176,7 +176,7 @@ async def test_a_place_beyond_the_end_is_refused_and_never_guessed(
         await streams.follow_answer(call.id, "ada", 91)
     assert beyond.value.kind == "truncated"
     await streams.stop_answer(call.id, "ada")
-    await api.idle()
+    await api.wait_until_idle()
     await told(streams, call.id)
     for each in (streams, elsewhere):
         with pytest.raises(RequestError, match="Only 90 characters"):
@@ -349,7 +349,7 @@ async def test_with_no_grace_a_call_ends_when_its_last_reader_goes(api: Simulato
             await anext(one)
             assert await until_text(streams, call.id, 90) == 90
             assert sent(api)[0].end == "open"
-        await api.idle()
+        await api.wait_until_idle()
         assert sent(api)[0].end == "disconnected"
         events = await told(streams, call.id)
         assert text_of(events) == sent(api)[0].text
@@ -371,7 +371,7 @@ async def test_after_the_grace_the_call_is_stopped(api: Simulator, tmp_path: Pat
         streams = await services.answer_feed()
         call = await streams.start_answer(asking(STALLED))
         await until_text(streams, call.id, 90)
-        await api.idle()
+        await api.wait_until_idle()
         assert sent(api)[0].end == "disconnected"
 
 
@@ -380,7 +380,7 @@ async def test_with_an_endless_grace_a_call_finishes_without_readers(api: Simula
         streams = await services.answer_feed()
         call = await streams.start_answer(asking(directive(tokens=100, pace=300)))
         await until_text(streams, call.id, 20)
-        await api.idle()
+        await api.wait_until_idle()
         assert sent(api)[0].end == "complete"
         assert end_of(await told(streams, call.id)).complete
 
@@ -391,7 +391,7 @@ async def test_a_call_whose_reader_never_came_is_stopped(
     monkeypatch.setattr(room, "FIRST_READER_TIMEOUT_S", 0.2)
     async with opened(api, tmp_path, reader_grace_s=0) as services:
         await (await services.answer_feed()).start_answer(asking(STALLED))
-        await api.idle()
+        await api.wait_until_idle()
         assert sent(api)[0].end == "disconnected"
 
 
@@ -430,7 +430,7 @@ async def test_a_stop_closes_the_upstream_and_tells_every_reader(running: Servic
             events.append(await anext(reader))
         assert await streams.stop_answer(call.id, "ada")
         events += [each async for each in reader]
-    await api.idle()
+    await api.wait_until_idle()
     assert sent(api)[0].end == "disconnected"
     assert text_of(events) == sent(api)[0].text
     assert end_of(events) == DoneEvent(complete=False, incomplete="it was stopped. Ask again for the rest.")
@@ -444,7 +444,7 @@ async def test_a_stop_before_the_first_word_is_an_error(
     call = await streams.start_answer(asking(directive(fault="stall", at=0)))
     assert await streams.stop_answer(call.id, "ada")
     events = await told(streams, call.id)
-    await api.idle()
+    await api.wait_until_idle()
     for each in (events, await told(elsewhere, call.id)):
         failure = failure_of(each)
         assert failure is not None
@@ -463,7 +463,7 @@ async def test_another_process_stops_a_call_by_the_journal(api: Simulator, tmp_p
                 await there.stop_answer(call.id, "bob")
             assert await there.stop_answer(call.id, "ada")
             events = [each async for each in reader]
-        await api.idle()
+        await api.wait_until_idle()
         assert sent(api)[0].end == "disconnected"
         assert end_of(events).incomplete == "it was stopped. Ask again for the rest."
         assert not await there.stop_answer(call.id, "ada")

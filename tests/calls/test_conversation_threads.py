@@ -141,7 +141,7 @@ async def test_another_process_that_holds_the_thread_is_a_clear_refusal(upstream
             asked = len(upstream.requests)
             tasks.start_soon(lambda: here.ask(slow, thread=thread))
             with anyio.fail_after(20):
-                await upstream.asked(asked + 1)
+                await upstream.wait_for_requests(asked + 1)
             refused = await there.ask("Me too.", thread=thread)
             assert failure_meta(refused)["kind"] == "thread_busy"
             assert "Another server process" in text_blocks(refused)[0]
@@ -183,7 +183,7 @@ async def _cancelled(desk: McpSession, api: Simulator, thread: str) -> None:
             await heard.wait()
         tasks.cancel_scope.cancel()
     with anyio.fail_after(20):
-        await api.idle()
+        await api.wait_until_idle()
 
 
 async def test_a_call_that_failed_leaves_no_trace_in_the_thread(upstream: Simulator, tmp_path: Path) -> None:

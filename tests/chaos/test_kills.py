@@ -84,7 +84,7 @@ async def test_after_a_kill_every_request_has_its_line_and_the_journal_its_text(
                     for n, victim in enumerate(victims):
                         moment = (n + chance.random()) / len(victims)  # some soon, some late
                         tasks.start_soon(live_and_die, victim, api.url, data_dir, moment, chance.randrange(2**32))
-                await api.idle()
+                await api.wait_until_idle()
             where = f"seed {size.seed}, kills from {first}"
             open_ones = stored_calls.select_rows(data_dir, "select id from entry where state = 'open'")
             fields: dict[str, Any] = {"base_url": api.url, "log_level": "warning"}
@@ -162,7 +162,7 @@ def judge(victim: Victim, api: Simulator, data_dir: Path) -> list[str]:
 
 
 def text_of(
-    victim: Victim, number: int, kept: stored_calls.Row, api: Simulator, records: list[stored_calls.Record]
+    victim: Victim, number: int, kept: stored_calls.Row, api: Simulator, records: list[stored_calls.LoggedRequest]
 ) -> list[str]:
     """The journal's text against what had been heard of it, and what the upstream would say."""
     wrong: list[str] = []

@@ -95,7 +95,7 @@ async def a_round(
                 both.start_soon(half.run)
         with anyio.fail_after(30):
             for half in halves:
-                await half.api.idle()
+                await half.api.wait_until_idle()
                 await half.desk.info(about="usage", since="today")  # comes after whatever was posted
             await poll_until(lambda: tasks() == idle)
         wrong = [each for half in halves for each in find_violations(half.outcomes, half.api, half.desk.data_dir)]

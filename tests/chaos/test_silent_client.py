@@ -36,7 +36,7 @@ async def test_while_a_client_does_not_read_upstreams_finish_and_lines_are_close
         heard = len(wire.received)
         with anyio.fail_after(50):
             await poll_until(lambda: sum(rows[-1]["end"] == "complete" for rows in lines(tmp_path).values()) == CALLS)
-        await api.idle()
+        await api.wait_until_idle()
         assert len(wire.received) == heard, "nothing may have been read yet"
         ends = {
             number: [record.end for record in records]

@@ -54,7 +54,7 @@ async def asked_by_two(api: Simulator, data_dir: Path, asked: list[CallPlan], **
         tasks.start_soon(use, "one", asked[::2])
         tasks.start_soon(use, "two", asked[1::2])
     with anyio.fail_after(30):
-        await api.idle()
+        await api.wait_until_idle()
     return outcomes
 
 

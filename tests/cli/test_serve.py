@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
-    from mcp_server_claude.simulator import Record, Simulator
+    from mcp_server_claude.simulator import LoggedRequest, Simulator
     from support.raw_mcp_http import ProtocolVersion, RawMcpClient
 
 pytestmark = pytest.mark.anyio
@@ -96,7 +96,7 @@ async def refused(arguments: list[str], tmp_path: Path, **fields: object) -> str
     return " ".join(stderr.read_text().split())
 
 
-def sent(upstream: Simulator) -> list[Record]:
+def sent(upstream: Simulator) -> list[LoggedRequest]:
     return [record for record in upstream.requests if record.path == "/v1/messages"]
 
 
@@ -255,7 +255,7 @@ async def test_a_second_signal_ends_it_at_once_and_closes_the_book(
             server.process.send_signal(signal.SIGTERM)
             await wire.read_to_end()
         assert await server.ended() == 128 + signal.SIGTERM
-        await upstream.idle()
+        await upstream.wait_until_idle()
     assert [record.end for record in sent(upstream)] == ["disconnected"]
     (entry,) = ledger_rows(tmp_path / "data")
     assert (entry["state"], entry["end"]) == ("closed", "cancelled")
@@ -328,7 +328,7 @@ async def test_several_calls_of_several_sessions_are_all_finished(upstream: Simu
             for client in (one, two, three):
                 for n in range(1, 4):
                     tasks.start_soon(ask, client, n)
-            await upstream.asked(10)  # the list of models, and nine messages
+            await upstream.wait_for_requests(10)  # the list of models, and nine messages
             server.process.send_signal(signal.SIGTERM)
         assert await server.ended() == 0
     assert sorted(answers) == sorted(record.text for record in sent(upstream))

@@ -273,7 +273,7 @@ async def test_a_file_that_is_not_there_or_no_longer_is_told(upstream: Simulator
         assert "There is no file of that id" in await refused(desk, "claude://files/f_0000000000000000")
         with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection:
             ((file_id,),) = connection.execute("select file_id from produced").fetchall()
-        upstream.lose(file_id)
+        upstream.expire(file_id)
         assert "no longer at Anthropic" in await refused(desk, link.uri)
 
 
@@ -338,8 +338,8 @@ async def test_files_of_old_calls_are_deleted_at_anthropic_and_here(upstream: Si
         connection.execute("update produced set created_at = created_at - 31 * 86400 where name = 'old.csv'")
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         while not [record for record in upstream.requests if record.method == "DELETE"]:
-            await upstream.asked(len(upstream.requests) + 1)
-        await upstream.idle()
+            await upstream.wait_for_requests(len(upstream.requests) + 1)
+        await upstream.wait_until_idle()
         await desk.info()
     with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection:
         assert connection.execute("select name from produced").fetchall() == [("new.csv",)]
@@ -376,7 +376,7 @@ async def test_a_container_that_has_expired_is_done_without(upstream: Simulator,
         first = await desk.ask(RUN, tools=["code"], model=MODEL)
         await desk.ask("And now?", thread=usage_meta(first)["thread"])
         gone = str(bodies(upstream)[-1]["container"])
-        upstream.lose(gone)
+        upstream.expire(gone)
         result = await desk.ask(f"{RUN} again.", thread=usage_meta(first)["thread"])
         *_, refusing, second = bodies(upstream)
         assert not result.is_error

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mcp.types import CallToolResult
 
-    from mcp_server_claude.simulator import Record
+    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -34,11 +34,11 @@ def at_desk(api: Simulator, tmp_path: Path, **fields: object) -> AbstractAsyncCo
     return connect("memory", "auto", tmp_path / "data", client_name="test", base_url=api.url, **fields)
 
 
-def sent(api: Simulator) -> list[Record]:
+def sent(api: Simulator) -> list[LoggedRequest]:
     return [record for record in api.requests if record.path == "/v1/messages"]
 
 
-def most_at_once(records: list[Record]) -> int:
+def most_at_once(records: list[LoggedRequest]) -> int:
     """How many of these requests were under way at the same moment."""
     moments = [(record.arrived_at, 1) for record in records]
     moments += [(record.ended_at, -1) for record in records if record.ended_at is not None]
@@ -49,7 +49,7 @@ def most_at_once(records: list[Record]) -> int:
     return most
 
 
-def prompt_of(record: Record) -> str:
+def prompt_of(record: LoggedRequest) -> str:
     (message,) = cast("list[dict[str, str]]", cast("dict[str, object]", record.body)["messages"])
     return message["content"]
 
@@ -110,7 +110,7 @@ async def test_a_call_that_waits_for_a_place_is_told_so_and_gets_it_when_another
                         await desk.ask(f"first {directive(fault='stall', at=9)}")
 
                 tasks.start_soon(stalls)
-                await api.asked(2)  # the list of models, and the message
+                await api.wait_for_requests(2)  # the list of models, and the message
                 tasks.start_soon(heard, desk, "second", "waiting for a place, 1 calls are running", waits)
                 await waits.wait()
                 assert len(sent(api)) == 1
@@ -125,7 +125,7 @@ async def test_a_wait_for_a_place_has_no_message_in_style_text(api: Simulator, t
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(lambda: desk.ask("first [[sim: ttft=0.3]]"))
-                await api.asked(2)
+                await api.wait_for_requests(2)
                 result = await desk.ask("second", updates=told)
                 assert "".join(each.message or "" for each in told) == text_blocks(result)[0]
     assert [each.message for each in told].count(None) >= 2
@@ -137,7 +137,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_takes_no_place(api: Simul
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(lambda: desk.ask("first [[sim: ttft=0.5]]"))
-                await api.asked(2)
+                await api.wait_for_requests(2)
                 async with anyio.create_task_group() as waiting:
                     waiting.start_soon(heard, desk, "second", "waiting for a place", waits)
                     await waits.wait()

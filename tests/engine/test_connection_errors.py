@@ -89,7 +89,7 @@ async def test_what_is_not_a_stream_of_messages_is_told_in_a_sentence(
     api.reset()
     async with at(api.url, tmp_path) as desk:
         said, told = await sentence(desk, f"Tell me. [[sim: fault={fault}]]")
-        await api.idle()
+        await api.wait_until_idle()
         assert not (await desk.ask("Tell me more.")).is_error
     assert says in said
     assert told["class"] == family

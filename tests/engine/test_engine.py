@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from mcp_server_claude.simulator import Record
+    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ async def desk(upstream: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]
         yield desk
 
 
-def sent(upstream: Simulator) -> list[Record]:
+def sent(upstream: Simulator) -> list[LoggedRequest]:
     return [record for record in upstream.requests if record.path == "/v1/messages"]
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from mcp.types import CallToolResult
 
-    from mcp_server_claude.simulator import Record
+    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 OPUS, SONNET, HAIKU, OLD = "claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-haiku-4-5-20251001"
@@ -42,7 +42,7 @@ def at(upstream: Simulator, tmp_path: Path, **fields: Any) -> AbstractAsyncConte
     return connect("memory", "auto", tmp_path / "data", **given)
 
 
-def sent(upstream: Simulator) -> list[Record]:
+def sent(upstream: Simulator) -> list[LoggedRequest]:
     return [record for record in upstream.requests if record.path == "/v1/messages"]
 
 
@@ -240,7 +240,7 @@ async def test_a_call_that_is_cancelled_keeps_what_was_held_back(upstream: Simul
             with anyio.fail_after(30):
                 await began.wait()
             tasks.cancel_scope.cancel()
-        await upstream.idle()
+        await upstream.wait_until_idle()
         (line,) = desk.ledger_rows()
         found = await desk.client.call_tool("claude_jobs", {"id": line["call_id"]})
     assert text_blocks(found)[0]

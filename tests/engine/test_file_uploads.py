@@ -12,7 +12,7 @@ from support.mcp_session import ProgressUpdate, connect, failure_meta, text_bloc
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mcp_server_claude.simulator import Record
+    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def sent(api: Simulator, path: str = "/v1/messages") -> list[Record]:
+def sent(api: Simulator, path: str = "/v1/messages") -> list[LoggedRequest]:
     return [record for record in api.requests if record.path == path]
 
 
@@ -50,7 +50,7 @@ def uploads(api: Simulator) -> list[dict[str, object]]:
     return [cast("dict[str, object]", record.body) for record in sent(api, "/v1/files") if record.method == "POST"]
 
 
-def touched(api: Simulator) -> list[Record]:
+def touched(api: Simulator) -> list[LoggedRequest]:
     return [record for record in api.requests if record.path.startswith("/v1/files")]
 
 
@@ -174,7 +174,7 @@ async def test_a_new_container_is_given_the_files_of_earlier_turns_again(upstrea
         thread = usage_meta(first)["thread"]
         await desk.ask(f"{SEEN} again", thread=thread)
         assert isinstance(content(upstream), str)
-        upstream.lose(str(cast("dict[str, object]", sent(upstream)[-1].body)["container"]))
+        upstream.expire(str(cast("dict[str, object]", sent(upstream)[-1].body)["container"]))
         await desk.ask(f"{SEEN} once more", thread=thread)
         assert [block["type"] for block in content(upstream)] == ["container_upload", "text"]
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
@@ -208,7 +208,7 @@ async def test_an_upload_that_fails_fails_the_call_and_says_which_file(tmp_path:
 async def test_a_file_that_is_gone_is_said_and_uploaded_anew_the_next_time(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
         await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
-        upstream.lose(str(uploads(upstream)[0]["id"]))
+        upstream.expire(str(uploads(upstream)[0]["id"]))
         result = await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
         assert failure_meta(result)["kind"] == "not_found"
         assert "A file is not, or no longer, at Anthropic." in text_blocks(result)[0]

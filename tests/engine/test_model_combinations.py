@@ -14,8 +14,8 @@ from mcp_server_claude.call_types import Call, Effort, ToolName
 from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
-from mcp_server_claude.simulator import Models, Pace, Simulator, directive
-from mcp_server_claude.simulator.model_catalog import listed
+from mcp_server_claude.simulator import ModelList, Pace, Simulator, directive
+from mcp_server_claude.simulator.model_catalog import listed_models
 from support.mcp_session import FAKE_KEY
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.call_types import Reply
     from mcp_server_claude.calls.conversation_threads import ConversationThreads
-    from mcp_server_claude.simulator import Record
+    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:The model '.*' is deprecated:DeprecationWarning")]
 
@@ -72,9 +72,9 @@ class Upstream:
                 tasks.start_soon(one, call)
         return outcomes
 
-    def generated(self) -> dict[str, list[Record]]:
+    def generated(self) -> dict[str, list[LoggedRequest]]:
         """The requests for generation, by the id of their call, which stands in its system prompt."""
-        found: dict[str, list[Record]] = {}
+        found: dict[str, list[LoggedRequest]] = {}
         for record in self.api.requests:
             if record.path == "/v1/messages":
                 body = cast("dict[str, object]", record.body)
@@ -96,7 +96,7 @@ class Upstream:
 
 
 @asynccontextmanager
-async def upstream(tmp_path: Path, models: Models, *, retention_days: float) -> AsyncGenerator[Upstream]:
+async def upstream(tmp_path: Path, models: ModelList, *, retention_days: float) -> AsyncGenerator[Upstream]:
     settings = Settings.model_validate(
         {
             "api_key": FAKE_KEY,
@@ -108,7 +108,7 @@ async def upstream(tmp_path: Path, models: Models, *, retention_days: float) -> 
     async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models=models, defaults="tokens=40") as api:
         settings = settings.model_copy(update={"base_url": api.url})
         async with Services.lifespan(settings) as services:
-            names = {model.id: model.max_tokens for model in listed(models)}
+            names = {model.id: model.max_tokens for model in listed_models(models)}
             yield Upstream(api, await services.threads(), tuple(names), names)
 
 
@@ -119,7 +119,7 @@ def call_for(prompt: str, model: str, **more: object) -> Call:
 
 @pytest.mark.parametrize("models", [pytest.param("full", marks=pytest.mark.slow), "plain"])
 async def test_any_effort_length_form_and_tools_work_with_any_model_or_are_refused_before_they_are_sent(
-    tmp_path: Path, models: Models
+    tmp_path: Path, models: ModelList
 ) -> None:
     async with upstream(tmp_path, models, retention_days=0) as world:
         calls = [
@@ -135,7 +135,7 @@ async def test_any_effort_length_form_and_tools_work_with_any_model_or_are_refus
 
 @pytest.mark.parametrize("models", [pytest.param("full", marks=pytest.mark.slow), "plain"])
 async def test_whatever_befalls_an_answer_nothing_is_sent_that_the_model_refuses(
-    tmp_path: Path, models: Models, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, models: ModelList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mcp.types import CallToolResult
 
-    from mcp_server_claude.simulator import Record
+    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -54,21 +54,21 @@ def desk(module_desk: McpSession, api: Simulator) -> McpSession:
     return module_desk
 
 
-def sent(api: Simulator) -> list[Record]:
+def sent(api: Simulator) -> list[LoggedRequest]:
     return [record for record in api.requests if record.path == "/v1/messages"]
 
 
-def body(record: Record) -> dict[str, object]:
+def body(record: LoggedRequest) -> dict[str, object]:
     return cast("dict[str, object]", record.body)
 
 
-def expected(api: Simulator, record: Record) -> str:
+def expected(api: Simulator, record: LoggedRequest) -> str:
     """What the upstream would have said to a request, had nothing gone wrong."""
     assert isinstance(record.body, dict)
     return api.answer_to(record.body)
 
 
-def messages(record: Record) -> list[dict[str, object]]:
+def messages(record: LoggedRequest) -> list[dict[str, object]]:
     return cast("list[dict[str, object]]", body(record)["messages"])
 
 
@@ -86,8 +86,8 @@ class Asked:
 
     result: CallToolResult
     told: list[ProgressUpdate]
-    first: Record
-    second: Record
+    first: LoggedRequest
+    second: LoggedRequest
 
 
 @pytest.fixture(scope="module", params=[PREFILLED, PLEADED])
@@ -122,7 +122,7 @@ async def test_a_stream_broken_after_visible_text_is_continued_and_the_answer_is
     used = usage_meta(asked.result)
     assert text_blocks(asked.result)[0] == expected(api, asked.first) == lossless(asked.told)
     assert asked.first.visible_chars > 0
-    assert asked.second.resumed
+    assert asked.second.is_continuation
     assert (used["complete"], used["resumed"], used["estimated"]) == (True, True, True)
     assert used["request_ids"] == [asked.first.request_id, asked.second.request_id]
     assert (used["attempts"], used["retries"]) == (2, 1)

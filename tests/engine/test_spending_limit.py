@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mcp.types import CallToolResult
 
     from mcp_server_claude.pricing import PriceRates
-    from mcp_server_claude.simulator import Record
+    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 MODEL = "claude-sonnet-5-5"
@@ -46,11 +46,11 @@ def micros(tokens: int, per_million: Decimal) -> int:
     return math.ceil(tokens * per_million)
 
 
-def sent(api: Simulator, path: str = "/v1/messages") -> list[Record]:
+def sent(api: Simulator, path: str = "/v1/messages") -> list[LoggedRequest]:
     return [record for record in api.requests if record.path == path]
 
 
-def max_tokens(record: Record) -> int:
+def max_tokens(record: LoggedRequest) -> int:
     return cast("int", cast("dict[str, object]", record.body)["max_tokens"])
 
 
@@ -92,7 +92,7 @@ async def during(desk: McpSession, api: Simulator, **arguments: object) -> tuple
             await heard.wait()
             found.append(budget(desk.data_dir))
             tasks.cancel_scope.cancel()
-        await api.idle()
+        await api.wait_until_idle()
     await desk.client.call_tool("claude_jobs", {})  # the store writes in order: by now the call is settled
     return found[0]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from mcp_server_claude.simulator import Record
+    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,7 @@ def desk(module_desk: McpSession, api: Simulator) -> McpSession:
     return module_desk
 
 
-def sent(api: Simulator) -> list[Record]:
+def sent(api: Simulator) -> list[LoggedRequest]:
     return [record for record in api.requests if record.path == "/v1/messages"]
 
 
@@ -91,7 +91,7 @@ async def test_a_stream_of_which_nothing_comes_is_broken_off_and_said_to_be(
     async with connect("memory", "auto", tmp_path / "data", client_name="test", base_url=api.url, **once) as desk:
         with anyio.fail_after(60):
             result = await desk.ask(f"Tell me. {silence}", model="claude-sonnet-4-6")
-            await api.idle()
+            await api.wait_until_idle()
         assert says in text_blocks(result)[0]
         assert failure_meta(result)["kind"] == "stream_timeout"
         assert failure_meta(result)["class"] == "temporary_error"

@@ -25,7 +25,7 @@ from mcp_server_claude.schemas import (
     validate_output,
 )
 from mcp_server_claude.schemas.schema_keywords import KNOWN_KEYWORDS
-from mcp_server_claude.simulator.schema_examples import example as simulated
+from mcp_server_claude.simulator.schema_examples import example_value as simulated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,7 +23,7 @@ from support.stdio_process import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mcp_server_claude.simulator import Record, Simulator
+    from mcp_server_claude.simulator import LoggedRequest, Simulator
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +44,7 @@ def told(wire: StdioProcess, token: int) -> list[str]:
     return [str(each["message"]) for each in all_params if each["progressToken"] == token and each.get("message")]
 
 
-def sent(upstream: Simulator) -> list[Record]:
+def sent(upstream: Simulator) -> list[LoggedRequest]:
     return [record for record in upstream.requests if record.path == "/v1/messages"]
 
 
@@ -137,7 +137,7 @@ async def test_a_cancel_closes_the_upstream_and_one_for_an_unknown_call_does_no_
         for identity in (99, 1, 1):
             params: Message = {"requestId": identity, "reason": "AbortError: user-cancel"}
             await wire.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})
-        await upstream.idle()
+        await upstream.wait_until_idle()
         assert [record.end for record in sent(upstream)] == ["disconnected"]
         await wire.send(PING)
         await wire.read_response("ping")
@@ -150,8 +150,8 @@ async def test_a_client_that_reads_late_gets_whole_frames_and_the_whole_answer(
         await wire.initialize()
         await wire.send(tool_call(1, "Tell me all. [[sim: fault=huge]]"))
         while not sent(upstream):
-            await upstream.asked(len(upstream.requests) + 1)
-        await upstream.idle()  # nothing has been read yet, and yet the upstream has said everything
+            await upstream.wait_for_requests(len(upstream.requests) + 1)
+        await upstream.wait_until_idle()  # nothing has been read yet, and yet the upstream has said everything
         assert sent(upstream)[0].end == "complete"
         answer = answer_of(await wire.read_response(1))
         assert answer == sent(upstream)[0].text
@@ -195,7 +195,7 @@ async def test_the_end_comes_at_once_hangs_up_and_closes_the_book(
         else:
             wire.process.send_signal(getattr(signal, how))
         assert await wire.wait_for_exit() == code
-        await upstream.idle()
+        await upstream.wait_until_idle()
     assert [record.end for record in sent(upstream)] == ["disconnected"]
     (line,) = ledger_rows(tmp_path / "data")
     assert (line["state"], line["end"], line["estimated"]) == ("closed", "cancelled", 1)

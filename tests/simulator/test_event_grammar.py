@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_server_claude.simulator.json_body import obj, text
+from mcp_server_claude.simulator.json_body import as_object, as_text
 from support.simulator_connection import HEADERS, message_request, parse_events, read_stream
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ class Grammar:
         blocks: dict[object, str] = {}
         before = ""
         for event in stream:
-            kind = text(event["type"])
+            kind = as_text(event["type"])
             if kind == "content_block_start":
-                blocks[event["index"]] = text(obj(event["content_block"])["type"])
+                blocks[event["index"]] = as_text(as_object(event["content_block"])["type"])
             if kind == "content_block_delta":
-                self.speaks.add((blocks[event["index"]], text(obj(event["delta"])["type"])))
+                self.speaks.add((blocks[event["index"]], as_text(as_object(event["delta"])["type"])))
             self.follows.add((before, kind))
             before = kind
             for name, value in shapes(event):
@@ -47,14 +47,14 @@ class Grammar:
 
 
 def shapes(event: Object) -> Iterator[tuple[str, Object]]:
-    kind = text(event["type"])
+    kind = as_text(event["type"])
     yield kind, event
     for name in ("message", "content_block", "delta", "usage"):
-        if part := obj(event.get(name)):
-            yield f"{kind}.{name}.{text(part.get('type'))}", part
-    if usage := obj(obj(event.get("message")).get("usage")):
+        if part := as_object(event.get(name)):
+            yield f"{kind}.{name}.{as_text(part.get('type'))}", part
+    if usage := as_object(as_object(event.get("message")).get("usage")):
         yield f"{kind}.message.usage", usage
-    if citation := obj(obj(event.get("delta")).get("citation")):
+    if citation := as_object(as_object(event.get("delta")).get("citation")):
         yield f"{kind}.citation", citation
 
 

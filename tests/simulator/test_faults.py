@@ -10,8 +10,8 @@ import httpx2
 import pytest
 from anthropic import APIConnectionError, APIStatusError, AsyncAnthropic, OverloadedError, RateLimitError
 
-from mcp_server_claude.simulator import FAULTS, Pace, Simulator
-from mcp_server_claude.simulator.json_body import obj
+from mcp_server_claude.simulator import FAULT_NAMES, Pace, Simulator
+from mcp_server_claude.simulator.json_body import as_object
 from support.simulator_connection import (
     decode_chunked,
     message_request,
@@ -83,7 +83,7 @@ async def test_an_error_event_comes_after_exactly_the_asked_characters(simulator
     stream = await read_stream(simulator, message_request(f"{PROMPT} [[sim: fault=error at=33]]"))
 
     told = parse_events(stream)
-    assert obj(told[-1]["error"])["type"] == "overloaded_error"
+    assert as_object(told[-1]["error"])["type"] == "overloaded_error"
     assert told[-1]["request_id"] == simulator.requests[0].request_id
     assert simulator.requests[0].text == simulator.answer_to(message_request(PROMPT))[:33]
     assert simulator.requests[0].end == "fault:error"
@@ -158,7 +158,7 @@ async def test_a_spoiled_event_breaks_the_sdks_stream(
             messages=[{"role": "user", "content": f"{PROMPT} [[sim: fault={fault}]]"}],
         ) as stream:
             await stream.until_done()
-    await simulator.idle()
+    await simulator.wait_until_idle()
 
     assert simulator.requests[0].end == f"fault:{fault}"
 
@@ -168,11 +168,11 @@ async def test_a_stall_is_silent_until_the_client_leaves(place: str, simulator: 
     async with simulator_connection(simulator) as line:
         line.send(message_request(f"{PROMPT} [[sim: fault=stall at={place} chars=30]]"))
         if place == "headers":
-            await simulator.asked(1)
+            await simulator.wait_for_requests(1)
         else:
             await line.read_until(b'"ping"' if place == "0" else b"text_delta")
         assert simulator.requests[0].end == "open"
-    await simulator.idle()
+    await simulator.wait_until_idle()
 
     assert (simulator.requests[0].end, simulator.requests[0].fault) == ("disconnected", "stall")
     assert simulator.requests[0].ended_at is not None
@@ -191,7 +191,7 @@ async def test_noevents_says_nothing_but_comments(simulator: Simulator) -> None:
         line.send(message_request(f"{PROMPT} [[sim: fault=noevents ping=0.01]]"))
         await line.read_until(b"\r\n\r\n")
         comments = [await line.read_until(b"\n\n\r\n") for _ in range(3)]
-    await simulator.idle()
+    await simulator.wait_until_idle()
 
     assert {decode_chunked(comment) for comment in comments} == {b": keep-alive\n\n"}
     assert simulator.requests[0].end == "disconnected"
@@ -233,7 +233,7 @@ async def test_a_huge_answer_is_one_event_of_5_mb(simulator: Simulator) -> None:
         event for event in parse_events(await read_stream(simulator, message_request(prompt))) if "delta" in event
     ]
 
-    assert [len(str(obj(event["delta"]).get("text", ""))) for event in deltas] == [5_000_000, 0]
+    assert [len(str(as_object(event["delta"]).get("text", ""))) for event in deltas] == [5_000_000, 0]
     assert simulator.requests[0].text == simulator.answer_to(message_request(prompt))
 
 
@@ -244,7 +244,7 @@ async def test_a_tiny_answer_is_10_000_events(client: AsyncAnthropic, simulator:
         simulator.answer_to(message_request(prompt, max_tokens=128_000)),
         "end_turn",
     )
-    assert len(simulator.requests[0].pieces) == 10_000
+    assert len(simulator.requests[0].text_deltas) == 10_000
 
 
 async def test_a_gzipped_stream_reads_like_any_other(client: AsyncAnthropic, simulator: Simulator) -> None:
@@ -261,7 +261,7 @@ async def test_after_its_times_a_fault_is_over(fault: str, client: AsyncAnthropi
         try:
             assert (await sdk_text(client, prompt))[1] is None
         except (APIStatusError, httpx2.TransportError, ValueError):
-            await simulator.idle()
+            await simulator.wait_until_idle()
 
     assert await sdk_text(client, prompt) == (simulator.answer_to(message_request(PROMPT)), "end_turn")
     assert [record.fault for record in simulator.requests] == [fault, fault, None]
@@ -290,7 +290,7 @@ async def test_a_continuation_belongs_to_the_conversation_it_continues(simulator
     assert partial + simulator.requests[1].text == simulator.answer_to(message_request(PROMPT))
 
 
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in {"stall", "noevents"}])
+@pytest.mark.parametrize("fault", [fault for fault in FAULT_NAMES if fault not in {"stall", "noevents"}])
 async def test_every_fault_also_meets_requests_that_do_not_stream(fault: str, simulator: Simulator) -> None:
     async with simulator_connection(simulator) as line:
         line.send(message_request(f"{PROMPT} [[sim: fault={fault}]]", stream=False))
@@ -299,7 +299,7 @@ async def test_every_fault_also_meets_requests_that_do_not_stream(fault: str, si
             await line.reader.read()
         except ConnectionResetError:
             assert fault == "drop"
-    await simulator.idle()
+    await simulator.wait_until_idle()
 
     assert simulator.requests[0].end in {f"fault:{fault}", "complete"}
 
@@ -340,7 +340,7 @@ async def test_leaving_the_simulator_ends_what_is_under_way() -> None:
         raw = json.dumps(message_request(f"{PROMPT} [[sim: fault=stall at=headers]]")).encode()
         writer.write(b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\nanthropic-version: 2026-10-21\r\n")
         writer.write(b"content-length: %d\r\n\r\n%b" % (len(raw), raw))
-        await simulator.asked(1)
+        await simulator.wait_for_requests(1)
 
     assert await reader.read() == b""
     writer.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcp_server_claude.simulator import directive
-from mcp_server_claude.simulator.json_body import obj
+from mcp_server_claude.simulator.json_body import as_object
 from support.simulator_connection import message_request, parse_events, read_stream
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ async def test_streamed_and_whole_answers_say_the_same_text(client: AsyncAnthrop
 
 
 def test_different_prompts_have_different_answers_that_mention_them() -> None:
-    from mcp_server_claude.simulator.generated_text import answer
+    from mcp_server_claude.simulator.generated_text import generate_answer
 
-    one, two = answer("Name a pelican"), answer("Name a pelican", turn=2)
+    one, two = generate_answer("Name a pelican"), generate_answer("Name a pelican", turn_number=2)
 
     assert one != two
-    assert one != answer("Name a pelican", system="Be brief")
+    assert one != generate_answer("Name a pelican", system="Be brief")
     assert "“Name a pelican”" in one
     assert 100 <= len(one) // 4 <= 300
 
@@ -75,7 +75,7 @@ async def test_tokens_sets_the_exact_length(tokens: int, client: AsyncAnthropic)
 async def test_an_exact_text_arrives_exactly(said: str, keys: str, simulator: Simulator) -> None:
     prompt = f"Say it {directive(text=said)} [[sim: {keys}]]"
 
-    deltas = [obj(e.get("delta")) for e in parse_events(await read_stream(simulator, message_request(prompt)))]
+    deltas = [as_object(e.get("delta")) for e in parse_events(await read_stream(simulator, message_request(prompt)))]
 
     joined = "".join(str(delta["text"]) for delta in deltas if delta.get("type") == "text_delta")
     assert joined.encode("utf-16-le", "surrogatepass") == said.encode("utf-16-le", "surrogatepass")
@@ -284,7 +284,7 @@ async def test_a_prefill_is_continued_to_the_original_answer(cut: int, simulator
     await read_stream(simulator, body)
 
     assert partial + simulator.requests[0].text == whole
-    assert simulator.requests[0].resumed
+    assert simulator.requests[0].is_continuation
 
 
 @pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-sonnet-4-6"])

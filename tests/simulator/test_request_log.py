@@ -20,8 +20,8 @@ pytestmark = pytest.mark.anyio
 PROMPT = "Explain optimistic locking to a tired colleague"
 SERVE = """
 import asyncio
-from mcp_server_claude.simulator import Simulator, serve
-asyncio.run(serve(Simulator(), announce=lambda url: print(url, flush=True)))
+from mcp_server_claude.simulator import Simulator, run_until_signal
+asyncio.run(run_until_signal(Simulator(), announce=lambda url: print(url, flush=True)))
 print("bye")
 """
 
@@ -38,7 +38,7 @@ async def test_a_finished_request_is_remembered_whole(simulator: Simulator) -> N
         "anthropic-beta": "one,two",
         "user-agent": "tests/1",
     }
-    assert (record.body, record.key) == (message_request(PROMPT), "bearer")
+    assert (record.body, record.credential_header) == (message_request(PROMPT), "bearer")
     assert (record.end, record.stop_reason) == ("complete", "end_turn")
     assert record.first_byte_at is not None
     assert record.ended_at is not None
@@ -49,11 +49,11 @@ async def test_a_finished_request_is_remembered_whole(simulator: Simulator) -> N
 async def test_a_client_that_leaves_is_noticed_whatever_is_waited_for(keys: str, simulator: Simulator) -> None:
     async with simulator_connection(simulator) as line:
         line.send(message_request(f"{PROMPT} [[sim: {keys}]]"))
-        await simulator.asked(1)
+        await simulator.wait_for_requests(1)
         if "pace" in keys:
             await line.read_until(b'"ping"')
         assert simulator.requests[0].end == "open"
-    await simulator.idle()
+    await simulator.wait_until_idle()
 
     assert simulator.requests[0].end == "disconnected"
     assert simulator.requests[0].ended_at is not None
@@ -65,7 +65,7 @@ async def test_an_answer_that_is_hurried_comes_at_once_and_the_next_at_its_pace(
     async with simulator_connection(simulator) as line, simulator_connection(simulator) as other:
         line.send(slowly)
         await line.read_until(b'"ping"')
-        simulator.hurry()
+        simulator.skip_delays()
         await line.read_until(b'"message_stop"')
         other.send(slowly)
         await other.read_until(b'"ping"')
@@ -76,11 +76,11 @@ async def test_an_answer_that_is_hurried_comes_at_once_and_the_next_at_its_pace(
 async def test_a_client_that_does_not_read_holds_up_only_its_own_answer(simulator: Simulator) -> None:
     async with simulator_connection(simulator) as deaf:
         deaf.send(message_request(f"{PROMPT} [[sim: tokens=100000 chars=2]]", max_tokens=128_000))
-        await simulator.asked(1)
+        await simulator.wait_for_requests(1)
         await read_stream(simulator, message_request(PROMPT))
         assert simulator.requests[1].end == "complete"
         deaf.writer.transport.abort()
-    await simulator.idle()
+    await simulator.wait_until_idle()
 
     assert simulator.requests[0].end == "disconnected"
     assert simulator.requests[0].output_tokens < 100_000

@@ -10,7 +10,7 @@ import pytest
 from anthropic import AsyncAnthropic, AuthenticationError, BadRequestError
 
 from mcp_server_claude.simulator import Simulator
-from mcp_server_claude.simulator.json_body import obj, text
+from mcp_server_claude.simulator.json_body import as_object, as_text
 from support.simulator_connection import HEADERS, message_request, simulator_connection
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ async def refusal(
     assert told["request-id"] == error["request_id"] == simulator.requests[-1].request_id
     assert error["type"] == "error"
     assert simulator.requests[-1].status == status
-    return status, text(obj(error["error"])["type"]), text(obj(error["error"])["message"])
+    return status, as_text(as_object(error["error"])["type"]), as_text(as_object(error["error"])["message"])
 
 
 def without(name: str) -> Object:
@@ -164,7 +164,7 @@ async def test_no_key_at_all_is_a_401(simulator: Simulator) -> None:
     headers = {name: value for name, value in HEADERS.items() if name != "authorization"}
 
     assert (await refusal(simulator, message_request("Hi"), headers))[:2] == (401, "authentication_error")
-    assert simulator.requests[0].key == "none"
+    assert simulator.requests[0].credential_header == "none"
 
 
 async def test_where_a_key_is_given_any_other_is_a_401() -> None:
@@ -180,8 +180,8 @@ async def test_where_a_key_is_given_any_other_is_a_401() -> None:
             status, _, _ = await line.read_response()
 
     assert status == 200
-    assert [record.key for record in simulator.requests] == ["bearer", "bearer", "x-api-key"]
-    assert "right" not in json.dumps([record.as_json() for record in simulator.requests])
+    assert [record.credential_header for record in simulator.requests] == ["bearer", "bearer", "x-api-key"]
+    assert "right" not in json.dumps([record.log_entry() for record in simulator.requests])
 
 
 async def test_the_sdk_reads_a_refusal_as_its_own_error(client: AsyncAnthropic) -> None:
@@ -197,8 +197,8 @@ async def test_refusals_that_were_recorded_are_answered_with_the_same_words(simu
         pytest.skip("the recorded errors (shared/streams/errors beside the checkout) are not here")
     for file in sorted(ERRORS.glob("*.json")):
         real: Object = json.loads(file.read_text(encoding="utf-8"))
-        error = obj(obj(real["body"])["error"])
-        body, model = obj(real["request"]), text(obj(real["request"])["model"])
+        error = as_object(as_object(real["body"])["error"])
+        body, model = as_object(real["request"]), as_text(as_object(real["request"])["model"])
         if "context_length" in file.name or "auth_error" in file.name or model == "claude-opus-4-6":
             continue  # prompts that were not kept, keys that were wrong, a model that is not served
         body.setdefault("max_tokens", 9)

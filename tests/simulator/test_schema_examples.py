@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import validate
 
-from mcp_server_claude.simulator import FAULTS, BadDirectiveError, directive
+from mcp_server_claude.simulator import FAULT_NAMES, InvalidDirectiveError, directive
 from mcp_server_claude.simulator import prompt_directives as module
-from mcp_server_claude.simulator.prompt_directives import parse
-from mcp_server_claude.simulator.schema_examples import example
+from mcp_server_claude.simulator.prompt_directives import parse_directives
+from mcp_server_claude.simulator.schema_examples import example_value
 
 if TYPE_CHECKING:
     from mcp_server_claude.simulator.json_body import Json, Object
@@ -52,36 +52,36 @@ SCHEMAS: dict[str, Object] = {
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_an_example_is_valid_for_its_schema(name: str) -> None:
-    found = example(SCHEMAS[name], "Name three pelicans for a children's book, please")
+    found = example_value(SCHEMAS[name], "Name three pelicans for a children's book, please")
 
     validate(found, SCHEMAS[name])
 
 
 def test_strings_of_an_example_come_from_the_prompt() -> None:
-    found: Json = example({"type": "object", "properties": {"a": {"type": "string"}}}, "Name a pelican")
+    found: Json = example_value({"type": "object", "properties": {"a": {"type": "string"}}}, "Name a pelican")
 
     assert found == {"a": "Name a pelican"}
 
 
 @given(st.text(st.characters(exclude_categories=[])))
 def test_any_text_survives_a_directive(said: str) -> None:
-    asked, prompt = parse(f"Say it {directive(text=said)} now")
+    asked, prompt = parse_directives(f"Say it {directive(text=said)} now")
 
     assert (asked.text, prompt) == (said, "Say it now")
 
 
 def test_directives_add_up_and_are_taken_out_of_the_prompt() -> None:
-    asked, prompt = parse("Why [[sim: fault=drop at=3]] not? [[sim: at=headers retry-after=0.5]]")
+    asked, prompt = parse_directives("Why [[sim: fault=drop at=3]] not? [[sim: at=headers retry-after=0.5]]")
 
     assert (asked.fault, asked.at, asked.retry_after, prompt) == ("drop", "headers", 0.5, "Why not?")
 
 
 @pytest.mark.parametrize("bad", ["fault=none", "tokens=-1", "ttft=nan", "search=maybe", "stop=soon", "x=1", "alone"])
 def test_a_directive_that_cannot_be_read_is_refused(bad: str) -> None:
-    with pytest.raises(BadDirectiveError):
-        parse(f"[[sim: {bad}]]")
+    with pytest.raises(InvalidDirectiveError):
+        parse_directives(f"[[sim: {bad}]]")
 
 
 def test_every_key_and_every_fault_is_in_the_table() -> None:
-    for name in (*FAULTS, *module.READERS):
+    for name in (*FAULT_NAMES, *module.VALUE_PARSERS):
         assert f"| `{name}` |" in str(module.__doc__)

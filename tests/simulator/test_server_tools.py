@@ -8,7 +8,7 @@ import pytest
 from anthropic import AsyncAnthropic, BadRequestError, NotFoundError
 
 from mcp_server_claude.simulator import Pace, Simulator
-from mcp_server_claude.simulator.json_body import obj, text
+from mcp_server_claude.simulator.json_body import as_object, as_text
 from support.simulator_connection import message_request, parse_events, read_stream
 
 if TYPE_CHECKING:
@@ -81,9 +81,9 @@ async def test_a_stream_holds_what_a_whole_message_holds_and_tells_the_container
 
     assert final.to_dict()["content"] == whole.to_dict()["content"]
     assert final.container is not None
-    assert "container" not in obj(told[0]["message"])
-    (last,) = [obj(event["delta"]) for event in told if event["type"] == "message_delta"]
-    assert text(obj(last["container"])["id"]).startswith("container_")
+    assert "container" not in as_object(told[0]["message"])
+    (last,) = [as_object(event["delta"]) for event in told if event["type"] == "message_delta"]
+    assert as_text(as_object(last["container"])["id"]).startswith("container_")
 
 
 async def test_code_runs_in_a_new_container_unless_one_is_named(client: AsyncAnthropic) -> None:
@@ -99,7 +99,7 @@ async def test_code_runs_in_a_new_container_unless_one_is_named(client: AsyncAnt
 async def test_a_container_that_is_gone_is_refused(client: AsyncAnthropic, simulator: Simulator) -> None:
     first = await run(client, user(RUN))
     assert first.container is not None
-    simulator.lose(first.container.id)
+    simulator.expire(first.container.id)
 
     with pytest.raises(NotFoundError, match="has expired or does not exist"):
         await run(client, user(RUN), container=first.container.id)
@@ -251,7 +251,7 @@ async def test_a_file_that_is_not_there_or_has_expired_can_be_sent_to_nobody(
         return await run(client, cast("MessageParam", {"role": "user", "content": content}))
 
     assert (await send()).stop_reason == "end_turn"
-    simulator.lose(file.id)
+    simulator.expire(file.id)
     with pytest.raises(NotFoundError) as expired:
         await send()
     assert expired.value.error_code == "file_expired"

@@ -113,7 +113,7 @@ def run_simulator(
 ) -> None:
     """Serve an offline Messages API, for trying things out. Ctrl-C ends it."""
     from mcp_server_claude.simulator import Pace, Simulator
-    from mcp_server_claude.simulator import serve as serve_simulator
+    from mcp_server_claude.simulator import run_until_signal as serve_simulator
 
     simulator = Simulator(port=port, host=host, key=key or None, pace=Pace(ttft_s=ttft, tokens_per_s=tokens_per_s))
     try:

@@ -11,9 +11,19 @@ hold a directive that chooses length, pace, tools and faults (the table is in `d
 from __future__ import annotations
 
 from mcp_server_claude.simulator.api import Pace
-from mcp_server_claude.simulator.model_catalog import Models
-from mcp_server_claude.simulator.prompt_directives import FAULTS, BadDirectiveError, Fault, directive
-from mcp_server_claude.simulator.request_log import Record
-from mcp_server_claude.simulator.simulator import Simulator, serve
+from mcp_server_claude.simulator.model_catalog import ModelList
+from mcp_server_claude.simulator.prompt_directives import FAULT_NAMES, FaultName, InvalidDirectiveError, directive
+from mcp_server_claude.simulator.request_log import LoggedRequest
+from mcp_server_claude.simulator.simulator import Simulator, run_until_signal
 
-__all__ = ["FAULTS", "BadDirectiveError", "Fault", "Models", "Pace", "Record", "Simulator", "directive", "serve"]
+__all__ = [
+    "FAULT_NAMES",
+    "FaultName",
+    "InvalidDirectiveError",
+    "LoggedRequest",
+    "ModelList",
+    "Pace",
+    "Simulator",
+    "directive",
+    "run_until_signal",
+]

@@ -15,24 +15,32 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.simulator import generated_text, server_tool_state
-from mcp_server_claude.simulator.json_body import blocks, items, kinds, obj, said, text, turns
-from mcp_server_claude.simulator.prompt_directives import NOTHING, parse
-from mcp_server_claude.simulator.schema_examples import example
+from mcp_server_claude.simulator.json_body import (
+    as_list,
+    as_object,
+    as_text,
+    block_types,
+    content_blocks,
+    content_text,
+    conversation_turns,
+)
+from mcp_server_claude.simulator.prompt_directives import EMPTY_DIRECTIVE, parse_directives
+from mcp_server_claude.simulator.schema_examples import example_value
 
 if TYPE_CHECKING:
     from mcp_server_claude.simulator.json_body import Json, Object
     from mcp_server_claude.simulator.prompt_directives import Directive
 
-ANCHOR_CHARS = 40
-HUGE_CHARS = 5_000_000
-TINY_EVENTS = 10_000
-_GO_ON = re.compile(r"interrupted|continue", re.IGNORECASE)
-_REPEAT = re.compile(r"repeat", re.IGNORECASE)
-_HOW_MUCH = re.compile(r"repeat[^.\n\d]{0,60}(\d+) char", re.IGNORECASE)
+DEFAULT_ANCHOR_CHARS = 40
+HUGE_ANSWER_CHARS = 5_000_000
+TINY_ANSWER_EVENTS = 10_000
+_CONTINUE_REQUEST = re.compile(r"interrupted|continue", re.IGNORECASE)
+_REPEAT_REQUEST = re.compile(r"repeat", re.IGNORECASE)
+_REPEAT_LENGTH = re.compile(r"repeat[^.\n\d]{0,60}(\d+) char", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ScriptedAnswer:
     """The text to say, and what it was made from.
 
     `conversation` names the conversation up to its last real prompt, whatever was said after it. `pauses` counts the
@@ -45,101 +53,110 @@ class Answer:
     directive: Directive
     conversation: str
     resumed: bool = False
-    pauses: int = 0
-    after_tool: bool = False
-    pending: tuple[Object, ...] = ()
+    earlier_pauses: int = 0
+    follows_tool_result: bool = False
+    pending_tool_uses: tuple[Object, ...] = ()
 
 
-def answer(body: Object, defaults: Directive = NOTHING) -> Answer:
+def plan_answer(body: Object, defaults: Directive = EMPTY_DIRECTIVE) -> ScriptedAnswer:
     """The answer to a valid request body.
 
     Raises:
-        BadDirectiveError: the prompt holds a directive that cannot be read.
+        InvalidDirectiveError: the prompt holds a directive that cannot be read.
     """
-    messages = turns(body)
-    return replace(_answer(messages, body, defaults), pending=tuple(server_tool_state.pending(messages)))
+    messages = conversation_turns(body)
+    return replace(
+        _plan_messages(messages, body, defaults), pending_tool_uses=tuple(server_tool_state.pending_tool_uses(messages))
+    )
 
 
-def schema(body: Object) -> Json:
+def output_schema(body: Object) -> Json:
     """The JSON schema that the answer must keep, if there is one."""
-    form = obj(obj(body.get("output_config")).get("format"))
+    form = as_object(as_object(body.get("output_config")).get("format"))
     return form.get("schema") if form.get("type") == "json_schema" else None
 
 
-def _answer(messages: list[Object], body: Object, defaults: Directive) -> Answer:
+def _plan_messages(messages: list[Object], body: Object, defaults: Directive) -> ScriptedAnswer:
     last = len(messages)
     while last and messages[last - 1].get("role") == "assistant":
         last -= 1
     if last < len(messages):
-        return _resumed(messages[:last], messages[last:], "", body, defaults)
-    request = said(messages[-1].get("content"), "\n") if messages else ""
-    if _GO_ON.search(request) and last > 1 and messages[-2].get("role") == "assistant":
+        return _plan_continuation(messages[:last], messages[last:], "", body, defaults)
+    request = content_text(messages[-1].get("content"), "\n") if messages else ""
+    if _CONTINUE_REQUEST.search(request) and last > 1 and messages[-2].get("role") == "assistant":
         before = last - 1
         while before and messages[before - 1].get("role") == "assistant":
             before -= 1
-        found = _resumed(messages[:before], messages[before : last - 1], request, body, defaults)
+        found = _plan_continuation(messages[:before], messages[before : last - 1], request, body, defaults)
         if found.resumed:
             return found
-    return _fresh(messages, body, defaults)
+    return _plan_new_answer(messages, body, defaults)
 
 
-def _resumed(before: list[Object], partial: list[Object], request: str, body: Object, defaults: Directive) -> Answer:
+def _plan_continuation(
+    before: list[Object], partial: list[Object], request: str, body: Object, defaults: Directive
+) -> ScriptedAnswer:
     """The rest of the answer to `before`, of which `partial` has been said."""
-    whole = _answer(before, body, defaults)
-    done = "".join(said(message.get("content")) for message in partial)
+    whole = _plan_messages(before, body, defaults)
+    done = "".join(content_text(message.get("content")) for message in partial)
     # "Go on" after a whole answer is a new turn, unless the end is to be repeated: then it was lost on its way.
-    left = done.rstrip() < whole.text.rstrip() or _REPEAT.search(request) is not None
+    left = done.rstrip() < whole.text.rstrip() or _REPEAT_REQUEST.search(request) is not None
     goes_on = whole.text.startswith(done) and (not request or (bool(done.strip()) and left))
     anchor = ""
-    if goes_on and request and _REPEAT.search(request) and whole.directive.anchor is not False:
-        asked = _HOW_MUCH.search(request)
-        anchor = done[-(int(asked[1]) if asked else ANCHOR_CHARS) :]
-    return Answer(
+    if goes_on and request and _REPEAT_REQUEST.search(request) and whole.directive.anchor is not False:
+        asked = _REPEAT_LENGTH.search(request)
+        anchor = done[-(int(asked[1]) if asked else DEFAULT_ANCHOR_CHARS) :]
+    return ScriptedAnswer(
         text=anchor + whole.text[len(done) :] if goes_on else whole.text,
         prompt=whole.prompt,
         directive=whole.directive,
         conversation=whole.conversation,
         resumed=goes_on,
-        pauses=server_tool_state.turns_taken(partial),
-        after_tool=whole.after_tool,
+        earlier_pauses=server_tool_state.response_count(partial),
+        follows_tool_result=whole.follows_tool_result,
     )
 
 
-def _fresh(messages: list[Object], body: Object, defaults: Directive) -> Answer:
-    prompts = [said(m.get("content"), "\n") for m in messages if m.get("role") == "user" and _is_prompt(m)]
-    asked, prompt = parse(prompts[-1] if prompts else "")
-    chosen = asked.over(defaults)
-    system = said(body.get("system"))
-    result = _tool_result(messages[-1]) if messages else ""
+def _plan_new_answer(messages: list[Object], body: Object, defaults: Directive) -> ScriptedAnswer:
+    prompts = [content_text(m.get("content"), "\n") for m in messages if m.get("role") == "user" and _is_user_prompt(m)]
+    asked, prompt = parse_directives(prompts[-1] if prompts else "")
+    chosen = asked.with_defaults(defaults)
+    system = content_text(body.get("system"))
+    result = _tool_result_text(messages[-1]) if messages else ""
     told = json.dumps([system, messages], sort_keys=True).encode()
-    return Answer(
-        text=_text(prompt, chosen, system, len(prompts), result, schema(body)),
+    return ScriptedAnswer(
+        text=_answer_text(prompt, chosen, system, len(prompts), result, output_schema(body)),
         prompt=prompt,
         directive=chosen,
         conversation=sha256(told).hexdigest(),
-        after_tool=bool(messages) and "tool_result" in kinds(messages[-1]),
+        follows_tool_result=bool(messages) and "tool_result" in block_types(messages[-1]),
     )
 
 
-def _text(prompt: str, chosen: Directive, system: str, turn: int, tool_result: str, form: Json) -> str:
-    if chosen.text is not None:
-        return chosen.text
+def _answer_text(prompt: str, directive: Directive, system: str, turn: int, tool_result: str, form: Json) -> str:
+    if directive.text is not None:
+        return directive.text
     if form is not None:
-        return json.dumps(example(form, prompt), ensure_ascii=False)
-    if chosen.fault == "tiny":
-        return generated_text.answer(prompt, system=system, turn=turn, tokens=TINY_EVENTS)[:TINY_EVENTS]
-    said_text = generated_text.answer(prompt, system=system, turn=turn, tool_result=tool_result, tokens=chosen.tokens)
-    if chosen.fault == "huge":
-        return (f"{said_text}\n\n" * (HUGE_CHARS // (len(said_text) + 2) + 1))[:HUGE_CHARS]
+        return json.dumps(example_value(form, prompt), ensure_ascii=False)
+    if directive.fault == "tiny":
+        return generated_text.generate_answer(prompt, system=system, turn_number=turn, tokens=TINY_ANSWER_EVENTS)[
+            :TINY_ANSWER_EVENTS
+        ]
+    said_text = generated_text.generate_answer(
+        prompt, system=system, turn_number=turn, tool_result=tool_result, tokens=directive.tokens
+    )
+    if directive.fault == "huge":
+        return (f"{said_text}\n\n" * (HUGE_ANSWER_CHARS // (len(said_text) + 2) + 1))[:HUGE_ANSWER_CHARS]
     return said_text
 
 
-def _is_prompt(message: Object) -> bool:
-    return bool(kinds(message) - {"tool_result"})
+def _is_user_prompt(message: Object) -> bool:
+    return bool(block_types(message) - {"tool_result"})
 
 
-def _tool_result(message: Object) -> str:
-    found = [block for block in blocks(message.get("content")) if block.get("type") == "tool_result"]
+def _tool_result_text(message: Object) -> str:
+    found = [block for block in content_blocks(message.get("content")) if block.get("type") == "tool_result"]
     return " ".join(
-        text(block.get("content")) or said(items(block.get("content")), " ") or "(nothing)" for block in found
+        as_text(block.get("content")) or content_text(as_list(block.get("content")), " ") or "(nothing)"
+        for block in found
     )

@@ -18,30 +18,30 @@ from mcp_server_claude.simulator import (
     request_validation,
     sse_format,
 )
-from mcp_server_claude.simulator.api_errors import Problem, RefusedError, refuse, whole
-from mcp_server_claude.simulator.event_plan import write
-from mcp_server_claude.simulator.file_store import Shelf, offers_code
-from mcp_server_claude.simulator.json_body import text
-from mcp_server_claude.simulator.prompt_directives import BadDirectiveError
-from mcp_server_claude.simulator.request_log import KEPT_HEADERS, Record
-from mcp_server_claude.simulator.request_validation import OLD_VERSION, VERSIONS
-from mcp_server_claude.simulator.response_planning import cast
-from mcp_server_claude.simulator.server_tools import Run, Search
-from mcp_server_claude.simulator.stream_player import Performance, Tempo
-from mcp_server_claude.simulator.token_counting import Input, PromptCache, count
+from mcp_server_claude.simulator.api_errors import ApiError, RequestRejectedError, complete_body, rejection
+from mcp_server_claude.simulator.event_plan import build_event_plan
+from mcp_server_claude.simulator.file_store import FileStore, offers_code_execution
+from mcp_server_claude.simulator.json_body import as_text
+from mcp_server_claude.simulator.prompt_directives import InvalidDirectiveError
+from mcp_server_claude.simulator.request_log import LOGGED_HEADERS, LoggedRequest
+from mcp_server_claude.simulator.request_validation import FIRST_VERSION, VERSIONS
+from mcp_server_claude.simulator.response_planning import plan_response
+from mcp_server_claude.simulator.server_tools import CodeRun, WebSearch
+from mcp_server_claude.simulator.stream_player import StreamPlayer, StreamTiming
+from mcp_server_claude.simulator.token_counting import InputUsage, PromptCache, count_input_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mcp_server_claude.simulator.answer_text import Answer
-    from mcp_server_claude.simulator.event_plan import Part
-    from mcp_server_claude.simulator.http_connection import Connection, Request
+    from mcp_server_claude.simulator.answer_text import ScriptedAnswer
+    from mcp_server_claude.simulator.event_plan import ResponsePlan
+    from mcp_server_claude.simulator.http_connection import ClientConnection, HttpRequest
     from mcp_server_claude.simulator.json_body import Json, Object
-    from mcp_server_claude.simulator.model_catalog import Models
+    from mcp_server_claude.simulator.model_catalog import ModelList
     from mcp_server_claude.simulator.prompt_directives import Directive
-    from mcp_server_claude.simulator.random_faults import Chaos
+    from mcp_server_claude.simulator.random_faults import RandomFaults
 
-PAGE, LARGEST_PAGE = 20, 1000
+DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 20, 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,244 +53,255 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
+class ApiConfig:
     """How this API behaves where a prompt does not say otherwise."""
 
     pace: Pace
     key: str | None
-    models: Models
+    models: ModelList
     delta_chars: int
-    single: bool
+    one_event_per_write: bool
     defaults: Directive
-    chaos: Chaos
+    random_faults: RandomFaults
 
 
-class Api:
+class SimulatedApi:
     """What lies behind the socket: it knows no sockets but the one it answers on."""
 
-    def __init__(self, manner: Manner) -> None:
-        self.records: list[Record] = []
-        self.heard = asyncio.Event()
-        self._hurried = asyncio.Event()
-        self.shelf = Shelf()
-        self._manner = manner
+    def __init__(self, config: ApiConfig) -> None:
+        self.requests: list[LoggedRequest] = []
+        self.request_arrived = asyncio.Event()
+        self._delays_skipped = asyncio.Event()
+        self.files = FileStore()
+        self._config = config
         self._cache = PromptCache()
-        self._tries: Counter[str] = Counter()
-        self._name = token_hex(5)
+        self._fault_counts: Counter[str] = Counter()
+        self._request_id_prefix = token_hex(5)
         self._sequence = 0
 
     def reset(self) -> None:
         """Forget every record, every warm prefix and every count of tries; files stay."""
-        self.records.clear()
+        self.requests.clear()
         self._cache.clear()
-        self._tries.clear()
+        self._fault_counts.clear()
 
-    def hurry(self) -> None:
+    def skip_delays(self) -> None:
         """Let the rest of the answers that are on their way come at once."""
-        self._hurried.set()
-        self._hurried = asyncio.Event()
+        self._delays_skipped.set()
+        self._delays_skipped = asyncio.Event()
 
     def answer_to(self, body: Object) -> str:
         """The text this API would say now to a request, with `max_tokens` and stops, without faults."""
-        found = self._settled(answer_text.answer(body, self._manner.defaults), trying=False)
-        model = model_catalog.find(text(body.get("model")), self._manner.models)
+        found = self._limit_repeats(answer_text.plan_answer(body, self._config.defaults), count_attempt=False)
+        model = model_catalog.find_model(as_text(body.get("model")), self._config.models)
         if model is None:
             return found.text
-        return cast(body, found, model, used=Input(fresh=0)).text
+        return plan_response(body, found, model, input_usage=InputUsage(uncached=0)).text
 
-    async def handle(self, request: Request, line: Connection) -> None:
+    async def handle(self, request: HttpRequest, connection: ClientConnection) -> None:
         """Answer one request."""
         path = unquote(urlsplit(request.target).path)
         if not path.startswith("/v1/"):
-            self._aside(request, path, line)
+            self._handle_control_request(request, path, connection)
             return
-        record = self._recorded(request, path)
+        record = self._record_request(request, path)
         try:
-            await self._route(request, path, record, line)
-        except RefusedError as refusal:
-            json_responses.refuse(refusal.problem, record, line, {})
-        except BadDirectiveError as problem:
-            json_responses.refuse(Problem(status=400, message=str(problem)), record, line, {})
+            await self._route(request, path, record, connection)
+        except RequestRejectedError as refusal:
+            json_responses.send_error(refusal.api_error, record, connection, {})
+        except InvalidDirectiveError as problem:
+            json_responses.send_error(ApiError(status=400, message=str(problem)), record, connection, {})
         except asyncio.CancelledError:
-            if line.gone_at is not None:
-                record.ended("disconnected", line.gone_at)
+            if connection.disconnected_at is not None:
+                record.record_end("disconnected", connection.disconnected_at)
             raise
 
-    def _aside(self, request: Request, path: str, line: Connection) -> None:
+    def _handle_control_request(self, request: HttpRequest, path: str, connection: ClientConnection) -> None:
         """What is not the API's: the records, the reset, and the page that `fault=redirect` leads to."""
         match request.method, path:
             case "GET", "/_simulator/requests":
-                told: list[Json] = [record.as_json() for record in self.records]
-                line.respond(200, json_responses.JSON_TYPE, json.dumps(told).encode())
+                told: list[Json] = [record.log_entry() for record in self.requests]
+                connection.send_response(200, json_responses.JSON_HEADERS, json.dumps(told).encode())
             case "POST", "/_simulator/reset":
                 self.reset()
-                line.respond(200, json_responses.JSON_TYPE, b"{}")
+                connection.send_response(200, json_responses.JSON_HEADERS, b"{}")
             case _, "/login":
-                line.respond(200, {"content-type": "text/html; charset=utf-8"}, json_responses.HTML)
+                connection.send_response(200, {"content-type": "text/html; charset=utf-8"}, json_responses.LOGIN_PAGE)
             case _:
-                line.respond(
+                connection.send_response(
                     404,
-                    json_responses.JSON_TYPE,
-                    sse_format.dumps(Problem(status=404, message="Not Found").as_json("")),
+                    json_responses.JSON_HEADERS,
+                    sse_format.json_bytes(ApiError(status=404, message="Not Found").response_body("")),
                 )
 
-    def _recorded(self, request: Request, path: str) -> Record:
+    def _record_request(self, request: HttpRequest, path: str) -> LoggedRequest:
         self._sequence += 1
         bearer, plain = "authorization" in request.headers, "x-api-key" in request.headers
-        record = Record(
+        record = LoggedRequest(
             sequence=self._sequence,
-            request_id=f"req_011{self._name}{self._sequence:011d}",
+            request_id=f"req_011{self._request_id_prefix}{self._sequence:011d}",
             method=request.method,
             path=path,
-            key="both" if bearer and plain else "bearer" if bearer else "x-api-key" if plain else "none",
-            headers={name: request.headers[name] for name in KEPT_HEADERS if name in request.headers},
+            credential_header="both" if bearer and plain else "bearer" if bearer else "x-api-key" if plain else "none",
+            headers={name: request.headers[name] for name in LOGGED_HEADERS if name in request.headers},
             arrived_at=request.arrived_at,
         )
-        self.records.append(record)
-        self.heard.set()
+        self.requests.append(record)
+        self.request_arrived.set()
         return record
 
-    async def _route(self, request: Request, path: str, record: Record, line: Connection) -> None:
-        key = self._admitted(request.headers)
+    async def _route(
+        self, request: HttpRequest, path: str, record: LoggedRequest, connection: ClientConnection
+    ) -> None:
+        key = self._authenticate(request.headers)
         match request.method, path.rstrip("/"):
             case "POST", "/v1/messages":
-                await self._messages(request, key, record, line)
+                await self._create_message(request, key, record, connection)
             case "POST", "/v1/messages/count_tokens":
-                body = _parsed(request, record)
-                model = request_validation.model(body, self._manner.models)
-                request_validation.check(body, model, _version(request.headers), counting=True)
-                self.shelf.check(body, counting=True)
-                json_responses.reply({"input_tokens": count(body)}, record, line)
+                body = _parse_body(request, record)
+                model = request_validation.requested_model(body, self._config.models)
+                request_validation.check_request(body, model, _api_version(request.headers), counting=True)
+                self.files.check_references(body, counting=True)
+                json_responses.send_json({"input_tokens": count_input_tokens(body)}, record, connection)
             case "GET", "/v1/models":
-                json_responses.reply(self._listed(request.target), record, line)
-            case "GET", named if named.startswith("/v1/models/") and self._manner.models in {"full", "plain"}:
-                found = model_catalog.find(named.removeprefix("/v1/models/"), self._manner.models)
+                json_responses.send_json(self._model_list(request.target), record, connection)
+            case "GET", named if named.startswith("/v1/models/") and self._config.models in {"full", "plain"}:
+                found = model_catalog.find_model(named.removeprefix("/v1/models/"), self._config.models)
                 if found is None:
-                    raise refuse(f"model: {named.removeprefix('/v1/models/')}", status=404)
-                json_responses.reply(model_catalog.as_json(found), record, line)
+                    raise rejection(f"model: {named.removeprefix('/v1/models/')}", status=404)
+                json_responses.send_json(model_catalog.model_json(found), record, connection)
             case _, files if files == "/v1/files" or files.startswith("/v1/files/"):
-                self.shelf.answer(request, files.removeprefix("/v1/files").strip("/"), record, line)
+                self.files.handle_request(request, files.removeprefix("/v1/files").strip("/"), record, connection)
             case _:
-                raise refuse("Not Found", status=404)
+                raise rejection("Not Found", status=404)
 
-    def _admitted(self, headers: Mapping[str, str]) -> str:
+    def _authenticate(self, headers: Mapping[str, str]) -> str:
         """The key of a request, the `Authorization` header first.
 
         Raises:
-            RefusedError: there is none, or it is not the right one.
+            RequestRejectedError: there is none, or it is not the right one.
         """
         scheme, _, token = headers.get("authorization", "").partition(" ")
         key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
         if not key:
-            raise refuse("x-api-key header is required", status=401)
-        if self._manner.key is not None and key != self._manner.key:
+            raise rejection("x-api-key header is required", status=401)
+        if self._config.key is not None and key != self._config.key:
             bearer = scheme.lower() == "bearer"
-            raise refuse("invalid bearer token" if bearer else "invalid x-api-key", status=401)
+            raise rejection("invalid bearer token" if bearer else "invalid x-api-key", status=401)
         return key
 
-    def _listed(self, target: str) -> Object:
-        match self._manner.models:
+    def _model_list(self, target: str) -> Object:
+        match self._config.models:
             case "full" | "plain":
-                return _page(self._manner.models, parse_qs(urlsplit(target).query))
+                return _model_page(self._config.models, parse_qs(urlsplit(target).query))
             case "empty":
                 return {"data": [], "has_more": False, "first_id": None, "last_id": None}
             case "foreign":
-                return model_catalog.foreign()
+                return model_catalog.other_vendor_list()
             case "missing":
-                raise refuse("Not Found", status=404)
+                raise rejection("Not Found", status=404)
 
     # ------------------------------------------------------------------ messages
 
-    async def _messages(self, request: Request, key: str, record: Record, line: Connection) -> None:
-        body = _parsed(request, record)
-        version = _version(request.headers)
-        model = request_validation.model(body, self._manner.models)
-        request_validation.check(body, model, version)
-        self.shelf.check(body)
-        found = self._settled(answer_text.answer(body, self._manner.defaults), trying=True)
-        chosen = self._manner.chaos.over(found.directive)
+    async def _create_message(
+        self, request: HttpRequest, key: str, record: LoggedRequest, connection: ClientConnection
+    ) -> None:
+        body = _parse_body(request, record)
+        version = _api_version(request.headers)
+        model = request_validation.requested_model(body, self._config.models)
+        request_validation.check_request(body, model, version)
+        self.files.check_references(body)
+        found = self._limit_repeats(answer_text.plan_answer(body, self._config.defaults), count_attempt=True)
+        chosen = self._config.random_faults.apply_to(found.directive)
         found = replace(found, directive=chosen)
-        record.fault, record.resumed = chosen.fault, found.resumed
-        if failure := random_faults.problem(chosen):
+        record.fault, record.is_continuation = chosen.fault, found.resumed
+        if failure := random_faults.directed_error(chosen):
             await asyncio.sleep(chosen.ttft or 0)
             record.end = f"fault:{chosen.fault}"
-            json_responses.refuse(failure, record, line, random_faults.headers(chosen))
+            json_responses.send_error(failure, record, connection, random_faults.directed_headers(chosen))
             return
-        if json_responses.strange(chosen, record, line):
+        if json_responses.send_wrong_content(chosen, record, connection):
             return
-        used = self._cache.account(body, model, key)
+        used = self._cache.charge(body, model, key)
         betas = request.headers.get("anthropic-beta", "")
-        part = self._equipped(cast(body, found, model, used=used, betas=betas, chars=self._manner.delta_chars), body)
-        script = write(part, record.request_id)
-        record.web_searches = sum(isinstance(use, Search) for use in part.uses)
-        tempo = self._tempo(chosen)
+        part = self._with_files_and_container(
+            plan_response(body, found, model, input_usage=used, betas=betas, delta_chars=self._config.delta_chars), body
+        )
+        script = build_event_plan(part, record.request_id)
+        record.web_searches = sum(isinstance(use, WebSearch) for use in part.server_tool_uses)
+        tempo = self._timing(chosen)
         if body.get("stream") is True and chosen.fault != "json":
             kind = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-            await Performance(line, record, script, chosen, tempo).play(json_responses.headers(record) | kind, used)
+            await StreamPlayer(connection, record, script, chosen, tempo).play(
+                json_responses.response_headers(record) | kind, used
+            )
         else:
-            await json_responses.whole(script, used, record, line, chosen, tempo)
+            await json_responses.send_message(script, used, record, connection, chosen, tempo)
 
-    def _equipped(self, part: Part, body: Object) -> Part:
+    def _with_files_and_container(self, part: ResponsePlan, body: Object) -> ResponsePlan:
         """The part with what lies on the shelf: the files that its code makes, and the container that it runs in."""
-        runs = any(isinstance(use, Run) for use in part.uses)
+        runs = any(isinstance(use, CodeRun) for use in part.server_tool_uses)
         uses = tuple(
-            replace(use, made=() if use.pending else tuple(map(self.shelf.make, use.made)))
-            if isinstance(use, Run)
+            replace(
+                use,
+                output_file_ids=() if use.is_pending else tuple(map(self.files.store_tool_output, use.output_file_ids)),
+            )
+            if isinstance(use, CodeRun)
             else use
-            for use in part.uses
+            for use in part.server_tool_uses
         )
-        container = self.shelf.container(body.get("container")) if runs and offers_code(body) else None
-        return replace(part, uses=uses, container=container)
+        container = self.files.open_container(body.get("container")) if runs and offers_code_execution(body) else None
+        return replace(part, server_tool_uses=uses, container=container)
 
-    def _settled(self, found: Answer, *, trying: bool) -> Answer:
+    def _limit_repeats(self, answer: ScriptedAnswer, *, count_attempt: bool) -> ScriptedAnswer:
         """The answer, without its fault, or else its stop, once that has happened as often as asked."""
-        chosen = found.directive
+        chosen = answer.directive
         stop = chosen.stop if chosen.stop != "pause_turn" else None
         if chosen.times is None or (chosen.fault is None and stop is None):
-            return found
-        if self._tries[found.conversation] >= chosen.times:
+            return answer
+        if self._fault_counts[answer.conversation] >= chosen.times:
             lasting = chosen.stop if stop is None or chosen.fault is not None else None
-            return replace(found, directive=replace(chosen, fault=None, stop=lasting))
-        self._tries[found.conversation] += trying
-        return found
+            return replace(answer, directive=replace(chosen, fault=None, stop=lasting))
+        self._fault_counts[answer.conversation] += count_attempt
+        return answer
 
-    def _tempo(self, chosen: Directive) -> Tempo:
-        pace = self._manner.pace
-        return Tempo(
-            ttft_s=pace.ttft_s if chosen.ttft is None else chosen.ttft,
-            tokens_per_s=pace.tokens_per_s if chosen.pace is None else chosen.pace,
-            ping_s=chosen.ping or 0.0,
-            single=self._manner.single or chosen.fault == "tiny",
-            hurried=self._hurried,
+    def _timing(self, directive: Directive) -> StreamTiming:
+        pace = self._config.pace
+        return StreamTiming(
+            ttft_s=pace.ttft_s if directive.ttft is None else directive.ttft,
+            tokens_per_s=pace.tokens_per_s if directive.pace is None else directive.pace,
+            ping_s=directive.ping or 0.0,
+            one_event_per_write=self._config.one_event_per_write or directive.fault == "tiny",
+            delays_skipped=self._delays_skipped,
         )
 
 
-def _parsed(request: Request, record: Record) -> Object:
+def _parse_body(request: HttpRequest, record: LoggedRequest) -> Object:
     try:
-        body: Json = json.loads(whole(request.body))
+        body: Json = json.loads(complete_body(request.body))
     except ValueError:
-        raise refuse("The request body is not valid JSON") from None
+        raise rejection("The request body is not valid JSON") from None
     record.body = body
     if not isinstance(body, dict):
-        raise refuse("Input should be a valid dictionary or object to extract fields from")
+        raise rejection("Input should be a valid dictionary or object to extract fields from")
     return body
 
 
-def _version(headers: Mapping[str, str]) -> str:
+def _api_version(headers: Mapping[str, str]) -> str:
     version = headers.get("anthropic-version", "")
     if not version:
-        raise refuse("anthropic-version: header is required")
+        raise rejection("anthropic-version: header is required")
     if version not in VERSIONS:
-        raise refuse(f"anthropic-version: {version!r} is not a valid version; use {VERSIONS[-1]} or {OLD_VERSION}")
+        raise rejection(f"anthropic-version: {version!r} is not a valid version; use {VERSIONS[-1]} or {FIRST_VERSION}")
     return version
 
 
-def _page(models: Models, query: Mapping[str, list[str]]) -> Object:
-    limit = query.get("limit", [str(PAGE)])[0]
-    if not limit.isdigit() or not 1 <= int(limit) <= LARGEST_PAGE:
-        raise refuse("limit: Input should be between 1 and 1000")
+def _model_page(models: ModelList, query: Mapping[str, list[str]]) -> Object:
+    limit = query.get("limit", [str(DEFAULT_PAGE_SIZE)])[0]
+    if not limit.isdigit() or not 1 <= int(limit) <= MAX_PAGE_SIZE:
+        raise rejection("limit: Input should be between 1 and 1000")
     after, before = query.get("after_id", [""])[0], query.get("before_id", [""])[0]
-    found = model_catalog.page(models, limit=int(limit), after_id=after, before_id=before)
+    found = model_catalog.model_list_page(models, limit=int(limit), after_id=after, before_id=before)
     if found is None:
-        raise refuse(f"{'after_id' if after else 'before_id'}: there is no such model")
+        raise rejection(f"{'after_id' if after else 'before_id'}: there is no such model")
     return found

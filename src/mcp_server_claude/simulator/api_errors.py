@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mcp_server_claude.simulator.json_body import Object
 
-LARGEST_BODY = 32 * 1024 * 1024
+MAX_REQUEST_BYTES = 32 * 1024 * 1024
 
-TYPES = {
+ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
     402: "billing_error",
@@ -24,7 +24,7 @@ TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-MESSAGES = {
+ERROR_MESSAGES = {
     "rate_limit_error": "This request would exceed your organization's rate limit of 80,000 input tokens per minute.",
     "overloaded_error": "Overloaded",
     "api_error": "Internal server error",
@@ -36,7 +36,7 @@ MESSAGES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class ApiError:
     """An HTTP error: its status, `error.type`, `error.message` and `error.details`."""
 
     status: int
@@ -44,7 +44,7 @@ class Problem:
     type: str = ""
     details: Object | None = None
 
-    def as_json(self, request_id: str) -> Object:
+    def response_body(self, request_id: str) -> Object:
         """The error's body."""
         error: Object = {"type": self.type or error_type(self.status), "message": self.message}
         if self.details is not None:
@@ -52,30 +52,30 @@ class Problem:
         return {"type": "error", "error": error, "request_id": request_id}
 
 
-class RefusedError(Exception):
+class RequestRejectedError(Exception):
     """A request the API does not take."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.message)
-        self.problem = problem
+    def __init__(self, api_error: ApiError) -> None:
+        super().__init__(api_error.message)
+        self.api_error = api_error
 
 
 def error_type(status: int) -> str:
     """The `error.type` that goes with a status."""
-    return TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    return ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
 
 
-def refuse(message: str, *, status: int = 400) -> RefusedError:
+def rejection(message: str, *, status: int = 400) -> RequestRejectedError:
     """The refusal to raise."""
-    return RefusedError(Problem(status=status, message=message))
+    return RequestRejectedError(ApiError(status=status, message=message))
 
 
-def whole(body: bytes | None) -> bytes:
+def complete_body(body: bytes | None) -> bytes:
     """A request's body.
 
     Raises:
-        RefusedError: It was too large to be kept.
+        RequestRejectedError: It was too large to be kept.
     """
     if body is None:
-        raise refuse("Request exceeds the maximum size", status=413)
+        raise rejection("Request exceeds the maximum size", status=413)
     return body

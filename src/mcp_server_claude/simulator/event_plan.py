@@ -8,147 +8,153 @@ from hashlib import sha256, sha512
 from typing import TYPE_CHECKING, Literal
 
 from mcp_server_claude.simulator import server_tools, sse_format
-from mcp_server_claude.simulator.event_builder import Sheet, pieces
-from mcp_server_claude.simulator.server_tools import Run
-from mcp_server_claude.simulator.token_counting import tokens
+from mcp_server_claude.simulator.event_builder import EventBuilder, split_text
+from mcp_server_claude.simulator.server_tools import CodeRun
+from mcp_server_claude.simulator.token_counting import token_count
 
 if TYPE_CHECKING:
-    from mcp_server_claude.simulator.event_builder import Step
+    from mcp_server_claude.simulator.event_builder import StreamStep
     from mcp_server_claude.simulator.json_body import Json, Object
-    from mcp_server_claude.simulator.server_tools import Use
-    from mcp_server_claude.simulator.token_counting import Input
+    from mcp_server_claude.simulator.server_tools import ServerToolUse
+    from mcp_server_claude.simulator.token_counting import InputUsage
 
-Display = Literal["summarized", "omitted", "counted"]
+ThinkingDisplay = Literal["summarized", "omitted", "counted"]
 """How thinking shows: its text; nothing; or nothing but an estimate of its tokens (a beta)."""
 
-SEARCHED_SHARE = 3
-THOUGHT_TOKENS = 16
+UNCITED_SHARE = 3
+TOKENS_PER_THINKING_DELTA = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Thought:
+class PlannedThinking:
     """A thinking block: exactly `text`, shown as `display` says."""
 
     text: str
-    display: Display
+    display: ThinkingDisplay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCall:
+class PlannedToolCall:
     """A tool call: the tool's name and its input as JSON, which may have been cut by `max_tokens`."""
 
     name: str
     input: Object
-    json: str
+    input_json: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class ResponsePlan:
     """What one response is to say, and what server tools do before the text, or after it (`late`).
 
     `container` is the id of that in which code runs, and when it expires.
     """
 
     model: str
-    used: Input
-    thought: Thought | None = None
-    uses: tuple[Use, ...] = ()
-    late: bool = False
+    input_usage: InputUsage
+    thinking: PlannedThinking | None = None
+    server_tool_uses: tuple[ServerToolUse, ...] = ()
+    tools_after_text: bool = False
     container: Object | None = None
     text: str = ""
-    call: ToolCall | None = None
+    tool_call: PlannedToolCall | None = None
     stop_reason: str = "end_turn"
     stop_sequence: str | None = None
-    chars: int = 0
-    part_pairs: bool = False
-    cut: int | None = None
+    delta_chars: int = 0
+    split_surrogates: bool = False
+    fault_position: int | None = None
     seed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
+class EventPlan:
     """The events of one response; a fault strikes before `steps[cut]`. The last two steps end the message."""
 
-    steps: list[Step]
+    steps: list[StreamStep]
     message: Object
-    cut: int
+    fault_step: int
     last_index: int
 
 
-def write(part: Part, request_id: str = "") -> Script:
+def build_event_plan(plan: ResponsePlan, request_id: str = "") -> EventPlan:
     """The script of a response."""
-    message_id = f"msg_01{sha256((part.seed + request_id).encode('utf-8', 'replace')).hexdigest()[:22]}"
-    sheet = Sheet(chars=part.chars, part_pairs=part.part_pairs, target=part.cut)
-    sheet.add(sse_format.event({"type": "message_start", "message": _message(message_id, part, [], None, 1)}))
-    begun = tuple(use for use in part.uses if isinstance(use, Run) and use.begun)
-    new = tuple(use for use in part.uses if use not in begun)
-    _serve(sheet, part, begun)
-    if part.thought is not None:
-        _think(sheet, part.thought)
-    if not part.late:
-        _serve(sheet, part, new)
-    if part.text:
-        _write(sheet, part)
-    if part.late:
-        _serve(sheet, part, new)
-    if part.call is not None:
-        _call(sheet, part, part.call, request_id)
-    cut = len(sheet.steps) if sheet.cut is None else sheet.cut
-    thought = len(part.thought.text) if part.thought else 0
-    output = tokens(thought + sheet.position)
+    message_id = f"msg_01{sha256((plan.seed + request_id).encode('utf-8', 'replace')).hexdigest()[:22]}"
+    sheet = EventBuilder(
+        delta_chars=plan.delta_chars, split_surrogates=plan.split_surrogates, fault_position=plan.fault_position
+    )
+    sheet.add_frame(
+        sse_format.event_frame({"type": "message_start", "message": _message_object(message_id, plan, [], None, 1)})
+    )
+    begun = tuple(use for use in plan.server_tool_uses if isinstance(use, CodeRun) and use.started_use_id)
+    new = tuple(use for use in plan.server_tool_uses if use not in begun)
+    _add_server_tools(sheet, plan, begun)
+    if plan.thinking is not None:
+        _add_thinking(sheet, plan.thinking)
+    if not plan.tools_after_text:
+        _add_server_tools(sheet, plan, new)
+    if plan.text:
+        _add_answer_text(sheet, plan)
+    if plan.tools_after_text:
+        _add_server_tools(sheet, plan, new)
+    if plan.tool_call is not None:
+        _add_tool_call(sheet, plan, plan.tool_call, request_id)
+    cut = len(sheet.steps) if sheet.fault_step is None else sheet.fault_step
+    thought = len(plan.thinking.text) if plan.thinking else 0
+    output = token_count(thought + sheet.visible_chars)
     last_index = max(0, len(sheet.content) - 1)
-    sheet.add(_message_delta(part, output, tokens(thought)))
-    sheet.add(sse_format.event({"type": "message_stop"}))
-    message = _message(message_id, part, sheet.content, part.stop_reason, output)
-    return Script(steps=sheet.steps, message=message, cut=cut, last_index=last_index)
+    sheet.add_frame(_message_delta(plan, output, token_count(thought)))
+    sheet.add_frame(sse_format.event_frame({"type": "message_stop"}))
+    message = _message_object(message_id, plan, sheet.content, plan.stop_reason, output)
+    return EventPlan(steps=sheet.steps, message=message, fault_step=cut, last_index=last_index)
 
 
-def _serve(sheet: Sheet, part: Part, uses: tuple[Use, ...]) -> None:
+def _add_server_tools(builder: EventBuilder, plan: ResponsePlan, uses: tuple[ServerToolUse, ...]) -> None:
     for use in uses:
-        server_tools.put(sheet, use, part.seed)
+        server_tools.add_server_tool_blocks(builder, use, plan.seed)
 
 
-def _think(sheet: Sheet, thought: Thought) -> None:
-    index = sheet.start({"type": "thinking", "thinking": "", "signature": ""})
+def _add_thinking(builder: EventBuilder, thought: PlannedThinking) -> None:
+    index = builder.start_block({"type": "thinking", "thinking": "", "signature": ""})
     shown = thought.display == "summarized"
     if shown:
-        for piece in pieces(thought.text, 0, 0, part_pairs=False):
-            sheet.add(sse_format.delta(index, {"type": "thinking_delta", "thinking": piece}), len(piece))
-        sheet.add(sse_format.delta(index, {"type": "thinking_delta", "thinking": ""}))
+        for piece in split_text(thought.text, 0, 0, split_surrogates=False):
+            builder.add_frame(sse_format.delta_frame(index, {"type": "thinking_delta", "thinking": piece}), len(piece))
+        builder.add_frame(sse_format.delta_frame(index, {"type": "thinking_delta", "thinking": ""}))
     else:
-        for piece in pieces(thought.text, THOUGHT_TOKENS * 4, 0, part_pairs=False):
-            estimate: Object = {"type": "thinking_delta", "thinking": "", "estimated_tokens": THOUGHT_TOKENS}
-            sheet.add(sse_format.delta(index, estimate) if thought.display == "counted" else b"", len(piece))
+        for piece in split_text(thought.text, TOKENS_PER_THINKING_DELTA * 4, 0, split_surrogates=False):
+            estimate: Object = {"type": "thinking_delta", "thinking": "", "estimated_tokens": TOKENS_PER_THINKING_DELTA}
+            builder.add_frame(
+                sse_format.delta_frame(index, estimate) if thought.display == "counted" else b"", len(piece)
+            )
     signature = b64encode(sha512(thought.text.encode("utf-8", "replace")).digest() * 2).decode()
-    sheet.add(sse_format.delta(index, {"type": "signature_delta", "signature": signature}))
-    sheet.stop(index, {"type": "thinking", "thinking": thought.text if shown else "", "signature": signature})
+    builder.add_frame(sse_format.delta_frame(index, {"type": "signature_delta", "signature": signature}))
+    builder.stop_block(index, {"type": "thinking", "thinking": thought.text if shown else "", "signature": signature})
 
 
-def _write(sheet: Sheet, part: Part) -> None:
+def _add_answer_text(builder: EventBuilder, plan: ResponsePlan) -> None:
     """The answer's text; where something was found, a first block without and a second one with a citation."""
-    said = part.text
-    found = [citation for use in part.uses if (citation := server_tools.cited(use, said))]
-    if not found or part.late or len(said) < SEARCHED_SHARE:
-        _text(sheet, said, None)
+    said = plan.text
+    found = [citation for use in plan.server_tool_uses if (citation := server_tools.citation_for(use, said))]
+    if not found or plan.tools_after_text or len(said) < UNCITED_SHARE:
+        _add_text_block(builder, said, None)
         return
-    _text(sheet, said[: len(said) // SEARCHED_SHARE], None)
-    _text(sheet, said[len(said) // SEARCHED_SHARE :], found[0])
+    _add_text_block(builder, said[: len(said) // UNCITED_SHARE], None)
+    _add_text_block(builder, said[len(said) // UNCITED_SHARE :], found[0])
 
 
-def _text(sheet: Sheet, said: str, citation: Object | None) -> None:
+def _add_text_block(builder: EventBuilder, content: str, citation: Object | None) -> None:
     block: Object = {"type": "text", "text": ""}
     if citation is None:
-        index = sheet.start(block)
+        index = builder.start_block(block)
     else:
-        index = sheet.start({"citations": [], **block})
-        sheet.add(sse_format.delta(index, {"type": "citations_delta", "citation": citation}))
-    sheet.visible(index, "text_delta", "text", said, is_text=True)
-    whole: Object = {"type": "text", "text": said}
-    sheet.stop(index, whole if citation is None else {"citations": [citation], **whole})
+        index = builder.start_block({"citations": [], **block})
+        builder.add_frame(sse_format.delta_frame(index, {"type": "citations_delta", "citation": citation}))
+    builder.add_deltas(index, "text_delta", "text", content, is_text=True)
+    whole: Object = {"type": "text", "text": content}
+    builder.stop_block(index, whole if citation is None else {"citations": [citation], **whole})
 
 
-def _call(sheet: Sheet, part: Part, call: ToolCall, request_id: str) -> None:
-    seed = part.seed + request_id + call.json
+def _add_tool_call(builder: EventBuilder, plan: ResponsePlan, call: PlannedToolCall, request_id: str) -> None:
+    seed = plan.seed + request_id + call.input_json
     block: Object = {
         "type": "tool_use",
         "id": f"toolu_01{sha256(seed.encode('utf-8', 'replace')).hexdigest()[:22]}",
@@ -156,55 +162,59 @@ def _call(sheet: Sheet, part: Part, call: ToolCall, request_id: str) -> None:
         "input": {},
         "caller": {"type": "direct"},
     }
-    index = sheet.start(block)
-    sheet.add(sse_format.delta(index, {"type": "input_json_delta", "partial_json": ""}))
-    sheet.visible(index, "input_json_delta", "partial_json", call.json, is_text=False)
-    sheet.stop(index, {**block, "input": call.input})
+    index = builder.start_block(block)
+    builder.add_frame(sse_format.delta_frame(index, {"type": "input_json_delta", "partial_json": ""}))
+    builder.add_deltas(index, "input_json_delta", "partial_json", call.input_json, is_text=False)
+    builder.stop_block(index, {**block, "input": call.input})
 
 
-def _stopped(part: Part, reason: str | None) -> Object:
+def _stop_fields(plan: ResponsePlan, reason: str | None) -> Object:
     details: Object | None = None
     if reason == "refusal":
         details = {"type": "refusal", "category": None, "explanation": "The simulator was asked to refuse."}
     stopped: Object = {
         "stop_reason": reason,
-        "stop_sequence": part.stop_sequence if reason else None,
+        "stop_sequence": plan.stop_sequence if reason else None,
         "stop_details": details,
     }
-    if reason and part.container:  # it is told at the end (issues 1424 and 1801 of the SDK)
-        stopped["container"] = part.container
+    if reason and plan.container:  # it is told at the end (issues 1424 and 1801 of the SDK)
+        stopped["container"] = plan.container
     return stopped
 
 
-def _message(message_id: str, part: Part, content: list[Json], reason: str | None, output: int) -> Object:
+def _message_object(
+    message_id: str, plan: ResponsePlan, content: list[Json], reason: str | None, output: int
+) -> Object:
     usage: Object = {
-        **part.used.as_json(),
-        "cache_creation": part.used.creation(),
+        **plan.input_usage.usage_fields(),
+        "cache_creation": plan.input_usage.cache_creation(),
         "output_tokens": output,
         "service_tier": "standard",
         "inference_geo": "global",
     }
     if reason is not None:
-        usage |= _details(part, tokens(len(part.thought.text)) if part.thought else 0)
+        usage |= _usage_details(plan, token_count(len(plan.thinking.text)) if plan.thinking else 0)
     head: Object = {
-        "model": part.model,
+        "model": plan.model,
         "id": message_id,
         "type": "message",
         "role": "assistant",
         "content": content,
     }
-    return {**head, **_stopped(part, reason), "usage": usage}
+    return {**head, **_stop_fields(plan, reason), "usage": usage}
 
 
-def _message_delta(part: Part, output: int, thinking: int) -> bytes:
-    usage: Object = {**part.used.as_json(), "output_tokens": output, **_details(part, thinking)}
-    return sse_format.event({"type": "message_delta", "delta": _stopped(part, part.stop_reason), "usage": usage})
+def _message_delta(plan: ResponsePlan, output: int, thinking: int) -> bytes:
+    usage: Object = {**plan.input_usage.usage_fields(), "output_tokens": output, **_usage_details(plan, thinking)}
+    return sse_format.event_frame(
+        {"type": "message_delta", "delta": _stop_fields(plan, plan.stop_reason), "usage": usage}
+    )
 
 
-def _details(part: Part, thinking: int) -> Object:
+def _usage_details(plan: ResponsePlan, thinking: int) -> Object:
     found: Object = {}
     if thinking:
         found["output_tokens_details"] = {"thinking_tokens": thinking}
-    if part.uses:
-        found["server_tool_use"] = server_tools.counts(part.uses)
+    if plan.server_tool_uses:
+        found["server_tool_use"] = server_tools.server_tool_usage(plan.server_tool_uses)
     return found

@@ -14,10 +14,10 @@ from mcp_server_claude.simulator.token_counting import CHARS_PER_TOKEN
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SHORTEST, LONGEST = 480, 960
-OPENING_WORDS = 8
-OPENING_CHARS = 60
-SHORTEST_WORD = 4
+MIN_ANSWER_CHARS, MAX_ANSWER_CHARS = 480, 960
+MAX_QUOTED_WORDS = 8
+MAX_QUOTED_CHARS = 60
+MIN_TOPIC_CHARS = 4
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 INTROS = (
@@ -58,7 +58,7 @@ CLOSINGS = (
     "In one sentence: get {a} right, and {b} becomes a detail.",
     "Say the word and I will turn this into a concrete plan for {a}.",
 )
-FILLER = frozenset(
+STOP_WORDS = frozenset(
     """
     about above after again against please would could should there their these those which while where when what with
     without within from into that this then than them they have been being does doing your yours write explain give tell
@@ -68,19 +68,21 @@ FILLER = frozenset(
 
 
 @lru_cache(maxsize=32)
-def answer(prompt: str, *, system: str = "", turn: int = 1, tool_result: str = "", tokens: int | None = None) -> str:
+def generate_answer(
+    prompt: str, *, system: str = "", turn_number: int = 1, tool_result: str = "", tokens: int | None = None
+) -> str:
     """The answer to a prompt, 120 to 240 tokens long, or exactly `tokens`."""
     chance = random.Random(
-        sha256("\0".join((prompt, system, str(turn), tool_result)).encode("utf-8", "replace")).digest()
+        sha256("\0".join((prompt, system, str(turn_number), tool_result)).encode("utf-8", "replace")).digest()
     )
     if tokens is None:
-        return _natural(prompt, turn, tool_result, chance)
+        return _generate_to_length(prompt, turn_number, tool_result, chance)
     wanted = tokens * CHARS_PER_TOKEN
     if not wanted:
         return ""
     whole: list[str] = []
     size = 0
-    for piece in _endless(prompt, turn, tool_result, chance):
+    for piece in _endless_text(prompt, turn_number, tool_result, chance):
         whole.append(piece)
         size += len(piece)
         if size >= wanted:
@@ -88,48 +90,54 @@ def answer(prompt: str, *, system: str = "", turn: int = 1, tool_result: str = "
     return "".join(whole)[: wanted - 1].rstrip() + "."
 
 
-def thoughts(prompt: str, *, tokens: int) -> str:
+def generate_thinking(prompt: str, *, tokens: int) -> str:
     """What goes through Claude's mind before it answers, exactly `tokens` long."""
-    opening = f"The user writes {_quoted(prompt)}. Let me think about what is really asked. "
-    said = answer(f"thinking about {prompt}", tokens=tokens)
+    opening = f"The user writes {_quote_opening(prompt)}. Let me think about what is really asked. "
+    said = generate_answer(f"thinking about {prompt}", tokens=tokens)
     return (opening + said)[: tokens * CHARS_PER_TOKEN]
 
 
-def _natural(prompt: str, turn: int, tool_result: str, chance: random.Random) -> str:
-    wanted = chance.randint(SHORTEST, LONGEST)
-    pieces = _endless(prompt, turn, tool_result, chance)
+def _generate_to_length(prompt: str, turn_number: int, tool_result: str, random_source: random.Random) -> str:
+    wanted = random_source.randint(MIN_ANSWER_CHARS, MAX_ANSWER_CHARS)
+    pieces = _endless_text(prompt, turn_number, tool_result, random_source)
     whole = ""
     while len(whole) < wanted:
         whole += next(pieces)
-    return f"{whole.rstrip()}\n\n{_filled(chance.choice(CLOSINGS), _topics(prompt), chance)}"
+    return f"{whole.rstrip()}\n\n{_fill_template(random_source.choice(CLOSINGS), _topics(prompt), random_source)}"
 
 
-def _endless(prompt: str, turn: int, tool_result: str, chance: random.Random) -> Iterator[str]:
+def _endless_text(prompt: str, turn_number: int, tool_result: str, random_source: random.Random) -> Iterator[str]:
     """An opening, then sections of sentences and bullets, without end."""
     topics = _topics(prompt)
-    return chain(_opening(prompt, turn, tool_result, chance), _sections(topics, chance))
+    return chain(_opening(prompt, turn_number, tool_result, random_source), _sections(topics, random_source))
 
 
-def _opening(prompt: str, turn: int, tool_result: str, chance: random.Random) -> Iterator[str]:
-    again = "" if turn == 1 else f", in the {ORDINALS[turn - 1] if turn <= len(ORDINALS) else f'{turn}th'} turn"
-    yield f"You asked{again}: {_quoted(prompt)}. "
+def _opening(prompt: str, turn_number: int, tool_result: str, random_source: random.Random) -> Iterator[str]:
+    again = (
+        ""
+        if turn_number == 1
+        else f", in the {ORDINALS[turn_number - 1] if turn_number <= len(ORDINALS) else f'{turn_number}th'} turn"
+    )
+    yield f"You asked{again}: {_quote_opening(prompt)}. "
     if tool_result:
-        yield f"The tool answered: {_quoted(tool_result)}. "
-    yield f"{chance.choice(INTROS)}\n\n"
+        yield f"The tool answered: {_quote_opening(tool_result)}. "
+    yield f"{random_source.choice(INTROS)}\n\n"
 
 
-def _sections(topics: tuple[str, ...], chance: random.Random) -> Iterator[str]:
+def _sections(topics: tuple[str, ...], random_source: random.Random) -> Iterator[str]:
     for number in count():
-        yield " ".join(_filled(sentence, topics, chance) for sentence in chance.sample(SENTENCES, 2))
-        heading = HEADINGS[(number + chance.randrange(2)) % len(HEADINGS)]
+        yield " ".join(
+            _fill_template(sentence, topics, random_source) for sentence in random_source.sample(SENTENCES, 2)
+        )
+        heading = HEADINGS[(number + random_source.randrange(2)) % len(HEADINGS)]
         yield f"\n\n### {heading}\n\n"
-        for bullet in chance.sample(BULLETS, 3):
-            yield f"- {_filled(bullet, topics, chance)}\n"
+        for bullet in random_source.sample(BULLETS, 3):
+            yield f"- {_fill_template(bullet, topics, random_source)}\n"
         yield "\n"
 
 
-def _filled(template: str, topics: tuple[str, ...], chance: random.Random) -> str:
-    a, b = chance.sample(topics, 2)
+def _fill_template(template: str, topics: tuple[str, ...], random_source: random.Random) -> str:
+    a, b = random_source.sample(topics, 2)
     return template.format(a=a, A=a[:1].upper() + a[1:], b=b)
 
 
@@ -137,20 +145,20 @@ def _topics(prompt: str) -> tuple[str, ...]:
     """The telling words of a prompt, with a few that always fit."""
     phrases: list[str] = []
     for clause in re.split(r"[^\w\s'-]+|\d+", prompt[:4000]):
-        words = ["" if word.lower() in FILLER or len(word) < SHORTEST_WORD else word for word in clause.split()]
-        phrases += [" ".join(run[:3]) for telling, run in _runs(words) if telling]
+        words = ["" if word.lower() in STOP_WORDS or len(word) < MIN_TOPIC_CHARS else word for word in clause.split()]
+        phrases += [" ".join(run[:3]) for telling, run in _word_runs(words) if telling]
     found = tuple(dict.fromkeys(phrases))[:8]
     return (*found, *(word for word in ("the goal", "the details", "the cost", "the reader") if word not in found))
 
 
-def _runs(words: list[str]) -> Iterator[tuple[bool, list[str]]]:
+def _word_runs(words: list[str]) -> Iterator[tuple[bool, list[str]]]:
     """Neighbouring telling words, and the gaps between them."""
     return ((telling, list(run)) for telling, run in groupby(words, key=bool))
 
 
-def _quoted(words: str) -> str:
+def _quote_opening(words: str) -> str:
     """The opening words, in quotation marks."""
     parts = words.split()
-    opening = " ".join(parts[:OPENING_WORDS])
-    cut = len(parts) > OPENING_WORDS or len(opening) > OPENING_CHARS
-    return f"“{opening[:OPENING_CHARS].rstrip()}{'…' if cut else ''}”"
+    opening = " ".join(parts[:MAX_QUOTED_WORDS])
+    cut = len(parts) > MAX_QUOTED_WORDS or len(opening) > MAX_QUOTED_CHARS
+    return f"“{opening[:MAX_QUOTED_CHARS].rstrip()}{'…' if cut else ''}”"

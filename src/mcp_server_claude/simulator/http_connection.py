@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, cast
 import h11
 
 from mcp_server_claude.simulator import sse_format
-from mcp_server_claude.simulator.api_errors import LARGEST_BODY
+from mcp_server_claude.simulator.api_errors import MAX_REQUEST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-LINGER_RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+SO_LINGER_RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class HttpRequest:
     """One HTTP request; header names are in lower case, a body over the API's limit is None."""
 
     method: str
@@ -37,27 +37,31 @@ class Request:
     arrived_at: float
 
 
-class Connection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """A socket on which `handle` answers one request after the other."""
 
-    def __init__(self, handle: Callable[[Request, Connection], Awaitable[None]], open_ones: set[Connection]) -> None:
+    def __init__(
+        self,
+        handle: Callable[[HttpRequest, ClientConnection], Awaitable[None]],
+        open_connections: set[ClientConnection],
+    ) -> None:
         self._handle = handle
-        self._open_ones = open_ones
+        self._open_connections = open_connections
         self._http = h11.Connection(h11.SERVER)
         self._transport: asyncio.Transport | None = None
         self._head: h11.Request | None = None
         self._body: bytearray = bytearray()
         self._too_large = False
-        self._room: asyncio.Future[None] | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.gone_at: float | None = None
+        self._write_resumed: asyncio.Future[None] | None = None
+        self.request_task: asyncio.Task[None] | None = None
+        self.disconnected_at: float | None = None
         self.closed = asyncio.get_running_loop().create_future()
 
     # ------------------------------------------------------------------ what asyncio tells us
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._open_ones.add(self)
+        self._open_connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -67,31 +71,31 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def eof_received(self) -> bool:
-        self._leave()
+        self._record_disconnect()
         self.abort()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
-        self._leave()
-        self._open_ones.discard(self)
+        self._record_disconnect()
+        self._open_connections.discard(self)
         if not self.closed.done():
             self.closed.set_result(None)
 
     def pause_writing(self) -> None:
-        self._room = asyncio.get_running_loop().create_future()
+        self._write_resumed = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
-        self._room = None
+        if self._write_resumed is not None and not self._write_resumed.done():
+            self._write_resumed.set_result(None)
+        self._write_resumed = None
 
     # ------------------------------------------------------------------ what a handler may do
 
     async def drain(self) -> None:
         """Wait until the client has read enough for more to be written."""
-        if self._room is not None:
-            await self._room
+        if self._write_resumed is not None:
+            await self._write_resumed
 
     async def flush(self) -> None:
         """Wait until everything written has been handed to the kernel."""
@@ -99,24 +103,24 @@ class Connection(asyncio.Protocol):
             self._transport.set_write_buffer_limits(high=0)
             await self.drain()
 
-    def head(self, status: int, headers: Mapping[str, str]) -> None:
+    def send_head(self, status: int, headers: Mapping[str, str]) -> None:
         """Send a response's status and headers; without `content-length` the body is chunked."""
         lines = [(name.encode(), value.encode()) for name, value in headers.items()]
         if "content-length" not in headers:
             lines.append((b"transfer-encoding", b"chunked"))
-        reply = h11.Response(status_code=status, headers=lines, reason=_REASONS.get(status, b""))
+        reply = h11.Response(status_code=status, headers=lines, reason=_REASON_PHRASES.get(status, b""))
         self.write(self._http.send(reply) or b"")
 
-    def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    def send_response(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Send a whole response."""
-        self.head(status, {**headers, "content-length": str(len(body))})
+        self.send_head(status, {**headers, "content-length": str(len(body))})
         self.write((self._http.send(h11.Data(data=body)) or b"") + (self._http.send(h11.EndOfMessage()) or b""))
 
-    def chunk(self, data: bytes) -> None:
+    def send_chunk(self, data: bytes) -> None:
         """Send a piece of a chunked body; h11 keeps no account of chunks, so they are framed here, faster."""
-        self.write(sse_format.chunk(data))
+        self.write(sse_format.http_chunk(data))
 
-    def finish(self) -> None:
+    def end_chunks(self) -> None:
         """End a chunked body."""
         self.write(self._http.send(h11.EndOfMessage()) or b"")
 
@@ -136,7 +140,7 @@ class Connection(asyncio.Protocol):
             return
         with suppress(OSError):
             sock = cast("socket.socket", self._transport.get_extra_info("socket"))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, SO_LINGER_RESET)
         self._transport.abort()
 
     def abort(self) -> None:
@@ -147,7 +151,7 @@ class Connection(asyncio.Protocol):
     # ------------------------------------------------------------------ one request after the other
 
     def _advance(self) -> None:
-        while self.task is None:
+        while self.request_task is None:
             event = self._http.next_event()
             if isinstance(event, h11.Request):
                 self._head, self._body, self._too_large = event, bytearray(), False
@@ -155,18 +159,18 @@ class Connection(asyncio.Protocol):
                     go_on = h11.InformationalResponse(status_code=100, headers=[])
                     self.write(self._http.send(go_on) or b"")
             elif isinstance(event, h11.Data):
-                self._too_large = self._too_large or len(self._body) + len(event.data) > LARGEST_BODY
+                self._too_large = self._too_large or len(self._body) + len(event.data) > MAX_REQUEST_BYTES
                 if not self._too_large:
                     self._body += event.data
             elif isinstance(event, h11.EndOfMessage):
-                self._begin()
+                self._start_request()
             else:
                 return
 
-    def _begin(self) -> None:
+    def _start_request(self) -> None:
         if self._head is None:
             return
-        request = Request(
+        request = HttpRequest(
             method=self._head.method.decode(),
             target=self._head.target.decode(),
             headers={name.decode(): value.decode("latin-1") for name, value in self._head.headers},
@@ -174,34 +178,34 @@ class Connection(asyncio.Protocol):
             arrived_at=time.monotonic(),
         )
         self._body = bytearray()
-        self.task = asyncio.ensure_future(self._answer(request))
+        self.request_task = asyncio.ensure_future(self._run_request(request))
 
-    async def _answer(self, request: Request) -> None:
+    async def _run_request(self, request: HttpRequest) -> None:
         try:
             await self._handle(request, self)
         finally:
-            self.task = None
+            self.request_task = None
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
-            self.data_received_again()
+            self._read_pipelined()
         else:
             self.close()
 
-    def data_received_again(self) -> None:
+    def _read_pipelined(self) -> None:
         """Go on with what came while the last response was under way."""
         try:
             self._advance()
         except h11.RemoteProtocolError:
             self.close()
 
-    def _leave(self) -> None:
-        if self.gone_at is None:
-            self.gone_at = time.monotonic()
-            if self.task is not None:
-                self.task.cancel()
+    def _record_disconnect(self) -> None:
+        if self.disconnected_at is None:
+            self.disconnected_at = time.monotonic()
+            if self.request_task is not None:
+                self.request_task.cancel()
 
 
-_REASONS = {
+_REASON_PHRASES = {
     200: b"OK",
     302: b"Found",
     400: b"Bad Request",

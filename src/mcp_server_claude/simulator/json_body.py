@@ -8,43 +8,45 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 Object: TypeAlias = "dict[str, Json]"
 
 
-def obj(value: Json) -> Object:
+def as_object(value: Json) -> Object:
     """The value when it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def items(value: Json) -> list[Json]:
+def as_list(value: Json) -> list[Json]:
     """The value when it is a list, else an empty one."""
     return value if isinstance(value, list) else []
 
 
-def text(value: Json) -> str:
+def as_text(value: Json) -> str:
     """The value when it is a string, else an empty one."""
     return value if isinstance(value, str) else ""
 
 
-def number(value: Json, default: int) -> int:
+def as_integer(value: Json, default: int) -> int:
     """The value when it is an integer (and not a boolean), else `default`."""
     return value if isinstance(value, int) and not isinstance(value, bool) else default
 
 
-def blocks(content: Json) -> list[Object]:
+def content_blocks(content: Json) -> list[Object]:
     """A message's content as blocks; a plain string is one text block."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
-    return [block for block in items(content) if isinstance(block, dict)]
+    return [block for block in as_list(content) if isinstance(block, dict)]
 
 
-def said(content: Json, joint: str = "") -> str:
+def content_text(content: Json, separator: str = "") -> str:
     """The text blocks of a message's content (or of a system prompt), joined."""
-    return joint.join(text(block.get("text")) for block in blocks(content) if block.get("type") == "text")
+    return separator.join(
+        as_text(block.get("text")) for block in content_blocks(content) if block.get("type") == "text"
+    )
 
 
-def turns(body: Object) -> list[Object]:
+def conversation_turns(body: Object) -> list[Object]:
     """The user and assistant messages; system messages in mid-conversation are not turns."""
-    return [message for message in map(obj, items(body.get("messages"))) if message.get("role") != "system"]
+    return [message for message in map(as_object, as_list(body.get("messages"))) if message.get("role") != "system"]
 
 
-def kinds(message: Object) -> set[str]:
+def block_types(message: Object) -> set[str]:
     """The types of a message's content blocks."""
-    return {text(block.get("type")) for block in blocks(message.get("content"))}
+    return {as_text(block.get("type")) for block in content_blocks(message.get("content"))}

@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from mcp_server_claude.simulator.json_body import Json, Object
 
-Models = Literal["full", "plain", "empty", "missing", "foreign"]
+ModelList = Literal["full", "plain", "empty", "missing", "foreign"]
 """What `/v1/models` looks like: Anthropic's, models that can do little, an empty list, a 404, or another vendor's shape
 (as gateways answer)."""
 
-MILLION = 1_000_000
+MILLION_TOKENS = 1_000_000
 ALL_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 FOUR_EFFORTS = ("low", "medium", "high", "max")
 THREE_EFFORTS = ("low", "medium", "high")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class CatalogModel:
     """One model: identity, limits (in tokens) and which requests it takes."""
 
     id: str
-    name: str
+    display_name: str
     line: str
-    created: str
-    max_input_tokens: int = MILLION
+    created_on: str
+    max_input_tokens: int = MILLION_TOKENS
     max_tokens: int = 128_000
     efforts: tuple[str, ...] = ()
     thinking: tuple[str, ...] = ("adaptive", "disabled", "between_tools")
@@ -38,10 +38,10 @@ class Model:
     thinks_by_default: bool = False
     omits_thinking: bool = True
     prefill: bool = False
-    min_cacheable: int = 1024
+    min_cacheable_tokens: int = 1024
     lifecycle: Literal["active", "deprecated", "retired"] = "active"
-    deprecated: str | None = None
-    retires: str | None = None
+    deprecated_on: str | None = None
+    retires_on: str | None = None
     aliases: tuple[str, ...] = ()
     images: bool = True
     pdf: bool = True
@@ -50,73 +50,89 @@ class Model:
     code_execution: bool = True
 
     @property
-    def programmatic(self) -> bool:
+    def takes_programmatic_calls(self) -> bool:
         """Whether code that this model runs may call its other tools."""
         return self.omits_thinking and self.code_execution
 
-    def takes_tool(self, kind: str) -> bool:
+    def takes_server_tool(self, tool_type: str) -> bool:
         """Whether this model takes a server tool of that type; from 2026 on those of the web are run by code."""
-        if kind.startswith(("web_search", "web_fetch")):
-            return self.web_search and (self.programmatic or "_2026" not in kind)
-        return self.code_execution or not kind.startswith("code_execution")
+        if tool_type.startswith(("web_search", "web_fetch")):
+            return self.web_search and (self.takes_programmatic_calls or "_2026" not in tool_type)
+        return self.code_execution or not tool_type.startswith("code_execution")
 
 
-def _always(*, id_: str, name: str, line: str, created: str, min_cacheable: int = 512) -> Model:
-    return Model(
+def _always_thinking_model(*, id_: str, name: str, line: str, created: str, min_cacheable: int = 512) -> CatalogModel:
+    return CatalogModel(
         id=id_,
-        name=name,
+        display_name=name,
         line=line,
-        created=created,
+        created_on=created,
         efforts=ALL_EFFORTS,
         thinking=("adaptive",),
         always_thinks=True,
         thinks_by_default=True,
-        min_cacheable=min_cacheable,
+        min_cacheable_tokens=min_cacheable,
     )
 
 
-def _older(*, id_: str, name: str, line: str, created: str, efforts: tuple[str, ...], alias: str) -> Model:
-    return Model(
+def _manual_thinking_model(
+    *, id_: str, name: str, line: str, created: str, efforts: tuple[str, ...], alias: str
+) -> CatalogModel:
+    return CatalogModel(
         id=id_,
-        name=name,
+        display_name=name,
         line=line,
-        created=created,
+        created_on=created,
         efforts=efforts,
         max_input_tokens=200_000,
         max_tokens=64_000,
         thinking=("enabled", "disabled"),
         omits_thinking=False,
         prefill=True,
-        min_cacheable=4096,
+        min_cacheable_tokens=4096,
         aliases=(alias,),
     )
 
 
-MODELS: tuple[Model, ...] = (
-    _always(id_="claude-fable-5-2", name="Claude Fable 5.2", line="fable", created="2026-11-09"),
-    Model(id="claude-haiku-5-5", name="Claude Haiku 5.5", line="haiku", created="2026-10-28", efforts=ALL_EFFORTS),
-    Model(id="claude-sonnet-5-5", name="Claude Sonnet 5.5", line="sonnet", created="2026-10-07", efforts=ALL_EFFORTS),
-    _always(id_="claude-opus-5-5", name="Claude Opus 5.5", line="opus", created="2026-09-22"),
-    Model(
-        id="claude-sonnet-5",
-        name="Claude Sonnet 5",
-        line="sonnet",
-        created="2026-06-30",
+MODELS: tuple[CatalogModel, ...] = (
+    _always_thinking_model(id_="claude-fable-5-2", name="Claude Fable 5.2", line="fable", created="2026-11-09"),
+    CatalogModel(
+        id="claude-haiku-5-5",
+        display_name="Claude Haiku 5.5",
+        line="haiku",
+        created_on="2026-10-28",
         efforts=ALL_EFFORTS,
     ),
-    Model(id="claude-opus-5", name="Claude Opus 5", line="opus", created="2026-06-11", efforts=ALL_EFFORTS),
-    Model(
-        id="claude-sonnet-4-6",
-        name="Claude Sonnet 4.6",
+    CatalogModel(
+        id="claude-sonnet-5-5",
+        display_name="Claude Sonnet 5.5",
         line="sonnet",
-        created="2026-02-17",
+        created_on="2026-10-07",
+        efforts=ALL_EFFORTS,
+    ),
+    _always_thinking_model(id_="claude-opus-5-5", name="Claude Opus 5.5", line="opus", created="2026-09-22"),
+    CatalogModel(
+        id="claude-sonnet-5",
+        display_name="Claude Sonnet 5",
+        line="sonnet",
+        created_on="2026-06-30",
+        efforts=ALL_EFFORTS,
+    ),
+    CatalogModel(
+        id="claude-opus-5", display_name="Claude Opus 5", line="opus", created_on="2026-06-11", efforts=ALL_EFFORTS
+    ),
+    CatalogModel(
+        id="claude-sonnet-4-6",
+        display_name="Claude Sonnet 4.6",
+        line="sonnet",
+        created_on="2026-02-17",
         max_tokens=64_000,
         efforts=FOUR_EFFORTS,
         thinking=("adaptive", "enabled", "disabled"),
         omits_thinking=False,
-        min_cacheable=2048,
+        min_cacheable_tokens=2048,
     ),
-    _older(
+    _manual_thinking_model(
         id_="claude-opus-4-5-20251101",
         name="Claude Opus 4.5",
         line="opus",
@@ -124,7 +140,7 @@ MODELS: tuple[Model, ...] = (
         efforts=THREE_EFFORTS,
         alias="claude-opus-4-5",
     ),
-    _older(
+    _manual_thinking_model(
         id_="claude-haiku-4-5-20251001",
         name="Claude Haiku 4.5",
         line="haiku",
@@ -132,45 +148,45 @@ MODELS: tuple[Model, ...] = (
         efforts=(),
         alias="claude-haiku-4-5",
     ),
-    Model(
+    CatalogModel(
         id="claude-sonnet-4-5-20250929",
-        name="Claude Sonnet 4.5",
+        display_name="Claude Sonnet 4.5",
         line="sonnet",
-        created="2025-09-29",
+        created_on="2025-09-29",
         max_input_tokens=200_000,
         max_tokens=64_000,
         thinking=("enabled", "disabled"),
         omits_thinking=False,
         prefill=True,
         lifecycle="deprecated",
-        deprecated="2026-08-31",
-        retires="2026-11-30",
+        deprecated_on="2026-08-31",
+        retires_on="2026-11-30",
         aliases=("claude-sonnet-4-5",),
     ),
-    Model(
+    CatalogModel(
         id="claude-opus-4-20250514",
-        name="Claude Opus 4",
+        display_name="Claude Opus 4",
         line="opus",
-        created="2025-05-22",
+        created_on="2025-05-22",
         max_input_tokens=200_000,
         max_tokens=32_000,
         thinking=("enabled", "disabled"),
         omits_thinking=False,
         prefill=True,
         lifecycle="retired",
-        deprecated="2026-02-01",
-        retires="2026-06-15",
+        deprecated_on="2026-02-01",
+        retires_on="2026-06-15",
         aliases=("claude-opus-4-0",),
     ),
 )
 
 
-PLAIN: tuple[Model, ...] = (
-    Model(
+LIMITED_MODELS: tuple[CatalogModel, ...] = (
+    CatalogModel(
         id="claude-plain-2",
-        name="Claude Plain 2",
+        display_name="Claude Plain 2",
         line="plain",
-        created="2026-09-01",
+        created_on="2026-09-01",
         max_input_tokens=200_000,
         max_tokens=8_000,
         thinking=("disabled",),
@@ -183,7 +199,7 @@ PLAIN: tuple[Model, ...] = (
         code_execution=False,
     ),
     replace(
-        _always(id_="claude-thinker-1", name="Claude Thinker 1", line="thinker", created="2026-08-01"),
+        _always_thinking_model(id_="claude-thinker-1", name="Claude Thinker 1", line="thinker", created="2026-08-01"),
         structured_outputs=False,
         web_search=False,
     ),
@@ -191,34 +207,40 @@ PLAIN: tuple[Model, ...] = (
 """Models that can do little, as a gateway may list them; the second cannot be held to a schema in any way."""
 
 
-def find(name: str, models: Models = "full") -> Model | None:
+def find_model(name: str, models: ModelList = "full") -> CatalogModel | None:
     """The model of that id or alias; behind a gateway (any other catalogue) every name is a model."""
-    for model in listed(models):
+    for model in listed_models(models):
         if name == model.id or name in model.aliases:
             return model
     if models in {"full", "plain"}:
         return None
     everything = ("adaptive", "enabled", "disabled", "between_tools")
-    return Model(
-        id=name, name=name, line="", created="2026-01-01", efforts=ALL_EFFORTS, thinking=everything, prefill=True
+    return CatalogModel(
+        id=name,
+        display_name=name,
+        line="",
+        created_on="2026-01-01",
+        efforts=ALL_EFFORTS,
+        thinking=everything,
+        prefill=True,
     )
 
 
-def listed(models: Models) -> tuple[Model, ...]:
+def listed_models(models: ModelList) -> tuple[CatalogModel, ...]:
     """The models that are listed, newest first; a gateway serves Anthropic's all the same."""
-    return PLAIN if models == "plain" else MODELS
+    return LIMITED_MODELS if models == "plain" else MODELS
 
 
-def as_json(model: Model) -> Object:
+def model_json(model: CatalogModel) -> Object:
     """The model as `GET /v1/models/{id}` returns it."""
     return {
         "type": "model",
         "id": model.id,
-        "display_name": model.name,
-        "created_at": _moment(model.created),
+        "display_name": model.display_name,
+        "created_at": _timestamp(model.created_on),
         "lifecycle": model.lifecycle,
-        "deprecated_at": _moment(model.deprecated),
-        "retires_at": _moment(model.retires),
+        "deprecated_at": _timestamp(model.deprecated_on),
+        "retires_at": _timestamp(model.retires_on),
         "line": model.line or None,
         "max_input_tokens": model.max_input_tokens,
         "max_tokens": model.max_tokens,
@@ -226,16 +248,16 @@ def as_json(model: Model) -> Object:
     }
 
 
-def page(models: Models, *, limit: int, after_id: str = "", before_id: str = "") -> Object | None:
+def model_list_page(models: ModelList, *, limit: int, after_id: str = "", before_id: str = "") -> Object | None:
     """One page of `GET /v1/models`, newest first; None when the cursor names no model."""
-    every = listed(models)
+    every = listed_models(models)
     ids = [model.id for model in every]
     if (after_id and after_id not in ids) or (before_id and before_id not in ids):
         return None
     start = ids.index(after_id) + 1 if after_id else 0
     stop = ids.index(before_id) if before_id else len(ids)
     found = every[max(start, stop - limit) : stop] if before_id else every[start : start + limit]
-    data: list[Json] = [as_json(model) for model in found]
+    data: list[Json] = [model_json(model) for model in found]
     more = stop - limit > start if before_id else start + limit < stop
     return {
         "data": data,
@@ -245,7 +267,7 @@ def page(models: Models, *, limit: int, after_id: str = "", before_id: str = "")
     }
 
 
-def foreign() -> Object:
+def other_vendor_list() -> Object:
     """A list of models in another vendor's shape, as some gateways answer."""
     names = ("claude-opus-5-5", "llama-4-scout")
     return {
@@ -254,11 +276,11 @@ def foreign() -> Object:
     }
 
 
-def _moment(day: str | None) -> str | None:
+def _timestamp(day: str | None) -> str | None:
     return f"{day}T00:00:00Z" if day else None
 
 
-def _capabilities(model: Model) -> Object:
+def _capabilities(model: CatalogModel) -> Object:
     yes: Object = {"supported": True}
     effort: Object = {level: {"supported": level in model.efforts} for level in ALL_EFFORTS}
     types: Object = {
@@ -267,7 +289,7 @@ def _capabilities(model: Model) -> Object:
     return {
         "batch": yes,
         "citations": yes,
-        "code_execution": {"supported": model.programmatic},
+        "code_execution": {"supported": model.takes_programmatic_calls},
         "context_management": {
             "supported": True,
             "clear_thinking_20251015": yes,

@@ -66,21 +66,23 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Fault = Literal[
+FaultName = Literal[
     "status", "spend_limit", "error", "drop", "fin", "eof", "nostop", "stall", "malformed", "badindex", "badutf8",
     "html", "json", "empty", "redirect", "huge", "tiny", "gzip", "noevents",
 ]  # fmt: skip
-FAULTS: tuple[Fault, ...] = get_args(Fault)
-STOPS = (
+FAULT_NAMES: tuple[FaultName, ...] = get_args(FaultName)
+STOP_REASONS = (
     "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal", "model_context_window_exceeded",
 )  # fmt: skip
-BREAKS: frozenset[Fault] = frozenset({"error", "drop", "fin", "eof", "stall", "malformed", "badindex", "badutf8"})
+STREAM_FAULTS: frozenset[FaultName] = frozenset(
+    {"error", "drop", "fin", "eof", "stall", "malformed", "badindex", "badutf8"}
+)
 """The faults that strike somewhere within a stream."""
-_MARK = re.compile(r"[ \t]*\[\[sim:(.*?)\]\]", re.DOTALL)
-_EXACT = "base64url:"
+_DIRECTIVE_MARK = re.compile(r"[ \t]*\[\[sim:(.*?)\]\]", re.DOTALL)
+_BASE64_PREFIX = "base64url:"
 
 
-class BadDirectiveError(ValueError):
+class InvalidDirectiveError(ValueError):
     """A directive that cannot be read; its message says why."""
 
 
@@ -104,7 +106,7 @@ class Directive:
     late: bool | None = None
     ping: float | None = None
     anchor: bool | None = None
-    fault: Fault | None = None
+    fault: FaultName | None = None
     at: int | Literal["headers"] | None = None
     times: int | None = None
     type: str | None = None
@@ -114,77 +116,77 @@ class Directive:
     should_retry: bool | None = None
     pings: bool | None = None
 
-    def over(self, defaults: Directive) -> Directive:
+    def with_defaults(self, defaults: Directive) -> Directive:
         """This directive, with `defaults` where it says nothing."""
         silent = {f.name: getattr(defaults, f.name) for f in fields(self) if getattr(self, f.name) is None}
         return replace(self, **silent)
 
 
-NOTHING = Directive()
+EMPTY_DIRECTIVE = Directive()
 
 
-def parse(prompt: str) -> tuple[Directive, str]:
+def parse_directives(prompt: str) -> tuple[Directive, str]:
     """The directive of a prompt and the prompt without it.
 
     Raises:
-        BadDirectiveError: a key is unknown or a value does not parse.
+        InvalidDirectiveError: a key is unknown or a value does not parse.
     """
     found: dict[str, object] = {}
-    marks = cast("list[str]", _MARK.findall(prompt))
+    marks = cast("list[str]", _DIRECTIVE_MARK.findall(prompt))
     for mark in marks:
         for pair in mark.split():
             key, _, value = pair.partition("=")
-            reader = READERS.get(key)
+            reader = VALUE_PARSERS.get(key)
             if reader is None:
-                raise BadDirectiveError(f"sim: there is no directive {key!r}.")
+                raise InvalidDirectiveError(f"sim: there is no directive {key!r}.")
             try:
                 found[key.replace("-", "_")] = reader(value)
             except ValueError as problem:
-                raise BadDirectiveError(f"sim: {pair!r} cannot be read: {problem}.") from None
+                raise InvalidDirectiveError(f"sim: {pair!r} cannot be read: {problem}.") from None
     if "status" in found:
         found.setdefault("fault", "status")
-    return replace(NOTHING, **found), _MARK.sub("", prompt).strip() if marks else prompt
+    return replace(EMPTY_DIRECTIVE, **found), _DIRECTIVE_MARK.sub("", prompt).strip() if marks else prompt
 
 
 def directive(*, text: str | None = None, **keys: str | float) -> str:
     """A directive to put into a prompt, e.g. `directive(text="Ça va 😀", fault="drop", at=3)`; `_` stands for `-`."""
     pairs = [f"{key.replace('_', '-')}={value}" for key, value in keys.items()]
     if text is not None:
-        pairs.append(f"text={_EXACT}{urlsafe_b64encode(text.encode('utf-8', 'surrogatepass')).decode()}")
+        pairs.append(f"text={_BASE64_PREFIX}{urlsafe_b64encode(text.encode('utf-8', 'surrogatepass')).decode()}")
     return f"[[sim: {' '.join(pairs)}]]"
 
 
-def _exact(value: str) -> str:
-    if not value.startswith(_EXACT):
+def _parse_exact_text(value: str) -> str:
+    if not value.startswith(_BASE64_PREFIX):
         return value
-    coded = value.removeprefix(_EXACT)
+    coded = value.removeprefix(_BASE64_PREFIX)
     return urlsafe_b64decode(coded + "=" * (-len(coded) % 4)).decode("utf-8", "surrogatepass")
 
 
-def _switch(value: str) -> bool:
+def _parse_switch(value: str) -> bool:
     if value not in {"on", "off", "true", "false"}:
         raise ValueError("expected on, off, true or false")
     return value in {"on", "true"}
 
 
-def _count(value: str) -> int:
+def _parse_count(value: str) -> int:
     if not value.isdigit():
         raise ValueError("expected a whole number from 0")
     return int(value)
 
 
-def _amount(value: str) -> float:
+def _parse_amount(value: str) -> float:
     amount = float(value)
     if not 0 <= amount < float("inf"):
         raise ValueError("expected a number from 0")
     return amount
 
 
-def _place(value: str) -> int | Literal["headers"]:
-    return "headers" if value == "headers" else _count(value)
+def _parse_position(value: str) -> int | Literal["headers"]:
+    return "headers" if value == "headers" else _parse_count(value)
 
 
-def _one_of(*known: str) -> Callable[[str], str]:
+def _choice_parser(*known: str) -> Callable[[str], str]:
     def read(value: str) -> str:
         if value not in known:
             raise ValueError(f"expected one of {', '.join(known)}")
@@ -193,10 +195,30 @@ def _one_of(*known: str) -> Callable[[str], str]:
     return read
 
 
-READERS: dict[str, Callable[[str], object]] = {
-    "tokens": _count, "text": _exact, "split": _one_of("surrogates"), "chars": _count, "ttft": _amount,
-    "pace": _amount, "think": _count, "stop": _one_of(*STOPS), "tool": str, "search": _switch, "fetch": _switch,
-    "code": _switch, "makes": str, "late": _switch, "ping": _amount, "anchor": _switch, "fault": _one_of(*FAULTS),
-    "at": _place, "times": _count, "type": str, "status": _count,
-    "retry-after": _amount, "retry-after-ms": _amount, "should-retry": _switch, "pings": _switch,
-}  # fmt: skip
+VALUE_PARSERS: dict[str, Callable[[str], object]] = {
+    "tokens": _parse_count,
+    "text": _parse_exact_text,
+    "split": _choice_parser("surrogates"),
+    "chars": _parse_count,
+    "ttft": _parse_amount,
+    "pace": _parse_amount,
+    "think": _parse_count,
+    "stop": _choice_parser(*STOP_REASONS),
+    "tool": str,
+    "search": _parse_switch,
+    "fetch": _parse_switch,
+    "code": _parse_switch,
+    "makes": str,
+    "late": _parse_switch,
+    "ping": _parse_amount,
+    "anchor": _parse_switch,
+    "fault": _choice_parser(*FAULT_NAMES),
+    "at": _parse_position,
+    "times": _parse_count,
+    "type": str,
+    "status": _parse_count,
+    "retry-after": _parse_amount,
+    "retry-after-ms": _parse_amount,
+    "should-retry": _parse_switch,
+    "pings": _parse_switch,
+}

@@ -6,55 +6,60 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.simulator.api_errors import MESSAGES, Problem, error_type
+from mcp_server_claude.simulator.api_errors import ERROR_MESSAGES, ApiError, error_type
 
 if TYPE_CHECKING:
-    from mcp_server_claude.simulator.prompt_directives import Directive, Fault
+    from mcp_server_claude.simulator.prompt_directives import Directive, FaultName
 
-RECOVERABLE: tuple[Fault, ...] = ("status", "error", "drop", "fin", "eof")
-STATUSES = (429, 500, 529)
-PLACES = 400
-OVERLOADED = 529
-SPENT = "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."
+RECOVERABLE_FAULTS: tuple[FaultName, ...] = ("status", "error", "drop", "fin", "eof")
+FAULT_STATUSES = (429, 500, 529)
+MAX_FAULT_POSITION = 400
+OVERLOADED_STATUS = 529
+SPEND_LIMIT_MESSAGE = (
+    "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."
+)
 
 
-class Chaos:
+class RandomFaults:
     """A fault for one request in `1 / rate`, the same ones for the same seed and order of requests."""
 
-    def __init__(self, rate: float, seed: int = 0, faults: tuple[Fault, ...] = RECOVERABLE) -> None:
+    def __init__(self, rate: float, seed: int = 0, faults: tuple[FaultName, ...] = RECOVERABLE_FAULTS) -> None:
         self._rate = rate
         self._faults = faults
-        self._chance = random.Random(seed)
+        self._random = random.Random(seed)
 
-    def over(self, chosen: Directive) -> Directive:
+    def apply_to(self, directive: Directive) -> Directive:
         """The directive, with a fault when chance wants one and the prompt has not chosen its own."""
-        strikes = self._chance.random() < self._rate
-        fault = self._chance.choice(self._faults)
-        status, place = self._chance.choice(STATUSES), self._chance.choice(("headers", self._chance.randrange(PLACES)))
-        if not strikes or chosen.fault is not None:
-            return chosen
-        return replace(chosen, fault=fault, status=status if fault == "status" else None, at=place)
+        strikes = self._random.random() < self._rate
+        fault = self._random.choice(self._faults)
+        status, place = (
+            self._random.choice(FAULT_STATUSES),
+            self._random.choice(("headers", self._random.randrange(MAX_FAULT_POSITION))),
+        )
+        if not strikes or directive.fault is not None:
+            return directive
+        return replace(directive, fault=fault, status=status if fault == "status" else None, at=place)
 
 
-def problem(chosen: Directive) -> Problem | None:
+def directed_error(directive: Directive) -> ApiError | None:
     """The HTTP error that the directive's fault is, if it is one."""
-    if chosen.fault == "spend_limit":
+    if directive.fault == "spend_limit":
         details = {"error_code": "enforced_spend_limit_reached"}
-        return Problem(status=429, message=SPENT, details=dict(details))
-    if chosen.fault != "status":
+        return ApiError(status=429, message=SPEND_LIMIT_MESSAGE, details=dict(details))
+    if directive.fault != "status":
         return None
-    status = chosen.status or OVERLOADED
-    kind = chosen.type or error_type(status)
-    return Problem(status=status, type=kind, message=MESSAGES.get(kind, "The simulator was asked to fail."))
+    status = directive.status or OVERLOADED_STATUS
+    kind = directive.type or error_type(status)
+    return ApiError(status=status, type=kind, message=ERROR_MESSAGES.get(kind, "The simulator was asked to fail."))
 
 
-def headers(chosen: Directive) -> dict[str, str]:
+def directed_headers(directive: Directive) -> dict[str, str]:
     """The retry headers that the directive asks for."""
     found: dict[str, str] = {}
-    if chosen.retry_after is not None:
-        found["retry-after"] = f"{chosen.retry_after:g}"
-    if chosen.retry_after_ms is not None:
-        found["retry-after-ms"] = f"{chosen.retry_after_ms:g}"
-    if chosen.should_retry is not None:
-        found["x-should-retry"] = "true" if chosen.should_retry else "false"
+    if directive.retry_after is not None:
+        found["retry-after"] = f"{directive.retry_after:g}"
+    if directive.retry_after_ms is not None:
+        found["retry-after-ms"] = f"{directive.retry_after_ms:g}"
+    if directive.should_retry is not None:
+        found["x-should-retry"] = "true" if directive.should_retry else "false"
     return found

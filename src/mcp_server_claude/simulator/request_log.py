@@ -6,17 +6,17 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.simulator.token_counting import tokens
+from mcp_server_claude.simulator.token_counting import token_count
 
 if TYPE_CHECKING:
     from mcp_server_claude.simulator.json_body import Json, Object
-    from mcp_server_claude.simulator.token_counting import Input
+    from mcp_server_claude.simulator.token_counting import InputUsage
 
-KEPT_HEADERS = ("anthropic-version", "anthropic-beta", "user-agent", "x-stainless-retry-count", "traceparent")
+LOGGED_HEADERS = ("anthropic-version", "anthropic-beta", "user-agent", "x-stainless-retry-count", "traceparent")
 
 
 @dataclass(slots=True, kw_only=True)
-class Record:
+class LoggedRequest:
     """One `/v1/*` request. Times are `time.monotonic()` seconds, comparable across the processes of a Linux machine.
 
     `end` is `open` while the response is on its way, then `complete`, `disconnected` (the client left first) or
@@ -29,7 +29,7 @@ class Record:
     request_id: str
     method: str
     path: str
-    key: str
+    credential_header: str
     headers: dict[str, str]
     arrived_at: float
     body: Json = None
@@ -43,43 +43,43 @@ class Record:
     cache_read_input_tokens: int = 0
     cache_creation_input_tokens: int = 0
     web_searches: int = 0
-    resumed: bool = False
+    is_continuation: bool = False
     thinking_chars: int = 0
     visible_chars: int = 0
-    pieces: list[str] = field(default_factory=list[str], repr=False)
+    text_deltas: list[str] = field(default_factory=list[str], repr=False)
 
     @property
     def text(self) -> str:
         """The answer text streamed so far, its surrogate pairs joined."""
-        said = "".join(self.pieces)
+        said = "".join(self.text_deltas)
         return said.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
     @property
     def output_tokens(self) -> int:
         """Tokens streamed so far, thinking included."""
-        return tokens(self.thinking_chars + self.visible_chars)
+        return token_count(self.thinking_chars + self.visible_chars)
 
-    def told_input(self, used: Input) -> None:
+    def record_input(self, input_usage: InputUsage) -> None:
         """`message_start`, or a whole message, has been sent: the input is known to the client."""
-        self.input_tokens = used.fresh
-        self.cache_read_input_tokens = used.read
-        self.cache_creation_input_tokens = used.written_5m + used.written_1h
+        self.input_tokens = input_usage.uncached
+        self.cache_read_input_tokens = input_usage.cache_read
+        self.cache_creation_input_tokens = input_usage.cache_write_5m + input_usage.cache_write_1h
 
-    def began(self) -> None:
+    def record_first_byte(self) -> None:
         """A byte of the response is on its way."""
         if self.first_byte_at is None:
             self.first_byte_at = time.monotonic()
 
-    def ended(self, how: str, at: float | None = None) -> None:
+    def record_end(self, outcome: str, at: float | None = None) -> None:
         """Close the record, once; a fault that has happened stays its end."""
         if self.end == "open":
-            self.end = how
+            self.end = outcome
         if self.ended_at is None:
             self.ended_at = time.monotonic() if at is None else at
 
-    def as_json(self) -> Object:
+    def log_entry(self) -> Object:
         """The record as `GET /_simulator/requests` lists it."""
-        names = [name for name in self.__slots__ if name not in {"pieces", "headers"}]
+        names = [name for name in self.__slots__ if name not in {"text_deltas", "headers"}]
         told: Object = {name: getattr(self, name) for name in names}
         told["headers"] = {name: value for name, value in self.headers.items()}  # noqa: C416 - a copy of exact type
         told["output_tokens"] = self.output_tokens

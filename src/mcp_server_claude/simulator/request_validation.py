@@ -9,235 +9,242 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.simulator import model_catalog
-from mcp_server_claude.simulator.api_errors import refuse
-from mcp_server_claude.simulator.json_body import blocks, items, kinds, obj, text, turns
-from mcp_server_claude.simulator.server_tool_state import left_open
-from mcp_server_claude.simulator.token_counting import count
+from mcp_server_claude.simulator.api_errors import rejection
+from mcp_server_claude.simulator.json_body import (
+    as_list,
+    as_object,
+    as_text,
+    block_types,
+    content_blocks,
+    conversation_turns,
+)
+from mcp_server_claude.simulator.server_tool_state import unanswered_tool_use
+from mcp_server_claude.simulator.token_counting import count_input_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mcp_server_claude.simulator.json_body import Json, Object
-    from mcp_server_claude.simulator.model_catalog import Model, Models
+    from mcp_server_claude.simulator.model_catalog import CatalogModel, ModelList
 
-OLD_VERSION = "2023-06-01"
-VERSIONS = (OLD_VERSION, "2026-10-21")
-LEAST_BUDGET = 1024
-FORCED = ("any", "tool")
+FIRST_VERSION = "2023-06-01"
+VERSIONS = (FIRST_VERSION, "2026-10-21")
+MIN_THINKING_BUDGET = 1024
+FORCED_TOOL_CHOICES = ("any", "tool")
 
 
-def model(body: Object, models: Models) -> Model:
+def requested_model(body: Object, models: ModelList) -> CatalogModel:
     """The model that a body names.
 
     Raises:
-        RefusedError: there is none, or it has been retired.
+        RequestRejectedError: there is none, or it has been retired.
     """
     if "model" not in body:
-        raise refuse("model: Field required")
+        raise rejection("model: Field required")
     name = body["model"]
     if not isinstance(name, str):
-        raise refuse("model: Input should be a valid string")
+        raise rejection("model: Input should be a valid string")
     if not name:
-        raise refuse("model: String should have at least 1 character")
-    found = model_catalog.find(name, models)
+        raise rejection("model: String should have at least 1 character")
+    found = model_catalog.find_model(name, models)
     if found is None or found.lifecycle == "retired":
-        raise refuse(f"model: {name}", status=404)
+        raise rejection(f"model: {name}", status=404)
     return found
 
 
-def check(body: Object, chosen: Model, version: str, *, counting: bool = False) -> None:
+def check_request(body: Object, model: CatalogModel, api_version: str, *, counting: bool = False) -> None:
     """Pass a request that the API takes; `counting` for `count_tokens`, which needs no `max_tokens`.
 
     Raises:
-        RefusedError: it does not.
+        RequestRejectedError: it does not.
     """
     if not counting:
-        _max_tokens(body, chosen)
-    _messages(body, chosen, version)
-    _sampling(body, version)
-    _effort(body, chosen)
-    _thinking(body, chosen)
-    _capabilities(body, chosen)
-    _stop_sequences(body)
-    length = count(body)
-    if length > chosen.max_input_tokens and not counting:
-        raise refuse(f"prompt is too long: {length} tokens > {chosen.max_input_tokens} maximum")
+        _check_max_tokens(body, model)
+    _check_messages(body, model, api_version)
+    _check_sampling_parameters(body, api_version)
+    _check_effort(body, model)
+    _check_thinking(body, model)
+    _check_capabilities(body, model)
+    _check_stop_sequences(body)
+    length = count_input_tokens(body)
+    if length > model.max_input_tokens and not counting:
+        raise rejection(f"prompt is too long: {length} tokens > {model.max_input_tokens} maximum")
 
 
-def _max_tokens(body: Object, chosen: Model) -> None:
+def _check_max_tokens(body: Object, model: CatalogModel) -> None:
     if "max_tokens" not in body:
-        raise refuse("max_tokens: Field required")
+        raise rejection("max_tokens: Field required")
     limit = body["max_tokens"]
     if isinstance(limit, bool) or not isinstance(limit, int):
-        raise refuse("max_tokens: Input should be a valid integer")
+        raise rejection("max_tokens: Input should be a valid integer")
     if limit < 0:
-        raise refuse("max_tokens: Input should be greater than or equal to 0")
-    if limit > chosen.max_tokens:
-        raise refuse(
-            f"max_tokens: {limit} > {chosen.max_tokens}, which is the maximum allowed number of output tokens "
-            f"for {chosen.id}"
+        raise rejection("max_tokens: Input should be greater than or equal to 0")
+    if limit > model.max_tokens:
+        raise rejection(
+            f"max_tokens: {limit} > {model.max_tokens}, which is the maximum allowed number of output tokens "
+            f"for {model.id}"
         )
 
 
-def _messages(body: Object, chosen: Model, version: str) -> None:
+def _check_messages(body: Object, model: CatalogModel, api_version: str) -> None:
     if "messages" not in body:
-        raise refuse("messages: Field required")
+        raise rejection("messages: Field required")
     messages = body["messages"]
     if not isinstance(messages, list):
-        raise refuse("messages: Input should be a valid list")
+        raise rejection("messages: Input should be a valid list")
     for n, message in enumerate(messages):
-        _message(n, message, version)
-    said = turns(body)
+        _check_message(n, message, api_version)
+    said = conversation_turns(body)
     if not said:
-        raise refuse("messages: at least one message is required")
+        raise rejection("messages: at least one message is required")
     if said[0].get("role") != "user":
-        raise refuse('messages: first message must use the "user" role')
-    for n, block in enumerate(blocks(body.get("system"))):
-        if block.get("type") == "text" and not text(block.get("text")) and not isinstance(body.get("system"), str):
-            raise refuse(f"system.{n}: system: text content blocks must be non-empty")
-    _tool_results(said)
-    if found := left_open(said):
+        raise rejection('messages: first message must use the "user" role')
+    for n, block in enumerate(content_blocks(body.get("system"))):
+        if block.get("type") == "text" and not as_text(block.get("text")) and not isinstance(body.get("system"), str):
+            raise rejection(f"system.{n}: system: text content blocks must be non-empty")
+    _check_tool_results(said)
+    if found := unanswered_tool_use(said):
         place, use = found
-        name = text(use.get("name"))
-        raise refuse(
-            f"messages.{place}: `{name}` tool use with id `{text(use.get('id'))}` was found without a corresponding "
+        name = as_text(use.get("name"))
+        raise rejection(
+            f"messages.{place}: `{name}` tool use with id `{as_text(use.get('id'))}` was found without a corresponding "
             f"`{name}_tool_result` block"
         )
     if said[-1].get("role") == "assistant":
-        _prefill(said[-1], chosen)
+        _check_prefill(said[-1], model)
 
 
-def _message(n: int, message: Json, version: str) -> None:
+def _check_message(n: int, message: Json, api_version: str) -> None:
     if not isinstance(message, dict):
-        raise refuse(f"messages.{n}: Input should be a valid dictionary")
+        raise rejection(f"messages.{n}: Input should be a valid dictionary")
     role = message.get("role")
     if role not in {"user", "assistant", "system"}:
-        raise refuse(f"messages.{n}.role: Input should be 'user', 'assistant' or 'system'")
+        raise rejection(f"messages.{n}.role: Input should be 'user', 'assistant' or 'system'")
     if "content" not in message:
-        raise refuse(f"messages.{n}.content: Field required")
+        raise rejection(f"messages.{n}.content: Field required")
     content = message["content"]
     if not isinstance(content, str | list):
-        raise refuse(f"messages.{n}.content: Input should be a valid list")
+        raise rejection(f"messages.{n}.content: Input should be a valid list")
     if not content:
-        raise refuse(f"messages.{n}: {role} messages must have non-empty content")
-    for place, block in enumerate(items(content)):
-        _block(f"messages.{n}.content.{place}", role, block, version)
+        raise rejection(f"messages.{n}: {role} messages must have non-empty content")
+    for place, block in enumerate(as_list(content)):
+        _check_block(f"messages.{n}.content.{place}", role, block, api_version)
 
 
-def _block(where: str, role: Json, block: Json, version: str) -> None:
-    kind = obj(block).get("type")
+def _check_block(path: str, role: Json, block: Json, api_version: str) -> None:
+    kind = as_object(block).get("type")
     if not isinstance(kind, str):
-        raise refuse(f"{where}.type: Field required")
-    if kind == "text" and not text(obj(block).get("text")):
-        raise refuse("messages: text content blocks must be non-empty")
-    if version == OLD_VERSION:
+        raise rejection(f"{path}.type: Field required")
+    if kind == "text" and not as_text(as_object(block).get("text")):
+        raise rejection("messages: text content blocks must be non-empty")
+    if api_version == FIRST_VERSION:
         return
     if kind == "document" and role == "assistant":
-        raise refuse(f"{where}: document blocks are not allowed in assistant messages")
-    if kind == "text" and role == "user" and items(obj(block).get("citations")):
-        raise refuse(f"{where}.citations: citations are not allowed on text blocks in user messages")
+        raise rejection(f"{path}: document blocks are not allowed in assistant messages")
+    if kind == "text" and role == "user" and as_list(as_object(block).get("citations")):
+        raise rejection(f"{path}.citations: citations are not allowed on text blocks in user messages")
 
 
-def _tool_results(said: list[Object]) -> None:
-    for n, message in enumerate(said[:-1]):
-        calls = [text(b.get("id")) for b in blocks(message.get("content")) if b.get("type") == "tool_use"]
-        after = blocks(said[n + 1].get("content"))
-        results = {text(b.get("tool_use_id")) for b in after if b.get("type") == "tool_result"}
+def _check_tool_results(turns: list[Object]) -> None:
+    for n, message in enumerate(turns[:-1]):
+        calls = [as_text(b.get("id")) for b in content_blocks(message.get("content")) if b.get("type") == "tool_use"]
+        after = content_blocks(turns[n + 1].get("content"))
+        results = {as_text(b.get("tool_use_id")) for b in after if b.get("type") == "tool_result"}
         if missing := [call for call in calls if call not in results]:
-            raise refuse(
+            raise rejection(
                 f"messages.{n}: `tool_use` ids were found without `tool_result` blocks immediately after: "
                 f"{', '.join(missing)}. Each `tool_use` block must have a corresponding `tool_result` block in the "
                 "next message."
             )
 
 
-def _prefill(final: Object, chosen: Model) -> None:
-    if "server_tool_use" in kinds(final):
+def _check_prefill(final: Object, model: CatalogModel) -> None:
+    if "server_tool_use" in block_types(final):
         return  # a paused turn, sent back unchanged
-    if not chosen.prefill:
-        raise refuse(
+    if not model.prefill:
+        raise rejection(
             "This model does not support assistant message prefill. The conversation must end with a user message."
         )
-    end = blocks(final.get("content"))[-1]
-    said = text(end.get("text"))
+    end = content_blocks(final.get("content"))[-1]
+    said = as_text(end.get("text"))
     if said != said.rstrip():
-        raise refuse("messages: final assistant content cannot end with trailing whitespace")
+        raise rejection("messages: final assistant content cannot end with trailing whitespace")
 
 
-def _sampling(body: Object, version: str) -> None:
-    if version == OLD_VERSION:
+def _check_sampling_parameters(body: Object, api_version: str) -> None:
+    if api_version == FIRST_VERSION:
         return
     for name in ("temperature", "top_p", "top_k"):
         if name in body:
-            raise refuse(f"{name}: Extra inputs are not permitted")
+            raise rejection(f"{name}: Extra inputs are not permitted")
 
 
-def _effort(body: Object, chosen: Model) -> None:
-    level = obj(body.get("output_config")).get("effort")
+def _check_effort(body: Object, model: CatalogModel) -> None:
+    level = as_object(body.get("output_config")).get("effort")
     if level is None:
         return
-    if not chosen.efforts:
-        raise refuse("This model does not support the effort parameter.")
-    if level not in chosen.efforts:
-        known = ", ".join(sorted(chosen.efforts))
-        raise refuse(f"This model does not support effort level '{text(level)}'. Supported levels: {known}.")
+    if not model.efforts:
+        raise rejection("This model does not support the effort parameter.")
+    if level not in model.efforts:
+        known = ", ".join(sorted(model.efforts))
+        raise rejection(f"This model does not support effort level '{as_text(level)}'. Supported levels: {known}.")
 
 
-def _thinking(body: Object, chosen: Model) -> None:
-    config = obj(body.get("thinking"))
-    kind = text(config.get("type"))
-    if config and kind not in chosen.thinking:
-        raise refuse(f'"thinking.type.{kind}" is not supported for this model.{_instead(chosen)}')
+def _check_thinking(body: Object, model: CatalogModel) -> None:
+    config = as_object(body.get("thinking"))
+    kind = as_text(config.get("type"))
+    if config and kind not in model.thinking:
+        raise rejection(f'"thinking.type.{kind}" is not supported for this model.{_thinking_advice(model)}')
     if kind == "enabled":
-        _budget(config.get("budget_tokens"), body.get("max_tokens"))
-    forced = obj(body.get("tool_choice")).get("type") in FORCED
-    if forced and (chosen.always_thinks or kind in {"enabled", "adaptive"}):
-        raise refuse("Thinking may not be enabled when tool_choice forces tool use.")
-    if kind in {"enabled", "adaptive"} and turns(body)[-1].get("role") == "assistant" and chosen.prefill:
-        raise refuse("When thinking is enabled, a final assistant message must start with a thinking block.")
+        _check_thinking_budget(config.get("budget_tokens"), body.get("max_tokens"))
+    forced = as_object(body.get("tool_choice")).get("type") in FORCED_TOOL_CHOICES
+    if forced and (model.always_thinks or kind in {"enabled", "adaptive"}):
+        raise rejection("Thinking may not be enabled when tool_choice forces tool use.")
+    if kind in {"enabled", "adaptive"} and conversation_turns(body)[-1].get("role") == "assistant" and model.prefill:
+        raise rejection("When thinking is enabled, a final assistant message must start with a thinking block.")
 
 
-def _capabilities(body: Object, chosen: Model) -> None:
+def _check_capabilities(body: Object, model: CatalogModel) -> None:
     """What a model cannot do: server tools, structured output, images, PDF."""
-    tools = [obj(tool) for tool in items(body.get("tools"))]
-    names = [text(tool.get("name")) for tool in tools]
+    tools = [as_object(tool) for tool in as_list(body.get("tools"))]
+    names = [as_text(tool.get("name")) for tool in tools]
     if len(set(names)) < len(names):
-        raise refuse("tools: Tool names must be unique.")
-    unfit = [kind for tool in tools if not chosen.takes_tool(kind := text(tool.get("type")))]
+        raise rejection("tools: Tool names must be unique.")
+    unfit = [kind for tool in tools if not model.takes_server_tool(kind := as_text(tool.get("type")))]
     if unfit:
-        raise refuse(f"'{chosen.id}' does not support tool types: {', '.join(unfit)}.")
-    if obj(body.get("output_config")).get("format") is not None and not chosen.structured_outputs:
-        raise refuse(f"'{chosen.id}' does not support output format.")
-    sent = {kind for message in turns(body) for kind in kinds(message)}
-    if "image" in sent and not chosen.images:
-        raise refuse(f"'{chosen.id}' does not support image input.")
-    if "document" in sent and not chosen.pdf:
-        raise refuse(f"'{chosen.id}' does not support PDF input.")
+        raise rejection(f"'{model.id}' does not support tool types: {', '.join(unfit)}.")
+    if as_object(body.get("output_config")).get("format") is not None and not model.structured_outputs:
+        raise rejection(f"'{model.id}' does not support output format.")
+    sent = {kind for message in conversation_turns(body) for kind in block_types(message)}
+    if "image" in sent and not model.images:
+        raise rejection(f"'{model.id}' does not support image input.")
+    if "document" in sent and not model.pdf:
+        raise rejection(f"'{model.id}' does not support PDF input.")
 
 
-def _budget(budget: Json, limit: Json) -> None:
+def _check_thinking_budget(budget: Json, limit: Json) -> None:
     if isinstance(budget, bool) or not isinstance(budget, int):
-        raise refuse("thinking.enabled.budget_tokens: Field required")
-    if budget < LEAST_BUDGET:
-        raise refuse("thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")
+        raise rejection("thinking.enabled.budget_tokens: Field required")
+    if budget < MIN_THINKING_BUDGET:
+        raise rejection("thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")
     if isinstance(limit, int) and limit <= budget:
-        raise refuse("`max_tokens` must be greater than `thinking.budget_tokens`.")
+        raise rejection("`max_tokens` must be greater than `thinking.budget_tokens`.")
 
 
-def _instead(chosen: Model) -> str:
-    if "adaptive" in chosen.thinking:
+def _thinking_advice(model: CatalogModel) -> str:
+    if "adaptive" in model.thinking:
         return ' Use "thinking.type.adaptive" and "output_config.effort" to control thinking behavior.'
     return ' Use "thinking.type.enabled" with "budget_tokens".'
 
 
-def _stop_sequences(body: Object) -> None:
-    for n, sequence in enumerate(_sequence_list(body)):
-        if not text(sequence).strip():
-            raise refuse(f"stop_sequences.{n}: each stop sequence must contain non-whitespace")
+def _check_stop_sequences(body: Object) -> None:
+    for n, sequence in enumerate(_stop_sequence_list(body)):
+        if not as_text(sequence).strip():
+            raise rejection(f"stop_sequences.{n}: each stop sequence must contain non-whitespace")
 
 
-def _sequence_list(body: Object) -> Iterator[Json]:
+def _stop_sequence_list(body: Object) -> Iterator[Json]:
     found = body.get("stop_sequences")
     if found is not None and not isinstance(found, list):
-        raise refuse("stop_sequences: Input should be a valid list")
-    yield from items(found)
+        raise rejection("stop_sequences: Input should be a valid list")
+    yield from as_list(found)

@@ -7,111 +7,124 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.simulator import generated_text, sse_format
-from mcp_server_claude.simulator.event_plan import Part, Thought, ToolCall
-from mcp_server_claude.simulator.json_body import items, number, obj, text
-from mcp_server_claude.simulator.prompt_directives import BREAKS
-from mcp_server_claude.simulator.schema_examples import example
-from mcp_server_claude.simulator.server_tool_state import CODE
-from mcp_server_claude.simulator.server_tools import Fetch, Run, Search
-from mcp_server_claude.simulator.token_counting import CHARS_PER_TOKEN, Input
+from mcp_server_claude.simulator.event_plan import PlannedThinking, PlannedToolCall, ResponsePlan
+from mcp_server_claude.simulator.json_body import as_integer, as_list, as_object, as_text
+from mcp_server_claude.simulator.prompt_directives import STREAM_FAULTS
+from mcp_server_claude.simulator.schema_examples import example_value
+from mcp_server_claude.simulator.server_tool_state import CODE_TOOL_NAMES
+from mcp_server_claude.simulator.server_tools import CodeRun, WebFetch, WebSearch
+from mcp_server_claude.simulator.token_counting import CHARS_PER_TOKEN, InputUsage
 
 if TYPE_CHECKING:
-    from mcp_server_claude.simulator.answer_text import Answer
-    from mcp_server_claude.simulator.event_plan import Display
+    from mcp_server_claude.simulator.answer_text import ScriptedAnswer
+    from mcp_server_claude.simulator.event_plan import ThinkingDisplay
     from mcp_server_claude.simulator.json_body import Object
-    from mcp_server_claude.simulator.model_catalog import Model
-    from mcp_server_claude.simulator.server_tools import Use
+    from mcp_server_claude.simulator.model_catalog import CatalogModel
+    from mcp_server_claude.simulator.server_tools import ServerToolUse
 
 THINKING_TOKENS = {"low": 24, "medium": 48, "high": 80, "xhigh": 120, "max": 200}
-COUNT_BETA = "thinking-token-count-2026-05-13"
-QUERY_WORDS = 8
-_SEARCH = re.compile(r"\bsearch", re.IGNORECASE)
-_CODE = re.compile(r"\b(run|plot|compute)", re.IGNORECASE)
-_PAGE = re.compile(r"https://[^\s\])>]+")
+THINKING_COUNT_BETA = "thinking-token-count-2026-05-13"
+MAX_QUERY_WORDS = 8
+_SEARCH_REQUEST = re.compile(r"\bsearch", re.IGNORECASE)
+_CODE_REQUEST = re.compile(r"\b(run|plot|compute)", re.IGNORECASE)
+_PAGE_URL = re.compile(r"https://[^\s\])>]+")
 
 
-def cast(body: Object, answer: Answer, model: Model, *, used: Input, betas: str = "", chars: int = 0) -> Part:
+def plan_response(
+    body: Object,
+    answer: ScriptedAnswer,
+    model: CatalogModel,
+    *,
+    input_usage: InputUsage,
+    betas: str = "",
+    delta_chars: int = 0,
+) -> ResponsePlan:
     """The part that Claude plays in answer to this request; `chars` is the size of a delta, 0 for a natural one."""
     chosen = answer.directive
     huge = chosen.fault == "huge"
-    part = Part(
-        model=text(body.get("model")),
-        used=used,
-        chars=1 if chosen.fault == "tiny" else max(1, len(answer.text)) if huge else chosen.chars or chars,
-        part_pairs=chosen.split == "surrogates",
-        late=chosen.late is True,
+    part = ResponsePlan(
+        model=as_text(body.get("model")),
+        input_usage=input_usage,
+        delta_chars=1 if chosen.fault == "tiny" else max(1, len(answer.text)) if huge else chosen.chars or delta_chars,
+        split_surrogates=chosen.split == "surrogates",
+        tools_after_text=chosen.late is True,
         seed=f"{answer.conversation}{answer.text}",
     )
-    limit = number(body.get("max_tokens"), 0)
+    limit = as_integer(body.get("max_tokens"), 0)
     if limit == 0:  # a pre-warmed cache: nothing is generated
         return replace(part, stop_reason="max_tokens")
-    thought = _thought(body, answer, model, betas)
+    thought = _plan_thinking(body, answer, model, betas)
     room = limit * CHARS_PER_TOKEN
     if thought is not None and len(thought.text) >= room:
-        return replace(part, thought=replace(thought, text=thought.text[:room]), stop_reason="max_tokens")
-    part = replace(part, thought=thought)
+        return replace(part, thinking=replace(thought, text=thought.text[:room]), stop_reason="max_tokens")
+    part = replace(part, thinking=thought)
     room -= len(thought.text) if thought else 0
-    tool = _tool(body, answer)
+    tool = _tool_to_call(body, answer)
     part = (
-        _calling(part, tool, answer, room, _uses(body, answer))
+        _plan_tool_call(part, tool, answer, room, _plan_server_tools(body, answer))
         if tool
-        else _speaking(part, body, answer, len(answer.text) if huge else room)
+        else _plan_text(part, body, answer, len(answer.text) if huge else room)
     )
-    return replace(part, cut=_cut(answer, len(part.call.json) if part.call else len(part.text)))
+    return replace(
+        part,
+        fault_position=_fault_position(answer, len(part.tool_call.input_json) if part.tool_call else len(part.text)),
+    )
 
 
-def _thought(body: Object, answer: Answer, model: Model, betas: str) -> Thought | None:
-    config = obj(body.get("thinking"))
-    kind = text(config.get("type"))
+def _plan_thinking(body: Object, answer: ScriptedAnswer, model: CatalogModel, betas: str) -> PlannedThinking | None:
+    config = as_object(body.get("thinking"))
+    kind = as_text(config.get("type"))
     asked = answer.directive.think
     if asked is None and not (kind in {"enabled", "adaptive"} or (not kind and model.thinks_by_default)):
         return None
-    effort = text(obj(body.get("output_config")).get("effort")) or "medium"
+    effort = as_text(as_object(body.get("output_config")).get("effort")) or "medium"
     count = THINKING_TOKENS.get(effort, THINKING_TOKENS["medium"]) if asked is None else asked
     if not count:
         return None
-    display: Display = "omitted" if model.omits_thinking else "summarized"
+    display: ThinkingDisplay = "omitted" if model.omits_thinking else "summarized"
     if config.get("display") in {"omitted", "summarized"}:
         display = "omitted" if config["display"] == "omitted" else "summarized"
-    if display == "omitted" and COUNT_BETA in betas:
+    if display == "omitted" and THINKING_COUNT_BETA in betas:
         display = "counted"
-    return Thought(text=generated_text.thoughts(answer.prompt, tokens=count), display=display)
+    return PlannedThinking(text=generated_text.generate_thinking(answer.prompt, tokens=count), display=display)
 
 
-def _tool(body: Object, answer: Answer) -> Object | None:
+def _tool_to_call(body: Object, answer: ScriptedAnswer) -> Object | None:
     """The tool to call: a forced one, or the one the directive asks for."""
-    choice = obj(body.get("tool_choice"))
-    mine = [obj(tool) for tool in items(body.get("tools")) if not _is_server_tool(obj(tool))]
-    asked = answer.directive.stop == "tool_use" and not answer.after_tool
+    choice = as_object(body.get("tool_choice"))
+    mine = [as_object(tool) for tool in as_list(body.get("tools")) if not _is_server_tool(as_object(tool))]
+    asked = answer.directive.stop == "tool_use" and not answer.follows_tool_result
     if not asked and (choice.get("type") not in {"any", "tool"} or not mine):
         return None
-    name = text(choice.get("name")) or answer.directive.tool
+    name = as_text(choice.get("name")) or answer.directive.tool
     named = [tool for tool in mine if not name or tool.get("name") == name]
     return named[0] if named else {"name": name or "lookup", "input_schema": {"properties": {"query": {}}}}
 
 
 def _is_server_tool(tool: Object) -> bool:
-    return text(tool.get("type")).startswith(("web_search", "web_fetch", "code_execution", "tool_search"))
+    return as_text(tool.get("type")).startswith(("web_search", "web_fetch", "code_execution", "tool_search"))
 
 
-def _calling(part: Part, tool: Object, answer: Answer, room: int, uses: tuple[Use, ...]) -> Part:
-    given = obj(example({"type": "object"} | obj(tool.get("input_schema")), answer.prompt))
-    said = sse_format.dumps(given).decode()
+def _plan_tool_call(
+    plan: ResponsePlan, tool: Object, answer: ScriptedAnswer, room: int, uses: tuple[ServerToolUse, ...]
+) -> ResponsePlan:
+    given = as_object(example_value({"type": "object"} | as_object(tool.get("input_schema")), answer.prompt))
+    said = sse_format.json_bytes(given).decode()
     whole = len(said) <= room
-    call = ToolCall(name=text(tool.get("name")), input=given if whole else {}, json=said[:room])
+    call = PlannedToolCall(name=as_text(tool.get("name")), input=given if whole else {}, input_json=said[:room])
     reason = "tool_use" if whole else "max_tokens"
-    first = answer.text[: _stop(answer, answer.text, pausing=True)] if part.late else ""
-    return replace(part, text=first, call=call, uses=_left_open(uses), stop_reason=reason)
+    first = answer.text[: _stop_position(answer, answer.text, pausing=True)] if plan.tools_after_text else ""
+    return replace(plan, text=first, tool_call=call, server_tool_uses=_without_results(uses), stop_reason=reason)
 
 
-def _speaking(part: Part, body: Object, answer: Answer, room: int) -> Part:
+def _plan_text(plan: ResponsePlan, body: Object, answer: ScriptedAnswer, room: int) -> ResponsePlan:
     said, reason, sequence = answer.text, answer.directive.stop or "end_turn", None
-    pausing = reason == "pause_turn" and answer.pauses < (answer.directive.times or 1)
+    pausing = reason == "pause_turn" and answer.earlier_pauses < (answer.directive.times or 1)
     if reason in {"tool_use", "pause_turn"} and not pausing:
         reason = "end_turn"
     if reason not in {"end_turn", "stop_sequence"}:
-        said = said[: _stop(answer, said, pausing=pausing)]
-    given = [text(sequence) for sequence in items(body.get("stop_sequences"))]
+        said = said[: _stop_position(answer, said, pausing=pausing)]
+    given = [as_text(sequence) for sequence in as_list(body.get("stop_sequences"))]
     places = [(said.index(sequence), sequence) for sequence in given if sequence in said]
     if places:
         place, sequence = min(places)
@@ -120,69 +133,79 @@ def _speaking(part: Part, body: Object, answer: Answer, room: int) -> Part:
         sequence = given[0] if given else None
     if len(said) > room:
         said, reason, sequence = said[:room], "max_tokens", None
-    uses = _uses(body, answer, pausing=pausing)
-    if pausing or (reason == "max_tokens" and part.late):
-        uses = _left_open(uses)
-    return replace(part, text=said, stop_reason=reason, stop_sequence=sequence, uses=uses)
+    uses = _plan_server_tools(body, answer, pausing=pausing)
+    if pausing or (reason == "max_tokens" and plan.tools_after_text):
+        uses = _without_results(uses)
+    return replace(plan, text=said, stop_reason=reason, stop_sequence=sequence, server_tool_uses=uses)
 
 
-def _uses(body: Object, answer: Answer, *, pausing: bool = False) -> tuple[Use, ...]:
+def _plan_server_tools(body: Object, answer: ScriptedAnswer, *, pausing: bool = False) -> tuple[ServerToolUse, ...]:
     """What server tools do in this response: what they are asked for or the prompt speaks of, once a turn."""
-    names, printed = _names(answer), _printed(answer)
-    begun = [Run(begun=text(use.get("id")), prints=printed, made=names) for use in answer.pending if _is_code(use)]
+    names, printed = _output_file_names(answer), _program_output(answer)
+    begun = [
+        CodeRun(started_use_id=as_text(use.get("id")), stdout=printed, output_file_ids=names)
+        for use in answer.pending_tool_uses
+        if _is_code_execution(use)
+    ]
     if answer.resumed and not pausing:
         return tuple(begun)
     chosen, prompt = answer.directive, answer.prompt
-    found: list[Use] = []
-    if _wanted(body, "web_search", chosen.search, _SEARCH.search(prompt) is not None):
-        found.append(Search(" ".join(prompt.split()[:QUERY_WORDS])))
-    page = _PAGE.search(prompt)
-    if _wanted(body, "web_fetch", chosen.fetch, page is not None):
-        found.append(Fetch(page[0] if page else "https://example.com/page"))
-    if not answer.after_tool and _wanted(body, "code_execution", chosen.code, _CODE.search(prompt) is not None):
-        found.append(Run(program=f"print({printed!r})\n", prints=printed, made=names))
+    found: list[ServerToolUse] = []
+    if _uses_server_tool(body, "web_search", chosen.search, _SEARCH_REQUEST.search(prompt) is not None):
+        found.append(WebSearch(" ".join(prompt.split()[:MAX_QUERY_WORDS])))
+    page = _PAGE_URL.search(prompt)
+    if _uses_server_tool(body, "web_fetch", chosen.fetch, page is not None):
+        found.append(WebFetch(page[0] if page else "https://example.com/page"))
+    if not answer.follows_tool_result and _uses_server_tool(
+        body, "code_execution", chosen.code, _CODE_REQUEST.search(prompt) is not None
+    ):
+        found.append(CodeRun(program=f"print({printed!r})\n", stdout=printed, output_file_ids=names))
     if pausing and not found:
-        found.append(Search(" ".join(prompt.split()[:QUERY_WORDS])))
+        found.append(WebSearch(" ".join(prompt.split()[:MAX_QUERY_WORDS])))
     return (*begun, *found)
 
 
-def _wanted(body: Object, tool: str, asked: bool | None, spoken_of: bool) -> bool:  # noqa: FBT001
+def _uses_server_tool(body: Object, tool: str, directed: bool | None, mentioned: bool) -> bool:  # noqa: FBT001
     """Whether a server tool is used: as asked, else where it is offered and the prompt speaks of such a thing."""
-    if asked is not None:
-        return asked
-    return spoken_of and any(text(obj(each).get("type")).startswith(tool) for each in items(body.get("tools")))
+    if directed is not None:
+        return directed
+    return mentioned and any(
+        as_text(as_object(each).get("type")).startswith(tool) for each in as_list(body.get("tools"))
+    )
 
 
-def _left_open(uses: tuple[Use, ...]) -> tuple[Use, ...]:
+def _without_results(uses: tuple[ServerToolUse, ...]) -> tuple[ServerToolUse, ...]:
     """The same, but code that is run has no result yet."""
-    return tuple(replace(use, pending=True) if isinstance(use, Run) and not use.begun else use for use in uses)
+    return tuple(
+        replace(use, is_pending=True) if isinstance(use, CodeRun) and not use.started_use_id else use for use in uses
+    )
 
 
-def _is_code(use: Object) -> bool:
-    return text(use.get("name")) in CODE
+def _is_code_execution(use: Object) -> bool:
+    return as_text(use.get("name")) in CODE_TOOL_NAMES
 
 
-def _printed(answer: Answer) -> str:
+def _program_output(answer: ScriptedAnswer) -> str:
     return f"{len(answer.prompt.split())} words\n"
 
 
-def _names(answer: Answer) -> tuple[str, ...]:
+def _output_file_names(answer: ScriptedAnswer) -> tuple[str, ...]:
     return tuple(name for name in (answer.directive.makes or "").split(",") if name)
 
 
-def _stop(answer: Answer, said: str, *, pausing: bool) -> int:
+def _stop_position(answer: ScriptedAnswer, content: str, *, pausing: bool) -> int:
     """Where an answer stops, in characters. A pause comes between words: nobody calls a tool within one."""
-    place = len(said) // 2 if answer.directive.fault in BREAKS else _place(answer, len(said))
-    while pausing and 0 < place < len(said) and not said[place - 1].isspace():
+    place = len(content) // 2 if answer.directive.fault in STREAM_FAULTS else _directed_position(answer, len(content))
+    while pausing and 0 < place < len(content) and not content[place - 1].isspace():
         place += 1
     return place
 
 
-def _place(answer: Answer, length: int) -> int:
+def _directed_position(answer: ScriptedAnswer, length: int) -> int:
     """Where a stop or a fault strikes, in characters: as asked, else in the middle."""
     place = answer.directive.at
     return length // 2 if place is None else 0 if place == "headers" else place
 
 
-def _cut(answer: Answer, length: int) -> int | None:
-    return _place(answer, length) if answer.directive.fault in BREAKS else None
+def _fault_position(answer: ScriptedAnswer, length: int) -> int | None:
+    return _directed_position(answer, length) if answer.directive.fault in STREAM_FAULTS else None

@@ -8,20 +8,20 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.simulator import prompt_directives
-from mcp_server_claude.simulator.api import Api, Manner, Pace
-from mcp_server_claude.simulator.http_connection import Connection
-from mcp_server_claude.simulator.random_faults import RECOVERABLE, Chaos
+from mcp_server_claude.simulator.api import ApiConfig, Pace, SimulatedApi
+from mcp_server_claude.simulator.http_connection import ClientConnection
+from mcp_server_claude.simulator.random_faults import RECOVERABLE_FAULTS, RandomFaults
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
-    from mcp_server_claude.simulator.http_connection import Request
+    from mcp_server_claude.simulator.http_connection import HttpRequest
     from mcp_server_claude.simulator.json_body import Object
-    from mcp_server_claude.simulator.model_catalog import Models
-    from mcp_server_claude.simulator.prompt_directives import Fault
-    from mcp_server_claude.simulator.request_log import Record
+    from mcp_server_claude.simulator.model_catalog import ModelList
+    from mcp_server_claude.simulator.prompt_directives import FaultName
+    from mcp_server_claude.simulator.request_log import LoggedRequest
 
 
 class Simulator:
@@ -48,29 +48,29 @@ class Simulator:
         host: str = "127.0.0.1",
         pace: Pace = Pace(),  # noqa: B008 - a frozen value
         key: str | None = None,
-        models: Models = "full",
+        models: ModelList = "full",
         delta_chars: int = 0,
         one_event_per_write: bool = False,
         defaults: str = "",
         fault_rate: float = 0.0,
-        faults: tuple[Fault, ...] = RECOVERABLE,
+        faults: tuple[FaultName, ...] = RECOVERABLE_FAULTS,
         seed: int = 0,
     ) -> None:
-        chosen, _ = prompt_directives.parse(f"[[sim: {defaults}]]")
+        chosen, _ = prompt_directives.parse_directives(f"[[sim: {defaults}]]")
         self._host = host
         self._port = port
-        self._open_ones: set[Connection] = set()
-        self._crashes: list[Exception] = []
+        self._open_connections: set[ClientConnection] = set()
+        self._internal_errors: list[Exception] = []
         self._server: asyncio.Server | None = None
-        self._api = Api(
-            Manner(
+        self._api = SimulatedApi(
+            ApiConfig(
                 pace=pace,
                 key=key,
                 models=models,
                 delta_chars=delta_chars,
-                single=one_event_per_write,
+                one_event_per_write=one_event_per_write,
                 defaults=chosen,
-                chaos=Chaos(fault_rate, seed, faults),
+                random_faults=RandomFaults(fault_rate, seed, faults),
             )
         )
 
@@ -80,32 +80,32 @@ class Simulator:
         return f"http://{self._host}:{self._port}"
 
     @property
-    def requests(self) -> list[Record]:
+    def requests(self) -> list[LoggedRequest]:
         """Every `/v1/*` request so far, in order of arrival."""
-        return self._api.records
+        return self._api.requests
 
     def answer_to(self, body: Object) -> str:
         """The whole text it would say now to this request body: cut by `max_tokens` and stops, free of faults."""
         return self._api.answer_to(body)
 
-    async def asked(self, count: int) -> None:
+    async def wait_for_requests(self, count: int) -> None:
         """Wait until `count` requests have arrived since the start or the last reset."""
         while len(self.requests) < count:
-            self._api.heard.clear()
-            await self._api.heard.wait()
+            self._api.request_arrived.clear()
+            await self._api.request_arrived.wait()
 
-    async def idle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until no response is on its way."""
-        while tasks := [line.task for line in self._open_ones if line.task is not None]:
+        while tasks := [line.request_task for line in self._open_connections if line.request_task is not None]:
             await asyncio.wait(tasks)
 
-    def hurry(self) -> None:
+    def skip_delays(self) -> None:
         """Let the rest of the answers that are on their way come at once, whatever their pace."""
-        self._api.hurry()
+        self._api.skip_delays()
 
-    def lose(self, thing: str) -> None:
+    def expire(self, resource_id: str) -> None:
         """Let a file or a container, by its id, expire now."""
-        self._api.shelf.lose(thing)
+        self._api.files.expire(resource_id)
 
     def reset(self) -> None:
         """Forget the requests, the warm prompt cache and how often faults have struck."""
@@ -114,7 +114,7 @@ class Simulator:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self._handle, self._open_ones), self._host, self._port, backlog=1024
+            lambda: ClientConnection(self._handle, self._open_connections), self._host, self._port, backlog=1024
         )
         self._port = self._server.sockets[0].getsockname()[1]
         return self
@@ -124,8 +124,8 @@ class Simulator:
     ) -> None:
         if self._server is not None:
             self._server.close()
-        leaving = list(self._open_ones)
-        tasks = [line.task for line in leaving if line.task is not None]
+        leaving = list(self._open_connections)
+        tasks = [line.request_task for line in leaving if line.request_task is not None]
         for task in tasks:
             task.cancel()
         for line in leaving:
@@ -133,18 +133,18 @@ class Simulator:
         await asyncio.gather(*tasks, *(line.closed for line in leaving), return_exceptions=True)
         if self._server is not None:
             await self._server.wait_closed()
-        if self._crashes and problem is None:
-            raise self._crashes[0]
+        if self._internal_errors and problem is None:
+            raise self._internal_errors[0]
 
-    async def _handle(self, request: Request, line: Connection) -> None:
+    async def _handle(self, request: HttpRequest, connection: ClientConnection) -> None:
         try:
-            await self._api.handle(request, line)
+            await self._api.handle(request, connection)
         except Exception as crash:  # noqa: BLE001 - a bug of ours: told to whoever opened the simulator
-            self._crashes.append(crash)
-            line.abort()
+            self._internal_errors.append(crash)
+            connection.abort()
 
 
-async def serve(simulator: Simulator, *, announce: Callable[[str], None] | None = None) -> None:
+async def run_until_signal(simulator: Simulator, *, announce: Callable[[str], None] | None = None) -> None:
     """Run a simulator until SIGINT or SIGTERM; `announce` hears its URL once it listens."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -15,29 +15,29 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.simulator.json_body import blocks, items, obj, text
+from mcp_server_claude.simulator.json_body import as_list, as_object, as_text, content_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mcp_server_claude.simulator.json_body import Json, Object
-    from mcp_server_claude.simulator.model_catalog import Model
+    from mcp_server_claude.simulator.model_catalog import CatalogModel
 
 CHARS_PER_TOKEN = 4
 IMAGE_TOKENS = 1500
 DOCUMENT_CHARS_PER_TOKEN = 40
 MESSAGE_TOKENS = 3
-LOOKBACK = 20
-TTL_S = {"5m": 300.0, "1h": 3600.0}
+LOOKBACK_POSITIONS = 20
+CACHE_TTL_S = {"5m": 300.0, "1h": 3600.0}
 
 
-def tokens(chars: int) -> int:
+def token_count(char_count: int) -> int:
     """The tokens of that many characters."""
-    return -(-chars // CHARS_PER_TOKEN)
+    return -(-char_count // CHARS_PER_TOKEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
+class PromptSegment:
     """One cacheable piece of a request: a tool, a system block or a content block."""
 
     digest: bytes
@@ -46,50 +46,50 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Input:
+class InputUsage:
     """What a request's input comes to, in tokens; the four add up to the whole prompt."""
 
-    fresh: int
-    read: int = 0
-    written_5m: int = 0
-    written_1h: int = 0
+    uncached: int
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
 
     @property
     def total(self) -> int:
-        return self.fresh + self.read + self.written_5m + self.written_1h
+        return self.uncached + self.cache_read + self.cache_write_5m + self.cache_write_1h
 
-    def as_json(self) -> Object:
+    def usage_fields(self) -> Object:
         """The input's part of `usage`, as `message_start` and a whole message tell it."""
         return {
-            "input_tokens": self.fresh,
-            "cache_creation_input_tokens": self.written_5m + self.written_1h,
-            "cache_read_input_tokens": self.read,
+            "input_tokens": self.uncached,
+            "cache_creation_input_tokens": self.cache_write_5m + self.cache_write_1h,
+            "cache_read_input_tokens": self.cache_read,
         }
 
-    def creation(self) -> Object:
+    def cache_creation(self) -> Object:
         """`usage.cache_creation`."""
-        return {"ephemeral_5m_input_tokens": self.written_5m, "ephemeral_1h_input_tokens": self.written_1h}
+        return {"ephemeral_5m_input_tokens": self.cache_write_5m, "ephemeral_1h_input_tokens": self.cache_write_1h}
 
 
-def segments(body: Object) -> list[Segment]:
+def prompt_segments(body: Object) -> list[PromptSegment]:
     """The request in the order in which the cache sees it: tools, system, messages."""
-    pieces: list[tuple[str, Object]] = [("tool", obj(tool)) for tool in items(body.get("tools"))]
-    pieces += [("system", block) for block in blocks(body.get("system"))]
-    for message in map(obj, items(body.get("messages"))):
-        role = text(message.get("role"))
-        found = blocks(message.get("content"))
+    pieces: list[tuple[str, Object]] = [("tool", as_object(tool)) for tool in as_list(body.get("tools"))]
+    pieces += [("system", block) for block in content_blocks(body.get("system"))]
+    for message in map(as_object, as_list(body.get("messages"))):
+        role = as_text(message.get("role"))
+        found = content_blocks(message.get("content"))
         pieces += [(f"{role}{MESSAGE_TOKENS if n == 0 else 0}", block) for n, block in enumerate(found)]
-    automatic = obj(body.get("cache_control"))
+    automatic = as_object(body.get("cache_control"))
     last = len(pieces) - 1
     return [
-        _segment(role, block, obj(block.get("cache_control")) or (automatic if n == last else {}))
+        _prompt_segment(role, block, as_object(block.get("cache_control")) or (automatic if n == last else {}))
         for n, (role, block) in enumerate(pieces)
     ]
 
 
-def count(body: Object) -> int:
+def count_input_tokens(body: Object) -> int:
     """The request's input tokens, as `count_tokens` tells them."""
-    return sum(segment.tokens for segment in segments(body))
+    return sum(segment.tokens for segment in prompt_segments(body))
 
 
 class PromptCache:
@@ -97,19 +97,19 @@ class PromptCache:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._warm: dict[bytes, tuple[float, float]] = {}
+        self._entries: dict[bytes, tuple[float, float]] = {}
 
     def clear(self) -> None:
         """Forget every prefix."""
-        self._warm.clear()
+        self._entries.clear()
 
-    def account(self, body: Object, model: Model, key: str) -> Input:
+    def charge(self, body: Object, model: CatalogModel, key: str) -> InputUsage:
         """What this request reads and writes; its prefixes are warm from now on."""
-        parts = segments(body)
+        parts = prompt_segments(body)
         total = sum(part.tokens for part in parts)
         ends = [n for n, part in enumerate(parts) if part.ttl]
         if not ends:
-            return Input(fresh=total)
+            return InputUsage(uncached=total)
         running = hashlib.sha256(f"{model.id}\0{key}".encode())
         prefixes: list[tuple[bytes, int]] = []
         length = 0
@@ -117,52 +117,56 @@ class PromptCache:
             running.update(part.digest)
             length += part.tokens
             prefixes.append((running.digest(), length))
-        read = self._read(prefixes, ends)
+        read = self._longest_cached_prefix(prefixes, ends)
         written = {"5m": 0, "1h": 0}
         reached = read
         for end in ends:
             digest, length = prefixes[end]
-            if length >= model.min_cacheable:
+            if length >= model.min_cacheable_tokens:
                 ttl = parts[end].ttl
-                self._warm[digest] = (self._clock() + TTL_S[ttl], TTL_S[ttl])
+                self._entries[digest] = (self._clock() + CACHE_TTL_S[ttl], CACHE_TTL_S[ttl])
                 written[ttl] += max(0, length - reached)
                 reached = max(reached, length)
-        return Input(fresh=total - reached, read=read, written_5m=written["5m"], written_1h=written["1h"])
+        return InputUsage(
+            uncached=total - reached, cache_read=read, cache_write_5m=written["5m"], cache_write_1h=written["1h"]
+        )
 
-    def _read(self, prefixes: list[tuple[bytes, int]], ends: list[int]) -> int:
+    def _longest_cached_prefix(self, prefixes: list[tuple[bytes, int]], ends: list[int]) -> int:
         now = self._clock()
-        seen = {n for end in ends for n in range(max(0, end - LOOKBACK), end + 1)}
+        seen = {n for end in ends for n in range(max(0, end - LOOKBACK_POSITIONS), end + 1)}
         for n in sorted(seen, reverse=True):
             digest, length = prefixes[n]
-            until, ttl = self._warm.get(digest, (0.0, 0.0))
+            until, ttl = self._entries.get(digest, (0.0, 0.0))
             if until > now:
-                self._warm[digest] = (now + ttl, ttl)
+                self._entries[digest] = (now + ttl, ttl)
                 return length
         return 0
 
 
-def _segment(role: str, block: Object, control: Object) -> Segment:
+def _prompt_segment(role: str, block: Object, control: Object) -> PromptSegment:
     bare = {key: value for key, value in block.items() if key != "cache_control"}
     told = json.dumps([role, bare], sort_keys=True).encode()
-    ttl = (text(control.get("ttl")) or "5m") if control else ""
+    ttl = (as_text(control.get("ttl")) or "5m") if control else ""
     extra = MESSAGE_TOKENS if role.endswith(str(MESSAGE_TOKENS)) else 0
-    return Segment(digest=hashlib.sha256(told).digest(), tokens=_weight(bare) + extra, ttl=ttl if ttl in TTL_S else "")
+    return PromptSegment(
+        digest=hashlib.sha256(told).digest(), tokens=_block_tokens(bare) + extra, ttl=ttl if ttl in CACHE_TTL_S else ""
+    )
 
 
-def _weight(block: Json) -> int:
+def _block_tokens(block: Json) -> int:
     """The tokens of one block: its text, its image, its document, or its JSON."""
-    block = obj(block)
+    block = as_object(block)
     match block.get("type"):
         case "text":
-            return tokens(len(text(block.get("text"))))
+            return token_count(len(as_text(block.get("text"))))
         case "image":
             return IMAGE_TOKENS
         case "document":
-            source = obj(block.get("source"))
-            data = text(source.get("data"))
+            source = as_object(block.get("source"))
+            data = as_text(source.get("data"))
             per_token = DOCUMENT_CHARS_PER_TOKEN if source.get("type") == "base64" else CHARS_PER_TOKEN
             return -(-len(data) // per_token) or IMAGE_TOKENS
         case "tool_result":
-            return sum(map(_weight, blocks(block.get("content")))) + MESSAGE_TOKENS
+            return sum(map(_block_tokens, content_blocks(block.get("content")))) + MESSAGE_TOKENS
         case _:
-            return tokens(len(json.dumps(block, ensure_ascii=False)))
+            return token_count(len(json.dumps(block, ensure_ascii=False)))

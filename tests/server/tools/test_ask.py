@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from mcp_server_claude.simulator import Record
+    from mcp_server_claude.simulator import LoggedRequest
     from support.mcp_session import ProtocolMode, Transport
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +60,7 @@ def desk(everywhere: McpSession, api: Simulator) -> McpSession:
     return everywhere
 
 
-def sent(api: Simulator) -> list[Record]:
+def sent(api: Simulator) -> list[LoggedRequest]:
     return [record for record in api.requests if record.path == "/v1/messages"]
 
 
@@ -417,7 +417,7 @@ async def test_a_cancelled_call_hangs_up_on_the_upstream_and_leaves_its_line_in_
                 await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     with anyio.fail_after(30):
-        await api.idle()
+        await api.wait_until_idle()
     (request,) = sent(api)
     assert request.end == "disconnected"
     await desk.ask("The ledger is written in order, so after this answer that line is closed.")

@@ -17,7 +17,7 @@ from support.mcp_session import FAKE_KEY, connect, failure_meta, text_blocks
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mcp_server_claude.simulator import Models
+    from mcp_server_claude.simulator import ModelList
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ async def test_models_are_listed_with_what_they_can_do_and_cost(upstream: Simula
 
 @pytest.mark.parametrize("models", ["empty", "missing", "foreign"])
 async def test_where_the_api_lists_none_our_own_list_serves_and_any_name_may_be_asked(
-    models: Models, tmp_path: Path
+    models: ModelList, tmp_path: Path
 ) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models=models) as upstream,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mcp.types import CallToolResult
 
-    from mcp_server_claude.simulator import Record
+    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 STALLED = directive(tokens=400, fault="stall", at=90)
@@ -44,7 +44,7 @@ def at_desk(
     return connect("memory", "auto", tmp_path / "data", client_name=client_name, base_url=api.url, **fields)
 
 
-def sent(api: Simulator) -> list[Record]:
+def sent(api: Simulator) -> list[LoggedRequest]:
     return [record for record in api.requests if record.path == "/v1/messages"]
 
 
@@ -86,7 +86,7 @@ async def cancelled(desk: McpSession, api: Simulator, prompt: str) -> None:
             tasks.start_soon(lambda: desk.client.call_tool("claude_ask", {"prompt": prompt}, progress_callback=hear))
             await heard.wait()
             tasks.cancel_scope.cancel()
-        await api.idle()
+        await api.wait_until_idle()
 
 
 async def read_until(desk: McpSession, identity: str, text: str) -> None:
@@ -212,7 +212,7 @@ async def test_a_running_call_can_be_read_waited_for_and_stopped(desk: McpSessio
             shown = await jobs(desk, id=row["id"], cancel=True)
             assert "· cancelled ·" in text_blocks(shown)[1]
             assert text_blocks(shown)[0] == answer
-        await api.idle()
+        await api.wait_until_idle()
     assert sent(api)[0].end == "disconnected"
     (result,) = stopped
     first, _, last = text_blocks(result)
@@ -234,7 +234,7 @@ async def test_a_call_stopped_before_it_said_anything_is_an_error_with_its_id(de
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask)
-            await api.asked(2)  # the list of models, and the message
+            await api.wait_for_requests(2)  # the list of models, and the message
             (row,) = await listed(desk)
             await jobs(desk, id=row["id"], cancel=True)
     (result,) = stopped
@@ -284,9 +284,9 @@ async def test_a_detached_call_can_be_stopped(api: Simulator, tmp_path: Path) ->
     async with at_desk(api, tmp_path, detach_after_s=0.2) as desk:
         with anyio.fail_after(30):
             first = await desk.ask(f"Tell me. {STALLED}")
-            await api.asked(2)  # the list of models, and the message
+            await api.wait_for_requests(2)  # the list of models, and the message
             result = await jobs(desk, id=call_id(first), cancel=True)
-            await api.idle()
+            await api.wait_until_idle()
             assert text_blocks(result)[0].startswith(text_blocks(first)[0])
             assert "· cancelled ·" in text_blocks(result)[1]
     assert sent(api)[0].end == "disconnected"
@@ -444,7 +444,7 @@ async def test_a_call_under_way_when_its_server_ends_is_kept_as_far_as_it_came(a
     async with at_desk(api, tmp_path, detach_after_s=0.2) as desk:
         first = await desk.ask(f"Tell me. {STALLED}")
         with anyio.fail_after(30):
-            await api.asked(2)  # the list of models, and the message
+            await api.wait_for_requests(2)  # the list of models, and the message
             while not any(request.text for request in sent(api)):
                 await jobs(desk, id=call_id(first), wait=0.05)
             await read_until(desk, call_id(first), sent(api)[0].text)
@@ -478,7 +478,7 @@ async def test_a_call_can_be_stopped_from_another_server(api: Simulator, tmp_pat
             while not any(request.text for request in sent(api)):
                 await jobs(one, id=call_id(first), wait=0.05)
             result = await jobs(two, id=call_id(first), cancel=True)
-            await api.idle()
+            await api.wait_until_idle()
         assert "· cancelled ·" in text_blocks(result)[1]
         assert text_blocks(result)[0] == sent(api)[0].text
     assert sent(api)[0].end == "disconnected"

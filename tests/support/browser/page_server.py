@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp_server_claude.simulator import Simulator
-    from mcp_server_claude.simulator.request_log import Record
+    from mcp_server_claude.simulator.request_log import LoggedRequest
 
 UPSTREAM_TIMEOUT_S = 60
 
@@ -33,7 +33,7 @@ class PageServer:
     tokens: dict[str, str]
     server: subprocess.Popen[str]
 
-    def upstream_prompts(self) -> list[Record]:
+    def upstream_prompts(self) -> list[LoggedRequest]:
         """The questions that came to the upstream, oldest first."""
         return [each for each in self.upstream.requests if each.path == "/v1/messages"]
 
@@ -41,12 +41,12 @@ class PageServer:
         """Wait until so many questions have come to the upstream."""
         with anyio.fail_after(UPSTREAM_TIMEOUT_S):
             while len(self.upstream_prompts()) < questions:
-                await self.upstream.asked(len(self.upstream.requests) + 1)
+                await self.upstream.wait_for_requests(len(self.upstream.requests) + 1)
 
-    async def wait_until_idle(self) -> Record:
+    async def wait_until_idle(self) -> LoggedRequest:
         """Wait until the upstream answers nobody; returns the last question."""
         with anyio.fail_after(UPSTREAM_TIMEOUT_S):
-            await self.upstream.idle()
+            await self.upstream.wait_until_idle()
         return self.upstream_prompts()[-1]
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mcp.types import CallToolResult
 
-    from mcp_server_claude.simulator import Record, Simulator
+    from mcp_server_claude.simulator import LoggedRequest, Simulator
     from support.chaos.call_plans import CallPlan
     from support.chaos.stored_calls import Row
     from support.mcp_session import McpSession
@@ -145,7 +145,7 @@ def find_violations(outcomes: Sequence[CallResult], upstream: Simulator, data_di
     return wrong
 
 
-def full_upstream_text(outcome: CallResult, upstream: Simulator, records: Sequence[Record]) -> str:
+def full_upstream_text(outcome: CallResult, upstream: Simulator, records: Sequence[LoggedRequest]) -> str:
     """All that the upstream would have said."""
     if outcome.plan.text or not records:
         return replace_lone_surrogates(outcome.plan.text)
@@ -153,7 +153,7 @@ def full_upstream_text(outcome: CallResult, upstream: Simulator, records: Sequen
     return replace_lone_surrogates(upstream.answer_to(body))
 
 
-def _result_violations(outcome: CallResult, upstream: Simulator, records: Sequence[Record]) -> list[str]:
+def _result_violations(outcome: CallResult, upstream: Simulator, records: Sequence[LoggedRequest]) -> list[str]:
     """The result against what the upstream would have said, and against the progress."""
     said = full_upstream_text(outcome, upstream, records)
     steps = [told.progress for told in outcome.updates]
@@ -208,7 +208,7 @@ def _usage_violations(outcome: CallResult, rows: Sequence[Row]) -> list[str]:
 
 
 def _journal_violations(
-    outcome: CallResult, call: Row | None, records: Sequence[Record], upstream: Simulator
+    outcome: CallResult, call: Row | None, records: Sequence[LoggedRequest], upstream: Simulator
 ) -> list[str]:
     """The journal against what was delivered."""
     if call is None:

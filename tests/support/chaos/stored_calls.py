@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
-    from mcp_server_claude.simulator import Record
+    from mcp_server_claude.simulator import LoggedRequest
 
 MARKER = re.compile(r"Call #(\d{5})\.")
 INPUT_COLUMNS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
@@ -70,7 +70,7 @@ def journal_by_call(data_dir: Path) -> dict[int, Row]:
     return {number: same[0] for number, same in found.items()}
 
 
-def requests_by_call(records: Iterable[Record]) -> dict[int, list[Record]]:
+def requests_by_call(records: Iterable[LoggedRequest]) -> dict[int, list[LoggedRequest]]:
     """The requests for messages that the simulator saw, by the number of their call."""
     return _by_number(
         [record for record in records if record.path == "/v1/messages"],
@@ -78,7 +78,7 @@ def requests_by_call(records: Iterable[Record]) -> dict[int, list[Record]]:
     )
 
 
-def ledger_mismatches(rows: Sequence[Row], records: Sequence[Record]) -> list[str]:
+def ledger_mismatches(rows: Sequence[Row], records: Sequence[LoggedRequest]) -> list[str]:
     """What the ledger's lines of one call tell otherwise than the upstream's log of it; empty when all is well."""
     wrong: list[str] = []
     by_id = {row["request_id"]: row for row in rows if row["request_id"]}
@@ -110,7 +110,7 @@ def ledger_mismatches(rows: Sequence[Row], records: Sequence[Record]) -> list[st
     return wrong
 
 
-def _usage_was_received(record: Record, unnamed: Sequence[Row]) -> bool:
+def _usage_was_received(record: LoggedRequest, unnamed: Sequence[Row]) -> bool:
     """Whether the upstream sent a head that no cancel can have crossed."""
     return record.status is not None and not any(map(_abandoned, unnamed))
 
@@ -120,7 +120,7 @@ def _abandoned(row: Row) -> bool:
     return row["end"] == "cancelled" or row["failure"] == "stream_timeout"
 
 
-def _entry_mismatches(row: Row, record: Record) -> list[str]:
+def _entry_mismatches(row: Row, record: LoggedRequest) -> list[str]:
     """One line against one request."""
     if row["state"] != "closed":
         return ["the line is open"]
@@ -153,7 +153,7 @@ def _is_unfinished(row: Row, *ends: str) -> list[str]:
     return [] if row["end"] in ends else [f"the end is {row['end']}"]
 
 
-def true_cost(record: Record) -> Decimal:
+def true_cost(record: LoggedRequest) -> Decimal:
     """What a request cost in truth, in US dollars."""
     usage = Usage(
         input_tokens=record.input_tokens,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from mcp_server_claude.simulator import Record
+    from mcp_server_claude.simulator import LoggedRequest
     from support.http_server import ServerSentEvent
 
 pytestmark = pytest.mark.anyio
@@ -68,7 +68,7 @@ async def client(here: RunningHttpServer, api: Simulator) -> AsyncIterator[httpx
             yield client
 
 
-def sent(api: Simulator) -> list[Record]:
+def sent(api: Simulator) -> list[LoggedRequest]:
     return [record for record in api.requests if record.path == "/v1/messages"]
 
 
@@ -447,7 +447,7 @@ async def test_a_stop_closes_the_upstream_and_ends_the_stream(client: httpx2.Asy
         stopped = await client.post(f"/chat/{call_of(so_far)}/stop", headers=JSON)
         assert (stopped.status_code, stopped.json()) == (200, {"stopping": True})
         so_far += [each async for each in events]
-    await api.idle()
+    await api.wait_until_idle()
     assert sent(api)[0].end == "disconnected"
     assert done(so_far)["incomplete"] == "it was stopped. Ask again for the rest."
     assert events_named(so_far, "usage")[0]["estimated"] is True
@@ -465,7 +465,7 @@ async def test_a_reader_who_leaves_ends_the_call_at_once_where_there_is_no_grace
             async with ask as response:
                 async for _ in response.aiter_raw():
                     break
-            await api.idle()
+            await api.wait_until_idle()
         assert [each.end for each in sent(api)] == ["disconnected"] * 2
 
 
@@ -475,10 +475,10 @@ async def test_who_leaves_before_anything_was_said_ends_the_call_too(api: Simula
         with anyio.move_on_after(30):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(asked, client, directive(fault="stall", at="headers"))
-                await api.asked(2)  # the list of models, and the message
+                await api.wait_for_requests(2)  # the list of models, and the message
                 tasks.cancel_scope.cancel()
         with anyio.fail_after(30):
-            await api.idle()
+            await api.wait_until_idle()
         assert sent(api)[0].end == "disconnected"
 
 
@@ -487,7 +487,7 @@ async def test_a_call_goes_on_for_who_may_come_back(api: Simulator, tmp_path: Pa
     async with http_server_thread(tmp_path, api.url, reader_grace_s=60) as here, here.client() as client:
         async with client.stream("POST", "/chat", json={"message": directive(tokens=100, pace=200)}) as response:
             events = await until(read_events(response), 10)
-        await api.idle()
+        await api.wait_until_idle()
         assert sent(api)[0].end == "complete"
         rest = await again(client, call_of(events), events[-1].id)
         assert event_text(events) + event_text(rest) == sent(api)[0].text
@@ -541,7 +541,7 @@ async def test_another_process_reads_along_and_stops(api: Simulator, tmp_path: P
                     assert (await there.post(f"/chat/{call}/stop", headers=JSON)).json() == {"stopping": True}
                     rest += [each async for each in theirs]
                 ours = so_far + [each async for each in events]
-        await api.idle()
+        await api.wait_until_idle()
         assert sent(api)[0].end == "disconnected"
         assert event_text(so_far) + event_text(rest) == event_text(ours)
         assert sent(api)[0].text.startswith(event_text(ours))

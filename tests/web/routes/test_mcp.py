@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from mcp_server_claude.simulator import Record, Simulator
+    from mcp_server_claude.simulator import LoggedRequest, Simulator
     from support.mcp_session import HttpServerInLoop, ProtocolMode, Transport
     from support.raw_mcp_http import ProtocolVersion, RawMcpClient
 
@@ -59,7 +59,7 @@ async def client(request: pytest.FixtureRequest, door: HttpServerInLoop) -> Asyn
         yield client
 
 
-def sent(upstream: Simulator) -> list[Record]:
+def sent(upstream: Simulator) -> list[LoggedRequest]:
     return [record for record in upstream.requests if record.path == "/v1/messages"]
 
 
@@ -73,7 +73,7 @@ async def test_a_client_that_goes_ends_its_call(
         await wire.send_request(*client.ask_request(STALLED))
         await wire.read_until(b'"message":')
     with anyio.fail_after(30):
-        await upstream.idle()
+        await upstream.wait_until_idle()
     assert [record.end for record in sent(upstream)] == ["disconnected"]
     (call,) = await (await door.services.calls()).latest_calls("local")
     assert (call.state, call.end) == ("closed", "cancelled")
@@ -107,7 +107,7 @@ async def test_a_cancelled_call_of_a_session_ends_and_is_answered(door: HttpServ
         answer = await client.http.post(f"{door.url}/mcp", headers=client.headers(""), json=cancel)
         assert answer.status_code == 202
         assert b"-32800" in await wire.read_until(b"0\r\n\r\n")
-        await upstream.idle()
+        await upstream.wait_until_idle()
     assert [record.end for record in sent(upstream)] == ["disconnected"]
 
 
@@ -122,8 +122,8 @@ async def test_a_client_that_does_not_read_holds_up_neither_the_upstream_nor_its
         transport.pause_reading()
         await deaf.send_request(*client.ask_request("Tell me all. [[sim: fault=huge]]"))
         with anyio.fail_after(30):
-            await upstream.asked(2)  # the list of models, and the message
-            await upstream.idle()
+            await upstream.wait_for_requests(2)  # the list of models, and the message
+            await upstream.wait_until_idle()
             assert sent(upstream)[0].end == "complete"
             for identity in range(2, 30):
                 assert result_text(await client.call_tool("claude_info", identity, about="usage"))
@@ -143,7 +143,7 @@ async def test_a_client_that_never_reads_is_hung_up_on(upstream: Simulator, tmp_
             cast("asyncio.Transport", deaf.writer.transport).pause_reading()
             await deaf.send_request(*client.ask_request("Tell me all. [[sim: fault=huge]]"))
             with anyio.fail_after(30):
-                await upstream.asked(2)
+                await upstream.wait_for_requests(2)
                 while door.server.server_state.tasks:
                     await anyio.wait_all_tasks_blocked()
         assert sent(upstream)[0].end == "complete"
@@ -405,10 +405,10 @@ async def test_a_team_may_have_more_calls_at_once_than_one_person(upstream: Simu
         for _ in range(20):
             tasks.start_soon(desk.ask, STALLED)
         with anyio.fail_after(30):
-            await upstream.asked(21)  # and the list of models
+            await upstream.wait_for_requests(21)  # and the list of models
         tasks.cancel_scope.cancel()
     with anyio.fail_after(30):
-        await upstream.idle()
+        await upstream.wait_until_idle()
 
 
 # --------------------------------------------------------------------- the same everywhere

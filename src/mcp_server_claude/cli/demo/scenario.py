@@ -173,7 +173,7 @@ async def _cancellation_facts(heard: StreamedCall, simulator: Simulator | None) 
     if simulator is None:
         return [cancelled]
     with anyio.move_on_after(CANCEL_TIMEOUT_S):
-        await simulator.idle()
+        await simulator.wait_until_idle()
     record = next(each for each in reversed(simulator.requests) if each.path == "/v1/messages")
     if record.end != "disconnected" or record.ended_at is None:
         return [cancelled, ("upstream", "still open")]
