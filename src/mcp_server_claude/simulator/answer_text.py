@@ -26,6 +26,7 @@ from mcp_server_claude.simulator.json_body import (
 )
 from mcp_server_claude.simulator.prompt_directives import EMPTY_DIRECTIVE, parse_directives
 from mcp_server_claude.simulator.schema_examples import example_value
+from mcp_server_claude.simulator.thinking_binding import without_thinking
 
 if TYPE_CHECKING:
     from mcp_server_claude.simulator.json_body import Json, Object
@@ -123,12 +124,14 @@ def _plan_new_answer(messages: list[Object], body: Object, defaults: Directive) 
     chosen = asked.with_defaults(defaults)
     system = content_text(body.get("system"))
     result = _tool_result_text(messages[-1]) if messages else ""
-    told = json.dumps([system, messages], sort_keys=True).encode()
+    # Thinking is left out: a request that is sent again without it belongs to the same conversation.
+    history: list[Json] = [*without_thinking(messages)]
+    signed = json.dumps([system, history], sort_keys=True).encode()
     return ScriptedAnswer(
         text=_answer_text(prompt, chosen, system, len(prompts), result, output_schema(body)),
         prompt=prompt,
         directive=chosen,
-        conversation=sha256(told).hexdigest(),
+        conversation=sha256(signed).hexdigest(),
         follows_tool_result=bool(messages) and "tool_result" in block_types(messages[-1]),
     )
 

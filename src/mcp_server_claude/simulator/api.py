@@ -28,6 +28,13 @@ from mcp_server_claude.simulator.request_validation import FIRST_VERSION, VERSIO
 from mcp_server_claude.simulator.response_planning import plan_response
 from mcp_server_claude.simulator.server_tools import CodeRun, WebSearch
 from mcp_server_claude.simulator.stream_player import StreamPlayer, StreamTiming
+from mcp_server_claude.simulator.thinking_binding import (
+    BINDING_BETA,
+    CheckedThinking,
+    ThinkingContext,
+    account_name,
+    check_thinking,
+)
 from mcp_server_claude.simulator.token_counting import InputUsage, PromptCache, count_input_tokens
 
 if TYPE_CHECKING:
@@ -37,7 +44,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.simulator.event_plan import ResponsePlan
     from mcp_server_claude.simulator.http_connection import ClientConnection, HttpRequest
     from mcp_server_claude.simulator.json_body import Json, Object
-    from mcp_server_claude.simulator.model_catalog import ModelList
+    from mcp_server_claude.simulator.model_catalog import CatalogModel, ModelList
     from mcp_server_claude.simulator.prompt_directives import Directive
     from mcp_server_claude.simulator.random_faults import RandomFaults
 
@@ -61,6 +68,10 @@ class ApiConfig:
     models: ModelList
     delta_chars: int
     one_event_per_write: bool
+    default_thinking: bool
+    enforce_thinking_binding: bool
+    new_account: bool
+    inference_geo: str
     defaults: Directive
     random_faults: RandomFaults
 
@@ -96,6 +107,7 @@ class SimulatedApi:
         model = model_catalog.find_model(as_text(body.get("model")), self._config.models)
         if model is None:
             return found.text
+        model = self._with_default_thinking(model)
         return plan_response(body, found, model, input_usage=InputUsage(uncached=0)).text
 
     async def handle(self, request: HttpRequest, connection: ClientConnection) -> None:
@@ -162,7 +174,8 @@ class SimulatedApi:
                 model = request_validation.requested_model(body, self._config.models)
                 request_validation.check_request(body, model, _api_version(request.headers), counting=True)
                 self.files.check_references(body, counting=True)
-                json_responses.send_json({"input_tokens": count_input_tokens(body)}, record, connection)
+                checked = self._check_thinking(body, model, key, request.headers)
+                json_responses.send_json({"input_tokens": count_input_tokens(checked.body)}, record, connection)
             case "GET", "/v1/models":
                 json_responses.send_json(self._model_list(request.target), record, connection)
             case "GET", named if named.startswith("/v1/models/") and self._config.models in {"full", "plain"}:
@@ -208,9 +221,11 @@ class SimulatedApi:
     ) -> None:
         body = _parse_body(request, record)
         version = _api_version(request.headers)
-        model = request_validation.requested_model(body, self._config.models)
+        model = self._with_default_thinking(request_validation.requested_model(body, self._config.models))
+        record.model = model.id
         request_validation.check_request(body, model, version)
         self.files.check_references(body)
+        checked = self._check_thinking(body, model, key, request.headers)
         found = self._limit_repeats(answer_text.plan_answer(body, self._config.defaults), count_attempt=True)
         chosen = self._config.random_faults.apply_to(found.directive)
         found = replace(found, directive=chosen)
@@ -222,12 +237,25 @@ class SimulatedApi:
             return
         if json_responses.send_wrong_content(chosen, record, connection):
             return
-        used = self._cache.charge(body, model, key)
+        used = self._cache.charge(checked.body, model, key)
         betas = request.headers.get("anthropic-beta", "")
         part = self._with_files_and_container(
-            plan_response(body, found, model, input_usage=used, betas=betas, delta_chars=self._config.delta_chars), body
+            plan_response(
+                body,
+                found,
+                model,
+                input_usage=used,
+                betas=betas,
+                delta_chars=self._config.delta_chars,
+                inference_geo=self._config.inference_geo,
+            ),
+            body,
         )
-        script = build_event_plan(part, record.request_id)
+        if BINDING_BETA in betas:
+            part = replace(part, input_transformations=checked.transformations)
+        record.inference_geo, record.refusal_category = part.inference_geo, part.refusal_category
+        context = ThinkingContext(model=model, account=account_name(key), body=body, previous=checked.previous)
+        script = build_event_plan(part, context, record.request_id)
         record.web_searches = sum(isinstance(use, WebSearch) for use in part.server_tool_uses)
         tempo = self._timing(chosen)
         if body.get("stream") is True and chosen.fault != "json":
@@ -237,6 +265,30 @@ class SimulatedApi:
             )
         else:
             await json_responses.send_message(script, used, record, connection, chosen, tempo)
+
+    def _with_default_thinking(self, model: CatalogModel) -> CatalogModel:
+        """The model, which thinks without being asked only where the configuration keeps the documented default."""
+        if self._config.default_thinking:
+            return model
+        return replace(model, thinks_by_default=model.always_thinks)
+
+    def _check_thinking(
+        self, body: Object, model: CatalogModel, key: str, headers: Mapping[str, str]
+    ) -> CheckedThinking:
+        """The request without the thinking that the API drops.
+
+        Raises:
+            RequestRejectedError: A thinking block is not valid here.
+        """
+        if not self._config.enforce_thinking_binding:
+            return CheckedThinking(body=body)
+        return check_thinking(
+            body,
+            model,
+            account=account_name(key),
+            betas=headers.get("anthropic-beta", ""),
+            new_account=self._config.new_account,
+        )
 
     def _with_files_and_container(self, part: ResponsePlan, body: Object) -> ResponsePlan:
         """The part with what lies on the shelf: the files that its code makes, and the container that it runs in."""

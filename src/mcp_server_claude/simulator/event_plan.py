@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from dataclasses import dataclass
-from hashlib import sha256, sha512
+from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
 from mcp_server_claude.simulator import server_tools, sse_format
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.simulator.event_builder import StreamStep
     from mcp_server_claude.simulator.json_body import Json, Object
     from mcp_server_claude.simulator.server_tools import ServerToolUse
+    from mcp_server_claude.simulator.thinking_binding import ThinkingContext
     from mcp_server_claude.simulator.token_counting import InputUsage
 
 ThinkingDisplay = Literal["summarized", "omitted", "counted"]
@@ -44,13 +44,18 @@ class PlannedToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponsePlan:
-    """What one response is to say, and what server tools do before the text, or after it (`late`).
+    """The content of one response. Server tools run before its text, or after it (`tools_after_text`).
 
-    `container` is the id of that in which code runs, and when it expires.
+    `container` is the id of the container in which code runs, and when it expires. `refusal_category` is
+    `stop_details.category` of a refusal. `input_transformations` is None for a request without the beta header.
     """
 
     model: str
     input_usage: InputUsage
+    inference_geo: str = "global"
+    speed: str | None = None
+    refusal_category: str | None = None
+    input_transformations: tuple[Object, ...] | None = None
     thinking: PlannedThinking | None = None
     server_tool_uses: tuple[ServerToolUse, ...] = ()
     tools_after_text: bool = False
@@ -75,8 +80,8 @@ class EventPlan:
     last_index: int
 
 
-def build_event_plan(plan: ResponsePlan, request_id: str = "") -> EventPlan:
-    """The script of a response."""
+def build_event_plan(plan: ResponsePlan, thinking_context: ThinkingContext, request_id: str = "") -> EventPlan:
+    """Build the events of a response; its thinking is bound to `thinking_context`."""
     message_id = f"msg_01{sha256((plan.seed + request_id).encode('utf-8', 'replace')).hexdigest()[:22]}"
     sheet = EventBuilder(
         delta_chars=plan.delta_chars, split_surrogates=plan.split_surrogates, fault_position=plan.fault_position
@@ -88,7 +93,7 @@ def build_event_plan(plan: ResponsePlan, request_id: str = "") -> EventPlan:
     new = tuple(use for use in plan.server_tool_uses if use not in begun)
     _add_server_tools(sheet, plan, begun)
     if plan.thinking is not None:
-        _add_thinking(sheet, plan.thinking)
+        _add_thinking(sheet, plan.thinking, thinking_context)
     if not plan.tools_after_text:
         _add_server_tools(sheet, plan, new)
     if plan.text:
@@ -112,7 +117,7 @@ def _add_server_tools(builder: EventBuilder, plan: ResponsePlan, uses: tuple[Ser
         server_tools.add_server_tool_blocks(builder, use, plan.seed)
 
 
-def _add_thinking(builder: EventBuilder, thought: PlannedThinking) -> None:
+def _add_thinking(builder: EventBuilder, thought: PlannedThinking, context: ThinkingContext) -> None:
     index = builder.start_block({"type": "thinking", "thinking": "", "signature": ""})
     shown = thought.display == "summarized"
     if shown:
@@ -125,7 +130,7 @@ def _add_thinking(builder: EventBuilder, thought: PlannedThinking) -> None:
             builder.add_frame(
                 sse_format.delta_frame(index, estimate) if thought.display == "counted" else b"", len(piece)
             )
-    signature = b64encode(sha512(thought.text.encode("utf-8", "replace")).digest() * 2).decode()
+    signature = context.sign(builder.content[:index], token_count(len(thought.text)))
     builder.add_frame(sse_format.delta_frame(index, {"type": "signature_delta", "signature": signature}))
     builder.stop_block(index, {"type": "thinking", "thinking": thought.text if shown else "", "signature": signature})
 
@@ -171,7 +176,11 @@ def _add_tool_call(builder: EventBuilder, plan: ResponsePlan, call: PlannedToolC
 def _stop_fields(plan: ResponsePlan, reason: str | None) -> Object:
     details: Object | None = None
     if reason == "refusal":
-        details = {"type": "refusal", "category": None, "explanation": "The simulator was asked to refuse."}
+        details = {
+            "type": "refusal",
+            "category": plan.refusal_category,
+            "explanation": "The simulator was asked to refuse.",
+        }
     stopped: Object = {
         "stop_reason": reason,
         "stop_sequence": plan.stop_sequence if reason else None,
@@ -190,8 +199,10 @@ def _message_object(
         "cache_creation": plan.input_usage.cache_creation(),
         "output_tokens": output,
         "service_tier": "standard",
-        "inference_geo": "global",
+        "inference_geo": plan.inference_geo,
     }
+    if plan.speed is not None:
+        usage["speed"] = plan.speed
     if reason is not None:
         usage |= _usage_details(plan, token_count(len(plan.thinking.text)) if plan.thinking else 0)
     head: Object = {
@@ -201,7 +212,10 @@ def _message_object(
         "role": "assistant",
         "content": content,
     }
-    return {**head, **_stop_fields(plan, reason), "usage": usage}
+    if plan.input_transformations is not None:
+        transformations: list[Json] = [*plan.input_transformations]
+        head["input_transformations"] = transformations
+    return {**head, **_stop_fields(plan, reason), "usage": usage, "diagnostics": None}
 
 
 def _message_delta(plan: ResponsePlan, output: int, thinking: int) -> bytes:

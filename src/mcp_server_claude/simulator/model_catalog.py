@@ -1,7 +1,8 @@
-"""The models this API serves, with what `/v1/models` says about them and the rules they keep.
+"""The models that the simulator serves: their limits, the requests that each of them takes, and their lifecycle.
 
-Ids, context sizes and output limits follow Anthropic's published tables of November 2026; the minimum of cacheable
-tokens per model follows the prompt-caching documentation (512 to 4,096 tokens).
+The values follow Anthropic's documentation as read on 2026-11-29 (platform.claude.com/docs: "Models overview", "Model
+deprecations", "Thinking", "Effort", "Prompt caching", "Preserved thinking", "Mid-conversation system messages").
+Some of those pages were copies from August to October 2026; docs/simulator.md names the age of each rule.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ if TYPE_CHECKING:
     from mcp_server_claude.simulator.json_body import Json, Object
 
 ModelList = Literal["full", "plain", "empty", "missing", "foreign"]
-"""What `/v1/models` looks like: Anthropic's, models that can do little, an empty list, a 404, or another vendor's shape
-(as gateways answer)."""
+"""The answer to `GET /v1/models`: Anthropic's models, models that can do little, an empty list, a 404, or the shape of
+another vendor (as gateways answer)."""
+
+PrefixCheck = Literal["none", "new_accounts", "every_account"]
+"""The accounts on which a model rejects thinking whose prefix has changed, where the request does not choose."""
 
 MILLION_TOKENS = 1_000_000
 ALL_EFFORTS = ("low", "medium", "high", "xhigh", "max")
@@ -24,7 +28,10 @@ THREE_EFFORTS = ("low", "medium", "high")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogModel:
-    """One model: identity, limits (in tokens) and which requests it takes."""
+    """One model: identity, limits (in tokens) and the requests that it takes.
+
+    `created_on`, `deprecated_on` and `retires_on` are days (`YYYY-MM-DD`, UTC).
+    """
 
     id: str
     display_name: str
@@ -33,10 +40,16 @@ class CatalogModel:
     max_input_tokens: int = MILLION_TOKENS
     max_tokens: int = 128_000
     efforts: tuple[str, ...] = ()
-    thinking: tuple[str, ...] = ("adaptive", "disabled", "between_tools")
+    default_effort: str = "high"
+    thinking: tuple[str, ...] = ("adaptive", "disabled")
     always_thinks: bool = False
     thinks_by_default: bool = False
     omits_thinking: bool = True
+    prefix_check: PrefixCheck = "none"
+    binds_account: bool = False
+    forced_tools: bool = True
+    system_messages: bool = False
+    inference_geo: bool = True
     prefill: bool = False
     min_cacheable_tokens: int = 1024
     lifecycle: Literal["active", "deprecated", "retired"] = "active"
@@ -48,37 +61,66 @@ class CatalogModel:
     structured_outputs: bool = True
     web_search: bool = True
     code_execution: bool = True
+    programmatic_calls: bool = True
 
     @property
     def takes_programmatic_calls(self) -> bool:
-        """Whether code that this model runs may call its other tools."""
-        return self.omits_thinking and self.code_execution
+        """Whether code that this model runs may call its other tools (Claude 4.6 and later)."""
+        return self.programmatic_calls and self.code_execution
 
     def takes_server_tool(self, tool_type: str) -> bool:
-        """Whether this model takes a server tool of that type; from 2026 on those of the web are run by code."""
+        """Whether this model takes a server tool of that type; from 2026 on, code runs those of the web."""
         if tool_type.startswith(("web_search", "web_fetch")):
             return self.web_search and (self.takes_programmatic_calls or "_2026" not in tool_type)
         return self.code_execution or not tool_type.startswith("code_execution")
 
 
-def _always_thinking_model(*, id_: str, name: str, line: str, created: str, min_cacheable: int = 512) -> CatalogModel:
+def _always_thinking_model(
+    *,
+    id_: str,
+    name: str,
+    line: str,
+    created: str,
+    default_effort: str = "high",
+    prefix_check: PrefixCheck = "none",
+    forced_tools: bool = False,
+    system_messages: bool = True,
+) -> CatalogModel:
     return CatalogModel(
         id=id_,
         display_name=name,
         line=line,
         created_on=created,
         efforts=ALL_EFFORTS,
+        default_effort=default_effort,
         thinking=("adaptive",),
         always_thinks=True,
         thinks_by_default=True,
-        min_cacheable_tokens=min_cacheable,
+        prefix_check=prefix_check,
+        forced_tools=forced_tools,
+        system_messages=system_messages,
+        min_cacheable_tokens=512,
     )
 
 
+def _opus_4_model(*, id_: str, name: str, created: str, min_cacheable: int, **more: object) -> CatalogModel:
+    """Opus 4.6 to 4.8: they think when `adaptive` is sent."""
+    model = CatalogModel(
+        id=id_,
+        display_name=name,
+        line="opus",
+        created_on=created,
+        efforts=ALL_EFFORTS,
+        min_cacheable_tokens=min_cacheable,
+    )
+    return replace(model, **more)
+
+
 def _manual_thinking_model(
-    *, id_: str, name: str, line: str, created: str, efforts: tuple[str, ...], alias: str
+    *, id_: str, name: str, line: str, created: str, efforts: tuple[str, ...], alias: str, **more: object
 ) -> CatalogModel:
-    return CatalogModel(
+    """A model up to Claude 4.5: it thinks within `budget_tokens`, and takes a prefilled answer."""
+    model = CatalogModel(
         id=id_,
         display_name=name,
         line=line,
@@ -88,39 +130,102 @@ def _manual_thinking_model(
         max_tokens=64_000,
         thinking=("enabled", "disabled"),
         omits_thinking=False,
+        inference_geo=False,
         prefill=True,
+        programmatic_calls=False,
         min_cacheable_tokens=4096,
         aliases=(alias,),
     )
+    return replace(model, **more)
 
 
 MODELS: tuple[CatalogModel, ...] = (
-    _always_thinking_model(id_="claude-fable-5-2", name="Claude Fable 5.2", line="fable", created="2026-11-09"),
+    _always_thinking_model(
+        id_="claude-fable-5-2",
+        name="Claude Fable 5.2",
+        line="fable",
+        created="2026-11-09",
+        prefix_check="every_account",
+    ),
+    _always_thinking_model(
+        id_="claude-mythos-5-2",
+        name="Claude Mythos 5.2",
+        line="mythos",
+        created="2026-11-09",
+        prefix_check="every_account",
+    ),
     CatalogModel(
         id="claude-haiku-5-5",
         display_name="Claude Haiku 5.5",
         line="haiku",
-        created_on="2026-10-28",
+        created_on="2026-10-07",
         efforts=ALL_EFFORTS,
+        default_effort="medium",
+        thinks_by_default=True,
+        prefix_check="new_accounts",
+        binds_account=True,
+        min_cacheable_tokens=512,
     ),
     CatalogModel(
         id="claude-sonnet-5-5",
         display_name="Claude Sonnet 5.5",
         line="sonnet",
-        created_on="2026-10-07",
+        created_on="2026-09-28",
         efforts=ALL_EFFORTS,
+        thinking=("adaptive", "between_tools"),
+        thinks_by_default=True,
+        prefix_check="new_accounts",
+        binds_account=True,
+        forced_tools=False,
+        system_messages=True,
+        min_cacheable_tokens=512,
     ),
-    _always_thinking_model(id_="claude-opus-5-5", name="Claude Opus 5.5", line="opus", created="2026-09-22"),
+    _always_thinking_model(
+        id_="claude-opus-5-5",
+        name="Claude Opus 5.5",
+        line="opus",
+        created="2026-09-22",
+        default_effort="medium",
+        prefix_check="new_accounts",
+    ),
+    _always_thinking_model(
+        id_="claude-fable-5-1", name="Claude Fable 5.1", line="fable", created="2026-09-01", prefix_check="new_accounts"
+    ),
+    _always_thinking_model(
+        id_="claude-mythos-5-1",
+        name="Claude Mythos 5.1",
+        line="mythos",
+        created="2026-09-01",
+        prefix_check="every_account",
+    ),
+    CatalogModel(
+        id="claude-opus-5",
+        display_name="Claude Opus 5",
+        line="opus",
+        created_on="2026-07-24",
+        efforts=ALL_EFFORTS,
+        thinks_by_default=True,
+        system_messages=True,
+        min_cacheable_tokens=512,
+    ),
     CatalogModel(
         id="claude-sonnet-5",
         display_name="Claude Sonnet 5",
         line="sonnet",
         created_on="2026-06-30",
         efforts=ALL_EFFORTS,
+        thinks_by_default=True,
     ),
-    CatalogModel(
-        id="claude-opus-5", display_name="Claude Opus 5", line="opus", created_on="2026-06-11", efforts=ALL_EFFORTS
+    _always_thinking_model(
+        id_="claude-fable-5", name="Claude Fable 5", line="fable", created="2026-06-09", forced_tools=True
     ),
+    _always_thinking_model(
+        id_="claude-mythos-5", name="Claude Mythos 5", line="mythos", created="2026-06-09", forced_tools=True
+    ),
+    _opus_4_model(
+        id_="claude-opus-4-8", name="Claude Opus 4.8", created="2026-05-28", min_cacheable=1024, system_messages=True
+    ),
+    _opus_4_model(id_="claude-opus-4-7", name="Claude Opus 4.7", created="2026-04-16", min_cacheable=2048),
     CatalogModel(
         id="claude-sonnet-4-6",
         display_name="Claude Sonnet 4.6",
@@ -130,7 +235,15 @@ MODELS: tuple[CatalogModel, ...] = (
         efforts=FOUR_EFFORTS,
         thinking=("adaptive", "enabled", "disabled"),
         omits_thinking=False,
-        min_cacheable_tokens=2048,
+    ),
+    _opus_4_model(
+        id_="claude-opus-4-6",
+        name="Claude Opus 4.6",
+        created="2026-02-05",
+        min_cacheable=4096,
+        efforts=FOUR_EFFORTS,
+        thinking=("adaptive", "enabled", "disabled"),
+        omits_thinking=False,
     ),
     _manual_thinking_model(
         id_="claude-opus-4-5-20251101",
@@ -139,6 +252,8 @@ MODELS: tuple[CatalogModel, ...] = (
         created="2025-11-24",
         efforts=THREE_EFFORTS,
         alias="claude-opus-4-5",
+        lifecycle="deprecated",
+        retires_on="2027-01-22",
     ),
     _manual_thinking_model(
         id_="claude-haiku-4-5-20251001",
@@ -148,35 +263,30 @@ MODELS: tuple[CatalogModel, ...] = (
         efforts=(),
         alias="claude-haiku-4-5",
     ),
-    CatalogModel(
-        id="claude-sonnet-4-5-20250929",
-        display_name="Claude Sonnet 4.5",
+    _manual_thinking_model(
+        id_="claude-sonnet-4-5-20250929",
+        name="Claude Sonnet 4.5",
         line="sonnet",
-        created_on="2025-09-29",
-        max_input_tokens=200_000,
-        max_tokens=64_000,
-        thinking=("enabled", "disabled"),
-        omits_thinking=False,
-        prefill=True,
+        created="2025-09-29",
+        efforts=(),
+        alias="claude-sonnet-4-5",
+        min_cacheable_tokens=1024,
         lifecycle="deprecated",
         deprecated_on="2026-08-31",
         retires_on="2026-11-30",
-        aliases=("claude-sonnet-4-5",),
     ),
-    CatalogModel(
-        id="claude-opus-4-20250514",
-        display_name="Claude Opus 4",
+    _manual_thinking_model(
+        id_="claude-opus-4-20250514",
+        name="Claude Opus 4",
         line="opus",
-        created_on="2025-05-22",
-        max_input_tokens=200_000,
+        created="2025-05-22",
+        efforts=(),
+        alias="claude-opus-4-0",
         max_tokens=32_000,
-        thinking=("enabled", "disabled"),
-        omits_thinking=False,
-        prefill=True,
+        min_cacheable_tokens=1024,
         lifecycle="retired",
         deprecated_on="2026-02-01",
         retires_on="2026-06-15",
-        aliases=("claude-opus-4-0",),
     ),
 )
 
@@ -191,7 +301,9 @@ LIMITED_MODELS: tuple[CatalogModel, ...] = (
         max_tokens=8_000,
         thinking=("disabled",),
         omits_thinking=False,
+        inference_geo=False,
         prefill=True,
+        programmatic_calls=False,
         images=False,
         pdf=False,
         structured_outputs=False,

@@ -15,6 +15,7 @@ value that does not parse is a 400 that says so.
 | `pace` | tokens/s | 0 is full speed |
 | `think` | N | thinking tokens before the answer; 0 is none |
 | `stop` | a stop reason | ends with it, after half of the answer or `at` characters; `tool_use` calls a tool |
+| `category` | a refusal category | `stop_details.category` of `stop=refusal` (default: none) |
 | `tool` | name | which tool `stop=tool_use` calls (default: the first) |
 | `search` | `on`, `off` | whether the web is searched (default: when offered and the prompt says search) |
 | `fetch` | `on`, `off` | whether a page is fetched (default: when offered and the prompt holds an https URL) |
@@ -37,6 +38,7 @@ value that does not parse is a 400 that says so.
 | --- | --- |
 | `status` | an HTTP error |
 | `spend_limit` | 429 `enforced_spend_limit_reached`, without `retry-after` |
+| `user_spend_limit` | 400 `invalid_request_error`: the limit that the organization set itself |
 | `error` | `event: error` in the stream, then a clean end |
 | `drop` | the socket is reset |
 | `fin` | the socket is closed inside a chunk |
@@ -67,13 +69,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FaultName = Literal[
-    "status", "spend_limit", "error", "drop", "fin", "eof", "nostop", "stall", "malformed", "badindex", "badutf8",
+    "status", "spend_limit", "user_spend_limit", "error", "drop", "fin", "eof", "nostop", "stall", "malformed",
+    "badindex", "badutf8",
     "html", "json", "empty", "redirect", "huge", "tiny", "gzip", "noevents",
 ]  # fmt: skip
 FAULT_NAMES: tuple[FaultName, ...] = get_args(FaultName)
 STOP_REASONS = (
     "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal", "model_context_window_exceeded",
 )  # fmt: skip
+REFUSAL_CATEGORIES = ("cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms")
 STREAM_FAULTS: frozenset[FaultName] = frozenset(
     {"error", "drop", "fin", "eof", "stall", "malformed", "badindex", "badutf8"}
 )
@@ -98,6 +102,7 @@ class Directive:
     pace: float | None = None
     think: int | None = None
     stop: str | None = None
+    category: str | None = None
     tool: str | None = None
     search: bool | None = None
     fetch: bool | None = None
@@ -204,6 +209,7 @@ VALUE_PARSERS: dict[str, Callable[[str], object]] = {
     "pace": _parse_amount,
     "think": _parse_count,
     "stop": _choice_parser(*STOP_REASONS),
+    "category": _choice_parser(*REFUSAL_CATEGORIES),
     "tool": str,
     "search": _parse_switch,
     "fetch": _parse_switch,

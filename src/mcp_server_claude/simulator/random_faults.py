@@ -16,8 +16,14 @@ FAULT_STATUSES = (429, 500, 529)
 MAX_FAULT_POSITION = 400
 OVERLOADED_STATUS = 529
 SPEND_LIMIT_MESSAGE = (
+    "You have reached your API usage limits: your organization has crossed its monthly API usage threshold. "
+    "You will regain access on 2026-12-01 at 00:00 UTC."
+)
+USER_SPEND_LIMIT_MESSAGE = (
     "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."
 )
+"""The limit that an organization or workspace has set itself: HTTP 400 (platform.claude.com/docs/en/api/rate-limits,
+August 2026). The limit that Anthropic sets is HTTP 429, without `retry-after`."""
 
 
 class RandomFaults:
@@ -46,6 +52,8 @@ def directed_error(directive: Directive) -> ApiError | None:
     if directive.fault == "spend_limit":
         details = {"error_code": "enforced_spend_limit_reached"}
         return ApiError(status=429, message=SPEND_LIMIT_MESSAGE, details=dict(details))
+    if directive.fault == "user_spend_limit":
+        return ApiError(status=400, message=USER_SPEND_LIMIT_MESSAGE)
     if directive.fault != "status":
         return None
     status = directive.status or OVERLOADED_STATUS

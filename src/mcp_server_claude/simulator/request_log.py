@@ -42,6 +42,10 @@ class LoggedRequest:
     input_tokens: int = 0
     cache_read_input_tokens: int = 0
     cache_creation_input_tokens: int = 0
+    cache_creation_1h_input_tokens: int = 0
+    model: str = ""
+    inference_geo: str = "global"
+    refusal_category: str | None = None
     web_searches: int = 0
     is_continuation: bool = False
     thinking_chars: int = 0
@@ -64,6 +68,7 @@ class LoggedRequest:
         self.input_tokens = input_usage.uncached
         self.cache_read_input_tokens = input_usage.cache_read
         self.cache_creation_input_tokens = input_usage.cache_write_5m + input_usage.cache_write_1h
+        self.cache_creation_1h_input_tokens = input_usage.cache_write_1h
 
     def record_first_byte(self) -> None:
         """A byte of the response is on its way."""

@@ -38,8 +38,19 @@ def plan_response(
     input_usage: InputUsage,
     betas: str = "",
     delta_chars: int = 0,
+    inference_geo: str = "global",
 ) -> ResponsePlan:
-    """The part that Claude plays in answer to this request; `chars` is the size of a delta, 0 for a natural one."""
+    """Plan the response to a request.
+
+    Args:
+        body: The valid request.
+        answer: The text to say and the directive of the prompt.
+        model: The model that answers.
+        input_usage: The tokens of the request.
+        betas: The `anthropic-beta` header.
+        delta_chars: Characters in a delta, 0 for varying sizes.
+        inference_geo: The place of inference where the request names none.
+    """
     chosen = answer.directive
     huge = chosen.fault == "huge"
     part = ResponsePlan(
@@ -49,6 +60,9 @@ def plan_response(
         split_surrogates=chosen.split == "surrogates",
         tools_after_text=chosen.late is True,
         seed=f"{answer.conversation}{answer.text}",
+        inference_geo=(as_text(body.get("inference_geo")) or inference_geo) if model.inference_geo else "not_available",
+        speed=as_text(body.get("speed")) or None,
+        refusal_category=chosen.category,
     )
     limit = as_integer(body.get("max_tokens"), 0)
     if limit == 0:  # a pre-warmed cache: nothing is generated
@@ -75,9 +89,11 @@ def _plan_thinking(body: Object, answer: ScriptedAnswer, model: CatalogModel, be
     config = as_object(body.get("thinking"))
     kind = as_text(config.get("type"))
     asked = answer.directive.think
+    if asked is None and answer.directive.stop == "refusal" and answer.directive.at == 0:
+        return None  # a refusal before any output
     if asked is None and not (kind in {"enabled", "adaptive"} or (not kind and model.thinks_by_default)):
         return None
-    effort = as_text(as_object(body.get("output_config")).get("effort")) or "medium"
+    effort = as_text(as_object(body.get("output_config")).get("effort")) or model.default_effort
     count = THINKING_TOKENS.get(effort, THINKING_TOKENS["medium"]) if asked is None else asked
     if not count:
         return None

@@ -35,6 +35,13 @@ class Simulator:
         models: what `/v1/models` looks like; behind any but `full`, every model name is served.
         delta_chars: characters in a delta; 0 for varying, natural sizes.
         one_event_per_write: at full speed too, every event is a write of its own.
+        default_thinking: models think by themselves where the documentation says so; else only when they are asked,
+            or when they cannot be kept from it.
+        enforce_thinking_binding: signatures of thinking that comes back are checked against the conversation, the
+            model and the account.
+        new_account: the account was made since 2026-08-31, so that thinking with a changed prefix is an error.
+        inference_geo: the place of inference that `usage.inference_geo` names where a request asks for none; `"us"`
+            is a workspace whose default is the United States.
         defaults: a directive's keys and values where a prompt does not say otherwise, e.g. `"think=0 tokens=50"`.
         fault_rate: the share of message requests, from 0 to 1, that meet a fault by chance.
         faults: the faults that chance chooses from.
@@ -51,6 +58,10 @@ class Simulator:
         models: ModelList = "full",
         delta_chars: int = 0,
         one_event_per_write: bool = False,
+        default_thinking: bool = False,
+        enforce_thinking_binding: bool = False,
+        new_account: bool = True,
+        inference_geo: str = "global",
         defaults: str = "",
         fault_rate: float = 0.0,
         faults: tuple[FaultName, ...] = RECOVERABLE_FAULTS,
@@ -69,6 +80,10 @@ class Simulator:
                 models=models,
                 delta_chars=delta_chars,
                 one_event_per_write=one_event_per_write,
+                default_thinking=default_thinking,
+                enforce_thinking_binding=enforce_thinking_binding,
+                new_account=new_account,
+                inference_geo=inference_geo,
                 defaults=chosen,
                 random_faults=RandomFaults(fault_rate, seed, faults),
             )

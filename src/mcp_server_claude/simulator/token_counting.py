@@ -4,7 +4,7 @@ A token is four characters, rounded up per text: deterministic and close enough 
 tokens, a base64 document one token per 40 characters. The cache keeps the API's rules: a prefix is tools, then system,
 then messages; it is written up to each `cache_control` and read back while its time to live (5 minutes, or 1 hour)
 has not passed since it was last used; prefixes shorter than the model's minimum are not cached; a breakpoint finds
-entries up to 20 blocks before it (platform.claude.com, "Prompt caching").
+entries at 20 positions, itself the first (platform.claude.com, "Prompt caching").
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.simulator.json_body import as_list, as_object, as_text, content_blocks
+from mcp_server_claude.simulator.thinking_binding import read_signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,7 @@ IMAGE_TOKENS = 1500
 DOCUMENT_CHARS_PER_TOKEN = 40
 MESSAGE_TOKENS = 3
 LOOKBACK_POSITIONS = 20
+"""Positions that a breakpoint looks at, itself counted as the first."""
 CACHE_TTL_S = {"5m": 300.0, "1h": 3600.0}
 
 
@@ -133,7 +135,7 @@ class PromptCache:
 
     def _longest_cached_prefix(self, prefixes: list[tuple[bytes, int]], ends: list[int]) -> int:
         now = self._clock()
-        seen = {n for end in ends for n in range(max(0, end - LOOKBACK_POSITIONS), end + 1)}
+        seen = {n for end in ends for n in range(max(0, end - LOOKBACK_POSITIONS + 1), end + 1)}
         for n in sorted(seen, reverse=True):
             digest, length = prefixes[n]
             until, ttl = self._entries.get(digest, (0.0, 0.0))
@@ -157,6 +159,9 @@ def _block_tokens(block: Json) -> int:
     """The tokens of one block: its text, its image, its document, or its JSON."""
     block = as_object(block)
     match block.get("type"):
+        case "thinking" | "redacted_thinking":
+            signature = read_signature(as_text(block.get("signature") or block.get("data")))
+            return signature.tokens if signature else token_count(len(json.dumps(block, ensure_ascii=False)))
         case "text":
             return token_count(len(as_text(block.get("text"))))
         case "image":
