@@ -13,6 +13,7 @@ from mcp_server_claude.anthropic_api.models.model_list_cache import bundled_cata
 from mcp_server_claude.cli import doctor
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Simulator
+from mcp_server_claude.store import Store, request_ledger
 from support.server_command import server_command
 
 if TYPE_CHECKING:
@@ -276,3 +277,16 @@ def test_a_package_of_another_major_version_does_not_do() -> None:
     assert doctor.PinnedPackage("mcp", "2", "0").is_satisfied
     assert not doctor.PinnedPackage("mcp", "1", "9").is_satisfied
     assert not doctor.PinnedPackage("mcp", "2", "9999").is_satisfied
+
+
+@pytest.mark.anyio
+async def test_daily_sums_that_do_not_match_their_requests_are_reported_and_computed_again(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    entry = request_ledger.LedgerEntry(id="r", call_id="c", worker="w", started_at=1_795_176_000.0)
+    await store.write(request_ledger.open_entry, entry)
+    await store.write(request_ledger.close_entry, "r", request_ledger.EntryResult(end="complete", ended_at=1.0))
+    await store.write(lambda tx: tx.execute("update usage_total set requests = 2"))
+    await store.close()
+    finding = await doctor.check_ledger(tmp_path)
+    assert "the daily sums of 2026-11-20 did not match their requests and were computed again" in finding.text
+    assert "daily sums" not in (await doctor.check_ledger(tmp_path)).text

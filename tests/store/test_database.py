@@ -23,9 +23,9 @@ pytestmark = pytest.mark.anyio
 OLD_ENTRY = """
 insert into entry (id, call_id, attempt, worker, "user", client, source, tool, model, host, day, started_at, ended_at,
     state, "end", input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens, thinking_tokens,
-    web_searches, cost_micros, estimated, ttft_ms, trace_id, held_micros)
+    web_searches, cost_micros, estimated, ttft_ms, trace_id, held_micros, failure)
 values ('r_1', 'c_1', 1, 'w', 'ada', '', '', 'chat', 'm', '', '2026-11-20', 1.0, 2.0,
-    'closed', 'complete', 1, 2, 3, 4, 0, 0, 70, 0, 812.5, '', 0)
+    'closed', 'complete', 1, 2, 3, 4, 0, 0, 70, 0, 812.5, '', 0, 'stall')
 """
 
 
@@ -132,7 +132,7 @@ async def test_an_older_file_takes_the_missing_steps_and_keeps_its_rows(tmp_path
     store = Store.open(tmp_path)
     assert store.durable, store.last_error
     (entry,) = await store.read(request_ledger.entries_of_call, "c_1")
-    assert (entry.id, entry.cost_micros) == ("r_1", 70)
+    assert (entry.id, entry.cost_micros, entry.failure) == ("r_1", 70, "stream_timeout")
     assert await store.read(daily_rollups.days_that_differ) == []
     assert await store.read(lambda tx: tx.fetch_one(scalar, "select cost_micros from usage_total")) == 70
     versions = await store.read(lambda tx: tx.fetch_all(scalar, "select version from schema_version order by version"))
@@ -239,3 +239,14 @@ async def test_a_removed_or_replaced_file_is_an_error_that_is_reported(store: St
     assert store.last_error == (
         f"The ledger is not being kept: {store.path} was removed or replaced. Restart the server."
     )
+
+
+def test_renamed_error_kinds_are_renamed_in_what_is_stored(tx: Transaction) -> None:
+    kept = {"class": "unavailable", "kind": "busy", "retryable": True, "retry_after_s": None, "request_id": "refused"}
+    call_journal.open_call(tx, call_journal.JournaledCall(id="c", worker="w", started_at=1.0))
+    call_journal.close_call(tx, "c", end="failed", ended_at=2.0, failure=kept)
+    for statement in MIGRATIONS[11].statements:
+        tx.execute(statement)
+    call = call_journal.find_call(tx, "c", "local")
+    assert call is not None
+    assert call.failure == kept | {"class": "temporary_error", "kind": "capacity"}

@@ -227,6 +227,30 @@ create index entry_long_prompt on entry (
 ) where input_tokens + cache_read_input_tokens + cache_creation_input_tokens > 100000
 """
 
+RENAMED_ERROR_KINDS = {
+    "refused": "connection_refused",
+    "stall": "stream_timeout",
+    "busy": "capacity",
+    "ledger": "store",
+    "identity": "identity_provider",
+    "user_busy": "user_concurrency",
+    "user_rate": "user_rate_limit",
+    "slow_body": "body_timeout",
+    "stopped": "cancelled",
+}
+RENAMED_ERROR_CLASSES = {
+    "refused": "request_error",
+    "unavailable": "temporary_error",
+    "misconfigured": "configuration_error",
+}
+
+
+def _rename_in_calls(field: str, old: str, new: str) -> str:
+    """A statement that renames the value of a field in the JSON of the errors of calls."""
+    return f"""update call set failure = replace(failure, '"{field}": "{old}"', '"{field}": "{new}"')
+where failure is not null"""  # noqa: S608 - constants
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(
         1,
@@ -332,6 +356,18 @@ MIGRATIONS: tuple[Migration, ...] = (
             "drop index entry_thread",
         ),
         rebuilds_rollups=True,
+    ),
+    Migration(
+        12,
+        "New names of error kinds and classes.",
+        (
+            *(
+                f"update entry set failure = '{new}' where failure = '{old}'"  # noqa: S608 - constants
+                for old, new in RENAMED_ERROR_KINDS.items()
+            ),
+            *(_rename_in_calls("kind", old, new) for old, new in RENAMED_ERROR_KINDS.items()),
+            *(_rename_in_calls("class", old, new) for old, new in RENAMED_ERROR_CLASSES.items()),
+        ),
     ),
 )
 

@@ -33,6 +33,7 @@ from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.redaction import redact
 from mcp_server_claude.settings import APP_NAME, Settings, config_file
 from mcp_server_claude.store import Store, StoreError, request_ledger
+from mcp_server_claude.store.usage import daily_rollups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -149,6 +150,9 @@ async def check_ledger(directory: Path) -> Finding:
     store = await anyio.to_thread.run_sync(Store.open, directory)
     try:
         (whole,) = await store.read(request_ledger.summarize_usage, time.time() - 86400, by=())
+        differing = await store.read_slow(daily_rollups.days_that_differ)
+        if differing:
+            await store.write(daily_rollups.rebuild_rollups)
     except StoreError as error:
         return Finding(name="ledger", ok=False, text=str(error), hint="Move the file away: a new one will be made.")
     finally:
@@ -157,6 +161,8 @@ async def check_ledger(directory: Path) -> Finding:
         hint = "Make the directory writable, or name another with MCP_CLAUDE_DATA_DIR."
         return Finding(name="ledger", ok=None, text=store.last_error, hint=hint)
     text = f"{store.path}, {whole.requests} requests in the last 24 hours"
+    if differing:
+        text += f"; the daily sums of {', '.join(differing)} did not match their requests and were computed again"
     return await anyio.to_thread.run_sync(_check_ledger_directory, directory, text)
 
 
