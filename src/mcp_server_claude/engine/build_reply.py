@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
+
 from mcp_server_claude import schemas
 from mcp_server_claude.call_types import Reply, StructuredOutput, Waiting
 from mcp_server_claude.engine import stop_reasons
@@ -60,14 +62,14 @@ def reply_for_outcome(outcome: LoopOutcome, text: str, usage: UsageAccumulator, 
 async def validated_output(
     output_schema: OutputSchema, loop: RequestLoop, outcome: LoopOutcome, context: CallContext
 ) -> StructuredOutput:
-    """The value of an answer that is held to a schema; where it does not fit, Claude is told once and asked again.
+    """The value of an answer with a schema. Where it does not fit, Claude is asked once more with the problems named.
 
     Raises:
-        CallError: There is no whole answer, or the second one does not fit either.
+        CallError: There is no complete answer, or the second one does not fit either.
     """
     text = output_schema.json_text(outcome, context.answer_buffer.text)
     try:
-        value = output_schema.validated_value(text)
+        value = await anyio.to_thread.run_sync(output_schema.validated_value, text)
     except schemas.SchemaMismatchError as wrong:
         context.listener(Waiting("the answer does not fit the schema, asking again"))
         again = output_schema.json_text(
@@ -75,7 +77,7 @@ async def validated_output(
             context.answer_buffer.text,
         )
         try:
-            value = output_schema.validated_value(again)
+            value = await anyio.to_thread.run_sync(output_schema.validated_value, again)
         except schemas.SchemaMismatchError as still:
             raise mismatch_error(still.problems) from None
     context.answer_buffer.replace_text(json.dumps(value, ensure_ascii=False))

@@ -1,11 +1,10 @@
-"""The tools with which a delegate looks around by itself: it lists, searches and reads files below the allowed roots.
+"""The tools with which Claude explores the project by itself: list, glob, grep and read, below the allowed roots.
 
-`read`, `glob` and `grep_files` are called and take what Anthropic's own toolset does (`agent_toolset_20260401`; the
-SDK's
-`beta_read_tool` and its kin, 2.11), which models know. Behind them stand not the SDK's functions: those resolve a path,
-compare it, and open it later by its name, so that a link which is swapped meanwhile leads out; they match a model's
-regular expression in this process, on the event loop; and they know nothing of secrets and of what git ignores. Here
-are the same functions as behind `files`, so what a call may read does not depend on who asks.
+`read`, `glob` and `grep` have the names and parameters of Anthropic's own toolset (`agent_toolset_20260401`; the SDK's
+`beta_read_tool` and its siblings, 2.11), which models know. The SDK's functions are not used: they resolve a path,
+compare it, and open it later by its name, so that a link which is swapped in between leads out; they match a model's
+regular expression in this process, on the event loop; and they know nothing of secrets and of git's ignore rules. The
+functions behind `files` are used instead, so both read under the same policy.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.files import FilePolicy
 
 MAX_TOOL_ROUNDS = 40
-"""How often a delegate may look before it must answer: each round is a request with all that came before."""
+"""Turns with tool uses in one call; each is followed by a request that carries all earlier ones."""
 MAX_TOOL_USES = 32
 """Tool uses of one turn that run; those beyond get an error."""
 TOOL_ROUND_TIMEOUT_S = 20.0
@@ -80,7 +79,7 @@ TOOL_DEFINITIONS: tuple[RequestBody, ...] = (
 
 
 class FileTools:
-    """What one call looks at; it lives in that call alone."""
+    """Runs the tool uses of one call; not shared between calls."""
 
     def __init__(self, file_policy: FilePolicy, model: ClaudeModel) -> None:
         self._file_policy = file_policy
@@ -141,7 +140,7 @@ class FileTools:
 
 
 class _ToolInput:
-    """What a model gave a tool, taken as it comes: what is not of the right kind is as if it were not there."""
+    """The input of a tool use; values of a wrong type count as missing."""
 
     def __init__(self, value: object) -> None:
         self._values = cast("dict[str, object]", value) if isinstance(value, dict) else {}

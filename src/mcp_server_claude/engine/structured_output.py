@@ -1,4 +1,4 @@
-"""The form that an answer is to have: a JSON Schema, sent as the model takes it and enforced on what comes back."""
+"""The JSON Schema of an answer: sent in the form that the model takes, and enforced on the answer."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class OutputSchema:
         return (f"{reason}, so Claude was asked for it in words and its answer was checked here.",)
 
     def apply_to(self, request: RequestBody) -> RequestBody:
-        """The request, asking for this form."""
+        """The request with the parameters that ask for the schema."""
         if self._is_in_prompt:
             return request
         if self.uses_answer_tool:
@@ -61,10 +61,10 @@ class OutputSchema:
         return request | {"output_config": known | {"format": schemas.as_output_format(self._normalized)}}
 
     def json_text(self, outcome: LoopOutcome, text: str) -> str:
-        """The JSON of an answer that came to its end.
+        """The JSON text of a complete answer.
 
         Raises:
-            CallError: It did not: JSON that was cut is no answer.
+            CallError: The answer is not complete.
         """
         if outcome.error is not None:
             raise outcome.error
@@ -80,18 +80,18 @@ class OutputSchema:
         return text
 
     def validated_value(self, text: str) -> object:
-        """The value, valid against the schema as it was given.
+        """The value of an answer, valid against the schema as the caller gave it. Run it on a thread.
 
         Raises:
-            schemas.Mismatch: The text is not JSON, or not valid.
+            SchemaMismatchError: The text is not JSON, or not valid.
         """
         return schemas.validate_output(text, self._schema, self._normalized)
 
 
 def mismatch_error(problems: tuple[str, ...]) -> CallError:
-    """The failure when also the second answer does not fit."""
+    """The error for an answer that does not fit after the second attempt either."""
     return RequestError(
-        f"Claude's answer does not fit the schema, also after it was told so: {'; '.join(problems)}. Simplify the "
+        f"Claude's answer does not fit the schema, after a second attempt either: {'; '.join(problems)}. Simplify the "
         "schema, or ask a stronger model.",
         kind="schema_mismatch",
     )

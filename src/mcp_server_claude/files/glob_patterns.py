@@ -44,6 +44,7 @@ class GlobMatches:
 
 
 def is_glob(name: str) -> bool:
+    """True if a name has a character that means something in a glob."""
     return GLOB_CHARACTER.search(name) is not None
 
 
@@ -141,7 +142,7 @@ def _collapse_double_stars(segments: Sequence[str]) -> Iterator[str]:
 
 
 def _matches_components(pattern: Sequence[re.Pattern[str] | None], name: Sequence[str]) -> bool:
-    """Whether the components match, by the set of positions in the pattern that are reached after each of them."""
+    """True if the components match, by the set of positions in the pattern that are reached after each of them."""
     reached = _skip_double_stars({0}, pattern)
     for part in name:
         after: set[int] = set()
@@ -170,7 +171,7 @@ def _skip_double_stars(reached: set[int], pattern: Sequence[re.Pattern[str] | No
 
 
 def _is_hidden(name: Sequence[str], segments: Sequence[str]) -> bool:
-    """Whether a file is hidden, or in a hidden directory that the glob does not name."""
+    """True if a file is hidden, or in a hidden directory that the glob does not name."""
     return name[-1].startswith(".") or any(part.startswith(".") and part not in segments for part in name[:-1])
 
 

@@ -39,7 +39,7 @@ def choose_spelling(name: str, policy: FilePolicy, roots: Roots) -> NamedPath:
 
 
 def exists(name: str, policy: FilePolicy, roots: Roots) -> bool:
-    """Whether a name leads to a file or directory that may be read."""
+    """True if a name leads to a file or directory that may be read."""
     try:
         with open_named(name, policy, roots):
             return True

@@ -149,7 +149,7 @@ def _media_type(content: TextFile | PdfFile | ImageFile) -> str:
 
 
 def _matches_media_type(content: TextFile | PdfFile | ImageFile, media_type: str) -> bool:
-    """Whether the bytes are of the declared media type."""
+    """True if the bytes are of the declared media type."""
     return (
         media_type.startswith(_TEXT_MEDIA_TYPES)
         if isinstance(content, TextFile)

@@ -14,6 +14,7 @@ MAX_SHORT_CHARS = 120
 
 
 def is_json_type(value: Json, type_name: str) -> bool:
+    """True if a value is of a type of JSON Schema; 1.0 is an integer."""
     match type_name:
         case "null":
             return value is None
@@ -32,6 +33,7 @@ def is_json_type(value: Json, type_name: str) -> bool:
 
 
 def is_number(value: Json) -> TypeGuard[int | float]:
+    """True for numbers; booleans are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -47,22 +49,27 @@ def json_equal(one: Json, other: Json) -> bool:
 
 
 def is_one_of(value: Json, choices: list[Json]) -> bool:
+    """True if a value equals one of the choices, as JSON compares them."""
     return any(json_equal(value, each) for each in choices)
 
 
 def as_dict(value: Json) -> Schema:
+    """The value if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def as_list(value: Json) -> list[Json]:
+    """The value if it is an array, else an empty one."""
     return value if isinstance(value, list) else []
 
 
 def as_strings(value: Json) -> list[str]:
+    """The strings in an array, or a single string as one of them."""
     return [value] if isinstance(value, str) else [each for each in as_list(value) if isinstance(each, str)]
 
 
 def as_int(value: Json) -> int:
+    """The value as an integer, 0 if it is no number."""
     return int(value) if is_number(value) else 0
 
 
