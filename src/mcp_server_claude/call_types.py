@@ -1,6 +1,6 @@
-"""What travels through the house: a `Call` goes in, `CallEvent`s are heard on the way, a `Reply` comes back.
+"""The values of a call: `Call` (the request), `CallEvent` (its progress) and `Reply` (its result).
 
-Everything here is a frozen value and knows nothing of the SDKs, the store or the doors.
+All are frozen and independent of the SDKs, the store, MCP and HTTP.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from secrets import token_hex
 from typing import Any, Literal, TypeAlias, cast
 
 Effort = Literal["", "low", "medium", "high", "xhigh", "max"]
-"""How much work Claude puts into an answer; empty leaves it to the model (`output_config.effort`)."""
+"""The effort that Claude puts into an answer (`output_config.effort`); empty for the model's default."""
 
 ToolName = Literal["web", "code", "read"]
-"""What Claude may do by itself while it answers: `web` searches and reads pages, `code` writes and runs code, both on
-Anthropic's side; `read` lists, searches and reads files below the allowed roots, on ours."""
+"""A group of tools that Claude may use while it answers. `web` searches and fetches pages, and `code` writes and runs
+code, both on Anthropic's side. `read` lists, searches and reads files below the allowed roots, on ours."""
 
 StopReason: TypeAlias = str
-"""The Messages API's `stop_reason`; see `STOPS` for those known today. More may be added by the API."""
+"""The Messages API's `stop_reason`. The API may add new ones."""
 
 CHARS_PER_TOKEN = 3.5
-"""English prose under the tokenizer of the models since 4.7; only for estimates, and always told as such."""
+"""Characters a token of English prose, with the tokenizer of the models since 4.7; only for estimates."""
 
 COMPLETE_STOP_REASONS: frozenset[StopReason] = frozenset({"end_turn", "stop_sequence"})
-"""The stop reasons after which an answer is whole."""
+"""The stop reasons of a complete answer."""
 
 THINKING_BLOCK_TYPES = frozenset({"thinking", "redacted_thinking"})
-"""The types of content blocks that hold thinking. They are bound to the model that wrote them."""
+"""The types of content blocks with thinking. They are bound to the model that wrote them."""
 
 Block: TypeAlias = Mapping[str, object]
 """One content block of an assistant message, as the API sent it."""
@@ -45,7 +45,10 @@ def new_call_id() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a user may do: dollars a UTC day (None: no limit), calls begun a minute and calls at once (0: no limit)."""
+    """The limits of a user; None or 0 for no limit.
+
+    `usd_per_day` is in US dollars a UTC day, `calls_per_minute` counts new calls, `concurrent` running ones.
+    """
 
     usd_per_day: float | None = None
     calls_per_minute: int = 0
@@ -89,43 +92,76 @@ class Call:
     id: str = field(default_factory=new_call_id)
 
     def user_message(self) -> Message:
-        """The call's own turn."""
+        """The user message of the call: its attachments, then its prompt."""
         text = {"type": "text", "text": self.prompt}
         return {"role": "user", "content": [*self.attachments, text] if self.attachments else self.prompt}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelUsage:
-    """What one model had of a call that asked more than one: requests, tokens, and US dollars (null when unknown)."""
+class TokenCounts:
+    """The counts of the Messages API's `usage`, for one request or added up."""
 
-    model: str
-    requests: int = 0
-    input_tokens: int = 0
-    cache_read_input_tokens: int = 0
-    cache_creation_input_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: float | None = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """The account of a call: what it used, what it cost, how it ended. A stable, documented shape.
-
-    Token counts are the API's own, added up over every upstream request of the call. `cost_usd` is in US dollars,
-    null when the model's price is unknown (never 0 for that reason). `ttft_s` runs from the call to the first
-    visible text, `duration_s` to the end; both in seconds. `estimated` says that a stream ended early and its output
-    tokens were counted from what arrived, `resumed` that the text was joined from more than one stream. Where another
-    model was asked instead of the one that was asked for, `fallback_from` is the latter, and `by_model` says what each
-    of them used.
-    """
-
-    model: str = ""
     input_tokens: int = 0
     cache_read_input_tokens: int = 0
     cache_creation_input_tokens: int = 0
     output_tokens: int = 0
     thinking_tokens: int = 0
     web_searches: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All input tokens, cached ones included."""
+        return self.input_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens
+
+    def counts(self) -> dict[str, int]:
+        """The counts alone, by field name."""
+        return {name: getattr(self, name) for name in TokenCounts.__dataclass_fields__}
+
+    def plus(self, other: TokenCounts) -> TokenCounts:
+        """The sum of both."""
+        return TokenCounts(**{name: count + getattr(other, name) for name, count in self.counts().items()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelUsage(TokenCounts):
+    """The share of one model in a call that asked more than one: its requests, tokens and cost.
+
+    `cost_usd` is in US dollars, null when the model's price is unknown.
+    """
+
+    model: str
+    requests: int = 0
+    cost_usd: float | None = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage(TokenCounts):
+    """The account of a call: its tokens, its cost and its end. A stable, documented shape.
+
+    Token counts are the API's own, added up over every upstream request of the call.
+
+    Args:
+        model: The model that answered.
+        cost_usd: US dollars; null when the model's price is unknown, never 0 for that reason.
+        pricing_as_of: The version of the price list.
+        stop_reason: The API's stop reason of the last request.
+        complete: The answer is complete.
+        estimated: A stream ended early, and its output tokens were counted from its text.
+        resumed: The text was joined from more than one stream.
+        request_ids: The API's ids of the requests.
+        attempts: Upstream requests.
+        retries: Requests that were sent again after an error.
+        ttft_s: Seconds from the call to the first visible text.
+        duration_s: Seconds from the call to its end.
+        thread: The thread of the call.
+        call_id: The id of the call.
+        user: The user who made it.
+        trace_id: The OpenTelemetry trace.
+        fallback_from: The model that was requested, where another one answered.
+        by_model: The share of each model, where another one answered.
+    """
+
+    model: str = ""
     cost_usd: float | None = None
     pricing_as_of: str | None = None
     stop_reason: StopReason | None = None
@@ -145,7 +181,7 @@ class Usage:
     by_model: tuple[ModelUsage, ...] = ()
 
     def as_json(self) -> Mapping[str, object]:
-        """The account as JSON-ready values, every field present."""
+        """All fields as JSON-ready values."""
         return asdict(self) | {
             "request_ids": list(self.request_ids),
             "by_model": [asdict(share) for share in self.by_model],
@@ -153,7 +189,7 @@ class Usage:
 
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> Usage:
-        """An account that was written with `as_json`, e.g. by the journal."""
+        """The account from values that `as_json` wrote, e.g. in the journal; unknown fields are ignored."""
         values = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
         ids = cast("Sequence[str]", values.pop("request_ids", ()))
         shares = cast("Sequence[dict[str, Any]]", values.pop("by_model", ()))
@@ -166,35 +202,35 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageStart:
-    """The API has begun to answer: `message_start` came, with the input's exact token counts in `usage`."""
+    """The API began to answer (`message_start`). `usage` has the exact token counts of the input."""
 
     usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """A piece of the answer; the pieces joined are the answer."""
+    """A piece of the answer. All pieces joined are the answer."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class TextPending:
-    """Text is being written that may still be withdrawn; so many characters of it so far."""
+    """Text that may still be withdrawn is being written; `chars` is its length so far."""
 
     chars: int
 
 
 @dataclass(frozen=True, slots=True)
 class ThinkingProgress:
-    """Claude thinks; `tokens` of it so far, 0 when the API does not say."""
+    """Claude is thinking; `tokens` is the number of thinking tokens so far, 0 when the API does not report it."""
 
     tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """A server tool is at work, e.g. `web_search`; `query` when it is known."""
+    """Claude uses a tool, e.g. `web_search`; `query` is its main argument, when known."""
 
     tool: str
     query: str = ""
@@ -202,7 +238,14 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The call waits, for `seconds` where that is known: for a place, or before try `attempt` of at most `attempts`."""
+    """The call waits for a slot or before a retry.
+
+    Args:
+        reason: The reason, in words for a person.
+        seconds: Seconds to wait, when known.
+        attempt: The number of the next attempt; 0 if this is not a retry.
+        attempts: The most attempts.
+    """
 
     reason: str
     seconds: float | None = None
@@ -212,12 +255,12 @@ class Waiting:
 
 CallEvent: TypeAlias = MessageStart | TextDelta | TextPending | ThinkingProgress | ToolUse | Waiting
 Listener: TypeAlias = Callable[[CallEvent], None]
-"""Hears what happens to a call, at once and without waiting: a listener never slows the upstream."""
+"""A function that receives the events of a call. It must return at once, so that it never slows the stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Citation:
-    """A page that an answer cites, and the words of it that it relies on."""
+    """A cited page, and the words of it that the answer relies on."""
 
     url: str
     title: str = ""
@@ -226,7 +269,7 @@ class Citation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputFile:
-    """A file that code made while Claude answered, by our id; `bytes` is its size where that is known."""
+    """A file that code wrote while Claude answered. `id` is ours; `bytes` is the size, when known."""
 
     id: str
     name: str
@@ -236,16 +279,16 @@ class OutputFile:
 
 @dataclass(frozen=True, slots=True)
 class StructuredOutput:
-    """The value of an answer that was held to a schema; it is valid."""
+    """The value of an answer with a schema; it is valid."""
 
     value: object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back: the text, its account, and when it is not complete one sentence on why and how to go on.
+    """The result of a call: its text, its account, and for an incomplete answer one sentence on why and what to do.
 
-    `files` are what code made, `container` where it ran.
+    `files` are those that code wrote, `container_id` is the container in which it ran.
     """
 
     text: str

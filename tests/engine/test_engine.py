@@ -145,9 +145,9 @@ async def test_an_answer_without_any_text_is_a_failure_that_says_why(desk: McpSe
     "reason", ["max_tokens", "model_context_window_exceeded", "tool_use", "pause_turn", "novel", None]
 )
 def test_each_way_to_stop_short_has_a_sentence(reason: str | None) -> None:
-    assert stop_reasons.incomplete_reason(reason, max_tokens=1000).endswith((".", ")."))
+    assert stop_reasons.incomplete_reason(stop_reasons.AnswerEnd(reason=reason, max_tokens=1000)).endswith((".", ")."))
 
 
 @pytest.mark.parametrize("reason", ["end_turn", "stop_sequence"])
 def test_what_is_whole_has_none(reason: str) -> None:
-    assert stop_reasons.incomplete_reason(reason, max_tokens=1000) == ""
+    assert stop_reasons.incomplete_reason(stop_reasons.AnswerEnd(reason=reason, max_tokens=1000)) == ""

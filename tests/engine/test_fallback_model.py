@@ -11,11 +11,10 @@ import pytest
 
 from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api.models import ModelCatalog, bundled_catalog
-from mcp_server_claude.call_types import Usage
+from mcp_server_claude.call_types import TokenCounts, Usage
 from mcp_server_claude.cli import doctor
 from mcp_server_claude.engine.fallback_model import MAX_OVERLOADS_BEFORE_FALLBACK
 from mcp_server_claude.engine.retry_policy import FailureState, RetryPolicy, backoff_delay
-from mcp_server_claude.engine.usage_accumulator import MODEL_USAGE_FIELDS
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.cloud_upstream import CannedResponse, cloud_upstream
@@ -34,6 +33,7 @@ pytestmark = pytest.mark.anyio
 OPUS, SONNET, HAIKU, OLD = "claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-haiku-4-5-20251001"
 BUSY = directive(status=529, retry_after=0, times=MAX_OVERLOADS_BEFORE_FALLBACK)
 DECLINED = directive(tokens=300, stop="refusal", times=1)
+COUNTS = tuple(TokenCounts().counts())
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 
 
@@ -176,9 +176,9 @@ async def test_both_prices_stand_in_the_account(upstream: Simulator, tmp_path: P
     for part, line in zip(parts, lines, strict=True):
         assert round(part["cost_usd"] * 1e6) == line["cost_micros"]
         assert part["cost_usd"] > 0
-        assert {name: part[name] for name in MODEL_USAGE_FIELDS} == {name: line[name] for name in MODEL_USAGE_FIELDS}
+        assert {name: part[name] for name in COUNTS} == {name: line[name] for name in COUNTS}
     assert used["cost_usd"] == pytest.approx(sum(part["cost_usd"] for part in parts))
-    for name in MODEL_USAGE_FIELDS:
+    for name in COUNTS:
         assert used[name] == sum(part[name] for part in parts)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mcp_server_claude.call_types import CHARS_PER_TOKEN
 from mcp_server_claude.engine.continuation import ANCHOR_CHARS, CONTINUE_PROMPT
-from mcp_server_claude.engine.request_loop import MAX_CONTINUATIONS, MAX_PAUSE_TURNS
+from mcp_server_claude.engine.next_step import MAX_CONTINUATIONS, MAX_PAUSE_TURNS
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.mcp_session import McpSession, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
 from support.recorded_streams import sse_bytes

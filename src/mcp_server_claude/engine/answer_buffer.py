@@ -1,4 +1,4 @@
-"""The answer of a call while it grows, over as many streams as that takes."""
+"""The text of an answer while it grows, over as many streams as it takes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ if TYPE_CHECKING:
 
 
 def as_paragraph(previous_text: str, piece: str) -> str:
-    """A piece of text as a paragraph of its own: `I'll compute it.` and `The mean is 5.` come as two blocks, with the
-    work of a tool and nothing else between them.
+    """The piece, separated from the text before it by an empty line unless there is white space.
+
+    `I'll compute it.` and `The mean is 5.` come as two blocks, with the work of a tool and nothing else between them.
     """
-    return f"\n\n{piece}" if previous_text and not previous_text[-1].isspace() and not piece[0].isspace() else piece
+    separate = bool(previous_text) and not previous_text[-1].isspace() and not piece[0].isspace()
+    return f"\n\n{piece}" if separate else piece
 
 
 class AnswerBuffer:
-    """Hears the events of one stream after another, joins their text at the seams, and passes on what is new.
+    """Receives the events of one stream after another, joins their text, and publishes what is new.
 
-    What its listener has heard is never taken back: the text told so far is always the beginning of the final one. With
-    `hold` nothing is told, or saved, before it is `settle`d or `release`d: it may still be withdrawn.
+    Published text is never withdrawn: it is always the beginning of the final text. While `buffered`, no text is
+    published or saved before `replace_text` or `flush`, so that it may still be withdrawn.
     """
 
     def __init__(self, listener: Listener, *, buffered: bool = False) -> None:
@@ -35,15 +37,20 @@ class AnswerBuffer:
         self._saved = 0
         self._saved_chars = 0
         self._pending_surrogate = ""
-        self._tool_used = False  # a server tool was at work since the text so far
+        self._tool_used = False  # since the text so far
 
     @property
     def text(self) -> str:
         """The text so far."""
         return "".join(self._parts)
 
+    @property
+    def chars(self) -> int:
+        """The length of the text so far."""
+        return self._chars
+
     def on_event(self, event: CallEvent) -> None:
-        """Take in an event of the current stream. Half a surrogate pair waits for its other half."""
+        """Receive an event of the current stream. Half a surrogate pair waits for its other half."""
         if type(event) is not TextDelta:
             self._tool_used = self._tool_used or (type(event) is ToolUse and self._trimmer.passthrough)
             self._listener(event)
@@ -56,9 +63,9 @@ class AnswerBuffer:
         self._emit_text(piece)
 
     def begin_stream(self, *, anchor: str | None = None) -> None:
-        """Another stream begins: the continuation of this text, asked to repeat `anchor`, or (None) a fresh start.
+        """Start a stream that continues the text and was asked to repeat `anchor`, or (None) a fresh answer.
 
-        A fresh start is only made while nothing has been told.
+        A fresh answer starts only while no text was published.
         """
         self._pending_surrogate = ""
         self._tool_used = False
@@ -67,36 +74,35 @@ class AnswerBuffer:
         self._trimmer = OverlapTrimmer() if anchor is None else OverlapTrimmer(self.text, anchor=anchor)
 
     def continue_stream(self, *, complete: bool = False) -> None:
-        """Another stream begins that goes on exactly where the last one ended (`pause_turn`), or, if that was not
-        `whole`, where it began.
-        """
+        """Start a stream that continues exactly where the last one ended (`complete`), or else where that one began."""
         self.end_stream(complete=complete)
         self._trimmer.passthrough = True
 
     def end_stream(self, *, complete: bool) -> None:
-        """The last stream has ended, by itself (`whole`) or cut: what the seam held back is decided now."""
+        """End the last stream, and decide on the text that the trimmer held back. `complete`: it was not cut."""
         half, self._pending_surrogate = replace_lone_surrogates(self._pending_surrogate) if complete else "", ""
-        self._emit_text(
-            half if self._trimmer.passthrough else self._trimmer.feed(half) + self._trimmer.finish(complete=complete)
-        )
+        if self._trimmer.passthrough:
+            self._emit_text(half)
+        else:
+            self._emit_text(self._trimmer.feed(half) + self._trimmer.finish(complete=complete))
 
     def append_text(self, text: str) -> None:
-        """Add what is ours to the answer's end, e.g. the list of its sources."""
+        """Append text of ours, e.g. the list of sources."""
         self._emit_text(text)
 
     def replace_text(self, text: str) -> None:
-        """What was held is this, finally."""
+        """Publish this text in place of the buffered one."""
         self._buffered = False
         self._clear()
         self._emit_text(text)
 
     def flush(self) -> None:
-        """What was held is what there is."""
+        """Publish the buffered text."""
         if self._buffered:
             self.replace_text(self.text)
 
     def discard(self, *, buffered: bool) -> None:
-        """Withdraw what was held: another answer is written instead."""
+        """Withdraw the buffered text and start another answer."""
         self._buffered = buffered
         self._clear()
         self._trimmer = OverlapTrimmer()
@@ -104,7 +110,7 @@ class AnswerBuffer:
         self._tool_used = False
 
     def take_unsaved(self) -> tuple[int, str]:
-        """What has come since the last call of this: its offset in characters, and the text."""
+        """The text since the last call of this method, and its offset in characters. It counts as saved afterwards."""
         if self._buffered:
             return 0, ""
         offset, text = self._saved_chars, "".join(self._parts[self._saved :])
@@ -112,15 +118,16 @@ class AnswerBuffer:
         return offset, text
 
     def _separate_paragraph(self, piece: str) -> str:
-        """The piece, as a paragraph of its own where it is the first after a server tool."""
+        """The piece, as a paragraph of its own if it is the first after a server tool."""
         if not piece:
             return piece
         self._tool_used = False
         return as_paragraph(next((part for part in reversed(self._parts) if part), ""), piece)
 
     def _hold_half_surrogate(self, piece: str) -> str:
-        """The piece without lone surrogates. Half a pair waits for its other half: deltas may part them, and a text
-        that ends with one could be neither saved nor sent back to be continued.
+        """The piece without lone surrogates; half a pair at its end waits for the next piece.
+
+        Deltas may split a pair, and a text that ends with half of one could be neither saved nor sent back.
         """
         text = self._pending_surrogate + piece
         self._pending_surrogate = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""

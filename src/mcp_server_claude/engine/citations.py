@@ -1,4 +1,4 @@
-"""What an answer cites: the links under its text, and the same as data."""
+"""The citations of an answer, as data and as a list of sources under its text."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def extract_citations(blocks: Sequence[Block]) -> tuple[Citation, ...]:
-    """The citations of an answer's text blocks, in the order in which they stand in it.
+    """The citations of an answer's text blocks, in their order.
 
-    What was searched is cited by its address, a page that was fetched by its title.
+    A search result is cited by its address, a fetched page by its title.
     """
     pages = _fetched_page_urls(blocks)
     found: list[Citation] = []
@@ -29,7 +29,7 @@ def extract_citations(blocks: Sequence[Block]) -> tuple[Citation, ...]:
 
 
 def sources_markdown(citations: Sequence[Citation]) -> str:
-    """Each page once, as a numbered Markdown list to stand under the text; empty when nothing is cited."""
+    """A numbered Markdown list with each page once; empty if nothing is cited."""
     titles: dict[str, str] = {}
     for each in citations:
         titles[each.url] = titles.get(each.url) or each.title
@@ -41,7 +41,7 @@ def sources_markdown(citations: Sequence[Citation]) -> str:
 
 
 def _fetched_page_urls(blocks: Sequence[Block]) -> dict[str, str]:
-    """The addresses of the pages that were fetched, by their titles."""
+    """The addresses of fetched pages, by title."""
     found: dict[str, str] = {}
     for block in blocks:
         page = block.get("content")
@@ -55,7 +55,7 @@ def _fetched_page_urls(blocks: Sequence[Block]) -> dict[str, str]:
 
 
 def _link_text(title: str) -> str:
-    """A title from the web, as one line that cannot end its link."""
+    """A title from the web as one line that cannot end its Markdown link."""
     return " ".join(title.replace("[", "(").replace("]", ")").split())[:200]
 
 

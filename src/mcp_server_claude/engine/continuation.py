@@ -1,9 +1,8 @@
-"""Where a broken answer is joined to its continuation.
+"""The joint between a broken answer and its continuation.
 
-A model that takes prefill goes on from the very end of what it is given. The others are asked to begin by repeating
-the last `ANCHOR_CHARS` characters; only where they do is the repetition cut. Nothing is guessed: removing the
-longest overlap
-would delete real text of tables and code.
+A model that takes prefill continues at the very end of the text. Other models are asked to begin by repeating the last
+`ANCHOR_CHARS` characters, and only an exact repetition is removed. Removing the longest overlap instead would delete
+real text of tables and code.
 """
 
 from __future__ import annotations
@@ -15,19 +14,22 @@ Your previous response was interrupted by a lost connection. Continue it exactly
 its last characters, which are given between the tags, and go straight on from there, in the same format, without any \
 preamble.
 <last_characters>{anchor}</last_characters>"""
-"""After platform.claude.com/docs, "Streaming messages", error recovery for Claude 4.6 and later."""
+"""After https://platform.claude.com/docs/en/build-with-claude/streaming, "Error recovery" for Claude 4.6 and later,
+read 2026-11."""
 
 
 def overlap_anchor(text: str) -> str:
-    """The characters that a continuation is asked to repeat: the last of `text`, without the white space at its end."""
+    """The characters that a continuation is asked to repeat: the end of `text` without trailing white space."""
     return text.rstrip()[-ANCHOR_CHARS:]
 
 
 class OverlapTrimmer:
-    """The start of a stream of text, held back until it is known what of it was there before.
+    """Holds back the start of a continuation until it is known which part of it repeats the text before.
 
-    `before` is the text so far. The repetition of its `anchor` is cut where the stream begins with it, and so is white
-    space that ends `before`: an assistant message is sent without it, so the continuation begins with it again.
+    A repetition of `anchor` at the start is removed. So is white space that already ends `previous_text`: an assistant
+    message is sent without its trailing white space, so that the continuation begins with it again.
+
+    `passthrough` is True once that is decided, and the rest of the stream passes unchanged.
     """
 
     __slots__ = ("_anchor", "_pending", "_trailing_space", "passthrough")
@@ -39,7 +41,7 @@ class OverlapTrimmer:
         self.passthrough = False
 
     def feed(self, piece: str) -> str:
-        """What of the stream so far can be told as new; nothing while that is not known."""
+        """The new text of the stream so far; empty while that is undecided."""
         if self.passthrough:
             return piece
         self._pending += piece
@@ -49,10 +51,10 @@ class OverlapTrimmer:
         return self._emit_from(start)
 
     def finish(self, *, complete: bool = False) -> str:
-        """The stream has ended: what was held back is told after all.
+        """The held-back text of a stream that has ended.
 
-        Unless the stream was cut and what is held only begins to repeat; in a `whole` one that is new text which
-        happens to read so, e.g. the last brace of code.
+        A cut stream whose text only begins to repeat the anchor has no new text. In a `complete` stream the same
+        characters are new text, e.g. the last brace of code.
         """
         if self.passthrough:
             return ""
@@ -62,7 +64,7 @@ class OverlapTrimmer:
         return self._emit_from(self._overlap_end(final=True) or 0)
 
     def _overlap_end(self, *, final: bool = False) -> int | None:
-        """How much of what is held was there before; None while that may still change."""
+        """The length of the repeated part of the held-back text; None while that may still change."""
         start = 0
         if self._anchor:
             lead = len(self._pending) - len(self._pending.lstrip())
@@ -74,9 +76,9 @@ class OverlapTrimmer:
         return self._shared_space_end(start, final=final)
 
     def _shared_space_end(self, start: int, *, final: bool) -> int | None:
-        """Where the white space ends that the stream shares, from `start` on, with the end of the text before.
+        """The end of the white space that the stream repeats from the end of the text before, from `start` on.
 
-        White space alone is waited on: it may go on, and an answer that is nothing else has not said anything yet.
+        White space alone is held back: more of it may follow.
         """
         after = self._pending[start:]
         if not after.strip() and not final and (not self._anchor or len(after) <= len(self._trailing_space)):
@@ -87,5 +89,5 @@ class OverlapTrimmer:
         return start + shared
 
     def _emit_from(self, start: int) -> str:
-        told, self._pending, self.passthrough = self._pending[start:], "", True
-        return told
+        new_text, self._pending, self.passthrough = self._pending[start:], "", True
+        return new_text

@@ -1,4 +1,4 @@
-"""What a call would cost, before anything is sent for generation."""
+"""The cost of a call and of its alternatives, estimated before anything is generated."""
 
 from __future__ import annotations
 
@@ -13,16 +13,24 @@ if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.request_body import CacheTtl
 
 SHORT_ANSWER_TOKENS = 500
-"""A short answer, as the lower end of a price range."""
+"""Output tokens of a short answer, the lower end of a price range."""
 CHEAPER_FAMILIES = ("opus", "sonnet", "haiku")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostEstimate:
-    """One way to ask: what the input, a short answer and the longest answer cost, in US dollars; None when unknown.
+    """The estimated cost of one way to make a call.
 
-    The longest comes with all `searches` that it may make, and with an input that goes into the cache. `estimated` says
-    that the input could not be counted, and has rather fewer tokens than this.
+    Args:
+        model: The model's id.
+        variant: The difference from the call as it is, in words.
+        input_tokens: Tokens of the input.
+        max_tokens: Most tokens of the output.
+        input_usd: Price of the input in US dollars; None if the price is unknown, as below.
+        typical_usd: Price with a short answer.
+        max_usd: Price with the longest answer, all `searches`, and an input that is written to the cache.
+        searches: Most web searches.
+        estimated: The input was not counted by the API; the estimate is rather too high.
     """
 
     model: str
@@ -39,7 +47,7 @@ class CostEstimate:
 def cost_estimates(
     catalog: ModelCatalog, model: ClaudeModel, *, input_tokens: int, max_tokens: int, searches: int, cache: CacheTtl
 ) -> tuple[CostEstimate, ...]:
-    """The call as it is, in a batch, and on the newest model of each cheaper line; the input counted once."""
+    """Estimates for the call as it is, in a batch, and on the newest model of each cheaper family."""
 
     def quote(asked: ClaudeModel, how: str, *, batch: bool = False) -> CostEstimate:
         most = min(max_tokens, asked.max_tokens_for())

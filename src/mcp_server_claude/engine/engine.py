@@ -25,6 +25,7 @@ from mcp_server_claude.engine import (
     stop_reasons,
 )
 from mcp_server_claude.engine.answer_buffer import AnswerBuffer
+from mcp_server_claude.engine.call_context import CallContext
 from mcp_server_claude.engine.call_request_body import call_request_body, check_request_limits
 from mcp_server_claude.engine.cost_estimate import CostEstimate, cost_estimates
 from mcp_server_claude.engine.fallback_model import FallbackModel
@@ -33,7 +34,7 @@ from mcp_server_claude.engine.journal_writer import JournalWriter
 from mcp_server_claude.engine.ledger_writer import LedgerWriter
 from mcp_server_claude.engine.output_file_downloads import OutputFiles
 from mcp_server_claude.engine.rate_limit_cooldown import RateLimitCooldown
-from mcp_server_claude.engine.request_loop import CallContext, RequestLoop
+from mcp_server_claude.engine.request_loop import RequestLoop
 from mcp_server_claude.engine.spending_limit import SpendingLimit
 from mcp_server_claude.engine.stream_watchdog import StreamWatchdog, background_task
 from mcp_server_claude.engine.structured_output import OutputSchema
@@ -255,7 +256,7 @@ class Engine:
     ) -> CallContext:
         """What the other model works with: the same money, and draft and account begun anew."""
         form = None if call.schema is None else OutputSchema(call.schema, model)
-        elapsed = context.usage.usage().duration_s
+        elapsed = context.usage.elapsed_s()
         context.usage.switch_model(requested.id, model.id)
         context.answer_buffer.discard(buffered=form is not None)
         return replace(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.call_types import Block, Call, Message, ModelUsage
-    from mcp_server_claude.engine.request_loop import LoopOutcome
+    from mcp_server_claude.engine.loop_outcome import LoopOutcome
     from mcp_server_claude.engine.retry_policy import RetryPolicy
 
 MAX_OVERLOADS_BEFORE_FALLBACK = 2

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import Block, Listener
     from mcp_server_claude.files import FilePolicy
 
-MAX_TOOL_ROUNDS = 40
-"""Turns with tool uses in one call; each is followed by a request that carries all earlier ones."""
 MAX_TOOL_USES = 32
 """Tool uses of one turn that run; those beyond get an error."""
 TOOL_ROUND_TIMEOUT_S = 20.0

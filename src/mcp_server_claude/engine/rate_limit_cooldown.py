@@ -1,4 +1,4 @@
-"""The brake that all calls share: when the API tells one of them to wait, the others do not storm it meanwhile."""
+"""A cooldown shared by all calls: when the API asks one of them to wait, the others wait too."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 
 MAX_SHARED_PAUSE_S = 60.0
 RESUME_JITTER_S = 0.5
-"""Seconds over which those who waited come back."""
+"""Seconds over which the waiting calls resume."""
 
 
 class RateLimitCooldown:
-    """Until when nothing should be sent."""
+    """The moment before which no request is sent."""
 
     def __init__(self) -> None:
         self._until = 0.0
 
     def pause_for(self, seconds: float) -> None:
-        """The API asked one call to wait so long. What nobody would wait for holds nobody up: each hears it itself."""
+        """Pause all calls. A pause longer than `MAX_SHARED_PAUSE_S` is ignored; each call then gets its own 429."""
         if seconds <= MAX_SHARED_PAUSE_S:
             self._until = max(self._until, time.monotonic() + seconds)
 
     def update_from_headers(self, headers: Mapping[str, str]) -> None:
-        """Heed the `anthropic-ratelimit-*` headers of a response: with no request left, wait for the reset."""
+        """Pause until the reset where the `anthropic-ratelimit-*` headers say that no request is left."""
         if headers.get("anthropic-ratelimit-requests-remaining") == "0":
             self.pause_for(_seconds_until(headers.get("anthropic-ratelimit-requests-reset", "")))
 
     async def wait_until_clear(self, listener: Listener, *, timeout_s: float) -> None:
-        """Wait while it is on, telling so; it may be pulled anew meanwhile.
+        """Wait for the end of the cooldown, also if it is extended meanwhile.
 
         Raises:
-            TemporaryError: It will not be off within `patience_s` seconds.
+            TemporaryError: The cooldown will not end within `timeout_s` seconds.
         """
         until = time.monotonic() + timeout_s
         while (left := self._until - time.monotonic()) > 0:
@@ -54,7 +54,7 @@ class RateLimitCooldown:
 
 
 def _seconds_until(timestamp: str) -> float:
-    """Seconds until an RFC 3339 moment, 0 when it is none or past."""
+    """Seconds until an RFC 3339 timestamp; 0 if it is past or malformed."""
     try:
         at = datetime.fromisoformat(timestamp)
     except ValueError:

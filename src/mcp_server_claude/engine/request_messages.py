@@ -1,4 +1,4 @@
-"""The turn that is under way: what was said in it over as many streams as it takes, and where its code runs."""
+"""The messages of the current turn: everything that was said in it, over as many streams as it takes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ if TYPE_CHECKING:
     from mcp_server_claude.errors import CallError
 
 EXPIRED_CONTAINER_KINDS = frozenset({"not_found", "invalid_request", "api_error"})
-"""How the API may say that a container is gone (pydantic-ai, issue 7833)."""
+"""The kinds of error for a container that is gone (pydantic-ai, issue 7833)."""
 
 
 class RequestMessages:
-    """The conversation as it is sent next.
+    """The conversation as the next request sends it.
 
-    `container` is that in which code of this turn runs, or ran in an earlier one; whatever is sent after names it, and
-    where code is still running the API refuses what does not.
+    `container_id` is the container in which code of this turn runs, or ran in an earlier turn. Every later request
+    names it: while code is running, the API rejects a request that does not.
     """
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._user_message = _user_message(call)
-        self._feedback: list[Message] = []
         self._turn_messages: list[Message] = []
         self._continuation: list[Message] = []
         self._paused_blocks: list[Block] = []
@@ -36,38 +35,39 @@ class RequestMessages:
 
     @property
     def has_open_turn(self) -> bool:
-        """Whether a stream of this turn has ended with more to come, so that the next begins where it ended."""
+        """True if a stream of this turn ended with more to come, so that the next one begins where it ended."""
         return bool(self._paused_blocks or self._finished_blocks)
 
     def to_send(self, continuation: Sequence[Message] = ()) -> list[Message]:
-        """What is sent; `going_on` is the text so far and the plea to go on with it, where a stream broke."""
+        """The messages of the next request; `continuation` is the text so far and the prompt to continue it."""
         self._continuation = list(continuation)
         paused: list[Message] = [{"role": "assistant", "content": self._paused_blocks}] if self._paused_blocks else []
-        return [*self._call.history, self._user_message, *self._feedback, *self._turn_messages, *continuation, *paused]
+        return [*self._call.history, self._user_message, *self._turn_messages, *continuation, *paused]
 
     def all_blocks(self, latest: Sequence[Block]) -> tuple[Block, ...]:
-        """All that was said, with the blocks of the latest stream."""
+        """All content blocks of the answer, with those of the latest stream."""
         return *self._finished_blocks, *self.open_blocks(latest)
 
     def open_blocks(self, latest: Sequence[Block]) -> list[Block]:
-        """The answer that is being written: what it paused with, and the blocks of the latest stream."""
+        """The content blocks of the assistant message in progress, with those of the latest stream."""
         return [*self._paused_blocks, *latest]
 
     def add_feedback(self, answer: str, feedback: str) -> None:
-        """The answer was there, and did not do."""
-        self._feedback = [
+        """Add an answer that has to be corrected, and the message that says so. It closes the turn."""
+        self._paused_blocks, self._finished_blocks = [], []
+        self._turn_messages += [
             {"role": "assistant", "content": answer or "(nothing)"},
             {"role": "user", "content": feedback},
         ]
 
     def add_paused_blocks(self, blocks: Sequence[Block]) -> None:
-        """The stream ended with a pause: its blocks go back unchanged, after whatever it went on from."""
+        """Add the blocks of a paused stream unchanged, after the messages that it continued."""
         if blocks:
             self._turn_messages += self._continuation
             self._paused_blocks += blocks
 
     def add_tool_results(self, blocks: Sequence[Block], results: Sequence[object]) -> None:
-        """The `answer` ended with calls of tools that are ours, and this is what came of them."""
+        """Add an assistant message that ended with tool uses, and the results of these."""
         self._paused_blocks = []
         self._finished_blocks += blocks
         self._turn_messages += [
@@ -77,11 +77,12 @@ class RequestMessages:
         ]
 
     def track_container(self, stream: MessageStream, error: CallError | None) -> CallError | None:
-        """Remember where code ran. A container of an earlier turn may have expired, which the API says in more than one
-        way, a plain fault of its own among them: then the request is sent again without it.
+        """Remember the container in which code ran, or forget one of an earlier turn that has expired.
+
+        The API reports that in more than one way, among them an internal error of its own.
 
         Returns:
-            The error, as one to retry where the container was its reason.
+            The error, as one to retry if the container was its reason.
         """
         if stream.container_id:
             self.container_id, self._container_inherited = stream.container_id, False
@@ -99,8 +100,10 @@ class RequestMessages:
 
 
 def _user_message(call: Call) -> Message:
-    """The call's own turn. Files for code are put into a container only in the turn that is being answered, so that a
-    new container is given those of earlier turns again (pydantic-ai, pull request 7864).
+    """The user message of the call.
+
+    The API puts files into a container only in the turn that is being answered, so that a new container is given the
+    files of earlier turns again (pydantic-ai, pull request 7864).
     """
     question = call.user_message()
     if call.container_id or "code" not in call.tools:

@@ -1,20 +1,25 @@
-"""When to try again, and after how long. Pure policy: no clock, no dice, no sleeping of its own."""
+"""The delay before a retry, or the decision not to retry. Pure: no clock, no randomness, no sleep."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 NEVER_RETRIED_KINDS = frozenset({"billing", "spend_limit"})
-"""Kinds that no waiting mends, whatever `x-should-retry` says (spend-limit 429s carry `true`)."""
+"""Kinds that are not retried even if `x-should-retry` is `true`, as it is on a 429 for the spend limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How patient a call is, in seconds: in all, while nothing works, and the backoff's first and longest step.
+    """The limits of retrying one call.
 
-    `max_overloads` is how many overloads in a row it bears, and `max_overload_wait_s` how long it waits after one,
-    where there is
-    another model to ask.
+    Args:
+        deadline_s: Seconds that the whole call may take.
+        retry_for_s: Seconds that a row of failures may last.
+        max_retries: Retries in a row.
+        initial_backoff_s: Upper bound of the first delay, in seconds; it doubles with each failure.
+        max_backoff_s: Upper bound of all delays, in seconds.
+        max_overloads: Overloads in a row before the call gives up, e.g. to use a fallback model; None for no limit.
+        max_overload_wait_s: Longest delay after an overload, in seconds, where `max_overloads` is set.
     """
 
     deadline_s: float = 3600.0
@@ -28,10 +33,16 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureState:
-    """One failure among those of a call.
+    """The latest failure of a call and those before it.
 
-    `failures` counts those in a row, this one included; `failing_for_s` is the time since the first of them and
-    `elapsed_s` the time since the call began. `retry_after_s` and `should_retry` are what the API said, if it did.
+    Args:
+        kind: The error's kind.
+        retryable: The error's class allows a retry.
+        failures: Failures in a row, the latest included.
+        failing_for_s: Seconds since the first failure of the row.
+        elapsed_s: Seconds since the call began.
+        retry_after_s: Seconds that the API asked to wait; None if it did not.
+        should_retry: The API's advice; None if it gave none.
     """
 
     kind: str
@@ -44,20 +55,20 @@ class FailureState:
 
 
 def backoff_delay(policy: RetryPolicy, state: FailureState, jitter: float) -> float | None:
-    """Seconds to wait before trying again; None when it is no use, or could not happen in time.
+    """Seconds to wait before the next attempt; None if there must be none, or if it could not start in time.
 
-    Full jitter: `chance` in [0, 1) picks a point between nothing and the backoff's step (AWS Architecture Blog,
-    "Exponential Backoff and Jitter"). What the API asks for is never cut short: with a `retry_after_s` the wait is
-    that and a little more, so that callers who were told the same do not come back at once.
+    Full jitter: `jitter` in [0, 1) picks a point between 0 and the backoff's step (AWS Architecture Blog, "Exponential
+    Backoff and Jitter"). A `retry_after_s` of the API is never shortened. It is lengthened by up to a tenth, so that
+    callers who got the same answer do not return at the same moment.
     """
     allowed = state.retryable if state.should_retry is None else state.should_retry
     if state.kind in NEVER_RETRIED_KINDS or not allowed or state.failures > policy.max_retries:
         return None
     step = min(policy.max_backoff_s, policy.initial_backoff_s * 2 ** min(state.failures - 1, 32))
-    asked = state.retry_after_s
-    pause = jitter * step if asked is None else asked + jitter * min(step, 0.1 * asked + 0.1)
-    most = policy.max_overloads if state.kind == "overloaded" else None
-    if most is not None and (state.failures >= most or pause > policy.max_overload_wait_s):
+    after_s = state.retry_after_s
+    delay_s = jitter * step if after_s is None else after_s + jitter * min(step, 0.1 * after_s + 0.1)
+    max_overloads = policy.max_overloads if state.kind == "overloaded" else None
+    if max_overloads is not None and (state.failures >= max_overloads or delay_s > policy.max_overload_wait_s):
         return None
-    left = min(policy.deadline_s - state.elapsed_s, policy.retry_for_s - state.failing_for_s)
-    return pause if pause <= left else None
+    remaining_s = min(policy.deadline_s - state.elapsed_s, policy.retry_for_s - state.failing_for_s)
+    return delay_s if delay_s <= remaining_s else None

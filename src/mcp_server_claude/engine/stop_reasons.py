@@ -1,7 +1,11 @@
-"""What each stop reason means for whoever reads the answer (platform.claude.com/docs, "Handling stop reasons")."""
+"""Sentences for each stop reason: why an answer is incomplete or missing, and what to do.
+
+Source: https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons, read 2026-11-29.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mcp_server_claude import number_formatting
@@ -12,105 +16,133 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.call_types import StopReason
 
+EARLY_STOP_SHARE = 0.9
+"""Share of `max_tokens` below which a `max_tokens` stop was somebody else's limit, e.g. that of a gateway."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerEnd:
+    """The end of an answer, and the limits that may have caused it. All counts are 0 where unknown.
+
+    Args:
+        reason: The API's stop reason; None for a broken stream.
+        details: The API's `stop_details`.
+        max_tokens: The output tokens that the last request allowed.
+        output_tokens: The output tokens of the last request.
+        model_max_tokens: The most output tokens that the model allows.
+        input_tokens: The input tokens of the last request, cached ones included.
+        context_tokens: The model's context window.
+        thread: The thread that holds the text so far.
+    """
+
+    reason: StopReason | None
+    details: Mapping[str, object] = field(default_factory=dict[str, object])
+    max_tokens: int = 0
+    output_tokens: int = 0
+    model_max_tokens: int = 0
+    input_tokens: int = 0
+    context_tokens: int = 0
+    thread: str | None = None
+
 
 def continue_hint(thread: str | None) -> str:
-    """How to have the rest of an answer that was cut; its thread, where it has one, holds what there is."""
+    """The way to get the rest of a cut answer. Its thread, where it has one, holds the text so far."""
     return f"Ask for the rest in thread {thread}" if thread else "Ask again, or quote its last lines for the rest"
 
 
 def budget_cut(thread: str | None) -> str:
-    """The same where money was the limit."""
+    """The sentence for an answer that a budget cut short."""
     return (
         f"it reached what the budget allows. Raise the limit (max_usd, or the budget a day). {continue_hint(thread)}."
     )
 
 
-def incomplete_reason(
-    reason: StopReason | None,
-    *,
-    max_tokens: int,
-    input_tokens: int = 0,
-    context: int = 0,
-    thread: str | None = None,
-) -> str:
-    """One sentence on why an answer is not whole and how to go on; empty when it is whole.
-
-    `input_tokens` are those of the request, cached ones included, `context` those of the model, 0 when unknown.
-    `thread` is the conversation that holds the answer as far as it came.
-    """
-    if reason in COMPLETE_STOP_REASONS:
+def incomplete_reason(end: AnswerEnd) -> str:
+    """One sentence on why an answer is incomplete and how to get the rest; empty for a complete one."""
+    if end.reason in COMPLETE_STOP_REASONS:
         return ""
-    match reason:
+    match end.reason:
         case "max_tokens":
-            again = "again with a larger max_tokens"
-            how = (
-                f"{continue_hint(thread)}, or {again}"
-                if thread
-                else f"Ask {again}, or quote its last lines for the rest"
-            )
-            return f"it reached max_tokens ({number_formatting.format_tokens(max_tokens)}). {how}."
+            return _max_tokens_reached(end)
         case "model_context_window_exceeded":
-            return _context_full(max_tokens, input_tokens, context)
+            return _context_full(end)
         case "pause_turn":
-            return f"Claude paused a long turn. {continue_hint(thread)}."
+            return f"Claude paused a long turn. {continue_hint(end.thread)}."
         case "tool_use":
             return "Claude asked for a tool that this server does not offer. Ask again for an answer without tools."
         case "refusal":
-            return "Claude stopped and declined to go on."
+            return "Claude stopped and declined to continue."
         case None:
-            return f"the connection ended before the answer did. {continue_hint(thread)}."
+            return f"the connection ended before the answer did. {continue_hint(end.thread)}."
         case _:
-            return f"Claude stopped for a reason that this server does not know ({reason[:40]})."
+            return f"Claude stopped for a reason that this server does not know ({end.reason[:40]})."
 
 
-def no_text_message(
-    reason: StopReason | None,
-    details: Mapping[str, object],
-    *,
-    max_tokens: int,
-    input_tokens: int = 0,
-    context: int = 0,
-) -> str:
-    """The same for an answer without any text, or one that was declined, as the sentence of a failure."""
-    match reason:
+def no_text_message(end: AnswerEnd) -> str:
+    """The sentence of the error for an answer without text, or one that Claude declined."""
+    match end.reason:
         case "refusal":
-            category = str(details.get("category") or "").strip()[:40]
-            why = str(details.get("explanation") or "").strip().rstrip(".")[:300]
+            category = str(end.details.get("category") or "").strip()[:40]
+            explanation = str(end.details.get("explanation") or "").strip().rstrip(".")[:300]
             named = f" (category: {category})" if category else ""
-            return (
-                f"Claude declined to answer{named}{f': {why}' if why else ''}. Rephrase the request, or ask another "
-                "model."
-            )
+            explained = f": {explanation}" if explanation else ""
+            return f"Claude declined to answer{named}{explained}. Rephrase the request, or ask another model."
         case "max_tokens":
-            return (
-                f"All {number_formatting.format_tokens(max_tokens)} output tokens went into thinking. Ask with a "
-                "larger max_tokens or a lower effort."
-            )
+            tokens = number_formatting.format_tokens(_limit_reached(end))
+            remedy = "a larger max_tokens or a lower effort" if _may_raise_max_tokens(end) else "a lower effort"
+            return f"All {tokens} output tokens went into thinking. Ask with {remedy}."
         case None:
             return "The connection ended before any text came. Try again."
         case _:
-            why = incomplete_reason(reason, max_tokens=max_tokens, input_tokens=input_tokens, context=context)
-            return f"There is no answer: {why}" if why else "Claude ended its turn without any text."
+            reason = incomplete_reason(end)
+            return f"There is no answer: {reason}" if reason else "Claude ended its turn without any text."
 
 
-def too_long_message(tokens: int, context: int, *, exact: bool) -> str:
-    """A prompt does not fit in the model's context window: by how much."""
+def too_long_message(tokens: int, context_tokens: int, *, exact: bool) -> str:
+    """The sentence for a prompt that does not fit in the model's context window, with the excess."""
     about = "" if exact else "about "
-    if tokens <= context:
-        return f"The prompt is longer than the model takes ({context:,} tokens). Send less."
+    if tokens <= context_tokens:
+        return f"The prompt is longer than the model takes ({context_tokens:,} tokens). Send less."
     return (
-        f"The prompt is too long: {about}{tokens:,} tokens, {about}{tokens - context:,} more than the {context:,} that "
-        "the model takes. Send less."
+        f"The prompt is too long: {about}{tokens:,} tokens, {about}{tokens - context_tokens:,} more than the "
+        f"{context_tokens:,} that the model takes. Send less."
     )
 
 
-def _context_full(max_tokens: int, input_tokens: int, context: int) -> str:
-    """The context window is full: how much of it the input took, and how much less it would have to be."""
-    room = context - input_tokens
-    if not context or not input_tokens or room >= max_tokens:
+def _limit_reached(end: AnswerEnd) -> int:
+    """The limit that held. An endpoint may stop before `max_tokens`: then it is the number of tokens that came."""
+    stopped_early = 0 < end.output_tokens < EARLY_STOP_SHARE * end.max_tokens
+    return end.output_tokens if stopped_early else end.max_tokens
+
+
+def _may_raise_max_tokens(end: AnswerEnd) -> bool:
+    held = _limit_reached(end) == end.max_tokens
+    return held and not (end.model_max_tokens and end.max_tokens >= end.model_max_tokens)
+
+
+def _max_tokens_reached(end: AnswerEnd) -> str:
+    limit = number_formatting.format_tokens(_limit_reached(end))
+    if _limit_reached(end) != end.max_tokens:
+        most = number_formatting.format_tokens(end.max_tokens)
+        return (
+            f"it reached max_tokens at {limit} output tokens, although {most} were allowed: the API or a gateway has a "
+            f"lower limit. {continue_hint(end.thread)}."
+        )
+    if not _may_raise_max_tokens(end):
+        return f"it reached max_tokens ({limit}), the model's own limit. {continue_hint(end.thread)}."
+    again = "again with a larger max_tokens"
+    if end.thread:
+        return f"it reached max_tokens ({limit}). {continue_hint(end.thread)}, or {again}."
+    return f"it reached max_tokens ({limit}). Ask {again}, or quote its last lines for the rest."
+
+
+def _context_full(end: AnswerEnd) -> str:
+    """The sentence for a full context window: the share of the input, and how much shorter it must be."""
+    room = end.context_tokens - end.input_tokens
+    if not end.context_tokens or not end.input_tokens or room >= end.max_tokens:
         return "the model's context window is full. Ask again with a shorter prompt, or for the rest alone."
     return (
-        f"the model's context window of {context:,} tokens is full: the input took {input_tokens:,} of them and left "
-        f"{max(0, room):,} of the {max_tokens:,} that the answer might have had. Shorten the input by up to "
-        f"{max_tokens - room:,} tokens, or ask for the rest alone."
+        f"the model's context window of {end.context_tokens:,} tokens is full: the input took {end.input_tokens:,} of "
+        f"them and left {max(0, room):,} of the {end.max_tokens:,} that the answer might have had. Shorten the input "
+        f"by up to {end.max_tokens - room:,} tokens, or ask for the rest alone."
     )

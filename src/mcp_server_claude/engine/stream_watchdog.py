@@ -1,4 +1,4 @@
-"""The watch over one call: once a second it compares timestamps, and ends a stream from which nothing comes."""
+"""A watchdog for one call: it compares timestamps once a second and cancels a stream that stays silent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_CHECK_INTERVAL_S = 1.0
 
 
 class StreamWatchdog:
-    """Looks at the stream that is `watch_stream`ed. One for a call; its `run` is the call's only task of its own."""
+    """Checks the stream that `watch_stream` runs. Its `run` is the only background task of a call."""
 
     def __init__(self, settings: Settings, *, on_tick: Callable[[], None]) -> None:
         self._settings = settings
@@ -33,7 +33,7 @@ class StreamWatchdog:
         self._watched: _WatchedStream | None = None
 
     async def run(self) -> None:
-        """Look every second, and have the tick do what else is to be done then, until cancelled."""
+        """Check once a second and call `on_tick`, until cancelled."""
         while True:
             await anyio.sleep(self._check_interval_s)
             self._on_tick()
@@ -41,42 +41,44 @@ class StreamWatchdog:
                 self._check(self._watched)
 
     async def watch_stream(self, stream: MessageStream, receive: Callable[[], Awaitable[None]]) -> None:
-        """Run `stream`, which feeds `answer`, for as long as something comes of it.
+        """Run `receive`, which feeds `stream`, and cancel it when the stream stays silent.
 
         Raises:
-            TemporaryError: Nothing came for too long, or the call's time was up.
+            TemporaryError: Nothing came for too long, or the call passed its deadline.
         """
-        self._watched = guarded = _WatchedStream(stream)
+        self._watched = watched = _WatchedStream(stream)
         try:
-            with guarded.scope:
+            with watched.scope:
                 await receive()
         finally:
             self._watched = None
-        if guarded.scope.cancelled_caught:
-            raise TemporaryError(guarded.message, kind=guarded.kind, request_id=stream.request_id)
+        if watched.scope.cancelled_caught:
+            raise TemporaryError(watched.message, kind=watched.kind, request_id=stream.request_id)
 
     def _check(self, watched: _WatchedStream) -> None:
         now = time.monotonic()
-        silent, eventless = watched.idle_times(now)
+        byte_idle_s, event_idle_s = watched.idle_times(now)
         if now > self._deadline:
             watched.cancel(
                 "deadline", f"The call took longer than {number_formatting.format_seconds(self._settings.deadline_s)}."
             )
-        elif silent > self._settings.bytes_timeout_s:
+        elif byte_idle_s > self._settings.bytes_timeout_s:
             watched.cancel(
-                "stream_timeout", f"Nothing came from the Messages API for {number_formatting.format_seconds(silent)}."
+                "stream_timeout",
+                f"Nothing came from the Messages API for {number_formatting.format_seconds(byte_idle_s)}.",
             )
-        elif eventless > self._settings.event_timeout_s and not watched.stream.in_thinking_block:
+        elif event_idle_s > self._settings.event_timeout_s and not watched.stream.in_thinking_block:
             watched.cancel(
-                "stream_timeout", f"The Messages API sent no event for {number_formatting.format_seconds(eventless)}."
+                "stream_timeout",
+                f"The Messages API sent no event for {number_formatting.format_seconds(event_idle_s)}.",
             )
 
 
 class _WatchedStream:
-    """One stream under watch: when bytes and events last came."""
+    """One stream, with the times of its latest byte and its latest event."""
 
-    def __init__(self, answer: MessageStream) -> None:
-        self.stream = answer
+    def __init__(self, stream: MessageStream) -> None:
+        self.stream = stream
         self.scope = anyio.CancelScope()
         self.message = ""
         self.kind = ""
@@ -84,7 +86,7 @@ class _WatchedStream:
         self._byte_at = self._event_at = time.monotonic()
 
     def idle_times(self, now: float) -> tuple[float, float]:
-        """Seconds without a byte, and without an event. A ping is bytes, but no event."""
+        """Seconds since the latest byte and the latest event. A ping is bytes, not an event."""
         if self.stream.bytes_received() != self._bytes_seen:
             self._bytes_seen, self._byte_at = self.stream.bytes_received(), now
         if self.stream.event_count != self._events_seen:
@@ -98,7 +100,7 @@ class _WatchedStream:
 
 @asynccontextmanager
 async def background_task(task: Callable[[], Coroutine[object, object, None]]) -> AsyncGenerator[None]:
-    """Run `task` for as long as the block does. What the block raises comes out as it is, not in a group."""
+    """Run `task` until the block ends. An exception of the block is raised as it is, not in a group."""
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(task)

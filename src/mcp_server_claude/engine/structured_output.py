@@ -1,4 +1,4 @@
-"""The JSON Schema of an answer: sent in the form that the model takes, and enforced on the answer."""
+"""Structured output: a JSON Schema sent in the form that the model supports, and enforced on the answer."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.anthropic_api.request_body import RequestBody
-    from mcp_server_claude.engine.request_loop import LoopOutcome
+    from mcp_server_claude.engine.loop_outcome import LoopOutcome
 
 
 class OutputSchema:
-    """A schema, and the way in which a model is held to it: structured output where it has that, else a forced tool. A
-    schema that is too complex for structured output is asked for in the prompt. The answer is validated in each case.
+    """A schema for one model: sent as structured output where the model has it, else as a forced tool.
+
+    A schema that is too complex for structured output is asked for in the prompt. The answer is validated in each case.
 
     Raises:
-        RequestError: The schema has something that cannot be said to the API, or the model can be held to none.
+        RequestError: The API cannot express the schema, or the model supports neither form.
     """
 
     def __init__(self, schema: Mapping[str, object], model: ClaudeModel) -> None:
         self._schema = schema
+        self._model = model
         self._normalized = schemas.normalize_schema(schema)
         self.uses_answer_tool = not model.structured_outputs
         if self.uses_answer_tool and not model.accepts_forced_tool:
             raise RequestError(
-                f"{model.id} cannot be held to a schema: it has no structured outputs here, and a model that thinks "
-                "takes no forced tool. Ask another model, or without schema.",
+                f"{model.id} does not support a schema: it has no structured outputs here, and a model that thinks "
+                "accepts no forced tool. Ask another model, or without a schema.",
                 kind="unsupported",
             )
         self._is_in_prompt = bool(self._normalized.too_complex) and not self.uses_answer_tool
-        self.apply_to({})  # refuse now what the API would refuse
+        self.apply_to({})  # raises for a schema beyond the API's limits
 
     def add_instruction(self, prompt: str) -> str:
         """The prompt, with the schema at its end where it is too complex for structured output."""
@@ -52,7 +54,7 @@ class OutputSchema:
         return (f"{reason}, so Claude was asked for it in words and its answer was checked here.",)
 
     def apply_to(self, request: RequestBody) -> RequestBody:
-        """The request with the parameters that ask for the schema."""
+        """The request with the schema."""
         if self._is_in_prompt:
             return request
         if self.uses_answer_tool:
@@ -64,7 +66,7 @@ class OutputSchema:
         """The JSON text of a complete answer.
 
         Raises:
-            CallError: The answer is not complete.
+            CallError: The answer is incomplete: JSON that was cut is no answer.
         """
         if outcome.error is not None:
             raise outcome.error
@@ -72,26 +74,26 @@ class OutputSchema:
         if reason == "max_tokens":
             raise RequestError("max_tokens cut the JSON off. Ask with a larger max_tokens.", kind="max_tokens")
         if self.uses_answer_tool and reason == "tool_use":
-            given = [block.get("input") for block in outcome.blocks if block.get("type") == "tool_use"]
-            return json.dumps(given[-1]) if given else ""
+            inputs = [block.get("input") for block in outcome.blocks if block.get("type") == "tool_use"]
+            return json.dumps(inputs[-1]) if inputs else ""
         if reason not in COMPLETE_STOP_REASONS:
-            why = stop_reasons.no_text_message(reason, outcome.stream.stop_details, max_tokens=outcome.max_tokens)
-            raise RequestError(why, kind=reason or "truncated", request_id=outcome.stream.request_id)
+            message = stop_reasons.no_text_message(outcome.answer_end(self._model))
+            raise RequestError(message, kind=reason or "truncated", request_id=outcome.stream.request_id)
         return text
 
     def validated_value(self, text: str) -> object:
-        """The value of an answer, valid against the schema as the caller gave it. Run it on a thread.
+        """The value of a JSON text that is valid against the schema as it was given. Run it on a thread.
 
         Raises:
-            SchemaMismatchError: The text is not JSON, or not valid.
+            schemas.SchemaMismatchError: The text is not JSON, or not valid.
         """
         return schemas.validate_output(text, self._schema, self._normalized)
 
 
 def mismatch_error(problems: tuple[str, ...]) -> CallError:
-    """The error for an answer that does not fit after the second attempt either."""
+    """The error for an answer that does not match the schema at the second attempt either."""
     return RequestError(
-        f"Claude's answer does not fit the schema, after a second attempt either: {'; '.join(problems)}. Simplify the "
-        "schema, or ask a stronger model.",
+        f"Claude's answer does not match the schema, even after it was asked to correct it: {'; '.join(problems)}. "
+        "Simplify the schema, or ask a stronger model.",
         kind="schema_mismatch",
     )

@@ -7,41 +7,30 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from mcp_server_claude import pricing
-from mcp_server_claude.call_types import COMPLETE_STOP_REASONS, ModelUsage, Usage
+from mcp_server_claude.call_types import COMPLETE_STOP_REASONS, ModelUsage, TokenCounts, Usage
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, StopReason
 
-TOKEN_COUNT_FIELDS = (
-    "input_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-    "output_tokens",
-    "thinking_tokens",
-    "web_searches",
-)
-MODEL_USAGE_FIELDS = TOKEN_COUNT_FIELDS[:4]
-
 
 class _ModelTotals:
-    """What one model's requests come to."""
+    """The totals of one model's requests. `cost` is None once the price of one of them is unknown."""
 
     def __init__(self) -> None:
         self.requests = 0
-        self.counts = dict.fromkeys(TOKEN_COUNT_FIELDS, 0)
+        self.counts = TokenCounts()
         self.cost: Decimal | None = Decimal(0)
 
-    def add_usage(self, usage: Usage, cost: Decimal | None) -> None:
+    def add_usage(self, counts: TokenCounts, cost: Decimal | None) -> None:
         self.requests += 1
-        for name in TOKEN_COUNT_FIELDS:
-            self.counts[name] += getattr(usage, name)
+        self.counts = self.counts.plus(counts)
         self.cost = None if self.cost is None or cost is None else self.cost + cost
 
 
 class UsageAccumulator:
-    """Adds up what a call's requests used. Times are seconds since the call came in.
+    """Adds up the requests of a call. Times are seconds since the call began.
 
-    `capped` says that money, not `max_tokens`, bounded the latest request.
+    `limited_by_budget` says that a budget, not `max_tokens`, limited the latest request.
     """
 
     def __init__(self, call: Call) -> None:
@@ -61,7 +50,7 @@ class UsageAccumulator:
         self.limited_by_budget = False
 
     def add_request(self, usage: Usage, cost: Decimal | None, first_text_at: float | None) -> None:
-        """Take in one upstream request; `first_text_at` is the monotonic time of its first text."""
+        """Add one upstream request; `first_text_at` is the monotonic time of its first text."""
         self._totals[self._requested].add_usage(usage, cost)
         self._model = usage.model or self._model
         self._estimated = self._estimated or usage.estimated
@@ -71,23 +60,30 @@ class UsageAccumulator:
             self._ttft_s = first_text_at - self._started_at
 
     def switch_model(self, requested: str, fallback: str) -> None:
-        """From here on another model is asked `instead`, and what was written is withdrawn."""
+        """Add the following requests to the `fallback` model. The text so far was withdrawn."""
         self._totals = {requested: self._totals[self._requested], fallback: _ModelTotals()}
         self._requested, self._fallback_from = fallback, requested
         self._stop_reason, self._ttft_s = None, None
         self.resumed = self.limited_by_budget = False
 
+    def elapsed_s(self) -> float:
+        """Seconds since the call began."""
+        return time.monotonic() - self._started_at
+
     def usage(self) -> Usage:
-        """The account as it stands."""
+        """The account so far."""
         call = self._call
-        sums = list(self._totals.values())
-        known = [each.cost for each in sums if each.cost is not None]
-        cost = sum(known, Decimal(0)) if len(known) == len(sums) else None
+        counts, cost = TokenCounts(), Decimal(0)
+        priced = True
+        for totals in self._totals.values():
+            counts = counts.plus(totals.counts)
+            priced = priced and totals.cost is not None
+            cost += totals.cost or 0
         return Usage(
+            **counts.counts(),
             model=self._model,
-            **{name: sum(each.counts[name] for each in sums) for name in TOKEN_COUNT_FIELDS},
-            cost_usd=None if cost is None else float(cost),
-            pricing_as_of=pricing.price_list_version() if cost is not None else None,
+            cost_usd=float(cost) if priced else None,
+            pricing_as_of=pricing.price_list_version() if priced else None,
             stop_reason=self._stop_reason,
             complete=self._stop_reason in COMPLETE_STOP_REASONS,
             estimated=self._estimated,
@@ -96,7 +92,7 @@ class UsageAccumulator:
             attempts=self.attempts,
             retries=self.retries,
             ttft_s=None if self._ttft_s is None else round(self._ttft_s, 4),
-            duration_s=round(time.monotonic() - self._started_at, 4),
+            duration_s=round(self.elapsed_s(), 4),
             thread=call.thread or None,
             call_id=call.id,
             user=call.user,
@@ -108,10 +104,10 @@ class UsageAccumulator:
     def _by_model(self) -> tuple[ModelUsage, ...]:
         return tuple(
             ModelUsage(
+                **totals.counts.counts(),
                 model=model,
-                requests=each.requests,
-                **{name: each.counts[name] for name in MODEL_USAGE_FIELDS},
-                cost_usd=None if each.cost is None else float(each.cost),
+                requests=totals.requests,
+                cost_usd=None if totals.cost is None else float(totals.cost),
             )
-            for model, each in self._totals.items()
+            for model, totals in self._totals.items()
         )

@@ -452,7 +452,7 @@ REFUSED: list[object] = [
     pytest.param(
         "bedrock",
         {"schema": {"type": "object", "properties": {"a": {"type": "string"}}}, "model": "opus"},
-        "cannot be held to a schema: it has no structured outputs here",
+        "does not support a schema: it has no structured outputs here",
         marks=needs("boto3"),
     ),
 ]

@@ -1,0 +1,38 @@
+"""The collaborators of one running call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mcp_server_claude.anthropic_api.client import ClaudeClient
+    from mcp_server_claude.anthropic_api.request_body import CacheTtl
+    from mcp_server_claude.call_types import Listener
+    from mcp_server_claude.engine.answer_buffer import AnswerBuffer
+    from mcp_server_claude.engine.ledger_writer import LedgerWriter
+    from mcp_server_claude.engine.rate_limit_cooldown import RateLimitCooldown
+    from mcp_server_claude.engine.retry_policy import RetryPolicy
+    from mcp_server_claude.engine.spending_limit import SpendingLimit
+    from mcp_server_claude.engine.stream_watchdog import StreamWatchdog
+    from mcp_server_claude.engine.structured_output import OutputSchema
+    from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
+    from mcp_server_claude.files import FilePolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallContext:
+    """The objects that a request loop works with. They belong to the engine or to the call."""
+
+    claude: ClaudeClient
+    ledger: LedgerWriter
+    cooldown: RateLimitCooldown
+    retry_policy: RetryPolicy
+    spending_limit: SpendingLimit
+    answer_buffer: AnswerBuffer
+    usage: UsageAccumulator
+    watchdog: StreamWatchdog
+    cache: CacheTtl
+    output_schema: OutputSchema | None
+    file_policy: FilePolicy
+    listener: Listener

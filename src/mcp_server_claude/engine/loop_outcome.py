@@ -1,0 +1,47 @@
+"""The outcome of a request loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mcp_server_claude.engine.stop_reasons import AnswerEnd
+
+if TYPE_CHECKING:
+    from mcp_server_claude.anthropic_api.message_stream import MessageStream
+    from mcp_server_claude.anthropic_api.models import ClaudeModel
+    from mcp_server_claude.call_types import Block
+    from mcp_server_claude.errors import CallError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopOutcome:
+    """The end of a request loop.
+
+    Args:
+        stream: The last stream.
+        blocks: The content blocks of the whole answer.
+        max_tokens: The output tokens that the last request allowed.
+        container_id: The container in which code ran; empty without one.
+        error: The error that no retry could fix; None when Claude ended its turn.
+    """
+
+    stream: MessageStream
+    blocks: tuple[Block, ...]
+    max_tokens: int
+    container_id: str = ""
+    error: CallError | None = None
+
+    def answer_end(self, model: ClaudeModel, thread: str | None = None) -> AnswerEnd:
+        """The stop reason with the limits of `model` and of the last request."""
+        usage = self.stream.usage()
+        return AnswerEnd(
+            reason=self.stream.stop_reason,
+            details=self.stream.stop_details,
+            max_tokens=self.max_tokens,
+            output_tokens=0 if usage.estimated else usage.output_tokens,
+            model_max_tokens=model.max_output_tokens,
+            input_tokens=usage.prompt_tokens,
+            context_tokens=model.context_tokens,
+            thread=thread,
+        )
