@@ -45,6 +45,34 @@ def saying(*messages: Object, model: str = "claude-sonnet-5-5") -> Object:
 
 
 BAD: dict[str, tuple[Object, str]] = {
+    "system message on a model that takes none": (
+        saying(USER, {"role": "system", "content": "Be brief"}, model="claude-sonnet-5"),
+        "role 'system' is not supported on this model",
+    ),
+    "system message in mid-turn": (
+        saying(USER, {"role": "system", "content": "Be brief"}, USER),
+        "messages.1: a system message follows",
+    ),
+    "citations beside a format": (
+        message_request(
+            "Hi",
+            output_config={"format": {"type": "json_schema", "schema": {"type": "object"}}},
+            tools=[{"type": "web_fetch_20260318", "name": "web_fetch", "citations": {"enabled": True}}],
+        ),
+        "output_config.format: structured outputs are not supported with citations",
+    ),
+    "five cache breakpoints": (
+        message_request("Hi", system=[{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}] * 5),
+        "A maximum of 4 blocks with cache_control may be provided. Found 5.",
+    ),
+    "inference geography on an older model": (
+        message_request("Hi", model=OLDER, inference_geo="us"),
+        "inference_geo:",
+    ),
+    "thinking between tools at the highest effort": (
+        message_request("Hi", thinking={"type": "between_tools"}, output_config={"effort": "max"}),
+        '"thinking.type.between_tools" takes no',
+    ),
     "no max_tokens": (without("max_tokens"), "max_tokens: Field required"),
     "no model": (without("model"), "model: Field required"),
     "no messages": (without("messages"), "messages: Field required"),
@@ -104,7 +132,7 @@ BAD: dict[str, tuple[Object, str]] = {
     ),
     "forced tool": (
         message_request("Hi", model="claude-opus-5-5", tools=TOOL, tool_choice={"type": "any"}),
-        "Thinking may not be enabled when tool_choice forces tool use.",
+        'tool_choice: type "tool" and "any" are not supported for this model.',
     ),
     "document": (
         saying(USER, {"role": "assistant", "content": [{"type": "document"}]}, USER),

@@ -31,6 +31,8 @@ FIRST_VERSION = "2023-06-01"
 VERSIONS = (FIRST_VERSION, "2026-10-21")
 MIN_THINKING_BUDGET = 1024
 FORCED_TOOL_CHOICES = ("any", "tool")
+HIGHEST_EFFORTS = ("xhigh", "max")
+MAX_CACHE_BREAKPOINTS = 4
 
 
 def requested_model(body: Object, models: ModelList) -> CatalogModel:
@@ -66,6 +68,11 @@ def check_request(body: Object, model: CatalogModel, api_version: str, *, counti
     _check_thinking(body, model)
     _check_capabilities(body, model)
     _check_stop_sequences(body)
+    _check_system_messages(body, model)
+    _check_citations(body)
+    _check_cache_breakpoints(body)
+    if "inference_geo" in body and not model.inference_geo:
+        raise rejection(f"inference_geo: '{model.id}' does not support this parameter.")
     length = count_input_tokens(body)
     if length > model.max_input_tokens and not counting:
         raise rejection(f"prompt is too long: {length} tokens > {model.max_input_tokens} maximum")
@@ -198,8 +205,17 @@ def _check_thinking(body: Object, model: CatalogModel) -> None:
     if kind == "enabled":
         _check_thinking_budget(config.get("budget_tokens"), body.get("max_tokens"))
     forced = as_object(body.get("tool_choice")).get("type") in FORCED_TOOL_CHOICES
-    if forced and (model.always_thinks or kind in {"enabled", "adaptive"}):
+    if forced and not model.forced_tools:
+        raise rejection('tool_choice: type "tool" and "any" are not supported for this model.')
+    if forced and kind == "enabled":
         raise rejection("Thinking may not be enabled when tool_choice forces tool use.")
+    level = as_object(body.get("output_config")).get("effort")
+    if kind == "between_tools" and (level in HIGHEST_EFFORTS or {"display", "block_binding"} & set(config)):
+        raise rejection(
+            '"thinking.type.between_tools" takes no `display` or `block_binding`, and no effort above high.'
+        )
+    if kind == "disabled" and level in HIGHEST_EFFORTS and model.thinks_by_default:
+        raise rejection('"thinking.type.disabled" is not supported at this effort.')
     if kind in {"enabled", "adaptive"} and conversation_turns(body)[-1].get("role") == "assistant" and model.prefill:
         raise rejection("When thinking is enabled, a final assistant message must start with a thinking block.")
 
@@ -248,3 +264,41 @@ def _stop_sequence_list(body: Object) -> Iterator[Json]:
     if found is not None and not isinstance(found, list):
         raise rejection("stop_sequences: Input should be a valid list")
     yield from as_list(found)
+
+
+def _check_system_messages(body: Object, model: CatalogModel) -> None:
+    """Check the place of `role: "system"` messages ("Mid-conversation system messages", August 2026)."""
+    messages = [as_object(message) for message in as_list(body.get("messages"))]
+    roles = [message.get("role") for message in messages]
+    if "system" not in roles:
+        return
+    if not model.system_messages:
+        raise rejection("role 'system' is not supported on this model")
+    for index, role in enumerate(roles):
+        if role != "system":
+            continue
+        after_user = index > 0 and roles[index - 1] == "user"
+        last = content_blocks(messages[index - 1].get("content"))[-1:] if index else []
+        after_server_tool = any(as_text(block.get("type")).endswith("_tool_result") for block in last)
+        if not (after_user or after_server_tool) or (index + 1 < len(roles) and roles[index + 1] != "assistant"):
+            raise rejection(f"messages.{index}: a system message follows a user message and ends a turn")
+
+
+def _check_citations(body: Object) -> None:
+    """Reject citations beside a format ("Structured outputs", August 2026)."""
+    if as_object(body.get("output_config")).get("format") is None:
+        return
+    blocks = [block for message in conversation_turns(body) for block in content_blocks(message.get("content"))]
+    sources = [*map(as_object, as_list(body.get("tools"))), *(b for b in blocks if b.get("type") == "document")]
+    if any(as_object(source.get("citations")).get("enabled") is True for source in sources):
+        raise rejection("output_config.format: structured outputs are not supported with citations enabled.")
+
+
+def _check_cache_breakpoints(body: Object) -> None:
+    """Reject more than four breakpoints, the automatic one included ("Prompt caching", August 2026)."""
+    messages = [as_object(message) for message in as_list(body.get("messages"))]
+    pieces = [*map(as_object, as_list(body.get("tools"))), *content_blocks(body.get("system")), body]
+    pieces += [block for message in messages for block in content_blocks(message.get("content"))]
+    count = sum(piece.get("cache_control") is not None for piece in pieces)
+    if count > MAX_CACHE_BREAKPOINTS:
+        raise rejection(f"A maximum of 4 blocks with cache_control may be provided. Found {count}.")

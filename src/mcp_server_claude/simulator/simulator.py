@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server_claude.simulator import prompt_directives
 from mcp_server_claude.simulator.api import ApiConfig, Pace, SimulatedApi
+from mcp_server_claude.simulator.billing import bill_requests
 from mcp_server_claude.simulator.http_connection import ClientConnection
 from mcp_server_claude.simulator.random_faults import RECOVERABLE_FAULTS, RandomFaults
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from mcp_server_claude.simulator.billing import BilledRequest
     from mcp_server_claude.simulator.http_connection import HttpRequest
     from mcp_server_claude.simulator.json_body import Object
     from mcp_server_claude.simulator.model_catalog import ModelList
@@ -98,6 +100,10 @@ class Simulator:
     def requests(self) -> list[LoggedRequest]:
         """Every `/v1/*` request so far, in order of arrival."""
         return self._api.requests
+
+    def bill(self) -> list[BilledRequest]:
+        """The price of every answered message request so far, by the documented rules."""
+        return bill_requests(self.requests)
 
     def answer_to(self, body: Object) -> str:
         """The whole text it would say now to this request body: cut by `max_tokens` and stops, free of faults."""

@@ -1,0 +1,87 @@
+"""The bill of the simulated API, computed from its own log by the documented rules (no price of the product is used).
+
+Prices are US dollars per million tokens (platform.claude.com/docs/en/about-claude/pricing, read in copies of August to
+November 2026). A cache write costs 1.25 times the input (5 minutes) or twice (1 hour); inference in the United States
+costs 1.1 times everything. A refusal before any output is free unless its category is billed (release notes of
+2026-09-24). Assumed: a stream that breaks off is billed for what it has sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mcp_server_claude.simulator.request_log import LoggedRequest
+
+MILLION = Decimal(1_000_000)
+WEB_SEARCH_USD = Decimal("0.01")
+US_INFERENCE_FACTOR = Decimal("1.1")
+BILLED_REFUSALS = frozenset({"bio", "frontier_llm", "reasoning_extraction"})
+HAIKU_STEP_TOKENS = 100_000
+HAIKU_STEP_FACTOR = 5
+"""Above 100,000 tokens of prompt, every price of Haiku 5.5 is five times as high."""
+
+INPUT_OUTPUT_CACHE_READ_USD: dict[str, tuple[str, str, str]] = {
+    "claude-fable-5-2": ("8", "40", "0.20"),
+    "claude-mythos-5-2": ("8", "40", "0.20"),
+    "claude-fable-5-1": ("10", "50", "0.25"),
+    "claude-mythos-5-1": ("10", "50", "0.25"),
+    "claude-opus-5-5": ("4", "20", "0.20"),
+    "claude-sonnet-5-5": ("2", "10", "0.10"),
+    "claude-haiku-5-5": ("0.10", "0.50", "0.01"),
+    "claude-opus-5": ("5", "25", "0.50"),
+    "claude-sonnet-5": ("2", "10", "0.20"),
+    "claude-opus-4-8": ("5", "25", "0.50"),
+    "claude-opus-4-7": ("5", "25", "0.50"),
+    "claude-opus-4-6": ("5", "25", "0.50"),
+    "claude-sonnet-4-6": ("3", "15", "0.30"),
+    "claude-opus-4-5-20251101": ("5", "25", "0.50"),
+    "claude-haiku-4-5-20251001": ("1", "5", "0.10"),
+    "claude-sonnet-4-5-20250929": ("3", "15", "0.30"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BilledRequest:
+    """One request and its price in US dollars; None for a model without a published price here."""
+
+    request_id: str
+    model: str
+    usd: Decimal | None
+
+
+def bill_requests(requests: Iterable[LoggedRequest]) -> list[BilledRequest]:
+    """The bill of every message request that has begun to be answered, in order of arrival."""
+    return [
+        BilledRequest(request_id=request.request_id, model=request.model, usd=_request_usd(request))
+        for request in requests
+        if request.path == "/v1/messages" and request.status == 200 and request.model
+    ]
+
+
+def _request_usd(request: LoggedRequest) -> Decimal | None:
+    if request.model not in INPUT_OUTPUT_CACHE_READ_USD:
+        return None
+    is_empty = not request.output_tokens and not request.web_searches
+    if request.stop_reason == "refusal" and is_empty and request.refusal_category not in BILLED_REFUSALS:
+        return Decimal(0)
+    per_input, per_output, per_read = map(Decimal, INPUT_OUTPUT_CACHE_READ_USD[request.model])
+    written_1h = request.cache_creation_1h_input_tokens
+    written_5m = request.cache_creation_input_tokens - written_1h
+    total = (
+        request.input_tokens * per_input
+        + written_5m * per_input * Decimal("1.25")
+        + written_1h * per_input * 2
+        + request.cache_read_input_tokens * per_read
+        + request.output_tokens * per_output
+    ) / MILLION
+    prompt = request.input_tokens + request.cache_creation_input_tokens + request.cache_read_input_tokens
+    if request.model == "claude-haiku-5-5" and prompt > HAIKU_STEP_TOKENS:
+        total *= HAIKU_STEP_FACTOR
+    if request.inference_geo == "us":
+        total *= US_INFERENCE_FACTOR
+    return total + request.web_searches * WEB_SEARCH_USD
