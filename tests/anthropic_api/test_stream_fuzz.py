@@ -78,7 +78,6 @@ async def test_a_mutated_stream_ends_in_one_of_four_outcomes(tmp_path: Path, cou
     assert not (await _fuzz(tmp_path / "data", 0, count)).bugs
 
 
-@pytest.mark.xfail(strict=False, reason="The `event:` line still decides over the type inside `data`.")
 @pytest.mark.parametrize("count", [QUICK_MUTATIONS, pytest.param(MANY_MUTATIONS, marks=pytest.mark.slow)])
 async def test_a_complete_answer_is_the_text_that_was_sent(tmp_path: Path, count: int) -> None:
     assert not (await _fuzz(tmp_path / "data", 0, count)).false_texts

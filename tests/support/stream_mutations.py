@@ -130,10 +130,7 @@ def _change_value(random: Random, stream: bytes) -> bytes:
     def change(frames: list[bytes]) -> None:
         at = random.randrange(len(frames))
         match = re.search(rb"^data: ?(\{.*\})\r?$", frames[at], re.MULTILINE)
-        try:
-            event = _object(json.loads(match[1])) if match else {}
-        except ValueError:
-            return
+        event = _parse_object(match[1].decode("utf-8", "replace")) if match else {}
         if match is None or not event:
             return
         place = event
