@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EntryState: TypeAlias = Literal["open", "closed"]
 EndStatus: TypeAlias = Literal["complete", "incomplete", "failed", "cancelled", "interrupted"]
-"""How a request or a call ended. `interrupted`: its process died, or was taken for dead and has not closed it since."""
+"""End of a request or a call. `interrupted`: its process died, or was taken for dead and has not closed it since."""
 SummaryKey: TypeAlias = Literal["model", "day", "tool", "user"]
 """Column to group a summary by. `day` is the UTC date on which the request was started."""
 
@@ -72,7 +72,7 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryResult:
-    """How a request ended: all columns that `close_entry` writes. None keeps the recorded `model` and `request_id`."""
+    """Result of a request: all columns that `close_entry` writes. None keeps the recorded `model` and `request_id`."""
 
     end: EndStatus
     ended_at: float
@@ -95,7 +95,7 @@ class EntryResult:
 
 
 class EntryProgress(TypedDict, total=False):
-    """What can be recorded of a running request, for instance the exact input tokens after `message_start`."""
+    """Facts about a running request that can be recorded, for instance the exact input tokens after `message_start`."""
 
     model: str
     status: int

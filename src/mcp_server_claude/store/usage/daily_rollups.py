@@ -37,7 +37,7 @@ ENTRY_VALUES = {
     "errors": f"case when {_FAILED} and not {_FOLLOWED} then 1 else 0 end",
     "retries": f"case when {_FAILED} and {_FOLLOWED} then 1 else 0 end",
 }
-"""What one request adds to each column of the sums, as SQL. A failed request that was followed by another of its call
+"""Addition of one request to each column of the sums, as SQL. A failed request that was followed by another of its call
 is a retry, one that was not is an error."""
 _KEYS = {
     "usage_total": ("day", "model", "tool"),
