@@ -1,0 +1,50 @@
+"""Threads: the pages of a user's list, and the lock of a thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_server_claude.store import process_locks, request_ledger, thread_messages
+from mcp_server_claude.store.thread_messages import Thread
+
+if TYPE_CHECKING:
+    from mcp_server_claude.store import Transaction
+
+
+def create(tx: Transaction, thread_id: str, at: float, user: str = "ada") -> None:
+    thread_messages.create_thread(
+        tx, Thread(id=thread_id, user=user, head="", system="", model="", started_at=at, touched_at=at)
+    )
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
+def test_the_pages_of_a_list_hold_every_thread_once_and_in_order(tx: Transaction, limit: int) -> None:
+    expected = ["t_9", "t_8", "t_1", "t_2", "t_3", "t_7", "t_0"]  # threads of the same moment are sorted by id
+    for thread_id, at in zip(expected, [90.0, 80.0, 50.0, 50.0, 50.0, 40.0, 10.0], strict=True):
+        create(tx, thread_id, at)
+    create(tx, "t_bob", 60.0, user="bob")
+    request_ledger.open_entry(
+        tx, request_ledger.LedgerEntry(id="r", call_id="c", worker="w", started_at=1.0, thread="t_2", cost_micros=70)
+    )
+    found: list[tuple[str, int]] = []
+    cursor: thread_messages.ThreadCursor | None = None
+    while page := thread_messages.threads_with_cost(tx, "ada", limit, cursor):
+        assert len(page) <= limit
+        found += [(thread.id, cost) for thread, cost in page]
+        last, _ = page[-1]
+        cursor = last.touched_at, last.id
+    assert found == [(thread_id, 70 if thread_id == "t_2" else 0) for thread_id in expected]
+
+
+def test_a_thread_is_locked_by_one_running_process_at_a_time(tx: Transaction) -> None:
+    create(tx, "t_1", 1.0)
+    for worker in ("w_1", "w_2"):
+        process_locks.register_process(tx, worker)
+    assert thread_messages.lock_thread(tx, "t_1", call_id="c_1", worker="w_1", now=2.0)
+    assert not thread_messages.lock_thread(tx, "t_1", call_id="c_2", worker="w_2", now=1e9)
+    thread_messages.unlock_thread(tx, "t_1", "c_1")
+    assert thread_messages.lock_thread(tx, "t_1", call_id="c_2", worker="w_2", now=3.0)
+    process_locks.unregister_process(tx, "w_2")
+    assert thread_messages.lock_thread(tx, "t_1", call_id="c_3", worker="w_1", now=4.0)
