@@ -108,6 +108,13 @@ class ConfigurationError(CallError):
     class_name: ClassVar[str] = "configuration_error"
 
 
+def internal_error(call_id: str) -> ConfigurationError:
+    """The error that a client gets for a bug; the traceback belongs in the log."""
+    return ConfigurationError(
+        f"A bug in this server ended the call {call_id}. The server's log has the details.", kind="internal"
+    )
+
+
 _REQUEST, _TEMPORARY, _CONFIGURATION = (each.class_name for each in (RequestError, TemporaryError, ConfigurationError))
 
 KINDS: dict[str, tuple[str, str]] = {

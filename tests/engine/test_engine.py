@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import pytest
 
+from mcp_server_claude.call_types import Call, Waiting
 from mcp_server_claude.engine import stop_reasons
+from mcp_server_claude.errors import CallError
+from mcp_server_claude.services.lazy_services import Services
+from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
+from mcp_server_claude.store.call_journal import find_call
 from support.mcp_session import McpSession, connect, failure_meta, text_blocks, usage_meta
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from mcp_server_claude.call_types import CallEvent
     from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
@@ -151,3 +157,32 @@ def test_each_way_to_stop_short_has_a_sentence(reason: str | None) -> None:
 @pytest.mark.parametrize("reason", ["end_turn", "stop_sequence"])
 def test_what_is_whole_has_none(reason: str) -> None:
     assert stop_reasons.incomplete_reason(stop_reasons.AnswerEnd(reason=reason, max_tokens=1000)) == ""
+
+
+async def test_a_bug_in_the_middle_of_a_call_is_an_internal_error_with_the_account_and_a_failed_journal(
+    upstream: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken_listener(event: CallEvent) -> None:
+        match event:
+            case Waiting():
+                raise LookupError("a bug")
+            case _:
+                pass
+
+    settings = Settings(api_key="test-key-0000", base_url=upstream.url, data_dir=tmp_path / "data")
+    async with Services.lifespan(settings) as services:
+        calls = await services.calls()
+        call = Call(prompt=f"What is tea? {directive(status=529, times=1)}")
+        with pytest.raises(CallError) as raised:
+            await calls.run_call(call, broken_listener)
+        error = raised.value
+        assert (error.kind, error.class_name) == ("internal", "configuration_error")
+        assert call.id in str(error)
+        assert "a bug" not in str(error)
+        assert error.usage is not None
+        assert (error.usage.call_id, error.usage.attempts, error.usage.complete) == (call.id, 1, False)
+        store = await services.store()
+        journaled = await store.write(find_call, call.id, "local")
+    assert journaled is not None
+    assert (journaled.end, journaled.failure) == ("failed", error.as_json())
+    assert any(record.exc_info and record.exc_info[0] is LookupError for record in caplog.records)

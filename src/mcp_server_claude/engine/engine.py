@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -39,7 +40,7 @@ from mcp_server_claude.engine.spending_limit import SpendingLimit
 from mcp_server_claude.engine.stream_watchdog import StreamWatchdog, background_task
 from mcp_server_claude.engine.structured_output import OutputSchema
 from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
-from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError, internal_error
 from mcp_server_claude.telemetry.call_spans import call_span
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, Listener
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.telemetry.call_spans import CallSpan
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["CostEstimate", "Engine", "LedgerWriter"]
 
@@ -84,13 +87,19 @@ class Engine:
         )
 
     async def run_call(self, call: Call, listener: Listener) -> Reply:
-        """Answer `call`, telling `listen` what happens on the way.
+        """Answer `call`; `listener` receives its events.
 
         Raises:
-            CallError: There is no answer text; `failure.usage` is the account when a request was made.
+            CallError: There is no answer text; `usage` is the account if a request was made. A bug is of kind
+                `internal`, with its traceback in the log.
         """
-        with call_span(call, listener, self._settings) as seen:
-            return seen.record_reply(await self._run_call(seen.call, seen.listener, seen))
+        with call_span(call, listener, self._settings) as span:
+            try:
+                return span.record_reply(await self._run_call(span.call, span.listener, span))
+            except CallError:
+                raise
+            except Exception as bug:  # before the call had a journal, or after it
+                raise _logged_internal_error(call.id) from bug
 
     async def _run_call(self, call: Call, listener: Listener, span: CallSpan) -> Reply:
         model = asked = await self.admit_call(call)
@@ -151,14 +160,14 @@ class Engine:
         except CallError as failure:
             if failure.kind == "not_found":
                 self._uploads.invalidate()
-            usage = replace(account.usage(), complete=False)  # also where Claude ended its turn without any text
             note = spare.error_note(asked, why) if why else ""
-            told = (failure.with_message(f"{failure} {note}") if note else failure).with_usage(usage)
-            record.close_journal("failed", usage, str(told), told.as_json())
-            raise told from None
-        except BaseException:  # cancelled, or a bug: either way the text stays
-            if means.output_schema is None:
-                draft.flush()
+            error = failure.with_message(f"{failure} {note}") if note else failure
+            raise _close_failed(record, account, error) from None
+        except Exception as bug:
+            _save_text(means)
+            raise _close_failed(record, account, _logged_internal_error(call.id)) from bug
+        except BaseException:
+            _save_text(means)
             record.close_journal("cancelled", account.usage(), "The call was cancelled.")
             raise
         record.close_journal("incomplete" if reply.incomplete else "complete", reply.usage, reply.incomplete)
@@ -330,3 +339,23 @@ class Engine:
             yield
         finally:
             self._slots.release()
+
+
+def _save_text(context: CallContext) -> None:
+    """Publish the text so far of a call that was cancelled or failed; JSON that was cut is no answer."""
+    if context.output_schema is None:
+        with suppress(Exception):  # the bug may be in a listener
+            context.answer_buffer.flush()
+
+
+def _logged_internal_error(call_id: str) -> CallError:
+    """Log the current exception, and return the error that a client gets in its place."""
+    _log.exception("a bug ended the call %s", call_id)
+    return internal_error(call_id)
+
+
+def _close_failed(journal: JournalWriter, usage: UsageAccumulator, error: CallError) -> CallError:
+    """Close the journal of a failed call, and return the error with the account of the call."""
+    account = replace(usage.usage(), complete=False)  # also where Claude ended its turn without any text
+    journal.close_journal("failed", account, str(error), error.as_json())
+    return error.with_usage(account)
