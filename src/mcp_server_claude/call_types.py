@@ -37,6 +37,9 @@ Block: TypeAlias = Mapping[str, object]
 Message: TypeAlias = Mapping[str, object]
 """A message of a conversation as the API takes it: a `role` and its `content`."""
 
+ToolDefinition: TypeAlias = Mapping[str, object]
+"""A tool as a request defines it."""
+
 
 def new_call_id() -> str:
     """A new call id, `c_` and 16 hexadecimal digits: time in seconds first, so that ids sort by age."""
@@ -56,12 +59,41 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PastMessage:
+    """A message of a thread, as it was sent or received.
+
+    `rules` are the instructions that began to hold with a question. `prefix_digest` identifies everything that came
+    before an answer in its request, and is empty where the thinking of the answer must not be sent again.
+    """
+
+    role: Literal["user", "assistant"]
+    content: Sequence[Block]
+    rules: str = ""
+    prefix_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentTurn:
+    """What a thread must keep of a turn, besides the answer, to send it again unchanged.
+
+    `definitions` are the tools of the thread from now on. `dropped_thinking` says that the API refused the thinking of
+    earlier answers, so that it must not be sent again.
+    """
+
+    question: Message
+    prefix_digest: str
+    definitions: tuple[ToolDefinition, ...] = ()
+    dropped_thinking: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One question to Claude, as a door took it in.
 
     `model` is an exact id or a line (`opus`, `sonnet`, `haiku`, `fable`); empty means the configured default.
     `max_tokens` of 0 means the model's own limit, `max_usd` of 0 no limit of its own. `client` is the MCP client's
-    name, `source` the door. `thread` is the conversation that this goes on with, `history` its messages so far, and
+    name, `source` the door. `thread` is the conversation that this continues, `history` its messages so far,
+    `definitions` the tools that it was begun with, `rules` the instructions that hold from this question on, and
     `attached` the content blocks that come before the prompt, read from what `files` names. `schema` is a JSON Schema
     that the answer is held to; `notes` are sentences for the answer's footer. `limits` are those of its `user`.
     `begins` says that `thread` is a fresh id, and this call the first of that conversation. `container` is where code
@@ -76,7 +108,9 @@ class Call:
     max_usd: float = 0.0
     thread: str = ""
     starts_thread: bool = False
-    history: tuple[Message, ...] = ()
+    history: tuple[PastMessage, ...] = ()
+    definitions: tuple[ToolDefinition, ...] = ()
+    rules: str = ""
     attachments: tuple[Block, ...] = ()
     container_id: str = ""
     tools: tuple[ToolName, ...] = ()
@@ -288,7 +322,8 @@ class StructuredOutput:
 class Reply:
     """The result of a call: its text, its account, and for an incomplete answer one sentence on why and what to do.
 
-    `files` are those that code wrote, `container_id` is the container in which it ran.
+    `files` are those that code wrote, `container_id` is the container in which it ran, `sent` is what a thread keeps of
+    the request.
     """
 
     text: str
@@ -300,3 +335,4 @@ class Reply:
     structured_output: StructuredOutput | None = None
     files: tuple[OutputFile, ...] = ()
     container_id: str = ""
+    sent: SentTurn | None = None

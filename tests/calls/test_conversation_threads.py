@@ -223,12 +223,14 @@ def _text(text: str) -> dict[str, object]:
     return {"type": "text", "text": text}
 
 
-async def test_another_model_is_not_shown_thinking_that_is_not_its_own(upstream: Simulator, tmp_path: Path) -> None:
+async def test_another_model_is_sent_all_thinking_since_the_api_drops_what_it_cannot_read(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         thread = thread_of(await desk.ask("One.", model="opus"))
         await desk.ask("Two.", model="sonnet", thread=thread)
         kinds = [block["type"] for block in cast("list[dict[str, object]]", last_messages(upstream)[1]["content"])]
-        assert kinds == ["text"]
+        assert kinds == ["thinking", "text"]
 
 
 async def test_an_unknown_thread_is_refused_before_anything_is_sent(upstream: Simulator, tmp_path: Path) -> None:

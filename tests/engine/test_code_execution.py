@@ -145,22 +145,19 @@ async def test_text_before_and_after_code_are_paragraphs_of_their_own(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("blocks", "again"),
+    "blocks",
     [
-        ((used("code_execution", "s1"), ran("code_execution", "s1")), ["code_execution"]),
+        (used("code_execution", "s1"), ran("code_execution", "s1")),
         (
-            (
-                used("code_execution", "s1"),
-                used("web_search", "s2") | {"caller": {"type": "code_execution_20260120", "tool_id": "s1"}},
-                {"type": "web_search_tool_result", "tool_use_id": "s2", "content": list[str]()},
-                ran("code_execution", "s1"),
-            ),
-            ["web_search", "web_fetch"],
+            used("code_execution", "s1"),
+            used("web_search", "s2") | {"caller": {"type": "code_execution_20260120", "tool_id": "s1"}},
+            {"type": "web_search_tool_result", "tool_use_id": "s2", "content": list[str]()},
+            ran("code_execution", "s1"),
         ),
     ],
 )
-async def test_code_that_filters_what_was_found_is_no_use_of_code(
-    tmp_path: Path, blocks: tuple[dict[str, object], ...], again: list[str]
+async def test_code_that_filters_web_results_adds_no_tool_to_the_thread(
+    tmp_path: Path, blocks: tuple[dict[str, object], ...]
 ) -> None:
     async with (
         scripted_upstream(message(*blocks, {"type": "text", "text": "Found."})) as bird,
@@ -171,7 +168,8 @@ async def test_code_that_filters_what_was_found_is_no_use_of_code(
         head, _, raw = bird.requests[-1].partition(b"\r\n\r\n")
     body = cast("dict[str, object]", json.loads(raw))
     assert head.startswith(b"POST /v1/messages")
-    assert list(tools(body)) == again
+    assert list(tools(body)) == ["web_search", "web_fetch"]
+    assert body["tool_choice"] == {"type": "none"}
     assert [{**block} for block in cast("list[dict[str, object]]", turns(body)[1]["content"])][:-1] == list(blocks)
 
 

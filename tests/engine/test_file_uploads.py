@@ -172,13 +172,13 @@ async def test_a_new_container_is_given_the_files_of_earlier_turns_again(upstrea
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
         first = await desk.ask(SEEN, files=["sales.csv"], tools=["code"], model="sonnet")
         thread = usage_meta(first)["thread"]
-        await desk.ask(f"{SEEN} again", thread=thread)
+        await desk.ask(f"{SEEN} again", thread=thread, tools=["code"])
         assert isinstance(content(upstream), str)
         upstream.expire(str(cast("dict[str, object]", sent(upstream)[-1].body)["container"]))
-        await desk.ask(f"{SEEN} once more", thread=thread)
+        await desk.ask(f"{SEEN} once more", thread=thread, tools=["code"])
         assert [block["type"] for block in content(upstream)] == ["container_upload", "text"]
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
-        await desk.ask(f"{SEEN} after a restart", thread=thread)
+        await desk.ask(f"{SEEN} after a restart", thread=thread, tools=["code"])
         assert [block["type"] for block in content(upstream)] == ["container_upload", "text"]
         assert "container" not in cast("dict[str, object]", sent(upstream)[-1].body)
 

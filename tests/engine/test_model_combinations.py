@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import product
@@ -73,12 +75,15 @@ class Upstream:
         return outcomes
 
     def generated(self) -> dict[str, list[LoggedRequest]]:
-        """The requests for generation, by the id of their call, which stands in its system prompt."""
+        """The requests for generation, by the id of their call, which is the rules that hold for it."""
         found: dict[str, list[LoggedRequest]] = {}
         for record in self.api.requests:
             if record.path == "/v1/messages":
                 body = cast("dict[str, object]", record.body)
-                found.setdefault(str(body["system"]), []).append(record)
+                messages = cast("list[dict[str, object]]", body["messages"])
+                rules = [json.dumps(message["content"]) for message in messages if message["role"] == "system"]
+                call_ids = re.findall(r"c_[0-9a-f]{16}", " ".join([json.dumps(body["system"]), *rules]))
+                found.setdefault(call_ids[-1], []).append(record)
         return found
 
     def judge(self, calls: Sequence[Call], outcomes: dict[str, Reply | CallError]) -> None:

@@ -8,7 +8,7 @@ import sqlite3
 import time
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -245,7 +245,7 @@ def talk(
     return call
 
 
-def turn(role: str, call: str) -> thread_messages.ThreadMessage:
+def turn(role: Literal["user", "assistant"], call: str) -> thread_messages.ThreadMessage:
     return thread_messages.ThreadMessage(
         role=role, content=[{"type": "text", "text": f"SECRET {role}"}], model="", call_id=call
     )

@@ -17,7 +17,10 @@ SSE = "text/event-stream; charset=utf-8"
 
 @dataclass
 class ScriptedUpstream:
-    """Says these bodies to one `POST` after the other, the last again and again; to all else that there is nothing."""
+    """Says these bodies to one `POST` after the other, the last again and again; to all else that there is nothing.
+
+    A body that begins with `HTTP/` is a whole response.
+    """
 
     bodies: list[bytes]
     status: int
@@ -31,6 +34,10 @@ class ScriptedUpstream:
             self.requests.append(head + await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0))
             asked = head.startswith(b"POST")
             said = self.bodies.pop(0) if asked and len(self.bodies) > 1 else self.bodies[0]
+            if asked and said.startswith(b"HTTP/"):
+                writer.write(said)
+                await writer.drain()
+                continue
             status, kind, body = (self.status, self.content_type, said) if asked else (404, "text/plain", b"")
             writer.write(
                 f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\nrequest-id: req_parrot\r\n"

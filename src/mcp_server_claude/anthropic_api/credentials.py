@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
+from hashlib import sha256
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
@@ -48,6 +49,12 @@ class Credential:
     warning: str = ""
     platform_name: PlatformName = "anthropic"
     options: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def account(self) -> str:
+        """An identifier that differs between accounts, as far as that can be told without asking. It reveals no key."""
+        secret = self.key.get_secret_value() if self.key else self.source
+        return sha256(f"{self.base_url}\n{secret}".encode()).hexdigest()[:16]
 
     @property
     def region(self) -> str:

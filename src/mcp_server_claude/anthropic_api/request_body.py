@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.call_types import Call, Message, ToolName
+    from mcp_server_claude.call_types import Call, Message, ToolDefinition, ToolName
 
 RequestBody: TypeAlias = "dict[str, object]"
 
@@ -55,10 +55,12 @@ def build_request_body(
     model: str,
     max_tokens: int,
     messages: Sequence[Message] | None = None,
+    system: str | None = None,
+    tools: Sequence[ToolDefinition] = (),
     cache: CacheTtl = "off",
-    programmatic: bool = False,
 ) -> RequestBody:
-    """What is sent for `call`: `model` as resolved, `max_tokens` as admitted, and the conversation so far.
+    """The request body for `call`: `model` as resolved, `max_tokens` as admitted, `system`, `tools` and `messages` as
+    the thread of the call has them. Where tools are defined and the call asked for none, none may be used.
 
     With `cache` the API places its own breakpoint at the end of the request (automatic caching, the top-level
     `cache_control`): the next turn of the conversation then reads all of this from the cache. Rules and files have
@@ -67,12 +69,16 @@ def build_request_body(
     fields: RequestBody = {
         "model": model,
         "max_tokens": max_tokens,
-        "messages": list(messages) if messages else [*call.history, call.user_message()],
+        "messages": list(messages) if messages else [call.user_message()],
     }
-    if call.system:
-        fields["system"] = call.system
-    if tools := server_tool_definitions(call.tools, programmatic=programmatic):
-        fields["tools"] = tools
+    system = call.system if system is None else system
+    if system:
+        # The shape does not depend on caching: thinking of earlier turns is bound to what it was sent with.
+        fields["system"] = [{"type": "text", "text": system}] if len(system) >= MIN_CACHED_SYSTEM_CHARS else system
+    if tools:
+        fields["tools"] = list(tools)
+        if not call.tools:
+            fields["tool_choice"] = {"type": "none"}
     if call.effort:
         fields["output_config"] = {"effort": call.effort}
     return fields if cache == "off" else _with_cache_breakpoints(fields, call, {"type": "ephemeral", "ttl": cache})
@@ -81,8 +87,8 @@ def build_request_body(
 def _with_cache_breakpoints(fields: RequestBody, call: Call, cache_control: RequestBody) -> RequestBody:
     """The request with its breakpoints: three of the four that it may have, and the API's own at its end."""
     marked: RequestBody = {"cache_control": cache_control}
-    if len(call.system) >= MIN_CACHED_SYSTEM_CHARS:
-        marked["system"] = [{"type": "text", "text": call.system, "cache_control": cache_control}]
+    if isinstance(system := fields.get("system"), list):
+        marked["system"] = [{**block, "cache_control": cache_control} for block in cast("list[RequestBody]", system)]
     if call.attachments:
         # With many files, what went before them would be too far from the last one to be found.
         first = call.attachments[:1] if call.history and len(call.attachments) >= CACHE_LOOKBACK_BLOCKS else ()

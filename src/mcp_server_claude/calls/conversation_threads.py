@@ -12,13 +12,14 @@ from collections import OrderedDict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from secrets import token_hex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 
-from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, Reply, TextDelta, Waiting
+from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, PastMessage, Reply, TextDelta, Waiting
 from mcp_server_claude.engine import citations
 from mcp_server_claude.engine.answer_buffer import as_paragraph
+from mcp_server_claude.engine.thread_history import abilities_in, has_definitions
 from mcp_server_claude.errors import CallError, RequestError, TemporaryError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.store import StoreError, process_locks, store_errors_as
@@ -27,7 +28,7 @@ from mcp_server_claude.store import thread_messages as stored
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from mcp_server_claude.call_types import Block, Call, CallEvent, Listener, Message, ToolName
+    from mcp_server_claude.call_types import Block, Call, CallEvent, Listener, SentTurn
     from mcp_server_claude.engine.engine import CostEstimate, Engine
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store, Transaction
@@ -39,6 +40,8 @@ THREAD_BUSY_RETRY_S = 5.0
 """Seconds after which a client is told to try a busy thread again."""
 MAX_REMEMBERED_CONTAINERS = 10_000
 """Conversations of which it is remembered where their code ran."""
+MAX_THINKING_REFUSALS = 2
+"""Refusals of earlier thinking after which a thread sends none any more."""
 THREAD_ID_PREFIX = "t_"
 
 
@@ -111,9 +114,7 @@ class ConversationThreads:
         if call.thread.strip():
             conversation = await self.read_transcript(call.thread.strip(), call.user)
             call = await self._engine.prepare_call(replace(call, model=call.model or conversation.thread.model))
-            system = call.system or conversation.thread.system
-            tools = _tools_with_earlier(call.tools, conversation.turns)
-            call = replace(call, system=system, history=_history_messages(conversation.turns, call.model), tools=tools)
+            call = _with_history(call, conversation)
         return await self._engine.estimate_costs(await self._engine.prepare_call(call))
 
     async def read_transcript(self, thread_id: str, user: str) -> ThreadTranscript:
@@ -179,23 +180,23 @@ class ConversationThreads:
                 return await self._engine.run_call(replace(call, thread="", starts_thread=False), listener)
             raise TemporaryError(f"The thread could not be read: {error}", kind="store") from error
         except BaseException:  # cancelled while it was being taken: it will be taken all the same
-            self._store.write_nowait(_store_answer_and_unlock, call, (), call.model)
+            self._store.write_nowait(_store_answer_and_unlock, call, (), None)
             raise
         if begun is None:
             raise _unknown_thread_error(self._settings)
         if isinstance(begun, str):
             raise TemporaryError(begun, kind="thread_busy", retry_after_s=THREAD_BUSY_RETRY_S)
-        model = call.model
-        history = _history_messages(begun.turns, model)
-        tools = _tools_with_earlier(call.tools, begun.turns)
-        container = self._containers.get(call.thread, "") if "code" in tools else ""
-        call = replace(call, system=begun.system, history=history, tools=tools, container_id=container)
+        call = _with_history(call, begun)
+        uses_code = "code" in call.tools or has_definitions("code", call.definitions)
+        if uses_code:
+            call = replace(call, container_id=self._containers.get(call.thread, ""))
         heard = _TextRecorder(listener)
         answer: list[Block] = []
+        sent: SentTurn | None = None
         try:
             reply = await self._engine.run_call(call, heard.record_event_text)
-            answer = _blocks_to_store(reply)
-            if "code" in tools:
+            answer, sent = _blocks_to_store(reply), reply.sent
+            if uses_code:
                 self._remember_container(call.thread, reply.container_id)
         except CallError:
             raise
@@ -204,7 +205,7 @@ class ConversationThreads:
             raise
         finally:
             # Posted, not awaited: a cancelled call does not wait, and the next turn's write comes after this one.
-            self._store.write_nowait(_store_answer_and_unlock, call, answer, model)
+            self._store.write_nowait(_store_answer_and_unlock, call, answer, sent)
         return reply
 
     def _remember_container(self, thread_id: str, container: str) -> None:
@@ -250,17 +251,9 @@ class _TextRecorder:
         self._listener(event)
 
 
-@dataclass(frozen=True, slots=True)
-class _LockedThread:
-    """A conversation that this call holds, before its own question."""
-
-    system: str
-    turns: Sequence[ThreadMessage]
-
-
 def _lock_and_add_question(
     tx: Transaction, call: Call, locks: ProcessLocks, now: float, *, new: bool
-) -> _LockedThread | str | None:
+) -> ThreadTranscript | str | None:
     """Take the conversation and add the question; None where there is none, a sentence where another has it."""
     process_locks.register_process(tx, locks.worker)
     process_locks.remove_dead_processes(tx, locks)
@@ -283,23 +276,34 @@ def _lock_and_add_question(
         return None
     if not stored.lock_thread(tx, call.thread, call_id=call.id, worker=locks.worker, now=now):
         return "Another server process is answering in this thread. Try again when it has, or ask without a thread."
-    if call.system and call.system != thread.system:
-        stored.set_system(tx, call.thread, call.system)
-    turns = stored.thread_history(tx, call.thread)
-    content = [dict(block) for block in (*call.attachments, {"type": "text", "text": call.prompt})]
-    stored.append_message(
-        tx, call.thread, stored.ThreadMessage(role="user", content=content, model="", call_id=call.id)
+    transcript = ThreadTranscript(thread=thread, turns=stored.thread_history(tx, call.thread))
+    question = stored.ThreadMessage(
+        role="user",
+        content=[dict(block) for block in (*call.attachments, {"type": "text", "text": call.prompt})],
+        model="",
+        call_id=call.id,
+        rules=_new_rules(call, transcript),
     )
-    return _LockedThread(call.system or thread.system, turns)
+    stored.append_message(tx, call.thread, question)
+    return transcript
 
 
-def _store_answer_and_unlock(tx: Transaction, call: Call, answer: Sequence[Block], model: str) -> None:
-    """Add the answer, or take the question back where there is none, and let go."""
+def _store_answer_and_unlock(tx: Transaction, call: Call, answer: Sequence[Block], sent: SentTurn | None) -> None:
+    """Append the answer, or remove the question where there is none, and unlock the thread.
+
+    Without an answer nothing else changes: a call that failed must not change what later ones send.
+    """
     if answer:
-        content = [dict(block) for block in answer]
-        stored.append_message(
-            tx, call.thread, stored.ThreadMessage(role="assistant", content=content, model=model, call_id=call.id)
+        if sent is not None:
+            _store_sent_turn(tx, call, sent)
+        message = stored.ThreadMessage(
+            role="assistant",
+            content=[dict(block) for block in answer],
+            model=call.model,
+            call_id=call.id,
+            prefix_digest=_prefix_digest(tx, call, sent),
         )
+        stored.append_message(tx, call.thread, message)
         stored.unlock_thread(tx, call.thread, call.id)
     else:
         stored.unlock_thread(tx, call.thread, call.id)
@@ -315,33 +319,60 @@ def _read_answers_and_cost(tx: Transaction, thread_id: str) -> tuple[dict[str, A
     return stored.answer_statuses(tx, thread_id), stored.thread_cost_micros(tx, thread_id)
 
 
-def _history_messages(turns: Sequence[ThreadMessage], model: str) -> tuple[Message, ...]:
-    """The turns as messages. Thinking is bound to the model that thought it, so another model does not see it."""
-    return tuple(
-        {
-            "role": turn.role,
-            "content": [
-                block for block in turn.content if turn.model == model or block.get("type") not in THINKING_BLOCK_TYPES
-            ],
-        }
-        for turn in turns
+def _store_sent_turn(tx: Transaction, call: Call, sent: SentTurn) -> None:
+    """Store what later turns must send unchanged."""
+    question = sent.question["content"]
+    if isinstance(question, list) and len(cast("list[Block]", question)) > len(call.attachments) + 1:
+        # Files of earlier turns were put into a new container with it.
+        stored.replace_question(tx, call.thread, call.id, [dict(block) for block in cast("list[Block]", question)])
+    if sent.definitions != call.definitions:
+        stored.set_definitions(tx, call.thread, [dict(definition) for definition in sent.definitions])
+    if sent.dropped_thinking:
+        stored.forget_thinking(tx, call.thread)
+
+
+def _prefix_digest(tx: Transaction, call: Call, sent: SentTurn | None) -> str:
+    """The digest to store with an answer; empty where its thinking would be refused sooner or later.
+
+    The bytes behind a URL may change at any time, and what was refused for an unknown reason twice is refused again.
+    """
+    thread = stored.find_thread(tx, call.thread, call.user)
+    if sent is None or thread is None:
+        return ""
+    blocks = (*call.attachments, *(block for past in call.history for block in past.content))
+    has_urls = any(cast("Mapping[str, object]", block.get("source") or {}).get("type") == "url" for block in blocks)
+    limit = 1 if has_urls else MAX_THINKING_REFUSALS
+    return sent.prefix_digest if thread.thinking_refusals < limit else ""
+
+
+def _with_history(call: Call, transcript: ThreadTranscript) -> Call:
+    """The call with what its thread sends before its question.
+
+    A call that asks for tools may also use the server tools that the thread has already: they cannot be told apart
+    within a request. One that asks for none uses none.
+    """
+    thread = transcript.thread
+    definitions = tuple(thread.definitions)
+    server_tools = tuple(name for name in abilities_in(definitions) if name != "read" and name not in call.tools)
+    return replace(
+        call,
+        system=thread.system,
+        rules=_new_rules(call, transcript),
+        definitions=definitions,
+        tools=(*call.tools, *server_tools) if call.tools else (),
+        history=tuple(
+            PastMessage(
+                role=message.role, content=message.content, rules=message.rules, prefix_digest=message.prefix_digest
+            )
+            for message in transcript.turns
+        ),
     )
 
 
-def _tools_with_earlier(requested: tuple[ToolName, ...], turns: Sequence[ThreadMessage]) -> tuple[ToolName, ...]:
-    """What may be used: also what was used before, since the API wants the tools of the blocks that it is given."""
-    used = {
-        str(block.get("name")) for turn in turns for block in turn.content if block.get("type") == "server_tool_use"
-    }
-    web = any(name.startswith("web_") for name in used)
-    # Under the name `code_execution` the tools of the web filter what they found.
-    code = any(name.endswith("code_execution") for name in used - ({"code_execution"} if web else set()))
-    again: list[ToolName] = []
-    if web and "web" not in requested:
-        again.append("web")
-    if code and "code" not in requested:
-        again.append("code")
-    return (*requested, *again)
+def _new_rules(call: Call, transcript: ThreadTranscript) -> str:
+    """The rules that begin to hold with this call; empty where they hold already, or the call brings none."""
+    current = next((turn.rules for turn in reversed(transcript.turns) if turn.rules), transcript.thread.system)
+    return call.system if call.system != current else ""
 
 
 def render_answer(turn: ThreadMessage) -> str:
@@ -364,8 +395,20 @@ def _blocks_to_store(reply: Reply) -> list[Block]:
         return _text_blocks(reply.text)
     if not _has_all_tool_results(reply.blocks):
         return _text_blocks(reply.text)
-    blocks = [block for block in reply.blocks if block.get("type") != "text" or str(block.get("text") or "").strip()]
+    blocks = _without_blank_text(reply.blocks)
     return blocks if any(block.get("type") not in THINKING_BLOCK_TYPES for block in blocks) else []
+
+
+def _without_blank_text(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks without text blocks that are blank, which the API refuses, and without thinking bound to these."""
+    result: list[Block] = []
+    is_complete = True
+    for block in blocks:
+        if block.get("type") == "text" and not str(block.get("text") or "").strip():
+            is_complete = False
+        elif is_complete or block.get("type") not in THINKING_BLOCK_TYPES:
+            result.append(block)
+    return result
 
 
 def _has_all_tool_results(blocks: Sequence[Block]) -> bool:

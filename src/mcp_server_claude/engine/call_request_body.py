@@ -1,4 +1,4 @@
-"""What is sent for a call, and counted before: its body, with our own tools, in the form that is asked for."""
+"""The body of the next request of a call, also as it is counted before: with the tools of its thread and its schema."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import anyio.to_thread
 
 from mcp_server_claude import files
 from mcp_server_claude.anthropic_api.request_body import build_request_body
-from mcp_server_claude.engine import file_tools
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,29 +17,35 @@ if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.request_body import CacheTtl, RequestBody
     from mcp_server_claude.call_types import Call, Message
     from mcp_server_claude.engine.structured_output import OutputSchema
+    from mcp_server_claude.engine.thread_history import ThreadView
 
 
 def call_request_body(
     call: Call,
     model: ClaudeModel,
     output_schema: OutputSchema | None,
+    view: ThreadView,
     *,
     max_tokens: int,
-    messages: Sequence[Message] | None = None,
+    messages: Sequence[Message],
     cache: CacheTtl = "off",
 ) -> RequestBody:
-    """The request for `call`; `messages` are the conversation so far, where it is not just the call's own turn."""
-    made = build_request_body(
+    """The request body that asks for `form` with the system prompt and tools of `view`."""
+    body = build_request_body(
         call,
         model=model.id,
         max_tokens=max_tokens,
         messages=messages,
+        system=view.system,
+        tools=view.tools,
         cache=cache,
-        programmatic=model.programmatic,
     )
-    if "read" in call.tools:
-        made["tools"] = [*cast("list[RequestBody]", made.get("tools") or []), *file_tools.TOOL_DEFINITIONS]
-    return made if output_schema is None else output_schema.apply_to(made)
+    if output_schema is None:
+        return body
+    filled = output_schema.apply_to(body)
+    if "tools" in filled and view.tools and filled["tools"] is not body["tools"]:
+        filled["tools"] = [*view.tools, *cast("list[RequestBody]", filled["tools"])]
+    return filled
 
 
 async def check_request_limits(body: RequestBody, model: ClaudeModel, platform: Platform) -> None:

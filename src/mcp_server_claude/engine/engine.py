@@ -14,7 +14,7 @@ import anyio.to_thread
 from mcp_server_claude import files
 from mcp_server_claude.anthropic_api import models
 from mcp_server_claude.anthropic_api.error_classification import TOO_LONG_MESSAGE
-from mcp_server_claude.anthropic_api.request_body import MAX_WEB_SEARCHES, build_request_body
+from mcp_server_claude.anthropic_api.request_body import MAX_WEB_SEARCHES
 from mcp_server_claude.anthropic_api.token_estimate import OVERESTIMATE_FACTOR
 from mcp_server_claude.call_types import Reply, Waiting
 from mcp_server_claude.engine import (
@@ -39,6 +39,7 @@ from mcp_server_claude.engine.request_loop import RequestLoop
 from mcp_server_claude.engine.spending_limit import SpendingLimit
 from mcp_server_claude.engine.stream_watchdog import StreamWatchdog, background_task
 from mcp_server_claude.engine.structured_output import OutputSchema
+from mcp_server_claude.engine.thread_history import is_refused_thinking, thread_view
 from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
 from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError, internal_error
 from mcp_server_claude.telemetry.call_spans import call_span
@@ -46,8 +47,9 @@ from mcp_server_claude.telemetry.call_spans import call_span
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from mcp_server_claude.anthropic_api.client import ClaudeClient
+    from mcp_server_claude.anthropic_api.client import ClaudeClient, TokenCount
     from mcp_server_claude.anthropic_api.models import ClaudeModel, ModelListCache, StaticModelList
+    from mcp_server_claude.anthropic_api.request_body import RequestBody
     from mcp_server_claude.call_types import Call, Listener
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.telemetry.call_spans import CallSpan
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 __all__ = ["CostEstimate", "Engine", "LedgerWriter"]
+
+DROPPED_THINKING_NOTE = "the thinking of earlier answers was left out, the API refused it"
 
 
 class Engine:
@@ -138,7 +142,7 @@ class Engine:
                 if why and spare.model is not None:
                     listener(Waiting(f"{asked.id} {why}, asking {spare.model.id}"))
                     model, means = spare.model, self._fallback_context(call, asked, spare.model, means)
-                    errand = RequestLoop(fallback_model.call_for_model(call, model), model, means)
+                    errand = RequestLoop(replace(call, model=model.id), model, means)
                     ended = await errand.run()
                 if ended.error is not None and ended.error.kind == "too_long":
                     ended = replace(ended, error=await self._with_token_count(ended.error, call, model))
@@ -175,6 +179,7 @@ class Engine:
         notes = (
             *call.notes,
             fell,
+            DROPPED_THINKING_NOTE if ended.sent.dropped_thinking else "",
             model.lifecycle_note,
             *self._cost_notes(means),
             self._ledger.store.error_since(troubles),
@@ -190,6 +195,7 @@ class Engine:
             structured_output=data,
             files=made,
             container_id=ended.container_id,
+            sent=ended.sent,
         )
 
     async def prepare_call(self, call: Call, listener: Listener | None = None) -> Call:
@@ -281,11 +287,32 @@ class Engine:
         if str(failure) != TOO_LONG_MESSAGE or not model.context_tokens:
             return failure
         with suppress(CallError):
-            counted = await self._claude.count_tokens(build_request_body(call, model=model.id, max_tokens=1))
+            counted = await self._claude.count_tokens(self._first_request(call, model, None, max_tokens=1))
             tokens = counted.tokens if counted.exact else round(counted.tokens / OVERESTIMATE_FACTOR)
             message = stop_reasons.too_long_message(tokens, model.context_tokens, exact=counted.exact)
             return RequestError(message, kind=failure.kind, request_id=failure.request_id, status=failure.status)
         return failure
+
+    def _first_request(
+        self, call: Call, model: ClaudeModel, form: OutputSchema | None, *, max_tokens: int, with_thinking: bool = True
+    ) -> RequestBody:
+        """The request that a call begins with."""
+        account = self._claude.credential.account if self._claude.credential else ""
+        view = thread_view(call, model, form, account=account, with_thinking=with_thinking)
+        messages = [*view.history, call.user_message(), *view.rules]
+        return call_request_body(call, model, form, view, max_tokens=max_tokens, messages=messages)
+
+    async def _count_first_request(
+        self, call: Call, model: ClaudeModel, form: OutputSchema | None, *, max_tokens: int
+    ) -> TokenCount:
+        """The tokens of the first request, without earlier thinking where the API refuses that."""
+        try:
+            return await self._claude.count_tokens(self._first_request(call, model, form, max_tokens=max_tokens))
+        except CallError as failure:
+            if not is_refused_thinking(failure):
+                raise
+        body = self._first_request(call, model, form, max_tokens=max_tokens, with_thinking=False)
+        return await self._claude.count_tokens(body)
 
     def _cost_notes(self, context: CallContext) -> tuple[str, ...]:
         """What is to be said of the price, and of how a limit was kept."""
@@ -305,9 +332,9 @@ class Engine:
         model = await self.admit_call(call)
         max_tokens = model.max_tokens_for(call.max_tokens)
         form = None if call.schema is None else OutputSchema(call.schema, model)
-        body = call_request_body(call, model, form, max_tokens=max_tokens)
+        body = self._first_request(call, model, form, max_tokens=max_tokens)
         await check_request_limits(body, model, self._claude.platform)
-        counted = await self._claude.count_tokens(body)
+        counted = await self._count_first_request(call, model, form, max_tokens=max_tokens)
         if "read" in call.tools:  # nobody would be there to look
             model = model.without_features(frozenset({"batch"}))
         offers = cost_estimates(

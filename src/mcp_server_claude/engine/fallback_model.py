@@ -6,7 +6,7 @@ Ours and not the API's own `fallbacks`: that one is a beta of Anthropic's own AP
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from mcp_server_claude import number_formatting
 from mcp_server_claude.call_types import THINKING_BLOCK_TYPES
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from mcp_server_claude.anthropic_api.models import ClaudeModel
-    from mcp_server_claude.call_types import Block, Call, Message, ModelUsage
+    from mcp_server_claude.call_types import Block, Call, ModelUsage
     from mcp_server_claude.engine.loop_outcome import LoopOutcome
     from mcp_server_claude.engine.retry_policy import RetryPolicy
 
@@ -65,17 +65,6 @@ def with_early_fallback(policy: RetryPolicy) -> RetryPolicy:
     return replace(policy, max_overloads=MAX_OVERLOADS_BEFORE_FALLBACK)
 
 
-def call_for_model(call: Call, model: ClaudeModel) -> Call:
-    """The call as another model is asked it: without thinking, which is bound to the model that thought it."""
-    history = tuple(
-        cast("Message", {**message, "content": without_thinking(cast("Sequence[Block]", message["content"]))})
-        if isinstance(message["content"], list | tuple)
-        else message
-        for message in call.history
-    )
-    return replace(call, model=model.id, history=history)
-
-
 def without_thinking(blocks: Iterable[Block]) -> list[Block]:
     """The blocks that any model can be shown."""
     return [block for block in blocks if block.get("type") not in THINKING_BLOCK_TYPES]
@@ -93,5 +82,4 @@ def answered_by_note(by_model: Sequence[ModelUsage], reason: str) -> str:
 
 def _thread_blocks(call: Call) -> list[Mapping[str, object]]:
     """What is attached, in this turn and in those before it."""
-    turns = [cast("Sequence[Block]", m["content"]) for m in call.history if isinstance(m["content"], list | tuple)]
-    return [*call.attachments, *(block for turn in turns for block in turn)]
+    return [*call.attachments, *(block for past in call.history for block in past.content)]

@@ -75,11 +75,15 @@ TOOL_DEFINITIONS: tuple[RequestBody, ...] = (
     ),
 )
 
+NAMES = frozenset(str(definition["name"]) for definition in TOOL_DEFINITIONS)
+
 
 class FileTools:
     """Runs the tool uses of one call; not shared between calls."""
 
-    def __init__(self, file_policy: FilePolicy, model: ClaudeModel) -> None:
+    def __init__(self, file_policy: FilePolicy, model: ClaudeModel, *, permitted: bool = True) -> None:
+        """`permitted` is False where the thread has these tools and this call did not ask for them."""
+        self._permitted = permitted
         self._file_policy = file_policy
         self._model = model
         self._shown_count = 0
@@ -99,6 +103,9 @@ class FileTools:
     async def _tool_result(self, block: Block, n: int, limit: files.RunLimit, listener: Listener) -> dict[str, object]:
         name, tool_input = str(block.get("name") or ""), _ToolInput(block.get("input"))
         result: dict[str, object] = {"type": "tool_result", "tool_use_id": block.get("id")}
+        if not self._permitted:
+            message = "These tools are not available for this question. Answer without them."
+            return result | {"content": message, "is_error": True}
         if n >= MAX_TOOL_USES:
             return result | {"content": f"At most {MAX_TOOL_USES} tools run in one turn.", "is_error": True}
         if not limit.remaining_s():

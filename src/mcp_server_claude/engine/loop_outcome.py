@@ -10,7 +10,7 @@ from mcp_server_claude.engine.stop_reasons import AnswerEnd
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.message_stream import MessageStream
     from mcp_server_claude.anthropic_api.models import ClaudeModel
-    from mcp_server_claude.call_types import Block
+    from mcp_server_claude.call_types import Block, SentTurn
     from mcp_server_claude.errors import CallError
 
 
@@ -22,6 +22,7 @@ class LoopOutcome:
         stream: The last stream.
         blocks: The content blocks of the whole answer.
         max_tokens: The output tokens that the last request allowed.
+        sent: The part of the request that a thread keeps.
         container_id: The container in which code ran; empty without one.
         error: The error that no retry could fix; None when Claude ended its turn.
     """
@@ -29,6 +30,7 @@ class LoopOutcome:
     stream: MessageStream
     blocks: tuple[Block, ...]
     max_tokens: int
+    sent: SentTurn
     container_id: str = ""
     error: CallError | None = None
 

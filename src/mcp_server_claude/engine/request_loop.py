@@ -21,6 +21,7 @@ from mcp_server_claude.engine.continuation import CONTINUE_PROMPT, overlap_ancho
 from mcp_server_claude.engine.file_tools import FileTools
 from mcp_server_claude.engine.loop_outcome import LoopOutcome
 from mcp_server_claude.engine.request_messages import RequestMessages
+from mcp_server_claude.engine.thread_history import has_definitions, is_refused_thinking, thread_view
 from mcp_server_claude.errors import CallError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.store.budget_reservations import InsufficientBudget
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, Message
     from mcp_server_claude.engine.call_context import CallContext
     from mcp_server_claude.engine.ledger_writer import OpenEntry
+    from mcp_server_claude.engine.thread_history import ThreadView
 
 MIN_CONTINUATION_TOKENS = 256
 """Output tokens that a continuation may use at least, however long the text before it was estimated to be."""
@@ -62,14 +64,15 @@ class RequestLoop:
         self._model = model
         self._context = context
         self._started_at = time.monotonic()
+        self._dropped_thinking = False
+        self._messages = RequestMessages(call, self._view())
         self._progress = next_step.LoopProgress()
         self._policy = next_step.LoopPolicy(
             retry=context.retry_policy,
-            has_file_tools="read" in call.tools,
+            has_file_tools=self._has_file_tools(),
             has_schema=context.output_schema is not None,
         )
-        self._messages = RequestMessages(call)
-        self._file_tools = FileTools(context.file_policy, model)
+        self._file_tools = FileTools(context.file_policy, model, permitted="read" in call.tools)
         self._retrying = False
         self._max_tokens = context.spending_limit.max_tokens_before_budget(model.max_tokens_for(call.max_tokens))
         self._sent_max_tokens = self._max_tokens
@@ -99,6 +102,26 @@ class RequestLoop:
                 case _:
                     assert_never(step)
 
+    def _view(self) -> ThreadView:
+        credential = self._context.claude.credential
+        return thread_view(
+            self._call,
+            self._model,
+            self._context.output_schema,
+            account=credential.account if credential else "",
+            with_thinking=not self._dropped_thinking,
+        )
+
+    def _can_drop_thinking(self, failure: CallError | None) -> bool:
+        has_thinking = self._messages.view.has_thinking and not self._messages.has_open_turn
+        return has_thinking and not self._dropped_thinking and is_refused_thinking(failure)
+
+    def _drop_thinking(self) -> None:
+        """Leave out the thinking of earlier answers, which the API refuses. The same request would be refused again."""
+        self._dropped_thinking = True
+        self._messages.view = self._view()
+        self._context.listener(Waiting("the thinking of earlier answers is refused, asking without it"))
+
     async def retry_with_feedback(self, answer: str, feedback: str) -> LoopOutcome:
         """Run again with the answer and a message on what is wrong with it."""
         self._messages.add_feedback(answer, feedback)
@@ -108,7 +131,11 @@ class RequestLoop:
         """Send one request and decide on the next step."""
         buffer = self._context.answer_buffer
         chars_before, in_open_turn = buffer.chars, self._messages.has_open_turn
-        error = self._messages.track_container(stream, await self._send_request(stream, continuation))
+        error = await self._send_request(stream, continuation)
+        if self._can_drop_thinking(error):
+            self._drop_thinking()
+            error = await self._send_request(stream, continuation)
+        error = self._messages.track_container(stream, error)
         ended = next_step.StreamEnd(
             stop_reason=stream.stop_reason,
             error=error,
@@ -197,6 +224,7 @@ class RequestLoop:
             self._call,
             self._model,
             self._context.output_schema,
+            self._messages.view,
             max_tokens=max_tokens,
             messages=self._messages.to_send(continuation),
             cache=self._context.cache,
@@ -204,6 +232,10 @@ class RequestLoop:
         if self._messages.container_id and "tools" in body:
             body["container"] = self._messages.container_id
         return body
+
+    def _has_file_tools(self) -> bool:
+        is_answer = self._context.output_schema is not None and self._context.output_schema.uses_answer_tool
+        return not is_answer and has_definitions("read", self._messages.view.tools)
 
     def _repeat_stream(self) -> None:
         """Prepare the answer buffer for the same request again."""
@@ -268,6 +300,7 @@ class RequestLoop:
             stream=stream,
             blocks=self._messages.all_blocks(stream.blocks),
             max_tokens=self._sent_max_tokens,
+            sent=self._messages.sent_turn(dropped_thinking=self._dropped_thinking),
             container_id=self._messages.container_id,
             error=error,
         )

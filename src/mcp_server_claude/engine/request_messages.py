@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_server_claude.anthropic_api.message_stream import MessageStream
-    from mcp_server_claude.call_types import Block, Call, Message
+    from mcp_server_claude.call_types import Block, Call, Message, SentTurn
+    from mcp_server_claude.engine.thread_history import ThreadView
     from mcp_server_claude.errors import CallError
 
 EXPIRED_CONTAINER_KINDS = frozenset({"not_found", "invalid_request", "api_error"})
@@ -23,8 +24,9 @@ class RequestMessages:
     names it: while code is running, the API rejects a request that does not.
     """
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, view: ThreadView) -> None:
         self._call = call
+        self.view = view  # replaced where the API refuses the thinking in it
         self._user_message = _user_message(call)
         self._turn_messages: list[Message] = []
         self._continuation: list[Message] = []
@@ -42,7 +44,12 @@ class RequestMessages:
         """The messages of the next request; `continuation` is the text so far and the prompt to continue it."""
         self._continuation = list(continuation)
         paused: list[Message] = [{"role": "assistant", "content": self._paused_blocks}] if self._paused_blocks else []
-        return [*self._call.history, self._user_message, *self._turn_messages, *continuation, *paused]
+        question = (self._user_message, *self.view.rules)
+        return [*self.view.history, *question, *self._turn_messages, *continuation, *paused]
+
+    def sent_turn(self, *, dropped_thinking: bool) -> SentTurn:
+        """The question as it was sent, and what its thread keeps besides."""
+        return self.view.sent_turn(self._user_message, dropped_thinking=dropped_thinking)
 
     def all_blocks(self, latest: Sequence[Block]) -> tuple[Block, ...]:
         """All content blocks of the answer, with those of the latest stream."""
@@ -108,10 +115,10 @@ def _user_message(call: Call) -> Message:
     question = call.user_message()
     if call.container_id or "code" not in call.tools:
         return question
-    turns = [cast("Sequence[Block]", m["content"]) for m in call.history if isinstance(m["content"], list | tuple)]
-    earlier = {str(b["file_id"]): b for turn in turns for b in turn if b.get("type") == "container_upload"}
+    blocks = [block for past in call.history for block in past.content]
+    earlier = {str(block["file_id"]): block for block in blocks if block.get("type") == "container_upload"}
     mine = {block.get("file_id") for block in call.attachments}
     again = [block for file_id, block in earlier.items() if file_id not in mine]
-    content = question["content"]
-    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else cast("list[Block]", content)
-    return {"role": "user", "content": [*again, *blocks]} if again else question
+    if not again:
+        return question
+    return {"role": "user", "content": [*again, *call.attachments, {"type": "text", "text": call.prompt}]}

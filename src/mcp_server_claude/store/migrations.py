@@ -369,6 +369,16 @@ MIGRATIONS: tuple[Migration, ...] = (
             *(_rename_in_calls("class", old, new) for old, new in RENAMED_ERROR_CLASSES.items()),
         ),
     ),
+    Migration(
+        13,
+        "What a thread was begun with, and what came before each answer, so that a thread is sent again unchanged.",
+        (
+            "alter table thread add column definitions text not null default '[]'",
+            "alter table thread add column thinking_refusals bigint not null default 0",
+            "alter table turn add column rules text not null default ''",
+            "alter table turn add column prefix_digest text not null default ''",
+        ),
+    ),
 )
 
 NEWEST_VERSION = MIGRATIONS[-1].number

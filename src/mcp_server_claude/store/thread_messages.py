@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from mcp_server_claude.store import call_journal
 from mcp_server_claude.store.transaction import scalar
@@ -21,7 +21,11 @@ ThreadCursor: TypeAlias = tuple[float, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thread:
-    """A thread. Times are unix seconds, `head` holds its first words, `model` is the one that answered last."""
+    """A conversation. Times are unix seconds; `head` holds its opening words, `model` the one that answered last.
+
+    `system` and `definitions` are the system prompt and the tools that its requests begin with. `thinking_refusals`
+    counts the turns for which the API refused the thinking of earlier ones.
+    """
 
     id: str
     user: str
@@ -30,16 +34,24 @@ class Thread:
     model: str
     started_at: float
     touched_at: float
+    definitions: Sequence[dict[str, object]] = ()
+    thinking_refusals: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadMessage:
-    """One message: its content blocks, and for an answer the model that wrote it."""
+    """One message: its content blocks, and for an answer the model that wrote it.
 
-    role: str
+    `rules` are the instructions that hold from a question on, empty where they did not change. `prefix_digest`
+    identifies everything before an answer in its request; it is empty where its thinking must not be sent again.
+    """
+
+    role: Literal["user", "assistant"]
     content: Sequence[dict[str, object]]
     model: str
     call_id: str
+    rules: str = ""
+    prefix_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +66,7 @@ class AnswerStatus:
 UNLOCKED = "(holder is null or not exists (select 1 from process where process.id = thread.worker))"
 """Condition on a thread that no running process has locked, as SQL."""
 _THREAD = '"id", "user", head, system, model, started_at, touched_at'
+_MESSAGE = "role, content, model, call_id, rules, prefix_digest"
 _INSERT_THREAD = (
     f"insert into thread ({_THREAD}, holder, worker) values (:id, :user, :head, :system, :model, :at, :at, null, '')"  # noqa: S608
 )
@@ -62,10 +75,11 @@ update thread set holder = :call, worker = :worker, touched_at = :now
 where id = :id and (worker = :worker or {UNLOCKED})
 """  # noqa: S608 - a constant
 _INSERT_MESSAGE = """
-insert into turn (thread_id, seq, role, content, model, call_id)
-values (:id, (select coalesce(max(seq), 0) + 1 from turn where thread_id = :id), :role, :content, :model, :call)
+insert into turn (thread_id, seq, role, content, model, call_id, rules, prefix_digest)
+values (:id, (select coalesce(max(seq), 0) + 1 from turn where thread_id = :id), :role, :content, :model, :call,
+        :rules, :digest)
 """
-_LAST_MESSAGE = "select role, content, model, call_id from turn where thread_id = :id order by seq desc limit 1"
+_LAST_MESSAGE = f"select {_MESSAGE} from turn where thread_id = :id order by seq desc limit 1"  # noqa: S608
 _DELETE_QUESTION = "delete from turn where thread_id = :id and call_id = :call and role = 'user'"
 _INACTIVE = f"select id from thread where touched_at < :before and {UNLOCKED}"  # noqa: S608 - a constant
 
@@ -87,8 +101,8 @@ def create_thread(tx: Transaction, thread: Thread) -> None:
 
 def find_thread(tx: Transaction, thread_id: str, user: str) -> Thread | None:
     """Return a user's thread, or None if this user has none of that id."""
-    sql = f'select {_THREAD} from thread where id = :id and "user" = :user'  # noqa: S608 - a constant
-    return tx.fetch_one(Thread, sql, {"id": thread_id, "user": user})
+    sql = f'select {_THREAD}, definitions, thinking_refusals from thread where id = :id and "user" = :user'  # noqa: S608
+    return tx.fetch_one(_thread_row, sql, {"id": thread_id, "user": user})
 
 
 def lock_thread(tx: Transaction, thread_id: str, *, call_id: str, worker: str, now: float) -> bool:
@@ -124,13 +138,19 @@ def unlock_thread(tx: Transaction, thread_id: str, call_id: str) -> None:
 
 def thread_history(tx: Transaction, thread_id: str) -> list[ThreadMessage]:
     """Return all messages of a thread, in order."""
-    sql = "select role, content, model, call_id from turn where thread_id = :id order by seq"
+    sql = f"select {_MESSAGE} from turn where thread_id = :id order by seq"  # noqa: S608 - a constant
     return tx.fetch_all(_message_row, sql, {"id": thread_id})
 
 
 def append_message(tx: Transaction, thread_id: str, message: ThreadMessage) -> None:
     """Append a message to a thread."""
-    row = {"role": message.role, "content": json.dumps(list(message.content)), "model": message.model}
+    row = {
+        "role": message.role,
+        "content": json.dumps(list(message.content)),
+        "model": message.model,
+        "rules": message.rules,
+        "digest": message.prefix_digest,
+    }
     tx.execute(_INSERT_MESSAGE, row | _key_params(thread_id, message.call_id))
     if message.model:
         tx.execute("update thread set model = :model where id = :id", {"model": message.model, "id": thread_id})
@@ -144,9 +164,23 @@ def delete_question(tx: Transaction, thread_id: str, call_id: str) -> None:
     )
 
 
-def set_system(tx: Transaction, thread_id: str, system: str) -> None:
-    """Replace the system prompt of a thread."""
-    tx.execute("update thread set system = :system where id = :id", {"system": system, "id": thread_id})
+def replace_question(tx: Transaction, thread_id: str, call_id: str, content: Sequence[dict[str, object]]) -> None:
+    """Store a question as it was sent, where files had to be added to it."""
+    sql = "update turn set content = :content where thread_id = :id and call_id = :call and role = 'user'"
+    tx.execute(sql, {"content": json.dumps(list(content))} | _key_params(thread_id, call_id))
+
+
+def set_definitions(tx: Transaction, thread_id: str, definitions: Sequence[dict[str, object]]) -> None:
+    """Store the tools that the requests of a conversation begin with."""
+    sql = "update thread set definitions = :definitions where id = :id"
+    tx.execute(sql, {"definitions": json.dumps(list(definitions)), "id": thread_id})
+
+
+def forget_thinking(tx: Transaction, thread_id: str) -> None:
+    """Remember that the thinking of a conversation so far was refused by the API, and is never to be sent again."""
+    tx.execute("update turn set prefix_digest = '' where thread_id = :id", {"id": thread_id})
+    sql = "update thread set thinking_refusals = thinking_refusals + 1 where id = :id"
+    tx.execute(sql, {"id": thread_id})
 
 
 def recent_threads(tx: Transaction, user: str, limit: int = 10) -> list[Thread]:
@@ -223,7 +257,9 @@ def _text_block(text: str) -> dict[str, object]:
     return {"type": "text", "text": text}
 
 
-def _message_row(role: str, content: str, model: str, call_id: str) -> ThreadMessage:
-    return ThreadMessage(
-        role=role, content=cast("list[dict[str, object]]", json.loads(content)), model=model, call_id=call_id
-    )
+def _thread_row(definitions: str, **row: Any) -> Thread:
+    return Thread(definitions=cast("list[dict[str, object]]", json.loads(definitions)), **row)
+
+
+def _message_row(content: str, **row: Any) -> ThreadMessage:
+    return ThreadMessage(content=cast("list[dict[str, object]]", json.loads(content)), **row)

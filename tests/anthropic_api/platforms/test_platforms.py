@@ -331,8 +331,7 @@ async def test_without_a_key_foundry_is_asked_with_a_token_of_microsofts(
 async def test_what_bedrock_does_not_cache_by_itself_is_marked_for_it(place: Callable[[Name], Place]) -> None:
     async with cloud_upstream(*answers("bedrock")) as stand:
         settings = place("bedrock").furnish(stand)
-        history = ({"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes."})
-        await asked(settings, Call(prompt="More?", history=history))
+        await asked(settings, Call(prompt="More?"))
     (request,) = messages(stand)
     assert "cache_control" not in request.body
     *_, last = cast("list[dict[str, object]]", request.body["messages"])

@@ -1,0 +1,262 @@
+"""The beginning of a request within a thread: system prompt, tool definitions and earlier messages, for one model.
+
+Current models bind a thinking block to everything before it: `system`, `tools` and every earlier message. A change of
+any of these is HTTP 400 (https://platform.claude.com/docs/en/build-with-claude/preserved-thinking, read 2026-11-29).
+Two rules keep a thread alive:
+
+* A thread is append-only. It keeps the system prompt and the tool definitions that it began with. New rules become a
+  `role: "system"` message after the question that brought them. Tools that a turn may not use stay defined, with
+  `tool_choice: none`.
+* Each answer is stored with a digest of the request before it. Its thinking is sent back only where the new request
+  begins with exactly the same content. So a change that cannot be appended (another set of tools, another model's
+  versions of them, another key) leaves out thinking instead of failing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from mcp_server_claude.anthropic_api.request_body import server_tool_definitions
+from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, SentTurn
+from mcp_server_claude.engine import file_tools
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from mcp_server_claude.anthropic_api.models import ClaudeModel
+    from mcp_server_claude.anthropic_api.request_body import RequestBody
+    from mcp_server_claude.call_types import Block, Call, Message, ToolDefinition, ToolName
+    from mcp_server_claude.engine.structured_output import OutputSchema
+    from mcp_server_claude.errors import CallError
+
+    Definitions: TypeAlias = tuple[ToolDefinition, ...]
+
+SYSTEM_MESSAGE_MODELS = re.compile(r"opus-4-8|opus-5(?!-\d(?!\d))|(fable|mythos)-5|sonnet-5-5")
+"""Models that take `role: "system"` within `messages`
+(https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages, read 2026-11-29)."""
+RULES_PREFACE = "From here on these instructions replace the earlier ones:\n\n"
+WEB_TOOLS = frozenset({"web_search", "web_fetch"})
+WEB_VERSION = re.compile(r"web_(?:search|fetch)_(\d{8})")
+FIRST_PROGRAMMATIC_VERSION = "20260209"
+"""From this version on the web tools are called by code unless they say otherwise, which older models cannot run
+(https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool, read 2026-11-29)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadView:
+    """What comes before a call's own question, as one model is sent it.
+
+    `digest` covers the system prompt, the tools and the history. `rules` are the messages that follow the question.
+    `definitions` are the tools that the thread keeps for its later turns. They differ from `tools` where a model or a
+    schema needs other versions for this one request. `has_thinking` says that `history` holds bound thinking.
+    """
+
+    system: str
+    tools: Definitions
+    history: tuple[Message, ...]
+    rules: tuple[Message, ...]
+    definitions: Definitions
+    digest: str
+    has_thinking: bool
+
+    def sent_turn(self, question: Message, *, dropped_thinking: bool) -> SentTurn:
+        """What the thread keeps of the turn that is asked by this question."""
+        return SentTurn(
+            question=question,
+            prefix_digest=_chain(self.digest, question, *self.rules),
+            definitions=self.definitions,
+            dropped_thinking=dropped_thinking,
+        )
+
+
+def thread_view(
+    call: Call, model: ClaudeModel, form: OutputSchema | None = None, *, account: str = "", with_thinking: bool = True
+) -> ThreadView:
+    """The view that `model` gets of the thread of a call.
+
+    `account` tells one credential from another: the API refuses some thinking of other accounts. Without
+    `with_thinking` no thinking is sent back at all, which repairs a thread whose thinking the API refuses.
+    """
+    definitions = _thread_definitions(call, model)
+    tools = _definitions_for(definitions, model, form)
+    abilities = set(abilities_in(tools))
+    takes_system = takes_system_messages(model)
+    system = call.system if takes_system else next(_latest_rules(call), call.system)
+    digest = _chain(account, {"system": system, "tools": _with_form_tool(tools, form)})
+    history: list[Message] = []
+    has_thinking = False
+    for past in call.history:
+        keeps_thinking = with_thinking and past.prefix_digest == digest
+        content = [block for block in past.content if keeps_thinking or block.get("type") not in THINKING_BLOCK_TYPES]
+        content = _without_missing_tools(content, abilities)
+        has_thinking = has_thinking or any(block.get("type") in THINKING_BLOCK_TYPES for block in content)
+        messages = [_as_sent(past.role, content), *system_messages(past.rules if takes_system else "")]
+        history += messages
+        digest = _chain(digest, *messages)
+    return ThreadView(
+        system=system,
+        tools=tools,
+        history=tuple(history),
+        rules=tuple(system_messages(call.rules)) if takes_system else (),
+        definitions=definitions,
+        digest=digest,
+        has_thinking=has_thinking,
+    )
+
+
+def is_refused_thinking(failure: CallError | None) -> bool:
+    """Whether the API refused thinking of earlier answers: it belongs to another conversation or another account."""
+    return failure is not None and (failure.kind == "thinking_signature" or "`signature` in `thinking`" in str(failure))
+
+
+def takes_system_messages(model: ClaudeModel) -> bool:
+    """Whether a model takes `role: "system"` within `messages`."""
+    return SYSTEM_MESSAGE_MODELS.search(model.anthropic_id or model.id) is not None
+
+
+def system_messages(rules: str) -> list[Message]:
+    """Rules that begin to hold within a thread, as a message; none where there are no rules.
+
+    The API takes such a message directly after a user message, and an assistant message or nothing may follow it.
+    """
+    return [{"role": "system", "content": [{"type": "text", "text": f"{RULES_PREFACE}{rules}"}]}] if rules else []
+
+
+def has_definitions(ability: ToolName, definitions: Iterable[ToolDefinition]) -> bool:
+    """Whether these definitions hold the tools of an ability."""
+    return any(_ability(definition) == ability for definition in definitions)
+
+
+def abilities_in(definitions: Iterable[ToolDefinition]) -> tuple[ToolName, ...]:
+    """The abilities whose tools are defined, in the order of their definitions."""
+    return tuple(dict.fromkeys(ability for definition in definitions if (ability := _ability(definition))))
+
+
+def _thread_definitions(call: Call, model: ClaudeModel) -> Definitions:
+    """The tools that the thread is to keep: those it has, or a new set where this call wants more than these."""
+    known = abilities_in(call.definitions) or _abilities_used(call)
+    if call.definitions and set(call.tools) <= set(known):
+        return call.definitions
+    return _new_definitions(tuple(dict.fromkeys((*known, *call.tools))), model)
+
+
+def _definitions_for(definitions: Definitions, model: ClaudeModel, form: OutputSchema | None) -> Definitions:
+    """The tools as this model takes them: its own versions where it cannot drive those of the thread."""
+    lacking = {name for name, is_there in (("web", model.web_search), ("code", model.code_execution)) if not is_there}
+    if any(_needs_programmatic(definition) for definition in definitions) and not model.programmatic:
+        definitions = _new_definitions(abilities_in(definitions), model)
+    supported = tuple(tool for tool in definitions if _ability(tool) not in lacking)
+    # A format and citations exclude each other (docs, "Structured outputs"): 400 where both are enabled.
+    return supported if form is None else tuple(_without_citations(tool) for tool in supported)
+
+
+def _new_definitions(abilities: Sequence[ToolName], model: ClaudeModel) -> Definitions:
+    own = file_tools.TOOL_DEFINITIONS if "read" in abilities else ()
+    return (*server_tool_definitions(abilities, programmatic=model.programmatic), *own)
+
+
+def _with_form_tool(tools: Definitions, form: OutputSchema | None) -> list[ToolDefinition]:
+    """The tools with the one by which a schema is forced, where the model has no structured outputs."""
+    forced = cast("list[RequestBody]", form.apply_to({}).get("tools", [])) if form is not None else []
+    return [*tools, *forced]
+
+
+def _ability(definition: ToolDefinition) -> ToolName | None:
+    kind = str(definition.get("type") or "")
+    if kind.startswith("web_"):
+        return "web"
+    if kind.startswith("code_execution"):
+        return "code"
+    return "read" if not kind and definition.get("name") in file_tools.NAMES else None
+
+
+def _needs_programmatic(definition: ToolDefinition) -> bool:
+    version = WEB_VERSION.fullmatch(str(definition.get("type") or ""))
+    return version is not None and version[1] >= FIRST_PROGRAMMATIC_VERSION
+
+
+def _as_sent(role: str, content: list[Block]) -> Message:
+    """A message in the form in which it was sent first: a question without files is a string (`Call.question`)."""
+    match content:
+        case [{"type": "text", "text": str(text)}] if role == "user":
+            return {"role": role, "content": text}
+        case _:
+            return {"role": role, "content": content}
+
+
+def _without_citations(definition: ToolDefinition) -> ToolDefinition:
+    return {name: value for name, value in definition.items() if name != "citations"}
+
+
+def _abilities_used(call: Call) -> tuple[ToolName, ...]:
+    """The abilities used in a thread whose definitions an earlier version of this package did not store."""
+    blocks = [block for past in call.history for block in past.content]
+    is_web = any(block.get("type") == "server_tool_use" and block.get("name") in WEB_TOOLS for block in blocks)
+    return tuple(dict.fromkeys(each for block in blocks if (each := _ability_used(block, is_web=is_web))))
+
+
+def _without_missing_tools(content: list[Block], abilities: set[ToolName]) -> list[Block]:
+    """A message for a model that lacks a tool which was used in it: its text alone, since the API wants the tool."""
+    used = {_ability_used(block, is_web="web" in abilities) for block in content}
+    if used <= {*abilities, None}:
+        return content
+    text = "\n\n".join(str(block["text"]) for block in content if block.get("type") == "text" and block.get("text"))
+    others = [block for block in content if block.get("type") in {"document", "image"}]
+    return [*others, {"type": "text", "text": text or "(no text)"}]
+
+
+def _ability_used(block: Block, *, is_web: bool) -> ToolName | None:
+    """The ability whose tool a block needs. The web tools themselves use `code_execution`, to filter results."""
+    match block.get("type"), str(block.get("name") or ""):
+        case "container_upload", _:
+            return "code"
+        case "server_tool_use", name if name in WEB_TOOLS:
+            return "web"
+        case "server_tool_use", "code_execution" if is_web:
+            return None
+        case "server_tool_use", name if name.endswith("code_execution"):
+            return "code"
+        case _:
+            return None
+
+
+def _latest_rules(call: Call) -> Iterator[str]:
+    """The rules that hold now, the latest first, without those that the thread began with."""
+    yield from (rules for rules in (call.rules, *(past.rules for past in reversed(call.history))) if rules)
+
+
+def _chain(digest: str, *values: Mapping[str, object]) -> str:
+    """A digest of what came before and these values; independent of key order and of cache breakpoints."""
+    for value in values:
+        hashed = sha256(digest.encode())
+        for part in _canonical(value):
+            hashed.update(part)
+        digest = hashed.hexdigest()
+    return digest
+
+
+def _canonical(value: object) -> Iterable[bytes]:
+    """A JSON value as bytes that differ where the value does. Cache breakpoints are not part of the prefix."""
+    match value:
+        case str():
+            data = value.encode("utf-8", "surrogatepass")
+            yield b"s%d:" % len(data)
+            yield data
+        case list() | tuple():
+            yield b"["
+            for each in cast("Sequence[object]", value):
+                yield from _canonical(each)
+            yield b"]"
+        case dict():
+            fields = cast("Mapping[str, object]", value)
+            yield b"{"
+            for name in sorted(fields):
+                if name != "cache_control":
+                    yield from _canonical(name)
+                    yield from _canonical(fields[name])
+            yield b"}"
+        case _:
+            yield f"v{value!r};".encode()

@@ -1,0 +1,255 @@
+"""Threads are append-only: thinking is sent again only after an unchanged beginning."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mcp_server_claude.simulator import Pace, Simulator, directive
+from support.mcp_session import connect, text_blocks, usage_meta
+from support.recorded_streams import sse_bytes
+from support.scripted_upstream import scripted_upstream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp.types import CallToolResult
+
+pytestmark = pytest.mark.anyio
+
+Body = dict[str, Any]
+MODELS = ("opus", "sonnet", "haiku", "fable", "claude-sonnet-5", "claude-opus-5", "claude-haiku-4-5")
+THINK = directive(think=30)
+
+
+def bodies(api: Simulator) -> list[Body]:
+    return [cast("Body", record.body) for record in api.requests if record.path == "/v1/messages"]
+
+
+def without_cache_control(value: object) -> object:
+    match value:
+        case dict():
+            fields = cast("dict[str, object]", value)
+            return {name: without_cache_control(each) for name, each in fields.items() if name != "cache_control"}
+        case list():
+            return [without_cache_control(each) for each in cast("list[object]", value)]
+        case _:
+            return value
+
+
+def prefix(body: Body, messages: list[object]) -> str:
+    parts = [body.get("system"), body.get("tools"), messages]
+    return json.dumps(without_cache_control(parts), sort_keys=True)
+
+
+def check_bound_thinking(api: Simulator) -> int:
+    """Check that all thinking that was sent back follows what its own request had; returns how many blocks were sent.
+
+    This compares recorded requests as text, and so shares no code with what it checks.
+    """
+    asked: set[str] = set()
+    count = 0
+    for body in bodies(api):
+        messages = cast("list[Body]", body["messages"])
+        for index, message in enumerate(messages):
+            blocks = cast("list[Body]", message["content"]) if isinstance(message["content"], list) else []
+            thinking = [block for block in blocks if block["type"] in {"thinking", "redacted_thinking"}]
+            if message["role"] == "assistant" and thinking:
+                count += len(thinking)
+                assert prefix(body, cast("list[object]", messages[:index])) in asked
+        asked.add(prefix(body, cast("list[object]", messages)))
+    return count
+
+
+def thread_of(result: CallToolResult) -> str:
+    assert not result.is_error, text_blocks(result)
+    return cast("str", usage_meta(result)["thread"])
+
+
+async def test_thinking_is_sent_back_over_many_turns(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet", system="Be kind."))
+        for _ in range(3):
+            await session.ask(f"More. {THINK}", thread=thread)
+    assert check_bound_thinking(upstream) == 1 + 2 + 3
+
+
+async def test_new_rules_are_a_system_message_where_the_model_takes_one(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet", system="Be kind."))
+        await session.ask(f"Two. {THINK}", thread=thread, system="Be brief.")
+        await session.ask("Three.", thread=thread, system="Be brief.")
+        await session.ask("Four.", thread=thread)
+    *_, second, third, fourth = bodies(upstream)
+    assert [message["role"] for message in second["messages"]] == ["user", "assistant", "user", "system"]
+    assert second["messages"][-1]["content"][0]["text"].endswith("Be brief.")
+    for body in (third, fourth):
+        assert body["system"] == "Be kind."
+        assert [message["role"] for message in body["messages"]].count("system") == 1
+    assert check_bound_thinking(upstream) == 1 + 2 + 2
+
+
+async def test_new_rules_replace_the_system_prompt_of_a_model_that_takes_no_such_message(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        thread = thread_of(await session.ask(f"One. {THINK}", model="opus", system="Be kind."))
+        await session.ask(f"Two. {THINK}", thread=thread, system="Be brief.")
+        await session.ask("Three.", thread=thread)
+    *_, second, third = bodies(upstream)
+    assert (second["system"], third["system"]) == ("Be brief.", "Be brief.")
+    assert check_bound_thinking(upstream) == 1
+
+
+async def test_tools_stay_defined_and_are_switched_off_for_a_question_without_tools(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet", tools=["web", "read"]))
+        await session.ask("Two.", thread=thread)
+        await session.ask("Three.", thread=thread, tools=["web"])
+    first, second, third = bodies(upstream)
+    assert first["tools"] == second["tools"] == third["tools"]
+    assert "tool_choice" not in first
+    assert second["tool_choice"] == {"type": "none"}
+    assert "tool_choice" not in third
+    assert check_bound_thinking(upstream) >= 2
+
+
+async def test_added_tools_leave_out_older_thinking_and_are_kept_from_then_on(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet"))
+        await session.ask(f"Two. {THINK}", thread=thread, tools=["web"])
+        await session.ask("Three.", thread=thread)
+    _, second, third = bodies(upstream)
+    assert second["tools"] == third["tools"]
+    assert check_bound_thinking(upstream) == 1
+
+
+async def test_a_call_that_failed_changes_nothing_of_its_thread(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, max_retries=0) as session:
+        thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet", system="Be kind."))
+        refused = f"Two. {directive(fault='status', status=400)}"
+        assert (await session.ask(refused, thread=thread, system="Be brief.", tools=["web"])).is_error
+        await session.ask("Three.", thread=thread)
+    first, _, third = bodies(upstream)
+    assert third["system"] == first["system"]
+    assert "tools" not in third
+    assert [message["role"] for message in third["messages"]] == ["user", "assistant", "user"]
+    assert check_bound_thinking(upstream) == 1
+
+
+async def test_a_schema_works_in_a_thread_that_used_tools(upstream: Simulator, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        thread = thread_of(await session.ask(f"One. {directive(search='on')}", model="sonnet", tools=["web"]))
+        result = await session.ask("As JSON.", thread=thread, schema=schema)
+        assert not result.is_error
+        await session.ask("Three.", thread=thread)
+    first, second, third = bodies(upstream)
+    assert first["tools"] == third["tools"]
+    assert second["tool_choice"] == {"type": "none"}
+    assert "citations" not in json.dumps(second["tools"])
+    assert second["output_config"]["format"]["type"] == "json_schema"
+    check_bound_thinking(upstream)
+
+
+async def test_another_key_leaves_out_thinking_that_its_account_may_refuse(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, api_key="sk-ant-one") as session:
+        thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet"))
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, api_key="sk-ant-two") as session:
+        await session.ask("Two.", thread=thread)
+    assert check_bound_thinking(upstream) == 0
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, api_key="sk-ant-one") as session:
+        await session.ask("Three.", thread=thread)
+    assert check_bound_thinking(upstream) == 1
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 10_000))
+def test_no_turn_fails_because_of_an_earlier_one(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    asyncio.run(_random_walk(random.Random(seed), tmp_path_factory.mktemp("data") / "data"))
+
+
+async def _random_walk(dice: random.Random, data: Path) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api:
+        thread = ""
+        for _ in range(3):  # restarts
+            key = dice.choice(["sk-ant-one", "sk-ant-two"])
+            async with connect("memory", "auto", data, base_url=api.url, api_key=key) as session:
+                for _ in range(4):
+                    arguments: dict[str, Any] = {"thread": thread} if thread else {}
+                    if dice.random() < 0.4:
+                        arguments["model"] = dice.choice(MODELS)
+                    if dice.random() < 0.3:
+                        arguments["system"] = dice.choice(["Be kind.", "Be brief.", "rules " * 400])
+                    if dice.random() < 0.2:
+                        arguments["schema"] = schema
+                    elif dice.random() < 0.4:
+                        arguments["tools"] = dice.sample(["web", "code", "read"], dice.randrange(1, 3))
+                    before = len(bodies(api))
+                    prompt = f"Go on. {directive(think=30)}"
+                    result = await session.ask(prompt, **arguments)
+                    if result.is_error and "tools" in arguments:
+                        continue  # a model without that tool
+                    assert not result.is_error, text_blocks(result)
+                    assert len(bodies(api)) <= before + 2
+                    thread = thread_of(result)
+        check_bound_thinking(api)
+
+
+REFUSAL = (
+    "messages.1.content.0: Invalid `signature` in `thinking` block. The block is bound to a different conversation. "
+    'Remove the block, or set `thinking.block_binding.prefix_mismatch_behavior` to "drop_block". That setting requires '
+    "the `thinking-binding-controls-2026-08-01` value in the `anthropic-beta` header."
+)
+
+
+def refusal() -> bytes:
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": REFUSAL}}
+    body = json.dumps(error).encode()
+    head = f"HTTP/1.1 400 X\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def thinking_answer(signature: str) -> bytes:
+    usage = {"input_tokens": 10, "output_tokens": 1}
+    start: Body = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-5", "content": []}
+    thinking = {"type": "thinking", "thinking": "", "signature": ""}
+    return sse_bytes(
+        {"type": "message_start", "message": {**start, "stop_reason": None, "usage": usage}},
+        {"type": "content_block_start", "index": 0, "content_block": thinking},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": signature}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "Yes."}},
+        {"type": "content_block_stop", "index": 1},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}},
+        {"type": "message_stop"},
+    )
+
+
+async def test_thinking_that_the_api_refuses_is_left_out_at_once_and_for_good(tmp_path: Path) -> None:
+    answers = [thinking_answer("s1"), refusal(), *(thinking_answer(f"s{number}") for number in (2, 3, 4))]
+    async with (
+        scripted_upstream(*answers) as api,
+        connect("memory", "auto", tmp_path / "data", base_url=api.url, models_wait_s=0) as session,
+    ):
+        first = await session.ask("One.", model="claude-sonnet-5-5")
+        second = await session.ask("Two.", thread=thread_of(first))
+        third = await session.ask("Three.", thread=thread_of(first))
+        posts = [request for request in api.requests if request.startswith(b"POST /v1/messages")]
+        signatures = [[each for each in (b"s1", b"s2") if b'"' + each + b'"' in post] for post in posts]
+    assert signatures == [[], [b"s1"], [], [b"s2"]]
+    assert "left out" in text_blocks(second)[1]
+    assert "left out" not in text_blocks(third)[1]
+    assert usage_meta(second)["retries"] == 0
