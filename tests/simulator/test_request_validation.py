@@ -44,6 +44,7 @@ def saying(*messages: Object, model: str = "claude-sonnet-5-5") -> Object:
     return {**message_request("", model=model), "messages": [*messages]}
 
 
+BREAKPOINT: Json = {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}
 BAD: dict[str, tuple[Object, str]] = {
     "system message on a model that takes none": (
         saying(USER, {"role": "system", "content": "Be brief"}, model="claude-sonnet-5"),
@@ -62,7 +63,7 @@ BAD: dict[str, tuple[Object, str]] = {
         "output_config.format: structured outputs are not supported with citations",
     ),
     "five cache breakpoints": (
-        message_request("Hi", system=[{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}] * 5),
+        message_request("Hi", system=[BREAKPOINT for _ in range(5)]),
         "A maximum of 4 blocks with cache_control may be provided. Found 5.",
     ),
     "inference geography on an older model": (
