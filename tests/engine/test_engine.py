@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -157,6 +158,42 @@ def test_each_way_to_stop_short_has_a_sentence(reason: str | None) -> None:
 @pytest.mark.parametrize("reason", ["end_turn", "stop_sequence"])
 def test_what_is_whole_has_none(reason: str) -> None:
     assert stop_reasons.incomplete_reason(stop_reasons.AnswerEnd(reason=reason, max_tokens=1000)) == ""
+
+
+def test_a_limit_below_max_tokens_is_named_by_the_tokens_that_came() -> None:
+    end = stop_reasons.AnswerEnd(reason="max_tokens", max_tokens=128_000, output_tokens=16_000)
+    sentence = stop_reasons.incomplete_reason(end)
+    assert sentence.startswith("it reached max_tokens at 16k output tokens, although 128k were allowed")
+    assert "larger max_tokens" not in sentence
+
+
+def test_a_larger_max_tokens_is_advised_only_below_the_models_limit() -> None:
+    end = stop_reasons.AnswerEnd(reason="max_tokens", max_tokens=64_000, output_tokens=64_000, thread="t_1")
+    assert "or again with a larger max_tokens" in stop_reasons.incomplete_reason(end)
+    assert "larger max_tokens" not in stop_reasons.incomplete_reason(replace(end, model_max_tokens=64_000))
+    assert "larger max_tokens" not in stop_reasons.no_text_message(replace(end, model_max_tokens=64_000))
+
+
+@pytest.mark.parametrize(
+    ("category", "billed"),
+    [(None, False), ("cyber", False), ("general_harms", False), ("bio", True), ("frontier_llm", True)],
+)
+async def test_a_refusal_before_any_output_is_billed_by_its_category(
+    desk: McpSession,
+    category: str | None,
+    billed: bool,  # noqa: FBT001
+) -> None:
+    named = {"category": category} if category else {}
+    result = await desk.ask(directive(tokens=0, stop="refusal", **named))
+    (entry,) = desk.ledger_rows()
+    assert failure_meta(result)["kind"] == "refusal"
+    assert (cast("float", usage_meta(result)["cost_usd"]) > 0, entry["cost_micros"] > 0) == (billed, billed)
+
+
+async def test_a_refusal_after_thinking_is_billed(desk: McpSession) -> None:
+    result = await desk.ask(directive(think=30, tokens=0, stop="refusal"), model="opus")
+    assert failure_meta(result)["kind"] == "refusal"
+    assert cast("float", usage_meta(result)["cost_usd"]) > 0
 
 
 async def test_a_bug_in_the_middle_of_a_call_is_an_internal_error_with_the_account_and_a_failed_journal(

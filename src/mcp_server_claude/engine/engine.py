@@ -1,4 +1,4 @@
-"""The corridor that every call walks through: admit, record, ask, complete, account."""
+"""The path of every call: check it, record it, run its requests, and build its reply."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ class Engine:
         return call
 
     async def admit_call(self, call: Call) -> ClaudeModel:
-        """The model of a call, checked for what it accepts, before anything is sent.
+        """The model of a call, checked for the call's parameters before anything is sent.
 
         Raises:
             CallError: The call cannot be sent like this.
@@ -253,7 +253,7 @@ class Engine:
         return model
 
     async def _fallback_model(self, call: Call, requested: ClaudeModel) -> FallbackModel:
-        """The model to ask instead, where one is configured, checked for this call as the one that was asked for is."""
+        """The configured fallback model, checked for this call in the same way as the requested model."""
         name = self._settings.fallback_model
         if not name:
             return FallbackModel()
@@ -269,7 +269,7 @@ class Engine:
     def _fallback_context(
         self, call: Call, requested: ClaudeModel, model: ClaudeModel, context: CallContext
     ) -> CallContext:
-        """What the other model works with: the same money, and draft and account begun anew."""
+        """The context of the fallback model: the same spending limit, with the text withdrawn."""
         form = None if call.schema is None else OutputSchema(call.schema, model)
         elapsed = context.usage.elapsed_s()
         context.usage.switch_model(requested.id, model.id)
@@ -283,7 +283,7 @@ class Engine:
         )
 
     async def _with_token_count(self, failure: CallError, call: Call, model: ClaudeModel) -> CallError:
-        """The failure of a prompt that is too long, saying by how much also where the API does not."""
+        """The error for a prompt that is too long, with the excess counted if the API does not report it."""
         if str(failure) != TOO_LONG_MESSAGE or not model.context_tokens:
             return failure
         with suppress(CallError):
@@ -315,7 +315,7 @@ class Engine:
         return await self._claude.count_tokens(body)
 
     def _cost_notes(self, context: CallContext) -> tuple[str, ...]:
-        """What is to be said of the price, and of how a limit was kept."""
+        """Notes on an unknown price and on an estimated limit."""
         platform = self._claude.platform
         guessed = context.spending_limit.is_limited and "count_tokens" in platform.unsupported
         return (
@@ -349,7 +349,7 @@ class Engine:
 
     @asynccontextmanager
     async def _slot(self, listener: Listener) -> AsyncGenerator[None]:
-        """A place among the calls that run at the same time; who has to wait for one is told so.
+        """Hold one of the slots for concurrent calls; `listener` gets a `Waiting` event if none is free.
 
         Raises:
             TemporaryError: None became free within the call's deadline.

@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from mcp_server_claude.engine.retry_policy import RetryPolicy
 
 MAX_OVERLOADS_BEFORE_FALLBACK = 2
-"""Overloads in a row after which another model is asked, instead of the many that are borne where there is none."""
+"""Overloads in a row after which the fallback model is asked; without one, a call retries much longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FallbackModel:
-    """The other model, or a sentence on why it cannot take the call; neither where none is configured."""
+    """The fallback model, or the reason why it cannot answer this call; neither if none is configured."""
 
     model: ClaudeModel | None = None
     unavailable_reason: str = ""
 
     def error_note(self, requested: ClaudeModel, reason: str) -> str:
-        """What is to be said besides where a call failed of which the other model was, or should have been, asked."""
+        """The note for the error of a call when the fallback model was tried, or could not be."""
         return (
             f"{self.model.id} was asked because {requested.id} {reason}."
             if self.model is not None
@@ -41,10 +41,10 @@ class FallbackModel:
 
 
 def check_attachments(call: Call, model: ClaudeModel) -> None:
-    """Look whether the model can read what the call has attached.
+    """Check that the model reads every type of attachment in the thread.
 
     Raises:
-        RequestError: It cannot.
+        RequestError: It does not.
     """
     kinds = {block.get("type") for block in _thread_blocks(call)}
     if "image" in kinds and not model.images:
@@ -54,24 +54,24 @@ def check_attachments(call: Call, model: ClaudeModel) -> None:
 
 
 def fallback_reason(outcome: LoopOutcome) -> str:
-    """Why another model is to be asked, as the end of a sentence; empty where it is not."""
+    """The reason for using the fallback model, as the end of a sentence; empty if there is none."""
     if outcome.error is not None:
         return "was overloaded" if outcome.error.kind == "overloaded" else ""
     return "declined" if outcome.stream.stop_reason == "refusal" else ""
 
 
 def with_early_fallback(policy: RetryPolicy) -> RetryPolicy:
-    """The policy where there is another model to ask."""
+    """The retry policy of a call that has a fallback model."""
     return replace(policy, max_overloads=MAX_OVERLOADS_BEFORE_FALLBACK)
 
 
 def without_thinking(blocks: Iterable[Block]) -> list[Block]:
-    """The blocks that any model can be shown."""
+    """The blocks that every model accepts."""
     return [block for block in blocks if block.get("type") not in THINKING_BLOCK_TYPES]
 
 
 def answered_by_note(by_model: Sequence[ModelUsage], reason: str) -> str:
-    """Who answered instead of whom, and, where both cost something, what each did."""
+    """The note that names both models, with the cost of each if both cost something."""
     asked, instead = by_model
 
     def named(share: ModelUsage) -> str:
@@ -81,5 +81,5 @@ def answered_by_note(by_model: Sequence[ModelUsage], reason: str) -> str:
 
 
 def _thread_blocks(call: Call) -> list[Mapping[str, object]]:
-    """What is attached, in this turn and in those before it."""
+    """The content blocks of this turn's attachments and of all earlier messages."""
     return [*call.attachments, *(block for past in call.history for block in past.content)]

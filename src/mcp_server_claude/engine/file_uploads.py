@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.settings import Settings
 
 MIN_UPLOAD_BYTES = 100_000
-"""A smaller file costs less to send along than to upload."""
+"""Bytes below which a file is cheaper to send than to upload."""
 MAX_CONCURRENT_UPLOADS = 4
 SHORT_UPLOAD_TTL_S = 86_400
 UPLOAD_TTL_S = 90 * SHORT_UPLOAD_TTL_S
@@ -38,7 +38,7 @@ it is used. Where nothing is to be kept here, a day."""
 
 
 class FileUploads:
-    """Uploads what a call's blocks hold, and remembers by its content what was uploaded already, in this process."""
+    """Uploads the content of a call's blocks, and remembers in this process which content was uploaded."""
 
     def __init__(self, settings: Settings, claude: ClaudeClient) -> None:
         self._claude = claude
@@ -47,7 +47,7 @@ class FileUploads:
         self._uploaded: dict[tuple[str, bytes], tuple[str, float]] = {}
 
     def file_policy_for(self, file_policy: FilePolicy, call: Call) -> FilePolicy:
-        """What this call may read: for code data files too, where they can be uploaded."""
+        """The file policy of a call. With code, data files are allowed too if they can be uploaded."""
         if "code" not in call.tools:
             return file_policy
         if self._enabled:
@@ -55,7 +55,7 @@ class FileUploads:
         return replace(file_policy, hint=" Code could read it, but this server uploads no files (MCP_CLAUDE_UPLOADS).")
 
     async def upload_blocks(self, attachments: Attachments, call: Call, listener: Listener | None) -> tuple[Block, ...]:
-        """The blocks as they are sent, what is large uploaded. Without `listen` nothing is sent, nor uploaded.
+        """The blocks to send, with large content uploaded. Without `listener` nothing is uploaded.
 
         Raises:
             CallError: A file could not be uploaded.
@@ -89,11 +89,11 @@ class FileUploads:
         return tuple(_with_file_ids(attachments.blocks, ids, for_code=for_code))
 
     def invalidate(self) -> None:
-        """A file is not there any more, whichever it was: each is uploaded again when it is named."""
+        """Forget all uploads, since one of them no longer exists: each file is uploaded again at its next use."""
         self._uploaded.clear()
 
     def _should_upload(self, block: Block, for_code: bool) -> bool:  # noqa: FBT001
-        """Whether a block's content is uploaded."""
+        """True if a block's content is to be uploaded."""
         if not self._enabled:
             return False
         data = block.get("data") or _block_source(block).get("data")
@@ -102,7 +102,7 @@ class FileUploads:
         )
 
     async def _upload(self, block: Block, name: str) -> str:
-        """The id of a block's content, uploaded where it is not yet."""
+        """The file id of a block's content, uploaded unless it was before."""
         data, digest = await anyio.to_thread.run_sync(_bytes_and_digest, block)
         key = (files_api.safe_file_name(name), digest)
         file_id, uploaded = self._uploaded.get(key, ("", 0.0))
@@ -129,7 +129,7 @@ def _with_file_ids(blocks: Iterable[Block], ids: Mapping[int, str], *, for_code:
 
 
 def _bytes_and_digest(block: Block) -> tuple[bytes, bytes]:
-    """A block's bytes, and what tells them from others."""
+    """A block's bytes and their SHA-256."""
     held = block.get("data")
     data = held if isinstance(held, bytes) else b64decode(cast("str", _block_source(block)["data"]))
     return data, sha256(data).digest()

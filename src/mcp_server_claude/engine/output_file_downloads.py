@@ -1,6 +1,6 @@
-"""What code has made while Claude answered: written down with the call, and fetched from the Files API when asked for.
+"""Files that code wrote while Claude answered: recorded with the call, and downloaded from the Files API on request.
 
-The files lie at Anthropic, never here. What is kept is whose they are and what they are called.
+Their content stays with Anthropic. The store keeps only their owners and names.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.output_file_records import OutputFileRecord
 
 MAX_DOWNLOAD_BYTES = 30_000_000
-"""Bytes of a file that is fetched: all of it is in memory at once, and in an MCP result as base64."""
+"""Bytes of a download: all of it is in memory at once, and in an MCP result as base64."""
 MAX_FILES_PER_CALL = 100
-"""Files of one call that are written down."""
+"""Files that are recorded for one call."""
 METADATA_TIMEOUT_S = 10.0
-"""Seconds that an answer waits at most for the names of its files."""
-NO_TEXT_NOTE = "(Claude made files and said nothing.)"
+"""Seconds that an answer waits for the names of its files."""
+NO_TEXT_NOTE = "(Claude wrote files and no text.)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,17 @@ class DownloadedFile:
 
 
 class OutputFiles:
-    """The files that calls have made, each for its own user."""
+    """The output files of all calls, each for its own user."""
 
     def __init__(self, claude: ClaudeClient, store: Store) -> None:
         self._claude = claude
         self._store = store
 
     async def record_files(self, call: Call, blocks: Sequence[Block]) -> tuple[OutputFile, ...]:
-        """Write down the files that stand in an answer's blocks, with the names that the API has for them.
+        """Record the files in an answer's blocks, with their names from the API.
 
-        None where they cannot be written down, which the store tells: then they could not be fetched either.
+        Returns:
+            The files; none if the store cannot be written, since they could not be downloaded later either.
         """
         ids = output_file_ids(blocks)[:MAX_FILES_PER_CALL]
         if not ids:
@@ -72,10 +73,10 @@ class OutputFiles:
         return tuple(map(_to_output_file, made))
 
     async def files_of_call(self, call_id: str, user: str) -> tuple[OutputFile, ...]:
-        """What a user's call has made.
+        """The output files of a user's call.
 
         Raises:
-            ConfigurationError: It could not be read.
+            ConfigurationError: The store could not be read.
         """
         try:
             return tuple(
@@ -131,7 +132,7 @@ class OutputFiles:
 def output_file_ids(blocks: Sequence[Block]) -> list[str]:
     """The ids of the files in the results of server tools, each once.
 
-    An output block of any tool is meant (`bash_code_execution_output`, `code_execution_output`, and what may follow).
+    Output blocks of every tool count (`bash_code_execution_output`, `code_execution_output`, and future ones).
     """
     found: dict[str, None] = {}
     for block in blocks:

@@ -28,17 +28,16 @@ if TYPE_CHECKING:
 DEFAULT_RESERVED_TOKENS = 16_000
 """Output tokens that a call reserves at most, under a budget, when it names no `max_tokens`."""
 MIN_OUTPUT_TOKENS = 64
-"""An answer of fewer tokens is not worth sending for."""
+"""Output tokens below which no request is sent."""
 MICROS_PER_USD = Decimal(1_000_000)
 MODEL_FAMILIES = ("fable", "mythos", "opus", "sonnet", "haiku")
 PRICED_LIKE_FAMILY = {"mythos": "fable"}
-"""Lines of which hardly a model has a public price, and the line that costs the same (the pricing page names them in
-one row)."""
+"""Families with few public prices, and the family that costs the same (the pricing page has them in one row)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReservationRequest:
-    """What is to be reserved for one request, in micro-dollars: at least `least`, at most `most`."""
+    """The reservation for one request, in micro-dollars: at least `min_micros`, at most `max_micros`."""
 
     scopes: tuple[BudgetScope, ...]
     day: str
@@ -47,7 +46,7 @@ class ReservationRequest:
 
 
 class SpendingLimit:
-    """The limits of one call, and what is left of its own `max_usd`."""
+    """The budgets that apply to one call, and the rest of its own `max_usd`."""
 
     def __init__(self, settings: Settings, call: Call, model: ClaudeModel) -> None:
         self._settings = settings
