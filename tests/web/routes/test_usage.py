@@ -250,7 +250,7 @@ async def test_it_is_documented_and_not_cached(books: Books) -> None:
         named = {each["name"] for each in operation["parameters"]}
         assert named == {"since", "until", "days", "user", "model", "tool"}
         assert all(each["description"] for each in operation["parameters"])
-    day = api["components"]["schemas"]["Day"]["properties"]
+    day = api["components"]["schemas"]["DailyUsage"]["properties"]
     # As ccusage has them.
     assert {"date", "modelsUsed", "modelBreakdowns", "totalCost", *SUMS[:5]} <= day.keys()
     assert (await books.get("/usage.json")).headers["cache-control"] == "no-store"
