@@ -203,7 +203,7 @@ async def test_the_token_count_beta_estimates_hidden_thinking(client: AsyncAnthr
 
 async def test_a_forced_tool_is_called_with_plausible_input(client: AsyncAnthropic) -> None:
     async with client.messages.stream(
-        model="claude-sonnet-5-5",
+        model="claude-sonnet-5",
         max_tokens=4000,
         tools=[{"name": "other", "input_schema": {}}, {"name": "weather", "input_schema": WEATHER}],
         tool_choice={"type": "tool", "name": "weather"},

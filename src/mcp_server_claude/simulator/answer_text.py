@@ -1,4 +1,4 @@
-"""What Claude says to a conversation: new, or going on from where an earlier answer was cut.
+"""The answer to a conversation: a new one, or the rest of an earlier answer that was cut.
 
 A continuation is recognised in two forms. Up to Claude 4.5 the conversation ends with the partial answer as an
 assistant message (prefill). From 4.6 on it ends with the partial answer and a user message that asks to go on. When

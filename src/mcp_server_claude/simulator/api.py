@@ -1,4 +1,4 @@
-"""The API's front: keys, routes, and for each request a record, a refusal or an answer."""
+"""The API: authentication, routes, and for each request a log entry and an error or an answer."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 20, 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How fast answers come: seconds to the first byte, then tokens a second (0: full speed)."""
+    """The pace of answers: seconds to the first byte, then tokens a second (0: full speed)."""
 
     ttft_s: float = 0.05
     tokens_per_s: float = 60.0
@@ -61,7 +61,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiConfig:
-    """How this API behaves where a prompt does not say otherwise."""
+    """The behavior of the API where a prompt does not choose another."""
 
     pace: Pace
     key: str | None
@@ -77,7 +77,7 @@ class ApiConfig:
 
 
 class SimulatedApi:
-    """What lies behind the socket: it knows no sockets but the one it answers on."""
+    """The API behind the socket: it routes, checks and answers requests, and logs them."""
 
     def __init__(self, config: ApiConfig) -> None:
         self.requests: list[LoggedRequest] = []
@@ -91,7 +91,7 @@ class SimulatedApi:
         self._sequence = 0
 
     def reset(self) -> None:
-        """Forget every record, every warm prefix and every count of tries; files stay."""
+        """Forget every logged request, cached prefix and count of faults; files stay."""
         self.requests.clear()
         self._cache.clear()
         self._fault_counts.clear()
@@ -129,7 +129,7 @@ class SimulatedApi:
             raise
 
     def _handle_control_request(self, request: HttpRequest, path: str, connection: ClientConnection) -> None:
-        """What is not the API's: the records, the reset, and the page that `fault=redirect` leads to."""
+        """Answer a control request: the log, the reset, or the page to which `fault=redirect` leads."""
         match request.method, path:
             case "GET", "/_simulator/requests":
                 told: list[Json] = [record.log_entry() for record in self.requests]
@@ -291,7 +291,7 @@ class SimulatedApi:
         )
 
     def _with_files_and_container(self, part: ResponsePlan, body: Object) -> ResponsePlan:
-        """The part with what lies on the shelf: the files that its code makes, and the container that it runs in."""
+        """The plan with the stored files that its code makes, and the container in which it runs."""
         runs = any(isinstance(use, CodeRun) for use in part.server_tool_uses)
         uses = tuple(
             replace(

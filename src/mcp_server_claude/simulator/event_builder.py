@@ -1,4 +1,4 @@
-"""The sheet on which a response is written: its events one after the other, with what each adds to the account."""
+"""A builder of one response: its events in order, each with the characters that it adds to the usage."""
 
 from __future__ import annotations
 

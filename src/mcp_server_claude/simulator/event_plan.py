@@ -1,4 +1,4 @@
-"""One response, written out before it is played: its events in order, with what each adds to the account."""
+"""The events of one response, built before they are sent, each with the characters that it adds to the usage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.simulator.token_counting import InputUsage
 
 ThinkingDisplay = Literal["summarized", "omitted", "counted"]
-"""How thinking shows: its text; nothing; or nothing but an estimate of its tokens (a beta)."""
+"""The display of thinking: its text, nothing, or an estimate of its tokens (a beta)."""
 
 UNCITED_SHARE = 3
 TOKENS_PER_THINKING_DELTA = 16
@@ -83,33 +83,33 @@ class EventPlan:
 def build_event_plan(plan: ResponsePlan, thinking_context: ThinkingContext, request_id: str = "") -> EventPlan:
     """Build the events of a response; its thinking is bound to `thinking_context`."""
     message_id = f"msg_01{sha256((plan.seed + request_id).encode('utf-8', 'replace')).hexdigest()[:22]}"
-    sheet = EventBuilder(
+    builder = EventBuilder(
         delta_chars=plan.delta_chars, split_surrogates=plan.split_surrogates, fault_position=plan.fault_position
     )
-    sheet.add_frame(
+    builder.add_frame(
         sse_format.event_frame({"type": "message_start", "message": _message_object(message_id, plan, [], None, 1)})
     )
     begun = tuple(use for use in plan.server_tool_uses if isinstance(use, CodeRun) and use.started_use_id)
     new = tuple(use for use in plan.server_tool_uses if use not in begun)
-    _add_server_tools(sheet, plan, begun)
+    _add_server_tools(builder, plan, begun)
     if plan.thinking is not None:
-        _add_thinking(sheet, plan.thinking, thinking_context)
+        _add_thinking(builder, plan.thinking, thinking_context)
     if not plan.tools_after_text:
-        _add_server_tools(sheet, plan, new)
+        _add_server_tools(builder, plan, new)
     if plan.text:
-        _add_answer_text(sheet, plan)
+        _add_answer_text(builder, plan)
     if plan.tools_after_text:
-        _add_server_tools(sheet, plan, new)
+        _add_server_tools(builder, plan, new)
     if plan.tool_call is not None:
-        _add_tool_call(sheet, plan, plan.tool_call, request_id)
-    cut = len(sheet.steps) if sheet.fault_step is None else sheet.fault_step
+        _add_tool_call(builder, plan, plan.tool_call, request_id)
+    cut = len(builder.steps) if builder.fault_step is None else builder.fault_step
     thought = len(plan.thinking.text) if plan.thinking else 0
-    output = token_count(thought + sheet.visible_chars)
-    last_index = max(0, len(sheet.content) - 1)
-    sheet.add_frame(_message_delta(plan, output, token_count(thought)))
-    sheet.add_frame(sse_format.event_frame({"type": "message_stop"}))
-    message = _message_object(message_id, plan, sheet.content, plan.stop_reason, output)
-    return EventPlan(steps=sheet.steps, message=message, fault_step=cut, last_index=last_index)
+    output = token_count(thought + builder.visible_chars)
+    last_index = max(0, len(builder.content) - 1)
+    builder.add_frame(_message_delta(plan, output, token_count(thought)))
+    builder.add_frame(sse_format.event_frame({"type": "message_stop"}))
+    message = _message_object(message_id, plan, builder.content, plan.stop_reason, output)
+    return EventPlan(steps=builder.steps, message=message, fault_step=cut, last_index=last_index)
 
 
 def _add_server_tools(builder: EventBuilder, plan: ResponsePlan, uses: tuple[ServerToolUse, ...]) -> None:

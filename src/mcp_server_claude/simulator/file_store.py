@@ -1,4 +1,4 @@
-"""What lies at the API between requests: files, uploaded or made by code, and the containers in which code ran."""
+"""The state that the API keeps between requests: uploaded files, files made by code, and containers of code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MIN_FILE_TTL_S, MAX_FILE_TTL_S = 3600, 7_776_000
 """Between an hour and ninety days: what an upload's `expires_in_seconds` may be."""
 CONTAINER_TTL_S = 300
-"""What `expires_at` of a container tells: a shorter, rolling time than the 30 days that one lasts."""
+"""Seconds until `expires_at` of a container, a rolling time; a container lasts 30 days."""
 DEFAULT_MIME_TYPE = "application/octet-stream"
 PNG_PIXEL = b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -221,7 +221,7 @@ def _referenced_file_ids(body: Object) -> Iterator[str]:
 
 
 def offers_code_execution(body: Object) -> bool:
-    """Whether code can run for this request, by itself or to filter what was found on the web."""
+    """True when code can run for this request, by itself or to filter results of the web."""
     kinds = [as_text(as_object(tool).get("type")) for tool in as_list(body.get("tools"))]
     return any(kind.startswith(("code_execution", "web_search_2026", "web_fetch_2026")) for kind in kinds)
 

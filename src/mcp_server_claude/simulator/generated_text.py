@@ -91,7 +91,7 @@ def generate_answer(
 
 
 def generate_thinking(prompt: str, *, tokens: int) -> str:
-    """What goes through Claude's mind before it answers, exactly `tokens` long."""
+    """Thinking about a prompt, exactly `tokens` long."""
     opening = f"The user writes {_quote_opening(prompt)}. Let me think about what is really asked. "
     said = generate_answer(f"thinking about {prompt}", tokens=tokens)
     return (opening + said)[: tokens * CHARS_PER_TOKEN]

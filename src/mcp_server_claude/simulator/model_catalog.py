@@ -65,11 +65,11 @@ class CatalogModel:
 
     @property
     def takes_programmatic_calls(self) -> bool:
-        """Whether code that this model runs may call its other tools (Claude 4.6 and later)."""
+        """True when code that this model runs may call its other tools (Claude 4.6 and later)."""
         return self.programmatic_calls and self.code_execution
 
     def takes_server_tool(self, tool_type: str) -> bool:
-        """Whether this model takes a server tool of that type; from 2026 on, code runs those of the web."""
+        """True when this model takes a server tool of that type; from 2026 on, code runs those of the web."""
         if tool_type.startswith(("web_search", "web_fetch")):
             return self.web_search and (self.takes_programmatic_calls or "_2026" not in tool_type)
         return self.code_execution or not tool_type.startswith("code_execution")

@@ -1,4 +1,4 @@
-"""What a prompt asks of the simulator itself: `[[sim: key=value key=value]]`, anywhere in the last real user prompt.
+"""Directives to the simulator in a prompt: `[[sim: key=value key=value]]`, anywhere in the last real user prompt.
 
 Several may stand in one prompt; later keys win. They are stripped from what the answer quotes. An unknown key or a
 value that does not parse is a 400 that says so.
@@ -92,7 +92,7 @@ class InvalidDirectiveError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directive:
-    """What was asked of the simulator; a field that is None was not mentioned. Seconds, tokens, characters."""
+    """The directives of a prompt; a field that is None was not given. Units: seconds, tokens, characters."""
 
     tokens: int | None = None
     text: str | None = None

@@ -1,4 +1,4 @@
-"""What the simulator remembers of each request: the upstream's own log, against which a ledger can be checked."""
+"""The log of requests: the upstream's own record, against which a ledger can be checked."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def _check_thinking(body: Object, model: CatalogModel) -> None:
 
 
 def _check_capabilities(body: Object, model: CatalogModel) -> None:
-    """What a model cannot do: server tools, structured output, images, PDF."""
+    """Reject server tools, structured output, images and PDF where the model lacks them."""
     tools = [as_object(tool) for tool in as_list(body.get("tools"))]
     names = [as_text(tool.get("name")) for tool in tools]
     if len(set(names)) < len(names):

@@ -1,4 +1,4 @@
-"""What a response is to say, decided from the request: thinking, server tools, tool call, text, where it stops."""
+"""The plan of a response, made from the request: thinking, server tools, tool call, text and stop reason."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _plan_text(plan: ResponsePlan, body: Object, answer: ScriptedAnswer, room: i
 
 
 def _plan_server_tools(body: Object, answer: ScriptedAnswer, *, pausing: bool = False) -> tuple[ServerToolUse, ...]:
-    """What server tools do in this response: what they are asked for or the prompt speaks of, once a turn."""
+    """The server tools that run in this response, once a turn: those directed or mentioned in the prompt."""
     names, printed = _output_file_names(answer), _program_output(answer)
     begun = [
         CodeRun(started_use_id=as_text(use.get("id")), stdout=printed, output_file_ids=names)
@@ -182,7 +182,7 @@ def _plan_server_tools(body: Object, answer: ScriptedAnswer, *, pausing: bool = 
 
 
 def _uses_server_tool(body: Object, tool: str, directed: bool | None, mentioned: bool) -> bool:  # noqa: FBT001
-    """Whether a server tool is used: as asked, else where it is offered and the prompt speaks of such a thing."""
+    """True when a server tool is used: as directed, else when it is offered and the prompt mentions its work."""
     if directed is not None:
         return directed
     return mentioned and any(
@@ -210,7 +210,7 @@ def _output_file_names(answer: ScriptedAnswer) -> tuple[str, ...]:
 
 
 def _stop_position(answer: ScriptedAnswer, content: str, *, pausing: bool) -> int:
-    """Where an answer stops, in characters. A pause comes between words: nobody calls a tool within one."""
+    """The position, in characters, at which an answer stops. A pause comes between words."""
     place = len(content) // 2 if answer.directive.fault in STREAM_FAULTS else _directed_position(answer, len(content))
     while pausing and 0 < place < len(content) and not content[place - 1].isspace():
         place += 1
@@ -218,7 +218,7 @@ def _stop_position(answer: ScriptedAnswer, content: str, *, pausing: bool) -> in
 
 
 def _directed_position(answer: ScriptedAnswer, length: int) -> int:
-    """Where a stop or a fault strikes, in characters: as asked, else in the middle."""
+    """The position of a stop or a fault, in characters: as directed, else the middle."""
     place = answer.directive.at
     return length // 2 if place is None else 0 if place == "headers" else place
 

@@ -1,4 +1,4 @@
-"""What server tools have done in a conversation: their uses, their results, and the uses whose results are to come."""
+"""The uses of server tools in a conversation, their results, and the uses without a result so far."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server_tool_uses(messages: Iterable[Object]) -> list[Object]:
 
 
 def is_server_tool_result(block: Object) -> bool:
-    """Whether a block is what came of a server tool."""
+    """True for a block that holds the result of a server tool."""
     kind = as_text(block.get("type"))
     return kind.endswith("_tool_result") and kind != "tool_result"
 
@@ -44,7 +44,7 @@ def pending_tool_uses(messages: Sequence[Object]) -> list[Object]:
 
 
 def response_count(messages: Iterable[Object]) -> int:
-    """How many responses of one turn used server tools: each uses one of a name."""
+    """The number of responses of one turn that used server tools: each uses one of a name."""
     names = [as_text(use.get("name")) for use in server_tool_uses(messages)]
     return max((names.count(name) for name in names), default=0)
 

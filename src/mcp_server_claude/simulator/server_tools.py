@@ -1,4 +1,4 @@
-"""What server tools do within a response, as blocks: a search, a page that is fetched, code that is run.
+"""The blocks of server tools within a response: a search, a fetched page, a run of code.
 
 The shapes follow the types of the SDK (2.11), recorded streams, and the documentation of each tool.
 """
@@ -70,7 +70,7 @@ def add_server_tool_blocks(builder: EventBuilder, use: ServerToolUse, seed: str)
 
 
 def citation_for(use: ServerToolUse, said: str) -> Object:
-    """How a text cites what was found."""
+    """The citation of a source in a text."""
     match use:
         case WebFetch(url):
             return {

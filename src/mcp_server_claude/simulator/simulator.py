@@ -1,4 +1,4 @@
-"""The simulator as a service: open it, talk to its URL, read what it was asked."""
+"""The simulator as a service: open it, send requests to its URL, read its log."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """Where it listens, e.g. `http://127.0.0.1:43210`."""
+        """The URL on which it listens, e.g. `http://127.0.0.1:43210`."""
         return f"http://{self._host}:{self._port}"
 
     @property

@@ -1,4 +1,4 @@
-r"""How the API writes: events and bodies as bytes.
+r"""The bytes of events and JSON bodies, as the API writes them.
 
 Frames are `event: <type>\ndata: <json>\n\n`, with the keys of recorded streams in their order.
 """

@@ -1,4 +1,4 @@
-"""A script played over a socket: the waits, the pings, the pace, and the fault when one was asked for."""
+"""Sending a planned stream over a socket: delays, pings, pace, and the directed fault."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ INVALID_UTF8_FRAME = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamTiming:
-    """How fast: seconds to the first byte, tokens a second (0: full speed), seconds of silence before a ping (0: none).
+    """Timing of a stream: seconds to the first byte, tokens a second (0: full speed), seconds between pings (0: none).
 
     `single` writes each event by itself, else at full speed many events share a write. From when `hurried` is set there
     is no more waiting.

@@ -66,7 +66,7 @@ class ThinkingSignature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThinkingContext:
-    """What a new thinking block of this request is bound to."""
+    """The prefix, model and account to which a new thinking block of this request is bound."""
 
     model: CatalogModel
     account: str
@@ -146,7 +146,7 @@ class _Check:
         return ""
 
     def _handle_mismatch(self, place: tuple[int, int], path: str, block: Object, changed: str) -> bool:
-        """Whether the block stays in the request.
+        """Drop, allow or reject a block whose prefix has changed; true when it stays in the request.
 
         Raises:
             RequestRejectedError: The request is answered with an error.
@@ -200,7 +200,7 @@ def check_thinking(
 
 
 def can_read_thinking(reader: CatalogModel, producer: CatalogModel) -> bool:
-    """Whether a model reads the thinking of another ("Which model switches keep the reasoning on the Claude API")."""
+    """True when a model reads the thinking of another ("Which model switches keep the reasoning on the Claude API")."""
     if producer.id in {reader.id, "claude-haiku-5-5"}:
         return True
     guarded = producer.line in {"fable", "mythos"}

@@ -49,7 +49,7 @@ class PromptSegment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputUsage:
-    """What a request's input comes to, in tokens; the four add up to the whole prompt."""
+    """The input of a request in tokens; the four parts add up to the whole prompt."""
 
     uncached: int
     cache_read: int = 0
@@ -95,7 +95,7 @@ def count_input_tokens(body: Object) -> int:
 
 
 class PromptCache:
-    """Which prefixes are warm, for which model and key. Times in seconds of `clock`."""
+    """The cached prefixes of each model and key. Times are seconds of `clock`."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -106,7 +106,7 @@ class PromptCache:
         self._entries.clear()
 
     def charge(self, body: Object, model: CatalogModel, key: str) -> InputUsage:
-        """What this request reads and writes; its prefixes are warm from now on."""
+        """Charge a request: the tokens that it reads and writes. Its prefixes are cached from now on."""
         parts = prompt_segments(body)
         total = sum(part.tokens for part in parts)
         ends = [n for n, part in enumerate(parts) if part.ttl]
