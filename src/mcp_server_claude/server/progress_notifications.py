@@ -232,9 +232,10 @@ class StatusLine:
         """Take in answer text."""
         if text:
             self._chars += len(text)
-            self._last_words = " ".join(
-                (self._last_words + replace_lone_surrogates(text)[-2 * MAX_STATUS_LINE_CHARS :]).split()
-            )[-MAX_STATUS_LINE_CHARS:]
+            words = self._last_words + replace_lone_surrogates(text)[-2 * MAX_STATUS_LINE_CHARS :]
+            # A trailing space stays, so that the next piece is not glued to the last word.
+            trailing = " " if words[-1].isspace() else ""
+            self._last_words = (" ".join(words.split()) + trailing)[-MAX_STATUS_LINE_CHARS:]
             self._set_stage("writing")
 
     def render(self) -> str:
@@ -262,7 +263,7 @@ class StatusLine:
                 if len(words) < len(self._last_words) or self._chars > len(self._last_words)
                 else f" · {words}"
             )
-        return status_text.printable_line(line)[:MAX_STATUS_LINE_CHARS]
+        return status_text.printable_line(line)[:MAX_STATUS_LINE_CHARS].rstrip()
 
     def _set_stage(self, stage: str) -> None:
         if stage != self._stage:

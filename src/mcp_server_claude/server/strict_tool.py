@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.lone_surrogates import without_lone_surrogates
 from mcp_server_claude.server import tool_results
+from mcp_server_claude.server.argument_tolerance import tolerated_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,18 +66,11 @@ class StrictTool(Tool):
     def _check_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
         known: Mapping[str, Any] = self.parameters.get("properties", {})
         required: list[str] = self.parameters.get("required", [])
-        for name in arguments:
+        given = tolerated_arguments(arguments, known, required)
+        for name in given:
             if name not in known:
                 raise RequestError(_unknown_argument_text(name, list(known)))
-        given = {
-            name: without_lone_surrogates(value)
-            for name, value in arguments.items()
-            if value is not None or name in required
-        }
-        for name, value in given.items():
-            if known[name].get("type") == "array" and isinstance(value, str) and not value.lstrip().startswith("["):
-                given[name] = [value]  # a bare string is taken as a list of one
-        return given
+        return {name: without_lone_surrogates(value) for name, value in given.items()}
 
 
 def _call_error_beneath(cause: BaseException | None) -> CallError | None:
@@ -121,8 +115,15 @@ def _unknown_argument_text(name: str, known: list[str]) -> str:
 
 
 def _without_titles(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema without pydantic's generated titles; a property that is named title stays."""
+    """The schema without pydantic's generated titles; a property that is named title stays.
+
+    An enum has no empty string: hosts on Gemini are reported to refuse every request with a tool that has one. Such a
+    parameter is optional anyway.
+    """
     slim = {name: value for name, value in schema.items() if name != "title"}
+    if "" in slim.get("enum", ()):
+        slim["enum"] = [value for value in slim["enum"] if value != ""]
+        slim.pop("default", None)
     if isinstance(slim.get("properties"), dict):
         slim["properties"] = {name: _without_titles(value) for name, value in slim["properties"].items()}
     return slim

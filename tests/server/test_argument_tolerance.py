@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from mcp_server_claude.server.argument_tolerance import tolerated_arguments
+from mcp_server_claude.server.progress_notifications import StatusLine
+from mcp_server_claude.server.tools import build_tools
+
+PROPERTIES = {
+    "prompt": {"type": "string"},
+    "model": {"type": "string"},
+    "files": {"type": "array"},
+    "schema": {"type": "object"},
+    "dry_run": {"type": "boolean"},
+    "max_usd": {"type": "number"},
+}
+
+
+@pytest.mark.parametrize(
+    ("sent", "meant"),
+    [
+        ({"model": "null"}, {}),
+        ({"model": None}, {}),
+        ({"files": ["null"]}, {}),
+        ({"files": '["a.py"]'}, {"files": ["a.py"]}),
+        ({"files": '"[\\"a.py\\"]"'}, {"files": ["a.py"]}),
+        ({"files": "a.py"}, {"files": ["a.py"]}),
+        ({"files": "[locale]/a.py"}, {"files": ["[locale]/a.py"]}),
+        ({"schema": '{"type": "object"}'}, {"schema": {"type": "object"}}),
+        ({"schema": '"{\\"type\\": \\"object\\"}"'}, {"schema": {"type": "object"}}),
+        ({"dry_run": "true"}, {"dry_run": True}),
+        ({"max_usd": "0.5"}, {"max_usd": 0.5}),
+        ({"prompt": "null", "model": '{"a": 1}'}, {"prompt": "null", "model": '{"a": 1}'}),
+        ({"toolCallId": "x", "sessionId": "y", "action": "z", "chatInput": "w"}, {}),
+        ({"modle": "opus"}, {"modle": "opus"}),
+    ],
+)
+def test_arguments_as_clients_send_them_mean_what_they_mean(sent: dict[str, object], meant: dict[str, object]) -> None:
+    assert tolerated_arguments(sent, PROPERTIES, ["prompt"]) == meant
+
+
+def test_no_enum_of_a_tool_has_an_empty_string() -> None:
+    for tool in build_tools():
+        for schema in tool.parameters["properties"].values():
+            assert "" not in schema.get("enum", [])
+
+
+def test_a_status_line_keeps_the_space_between_pieces() -> None:
+    line = StatusLine()
+    for piece in ("tea ", "for ", "two"):
+        line.add_text(piece)
+    assert line.render().endswith("tea for two")
