@@ -74,7 +74,7 @@ class PastMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentTurn:
-    """What a thread must keep of a turn, besides the answer, to send it again unchanged.
+    """The part of a turn, besides the answer, that a thread keeps in order to send it again unchanged.
 
     `definitions` are the tools of the thread from now on. `dropped_thinking` says that the API refused the thinking of
     earlier answers, so that it must not be sent again.

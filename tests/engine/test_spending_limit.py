@@ -257,8 +257,8 @@ async def test_an_answer_is_cut_to_what_is_left_of_the_day_and_the_next_is_refus
     now = datetime.now(UTC)
     reset = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     (told,) = text_blocks(refused)
-    assert told.startswith("Of the server's budget of $0.0040 a day ")
-    assert f"It starts anew at {reset:%Y-%m-%d} 00:00 UTC." in told
+    assert told.startswith("The server's budget of $0.0040 a day has ")
+    assert f"It resets at {reset:%Y-%m-%d} 00:00 UTC." in told
     assert failure_meta(refused)["kind"] == "budget"
     assert failure_meta(refused)["retryable"] is True
     wait = cast("float", failure_meta(refused)["retry_after_s"])
@@ -386,8 +386,8 @@ async def test_one_whose_own_budget_is_spent_stops_nobody_else(upstream: Simulat
     assert bob_refused == eve_refused == []
     assert 0 < adas <= 20_000
     assert 0 < len(refused) < 20
-    assert all(why.startswith("budget: Of your budget of $0.020 a day ") for why in refused)
-    assert all("It starts anew at " in why and why.endswith(" 00:00 UTC. Nothing more was sent.") for why in refused)
+    assert all(why.startswith("budget: Your budget of $0.020 a day has ") for why in refused)
+    assert all("It resets at " in why and why.endswith(" 00:00 UTC. Nothing more was sent.") for why in refused)
     assert scopes(where) == {"user:ada": (adas, 0), "user:bob": (bobs, 0)}
     assert len(sent(upstream)) == 20 - len(refused) + 12 + 6
 
@@ -403,7 +403,7 @@ async def test_the_servers_budget_holds_for_all_users_together_and_each_has_thei
     (adas, _), (bobs, bob_refused) = spent.values()
     assert adas <= 10_000
     assert 0 < adas + bobs <= 40_000
-    assert {why[: why.index("$")] for why in bob_refused} == {"budget: Of the server's budget of "}
+    assert {why[: why.index("$")] for why in bob_refused} == {"budget: The server's budget of "}
     assert scopes(where) == {"user:ada": (adas, 0), "user:bob": (bobs, 0), "total": (adas + bobs, 0)}
 
 
@@ -418,7 +418,7 @@ async def test_what_a_user_spent_before_they_had_a_budget_counts(upstream: Simul
     assert not refused
     _, refused = await anyio.to_thread.run_sync(asked, before / 1e6)
     assert len(refused) == 2
-    assert "$0 is left" in refused[0]
+    assert "has $0 left" in refused[0]
     assert len(sent(upstream)) == 2
 
 
@@ -431,8 +431,8 @@ def test_a_refusal_says_whose_budget_it_is(tmp_path: Path) -> None:
         purse.budget_error(InsufficientBudget("user:ada", 1500)),
         purse.budget_error(InsufficientBudget("total", 0)),
     )
-    assert str(mine).startswith("Of your budget of $2.00 a day $0.0015 is left, too little for this call. It starts")
-    assert str(ours).startswith("Of the server's budget of $10.00 a day $0 is left, too little for this call.")
+    assert str(mine).startswith("Your budget of $2.00 a day has $0.0015 left, too little for this call. It resets")
+    assert str(ours).startswith("The server's budget of $10.00 a day has $0 left, too little for this call.")
     assert mine.kind == ours.kind == "budget"
     assert mine.should_retry is False
 

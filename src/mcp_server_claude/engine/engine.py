@@ -324,7 +324,7 @@ class Engine:
         )
 
     async def estimate_costs(self, call: Call) -> tuple[CostEstimate, ...]:
-        """What `call` would cost, and what the alternatives would. The input is counted; nothing is generated.
+        """The estimated costs of `call` and of its alternatives. The input is counted; nothing is generated.
 
         Raises:
             CallError: The call cannot be sent like this.

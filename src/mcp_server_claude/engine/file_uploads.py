@@ -33,8 +33,8 @@ MIN_UPLOAD_BYTES = 100_000
 MAX_CONCURRENT_UPLOADS = 4
 SHORT_UPLOAD_TTL_S = 86_400
 UPLOAD_TTL_S = 90 * SHORT_UPLOAD_TTL_S
-"""How long Anthropic keeps an upload: the longest that can be asked for, since a thread goes on with it for as long as
-it is used. Where nothing is to be kept here, a day."""
+"""Seconds that Anthropic keeps an upload: the longest allowed, since a thread may use it as long as it lives. A
+server that retains nothing uses `SHORT_UPLOAD_TTL_S`."""
 
 
 class FileUploads:

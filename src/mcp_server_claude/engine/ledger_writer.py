@@ -73,7 +73,7 @@ class LedgerWriter:
         )
         try:
             granted = await self.store.write(_reserve_and_open, entry, reservation_request)
-        except StoreError as error:  # told in the footer by `trouble`
+        except StoreError as error:  # the footer has `last_error`
             if reservation_request is not None and reservation_request.scopes:
                 why = f"A budget is set, and the ledger could not be written: {error}"
                 # The store has retried as long as a retry can help.
@@ -128,7 +128,7 @@ class OpenEntry:
     async def close(self, stream: MessageStream, error: CallError | None, cost: Decimal | None, spent: Decimal) -> None:
         """Complete the line, settle the budgets with what was `spent`, and wait until that is committed."""
         closing = self._entry_result(stream, _end_status(stream, error), error, cost)
-        with suppress(StoreError):  # told in the footer by `trouble`
+        with suppress(StoreError):  # the footer has `last_error`
             await self._ledger.store.write(request_ledger.close_entry, self._id, closing, usd_to_micros(spent))
 
     def close_nowait(self, stream: MessageStream, cost: Decimal | None, spent: Decimal) -> None:

@@ -1,8 +1,8 @@
-"""What a call may spend: the API itself keeps to it, because each request's `max_tokens` is what can be paid for.
+"""The spending limit of a call. Each request's `max_tokens` is cut to what can be paid for, so the API itself keeps it.
 
-Before a request the dearest way it can end is reserved, in micro-dollars and in one statement with its ledger line;
-afterwards what it cost is booked and the rest given back. So calls at once, in any number of processes, never pass the
-day's budget together.
+Before a request its highest possible cost is reserved, in micro-dollars and in one transaction with its ledger entry.
+Afterwards the actual cost is booked and the rest released. So concurrent calls, in any number of processes, never pass
+the day's budget together.
 """
 
 from __future__ import annotations
@@ -67,24 +67,24 @@ class SpendingLimit:
 
     @property
     def is_limited(self) -> bool:
-        """Whether there is any limit, so that the input must be counted first."""
+        """True if there is any limit, so that the input must be counted first."""
         return bool(self._daily_limits) or self._remaining_usd is not None
 
     def for_model(self, model: ClaudeModel) -> SpendingLimit:
-        """The same money, for another model."""
+        """The same limit for another model, with what was spent so far."""
         other = SpendingLimit(self._settings, self._call, model)
         other._remaining_usd = self._remaining_usd
         return other
 
     def max_tokens_before_budget(self, max_tokens: int) -> int:
-        """The output tokens that a request may take before money is looked at."""
+        """The `max_tokens` of a request before the budget is applied."""
         return min(max_tokens, DEFAULT_RESERVED_TOKENS) if self.is_limited and not self._call.max_tokens else max_tokens
 
     def reservation_for(self, input_tokens: int, max_tokens: int) -> ReservationRequest:
-        """What a request with this input and this `max_tokens` has to reserve.
+        """The reservation for a request with this input and this `max_tokens`.
 
         Raises:
-            RequestError: The call's own limit does not even pay for the input and a short answer.
+            RequestError: `max_usd` does not pay for the input and a short answer.
         """
         rates = self._rates_for(input_tokens)
         entrance = self._input_cost_micros(input_tokens, rates)
@@ -94,17 +94,15 @@ class SpendingLimit:
             most = min(most, int(self._remaining_usd * MICROS_PER_USD))
             if most < least:
                 raise RequestError(
-                    f"max_usd of {number_formatting.format_usd(self._call.max_usd)} is not enough: the prompt "
-                    "alone costs "
-                    f"about {number_formatting.format_usd(entrance / 1e6)}{self._spent_so_far_text()}. Nothing "
-                    "more was sent.",
+                    f"max_usd of {_exact_usd(self._call.max_usd)} is too low: the prompt alone costs about "
+                    f"{_exact_usd(entrance / 1e6)}{self._spent_so_far_text()}. Nothing more was sent.",
                     kind="max_usd",
                 )
         scopes = tuple((scope, int(Decimal(str(cap)) * MICROS_PER_USD)) for scope, cap in self._daily_limits.items())
         return ReservationRequest(scopes=scopes, day=current_budget_day(), min_micros=least, max_micros=most)
 
     def affordable_tokens(self, reserved_micros: int, input_tokens: int) -> int:
-        """The `max_tokens` that a grant in micro-dollars pays for."""
+        """The `max_tokens` that a reservation in micro-dollars pays for."""
         rates = self._rates_for(input_tokens)
         return max(1, math.floor((reserved_micros - self._input_cost_micros(input_tokens, rates)) / rates.output))
 
@@ -123,22 +121,20 @@ class SpendingLimit:
         return spent
 
     def budget_error(self, insufficient: budget_reservations.InsufficientBudget) -> TemporaryError:
-        """The day's budget, the user's or everybody's, does not pay for it."""
+        """The error for a day's budget, of the user or of the server, that is used up."""
         reset = next_budget_day()
-        whose = "the server's" if insufficient.scope == budget_reservations.TOTAL_SCOPE else "your"
+        owner = "The server's" if insufficient.scope == budget_reservations.TOTAL_SCOPE else "Your"
         cap = self._daily_limits[insufficient.scope]
         return TemporaryError(
-            f"Of {whose} budget of {number_formatting.format_usd(cap)} a day "
-            f"{number_formatting.format_usd(insufficient.remaining_micros / 1e6)} is left, too little for this call. "
-            "It starts anew at "
-            f"{reset:%Y-%m-%d %H:%M} UTC. Nothing more was sent.",
+            f"{owner} budget of {_exact_usd(cap)} a day has {_exact_usd(insufficient.remaining_micros / 1e6)} left, "
+            f"too little for this call. It resets at {reset:%Y-%m-%d %H:%M} UTC. Nothing more was sent.",
             kind="budget",
             retry_after_s=(reset - datetime.now(UTC)).total_seconds(),
             should_retry=False,
         )
 
     def _input_cost_micros(self, input_tokens: int, rates: PriceRates) -> int:
-        """What a request costs before its answer, in micro-dollars: at most, as if all of it went into the cache."""
+        """The highest cost of a request before its answer, in micro-dollars: all of its input goes into the cache."""
         searches = MAX_WEB_SEARCHES if "web" in self._call.tools else 0
         return _ceil_micros(input_tokens * rates.uncached_input_rate(self._settings.cache)) + _ceil_micros(
             searches * rates.web_search * MICROS_PER_USD
@@ -167,15 +163,20 @@ def _family_of(name: str) -> str:
 
 
 def next_budget_day() -> datetime:
-    """When the budget starts anew."""
+    """The moment at which the budgets reset."""
     return (datetime.now(UTC) + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def current_budget_day() -> str:
-    """The day that budgets are kept by, in UTC."""
+    """The current budget day, in UTC."""
     return budget_reservations.budget_day()
 
 
+def _exact_usd(usd: float) -> str:
+    """An amount in US dollars, to the micro-dollar where it is below a hundredth of a cent."""
+    return f"${usd:.6f}" if 0 < usd < 0.0001 else number_formatting.format_usd(usd)
+
+
 def _ceil_micros(millionths: Decimal) -> int:
-    """Tokens times dollars per million tokens is micro-dollars; rounded up."""
+    """Tokens times dollars per million tokens, which is micro-dollars, rounded up."""
     return math.ceil(millionths)

@@ -47,7 +47,7 @@ FIRST_PROGRAMMATIC_VERSION = "20260209"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadView:
-    """What comes before a call's own question, as one model is sent it.
+    """The part of a request before the call's own question, in the form for one model.
 
     `digest` covers the system prompt, the tools and the history. `rules` are the messages that follow the question.
     `definitions` are the tools that the thread keeps for its later turns. They differ from `tools` where a model or a
@@ -63,7 +63,7 @@ class ThreadView:
     has_thinking: bool
 
     def sent_turn(self, question: Message, *, dropped_thinking: bool) -> SentTurn:
-        """What the thread keeps of the turn that is asked by this question."""
+        """The part of this turn that the thread keeps."""
         return SentTurn(
             question=question,
             prefix_digest=_chain(self.digest, question, *self.rules),
@@ -108,12 +108,12 @@ def thread_view(
 
 
 def is_refused_thinking(failure: CallError | None) -> bool:
-    """Whether the API refused thinking of earlier answers: it belongs to another conversation or another account."""
+    """True if the API refused thinking of earlier answers, e.g. that of another conversation or account."""
     return failure is not None and (failure.kind == "thinking_signature" or "`signature` in `thinking`" in str(failure))
 
 
 def takes_system_messages(model: ClaudeModel) -> bool:
-    """Whether a model takes `role: "system"` within `messages`."""
+    """True if a model accepts `role: "system"` within `messages`."""
     return SYSTEM_MESSAGE_MODELS.search(model.anthropic_id or model.id) is not None
 
 
@@ -126,7 +126,7 @@ def system_messages(rules: str) -> list[Message]:
 
 
 def has_definitions(ability: ToolName, definitions: Iterable[ToolDefinition]) -> bool:
-    """Whether these definitions hold the tools of an ability."""
+    """True if these definitions include the tools of an ability."""
     return any(_ability(definition) == ability for definition in definitions)
 
 
