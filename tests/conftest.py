@@ -40,3 +40,10 @@ async def upstream() -> AsyncIterator[Simulator]:
     """The Messages API, offline and at full speed."""
     async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
         yield simulator
+
+
+@pytest.fixture(scope="module")
+async def api() -> AsyncIterator[Simulator]:
+    """The same for all tests of a module."""
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
+        yield simulator

@@ -19,12 +19,12 @@ from mcp_server_claude.telemetry.stderr_logging import RedactingFormatter
 from support.mcp_session import McpSession, ProgressUpdate, connect, failure_meta, server_environment, text_blocks
 from support.scripted_upstream import ScriptedUpstream, scripted_upstream
 from support.server_command import server_command
+from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
-    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -40,10 +40,6 @@ COMPLAINT = b'{"type":"error","error":{"type":"invalid_request_error","message":
 async def api() -> AsyncIterator[Simulator]:
     async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), key=OURS) as simulator:
         yield simulator
-
-
-def sent(api: Simulator) -> list[LoggedRequest]:
-    return [record for record in api.requests if record.path == "/v1/messages"]
 
 
 def headers(bird: ScriptedUpstream) -> list[dict[str, str]]:
@@ -80,7 +76,7 @@ async def test_the_servers_own_key_comes_first_and_never_goes_to_the_clients_gat
             config = await desk.info(about="config")
         assert not gateway.requests
     assert not result.is_error
-    assert [record.credential_header for record in sent(api)] == ["bearer"]
+    assert [record.credential_header for record in message_requests(api)] == ["bearer"]
     assert f"sent to {api.url}" in config
 
 
@@ -147,7 +143,7 @@ async def test_a_token_is_used_where_there_is_no_key(
     async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key=key) as desk:
         assert not (await desk.ask("x")).is_error
         assert "from ANTHROPIC_AUTH_TOKEN" in await desk.info(about="config")
-    assert [record.credential_header for record in sent(api)] == ["bearer"]
+    assert [record.credential_header for record in message_requests(api)] == ["bearer"]
 
 
 @pytest.mark.parametrize("key", [f" {OURS}\n", f'"{OURS}"', f"'{OURS}'\t"])
@@ -167,7 +163,7 @@ async def test_a_key_that_is_not_accepted_is_told_without_the_key(api: Simulator
         result = await desk.ask("x")
     assert failure_meta(result)["kind"] == "authentication"
     assert failure_meta(result)["class"] == "configuration_error"
-    assert failure_meta(result)["request_id"] == sent(api)[0].request_id
+    assert failure_meta(result)["request_id"] == message_requests(api)[0].request_id
     assert f"{api.url} does not accept the API key" in text_blocks(result)[0]
     assert THEIRS not in result.model_dump_json()
 
@@ -286,4 +282,4 @@ async def test_the_sdks_debug_log_stays_off_unless_it_is_asked_for(api: Simulato
     assert "anthropic" not in logged
     assert "httpx" not in logged
     assert "a word that nobody" not in logged
-    assert cast("dict[str, object]", sent(api)[0].body)["model"]
+    assert cast("dict[str, object]", message_requests(api)[0].body)["model"]

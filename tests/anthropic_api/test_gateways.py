@@ -15,13 +15,14 @@ from support.loopback_server import loopback_server
 from support.mcp_session import FAKE_KEY, McpSession, connect, failure_meta, text_blocks, usage_meta
 from support.recorded_streams import message_events, sse_bytes
 from support.scripted_upstream import ScriptedUpstream, scripted_upstream
+from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from mcp_server_claude.simulator import LoggedRequest, ModelList
+    from mcp_server_claude.simulator import ModelList
 
 pytestmark = pytest.mark.anyio
 FAST = Pace(ttft_s=0, tokens_per_s=0)
@@ -33,10 +34,6 @@ def _no_proxy_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-
-
-def sent(api: Simulator) -> list[LoggedRequest]:
-    return [record for record in api.requests if record.path == "/v1/messages"]
 
 
 @dataclass
@@ -199,7 +196,7 @@ async def asked_for(desk: McpSession, gateway: Simulator, model: str) -> object:
     gateway.reset()
     result = await desk.ask("x", model=model, effort="high", max_tokens=500)
     assert not result.is_error
-    (request,) = sent(gateway)
+    (request,) = message_requests(gateway)
     return cast("dict[str, object]", request.body)["model"]
 
 
@@ -224,7 +221,7 @@ async def test_a_broken_answer_of_an_unknown_model_is_continued_with_a_plea(tmp_
         connect("memory", "auto", tmp_path / "data", base_url=gateway.url) as desk,
     ):
         result = await desk.ask(f"Tell me. {directive(fault='eof', times=1)}", model="llama-9")
-        first, second = sent(gateway)
+        first, second = message_requests(gateway)
         assert isinstance(first.body, dict)
         assert text_blocks(result)[0] == gateway.answer_to(first.body)
     messages = cast("list[dict[str, object]]", cast("dict[str, object]", second.body)["messages"])

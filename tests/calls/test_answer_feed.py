@@ -19,9 +19,10 @@ from mcp_server_claude.calls.answer_feed import DoneEvent, ErrorEvent, StartEven
 from mcp_server_claude.errors import CallError, RequestError, TemporaryError
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
-from mcp_server_claude.simulator import Pace, Simulator, directive
+from mcp_server_claude.simulator import Simulator, directive
 from mcp_server_claude.store import call_journal, process_locks
 from support.mcp_session import FAKE_KEY
+from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -29,17 +30,10 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.call_types import CallEvent
     from mcp_server_claude.calls.answer_feed import AnswerFeed, FeedEvent
-    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 STALLED = directive(tokens=400, fault="stall", at=90)
 """An answer that stops after 90 characters, and never ends by itself."""
-
-
-@pytest.fixture(scope="module")
-async def api() -> AsyncIterator[Simulator]:
-    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
-        yield simulator
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +105,6 @@ def end_of(events: list[FeedEvent]) -> DoneEvent:
     return events[-1].event
 
 
-def sent(api: Simulator) -> list[LoggedRequest]:
-    return [record for record in api.requests if record.path == "/v1/messages"]
-
-
 # --------------------------------------------------------------------- places
 
 
@@ -151,7 +141,7 @@ async def test_every_place_of_an_answer_can_be_gone_on_from_while_it_is_written(
     streams = await running.answer_feed()
     call = await streams.start_answer(asking(STALLED))
     await until_text(streams, call.id, 90)
-    text = sent(api)[0].text
+    text = message_requests(api)[0].text
     for offset in range(len(text) + 1):
         async with aclosing(await streams.follow_answer(call.id, "ada", offset)) as reader:
             first = await anext(reader)
@@ -210,7 +200,7 @@ async def test_what_is_told_is_a_start_stages_text_the_account_and_an_end(runnin
     assert (start.call, start.thread, start.model) == (call.id, call.thread, "claude-opus-5-5")
     assert start.thread.startswith("t_")
     assert states(events) == ["reading", "thinking", "writing"]
-    assert text_of(events) == sent(api)[0].text
+    assert text_of(events) == message_requests(api)[0].text
     assert isinstance(account, UsageEvent)
     assert account.usage["thread"] == call.thread
     assert account.usage["call_id"] == call.id
@@ -315,9 +305,9 @@ async def test_readers_at_once_all_get_everything_and_one_that_is_stuck_holds_up
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
                 tasks.start_soon(read, 0)
-        text = sent(api)[0].text
+        text = message_requests(api)[0].text
         assert [text_of(events) for events in heard] == [text] * 5
-        assert sent(api)[0].end == "complete"
+        assert message_requests(api)[0].end == "complete"
         late = [each async for each in stuck]
         assert text_of(late) == text
 
@@ -348,11 +338,11 @@ async def test_with_no_grace_a_call_ends_when_its_last_reader_goes(api: Simulato
         async with aclosing(await streams.follow_answer(call.id, "ada")) as one:
             await anext(one)
             assert await until_text(streams, call.id, 90) == 90
-            assert sent(api)[0].end == "open"
+            assert message_requests(api)[0].end == "open"
         await api.wait_until_idle()
-        assert sent(api)[0].end == "disconnected"
+        assert message_requests(api)[0].end == "disconnected"
         events = await told(streams, call.id)
-        assert text_of(events) == sent(api)[0].text
+        assert text_of(events) == message_requests(api)[0].text
         assert end_of(events).incomplete == "nobody read it any more. Ask again for the rest."
 
 
@@ -362,7 +352,7 @@ async def test_within_the_grace_a_reader_comes_back_and_misses_nothing(api: Simu
         call = await streams.start_answer(asking(directive(tokens=150, pace=300, chars=4)))
         offset = await until_text(streams, call.id, 20)
         events = await told(streams, call.id, offset)
-        assert text_of(events) == sent(api)[0].text[offset:]
+        assert text_of(events) == message_requests(api)[0].text[offset:]
         assert end_of(events).complete
 
 
@@ -372,7 +362,7 @@ async def test_after_the_grace_the_call_is_stopped(api: Simulator, tmp_path: Pat
         call = await streams.start_answer(asking(STALLED))
         await until_text(streams, call.id, 90)
         await api.wait_until_idle()
-        assert sent(api)[0].end == "disconnected"
+        assert message_requests(api)[0].end == "disconnected"
 
 
 async def test_with_an_endless_grace_a_call_finishes_without_readers(api: Simulator, tmp_path: Path) -> None:
@@ -381,7 +371,7 @@ async def test_with_an_endless_grace_a_call_finishes_without_readers(api: Simula
         call = await streams.start_answer(asking(directive(tokens=100, pace=300)))
         await until_text(streams, call.id, 20)
         await api.wait_until_idle()
-        assert sent(api)[0].end == "complete"
+        assert message_requests(api)[0].end == "complete"
         assert end_of(await told(streams, call.id)).complete
 
 
@@ -392,7 +382,7 @@ async def test_a_call_whose_reader_never_came_is_stopped(
     async with opened(api, tmp_path, reader_grace_s=0) as services:
         await (await services.answer_feed()).start_answer(asking(STALLED))
         await api.wait_until_idle()
-        assert sent(api)[0].end == "disconnected"
+        assert message_requests(api)[0].end == "disconnected"
 
 
 async def test_who_follows_a_call_of_an_mcp_client_hears_it_as_it_comes_and_decides_nothing(
@@ -414,7 +404,7 @@ async def test_who_follows_a_call_of_an_mcp_client_hears_it_as_it_comes_and_deci
         await spoken.wait()
         assert await until_text(streams, call.id, 8) >= 8
         events += await told(streams, call.id)
-    assert text_of(events) == "".join(heard) == sent(api)[0].text
+    assert text_of(events) == "".join(heard) == message_requests(api)[0].text
     assert end_of(events).complete
 
 
@@ -431,8 +421,8 @@ async def test_a_stop_closes_the_upstream_and_tells_every_reader(running: Servic
         assert await streams.stop_answer(call.id, "ada")
         events += [each async for each in reader]
     await api.wait_until_idle()
-    assert sent(api)[0].end == "disconnected"
-    assert text_of(events) == sent(api)[0].text
+    assert message_requests(api)[0].end == "disconnected"
+    assert text_of(events) == message_requests(api)[0].text
     assert end_of(events) == DoneEvent(complete=False, incomplete="it was stopped. Ask again for the rest.")
     assert not await streams.stop_answer(call.id, "ada")
 
@@ -464,7 +454,7 @@ async def test_another_process_stops_a_call_by_the_journal(api: Simulator, tmp_p
             assert await there.stop_answer(call.id, "ada")
             events = [each async for each in reader]
         await api.wait_until_idle()
-        assert sent(api)[0].end == "disconnected"
+        assert message_requests(api)[0].end == "disconnected"
         assert end_of(events).incomplete == "it was stopped. Ask again for the rest."
         assert not await there.stop_answer(call.id, "ada")
 
@@ -486,7 +476,7 @@ async def test_another_process_reads_along_from_any_place(api: Simulator, tmp_pa
             tasks.start_soon(read, here, 0)
             tasks.start_soon(read, there, 1)
             tasks.start_soon(read, there, 50)  # more than is in the journal, it may be, but not more than was told
-        text = sent(api)[0].text
+        text = message_requests(api)[0].text
         assert [text_of(heard[offset]) for offset in (0, 1, 50)] == [text, text[1:], text[50:]]
         assert sum(isinstance(each.event, TextEvent) for each in heard[1]) > 1
         for events in heard.values():
@@ -567,7 +557,7 @@ async def test_with_no_retention_a_reader_who_comes_back_at_once_still_gets_it_a
         call = await streams.start_answer(asking("What is tea?"))
         assert call.thread == ""
         text = text_of(await told(streams, call.id))
-        assert text == sent(api)[0].text
+        assert text == message_requests(api)[0].text
         assert await store.write(call_journal.answer_text, call.id) == ""
         assert text_of(await told(streams, call.id, 7)) == text[7:]
         later = await other.answer_feed()
@@ -594,7 +584,7 @@ async def test_with_no_retention_what_nobody_read_to_the_end_is_kept(api: Simula
         streams = await services.answer_feed()
         call = await streams.start_answer(asking(directive(tokens=100, pace=300)))
         await until_text(streams, call.id, 20)
-        assert text_of(await told(await other.answer_feed(), call.id)) == sent(api)[0].text
+        assert text_of(await told(await other.answer_feed(), call.id)) == message_requests(api)[0].text
 
 
 async def test_an_answer_leaves_the_memory_when_its_readers_have_gone(
@@ -643,7 +633,7 @@ async def test_when_the_server_ends_every_reader_is_told_how_to_go_on(api: Simul
             await here.start_answer(asking("x"))
     async with opened(api, tmp_path) as services:
         events = await told(await services.answer_feed(), call.id)
-    assert text_of(events) == sent(api)[0].text
+    assert text_of(events) == message_requests(api)[0].text
     assert end_of(events).incomplete == "The call was cancelled."
 
 
@@ -659,7 +649,7 @@ async def test_a_reader_is_told_also_when_the_services_just_close(api: Simulator
         tasks.start_soon(read, streams, call.id)
         await until_text(streams, call.id, 90)
     (events,) = heard
-    assert text_of(events) == sent(api)[0].text
+    assert text_of(events) == message_requests(api)[0].text
     failure = failure_of(events)
     assert failure is not None
     assert failure.kind == "shutdown"
@@ -676,7 +666,7 @@ async def test_a_user_has_so_many_calls_at_once_by_any_door(running: Services, a
         with pytest.raises(TemporaryError) as busy:
             await jobs.run_call(Call(prompt="x", user="cleo", limits=limits), lambda _: None)
         assert busy.value.kind == "user_concurrency"
-    assert len(sent(api)) == 1
+    assert len(message_requests(api)) == 1
     await streams.stop_answer(call.id, "cleo")
     assert not end_of(await told(streams, call.id, user="cleo")).complete
     again = await streams.start_answer(asking("x", user="cleo", limits=limits))

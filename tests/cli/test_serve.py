@@ -26,13 +26,14 @@ from support.raw_mcp_http import (
     result_text,
 )
 from support.server_command import server_command
+from support.simulator_requests import message_requests
 from support.stdio_process import stdio_process, tool_call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
-    from mcp_server_claude.simulator import LoggedRequest, Simulator
+    from mcp_server_claude.simulator import Simulator
     from support.raw_mcp_http import ProtocolVersion, RawMcpClient
 
 pytestmark = pytest.mark.anyio
@@ -96,10 +97,6 @@ async def refused(arguments: list[str], tmp_path: Path, **fields: object) -> str
     return " ".join(stderr.read_text().split())
 
 
-def sent(upstream: Simulator) -> list[LoggedRequest]:
-    return [record for record in upstream.requests if record.path == "/v1/messages"]
-
-
 # --------------------------------------------------------------------- where it listens, and for whom
 
 
@@ -111,7 +108,10 @@ async def test_it_says_where_it_listens_and_how_claude_code_gets_there(upstream:
         ]
         assert server.url.startswith("http://127.0.0.1:")
         async with raw_mcp_client(server.url, "2025-11-25") as client:
-            assert result_text(await client.call_tool("claude_ask", prompt="What is tea?")) == sent(upstream)[0].text
+            assert (
+                result_text(await client.call_tool("claude_ask", prompt="What is tea?"))
+                == message_requests(upstream)[0].text
+            )
         server.process.send_signal(signal.SIGTERM)
         assert await server.ended() == 0
     assert server.stderr.read_text() == ""
@@ -204,7 +204,7 @@ async def test_a_call_in_flight_is_finished_before_the_end(
             heard = await wire.read_to_end()
         assert await server.ended() == 0
     *_, last = [each for each in heard.decode().split("data: ") if each.startswith("{")]
-    assert result_text(json.loads(last.splitlines()[0])["result"]) == sent(upstream)[0].text
+    assert result_text(json.loads(last.splitlines()[0])["result"]) == message_requests(upstream)[0].text
     assert heard.endswith(b"0\r\n\r\n")
     assert [entry["end"] for entry in ledger_rows(tmp_path / "data")] == ["complete"]
     assert server.stderr.read_text() == ""
@@ -256,7 +256,7 @@ async def test_a_second_signal_ends_it_at_once_and_closes_the_book(
             await wire.read_to_end()
         assert await server.ended() == 128 + signal.SIGTERM
         await upstream.wait_until_idle()
-    assert [record.end for record in sent(upstream)] == ["disconnected"]
+    assert [record.end for record in message_requests(upstream)] == ["disconnected"]
     (entry,) = ledger_rows(tmp_path / "data")
     assert (entry["state"], entry["end"]) == ("closed", "cancelled")
     assert "Traceback" not in server.stderr.read_text()
@@ -331,5 +331,5 @@ async def test_several_calls_of_several_sessions_are_all_finished(upstream: Simu
             await upstream.wait_for_requests(10)  # the list of models, and nine messages
             server.process.send_signal(signal.SIGTERM)
         assert await server.ended() == 0
-    assert sorted(answers) == sorted(record.text for record in sent(upstream))
-    assert {record.end for record in sent(upstream)} == {"complete"}
+    assert sorted(answers) == sorted(record.text for record in message_requests(upstream))
+    assert {record.end for record in message_requests(upstream)} == {"complete"}

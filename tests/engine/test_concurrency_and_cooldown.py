@@ -11,6 +11,7 @@ from mcp_server_claude.engine.rate_limit_cooldown import MAX_SHARED_PAUSE_S, Rat
 from mcp_server_claude.errors import TemporaryError
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.mcp_session import STYLE_META, McpSession, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
+from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,10 +33,6 @@ async def api() -> AsyncIterator[Simulator]:
 
 def at_desk(api: Simulator, tmp_path: Path, **fields: object) -> AbstractAsyncContextManager[McpSession]:
     return connect("memory", "auto", tmp_path / "data", client_name="test", base_url=api.url, **fields)
-
-
-def sent(api: Simulator) -> list[LoggedRequest]:
-    return [record for record in api.requests if record.path == "/v1/messages"]
 
 
 def most_at_once(records: list[LoggedRequest]) -> int:
@@ -83,8 +80,8 @@ async def test_no_more_calls_than_allowed_are_upstream_at_once_and_all_are_answe
                 for n in range(12):
                     tasks.start_soon(ask, n)
     assert results == [False] * 12
-    assert len(sent(api)) == 12
-    assert most_at_once(sent(api)) == 3
+    assert len(message_requests(api)) == 12
+    assert most_at_once(message_requests(api)) == 3
 
 
 async def test_twelve_calls_at_once_are_eight_by_default(api: Simulator, tmp_path: Path) -> None:
@@ -93,7 +90,7 @@ async def test_twelve_calls_at_once_are_eight_by_default(api: Simulator, tmp_pat
             async with anyio.create_task_group() as tasks:
                 for n in range(12):
                     tasks.start_soon(lambda n=n: desk.ask(f"{n} [[sim: ttft=0.2 tokens=20]]"))
-    assert most_at_once(sent(api)) == 8
+    assert most_at_once(message_requests(api)) == 8
 
 
 async def test_a_call_that_waits_for_a_place_is_told_so_and_gets_it_when_another_leaves(
@@ -113,10 +110,10 @@ async def test_a_call_that_waits_for_a_place_is_told_so_and_gets_it_when_another
                 await api.wait_for_requests(2)  # the list of models, and the message
                 tasks.start_soon(heard, desk, "second", "waiting for a place, 1 calls are running", waits)
                 await waits.wait()
-                assert len(sent(api)) == 1
+                assert len(message_requests(api)) == 1
                 first.cancel()
-    assert [prompt_of(record).split()[0] for record in sent(api)] == ["first", "second"]
-    assert sent(api)[1].end == "complete"
+    assert [prompt_of(record).split()[0] for record in message_requests(api)] == ["first", "second"]
+    assert message_requests(api)[1].end == "complete"
 
 
 async def test_a_wait_for_a_place_has_no_message_in_style_text(api: Simulator, tmp_path: Path) -> None:
@@ -143,7 +140,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_takes_no_place(api: Simul
                     await waits.wait()
                     waiting.cancel_scope.cancel()
                 assert not (await desk.ask("third")).is_error
-    assert [prompt_of(record).split()[0] for record in sent(api)] == ["first", "third"]
+    assert [prompt_of(record).split()[0] for record in message_requests(api)] == ["first", "third"]
 
 
 async def test_a_call_that_fails_gives_its_place_back(api: Simulator, tmp_path: Path) -> None:
@@ -169,8 +166,8 @@ async def test_a_call_for_which_no_place_comes_free_in_its_time_is_refused(api: 
     refused = [result for result in results if result.is_error and failure_meta(result)["kind"] == "capacity"]
     assert refused
     assert all("No place became free for the call in time." in text_blocks(result)[0] for result in refused)
-    assert len(sent(api)) == len(results) - len(refused) > 0
-    assert most_at_once(sent(api)) == 1
+    assert len(message_requests(api)) == len(results) - len(refused) > 0
+    assert most_at_once(message_requests(api)) == 1
 
 
 # --------------------------------------------------------------------- the brake that all share
@@ -189,7 +186,7 @@ async def test_when_one_call_is_told_to_wait_the_others_send_nothing_meanwhile(a
                         heard, desk, f"other {n}", "the rate limit is reached, trying again in", told_other
                     )
                 await told_other.wait()
-    first, *others = sent(api)
+    first, *others = message_requests(api)
     assert first.status == 429
     assert first.ended_at is not None
     assert len(others) == 5
@@ -203,7 +200,7 @@ async def test_a_wait_that_cannot_end_in_time_fails_at_once_and_says_when_to_try
     async with at_desk(api, tmp_path) as desk:
         with anyio.fail_after(30):
             result = await desk.ask(directive(status=429, retry_after=3600))
-            (request,) = sent(api)
+            (request,) = message_requests(api)
             assert failure_meta(result) == {
                 "class": "temporary_error",
                 "kind": "rate_limit",
@@ -224,7 +221,7 @@ async def test_what_is_left_of_a_calls_time_decides_what_is_waited_for(
         with anyio.fail_after(30):
             result = await desk.ask(directive(status=529, retry_after=6))
             assert failure_meta(result)["retry_after_s"] == 6
-            assert len(sent(api)) == 1
+            assert len(message_requests(api)) == 1
 
 
 async def test_a_call_with_less_time_than_the_brake_has_left_fails_at_once_too(api: Simulator, tmp_path: Path) -> None:
@@ -232,7 +229,7 @@ async def test_a_call_with_less_time_than_the_brake_has_left_fails_at_once_too(a
         with anyio.fail_after(30):
             assert failure_meta(await desk.ask(directive(status=429, retry_after=30)))["retry_after_s"] == 30
             result = await desk.ask("another")
-    assert len(sent(api)) == 1
+    assert len(message_requests(api)) == 1
     assert failure_meta(result)["kind"] == "rate_limit"
     assert 25 < cast("float", failure_meta(result)["retry_after_s"]) <= 30
     assert usage_meta(result)["attempts"] == 0
@@ -259,7 +256,7 @@ async def test_what_the_api_advises_is_heeded_but_for_what_no_waiting_mends(
         with anyio.fail_after(30):
             result = await desk.ask(fault)
     assert result.is_error
-    assert len(sent(api)) == tries == usage_meta(result)["attempts"]
+    assert len(message_requests(api)) == tries == usage_meta(result)["attempts"]
 
 
 # --------------------------------------------------------------------- the brake itself

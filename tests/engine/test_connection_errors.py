@@ -10,27 +10,21 @@ from anyio.abc import SocketAttribute, SocketStream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude.simulator import Pace, Simulator
 from support.mcp_session import FAKE_KEY, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
 from support.recorded_streams import message_events, replay, sse_bytes
 from support.scripted_upstream import SSE, scripted_upstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    from mcp_server_claude.simulator import Simulator
     from support.mcp_session import McpSession
 
 pytestmark = pytest.mark.anyio
 HANG_S = 30
 QUICK: dict[str, object] = {"max_retries": 0, "bytes_timeout_s": 0.8, "event_timeout_s": 0.8, "models_wait_s": 0.5}
-
-
-@pytest.fixture(scope="module")
-async def api() -> AsyncIterator[Simulator]:
-    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
-        yield simulator
 
 
 @pytest.fixture(autouse=True)

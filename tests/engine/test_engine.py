@@ -16,13 +16,13 @@ from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from mcp_server_claude.store.call_journal import find_call
 from support.mcp_session import McpSession, connect, failure_meta, text_blocks, usage_meta
+from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from mcp_server_claude.call_types import CallEvent
-    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -35,15 +35,11 @@ async def desk(upstream: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]
         yield desk
 
 
-def sent(upstream: Simulator) -> list[LoggedRequest]:
-    return [record for record in upstream.requests if record.path == "/v1/messages"]
-
-
 async def test_an_answered_request_has_one_line_in_the_book_with_what_it_used(
     desk: McpSession, upstream: Simulator
 ) -> None:
     result = await desk.ask("What is tea? [[sim: think=30]]", model="opus")
-    (line,), (request,), used = desk.ledger_rows(), sent(upstream), usage_meta(result)
+    (line,), (request,), used = desk.ledger_rows(), message_requests(upstream), usage_meta(result)
     assert (line["state"], line["end"], line["status"], line["failure"]) == ("closed", "complete", 200, None)
     assert line["request_id"] == request.request_id
     assert line["call_id"] == used["call_id"]
@@ -65,7 +61,7 @@ async def test_a_refused_request_has_its_line_too_and_cost_nothing(desk: McpSess
     assert (line["state"], line["end"], line["status"], line["failure"]) == (
         "closed", "failed", 400, "invalid_request",
     )  # fmt: skip
-    assert line["request_id"] == sent(upstream)[0].request_id == failure_meta(result)["request_id"]
+    assert line["request_id"] == message_requests(upstream)[0].request_id == failure_meta(result)["request_id"]
     assert not line["cost_micros"]
     assert usage_meta(result)["output_tokens"] == 0
 
@@ -88,9 +84,9 @@ async def test_as_many_lines_as_requests_whatever_becomes_of_them(desk: McpSessi
             tasks.start_soon(desk.ask, prompt)
     lines = desk.ledger_rows()
     by_id = {line["request_id"]: line for line in lines if line["request_id"]}
-    assert len(lines) == len(sent(upstream))
+    assert len(lines) == len(message_requests(upstream))
     assert {line["state"] for line in lines} == {"closed"}
-    for request in sent(upstream):
+    for request in message_requests(upstream):
         if request.end == "complete" and request.stop_reason != "refusal":
             assert by_id[request.request_id]["output_tokens"] == request.output_tokens
 
@@ -116,7 +112,7 @@ async def test_a_ledger_that_cannot_be_kept_on_disk_is_told_and_stops_nothing(
     async with connect("memory", "auto", tmp_path / "taken", base_url=upstream.url) as desk:
         answer, footer = text_blocks(await desk.ask("x"))
         usage = await desk.info()
-    assert answer == sent(upstream)[0].text
+    assert answer == message_requests(upstream)[0].text
     assert "The ledger is kept in memory" in footer
     assert "claude-sonnet-5-5" in usage
 

@@ -20,6 +20,7 @@ from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.cloud_upstream import CannedResponse, cloud_upstream
 from support.mcp_session import STYLE_META, McpSession, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
 from support.recorded_streams import message_events, sse_bytes
+from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from mcp.types import CallToolResult
 
-    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 OPUS, SONNET, HAIKU, OLD = "claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-haiku-4-5-20251001"
@@ -42,12 +42,8 @@ def at(upstream: Simulator, tmp_path: Path, **fields: Any) -> AbstractAsyncConte
     return connect("memory", "auto", tmp_path / "data", **given)
 
 
-def sent(upstream: Simulator) -> list[LoggedRequest]:
-    return [record for record in upstream.requests if record.path == "/v1/messages"]
-
-
 def models(upstream: Simulator) -> list[object]:
-    return [cast("dict[str, object]", record.body)["model"] for record in sent(upstream)]
+    return [cast("dict[str, object]", record.body)["model"] for record in message_requests(upstream)]
 
 
 def shares(result: CallToolResult) -> list[dict[str, Any]]:
@@ -62,7 +58,7 @@ async def test_an_overloaded_model_is_asked_twice_and_then_another_one(upstream:
         result = await desk.ask(f"Tea? {BUSY}")
         lines = desk.ledger_rows()
     assert models(upstream) == [OPUS, OPUS, SONNET]
-    assert text_blocks(result)[0] == sent(upstream)[-1].text
+    assert text_blocks(result)[0] == message_requests(upstream)[-1].text
     used = usage_meta(result)
     assert (used["model"], used["fallback_from"], used["complete"]) == (SONNET, OPUS, True)
     assert used["attempts"] == 3
@@ -162,7 +158,7 @@ async def test_what_a_model_declines_another_is_asked(upstream: Simulator, tmp_p
         result = await desk.ask(f"Tea? {DECLINED}")
         lines = desk.ledger_rows()
     assert models(upstream) == [OPUS, SONNET]
-    assert text_blocks(result)[0] == sent(upstream)[1].text
+    assert text_blocks(result)[0] == message_requests(upstream)[1].text
     assert re.search(rf"answered by {SONNET} \(\$0\.\d+\), {OPUS} \(\$0\.\d+\) declined", text_blocks(result)[1])
     assert [line["stop_reason"] for line in lines] == ["refusal", "end_turn"]
 
@@ -194,7 +190,7 @@ async def test_what_was_declined_is_never_shown(upstream: Simulator, tmp_path: P
     told: list[ProgressUpdate] = []
     async with at(upstream, tmp_path) as desk:
         result = await desk.ask(f"Tea? {DECLINED}", updates=told, style="text")
-    declined, answered = sent(upstream)
+    declined, answered = message_requests(upstream)
     assert declined.text
     shown = "".join(each.message or "" for each in told)
     assert shown == text_blocks(result)[0] == answered.text
@@ -244,7 +240,7 @@ async def test_a_call_that_is_cancelled_keeps_what_was_held_back(upstream: Simul
         (line,) = desk.ledger_rows()
         found = await desk.client.call_tool("claude_jobs", {"id": line["call_id"]})
     assert text_blocks(found)[0]
-    assert sent(upstream)[0].text.startswith(text_blocks(found)[0])
+    assert message_requests(upstream)[0].text.startswith(text_blocks(found)[0])
 
 
 async def test_where_both_decline_it_is_a_refusal_that_names_both(upstream: Simulator, tmp_path: Path) -> None:
@@ -274,7 +270,7 @@ async def test_a_thread_goes_on_with_the_model_that_was_asked_for(upstream: Simu
         await desk.ask(f"And? {directive(think=30, stop='refusal', times=1)}", thread=thread)
     assert models(upstream) == [OPUS, SONNET, OPUS, OPUS, SONNET]
     assert usage_meta(second)["complete"] is True
-    for record in sent(upstream)[2:]:
+    for record in message_requests(upstream)[2:]:
         turns = cast("list[dict[str, Any]]", cast("dict[str, Any]", record.body)["messages"])
         blocks = [cast("list[dict[str, str]]", turn["content"]) for turn in turns if isinstance(turn["content"], list)]
         assert [[block["type"] for block in each] for each in blocks[:1]] == [["text"]]
@@ -330,7 +326,7 @@ async def test_a_limit_holds_for_both_together_each_at_its_own_price(upstream: S
     assert second["held_micros"] == 30_000 - cast("int", first["cost_micros"])
     rates = pricing.find_rates(SONNET)
     assert rates is not None
-    request = sent(upstream)[1]
+    request = message_requests(upstream)[1]
     most = cast("dict[str, Any]", request.body)["max_tokens"]
     assert most * rates.output <= cast("int", second["held_micros"])
     assert most * rates.output > 0.9 * cast("int", second["held_micros"])  # pyright: ignore[reportOperatorIssue]

@@ -11,10 +11,11 @@ import pytest
 from mcp_server_claude.call_types import CHARS_PER_TOKEN
 from mcp_server_claude.engine.continuation import ANCHOR_CHARS, CONTINUE_PROMPT
 from mcp_server_claude.engine.next_step import MAX_CONTINUATIONS, MAX_PAUSE_TURNS
-from mcp_server_claude.simulator import Pace, Simulator, directive
+from mcp_server_claude.simulator import Simulator, directive
 from support.mcp_session import McpSession, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
 from support.recorded_streams import sse_bytes
 from support.scripted_upstream import scripted_upstream
+from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,12 +35,6 @@ WORLD = "Ça va? 😀 שלום עולם, السلام عليكم. 日本語。\n
 
 
 @pytest.fixture(scope="module")
-async def api() -> AsyncIterator[Simulator]:
-    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
-        yield simulator
-
-
-@pytest.fixture(scope="module")
 async def module_desk(api: Simulator, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[McpSession]:
     data_dir = tmp_path_factory.mktemp("resume") / "data"
     async with connect(
@@ -52,10 +47,6 @@ async def module_desk(api: Simulator, tmp_path_factory: pytest.TempPathFactory) 
 def desk(module_desk: McpSession, api: Simulator) -> McpSession:
     api.reset()
     return module_desk
-
-
-def sent(api: Simulator) -> list[LoggedRequest]:
-    return [record for record in api.requests if record.path == "/v1/messages"]
 
 
 def body(record: LoggedRequest) -> dict[str, object]:
@@ -107,7 +98,9 @@ async def broken(request: pytest.FixtureRequest, module_desk: McpSession, api: S
                 tasks.start_soon(ask, fault)
     requests = {
         fault: [
-            record for record in sent(api) if str(messages(record)[0]["content"]).startswith(f"Tell me of {fault}.")
+            record
+            for record in message_requests(api)
+            if str(messages(record)[0]["content"]).startswith(f"Tell me of {fault}.")
         ]
         for fault in BREAKS
     }
@@ -151,7 +144,7 @@ async def test_tables_code_and_white_space_are_exact_wherever_they_broke(
         for cut in set(cuts):
             tasks.start_soon(ask, cut)
     assert answers == dict.fromkeys(set(cuts), (text, text))
-    assert len(sent(api)) == 2 * len(set(cuts))
+    assert len(message_requests(api)) == 2 * len(set(cuts))
 
 
 async def test_a_continuation_that_does_not_repeat_the_end_is_joined_as_it_is(desk: McpSession, api: Simulator) -> None:
@@ -159,7 +152,7 @@ async def test_a_continuation_that_does_not_repeat_the_end_is_joined_as_it_is(de
     result = await desk.ask(
         f"Tell me of tea. {directive(fault='eof', times=1, anchor='off')}", model=PLEADED, updates=told
     )
-    assert text_blocks(result)[0] == expected(api, sent(api)[0]) == lossless(told)
+    assert text_blocks(result)[0] == expected(api, message_requests(api)[0]) == lossless(told)
 
 
 @pytest.mark.parametrize("model", [PREFILLED, PLEADED])
@@ -172,7 +165,7 @@ async def test_an_answer_that_breaks_between_the_halves_of_a_surrogate_pair_is_e
     asked = directive(text=text, split="surrogates", fault="eof", times=1, at=halves // 2)
     result = await desk.ask(asked, model=model, updates=told)
     assert text_blocks(result)[0] == lossless(told) == text
-    assert len(sent(api)) == 2
+    assert len(message_requests(api)) == 2
 
 
 @pytest.mark.parametrize("model", [PREFILLED, PLEADED])
@@ -181,8 +174,8 @@ async def test_a_continuation_that_breaks_is_continued_too(desk: McpSession, api
     asked = directive(text=TABLE, fault="eof", times=3, at=100, chars=9)
     result = await desk.ask(asked, model=model, updates=told)
     assert text_blocks(result)[0] == lossless(told) == TABLE
-    assert len(sent(api)) == 4
-    assert usage_meta(result)["request_ids"] == [request.request_id for request in sent(api)]
+    assert len(message_requests(api)) == 4
+    assert usage_meta(result)["request_ids"] == [request.request_id for request in message_requests(api)]
 
 
 # --------------------------------------------------------------------- what is sent
@@ -192,7 +185,7 @@ async def test_a_model_that_takes_prefill_is_given_its_text_and_nothing_else(des
     text = "A line of text that ends in white space.  \n\n\tAnd more of it."
     cut = text.index("And")
     await desk.ask(directive(text=text, fault="eof", times=1, at=cut), model=PREFILLED, system="Be brief.")
-    first, second = sent(api)
+    first, second = message_requests(api)
     assert messages(second) == [*messages(first), {"role": "assistant", "content": text[:cut].rstrip()}]
     unchanged = {"model", "system", "stream"}
     assert {name: body(second)[name] for name in unchanged} == {name: body(first)[name] for name in unchanged}
@@ -202,7 +195,7 @@ async def test_other_models_are_asked_to_begin_with_the_last_characters(desk: Mc
     text = "A line of text that ends in white space.  \n\n\tAnd more of it."
     cut = text.index("And")
     await desk.ask(directive(text=text, fault="eof", times=1, at=cut), model=PLEADED)
-    first, second = sent(api)
+    first, second = message_requests(api)
     partial = text[:cut].rstrip()
     assert messages(second) == [
         *messages(first),
@@ -213,7 +206,7 @@ async def test_other_models_are_asked_to_begin_with_the_last_characters(desk: Mc
 
 async def test_a_continuation_may_not_make_the_answer_longer_than_was_asked(desk: McpSession, api: Simulator) -> None:
     await desk.ask(f"Tell me. {directive(tokens=900, fault='eof', times=1, at=1400)}", max_tokens=1000, model=PLEADED)
-    first, second = sent(api)
+    first, second = message_requests(api)
     assert body(first)["max_tokens"] == 1000
     assert body(second)["max_tokens"] == 1000 - round(1400 / CHARS_PER_TOKEN)
 
@@ -238,7 +231,7 @@ async def test_a_stream_broken_before_visible_text_is_asked_for_again_byte_for_b
             for n, each in enumerate(asked):
                 tasks.start_soon(ask, f"{n} {each}")
     for prompt, used in results.items():
-        first, second = (record for record in sent(api) if messages(record)[0]["content"] == prompt)
+        first, second = (record for record in message_requests(api) if messages(record)[0]["content"] == prompt)
         assert body(first) == body(second)
         assert (used["complete"], used["resumed"], used["attempts"]) == (True, False, 2)
     assert len(results) == len(asked)
@@ -249,7 +242,7 @@ async def test_a_stream_broken_while_it_only_thought_is_asked_for_again(
     desk: McpSession, api: Simulator, fault: str
 ) -> None:
     result = await desk.ask(f"Tell me. {directive(think=50, fault=fault, times=1, at=0)}", model="claude-opus-5-5")
-    first, second = sent(api)
+    first, second = message_requests(api)
     assert body(first) == body(second)
     assert first.thinking_chars > 0
     assert text_blocks(result)[0] == expected(api, first)
@@ -260,7 +253,7 @@ async def test_white_space_alone_is_not_yet_visible_text(desk: McpSession, api: 
     text = "\n\n  and then the answer"
     told: list[ProgressUpdate] = []
     result = await desk.ask(directive(text=text, fault="eof", times=1, at=3, chars=1), updates=told)
-    first, second = sent(api)
+    first, second = message_requests(api)
     assert body(first) == body(second)
     assert text_blocks(result)[0] == lossless(told) == text
 
@@ -272,7 +265,7 @@ async def test_a_stream_broken_after_a_server_tool_is_incomplete_and_nothing_mor
     desk: McpSession, api: Simulator
 ) -> None:
     result = await desk.ask(f"Look it up. {directive(search='on', fault='eof', times=1)}")
-    (request,) = sent(api)
+    (request,) = message_requests(api)
     assert request.web_searches == 1
     answer, *_, last = text_blocks(result)
     assert answer.startswith(request.text)
@@ -315,7 +308,7 @@ async def test_a_stream_that_always_breaks_before_its_text_is_an_error_with_its_
     api.reset()
     async with connect("memory", "auto", tmp_path / "data", base_url=api.url, max_retries=1) as desk:
         result = await desk.ask(f"Tell me. {directive(fault='eof', at=0)}", model=PLEADED)
-    first, second = sent(api)
+    first, second = message_requests(api)
     used = usage_meta(result)
     assert failure_meta(result)["kind"] == "truncated"
     assert failure_meta(result)["retryable"] is True
@@ -332,7 +325,7 @@ async def test_a_paused_turn_goes_back_unchanged_and_its_answer_is_whole(desk: M
     result = await desk.ask(
         f"Look it up. {directive(stop='pause_turn', think=20)}", model="claude-opus-5-5", updates=told
     )
-    first, second = sent(api)
+    first, second = message_requests(api)
     *before, carried = messages(second)
     assert before == messages(first)
     assert carried["role"] == "assistant"
@@ -351,7 +344,7 @@ async def test_a_turn_that_pauses_again_and_again_is_carried_so_often_and_no_fur
     desk: McpSession, api: Simulator
 ) -> None:
     result = await desk.ask(f"Look it up. {directive(stop='pause_turn', times=1000)}")
-    assert len(sent(api)) == 1 + MAX_PAUSE_TURNS
+    assert len(message_requests(api)) == 1 + MAX_PAUSE_TURNS
     assert text_blocks(result)[-1].startswith("INCOMPLETE: ")
     assert usage_meta(result)["stop_reason"] == "pause_turn"
     assert not result.is_error

@@ -7,25 +7,19 @@ import anyio
 import pytest
 
 from mcp_server_claude.server.progress_notifications import MAX_STATUS_LINE_CHARS
-from mcp_server_claude.simulator import Pace, Simulator, directive
+from mcp_server_claude.simulator import Simulator, directive
 from support.mcp_session import STYLE_META, McpSession, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
+from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 
 THINKS = "claude-opus-5-5"
 QUICK: dict[str, object] = {"bytes_timeout_s": 0.5, "event_timeout_s": 0.8, "max_retries": 1}
-
-
-@pytest.fixture(scope="module")
-async def api() -> AsyncIterator[Simulator]:
-    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
-        yield simulator
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +33,6 @@ async def module_desk(api: Simulator, tmp_path_factory: pytest.TempPathFactory) 
 def desk(module_desk: McpSession, api: Simulator) -> McpSession:
     api.reset()
     return module_desk
-
-
-def sent(api: Simulator) -> list[LoggedRequest]:
-    return [record for record in api.requests if record.path == "/v1/messages"]
 
 
 async def heard_until(
@@ -95,7 +85,7 @@ async def test_a_stream_of_which_nothing_comes_is_broken_off_and_said_to_be(
         assert says in text_blocks(result)[0]
         assert failure_meta(result)["kind"] == "stream_timeout"
         assert failure_meta(result)["class"] == "temporary_error"
-    assert [request.end for request in sent(api)] == ["disconnected"]
+    assert [request.end for request in message_requests(api)] == ["disconnected"]
 
 
 async def test_a_stream_that_stalls_after_text_again_and_again_keeps_its_text(desk: McpSession, api: Simulator) -> None:
@@ -104,7 +94,7 @@ async def test_a_stream_that_stalls_after_text_again_and_again_keeps_its_text(de
     with anyio.fail_after(60):
         result = await desk.ask(f"Tell me. {stall}", model="claude-haiku-4-5", updates=told)
     answer, _, last = text_blocks(result)
-    first, *_ = sent(api)
+    first, *_ = message_requests(api)
     assert last.startswith("INCOMPLETE: ")
     assert answer.startswith(first.text)
     assert answer == "".join(each.message or "" for each in told)
@@ -121,7 +111,7 @@ async def test_a_call_that_stalls_while_it_only_thinks_is_asked_once_more_and_no
     async with connect("memory", "auto", tmp_path / "data", client_name="test", base_url=api.url, **patient) as desk:
         with anyio.fail_after(60):
             result = await desk.ask(f"Tell me. {directive(think=40, fault='stall', at=0)}", model=THINKS)
-    first, second = sent(api)
+    first, second = message_requests(api)
     assert first.body == second.body
     assert first.thinking_chars == second.thinking_chars == 160
     assert failure_meta(result)["kind"] == "stream_timeout"
@@ -131,7 +121,7 @@ async def test_a_call_that_stalls_while_it_only_thinks_is_asked_once_more_and_no
 async def test_a_call_that_stalled_once_while_it_thought_is_answered(desk: McpSession, api: Simulator) -> None:
     with anyio.fail_after(60):
         result = await desk.ask(f"Tell me. {directive(think=40, fault='stall', at=0, times=1)}", model=THINKS)
-    first, second = sent(api)
+    first, second = message_requests(api)
     assert text_blocks(result)[0] == second.text
     assert isinstance(first.body, dict)
     assert second.text == api.answer_to(first.body)
@@ -146,7 +136,7 @@ async def test_a_long_silence_in_a_thinking_block_is_no_stall_while_pings_come(
         result = await desk.ask(
             f"Tell me. {directive(think=40, pace=20, ping=0.1, text='yes')}", model=THINKS, updates=None
         )
-    (request,) = sent(api)
+    (request,) = message_requests(api)
     assert request.end == "complete"
     assert text_blocks(result)[0] == "yes"
 
@@ -155,7 +145,7 @@ async def test_an_answer_that_comes_slowly_but_steadily_is_no_stall(desk: McpSes
     """Two seconds long, with never more than a tenth of one between its words."""
     with anyio.fail_after(60):
         result = await desk.ask(f"Tell me. {directive(tokens=60, pace=30, chars=8)}", model="claude-sonnet-4-6")
-    (request,) = sent(api)
+    (request,) = message_requests(api)
     assert text_blocks(result)[0] == request.text
     assert usage_meta(result)["complete"] is True
 
@@ -165,7 +155,7 @@ async def test_the_deadline_of_a_call_ends_it_with_what_is_there(api: Simulator,
     async with connect("memory", "auto", tmp_path / "data", base_url=api.url, deadline_s=0.6) as desk:
         with anyio.fail_after(60):
             result = await desk.ask(f"Tell me. {directive(fault='stall', at=90)}", model="claude-sonnet-4-6")
-    (request,) = sent(api)
+    (request,) = message_requests(api)
     answer, _, last = text_blocks(result)
     assert answer == request.text
     assert "The call took longer than 0.6 s" in last
@@ -216,7 +206,7 @@ async def test_the_thinking_of_a_model_that_hides_it_is_counted_where_the_api_do
             desk, prompt, lambda told: " 64 tokens " in (told[-1].message or ""), style="status", model=THINKS
         )
     assert "thinking" in (told[-1].message or "")
-    assert sent(api)[0].headers["anthropic-beta"] == "thinking-token-count-2026-05-13"
+    assert message_requests(api)[0].headers["anthropic-beta"] == "thinking-token-count-2026-05-13"
 
 
 async def test_a_wait_before_the_next_try_is_told_as_a_line_and_without_a_message(
@@ -230,5 +220,5 @@ async def test_a_wait_before_the_next_try_is_told_as_a_line_and_without_a_messag
     waits = [each.message or "" for each in status if "trying again" in (each.message or "")]
     assert re.match(r"^overloaded, trying again in 1\.\d s \(2 of 2\) · ", waits[0])
     assert "".join(each.message or "" for each in text) == text_blocks(result)[0]
-    assert len(sent(api)) == 4
-    assert [record.status for record in sent(api)] == [529, 200, 529, 200]
+    assert len(message_requests(api)) == 4
+    assert [record.status for record in message_requests(api)] == [529, 200, 529, 200]

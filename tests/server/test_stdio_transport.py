@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from support.mcp_session import ledger_rows, server_environment
+from support.simulator_requests import message_requests
 from support.stdio_process import (
     INITIALIZE,
     INITIALIZED,
@@ -23,7 +24,7 @@ from support.stdio_process import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mcp_server_claude.simulator import LoggedRequest, Simulator
+    from mcp_server_claude.simulator import Simulator
 
 pytestmark = pytest.mark.anyio
 
@@ -42,10 +43,6 @@ def told(wire: StdioProcess, token: int) -> list[str]:
         cast("Message", each["params"]) for each in wire.received if each.get("method") == "notifications/progress"
     ]
     return [str(each["message"]) for each in all_params if each["progressToken"] == token and each.get("message")]
-
-
-def sent(upstream: Simulator) -> list[LoggedRequest]:
-    return [record for record in upstream.requests if record.path == "/v1/messages"]
 
 
 async def writing(wire: StdioProcess, token: int) -> None:
@@ -81,7 +78,7 @@ async def test_half_a_surrogate_pair_in_a_request_is_answered(upstream: Simulato
         await wire.send(tool_call(2, "x", model="\ud83d"), tool_call(3, "x", **{"\ude00": "\ud83d"}))
         for identity in (2, 3):
             assert cast("Message", (await wire.read_response(identity))["result"])["isError"] is True
-    assert "half \ufffd of it" in str(sent(upstream)[0].body)
+    assert "half \ufffd of it" in str(message_requests(upstream)[0].body)
 
 
 async def test_a_frame_may_come_in_crumbs_or_be_five_megabytes_long(upstream: Simulator, tmp_path: Path) -> None:
@@ -93,7 +90,7 @@ async def test_a_frame_may_come_in_crumbs_or_be_five_megabytes_long(upstream: Si
         await wire.send(INITIALIZED, tool_call(1, big, model="opus"))
         assert answer_of(await wire.read_response(1))
         assert len(message_bytes(tool_call(1, big))) > 5_000_000
-    assert cast("Message", sent(upstream)[0].body)["messages"] == [{"role": "user", "content": big}]
+    assert cast("Message", message_requests(upstream)[0].body)["messages"] == [{"role": "user", "content": big}]
 
 
 async def test_the_last_line_may_lack_its_end(tmp_path: Path) -> None:
@@ -138,7 +135,7 @@ async def test_a_cancel_closes_the_upstream_and_one_for_an_unknown_call_does_no_
             params: Message = {"requestId": identity, "reason": "AbortError: user-cancel"}
             await wire.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})
         await upstream.wait_until_idle()
-        assert [record.end for record in sent(upstream)] == ["disconnected"]
+        assert [record.end for record in message_requests(upstream)] == ["disconnected"]
         await wire.send(PING)
         await wire.read_response("ping")
 
@@ -149,12 +146,12 @@ async def test_a_client_that_reads_late_gets_whole_frames_and_the_whole_answer(
     async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
         await wire.initialize()
         await wire.send(tool_call(1, "Tell me all. [[sim: fault=huge]]"))
-        while not sent(upstream):
+        while not message_requests(upstream):
             await upstream.wait_for_requests(len(upstream.requests) + 1)
         await upstream.wait_until_idle()  # nothing has been read yet, and yet the upstream has said everything
-        assert sent(upstream)[0].end == "complete"
+        assert message_requests(upstream)[0].end == "complete"
         answer = answer_of(await wire.read_response(1))
-        assert answer == sent(upstream)[0].text
+        assert answer == message_requests(upstream)[0].text
         assert len(answer) == 5_000_000
         assert answer.startswith("".join(told(wire, 1)))
 
@@ -196,10 +193,10 @@ async def test_the_end_comes_at_once_hangs_up_and_closes_the_book(
             wire.process.send_signal(getattr(signal, how))
         assert await wire.wait_for_exit() == code
         await upstream.wait_until_idle()
-    assert [record.end for record in sent(upstream)] == ["disconnected"]
+    assert [record.end for record in message_requests(upstream)] == ["disconnected"]
     (line,) = ledger_rows(tmp_path / "data")
     assert (line["state"], line["end"], line["estimated"]) == ("closed", "cancelled", 1)
-    assert line["request_id"] == sent(upstream)[0].request_id
+    assert line["request_id"] == message_requests(upstream)[0].request_id
     assert "Traceback" not in wire.stderr.read_text()
 
 

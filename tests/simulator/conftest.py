@@ -12,11 +12,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def simulator() -> AsyncIterator[Simulator]:
     async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
         yield simulator

@@ -26,12 +26,12 @@ from support.mcp_session import (
 )
 from support.recorded_streams import message_events, sse_bytes, utf16_units
 from support.scripted_upstream import scripted_upstream
+from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from mcp_server_claude.simulator import LoggedRequest
     from support.mcp_session import ProtocolMode, Transport
 
 pytestmark = pytest.mark.anyio
@@ -60,10 +60,6 @@ def desk(everywhere: McpSession, api: Simulator) -> McpSession:
     return everywhere
 
 
-def sent(api: Simulator) -> list[LoggedRequest]:
-    return [record for record in api.requests if record.path == "/v1/messages"]
-
-
 # --------------------------------------------------------------------- an answer
 
 
@@ -72,7 +68,7 @@ async def test_an_answer_is_the_first_block_exactly_and_the_second_is_for_the_re
 ) -> None:
     result = await desk.ask("What is tea?")
     answer, footer = text_blocks(result)
-    (request,) = sent(api)
+    (request,) = message_requests(api)
     assert isinstance(request.body, dict)
     assert answer == api.answer_to(request.body) == request.text
     assert request.body["messages"] == [{"role": "user", "content": "What is tea?"}]
@@ -85,7 +81,7 @@ async def test_the_account_is_what_the_upstream_really_sent_and_what_that_costs(
     desk: McpSession, api: Simulator
 ) -> None:
     result = await desk.ask("What is tea? [[sim: think=30]]", model="opus", effort="high", system="Be brief.")
-    (request,), used = sent(api), usage_meta(result)
+    (request,), used = message_requests(api), usage_meta(result)
     rates = pricing.find_rates("claude-opus-5-5")
     assert rates is not None
     assert used["input_tokens"] == request.input_tokens > 0
@@ -103,7 +99,7 @@ async def test_the_account_is_what_the_upstream_really_sent_and_what_that_costs(
 
 async def test_what_was_asked_for_is_what_is_sent_and_no_more(desk: McpSession, api: Simulator) -> None:
     await desk.ask("x", model="claude-opus-5", effort="low", system="Be brief.", max_tokens=77)
-    (request,) = sent(api)
+    (request,) = message_requests(api)
     body = cast("dict[str, object]", request.body)
     assert {name: body[name] for name in ("model", "max_tokens", "system", "output_config", "stream")} == {
         "model": "claude-opus-5",
@@ -117,13 +113,13 @@ async def test_what_was_asked_for_is_what_is_sent_and_no_more(desk: McpSession, 
 
 async def test_unasked_an_answer_may_be_as_long_as_the_model_can_write(desk: McpSession, api: Simulator) -> None:
     await desk.ask("x", model="claude-sonnet-4-6")
-    assert cast("dict[str, object]", sent(api)[0].body)["max_tokens"] == 64_000
+    assert cast("dict[str, object]", message_requests(api)[0].body)["max_tokens"] == 64_000
 
 
 @pytest.mark.parametrize("prompt", ['{"a":1}', "null", "[1]", '"quoted"', "true", "12", "  spaced\n", "\\ud83d"])
 async def test_a_prompt_that_looks_like_json_is_text(desk: McpSession, api: Simulator, prompt: str) -> None:
     await desk.ask(prompt, system=prompt)
-    body = cast("dict[str, object]", sent(api)[0].body)
+    body = cast("dict[str, object]", message_requests(api)[0].body)
     assert body["messages"] == [{"role": "user", "content": prompt}]
     assert body["system"] == prompt
 
@@ -131,7 +127,7 @@ async def test_a_prompt_that_looks_like_json_is_text(desk: McpSession, api: Simu
 async def test_nulls_for_what_is_optional_are_no_values(desk: McpSession, api: Simulator) -> None:
     result = await desk.ask("x", model=None, effort=None, system=None, max_tokens=None)
     assert not result.is_error
-    body = cast("dict[str, object]", sent(api)[0].body)
+    body = cast("dict[str, object]", message_requests(api)[0].body)
     assert body["model"] == "claude-sonnet-5-5"
     assert body.keys().isdisjoint({"system", "output_config"})
 
@@ -227,7 +223,7 @@ async def test_an_answer_that_was_cut_says_so_last_and_how_to_go_on(
 ) -> None:
     result = await desk.ask(f"Tell me. [[sim: stop={stop}]]")
     answer, footer, last = text_blocks(result)
-    assert answer == sent(api)[0].text
+    assert answer == message_requests(api)[0].text
     assert footer.startswith("[claude-")
     assert last.startswith("INCOMPLETE: ")
     assert f"in thread {usage_meta(result)['thread']}" in last or stop != "max_tokens"
@@ -248,9 +244,9 @@ async def test_a_refusal_is_an_error_with_its_reason_and_its_account(desk: McpSe
     assert failure_meta(result)["kind"] == "refusal"
     (told,) = text_blocks(result)
     assert "The simulator was asked to refuse" in told
-    assert sent(api)[0].text not in told
+    assert message_requests(api)[0].text not in told
     assert usage_meta(result)["stop_reason"] == "refusal"
-    assert usage_meta(result)["input_tokens"] == sent(api)[0].input_tokens
+    assert usage_meta(result)["input_tokens"] == message_requests(api)[0].input_tokens
 
 
 async def test_a_call_for_a_tool_that_nobody_offered_is_an_error(desk: McpSession) -> None:
@@ -292,7 +288,7 @@ async def test_bad_input_gets_one_clear_sentence_and_no_request(
     assert told.endswith((".", "?"))
     assert failure_meta(result)["class"] == "request_error"
     assert failure_meta(result)["retryable"] is False
-    assert not sent(api)
+    assert not message_requests(api)
 
 
 async def test_what_was_wrong_is_named_but_not_repeated(desk: McpSession, api: Simulator) -> None:
@@ -302,7 +298,7 @@ async def test_what_was_wrong_is_named_but_not_repeated(desk: McpSession, api: S
         assert secret not in told
         assert "http" not in told
         assert "input_value" not in told
-    assert not sent(api)
+    assert not message_requests(api)
 
 
 # --------------------------------------------------------------------- what goes wrong upstream
@@ -323,7 +319,7 @@ async def test_what_the_api_refuses_is_an_error_with_its_class_and_request_id(
     desk: McpSession, api: Simulator, status: int, family: str, kind: str
 ) -> None:
     result = await desk.ask(directive(status=status))
-    (request,) = sent(api)
+    (request,) = message_requests(api)
     assert failure_meta(result) == {
         "class": family,
         "kind": kind,
@@ -348,7 +344,7 @@ async def test_half_a_surrogate_pair_in_a_question_ends_nothing(
     api.reset()
     async with connect("memory", mode, tmp_path / "data", base_url=api.url) as desk:
         await desk.ask("half \ud83d a pair", system="\ude00")
-        body = cast("dict[str, object]", sent(api)[0].body)
+        body = cast("dict[str, object]", message_requests(api)[0].body)
         assert body["messages"] == [{"role": "user", "content": "half \ufffd a pair"}]
         assert body["system"] == "\ufffd"
         strange_ones: list[dict[str, Any]] = [
@@ -418,7 +414,7 @@ async def test_a_cancelled_call_hangs_up_on_the_upstream_and_leaves_its_line_in_
         tasks.cancel_scope.cancel()
     with anyio.fail_after(30):
         await api.wait_until_idle()
-    (request,) = sent(api)
+    (request,) = message_requests(api)
     assert request.end == "disconnected"
     await desk.ask("The ledger is written in order, so after this answer that line is closed.")
     (line,) = [line for line in desk.ledger_rows() if line["request_id"] == request.request_id]

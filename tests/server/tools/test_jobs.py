@@ -8,8 +8,9 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp.types import ResourceLink, TextContent, TextResourceContents
 
-from mcp_server_claude.simulator import Pace, Simulator, directive
+from mcp_server_claude.simulator import Simulator, directive
 from support.mcp_session import FAILURE_META, USAGE_META, McpSession, connect, failure_meta, text_blocks, usage_meta
+from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,17 +19,10 @@ if TYPE_CHECKING:
 
     from mcp.types import CallToolResult
 
-    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 STALLED = directive(tokens=400, fault="stall", at=90)
 """An answer that stops after 90 characters, and never ends by itself."""
-
-
-@pytest.fixture(scope="module")
-async def api() -> AsyncIterator[Simulator]:
-    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
-        yield simulator
 
 
 @pytest.fixture
@@ -42,10 +36,6 @@ def at_desk(
     api: Simulator, tmp_path: Path, client_name: str = "test", **fields: object
 ) -> AbstractAsyncContextManager[McpSession]:
     return connect("memory", "auto", tmp_path / "data", client_name=client_name, base_url=api.url, **fields)
-
-
-def sent(api: Simulator) -> list[LoggedRequest]:
-    return [record for record in api.requests if record.path == "/v1/messages"]
 
 
 async def jobs(desk: McpSession, **arguments: object) -> CallToolResult:
@@ -134,10 +124,10 @@ async def test_a_finished_call_can_be_read_again_with_its_account(desk: McpSessi
     asked = await desk.ask("What is tea?")
     result = await jobs(desk, id=call_id(asked))
     answer, line = text_blocks(result)
-    assert answer == text_blocks(asked)[0] == sent(api)[0].text
+    assert answer == text_blocks(asked)[0] == message_requests(api)[0].text
     assert line == f"[{call_id(asked)} · complete · {len(answer)} characters]"
     assert usage_meta(result) == usage_meta(asked)
-    assert len(sent(api)) == 1
+    assert len(message_requests(api)) == 1
 
 
 async def test_a_cancelled_call_can_be_read_as_far_as_it_came_and_says_it_was_cancelled(
@@ -147,7 +137,7 @@ async def test_a_cancelled_call_can_be_read_as_far_as_it_came_and_says_it_was_ca
     (row,) = await listed(desk)
     result = await jobs(desk, id=row["id"])
     answer, line, last = text_blocks(result)
-    (request,) = sent(api)
+    (request,) = message_requests(api)
     assert answer == request.text
     assert "· cancelled ·" in line
     assert last == "INCOMPLETE: The call was cancelled."
@@ -206,17 +196,17 @@ async def test_a_running_call_can_be_read_waited_for_and_stopped(desk: McpSessio
             (row,) = await listed(desk)
             assert row["state"] == "running"
             answer, line, last = text_blocks(await jobs(desk, id=row["id"], wait=0.01))
-            assert answer == sent(api)[0].text
+            assert answer == message_requests(api)[0].text
             assert "· running ·" in line
             assert last == "INCOMPLETE: it is still being written. Ask again with wait=50."
             shown = await jobs(desk, id=row["id"], cancel=True)
             assert "· cancelled ·" in text_blocks(shown)[1]
             assert text_blocks(shown)[0] == answer
         await api.wait_until_idle()
-    assert sent(api)[0].end == "disconnected"
+    assert message_requests(api)[0].end == "disconnected"
     (result,) = stopped
     first, _, last = text_blocks(result)
-    assert first == sent(api)[0].text
+    assert first == message_requests(api)[0].text
     assert last.startswith("INCOMPLETE: ")
     assert "claude_jobs" in last
     assert usage_meta(result)["estimated"] is True
@@ -263,7 +253,7 @@ async def test_a_call_that_takes_too_long_for_its_client_returns_its_id_and_the_
         with anyio.fail_after(30):
             first = await desk.ask("Tell me. [[sim: tokens=120 pace=80 chars=4]]")
             result = await jobs(desk, id=call_id(first), wait=60)
-    (request,) = sent(api)
+    (request,) = message_requests(api)
     head, footer, last = text_blocks(first)
     assert not first.is_error
     assert last == (
@@ -289,7 +279,7 @@ async def test_a_detached_call_can_be_stopped(api: Simulator, tmp_path: Path) ->
             await api.wait_until_idle()
             assert text_blocks(result)[0].startswith(text_blocks(first)[0])
             assert "· cancelled ·" in text_blocks(result)[1]
-    assert sent(api)[0].end == "disconnected"
+    assert message_requests(api)[0].end == "disconnected"
 
 
 async def test_a_detached_call_that_fails_takes_nobody_along_and_can_be_asked_why(
@@ -319,7 +309,7 @@ async def test_a_client_that_cancels_before_its_call_is_detached_stops_it(api: S
         await cancelled(desk, api, f"Tell me. {STALLED}")
         (row,) = await listed(desk)
     assert row["state"] == "cancelled"
-    assert sent(api)[0].end == "disconnected"
+    assert message_requests(api)[0].end == "disconnected"
 
 
 # --------------------------------------------------------------------- as a resource
@@ -408,7 +398,7 @@ async def test_with_no_retention_a_cancelled_call_is_kept_until_somebody_reads_i
     async with at_desk(api, tmp_path, retention_days=0) as desk:
         await cancelled(desk, api, f"Tell me. {STALLED}")
         (row,) = await listed(desk)
-        assert text_blocks(await jobs(desk, id=row["id"]))[0] == sent(api)[0].text
+        assert text_blocks(await jobs(desk, id=row["id"]))[0] == message_requests(api)[0].text
 
 
 async def test_with_no_retention_a_detached_call_is_still_whole_when_it_is_fetched(
@@ -420,7 +410,7 @@ async def test_with_no_retention_a_detached_call_is_still_whole_when_it_is_fetch
         with anyio.fail_after(30):
             first = await desk.ask("Tell me. [[sim: tokens=200 pace=80 chars=4]]")
             result = await jobs(desk, id=call_id(first), wait=60)
-    assert text_blocks(result)[0] == sent(api)[0].text
+    assert text_blocks(result)[0] == message_requests(api)[0].text
 
 
 async def test_calls_can_be_read_after_the_server_was_started_anew(api: Simulator, tmp_path: Path) -> None:
@@ -435,7 +425,7 @@ async def test_calls_can_be_read_after_the_server_was_started_anew(api: Simulato
         assert text_blocks(again)[0] == text_blocks(asked)[0]
         assert usage_meta(again) == usage_meta(asked)
         kept = await jobs(desk, id=before[0]["id"])
-    assert text_blocks(kept)[0] == sent(api)[1].text
+    assert text_blocks(kept)[0] == message_requests(api)[1].text
     assert text_blocks(kept)[-1] == "INCOMPLETE: The call was cancelled."
 
 
@@ -445,12 +435,12 @@ async def test_a_call_under_way_when_its_server_ends_is_kept_as_far_as_it_came(a
         first = await desk.ask(f"Tell me. {STALLED}")
         with anyio.fail_after(30):
             await api.wait_for_requests(2)  # the list of models, and the message
-            while not any(request.text for request in sent(api)):
+            while not any(request.text for request in message_requests(api)):
                 await jobs(desk, id=call_id(first), wait=0.05)
-            await read_until(desk, call_id(first), sent(api)[0].text)
+            await read_until(desk, call_id(first), message_requests(api)[0].text)
     async with at_desk(api, tmp_path) as desk:
         result = await jobs(desk, id=call_id(first))
-    assert text_blocks(result)[0] == sent(api)[0].text
+    assert text_blocks(result)[0] == message_requests(api)[0].text
     assert text_blocks(result)[-1].startswith("INCOMPLETE: ")
     assert usage_meta(result)["estimated"] is True
 
@@ -462,7 +452,7 @@ async def test_a_second_server_that_starts_during_a_call_closes_nothing_of_the_f
     async with at_desk(api, tmp_path, detach_after_s=0.2) as one, at_desk(api, tmp_path) as two:
         first = await one.ask(f"Tell me. {STALLED}")
         with anyio.fail_after(30):
-            while not sent(api):
+            while not message_requests(api):
                 await jobs(one, id=call_id(first), wait=0.05)
         (row,) = await listed(two)
         assert row["state"] == "running"
@@ -475,13 +465,13 @@ async def test_a_call_can_be_stopped_from_another_server(api: Simulator, tmp_pat
     async with at_desk(api, tmp_path, detach_after_s=0.2) as one, at_desk(api, tmp_path) as two:
         with anyio.fail_after(30):
             first = await one.ask(f"Tell me. {STALLED}")
-            while not any(request.text for request in sent(api)):
+            while not any(request.text for request in message_requests(api)):
                 await jobs(one, id=call_id(first), wait=0.05)
             result = await jobs(two, id=call_id(first), cancel=True)
             await api.wait_until_idle()
         assert "· cancelled ·" in text_blocks(result)[1]
-        assert text_blocks(result)[0] == sent(api)[0].text
-    assert sent(api)[0].end == "disconnected"
+        assert text_blocks(result)[0] == message_requests(api)[0].text
+    assert message_requests(api)[0].end == "disconnected"
 
 
 # --------------------------------------------------------------------- every outcome names its call

@@ -16,7 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from mcp_server_claude.simulator import Pace, Simulator, directive
+from mcp_server_claude.simulator import Simulator, directive
 from mcp_server_claude.web.routes import chat, server_sent_events
 from support.http_server import (
     RunningHttpServer,
@@ -26,6 +26,7 @@ from support.http_server import (
     http_server_thread,
     read_events,
 )
+from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from mcp_server_claude.simulator import LoggedRequest
     from support.http_server import ServerSentEvent
 
 pytestmark = pytest.mark.anyio
@@ -45,12 +45,6 @@ PNG = b64encode(
     b"\0\0\0\0IEND\xaeB`\x82"
 ).decode()
 PDF = b64encode(b"%PDF-1.4\n1 0 obj <</Type /Page>> endobj\ntrailer <<>>\n%%EOF").decode()
-
-
-@pytest.fixture(scope="module")
-async def api() -> AsyncIterator[Simulator]:
-    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
-        yield simulator
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +60,6 @@ async def client(here: RunningHttpServer, api: Simulator) -> AsyncIterator[httpx
     with anyio.fail_after(60):
         async with here.client() as client:
             yield client
-
-
-def sent(api: Simulator) -> list[LoggedRequest]:
-    return [record for record in api.requests if record.path == "/v1/messages"]
 
 
 async def asked(client: httpx2.AsyncClient, message: str, **fields: object) -> list[ServerSentEvent]:
@@ -138,7 +128,7 @@ async def test_curl_prints_the_words_as_they_come(here: RunningHttpServer, api: 
     with anyio.fail_after(60), process.stdout as pipe:
         while printed.count("\n\n") < 10:
             printed += (await anyio.to_thread.run_sync(pipe.readline)).decode()
-        assert sent(api)[0].end == "open"
+        assert message_requests(api)[0].end == "open"
         call = printed.removeprefix("id: ").partition(":")[0]
         async with here.client() as client:
             await client.post(f"/chat/{call}/stop", headers=JSON)
@@ -146,7 +136,7 @@ async def test_curl_prints_the_words_as_they_come(here: RunningHttpServer, api: 
     assert process.wait() == 0
     blocks = [block.split("\n") for block in printed.removesuffix("\n\n").split("\n\n")]
     words = [[line.removeprefix("data: ") for line in block[1:]] for block in blocks if block[1].startswith("data: ")]
-    assert sent(api)[0].text.startswith("".join("\n".join(lines) for lines in words))
+    assert message_requests(api)[0].text.startswith("".join("\n".join(lines) for lines in words))
     assert len(words) > 5
     assert blocks[0][1] == "event: start"
     assert blocks[-1][1] == "event: done"
@@ -205,8 +195,8 @@ async def test_the_account_comes_before_the_end(client: httpx2.AsyncClient, api:
     assert usage["call_id"] == call_of(events)
     assert usage["complete"] is True
     assert usage["cost_usd"] > 0
-    assert usage["output_tokens"] == sent(api)[0].output_tokens
-    assert usage["request_ids"] == [sent(api)[0].request_id]
+    assert usage["output_tokens"] == message_requests(api)[0].output_tokens
+    assert usage["request_ids"] == [message_requests(api)[0].request_id]
 
 
 async def test_stages_are_told(client: httpx2.AsyncClient) -> None:
@@ -359,9 +349,9 @@ async def test_a_reader_who_loses_the_line_misses_nothing(client: httpx2.AsyncCl
                 events.append(each)
                 if not each.name and each.offset % 3 == 0:
                     break
-    assert event_text(events) == sent(api)[0].text
-    assert sent(api)[0].end == "complete"
-    assert len(sent(api)) == 1
+    assert event_text(events) == message_requests(api)[0].text
+    assert message_requests(api)[0].end == "complete"
+    assert len(message_requests(api)) == 1
 
 
 async def test_two_readers_at_once_both_get_everything(client: httpx2.AsyncClient, api: Simulator) -> None:
@@ -378,7 +368,7 @@ async def test_two_readers_at_once_both_get_everything(client: httpx2.AsyncClien
             for _ in range(2):
                 tasks.start_soon(read, first.json["call"])
             both.append([first, *[each async for each in events]])
-    assert [event_text(each) for each in both] == [sent(api)[0].text] * 3
+    assert [event_text(each) for each in both] == [message_requests(api)[0].text] * 3
     assert all(done(each)["complete"] for each in both)
 
 
@@ -399,7 +389,7 @@ async def test_a_reader_that_is_stuck_holds_up_nobody(
         assert found is not None
         events = await again(client, found[1].decode())
     assert len(event_text(events)) > 4_000_000
-    assert event_text(events) == normal(sent(api)[0].text)
+    assert event_text(events) == normal(message_requests(api)[0].text)
     assert done(events)["complete"] is True
 
 
@@ -433,7 +423,7 @@ async def test_a_page_that_is_loaded_anew_finds_the_running_call_in_its_thread(
         assert page["messages"][1]["running"] is True
         assert page["messages"][1]["call"] == start["call"]
         async with client.stream("GET", f"/chat/{start['call']}") as second:
-            assert event_text(await until(read_events(second), 90)) == sent(api)[0].text
+            assert event_text(await until(read_events(second), 90)) == message_requests(api)[0].text
         await client.post(f"/chat/{start['call']}/stop", headers=JSON)
 
 
@@ -448,7 +438,7 @@ async def test_a_stop_closes_the_upstream_and_ends_the_stream(client: httpx2.Asy
         assert (stopped.status_code, stopped.json()) == (200, {"stopping": True})
         so_far += [each async for each in events]
     await api.wait_until_idle()
-    assert sent(api)[0].end == "disconnected"
+    assert message_requests(api)[0].end == "disconnected"
     assert done(so_far)["incomplete"] == "it was stopped. Ask again for the rest."
     assert events_named(so_far, "usage")[0]["estimated"] is True
     stopped = await client.post(f"/chat/{call_of(so_far)}/stop", headers=JSON)
@@ -466,7 +456,7 @@ async def test_a_reader_who_leaves_ends_the_call_at_once_where_there_is_no_grace
                 async for _ in response.aiter_raw():
                     break
             await api.wait_until_idle()
-        assert [each.end for each in sent(api)] == ["disconnected"] * 2
+        assert [each.end for each in message_requests(api)] == ["disconnected"] * 2
 
 
 async def test_who_leaves_before_anything_was_said_ends_the_call_too(api: Simulator, tmp_path: Path) -> None:
@@ -479,7 +469,7 @@ async def test_who_leaves_before_anything_was_said_ends_the_call_too(api: Simula
                 tasks.cancel_scope.cancel()
         with anyio.fail_after(30):
             await api.wait_until_idle()
-        assert sent(api)[0].end == "disconnected"
+        assert message_requests(api)[0].end == "disconnected"
 
 
 async def test_a_call_goes_on_for_who_may_come_back(api: Simulator, tmp_path: Path) -> None:
@@ -488,9 +478,9 @@ async def test_a_call_goes_on_for_who_may_come_back(api: Simulator, tmp_path: Pa
         async with client.stream("POST", "/chat", json={"message": directive(tokens=100, pace=200)}) as response:
             events = await until(read_events(response), 10)
         await api.wait_until_idle()
-        assert sent(api)[0].end == "complete"
+        assert message_requests(api)[0].end == "complete"
         rest = await again(client, call_of(events), events[-1].id)
-        assert event_text(events) + event_text(rest) == sent(api)[0].text
+        assert event_text(events) + event_text(rest) == message_requests(api)[0].text
 
 
 async def test_when_the_server_ends_the_reader_is_told_and_the_answer_can_be_read_from_the_next_one(
@@ -511,7 +501,7 @@ async def test_when_the_server_ends_the_reader_is_told_and_the_answer_can_be_rea
     assert done(so_far)["complete"] is False
     async with http_server_thread(tmp_path, api.url) as here, here.client() as client:
         whole = await again(client, call_of(so_far))
-        assert event_text(whole) == sent(api)[0].text
+        assert event_text(whole) == message_requests(api)[0].text
         assert done(whole)["incomplete"] == "The call was cancelled."
         assert event_text(await again(client, call_of(so_far), so_far[-1].id)) == ""
 
@@ -542,9 +532,9 @@ async def test_another_process_reads_along_and_stops(api: Simulator, tmp_path: P
                     rest += [each async for each in theirs]
                 ours = so_far + [each async for each in events]
         await api.wait_until_idle()
-        assert sent(api)[0].end == "disconnected"
+        assert message_requests(api)[0].end == "disconnected"
         assert event_text(so_far) + event_text(rest) == event_text(ours)
-        assert sent(api)[0].text.startswith(event_text(ours))
+        assert message_requests(api)[0].text.startswith(event_text(ours))
         assert done(rest)["complete"] is done(ours)["complete"] is False
 
 
@@ -565,7 +555,7 @@ async def test_after_a_crash_the_saved_text_can_be_read_and_says_how_to_go_on(ap
         connection.commit()
     async with http_server_process(data, api.url) as second, second.client() as client:
         events = await again(client, call_of(so_far))
-        assert event_text(events) == event_text(so_far) == sent(api)[0].text
+        assert event_text(events) == event_text(so_far) == message_requests(api)[0].text
         (error,) = events_named(events, "error")
         assert error["kind"] == "interrupted"
         assert "ask for the rest in the same thread" in error["text"]
@@ -596,7 +586,7 @@ async def test_a_server_that_is_told_to_end_lets_answers_finish(api: Simulator, 
                 tasks.start_soon(end)
                 so_far += [each async for each in events]
         assert done(so_far)["complete"] is True
-        assert event_text(so_far) == sent(api)[0].text
+        assert event_text(so_far) == message_requests(api)[0].text
 
 
 # --------------------------------------------------------------------- what is asked
@@ -642,7 +632,7 @@ def test_bare_text_is_for_who_prefers_it(accept: str, *, bare: bool) -> None:
 async def test_a_question_is_sent_as_it_was_asked(client: httpx2.AsyncClient, api: Simulator) -> None:
     fields = {"model": "opus", "effort": "low", "system": "Be brief.", "max_tokens": 77}
     events = await asked(client, "Größe and 😀?", **fields)
-    body: Any = sent(api)[0].body
+    body: Any = message_requests(api)[0].body
     assert body["model"] == "claude-opus-5-5"
     assert body["max_tokens"] == 77
     assert body["output_config"]["effort"] == "low"
@@ -658,8 +648,8 @@ async def test_halves_of_surrogate_pairs_are_mended_wherever_they_stand(
     body = whole.replace(b"%s", b"data:;base64," + b64encode(b"tea"))
     response = await client.post("/chat", content=body, headers=JSON)
     assert response.status_code == 200
-    assert "😀 \ufffd" in str(sent(api)[0].body)
-    assert 'path=\\"\ufffd.txt' in json.dumps(sent(api)[0].body, ensure_ascii=False)
+    assert "😀 \ufffd" in str(message_requests(api)[0].body)
+    assert 'path=\\"\ufffd.txt' in json.dumps(message_requests(api)[0].body, ensure_ascii=False)
     response = await client.post("/chat", content=rb'{"message": "x", "\ud83d": 1}', headers=JSON)
     assert response.status_code == 422
     assert response.json()["error"]["kind"] == "invalid_request"
@@ -671,7 +661,7 @@ async def test_a_thread_is_gone_on_with(client: httpx2.AsyncClient, api: Simulat
     assert thread.startswith("t_")
     second = await asked(client, "And coffee?", thread=f" {thread} ")
     assert second[0].json["thread"] == thread
-    body: Any = sent(api)[1].body
+    body: Any = message_requests(api)[1].body
     assert [each["role"] for each in body["messages"]] == ["user", "assistant", "user"]
     assert body["messages"][1]["content"][0]["text"] == event_text(first)
     assert events_named(second, "usage")[0]["thread"] == thread
@@ -697,7 +687,7 @@ async def test_files_come_as_data_with_the_names_that_claude_sees(client: httpx2
     ]
     events = await asked(client, "", files=files)
     assert done(events)["complete"] is True
-    body: Any = sent(api)[0].body
+    body: Any = message_requests(api)[0].body
     blocks = body["messages"][0]["content"]
     assert [each["type"] for each in blocks] == [
         "document",
@@ -726,7 +716,7 @@ async def test_files_of_the_server_are_not_for_the_web(client: httpx2.AsyncClien
         assert (await refused(client, 400, message="x", files=[{"name": "x", "data": name}]))[
             "class"
         ] == "request_error"
-    assert not sent(api)
+    assert not message_requests(api)
 
 
 async def test_where_the_operator_names_directories_their_files_can_be_asked_about(
@@ -741,7 +731,7 @@ async def test_where_the_operator_names_directories_their_files_can_be_asked_abo
     ):
         events = await asked(client, "x", files=["*.txt"])
         assert done(events)["notes"] == ['"*.txt" matched 1 file.']
-        assert "tea is hot" in str(sent(api)[0].body)
+        assert "tea is hot" in str(message_requests(api)[0].body)
         await refused(client, 400, message="x", files=["/etc/passwd"])
 
 
@@ -772,9 +762,9 @@ async def test_another_users_call_is_not_there_on_any_route(api: Simulator, tmp_
                 assert answer.json()["error"]["class"] == "request_error"
         unknown = (await bob.get("/chat/c_0000000000000000")).json()
         assert (await bob.get(f"/chat/{call}")).json() == unknown
-        assert sent(api)[0].end == "open"
+        assert message_requests(api)[0].end == "open"
         assert (await ada.post(f"/chat/{call}/stop", headers=JSON)).json() == {"stopping": True}
-        assert event_text(await again(ada, call)) == sent(api)[0].text
+        assert event_text(await again(ada, call)) == message_requests(api)[0].text
         assert (await bob.get(f"/chat/{call}")).json() == unknown
 
 
@@ -800,7 +790,7 @@ async def test_who_asks_too_often_or_too_much_at_once_is_told_when_to_come_again
         assert late.status_code == 429
         assert late.json()["error"]["kind"] == "user_rate_limit"
         assert 0 < int(late.headers["retry-after"]) <= 60
-    assert len(sent(api)) == 3
+    assert len(message_requests(api)) == 3
 
 
 async def test_who_has_spent_their_budget_is_told_when_it_starts_anew(api: Simulator, tmp_path: Path) -> None:
@@ -815,7 +805,7 @@ async def test_who_has_spent_their_budget_is_told_when_it_starts_anew(api: Simul
     assert error["kind"] == "budget"
     assert "your budget" in error["text"]
     assert int(answer.headers["retry-after"]) > 0
-    assert not sent(api)
+    assert not message_requests(api)
 
 
 # --------------------------------------------------------------------- documented

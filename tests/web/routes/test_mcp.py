@@ -25,12 +25,13 @@ from support.raw_mcp_http import (
     request_head,
     result_text,
 )
+from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from mcp_server_claude.simulator import LoggedRequest, Simulator
+    from mcp_server_claude.simulator import Simulator
     from support.mcp_session import HttpServerInLoop, ProtocolMode, Transport
     from support.raw_mcp_http import ProtocolVersion, RawMcpClient
 
@@ -59,10 +60,6 @@ async def client(request: pytest.FixtureRequest, door: HttpServerInLoop) -> Asyn
         yield client
 
 
-def sent(upstream: Simulator) -> list[LoggedRequest]:
-    return [record for record in upstream.requests if record.path == "/v1/messages"]
-
-
 # --------------------------------------------------------------------- a client that goes
 
 
@@ -74,7 +71,7 @@ async def test_a_client_that_goes_ends_its_call(
         await wire.read_until(b'"message":')
     with anyio.fail_after(30):
         await upstream.wait_until_idle()
-    assert [record.end for record in sent(upstream)] == ["disconnected"]
+    assert [record.end for record in message_requests(upstream)] == ["disconnected"]
     (call,) = await (await door.services.calls()).latest_calls("local")
     assert (call.state, call.end) == ("closed", "cancelled")
 
@@ -94,7 +91,7 @@ async def test_a_client_that_goes_waits_no_more_for_another_call(
         with anyio.fail_after(30):
             while len(asyncio.all_tasks()) > before:
                 await anyio.wait_all_tasks_blocked()
-        assert [record.end for record in sent(upstream)] == ["open"]
+        assert [record.end for record in message_requests(upstream)] == ["open"]
 
 
 async def test_a_cancelled_call_of_a_session_ends_and_is_answered(door: HttpServerInLoop, upstream: Simulator) -> None:
@@ -108,7 +105,7 @@ async def test_a_cancelled_call_of_a_session_ends_and_is_answered(door: HttpServ
         assert answer.status_code == 202
         assert b"-32800" in await wire.read_until(b"0\r\n\r\n")
         await upstream.wait_until_idle()
-    assert [record.end for record in sent(upstream)] == ["disconnected"]
+    assert [record.end for record in message_requests(upstream)] == ["disconnected"]
 
 
 # --------------------------------------------------------------------- a client that does not read
@@ -124,14 +121,14 @@ async def test_a_client_that_does_not_read_holds_up_neither_the_upstream_nor_its
         with anyio.fail_after(30):
             await upstream.wait_for_requests(2)  # the list of models, and the message
             await upstream.wait_until_idle()
-            assert sent(upstream)[0].end == "complete"
+            assert message_requests(upstream)[0].end == "complete"
             for identity in range(2, 30):
                 assert result_text(await client.call_tool("claude_info", identity, about="usage"))
             assert result_text(await client.call_tool("claude_ask", 30, prompt=directive(text="heard"))) == "heard"
         transport.resume_reading()
         heard = await deaf.read_until(b"0\r\n\r\n")
     *_, last = [each for each in heard.decode().split("data: ") if each.startswith("{")]
-    assert result_text(json.loads(last.splitlines()[0])["result"]) == sent(upstream)[0].text
+    assert result_text(json.loads(last.splitlines()[0])["result"]) == message_requests(upstream)[0].text
 
 
 async def test_a_client_that_never_reads_is_hung_up_on(upstream: Simulator, tmp_path: Path) -> None:
@@ -146,7 +143,7 @@ async def test_a_client_that_never_reads_is_hung_up_on(upstream: Simulator, tmp_
                 await upstream.wait_for_requests(2)
                 while door.server.server_state.tasks:
                     await anyio.wait_all_tasks_blocked()
-        assert sent(upstream)[0].end == "complete"
+        assert message_requests(upstream)[0].end == "complete"
 
 
 # --------------------------------------------------------------------- requests that do not come
@@ -199,7 +196,9 @@ async def test_a_body_over_the_limit_is_answered_413(client: RawMcpClient, upstr
 async def test_a_body_of_several_megabytes_is_taken(client: RawMcpClient, upstream: Simulator) -> None:
     prompt = "é" * 3_000_000
     assert result_text(await client.call_tool("claude_ask", prompt=prompt, model="opus"))
-    assert cast("dict[str, object]", sent(upstream)[0].body)["messages"] == [{"role": "user", "content": prompt}]
+    assert cast("dict[str, object]", message_requests(upstream)[0].body)["messages"] == [
+        {"role": "user", "content": prompt}
+    ]
 
 
 # --------------------------------------------------------------------- what is said
@@ -221,12 +220,12 @@ async def test_a_stream_may_be_kept_or_changed_by_nobody_on_its_way(
 
 async def test_half_a_surrogate_pair_is_answered(client: RawMcpClient, upstream: Simulator) -> None:
     assert result_text(await client.call_tool("claude_ask", prompt="half \ud83d of it"))
-    assert "half \ufffd of it" in str(sent(upstream)[0].body)
+    assert "half \ufffd of it" in str(message_requests(upstream)[0].body)
     strange = await client.call_tool("claude_ask", 2, prompt="x", **{"\ude00": "\ud83d"})
     assert strange["isError"] is True
     assert "surrogate" not in result_text(strange)
     assert result_text(await client.call_tool("claude_ask", prompt="a pair \U0001f600 stays"))
-    assert "a pair \U0001f600 stays" in str(sent(upstream)[1].body)
+    assert "a pair \U0001f600 stays" in str(message_requests(upstream)[1].body)
 
 
 @pytest.mark.parametrize("text", [b"not json", b'{"jsonrpc":"2.0"', b"\xff\xfe", b"[" * 100_000, b"7", b"[]"])
@@ -328,7 +327,7 @@ async def test_calls_threads_and_spend_are_their_users_own(
             str(await operators.read_resource("claude://usage")),
         ):
             assert all(word in told for word in ("opus", "haiku", "ann", "bob"))
-    assert len(sent(upstream)) == 2
+    assert len(message_requests(upstream)) == 2
 
 
 async def test_a_users_own_budget_is_shown_to_them_and_all_budgets_to_an_operator(
@@ -391,7 +390,7 @@ async def test_over_http_only_what_the_operator_named_can_be_read(
     async with connect("http", "auto", tmp_path / "one", base_url=upstream.url, project_dir=str(project)) as desk:
         result = await desk.ask("Summarise.", files=["notes.txt"])
         assert "MCP_CLAUDE_ROOTS" in text_blocks(result)[0]
-    assert not sent(upstream)
+    assert not message_requests(upstream)
     async with connect("http", "auto", tmp_path / "two", base_url=upstream.url, roots=str(shared)) as desk:
         assert not (await desk.ask("Summarise.", files=["notes.txt"])).is_error
         assert (await desk.ask("Summarise.", files=[str(project / "notes.txt")])).is_error
