@@ -162,7 +162,7 @@ def serve_pages() -> Generator[str]:
     app = FastAPI()
     app.include_router(pages.router)
     app.add_middleware(
-        security.SecurityMiddleware, names=security.AllowedHosts.for_server("127.0.0.1"), max_body_bytes=1
+        security.SecurityMiddleware, allowed=security.AllowedHosts.for_server("127.0.0.1"), max_body_bytes=1
     )
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=server.run)

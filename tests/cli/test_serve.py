@@ -147,7 +147,8 @@ async def test_a_port_that_is_taken_is_told_in_a_sentence(tmp_path: Path) -> Non
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         told = await refused(["--port", str(port)], tmp_path)
-    assert told == f"Cannot listen on 127.0.0.1 port {port}: Address already in use."
+    reason = f"Cannot listen on 127.0.0.1 port {port}: Address already in use."
+    assert told == f"{reason} Choose another one with --port."
 
 
 @pytest.mark.parametrize("fields", [{}, {"oidc_issuer": "https://login.example", "public_url": "https://c.example"}])

@@ -67,12 +67,12 @@ class HttpRequestState:
 
 def http_request_state(request: object) -> HttpRequestState | None:
     """The leg that a request of the SDK's came by; None over stdio."""
-    return cast("HttpRequestState | None", _asgi_state(request).get("leg"))
+    return cast("HttpRequestState | None", _asgi_state(request).get("http_request"))
 
 
 def authenticated_user(request: object) -> object:
     """Who sent an HTTP request, as our own door has found out. It is a bug to have let in a request of nobody's."""
-    return _asgi_state(request)["member"]
+    return _asgi_state(request)["user"]
 
 
 def _asgi_state(request: object) -> Mapping[str, object]:

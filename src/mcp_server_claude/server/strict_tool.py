@@ -15,13 +15,13 @@ from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.lone_surrogates import without_lone_surrogates
 from mcp_server_claude.server import tool_results
 from mcp_server_claude.server.argument_tolerance import tolerated_arguments
+from mcp_server_claude.server.validation_messages import printable_name, validation_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mcp.server.mcpserver import Context
     from mcp.types import ToolAnnotations
-    from pydantic_core import ErrorDetails
 
 
 class StrictTool(Tool):
@@ -84,34 +84,15 @@ def _call_error_beneath(cause: BaseException | None) -> CallError | None:
         case CallError():
             return cause
         case ValidationError():
-            return RequestError(
-                " ".join(_argument_error_text(each) for each in cause.errors(include_input=False, include_url=False))
-            )
+            return RequestError(validation_message(cause.errors(include_input=False, include_url=False)))
         case _:
             return None
-
-
-def _argument_error_text(error: ErrorDetails) -> str:
-    """One sentence on one wrong argument, without its value."""
-    name = ".".join(str(part) for part in error["loc"])
-    match error["type"]:
-        case "missing":
-            return f"{name} is required."
-        case "string_too_short":
-            return f"{name} must not be empty."
-        case "literal_error":
-            expected = str(error.get("ctx", {}).get("expected", "")).replace("'', ", "").replace("'", "")
-            return f"{name} must be one of {expected}."
-        case _:
-            wants = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-            return f"{name} must be {wants}." if error["msg"].startswith("Input should") else f"{name}: {wants}."
 
 
 def _unknown_argument_text(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name[:60], known, n=1)
     hint = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(known)}."
-    printable = "".join(character for character in name[:60] if character.isprintable())
-    return f"There is no parameter named {printable!r}.{hint}"
+    return f"There is no parameter named {printable_name(name)!r}.{hint}"
 
 
 def _without_titles(schema: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -113,6 +113,13 @@ class Services:
     async def model_catalog(self) -> ModelCatalog:
         """The models that can be asked."""
         return await (await self._wait_until_open()).models.get_catalog()
+
+    async def load_client(self) -> None:
+        """Import and build the Messages API client. A server that admits connections afterwards cannot fail at these
+        imports for want of file descriptors.
+        """
+        with suppress(CallError):  # no usable key: `preload` logs it, and the tools say it
+            await (await self._wait_until_open()).claude.get_client()
 
     async def close_orphans(self) -> None:
         """Close what dead processes left open, so that what is shown is true."""

@@ -1,4 +1,4 @@
-"""Clients that do not get to the point: limits on how long a request's head and body may take, and on not reading."""
+"""Timeouts for slow clients: on a request's head, on its body, and on a client that does not read the response."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mcp_server_claude.web import error_responses
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from fastapi import FastAPI
     from fastapi.responses import Response
@@ -21,24 +22,27 @@ if TYPE_CHECKING:
     from mcp_server_claude.settings import Settings
 
 REQUEST_HEAD_TIMEOUT_S = 15.0
-"""Seconds that a request's head may take to arrive, the first on a connection also to begin."""
+"""Seconds for a request's head to arrive; on a new connection also for it to begin."""
 KEEP_ALIVE_TIMEOUT_S = 30
-"""Seconds that a connection is kept for a next request."""
+"""Seconds that an idle connection is kept open for the next request."""
 MIN_BODY_BYTES_PER_S = 64 * 1024
-"""Bytes a second of a long body that are no attack."""
+"""Bytes a second above which a long body is no attack: each extends the body's deadline."""
 
 
 class ServerConfig(uvicorn.Config):
-    """How uvicorn serves the app: quietly, over h11, believing only the proxies that the operator trusts."""
+    """uvicorn's configuration: h11, no logging of its own, and only the operator's trusted proxies."""
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    def __init__(
+        self, app: FastAPI, settings: Settings, *, on_connection_lost: Callable[[], None] = lambda: None
+    ) -> None:
         self.head_timeout_s = REQUEST_HEAD_TIMEOUT_S
         self.write_timeout_s = settings.write_timeout_s
+        self.on_connection_lost = on_connection_lost
         super().__init__(
             BodyTimeoutMiddleware(app, settings.body_timeout_s),
             http=TimeoutProtocol,
             ws="none",
-            lifespan="off",  # `serve.listening` runs it, so that a failure there is an exception and not an exit
+            lifespan="off",  # `run_http_server` runs it, so that a failure there is an exception and not an exit
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -50,85 +54,87 @@ class ServerConfig(uvicorn.Config):
 
 
 class TimeoutProtocol(H11Protocol):
-    """A connection that is hung up on when a request's head does not come, or nothing is read, for too long."""
+    """A connection that is aborted if a request's head does not arrive, or the client reads nothing, for too long."""
 
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn has it
-        """A client has connected."""
+        """Start the timer for the first request's head."""
         super().connection_made(transport)
         self.server, self.client = _without_ipv4_mapping(self.server), _without_ipv4_mapping(self.client)
         self._start_head_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Some of a request has come."""
+        """Stop the head timer once the head is complete; start it for a further request of which a part is here."""
         super().data_received(data)
         cycle = cast("object | None", self.cycle)
         if cycle is not None and not self.cycle.response_complete:
             self._head_timer = _cancel_timer(self._head_timer)
-        elif self._head_timer is None:  # of a further request only a part is here
+        elif self._head_timer is None:
             self._start_head_timer()
 
     def pause_writing(self) -> None:
-        """The client does not take what is sent."""
+        """Start the timer of a client that does not read."""
         super().pause_writing()
         if self._write_timer is None:
             seconds = cast("ServerConfig", self.config).write_timeout_s
             self._write_timer = self.loop.call_later(seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The client has taken most of what was sent."""
+        """Stop the timer: the client has read most of what was sent."""
         super().resume_writing()
         self._write_timer = _cancel_timer(self._write_timer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is over."""
+        """Stop the timers and return the connection's slot."""
         super().connection_lost(exc)
         self._head_timer, self._write_timer = _cancel_timer(self._head_timer), _cancel_timer(self._write_timer)
+        cast("ServerConfig", self.config).on_connection_lost()
 
     def _start_head_timer(self) -> None:
-        self._head_timer = self.loop.call_later(cast("ServerConfig", self.config).head_timeout_s, self.transport.abort)
+        seconds = cast("ServerConfig", self.config).head_timeout_s
+        self._head_timer = self.loop.call_later(seconds, self.transport.abort)
 
 
 class BodyTimeoutMiddleware:
-    """Answers 408 where a request's body does not arrive in time. Plain ASGI, around the whole app."""
+    """Answers 408 if a request's body does not arrive in time. Plain ASGI, around the whole app."""
 
     def __init__(self, app: ASGIApp, timeout_s: float) -> None:
         self._app = app
         self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and its body as it comes."""
+        """Pass a request on, and its body as it arrives."""
         deadline = anyio.current_time() + self._timeout_s
-        complete = late = begun = False
+        is_complete = is_late = has_response = False
 
-        async def timely() -> Message:
-            nonlocal deadline, complete, late
-            if complete or late:
+        async def receive_in_time() -> Message:
+            nonlocal deadline, is_complete, is_late
+            if is_complete or is_late:
                 return await receive()
-            message: Message = {"type": "http.disconnect"}  # what the app is told when time is up
-            with anyio.CancelScope(deadline=deadline) as waiting:
+            message: Message = {"type": "http.disconnect"}  # for the app, if the time is up
+            with anyio.CancelScope(deadline=deadline) as scope_until_deadline:
                 message = await receive()
                 deadline += len(message.get("body", b"")) / MIN_BODY_BYTES_PER_S
-                complete = not message.get("more_body", False)
-            if waiting.cancelled_caught:
-                late = True
-                if not begun:
+                is_complete = not message.get("more_body", False)
+            if scope_until_deadline.cancelled_caught:
+                is_late = True
+                if not has_response:
                     await _body_timeout_response()(scope, receive, send)
             return message
 
-        async def telling(message: Message) -> None:
-            nonlocal begun
-            if begun or not late:
-                begun = True
+        async def send_unless_late(message: Message) -> None:
+            nonlocal has_response
+            if has_response or not is_late:
+                has_response = True
                 await send(message)
 
-        await self._app(scope, timely, telling)
+        await self._app(scope, receive_in_time, send_unless_late)
 
 
 def _without_ipv4_mapping(address: tuple[str, int] | tuple[str, int | None] | None) -> tuple[str, int] | None:
-    """An IPv4 address as such, which a socket for both kinds tells as `::ffff:127.0.0.1`."""
+    """An IPv4 address as such; a dual-stack socket reports it as `::ffff:127.0.0.1`."""
     if address is None:
         return None
     host, port = address

@@ -1,14 +1,18 @@
-"""How a failure is told over HTTP: a status that says whose turn it is, and JSON that says what to do."""
+"""Errors as HTTP responses: a status by kind, and JSON with a sentence and the fields of the error."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
+from mcp_server_claude.server.validation_messages import validation_message
+from mcp_server_claude.web.auth.oauth_hint import is_authorization_server_path, no_authorization_server
+from mcp_server_claude.web.route_dependencies import app_state
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -31,38 +35,46 @@ STATUS_BY_KIND = {
     "wrong_host": 421,
     "media_type": 415,
 }
-"""By kind; else 400 for what the caller can mend, 500 for what the operator must, 503 for what time will."""
+"""For other kinds: 400 for errors of the request, 500 for those of the configuration, 503 for temporary ones."""
 
 
 def http_status(failure: CallError) -> int:
-    """The HTTP status of a failure."""
+    """The HTTP status of an error."""
     if isinstance(failure, RequestError):
         return STATUS_BY_KIND.get(failure.kind, 400)
     return STATUS_BY_KIND.get(failure.kind, 500 if isinstance(failure, ConfigurationError) else 503)
 
 
 def error_json(failure: CallError) -> dict[str, object]:
-    """A failure as every route and every `error` event tells it: `text` for a person, the rest for a program."""
+    """The JSON of an error, in a response and in an `error` event: `text` for a person, the rest for a program."""
     return {"text": str(failure), **failure.as_json()}
 
 
-def error_response(failure: CallError) -> JSONResponse:
-    """The answer to a request that failed."""
+def error_response(failure: CallError, *, status: int | None = None) -> JSONResponse:
+    """The response to a request that failed; `status` overrides that of the kind."""
     headers = {"Cache-Control": "no-store"}
     if failure.retry_after_s is not None:
         headers["Retry-After"] = str(math.ceil(failure.retry_after_s))
-    return JSONResponse({"error": error_json(failure)}, http_status(failure), headers)
+    return JSONResponse({"error": error_json(failure)}, status or http_status(failure), headers)
 
 
-async def handle_call_error(_: Request, failure: Exception) -> JSONResponse:
-    """FastAPI's handler for every `CallError` that a route lets through."""
-    assert isinstance(failure, CallError)  # noqa: S101 - it is registered for that class alone
-    return error_response(failure)
+async def handle_call_error(_: Request, error: Exception) -> JSONResponse:
+    """Exception handler for every `CallError` that leaves a route."""
+    assert isinstance(error, CallError)  # noqa: S101 - registered for this class alone
+    return error_response(error)
 
 
-async def handle_http_exception(_: Request, error: Exception) -> JSONResponse:
-    """The handler for what has no route: an unknown path, a method that is not taken."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for that class alone
+async def handle_http_exception(request: Request, error: Exception) -> JSONResponse:
+    """Exception handler for requests without a route: an unknown path, or a method that the path does not support."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
+    if error.status_code == 404 and is_authorization_server_path(request.url.path):
+        return error_response(no_authorization_server(app_state(request).services.settings))
     kind = "not_found" if error.status_code == 404 else "invalid_request"
     text = "There is nothing at this address." if error.status_code == 404 else f"{error.detail}."
     return JSONResponse({"error": error_json(RequestError(text, kind=kind))}, error.status_code, error.headers)
+
+
+async def handle_validation_error(_: Request, error: Exception) -> JSONResponse:
+    """Exception handler for requests of the wrong shape: names the fields, never their values."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class alone
+    return error_response(RequestError(validation_message(error.errors())), status=422)

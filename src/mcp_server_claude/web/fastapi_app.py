@@ -1,8 +1,10 @@
-"""The app: every route, and what a request passes before it comes to one."""
+"""The FastAPI app: its routes, its exception handlers, and the middleware in front of them."""
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import anyio
@@ -13,13 +15,15 @@ from starlette.middleware.cors import CORSMiddleware
 
 from mcp_server_claude import __version__
 from mcp_server_claude.errors import CallError
+from mcp_server_claude.telemetry import metrics
 from mcp_server_claude.web import error_responses
-from mcp_server_claude.web.auth import oidc_tokens
-from mcp_server_claude.web.middleware import authentication
+from mcp_server_claude.web.auth.oidc_tokens import token_verifier
 from mcp_server_claude.web.middleware.authentication import AuthMiddleware
 from mcp_server_claude.web.middleware.buffered_body import BufferedBodyMiddleware
 from mcp_server_claude.web.middleware.security import AllowedHosts, SecurityMiddleware, public_host
-from mcp_server_claude.web.routes import chat, health, page_data, pages, usage
+from mcp_server_claude.web.readiness import ReadinessCheck
+from mcp_server_claude.web.route_dependencies import AppState
+from mcp_server_claude.web.routes import chat, health, oauth_metadata, page_data, pages, sign_in, usage
 from mcp_server_claude.web.routes.mcp import McpEndpoint
 from mcp_server_claude.web.tracing import TELEMETRY_CONFIG
 
@@ -28,29 +32,45 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.services.lazy_services import Services
     from mcp_server_claude.settings import Settings
+    from mcp_server_claude.telemetry.prometheus import PrometheusSink
 
-ROUTE_MODULES = (authentication, chat, page_data, usage, health, oidc_tokens, pages)
-"""Whose routes the app has."""
+ROUTE_MODULES = (sign_in, chat, page_data, usage, health, oauth_metadata, pages)
 API_DESCRIPTION = """\
 Claude over HTTP: `POST /chat` streams an answer as server-sent events, `/mcp` speaks the Model Context Protocol, and \
-`/` is a page for people.
+`/` is the chat page.
 """
 
 
-def build_app(settings: Settings, services: Services, *, host: str = "127.0.0.1", insecure: bool = False) -> FastAPI:
-    """The app on services that are open; `host` is where it listens.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebApp:
+    """The app, the MCP endpoint whose streams a shutdown closes, and the event that tells readers of a shutdown."""
 
-    `insecure` lets everybody in while there are no users.
+    app: FastAPI
+    mcp: McpEndpoint
+    draining: anyio.Event
+
+
+def build_app(settings: Settings, services: Services, *, host: str = "127.0.0.1", insecure: bool = False) -> WebApp:
+    """Build the app on open services; `host` is the address that the server listens on.
+
+    `insecure` admits requests from other machines while there are no users.
     """
-    names = AllowedHosts.for_server(host, (public_host(settings), *settings.allowed_hosts), settings.allowed_origins)
     mcp = McpEndpoint(settings, services)
+    state = AppState(
+        services=services,
+        draining=anyio.Event(),
+        readiness=ReadinessCheck(services),
+        prometheus=_prometheus_sink(settings),
+    )
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        app.state.draining = anyio.Event()
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         services.start_opening()
-        async with mcp.lifespan():
-            yield
+        with ExitStack() as sinks:
+            if state.prometheus is not None:
+                sinks.enter_context(metrics.add_sink(state.prometheus))
+            async with mcp.lifespan():
+                yield
 
     app = FastAPI(
         title="mcp-server-claude",
@@ -58,26 +78,43 @@ def build_app(settings: Settings, services: Services, *, host: str = "127.0.0.1"
         description=API_DESCRIPTION,
         lifespan=lifespan,
         telemetry=TELEMETRY_CONFIG,
-        docs_url=None,  # its page loads scripts from elsewhere, which our policy forbids
+        docs_url=None,  # these pages load scripts from a CDN, which the Content-Security-Policy forbids
         redoc_url=None,
     )
-    app.state.services, app.state.mcp = services, mcp
-    app.router.routes.extend(mcp.routes)  # spliced in, since a mount answers /mcp with a redirect
-    for part in ROUTE_MODULES:
-        app.include_router(part.router)
+    app.state.server = state
+    app.router.routes.extend(mcp.routes)  # not mounted: a mount answers /mcp with a redirect
+    for module in ROUTE_MODULES:
+        app.include_router(module.router)
     app.add_exception_handler(CallError, error_responses.handle_call_error)
     app.add_exception_handler(HTTPException, error_responses.handle_http_exception)
-    app.add_exception_handler(RequestValidationError, chat.handle_validation_error)
-    # The last that is added is the first that a request meets: the guard, then CORS, then who asks, then the body.
+    app.add_exception_handler(RequestValidationError, error_responses.handle_validation_error)
+    _add_middleware(app, settings, services, host=host, insecure=insecure)
+    return WebApp(app=app, mcp=mcp, draining=state.draining)
+
+
+def _add_middleware(app: FastAPI, settings: Settings, services: Services, *, host: str, insecure: bool) -> None:
+    """Add security, CORS, authentication and body buffering; a request passes them in this order.
+
+    Starlette runs the middleware that is added last first.
+    """
+    hosts = AllowedHosts.for_server(host, (public_host(settings), *settings.allowed_hosts), settings.allowed_origins)
     app.add_middleware(BufferedBodyMiddleware)
-    verifier = oidc_tokens.token_verifier(settings, services)
+    verifier = token_verifier(settings, services)
     app.add_middleware(AuthMiddleware, users=services.users, settings=settings, verifier=verifier, insecure=insecure)
     app.add_middleware(
         CORSMiddleware,
-        allow_origins=list(names.origins),
+        allow_origins=list(hosts.origins),
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "Mcp-Session-Id", "Mcp-Protocol-Version"],
         expose_headers=["Mcp-Session-Id", "WWW-Authenticate", "Retry-After", "Call-Id", "Thread-Id"],
     )
-    app.add_middleware(SecurityMiddleware, names=names, max_body_bytes=settings.max_body_bytes)
-    return app
+    app.add_middleware(SecurityMiddleware, allowed=hosts, max_body_bytes=settings.max_body_bytes)
+
+
+def _prometheus_sink(settings: Settings) -> PrometheusSink | None:
+    """The sink behind `/metrics`, if the extra `prometheus` is installed."""
+    if find_spec("prometheus_client") is None:
+        return None
+    from mcp_server_claude.telemetry.prometheus import PrometheusSink
+
+    return PrometheusSink(users=settings.telemetry_users)

@@ -1,13 +1,14 @@
-"""The HTTP server: where it listens, for whom, and how it ends without cutting anyone.
+"""The HTTP server: the listening socket, signals, and a shutdown that lets running requests finish.
 
-uvicorn is left to speak HTTP. Its own end, with sse-starlette's, cuts the event streams of MCP 2025-11-25 half a second
-after SIGTERM, and hangs on a stream of 2026-07-28 that nobody closes; here what is in flight finishes in both.
+uvicorn speaks HTTP. Its own shutdown, with sse-starlette's, cuts the event streams of MCP 2025-11-25 half a second
+after SIGTERM, and hangs on a stream of 2026-07-28 that nobody closes; the shutdown here lets requests in flight finish
+in both.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import errno
 import os
 import signal
 import socket
@@ -19,9 +20,11 @@ import uvicorn
 from sse_starlette.sse import AppStatus
 
 from mcp_server_claude.errors import ConfigurationError
+from mcp_server_claude.network_addresses import is_loopback
 from mcp_server_claude.services.lazy_services import Services
-from mcp_server_claude.web import fastapi_app
-from mcp_server_claude.web.client_timeouts import ServerConfig
+from mcp_server_claude.web.client_timeouts import ServerConfig, TimeoutProtocol
+from mcp_server_claude.web.connection_limit import ConnectionLimiter, max_connections, raise_open_file_limit
+from mcp_server_claude.web.fastapi_app import build_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -30,27 +33,27 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from mcp_server_claude.settings import Settings
-    from mcp_server_claude.web.routes.mcp import McpEndpoint
+    from mcp_server_claude.web.fastapi_app import WebApp
 
 SHUTDOWN_GRACE_S = 1.0
-"""Seconds for those who are cut short to be told so."""
+"""Seconds for interrupted readers to receive the last event."""
 POLL_INTERVAL_S = 0.02
 BACKLOG = 2048
-WILDCARD_HOSTS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared, and listened on only where the operator says so
+WILDCARD_HOSTS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared; the operator chooses where to listen
 
 
 def serve_http(
     settings: Settings, host: str, port: int, *, announce: Callable[[str], None], insecure: bool = False
 ) -> int:
-    """Serve until SIGINT or SIGTERM; `announce` is told where. The exit code.
+    """Serve until SIGINT or SIGTERM and return the exit code; `announce` receives the lines that say where.
 
-    It is 0 when everything that was begun had ended, 128 and the signal's number when something was cut, because it
-    took longer than `drain_s` or a second signal came.
+    The exit code is 0 if every request finished, and 128 plus the signal's number if one was interrupted because it
+    took longer than `drain_s` or a second signal arrived.
 
     Raises:
-        ConfigurationError: It cannot listen there, or must not: nobody has to sign in and others could reach it,
-        or who has
-            to cannot be known.
+        ConfigurationError: The address cannot be listened on, would be reachable by others without authentication, or
+        the
+            ledger cannot tell whether there are users.
     """
     with open_listener(host, port) as listener:
         ended = anyio.run(_serve_until_signal, settings, host, listener, announce, insecure)
@@ -66,23 +69,24 @@ async def _serve_until_signal(
     announce: Callable[[str], None],
     insecure: bool,  # noqa: FBT001 - anyio.run passes no names
 ) -> int | ConfigurationError:
-    """The exit code, or why it must not listen there: raised in here it would come out as an exception group."""
+    """The exit code, or the error: raised here, it would leave the task group as an exception group."""
     async with Services.lifespan(settings, http=True) as services:
         try:
-            for_anybody = await allows_anonymous(settings, services)
+            is_open = await allows_anonymous(settings, services)
         except ConfigurationError as failure:
             return failure
-        if for_anybody and not insecure and not is_loopback(host):
+        if is_open and not insecure and not is_loopback(host):
             return ConfigurationError(
-                f"There are no users, so whoever reaches {host or 'this machine'} could spend your money: without "
-                "users the server listens only on this machine (127.0.0.1). Add one (`mcp-server-claude user add "
-                "NAME`), or say --insecure to let everybody in.",
+                f"There are no users, so everybody who can reach {host or 'this machine'} could spend your money. "
+                "Without users the server listens only on this machine (127.0.0.1). Add one with `mcp-server-claude "
+                "user add NAME`, or pass --insecure to admit everybody.",
                 kind="insecure",
             )
+        await services.load_client()  # before connections can exhaust the file descriptors
         async with run_http_server(settings, services, host, listener, insecure=insecure) as server:
             url = settings.public_url.rstrip("/") or listener_url(listener)
             announce(f"mcp-server-claude listens on {url}  (Ctrl-C ends it)")
-            token = "" if for_anybody else ' --header "Authorization: Bearer YOUR-TOKEN"'
+            token = "" if is_open else ' --header "Authorization: Bearer YOUR-TOKEN"'
             announce(f"Claude Code: claude mcp add --transport http claude {url}/mcp{token}")
             with _signal_handlers(server):
                 await server.shutdown_complete.wait()
@@ -90,10 +94,10 @@ async def _serve_until_signal(
 
 
 async def allows_anonymous(settings: Settings, services: Services) -> bool:
-    """Whether nobody has to say who they are.
+    """True if requests need no token: there are no users and no identity provider.
 
     Raises:
-        ConfigurationError: It cannot be known, since the ledger cannot be read.
+        ConfigurationError: The ledger cannot be read, so it cannot be known.
     """
     return not await (await services.users()).has_users() and not settings.oidc_issuer
 
@@ -102,11 +106,12 @@ async def allows_anonymous(settings: Settings, services: Services) -> bool:
 async def run_http_server(
     settings: Settings, services: Services, host: str, listener: socket.socket, *, insecure: bool = False
 ) -> AsyncGenerator[HttpServer]:
-    """Serve the app while the block runs; its end waits for what is in flight."""
-    built = fastapi_app.build_app(settings, services, host=host, insecure=insecure)
-    AppStatus.disable_automatic_graceful_drain()  # else it cuts every event stream as soon as uvicorn is to end
-    async with built.router.lifespan_context(built), anyio.create_task_group() as tasks:
-        server = HttpServer(settings, built)
+    """Serve while the block runs; leaving it waits for the requests in flight."""
+    web_app = build_app(settings, services, host=host, insecure=insecure)
+    app = web_app.app
+    AppStatus.disable_automatic_graceful_drain()  # else it cuts every event stream as soon as uvicorn is to exit
+    async with app.router.lifespan_context(app), anyio.create_task_group() as tasks:
+        server = HttpServer(settings, web_app)
         tasks.start_soon(server.serve, [listener])
         await server.startup_complete.wait()
         try:
@@ -118,21 +123,26 @@ async def run_http_server(
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn's server with an end of our own."""
+    """uvicorn's server with a connection limit, and a shutdown that lets requests finish."""
 
-    def __init__(self, settings: Settings, built: FastAPI) -> None:
-        super().__init__(ServerConfig(built, settings))
-        self.app = built
+    def __init__(self, settings: Settings, web_app: WebApp) -> None:
+        self._limiter = ConnectionLimiter(max_connections(raise_open_file_limit()))
+        super().__init__(ServerConfig(web_app.app, settings, on_connection_lost=self._limiter.release))
         self.startup_complete, self.shutdown_complete = anyio.Event(), anyio.Event()
         self.exit_signal, self.has_aborted_requests = 0, False
-        self._draining = cast("anyio.Event", built.state.draining)
-        self._mcp = cast("McpEndpoint", built.state.mcp)
+        self._web_app = web_app
         self._drain_s = settings.drain_s
         self._drain_scope = anyio.CancelScope()
         self._exit_requested = anyio.Event()
+        self._accept_tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def app(self) -> FastAPI:
+        """The app that is served."""
+        return self._web_app.app
 
     def request_exit(self) -> None:
-        """Take no more requests, and end when those in flight are done. Said twice: end at once."""
+        """Accept no more requests and exit when those in flight have finished; the second call exits at once."""
         if self.should_exit:
             self._drain_scope.cancel()
         self.should_exit = True
@@ -140,11 +150,11 @@ class HttpServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Nothing: signals are `serve`'s, and a server in a test has none."""
+        """Leave signals to `serve_http`; a server in a test has none."""
         yield
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until told to end."""
+        """Serve on these sockets until `request_exit`."""
         try:
             await super().serve(sockets)
         finally:
@@ -152,48 +162,57 @@ class HttpServer(uvicorn.Server):
             self.shutdown_complete.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen."""
-        await super().startup(sockets)
+        """Start to accept connections, below the limit instead of with uvicorn's own accept loop."""
+        await super().startup([])
+        for listener in sockets or []:
+            accepting = self._limiter.accept_connections(listener, self._make_protocol)
+            self._accept_tasks.append(asyncio.create_task(accepting))
         self.startup_complete.set()
 
     async def main_loop(self) -> None:
-        """Keep the Date header right, once a second (uvicorn wakes up ten times), until told to end."""
+        """Update the Date header once a second (uvicorn wakes up ten times) until `request_exit`."""
         while not await self.on_tick(0):
             with anyio.move_on_after(1):
                 await self._exit_requested.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End: first who is being answered, then who only waits for news; whoever is left is hung up on."""
-        del sockets  # `self.servers` listen on them
-        for listener in self.servers:
+        """Let answers finish, then close idle event streams, then abort the remaining connections."""
+        mcp = self._web_app.mcp
+        for task in self._accept_tasks:
+            task.cancel()
+        await asyncio.wait(self._accept_tasks)
+        for listener in sockets or []:
             listener.close()
         for connection in list(self.server_state.connections):
-            connection.shutdown()  # at once where it is idle, else after its answer
-        self._mcp.close_subscriptions()
+            connection.shutdown()  # at once if it is idle, else after its response
+        mcp.close_subscriptions()
         self.has_aborted_requests = True
         with self._drain_scope, anyio.move_on_after(self._drain_s):
-            await self._wait_for_requests(lambda: self._mcp.idle_stream_count)
+            await self._wait_for_requests(lambda: mcp.idle_stream_count)
             self.has_aborted_requests = False
-        self._draining.set()
-        self._mcp.close_idle_streams()
+        self._web_app.draining.set()
+        mcp.close_idle_streams()
         with anyio.move_on_after(POLL_INTERVAL_S if self._drain_scope.cancel_called else SHUTDOWN_GRACE_S):
             await self._wait_for_requests(lambda: 0)
         for connection in list(self.server_state.connections):
-            connection.transport.abort()  # to the app they have gone, so what it does for them ends in order
+            connection.transport.abort()  # the app sees a disconnect and unwinds in order
         with anyio.move_on_after(SHUTDOWN_GRACE_S):
             await self._wait_for_requests(lambda: 0)
 
+    def _make_protocol(self) -> asyncio.Protocol:
+        return TimeoutProtocol(self.config, self.server_state, self.lifespan.state)
+
     async def _wait_for_requests(self, allowed: Callable[[], int]) -> None:
-        """Wait until no more requests than that are being answered."""
-        while len(self.server_state.tasks) > allowed():  # noqa: ASYNC110 - uvicorn tells nobody when one is done
+        """Wait until at most `allowed()` requests are running."""
+        while len(self.server_state.tasks) > allowed():  # noqa: ASYNC110 - uvicorn has no event for it
             await anyio.sleep(POLL_INTERVAL_S)
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """A socket that listens there; port 0 is any that is free. `::` is every address, of both kinds.
+    """Open a listening socket; port 0 means any free port, `::` every IPv4 and IPv6 address.
 
     Raises:
-        ConfigurationError: It cannot, e.g. because another process does.
+        ConfigurationError: The address cannot be listened on, e.g. because another process does.
     """
     try:
         family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
@@ -202,20 +221,13 @@ def open_listener(host: str, port: int) -> socket.socket:
     except socket.gaierror as error:
         raise ConfigurationError(f"Cannot listen on {host}: {error.strerror}.", kind="listen") from None
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)  # Python's own words say more than one needs
-        raise ConfigurationError(f"Cannot listen on {host} port {port}: {why}.", kind="listen") from None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+        reason = os.strerror(error.errno) if error.errno else str(error)  # Python's own text repeats the address
+        hint = " Choose another one with --port." if error.errno == errno.EADDRINUSE else ""
+        raise ConfigurationError(f"Cannot listen on {host} port {port}: {reason}.{hint}", kind="listen") from None
 
 
 def listener_url(listener: socket.socket) -> str:
-    """The URL of a listening socket, for a reader on this machine."""
+    """The URL of a listening socket, as seen from this machine."""
     host, port = cast("tuple[str, int]", listener.getsockname()[:2])
     if host in WILDCARD_HOSTS:
         host = "localhost"
@@ -224,16 +236,16 @@ def listener_url(listener: socket.socket) -> str:
 
 @contextmanager
 def _signal_handlers(server: HttpServer) -> Generator[None]:
-    """SIGINT and SIGTERM end the server, the second at once."""
+    """The first SIGINT or SIGTERM starts the shutdown, the second completes it at once."""
     loop = asyncio.get_running_loop()
 
-    def end(number: int, _: FrameType | None) -> None:
+    def request_exit(number: int, _: FrameType | None) -> None:
         server.exit_signal = server.exit_signal or number
         loop.call_soon_threadsafe(server.request_exit)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, request_exit) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,24 +1,47 @@
-"""What a route is handed: the services that all doors share, and the user who asks."""
+"""Dependencies of the routes: the app's state, the services, and the authenticated user."""
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 from fastapi import Depends, Request
 
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.users.user import User
 
+if TYPE_CHECKING:
+    import anyio
+
+    from mcp_server_claude.telemetry.prometheus import PrometheusSink
+    from mcp_server_claude.web.readiness import ReadinessCheck
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppState:
+    """Objects of the running app. `draining` is set when a shutdown starts to tell readers."""
+
+    services: Services
+    draining: anyio.Event
+    readiness: ReadinessCheck
+    prometheus: PrometheusSink | None
+
+
+def app_state(request: Request) -> AppState:
+    """The state that `build_app` created."""
+    return cast("AppState", request.app.state.server)
+
 
 def request_services(request: Request) -> Services:
     """The services of the running server."""
-    return cast("Services", request.app.state.services)
+    return app_state(request).services
 
 
 def request_user(request: Request) -> User:
-    """Who asks; `auth` has checked it."""
-    return cast("User", request.scope["state"]["member"])
+    """The user that `AuthMiddleware` authenticated."""
+    return cast("User", request.scope["state"]["user"])
 
 
+AppStateDep: TypeAlias = Annotated[AppState, Depends(app_state)]
 ServicesDep: TypeAlias = Annotated[Services, Depends(request_services)]
 UserDep: TypeAlias = Annotated[User, Depends(request_user)]

@@ -1,9 +1,8 @@
-"""What FastAPI's own OpenTelemetry tells: a span for each request of `/chat`, in the trace that its header names.
+"""OpenTelemetry of the HTTP layer: FastAPI's spans for `/chat`, and `traceparent` headers for MCP messages.
 
-`/mcp` is left to the MCP SDK, which makes a span of each message and takes the trace from the message's `_meta`; here
-that is given what the header names. FastAPI's span would be of no use there: a session of 2025-11-25 lives in the
-request that began it, and all its calls would hang from that one. Of what people look at, paths and queries are
-nobody's business.
+`/mcp` is left to the MCP SDK, which creates a span for each message and takes the parent from the message's `_meta`,
+to which the header's trace context is copied. A FastAPI span would be misleading: a session of 2025-11-25 lives in the
+request that created it, so all its calls would be children of that request. Paths and queries of the pages are private.
 """
 
 from __future__ import annotations
@@ -24,7 +23,10 @@ TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 
 
 async def use_http_trace_context(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> Any:
-    """Where a message's `_meta` names no trace, that of its HTTP request holds: many clients know only the header."""
+    """MCP middleware: copy the HTTP request's trace context into `_meta` if the message has none.
+
+    Many clients set only the header.
+    """
     request = cast("Request | None", ctx.request)
     meta: dict[str, Any] = {**(ctx.meta or {})}
     if request is None or TRACEPARENT in meta or TRACEPARENT not in request.headers:
@@ -38,9 +40,9 @@ def _is_untraced(scope: MutableMapping[str, Any]) -> bool:
 
 
 TELEMETRY_CONFIG: TelemetryConfig = {
-    "auto_configure": False,  # `telemetry.start` has done it
+    "auto_configure": False,  # `telemetry` has configured it
     "operation_spans": False,
-    "logs": False,  # they hold what was asked, where that was wrong
+    "logs": False,  # they would contain invalid requests
     "exclude": _is_untraced,
 }
 """For `FastAPI(telemetry=…)`."""

@@ -273,6 +273,9 @@ def forged(issuer: Issuer) -> dict[str, str]:
         "expired": issuer.token(exp=now - 60),
         "no end": issuer.token(exp=None),
         "an end that is no number": issuer.token(exp="soon"),
+        "an end as a string of digits": issuer.token(exp=str(now + 300)),
+        "a start as a string of digits": issuer.token(nbf=str(now - 60)),
+        "an age as a string of digits": issuer.token(iat=str(now - 60)),
         "an end beyond all numbers": ".".join(
             (part({"alg": "RS256", "kid": "rsa"}), part({**issuer.claims(), "exp": 10**400}), signature)
         ),

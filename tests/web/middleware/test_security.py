@@ -203,7 +203,7 @@ async def test_another_users_ids_lead_nowhere(upstream: Simulator, tmp_path: Pat
         eve = {"authorization": f"Bearer {door.tokens['eve']}"}
         async with httpx2.AsyncClient(verify=NO_TLS, base_url=door.url, timeout=30) as client:
             answer = await client.post("/chat", json={"message": "a secret of ada's"}, headers=ada)
-            begun = json.loads(answer.text.split("event: start")[1].split("data: ")[1].splitlines()[0])
+            begun = json.loads(answer.text.split("event: start")[1].split("data:")[1].splitlines()[0])
             call, thread = begun["call"], begun["thread"]
             assert (await client.get(f"/threads/{thread}.json", headers=ada)).status_code == 200
             for method, path in (

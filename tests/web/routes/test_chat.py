@@ -285,13 +285,13 @@ async def test_a_request_of_the_wrong_shape_is_told_which_field_and_never_its_va
         ({"mesage": secret}, "There is no field named 'mesage'."),
         ({"message": "x", "max_tokens": secret}, "max_tokens"),
         ({"message": "x", "max_tokens": -1}, "max_tokens"),
-        ({"message": "x", "effort": secret}, "effort is not one of 'low', 'medium'"),
-        ({"message": "x", "tools": [secret]}, "tools.0 is not one of 'web', "),
-        ({"message": "x", "tools": "web"}, "tools: it should be a valid list."),
+        ({"message": "x", "effort": secret}, "effort must be one of low, medium, high, xhigh or max."),
+        ({"message": "x", "tools": [secret]}, "tools.0 must be one of web, "),
+        ({"message": "x", "tools": "web"}, "tools must be a valid list."),
         ({"message": "x", "files": [{"name": secret}]}, "files.0.data is required."),
-        ({"message": "x", "files": [7]}, "files.0 is neither a text nor an object with name and data."),
-        ({"message": [secret]}, "message: it should be a valid string."),
-        ({"message": "x", "schema": secret}, "schema: it should be a valid dictionary."),
+        ({"message": "x", "files": [7]}, "files.0 must be a string or an object with name and data."),
+        ({"message": [secret]}, "message must be a valid string."),
+        ({"message": "x", "schema": secret}, "schema must be a valid dictionary."),
     ):
         error = await refused(client, 422, **fields)
         assert words in error["text"]
@@ -416,14 +416,14 @@ async def test_a_page_that_is_loaded_anew_finds_the_running_call_in_its_thread(
     client: httpx2.AsyncClient, api: Simulator
 ) -> None:
     async with client.stream("POST", "/chat", json={"message": f"Tell me. {STALLED}"}) as response:
-        events = await until(read_events(response), 90)
+        events = await until(read_events(response), 80)
         start = events[0].json
         page = (await client.get(f"/threads/{start['thread']}.json")).json()
         assert [each["role"] for each in page["messages"]] == ["user", "assistant"]
         assert page["messages"][1]["running"] is True
         assert page["messages"][1]["call"] == start["call"]
         async with client.stream("GET", f"/chat/{start['call']}") as second:
-            assert event_text(await until(read_events(second), 90)) == message_requests(api)[0].text
+            assert message_requests(api)[0].text.startswith(event_text(await until(read_events(second), 80)))
         await client.post(f"/chat/{start['call']}/stop", headers=JSON)
 
 
@@ -433,7 +433,7 @@ async def test_a_page_that_is_loaded_anew_finds_the_running_call_in_its_thread(
 async def test_a_stop_closes_the_upstream_and_ends_the_stream(client: httpx2.AsyncClient, api: Simulator) -> None:
     async with client.stream("POST", "/chat", json={"message": STALLED}) as response:
         events = read_events(response)
-        so_far = await until(events, 90)
+        so_far = await until(events, 80)
         stopped = await client.post(f"/chat/{call_of(so_far)}/stop", headers=JSON)
         assert (stopped.status_code, stopped.json()) == (200, {"stopping": True})
         so_far += [each async for each in events]
@@ -493,7 +493,7 @@ async def test_when_the_server_ends_the_reader_is_told_and_the_answer_can_be_rea
         client.stream("POST", "/chat", json={"message": STALLED}) as response,
     ):
         events = read_events(response)
-        so_far = await until(events, 90)
+        so_far = await until(events, 80)
         here.stop()
         so_far += [each async for each in events]
     (error,) = events_named(so_far, "error")
@@ -546,7 +546,7 @@ async def test_after_a_crash_the_saved_text_can_be_read_and_says_how_to_go_on(ap
         first.client() as client,
         client.stream("POST", "/chat", json={"message": f"Tell me. {STALLED}"}) as response,
     ):
-        so_far = await until(read_events(response), 90)
+        so_far = await until(read_events(response), 80)
         while not _saved(data, call_of(so_far)):
             await anyio.lowlevel.checkpoint()
         first.kill()
@@ -555,7 +555,8 @@ async def test_after_a_crash_the_saved_text_can_be_read_and_says_how_to_go_on(ap
         connection.commit()
     async with http_server_process(data, api.url) as second, second.client() as client:
         events = await again(client, call_of(so_far))
-        assert event_text(events) == event_text(so_far) == message_requests(api)[0].text
+        assert event_text(events) == message_requests(api)[0].text
+        assert event_text(events).startswith(event_text(so_far))
         (error,) = events_named(events, "error")
         assert error["kind"] == "interrupted"
         assert "ask for the rest in the same thread" in error["text"]
@@ -747,7 +748,7 @@ async def test_another_users_call_is_not_there_on_any_route(api: Simulator, tmp_
         here.client() as nobody,
         ada.stream("POST", "/chat", json={"message": STALLED}) as response,
     ):
-        so_far = await until(read_events(response), 90)
+        so_far = await until(read_events(response), 80)
         call, thread = so_far[0].json["call"], so_far[0].json["thread"]
         for other, status in ((bob, 404), (nobody, 401)):
             for asking in (
@@ -780,7 +781,7 @@ async def test_who_asks_too_often_or_too_much_at_once_is_told_when_to_come_again
     ):
         async with ada.stream("POST", "/chat", json={"message": STALLED}) as response:
             events = read_events(response)
-            call = call_of(await until(events, 90))
+            call = call_of(await until(events, 80))
             assert (await refused(ada, 429, message="x"))["kind"] == "user_concurrency"
             assert done(await asked(bob, "x"))["complete"] is True
             await ada.post(f"/chat/{call}/stop", headers=JSON)

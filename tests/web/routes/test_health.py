@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mcp_server_claude.settings import Settings
-from mcp_server_claude.web.routes.health import has_metrics_token
+from mcp_server_claude.web.auth.metrics_token import has_metrics_token
 from support.http_server import http_server_thread
 from support.mcp_session import FAKE_KEY
 

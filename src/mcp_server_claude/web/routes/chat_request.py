@@ -36,7 +36,7 @@ class InlineFile(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """What Claude is asked. Only `message` is required."""
+    """A question to Claude. Only `message` is required."""
 
     model_config = ConfigDict(
         extra="forbid",

@@ -1,12 +1,11 @@
 """MCP over Streamable HTTP, at `/mcp`: stateful event streams for 2025-11-25, single exchanges for 2026-07-28.
 
-The SDK (2.3) leaves gaps that are closed here. In 2025-11-25 it lets calls run on when their client has gone, and one
-client that does not read holds up all calls of its session: every request has a `HttpRequestState` that tells the
-tools about both.
-A lone surrogate in a request is refused there and handed on in 2026-07-28: it is mended before the SDK sees it.
+The SDK (2.3) leaves gaps that are closed here. In 2025-11-25 it lets calls continue when their client has disconnected,
+and one client that does not read blocks all calls of its session: each request has a `HttpRequestState` that tells the
+tools about both. A lone surrogate in a request is an error there and passed on in 2026-07-28; it is replaced before the
+SDK sees it.
 
-`watch_stream` and `auth` come before this door: who is not known, has the wrong Host or a foreign Origin never
-gets here.
+`SecurityMiddleware` and `AuthMiddleware` run before this endpoint, so Host, Origin and user are already checked.
 """
 
 from __future__ import annotations
@@ -39,23 +38,22 @@ if TYPE_CHECKING:
     from mcp_server_claude.settings import Settings
 
 MAX_SESSIONS = 2_000
-"""Sessions of 2025-11-25 at once, 39 KB each when idle (measured); one that nobody uses ends after half an hour."""
+"""Concurrent sessions of 2025-11-25, 39 KB each when idle (measured); an unused one expires after half an hour."""
 ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class McpEndpoint:
-    """The `/mcp` route. It serves while `running`."""
+    """The ASGI endpoint of `/mcp`. It serves while `lifespan` runs."""
 
     def __init__(self, settings: Settings, services: Services) -> None:
         mcp = mcp_server.build_mcp_server(settings, services)
-        mcp.middleware.insert(0, use_http_trace_context)  # outside of the SDK's own, which makes the span
+        mcp.middleware.insert(0, use_http_trace_context)  # before the SDK's own, which creates the span
         low = mcp._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the only way in (pinned: mcp~=2.3)
         listen = low.get_request_handler("subscriptions/listen")
         self._listen_handler = cast("ListenHandler", listen.handler) if listen is not None else None
         self._manager = StreamableHTTPSessionManager(
             low,
-            # `watch_stream` checks Host and Origin on every route; the SDK's check does not know the addresses
-            # behind 0.0.0.0.
+            # `SecurityMiddleware` checks Host and Origin; the SDK's check does not know the addresses behind 0.0.0.0.
             security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
             max_request_body_size=settings.max_body_bytes,
             max_sessions=MAX_SESSIONS,
@@ -66,64 +64,64 @@ class McpEndpoint:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
-        """Serve while the block runs; what is still running at its end is cancelled."""
+        """Serve while the block runs; leaving it cancels the requests that are still running."""
         async with self._manager.run():
             yield
 
     @property
     def idle_stream_count(self) -> int:
-        """Open requests that nobody works for: streams on which a client of 2025-11-25 waits for news."""
+        """The number of open GET streams, on which clients of 2025-11-25 wait for server messages."""
         return len(self._idle_streams)
 
     def close_subscriptions(self) -> None:
-        """End the streams on which clients of 2026-07-28 wait for news, as the protocol says goodbye."""
+        """End the subscription streams of 2026-07-28 as the protocol demands, with a final response."""
         if self._listen_handler is not None:
             self._listen_handler.close()
 
     def close_idle_streams(self) -> None:
-        """End the streams on which clients of 2025-11-25 wait for news."""
+        """End the GET streams of 2025-11-25."""
         for scope in self._idle_streams:
             scope.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
-        leg = HttpRequestState()
-        scope["state"]["leg"] = leg
+        state = HttpRequestState()
+        scope["state"]["http_request"] = state
         try:
             match scope["method"]:
                 case "POST":
                     if (body := await read_body(receive)) is not None:
-                        again = replay_body(await _repair_body(body), receive)
-                        await self._sdk_app(scope, _on_disconnect(again, leg), _tracking_writes(send, leg))
+                        replay = replay_body(await _repair_body(body), receive)
+                        await self._sdk_app(scope, _end_on_disconnect(replay, state), _track_writes(send, state))
                 case "GET":
-                    await self._serve_event_stream(scope, _on_disconnect(receive, leg), send)
+                    await self._serve_event_stream(scope, _end_on_disconnect(receive, state), send)
                 case _:
                     await self._sdk_app(scope, receive, send)
         finally:
-            leg.end_request()
+            state.end_request()
 
     async def _serve_event_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A stream that is idle for most of its life; `hang_up` ends it as it would end by itself."""
-        begun = ended = False
+        """Serve a GET stream. `close_idle_streams` ends it with a complete HTTP response."""
+        has_started = has_ended = False
 
-        async def noting(message: Message) -> None:
-            nonlocal begun, ended
-            begun = True
+        async def send_and_record(message: Message) -> None:
+            nonlocal has_started, has_ended
+            has_started = True
             await send(message)
-            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+            has_ended = message["type"] == "http.response.body" and not message.get("more_body", False)
 
-        with anyio.CancelScope() as waiting:
-            self._idle_streams.add(waiting)
+        with anyio.CancelScope() as stream_scope:
+            self._idle_streams.add(stream_scope)
             try:
-                await self._sdk_app(scope, receive, noting)
+                await self._sdk_app(scope, receive, send_and_record)
             finally:
-                self._idle_streams.discard(waiting)
-        if begun and not ended:
+                self._idle_streams.discard(stream_scope)
+        if has_started and not has_ended:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _repair_body(body: bytes) -> bytes:
-    """A body as the SDK can take it."""
+    """The body with its lone surrogates replaced, on a thread if it is long."""
     if not ESCAPED_SURROGATE.search(body):
         return body
     return (
@@ -134,30 +132,30 @@ async def _repair_body(body: bytes) -> bytes:
 
 
 def repair_json_surrogates(body: bytes) -> bytes:
-    """JSON whose texts hold no lone surrogates, as over stdio; what is no JSON stays as it is: the SDK refuses it."""
+    """JSON with the lone surrogates of its strings replaced, as over stdio. Invalid JSON is returned unchanged."""
     try:
         return replace_lone_surrogates(json.dumps(json.loads(body), ensure_ascii=False)).encode()
     except (ValueError, RecursionError):
         return body
 
 
-def _on_disconnect(receive: Receive, http_state: HttpRequestState) -> Receive:
-    """The request's messages; the leg ends when the client goes."""
+def _end_on_disconnect(receive: Receive, state: HttpRequestState) -> Receive:
+    """A `receive` that ends the request's state when the client disconnects."""
 
-    async def watching() -> Message:
+    async def receive_message() -> Message:
         message = await receive()
         if message["type"] == "http.disconnect":
-            http_state.end_request()
+            state.end_request()
         return message
 
-    return watching
+    return receive_message
 
 
-def _tracking_writes(send: Send, http_state: HttpRequestState) -> Send:
-    """The response's messages; the leg knows while one of them waits for its reader."""
+def _track_writes(send: Send, state: HttpRequestState) -> Send:
+    """A `send` that records in the request's state while a message waits for the client to read."""
 
-    async def telling(message: Message) -> None:
-        with http_state.track_write():
+    async def send_message(message: Message) -> None:
+        with state.track_write():
             await send(message)
 
-    return telling
+    return send_message

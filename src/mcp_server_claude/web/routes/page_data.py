@@ -1,4 +1,4 @@
-"""What the chat page shows besides answers: who one is, the models, the threads. JSON, and no caching."""
+"""JSON for the chat page: the current user, the models, the threads, output files. Never cached."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 MAX_THREADS = 100
 MAX_TITLE_CHARS = 80
 ThreadId = Annotated[str, Path(description="A thread's id (t_…).", max_length=60)]
-FileId = Annotated[str, Path(description="A made file's id (f_…).", max_length=60)]
+FileId = Annotated[str, Path(description="The id of an output file (f_…).", max_length=60)]
 router = APIRouter(tags=["page"], dependencies=[BEARER_AUTH])
 
 
 class CurrentUser(BaseModel):
-    """Who asks, and what is left to them today."""
+    """The current user and today's budget."""
 
     name: str
     role: str
@@ -40,7 +40,7 @@ class CurrentUser(BaseModel):
 
 
 class ModelListItem(BaseModel):
-    """A model that can be asked. Prices are dollars per million tokens, null where unknown."""
+    """A model. Prices are dollars per million tokens, null if unknown."""
 
     id: str
     name: str
@@ -54,7 +54,7 @@ class ModelListItem(BaseModel):
 
 
 class ThreadListItem(BaseModel):
-    """A conversation in a list. `updated` is unix seconds."""
+    """A conversation in the list. `updated` is in unix seconds."""
 
     id: str
     title: str
@@ -63,7 +63,7 @@ class ThreadListItem(BaseModel):
 
 
 class AttachmentInfo(BaseModel):
-    """A file that was sent with a question; `size` in bytes where it is known."""
+    """A file attached to a question; `size` in bytes, null if unknown."""
 
     name: str
     kind: str
@@ -71,7 +71,7 @@ class AttachmentInfo(BaseModel):
 
 
 class OutputFileInfo(BaseModel):
-    """A file that code made while Claude answered; `GET /files/{id}` has it."""
+    """A file that Claude's code created; `GET /files/{id}` downloads it."""
 
     id: str
     name: str
@@ -80,7 +80,7 @@ class OutputFileInfo(BaseModel):
 
 
 class MessageResponse(BaseModel):
-    """A turn of a conversation. An answer has its call, its account, what it `made`, and `running` meanwhile."""
+    """A message of a conversation. An answer has a call, a usage account, the files that code `made`, and `running`."""
 
     role: str
     text: str
@@ -93,7 +93,7 @@ class MessageResponse(BaseModel):
 
 
 class ThreadResponse(ThreadListItem):
-    """A conversation, whole."""
+    """A conversation with all its messages."""
 
     model: str
     messages: list[MessageResponse]
@@ -101,7 +101,7 @@ class ThreadResponse(ThreadListItem):
 
 @router.get("/me.json", responses=openapi_errors())
 async def get_current_user(services: ServicesDep, user: UserDep) -> CurrentUser:
-    """Who asks."""
+    """The current user."""
     from mcp_server_claude.engine.spending_limit import next_budget_day
 
     users = await services.users()
@@ -117,7 +117,7 @@ async def get_current_user(services: ServicesDep, user: UserDep) -> CurrentUser:
 
 @router.get("/models.json", responses=openapi_errors())
 async def list_models(services: ServicesDep) -> list[ModelListItem]:
-    """The models that can be asked, newest first."""
+    """The available models, newest first."""
     catalogue = await services.model_catalog()
     default = catalogue.resolve_model("", default=services.settings.model or "sonnet").id
     return [_model_item(model, default) for model in catalogue.models if model.lifecycle != "retired"]
@@ -125,20 +125,20 @@ async def list_models(services: ServicesDep) -> list[ModelListItem]:
 
 @router.get("/threads.json", responses=openapi_errors())
 async def list_threads(services: ServicesDep, user: UserDep) -> list[ThreadListItem]:
-    """The user's conversations, the latest first."""
+    """The user's conversations, latest first."""
     listed = await (await services.threads()).latest_threads_with_costs(user.name, MAX_THREADS)
     return [_thread_item(thread, cost) for thread, cost in listed]
 
 
 @router.get("/threads/{thread_id}.json", responses=openapi_errors(404, 422))
 async def get_thread(thread_id: ThreadId, services: ServicesDep, user: UserDep) -> ThreadResponse:
-    """A conversation of the user's, with an answer that is being written as its last message."""
+    """A conversation of the user; an answer that is being written is its last message."""
     told = await (await services.threads()).read_transcript_with_costs(thread_id, user.name)
     messages = [_message_response(turn, told.answers.get(turn.call_id)) for turn in told.turns]
-    products = await services.output_files()
+    output_files = await services.output_files()
     for message in messages:
         if message.call:
-            made = await products.files_of_call(message.call, user.name)
+            made = await output_files.files_of_call(message.call, user.name)
             message.made = [OutputFileInfo(**asdict(file)) for file in made]
     running = await (await services.calls()).running_call_in_thread(thread_id, user.name)
     if running:
@@ -149,9 +149,11 @@ async def get_thread(thread_id: ThreadId, services: ServicesDep, user: UserDep) 
 
 @router.delete("/threads/{thread_id}", status_code=204, responses=openapi_errors(404, 409, 422))
 async def delete_thread(thread_id: ThreadId, services: ServicesDep, user: UserDep) -> Response:
-    """Delete a conversation and its text. The accounts stay."""
+    """Delete a conversation and its text. Its cost stays in the usage report."""
     if await (await services.calls()).running_call_in_thread(thread_id, user.name):
-        raise RequestError("An answer is being written in this thread. Stop it first.", kind="conflict")
+        raise RequestError(
+            "An answer is being written in this thread. Stop it before you delete the thread.", kind="conflict"
+        )
     await (await services.threads()).delete_thread(thread_id, user.name)
     return Response(status_code=204)
 
@@ -159,14 +161,17 @@ async def delete_thread(thread_id: ThreadId, services: ServicesDep, user: UserDe
 @router.get(
     "/files/{file_id}",
     response_class=Response,
-    responses={200: {"content": {"*/*": {}}, "description": "The file."}, **openapi_errors(404, 413, 422)},
+    responses={
+        200: {"content": {"application/octet-stream": {}}, "description": "The file."},
+        **openapi_errors(404, 413, 422),
+    },
 )
 async def download_file(file_id: FileId, services: ServicesDep, user: UserDep) -> Response:
-    """A file that code made for the user: always to be saved, never shown, since Claude's code chose what it is."""
-    found = await (await services.output_files()).download(file_id, user.name)
-    name = quote(replace_lone_surrogates(found.file.name), safe="")
+    """Download a file that Claude's code created. Always an attachment: Claude's code chose its type."""
+    download = await (await services.output_files()).download(file_id, user.name)
+    name = quote(replace_lone_surrogates(download.file.name), safe="")
     return Response(
-        found.data,
+        download.data,
         media_type="application/octet-stream",
         headers={"Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
     )
@@ -193,7 +198,7 @@ def _thread_item(thread: Thread, cost_micros: int) -> ThreadListItem:
 
 
 def _message_response(turn: ThreadMessage, answer: AnswerStatus | None) -> MessageResponse:
-    if turn.role == "user":  # what was said stands last, the files before it
+    if turn.role == "user":  # the files precede the question
         texts = [str(block.get("text") or "") for block in turn.content if block.get("type") == "text"]
         files = [
             AttachmentInfo(name=each.name, kind=each.kind, size=each.size)

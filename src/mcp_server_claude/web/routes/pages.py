@@ -1,20 +1,18 @@
-"""The pages: HTML that names its scripts and styles by an address that changes with them, and those files.
+"""The pages and their static files.
 
-An address below `/static/{digest}/` may be kept for ever, since a changed file has another. Scripts import each other
-relatively, so they inherit the digest and nothing needs to be built.
+A page names its scripts and styles by an address below `/static/{digest}/`, which browsers may cache for ever, because
+a changed file changes the digest. Scripts import each other relatively, so they inherit the digest without a build
+step.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import re
 from dataclasses import dataclass
 from functools import cache
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -32,9 +30,7 @@ MEDIA_TYPES = {
     ".svg": "image/svg+xml",
     ".LICENSE": "text/plain; charset=utf-8",
 }
-"""Our own: `mimetypes` believes the machine's registry, in which a `.js` may be anything. Nothing else is served."""
-REDIRECT_PATH = re.compile(r"/(?:t/[a-z0-9_]{1,60}|usage(?:\?[\w.~%&=+-]{1,1000})?)", re.ASCII)
-"""The pages that somebody may have an address of."""
+"""`mimetypes` reads the machine's registry, where `.js` can be anything. Other files are not served."""
 CACHE_IMMUTABLE = "public, max-age=31536000, immutable"
 DIGEST_CHARS = 12
 
@@ -43,7 +39,7 @@ router = APIRouter(include_in_schema=False)
 
 @dataclass(frozen=True, slots=True)
 class StaticFile:
-    """A static file, as it is and gzipped."""
+    """A static file and its gzipped bytes."""
 
     media_type: str
     data: bytes
@@ -52,8 +48,8 @@ class StaticFile:
 
 @router.get("/")
 @router.get("/t/{thread}")
-async def chat_page(thread: str = "") -> HTMLResponse:  # noqa: ARG001 - the page reads it from its address
-    """The chat page; what it shows it asks for itself."""
+async def chat_page(thread: str = "") -> HTMLResponse:  # noqa: ARG001 - the page reads it from its own address
+    """The chat page, which fetches its data itself."""
     return render_page("chat")
 
 
@@ -63,54 +59,34 @@ async def usage_page() -> HTMLResponse:
     return render_page("usage")
 
 
-@router.get("/signin")
-async def sign_in_page(wrong: str = "", to: str = "") -> HTMLResponse:
-    """The sign-in page, which leads on to `to`; `wrong` after a token that nobody knows."""
-    invalid, hidden = ("true", "") if wrong else ("false", "hidden")
-    return render_page("signin", hidden=hidden, invalid=invalid, to=escape(safe_redirect_path(to)))
-
-
-def sign_in_url(to: str, *, wrong: bool = False) -> str:
-    """The address at which who wants to go there signs in first."""
-    query = {"wrong": "1"} if wrong else {}
-    if (where := safe_redirect_path(to)) != "/":
-        query["to"] = where
-    return f"/signin?{urlencode(query)}" if query else "/signin"
-
-
-def safe_redirect_path(address: str) -> str:
-    """An address where somebody may go on after signing in: one of the pages, else the first of them."""
-    return address if REDIRECT_PATH.fullmatch(address) else "/"
-
-
 @router.get("/favicon.ico")
 async def favicon() -> RedirectResponse:
-    """The icon, where browsers look for one unasked."""
+    """The icon, at the address that browsers try by themselves."""
     return RedirectResponse(f"{static_root()}/icon.svg")
 
 
 @router.get("/static/{digest}/{path:path}")
 async def get_static_file(digest: str, path: str, accept_encoding: Annotated[str, Header()] = "") -> Response:
-    """A file; also under an old digest, for a page that was open while the server was replaced.
+    """A static file; also under an old digest, for a page that was open during an upgrade.
 
     Raises:
-        RequestError: There is none of that name.
+        RequestError: There is no such file.
     """
-    file = load_static_files().get(path)  # only what is in the folder has a name, so no path leads out of it
+    file = load_static_files().get(path)  # a lookup by name, so no path leads out of the folder
     if file is None:
         raise RequestError("There is no such file.", kind="not_found")
-    fresh = static_root() == f"/static/{digest}"
-    headers = {"Cache-Control": CACHE_IMMUTABLE if fresh else "no-store", "Vary": "Accept-Encoding"}
+    is_current = static_root() == f"/static/{digest}"
+    headers = {"Cache-Control": CACHE_IMMUTABLE if is_current else "no-store", "Vary": "Accept-Encoding"}
     if "gzip" not in accept_encoding:
         return Response(file.data, media_type=file.media_type, headers=headers)
     return Response(file.gzip_data, media_type=file.media_type, headers=headers | {"Content-Encoding": "gzip"})
 
 
 def render_page(name: str, **values: str) -> HTMLResponse:
-    """A page with `{{name}}` replaced by its value. Values are ours, or of a form that can do no harm.
+    """A page with each `{{name}}` replaced by its value; callers escape values that are not constants.
 
     Raises:
-        RequestError: There is none of that name.
+        RequestError: There is no such page.
     """
     html = load_templates().get(name)
     if html is None:
@@ -122,24 +98,24 @@ def render_page(name: str, **values: str) -> HTMLResponse:
 
 @cache
 def load_templates() -> Mapping[str, str]:
-    """Every page, by name."""
+    """The templates by name."""
     return {path.stem: path.read_text(encoding="utf-8") for path in TEMPLATES.glob("*.html")}
 
 
 @cache
 def load_static_files() -> Mapping[str, StaticFile]:
-    """Every static file, by its path."""
+    """The static files by path."""
     paths = sorted(path for path in STATIC.rglob("*") if path.is_file() and path.suffix in MEDIA_TYPES)
     return {path.relative_to(STATIC).as_posix(): _load_static_file(path) for path in paths}
 
 
 @cache
 def static_root() -> str:
-    """Where static files are for now: `/static/` and the first digits of a SHA-256 over their names and contents."""
-    seen = hashlib.sha256()
+    """The current root of the static files: `/static/` and the start of a SHA-256 over their names and contents."""
+    digest = hashlib.sha256()
     for path, file in load_static_files().items():
-        seen.update(f"{path}\0{len(file.data)}\0".encode() + file.data)
-    return f"/static/{seen.hexdigest()[:DIGEST_CHARS]}"
+        digest.update(f"{path}\0{len(file.data)}\0".encode() + file.data)
+    return f"/static/{digest.hexdigest()[:DIGEST_CHARS]}"
 
 
 def _load_static_file(path: Path) -> StaticFile:

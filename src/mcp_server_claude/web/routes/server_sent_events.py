@@ -1,8 +1,14 @@
-r"""What is told of an answer as bytes: server-sent events, or the bare text.
+r"""The encoding of an answer's events: server-sent events, or the text alone.
 
-Text goes into `data:` lines as it is, a line of it in each (WHATWG HTML, "Server-sent events"), so that `curl` prints
-something to read. There a line may end in `\r`, `\n` or both, so all of them become `\n`; offsets count what was
-answered, before that. A `\r` at the end of a piece is held back until it is known whether a `\n` follows.
+A text event has one `data:` line for each line of text (WHATWG HTML, "Server-sent events"), so that the output of
+`curl` is readable. The format knows `\r`, `\n` and `\r\n` as line ends; all become `\n`. Offsets count the original
+characters.
+
+Many parsers are less exact than the standard: `@microsoft/fetch-event-source` drops empty `data:` lines at the start of
+an event, others strip white space there or the line break at its end, and the simplest readers print whatever follows
+`data: `. So an event neither begins with white space nor ends with a line break, for which the last character waits for
+the next one, and named events are sent as `data:{…}`, without the optional space. Only an answer that itself begins
+with white space begins an event so.
 """
 
 from __future__ import annotations
@@ -22,14 +28,18 @@ if TYPE_CHECKING:
 
 
 class SseEncoder:
-    """Writes the events of one answer for one reader."""
+    """Encodes the events of one answer for one reader.
 
-    def __init__(self, call_id: str) -> None:
+    `is_json` says that the answer is JSON, which arrives in one piece and is sent as one event.
+    """
+
+    def __init__(self, call_id: str, *, is_json: bool = False) -> None:
         self._call_id = call_id
-        self._pending_cr = ""
+        self._is_json = is_json
+        self._pending = ""
 
     def encode_event(self, feed_event: FeedEvent) -> bytes:
-        """An event as it is sent; nothing where there is nothing to send yet."""
+        """The bytes to send for an event; empty if its text waits for more."""
         offset = feed_event.offset
         match feed_event.event:
             case TextEvent(text=text):
@@ -44,59 +54,67 @@ class SseEncoder:
                 return self._flush_pending(offset) + self._encode_named(
                     "error", error_responses.error_json(failure), offset
                 )
-            case DoneEvent() as end:
+            case DoneEvent() as done:
                 values: dict[str, object] = {
-                    "complete": end.complete,
-                    "incomplete": end.incomplete,
-                    "stop_reason": end.stop_reason,
-                    "notes": list(end.notes),
-                    "files": [asdict(file) for file in end.files],
+                    "complete": done.complete,
+                    "incomplete": done.incomplete,
+                    "stop_reason": done.stop_reason,
+                    "notes": list(done.notes),
+                    "files": [asdict(file) for file in done.files],
                 }
                 return self._flush_pending(offset) + self._encode_named("done", values, offset)
 
     def _encode_text(self, text: str, offset: int) -> bytes:
-        text = self._pending_cr + text
-        self._pending_cr = "\r" if text.endswith("\r") else ""
-        text = text[: len(text) - len(self._pending_cr)]
-        return self._sse_frame("", text, offset - len(self._pending_cr)) if text else b""
+        text = self._pending + text
+        end = len(text) if self._is_json else _event_end(text)
+        self._pending = text[end:]
+        return self._sse_frame("", f" {text[:end]}", offset - len(self._pending)) if end else b""
 
     def _flush_pending(self, offset: int) -> bytes:
-        held, self._pending_cr = self._pending_cr, ""
-        return self._sse_frame("", held, offset) if held else b""
+        text, self._pending = self._pending, ""
+        return self._sse_frame("", f" {text}", offset) if text else b""
 
     def _encode_named(self, name: str, values: Mapping[str, object], offset: int) -> bytes:
         text = replace_lone_surrogates(json.dumps(dict(values), ensure_ascii=False))
-        return self._sse_frame(f"event: {name}\n", text, offset - len(self._pending_cr))
+        return self._sse_frame(f"event: {name}\n", text, offset - len(self._pending))
 
-    def _sse_frame(self, head: str, text: str, offset: int) -> bytes:
-        data = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\ndata: ")
-        return f"id: {self._call_id}:{offset}\n{head}data: {data}\n\n".encode()
+    def _sse_frame(self, fields: str, data: str, offset: int) -> bytes:
+        data = data.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\ndata: ")
+        return f"id: {self._call_id}:{offset}\n{fields}data:{data}\n\n".encode()
 
 
 def encode_plain_text(feed_event: FeedEvent) -> bytes:
-    """The text alone, exactly as it was answered; a last line where that is not all of it."""
+    """The text alone, exactly as Claude wrote it; a last line in brackets if it is not complete."""
     match feed_event.event:
         case TextEvent(text=text):
             return text.encode()
         case ErrorEvent(failure=failure):
             return replace_lone_surrogates(f"\n\n[{failure}]\n").encode()
-        case DoneEvent(incomplete=why) if why:
-            return replace_lone_surrogates(f"\n\n[INCOMPLETE: {why}]\n").encode()
+        case DoneEvent(incomplete=reason) if reason:
+            return replace_lone_surrogates(f"\n\n[INCOMPLETE: {reason}]\n").encode()
         case _:
             return b""
 
 
 def prefers_plain_text(accept: str) -> bool:
-    """Whether a client would rather have bare text than events, by its `Accept` (RFC 9110, §12.5.1)."""
+    """True if a client prefers plain text to events, by its `Accept` header (RFC 9110, section 12.5.1)."""
     weights: dict[str, float] = {}
     for part in accept.lower().split(","):
-        kind, *parameters = (each.strip() for each in part.split(";"))
-        weights[kind] = next((_quality_value(each[2:]) for each in parameters if each.startswith("q=")), 1.0)
+        media_type, *parameters = (value.strip() for value in part.split(";"))
+        weights[media_type] = next((_quality_value(value[2:]) for value in parameters if value.startswith("q=")), 1.0)
     text, events = (
-        next((weights[each] for each in (kind, "text/*", "*/*") if each in weights), 0.0)
-        for kind in ("text/plain", "text/event-stream")
+        next((weights[name] for name in (media_type, "text/*", "*/*") if name in weights), 0.0)
+        for media_type in ("text/plain", "text/event-stream")
     )
     return text > events
+
+
+def _event_end(text: str) -> int:
+    """The number of characters to send now: without the last word character, so that the rest begins with one."""
+    end = len(text.rstrip()) - 1
+    while end > 0 and text[end - 1] in "\r\n":
+        end = len(text[:end].rstrip()) - 1
+    return max(end, 0)
 
 
 def _quality_value(value: str) -> float:

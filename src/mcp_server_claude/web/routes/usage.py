@@ -1,6 +1,6 @@
-"""What was used and spent: `GET /usage.json` for the page and for programs, `GET /usage.csv` for a spreadsheet.
+"""Usage reports: `GET /usage.json` for the page and for programs, `GET /usage.csv` for spreadsheets.
 
-The names are those of ccusage where it has them. Days are UTC. A user sees what is theirs, an operator everything.
+Fields that ccusage has carry its names. Days are UTC. A user sees their own usage, an operator everybody's.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ T = TypeVar("T")
 
 DEFAULT_DAYS = 30
 MAX_DAYS = 1100
-"""Three years at once."""
+"""About three years."""
 MIN_DATE, MAX_DATE = date(2000, 1, 1), date(2100, 1, 1)
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula (owasp.org, "CSV Injection")."""
+"""Characters that begin a formula in a spreadsheet (owasp.org, "CSV Injection")."""
 NUMBER_FIELDS = tuple(usage_fields(UsageTotals()))
 CSV_HEADER = ("date", "user", "model", "tool", *map(to_camel, NUMBER_FIELDS))
 """The columns of the CSV."""
@@ -58,27 +58,25 @@ DateParameter: TypeAlias = Annotated[date | None, BeforeValidator(_check_date)]
 def parse_usage_query(
     user: UserDep,
     since: Annotated[DateParameter, Query(description="The first day (UTC), e.g. 2026-11-01.")] = None,
-    until: Annotated[DateParameter, Query(description="The last day; today when it is not given.")] = None,
+    until: Annotated[DateParameter, Query(description="The last day; today by default.")] = None,
     days: Annotated[
-        int | None, Query(ge=1, le=MAX_DAYS, description="How many days up to `until`, instead of `since`.")
+        int | None, Query(ge=1, le=MAX_DAYS, description="The number of days up to `until`, instead of `since`.")
     ] = None,
     user_name: Annotated[
-        str, Query(alias="user", max_length=200, description="Only this user's. Another's is for operators.")
+        str, Query(alias="user", max_length=200, description="Only this user's usage. Another user's is for operators.")
     ] = "",
-    model: Annotated[str, Query(max_length=200, description="Only this model.")] = "",
-    tool: Annotated[
-        str, Query(max_length=200, description="Only what came in through this tool, or `chat_page`.")
-    ] = "",
+    model: Annotated[str, Query(max_length=200, description="Only this model's usage.")] = "",
+    tool: Annotated[str, Query(max_length=200, description="Only usage through this tool, or `chat`.")] = "",
 ) -> UsageQuery:
-    """The range that the query's parameters mean.
+    """The range and filters of the query parameters.
 
     Raises:
-        RequestError: They contradict each other, or ask for what is another's.
+        RequestError: They contradict each other, or name another user than the caller.
     """
     if since is not None and days is not None:
         raise RequestError("Give since or days, not both.")
     if user.role != "operator" and user_name not in {"", user.name}:
-        raise RequestError("Only an operator sees what others used.", kind="forbidden")
+        raise RequestError("Only operators can see the usage of other users.", kind="forbidden")
     if not all(MIN_DATE <= each <= MAX_DATE for each in (since, until) if each is not None):
         raise RequestError(f"since and until must lie between {MIN_DATE} and {MAX_DATE}.")
     last = until or max(_utc_today(), since or MIN_DATE)
@@ -86,7 +84,7 @@ def parse_usage_query(
     if first > last:
         raise RequestError("since must not be later than until.")
     if (last - first).days >= MAX_DAYS:
-        raise RequestError(f"That is more than {MAX_DAYS} days. Ask for a shorter time.")
+        raise RequestError(f"The range is longer than {MAX_DAYS} days. Choose a shorter one.")
     whose = user_name if user.role == "operator" else user.name
     return UsageQuery(since=first, until=last, user=whose or None, model=model or None, tool=tool or None)
 
@@ -95,35 +93,33 @@ UsageQueryDep: TypeAlias = Annotated[UsageQuery, Depends(parse_usage_query)]
 USAGE_ERRORS = openapi_errors(422)
 
 
-@router.get("/usage.json", responses=USAGE_ERRORS, summary="What was used")
+@router.get("/usage.json", responses=USAGE_ERRORS, summary="Usage report")
 async def get_usage_json(query: UsageQueryDep, services: ServicesDep, user: UserDep) -> UsageResponse:
-    """What was used: by day, month, model, user and tool, with totals. The last 30 days when no time is given."""
+    """Usage by day, month, model, user and tool, with totals. The last 30 days by default."""
     an_hour = services.settings.cache == "1h"
-    account = await _read_ledger(
-        services, _read_statement_data, query, an_hour=an_hour, operator=user.role == "operator"
-    )
-    return usage_response(account)
+    data = await _read_ledger(services, _read_statement_data, query, an_hour=an_hour, operator=user.role == "operator")
+    return usage_response(data)
 
 
 @router.get(
     "/usage.csv",
     response_class=StreamingResponse,
     responses={
-        200: {"description": "A line per day, user, model and tool.", "content": {"text/csv": {}}},
+        200: {"description": "A row per day, user, model and tool.", "content": {"text/csv": {}}},
         **USAGE_ERRORS,
     },
-    summary="What was used, as CSV",
+    summary="Usage report as CSV",
 )
 async def get_usage_csv(query: UsageQueryDep, services: ServicesDep) -> StreamingResponse:
-    """The same as lines for a spreadsheet: per day, user, model and tool."""
+    """The usage report as rows for a spreadsheet: per day, user, model and tool."""
     days = [replace(query, since=day, until=day) for day in query.days]
     first = await _read_ledger(
         services, usage_report.detail_rows, days[0]
-    )  # a ledger that cannot be read is still a plain error
+    )  # if the ledger cannot be read, the response is still an error
 
     async def lines() -> AsyncIterator[str]:
         yield format_csv([CSV_HEADER]) + format_csv(map(_csv_row, first.items()))
-        for day in days[1:]:  # a day at a time, so that nothing large is held
+        for day in days[1:]:  # a day at a time, so that memory stays small
             if found := await _read_ledger(services, usage_report.detail_rows, day):
                 yield format_csv(map(_csv_row, found.items()))
 
@@ -133,7 +129,7 @@ async def get_usage_csv(query: UsageQueryDep, services: ServicesDep) -> Streamin
 
 
 def format_csv(rows: Iterable[Iterable[str | int | float]]) -> str:
-    """Lines of CSV. A text that a spreadsheet would take for a formula begins with an apostrophe."""
+    """Rows as CSV. Text that a spreadsheet would take for a formula gets an apostrophe in front."""
     text = io.StringIO()
     csv.writer(text).writerows([_escape_formula(cell) for cell in row] for row in rows)
     return text.getvalue()
@@ -150,7 +146,7 @@ def _csv_row(row: tuple[CellKey, UsageTotals]) -> list[str | int | float]:
 
 
 def _read_statement_data(tx: Transaction, query: UsageQuery, *, an_hour: bool, operator: bool) -> StatementData:
-    """On the store's thread: what a statement is made of."""
+    """Read the data of a usage response, in one transaction on the store's thread."""
     return StatementData(
         report=usage_report.build_report(tx, query, cached_for_an_hour=an_hour),
         pricing_as_of=pricing.price_list_version(),
@@ -161,7 +157,7 @@ def _read_statement_data(tx: Transaction, query: UsageQuery, *, an_hour: bool, o
 async def _read_ledger(
     services: Services, job: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """What a job finds in the ledger.
+    """Run a read-only operation on the ledger.
 
     Raises:
         ConfigurationError: The ledger cannot be read.

@@ -1,4 +1,4 @@
-"""A statement of what was used, as JSON: the names of ccusage where it has them, dollars, seconds, and UTC days."""
+"""The JSON of a usage report: ccusage's field names where it has them, dollars, seconds, and UTC days."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MICROS_PER_USD = 1_000_000
 
 
 class CamelCaseModel(BaseModel):
-    """JSON in camel case."""
+    """A model whose JSON is in camel case."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
@@ -37,26 +37,26 @@ class TokenTotals(CamelCaseModel):
 
 
 class UsageFigures(TokenTotals):
-    """What some requests came to together."""
+    """The sums over some requests."""
 
     total_cost: float = Field(description="US dollars.")
-    calls: int = Field(description="Questions, each with all the requests that it took.")
+    calls: int = Field(description="Questions, each with all its requests.")
     requests: int
-    errors: int = Field(description="Requests that failed and were not tried again.")
-    retries: int = Field(description="Requests that failed and were tried again.")
-    unpriced: int = Field(description="Requests that `totalCost` lacks, since no price of their model is known.")
+    errors: int = Field(description="Requests that failed and were not retried.")
+    retries: int = Field(description="Requests that failed and were retried.")
+    unpriced: int = Field(description="Requests whose model has no known price; `totalCost` excludes them.")
 
 
 class UsageWithSavings(UsageFigures):
-    """With what the prompt cache saved."""
+    """Sums with the savings of the prompt cache."""
 
     cache_savings: float = Field(
-        description="US dollars: what cached input would have cost as plain input, less what it cost to read and write."
+        description="US dollars: the price of cached input as plain input, minus that of reading and writing the cache."
     )
 
 
 class FirstTextPercentiles(CamelCaseModel):
-    """Seconds until the first text, over the requests that brought some; null where none did."""
+    """Percentiles of the seconds to the first text, over the requests that produced text; null if none did."""
 
     p50: float | None = None
     p90: float | None = None
@@ -64,57 +64,57 @@ class FirstTextPercentiles(CamelCaseModel):
 
 
 class UsageWithLatency(UsageWithSavings):
-    """With how long people waited."""
+    """Sums with the time to the first text."""
 
     ttft: FirstTextPercentiles
 
 
 class ModelBreakdown(TokenTotals):
-    """A model's part of a day or month."""
+    """One model's usage in a day or month."""
 
     model_name: str
     cost: float = Field(description="US dollars.")
 
 
 class PeriodUsage(UsageWithLatency):
-    """A day or a month, by model."""
+    """The usage of a day or a month, also by model."""
 
     models_used: list[str]
     model_breakdowns: list[ModelBreakdown]
 
 
 class DailyUsage(PeriodUsage):
-    """A day (UTC). Every day of the range is there, also one without a request."""
+    """The usage of a day (UTC). The range has every day, also days without requests."""
 
     date: str
 
 
 class MonthlyUsage(PeriodUsage):
-    """A month, as far as the range covers it."""
+    """The usage of a month, as far as the range covers it."""
 
     month: str
 
 
 class UsageByModel(UsageWithSavings):
-    """What a model was used for."""
+    """The usage of a model."""
 
     model: str
 
 
 class UsageByTool(UsageWithSavings):
-    """What was asked through a tool of the MCP server, or `chat_page`."""
+    """The usage through a tool of the MCP server, or `chat`."""
 
     tool: str
 
 
 class UsageByUser(UsageFigures):
-    """What a user asked."""
+    """The usage of a user."""
 
     user: str
 
 
 class PreviousPeriod(CamelCaseModel):
-    """As many days, just before."""
+    """The same number of days before the range."""
 
     since: str
     until: str
@@ -123,11 +123,11 @@ class PreviousPeriod(CamelCaseModel):
 
 
 class UsageResponse(CamelCaseModel):
-    """What was used in a range of days, both ends included. Lists by model, user and tool: the dearest first."""
+    """The usage in a range of days, both ends included. Lists by model, user and tool are sorted by descending cost."""
 
     since: str
     until: str
-    begins: str = Field(description="The first day of the whole ledger, empty where there is none.")
+    begins: str = Field(description="The first day of the whole ledger; empty if it has none.")
     user: str
     model: str
     tool: str
@@ -139,12 +139,12 @@ class UsageResponse(CamelCaseModel):
     by_tool: list[UsageByTool]
     totals: UsageWithLatency
     previous: PreviousPeriod
-    users: list[str] = Field(description="For an operator: everybody who ever asked.")
+    users: list[str] = Field(description="For an operator: every user in the ledger.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementData:
-    """What the store was asked for a statement, on one snapshot."""
+    """The data of a usage response, read in one transaction."""
 
     report: UsageReport
     pricing_as_of: str
@@ -152,7 +152,7 @@ class StatementData:
 
 
 def usage_response(data: StatementData) -> UsageResponse:
-    """The statement of an account."""
+    """Build the response from the data."""
     report = data.report
     asked, before = report.query, report.query.preceding()
     days = [each.isoformat() for each in asked.days]
@@ -221,7 +221,7 @@ def _fields_with_savings(sums: UsageTotals) -> dict[str, Any]:
 def _period_fields(
     report: UsageReport, per: Literal["day", "month"], keys: Iterable[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """For each day or month, also one without a request: the fields of `PeriodUsage`."""
+    """The fields of `PeriodUsage` for each day or month, also those without requests."""
     whole, models = report.totals_by(per), report.model_totals_by(per)
     for key in keys:
         parts = _by_descending_cost(models.get(key, {}))
@@ -249,5 +249,5 @@ def _first_text_percentiles(waits: LatencyPercentiles | None) -> FirstTextPercen
 
 
 def _by_descending_cost(parts: Mapping[str, UsageTotals]) -> list[tuple[str, UsageTotals]]:
-    """The dearest first; what cost the same by name."""
+    """The entries by descending cost, then by name."""
     return sorted(parts.items(), key=lambda part: (-part[1].cost_micros, part[0]))
