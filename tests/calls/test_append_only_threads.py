@@ -181,7 +181,7 @@ def test_no_turn_fails_because_of_an_earlier_one(seed: int, tmp_path_factory: py
 
 async def _random_walk(dice: random.Random, data: Path) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api:
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), default_thinking=True) as api:
         thread = ""
         for _ in range(3):  # restarts
             key = dice.choice(["sk-ant-one", "sk-ant-two"])

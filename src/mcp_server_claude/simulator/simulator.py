@@ -61,7 +61,7 @@ class Simulator:
         delta_chars: int = 0,
         one_event_per_write: bool = False,
         default_thinking: bool = False,
-        enforce_thinking_binding: bool = False,
+        enforce_thinking_binding: bool = True,
         new_account: bool = True,
         inference_geo: str = "global",
         defaults: str = "",
