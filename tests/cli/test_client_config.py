@@ -34,7 +34,7 @@ def entry_of(configuration: object) -> dict[str, object]:
 
 def key_in(entry: dict[str, object]) -> str:
     environment = cast("dict[str, str]", entry["env"])
-    assert list(environment) == ["MCP_CLAUDE_API_KEY"]
+    assert set(environment) <= {"MCP_CLAUDE_API_KEY", "MCP_CLAUDE_DETACH_AFTER_S"}
     return environment["MCP_CLAUDE_API_KEY"]
 
 
@@ -116,6 +116,12 @@ def test_the_example_is_what_config_prints_with_a_placeholder_for_the_path() -> 
 
     assert example == client_config.client_configuration("claude-desktop", [client_config.EXAMPLE_COMMAND])
     assert Settings.is_placeholder(key_in(entry_of(example)))
+
+
+def test_only_claude_desktop_detaches_calls_before_its_own_timeout() -> None:
+    for client in client_config.CLIENTS:
+        detaches = "MCP_CLAUDE_DETACH_AFTER_S" in client_config.config_json(client, ["server"])
+        assert detaches is (client == "claude-desktop")
 
 
 def test_without_the_console_script_the_interpreter_starts_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

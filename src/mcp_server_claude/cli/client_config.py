@@ -120,7 +120,10 @@ def client_configuration(client: Client, command: Sequence[str]) -> Json:
             return {"inputs": [asked], "servers": {SERVER_NAME: entry}}
         case "cursor":
             entry = {"type": "stdio", **started, "env": {KEY_VARIABLE: f"${{env:{KEY_VARIABLE}}}"}}
-        case "claude-desktop" | "inspector":
+        case "claude-desktop":
+            # Nothing is expanded there. Desktop ends a tool call after about 60 s, so longer ones detach before.
+            entry = {**started, "env": {KEY_VARIABLE: KEY_PLACEHOLDER, "MCP_CLAUDE_DETACH_AFTER_S": "55"}}
+        case "inspector":
             entry = {**started, "env": {KEY_VARIABLE: KEY_PLACEHOLDER}}  # nothing is expanded there: literal values
     return {"mcpServers": {SERVER_NAME: entry}}
 
