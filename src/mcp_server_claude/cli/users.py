@@ -80,7 +80,7 @@ def rotate_token(name: NameArgument, *, quiet: QuietOption = False) -> None:
 
 @app.command("remove")
 def remove_user(name: NameArgument) -> None:
-    """Let somebody in no more. The ledger keeps the name and what it spent."""
+    """Revoke a user's access. The ledger keeps the name and what it spent."""
     _run_with_users(lambda users: users.remove_user(name))
     kept = name.strip().lower()
     typer.echo(

@@ -34,7 +34,7 @@ MAX_WIDTH = 100
 FRAMES_PER_S = 12
 LABEL_WIDTH = 11
 NEXT_STEPS = (
-    ("mcp-server-claude demo --http", "the chat page in your browser, as simulated as this"),
+    ("mcp-server-claude demo --http", "the chat page in your browser (also simulated)"),
     ("mcp-server-claude config", "the lines for Claude Code, Claude Desktop, Cursor, VS Code"),
     ("mcp-server-claude doctor", "whether your key, the API and the ledger are in order"),
 )
