@@ -165,7 +165,7 @@ async def test_who_serves_a_team_is_told_who_may_ask_and_what_is_missing(visit: 
 
     await anyio.run_process(server_command("user", "add", "ada"), env=visit.environment())
     _, printed = await visit("--offline", MCP_CLAUDE_API_KEY=KEY)
-    assert "1, of them 0 operators: nobody sees everybody's usage." in line(printed, "users")
+    assert "1, operators: 0; nobody sees everybody's usage." in line(printed, "users")
 
 
 @pytest.mark.anyio

@@ -326,11 +326,11 @@ def test_a_file_that_exists_is_never_written_over(shell: Shell, tmp_path: Path) 
     shell.told("user", "add", "ada")
     mine = tmp_path / "mine.db"
     mine.write_text("precious")
-    assert shell.complaint("backup", mine) == f"{mine} is there already. Name a new file.\n"
+    assert shell.complaint("backup", mine) == f"{mine} already exists. Choose another name.\n"
     assert mine.read_text() == "precious"
     link = tmp_path / "link.db"
     link.symlink_to(tmp_path / "nowhere")
-    assert "is there already" in shell.complaint("backup", link)
+    assert "already exists" in shell.complaint("backup", link)
 
 
 def test_where_there_is_nothing_to_copy_or_no_place_for_it_is_told(shell: Shell, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def _show_version(requested: bool) -> None:  # noqa: FBT001 - typer's signature
 def main(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Runs before every command."""

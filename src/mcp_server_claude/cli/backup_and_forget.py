@@ -28,14 +28,16 @@ def back_up(
     try:
         size = backup.copy_database(source, file)
     except FileExistsError as error:
-        terminal_output.exit_with_error(f"{error.filename} is there already. Name a new file.")
+        terminal_output.exit_with_error(f"{error.filename} already exists. Choose another name.")
     except FileNotFoundError:
         terminal_output.exit_with_error(f"There is no {source if not source.exists() else file.absolute().parent}.")
     except OSError as error:
         terminal_output.exit_with_error(f"{file} cannot be written: {error.strerror or type(error).__name__}.")
     except StoreError as error:
         terminal_output.exit_with_error(error)
-    typer.echo(f"{file}: {_format_size(size)}, checked. It holds what people asked and were answered: keep it as safe.")
+    typer.echo(
+        f"{file}: {_format_size(size)}, checked. It contains everybody's conversations; protect it like the original."
+    )
 
 
 def forget_text(

@@ -118,7 +118,7 @@ def check_clock() -> Finding:
 def check_settings(settings: Settings) -> list[Finding]:
     """Each setting that could not be read; or where they came from."""
     if settings.problems:
-        hint = "Mend it or unset it: until then no call is made. docs/settings.md lists them all."
+        hint = "Fix or remove it; until then nothing is sent. docs/settings.md lists all settings."
         return [Finding(name="settings", ok=False, text=problem, hint=hint) for problem in settings.problems]
     names = [name for name in type(settings).model_fields if settings.source_of(name) != "default"]
     sources = sorted({settings.source_of(name) for name in names})

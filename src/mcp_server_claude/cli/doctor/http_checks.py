@@ -43,12 +43,12 @@ async def check_users(settings: Settings) -> list[Finding]:
     if not listed and not settings.public_url:
         return []
     roles = Counter(each.user.role for each in listed)
-    text = f"{roles.total()}, of them {roles['operator']} operators"
+    text = f"{roles.total()}, operators: {roles['operator']}"
     if roles["operator"]:
         return [Finding(name="users", ok=True, text=text)]
     if listed:
         hint = "mcp-server-claude user set NAME --operator"
-        return [Finding(name="users", ok=None, text=f"{text}: nobody sees everybody's usage.", hint=hint)]
+        return [Finding(name="users", ok=None, text=f"{text}; nobody sees everybody's usage.", hint=hint)]
     hint = "mcp-server-claude user add NAME --operator"
     text = "none yet" if settings.oidc_issuer else "none: the server answers only to this machine."
     return [Finding(name="users", ok=None, text=text, hint=hint)]
