@@ -32,6 +32,8 @@ PLACEHOLDER = re.compile(
 )
 """A value that a client failed to expand or a person failed to replace: `${…}`, `<your key>`, `your-key-here`."""
 
+KEY_LIKE = re.compile(r"\bsk-(?:ant-)?[\w-]{8,}")
+"""What looks like an API key of Anthropic's or of a gateway."""
 CLIENT_RESULT_CHARS = 480_000
 """Claude Code takes results of 500,000 characters from a tool that says so (`anthropic/maxResultSizeChars`)."""
 
@@ -297,6 +299,14 @@ class Settings(BaseSettings):
         if not cls.is_placeholder(bare):
             return bare
         return None if info.field_name in {"api_key", "metrics_token"} else ""
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _reject_misplaced_key(cls, value: object, info: ValidationInfo) -> object:
+        """An API key in a field that is shown or logged is an error. `validate_url` handles the base URL."""
+        if isinstance(value, str) and info.field_name != "base_url" and KEY_LIKE.search(value):
+            raise ValueError("it holds what looks like an API key; put the key in MCP_CLAUDE_API_KEY")
+        return value
 
     @field_validator(
         "roots", "allow_files", "trusted_proxies", "allowed_hosts", "allowed_origins", "oidc_audience", mode="before"

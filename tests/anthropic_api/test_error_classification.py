@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import socket
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -92,6 +93,73 @@ async def test_a_spend_limit_is_nothing_to_wait_for(upstream: Simulator) -> None
     assert isinstance(failure, ConfigurationError)
     assert (failure.kind, failure.status, failure.retryable) == ("spend_limit", 429, False)
     assert "2026-12-01" in str(failure)
+
+
+ERROR_MESSAGES: list[tuple[int, str, str, str, str]] = [
+    (
+        400, "invalid_request_error",
+        "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC.",
+        "spend_limit", "2026-12-01",
+    ),
+    (
+        400, "invalid_request_error",
+        "You have reached your specified workspace API usage limits. You will regain access on 2026-12-01.",
+        "spend_limit", "workspace",
+    ),
+    (
+        429, "rate_limit_error",
+        "You have reached your API usage limits: your organization has crossed its monthly API usage threshold.",
+        "spend_limit", "threshold",
+    ),
+    (400, "invalid_request_error", "Your credit balance is too low to access the Anthropic API.", "billing", "credit"),
+    (400, "invalid_request_error", "Schema is too complex for compilation.", "schema_too_complex", "schema"),
+    (400, "invalid_request_error", "compiled grammar too large", "schema_too_complex", "schema"),
+    (404, "not_found_error", "model: claude-tea-9", "not_found", "model"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "error_type", "message", "kind", "says"), ERROR_MESSAGES)
+async def test_an_error_is_classified_by_its_message_where_its_type_says_too_little(
+    status: int, error_type: str, message: str, kind: str, says: str
+) -> None:
+    body = json.dumps({"type": "error", "error": {"type": error_type, "message": message}}).encode()
+    async with scripted_upstream(body, status=status, content_type="application/json") as bird:
+        error = await asked(bird.url)
+    assert error is not None
+    assert error.kind == kind
+    assert says in str(error)
+
+
+async def test_images_that_are_too_large_are_told_with_the_limit_and_their_places() -> None:
+    details = {
+        "error_code": "image_dimensions_too_large",
+        "max_side_length_pixels": 2000,
+        "paths": ["messages.0.content.1", "messages.0.content.2"],
+    }
+    error_fields = {"type": "invalid_request_error", "message": "Images are too large.", "details": details}
+    body = json.dumps({"type": "error", "error": error_fields}).encode()
+    async with scripted_upstream(body, status=400, content_type="application/json") as bird:
+        error = await asked(bird.url)
+    assert error is not None
+    assert error.kind == "image_dimensions_too_large"
+    assert "2 images are larger than 2,000 pixels on a side (messages.0.content.1, messages.0.content.2)" in str(error)
+
+
+@pytest.mark.parametrize("body", [b"", b"404 page not found", b'{"detail": "Not Found"}', b'{"error": "Not Found"}'])
+async def test_a_404_of_the_route_names_the_base_url_and_not_the_model(body: bytes) -> None:
+    async with scripted_upstream(body, status=404, content_type="application/json") as bird:
+        error = await asked(f"{bird.url}/prefix")
+    assert isinstance(error, ConfigurationError)
+    assert error.kind == "base_url"
+    assert "/prefix/v1/messages (HTTP 404)" in str(error)
+    assert "MCP_CLAUDE_BASE_URL" in str(error)
+
+
+async def test_control_characters_of_an_error_do_not_reach_a_terminal() -> None:
+    body = json.dumps({"error": {"type": "invalid_request_error", "message": "a\x1b[31mb\x07c\u202ed"}}).encode()
+    async with scripted_upstream(body, status=400, content_type="application/json") as bird:
+        error = await asked(bird.url)
+    assert str(error).isprintable()
 
 
 async def test_when_to_come_back_is_passed_on(upstream: Simulator) -> None:

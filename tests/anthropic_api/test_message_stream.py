@@ -172,3 +172,54 @@ def test_before_anything_came_an_answer_is_empty_and_nothing_was_used() -> None:
     assert (answer.text, answer.blocks, answer.stop_reason) == ("", (), None)
     assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (0, 0, False)
     assert answer.first_text_at is None or answer.first_text_at <= time.monotonic()
+
+
+# --------------------------------------------------------------------- absurd and hostile values
+
+ABSURD: list[object] = [-500, 2**63, 10**30, 1.5, [3]]
+
+
+def stream_with(usage: object, **delta_usage: object) -> bytes:
+    start, *rest = message_events("hello")
+    message = cast("dict[str, dict[str, object]]", start)["message"] | {"usage": usage}
+    events: list[object] = [{**cast("dict[str, object]", start), "message": message}, *rest]
+    delta = next(each for each in events if cast("dict[str, object]", each)["type"] == "message_delta")
+    cast("dict[str, object]", delta)["usage"] = delta_usage
+    return sse_bytes(*events)
+
+
+@pytest.mark.parametrize("value", ABSURD)
+@pytest.mark.parametrize(
+    "field", ["input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"]
+)
+async def test_a_count_that_is_no_number_of_tokens_is_unknown(field: str, value: object) -> None:
+    played = await replay(stream_with({"input_tokens": 3, "output_tokens": 1}, **{"output_tokens": 2, field: value}))
+    answer = played.answer
+    assert (played.failure, answer.text, answer.stop_reason) == (None, "hello", "end_turn")
+    assert answer.has_invalid_usage
+    usage = answer.usage()
+    assert usage.estimated
+    counts = (usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens, usage.cache_creation_input_tokens)
+    assert all(type(count) is int and 0 <= count < 2**53 for count in counts)
+
+
+@pytest.mark.parametrize("value", ABSURD)
+async def test_absurd_nested_counts_are_unknown_too(value: object) -> None:
+    usage = {"input_tokens": 3, "server_tool_use": {"web_search_requests": value}}
+    answer = (await replay(stream_with(usage, output_tokens=2))).answer
+    assert answer.has_invalid_usage
+    assert answer.usage().web_searches == 0
+
+
+async def test_a_stream_without_message_start_is_not_an_answer() -> None:
+    _, *rest = message_events("hello")
+    played = await replay(sse_bytes(*rest))
+    assert played.failure is not None
+    assert played.failure.kind == "protocol"
+
+
+async def test_names_from_upstream_hold_no_control_characters() -> None:
+    start, *rest = message_events("hello")
+    message = cast("dict[str, dict[str, object]]", start)["message"] | {"model": "claude\n\x1b[31mINFO forged"}
+    answer = (await replay(sse_bytes({**cast("dict[str, object]", start), "message": message}, *rest))).answer
+    assert answer.model.isprintable()

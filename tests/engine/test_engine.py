@@ -123,7 +123,7 @@ async def test_the_configured_model_answers_where_none_is_named(upstream: Simula
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, model="no-such-model") as desk:
         result = await desk.ask("x")
     assert failure_meta(result)["kind"] == "unknown_model"
-    assert "(the configured default)" in text_blocks(result)[0]
+    assert "(the default, MCP_CLAUDE_MODEL)" in text_blocks(result)[0]
 
 
 async def test_an_exact_id_an_alias_and_a_line_all_name_a_model(desk: McpSession) -> None:

@@ -1,21 +1,26 @@
-"""The SDK's client, built once on a thread, and the one way in which it is used: a stream, fed into an `Answer`."""
+"""The client of the Messages API: the SDK's client, built once on a thread, with a time limit on every request."""
 
 from __future__ import annotations
 
+import logging
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.to_thread
 
 from mcp_server_claude.anthropic_api import error_classification, token_estimate
+from mcp_server_claude.anthropic_api.message_stream import token_count
 from mcp_server_claude.anthropic_api.platforms import PLATFORMS
 from mcp_server_claude.anthropic_api.stream_reader import read_stream
-from mcp_server_claude.errors import CallError, ConfigurationError
+from mcp_server_claude.errors import CallError, ConfigurationError, TemporaryError
 
 if TYPE_CHECKING:
-    from anthropic import AsyncAnthropic
-    from httpx2 import AsyncBaseTransport
+    from anthropic import AsyncAnthropic, AsyncStream
+    from anthropic.types import RawMessageStreamEvent
+    from httpx2 import AsyncBaseTransport, AsyncClient
 
     from mcp_server_claude.anthropic_api.credentials import Credential
     from mcp_server_claude.anthropic_api.message_stream import MessageStream
@@ -26,10 +31,29 @@ CONNECT_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 120.0
 KEEPALIVE_TTL_S = 90.0
 """A pooled connection outlives the pause between two tool calls; the SDK's own 5 s would pay for TLS each time."""
+COUNT_TIMEOUT_S = 5.0
+"""Seconds for a count of tokens, which is an estimate by the API itself; a slower one is replaced by our own."""
+PROBE_TIMEOUT_S = 30.0
 THINKING_COUNT_BETA = "thinking-token-count-2026-05-13"
-"""The beta that adds `estimated_tokens` to thinking deltas, also where the thinking itself is not shown."""
+"""The beta that adds `estimated_tokens` to thinking deltas, even where the thinking itself is not shown."""
 NOT_COUNTABLE_FIELDS = frozenset({"max_tokens", "container"})
 """The fields of a request that `count_tokens` does not take."""
+FINAL_COUNT_KINDS = frozenset(
+    {
+        "invalid_request",
+        "too_large",
+        "too_long",
+        "thinking_signature",
+        "schema_too_complex",
+        "image_dimensions_too_large",
+    }
+)
+"""Errors of `count_tokens` that are about the request itself, so that the request would fail too."""
+CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+PROXY_SCHEMES = ("http://", "https://")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +65,13 @@ class TokenCount:
 
 
 class ClaudeClient:
-    """The Messages API. Importing the SDK takes about a second, so it happens on a thread, at the first `get_client`.
+    """The client of the Messages API. Importing the SDK takes about a second, so `get_client` does it on a thread.
 
-    `transport` carries the requests instead of sockets, e.g. a recording that is played back.
+    `transport` carries the requests in place of sockets, e.g. a recording that is played back.
     """
 
     def __init__(self, settings: Settings, transport: AsyncBaseTransport | None = None) -> None:
-        self._settings = settings
+        self.settings = settings
         self._transport = transport
         self._client: AsyncAnthropic | None = None
         self._setup_error: CallError | None = None
@@ -57,69 +81,62 @@ class ClaudeClient:
         self.credential: Credential | None = None
 
     async def get_client(self) -> AsyncAnthropic:
-        """The client, built when it is first needed.
+        """The SDK's client, built at the first call.
 
         Raises:
-            ConfigurationError: There is no usable key or base URL; the same sentence each time.
+            ConfigurationError: There is no usable key, base URL, proxy or certificate file; the same sentence each
+                time.
+            TemporaryError: The process has no file descriptors left; the next call tries again.
         """
         async with self._build_lock:
             if self._client is None and self._setup_error is None:
                 try:
                     self.credential, self._client = await anyio.to_thread.run_sync(
-                        _build_client, self._settings, self._transport, abandon_on_cancel=True
+                        _build_client, self.settings, self._transport, abandon_on_cancel=True
                     )
-                except CallError as failure:
-                    self._setup_error = failure
+                except ConfigurationError as error:
+                    self._setup_error = error
         if self._client is None:
-            assert self._setup_error is not None  # noqa: S101 - one of the two is there, see above
+            assert self._setup_error is not None  # noqa: S101 - one of the two is set above
             raise type(self._setup_error)(str(self._setup_error), kind=self._setup_error.kind)
         return self._client
 
     def platform_model_id(self, model: str) -> str:
-        """What the platform calls a model that Anthropic calls this."""
+        """The platform's id of a model, from Anthropic's id."""
         return self.platform.platform_model_id(model, self.credential.region if self.credential else "")
 
     async def stream_message(self, body: RequestBody, message_stream: MessageStream) -> None:
-        """Send `body` and feed what streams back into `answer`, to the stream's end.
+        """Send `body` and feed every event of the response into `message_stream`.
 
-        The stream may end without a `stop_reason`: then it was cut, and the caller decides what to do. Cancelling
-        closes the upstream connection at once.
+        A stream may end without a `stop_reason`: then it was cut, and the caller decides what to do. Cancelling closes
+        the upstream connection at once.
 
         Raises:
-            CallError: What went wrong, in mid-stream too; `answer` holds what had come by then.
+            CallError: The request failed, possibly in mid-stream; `message_stream` holds what had arrived by then.
         """
-        client = await self.get_client()
-        headers = {"anthropic-beta": THINKING_COUNT_BETA} if self._requests_thinking_count() else {}
-        fields = cast("dict[str, Any]", self.platform.adapt_body(body))
-        try:
-            # The body is built by us from admitted values; its keys are the API's own.
-            stream = await client.messages.create(stream=True, extra_headers=headers, **fields)
-        except Exception as error:  # noqa: BLE001 - translated, or raised again
-            raise self._classify_stream_error(error, message_stream) from None
+        stream = await self._open_stream(body)
         async with stream:
             message_stream.headers = stream.response.headers
             message_stream.request_id = error_classification.request_id_from(message_stream.headers)
             message_stream.bytes_received = lambda: stream.response.num_bytes_downloaded
             error_classification.check_content_type(stream.response.status_code, message_stream.headers)
-            requested_id = str(body["model"]) if self.platform.name != "anthropic" else ""
+            requested_id = str(body["model"]) if self.platform.is_cloud else ""
             try:
                 await read_stream(stream, message_stream, requested_id=requested_id)
-            except Exception as error:  # noqa: BLE001 - translated, or raised again
-                raise self._classify_stream_error(error, message_stream) from None
-
-    async def count_input_tokens(self, body: RequestBody) -> int:
-        """The input tokens of a request; see `counted`.
-
-        Raises:
-            CallError: The API refused the request itself, or the key.
-        """
-        return (await self.count_tokens(body)).tokens
+            except Exception as error:
+                call_error = self.classify_error(error)
+                if call_error is None:
+                    raise
+                raise call_error.with_request_id(message_stream.request_id) from None
 
     async def count_tokens(self, body: RequestBody, *, estimate_on_error: bool = True) -> TokenCount:
-        """The input tokens of a request, by the API's own count; estimated where it has no such endpoint.
+        """The input tokens of a request by the API's own count, else estimated.
+
+        An estimate replaces a count that does not exist on the platform, takes longer than `COUNT_TIMEOUT_S`, or cannot
+        be true.
 
         Raises:
-            CallError: The API refused the request itself, or the key; without `guess`, whatever went wrong.
+            CallError: The API refused the request itself, or the key; without `estimate_on_error`, any error.
         """
         client = await self.get_client()
         fields = {
@@ -128,39 +145,43 @@ class ClaudeClient:
         if "count_tokens" in self.platform.unsupported:
             return await _estimate_tokens(fields)
         try:
-            counted = await client.messages.count_tokens(**cast("dict[str, Any]", fields))
+            with anyio.fail_after(COUNT_TIMEOUT_S):
+                counted = await client.messages.count_tokens(**cast("dict[str, Any]", fields))
         except Exception as error:
-            failure = self.classify_error(error)
-            if failure is None:
+            call_error = self.classify_error(error) if not isinstance(error, TimeoutError) else COUNT_TIMEOUT_ERROR
+            if call_error is None:
                 raise
             if (
                 not estimate_on_error
-                or isinstance(failure, ConfigurationError)
-                or failure.kind in {"invalid_request", "too_large"}
+                or isinstance(call_error, ConfigurationError)
+                or call_error.kind in FINAL_COUNT_KINDS
             ):
-                raise failure from None
+                raise call_error from None
             return await _estimate_tokens(fields)
-        # A gateway may answer with anything, and the SDK hands on what it cannot parse.
-        tokens: object = getattr(counted, "input_tokens", None)
-        return TokenCount(tokens) if isinstance(tokens, int) else await _estimate_tokens(fields)
+        # A gateway may answer with anything, and the SDK passes on what it cannot parse.
+        tokens = token_count(getattr(counted, "input_tokens", None))
+        if tokens is not None and token_estimate.is_plausible(tokens, fields):
+            return TokenCount(tokens)
+        return await _estimate_tokens(fields)
 
-    def _requests_thinking_count(self) -> bool:
-        if self._thinking_beta_refused or "thinking_count" in self.platform.unsupported:
-            return False
-        choice = self._settings.thinking_count
-        is_known = self.credential is not None and self.platform.counts_thinking(self.credential)
-        return choice == "on" or (choice == "auto" and is_known)
+    async def check_messages_route(self) -> None:
+        """Send an empty request, which costs nothing, to find out whether the base URL has a Messages API.
 
-    def _classify_stream_error(self, error: Exception, answer: MessageStream) -> Exception:
-        """The failure that an exception stands for; the exception itself when it is a bug."""
-        failure = self.classify_error(error)
-        if failure is None:
-            return error
-        failure = failure.with_request_id(answer.request_id)
-        if failure.kind == "invalid_request" and "anthropic-beta" in str(failure) and self._requests_thinking_count():
-            self._thinking_beta_refused = True  # only a comfort: the same request goes again without it
-            return failure.with_retry()
-        return failure
+        Raises:
+            CallError: It has none, or it could not be reached. An API that refuses the empty request is there.
+        """
+        client = await self.get_client()
+        try:
+            with anyio.fail_after(PROBE_TIMEOUT_S):
+                await client.post("/v1/messages", cast_to=object, body={})
+        except TimeoutError:
+            raise TemporaryError("The base URL did not answer in time.", kind="timeout") from None
+        except Exception as error:
+            call_error = self.classify_error(error)
+            if call_error is None:
+                raise
+            if call_error.kind != "invalid_request":
+                raise call_error from None
 
     def classify_error(self, error: Exception) -> CallError | None:
         """The call error for an exception, in the words of the platform; None for a bug."""
@@ -178,30 +199,113 @@ class ClaudeClient:
         if self._client is not None:
             await self._client.close()
 
+    async def _open_stream(self, body: RequestBody) -> AsyncStream[RawMessageStreamEvent]:
+        """Send the request. If the API refuses the beta that counts thinking, send it again without the beta.
+
+        Raises:
+            CallError: The request failed before the stream began.
+        """
+        client = await self.get_client()
+        # The body is built by this package from admitted values; its keys are the API's own.
+        fields = cast("dict[str, Any]", self.platform.adapt_body(body))
+        while True:
+            headers = {"anthropic-beta": THINKING_COUNT_BETA} if self._requests_thinking_count() else {}
+            try:
+                return await client.messages.create(stream=True, extra_headers=headers, **fields)
+            except Exception as error:
+                call_error = self.classify_error(error)
+                if call_error is None:
+                    raise
+                if not headers or call_error.kind != "invalid_request" or "anthropic-beta" not in str(call_error):
+                    raise call_error from None
+                self._thinking_beta_refused = True
+
+    def _requests_thinking_count(self) -> bool:
+        if self._thinking_beta_refused or "thinking_count" in self.platform.unsupported:
+            return False
+        choice = self.settings.thinking_count
+        is_known = self.credential is not None and self.platform.counts_thinking(self.credential)
+        return choice == "on" or (choice == "auto" and is_known)
+
+
+COUNT_TIMEOUT_ERROR = TemporaryError("The count of tokens did not arrive in time.", kind="timeout")
+
 
 async def _estimate_tokens(fields: RequestBody) -> TokenCount:
     return TokenCount(await anyio.to_thread.run_sync(token_estimate.estimate_input_tokens, fields), exact=False)
 
 
 def _build_client(settings: Settings, transport: AsyncBaseTransport | None) -> tuple[Credential, AsyncAnthropic]:
-    """Import the SDK and make its client; on a thread."""
+    """Import the SDK and build its client; on a thread.
+
+    Raises:
+        ConfigurationError: A key, URL, proxy or certificate file is missing or unusable.
+        TemporaryError: The process has no file descriptors left.
+    """
     platform = PLATFORMS[settings.platform]
     credential = platform.find_credential(settings)
-    import anthropic
-    import httpx2
-
-    carrier: dict[str, Any] = {} if transport is None else {"transport": transport}
-    http_client = anthropic.DefaultAsyncHttpxClient(
-        limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=KEEPALIVE_TTL_S),
-        timeout=httpx2.Timeout(
-            CONNECT_TIMEOUT_S, read=None, write=WRITE_TIMEOUT_S, pool=None
-        ),  # reading is watched by the engine
-        follow_redirects=False,  # an API does not redirect a POST; what does is a portal or a wrong address
-        **carrier,
-    )
     telemetry = {
         "propagation": settings.forward_traceparent,
         "traces": {"content_mode": "content" if settings.trace_content else "metadata_only"},
     }
-    client = platform.build_client(settings, credential, http_client, telemetry)
-    return credential, client
+    return credential, platform.build_client(settings, credential, _build_http_client(transport), telemetry)
+
+
+def _build_http_client(transport: AsyncBaseTransport | None) -> AsyncClient:
+    """The HTTP client, with the proxies and certificates of the environment.
+
+    Raises:
+        ConfigurationError: One of them is unusable; the message names the variable.
+        TemporaryError: The process has no file descriptors left.
+    """
+    import anthropic
+    import httpx2
+
+    options: dict[str, Any] = {} if transport is None else {"transport": transport}
+    try:
+        return anthropic.DefaultAsyncHttpxClient(
+            limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=KEEPALIVE_TTL_S),
+            timeout=httpx2.Timeout(CONNECT_TIMEOUT_S, read=None, write=WRITE_TIMEOUT_S, pool=None),  # see the watchdog
+            follow_redirects=False,  # an API does not redirect a POST; a portal or a wrong address does
+            **options,
+        )
+    except (OSError, ValueError, ImportError, httpx2.InvalidURL) as error:
+        raise _network_setup_error(error) from None
+
+
+def _network_setup_error(error: Exception) -> CallError:
+    """The error for an HTTP client that cannot be built. The exception's text may hold a proxy's password."""
+    for name in CERTIFICATE_VARIABLES:
+        path = os.environ.get(name, "")
+        if path and (isinstance(error, OSError) or not Path(path).exists()) and not _is_readable(path):
+            return ConfigurationError(
+                f"{name} names a file that does not exist or holds no certificates. Fix or remove it.", kind="tls"
+            )
+    if isinstance(error, OSError):
+        log.warning("The HTTP client could not be built (%s).", type(error).__name__)
+        return TemporaryError("The server has no resources left to open connections. Try again.", kind="connection")
+    names = sorted(
+        name for name, value in os.environ.items() if name.lower() in PROXY_VARIABLES and not _is_usable_proxy(value)
+    )
+    return ConfigurationError(
+        f"{' and '.join(names) or 'The proxy of the system'} cannot be used: a proxy's URL begins with http:// or "
+        "https:// (socks5:// needs the package socksio). Fix or remove it.",
+        kind="proxy",
+    )
+
+
+def _is_usable_proxy(url: str) -> bool:
+    return not url or url.lower().startswith(PROXY_SCHEMES) or "://" not in url
+
+
+def _is_readable(path: str) -> bool:
+    """True if the path is a directory, or a file with at least one certificate."""
+    import ssl
+
+    if Path(path).is_dir():
+        return True
+    try:
+        ssl.create_default_context(cafile=path)
+    except (OSError, ValueError):
+        return False
+    return True

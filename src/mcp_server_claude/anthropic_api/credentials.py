@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.redaction import register_secret
@@ -86,29 +86,39 @@ def validate_key(key: str, source: str) -> str:
 
 
 def validate_url(url: str, source: str) -> str:
-    """The base URL without a trailing slash and without a trailing `/v1`, which the SDK appends itself.
+    """The base URL without a trailing slash, without a trailing `/v1` (the SDK appends it), and without a query.
+
+    A query cannot be part of a base URL and is never sent. Its values are registered as secrets, since a key is what
+    people put there.
 
     Raises:
-        ConfigurationError: It is not an HTTP URL, or it has a query or a fragment. Values of a query are registered as
-            secrets, since a key is what people put there.
+        ConfigurationError: It is not an HTTP URL.
     """
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
-        usable = False
-        parts = urlsplit("")
+        raise ConfigurationError(_not_a_url(source), kind="base_url") from None
     if not usable or any(character.isspace() for character in url):
-        raise ConfigurationError(f"{source} is not a URL that begins with http:// or https://.", kind="base_url")
-    if parts.query or parts.fragment:
-        for _, value in parse_qsl(parts.query, keep_blank_values=True):
-            register_secret(value)
-        raise ConfigurationError(
-            f"{source} has a query (?…) or a fragment (#…), which a base URL cannot have. Put a key in "
-            "MCP_CLAUDE_API_KEY, or a gateway's header in ANTHROPIC_CUSTOM_HEADERS.",
-            kind="base_url",
+        raise ConfigurationError(_not_a_url(source), kind="base_url")
+    for _, value in parse_qsl(parts.query, keep_blank_values=True):
+        register_secret(value)
+    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def url_warning(url: str, source: str) -> str:
+    """A sentence about a query or fragment in the base URL; empty without one."""
+    if "?" in url or "#" in url:
+        return (
+            f"{source} has a query (?…) or a fragment (#…), which is not sent. Put a key in MCP_CLAUDE_API_KEY, or a "
+            "gateway's header in ANTHROPIC_CUSTOM_HEADERS."
         )
-    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+    return ""
+
+
+def _not_a_url(source: str) -> str:
+    return f"{source} is not a URL that begins with http:// or https://."
 
 
 def configured_base_url(settings: Settings, variable: str, default: str) -> str:

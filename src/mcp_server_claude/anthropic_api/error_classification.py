@@ -1,9 +1,9 @@
-"""Everything that can go wrong upstream, put into one of three failures and one sentence that says what to do.
+"""Classification of upstream errors: each becomes one of three call errors with a sentence that says what to do.
 
-The source of the table is the SDK's exception tree and its behaviour in mid-stream (2.11): an `error` event arrives as
-an `APIStatusError` of status 200, a lost socket as a bare `httpx2.TransportError`, malformed data as `ValueError`,
-`LookupError` or `AssertionError`. No exception of the SDK crosses this module, and no text of one is repeated unless
-the API wrote it for the reader: theirs may hold a key (an illegal header does).
+The tables follow the SDK's exception tree and its behaviour in mid-stream (2.14): an `error` event arrives as an
+`APIStatusError` of status 200, a lost socket as a bare `httpx2.TransportError`, malformed data as `ValueError`,
+`LookupError` or `AssertionError`. No exception of the SDK leaves this package, and no text of one is repeated unless
+the API wrote it for the reader: the SDK's own text may hold a key (an illegal header does).
 """
 
 from __future__ import annotations
@@ -28,14 +28,29 @@ if TYPE_CHECKING:
 SPEND_LIMIT_CODES = frozenset(
     {"enforced_spend_limit_reached", "contract_spend_limit_reached", "linked_organization_spend_limit_reached"}
 )
-HTTP_OVERLOADED, HTTP_RATE_LIMIT, HTTP_TOO_LARGE = 529, 429, 413
-STREAM_CONTENT_TYPES = ("text/event-stream", "application/vnd.amazon.eventstream")
-
+SPEND_LIMIT_PATTERN = re.compile(r"reached your (?:specified )?(?:workspace )?API usage limits", re.IGNORECASE)
+"""A spend limit that the user set is a 400 `invalid_request_error` "You have reached your specified [workspace] API
+usage limits…", the monthly threshold a 429 "You have reached your API usage limits: …" without `retry-after`
+(platform.claude.com/docs/en/api/rate-limits, read 2026-11-29)."""
+LOW_CREDIT_PATTERN = re.compile(r"credit balance is too low", re.IGNORECASE)
+"""An empty account is a 400 `invalid_request_error` too (support.claude.com, "credit balance is too low")."""
+THINKING_SIGNATURE_PATTERN = re.compile(
+    r"invalid `?signature`? in `?(?:redacted_)?thinking`?|bound to a different (?:conversation|model|organization)",
+    re.IGNORECASE,
+)
+"""A thinking block that is bound to another conversation, model or account, or that was altered
+(platform.claude.com/docs/en/build-with-claude/preserved-thinking, read 2026-11-29)."""
+SCHEMA_PATTERN = re.compile(r"too complex for compilation|compiled grammar (?:is )?too large", re.IGNORECASE)
+"""A JSON Schema beyond the API's grammar (platform.claude.com/docs, "Structured outputs", 2026-08-22)."""
 TOO_LONG_PATTERN = re.compile(r"(?:prompt|input) is too long|exceeds? (?:the )?context", re.IGNORECASE)
 """`prompt is too long: 215000 tokens > 200000 maximum`; `input length and max_tokens exceed context limit: 197202 +
 8192 > 200000`; Amazon's `Input is too long for requested model.`"""
 TOKEN_OVERFLOW_PATTERN = re.compile(r"(\d[\d,]*)(?: tokens)?(?: \+ (\d[\d,]*))? > (\d[\d,]*)")
 TOO_LONG_MESSAGE = "The prompt is longer than the model takes. Send less."
+MAX_SIGNATURE_MESSAGE_CHARS = 2_000
+"""Characters of the API's message on a thinking signature: its last sentence names what changed."""
+HTTP_NOT_FOUND, HTTP_TOO_LARGE, HTTP_RATE_LIMIT, HTTP_OVERLOADED = 404, 413, 429, 529
+STREAM_CONTENT_TYPES = ("text/event-stream", "application/vnd.amazon.eventstream")
 
 KIND_BY_ERROR_TYPE: dict[str, str] = {
     "overloaded_error": "overloaded",
@@ -65,7 +80,7 @@ KIND_BY_STATUS: dict[int, str] = {
     401: "authentication",
     402: "billing",
     403: "permission",
-    404: "not_found",
+    HTTP_NOT_FOUND: "not_found",
     408: "timeout",
     409: "conflict",
     HTTP_TOO_LARGE: "too_large",
@@ -77,7 +92,7 @@ KIND_BY_STATUS: dict[int, str] = {
 
 
 def to_call_error(error: Exception) -> CallError | None:
-    """The failure that an exception of the SDK, of its HTTP layer or of its parser stands for; None for a bug."""
+    """The call error for an exception of the SDK, of its HTTP layer or of its parser; None for a bug."""
     import anthropic
     import httpx2
 
@@ -96,7 +111,7 @@ def to_call_error(error: Exception) -> CallError | None:
             )
         case anthropic.APIResponseValidationError() | ValueError() | LookupError() | AssertionError():
             return TemporaryError(
-                "What came back is not a valid stream of the Messages API. Try again, and if it stays so check the "
+                "The response is not a valid stream of the Messages API. Try again; if the error persists, check the "
                 "base URL.",
                 kind="protocol",
             )
@@ -107,18 +122,19 @@ def to_call_error(error: Exception) -> CallError | None:
 
 
 def check_content_type(status: int, headers: Mapping[str, str]) -> None:
-    """Look whether a response is an event stream at all: the API's own kind, or Amazon's.
+    """Check that a response is an event stream: the API's own kind, or Amazon's.
 
     Raises:
-        ConfigurationError: It is not: a captive portal, a proxy's page, a gateway that cannot stream.
+        ConfigurationError: It is something else, such as a captive portal, a proxy's error page, or the response of a
+            gateway that cannot stream.
     """
     content_type = headers.get("content-type", "")
     if content_type.startswith(STREAM_CONTENT_TYPES):
         return
-    what = content_type.partition(";")[0].strip()[:60] or "nothing"
+    media_type = sanitize(content_type.partition(";")[0])[:60] or "nothing"
     raise ConfigurationError(
-        f"The base URL answered with {what} instead of an event stream (HTTP {status}): it is not a Messages API that "
-        "streams. Check MCP_CLAUDE_BASE_URL, and any proxy in between.",
+        f"The base URL answered with {media_type} instead of an event stream (HTTP {status}): it is not a Messages API "
+        "that streams. Check MCP_CLAUDE_BASE_URL, and any proxy in between.",
         kind="protocol",
         status=status,
         request_id=request_id_from(headers),
@@ -126,27 +142,24 @@ def check_content_type(status: int, headers: Mapping[str, str]) -> None:
 
 
 def request_id_from(headers: Mapping[str, str]) -> str | None:
-    """The id that support asks for, the API's or Amazon's."""
+    """The request id that support asks for, the API's or Amazon's."""
     return headers.get("request-id") or headers.get("x-amzn-requestid")
 
 
 def api_message_sentence(error: Exception) -> str:
-    """What the API says of an error, as a sentence after a space; empty where it says nothing."""
+    """The API's own message as a sentence after a space; empty where the response has none."""
     import anthropic
 
     if not isinstance(error, anthropic.APIStatusError):
         return ""
-    given: object = error.body
-    body = cast("dict[str, object]", given) if isinstance(given, dict) else {}
-    # Gateways send other shapes, and so does Amazon: {"message": …}, or {"Message": …} where it refuses a signature.
-    found = next((each for each in (error.api_message, body.get("message"), body.get("Message")) if each), "")
-    # Where Amazon refuses a signature it goes on to show what was to be signed, a session's token included.
-    said = sanitize(found.partition("The Canonical String")[0]) if isinstance(found, str) else ""
-    return f" The API says: {said}{'' if said.endswith(('.', '!', '?', '…')) else '.'}" if said else ""
+    message = _api_message(error)
+    limit = MAX_SIGNATURE_MESSAGE_CHARS if THINKING_SIGNATURE_PATTERN.search(message) else None
+    text = sanitize(message) if limit is None else sanitize(message, max_chars=limit)
+    return f" The API says: {text}{'' if text.endswith(('.', '!', '?', '…')) else '.'}" if text else ""
 
 
 def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds that the API asks to wait: `retry-after-ms`, `retry-after` in seconds, or as an HTTP date (RFC 9110)."""
+    """Seconds to wait by `retry-after-ms` or `retry-after` (seconds or an HTTP date, RFC 9110); None without either."""
     milliseconds, value = _finite_number(headers.get("retry-after-ms")), headers.get("retry-after")
     seconds = _finite_number(value) if milliseconds is None else milliseconds / 1000
     if seconds is not None:
@@ -169,51 +182,82 @@ def _finite_number(value: str | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _api_message(error: APIStatusError) -> str:
+    """The message in the response's body, unsanitized; empty where it has none."""
+    body = _json_object(error.body)
+    # Gateways send other shapes, and so does Amazon: {"message": …}, or {"Message": …} where it refuses a signature.
+    found = next((each for each in (error.api_message, body.get("message"), body.get("Message")) if each), "")
+    # Where Amazon refuses a signature it goes on to show what was to be signed, a session's token included.
+    return found.partition("The Canonical String")[0] if isinstance(found, str) else ""
+
+
 def _from_status(error: APIStatusError) -> CallError:
-    """A status before the stream, or an `error` event within it (status 200: only its type counts)."""
+    """The call error for an HTTP status, or for an `error` event within the stream (status 200: its type decides)."""
+    status, headers = error.status_code, error.response.headers
+    kind = _refine_kind(error, _kind_of(error))
+    message, error_class = _message_and_class(error, kind)
+    return error_class(
+        message,
+        kind=kind,
+        retry_after_s=retry_after_seconds(headers),
+        request_id=request_id_from(headers),
+        status=status,
+        should_retry=_retry_advice(headers),
+    )
+
+
+def _kind_of(error: APIStatusError) -> str:
+    """The kind by the error's type, else by its status."""
     status = error.status_code
-    in_stream = status < 400
-    named = str(error.type or error.response.headers.get("x-amzn-errortype", "").partition(":")[0])
-    kind = KIND_BY_ERROR_TYPE.get(named.lower(), "api_error" if in_stream else KIND_BY_STATUS.get(status, ""))
-    if not kind or (not in_stream and status >= 500 and kind == "invalid_request"):
-        kind = "api_error" if status >= 500 or in_stream else "invalid_request"
-    if error.error_code in SPEND_LIMIT_CODES:
-        kind = "spend_limit"
-    said = api_message_sentence(error)
-    wait = retry_after_seconds(error.response.headers)
-    url = error.request.url  # may hold a password, which is nobody's business
-    message, family = _message_and_class(kind, said, wait, f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}")
+    is_in_stream = status < 300
+    error_type = str(error.type or error.response.headers.get("x-amzn-errortype", "").partition(":")[0])
+    kind = KIND_BY_ERROR_TYPE.get(error_type.lower(), "api_error" if is_in_stream else KIND_BY_STATUS.get(status, ""))
     if 300 <= status < 400:
-        message, family = "The base URL answers with a redirect. Give the address that it leads to.", ConfigurationError
-        kind = "protocol"
-    if kind in {"invalid_request", "too_large"} and (long := _too_long_message(said)):
-        message, family, kind = long, RequestError, "too_long"
-    found = request_id_from(error.response.headers)
-    advice = _retry_advice(error.response.headers)
-    return family(message, kind=kind, retry_after_s=wait, request_id=found, status=status, should_retry=advice)
+        return "protocol"
+    if not kind or (status >= 500 and kind == "invalid_request"):
+        return "api_error" if status >= 500 or is_in_stream else "invalid_request"
+    return kind
 
 
-def _too_long_message(api_message: str) -> str:
-    """By how much a prompt is too long, where the API says that it is; empty where it says something else."""
-    if not TOO_LONG_PATTERN.search(api_message):
-        return ""
-    found = TOKEN_OVERFLOW_PATTERN.search(api_message)
-    if found is None:
-        return TOO_LONG_MESSAGE
-    tokens, answer, most = (int((each or "0").replace(",", "")) for each in found.groups())
-    asked = f"{tokens:,} tokens" + (f", with {answer:,} for the answer" if answer else "")
-    over = max(0, tokens + answer - most)
-    return f"The prompt is too long: {asked}, {over:,} more than the {most:,} that the model takes. Send less."
+def _refine_kind(error: APIStatusError, kind: str) -> str:
+    """The kind by the error's code and message, which say more than its type."""
+    message = _api_message(error)
+    if error.error_code in SPEND_LIMIT_CODES:
+        return "spend_limit"
+    if kind in {"invalid_request", "rate_limit"} and SPEND_LIMIT_PATTERN.search(message):
+        return "spend_limit"
+    if error.status_code == HTTP_NOT_FOUND and kind in {"not_found", "invalid_request"} and _is_missing_route(error):
+        return "base_url"
+    if kind not in {"invalid_request", "too_large"}:
+        return kind
+    if error.error_code == "image_dimensions_too_large":
+        return "image_dimensions_too_large"
+    patterns = {
+        "thinking_signature": THINKING_SIGNATURE_PATTERN,
+        "billing": LOW_CREDIT_PATTERN,
+        "schema_too_complex": SCHEMA_PATTERN,
+        "too_long": TOO_LONG_PATTERN,
+    }
+    return next((refined for refined, pattern in patterns.items() if pattern.search(message)), kind)
 
 
-def _retry_advice(headers: Mapping[str, str]) -> bool | None:
-    """The API's own advice, which outranks every rule of ours."""
-    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower())
+def _is_missing_route(error: APIStatusError) -> bool:
+    """True if a 404 is about the address and not about a model or a file.
+
+    The API and the clouds name what is missing in an error object; a web server that has no such route answers with a
+    page, with nothing, with `{"detail": "Not Found"}`, or repeats the path.
+    """
+    if error.response.headers.get("x-amzn-requestid") or error.error_code:
+        return False
+    path = error.request.url.path
+    message = _api_message(error)
+    return not isinstance(_json_object(error.body).get("error"), dict) or not message or path in message
 
 
-def _message_and_class(
-    kind: str, api_message: str, retry_after_s: float | None, base_url: str
-) -> tuple[str, type[CallError]]:
+def _message_and_class(error: APIStatusError, kind: str) -> tuple[str, type[CallError]]:
+    """The sentence for the reader and the class of the error."""
+    api_message = api_message_sentence(error)
+    retry_after_s = retry_after_seconds(error.response.headers)
     later = f" Try again in {retry_after_s:.0f} s." if retry_after_s is not None else " Try again in a moment."
     match kind:
         case "overloaded":
@@ -223,42 +267,94 @@ def _message_and_class(
         case "timeout":
             return f"The Messages API took too long and gave up.{later}", TemporaryError
         case "api_error" | "conflict":
-            return f"The Messages API had an internal fault.{later}{api_message}", TemporaryError
+            return f"The Messages API had an internal error.{later}{api_message}", TemporaryError
+        case "authentication" | "permission" | "billing" | "spend_limit" | "base_url" | "protocol":
+            return _operator_message(error, kind, api_message), ConfigurationError
+        case _:
+            return _request_message(error, kind, api_message), RequestError
+
+
+def _operator_message(error: APIStatusError, kind: str, api_message: str) -> str:
+    """The sentence for an error that only the operator can fix."""
+    url = error.request.url
+    base_url = f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}"  # without userinfo, which may be a password
+    match kind:
         case "authentication":
-            return (
-                f"{base_url} does not accept the API key. Check the key that `mcp-server-claude doctor` names.",
-                ConfigurationError,
-            )
+            return f"{base_url} does not accept the API key. Check the key that `mcp-server-claude doctor` names."
         case "permission":
-            return f"The API key may not do this.{api_message}", ConfigurationError
+            return f"The API key may not do this.{api_message}"
         case "billing":
-            return (
-                f"The account behind the API key cannot pay.{api_message} Check the billing page of the Console.",
-                ConfigurationError,
-            )
+            return f"The account behind the API key cannot pay.{api_message} Check the billing page of the Console."
         case "spend_limit":
+            return f"The spend limit of this organization is reached.{api_message} Raise it in the Console."
+        case "base_url":
             return (
-                f"The spend limit of this organization is reached.{api_message} Raise it in the Console.",
-                ConfigurationError,
+                f"{base_url} has no Messages API at {sanitize(url.path)} (HTTP 404). Check MCP_CLAUDE_BASE_URL: it is "
+                "the address before /v1/messages, with the gateway's path prefix if there is one."
             )
+        case _:
+            return "The base URL answers with a redirect. Set MCP_CLAUDE_BASE_URL to the address that it leads to."
+
+
+def _request_message(error: APIStatusError, kind: str, api_message: str) -> str:
+    """The sentence for an error that the caller can fix."""
+    match kind:
         case "not_found" if "file" in api_message.lower():
             return (
-                f"A file is not, or no longer, at Anthropic.{api_message} Name it anew in files, in a new thread.",
-                RequestError,
+                f"Anthropic does not have the file, or no longer.{api_message} Name it again in files, in a new thread."
             )
         case "not_found":
-            return (
-                f"The Messages API does not know what was asked for.{api_message} Check the model's name.",
-                RequestError,
-            )
+            return f"The Messages API does not know what the request names.{api_message} Check the model's name."
         case "too_large":
-            return "The request is larger than the Messages API takes (32 MB). Send less.", RequestError
+            return "The request is larger than the Messages API takes (32 MB). Send less."
+        case "too_long":
+            return _too_long_message(api_message)
+        case "image_dimensions_too_large":
+            return _image_message(error)
+        case "thinking_signature":
+            return f"The Messages API does not accept the thread's earlier thinking.{api_message}"
+        case "schema_too_complex":
+            return f"The schema is too complex for the Messages API.{api_message} Use fewer optional properties."
         case _:
-            return f"The Messages API refused the request.{api_message}", RequestError
+            return f"The Messages API refused the request.{api_message}"
+
+
+def _too_long_message(api_message: str) -> str:
+    """The sentence for a prompt that is too long, with the number of excess tokens where the API gives it."""
+    found = TOKEN_OVERFLOW_PATTERN.search(api_message)
+    if found is None:
+        return TOO_LONG_MESSAGE
+    prompt, answer, limit = (int((each or "0").replace(",", "")) for each in found.groups())
+    size = f"{prompt:,} tokens" + (f", with {answer:,} for the answer" if answer else "")
+    excess = max(0, prompt + answer - limit)
+    return f"The prompt is too long: {size}, {excess:,} more than the {limit:,} that the model takes. Send less."
+
+
+def _image_message(error: APIStatusError) -> str:
+    """The sentence for images that are too large, with the limit and the places of the images.
+
+    The details are those of `anthropic.types.ImageDimensionsTooLargeErrorDetails` (SDK 2.14).
+    """
+    details = _json_object(_json_object(_json_object(error.body).get("error")).get("details"))
+    limit, paths = details.get("max_side_length_pixels"), details.get("paths")
+    side = f"{limit:,} pixels" if isinstance(limit, int) else "the limit"
+    places = (
+        [sanitize(path) for path in cast("list[object]", paths) if isinstance(path, str)]
+        if isinstance(paths, list)
+        else []
+    )
+    where = f" ({', '.join(places[:5])}{', …' if len(places) > 5 else ''})" if places else ""
+    count = f"{len(places)} images are" if len(places) > 1 else "An image is"
+    return f"{count} larger than {side} on a side{where}. Scale down, or send fewer: more than 20 lower the limit."
+
+
+def _retry_advice(headers: Mapping[str, str]) -> bool | None:
+    """The API's own advice on retrying, which outranks every rule of ours; None without any."""
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower())
 
 
 def _from_connection_error(error: Exception) -> CallError:
-    """A connection that failed, by the cause beneath it. The cause's own words stay here: they may hold a key."""
+    """The call error for a connection that failed, by the cause beneath it. The cause's text may hold a key."""
     for cause in _cause_chain(error):
         match cause:
             case socket.gaierror():
@@ -266,10 +362,16 @@ def _from_connection_error(error: Exception) -> CallError:
                     "The host of the base URL is not known (DNS). Check MCP_CLAUDE_BASE_URL and the network.",
                     kind="dns",
                 )
+            case ssl.SSLCertVerificationError():
+                return ConfigurationError(
+                    "The certificate of the base URL is not trusted. For a private certificate authority, or a proxy "
+                    "that inspects TLS, set SSL_CERT_FILE to a file with its certificate.",
+                    kind="tls",
+                )
             case ssl.SSLError():
                 return ConfigurationError(
-                    "The TLS connection to the base URL was refused (certificate or protocol). Check the URL, the "
-                    "proxy and the trusted certificates.",
+                    "The TLS connection to the base URL failed. Check the URL (https:// for a port that speaks HTTP?) "
+                    "and any proxy in between.",
                     kind="tls",
                 )
             case ConnectionRefusedError():
@@ -288,7 +390,11 @@ def _from_connection_error(error: Exception) -> CallError:
 
 
 def _cause_chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen = 0
-    while error is not None and seen < 10:
+    depth = 0
+    while error is not None and depth < 10:
         yield error
-        error, seen = error.__cause__ or error.__context__, seen + 1
+        error, depth = error.__cause__ or error.__context__, depth + 1
+
+
+def _json_object(value: object) -> dict[str, object]:
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""The Files API: what was uploaded for Claude, and what its code has made (general, no beta, since August 2026)."""
+"""The Files API: uploads for Claude, and the files that its code has made (general availability since August 2026)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TRANSFER_TIMEOUT_S = 60.0
-"""Seconds without a byte after which a transfer counts as broken."""
+"""Seconds without a byte after which a transfer counts as broken, if `MCP_CLAUDE_BYTES_TIMEOUT_S` is not shorter."""
 MAX_ATTEMPTS = 3
 MAX_RETRY_AFTER_S = 10.0
-"""Seconds that the API may ask to wait before another try; asked for more, a file fails."""
+"""Seconds that the API may ask to wait before another try; if it asks for more, the request fails."""
 CHUNK_BYTES = 1 << 16
 DEFAULT_MIME_TYPE = "application/octet-stream"
 MAX_FILE_NAME_CHARS = 200
@@ -31,7 +31,7 @@ MAX_FILE_NAME_CHARS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileMetadata:
-    """What the API says of a file."""
+    """The metadata of a file; `size_bytes` is None where the API does not tell."""
 
     name: str
     mime_type: str
@@ -39,36 +39,39 @@ class FileMetadata:
 
 
 async def get_metadata(claude: ClaudeClient, file_id: str) -> FileMetadata:
-    """Name, type and size of a file.
+    """The name, type and size of a file.
 
     Raises:
         CallError: The API does not tell.
     """
-    stored = await _files_resource(claude)
-    told = await _with_retries(claude, lambda: stored.retrieve_metadata(file_id, timeout=TRANSFER_TIMEOUT_S))
-    # A gateway may answer with anything, and the SDK hands on what it cannot parse.
-    name, kind, size = (cast("object", getattr(told, field, None)) for field in ("filename", "mime_type", "size_bytes"))
+    files = await _files_resource(claude)
+    timeout_s = _bytes_timeout_s(claude)
+    found = await _with_retries(claude, lambda: files.retrieve_metadata(file_id, timeout=timeout_s))
+    # A gateway may answer with anything, and the SDK passes on what it cannot parse.
+    name, kind, size = (
+        cast("object", getattr(found, field, None)) for field in ("filename", "mime_type", "size_bytes")
+    )
+    is_type = isinstance(kind, str) and kind.isascii() and kind.isprintable() and bool(kind)
     return FileMetadata(
         name=safe_file_name(name) if isinstance(name, str) and safe_file_name(name) else file_id,
-        mime_type=kind
-        if isinstance(kind, str) and kind.isascii() and kind.isprintable() and kind
-        else DEFAULT_MIME_TYPE,
+        mime_type=cast("str", kind) if is_type else DEFAULT_MIME_TYPE,
         size_bytes=size if isinstance(size, int) and not isinstance(size, bool) else None,
     )
 
 
 async def download_file(claude: ClaudeClient, file_id: str, max_bytes: int) -> bytes:
-    """The bytes of a file, at most `limit`.
+    """The content of a file.
 
     Raises:
-        CallError: It is larger, or could not be had.
+        CallError: The file is larger than `max_bytes`, or the download failed.
     """
-    stored = await _files_resource(claude)
+    files = await _files_resource(claude)
+    timeout_s = _bytes_timeout_s(claude)
 
-    async def read() -> bytes:
+    async def download() -> bytes:
         parts: list[bytes] = []
         size = 0
-        async with stored.with_streaming_response.download(file_id, timeout=TRANSFER_TIMEOUT_S) as response:
+        async with files.with_streaming_response.download(file_id, timeout=timeout_s) as response:
             async for part in response.iter_bytes(CHUNK_BYTES):
                 size += len(part)
                 if size > max_bytes:
@@ -76,72 +79,81 @@ async def download_file(claude: ClaudeClient, file_id: str, max_bytes: int) -> b
                 parts.append(part)
         return b"".join(parts)
 
-    return await _with_retries(claude, read)
+    return await _with_retries(claude, download)
 
 
 async def upload_file(claude: ClaudeClient, name: str, data: bytes, mime_type: str, expires_s: int) -> str:
-    """Store a file with Anthropic for so many seconds; its id.
+    """Upload a file that Anthropic deletes after `expires_s` seconds; returns its id.
 
     Raises:
-        CallError: It could not be stored.
+        CallError: The upload failed.
     """
-    stored = await _files_resource(claude)
+    files = await _files_resource(claude)
+    timeout_s = _bytes_timeout_s(claude)
     file = (safe_file_name(name) or "file", data, mime_type)
-    kept = await _with_retries(
-        claude, lambda: stored.upload(file=file, expires_in_seconds=expires_s, timeout=TRANSFER_TIMEOUT_S)
+    uploaded = await _with_retries(
+        claude, lambda: files.upload(file=file, expires_in_seconds=expires_s, timeout=timeout_s)
     )
-    file_id: object = getattr(kept, "id", None)
+    file_id: object = getattr(uploaded, "id", None)
     if not isinstance(file_id, str) or not file_id:
-        raise TemporaryError("What came back is no file of the Files API. Check the base URL.", kind="protocol")
+        raise TemporaryError("The response is not a file of the Files API. Check the base URL.", kind="protocol")
     return file_id
 
 
 async def delete_file(claude: ClaudeClient, file_id: str) -> None:
-    """Delete a file at Anthropic; one that is gone already is as good.
+    """Delete a file at Anthropic. A file that no longer exists is no error.
 
     Raises:
-        CallError: It could not be deleted.
+        CallError: The file could not be deleted.
     """
-    stored = await _files_resource(claude)
+    files = await _files_resource(claude)
+    timeout_s = _bytes_timeout_s(claude)
     try:
-        await _with_retries(claude, lambda: stored.delete(file_id, timeout=TRANSFER_TIMEOUT_S))
-    except RequestError as failure:
-        if failure.kind != "not_found":
+        await _with_retries(claude, lambda: files.delete(file_id, timeout=timeout_s))
+    except RequestError as error:
+        if error.kind != "not_found":
             raise
 
 
 def safe_file_name(name: str) -> str:
-    """A file's name without its directories, and without what would break a line or a header."""
+    """A file's name without its directories, and without characters that would break a line or a header."""
     last = replace_lone_surrogates(name).replace("\\", "/").rpartition("/")[2]
     return "".join(each for each in last if each.isprintable() and each not in '"<>|:*?').strip()[-MAX_FILE_NAME_CHARS:]
 
 
 async def _files_resource(claude: ClaudeClient) -> AsyncFiles:
-    """The SDK's window to the Files API.
+    """The SDK's resource for the Files API.
 
     Raises:
-        CallError: There is none on this platform, or no usable key.
+        CallError: The platform has no Files API, or there is no usable key.
     """
     if "files" in claude.platform.unsupported:
         raise RequestError(f"{claude.platform.title}, which this server uses, has no Files API.", kind="unsupported")
     return (await claude.get_client()).files
 
 
+def _bytes_timeout_s(claude: ClaudeClient) -> float:
+    return min(TRANSFER_TIMEOUT_S, claude.settings.bytes_timeout_s)
+
+
 async def _with_retries(claude: ClaudeClient, request: Callable[[], Awaitable[T]]) -> T:
-    """What comes of a request, tried again where that may help.
+    """The result of a request, which is tried `MAX_ATTEMPTS` times where that may help, within a call's deadline.
 
     Raises:
-        CallError: It could not be done.
+        CallError: The request failed.
     """
-    for left in reversed(range(MAX_ATTEMPTS)):
-        try:
-            return await request()
-        except Exception as error:
-            failure = error if isinstance(error, CallError) else claude.classify_error(error)
-            if failure is None:
-                raise
-            wait = failure.retry_after_s if failure.retry_after_s is not None else 2.0**-left
-            if not left or not failure.retryable or failure.should_retry is False or wait > MAX_RETRY_AFTER_S:
-                raise failure from None
-            await anyio.sleep(wait)
-    raise AssertionError  # the last try returns or raises
+    deadline_s = claude.settings.deadline_s
+    with anyio.move_on_after(deadline_s):
+        for attempts_left in reversed(range(MAX_ATTEMPTS)):
+            try:
+                return await request()
+            except Exception as error:
+                call_error = error if isinstance(error, CallError) else claude.classify_error(error)
+                if call_error is None:
+                    raise
+                delay_s = call_error.retry_after_s if call_error.retry_after_s is not None else 2.0**-attempts_left
+                may_retry = call_error.retryable and call_error.should_retry is not False
+                if not attempts_left or not may_retry or delay_s > MAX_RETRY_AFTER_S:
+                    raise call_error from None
+                await anyio.sleep(delay_s)
+    raise TemporaryError("The Files API did not answer within the deadline. Try again.", kind="deadline")

@@ -1,6 +1,6 @@
-"""One streamed message, put together as it arrives.
+"""One streamed message, accumulated as it arrives.
 
-Not the SDK's `messages.stream()` helper: that one rebuilds a snapshot for every event (quadratic in the answer's
+The SDK's `messages.stream()` helper is not used: it rebuilds a snapshot for every event (quadratic in the answer's
 length), drops usage fields that the API sends, and loses the usage when a tool's JSON is cut. Here text is appended
 to a list and joined once, usage is merged from `message_start` and `message_delta` (the latter wins), and nothing is
 parsed before its block is whole.
@@ -24,6 +24,7 @@ from mcp_server_claude.call_types import (
 )
 from mcp_server_claude.errors import TemporaryError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.redaction import printable, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +41,7 @@ TEXT_FIELD_BY_DELTA = {
     "input_json_delta": "partial_json",
     "signature_delta": "signature",
 }
-"""The field of each kind of delta, beside `text_delta`, that must be text."""
+"""The field of each type of delta, besides `text_delta`, that must be text."""
 COUNT_FIELDS = frozenset(
     {
         "input_tokens",
@@ -56,11 +57,14 @@ COUNT_FIELDS = frozenset(
 )
 """The fields of usage, and of the objects in it, that are counts."""
 MAX_TOKEN_COUNT = 2**53
-"""More tokens than JSON can count exactly are nonsense of an upstream."""
+"""The largest count that is believed: JSON readers count no further exactly."""
+MAX_NAME_CHARS = 200
+QUERY_FIELDS = ("query", "url", "path", "command")
+"""The fields of a server tool's input that say what it was asked for."""
 
 
 class _BlockBuilder:
-    """A content block while its deltas come in."""
+    """A content block under construction: its fields, and the deltas that came so far."""
 
     __slots__ = ("citations", "fields", "parts")
 
@@ -79,7 +83,7 @@ class _BlockBuilder:
             if name == "partial_json":
                 fields["input"] = _parse_tool_input("".join(pieces))
             else:
-                # Deltas may part surrogate pairs; a block that holds the halves could not be sent back.
+                # Deltas may split surrogate pairs; a block that holds the halves could not be sent back.
                 fields[name] = replace_lone_surrogates(str(fields.get(name) or "") + "".join(pieces))
         if self.citations:
             fields["citations"] = [*cast("list[object]", fields.get("citations") or []), *self.citations]
@@ -87,13 +91,12 @@ class _BlockBuilder:
 
 
 class MessageStream:
-    """What has come of one answer so far. It is readable at any moment, also after a fault or a cancel.
+    """The message of one request so far. It can be read at any moment, also after an error or a cancel.
 
-    `listen` hears each event as it is fed, without waiting; `on_start` is called once `message_start` has come.
-    `bytes_received()` is the number of bytes that have come, `events` that of events, and `thinking` whether the
-    latest of them was of a thinking block: what tells a silence from a broken stream. `container_id` is where code ran.
-    `is_finished` is set by `message_stop`, after which nothing counts; `has_invalid_usage` where a count was
-    nonsense, so
+    `listener` is called with each event and must not wait; `on_start` is called after `message_start`.
+    `bytes_received()` and `event_count` grow with the stream, and `in_thinking_block` is true while a thinking block is
+    open: by these a watchdog tells silence from a broken stream. `container_id` names the container in which code ran.
+    `is_finished` is set by `message_stop`, after which nothing counts; `has_invalid_usage` if a count was nonsense, so
     that the cost is unknown.
     """
 
@@ -135,22 +138,22 @@ class MessageStream:
 
     @property
     def has_only_text(self) -> bool:
-        """Whether nothing but text and thinking has arrived: what a broken stream can be continued from."""
+        """True if nothing but text and thinking has arrived, so that a broken stream can be continued."""
         kinds = {block.fields.get("type") for block in self._blocks.values()}
         return kinds <= {"text", *THINKING_BLOCK_TYPES}
 
     @property
     def cache_creation_1h_input_tokens(self) -> int:
-        """Of the tokens written to the cache, those written for an hour: they cost more."""
+        """The tokens written to the cache for an hour, which cost more than those for five minutes."""
         return _as_count(_as_object(self._raw_usage.get("cache_creation")).get("ephemeral_1h_input_tokens"))
 
     @property
     def has_thinking(self) -> bool:
-        """Whether a thinking block has begun."""
+        """True if a thinking block has begun."""
         return any(block.fields.get("type") in THINKING_BLOCK_TYPES for block in self._blocks.values())
 
     def feed_events(self, events: Sequence[dict[str, object]]) -> None:
-        """Take in events, each a JSON object with a `type`. Deltas of text that follow each other are told at once.
+        """Add events, each a JSON object with a `type`. Consecutive text deltas reach the listener as one.
 
         Raises:
             TemporaryError: An event is malformed, or comes out of order.
@@ -199,9 +202,10 @@ class MessageStream:
         # Others are types that the API may add.
 
     def usage(self) -> Usage:
-        """The account of this one request so far.
+        """The usage of this one request so far.
 
-        Output is the API's own count once it has come; before that it is estimated from what arrived, and says so.
+        The output is the API's own count once that has come; before, it is estimated from the text that arrived, and
+        `estimated` is true.
         """
         raw = self._raw_usage
         exact = self.stop_reason is not None and not self.has_invalid_usage
@@ -223,7 +227,7 @@ class MessageStream:
 
     def _on_message_start(self, message: dict[str, object]) -> None:
         self.has_started = True
-        self.model = str(message.get("model") or "")
+        self.model = _name(message.get("model"))
         self._merge_usage(message)
         # Programmatic tool calling sends content and stop_reason at once, and no deltas (a recorded stream does).
         content: object = message.get("content") or []
@@ -243,7 +247,7 @@ class MessageStream:
         self._read_stop_fields(_as_object(event.get("delta")))
 
     def _merge_usage(self, event: dict[str, object]) -> None:
-        """Take over the counts of an event. One that cannot be a count is left out, and makes the cost unknown."""
+        """Merge the counts of an event. A value that cannot be a count is left out and makes the cost unknown."""
         usage = _without_nulls(_as_object(event.get("usage")))
         for fields in (usage, *(_as_object(value) for value in usage.values())):
             for name in COUNT_FIELDS & fields.keys():
@@ -253,11 +257,14 @@ class MessageStream:
         self._raw_usage |= usage
 
     def _read_stop_fields(self, fields: dict[str, object]) -> None:
-        self.container_id = str(_as_object(fields.get("container")).get("id") or self.container_id)
+        self.container_id = _name(_as_object(fields.get("container")).get("id")) or self.container_id
         # A refusal stands: what comes after it does not make an answer of the text before it.
         if fields.get("stop_reason") and self.stop_reason != "refusal":
-            self.stop_reason = str(fields["stop_reason"])
-            self.stop_details = _as_object(fields.get("stop_details"))
+            self.stop_reason = _name(fields["stop_reason"])
+            details = _as_object(fields.get("stop_details"))
+            self.stop_details = {
+                name: sanitize(value) if isinstance(value, str) else value for name, value in details.items()
+            }
 
     def _on_block_start(self, index: int, fields: dict[str, object]) -> None:
         self._blocks[index] = _BlockBuilder(fields)
@@ -268,17 +275,17 @@ class MessageStream:
             case "thinking" | "redacted_thinking":
                 self._listener(ThinkingProgress(self._thinking_tokens))
             case "server_tool_use":
-                self._listener(ToolUse(str(fields.get("name") or "")))
+                self._listener(ToolUse(_name(fields.get("name"))))
             case _:
                 pass
 
     def _on_block_stop(self, index: int) -> None:
-        """A block is whole: what a server tool was asked for is known only now."""
+        """Announce what a server tool was asked for, which is known only when its block is whole."""
         block = self._blocks.get(index)
         if block is not None and block.fields.get("type") == "server_tool_use":
-            asked = _as_object(block.build_block().get("input"))
-            what = next((asked[name] for name in ("query", "url", "path", "command") if asked.get(name)), "")
-            self._listener(ToolUse(str(block.fields.get("name") or ""), str(what)))
+            tool_input = _as_object(block.build_block().get("input"))
+            query = next((tool_input[name] for name in QUERY_FIELDS if tool_input.get(name)), "")
+            self._listener(ToolUse(_name(block.fields.get("name")), sanitize(str(query))))
 
     def _on_block_delta(self, index: int, delta: dict[str, object]) -> None:
         kind = delta.get("type")
@@ -302,7 +309,7 @@ class MessageStream:
             _append_unknown_delta(block, delta)
 
     def _text_pieces(self, index: int) -> list[str]:
-        """The pieces of a text block. A block that was never started is one of text: what it says is not lost."""
+        """The pieces of a text block. A block that was never started counts as text, so that its text is not lost."""
         block = self._blocks.get(index)
         if block is None:
             block = self._blocks[index] = _BlockBuilder({"type": "text", "text": ""})
@@ -346,14 +353,14 @@ class MessageStream:
 
 
 def _append_unknown_delta(block: _BlockBuilder, delta: dict[str, object]) -> None:
-    """Keep what newer APIs add: every string field of an unknown delta grows the block's field of that name."""
+    """Append every string field of an unknown delta, as newer APIs may add, to the block's field of that name."""
     for name, value in delta.items():
         if name != "type" and isinstance(value, str):
             block.append(name, value)
 
 
 def _parse_tool_input(text: str) -> object:
-    """A tool's input. Cut short by `max_tokens` it is what can be read of it, as the SDK's own helper gives it."""
+    """A tool's input. If `max_tokens` cut it, the part that can be parsed, as the SDK's own helper returns it."""
     try:
         return cast("object", json.loads(text)) if text else {}
     except (ValueError, RecursionError):
@@ -373,10 +380,15 @@ def _as_object(value: object) -> dict[str, object]:
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
+def _name(value: object) -> str:
+    """A name from upstream as text that can be logged and shown; empty for null."""
+    return printable(str(value or ""))[:MAX_NAME_CHARS]
+
+
 def _as_count(value: object) -> int:
     return token_count(value) or 0
 
 
 def token_count(value: object) -> int | None:
-    """A count that came from an upstream, None where it is none: a boolean, a text, negative, or beyond 2^53."""
+    """The value if it is a count; None for a boolean, a text, a negative number, or one beyond 2^53."""
     return value if type(value) is int and 0 <= value <= MAX_TOKEN_COUNT else None

@@ -1,8 +1,7 @@
 """The response of a streamed request, read from its bytes into a `MessageStream`.
 
-The SDK opens the stream, so that credentials, platforms, errors and spans stay its business. Its bytes are split
-and parsed here,
-because the SDK builds a pydantic model for each event (`sse_events`).
+The SDK opens the stream, with its credentials, platforms, errors and spans. The bytes are split and parsed here,
+because the SDK would build a pydantic model for each event (`sse_events`).
 """
 
 from __future__ import annotations

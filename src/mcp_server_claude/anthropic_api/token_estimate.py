@@ -1,4 +1,4 @@
-"""How many tokens an input has, where nobody counts it: never too few, since budgets are kept with it."""
+"""Estimate of a request's input tokens where the API does not count them. Never too low, since budgets rely on it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TOKEN_PATTERN = re.compile(rb"[A-Za-z]{1,3}|[0-9]|[!-/:-@\[-`{-~]|[\x80-\xff]{1,2}")
-"""What may be a token: three letters of a word, a digit, a sign, and two bytes of whatever is not ASCII."""
+"""A token at its shortest: three letters of a word, a digit, a sign, or two bytes outside ASCII."""
 SAFETY_FACTOR = 1.25
-"""For tokenizers that cut words shorter; those of the models since 4.7 do."""
+"""For tokenizers that cut words shorter, as those of the models since 4.7 do."""
 OVERESTIMATE_FACTOR = 1.4
-"""By how much that is too high for English prose, which has 3.5 characters a token."""
+"""The factor by which the estimate is too high for English prose, which has 3.5 characters a token."""
+MAX_CHARS_PER_TOKEN = 100
+"""More characters than any tokenizer puts into one token on average, even for a repeated letter."""
 IMAGE_HEADER_CHARS = 1 << 18
 """Base64 characters that are enough to find the size of an image; in a JPEG it stands after the thumbnail."""
 
@@ -52,3 +54,24 @@ def _image_tokens(block: Mapping[str, object]) -> int:
     except ValueError:
         head = b""
     return image_headers.image_tokens(*image_headers.image_dimensions(head))
+
+
+def is_plausible(tokens: int, fields: Mapping[str, object]) -> bool:
+    """True if the API's count of this request can be true: positive, and not far too low for its text.
+
+    A gateway's stub that always answers 0 or 1 would let every request pass a budget.
+    """
+    chars = _text_chars(fields.get("system")) + _text_chars(fields.get("messages"))
+    return tokens >= max(1, chars // MAX_CHARS_PER_TOKEN)
+
+
+def _text_chars(value: object) -> int:
+    """The characters of a system prompt or of messages, counting text blocks alone."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, list | tuple):
+        return sum(_text_chars(each) for each in cast("list[object]", value))
+    if not isinstance(value, dict):
+        return 0
+    fields = cast("dict[str, object]", value)
+    return _text_chars(fields.get("text") if fields.get("type") == "text" else fields.get("content"))

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.client import ClaudeClient, TokenCount
     from mcp_server_claude.anthropic_api.models import ClaudeModel, ModelListCache, StaticModelList
     from mcp_server_claude.anthropic_api.request_body import RequestBody
-    from mcp_server_claude.call_types import Call, Listener
+    from mcp_server_claude.call_types import Block, Call, Listener
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.telemetry.call_spans import CallSpan
 
@@ -223,7 +223,11 @@ class Engine:
             gathered = await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
         finally:
             limit.cancel()
-        attached = await self._uploads.upload_blocks(gathered, call, listener)
+        attached: tuple[Block, ...] | None = None
+        with anyio.move_on_after(self._settings.deadline_s):
+            attached = await self._uploads.upload_blocks(gathered, call, listener)
+        if attached is None:
+            raise TemporaryError("The files could not be uploaded within the call's deadline.", kind="deadline")
         call = replace(call, files=(), attachments=attached, notes=(*call.notes, *gathered.notes))
         self._claude.platform.check_call(call)
         return call

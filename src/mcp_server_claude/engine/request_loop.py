@@ -195,7 +195,7 @@ class RequestLoop:
         context, reservation, input_tokens = self._context, None, 0
         max_tokens = cast("int", body["max_tokens"])
         if context.spending_limit.is_limited:
-            input_tokens = await context.claude.count_input_tokens(body)
+            input_tokens = (await context.claude.count_tokens(body)).tokens
             reservation = context.spending_limit.reservation_for(input_tokens, max_tokens)
         credential = context.claude.credential
         entry = await context.ledger.open_entry(

@@ -152,7 +152,7 @@ def _usage_attributes(outcome: CallOutcome) -> dict[str, AttributeValue]:
         "gen_ai.usage.input_tokens": tokens["input"],
         "gen_ai.usage.output_tokens": tokens["output"],
         "gen_ai.usage.cache_read.input_tokens": usage.cache_read_input_tokens,
-        "gen_ai.usage.cache_creation.input_tokens": usage.cache_creation_input_tokens,
+        "gen_ai.usage.cache_write.input_tokens": usage.cache_creation_input_tokens,
         "gen_ai.usage.reasoning.output_tokens": usage.thinking_tokens,
         "mcp_server_claude.cost_usd": usage.cost_usd,
         "mcp_server_claude.end": outcome.end,

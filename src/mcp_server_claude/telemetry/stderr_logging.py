@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from mcp_server_claude.redaction import redact
+from mcp_server_claude.redaction import printable, redact
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from mcp_server_claude.call_types import Call, Usage
     from mcp_server_claude.settings import Settings
 
+ExceptionInfo: TypeAlias = "tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]"
 CallEnd: TypeAlias = Literal["complete", "incomplete", "failed", "cancelled"]
 """How a call ended."""
 
@@ -113,6 +116,14 @@ class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The formatted line without keys."""
         return redact(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """The first line, in which a control character cannot forge another line or reach a terminal."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 - logging's name
+        """The traceback, whose lines hold no control characters."""
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 class JsonFormatter(logging.Formatter):

@@ -279,7 +279,7 @@ def test_a_name_like_none_is_told_which_lines_there_are() -> None:
 
 
 def test_a_wrong_default_is_told_as_such() -> None:
-    with pytest.raises(RequestError, match=r"'sonet' \(the configured default\); nearest: sonnet"):
+    with pytest.raises(RequestError, match=r"'sonet' \(the default, MCP_CLAUDE_MODEL\); nearest: sonnet"):
         catalogue().resolve_model("", default="sonet")
 
 

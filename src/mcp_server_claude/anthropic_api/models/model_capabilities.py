@@ -1,6 +1,6 @@
-"""One model and what it accepts, read from an entry of `GET /v1/models` (`anthropic.types.ModelInfo`, SDK 2.11).
+"""One model and what it accepts, read from an entry of `GET /v1/models` (`anthropic.types.ModelInfo`, SDK 2.14).
 
-What an entry does not say is taken as allowed: the API refuses better than a guess. What it says is kept exactly.
+A capability that an entry does not mention is taken as supported: the API's refusal is better than a guess.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from typing import Literal, TypeAlias, TypeGuard, cast
 
 Lifecycle: TypeAlias = Literal["active", "deprecated", "retired"]
 EFFORT_LEVELS = ("low", "medium", "high", "xhigh", "max")
-"""The efforts known today, ascending. A model may come with others; they follow these."""
+"""The effort levels known today, ascending. A model may have others; they follow these."""
 
 UNKNOWN_DATE = date(1970, 1, 1)
-"""What the API itself gives as `created_at` when it does not know."""
+"""The `created_at` that the API itself gives when it does not know."""
 
 MAX_ID_CHARS = 200
 SNAPSHOT_DATE = re.compile(r"-\d{8}$")
 MASKABLE_FEATURES = frozenset({"structured_outputs", "web_search", "code_execution", "programmatic", "batch"})
 DEFAULT_MAX_TOKENS = 16_000
 """The `max_tokens` for a model whose limit is unknown: the API requires one, and small models refuse a large one."""
+FAMILY = re.compile(r"(?<![a-z])(opus|sonnet|haiku|fable|mythos)(?![a-z])", re.IGNORECASE)
+"""The model line in an id such as `claude-sonnet-4-20250514`, for lists of gateways that have no `line`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,30 +61,30 @@ class ClaudeModel:
     anthropic_id: str = ""
 
     def without_features(self, features: frozenset[str]) -> ClaudeModel:
-        """The model where these are not to be had, e.g. on a platform (their names are those of the fields)."""
+        """The model without these features, which a platform lacks. Their names are those of the fields."""
         return replace(self, **dict.fromkeys(features & MASKABLE_FEATURES, False)) if features else self
 
     def max_tokens_for(self, requested: int = 0) -> int:
-        """The `max_tokens` to send: what was asked for, else the model's own limit."""
+        """The `max_tokens` to send: the requested number, else the model's own limit."""
         return requested or self.max_output_tokens or DEFAULT_MAX_TOKENS
 
     @property
     def accepts_forced_tool(self) -> bool:
-        """Whether it can be made to call a tool: not while it thinks (docs, "Extended thinking"), so that its thinking
-        must be one that can be switched off.
+        """True if the model can be forced to call a tool. It cannot while it thinks (docs, "Extended thinking"), so its
+        thinking must be one that can be switched off.
         """
         return not self.thinking_types or "disabled" in self.thinking_types
 
     @property
     def accepts_prefill(self) -> bool:
-        """Whether a trailing assistant message is continued. The list does not say; but 4.6 is both the first version
-        to refuse prefill and the first to accept adaptive thinking (SDK facts §3, §7), so one tells the other.
+        """True if the model continues a trailing assistant message. The list does not say so, but 4.6 is both the first
+        version to refuse prefill and the first to accept adaptive thinking, so one tells the other.
         """
         return bool(self.thinking_types) and "adaptive" not in self.thinking_types
 
     @property
     def lifecycle_note(self) -> str:
-        """A sentence for whoever uses a model that is going away, else empty."""
+        """A sentence about the model's retirement; empty for an active model."""
         if self.lifecycle == "active":
             return ""
         when = f" {self.retires_on:%Y-%m-%d}" if self.retires_on else ""
@@ -92,9 +94,9 @@ class ClaudeModel:
 
 
 def parse_model_list(raw: object) -> list[ClaudeModel] | None:
-    """The models of a page of `GET /v1/models`, or of its entries; None when it is not Anthropic's list.
+    """The models of a page of `GET /v1/models`, or of its entries; None if it is not Anthropic's list.
 
-    Gateways answer with nothing, a page of HTML or OpenAI's list; entries of another shape are left out.
+    Gateways answer with nothing, a page of HTML or OpenAI's list. Entries of another shape are left out.
     """
     entries = model_entries(raw)
     models = [model for entry in entries if (model := _parse_entry(entry)) is not None]
@@ -103,7 +105,7 @@ def parse_model_list(raw: object) -> list[ClaudeModel] | None:
 
 
 def model_entries(raw: object) -> list[Mapping[str, object]]:
-    """The entries of a list of models, in whatever it is wrapped; none when there are none."""
+    """The entries of a list of models, wrapped in `data` or not; empty for anything else."""
     listed = raw.get("data") if is_json_object(raw) else raw
     if not isinstance(listed, Sequence) or isinstance(listed, str | bytes):
         return []
@@ -111,7 +113,7 @@ def model_entries(raw: object) -> list[Mapping[str, object]]:
 
 
 def is_json_object(value: object) -> TypeGuard[Mapping[str, object]]:
-    """Whether this is a JSON object."""
+    """True for a JSON object."""
     return isinstance(value, Mapping)
 
 
@@ -121,8 +123,14 @@ def without_date(name: str) -> str:
 
 
 def is_model_id(name: str) -> bool:
-    """Whether this can be sent as a model's id at all: short and printable (a lone surrogate is not)."""
+    """True if this can be sent as a model's id: short and printable (a lone surrogate is not)."""
     return 0 < len(name) <= MAX_ID_CHARS and name.isprintable() and name == name.strip()
+
+
+def family_of(model_id: str) -> str:
+    """The line that an id names, `haiku` in `vendor/claude-haiku-9`; empty if it names none."""
+    found = FAMILY.search(model_id)
+    return found[1].lower() if found else ""
 
 
 def _parse_entry(entry: Mapping[str, object]) -> ClaudeModel | None:
@@ -137,7 +145,7 @@ def _parse_entry(entry: Mapping[str, object]) -> ClaudeModel | None:
     return ClaudeModel(
         id=name,
         name=_printable_text(entry, "display_name"),
-        line=_printable_text(entry, "line"),
+        line=_printable_text(entry, "line") or family_of(name),
         lifecycle=lifecycle if lifecycle == "deprecated" or lifecycle == "retired" else "active",  # noqa: PLR1714 - narrows
         created_on=_parse_date(entry.get("created_at")) or UNKNOWN_DATE,
         retires_on=_parse_date(entry.get("retires_at")),
@@ -162,13 +170,13 @@ def _object_at(whole: Mapping[str, object], key: str) -> Mapping[str, object]:
 
 
 def _supported(capability: object) -> bool | None:
-    """What a capability says of itself, None when it says nothing."""
+    """The capability's `supported` flag; None if it has none."""
     supported = capability.get("supported") if is_json_object(capability) else None
     return supported if isinstance(supported, bool) else None
 
 
 def _has_capability(capabilities: Mapping[str, object], *path: str) -> bool:
-    """Whether the capability at `path` is there: a part is not when the whole is not."""
+    """True unless the capability at `path`, or one that contains it, is marked as unsupported."""
     here: object = capabilities
     for step in path:
         here = here.get(step) if is_json_object(here) else None

@@ -1,4 +1,4 @@
-"""The list of models, asked for once a day, kept on disk, and never waited for longer than a moment."""
+"""The list of models: fetched once a day, cached on disk, and never waited for longer than a moment."""
 
 from __future__ import annotations
 
@@ -38,20 +38,23 @@ log = logging.getLogger(__name__)
 
 CACHE_TTL_S: Final = 24 * 3600.0
 RETRY_INTERVAL_S: Final = 60.0
-"""After a failure, how long the next one is not provoked: a call should not wait for a dead gateway again and again."""
+"""Seconds after a failed fetch before the next: calls should not wait for a dead gateway again and again."""
 
 FETCH_TIMEOUT_S: Final = 30.0
+"""Seconds without a byte after which a request for the list counts as broken."""
+TOTAL_FETCH_TIMEOUT_S: Final = 60.0
+"""Seconds for all pages of the list, however slowly they trickle in."""
 MAX_PAGES: Final = 20
 PAGE_SIZE: Final = 1000
 LIFECYCLES: Final[tuple[Literal["active", "deprecated", "retired"], ...]] = ("active", "deprecated", "retired")
-"""Retired models are listed only when they are named; with them a caller can be told the successor."""
+"""The API lists retired models only when asked; they are needed to name a retired model's successor."""
 
 NULL_IS_UNKNOWN: Final = frozenset({"capabilities", "line", "max_input_tokens", "max_tokens"})
-"""Null here means that nothing is known; elsewhere (`retires_at`) it says something."""
+"""Fields in which null means "unknown". In others, such as `retires_at`, null is a value."""
 
 
 class StaticModelList:
-    """Holds the catalogue of a platform that has no list: our own file's, under the platform's names."""
+    """The catalog of a platform that has no list of models: the bundled list, under the platform's ids."""
 
     def __init__(
         self,
@@ -65,8 +68,8 @@ class StaticModelList:
         self._bundled: ModelCatalog | None = None
 
     async def get_catalog(self) -> ModelCatalog:
-        """The models, once it is `wait_for_figures` where they are asked: names depend on that."""
-        with suppress(CallError):  # told by the call itself
+        """The models. `find_platform` is awaited first, since the ids depend on the region."""
+        with suppress(CallError):  # the call itself will report it
             await self._find_platform()
         if self._bundled is None:
             self._bundled = await anyio.to_thread.run_sync(bundled_catalog)
@@ -74,10 +77,11 @@ class StaticModelList:
 
 
 class ModelListCache:
-    """Holds the catalogue. `fetch` gets the entries of the API's list and raises a `CallError` when it cannot.
+    """The catalog of models, refreshed from the API.
 
-    `tasks` is where a fetch goes on after its caller has stopped waiting; `origin` says whose list it is (base URL and
-    the credential's source, never the key): each has its own copy in `directory`.
+    `fetch` returns the entries of the API's list or raises a `CallError`. It runs in `task_group`, where it continues
+    after its caller has stopped waiting. `origin` identifies the list (base URL and the credential's source, never the
+    key): each has its own copy in `directory`. `wait_s` is the time that a call waits for a fetch at most.
     """
 
     def __init__(
@@ -102,7 +106,7 @@ class ModelListCache:
         self._pending_fetch: tuple[float, anyio.Event] | None = None
 
     async def get_catalog(self) -> ModelCatalog:
-        """The models: a list of today, else within `wait_s` seconds a new one, else an older one, else our own file."""
+        """The models: a list of today; else, within `wait_s` seconds, a new one; else an older or the bundled one."""
         async with self._load_lock:
             if self._bundled is None:
                 self._bundled, self._listed_by_api, self._fetched_at = await anyio.to_thread.run_sync(
@@ -118,7 +122,7 @@ class ModelListCache:
         return 0 <= self._clock() - moment < seconds
 
     async def _wait_for_refresh(self) -> None:
-        """Wait for the fetch that is under way, or begin one; in all it is waited for `wait_s` after its start."""
+        """Wait for the pending fetch, or start one, until `wait_s` after its start."""
         if self._pending_fetch is None:
             self._pending_fetch = (anyio.current_time() + self._wait_s, anyio.Event())
             self._task_group.start_soon(self._refresh, self._pending_fetch[1], name="models")
@@ -128,15 +132,16 @@ class ModelListCache:
 
     async def _refresh(self, finished: anyio.Event) -> None:
         try:
-            entries = model_entries(await self._fetch())
+            with anyio.fail_after(TOTAL_FETCH_TIMEOUT_S):
+                entries = model_entries(await self._fetch())
             now = self._clock()
             self._listed_by_api = await anyio.to_thread.run_sync(_parse_and_save, self._path, entries, now)
             if self._listed_by_api:
                 self._fetched_at = now
-            else:  # another kind of API answers there now: its names are its own
+            else:  # another kind of API answers there now, with names of its own
                 self._fetched_at, self._failed_at = float("-inf"), now
-        except CallError as failure:
-            log.info("The list of models was not to be had (%s).", failure.kind)
+        except (CallError, TimeoutError) as error:
+            log.info("The list of models could not be fetched (%s).", getattr(error, "kind", "timeout"))
             self._failed_at = self._clock()
         finally:
             self._pending_fetch = None
@@ -144,10 +149,10 @@ class ModelListCache:
 
 
 async def fetch_model_list(client: AsyncAnthropic) -> list[object]:
-    """The entries of `GET /v1/models`, retired models too, as they came; none when the answer is no list of models.
+    """The entries of `GET /v1/models`, retired models included; empty when the response is not a list of models.
 
     Raises:
-        TemporaryError: Whatever the reason; the platform may have no such list (Bedrock, Vertex and Foundry have none).
+        TemporaryError: The request failed for any reason. Bedrock, Vertex and Foundry have no such list.
     """
     from anthropic import omit
 
@@ -163,7 +168,7 @@ async def fetch_model_list(client: AsyncAnthropic) -> list[object]:
             if not isinstance(last, str) or not last or last == after:
                 break
             after = last
-    except Exception as error:  # noqa: BLE001 - our file serves, whatever ails the list; the SDK's errors may hold a key
+    except Exception as error:  # noqa: BLE001 - the bundled list serves instead; the SDK's errors may hold a key
         raise TemporaryError(
             f"The list of models could not be read ({type(error).__name__}).", kind="models_unavailable"
         ) from None
@@ -171,7 +176,7 @@ async def fetch_model_list(client: AsyncAnthropic) -> list[object]:
 
 
 def bundled_catalog() -> ModelCatalog:
-    """The models as our data file has them, for where no list is to be had."""
+    """The models of the bundled data file, for use where the API gives no list."""
     listed = _bundled_list()
     return ModelCatalog.newest_first(parse_model_list(listed["models"]) or (), "file", str(listed["as_of"]))
 
@@ -211,7 +216,7 @@ def _parse_and_save(path: Path, entries: list[Mapping[str, object]], now: float)
 
 
 def _parse_with_defaults(entries: list[Mapping[str, object]]) -> list[ClaudeModel] | None:
-    """The models of a list; what a gateway leaves unsaid of one that our file knows is completed from there."""
+    """The models of a list. Fields that a gateway leaves out are taken from the bundled list, if it knows the model."""
     known = {alias: entry for entry in model_entries(_bundled_list()["models"]) for alias in _id_variants(entry)}
     listed = [entry for entry in entries if parse_model_list([entry])]
     return parse_model_list([_with_defaults(entry, known.get(str(entry["id"]), {})) for entry in listed])
@@ -234,7 +239,7 @@ def _utc_date(moment: float) -> str | None:
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    """Put `text` there at once or not at all, for the owner's eyes only (`mkstemp` makes files 0600)."""
+    """Replace the file atomically; only its owner can read it (`mkstemp` makes files 0600)."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".models-")
     try:

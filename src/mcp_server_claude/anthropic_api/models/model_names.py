@@ -1,4 +1,4 @@
-"""The models at hand: what a name means, and whether a model takes what is asked of it."""
+"""Names of models: which model a name means, and whether that model accepts a call."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel, is_model_id, without_date
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.redaction import holds_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 CatalogSource: TypeAlias = Literal["api", "disk", "file"]
-"""Where a list came from: the API now, the API within a day (or longer, while it cannot be reached), our data file."""
+"""The origin of a list: the API now, the API earlier (on disk), or the bundled file."""
 
 MAX_QUOTED_CHARS = 60
 UNSAFE_CHARACTER = re.compile(r"[^A-Za-z0-9._@-]")
@@ -21,7 +22,7 @@ UNSAFE_CHARACTER = re.compile(r"[^A-Za-z0-9._@-]")
 
 @dataclass(frozen=True, slots=True)
 class ModelCatalog:
-    """The models, newest first, with where they came from and of which day they are (`YYYY-MM-DD`)."""
+    """The models, newest first, with the origin and the day (`YYYY-MM-DD`) of the list."""
 
     models: tuple[ClaudeModel, ...]
     source: CatalogSource
@@ -29,13 +30,13 @@ class ModelCatalog:
 
     @classmethod
     def newest_first(cls, models: Iterable[ClaudeModel], source: CatalogSource, as_of: str) -> ModelCatalog:
-        """The same models in their order: newest first, equal days by id."""
+        """The catalog of these models, sorted: newest first, equal days by id."""
         return cls(tuple(sorted(models, key=lambda each: (-each.created_on.toordinal(), each.id))), source, as_of)
 
     def for_platform(
         self, platform_model_id: Callable[[str], str], unsupported_for: Callable[[str], frozenset[str]]
     ) -> ModelCatalog:
-        """The same models as a platform has them: under its names, without what it lacks for each."""
+        """The catalog of a platform: its ids, and each model without the features that it lacks there."""
         renamed = (replace(each, id=platform_model_id(each.id), anthropic_id=each.id) for each in self.models)
         return ModelCatalog(
             tuple(each.without_features(unsupported_for(each.id)) for each in renamed), self.source, self.as_of
@@ -43,18 +44,24 @@ class ModelCatalog:
 
     @property
     def is_authoritative(self) -> bool:
-        """Whether a name that is not listed does not exist. Our own file knows nothing of a gateway's names."""
+        """True if a name that is not listed does not exist. The bundled file knows nothing of a gateway's names."""
         return self.source != "file"
 
     def resolve_model(self, name: str, default: str = "sonnet") -> ClaudeModel:
         """The model that `name` means: an exact id, the id without its date, or a line (its newest active model).
 
-        An empty name means `default`. Where the list is not authoritative, any other id is passed on as it is.
+        An empty name means `default`. If the list is not authoritative, any other id is passed on as it is.
 
         Raises:
-            RequestError: There is no such model, or it is retired; with the nearest names or the successor.
+            RequestError: There is no such model, or it is retired; the message gives the nearest names or the
+                successor.
         """
         wanted = name.strip() or default.strip()
+        if holds_key(wanted):
+            raise RequestError(
+                "model holds what looks like an API key. Put the key in MCP_CLAUDE_API_KEY; this one counts as leaked.",
+                kind="unknown_model",
+            )
         model = self._by_exact_id(wanted) or self._by_alias(wanted) or self.newest_in_line(wanted.lower())
         if model is None:
             if self.is_authoritative or not is_model_id(wanted):
@@ -69,12 +76,12 @@ class ModelCatalog:
         return model
 
     def newest_in_line(self, line: str) -> ClaudeModel | None:
-        """The newest active model of a line; the newest that can still be asked when none is active."""
+        """The newest active model of a line; if none is active, the newest that is not retired."""
         members = [each for each in self.models if line and each.line == line and each.lifecycle != "retired"]
         return next((each for each in members if each.lifecycle == "active"), next(iter(members), None))
 
     def callable_ids(self) -> tuple[str, ...]:
-        """The ids that can be asked, newest first."""
+        """The ids of the models that are not retired, newest first."""
         return tuple(each.id for each in self.models if each.lifecycle != "retired")
 
     def _by_exact_id(self, wanted: str) -> ClaudeModel | None:
@@ -97,7 +104,7 @@ class ModelCatalog:
         names = self.callable_ids()
         lines = tuple(dict.fromkeys(each.line for each in self.models if each.line and each.lifecycle != "retired"))
         near = difflib.get_close_matches(wanted[:MAX_QUOTED_CHARS].lower(), [*names, *lines], n=3, cutoff=0.5)
-        which = " (the configured default)" if is_default else ""
+        which = " (the default, MCP_CLAUDE_MODEL)" if is_default else ""
         hint = f"; nearest: {', '.join(near)}" if near else f"; there are {', '.join((lines or names)[:8])}"
         return f"There is no model named {_quote_value(wanted)}{which}{hint if names else ''}."
 
@@ -105,10 +112,10 @@ class ModelCatalog:
 def check_model_accepts(
     model: ClaudeModel, *, effort: str = "", max_tokens: int = 0, tools: Sequence[str] = ()
 ) -> None:
-    """Check a call against what its model takes, before anything is sent. Nothing is known of an unknown model.
+    """Check that a model accepts a call, before anything is sent. A model that is not listed accepts everything.
 
     Raises:
-        RequestError: With what the model can do.
+        RequestError: It does not; the message says what the model accepts.
     """
     if not model.is_listed:
         return
@@ -128,7 +135,7 @@ def check_model_accepts(
 
 
 def _tools_hint(model: ClaudeModel) -> str:
-    """What tools a model has that cannot have all."""
+    """The tools that the model has, as the end of a sentence."""
     able = [name for name, can in (("web", model.web_search), ("code", model.code_execution)) if can]
     return f"; its tools are {', '.join([*able, 'read'])}" if able else "; its only tool is read"
 
@@ -138,6 +145,6 @@ def _join_with_or(words: tuple[str, ...]) -> str:
 
 
 def _quote_value(value: str) -> str:
-    """A caller's value, short and plain enough to be repeated in an error."""
+    """A caller's value in quotes, short and plain enough to be repeated in an error."""
     plain = UNSAFE_CHARACTER.sub("?", value[:MAX_QUOTED_CHARS])
     return f"'{plain}…'" if len(value) > MAX_QUOTED_CHARS else f"'{plain}'"

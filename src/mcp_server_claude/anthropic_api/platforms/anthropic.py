@@ -11,6 +11,7 @@ from mcp_server_claude.anthropic_api.credentials import (
     HOW_TO_SET_KEY,
     Credential,
     custom_header_names,
+    url_warning,
     validate_key,
     validate_url,
 )
@@ -59,25 +60,28 @@ class AnthropicPlatform(Platform):
                 key=SecretStr(key),
                 own_key=True,
                 base_url=base_url,
-                warning=_key_warning(key, base_url),
+                warning=url_warning(settings.base_url, "MCP_CLAUDE_BASE_URL") or _key_warning(key, base_url),
             )
-        base_url = validate_url(
-            settings.base_url or os.environ.get("ANTHROPIC_BASE_URL", "").strip() or ANTHROPIC_URL,
-            "MCP_CLAUDE_BASE_URL" if settings.base_url else "ANTHROPIC_BASE_URL",
-        )
+        variable = "MCP_CLAUDE_BASE_URL" if settings.base_url else "ANTHROPIC_BASE_URL"
+        url = settings.base_url or os.environ.get("ANTHROPIC_BASE_URL", "").strip() or ANTHROPIC_URL
+        base_url = validate_url(url, variable)
+        warning = url_warning(url, variable)
         value = os.environ.get("ANTHROPIC_API_KEY", "").strip().strip("\"'")
         if value and not Settings.is_placeholder(value):
             key = validate_key(value, "ANTHROPIC_API_KEY")
             return Credential(
-                source="ANTHROPIC_API_KEY", key=SecretStr(key), base_url=base_url, warning=_key_warning(key, base_url)
+                source="ANTHROPIC_API_KEY",
+                key=SecretStr(key),
+                base_url=base_url,
+                warning=warning or _key_warning(key, base_url),
             )
         for name in SDK_CREDENTIAL_VARIABLES:
             if os.environ.get(name):
                 if name == "ANTHROPIC_AUTH_TOKEN":
                     validate_key(os.environ[name].strip(), name)
-                return Credential(source=name, base_url=base_url)
+                return Credential(source=name, base_url=base_url, warning=warning)
         if _has_sdk_profile():
-            return Credential(source="the SDK's profile", base_url=base_url)
+            return Credential(source="the SDK's profile", base_url=base_url, warning=warning)
         raise ConfigurationError(_no_key_message(value), kind="no_key")
 
     def build_client(

@@ -136,9 +136,7 @@ class Platform(ABC):
                 message = f"The credentials from {credential.source} may not do this on {self.title}.{api_message}"
             case _:
                 return call_error
-        return ConfigurationError(
-            message, kind=call_error.kind, request_id=call_error.request_id, status=call_error.status
-        )
+        return call_error.with_message(message)
 
     def check_call(self, call: Call) -> None:
         """Check that the platform has the features that a call uses.

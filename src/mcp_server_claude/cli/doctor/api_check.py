@@ -44,21 +44,38 @@ async def check_api(settings: Settings, catalog: ModelCatalog) -> tuple[Finding,
         failure = (to_call_error(cause) if isinstance(cause, Exception) else None) or unavailable
     except Exception as error:  # noqa: BLE001 - a door: the SDK's text may hold a key, so only its class is told
         failure = to_call_error(error) or TemporaryError(f"The SDK failed ({type(error).__name__}).", kind="connection")
-    finally:
-        await claude.close()
-    took = number_formatting.format_seconds(time.monotonic() - began)
     listed = parse_model_list(entries)
+    if not listed and (failure is None or failure.kind in {"not_found", "base_url"}):
+        failure = await _check_route(claude)
+    await claude.close()
+    took = number_formatting.format_seconds(time.monotonic() - began)
     if listed:
         today = f"{datetime.now(UTC):%Y-%m-%d}"
         text = f"accepted the key and listed {len(listed)} models in {took}"
         return Finding(name="API", ok=True, text=text), ModelCatalog.newest_first(listed, "api", today)
-    if failure is None or failure.kind == "not_found":
+    if failure is None:
         text = f"answered in {took}, but it has no list of models, as gateways do: whether it takes the key is unknown."
         return Finding(
             name="API", ok=None, text=text, hint="Ask it something; ids of models are sent as given."
         ), catalog
     hint = HINTS_BY_KIND.get(failure.kind, NETWORK_HINT)
     return Finding(name="API", ok=False, text=str(failure), hint=hint), catalog
+
+
+async def _check_route(claude: ClaudeClient) -> CallError | None:
+    """The error of an empty request to the Messages API. A gateway without a list of models may still have that route.
+
+    None if the route exists, whether or not it takes the key.
+    """
+    try:
+        with anyio.fail_after(CHECK_TIMEOUT_S):
+            await claude.check_messages_route()
+    except TimeoutError:
+        seconds = number_formatting.format_seconds(CHECK_TIMEOUT_S)
+        return TemporaryError(f"There was no answer within {seconds}.", kind="timeout")
+    except CallError as error:
+        return error
+    return None
 
 
 async def _check_by_counting(claude: ClaudeClient, settings: Settings, catalog: ModelCatalog) -> Finding:
