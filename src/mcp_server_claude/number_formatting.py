@@ -1,4 +1,4 @@
-"""How numbers are written for people: tokens, dollars, seconds."""
+"""Numbers formatted for people: tokens, dollars, seconds."""
 
 from __future__ import annotations
 

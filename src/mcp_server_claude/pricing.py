@@ -1,4 +1,4 @@
-"""What a request to Claude costs, in US dollars, from the list prices that `genai-prices` carries. No table of our own.
+"""The cost of a request to Claude in US dollars, from the list prices that `genai-prices` carries. No table of our own.
 
 The library is imported at the first call (0.3 s, so on a thread), and each model's prices are looked up once a day.
 The arithmetic is ours because the library's takes 90 µs and status lines ask often; a test holds both equal for every
@@ -50,7 +50,7 @@ class PriceRates:
     web_search: Usd = WEB_SEARCH_USD
 
     def uncached_input_rate(self, cache_ttl: Literal["5m", "1h", "off"]) -> Usd:
-        """What input costs that is read for the first time, and kept for so long."""
+        """The rate of input that is not cached yet, written to the cache for this time to live."""
         match cache_ttl:
             case "5m":
                 return self.cache_write
@@ -69,7 +69,7 @@ def request_cost(
     fast: bool = False,
     at: datetime | None = None,
 ) -> Usd | None:
-    """What one request cost in US dollars; None when no price of exactly this model (and mode) is known.
+    """The cost of one request in US dollars; None when no price of exactly this model (and mode) is known.
 
     Give each request's own usage, not a sum: a prompt over 100,000 tokens makes every token of its request dearer on
     some models. `cache_creation_1h_input_tokens` is the part of `usage.cache_creation_input_tokens` that was written

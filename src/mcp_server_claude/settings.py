@@ -321,7 +321,7 @@ class Settings(BaseSettings):
 
     @staticmethod
     def is_placeholder(value: str) -> bool:
-        """Whether a value was left unfilled, by a client that did not expand `${…}` or by a person."""
+        """True if a value was left unfilled, by a client that did not expand `${…}` or by a person."""
         return not value or PLACEHOLDER.match(value) is not None
 
     _problems: tuple[str, ...] = PrivateAttr(default=())
@@ -333,7 +333,7 @@ class Settings(BaseSettings):
         return self._problems
 
     def source_of(self, name: str) -> str:
-        """Where a field's value came from: an environment variable's name, the file's path, or `default`."""
+        """The source of a field's value: an environment variable's name, the file's path, or `default`."""
         return self._sources.get(name, "default")
 
     @classmethod
@@ -388,7 +388,7 @@ def variable_name(field: str) -> str:
 
 
 def config_file() -> Path:
-    """Where the TOML file of settings is looked for (`MCP_CLAUDE_CONFIG` names another)."""
+    """The path of the TOML file of settings (`MCP_CLAUDE_CONFIG` names another)."""
     named = os.environ.get(f"{ENV_PREFIX}CONFIG", "").strip()
     return Path(named).expanduser() if named else user_config_path(APP_NAME) / "config.toml"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
+from pydantic import SecretStr
 
 from mcp_server_claude.call_types import Call, Waiting
 from mcp_server_claude.engine import stop_reasons
@@ -183,7 +184,10 @@ async def test_a_refusal_before_any_output_is_billed_by_its_category(
     result = await desk.ask(directive(tokens=0, stop="refusal", **named))
     (entry,) = desk.ledger_rows()
     assert failure_meta(result)["kind"] == "refusal"
-    assert (cast("float", usage_meta(result)["cost_usd"]) > 0, entry["cost_micros"] > 0) == (billed, billed)
+    assert (cast("float", usage_meta(result)["cost_usd"]) > 0, cast("int", entry["cost_micros"]) > 0) == (
+        billed,
+        billed,
+    )
 
 
 async def test_a_refusal_after_thinking_is_billed(desk: McpSession) -> None:
@@ -202,7 +206,7 @@ async def test_a_bug_in_the_middle_of_a_call_is_an_internal_error_with_the_accou
             case _:
                 pass
 
-    settings = Settings(api_key="test-key-0000", base_url=upstream.url, data_dir=tmp_path / "data")
+    settings = Settings(api_key=SecretStr("test-key-0000"), base_url=upstream.url, data_dir=tmp_path / "data")
     async with Services.lifespan(settings) as services:
         calls = await services.calls()
         call = Call(prompt=f"What is tea? {directive(status=529, times=1)}")

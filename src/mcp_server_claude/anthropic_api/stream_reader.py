@@ -83,20 +83,23 @@ async def _read_bytes(
             if start:
                 await anyio.lowlevel.checkpoint()
             events = splitter.feed(chunk[start : start + MAX_BYTES_PER_CHECKPOINT])
-            _feed_events(events, message_stream, observer, requested_id)
+            await _feed_events(events, message_stream, observer, requested_id)
             if message_stream.is_finished:
                 await _drain(chunks)
                 observer.finish()
                 return
     with suppress(MalformedEventError):  # cut in the middle of an event, as the missing stop reason will show
-        _feed_events(splitter.finish(), message_stream, observer, requested_id)
+        await _feed_events(splitter.finish(), message_stream, observer, requested_id)
     observer.finish()
 
 
-def _feed_events(
+async def _feed_events(
     events: Iterable[tuple[bytes, bytes]], message_stream: MessageStream, observer: _SpanObserver, requested_id: str
 ) -> None:
-    """Feed what can be parsed, also where a later event cannot: no text that arrived is lost."""
+    """Feed what can be parsed, also where a later event cannot: no text that arrived is lost.
+
+    Other tasks run after each content block, so that the use of a tool is reported while its result is still unread.
+    """
     parsed: list[dict[str, object]] = []
     try:
         for name, data in events:
@@ -108,6 +111,10 @@ def _feed_events(
                 if requested_id and event["type"] == "message_start":
                     _restore_requested_id(event, requested_id)
             parsed.append(event)
+            if event["type"] == "content_block_stop":
+                batch, parsed = parsed, []
+                message_stream.feed_events(batch)
+                await anyio.lowlevel.checkpoint()
     finally:
         message_stream.feed_events(parsed)
 

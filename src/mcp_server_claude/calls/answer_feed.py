@@ -91,7 +91,7 @@ class AnswerFeed:
 
     @property
     def answers_in_memory(self) -> int:
-        """How many answers are in memory."""
+        """The number of answers in memory."""
         return len(self._live_calls)
 
     async def start_answer(self, call: Call) -> Call:
@@ -120,7 +120,7 @@ class AnswerFeed:
         return live.running_call.call
 
     async def follow_answer(self, call_id: str, user: str, offset: int = 0) -> AsyncGenerator[FeedEvent]:
-        """What a user's call tells from a character on, to its end. Returns the events, which come as they happen.
+        """Events of a user's call from a character offset to its end, as they happen.
 
         Raises:
             RequestError: There is no such call, its text is not kept any more, or it is shorter than that.
@@ -260,7 +260,7 @@ class AnswerFeed:
         return event
 
     def _final_events(self, journaled: call_journal.TextFromOffset, offset: int) -> list[FeedPayload]:
-        """What there is to say when nothing more will come, else nothing."""
+        """The last events of an answer that has ended; none while it goes on."""
         if journaled.missing:
             return answer_feed_final_events.events_for_outcome(answer_feed_final_events.text_missing())
         if journaled.call.state == "closed":

@@ -1,4 +1,4 @@
-"""What a reader of an answer is told."""
+"""Events that a reader of an answer receives."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TextEvent:
 
 @dataclass(frozen=True, slots=True)
 class StatusEvent:
-    """What the call is at. `text` is one line for a person, or empty; `until` the unix time that it waits for."""
+    """The state of the call. `text` is one line for a person, or empty; `until` the unix time that it waits for."""
 
     state: FeedState
     text: str = ""
@@ -42,7 +42,7 @@ class StatusEvent:
 
 @dataclass(frozen=True, slots=True)
 class UsageEvent:
-    """What the call took, as `Usage.as_json` has it."""
+    """The usage of the call, as `Usage.as_json` has it."""
 
     usage: Mapping[str, object]
 

@@ -59,12 +59,12 @@ class LiveCall:
         self._notify_readers()
 
     def take_first_status_index(self) -> int:
-        """Where a reader begins in the statuses: the first hears all, later ones only how it stands."""
+        """The index of a reader's first status: the first reader gets all, later ones only the latest."""
         first, self._had_reader = not self._had_reader, True
         return 0 if first else max(0, len(self.statuses) - 1)
 
     def next_payload(self, offset: int, status_index: int) -> tuple[FeedPayload, int, int] | None:
-        """What comes next for a reader who has so many characters and statuses; with how many it has then."""
+        """The next payload for a reader at this offset and status index, with the offset and index after it."""
         end = math.inf
         if status_index < len(self.statuses):
             end, status = self.statuses[status_index]

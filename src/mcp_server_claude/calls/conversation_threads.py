@@ -106,7 +106,7 @@ class ConversationThreads:
         return replace(call, thread=f"{THREAD_ID_PREFIX}{token_hex(8)}", starts_thread=True)
 
     async def estimate_call_cost(self, call: Call) -> tuple[CostEstimate, ...]:
-        """What a call would cost within its conversation; see `Engine.quote`.
+        """Estimate the cost of a call within its conversation; see `Engine.quote`.
 
         Raises:
             CallError: There is no such conversation, or the call cannot be sent like this.
@@ -387,7 +387,9 @@ def render_answer(turn: ThreadMessage) -> str:
 
 
 def _blocks_to_store(reply: Reply) -> list[Block]:
-    """What a thread keeps of a reply: blocks unchanged, only text where it was cut, joined or held to a schema."""
+    """The blocks of a reply that a thread stores: blocks unchanged, only text where it was cut, joined or held to
+    a schema.
+    """
     reason = reply.usage.stop_reason
     if reply.structured_output is not None or reply.usage.resumed or reason in {None, "tool_use", "pause_turn"}:
         return _text_blocks(reply.text)
@@ -412,7 +414,7 @@ def _without_blank_text(blocks: Sequence[Block]) -> list[Block]:
 
 
 def _has_all_tool_results(blocks: Sequence[Block]) -> bool:
-    """Whether each server tool has given its result: in a turn that is over, one without is refused by the API."""
+    """True if each server tool has given its result: in a turn that is over, one without is refused by the API."""
     used = [block.get("id") for block in blocks if block.get("type") == "server_tool_use"]
     done = {block.get("tool_use_id") for block in blocks}
     return all(name in done for name in used)

@@ -233,7 +233,7 @@ class CallRegistry:
             running.done.set()
 
     async def _stopped_outcome(self, running: RunningCall) -> Reply | RequestError:
-        """What a stopped call comes to: the text it has, with the account that the journal has been given."""
+        """The outcome of a stopped call: the text it has, with the account that the journal has been given."""
         text, usage = running.text.slice(0), running.partial_usage()
         with suppress(StoreError):
             record, _ = await self._store.write(_read_record_and_text, running.call.id, running.call.user)

@@ -1,4 +1,4 @@
-"""How many calls a user may begin in a minute and have at once, in this process; money is the engine's business."""
+"""Rate limit for each user in this process: calls started a minute, and calls at once. Budgets belong to the engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WINDOW_S = 60.0
 
 @dataclass(slots=True)
 class _UserWindow:
-    """What one user has done of late: when calls were begun, and how many are running."""
+    """The recent calls of one user: their start times, and the number that run now."""
 
     started_at: deque[float] = field(default_factory=deque[float])
     running_calls: int = 0

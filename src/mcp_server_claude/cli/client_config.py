@@ -1,4 +1,4 @@
-"""What an MCP client has to be told to start this very installation: the text to paste, and where it goes.
+"""Configuration of MCP clients for this installation: the text to paste, and the file that it belongs in.
 
 The key goes into `MCP_CLAUDE_API_KEY`: an `ANTHROPIC_API_KEY` would change how Claude Code itself pays.
 """
@@ -102,7 +102,7 @@ def config_json(client: Client, command: Sequence[str]) -> str:
 
 
 def client_configuration(client: Client, command: Sequence[str]) -> Json:
-    """What a client's configuration file holds when this server is the only one in it."""
+    """The configuration file of a client that has only this server."""
     started: Json = {"command": command[0], "args": list(command[1:])}
     match client:
         case "claude-code":

@@ -1,4 +1,4 @@
-"""What several commands say and do alike: open the ledger, print a table, end with a sentence on stderr."""
+"""Helpers that several commands share: open the ledger, print a table, end with a sentence on stderr."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def load_settings() -> Settings:
 
 
 def run_with_store(work: Callable[[Settings, Store], Awaitable[T]]) -> T:
-    """What `work` returns, given the ledger on disk; a failure ends the command."""
+    """Run `work` with the ledger on disk and return its result; an error ends the command."""
     logging.disable()  # what it would say is among the failures
     try:
         return anyio.run(_with_open_store, load_settings(), work)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class HttpRequest(Protocol):
-    """What the SDK hands on of an HTTP request: Starlette's, of which only the scope is of interest."""
+    """The HTTP request that the SDK passes on: Starlette's, of which only the scope is used."""
 
     @property
     def scope(self) -> Mapping[str, object]:
@@ -71,7 +71,7 @@ def http_request_state(request: object) -> HttpRequestState | None:
 
 
 def authenticated_user(request: object) -> object:
-    """Who sent an HTTP request, as our own door has found out. It is a bug to have let in a request of nobody's."""
+    """The user that `AuthMiddleware` authenticated. An unauthenticated request here is a bug."""
     return _asgi_state(request)["user"]
 
 

@@ -271,5 +271,5 @@ class StatusLine:
 
 
 def _is_high_surrogate(character: str) -> bool:
-    """Whether a character is the first half of a surrogate pair."""
+    """True if a character is the first half of a surrogate pair."""
     return "\ud800" <= character <= "\udbff"

@@ -1,4 +1,4 @@
-"""What a client can read by address: the text of a call, a file that code made, what was spent, the models."""
+"""Resources of the server: the text of a call, a file that code made, what was spent, the models."""
 
 from __future__ import annotations
 

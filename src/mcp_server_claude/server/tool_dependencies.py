@@ -1,4 +1,4 @@
-"""What a tool is handed besides its arguments, hidden from its schema: the services, and who is calling.
+"""Dependencies of the tools, hidden from their schemas: the services and the caller.
 
 The SDK hands nothing to a static resource: what such a one needs it finds with `asked`.
 """
@@ -30,7 +30,7 @@ PROGRESS_KEY = "mcp-server-claude/progress"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who calls, and how they hear of progress. `truncates_results` says that long results would not reach its
+    """The caller, and the way to report progress to it. `truncates_results` says that long results would not reach its
     model.
     """
 
@@ -55,7 +55,7 @@ _current_request: ContextVar[CurrentRequest] = ContextVar("asked")
 
 @contextmanager
 def bind_request(ctx: ServerRequestContext[Services, object]) -> Generator[None]:
-    """What runs in the block answers this request."""
+    """Bind the request that the code in the block answers."""
     token = _current_request.set(CurrentRequest(ctx.lifespan_context, user_for_request(ctx.request)))
     try:
         yield
@@ -69,7 +69,7 @@ def current_request() -> CurrentRequest:
 
 
 def user_for_request(request: object) -> User:
-    """Who sent a request: over HTTP whom the door has let in, over stdio whoever runs this process."""
+    """The user of a request: the authenticated one over HTTP, the local one over stdio."""
     return LOCAL if request is None else cast("User", authenticated_user(request))
 
 
@@ -79,7 +79,7 @@ def resolve_services(ctx: Context[Services]) -> Services:
 
 
 def resolve_user(ctx: Context[Services]) -> User:
-    """Who asks."""
+    """The user who calls."""
     return user_for_request(ctx.request_context.request)
 
 

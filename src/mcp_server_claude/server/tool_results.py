@@ -1,4 +1,4 @@
-"""How an answer, and a failure, is told to an MCP client.
+"""Results of tools: an answer or an error as an MCP client gets it.
 
 `content[0]` is the answer and nothing else; `content[1]` one line for the reader; `_meta` the whole account. There is
 no `structuredContent` for text: Claude Code and VS Code would show the model that JSON instead of the answer.
@@ -55,7 +55,7 @@ def reply_result(reply: Reply, *, with_footer: bool, limit: int | None = None) -
 
 
 def file_resource_link(file: OutputFile) -> ResourceLink:
-    """Where a file that code has made can be read."""
+    """A link to a file that code has made."""
     return ResourceLink(
         type="resource_link", uri=_file_resource_uri(file), name=file.name, mime_type=file.mime_type, size=file.bytes
     )
@@ -156,7 +156,7 @@ def usage_footer(usage: Usage, notes: tuple[str, ...] = ()) -> str:
 
 
 def _cache_saving_text(usage: Usage) -> str:
-    """What reading from the cache saved over sending the same tokens anew."""
+    """The amount that cache reads saved over sending the same tokens again."""
     rates = pricing.find_rates(usage.model)
     if rates is None:
         return ""

@@ -1,1 +1,1 @@
-"""What a running server holds: opened once, in the background, and closed once."""
+"""Services of a running server: opened once, in the background, and closed once."""

@@ -1,4 +1,4 @@
-"""What a running server holds: opened once, closed once, and not before a client has been answered."""
+"""Services of a running server, opened once in the background after the handshake, and closed once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the services consist of once they are open. Imported on a thread, after the client has been answered.
+"""The open services. Imported on a thread, after the client has been answered.
 
 Everything that is heavy to import or slow to open hangs below this module: the SDK, the store, the prices.
 """
@@ -117,7 +117,7 @@ class OpenServices:
 
 
 def open_blocking(settings: Settings, *, http: bool = False) -> tuple[Store, str, FilePolicy]:
-    """What blocks, on a thread: open the store, close what the dead left open, load the prices, look for a key.
+    """Open the store, close orphaned calls, load the prices and find a key; blocks, so it runs on a thread.
 
     Returns the store; whose list of models it is to be, since each base URL and credential has its own; and what
     files may be read.
@@ -133,7 +133,7 @@ def open_blocking(settings: Settings, *, http: bool = False) -> tuple[Store, str
 
 
 def file_policy_for(settings: Settings, *, http: bool = False) -> FilePolicy:
-    """What a call may read of this machine: over HTTP only what the operator named."""
+    """The files of this machine that a call may read: over HTTP only those below the operator's roots."""
     try:
         cwd = Path.cwd()
     except OSError:  # it was deleted

@@ -43,7 +43,7 @@ def start_telemetry(environ: Mapping[str, str] = os.environ) -> None:
 
 
 def is_enabled(environ: Mapping[str, str]) -> bool:
-    """Whether the variables name somewhere to send anything to."""
+    """True if the variables name somewhere to send anything to."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     return any(exporter_names(environ, signal) for signal in SIGNALS)

@@ -125,7 +125,7 @@ def call_span(call: Call, listener: Listener, settings: Settings) -> Generator[C
 
 
 def _request_attributes(call: Call, settings: Settings) -> dict[str, AttributeValue]:
-    """What a span begins with, so that a sampler sees it."""
+    """Attributes that a span starts with, so that a sampler sees them."""
     attributes: dict[str, AttributeValue] = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "anthropic",

@@ -146,7 +146,9 @@ def record_call_metrics(outcome: CallOutcome, *, users: bool) -> None:
 
 
 def metric_labels(outcome: CallOutcome, *, users: bool) -> dict[str, str]:
-    """What tells measurements apart. A name that no model answered to is nobody's but its caller's."""
+    """Metric attributes. Requested model names that never answered are reported as `_OTHER`: callers could invent
+    any number.
+    """
     answered = outcome.usage.model
     labels = {
         "gen_ai.operation.name": "chat",

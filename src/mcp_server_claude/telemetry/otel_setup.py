@@ -72,7 +72,7 @@ class ConversationIdProcessor(SpanProcessor):
 
 
 def _build_resource() -> Resource:
-    """What `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say of this process; our own name where they say none."""
+    """The resource from `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`, with our own name as the default."""
     resource = Resource.create({"service.version": __version__})
     if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
         resource = resource.merge(Resource({SERVICE_NAME: DEFAULT_SERVICE_NAME}))

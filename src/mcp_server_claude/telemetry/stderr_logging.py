@@ -1,4 +1,4 @@
-"""What goes to stderr: a line for each call, and whatever else an operator should know. Never content, never a key."""
+"""Logging to stderr: a line for each call, and warnings for the operator. Never content, never a key."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def log_call(outcome: CallOutcome) -> None:
 
 
 def _log_fields(outcome: CallOutcome) -> dict[str, object]:
-    """What the line of a call says, for programs. The account's own names; nothing that was asked or answered."""
+    """Fields of a call's log line for programs: names of the usage report, never content."""
     call, usage = outcome.call, outcome.usage
     return {
         "event": "call",

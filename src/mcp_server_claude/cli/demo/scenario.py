@@ -139,7 +139,7 @@ async def _call_ask_tool(
 
 @dataclass(slots=True)
 class StreamedCall:
-    """What came of a call: its text so far, and its result or the moment at which it was cancelled."""
+    """A streamed call: its text so far, and its result or the moment at which it was cancelled."""
 
     text: str = ""
     result: CallToolResult | None = None
@@ -182,7 +182,7 @@ async def _cancellation_facts(heard: StreamedCall, simulator: Simulator | None) 
 
 
 async def _partial_answer_facts(client: Client) -> list[Fact]:
-    """What the server knows of the cancelled call, which has no result: its text so far, and its account."""
+    """Facts on the cancelled call, which has no result: its text so far and its usage."""
     found = CALL_ID.search(_result_text(await client.call_tool("claude_jobs", {})))  # those that were cut come first
     if found is None:
         return []
@@ -198,7 +198,7 @@ def _demo_simulator(prompt: str) -> Simulator:
 
 
 def _is_gateway(*, live: bool) -> bool:
-    """Whether the real API is a gateway, which knows models by other names than ours."""
+    """True if the real API is a gateway, which knows models by other names than ours."""
     return live and find_credential(Settings.load()).base_url != ANTHROPIC_URL
 
 

@@ -1,4 +1,4 @@
-"""Where the demo is shown: in a terminal with panels, or in plain lines for a pipe, a file and simple terminals.
+"""Output of the demo: in a terminal with panels, or in plain lines for a pipe, a file and simple terminals.
 
 Text arrives in pieces that are not words. Lines show whole words; panels show whole paragraphs as Markdown, and what
 is still being written below them as it comes.
@@ -44,7 +44,7 @@ CODE_FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 
 
 class AnswerView(Protocol):
-    """Where one answer is written."""
+    """The view of one answer."""
 
     def write(self, piece: str) -> None:
         """Take in the next piece of the text."""
@@ -56,7 +56,7 @@ class AnswerView(Protocol):
 
 
 class DemoScreen(Protocol):
-    """What the story needs of a screen."""
+    """The screen of the demo."""
 
     def show_title(self, name: str, note: str) -> None:
         """Open with what this is."""
@@ -255,11 +255,11 @@ def _split_at(text: str, end: Callable[[str], int]) -> tuple[str, str]:
 
 
 def _words_end(text: str) -> int:
-    """Where the last whole word ends, with the space behind it."""
+    """The end of the last whole word, with the space behind it."""
     return max((found.end() for found in re.finditer(r"\s", text)), default=0)
 
 
 def _blocks_end(text: str) -> int:
-    """Where the last whole paragraph or list item ends; not within a block of code."""
+    """The end of the last whole paragraph or list item, never within a block of code."""
     ends = (found.end() for found in BLOCK_END.finditer(text))
     return max((end for end in ends if len(CODE_FENCE.findall(text[:end])) % 2 == 0), default=0)

@@ -1,4 +1,4 @@
-"""What may keep this server from working, looked at one by one: a list of findings, each failing one with a hint.
+"""Checks of the installation: a list of findings, each failing one with a hint.
 
 Nothing here prints, and no finding holds a key: what the SDK raises passes through `claude.faults` first.
 """
@@ -63,7 +63,7 @@ class PinnedPackage(NamedTuple):
 
     @property
     def is_satisfied(self) -> bool:
-        """Whether the version at hand is of that major version and not older."""
+        """True if the version at hand is of that major version and not older."""
         found = re.match(r"(\d+)\.(\d+)", self.installed_version)
         return found is not None and found[1] == self.major and int(found[2]) >= int(self.minor)
 
@@ -86,12 +86,12 @@ async def run_checks(offline: bool = False) -> list[Finding]:  # noqa: FBT001, F
 
 
 def has_failures(findings: Iterable[Finding]) -> bool:
-    """Whether one of them keeps the server from working."""
+    """True if one of them keeps the server from working."""
     return any(finding.ok is False for finding in findings)
 
 
 def check_versions() -> Finding:
-    """Whether the packages are those that this version was made for."""
+    """Check whether the packages are those that this version was made for."""
     required = [
         PinnedPackage(*found.groups())
         for line in metadata.requires(APP_NAME) or ()
@@ -107,7 +107,7 @@ def check_versions() -> Finding:
 
 
 def check_clock() -> Finding:
-    """Whether the time can be right: certificates, day budgets and prices depend on it."""
+    """Check whether the time can be right: certificates, day budgets and prices depend on it."""
     now = datetime.now(UTC)
     text = f"{now:%Y-%m-%d %H:%M} UTC"
     if f"{now:%Y-%m-%d}" < bundled_catalog().as_of:
@@ -146,7 +146,7 @@ def check_credentials(settings: Settings) -> tuple[list[Finding], Credential | N
 
 
 async def check_ledger(directory: Path) -> Finding:
-    """Whether the ledger outlives the process, and is safe from others."""
+    """Check whether the ledger outlives the process, and is safe from others."""
     store = await anyio.to_thread.run_sync(Store.open, directory)
     try:
         (whole,) = await store.read(request_ledger.summarize_usage, time.time() - 86400, by=())
@@ -167,7 +167,7 @@ async def check_ledger(directory: Path) -> Finding:
 
 
 def _check_ledger_directory(directory: Path, text: str) -> Finding:
-    """Whether the ledger is in a good place. Blocks for a moment."""
+    """Check whether the ledger is in a good place. Blocks for a moment."""
     if shutil.disk_usage(directory).free < MIN_FREE_BYTES:
         return Finding(name="ledger", ok=None, text=f"{text}; the disk is almost full.", hint="Make room on the disk.")
     if os.name == "posix" and directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -177,7 +177,7 @@ def _check_ledger_directory(directory: Path, text: str) -> Finding:
 
 
 async def check_stdio() -> Finding:
-    """Whether the server answers a client over stdio. Started without a key and with no way out to any network."""
+    """Check whether the server answers a client over stdio, started without a key and without a network."""
     from mcp import Client
     from mcp.client.stdio import StdioServerParameters, stdio_client
 
@@ -225,7 +225,7 @@ def check_model(settings: Settings, catalogue: ModelCatalog) -> list[Finding]:
 
 
 def _check_fallback_model(settings: Settings, catalogue: ModelCatalog) -> list[Finding]:
-    """Whether there is such a model to ask instead, where one is set."""
+    """Check that the fallback model exists, where one is set."""
     if not settings.fallback_model:
         return []
     try:

@@ -1,4 +1,4 @@
-"""Whether Claude can be reached with the credentials at hand, found out by what costs nothing."""
+"""Check of the API: whether Claude can be reached with the credentials at hand, found out by what costs nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 async def check_api(settings: Settings, catalog: ModelCatalog) -> tuple[Finding, ModelCatalog]:
-    """Whether the API answers `GET /v1/models` with this key, and what it lists; else our `own` list."""
+    """Check whether the API answers `GET /v1/models` with this key, and what it lists; else our `own` list."""
     claude = ClaudeClient(settings)
     if "models" in claude.platform.unsupported:
         return await _check_by_counting(claude, settings, catalog), catalog
@@ -79,7 +79,7 @@ async def _check_route(claude: ClaudeClient) -> CallError | None:
 
 
 async def _check_by_counting(claude: ClaudeClient, settings: Settings, catalog: ModelCatalog) -> Finding:
-    """Whether a platform without a list of models takes the credentials: it counts a word's tokens, for nothing."""
+    """Check whether a platform without a list of models takes the credentials, by a free token count."""
     asked = "Ask it something."
     began = time.monotonic()
     try:

@@ -1,4 +1,4 @@
-"""What the doctor finds, and what to do about it."""
+"""A finding of the doctor, with a hint on how to fix it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What whoever serves a team wants to know: who may ask, whether they can sign in, whether anything watches.
+"""Checks for a team server: users, the identity provider, telemetry.
 
 Each is told only where the settings, or users that there are, say that it is wanted.
 """
@@ -32,7 +32,7 @@ async def check_http(settings: Settings, *, offline: bool) -> list[Finding]:
 
 
 async def check_users(settings: Settings) -> list[Finding]:
-    """Whether somebody may ask, and an operator is among them."""
+    """Check whether somebody may ask, and an operator is among them."""
     store = await anyio.to_thread.run_sync(Store.open, settings.data_dir)
     try:
         listed = await UserDirectory(settings, store).list_users()
@@ -55,7 +55,7 @@ async def check_users(settings: Settings) -> list[Finding]:
 
 
 async def check_oidc(settings: Settings, *, offline: bool) -> list[Finding]:
-    """Whether tokens of the identity provider can be checked."""
+    """Check whether tokens of the identity provider can be checked."""
     if not settings.oidc_issuer:
         return []
     try:
@@ -74,7 +74,7 @@ async def check_oidc(settings: Settings, *, offline: bool) -> list[Finding]:
 
 
 def check_telemetry(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Finding]:
-    """Whether what telemetry was asked for is installed."""
+    """Check that the extras for the configured telemetry are installed."""
     wanted = {
         "otel": (telemetry.is_enabled(environ), "opentelemetry.sdk", "OTEL_* variables"),
         "prometheus": (settings.metrics_token is not None, "prometheus_client", "MCP_CLAUDE_METRICS_TOKEN"),

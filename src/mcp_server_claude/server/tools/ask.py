@@ -99,7 +99,7 @@ async def claude_ask(
 
 
 def _cost_table(quotes: Sequence[CostEstimate], tools: Sequence[ToolName]) -> str:
-    """What a call would cost, as a small table."""
+    """The estimated cost of a call as a small table."""
     from mcp_server_claude.engine.cost_estimate import (
         SHORT_ANSWER_TOKENS,  # not before the client's handshake is answered
     )

@@ -87,7 +87,7 @@ async def models_table(services: Services) -> str:
 
 
 async def usage_table(services: Services, user: User, since: str) -> str:
-    """What was spent since then, by model, with a total: by the user, or by everybody where an operator asks."""
+    """Usage since a moment by model, with a total: the user's own, or everybody's for an operator."""
     from mcp_server_claude.store import store_errors_as
 
     moment = parse_since(since)
@@ -114,7 +114,7 @@ async def usage_table(services: Services, user: User, since: str) -> str:
 
 
 async def budget_text(services: Services, user: User) -> str:
-    """What is left of the day's budgets, and when they start anew: the user's own, or all where an operator asks."""
+    """The rest of the day's budgets and their reset: the user's own, or all for an operator."""
     from mcp_server_claude.engine.spending_limit import current_budget_day, next_budget_day
     from mcp_server_claude.store import store_errors_as
 
@@ -162,7 +162,7 @@ async def config_text(services: Services, user: User) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Spending:
-    """What was spent, in the ways in which it is shown."""
+    """Spending by model and in total."""
 
     by_model: Sequence[UsageSummary]
     by_user: Sequence[UsageSummary]
@@ -271,7 +271,7 @@ def _usage_row(name: str, total: UsageSummary) -> tuple[str, ...]:
 
 
 def _platform_lines(settings: Settings) -> list[str]:
-    """Where Claude is asked, and which key is sent there."""
+    """The platform, and the key that is sent there."""
     from mcp_server_claude.anthropic_api.platforms import PLATFORMS, find_credential
 
     try:

@@ -121,7 +121,7 @@ def _message_text(turn: ThreadMessage) -> str:
 
 
 def _no_text_note(record: JournaledCall) -> str:
-    """What to say where a call has no text: one that is complete had one, and it was deleted."""
+    """The note for a call without text. A complete call had one, and it was deleted."""
     return "(the text is no longer kept)" if record.end == "complete" else "(no text)"
 
 
