@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import sys
-from typing import NoReturn
 
 
 def main() -> None:
@@ -15,25 +12,9 @@ def main() -> None:
 
         app()
         return
+    from mcp_server_claude.server.stdio_command import serve_stdio
+
     serve_stdio()
-
-
-def serve_stdio() -> NoReturn:
-    """Serve MCP over stdio, and end the process."""
-    sys.setswitchinterval(
-        0.001
-    )  # the store's threads answer while a stream is parsed; the default waits 5 ms each time
-    gc.disable()  # imports make half a million objects and no garbage: a tenth of the time to the handshake
-    from mcp_server_claude.server import stdio_transport
-    from mcp_server_claude.server.mcp_server import build_mcp_server
-    from mcp_server_claude.settings import Settings
-
-    server = build_mcp_server(Settings.load())
-    gc.enable()
-    gc.freeze()
-    code = stdio_transport.run_stdio_server(server)
-    sys.stderr.flush()
-    os._exit(code)  # everything is unwound; taking down the interpreter would only cost another 100 ms
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from mcp.client.streamable_http import streamable_http_client
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from mcp_server_claude import telemetry
+from mcp_server_claude.telemetry import exporter_settings
 from support.mcp_session import FAKE_KEY, failure_meta, ledger_rows, server_environment, usage_meta
 from support.stdio_process import stdio_process, tool_call
 
@@ -329,10 +329,10 @@ async def hole() -> AsyncGenerator[str]:
 def test_what_is_exported_where_is_what_the_usual_variables_say(
     environ: dict[str, str], traces: list[str], metrics: list[str]
 ) -> None:
-    assert telemetry.exporter_names(environ, "TRACES") == traces
-    assert telemetry.exporter_names(environ, "METRICS") == metrics
-    assert telemetry.is_enabled(environ) == bool(traces or metrics)
-    assert not telemetry.is_enabled(environ | {"OTEL_SDK_DISABLED": "TRUE"})
+    assert exporter_settings.exporter_names(environ, "TRACES") == traces
+    assert exporter_settings.exporter_names(environ, "METRICS") == metrics
+    assert exporter_settings.is_enabled(environ) == bool(traces or metrics)
+    assert not exporter_settings.is_enabled(environ | {"OTEL_SDK_DISABLED": "TRUE"})
 
 
 async def test_spans_on_the_console_do_not_get_into_the_protocol(upstream: Simulator, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mcp_server_claude.errors import ConfigurationError
+from mcp_server_claude.server.stdio_command import serve_stdio
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.telemetry import stderr_logging
 
@@ -27,8 +28,6 @@ def run_server(
     at once. The exit code is 0, or 128 and the signal's number when something was cut.
     """
     if not http:
-        from mcp_server_claude.__main__ import serve_stdio
-
         serve_stdio()
     from mcp_server_claude.web.http_server import serve_http
 

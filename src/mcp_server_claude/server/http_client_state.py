@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
 
-class HttpRequest(Protocol):
+class SdkHttpRequest(Protocol):
     """The HTTP request that the SDK passes on: Starlette's, of which only the scope is used."""
 
     @property
@@ -76,4 +76,4 @@ def authenticated_user(request: object) -> object:
 
 
 def _asgi_state(request: object) -> Mapping[str, object]:
-    return {} if request is None else cast("Mapping[str, object]", cast("HttpRequest", request).scope["state"])
+    return {} if request is None else cast("Mapping[str, object]", cast("SdkHttpRequest", request).scope["state"])

@@ -19,8 +19,8 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from mcp_server_claude import __version__
-from mcp_server_claude.telemetry import exporter_names
 from mcp_server_claude.telemetry.call_spans import CONVERSATION_ID
+from mcp_server_claude.telemetry.exporter_settings import exporter_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from mcp_server_claude import telemetry
 from mcp_server_claude.cli.doctor.finding import Finding
 from mcp_server_claude.errors import CallError, ConfigurationError
 from mcp_server_claude.store import Store
+from mcp_server_claude.telemetry import exporter_settings
 from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 from mcp_server_claude.web.auth import oidc_tokens
 from mcp_server_claude.web.auth.jwks_cache import JwksCache
@@ -76,7 +76,7 @@ async def check_oidc(settings: Settings, *, offline: bool) -> list[Finding]:
 def check_telemetry(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Finding]:
     """Check that the extras for the configured telemetry are installed."""
     wanted = {
-        "otel": (telemetry.is_enabled(environ), "opentelemetry.sdk", "OTEL_* variables"),
+        "otel": (exporter_settings.is_enabled(environ), "opentelemetry.sdk", "OTEL_* variables"),
         "prometheus": (settings.metrics_token is not None, "prometheus_client", "MCP_CLAUDE_METRICS_TOKEN"),
     }
     return [
