@@ -105,7 +105,7 @@ async def test_what_waiting_does_not_mend_is_told_at_once(answer: CannedResponse
 
 async def test_an_upload_that_gives_no_id_is_no_upload() -> None:
     async with asking(told({"ok": True})) as (claude, _):
-        with pytest.raises(TemporaryError, match="no file of the Files API"):
+        with pytest.raises(TemporaryError, match="not a file of the Files API"):
             await files_api.upload_file(claude, "a.csv", b"1,2", "text/csv", 3600)
 
 

@@ -72,7 +72,11 @@ async def sentence(desk: McpSession, prompt: str = "x") -> tuple[str, dict[str, 
     [
         ("html", "configuration_error", "answered with text/html instead of an event stream (HTTP 200)"),
         ("json", "configuration_error", "answered with application/json instead of an event stream (HTTP 200)"),
-        ("redirect", "configuration_error", "answers with a redirect. Give the address that it leads to."),
+        (
+            "redirect",
+            "configuration_error",
+            "answers with a redirect. Set MCP_CLAUDE_BASE_URL to the address that it leads to.",
+        ),
         ("empty", "temporary_error", "The connection ended before the answer did."),
         ("noevents", "temporary_error", "The Messages API sent no event for"),
     ],
@@ -183,7 +187,8 @@ async def test_no_event_however_malformed_is_more_than_a_failure(events: list[ob
 async def test_an_error_of_any_shape_is_a_sentence(tmp_path: Path, status: int, body: bytes, kind: str) -> None:
     async with scripted_upstream(body, status=status, content_type=kind) as bird, at(bird.url, tmp_path) as desk:
         said, told = await sentence(desk)
-    assert told["class"] == ("temporary_error" if status >= 500 else "request_error")
+    # A 404 that is not the API's own means that the route is missing: the base URL is wrong.
+    assert told["class"] == {404: "configuration_error", 400: "request_error"}.get(status, "temporary_error")
     assert told["request_id"] == "req_parrot"
     assert "Messages API" in said
     assert "<" not in said
@@ -220,7 +225,7 @@ async def test_tls_that_is_not_spoken_is_said_to_be_so(tmp_path: Path) -> None:
 
     async with listening(complain) as port, at(f"https://127.0.0.1:{port}", tmp_path) as desk:
         said, told = await sentence(desk)
-    assert "The TLS connection to the base URL was refused" in said
+    assert "The TLS connection to the base URL failed" in said
     assert (told["class"], told["kind"]) == ("configuration_error", "tls")
 
 

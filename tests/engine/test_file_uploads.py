@@ -211,7 +211,7 @@ async def test_a_file_that_is_gone_is_said_and_uploaded_anew_the_next_time(upstr
         upstream.expire(str(uploads(upstream)[0]["id"]))
         result = await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
         assert failure_meta(result)["kind"] == "not_found"
-        assert "A file is not, or no longer, at Anthropic." in text_blocks(result)[0]
+        assert "Anthropic does not have the file, or no longer." in text_blocks(result)[0]
         again = await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
         assert not again.is_error
         assert len(uploads(upstream)) == 2

@@ -12,7 +12,15 @@ from mcp_server_claude.call_types import CHARS_PER_TOKEN
 from mcp_server_claude.engine.continuation import ANCHOR_CHARS, CONTINUE_PROMPT
 from mcp_server_claude.engine.next_step import MAX_CONTINUATIONS, MAX_PAUSE_TURNS
 from mcp_server_claude.simulator import Simulator, directive
-from support.mcp_session import McpSession, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
+from support.mcp_session import (
+    FAKE_KEY,
+    McpSession,
+    ProgressUpdate,
+    connect,
+    failure_meta,
+    text_blocks,
+    usage_meta,
+)
 from support.recorded_streams import sse_bytes
 from support.scripted_upstream import scripted_upstream
 from support.simulator_requests import message_requests
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 PREFILLED, PLEADED = "claude-haiku-4-5", "claude-sonnet-5-5"
-BREAKS = ("drop", "fin", "eof", "error", "malformed", "badutf8", "badindex", "stall")
+BREAKS = ("drop", "fin", "eof", "error", "malformed", "badutf8", "stall")
 TABLE = "| n | n² |\n|---|---|\n" + "".join(f"| {n} | {n * n} |\n" for n in range(60))
 CODE = "".join(f"def f{n}(x):\n    if x:\n        return {{{n}: x}}\n    return {{}}\n\n\n" for n in range(20))
 WORLD = "Ça va? 😀 שלום עולם, السلام عليكم. 日本語。\n\n\t" * 12 + "👩‍👩‍👧 e\u0301 \n"
@@ -105,6 +113,16 @@ async def broken(request: pytest.FixtureRequest, module_desk: McpSession, api: S
         for fault in BREAKS
     }
     return {fault: Asked(result, told, *requests[fault]) for fault, (result, told) in heard.items()}
+
+
+async def test_text_for_a_block_that_was_never_started_is_part_of_a_complete_answer(
+    desk: McpSession, api: Simulator
+) -> None:
+    result = await desk.ask(f"Tell me. {directive(fault='badindex', times=1)}")
+    (record,) = message_requests(api)
+    assert text_blocks(result)[0].replace("?", "", 1) == record.text.replace("?", "", 1)
+    assert len(text_blocks(result)[0]) == len(record.text) + 1
+    assert usage_meta(result)["complete"] is True
 
 
 @pytest.mark.parametrize("fault", BREAKS)
@@ -330,7 +348,8 @@ async def test_a_paused_turn_goes_back_unchanged_and_its_answer_is_whole(desk: M
     assert before == messages(first)
     assert carried["role"] == "assistant"
     async with httpx2.AsyncClient() as other:  # what the API says to the same request, in one piece
-        headers = {"x-api-key": "any", "anthropic-version": first.headers["anthropic-version"]}
+        # The same account: thinking is bound to it.
+        headers = {"x-api-key": FAKE_KEY, "anthropic-version": first.headers["anthropic-version"]}
         whole = await other.post(f"{api.url}/v1/messages", json={**body(first), "stream": False}, headers=headers)
     assert carried["content"] == whole.json()["content"]
     kinds = [block["type"] for block in cast("list[dict[str, object]]", carried["content"])]
