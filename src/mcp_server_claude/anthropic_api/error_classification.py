@@ -31,7 +31,7 @@ SPEND_LIMIT_CODES = frozenset(
 SPEND_LIMIT_PATTERN = re.compile(r"reached your (?:specified )?(?:workspace )?API usage limits", re.IGNORECASE)
 """A spend limit that the user set is a 400 `invalid_request_error` "You have reached your specified [workspace] API
 usage limits…", the monthly threshold a 429 "You have reached your API usage limits: …" without `retry-after`
-(platform.claude.com/docs/en/api/rate-limits, read 2026-11-29)."""
+(platform.claude.com/docs/en/api/rate-limits, as documented by November 2026)."""
 LOW_CREDIT_PATTERN = re.compile(r"credit balance is too low", re.IGNORECASE)
 """An empty account is a 400 `invalid_request_error` too (support.claude.com, "credit balance is too low")."""
 THINKING_SIGNATURE_PATTERN = re.compile(
@@ -39,7 +39,7 @@ THINKING_SIGNATURE_PATTERN = re.compile(
     re.IGNORECASE,
 )
 """A thinking block that is bound to another conversation, model or account, or that was altered
-(platform.claude.com/docs/en/build-with-claude/preserved-thinking, read 2026-11-29)."""
+(platform.claude.com/docs/en/build-with-claude/preserved-thinking, as documented by November 2026)."""
 SCHEMA_PATTERN = re.compile(r"too complex for compilation|compiled grammar (?:is )?too large", re.IGNORECASE)
 """A JSON Schema beyond the API's grammar (platform.claude.com/docs, "Structured outputs", 2026-08-22)."""
 TOO_LONG_PATTERN = re.compile(r"(?:prompt|input) is too long|exceeds? (?:the )?context", re.IGNORECASE)

@@ -2,7 +2,8 @@
 
 The SDK builds a pydantic model for each event, which costs six times as much as this module (benchmarks/, row "CPU
 a delta"). The
-format is that of https://html.spec.whatwg.org/multipage/server-sent-events.html, read on 2026-11-29. Of an event
+format is that of https://html.spec.whatwg.org/multipage/server-sent-events.html, as documented by November 2026.
+Of an event
 only its data
 counts: the `type` inside decides, because the name beside it may be missing or damaged on the way.
 """

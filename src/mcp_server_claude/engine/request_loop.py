@@ -41,8 +41,8 @@ MIN_CONTINUATION_TOKENS = 256
 RATE_LIMIT_KINDS = frozenset({"rate_limit", "overloaded"})
 FREE_REFUSAL_CATEGORIES = frozenset({"", "cyber", "general_harms"})
 """Categories of a refusal that is not billed if it comes before any output. The others are billed since 2026-09-24
-(https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails/handle-streaming-refusals, read
-2026-11-29)."""
+(https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails/handle-streaming-refusals, as documented by
+November 2026)."""
 
 RETRY_REASONS = {
     "overloaded": "overloaded",

@@ -1,6 +1,6 @@
 """Sentences for each stop reason: why an answer is incomplete or missing, and what to do.
 
-Source: https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons, read 2026-11-29.
+Source: https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons, as documented by November 2026.
 """
 
 from __future__ import annotations

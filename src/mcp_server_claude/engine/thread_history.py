@@ -1,7 +1,8 @@
 """The beginning of a request within a thread: system prompt, tool definitions and earlier messages, for one model.
 
 Current models bind a thinking block to everything before it: `system`, `tools` and every earlier message. A change of
-any of these is HTTP 400 (https://platform.claude.com/docs/en/build-with-claude/preserved-thinking, read 2026-11-29).
+any of these is HTTP 400 (https://platform.claude.com/docs/en/build-with-claude/preserved-thinking, as documented
+by November 2026).
 Two rules keep a thread alive:
 
 * A thread is append-only. It keeps the system prompt and the tool definitions that it began with. New rules become a
@@ -36,13 +37,14 @@ if TYPE_CHECKING:
 
 SYSTEM_MESSAGE_MODELS = re.compile(r"opus-4-8|opus-5(?!-\d(?!\d))|(fable|mythos)-5|sonnet-5-5")
 """Models that take `role: "system"` within `messages`
-(https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages, read 2026-11-29)."""
+(https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages, as documented by November
+2026)."""
 RULES_PREFACE = "From here on these instructions replace the earlier ones:\n\n"
 WEB_TOOLS = frozenset({"web_search", "web_fetch"})
 WEB_VERSION = re.compile(r"web_(?:search|fetch)_(\d{8})")
 FIRST_PROGRAMMATIC_VERSION = "20260209"
 """From this version on the web tools are called by code unless they say otherwise, which older models cannot run
-(https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool, read 2026-11-29)."""
+(https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool, as documented by November 2026)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The models that the simulator serves: their limits, the requests that each of them takes, and their lifecycle.
 
-The values follow Anthropic's documentation as read on 2026-11-29 (platform.claude.com/docs: "Models overview", "Model
+The values follow Anthropic's documentation as of November 2026 (platform.claude.com/docs: "Models overview", "Model
 deprecations", "Thinking", "Effort", "Prompt caching", "Preserved thinking", "Mid-conversation system messages").
 Some of those pages were copies from August to October 2026; docs/simulator.md names the age of each rule.
 """

@@ -133,7 +133,7 @@ def _run_in_savepoint(connection: sqlite3.Connection, operation: Operation) -> O
     """Run an operation in a savepoint.
 
     Raises:
-        sqlite3.Error: The surrounding transaction is lost (https://sqlite.org/lang_transaction.html §3, 2026-11-29).
+        sqlite3.Error: The surrounding transaction is lost (https://sqlite.org/lang_transaction.html §3).
     """
     connection.execute("savepoint operation")
     try:

@@ -154,7 +154,7 @@ def _truncate_log(connection: sqlite3.Connection, timeout_s: float) -> bool:
     """Move the write-ahead log into the file and truncate it. Returns True on success.
 
     SQLite waits for readers by itself, but not for another process's checkpoint
-    (https://sqlite.org/c3ref/wal_checkpoint_v2.html, 2026-11-29).
+    (https://sqlite.org/c3ref/wal_checkpoint_v2.html).
     """
     deadline = time.monotonic() + timeout_s
     while True:

@@ -4,7 +4,7 @@ Each process holds a lock on a file of its own. The kernel releases it when the 
 keeps it while the process is stopped or the machine sleeps. No clock is compared, so clock steps, suspended laptops and
 frozen containers cannot make a living process look dead. Process ids would not do: they are used again, and mean
 nothing in another container. SQLite's write-ahead log requires that all processes run on one machine
-(https://sqlite.org/wal.html, 2026-11-29), which is where these locks hold too.
+(https://sqlite.org/wal.html), which is where these locks hold too.
 """
 
 from __future__ import annotations

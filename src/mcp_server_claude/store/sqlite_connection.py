@@ -181,7 +181,7 @@ def _create_file(path: Path) -> None:
     """Create the database file if it is missing, and make it private. SQLite copies its mode to its siblings.
 
     An existing private file is not opened: closing it again would release the POSIX locks of all other connections in
-    this process (https://sqlite.org/howtocorrupt.html §2.2, 2026-11-29).
+    this process (https://sqlite.org/howtocorrupt.html §2.2).
 
     Raises:
         OSError: It cannot be written.
@@ -265,7 +265,7 @@ def _retry_while_locked(step: Callable[[], T]) -> T:
     """Retry a step for as long as SQLite's own timeout, which does not cover every lock.
 
     Changing a new file's journal mode is such a case (https://sqlite.org/wal.html, "Sometimes Queries Return
-    SQLITE_BUSY", 2026-11-29).
+    SQLITE_BUSY").
     """
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
