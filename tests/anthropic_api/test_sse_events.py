@@ -153,6 +153,22 @@ async def test_text_before_a_malformed_event_of_the_same_read_is_kept() -> None:
     assert (played.failure.kind, played.answer.text) == ("protocol", "Hello.")
 
 
+async def test_a_message_is_not_complete_where_something_after_its_stop_reason_cannot_be_read() -> None:
+    start, block, text, *_, delta, stop = parsed_events()
+    for broken in (b"event: x\ndata: {\n\n", sse_bytes({"type": "content_block_delta", "index": "0", "delta": {}})):
+        played = await replay(sse_bytes(start, block, text, delta) + broken + sse_bytes(text, stop))
+        assert played.failure is not None
+        assert (played.failure.kind, played.answer.stop_reason, played.answer.text) == ("protocol", None, "Hello.")
+
+
+@pytest.mark.parametrize("kind", [{"a": 1}, ["text"], 7, None])
+async def test_a_block_whose_type_is_no_text_is_malformed(kind: object) -> None:
+    start, block, *rest = parsed_events()
+    played = await replay(sse_bytes(start, {**block, "content_block": {"type": kind}}, *rest))
+    assert played.failure is not None
+    assert played.failure.kind == "protocol"
+
+
 async def test_deltas_of_one_read_are_told_together() -> None:
     start, block, text, *rest = message_events("Hello.")
     played = await replay(sse_bytes(start, block, text, text, text, *rest))

@@ -177,7 +177,7 @@ async def test_an_identity_provider_that_gives_no_keys_fails(visit: Visit) -> No
         assert code == 1
         assert "✗ sign-in   http://127.0.0.1:9 gives no keys" in line(printed, "sign-in")
         code, printed = await visit(**given, MCP_CLAUDE_OIDC_ISSUER="https://login.example")
-        assert "needs MCP_CLAUDE_PUBLIC_URL" in line(printed, "sign-in")
+        assert "MCP_CLAUDE_OIDC_ISSUER requires MCP_CLAUDE_PUBLIC_URL" in line(printed, "sign-in")
 
 
 @pytest.mark.anyio

@@ -270,9 +270,9 @@ async def test_a_server_that_is_still_importing_ends_without_waiting_for_it(
 
 def test_building_the_server_imports_nothing_that_only_calls_or_people_need() -> None:
     program = (
-        "import sys; from mcp_server_claude.server.mcp_server import build; "
+        "import sys; from mcp_server_claude.server.mcp_server import build_mcp_server; "
         "from mcp_server_claude.settings import Settings; "
-        "build(Settings.load()); "
+        "build_mcp_server(Settings.load()); "
         "rooms = {'mcp_server_claude.' + name for name in ('files', 'anthropic_api', 'engine', 'store', 'calls')}; "
         "print(*({'anthropic', 'genai_prices', 'typer', 'fastapi'} | rooms) & set(sys.modules))"
     )

@@ -70,7 +70,8 @@ async def test_over_http_too_nothing_of_what_was_asked_or_answered_is_logged(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with http_server_process(tmp_path / "data", upstream.url, log_level="debug") as here, here.client() as client:
-        answer = await client.post("/chat", json={"message": f"[[sim: text={SECRET}]] {SECRET}"})
+        # An event holds back the last character, so one more follows the secret, which is then in one event whole.
+        answer = await client.post("/chat", json={"message": f"[[sim: text={SECRET}.]] {SECRET}"})
         assert SECRET in answer.text
         assert await here.terminate() == 0
     logged = (tmp_path / "http.stderr").read_text()

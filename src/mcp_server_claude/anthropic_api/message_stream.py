@@ -201,6 +201,11 @@ class MessageStream:
             self.is_finished = True
         # Others are types that the API may add.
 
+    def discard_stop_reason(self) -> None:
+        """Take the message for one that did not end: something that came after its stop reason could not be read."""
+        self.stop_reason = None
+        self.stop_details = {}
+
     def usage(self) -> Usage:
         """The usage of this one request so far.
 
@@ -267,6 +272,8 @@ class MessageStream:
             }
 
     def _on_block_start(self, index: int, fields: dict[str, object]) -> None:
+        if not isinstance(fields.get("type"), str):
+            raise self._malformed_error()
         self._blocks[index] = _BlockBuilder(fields)
         self.in_thinking_block = fields.get("type") in THINKING_BLOCK_TYPES
         match fields.get("type"):

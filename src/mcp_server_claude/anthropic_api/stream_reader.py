@@ -7,7 +7,7 @@ because the SDK would build a pydantic model for each event (`sse_events`).
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -20,6 +20,7 @@ from mcp_server_claude.anthropic_api.sse_events import (
     MalformedEventError,
     parse_event,
 )
+from mcp_server_claude.errors import TemporaryError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -61,11 +62,13 @@ async def read_stream(
         return
     observer = _SpanObserver(stream)
     try:
-        await _read_bytes(stream.response.aiter_bytes(), message_stream, observer, requested_id)
-    except (ErrorEventError, MalformedEventError) as error:
+        async with aclosing(stream.response.aiter_bytes()) as chunks:
+            await _read_bytes(chunks, message_stream, observer, requested_id)
+    except (ErrorEventError, MalformedEventError, TemporaryError) as error:
         if message_stream.is_finished:
             return
-        if isinstance(error, MalformedEventError):
+        if not isinstance(error, ErrorEventError):
+            message_stream.discard_stop_reason()
             raise
         import anthropic  # loaded long since: it has opened the stream
 

@@ -379,7 +379,7 @@ async def test_with_no_retention_a_failure_that_was_told_leaves_no_words_of_the_
         (row,) = await listed(desk)
         told = text_blocks(await jobs(desk, id=row["id"]))
     assert row["prompt"] == ""
-    assert told[-1] == "INCOMPLETE: Its text is not kept any more."
+    assert told[-1] == "INCOMPLETE: The text was deleted."
 
 
 async def test_with_no_retention_what_was_cut_for_the_client_can_still_be_read_in_full(

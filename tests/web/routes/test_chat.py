@@ -230,7 +230,7 @@ async def test_while_nothing_is_said_a_comment_keeps_the_line_open(
         ("Tell me. [[sim: stop=max_tokens]]", "", "it reached max_tokens", "max_tokens"),
         ("Tell me. [[sim: stop=refusal]]", "refusal", "", "refusal"),
         (directive(fault="drop", at=40), "", "The connection", None),
-        (directive(fault="error", at=40, type="api_error"), "", "The Messages API had an internal fault", None),
+        (directive(fault="error", at=40, type="api_error"), "", "The Messages API had an internal error", None),
         (directive(fault="eof", at=0), "truncated", "", None),
     ],
 )
@@ -804,7 +804,8 @@ async def test_who_has_spent_their_budget_is_told_when_it_starts_anew(api: Simul
         error = answer.json()["error"]
     assert answer.status_code == 402
     assert error["kind"] == "budget"
-    assert "your budget" in error["text"]
+    assert error["text"].startswith("Your budget of ")
+    assert re.search(r"It resets at \d{4}-\d\d-\d\d 00:00 UTC\.", error["text"])
     assert int(answer.headers["retry-after"]) > 0
     assert not message_requests(api)
 

@@ -25,7 +25,7 @@ async def chat(client: httpx2.AsyncClient, **body: object) -> dict[str, dict[str
     response = await client.post("/chat", json=body)
     assert response.status_code == 200, response.text
     named = [block.splitlines() for block in response.text.split("\n\n") if "event: " in block]
-    return {lines[1].removeprefix("event: "): json.loads(lines[2].removeprefix("data: ")) for lines in named}
+    return {lines[1].removeprefix("event: "): json.loads(lines[2].removeprefix("data:")) for lines in named}
 
 
 async def test_one_is_told_who_one_is_and_what_is_left(upstream: Simulator, tmp_path: Path) -> None:
