@@ -54,7 +54,8 @@ class Findings:
             self.bugs.append(f"mutation {number}: {text_blocks(result)[0][:300]}")
         text = text_blocks(result)[0].partition(SOURCES)[0]
         expected = read_text(sent).partition(SOURCES)[0]
-        if outcome == "complete" and text != expected:
+        # A break of paragraphs between the text before a server tool and the text after it is the server's own, too.
+        if outcome == "complete" and text.replace("\n\n", "") != expected.replace("\n\n", ""):
             self.false_texts.append(f"mutation {number}: {text[-80:]!r} is not {expected[-80:]!r}")
 
 

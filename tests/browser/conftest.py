@@ -59,9 +59,9 @@ async def ada(door: BrowserSessions) -> PageDriver:
 
 
 @pytest.fixture(scope="session")
-def axe(request: pytest.FixtureRequest) -> str:
-    """axe-core, from the npm registry once and then from pytest's cache."""
+def axe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """axe-core, from the npm registry once and then from pytest's cache, unless `-p no:cacheprovider` has none."""
     from support.browser import axe_core
 
-    cache = request.config.cache
-    return axe_core.load_axe(cache.mkdir("axe-core"))
+    cache: pytest.Cache | None = getattr(request.config, "cache", None)
+    return axe_core.load_axe(tmp_path_factory.mktemp("axe-core") if cache is None else cache.mkdir("axe-core"))

@@ -166,7 +166,7 @@ async def test_a_thread_is_deleted_after_a_question_and_never_while_it_is_answer
     dialog = page.get_by_role("dialog")
     await expect(dialog).to_contain_text("Delete this thread?")
     await dialog.get_by_role("button", name="Delete").click()
-    await expect(dialog.get_by_role("alert")).to_contain_text("Stop it first")
+    await expect(dialog.get_by_role("alert")).to_contain_text("Stop it before you delete the thread.")
     await page.keyboard.press("Escape")
     await page.get_by_role("button", name="Stop").click()
     await reader.wait_until_complete()

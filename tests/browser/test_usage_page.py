@@ -275,7 +275,7 @@ async def test_a_user_sees_themselves_and_an_empty_book_says_so(chromium: Browse
         await expect(page.get_by_role("heading", name="Nothing was asked in this time.")).to_be_visible()
         door.monitor.expect_message(r"status of 403")
         page = await open_usage_page(reader, "?user=grace")
-        await expect(page.get_by_role("alert")).to_contain_text("Only an operator")
+        await expect(page.get_by_role("alert")).to_contain_text("Only operators can see the usage of other users.")
         reader = await door.open_page("")
         await reader.page.goto(f"{reader.url}/usage")
         await expect(reader.page).to_have_url(f"{reader.url}/signin?to=%2Fusage")

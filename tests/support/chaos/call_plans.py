@@ -17,7 +17,8 @@ Keys = dict[str, Any]
 MODELS = ("claude-haiku-4-5", "claude-opus-4-5", "claude-sonnet-4-6", "claude-opus-5-5", "sonnet", "haiku", "opus")
 STREAM_FAULTS = ("drop", "fin", "eof", "error", "malformed", "badindex", "badutf8")
 RESUMABLE_FAULTS = ("drop", "fin", "eof", "error")
-"""Faults after which trying again helps whatever came before; the others count as a garbled stream."""
+"""Faults after which trying again helps whatever came before; `badindex` breaks nothing, and the others count as a
+garbled stream."""
 RETRYABLE_STATUSES = (408, 409, 429, 500, 502, 503, 504, 529)
 FATAL_STATUSES = (400, 401, 402, 403, 404, 413)
 WORDS = (

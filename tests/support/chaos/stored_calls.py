@@ -29,12 +29,6 @@ def select_rows(data_dir: Path, sql: str, *values: object) -> list[Row]:
         return [dict(row) for row in connection.execute(sql, values)]
 
 
-def execute_sql(data_dir: Path, sql: str, *values: object) -> None:
-    with closing(sqlite3.connect(data_dir / "store.db", timeout=30)) as connection:
-        connection.execute(sql, values)
-        connection.commit()
-
-
 def _head(row: Row) -> str:
     return str(row["prompt_head"])
 
