@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 from mcp.server.mcpserver import Context, Resolve
 
+from mcp_server_claude.calls.ask_request import CallOrigin
 from mcp_server_claude.server.http_client_state import authenticated_user, http_request_state
 from mcp_server_claude.server.progress_notifications import progress_style
 from mcp_server_claude.services.lazy_services import Services
@@ -40,6 +41,10 @@ class Caller:
     send_progress: SendProgress
     trace_id: str
     truncates_results: bool
+
+    def origin(self, tool: str) -> CallOrigin:
+        """The origin of a call that this caller makes with a tool."""
+        return CallOrigin(tool=tool, source="mcp", client=self.client, user=self.user, trace_id=self.trace_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ def resolve_caller(ctx: Context[Services]) -> Caller:
 
     return Caller(
         user=user_for_request(request.request),
-        client=client[:60],
+        client=client,
         style=progress_style(client, request.lifespan_context.settings.progress, meta.get(PROGRESS_KEY)),
         send_progress=report,
         trace_id=_trace_id_from(meta.get("traceparent")),

@@ -16,6 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
+from mcp_server_claude.calls.ask_request import FILES_ONLY_PROMPT
 from mcp_server_claude.simulator import Simulator, directive
 from mcp_server_claude.web.routes import chat, server_sent_events
 from support.http_server import (
@@ -705,7 +706,7 @@ async def test_files_come_as_data_with_the_names_that_claude_sees(client: httpx2
     assert 'path="tea.ts"' in blocks[3]["text"]
     assert "let tea = 1;" in blocks[3]["text"]
     assert 'path="data:text/plain"' in blocks[4]["text"]
-    assert blocks[-1]["text"] == chat.EMPTY_PROMPT_WITH_FILES
+    assert blocks[-1]["text"] == FILES_ONLY_PROMPT
     page = (await client.get(f"/threads/{events[0].json['thread']}.json")).json()
     names = [each["name"] for each in page["messages"][0]["files"]]
     assert names[:3] == ['Vertrag "A"; ö/1.pdf', "photo.png", "tea.ts"]

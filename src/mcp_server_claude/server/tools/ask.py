@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import anyio.to_thread
 from mcp.types import CallToolResult
-from pydantic import Field
 
-from mcp_server_claude import number_formatting, schemas
-from mcp_server_claude.call_types import Call, Effort, ToolName
-from mcp_server_claude.errors import CallError, RequestError
-from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude import number_formatting
+from mcp_server_claude.calls import ask_request
+from mcp_server_claude.errors import CallError
 from mcp_server_claude.server import tool_results
 from mcp_server_claude.server.progress_notifications import progress_reporter
 from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
@@ -19,41 +16,22 @@ from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.engine.engine import CostEstimate
+    from mcp_server_claude.call_types import ToolName
+    from mcp_server_claude.engine.cost_estimate import CostEstimate
 
 
 async def claude_ask(
-    prompt: Annotated[
-        str,
-        Field(description="The question or task, with everything Claude needs: it sees nothing else.", min_length=1),
-    ],
-    model: Annotated[
-        str,
-        Field(description="A line (opus, sonnet, haiku, fable: its newest model) or an exact id."),
-    ] = "",
-    effort: Annotated[Effort, Field(description="How hard to think. Default: the model's own.")] = "",
-    system: Annotated[str, Field(description="Role and rules for the answer.")] = "",
-    max_tokens: Annotated[
-        int, Field(description="Most tokens the answer may take. 0: the model's own limit.", ge=0, le=10_000_000)
-    ] = 0,
-    max_usd: Annotated[
-        float, Field(description="Most dollars the answer may cost. 0: no limit.", ge=0, le=1_000_000)
-    ] = 0,
-    files: Annotated[
-        list[str],
-        Field(description="Paths or globs in the project, https URLs, data: URIs, file ids: text, code, PDF, images."),
-    ] = [],  # noqa: B006 - pydantic copies defaults
-    schema: Annotated[
-        dict[str, object], Field(description="JSON Schema: the answer is JSON that is valid against it.")
-    ] = {},  # noqa: B006 - pydantic copies defaults
-    tools: Annotated[
-        list[ToolName],
-        Field(description="web: search and cite. code: run code, make files. read: look into the project's files."),
-    ] = [],  # noqa: B006 - pydantic copies defaults
-    thread: Annotated[
-        str, Field(description="Go on with the conversation of an earlier answer: the id (t_…) in its last line.")
-    ] = "",
-    dry_run: Annotated[bool, Field(description="Only say what it would cost, and what alternatives would.")] = False,  # noqa: FBT002
+    prompt: ask_request.PromptParam,
+    model: ask_request.ModelParam = "",
+    effort: ask_request.EffortParam = "",
+    system: ask_request.SystemParam = "",
+    max_tokens: ask_request.MaxTokensParam = 0,
+    max_usd: ask_request.MaxUsdParam = 0,
+    files: ask_request.FilesParam = [],  # noqa: B006 - pydantic copies defaults
+    schema: ask_request.SchemaParam = {},  # noqa: B006 - pydantic copies defaults
+    tools: ask_request.ToolsParam = [],  # noqa: B006 - pydantic copies defaults
+    thread: ask_request.ThreadParam = "",
+    dry_run: ask_request.DryRunParam = False,  # noqa: FBT002
     *,
     services: ServicesDep,
     caller: CallerDep,
@@ -63,25 +41,18 @@ async def claude_ask(
     The answer streams as progress and returns as text, with one line on model, tokens, cost and time. A last block that
     begins INCOMPLETE: says why an answer was cut and how to go on.
     """
-    if not prompt.strip():
-        raise RequestError("The prompt is empty. Say what Claude should do.")
-    call = Call(
-        prompt=replace_lone_surrogates(prompt),
-        model=model.strip(),
+    call = await ask_request.build_call(
+        caller.origin("claude_ask"),
+        prompt=prompt,
+        model=model,
         effort=effort,
-        system=replace_lone_surrogates(system),
+        system=system,
         max_tokens=max_tokens,
         max_usd=max_usd,
+        files=files,
+        schema=schema,
+        tools=tools,
         thread=thread,
-        tools=tuple(tools),
-        files=tuple(files),
-        schema=await anyio.to_thread.run_sync(schemas.parse_json_schema, schema) if schema else None,
-        tool="claude_ask",
-        source="mcp",
-        client=caller.client,
-        user=caller.user.name,
-        limits=caller.user.limits,
-        trace_id=caller.trace_id,
     )
     jobs = await services.calls()
     if dry_run:

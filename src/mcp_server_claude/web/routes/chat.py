@@ -11,14 +11,12 @@ import re
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated
 
-import anyio.to_thread
 from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from mcp_server_claude import schemas
-from mcp_server_claude.call_types import Call
+from mcp_server_claude.calls.ask_request import CallOrigin
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.web.openapi import BEARER_AUTH, STATUS_DESCRIPTIONS, STREAM_RESPONSE, openapi_errors
 from mcp_server_claude.web.route_dependencies import AppStateDep, ServicesDep, UserDep
@@ -29,14 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from mcp_server_claude.calls.answer_feed import AnswerFeed, FeedEvent
-    from mcp_server_claude.users.user import User
     from mcp_server_claude.web.route_dependencies import AppState
 
 PING_INTERVAL_S = 15
 SHUTDOWN_GRACE_S = 2.0
 """Seconds for readers to receive the last events of a shutdown."""
-EMPTY_PROMPT_WITH_FILES = "Please look at the attached files."
-"""The prompt if there are only files: the API refuses empty text."""
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 EVENT_ID = re.compile(r"(c_[0-9a-f]{16}):([0-9]{1,15})")
 """An event's id: the call's id and the number of characters of its answer sent so far."""
@@ -72,7 +67,8 @@ async def post_chat(chat_request: ChatRequest, request: Request, state: AppState
     the last event's id returns the rest. A call that fails before its first event is an HTTP error.
     """
     answer_feed = await _open_feed(state)
-    call = await answer_feed.start_answer(await _build_call(chat_request, request, user))
+    origin = CallOrigin(tool="chat", source="http", client=request.headers.get("user-agent", ""), user=user)
+    call = await answer_feed.start_answer(await chat_request.build_call(origin))
     feed = await answer_feed.follow_answer(call.id, user.name)
     response = _stream_response(request, state, call.id, feed, is_json=bool(chat_request.schema_))
     response.headers["Thread-Id"] = call.thread
@@ -103,32 +99,6 @@ async def post_stop(call_id: CallId, services: ServicesDep, user: UserDep) -> St
     """Stop a call. Its readers get the last events; the text so far is kept, and billed."""
     answer_feed = await services.answer_feed()
     return StopResponse(stopping=await answer_feed.stop_answer(call_id, user.name))
-
-
-async def _build_call(chat_request: ChatRequest, request: Request, user: User) -> Call:
-    message = chat_request.message
-    if not message.strip():
-        if not chat_request.files:
-            raise RequestError("The message is empty. Say what Claude should do.")
-        message = EMPTY_PROMPT_WITH_FILES
-    schema = chat_request.schema_
-    return Call(
-        prompt=message,
-        system=chat_request.system,
-        model=chat_request.model.strip(),
-        effort=chat_request.effort,
-        max_tokens=chat_request.max_tokens,
-        max_usd=chat_request.max_usd,
-        thread=chat_request.thread.strip(),
-        tools=tuple(dict.fromkeys(chat_request.tools)),
-        files=chat_request.file_references(),
-        schema=await anyio.to_thread.run_sync(schemas.parse_json_schema, schema) if schema else None,
-        tool="chat",
-        source="http",
-        client=request.headers.get("user-agent", "")[:60],
-        user=user.name,
-        limits=user.limits,
-    )
 
 
 def _resume_offset(event_id: str, call_id: str) -> int:

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mcp_server_claude.call_types import Effort, ToolName
+from mcp_server_claude.calls import ask_request
+from mcp_server_claude.calls.ask_request import (
+    EffortParam,
+    MaxTokensParam,
+    MaxUsdParam,
+    ModelParam,
+    SchemaParam,
+    SystemParam,
+    ThreadParam,
+    ToolsParam,
+)
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.lone_surrogates import without_lone_surrogates
+
+if TYPE_CHECKING:
+    from mcp_server_claude.call_types import Call
+    from mcp_server_claude.calls.ask_request import CallOrigin
 
 DATA_URI_MEDIA_TYPE = re.compile(r"data:[^;,]*", re.IGNORECASE)
 
@@ -44,25 +59,18 @@ class ChatRequest(BaseModel):
     )
 
     message: str = Field(description="The question or task. It may be empty when there are files.")
-    thread: str = Field("", max_length=100, description="Go on with this conversation (`t_…`); empty begins a new one.")
-    model: str = Field("", max_length=200, description="A line (opus, sonnet, haiku, fable) or an exact id.")
-    effort: Effort = Field("", description="How hard to think; empty: the model's own.")
-    system: str = Field("", description="Role and rules for the answer.")
-    max_tokens: int = Field(0, ge=0, le=10_000_000, description="Most tokens of the answer; 0: the model's limit.")
-    max_usd: float = Field(
-        0, ge=0, le=1_000_000, allow_inf_nan=False, description="Most dollars it may cost; 0: no limit of its own."
-    )
-    schema_: dict[str, object] = Field(
+    thread: ThreadParam = Field("", max_length=100, description="Continue this conversation (`t_…`); empty: a new one.")
+    model: ModelParam = Field("", max_length=200)
+    effort: EffortParam = ""
+    system: SystemParam = ""
+    max_tokens: MaxTokensParam = 0
+    max_usd: MaxUsdParam = 0
+    schema_: SchemaParam = Field(
         default={},
         alias="schema",
         description="A JSON Schema: the answer is JSON that is valid against it, and comes when it is whole.",
     )
-    tools: list[ToolName] = Field(
-        default=[],
-        max_length=10,
-        description="What Claude may do by itself. `web`: search the web and cite. `code`: run code, make files. "
-        "`read`: look around in the directories that the operator has named.",
-    )
+    tools: ToolsParam = Field(default=[], max_length=10)
     files: list[InlineFile | str] = Field(
         default=[],
         max_length=1000,
@@ -83,10 +91,22 @@ class ChatRequest(BaseModel):
         except RecursionError:
             raise ValueError("the request is nested too deeply") from None
 
-    def file_references(self) -> tuple[str, ...]:
-        """The files as the attachments take them.
+    async def build_call(self, origin: CallOrigin) -> Call:
+        """The call of this request.
 
         Raises:
-            RequestError: One has no data.
+            RequestError: There is neither a message nor a file, a file has no data, or the schema is not a JSON Schema.
         """
-        return tuple(each.data_uri() if isinstance(each, InlineFile) else each for each in self.files)
+        return await ask_request.build_call(
+            origin,
+            prompt=self.message,
+            model=self.model,
+            effort=self.effort,
+            system=self.system,
+            max_tokens=self.max_tokens,
+            max_usd=self.max_usd,
+            files=[each.data_uri() if isinstance(each, InlineFile) else each for each in self.files],
+            schema=self.schema_,
+            tools=self.tools,
+            thread=self.thread,
+        )

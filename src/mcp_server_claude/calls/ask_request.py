@@ -1,0 +1,124 @@
+"""The parameters of a question to Claude, described and checked once for MCP, HTTP and the shell.
+
+Each alias is the type of a parameter with its limits and its description. `build_call` makes the call of the arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, get_args
+
+import anyio.to_thread
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
+from mcp_server_claude import schemas
+from mcp_server_claude.call_types import Call, Effort, ToolName
+from mcp_server_claude.errors import RequestError
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mcp_server_claude.users.user import User
+
+PromptParam: TypeAlias = Annotated[
+    str, Field(description="The question or task, with everything Claude needs: it sees nothing else.", min_length=1)
+]
+ModelParam: TypeAlias = Annotated[
+    str, Field(description="A line (opus, sonnet, haiku, fable: its newest model) or an exact id.")
+]
+EffortParam: TypeAlias = Annotated[Effort, Field(description="How hard to think. Default: the model's own.")]
+SystemParam: TypeAlias = Annotated[str, Field(description="Role and rules for the answer.")]
+MaxTokensParam: TypeAlias = Annotated[
+    int, Field(description="Most tokens the answer may take. 0: the model's own limit.", ge=0, le=10_000_000)
+]
+MaxUsdParam: TypeAlias = Annotated[
+    float, Field(description="Most dollars the answer may cost. 0: no limit.", ge=0, le=1_000_000, allow_inf_nan=False)
+]
+FilesParam: TypeAlias = Annotated[
+    list[str],
+    Field(description="Paths or globs in the project, https URLs, data: URIs, file ids: text, code, PDF, images."),
+]
+SchemaParam: TypeAlias = Annotated[
+    dict[str, object], Field(description="JSON Schema: the answer is JSON that is valid against it.")
+]
+ToolsParam: TypeAlias = Annotated[
+    list[ToolName],
+    Field(description="web: search and cite. code: run code, make files. read: look into the project's files."),
+]
+ThreadParam: TypeAlias = Annotated[
+    str, Field(description="Go on with the conversation of an earlier answer: the id (t_…) in its last line.")
+]
+DryRunParam: TypeAlias = Annotated[bool, Field(description="Only say what it would cost, and what alternatives would.")]
+
+FILES_ONLY_PROMPT = "Please look at the attached files."
+"""The prompt if there are only files: the API refuses empty text."""
+MAX_CLIENT_CHARS = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOrigin:
+    """The origin of a call.
+
+    Args:
+        tool: The MCP tool, `chat` over HTTP, or the command of the shell.
+        source: The transport.
+        client: The name that the client gave, cut to 60 characters.
+        user: The user who asks.
+        trace_id: The OpenTelemetry trace; empty without one.
+    """
+
+    tool: str
+    source: Literal["mcp", "http", "shell"]
+    client: str
+    user: User
+    trace_id: str = ""
+
+
+async def build_call(
+    origin: CallOrigin,
+    *,
+    prompt: str,
+    model: str = "",
+    effort: Effort = "",
+    system: str = "",
+    max_tokens: int = 0,
+    max_usd: float = 0.0,
+    files: Sequence[str] = (),
+    schema: Mapping[str, object] | None = None,
+    tools: Sequence[ToolName] = (),
+    thread: str = "",
+) -> Call:
+    """The call that these arguments ask for. The schema is parsed on a thread.
+
+    Raises:
+        RequestError: There is neither a prompt nor a file, or the schema is not a JSON Schema.
+    """
+    if not prompt.strip():
+        if not files:
+            raise RequestError("The prompt is empty. Say what Claude should do.")
+        prompt = FILES_ONLY_PROMPT
+    return Call(
+        prompt=replace_lone_surrogates(prompt),
+        system=replace_lone_surrogates(system),
+        model=model.strip(),
+        effort=effort,
+        max_tokens=max_tokens,
+        max_usd=max_usd,
+        thread=thread.strip(),
+        tools=tuple(dict.fromkeys(tools)),
+        files=tuple(files),
+        schema=await anyio.to_thread.run_sync(schemas.parse_json_schema, schema) if schema else None,
+        tool=origin.tool,
+        source=origin.source,
+        client=origin.client[:MAX_CLIENT_CHARS],
+        user=origin.user.name,
+        limits=origin.user.limits,
+        trace_id=origin.trace_id,
+    )
+
+
+def parameter_description(parameter: object) -> str:
+    """The description of a parameter, given its alias: for the help of a command."""
+    return next(each.description or "" for each in get_args(parameter) if isinstance(each, FieldInfo))
