@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server_claude.store import Store, StoreError, call_journal, process_locks, request_ledger
+from mcp_server_claude.store import (
+    Store,
+    StoreError,
+    call_journal,
+    job_items,
+    job_records,
+    process_locks,
+    request_ledger,
+)
 from mcp_server_claude.store.migrations import MIGRATIONS, NEWEST_VERSION
 from mcp_server_claude.store.sqlite_connection import SqliteTransaction, open_connection
 from mcp_server_claude.store.transaction import Transaction, scalar
@@ -160,6 +168,9 @@ def test_the_tables_have_the_fields_of_what_is_kept_in_them(tx: Transaction) -> 
     for table in ("usage_total", "usage_user_total", "usage_cell"):
         assert set(daily_rollups.ENTRY_VALUES) < columns(tx, table)
     assert columns(tx, "call") == {field.name for field in fields(call_journal.JournaledCall)} | {"stop_requested"}
+    assert columns(tx, "job") == {field.name for field in fields(job_records.JobRecord)}
+    claimed, stored = fields(job_items.ClaimedItem), fields(job_items.ItemRecord)
+    assert columns(tx, "job_item") == {field.name for field in (*claimed, *stored)} | {"owner", "interruptions"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")

@@ -53,7 +53,7 @@ def write_sample_ledger(data_dir: Path, team: SampleLedger) -> Path:
 
 def insert_entries(connection: sqlite3.Connection, rows: Iterable[EntryRow]) -> None:
     """Write lines as they are, in one transaction."""
-    names = [name for _, name, *_ in connection.execute("pragma table_info(entry)")]
+    names = [name for _, name, *_ in connection.execute("pragma table_info(entry)") if name != "job_id"]
     columns, values = ", ".join(f'"{name}"' for name in names), ", ".join(f":{name}" for name in names)
     connection.execute("begin")
     connection.executemany(f"insert into entry ({columns}) values ({values})", rows)  # noqa: S608 - our own names

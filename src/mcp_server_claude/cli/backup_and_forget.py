@@ -93,8 +93,10 @@ def _erase_text(what: ErasureFilter) -> tuple[ErasureCounts, bool]:
 
 def _erasure_summary(forgotten: ErasureCounts, verb: str) -> str:
     calls, threads = _count_noun(forgotten.calls, "call"), _count_noun(forgotten.threads, "thread")
+    jobs = _count_noun(forgotten.jobs, "job")
     told = (
-        f"{verb}: the text of {calls} and {threads}, the names of {_count_noun(forgotten.files, 'file')}. "
+        f"{verb}: the text of {calls} and {threads}, the names of {_count_noun(forgotten.files, 'file')}"
+        f"{f', {jobs}' if forgotten.jobs else ''}. "
         "What they cost stays in the ledger."
     )
     if forgotten.running:

@@ -1,4 +1,4 @@
-"""The database: a ledger of requests, a journal of calls, budgets, threads, users, and the locks of processes.
+"""The database: a ledger of requests, a journal of calls, budgets, threads, users, jobs, and the locks of processes.
 
 A store operation is a synchronous function whose first argument is a transaction, for instance
 `request_ledger.open_entry(tx, entry)`. It is passed to `Store.write` or `Store.read`. Operations that must happen
@@ -8,6 +8,8 @@ together are called by one function.
 from mcp_server_claude.store import (
     budget_reservations,
     call_journal,
+    job_items,
+    job_records,
     orphan_cleanup,
     output_file_records,
     process_locks,
@@ -26,6 +28,8 @@ __all__ = [
     "Transaction",
     "budget_reservations",
     "call_journal",
+    "job_items",
+    "job_records",
     "orphan_cleanup",
     "output_file_records",
     "process_locks",

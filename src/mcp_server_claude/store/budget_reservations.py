@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import Transaction
 
 BudgetScope: TypeAlias = tuple[str, int | None]
-"""A budget, `total` or `user:NAME`, and its cap for the day. Without a cap (None) spending is only counted."""
+"""A budget, `total`, `user:NAME` or `job:ID`, and its cap for the day, or for all days of a job.
+
+Without a cap (None) spending is only counted."""
 
 UNLIMITED_MICROS = 2**62
 MAX_COST_MICROS = 2**53
-TOTAL_SCOPE, USER_SCOPE_PREFIX = "total", "user:"
+TOTAL_SCOPE, USER_SCOPE_PREFIX, JOB_SCOPE_PREFIX = "total", "user:", "job:"
+JOB_DAY = "job"
+"""Takes the place of the date in the budget of a job, which does not end with the day."""
 DAY_S = 86_400
 
 
@@ -57,13 +61,13 @@ def reserve_up_to(
         message = f"0 <= {min_micros} <= {max_micros} does not hold"
         raise ValueError(message)
     ordered = sorted(scopes)
-    remaining = [(_lock_remaining(tx, scope, day, cap), scope) for scope, cap in ordered]
+    remaining = [(_lock_remaining(tx, scope, _day_of(scope, day), cap), scope) for scope, cap in ordered]
     least, scarcest = min(remaining, default=(UNLIMITED_MICROS, ""))
     if least < min_micros:
         return InsufficientBudget(scarcest, max(0, least))
     granted = min(max_micros, max(0, least))
     for scope, _ in ordered:
-        _add_hold(tx, scope, day, granted, entry_id)
+        _add_hold(tx, scope, _day_of(scope, day), granted, entry_id)
     return Reservation(granted)
 
 
@@ -118,6 +122,11 @@ def user_scope(name: str) -> str:
     return f"{USER_SCOPE_PREFIX}{name}"
 
 
+def job_scope(job_id: str) -> str:
+    """Return the scope of one job's budget."""
+    return f"{JOB_SCOPE_PREFIX}{job_id}"
+
+
 def spent_on_day(tx: Transaction, scope: str, day: str) -> int:
     """Return the micro-dollars spent in a scope on a day, including calls made while it had no budget."""
     spent = tx.fetch_one(
@@ -130,6 +139,10 @@ def resync_spent(tx: Transaction, scope: str, day: str) -> None:
     """Count in a scope what was spent on a day while it had no budget, for instance before a cap was set again."""
     row = {"scope": scope, "day": day, "spent": spent_on_day(tx, scope, day)}
     tx.execute("update budget set spent = :spent where scope = :scope and day = :day", row)
+
+
+def _day_of(scope: str, day: str) -> str:
+    return JOB_DAY if scope.startswith(JOB_SCOPE_PREFIX) else day
 
 
 def _lock_remaining(tx: Transaction, scope: str, day: str, cap: int | None) -> int:
@@ -151,7 +164,10 @@ def _lock_remaining(tx: Transaction, scope: str, day: str, cap: int | None) -> i
 
 
 def _ledger_cost_micros(tx: Transaction, scope: str, day: str) -> int:
-    """Return the cost of a day's requests according to the ledger, in micro-dollars."""
+    """Return the cost of a day's or a job's requests according to the ledger, in micro-dollars."""
+    if scope.startswith(JOB_SCOPE_PREFIX):
+        sql = "select cast(coalesce(sum(cost_micros), 0) as bigint) as micros from entry where job_id = :job"
+        return tx.fetch_one(scalar, sql, {"job": scope.removeprefix(JOB_SCOPE_PREFIX)}) or 0
     since = datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
     sql = "select cast(coalesce(sum(cost_micros), 0) as bigint) as micros from entry "
     sql += "where started_at >= :since and started_at < :until"

@@ -45,6 +45,7 @@ class JournaledCall:
     failure: Mapping[str, object] | None = None
     ended_at: float | None = None
     chars: int = 0
+    job_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,9 @@ _BOUND = ", ".join(f":{name}" for name in _COLUMNS)
 _OPEN = f"insert into call ({_QUOTED}) values ({_BOUND})"  # noqa: S608
 _CALL = f'select {_QUOTED} from call where id = :id and "user" = :user'  # noqa: S608
 _RECENT_CALLS = f"""
-select {_QUOTED} from (select * from call where "user" = :user order by started_at desc, id desc limit :limit) as newest
+select {_QUOTED} from (
+    select * from call where "user" = :user and job_id is null order by started_at desc, id desc limit :limit
+) as newest
 order by case when "end" in ('interrupted', 'cancelled') then 0 else 1 end, started_at desc, id desc
 """  # noqa: S608
 _CLOSE = """
@@ -178,7 +181,7 @@ def find_call(tx: Transaction, call_id: str, user: str) -> JournaledCall | None:
 
 
 def recent_calls(tx: Transaction, user: str, limit: int = 10) -> list[JournaledCall]:
-    """Return a user's newest calls. Interrupted and cancelled ones, whose answer had no reader, come first."""
+    """Return a user's newest calls outside of jobs. Interrupted and cancelled ones, which had no reader, come first."""
     return tx.fetch_all(_call_row, _RECENT_CALLS, {"user": user, "limit": limit})
 
 

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.store import call_journal, orphan_cleanup, sqlite_connection, thread_messages
+from mcp_server_claude.store import call_journal, job_records, orphan_cleanup, sqlite_connection, thread_messages
 from mcp_server_claude.store.process_locks import ProcessLocks
 from mcp_server_claude.store.sqlite_connection import SqliteTransaction
 from mcp_server_claude.store.transaction import scalar
@@ -34,7 +34,7 @@ class ErasureFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureCounts:
-    """Numbers of calls, threads (whole, or their older messages) and file names that were erased.
+    """Numbers of calls, threads (whole, or their older messages), file names and jobs that were erased.
 
     `running` calls keep their text.
     """
@@ -43,11 +43,12 @@ class ErasureCounts:
     threads: int
     files: int
     running: int
+    jobs: int = 0
 
     @property
     def is_empty(self) -> bool:
         """True if nothing was erased."""
-        return not (self.calls or self.threads or self.files)
+        return not (self.calls or self.threads or self.files or self.jobs)
 
 
 _HAS_ANY_TEXT = f"({call_journal.HAS_TEXT} or exists (select 1 from chunk where chunk.call_id = call.id))"  # noqa: S608
@@ -74,6 +75,7 @@ def erase_text(tx: Transaction, selection: ErasureFilter, locks: ProcessLocks, n
             f"update produced set name = :erased where name <> :erased and created_at < :before{condition}",  # noqa: S608
             row,
         ),
+        jobs=job_records.erase_jobs(tx, selection.before, selection.user),
         running=tx.fetch_one(scalar, f"select count(*) as n from call where state = 'open'{condition}", row) or 0,  # noqa: S608
     )
 

@@ -180,6 +180,53 @@ create table produced (
 )
 """
 
+CREATE_JOB = """
+create table job (
+    id text primary key,
+    created_at double precision not null,
+    worker text not null,
+    scope text not null,
+    "user" text not null,
+    client text not null,
+    source text not null,
+    tool text not null,
+    model text not null,
+    title text not null,
+    spec text not null,
+    digest text not null,
+    output text not null,
+    output_digest text not null,
+    batch bigint not null,
+    state text not null check (state in ('new', 'open', 'closed')),
+    "end" text check ("end" in ('complete', 'incomplete', 'cancelled')),
+    reason text not null,
+    stop_requested bigint not null,
+    ended_at double precision,
+    check ((state = 'closed') = ("end" is not null))
+)
+"""
+
+CREATE_JOB_ITEM = """
+create table job_item (
+    job_id text not null references job (id) on delete cascade,
+    seq bigint not null,
+    input text not null,
+    state text not null default 'todo' check (state in ('todo', 'running', 'done', 'failed', 'cancelled')),
+    owner text not null default '',
+    fence bigint not null default 0,
+    attempts bigint not null default 0,
+    interruptions bigint not null default 0,
+    call_id text not null default '',
+    progress text not null default '',
+    text text not null default '',
+    is_json bigint not null default 0,
+    note text not null default '',
+    usage text,
+    error text,
+    primary key (job_id, seq)
+)
+"""
+
 SPEND_COLUMNS = """
 attempt, "end", input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens, cost_micros
 """
@@ -377,6 +424,20 @@ MIGRATIONS: tuple[Migration, ...] = (
             "alter table thread add column thinking_refusals bigint not null default 0",
             "alter table turn add column rules text not null default ''",
             "alter table turn add column prefix_digest text not null default ''",
+        ),
+    ),
+    Migration(
+        14,
+        "Jobs and their items, which any process can continue, and the job of each request and call.",
+        (
+            CREATE_JOB,
+            'create index job_user on job ("user", created_at)',
+            "create index job_open on job (created_at) where state <> 'closed'",
+            CREATE_JOB_ITEM,
+            "create index job_item_open on job_item (job_id, seq) where state in ('todo', 'running')",
+            "alter table entry add column job_id text",
+            "create index entry_job on entry (job_id, cost_micros) where job_id is not null",
+            "alter table call add column job_id text",
         ),
     ),
 )

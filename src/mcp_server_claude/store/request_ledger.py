@@ -33,7 +33,8 @@ class LedgerEntry:
     """One upstream request.
 
     Times are unix seconds, amounts are micro-dollars. `cost_micros` is None while the price is unknown. `host` is the
-    host of the base URL. `held_micros` was reserved of the budgets when the request was started.
+    host of the base URL. `held_micros` was reserved of the budgets when the request was started. `job_id` is the job
+    that it was made for.
     """
 
     id: str
@@ -68,6 +69,7 @@ class LedgerEntry:
     duration_ms: float | None = None
     trace_id: str = ""
     held_micros: int = 0
+    job_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

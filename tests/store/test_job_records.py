@@ -1,0 +1,129 @@
+"""Jobs: found by their user, closed once, continued, deleted, and paid for."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_server_claude.store import (
+    Store,
+    budget_reservations,
+    call_journal,
+    job_items,
+    job_records,
+    orphan_cleanup,
+    process_locks,
+    request_ledger,
+)
+from mcp_server_claude.store.budget_reservations import InsufficientBudget, Reservation
+from mcp_server_claude.store.job_records import JobRecord
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp_server_claude.store import Transaction
+
+JOB = JobRecord(
+    id="j_1", created_at=100.0, worker="w_1", scope="s", title="Say it", spec={"prompt": "Say {item}."}, output="/o"
+)
+
+
+def create(tx: Transaction, job: JobRecord = JOB, items: int = 2) -> None:
+    job_records.create_job(tx, job)
+    job_records.add_items(tx, job.id, [(seq, f"{seq}") for seq in range(items)])
+    job_records.open_job(tx, job.id)
+
+
+def test_a_job_comes_back_as_it_was_created_and_only_to_its_user(tx: Transaction) -> None:
+    create(tx)
+    assert job_records.find_job(tx, "j_1", "local") == replace(JOB, state="open")
+    assert job_records.find_job(tx, "j_1", "ada") is None
+    assert job_records.find_job_of_output(tx, "/o") == replace(JOB, state="open")
+
+
+def test_the_newest_jobs_come_first_with_their_progress(tx: Transaction) -> None:
+    create(tx)
+    create(tx, replace(JOB, id="j_2", created_at=200.0), items=3)
+    create(tx, replace(JOB, id="j_3", created_at=300.0, user="ada"))
+    assert [(job.id, progress.todo) for job, progress in job_records.recent_jobs(tx, "local", 10)] == [
+        ("j_2", 3),
+        ("j_1", 2),
+    ]
+    assert [job.id for job in job_records.open_jobs(tx, ["s"])] == ["j_1", "j_2", "j_3"]
+    assert job_records.open_jobs(tx, ["another account"]) == []
+
+
+def test_a_job_is_closed_exactly_once_and_its_unanswered_items_can_be_tried_again(tx: Transaction) -> None:
+    create(tx, items=3)
+    done, failed, _ = job_items.claim_items(tx, "j_1", "w_1", 3)
+    job_items.finish_item(tx, done, job_items.ItemOutcome(state="done", text="yes"))
+    job_items.finish_item(tx, failed, job_items.ItemOutcome(state="failed", error={"message": "No."}))
+    assert job_records.close_job(tx, "j_1", end="incomplete", now=5.0, reason="Why.", output_digest="abc")
+    assert not job_records.close_job(tx, "j_1", end="complete", now=6.0)
+    closed = job_records.find_job(tx, "j_1", "local")
+    assert closed is not None
+    assert (closed.end, closed.reason, closed.ended_at, closed.output_digest) == ("incomplete", "Why.", 5.0, "abc")
+    assert job_records.reopen_job(tx, "j_1")
+    assert not job_records.reopen_job(tx, "j_1")
+    progress = job_records.job_progress(tx, "j_1")
+    assert (progress.done, progress.todo, progress.failed) == (1, 1, 0)
+    reopened = job_records.find_job(tx, "j_1", "local")
+    assert reopened is not None
+    assert reopened.output_digest == "abc"
+
+
+def test_the_cost_of_a_job_is_that_of_its_requests(tx: Transaction) -> None:
+    create(tx)
+    for n, cost in enumerate((3, 4, None)):
+        entry = request_ledger.LedgerEntry(id=f"r_{n}", call_id="c", worker="w_1", started_at=1.0, job_id="j_1")
+        request_ledger.open_entry(tx, entry)
+        result = request_ledger.EntryResult(end="complete", ended_at=2.0, output_tokens=9, cost_micros=cost)
+        request_ledger.close_entry(tx, f"r_{n}", result)
+    progress = job_records.job_progress(tx, "j_1")
+    assert (progress.cost_micros, progress.unpriced) == (7, 1)
+
+
+def test_the_budget_of_a_job_holds_across_days(tx: Transaction) -> None:
+    scopes = [(budget_reservations.job_scope("j_1"), 100)]
+    assert budget_reservations.reserve_up_to(tx, scopes, "2026-11-20", 60, 60, "r_1") == Reservation(60)
+    assert budget_reservations.settle(tx, "r_1", 50)
+    assert budget_reservations.reserve_up_to(tx, scopes, "2026-11-21", 60, 60, "r_2") == InsufficientBudget(
+        "job:j_1", 50
+    )
+    assert budget_reservations.reserve_up_to(tx, scopes, "2026-11-21", 10, 60, "r_2") == Reservation(50)
+
+
+def test_calls_of_jobs_are_not_listed_among_the_calls(tx: Transaction) -> None:
+    for n, job_id in enumerate((None, "j_1")):
+        call_journal.open_call(tx, call_journal.JournaledCall(id=f"c_{n}", worker="w", started_at=1.0, job_id=job_id))
+    assert [call.id for call in call_journal.recent_calls(tx, "local")] == ["c_0"]
+
+
+def test_old_jobs_are_deleted_with_their_items_and_open_ones_stay(tx: Transaction) -> None:
+    create(tx)
+    create(tx, replace(JOB, id="j_2"))
+    job_records.close_job(tx, "j_1", end="complete", now=50.0)
+    assert job_records.delete_old_jobs(tx, 50.0) == 0
+    assert job_records.delete_old_jobs(tx, 51.0) == 1
+    assert job_items.read_items(tx, "j_1") == []
+    assert job_records.find_job(tx, "j_2", "local") is not None
+    job_records.close_job(tx, "j_2", end="complete", now=50.0)
+    assert job_records.erase_jobs(tx, math.inf, "ada") == 0
+    assert job_records.erase_jobs(tx, math.inf, "local") == 1
+
+
+@pytest.mark.anyio
+async def test_a_job_whose_items_were_never_all_written_is_deleted_once_its_process_is_dead(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "data")
+    alive = replace(JOB, worker=store.locks.worker)
+    await store.write(job_records.create_job, alive)
+    await store.write(job_records.create_job, replace(JOB, id="j_2", worker="w_dead"))
+    await store.write(orphan_cleanup.close_orphans, store.locks, time.time())
+    assert await store.read(job_records.find_job, "j_1", "local") == alive
+    assert await store.read(job_records.find_job, "j_2", "local") is None
+    await store.write(process_locks.unregister_process, store.locks.worker)
+    await store.close()
