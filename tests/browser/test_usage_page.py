@@ -21,6 +21,7 @@ from playwright.async_api import Page, Route, expect
 from mcp_server_claude.simulator import Simulator
 from mcp_server_claude.store.sqlite_connection import open_connection
 from support.browser.axe_core import RUN_AXE
+from support.browser.box_fonts import use_box_font, wait_for_box_font
 from support.browser.browser_sessions import browser_sessions
 from support.browser.page_server import page_server
 from support.browser.usage_page import ExpectedUsagePage, format_percent, open_usage_page, read_table, wait_for_figures
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Browser
 
+    from support.browser.box_fonts import BoxFont
     from support.browser.browser_sessions import BrowserSessions
     from support.browser.page_driver import PageDriver
     from support.browser.page_server import PageServer
@@ -330,6 +332,20 @@ async def test_axe_finds_no_fault_and_nothing_scrolls_sideways(
                 await summary.click()
         await page.evaluate(axe)
         assert await page.evaluate(RUN_AXE) == [], query
+        assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), query
+
+
+@pytest.mark.parametrize("font", ["narrow", "wide"])
+@pytest.mark.parametrize("width", [1280, 768, 390, 320])
+async def test_the_usage_page_fits_its_window_with_any_font(desk: BrowserSessions, font: BoxFont, width: int) -> None:
+    reader = await desk.open_page("", viewport={"width": width, "height": 800}, bypass_csp=True)
+    await use_box_font(reader.page, font)
+    for query in (QUERY, f"{QUERY}&per=month&user=grace&model=claude-opus-5-5", f"{QUERY}&tool=none"):
+        page = await open_usage_page(reader, query)
+        await wait_for_box_font(page)
+        for summary in await page.locator("summary").all():
+            if await summary.is_visible():
+                await summary.click()
         assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), query
 
 

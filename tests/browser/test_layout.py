@@ -1,0 +1,110 @@
+"""The pages fit their window with any font, and every part of them can be reached with the keyboard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.async_api import expect
+
+from mcp_server_claude.simulator import directive
+from support.browser.axe_core import RUN_AXE
+from support.browser.box_fonts import use_box_font, wait_for_box_font
+
+if TYPE_CHECKING:
+    from support.browser.box_fonts import BoxFont
+    from support.browser.browser_sessions import BrowserSessions
+    from support.browser.page_driver import PageDriver
+    from support.browser.page_server import PageServer
+
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+
+PARAGRAPHS = "\n\n".join(f"Paragraph {n} of an answer that is long enough to wrap." for n in range(12))
+FITS_VERTICALLY = "() => document.documentElement.scrollHeight <= innerHeight && scrollY === 0"
+FITS_HORIZONTALLY = "() => document.documentElement.scrollWidth <= innerWidth"
+SCROLLS_BY_ITSELF = "log => log.scrollHeight > log.clientHeight + 200"
+ANSWER = """\
+# A heading that is not short
+
+Text with `code` and a [link](https://example.org/).
+
+| A column | Another column |
+| :-- | --: |
+| 1 | 2 |
+
+```python
+def function(parameter: int) -> str: return f"{parameter}" + "a line that is longer than a phone is wide"
+```
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_a_long_thread_scrolls_in_its_log_and_never_in_the_window(door: BrowserSessions, width: int) -> None:
+    reader = await door.open_page(viewport={"width": width, "height": 800})
+    page = reader.page
+    turn = {"files": [], "call": "", "usage": None, "running": False, "incomplete": ""}
+    messages = [{"role": role, "text": PARAGRAPHS, **turn} for _ in range(10) for role in ("user", "assistant")]
+    thread = {"id": "t_ten", "title": "Ten turns", "model": "", "updated": 0, "cost_usd": 0, "messages": messages}
+    await page.route("**/threads/t_ten.json", lambda route: route.fulfill(json=thread))
+    await reader.goto("/t/t_ten")
+    await expect(page.locator(".turn")).to_have_count(20)
+    log = page.locator("#log")
+    assert await log.evaluate(SCROLLS_BY_ITSELF)
+    assert await page.evaluate(FITS_VERTICALLY)
+    await page.mouse.move(30, 400)
+    await page.mouse.wheel(0, 3000)
+    for key in ("PageDown", "End", "Alt+ArrowUp", "Alt+ArrowUp", "PageUp", "Home"):
+        await page.keyboard.press(key)
+        assert await page.evaluate(FITS_VERTICALLY), key
+    await expect(reader.question).to_be_in_viewport(ratio=1)
+
+
+async def test_the_log_can_be_read_with_the_keyboard_while_an_answer_is_written(
+    ada: PageDriver, site: PageServer, axe: str
+) -> None:
+    page, log = ada.page, ada.page.locator("#log")
+    await ada.ask(f"Slowly. {directive(text=PARAGRAPHS * 8, pace=400)}")
+    await expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    await ada.wait_for_chars(3000)
+    assert await log.evaluate(SCROLLS_BY_ITSELF)
+    await page.evaluate(axe)
+    assert await page.evaluate(RUN_AXE) == []
+    await page.get_by_role("button", name="Delete this thread").focus()
+    await page.keyboard.press("Tab")
+    await expect(log).to_be_focused()
+    await page.keyboard.press("Home")
+    await expect(log).to_have_js_property("scrollTop", 0)
+    site.upstream.skip_delays()
+    await ada.wait_until_complete()
+
+
+@pytest.mark.parametrize("font", ["narrow", "wide"])
+@pytest.mark.parametrize("width", [1280, 768, 390, 320])
+async def test_the_chat_page_fits_its_window_with_any_font(door: BrowserSessions, font: BoxFont, width: int) -> None:
+    reader = await door.open_page(viewport={"width": width, "height": 800}, bypass_csp=True)
+    page = reader.page
+    await use_box_font(page, font)
+    await reader.goto()
+    await wait_for_box_font(page)
+    assert await page.evaluate(FITS_HORIZONTALLY)
+    await reader.attach(("a-name-that-is-longer-than-most-names-are.txt", b"x"))
+    await reader.ask(f"Show. {directive(text=ANSWER)}")
+    await reader.wait_until_complete()
+    assert await page.evaluate(FITS_HORIZONTALLY)
+    assert await page.evaluate(FITS_VERTICALLY)
+    await expect(page.get_by_role("button", name="Send")).to_be_in_viewport(ratio=1)
+    if width < 768:
+        await page.get_by_role("button", name="Threads").click()
+        await expect(page.get_by_role("button", name="New thread")).to_be_focused()
+    await page.get_by_role("button", name="Shortcuts").click()
+    assert await page.evaluate(FITS_HORIZONTALLY)
+
+
+@pytest.mark.parametrize("font", ["narrow", "wide"])
+@pytest.mark.parametrize("width", [880, 320])
+async def test_the_sign_in_page_fits_its_window_with_any_font(door: BrowserSessions, font: BoxFont, width: int) -> None:
+    reader = await door.open_page("", viewport={"width": width, "height": 640}, bypass_csp=True)
+    await use_box_font(reader.page, font)
+    await reader.page.goto(f"{reader.url}/signin?wrong=1")
+    await wait_for_box_font(reader.page)
+    assert await reader.page.evaluate(FITS_HORIZONTALLY)
