@@ -21,7 +21,7 @@ from support.mcp_session import (
     text_blocks,
     usage_meta,
 )
-from support.recorded_streams import sse_bytes
+from support.recorded_streams import message_events, sse_bytes
 from support.scripted_upstream import scripted_upstream
 from support.simulator_requests import message_requests
 
@@ -123,6 +123,45 @@ async def test_text_for_a_block_that_was_never_started_is_part_of_a_complete_ans
     assert text_blocks(result)[0].replace("?", "", 1) == record.text.replace("?", "", 1)
     assert len(text_blocks(result)[0]) == len(record.text) + 1
     assert usage_meta(result)["complete"] is True
+
+
+def stray_delta(text: str) -> dict[str, object]:
+    return {"type": "content_block_delta", "index": 7, "delta": {"type": "text_delta", "text": text}}
+
+
+@pytest.mark.parametrize("model", [PREFILLED, PLEADED])
+async def test_a_continuation_with_text_for_a_block_that_was_never_started_is_asked_for_again(
+    tmp_path: Path, model: str
+) -> None:
+    said, rest = "The first half of the answer, which is long enough to repeat. ", "The second half."
+    anchor = "" if model == PREFILLED else said.rstrip()[-ANCHOR_CHARS:]
+    start, block, *_ = message_events()
+    whole = message_events(anchor + " " + rest)
+    async with (
+        scripted_upstream(
+            sse_bytes(*message_events(said)[:3]),
+            sse_bytes(start, block, stray_delta("?"), *whole[2:]),
+            sse_bytes(*whole),
+        ) as upstream,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
+    ):
+        result = await desk.ask("x", model=model)
+    assert text_blocks(result)[0] == said + rest
+    assert (usage_meta(result)["complete"], usage_meta(result)["attempts"]) == (True, 3)
+
+
+async def test_json_with_text_for_a_block_that_was_never_started_is_asked_for_again(tmp_path: Path) -> None:
+    start, block, *rest = message_events('{"a": "', 'b"}')
+    async with (
+        scripted_upstream(
+            sse_bytes(start, block, rest[0], stray_delta("?"), *rest[1:]), sse_bytes(start, block, *rest)
+        ) as upstream,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
+    ):
+        schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+        result = await desk.ask("x", model=PREFILLED, schema=schema)
+    assert text_blocks(result)[0] == '{"a": "b"}'
+    assert usage_meta(result)["attempts"] == 2
 
 
 @pytest.mark.parametrize("fault", BREAKS)

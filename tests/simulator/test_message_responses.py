@@ -303,6 +303,24 @@ async def test_an_interrupted_answer_is_continued_from_its_repeated_end(model: s
     assert partial[:-40] + simulator.requests[0].text == whole
 
 
+async def test_a_partial_answer_with_the_stray_text_of_a_fault_is_continued_where_it_ends(simulator: Simulator) -> None:
+    whole = simulator.answer_to(message_request(PROMPT))
+    partial = f"?{whole[:40]}?{whole[40:100]}"
+    body = message_request(PROMPT, model="claude-haiku-4-5")
+    body["messages"] = [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": partial}]
+    prefilled = simulator.answer_to(body)
+    body = message_request(PROMPT, model="claude-sonnet-4-6")
+    body["messages"] = [
+        {"role": "user", "content": PROMPT},
+        {"role": "assistant", "content": partial},
+        {"role": "user", "content": GO_ON},
+    ]
+    repeated = simulator.answer_to(body)
+
+    assert prefilled == whole[100:]
+    assert repeated == partial[-40:] + whole[100:]
+
+
 async def test_a_continuation_that_is_cut_again_can_be_continued(simulator: Simulator) -> None:
     prompt = f"{PROMPT} [[sim: anchor=off]]"
     whole = simulator.answer_to(message_request(prompt))

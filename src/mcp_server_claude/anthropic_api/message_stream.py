@@ -98,10 +98,14 @@ class MessageStream:
     open: by these a watchdog tells silence from a broken stream. `container_id` names the container in which code ran.
     `is_finished` is set by `message_stop`, after which nothing counts; `has_invalid_usage` if a count was nonsense, so
     that the cost is unknown.
+
+    Text for a block that was never started is kept as text of the answer. With `strict_blocks` it is malformed: for a
+    stream whose text must be exact, such as the continuation of an answer.
     """
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, *, strict_blocks: bool = False) -> None:
         self._listener = listener
+        self._strict_blocks = strict_blocks
         self._blocks: dict[int, _BlockBuilder] = {}
         self._text: list[str] = []
         self._thinking_tokens = 0
@@ -168,7 +172,12 @@ class MessageStream:
             # The most frequent event by far: it pays to look for it before all others, and for its block only once.
             if type(delta) is dict and delta.get("type") == "text_delta" and event["type"] == "content_block_delta":
                 text, position = delta.get("text"), event.get("index")
-                if type(text) is str and type(position) is int and self.has_started:
+                if (
+                    type(text) is str
+                    and type(position) is int
+                    and self.has_started
+                    and (position == index or self._accepts_text(position))
+                ):
                     if position != index:
                         index, pieces = position, self._text_pieces(position)
                     pieces.append(text)
@@ -300,6 +309,8 @@ class MessageStream:
             raise self._malformed_error()
         if kind == "text_delta":
             text = self._text_in(delta, "text")
+            if not self._accepts_text(index):
+                raise self._malformed_error()
             self._text_pieces(index).append(text)
             self._add_text(text)
             return
@@ -314,6 +325,13 @@ class MessageStream:
             block.citations.append(self._object_in(delta, "citation"))
         else:
             _append_unknown_delta(block, delta)
+
+    def _accepts_text(self, index: int) -> bool:
+        """True if a text delta may belong to this block."""
+        if not self._strict_blocks:
+            return True
+        block = self._blocks.get(index)
+        return block is not None and block.fields.get("type") == "text"
 
     def _text_pieces(self, index: int) -> list[str]:
         """The pieces of a text block. A block that was never started counts as text, so that its text is not lost."""

@@ -82,7 +82,9 @@ class RequestLoop:
         self._context.answer_buffer.begin_stream()
         continuation: list[Message] = []
         while True:
-            stream = MessageStream(self._context.answer_buffer.on_event)
+            # A stray piece of text would hide the repetition that begins a continuation, and would break JSON.
+            strict_blocks = bool(continuation) or self._context.output_schema is not None
+            stream = MessageStream(self._context.answer_buffer.on_event, strict_blocks=strict_blocks)
             step = await self._run_stream(stream, continuation)
             continuation = []
             match step:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 DEFAULT_ANCHOR_CHARS = 40
 HUGE_ANSWER_CHARS = 5_000_000
 TINY_ANSWER_EVENTS = 10_000
+STRAY_TEXT = "?"
+"""The text of the fault `badindex`. A partial answer that holds it is continued as if the simulator had said it."""
 _CONTINUE_REQUEST = re.compile(r"interrupted|continue", re.IGNORECASE)
 _REPEAT_REQUEST = re.compile(r"repeat", re.IGNORECASE)
 _REPEAT_LENGTH = re.compile(r"repeat[^.\n\d]{0,60}(\d+) char", re.IGNORECASE)
@@ -101,14 +103,15 @@ def _plan_continuation(
     whole = _plan_messages(before, body, defaults)
     done = "".join(content_text(message.get("content")) for message in partial)
     # "Go on" after a whole answer is a new turn, unless the end is to be repeated: then it was lost on its way.
+    said_chars = _said_chars(whole.text, done)
     left = done.rstrip() < whole.text.rstrip() or _REPEAT_REQUEST.search(request) is not None
-    goes_on = whole.text.startswith(done) and (not request or (bool(done.strip()) and left))
+    goes_on = said_chars is not None and (not request or (bool(done.strip()) and left))
     anchor = ""
     if goes_on and request and _REPEAT_REQUEST.search(request) and whole.directive.anchor is not False:
         asked = _REPEAT_LENGTH.search(request)
         anchor = done[-(int(asked[1]) if asked else DEFAULT_ANCHOR_CHARS) :]
     return ScriptedAnswer(
-        text=anchor + whole.text[len(done) :] if goes_on else whole.text,
+        text=anchor + whole.text[said_chars:] if goes_on else whole.text,
         prompt=whole.prompt,
         directive=whole.directive,
         conversation=whole.conversation,
@@ -116,6 +119,17 @@ def _plan_continuation(
         earlier_pauses=server_tool_state.response_count(partial),
         follows_tool_result=whole.follows_tool_result,
     )
+
+
+def _said_chars(whole: str, done: str) -> int | None:
+    """The length of the beginning of `whole` that `done` is, apart from stray text; None if it is no beginning."""
+    said_chars = 0
+    for character in done:
+        if whole[said_chars : said_chars + 1] == character:
+            said_chars += 1
+        elif character != STRAY_TEXT:
+            return None
+    return said_chars
 
 
 def _plan_new_answer(messages: list[Object], body: Object, defaults: Directive) -> ScriptedAnswer:

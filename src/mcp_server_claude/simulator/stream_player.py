@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.simulator import sse_format
+from mcp_server_claude.simulator.answer_text import STRAY_TEXT
 from mcp_server_claude.simulator.api_errors import ERROR_MESSAGES
 from mcp_server_claude.simulator.prompt_directives import STREAM_FAULTS
 from mcp_server_claude.simulator.token_counting import CHARS_PER_TOKEN
@@ -205,7 +206,9 @@ class StreamPlayer:
                 return False
             case _:
                 never_started = self._plan.last_index + 7
-                self._send_broken_frame(sse_format.delta_frame(never_started, {"type": "text_delta", "text": "?"}))
+                self._send_broken_frame(
+                    sse_format.delta_frame(never_started, {"type": "text_delta", "text": STRAY_TEXT})
+                )
                 return False
         return True
 
