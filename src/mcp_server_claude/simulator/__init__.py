@@ -3,9 +3,11 @@
     async with Simulator(pace=Pace(tokens_per_s=0)) as simulator:
         client = AsyncAnthropic(api_key="any", base_url=simulator.url)
 
-It answers `/v1/messages` (streamed or not), `/v1/messages/count_tokens`, `/v1/models` and `/v1/files`; a prompt may
-hold a directive that chooses length, pace, tools and faults (the table is in `directives`). From another process, `GET
-/_simulator/requests` lists what was asked and `POST /_simulator/reset` forgets it.
+It answers `/v1/messages` (streamed or not), `/v1/messages/count_tokens`, `/v1/messages/batches`, `/v1/models` and
+`/v1/files`; a prompt may hold a directive that chooses length, pace, tools and faults (the table is in
+`prompt_directives`). From another process, `GET /_simulator/requests` lists what was asked, `GET
+/_simulator/batch_items` the processed items of batches, `POST /_simulator/process_batches` processes the others and
+`POST /_simulator/reset` forgets what was asked.
 """
 
 from __future__ import annotations

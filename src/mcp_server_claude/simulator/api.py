@@ -4,51 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from secrets import token_hex
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from mcp_server_claude.simulator import (
-    answer_text,
-    json_responses,
-    model_catalog,
-    random_faults,
-    request_validation,
-    sse_format,
-)
+from mcp_server_claude.simulator import json_responses, model_catalog, random_faults, sse_format
 from mcp_server_claude.simulator.api_errors import ApiError, RequestRejectedError, complete_body, rejection
-from mcp_server_claude.simulator.event_plan import build_event_plan
-from mcp_server_claude.simulator.file_store import FileStore, offers_code_execution
-from mcp_server_claude.simulator.json_body import as_text
+from mcp_server_claude.simulator.batch_store import BATCHES_PATH, BatchStore
+from mcp_server_claude.simulator.file_store import FileStore
+from mcp_server_claude.simulator.list_pages import list_page
+from mcp_server_claude.simulator.message_planner import MessagePlanner
 from mcp_server_claude.simulator.prompt_directives import InvalidDirectiveError
 from mcp_server_claude.simulator.request_log import LOGGED_HEADERS, LoggedRequest
-from mcp_server_claude.simulator.request_validation import FIRST_VERSION, VERSIONS
-from mcp_server_claude.simulator.response_planning import plan_response
-from mcp_server_claude.simulator.server_tools import CodeRun, WebSearch
 from mcp_server_claude.simulator.stream_player import StreamPlayer, StreamTiming
-from mcp_server_claude.simulator.thinking_binding import (
-    BINDING_BETA,
-    CheckedThinking,
-    ThinkingContext,
-    account_name,
-    check_thinking,
-)
-from mcp_server_claude.simulator.token_counting import InputUsage, PromptCache, count_input_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mcp_server_claude.simulator.answer_text import ScriptedAnswer
-    from mcp_server_claude.simulator.event_plan import ResponsePlan
     from mcp_server_claude.simulator.http_connection import ClientConnection, HttpRequest
     from mcp_server_claude.simulator.json_body import Json, Object
-    from mcp_server_claude.simulator.model_catalog import CatalogModel, ModelList
+    from mcp_server_claude.simulator.message_planner import PlannerConfig
+    from mcp_server_claude.simulator.model_catalog import ModelList
     from mcp_server_claude.simulator.prompt_directives import Directive
-    from mcp_server_claude.simulator.random_faults import RandomFaults
-
-DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 20, 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +44,9 @@ class ApiConfig:
     pace: Pace
     key: str | None
     models: ModelList
-    delta_chars: int
     one_event_per_write: bool
-    default_thinking: bool
-    enforce_thinking_binding: bool
-    new_account: bool
-    inference_geo: str
-    defaults: Directive
-    random_faults: RandomFaults
+    batch_duration_s: float | None
+    planner: PlannerConfig
 
 
 class SimulatedApi:
@@ -85,16 +58,16 @@ class SimulatedApi:
         self._delays_skipped = asyncio.Event()
         self.files = FileStore()
         self._config = config
-        self._cache = PromptCache()
-        self._fault_counts: Counter[str] = Counter()
+        self._planner = MessagePlanner(config.planner, self.files)
+        self.batches = BatchStore(self._planner, duration_s=config.batch_duration_s)
         self._request_id_prefix = token_hex(5)
         self._sequence = 0
 
     def reset(self) -> None:
-        """Forget every logged request, cached prefix and count of faults; files stay."""
+        """Forget every logged request, cached prefix and count of faults; files and batches stay."""
         self.requests.clear()
-        self._cache.clear()
-        self._fault_counts.clear()
+        self.batches.item_requests.clear()
+        self._planner.reset()
 
     def skip_delays(self) -> None:
         """Let the rest of the answers that are on their way come at once."""
@@ -103,12 +76,7 @@ class SimulatedApi:
 
     def answer_to(self, body: Object) -> str:
         """The text this API would say now to a request, with `max_tokens` and stops, without faults."""
-        found = self._limit_repeats(answer_text.plan_answer(body, self._config.defaults), count_attempt=False)
-        model = model_catalog.find_model(as_text(body.get("model")), self._config.models)
-        if model is None:
-            return found.text
-        model = self._with_default_thinking(model)
-        return plan_response(body, found, model, input_usage=InputUsage(uncached=0)).text
+        return self._planner.answer_to(body)
 
     async def handle(self, request: HttpRequest, connection: ClientConnection) -> None:
         """Answer one request."""
@@ -134,6 +102,12 @@ class SimulatedApi:
             case "GET", "/_simulator/requests":
                 told: list[Json] = [record.log_entry() for record in self.requests]
                 connection.send_response(200, json_responses.JSON_HEADERS, json.dumps(told).encode())
+            case "GET", "/_simulator/batch_items":
+                items: list[Json] = [record.log_entry() for record in self.batches.item_requests]
+                connection.send_response(200, json_responses.JSON_HEADERS, json.dumps(items).encode())
+            case "POST", "/_simulator/process_batches":
+                processed: Object = {"processed": self.batches.process()}
+                connection.send_response(200, json_responses.JSON_HEADERS, sse_format.json_bytes(processed))
             case "POST", "/_simulator/reset":
                 self.reset()
                 connection.send_response(200, json_responses.JSON_HEADERS, b"{}")
@@ -170,12 +144,11 @@ class SimulatedApi:
             case "POST", "/v1/messages":
                 await self._create_message(request, key, record, connection)
             case "POST", "/v1/messages/count_tokens":
-                body = _parse_body(request, record)
-                model = request_validation.requested_model(body, self._config.models)
-                request_validation.check_request(body, model, _api_version(request.headers), counting=True)
-                self.files.check_references(body, counting=True)
-                checked = self._check_thinking(body, model, key, request.headers)
-                json_responses.send_json({"input_tokens": count_input_tokens(checked.body)}, record, connection)
+                count = self._planner.count_tokens(_parse_body(request, record), key, request.headers)
+                json_responses.send_json({"input_tokens": count}, record, connection)
+            case _, batches if batches == BATCHES_PATH or batches.startswith(f"{BATCHES_PATH}/"):
+                rest = batches.removeprefix(BATCHES_PATH).strip("/")
+                await self.batches.handle_request(request, rest, key, record, connection)
             case "GET", "/v1/models":
                 json_responses.send_json(self._model_list(request.target), record, connection)
             case "GET", named if named.startswith("/v1/models/") and self._config.models in {"full", "plain"}:
@@ -206,7 +179,12 @@ class SimulatedApi:
     def _model_list(self, target: str) -> Object:
         match self._config.models:
             case "full" | "plain":
-                return _model_page(self._config.models, parse_qs(urlsplit(target).query))
+                return list_page(
+                    model_catalog.listed_models(self._config.models),
+                    parse_qs(urlsplit(target).query),
+                    item_id=lambda model: model.id,
+                    item_json=model_catalog.model_json,
+                )
             case "empty":
                 return {"data": [], "has_more": False, "first_id": None, "last_id": None}
             case "foreign":
@@ -219,103 +197,24 @@ class SimulatedApi:
     async def _create_message(
         self, request: HttpRequest, key: str, record: LoggedRequest, connection: ClientConnection
     ) -> None:
-        body = _parse_body(request, record)
-        version = _api_version(request.headers)
-        model = self._with_default_thinking(request_validation.requested_model(body, self._config.models))
-        record.model = model.id
-        request_validation.check_request(body, model, version)
-        self.files.check_references(body)
-        checked = self._check_thinking(body, model, key, request.headers)
-        found = self._limit_repeats(answer_text.plan_answer(body, self._config.defaults), count_attempt=True)
-        chosen = self._config.random_faults.apply_to(found.directive)
-        found = replace(found, directive=chosen)
-        record.fault, record.is_continuation = chosen.fault, found.resumed
-        if failure := random_faults.directed_error(chosen):
+        accepted = self._planner.accept(_parse_body(request, record), key, request.headers, record)
+        chosen = accepted.directive
+        if failure := accepted.failure:
             await asyncio.sleep(chosen.ttft or 0)
             record.end = f"fault:{chosen.fault}"
             json_responses.send_error(failure, record, connection, random_faults.directed_headers(chosen))
             return
         if json_responses.send_wrong_content(chosen, record, connection):
             return
-        used = self._cache.charge(checked.body, model, key)
-        betas = request.headers.get("anthropic-beta", "")
-        part = self._with_files_and_container(
-            plan_response(
-                body,
-                found,
-                model,
-                input_usage=used,
-                betas=betas,
-                delta_chars=self._config.delta_chars,
-                inference_geo=self._config.inference_geo,
-            ),
-            body,
-        )
-        if BINDING_BETA in betas:
-            part = replace(part, input_transformations=checked.transformations)
-        record.inference_geo, record.refusal_category = part.inference_geo, part.refusal_category
-        context = ThinkingContext(model=model, account=account_name(key), body=body, previous=checked.previous)
-        script = build_event_plan(part, context, record.request_id)
-        record.web_searches = sum(isinstance(use, WebSearch) for use in part.server_tool_uses)
+        script, used = self._planner.plan(accepted, record)
         tempo = self._timing(chosen)
-        if body.get("stream") is True and chosen.fault != "json":
+        if accepted.body.get("stream") is True and chosen.fault != "json":
             kind = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
             await StreamPlayer(connection, record, script, chosen, tempo).play(
                 json_responses.response_headers(record) | kind, used
             )
         else:
             await json_responses.send_message(script, used, record, connection, chosen, tempo)
-
-    def _with_default_thinking(self, model: CatalogModel) -> CatalogModel:
-        """The model, which thinks without being asked only where the configuration keeps the documented default."""
-        if self._config.default_thinking:
-            return model
-        return replace(model, thinks_by_default=model.always_thinks)
-
-    def _check_thinking(
-        self, body: Object, model: CatalogModel, key: str, headers: Mapping[str, str]
-    ) -> CheckedThinking:
-        """The request without the thinking that the API drops.
-
-        Raises:
-            RequestRejectedError: A thinking block is not valid here.
-        """
-        if not self._config.enforce_thinking_binding:
-            return CheckedThinking(body=body)
-        return check_thinking(
-            body,
-            model,
-            account=account_name(key),
-            betas=headers.get("anthropic-beta", ""),
-            new_account=self._config.new_account,
-        )
-
-    def _with_files_and_container(self, part: ResponsePlan, body: Object) -> ResponsePlan:
-        """The plan with the stored files that its code makes, and the container in which it runs."""
-        runs = any(isinstance(use, CodeRun) for use in part.server_tool_uses)
-        uses = tuple(
-            replace(
-                use,
-                output_file_ids=() if use.is_pending else tuple(map(self.files.store_tool_output, use.output_file_ids)),
-            )
-            if isinstance(use, CodeRun)
-            else use
-            for use in part.server_tool_uses
-        )
-        container = self.files.open_container(body.get("container")) if runs and offers_code_execution(body) else None
-        return replace(part, server_tool_uses=uses, container=container)
-
-    def _limit_repeats(self, answer: ScriptedAnswer, *, count_attempt: bool) -> ScriptedAnswer:
-        """The answer, without its fault, or else its stop, once that has happened as often as asked."""
-        chosen = answer.directive
-        stop = chosen.stop if chosen.stop != "pause_turn" else None
-        if chosen.times is None or (chosen.fault is None and stop is None):
-            return answer
-        if self._fault_counts[answer.conversation] >= chosen.times:
-            lasting = chosen.stop if stop is None or chosen.fault is not None else None
-            return replace(answer, directive=replace(chosen, fault=None, stop=lasting))
-        self._fault_counts[answer.conversation] += count_attempt
-        return answer
 
     def _timing(self, directive: Directive) -> StreamTiming:
         pace = self._config.pace
@@ -337,23 +236,3 @@ def _parse_body(request: HttpRequest, record: LoggedRequest) -> Object:
     if not isinstance(body, dict):
         raise rejection("Input should be a valid dictionary or object to extract fields from")
     return body
-
-
-def _api_version(headers: Mapping[str, str]) -> str:
-    version = headers.get("anthropic-version", "")
-    if not version:
-        raise rejection("anthropic-version: header is required")
-    if version not in VERSIONS:
-        raise rejection(f"anthropic-version: {version!r} is not a valid version; use {VERSIONS[-1]} or {FIRST_VERSION}")
-    return version
-
-
-def _model_page(models: ModelList, query: Mapping[str, list[str]]) -> Object:
-    limit = query.get("limit", [str(DEFAULT_PAGE_SIZE)])[0]
-    if not limit.isdigit() or not 1 <= int(limit) <= MAX_PAGE_SIZE:
-        raise rejection("limit: Input should be between 1 and 1000")
-    after, before = query.get("after_id", [""])[0], query.get("before_id", [""])[0]
-    found = model_catalog.model_list_page(models, limit=int(limit), after_id=after, before_id=before)
-    if found is None:
-        raise rejection(f"{'after_id' if after else 'before_id'}: there is no such model")
-    return found

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from mcp_server_claude.simulator.json_body import Object
 
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
+MAX_BATCH_BYTES = 256 * 1024 * 1024
+MAX_FILE_BYTES = 500 * 1024 * 1024
 
 ERROR_TYPES = {
     400: "invalid_request_error",
@@ -58,6 +60,13 @@ class RequestRejectedError(Exception):
     def __init__(self, api_error: ApiError) -> None:
         super().__init__(api_error.message)
         self.api_error = api_error
+
+
+def max_request_bytes(target: str) -> int:
+    """The largest body, in bytes, that a path takes (platform.claude.com/docs/en/api/errors, August 2026)."""
+    if target.startswith("/v1/messages/batches"):
+        return MAX_BATCH_BYTES
+    return MAX_FILE_BYTES if target.startswith("/v1/files") else MAX_REQUEST_BYTES
 
 
 def error_type(status: int) -> str:

@@ -2,8 +2,8 @@
 
 Prices are US dollars per million tokens (platform.claude.com/docs/en/about-claude/pricing, read in copies of August to
 November 2026). A cache write costs 1.25 times the input (5 minutes) or twice (1 hour); inference in the United States
-costs 1.1 times everything. A refusal before any output is free unless its category is billed (release notes of
-2026-09-24). Assumed: a stream that breaks off is billed for what it has sent.
+costs 1.1 times everything, an item of a batch half. A refusal before any output is free unless its category is billed
+(release notes of 2026-09-24). Assumed: a stream that breaks off is billed for what it has sent.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MILLION = Decimal(1_000_000)
 WEB_SEARCH_USD = Decimal("0.01")
 US_INFERENCE_FACTOR = Decimal("1.1")
+BATCH_FACTOR = Decimal("0.5")
 BILLED_REFUSALS = frozenset({"bio", "frontier_llm", "reasoning_extraction"})
 HAIKU_STEP_TOKENS = 100_000
 HAIKU_STEP_FACTOR = 5
@@ -47,19 +48,27 @@ INPUT_OUTPUT_CACHE_READ_USD: dict[str, tuple[str, str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BilledRequest:
-    """One request and its price in US dollars; None for a model without a published price here."""
+    """One request, or one item of a batch, and its price in US dollars; None for a model without a published price."""
 
     request_id: str
     model: str
     usd: Decimal | None
+    batch_id: str | None = None
+    custom_id: str | None = None
 
 
 def bill_requests(requests: Iterable[LoggedRequest]) -> list[BilledRequest]:
     """The bill of every message request that has begun to be answered, in order of arrival."""
     return [
-        BilledRequest(request_id=request.request_id, model=request.model, usd=_request_usd(request))
+        BilledRequest(
+            request_id=request.request_id,
+            model=request.model,
+            usd=_request_usd(request),
+            batch_id=request.batch_id,
+            custom_id=request.custom_id,
+        )
         for request in requests
-        if request.path == "/v1/messages" and request.status == 200 and request.model
+        if (request.path == "/v1/messages" or request.batch_id is not None) and request.status == 200 and request.model
     ]
 
 
@@ -84,4 +93,6 @@ def _request_usd(request: LoggedRequest) -> Decimal | None:
         total *= HAIKU_STEP_FACTOR
     if request.inference_geo == "us":
         total *= US_INFERENCE_FACTOR
+    if request.batch_id is not None:
+        total *= BATCH_FACTOR
     return total + request.web_searches * WEB_SEARCH_USD

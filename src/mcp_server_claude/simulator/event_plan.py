@@ -53,6 +53,7 @@ class ResponsePlan:
     model: str
     input_usage: InputUsage
     inference_geo: str = "global"
+    service_tier: str = "standard"
     speed: str | None = None
     refusal_category: str | None = None
     input_transformations: tuple[Object, ...] | None = None
@@ -198,7 +199,7 @@ def _message_object(
         **plan.input_usage.usage_fields(),
         "cache_creation": plan.input_usage.cache_creation(),
         "output_tokens": output,
-        "service_tier": "standard",
+        "service_tier": plan.service_tier,
         "inference_geo": plan.inference_geo,
     }
     if plan.speed is not None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 import h11
 
 from mcp_server_claude.simulator import sse_format
-from mcp_server_claude.simulator.api_errors import MAX_REQUEST_BYTES
+from mcp_server_claude.simulator.api_errors import MAX_REQUEST_BYTES, max_request_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -52,6 +52,7 @@ class ClientConnection(asyncio.Protocol):
         self._head: h11.Request | None = None
         self._body: bytearray = bytearray()
         self._too_large = False
+        self._max_body_bytes = MAX_REQUEST_BYTES
         self._write_resumed: asyncio.Future[None] | None = None
         self.request_task: asyncio.Task[None] | None = None
         self.disconnected_at: float | None = None
@@ -155,11 +156,12 @@ class ClientConnection(asyncio.Protocol):
             event = self._http.next_event()
             if isinstance(event, h11.Request):
                 self._head, self._body, self._too_large = event, bytearray(), False
+                self._max_body_bytes = max_request_bytes(event.target.decode("latin-1"))
                 if self._http.they_are_waiting_for_100_continue:
                     go_on = h11.InformationalResponse(status_code=100, headers=[])
                     self.write(self._http.send(go_on) or b"")
             elif isinstance(event, h11.Data):
-                self._too_large = self._too_large or len(self._body) + len(event.data) > MAX_REQUEST_BYTES
+                self._too_large = self._too_large or len(self._body) + len(event.data) > self._max_body_bytes
                 if not self._too_large:
                     self._body += event.data
             elif isinstance(event, h11.EndOfMessage):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server_claude.simulator import sse_format
 from mcp_server_claude.simulator.api_errors import ERROR_MESSAGES, ERROR_TYPES, ApiError
-from mcp_server_claude.simulator.json_body import as_object, as_text
+from mcp_server_claude.simulator.json_body import as_object
 from mcp_server_claude.simulator.token_counting import token_count
 
 if TYPE_CHECKING:
@@ -41,10 +41,12 @@ def response_headers(record: LoggedRequest) -> dict[str, str]:
 
 def send_json(payload: Object, record: LoggedRequest, connection: ClientConnection) -> None:
     """Send JSON."""
-    record.status = 200
-    record.record_first_byte()
-    connection.send_response(200, response_headers(record) | JSON_HEADERS, sse_format.json_bytes(payload))
-    record.record_end("complete")
+    send_json_bytes(sse_format.json_bytes(payload), record, connection)
+
+
+def send_json_bytes(payload: bytes, record: LoggedRequest, connection: ClientConnection) -> None:
+    """Send JSON that is encoded already."""
+    send_file(payload, JSON_HEADERS["content-type"], record, connection)
 
 
 def send_file(data: bytes, content_type: str, record: LoggedRequest, connection: ClientConnection) -> None:
@@ -129,11 +131,7 @@ async def send_message(
             pass
     record.status = 200
     record.record_first_byte()
-    record.record_input(input_usage)
-    record.thinking_chars = sum(step.thinking_chars for step in plan.steps)
-    record.visible_chars = sum(step.visible_chars for step in plan.steps)
-    record.text_deltas.extend(step.text for step in plan.steps if step.text)
-    record.stop_reason = as_text(plan.message["stop_reason"])
+    record.record_message(plan, input_usage)
     connection.send_response(200, response_headers(record) | JSON_HEADERS, body)
     record.record_end(
         "fault:json" if directive.fault == "json" and as_object(record.body).get("stream") is True else "complete"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from mcp_server_claude.simulator.json_body import Json, Object
+    from mcp_server_claude.simulator.json_body import Object
 
 ModelList = Literal["full", "plain", "empty", "missing", "foreign"]
 """The answer to `GET /v1/models`: Anthropic's models, models that can do little, an empty list, a 404, or the shape of
@@ -67,6 +67,11 @@ class CatalogModel:
     def takes_programmatic_calls(self) -> bool:
         """True when code that this model runs may call its other tools (Claude 4.6 and later)."""
         return self.programmatic_calls and self.code_execution
+
+    @property
+    def takes_extended_output(self) -> bool:
+        """True when a batch may ask this model for 300,000 tokens (beta): Opus and Sonnet from 4.6, Haiku 5.5."""
+        return self.line in {"opus", "sonnet", "haiku"} and not self.prefill
 
     def takes_server_tool(self, tool_type: str) -> bool:
         """True when this model takes a server tool of that type; from 2026 on, code runs those of the web."""
@@ -357,25 +362,6 @@ def model_json(model: CatalogModel) -> Object:
         "max_input_tokens": model.max_input_tokens,
         "max_tokens": model.max_tokens,
         "capabilities": _capabilities(model),
-    }
-
-
-def model_list_page(models: ModelList, *, limit: int, after_id: str = "", before_id: str = "") -> Object | None:
-    """One page of `GET /v1/models`, newest first; None when the cursor names no model."""
-    every = listed_models(models)
-    ids = [model.id for model in every]
-    if (after_id and after_id not in ids) or (before_id and before_id not in ids):
-        return None
-    start = ids.index(after_id) + 1 if after_id else 0
-    stop = ids.index(before_id) if before_id else len(ids)
-    found = every[max(start, stop - limit) : stop] if before_id else every[start : start + limit]
-    data: list[Json] = [model_json(model) for model in found]
-    more = stop - limit > start if before_id else start + limit < stop
-    return {
-        "data": data,
-        "has_more": more,
-        "first_id": found[0].id if found else None,
-        "last_id": found[-1].id if found else None,
     }
 
 

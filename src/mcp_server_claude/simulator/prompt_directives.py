@@ -26,7 +26,8 @@ value that does not parse is a 400 that says so.
 | `anchor` | `off` | a continuation does not repeat the end of the partial, although asked to |
 | `fault` | a name, below | what goes wrong |
 | `at` | N, `headers` | after N characters; before the response's head (default: the middle); the fault's or stop's |
-| `times` | N | of the fault, else the stop: the first N requests of this conversation (`pause_turn`: once a turn) |
+| `times` | N | of the fault or `batch`, else the stop: the first N requests of a prompt (`pause_turn`: once a turn) |
+| `batch` | `expired`, `canceled`, `errored` | what becomes of the request as an item of a batch |
 | `type` | an error type | of `fault=error` and `fault=status` |
 | `status` | HTTP status | of `fault=status`; alone it implies that fault (default 529) |
 | `retry-after` | seconds | a header of `fault=status` |
@@ -114,6 +115,7 @@ class Directive:
     fault: FaultName | None = None
     at: int | Literal["headers"] | None = None
     times: int | None = None
+    batch: str | None = None
     type: str | None = None
     status: int | None = None
     retry_after: float | None = None
@@ -221,6 +223,7 @@ VALUE_PARSERS: dict[str, Callable[[str], object]] = {
     "fault": _choice_parser(*FAULT_NAMES),
     "at": _parse_position,
     "times": _parse_count,
+    "batch": _choice_parser("expired", "canceled", "errored"),
     "type": str,
     "status": _parse_count,
     "retry-after": _parse_amount,

@@ -6,9 +6,11 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mcp_server_claude.simulator.json_body import as_text
 from mcp_server_claude.simulator.token_counting import token_count
 
 if TYPE_CHECKING:
+    from mcp_server_claude.simulator.event_plan import EventPlan
     from mcp_server_claude.simulator.json_body import Json, Object
     from mcp_server_claude.simulator.token_counting import InputUsage
 
@@ -22,6 +24,7 @@ class LoggedRequest:
     `end` is `open` while the response is on its way, then `complete`, `disconnected` (the client left first) or
     `fault:<name>` (from the moment the fault happens; a stall is ended by the client and reads `disconnected`).
     `fault` names the fault chosen for the request, whatever became of it.
+    An item of a batch has a record of its own, with `batch_id` and `custom_id`; the others have none.
     `key` tells in which header a key came, never the key. Tokens are those really streamed so far.
     """
 
@@ -45,6 +48,9 @@ class LoggedRequest:
     cache_creation_1h_input_tokens: int = 0
     model: str = ""
     inference_geo: str = "global"
+    service_tier: str = "standard"
+    batch_id: str | None = None
+    custom_id: str | None = None
     refusal_category: str | None = None
     web_searches: int = 0
     is_continuation: bool = False
@@ -69,6 +75,14 @@ class LoggedRequest:
         self.cache_read_input_tokens = input_usage.cache_read
         self.cache_creation_input_tokens = input_usage.cache_write_5m + input_usage.cache_write_1h
         self.cache_creation_1h_input_tokens = input_usage.cache_write_1h
+
+    def record_message(self, plan: EventPlan, input_usage: InputUsage) -> None:
+        """A whole message has been produced: it counts with all of its input and output."""
+        self.record_input(input_usage)
+        self.thinking_chars = sum(step.thinking_chars for step in plan.steps)
+        self.visible_chars = sum(step.visible_chars for step in plan.steps)
+        self.text_deltas.extend(step.text for step in plan.steps if step.text)
+        self.stop_reason = as_text(plan.message["stop_reason"])
 
     def record_first_byte(self) -> None:
         """A byte of the response is on its way."""

@@ -22,7 +22,7 @@ from mcp_server_claude.simulator.server_tool_state import unanswered_tool_use
 from mcp_server_claude.simulator.token_counting import count_input_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from mcp_server_claude.simulator.json_body import Json, Object
     from mcp_server_claude.simulator.model_catalog import CatalogModel, ModelList
@@ -52,6 +52,20 @@ def requested_model(body: Object, models: ModelList) -> CatalogModel:
     if found is None or found.lifecycle == "retired":
         raise rejection(f"model: {name}", status=404)
     return found
+
+
+def requested_version(headers: Mapping[str, str]) -> str:
+    """The version that the `anthropic-version` header names.
+
+    Raises:
+        RequestRejectedError: there is none, or it is not served.
+    """
+    version = headers.get("anthropic-version", "")
+    if not version:
+        raise rejection("anthropic-version: header is required")
+    if version not in VERSIONS:
+        raise rejection(f"anthropic-version: {version!r} is not a valid version; use {VERSIONS[-1]} or {FIRST_VERSION}")
+    return version
 
 
 def check_request(body: Object, model: CatalogModel, api_version: str, *, counting: bool = False) -> None:

@@ -11,6 +11,7 @@ from mcp_server_claude.simulator import prompt_directives
 from mcp_server_claude.simulator.api import ApiConfig, Pace, SimulatedApi
 from mcp_server_claude.simulator.billing import bill_requests
 from mcp_server_claude.simulator.http_connection import ClientConnection
+from mcp_server_claude.simulator.message_planner import PlannerConfig
 from mcp_server_claude.simulator.random_faults import RECOVERABLE_FAULTS, RandomFaults
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from mcp_server_claude.simulator.batch_store import BatchOperation
     from mcp_server_claude.simulator.billing import BilledRequest
     from mcp_server_claude.simulator.http_connection import HttpRequest
     from mcp_server_claude.simulator.json_body import Object
@@ -44,6 +46,8 @@ class Simulator:
         new_account: the account was made since 2026-08-31, so that thinking with a changed prefix is an error.
         inference_geo: the place of inference that `usage.inference_geo` names where a request asks for none; `"us"`
             is a workspace whose default is the United States.
+        batch_duration_s: seconds until a batch ends; with 0 the request after the one that created it finds it ended,
+            and with None it is in progress until `process_batches()`.
         defaults: a directive's keys and values where a prompt does not say otherwise, e.g. `"think=0 tokens=50"`.
         fault_rate: the share of message requests, from 0 to 1, that meet a fault by chance.
         faults: the faults that chance chooses from.
@@ -64,6 +68,7 @@ class Simulator:
         enforce_thinking_binding: bool = True,
         new_account: bool = True,
         inference_geo: str = "global",
+        batch_duration_s: float | None = 0.0,
         defaults: str = "",
         fault_rate: float = 0.0,
         faults: tuple[FaultName, ...] = RECOVERABLE_FAULTS,
@@ -80,14 +85,18 @@ class Simulator:
                 pace=pace,
                 key=key,
                 models=models,
-                delta_chars=delta_chars,
                 one_event_per_write=one_event_per_write,
-                default_thinking=default_thinking,
-                enforce_thinking_binding=enforce_thinking_binding,
-                new_account=new_account,
-                inference_geo=inference_geo,
-                defaults=chosen,
-                random_faults=RandomFaults(fault_rate, seed, faults),
+                batch_duration_s=batch_duration_s,
+                planner=PlannerConfig(
+                    models=models,
+                    delta_chars=delta_chars,
+                    default_thinking=default_thinking,
+                    enforce_thinking_binding=enforce_thinking_binding,
+                    new_account=new_account,
+                    inference_geo=inference_geo,
+                    defaults=chosen,
+                    random_faults=RandomFaults(fault_rate, seed, faults),
+                ),
             )
         )
 
@@ -101,9 +110,32 @@ class Simulator:
         """Every `/v1/*` request so far, in order of arrival."""
         return self._api.requests
 
+    @property
+    def batch_items(self) -> list[LoggedRequest]:
+        """Every processed item of a batch so far, in order of processing: a request with `batch_id` and `custom_id`."""
+        return self._api.batches.item_requests
+
     def bill(self) -> list[BilledRequest]:
-        """The price of every answered message request so far, by the documented rules."""
-        return bill_requests(self.requests)
+        """The price of every answered message request so far, then of every batch item, by the documented rules."""
+        return bill_requests([*self.requests, *self.batch_items])
+
+    def process_batches(self, limit: int | None = None) -> int:
+        """Process up to `limit` items of the batches in progress (None: all), the oldest first; the number processed.
+
+        A batch whose items are all processed ends; one that is being canceled ends at once, its other items canceled.
+        """
+        return self._api.batches.process(limit)
+
+    def fail_batch_requests(self, operation: BatchOperation, *, status: int | None = None, times: int = 1) -> None:
+        """Let the next `times` requests of one kind to the Batches API fail.
+
+        Args:
+            operation: The kind of request.
+            status: The HTTP status of the error; None carries the request out and resets the connection before the
+                response has arrived, in the middle of it for `results`.
+            times: The number of requests.
+        """
+        self._api.batches.fail_requests(operation, status=status, times=times)
 
     def answer_to(self, body: Object) -> str:
         """The whole text it would say now to this request body: cut by `max_tokens` and stops, free of faults."""
@@ -125,8 +157,13 @@ class Simulator:
         self._api.skip_delays()
 
     def expire(self, resource_id: str) -> None:
-        """Let a file or a container, by its id, expire now."""
+        """Let a file, a container or a batch, by its id, expire now: what a batch has not processed is `expired`."""
         self._api.files.expire(resource_id)
+        self._api.batches.expire(resource_id)
+
+    def archive_batch(self, batch_id: str) -> None:
+        """Let the results of a batch become unavailable, as they do 29 days after its creation."""
+        self._api.batches.archive(batch_id)
 
     def reset(self) -> None:
         """Forget the requests, the warm prompt cache and how often faults have struck."""

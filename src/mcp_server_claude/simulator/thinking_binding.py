@@ -176,9 +176,12 @@ class _Check:
 
 
 def check_thinking(
-    body: Object, model: CatalogModel, *, account: str, betas: str, new_account: bool = True
+    body: Object, model: CatalogModel, *, account: str, betas: str, new_account: bool = True, is_batch: bool = False
 ) -> CheckedThinking:
     """Check the thinking blocks that a request sends back.
+
+    In a batch, a block whose prefix has changed is dropped unless the request asks for an error ("Preserved thinking",
+    as documented by October 2026).
 
     Raises:
         RequestRejectedError: A signature is not the API's, or the prefix of a block has changed and the request or the
@@ -186,7 +189,9 @@ def check_thinking(
     """
     has_beta = BINDING_BETA in betas
     asked = as_object(as_object(body.get("thinking")).get("block_binding")).get("prefix_mismatch_behavior")
-    behavior = as_text(asked) or _default_behavior(model, has_beta=has_beta, new_account=new_account)
+    behavior = as_text(asked) or (
+        "drop_block" if is_batch else _default_behavior(model, has_beta=has_beta, new_account=new_account)
+    )
     check = _Check(model=model, account=account, behavior=behavior, body=body)
     for index, message in enumerate(as_list(body.get("messages"))):
         for position, block in enumerate(as_list(as_object(message).get("content"))):

@@ -1,0 +1,220 @@
+"""The planner of messages: checks one request, counts its input and plans the events of its answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mcp_server_claude.simulator import answer_text, model_catalog, random_faults, request_validation
+from mcp_server_claude.simulator.event_plan import build_event_plan
+from mcp_server_claude.simulator.file_store import offers_code_execution
+from mcp_server_claude.simulator.json_body import as_text
+from mcp_server_claude.simulator.response_planning import plan_response
+from mcp_server_claude.simulator.server_tools import CodeRun, WebSearch
+from mcp_server_claude.simulator.thinking_binding import (
+    BINDING_BETA,
+    CheckedThinking,
+    ThinkingContext,
+    account_name,
+    check_thinking,
+)
+from mcp_server_claude.simulator.token_counting import InputUsage, PromptCache, count_input_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mcp_server_claude.simulator.answer_text import ScriptedAnswer
+    from mcp_server_claude.simulator.api_errors import ApiError
+    from mcp_server_claude.simulator.event_plan import EventPlan, ResponsePlan
+    from mcp_server_claude.simulator.file_store import FileStore
+    from mcp_server_claude.simulator.json_body import Object
+    from mcp_server_claude.simulator.model_catalog import CatalogModel, ModelList
+    from mcp_server_claude.simulator.prompt_directives import Directive
+    from mcp_server_claude.simulator.random_faults import RandomFaults
+    from mcp_server_claude.simulator.request_log import LoggedRequest
+
+EXTENDED_OUTPUT_BETA = "output-300k-2026-03-24"
+EXTENDED_OUTPUT_TOKENS = 300_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannerConfig:
+    """The behavior of models where a prompt does not choose another."""
+
+    models: ModelList
+    delta_chars: int
+    default_thinking: bool
+    enforce_thinking_binding: bool
+    new_account: bool
+    inference_geo: str
+    defaults: Directive
+    random_faults: RandomFaults
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedRequest:
+    """A message request that has passed every check, with the thinking that the API drops already left out."""
+
+    body: Object
+    model: CatalogModel
+    key: str
+    betas: str
+    checked: CheckedThinking
+    answer: ScriptedAnswer
+    is_batch: bool = False
+
+    @property
+    def directive(self) -> Directive:
+        return self.answer.directive
+
+    @property
+    def failure(self) -> ApiError | None:
+        """The HTTP error with which the directive wants the request to fail, if any."""
+        return random_faults.directed_error(self.answer.directive)
+
+
+class MessagePlanner:
+    """The models of the API, with their prompt cache and their count of faults."""
+
+    def __init__(self, config: PlannerConfig, files: FileStore) -> None:
+        self._config = config
+        self._files = files
+        self._cache = PromptCache()
+        self._fault_counts: Counter[str] = Counter()
+
+    def reset(self) -> None:
+        """Forget every cached prefix and count of faults."""
+        self._cache.clear()
+        self._fault_counts.clear()
+
+    def answer_to(self, body: Object) -> str:
+        """The text this API would say now to a request, with `max_tokens` and stops, without faults."""
+        found = self._limit_repeats(answer_text.plan_answer(body, self._config.defaults), count_attempt=False)
+        model = model_catalog.find_model(as_text(body.get("model")), self._config.models)
+        if model is None:
+            return found.text
+        model = self._with_default_thinking(model)
+        return plan_response(body, found, model, input_usage=InputUsage(uncached=0)).text
+
+    def count_tokens(self, body: Object, key: str, headers: Mapping[str, str]) -> int:
+        """The input tokens of a request, as `count_tokens` returns them.
+
+        Raises:
+            RequestRejectedError: The API does not take the request.
+        """
+        model = request_validation.requested_model(body, self._config.models)
+        version = request_validation.requested_version(headers)
+        request_validation.check_request(body, model, version, counting=True)
+        self._files.check_references(body, counting=True)
+        return count_input_tokens(self._check_thinking(body, model, key, headers, is_batch=False).body)
+
+    def accept(
+        self, body: Object, key: str, headers: Mapping[str, str], record: LoggedRequest, *, is_batch: bool = False
+    ) -> AcceptedRequest:
+        """Check a request and choose what becomes of it; `record` learns its model and fault.
+
+        Raises:
+            RequestRejectedError: The API does not take the request.
+            InvalidDirectiveError: The prompt holds a directive that cannot be read.
+        """
+        version = request_validation.requested_version(headers)
+        model = self._with_default_thinking(request_validation.requested_model(body, self._config.models))
+        betas = headers.get("anthropic-beta", "")
+        if is_batch and EXTENDED_OUTPUT_BETA in betas and model.takes_extended_output:
+            model = replace(model, max_tokens=EXTENDED_OUTPUT_TOKENS)
+        record.model = model.id
+        request_validation.check_request(body, model, version)
+        self._files.check_references(body)
+        checked = self._check_thinking(body, model, key, headers, is_batch=is_batch)
+        found = self._limit_repeats(answer_text.plan_answer(body, self._config.defaults), count_attempt=True)
+        chosen = self._config.random_faults.apply_to(found.directive)
+        found = replace(found, directive=chosen)
+        record.fault, record.is_continuation = chosen.fault, found.resumed
+        return AcceptedRequest(
+            body=body, model=model, key=key, betas=betas, checked=checked, answer=found, is_batch=is_batch
+        )
+
+    def plan(self, request: AcceptedRequest, record: LoggedRequest) -> tuple[EventPlan, InputUsage]:
+        """Charge the input of a request and plan its answer; `record` learns what the bill needs."""
+        used = self._cache.charge(request.checked.body, request.model, request.key)
+        part = self._with_files_and_container(
+            plan_response(
+                request.body,
+                request.answer,
+                request.model,
+                input_usage=used,
+                betas=request.betas,
+                delta_chars=self._config.delta_chars,
+                inference_geo=self._config.inference_geo,
+            ),
+            request.body,
+        )
+        if BINDING_BETA in request.betas:
+            part = replace(part, input_transformations=request.checked.transformations)
+        if request.is_batch:
+            part = replace(part, service_tier="batch")
+        record.inference_geo, record.refusal_category = part.inference_geo, part.refusal_category
+        record.service_tier = part.service_tier
+        context = ThinkingContext(
+            model=request.model,
+            account=account_name(request.key),
+            body=request.body,
+            previous=request.checked.previous,
+        )
+        record.web_searches = sum(isinstance(use, WebSearch) for use in part.server_tool_uses)
+        return build_event_plan(part, context, record.request_id), used
+
+    def _with_default_thinking(self, model: CatalogModel) -> CatalogModel:
+        """The model, which thinks without being asked only where the configuration keeps the documented default."""
+        if self._config.default_thinking:
+            return model
+        return replace(model, thinks_by_default=model.always_thinks)
+
+    def _check_thinking(
+        self, body: Object, model: CatalogModel, key: str, headers: Mapping[str, str], *, is_batch: bool
+    ) -> CheckedThinking:
+        """The request without the thinking that the API drops.
+
+        Raises:
+            RequestRejectedError: A thinking block is not valid here.
+        """
+        if not self._config.enforce_thinking_binding:
+            return CheckedThinking(body=body)
+        return check_thinking(
+            body,
+            model,
+            account=account_name(key),
+            betas=headers.get("anthropic-beta", ""),
+            new_account=self._config.new_account,
+            is_batch=is_batch,
+        )
+
+    def _with_files_and_container(self, part: ResponsePlan, body: Object) -> ResponsePlan:
+        """The plan with the stored files that its code makes, and the container in which it runs."""
+        runs = any(isinstance(use, CodeRun) for use in part.server_tool_uses)
+        uses = tuple(
+            replace(
+                use,
+                output_file_ids=()
+                if use.is_pending
+                else tuple(map(self._files.store_tool_output, use.output_file_ids)),
+            )
+            if isinstance(use, CodeRun)
+            else use
+            for use in part.server_tool_uses
+        )
+        container = self._files.open_container(body.get("container")) if runs and offers_code_execution(body) else None
+        return replace(part, server_tool_uses=uses, container=container)
+
+    def _limit_repeats(self, answer: ScriptedAnswer, *, count_attempt: bool) -> ScriptedAnswer:
+        """The answer, without its fault, or else its stop, once that has happened as often as asked."""
+        chosen = answer.directive
+        stop = chosen.stop if chosen.stop != "pause_turn" else None
+        if chosen.times is None or (chosen.fault is None and stop is None and chosen.batch is None):
+            return answer
+        if self._fault_counts[answer.conversation] >= chosen.times:
+            lasting = chosen.stop if stop is None or chosen.fault is not None else None
+            return replace(answer, directive=replace(chosen, fault=None, batch=None, stop=lasting))
+        self._fault_counts[answer.conversation] += count_attempt
+        return answer
