@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -131,8 +132,8 @@ def test_nothing_used_costs_nothing_which_is_not_unknown() -> None:
         "claude-haiku-5-5-nano",
         "claude-sonnet-4-6-5",
         "claude-fable-5-3",
-        "claude-mythos-5",
-        "claude-mythos-5-1",
+        "claude-mythos-preview",
+        "claude-mythos-9",
         "claude-sonnet-5-20250101-fast",
         "anthropic.claude-opus-5-6",
         "claude-opus-4-51@20260101",
@@ -169,6 +170,27 @@ def test_a_regional_bedrock_endpoint_costs_a_tenth_more() -> None:
     regional = pricing.find_rates("us.anthropic.claude-opus-5-5", at=NOW)
     assert regional
     assert regional.input == Decimal("4.4")
+
+
+def test_a_request_with_inference_in_a_region_costs_a_tenth_more_for_its_tokens_but_not_for_its_searches() -> None:
+    told = replace(usage(fresh=1_000_000, output=100_000), web_searches=2, inference_geo="us")
+    assert pricing.request_cost("claude-opus-5-5", told, at=NOW) == Decimal("6.6") + Decimal("0.02")
+    for geo in ("global", "not_available", None):
+        assert pricing.request_cost("claude-opus-5-5", replace(told, inference_geo=geo), at=NOW) == Decimal("6.02")
+
+
+def test_a_request_is_priced_by_the_speed_and_the_tier_that_the_api_reports() -> None:
+    told = usage(fresh=1_000_000)
+    assert pricing.request_cost("claude-opus-5-5", replace(told, speed="fast"), at=NOW) == pricing.request_cost(
+        "claude-opus-5-5", told, fast=True, at=NOW
+    )
+    assert pricing.request_cost("claude-opus-5-5", replace(told, service_tier="batch"), at=NOW) == 2
+    assert pricing.request_cost("claude-opus-5-5", replace(told, service_tier="priority"), at=NOW) == 4
+    assert pricing.request_cost("claude-opus-5-5", replace(told, speed="standard"), at=NOW) == 4
+
+
+def test_a_mythos_model_costs_what_the_fable_model_of_its_row_does() -> None:
+    assert pricing.find_rates("claude-mythos-5-1", at=NOW) == pricing.find_rates("claude-fable-5-1", at=NOW)
 
 
 def test_a_mode_without_a_published_price_is_unknown_not_standard() -> None:

@@ -27,6 +27,13 @@ CHARS_PER_TOKEN = 3.5
 COMPLETE_STOP_REASONS: frozenset[StopReason] = frozenset({"end_turn", "stop_sequence"})
 """The stop reasons of a complete answer."""
 
+GLOBAL_INFERENCE = frozenset({None, "", "global", "not_available"})
+"""The values of `usage.inference_geo` for inference that is not confined to a region
+(https://platform.claude.com/docs/en/manage-claude/data-residency, looked up 2026-11-29)."""
+
+DEFAULT_SERVICE_TERMS = frozenset({None, "", "standard"})
+"""The values of `usage.service_tier` and `usage.speed` at the standard price."""
+
 THINKING_BLOCK_TYPES = frozenset({"thinking", "redacted_thinking"})
 """The types of content blocks with thinking. They are bound to the model that wrote them."""
 
@@ -193,6 +200,9 @@ class Usage(TokenCounts):
         trace_id: The OpenTelemetry trace.
         fallback_from: The model that was requested, where another one answered.
         by_model: The share of each model, where another one answered.
+        inference_geo: The place of inference, as the API names it or as the platform's endpoint implies it.
+        speed: `standard` or `fast`, where the API names it.
+        service_tier: `standard`, `priority` or `batch`, where the API names it.
     """
 
     model: str = ""
@@ -213,6 +223,28 @@ class Usage(TokenCounts):
     trace_id: str = ""
     fallback_from: str | None = None
     by_model: tuple[ModelUsage, ...] = ()
+    inference_geo: str | None = None
+    speed: str | None = None
+    service_tier: str | None = None
+
+    @property
+    def service_notes(self) -> tuple[str, ...]:
+        """The terms of service that are not the default, in words: they change the price."""
+        tier = self.service_tier if self.service_tier not in DEFAULT_SERVICE_TERMS else None
+        return tuple(
+            note
+            for note in (
+                "fast mode" if self.speed == "fast" else "",
+                f"{tier} tier" if tier else "",
+                f"inference in {self.inference_geo}" if self.is_regional else "",
+            )
+            if note
+        )
+
+    @property
+    def is_regional(self) -> bool:
+        """True if inference was confined to a region, which costs more."""
+        return self.inference_geo not in GLOBAL_INFERENCE
 
     def as_json(self) -> Mapping[str, object]:
         """All fields as JSON-ready values."""

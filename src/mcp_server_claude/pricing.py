@@ -2,14 +2,14 @@
 
 The library is imported at the first call (0.3 s, so on a thread), and each model's prices are looked up once a day.
 The arithmetic is ours because the library's takes 90 µs and status lines ask often; a test holds both equal for every
-model of the library. Not in the data, and so not priced: `inference_geo` (10% more), code-execution hours, negotiated
-discounts.
+model of the library. Inference that is confined to a region costs a tenth more, by a rule of the price page. Not
+priced: code-execution hours, negotiated discounts.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
@@ -27,6 +27,13 @@ MILLION = Decimal(1_000_000)
 WEB_SEARCH_USD = Decimal("0.01")
 """One web search where the library gives a model no price for it: $10 per 1,000 on every model
 (platform.claude.com/docs, "Pricing", tool pricing, read 2026-11)."""
+
+REGIONAL_FACTOR = Decimal("1.1")
+"""Tokens cost a tenth more where inference is confined to a region: `inference_geo: "us"` on models since Opus 4.6, and
+the regional and multi-region endpoints of Google Cloud (platform.claude.com/docs, "Pricing" and "Data residency", the
+latter looked up 2026-11-29). Web searches do not. Bedrock's regional ids have prices of their own in the library."""
+PRICED_LIKE = (("mythos", "fable"),)
+"""Families without rows in the library, and the family that stands in the same row of the price page."""
 
 PRICE_CONTEXT: dict[PricingMode, dict[str, str]] = {"": {}, "batch": {"processing": "batch"}, "fast": {"speed": "fast"}}
 """The library's words for how a request was processed (its `PriceContext`)."""
@@ -59,6 +66,11 @@ class PriceRates:
             case "off":
                 return self.input
 
+    def in_region(self) -> PriceRates:
+        """The prices where inference is confined to a region."""
+        tokens = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
+        return replace(self, **{name: getattr(self, name) * REGIONAL_FACTOR for name in tokens})
+
 
 def request_cost(
     model: str,
@@ -72,11 +84,18 @@ def request_cost(
     """The cost of one request in US dollars; None when no price of exactly this model (and mode) is known.
 
     Give each request's own usage, not a sum: a prompt over 100,000 tokens makes every token of its request dearer on
-    some models. `cache_creation_1h_input_tokens` is the part of `usage.cache_creation_input_tokens` that was written
-    for an hour. `at` is when the request was made (default: now; UTC when it has no zone).
+    some models. Its `speed`, `service_tier` and `inference_geo` count as the API reported them.
+    `cache_creation_1h_input_tokens` is the part of `usage.cache_creation_input_tokens` that was written for an hour.
+    `at` is when the request was made (default: now; UTC when it has no zone).
     """
-    prompt = usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens
-    price = find_rates(model, prompt_tokens=prompt, batch=batch, fast=fast, at=at)
+    price = find_rates(
+        model,
+        prompt_tokens=usage.prompt_tokens,
+        batch=batch or usage.service_tier == "batch",
+        fast=fast or usage.speed == "fast",
+        regional=usage.is_regional,
+        at=at,
+    )
     if price is None:
         return None
     hour = min(cache_creation_1h_input_tokens, usage.cache_creation_input_tokens)
@@ -91,14 +110,21 @@ def request_cost(
 
 
 def find_rates(
-    model: str, *, prompt_tokens: int = 0, batch: bool = False, fast: bool = False, at: datetime | None = None
+    model: str,
+    *,
+    prompt_tokens: int = 0,
+    batch: bool = False,
+    fast: bool = False,
+    regional: bool = False,
+    at: datetime | None = None,
 ) -> PriceRates | None:
     """The prices of exactly this model for a prompt of that many tokens (cached ones included), None when unknown."""
     if batch and fast:
         return None  # the API has no such request
     mode: PricingMode = "batch" if batch else "fast" if fast else ""
     tiers = _cached_tiers(model, mode, _utc_day(at))
-    return next((rates for start, rates in reversed(tiers) if prompt_tokens > start), None)
+    found = next((rates for start, rates in reversed(tiers) if prompt_tokens > start), None)
+    return found.in_region() if found is not None and regional else found
 
 
 def price_tiers(model: str, *, at: datetime | None = None) -> tuple[tuple[int, PriceRates], ...]:
@@ -142,9 +168,17 @@ def _find_price_row(model: str) -> ModelInfo | None:
     """The library's row of this very model. The library matches by prefix (`claude-opus-4-51` would cost what
     `claude-opus-4-5` does), so what it finds must have the same name.
     """
+    name = model.strip().lower()
+    row = _find_row_of_name(name)
+    for family, priced_like in PRICED_LIKE:
+        if row is None and family in name.split("-"):
+            row = _find_row_of_name(name.replace(family, priced_like))
+    return row
+
+
+def _find_row_of_name(name: str) -> ModelInfo | None:
     from genai_prices import data_snapshot
 
-    name = model.strip().lower()
     provider = "aws" if BEDROCK_PREFIX.match(name) else "google" if "@" in name else "anthropic"
     try:
         _, row = data_snapshot.get_snapshot().find_provider_model(name, None, provider, None)

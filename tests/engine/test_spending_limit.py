@@ -440,12 +440,32 @@ def test_a_refusal_says_whose_budget_it_is(tmp_path: Path) -> None:
 def test_a_mythos_whose_price_is_unknown_counts_as_a_fable(tmp_path: Path) -> None:
     fable = pricing.highest_rates("fable")
     assert fable is not None
-    assert pricing.find_rates("claude-mythos-5") is None
-    for model in (ClaudeModel(id="claude-mythos-5", line="mythos"), ClaudeModel(id="vendor/claude-mythos-9")):
+    assert pricing.find_rates("claude-mythos-9") is None
+    for model in (ClaudeModel(id="claude-mythos-9", line="mythos"), ClaudeModel(id="vendor/claude-mythos-9")):
         purse = SpendingLimit(Settings(data_dir=tmp_path), Call(prompt="x", max_usd=5), model)
         assert purse.reservation_for(1000, 1000).max_micros == micros(1000, fable.cache_write) + micros(
             1000, fable.output
         )
+
+
+async def test_a_workspace_with_inference_in_the_us_reserves_and_books_a_tenth_more(tmp_path: Path) -> None:
+    async with (
+        Simulator(pace=FAST, inference_geo="us") as upstream,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk,
+    ):
+        await desk.ask("Tea?", model=MODEL, max_tokens=1000)
+        result = await desk.ask("Tea?", model=MODEL, max_tokens=1000)
+        first, second = desk.ledger_rows()
+        spent, held = budget(desk.data_dir)
+    request = sent(upstream)[-1]
+    price = (request.input_tokens * rates().input + request.output_tokens * rates().output) * Decimal("1.1")
+    assert cost(result) == second["cost_micros"] == round(price)
+    assert second["held_micros"] == micros(request.input_tokens, rates().cache_write * Decimal("1.1")) + micros(
+        1000, rates().output * Decimal("1.1")
+    )
+    assert (spent, held) == (cast("int", first["cost_micros"]) + cast("int", second["cost_micros"]), 0)
+    assert usage_meta(result)["inference_geo"] == second["inference_geo"] == "us"
+    assert "inference in us" in text_blocks(result)[1]
 
 
 # --------------------------------------------------------------------- prices, counting, and where nothing can be kept

@@ -179,6 +179,9 @@ async def test_the_trace_of_a_call_holds_three_spans_in_one_tree_with_usage_and_
     assert ours.attributes["gen_ai.usage.output_tokens"] == told["output_tokens"]
     assert sdk.attributes["gen_ai.usage.output_tokens"] == told["output_tokens"]
     assert ours.attributes["gen_ai.usage.input_tokens"] == sdk.attributes["gen_ai.usage.input_tokens"]
+    cache_names = {name for name in {*ours.attributes, *sdk.attributes} if name.startswith("gen_ai.usage.cache")}
+    assert cache_names == {"gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_write.input_tokens"}
+    assert all(ours.attributes[name] == sdk.attributes[name] for name in cache_names)
     assert ours.attributes["mcp_server_claude.cost_usd"] == told["cost_usd"]
     assert ours.attributes["gen_ai.response.finish_reasons"] == ["end_turn"]
     assert not any(span.failed for span in (mcp, ours, sdk))

@@ -12,9 +12,9 @@ import anyio
 import anyio.to_thread
 
 from mcp_server_claude.anthropic_api import error_classification, token_estimate
-from mcp_server_claude.anthropic_api.message_stream import token_count
 from mcp_server_claude.anthropic_api.platforms import PLATFORMS
 from mcp_server_claude.anthropic_api.stream_reader import read_stream
+from mcp_server_claude.anthropic_api.stream_usage import token_count
 from mcp_server_claude.errors import CallError, ConfigurationError, TemporaryError
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class ClaudeClient:
         self._setup_error: CallError | None = None
         self._build_lock = anyio.Lock()
         self._thinking_beta_refused = False
+        self._last_was_regional = False
         self.platform = PLATFORMS[settings.platform]
         self.credential: Credential | None = None
 
@@ -105,6 +106,17 @@ class ClaudeClient:
         """The platform's id of a model, from Anthropic's id."""
         return self.platform.platform_model_id(model, self.credential.region if self.credential else "")
 
+    @property
+    def is_regional(self) -> bool:
+        """True if inference is confined to a region, which costs more: by the platform's endpoint, or as the latest
+        response said. A workspace may have such a default, which no request shows.
+        """
+        return self._last_was_regional or bool(self._region)
+
+    @property
+    def _region(self) -> str:
+        return self.platform.inference_region(self.credential) if self.credential else ""
+
     async def stream_message(self, body: RequestBody, message_stream: MessageStream) -> None:
         """Send `body` and feed every event of the response into `message_stream`.
 
@@ -121,6 +133,7 @@ class ClaudeClient:
             message_stream.bytes_received = lambda: stream.response.num_bytes_downloaded
             error_classification.check_content_type(stream.response.status_code, message_stream.headers)
             requested_id = str(body["model"]) if self.platform.is_cloud else ""
+            message_stream.region = self._region
             try:
                 await read_stream(stream, message_stream, requested_id=requested_id)
             except Exception as error:
@@ -128,6 +141,9 @@ class ClaudeClient:
                 if call_error is None:
                     raise
                 raise call_error.with_request_id(message_stream.request_id) from None
+            finally:
+                if message_stream.has_started:
+                    self._last_was_regional = message_stream.usage().is_regional
 
     async def count_tokens(self, body: RequestBody, *, estimate_on_error: bool = True) -> TokenCount:
         """The input tokens of a request by the API's own count, else estimated.

@@ -12,8 +12,10 @@ import json
 import time
 from typing import TYPE_CHECKING, cast
 
+from mcp_server_claude.anthropic_api.stream_usage import FALLBACK_ATTEMPT, StreamUsage, as_name, as_object, token_count
 from mcp_server_claude.call_types import (
     CHARS_PER_TOKEN,
+    GLOBAL_INFERENCE,
     THINKING_BLOCK_TYPES,
     MessageStart,
     StopReason,
@@ -24,11 +26,12 @@ from mcp_server_claude.call_types import (
 )
 from mcp_server_claude.errors import TemporaryError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
-from mcp_server_claude.redaction import printable, sanitize
+from mcp_server_claude.redaction import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from mcp_server_claude.anthropic_api.stream_usage import BilledAttempt
     from mcp_server_claude.call_types import Block, Listener
 
 
@@ -42,23 +45,6 @@ TEXT_FIELD_BY_DELTA = {
     "signature_delta": "signature",
 }
 """The field of each type of delta, besides `text_delta`, that must be text."""
-COUNT_FIELDS = frozenset(
-    {
-        "input_tokens",
-        "output_tokens",
-        "cache_read_input_tokens",
-        "cache_creation_input_tokens",
-        "ephemeral_5m_input_tokens",
-        "ephemeral_1h_input_tokens",
-        "thinking_tokens",
-        "web_search_requests",
-        "web_fetch_requests",
-    }
-)
-"""The fields of usage, and of the objects in it, that are counts."""
-MAX_TOKEN_COUNT = 2**53
-"""The largest count that is believed: JSON readers count no further exactly."""
-MAX_NAME_CHARS = 200
 QUERY_FIELDS = ("query", "url", "path", "command")
 """The fields of a server tool's input that say what it was asked for."""
 
@@ -96,8 +82,9 @@ class MessageStream:
     `listener` is called with each event and must not wait; `on_start` is called after `message_start`.
     `bytes_received()` and `event_count` grow with the stream, and `in_thinking_block` is true while a thinking block is
     open: by these a watchdog tells silence from a broken stream. `container_id` names the container in which code ran.
-    `is_finished` is set by `message_stop`, after which nothing counts; `has_invalid_usage` if a count was nonsense, so
-    that the cost is unknown.
+    `is_finished` is set by `message_stop`, after which nothing counts. `model` is the model that answers, also where
+    the API asked a fallback model; then `fallback_from` is the one that was requested. `region` is the place of
+    inference that a platform's endpoint implies, where its responses do not name it.
 
     Text for a block that was never started is kept as text of the answer. With `strict_blocks` it is malformed: for a
     stream whose text must be exact, such as the continuation of an answer.
@@ -109,15 +96,17 @@ class MessageStream:
         self._blocks: dict[int, _BlockBuilder] = {}
         self._text: list[str] = []
         self._thinking_tokens = 0
-        self._raw_usage: dict[str, object] = {}
+        self._usage = StreamUsage()
+        self._declined: dict[str, str] = {}
         self.model = ""
+        self.fallback_from = ""
+        self.region = ""
         self.request_id: str | None = None
         self.container_id = ""
         self.stop_reason: StopReason | None = None
         self.stop_details: dict[str, object] = {}
         self.has_started = False
         self.is_finished = False
-        self.has_invalid_usage = False
         self.in_thinking_block = False
         self.event_count = 0
         self.headers: Mapping[str, str] = {}
@@ -138,7 +127,22 @@ class MessageStream:
     @property
     def raw_usage(self) -> dict[str, object]:
         """Usage as the API sent it, `message_start` and `message_delta` merged."""
-        return self._raw_usage
+        return self._usage.raw
+
+    @property
+    def has_invalid_usage(self) -> bool:
+        """True if a count was nonsense, so that the cost is unknown."""
+        return self._usage.has_invalid_counts
+
+    @property
+    def attempts(self) -> tuple[BilledAttempt, ...]:
+        """The attempts that the API bills one by one; empty where it names none."""
+        return self._usage.attempts
+
+    @property
+    def declined_categories(self) -> dict[str, str]:
+        """The models that declined before another one answered, each with the category of its refusal."""
+        return self._declined
 
     @property
     def has_only_text(self) -> bool:
@@ -149,7 +153,7 @@ class MessageStream:
     @property
     def cache_creation_1h_input_tokens(self) -> int:
         """The tokens written to the cache for an hour, which cost more than those for five minutes."""
-        return _as_count(_as_object(self._raw_usage.get("cache_creation")).get("ephemeral_1h_input_tokens"))
+        return self._usage.cache_creation_1h_input_tokens
 
     @property
     def has_thinking(self) -> bool:
@@ -221,27 +225,33 @@ class MessageStream:
         The output is the API's own count once that has come; before, it is estimated from the text that arrived, and
         `estimated` is true.
         """
-        raw = self._raw_usage
+        counts = self._usage.counts()
         exact = self.stop_reason is not None and not self.has_invalid_usage
         estimate = round(len(self.text) / CHARS_PER_TOKEN) + self._thinking_tokens
-        output = _as_count(raw.get("output_tokens")) if exact else max(_as_count(raw.get("output_tokens")), estimate)
-        details = _as_object(raw.get("output_tokens_details"))
+        output = counts.output_tokens if exact else max(counts.output_tokens, estimate)
         return Usage(
-            model=self.model,
-            input_tokens=_as_count(raw.get("input_tokens")),
-            cache_read_input_tokens=_as_count(raw.get("cache_read_input_tokens")),
-            cache_creation_input_tokens=_as_count(raw.get("cache_creation_input_tokens")),
+            input_tokens=counts.input_tokens,
+            cache_read_input_tokens=counts.cache_read_input_tokens,
+            cache_creation_input_tokens=counts.cache_creation_input_tokens,
             output_tokens=output if self.has_started else 0,
-            thinking_tokens=_as_count(details.get("thinking_tokens")) or self._thinking_tokens,
-            web_searches=_as_count(_as_object(raw.get("server_tool_use")).get("web_search_requests")),
+            thinking_tokens=counts.thinking_tokens or self._thinking_tokens,
+            web_searches=counts.web_searches,
+            model=self.model,
+            inference_geo=self._inference_geo(),
+            speed=self._usage.word("speed"),
+            service_tier=self._usage.word("service_tier"),
             stop_reason=self.stop_reason,
             estimated=self.has_started and not exact,
             request_ids=(self.request_id,) if self.request_id else (),
         )
 
+    def _inference_geo(self) -> str | None:
+        named = self._usage.word("inference_geo")
+        return self.region if self.region and named in GLOBAL_INFERENCE else named
+
     def _on_message_start(self, message: dict[str, object]) -> None:
         self.has_started = True
-        self.model = _name(message.get("model"))
+        self.model = as_name(message.get("model"))
         self._merge_usage(message)
         # Programmatic tool calling sends content and stop_reason at once, and no deltas (a recorded stream does).
         content: object = message.get("content") or []
@@ -258,24 +268,26 @@ class MessageStream:
 
     def _on_message_delta(self, event: dict[str, object]) -> None:
         self._merge_usage(event)
-        self._read_stop_fields(_as_object(event.get("delta")))
+        self._read_stop_fields(as_object(event.get("delta")))
 
     def _merge_usage(self, event: dict[str, object]) -> None:
-        """Merge the counts of an event. A value that cannot be a count is left out and makes the cost unknown."""
-        usage = _without_nulls(_as_object(event.get("usage")))
-        for fields in (usage, *(_as_object(value) for value in usage.values())):
-            for name in COUNT_FIELDS & fields.keys():
-                if token_count(fields[name]) is None:
-                    self.has_invalid_usage = True
-                    del fields[name]
-        self._raw_usage |= usage
+        """Merge the usage of an event. Where a fallback model was asked, the entry that it completed names it."""
+        self._usage.merge_event(event.get("usage"))
+        for attempt in self._usage.attempts:
+            if attempt.kind == FALLBACK_ATTEMPT and attempt.model:
+                self._switch_model(self.model, attempt.model)
+
+    def _switch_model(self, declined: str, answering: str) -> None:
+        if answering != declined:
+            self.fallback_from = self.fallback_from or declined
+            self.model = answering
 
     def _read_stop_fields(self, fields: dict[str, object]) -> None:
-        self.container_id = _name(_as_object(fields.get("container")).get("id")) or self.container_id
+        self.container_id = as_name(as_object(fields.get("container")).get("id")) or self.container_id
         # A refusal stands: what comes after it does not make an answer of the text before it.
         if fields.get("stop_reason") and self.stop_reason != "refusal":
-            self.stop_reason = _name(fields["stop_reason"])
-            details = _as_object(fields.get("stop_details"))
+            self.stop_reason = as_name(fields["stop_reason"])
+            details = as_object(fields.get("stop_details"))
             self.stop_details = {
                 name: sanitize(value) if isinstance(value, str) else value for name, value in details.items()
             }
@@ -291,17 +303,27 @@ class MessageStream:
             case "thinking" | "redacted_thinking":
                 self._listener(ThinkingProgress(self._thinking_tokens))
             case "server_tool_use":
-                self._listener(ToolUse(_name(fields.get("name"))))
+                self._listener(ToolUse(as_name(fields.get("name"))))
+            case "fallback":
+                self._on_fallback(fields)
             case _:
                 pass
+
+    def _on_fallback(self, fields: dict[str, object]) -> None:
+        """Take note of a seam: the output of the model that declined ends here, that of the next one follows."""
+        declined, answering = (as_name(as_object(fields.get(side)).get("model")) for side in ("from", "to"))
+        if declined:
+            self._declined[declined] = as_name(as_object(fields.get("trigger")).get("category"))
+        if answering:
+            self._switch_model(declined or self.model, answering)
 
     def _on_block_stop(self, index: int) -> None:
         """Announce what a server tool was asked for, which is known only when its block is whole."""
         block = self._blocks.get(index)
         if block is not None and block.fields.get("type") == "server_tool_use":
-            tool_input = _as_object(block.build_block().get("input"))
+            tool_input = as_object(block.build_block().get("input"))
             query = next((tool_input[name] for name in QUERY_FIELDS if tool_input.get(name)), "")
-            self._listener(ToolUse(_name(block.fields.get("name")), sanitize(str(query))))
+            self._listener(ToolUse(as_name(block.fields.get("name")), sanitize(str(query))))
 
     def _on_block_delta(self, index: int, delta: dict[str, object]) -> None:
         kind = delta.get("type")
@@ -395,25 +417,3 @@ def _parse_tool_input(text: str) -> object:
             return cast("object", jiter.from_json(replace_lone_surrogates(text).encode(), partial_mode=True))
         except ValueError:
             return {}
-
-
-def _without_nulls(fields: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _as_object(value: object) -> dict[str, object]:
-    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
-
-
-def _name(value: object) -> str:
-    """A name from upstream as text that can be logged and shown; empty for null."""
-    return printable(str(value or ""))[:MAX_NAME_CHARS]
-
-
-def _as_count(value: object) -> int:
-    return token_count(value) or 0
-
-
-def token_count(value: object) -> int | None:
-    """The value if it is a count; None for a boolean, a text, a negative number, or one beyond 2^53."""
-    return value if type(value) is int and 0 <= value <= MAX_TOKEN_COUNT else None

@@ -45,13 +45,23 @@ class CostEstimate:
 
 
 def cost_estimates(
-    catalog: ModelCatalog, model: ClaudeModel, *, input_tokens: int, max_tokens: int, searches: int, cache: CacheTtl
+    catalog: ModelCatalog,
+    model: ClaudeModel,
+    *,
+    input_tokens: int,
+    max_tokens: int,
+    searches: int,
+    cache: CacheTtl,
+    regional: bool = False,
 ) -> tuple[CostEstimate, ...]:
-    """Estimates for the call as it is, in a batch, and on the newest model of each cheaper family."""
+    """Estimates for the call as it is, in a batch, and on the newest model of each cheaper family.
+
+    With `regional`, inference is confined to a region, at a higher price.
+    """
 
     def quote(asked: ClaudeModel, how: str, *, batch: bool = False) -> CostEstimate:
         most = min(max_tokens, asked.max_tokens_for())
-        rates = pricing.find_rates(asked.id, prompt_tokens=input_tokens, batch=batch)
+        rates = pricing.find_rates(asked.id, prompt_tokens=input_tokens, batch=batch, regional=regional)
         if rates is None:
             return CostEstimate(
                 model=asked.id, variant=how, input_tokens=input_tokens, max_tokens=most, searches=searches

@@ -125,7 +125,7 @@ class Engine:
             retry_policy=self._retry_policy
             if spare.model is None
             else fallback_model.with_early_fallback(self._retry_policy),
-            spending_limit=SpendingLimit(self._settings, call, model),
+            spending_limit=SpendingLimit(self._settings, call, model, regional=self._claude.is_regional),
             answer_buffer=draft,
             usage=account,
             watchdog=watch,
@@ -175,7 +175,11 @@ class Engine:
             record.close_journal("cancelled", account.usage(), "The call was cancelled.")
             raise
         record.close_journal("incomplete" if reply.incomplete else "complete", reply.usage, reply.incomplete)
-        fell = "" if model is asked else fallback_model.answered_by_note(reply.usage.by_model, why)
+        fell = (
+            fallback_model.answered_by_note(reply.usage.by_model, why if model is not asked else "declined")
+            if reply.usage.fallback_from
+            else ""
+        )
         notes = (
             *call.notes,
             fell,
@@ -348,6 +352,7 @@ class Engine:
             max_tokens=max_tokens,
             searches=MAX_WEB_SEARCHES if "web" in call.tools else 0,
             cache=self._settings.cache,
+            regional=self._claude.is_regional,
         )
         return tuple(replace(each, estimated=not counted.exact) for each in offers)
 

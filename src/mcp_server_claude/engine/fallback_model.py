@@ -71,8 +71,10 @@ def without_thinking(blocks: Iterable[Block]) -> list[Block]:
 
 
 def answered_by_note(by_model: Sequence[ModelUsage], reason: str) -> str:
-    """The note that names both models, with the cost of each if both cost something."""
-    asked, instead = by_model
+    """The note that names the models, the first as the requested one and the last as the one that answered, with the
+    cost of each if the first cost something.
+    """
+    asked, *_, instead = by_model
 
     def named(share: ModelUsage) -> str:
         return f"{share.model} ({number_formatting.format_usd(share.cost_usd)})" if asked.cost_usd != 0 else share.model

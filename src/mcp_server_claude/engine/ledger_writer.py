@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from mcp_server_claude.anthropic_api.message_stream import MessageStream
-    from mcp_server_claude.call_types import Call, Usage
+    from mcp_server_claude.call_types import Call
+    from mcp_server_claude.engine.request_bill import RequestBill
     from mcp_server_claude.engine.spending_limit import ReservationRequest
     from mcp_server_claude.errors import CallError
     from mcp_server_claude.store import Store, Transaction
@@ -125,25 +126,25 @@ class OpenEntry:
             known["cost_micros"] = usd_to_micros(cost)
         self._ledger.store.write_nowait(request_ledger.record_entry_progress, self._id, **known)
 
-    async def close(self, stream: MessageStream, error: CallError | None, cost: Decimal | None, spent: Decimal) -> None:
+    async def close(self, stream: MessageStream, error: CallError | None, bill: RequestBill, spent: Decimal) -> None:
         """Complete the line, settle the budgets with what was `spent`, and wait until that is committed."""
-        closing = self._entry_result(stream, _end_status(stream, error), error, cost)
+        closing = self._entry_result(stream, _end_status(stream, error), error, bill)
         with suppress(StoreError):  # the footer has `last_error`
             await self._ledger.store.write(request_ledger.close_entry, self._id, closing, usd_to_micros(spent))
 
-    def close_nowait(self, stream: MessageStream, cost: Decimal | None, spent: Decimal) -> None:
+    def close_nowait(self, stream: MessageStream, bill: RequestBill, spent: Decimal) -> None:
         """Complete the line of a cancelled request without waiting."""
         self._ledger.store.write_nowait(
             request_ledger.close_entry,
             self._id,
-            self._entry_result(stream, "cancelled", None, cost),
+            self._entry_result(stream, "cancelled", None, bill),
             usd_to_micros(spent),
         )
 
     def _entry_result(
-        self, stream: MessageStream, end: EndStatus, error: CallError | None, cost: Decimal | None
+        self, stream: MessageStream, end: EndStatus, error: CallError | None, bill: RequestBill
     ) -> request_ledger.EntryResult:
-        usage: Usage = stream.usage()
+        usage, cost = bill.usage, bill.cost
         first = stream.first_text_at
         return request_ledger.EntryResult(
             end=end,
@@ -162,6 +163,9 @@ class OpenEntry:
             cost_micros=None if cost is None else usd_to_micros(cost),
             pricing_as_of=None if cost is None else pricing.price_list_version(),
             estimated=usage.estimated,
+            inference_geo=usage.inference_geo,
+            speed=usage.speed,
+            service_tier=usage.service_tier,
             ttft_ms=None if first is None else round((first - self._started_at) * 1000, 1),
             duration_ms=round((time.monotonic() - self._started_at) * 1000, 1),
         )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, assert_never, cast
 
 import anyio
 
-from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
 from mcp_server_claude.call_types import CHARS_PER_TOKEN, COMPLETE_STOP_REASONS, Waiting
 from mcp_server_claude.engine import next_step
@@ -20,6 +19,7 @@ from mcp_server_claude.engine.call_request_body import call_request_body, check_
 from mcp_server_claude.engine.continuation import CONTINUE_PROMPT, overlap_anchor
 from mcp_server_claude.engine.file_tools import FileTools
 from mcp_server_claude.engine.loop_outcome import LoopOutcome
+from mcp_server_claude.engine.request_bill import request_bill
 from mcp_server_claude.engine.request_messages import RequestMessages
 from mcp_server_claude.engine.thread_history import has_definitions, is_refused_thinking, thread_view
 from mcp_server_claude.errors import CallError
@@ -34,15 +34,12 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, Message
     from mcp_server_claude.engine.call_context import CallContext
     from mcp_server_claude.engine.ledger_writer import OpenEntry
+    from mcp_server_claude.engine.request_bill import RequestBill
     from mcp_server_claude.engine.thread_history import ThreadView
 
 MIN_CONTINUATION_TOKENS = 256
 """Output tokens that a continuation may use at least, however long the text before it was estimated to be."""
 RATE_LIMIT_KINDS = frozenset({"rate_limit", "overloaded"})
-FREE_REFUSAL_CATEGORIES = frozenset({"", "cyber", "general_harms"})
-"""Categories of a refusal that is not billed if it comes before any output. The others are billed since 2026-09-24
-(https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails/handle-streaming-refusals, as documented by
-November 2026)."""
 
 RETRY_REASONS = {
     "overloaded": "overloaded",
@@ -183,9 +180,9 @@ class RequestLoop:
             error = call_error
             stream.request_id = stream.request_id or error.request_id  # an HTTP error has one too
         except BaseException:
-            entry.close_nowait(stream, *self._record_usage(stream, entry))
+            entry.close_nowait(stream, *self._record_bill(stream, entry))
             raise
-        await entry.close(stream, error, *self._record_usage(stream, entry))
+        await entry.close(stream, error, *self._record_bill(stream, entry))
         return error
 
     async def _open_ledger_entry(self, body: RequestBody) -> OpenEntry:
@@ -277,24 +274,25 @@ class RequestLoop:
         )
         await anyio.sleep(step.delay_s)
 
-    def _record_usage(self, stream: MessageStream, entry: OpenEntry) -> tuple[Decimal | None, Decimal]:
+    def _record_bill(self, stream: MessageStream, entry: OpenEntry) -> tuple[RequestBill, Decimal]:
         """Add a request to the account and to the spending limit.
 
         Returns:
-            Its cost by the price list (None: unknown), and the amount that it takes from the budgets.
+            Its bill, and the amount that it takes from the budgets.
         """
-        usage, cost = stream.usage(), stream_cost(stream)
-        self._context.usage.add_request(usage, cost, stream.first_text_at)
+        bill = request_bill(stream)
+        usage = bill.usage
+        self._context.usage.add_request(bill, stream.first_text_at)
         # A cut stream whose thinking was neither shown nor counted may have cost all that was reserved for it.
         unknown_thinking = usage.estimated and stream.has_thinking and not usage.thinking_tokens
         is_unknown = stream.has_invalid_usage or unknown_thinking
         spent = self._context.spending_limit.record_cost(
-            cost,
+            bill.cost,
             output_tokens=usage.output_tokens,
             input_tokens=usage.prompt_tokens,
             min_micros=entry.reserved_micros if is_unknown else 0,
         )
-        return cost, spent
+        return bill, spent
 
     def _outcome(self, stream: MessageStream, error: CallError | None) -> LoopOutcome:
         self._context.answer_buffer.end_stream(complete=stream.stop_reason in COMPLETE_STOP_REASONS)
@@ -306,24 +304,3 @@ class RequestLoop:
             container_id=self._messages.container_id,
             error=error,
         )
-
-
-def stream_cost(stream: MessageStream) -> Decimal | None:
-    """The cost of one request in US dollars; None if its price is unknown.
-
-    A request that never began costs nothing. Nor does a refusal before any output, unless its category is billed; usage
-    shows tokens for it all the same.
-    """
-    has_output = stream.text or stream.has_thinking or not stream.has_only_text
-    if not stream.has_started or (stream.stop_reason == "refusal" and not has_output and not _is_billed(stream)):
-        return pricing.Usd(0)
-    if stream.has_invalid_usage:
-        return None
-    usage = stream.usage()
-    return pricing.request_cost(
-        usage.model, usage, cache_creation_1h_input_tokens=stream.cache_creation_1h_input_tokens
-    )
-
-
-def _is_billed(refusal: MessageStream) -> bool:
-    return str(refusal.stop_details.get("category") or "") not in FREE_REFUSAL_CATEGORIES

@@ -46,9 +46,12 @@ class ReservationRequest:
 
 
 class SpendingLimit:
-    """The budgets that apply to one call, and the rest of its own `max_usd`."""
+    """The budgets that apply to one call, and the rest of its own `max_usd`.
 
-    def __init__(self, settings: Settings, call: Call, model: ClaudeModel) -> None:
+    With `regional`, inference is confined to a region, at a higher price.
+    """
+
+    def __init__(self, settings: Settings, call: Call, model: ClaudeModel, *, regional: bool = False) -> None:
         self._settings = settings
         self._daily_limits: dict[str, float] = {}
         if settings.budget_usd_per_day is not None:
@@ -57,9 +60,10 @@ class SpendingLimit:
             self._daily_limits[budget_reservations.user_scope(call.user)] = call.limits.usd_per_day
         self._call = call
         self._remaining_usd = None if not call.max_usd else Decimal(str(call.max_usd))
-        exact = pricing.find_rates(model.id)
+        self._regional = regional
+        exact = pricing.find_rates(model.id, regional=regional)
         line = model.line or _family_of(model.id)
-        self._rates = exact or pricing.highest_rates(PRICED_LIKE_FAMILY.get(line, line))
+        self._rates = exact or _highest_rates(line, regional=regional)
         self._model = model
         self.note = ""
         if self.is_limited and exact is None and self._rates is not None:
@@ -72,7 +76,7 @@ class SpendingLimit:
 
     def for_model(self, model: ClaudeModel) -> SpendingLimit:
         """The same limit for another model, with what was spent so far."""
-        other = SpendingLimit(self._settings, self._call, model)
+        other = SpendingLimit(self._settings, self._call, model, regional=self._regional)
         other._remaining_usd = self._remaining_usd
         return other
 
@@ -141,7 +145,7 @@ class SpendingLimit:
         )
 
     def _rates_for(self, input_tokens: int) -> PriceRates:
-        rates = pricing.find_rates(self._model.id, prompt_tokens=input_tokens) or self._rates
+        rates = pricing.find_rates(self._model.id, prompt_tokens=input_tokens, regional=self._regional) or self._rates
         if rates is None:
             raise ConfigurationError(
                 "There is a limit on spending, but no price is known of any model to keep it with.", kind="budget"
@@ -152,6 +156,11 @@ class SpendingLimit:
         own = Decimal(str(self._call.max_usd))
         spent = own - (self._remaining_usd or Decimal(0))
         return f", and {number_formatting.format_usd(float(spent))} is spent already" if spent else ""
+
+
+def _highest_rates(line: str, *, regional: bool) -> PriceRates | None:
+    found = pricing.highest_rates(PRICED_LIKE_FAMILY.get(line, line))
+    return found.in_region() if found is not None and regional else found
 
 
 def _family_of(name: str) -> str:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from mcp_server_claude import pricing
 from mcp_server_claude.call_types import COMPLETE_STOP_REASONS, ModelUsage, TokenCounts, Usage
+from mcp_server_claude.engine.request_bill import BillShare
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, StopReason
+    from mcp_server_claude.engine.request_bill import RequestBill
 
 
 class _ModelTotals:
@@ -40,6 +42,7 @@ class UsageAccumulator:
         self._requested = ""
         self._fallback_from: str | None = None
         self._model = ""
+        self._served = Usage()
         self._estimated = False
         self._request_ids: list[str] = []
         self._stop_reason: StopReason | None = None
@@ -49,20 +52,34 @@ class UsageAccumulator:
         self.resumed = False
         self.limited_by_budget = False
 
-    def add_request(self, usage: Usage, cost: Decimal | None, first_text_at: float | None) -> None:
+    def add_request(self, bill: RequestBill, first_text_at: float | None) -> None:
         """Add one upstream request; `first_text_at` is the monotonic time of its first text."""
-        self._totals[self._requested].add_usage(usage, cost)
+        usage = bill.usage
+        if bill.fallback_from:
+            self._name_requested_model(bill.fallback_from)
+        alone = BillShare(model=usage.model if bill.fallback_from else self._requested, counts=usage, cost=bill.cost)
+        for share in bill.shares or (alone,):
+            self._totals.setdefault(share.model, _ModelTotals()).add_usage(share.counts, share.cost)
         self._model = usage.model or self._model
+        self._served = usage
         self._estimated = self._estimated or usage.estimated
         self._request_ids.extend(usage.request_ids)
         self._stop_reason = usage.stop_reason
         if self._ttft_s is None and first_text_at is not None:
             self._ttft_s = first_text_at - self._started_at
 
+    def _name_requested_model(self, requested: str) -> None:
+        """Enter the requests so far under the model that was requested: the API let another one answer."""
+        self._fallback_from = self._fallback_from or requested
+        if not self._requested:
+            self._requested = requested
+            self._totals = {requested: self._totals.pop("")} | self._totals
+
     def switch_model(self, requested: str, fallback: str) -> None:
         """Add the following requests to the `fallback` model. The text so far was withdrawn."""
-        self._totals = {requested: self._totals[self._requested], fallback: _ModelTotals()}
-        self._requested, self._fallback_from = fallback, requested
+        self._name_requested_model(requested)
+        self._totals.setdefault(fallback, _ModelTotals())
+        self._requested, self._fallback_from = fallback, self._fallback_from or requested
         self._stop_reason, self._ttft_s = None, None
         self.resumed = self.limited_by_budget = False
 
@@ -99,6 +116,9 @@ class UsageAccumulator:
             trace_id=call.trace_id,
             fallback_from=self._fallback_from,
             by_model=self._by_model() if self._fallback_from else (),
+            inference_geo=self._served.inference_geo,
+            speed=self._served.speed,
+            service_tier=self._served.service_tier,
         )
 
     def _by_model(self) -> tuple[ModelUsage, ...]:

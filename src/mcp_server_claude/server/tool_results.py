@@ -144,6 +144,7 @@ def usage_footer(usage: Usage, notes: tuple[str, ...] = ()) -> str:
     if usage.web_searches:
         parts.append(f"{usage.web_searches} {'search' if usage.web_searches == 1 else 'searches'}")
     parts.append(number_formatting.format_usd(usage.cost_usd) if usage.cost_usd is not None else "price unknown")
+    parts.extend(usage.service_notes)
     parts.append(number_formatting.format_seconds(usage.duration_s))
     if usage.retries:
         parts.append(f"{usage.retries} {'retry' if usage.retries == 1 else 'retries'}")
@@ -157,7 +158,7 @@ def usage_footer(usage: Usage, notes: tuple[str, ...] = ()) -> str:
 
 def _cache_saving_text(usage: Usage) -> str:
     """The amount that cache reads saved over sending the same tokens again."""
-    rates = pricing.find_rates(usage.model)
+    rates = pricing.find_rates(usage.model, fast=usage.speed == "fast", regional=usage.is_regional)
     if rates is None:
         return ""
     dollars = float(usage.cache_read_input_tokens * (rates.input - rates.cache_read)) / 1e6

@@ -440,6 +440,15 @@ MIGRATIONS: tuple[Migration, ...] = (
             "alter table call add column job_id text",
         ),
     ),
+    Migration(
+        15,
+        "The terms on which each request was served, since its price depends on them.",
+        (
+            "alter table entry add column inference_geo text",
+            "alter table entry add column speed text",
+            "alter table entry add column service_tier text",
+        ),
+    ),
 )
 
 NEWEST_VERSION = MIGRATIONS[-1].number

@@ -65,6 +65,9 @@ class LedgerEntry:
     cost_micros: int | None = None
     pricing_as_of: str | None = None
     estimated: bool = False
+    inference_geo: str | None = None
+    speed: str | None = None
+    service_tier: str | None = None
     ttft_ms: float | None = None
     duration_ms: float | None = None
     trace_id: str = ""
@@ -92,6 +95,9 @@ class EntryResult:
     cost_micros: int | None = None
     pricing_as_of: str | None = None
     estimated: bool = False
+    inference_geo: str | None = None
+    speed: str | None = None
+    service_tier: str | None = None
     ttft_ms: float | None = None
     duration_ms: float | None = None
 

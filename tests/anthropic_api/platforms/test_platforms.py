@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -357,6 +358,24 @@ async def test_where_pages_cannot_be_fetched_the_web_is_only_searched(
     (request,) = messages(stand)
     (tool,) = cast("list[dict[str, object]]", request.body["tools"])
     assert tool["type"] == "web_search_20250305"  # later ones filter by code, which is not there either
+
+
+@needs("google.auth")
+@pytest.mark.parametrize(("region", "factor"), [("global", "1"), ("us", "1.1"), ("eu", "1.1"), ("europe-west1", "1.1")])
+async def test_a_regional_endpoint_of_google_costs_a_tenth_more(
+    place: Callable[[Name], Place], tmp_path: Path, region: str, factor: str
+) -> None:
+    async with cloud_upstream(*answers("vertex")) as stand:
+        vertex = place("vertex")
+        settings = vertex.furnish(stand)
+        vertex.set(CLOUD_ML_REGION=region)
+        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
+            used = usage_meta(await desk.ask("Tea?", model="opus"))
+    rates = pricing.find_rates(str(used["model"]))
+    assert rates is not None
+    list_price = cast("int", used["input_tokens"]) * rates.input + cast("int", used["output_tokens"]) * rates.output
+    assert used["cost_usd"] == pytest.approx(float(list_price * Decimal(factor)) / 1e6)
+    assert used["inference_geo"] == (None if region == "global" else region)
 
 
 # --------------------------------------------------------------------- names

@@ -101,6 +101,13 @@ class Platform(ABC):
         del credential
         return False
 
+    def inference_region(self, credential: Credential) -> str:
+        """The region to which this credential's endpoint confines inference at a higher price; empty if there is none,
+        or if the model's id or the response says so.
+        """
+        del credential
+        return ""
+
     def unsupported_for(self, model_id: str) -> frozenset[Feature]:
         """The features that are unavailable for this model, by the id that the platform gives it."""
         del model_id

@@ -75,6 +75,13 @@ class Vertex(Platform):
             arguments={},
         )
 
+    def inference_region(self, credential: Credential) -> str:
+        """The region, or the multi-region `us` or `eu`. The endpoint `global` costs no more
+        (https://platform.claude.com/docs/en/about-claude/pricing, as documented by November 2026).
+        """
+        region = credential.options["region"]
+        return "" if region == "global" else region
+
     def platform_model_id(self, model_id: str, region: str = "") -> str:
         """The id with its date behind an `@`."""
         del region

@@ -1,0 +1,137 @@
+"""The usage of one streamed message: its counts, checked, and the attempts that the API bills one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from mcp_server_claude.call_types import TokenCounts
+from mcp_server_claude.redaction import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COUNT_FIELDS = frozenset(
+    {
+        "input_tokens",
+        "output_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "ephemeral_5m_input_tokens",
+        "ephemeral_1h_input_tokens",
+        "thinking_tokens",
+        "web_search_requests",
+        "web_fetch_requests",
+    }
+)
+"""The fields of usage, and of the objects in it, that are counts."""
+MAX_TOKEN_COUNT = 2**53
+"""The largest count that is believed: JSON readers count no further exactly."""
+MAX_NAME_CHARS = 200
+MESSAGE_ATTEMPT = "message"
+FALLBACK_ATTEMPT = "fallback_message"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BilledAttempt:
+    """One entry of `usage.iterations`: a sampling run with counts and a model of its own.
+
+    `kind` is the entry's type: `message`, `fallback_message`, `compaction` or `advisor_message`
+    (`anthropic.types.beta.BetaIterationsUsage`, SDK 2.14).
+    """
+
+    kind: str
+    model: str
+    counts: TokenCounts
+    cache_creation_1h_input_tokens: int
+
+
+class StreamUsage:
+    """Usage as the API sent it, `message_start` and `message_delta` merged.
+
+    `has_invalid_counts` is true once a value cannot be a count: it is left out, and the cost is unknown.
+    """
+
+    def __init__(self) -> None:
+        self.raw: dict[str, object] = {}
+        self.has_invalid_counts = False
+
+    def merge_event(self, usage: object) -> None:
+        """Add the usage of an event. Its values replace the earlier ones; null replaces nothing."""
+        fields = {name: value for name, value in as_object(usage).items() if value is not None}
+        for counted in _objects_with_counts(fields):
+            for name in COUNT_FIELDS & counted.keys():
+                if token_count(counted[name]) is None:
+                    self.has_invalid_counts = True
+                    del counted[name]
+        self.raw |= fields
+
+    def counts(self) -> TokenCounts:
+        """The counts of the top level."""
+        return _read_counts(self.raw)
+
+    def word(self, name: str) -> str | None:
+        """A field that is a word, such as `service_tier`; None where the API sends none."""
+        value = self.raw.get(name)
+        return as_name(value) or None if isinstance(value, str) else None
+
+    @property
+    def cache_creation_1h_input_tokens(self) -> int:
+        """The tokens written to the cache for an hour, which cost more than those for five minutes."""
+        return _written_for_an_hour(self.raw)
+
+    @property
+    def attempts(self) -> tuple[BilledAttempt, ...]:
+        """The entries of `usage.iterations`, in their order; empty where the API sends none."""
+        return tuple(
+            BilledAttempt(
+                kind=as_name(entry.get("type")),
+                model=as_name(entry.get("model")),
+                counts=_read_counts(entry),
+                cache_creation_1h_input_tokens=_written_for_an_hour(entry),
+            )
+            for entry in _object_list(self.raw.get("iterations"))
+        )
+
+
+def token_count(value: object) -> int | None:
+    """The value if it is a count; None for a boolean, a text, a negative number, or one beyond 2^53."""
+    return value if type(value) is int and 0 <= value <= MAX_TOKEN_COUNT else None
+
+
+def as_object(value: object) -> dict[str, object]:
+    """The value if it is a JSON object, else an empty one."""
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
+
+
+def as_name(value: object) -> str:
+    """A name from upstream as text that can be logged and shown; empty for null."""
+    return printable(str(value or ""))[:MAX_NAME_CHARS]
+
+
+def _objects_with_counts(usage: dict[str, object]) -> Iterator[dict[str, object]]:
+    yield usage
+    for value in usage.values():
+        for entry in (as_object(value), *_object_list(value)):
+            yield entry
+            yield as_object(entry.get("cache_creation"))
+
+
+def _object_list(value: object) -> list[dict[str, object]]:
+    entries = cast("list[object]", value) if isinstance(value, list) else []
+    return [cast("dict[str, object]", entry) for entry in entries if isinstance(entry, dict)]
+
+
+def _read_counts(usage: dict[str, object]) -> TokenCounts:
+    return TokenCounts(
+        input_tokens=token_count(usage.get("input_tokens")) or 0,
+        cache_read_input_tokens=token_count(usage.get("cache_read_input_tokens")) or 0,
+        cache_creation_input_tokens=token_count(usage.get("cache_creation_input_tokens")) or 0,
+        output_tokens=token_count(usage.get("output_tokens")) or 0,
+        thinking_tokens=token_count(as_object(usage.get("output_tokens_details")).get("thinking_tokens")) or 0,
+        web_searches=token_count(as_object(usage.get("server_tool_use")).get("web_search_requests")) or 0,
+    )
+
+
+def _written_for_an_hour(usage: dict[str, object]) -> int:
+    return token_count(as_object(usage.get("cache_creation")).get("ephemeral_1h_input_tokens")) or 0
