@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING, cast
 import anyio
 import pytest
 
-from mcp_server_claude.call_types import CallEvent, Waiting
-from mcp_server_claude.engine.rate_limit_cooldown import MAX_SHARED_PAUSE_S, RateLimitCooldown
+from mcp_server_claude.engine.rate_limit_cooldown import (
+    MAX_MODELS,
+    MAX_SHARED_PAUSE_S,
+    RateLimitCooldown,
+    RateLimitCooldowns,
+)
 from mcp_server_claude.errors import TemporaryError
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.mcp_session import STYLE_META, McpSession, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 
     from mcp.types import CallToolResult
 
+    from mcp_server_claude.call_types import CallEvent
     from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
@@ -262,23 +267,65 @@ async def test_what_the_api_advises_is_heeded_but_for_what_no_waiting_mends(
 # --------------------------------------------------------------------- the brake itself
 
 
-async def test_with_no_request_left_in_the_window_nothing_is_sent_before_its_reset() -> None:
-    heard: list[CallEvent] = []
-    brake = RateLimitCooldown()
-    reset = datetime.now(UTC) + timedelta(seconds=0.3)
+@pytest.mark.parametrize(("limit", "wait_s"), [("50", 1.0), ("5000", 0.01), ("1", 50.0)])
+async def test_with_no_request_left_calls_wait_until_one_is_free_and_not_until_the_bucket_is_full(
+    limit: str, wait_s: float
+) -> None:
+    cooldown = RateLimitCooldown()
     headers = {
+        "anthropic-ratelimit-requests-limit": limit,
         "anthropic-ratelimit-requests-remaining": "0",
-        "anthropic-ratelimit-requests-reset": reset.isoformat(),
+        "anthropic-ratelimit-requests-reset": (datetime.now(UTC) + timedelta(seconds=50)).isoformat(),
     }
-    brake.update_from_headers(headers | {"anthropic-ratelimit-requests-remaining": "1"})
-    await brake.wait_until_clear(heard.append, timeout_s=9)
-    assert heard == []
-    brake.update_from_headers(headers)
-    await brake.wait_until_clear(heard.append, timeout_s=9)
-    assert datetime.now(UTC) >= reset
-    (wait,) = heard
-    assert isinstance(wait, Waiting)
-    assert wait.reason == "the rate limit is reached"
+    cooldown.update_from_headers(headers | {"anthropic-ratelimit-requests-remaining": "1"})
+    assert cooldown.is_clear
+    cooldown.update_from_headers(headers)
+    with pytest.raises(TemporaryError) as caught:
+        await cooldown.wait_until_clear(lambda _: None, timeout_s=-1)
+    assert caught.value.retry_after_s == pytest.approx(wait_s, rel=0.2)
+
+
+@pytest.mark.parametrize("limit", ["", "0", "many"])
+async def test_without_a_limit_nobody_waits_for_a_reset(limit: str) -> None:
+    cooldown = RateLimitCooldown()
+    cooldown.update_from_headers(
+        {
+            "anthropic-ratelimit-requests-limit": limit,
+            "anthropic-ratelimit-requests-remaining": "0",
+            "anthropic-ratelimit-requests-reset": (datetime.now(UTC) + timedelta(seconds=50)).isoformat(),
+        }
+    )
+    assert cooldown.is_clear
+
+
+def test_each_model_has_its_own_limit_but_those_of_opus_4_and_of_sonnet_4() -> None:
+    cooldowns = RateLimitCooldowns()
+    cooldowns.for_model("claude-opus-4-8").pause_for(30)
+    assert not cooldowns.for_model("us.anthropic.claude-opus-4-7-v1").is_clear
+    for model in ("claude-sonnet-4-6", "claude-opus-5", "claude-opus-5-5", "claude-haiku-4-5"):
+        assert cooldowns.for_model(model).is_clear
+    cooldowns.for_model("claude-opus-5").pause_for(30)
+    assert cooldowns.for_model("claude-opus-5-5").is_clear
+    assert not cooldowns.for_model("claude-opus-5").is_clear
+
+
+def test_cooldowns_of_invented_models_do_not_pile_up() -> None:
+    cooldowns = RateLimitCooldowns()
+    cooldowns.for_model("busy").pause_for(30)
+    idle = cooldowns.for_model("idle")
+    for n in range(MAX_MODELS + 1):
+        cooldowns.for_model(f"model-{n}")
+    assert not cooldowns.for_model("busy").is_clear
+    assert cooldowns.for_model("idle") is not idle
+
+
+async def test_a_wait_of_one_model_does_not_hold_up_another(api: Simulator, tmp_path: Path) -> None:
+    async with at_desk(api, tmp_path, deadline_s=5) as desk:
+        with anyio.fail_after(30):
+            await desk.ask(directive(status=429, retry_after=30), model="claude-opus-5-5")
+            assert failure_meta(await desk.ask("Tea?", model="claude-opus-5-5"))["kind"] == "rate_limit"
+            assert not (await desk.ask("Tea?", model="claude-sonnet-5-5")).is_error
+    assert len(message_requests(api)) == 2
 
 
 @pytest.mark.parametrize("reset", ["", "soon", "2020-01-01T00:00:00Z", "9999-01-01T00:00:00Z"])
@@ -286,7 +333,11 @@ async def test_a_reset_that_is_past_far_or_no_moment_stops_nobody(reset: str) ->
     heard: list[CallEvent] = []
     brake = RateLimitCooldown()
     brake.update_from_headers(
-        {"anthropic-ratelimit-requests-remaining": "0", "anthropic-ratelimit-requests-reset": reset}
+        {
+            "anthropic-ratelimit-requests-limit": "1",
+            "anthropic-ratelimit-requests-remaining": "0",
+            "anthropic-ratelimit-requests-reset": reset,
+        }
     )
     with anyio.fail_after(10):
         await brake.wait_until_clear(heard.append, timeout_s=9)

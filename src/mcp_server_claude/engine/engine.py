@@ -34,7 +34,7 @@ from mcp_server_claude.engine.file_uploads import FileUploads
 from mcp_server_claude.engine.journal_writer import JournalWriter
 from mcp_server_claude.engine.ledger_writer import LedgerWriter
 from mcp_server_claude.engine.output_file_downloads import OutputFiles
-from mcp_server_claude.engine.rate_limit_cooldown import RateLimitCooldown
+from mcp_server_claude.engine.rate_limit_cooldown import RateLimitCooldowns
 from mcp_server_claude.engine.request_loop import RequestLoop
 from mcp_server_claude.engine.spending_limit import SpendingLimit
 from mcp_server_claude.engine.stream_watchdog import StreamWatchdog, background_task
@@ -83,8 +83,7 @@ class Engine:
         self._file_policy = file_policy
         self.output_files = OutputFiles(claude, ledger.store)
         self._uploads = FileUploads(settings, claude)
-        self._cooldown = RateLimitCooldown()
-        self._fallback_cooldown = RateLimitCooldown()  # the other model does not wait for the one that is overloaded
+        self._cooldowns = RateLimitCooldowns()
         self._slots = anyio.Semaphore(settings.max_concurrent)
         self._retry_policy = retry_policy.RetryPolicy(
             deadline_s=settings.deadline_s, retry_for_s=settings.retry_for_s, max_retries=settings.max_retries
@@ -121,7 +120,7 @@ class Engine:
         means = CallContext(
             claude=self._claude,
             ledger=self._ledger,
-            cooldown=self._cooldown,
+            cooldown=self._cooldowns.for_model(model.id),
             retry_policy=self._retry_policy
             if spare.model is None
             else fallback_model.with_early_fallback(self._retry_policy),
@@ -284,7 +283,7 @@ class Engine:
         context.answer_buffer.discard(buffered=form is not None)
         return replace(
             context,
-            cooldown=self._fallback_cooldown,
+            cooldown=self._cooldowns.for_model(model.id),
             retry_policy=replace(self._retry_policy, deadline_s=max(0.0, self._retry_policy.deadline_s - elapsed)),
             spending_limit=context.spending_limit.for_model(model),
             output_schema=form,

@@ -1,8 +1,13 @@
-"""A cooldown shared by all calls: when the API asks one of them to wait, the others wait too."""
+"""A cooldown shared by the calls to a model: when the API asks one of them to wait, the others wait too.
+
+The API limits each model by itself, in a token bucket that fills continuously; the models of Opus 4 share a limit, and
+so do those of Sonnet 4 (https://platform.claude.com/docs/en/api/rate-limits, as documented by November 2026).
+"""
 
 from __future__ import annotations
 
 import random
+import re
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -20,13 +25,24 @@ if TYPE_CHECKING:
 MAX_SHARED_PAUSE_S = 60.0
 RESUME_JITTER_S = 0.5
 """Seconds over which the waiting calls resume."""
+SHARED_LIMIT = re.compile(r"(?:opus|sonnet)-4(?!\d)")
+"""The part of a model's id that names a limit which several models share."""
+MAX_MODELS = 1_000
+REQUESTS_LIMIT, REQUESTS_REMAINING, REQUESTS_RESET = (
+    f"anthropic-ratelimit-requests-{name}" for name in ("limit", "remaining", "reset")
+)
 
 
 class RateLimitCooldown:
-    """The moment before which no request is sent."""
+    """The moment before which no request is sent to a model."""
 
     def __init__(self) -> None:
         self._until = 0.0
+
+    @property
+    def is_clear(self) -> bool:
+        """True if requests can be sent."""
+        return self._until <= time.monotonic()
 
     def pause_for(self, seconds: float) -> None:
         """Pause all calls. A pause longer than `MAX_SHARED_PAUSE_S` is ignored; each call then gets its own 429."""
@@ -34,9 +50,14 @@ class RateLimitCooldown:
             self._until = max(self._until, time.monotonic() + seconds)
 
     def update_from_headers(self, headers: Mapping[str, str]) -> None:
-        """Pause until the reset where the `anthropic-ratelimit-*` headers say that no request is left."""
-        if headers.get("anthropic-ratelimit-requests-remaining") == "0":
-            self.pause_for(_seconds_until(headers.get("anthropic-ratelimit-requests-reset", "")))
+        """Pause until one request is free where the `anthropic-ratelimit-*` headers say that none is left.
+
+        The reset is the moment at which the whole bucket is full again, so one request is free after that time divided
+        by the limit. Without a limit that is not known, and nothing waits: the API answers 429 if it must.
+        """
+        limit = headers.get(REQUESTS_LIMIT, "")
+        if headers.get(REQUESTS_REMAINING) == "0" and limit.isdecimal() and int(limit):
+            self.pause_for(_seconds_until(headers.get(REQUESTS_RESET, "")) / int(limit))
 
     async def wait_until_clear(self, listener: Listener, *, timeout_s: float) -> None:
         """Wait for the end of the cooldown, also if it is extended meanwhile.
@@ -51,6 +72,21 @@ class RateLimitCooldown:
                 raise TemporaryError(message, kind="rate_limit", retry_after_s=left)
             listener(Waiting("the rate limit is reached", left))
             await anyio.sleep(left + random.uniform(0, RESUME_JITTER_S))  # noqa: S311 - spreads callers, guards no secret
+
+
+class RateLimitCooldowns:
+    """The cooldowns of all models."""
+
+    def __init__(self) -> None:
+        self._by_limit: dict[str, RateLimitCooldown] = {}
+
+    def for_model(self, model_id: str) -> RateLimitCooldown:
+        """The cooldown of the rate limit that counts for a model."""
+        shared = SHARED_LIMIT.search(model_id)
+        name = shared[0] if shared else model_id
+        if name not in self._by_limit and len(self._by_limit) >= MAX_MODELS:
+            self._by_limit = {name: each for name, each in self._by_limit.items() if not each.is_clear}
+        return self._by_limit.setdefault(name, RateLimitCooldown())
 
 
 def _seconds_until(timestamp: str) -> float:
