@@ -1,4 +1,4 @@
-"""The corridor, by what stays true whatever it does on the way: every request is in the book, and adds up."""
+"""Invariants of a call: every request has one ledger entry, and the account adds up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
-from mcp_server_claude.call_types import Call, Waiting
+from mcp_server_claude.call_types import Call, Limits, Waiting
 from mcp_server_claude.engine import stop_reasons
 from mcp_server_claude.errors import CallError
 from mcp_server_claude.services.lazy_services import Services
@@ -223,3 +223,38 @@ async def test_a_bug_in_the_middle_of_a_call_is_an_internal_error_with_the_accou
     assert journaled is not None
     assert (journaled.end, journaled.failure) == ("failed", error.as_json())
     assert any(record.exc_info and record.exc_info[0] is LookupError for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("broken", "bug"),
+    [
+        ({"model": 7}, AttributeError),  # found by the engine while it prepares the call
+        ({"limits": Limits(concurrent=cast("int", "two"))}, TypeError),  # found by the rate limiter, before the engine
+    ],
+)
+async def test_a_bug_before_the_first_request_is_an_internal_error_with_a_failed_journal(
+    upstream: Simulator,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    broken: dict[str, Any],
+    bug: type[Exception],
+) -> None:
+    settings = Settings(api_key=SecretStr("test-key-0000"), base_url=upstream.url, data_dir=tmp_path / "data")
+    async with Services.lifespan(settings) as services:
+        calls = await services.calls()
+        call = Call(prompt="What is tea?", **broken)
+        with pytest.raises(CallError) as raised:
+            await calls.run_call(call, lambda _: None)
+        error = raised.value
+        assert (error.kind, error.class_name, error.usage and error.usage.call_id) == (
+            "internal",
+            "configuration_error",
+            call.id,
+        )
+        assert call.id in str(error)
+        store = await services.store()
+        journaled = await store.write(find_call, call.id, "local")
+    assert journaled is not None
+    assert (journaled.end, journaled.failure, journaled.incomplete) == ("failed", error.as_json(), str(error))
+    assert any(record.exc_info and record.exc_info[0] is bug for record in caplog.records)
+    assert not message_requests(upstream)

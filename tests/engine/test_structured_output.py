@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from mcp_server_claude import schemas
 from mcp_server_claude.simulator import directive
 from support.mcp_session import ALL_TRANSPORTS, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from mcp_server_claude.simulator import Simulator
@@ -155,3 +157,21 @@ async def test_an_answer_that_was_asked_for_in_words_is_validated_as_any_other(
         await desk.ask(f"A form. {wrong}", schema=MANY_OPTIONAL)
         _, second = bodies(upstream)
         assert "p0: should be string, is a number" in str(cast("list[object]", second["messages"])[-1])
+
+
+async def test_a_schema_is_normalized_once_for_a_call_in_a_thread_with_a_fallback_model(
+    upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normalized: list[object] = []
+    normalize = schemas.normalize_schema
+
+    def counted(schema: Mapping[str, object]) -> schemas.NormalizedSchema:
+        normalized.append(schema)
+        return normalize(schema)
+
+    monkeypatch.setattr(schemas, "normalize_schema", counted)
+    settings = {"base_url": upstream.url, "fallback_model": "haiku"}
+    async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+        first = await session.ask("Hi")
+        await session.ask("A person.", schema=PERSON, thread=usage_meta(first)["thread"])
+    assert normalized == [PERSON]

@@ -7,7 +7,6 @@ process, where running calls are followed as they grow, and in the journal, wher
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from contextlib import contextmanager, suppress
@@ -54,8 +53,6 @@ JOURNAL_POLL_INTERVAL_S = 0.25
 ORPHAN_CHECK_INTERVAL_S = 5.0
 MAX_RETAIN_S = 60.0
 """Seconds at most that an answer stays in memory when it is finished; then the journal has it."""
-
-_log = logging.getLogger(__name__)
 
 
 class AnswerFeed:
@@ -186,9 +183,6 @@ class AnswerFeed:
             self.drain_readers()
             raise
         live.stop_waiting()
-        bug = live.running_call.outcome
-        if isinstance(bug, Exception) and not isinstance(bug, CallError):
-            _log.error("call %s met a fault of this server", live.running_call.call.id, exc_info=bug)
         await anyio.sleep(max(FIRST_READER_TIMEOUT_S, min(self._reader_grace_s, MAX_RETAIN_S)))
         self._live_calls.pop(live.running_call.call.id, None)
 

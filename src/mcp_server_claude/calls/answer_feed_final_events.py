@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.store import call_journal
 
 
-def events_for_outcome(outcome: Reply | Exception | None) -> list[FeedPayload]:
+def events_for_outcome(outcome: Reply | CallError | None) -> list[FeedPayload]:
     """The last events of a call that came to this; None where the server ends before the call does."""
     match outcome:
         case Reply(usage=usage):
@@ -28,9 +28,6 @@ def events_for_outcome(outcome: Reply | Exception | None) -> list[FeedPayload]:
                 ErrorEvent(failure),
                 DoneEvent(complete=False, stop_reason=usage.stop_reason if usage else None),
             ]
-        case _:
-            fault = "This server met a fault of its own in the middle of the answer; its log says more."
-            return events_for_outcome(ConfigurationError(fault, kind="internal"))
 
 
 def events_for_journaled_call(record: call_journal.JournaledCall) -> list[FeedPayload]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.call_types import Block, Call, CallEvent, Listener, SentTurn
     from mcp_server_claude.engine.engine import CostEstimate, Engine
+    from mcp_server_claude.engine.prepared_call import PreparedCall
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store, Transaction
     from mcp_server_claude.store.process_locks import ProcessLocks
@@ -95,9 +96,9 @@ class ConversationThreads:
         if not call.starts_thread:  # it must be there before any files are read, or uploaded
             conversation = await self.read_transcript(call.thread, call.user)
             call = replace(call, model=call.model or conversation.thread.model)
-        call = await self._engine.prepare_call(call, listener)
+        prepared = await self._engine.prepare_call(call, listener)
         async with self._exclusive_access(call.thread, listener):
-            return await self._continue_thread(call, listener, new=call.starts_thread)
+            return await self._continue_thread(prepared, listener)
 
     def assign_thread_id(self, call: Call) -> Call:
         """The call with the id of its conversation, a fresh one where it names none and threads are kept."""
@@ -111,11 +112,12 @@ class ConversationThreads:
         Raises:
             CallError: There is no such conversation, or the call cannot be sent like this.
         """
-        if call.thread.strip():
-            conversation = await self.read_transcript(call.thread.strip(), call.user)
-            call = await self._engine.prepare_call(replace(call, model=call.model or conversation.thread.model))
-            call = _with_history(call, conversation)
-        return await self._engine.estimate_costs(await self._engine.prepare_call(call))
+        thread_id = call.thread.strip()
+        if not thread_id:
+            return await self._engine.estimate_costs(await self._engine.prepare_call(call))
+        transcript = await self.read_transcript(thread_id, call.user)
+        prepared = await self._engine.prepare_call(replace(call, model=call.model or transcript.thread.model))
+        return await self._engine.estimate_costs(prepared.with_call(_with_history(prepared.call, transcript)))
 
     async def read_transcript(self, thread_id: str, user: str) -> ThreadTranscript:
         """A user's conversation, whole.
@@ -172,12 +174,14 @@ class ConversationThreads:
         if not deleted:
             raise _unknown_thread_error(self._settings)
 
-    async def _continue_thread(self, call: Call, listener: Listener, *, new: bool) -> Reply:
+    async def _continue_thread(self, prepared: PreparedCall, listener: Listener) -> Reply:
+        call, new = prepared.call, prepared.call.starts_thread
         try:
             begun = await self._store.write(_lock_and_add_question, call, self._store.locks, time.time(), new=new)
         except StoreError as error:
             if new:  # the answer matters more than that it can be gone on from
-                return await self._engine.run_call(replace(call, thread="", starts_thread=False), listener)
+                alone = prepared.with_call(replace(call, thread="", starts_thread=False))
+                return await self._engine.run_call(alone, listener)
             raise TemporaryError(f"The thread could not be read: {error}", kind="store") from error
         except BaseException:  # cancelled while it was being taken: it will be taken all the same
             self._store.write_nowait(_store_answer_and_unlock, call, (), None)
@@ -194,7 +198,7 @@ class ConversationThreads:
         answer: list[Block] = []
         sent: SentTurn | None = None
         try:
-            reply = await self._engine.run_call(call, heard.record_event_text)
+            reply = await self._engine.run_call(prepared.with_call(call), heard.record_event_text)
             answer, sent = _blocks_to_store(reply), reply.sent
             if uses_code:
                 self._remember_container(call.thread, reply.container_id)

@@ -17,6 +17,7 @@ from mcp_server_claude.store import call_journal
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, CallEvent, Listener
+    from mcp_server_claude.errors import CallError
 
 MAX_JOINED_CHARS = 4096
 """Characters up to which pieces of text are joined as they come; larger blocks cost more to join than to keep apart."""
@@ -66,7 +67,7 @@ class RunningCall:
         self.done = anyio.Event()
         self.text = TextLog()
         self.usage = Usage()
-        self.outcome: Reply | Exception | None = None
+        self.outcome: Reply | CallError | None = None
         self.cancel_reason = STOPPED_UNREAD
 
     def publish_event(self, event: CallEvent) -> None:

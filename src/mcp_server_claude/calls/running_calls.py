@@ -22,6 +22,7 @@ from mcp_server_claude.calls.running_call import (
     TextLog,
 )
 from mcp_server_claude.calls.user_rate_limit import UserRateLimiter
+from mcp_server_claude.engine.journal_writer import journal_bug
 from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.store import StoreError, call_journal, store_errors_as
 
@@ -220,30 +221,37 @@ class CallRegistry:
         )
 
     async def _run_to_end(self, running: RunningCall) -> None:
-        """Run to the end; what comes of it is kept, so that a failure of a detached call takes nobody along."""
+        """Run a call and store its outcome. Never raises: a detached call must not end the server's task group."""
         try:
             with running.cancel_scope, self._rate_limiter.admit_call(running.call):
                 running.outcome = await self._threads.answer_in_thread(running.call, running.publish_event)
             if running.cancel_scope.cancelled_caught:
                 running.outcome = await self._stopped_outcome(running)
-        except Exception as error:  # noqa: BLE001 - raised again where the call is waited for
-            running.outcome = error
+        except CallError as failure:
+            running.outcome = failure
+        except Exception:  # noqa: BLE001 - an outcome of the call: logged, journaled, and raised where it is awaited
+            usage = await self._journaled_usage(running)
+            running.outcome = journal_bug(self._store, self._worker, running.call, usage)
         finally:
             self._running.pop(running.call.id, None)
             running.done.set()
 
     async def _stopped_outcome(self, running: RunningCall) -> Reply | RequestError:
-        """The outcome of a stopped call: the text it has, with the account that the journal has been given."""
-        text, usage = running.text.slice(0), running.partial_usage()
-        with suppress(StoreError):
-            record, _ = await self._store.write(_read_record_and_text, running.call.id, running.call.user)
-            if record is not None and record.usage is not None:
-                usage = Usage.from_json(record.usage)
+        """The outcome of a stopped call: its text so far and its account."""
+        text, usage = running.text.slice(0), await self._journaled_usage(running)
         if text.strip():
             return Reply(text=text, usage=usage, incomplete=f"{running.cancel_reason} Ask again for the rest.")
         return RequestError(
             f"The call ended before it said anything: {running.cancel_reason}", kind="cancelled", usage=usage
         )
+
+    async def _journaled_usage(self, running: RunningCall) -> Usage:
+        """The account of a call from its journal, or else the account so far."""
+        with suppress(StoreError):
+            record = await self._store.write(call_journal.find_call, running.call.id, running.call.user)
+            if record is not None and record.usage is not None:
+                return Usage.from_json(record.usage)
+        return running.partial_usage()
 
 
 def _read_record_and_text(tx: Transaction, call_id: str, user: str) -> tuple[call_journal.JournaledCall | None, str]:
@@ -257,8 +265,6 @@ def _reply_or_raise(running: RunningCall) -> Reply:
             return reply
         case CallError() as failure:
             raise failure
-        case Exception() as bug:
-            raise bug
         case None:
             message = "a call has ended without an outcome"
             raise RuntimeError(message)

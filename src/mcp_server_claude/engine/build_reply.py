@@ -46,13 +46,17 @@ def reply_for_outcome(outcome: LoopOutcome, text: str, usage: UsageAccumulator, 
 
 
 async def validated_output(
-    output_schema: OutputSchema, loop: RequestLoop, outcome: LoopOutcome, context: CallContext
-) -> StructuredOutput:
-    """The value of an answer with a schema. If the answer does not match, Claude is asked once to correct it.
+    output_schema: OutputSchema | None, loop: RequestLoop, outcome: LoopOutcome, context: CallContext
+) -> StructuredOutput | None:
+    """The value of an answer with a schema; None without one.
+
+    If the answer does not match, Claude is asked once to correct it.
 
     Raises:
         CallError: The answer is incomplete, or the second one does not match either.
     """
+    if output_schema is None:
+        return None
     text = output_schema.json_text(outcome, context.answer_buffer.text)
     try:
         value = await anyio.to_thread.run_sync(output_schema.validated_value, text)

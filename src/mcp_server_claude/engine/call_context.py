@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from mcp_server_claude.engine.retry_policy import RetryPolicy
     from mcp_server_claude.engine.spending_limit import SpendingLimit
     from mcp_server_claude.engine.stream_watchdog import StreamWatchdog
-    from mcp_server_claude.engine.structured_output import OutputSchema
     from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
     from mcp_server_claude.files import FilePolicy
 
@@ -33,6 +32,5 @@ class CallContext:
     usage: UsageAccumulator
     watchdog: StreamWatchdog
     cache: CacheTtl
-    output_schema: OutputSchema | None
     file_policy: FilePolicy
     listener: Listener

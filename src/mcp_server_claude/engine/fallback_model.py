@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import Block, Call, ModelUsage
     from mcp_server_claude.engine.loop_outcome import LoopOutcome
     from mcp_server_claude.engine.retry_policy import RetryPolicy
+    from mcp_server_claude.errors import CallError
 
 MAX_OVERLOADS_BEFORE_FALLBACK = 2
 """Overloads in a row after which the fallback model is asked; without one, a call retries much longer."""
@@ -30,6 +31,21 @@ class FallbackModel:
 
     model: ClaudeModel | None = None
     unavailable_reason: str = ""
+
+    @classmethod
+    def unavailable(cls, name: str, failure: CallError) -> FallbackModel:
+        """A fallback model that cannot answer this call, for this reason."""
+        return cls(unavailable_reason=f"The fallback model ({name}) could not be asked instead: {failure}")
+
+    def for_thread(self, call: Call) -> FallbackModel:
+        """The fallback model if it reads every type of attachment in the thread of the call."""
+        if self.model is None:
+            return self
+        try:
+            check_attachments(call, self.model)
+        except RequestError as failure:
+            return FallbackModel.unavailable(self.model.id, failure)
+        return self
 
     def error_note(self, requested: ClaudeModel, reason: str) -> str:
         """The note for the error of a call when the fallback model was tried, or could not be."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_server_claude.anthropic_api.models import ClaudeModel
-    from mcp_server_claude.anthropic_api.request_body import RequestBody
     from mcp_server_claude.call_types import Block, Listener
     from mcp_server_claude.files import FilePolicy
 
@@ -32,50 +31,6 @@ TOOL_ROUND_TIMEOUT_S = 20.0
 """Time for all tool uses of one turn together."""
 MAX_SHOWN_FILES = 20
 """PDFs and images that one call may look at: of more images than that none may be large, and a request has 32 MB."""
-
-TEXT_SCHEMA = {"type": "string"}
-INTEGER_SCHEMA = {"type": "integer"}
-
-
-def _tool_definition(name: str, description: str, required: Sequence[str], **properties: object) -> RequestBody:
-    schema = {
-        "type": "object",
-        "properties": properties,
-        "required": list(required),
-        "additionalProperties": False,
-    }
-    return {"name": name, "description": description, "input_schema": schema}
-
-
-TOOL_DEFINITIONS: tuple[RequestBody, ...] = (
-    _tool_definition(
-        "list", "Names in a directory of the project; directories end with a slash.", (), path=TEXT_SCHEMA
-    ),
-    _tool_definition(
-        "glob",
-        "Files of the project that a glob matches (`**/*.py`), below the directory `path` where it is given.",
-        ("pattern",),
-        pattern=TEXT_SCHEMA,
-        path=TEXT_SCHEMA,
-    ),
-    _tool_definition(
-        "grep",
-        "Lines that a Python regular expression finds, in all files or in `path`: a file, a directory or a glob.",
-        ("pattern",),
-        pattern=TEXT_SCHEMA,
-        path=TEXT_SCHEMA,
-    ),
-    _tool_definition(
-        "read",
-        "A text file with its lines numbered, at most 2,000 at once, from and to those of `view_range` ([first, last]; "
-        "last 0: the end). Or a PDF or an image.",
-        ("file_path",),
-        file_path=TEXT_SCHEMA,
-        view_range={"type": "array", "items": INTEGER_SCHEMA},
-    ),
-)
-
-NAMES = frozenset(str(definition["name"]) for definition in TOOL_DEFINITIONS)
 
 
 class FileTools:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
+from mcp_server_claude.call_types import Usage
+from mcp_server_claude.errors import internal_error
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.store import call_journal, process_locks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mcp_server_claude.call_types import Call, Usage
+    from mcp_server_claude.call_types import Call
     from mcp_server_claude.engine.answer_buffer import AnswerBuffer
+    from mcp_server_claude.errors import CallError
     from mcp_server_claude.store import Store, Transaction
     from mcp_server_claude.store.request_ledger import EndStatus
+
+_log = logging.getLogger(__name__)
 
 
 class JournalWriter:
@@ -24,20 +30,7 @@ class JournalWriter:
         self._store = store
         self._call = call
         self._answer_buffer = answer_buffer
-        now = time.time()
-        begun = call_journal.JournaledCall(
-            id=call.id,
-            worker=worker,
-            started_at=now,
-            user=call.user,
-            client=call.client,
-            tool=call.tool,
-            source=call.source,
-            thread=call.thread or None,
-            model=model,
-            prompt_head=" ".join(call.prompt[:400].split()),
-        )
-        store.write_nowait(_open_call, begun)
+        store.write_nowait(_open_call, _journaled_call(call, worker, model))
 
     def save_text(self) -> None:
         """Keep what is new."""
@@ -59,6 +52,54 @@ class JournalWriter:
             usage=dict(usage.as_json()),
             failure=error,
         )
+
+
+def logged_internal_error(call_id: str) -> CallError:
+    """Log the exception that is being handled, and return the error that a client gets in its place."""
+    _log.exception("a bug ended the call %s", call_id)
+    return internal_error(call_id)
+
+
+def journal_bug(store: Store, worker: str, call: Call, usage: Usage | None = None) -> CallError:
+    """Log the exception that is being handled, and close the call's journal as failed, also one that was never opened.
+
+    Returns the error that a client gets, with the account of the call.
+    """
+    if usage is None:
+        usage = Usage(call_id=call.id, user=call.user, thread=call.thread or None, trace_id=call.trace_id)
+    error = logged_internal_error(call.id).with_usage(usage)
+    store.write_nowait(_open_and_fail, _journaled_call(call, worker, call.model), error)
+    return error
+
+
+def _journaled_call(call: Call, worker: str, model: str) -> call_journal.JournaledCall:
+    return call_journal.JournaledCall(
+        id=call.id,
+        worker=worker,
+        started_at=time.time(),
+        user=call.user,
+        client=call.client,
+        tool=call.tool,
+        source=call.source,
+        thread=call.thread or None,
+        model=model,
+        prompt_head=" ".join(call.prompt[:400].split()),
+    )
+
+
+def _open_and_fail(tx: Transaction, call: call_journal.JournaledCall, error: CallError) -> None:
+    if call_journal.find_call(tx, call.id, call.user) is None:
+        _open_call(tx, call)
+    usage = None if error.usage is None else dict(error.usage.as_json())
+    call_journal.close_call(
+        tx,
+        call.id,
+        end="failed",
+        ended_at=time.time(),
+        incomplete=str(error),
+        usage=usage,
+        failure=error.as_json(),
+    )
 
 
 def _open_call(tx: Transaction, call: call_journal.JournaledCall) -> None:

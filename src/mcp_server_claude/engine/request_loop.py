@@ -15,13 +15,12 @@ import anyio
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
 from mcp_server_claude.call_types import CHARS_PER_TOKEN, COMPLETE_STOP_REASONS, Waiting
 from mcp_server_claude.engine import next_step
-from mcp_server_claude.engine.call_request_body import call_request_body, check_request_limits
 from mcp_server_claude.engine.continuation import CONTINUE_PROMPT, overlap_anchor
 from mcp_server_claude.engine.file_tools import FileTools
 from mcp_server_claude.engine.loop_outcome import LoopOutcome
 from mcp_server_claude.engine.request_bill import request_bill
 from mcp_server_claude.engine.request_messages import RequestMessages
-from mcp_server_claude.engine.thread_history import has_definitions, is_refused_thinking, thread_view
+from mcp_server_claude.engine.thread_history import has_definitions, is_refused_thinking
 from mcp_server_claude.errors import CallError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.store.budget_reservations import InsufficientBudget
@@ -29,11 +28,11 @@ from mcp_server_claude.store.budget_reservations import InsufficientBudget
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.anthropic_api.request_body import RequestBody
-    from mcp_server_claude.call_types import Call, Message
+    from mcp_server_claude.call_types import Message
     from mcp_server_claude.engine.call_context import CallContext
     from mcp_server_claude.engine.ledger_writer import OpenEntry
+    from mcp_server_claude.engine.prepared_call import PreparedCall
     from mcp_server_claude.engine.request_bill import RequestBill
     from mcp_server_claude.engine.thread_history import ThreadView
 
@@ -56,7 +55,9 @@ RETRY_REASONS = {
 class RequestLoop:
     """Sends the requests of one call to one model."""
 
-    def __init__(self, call: Call, model: ClaudeModel, context: CallContext) -> None:
+    def __init__(self, prepared: PreparedCall, context: CallContext) -> None:
+        call, model = prepared.call, prepared.model
+        self._prepared = prepared
         self._call = call
         self._model = model
         self._context = context
@@ -67,7 +68,7 @@ class RequestLoop:
         self._policy = next_step.LoopPolicy(
             retry=context.retry_policy,
             has_file_tools=self._has_file_tools(),
-            has_schema=context.output_schema is not None,
+            has_schema=prepared.output_schema is not None,
         )
         self._file_tools = FileTools(context.file_policy, model, permitted="read" in call.tools)
         self._retrying = False
@@ -80,7 +81,7 @@ class RequestLoop:
         continuation: list[Message] = []
         while True:
             # A stray piece of text would hide the repetition that begins a continuation, and would break JSON.
-            strict_blocks = bool(continuation) or self._context.output_schema is not None
+            strict_blocks = bool(continuation) or self._prepared.output_schema is not None
             stream = MessageStream(self._context.answer_buffer.on_event, strict_blocks=strict_blocks)
             step = await self._run_stream(stream, continuation)
             continuation = []
@@ -103,12 +104,8 @@ class RequestLoop:
 
     def _view(self) -> ThreadView:
         credential = self._context.claude.credential
-        return thread_view(
-            self._call,
-            self._model,
-            self._context.output_schema,
-            account=credential.account if credential else "",
-            with_thinking=not self._dropped_thinking,
+        return self._prepared.thread_view(
+            account=credential.account if credential else "", with_thinking=not self._dropped_thinking
         )
 
     def _can_drop_thinking(self, failure: CallError | None) -> bool:
@@ -157,7 +154,7 @@ class RequestLoop:
         try:
             await context.cooldown.wait_until_clear(context.listener, timeout_s=remaining_s)
             body = self._request_body(continuation)
-            await check_request_limits(body, self._model, context.claude.platform)
+            await self._prepared.check_limits(body, context.claude.platform)
             entry = await self._open_ledger_entry(body)
         except CallError as error:
             return error
@@ -219,10 +216,7 @@ class RequestLoop:
         if continuation:
             used = round(self._context.answer_buffer.chars / CHARS_PER_TOKEN)
             max_tokens = min(max_tokens, max(MIN_CONTINUATION_TOKENS, max_tokens - used))
-        body = call_request_body(
-            self._call,
-            self._model,
-            self._context.output_schema,
+        body = self._prepared.request_body(
             self._messages.view,
             max_tokens=max_tokens,
             messages=self._messages.to_send(continuation),
@@ -233,7 +227,8 @@ class RequestLoop:
         return body
 
     def _has_file_tools(self) -> bool:
-        is_answer = self._context.output_schema is not None and self._context.output_schema.uses_answer_tool
+        schema = self._prepared.output_schema
+        is_answer = schema is not None and schema.uses_answer_tool
         return not is_answer and has_definitions("read", self._messages.view.tools)
 
     def _repeat_stream(self) -> None:

@@ -27,10 +27,12 @@ class OutputSchema:
         RequestError: The API cannot express the schema, or the model supports neither form.
     """
 
-    def __init__(self, schema: Mapping[str, object], model: ClaudeModel) -> None:
+    def __init__(
+        self, schema: Mapping[str, object], model: ClaudeModel, normalized: schemas.NormalizedSchema | None = None
+    ) -> None:
         self._schema = schema
         self._model = model
-        self._normalized = schemas.normalize_schema(schema)
+        self._normalized = normalized or schemas.normalize_schema(schema)
         self.uses_answer_tool = not model.structured_outputs
         if self.uses_answer_tool and not model.accepts_forced_tool:
             raise RequestError(
@@ -40,6 +42,14 @@ class OutputSchema:
             )
         self._is_in_prompt = bool(self._normalized.too_complex) and not self.uses_answer_tool
         self.apply_to({})  # raises for a schema beyond the API's limits
+
+    def for_model(self, model: ClaudeModel) -> OutputSchema:
+        """The same schema for another model, without normalizing it again.
+
+        Raises:
+            RequestError: That model takes no schema.
+        """
+        return OutputSchema(self._schema, model, self._normalized)
 
     def add_instruction(self, prompt: str) -> str:
         """The prompt, with the schema at its end where it is too complex for structured output."""

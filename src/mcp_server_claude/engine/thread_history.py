@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from mcp_server_claude.anthropic_api.request_body import server_tool_definitions
 from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, SentTurn
-from mcp_server_claude.engine import file_tools
+from mcp_server_claude.engine.file_tool_definitions import FILE_TOOL_NAMES, TOOL_DEFINITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -156,7 +156,7 @@ def _definitions_for(definitions: Definitions, model: ClaudeModel, form: OutputS
 
 
 def _new_definitions(abilities: Sequence[ToolName], model: ClaudeModel) -> Definitions:
-    own = file_tools.TOOL_DEFINITIONS if "read" in abilities else ()
+    own = TOOL_DEFINITIONS if "read" in abilities else ()
     return (*server_tool_definitions(abilities, programmatic=model.programmatic), *own)
 
 
@@ -172,7 +172,7 @@ def _ability(definition: ToolDefinition) -> ToolName | None:
         return "web"
     if kind.startswith("code_execution"):
         return "code"
-    return "read" if not kind and definition.get("name") in file_tools.NAMES else None
+    return "read" if not kind and definition.get("name") in FILE_TOOL_NAMES else None
 
 
 def _needs_programmatic(definition: ToolDefinition) -> bool:

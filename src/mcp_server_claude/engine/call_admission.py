@@ -1,0 +1,115 @@
+"""The admission of a call: its arguments are checked, its model resolved and its files read before anything is sent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from mcp_server_claude import files
+from mcp_server_claude.anthropic_api import models
+from mcp_server_claude.engine.fallback_model import FallbackModel
+from mcp_server_claude.engine.prepared_call import PreparedCall
+from mcp_server_claude.engine.structured_output import OutputSchema
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
+
+if TYPE_CHECKING:
+    from mcp_server_claude.anthropic_api.client import ClaudeClient
+    from mcp_server_claude.anthropic_api.models import ClaudeModel, ModelListCache, StaticModelList
+    from mcp_server_claude.call_types import Block, Call, Listener
+    from mcp_server_claude.engine.file_uploads import FileUploads
+    from mcp_server_claude.settings import Settings
+    from mcp_server_claude.store import Store
+
+
+class CallAdmission:
+    """Admits calls: each once, before it waits for its thread or for a slot."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        claude: ClaudeClient,
+        model_list: ModelListCache | StaticModelList,
+        store: Store,
+        file_policy: files.FilePolicy,
+        uploads: FileUploads,
+    ) -> None:
+        self._settings = settings
+        self._claude = claude
+        self._model_list = model_list
+        self._store = store
+        self._file_policy = file_policy
+        self._uploads = uploads
+
+    async def admit(self, call: Call, listener: Listener | None = None) -> PreparedCall:
+        """The call with its model resolved and its files read. Files are uploaded only for a `listener`.
+
+        Raises:
+            CallError: The call cannot be sent like this.
+        """
+        self._check_budget(call)
+        await self._claude.get_client()
+        model = await self._resolve_model(call)
+        schema = None if call.schema is None else OutputSchema(call.schema, model)
+        fallback = await self._admit_fallback(call, model, schema)
+        if schema is not None:
+            call = replace(call, prompt=schema.add_instruction(call.prompt), notes=(*call.notes, *schema.notes))
+        call = replace(call, model=model.id)
+        if call.files:
+            call = await self._read_files(call, model, listener)
+        return PreparedCall(call=call, model=model, output_schema=schema, fallback=fallback)
+
+    def _check_budget(self, call: Call) -> None:
+        budgeted = self._settings.budget_usd_per_day is not None or call.limits.usd_per_day is not None
+        if budgeted and not self._store.durable:
+            raise ConfigurationError(f"A budget is set, but it cannot be kept. {self._store.last_error}", kind="store")
+
+    async def _resolve_model(self, call: Call) -> ClaudeModel:
+        """The model that a call names, checked for the call's arguments."""
+        catalog = await self._model_list.get_catalog()
+        platform = self._claude.platform
+        model = catalog.resolve_model(call.model, default=self._settings.model or "sonnet")
+        model = model.without_features(platform.unsupported_for(model.id))
+        platform.check_call(call)
+        models.check_model_accepts(model, effort=call.effort, max_tokens=call.max_tokens, tools=call.tools)
+        if call.schema is not None and call.tools:
+            raise RequestError(
+                "schema and tools cannot be combined. Ask with tools first, then for the JSON in the same thread."
+            )
+        return model
+
+    async def _admit_fallback(self, call: Call, requested: ClaudeModel, schema: OutputSchema | None) -> FallbackModel:
+        """The configured fallback model, checked for this call in the same way as the requested model."""
+        name = self._settings.fallback_model
+        if not name:
+            return FallbackModel()
+        try:
+            model = await self._resolve_model(replace(call, model=name))
+            if schema is not None:
+                schema.for_model(model)  # raises if the model takes no schema
+        except CallError as failure:
+            return FallbackModel.unavailable(name, failure)
+        return FallbackModel() if model.id == requested.id else FallbackModel(model=model)
+
+    async def _read_files(self, call: Call, model: ClaudeModel, listener: Listener | None) -> Call:
+        """The call with attachments in place of files."""
+        policy = self._uploads.file_policy_for(self._file_policy, call)
+        limit = files.RunLimit()
+        read = partial(
+            files.build_attachments, call.files, policy, images=model.images, pdf=model.pdf, model=model.id, limit=limit
+        )
+        try:
+            attachments = await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
+        finally:
+            limit.cancel()
+        blocks: tuple[Block, ...] | None = None
+        with anyio.move_on_after(self._settings.deadline_s):
+            blocks = await self._uploads.upload_blocks(attachments, call, listener)
+        if blocks is None:
+            raise TemporaryError("The files could not be uploaded within the call's deadline.", kind="deadline")
+        call = replace(call, files=(), attachments=blocks, notes=(*call.notes, *attachments.notes))
+        self._claude.platform.check_call(call)
+        return call

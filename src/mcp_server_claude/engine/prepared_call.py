@@ -1,0 +1,92 @@
+"""A call that was admitted: what it asks for is resolved once, and every request of it is built from that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
+
+import anyio.to_thread
+
+from mcp_server_claude import files
+from mcp_server_claude.anthropic_api.request_body import build_request_body
+from mcp_server_claude.engine.fallback_model import FallbackModel
+from mcp_server_claude.engine.thread_history import thread_view
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_server_claude.anthropic_api.models import ClaudeModel
+    from mcp_server_claude.anthropic_api.platforms.platform import Platform
+    from mcp_server_claude.anthropic_api.request_body import CacheTtl, RequestBody
+    from mcp_server_claude.call_types import Call, Message
+    from mcp_server_claude.engine.structured_output import OutputSchema
+    from mcp_server_claude.engine.thread_history import ThreadView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedCall:
+    """A call that was admitted, so that it can be sent without another check of its arguments.
+
+    Args:
+        call: The call with the id of its model, and with attachments in place of files.
+        model: The model, without the features that the platform lacks.
+        output_schema: The schema of the answer in the form for this model; None without one.
+        fallback: The fallback model, admitted in the same way.
+    """
+
+    call: Call
+    model: ClaudeModel
+    output_schema: OutputSchema | None = None
+    fallback: FallbackModel = field(default_factory=FallbackModel)
+
+    def with_call(self, call: Call) -> PreparedCall:
+        """The same for a call that a thread has added its history to."""
+        return replace(self, call=call)
+
+    def for_model(self, model: ClaudeModel) -> PreparedCall:
+        """The same call for its fallback model. The schema is not normalized again."""
+        schema = None if self.output_schema is None else self.output_schema.for_model(model)
+        return PreparedCall(call=replace(self.call, model=model.id), model=model, output_schema=schema)
+
+    def thread_view(self, *, account: str, with_thinking: bool = True) -> ThreadView:
+        """The view that the model gets of the thread; see `thread_history.thread_view`."""
+        return thread_view(self.call, self.model, self.output_schema, account=account, with_thinking=with_thinking)
+
+    def request_body(
+        self, view: ThreadView, *, max_tokens: int, messages: Sequence[Message], cache: CacheTtl = "off"
+    ) -> RequestBody:
+        """The body of a request with the system prompt and the tools of `view`, and with the schema."""
+        body = build_request_body(
+            self.call,
+            model=self.model.id,
+            max_tokens=max_tokens,
+            messages=messages,
+            system=view.system,
+            tools=view.tools,
+            cache=cache,
+        )
+        if self.output_schema is None:
+            return body
+        filled = self.output_schema.apply_to(body)
+        if "tools" in filled and view.tools and filled["tools"] is not body["tools"]:
+            filled["tools"] = [*view.tools, *cast("list[RequestBody]", filled["tools"])]
+        return filled
+
+    def first_request(self, *, account: str, max_tokens: int, with_thinking: bool = True) -> RequestBody:
+        """The body of the request that the call begins with."""
+        view = self.thread_view(account=account, with_thinking=with_thinking)
+        messages = [*view.history, self.call.user_message(), *view.rules]
+        return self.request_body(view, max_tokens=max_tokens, messages=messages)
+
+    async def check_limits(self, body: RequestBody, platform: Platform) -> None:
+        """Refuse a request whose size, images or PDF pages the model or the platform does not take.
+
+        Raises:
+            RequestError: A limit is passed.
+        """
+        limits = files.RequestLimits.for_model(
+            self.model.context_tokens,
+            max_request_bytes=platform.max_request_bytes,
+            max_image_bytes=platform.max_image_bytes,
+        )
+        await anyio.to_thread.run_sync(files.check_request_limits, body, limits)
