@@ -106,6 +106,18 @@ async def test_an_unknown_price_is_null_and_never_nothing(tmp_path: Path) -> Non
     assert "without a known price" in usage
 
 
+async def test_a_model_that_is_retired_since_the_list_was_made_is_named_with_its_successor(tmp_path: Path) -> None:
+    async with (
+        Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="missing") as upstream,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
+    ):
+        gone = directive(status=404, type="not_found_error")
+        result = await desk.ask(f"x {gone}", model="claude-opus-4-5")
+    assert failure_meta(result)["kind"] == "not_found"
+    assert "claude-opus-4-5-20251101 is deprecated and retires 2027-01-22." in text_blocks(result)[0]
+    assert "Its successor is claude-opus-5-5." in text_blocks(result)[0]
+
+
 async def test_a_ledger_that_cannot_be_kept_on_disk_is_told_and_stops_nothing(
     upstream: Simulator, tmp_path: Path
 ) -> None:

@@ -161,10 +161,8 @@ class Engine:
                 reply = build_reply.reply_for_outcome(outcome, buffer.text, usage, prepared.model)
                 buffer.flush()
         except CallError as failure:
-            if failure.kind == "not_found":
-                self._uploads.invalidate()
             note = fallback.error_note(asked, why) if why else ""
-            error = failure.with_message(f"{failure} {note}") if note else failure
+            error = await self._with_notes(failure, prepared.model, note)
             raise _close_failed(journal, usage, error) from None
         except Exception as bug:
             _publish_partial_text(prepared, buffer)
@@ -240,6 +238,14 @@ class Engine:
                 raise
         body = self._first_request(prepared, max_tokens=max_tokens, with_thinking=False)
         return await self._claude.count_tokens(body)
+
+    async def _with_notes(self, failure: CallError, model: ClaudeModel, fallback_note: str) -> CallError:
+        """The error with its notes. A model that the API does not know may be one whose retirement the list lacks."""
+        retirement_note = ""
+        if failure.kind == "not_found":
+            self._uploads.invalidate()
+            retirement_note = (await self._models.get_catalog()).retirement_note(model)
+        return failure.with_message(" ".join(filter(None, (str(failure), retirement_note, fallback_note))))
 
     def _cost_notes(self, context: CallContext) -> tuple[str, ...]:
         """Notes on an unknown price and on an estimated limit."""

@@ -97,6 +97,19 @@ def test_a_model_whose_thinking_cannot_be_switched_off_takes_no_forced_tool() ->
     assert thinkers == {"claude-opus-5-5", "claude-sonnet-5-5"} | always
 
 
+def test_code_of_models_since_4_6_calls_other_tools_by_the_data_file() -> None:
+    assert {each.id for each in bundled_catalog().models if not each.programmatic} == {
+        "claude-opus-4-5-20251101",
+        "claude-sonnet-4-5-20250929",
+        "claude-haiku-4-5-20251001",
+    }
+
+
+def test_the_retirements_of_the_data_file_are_those_of_the_documents() -> None:
+    retiring = {each.id: f"{each.retires_on}" for each in bundled_catalog().models if each.lifecycle == "deprecated"}
+    assert retiring == {"claude-opus-4-5-20251101": "2027-01-22", "claude-sonnet-4-5-20250929": "2026-11-30"}
+
+
 # What the API says
 
 

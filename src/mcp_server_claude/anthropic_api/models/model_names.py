@@ -70,10 +70,15 @@ class ModelCatalog:
                 )
             return ClaudeModel(id=wanted, is_listed=False)
         if model.lifecycle == "retired" and self.is_authoritative:
-            successor = self.newest_in_line(model.line)
-            hint = f" Its successor is {successor.id}." if successor and successor is not model else ""
-            raise RequestError(f"{model.lifecycle_note}{hint}", kind="retired_model")
+            raise RequestError(self.retirement_note(model), kind="retired_model")
         return model
+
+    def retirement_note(self, model: ClaudeModel) -> str:
+        """A sentence about the model's retirement, and one that names its successor; empty for an active model."""
+        successor = self.newest_in_line(model.line)
+        if not model.lifecycle_note or successor is None or successor.id == model.id:
+            return model.lifecycle_note
+        return f"{model.lifecycle_note} Its successor is {successor.id}."
 
     def newest_in_line(self, line: str) -> ClaudeModel | None:
         """The newest active model of a line; if none is active, the newest that is not retired."""
