@@ -186,11 +186,11 @@ class Settings(BaseSettings):
         "90 days at most.",
     )
     max_files: int = Field(default=100, ge=1, le=1000, description="Files that one call may send.")
-    detach_after_s: float = Field(
-        default=0.0,
+    detach_after_s: float | None = Field(
+        default=None,
         ge=0,
-        description="Seconds after which a call returns its id and what is there, and runs on in the server; "
-        "0 never (55 suits clients that cut a call at 60 s).",
+        description="Seconds after which a call returns its id and what is there, and runs on in the server; 0: never. "
+        "Not set: 55 for clients that are known to end a call at 60 s (Claude Desktop), never for others.",
     )
     inline_chars: int | None = Field(
         default=None,

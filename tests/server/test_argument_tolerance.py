@@ -32,6 +32,7 @@ PROPERTIES = {
         ({"max_usd": "0.5"}, {"max_usd": 0.5}),
         ({"prompt": "null", "model": '{"a": 1}'}, {"prompt": "null", "model": '{"a": 1}'}),
         ({"toolCallId": "x", "sessionId": "y", "action": "z", "chatInput": "w"}, {}),
+        ({"wait_for_previous": True}, {}),
         ({"modle": "opus"}, {"modle": "opus"}),
     ],
 )

@@ -258,24 +258,24 @@ async def test_a_cancelled_call_stops_its_pump() -> None:
 
 
 @pytest.mark.parametrize(
-    ("client", "configured", "asked", "style"),
+    ("shows_latest", "configured", "asked", "style"),
     [
-        ("claude-code", "auto", None, "status"),
-        ("claude-ai", "auto", None, "status"),
-        ("mcp-inspector", "auto", None, "status"),
-        ("Inspector 2", "auto", None, "status"),
-        ("cursor-vscode", "auto", None, "text"),
-        ("", "auto", None, "text"),
-        ("claude-code", "text", None, "text"),
-        ("mine", "status", None, "status"),
-        ("claude-code", "auto", "text", "text"),
-        ("mine", "text", "status", "status"),
-        ("mine", "auto", "shout", "text"),
-        ("claude-code", "auto", 7, "status"),
-        ("mine", "status", ["text"], "status"),
+        (True, "auto", None, "status"),
+        (False, "auto", None, "text"),
+        (True, "text", None, "text"),
+        (False, "status", None, "status"),
+        (True, "auto", "text", "text"),
+        (False, "text", "status", "status"),
+        (False, "auto", "shout", "text"),
+        (True, "auto", 7, "status"),
+        (False, "status", ["text"], "status"),
     ],
 )
 def test_the_style_is_what_was_asked_for_else_configured_else_what_suits(
-    client: str, configured: Literal["auto", "text", "status"], asked: object, style: ProgressStyle
+    configured: Literal["auto", "text", "status"],
+    asked: object,
+    style: ProgressStyle,
+    *,
+    shows_latest: bool,
 ) -> None:
-    assert progress_style(client, configured, asked) == style
+    assert progress_style(shows_latest=shows_latest, configured=configured, requested=asked) == style

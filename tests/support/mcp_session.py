@@ -124,12 +124,18 @@ def server_environment(**fields: object) -> dict[str, str]:
 
 @asynccontextmanager
 async def connect(
-    transport: Transport, mode: ProtocolMode, data_dir: Path, *, client_name: str = "test", **fields: object
+    transport: Transport,
+    mode: ProtocolMode,
+    data_dir: Path,
+    *,
+    client_name: str = "test",
+    client_version: str = "1",
+    **fields: object,
 ) -> AsyncGenerator[McpSession]:
     """A client connected to a server with these settings."""
     fields = {"api_key": FAKE_KEY, "data_dir": data_dir} | fields
     stderr = data_dir.parent / f"{data_dir.name}.stderr"
-    who = Implementation(name=client_name, version="1")
+    who = Implementation(name=client_name, version=client_version)
     async with AsyncExitStack() as stack:
         errors = stack.enter_context(stderr.open("w"))
         match transport:

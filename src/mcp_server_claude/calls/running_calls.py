@@ -1,6 +1,6 @@
 """Calls by their id: run, waited for, stopped, and read again, also when whoever began them has gone.
 
-A call normally ends with its request. With `detach_after_s` it outlives it: the caller gets the id and what is there,
+A call normally ends with its request. With a detach delay it outlives it: the caller gets the id and what is there,
 and the call goes on in the server's own task group until it is done or the server ends. One that was begun with `begin`
 belongs to no request at all. What other processes run is known by the journal, which also takes the wish to stop it.
 """
@@ -71,15 +71,15 @@ class CallRegistry:
         self._has_running = anyio.Event()
         task_group.start_soon(self._poll_stop_requests)
 
-    async def run_call(self, call: Call, listener: Listener) -> Reply:
-        """Answer a call, within `detach_after_s` where that is set.
+    async def run_call(self, call: Call, listener: Listener, *, detach_delay_s: float = 0) -> Reply:
+        """Answer a call. After `detach_delay_s` seconds (0: never) what is there is returned, and the call runs on.
 
         Raises:
             CallError: See `Threads.answer`.
         """
         running = self._register(call, listener)
-        if self._settings.detach_after_s:
-            return await self._run_detachable(running, listener)
+        if detach_delay_s:
+            return await self._run_detachable(running, listener, detach_delay_s)
         await self._run_to_end(running)
         return _reply_or_raise(running)
 
@@ -203,10 +203,10 @@ class CallRegistry:
                     if running := self._running.get(call_id):
                         running.cancel_run(STOPPED_BY_READER)
 
-    async def _run_detachable(self, running: RunningCall, listener: Listener) -> Reply:
+    async def _run_detachable(self, running: RunningCall, listener: Listener, delay_s: float) -> Reply:
         self._task_group.start_soon(self._run_to_end, running)
         try:
-            with anyio.move_on_after(self._settings.detach_after_s):
+            with anyio.move_on_after(delay_s):
                 await running.done.wait()
         except BaseException:
             running.cancel_scope.cancel()
@@ -216,7 +216,7 @@ class CallRegistry:
         running.listeners.remove(listener)  # its request is about to end
         return Reply(
             text=running.text.slice(0),
-            usage=replace(running.partial_usage(), duration_s=self._settings.detach_after_s),
+            usage=replace(running.partial_usage(), duration_s=delay_s),
             incomplete=f'it is still being written. claude_jobs(id="{running.call.id}", wait=50) returns the rest.',
         )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from mcp_server_claude.server.client_quirks import ARGUMENTS_ADDED_BY_CLIENTS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CLIENT_METADATA_ARGUMENTS = frozenset({"toolCallId", "sessionId", "action", "chatInput"})
-"""Arguments that n8n adds to every tool call (its MCP client node passes the whole item on). They mean nothing here."""
 FREE_TEXT_ARGUMENTS = frozenset({"prompt", "system"})
 """Arguments in which the word "null" is a text like any other."""
 MAX_ENCODINGS = 3
@@ -26,7 +26,7 @@ def tolerated_arguments(
     """
     result: dict[str, object] = {}
     for name, value in arguments.items():
-        if name in CLIENT_METADATA_ARGUMENTS and name not in properties:
+        if name in ARGUMENTS_ADDED_BY_CLIENTS and name not in properties:
             continue
         if name not in required:
             if value is None or (value in ("null", ["null"]) and name not in FREE_TEXT_ARGUMENTS):

@@ -54,19 +54,19 @@ DRAIN_CHECKS = 10
 MAX_MESSAGE_CHARS = 64 * 1024
 """Characters in one message: the SDK's HTTP client refuses an event over 1 MiB."""
 
-STATUS_STYLE_CLIENTS = ("claude-code", "claude-ai", "inspector")
-"""Clients known to show only the latest message, by what their name contains."""
-
 
 def progress_style(
-    client: str, configured: Literal["auto", "text", "status"], requested: object = None
+    *, shows_latest: bool, configured: Literal["auto", "text", "status"], requested: object = None
 ) -> ProgressStyle:
-    """The style of a call: what the request asked for, else what is configured, else what suits the client."""
+    """The style of a call: what the request asked for, else what is configured, else what suits the client.
+
+    `shows_latest`: the client shows only the latest message.
+    """
     if isinstance(requested, str) and requested in {"text", "status"}:
         return "text" if requested == "text" else "status"
     if configured != "auto":
         return configured
-    return "status" if any(name in client.lower() for name in STATUS_STYLE_CLIENTS) else "text"
+    return "status" if shows_latest else "text"
 
 
 @asynccontextmanager

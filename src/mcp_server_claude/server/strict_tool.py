@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolResult
 from pydantic import ValidationError
 
 from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.lone_surrogates import without_lone_surrogates
 from mcp_server_claude.server import tool_results
 from mcp_server_claude.server.argument_tolerance import tolerated_arguments
+from mcp_server_claude.server.tool_dependencies import client_of_request
 from mcp_server_claude.server.validation_messages import printable_name, validation_message
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class StrictTool(Tool):
     ) -> Any:
         """Run the tool; a `CallError` comes back as an error result, a bug travels on and is masked by the SDK."""
         try:
-            return await super().run(self._check_arguments(arguments), context, convert_result)
+            result = await super().run(self._check_arguments(arguments), context, convert_result)
         except ToolError as error:
             failure = _call_error_beneath(error.__cause__)
             if failure is None:
@@ -62,6 +64,10 @@ class StrictTool(Tool):
             return tool_results.error_result(failure)
         except CallError as failure:
             return tool_results.error_result(failure)
+        if not isinstance(result, CallToolResult):
+            return result
+        _, traits = client_of_request(context.request_context)
+        return tool_results.adapt_to_client(result, traits)
 
     def _check_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
         known: Mapping[str, Any] = self.parameters.get("properties", {})

@@ -1,6 +1,6 @@
 """Dependencies of the tools, hidden from their schemas: the services and the caller.
 
-The SDK hands nothing to a static resource: what such a one needs it finds with `asked`.
+The SDK hands nothing to a static resource: what such a one needs it finds with `current_request`.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 from mcp.server.mcpserver import Context, Resolve
 
 from mcp_server_claude.calls.ask_request import CallOrigin
+from mcp_server_claude.server.client_quirks import client_traits
 from mcp_server_claude.server.http_client_state import authenticated_user, http_request_state
 from mcp_server_claude.server.progress_notifications import progress_style
 from mcp_server_claude.services.lazy_services import Services
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from mcp.server.context import ServerRequestContext
 
+    from mcp_server_claude.server.client_quirks import ClientTrait
     from mcp_server_claude.server.progress_notifications import ProgressStyle, SendProgress
 
 PROGRESS_KEY = "mcp-server-claude/progress"
@@ -31,16 +33,19 @@ PROGRESS_KEY = "mcp-server-claude/progress"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The caller, and the way to report progress to it. `truncates_results` says that long results would not reach its
-    model.
-    """
+    """The caller, what its client does differently, and the way to report progress to it."""
 
     user: User
     client: str
+    traits: frozenset[ClientTrait]
     style: ProgressStyle
     send_progress: SendProgress
     trace_id: str
-    truncates_results: bool
+
+    @property
+    def truncates_results(self) -> bool:
+        """True if long results would not reach the model of this client."""
+        return "truncates_results" in self.traits
 
     def origin(self, tool: str) -> CallOrigin:
         """The origin of a call that this caller makes with a tool."""
@@ -91,8 +96,7 @@ def resolve_user(ctx: Context[Services]) -> User:
 def resolve_caller(ctx: Context[Services]) -> Caller:
     """The client of this request, by the name it gave, and the progress style that suits it."""
     request = ctx.request_context
-    params = request.session.client_params
-    client = params.client_info.name if params is not None else ""
+    client, traits = client_of_request(request)
     meta: dict[str, object] = dict(request.meta or {})
 
     leg = http_request_state(request.request)
@@ -107,11 +111,24 @@ def resolve_caller(ctx: Context[Services]) -> Caller:
     return Caller(
         user=user_for_request(request.request),
         client=client,
-        style=progress_style(client, request.lifespan_context.settings.progress, meta.get(PROGRESS_KEY)),
+        traits=traits,
+        style=progress_style(
+            shows_latest="shows_latest_progress" in traits,
+            configured=request.lifespan_context.settings.progress,
+            requested=meta.get(PROGRESS_KEY),
+        ),
         send_progress=report,
         trace_id=_trace_id_from(meta.get("traceparent")),
-        truncates_results="claude-code" in client.lower(),
     )
+
+
+def client_of_request(request: ServerRequestContext[Services, Any]) -> tuple[str, frozenset[ClientTrait]]:
+    """The name of the client that sent a request, and its traits."""
+    params = request.session.client_params
+    if params is None:
+        return "", frozenset()
+    info = params.client_info
+    return info.name, client_traits(info.name, info.version, over_http=request.request is not None)
 
 
 def _trace_id_from(traceparent: object) -> str:

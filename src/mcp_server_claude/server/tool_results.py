@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.call_types import OutputFile, Reply, Usage
     from mcp_server_claude.errors import CallError
+    from mcp_server_claude.server.client_quirks import ClientTrait
 
 USAGE_KEY = "mcp-server-claude/usage"
 CITATIONS_KEY = "mcp-server-claude/citations"
@@ -103,6 +104,31 @@ def error_result(error: CallError) -> CallToolResult:
         meta[USAGE_KEY] = dict(error.usage.as_json())
         where = f" [{error.usage.call_id}]"
     return CallToolResult(content=[_text_block(f"{error}{where}")], is_error=True, _meta=meta)
+
+
+def adapt_to_client(result: CallToolResult, traits: frozenset[ClientTrait]) -> CallToolResult:
+    """The result in the blocks that a client reads: links as text, and all text in one block, where it needs that."""
+    as_one = "reads_first_text_only" in traits
+    if not as_one and "rejects_resource_links" not in traits:
+        return result
+    content: list[ContentBlock] = []
+    for block in result.content:
+        if not isinstance(block, ResourceLink):
+            content.append(block)
+        elif not any(isinstance(other, TextContent) and block.uri in other.text for other in result.content):
+            content.append(_text_block(_link_text(block)))
+    if as_one:
+        texts = [block.text for block in content if isinstance(block, TextContent)]
+        content = [
+            *(_text_block("\n\n".join(texts)) for _ in texts[:1]),
+            *(block for block in content if not isinstance(block, TextContent)),
+        ]
+    return result.model_copy(update={"content": content})
+
+
+def _link_text(link: ResourceLink) -> str:
+    details = [part for part in (link.mime_type, f"{link.size:,} bytes" if link.size is not None else "") if part]
+    return f"{link.name}: {link.uri}" + (f" ({', '.join(details)})" if details else "")
 
 
 def text_result(*blocks: str) -> CallToolResult:

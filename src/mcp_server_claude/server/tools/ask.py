@@ -10,6 +10,7 @@ from mcp_server_claude import number_formatting
 from mcp_server_claude.calls import ask_request
 from mcp_server_claude.errors import CallError
 from mcp_server_claude.server import tool_results
+from mcp_server_claude.server.client_quirks import detach_delay_s
 from mcp_server_claude.server.progress_notifications import progress_reporter
 from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
 
@@ -57,9 +58,10 @@ async def claude_ask(
     jobs = await services.calls()
     if dry_run:
         return tool_results.text_result(_cost_table(await (await services.threads()).estimate_call_cost(call), tools))
+    detach_s = detach_delay_s(services.settings.detach_after_s, caller.traits)
     try:
         async with progress_reporter(caller.send_progress, caller.style, services.settings) as progress:
-            reply = await jobs.run_call(call, progress.queue_event)
+            reply = await jobs.run_call(call, progress.queue_event, detach_delay_s=detach_s)
     except CallError:
         jobs.mark_delivered(call.id)  # its sentence is all that there will be
         raise

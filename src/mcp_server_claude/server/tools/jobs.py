@@ -12,6 +12,7 @@ from mcp_server_claude import number_formatting
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server import tool_results
+from mcp_server_claude.server.client_quirks import max_wait_s
 from mcp_server_claude.server.progress_notifications import progress_reporter
 from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
 
@@ -63,7 +64,7 @@ async def claude_jobs(
         async with progress_reporter(
             caller.send_progress, caller.style, services.settings
         ):  # heartbeats: a silent call is given up
-            await jobs.wait_until_done(name, wait)
+            await jobs.wait_until_done(name, min(wait, max_wait_s(caller.traits)))
     made = await (await services.output_files()).files_of_call(name, user)
     return _call_result(await jobs.read_call(name, user), made, limit)
 
