@@ -104,7 +104,7 @@ class Call:
     `attached` the content blocks that come before the prompt, read from what `files` names. `schema` is a JSON Schema
     that the answer is held to; `notes` are sentences for the answer's footer. `limits` are those of its `user`.
     `begins` says that `thread` is a fresh id, and this call the first of that conversation. `container` is where code
-    ran in an earlier turn, which finds its files there again.
+    ran in an earlier turn, which finds its files there again. `shows_status` says that a person watches the progress.
     """
 
     prompt: str
@@ -130,6 +130,7 @@ class Call:
     user: str = "local"
     limits: Limits = field(default_factory=Limits)
     trace_id: str = ""
+    shows_status: bool = False
     id: str = field(default_factory=new_call_id)
 
     def user_message(self) -> Message:
@@ -289,9 +290,13 @@ class TextPending:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingProgress:
-    """Claude is thinking; `tokens` is the number of thinking tokens so far, 0 when the API does not report it."""
+    """Claude is thinking; `tokens` is the number of thinking tokens so far, 0 when the API does not report it.
+
+    `summary` is the latest whole sentence of the summary, where the model shows one.
+    """
 
     tokens: int = 0
+    summary: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,6 +133,12 @@ class Settings(BaseSettings):
         description="Whether the beta that counts thinking tokens while they are produced is asked for "
         "(`auto`: of Anthropic's own API only). It feeds the status line and estimates.",
     )
+    thinking_display: Literal["auto", "summarized", "omitted"] = Field(
+        default="auto",
+        description="Whether Claude's thinking comes as a summary, for the status line and the page. `auto`: only of "
+        "Anthropic's own API, and where somebody watches, since the first words of the answer come later with it. "
+        "Thinking costs the same either way.",
+    )
     budget_usd_per_day: float | None = Field(
         default=None,
         gt=0,

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from mcp_server_claude.anthropic_api.client import ClaudeClient
+from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import directive
-from support.mcp_session import ProgressUpdate, connect, text_blocks
+from support.mcp_session import FAKE_KEY, ProgressUpdate, connect, text_blocks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,3 +45,48 @@ async def test_a_gateway_is_not_asked_for_the_beta(upstream: Simulator, tmp_path
         await desk.ask("Tea?", model="opus")
         (asked,) = [record for record in upstream.requests if record.path == "/v1/messages"]
         assert "thinking-token-count" not in asked.headers.get("anthropic-beta", "")
+
+
+def sent_thinking(upstream: Simulator) -> list[object]:
+    records = [record for record in upstream.requests if record.path == "/v1/messages"]
+    return [cast("dict[str, object]", record.body).get("thinking") for record in records]
+
+
+async def test_a_model_that_thinks_only_when_it_is_asked_to_is_asked_where_an_effort_is_given(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        for model, effort in (("claude-opus-4-8", "low"), ("claude-opus-4-8", ""), ("claude-opus-5-5", "low")):
+            result = await session.ask(THINKS, model=model, **({"effort": effort} if effort else {}))
+            assert not result.is_error
+    assert sent_thinking(upstream) == [{"type": "adaptive"}, None, None]
+
+
+@pytest.mark.parametrize("model", ["sonnet", "opus", "haiku"])
+async def test_the_summary_of_thinking_is_in_the_status_line_where_it_is_asked_for(
+    upstream: Simulator, tmp_path: Path, model: str
+) -> None:
+    async with connect(
+        "memory", "auto", tmp_path / "data", base_url=upstream.url, thinking_display="summarized"
+    ) as session:
+        updates: list[ProgressUpdate] = []
+        result = await session.ask(THINKS, model=model, updates=updates, style="status")
+    assert sent_thinking(upstream) == [{"type": "adaptive", "display": "summarized"}]
+    lines = [each.message or "" for each in updates if " · thinking " in (each.message or "")]
+    assert any(line.count(" · ") >= 4 and line.rpartition(" · ")[2].endswith(".") for line in lines), lines
+    assert not result.is_error
+
+
+async def test_the_default_asks_a_gateway_for_no_summary(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        await session.ask("Tea?", style="status")
+    assert sent_thinking(upstream) == [None]
+
+
+@pytest.mark.parametrize(("base_url", "is_own"), [("", True), ("https://gateway.example", False)])
+async def test_only_anthropics_own_address_counts_as_known(tmp_path: Path, base_url: str, is_own: bool) -> None:  # noqa: FBT001
+    address = {"base_url": base_url} if base_url else {}
+    claude = ClaudeClient(Settings.model_validate({"data_dir": tmp_path, "api_key": FAKE_KEY} | address))
+    await claude.get_client()
+    assert claude.is_anthropic_address is is_own
+    await claude.close()

@@ -114,6 +114,11 @@ class ClaudeClient:
         return self._last_was_regional or bool(self._region)
 
     @property
+    def is_anthropic_address(self) -> bool:
+        """True if the requests go to a service of Anthropic's own, and not to a gateway or another cloud."""
+        return self.credential is not None and self.platform.counts_thinking(self.credential)
+
+    @property
     def _region(self) -> str:
         return self.platform.inference_region(self.credential) if self.credential else ""
 
@@ -240,8 +245,7 @@ class ClaudeClient:
         if self._thinking_beta_refused or "thinking_count" in self.platform.unsupported:
             return False
         choice = self.settings.thinking_count
-        is_known = self.credential is not None and self.platform.counts_thinking(self.credential)
-        return choice == "on" or (choice == "auto" and is_known)
+        return choice == "on" or (choice == "auto" and self.is_anthropic_address)
 
 
 COUNT_TIMEOUT_ERROR = TemporaryError("The count of tokens did not arrive in time.", kind="timeout")

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude.anthropic_api.stream_usage import FALLBACK_ATTEMPT, StreamUsage, as_name, as_object, token_count
+from mcp_server_claude.anthropic_api.thinking_summary import ThinkingSummary
 from mcp_server_claude.call_types import (
     CHARS_PER_TOKEN,
     GLOBAL_INFERENCE,
@@ -96,6 +97,7 @@ class MessageStream:
         self._blocks: dict[int, _BlockBuilder] = {}
         self._text: list[str] = []
         self._thinking_tokens = 0
+        self._summary = ThinkingSummary()
         self._usage = StreamUsage()
         self._declined: dict[str, str] = {}
         self.model = ""
@@ -301,7 +303,8 @@ class MessageStream:
             case "text":
                 self._add_text(str(fields.get("text") or ""))
             case "thinking" | "redacted_thinking":
-                self._listener(ThinkingProgress(self._thinking_tokens))
+                self._summary.begin_block()
+                self._listener(ThinkingProgress(self._thinking_tokens, self._summary.last_sentence))
             case "server_tool_use":
                 self._listener(ToolUse(as_name(fields.get("name"))))
             case "fallback":
@@ -396,7 +399,9 @@ class MessageStream:
         # `estimated_tokens` is the increment that the beta thinking-token-count-2026-05-13 adds to each delta.
         counted = token_count(delta.get("estimated_tokens"))
         self._thinking_tokens += round(len(str(delta["thinking"])) / CHARS_PER_TOKEN) if counted is None else counted
-        self._listener(ThinkingProgress(self._thinking_tokens))
+        if delta["thinking"]:
+            self._summary.add_text(str(delta["thinking"]))
+        self._listener(ThinkingProgress(self._thinking_tokens, self._summary.last_sentence))
 
 
 def _append_unknown_delta(block: _BlockBuilder, delta: dict[str, object]) -> None:

@@ -58,6 +58,7 @@ def build_request_body(
     system: str | None = None,
     tools: Sequence[ToolDefinition] = (),
     cache: CacheTtl = "off",
+    thinking: RequestBody | None = None,
 ) -> RequestBody:
     """The request body for `call`: `model` as resolved, `max_tokens` as admitted, `system`, `tools` and `messages` as
     the thread of the call has them. Where tools are defined and the call asked for none, none may be used.
@@ -79,6 +80,8 @@ def build_request_body(
         fields["tools"] = list(tools)
         if not call.tools:
             fields["tool_choice"] = {"type": "none"}
+    if thinking is not None:
+        fields["thinking"] = thinking
     if call.effort:
         fields["output_config"] = {"effort": call.effort}
     return fields if cache == "off" else _with_cache_breakpoints(fields, call, {"type": "ephemeral", "ttl": cache})

@@ -33,6 +33,7 @@ class LiveCall:
         self.readers = 0
         self.first_event = anyio.Event()
         self._state: FeedState | None = None
+        self._summary = ""
         self._chars = running_call.text.chars
         self._had_reader = False
         self._closing = anyio.Event()
@@ -42,8 +43,10 @@ class LiveCall:
         """Take note of an event: its text is in the scroll already, its stage is kept where the text was then."""
         at, self._chars = self._chars, self.running_call.text.chars
         state = _state_after(event, at)
-        if state != self._state or isinstance(event, Waiting | ToolUse):
+        is_new_sentence = isinstance(event, ThinkingProgress) and event.summary != self._summary
+        if state != self._state or is_new_sentence or isinstance(event, Waiting | ToolUse):
             self._state = state
+            self._summary = event.summary if isinstance(event, ThinkingProgress) else self._summary
             self.statuses.append((at, _status_event(state, event)))
         elif type(event) is not TextDelta:
             return
@@ -114,5 +117,7 @@ def _status_event(state: FeedState, event: CallEvent) -> StatusEvent:
             return StatusEvent(state, line, None if seconds is None else time.time() + seconds)
         case ToolUse(tool=tool, query=query):
             return StatusEvent(state, status_text.printable_line(status_text.tool_text(tool, query))[:MAX_STATUS_CHARS])
+        case ThinkingProgress(summary=summary):
+            return StatusEvent(state, status_text.printable_line(summary)[:MAX_STATUS_CHARS])
         case _:
             return StatusEvent(state)

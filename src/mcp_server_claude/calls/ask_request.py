@@ -67,6 +67,7 @@ class CallOrigin:
         client: The name that the client gave, cut to 60 characters.
         user: The user who asks.
         trace_id: The OpenTelemetry trace; empty without one.
+        shows_status: A person watches the call's progress.
     """
 
     tool: str
@@ -74,6 +75,7 @@ class CallOrigin:
     client: str
     user: User
     trace_id: str = ""
+    shows_status: bool = False
 
 
 async def build_call(
@@ -116,6 +118,7 @@ async def build_call(
         user=origin.user.name,
         limits=origin.user.limits,
         trace_id=origin.trace_id,
+        shows_status=origin.shows_status,
     )
 
 

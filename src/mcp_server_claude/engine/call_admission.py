@@ -19,6 +19,7 @@ from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.client import ClaudeClient
     from mcp_server_claude.anthropic_api.models import ClaudeModel, ModelListCache, StaticModelList
+    from mcp_server_claude.anthropic_api.thinking_config import ThinkingDisplay
     from mcp_server_claude.call_types import Block, Call, Listener
     from mcp_server_claude.engine.file_uploads import FileUploads
     from mcp_server_claude.settings import Settings
@@ -60,7 +61,19 @@ class CallAdmission:
         call = replace(call, model=model.id)
         if call.files:
             call = await self._read_files(call, model, listener)
-        return PreparedCall(call=call, model=model, output_schema=schema, fallback=fallback)
+        return PreparedCall(
+            call=call,
+            model=model,
+            output_schema=schema,
+            fallback=fallback,
+            thinking_display=self._thinking_display(call),
+        )
+
+    def _thinking_display(self, call: Call) -> ThinkingDisplay:
+        """The display of thinking: a summary delays the first text, so by default only where somebody watches."""
+        if self._settings.thinking_display != "auto":
+            return self._settings.thinking_display
+        return "summarized" if call.shows_status and self._claude.is_anthropic_address else ""
 
     def _check_budget(self, call: Call) -> None:
         budgeted = self._settings.budget_usd_per_day is not None or call.limits.usd_per_day is not None

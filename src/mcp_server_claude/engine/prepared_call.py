@@ -9,6 +9,7 @@ import anyio.to_thread
 
 from mcp_server_claude import files
 from mcp_server_claude.anthropic_api.request_body import build_request_body
+from mcp_server_claude.anthropic_api.thinking_config import thinking_config
 from mcp_server_claude.engine.fallback_model import FallbackModel
 from mcp_server_claude.engine.thread_history import thread_view
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.anthropic_api.platforms.platform import Platform
     from mcp_server_claude.anthropic_api.request_body import CacheTtl, RequestBody
+    from mcp_server_claude.anthropic_api.thinking_config import ThinkingDisplay
     from mcp_server_claude.call_types import Call, Message
     from mcp_server_claude.engine.structured_output import OutputSchema
     from mcp_server_claude.engine.thread_history import ThreadView
@@ -32,12 +34,14 @@ class PreparedCall:
         model: The model, without the features that the platform lacks.
         output_schema: The schema of the answer in the form for this model; None without one.
         fallback: The fallback model, admitted in the same way.
+        thinking_display: The display of thinking; empty for the model's default.
     """
 
     call: Call
     model: ClaudeModel
     output_schema: OutputSchema | None = None
     fallback: FallbackModel = field(default_factory=FallbackModel)
+    thinking_display: ThinkingDisplay = ""
 
     def with_call(self, call: Call) -> PreparedCall:
         """The same for a call that a thread has added its history to."""
@@ -46,7 +50,8 @@ class PreparedCall:
     def for_model(self, model: ClaudeModel) -> PreparedCall:
         """The same call for its fallback model. The schema is not normalized again."""
         schema = None if self.output_schema is None else self.output_schema.for_model(model)
-        return PreparedCall(call=replace(self.call, model=model.id), model=model, output_schema=schema)
+        call = replace(self.call, model=model.id)
+        return replace(self, call=call, model=model, output_schema=schema, fallback=FallbackModel())
 
     def thread_view(self, *, account: str, with_thinking: bool = True) -> ThreadView:
         """The view that the model gets of the thread; see `thread_history.thread_view`."""
@@ -64,6 +69,7 @@ class PreparedCall:
             system=view.system,
             tools=view.tools,
             cache=cache,
+            thinking=thinking_config(self.model, effort=self.call.effort, display=self.thinking_display),
         )
         if self.output_schema is None:
             return body

@@ -208,6 +208,7 @@ class StatusLine:
         self._chars = 0
         self._thinking_tokens = 0
         self._last_words = ""
+        self._summary = ""
 
     def update_stage(self, event: CallEvent) -> None:
         """Take in what happened, other than text."""
@@ -215,8 +216,8 @@ class StatusLine:
             case MessageStart(usage=usage):
                 self._usage = usage
                 self._set_stage("reading")
-            case ThinkingProgress(tokens=tokens):
-                self._thinking_tokens = tokens
+            case ThinkingProgress(tokens=tokens, summary=summary):
+                self._thinking_tokens, self._summary = tokens, summary
                 self._set_stage("thinking")
             case ToolUse(tool=tool, query=query):
                 self._set_stage(status_text.tool_text(tool, query[:60]))
@@ -256,7 +257,9 @@ class StatusLine:
         parts.append(number_formatting.format_seconds(now - self._started_at))
         line = " · ".join(part for part in parts if part)
         room = MAX_STATUS_LINE_CHARS - len(line) - len(" · …")
-        if self._last_words and room > 10:
+        if self._summary and self._stage == "thinking" and room > 10:
+            line += f" · {self._summary}"
+        elif self._last_words and room > 10:
             words = self._last_words[-room:]
             line += (
                 f" · …{words}"

@@ -49,7 +49,14 @@ class Caller:
 
     def origin(self, tool: str) -> CallOrigin:
         """The origin of a call that this caller makes with a tool."""
-        return CallOrigin(tool=tool, source="mcp", client=self.client, user=self.user, trace_id=self.trace_id)
+        return CallOrigin(
+            tool=tool,
+            source="mcp",
+            client=self.client,
+            user=self.user,
+            trace_id=self.trace_id,
+            shows_status=self.style == "status",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,9 @@ async def post_chat(chat_request: ChatRequest, request: Request, state: AppState
     the last event's id returns the rest. A call that fails before its first event is an HTTP error.
     """
     answer_feed = await _open_feed(state)
-    origin = CallOrigin(tool="chat", source="http", client=request.headers.get("user-agent", ""), user=user)
+    origin = CallOrigin(
+        tool="chat", source="http", client=request.headers.get("user-agent", ""), user=user, shows_status=True
+    )
     call = await answer_feed.start_answer(await chat_request.build_call(origin))
     feed = await answer_feed.follow_answer(call.id, user.name)
     response = _stream_response(request, state, call.id, feed, is_json=bool(chat_request.schema_))

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from mcp_server_claude.anthropic_api.models.model_list_cache import bundled_catalog
+from mcp_server_claude.anthropic_api.thinking_config import thinking_config
+from mcp_server_claude.anthropic_api.thinking_summary import MAX_SENTENCE_CHARS, ThinkingSummary
+
+ASKED = {"claude-opus-4-8", "claude-opus-4-7", "claude-opus-4-6", "claude-sonnet-4-6"}
+UP_TO_4_5 = {"claude-opus-4-5-20251101", "claude-sonnet-4-5-20250929", "claude-haiku-4-5-20251001"}
+
+
+def test_only_models_that_do_not_think_by_themselves_are_asked_to_and_only_with_an_effort() -> None:
+    for model in bundled_catalog().models:
+        wanted = {"type": "adaptive"} if model.id in ASKED else None
+        assert thinking_config(model, effort="low", display="") == wanted
+        assert thinking_config(model, effort="", display="") is None
+
+
+def test_a_display_is_sent_to_models_that_think_and_changes_nothing_else() -> None:
+    for model in bundled_catalog().models:
+        shown = {"type": "adaptive", "display": "summarized"}
+        assert thinking_config(model, effort="low", display="summarized") == (None if model.id in UP_TO_4_5 else shown)
+        silent = model.id in UP_TO_4_5 | ASKED
+        assert thinking_config(model, effort="", display="summarized") == (None if silent else shown)
+
+
+def test_a_model_is_known_by_anthropics_id_on_a_cloud() -> None:
+    model = next(each for each in bundled_catalog().models if each.id == "claude-opus-4-6")
+    (renamed,) = bundled_catalog().for_platform(lambda name: f"eu.{name}-v1", lambda _: frozenset()).models[-4:-3]
+    assert renamed.anthropic_id == model.id
+    assert thinking_config(renamed, effort="low", display="") == {"type": "adaptive"}
+
+
+@pytest.mark.parametrize(
+    ("pieces", "sentence"),
+    [
+        (["I look at "], ""),
+        (["I look at the file. ", "Then"], "I look at the file."),
+        (["**Plan**\n", "First the "], "Plan"),
+        (["One.", " Two", " is\nlonger. And"], "longer."),
+        (["x" * 500 + ". y"], "x" * MAX_SENTENCE_CHARS),
+    ],
+)
+def test_a_summary_is_shown_by_whole_sentences(pieces: list[str], sentence: str) -> None:
+    summary = ThinkingSummary()
+    for piece in pieces:
+        summary.add_text(piece)
+    assert summary.last_sentence == sentence
