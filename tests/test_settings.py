@@ -64,7 +64,7 @@ def test_one_wrong_value_is_told_without_it_and_loses_nothing_else(
     monkeypatch.setenv("MCP_CLAUDE_MODEL", "opus")
     settings = Settings.load()
     (problem,) = settings.problems
-    assert problem.startswith(f"MCP_CLAUDE_{name}: {name.lower()} was not understood")
+    assert problem.startswith(f"MCP_CLAUDE_{name}: {name.lower()} must be ")
     assert "secret" not in problem
     assert settings.model == "opus"
     assert getattr(settings, name.lower()) == getattr(Settings(), name.lower())

@@ -73,13 +73,13 @@ class Settings(BaseSettings):
     )
     model: str = Field(
         default="sonnet",
-        description="The model when a call names none: an exact id or a line "
-        "(`opus`, `sonnet`, `haiku`, `fable`: the newest active model of that line).",
+        description="The model of calls that name none: an exact id, or a family (`opus`, `sonnet`, `haiku`, `fable`) "
+        "for its newest active model.",
     )
     fallback_model: str = Field(
         default="",
-        description="The model that is asked instead when the one that was asked for is overloaded, or declines: an "
-        "exact id or a line. Not set: none. With it an answer is sent once it is whole, since it may be withdrawn.",
+        description="The model that answers instead when the requested one is overloaded or declines: an exact id or a "
+        "family. With it, an answer is sent only when it is complete, since it may be withdrawn.",
     )
     progress: Literal["auto", "text", "status"] = Field(
         default="auto",
@@ -93,7 +93,7 @@ class Settings(BaseSettings):
         default=10.0, ge=0.05, le=240, description="Seconds of silence after which a notification is sent all the same."
     )
     footer: bool = Field(
-        default=True, description="Whether an answer ends with a line for its reader: model, tokens, cost, time."
+        default=True, description="End each answer with a line for its reader: model, tokens, cost, time."
     )
     data_dir: Path = Field(
         default_factory=lambda: user_data_path(APP_NAME),
@@ -106,16 +106,14 @@ class Settings(BaseSettings):
         default=3600.0, gt=0, description="Seconds that a whole call may take, retries and continuations included."
     )
     retry_for_s: float = Field(
-        default=300.0, ge=0, description="Seconds that a call goes on trying while nothing works; 0 never tries again."
+        default=300.0, ge=0, description="Seconds of failing after which a call gives up; 0 never retries."
     )
-    max_retries: int = Field(
-        default=8, ge=0, le=100, description="How many failures in a row a call bears before it gives up."
-    )
+    max_retries: int = Field(default=8, ge=0, le=100, description="Failures in a row after which a call gives up.")
     max_concurrent: int = Field(
         default=0,
         ge=0,
         le=10_000,
-        description="Calls that run at the same time; further ones wait for a place. 0: 8 over stdio, 64 over HTTP.",
+        description="Concurrent calls; further ones wait. 0: 8 over stdio, 64 over HTTP.",
     )
     bytes_timeout_s: float = Field(
         default=240.0,
@@ -153,11 +151,9 @@ class Settings(BaseSettings):
         "nothing else; not set: no limit. Users are those of the HTTP server.",
     )
     user_calls_per_minute: int = Field(
-        default=60, ge=0, description="Calls that each user may begin in a minute; 0: no limit."
+        default=60, ge=0, description="Calls that each user may start per minute; 0: no limit."
     )
-    user_concurrent: int = Field(
-        default=8, ge=0, description="Calls that each user may have running at the same time; 0: no limit."
-    )
+    user_concurrent: int = Field(default=8, ge=0, description="Concurrent calls of each user; 0: no limit.")
     session_days: float = Field(
         default=30.0, gt=0, le=3650, description="Over HTTP: days after which a browser must sign in again."
     )
@@ -373,7 +369,7 @@ class Settings(BaseSettings):
             settings = cls(**values)
         except ValidationError as error:
             wrong = {str(each["loc"][0]): each["msg"] for each in error.errors(include_input=False, include_url=False)}
-            problems += [f"{sources[name]}: {name} was not understood ({why})." for name, why in wrong.items()]
+            problems += [f"{sources[name]}: {name} {_requirement(why)}." for name, why in wrong.items()]
             values = {name: value for name, value in values.items() if name not in wrong}
             settings = cls(**values)
         return settings.with_diagnostics(problems, {name: sources[name] for name in values})
@@ -382,6 +378,14 @@ class Settings(BaseSettings):
         """The same settings, knowing where they came from and what could not be read."""
         self._problems, self._sources = tuple(problems), dict(sources)
         return self
+
+
+def _requirement(message: str) -> str:
+    """The end of a sentence of which the setting is the subject, from pydantic's message."""
+    requirement = message.removeprefix("Input should be ")
+    if requirement != message:
+        return f"must be {requirement.partition(', unable')[0]}"
+    return f"is invalid: {message.removeprefix('Value error, ')}"
 
 
 NON_SETTING_VARIABLES = frozenset({f"{ENV_PREFIX}CONFIG"})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from mcp_server_claude import __version__
-from mcp_server_claude.cli import client_config
+from mcp_server_claude.cli import client_config, command_line
 from mcp_server_claude.settings import Settings
 from support.server_command import server_command
 
@@ -46,7 +46,7 @@ def config(*arguments: str) -> str:
 @each_client
 def test_with_json_a_clients_file_is_printed_and_nothing_else(client: Client) -> None:
     assert json.loads(config(client, "--json")) == client_config.client_configuration(
-        client, client_config.server_command()
+        client, command_line.server_command()
     )
 
 
@@ -85,7 +85,7 @@ def test_a_path_with_spaces_and_quotes_survives_a_shell(client: Client) -> None:
 
 
 def test_a_line_for_windows_is_quoted_as_windows_wants_it() -> None:
-    assert client_config.shell_line(["a", "C:\\Program Files\\x.exe"], windows=True) == 'a "C:\\Program Files\\x.exe"'
+    assert command_line.shell_line(["a", "C:\\Program Files\\x.exe"], windows=True) == 'a "C:\\Program Files\\x.exe"'
 
 
 def test_without_a_client_there_is_something_for_all_of_them_and_why_the_key_has_its_own_name() -> None:
@@ -127,4 +127,4 @@ def test_only_claude_desktop_detaches_calls_before_its_own_timeout() -> None:
 def test_without_the_console_script_the_interpreter_starts_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sysconfig.get_path", lambda _: "/nowhere")  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    assert client_config.server_command() == ("/nowhere/python", "-m", "mcp_server_claude")
+    assert command_line.server_command() == ("/nowhere/python", "-m", "mcp_server_claude")

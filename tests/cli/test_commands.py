@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import urllib.request
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mcp_server_claude import __version__
+from mcp_server_claude.cli.command_line import pasteable_command
 from support.server_command import REAL_COMMAND, server_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -34,7 +41,50 @@ def test_help_says_what_happens_without_arguments_and_names_every_command() -> N
     assert "Without arguments it serves MCP over stdio" in answer.stdout
     for command in ("demo", "doctor", "config", "simulate"):
         assert f"\n  {command} " in answer.stdout
-    assert "completion" not in answer.stdout
+    assert not re.search(r"\w\.\.\.", answer.stdout)
+
+
+def test_help_imports_only_what_it_shows() -> None:
+    """The heavy packages take half a second; a command imports what it needs when it runs."""
+    program = "import sys, mcp_server_claude.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, encoding="utf-8")
+    heavy = {"anthropic", "anyio", "asyncio", "fastapi", "httpx2", "mcp", "pydantic", "rich", "sqlite3"}
+    assert heavy.isdisjoint(done.stdout.split())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
+@pytest.mark.parametrize("arguments", [(), ("serve",)])
+def test_on_a_terminal_a_line_says_that_it_waits_for_a_client(arguments: tuple[str, ...]) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = server_command(*arguments)
+    with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        told = process.stderr.readline()
+        os.close(ours)
+        os.close(theirs)
+        process.terminate()
+    assert told == (
+        b"This serves MCP over stdio and waits for an MCP client. To see its commands: mcp-server-claude --help\n"
+    )
+
+
+def test_a_pasteable_command_names_a_path_unless_the_shell_finds_it_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a venv" / "bin"
+    folder.mkdir(parents=True)
+    for name in ("mcp-server-claude", "python"):
+        (folder / name).touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(tmp_path)
+    assert pasteable_command("user", "add", "NAME") == "'a venv/bin/mcp-server-claude' user add NAME"
+    monkeypatch.chdir("/")
+    assert pasteable_command() == f"'{str(folder / 'mcp-server-claude')[1:]}'"
+    monkeypatch.setenv("PATH", str(folder))
+    assert pasteable_command("doctor") == "mcp-server-claude doctor"
 
 
 @pytest.mark.parametrize(

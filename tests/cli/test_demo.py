@@ -175,20 +175,20 @@ def shown(growing: PanelAnswerView, width: int = 60) -> list[str]:
     return ["".join(segment.text for segment in line).rstrip() for line in console.render_lines(growing)]
 
 
-def test_in_a_panel_a_paragraph_becomes_markdown_when_it_is_whole() -> None:
+def test_in_a_panel_no_marker_is_shown_while_its_partner_is_on_the_way() -> None:
     growing = PanelAnswerView(60, 20)
-    growing.write("It is **bol")
-    growing.write("d** and ")
-    assert "**bold** and" in "".join(shown(growing))
-    growing.write("brave.\n\nNext")
+    growing.write("It is **bo")
+    growing.write("ld and ")
+    assert "It is bold and" in "".join(shown(growing))
+    growing.write("brave.** `Ne")
     assert "It is bold and brave." in "".join(shown(growing))
+    assert not {"*", "`"} & set("".join(shown(growing)))
 
 
-def test_in_a_panel_code_stays_together_until_its_fence_is_closed() -> None:
+def test_in_a_panel_code_is_code_before_its_fence_is_closed() -> None:
     growing = PanelAnswerView(60, 20)
     growing.write("```python\nx = 1\n\ny = 2\n\n")
-    assert "```python" in "".join(shown(growing))
-    growing.write("```\n\n")
+    assert "y = 2" in "".join(shown(growing))
     assert "```" not in "".join(shown(growing))
 
 

@@ -159,13 +159,13 @@ async def test_who_serves_a_team_is_told_who_may_ask_and_what_is_missing(visit: 
     asked = {"MCP_CLAUDE_PUBLIC_URL": "https://claude.example", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
     _, printed = await visit("--offline", MCP_CLAUDE_API_KEY=KEY, **asked)
     assert "! users" in line(printed, "users")
-    assert "mcp-server-claude user add NAME --operator" in line(printed, "users")
+    assert "user add NAME --operator" in line(printed, "users")
     assert "[otel] is installed" in line(printed, "telemetry")
     assert "sign-in" not in printed
 
     await anyio.run_process(server_command("user", "add", "ada"), env=visit.environment())
     _, printed = await visit("--offline", MCP_CLAUDE_API_KEY=KEY)
-    assert "1, operators: 0; nobody sees everybody's usage." in line(printed, "users")
+    assert "1 (no operators): nobody can see the usage of all." in line(printed, "users")
 
 
 @pytest.mark.anyio
@@ -175,7 +175,7 @@ async def test_an_identity_provider_that_gives_no_keys_fails(visit: Visit) -> No
         given = {"MCP_CLAUDE_API_KEY": KEY, "MCP_CLAUDE_BASE_URL": simulator.url}
         code, printed = await visit(**given, **provider)
         assert code == 1
-        assert "✗ sign-in   http://127.0.0.1:9 gives no keys" in line(printed, "sign-in")
+        assert "✗ sign-in   http://127.0.0.1:9 does not provide its keys" in line(printed, "sign-in")
         code, printed = await visit(**given, MCP_CLAUDE_OIDC_ISSUER="https://login.example")
         assert "MCP_CLAUDE_OIDC_ISSUER requires MCP_CLAUDE_PUBLIC_URL" in line(printed, "sign-in")
 
@@ -288,5 +288,5 @@ async def test_daily_sums_that_do_not_match_their_requests_are_reported_and_comp
     await store.write(lambda tx: tx.execute("update usage_total set requests = 2"))
     await store.close()
     finding = await doctor.check_ledger(tmp_path)
-    assert "the daily sums of 2026-11-20 did not match their requests and were computed again" in finding.text
+    assert "the daily totals of 2026-11-20 did not match and were recalculated" in finding.text
     assert "daily sums" not in (await doctor.check_ledger(tmp_path)).text

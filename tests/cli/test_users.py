@@ -120,7 +120,7 @@ def test_a_user_is_added_while_the_server_runs_and_the_token_is_shown_with_how_t
 ) -> None:
     told = shell.told("user", "add", "Ada", "--budget", "5/day", public_url="https://claude.example/")
     token = next(word for word in told.split() if word.startswith("mcpc_"))
-    assert told.startswith("ada: user, $5.00 a day, 60 calls a minute, 8 at once.\n")
+    assert told.startswith("ada: user, $5.00 a day, 60 calls per minute, 8 concurrent.\n")
     assert (
         "claude mcp add --transport http claude https://claude.example/mcp "
         f'--header "Authorization: Bearer {token}"' in told
@@ -155,16 +155,16 @@ def test_the_list_shows_role_limits_and_what_was_spent_today(shell: Shell, serve
 def test_limits_and_role_are_set_and_go_back_to_the_default(shell: Shell) -> None:
     shell.told("user", "add", "ada", "--budget", "1")
     assert shell.told("user", "set", "ada", "--budget", "none", "--operator", "--per-minute", "5") == (
-        "ada: operator, no budget, 5 calls a minute, 8 at once.\n"
+        "ada: operator, no budget, 5 calls per minute, 8 concurrent.\n"
     )
     assert shell.told("user", "set", "ADA", "--no-operator", "--concurrent", "none") == (
-        "ada: user, no budget, 5 calls a minute, any number at once.\n"
+        "ada: user, no budget, 5 calls per minute, no limit on concurrent calls.\n"
     )
     told = shell.told(
         "user", "set", "ada", "--budget", "default", "--per-minute", "default", user_usd_per_day=0.75, user_concurrent=2
     )
-    assert told == "ada: user, $0.750 a day, 60 calls a minute, any number at once.\n"
-    assert "say what to change" in shell.complaint("user", "set", "ada", code=2)
+    assert told == "ada: user, $0.750 a day, 60 calls per minute, no limit on concurrent calls.\n"
+    assert "name what to change" in shell.complaint("user", "set", "ada", code=2)
 
 
 @pytest.mark.parametrize("budget", ["5/day", "5", "$5/day", "$5", "5.00/D", " 5 / day "])
@@ -177,7 +177,7 @@ def test_a_budget_is_written_in_several_ways(budget: str) -> None:
     ["", "5/month", "-5", "five", "5 EUR", "1e3", "nan", "inf", "9" * 12, "5/day/day", "\N{ARABIC-INDIC DIGIT FIVE}"],
 )
 def test_what_is_no_budget_is_none(budget: str) -> None:
-    with pytest.raises(typer.BadParameter, match="dollars a day, such as 5/day"):
+    with pytest.raises(typer.BadParameter, match="dollars a day such as 5/day"):
         parse_budget(budget)
 
 
@@ -225,7 +225,7 @@ def test_without_a_ledger_on_disk_nobody_is_added(tmp_path: Path) -> None:
 def test_a_setting_that_was_not_understood_is_told_and_does_not_stop_the_shell(shell: Shell) -> None:
     done = shell("user", "add", "ada", "-q", user_concurrent="several")
     assert done.returncode == 0
-    assert "user_concurrent was not understood" in done.stderr
+    assert "MCP_CLAUDE_USER_CONCURRENT: user_concurrent must be " in done.stderr
     assert done.stdout.startswith("mcpc_")
 
 
@@ -278,7 +278,7 @@ def test_usage_is_added_up_by_what_is_asked_for(shell: Shell, server: Store, by:
 
 
 def test_where_nothing_was_asked_usage_says_so(shell: Shell) -> None:
-    assert shell.told("usage").endswith("Nothing was asked.\n")
+    assert shell.told("usage").endswith("No requests.\n")
 
 
 def test_a_span_that_is_none_is_told(shell: Shell) -> None:
@@ -404,7 +404,7 @@ def test_what_a_user_wrote_is_gone_from_the_bytes_of_the_files_while_a_server_ha
     prepared(server, shell)
     told = shell.told("forget", "--user", "Ada", "--yes")
     assert told == (
-        "Deleted: the text of 2 calls and 2 threads, the names of 0 files. What they cost stays in the ledger.\n"
+        "Deleted: the text of 2 calls and 2 threads, the names of 0 files. Their cost stays in the ledger.\n"
     )
     assert in_the_files(shell.data_dir, f"{SECRET} ada") == []
     assert in_the_files(shell.data_dir, f"{SECRET} bob") == [DATABASE_FILE]
@@ -432,7 +432,7 @@ def test_without_yes_it_says_what_would_go_and_deletes_nothing(shell: Shell, ser
     done = shell("forget", "--user", "ada")
     assert done.returncode == 1
     assert done.stdout.startswith("To be deleted: the text of 2 calls and 2 threads,")
-    assert done.stderr == "Nothing was deleted: say --yes.\n"
+    assert done.stderr == "Nothing was deleted. Add --yes to delete without being asked.\n"
     assert asyncio.run(server.read(call_journal.recent_calls, "ada")) == before
 
 
@@ -460,13 +460,21 @@ def test_at_a_terminal_it_asks(shell: Shell, server: Store, answer: str, code: i
 
 
 def test_whose_or_how_old_must_be_said(shell: Shell) -> None:
-    assert "say whose (--user NAME), or how old (--before DATE)" in shell.complaint("forget", "--yes", code=2)
+    assert "name a user (--user NAME), an age (--before DATE), or both" in shell.complaint("forget", "--yes", code=2)
     assert "a span such as 7d" in shell.complaint("forget", "--before", "once", code=2)
 
 
-def test_of_one_who_wrote_nothing_there_is_nothing_to_forget(shell: Shell) -> None:
-    assert shell.told("forget", "--user", "nobody") == "There is no such text.\n"
-    assert shell.told("forget", "--user", "nobody", "-y").startswith("Deleted: the text of 0 calls")
+def test_of_a_user_who_wrote_nothing_there_is_nothing_to_forget(shell: Shell) -> None:
+    shell.told("user", "add", "quiet")
+    assert shell.told("forget", "--user", "quiet") == "There is nothing to delete.\n"
+    assert shell.told("forget", "--user", "quiet", "-y").startswith("Deleted: the text of 0 calls")
+    shell.told("user", "remove", "quiet")
+    assert shell.told("forget", "--user", "quiet") == "There is nothing to delete.\n"
+
+
+@pytest.mark.parametrize("command", [("forget", "-y"), ("forget",), ("usage",), ("usage", "--by", "day")])
+def test_a_user_whom_nobody_knows_is_an_error(shell: Shell, command: tuple[str, ...]) -> None:
+    assert shell.complaint(*command, "--user", "nobody").startswith("There is no user named 'nobody'. To see all: ")
 
 
 def test_a_ledger_that_cannot_be_opened_is_told(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""`mcp-server-claude backup` and `forget`: what is kept, kept safe, or kept no longer."""
+"""`mcp-server-claude backup` and `forget`: copy the database, and delete text from it."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
+from functools import partial
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def back_up(
-    file: Annotated[Path, typer.Argument(help="The new file; one that exists is left alone.", metavar="FILE")],
+    file: Annotated[Path, typer.Argument(help="The new file. An existing file is never overwritten.", metavar="FILE")],
 ) -> None:
     """Copy the ledger, threads and users into a file, also while servers run."""
     from mcp_server_claude.store import StoreError, backup
@@ -43,30 +44,33 @@ def back_up(
 def forget_text(
     user: Annotated[str, typer.Option(help="Only this user's.", metavar="NAME")] = "",
     before: Annotated[
-        str, typer.Option(help="Only what ended before: a date such as 2026-11-01 (UTC), or 30d for 30 days ago.")
+        str, typer.Option(help="Only calls that ended before: a date such as 2026-11-01 (UTC), or 30d for 30 days ago.")
     ] = "",
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete what was asked and answered, for good. What it cost stays in the ledger."""
+    """Delete prompts and answers for good. Their cost stays in the ledger."""
     from mcp_server_claude.store.erasure import ErasureFilter
 
     if not user and not before:
-        raise typer.BadParameter("say whose (--user NAME), or how old (--before DATE), or both.")
+        raise typer.BadParameter("name a user (--user NAME), an age (--before DATE), or both.")
     moment = parse_time_option(before, "--before").timestamp() if before else math.inf
-    what = ErasureFilter(user=user.strip().lower() or None, before=moment)
+    name = user.strip().lower()
+    if name:
+        terminal_output.run_with_store(partial(terminal_output.check_user_exists, name=name))
+    what = ErasureFilter(user=name or None, before=moment)
     if not yes:
         _confirm_erasure(what)
     forgotten, emptied = _erase_text(what)
     typer.echo(_erasure_summary(forgotten, "Deleted"))
     if not emptied:
         terminal_output.exit_with_error(
-            "Another process kept reading, so that the file may still hold the text. Do it once more."
+            "Another process kept reading, so the file may still contain the text. Run the command again."
         )
 
 
 def _confirm_erasure(what: ErasureFilter) -> None:
-    """Say what would go, and go on only with a yes."""
+    """Print what would be deleted, and continue only after a yes."""
     from mcp_server_claude.store import StoreError, erasure
 
     try:
@@ -74,11 +78,11 @@ def _confirm_erasure(what: ErasureFilter) -> None:
     except (OSError, StoreError) as error:
         terminal_output.exit_with_error(error)
     if found.is_empty:
-        typer.echo("There is no such text.")
+        typer.echo("There is nothing to delete.")
         raise typer.Exit
     typer.echo(_erasure_summary(found, "To be deleted"))
     if not sys.stdin.isatty():
-        terminal_output.exit_with_error("Nothing was deleted: say --yes.")
+        terminal_output.exit_with_error("Nothing was deleted. Add --yes to delete without being asked.")
     typer.confirm("Delete it for good?", abort=True)
 
 
@@ -94,17 +98,14 @@ def _erase_text(what: ErasureFilter) -> tuple[ErasureCounts, bool]:
 def _erasure_summary(forgotten: ErasureCounts, verb: str) -> str:
     calls, threads = _count_noun(forgotten.calls, "call"), _count_noun(forgotten.threads, "thread")
     jobs = _count_noun(forgotten.jobs, "job")
-    told = (
+    summary = (
         f"{verb}: the text of {calls} and {threads}, the names of {_count_noun(forgotten.files, 'file')}"
-        f"{f', {jobs}' if forgotten.jobs else ''}. "
-        "What they cost stays in the ledger."
+        f"{f', {jobs}' if forgotten.jobs else ''}. Their cost stays in the ledger."
     )
     if forgotten.running:
-        told += (
-            f"\n{_count_noun(forgotten.running, 'call')} being answered right now: do it once more when they "
-            "have ended."
-        )
-    return told
+        still = _count_noun(forgotten.running, "call")
+        summary += f"\n{still} still running: run the command again when they have finished."
+    return summary
 
 
 def _count_noun(number: int, noun: str) -> str:

@@ -6,15 +6,10 @@ The key goes into `MCP_CLAUDE_API_KEY`: an `ANTHROPIC_API_KEY` would change how 
 from __future__ import annotations
 
 import json
-import shlex
-import subprocess
-import sys
-import sysconfig
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from mcp_server_claude.settings import APP_NAME
+from mcp_server_claude.cli.command_line import shell_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,17 +48,6 @@ class ConfigSnippet:
 
     location: str
     text: str
-
-
-def server_command() -> tuple[str, ...]:
-    """The command line that starts this installation, its first word an absolute path.
-
-    A client has another PATH, working directory and environment than the shell in which this was installed.
-    """
-    name = f"{APP_NAME}.exe" if sys.platform == "win32" else APP_NAME
-    folders = (Path(sys.executable).parent, Path(sysconfig.get_path("scripts")))
-    script = next((folder / name for folder in folders if (folder / name).is_file()), None)
-    return (str(script.absolute()),) if script else (sys.executable, "-m", "mcp_server_claude")
 
 
 def config_snippets(client: Client, command: Sequence[str]) -> tuple[ConfigSnippet, ...]:
@@ -126,11 +110,6 @@ def client_configuration(client: Client, command: Sequence[str]) -> Json:
         case "inspector":
             entry = {**started, "env": {KEY_VARIABLE: KEY_PLACEHOLDER}}  # nothing is expanded there: literal values
     return {"mcpServers": {SERVER_NAME: entry}}
-
-
-def shell_line(words: Sequence[str], *, windows: bool = sys.platform == "win32") -> str:
-    """The words as one line for this system's shell, quoted where they need it."""
-    return subprocess.list2cmdline(words) if windows else shlex.join(words)
 
 
 def _config_location(client: Client) -> str:

@@ -7,39 +7,38 @@ from typing import Annotated
 
 import typer
 
-from mcp_server_claude.errors import ConfigurationError
-from mcp_server_claude.server.stdio_command import serve_stdio
-from mcp_server_claude.settings import Settings
-from mcp_server_claude.telemetry import stderr_logging
+from mcp_server_claude.cli import terminal_output
 
 
 def run_server(
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 and :: are all of them.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where to listen; 0 takes a free port.")] = 8000,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 or :: for every address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 for any free one.")] = 8000,
     *,
     http: Annotated[bool, typer.Option("--http", help="Serve /mcp, /chat and the pages over HTTP.")] = False,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Let everybody in while there are no users, also from other machines.")
+        bool, typer.Option("--insecure", help="Admit everybody while there are no users, also from other machines.")
     ] = False,
 ) -> None:
-    """Serve MCP over stdio, or with --http a whole team: /mcp for clients, /chat for programs, / for people.
+    """Serve MCP over stdio; with --http serve a team: /mcp for clients, /chat for programs, / for people.
 
-    Over HTTP, Ctrl-C or SIGTERM ends it when the requests in flight are done (MCP_CLAUDE_DRAIN_S at most), a second one
-    at once. The exit code is 0, or 128 and the signal's number when something was cut.
+    Over HTTP, Ctrl-C or SIGTERM ends the server when the running requests have finished (after MCP_CLAUDE_DRAIN_S
+    seconds at the latest); a second one ends it at once. The exit code is 0, or 128 plus the number of the signal when
+    requests were cut off.
     """
     if not http:
+        from mcp_server_claude.server.stdio_command import serve_stdio
+
         serve_stdio()
+    from mcp_server_claude.errors import ConfigurationError
+    from mcp_server_claude.telemetry import stderr_logging
     from mcp_server_claude.web.http_server import serve_http
 
-    settings = Settings.load()
+    settings = terminal_output.load_settings()
     stderr_logging.setup_logging(settings)
-    for problem in settings.problems:
-        typer.secho(problem, fg="yellow", err=True)
     try:
         code = serve_http(settings, host, port, announce=_print_line, insecure=insecure)
     except ConfigurationError as failure:
-        typer.secho(str(failure), fg="red", err=True)
-        raise typer.Exit(1) from None
+        terminal_output.exit_with_error(failure)
     sys.stdout.flush()
     raise typer.Exit(code)
 

@@ -6,15 +6,15 @@ import logging
 from functools import cache
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-import anyio
 import typer
 
-from mcp_server_claude.errors import CallError, ConfigurationError
-from mcp_server_claude.settings import Settings
+from mcp_server_claude.cli.command_line import pasteable_command
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store
 
 T = TypeVar("T")
@@ -28,7 +28,9 @@ def exit_with_error(why: object) -> NoReturn:
 
 @cache
 def load_settings() -> Settings:
-    """The settings; what of them could not be read is told on stderr."""
+    """The settings; each one that could not be read is a line on stderr."""
+    from mcp_server_claude.settings import Settings
+
     loaded = Settings.load()
     for problem in loaded.problems:
         typer.secho(problem, fg="yellow", err=True)
@@ -37,7 +39,9 @@ def load_settings() -> Settings:
 
 def run_with_store(work: Callable[[Settings, Store], Awaitable[T]]) -> T:
     """Run `work` with the ledger on disk and return its result; an error ends the command."""
-    logging.disable()  # what it would say is among the failures
+    import anyio
+
+    logging.disable()  # the error says it
     try:
         return anyio.run(_with_open_store, load_settings(), work)
     except CallError as failure:
@@ -45,6 +49,8 @@ def run_with_store(work: Callable[[Settings, Store], Awaitable[T]]) -> T:
 
 
 async def _with_open_store(settings: Settings, work: Callable[[Settings, Store], Awaitable[T]]) -> T:
+    import anyio.to_thread
+
     from mcp_server_claude.store import Store
 
     store = await anyio.to_thread.run_sync(Store.open, settings.data_dir)
@@ -54,6 +60,26 @@ async def _with_open_store(settings: Settings, work: Callable[[Settings, Store],
         return await work(settings, store)
     finally:
         await store.close()
+
+
+async def check_user_exists(_: Settings, store: Store, *, name: str) -> None:
+    """Check that somebody of that name, also a removed user, can have asked something.
+
+    Raises:
+        RequestError: There is no such user.
+    """
+    from mcp_server_claude.store import call_journal, request_ledger, store_errors_as, user_rows
+    from mcp_server_claude.users.user import LOCAL
+
+    if name == LOCAL.name:
+        return
+    with store_errors_as("The users could not be read"):
+        if await store.read(user_rows.find_user, name) is not None:
+            return
+        (total,) = await store.read(request_ledger.summarize_usage, 0.0, user=name, by=())
+        has_asked = bool(total.requests or await store.read(call_journal.recent_calls, name, 1))
+    if not has_asked:
+        raise RequestError(f"There is no user named {name!r}. To see all: {pasteable_command('user', 'list')}")
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:

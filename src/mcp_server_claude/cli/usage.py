@@ -28,12 +28,13 @@ def show_usage(
 ) -> None:
     """Show what was spent."""
     moment = parse_time_option(since, "--since")
-    totals, whole = terminal_output.run_with_store(
-        partial(_read_totals, moment=moment, by=by, user=user.strip().lower() or None)
-    )
+    name = user.strip().lower()
+    if name:
+        terminal_output.run_with_store(partial(terminal_output.check_user_exists, name=name))
+    totals, whole = terminal_output.run_with_store(partial(_read_totals, moment=moment, by=by, user=name or None))
     typer.echo(f"Since {moment:%Y-%m-%d %H:%M} UTC{f', {user}' if user else ''}.\n")
     if not totals:
-        typer.echo("Nothing was asked.")
+        typer.echo("No requests.")
         return
     rows = [_total_row(getattr(total, by) or "(none)", total) for total in totals]
     if len(rows) > 1:

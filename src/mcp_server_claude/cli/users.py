@@ -1,4 +1,4 @@
-"""`mcp-server-claude user …`: who may use the HTTP server, with which limits."""
+"""`mcp-server-claude user …`: the users of the HTTP server, their tokens and limits."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 from mcp_server_claude import number_formatting
 from mcp_server_claude.cli import terminal_output
 from mcp_server_claude.cli.client_config import SERVER_NAME
+from mcp_server_claude.cli.command_line import pasteable_command
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,14 +31,16 @@ MAX_LIMIT = 1e9
 DEFAULT_URL = "http://127.0.0.1:8000"
 """Where `serve --http` listens by itself."""
 
-app = typer.Typer(
-    help="Who may use the HTTP server: add, list, set, rotate, remove.", no_args_is_help=True, rich_markup_mode=None
-)
+SUMMARY = "Manage the users of the HTTP server: add, list, set, rotate, remove."
+
+app = typer.Typer(help=SUMMARY, no_args_is_help=True, rich_markup_mode=None)
 
 NameArgument = Annotated[str, typer.Argument(help="Letters a-z, digits, and . _ @ -", metavar="NAME")]
-BudgetOption = Annotated[str, typer.Option(metavar="USD", help="Dollars a UTC day: 5/day, 0.50, none, or default.")]
-PerMinuteOption = Annotated[str, typer.Option(metavar="N", help="Calls begun in a minute: a number, none, or default.")]
-ConcurrentOption = Annotated[str, typer.Option(metavar="N", help="Calls at the same time: a number, none, or default.")]
+BudgetOption = Annotated[
+    str, typer.Option(metavar="USD", help="Budget for each UTC day: 5/day, 0.50, none or default.")
+]
+PerMinuteOption = Annotated[str, typer.Option(metavar="N", help="Calls started per minute: a number, none or default.")]
+ConcurrentOption = Annotated[str, typer.Option(metavar="N", help="Concurrent calls: a number, none or default.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the token alone.")]
 
 
@@ -48,11 +51,11 @@ def add_user(
     per_minute: PerMinuteOption = "",
     concurrent: ConcurrentOption = "",
     *,
-    operator: Annotated[bool, typer.Option("--operator", help="May see everybody's usage.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Let one who was removed back in.")] = False,
+    operator: Annotated[bool, typer.Option("--operator", help="Let them see everybody's usage.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Restore a removed user of this name.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Let somebody in, and print their token: it cannot be shown again."""
+    """Create a user and print the token, which cannot be shown again."""
     changes = _parse_changes(budget, per_minute, concurrent, operator=operator or None)
     user, token = _run_with_users(lambda users: users.add_user(name, changes, restore=again))
     if not quiet:
@@ -62,18 +65,18 @@ def add_user(
 
 @app.command("list")
 def list_users() -> None:
-    """Show everybody who may ask."""
+    """List the users with their limits and today's cost."""
     listed = _run_with_users(_read_users)
     if not listed:
-        typer.echo("There are no users. `mcp-server-claude user add NAME` adds one.")
+        typer.echo(f"There are no users. To add one: {pasteable_command('user', 'add', 'NAME')}")
         return
-    head = ("name", "role", "known by", "last request (UTC)", "budget", "spent today", "a minute", "at once")
+    head = ("name", "role", "signs in by", "last request (UTC)", "budget", "cost today", "per minute", "concurrent")
     terminal_output.print_table(head, [_user_row(each) for each in listed], left=4)
 
 
 @app.command("rotate")
 def rotate_token(name: NameArgument, *, quiet: QuietOption = False) -> None:
-    """Give somebody a new token. The old one and every session end at once."""
+    """Print a new token for a user. The old token and every session end at once."""
     token = _run_with_users(lambda users: users.rotate_token(name))
     _print_token(token, quiet=quiet)
 
@@ -82,10 +85,10 @@ def rotate_token(name: NameArgument, *, quiet: QuietOption = False) -> None:
 def remove_user(name: NameArgument) -> None:
     """Revoke a user's access. The ledger keeps the name and what it spent."""
     _run_with_users(lambda users: users.remove_user(name))
-    kept = name.strip().lower()
+    removed = name.strip().lower()
     typer.echo(
-        f"{kept} is removed; token and sessions have ended. Calls that are running come to their end.\n"
-        f"`mcp-server-claude forget --user {kept}` deletes what they asked and were answered."
+        f"{removed} is removed; token and sessions have ended. Running calls finish.\n"
+        f"To delete their prompts and answers: {pasteable_command('forget', '--user', removed)}"
     )
 
 
@@ -97,13 +100,13 @@ def set_limits(
     concurrent: ConcurrentOption = "",
     *,
     operator: Annotated[
-        bool | None, typer.Option("--operator/--no-operator", help="Whether they may see everybody's usage.")
+        bool | None, typer.Option("--operator/--no-operator", help="Let them see everybody's usage, or not.")
     ] = None,
 ) -> None:
-    """Change somebody's limits or role, from their next request on."""
+    """Change a user's limits or role, from their next request on."""
     changes = _parse_changes(budget, per_minute, concurrent, operator=operator)
     if not changes:
-        raise typer.BadParameter("say what to change: --budget, --per-minute, --concurrent, --operator.")
+        raise typer.BadParameter("name what to change: --budget, --per-minute, --concurrent or --operator.")
     typer.echo(_describe_user(_run_with_users(lambda users: users.change_user(name, changes))))
 
 
@@ -111,7 +114,7 @@ def parse_budget(text: str) -> float | None:
     """Dollars a day: infinite for `none`, None for `default`.
 
     Raises:
-        typer.BadParameter: It is no such amount.
+        typer.BadParameter: The text is none of these.
     """
     word = text.strip().lower()
     if word in {"none", "default"}:
@@ -119,7 +122,7 @@ def parse_budget(text: str) -> float | None:
     found = BUDGET_PATTERN.fullmatch(word)
     if found is None or float(found[1]) > MAX_LIMIT:
         raise typer.BadParameter(
-            "dollars a day, such as 5/day, 5 or $0.50; or none, or default.", param_hint="--budget"
+            "expected dollars a day such as 5/day, 5 or 0.50; or none; or default.", param_hint="--budget"
         )
     return float(found[1])
 
@@ -128,13 +131,13 @@ def parse_count(text: str, option: str) -> int | None:
     """A number of calls: 0 for `none`, None for `default`.
 
     Raises:
-        typer.BadParameter: It is no such number.
+        typer.BadParameter: The text is none of these.
     """
     word = text.strip().lower()
     if word in {"none", "default"}:
         return 0 if word == "none" else None
     if not word.isdecimal() or not word.isascii() or not 0 < int(word) <= MAX_LIMIT:
-        raise typer.BadParameter("a number of calls from 1 on; or none, or default.", param_hint=option)
+        raise typer.BadParameter("expected a number of calls from 1 up; or none; or default.", param_hint=option)
     return int(word)
 
 
@@ -168,9 +171,9 @@ async def _read_users(users: UserDirectory) -> list[UserListing]:
 def _describe_user(user: User) -> str:
     limits = user.limits
     budget = "no budget" if limits.usd_per_day is None else f"{number_formatting.format_usd(limits.usd_per_day)} a day"
-    minute = f"{limits.calls_per_minute} calls a minute" if limits.calls_per_minute else "any number of calls a minute"
-    at_once = f"{limits.concurrent} at once" if limits.concurrent else "any number at once"
-    return f"{user.name}: {user.role}, {budget}, {minute}, {at_once}."
+    minute = f"{limits.calls_per_minute} calls per minute" if limits.calls_per_minute else "no limit per minute"
+    concurrent = f"{limits.concurrent} concurrent" if limits.concurrent else "no limit on concurrent calls"
+    return f"{user.name}: {user.role}, {budget}, {minute}, {concurrent}."
 
 
 def _user_row(listed: UserListing) -> tuple[str, ...]:
@@ -188,13 +191,13 @@ def _user_row(listed: UserListing) -> tuple[str, ...]:
 
 
 def _print_token(token: str, *, quiet: bool) -> None:
-    """The token, and how it is used."""
+    """Print the token with the lines that use it."""
     if quiet:
         typer.echo(token)
         return
     public = terminal_output.load_settings().public_url.rstrip("/")
     url = public or DEFAULT_URL
-    typer.echo(f"The token, shown only this once:\n\n  {token}\n\nIn Claude Code:\n")
+    typer.echo(f"The token, printed only this once:\n\n  {token}\n\nIn Claude Code:\n")
     typer.echo(
         f'  claude mcp add --transport http {SERVER_NAME} {url}/mcp --header "Authorization: Bearer {token}"\n\n'
         f"In a browser: {url}/signin\n\nIn a shell:\n\n"
@@ -202,4 +205,4 @@ def _print_token(token: str, *, quiet: bool) -> None:
         '-d \'{"message": "Hello"}\''
     )
     if not public:
-        typer.secho("\nMCP_CLAUDE_PUBLIC_URL says where people reach the server, if that is elsewhere.", dim=True)
+        typer.secho("\nIf people reach the server at another address, set MCP_CLAUDE_PUBLIC_URL.", dim=True)

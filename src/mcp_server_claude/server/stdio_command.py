@@ -7,9 +7,13 @@ import os
 import sys
 from typing import NoReturn
 
+TERMINAL_NOTE = "This serves MCP over stdio and waits for an MCP client. To see its commands: mcp-server-claude --help"
+
 
 def serve_stdio() -> NoReturn:
-    """Serve MCP over stdio, and end the process."""
+    """Serve MCP over stdio, and end the process. On a terminal a line on stderr says what it waits for."""
+    if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison] - None if closed
+        print(TERMINAL_NOTE, file=sys.stderr, flush=True)  # noqa: T201 - before logging is set up
     # The store's threads answer while a stream is parsed; by default each waits 5 ms for its turn.
     sys.setswitchinterval(0.001)
     gc.disable()  # imports make half a million objects and no garbage: a tenth of the time to the handshake

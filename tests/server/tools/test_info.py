@@ -145,7 +145,7 @@ async def test_a_setting_that_was_not_understood_is_shown_and_nothing_is_spent_o
         result = await desk.ask("x")
         told = await desk.info(about="config")
     assert failure_meta(result)["class"] == "configuration_error"
-    assert "MCP_CLAUDE_PROGRESS: progress was not understood" in text_blocks(result)[0]
+    assert "MCP_CLAUDE_PROGRESS: progress must be 'auto', 'text' or 'status'." in text_blocks(result)[0]
     assert "problem: MCP_CLAUDE_PROGRESS" in told
     assert not [record for record in upstream.requests if record.path == "/v1/messages"]
 

@@ -1,7 +1,6 @@
 """Output of the demo: in a terminal with panels, or in plain lines for a pipe, a file and simple terminals.
 
-Text arrives in pieces that are not words. Lines show whole words; panels show whole paragraphs as Markdown, and what
-is still being written below them as it comes.
+Text arrives in pieces that are not words. Lines show whole words; panels show Markdown, the unfinished block too.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from rich.console import Group
 from rich.live import Live
 from rich.markdown import Markdown
 from rich.panel import Panel
@@ -20,6 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mcp_server_claude import number_formatting
+from mcp_server_claude.cli.command_line import pasteable_command
+from mcp_server_claude.cli.markdown_stream import MarkdownStream, provisional_markdown, without_control_characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -34,13 +34,11 @@ MAX_WIDTH = 100
 FRAMES_PER_S = 12
 LABEL_WIDTH = 11
 NEXT_STEPS = (
-    ("mcp-server-claude demo --http", "the chat page in your browser (also simulated)"),
-    ("mcp-server-claude config", "the lines for Claude Code, Claude Desktop, Cursor, VS Code"),
-    ("mcp-server-claude doctor", "whether your key, the API and the ledger are in order"),
+    (("demo", "--http"), "the chat page in your browser (also simulated)"),
+    (("config",), "the configuration of your MCP client, ready to paste"),
+    (("doctor",), "a check of your key, the API and the ledger"),
 )
-BLOCK_END = re.compile(r"\n[ \t]*\n|\n(?=[ \t]*(?:[-*+]|\d+[.)])[ \t])")
-"""Where a paragraph or a list's item ends."""
-CODE_FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
+"""Arguments of this command, and what they show."""
 
 
 class AnswerView(Protocol):
@@ -51,7 +49,7 @@ class AnswerView(Protocol):
         ...
 
     def mark_incomplete(self, reason: str) -> None:
-        """Note that the answer ends before its end; `why` in a word."""
+        """Mark the answer as incomplete; `reason` is one word."""
         ...
 
 
@@ -104,7 +102,7 @@ class PlainScreen:
 
     def show_next_steps(self) -> None:
         """A line each."""
-        self.write_now("".join(f"{command}  {what}\n" for command, what in NEXT_STEPS))
+        self.write_now("".join(f"{pasteable_command(*step)}  {what}\n" for step, what in NEXT_STEPS))
 
     def write_now(self, text: str) -> None:
         """Write at once."""
@@ -170,11 +168,13 @@ class PanelScreen:
             self._console.print(page.final_panel(), "")
 
     def show_next_steps(self) -> None:
-        """The commands to go on with."""
-        table = Table.grid(padding=(0, 2))
-        for command, what in NEXT_STEPS:
-            table.add_row(Text(f" {command}", "bold cyan", no_wrap=True), Text(what, "dim"))
-        self._console.print(table)
+        """The next commands, each whole on a line of its own where both columns do not fit."""
+        steps = [(pasteable_command(*step), what) for step, what in NEXT_STEPS]
+        width = max(len(command) for command, _ in steps)
+        beside = max(len(what) for _, what in steps) + width + 3 <= self._console.width
+        for command, what in steps:
+            shown = f" {command:<{width}}  " if beside else f" {command}\n   "
+            self._console.print(Text.assemble((shown, "bold cyan"), (what, "dim")), soft_wrap=True)
 
     @property
     def _width(self) -> int:
@@ -188,17 +188,13 @@ class PanelAnswerView:
         self._width = width
         self._height = height
         self._finished_blocks = ""
-        self._unfinished_text = ""
-        self._body: RenderableType = Text()
+        self._stream = MarkdownStream()
         self._began = time.monotonic()
         self._incomplete_reason = ""
 
     def write(self, piece: str) -> None:
-        """Take in a piece; a paragraph that is whole becomes Markdown."""
-        whole, self._unfinished_text = _split_at(self._unfinished_text + piece, _blocks_end)
-        if whole:
-            self._finished_blocks += whole
-            self._body = Markdown(self._finished_blocks)
+        """Take in a piece."""
+        self._finished_blocks += self._stream.feed(without_control_characters(piece))
 
     def mark_incomplete(self, reason: str) -> None:
         """Remember why."""
@@ -206,18 +202,15 @@ class PanelAnswerView:
 
     def final_panel(self) -> Panel:
         """The panel with everything in it, as tall as it is."""
-        body = Markdown(
-            self._finished_blocks + self._unfinished_text.rstrip() + ("…" if self._incomplete_reason else "")
-        )
+        body = Markdown(self._finished_blocks + self._stream.rest.rstrip() + ("…" if self._incomplete_reason else ""))
         return self._panel(
             body, "yellow" if self._incomplete_reason else "green", self._incomplete_reason or "complete"
         )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        words, _ = _split_at(self._unfinished_text, _words_end)
-        rest = Text.assemble(("\n" if self._finished_blocks else "") + words.lstrip("\n"), ("▌", "cyan blink"))
-        began = self._finished_blocks or self._unfinished_text
-        body = LastLines(Group(*([self._body] if self._finished_blocks else []), rest), self._height - 2)
+        words, _ = _split_at(self._stream.rest, _words_end)
+        began = self._finished_blocks or self._stream.rest
+        body = LastLines(Markdown(self._finished_blocks + provisional_markdown(words)), self._height - 2)
         told = (
             f"{'writing' if began else 'waiting'} · {number_formatting.format_seconds(time.monotonic() - self._began)}"
         )
@@ -257,9 +250,3 @@ def _split_at(text: str, end: Callable[[str], int]) -> tuple[str, str]:
 def _words_end(text: str) -> int:
     """The end of the last whole word, with the space behind it."""
     return max((found.end() for found in re.finditer(r"\s", text)), default=0)
-
-
-def _blocks_end(text: str) -> int:
-    """The end of the last whole paragraph or list item, never within a block of code."""
-    ends = (found.end() for found in BLOCK_END.finditer(text))
-    return max((end for end in ends if len(CODE_FENCE.findall(text[:end])) % 2 == 0), default=0)

@@ -26,6 +26,7 @@ from mcp_server_claude import __version__, number_formatting, pricing
 from mcp_server_claude.anthropic_api.credentials import ANTHROPIC_URL, HOW_TO_SET_KEY
 from mcp_server_claude.anthropic_api.models import bundled_catalog
 from mcp_server_claude.anthropic_api.platforms import PLATFORMS, find_credential
+from mcp_server_claude.cli.command_line import pasteable_command
 from mcp_server_claude.cli.doctor.api_check import check_api, platform_catalog
 from mcp_server_claude.cli.doctor.finding import CHECK_TIMEOUT_S, HINTS_BY_KIND, Finding
 from mcp_server_claude.cli.doctor.http_checks import check_http
@@ -154,15 +155,17 @@ async def check_ledger(directory: Path) -> Finding:
         if differing:
             await store.write(daily_rollups.rebuild_rollups)
     except StoreError as error:
-        return Finding(name="ledger", ok=False, text=str(error), hint="Move the file away: a new one will be made.")
+        return Finding(
+            name="ledger", ok=False, text=str(error), hint="Move the file away; the server then creates a new one."
+        )
     finally:
         await store.close()
     if store.path is None:
-        hint = "Make the directory writable, or name another with MCP_CLAUDE_DATA_DIR."
+        hint = "Make the directory writable, or set MCP_CLAUDE_DATA_DIR to another one."
         return Finding(name="ledger", ok=None, text=store.last_error, hint=hint)
     text = f"{store.path}, {whole.requests} requests in the last 24 hours"
     if differing:
-        text += f"; the daily sums of {', '.join(differing)} did not match their requests and were computed again"
+        text += f"; the daily totals of {', '.join(differing)} did not match and were recalculated"
     return await anyio.to_thread.run_sync(_check_ledger_directory, directory, text)
 
 
@@ -172,7 +175,7 @@ def _check_ledger_directory(directory: Path, text: str) -> Finding:
         return Finding(name="ledger", ok=None, text=f"{text}; the disk is almost full.", hint="Make room on the disk.")
     if os.name == "posix" and directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         hint = f"chmod go-w {shlex.quote(str(directory))}"
-        return Finding(name="ledger", ok=None, text=f"{text}; others may write to that directory.", hint=hint)
+        return Finding(name="ledger", ok=None, text=f"{text}; other users may write to that directory.", hint=hint)
     return Finding(name="ledger", ok=True, text=text)
 
 
@@ -200,7 +203,7 @@ async def check_stdio() -> Finding:
         except Exception as error:  # noqa: BLE001 - a door: whatever it is, it is the finding
             text = f"The server did not answer over stdio ({type(error).__name__})."
             return Finding(
-                name="server", ok=False, text=text, hint="Run mcp-server-claude by hand and read its stderr."
+                name="server", ok=False, text=text, hint=f"Run {pasteable_command()} by hand and read its stderr."
             )
     text = f"answers over stdio in {number_formatting.format_seconds(took)}, {len(tools)} tools"
     return Finding(name="server", ok=True, text=text)
@@ -211,15 +214,15 @@ def check_model(settings: Settings, catalogue: ModelCatalog) -> list[Finding]:
     try:
         model = catalogue.resolve_model(settings.model, default="sonnet")
     except RequestError as failure:
-        hint = f"Set MCP_CLAUDE_MODEL to one of {', '.join(catalogue.callable_ids()[:4])}, or to a line such as opus."
+        hint = f"Set MCP_CLAUDE_MODEL to one of {', '.join(catalogue.callable_ids()[:4])}, or to a family such as opus."
         return [Finding(name="model", ok=False, text=str(failure), hint=hint)]
     text = model.id if model.id == settings.model else f"{model.id} (for {settings.model})"
     found = Finding(name="model", ok=True, text=text)
     if model.lifecycle_note:
-        hint = "Set MCP_CLAUDE_MODEL to a line such as sonnet: it means the newest."
+        hint = "Set MCP_CLAUDE_MODEL to a family such as sonnet, for its newest model."
         found = replace(found, ok=None, text=f"{text}. {model.lifecycle_note}", hint=hint)
     elif not model.is_listed:
-        hint = "It is sent as it is; should the API refuse it, correct MCP_CLAUDE_MODEL."
+        hint = "It is sent unchanged. If the API refuses it, correct MCP_CLAUDE_MODEL."
         found = replace(found, ok=None, text=f"{text}, which is not in this package's list", hint=hint)
     return [found, _check_price(model.id), *_check_fallback_model(settings, catalogue)]
 
@@ -233,13 +236,13 @@ def _check_fallback_model(settings: Settings, catalogue: ModelCatalog) -> list[F
     except RequestError as failure:
         hint = "Correct or unset MCP_CLAUDE_FALLBACK_MODEL."
         return [Finding(name="fallback", ok=False, text=str(failure), hint=hint)]
-    return [Finding(name="fallback", ok=True, text=f"{model.id}, where the model asked for is overloaded or declines")]
+    return [Finding(name="fallback", ok=True, text=f"{model.id}, when the requested model is overloaded or declines")]
 
 
 def _check_price(model: str) -> Finding:
     rates = pricing.find_rates(model)
     if rates is None:
-        hint = "Calls work and their cost is told as unknown; a newer genai-prices may know it."
+        hint = "Calls work, and their cost is reported as unknown. A newer genai-prices may know it."
         return Finding(name="price", ok=None, text=f"The price of {model} is unknown.", hint=hint)
     text = (
         f"${rates.input.normalize():f} in, ${rates.output.normalize():f} out per million tokens "

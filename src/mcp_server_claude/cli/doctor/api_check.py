@@ -85,7 +85,7 @@ async def _check_by_counting(claude: ClaudeClient, settings: Settings, catalog: 
     try:
         await claude.get_client()
         if "count_tokens" in claude.platform.unsupported:
-            text = f"{claude.platform.title} does nothing that is free: whether it takes the credentials is unknown."
+            text = f"{claude.platform.title} offers no free request, so the credentials could not be checked."
             return Finding(name="API", ok=None, text=text, hint=asked)
         model = catalog.resolve_model(settings.model, default="sonnet").id
         with anyio.fail_after(CHECK_TIMEOUT_S):
@@ -101,10 +101,10 @@ async def _check_by_counting(claude: ClaudeClient, settings: Settings, catalog: 
     finally:
         await claude.close()
     if not counted.exact:
-        text = f"{claude.platform.title} answered, but with no count of tokens: whether it can be asked is unknown."
+        text = f"{claude.platform.title} answered without a token count, so it is unknown whether calls work."
         return Finding(name="API", ok=None, text=text, hint=asked)
     took = number_formatting.format_seconds(time.monotonic() - began)
-    return Finding(name="API", ok=True, text=f"took the credentials and counted a word's tokens in {took}")
+    return Finding(name="API", ok=True, text=f"accepted the credentials and counted the tokens of a word in {took}")
 
 
 def platform_catalog(credential: Credential | None) -> ModelCatalog:

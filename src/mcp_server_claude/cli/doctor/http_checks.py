@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from mcp_server_claude.cli.command_line import pasteable_command
 from mcp_server_claude.cli.doctor.finding import Finding
 from mcp_server_claude.errors import CallError, ConfigurationError
 from mcp_server_claude.store import Store
@@ -43,14 +44,14 @@ async def check_users(settings: Settings) -> list[Finding]:
     if not listed and not settings.public_url:
         return []
     roles = Counter(each.user.role for each in listed)
-    text = f"{roles.total()}, operators: {roles['operator']}"
+    text = f"{roles.total()} ({roles['operator'] or 'no'} operator{'' if roles['operator'] == 1 else 's'})"
     if roles["operator"]:
         return [Finding(name="users", ok=True, text=text)]
     if listed:
-        hint = "mcp-server-claude user set NAME --operator"
-        return [Finding(name="users", ok=None, text=f"{text}; nobody sees everybody's usage.", hint=hint)]
-    hint = "mcp-server-claude user add NAME --operator"
-    text = "none yet" if settings.oidc_issuer else "none: the server answers only to this machine."
+        hint = f"To make one an operator: {pasteable_command('user', 'set', 'NAME', '--operator')}"
+        return [Finding(name="users", ok=None, text=f"{text}: nobody can see the usage of all.", hint=hint)]
+    hint = f"To add one: {pasteable_command('user', 'add', 'NAME', '--operator')}"
+    text = "none yet" if settings.oidc_issuer else "none: the server answers only this machine."
     return [Finding(name="users", ok=None, text=text, hint=hint)]
 
 
@@ -65,10 +66,10 @@ async def check_oidc(settings: Settings, *, offline: bool) -> list[Finding]:
     except ConfigurationError as failure:
         return [Finding(name="sign-in", ok=False, text=str(failure), hint="docs/identity.md lists what is needed.")]
     except CallError:
-        text = f"{settings.oidc_issuer} gives no keys: its tokens cannot be checked."
-        hint = "Its metadata must be reachable from here, name exactly this issuer, and say where its keys are."
+        text = f"{settings.oidc_issuer} does not provide its keys, so its tokens cannot be checked."
+        hint = "Its metadata must be reachable from here, name exactly this issuer, and contain jwks_uri."
         return [Finding(name="sign-in", ok=False, text=text, hint=hint)]
-    told = "" if offline else ", which gave its keys"
+    told = "" if offline else ", which provided its keys"
     text = f"{settings.oidc_issuer}{told}; its tokens must be meant for {oidc_tokens.accepted_audiences(settings)[0]}"
     return [Finding(name="sign-in", ok=True, text=text)]
 
@@ -90,7 +91,7 @@ def _extra_finding(extra: str, why: str, *, there: bool) -> Finding:
     if there:
         return Finding(name="telemetry", ok=True, text=f"[{extra}] is installed, for {why}")
     hint = f"pip install 'mcp-server-claude[{extra}]'"
-    return Finding(name="telemetry", ok=None, text=f"{why} ask for it, but it is not installed.", hint=hint)
+    return Finding(name="telemetry", ok=None, text=f"{why} need it, but it is not installed.", hint=hint)
 
 
 def _is_installed(package: str) -> bool:

@@ -119,7 +119,7 @@ async def budget_text(services: Services, user: User) -> str:
     from mcp_server_claude.store import store_errors_as
 
     caps = await _visible_budgets(services, user)
-    anew = f"It starts anew at {next_budget_day():%Y-%m-%d %H:%M} UTC."
+    anew = f"It resets at {next_budget_day():%Y-%m-%d %H:%M} UTC."
     if not caps:
         setting = " (MCP_CLAUDE_BUDGET_USD_PER_DAY)" if user.role == "operator" else ""
         return f"There is no budget a day{setting}; max_usd limits a single call."
