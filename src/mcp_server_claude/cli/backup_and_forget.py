@@ -13,18 +13,18 @@ import typer
 
 from mcp_server_claude.cli import terminal_output
 from mcp_server_claude.cli.usage import parse_time_option
+from mcp_server_claude.store import StoreError, backup, erasure
+from mcp_server_claude.store.erasure import ErasureFilter
+from mcp_server_claude.store.sqlite_connection import DATABASE_FILE
 
 if TYPE_CHECKING:
-    from mcp_server_claude.store.erasure import ErasureCounts, ErasureFilter
+    from mcp_server_claude.store.erasure import ErasureCounts
 
 
 def back_up(
     file: Annotated[Path, typer.Argument(help="The new file. An existing file is never overwritten.", metavar="FILE")],
 ) -> None:
     """Copy the ledger, threads and users into a file, also while servers run."""
-    from mcp_server_claude.store import StoreError, backup
-    from mcp_server_claude.store.sqlite_connection import DATABASE_FILE
-
     source = terminal_output.load_settings().data_dir / DATABASE_FILE
     try:
         size = backup.copy_database(source, file)
@@ -50,8 +50,6 @@ def forget_text(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Delete prompts and answers for good. Their cost stays in the ledger."""
-    from mcp_server_claude.store.erasure import ErasureFilter
-
     if not user and not before:
         raise typer.BadParameter("name a user (--user NAME), an age (--before DATE), or both.")
     moment = parse_time_option(before, "--before").timestamp() if before else math.inf
@@ -71,8 +69,6 @@ def forget_text(
 
 def _confirm_erasure(what: ErasureFilter) -> None:
     """Print what would be deleted, and continue only after a yes."""
-    from mcp_server_claude.store import StoreError, erasure
-
     try:
         found = erasure.preview_erasure(terminal_output.load_settings().data_dir, what, time.time())
     except (OSError, StoreError) as error:
@@ -87,8 +83,6 @@ def _confirm_erasure(what: ErasureFilter) -> None:
 
 
 def _erase_text(what: ErasureFilter) -> tuple[ErasureCounts, bool]:
-    from mcp_server_claude.store import StoreError, erasure
-
     try:
         return erasure.erase_from_file(terminal_output.load_settings().data_dir, what, time.time())
     except (OSError, StoreError) as error:

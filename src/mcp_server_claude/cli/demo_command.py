@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from mcp_server_claude.cli import demo
+
 
 def run_demo(
     prompt: Annotated[str, typer.Option(help="Ask this instead.")] = "",
@@ -17,8 +19,6 @@ def run_demo(
     http: Annotated[bool, typer.Option("--http", help="Serve the chat page instead, for your browser.")] = False,
 ) -> None:
     """Watch an answer stream through MCP. No key and no network needed."""
-    from mcp_server_claude.cli import demo
-
     if http and (live or prompt):
         raise typer.BadParameter("the pages ask the simulated API, and you type the prompt there.", param_hint="--http")
     raise typer.Exit(demo.run_in_browser(port) if http else demo.run_in_terminal(prompt, live=live))

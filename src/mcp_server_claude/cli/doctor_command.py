@@ -8,7 +8,10 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Annotated
 
+import anyio
 import typer
+
+from mcp_server_claude.cli import doctor
 
 if TYPE_CHECKING:
     from mcp_server_claude.cli.doctor import Finding
@@ -26,10 +29,6 @@ def run_doctor(
 
     Exit code 1 if something keeps the server from working.
     """
-    import anyio
-
-    from mcp_server_claude.cli import doctor
-
     logging.disable()  # the findings say it
     findings = anyio.run(doctor.run_checks, offline)
     for finding in findings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from mcp_server_claude.cli.command_line import pasteable_command
 from mcp_server_claude.cli.terminal_output import exit_with_error
+from mcp_server_claude.simulator import Pace, Simulator, run_until_signal
 
 
 def run_simulator(
@@ -19,10 +21,6 @@ def run_simulator(
     tokens_per_s: Annotated[float, typer.Option(min=0, help="Speed of the answers; 0 for full speed.")] = 60.0,
 ) -> None:
     """Serve an offline Messages API for tests, until Ctrl-C."""
-    import asyncio
-
-    from mcp_server_claude.simulator import Pace, Simulator, run_until_signal
-
     simulator = Simulator(port=port, host=host, key=key or None, pace=Pace(ttft_s=ttft, tokens_per_s=tokens_per_s))
     try:
         asyncio.run(run_until_signal(simulator, announce=_announce_simulator))

@@ -6,16 +6,18 @@ import logging
 from functools import cache
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+import anyio
+import anyio.to_thread
 import typer
 
 from mcp_server_claude.cli.command_line import pasteable_command
 from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
+from mcp_server_claude.settings import Settings
+from mcp_server_claude.store import Store, call_journal, request_ledger, store_errors_as, user_rows
+from mcp_server_claude.users.user import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-
-    from mcp_server_claude.settings import Settings
-    from mcp_server_claude.store import Store
 
 T = TypeVar("T")
 
@@ -29,8 +31,6 @@ def exit_with_error(why: object) -> NoReturn:
 @cache
 def load_settings() -> Settings:
     """The settings; each one that could not be read is a line on stderr."""
-    from mcp_server_claude.settings import Settings
-
     loaded = Settings.load()
     for problem in loaded.problems:
         typer.secho(problem, fg="yellow", err=True)
@@ -39,8 +39,6 @@ def load_settings() -> Settings:
 
 def run_with_store(work: Callable[[Settings, Store], Awaitable[T]]) -> T:
     """Run `work` with the ledger on disk and return its result; an error ends the command."""
-    import anyio
-
     logging.disable()  # the error says it
     try:
         return anyio.run(_with_open_store, load_settings(), work)
@@ -49,10 +47,6 @@ def run_with_store(work: Callable[[Settings, Store], Awaitable[T]]) -> T:
 
 
 async def _with_open_store(settings: Settings, work: Callable[[Settings, Store], Awaitable[T]]) -> T:
-    import anyio.to_thread
-
-    from mcp_server_claude.store import Store
-
     store = await anyio.to_thread.run_sync(Store.open, settings.data_dir)
     try:
         if not store.durable:
@@ -68,9 +62,6 @@ async def check_user_exists(_: Settings, store: Store, *, name: str) -> None:
     Raises:
         RequestError: There is no such user.
     """
-    from mcp_server_claude.store import call_journal, request_ledger, store_errors_as, user_rows
-    from mcp_server_claude.users.user import LOCAL
-
     if name == LOCAL.name:
         return
     with store_errors_as("The users could not be read"):

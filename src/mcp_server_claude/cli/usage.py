@@ -10,6 +10,8 @@ import typer
 from mcp_server_claude import number_formatting
 from mcp_server_claude.cli import terminal_output
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.server.tools.info import parse_since
+from mcp_server_claude.store import request_ledger, store_errors_as
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -52,8 +54,6 @@ def parse_time_option(text: str, option: str) -> datetime:
     Raises:
         typer.BadParameter: It is none of these.
     """
-    from mcp_server_claude.server.tools.info import parse_since
-
     try:
         return parse_since(text)
     except RequestError:
@@ -63,8 +63,6 @@ def parse_time_option(text: str, option: str) -> datetime:
 async def _read_totals(
     _: Settings, store: Store, *, moment: datetime, by: Literal["user", "model", "tool", "day"], user: str | None
 ) -> tuple[list[UsageSummary], UsageSummary]:
-    from mcp_server_claude.store import request_ledger, store_errors_as
-
     with store_errors_as("The ledger could not be read"):
         totals = await store.read(request_ledger.summarize_usage, moment.timestamp(), user=user, by=(by,))
         (whole,) = await store.read(request_ledger.summarize_usage, moment.timestamp(), user=user, by=())

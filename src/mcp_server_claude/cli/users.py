@@ -14,6 +14,7 @@ from mcp_server_claude import number_formatting
 from mcp_server_claude.cli import terminal_output
 from mcp_server_claude.cli.client_config import SERVER_NAME
 from mcp_server_claude.cli.command_line import pasteable_command
+from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store
     from mcp_server_claude.store.user_rows import UserChanges
-    from mcp_server_claude.users.tokens_and_sessions import UserDirectory, UserListing
+    from mcp_server_claude.users.tokens_and_sessions import UserListing
     from mcp_server_claude.users.user import User
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 SUMMARY = "Manage the users of the HTTP server: add, list, set, rotate, remove."
 
-app = typer.Typer(help=SUMMARY, no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help=SUMMARY, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 NameArgument = Annotated[str, typer.Argument(help="Letters a-z, digits, and . _ @ -", metavar="NAME")]
 BudgetOption = Annotated[
@@ -159,8 +160,6 @@ def _run_with_users(work: Callable[[UserDirectory], Awaitable[T]]) -> T:
 
 
 async def _with_open_users(work: Callable[[UserDirectory], Awaitable[T]], settings: Settings, store: Store) -> T:
-    from mcp_server_claude.users.tokens_and_sessions import UserDirectory
-
     return await work(UserDirectory(settings, store))
 
 
