@@ -105,6 +105,8 @@ class Call:
     that the answer is held to; `notes` are sentences for the answer's footer. `limits` are those of its `user`.
     `begins` says that `thread` is a fresh id, and this call the first of that conversation. `container` is where code
     ran in an earlier turn, which finds its files there again. `shows_status` says that a person watches the progress.
+    `job_id` is the job that it belongs to, and `job_max_usd` what all calls of that job may cost together; 0 for no
+    limit.
     """
 
     prompt: str
@@ -129,6 +131,8 @@ class Call:
     client: str = ""
     user: str = "local"
     limits: Limits = field(default_factory=Limits)
+    job_id: str = ""
+    job_max_usd: float = 0.0
     trace_id: str = ""
     shows_status: bool = False
     id: str = field(default_factory=new_call_id)

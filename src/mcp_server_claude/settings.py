@@ -115,6 +115,13 @@ class Settings(BaseSettings):
         le=10_000,
         description="Concurrent calls; further ones wait. 0: 8 over stdio, 64 over HTTP.",
     )
+    max_concurrent_items: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="Items of background jobs that are answered at the same time at most, besides other calls; the "
+        "API's rate limits make it fewer. 0: as many as `MCP_CLAUDE_MAX_CONCURRENT`.",
+    )
     bytes_timeout_s: float = Field(
         default=240.0,
         gt=0,
@@ -191,8 +198,8 @@ class Settings(BaseSettings):
     detach_after_s: float | None = Field(
         default=None,
         ge=0,
-        description="Seconds after which a call returns its id and what is there, and runs on in the server; 0: never. "
-        "Not set: 55 for clients that are known to end a call at 60 s (Claude Desktop), never for others.",
+        description="Seconds after which a call of `claude_ask` returns what is there and goes on as a background job; "
+        "0 never. Not set: 55 for clients known to cut a call at 60 s (Claude Desktop), never for others.",
     )
     inline_chars: int | None = Field(
         default=None,

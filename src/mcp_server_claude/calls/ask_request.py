@@ -50,6 +50,9 @@ ToolsParam: TypeAlias = Annotated[
 ThreadParam: TypeAlias = Annotated[
     str, Field(description="Go on with the conversation of an earlier answer: the id (t_…) in its last line.")
 ]
+BackgroundParam: TypeAlias = Annotated[
+    bool, Field(description="Return a job id at once; claude_jobs reads the answer, also after a restart.")
+]
 DryRunParam: TypeAlias = Annotated[bool, Field(description="Only say what it would cost, and what alternatives would.")]
 
 FILES_ONLY_PROMPT = "Please look at the attached files."

@@ -100,6 +100,27 @@ class ConversationThreads:
         async with self._exclusive_access(call.thread, listener):
             return await self._continue_thread(prepared, listener)
 
+    async def check_call(self, call: Call) -> Call:
+        """Check a call that is to be answered later. Returns it with the ids of its model and of its conversation.
+
+        Raises:
+            CallError: There is no such conversation, or the call cannot be sent like this.
+        """
+        thread_id = call.thread.strip()
+        if thread_id:
+            transcript = await self.read_transcript(thread_id, call.user)
+            call = replace(call, model=call.model or transcript.thread.model)
+        prepared = await self._engine.prepare_call(call)
+        return self.assign_thread_id(replace(call, model=prepared.model.id))
+
+    async def answer_alone(self, call: Call, listener: Listener) -> Reply:
+        """Answer a call outside of any conversation.
+
+        Raises:
+            CallError: See `Engine.run_call`.
+        """
+        return await self._engine.run_call(await self._engine.prepare_call(call, listener), listener)
+
     def assign_thread_id(self, call: Call) -> Call:
         """The call with the id of its conversation, a fresh one where it names none and threads are kept."""
         if call.thread.strip() or not self._settings.retention_days:

@@ -70,6 +70,11 @@ class RunningCall:
         self.outcome: Reply | CallError | None = None
         self.cancel_reason = STOPPED_UNREAD
 
+    @property
+    def was_stopped(self) -> bool:
+        """True if the call has ended because it was stopped."""
+        return self.cancel_scope.cancelled_caught
+
     def publish_event(self, event: CallEvent) -> None:
         """Keep what was said, and pass it on."""
         if type(event) is TextDelta:

@@ -1,13 +1,14 @@
 """Calls by their id: run, waited for, stopped, and read again, also when whoever began them has gone.
 
-A call normally ends with its request. With a detach delay it outlives it: the caller gets the id and what is there,
-and the call goes on in the server's own task group until it is done or the server ends. One that was begun with `begin`
-belongs to no request at all. What other processes run is known by the journal, which also takes the wish to stop it.
+A call normally ends with its request. With a detach delay it outlives it: the caller gets an id and what is there,
+and the call goes on in the server's own task group, as a job that survives the process (`jobs`). One that was
+begun with `start_call` belongs to no request at all. What other processes run is known by the journal, which also takes
+the wish to stop it.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -27,7 +28,7 @@ from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.store import StoreError, call_journal, store_errors_as
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from anyio.abc import TaskGroup
 
@@ -67,9 +68,14 @@ class CallRegistry:
         self._worker = worker
         self._task_group = task_group
         self._rate_limiter = UserRateLimiter()
+        self._adopt_as_job: Callable[[RunningCall], Awaitable[str]] | None = None
         self._running: dict[str, RunningCall] = {}
         self._has_running = anyio.Event()
         task_group.start_soon(self._poll_stop_requests)
+
+    def set_job_adopter(self, adopt: Callable[[RunningCall], Awaitable[str]]) -> None:
+        """`adopt` makes a job of a call that outlives its request, and returns the job's id."""
+        self._adopt_as_job = adopt
 
     async def run_call(self, call: Call, listener: Listener, *, detach_delay_s: float = 0) -> Reply:
         """Answer a call. After `detach_delay_s` seconds (0: never) what is there is returned, and the call runs on.
@@ -82,6 +88,28 @@ class CallRegistry:
             return await self._run_detachable(running, listener, detach_delay_s)
         await self._run_to_end(running)
         return _reply_or_raise(running)
+
+    def admit_job(self, call: Call) -> AbstractContextManager[None]:
+        """Count the start of a job as a call of its user, for as long as the block runs.
+
+        Raises:
+            TemporaryError: See `UserRateLimiter.admit_call`.
+        """
+        return self._rate_limiter.admit_call(call)
+
+    def register_job_call(self, call: Call) -> RunningCall:
+        """Make a call of a job known by its id. It runs with `run_registered`, in the conversation that it names."""
+        running = self._running[call.id] = RunningCall(call)
+        self._has_running.set()
+        return running
+
+    async def run_registered(self, running: RunningCall) -> None:
+        """Answer a registered call; its outcome is in `running`."""
+        await self._run_to_end(running)
+
+    def discard(self, running: RunningCall) -> None:
+        """Forget a registered call, whether or not it has run."""
+        self._running.pop(running.call.id, None)
 
     def start_call(self, call: Call, *listeners: Listener) -> RunningCall:
         """Have a call answered in the server's own time: it ends with nobody's request."""
@@ -208,23 +236,29 @@ class CallRegistry:
         try:
             with anyio.move_on_after(delay_s):
                 await running.done.wait()
+            if running.done.is_set():
+                return _reply_or_raise(running)
+            name = running.call.id
+            if self._adopt_as_job is not None:
+                with suppress(CallError):  # it goes on all the same, as long as this process does
+                    name = await self._adopt_as_job(running)
         except BaseException:
             running.cancel_scope.cancel()
             raise
-        if running.done.is_set():
-            return _reply_or_raise(running)
         running.listeners.remove(listener)  # its request is about to end
         return Reply(
             text=running.text.slice(0),
             usage=replace(running.partial_usage(), duration_s=delay_s),
-            incomplete=f'it is still being written. claude_jobs(id="{running.call.id}", wait=50) returns the rest.',
+            incomplete=f'it is still being written. claude_jobs(id="{name}", wait=50) returns the rest.',
         )
 
     async def _run_to_end(self, running: RunningCall) -> None:
         """Run a call and store its outcome. Never raises: a detached call must not end the server's task group."""
         try:
             with running.cancel_scope, self._rate_limiter.admit_call(running.call):
-                running.outcome = await self._threads.answer_in_thread(running.call, running.publish_event)
+                is_alone = running.call.job_id and not running.call.thread
+                answer = self._threads.answer_alone if is_alone else self._threads.answer_in_thread
+                running.outcome = await answer(running.call, running.publish_event)
             if running.cancel_scope.cancelled_caught:
                 running.outcome = await self._stopped_outcome(running)
         except CallError as failure:

@@ -47,14 +47,14 @@ class UserRateLimiter:
 
     @contextmanager
     def admit_call(self, call: Call) -> Generator[None]:
-        """Count a call for as long as the block runs.
+        """Count a call for as long as the block runs. Those of jobs are not counted: their jobs were.
 
         Raises:
             TemporaryError: Its user has as many calls running, or has begun as many in a minute, as `call.limits`
             allow.
         """
         limits = call.limits
-        if not limits.calls_per_minute and not limits.concurrent:
+        if call.job_id or (not limits.calls_per_minute and not limits.concurrent):
             yield
             return
         now = self._clock()

@@ -28,7 +28,7 @@ from mcp_server_claude.engine.file_uploads import FileUploads
 from mcp_server_claude.engine.journal_writer import JournalWriter, journal_bug, logged_internal_error
 from mcp_server_claude.engine.ledger_writer import LedgerWriter
 from mcp_server_claude.engine.output_file_downloads import OutputFiles
-from mcp_server_claude.engine.rate_limit_cooldown import RateLimitCooldowns
+from mcp_server_claude.engine.rate_limit_cooldown import RateLimitCooldown, RateLimitCooldowns
 from mcp_server_claude.engine.request_loop import RequestLoop
 from mcp_server_claude.engine.spending_limit import SpendingLimit
 from mcp_server_claude.engine.stream_watchdog import StreamWatchdog, background_task
@@ -83,6 +83,15 @@ class Engine:
         self._retry_policy = retry_policy.RetryPolicy(
             deadline_s=settings.deadline_s, retry_for_s=settings.retry_for_s, max_retries=settings.max_retries
         )
+
+    @property
+    def account(self) -> str:
+        """An identifier of the account that pays; empty before the client is open, or without a key."""
+        return self._claude.credential.account if self._claude.credential else ""
+
+    def cooldown_for(self, model_id: str) -> RateLimitCooldown:
+        """The rate limit that counts for a model, as far as the API's responses have told."""
+        return self._cooldowns.for_model(model_id)
 
     async def prepare_call(self, call: Call, listener: Listener | None = None) -> PreparedCall:
         """Admit a call: check its arguments, resolve its model and read its files.
@@ -139,7 +148,7 @@ class Engine:
             listener=listener,
         )
         try:
-            async with self._slot(listener), background_task(watchdog.run):
+            async with self._slot(call, listener), background_task(watchdog.run):
                 loop = RequestLoop(prepared, context)
                 outcome = await loop.run()
                 why = fallback_model.fallback_reason(outcome)
@@ -281,12 +290,17 @@ class Engine:
         return tuple(replace(each, estimated=not counted.exact) for each in offers)
 
     @asynccontextmanager
-    async def _slot(self, listener: Listener) -> AsyncGenerator[None]:
+    async def _slot(self, call: Call, listener: Listener) -> AsyncGenerator[None]:
         """Hold one of the slots for concurrent calls; `listener` gets a `Waiting` event if none is free.
+
+        The calls of jobs need none: their jobs bound their concurrency, and do not keep other calls waiting.
 
         Raises:
             TemporaryError: None became free within the call's deadline.
         """
+        if call.job_id:
+            yield
+            return
         try:
             self._slots.acquire_nowait()
         except anyio.WouldBlock:

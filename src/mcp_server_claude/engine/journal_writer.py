@@ -83,6 +83,7 @@ def _journaled_call(call: Call, worker: str, model: str) -> call_journal.Journal
         source=call.source,
         thread=call.thread or None,
         model=model,
+        job_id=call.job_id or None,
         prompt_head=" ".join(call.prompt[:400].split()),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from mcp_server_claude.errors import TemporaryError
 from mcp_server_claude.store import StoreError, budget_reservations, orphan_cleanup, process_locks, request_ledger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from decimal import Decimal
 
     from mcp_server_claude.anthropic_api.message_stream import MessageStream
@@ -36,6 +38,17 @@ class LedgerWriter:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.worker = store.locks.worker
+        self._deferred: dict[str, DeferredClosings] = {}
+
+    def defer_closings(self, call_id: str, job_id: str) -> DeferredClosings:
+        """Write the closing of a call's last entry together with the outcome of its job item, until `commit`."""
+        unregister = partial(self._deferred.pop, call_id, None)
+        deferred = self._deferred[call_id] = DeferredClosings(self.store, job_id, unregister)
+        return deferred
+
+    def deferred_closings(self, call_id: str) -> DeferredClosings | None:
+        """The deferred closings of a call that belongs to a job; None for any other call."""
+        return self._deferred.get(call_id)
 
     async def open_entry(
         self,
@@ -54,6 +67,7 @@ class LedgerWriter:
             TemporaryError: There is a budget, and the ledger could not be written just now.
         """
         now = time.time()
+        deferred = self._deferred.get(call.id)
         entry = request_ledger.LedgerEntry(
             id=f"r_{token_hex(8)}",
             call_id=call.id,
@@ -68,7 +82,10 @@ class LedgerWriter:
             model=model,
             host=urlsplit(base_url).hostname or "",
             trace_id=call.trace_id,
+            job_id=deferred.job_id if deferred else call.job_id or None,
         )
+        if deferred is not None:
+            deferred.flush()  # the entry before this one was not the call's last
         granted: budget_reservations.Reservation | budget_reservations.InsufficientBudget = (
             budget_reservations.Reservation(reservation_request.max_micros if reservation_request else 0)
         )
@@ -89,7 +106,7 @@ class LedgerWriter:
             raise
         if isinstance(granted, budget_reservations.InsufficientBudget):
             return granted
-        return OpenEntry(self, entry.id, granted.micros)
+        return OpenEntry(self, call.id, entry.id, granted.micros)
 
     @property
     def last_error(self) -> str:
@@ -101,12 +118,57 @@ class LedgerWriter:
         await self.store.write(orphan_cleanup.close_orphans, self.store.locks, time.time())
 
 
+class DeferredClosings:
+    """The closing of a job call's last ledger entry, held back so that it is written with the outcome of the item.
+
+    So there is no moment at which an answer is paid but its item is still to do.
+    """
+
+    def __init__(self, store: Store, job_id: str, unregister: Callable[[], object]) -> None:
+        self.job_id = job_id
+        self._store = store
+        self._unregister = unregister
+        self._closings: list[Callable[[Transaction], object]] = []
+
+    def add(self, closing: Callable[[Transaction], object]) -> None:
+        """Hold a closing back."""
+        self._closings.append(closing)
+
+    def flush(self) -> None:
+        """Write what is held back, without waiting."""
+        if closings := self._take():
+            self._store.write_nowait(_run_all, closings)
+
+    async def commit(self, finish: Callable[[Transaction], bool]) -> bool:
+        """Write what is held back and the outcome in one transaction, and defer nothing more.
+
+        Returns what `finish` returns: False if another process has claimed the item since.
+
+        Raises:
+            StoreError: The transaction failed. Nothing of it was written, and it can be tried again.
+        """
+        finished = await self._store.write(_run_all_and_finish, tuple(self._closings), finish)
+        self._closings = []
+        self._unregister()
+        return finished
+
+    def abandon(self) -> None:
+        """Write what is held back without an outcome, and defer nothing more. Does not wait."""
+        self._unregister()
+        self.flush()
+
+    def _take(self) -> list[Callable[[Transaction], object]]:
+        closings, self._closings = self._closings, []
+        return closings
+
+
 class OpenEntry:
     """One line of the ledger, open until `close` or `close_nowait`. `granted` micro-dollars are held for it."""
 
-    def __init__(self, ledger: LedgerWriter, entry_id: str, reserved_micros: int) -> None:
+    def __init__(self, ledger: LedgerWriter, call_id: str, entry_id: str, reserved_micros: int) -> None:
         self.reserved_micros = reserved_micros
         self._ledger = ledger
+        self._call_id = call_id
         self._id = entry_id
         self._started_at = time.monotonic()
 
@@ -127,8 +189,14 @@ class OpenEntry:
         self._ledger.store.write_nowait(request_ledger.record_entry_progress, self._id, **known)
 
     async def close(self, stream: MessageStream, error: CallError | None, bill: RequestBill, spent: Decimal) -> None:
-        """Complete the line, settle the budgets with what was `spent`, and wait until that is committed."""
+        """Complete the line, settle the budgets with what was `spent`, and wait until that is committed.
+
+        For a call of a job it is committed with the outcome of its item, see `DeferredClosings`.
+        """
         closing = self._entry_result(stream, _end_status(stream, error), error, bill)
+        if deferred := self._ledger.deferred_closings(self._call_id):
+            deferred.add(partial(_close_entry, self._id, closing, usd_to_micros(spent)))
+            return
         with suppress(StoreError):  # the footer has `last_error`
             await self._ledger.store.write(request_ledger.close_entry, self._id, closing, usd_to_micros(spent))
 
@@ -169,6 +237,22 @@ class OpenEntry:
             ttft_ms=None if first is None else round((first - self._started_at) * 1000, 1),
             duration_ms=round((time.monotonic() - self._started_at) * 1000, 1),
         )
+
+
+def _close_entry(entry_id: str, result: request_ledger.EntryResult, spent_micros: int, tx: Transaction) -> bool:
+    return request_ledger.close_entry(tx, entry_id, result, spent_micros)
+
+
+def _run_all(tx: Transaction, operations: Sequence[Callable[[Transaction], object]]) -> None:
+    for operation in operations:
+        operation(tx)
+
+
+def _run_all_and_finish(
+    tx: Transaction, operations: Sequence[Callable[[Transaction], object]], finish: Callable[[Transaction], bool]
+) -> bool:
+    _run_all(tx, operations)
+    return finish(tx)
 
 
 def usd_to_micros(usd: Decimal) -> int:

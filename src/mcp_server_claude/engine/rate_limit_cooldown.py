@@ -38,6 +38,10 @@ class RateLimitCooldown:
 
     def __init__(self) -> None:
         self._until = 0.0
+        self.pauses = 0
+        """Number of pauses so far."""
+        self.requests_remaining: int | None = None
+        """Requests left in the API's current window, as the latest response reported; None if unknown."""
 
     @property
     def is_clear(self) -> bool:
@@ -46,6 +50,7 @@ class RateLimitCooldown:
 
     def pause_for(self, seconds: float) -> None:
         """Pause all calls. A pause longer than `MAX_SHARED_PAUSE_S` is ignored; each call then gets its own 429."""
+        self.pauses += 1
         if seconds <= MAX_SHARED_PAUSE_S:
             self._until = max(self._until, time.monotonic() + seconds)
 
@@ -55,8 +60,9 @@ class RateLimitCooldown:
         The reset is the moment at which the whole bucket is full again, so one request is free after that time divided
         by the limit. Without a limit that is not known, and nothing waits: the API answers 429 if it must.
         """
-        limit = headers.get(REQUESTS_LIMIT, "")
-        if headers.get(REQUESTS_REMAINING) == "0" and limit.isdecimal() and int(limit):
+        limit, remaining = headers.get(REQUESTS_LIMIT, ""), headers.get(REQUESTS_REMAINING, "")
+        self.requests_remaining = int(remaining) if remaining.isdecimal() else None
+        if remaining == "0" and limit.isdecimal() and int(limit):
             self.pause_for(_seconds_until(headers.get(REQUESTS_RESET, "")) / int(limit))
 
     async def wait_until_clear(self, listener: Listener, *, timeout_s: float) -> None:

@@ -58,6 +58,8 @@ class SpendingLimit:
             self._daily_limits[budget_reservations.TOTAL_SCOPE] = settings.budget_usd_per_day
         if call.limits.usd_per_day is not None:
             self._daily_limits[budget_reservations.user_scope(call.user)] = call.limits.usd_per_day
+        if call.job_max_usd:
+            self._daily_limits[budget_reservations.job_scope(call.job_id)] = call.job_max_usd
         self._call = call
         self._remaining_usd = None if not call.max_usd else Decimal(str(call.max_usd))
         self._regional = regional
@@ -125,7 +127,14 @@ class SpendingLimit:
         return spent
 
     def budget_error(self, insufficient: budget_reservations.InsufficientBudget) -> TemporaryError:
-        """The error for a day's budget, of the user or of the server, that is used up."""
+        """The error for a budget that is used up: of the day, for the user or the server, or of the call's job."""
+        if insufficient.scope == budget_reservations.job_scope(self._call.job_id):
+            return TemporaryError(
+                f"max_usd of {_exact_usd(self._call.job_max_usd)} for the whole job has "
+                f"{_exact_usd(insufficient.remaining_micros / 1e6)} left, too little for another item.",
+                kind="job_budget",
+                should_retry=False,
+            )
         reset = next_budget_day()
         owner = "The server's" if insufficient.scope == budget_reservations.TOTAL_SCOPE else "Your"
         cap = self._daily_limits[insufficient.scope]

@@ -11,10 +11,9 @@ task waits, and at the end for a second at most. Two styles:
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import anyio
 
@@ -33,13 +32,18 @@ from mcp_server_claude.call_types import (
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable
 
     from mcp_server_claude.settings import Settings
 
 ProgressStyle: TypeAlias = Literal["text", "status"]
-SendProgress: TypeAlias = Callable[[float, str | None], Awaitable[None]]
-"""Sends one notification: `progress` (strictly increasing) and a message, or none."""
+
+
+class SendProgress(Protocol):
+    """Sends one notification: `progress` (strictly increasing), a message or none, and the total if it is known."""
+
+    def __call__(self, progress: float, message: str | None, total: float | None = None, /) -> Awaitable[None]: ...
+
 
 STATUS_INTERVAL_S = 0.5
 """Clients that show one line repaint it every 0.6 to 0.9 s; more than two a second is wasted (measured)."""

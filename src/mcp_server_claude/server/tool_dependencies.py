@@ -108,12 +108,12 @@ def resolve_caller(ctx: Context[Services]) -> Caller:
 
     leg = http_request_state(request.request)
 
-    async def report(progress: float, message: str | None) -> None:
+    async def report(progress: float, message: str | None, total: float | None = None) -> None:
         if leg is not None:
             await (
                 leg.wait_until_read()
             )  # in 2025-11-25 one client that does not read would hold up all calls of its session
-        await ctx.report_progress(progress, None, message)
+        await ctx.report_progress(progress, total, message)
 
     return Caller(
         user=user_for_request(request.request),

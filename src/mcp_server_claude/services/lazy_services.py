@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.calls.running_calls import CallRegistry
     from mcp_server_claude.engine.output_file_downloads import OutputFiles
     from mcp_server_claude.files import FilePolicy
+    from mcp_server_claude.jobs.background_jobs import BackgroundJobs
     from mcp_server_claude.services.open_services import OpenServices
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store
@@ -84,6 +85,15 @@ class Services:
         if self.settings.problems:
             raise ConfigurationError(" ".join(self.settings.problems), kind="settings")
         return (await self._wait_until_open()).calls
+
+    async def jobs(self) -> BackgroundJobs:
+        """The jobs: work that outlives the request that started it.
+
+        Raises:
+            ConfigurationError: A setting could not be understood: nothing is spent on a guess.
+        """
+        await self.calls()
+        return (await self._wait_until_open()).jobs
 
     async def answer_feed(self) -> AnswerFeed:
         """Answers that are read while they are written.

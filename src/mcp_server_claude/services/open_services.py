@@ -23,7 +23,8 @@ from mcp_server_claude.calls.running_calls import CallRegistry
 from mcp_server_claude.engine.engine import Engine, LedgerWriter
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.files import FilePolicy, roots_for
-from mcp_server_claude.store import Store, StoreError, call_journal, orphan_cleanup, thread_messages
+from mcp_server_claude.jobs.background_jobs import BackgroundJobs, file_scope_of
+from mcp_server_claude.store import Store, StoreError, call_journal, job_records, orphan_cleanup, thread_messages
 from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 
 if TYPE_CHECKING:
@@ -64,6 +65,17 @@ class OpenServices:
         self.output_files = engine.output_files
         self.threads = ConversationThreads(settings, engine, store)
         self.calls = CallRegistry(settings, self.threads, store, self.ledger.worker, task_group)
+        self.jobs = BackgroundJobs(
+            settings,
+            store,
+            engine,
+            self.threads,
+            self.calls,
+            self.ledger,
+            task_group,
+            file_scope=file_scope_of(file_policy.roots),
+        )
+        self.calls.set_job_adopter(self.jobs.adopt_call)
         self._startup_finished = anyio.Event()
         self.answer_feed = AnswerFeed(
             settings,
@@ -87,6 +99,8 @@ class OpenServices:
             await self.models.get_catalog()
         finally:
             self._startup_finished.set()
+        with suppress(StoreError):  # they are found at the next start
+            await self.jobs.resume_open_jobs()
 
     async def close_orphans(self) -> None:
         """Close the lines and calls that dead processes left open, so that what is shown is true."""
@@ -112,6 +126,7 @@ class OpenServices:
             self.store.write_nowait(
                 thread_messages.delete_inactive_threads, time.time() - self._settings.retention_days * 86_400
             )
+            self.store.write_nowait(job_records.delete_old_jobs, time.time() - days * 86_400)
             await self.output_files.delete_expired(time.time() - days * 86_400)
             await anyio.sleep(CLEANUP_INTERVAL_S)
 

@@ -86,7 +86,7 @@ where job_id = :job and attempts >= :most and {_IS_ORPHANED}
 _CANCEL_ORPHANS = f"""
 update job_item set state = 'cancelled', owner = '', interruptions = interruptions + 1
 where job_id = :job and {_IS_ORPHANED}
-and exists (select 1 from job where job.id = job_item.job_id and job.stop_requested <> 0)
+and exists (select 1 from job where job.id = job_item.job_id and job.stop_requested <> 0 and job.reason = '')
 """  # noqa: S608
 _CLAIM = f"""
 update job_item set interruptions = interruptions + case when state = 'running' then 1 else 0 end,

@@ -158,6 +158,12 @@ def open_job(tx: Transaction, job_id: str) -> None:
     tx.execute("update job set state = 'open' where id = :id and state = 'new'", {"id": job_id})
 
 
+def assign_call(tx: Transaction, job_id: str, call_id: str) -> None:
+    """Count a call that runs already, and its requests, as a job's."""
+    tx.execute("update call set job_id = :job where id = :call", {"job": job_id, "call": call_id})
+    tx.execute("update entry set job_id = :job where call_id = :call", {"job": job_id, "call": call_id})
+
+
 def find_job(tx: Transaction, job_id: str, user: str) -> JobRecord | None:
     """Return a user's job, or None if this user has none of that id."""
     return tx.fetch_one(_job_row, f'{_SELECT} where id = :id and "user" = :user', {"id": job_id, "user": user})
@@ -189,12 +195,13 @@ def job_progress(tx: Transaction, job_id: str) -> JobProgress:
     return JobProgress(**counts, **cost)
 
 
-def request_job_stop(tx: Transaction, job_id: str, user: str) -> bool:
-    """Cancel what is not yet running of a user's job, and request that the rest is stopped. False if it is not open."""
-    stopped = tx.execute(
-        "update job set stop_requested = 1 where id = :id and \"user\" = :user and state = 'open'",
-        {"id": job_id, "user": user},
-    )
+def request_job_stop(tx: Transaction, job_id: str, user: str, reason: str = "") -> bool:
+    """Cancel what is not yet running of a user's job. Returns False if it is not open.
+
+    What runs is to be stopped too, unless there is a `reason` why the server itself starts nothing more of the job.
+    """
+    sql = "update job set stop_requested = 1, reason = :reason where id = :id and \"user\" = :user and state = 'open'"
+    stopped = tx.execute(sql, {"id": job_id, "user": user, "reason": reason})
     if stopped:
         tx.execute(_CANCEL_TODO, {"id": job_id})
     return stopped == 1

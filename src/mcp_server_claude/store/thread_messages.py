@@ -164,6 +164,14 @@ def delete_question(tx: Transaction, thread_id: str, call_id: str) -> None:
     )
 
 
+def remove_interrupted_turn(tx: Transaction, thread_id: str, call_id: str) -> None:
+    """Remove the last turn of a thread, if it is that of a call which is about to be repeated, and an empty thread."""
+    last = tx.fetch_one(_message_row, _LAST_MESSAGE, {"id": thread_id})
+    if last is None or last.call_id == call_id:
+        tx.execute("delete from turn where thread_id = :id and call_id = :call", _key_params(thread_id, call_id))
+        delete_question(tx, thread_id, call_id)
+
+
 def replace_question(tx: Transaction, thread_id: str, call_id: str, content: Sequence[dict[str, object]]) -> None:
     """Store a question as it was sent, where files had to be added to it."""
     sql = "update turn set content = :content where thread_id = :id and call_id = :call and role = 'user'"

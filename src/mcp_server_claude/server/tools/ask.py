@@ -9,7 +9,7 @@ from mcp.types import CallToolResult
 from mcp_server_claude import number_formatting
 from mcp_server_claude.calls import ask_request
 from mcp_server_claude.errors import CallError
-from mcp_server_claude.server import tool_results
+from mcp_server_claude.server import job_results, tool_results
 from mcp_server_claude.server.client_quirks import detach_delay_s
 from mcp_server_claude.server.progress_notifications import progress_reporter
 from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
@@ -32,6 +32,7 @@ async def claude_ask(
     schema: ask_request.SchemaParam = {},  # noqa: B006 - pydantic copies defaults
     tools: ask_request.ToolsParam = [],  # noqa: B006 - pydantic copies defaults
     thread: ask_request.ThreadParam = "",
+    background: ask_request.BackgroundParam = False,  # noqa: FBT002
     dry_run: ask_request.DryRunParam = False,  # noqa: FBT002
     *,
     services: ServicesDep,
@@ -58,6 +59,8 @@ async def claude_ask(
     jobs = await services.calls()
     if dry_run:
         return tool_results.text_result(_cost_table(await (await services.threads()).estimate_call_cost(call), tools))
+    if background:
+        return job_results.started_result(await (await services.jobs()).start_ask(call))
     detach_s = detach_delay_s(services.settings.detach_after_s, caller.traits)
     try:
         async with progress_reporter(caller.send_progress, caller.style, services.settings) as progress:

@@ -11,7 +11,7 @@ from pydantic import Field
 from mcp_server_claude import number_formatting
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
-from mcp_server_claude.server import tool_results
+from mcp_server_claude.server import job_progress_reports, job_results, tool_results
 from mcp_server_claude.server.client_quirks import max_wait_s
 from mcp_server_claude.server.progress_notifications import progress_reporter
 from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
@@ -22,34 +22,49 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import OutputFile
     from mcp_server_claude.calls.conversation_threads import ThreadTranscript
     from mcp_server_claude.calls.running_calls import CallSnapshot
+    from mcp_server_claude.services.lazy_services import Services
     from mcp_server_claude.store.call_journal import JournaledCall
     from mcp_server_claude.store.thread_messages import Thread, ThreadMessage
 
 MAX_PROMPT_HEAD_CHARS = 60
-THREAD_ID_PREFIX = "t_"
+THREAD_ID_PREFIX, JOB_ID_PREFIX = "t_", "j_"
+JOB_STOP_TIMEOUT_S = 5.0
+"""Seconds that a job is given to stop, which another process may be running."""
 
 
 async def claude_jobs(
-    id: Annotated[str, Field(description="A call's (c_…) or thread's (t_…) id. None: lists both.")] = "",  # noqa: A002
-    wait: Annotated[float, Field(description="Seconds to wait for a running call to end.", ge=0, le=3600)] = 0,
-    cancel: Annotated[bool, Field(description="Stop the call; what is written is kept and returned.")] = False,  # noqa: FBT002
+    id: Annotated[str, Field(description="Of a job (j_…), call (c_…) or thread (t_…). None: lists them.")] = "",  # noqa: A002
+    wait: Annotated[float, Field(description="Seconds to wait for a running job or call to end.", ge=0, le=3600)] = 0,
+    cancel: Annotated[bool, Field(description="Stop it; what is written is kept and returned.")] = False,  # noqa: FBT002
     *,
     services: ServicesDep,
     caller: CallerDep,
 ) -> CallToolResult:
-    """List the latest calls, cut-off ones first, or read one by its id: its text so far, and its account.
+    """List jobs and the latest calls, cut-off ones first, or read one by its id: its text so far, and its account.
 
     Use it after a call timed out, was cancelled or is still running: nothing that was written is lost.
     """
-    jobs = await services.calls()
+    jobs, background = await services.calls(), await services.jobs()
     await services.close_orphans()
     name, user = id.strip(), caller.user.name
     limit = services.settings.inline_limit(client_truncates=caller.truncates_results)
     if not name:
         if cancel:
-            raise RequestError("cancel needs the id of a call.")
-        calls, threads = await jobs.latest_calls(user), await (await services.threads()).latest_threads(user)
-        return tool_results.text_result(*[_calls_table(calls), _threads_table(threads)][: 2 if threads else 1])
+            raise RequestError("cancel needs the id of a job or a call.")
+        return await _list_all(services, user)
+    if name.startswith(JOB_ID_PREFIX):
+        if cancel:
+            await background.stop_job(name, user)
+            await background.wait_for_job(name, user, JOB_STOP_TIMEOUT_S)
+        if wait:
+            seconds = min(wait, max_wait_s(caller.traits))
+            await job_progress_reports.wait_for_job(background, name, caller, services.settings, seconds)
+        snapshot = await background.read_job(name, user)
+        if snapshot.is_single and snapshot.call_id:
+            files = await (await services.output_files()).files_of_call(snapshot.call_id, user)
+            read = await jobs.read_call(snapshot.call_id, user)
+            return _call_result(read, files, limit, job_id=name)
+        return await job_results.job_result(background, snapshot)
     if name.startswith(THREAD_ID_PREFIX):
         conversation = await (await services.threads()).read_transcript(name, user)
         told = tool_results.truncate_text(
@@ -69,9 +84,17 @@ async def claude_jobs(
     return _call_result(await jobs.read_call(name, user), made, limit)
 
 
+async def _list_all(services: Services, user: str) -> CallToolResult:
+    jobs = await (await services.jobs()).latest_jobs(user)
+    calls = await (await services.calls()).latest_calls(user)
+    threads = await (await services.threads()).latest_threads(user)
+    tables = [job_results.jobs_table(jobs)] if jobs else []
+    tables += [_calls_table(calls)] if calls else []
+    tables += [_threads_table(threads)] if threads else []
+    return tool_results.text_result(*(tables or ["Nothing was asked yet."]))
+
+
 def _calls_table(records: Sequence[JournaledCall]) -> str:
-    if not records:
-        return "Nothing was asked yet."
     rows = [
         (
             record.id,
@@ -126,11 +149,14 @@ def _no_text_note(record: JournaledCall) -> str:
     return "(the text is no longer kept)" if record.end == "complete" else "(no text)"
 
 
-def _call_result(snapshot: CallSnapshot, files: Sequence[OutputFile], limit: int | None) -> CallToolResult:
+def _call_result(
+    snapshot: CallSnapshot, files: Sequence[OutputFile], limit: int | None, *, job_id: str = ""
+) -> CallToolResult:
     """The text, a line on its state, links to the files it made, and the account where there is one."""
     record = snapshot.record
     state = "running" if record.state == "open" else record.end or "?"
-    line = f"[{record.id} · {state} · {number_formatting.format_tokens(len(snapshot.text))} characters]"
+    name = f"{job_id} · {record.id}" if job_id else record.id
+    line = f"[{name} · {state} · {number_formatting.format_tokens(len(snapshot.text))} characters]"
     content = tool_results.truncate_text(snapshot.text or _no_text_note(record), f"claude://calls/{record.id}", limit)
     content += [TextContent(type="text", text=line), *map(tool_results.file_resource_link, files)]
     if record.end != "complete":

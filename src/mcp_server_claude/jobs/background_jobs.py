@@ -1,0 +1,271 @@
+"""Jobs as the doors use them: start, list, read, wait for, stop, and read the output."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+from mcp_server_claude.errors import RequestError
+from mcp_server_claude.jobs.call_spec import call_from_spec, spec_of_call
+from mcp_server_claude.jobs.job_runner import JobRunner
+from mcp_server_claude.jobs.job_snapshot import JobSnapshot
+from mcp_server_claude.store import job_items, job_records, store_errors_as, thread_messages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from anyio.abc import TaskGroup
+
+    from mcp_server_claude.call_types import Call
+    from mcp_server_claude.calls.conversation_threads import ConversationThreads
+    from mcp_server_claude.calls.running_call import RunningCall
+    from mcp_server_claude.calls.running_calls import CallRegistry
+    from mcp_server_claude.engine.engine import Engine
+    from mcp_server_claude.engine.ledger_writer import LedgerWriter
+    from mcp_server_claude.settings import Settings
+    from mcp_server_claude.store import Store, Transaction
+    from mcp_server_claude.store.job_items import ClaimedItem, ItemRecord
+    from mcp_server_claude.store.job_records import JobRecord
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_LATEST_JOBS = 10
+WAIT_POLL_INTERVAL_S = 0.5
+"""Seconds between two looks at a job that another process runs."""
+
+
+class BackgroundJobs:
+    """The jobs of all users, and those that run in this process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        engine: Engine,
+        threads: ConversationThreads,
+        calls: CallRegistry,
+        ledger: LedgerWriter,
+        task_group: TaskGroup,
+        *,
+        file_scope: str,
+    ) -> None:
+        """`file_scope` identifies the directories whose files this process reads."""
+        self._settings = settings
+        self._store = store
+        self._engine = engine
+        self._threads = threads
+        self._calls = calls
+        self._ledger = ledger
+        self._file_scope = file_scope
+        self._runner = JobRunner(
+            store,
+            ledger,
+            calls,
+            engine.cooldown_for,
+            self,
+            task_group,
+            scopes=self._scopes,
+            max_concurrent=settings.max_concurrent_items or settings.max_concurrent,
+        )
+
+    async def start_ask(self, call: Call) -> JobSnapshot:
+        """Have a question answered in the background.
+
+        Raises:
+            CallError: The call cannot be sent like this, or the job could not be saved.
+        """
+        with self._calls.admit_job(call):
+            call = await self._threads.check_call(call)
+            job = self._new_job(call, spec_of_call(call), reads_files=bool(call.files) or "read" in call.tools)
+            await self._write(_create_and_open, job, [(0, "{}")])
+        self._runner.wake()
+        return await self.read_job(job.id, call.user)
+
+    async def adopt_call(self, running: RunningCall) -> str:
+        """Make a job of a call that runs in this process, so that it survives its request and the process.
+
+        Returns the job's id.
+
+        Raises:
+            CallError: The job could not be saved.
+        """
+        call = running.call
+        reads_files = bool(call.files) or "read" in call.tools
+        job = self._new_job(call, spec_of_call(call), reads_files=reads_files)
+        item = await self._write(_create_for_running_call, job, call.id, self._ledger.worker)
+        self._runner.adopt(replace(job, state="open"), item, running)
+        return job.id
+
+    async def resume_open_jobs(self) -> None:
+        """Begin with the open jobs that other processes left or still run. For the start of a server."""
+        await self._runner.resume()
+
+    async def latest_jobs(self, user: str, limit: int = MAX_LATEST_JOBS) -> list[JobSnapshot]:
+        """A user's newest jobs.
+
+        Raises:
+            ConfigurationError: They could not be read.
+        """
+        return await self._write(_read_recent, user, limit)
+
+    async def read_job(self, job_id: str, user: str) -> JobSnapshot:
+        """A user's job as it stands now.
+
+        Raises:
+            RequestError: There is none of that id.
+            ConfigurationError: It could not be read.
+        """
+        snapshot = await self._write(_read_snapshot, job_id, user)
+        if snapshot is None:
+            raise RequestError(
+                "There is no job of that id. claude_jobs without an id lists the latest.", kind="not_found"
+            )
+        return snapshot
+
+    async def wait_for_job(
+        self, job_id: str, user: str, seconds: float, report: Callable[[JobSnapshot], None] | None = None
+    ) -> JobSnapshot:
+        """Wait until a user's job is closed, at most so many seconds. `report` gets each new state.
+
+        Raises:
+            RequestError: There is none of that id.
+            ConfigurationError: It could not be read.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            snapshot = await self.read_job(job_id, user)
+            if report is not None:
+                report(snapshot)
+            left = deadline - time.monotonic()
+            if snapshot.is_closed or left <= 0:
+                return snapshot
+            await self._runner.wait_for_change(min(left, WAIT_POLL_INTERVAL_S))
+
+    async def wait_at_most(self, seconds: float) -> None:
+        """Wait until an item of any job has ended in this process, at most so many seconds."""
+        await self._runner.wait_for_change(seconds)
+
+    async def stop_job(self, job_id: str, user: str) -> bool:
+        """Stop a user's job: here at once, in other processes within a second or two. False if it was not running.
+
+        Raises:
+            ConfigurationError: It could not be written.
+        """
+        stopped = await self._write(job_records.request_job_stop, job_id, user)
+        if stopped:
+            self._runner.stop_locally(job_id)
+            self._runner.wake()
+        return stopped
+
+    def running_call(self, job_id: str) -> RunningCall | None:
+        """The call that answers a job of a single question, if it runs in this process."""
+        return self._runner.running_call(job_id)
+
+    async def read_items(self, job_id: str, user: str, first: int = 0, limit: int = 100) -> list[ItemRecord]:
+        """Items of a user's job with their answers, in their order.
+
+        Raises:
+            RequestError: There is no such job.
+            ConfigurationError: It could not be read.
+        """
+        await self.read_job(job_id, user)
+        return await self._write(job_items.read_items, job_id, first, limit)
+
+    async def failed_items(self, job_id: str, user: str, limit: int) -> list[ItemRecord]:
+        """The first items of a user's job that failed or are incomplete.
+
+        Raises:
+            RequestError: There is no such job.
+            ConfigurationError: It could not be read.
+        """
+        await self.read_job(job_id, user)
+        return await self._write(job_items.failed_items, job_id, limit)
+
+    async def build_call(self, job: JobRecord, item: ClaimedItem) -> RunningCall:
+        """The call of an item; see `JobWork`."""
+        call = call_from_spec(job.spec, job_id=job.id)
+        if call.thread:
+            is_new = await self._write(_prepare_thread, call, item.call_id)
+            call = replace(call, starts_thread=is_new)
+        return self._calls.register_job_call(call)
+
+    async def write_output(self, job: JobRecord) -> str:
+        """The answer of a single question is in the database only."""
+        del job
+        return ""
+
+    def _scopes(self) -> tuple[str, ...]:
+        """The scopes whose jobs this process may run: its account, also with the files that it reads."""
+        account = self._engine.account
+        return (account, f"{account} {self._file_scope}") if account else ()
+
+    def _new_job(self, call: Call, spec: dict[str, object], *, reads_files: bool) -> JobRecord:
+        account = self._engine.account
+        return job_records.JobRecord(
+            id=job_records.new_job_id(),
+            created_at=time.time(),
+            worker=self._ledger.worker,
+            scope=f"{account} {self._file_scope}" if reads_files else account,
+            user=call.user,
+            client=call.client,
+            source=call.source,
+            tool=call.tool,
+            model=call.model,
+            title=" ".join(call.prompt[:400].split()),
+            spec=spec,
+            digest=hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest(),
+        )
+
+    async def _write(self, operation: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an operation after all writes before it.
+
+        Raises:
+            ConfigurationError: It failed.
+        """
+        with store_errors_as("The jobs could not be read"):
+            return await self._store.write(operation, *args, **kwargs)
+
+
+def file_scope_of(roots: Sequence[object]) -> str:
+    """A short identifier of the directories whose files may be read."""
+    return hashlib.sha256("\n".join(map(str, roots)).encode()).hexdigest()[:16]
+
+
+def _create_and_open(tx: Transaction, job: JobRecord, items: Sequence[tuple[int, str]]) -> None:
+    job_records.create_job(tx, job)
+    job_records.add_items(tx, job.id, items)
+    job_records.open_job(tx, job.id)
+
+
+def _create_for_running_call(tx: Transaction, job: JobRecord, call_id: str, worker: str) -> ClaimedItem:
+    _create_and_open(tx, job, [(0, "{}")])
+    (item,) = job_items.claim_items(tx, job.id, worker, 1)
+    job_items.save_item_progress(tx, item, call_id=call_id)
+    job_records.assign_call(tx, job.id, call_id)
+    return item
+
+
+def _read_snapshot(tx: Transaction, job_id: str, user: str) -> JobSnapshot | None:
+    record = job_records.find_job(tx, job_id, user)
+    return None if record is None else _snapshot(tx, record)
+
+
+def _read_recent(tx: Transaction, user: str, limit: int) -> list[JobSnapshot]:
+    return [_snapshot(tx, record) for record, _ in job_records.recent_jobs(tx, user, limit)]
+
+
+def _snapshot(tx: Transaction, record: JobRecord) -> JobSnapshot:
+    progress = job_records.job_progress(tx, record.id)
+    first = job_items.read_items(tx, record.id, 0, 1) if progress.items == 1 else []
+    return JobSnapshot(record=record, progress=progress, call_id=first[0].call_id if first else "")
+
+
+def _prepare_thread(tx: Transaction, call: Call, interrupted_call_id: str) -> bool:
+    """Remove the question of an attempt that was interrupted. Returns True if the thread has to be begun."""
+    if interrupted_call_id:
+        thread_messages.remove_interrupted_turn(tx, call.thread, interrupted_call_id)
+    return call.starts_thread and thread_messages.find_thread(tx, call.thread, call.user) is None

@@ -1,0 +1,51 @@
+"""The outcome of an item from that of its call, and whether an error concerns one item or the whole job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcp_server_claude.call_types import Reply
+from mcp_server_claude.errors import CallError, ConfigurationError, internal_error
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.store.job_items import ItemOutcome
+
+if TYPE_CHECKING:
+    from mcp_server_claude.calls.running_call import RunningCall
+
+JOB_ERROR_KINDS = frozenset({"budget", "job_budget"})
+"""Errors, besides those that the operator must fix, that every other item would meet too."""
+
+
+def stops_job(error: CallError) -> bool:
+    """Return True for an error that every other item would meet too: a wrong key, or a budget that is used up."""
+    return error.kind in JOB_ERROR_KINDS or (isinstance(error, ConfigurationError) and error.kind != "internal")
+
+
+def outcome_of_call(running: RunningCall) -> ItemOutcome:
+    """The outcome of a call that has ended. A stopped one keeps the text that it has."""
+    call_id = running.call.id
+    match running.outcome:
+        case Reply() as reply:
+            return ItemOutcome(
+                state="cancelled" if running.was_stopped else "done",
+                call_id=call_id,
+                text=replace_lone_surrogates(reply.text),
+                is_json=reply.structured_output is not None,
+                note=replace_lone_surrogates(reply.incomplete),
+                usage=reply.usage.as_json(),
+            )
+        case CallError() as error:
+            state = "cancelled" if running.was_stopped else "failed"
+            return outcome_of_error(call_id, error, cancelled=state == "cancelled")
+        case _:  # a bug, which the engine has logged
+            return outcome_of_error(call_id, internal_error(call_id))
+
+
+def outcome_of_error(call_id: str, error: CallError, *, cancelled: bool = False) -> ItemOutcome:
+    """The outcome of an item without an answer."""
+    return ItemOutcome(
+        state="cancelled" if cancelled else "failed",
+        call_id=call_id,
+        usage=None if error.usage is None else error.usage.as_json(),
+        error={"message": replace_lone_surrogates(str(error)), **error.as_json()},
+    )
