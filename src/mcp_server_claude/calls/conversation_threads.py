@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store, Transaction
     from mcp_server_claude.store.process_locks import ProcessLocks
-    from mcp_server_claude.store.thread_messages import AnswerStatus, Thread, ThreadMessage
+    from mcp_server_claude.store.thread_messages import AnswerStatus, Thread, ThreadCursor, ThreadMessage
 
 MAX_LATEST_THREADS = 10
 THREAD_BUSY_RETRY_S = 5.0
@@ -162,14 +162,18 @@ class ConversationThreads:
         with store_errors_as("The threads could not be read"):
             return await self._store.write(stored.recent_threads, user, MAX_LATEST_THREADS)
 
-    async def latest_threads_with_costs(self, user: str, limit: int) -> list[tuple[Thread, int]]:
-        """A user's latest conversations, each with what it cost in micro-dollars.
+    async def latest_threads_with_costs(
+        self, user: str, limit: int, after: ThreadCursor | None = None
+    ) -> list[tuple[Thread, int]]:
+        """A page of a user's conversations, the latest first, each with its cost in micro-dollars.
+
+        `after` is the cursor of the last conversation of the page before.
 
         Raises:
             ConfigurationError: They could not be read.
         """
         with store_errors_as("The threads could not be read"):
-            return await self._store.write(stored.threads_with_cost, user, limit)
+            return await self._store.write(stored.threads_with_cost, user, limit, after)
 
     async def read_transcript_with_costs(self, thread_id: str, user: str) -> TranscriptWithCosts:
         """A user's conversation with what became of its calls.

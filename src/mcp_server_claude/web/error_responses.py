@@ -12,11 +12,13 @@ from starlette.exceptions import HTTPException
 from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
 from mcp_server_claude.server.validation_messages import validation_message
 from mcp_server_claude.web.auth.oauth_hint import is_authorization_server_path, no_authorization_server
-from mcp_server_claude.web.route_dependencies import app_state
+from mcp_server_claude.web.error_text import error_text
+from mcp_server_claude.web.route_dependencies import app_state, reader_role
 
 if TYPE_CHECKING:
     from fastapi import Request
 
+    from mcp_server_claude.users.user import Role
 
 STATUS_BY_KIND = {
     "not_found": 404,
@@ -45,23 +47,23 @@ def http_status(failure: CallError) -> int:
     return STATUS_BY_KIND.get(failure.kind, 500 if isinstance(failure, ConfigurationError) else 503)
 
 
-def error_json(failure: CallError) -> dict[str, object]:
+def error_json(failure: CallError, role: Role = "operator") -> dict[str, object]:
     """The JSON of an error, in a response and in an `error` event: `text` for a person, the rest for a program."""
-    return {"text": str(failure), **failure.as_json()}
+    return {"text": error_text(failure, role), **failure.as_json()}
 
 
-def error_response(failure: CallError, *, status: int | None = None) -> JSONResponse:
+def error_response(failure: CallError, *, status: int | None = None, role: Role = "operator") -> JSONResponse:
     """The response to a request that failed; `status` overrides that of the kind."""
     headers = {"Cache-Control": "no-store"}
     if failure.retry_after_s is not None:
         headers["Retry-After"] = str(math.ceil(failure.retry_after_s))
-    return JSONResponse({"error": error_json(failure)}, status or http_status(failure), headers)
+    return JSONResponse({"error": error_json(failure, role)}, status or http_status(failure), headers)
 
 
-async def handle_call_error(_: Request, error: Exception) -> JSONResponse:
+async def handle_call_error(request: Request, error: Exception) -> JSONResponse:
     """Exception handler for every `CallError` that leaves a route."""
     assert isinstance(error, CallError)  # noqa: S101 - registered for this class alone
-    return error_response(error)
+    return error_response(error, role=reader_role(request))
 
 
 async def handle_http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import anyio
 
     from mcp_server_claude.telemetry.prometheus import PrometheusSink
+    from mcp_server_claude.users.user import Role
     from mcp_server_claude.web.readiness import ReadinessCheck
 
 
@@ -40,6 +41,12 @@ def request_services(request: Request) -> Services:
 def request_user(request: Request) -> User:
     """The user that `AuthMiddleware` authenticated."""
     return cast("User", request.scope["state"]["user"])
+
+
+def reader_role(request: Request) -> Role:
+    """The role of whoever reads the response; that of a user before authentication."""
+    user = cast("User | None", request.scope.get("state", {}).get("user"))
+    return user.role if user is not None else "user"
 
 
 AppStateDep: TypeAlias = Annotated[AppState, Depends(app_state)]

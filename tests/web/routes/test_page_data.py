@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mcp_server_claude.store import thread_messages
+from mcp_server_claude.store.thread_messages import Thread
 from support.http_server import http_server_thread
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from mcp_server_claude.simulator import Simulator
+    from mcp_server_claude.store import Transaction
 
 pytestmark = pytest.mark.anyio
 PDF = "data:application/pdf;name=contract.pdf;base64,JVBERi0xLjQKJSVFT0YK"
@@ -40,6 +43,8 @@ async def test_one_is_told_who_one_is_and_what_is_left(upstream: Simulator, tmp_
     assert (before["spent_today_usd"], before["budget_usd"]) == (0, 5.0)
     assert after["spent_today_usd"] == pytest.approx(usage["cost_usd"], abs=1e-6)
     assert after["resets_at"].endswith("T00:00:00Z")
+    assert before["problem"] == ""
+    assert before["file_limits"] == {"files": 100, "bytes": 30_000_000, "text_chars": 4_000_000}
 
 
 async def test_the_models_come_with_what_a_menu_needs(upstream: Simulator, tmp_path: Path) -> None:
@@ -101,3 +106,50 @@ async def test_what_code_made_is_listed_and_saved_by_its_user_alone(upstream: Si
     assert saved.headers["content-disposition"] == "attachment; filename*=UTF-8''chart.png"
     assert saved.headers["x-content-type-options"] == "nosniff"
     assert refused.status_code == 404
+
+
+async def test_every_thread_is_reached_page_by_page(upstream: Simulator, tmp_path: Path) -> None:
+    async with http_server_thread(tmp_path / "data", upstream.url) as door, door.client() as client:
+        assert door.services is not None
+        await (await door.services.store()).write(_add_threads, 220)
+        pages, address = list[list[dict[str, object]]](), "/threads.json"
+        while address:
+            response = await client.get(address)
+            pages.append(response.json())
+            address = response.links.get("next", {}).get("url", "")
+        malformed = await client.get("/threads.json", params={"after": "yesterday"})
+    assert [len(page) for page in pages] == [100, 100, 20]
+    listed = [thread for page in pages for thread in page]
+    assert len({str(thread["id"]) for thread in listed}) == 220
+    assert listed == sorted(listed, key=lambda thread: (-float(str(thread["updated"])), str(thread["id"])))
+    assert malformed.status_code == 400
+
+
+def _add_threads(tx: Transaction, count: int) -> None:
+    """Insert threads, three at a time with the same time of their last question."""
+    for n in range(count):
+        at = 1_764_000_000.123456 + n // 3
+        thread = Thread(
+            id=f"t_{n:016x}", user="local", head=f"Thread {n}", system="", model="", started_at=at, touched_at=at
+        )
+        thread_messages.create_thread(tx, thread)
+
+
+async def test_a_server_without_a_key_says_so_to_each_reader_in_their_own_terms(
+    upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    told, refused = list[str](), list[str]()
+    for users in (("ada",), ()):  # without users whoever asks is the operator
+        folder = tmp_path / f"data-{len(users)}"
+        async with (
+            http_server_thread(folder, upstream.url, users=users, api_key=None) as door,
+            door.client(*users) as client,
+        ):
+            told.append((await client.get("/me.json")).json()["problem"])
+            refused.append((await client.post("/chat", json={"message": "hi"})).json()["error"]["text"])
+    assert told == refused
+    assert told[0].endswith("Tell the operator of this server.")
+    assert "MCP_CLAUDE_API_KEY in the environment of this server" in told[1]
+    assert "client" not in told[1]
+    assert not any(word in told[0] for word in ("MCP_CLAUDE", "environment", "client"))

@@ -139,10 +139,7 @@ def public_host(settings: Settings) -> str:
 def body_too_large(max_bytes: int) -> RequestError:
     """The error for a body above the limit."""
     limit = f"{max_bytes / 2**20:.3g} MB" if max_bytes >= 2**20 else f"{max_bytes} bytes"
-    return RequestError(
-        f"The request is too large: at most {limit}. The operator can raise MCP_CLAUDE_MAX_BODY_BYTES.",
-        kind="too_large",
-    )
+    return RequestError(f"The request is too large: at most {limit} can be sent.", kind="too_large")
 
 
 def _check_head(scope: Scope) -> Response | None:

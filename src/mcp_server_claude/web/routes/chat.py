@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Header, Path, Request
@@ -19,7 +20,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from mcp_server_claude.calls.ask_request import CallOrigin
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.web.openapi import BEARER_AUTH, STATUS_DESCRIPTIONS, STREAM_RESPONSE, openapi_errors
-from mcp_server_claude.web.route_dependencies import AppStateDep, ServicesDep, UserDep
+from mcp_server_claude.web.route_dependencies import AppStateDep, ServicesDep, UserDep, reader_role
 from mcp_server_claude.web.routes import server_sent_events
 from mcp_server_claude.web.routes.chat_request import ChatRequest
 
@@ -122,8 +123,9 @@ def _stream_response(
 ) -> Response:
     """The response for one reader, as events or plain text by its `Accept` header."""
     is_plain = server_sent_events.prefers_plain_text(request.headers.get("accept", ""))
-    encoder = server_sent_events.SseEncoder(call_id, is_json=is_json)
-    encode = server_sent_events.encode_plain_text if is_plain else encoder.encode_event
+    role = reader_role(request)
+    encoder = server_sent_events.SseEncoder(call_id, is_json=is_json, role=role)
+    encode = partial(server_sent_events.encode_plain_text, role=role) if is_plain else encoder.encode_event
     return EventSourceResponse(
         _encode_feed(feed, encode),
         media_type="text/plain" if is_plain else "text/event-stream",

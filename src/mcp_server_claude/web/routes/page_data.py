@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Response
+import anyio.to_thread
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
 
 from mcp_server_claude import pricing
+from mcp_server_claude.anthropic_api.platforms import find_credential
 from mcp_server_claude.calls.conversation_threads import render_answer
-from mcp_server_claude.errors import RequestError
-from mcp_server_claude.files import summarize_files
+from mcp_server_claude.errors import ConfigurationError, RequestError
+from mcp_server_claude.files import FilePolicy, summarize_files
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.web.error_text import error_text
 from mcp_server_claude.web.openapi import BEARER_AUTH, openapi_errors
 from mcp_server_claude.web.route_dependencies import ServicesDep, UserDep
 
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.models import ClaudeModel
-    from mcp_server_claude.store.thread_messages import AnswerStatus, Thread, ThreadMessage
+    from mcp_server_claude.settings import Settings
+    from mcp_server_claude.store.thread_messages import AnswerStatus, Thread, ThreadCursor, ThreadMessage
+    from mcp_server_claude.users.user import Role
 
-MAX_THREADS = 100
+THREADS_PER_PAGE = 100
+THREAD_CURSOR = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?):(t_[0-9a-f]{1,32})")
+"""Place in the list of threads: `updated` and `id` of a thread."""
 MAX_TITLE_CHARS = 80
 ThreadId = Annotated[str, Path(description="A thread's id (t_…).", max_length=60)]
 FileId = Annotated[str, Path(description="The id of an output file (f_…).", max_length=60)]
 router = APIRouter(tags=["page"], dependencies=[BEARER_AUTH])
 
 
+class FileLimits(BaseModel):
+    """Limits of the files of one question. `bytes` bounds them as they are sent: those that are not text in base64."""
+
+    files: int
+    bytes: int
+    text_chars: int
+
+
 class CurrentUser(BaseModel):
-    """The current user and today's budget."""
+    """The current user, today's budget, and limits for files.
+
+    `problem` says why no question can be answered at present, for instance because the server has no API key; it is
+    empty if none is known.
+    """
 
     name: str
     role: str
@@ -37,6 +57,8 @@ class CurrentUser(BaseModel):
     spent_today_usd: float
     budget_usd: float | None
     resets_at: str
+    file_limits: FileLimits
+    problem: str
 
 
 class ModelListItem(BaseModel):
@@ -112,6 +134,8 @@ async def get_current_user(services: ServicesDep, user: UserDep) -> CurrentUser:
         spent_today_usd=await users.spent_today_usd(user.name),
         budget_usd=user.limits.usd_per_day,
         resets_at=f"{next_budget_day():%Y-%m-%dT%H:%M:%SZ}",
+        file_limits=_file_limits(services.settings),
+        problem=await anyio.to_thread.run_sync(_setup_problem, services.settings, user.role),
     )
 
 
@@ -123,18 +147,32 @@ async def list_models(services: ServicesDep) -> list[ModelListItem]:
     return [_model_item(model, default) for model in catalogue.models if model.lifecycle != "retired"]
 
 
-@router.get("/threads.json", responses=openapi_errors())
-async def list_threads(services: ServicesDep, user: UserDep) -> list[ThreadListItem]:
-    """The user's conversations, latest first."""
-    listed = await (await services.threads()).latest_threads_with_costs(user.name, MAX_THREADS)
-    return [_thread_item(thread, cost) for thread, cost in listed]
+@router.get("/threads.json", responses=openapi_errors(422))
+async def list_threads(
+    response: Response,
+    services: ServicesDep,
+    user: UserDep,
+    after: Annotated[
+        str, Query(max_length=60, description="The last thread of the page before, as `updated:id`.")
+    ] = "",
+) -> list[ThreadListItem]:
+    """A page of the user's conversations, the latest first.
+
+    If there are more, the header `Link` has the address of the next page (RFC 8288, `rel="next"`).
+    """
+    threads = await services.threads()
+    listed = await threads.latest_threads_with_costs(user.name, THREADS_PER_PAGE + 1, _parse_thread_cursor(after))
+    items = [_thread_item(thread, cost) for thread, cost in listed[:THREADS_PER_PAGE]]
+    if len(listed) > THREADS_PER_PAGE:
+        response.headers["Link"] = f'</threads.json?after={items[-1].updated}:{items[-1].id}>; rel="next"'
+    return items
 
 
 @router.get("/threads/{thread_id}.json", responses=openapi_errors(404, 422))
 async def get_thread(thread_id: ThreadId, services: ServicesDep, user: UserDep) -> ThreadResponse:
     """A conversation of the user; an answer that is being written is its last message."""
-    told = await (await services.threads()).read_transcript_with_costs(thread_id, user.name)
-    messages = [_message_response(turn, told.answers.get(turn.call_id)) for turn in told.turns]
+    transcript = await (await services.threads()).read_transcript_with_costs(thread_id, user.name)
+    messages = [_message_response(turn, transcript.answers.get(turn.call_id)) for turn in transcript.turns]
     output_files = await services.output_files()
     for message in messages:
         if message.call:
@@ -143,8 +181,8 @@ async def get_thread(thread_id: ThreadId, services: ServicesDep, user: UserDep) 
     running = await (await services.calls()).running_call_in_thread(thread_id, user.name)
     if running:
         messages.append(MessageResponse(role="assistant", text="", call=running, running=True))
-    head = _thread_item(told.thread, told.cost_micros)
-    return ThreadResponse(**head.model_dump(), model=told.thread.model, messages=messages)
+    head = _thread_item(transcript.thread, transcript.cost_micros)
+    return ThreadResponse(**head.model_dump(), model=transcript.thread.model, messages=messages)
 
 
 @router.delete("/threads/{thread_id}", status_code=204, responses=openapi_errors(404, 409, 422))
@@ -175,6 +213,29 @@ async def download_file(file_id: FileId, services: ServicesDep, user: UserDep) -
         media_type="application/octet-stream",
         headers={"Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
     )
+
+
+def _file_limits(settings: Settings) -> FileLimits:
+    policy = FilePolicy(roots=(), max_files=settings.max_files)
+    return FileLimits(files=policy.max_files, bytes=policy.max_total_bytes, text_chars=policy.max_text_chars)
+
+
+def _setup_problem(settings: Settings, role: Role) -> str:
+    """The reason why every question would fail, for instance no API key; blocks while it looks for one."""
+    try:
+        find_credential(settings)
+    except ConfigurationError as error:
+        return error_text(error, role)
+    return ""
+
+
+def _parse_thread_cursor(text: str) -> ThreadCursor | None:
+    if not text:
+        return None
+    match = THREAD_CURSOR.fullmatch(text)
+    if match is None:
+        raise RequestError("after must be the `updated:id` of a thread, as in the Link header.")
+    return float(match[1]), match[2]
 
 
 def _model_item(model: ClaudeModel, default: str) -> ModelListItem:

@@ -20,21 +20,24 @@ from typing import TYPE_CHECKING
 from mcp_server_claude.calls.answer_feed import DoneEvent, ErrorEvent, StartEvent, StatusEvent, TextEvent, UsageEvent
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.web import error_responses
+from mcp_server_claude.web.error_text import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mcp_server_claude.calls.answer_feed import FeedEvent
+    from mcp_server_claude.users.user import Role
 
 
 class SseEncoder:
     """Encodes the events of one answer for one reader.
 
-    `is_json` says that the answer is JSON, which arrives in one piece and is sent as one event.
+    `is_json` says that the answer is JSON, which arrives in one piece and is sent as one event. `role` is the reader's.
     """
 
-    def __init__(self, call_id: str, *, is_json: bool = False) -> None:
+    def __init__(self, call_id: str, *, is_json: bool = False, role: Role = "operator") -> None:
         self._call_id = call_id
+        self._role: Role = role
         self._is_json = is_json
         self._pending = ""
 
@@ -52,7 +55,7 @@ class SseEncoder:
                 return self._flush_pending(offset) + self._encode_named("usage", usage, offset)
             case ErrorEvent(failure=failure):
                 return self._flush_pending(offset) + self._encode_named(
-                    "error", error_responses.error_json(failure), offset
+                    "error", error_responses.error_json(failure, self._role), offset
                 )
             case DoneEvent() as done:
                 values: dict[str, object] = {
@@ -83,13 +86,13 @@ class SseEncoder:
         return f"id: {self._call_id}:{offset}\n{fields}data:{data}\n\n".encode()
 
 
-def encode_plain_text(feed_event: FeedEvent) -> bytes:
+def encode_plain_text(feed_event: FeedEvent, role: Role = "operator") -> bytes:
     """The text alone, exactly as Claude wrote it; a last line in brackets if it is not complete."""
     match feed_event.event:
         case TextEvent(text=text):
             return text.encode()
         case ErrorEvent(failure=failure):
-            return replace_lone_surrogates(f"\n\n[{failure}]\n").encode()
+            return replace_lone_surrogates(f"\n\n[{error_text(failure, role)}]\n").encode()
         case DoneEvent(incomplete=reason) if reason:
             return replace_lone_surrogates(f"\n\n[INCOMPLETE: {reason}]\n").encode()
         case _:

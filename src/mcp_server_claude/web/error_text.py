@@ -1,0 +1,38 @@
+"""The text of an error for its reader: an operator can change settings, a user can only tell the operator."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from mcp_server_claude.anthropic_api.credentials import HOW_TO_SET_KEY
+from mcp_server_claude.errors import KINDS, ConfigurationError
+
+if TYPE_CHECKING:
+    from mcp_server_claude.errors import CallError
+    from mcp_server_claude.users.user import Role
+
+HOW_TO_SET_SERVER_KEY = (
+    "Set MCP_CLAUDE_API_KEY in the environment of this server and restart it; keys are made in the Anthropic Console."
+)
+"""Replaces `HOW_TO_SET_KEY`, which is for a server that an MCP client starts."""
+TELL_OPERATOR = "Tell the operator of this server."
+
+_SETTING = r"\b(?:MCP_CLAUDE_|ANTHROPIC_|OTEL_)[A-Z0-9_]+|\bSSL_CERT_FILE|\b[A-Za-z]+_(?:PROXY|proxy)\b"
+_SETTING_OR_COMMAND = re.compile(rf"{_SETTING}|`mcp-server-claude\b|mcp-server-claude\[")
+_ASIDE = re.compile(rf" \([^()]*(?:{_SETTING})[^()]*\)| in (?:{_SETTING})(?=[.,;])")
+"""A setting that a sentence can do without: in parentheses, or as "in MCP_CLAUDE_ROOTS"."""
+_SENTENCE_END = re.compile(r"(?<=[.!?]) +(?=[A-Z\"`0-9])")
+
+
+def error_text(failure: CallError, role: Role) -> str:
+    """The text for a reader in this role. A user reads of no setting and no command of the server."""
+    if role == "operator":
+        return str(failure).replace(HOW_TO_SET_KEY, HOW_TO_SET_SERVER_KEY)
+    sentences = _SENTENCE_END.split(_ASIDE.sub("", str(failure)))
+    kept = [sentence for sentence in sentences if not _SETTING_OR_COMMAND.search(sentence)]
+    if not kept:
+        kept = [KINDS[failure.kind][1] if failure.kind in KINDS else "The request could not be answered."]
+    if isinstance(failure, ConfigurationError):
+        kept.append(TELL_OPERATOR)
+    return " ".join(kept)
