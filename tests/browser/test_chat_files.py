@@ -97,11 +97,38 @@ async def test_a_file_that_is_still_being_read_goes_with_the_question(ada: PageD
     assert "large.txt" in str(sent(site))
 
 
-async def test_a_file_that_claude_cannot_read_is_refused_and_given_back(ada: PageDriver) -> None:
+async def test_files_that_claude_cannot_read_are_refused_before_they_are_sent(ada: PageDriver) -> None:
+    page, rejected = ada.page, ada.page.locator("#rejected")
+    for name, data, reason in (
+        ("doc.docx", b"PK\x03\x04" + bytes(40), "“doc.docx” cannot be sent: Claude reads text, PDF"),
+        ("x.exe", b"MZ\0\xff\xfe", "“x.exe” cannot be sent"),
+        ("nothing.txt", b"", "“nothing.txt” is empty."),
+        ("huge.txt", b"x" * 30_000_001, "“huge.txt” is 30 MB. At most 30 MB can be sent."),
+    ):
+        await page.set_input_files("#picker", [{"name": name, "mimeType": "", "buffer": data}])
+        await expect(rejected).to_contain_text(reason)
+        await expect(page.locator("#files .file")).to_have_count(0)
+    await ada.attach(("utf16.txt", "Zeile ä".encode("utf-16")), ("latin.txt", "déjà vu à café".encode("cp1252")))
+    await expect(rejected).to_be_hidden()
+
+
+async def test_no_more_files_are_attached_than_can_be_sent_and_their_list_scrolls(ada: PageDriver) -> None:
+    page = ada.page
+    files = [{"name": f"{n}.txt", "mimeType": "", "buffer": b"x"} for n in range(130)]
+    await page.set_input_files("#picker", files)  # pyright: ignore[reportArgumentType] - plain dicts
+    await expect(page.locator("#files .file")).to_have_count(100)
+    await expect(page.locator("#rejected")).to_contain_text("a message can have 100 files at most")
+    await expect(page.locator("#rejected")).to_contain_text("27 more files were not attached.")
+    await expect(ada.question).to_be_in_viewport(ratio=1)
+    await expect(page.get_by_role("button", name="Send")).to_be_in_viewport(ratio=1)
+    assert await page.evaluate("() => document.documentElement.scrollHeight <= innerHeight")
+
+
+async def test_a_file_that_the_server_refuses_is_given_back(ada: PageDriver) -> None:
     ada.monitor.expect_message("400|415|422")
-    await ada.attach(("x.exe", b"MZ\0\xff\xfe"))
+    await ada.attach(("noise.bin", bytes([0x81, 0x8D, 0x8F, 0x90, 0x9D]) * 50))
     await ada.ask("Run it.")
-    await expect(ada.note).to_be_visible()
+    await expect(ada.note).to_contain_text("noise.bin")
     await ada.note.get_by_role("button", name="Edit").click()
-    await expect(ada.page.locator("#files")).to_contain_text("x.exe")
+    await expect(ada.page.locator("#files")).to_contain_text("noise.bin")
     await expect(ada.question).to_have_value("Run it.")

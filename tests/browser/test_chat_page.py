@@ -7,8 +7,11 @@ import pytest
 from playwright.async_api import expect
 
 from mcp_server_claude.simulator import directive
+from support.browser.page_server import page_server
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.browser.browser_sessions import BrowserSessions
     from support.browser.page_driver import PageDriver
     from support.browser.page_server import PageServer
@@ -136,15 +139,25 @@ async def test_a_retry_is_shown_while_it_waits_and_gone_afterwards(ada: PageDriv
     await expect(ada.account).to_contain_text("1 retry")
 
 
+async def test_a_retry_counts_down(ada: PageDriver, site: PageServer) -> None:
+    asked = len(site.upstream_prompts())
+    await ada.ask(f"Patience. {directive(status=529, times=1, retry_after=30, tokens=20)}")
+    await expect(ada.note).to_contain_text(re.compile(r"trying again in (30|29) s \(\d of \d+\)"))
+    await expect(ada.note).to_contain_text(re.compile(r"trying again in 2[5-8] s \(\d of \d+\)"))
+    await ada.page.keyboard.press("Escape")
+    await expect(ada.note).to_contain_text("Stopped before the first word.")
+    assert len(site.upstream_prompts()) == asked + 1
+
+
 async def test_thinking_has_a_quiet_line_of_its_own(ada: PageDriver, site: PageServer) -> None:
     await ada.ask(f"Ponder. {directive(think=900, tokens=20, pace=10)}")
-    await expect(ada.answer.locator(".doing")).to_have_text("Thinking")
+    await expect(ada.answer.locator(".doing")).to_have_text(re.compile(r"^Thinking · [1-9]\d* s$"))
     site.upstream.skip_delays()
     await ada.wait_until_complete()
     await expect(ada.answer.locator(".doing")).to_be_hidden()
 
 
-async def test_an_answer_that_is_cut_says_why_and_can_be_gone_on_with(ada: PageDriver) -> None:
+async def test_an_answer_that_is_cut_says_why_and_can_be_continued(ada: PageDriver) -> None:
     await ada.ask(f"At length. {directive(tokens=40, stop='max_tokens')}")
     await ada.wait_until_complete()
     await expect(ada.note).to_contain_text("This answer is not complete: it reached max_tokens")
@@ -152,8 +165,42 @@ async def test_an_answer_that_is_cut_says_why_and_can_be_gone_on_with(ada: PageD
     await ada.note.get_by_role("button", name="Continue").click()
     await expect(ada.answers).to_have_count(2)
     await ada.wait_until_complete()
-    await expect(ada.page.locator(".said").last).to_have_text("Go on exactly where you stopped.")
+    await expect(ada.page.locator(".said").last).to_have_text("Continue exactly where you left off.")
+    await expect(ada.answers.first.get_by_role("button", name="Continue")).to_have_count(0)
+
+
+async def test_a_full_thread_offers_a_new_one_and_no_continuation(ada: PageDriver) -> None:
+    await ada.ask(f"At length. {directive(tokens=40, stop='model_context_window_exceeded')}")
+    await ada.wait_until_complete()
+    await expect(ada.note).to_contain_text("context window")
     await expect(ada.page.get_by_role("button", name="Continue")).to_have_count(0)
+    await ada.page.reload()
+    await ada.note.get_by_role("button", name="New thread").click()
+    await expect(ada.page).to_have_url(f"{ada.url}/")
+
+
+async def test_a_server_without_a_key_says_so_before_anybody_asks(
+    door: BrowserSessions, site: PageServer, tmp_path: Path
+) -> None:
+    door.monitor.expect_message("status of 500")
+    users = {"ada": "5/day"}
+    async with page_server(tmp_path, site.upstream, users, api_key="") as server:
+        door.site = server
+        reader = await door.open_page("ada")
+        await reader.page.goto(server.url)
+        await expect(reader.page.get_by_role("alert").first).to_contain_text("no API key")
+        await expect(reader.page.get_by_role("alert").first).to_contain_text("Tell the operator of this server.")
+        await expect(reader.page.locator("body")).not_to_contain_text("MCP_CLAUDE")
+        await reader.page.close()
+    operator = tmp_path / "operator"
+    operator.mkdir()
+    async with page_server(operator, site.upstream, {}, api_key="") as server:
+        reader = await door.open_page("", url=server.url)
+        await reader.page.goto(server.url)
+        await expect(reader.page.get_by_role("alert").first).to_contain_text(
+            "Set MCP_CLAUDE_API_KEY in the environment"
+        )
+        await reader.page.close()
 
 
 async def test_what_is_written_from_right_to_left_is_read_so(ada: PageDriver) -> None:
@@ -249,8 +296,6 @@ async def test_on_a_phone_the_threads_are_a_drawer_and_enter_makes_a_line(door: 
 async def test_a_server_without_users_needs_no_sign_in_and_shows_no_budget(
     door: BrowserSessions, site: PageServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from support.browser.page_server import page_server
-
     async with page_server(tmp_path_factory.mktemp("local"), site.upstream, {}) as local:
         reader = await door.open_page("", url=local.url)
         await reader.goto()

@@ -42,7 +42,7 @@ def function(parameter: int) -> str: return f"{parameter}" + "a line that is lon
 async def test_a_long_thread_scrolls_in_its_log_and_never_in_the_window(door: BrowserSessions, width: int) -> None:
     reader = await door.open_page(viewport={"width": width, "height": 800})
     page = reader.page
-    turn = {"files": [], "call": "", "usage": None, "running": False, "incomplete": ""}
+    turn: dict[str, object] = {"files": [], "call": "", "usage": None, "running": False, "incomplete": ""}
     messages = [{"role": role, "text": PARAGRAPHS, **turn} for _ in range(10) for role in ("user", "assistant")]
     thread = {"id": "t_ten", "title": "Ten turns", "model": "", "updated": 0, "cost_usd": 0, "messages": messages}
     await page.route("**/threads/t_ten.json", lambda route: route.fulfill(json=thread))

@@ -6,10 +6,12 @@ import re
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
 
 import anyio
+import anyio.to_thread
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from mcp_server_claude.simulator import directive
 from support.browser.page_driver import PageDriver
@@ -65,7 +67,7 @@ async def test_a_line_that_is_cut_is_taken_up_where_it_broke(door: BrowserSessio
         await reader.ask(f"Count. {SLOWLY}")
         await reader.wait_for_chars()
         line.cut()
-        await expect(reader.note).to_contain_text("Coming back")
+        await expect(reader.note).to_contain_text("Reconnecting")
         line.restore()
         site.upstream.skip_delays()
         await reader.wait_until_complete()
@@ -75,10 +77,10 @@ async def test_a_line_that_is_cut_is_taken_up_where_it_broke(door: BrowserSessio
         await reader.page.close()
 
 
-async def test_of_a_server_that_was_killed_the_next_one_tells_what_was_saved(
+async def test_after_a_crash_the_saved_text_is_shown_with_its_cost_and_can_be_continued(
     door: BrowserSessions, site: PageServer, tmp_path: Path
 ) -> None:
-    door.monitor.expect_message("ERR_|400")  # the lost line; and more had been read than was saved
+    door.monitor.expect_message("ERR_|400")  # the lost connection; and more had been read than was saved
     async with page_server(tmp_path, site.upstream, {}, real=True) as first, cuttable_proxy(first) as line:
         reader = await door.open_page("", url=line.url)
         await reader.goto()
@@ -88,14 +90,47 @@ async def test_of_a_server_that_was_killed_the_next_one_tells_what_was_saved(
         line.cut()
         first.server.kill()
         first.server.wait()
-        await expect(reader.note).to_contain_text("Coming back")
+        await expect(reader.note).to_contain_text("Reconnecting")
         async with page_server(tmp_path, site.upstream, {}) as second:
             line.target = second.url
             line.restore()
-            await expect(reader.page.locator("[aria-busy]")).to_have_count(0)
-            assert ENDLESS.startswith((await reader.text.text_content() or "?").strip())
-            await expect(reader.note).to_be_visible()
+            await _is_interrupted(reader)
+            await reader.page.reload()
+            await _is_interrupted(reader)
+            await reader.note.get_by_role("button", name="Continue").click()
+            await expect(reader.answers).to_have_count(2)
+            await expect(reader.page.get_by_role("button", name="Continue")).to_have_count(0)
+            await reader.wait_for_chars()
+            site.upstream.skip_delays()
+            await reader.wait_until_complete()
             await reader.page.close()
+
+
+async def test_a_restart_is_named_and_what_was_written_is_kept(
+    door: BrowserSessions, site: PageServer, tmp_path: Path
+) -> None:
+    door.monitor.expect_message("ERR_|400")
+    async with page_server(tmp_path, site.upstream, {}, drain_s=0) as first, cuttable_proxy(first) as line:
+        reader = await door.open_page("", url=line.url)
+        await reader.goto()
+        await reader.ask(f"Count. {directive(text=ENDLESS, pace=300)}")
+        await reader.wait_for_chars()
+        first.server.terminate()
+        await expect(reader.note).to_contain_text(re.compile(r"^The server is restarting…$|Reconnecting"))
+        await anyio.to_thread.run_sync(first.server.wait)
+        async with page_server(tmp_path, site.upstream, {}) as second:
+            line.target = second.url
+            await _is_interrupted(reader)
+            await expect(reader.account).to_contain_text("$")
+            await reader.page.close()
+
+
+async def _is_interrupted(reader: PageDriver) -> None:
+    await expect(reader.page.locator("[aria-busy]")).to_have_count(0)
+    await expect(reader.note).to_contain_text("The server stopped before this answer was complete.")
+    await expect(reader.note.get_by_role("button", name="Continue")).to_be_visible()
+    assert ENDLESS.startswith((await reader.text.text_content() or "?").strip())
+    await expect(reader.page.locator("#cost")).to_contain_text("$")
 
 
 async def _saved(store: Path) -> None:
@@ -175,7 +210,7 @@ async def test_a_thread_is_deleted_after_a_question_and_never_while_it_is_answer
     await expect(page).to_have_url(f"{reader.url}/")
     await expect(page.locator(f"#threads a[href='{here.removeprefix(reader.url)}']")).to_have_count(0)
     await page.goto(here)
-    await expect(page.locator("#trouble")).to_contain_text("There is no such thread")
+    await expect(page.locator("#trouble")).to_contain_text("This thread no longer exists.")
 
 
 async def test_a_session_that_ends_meanwhile_is_begun_again_in_the_same_place(
@@ -203,7 +238,7 @@ async def test_a_session_that_ends_meanwhile_is_begun_again_in_the_same_place(
 async def test_an_unknown_thread_is_a_new_one(ada: PageDriver) -> None:
     ada.monitor.expect_message("404")
     await ada.page.goto(f"{ada.url}/t/t_0123456789abcdef")
-    await expect(ada.page.locator("#trouble")).to_contain_text("There is no such thread")
+    await expect(ada.page.locator("#trouble")).to_contain_text("This thread no longer exists.")
     await ada.ask(f"Begin. {directive(tokens=10)}")
     await ada.wait_until_complete()
     await expect(ada.page).not_to_have_url(f"{ada.url}/t/t_0123456789abcdef")
@@ -231,3 +266,99 @@ async def test_of_a_long_thread_the_end_is_there_first_and_the_beginning_follows
     await expect(ada.page.locator(".turn")).to_have_count(200)
     await expect(ada.page.locator(".turn").first).to_contain_text("user 0")
     await expect(ada.page.get_by_text("assistant 99", exact=True)).to_be_in_viewport()
+
+
+async def test_two_tabs_of_a_thread_show_the_same_questions_and_answers(ada: PageDriver, site: PageServer) -> None:
+    await ada.ask(f"First. {directive(tokens=10)}")
+    await ada.wait_until_complete()
+    other = PageDriver(await ada.page.context.new_page(), ada.url, ada.monitor)
+    ada.monitor.attach(other.page)
+    await other.page.goto(ada.page.url)
+    await expect(other.answers).to_have_count(1)
+    await ada.ask(f"Second. {SLOWLY}")
+    await ada.wait_for_chars()
+    await expect(other.page.locator(".said").last).to_contain_text("Second.")
+    await other.wait_for_chars()
+    await expect(other.page.get_by_role("button", name="Stop")).to_be_visible()
+    site.upstream.skip_delays()
+    await other.wait_until_complete()
+    await other.ask(f"Third. {directive(tokens=10)}")
+    await other.wait_until_complete()
+    for tab in (ada, other):
+        await expect(tab.answers).to_have_count(3)
+        said = [(text or "")[:6].rstrip(".") for text in await tab.page.locator(".said").all_text_contents()]
+        assert said == ["First", "Second", "Third"]
+    await ada.page.get_by_role("button", name="Delete this thread").click()
+    await ada.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await expect(other.page.locator("#trouble")).to_contain_text("This thread no longer exists.")
+
+
+async def test_a_question_from_another_device_appears_when_the_page_is_looked_at(door: BrowserSessions) -> None:
+    desk = await door.open_page()
+    await desk.goto()
+    await desk.ask(f"First. {directive(tokens=10)}")
+    await desk.wait_until_complete()
+    phone = await door.open_page()
+    await phone.goto(desk.page.url.removeprefix(desk.url))
+    await phone.ask(f"Second. {directive(tokens=10)}")
+    await expect(phone.answers).to_have_count(2)
+    await phone.wait_until_complete()
+    await desk.page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+    await expect(desk.page.locator(".said")).to_have_count(2)
+    await expect(desk.page.locator(".said").last).to_contain_text("Second.")
+    await expect(desk.answers).to_have_count(2)
+
+
+async def test_a_message_that_is_sent_while_an_answer_is_written_waits_for_its_end(
+    ada: PageDriver, site: PageServer
+) -> None:
+    await ada.ask(f"Count. {SLOWLY}")
+    await ada.wait_for_chars()
+    queued = ada.page.get_by_text("Your message will be sent when this answer is complete.").first
+    await ada.ask(f"And then? {directive(tokens=10)}")
+    await expect(queued).to_be_visible()
+    await expect(ada.answers).to_have_count(1)
+    await ada.page.get_by_role("button", name="Cancel").click()
+    await expect(queued).to_be_hidden()
+    await expect(ada.question).to_have_value(re.compile("^And then?"))
+    await ada.question.press("Enter")
+    await expect(queued).to_be_visible()
+    site.upstream.skip_delays()
+    await expect(ada.answers).to_have_count(2)
+    await ada.wait_until_complete()
+    await expect(queued).to_be_hidden()
+    await expect(ada.question).to_have_value("")
+    await expect(ada.page.locator(".said").last).to_contain_text("And then?")
+
+
+async def test_a_message_that_waits_is_not_sent_after_an_answer_that_was_stopped(ada: PageDriver) -> None:
+    await ada.ask(f"Count. {directive(text=ENDLESS, pace=50)}")
+    await ada.wait_for_chars()
+    await ada.ask("And then?")
+    await ada.page.keyboard.press("Escape")
+    await ada.wait_until_complete()
+    await expect(ada.page.get_by_role("button", name="Send")).to_be_enabled()
+    await expect(ada.question).to_have_value("And then?")
+    await expect(ada.answers).to_have_count(1)
+
+
+async def test_all_threads_can_be_reached(ada: PageDriver) -> None:
+    threads = [{"id": f"t_{n:016x}", "title": f"Thread {n}", "updated": 1e9 - n, "cost_usd": 0} for n in range(220)]
+
+    async def answer(route: Route) -> None:
+        start = int(parse_qs(urlsplit(route.request.url).query).get("after", ["0:"])[0].split(":")[0])
+        more = f'</threads.json?after={start + 100}:t_0>; rel="next"' if start < 200 else ""
+        await route.fulfill(json=threads[start : start + 100], headers={"Link": more})
+
+    await ada.page.route("**/threads.json*", answer)
+    await ada.goto()
+    links, more = ada.page.locator("#threads a"), ada.page.get_by_role("button", name="Show earlier threads")
+    await expect(links).to_have_count(100)
+    await more.click()
+    await expect(links).to_have_count(200)
+    await expect(links.nth(100)).to_be_focused()
+    await ada.page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+    await more.press("Enter")
+    await expect(links).to_have_count(220)
+    await expect(more).to_have_count(0)
+    assert await links.all_text_contents() == [thread["title"] for thread in threads]

@@ -114,7 +114,7 @@ class CallRegistry:
     def start_call(self, call: Call, *listeners: Listener) -> RunningCall:
         """Have a call answered in the server's own time: it ends with nobody's request."""
         running = self._register(call, *listeners)
-        self._task_group.start_soon(self._run_to_end, running)
+        self._task_group.start_soon(self._run_until_shutdown, running)
         return running
 
     def find_running(self, call_id: str, user: str) -> RunningCall | None:
@@ -230,6 +230,14 @@ class CallRegistry:
                 for call_id in await self._store.read(call_journal.stop_requests, self._worker):
                     if running := self._running.get(call_id):
                         running.cancel_run(STOPPED_BY_READER)
+
+    async def _run_until_shutdown(self, running: RunningCall) -> None:
+        """Run a call that belongs to no request; a shutdown interrupts it, and does not cancel it."""
+        try:
+            await self._run_to_end(running)
+        except BaseException:
+            self._store.write_nowait(call_journal.mark_interrupted, running.call.id)
+            raise
 
     async def _run_detachable(self, running: RunningCall, listener: Listener, delay_s: float) -> Reply:
         self._task_group.start_soon(self._run_to_end, running)

@@ -77,6 +77,9 @@ update call set state = 'closed', "end" = :end, ended_at = :ended_at, incomplete
 failure = :failure
 where id = :id and (state = 'open' or "end" = 'interrupted')
 """
+_INTERRUPT = """
+update call set "end" = 'interrupted', incomplete = :why where id = :id and "end" = 'cancelled'
+"""
 _CLOSE_ORPHANS = """
 update call set state = 'closed', "end" = 'interrupted', ended_at = :now, incomplete = :why
 where state = 'open' and not exists (select 1 from process where process.id = call.worker)
@@ -139,6 +142,11 @@ def close_call(
     """
     row = {"id": call_id, "end": end, "ended_at": ended_at, "incomplete": incomplete}
     return tx.execute(_CLOSE, row | {"usage": _to_json(usage), "failure": _to_json(failure)}) == 1
+
+
+def mark_interrupted(tx: Transaction, call_id: str) -> None:
+    """Record that a call which its owner has closed as cancelled was ended by a shutdown."""
+    tx.execute(_INTERRUPT, {"id": call_id, "why": SERVER_ENDED})
 
 
 def answer_text(tx: Transaction, call_id: str) -> str:

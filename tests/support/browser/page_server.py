@@ -52,13 +52,14 @@ class PageServer:
 
 @asynccontextmanager
 async def page_server(
-    folder: Path, upstream: Simulator, users: dict[str, str], *, real: bool = False
+    folder: Path, upstream: Simulator, users: dict[str, str], *, real: bool = False, **settings: object
 ) -> AsyncGenerator[PageServer]:
     """A server with these users, each with a budget; without any it is for whoever is on this machine.
 
     One that is opened in the folder of another has its store.
     """
-    env = server_environment(api_key=FAKE_KEY, data_dir=folder / "data", base_url=upstream.url)
+    values = {"api_key": FAKE_KEY, "data_dir": folder / "data", "base_url": upstream.url} | settings
+    env = server_environment(**values)
     tokens = {name: await anyio.to_thread.run_sync(_add_user, name, budget, env) for name, budget in users.items()}
     with _server_process(folder, env, real=real) as server:
         first = await anyio.to_thread.run_sync(cast("IO[str]", server.stdout).readline)

@@ -17,12 +17,14 @@ from mcp_server_claude.calls.conversation_threads import render_answer
 from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.files import FilePolicy, summarize_files
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.store import call_journal
 from mcp_server_claude.web.error_text import error_text
 from mcp_server_claude.web.openapi import BEARER_AUTH, openapi_errors
 from mcp_server_claude.web.route_dependencies import ServicesDep, UserDep
 
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.models import ClaudeModel
+    from mcp_server_claude.services.lazy_services import Services
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store.thread_messages import AnswerStatus, Thread, ThreadCursor, ThreadMessage
     from mcp_server_claude.users.user import Role
@@ -181,6 +183,8 @@ async def get_thread(thread_id: ThreadId, services: ServicesDep, user: UserDep) 
     running = await (await services.calls()).running_call_in_thread(thread_id, user.name)
     if running:
         messages.append(MessageResponse(role="assistant", text="", call=running, running=True))
+    elif messages and messages[-1].role == "user":  # the server stopped before the answer was complete
+        messages.append(await _interrupted_message(services, transcript.turns[-1].call_id, user.name))
     head = _thread_item(transcript.thread, transcript.cost_micros)
     return ThreadResponse(**head.model_dump(), model=transcript.thread.model, messages=messages)
 
@@ -256,6 +260,19 @@ def _model_item(model: ClaudeModel, default: str) -> ModelListItem:
 def _thread_item(thread: Thread, cost_micros: int) -> ThreadListItem:
     title = thread.head if len(thread.head) <= MAX_TITLE_CHARS else f"{thread.head[:MAX_TITLE_CHARS]}…"
     return ThreadListItem(id=thread.id, title=title, updated=thread.touched_at, cost_usd=cost_micros / 1e6)
+
+
+async def _interrupted_message(services: Services, call_id: str, user: str) -> MessageResponse:
+    """The answer that a call had written when the server stopped; it joins the thread with the next question."""
+    snapshot = await (await services.calls()).read_call(call_id, user)
+    usage = snapshot.record.usage
+    return MessageResponse(
+        role="assistant",
+        text=snapshot.text,
+        call=call_id,
+        usage=None if usage is None else dict(usage),
+        incomplete=snapshot.record.incomplete or call_journal.SERVER_ENDED,
+    )
 
 
 def _message_response(turn: ThreadMessage, answer: AnswerStatus | None) -> MessageResponse:

@@ -1,11 +1,13 @@
-// The chat page: one thread at a time in the log, any number of answers under way. An answer whose thread is not open
-// goes on being heard, so that looking elsewhere does not stop it.
+// The chat page: one thread at a time in the log, any number of answers under way. The answer of a thread that is not
+// open is still read, so that opening another thread does not stop it.
 import { get, Failure, post, signIn } from './api.js'
 import { listen } from './call.js'
 import * as composer from './composer.js'
 import { $, node, say } from './dom.js'
+import { limits } from './files.js'
 import { follow } from './follow.js'
 import * as keys from './keys.js'
+import { announceChange, onChange } from './tabs.js'
 import * as side from './threads.js'
 import { Answer, notice, question } from './turns.js'
 import { money } from './words.js'
@@ -13,21 +15,27 @@ import { money } from './words.js'
 const NAME = 'mcp-server-claude', UNTITLED = 'New thread'
 const FIRST = 20, MORE = 20                         // turns of a long thread that are drawn at once, then at a time
 const TITLE = 80                                    // characters
-const SOON_S = 120                                  // what can be tried again later than this is not offered now
+const SOON_S = 120                                  // "Try again" is not offered for errors that last longer
+const REFRESH_INTERVAL_MS = 15_000
+const CONTINUE = 'Continue exactly where you left off.'
+const FULL = 'model_context_window_exceeded'        // a thread that cannot be continued
 const STARTERS = [
-  'Read a PDF and list the clauses that are unusual',
-  'A second opinion on a design before I build it',
+  'Read a PDF and list the unusual clauses',
+  'Give a second opinion on a design before I build it',
   'Explain this stack trace and how to prove the fix',
 ]
 const whenIdle = globalThis.requestIdleCallback ?? (run => setTimeout(run, 50))
 
-/** What is open: a thread (empty: a new one), its cost in dollars, its answer that is under way, the button to go on. */
-const view = { thread: '', title: UNTITLED, cost: 0, answer: null, opened: 0, more: null }
+/**
+ * The open thread (empty: a new one), its cost in dollars, the time of its last question, its answer that is under way,
+ * the button below its last answer, and whether older turns are still to be drawn.
+ */
+const view = { thread: '', title: UNTITLED, cost: 0, updated: 0, answer: null, opened: 0, more: null, isFilling: false }
 const live = new Map()                              // call id → the Answer that is still growing
 
 // ---------------------------------------------------------------------- asking
 
-/** Asks in the open thread, and hears the answer to its end. */
+/** Asks in the open thread, and reads the answer to its end. */
 async function ask(asked) {
   await ready
   const { text, files, model, effort } = asked, thread = view.thread
@@ -43,40 +51,55 @@ async function ask(asked) {
   const threads = await refresh()
   if (!answer.failed) return
   const isHere = turn.isConnected
-  if (isHere && !thread && !threads.some(({ id }) => id === answer.thread)) settle('')   // no thread has come of it
+  if (isHere && !thread && !threads.some(({ id }) => id === answer.thread)) settle('')   // the failed thread was not kept
   if (answer.failed.status === 401) {
     composer.restore(asked)
     signIn()
   }
   const instead = (label, run) => answer.offer(label, () => { turn.remove(); answer.root.remove(); run(asked) })
   instead('Edit', composer.restore)
-  if (answer.failed.retryable && !(answer.failed.retry_after_s > SOON_S)) instead('Try again', ask)
+  if (answer.failed.kind === 'too_long' && thread) instead('Ask in a new thread', askAnew)
+  else if (answer.failed.retryable && !(answer.failed.retry_after_s > SOON_S)) instead('Try again', ask)
 }
 
-/** Hears one call to its end, whatever the reader looks at meanwhile. */
+async function askAnew(asked) {
+  await go('')
+  ask(asked)
+}
+
+/** Reads one call to its end, whatever thread is open meanwhile. */
 async function hear(answer, from) {
-  view.answer = answer
+  view.answer ??= answer
   answer.thread = view.thread
   composer.busy(true)
   answer.begin()
+  let isAnnounced = !from.body
   try {
-    for await (const event of listen(from, drops => lost(answer, drops))) {
+    for await (const event of listen(from, drop => lost(answer, drop))) {
       if (event.event === 'start') begun(answer, JSON.parse(event.data))
-      else if (event.event === 'usage') booked(answer, event)
-      else answer.hear(event)
+      else if (event.event === 'usage') book(answer, event)
+      else answer.apply(event)
+      if (!isAnnounced && isUnderWay(event)) {
+        isAnnounced = true
+        announceChange(answer.thread)
+      }
     }
   } catch (failure) {
     if (!(failure instanceof Failure)) throw failure
-    answer.fail({ ...failure.told, status: failure.status })
+    answer.fail({ ...failure.error, status: failure.status })
   } finally {
     ended(answer)
+    if (from.body && answer.thread) announceChange(answer.thread)
   }
 }
 
-/** The call has a name, and its thread, which may be new, has one. */
+/** True for events that come after the question is part of the thread. */
+const isUnderWay = ({ event, data }) => event === 'message' || (event === 'status' && JSON.parse(data).state !== 'waiting')
+
+/** The call has an id, and so has its thread if it is new. */
 function begun(answer, { call, thread }) {
   answer.call = call
-  answer.calm()
+  answer.clearWait()
   live.set(call, answer)
   if (answer.stopping) post(`/chat/${call}/stop`, {}).catch(() => {})
   if (answer.thread === thread) return
@@ -85,50 +108,49 @@ function begun(answer, { call, thread }) {
   refresh()
 }
 
-function booked(answer, event) {
+function book(answer, event) {
   const before = answer.cost
-  answer.hear(event)
-  if (view.answer === answer) spend(answer.cost - before)   // a line that dropped may tell it twice
+  answer.apply(event)
+  if (answer.root.isConnected) spend(answer.cost - before)   // after a lost connection it may come twice
 }
 
-function lost(answer, drops) {
-  if (drops > 1) answer.note('The connection is lost. Coming back…')
+function lost(answer, { drops, isRestart }) {
+  if (isRestart) answer.note('The server is restarting…')
+  else if (drops > 1) answer.note('The connection is lost, or the server is restarting. Reconnecting…')
 }
 
 function ended(answer) {
   answer.end()
   live.delete(answer.call)
-  if (view.answer === answer) {
-    view.answer = null
-    composer.busy(false)
-    follow.keep()
-    const words = answer.text.split(/\s+/).filter(Boolean).length
-    if (!answer.failed) say(`Answer ${answer.complete ? 'complete' : 'not complete'}, ${words} words.`)
-    offerMore(answer)
-  }
+  if (view.answer !== answer) return
+  view.answer = [...live.values()].find(({ thread }) => thread === view.thread) ?? null
+  const isComplete = answer.complete && !answer.failed
+  if (!view.answer) composer.busy(false, { sendQueued: isComplete })
+  follow.keep()
+  const words = answer.text.split(/\s+/).filter(Boolean).length
+  if (!answer.failed) say(`Answer ${answer.complete ? 'complete' : 'not complete'}, ${words} words.`)
+  offerMore(answer)
 }
 
-/** With an answer that was cut off one can go on, until something else is asked. */
+/** Offers the next step after an incomplete answer, until the next question. */
 function offerMore(answer) {
-  if (answer.text && !answer.complete && !answer.failed) view.more = answer.offer('Continue', goOn)
+  if (!answer.text || answer.complete || answer.failed || answer.stopReason === 'refusal') return
+  if (answer.stopReason === FULL) view.more = answer.offer('New thread', () => go(''))
+  else view.more = answer.offer('Continue', () => ask({ text: CONTINUE, files: [], ...composer.chosen() }))
 }
 
-function goOn() {
-  ask({ text: 'Go on exactly where you stopped.', files: [], ...composer.chosen() })
-}
-
-/** Stops the answer in view, at the server: what is not written is not paid. */
+/** Stops the answer in view at the server, so that the rest is neither written nor paid. */
 async function stop() {
   const answer = view.answer
   if (!answer) return
   answer.stopping = true
-  answer.do('Stopping')
+  answer.stop()
   if (answer.call) await post(`/chat/${answer.call}/stop`, {}).catch(failure => say(failure.message))
 }
 
 // ---------------------------------------------------------------------- opening
 
-/** Shows a thread, or the beginning of a new one. */
+/** Shows a thread, or an empty new one. */
 async function open(id) {
   const opened = ++view.opened
   drawer(false)
@@ -138,7 +160,7 @@ async function open(id) {
     if (id) thread = await get(`/threads/${id}.json`)
   } catch (failure) {
     if (!(failure instanceof Failure)) throw failure
-    if (opened === view.opened) missed(id, failure)
+    if (opened === view.opened) showMissing(id, failure)
     return
   }
   if (opened !== view.opened) return                // another was opened meanwhile
@@ -151,19 +173,19 @@ async function open(id) {
   fill(messages, opened)
 }
 
-/** A thread that cannot be shown. One that is not there is a new one. */
-function missed(id, failure) {
+/** Shows why a thread cannot be read. In place of one that does not exist there is a new one. */
+function showMissing(id, failure) {
   if (failure.status === 401) return signIn()
   const isGone = failure.status === 404
   clear(isGone ? '' : id, {})
   $('forget').hidden = true
   const again = { label: 'Try again', run: () => open(id) }
-  $('trouble').append(isGone ? notice('There is no such thread, or not any more. What you ask begins a new one.')
+  $('trouble').append(isGone ? notice('This thread no longer exists. Your next message starts a new one.')
     : notice(failure.message, { bad: true, action: again }))
 }
 
-function clear(id, { title = UNTITLED, cost_usd: cost = 0 }) {
-  Object.assign(view, { thread: id, cost: 0, answer: null })
+function clear(id, { title = UNTITLED, cost_usd: cost = 0, updated = 0 }) {
+  Object.assign(view, { thread: id, cost: 0, updated, answer: null, isFilling: false })
   spend(cost)
   entitle(title)
   composer.busy(false)
@@ -173,7 +195,7 @@ function clear(id, { title = UNTITLED, cost_usd: cost = 0 }) {
   $('forget').hidden = !id
 }
 
-/** A message of a thread as a turn of the log. One that is being written is heard on. */
+/** A message of a thread as a turn of the log. An answer that is being written is read on. */
 function turnOf(message, isLast = false) {
   if (message.role === 'user') return question(message)
   if (!message.running) {
@@ -184,15 +206,16 @@ function turnOf(message, isLast = false) {
   const known = live.get(message.call)
   const answer = known ?? new Answer(composer.modelName)
   if (known) {
-    view.answer = known
+    view.answer ??= known
     composer.busy(true)
   } else hear(answer, { id: message.call }).then(refresh)
   return answer.root
 }
 
-/** Draws the older turns of a long thread when there is time, above those that are read. */
+/** Draws the older turns of a long thread when there is time, above the others. */
 function fill(messages, opened) {
-  if (!messages.length) return
+  view.isFilling = messages.length > 0
+  if (!view.isFilling) return
   whenIdle(() => {
     if (opened !== view.opened) return
     const log = $('log'), fromEnd = log.scrollHeight - log.scrollTop
@@ -202,7 +225,33 @@ function fill(messages, opened) {
   })
 }
 
-/** The open thread has got its id, or lost it. */
+/** Adds the turns of the open thread that came from elsewhere: another tab, another device, a program. */
+async function sync() {
+  const { thread: id, opened } = view
+  if (!id || view.isFilling || (view.answer && !view.answer.call)) return
+  const { messages } = await get(`/threads/${id}.json`)
+  if (opened !== view.opened || id !== view.thread) return
+  const shown = new Map([...$('turns').querySelectorAll('.answer')].map(turn => [turn.dataset.call, turn]))
+  let place = null, asked = null
+  for (const message of messages) {
+    if (message.role === 'user') {
+      asked = message
+      continue
+    }
+    const known = shown.get(message.call)
+    const turn = known ?? turnOf(message)
+    if (!known && place) place.after(turn)
+    else if (!known) $('turns').prepend(turn)
+    if (asked && !turn.previousElementSibling?.classList.contains('user')) turn.before(question(asked))
+    if (!known) view.more?.remove()
+    place = turn
+    asked = null
+  }
+  const last = messages.at(-1)
+  if (last?.role === 'assistant' && !shown.has(last.call)) follow.keep()
+}
+
+/** Sets or clears the id of the open thread. */
 function settle(thread) {
   view.thread = thread
   history.replaceState(null, '', thread ? `/t/${thread}` : '/')
@@ -225,27 +274,54 @@ function spend(usd) {
 
 // ---------------------------------------------------------------------- around it
 
-/** The side, after something has changed. Returns the threads that it lists. */
+/** Draws the sidebar anew, and the open thread if it has changed. Returns the threads that are loaded. */
 async function refresh() {
   try {
     const running = new Set([...live.values()].map(answer => answer.thread))
-    const [threads] = await Promise.all([side.draw(view.thread, running), side.drawMe()])
+    const [threads, me] = await Promise.all([side.draw(view.thread, running), side.drawMe()])
+    Object.assign(limits, me.file_limits)
+    showProblem(me.problem)
     const current = threads.find(thread => thread.id === view.thread)
-    if (current) entitle(current.title)
+    if (!current) return threads
+    entitle(current.title)
+    if (!view.answer) spend(current.cost_usd - view.cost)
+    if (current.updated > view.updated) {
+      view.updated = current.updated
+      await sync()
+    }
     return threads
   } catch (failure) {
     if (!(failure instanceof Failure)) throw failure
     if (failure.status === 401) signIn()
-    return []                                       // the next change draws it
+    if (failure.error.class === 'configuration_error') showProblem(failure.message)
+    return []                                       // the next refresh draws it
   }
+}
+
+/** Shows why the server cannot answer at all, before anybody asks. */
+function showProblem(text) {
+  if ($('problem').textContent !== text) $('problem').textContent = text
+  $('problem').hidden = !text
 }
 
 function go(id) {
   history.pushState(null, '', id ? `/t/${id}` : '/')
-  open(id)
+  return open(id)
 }
 
-/** On a phone the side is a drawer. Returns whether something changed. */
+/** Follows a change that another tab made. */
+function applyChange({ thread, isDeleted }) {
+  if (isDeleted) {
+    side.drop(thread)
+    if (thread === view.thread) showMissing(thread, { status: 404 })
+  } else refresh().then(() => thread === view.thread && sync()).catch(ignoreFailure)
+}
+
+function ignoreFailure(failure) {
+  if (!(failure instanceof Failure)) throw failure
+}
+
+/** Opens or closes the sidebar, which is a drawer on a phone. Returns true if that changed anything. */
 function drawer(on) {
   const was = $('chat').dataset.side === 'open'
   $('chat').dataset.side = on ? 'open' : ''
@@ -267,10 +343,18 @@ function listenToPage() {
   $('scrim').addEventListener('click', () => drawer(false))
   $('new').addEventListener('click', () => go(''))
   $('shortcuts').addEventListener('click', () => $('help').showModal())
-  $('forget').addEventListener('click', () => side.confirmRemoval({ id: view.thread, title: view.title }, () => {
-    go('')
-    refresh()
-  }))
+  $('forget').addEventListener('click', () => {
+    const { thread, title } = view
+    side.confirmRemoval({ id: thread, title }, () => {
+      announceChange(thread, { isDeleted: true })
+      go('')
+      refresh()
+    })
+  })
+  onChange(applyChange)
+  const refreshIfVisible = () => { if (document.visibilityState === 'visible') refresh() }
+  document.addEventListener('visibilitychange', refreshIfVisible)
+  setInterval(refreshIfVisible, REFRESH_INTERVAL_MS)
   $('threads').addEventListener('click', event => {
     const link = event.target.closest('a')
     if (!link || event.metaKey || event.ctrlKey || event.shiftKey) return   // into a tab of its own
@@ -286,9 +370,9 @@ async function begin() {
   const models = await get('/models.json').catch(failure => failure)
   if (!(models instanceof Error)) composer.offer(models)
   await open(here())
-  if (models instanceof Error) $('trouble').append(notice(models.message, { bad: true }))
+  if (models instanceof Error && $('problem').hidden) $('trouble').append(notice(models.message, { bad: true }))
 }
 
 listenToPage()
 refresh()
-const ready = begin()                               // what is asked before waits for it
+const ready = begin()                               // questions wait for it

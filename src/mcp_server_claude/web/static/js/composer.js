@@ -1,28 +1,39 @@
-// Where a question is written: its words, its files, the model and the effort, and the button that sends or stops.
+// The form of a question: its text and files, the model and the effort, and the button that sends or stops.
 import { $, node, say } from './dom.js'
-import { onDrop, pack } from './files.js'
+import { onDrop, pack, Rejection } from './files.js'
 import { chip } from './turns.js'
 
 const EFFORTS = { low: 'Low effort', medium: 'Medium effort', high: 'High effort', xhigh: 'Extra high effort', max: 'Highest effort' }
 const ROWS = 12
+const MAX_REASONS = 3                               // of rejected files, shown at once
 const WRITTEN = ['text/plain', 'text/html']          // both: from a document or a sheet, with a picture of it
-const fine = matchMedia('(pointer: fine)')          // where there is a keyboard, Enter sends
+const fine = matchMedia('(pointer: fine)')          // with a keyboard, Enter sends
 
 let files = []
 let models = []
 let reading = Promise.resolve()                    // of files that have been chosen
+let isBusy = false                                 // an answer is being written
 
 export const modelName = id => short(models.find(model => model.id === id)?.name ?? id)
 const short = name => name.replace(/^Claude (?=\S)/, '')   // who it is goes without saying here
 
-/** Prepares the box; `send(question)` takes what was asked, `stop()` ends the answer. */
+/** Binds the form; `send(question)` asks, `stop()` ends the answer that is being written. */
 export function setUp({ send, stop }) {
   $('form').addEventListener('submit', async event => {
     event.preventDefault()
     await reading
-    if (!$('send').hidden && !$('send').disabled) send(taken())
+    if ($('send').disabled || rejectUnsupported()) return
+    if (isBusy) setQueued(true)
+    else send(take())
   })
-  $('question').addEventListener('input', ready)
+  $('question').addEventListener('input', () => {
+    setQueued(false)
+    ready()
+  })
+  $('unqueue').addEventListener('click', () => {
+    setQueued(false)
+    focus()
+  })
   $('question').addEventListener('keydown', event => {
     if (event.key !== 'Enter' || event.shiftKey || event.isComposing || !fine.matches) return
     event.preventDefault()
@@ -63,16 +74,29 @@ export function choose(...ids) {
   drawEfforts()
 }
 
-/** While an answer is written, the button stops it. */
-export function busy(on) {
-  const focused = document.activeElement === $('stop')
+/**
+ * Shows whether an answer is being written: then the button stops it, and what is sent waits for its end. With
+ * `sendQueued` the question that waits is sent now; otherwise it stays in the form.
+ */
+export function busy(on, { sendQueued = false } = {}) {
+  const focused = document.activeElement === $('stop'), wasQueued = !$('queued').hidden
+  isBusy = on
   $('stop').hidden = !on
   $('send').hidden = on
   ready()
   if (focused && !on) focusIfTyping()
+  if (on) return
+  setQueued(false)
+  if (wasQueued && sendQueued) $('form').requestSubmit()
 }
 
-/** Gives a question back that could not be asked, unless a new one has been begun. */
+function setQueued(on) {
+  if ($('queued').hidden === !on) return
+  $('queued').hidden = !on
+  if (on) say('Your message will be sent when this answer is complete.')
+}
+
+/** Puts a question that failed back into the form, unless a new one has been started. */
 export function restore({ text, files: given }) {
   if (!$('question').value) $('question').value = text
   if (!files.length) files = given
@@ -90,7 +114,8 @@ export const chosen = () => ({ model: $('model').value, effort: $('effort').valu
 export const focus = () => $('question').focus()
 export const focusIfTyping = () => { if (fine.matches) focus() }
 
-function taken() {
+/** The question of the form, which is then empty. */
+function take() {
   const asked = { text: $('question').value.trim(), files, ...chosen() }
   files = []
   $('question').value = ''
@@ -109,17 +134,36 @@ function attach(list) {
 }
 
 async function read(given) {
+  const rejected = []
   for (const file of given) {
     try {
-      files.push(await pack(file))
-    } catch {
-      say(`${file.name} cannot be read.`)           // e.g. a folder
-      continue
+      files.push(await pack(file, files))
+      say(`${file.name} is attached.`)
+    } catch (problem) {
+      if (!(problem instanceof Rejection)) throw problem
+      rejected.push(problem.message)
     }
-    say(`${file.name} is attached.`)
   }
+  reject(rejected)
   drawFiles()
   focus()
+}
+
+/** Shows why files were not attached, until the next change of the files. */
+function reject(reasons) {
+  const more = reasons.length - MAX_REASONS
+  const shown = more > 0 ? [...reasons.slice(0, MAX_REASONS), `${more} more files were not attached.`] : reasons
+  $('rejected').hidden = !shown.length
+  $('rejected').replaceChildren(...shown.map(text => node('p', { textContent: text })))
+}
+
+/** True if the chosen model cannot read one of the files; says which. */
+function rejectUnsupported() {
+  const model = models.find(model => model.id === $('model').value)
+  const kind = ({ type }) => type.startsWith('image/') ? 'images' : type === 'application/pdf' ? 'pdf' : ''
+  const file = model && files.find(file => kind(file) && !model[kind(file)])
+  if (file) reject([`${short(model.name)} cannot read “${file.name}”. Choose another model, or remove the file.`])
+  return Boolean(file)
 }
 
 function drawFiles() {
@@ -127,10 +171,13 @@ function drawFiles() {
     type: 'button', className: 'quiet', textContent: '×', ariaLabel: `Remove ${file.name}`,
     onclick: () => {
       files = files.filter(other => other !== file)
+      reject([])
+      setQueued(false)
       drawFiles()
       focus()
     },
   }))))
+  $('files').scrollTop = $('files').scrollHeight
   ready()
 }
 
@@ -143,7 +190,7 @@ function drawEfforts() {
   $('effort-pick').hidden = !efforts.length
 }
 
-/** What was begun survives a reload and a sign-in. */
+/** Keeps the text of the form across a reload and a sign-in. */
 function keepDraft() {
   $('question').value = sessionStorage.draft ?? ''
   addEventListener('pagehide', () => { sessionStorage.draft = $('question').value })

@@ -1,20 +1,25 @@
-// What stands in the log: a question, and an answer that may still be growing.
+// The turns of the log: questions, and answers that may still be growing.
 import { copy } from './clipboard.js'
 import { node, say } from './dom.js'
 import { follow } from './follow.js'
 import { StreamingMarkdown, render } from './markdown.js'
+import { countdown, inWords, Ticker } from './ticker.js'
 import { count, exact, money, seconds, size } from './words.js'
 
-/** What an answer is waiting for, where the server has no words for it. */
-const STATES = { reading: 'Reading', thinking: 'Thinking', searching: 'Searching the web', writing: 'Writing' }
+/** States of an answer for which the server has no text. */
+const STATES = { reading: 'Reading', thinking: 'Thinking', searching: 'Searching the web', writing: 'Writing', going: 'Continuing' }
+const WAITING = 'Waiting for the first word'
+const SERVER_ENDED = 'The server ended before the answer was finished.'   // as the server keeps it
+const NOT_BEGUN = 'The server stopped before the answer began. Ask again.'
+const INTERRUPTED = 'The server stopped before this answer was complete. What was saved is above.'
 
-/** A file's name and size, with what can be done with it. */
+/** A file's name and size, with a button or link. */
 export const chip = (file, action = null) => node('li', { className: 'file', title: file.name },
   node('span', { textContent: file.name }),
   file.size == null ? null : node('span', { className: 'num', textContent: size(file.size) }),
   action)
 
-/** Something in the log that is to be noticed: amber, or red where it is a fault. */
+/** A notice in the log: amber, or red for an error. */
 export function notice(text, { bad = false, action = null } = {}) {
   const button = action && node('button', { type: 'button', textContent: action.label, onclick: action.run })
   return node('div', { className: bad ? 'note bad' : 'note' }, node('p', { textContent: text }), button)
@@ -27,17 +32,20 @@ export function question({ text, files = [] }) {
   return turn
 }
 
-/** An answer: the text, a line on what it is doing, notes, and its account. */
+/** An answer: its text, a line on its state, notes, and its account. */
 export class Answer {
-  call = ''
   thread = ''
   cost = 0
   text = ''
   complete = false
   failed = null
+  stopReason = ''
+  #call = ''
   #markdown = null
+  #isStale = false                                  // the text comes again from its start
+  #ticker = new Ticker()
 
-  /** `modelName(id)` is what people call a model. */
+  /** `modelName(id)` returns the display name of a model. */
   constructor(modelName) {
     this.modelName = modelName
     this.read = node('div', { className: 'read' })
@@ -48,30 +56,38 @@ export class Answer {
       node('h2', { className: 'sr', textContent: 'Claude' }), this.read, this.doing, this.notes, this.account)
   }
 
-  /** An answer that was whole long ago. */
-  show({ text, usage, incomplete, made = [] }) {
+  get call() { return this.#call }
+  set call(id) {
+    this.#call = id
+    this.root.dataset.call = id
+  }
+
+  /** Shows an answer that has ended. */
+  show({ call, text, usage, incomplete, made = [] }) {
+    this.call = call
     this.text = text
     render(this.read, text)
-    this.hand(made)
+    this.#addFiles(made)
     if (usage) this.bill(usage)
+    this.stopReason = usage?.stop_reason ?? ''
     this.complete = !incomplete
-    if (incomplete) this.note(cut(incomplete), { announce: false })
+    if (incomplete) this.note(text ? cut(incomplete) : NOT_BEGUN, { announce: false })
     return this
   }
 
-  /** The text begins to come. */
+  /** Prepares for the text, which comes piece by piece. */
   begin() {
     this.root.setAttribute('aria-busy', 'true')
     this.text = ''
     this.read.replaceChildren()
     this.#markdown = new StreamingMarkdown(this.read)
-    this.do('Waiting for the first word')
+    this.#do(WAITING)
   }
 
-  /** Takes in an event of the stream. */
-  hear({ event, data }) {
+  /** Applies an event of the stream. */
+  apply({ event, data }) {
     switch (event) {
-      case 'anew': return this.#anew()
+      case 'anew': this.#isStale = true; return     // the old text stays until the new one comes
       case 'message': return this.#write(data)
       case 'status': return this.#status(JSON.parse(data))
       case 'usage': return this.bill(JSON.parse(data))
@@ -80,26 +96,27 @@ export class Answer {
     }
   }
 
-  /** The line on what happens while there is nothing to read; none when `text` is empty. */
-  do(text) {
-    this.doing.hidden = !text
-    this.doing.lastChild.textContent = text
+  stop() {
+    this.#do('Stopping')
   }
 
-  note(text, { announce = true, ...manner } = {}) {
-    this.notes.replaceChildren(...text ? [notice(text, manner)] : [])
+  note(text, { announce = true, ...options } = {}) {
+    this.#ticker.stop()
+    this.notes.replaceChildren(...text ? [notice(text, options)] : [])
     if (text && announce) say(text)
   }
 
-  /** The call failed; `failure` is the server's error object. That a reader stopped it is not a fault. */
-  fail(failure) {
-    this.failed = failure
-    this.do('')
-    if (failure.kind === 'cancelled') this.note('Stopped before the first word.')
-    else this.note(failure.text, { bad: true })
+  /** Ends with the server's error object. A call that the reader stopped has not failed. */
+  fail(error) {
+    this.#replaceStale()
+    this.#do('')
+    if (error.kind === 'interrupted' && this.text) return this.note(INTERRUPTED)   // and can be continued
+    this.failed = error
+    if (error.kind === 'cancelled') this.note('Stopped before the first word.')
+    else this.note(error.text, { bad: true })
   }
 
-  /** Something to do about how it ended. */
+  /** Adds a button to the note. */
   offer(label, run) {
     const button = node('button', { type: 'button', textContent: label, onclick: run })
     this.notes.firstChild?.append(button)
@@ -108,68 +125,86 @@ export class Answer {
 
   bill(usage) {
     this.cost = usage.cost_usd ?? 0
-    this.account.hidden = !usage.model              // it ended before it came to a model
+    this.account.hidden = !usage.model              // it ended before a model was asked
     this.account.replaceChildren(...parts(usage, this.modelName(usage.model)), ...this.text ? [node('button', {
       type: 'button', className: 'quiet', textContent: 'Copy', ariaLabel: 'Copy the answer as Markdown',
       onclick: event => copy(event.currentTarget, this.text),
     })] : [])
   }
 
-  /** Files that code has made: links to save them by. */
-  hand(files) {
+  /** Lists the files that code has created, as downloads. */
+  #addFiles(files) {
     if (!files.length) return
-    this.account.before(node('ul', { className: 'files made', ariaLabel: 'Files made' }, ...files.map(file => node('li', { className: 'file' },
+    this.account.before(node('ul', { className: 'files made', ariaLabel: 'Created files' }, ...files.map(file => node('li', { className: 'file' },
       node('a', { href: `/files/${encodeURIComponent(file.id)}`, download: file.name, textContent: file.name }),
       file.bytes == null ? null : node('span', { className: 'num', textContent: size(file.bytes) })))))
   }
 
-  /** Nothing more will come. */
+  /** Ends the answer. */
   end() {
+    this.#replaceStale()
     this.#markdown?.end()
     this.#markdown = null
-    this.do('')
+    this.#do('')
     this.root.removeAttribute('aria-busy')
   }
 
-  #anew() {
-    this.#markdown.end()
+  /** Removes the note of a wait that is over. */
+  clearWait() {
+    if (!this.failed && this.notes.firstChild) this.note('')
+  }
+
+  #replaceStale() {
+    if (!this.#isStale) return
+    this.#isStale = false
+    this.#markdown?.end()
     this.begin()
   }
 
   #write(text) {
+    this.#replaceStale()
     this.text += text
     this.#markdown.write(text)
-    this.do('')
-    this.calm()
+    this.#do('')
+    this.clearWait()
   }
 
-  #status({ state, text }) {
+  #status({ state, text, until }) {
     if (state === 'waiting' && text) {
-      this.do('')
+      this.#do('')
       this.note(sentence(text))
+      const draw = countdown(sentence(text), until), shown = this.notes.querySelector('p')
+      this.#ticker.start(() => { shown.textContent = draw() })
       return
     }
-    this.calm()
-    const nothing = this.text ? '' : 'Waiting for the first word'
-    this.do(state === 'writing' && this.text ? '' : sentence(text) || STATES[state] || nothing)
+    this.clearWait()
+    this.#do(state === 'writing' && this.text ? '' : sentence(text) || STATES[state] || (this.text ? '' : WAITING))
     if (!this.doing.hidden) follow.keep()
   }
 
-  /** It goes on after a wait. */
-  calm() {
-    if (!this.failed && this.notes.firstChild) this.note('')
+  /** Shows a line on what happens before there is more text, with its seconds; none if `text` is empty. */
+  #do(text) {
+    this.#ticker.stop()
+    this.doing.hidden = !text
+    if (!text) return
+    const since = Date.now()
+    this.#ticker.start(() => {
+      const elapsed = Math.floor((Date.now() - since) / 1000)
+      this.doing.lastChild.textContent = elapsed ? `${text} · ${inWords(elapsed)}` : text
+    })
   }
 
-  #done({ complete, incomplete, notes = [], files = [] }) {
+  #done({ complete, incomplete, stop_reason: reason, notes = [], files = [] }) {
     this.complete = complete
-    this.hand(files)
-    const said = [incomplete && cut(incomplete), ...notes].filter(Boolean)
-    if (said.length) this.note(said.join(' '), { announce: false })
+    this.stopReason = reason ?? this.stopReason
+    this.#addFiles(files)
+    const texts = [incomplete && cut(incomplete), ...notes].filter(Boolean)
+    if (texts.length) this.note(texts.join(' '), { announce: false })
   }
 }
 
-/** Why an answer is not complete, without what a program could do about it: here there is a button. */
-const cut = incomplete => `This answer is not complete: ${incomplete.split(/(?<=\.) /)[0]}`
+/** The reason why an answer is incomplete, without the advice for programs: the page has a button instead. */
+const cut = incomplete => incomplete === SERVER_ENDED ? INTERRUPTED : `This answer is not complete: ${incomplete.split(/(?<=\.) /)[0]}`
 const sentence = text => text.charAt(0).toUpperCase() + text.slice(1)
 
 function parts(usage, model) {

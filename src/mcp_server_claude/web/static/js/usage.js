@@ -112,7 +112,7 @@ function showFault(failure) {
   $('range').textContent = ''
   $('fault').hidden = false
   $('fault').querySelector('p').textContent = failure.message
-  $('again').hidden = !(failure.told?.retryable || failure.status >= 500)
+  $('again').hidden = !(failure.error?.retryable || failure.status >= 500)
 }
 
 const steps = () => state.per || ((told?.daily.length ?? 0) > MANY_DAYS ? 'month' : 'day')

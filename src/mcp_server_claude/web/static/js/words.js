@@ -23,8 +23,8 @@ export function seconds(s) {
 export const percent = x => `${(100 * x).toFixed(Math.abs(x) < .1 ? 1 : 0)} %`
 
 export function size(bytes) {
-  if (bytes < 1024) return `${bytes} B`
-  return bytes < 1024 ** 2 ? `${Math.round(bytes / 1024)} kB` : `${(bytes / 1024 ** 2).toFixed(1)} MB`
+  if (bytes < 1000) return `${bytes} B`
+  return bytes < 999_500 ? `${Math.round(bytes / 1000)} kB` : `${+(bytes / 1e6).toFixed(1)} MB`
 }
 
 /** A date (`2026-11-20`) as `20 Nov`. */
