@@ -220,13 +220,15 @@ async def test_a_key_with_a_line_break_in_it_is_named_and_never_shown(tmp_path: 
         assert part[7:] not in seen
 
 
+@pytest.mark.parametrize("backend", ["aiohttp", "httpx"])
 async def test_a_header_that_cannot_be_sent_is_told_without_what_it_holds(
-    api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     """The HTTP library prints it in its own error, and that in the SDK's."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", THEIRS)
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", f"X-Key: {OURS}\r{OURS}")
-    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key="", max_retries=0) as desk:
+    fields = {"base_url": api.url, "api_key": "", "max_retries": 0, "http_backend": backend}
+    async with connect("memory", "auto", tmp_path / "data", **fields) as desk:
         with anyio.fail_after(30):
             result = await desk.ask("x")
     assert failure_meta(result)["kind"] == "malformed_key"

@@ -71,6 +71,11 @@ class Settings(BaseSettings):
         description="How the key is sent: `authorization` (Bearer, what the SDK does) or `x-api-key` "
         "(for gateways that read only that).",
     )
+    http_backend: Literal["aiohttp", "httpx"] = Field(
+        default="aiohttp",
+        description="The HTTP library that carries requests to the API: `aiohttp` (parses in C, about a quarter of the "
+        "CPU while an answer streams) or `httpx`. A SOCKS proxy is always used with `httpx`.",
+    )
     model: str = Field(
         default="sonnet",
         description="The model of calls that name none: an exact id, or a family (`opus`, `sonnet`, `haiku`, `fable`) "

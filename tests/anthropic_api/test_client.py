@@ -6,16 +6,10 @@ import json
 import os
 import ssl
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from mcp_server_claude.anthropic_api import client as client_module
 from mcp_server_claude.anthropic_api import files_api
@@ -23,6 +17,7 @@ from mcp_server_claude.anthropic_api.client import ClaudeClient, TokenCount
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
 from mcp_server_claude.errors import CallError, ConfigurationError, TemporaryError
 from mcp_server_claude.settings import Settings
+from support.certificates import private_certificate
 from support.loopback_server import loopback_server
 from support.mcp_session import FAKE_KEY, connect, failure_meta, text_blocks
 from support.recorded_streams import REQUEST_BODY, message_events, sse_bytes
@@ -190,31 +185,6 @@ async def test_a_certificate_file_without_certificates_is_named(
     with pytest.raises(ConfigurationError, match=r"^SSL_CERT_FILE .* holds no certificates") as error:
         await claude_at("https://gateway.test").get_client()
     assert error.value.kind == "tls"
-
-
-def private_certificate(directory: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that nobody trusts, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    chain, private = directory / "chain.pem", directory / "key.pem"
-    chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return chain, private
 
 
 async def test_an_upstream_with_a_private_authority_is_reached_with_ssl_cert_file_and_the_error_names_it(

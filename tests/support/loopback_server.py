@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncGenerator, Callable, Coroutine
 
 ConnectionHandler: TypeAlias = "Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[object, object, None]]"
@@ -14,8 +15,11 @@ ConnectionHandler: TypeAlias = "Callable[[asyncio.StreamReader, asyncio.StreamWr
 
 
 @asynccontextmanager
-async def loopback_server(serve: ConnectionHandler) -> AsyncGenerator[str]:
-    """The URL at which every connection is `serve`d while the block runs, and hung up on at its end."""
+async def loopback_server(serve: ConnectionHandler, *, context: ssl.SSLContext | None = None) -> AsyncGenerator[str]:
+    """The URL at which every connection is `serve`d while the block runs, and hung up on at its end.
+
+    With a TLS `context` it is an https URL.
+    """
     open_ones: set[asyncio.Task[None]] = set()
 
     async def until_it_goes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -31,9 +35,9 @@ async def loopback_server(serve: ConnectionHandler) -> AsyncGenerator[str]:
         open_ones.add(task)
         task.add_done_callback(open_ones.discard)
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"{'https' if context else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
         for task in list(open_ones):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.to_thread
 
 from mcp_server_claude.anthropic_api import error_classification, token_estimate
+from mcp_server_claude.anthropic_api.http_client import build_http_client
 from mcp_server_claude.anthropic_api.platforms import PLATFORMS
 from mcp_server_claude.anthropic_api.stream_reader import read_stream
 from mcp_server_claude.anthropic_api.stream_usage import token_count
@@ -20,17 +18,13 @@ from mcp_server_claude.errors import CallError, ConfigurationError, TemporaryErr
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic, AsyncStream
     from anthropic.types import RawMessageStreamEvent
-    from httpx2 import AsyncBaseTransport, AsyncClient
+    from httpx2 import AsyncBaseTransport
 
     from mcp_server_claude.anthropic_api.credentials import Credential
     from mcp_server_claude.anthropic_api.message_stream import MessageStream
     from mcp_server_claude.anthropic_api.request_body import RequestBody
     from mcp_server_claude.settings import Settings
 
-CONNECT_TIMEOUT_S = 10.0
-WRITE_TIMEOUT_S = 120.0
-KEEPALIVE_TTL_S = 90.0
-"""A pooled connection outlives the pause between two tool calls; the SDK's own 5 s would pay for TLS each time."""
 COUNT_TIMEOUT_S = 5.0
 """Seconds for a count of tokens, which is an estimate by the API itself; a slower one is replaced by our own."""
 PROBE_TIMEOUT_S = 30.0
@@ -49,11 +43,6 @@ FINAL_COUNT_KINDS = frozenset(
     }
 )
 """Errors of `count_tokens` that are about the request itself, so that the request would fail too."""
-CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
-PROXY_SCHEMES = ("http://", "https://")
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,64 +257,6 @@ def _build_client(settings: Settings, transport: AsyncBaseTransport | None) -> t
         "propagation": settings.forward_traceparent,
         "traces": {"content_mode": "content" if settings.trace_content else "metadata_only"},
     }
-    return credential, platform.build_client(settings, credential, _build_http_client(transport), telemetry)
-
-
-def _build_http_client(transport: AsyncBaseTransport | None) -> AsyncClient:
-    """The HTTP client, with the proxies and certificates of the environment.
-
-    Raises:
-        ConfigurationError: One of them is unusable; the message names the variable.
-        TemporaryError: The process has no file descriptors left.
-    """
-    import anthropic
-    import httpx2
-
-    options: dict[str, Any] = {} if transport is None else {"transport": transport}
-    try:
-        return anthropic.DefaultAsyncHttpxClient(
-            limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=KEEPALIVE_TTL_S),
-            timeout=httpx2.Timeout(CONNECT_TIMEOUT_S, read=None, write=WRITE_TIMEOUT_S, pool=None),  # see the watchdog
-            follow_redirects=False,  # an API does not redirect a POST; a portal or a wrong address does
-            **options,
-        )
-    except (OSError, ValueError, ImportError, httpx2.InvalidURL) as error:
-        raise _network_setup_error(error) from None
-
-
-def _network_setup_error(error: Exception) -> CallError:
-    """The error for an HTTP client that cannot be built. The exception's text may hold a proxy's password."""
-    for name in CERTIFICATE_VARIABLES:
-        path = os.environ.get(name, "")
-        if path and (isinstance(error, OSError) or not Path(path).exists()) and not _is_readable(path):
-            return ConfigurationError(
-                f"{name} names a file that does not exist or holds no certificates. Fix or remove it.", kind="tls"
-            )
-    if isinstance(error, OSError):
-        log.warning("The HTTP client could not be built (%s).", type(error).__name__)
-        return TemporaryError("The server has no resources left to open connections. Try again.", kind="connection")
-    names = sorted(
-        name for name, value in os.environ.items() if name.lower() in PROXY_VARIABLES and not _is_usable_proxy(value)
+    return credential, platform.build_client(
+        settings, credential, build_http_client(settings.http_backend, transport), telemetry
     )
-    return ConfigurationError(
-        f"{' and '.join(names) or 'The proxy of the system'} cannot be used: a proxy's URL begins with http:// or "
-        "https:// (socks5:// needs the package socksio). Fix or remove it.",
-        kind="proxy",
-    )
-
-
-def _is_usable_proxy(url: str) -> bool:
-    return not url or url.lower().startswith(PROXY_SCHEMES) or "://" not in url
-
-
-def _is_readable(path: str) -> bool:
-    """True if the path is a directory, or a file with at least one certificate."""
-    import ssl
-
-    if Path(path).is_dir():
-        return True
-    try:
-        ssl.create_default_context(cafile=path)
-    except (OSError, ValueError):
-        return False
-    return True

@@ -50,6 +50,8 @@ TOO_LONG_MESSAGE = "The prompt is longer than the model takes. Send less."
 MAX_SIGNATURE_MESSAGE_CHARS = 2_000
 """Characters of the API's message on a thinking signature: its last sentence names what changed."""
 HTTP_NOT_FOUND, HTTP_TOO_LARGE, HTTP_RATE_LIMIT, HTTP_OVERLOADED = 404, 413, 429, 529
+UNSENDABLE_ERRORS = frozenset({"LocalProtocolError", "UnsupportedProtocol", "InvalidURL"})
+"""Exceptions of the HTTP libraries for a request that they do not send, by name, since these are not imported."""
 STREAM_CONTENT_TYPES = ("text/event-stream", "application/vnd.amazon.eventstream")
 
 KIND_BY_ERROR_TYPE: dict[str, str] = {
@@ -368,7 +370,8 @@ def _from_connection_error(error: Exception) -> CallError:
                     "that inspects TLS, set SSL_CERT_FILE to a file with its certificate.",
                     kind="tls",
                 )
-            case ssl.SSLError():
+            # asyncio raises a bare ConnectionResetError where the other end hangs up during the TLS handshake.
+            case ssl.SSLError() | ConnectionResetError() if isinstance(cause, ssl.SSLError) or not cause.args:
                 return ConfigurationError(
                     "The TLS connection to the base URL failed. Check the URL (https:// for a port that speaks HTTP?) "
                     "and any proxy in between.",
@@ -378,7 +381,10 @@ def _from_connection_error(error: Exception) -> CallError:
                 return TemporaryError(
                     "Nothing listens at the base URL: the connection was refused.", kind="connection_refused"
                 )
-            case _ if type(cause).__name__ in {"LocalProtocolError", "UnsupportedProtocol", "InvalidURL"}:
+            # aiohttp raises a bare ValueError for a header that it does not send; the SDK wraps it in its own error.
+            case _ if type(cause).__name__ in UNSENDABLE_ERRORS or (
+                isinstance(cause, ValueError) and cause is error.__cause__
+            ):
                 return ConfigurationError(
                     "The request could not be sent: the key, an extra header or the base URL holds characters that "
                     "HTTP does not allow.",

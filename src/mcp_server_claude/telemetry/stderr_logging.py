@@ -22,7 +22,7 @@ CallEnd: TypeAlias = Literal["complete", "incomplete", "failed", "cancelled"]
 
 LINE_FORMAT = "%(levelname)s %(name)s: %(message)s"
 PACKAGE_LOGGER = "mcp_server_claude"
-NOISY_LOGGERS = ("anthropic", "httpx2", "httpcore2", "mcp", "urllib3")
+NOISY_LOGGERS = ("aiohttp", "anthropic", "httpx2", "httpcore2", "mcp", "urllib3")
 """They log each request."""
 
 _call_log = logging.getLogger("mcp_server_claude.call")
