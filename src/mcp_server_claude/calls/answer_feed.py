@@ -189,19 +189,20 @@ class AnswerFeed:
     async def _follow_running(self, live: LiveCall, offset: int) -> AsyncGenerator[FeedEvent]:
         """A call of this process, as it grows."""
         running = live.running_call
-        with self._reader_scope(live):
+        with self._reader_scope(live), live.subscribe() as update:
             seen = live.take_first_status_index()
             yield FeedEvent(offset, StartEvent(running.call.id, running.call.thread, live.model))
-            rested = 0.0
+            rest_until = 0.0
             while True:
                 while (found := live.next_payload(offset, seen)) is not None:
                     event, offset, seen = found
                     if isinstance(event, TextEvent):
-                        rested = anyio.current_time() + BATCH_INTERVAL_S
+                        rest_until = update.clock.time() + BATCH_INTERVAL_S
                     yield FeedEvent(offset, event)
                 if running.done.is_set() or self._shutting_down.is_set():
                     break
-                await live.wait_for_update(rested)
+                await update.rest(rest_until)
+                await update.wait()
             for event in answer_feed_final_events.events_for_outcome(running.outcome):
                 yield FeedEvent(offset, await self._add_output_files(event, running.call.id, running.call.user))
             if live.owned:

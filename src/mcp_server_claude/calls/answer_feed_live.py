@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -11,8 +12,11 @@ import anyio
 from mcp_server_claude import status_text
 from mcp_server_claude.call_types import MessageStart, TextDelta, TextPending, ThinkingProgress, ToolUse, Waiting
 from mcp_server_claude.calls.answer_feed_events import StatusEvent, TextEvent
+from mcp_server_claude.calls.delivery_clock import DeliverySignal
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from mcp_server_claude.call_types import CallEvent
     from mcp_server_claude.calls.answer_feed_events import FeedPayload, FeedState
     from mcp_server_claude.calls.running_calls import RunningCall
@@ -36,8 +40,8 @@ class LiveCall:
         self._summary = ""
         self._chars = running_call.text.chars
         self._had_reader = False
-        self._closing = anyio.Event()
-        self._update: anyio.Event | None = None
+        self._is_closed = False
+        self._signals: list[DeliverySignal] = []
 
     def record_event(self, event: CallEvent) -> None:
         """Take note of an event: its text is in the scroll already, its stage is kept where the text was then."""
@@ -58,8 +62,9 @@ class LiveCall:
     def stop_waiting(self) -> None:
         """Readers wait for no more."""
         self.first_event.set()
-        self._closing.set()
-        self._notify_readers()
+        self._is_closed = True
+        for signal in self._signals:
+            signal.close()
 
     def take_first_status_index(self) -> int:
         """The index of a reader's first status: the first reader gets all, later ones only the latest."""
@@ -76,22 +81,21 @@ class LiveCall:
         text = self.running_call.text.slice(offset, min(end, offset + MAX_TEXT_EVENT_CHARS))
         return (TextEvent(text), offset + len(text), status_index) if text else None
 
-    async def wait_for_update(self, not_before: float) -> None:
-        """Wait until `rested`, a time of this loop, or where that has passed until there is something new."""
-        if self._closing.is_set():
-            return
-        if (pause := not_before - anyio.current_time()) > 0:
-            with anyio.move_on_after(pause):
-                await self._closing.wait()
-            return
-        if self._update is None:
-            self._update = anyio.Event()
-        await self._update.wait()
+    @contextmanager
+    def subscribe(self) -> Generator[DeliverySignal]:
+        """A signal that is set whenever there is something new, while the block runs."""
+        signal = DeliverySignal()
+        if self._is_closed:
+            signal.close()
+        self._signals.append(signal)
+        try:
+            yield signal
+        finally:
+            self._signals.remove(signal)
 
     def _notify_readers(self) -> None:
-        if self._update is not None:
-            self._update.set()
-            self._update = None
+        for signal in self._signals:
+            signal.set()
 
 
 def _state_after(event: CallEvent, chars_before: int) -> FeedState:

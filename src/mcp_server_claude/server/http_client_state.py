@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Awaitable, Callable, Generator, Mapping
 
 
 class SdkHttpRequest(Protocol):
@@ -21,13 +21,19 @@ class SdkHttpRequest(Protocol):
 
 
 class HttpRequestState:
-    """One HTTP request: over when its client has gone or it has been answered, free while no bytes wait to be read."""
+    """One HTTP request: over when its client has gone or it has been answered, free while no bytes wait to be read.
 
-    def __init__(self) -> None:
+    `send_body` sends a part of the response's body (ASGI).
+    """
+
+    def __init__(self, send_body: Callable[[bytes], Awaitable[None]] | None = None) -> None:
+        self._send_body = send_body
         self._is_over = False
         self._cancel_scopes: set[anyio.CancelScope] = set()
         self._pending_writes = 0
         self._all_read = anyio.Event()
+        self._is_event_stream = True
+        self._has_begun = anyio.Event()
 
     @contextmanager
     def cancel_scope(self) -> Generator[anyio.CancelScope]:
@@ -63,6 +69,25 @@ class HttpRequestState:
         """Wait until the client has taken what was sent so far."""
         while self._pending_writes:
             await self._all_read.wait()
+
+    def begin_response(self, *, is_event_stream: bool) -> None:
+        """Note that the head of the response, or the first event of its stream, was sent."""
+        self._is_event_stream = is_event_stream
+        self._has_begun.set()
+
+    async def wait_until_open(self) -> bool:
+        """Wait until the first event of the response was sent; False if the response is no stream of events."""
+        if self._send_body is None:
+            return False
+        await self._has_begun.wait()
+        return self._is_event_stream
+
+    async def write_message(self, message: bytes) -> None:
+        """Send a JSON-RPC message as an event of the response's stream, after what the client has yet to read."""
+        await self.wait_until_read()
+        if self._send_body is not None:
+            with self.track_write():
+                await self._send_body(b"event: message\r\ndata: %b\r\n\r\n" % message)
 
 
 def http_request_state(request: object) -> HttpRequestState | None:

@@ -29,6 +29,7 @@ from mcp_server_claude.call_types import (
     Usage,
     Waiting,
 )
+from mcp_server_claude.calls.delivery_clock import DeliverySignal
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 
 if TYPE_CHECKING:
@@ -108,8 +109,7 @@ class ProgressReporter:
         self._pending_chars = 0
         self._stage = ""
         self._client_gone = False
-        self._wake_up = anyio.Event()
-        self._finished = anyio.Event()
+        self._update = DeliverySignal()
         self._ended = anyio.Event()
 
     def queue_event(self, event: CallEvent) -> None:
@@ -117,7 +117,7 @@ class ProgressReporter:
         if type(event) is TextDelta:
             self._pending.append(event.text)
             self._chars += len(event.text)
-            self._wake_up.set()
+            self._update.set()
             return
         if self._status_line is not None:
             self._status_line.update_stage(event)
@@ -127,12 +127,11 @@ class ProgressReporter:
         lively = (Waiting, ToolUse) if self._status_line is None else (Waiting, ToolUse, TextPending, ThinkingProgress)
         if stage != self._stage or isinstance(event, lively):
             self._stage = stage
-            self._wake_up.set()
+            self._update.set()
 
     def finish_reporting(self) -> None:
         """Nothing more will come: send what is pending and end."""
-        self._finished.set()
-        self._wake_up.set()
+        self._update.close()
 
     async def wait_until_sent(self) -> None:
         """Wait until all is sent, or the client has taken nothing for `DRAIN_TIMEOUT_S`."""
@@ -153,19 +152,13 @@ class ProgressReporter:
     async def _send_loop(self) -> None:
         await self._send_notification(self._status_line.render() if self._status_line else None)
         while True:
-            with anyio.move_on_after(self._silence_timeout_s):
-                await self._wake_up.wait()
-            self._wake_up = anyio.Event()
-            last = self._finished.is_set()
-            told = await self._send_pending(last=last)
+            await self._update.wait(self._silence_timeout_s)
+            last = self._update.is_closed
+            sent_message = await self._send_pending(last=last)
             if last:
                 return
-            if not told:
-                continue  # a stage without words does not hold up the first words after it
-            with anyio.move_on_after(self._interval):
-                await self._finished.wait()
-            if self._finished.is_set():
-                self._wake_up.set()
+            if sent_message:  # a stage without words does not hold up the first words after it
+                await self._update.rest(self._update.clock.time() + self._interval)
 
     @property
     def _silence_timeout_s(self) -> float:

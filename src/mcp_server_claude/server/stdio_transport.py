@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import anyio
@@ -47,6 +48,7 @@ async def _run_until_closed(server: MCPServer[Any]) -> int:
     stopped_by = 0
     with _claim_stdio() as (reader, writer), _receive_signals() as signals:
         outlet = StdoutWriter(writer)
+        _current_stdout.set(outlet)
         async with anyio.create_task_group() as tasks:
 
             async def stop_on(signals: AsyncIterator[signal.Signals]) -> None:
@@ -206,6 +208,18 @@ class StdoutWriter:
             frame = replace_lone_surrogates(json.dumps(content, ensure_ascii=False, default=str)).encode()
         await self.write_frame(frame + b"\n")
 
+    async def wait_until_open(self) -> bool:
+        """True: messages can be written from the start."""
+        return True
+
+    async def write_message(self, message: bytes) -> None:
+        """Write a JSON-RPC message that is one line already.
+
+        Raises:
+            anyio.BrokenResourceError: The client has closed its end.
+        """
+        await self.write_frame(message + b"\n")
+
     async def write_frame(self, frame: bytes) -> None:
         """Write one frame, after what a cancelled sender left of its own."""
         async with self._frame_lock:
@@ -246,3 +260,11 @@ class StdoutWriter:
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+_current_stdout: ContextVar[StdoutWriter | None] = ContextVar("current_stdout", default=None)
+
+
+def current_stdout() -> StdoutWriter | None:
+    """The output of the server that answers the current request over stdio; None over other transports."""
+    return _current_stdout.get()

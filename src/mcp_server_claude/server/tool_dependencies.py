@@ -15,12 +15,14 @@ from mcp.server.mcpserver import Context, Resolve
 from mcp_server_claude.calls.ask_request import CallOrigin
 from mcp_server_claude.server.client_quirks import client_traits
 from mcp_server_claude.server.http_client_state import authenticated_user, http_request_state
+from mcp_server_claude.server.progress_frames import ProgressFrames
 from mcp_server_claude.server.progress_notifications import progress_style
+from mcp_server_claude.server.stdio_transport import current_stdout
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.users.user import LOCAL, User
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from mcp.server.context import ServerRequestContext
 
@@ -106,15 +108,6 @@ def resolve_caller(ctx: Context[Services]) -> Caller:
     client, traits = client_of_request(request)
     meta: dict[str, object] = dict(request.meta or {})
 
-    leg = http_request_state(request.request)
-
-    async def report(progress: float, message: str | None, total: float | None = None) -> None:
-        if leg is not None:
-            await (
-                leg.wait_until_read()
-            )  # in 2025-11-25 one client that does not read would hold up all calls of its session
-        await ctx.report_progress(progress, total, message)
-
     return Caller(
         user=user_for_request(request.request),
         client=client,
@@ -124,7 +117,7 @@ def resolve_caller(ctx: Context[Services]) -> Caller:
             configured=request.lifespan_context.settings.progress,
             requested=meta.get(PROGRESS_KEY),
         ),
-        send_progress=report,
+        send_progress=_progress_sender(ctx, meta),
         trace_id=_trace_id_from(meta.get("traceparent")),
     )
 
@@ -136,6 +129,23 @@ def client_of_request(request: ServerRequestContext[Services, Any]) -> tuple[str
         return "", frozenset()
     info = params.client_info
     return info.name, client_traits(info.name, info.version, over_http=request.request is not None)
+
+
+def _progress_sender(ctx: Context[Services], meta: Mapping[str, object]) -> SendProgress:
+    """The way to notify the client of this request of progress. Nothing is sent if it did not ask for that."""
+    state = http_request_state(ctx.request_context.request)
+
+    async def send_through_sdk(progress: float, message: str | None, total: float | None = None) -> None:
+        if state is not None:
+            # In 2025-11-25 one client that does not read would hold up all calls of its session.
+            await state.wait_until_read()
+        await ctx.report_progress(progress, total, message)
+
+    token = meta.get("progress_token", meta.get("progressToken"))
+    writer = state or current_stdout()
+    if writer is None or not isinstance(token, str | int):
+        return send_through_sdk
+    return ProgressFrames(send_through_sdk, writer, token).send_progress
 
 
 def _trace_id_from(traceparent: object) -> str:

@@ -30,7 +30,7 @@ from mcp_server_claude.web.middleware.buffered_body import MAX_UNCHECKED_BYTES, 
 from mcp_server_claude.web.tracing import use_http_trace_context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterable
 
     from starlette.types import Message, Receive, Scope, Send
 
@@ -85,7 +85,7 @@ class McpEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
-        state = HttpRequestState()
+        state = HttpRequestState(lambda data: send({"type": "http.response.body", "body": data, "more_body": True}))
         scope["state"]["http_request"] = state
         try:
             match scope["method"]:
@@ -152,10 +152,17 @@ def _end_on_disconnect(receive: Receive, state: HttpRequestState) -> Receive:
 
 
 def _track_writes(send: Send, state: HttpRequestState) -> Send:
-    """A `send` that records in the request's state while a message waits for the client to read."""
+    """A `send` that records in the request's state how far the response is, and whether it waits to be read."""
+    is_event_stream = False
 
     async def send_message(message: Message) -> None:
+        nonlocal is_event_stream
+        if message["type"] == "http.response.start":
+            headers = dict(cast("Iterable[tuple[bytes, bytes]]", message.get("headers", ())))
+            is_event_stream = headers.get(b"content-type", b"").startswith(b"text/event-stream")
         with state.track_write():
             await send(message)
+        if not is_event_stream or message.get("body"):
+            state.begin_response(is_event_stream=is_event_stream)
 
     return send_message

@@ -1,0 +1,117 @@
+"""Progress notifications as bytes: the same messages as the SDK's own, in order, in both protocol eras."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mcp.types import JSONRPCNotification, ProgressNotification, ProgressNotificationParams, jsonrpc_message_adapter
+
+from mcp_server_claude.server.http_client_state import HttpRequestState
+from mcp_server_claude.server.progress_frames import ProgressFrames
+from support.mcp_session import ALL_TRANSPORTS, ProgressUpdate, ProtocolMode, Transport, connect, text_blocks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp_server_claude.simulator import Simulator
+
+pytestmark = pytest.mark.anyio
+
+TOKENS = st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=["Cs"]))
+MESSAGES = st.none() | st.text(st.characters(exclude_categories=["Cs"]))
+
+
+class Wire:
+    """A connection that keeps what is written to it, and a sender through the SDK that writes to it too."""
+
+    def __init__(self) -> None:
+        self.messages: list[object] = []
+
+    async def wait_until_open(self) -> bool:
+        return True
+
+    async def write_message(self, message: bytes) -> None:
+        self.messages.append(json.loads(message))
+
+    async def send_through_sdk(self, progress: float, message: str | None, total: float | None = None) -> None:
+        assert total is None
+        self.messages.append((progress, message))
+
+
+@given(TOKENS, st.integers(0, 2**53) | st.floats(0, 1e9), MESSAGES, st.none() | st.integers(1, 100))
+def test_a_frame_is_the_message_that_the_sdk_would_send(
+    token: str | int, progress: float, message: str | None, total: float | None
+) -> None:
+    wire = Wire()
+    frame = ProgressFrames(wire.send_through_sdk, wire, token).encode(progress, message, total)
+    params = ProgressNotificationParams(progress_token=token, progress=progress, message=message, total=total)
+    sent = ProgressNotification(params=params).model_dump(by_alias=True, mode="json", exclude_none=True)
+    parsed = jsonrpc_message_adapter.validate_json(frame, by_name=False)
+    assert isinstance(parsed, JSONRPCNotification)
+    assert json.loads(frame) == {"jsonrpc": "2.0", **sent}
+    assert b"\n" not in frame
+    assert b"\r" not in frame
+
+
+async def test_the_first_notification_goes_through_the_sdk_and_the_others_as_bytes() -> None:
+    wire = Wire()
+    frames = ProgressFrames(wire.send_through_sdk, wire, "t")
+    await frames.send_progress(1, None)
+    await frames.send_progress(2, "tea")
+    assert wire.messages[0] == (1, None)
+    assert wire.messages[1:] == [
+        {
+            "jsonrpc": "2.0",
+            "method": "notifications/progress",
+            "params": {"progressToken": "t", "progress": 2, "message": "tea"},
+        }
+    ]
+
+
+async def test_over_http_no_bytes_overtake_the_first_event_of_the_response() -> None:
+    sent: list[bytes] = []
+
+    async def send_body(data: bytes) -> None:
+        sent.append(data)
+
+    async def send_through_sdk(progress: float, message: str | None, total: float | None = None) -> None:
+        """The SDK takes a notification and passes it on later."""
+
+    state = HttpRequestState(send_body)
+    frames = ProgressFrames(send_through_sdk, state, 1)
+    await frames.send_progress(1, None)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(frames.send_progress, 2, "tea")
+        await anyio.wait_all_tasks_blocked()
+        assert sent == []
+        state.begin_response(is_event_stream=True)
+    assert len(sent) == 1
+    assert sent[0].startswith(b"event: message\r\ndata: {")
+    assert sent[0].endswith(b"}\r\n\r\n")
+
+
+async def test_a_response_that_is_no_stream_of_events_takes_no_bytes() -> None:
+    wire, state = Wire(), HttpRequestState()
+    frames = ProgressFrames(wire.send_through_sdk, state, 1)
+    await frames.send_progress(1, None)
+    await frames.send_progress(2, "tea")
+    assert wire.messages == [(1, None), (2, "tea")]
+
+
+@pytest.mark.parametrize(("transport", "mode"), ALL_TRANSPORTS)
+async def test_the_messages_joined_are_the_answer_over_every_transport_and_in_both_eras(
+    api: Simulator, tmp_path: Path, transport: Transport, mode: ProtocolMode
+) -> None:
+    prompt = "Tea? 茶 👩‍👩‍👧 [[sim: tokens=400 pace=2000]]"
+    async with connect(transport, mode, tmp_path / "data", base_url=api.url, progress_interval_s=0.01) as session:
+        updates: list[ProgressUpdate] = []
+        result = await session.ask(prompt, updates=updates)
+    progress = [update.progress for update in updates]
+    assert progress == sorted(set(progress))
+    assert "".join(update.message or "" for update in updates) == text_blocks(result)[0]
+    assert len(updates) > 3
