@@ -193,6 +193,12 @@ class Settings(BaseSettings):
         description="Names that look secret (`.env`, `*.pem`, …) and may be read all the same: globs on the "
         "name or the path below its root, where `*` crosses `/`; separated by commas, or a list in the file.",
     )
+    allow_file_ids: bool = Field(
+        default=False,
+        description="Whether callers over HTTP may name any file of the Files API by its id (`file_…`). Every file of "
+        "the workspace can be read like that, also those of other users; without it only files that this server issued "
+        "to the same user are sent on. On stdio every id is sent on.",
+    )
     uploads: bool = Field(
         default=False,
         description='Whether large PDFs and images, and with `tools=["code"]` data files, are uploaded through the '

@@ -15,6 +15,7 @@ from mcp_server_claude.engine.fallback_model import FallbackModel
 from mcp_server_claude.engine.prepared_call import PreparedCall
 from mcp_server_claude.engine.structured_output import OutputSchema
 from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
+from mcp_server_claude.store import output_file_records, store_errors_as
 
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.client import ClaudeClient
@@ -55,6 +56,7 @@ class CallAdmission:
         await self._claude.get_client()
         model = await self._resolve_model(call)
         schema = None if call.schema is None else OutputSchema(call.schema, model)
+        _check_tools_beside_schema(call, model, schema)
         fallback = await self._admit_fallback(call, model, schema)
         if schema is not None:
             call = replace(call, prompt=schema.add_instruction(call.prompt), notes=(*call.notes, *schema.notes))
@@ -88,10 +90,6 @@ class CallAdmission:
         model = model.without_features(platform.unsupported_for(model.id))
         platform.check_call(call)
         models.check_model_accepts(model, effort=call.effort, max_tokens=call.max_tokens, tools=call.tools)
-        if call.schema is not None and call.tools:
-            raise RequestError(
-                "schema and tools cannot be combined. Ask with tools first, then for the JSON in the same thread."
-            )
         return model
 
     async def _admit_fallback(self, call: Call, requested: ClaudeModel, schema: OutputSchema | None) -> FallbackModel:
@@ -102,13 +100,32 @@ class CallAdmission:
         try:
             model = await self._resolve_model(replace(call, model=name))
             if schema is not None:
-                schema.for_model(model)  # raises if the model takes no schema
+                _check_tools_beside_schema(call, model, schema.for_model(model))
         except CallError as failure:
             return FallbackModel.unavailable(name, failure)
         return FallbackModel() if model.id == requested.id else FallbackModel(model=model)
 
+    async def _check_file_ids(self, call: Call) -> None:
+        """Refuse ids of the Files API that were not issued to this user, where the policy asks for that.
+
+        "Never take a `file_id` from end users": every file can be read in the whole workspace
+        (https://platform.claude.com/docs/en/build-with-claude/files, as documented by November 2026).
+        """
+        named = () if self._file_policy.any_file_id else files.named_file_ids(call.files)
+        if not named:
+            return
+        with store_errors_as("The file ids could not be checked"):
+            issued = await self._store.write(output_file_records.issued_file_ids, named, call.user)
+        if foreign := [file_id for file_id in named if file_id not in issued]:
+            raise RequestError(
+                f"{foreign[0]} is not a file that this server issued to you. Send the file's content, or name its path "
+                "or its https URL. The operator can allow other ids (MCP_CLAUDE_ALLOW_FILE_IDS).",
+                kind="not_found",
+            )
+
     async def _read_files(self, call: Call, model: ClaudeModel, listener: Listener | None) -> Call:
         """The call with attachments in place of files."""
+        await self._check_file_ids(call)
         policy = self._uploads.file_policy_for(self._file_policy, call)
         limit = files.RunLimit()
         read = partial(
@@ -126,3 +143,17 @@ class CallAdmission:
         call = replace(call, files=(), attachments=blocks, notes=(*call.notes, *attachments.notes))
         self._claude.platform.check_call(call)
         return call
+
+
+def _check_tools_beside_schema(call: Call, model: ClaudeModel, schema: OutputSchema | None) -> None:
+    """Refuse tools where the schema itself is a tool that Claude must call.
+
+    Raises:
+        RequestError: The model has no structured outputs, and the call asks for tools too.
+    """
+    if call.tools and schema is not None and schema.uses_answer_tool:
+        raise RequestError(
+            f"schema and tools cannot be combined with {model.id}: it has no structured outputs here. Ask with tools "
+            "first, then for the JSON in the same thread, or ask another model.",
+            kind="unsupported",
+        )

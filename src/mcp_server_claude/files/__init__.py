@@ -16,6 +16,7 @@ from mcp_server_claude.files.helper_processes import RunLimit
 from mcp_server_claude.files.read_glob_grep import glob_files, grep_files, list_directory, read_file
 from mcp_server_claude.files.request_limits import RequestLimits, check_request_limits
 from mcp_server_claude.files.roots import FilePolicy, roots_for
+from mcp_server_claude.files.url_references import named_file_ids
 
 __all__ = [
     "Attachments",
@@ -28,6 +29,7 @@ __all__ = [
     "glob_files",
     "grep_files",
     "list_directory",
+    "named_file_ids",
     "read_file",
     "roots_for",
     "summarize_files",

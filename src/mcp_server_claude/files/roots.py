@@ -22,7 +22,8 @@ class FilePolicy:
     bounds one file on disk, `max_total_bytes` all files as they are sent (base64 and JSON included; the rest of a
     request's 32 MB is for the prompt and the thread), `max_text_chars` all text together (a little more than a million
     tokens, the largest context of today's models). `for_code` allows files that Claude cannot be shown, for code to
-    read; without it `hint` is a sentence, after a space, that says why they are not allowed.
+    read; without it `hint` is a sentence, after a space, that says why they are not allowed. Without `any_file_id`,
+    only files of the Files API that this server issued to the user are sent on.
     """
 
     roots: tuple[Path, ...]
@@ -31,6 +32,7 @@ class FilePolicy:
     max_file_bytes: int = 30_000_000
     max_total_bytes: int = 30_000_000
     max_text_chars: int = 4_000_000
+    any_file_id: bool = True
     for_code: bool = False
     hint: str = ""
 

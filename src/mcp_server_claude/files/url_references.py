@@ -15,6 +15,8 @@ from mcp_server_claude.files.content_types import ImageFile, PdfFile, TextFile, 
 from mcp_server_claude.files.name_quoting import SUPPORTED_TYPES, format_bytes, quote_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mcp_server_claude.files.content_types import FileContent
     from mcp_server_claude.files.roots import FilePolicy
 
@@ -78,6 +80,11 @@ def parse_reference(name: str, policy: FilePolicy) -> Reference | None:
             return None
         case other:
             raise RequestError(f"Only https URLs are passed on; this one is {quote_name(other, 20)}.")
+
+
+def named_file_ids(names: Sequence[str]) -> tuple[str, ...]:
+    """The ids of the Files API among the entries of `files`."""
+    return tuple(found[1] for name in names if (found := FILE_ID.fullmatch(name)))
 
 
 def _parse_url(name: str) -> UrlReference:

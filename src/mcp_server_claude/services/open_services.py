@@ -148,10 +148,17 @@ def open_blocking(settings: Settings, *, http: bool = False) -> tuple[Store, str
 
 
 def file_policy_for(settings: Settings, *, http: bool = False) -> FilePolicy:
-    """The files of this machine that a call may read: over HTTP only those below the operator's roots."""
+    """The files that a call may read: over HTTP only those below the operator's roots, and of the Files API only those
+    that were issued to the user, unless the operator allows others.
+    """
     try:
         cwd = Path.cwd()
     except OSError:  # it was deleted
         cwd = Path(os.devnull)
     roots = roots_for(cwd=cwd, project_dir=settings.project_dir, operator_roots=settings.roots, http=http)
-    return FilePolicy(roots=roots, allow_secret_names=settings.allow_files, max_files=settings.max_files)
+    return FilePolicy(
+        roots=roots,
+        allow_secret_names=settings.allow_files,
+        max_files=settings.max_files,
+        any_file_id=settings.allow_file_ids or not http,
+    )

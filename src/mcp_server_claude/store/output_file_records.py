@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.store.erasure import ERASED_NAME
+from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +60,13 @@ def find_output_file(tx: Transaction, output_file_id: str, user: str) -> OutputF
     """Return a user's file by our id, or None if this user has none of that id or it was erased."""
     sql = f'select {_COLUMNS} from produced where id = :id and "user" = :user and name <> :erased'  # noqa: S608
     return tx.fetch_one(OutputFileRecord, sql, {"id": output_file_id, "user": user, "erased": ERASED_NAME})
+
+
+def issued_file_ids(tx: Transaction, file_ids: Sequence[str], user: str) -> set[str]:
+    """Return those of these ids of the Files API that belong to files of this user."""
+    sql = 'select file_id from produced where file_id = :file_id and "user" = :user and name <> :erased'
+    params = {"user": user, "erased": ERASED_NAME}
+    return {file_id for file_id in file_ids if tx.fetch_one(scalar, sql, params | {"file_id": file_id}) is not None}
 
 
 def output_files_of_call(tx: Transaction, call_id: str, user: str) -> list[OutputFileRecord]:
