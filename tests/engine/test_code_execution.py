@@ -37,6 +37,7 @@ pytestmark = pytest.mark.anyio
 FILES = "mcp-server-claude/files"
 RUN = "Please compute the mean"
 MODEL = "sonnet"
+PERSON = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 
 
 def bodies(api: Simulator) -> list[dict[str, object]]:
@@ -410,11 +411,27 @@ async def test_a_model_that_cannot_run_code_is_refused_before_anything_is_sent(t
         assert not bodies(api)
 
 
-async def test_code_and_a_schema_are_refused_together(upstream: Simulator, tmp_path: Path) -> None:
+async def test_code_and_a_schema_go_together_where_the_model_has_structured_outputs(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask(RUN, tools=["code"], schema={"type": "object"})
-        assert "schema and tools cannot be combined" in text_blocks(result)[0]
-        assert not bodies(upstream)
+        result = await desk.ask(RUN, tools=["code"], schema=PERSON)
+    assert not result.is_error
+    assert set(json.loads(text_blocks(result)[0])) == {"name"}
+    (body,) = bodies(upstream)
+    assert "format" in cast("dict[str, object]", body["output_config"])
+    assert "code_execution" in str(body["tools"])
+
+
+async def test_tools_and_a_schema_are_refused_together_where_the_schema_is_a_tool_itself(tmp_path: Path) -> None:
+    async with (
+        Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="plain") as api,
+        connect("memory", "auto", tmp_path / "data", base_url=api.url) as desk,
+    ):
+        result = await desk.ask("A person.", tools=["read"], schema=PERSON, model="claude-plain-2")
+        assert text_blocks(result)[0].startswith("schema and tools cannot be combined with claude-plain-2")
+        assert failure_meta(result)["kind"] == "unsupported"
+        assert not bodies(api)
 
 
 async def test_a_dry_run_prices_a_call_with_code_and_sends_nothing(upstream: Simulator, tmp_path: Path) -> None:

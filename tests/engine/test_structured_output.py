@@ -7,7 +7,9 @@ import pytest
 
 from mcp_server_claude import schemas
 from mcp_server_claude.simulator import directive
+from support.cloud_upstream import CannedResponse, cloud_upstream
 from support.mcp_session import ALL_TRANSPORTS, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
+from support.recorded_streams import message_events, sse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -175,3 +177,88 @@ async def test_a_schema_is_normalized_once_for_a_call_in_a_thread_with_a_fallbac
         first = await session.ask("Hi")
         await session.ask("A person.", schema=PERSON, thread=usage_meta(first)["thread"])
     assert normalized == [PERSON]
+
+
+def refused(message: str) -> CannedResponse:
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+    return CannedResponse("/v1/messages", json.dumps(error).encode(), "application/json", 400, times=1)
+
+
+@pytest.mark.parametrize("message", ["The compiled grammar is too large.", "Schema is too complex for compilation."])
+async def test_a_schema_whose_grammar_the_api_refuses_is_asked_for_in_words_with_a_note_and_the_thread_goes_on(
+    tmp_path: Path, message: str
+) -> None:
+    answer = CannedResponse("/v1/messages", sse_bytes(*message_events('{"name": "Ada", ', '"age": 36}')))
+    async with (
+        cloud_upstream(refused(message), answer) as gateway,
+        connect("memory", "auto", tmp_path / "data", base_url=gateway.url) as session,
+    ):
+        first = await session.ask("A person.", schema=PERSON)
+        await session.ask("And in words?", thread=usage_meta(first)["thread"])
+    assert json.loads(text_blocks(first)[0]) == {"name": "Ada", "age": 36}
+    assert "compiled grammar is too large for the Messages API, so Claude was asked for it in words" in str(
+        text_blocks(first)[1]
+    )
+    with_format, in_words, later = [request.body for request in gateway.requests_to("/v1/messages")]
+    assert "format" in cast("dict[str, object]", with_format["output_config"])
+    assert "output_config" not in in_words
+    question = cast("list[dict[str, object]]", in_words["messages"])[-1]
+    assert "valid against this JSON Schema" in str(question["content"])
+    assert cast("list[dict[str, object]]", later["messages"])[0] == question
+
+
+async def test_json_that_follows_the_use_of_a_tool_is_the_answer_without_the_words_before_it(tmp_path: Path) -> None:
+    start, _, *_, stop = message_events()
+    blocks: list[dict[str, object]] = [
+        {"type": "text", "text": "Let me look that up."},
+        {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "Ada"}},
+        {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []},
+        {"type": "text", "text": '{"name": "Ada", '},
+        {"type": "text", "text": '"age": 36}'},
+    ]
+    events = [start]
+    for index, block in enumerate(blocks):
+        events += [
+            {"type": "content_block_start", "index": index, "content_block": block},
+            {"type": "content_block_stop", "index": index},
+        ]
+    events += [{"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}}, stop]
+    async with (
+        cloud_upstream(CannedResponse("/v1/messages", sse_bytes(*events))) as gateway,
+        connect("memory", "auto", tmp_path / "data", base_url=gateway.url) as session,
+    ):
+        result = await session.ask("Who is Ada?", schema=PERSON, tools=["web"])
+    assert json.loads(text_blocks(result)[0]) == {"name": "Ada", "age": 36}
+    (body,) = [request.body for request in gateway.requests_to("/v1/messages")]
+    fetch = next(tool for tool in cast("list[dict[str, object]]", body["tools"]) if tool["name"] == "web_fetch")
+    assert "citations" not in fetch
+
+
+async def test_a_schema_goes_with_the_tools_of_a_thread_and_with_those_of_the_call(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        first = await session.ask("Search for tea. [[sim: search=on]]", tools=["web"])
+        thread = usage_meta(first)["thread"]
+        without = await session.ask("A person.", schema=PERSON, thread=thread)
+        beside = await session.ask("Another person.", schema=PERSON, tools=["web"], thread=thread)
+        last = await session.ask("And in words?", thread=thread)
+    for result in (first, without, beside, last):
+        assert not result.is_error, text_blocks(result)
+    assert [body.get("tool_choice") for body in bodies(upstream)] == [
+        None,
+        {"type": "none"},
+        None,
+        {"type": "none"},
+    ]
+
+
+async def test_an_enum_value_with_other_capitals_is_corrected_without_another_request(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    schema = {"type": "object", "properties": {"tea": {"enum": ["green", "black"]}}, "required": ["tea"]}
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        said = directive(text='{"tea": "Green"}')
+        result = await session.ask(f"Which? {said}", schema=schema)
+    assert json.loads(text_blocks(result)[0]) == {"tea": "green"}
+    assert len(bodies(upstream)) == 1

@@ -24,7 +24,7 @@ class ThinkingSummary:
         """Add a piece. `last_sentence` becomes the last sentence that is whole, on one line."""
         self._tail = (self._tail + text)[-MAX_TAIL_CHARS:]
         *whole, _ = SENTENCE_END.split(self._tail)
-        sentences = [" ".join(sentence.split()).strip("*# ") for sentence in whole]
+        sentences = [" ".join(sentence.replace("**", "").split()).lstrip("*#-> ") for sentence in whole]
         self.last_sentence = next((each for each in reversed(sentences) if each), self.last_sentence)[
             :MAX_SENTENCE_CHARS
         ]

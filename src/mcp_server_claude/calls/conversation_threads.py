@@ -28,7 +28,7 @@ from mcp_server_claude.store import thread_messages as stored
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from mcp_server_claude.call_types import Block, Call, CallEvent, Listener, SentTurn
+    from mcp_server_claude.call_types import Block, Call, CallEvent, Listener, Message, SentTurn
     from mcp_server_claude.engine.engine import CostEstimate, Engine
     from mcp_server_claude.engine.prepared_call import PreparedCall
     from mcp_server_claude.settings import Settings
@@ -350,14 +350,20 @@ def _read_answers_and_cost(tx: Transaction, thread_id: str) -> tuple[dict[str, A
 
 def _store_sent_turn(tx: Transaction, call: Call, sent: SentTurn) -> None:
     """Store what later turns must send unchanged."""
-    question = sent.question["content"]
-    if isinstance(question, list) and len(cast("list[Block]", question)) > len(call.attachments) + 1:
-        # Files of earlier turns were put into a new container with it.
-        stored.replace_question(tx, call.thread, call.id, [dict(block) for block in cast("list[Block]", question)])
+    if sent.question != call.user_message():
+        # Files of earlier turns were put into a new container with it, or the schema was added in words.
+        stored.replace_question(tx, call.thread, call.id, _question_blocks(sent.question))
     if sent.definitions != call.definitions:
         stored.set_definitions(tx, call.thread, [dict(definition) for definition in sent.definitions])
     if sent.dropped_thinking:
         stored.forget_thinking(tx, call.thread)
+
+
+def _question_blocks(question: Message) -> list[dict[str, object]]:
+    content = question["content"]
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [dict(block) for block in cast("list[Block]", content)]
 
 
 def _prefix_digest(tx: Transaction, call: Call, sent: SentTurn | None) -> str:

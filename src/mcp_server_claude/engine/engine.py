@@ -32,6 +32,7 @@ from mcp_server_claude.engine.rate_limit_cooldown import RateLimitCooldown, Rate
 from mcp_server_claude.engine.request_loop import RequestLoop
 from mcp_server_claude.engine.spending_limit import SpendingLimit
 from mcp_server_claude.engine.stream_watchdog import StreamWatchdog, background_task
+from mcp_server_claude.engine.structured_output import is_refused_schema
 from mcp_server_claude.engine.thread_history import is_refused_thinking
 from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
 from mcp_server_claude.errors import CallError, TemporaryError
@@ -149,15 +150,13 @@ class Engine:
         )
         try:
             async with self._slot(call, listener), background_task(watchdog.run):
-                loop = RequestLoop(prepared, context)
-                outcome = await loop.run()
+                prepared, loop, outcome = await _run_loop(prepared, context)
                 why = fallback_model.fallback_reason(outcome)
                 if why and fallback.model is not None:
                     listener(Waiting(f"{asked.id} {why}, asking {fallback.model.id}"))
                     prepared = prepared.for_model(fallback.model)
                     context = self._fallback_context(asked, prepared, context)
-                    loop = RequestLoop(prepared, context)
-                    outcome = await loop.run()
+                    prepared, loop, outcome = await _run_loop(prepared, context)
                 outcome = await self._with_token_count(outcome, prepared)
                 output = await build_reply.validated_output(prepared.output_schema, loop, outcome, context)
             output_files = await self.output_files.record_files(call, outcome.blocks)
@@ -183,7 +182,7 @@ class Engine:
         journal.close_journal("incomplete" if reply.incomplete else "complete", reply.usage, reply.incomplete)
         is_fallback = prepared.model is not asked
         notes = (
-            *call.notes,
+            *prepared.call.notes,
             fallback_model.answered_by_note(reply.usage.by_model, why if is_fallback else "declined")
             if reply.usage.fallback_from
             else "",
@@ -275,7 +274,13 @@ class Engine:
         max_tokens = model.max_tokens_for(call.max_tokens)
         body = self._first_request(prepared, max_tokens=max_tokens)
         await prepared.check_limits(body, self._claude.platform)
-        counted = await self._count_first_request(prepared, body, max_tokens=max_tokens)
+        try:
+            counted = await self._count_first_request(prepared, body, max_tokens=max_tokens)
+        except CallError as failure:
+            in_words = prepared.with_schema_in_prompt() if is_refused_schema(failure) else None
+            if in_words is None:
+                raise
+            return await self.estimate_costs(in_words)
         if "read" in call.tools:  # nobody would be there to look
             model = model.without_features(frozenset({"batch"}))
         offers = cost_estimates(
@@ -313,6 +318,18 @@ class Engine:
             yield
         finally:
             self._slots.release()
+
+
+async def _run_loop(prepared: PreparedCall, context: CallContext) -> tuple[PreparedCall, RequestLoop, LoopOutcome]:
+    """Run the requests of a call, and again with its schema asked for in words where the API refuses its grammar."""
+    loop = RequestLoop(prepared, context)
+    outcome = await loop.run()
+    in_words = prepared.with_schema_in_prompt() if is_refused_schema(outcome.error) else None
+    if in_words is None:
+        return prepared, loop, outcome
+    context.listener(Waiting("the schema is too complex for the API, asking for it in words"))
+    loop = RequestLoop(in_words, context)
+    return in_words, loop, await loop.run()
 
 
 def _publish_partial_text(prepared: PreparedCall, buffer: AnswerBuffer) -> None:

@@ -53,6 +53,15 @@ class PreparedCall:
         call = replace(self.call, model=model.id)
         return replace(self, call=call, model=model, output_schema=schema, fallback=FallbackModel())
 
+    def with_schema_in_prompt(self) -> PreparedCall | None:
+        """The same call with its schema asked for in words, after the API refused its grammar; None if it cannot be."""
+        schema = None if self.output_schema is None else self.output_schema.in_prompt()
+        if schema is None:
+            return None
+        notes = (*self.call.notes, *schema.notes)
+        call = replace(self.call, prompt=schema.add_instruction(self.call.prompt), notes=notes)
+        return replace(self, call=call, output_schema=schema)
+
     def thread_view(self, *, account: str, with_thinking: bool = True) -> ThreadView:
         """The view that the model gets of the thread; see `thread_history.thread_view`."""
         return thread_view(self.call, self.model, self.output_schema, account=account, with_thinking=with_thinking)

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude import schemas
-from mcp_server_claude.call_types import COMPLETE_STOP_REASONS
+from mcp_server_claude.call_types import COMPLETE_STOP_REASONS, THINKING_BLOCK_TYPES
 from mcp_server_claude.engine import stop_reasons
 from mcp_server_claude.errors import CallError, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.anthropic_api.request_body import RequestBody
+    from mcp_server_claude.call_types import Block
     from mcp_server_claude.engine.loop_outcome import LoopOutcome
+
+
+GRAMMAR_TOO_LARGE = "The schema's compiled grammar is too large for the Messages API"
 
 
 class OutputSchema:
     """A schema for one model: sent as structured output where the model has it, else as a forced tool.
 
-    A schema that is too complex for structured output is asked for in the prompt. The answer is validated in each case.
+    A schema that is too complex for structured output is asked for in the prompt: one beyond the documented limits from
+    the start, one whose compiled grammar is too large once the API says so. The answer is validated in each case.
 
     Raises:
         RequestError: The API cannot express the schema, or the model supports neither form.
@@ -50,6 +56,13 @@ class OutputSchema:
             RequestError: That model takes no schema.
         """
         return OutputSchema(self._schema, model, self._normalized)
+
+    def in_prompt(self) -> OutputSchema | None:
+        """The same schema asked for in the prompt, after the API refused it; None where it is not sent as a format."""
+        if self._is_in_prompt or self.uses_answer_tool:
+            return None
+        refused = replace(self._normalized, too_complex=GRAMMAR_TOO_LARGE)
+        return OutputSchema(self._schema, self._model, refused)
 
     def add_instruction(self, prompt: str) -> str:
         """The prompt, with the schema at its end where it is too complex for structured output."""
@@ -89,7 +102,7 @@ class OutputSchema:
         if reason not in COMPLETE_STOP_REASONS:
             message = stop_reasons.no_text_message(outcome.answer_end(self._model))
             raise RequestError(message, kind=reason or "truncated", request_id=outcome.stream.request_id)
-        return text
+        return _text_after_tools(outcome.blocks) or text
 
     def validated_value(self, text: str) -> object:
         """The value of a JSON text that is valid against the schema as it was given. Run it on a thread.
@@ -98,6 +111,25 @@ class OutputSchema:
             schemas.SchemaMismatchError: The text is not JSON, or not valid.
         """
         return schemas.validate_output(text, self._schema, self._normalized)
+
+
+def is_refused_schema(failure: CallError | None) -> bool:
+    """True if the API refused the schema of a request because its grammar would be too large."""
+    return failure is not None and failure.kind == "schema_too_complex"
+
+
+def _text_after_tools(blocks: Sequence[Block]) -> str:
+    """The text after the last use of a tool, which is the JSON: before it Claude may say what it looks for. Empty where
+    no tool was used.
+    """
+    texts: list[str] = []
+    for block in reversed(blocks):
+        kind = block.get("type")
+        if kind == "text":
+            texts.append(str(block.get("text") or ""))
+        elif kind not in THINKING_BLOCK_TYPES:
+            return "".join(reversed(texts))
+    return ""
 
 
 def mismatch_error(problems: tuple[str, ...]) -> CallError:

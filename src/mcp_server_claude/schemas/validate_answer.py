@@ -9,12 +9,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.schemas.enum_capitals import with_enum_capitals
 from mcp_server_claude.schemas.normalize_for_api import WRAPPER_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mcp_server_claude.schemas.json_values import Json
+    from mcp_server_claude.schemas.json_values import Json, Schema
     from mcp_server_claude.schemas.normalize_for_api import NormalizedSchema
 
 MAX_PROBLEMS = 5
@@ -37,8 +38,8 @@ class SchemaMismatchError(Exception):
 def validate_output(text: str, schema: Mapping[str, object], normalized: NormalizedSchema) -> object:
     """The answer as JSON, valid against the schema as the caller gave it, formats included.
 
-    A text that is one fenced code block and nothing else counts as what the block holds. Takes up to a few seconds for
-    a long answer: run it on a thread.
+    Enum values with other capitals are corrected: the API does not guarantee them. A text that is one fenced code block
+    and nothing else counts as what the block holds. Takes up to a few seconds for a long answer: run it on a thread.
 
     Raises:
         SchemaMismatchError: The text is not JSON, or not valid.
@@ -48,7 +49,8 @@ def validate_output(text: str, schema: Mapping[str, object], normalized: Normali
     answer = _load_answer(text)
     if normalized.wrapped and isinstance(answer, dict) and answer.keys() == {WRAPPER_KEY}:
         answer = answer[WRAPPER_KEY]
-    own = {key: value for key, value in schema.items() if key not in {"$schema", "$id"}}
+    own = cast("Schema", {key: value for key, value in schema.items() if key not in {"$schema", "$id"}})
+    answer = with_enum_capitals(answer, own)
     compiled = schema_validator.compile_schema(json.dumps(own))
     problems: dict[str, None] = {}
     try:
