@@ -20,7 +20,7 @@ async def test_a_dry_run_counts_the_input_prices_the_answer_and_generates_nothin
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         table = text_blocks(await desk.ask("tea " * 4000, model="opus", max_tokens=1000, dry_run=True))[0]
         assert "| as asked | claude-opus-5-5 |" in table
-        assert "| in a batch (within 24 h) | claude-opus-5-5 |" in table
+        assert "in a batch" not in table, "nothing can ask for one"
         assert "| model=haiku | claude-haiku-5-5 |" in table
         assert "(1k tokens)" in table
         assert {record.path for record in upstream.requests} == {"/v1/models", "/v1/messages/count_tokens"}
@@ -50,7 +50,6 @@ async def test_a_dry_run_counts_all_that_would_be_sent_and_prices_the_searches(
         assert "| with 100 tokens of answer |" in bare
         assert "`$?`" not in bare + formed
         assert "Each time Claude looks into files" in looking
-        assert "in a batch" not in looking
         assert "with the longest answer and 8 searches" in searching
         assert "| $0.081 (100 tokens) |" in searching
 

@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
 from support.http_server import http_server_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from hypothesis.strategies import SearchStrategy
@@ -78,6 +79,26 @@ async def test_a_pasted_example_works_with_the_token_that_the_document_asks_for(
             answer = await client.post("/chat", json=example)
             assert answer.status_code == 200
             assert '"complete": true' in answer.text
+
+
+async def test_no_enum_of_the_document_has_an_empty_string(upstream: Simulator, tmp_path: Path) -> None:
+    async with http_server_thread(tmp_path / "data", upstream.url) as door, door.client() as client:
+        document = (await client.get("/openapi.json")).json()
+    enums = list(_values_of(document, "enum"))
+    assert len(enums) > 3
+    assert [each for each in enums if "" in each] == []
+
+
+def _values_of(document: object, name: str) -> Iterator[Any]:
+    """Every value of that name, however deep."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            if key == name:
+                yield value
+            yield from _values_of(value, name)
+    elif isinstance(document, list):
+        for each in document:
+            yield from _values_of(each, name)
 
 
 def _explore(url: str, known: str, token: str) -> None:

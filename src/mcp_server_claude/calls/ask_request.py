@@ -6,7 +6,7 @@ Each alias is the type of a parameter with its limits and its description. `buil
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
 import anyio.to_thread
 from pydantic import Field
@@ -22,13 +22,28 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.users.user import User
 
+
+def _without_empty_choice(schema: dict[str, Any]) -> None:
+    """Remove the empty string from an enum: hosts on Gemini are reported to refuse every request with a tool that has
+    one. Such a parameter is optional anyway.
+    """
+    schema["enum"] = [value for value in schema.get("enum", ()) if value != ""]
+    schema.pop("default", None)
+
+
 PromptParam: TypeAlias = Annotated[
     str, Field(description="The question or task, with everything Claude needs: it sees nothing else.", min_length=1)
 ]
 ModelParam: TypeAlias = Annotated[
-    str, Field(description="A line (opus, sonnet, haiku, fable: its newest model) or an exact id.")
+    str,
+    Field(
+        description="A line, meaning its newest model (haiku cheapest, sonnet default, opus for hard problems, fable "
+        "hardest), or an exact id."
+    ),
 ]
-EffortParam: TypeAlias = Annotated[Effort, Field(description="How hard to think. Default: the model's own.")]
+EffortParam: TypeAlias = Annotated[
+    Effort, Field(description="How hard to think. Default: the model's own.", json_schema_extra=_without_empty_choice)
+]
 SystemParam: TypeAlias = Annotated[str, Field(description="Role and rules for the answer.")]
 MaxTokensParam: TypeAlias = Annotated[
     int, Field(description="Most tokens the answer may take. 0: the model's own limit.", ge=0, le=10_000_000)

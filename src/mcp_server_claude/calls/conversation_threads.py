@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import TYPE_CHECKING, cast
@@ -22,7 +22,7 @@ from mcp_server_claude.engine.answer_buffer import as_paragraph
 from mcp_server_claude.engine.thread_history import abilities_in, has_definitions
 from mcp_server_claude.errors import CallError, RequestError, TemporaryError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
-from mcp_server_claude.store import StoreError, process_locks, store_errors_as
+from mcp_server_claude.store import StoreError, call_journal, process_locks, store_errors_as
 from mcp_server_claude.store import thread_messages as stored
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ MAX_REMEMBERED_CONTAINERS = 10_000
 MAX_THINKING_REFUSALS = 2
 """Refusals of earlier thinking after which a thread sends none any more."""
 THREAD_ID_PREFIX = "t_"
+CALL_ID_PREFIX = "c_"
 
 
 @dataclass(slots=True)
@@ -150,7 +151,7 @@ class ConversationThreads:
         with store_errors_as("The thread could not be read"):
             transcript = await self._store.write(_read_thread_transcript, thread_id, user)
         if transcript is None:
-            raise _unknown_thread_error(self._settings)
+            raise await self._unknown_thread_error(thread_id, user)
         return transcript
 
     async def latest_threads(self, user: str) -> list[Thread]:
@@ -197,7 +198,7 @@ class ConversationThreads:
         with store_errors_as("The thread could not be deleted"):
             deleted = await self._store.write(stored.delete_thread, thread_id, user)
         if not deleted:
-            raise _unknown_thread_error(self._settings)
+            raise await self._unknown_thread_error(thread_id, user)
 
     async def _continue_thread(self, prepared: PreparedCall, listener: Listener) -> Reply:
         call, new = prepared.call, prepared.call.starts_thread
@@ -212,7 +213,7 @@ class ConversationThreads:
             self._store.write_nowait(_store_answer_and_unlock, call, (), None)
             raise
         if begun is None:
-            raise _unknown_thread_error(self._settings)
+            raise await self._unknown_thread_error(call.thread, call.user)
         if isinstance(begun, str):
             raise TemporaryError(begun, kind="thread_busy", retry_after_s=THREAD_BUSY_RETRY_S)
         call = _with_history(call, begun)
@@ -236,6 +237,20 @@ class ConversationThreads:
             # Posted, not awaited: a cancelled call does not wait, and the next turn's write comes after this one.
             self._store.write_nowait(_store_answer_and_unlock, call, answer, sent)
         return reply
+
+    async def _unknown_thread_error(self, thread_id: str, user: str) -> RequestError:
+        """The error for an unknown thread. The id of a call, given in its place, is recognized."""
+        record = None
+        if thread_id.startswith(CALL_ID_PREFIX):
+            with suppress(StoreError):
+                record = await self._store.write(call_journal.find_call, thread_id, user)
+        if record is not None and record.thread:
+            return RequestError(f"{thread_id} is a call; its thread is {record.thread}.", kind="not_found")
+        return RequestError(
+            f"There is no thread of that id; threads are kept for {self._settings.retention_days:g} days. claude_jobs "
+            "lists the latest; leave thread out to begin a new one.",
+            kind="not_found",
+        )
 
     def _remember_container(self, thread_id: str, container: str) -> None:
         """Remember where a conversation's code ran; after a restart its next code runs in a new container."""
@@ -457,11 +472,3 @@ def _has_all_tool_results(blocks: Sequence[Block]) -> bool:
 
 def _text_blocks(text: str) -> list[Block]:
     return [{"type": "text", "text": replace_lone_surrogates(text)}] if text.strip() else []
-
-
-def _unknown_thread_error(settings: Settings) -> RequestError:
-    return RequestError(
-        f"There is no thread of that id; threads are kept for {settings.retention_days:g} days. claude_jobs lists the "
-        "latest; leave thread out to begin a new one.",
-        kind="not_found",
-    )

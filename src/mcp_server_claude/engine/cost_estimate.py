@@ -53,10 +53,12 @@ def cost_estimates(
     searches: int,
     cache: CacheTtl,
     regional: bool = False,
+    batches: bool = False,
 ) -> tuple[CostEstimate, ...]:
-    """Estimates for the call as it is, in a batch, and on the newest model of each cheaper family.
+    """Estimates for the call as it is, and on the newest model of each cheaper family.
 
-    With `regional`, inference is confined to a region, at a higher price.
+    With `regional`, inference is confined to a region, at a higher price. With `batches`, a batch can be asked for, and
+    is offered too.
     """
 
     def quote(asked: ClaudeModel, how: str, *, batch: bool = False) -> CostEstimate:
@@ -84,7 +86,7 @@ def cost_estimates(
         )
 
     asked = quote(model, "as asked")
-    others = [quote(model, "in a batch (within 24 h)", batch=True)] if model.batch else []
+    others = [quote(model, "in a batch (within 24 h)", batch=True)] if batches and model.batch else []
     for line in CHEAPER_FAMILIES:
         other = catalog.newest_in_line(line)
         if other is not None and other.id != model.id:

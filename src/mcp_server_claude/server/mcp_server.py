@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
-from mcp.types import INVALID_PARAMS
 
 from mcp_server_claude import __version__, telemetry
-from mcp_server_claude.lone_surrogates import replace_lone_surrogates, without_lone_surrogates
+from mcp_server_claude.lone_surrogates import without_lone_surrogates
 from mcp_server_claude.server import resources
 from mcp_server_claude.server.http_client_state import http_request_state
+from mcp_server_claude.server.protocol_errors import unknown_name_errors
 from mcp_server_claude.server.tool_dependencies import bind_request
 from mcp_server_claude.server.tools import build_tools
 from mcp_server_claude.services.lazy_services import Services
@@ -61,23 +61,32 @@ def build_mcp_server(settings: Settings, services: Services | None = None) -> MC
 
     stderr_logging.setup_logging(settings)
     telemetry.start_telemetry()
+    tools = build_tools()
     server = MCPServer(
         SERVER_NAME,
         title="Claude",
         instructions=INSTRUCTIONS.format(model=settings.model or "sonnet"),
         version=__version__,
-        tools=build_tools(),
+        tools=tools,
         lifespan=lifespan,
         middleware=[
             open_services_after_handshake,
             bind_user_and_cancel,
-            report_prompt_errors,
+            unknown_name_errors([tool.name for tool in tools]),
             resources.use_file_content_type,
         ],
         log_level="WARNING",
     )
     resources.register_resources(server)
+    _withdraw_empty_prompts(server)
     return server
+
+
+def _withdraw_empty_prompts(server: MCPServer[Services]) -> None:
+    """Announce no prompts where there are none; the SDK announces them always."""
+    if server._prompt_manager.list_prompts():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the only way in
+        return
+    server._lowlevel_server._request_handlers.pop("prompts/list")  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 async def open_services_after_handshake(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
@@ -103,13 +112,3 @@ async def bind_user_and_cancel(ctx: ServerRequestContext[Services, Any], call_ne
         with leg.cancel_scope():
             return without_lone_surrogates(await call_next(ctx))
     raise MCPError(REQUEST_CANCELLED, "The client has gone.")
-
-
-async def report_prompt_errors(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
-    """A prompt that there is not, or with wrong arguments, is the client's fault; the SDK logs it as our crash."""
-    try:
-        return await call_next(ctx)
-    except ValueError as error:
-        if ctx.method != "prompts/get":
-            raise
-        raise MCPError(INVALID_PARAMS, replace_lone_surrogates(str(error))[:200]) from None

@@ -5,15 +5,15 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
-from mcp.server.mcpserver.exceptions import ResourceNotFoundError
-
-from mcp_server_claude.errors import CallError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server import text_paging
+from mcp_server_claude.server.protocol_errors import call_errors_as_protocol_errors
 from mcp_server_claude.server.tool_dependencies import current_request
 from mcp_server_claude.server.tools import info, jobs
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from mcp.server.context import CallNext, ServerRequestContext
     from mcp.server.mcpserver import MCPServer
 
@@ -51,11 +51,9 @@ def register_resources(server: MCPServer[Services]) -> None:
         mime_type="text/plain",
     )
     async def call(id: str, offset: str = "", limit: str = "") -> str:  # noqa: A002 - the address's own word
-        try:
+        with _protocol_errors():
             job = await (await current_request().services.calls()).read_call(id, current_request().user.name)
             page = text_paging.select_page(replace_lone_surrogates(job.text), offset, limit)
-        except CallError as failure:
-            raise ResourceNotFoundError(str(failure)) from None
         told = page.with_next_link(f"claude://calls/{id}")
         if page.end < page.total or job.record.end == "complete":
             return told
@@ -69,12 +67,10 @@ def register_resources(server: MCPServer[Services]) -> None:
         mime_type="application/octet-stream",
     )
     async def file(id: str) -> str | bytes:  # noqa: A002 - the address's own word
-        try:
+        with _protocol_errors():
             fetched = await (await current_request().services.output_files()).download(
                 id, current_request().user.name, MAX_FILE_BYTES
             )
-        except CallError as failure:
-            raise ResourceNotFoundError(str(failure)) from None
         _mime_type.set(fetched.file.mime_type)
         return _text_or_bytes(fetched)
 
@@ -86,7 +82,8 @@ def register_resources(server: MCPServer[Services]) -> None:
         description="Requests, tokens and dollars since midnight UTC, by model.",
     )
     async def usage() -> str:
-        return await info.usage_table(current_request().services, current_request().user, "today")
+        with _protocol_errors():
+            return await info.usage_table(current_request().services, current_request().user, "today")
 
     @server.resource(
         "claude://models",
@@ -96,7 +93,8 @@ def register_resources(server: MCPServer[Services]) -> None:
         description="The models that can be asked, with limits, capabilities and prices.",
     )
     async def models() -> str:
-        return await info.models_table(current_request().services)
+        with _protocol_errors():
+            return await info.models_table(current_request().services)
 
     @server.resource(
         "claude://threads/{id}{?offset,limit}",
@@ -106,17 +104,20 @@ def register_resources(server: MCPServer[Services]) -> None:
         mime_type="text/markdown",
     )
     async def thread(id: str, offset: str = "", limit: str = "") -> str:  # noqa: A002 - the address's own word
-        try:
-            told = jobs.transcript_markdown(
+        with _protocol_errors():
+            text = jobs.transcript_markdown(
                 await (await current_request().services.threads()).read_transcript(id, current_request().user.name)
             )
-            return text_paging.select_page(replace_lone_surrogates(told), offset, limit).with_next_link(
+            return text_paging.select_page(replace_lone_surrogates(text), offset, limit).with_next_link(
                 f"claude://threads/{id}"
             )
-        except CallError as failure:
-            raise ResourceNotFoundError(str(failure)) from None
 
     del call, file, thread, usage, models  # registered; the names are the server's now
+
+
+def _protocol_errors() -> AbstractContextManager[None]:
+    """The failures of the request that is being answered, in the codes of its protocol version."""
+    return call_errors_as_protocol_errors(current_request().protocol_version)
 
 
 def _text_or_bytes(fetched: DownloadedFile) -> str | bytes:

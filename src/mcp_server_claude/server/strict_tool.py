@@ -102,15 +102,8 @@ def _unknown_argument_text(name: str, known: list[str]) -> str:
 
 
 def _without_titles(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema without pydantic's generated titles; a property that is named title stays.
-
-    An enum has no empty string: hosts on Gemini are reported to refuse every request with a tool that has one. Such a
-    parameter is optional anyway.
-    """
+    """The schema without pydantic's generated titles; a property that is named title stays."""
     slim = {name: value for name, value in schema.items() if name != "title"}
-    if "" in slim.get("enum", ()):
-        slim["enum"] = [value for value in slim["enum"] if value != ""]
-        slim.pop("default", None)
     if isinstance(slim.get("properties"), dict):
         slim["properties"] = {name: _without_titles(value) for name, value in slim["properties"].items()}
     return slim

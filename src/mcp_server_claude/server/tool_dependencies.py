@@ -63,10 +63,11 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class CurrentRequest:
-    """The request that is being answered: by which services, and for whom."""
+    """The request that is being answered: by which services, for whom, and in which version of the protocol."""
 
     services: Services
     user: User
+    protocol_version: str
 
 
 _current_request: ContextVar[CurrentRequest] = ContextVar("asked")
@@ -75,7 +76,8 @@ _current_request: ContextVar[CurrentRequest] = ContextVar("asked")
 @contextmanager
 def bind_request(ctx: ServerRequestContext[Services, object]) -> Generator[None]:
     """Bind the request that the code in the block answers."""
-    token = _current_request.set(CurrentRequest(ctx.lifespan_context, user_for_request(ctx.request)))
+    current = CurrentRequest(ctx.lifespan_context, user_for_request(ctx.request), ctx.protocol_version)
+    token = _current_request.set(current)
     try:
         yield
     finally:
