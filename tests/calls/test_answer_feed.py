@@ -52,7 +52,7 @@ async def running(api: Simulator, shared: Path) -> AsyncIterator[Services]:
 async def elsewhere(api: Simulator, shared: Path) -> AsyncIterator[AnswerFeed]:
     """The same room in another process: it has the journal, and nothing in memory."""
     async with opened(api, shared) as services:
-        yield await services.answer_feed()
+        yield (await services.open()).answer_feed
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +119,7 @@ async def test_from_any_place_the_rest_is_told_and_nothing_twice(
 ) -> None:
     """From memory and from the journal: a place in an answer means the same in both."""
     text = "." + "".join(pieces) + "!"
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(directive(text=text, chars=chars, split="surrogates")))
     whole = await told(streams, call.id)
     assert text_of(whole) == text
@@ -138,7 +138,7 @@ async def test_from_any_place_the_rest_is_told_and_nothing_twice(
 async def test_every_place_of_an_answer_can_be_gone_on_from_while_it_is_written(
     running: Services, api: Simulator
 ) -> None:
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(STALLED))
     await until_text(streams, call.id, 90)
     text = message_requests(api)[0].text
@@ -159,7 +159,7 @@ async def test_every_place_of_an_answer_can_be_gone_on_from_while_it_is_written(
 async def test_a_place_beyond_the_end_is_refused_and_never_guessed(
     running: Services, elsewhere: AnswerFeed, api: Simulator
 ) -> None:
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(STALLED))
     await until_text(streams, call.id, 90)
     with pytest.raises(RequestError, match="Only 90 characters") as beyond:
@@ -175,7 +175,7 @@ async def test_a_place_beyond_the_end_is_refused_and_never_guessed(
 
 
 async def test_a_call_of_nobody_or_of_somebody_else_is_not_found(running: Services, elsewhere: AnswerFeed) -> None:
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking("What is tea?"))
     await told(streams, call.id)
     for each in (streams, elsewhere):
@@ -192,7 +192,7 @@ async def test_a_call_of_nobody_or_of_somebody_else_is_not_found(running: Servic
 
 
 async def test_what_is_told_is_a_start_stages_text_the_account_and_an_end(running: Services, api: Simulator) -> None:
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking("Tell me. [[sim: think=40 tokens=30]]", model="opus"))
     events = await told(streams, call.id)
     start, account = events[0].event, events[-2].event
@@ -209,7 +209,7 @@ async def test_what_is_told_is_a_start_stages_text_the_account_and_an_end(runnin
 
 
 async def test_a_wait_is_told_with_its_time_and_then_how_it_goes_on(running: Services) -> None:
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     before = time.time()
     call = await streams.start_answer(asking(directive(status=529, retry_after=0.2, times=1)))
     events = await told(streams, call.id)
@@ -223,7 +223,7 @@ async def test_a_wait_is_told_with_its_time_and_then_how_it_goes_on(running: Ser
 
 
 async def test_a_stream_that_breaks_is_waited_for_and_gone_on_with(running: Services) -> None:
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(directive(tokens=100, fault="drop", at=80, times=1)))
     events = await told(streams, call.id)
     assert states(events) == ["reading", "writing", "waiting", "going", "writing"]
@@ -231,14 +231,14 @@ async def test_a_stream_that_breaks_is_waited_for_and_gone_on_with(running: Serv
 
 
 async def test_who_comes_later_hears_only_how_it_stands(running: Services) -> None:
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking("Tell me. [[sim: think=40 tokens=30]]"))
     assert states(await told(streams, call.id)) == ["reading", "thinking", "writing"]
     assert states(await told(streams, call.id)) == ["writing"]
 
 
 async def test_an_answer_that_is_held_to_a_schema_comes_at_its_end_in_one(running: Services) -> None:
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
     call = await streams.start_answer(asking("Name a tea.", schema=schema))
     events = await told(streams, call.id)
@@ -249,7 +249,7 @@ async def test_an_answer_that_is_held_to_a_schema_comes_at_its_end_in_one(runnin
 
 
 async def test_what_fails_before_there_is_anything_to_tell_is_raised(running: Services) -> None:
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     for prompt, kind in ((directive(status=400), "invalid_request"), (directive(status=413), "too_large")):
         with pytest.raises(CallError) as failed:
             await streams.start_answer(asking(prompt))
@@ -261,7 +261,7 @@ async def test_what_fails_before_there_is_anything_to_tell_is_raised(running: Se
 async def test_a_failure_is_told_the_same_from_memory_and_from_the_journal(
     running: Services, elsewhere: AnswerFeed
 ) -> None:
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking("Tell me. [[sim: stop=refusal]]"))
     live = await told(streams, call.id)
     kept = await told(elsewhere, call.id)
@@ -279,7 +279,7 @@ async def test_a_failure_is_told_the_same_from_memory_and_from_the_journal(
 async def test_an_answer_that_was_cut_says_why_from_memory_and_from_the_journal(
     running: Services, elsewhere: AnswerFeed
 ) -> None:
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking("Tell me. [[sim: stop=max_tokens]]"))
     for events in (await told(streams, call.id), await told(elsewhere, call.id)):
         assert failure_of(events) is None
@@ -293,7 +293,7 @@ async def test_an_answer_that_was_cut_says_why_from_memory_and_from_the_journal(
 async def test_readers_at_once_all_get_everything_and_one_that_is_stuck_holds_up_nobody(
     running: Services, api: Simulator
 ) -> None:
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(directive(tokens=3000)))
     async with aclosing(await streams.follow_answer(call.id, "ada")) as stuck:
         await anext(stuck)
@@ -314,7 +314,7 @@ async def test_readers_at_once_all_get_everything_and_one_that_is_stuck_holds_up
 
 async def test_text_that_comes_fast_is_gathered(running: Services) -> None:
     """A hundred pieces a second are not a hundred events a second."""
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(directive(tokens=200, pace=200, chars=4)))
     events = await told(streams, call.id)
     pieces = sum(isinstance(each.event, TextEvent) for each in events)
@@ -324,7 +324,7 @@ async def test_text_that_comes_fast_is_gathered(running: Services) -> None:
 
 
 async def test_no_event_is_larger_than_clients_take(running: Services, elsewhere: AnswerFeed) -> None:
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(directive(text="line\n" * 60_000)))
     await told(streams, call.id)
     for events in (await told(streams, call.id), await told(streams, call.id, 7), await told(elsewhere, call.id)):
@@ -333,7 +333,7 @@ async def test_no_event_is_larger_than_clients_take(running: Services, elsewhere
 
 async def test_with_no_grace_a_call_ends_when_its_last_reader_goes(api: Simulator, tmp_path: Path) -> None:
     async with opened(api, tmp_path, reader_grace_s=0) as services:
-        streams = await services.answer_feed()
+        streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(STALLED))
         async with aclosing(await streams.follow_answer(call.id, "ada")) as one:
             await anext(one)
@@ -348,7 +348,7 @@ async def test_with_no_grace_a_call_ends_when_its_last_reader_goes(api: Simulato
 
 async def test_within_the_grace_a_reader_comes_back_and_misses_nothing(api: Simulator, tmp_path: Path) -> None:
     async with opened(api, tmp_path, reader_grace_s=30) as services:
-        streams = await services.answer_feed()
+        streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(directive(tokens=150, pace=300, chars=4)))
         offset = await until_text(streams, call.id, 20)
         events = await told(streams, call.id, offset)
@@ -358,7 +358,7 @@ async def test_within_the_grace_a_reader_comes_back_and_misses_nothing(api: Simu
 
 async def test_after_the_grace_the_call_is_stopped(api: Simulator, tmp_path: Path) -> None:
     async with opened(api, tmp_path, reader_grace_s=0.1) as services:
-        streams = await services.answer_feed()
+        streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(STALLED))
         await until_text(streams, call.id, 90)
         await api.wait_until_idle()
@@ -367,7 +367,7 @@ async def test_after_the_grace_the_call_is_stopped(api: Simulator, tmp_path: Pat
 
 async def test_with_an_endless_grace_a_call_finishes_without_readers(api: Simulator, tmp_path: Path) -> None:
     async with opened(api, tmp_path, reader_grace_s=math.inf) as services:
-        streams = await services.answer_feed()
+        streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(directive(tokens=100, pace=300)))
         await until_text(streams, call.id, 20)
         await api.wait_until_idle()
@@ -380,7 +380,7 @@ async def test_a_call_whose_reader_never_came_is_stopped(
 ) -> None:
     monkeypatch.setattr(room, "FIRST_READER_TIMEOUT_S", 0.2)
     async with opened(api, tmp_path, reader_grace_s=0) as services:
-        await (await services.answer_feed()).start_answer(asking(STALLED))
+        await (await services.open()).answer_feed.start_answer(asking(STALLED))
         await api.wait_until_idle()
         assert message_requests(api)[0].end == "disconnected"
 
@@ -388,7 +388,7 @@ async def test_a_call_whose_reader_never_came_is_stopped(
 async def test_who_follows_a_call_of_an_mcp_client_hears_it_as_it_comes_and_decides_nothing(
     running: Services, api: Simulator
 ) -> None:
-    jobs, streams = await running.calls(), await running.answer_feed()
+    jobs, streams = (await running.open()).calls, (await running.open()).answer_feed
     call = Call(prompt=directive(tokens=120, pace=200, chars=4), user="ada")
     heard: list[str] = []
     spoken = anyio.Event()
@@ -412,7 +412,7 @@ async def test_who_follows_a_call_of_an_mcp_client_hears_it_as_it_comes_and_deci
 
 
 async def test_a_stop_closes_the_upstream_and_tells_every_reader(running: Services, api: Simulator) -> None:
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(STALLED))
     async with aclosing(await streams.follow_answer(call.id, "ada")) as reader:
         events = [await anext(reader)]
@@ -430,7 +430,7 @@ async def test_a_stop_closes_the_upstream_and_tells_every_reader(running: Servic
 async def test_a_stop_before_the_first_word_is_an_error(
     running: Services, elsewhere: AnswerFeed, api: Simulator
 ) -> None:
-    streams = await running.answer_feed()
+    streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(directive(fault="stall", at=0)))
     assert await streams.stop_answer(call.id, "ada")
     events = await told(streams, call.id)
@@ -444,7 +444,7 @@ async def test_a_stop_before_the_first_word_is_an_error(
 
 async def test_another_process_stops_a_call_by_the_journal(api: Simulator, tmp_path: Path) -> None:
     async with opened(api, tmp_path) as one, opened(api, tmp_path) as two:
-        here, there = await one.answer_feed(), await two.answer_feed()
+        here, there = (await one.open()).answer_feed, (await two.open()).answer_feed
         call = await here.start_answer(asking(STALLED))
         async with aclosing(await here.follow_answer(call.id, "ada")) as reader:
             while (await anext(reader)).offset < 90:
@@ -464,7 +464,7 @@ async def test_another_process_stops_a_call_by_the_journal(api: Simulator, tmp_p
 
 async def test_another_process_reads_along_from_any_place(api: Simulator, tmp_path: Path) -> None:
     async with opened(api, tmp_path) as one, opened(api, tmp_path) as two:
-        here, there = await one.answer_feed(), await two.answer_feed()
+        here, there = (await one.open()).answer_feed, (await two.open()).answer_feed
         call = await here.start_answer(asking(directive(tokens=700, pace=250, chars=4)))
         heard: dict[int, list[FeedEvent]] = {}
 
@@ -489,17 +489,17 @@ async def test_another_process_reads_along_from_any_place(api: Simulator, tmp_pa
 
 async def test_the_running_call_of_a_thread_is_found_from_every_process(api: Simulator, tmp_path: Path) -> None:
     async with opened(api, tmp_path) as one, opened(api, tmp_path) as two:
-        call = await (await one.answer_feed()).start_answer(asking(f"Tell me. {STALLED}"))
+        call = await (await one.open()).answer_feed.start_answer(asking(f"Tell me. {STALLED}"))
         for services in (one, two):
-            jobs, threads = await services.calls(), await services.threads()
+            jobs, threads = (await services.open()).calls, (await services.open()).threads
             assert await jobs.running_call_in_thread(call.thread, "ada") == call.id
             assert await jobs.running_call_in_thread(call.thread, "bob") is None
             assert await jobs.running_call_in_thread("t_0000000000000000", "ada") is None
             (turn,) = (await threads.read_transcript(call.thread, "ada")).turns
             assert turn.role == "user"
-        await (await one.calls()).stop_and_wait(call.id, "ada")
+        await (await one.open()).calls.stop_and_wait(call.id, "ada")
         for services in (one, two):
-            assert await (await services.calls()).running_call_in_thread(call.thread, "ada") is None
+            assert await (await services.open()).calls.running_call_in_thread(call.thread, "ada") is None
 
 
 @pytest.mark.parametrize("offset", [0, 5, 14, 99])
@@ -508,7 +508,7 @@ async def test_a_call_whose_process_died_ends_with_what_it_had_saved_and_how_to_
 ) -> None:
     call_id = "c_00000000000000d1"
     async with opened(api, tmp_path) as services:
-        streams, store = await services.answer_feed(), await services.store()
+        streams, store = (await services.open()).answer_feed, (await services.open()).store
         record = call_journal.JournaledCall(
             id=call_id, worker="w_dead", started_at=time.time(), user="ada", thread="t_1"
         )
@@ -528,7 +528,7 @@ async def test_a_call_whose_process_died_ends_with_what_it_had_saved_and_how_to_
 
 
 async def test_where_a_part_was_not_saved_the_text_before_it_is_told_and_then_an_error(running: Services) -> None:
-    streams, store = await running.answer_feed(), await running.store()
+    streams, store = (await running.open()).answer_feed, (await running.open()).store
     call_id = "c_00000000000000e1"
     record = call_journal.JournaledCall(
         id=call_id, worker=store.locks.worker, started_at=time.time(), user="ada", model="m"
@@ -553,14 +553,14 @@ async def test_with_no_retention_a_reader_who_comes_back_at_once_still_gets_it_a
     api: Simulator, tmp_path: Path
 ) -> None:
     async with opened(api, tmp_path, retention_days=0) as services, opened(api, tmp_path) as other:
-        streams, store = await services.answer_feed(), await services.store()
+        streams, store = (await services.open()).answer_feed, (await services.open()).store
         call = await streams.start_answer(asking("What is tea?"))
         assert call.thread == ""
         text = text_of(await told(streams, call.id))
         assert text == message_requests(api)[0].text
         assert await store.write(call_journal.answer_text, call.id) == ""
         assert text_of(await told(streams, call.id, 7)) == text[7:]
-        later = await other.answer_feed()
+        later = (await other.open()).answer_feed
         with pytest.raises(RequestError, match="not kept any more") as gone:
             await later.follow_answer(call.id, "ada")
         assert gone.value.kind == "not_found"
@@ -571,7 +571,7 @@ async def test_with_no_retention_a_failure_that_was_told_leaves_no_words_of_the_
     api: Simulator, tmp_path: Path
 ) -> None:
     async with opened(api, tmp_path, retention_days=0) as services:
-        streams, store = await services.answer_feed(), await services.store()
+        streams, store = (await services.open()).answer_feed, (await services.open()).store
         with pytest.raises(RequestError, match="no directive 'tea'"):
             await streams.start_answer(asking("[[sim: tea=1]] What is tea?"))
         (record,) = await store.write(call_journal.recent_calls, "ada")
@@ -581,10 +581,10 @@ async def test_with_no_retention_a_failure_that_was_told_leaves_no_words_of_the_
 async def test_with_no_retention_what_nobody_read_to_the_end_is_kept(api: Simulator, tmp_path: Path) -> None:
     fields: dict[str, object] = {"retention_days": 0, "reader_grace_s": math.inf}
     async with opened(api, tmp_path, **fields) as services, opened(api, tmp_path, **fields) as other:
-        streams = await services.answer_feed()
+        streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(directive(tokens=100, pace=300)))
         await until_text(streams, call.id, 20)
-        assert text_of(await told(await other.answer_feed(), call.id)) == message_requests(api)[0].text
+        assert text_of(await told((await other.open()).answer_feed, call.id)) == message_requests(api)[0].text
 
 
 async def test_an_answer_leaves_the_memory_when_its_readers_have_gone(
@@ -592,7 +592,7 @@ async def test_an_answer_leaves_the_memory_when_its_readers_have_gone(
 ) -> None:
     monkeypatch.setattr(room, "FIRST_READER_TIMEOUT_S", 0.05)
     async with opened(api, tmp_path, reader_grace_s=0.05) as services:
-        streams = await services.answer_feed()
+        streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking("What is tea?"))
         text = text_of(await told(streams, call.id))
         assert streams.answers_in_memory == 1
@@ -608,7 +608,7 @@ async def test_an_answer_leaves_the_memory_when_its_readers_have_gone(
 async def test_when_the_server_ends_every_reader_is_told_how_to_go_on(api: Simulator, tmp_path: Path) -> None:
     leaving = anyio.Event()
     async with opened(api, tmp_path) as one, opened(api, tmp_path) as two:
-        here, there = await one.answer_feed(), await two.answer_feed()
+        here, there = (await one.open()).answer_feed, (await two.open()).answer_feed
         for streams in (here, there):
             streams.drain_readers_when(leaving)
             streams.drain_readers_when(leaving)
@@ -632,7 +632,7 @@ async def test_when_the_server_ends_every_reader_is_told_how_to_go_on(api: Simul
         with pytest.raises(TemporaryError):
             await here.start_answer(asking("x"))
     async with opened(api, tmp_path) as services:
-        events = await told(await services.answer_feed(), call.id)
+        events = await told((await services.open()).answer_feed, call.id)
     assert text_of(events) == message_requests(api)[0].text
     assert getattr(failure_of(events), "kind", "") == "interrupted"
 
@@ -644,7 +644,7 @@ async def test_a_reader_is_told_also_when_the_services_just_close(api: Simulator
         heard.append(await told(streams, call_id))
 
     async with anyio.create_task_group() as tasks, opened(api, tmp_path) as services:
-        streams = await services.answer_feed()
+        streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(STALLED))
         tasks.start_soon(read, streams, call.id)
         await until_text(streams, call.id, 90)
@@ -656,7 +656,7 @@ async def test_a_reader_is_told_also_when_the_services_just_close(api: Simulator
 
 
 async def test_a_user_has_so_many_calls_at_once_by_any_door(running: Services, api: Simulator) -> None:
-    streams, jobs = await running.answer_feed(), await running.calls()
+    streams, jobs = (await running.open()).answer_feed, (await running.open()).calls
     limits = Limits(concurrent=1)
     call = await streams.start_answer(asking(STALLED, user="cleo", limits=limits))
     for _ in range(2):

@@ -220,7 +220,7 @@ async def test_a_bug_in_the_middle_of_a_call_is_an_internal_error_with_the_accou
 
     settings = Settings(api_key=SecretStr("test-key-0000"), base_url=upstream.url, data_dir=tmp_path / "data")
     async with Services.lifespan(settings) as services:
-        calls = await services.calls()
+        calls = (await services.open()).calls
         call = Call(prompt=f"What is tea? {directive(status=529, times=1)}")
         with pytest.raises(CallError) as raised:
             await calls.run_call(call, broken_listener)
@@ -230,7 +230,7 @@ async def test_a_bug_in_the_middle_of_a_call_is_an_internal_error_with_the_accou
         assert "a bug" not in str(error)
         assert error.usage is not None
         assert (error.usage.call_id, error.usage.attempts, error.usage.complete) == (call.id, 1, False)
-        store = await services.store()
+        store = (await services.open()).store
         journaled = await store.write(find_call, call.id, "local")
     assert journaled is not None
     assert (journaled.end, journaled.failure) == ("failed", error.as_json())
@@ -253,7 +253,7 @@ async def test_a_bug_before_the_first_request_is_an_internal_error_with_a_failed
 ) -> None:
     settings = Settings(api_key=SecretStr("test-key-0000"), base_url=upstream.url, data_dir=tmp_path / "data")
     async with Services.lifespan(settings) as services:
-        calls = await services.calls()
+        calls = (await services.open()).calls
         call = Call(prompt="What is tea?", **broken)
         with pytest.raises(CallError) as raised:
             await calls.run_call(call, lambda _: None)
@@ -264,7 +264,7 @@ async def test_a_bug_before_the_first_request_is_an_internal_error_with_a_failed
             call.id,
         )
         assert call.id in str(error)
-        store = await services.store()
+        store = (await services.open()).store
         journaled = await store.write(find_call, call.id, "local")
     assert journaled is not None
     assert (journaled.end, journaled.failure, journaled.incomplete) == ("failed", error.as_json(), str(error))

@@ -114,7 +114,7 @@ async def upstream(tmp_path: Path, models: ModelList, *, retention_days: float) 
         settings = settings.model_copy(update={"base_url": api.url})
         async with Services.lifespan(settings) as services:
             names = {model.id: model.max_tokens for model in listed_models(models)}
-            yield Upstream(api, await services.threads(), tuple(names), names)
+            yield Upstream(api, (await services.open()).threads, tuple(names), names)
 
 
 def call_for(prompt: str, model: str, **more: object) -> Call:

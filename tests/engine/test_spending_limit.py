@@ -316,7 +316,7 @@ async def main():
             outcomes.append([user, 0, f"{failure.kind}: {failure}"])
 
     async with Services.lifespan(Settings.model_validate(fields)) as services:
-        jobs = await services.calls()
+        jobs = (await services.open()).calls
         print("ready", flush=True)
         sys.stdin.readline()
         async with anyio.create_task_group() as tasks:

@@ -271,10 +271,12 @@ async def test_a_server_that_is_still_importing_ends_without_waiting_for_it(
 def test_building_the_server_imports_nothing_that_only_calls_or_people_need() -> None:
     program = (
         "import sys; from mcp_server_claude.server.mcp_server import build_mcp_server; "
+        "from mcp_server_claude.services.lazy_services import Services; "
         "from mcp_server_claude.settings import Settings; "
-        "build_mcp_server(Settings.load()); "
-        "rooms = {'mcp_server_claude.' + name for name in ('files', 'anthropic_api', 'engine', 'store', 'calls')}; "
-        "print(*({'anthropic', 'genai_prices', 'typer', 'fastapi'} | rooms) & set(sys.modules))"
+        "build_mcp_server(Settings.load(), Services.lifespan); "
+        "names = ('files', 'anthropic_api', 'engine', 'store', 'calls.running_calls', 'services.open_services'); "
+        "modules = {'mcp_server_claude.' + name for name in names}; "
+        "print(*({'anthropic', 'genai_prices', 'typer', 'fastapi'} | modules) & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=server_environment()

@@ -80,7 +80,7 @@ async def http_server_thread(
 
     async def main() -> None:
         async with Services.lifespan(settings, http=True) as services:
-            tokens = {name: (await (await services.users()).add_user(name))[1] for name in users}
+            tokens = {name: (await (await services.open()).users.add_user(name))[1] for name in users}
             with open_listener("127.0.0.1", 0) as listener:
                 async with run_http_server(settings, services, "127.0.0.1", listener) as server:
                     enough = anyio.Event()

@@ -140,7 +140,7 @@ async def connect(
         errors = stack.enter_context(stderr.open("w"))
         match transport:
             case "memory":
-                server = build_mcp_server(Settings.model_validate(fields))
+                server = build_mcp_server(Settings.model_validate(fields), Services.lifespan)
             case "stdio":
                 command, *arguments = server_command()
                 parameters = StdioServerParameters(command=command, args=arguments, env=server_environment(**fields))
@@ -162,7 +162,7 @@ class HttpServerInLoop:
 
     async def token(self, name: str, **changes: Any) -> str:
         """A new user's token."""
-        _, token = await (await self.services.users()).add_user(name, cast("UserChanges", changes))
+        _, token = await (await self.services.open()).users.add_user(name, cast("UserChanges", changes))
         return token
 
     @asynccontextmanager

@@ -36,6 +36,7 @@ from mcp_server_claude.schemas.schema_keywords import (
     NON_CONSTRAINTS,
     SCALAR_TYPES,
     STRUCTURAL_KEYWORDS,
+    WRAPPER_KEY,
 )
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ API_FORMATS = frozenset(
     {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"},
 )
 """The string formats that the API takes."""
-WRAPPER_KEY = "value"
-"""The property of the wrapper that holds an answer which is no object."""
 MAX_HINT_CHARS = 300
 
 # Limits on all schemas of a request together ("Schema complexity limits").

@@ -48,3 +48,5 @@ KNOWN_KEYWORDS = frozenset(key for keys in KEYWORDS_BY_TYPE.values() for key in 
     *IGNORED_KEYWORDS,
     *STRUCTURAL_KEYWORDS,
 }
+WRAPPER_KEY = "value"
+"""The property that holds an answer whose schema is not an object."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.schemas.enum_capitals import with_enum_capitals
-from mcp_server_claude.schemas.normalize_for_api import WRAPPER_KEY
+from mcp_server_claude.schemas.schema_keywords import WRAPPER_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
@@ -15,11 +15,12 @@ from mcp_server_claude.server.http_client_state import http_request_state
 from mcp_server_claude.server.protocol_errors import unknown_name_errors
 from mcp_server_claude.server.tool_dependencies import bind_request
 from mcp_server_claude.server.tools import build_tools
-from mcp_server_claude.services.lazy_services import Services
+from mcp_server_claude.services.service_access import ServiceAccess
 from mcp_server_claude.telemetry import stderr_logging
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from mcp.server.context import CallNext, ServerRequestContext
 
@@ -43,21 +44,20 @@ Default model: {model}. A result whose last block begins with INCOMPLETE: was cu
 """
 """Claude Code shows the model at most 2,048 characters of this, and at first nothing else but the tools' names."""
 
+ServicesLifespan: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[ServiceAccess]]"
+"""A context in which services are open, or open when they are needed."""
 HANDSHAKE_METHODS = frozenset({"initialize", "server/discover"})
 REQUEST_CANCELLED = -32800
 """What the SDK answers in 2025-11-25 where a request was cancelled (RequestCancelled of the language servers)."""
 
 
-def build_mcp_server(settings: Settings, services: Services | None = None) -> MCPServer[Services]:
-    """The server for these settings. Building it opens nothing; its lifespan does, unless it is given `services`."""
+def build_mcp_server(settings: Settings, services_lifespan: ServicesLifespan) -> MCPServer[ServiceAccess]:
+    """The server for these settings. Building it opens nothing; its lifespan enters that of the services."""
 
     @asynccontextmanager
-    async def lifespan(_: MCPServer[Services]) -> AsyncGenerator[Services]:
-        if services is not None:
+    async def lifespan(_: MCPServer[ServiceAccess]) -> AsyncGenerator[ServiceAccess]:
+        async with services_lifespan(settings) as services:
             yield services
-            return
-        async with Services.lifespan(settings) as own:
-            yield own
 
     stderr_logging.setup_logging(settings)
     telemetry.start_telemetry()
@@ -82,14 +82,14 @@ def build_mcp_server(settings: Settings, services: Services | None = None) -> MC
     return server
 
 
-def _withdraw_empty_prompts(server: MCPServer[Services]) -> None:
+def _withdraw_empty_prompts(server: MCPServer[ServiceAccess]) -> None:
     """Announce no prompts where there are none; the SDK announces them always."""
     if server._prompt_manager.list_prompts():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the only way in
         return
     server._lowlevel_server._request_handlers.pop("prompts/list")  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
-async def open_services_after_handshake(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
+async def open_services_after_handshake(ctx: ServerRequestContext[ServiceAccess, Any], call_next: CallNext) -> Any:
     """Start opening the services once the client has its answer: they cost more than the handshake itself."""
     result = await call_next(ctx)
     if ctx.method in HANDSHAKE_METHODS:
@@ -97,7 +97,7 @@ async def open_services_after_handshake(ctx: ServerRequestContext[Services, Any]
     return result
 
 
-async def bind_user_and_cancel(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
+async def bind_user_and_cancel(ctx: ServerRequestContext[ServiceAccess, Any], call_next: CallNext) -> Any:
     """Answer a request for whoever sent it, and over HTTP only as long as they are there.
 
     In 2025-11-25 the SDK lets a call run on, and cost, when its client has gone, and its response ends without a word

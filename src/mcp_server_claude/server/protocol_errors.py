@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mcp.server.context import CallNext, ServerMiddleware, ServerRequestContext
 
-    from mcp_server_claude.services.lazy_services import Services
+    from mcp_server_claude.services.service_access import ServiceAccess
 
 RESOURCE_NOT_FOUND = -32002
 """The code for an unknown resource up to 2025-11-25 (https://modelcontextprotocol.io/specification/2025-11-25/server/
@@ -48,14 +48,14 @@ def call_errors_as_protocol_errors(protocol_version: str) -> Generator[None]:
         raise MCPError(code, str(error), error.as_json()) from None
 
 
-def unknown_name_errors(tool_names: Sequence[str]) -> ServerMiddleware[Services]:
+def unknown_name_errors(tool_names: Sequence[str]) -> ServerMiddleware[ServiceAccess]:
     """The middleware that answers a request for an unknown name with the error that its protocol version has for it.
 
     The SDK answers an unknown tool with a result, an unknown resource with the code of 2026-07-28, and logs an unknown
     prompt as a crash of the server.
     """
 
-    async def use_protocol_errors(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
+    async def use_protocol_errors(ctx: ServerRequestContext[ServiceAccess, Any], call_next: CallNext) -> Any:
         if ctx.method == "tools/call" and ctx.params is not None:
             name = ctx.params.get("name")
             if isinstance(name, str) and name not in tool_names:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server import text_paging
 from mcp_server_claude.server.protocol_errors import call_errors_as_protocol_errors
-from mcp_server_claude.server.tool_dependencies import current_request
+from mcp_server_claude.server.tool_dependencies import current_request, open_current_request
 from mcp_server_claude.server.tools import info, jobs
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
     from mcp_server_claude.engine.output_file_downloads import DownloadedFile
-    from mcp_server_claude.services.lazy_services import Services
+    from mcp_server_claude.services.service_access import ServiceAccess
 
 MAX_FILE_BYTES = 10_000_000
 """Bytes of a file in one message, where base64 adds a third."""
@@ -26,7 +26,7 @@ TEXT_CONTENT_TYPES = ("application/json", "application/xml", "application/javasc
 _mime_type: ContextVar[str] = ContextVar("mime_type", default="")
 
 
-async def use_file_content_type(ctx: ServerRequestContext[Services, Any], call_next: CallNext) -> Any:
+async def use_file_content_type(ctx: ServerRequestContext[ServiceAccess, Any], call_next: CallNext) -> Any:
     """Answer `resources/read` with a file's own type: the SDK knows only that of the template."""
     token = _mime_type.set("")
     try:
@@ -39,7 +39,7 @@ async def use_file_content_type(ctx: ServerRequestContext[Services, Any], call_n
         _mime_type.reset(token)
 
 
-def register_resources(server: MCPServer[Services]) -> None:
+def register_resources(server: MCPServer[ServiceAccess]) -> None:
     """Add the resources. Each shows only what belongs to whoever reads it."""
 
     @server.resource(
@@ -52,12 +52,13 @@ def register_resources(server: MCPServer[Services]) -> None:
     )
     async def call(id: str, offset: str = "", limit: str = "") -> str:  # noqa: A002 - the address's own word
         with _protocol_errors():
-            job = await (await current_request().services.calls()).read_call(id, current_request().user.name)
+            request = await open_current_request()
+            job = await request.services.calls.read_call(id, request.user.name)
             page = text_paging.select_page(replace_lone_surrogates(job.text), offset, limit)
-        told = page.with_next_link(f"claude://calls/{id}")
+        text = page.with_next_link(f"claude://calls/{id}")
         if page.end < page.total or job.record.end == "complete":
-            return told
-        return f"{told}\n\nINCOMPLETE: {job.record.incomplete or 'it is still being written.'}"
+            return text
+        return f"{text}\n\nINCOMPLETE: {job.record.incomplete or 'it is still being written.'}"
 
     @server.resource(
         "claude://files/{id}",
@@ -68,9 +69,8 @@ def register_resources(server: MCPServer[Services]) -> None:
     )
     async def file(id: str) -> str | bytes:  # noqa: A002 - the address's own word
         with _protocol_errors():
-            fetched = await (await current_request().services.output_files()).download(
-                id, current_request().user.name, MAX_FILE_BYTES
-            )
+            request = await open_current_request()
+            fetched = await request.services.output_files.download(id, request.user.name, MAX_FILE_BYTES)
         _mime_type.set(fetched.file.mime_type)
         return _text_or_bytes(fetched)
 
@@ -83,7 +83,8 @@ def register_resources(server: MCPServer[Services]) -> None:
     )
     async def usage() -> str:
         with _protocol_errors():
-            return await info.usage_table(current_request().services, current_request().user, "today")
+            request = await open_current_request()
+            return await info.usage_table(request.services, request.user, "today")
 
     @server.resource(
         "claude://models",
@@ -94,7 +95,7 @@ def register_resources(server: MCPServer[Services]) -> None:
     )
     async def models() -> str:
         with _protocol_errors():
-            return await info.models_table(current_request().services)
+            return await info.models_table((await open_current_request()).services)
 
     @server.resource(
         "claude://threads/{id}{?offset,limit}",
@@ -105,12 +106,10 @@ def register_resources(server: MCPServer[Services]) -> None:
     )
     async def thread(id: str, offset: str = "", limit: str = "") -> str:  # noqa: A002 - the address's own word
         with _protocol_errors():
-            text = jobs.transcript_markdown(
-                await (await current_request().services.threads()).read_transcript(id, current_request().user.name)
-            )
-            return text_paging.select_page(replace_lone_surrogates(text), offset, limit).with_next_link(
-                f"claude://threads/{id}"
-            )
+            request = await open_current_request()
+            transcript = await request.services.threads.read_transcript(id, request.user.name)
+            text = replace_lone_surrogates(jobs.transcript_markdown(transcript))
+            return text_paging.select_page(text, offset, limit).with_next_link(f"claude://threads/{id}")
 
     del call, file, thread, usage, models  # registered; the names are the server's now
 

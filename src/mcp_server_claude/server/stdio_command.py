@@ -19,9 +19,10 @@ def serve_stdio() -> NoReturn:
     gc.disable()  # imports make half a million objects and no garbage: a tenth of the time to the handshake
     from mcp_server_claude.server import stdio_transport
     from mcp_server_claude.server.mcp_server import build_mcp_server
+    from mcp_server_claude.services.lazy_services import Services
     from mcp_server_claude.settings import Settings
 
-    server = build_mcp_server(Settings.load())
+    server = build_mcp_server(Settings.load(), Services.lifespan)
     gc.enable()
     gc.freeze()
     code = stdio_transport.run_stdio_server(server)

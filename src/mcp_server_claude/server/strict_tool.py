@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from mcp.server.mcpserver import Context
     from mcp.types import ToolAnnotations
 
+RESULT_META = {"anthropic/maxResultSizeChars": 500_000}
+"""Claude Code keeps results up to this many characters inline; its default is 50,000 and 500,000 its most."""
+READ_ONLY_HINTS = {"read_only_hint": True, "destructive_hint": False, "idempotent_hint": False}
+"""`read_only_hint` is what lets Claude Code run calls in parallel."""
+
 
 class StrictTool(Tool):
     """A tool that refuses unknown arguments, drops nulls for optional ones, and answers failures in one sentence.

@@ -1,6 +1,6 @@
-"""Dependencies of the tools, hidden from their schemas: the services and the caller.
+"""Dependencies of the tools, hidden from their schemas: the open services and the caller.
 
-The SDK hands nothing to a static resource: what such a one needs it finds with `current_request`.
+The SDK passes nothing to a static resource; such a one calls `open_current_request`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mcp_server_claude.server.http_client_state import authenticated_user, http_
 from mcp_server_claude.server.progress_frames import ProgressFrames
 from mcp_server_claude.server.progress_notifications import progress_style
 from mcp_server_claude.server.stdio_transport import current_stdout
-from mcp_server_claude.services.lazy_services import Services
+from mcp_server_claude.services.service_access import ServiceAccess
 from mcp_server_claude.users.user import LOCAL, User
 
 if TYPE_CHECKING:
@@ -63,18 +63,18 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class CurrentRequest:
-    """The request that is being answered: by which services, for whom, and in which version of the protocol."""
+    """The services, the user and the protocol version of the request that is being answered."""
 
-    services: Services
+    services: ServiceAccess
     user: User
     protocol_version: str
 
 
-_current_request: ContextVar[CurrentRequest] = ContextVar("asked")
+_current_request: ContextVar[CurrentRequest] = ContextVar("current_request")
 
 
 @contextmanager
-def bind_request(ctx: ServerRequestContext[Services, object]) -> Generator[None]:
+def bind_request(ctx: ServerRequestContext[ServiceAccess, object]) -> Generator[None]:
     """Bind the request that the code in the block answers."""
     current = CurrentRequest(ctx.lifespan_context, user_for_request(ctx.request), ctx.protocol_version)
     token = _current_request.set(current)
@@ -85,8 +85,15 @@ def bind_request(ctx: ServerRequestContext[Services, object]) -> Generator[None]
 
 
 def current_request() -> CurrentRequest:
-    """The request that is being answered here."""
+    """The request that is being answered."""
     return _current_request.get()
+
+
+async def open_current_request() -> CurrentRequest:
+    """The request that is being answered, with open services."""
+    request = _current_request.get()
+    await request.services.open()
+    return request
 
 
 def user_for_request(request: object) -> User:
@@ -94,17 +101,17 @@ def user_for_request(request: object) -> User:
     return LOCAL if request is None else cast("User", authenticated_user(request))
 
 
-def resolve_services(ctx: Context[Services]) -> Services:
-    """The services of the running server."""
-    return ctx.request_context.lifespan_context
+async def resolve_services(ctx: Context[ServiceAccess]) -> ServiceAccess:
+    """The services of the running server, opened."""
+    return await ctx.request_context.lifespan_context.open()
 
 
-def resolve_user(ctx: Context[Services]) -> User:
+def resolve_user(ctx: Context[ServiceAccess]) -> User:
     """The user who calls."""
     return user_for_request(ctx.request_context.request)
 
 
-def resolve_caller(ctx: Context[Services]) -> Caller:
+def resolve_caller(ctx: Context[ServiceAccess]) -> Caller:
     """The client of this request, by the name it gave, and the progress style that suits it."""
     request = ctx.request_context
     client, traits = client_of_request(request)
@@ -124,7 +131,7 @@ def resolve_caller(ctx: Context[Services]) -> Caller:
     )
 
 
-def client_of_request(request: ServerRequestContext[Services, Any]) -> tuple[str, frozenset[ClientTrait]]:
+def client_of_request(request: ServerRequestContext[ServiceAccess, Any]) -> tuple[str, frozenset[ClientTrait]]:
     """The name of the client that sent a request, and its traits."""
     params = request.session.client_params
     if params is None:
@@ -133,7 +140,7 @@ def client_of_request(request: ServerRequestContext[Services, Any]) -> tuple[str
     return info.name, client_traits(info.name, info.version, over_http=request.request is not None)
 
 
-def _progress_sender(ctx: Context[Services], meta: Mapping[str, object]) -> SendProgress:
+def _progress_sender(ctx: Context[ServiceAccess], meta: Mapping[str, object]) -> SendProgress:
     """The way to notify the client of this request of progress. Nothing is sent if it did not ask for that."""
     state = http_request_state(ctx.request_context.request)
 
@@ -156,6 +163,6 @@ def _trace_id_from(traceparent: object) -> str:
     return parts[1] if len(parts) == 4 and len(parts[1]) == 32 else ""
 
 
-ServicesDep: TypeAlias = Annotated[Services, Resolve(resolve_services)]
+ServicesDep: TypeAlias = Annotated[ServiceAccess, Resolve(resolve_services)]
 UserDep: TypeAlias = Annotated[User, Resolve(resolve_user)]
 CallerDep: TypeAlias = Annotated[Caller, Resolve(resolve_caller)]

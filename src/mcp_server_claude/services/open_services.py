@@ -24,17 +24,14 @@ from mcp_server_claude.engine.engine import Engine, LedgerWriter
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.files import FilePolicy, roots_for
 from mcp_server_claude.jobs.background_jobs import BackgroundJobs, file_scope_of
-from mcp_server_claude.store import Store, StoreError, call_journal, job_records, orphan_cleanup, thread_messages
+from mcp_server_claude.services.periodic_cleanup import clean_up_periodically
+from mcp_server_claude.store import Store, StoreError, orphan_cleanup
 from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from mcp_server_claude.settings import Settings
-
-UNDELIVERED_RETENTION_DAYS = 1.0
-"""With a retention of 0 an answer goes when it is delivered; one that never was can be fetched for a day."""
-CLEANUP_INTERVAL_S = 43_200.0
 
 
 class OpenServices:
@@ -43,7 +40,6 @@ class OpenServices:
     def __init__(
         self, settings: Settings, store: Store, origin: str, file_policy: FilePolicy, task_group: TaskGroup
     ) -> None:
-        self._settings = settings
         self.store = store
         self.claude = ClaudeClient(settings)
         self.models: ModelListCache | StaticModelList
@@ -86,7 +82,7 @@ class OpenServices:
             startup_finished=self._startup_finished,
             task_group=task_group,
         )
-        task_group.start_soon(self._delete_expired_periodically)
+        task_group.start_soon(clean_up_periodically, settings, store, self.output_files)
 
     async def preload(self) -> None:
         """Import the SDK and get the list of models before anybody asks.
@@ -117,18 +113,6 @@ class OpenServices:
 
     async def _fetch_models(self) -> list[object]:
         return await fetch_model_list(await self.claude.get_client())
-
-    async def _delete_expired_periodically(self) -> None:
-        """Forget the text of calls that are older than the retention says, at the start and then twice a day."""
-        while True:
-            days = max(self._settings.retention_days, UNDELIVERED_RETENTION_DAYS)
-            self.store.write_nowait(call_journal.delete_old_text, time.time() - days * 86_400)
-            self.store.write_nowait(
-                thread_messages.delete_inactive_threads, time.time() - self._settings.retention_days * 86_400
-            )
-            self.store.write_nowait(job_records.delete_old_jobs, time.time() - days * 86_400)
-            await self.output_files.delete_expired(time.time() - days * 86_400)
-            await anyio.sleep(CLEANUP_INTERVAL_S)
 
 
 def open_blocking(settings: Settings, *, http: bool = False) -> tuple[Store, str, FilePolicy]:

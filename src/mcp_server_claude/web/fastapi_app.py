@@ -30,9 +30,10 @@ from mcp_server_claude.web.tracing import TELEMETRY_CONFIG
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from mcp_server_claude.services.lazy_services import Services
+    from mcp_server_claude.services.service_access import ServiceAccess
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.telemetry.prometheus import PrometheusSink
+    from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 
 ROUTE_MODULES = (sign_in, chat, page_data, usage, health, oauth_metadata, pages)
 API_DESCRIPTION = """\
@@ -50,7 +51,9 @@ class WebApp:
     draining: anyio.Event
 
 
-def build_app(settings: Settings, services: Services, *, host: str = "127.0.0.1", insecure: bool = False) -> WebApp:
+def build_app(
+    settings: Settings, services: ServiceAccess, *, host: str = "127.0.0.1", insecure: bool = False
+) -> WebApp:
     """Build the app on open services; `host` is the address that the server listens on.
 
     `insecure` admits requests from other machines while there are no users.
@@ -92,15 +95,19 @@ def build_app(settings: Settings, services: Services, *, host: str = "127.0.0.1"
     return WebApp(app=app, mcp=mcp, draining=state.draining)
 
 
-def _add_middleware(app: FastAPI, settings: Settings, services: Services, *, host: str, insecure: bool) -> None:
+def _add_middleware(app: FastAPI, settings: Settings, services: ServiceAccess, *, host: str, insecure: bool) -> None:
     """Add security, CORS, authentication and body buffering; a request passes them in this order.
 
     Starlette runs the middleware that is added last first.
     """
     hosts = AllowedHosts.for_server(host, (public_host(settings), *settings.allowed_hosts), settings.allowed_origins)
     app.add_middleware(BufferedBodyMiddleware)
-    verifier = token_verifier(settings, services)
-    app.add_middleware(AuthMiddleware, users=services.users, settings=settings, verifier=verifier, insecure=insecure)
+
+    async def open_users() -> UserDirectory:
+        return (await services.open()).users
+
+    verifier = token_verifier(settings, open_users)
+    app.add_middleware(AuthMiddleware, users=open_users, settings=settings, verifier=verifier, insecure=insecure)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(hosts.origins),

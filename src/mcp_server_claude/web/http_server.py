@@ -22,6 +22,7 @@ from sse_starlette.sse import AppStatus
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.network_addresses import is_loopback
 from mcp_server_claude.services.lazy_services import Services
+from mcp_server_claude.services.service_access import ServiceAccess
 from mcp_server_claude.web.client_timeouts import ServerConfig, TimeoutProtocol
 from mcp_server_claude.web.connection_limit import ConnectionLimiter, max_connections, raise_open_file_limit
 from mcp_server_claude.web.fastapi_app import build_app
@@ -93,18 +94,18 @@ async def _serve_until_signal(
     return 128 + server.exit_signal if server.has_aborted_requests else 0
 
 
-async def allows_anonymous(settings: Settings, services: Services) -> bool:
+async def allows_anonymous(settings: Settings, services: ServiceAccess) -> bool:
     """True if requests need no token: there are no users and no identity provider.
 
     Raises:
         ConfigurationError: The ledger cannot be read, so it cannot be known.
     """
-    return not await (await services.users()).has_users() and not settings.oidc_issuer
+    return not await (await services.open()).users.has_users() and not settings.oidc_issuer
 
 
 @asynccontextmanager
 async def run_http_server(
-    settings: Settings, services: Services, host: str, listener: socket.socket, *, insecure: bool = False
+    settings: Settings, services: ServiceAccess, host: str, listener: socket.socket, *, insecure: bool = False
 ) -> AsyncGenerator[HttpServer]:
     """Serve while the block runs; leaving it waits for the requests in flight."""
     web_app = build_app(settings, services, host=host, insecure=insecure)

@@ -16,7 +16,7 @@ from mcp_server_claude.store import StoreError, process_locks
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from mcp_server_claude.services.lazy_services import Services
+    from mcp_server_claude.services.service_access import ServiceAccess
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store, Transaction
 
@@ -30,7 +30,7 @@ PROBE_PROCESS = "readyz"
 class ReadinessCheck:
     """Checks settings, credential and store, at most once a second."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: ServiceAccess) -> None:
         self._services = services
         self._reasons: list[str] = []
         self._valid_until = -math.inf
@@ -51,7 +51,7 @@ class ReadinessCheck:
             yield "credential"
         store: Store | None = None
         with anyio.move_on_after(PROBE_TIMEOUT_S):
-            store = await self._services.store()
+            store = (await self._services.open()).store
         if store is None:
             yield "opening"
         elif not await _is_store_writable(store):

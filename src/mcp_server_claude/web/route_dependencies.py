@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 from fastapi import Depends, Request
 
-from mcp_server_claude.services.lazy_services import Services
+from mcp_server_claude.services.service_access import ServiceAccess
 from mcp_server_claude.users.user import User
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class AppState:
     """Objects of the running app. `draining` is set when a shutdown starts to tell readers."""
 
-    services: Services
+    services: ServiceAccess
     draining: anyio.Event
     readiness: ReadinessCheck
     prometheus: PrometheusSink | None
@@ -33,9 +33,9 @@ def app_state(request: Request) -> AppState:
     return cast("AppState", request.app.state.server)
 
 
-def request_services(request: Request) -> Services:
-    """The services of the running server."""
-    return app_state(request).services
+async def request_services(request: Request) -> ServiceAccess:
+    """The services of the running server, opened."""
+    return await app_state(request).services.open()
 
 
 def request_user(request: Request) -> User:
@@ -50,5 +50,5 @@ def reader_role(request: Request) -> Role:
 
 
 AppStateDep: TypeAlias = Annotated[AppState, Depends(app_state)]
-ServicesDep: TypeAlias = Annotated[Services, Depends(request_services)]
+ServicesDep: TypeAlias = Annotated[ServiceAccess, Depends(request_services)]
 UserDep: TypeAlias = Annotated[User, Depends(request_user)]

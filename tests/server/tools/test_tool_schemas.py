@@ -16,6 +16,7 @@ from mcp_server_claude.errors import ConfigurationError, RequestError, Temporary
 from mcp_server_claude.server import tool_results
 from mcp_server_claude.server.mcp_server import build_mcp_server
 from mcp_server_claude.server.strict_tool import StrictTool
+from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 from support.mcp_session import failure_meta, text_blocks
 
@@ -39,7 +40,7 @@ CHARS_PER_TOKEN = 4
 
 
 async def listed(mode: str) -> list[Tool]:
-    async with Client(build_mcp_server(Settings()), mode=mode) as client:
+    async with Client(build_mcp_server(Settings(), Services.lifespan), mode=mode) as client:
         return (await client.list_tools()).tools
 
 
@@ -62,7 +63,7 @@ async def test_all_schemas_together_are_small() -> None:
 
 
 async def test_what_the_model_reads_is_never_cut_by_claude_code() -> None:
-    async with Client(build_mcp_server(Settings())) as client:
+    async with Client(build_mcp_server(Settings(), Services.lifespan)) as client:
         instructions = client.instructions or ""
         described = {tool.name: tool.description or "" for tool in (await client.list_tools()).tools}
     assert 0 < len(instructions) < 2000

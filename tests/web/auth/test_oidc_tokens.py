@@ -553,7 +553,7 @@ async def test_who_has_a_token_is_let_in_and_becomes_a_user_at_first_sight(
         async with here.client(Authorization=f"Bearer {issuer.token(sub='another')}") as client:
             another = (await client.get("/me.json")).json()
         assert here.services is not None
-        known = {each.user.name: each.issuer for each in await (await here.services.users()).list_users()}
+        known = {each.user.name: each.issuer for each in await (await here.services.open()).users.list_users()}
     assert known == {"ada": issuer.url, "ada-2": issuer.url}
     assert (me["name"], me["role"], me["budget_usd"]) == ("ada", "user", 3.0)
     assert answer.status_code == 200

@@ -119,7 +119,7 @@ async def test_the_metrics_are_for_operators_and_for_whoever_has_their_token(
 async def test_an_operator_may_read_the_metrics(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_thread(tmp_path / "data", upstream.url, users=["ada"]) as here, here.client("ada") as client:
         assert here.services is not None
-        await (await here.services.users()).change_user("ada", {"role": "operator"})
+        await (await here.services.open()).users.change_user("ada", {"role": "operator"})
         assert (await client.get("/metrics")).status_code == 200
 
 

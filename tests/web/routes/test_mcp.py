@@ -72,7 +72,7 @@ async def test_a_client_that_goes_ends_its_call(
     with anyio.fail_after(30):
         await upstream.wait_until_idle()
     assert [record.end for record in message_requests(upstream)] == ["disconnected"]
-    (call,) = await (await door.services.calls()).latest_calls("local")
+    (call,) = await (await door.services.open()).calls.latest_calls("local")
     assert (call.state, call.end) == ("closed", "cancelled")
 
 
@@ -82,7 +82,7 @@ async def test_a_client_that_goes_waits_no_more_for_another_call(
     async with raw_connection(door.url) as asking, raw_connection(door.url) as waiting:
         await asking.send_request(*client.ask_request(STALLED))
         await asking.read_until(b'"message":')
-        (call,) = await (await door.services.calls()).latest_calls("local")
+        (call,) = await (await door.services.open()).calls.latest_calls("local")
         before = len(asyncio.all_tasks())
         await waiting.send_request(*client.tool_request("claude_jobs", 2, id=call.id, wait=3600))
         await waiting.read_until(b'"progress":')

@@ -111,7 +111,7 @@ async def test_what_code_made_is_listed_and_saved_by_its_user_alone(upstream: Si
 async def test_every_thread_is_reached_page_by_page(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_thread(tmp_path / "data", upstream.url) as door, door.client() as client:
         assert door.services is not None
-        await (await door.services.store()).write(_add_threads, 220)
+        await (await door.services.open()).store.write(_add_threads, 220)
         pages, address = list[list[dict[str, object]]](), "/threads.json"
         while address:
             response = await client.get(address)

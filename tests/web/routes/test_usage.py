@@ -201,7 +201,7 @@ async def test_a_user_sees_what_is_theirs_and_an_operator_everything(tmp_path: P
     write_sample_ledger(tmp_path / "data", SampleLedger(rows=500))
     async with opened(tmp_path / "data", users=("ada", "boss")) as books:
         assert books.door.services is not None
-        await (await books.door.services.users()).change_user("boss", {"role": "operator"})
+        await (await books.door.services.open()).users.change_user("boss", {"role": "operator"})
         hers, own = await books.usage("ada", **MONTH), await books.usage("ada", **MONTH, user="ada")
         assert hers == own
         assert [part["user"] for part in hers["byUser"]] == ["ada"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp.types import CallToolResult
+from mcp.types import CallToolResult, ToolAnnotations
 
 from mcp_server_claude import number_formatting
 from mcp_server_claude.calls import ask_request
@@ -12,6 +12,7 @@ from mcp_server_claude.errors import CallError
 from mcp_server_claude.server import job_results, tool_results
 from mcp_server_claude.server.client_quirks import detach_delay_s
 from mcp_server_claude.server.progress_notifications import progress_reporter
+from mcp_server_claude.server.strict_tool import READ_ONLY_HINTS, RESULT_META, StrictTool
 from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
 
 if TYPE_CHECKING:
@@ -56,11 +57,11 @@ async def claude_ask(
         tools=tools,
         thread=thread,
     )
-    jobs = await services.calls()
+    jobs = services.calls
     if dry_run:
-        return tool_results.text_result(_cost_table(await (await services.threads()).estimate_call_cost(call), tools))
+        return tool_results.text_result(_cost_table(await services.threads.estimate_call_cost(call), tools))
     if background:
-        return job_results.started_result(await (await services.jobs()).start_ask(call))
+        return job_results.started_result(await services.jobs.start_ask(call))
     detach_s = detach_delay_s(services.settings.detach_after_s, caller.traits)
     try:
         async with progress_reporter(caller.send_progress, caller.style, services.settings) as progress:
@@ -72,6 +73,17 @@ async def claude_ask(
     if limit is None or len(reply.text) <= limit:
         jobs.mark_delivered(call.id)
     return tool_results.reply_result(reply, with_footer=services.settings.footer, limit=limit)
+
+
+def ask_tool() -> StrictTool:
+    """The tool as clients see it."""
+    return StrictTool.for_function(
+        claude_ask,
+        title="Ask Claude",
+        annotations=ToolAnnotations(title="Ask Claude", open_world_hint=True, **READ_ONLY_HINTS),
+        meta=RESULT_META
+        | {"anthropic/alwaysLoad": True, "anthropic/searchHint": "ask claude delegate second opinion review"},
+    )
 
 
 def _cost_table(quotes: Sequence[CostEstimate], tools: Sequence[ToolName]) -> str:

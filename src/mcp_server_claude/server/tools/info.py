@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal, assert_never
 
 import anyio.to_thread
-from mcp.types import CallToolResult
+from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import Field
 
 from mcp_server_claude import __version__, number_formatting, pricing
 from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.server import tool_results
+from mcp_server_claude.server.strict_tool import READ_ONLY_HINTS, RESULT_META, StrictTool
 from mcp_server_claude.server.tool_dependencies import ServicesDep, UserDep
 from mcp_server_claude.settings import variable_name
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mcp_server_claude.anthropic_api.models import ClaudeModel
-    from mcp_server_claude.services.lazy_services import Services
+    from mcp_server_claude.services.service_access import ServiceAccess
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Transaction
     from mcp_server_claude.store.request_ledger import UsageSummary
@@ -72,7 +73,17 @@ async def claude_info(
             assert_never(about)
 
 
-async def models_table(services: Services) -> str:
+def info_tool() -> StrictTool:
+    """The tool as clients see it."""
+    return StrictTool.for_function(
+        claude_info,
+        title="Claude: models, usage, configuration",
+        annotations=ToolAnnotations(title="Claude info", open_world_hint=False, **READ_ONLY_HINTS),
+        meta=RESULT_META | {"anthropic/searchHint": "claude models prices cost spend usage budget configuration"},
+    )
+
+
+async def models_table(services: ServiceAccess) -> str:
     """A table of the models that can be asked, newest first."""
     catalogue = await services.model_catalog()
     rows = [_model_row(model) for model in catalogue.models if model.lifecycle != "retired"]
@@ -86,12 +97,12 @@ async def models_table(services: Services) -> str:
     return f"{tool_results.markdown_table(head, rows)}\n\n{told}"
 
 
-async def usage_table(services: Services, user: User, since: str) -> str:
+async def usage_table(services: ServiceAccess, user: User, since: str) -> str:
     """Usage since a moment by model, with a total: the user's own, or everybody's for an operator."""
     from mcp_server_claude.store import store_errors_as
 
     moment = parse_since(since)
-    store = await services.store()
+    store = services.store
     everybody = user.role == "operator"
     with store_errors_as("The ledger could not be read"):
         spent = await store.read(_read_spending, moment.timestamp(), None if everybody else user.name)
@@ -113,7 +124,7 @@ async def usage_table(services: Services, user: User, since: str) -> str:
     return "\n\n".join([*tables, told])
 
 
-async def budget_text(services: Services, user: User) -> str:
+async def budget_text(services: ServiceAccess, user: User) -> str:
     """The rest of the day's budgets and their reset: the user's own, or all for an operator."""
     from mcp_server_claude.engine.spending_limit import current_budget_day, next_budget_day
     from mcp_server_claude.store import store_errors_as
@@ -124,7 +135,7 @@ async def budget_text(services: Services, user: User) -> str:
         setting = " (MCP_CLAUDE_BUDGET_USD_PER_DAY)" if user.role == "operator" else ""
         return f"There is no budget a day{setting}; max_usd limits a single call."
     with store_errors_as("The ledger could not be read"):
-        left = await (await services.store()).read(_budgets_left, caps, current_budget_day())
+        left = await services.store.read(_budgets_left, caps, current_budget_day())
     if len(caps) == 1:
         ((_, cap),) = caps.values()
         (rest,) = left.values()
@@ -141,7 +152,7 @@ async def budget_text(services: Services, user: User) -> str:
     return f"{table}\n\nRunning calls are counted at their most. {anew}"
 
 
-async def config_text(services: Services, user: User) -> str:
+async def config_text(services: ServiceAccess, user: User) -> str:
     """Every setting with its source, secrets masked, and which key is in use. Paths and keys only for an operator."""
     settings = services.settings
     lines = [f"mcp-server-claude {__version__}"]
@@ -149,7 +160,7 @@ async def config_text(services: Services, user: User) -> str:
     if user.role != "operator":
         rows = [(variable_name(name), _mask_secrets(getattr(settings, name))) for name in shown]
         return "\n".join(lines) + "\n\n" + tool_results.markdown_table(("setting", "value"), rows)
-    store = await services.store()
+    store = services.store
     if settings.platform == "anthropic":
         lines += _platform_lines(settings)
     else:  # a cloud's configuration is read from files, and its package is imported
@@ -180,7 +191,7 @@ def _read_spending(tx: Transaction, since: float, user: str | None) -> _Spending
     )
 
 
-async def _visible_budgets(services: Services, user: User) -> dict[str, tuple[str, float]]:
+async def _visible_budgets(services: ServiceAccess, user: User) -> dict[str, tuple[str, float]]:
     """The budgets that a user may see, by scope: whose it is, and its dollars a day."""
     from mcp_server_claude.store import budget_reservations
 
@@ -188,7 +199,7 @@ async def _visible_budgets(services: Services, user: User) -> dict[str, tuple[st
     if user.role == "operator":
         if services.settings.budget_usd_per_day is not None:
             caps[budget_reservations.TOTAL_SCOPE] = ("everybody", services.settings.budget_usd_per_day)
-        users += [each.user for each in await (await services.users()).list_users()]
+        users += [each.user for each in await services.users.list_users()]
     for each in users:
         if each.limits.usd_per_day is not None:
             caps[budget_reservations.user_scope(each.name)] = (each.name, each.limits.usd_per_day)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
-from mcp.types import CallToolResult, TextContent
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
 from mcp_server_claude import number_formatting
@@ -14,6 +14,7 @@ from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server import job_progress_reports, job_results, tool_results
 from mcp_server_claude.server.client_quirks import max_wait_s
 from mcp_server_claude.server.progress_notifications import progress_reporter
+from mcp_server_claude.server.strict_tool import RESULT_META, StrictTool
 from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import OutputFile
     from mcp_server_claude.calls.conversation_threads import ThreadTranscript
     from mcp_server_claude.calls.running_calls import CallSnapshot
-    from mcp_server_claude.services.lazy_services import Services
+    from mcp_server_claude.services.service_access import ServiceAccess
     from mcp_server_claude.store.call_journal import JournaledCall
     from mcp_server_claude.store.thread_messages import Thread, ThreadMessage
 
@@ -44,7 +45,7 @@ async def claude_jobs(
 
     Use it after a call timed out, was cancelled or is still running: nothing that was written is lost.
     """
-    jobs, background = await services.calls(), await services.jobs()
+    jobs, background = services.calls, services.jobs
     await services.close_orphans()
     name, user = id.strip(), caller.user.name
     limit = services.settings.inline_limit(client_truncates=caller.truncates_results)
@@ -61,12 +62,12 @@ async def claude_jobs(
             await job_progress_reports.wait_for_job(background, name, caller, services.settings, seconds)
         snapshot = await background.read_job(name, user)
         if snapshot.is_single and snapshot.call_id:
-            files = await (await services.output_files()).files_of_call(snapshot.call_id, user)
+            files = await services.output_files.files_of_call(snapshot.call_id, user)
             read = await jobs.read_call(snapshot.call_id, user)
             return _call_result(read, files, limit, job_id=name)
         return await job_results.job_result(background, snapshot)
     if name.startswith(THREAD_ID_PREFIX):
-        conversation = await (await services.threads()).read_transcript(name, user)
+        conversation = await services.threads.read_transcript(name, user)
         told = tool_results.truncate_text(
             transcript_markdown(conversation), f"claude://threads/{name}", limit, "conversation"
         )
@@ -80,18 +81,34 @@ async def claude_jobs(
             caller.send_progress, caller.style, services.settings
         ):  # heartbeats: a silent call is given up
             await jobs.wait_until_done(name, min(wait, max_wait_s(caller.traits)))
-    made = await (await services.output_files()).files_of_call(name, user)
+    made = await services.output_files.files_of_call(name, user)
     return _call_result(await jobs.read_call(name, user), made, limit)
 
 
-async def _list_all(services: Services, user: str) -> CallToolResult:
-    jobs = await (await services.jobs()).latest_jobs(user)
-    calls = await (await services.calls()).latest_calls(user)
-    threads = await (await services.threads()).latest_threads(user)
+async def _list_all(services: ServiceAccess, user: str) -> CallToolResult:
+    jobs = await services.jobs.latest_jobs(user)
+    calls = await services.calls.latest_calls(user)
+    threads = await services.threads.latest_threads(user)
     tables = [job_results.jobs_table(jobs)] if jobs else []
     tables += [_calls_table(calls)] if calls else []
     tables += [_threads_table(threads)] if threads else []
     return tool_results.text_result(*(tables or ["Nothing was asked yet."]))
+
+
+def jobs_tool() -> StrictTool:
+    """The tool as clients see it."""
+    return StrictTool.for_function(
+        claude_jobs,
+        title="Claude: calls and their text",
+        annotations=ToolAnnotations(
+            title="Claude jobs",
+            read_only_hint=False,
+            destructive_hint=False,
+            idempotent_hint=True,
+            open_world_hint=False,
+        ),
+        meta=RESULT_META | {"anthropic/searchHint": "claude call job result timed out cancelled read again"},
+    )
 
 
 def _calls_table(records: Sequence[JournaledCall]) -> str:

@@ -20,7 +20,6 @@ from mcp_server_claude.web.auth.jwks_cache import ALGORITHMS, JwksCache, is_safe
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from mcp_server_claude.services.lazy_services import Services
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.users.tokens_and_sessions import UserDirectory
     from mcp_server_claude.users.user import User
@@ -134,9 +133,9 @@ class OidcTokenVerifier:
             )
 
 
-def token_verifier(settings: Settings, services: Services) -> OidcTokenVerifier | None:
+def token_verifier(settings: Settings, users: Callable[[], Awaitable[UserDirectory]]) -> OidcTokenVerifier | None:
     """The verifier of the identity provider's tokens; None if there is no provider."""
-    return OidcTokenVerifier(settings, services.users) if settings.oidc_issuer else None
+    return OidcTokenVerifier(settings, users) if settings.oidc_issuer else None
 
 
 def accepted_audiences(settings: Settings) -> tuple[str, ...]:

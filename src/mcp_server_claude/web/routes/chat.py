@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from mcp_server_claude.calls.answer_feed import AnswerFeed, FeedEvent
+    from mcp_server_claude.services.service_access import ServiceAccess
     from mcp_server_claude.web.route_dependencies import AppState
 
 PING_INTERVAL_S = 15
@@ -61,13 +62,15 @@ LastEventId = Annotated[
     responses={200: STREAM_RESPONSE, **openapi_errors(*STATUS_DESCRIPTIONS)},
     summary="Ask Claude",
 )
-async def post_chat(chat_request: ChatRequest, request: Request, state: AppStateDep, user: UserDep) -> Response:
+async def post_chat(
+    chat_request: ChatRequest, request: Request, state: AppStateDep, services: ServicesDep, user: UserDep
+) -> Response:
     """Ask, and read the answer while it is written.
 
     If the connection is lost the call continues for a while (`MCP_CLAUDE_READER_GRACE_S`), and `GET /chat/{call}` with
     the last event's id returns the rest. A call that fails before its first event is an HTTP error.
     """
-    answer_feed = await _open_feed(state)
+    answer_feed = _draining_feed(services, state)
     origin = CallOrigin(
         tool="chat", source="http", client=request.headers.get("user-agent", ""), user=user, shows_status=True
     )
@@ -85,10 +88,15 @@ async def post_chat(chat_request: ChatRequest, request: Request, state: AppState
     summary="Read a call's answer",
 )
 async def get_answer(
-    call_id: CallId, request: Request, state: AppStateDep, user: UserDep, last_event_id: LastEventId = ""
+    call_id: CallId,
+    request: Request,
+    state: AppStateDep,
+    services: ServicesDep,
+    user: UserDep,
+    last_event_id: LastEventId = "",
 ) -> Response:
     """Read an answer from its start, or the rest of it, while it is written or afterwards."""
-    answer_feed = await _open_feed(state)
+    answer_feed = _draining_feed(services, state)
     offset = _resume_offset(last_event_id.strip(), call_id)
     return _stream_response(request, state, call_id, await answer_feed.follow_answer(call_id, user.name, offset))
 
@@ -100,8 +108,7 @@ async def get_answer(
 )
 async def post_stop(call_id: CallId, services: ServicesDep, user: UserDep) -> StopResponse:
     """Stop a call. Its readers get the last events; the text so far is kept, and billed."""
-    answer_feed = await services.answer_feed()
-    return StopResponse(stopping=await answer_feed.stop_answer(call_id, user.name))
+    return StopResponse(stopping=await services.answer_feed.stop_answer(call_id, user.name))
 
 
 def _resume_offset(event_id: str, call_id: str) -> int:
@@ -137,9 +144,9 @@ def _stream_response(
     )
 
 
-async def _open_feed(state: AppState) -> AnswerFeed:
+def _draining_feed(services: ServiceAccess, state: AppState) -> AnswerFeed:
     """The answer feed, which ends its readers when the app drains."""
-    answer_feed = await state.services.answer_feed()
+    answer_feed = services.answer_feed
     answer_feed.drain_readers_when(state.draining)
     return answer_feed
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Scope, Send
 
-    from mcp_server_claude.services.lazy_services import Services
+    from mcp_server_claude.services.service_access import ServiceAccess
     from mcp_server_claude.settings import Settings
 
 MAX_SESSIONS = 2_000
@@ -45,8 +45,8 @@ ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 class McpEndpoint:
     """The ASGI endpoint of `/mcp`. It serves while `lifespan` runs."""
 
-    def __init__(self, settings: Settings, services: Services) -> None:
-        mcp = mcp_server.build_mcp_server(settings, services)
+    def __init__(self, settings: Settings, services: ServiceAccess) -> None:
+        mcp = mcp_server.build_mcp_server(settings, lambda _: nullcontext(services))
         mcp.middleware.insert(0, use_http_trace_context)  # before the SDK's own, which creates the span
         low = mcp._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the only way in (pinned: mcp~=2.3)
         listen = low.get_request_handler("subscriptions/listen")

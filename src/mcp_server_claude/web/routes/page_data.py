@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api.platforms import find_credential
 from mcp_server_claude.calls.conversation_threads import render_answer
+from mcp_server_claude.engine.spending_limit import next_budget_day
 from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.files import FilePolicy, summarize_files
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
@@ -24,7 +25,7 @@ from mcp_server_claude.web.route_dependencies import ServicesDep, UserDep
 
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.models import ClaudeModel
-    from mcp_server_claude.services.lazy_services import Services
+    from mcp_server_claude.services.service_access import ServiceAccess
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store.thread_messages import AnswerStatus, Thread, ThreadCursor, ThreadMessage
     from mcp_server_claude.users.user import Role
@@ -126,9 +127,7 @@ class ThreadResponse(ThreadListItem):
 @router.get("/me.json", responses=openapi_errors())
 async def get_current_user(services: ServicesDep, user: UserDep) -> CurrentUser:
     """The current user."""
-    from mcp_server_claude.engine.spending_limit import next_budget_day
-
-    users = await services.users()
+    users = services.users
     return CurrentUser(
         name=user.name,
         role=user.role,
@@ -162,7 +161,7 @@ async def list_threads(
 
     If there are more, the header `Link` has the address of the next page (RFC 8288, `rel="next"`).
     """
-    threads = await services.threads()
+    threads = services.threads
     listed = await threads.latest_threads_with_costs(user.name, THREADS_PER_PAGE + 1, _parse_thread_cursor(after))
     items = [_thread_item(thread, cost) for thread, cost in listed[:THREADS_PER_PAGE]]
     if len(listed) > THREADS_PER_PAGE:
@@ -173,14 +172,14 @@ async def list_threads(
 @router.get("/threads/{thread_id}.json", responses=openapi_errors(404, 422))
 async def get_thread(thread_id: ThreadId, services: ServicesDep, user: UserDep) -> ThreadResponse:
     """A conversation of the user; an answer that is being written is its last message."""
-    transcript = await (await services.threads()).read_transcript_with_costs(thread_id, user.name)
+    transcript = await services.threads.read_transcript_with_costs(thread_id, user.name)
     messages = [_message_response(turn, transcript.answers.get(turn.call_id)) for turn in transcript.turns]
-    output_files = await services.output_files()
+    output_files = services.output_files
     for message in messages:
         if message.call:
             made = await output_files.files_of_call(message.call, user.name)
             message.made = [OutputFileInfo(**asdict(file)) for file in made]
-    running = await (await services.calls()).running_call_in_thread(thread_id, user.name)
+    running = await services.calls.running_call_in_thread(thread_id, user.name)
     if running:
         messages.append(MessageResponse(role="assistant", text="", call=running, running=True))
     elif messages and messages[-1].role == "user":  # the server stopped before the answer was complete
@@ -192,11 +191,11 @@ async def get_thread(thread_id: ThreadId, services: ServicesDep, user: UserDep) 
 @router.delete("/threads/{thread_id}", status_code=204, responses=openapi_errors(404, 409, 422))
 async def delete_thread(thread_id: ThreadId, services: ServicesDep, user: UserDep) -> Response:
     """Delete a conversation and its text. Its cost stays in the usage report."""
-    if await (await services.calls()).running_call_in_thread(thread_id, user.name):
+    if await services.calls.running_call_in_thread(thread_id, user.name):
         raise RequestError(
             "An answer is being written in this thread. Stop it before you delete the thread.", kind="conflict"
         )
-    await (await services.threads()).delete_thread(thread_id, user.name)
+    await services.threads.delete_thread(thread_id, user.name)
     return Response(status_code=204)
 
 
@@ -210,7 +209,7 @@ async def delete_thread(thread_id: ThreadId, services: ServicesDep, user: UserDe
 )
 async def download_file(file_id: FileId, services: ServicesDep, user: UserDep) -> Response:
     """Download a file that Claude's code created. Always an attachment: Claude's code chose its type."""
-    download = await (await services.output_files()).download(file_id, user.name)
+    download = await services.output_files.download(file_id, user.name)
     name = quote(replace_lone_surrogates(download.file.name), safe="")
     return Response(
         download.data,
@@ -262,9 +261,9 @@ def _thread_item(thread: Thread, cost_micros: int) -> ThreadListItem:
     return ThreadListItem(id=thread.id, title=title, updated=thread.touched_at, cost_usd=cost_micros / 1e6)
 
 
-async def _interrupted_message(services: Services, call_id: str, user: str) -> MessageResponse:
+async def _interrupted_message(services: ServiceAccess, call_id: str, user: str) -> MessageResponse:
     """The answer that a call had written when the server stopped; it joins the thread with the next question."""
-    snapshot = await (await services.calls()).read_call(call_id, user)
+    snapshot = await services.calls.read_call(call_id, user)
     usage = snapshot.record.usage
     return MessageResponse(
         role="assistant",

@@ -39,7 +39,7 @@ async def post_sign_in(request: Request, services: ServicesDep) -> Response:
     _require_same_origin(request)
     form = await _read_form(request)
     to = safe_redirect_path(form.get("to", ""))
-    session = await (await services.users()).sign_in(form.get("token", ""))
+    session = await services.users.sign_in(form.get("token", ""))
     if session is None:
         return RedirectResponse(sign_in_url(to, wrong=True), 303)
     secret, _ = session
@@ -55,7 +55,7 @@ async def post_sign_out(request: Request, services: ServicesDep) -> Response:
     _require_same_origin(request)
     secure = uses_tls(request.scope, services.settings)
     if secret := session_secret(request.headers, secure=secure):
-        await (await services.users()).sign_out(secret)
+        await services.users.sign_out(secret)
     response = RedirectResponse("/signin", 303)
     delete_session_cookie(response, secure=secure)
     MutableHeaders(raw=response.raw_headers)["Clear-Site-Data"] = '"storage"'

@@ -20,7 +20,7 @@ from pydantic.alias_generators import to_camel
 
 from mcp_server_claude import pricing
 from mcp_server_claude.errors import RequestError
-from mcp_server_claude.services.lazy_services import Services
+from mcp_server_claude.services.service_access import ServiceAccess
 from mcp_server_claude.store import Transaction, store_errors_as
 from mcp_server_claude.store.usage import usage_report
 from mcp_server_claude.store.usage.usage_query import UsageQuery
@@ -155,14 +155,14 @@ def _read_statement_data(tx: Transaction, query: UsageQuery, *, an_hour: bool, o
 
 
 async def _read_ledger(
-    services: Services, job: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs
+    services: ServiceAccess, job: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs
 ) -> T:
     """Run a read-only operation on the ledger.
 
     Raises:
         ConfigurationError: The ledger cannot be read.
     """
-    store = await services.store()
+    store = services.store
     with store_errors_as("The ledger could not be read"):
         return await store.read_slow(job, *args, **kwargs)
 
