@@ -28,6 +28,7 @@ class CommandEntry:
 
 
 COMMANDS = {
+    "ask": CommandEntry("ask", "ask_question", "Ask Claude a question; the answer streams to the terminal or a pipe."),
     "serve": CommandEntry("serve", "run_server", "Serve MCP over stdio, or everything over HTTP for a team."),
     "user": CommandEntry("users", "app", "Manage the users of the HTTP server: add, list, set, rotate, remove."),
     "usage": CommandEntry("usage", "show_usage", "Show requests, tokens and cost."),

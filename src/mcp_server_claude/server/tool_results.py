@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, cast
 
 from mcp.types import CallToolResult, ContentBlock, ResourceLink, TextContent
 
-from mcp_server_claude import number_formatting, pricing
+from mcp_server_claude.calls.usage_footer import usage_footer
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.call_types import OutputFile, Reply, Usage
+    from mcp_server_claude.call_types import OutputFile, Reply
     from mcp_server_claude.errors import CallError
     from mcp_server_claude.server.client_quirks import ClientTrait
 
@@ -154,38 +154,3 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _table_cell(text: str) -> str:
     return " ".join(text.replace("|", "/").split())
-
-
-def usage_footer(usage: Usage, notes: tuple[str, ...] = ()) -> str:
-    """One line on what an answer took: `[claude-opus-5-5 · 1.2k in (48k cached) · 900 out · $0.031 · 12 s]`."""
-    parts = [
-        usage.model or "claude",
-        f"{number_formatting.format_tokens(usage.input_tokens + usage.cache_creation_input_tokens)} in",
-    ]
-    if usage.cache_read_input_tokens:
-        parts[-1] += (
-            f" ({number_formatting.format_tokens(usage.cache_read_input_tokens)} cached{_cache_saving_text(usage)})"
-        )
-    parts.append(f"{'~' if usage.estimated else ''}{number_formatting.format_tokens(usage.output_tokens)} out")
-    if usage.web_searches:
-        parts.append(f"{usage.web_searches} {'search' if usage.web_searches == 1 else 'searches'}")
-    parts.append(number_formatting.format_usd(usage.cost_usd) if usage.cost_usd is not None else "price unknown")
-    parts.extend(usage.service_notes)
-    parts.append(number_formatting.format_seconds(usage.duration_s))
-    if usage.retries:
-        parts.append(f"{usage.retries} {'retry' if usage.retries == 1 else 'retries'}")
-    if usage.thread:
-        parts.append(f"thread {usage.thread}")
-    if usage.call_id:
-        parts.append(usage.call_id)
-    parts.extend(notes)
-    return f"[{' · '.join(parts)}]"
-
-
-def _cache_saving_text(usage: Usage) -> str:
-    """The amount that cache reads saved over sending the same tokens again."""
-    rates = pricing.find_rates(usage.model, fast=usage.speed == "fast", regional=usage.is_regional)
-    if rates is None:
-        return ""
-    dollars = float(usage.cache_read_input_tokens * (rates.input - rates.cache_read)) / 1e6
-    return f", saved {number_formatting.format_usd(dollars)}"

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from rich.live import Live
 from rich.markdown import Markdown
 from rich.panel import Panel
-from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from mcp_server_claude import number_formatting
+from mcp_server_claude.cli.answer_display import LastRows
 from mcp_server_claude.cli.command_line import pasteable_command
 from mcp_server_claude.cli.markdown_stream import MarkdownStream, provisional_markdown, without_control_characters
 
@@ -210,7 +210,7 @@ class PanelAnswerView:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         words, _ = _split_at(self._stream.rest, _words_end)
         began = self._finished_blocks or self._stream.rest
-        body = LastLines(Markdown(self._finished_blocks + provisional_markdown(words)), self._height - 2)
+        body = LastRows(Markdown(self._finished_blocks + provisional_markdown(words)), self._height - 2)
         told = (
             f"{'writing' if began else 'waiting'} · {number_formatting.format_seconds(time.monotonic() - self._began)}"
         )
@@ -227,19 +227,6 @@ class PanelAnswerView:
             width=self._width,
             padding=(0, 1),
         )
-
-
-class LastLines:
-    """The last lines of something."""
-
-    def __init__(self, body: RenderableType, height: int) -> None:
-        self._body = body
-        self._height = height
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for line in console.render_lines(self._body, options)[-self._height :]:
-            yield from line
-            yield Segment.line()
 
 
 def _split_at(text: str, end: Callable[[str], int]) -> tuple[str, str]:

@@ -1,0 +1,178 @@
+"""Display of an answer while it is written: Markdown on a terminal, the plain text elsewhere.
+
+On a terminal, finished blocks are printed for good and scroll away as text does; only the block that is being written
+is drawn again. The status goes to stderr when stdout is no terminal, so that stdout holds the answer alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markdown import Markdown
+from rich.segment import Segment
+from rich.text import Text
+
+from mcp_server_claude import number_formatting
+from mcp_server_claude.call_types import MessageStart, TextDelta, TextPending, ThinkingProgress, ToolUse, Waiting
+from mcp_server_claude.cli.markdown_stream import MarkdownStream, without_control_characters
+from mcp_server_claude.status_text import printable_line, tool_text, waiting_text
+
+if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
+
+    from mcp_server_claude.call_types import CallEvent
+
+FRAMES_PER_S = 12
+MAX_STATUS_CHARS = 120
+
+
+class AnswerDisplay(Protocol):
+    """The display of one answer, used as a context manager around its call."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *failure: object) -> None: ...
+
+    def on_event(self, event: CallEvent) -> None:
+        """Take in an event of the call."""
+        ...
+
+
+class PlainDisplay:
+    """The text of the answer on stdout as it arrives, byte for byte."""
+
+    def __init__(self) -> None:
+        self._last = "\n"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._last != "\n":
+            sys.stdout.write("\n")
+        sys.stdout.flush()
+
+    def on_event(self, event: CallEvent) -> None:
+        """Write a piece of the text."""
+        if isinstance(event, TextDelta) and event.text:
+            self._last = event.text[-1]
+            sys.stdout.write(event.text)
+            sys.stdout.flush()
+
+
+class SilentDisplay:
+    """Nothing: the result is printed when it is complete. A status line on stderr, if that is a terminal."""
+
+    def __init__(self, *, status: bool) -> None:
+        console = Console(stderr=True, highlight=False)
+        self._status = StatusText()
+        self._live = Live(self._status, console=console, refresh_per_second=FRAMES_PER_S, transient=True)
+        self._shows_status = status and console.is_terminal
+
+    def __enter__(self) -> Self:
+        if self._shows_status:
+            self._live.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._shows_status:
+            self._live.stop()
+
+    def on_event(self, event: CallEvent) -> None:
+        """Update the status."""
+        self._status.on_event(event)
+
+
+class MarkdownDisplay:
+    """The answer as Markdown on a terminal, with a status line below it."""
+
+    def __init__(self, *, status: bool) -> None:
+        self._console = Console(highlight=False)
+        self._stream = MarkdownStream()
+        self._status = StatusText()
+        self._shows_status = status
+        self._live = Live(
+            get_renderable=self._unfinished,
+            console=self._console,
+            refresh_per_second=FRAMES_PER_S,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._live.stop()
+        if self._stream.rest.strip():
+            self._console.print(Markdown(self._stream.rest))
+
+    def on_event(self, event: CallEvent) -> None:
+        """Print the blocks that the event finishes."""
+        self._status.on_event(event)
+        if isinstance(event, TextDelta) and (
+            finished := self._stream.feed(without_control_characters(event.text)).strip("\n")
+        ):
+            self._console.print(Markdown(finished))
+            self._console.print()
+
+    def _unfinished(self) -> RenderableType:
+        parts: list[RenderableType] = []
+        if preview := self._stream.preview.strip("\n"):
+            parts.append(Markdown(preview))
+        if self._shows_status:
+            parts.append(self._status)
+        return LastRows(Group(*parts), max(3, self._console.height - 2))
+
+
+class StatusText:
+    """One line on the state of a call: `writing · 812 tokens · 12 s`."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._state = "waiting"
+        self._chars = 0
+
+    def on_event(self, event: CallEvent) -> None:
+        """Take in an event."""
+        match event:
+            case TextDelta():
+                self._chars += len(event.text)
+                self._state = f"writing · {self._chars:,} characters"
+            case TextPending():
+                self._state = f"writing · {event.chars:,} characters"
+            case ThinkingProgress():
+                counted = f" · {number_formatting.format_tokens(event.tokens)} tokens" if event.tokens else ""
+                self._state = f"thinking{counted}"
+            case ToolUse():
+                self._state = tool_text(event.tool, event.query)
+            case Waiting():
+                self._state = waiting_text(event)
+            case MessageStart():
+                self._state = "answering"
+            case _:
+                pass
+
+    def __rich__(self) -> Text:
+        state = printable_line(self._state)[:MAX_STATUS_CHARS]
+        elapsed = number_formatting.format_seconds(time.monotonic() - self._began)
+        return Text(f"{state} · {elapsed}", "dim", no_wrap=True)
+
+
+class LastRows:
+    """The last rows of something that may be taller than the terminal."""
+
+    def __init__(self, body: RenderableType, height: int) -> None:
+        self._body = body
+        self._height = height
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in console.render_lines(self._body, options, pad=False)[-self._height :]:
+            yield from line
+            yield Segment.line()

@@ -1,0 +1,158 @@
+"""The run of one question of `mcp-server-claude ask`: its call, its display, its result and exit code."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import typer
+
+from mcp_server_claude import number_formatting
+from mcp_server_claude.calls.ask_request import build_call
+from mcp_server_claude.calls.usage_footer import usage_footer
+from mcp_server_claude.cli import local_files, shell_call, terminal_output
+from mcp_server_claude.cli.answer_display import MarkdownDisplay, PlainDisplay, SilentDisplay
+from mcp_server_claude.cli.markdown_stream import without_control_characters
+from mcp_server_claude.cli.short_schema import parse_schema_option
+from mcp_server_claude.errors import RequestError
+from mcp_server_claude.users.user import LOCAL
+
+if TYPE_CHECKING:
+    from mcp_server_claude.call_types import Call, Effort, ToolName
+    from mcp_server_claude.cli.answer_display import AnswerDisplay
+    from mcp_server_claude.cli.call_options import AskOptions
+    from mcp_server_claude.cli.shell_call import CallResult
+    from mcp_server_claude.services.lazy_services import Services
+
+CODE_BLOCK = re.compile(
+    r"^[ \t]*(?P<fence>`{3,}|~{3,})[^\n]*\n(?P<code>.*?)^[ \t]*(?P=fence)[`~]*[ \t]*$", re.DOTALL | re.MULTILINE
+)
+
+
+def run_question(options: AskOptions) -> int:
+    """Ask, print the result; the exit code."""
+    return shell_call.run_with_services(partial(_ask, options=options))
+
+
+async def _ask(services: Services, options: AskOptions) -> int:
+    call = await _build_call(services, options)
+    if options.dry_run:
+        await _print_estimate(services, call)
+        return 0
+    result = await shell_call.run_displayed(services, call, _display(options))
+    if result.reply is None:
+        return _print_interrupted(result, options)
+    return _print_result(result, options)
+
+
+async def _build_call(services: Services, options: AskOptions) -> Call:
+    settings = services.settings
+    files = local_files.file_references(options.files, working_directory=Path.cwd(), allow_names=settings.allow_files)
+    prompt = options.prompt
+    if piped := local_files.read_stdin():
+        if prompt.strip():
+            files.append(local_files.data_uri(local_files.STDIN_NAME, piped))
+        else:
+            prompt = piped.decode("utf-8", errors="replace")
+    return await build_call(
+        shell_call.shell_origin("ask"),
+        prompt=prompt,
+        model=options.model,
+        effort=cast("Effort", options.effort),
+        system=options.system,
+        max_tokens=options.max_tokens,
+        max_usd=options.max_usd,
+        files=files,
+        schema=parse_schema_option(options.schema) if options.schema.strip() else None,
+        tools=cast("list[ToolName]", options.tools),
+        thread=await _thread_id(services, options),
+    )
+
+
+async def _thread_id(services: Services, options: AskOptions) -> str:
+    if not options.continues:
+        return options.thread
+    if options.thread:
+        raise RequestError("--continue and --thread exclude each other.")
+    latest = await (await services.threads()).latest_threads(LOCAL.name)
+    if not latest:
+        raise RequestError("There is no conversation to continue.", kind="not_found")
+    return latest[0].id
+
+
+def _display(options: AskOptions) -> AnswerDisplay:
+    if options.as_json or options.code_only or options.schema.strip():
+        return SilentDisplay(status=not options.quiet)
+    return MarkdownDisplay(status=not options.quiet) if sys.stdout.isatty() else PlainDisplay()
+
+
+def _print_result(result: CallResult, options: AskOptions) -> int:
+    reply = result.reply
+    assert reply is not None  # noqa: S101 - the caller has handled an interrupted call
+    code = shell_call.EXIT_INCOMPLETE if reply.incomplete else 0
+    if options.as_json:
+        typer.echo(json.dumps(_result_json(result), ensure_ascii=False, indent=2))
+        return code
+    if options.code_only:
+        found = CODE_BLOCK.search(reply.text)
+        if found is None:
+            thread = f" The answer is in thread {reply.usage.thread}." if reply.usage.thread else ""
+            typer.secho(f"The answer has no code block.{thread}", fg="red", err=True)
+            return shell_call.EXIT_INCOMPLETE
+        typer.echo(found["code"], nl=False)
+    elif options.schema.strip():
+        typer.echo(reply.text)
+    if reply.incomplete:
+        typer.secho(f"INCOMPLETE: {without_control_characters(reply.incomplete)}", fg="yellow", err=True)
+    if not options.quiet:
+        typer.secho(without_control_characters(usage_footer(reply.usage, reply.notes)), dim=True, err=True)
+        for file in reply.files:
+            typer.secho(f"file {file.id}: {without_control_characters(file.name)}", dim=True, err=True)
+    return code
+
+
+def _print_interrupted(result: CallResult, options: AskOptions) -> int:
+    if options.as_json:
+        typer.echo(json.dumps({"text": result.text, "call_id": result.call.id, "interrupted": True}, indent=2))
+    elif not options.quiet:
+        kept = f"{len(result.text):,} characters are kept" if result.text else "no text had been written"
+        typer.secho(f"[stopped · {kept} · {result.call.id}]", fg="yellow", err=True)
+    return shell_call.EXIT_INTERRUPTED
+
+
+def _result_json(result: CallResult) -> dict[str, object]:
+    """The result for programs: the text, the data of a schema, and the account with the same fields as over MCP."""
+    reply = result.reply
+    assert reply is not None  # noqa: S101 - the caller has handled an interrupted call
+    value: dict[str, object] = {"text": reply.text}
+    if reply.structured_output is not None:
+        value["data"] = reply.structured_output.value
+    if reply.incomplete:
+        value["incomplete"] = reply.incomplete
+    if reply.citations:
+        value["citations"] = [asdict(citation) for citation in reply.citations]
+    if reply.files:
+        value["files"] = [asdict(file) for file in reply.files]
+    return value | {"usage": dict(reply.usage.as_json())}
+
+
+async def _print_estimate(services: Services, call: Call) -> None:
+    estimates = await (await services.threads()).estimate_call_cost(call)
+    rows = [
+        (
+            each.variant,
+            each.model,
+            ("at most " if each.estimated else "") + number_formatting.format_tokens(each.input_tokens),
+            number_formatting.format_usd(each.input_usd),
+            number_formatting.format_usd(each.typical_usd),
+            number_formatting.format_usd(each.max_usd),
+        )
+        for each in estimates
+    ]
+    header = ("way", "model", "input tokens", "input", "short answer", "longest answer")
+    terminal_output.print_table(header, rows, left=2)

@@ -1,0 +1,72 @@
+"""Options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Literal, TypeAlias
+
+import typer
+
+
+class ToolChoice(StrEnum):
+    """The tools that Claude may use; typer takes no list of a `Literal`."""
+
+    WEB = "web"
+    CODE = "code"
+    READ = "read"
+
+
+ModelOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", metavar="MODEL", help="A family (opus, sonnet, haiku, fable) for its newest model, or an id."
+    ),
+]
+EffortOption: TypeAlias = Annotated[
+    Literal["", "low", "medium", "high", "xhigh", "max"],
+    typer.Option("--effort", help="How hard to think. Default: the model's own.", show_default=False),
+]
+SystemOption: TypeAlias = Annotated[
+    str, typer.Option("--system", "-s", metavar="TEXT", help="Role and rules for the answer.")
+]
+FileOption: TypeAlias = Annotated[
+    list[str],
+    typer.Option("--file", "-f", metavar="FILE", help="A path, glob, https URL or file id to send along. Repeatable."),
+]
+ToolOption: TypeAlias = Annotated[
+    list[ToolChoice],
+    typer.Option("--tool", help="web: search and cite. code: run code. read: look into files below here. Repeatable."),
+]
+ThreadOption: TypeAlias = Annotated[
+    str, typer.Option("--thread", "-t", metavar="ID", help="Continue the conversation of this id (t_…).")
+]
+ContinueOption: TypeAlias = Annotated[bool, typer.Option("--continue", "-c", help="Continue the latest conversation.")]
+MaxUsdOption: TypeAlias = Annotated[
+    float, typer.Option("--max-usd", min=0, metavar="USD", help="The most that an answer may cost; 0 for no limit.")
+]
+MaxTokensOption: TypeAlias = Annotated[
+    int, typer.Option("--max-tokens", min=0, metavar="N", help="The most tokens of an answer; 0 for the model's limit.")
+]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskOptions:
+    """The options of one question."""
+
+    prompt: str
+    files: list[str]
+    system: str
+    model: str
+    effort: str
+    continues: bool
+    thread: str
+    schema: str
+    code_only: bool
+    tools: list[str]
+    max_tokens: int
+    max_usd: float
+    dry_run: bool
+    as_json: bool
+    quiet: bool

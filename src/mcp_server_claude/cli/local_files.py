@@ -1,0 +1,70 @@
+"""Input of a command that is sent along: its stdin, and files outside of the directories that a server may read.
+
+A server reads only below its roots, since a model chooses the paths. At the shell the user names the file, so any
+readable file is sent, unless its name looks like a secret's.
+"""
+
+from __future__ import annotations
+
+import sys
+from base64 import b64encode
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from mcp_server_claude.errors import RequestError
+from mcp_server_claude.files.secret_names import matching_pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_FILE_BYTES = 64 * 1024 * 1024
+STDIN_NAME = "stdin"
+
+
+def read_stdin() -> bytes:
+    """Everything on stdin, empty on a terminal.
+
+    Raises:
+        RequestError: It is larger than 64 MiB.
+    """
+    if sys.stdin is None or sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison] - None if closed
+        return b""
+    data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise RequestError("The input on stdin is larger than 64 MiB.", kind="too_large")
+    return data
+
+
+def data_uri(name: str, data: bytes) -> str:
+    """Data with a name in the form that `files` takes; its type is found by its bytes."""
+    return f"data:application/octet-stream;name={quote(name, safe='')};base64,{b64encode(data).decode()}"
+
+
+def file_references(names: Sequence[str], *, working_directory: Path, allow_names: Sequence[str]) -> list[str]:
+    """The files as a call takes them: a file outside of the working directory as its data, any other as it is named.
+
+    Raises:
+        RequestError: A file outside cannot be read, or its name looks like a secret's.
+    """
+    return [_file_reference(name, working_directory.resolve(), allow_names) for name in names]
+
+
+def _file_reference(name: str, working_directory: Path, allow_names: Sequence[str]) -> str:
+    path = Path(name).expanduser()
+    if ":" in name[2:] and not path.is_file():  # a URL, or lines of a file
+        return name
+    resolved = (working_directory / path).resolve()
+    if resolved.is_relative_to(working_directory) or not resolved.is_file():
+        return name
+    if pattern := matching_pattern(resolved.parts[1:], allow_names):
+        raise RequestError(
+            f"{name} is not sent: by its name ({pattern}) it may hold a secret. If it holds none, allow the name in "
+            "MCP_CLAUDE_ALLOW_FILES, or pipe the file to stdin."
+        )
+    try:
+        if resolved.stat().st_size > MAX_FILE_BYTES:
+            raise RequestError(f"{name} is larger than 64 MiB.", kind="too_large")
+        return data_uri(resolved.name, resolved.read_bytes())
+    except OSError as error:
+        raise RequestError(f"{name} cannot be read: {error.strerror or type(error).__name__}.") from None

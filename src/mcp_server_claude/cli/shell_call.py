@@ -1,0 +1,127 @@
+"""Calls of the shell: the same engine as behind MCP and HTTP, with Ctrl-C and exit codes.
+
+Exit codes follow sysexits.h where it has one: 0 a complete answer, 1 an incomplete one, 2 a wrong argument or question,
+75 a temporary error, 78 a missing or wrong configuration, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import anyio
+import typer
+
+from mcp_server_claude.calls.ask_request import CallOrigin
+from mcp_server_claude.cli import terminal_output
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
+from mcp_server_claude.services.lazy_services import Services
+from mcp_server_claude.users.user import LOCAL
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from mcp_server_claude.call_types import Call, Reply
+    from mcp_server_claude.cli.answer_display import AnswerDisplay
+
+T = TypeVar("T")
+
+EXIT_INCOMPLETE, EXIT_USAGE, EXIT_TEMPORARY, EXIT_CONFIGURATION, EXIT_INTERRUPTED = 1, 2, 75, 78, 130
+EXIT_CODES: tuple[tuple[type[CallError], int], ...] = (
+    (RequestError, EXIT_USAGE),
+    (TemporaryError, EXIT_TEMPORARY),
+    (ConfigurationError, EXIT_CONFIGURATION),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallResult:
+    """The result of a call. `reply` is None when Ctrl-C ended it; `text` is then what had been written."""
+
+    call: Call
+    reply: Reply | None
+    text: str
+
+
+def shell_origin(tool: str) -> CallOrigin:
+    """The origin of a call of this command."""
+    return CallOrigin(tool=tool, source="shell", client="shell", user=LOCAL)
+
+
+def run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
+    """Run `work` with the services of this process; an error ends the command with its exit code."""
+    logging.disable()  # the error says it
+    gc.disable()  # imports make half a million objects and no garbage
+    try:
+        return anyio.run(_with_services, work)
+    except CallError as failure:
+        exit_with_call_error(failure)
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def exit_with_call_error(failure: CallError) -> NoReturn:
+    """End with the error on stderr and the exit code of its class."""
+    typer.secho(str(failure), fg="red", err=True)
+    raise typer.Exit(exit_code(failure))
+
+
+def exit_code(failure: CallError) -> int:
+    """The exit code of an error."""
+    return next((code for kind, code in EXIT_CODES if isinstance(failure, kind)), 1)
+
+
+async def run_displayed(services: Services, call: Call, display: AnswerDisplay) -> CallResult:
+    """Run a call with its display. Ctrl-C and SIGTERM stop it and keep what had been written.
+
+    On Windows signals cannot be received in a task, so Ctrl-C ends the command; the journal keeps the text.
+
+    Raises:
+        CallError: There is no answer.
+    """
+    calls = await services.calls()
+    outcomes: list[Reply | CallError] = []
+
+    async def run() -> None:
+        try:
+            outcomes.append(await calls.run_call(call, display.on_event))
+            calls.mark_delivered(call.id)
+        except CallError as failure:  # raised here, it would leave the task group as an exception group
+            outcomes.append(failure)
+
+    with display, anyio.CancelScope() as scope:
+        if sys.platform == "win32":
+            await run()
+        else:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_cancel_at_signal, scope)
+                await run()
+                tasks.cancel_scope.cancel()
+    for outcome in outcomes:
+        if isinstance(outcome, CallError):
+            raise outcome
+        return CallResult(call=call, reply=outcome, text=outcome.text)
+    return CallResult(call=call, reply=None, text=(await calls.read_call(call.id, call.user)).text)
+
+
+async def _with_services(work: Callable[[Services], Awaitable[T]]) -> T:
+    settings = terminal_output.load_settings()
+    failure: CallError
+    async with Services.lifespan(settings) as services:
+        services.start_opening()
+        try:
+            return await work(services)
+        except CallError as error:  # raised here, it would leave the task group as an exception group
+            failure = error
+    raise failure
+
+
+async def _cancel_at_signal(scope: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
+            return

@@ -1,0 +1,227 @@
+"""`mcp-server-claude ask`, by its real command, against the simulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from mcp_server_claude.cli.ask_session import CODE_BLOCK
+from mcp_server_claude.cli.local_files import data_uri, file_references
+from mcp_server_claude.cli.short_schema import parse_schema_option
+from mcp_server_claude.errors import RequestError
+from mcp_server_claude.simulator import directive
+from support.mcp_session import FAKE_KEY, ledger_rows, server_environment
+from support.server_command import server_command
+from support.simulator_requests import message_requests
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp_server_claude.simulator import Simulator
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass(frozen=True)
+class AskShell:
+    api: Simulator
+    data_dir: Path
+    directory: Path
+
+    def environment(self, **fields: object) -> dict[str, str]:
+        common = {"api_key": FAKE_KEY, "base_url": self.api.url, "data_dir": self.data_dir}
+        return server_environment(**(common | fields))
+
+    async def __call__(
+        self, *arguments: str, stdin: bytes = b"", **fields: object
+    ) -> subprocess.CompletedProcess[bytes]:
+        return await anyio.run_process(
+            server_command("ask", *arguments),
+            input=stdin,
+            check=False,
+            cwd=self.directory,
+            env=self.environment(**fields),
+        )
+
+
+@pytest.fixture
+def ask(upstream: Simulator, tmp_path: Path) -> AskShell:
+    (tmp_path / "here").mkdir()
+    return AskShell(upstream, tmp_path / "data", tmp_path / "here")
+
+
+async def test_into_a_pipe_stdout_is_exactly_the_answer_and_the_footer_is_on_stderr(ask: AskShell) -> None:
+    done = await ask("What is tea?", directive(text="Tea is **leaves**."))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b"Tea is **leaves**.\n"
+    assert done.stderr.startswith(b"[claude-sonnet-5-5 ")
+    (row,) = ledger_rows(ask.data_dir)
+    assert (row["tool"], row["source"], row["user"]) == ("ask", "shell", "local")
+
+
+async def test_input_is_the_prompt_or_goes_along_with_it(ask: AskShell) -> None:
+    assert (await ask("--quiet", stdin="Grüße".encode())).stderr == b""
+    assert (await ask("Review this", stdin=b"- old\n+ new\n")).returncode == 0
+    first, second = message_requests(ask.api)
+    assert "Grüße" in json.dumps(first.body, ensure_ascii=False)
+    assert "+ new" in json.dumps(second.body)
+    assert "Review this" in json.dumps(second.body)
+
+
+async def test_a_conversation_is_continued_by_its_id_or_as_the_latest(ask: AskShell) -> None:
+    first = json.loads((await ask("One", "--json")).stdout)
+    thread = first["usage"]["thread"]
+    assert json.loads((await ask("Two", "-c", "--json")).stdout)["usage"]["thread"] == thread
+    assert json.loads((await ask("Three", "-t", thread, "--json")).stdout)["usage"]["thread"] == thread
+    latest = cast("dict[str, list[object]]", message_requests(ask.api)[-1].body)
+    assert len(latest["messages"]) == 5
+
+
+async def test_a_schema_makes_the_answer_json(ask: AskShell) -> None:
+    done = await ask("Extract", "--schema", "name, age int, tags [str]", "-q")
+    value = json.loads(done.stdout)
+    assert set(value) == {"name", "age", "tags"}
+    assert isinstance(value["age"], int)
+
+
+async def test_only_the_first_code_block_is_printed(ask: AskShell) -> None:
+    code = directive(text="Try this:\n\n```sh\necho hi\n```\n\nor\n\n```sh\nno\n```")
+    assert (await ask("-x", "-q", code)).stdout == b"echo hi\n"
+    nothing = await ask("-x", directive(text="No code."))
+    assert (nothing.returncode, nothing.stdout) == (1, b"")
+    assert b"has no code block" in nothing.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fields", "code", "sentence"),
+    [
+        ((), {}, 2, "The prompt is empty."),
+        (("hi", "--model", "gpt"), {}, 2, "'gpt'"),
+        (("hi", "-c"), {}, 2, "There is no conversation to continue."),
+        (("hi", "-f", "/nowhere/a.txt"), {}, 2, "/nowhere/a.txt"),
+        (("hi", "--schema", "name thing"), {}, 2, "'thing' is no type"),
+        (("hi",), {"base_url": "http://127.0.0.1:9", "retry_for_s": 0}, 75, "refused"),
+        (("hi",), {"api_key": ""}, 78, "There is no API key."),
+        (("hi", "--max-usd", "0.000001"), {}, 2, "max_usd"),
+    ],
+)
+async def test_each_failure_has_a_sentence_and_the_exit_code_of_its_class(
+    ask: AskShell, arguments: tuple[str, ...], fields: dict[str, object], code: int, sentence: str
+) -> None:
+    done = await ask(*arguments, stdin=b"", **fields)
+    assert (done.returncode, done.stdout) == (code, b""), done.stderr
+    assert sentence in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+async def test_an_incomplete_answer_has_exit_code_1(ask: AskShell) -> None:
+    done = await ask("Tell me everything.", "--max-tokens", "5")
+    assert done.returncode == 1
+    assert done.stdout
+    assert b"INCOMPLETE: " in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a signal on POSIX only")
+async def test_ctrl_c_keeps_what_there_is_and_closes_the_connection(ask: AskShell) -> None:
+    process = await anyio.open_process(
+        server_command("ask", "Tell me. [[sim: tokens=400 fault=stall at=90]]"),
+        env=ask.environment(),
+        stdin=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    text = await process.stdout.receive()
+    process.send_signal(signal.SIGINT)
+    errors = b"".join([chunk async for chunk in process.stderr])
+    assert await process.wait() == 130
+    assert text
+    assert b"characters are kept" in errors
+    with anyio.fail_after(30):
+        await ask.api.wait_until_idle()
+    assert [record.end for record in ask.api.requests if record.path == "/v1/messages"] == ["disconnected"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
+async def test_on_a_terminal_the_answer_is_rendered(ask: AskShell) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = server_command("ask", "-q", directive(text="Tea is **leaves**.\x1b]0;owned\x07"))
+
+    def run() -> bytes:
+        with subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=ask.environment(), cwd=ask.directory
+        ) as process:
+            os.close(theirs)
+            shown = b""
+            try:
+                while chunk := os.read(ours, 4096):
+                    shown += chunk
+            except OSError:  # Linux reports the end of a pseudo-terminal as EIO
+                pass
+            assert process.wait() == 0
+            return shown
+
+    shown = await anyio.to_thread.run_sync(run)
+    os.close(ours)
+    assert b"leaves" in shown
+    assert b"**" not in shown
+    assert b"\x1b]0;" not in shown
+
+
+async def test_dry_run_asks_nothing(ask: AskShell) -> None:
+    done = await ask("What is tea?", "--dry-run")
+    assert b"as asked" in done.stdout
+    assert message_requests(ask.api) == []
+
+
+def test_a_file_outside_of_the_working_directory_is_sent_unless_its_name_looks_secret(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for folder in (inside, outside):
+        folder.mkdir()
+    (inside / "a.py").write_text("a")
+    (outside / "b.py").write_text("b")
+    (outside / ".env").write_text("KEY=1")
+    names = ["a.py", "*.py", "https://example.com/a.pdf", "../outside/b.py", "a.py:1-2"]
+    assert file_references(names, working_directory=inside, allow_names=()) == [
+        *names[:3],
+        data_uri("b.py", b"b"),
+        names[4],
+    ]
+    with pytest.raises(RequestError, match="may hold a secret"):
+        file_references(["../outside/.env"], working_directory=inside, allow_names=())
+
+
+def test_a_short_schema_has_types_lists_optional_fields_and_descriptions(tmp_path: Path) -> None:
+    schema = parse_schema_option("name\nage int: in years, rounded\nscores [float]\nborn? : a year")
+    assert schema == {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "age": {"type": "integer", "description": "in years, rounded"},
+            "scores": {"type": "array", "items": {"type": "number"}},
+            "born": {"type": "string", "description": "a year"},
+        },
+        "required": ["name", "age", "scores"],
+        "additionalProperties": False,
+    }
+    (tmp_path / "s.json").write_text('{"type": "array"}')
+    assert parse_schema_option(str(tmp_path / "s.json")) == {"type": "array"}
+    for wrong in ("", "a b c", "a, a", "a [int", '{"a"'):
+        with pytest.raises(RequestError):
+            parse_schema_option(wrong)
+
+
+def test_a_code_block_ends_at_its_own_fence() -> None:
+    found = CODE_BLOCK.search("x\n````md\n```\ninner\n```\n````\n")
+    assert found is not None
+    assert found["code"] == "```\ninner\n```\n"
