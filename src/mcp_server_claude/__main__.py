@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from mcp_server_claude.standard_streams import open_missing_streams
+
 
 def main() -> None:
     """Serve, or hand over to the shell's commands."""
+    missing_streams = open_missing_streams()
     if len(sys.argv) > 1:
         from mcp_server_claude.cli import app
 
@@ -14,7 +17,7 @@ def main() -> None:
         return
     from mcp_server_claude.server.stdio_command import serve_stdio
 
-    serve_stdio()
+    serve_stdio(missing_streams)
 
 
 if __name__ == "__main__":

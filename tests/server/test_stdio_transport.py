@@ -1,14 +1,21 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import anyio
 import pytest
+from mcp.shared.message import SessionMessage
+from mcp.types import JSONRPCResponse
 
+from mcp_server_claude.server.stdio_transport import StdinReader, StdoutWriter
+from mcp_server_claude.server.unanswered_requests import UnansweredRequests
 from support.mcp_session import ledger_rows, server_environment
 from support.simulator_requests import message_requests
 from support.stdio_process import (
@@ -22,6 +29,7 @@ from support.stdio_process import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from mcp_server_claude.simulator import Simulator
@@ -174,6 +182,136 @@ async def test_two_servers_may_begin_at_once_with_one_ledger(upstream: Simulator
     lines = ledger_rows(tmp_path / "data")
     assert [line["end"] for line in lines] == ["complete", "complete"], f"{lines}\n{said}"
     assert said == {"one": "", "two": ""}
+
+
+# --------------------------------------------------------------------- a client that never reads
+
+
+def request_line(identity: int, size: int = 0) -> bytes:
+    return message_bytes({"jsonrpc": "2.0", "id": identity, "method": "ping", "params": {"x": "x" * size}})
+
+
+@dataclass
+class Pipes:
+    """A reader and a writer of the server on pipes, and the client's ends."""
+
+    reader: StdinReader
+    writer: StdoutWriter
+    client_in: int
+    client_out: int
+
+    async def received_id(self) -> object:
+        message = await self.reader.receive()
+        assert isinstance(message, SessionMessage)
+        return getattr(message.message, "id", "cancel")
+
+    async def answer(self, identity: int) -> None:
+        await self.writer.send(SessionMessage(JSONRPCResponse(jsonrpc="2.0", id=identity, result={})))
+
+
+@contextmanager
+def pipes(**limits: int) -> Generator[Pipes]:
+    server_in, client_out = os.pipe()
+    client_in, server_out = os.pipe()
+    unanswered = UnansweredRequests(**limits)
+    writer = StdoutWriter(server_out, unanswered)
+    try:
+        yield Pipes(StdinReader(server_in, writer, unanswered), writer, client_in, client_out)
+    finally:
+        for descriptor in (server_in, client_out, client_in, server_out):
+            with suppress(OSError):  # the test has closed some
+                os.close(descriptor)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes are POSIX's")
+@pytest.mark.parametrize(("limits", "size"), [({"max_requests": 3}, 0), ({"max_bytes": 3_000}, 1_000)])
+async def test_no_further_request_is_read_while_too_many_are_unanswered(limits: dict[str, int], size: int) -> None:
+    cancel: Message = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}}
+    heard: list[object] = []
+
+    async def receive_one() -> None:
+        heard.append(await wire.received_id())
+
+    with pipes(**limits) as wire:
+        first, rest = range(4), range(4, 8)
+        lines = [*(request_line(n, size) for n in first), message_bytes(cancel), *(request_line(n, size) for n in rest)]
+        os.write(wire.client_out, b"".join(lines))
+        assert [await wire.received_id() for _ in range(3)] == [0, 1, 2]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(receive_one)
+            await anyio.wait_all_tasks_blocked()  # the next line is in memory already
+            await wire.answer(99)
+            await anyio.wait_all_tasks_blocked()
+            assert heard == []
+            await wire.answer(1)
+        assert heard == [3]
+        await wire.answer(0)
+        assert [await wire.received_id() for _ in range(3)] == ["cancel", 4, 5]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes are POSIX's")
+async def test_a_request_whose_answer_nobody_takes_makes_room_all_the_same() -> None:
+    with pipes(max_requests=1) as wire:
+        os.write(wire.client_out, request_line(0) + request_line(1))
+        assert await wire.received_id() == 0
+        os.close(wire.client_in)
+        with pytest.raises(anyio.BrokenResourceError):
+            await wire.answer(0)
+        assert await wire.received_id() == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes are POSIX's")
+async def test_a_client_that_ends_without_reading_ends_the_server() -> None:
+    with pipes(max_requests=1) as wire:
+        os.write(wire.client_out, request_line(0) + request_line(1))
+        assert await wire.received_id() == 0
+        os.close(wire.client_out)
+        with anyio.fail_after(60), pytest.raises(anyio.EndOfStream):
+            await wire.received_id()
+
+
+# --------------------------------------------------------------------- closed descriptors
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closes descriptors as a POSIX shell does")
+@pytest.mark.parametrize(
+    ("closed", "says"),
+    [
+        ("0<&-", "There is no MCP client: standard input or output is closed.\n"),
+        ("1>&-", "There is no MCP client: standard input or output is closed.\n"),
+        ("0<&- 1>&-", "There is no MCP client: standard input or output is closed.\n"),
+        ("0<&- 2>&-", ""),
+        ("2>&- </dev/null", ""),
+        ("</dev/null", ""),
+    ],
+)
+def test_a_process_without_standard_streams_ends_well(tmp_path: Path, closed: str, says: str) -> None:
+    command = shlex.join([sys.executable, "-m", "mcp_server_claude"])
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {command} {closed}"],
+        env=server_environment(data_dir=tmp_path / "data", api_key="sk-ant-test-0000-not-a-key"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, says)
+
+
+async def test_with_stderr_closed_calls_are_answered_and_nothing_is_written_into_a_file(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    """The lowest free descriptor, 2, must not become the database's."""
+    command = shlex.join([sys.executable, "-m", "mcp_server_claude"])
+    shell = ["-c", "import os; os.execv('/bin/sh', ['/bin/sh', '-c', " + repr(f"exec {command} 2>&-") + "])"]
+    async with stdio_process(tmp_path / "data", command=shell, base_url=upstream.url, log_level="debug") as wire:
+        await wire.initialize()
+        await wire.send(tool_call(1, "Tell me."))
+        assert answer_of(await wire.read_response(1))
+        wire.close_stdin()
+        assert await wire.wait_for_exit() == 0
+    assert [line["end"] for line in ledger_rows(tmp_path / "data")] == ["complete"]
 
 
 # --------------------------------------------------------------------- the end

@@ -9,10 +9,18 @@ from typing import NoReturn
 
 TERMINAL_NOTE = "This serves MCP over stdio and waits for an MCP client. To see its commands: mcp-server-claude --help"
 
+NO_CLIENT_NOTE = "There is no MCP client: standard input or output is closed."
 
-def serve_stdio() -> NoReturn:
-    """Serve MCP over stdio, and end the process. On a terminal a line on stderr says what it waits for."""
-    if sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison] - None if closed
+
+def serve_stdio(missing_streams: frozenset[int] = frozenset()) -> NoReturn:
+    """Serve MCP over stdio, and end the process. On a terminal a line on stderr says what it waits for.
+
+    `missing_streams` are the standard descriptors that were closed at the start: without 0 and 1 there is no client.
+    """
+    if missing_streams & {0, 1}:
+        print(NO_CLIENT_NOTE, file=sys.stderr, flush=True)  # noqa: T201 - before logging is set up
+        sys.exit(0)
+    if sys.stdin.isatty():
         print(TERMINAL_NOTE, file=sys.stderr, flush=True)  # noqa: T201 - before logging is set up
     # The store's threads answer while a stream is parsed; by default each waits 5 ms for its turn.
     sys.setswitchinterval(0.001)

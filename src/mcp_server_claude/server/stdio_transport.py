@@ -23,6 +23,7 @@ from mcp.types import jsonrpc_message_adapter
 from pydantic import ValidationError
 
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.server.unanswered_requests import UnansweredRequests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 MAX_READ_BYTES = 256 * 1024
 MAX_CHUNK_BYTES = 4096
 """What a pipe that `select` calls writable takes without blocking (POSIX: PIPE_BUF)."""
+HANG_UP_CHECK_INTERVAL_S = 1.0
+"""Seconds between two looks at a pipe that is not read, for its other end may be closed."""
 
 PARSE_ERROR, INVALID_REQUEST = -32700, -32600
 """JSON-RPC 2.0, section 5.1."""
@@ -47,7 +50,8 @@ async def _run_until_closed(server: MCPServer[Any]) -> int:
     low = server._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the only way in (pinned: mcp~=2.3)
     stopped_by = 0
     with _claim_stdio() as (reader, writer), _receive_signals() as signals:
-        outlet = StdoutWriter(writer)
+        unanswered = UnansweredRequests()
+        outlet = StdoutWriter(writer, unanswered)
         _current_stdout.set(outlet)
         async with anyio.create_task_group() as tasks:
 
@@ -59,7 +63,7 @@ async def _run_until_closed(server: MCPServer[Any]) -> int:
 
             if signals is not None:
                 tasks.start_soon(stop_on, signals)
-            await low.run(StdinReader(reader, outlet), outlet, low.create_initialization_options())
+            await low.run(StdinReader(reader, outlet, unanswered), outlet, low.create_initialization_options())
             tasks.cancel_scope.cancel()
     return 128 + stopped_by if stopped_by else 0
 
@@ -90,9 +94,10 @@ def _claim_stdio() -> Generator[tuple[int, int]]:
 class StdinReader:
     """Messages from a descriptor, a line each (`mcp.shared` calls this a `ReadStream`). Ends at end of file."""
 
-    def __init__(self, fd: int, stdout: StdoutWriter) -> None:
+    def __init__(self, fd: int, stdout: StdoutWriter, unanswered: UnansweredRequests) -> None:
         self._fd = fd
         self._stdout = stdout
+        self._unanswered = unanswered
         self._buffer = bytearray()
         self._searched_bytes = 0
         self._ended = False
@@ -113,15 +118,37 @@ class StdinReader:
             anyio.EndOfStream: The client has closed its end.
         """
         while True:
+            await self._wait_for_room()
             line = await self._read_line()
             if not line.strip():
                 continue
             try:
-                return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
+                message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
             except ValidationError:
                 message = await self._parse_leniently(line)
-                if message is not None:
-                    return message
+            if message is not None:
+                self._unanswered.record_received(message.message, len(line))
+                return message
+
+    async def _wait_for_room(self) -> None:
+        """Wait while too many requests are unanswered.
+
+        Raises:
+            anyio.EndOfStream: The client has closed its end meanwhile.
+        """
+        while not self._unanswered.has_room:
+            with anyio.move_on_after(HANG_UP_CHECK_INTERVAL_S):
+                await self._unanswered.wait_for_change()
+            if not self._unanswered.has_room and self._is_hung_up():
+                raise anyio.EndOfStream
+
+    def _is_hung_up(self) -> bool:
+        """True if the client has closed the pipe, also where unread messages are left in it."""
+        if sys.platform == "win32":
+            return False
+        poll = select.poll()
+        poll.register(self._fd, 0)
+        return any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0))
 
     async def _parse_leniently(self, line: bytes) -> SessionMessage | None:
         """A line that the SDK's parser refuses: with its lone surrogates replaced, or answered as the error it is."""
@@ -190,8 +217,9 @@ class StdoutWriter:
     A sender may be cancelled in the middle of a frame: what is left of that frame goes out before the next one.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, unanswered: UnansweredRequests) -> None:
         self._fd = fd
+        self._unanswered = unanswered
         self._unwritten = memoryview(b"")
         self._frame_lock = anyio.Lock()
 
@@ -206,7 +234,10 @@ class StdoutWriter:
         except ValueError:  # pydantic: a lone surrogate somewhere; one message of ours must not end the process
             content = item.message.model_dump(mode="python", by_alias=True, exclude_unset=True)
             frame = replace_lone_surrogates(json.dumps(content, ensure_ascii=False, default=str)).encode()
-        await self.write_frame(frame + b"\n")
+        try:
+            await self.write_frame(frame + b"\n")
+        finally:
+            self._unanswered.record_sent(item.message)
 
     async def wait_until_open(self) -> bool:
         """True: messages can be written from the start."""

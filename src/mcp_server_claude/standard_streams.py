@@ -1,0 +1,34 @@
+"""Standard input, output and error of a process that was started without some of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def open_missing_streams() -> frozenset[int]:
+    """Open the null device in place of closed standard descriptors.
+
+    Otherwise the next file that is opened, such as the database, gets their number, and what is printed ends in it.
+
+    Returns:
+        The descriptors that were closed.
+    """
+    missing = frozenset(descriptor for descriptor in (0, 1, 2) if not _is_open(descriptor))
+    for _ in missing:
+        os.open(os.devnull, os.O_RDWR)  # the lowest free number
+    if 0 in missing:
+        sys.stdin = os.fdopen(0, "r", closefd=False, encoding="utf-8")
+    if 1 in missing:
+        sys.stdout = os.fdopen(1, "w", closefd=False, encoding="utf-8")
+    if 2 in missing:
+        sys.stderr = os.fdopen(2, "w", closefd=False, encoding="utf-8")
+    return missing
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
