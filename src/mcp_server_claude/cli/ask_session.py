@@ -79,7 +79,7 @@ async def _thread_id(services: Services, options: AskOptions) -> str:
         return options.thread
     if options.thread:
         raise RequestError("--continue and --thread exclude each other.")
-    latest = await (await services.threads()).latest_threads(LOCAL.name)
+    latest = await services.threads.latest_threads(LOCAL.name)
     if not latest:
         raise RequestError("There is no conversation to continue.", kind="not_found")
     return latest[0].id
@@ -142,7 +142,7 @@ def _result_json(result: CallResult) -> dict[str, object]:
 
 
 async def _print_estimate(services: Services, call: Call) -> None:
-    estimates = await (await services.threads()).estimate_call_cost(call)
+    estimates = await services.threads.estimate_call_cost(call)
     rows = [
         (
             each.variant,

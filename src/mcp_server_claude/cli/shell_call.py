@@ -83,7 +83,7 @@ async def run_displayed(services: Services, call: Call, display: AnswerDisplay) 
     Raises:
         CallError: There is no answer.
     """
-    calls = await services.calls()
+    calls = services.calls
     outcomes: list[Reply | CallError] = []
 
     async def run() -> None:
@@ -112,7 +112,7 @@ async def _with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     settings = terminal_output.load_settings()
     failure: CallError
     async with Services.lifespan(settings) as services:
-        services.start_opening()
+        await services.open()
         try:
             return await work(services)
         except CallError as error:  # raised here, it would leave the task group as an exception group
