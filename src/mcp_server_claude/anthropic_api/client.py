@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import anyio.to_thread
 
+from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api import error_classification, token_estimate
 from mcp_server_claude.anthropic_api.http_client import build_http_client
 from mcp_server_claude.anthropic_api.platforms import PLATFORMS
@@ -90,6 +91,11 @@ class ClaudeClient:
             assert self._setup_error is not None  # noqa: S101 - one of the two is set above
             raise type(self._setup_error)(str(self._setup_error), kind=self._setup_error.kind)
         return self._client
+
+    @property
+    def is_built(self) -> bool:
+        """True once the SDK's client is there, or is known to be impossible."""
+        return self._client is not None or self._setup_error is not None
 
     def platform_model_id(self, model: str) -> str:
         """The platform's id of a model, from Anthropic's id."""
@@ -245,12 +251,13 @@ async def _estimate_tokens(fields: RequestBody) -> TokenCount:
 
 
 def _build_client(settings: Settings, transport: AsyncBaseTransport | None) -> tuple[Credential, AsyncAnthropic]:
-    """Import the SDK and build its client; on a thread.
+    """Import the SDK and the prices, and build the SDK's client; on a thread, since it takes a second.
 
     Raises:
         ConfigurationError: A key, URL, proxy or certificate file is missing or unusable.
         TemporaryError: The process has no file descriptors left.
     """
+    pricing.find_rates("claude")
     platform = PLATFORMS[settings.platform]
     credential = platform.find_credential(settings)
     telemetry = {

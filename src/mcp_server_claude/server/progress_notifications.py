@@ -76,11 +76,12 @@ def progress_style(
 
 @asynccontextmanager
 async def progress_reporter(
-    send_progress: SendProgress, style: ProgressStyle, settings: Settings
+    send_progress: SendProgress, style: ProgressStyle, settings: Settings, *, first_stage: str = "starting"
 ) -> AsyncGenerator[ProgressReporter]:
     """A pump that runs while the block does, sends its first notification at once, and ends drained."""
     each = STATUS_INTERVAL_S if style == "status" else settings.progress_interval_s
     running = ProgressReporter(send_progress, style, interval=each, heartbeat=settings.heartbeat_s)
+    running.begin_stage(first_stage)
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(running.send_until_finished)
@@ -111,6 +112,11 @@ class ProgressReporter:
         self._client_gone = False
         self._update = DeliverySignal()
         self._ended = anyio.Event()
+
+    def begin_stage(self, stage: str) -> None:
+        """Set what the status line says until the first event."""
+        if self._status_line is not None:
+            self._status_line.begin_stage(stage)
 
     def queue_event(self, event: CallEvent) -> None:
         """Take note of an event. In style `text` a stage wakes the pump only when it is a new one."""
@@ -212,17 +218,17 @@ class StatusLine:
         match event:
             case MessageStart(usage=usage):
                 self._usage = usage
-                self._set_stage("reading")
+                self.begin_stage("reading")
             case ThinkingProgress(tokens=tokens, summary=summary):
                 self._thinking_tokens, self._summary = tokens, summary
-                self._set_stage("thinking")
+                self.begin_stage("thinking")
             case ToolUse(tool=tool, query=query):
-                self._set_stage(status_text.tool_text(tool, query[:60]))
+                self.begin_stage(status_text.tool_text(tool, query[:60]))
             case Waiting():
-                self._set_stage(status_text.waiting_text(event))
+                self.begin_stage(status_text.waiting_text(event))
             case TextPending(chars=chars):
                 self._chars = chars
-                self._set_stage("writing")
+                self.begin_stage("writing")
             case TextDelta():
                 pass
 
@@ -234,7 +240,7 @@ class StatusLine:
             # A trailing space stays, so that the next piece is not glued to the last word.
             trailing = " " if words[-1].isspace() else ""
             self._last_words = (" ".join(words.split()) + trailing)[-MAX_STATUS_LINE_CHARS:]
-            self._set_stage("writing")
+            self.begin_stage("writing")
 
     def render(self) -> str:
         """The line as it stands now, at most `STATUS_LENGTH` characters."""
@@ -265,7 +271,8 @@ class StatusLine:
             )
         return status_text.printable_line(line)[:MAX_STATUS_LINE_CHARS].rstrip()
 
-    def _set_stage(self, stage: str) -> None:
+    def begin_stage(self, stage: str) -> None:
+        """Begin another stage, whose seconds are counted from now on."""
         if stage != self._stage:
             self._stage, self._stage_started_at = stage, time.monotonic()
 

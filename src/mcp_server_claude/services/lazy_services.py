@@ -69,20 +69,20 @@ class Services(ServiceAccess):
 
     async def _open_in_background(self) -> None:
         # Not waited for when the server ends: the imports take a second, and a client that ends us waits for 100 ms.
-        store, origin, rules = await anyio.to_thread.run_sync(
+        store, rules = await anyio.to_thread.run_sync(
             partial(_open_on_thread, self.settings, self._has_ended, http=self._http), abandon_on_cancel=True
         )
         from mcp_server_claude.services.open_services import OpenServices
 
-        self._opened = OpenServices(self.settings, store, origin, rules, self._task_group)
+        self._opened = OpenServices(self.settings, store, rules, self._task_group)
         self._is_open.set()
         try:
-            await self._opened.preload()
+            await self._opened.start(preload=self._http or self.settings.preload)
         except CallError as failure:
             _log.warning("%s", failure)  # the tools say it too; the server stays up
 
 
-def _open_on_thread(settings: Settings, ended: threading.Event, *, http: bool) -> tuple[Store, str, FilePolicy]:
+def _open_on_thread(settings: Settings, ended: threading.Event, *, http: bool) -> tuple[Store, FilePolicy]:
     """Import what is heavy and open what blocks, on a thread. A server that has `ended` meanwhile needs it no more."""
     from mcp_server_claude.services.open_services import open_blocking
 

@@ -1,6 +1,6 @@
 """The open services. Imported on a thread, after the client has been answered.
 
-Everything that is heavy to import or slow to open hangs below this module: the SDK, the store, the prices.
+The store is opened with them. The SDK and the prices, which weigh most, are imported by the first call that needs them.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
-from mcp_server_claude import pricing, telemetry
+from mcp_server_claude import telemetry
 from mcp_server_claude.anthropic_api.client import ClaudeClient
 from mcp_server_claude.anthropic_api.models import ModelListCache, StaticModelList, fetch_model_list
 from mcp_server_claude.anthropic_api.platforms import find_credential
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
 class OpenServices:
     """The client, the store, the list of models and the room for calls, made once."""
 
-    def __init__(
-        self, settings: Settings, store: Store, origin: str, file_policy: FilePolicy, task_group: TaskGroup
-    ) -> None:
+    def __init__(self, settings: Settings, store: Store, file_policy: FilePolicy, task_group: TaskGroup) -> None:
         self.store = store
         self.claude = ClaudeClient(settings)
         self.models: ModelListCache | StaticModelList
@@ -52,7 +51,7 @@ class OpenServices:
                 self._fetch_models,
                 task_group,
                 directory=settings.data_dir,
-                origin=origin,
+                origin=partial(_model_list_origin, settings),
                 wait_s=settings.models_wait_s,
             )
         self.users = UserDirectory(settings, store)
@@ -84,19 +83,24 @@ class OpenServices:
         )
         task_group.start_soon(clean_up_periodically, settings, store, self.output_files)
 
-    async def preload(self) -> None:
-        """Import the SDK and get the list of models before anybody asks.
+    async def start(self, *, preload: bool) -> None:
+        """Resume open jobs, and with `preload` import the SDK and get the list of models before anybody asks.
 
         Raises:
             CallError: There is no usable key or base URL.
         """
         try:
-            await self.claude.get_client()
-            await self.models.get_catalog()
+            if preload:
+                await self.claude.get_client()
+                await self.models.get_catalog()
         finally:
             self._startup_finished.set()
-        with suppress(StoreError):  # they are found at the next start
-            await self.jobs.resume_open_jobs()
+            with suppress(StoreError):  # they are found at the next start
+                await self.jobs.resume_open_jobs()
+
+    async def wait_until_started(self) -> None:
+        """Wait until `start` has loaded what it loads."""
+        await self._startup_finished.wait()
 
     async def close_orphans(self) -> None:
         """Close the lines and calls that dead processes left open, so that what is shown is true."""
@@ -115,20 +119,23 @@ class OpenServices:
         return await fetch_model_list(await self.claude.get_client())
 
 
-def open_blocking(settings: Settings, *, http: bool = False) -> tuple[Store, str, FilePolicy]:
-    """Open the store, close orphaned calls, load the prices and find a key; blocks, so it runs on a thread.
+def open_blocking(settings: Settings, *, http: bool = False) -> tuple[Store, FilePolicy]:
+    """Open the store, close orphaned calls, and find the files that may be read; blocks, so it runs on a thread.
 
-    Returns the store; whose list of models it is to be, since each base URL and credential has its own; and what
-    files may be read.
+    Neither the SDK nor the prices are imported: they take two thirds of the memory of a server that was never asked.
     """
     store = Store.open(settings.data_dir)
     store.write_nowait(orphan_cleanup.close_orphans, store.locks, time.time())
-    pricing.find_rates("claude")
+    return store, file_policy_for(settings, http=http)
+
+
+def _model_list_origin(settings: Settings) -> str:
+    """The origin of the list of models, since each base URL and credential has its own; empty without a key."""
     try:
         credential = find_credential(settings)
     except ConfigurationError:
-        return store, "", file_policy_for(settings, http=http)
-    return store, f"{credential.base_url} {credential.source}", file_policy_for(settings, http=http)
+        return ""
+    return f"{credential.base_url} {credential.source}"
 
 
 def file_policy_for(settings: Settings, *, http: bool = False) -> FilePolicy:

@@ -97,6 +97,15 @@ class ServiceAccess(ABC):
         with suppress(CallError):  # no usable key: it is logged at the start, and each call reports it
             await self._services().claude.get_client()
 
+    @property
+    def has_client(self) -> bool:
+        """True once the SDK is imported and its client is built; the first call waits for that."""
+        return self._services().claude.is_built
+
+    async def wait_until_started(self) -> None:
+        """Wait until everything that happens at the start is done, preloading included."""
+        await self._services().wait_until_started()
+
     async def close_orphans(self) -> None:
         """Close the calls and ledger entries that dead processes left open, before calls are listed."""
         await self._services().close_orphans()

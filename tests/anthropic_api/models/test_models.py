@@ -406,7 +406,7 @@ def make(tmp_path: Path) -> Callable[..., ModelListCache]:
     ) -> ModelListCache:
         directory = tmp_path / "data"
         return ModelListCache(
-            upstream, tasks, directory=directory, origin=origin, wait_s=wait_s, clock=clock or (lambda: now)
+            upstream, tasks, directory=directory, origin=lambda: origin, wait_s=wait_s, clock=clock or (lambda: now)
         )
 
     return made

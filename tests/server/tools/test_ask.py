@@ -202,7 +202,7 @@ async def test_claude_code_gets_lines_without_asking(mode: ProtocolMode, api: Si
     told: list[ProgressUpdate] = []
     async with connect("memory", mode, tmp_path / "d", client_name="claude-code", base_url=api.url) as desk:
         result = await desk.ask("What is tea?", updates=told)
-    assert told[0].message == "starting · 0.0 s"
+    assert told[0].message == "loading the client of the API · 0.0 s"
     assert text_blocks(result)[0] not in lossless(told)
 
 

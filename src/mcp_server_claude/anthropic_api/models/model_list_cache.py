@@ -10,6 +10,7 @@ import tempfile
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -81,7 +82,8 @@ class ModelListCache:
 
     `fetch` returns the entries of the API's list or raises a `CallError`. It runs in `task_group`, where it continues
     after its caller has stopped waiting. `origin` identifies the list (base URL and the credential's source, never the
-    key): each has its own copy in `directory`. `wait_s` is the time that a call waits for a fetch at most.
+    key): each has its own copy in `directory`. It is called on a thread, since it may import the SDK. `wait_s` is the
+    time that a call waits for a fetch at most.
     """
 
     def __init__(
@@ -90,13 +92,14 @@ class ModelListCache:
         task_group: TaskGroup,
         *,
         directory: Path,
-        origin: str,
+        origin: Callable[[], str],
         wait_s: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._fetch = fetch
         self._task_group = task_group
-        self._path = directory / f"models-{hashlib.sha256(origin.encode(errors='replace')).hexdigest()[:16]}.json"
+        self._directory = directory
+        self._origin = origin
         self._wait_s = wait_s
         self._clock = clock
         self._load_lock = anyio.Lock()
@@ -110,13 +113,19 @@ class ModelListCache:
         async with self._load_lock:
             if self._bundled is None:
                 self._bundled, self._listed_by_api, self._fetched_at = await anyio.to_thread.run_sync(
-                    _load_catalogs, self._path
+                    lambda: _load_catalogs(self._path)
                 )
         if not self._is_within(self._fetched_at, CACHE_TTL_S) and not self._is_within(
             self._failed_at, RETRY_INTERVAL_S
         ):
             await self._wait_for_refresh()
         return self._listed_by_api or self._bundled
+
+    @cached_property
+    def _path(self) -> Path:
+        """The file with the copy of the list."""
+        digest = hashlib.sha256(self._origin().encode(errors="replace")).hexdigest()
+        return self._directory / f"models-{digest[:16]}.json"
 
     def _is_within(self, moment: float, seconds: float) -> bool:
         return 0 <= self._clock() - moment < seconds

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from mcp_server_claude.engine.cost_estimate import CostEstimate
 
 
+LOADING_STAGE = "loading the client of the API"
+"""The status of the first call over stdio, while the SDK is imported."""
+
+
 async def claude_ask(
     prompt: ask_request.PromptParam,
     model: ask_request.ModelParam = "",
@@ -63,8 +67,11 @@ async def claude_ask(
     if background:
         return job_results.started_result(await services.jobs.start_ask(call))
     detach_s = detach_delay_s(services.settings.detach_after_s, caller.traits)
+    stage = "starting" if services.has_client else LOADING_STAGE
     try:
-        async with progress_reporter(caller.send_progress, caller.style, services.settings) as progress:
+        async with progress_reporter(
+            caller.send_progress, caller.style, services.settings, first_stage=stage
+        ) as progress:
             reply = await jobs.run_call(call, progress.queue_event, detach_delay_s=detach_s)
     except CallError:
         jobs.mark_delivered(call.id)  # its sentence is all that there will be
