@@ -4,27 +4,27 @@ from __future__ import annotations
 
 
 def format_tokens(count: int) -> str:
-    """A token count in at most four characters: 812, 1.2k, 48k, 1.3M."""
+    """A token count in at most four characters: 812, 1.2k, 48k, 1.3M, 3.1B. The pages write it alike."""
     if count < 1000:
         return str(count)
-    for unit, size in (("k", 1000), ("M", 1_000_000)):
+    for unit, size in (("k", 1000), ("M", 1_000_000), ("B", 1_000_000_000)):
         value = count / size
         if value < 9.95:
             return f"{value:.1f}".removesuffix(".0") + unit
         if value < 999.5:
             return f"{value:.0f}{unit}"
-    return f"{count / 1_000_000:.0f}M"
+    return f"{count / 1_000_000_000:,.0f}B"
 
 
 def format_usd(usd: float | None) -> str:
-    """US dollars with the digits that matter: $0.0004, $0.031, $1.24; `$?` when the price is unknown."""
+    """US dollars with the digits that matter: $0.0004, $0.031, $1.24, $1,234.50; `$?` when the price is unknown."""
     if usd is None:
         return "$?"
     if usd == 0:
         return "$0"
     if usd < 0.01:
         return f"${usd:.4f}" if usd >= 0.0001 else "<$0.0001"
-    return f"${usd:.3f}" if usd < 1 else f"${usd:.2f}"
+    return f"${usd:.3f}" if usd < 1 else f"${usd:,.2f}"
 
 
 def format_seconds(elapsed: float) -> str:

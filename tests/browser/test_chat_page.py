@@ -67,7 +67,7 @@ async def test_a_wrong_token_is_told_so(door: BrowserSessions, site: PageServer)
     await expect(reader.page.get_by_role("alert")).to_be_hidden()
     await reader.page.get_by_label("Access token").fill("mcpc_wrong")
     await reader.page.get_by_label("Access token").press("Enter")
-    await expect(reader.page.get_by_role("alert")).to_contain_text("That token is not known here")
+    await expect(reader.page.get_by_role("alert")).to_contain_text("This token is not valid")
 
 
 async def test_an_answer_grows_before_the_readers_eyes_and_ends_with_its_account(

@@ -78,6 +78,18 @@ async def test_the_log_can_be_read_with_the_keyboard_while_an_answer_is_written(
     await ada.wait_until_complete()
 
 
+async def test_a_printed_thread_shows_all_of_its_code_and_tables(ada: PageDriver) -> None:
+    await ada.ask(f"Show. {directive(text=ANSWER)}")
+    await ada.wait_until_complete()
+    page = ada.page
+    await page.emulate_media(media="print", color_scheme="dark")
+    await page.set_viewport_size({"width": 700, "height": 900})
+    for part in (".code pre", ".read .table"):
+        assert await page.locator(part).evaluate("part => part.scrollWidth <= part.clientWidth"), part
+    await expect(page.locator("#log")).to_have_css("overflow", "visible")
+    await expect(page.locator("body")).to_have_css("color", "rgb(31, 28, 24)")
+
+
 @pytest.mark.parametrize("font", ["narrow", "wide"])
 @pytest.mark.parametrize("width", [1280, 768, 390, 320])
 async def test_the_chat_page_fits_its_window_with_any_font(door: BrowserSessions, font: BoxFont, width: int) -> None:

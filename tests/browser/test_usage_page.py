@@ -47,6 +47,18 @@ TODAY = datetime.now(UTC).date()
 MONTH = {"since": str(TODAY - timedelta(days=29)), "until": str(TODAY)}
 QUERY = f"?since={MONTH['since']}&until={MONTH['until']}"
 
+COLOURED_PIXELS = """
+canvas => {
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
+  let count = 0
+  for (let i = 0; i < data.length; i += 4) {
+    const [red, green, blue, alpha] = data.slice(i, i + 4)
+    count += alpha > 200 && Math.max(red, green, blue) - Math.min(red, green, blue) > 60
+  }
+  return count
+}
+"""
+
 
 @dataclass(frozen=True)
 class Books:
@@ -94,7 +106,7 @@ async def agrees(page: Page, expected: ExpectedUsagePage) -> None:
         "spend": expected.spend(),
         "tokens": expected.tokens(),
         "ttft": expected.ttft(),
-        "faults": expected.error_rows(),
+        "failures": expected.error_rows(),
     }.items():
         assert await read_table(page, f"{name}-table") == rows, name
     for name, totals in expected.legends().items():
@@ -127,7 +139,7 @@ async def test_the_change_is_told_against_as_many_days_before(operator: PageDriv
     notes = await page.locator("#figures .note").all_text_contents()
     for note, name in ((notes[0], "totalCost"), (notes[2], "calls")):
         change = now[name] / before[name] - 1
-        assert note == f"{'+' if change >= 0 else '−'}{format_percent(abs(change))} on the 30 days before"
+        assert note == f"{'+' if change >= 0 else '−'}{format_percent(abs(change))} compared with the 30 days before"
     page = await open_usage_page(operator, "?days=90")  # the ledger has not so many days before
     await expect(page.locator("#figures")).not_to_contain_text("days before")
 
@@ -173,7 +185,7 @@ async def test_days_can_be_chosen_one_by_one(operator: PageDriver, books: Books)
     await expect(page).to_have_url(re.compile(rf"since={first}&until={last}$"))
     await wait_for_figures(page)
     await agrees(page, ExpectedUsagePage(books.ledger, str(first), str(last)))
-    await page.get_by_label("Steps").select_option("month")
+    await page.get_by_label("Group by").select_option("month")
     await expect(page).to_have_url(re.compile(r"per=month$"))
     await expect(page.locator("#spend-table thead")).to_contain_text("Month")
 
@@ -202,18 +214,18 @@ async def test_of_many_names_the_dearest_are_shown_and_the_others_on_request(ope
 
 async def test_a_chart_can_be_read_by_keys_and_by_ear(operator: PageDriver, books: Books) -> None:
     page = await open_usage_page(operator, QUERY)
-    chart = page.locator("#faults")
+    chart = page.locator("#failures")
     await expect(chart).to_have_role("img")
-    await expect(chart).to_have_attribute("aria-label", re.compile(r"^Errors and retries by day: [\d,]+ errors"))
+    await expect(chart).to_have_attribute("aria-label", re.compile(r"^Failures and retries by day: [\d,]+ failed"))
     await chart.focus()
     await page.keyboard.press("ArrowLeft")
     last = ExpectedUsagePage(books.ledger, MONTH["since"], MONTH["until"]).error_rows()[0]
-    await expect(page.get_by_role("status")).to_have_text(f"{last[0]}: Retries {last[4]}, Errors {last[3]}")
+    await expect(page.get_by_role("status")).to_have_text(f"{last[0]}: Retries {last[4]}, Failed {last[3]}")
     await expect(chart.locator(".tip")).to_contain_text(last[0])
     await page.keyboard.press("Escape")
     await expect(chart.locator(".tip")).to_be_hidden()
-    await page.locator("#faults ~ details summary").press("Enter")
-    await expect(page.get_by_role("region", name="Errors and retries, table")).to_be_visible()
+    await page.locator("#failures ~ details summary").press("Enter")
+    await expect(page.get_by_role("region", name="Failures and retries, table")).to_be_visible()
 
 
 async def test_a_change_of_what_is_shown_is_announced(operator: PageDriver) -> None:
@@ -234,7 +246,7 @@ async def test_an_outage_is_told_and_can_be_tried_again(desk: BrowserSessions) -
     await reader.page.route("**/usage.json*", answer)
     page = await open_usage_page(reader)
     await expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
-    await expect(page.locator("#told")).to_be_hidden()
+    await expect(page.locator("#report")).to_be_hidden()
     away = False
     await page.get_by_role("button", name="Try again").click()
     await expect(page.locator("#figures")).to_be_visible()
@@ -254,10 +266,10 @@ async def test_what_the_address_gets_wrong_is_told_in_the_servers_words(desk: Br
 
 async def test_nothing_is_said_plainly(operator: PageDriver) -> None:
     page = await open_usage_page(operator, "?since=2020-01-01&until=2020-01-31")
-    await expect(page.get_by_role("heading", name="Nothing was asked in this time.")).to_be_visible()
-    await expect(page.locator("#told")).to_be_hidden()
+    await expect(page.get_by_role("heading", name="No usage in this period.")).to_be_visible()
+    await expect(page.locator("#report")).to_be_hidden()
     page = await open_usage_page(operator, f"{QUERY}&tool=nothing")
-    await page.get_by_role("link", name="without these filters").click()
+    await page.get_by_role("link", name="Remove the filters").click()
     await expect(page.locator("#figures")).to_be_visible()
 
 
@@ -274,7 +286,7 @@ async def test_a_user_sees_themselves_and_an_empty_book_says_so(chromium: Browse
         await expect(page.locator("#by-user")).to_be_hidden()
         reader = await door.open_page("new")
         page = await open_usage_page(reader)
-        await expect(page.get_by_role("heading", name="Nothing was asked in this time.")).to_be_visible()
+        await expect(page.get_by_role("heading", name="No usage in this period.")).to_be_visible()
         door.monitor.expect_message(r"status of 403")
         page = await open_usage_page(reader, "?user=grace")
         await expect(page.get_by_role("alert")).to_contain_text("Only operators can see the usage of other users.")
@@ -327,12 +339,43 @@ async def test_axe_finds_no_fault_and_nothing_scrolls_sideways(
         "?since=1999-01-01",
     ):
         page = await open_usage_page(reader, query)
-        if await page.locator("#told").is_visible():
+        if await page.locator("#report").is_visible():
             for summary in await page.locator("summary").all():
                 await summary.click()
         await page.evaluate(axe)
         assert await page.evaluate(RUN_AXE) == [], query
         assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), query
+
+
+async def test_the_first_day_has_points_in_its_charts_and_no_negative_saving(chromium: Browser, tmp_path: Path) -> None:
+    async with (
+        kept(tmp_path, {}, SampleLedger(rows=0)) as books,
+        browser_sessions(chromium, books.site) as door,
+    ):
+        noon = datetime.combine(TODAY, datetime.min.time(), UTC).timestamp()
+        connection = open_connection(books.data_dir / "store.db")
+        first = entry_row(1, noon, model="claude-sonnet-5-5", cache_creation_input_tokens=4000, ttft_ms=700)
+        insert_entries(connection, [first])
+        connection.close()
+        page = await open_usage_page(await door.open_page("", color_scheme="light"))
+        await expect(page.locator("#figures")).to_contain_text("Cost of the cache$0.003")
+        await expect(page.locator("#figures")).not_to_contain_text("−")
+        assert await page.locator("#ttft canvas").evaluate(COLOURED_PIXELS) > 10
+        assert await page.locator("#spend canvas").evaluate(COLOURED_PIXELS) > 10
+
+
+async def test_what_is_printed_has_colours_and_is_not_cut_off(operator: PageDriver) -> None:
+    await operator.page.emulate_media(color_scheme="dark")
+    page = await open_usage_page(operator, QUERY)
+    await page.locator("#spend ~ details summary").click()
+    await page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+    await page.emulate_media(media="print", color_scheme="dark")
+    await page.set_viewport_size({"width": 700, "height": 900})
+    await expect(page.locator("#spend-legend .key").first).to_have_css("print-color-adjust", "exact")
+    await expect(page.locator("body")).to_have_css("color", "rgb(31, 28, 24)")
+    table = page.get_by_role("region", name="Spend, table")
+    assert await table.evaluate("scroll => getComputedStyle(scroll).overflow === 'visible'")
+    assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.parametrize("font", ["narrow", "wide"])

@@ -256,8 +256,8 @@ def spend(tx: Transaction, user: str, micros: int, model: str = "claude-sonnet-5
 @pytest.mark.parametrize(
     ("by", "rows"),
     [
-        ("user", [["ada", "2"], ["bob", "1"], ["total", "3"]]),
-        ("model", [["claude-haiku-4-5", "1"], ["claude-sonnet-5-5", "2"], ["total", "3"]]),
+        ("user", [["bob", "1"], ["ada", "2"], ["total", "3"]]),
+        ("model", [["claude-sonnet-5-5", "2"], ["claude-haiku-4-5", "1"], ["total", "3"]]),
         ("tool", [["claude_ask", "3"]]),
         ("day", [[budget_reservations.budget_day(), "3"]]),
     ],
@@ -271,9 +271,9 @@ def test_usage_is_added_up_by_what_is_asked_for(shell: Shell, server: Store, by:
         asyncio.run(server.write(spend, user, micros, model))
     since, _, head, *told = lines(shell.told("usage", "--by", by, "--since", "today"))
     assert since[0] == "Since"
-    assert head == [by, "requests", "failed", "retried", "in", "cached", "out", "cost"]
+    assert head == [by, "calls", "requests", "failed", "retries", "in", "cached", "out", "cost"]
     assert [line[:2] for line in told] == rows
-    assert told[-1] == [rows[-1][0], "3", "0", "0", "3.6k", "0", "90", "$2.25"]
+    assert told[-1] == [rows[-1][0], "3", "3", "0", "0", "3.6k", "0", "90", "$2.25"]
     assert lines(shell.told("usage", "--by", by, "--user", "ADA"))[-1][-1] == "$0.750"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from mcp_server_claude.store import budget_reservations, process_locks, request_ledger
 from mcp_server_claude.store.request_ledger import EntryResult, LedgerEntry
 from mcp_server_claude.store.usage import daily_rollups
+from mcp_server_claude.store.usage.usage_query import UsageQuery
+from mcp_server_claude.store.usage.usage_report import build_report
 
 if TYPE_CHECKING:
     from mcp_server_claude.store import Transaction
@@ -114,6 +118,17 @@ def test_counts_that_nobody_can_believe_are_bounded_and_their_cost_is_unknown(tx
     assert remaining(tx) == ([1000, 1000] if count < 0 else [0, 0])
 
 
+def test_a_summary_counts_calls_failures_and_retries_as_usage_reports_do(tx: Transaction) -> None:
+    day = time.strftime("%Y-%m-%d", time.gmtime(NOON))
+    for attempt, end in enumerate(("failed", "interrupted", "failed"), start=1):
+        request_ledger.open_entry(tx, replace(ONE, id=f"r_{attempt}", attempt=attempt))
+        request_ledger.close_entry(tx, f"r_{attempt}", EntryResult(end=end, ended_at=NOON))
+    (total,) = request_ledger.summarize_usage(tx, NOON)
+    report = build_report(tx, UsageQuery(since=date.fromisoformat(day), until=date.fromisoformat(day))).totals
+    assert (total.calls, total.requests, total.failures, total.retries) == (1, 3, 1, 2)
+    assert (report.calls, report.requests, report.errors, report.retries) == (1, 3, 1, 2)
+
+
 def test_a_summary_adds_up_what_was_used_and_keeps_unknown_prices_apart(tx: Transaction) -> None:
     request_ledger.open_entry(tx, ONE)
     request_ledger.close_entry(
@@ -128,7 +143,7 @@ def test_a_summary_adds_up_what_was_used_and_keeps_unknown_prices_apart(tx: Tran
     )
 
     opus, local = request_ledger.summarize_usage(tx, NOON)
-    assert (opus.model, opus.requests, opus.failures, opus.retries, opus.cost_micros) == (ONE.model, 2, 1, 1, 300)
+    assert (opus.model, opus.requests, opus.failures, opus.retries, opus.cost_micros) == (ONE.model, 2, 1, 0, 300)
     assert (opus.input_tokens, opus.output_tokens, opus.unpriced) == (10, 5, 0)
     assert (local.requests, local.open, local.unpriced, local.estimated, local.cost_micros) == (2, 1, 1, 1, 0)
     by_day = request_ledger.summarize_usage(tx, NOON, by=("day", "tool"))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.store import Store
     from mcp_server_claude.store.request_ledger import UsageSummary
 
-COLUMNS = ("requests", "failed", "retried", "in", "cached", "out", "cost")
+COLUMNS = ("calls", "requests", "failed", "retries", "in", "cached", "out", "cost")
 
 
 def show_usage(
@@ -66,15 +66,18 @@ async def _read_totals(
     with store_errors_as("The ledger could not be read"):
         totals = await store.read(request_ledger.summarize_usage, moment.timestamp(), user=user, by=(by,))
         (whole,) = await store.read(request_ledger.summarize_usage, moment.timestamp(), user=user, by=())
+    if by != "day":
+        totals = sorted(totals, key=lambda total: (-total.cost_micros, getattr(total, by)))
     return totals, whole
 
 
 def _total_row(name: str, total: UsageSummary) -> tuple[str, ...]:
     return (
         name,
-        str(total.requests),
-        str(total.failures),
-        str(total.retries),
+        f"{total.calls:,}",
+        f"{total.requests:,}",
+        f"{total.failures:,}",
+        f"{total.retries:,}",
         number_formatting.format_tokens(total.input_tokens + total.cache_creation_input_tokens),
         number_formatting.format_tokens(total.cache_read_input_tokens),
         ("~" if total.estimated else "") + number_formatting.format_tokens(total.output_tokens),

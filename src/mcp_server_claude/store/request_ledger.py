@@ -123,8 +123,9 @@ class EntryProgress(TypedDict, total=False):
 class UsageSummary:
     """Sums over some requests. Fields that are not grouped by are empty.
 
-    `failures` ended as failed or interrupted, `retries` were not the first attempt of their call, `unpriced` used
-    tokens that `cost_micros` lacks because the price is unknown, `estimated` have token counts of our own.
+    `calls`, `failures` and `retries` are counted as in usage reports: a failed request is one of `retries` if another
+    request of its call followed, else one of `failures`. `unpriced` used tokens that `cost_micros` lacks because the
+    price is unknown, `estimated` have token counts of our own.
     """
 
     model: str = ""
@@ -133,6 +134,7 @@ class UsageSummary:
     user: str = ""
     requests: int
     open: int
+    calls: int
     failures: int
     retries: int
     estimated: int
@@ -191,8 +193,9 @@ _ENTRIES = f"select {_join_columns(_QUOTED, _COLUMNS)} from entry where call_id 
 _COUNTS = f"""
 count(*) as requests,
 count(*) filter (where state = 'open') as open,
-count(*) filter (where "end" in ('failed', 'interrupted')) as failures,
-count(*) filter (where attempt > 1) as retries,
+cast(coalesce(sum({daily_rollups.ENTRY_VALUES["calls"]}), 0) as bigint) as calls,
+cast(coalesce(sum({daily_rollups.ENTRY_VALUES["errors"]}), 0) as bigint) as failures,
+cast(coalesce(sum({daily_rollups.ENTRY_VALUES["retries"]}), 0) as bigint) as retries,
 count(*) filter (where estimated = 1) as estimated,
 count(*) filter (
     where state = 'closed' and cost_micros is null

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from playwright.async_api import Page, expect
 
+from mcp_server_claude import number_formatting
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -48,30 +50,18 @@ def format_fixed(number: float, digits: int) -> str:
     return str(Decimal(number).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
 
 
-def format_usd(usd: float, digits: int | None = None) -> str:
-    digits = (3 if usd and abs(usd) < 1 else 2) if digits is None else digits
-    if usd and abs(usd) < 10**-digits / 2:
-        return f"<${10**-digits:.{digits}f}"
-    return f"{'−' if usd < 0 else ''}${Decimal(format_fixed(abs(usd), digits)):,}"
+def format_usd(usd: float) -> str:
+    return f"−{number_formatting.format_usd(-usd)}" if usd < 0 else number_formatting.format_usd(usd)
 
 
-def format_cost(sums: dict[str, Any], digits: int | None = None) -> str:
+def format_cost(sums: dict[str, Any]) -> str:
     if not sums["unpriced"]:
-        return format_usd(sums["totalCost"], digits)
-    return f"≥ {format_usd(sums['totalCost'], digits)}" if sums["totalCost"] else "unknown"
+        return format_usd(sums["totalCost"])
+    return f"≥ {format_usd(sums['totalCost'])}" if sums["totalCost"] else "unknown"
 
 
 def format_integer(number: float) -> str:
     return f"{number:,}"
-
-
-def format_count(number: float) -> str:
-    """Large numbers in three digits: `12.3k`, `438m`, `2.41bn`."""
-    if number < 1000:
-        return format_integer(number)
-    rounded = int(Decimal(number).quantize(Decimal(1).scaleb(len(str(int(number))) - 3), ROUND_HALF_UP))
-    power, unit = next((power, unit) for power, unit in ((9, "bn"), (6, "m"), (3, "k")) if rounded >= 10**power)
-    return f"{Decimal(rounded) / 10**power:f}{unit}"
 
 
 def format_seconds(s: float | None) -> str:
@@ -130,14 +120,11 @@ class ExpectedUsagePage:
         totals, waits = self.ledger.totals(**self.filters), self.ledger.latency_percentiles(**self.filters)
         read, fresh, written = (totals[name] for name in ("cacheReadTokens", "inputTokens", "cacheCreationTokens"))
         yield (
-            f"{format_percent(read / (read + fresh + written))} of input came from it" if read + fresh + written else ""
+            f"{format_percent(read / (read + fresh + written))} of input was cached" if read + fresh + written else ""
         )
         yield f"p90 {format_seconds(waits['p90'])}, p99 {format_seconds(waits['p99'])}"
         errors, retries = totals["errors"], totals["retries"]
-        yield (
-            f"{format_integer(errors)} error{'s' * (errors != 1)}, {format_integer(retries)} "
-            f"retr{'y' if retries == 1 else 'ies'}"
-        )
+        yield (f"{format_integer(errors)} failed, {format_integer(retries)} retr{'y' if retries == 1 else 'ies'}")
 
     def spend(self, colours: int = 5) -> Table:
         models = self.ledger.values_by_cost("model", **self.filters)
@@ -146,7 +133,7 @@ class ExpectedUsagePage:
         for step in self.periods:
             whole, parts = self.totals_for(step), [self.totals_for(step, model=model)["totalCost"] for model in models]
             shown = parts[: len(named)] + ([sum(parts[len(named) :])] if len(named) < len(models) else [])
-            rows.append([format_day(step), *(format_usd(part, 2) for part in shown), format_cost(whole, 2)])
+            rows.append([format_day(step), *(format_usd(part) for part in shown), format_cost(whole)])
         return rows
 
     def tokens(self) -> Table:
@@ -180,9 +167,9 @@ class ExpectedUsagePage:
         kinds = ("cacheReadTokens", "inputTokens", "cacheCreationTokens", "outputTokens")
         return {
             "spend": [format_cost(each) for each in models],
-            "tokens": [format_count(totals[kind]) for kind in kinds],
+            "tokens": [number_formatting.format_tokens(totals[kind]) for kind in kinds],
             "ttft": [format_seconds(waits[name]) for name in ("p50", "p90", "p99")],
-            "faults": [format_integer(totals["retries"]), format_integer(totals["errors"])],
+            "failures": [format_integer(totals["retries"]), format_integer(totals["errors"])],
         }
 
     def shares(self, key: str) -> Table:
@@ -190,4 +177,4 @@ class ExpectedUsagePage:
             (name, self.ledger.totals(**(self.filters | {key: name})))
             for name in self.ledger.values_by_cost(key, **self.filters)
         ]
-        return [[name, "", format_integer(sums["calls"]), format_cost(sums, 2)] for name, sums in named]
+        return [[name, "", format_integer(sums["calls"]), format_cost(sums)] for name, sums in named]

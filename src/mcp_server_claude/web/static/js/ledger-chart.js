@@ -1,4 +1,4 @@
-// One chart on a canvas: steps of time along the bottom, series as stacked bars or as lines. uPlot draws.
+// One chart on a canvas, drawn by uPlot: days or months along the bottom, series as stacked bars or as lines.
 import { node, say } from './dom.js'
 import { step } from './ledger-words.js'
 
@@ -7,15 +7,15 @@ const TIP_GAP_PX = 14
 const SOME = 60
 
 /**
- * Draws `series` (`{label, values, colour, dash}`; null is a gap) over `steps`, and returns what takes it away again.
- * `axis` and `tip` word a value, `summary` is what a screen reader hears of it all.
+ * Draws `series` (`{label, values, colour, dash}`; null is a gap) over `steps`, and returns a function that removes it.
+ * `axis` and `tip` format a value; `summary` describes the chart to a screen reader.
  */
 export function chart(target, steps, series, { stacked = false, lines = false, axis, tip = axis, summary }) {
   target.replaceChildren()
   const box = node('div', { className: 'tip', hidden: true })
   const order = series.map((_, k) => k)
   if (stacked) order.reverse() // the tallest first, the others over it
-  const heights = stacked ? piled(series, steps) : series.map(each => each.values)
+  const heights = stacked ? stack(series, steps) : series.map(each => each.values)
   const plot = new uPlot({
     width: target.clientWidth,
     height: target.clientHeight,
@@ -35,7 +35,7 @@ export function chart(target, steps, series, { stacked = false, lines = false, a
   function point(at) {
     box.hidden = at == null
     if (box.hidden) return
-    box.replaceChildren(...told(series, steps, at, { stacked, lines, tip }))
+    box.replaceChildren(...tipContent(series, steps, at, { stacked, lines, tip }))
     const x = plot.valToPos(at, 'x') + plot.over.offsetLeft, width = box.offsetWidth
     const fits = x + TIP_GAP_PX + width <= target.clientWidth
     box.style.transform = `translate(${Math.round(fits ? x + TIP_GAP_PX : Math.max(0, x - width - TIP_GAP_PX))}px, 8px)`
@@ -43,14 +43,14 @@ export function chart(target, steps, series, { stacked = false, lines = false, a
 
   target.tabIndex = 0
   target.role = 'img'
-  target.ariaLabel = `${summary} Arrow keys step through it, the table below has every number.`
+  target.ariaLabel = `${summary} Arrow keys step through the values; the table below has all of them.`
   const leave = walk(target, plot, steps, at => say(`${step(steps[at])}: ${spoken(series, at, tip)}`))
   const seen = new ResizeObserver(() => plot.setSize({ width: target.clientWidth, height: target.clientHeight }))
   seen.observe(target)
   return () => { leave.abort(); seen.disconnect(); plot.destroy() }
 }
 
-/** What the lines and colours of a chart mean, each with its total. */
+/** The legend of a chart: the name and the total of each series beside its colour or line. */
 export function legend(target, series, lines = false) {
   target.replaceChildren(...series.map(each =>
     node('li', {}, keyOf(each, lines), each.label, node('b', { textContent: each.total }))))
@@ -63,7 +63,7 @@ function keyOf({ colour, dash }, lines) {
   return key
 }
 
-/** Arrow keys step from one point to the next, Escape and leaving end it. Returns what stops listening. */
+/** Steps through the points with the arrow keys, until Escape or a loss of focus. Returns a controller that ends it. */
 function walk(target, plot, steps, arrived) {
   let at = null
   const ended = new AbortController(), { signal } = ended
@@ -82,18 +82,18 @@ function walk(target, plot, steps, arrived) {
   return ended
 }
 
-function told(series, steps, at, { stacked, lines, tip }) {
+function tipContent(series, steps, at, { stacked, lines, tip }) {
   const item = (label, value, key = null) => node('li', {}, key, label, node('b', { textContent: tip(value) }))
   const items = series.map(each => item(each.label, each.values[at], keyOf(each, lines)))
   const sum = series.reduce((sum, each) => sum + each.values[at], 0)
-  if (stacked && series.length > 1) items.push(item('Together', sum))
+  if (stacked && series.length > 1) items.push(item('Total', sum))
   return [node('p', { textContent: step(steps[at]) }), node('ul', {}, ...items)]
 }
 
 const spoken = (series, at, tip) => series.map(each => `${each.label} ${tip(each.values[at])}`).join(', ')
 
-/** How high each series reaches when they stand on each other. Nothing is no bar: it would cut into the line below. */
-const piled = (series, steps) => series.map((_, k) =>
+/** The heights of stacked series. Zero is null: a bar of no height would cut into the one below. */
+const stack = (series, steps) => series.map((_, k) =>
   steps.map((_, i) => series.slice(0, k + 1).reduce((sum, each) => sum + each.values[i], 0) || null))
 
 const snap = (plot, left, top) => [left < 0 ? left : plot.valToPos(plot.posToIdx(left), 'x'), top]
@@ -113,8 +113,14 @@ function axes(target, steps, axis) {
 }
 
 function asLine({ label, colour, dash }) {
-  const alone = plot => plot.data[0].length === 1 // one point makes no line
-  return { label, stroke: paint(`--series-${colour[1]}`), width: 2, dash, points: { show: alone, size: 7 } }
+  const stroke = paint(`--series-${colour[1]}`)
+  return { label, stroke, width: 2, dash, points: { show: true, size: 7, stroke, fill: stroke, filter: lonePoints } }
+}
+
+/** The indices of the points that have no neighbour, and so no line: the first day of a ledger, for instance. */
+const lonePoints = (plot, at) => {
+  const values = plot.data[at]
+  return values.flatMap((value, i) => value != null && values[i - 1] == null && values[i + 1] == null ? [i] : [])
 }
 
 function asBars({ label, colour }, stacked, many) {
@@ -123,7 +129,7 @@ function asBars({ label, colour }, stacked, many) {
   return { label, stroke, fill, width, paths, points: { show: false } }
 }
 
-/** A colour of the theme as a canvas can paint it: `light-dark()` resolved. */
+/** A colour of the theme with `light-dark()` resolved, as a canvas needs it. */
 function paint(name) {
   const probe = document.body.appendChild(node('i', { hidden: true }))
   probe.style.color = `var(${name})`

@@ -7,28 +7,27 @@ import { count, exact, money, percent, seconds } from './words.js'
 
 const COLOURS = 5
 
-/** Draws them all; returns what takes them away again. `per` is `day` or `month`. */
-export function charts(told, per) {
-  const rows = (per === 'month' ? told.monthly : told.daily).map(row => ({ ...row, step: row.month ?? row.date }))
-  const taken = [spend, tokens, waits, faults].map(draw => draw(told, rows, per))
-  return () => taken.forEach(take => take())
+/** Draws the charts of a report; returns a function that removes them. `per` is `day` or `month`. */
+export function charts(report, per) {
+  const rows = (per === 'month' ? report.monthly : report.daily).map(row => ({ ...row, step: row.month ?? row.date }))
+  const removers = [spend, tokens, waits, failures].map(draw => draw(report, rows, per))
+  return () => removers.forEach(remove => remove())
 }
 
-function spend(told, rows, per) {
-  const series = models(told, rows), { totals } = told
+function spend(report, rows, per) {
+  const series = models(report, rows), { totals } = report
   const most = rows.reduce((a, b) => b.totalCost > a.totalCost ? b : a)
   const peak = `${per === 'month' ? 'in' : 'on'} ${step(most.step)} with ${money(most.totalCost)}`
-  const summary = `Spend by ${per}, stacked by model: ${money(totals.totalCost)} in all, most ${peak}.`
-  const tip = usd => money(usd, 2)
-  const together = ['Together', row => cost(row, 2)]
-  table('spend', `Spend by ${per} and model`, rows, per, [...columns(series, rows, tip), together])
-  return drawn('spend', rows, series, { stacked: true, axis: dollars, tip, summary })
+  const summary = `Spend by ${per}, stacked by model: ${money(totals.totalCost)} in total, most ${peak}.`
+  const total = ['Total', row => cost(row)]
+  table('spend', `Spend by ${per} and model`, rows, per, [...columns(series, rows, money), total])
+  return drawn('spend', rows, series, { stacked: true, axis: dollars, tip: usd => money(usd), summary })
 }
 
-/** A series for each model; where there are more than colours, the cheapest are one. */
-function models(told, rows) {
-  const many = told.byModel.length > COLOURS
-  const named = many ? told.byModel.slice(0, COLOURS - 1) : told.byModel
+/** A series for each model; if there are more models than colours, the cheapest are one series. */
+function models(report, rows) {
+  const many = report.byModel.length > COLOURS
+  const named = many ? report.byModel.slice(0, COLOURS - 1) : report.byModel
   const spent = (row, name) => row.modelBreakdowns.find(part => part.modelName === name)?.cost ?? 0
   const series = named.map((each, k) => ({
     label: each.model.replace(/^claude-/, ''),
@@ -37,7 +36,7 @@ function models(told, rows) {
     total: cost(each),
   }))
   if (!many) return series
-  const others = told.byModel.slice(COLOURS - 1)
+  const others = report.byModel.slice(COLOURS - 1)
   const values = rows.map(row => others.reduce((sum, each) => sum + spent(row, each.model), 0))
   const total = money(values.reduce((a, b) => a + b, 0))
   return [...series, { label: `${others.length} others`, colour: `c${COLOURS}`, values, total }]
@@ -51,8 +50,8 @@ function tokens({ totals }, rows, per) {
     ['Output', 'outputTokens', 'c3'],
   ].map(([label, key, colour]) => ({ label, colour, values: rows.map(row => row[key]), total: count(totals[key]) }))
   const summary = `Tokens by ${per}: ${series.map(each => `${each.label} ${each.total}`).join(', ')}.`
-  const together = ['Together', row => exact(row.totalTokens)]
-  table('tokens', `Tokens by ${per}`, rows, per, [...columns(series, rows, exact), together])
+  const total = ['Total', row => exact(row.totalTokens)]
+  table('tokens', `Tokens by ${per}`, rows, per, [...columns(series, rows, exact), total])
   return drawn('tokens', rows, series, { stacked: true, axis: count, summary })
 }
 
@@ -67,19 +66,19 @@ function waits({ totals: { ttft } }, rows, per) {
   return drawn('ttft', rows, series, { lines: true, axis, tip: seconds, summary })
 }
 
-function faults({ totals }, rows, per) {
-  const series = [['Retries', 'retries', 'c5'], ['Errors', 'errors', 'c4']].map(([label, key, colour]) =>
+function failures({ totals }, rows, per) {
+  const series = [['Retries', 'retries', 'c5'], ['Failed', 'errors', 'c4']].map(([label, key, colour]) =>
     ({ label, colour, values: rows.map(row => row[key]), total: exact(totals[key]) }))
-  const summary = `Errors and retries by ${per}: ${exact(totals.errors)} errors, ${exact(totals.retries)} retries.`
-  const failed = row => row.calls ? percent(row.errors / row.calls) : '–'
-  table('faults', `Errors and retries by ${per}`, rows, per, [
+  const summary = `Failures and retries by ${per}: ${exact(totals.errors)} failed, ${exact(totals.retries)} retries.`
+  const share = row => row.calls ? percent(row.errors / row.calls) : '–'
+  table('failures', `Failures and retries by ${per}`, rows, per, [
     ['Calls', row => exact(row.calls)],
     ['Requests', row => exact(row.requests)],
     ...columns(series, rows, exact).reverse(),
-    ['Failed', failed],
+    ['Failed share', share],
   ])
   const axis = n => Number.isInteger(n) ? exact(n) : ''
-  return drawn('faults', rows, series, { stacked: true, axis, tip: exact, summary })
+  return drawn('failures', rows, series, { stacked: true, axis, tip: exact, summary })
 }
 
 function drawn(id, rows, series, options) {
@@ -87,10 +86,10 @@ function drawn(id, rows, series, options) {
   return chart($(id), rows.map(row => row.step), series, options)
 }
 
-/** The newest first. */
+/** Fills a table, the newest row first. */
 function table(id, caption, rows, per, others) {
   const first = [per === 'month' ? 'Month' : 'Day', row => step(row.step)]
   fill($(`${id}-table`), caption, [first, ...others], [...rows].reverse(), { hidden: true })
 }
 
-const columns = (series, rows, word) => series.map(each => [each.label, row => word(each.values[rows.indexOf(row)])])
+const columns = (series, rows, format) => series.map(each => [each.label, row => format(each.values[rows.indexOf(row)])])

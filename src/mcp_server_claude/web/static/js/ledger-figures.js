@@ -1,4 +1,4 @@
-// The figures at the top, and where the money goes: by model, user and tool, each name a filter.
+// The figures at the top, and the spend by model, user and tool, each name a filter.
 import { $, node } from './dom.js'
 import { address } from './ledger-address.js'
 import { fill } from './ledger-table.js'
@@ -8,49 +8,54 @@ import { exact, money, percent, seconds } from './words.js'
 /** Five figures, each with a line of context. */
 export function figures({ daily, totals, previous, begins }) {
   const input = totals.cacheReadTokens + totals.inputTokens + totals.cacheCreationTokens
-  const known = begins && begins <= previous.since // else there was not yet a ledger to compare with
-  const against = daily.length === 1 ? 'the day before' : `the ${daily.length} days before`
+  const isComparable = begins && begins <= previous.since // else the ledger does not cover the time before
+  const before = daily.length === 1 ? 'the day before' : `the ${daily.length} days before`
   const change = (now, then) => {
-    if (!known || !then) return ''
+    if (!isComparable || !then) return ''
     const by = percent(Math.abs(now / then - 1))
-    return by === '0.0 %' ? `as much as on ${against}` : `${now >= then ? '+' : '−'}${by} on ${against}`
+    return by === '0.0 %' ? `the same as ${before}` : `${now >= then ? '+' : '−'}${by} compared with ${before}`
   }
   const { calls, errors, retries, ttft: { p50, p90, p99 } } = totals
-  const cached = input ? `${percent(totals.cacheReadTokens / input)} of input came from it` : ''
-  const again = `${exact(retries)} ${plural(retries, 'retry', 'retries')}`
+  const cached = input ? `${percent(totals.cacheReadTokens / input)} of input was cached` : ''
+  const failed = `${exact(errors)} failed, ${exact(retries)} ${plural(retries, 'retry', 'retries')}`
   $('figures').replaceChildren(
     figure('Spent', cost(totals), change(totals.totalCost, previous.totalCost)),
-    figure('Saved by the cache', money(totals.cacheSavings), cached),
+    savings(totals.cacheSavings, cached),
     figure('Calls', exact(calls), change(calls, previous.calls)),
     figure('First token, median', seconds(p50), `p90 ${seconds(p90)}, p99 ${seconds(p99)}`),
-    figure('Failed', calls ? percent(errors / calls) : '–', `${exact(errors)} ${plural(errors, 'error')}, ${again}`),
+    figure('Failed', calls ? percent(errors / calls) : '–', failed),
   )
 }
 
+/** Writing to the cache costs more than plain input, so the first calls on a prompt cost before they save. */
+const savings = (usd, note) => usd < 0
+  ? figure('Cost of the cache', money(-usd), 'written, and not yet read again')
+  : figure('Saved by the cache', money(usd), note)
+
 /** Three tables with a bar for each share. A name is a link to the page with that filter. */
-export function shares(told, state) {
-  for (const [key, rows] of [['model', told.byModel], ['user', told.byUser], ['tool', told.byTool]]) {
+export function shares(report, state) {
+  for (const [key, rows] of [['model', report.byModel], ['user', report.byUser], ['tool', report.byTool]]) {
     const most = Math.max(...rows.map(row => row.totalCost))
     fill($(`by-${key}`), `By ${key}`, [
       ['Name', row => name(row, key, state)],
       ['Share', row => share(most ? row.totalCost / most : 0)],
       ['Calls', row => exact(row.calls)],
-      ['Spent', row => cost(row, 2)],
+      ['Spent', row => cost(row)],
     ], rows, { short: true })
   }
 }
 
-/** How it was counted. */
+/** Explains how the numbers are counted. */
 export function foot({ pricing_as_of: prices, totals, begins, since }) {
   const of = /^\d{4}-\d\d-\d\d$/.test(prices) ? `List prices as of ${dated(prices)}` : `List prices of ${prices}`
   const sentences = [
     `${of}.`,
-    'What the cache saved is what cached input would have cost as plain input, less what reading and writing it cost.',
-    'A call counts where its first request was made; a failed request that was tried again is a retry, else an error.',
+    'Cache savings are the price of cached input as plain input, minus the price of reading and writing the cache.',
+    'A call counts on the day of its first request. A failed request that was tried again counts as a retry, any other as failed.',
   ]
   if (totals.unpriced) {
     const those = `${exact(totals.unpriced)} ${plural(totals.unpriced, 'request is', 'requests are')}`
-    sentences.push(`${those} not in the dollars: no price of the model is known.`)
+    sentences.push(`${those} not in the costs, because the price of the model is unknown.`)
   }
   if (begins > since) sentences.push(`The ledger begins on ${dated(begins)}.`)
   $('foot').textContent = sentences.join(' ')

@@ -1,11 +1,11 @@
-// Tables: they hold every number that a chart above them draws.
+// Tables, which contain every number of the charts above them.
 import { node } from './dom.js'
 
 const FIRST = 8
 
 /**
- * Fills a table. `columns` are `[head, row => text or element]`; the first cell of a row is its head. Of more than
- * `FIRST` rows the others wait behind a button where `short` says so.
+ * Fills a table. `columns` are `[head, row => text or element]`; the first cell of a row is its head. With `short`, the
+ * rows after the first `FIRST` are shown by a button.
  */
 export function fill(table, caption, columns, rows, { hidden = false, short = false } = {}) {
   const few = short && rows.length > FIRST + 1

@@ -1,4 +1,4 @@
-// Words for the usage page: dates with as much of them as is needed, large numbers on an axis.
+// Formats of the usage page: dates, amounts on an axis, costs.
 import { count, day, money } from './words.js'
 
 const written = (text, options) =>
@@ -10,7 +10,7 @@ export const dated = text => written(text, { day: 'numeric', month: 'short', yea
 /** A day (2026-11-20) as `20 Nov`, a month (2026-11) as `Nov 2026`. */
 export const step = text => text.length > 7 ? day(text) : written(`${text}-01`, { month: 'short', year: 'numeric' })
 
-/** From when to when, the year once where it is the same. */
+/** A range of dates, with the year once if both have the same. */
 export function span(since, until) {
   if (since === until) return dated(since)
   return `${since.slice(0, 4) === until.slice(0, 4) ? day(since) : dated(since)} to ${dated(until)}`
@@ -19,7 +19,7 @@ export function span(since, until) {
 /** Dollars beside an axis, without needless digits. */
 export const dollars = usd => usd >= 1000 ? `$${count(usd)}` : `$${+usd.toFixed(4)}`
 
-/** What requests cost; `≥` where some of them have no known price. */
+/** The cost of a row; with `≥` if some of its requests have no known price. */
 export function cost(row, digits) {
   if (!row.unpriced) return money(row.totalCost, digits)
   return row.totalCost ? `≥ ${money(row.totalCost, digits)}` : 'unknown'

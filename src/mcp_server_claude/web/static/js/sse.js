@@ -1,4 +1,4 @@
-// Server-sent events over fetch: EventSource can neither POST nor be told what went wrong. After the HTML standard,
+// Server-sent events over fetch: EventSource can neither POST nor report errors. By the HTML standard,
 // "Interpreting an event stream".
 
 const LINE = /\r\n|\n|\r(?!$)/g                     // a CR that ends a chunk may be half of a CRLF

@@ -1,4 +1,4 @@
-// The usage page: asks for the numbers that its address means, and shows them.
+// The usage page: loads and shows the report that its address selects.
 import { get, signIn } from './api.js'
 import { $, node, say } from './dom.js'
 import { address, read, request } from './ledger-address.js'
@@ -12,28 +12,28 @@ const MANY_DAYS = 100
 const NAMES = { model: 'Model', tool: 'Tool', user: 'User' }
 
 let state = read()
-let told = null
-let takeAway = () => {}
-let asking = 0
+let report = null
+let removeCharts = () => {}
+let loading = 0
 
-/** Asks for what the state means and shows it; what was asked for before it counts no more. */
+/** Loads the report of the state and shows it; a later load replaces an earlier one. */
 async function load({ quiet = false } = {}) {
-  const mine = ++asking
+  const mine = ++loading
   $('content').ariaBusy = 'true'
   showState()
   try {
     const answer = await get(request('/usage.json', state))
-    if (mine !== asking) return
-    told = answer
+    if (mine !== loading) return
+    report = answer
     show()
-    const { totalCost, calls } = told.totals
+    const { totalCost, calls } = report.totals
     if (!quiet) say(`${$('range').textContent}: ${money(totalCost)} in ${exact(calls)} calls.`)
   } catch (failure) {
-    if (mine !== asking) return
+    if (mine !== loading) return
     if (failure.status === 401) return signIn()
     showFault(failure)
   } finally {
-    if (mine === asking) $('content').ariaBusy = 'false'
+    if (mine === loading) $('content').ariaBusy = 'false'
   }
 }
 
@@ -45,39 +45,39 @@ function go(next, { focus = null } = {}) {
 }
 
 function show() {
-  const empty = !told.totals.requests
+  const empty = !report.totals.requests
   $('fault').hidden = true
   $('nothing').hidden = !empty
-  $('told').hidden = empty
-  $('range').textContent = `${span(told.since, told.until)}, UTC`
+  $('report').hidden = empty
+  $('range').textContent = `${span(report.since, report.until)}, UTC`
   showState()
-  takeAway()
-  takeAway = () => {}
+  removeCharts()
+  removeCharts = () => {}
   if (empty) return showNothing()
-  figures(told)
-  shares(told, state)
-  foot(told)
-  takeAway = charts(told, steps())
+  figures(report)
+  shares(report, state)
+  foot(report)
+  removeCharts = charts(report, steps())
 }
 
-/** The form and the chips say what the state is. */
+/** Shows the state in the form and the chips. */
 function showState() {
   const fixed = PERIODS.includes(state.days) && !state.since && !state.until
   $('period').value = fixed ? state.days : 'dates'
   $('dates').hidden = fixed
-  $('since').value = state.since || (told?.since ?? '')
-  $('until').value = state.until || (told?.until ?? '')
+  $('since').value = state.since || (report?.since ?? '')
+  $('until').value = state.until || (report?.until ?? '')
   $('per').value = steps()
-  if (told) showUsers()
+  if (report) showUsers()
   $('csv').href = request('/usage.csv', state)
   const chosen = ['model', 'tool', 'user'].filter(name => state[name] && !(name === 'user' && !$('users').hidden))
   $('chips').hidden = !chosen.length
   $('chips').replaceChildren(...chosen.map(chip))
 }
 
-/** An operator may choose among those who ever asked; others see only themselves, and need no such list. */
+/** Offers an operator the users of the ledger; other users see only themselves. */
 function showUsers() {
-  const names = told.users
+  const names = report.users
   $('users').hidden = $('by-user-part').hidden = !names.length
   $('shares').classList.toggle('two', !names.length)
   const listed = state.user && !names.includes(state.user) ? [...names, state.user] : names
@@ -94,35 +94,40 @@ const chip = name => node('li', {}, node('a', {
 
 function showNothing() {
   const filtered = state.model || state.tool || state.user
-  $('nothing-what').textContent = told.begins ? 'Nothing was asked in this time.' : 'Nothing was asked yet.'
+  $('nothing-what').textContent = report.begins ? 'No usage in this period.' : 'No usage yet.'
   const [note] = $('nothing').getElementsByTagName('p')
   const link = (href, textContent) => node('a', { href, textContent })
-  if (!told.begins) {
-    note.replaceChildren('What is asked on the ', link('/', 'chat page'), ' or by an MCP client will be added up here.')
+  if (!report.begins) {
+    note.replaceChildren('Requests of the ', link('/', 'chat page'), ' and of MCP clients will appear here.')
   } else if (filtered) {
     const all = address({ ...state, model: '', tool: '', user: '' })
-    note.replaceChildren('There may be something ', link(all, 'without these filters'), '.')
+    note.replaceChildren(link(all, 'Remove the filters'), ', or choose a longer period.')
   } else {
-    note.textContent = 'Choose a longer time.'
+    note.textContent = 'Choose a longer period.'
   }
 }
 
 function showFault(failure) {
-  $('told').hidden = $('nothing').hidden = true
+  $('report').hidden = $('nothing').hidden = true
   $('range').textContent = ''
   $('fault').hidden = false
   $('fault').querySelector('p').textContent = failure.message
   $('again').hidden = !(failure.error?.retryable || failure.status >= 500)
 }
 
-const steps = () => state.per || ((told?.daily.length ?? 0) > MANY_DAYS ? 'month' : 'day')
+function print(on) {
+  document.documentElement.toggleAttribute('data-print', on)
+  if (report) show()
+}
+
+const steps = () => state.per || ((report?.daily.length ?? 0) > MANY_DAYS ? 'month' : 'day')
 
 $('filters').addEventListener('change', ({ target }) => {
   if (target.id === 'user') return go({ ...state, user: target.value })
   if (target.id === 'per') {
     state = { ...state, per: target.value }
     history.pushState(null, '', address(state))
-    return told && show()
+    return report && show()
   }
   const dates = $('period').value === 'dates'
   if (!dates) return go({ ...state, days: $('period').value, since: '', until: '', per: '' })
@@ -133,7 +138,7 @@ $('filters').addEventListener('change', ({ target }) => {
 })
 $('filters').addEventListener('submit', event => event.preventDefault())
 $('again').addEventListener('click', () => load())
-// A filter is a link to this very page, which need not be loaded again.
+// A filter is a link to this page, which does not have to be loaded again.
 $('content').addEventListener('click', event => {
   const link = event.target.closest('a')
   const plain = !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) && event.button === 0
@@ -142,5 +147,8 @@ $('content').addEventListener('click', event => {
   go(read(link.search), { focus: $('title') })
 })
 addEventListener('popstate', () => { state = read(); load() })
-matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => told && show())
+// Paper is light, and as wide as it is.
+addEventListener('beforeprint', () => print(true))
+addEventListener('afterprint', () => print(false))
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => report && show())
 load({ quiet: true })

@@ -1,18 +1,35 @@
-// Numbers as people read them.
+// Numbers and dates in words.
 
 const whole = new Intl.NumberFormat('en-US')
-const short = new Intl.NumberFormat('en-US', { notation: 'compact', maximumSignificantDigits: 3 })
+const UNITS = [['k', 1e3], ['M', 1e6], ['B', 1e9]]
 const DAY_MS = 86_400_000
 
 export const exact = n => whole.format(n)
-export const count = n => n < 1000 ? whole.format(n) : short.format(n).toLowerCase().replace('b', 'bn')
 
-/** Dollars: three digits after the point below one dollar, else two, or as many as `digits` says. */
-export function money(usd, digits = usd !== 0 && Math.abs(usd) < 1 ? 3 : 2) {
+/** A count in at most four characters (812, 1.2k, 48k, 1.3M, 3.1B), as the server writes it elsewhere. */
+export function count(n) {
+  if (n < 1000) return String(Math.round(n))
+  for (const [unit, size] of UNITS) {
+    const value = n / size
+    if (value < 9.95) return value.toFixed(1).replace(/\.0$/, '') + unit
+    if (value < 999.5) return value.toFixed(0) + unit
+  }
+  return `${whole.format(Math.round(n / 1e9))}B`
+}
+
+/** Dollars with the digits that matter ($0.0004, $0.031, $1.24), as the server writes them elsewhere, or with `digits`. */
+export function money(usd, digits = digitsOf(Math.abs(usd))) {
+  if (usd === 0 && digits === 0) return '$0'
   const least = 10 ** -digits
-  if (usd !== 0 && Math.abs(usd) < least / 2) return `<$${least.toFixed(digits)}`
+  if (usd !== 0 && Math.abs(usd) < (digits === 4 ? least : least / 2)) return `<$${least.toFixed(digits)}`
   const amount = Math.abs(usd).toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits })
   return `${usd < 0 ? '−' : ''}$${amount}`
+}
+
+function digitsOf(usd) {
+  if (usd === 0) return 0
+  if (usd < .01) return 4
+  return usd < 1 ? 3 : 2
 }
 
 export function seconds(s) {
