@@ -139,9 +139,9 @@ async def test_the_change_is_told_against_as_many_days_before(operator: PageDriv
     notes = await page.locator("#figures .note").all_text_contents()
     for note, name in ((notes[0], "totalCost"), (notes[2], "calls")):
         change = now[name] / before[name] - 1
-        assert note == f"{'+' if change >= 0 else '−'}{format_percent(abs(change))} compared with the 30 days before"
+        assert note == f"{'+' if change >= 0 else '−'}{format_percent(abs(change))} vs. the previous 30 days"
     page = await open_usage_page(operator, "?days=90")  # the ledger has not so many days before
-    await expect(page.locator("#figures")).not_to_contain_text("days before")
+    await expect(page.locator("#figures")).not_to_contain_text("previous")
 
 
 async def test_what_is_shown_stands_in_the_address_and_the_way_back_works(operator: PageDriver) -> None:
@@ -354,11 +354,13 @@ async def test_the_first_day_has_points_in_its_charts_and_no_negative_saving(chr
     ):
         noon = datetime.combine(TODAY, datetime.min.time(), UTC).timestamp()
         connection = open_connection(books.data_dir / "store.db")
-        first = entry_row(1, noon, model="claude-sonnet-5-5", cache_creation_input_tokens=4000, ttft_ms=700)
+        first = entry_row(
+            1, noon, model="claude-sonnet-5-5", cache_creation_input_tokens=4000, ttft_ms=700, cost_micros=25_000
+        )
         insert_entries(connection, [first])
         connection.close()
         page = await open_usage_page(await door.open_page("", color_scheme="light"))
-        await expect(page.locator("#figures")).to_contain_text("Cost of the cache$0.003")
+        await expect(page.locator("#figures")).to_contain_text("Cost of the cache$0.0020")
         await expect(page.locator("#figures")).not_to_contain_text("−")
         assert await page.locator("#ttft canvas").evaluate(COLOURED_PIXELS) > 10
         assert await page.locator("#spend canvas").evaluate(COLOURED_PIXELS) > 10

@@ -26,7 +26,7 @@ EntryRow: TypeAlias = dict[str, str | int | float | None]
 
 USER_NAMES = ("ada", "grace", "ci-bot", "linus", "margaret")
 MODEL_SHARES = {"claude-opus-5-5": 0.46, "claude-sonnet-5-5": 0.33, "claude-haiku-5-5": 0.17, "claude-fable-5-2": 0.04}
-TOOL_SHARES = {"claude_ask": 0.5, "chat": 0.28, "claude_map": 0.17, "claude_review": 0.05}
+TOOL_SHARES = {"claude_ask": 0.66, "chat": 0.34}
 OUTAGE_DAYS_AGO = 5
 """So many days before the last one, or a little earlier on a weekday, the API was overloaded."""
 
@@ -53,7 +53,7 @@ def write_sample_ledger(data_dir: Path, team: SampleLedger) -> Path:
 
 def insert_entries(connection: sqlite3.Connection, rows: Iterable[EntryRow]) -> None:
     """Write lines as they are, in one transaction."""
-    names = [name for _, name, *_ in connection.execute("pragma table_info(entry)") if name != "job_id"]
+    names = entry_row(0, 0.0).keys()  # the columns that reports do not use keep their defaults
     columns, values = ", ".join(f'"{name}"' for name in names), ", ".join(f":{name}" for name in names)
     connection.execute("begin")
     connection.executemany(f"insert into entry ({columns}) values ({values})", rows)  # noqa: S608 - our own names

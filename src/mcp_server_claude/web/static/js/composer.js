@@ -118,6 +118,7 @@ export const focusIfTyping = () => { if (fine.matches) focus() }
 function take() {
   const asked = { text: $('question').value.trim(), files, ...chosen() }
   files = []
+  reject([])
   $('question').value = ''
   drawFiles()
   return asked

@@ -9,11 +9,11 @@ import { exact, money, percent, seconds } from './words.js'
 export function figures({ daily, totals, previous, begins }) {
   const input = totals.cacheReadTokens + totals.inputTokens + totals.cacheCreationTokens
   const isComparable = begins && begins <= previous.since // else the ledger does not cover the time before
-  const before = daily.length === 1 ? 'the day before' : `the ${daily.length} days before`
+  const before = daily.length === 1 ? 'the previous day' : `the previous ${daily.length} days`
   const change = (now, then) => {
     if (!isComparable || !then) return ''
     const by = percent(Math.abs(now / then - 1))
-    return by === '0.0 %' ? `the same as ${before}` : `${now >= then ? '+' : '−'}${by} compared with ${before}`
+    return by === '0.0 %' ? `the same as ${before}` : `${now >= then ? '+' : '−'}${by} vs. ${before}`
   }
   const { calls, errors, retries, ttft: { p50, p90, p99 } } = totals
   const cached = input ? `${percent(totals.cacheReadTokens / input)} of input was cached` : ''
