@@ -1,9 +1,14 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from mcp_server_claude.anthropic_api.request_body import (
+    MAX_WEB_FETCH_TOKENS,
+    MAX_WEB_SEARCHES,
+    WEB_SEARCH_RESULT_TOKENS,
+)
 from mcp_server_claude.call_types import Citation
 from mcp_server_claude.engine import citations
 from mcp_server_claude.simulator import Simulator, directive
@@ -65,6 +70,28 @@ async def test_the_newest_version_that_the_model_can_drive_is_offered(
         assert isinstance(body, dict)
         search, _ = cast("list[dict[str, str]]", body["tools"])
         assert search["type"] == f"web_search_{version}"
+
+
+async def test_what_pages_bring_in_is_bounded_and_reserved_where_a_limit_has_room_for_it(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    web_tokens = MAX_WEB_SEARCHES * (MAX_WEB_FETCH_TOKENS + WEB_SEARCH_RESULT_TOKENS)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, cache="off") as desk:
+        for max_usd in (5.0, 0.2):
+            await desk.ask("Tea?", tools=["web"], model="claude-sonnet-5-5", max_tokens=1000, max_usd=max_usd)
+        thread = usage_meta(await desk.ask("Tea?", tools=["web"], model="claude-sonnet-5-5"))["thread"]
+        await desk.ask("Tea?", thread=thread, max_usd=5.0, max_tokens=1000)
+        ample, tight, _, unused = desk.ledger_rows()
+    bodies = [cast("dict[str, Any]", record.body) for record in upstream.requests if record.path == "/v1/messages"]
+    fetch = next(tool for tool in bodies[0]["tools"] if tool["name"] == "web_fetch")
+    assert fetch["max_content_tokens"] == MAX_WEB_FETCH_TOKENS
+    # Sonnet 5.5: $2 and $10 a million tokens, 8 searches of a cent each.
+    assert cast("int", ample["held_micros"]) >= web_tokens * 2 + 80_000 + 1000 * 10
+    assert bodies[0]["max_tokens"] == 1000
+    # Half of what is left after the prompt and the searches stays for the answer.
+    assert tight["held_micros"] == 200_000
+    assert bodies[1]["max_tokens"] == 1000
+    assert cast("int", unused["held_micros"]) < 80_000 + web_tokens
 
 
 async def test_a_stream_that_breaks_after_a_search_is_incomplete_and_not_gone_on_with(

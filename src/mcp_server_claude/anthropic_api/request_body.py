@@ -25,6 +25,11 @@ MIN_CACHED_SYSTEM_CHARS = 1_500
 """Characters of rules that are worth a breakpoint: fewer than 512 tokens are cached for no model."""
 MAX_WEB_SEARCHES = 8
 """Web searches that one request may make; each costs a cent."""
+MAX_WEB_FETCH_TOKENS = 25_000
+"""Tokens of one page or PDF that is fetched, about 85,000 characters; the rest is cut off (`max_content_tokens`,
+https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool, as documented by November 2026)."""
+WEB_SEARCH_RESULT_TOKENS = 4_000
+"""Tokens that the results of one search are taken to bring into the context. The API has no limit for them."""
 
 
 def server_tool_definitions(names: Sequence[ToolName], *, programmatic: bool) -> list[RequestBody]:
@@ -42,11 +47,31 @@ def server_tool_definitions(names: Sequence[ToolName], *, programmatic: bool) ->
             more["allowed_callers"] = ["direct"]
         tools += [
             {"type": f"web_search_{search}", "name": "web_search", **more},
-            {"type": f"web_fetch_{fetch}", "name": "web_fetch", **more, "citations": {"enabled": True}},
+            {
+                "type": f"web_fetch_{fetch}",
+                "name": "web_fetch",
+                **more,
+                "max_content_tokens": MAX_WEB_FETCH_TOKENS,
+                "citations": {"enabled": True},
+            },
         ]
     if "code" in names:
         tools.append({"type": f"code_execution_{'20260521' if programmatic else '20250825'}", "name": "code_execution"})
     return tools
+
+
+def max_web_tokens(body: RequestBody) -> int:
+    """Tokens that web tools may bring into the context of a request, which no count of tokens knows beforehand."""
+    if cast("RequestBody", body.get("tool_choice") or {}).get("type") == "none":
+        return 0
+    tokens = 0
+    for tool in cast("list[RequestBody]", body.get("tools") or []):
+        uses = cast("int", tool.get("max_uses") or MAX_WEB_SEARCHES)
+        if tool.get("name") == "web_search":
+            tokens += uses * WEB_SEARCH_RESULT_TOKENS
+        elif tool.get("name") == "web_fetch":
+            tokens += uses * cast("int", tool.get("max_content_tokens") or MAX_WEB_FETCH_TOKENS)
+    return tokens
 
 
 def build_request_body(

@@ -28,7 +28,8 @@ class CostEstimate:
         max_tokens: Most tokens of the output.
         input_usd: Price of the input in US dollars; None if the price is unknown, as below.
         typical_usd: Price with a short answer.
-        max_usd: Price with the longest answer, all `searches`, and an input that is written to the cache.
+        max_usd: Price with the longest answer, all `searches` with what they and fetched pages bring in, and an input
+            that is written to the cache.
         searches: Most web searches.
         estimated: The input was not counted by the API; the estimate is rather too high.
     """
@@ -54,11 +55,12 @@ def cost_estimates(
     cache: CacheTtl,
     regional: bool = False,
     batches: bool = False,
+    web_tokens: int = 0,
 ) -> tuple[CostEstimate, ...]:
     """Estimates for the call as it is, and on the newest model of each cheaper family.
 
     With `regional`, inference is confined to a region, at a higher price. With `batches`, a batch can be asked for, and
-    is offered too.
+    is offered too. `web_tokens` are what web tools may bring in.
     """
 
     def quote(asked: ClaudeModel, how: str, *, batch: bool = False) -> CostEstimate:
@@ -70,7 +72,7 @@ def cost_estimates(
             )
         read, short = input_tokens * rates.input, min(SHORT_ANSWER_TOKENS, most) * rates.output
         longest = (
-            input_tokens * rates.uncached_input_rate(cache)
+            (input_tokens + web_tokens) * rates.uncached_input_rate(cache)
             + most * rates.output
             + searches * rates.web_search * MILLION
         )

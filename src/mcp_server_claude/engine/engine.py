@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from mcp_server_claude.anthropic_api.error_classification import TOO_LONG_MESSAGE
-from mcp_server_claude.anthropic_api.request_body import MAX_WEB_SEARCHES
+from mcp_server_claude.anthropic_api.request_body import MAX_WEB_SEARCHES, max_web_tokens
 from mcp_server_claude.anthropic_api.token_estimate import OVERESTIMATE_FACTOR
 from mcp_server_claude.call_types import Reply, Waiting
 from mcp_server_claude.engine import (
@@ -291,6 +291,7 @@ class Engine:
             searches=MAX_WEB_SEARCHES if "web" in call.tools else 0,
             cache=self._settings.cache,
             regional=self._claude.is_regional,
+            web_tokens=max_web_tokens(body),
         )
         return tuple(replace(each, estimated=not counted.exact) for each in offers)
 

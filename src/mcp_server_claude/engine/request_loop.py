@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_never, cast
 import anyio
 
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
+from mcp_server_claude.anthropic_api.request_body import max_web_tokens
 from mcp_server_claude.call_types import CHARS_PER_TOKEN, COMPLETE_STOP_REASONS, Waiting
 from mcp_server_claude.engine import next_step
 from mcp_server_claude.engine.continuation import CONTINUE_PROMPT, overlap_anchor
@@ -189,10 +190,11 @@ class RequestLoop:
             CallError: The remaining budget is too small.
         """
         context, reservation, input_tokens = self._context, None, 0
+        web_tokens = max_web_tokens(body)
         max_tokens = cast("int", body["max_tokens"])
         if context.spending_limit.is_limited:
             input_tokens = (await context.claude.count_tokens(body)).tokens
-            reservation = context.spending_limit.reservation_for(input_tokens, max_tokens)
+            reservation = context.spending_limit.reservation_for(input_tokens, max_tokens, web_tokens)
         credential = context.claude.credential
         entry = await context.ledger.open_entry(
             self._call,
@@ -204,7 +206,7 @@ class RequestLoop:
         if isinstance(entry, InsufficientBudget):
             raise context.spending_limit.budget_error(entry)
         if reservation is not None:
-            affordable = context.spending_limit.affordable_tokens(entry.reserved_micros, input_tokens)
+            affordable = context.spending_limit.affordable_tokens(entry.reserved_micros, input_tokens, web_tokens)
             body["max_tokens"] = min(max_tokens, affordable)
             context.usage.limited_by_budget = affordable < max_tokens
         self._sent_max_tokens = cast("int", body["max_tokens"])

@@ -86,15 +86,18 @@ class SpendingLimit:
         """The `max_tokens` of a request before the budget is applied."""
         return min(max_tokens, DEFAULT_RESERVED_TOKENS) if self.is_limited and not self._call.max_tokens else max_tokens
 
-    def reservation_for(self, input_tokens: int, max_tokens: int) -> ReservationRequest:
+    def reservation_for(self, input_tokens: int, max_tokens: int, web_tokens: int = 0) -> ReservationRequest:
         """The reservation for a request with this input and this `max_tokens`.
+
+        `web_tokens` are what its web tools may bring in. They are reserved where the limits have room for them; where
+        they have less, the request goes with what is there, since most searches bring far less.
 
         Raises:
             RequestError: `max_usd` does not pay for the input and a short answer.
         """
-        rates = self._rates_for(input_tokens)
+        rates = self._rates_for(input_tokens + web_tokens)
         entrance = self._input_cost_micros(input_tokens, rates)
-        most = entrance + _ceil_micros(max_tokens * rates.output)
+        most = entrance + self._web_cost_micros(web_tokens, rates) + _ceil_micros(max_tokens * rates.output)
         least = entrance + _ceil_micros(min(max_tokens, MIN_OUTPUT_TOKENS) * rates.output)
         if self._remaining_usd is not None:
             most = min(most, int(self._remaining_usd * MICROS_PER_USD))
@@ -107,10 +110,14 @@ class SpendingLimit:
         scopes = tuple((scope, int(Decimal(str(cap)) * MICROS_PER_USD)) for scope, cap in self._daily_limits.items())
         return ReservationRequest(scopes=scopes, day=current_budget_day(), min_micros=least, max_micros=most)
 
-    def affordable_tokens(self, reserved_micros: int, input_tokens: int) -> int:
-        """The `max_tokens` that a reservation in micro-dollars pays for."""
-        rates = self._rates_for(input_tokens)
-        return max(1, math.floor((reserved_micros - self._input_cost_micros(input_tokens, rates)) / rates.output))
+    def affordable_tokens(self, reserved_micros: int, input_tokens: int, web_tokens: int = 0) -> int:
+        """The `max_tokens` that a reservation in micro-dollars pays for: at least half of it where web tools may use
+        the rest.
+        """
+        rates = self._rates_for(input_tokens + web_tokens)
+        remaining = reserved_micros - self._input_cost_micros(input_tokens, rates)
+        for_answer = max(remaining - self._web_cost_micros(web_tokens, rates), remaining / (2 if web_tokens else 1))
+        return max(1, math.floor(Decimal(for_answer) / rates.output))
 
     def record_cost(
         self, cost: Decimal | None, *, output_tokens: int, input_tokens: int, min_micros: int = 0
@@ -152,6 +159,9 @@ class SpendingLimit:
         return _ceil_micros(input_tokens * rates.uncached_input_rate(self._settings.cache)) + _ceil_micros(
             searches * rates.web_search * MICROS_PER_USD
         )
+
+    def _web_cost_micros(self, web_tokens: int, rates: PriceRates) -> int:
+        return _ceil_micros(web_tokens * rates.uncached_input_rate(self._settings.cache))
 
     def _rates_for(self, input_tokens: int) -> PriceRates:
         rates = pricing.find_rates(self._model.id, prompt_tokens=input_tokens, regional=self._regional) or self._rates
