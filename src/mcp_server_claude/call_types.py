@@ -70,13 +70,15 @@ class PastMessage:
     """A message of a thread, as it was sent or received.
 
     `rules` are the instructions that began to hold with a question. `prefix_digest` identifies everything that came
-    before an answer in its request, and is empty where the thinking of the answer must not be sent again.
+    before an answer in its request, and is empty where the thinking of the answer must not be sent again. `model` is
+    the model that was asked for an answer.
     """
 
     role: Literal["user", "assistant"]
     content: Sequence[Block]
     rules: str = ""
     prefix_digest: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +86,16 @@ class SentTurn:
     """The part of a turn, besides the answer, that a thread keeps in order to send it again unchanged.
 
     `definitions` are the tools of the thread from now on. `dropped_thinking` says that the API refused the thinking of
-    earlier answers, so that it must not be sent again.
+    earlier answers, so that it must not be sent again; with `drops_blocks` the API drops what it would refuse, in every
+    later request. `missing_files` are URLs and file ids of earlier turns that cannot be fetched any more.
     """
 
     question: Message
     prefix_digest: str
     definitions: tuple[ToolDefinition, ...] = ()
     dropped_thinking: bool = False
+    drops_blocks: bool = False
+    missing_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +110,7 @@ class Call:
     that the answer is held to; `notes` are sentences for the answer's footer. `limits` are those of its `user`.
     `begins` says that `thread` is a fresh id, and this call the first of that conversation. `container` is where code
     ran in an earlier turn, which finds its files there again. `shows_status` says that a person watches the progress.
+    `drops_thinking_blocks` says that the API is to drop thinking of the thread that it would refuse.
     `job_id` is the job that it belongs to, and `job_max_usd` what all calls of that job may cost together; 0 for no
     limit.
     """
@@ -135,6 +141,7 @@ class Call:
     job_max_usd: float = 0.0
     trace_id: str = ""
     shows_status: bool = False
+    drops_thinking_blocks: bool = False
     id: str = field(default_factory=new_call_id)
 
     def user_message(self) -> Message:

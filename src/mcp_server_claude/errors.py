@@ -180,6 +180,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "unsupported": (_REQUEST, "The model does not support that effort, input or limit; what it supports is given."),
     "user_concurrency": (_TEMPORARY, "The user has as many calls running as allowed."),
     "user_rate_limit": (_TEMPORARY, "The user has started as many calls in a minute as allowed."),
+    "url_unavailable": (_REQUEST, "Anthropic could not fetch a URL that `files` names."),
     "wrong_host": (_REQUEST, "Over HTTP: the server does not answer to that Host."),
 }
 """Every `kind` with the `class_name` it usually has, and its meaning. `docs/errors.md` is generated from this table.

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from support.mcp_session import connect, text_blocks, usage_meta
+from support.mcp_session import connect, failure_meta, text_blocks, usage_meta
 from support.recorded_streams import sse_bytes
 from support.scripted_upstream import scripted_upstream
 
@@ -99,7 +99,7 @@ async def test_new_rules_replace_the_system_prompt_of_a_model_that_takes_no_such
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
-        thread = thread_of(await session.ask(f"One. {THINK}", model="opus", system="Be kind."))
+        thread = thread_of(await session.ask(f"One. {THINK}", model="claude-sonnet-5", system="Be kind."))
         await session.ask(f"Two. {THINK}", thread=thread, system="Be brief.")
         await session.ask("Three.", thread=thread)
     *_, second, third = bodies(upstream)
@@ -221,9 +221,11 @@ def refusal() -> bytes:
     return head.encode() + body
 
 
-def thinking_answer(signature: str) -> bytes:
+def thinking_answer(signature: str, *transformations: Body) -> bytes:
     usage = {"input_tokens": 10, "output_tokens": 1}
     start: Body = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-5", "content": []}
+    if transformations:
+        start["input_transformations"] = list(transformations)
     thinking = {"type": "thinking", "thinking": "", "signature": ""}
     return sse_bytes(
         {"type": "message_start", "message": {**start, "stop_reason": None, "usage": usage}},
@@ -253,3 +255,112 @@ async def test_thinking_that_the_api_refuses_is_left_out_at_once_and_for_good(tm
     assert "left out" in text_blocks(second)[1]
     assert "left out" not in text_blocks(third)[1]
     assert usage_meta(second)["retries"] == 0
+
+
+def question_kinds(post: bytes) -> list[str]:
+    body = cast("Body", json.loads(post.partition(b"\r\n\r\n")[2]))
+    content = body["messages"][0]["content"]
+    return [str(block["type"]) for block in cast("list[Body]", content)] if isinstance(content, list) else ["text"]
+
+
+async def test_where_the_api_is_known_to_take_it_thinking_of_another_conversation_is_dropped_by_the_api(
+    tmp_path: Path,
+) -> None:
+    dropped = {"type": "thinking_dropped", "path": "messages.1.content.0", "reason": "prefix_binding_mismatch"}
+    answers = [thinking_answer("s1"), refusal(), thinking_answer("s2", dropped), thinking_answer("s3")]
+    async with (
+        scripted_upstream(*answers) as api,
+        connect("memory", "auto", tmp_path / "data", base_url=api.url, models_wait_s=0, thinking_count="on") as session,
+    ):
+        first = await session.ask("One.", model="claude-sonnet-5-5")
+        second = await session.ask("Two.", thread=thread_of(first))
+        await session.ask("Three.", thread=thread_of(first))
+        posts = [request for request in api.requests if request.startswith(b"POST /v1/messages")]
+    binding = b'"block_binding":{"prefix_mismatch_behavior":"drop_block"}'
+    assert [binding in post.replace(b" ", b"") for post in posts] == [False, False, True, True]
+    assert [b"thinking-binding-controls-2026-08-01" in post for post in posts] == [False, False, True, True]
+    assert [b'"s1"' in post for post in posts] == [False, True, True, True]
+    assert b'"s2"' in posts[-1]
+    assert "the API dropped 1 thinking block of earlier answers" in text_blocks(second)[1]
+
+
+async def test_an_altered_signature_is_left_out_also_where_the_api_drops_blocks(tmp_path: Path) -> None:
+    altered = http_400({"type": "error", "error": {"type": "invalid_request_error", "message": REFUSAL[:63]}})
+    answers = [thinking_answer("s1"), altered, thinking_answer("s2")]
+    async with (
+        scripted_upstream(*answers) as api,
+        connect("memory", "auto", tmp_path / "data", base_url=api.url, models_wait_s=0, thinking_count="on") as session,
+    ):
+        first = await session.ask("One.", model="claude-sonnet-5-5")
+        await session.ask("Two.", thread=thread_of(first))
+        posts = [request for request in api.requests if request.startswith(b"POST /v1/messages")]
+    assert [b'"s1"' in post for post in posts] == [False, True, False]
+
+
+UNAVAILABLE: Body = {
+    "type": "error",
+    "error": {
+        "type": "invalid_request_error",
+        "message": "messages.0.content.0: Unable to download the file. Please verify the URL and try again.",
+    },
+}
+
+
+def http_400(payload: Body) -> bytes:
+    body = json.dumps(payload).encode()
+    return b"HTTP/1.1 400 X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+
+
+async def test_a_thread_outlives_a_file_whose_url_is_gone(tmp_path: Path) -> None:
+    answers = [thinking_answer("s1"), http_400(UNAVAILABLE), *(thinking_answer(f"s{number}") for number in (2, 3))]
+    url = "https://example.com/a.pdf"
+    async with (
+        scripted_upstream(*answers) as api,
+        connect("memory", "auto", tmp_path / "data", base_url=api.url, models_wait_s=0) as session,
+    ):
+        first = await session.ask("One.", model="claude-sonnet-5-5", files=[url])
+        second = await session.ask("Two.", thread=thread_of(first))
+        third = await session.ask("Three.", thread=thread_of(first))
+        posts = [request for request in api.requests if request.startswith(b"POST /v1/messages")]
+    assert [question_kinds(post) for post in posts] == [
+        ["document", "text"],
+        ["document", "text"],
+        ["text", "text"],
+        ["text", "text"],
+    ]
+    assert f"no longer there, and left out of the thread: {url}" in text_blocks(second)[1]
+    assert "no longer there" not in text_blocks(third)[1]
+
+
+async def test_a_url_of_the_question_itself_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    async with (
+        scripted_upstream(http_400(UNAVAILABLE)) as api,
+        connect("memory", "auto", tmp_path / "data", base_url=api.url, models_wait_s=0) as session,
+    ):
+        result = await session.ask("One.", model="claude-sonnet-5-5", files=["https://example.com/a.pdf"])
+        posts = [request for request in api.requests if request.startswith(b"POST /v1/messages")]
+    assert failure_meta(result)["kind"] == "url_unavailable"
+    assert len(posts) == 1
+
+
+async def test_the_footer_says_what_has_changed_since_the_last_answer(upstream: Simulator, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with connect("memory", "auto", data, base_url=upstream.url) as session:
+        thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet"))
+        same = await session.ask(f"Two. {THINK}", thread=thread)
+        more_tools = await session.ask(f"Three. {THINK}", thread=thread, tools=["web"])
+        again = await session.ask(f"Four. {THINK}", thread=thread, tools=["web"])
+        other_model = await session.ask(f"Five. {THINK}", thread=thread, tools=["web"], model="opus")
+    async with connect("memory", "auto", data, base_url=upstream.url, api_key="sk-ant-fake-other") as session:
+        other_key = await session.ask("Six.", thread=thread)
+    footers = [text_blocks(each)[1] for each in (same, again)]
+    assert not any("left out" in footer or "may not read" in footer for footer in footers)
+    assert (
+        "the tools or the system prompt changed, so the thinking of earlier answers was left out"
+        in (text_blocks(more_tools)[1])
+    )
+    assert (
+        "claude-sonnet-5-5 gave the answer before: claude-opus-5-5 may not read its thinking"
+        in (text_blocks(other_model)[1])
+    )
+    assert "the key or the platform changed" in text_blocks(other_key)[1]

@@ -31,6 +31,8 @@ COUNT_TIMEOUT_S = 5.0
 PROBE_TIMEOUT_S = 30.0
 THINKING_COUNT_BETA = "thinking-token-count-2026-05-13"
 """The beta that adds `estimated_tokens` to thinking deltas, even where the thinking itself is not shown."""
+THINKING_BINDING_BETA = "thinking-binding-controls-2026-08-01"
+"""The beta of `thinking.block_binding`."""
 NOT_COUNTABLE_FIELDS = frozenset({"max_tokens", "container"})
 """The fields of a request that `count_tokens` does not take."""
 FINAL_COUNT_KINDS = frozenset(
@@ -41,6 +43,7 @@ FINAL_COUNT_KINDS = frozenset(
         "thinking_signature",
         "schema_too_complex",
         "image_dimensions_too_large",
+        "url_unavailable",
     }
 )
 """Errors of `count_tokens` that are about the request itself, so that the request would fail too."""
@@ -162,7 +165,8 @@ class ClaudeClient:
             return await _estimate_tokens(fields)
         try:
             with anyio.fail_after(COUNT_TIMEOUT_S):
-                counted = await client.messages.count_tokens(**cast("dict[str, Any]", fields))
+                headers = _beta_headers(fields)
+                counted = await client.messages.count_tokens(extra_headers=headers, **cast("dict[str, Any]", fields))
         except Exception as error:
             call_error = self.classify_error(error) if not isinstance(error, TimeoutError) else COUNT_TIMEOUT_ERROR
             if call_error is None:
@@ -225,22 +229,39 @@ class ClaudeClient:
         # The body is built by this package from admitted values; its keys are the API's own.
         fields = cast("dict[str, Any]", self.platform.adapt_body(body))
         while True:
-            headers = {"anthropic-beta": THINKING_COUNT_BETA} if self._requests_thinking_count() else {}
+            counts_thinking = self._requests_thinking_count()
+            headers = _beta_headers(fields, *([THINKING_COUNT_BETA] if counts_thinking else []))
             try:
                 return await client.messages.create(stream=True, extra_headers=headers, **fields)
             except Exception as error:
                 call_error = self.classify_error(error)
                 if call_error is None:
                     raise
-                if not headers or call_error.kind != "invalid_request" or "anthropic-beta" not in str(call_error):
+                if (
+                    not counts_thinking
+                    or call_error.kind != "invalid_request"
+                    or "anthropic-beta" not in str(call_error)
+                ):
                     raise call_error from None
                 self._thinking_beta_refused = True
 
-    def _requests_thinking_count(self) -> bool:
-        if self._thinking_beta_refused or "thinking_count" in self.platform.unsupported:
+    @property
+    def takes_thinking_betas(self) -> bool:
+        """True if the betas on thinking are known to be accepted, or asked for by the operator."""
+        if "thinking_count" in self.platform.unsupported:
             return False
         choice = self.settings.thinking_count
         return choice == "on" or (choice == "auto" and self.is_anthropic_address)
+
+    def _requests_thinking_count(self) -> bool:
+        return self.takes_thinking_betas and not self._thinking_beta_refused
+
+
+def _beta_headers(fields: RequestBody, *betas: str) -> dict[str, str]:
+    """The header that names these betas, and the one that a request's own fields need."""
+    thinking = cast("RequestBody", fields.get("thinking") or {})
+    names = [*betas, *([THINKING_BINDING_BETA] if "block_binding" in thinking else [])]
+    return {"anthropic-beta": ",".join(names)} if names else {}
 
 
 COUNT_TIMEOUT_ERROR = TemporaryError("The count of tokens did not arrive in time.", kind="timeout")

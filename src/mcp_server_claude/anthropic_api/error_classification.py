@@ -42,6 +42,8 @@ THINKING_SIGNATURE_PATTERN = re.compile(
 (platform.claude.com/docs/en/build-with-claude/preserved-thinking, as documented by November 2026)."""
 SCHEMA_PATTERN = re.compile(r"too complex for compilation|compiled grammar (?:is )?too large", re.IGNORECASE)
 """A JSON Schema beyond the API's grammar (platform.claude.com/docs, "Structured outputs", 2026-08-22)."""
+URL_PATTERN = re.compile(r"(?:unable|failed) to (?:download|fetch)|could not (?:be )?(?:download|fetch)", re.IGNORECASE)
+"""A URL whose content the API could not fetch: `Unable to download the file. Please verify the URL and try again.`"""
 TOO_LONG_PATTERN = re.compile(r"(?:prompt|input) is too long|exceeds? (?:the )?context", re.IGNORECASE)
 """`prompt is too long: 215000 tokens > 200000 maximum`; `input length and max_tokens exceed context limit: 197202 +
 8192 > 200000`; Amazon's `Input is too long for requested model.`"""
@@ -239,6 +241,7 @@ def _refine_kind(error: APIStatusError, kind: str) -> str:
         "billing": LOW_CREDIT_PATTERN,
         "schema_too_complex": SCHEMA_PATTERN,
         "too_long": TOO_LONG_PATTERN,
+        "url_unavailable": URL_PATTERN,
     }
     return next((refined for refined, pattern in patterns.items() if pattern.search(message)), kind)
 
@@ -311,6 +314,10 @@ def _request_message(error: APIStatusError, kind: str, api_message: str) -> str:
             return "The request is larger than the Messages API takes (32 MB). Send less."
         case "too_long":
             return _too_long_message(api_message)
+        case "url_unavailable":
+            return (
+                f"Anthropic could not fetch a URL of the request.{api_message} Check the URL, or send the file itself."
+            )
         case "image_dimensions_too_large":
             return _image_message(error)
         case "thinking_signature":

@@ -85,7 +85,8 @@ class MessageStream:
     open: by these a watchdog tells silence from a broken stream. `container_id` names the container in which code ran.
     `is_finished` is set by `message_stop`, after which nothing counts. `model` is the model that answers, also where
     the API asked a fallback model; then `fallback_from` is the one that was requested. `region` is the place of
-    inference that a platform's endpoint implies, where its responses do not name it.
+    inference that a platform's endpoint implies, where its responses do not name it. `dropped_thinking_blocks` counts
+    the blocks of earlier answers that the API dropped, as far as it says so.
 
     Text for a block that was never started is kept as text of the answer. With `strict_blocks` it is malformed: for a
     stream whose text must be exact, such as the continuation of an answer.
@@ -103,6 +104,7 @@ class MessageStream:
         self.model = ""
         self.fallback_from = ""
         self.region = ""
+        self.dropped_thinking_blocks = 0
         self.request_id: str | None = None
         self.container_id = ""
         self.stop_reason: StopReason | None = None
@@ -255,6 +257,10 @@ class MessageStream:
         self.has_started = True
         self.model = as_name(message.get("model"))
         self._merge_usage(message)
+        transformations = message.get("input_transformations")
+        if isinstance(transformations, list):
+            kinds = [as_object(each).get("type") for each in cast("list[object]", transformations)]
+            self.dropped_thinking_blocks = kinds.count("thinking_dropped")
         # Programmatic tool calling sends content and stop_reason at once, and no deltas (a recorded stream does).
         content: object = message.get("content") or []
         if not isinstance(content, list):

@@ -18,8 +18,12 @@ OFF_UNLESS_ADAPTIVE = re.compile(r"opus-4-[678](?!\d)|sonnet-4-6(?!\d)")
 """Models that can think adaptively, and do not unless the request says so."""
 
 
-def thinking_config(model: ClaudeModel, *, effort: str, display: ThinkingDisplay) -> dict[str, object] | None:
+def thinking_config(
+    model: ClaudeModel, *, effort: str, display: ThinkingDisplay, drops_blocks: bool = False
+) -> dict[str, object] | None:
     """The `thinking` to send; None where the model's default is what is wanted.
+
+    With `drops_blocks` the API drops earlier thinking whose beginning has changed, instead of refusing the request.
 
     Models that think by default accept an explicit `adaptive` without any other change. Models for which thinking is
     off think where an `effort` is given. Models up to 4.5 think within a token budget, which this package does not ask
@@ -30,6 +34,7 @@ def thinking_config(model: ClaudeModel, *, effort: str, display: ThinkingDisplay
     is_off = OFF_UNLESS_ADAPTIVE.search(model.anthropic_id or model.id) is not None
     if is_off and not effort:
         return None
-    if display:
-        return {"type": "adaptive", "display": display}
-    return {"type": "adaptive"} if is_off else None
+    more: dict[str, object] = {"display": display} if display else {}
+    if drops_blocks:
+        more["block_binding"] = {"prefix_mismatch_behavior": "drop_block"}
+    return {"type": "adaptive", **more} if more or is_off else None

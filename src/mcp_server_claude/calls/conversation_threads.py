@@ -20,6 +20,7 @@ from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, PastMessage, Repl
 from mcp_server_claude.engine import citations
 from mcp_server_claude.engine.answer_buffer import as_paragraph
 from mcp_server_claude.engine.thread_history import abilities_in, has_definitions
+from mcp_server_claude.engine.thread_repair import remote_file, without_missing_files
 from mcp_server_claude.errors import CallError, RequestError, TemporaryError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.store import StoreError, call_journal, process_locks, store_errors_as
@@ -372,6 +373,17 @@ def _store_sent_turn(tx: Transaction, call: Call, sent: SentTurn) -> None:
         stored.set_definitions(tx, call.thread, [dict(definition) for definition in sent.definitions])
     if sent.dropped_thinking:
         stored.forget_thinking(tx, call.thread)
+    if sent.drops_blocks:
+        stored.keep_dropping_thinking(tx, call.thread)
+    if sent.missing_files:
+        missing = frozenset(sent.missing_files)
+        turns = enumerate(stored.thread_history(tx, call.thread))
+        contents = {
+            place: [dict(block) for block in without_missing_files(turn.content, missing)]
+            for place, turn in turns
+            if any(remote_file(block) in missing for block in turn.content)
+        }
+        stored.replace_contents(tx, call.thread, contents)
 
 
 def _question_blocks(question: Message) -> list[dict[str, object]]:
@@ -409,10 +421,15 @@ def _with_history(call: Call, transcript: ThreadTranscript) -> Call:
         system=thread.system,
         rules=_new_rules(call, transcript),
         definitions=definitions,
+        drops_thinking_blocks=bool(thread.drops_thinking),
         tools=(*call.tools, *server_tools) if call.tools else (),
         history=tuple(
             PastMessage(
-                role=message.role, content=message.content, rules=message.rules, prefix_digest=message.prefix_digest
+                role=message.role,
+                content=message.content,
+                rules=message.rules,
+                prefix_digest=message.prefix_digest,
+                model=message.model,
             )
             for message in transcript.turns
         ),

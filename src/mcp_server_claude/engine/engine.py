@@ -33,7 +33,7 @@ from mcp_server_claude.engine.request_loop import RequestLoop
 from mcp_server_claude.engine.spending_limit import SpendingLimit
 from mcp_server_claude.engine.stream_watchdog import StreamWatchdog, background_task
 from mcp_server_claude.engine.structured_output import is_refused_schema
-from mcp_server_claude.engine.thread_history import is_refused_thinking
+from mcp_server_claude.engine.thread_repair import ThreadRepair, is_refused_thinking
 from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
 from mcp_server_claude.errors import CallError, TemporaryError
 from mcp_server_claude.telemetry.call_spans import call_span
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CostEstimate", "Engine", "LedgerWriter"]
 
+MISSING_FILE_NOTE = "no longer there, and left out of the thread: {}"
 DROPPED_THINKING_NOTE = "the thinking of earlier answers was left out, the API refused it"
 
 
@@ -186,7 +187,9 @@ class Engine:
             fallback_model.answered_by_note(reply.usage.by_model, why if is_fallback else "declined")
             if reply.usage.fallback_from
             else "",
+            *outcome.notes,
             DROPPED_THINKING_NOTE if outcome.sent.dropped_thinking else "",
+            MISSING_FILE_NOTE.format(", ".join(outcome.sent.missing_files)) if outcome.sent.missing_files else "",
             prepared.model.lifecycle_note,
             *self._cost_notes(context),
             self._ledger.store.error_since(error_count),
@@ -235,7 +238,8 @@ class Engine:
 
     def _first_request(self, prepared: PreparedCall, *, max_tokens: int, with_thinking: bool = True) -> RequestBody:
         account = self._claude.credential.account if self._claude.credential else ""
-        return prepared.first_request(account=account, max_tokens=max_tokens, with_thinking=with_thinking)
+        repair = ThreadRepair(with_thinking=with_thinking)
+        return prepared.first_request(account=account, max_tokens=max_tokens, repair=repair)
 
     async def _count_first_request(self, prepared: PreparedCall, body: RequestBody, *, max_tokens: int) -> TokenCount:
         """The tokens of the first request, without earlier thinking where the API refuses that."""

@@ -25,6 +25,7 @@ class LoopOutcome:
         sent: The part of the request that a thread keeps.
         container_id: The container in which code ran; empty without one.
         error: The error that no retry could fix; None when Claude ended its turn.
+        notes: Sentences for the footer on what has changed in the thread.
     """
 
     stream: MessageStream
@@ -33,6 +34,7 @@ class LoopOutcome:
     sent: SentTurn
     container_id: str = ""
     error: CallError | None = None
+    notes: tuple[str, ...] = ()
 
     def answer_end(self, model: ClaudeModel, thread: str | None = None) -> AnswerEnd:
         """The stop reason with the limits of `model` and of the last request."""

@@ -11,7 +11,7 @@ from mcp_server_claude import files
 from mcp_server_claude.anthropic_api.request_body import build_request_body
 from mcp_server_claude.anthropic_api.thinking_config import thinking_config
 from mcp_server_claude.engine.fallback_model import FallbackModel
-from mcp_server_claude.engine.thread_history import thread_view
+from mcp_server_claude.engine.thread_history import NO_REPAIR, thread_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, Message
     from mcp_server_claude.engine.structured_output import OutputSchema
     from mcp_server_claude.engine.thread_history import ThreadView
+    from mcp_server_claude.engine.thread_repair import ThreadRepair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +63,23 @@ class PreparedCall:
         call = replace(self.call, prompt=schema.add_instruction(self.call.prompt), notes=notes)
         return replace(self, call=call, output_schema=schema)
 
-    def thread_view(self, *, account: str, with_thinking: bool = True) -> ThreadView:
+    def thread_view(self, *, account: str, repair: ThreadRepair = NO_REPAIR) -> ThreadView:
         """The view that the model gets of the thread; see `thread_history.thread_view`."""
-        return thread_view(self.call, self.model, self.output_schema, account=account, with_thinking=with_thinking)
+        return thread_view(self.call, self.model, self.output_schema, account=account, repair=repair)
 
     def request_body(
-        self, view: ThreadView, *, max_tokens: int, messages: Sequence[Message], cache: CacheTtl = "off"
+        self,
+        view: ThreadView,
+        *,
+        max_tokens: int,
+        messages: Sequence[Message],
+        cache: CacheTtl = "off",
+        drops_blocks: bool = False,
     ) -> RequestBody:
-        """The body of a request with the system prompt and the tools of `view`, and with the schema."""
+        """The body of a request with the system prompt and the tools of `view`, and with the schema.
+
+        With `drops_blocks` the API drops thinking that it would refuse.
+        """
         body = build_request_body(
             self.call,
             model=self.model.id,
@@ -78,7 +88,9 @@ class PreparedCall:
             system=view.system,
             tools=view.tools,
             cache=cache,
-            thinking=thinking_config(self.model, effort=self.call.effort, display=self.thinking_display),
+            thinking=thinking_config(
+                self.model, effort=self.call.effort, display=self.thinking_display, drops_blocks=drops_blocks
+            ),
         )
         if self.output_schema is None:
             return body
@@ -87,11 +99,11 @@ class PreparedCall:
             filled["tools"] = [*view.tools, *cast("list[RequestBody]", filled["tools"])]
         return filled
 
-    def first_request(self, *, account: str, max_tokens: int, with_thinking: bool = True) -> RequestBody:
+    def first_request(self, *, account: str, max_tokens: int, repair: ThreadRepair = NO_REPAIR) -> RequestBody:
         """The body of the request that the call begins with."""
-        view = self.thread_view(account=account, with_thinking=with_thinking)
+        view = self.thread_view(account=account, repair=repair)
         messages = [*view.history, self.call.user_message(), *view.rules]
-        return self.request_body(view, max_tokens=max_tokens, messages=messages)
+        return self.request_body(view, max_tokens=max_tokens, messages=messages, drops_blocks=repair.drops_blocks)
 
     async def check_limits(self, body: RequestBody, platform: Platform) -> None:
         """Refuse a request whose size, images or PDF pages the model or the platform does not take.

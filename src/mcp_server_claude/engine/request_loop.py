@@ -21,7 +21,8 @@ from mcp_server_claude.engine.file_tools import FileTools
 from mcp_server_claude.engine.loop_outcome import LoopOutcome
 from mcp_server_claude.engine.request_bill import request_bill
 from mcp_server_claude.engine.request_messages import RequestMessages
-from mcp_server_claude.engine.thread_history import has_definitions, is_refused_thinking
+from mcp_server_claude.engine.thread_history import has_definitions
+from mcp_server_claude.engine.thread_repair import ThreadRepair, is_refused_thinking, next_repair
 from mcp_server_claude.errors import CallError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.store.budget_reservations import InsufficientBudget
@@ -63,7 +64,7 @@ class RequestLoop:
         self._model = model
         self._context = context
         self._started_at = time.monotonic()
-        self._dropped_thinking = False
+        self._repair = ThreadRepair(drops_blocks=call.drops_thinking_blocks and context.claude.takes_thinking_betas)
         self._messages = RequestMessages(call, self._view())
         self._progress = next_step.LoopProgress()
         self._policy = next_step.LoopPolicy(
@@ -105,19 +106,21 @@ class RequestLoop:
 
     def _view(self) -> ThreadView:
         credential = self._context.claude.credential
-        return self._prepared.thread_view(
-            account=credential.account if credential else "", with_thinking=not self._dropped_thinking
-        )
+        return self._prepared.thread_view(account=credential.account if credential else "", repair=self._repair)
 
-    def _can_drop_thinking(self, failure: CallError | None) -> bool:
-        has_thinking = self._messages.view.has_thinking and not self._messages.has_open_turn
-        return has_thinking and not self._dropped_thinking and is_refused_thinking(failure)
-
-    def _drop_thinking(self) -> None:
-        """Leave out the thinking of earlier answers, which the API refuses. The same request would be refused again."""
-        self._dropped_thinking = True
+    def _repair_thread(self, failure: CallError | None) -> bool:
+        """Repair the thread's part of the request after a refusal. The same request would be refused again."""
+        view = self._messages.view
+        if self._messages.has_open_turn or (is_refused_thinking(failure) and not view.has_thinking):
+            return False
+        can_drop_blocks = self._context.claude.takes_thinking_betas and "adaptive" in self._model.thinking_types
+        repair = next_repair(self._repair, failure, view.history, can_drop_blocks=can_drop_blocks)
+        if repair is None:
+            return False
+        self._repair = repair
         self._messages.view = self._view()
-        self._context.listener(Waiting("the thinking of earlier answers is refused, asking without it"))
+        self._context.listener(Waiting(repair.note))
+        return True
 
     async def retry_with_feedback(self, answer: str, feedback: str) -> LoopOutcome:
         """Run again with the answer and a message on what is wrong with it."""
@@ -129,8 +132,7 @@ class RequestLoop:
         buffer = self._context.answer_buffer
         chars_before, in_open_turn = buffer.chars, self._messages.has_open_turn
         error = await self._send_request(stream, continuation)
-        if self._can_drop_thinking(error):
-            self._drop_thinking()
+        while self._repair_thread(error):
             error = await self._send_request(stream, continuation)
         error = self._messages.track_container(stream, error)
         ended = next_step.StreamEnd(
@@ -223,6 +225,7 @@ class RequestLoop:
             max_tokens=max_tokens,
             messages=self._messages.to_send(continuation),
             cache=self._context.cache,
+            drops_blocks=self._repair.drops_blocks,
         )
         if self._messages.container_id and "tools" in body:
             body["container"] = self._messages.container_id
@@ -297,7 +300,15 @@ class RequestLoop:
             stream=stream,
             blocks=self._messages.all_blocks(stream.blocks),
             max_tokens=self._sent_max_tokens,
-            sent=self._messages.sent_turn(dropped_thinking=self._dropped_thinking),
+            sent=self._messages.sent_turn(self._repair),
             container_id=self._messages.container_id,
             error=error,
+            notes=(*self._messages.view.notes, *_dropped_blocks_note(stream.dropped_thinking_blocks)),
         )
+
+
+def _dropped_blocks_note(count: int) -> tuple[str, ...]:
+    """The note on thinking that the API itself has left out."""
+    return (
+        (f"the API dropped {count} thinking {'block' if count == 1 else 'blocks'} of earlier answers",) if count else ()
+    )

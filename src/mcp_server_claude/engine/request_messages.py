@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.message_stream import MessageStream
     from mcp_server_claude.call_types import Block, Call, Message, SentTurn
     from mcp_server_claude.engine.thread_history import ThreadView
+    from mcp_server_claude.engine.thread_repair import ThreadRepair
     from mcp_server_claude.errors import CallError
 
 EXPIRED_CONTAINER_KINDS = frozenset({"not_found", "invalid_request", "api_error"})
@@ -47,9 +48,9 @@ class RequestMessages:
         question = (self._user_message, *self.view.rules)
         return [*self.view.history, *question, *self._turn_messages, *continuation, *paused]
 
-    def sent_turn(self, *, dropped_thinking: bool) -> SentTurn:
+    def sent_turn(self, repair: ThreadRepair) -> SentTurn:
         """The question as it was sent, and what its thread keeps besides."""
-        return self.view.sent_turn(self._user_message, dropped_thinking=dropped_thinking)
+        return self.view.sent_turn(self._user_message, repair)
 
     def all_blocks(self, latest: Sequence[Block]) -> tuple[Block, ...]:
         """All content blocks of the answer, with those of the latest stream."""

@@ -23,22 +23,24 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from mcp_server_claude.anthropic_api.request_body import server_tool_definitions
 from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, SentTurn
 from mcp_server_claude.engine.file_tool_definitions import FILE_TOOL_NAMES, TOOL_DEFINITIONS
+from mcp_server_claude.engine.thread_repair import ThreadRepair, without_missing_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.anthropic_api.request_body import RequestBody
-    from mcp_server_claude.call_types import Block, Call, Message, ToolDefinition, ToolName
+    from mcp_server_claude.call_types import Block, Call, Message, PastMessage, ToolDefinition, ToolName
     from mcp_server_claude.engine.structured_output import OutputSchema
-    from mcp_server_claude.errors import CallError
 
     Definitions: TypeAlias = tuple[ToolDefinition, ...]
 
-SYSTEM_MESSAGE_MODELS = re.compile(r"opus-4-8|opus-5(?!-\d(?!\d))|(fable|mythos)-5|sonnet-5-5")
+SYSTEM_MESSAGE_MODELS = re.compile(r"opus-4-8|opus-5|(fable|mythos)-5|sonnet-5-5|haiku-5-5")
 """Models that take `role: "system"` within `messages`
-(https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages, as documented by November
-2026)."""
+(https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages, looked up 2026-11-29)."""
+ACCOUNT_TAG_CHARS = 8
+"""Characters of a digest of the credential in front of each prefix digest, by which a changed key is told apart."""
+NO_REPAIR = ThreadRepair()
 RULES_PREFACE = "From here on these instructions replace the earlier ones:\n\n"
 WEB_TOOLS = frozenset({"web_search", "web_fetch"})
 WEB_VERSION = re.compile(r"web_(?:search|fetch)_(\d{8})")
@@ -63,24 +65,33 @@ class ThreadView:
     definitions: Definitions
     digest: str
     has_thinking: bool
+    account_tag: str = ""
+    notes: tuple[str, ...] = ()
 
-    def sent_turn(self, question: Message, *, dropped_thinking: bool) -> SentTurn:
+    def sent_turn(self, question: Message, repair: ThreadRepair) -> SentTurn:
         """The part of this turn that the thread keeps."""
         return SentTurn(
             question=question,
-            prefix_digest=_chain(self.digest, question, *self.rules),
+            prefix_digest=f"{self.account_tag}.{_chain(self.digest, question, *self.rules)}",
             definitions=self.definitions,
-            dropped_thinking=dropped_thinking,
+            dropped_thinking=not repair.with_thinking,
+            drops_blocks=repair.drops_blocks,
+            missing_files=tuple(sorted(repair.missing_files)),
         )
 
 
 def thread_view(
-    call: Call, model: ClaudeModel, form: OutputSchema | None = None, *, account: str = "", with_thinking: bool = True
+    call: Call,
+    model: ClaudeModel,
+    form: OutputSchema | None = None,
+    *,
+    account: str = "",
+    repair: ThreadRepair = NO_REPAIR,
 ) -> ThreadView:
     """The view that `model` gets of the thread of a call.
 
-    `account` tells one credential from another: the API refuses some thinking of other accounts. Without
-    `with_thinking` no thinking is sent back at all, which repairs a thread whose thinking the API refuses.
+    `account` tells one credential from another: the API refuses some thinking of other accounts. `repair` is what the
+    API's refusals have made necessary.
     """
     definitions = _thread_definitions(call, model)
     tools = _definitions_for(definitions, model, form)
@@ -88,13 +99,17 @@ def thread_view(
     takes_system = takes_system_messages(model)
     system = call.system if takes_system else next(_latest_rules(call), call.system)
     digest = _chain(account, {"system": system, "tools": _with_form_tool(tools, form)})
+    account_tag = sha256(account.encode()).hexdigest()[:ACCOUNT_TAG_CHARS]
+    left_out: PastMessage | None = None
     history: list[Message] = []
     has_thinking = False
     for past in call.history:
-        keeps_thinking = with_thinking and past.prefix_digest == digest
+        keeps_thinking = repair.with_thinking and past.prefix_digest in {digest, f"{account_tag}.{digest}"}
+        if past.role == "assistant":
+            left_out = past if past.prefix_digest and not keeps_thinking and _has_thinking(past.content) else None
         content = [block for block in past.content if keeps_thinking or block.get("type") not in THINKING_BLOCK_TYPES]
-        content = _without_missing_tools(content, abilities)
-        has_thinking = has_thinking or any(block.get("type") in THINKING_BLOCK_TYPES for block in content)
+        content = _without_missing_tools(without_missing_files(content, repair.missing_files), abilities)
+        has_thinking = has_thinking or _has_thinking(content)
         messages = [_as_sent(past.role, content), *system_messages(past.rules if takes_system else "")]
         history += messages
         digest = _chain(digest, *messages)
@@ -106,12 +121,25 @@ def thread_view(
         definitions=definitions,
         digest=digest,
         has_thinking=has_thinking,
+        account_tag=account_tag,
+        notes=tuple(_change_notes(call, model, left_out if repair.with_thinking else None, account_tag)),
     )
 
 
-def is_refused_thinking(failure: CallError | None) -> bool:
-    """True if the API refused thinking of earlier answers, e.g. that of another conversation or account."""
-    return failure is not None and (failure.kind == "thinking_signature" or "`signature` in `thinking`" in str(failure))
+def _has_thinking(content: Iterable[Block]) -> bool:
+    return any(block.get("type") in THINKING_BLOCK_TYPES for block in content)
+
+
+def _change_notes(call: Call, model: ClaudeModel, left_out: PastMessage | None, account_tag: str) -> Iterator[str]:
+    """Sentences on what has changed since the last answer, where that costs the thread its thinking."""
+    last = next((past.model for past in reversed(call.history) if past.role == "assistant" and past.model), "")
+    if last and last != model.id:
+        yield f"{last} gave the answer before: {model.id} may not read its thinking"
+    if left_out is None:
+        return
+    tag, _, digest = left_out.prefix_digest.rpartition(".")
+    reason = "the key or the platform" if digest and tag and tag != account_tag else "the tools or the system prompt"
+    yield f"{reason} changed, so the thinking of earlier answers was left out"
 
 
 def takes_system_messages(model: ClaudeModel) -> bool:

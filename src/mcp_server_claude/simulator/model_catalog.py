@@ -169,6 +169,7 @@ MODELS: tuple[CatalogModel, ...] = (
         thinks_by_default=True,
         prefix_check="new_accounts",
         binds_account=True,
+        system_messages=True,
         min_cacheable_tokens=512,
     ),
     CatalogModel(

@@ -449,6 +449,11 @@ MIGRATIONS: tuple[Migration, ...] = (
             "alter table entry add column service_tier text",
         ),
     ),
+    Migration(
+        16,
+        "Threads whose thinking the API is to drop where it would refuse it, in every later request.",
+        ("alter table thread add column drops_thinking bigint not null default 0",),
+    ),
 )
 
 NEWEST_VERSION = MIGRATIONS[-1].number

@@ -10,7 +10,7 @@ from mcp_server_claude.store import call_journal
 from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mcp_server_claude.store.transaction import Transaction
 
@@ -24,7 +24,8 @@ class Thread:
     """A conversation. Times are unix seconds; `head` holds its opening words, `model` the one that answered last.
 
     `system` and `definitions` are the system prompt and the tools that its requests begin with. `thinking_refusals`
-    counts the turns for which the API refused the thinking of earlier ones.
+    counts the turns for which the API refused the thinking of earlier ones; with `drops_thinking` (1) the API drops
+    what it would refuse.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Thread:
     touched_at: float
     definitions: Sequence[dict[str, object]] = ()
     thinking_refusals: int = 0
+    drops_thinking: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class AnswerStatus:
 UNLOCKED = "(holder is null or not exists (select 1 from process where process.id = thread.worker))"
 """Condition on a thread that no running process has locked, as SQL."""
 _THREAD = '"id", "user", head, system, model, started_at, touched_at'
+_THREAD_STATE = "definitions, thinking_refusals, drops_thinking"
 _MESSAGE = "role, content, model, call_id, rules, prefix_digest"
 _INSERT_THREAD = (
     f"insert into thread ({_THREAD}, holder, worker) values (:id, :user, :head, :system, :model, :at, :at, null, '')"  # noqa: S608
@@ -101,7 +104,7 @@ def create_thread(tx: Transaction, thread: Thread) -> None:
 
 def find_thread(tx: Transaction, thread_id: str, user: str) -> Thread | None:
     """Return a user's thread, or None if this user has none of that id."""
-    sql = f'select {_THREAD}, definitions, thinking_refusals from thread where id = :id and "user" = :user'  # noqa: S608
+    sql = f'select {_THREAD}, {_THREAD_STATE} from thread where id = :id and "user" = :user'  # noqa: S608 - constants
     return tx.fetch_one(_thread_row, sql, {"id": thread_id, "user": user})
 
 
@@ -189,6 +192,19 @@ def forget_thinking(tx: Transaction, thread_id: str) -> None:
     tx.execute("update turn set prefix_digest = '' where thread_id = :id", {"id": thread_id})
     sql = "update thread set thinking_refusals = thinking_refusals + 1 where id = :id"
     tx.execute(sql, {"id": thread_id})
+
+
+def keep_dropping_thinking(tx: Transaction, thread_id: str) -> None:
+    """Remember that the API is to drop thinking of a conversation that it would refuse, in all later requests."""
+    tx.execute("update thread set drops_thinking = 1 where id = :id", {"id": thread_id})
+
+
+def replace_contents(tx: Transaction, thread_id: str, contents: Mapping[int, Sequence[dict[str, object]]]) -> None:
+    """Replace the content of messages, by their place in `thread_history`."""
+    places = tx.fetch_all(scalar, "select seq from turn where thread_id = :id order by seq", {"id": thread_id})
+    for place, content in contents.items():
+        sql = "update turn set content = :content where thread_id = :id and seq = :seq"
+        tx.execute(sql, {"content": json.dumps(list(content)), "id": thread_id, "seq": places[place]})
 
 
 def recent_threads(tx: Transaction, user: str, limit: int = 10) -> list[Thread]:
