@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from mcp_server_claude.call_types import CallEvent, TextDelta
 from mcp_server_claude.engine.answer_buffer import AnswerBuffer
 from mcp_server_claude.engine.continuation import ANCHOR_CHARS, CONTINUE_PROMPT, OverlapTrimmer, overlap_anchor
+from mcp_server_claude.text_log import TextLog
 
 TABLE = "| a | b |\n| --- | --- |\n" + "".join(f"| {n} | {n * n} |\n" for n in range(12))
 CODE = """\
@@ -152,7 +153,7 @@ def test_a_text_broken_many_times_is_told_whole_and_in_order(
 ) -> None:
     """Each stream breaks in mid-text, in the repetition too; the next one continues what has been told."""
     heard: list[CallEvent] = []
-    draft = AnswerBuffer(heard.append)
+    draft = AnswerBuffer(heard.append, TextLog())
     for budget in [*cuts, len(text) + ANCHOR_CHARS]:
         told = draft.text
         if told.strip():

@@ -18,6 +18,7 @@ from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import ModelList, Pace, Simulator, directive
 from mcp_server_claude.simulator.model_catalog import listed_models
+from mcp_server_claude.text_log import TextLog
 from support.mcp_session import FAKE_KEY
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Upstream:
         async def one(call: Call) -> None:
             async with limiter:
                 try:
-                    outcomes[call.id] = await self.threads.answer_in_thread(call, lambda _: None)
+                    outcomes[call.id] = await self.threads.answer_in_thread(call, lambda _: None, TextLog())
                 except CallError as failure:
                     outcomes[call.id] = failure
 

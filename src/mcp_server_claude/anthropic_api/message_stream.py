@@ -28,6 +28,7 @@ from mcp_server_claude.call_types import (
 from mcp_server_claude.errors import TemporaryError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.redaction import sanitize
+from mcp_server_claude.text_log import TextLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -57,21 +58,24 @@ class _BlockBuilder:
 
     def __init__(self, fields: dict[str, object]) -> None:
         self.fields = fields
-        self.parts: dict[str, list[str]] = {}
+        self.parts: dict[str, TextLog] = {}
         self.citations: list[object] = []
 
     def append(self, name: str, piece: str) -> None:
-        self.parts.setdefault(name, []).append(piece)
+        log = self.parts.get(name)
+        if log is None:
+            log = self.parts[name] = TextLog()
+        log.append(piece)
 
     def build_block(self) -> dict[str, object]:
         """The block as the API would have sent it in one piece."""
         fields = dict(self.fields)
-        for name, pieces in self.parts.items():
+        for name, log in self.parts.items():
             if name == "partial_json":
-                fields["input"] = _parse_tool_input("".join(pieces))
+                fields["input"] = _parse_tool_input(log.whole())
             else:
                 # Deltas may split surrogate pairs; a block that holds the halves could not be sent back.
-                fields[name] = replace_lone_surrogates(str(fields.get(name) or "") + "".join(pieces))
+                fields[name] = replace_lone_surrogates(str(fields.get(name) or "") + log.whole())
         if self.citations:
             fields["citations"] = [*cast("list[object]", fields.get("citations") or []), *self.citations]
         return fields
@@ -83,10 +87,10 @@ class MessageStream:
     `listener` is called with each event and must not wait; `on_start` is called after `message_start`.
     `bytes_received()` and `event_count` grow with the stream, and `in_thinking_block` is true while a thinking block is
     open: by these a watchdog tells silence from a broken stream. `container_id` names the container in which code ran.
-    `is_finished` is set by `message_stop`, after which nothing counts. `model` is the model that answers, also where
-    the API asked a fallback model; then `fallback_from` is the one that was requested. `region` is the place of
-    inference that a platform's endpoint implies, where its responses do not name it. `dropped_thinking_blocks` counts
-    the blocks of earlier answers that the API dropped, as far as it says so.
+    `text_chars` is the length of the text so far. `is_finished` is set by `message_stop`, after which nothing counts.
+    `model` is the model that answers, also where the API asked a fallback model; then `fallback_from` is the one that
+    was requested. `region` is the place of inference that a platform's endpoint implies, where its responses do not
+    name it. `dropped_thinking_blocks` counts the blocks of earlier answers that the API dropped, as far as it says so.
 
     Text for a block that was never started is kept as text of the answer. With `strict_blocks` it is malformed: for a
     stream whose text must be exact, such as the continuation of an answer.
@@ -96,7 +100,6 @@ class MessageStream:
         self._listener = listener
         self._strict_blocks = strict_blocks
         self._blocks: dict[int, _BlockBuilder] = {}
-        self._text: list[str] = []
         self._thinking_tokens = 0
         self._summary = ThinkingSummary()
         self._usage = StreamUsage()
@@ -113,6 +116,7 @@ class MessageStream:
         self.is_finished = False
         self.in_thinking_block = False
         self.event_count = 0
+        self.text_chars = 0
         self.headers: Mapping[str, str] = {}
         self.bytes_received: Callable[[], int] = int
         self.on_start: Callable[[MessageStream], None] | None = None
@@ -121,7 +125,8 @@ class MessageStream:
     @property
     def text(self) -> str:
         """The text of the answer so far, all its text blocks joined."""
-        return "".join(self._text)
+        blocks = (block for block in self.blocks if block.get("type") == "text")
+        return "".join(str(block.get("text") or "") for block in blocks)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -171,7 +176,7 @@ class MessageStream:
             TemporaryError: An event is malformed, or comes out of order.
         """
         texts: list[str] = []
-        index, pieces = -1, list[str]()
+        index = -1
         for event in events:
             if self.is_finished:
                 break
@@ -187,15 +192,16 @@ class MessageStream:
                     and (position == index or self._accepts_text(position))
                 ):
                     if position != index:
-                        index, pieces = position, self._text_pieces(position)
-                    pieces.append(text)
+                        self._add_text(index, "".join(texts))
+                        texts.clear()
+                        index = position
                     texts.append(text)
                     continue
-            self._add_text("".join(texts))
+            self._add_text(index, "".join(texts))
             texts.clear()
             index = -1
             self._feed_event(event)
-        self._add_text("".join(texts))
+        self._add_text(index, "".join(texts))
 
     def _feed_event(self, event: dict[str, object]) -> None:
         kind = event["type"]
@@ -231,7 +237,7 @@ class MessageStream:
         """
         counts = self._usage.counts()
         exact = self.stop_reason is not None and not self.has_invalid_usage
-        estimate = round(len(self.text) / CHARS_PER_TOKEN) + self._thinking_tokens
+        estimate = round(self.text_chars / CHARS_PER_TOKEN) + self._thinking_tokens
         output = counts.output_tokens if exact else max(counts.output_tokens, estimate)
         return Usage(
             input_tokens=counts.input_tokens,
@@ -307,7 +313,7 @@ class MessageStream:
         self.in_thinking_block = fields.get("type") in THINKING_BLOCK_TYPES
         match fields.get("type"):
             case "text":
-                self._add_text(str(fields.get("text") or ""))
+                self._publish_text(str(fields.get("text") or ""))
             case "thinking" | "redacted_thinking":
                 self._summary.begin_block()
                 self._listener(ThinkingProgress(self._thinking_tokens, self._summary.last_sentence))
@@ -342,8 +348,7 @@ class MessageStream:
             text = self._text_in(delta, "text")
             if not self._accepts_text(index):
                 raise self._malformed_error()
-            self._text_pieces(index).append(text)
-            self._add_text(text)
+            self._add_text(index, text)
             return
         block = self._blocks.get(index)
         if block is None:
@@ -363,13 +368,6 @@ class MessageStream:
             return True
         block = self._blocks.get(index)
         return block is not None and block.fields.get("type") == "text"
-
-    def _text_pieces(self, index: int) -> list[str]:
-        """The pieces of a text block. A block that was never started counts as text, so that its text is not lost."""
-        block = self._blocks.get(index)
-        if block is None:
-            block = self._blocks[index] = _BlockBuilder({"type": "text", "text": ""})
-        return block.parts.setdefault("text", [])
 
     def _object_in(self, event: dict[str, object], field: str) -> dict[str, object]:
         value = event.get(field)
@@ -394,11 +392,21 @@ class MessageStream:
             "The stream of the Messages API was malformed. Try again.", kind="protocol", request_id=self.request_id
         )
 
-    def _add_text(self, text: str) -> None:
+    def _add_text(self, index: int, text: str) -> None:
+        """Add text to a block. A block that was never started counts as text, so that its text is not lost."""
+        if not text:
+            return
+        block = self._blocks.get(index)
+        if block is None:
+            block = self._blocks[index] = _BlockBuilder({"type": "text", "text": ""})
+        block.append("text", text)
+        self._publish_text(text)
+
+    def _publish_text(self, text: str) -> None:
         if text:
             if self.first_text_at is None:
                 self.first_text_at = time.monotonic()
-            self._text.append(text)
+            self.text_chars += len(text)
             self._listener(TextDelta(text))
 
     def _add_thinking(self, delta: dict[str, object]) -> None:

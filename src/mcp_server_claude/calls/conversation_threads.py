@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 import anyio
 
-from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, PastMessage, Reply, TextDelta, Waiting
+from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, PastMessage, Reply, Waiting
 from mcp_server_claude.engine import citations
 from mcp_server_claude.engine.answer_buffer import as_paragraph
 from mcp_server_claude.engine.thread_history import abilities_in, has_definitions
@@ -29,13 +29,14 @@ from mcp_server_claude.store import thread_messages as stored
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from mcp_server_claude.call_types import Block, Call, CallEvent, Listener, Message, SentTurn
+    from mcp_server_claude.call_types import Block, Call, Listener, Message, SentTurn
     from mcp_server_claude.engine.engine import CostEstimate, Engine
     from mcp_server_claude.engine.prepared_call import PreparedCall
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store, Transaction
     from mcp_server_claude.store.process_locks import ProcessLocks
     from mcp_server_claude.store.thread_messages import AnswerStatus, Thread, ThreadCursor, ThreadMessage
+    from mcp_server_claude.text_log import TextLog
 
 MAX_LATEST_THREADS = 10
 THREAD_BUSY_RETRY_S = 5.0
@@ -82,7 +83,7 @@ class ConversationThreads:
         self._thread_locks: dict[str, _ThreadLock] = {}
         self._containers: OrderedDict[str, str] = OrderedDict()
 
-    async def answer_in_thread(self, call: Call, listener: Listener) -> Reply:
+    async def answer_in_thread(self, call: Call, listener: Listener, text: TextLog) -> Reply:
         """Answer a call within its conversation, a new one where it names none.
 
         Raises:
@@ -93,14 +94,14 @@ class ConversationThreads:
         if not self._settings.retention_days:
             if call.thread:
                 raise RequestError("This server keeps no threads (MCP_CLAUDE_RETENTION_DAYS=0). Ask without one.")
-            return await self._engine.run_call(await self._engine.prepare_call(call, listener), listener)
+            return await self._engine.run_call(await self._engine.prepare_call(call, listener), listener, text)
         call = self.assign_thread_id(replace(call, thread=call.thread.strip()))
         if not call.starts_thread:  # it must be there before any files are read, or uploaded
             conversation = await self.read_transcript(call.thread, call.user)
             call = replace(call, model=call.model or conversation.thread.model)
         prepared = await self._engine.prepare_call(call, listener)
         async with self._exclusive_access(call.thread, listener):
-            return await self._continue_thread(prepared, listener)
+            return await self._continue_thread(prepared, listener, text)
 
     async def check_call(self, call: Call) -> Call:
         """Check a call that is to be answered later. Returns it with the ids of its model and of its conversation.
@@ -115,13 +116,13 @@ class ConversationThreads:
         prepared = await self._engine.prepare_call(call)
         return self.assign_thread_id(replace(call, model=prepared.model.id))
 
-    async def answer_alone(self, call: Call, listener: Listener) -> Reply:
+    async def answer_alone(self, call: Call, listener: Listener, text: TextLog) -> Reply:
         """Answer a call outside of any conversation.
 
         Raises:
             CallError: See `Engine.run_call`.
         """
-        return await self._engine.run_call(await self._engine.prepare_call(call, listener), listener)
+        return await self._engine.run_call(await self._engine.prepare_call(call, listener), listener, text)
 
     def assign_thread_id(self, call: Call) -> Call:
         """The call with the id of its conversation, a fresh one where it names none and threads are kept."""
@@ -201,14 +202,14 @@ class ConversationThreads:
         if not deleted:
             raise await self._unknown_thread_error(thread_id, user)
 
-    async def _continue_thread(self, prepared: PreparedCall, listener: Listener) -> Reply:
+    async def _continue_thread(self, prepared: PreparedCall, listener: Listener, text: TextLog) -> Reply:
         call, new = prepared.call, prepared.call.starts_thread
         try:
             begun = await self._store.write(_lock_and_add_question, call, self._store.locks, time.time(), new=new)
         except StoreError as error:
             if new:  # the answer matters more than that it can be gone on from
                 alone = prepared.with_call(replace(call, thread="", starts_thread=False))
-                return await self._engine.run_call(alone, listener)
+                return await self._engine.run_call(alone, listener, text)
             raise TemporaryError(f"The thread could not be read: {error}", kind="store") from error
         except BaseException:  # cancelled while it was being taken: it will be taken all the same
             self._store.write_nowait(_store_answer_and_unlock, call, (), None)
@@ -221,18 +222,17 @@ class ConversationThreads:
         uses_code = "code" in call.tools or has_definitions("code", call.definitions)
         if uses_code:
             call = replace(call, container_id=self._containers.get(call.thread, ""))
-        heard = _TextRecorder(listener)
         answer: list[Block] = []
         sent: SentTurn | None = None
         try:
-            reply = await self._engine.run_call(prepared.with_call(call), heard.record_event_text)
+            reply = await self._engine.run_call(prepared.with_call(call), listener, text)
             answer, sent = _blocks_to_store(reply), reply.sent
             if uses_code:
                 self._remember_container(call.thread, reply.container_id)
         except CallError:
             raise
         except BaseException:  # cancelled: what was written stays, as in the journal
-            answer = _text_blocks(heard.text)
+            answer = _text_blocks(text.whole())
             raise
         finally:
             # Posted, not awaited: a cancelled call does not wait, and the next turn's write comes after this one.
@@ -277,23 +277,6 @@ class ConversationThreads:
             turnstile.waiting_calls -= 1
             if not turnstile.waiting_calls:
                 del self._thread_locks[thread_id]
-
-
-class _TextRecorder:
-    """Keeps the text that passes by."""
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self._parts: list[str] = []
-
-    @property
-    def text(self) -> str:
-        return "".join(self._parts)
-
-    def record_event_text(self, event: CallEvent) -> None:
-        if type(event) is TextDelta:
-            self._parts.append(event.text)
-        self._listener(event)
 
 
 def _lock_and_add_question(

@@ -2,62 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import time
-from bisect import bisect_right
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 
 from mcp_server_claude import pricing
-from mcp_server_claude.call_types import CHARS_PER_TOKEN, MessageStart, Reply, TextDelta, Usage
-from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.call_types import CHARS_PER_TOKEN, MessageStart, Reply, Usage
 from mcp_server_claude.store import call_journal
+from mcp_server_claude.text_log import TextLog
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, CallEvent, Listener
     from mcp_server_claude.errors import CallError
-
-MAX_JOINED_CHARS = 4096
-"""Characters up to which pieces of text are joined as they come; larger blocks cost more to join than to keep apart."""
 
 STOPPED_BY_TOOL = "it was stopped by claude_jobs."
 STOPPED_BY_READER = "it was stopped."
 STOPPED_UNREAD = "nobody read it any more."
 
 
-class TextLog:
-    """A text that grows, which any number of readers share, each at a place of its own."""
-
-    def __init__(self) -> None:
-        self._blocks: list[str] = []
-        self._starts: list[int] = []
-        self.chars = 0
-
-    def append(self, piece: str) -> None:
-        """Append a piece."""
-        if self._blocks and len(self._blocks[-1]) < MAX_JOINED_CHARS:
-            self._blocks[-1] += piece
-        else:
-            self._starts.append(self.chars)
-            self._blocks.append(piece)
-        self.chars += len(piece)
-
-    def slice(self, start: int, end: float = math.inf) -> str:
-        """The characters from `start` up to `end`, or to the last there is."""
-        end = int(min(end, self.chars))
-        if start >= end:
-            return ""
-        first, last = bisect_right(self._starts, start) - 1, bisect_right(self._starts, end - 1)
-        text = "".join(self._blocks[first:last])
-        return text[start - self._starts[first] : end - self._starts[first]]
-
-
 class RunningCall:
-    """A call of this process that has not ended. `outcome` is there once it is `done`, unless the server ended first.
+    """A call of this process. `outcome` is set once it is `done`, unless the server ended first.
 
-    `listeners` hear what the call tells; whoever wants to follow it adds their own.
+    `text` is the text of its answer so far, which the engine writes and all readers share. Each of the `listeners` gets
+    every event; readers add their own.
     """
 
     def __init__(self, call: Call, *listeners: Listener) -> None:
@@ -76,10 +45,8 @@ class RunningCall:
         return self.cancel_scope.cancelled_caught
 
     def publish_event(self, event: CallEvent) -> None:
-        """Keep what was said, and pass it on."""
-        if type(event) is TextDelta:
-            self.text.append(replace_lone_surrogates(event.text))
-        elif isinstance(event, MessageStart):
+        """Pass an event on to the listeners. The engine has appended the text of a `TextDelta` to `text` before."""
+        if isinstance(event, MessageStart):
             self.usage = event.usage
         for listen in self.listeners:
             listen(event)

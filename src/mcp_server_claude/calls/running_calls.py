@@ -20,7 +20,6 @@ from mcp_server_claude.calls.running_call import (
     STOPPED_BY_TOOL,
     STOPPED_UNREAD,
     RunningCall,
-    TextLog,
 )
 from mcp_server_claude.calls.user_rate_limit import UserRateLimiter
 from mcp_server_claude.engine.journal_writer import journal_bug
@@ -266,7 +265,8 @@ class CallRegistry:
             with running.cancel_scope, self._rate_limiter.admit_call(running.call):
                 is_alone = running.call.job_id and not running.call.thread
                 answer = self._threads.answer_alone if is_alone else self._threads.answer_in_thread
-                running.outcome = await answer(running.call, running.publish_event)
+                reply = await answer(running.call, running.publish_event, running.text)
+                running.outcome = replace(reply, blocks=(), sent=None)  # the thread has them; they hold the text again
             if running.cancel_scope.cancelled_caught:
                 running.outcome = await self._stopped_outcome(running)
         except CallError as failure:
@@ -312,4 +312,4 @@ def _reply_or_raise(running: RunningCall) -> Reply:
             raise RuntimeError(message)
 
 
-__all__ = ["STOPPED_BY_READER", "STOPPED_UNREAD", "CallRegistry", "CallSnapshot", "RunningCall", "TextLog"]
+__all__ = ["STOPPED_BY_READER", "STOPPED_UNREAD", "CallRegistry", "CallSnapshot", "RunningCall"]

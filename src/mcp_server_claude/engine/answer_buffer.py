@@ -1,4 +1,7 @@
-"""The text of an answer while it grows, over as many streams as it takes."""
+"""The text of an answer while it grows, over as many streams as it takes.
+
+The text is held once, in a `TextLog`: the readers of a running call, its journal and its thread read from that.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import TYPE_CHECKING
 from mcp_server_claude.call_types import TextDelta, TextPending, ToolUse
 from mcp_server_claude.engine.continuation import OverlapTrimmer
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.text_log import TextLog
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import CallEvent, Listener
@@ -24,17 +28,17 @@ def as_paragraph(previous_text: str, piece: str) -> str:
 class AnswerBuffer:
     """Receives the events of one stream after another, joins their text, and publishes what is new.
 
-    Published text is never withdrawn: it is always the beginning of the final text. While `buffered`, no text is
-    published or saved before `replace_text` or `flush`, so that it may still be withdrawn.
+    Published text is never withdrawn: it is always the beginning of the final text, and it is in `published` before the
+    listener gets its event. While `buffered`, no text is published or saved before `replace_text` or `flush`, so that
+    it may still be withdrawn.
     """
 
-    def __init__(self, listener: Listener, *, buffered: bool = False) -> None:
+    def __init__(self, listener: Listener, published: TextLog, *, buffered: bool = False) -> None:
         self._listener = listener
+        self._published = published
         self._buffered = buffered
+        self._text = TextLog() if buffered else published
         self._trimmer = OverlapTrimmer()
-        self._parts: list[str] = []
-        self._chars = 0
-        self._saved = 0
         self._saved_chars = 0
         self._pending_surrogate = ""
         self._tool_used = False  # since the text so far
@@ -42,12 +46,17 @@ class AnswerBuffer:
     @property
     def text(self) -> str:
         """The text so far."""
-        return "".join(self._parts)
+        return self._text.whole()
+
+    @property
+    def has_text(self) -> bool:
+        """True if there is more than white space."""
+        return self._text.has_text
 
     @property
     def chars(self) -> int:
         """The length of the text so far."""
-        return self._chars
+        return self._text.chars
 
     def on_event(self, event: CallEvent) -> None:
         """Receive an event of the current stream. Half a surrogate pair waits for its other half."""
@@ -70,7 +79,7 @@ class AnswerBuffer:
         self._pending_surrogate = ""
         self._tool_used = False
         if self._buffered and anchor is None:
-            self._clear()
+            self._text = TextLog()
         self._trimmer = OverlapTrimmer() if anchor is None else OverlapTrimmer(self.text, anchor=anchor)
 
     def continue_stream(self, *, complete: bool = False) -> None:
@@ -93,7 +102,7 @@ class AnswerBuffer:
     def replace_text(self, text: str) -> None:
         """Publish this text in place of the buffered one."""
         self._buffered = False
-        self._clear()
+        self._text = self._published
         self._emit_text(text)
 
     def flush(self) -> None:
@@ -104,7 +113,7 @@ class AnswerBuffer:
     def discard(self, *, buffered: bool) -> None:
         """Withdraw the buffered text and start another answer."""
         self._buffered = buffered
-        self._clear()
+        self._text = TextLog() if buffered else self._published
         self._trimmer = OverlapTrimmer()
         self._pending_surrogate = ""
         self._tool_used = False
@@ -113,8 +122,8 @@ class AnswerBuffer:
         """The text since the last call of this method, and its offset in characters. It counts as saved afterwards."""
         if self._buffered:
             return 0, ""
-        offset, text = self._saved_chars, "".join(self._parts[self._saved :])
-        self._saved, self._saved_chars = len(self._parts), offset + len(text)
+        offset, text = self._saved_chars, self._text.slice(self._saved_chars)
+        self._saved_chars = offset + len(text)
         return offset, text
 
     def _separate_paragraph(self, piece: str) -> str:
@@ -122,7 +131,7 @@ class AnswerBuffer:
         if not piece:
             return piece
         self._tool_used = False
-        return as_paragraph(next((part for part in reversed(self._parts) if part), ""), piece)
+        return as_paragraph(self._text.slice(self._text.chars - 1) if self._text.chars else "", piece)
 
     def _hold_half_surrogate(self, piece: str) -> str:
         """The piece without lone surrogates; half a pair at its end waits for the next piece.
@@ -133,12 +142,7 @@ class AnswerBuffer:
         self._pending_surrogate = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
         return replace_lone_surrogates(text[: len(text) - len(self._pending_surrogate)])
 
-    def _clear(self) -> None:
-        self._parts.clear()
-        self._chars = 0
-
     def _emit_text(self, text: str) -> None:
         if text:
-            self._parts.append(text)
-            self._chars += len(text)
-            self._listener(TextPending(self._chars) if self._buffered else TextDelta(text))
+            self._text.append(text)
+            self._listener(TextPending(self._text.chars) if self._buffered else TextDelta(text))

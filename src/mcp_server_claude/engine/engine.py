@@ -37,6 +37,7 @@ from mcp_server_claude.engine.thread_repair import ThreadRepair, is_refused_thin
 from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
 from mcp_server_claude.errors import CallError, TemporaryError
 from mcp_server_claude.telemetry.call_spans import call_span
+from mcp_server_claude.text_log import TextLog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -110,8 +111,8 @@ class Engine:
         except Exception as bug:
             raise self._journal_bug(call) from bug
 
-    async def run_call(self, prepared: PreparedCall, listener: Listener) -> Reply:
-        """Answer a call that was prepared; `listener` receives its events.
+    async def run_call(self, prepared: PreparedCall, listener: Listener, text: TextLog | None = None) -> Reply:
+        """Answer a call that was prepared; `listener` receives its events, and `text` the text of the answer.
 
         Raises:
             CallError: There is no answer text; `usage` is the account if a request was made. A bug is of kind
@@ -119,17 +120,17 @@ class Engine:
         """
         with call_span(prepared.call, listener, self._settings) as span:
             try:
-                return span.record_reply(await self._run_call(prepared.with_call(span.call), span.listener, span))
+                return span.record_reply(await self._run_call(prepared.with_call(span.call), span, text or TextLog()))
             except CallError:
                 raise
             except Exception as bug:  # before the call had a journal, or after it
                 raise self._journal_bug(prepared.call) from bug
 
-    async def _run_call(self, prepared: PreparedCall, listener: Listener, span: CallSpan) -> Reply:
-        call, asked = prepared.call, prepared.model
+    async def _run_call(self, prepared: PreparedCall, span: CallSpan, text: TextLog) -> Reply:
+        call, asked, listener = prepared.call, prepared.model, span.listener
         fallback = prepared.fallback.for_thread(call)
         is_buffered = prepared.output_schema is not None or fallback.model is not None
-        buffer, usage = AnswerBuffer(listener, buffered=is_buffered), UsageAccumulator(call)
+        buffer, usage = AnswerBuffer(listener, text, buffered=is_buffered), UsageAccumulator(call)
         why = ""
         span.set_model(asked.id, usage.usage)
         error_count = self._ledger.store.error_count
@@ -161,7 +162,7 @@ class Engine:
                 outcome = await self._with_token_count(outcome, prepared)
                 output = await build_reply.validated_output(prepared.output_schema, loop, outcome, context)
             output_files = await self.output_files.record_files(call, outcome.blocks)
-            if output_files and outcome.error is None and not buffer.text.strip():
+            if output_files and outcome.error is None and not buffer.has_text:
                 buffer.append_text(output_file_downloads.NO_TEXT_NOTE)
             buffer.append_text(citations.sources_markdown(cited := citations.extract_citations(outcome.blocks)))
             if output is not None:

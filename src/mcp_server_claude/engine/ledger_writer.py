@@ -285,5 +285,5 @@ def _end_status(stream: MessageStream, error: CallError | None) -> EndStatus:
     if stream.stop_reason in COMPLETE_STOP_REASONS:
         return "complete"
     return cast(
-        "EndStatus", "incomplete" if stream.stop_reason is not None or (stream.text and not error) else "failed"
+        "EndStatus", "incomplete" if stream.stop_reason is not None or (stream.text_chars and not error) else "failed"
     )

@@ -133,6 +133,6 @@ def _sum_shares(shares: list[BillShare]) -> list[BillShare]:
 
 
 def _is_free_refusal(stream: MessageStream) -> bool:
-    has_output = stream.text or stream.has_thinking or not stream.has_only_text
+    has_output = stream.text_chars > 0 or stream.has_thinking or not stream.has_only_text
     category = str(stream.stop_details.get("category") or "")
     return stream.stop_reason == "refusal" and not has_output and category in FREE_REFUSAL_CATEGORIES

@@ -139,7 +139,7 @@ class RequestLoop:
             stop_reason=stream.stop_reason,
             error=error,
             elapsed_s=time.monotonic() - self._started_at,
-            has_text=bool(buffer.text.strip()),
+            has_text=buffer.has_text,
             text_grew=buffer.chars > chars_before,
             has_only_text=stream.has_only_text,
             has_thinking=stream.has_thinking,
@@ -257,7 +257,7 @@ class RequestLoop:
     async def _run_tools(self, stream: MessageStream) -> None:
         """Run the tools that Claude asked for, and add their results to the messages."""
         buffer = self._context.answer_buffer
-        had_text = bool(buffer.text)
+        had_text = buffer.chars > 0
         buffer.continue_stream(complete=True)
         blocks = self._messages.open_blocks(stream.blocks)
         results = await self._file_tools.run_tool_uses(blocks, self._context.listener)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import pytest
+
+from mcp_server_claude.anthropic_api.message_stream import MessageStream
+from mcp_server_claude.call_types import CallEvent, TextDelta, TextPending
+from mcp_server_claude.engine.answer_buffer import AnswerBuffer
+from mcp_server_claude.text_log import TextLog
+
+PIECE = "twelve chars"
+PIECES = 60_000
+START: list[dict[str, object]] = [
+    {"type": "message_start", "message": {"model": "claude-test", "usage": {}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+]
+DELTA: dict[str, object] = {
+    "type": "content_block_delta",
+    "index": 0,
+    "delta": {"type": "text_delta", "text": PIECE},
+}
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+def test_an_answer_costs_twice_its_text_while_it_is_streamed_and_nothing_afterwards(batch: int) -> None:
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        published = TextLog()
+        stream = MessageStream(AnswerBuffer(lambda _: None, published).on_event)
+        stream.feed_events(START)
+        for _ in range(PIECES // batch):
+            stream.feed_events([DELTA] * batch)
+        used = tracemalloc.get_traced_memory()[0] - before
+        chars = PIECES // batch * batch * len(PIECE)
+        assert stream.text_chars == published.chars == chars
+        assert used < 2.1 * chars
+        assert stream.text == published.whole()
+        del stream, published
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] - before < 0.1 * chars
+    finally:
+        tracemalloc.stop()
+
+
+def test_buffered_text_reaches_the_readers_only_when_it_is_flushed() -> None:
+    events: list[CallEvent] = []
+    published = TextLog()
+    buffer = AnswerBuffer(events.append, published, buffered=True)
+    buffer.on_event(TextDelta("one "))
+    buffer.on_event(TextDelta("two"))
+    assert (buffer.text, published.chars, buffer.take_unsaved()) == ("one two", 0, (0, ""))
+    buffer.flush()
+    assert (buffer.text, published.whole(), buffer.take_unsaved()) == ("one two", "one two", (0, "one two"))
+    assert events == [TextPending(4), TextPending(7), TextDelta("one two")]
+
+
+def test_discarded_text_is_never_published() -> None:
+    published = TextLog()
+    buffer = AnswerBuffer(lambda _: None, published, buffered=True)
+    buffer.on_event(TextDelta("of the model that declined"))
+    buffer.discard(buffered=False)
+    buffer.begin_stream()
+    buffer.on_event(TextDelta("of the fallback model"))
+    assert published.whole() == "of the fallback model"
+
+
+def test_the_unsaved_text_of_a_running_answer_goes_on_where_the_last_one_ended() -> None:
+    published = TextLog()
+    buffer = AnswerBuffer(lambda _: None, published)
+    saved: list[tuple[int, str]] = []
+    for piece in ("a" * 5_000, "b" * 10, "c" * 5_000):
+        buffer.on_event(TextDelta(piece))
+        saved.append(buffer.take_unsaved())
+    assert [offset for offset, _ in saved] == [0, 5_000, 5_010]
+    assert "".join(text for _, text in saved) == published.whole()
+    assert buffer.take_unsaved() == (10_010, "")
