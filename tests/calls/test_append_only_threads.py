@@ -332,6 +332,21 @@ async def test_a_thread_outlives_a_file_whose_url_is_gone(tmp_path: Path) -> Non
     assert "no longer there" not in text_blocks(third)[1]
 
 
+async def test_a_dry_run_in_a_thread_whose_file_is_gone_counts_what_the_call_would_send(tmp_path: Path) -> None:
+    count = b'{"input_tokens": 1234}'
+    head = b"HTTP/1.1 200 X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(count)
+    answers = [thinking_answer("s1"), http_400(UNAVAILABLE), head + count]
+    async with (
+        scripted_upstream(*answers) as api,
+        connect("memory", "auto", tmp_path / "data", base_url=api.url, models_wait_s=0) as session,
+    ):
+        first = await session.ask("One.", model="claude-sonnet-5-5", files=["https://example.com/a.pdf"])
+        quote = await session.ask("Two.", thread=thread_of(first), dry_run=True)
+        posts = [request for request in api.requests if request.startswith(b"POST /v1/messages")]
+    assert "| 1.2k |" in text_blocks(quote)[0]
+    assert [question_kinds(post) for post in posts] == [["document", "text"], ["document", "text"], ["text", "text"]]
+
+
 async def test_a_url_of_the_question_itself_that_is_gone_is_an_error(tmp_path: Path) -> None:
     async with (
         scripted_upstream(http_400(UNAVAILABLE)) as api,

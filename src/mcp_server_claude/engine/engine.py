@@ -33,7 +33,8 @@ from mcp_server_claude.engine.request_loop import RequestLoop
 from mcp_server_claude.engine.spending_limit import SpendingLimit
 from mcp_server_claude.engine.stream_watchdog import StreamWatchdog, background_task
 from mcp_server_claude.engine.structured_output import is_refused_schema
-from mcp_server_claude.engine.thread_repair import ThreadRepair, is_refused_thinking
+from mcp_server_claude.engine.thread_history import NO_REPAIR
+from mcp_server_claude.engine.thread_repair import ThreadRepair, next_repair
 from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
 from mcp_server_claude.errors import CallError, TemporaryError
 from mcp_server_claude.telemetry.call_spans import call_span
@@ -237,20 +238,30 @@ class Engine:
             return replace(outcome, error=failure.with_message(message))
         return outcome
 
-    def _first_request(self, prepared: PreparedCall, *, max_tokens: int, with_thinking: bool = True) -> RequestBody:
-        account = self._claude.credential.account if self._claude.credential else ""
-        repair = ThreadRepair(with_thinking=with_thinking)
-        return prepared.first_request(account=account, max_tokens=max_tokens, repair=repair)
+    @property
+    def _account(self) -> str:
+        return self._claude.credential.account if self._claude.credential else ""
 
-    async def _count_first_request(self, prepared: PreparedCall, body: RequestBody, *, max_tokens: int) -> TokenCount:
-        """The tokens of the first request, without earlier thinking where the API refuses that."""
-        try:
-            return await self._claude.count_tokens(body)
-        except CallError as failure:
-            if not is_refused_thinking(failure):
-                raise
-        body = self._first_request(prepared, max_tokens=max_tokens, with_thinking=False)
-        return await self._claude.count_tokens(body)
+    def _first_request(
+        self, prepared: PreparedCall, *, max_tokens: int, repair: ThreadRepair = NO_REPAIR
+    ) -> RequestBody:
+        return prepared.first_request(account=self._account, max_tokens=max_tokens, repair=repair)
+
+    async def _count_first_request(self, prepared: PreparedCall, *, max_tokens: int) -> TokenCount:
+        """The tokens of the first request, repaired as the call itself would be where the API refuses its thread."""
+        takes_betas = self._claude.takes_thinking_betas
+        can_drop_blocks = takes_betas and "adaptive" in prepared.model.thinking_types
+        repair = ThreadRepair(drops_blocks=prepared.call.drops_thinking_blocks and takes_betas)
+        while True:
+            body = self._first_request(prepared, max_tokens=max_tokens, repair=repair)
+            try:
+                return await self._claude.count_tokens(body)
+            except CallError as failure:
+                history = prepared.thread_view(account=self._account, repair=repair).history
+                further = next_repair(repair, failure, history, can_drop_blocks=can_drop_blocks)
+                if further is None:
+                    raise
+                repair = further
 
     async def _with_notes(self, failure: CallError, model: ClaudeModel, fallback_note: str) -> CallError:
         """The error with its notes. A model that the API does not know may be one whose retirement the list lacks."""
@@ -280,7 +291,7 @@ class Engine:
         body = self._first_request(prepared, max_tokens=max_tokens)
         await prepared.check_limits(body, self._claude.platform)
         try:
-            counted = await self._count_first_request(prepared, body, max_tokens=max_tokens)
+            counted = await self._count_first_request(prepared, max_tokens=max_tokens)
         except CallError as failure:
             in_words = prepared.with_schema_in_prompt() if is_refused_schema(failure) else None
             if in_words is None:

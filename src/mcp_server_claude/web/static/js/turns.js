@@ -220,7 +220,15 @@ function parts(usage, model) {
     part(seconds(usage.duration_s), usage.ttft_s == null ? '' : `first word after ${seconds(usage.ttft_s)}`),
     plural(usage.web_searches, 'search', 'searches'),
     plural(usage.retries, 'retry', 'retries'),
+    ...terms(usage).map(text => part(text)),
   ].filter(Boolean)
 }
+
+/** The terms of service that are not the default; they change the price. */
+const terms = ({ speed, service_tier: tier, inference_geo: geo }) => [
+  speed === 'fast' && 'fast mode',
+  tier && tier !== 'standard' && `${tier} tier`,
+  geo && geo !== 'global' && geo !== 'not_available' && `inference in ${geo}`,
+].filter(Boolean)
 
 const part = (text, title = '') => node('span', { className: 'num', textContent: text, title })
