@@ -165,7 +165,7 @@ class ClaudeClient:
             return await _estimate_tokens(fields)
         try:
             with anyio.fail_after(COUNT_TIMEOUT_S):
-                headers = _beta_headers(fields)
+                headers = self._beta_headers(fields)
                 counted = await client.messages.count_tokens(extra_headers=headers, **cast("dict[str, Any]", fields))
         except Exception as error:
             call_error = self.classify_error(error) if not isinstance(error, TimeoutError) else COUNT_TIMEOUT_ERROR
@@ -230,7 +230,7 @@ class ClaudeClient:
         fields = cast("dict[str, Any]", self.platform.adapt_body(body))
         while True:
             counts_thinking = self._requests_thinking_count()
-            headers = _beta_headers(fields, *([THINKING_COUNT_BETA] if counts_thinking else []))
+            headers = self._beta_headers(fields, *([THINKING_COUNT_BETA] if counts_thinking else []))
             try:
                 return await client.messages.create(stream=True, extra_headers=headers, **fields)
             except Exception as error:
@@ -253,15 +253,29 @@ class ClaudeClient:
         choice = self.settings.thinking_count
         return choice == "on" or (choice == "auto" and self.is_anthropic_address)
 
+    def _beta_headers(self, fields: RequestBody, *betas: str) -> dict[str, str]:
+        """The header that names these betas, and those that a request's own fields need."""
+        names = list(betas)
+        if "block_binding" in cast("RequestBody", fields.get("thinking") or {}):
+            names.append(THINKING_BINDING_BETA)
+        if self.platform.files_beta and _holds_file_id(fields.get("messages")):
+            names.append(self.platform.files_beta)
+        return {"anthropic-beta": ",".join(names)} if names else {}
+
     def _requests_thinking_count(self) -> bool:
         return self.takes_thinking_betas and not self._thinking_beta_refused
 
 
-def _beta_headers(fields: RequestBody, *betas: str) -> dict[str, str]:
-    """The header that names these betas, and the one that a request's own fields need."""
-    thinking = cast("RequestBody", fields.get("thinking") or {})
-    names = [*betas, *([THINKING_BINDING_BETA] if "block_binding" in thinking else [])]
-    return {"anthropic-beta": ",".join(names)} if names else {}
+def _holds_file_id(value: object) -> bool:
+    """True if a block of these messages names a file of the Files API."""
+    if isinstance(value, list | tuple):
+        return any(_holds_file_id(each) for each in cast("list[object]", value))
+    if not isinstance(value, dict):
+        return False
+    fields = cast("dict[str, object]", value)
+    return isinstance(fields.get("file_id"), str) or any(
+        _holds_file_id(fields.get(name)) for name in ("content", "source")
+    )
 
 
 COUNT_TIMEOUT_ERROR = TemporaryError("The count of tokens did not arrive in time.", kind="timeout")

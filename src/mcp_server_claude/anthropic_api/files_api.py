@@ -46,7 +46,9 @@ async def get_metadata(claude: ClaudeClient, file_id: str) -> FileMetadata:
     """
     files = await _files_resource(claude)
     timeout_s = _bytes_timeout_s(claude)
-    found = await _with_retries(claude, lambda: files.retrieve_metadata(file_id, timeout=timeout_s))
+    found = await _with_retries(
+        claude, lambda: files.retrieve_metadata(file_id, timeout=timeout_s, extra_headers=_beta_header(claude))
+    )
     # A gateway may answer with anything, and the SDK passes on what it cannot parse.
     name, kind, size = (
         cast("object", getattr(found, field, None)) for field in ("filename", "mime_type", "size_bytes")
@@ -71,7 +73,8 @@ async def download_file(claude: ClaudeClient, file_id: str, max_bytes: int) -> b
     async def download() -> bytes:
         parts: list[bytes] = []
         size = 0
-        async with files.with_streaming_response.download(file_id, timeout=timeout_s) as response:
+        opening = files.with_streaming_response.download(file_id, timeout=timeout_s, extra_headers=_beta_header(claude))
+        async with opening as response:
             async for part in response.iter_bytes(CHUNK_BYTES):
                 size += len(part)
                 if size > max_bytes:
@@ -92,7 +95,10 @@ async def upload_file(claude: ClaudeClient, name: str, data: bytes, mime_type: s
     timeout_s = _bytes_timeout_s(claude)
     file = (safe_file_name(name) or "file", data, mime_type)
     uploaded = await _with_retries(
-        claude, lambda: files.upload(file=file, expires_in_seconds=expires_s, timeout=timeout_s)
+        claude,
+        lambda: files.upload(
+            file=file, expires_in_seconds=expires_s, timeout=timeout_s, extra_headers=_beta_header(claude)
+        ),
     )
     file_id: object = getattr(uploaded, "id", None)
     if not isinstance(file_id, str) or not file_id:
@@ -109,7 +115,9 @@ async def delete_file(claude: ClaudeClient, file_id: str) -> None:
     files = await _files_resource(claude)
     timeout_s = _bytes_timeout_s(claude)
     try:
-        await _with_retries(claude, lambda: files.delete(file_id, timeout=timeout_s))
+        await _with_retries(
+            claude, lambda: files.delete(file_id, timeout=timeout_s, extra_headers=_beta_header(claude))
+        )
     except RequestError as error:
         if error.kind != "not_found":
             raise
@@ -130,6 +138,10 @@ async def _files_resource(claude: ClaudeClient) -> AsyncFiles:
     if "files" in claude.platform.unsupported:
         raise RequestError(f"{claude.platform.title}, which this server uses, has no Files API.", kind="unsupported")
     return (await claude.get_client()).files
+
+
+def _beta_header(claude: ClaudeClient) -> dict[str, str]:
+    return {"anthropic-beta": claude.platform.files_beta} if claude.platform.files_beta else {}
 
 
 def _bytes_timeout_s(claude: ClaudeClient) -> float:

@@ -378,6 +378,19 @@ async def test_a_regional_endpoint_of_google_costs_a_tenth_more(
     assert used["inference_geo"] == (None if region == "global" else region)
 
 
+@pytest.mark.parametrize("name", named("aws", "foundry"))
+async def test_where_the_files_api_is_a_beta_requests_that_need_it_name_it(
+    place: Callable[[Name], Place], name: Name
+) -> None:
+    document = {"type": "document", "source": {"type": "file", "file_id": "file_011CNha8iCJcU1wXNR6q4V8w"}}
+    async with cloud_upstream(*answers(name)) as stand:
+        settings = place(name).furnish(stand)
+        await asked(settings, Call(prompt="Read it.", attachments=(document,)))
+        await asked(settings, Call(prompt="Tea?"))
+    betas = [request.headers.get("anthropic-beta", "") for request in messages(stand)]
+    assert ["files-api-2025-04-14" in beta for beta in betas] == [True, False]
+
+
 # --------------------------------------------------------------------- names
 
 NAMES: list[tuple[PlatformName, str, str, str]] = [

@@ -20,7 +20,7 @@ from mcp_server_claude.anthropic_api.credentials import (
     required_name,
     validate_key,
 )
-from mcp_server_claude.anthropic_api.platforms.platform import Platform, build_cloud_client
+from mcp_server_claude.anthropic_api.platforms.platform import FILES_BETA, Platform, build_cloud_client
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -117,6 +117,7 @@ class ClaudePlatformOnAws(AmazonPlatform):
     url_template = "https://aws-external-anthropic.{region}.api.aws"
     url_variable = "ANTHROPIC_AWS_BASE_URL"
     key_variables = ("ANTHROPIC_AWS_API_KEY",)
+    files_beta = FILES_BETA
 
     def counts_thinking(self, credential: Credential) -> bool:
         """True: it is Anthropic's own service."""

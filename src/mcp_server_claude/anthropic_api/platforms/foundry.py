@@ -19,7 +19,13 @@ from mcp_server_claude.anthropic_api.credentials import (
     required_name,
     validate_key,
 )
-from mcp_server_claude.anthropic_api.platforms.platform import Feature, Platform, build_cloud_client, without_date
+from mcp_server_claude.anthropic_api.platforms.platform import (
+    FILES_BETA,
+    Feature,
+    Platform,
+    build_cloud_client,
+    without_date,
+)
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.settings import APP_NAME
 
@@ -49,6 +55,7 @@ class Foundry(Platform):
     extra = "foundry"
     how_to_authenticate = "Set ANTHROPIC_FOUNDRY_API_KEY, or sign in with `az login`."
     unsupported: ClassVar[frozenset[Feature]] = frozenset({"models", "batch", "thinking_count"})
+    files_beta = FILES_BETA
 
     def find_credential(self, settings: Settings) -> Credential:
         """The key, else Microsoft Entra, and the address of the resource.

@@ -32,6 +32,7 @@ Feature: TypeAlias = Literal[
     "models", "count_tokens", "batch", "files", "url_sources", "web_search", "web_fetch", "code_execution",
     "programmatic", "structured_outputs", "automatic_caching", "thinking_count",
 ]  # fmt: skip
+FILES_BETA = "files-api-2025-04-14"
 """A feature that a platform may lack. `models` is the list of models, `programmatic` code that calls the other server
 tools, `automatic_caching` the top-level `cache_control`, `thinking_count` the beta that counts thinking tokens."""
 FEATURES: tuple[Feature, ...] = get_args(Feature)
@@ -72,6 +73,9 @@ class Platform(ABC):
     how_to_authenticate: ClassVar[str] = ""
     unsupported: ClassVar[frozenset[Feature]] = frozenset()
     is_cloud: ClassVar[bool] = True
+    files_beta: ClassVar[str] = ""
+    """The beta of the Files API where that is not generally available, else empty
+    (https://platform.claude.com/docs/en/build-with-claude/files, 2026-08-22)."""
     max_request_bytes: ClassVar[int] = 32_000_000
     """Bytes of a request (platform.claude.com/docs, "Errors", request size limits, 2026-08-22)."""
     max_image_bytes: ClassVar[int] = 10_000_000
