@@ -11,8 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp.types import JSONRPCNotification, ProgressNotification, ProgressNotificationParams, jsonrpc_message_adapter
 
+from mcp_server_claude.call_types import TextDelta
+from mcp_server_claude.server import progress_notifications
 from mcp_server_claude.server.http_client_state import HttpRequestState
 from mcp_server_claude.server.progress_frames import ProgressFrames
+from mcp_server_claude.server.progress_notifications import progress_reporter
+from mcp_server_claude.settings import Settings
 from support.mcp_session import ALL_TRANSPORTS, ProgressUpdate, ProtocolMode, Transport, connect, text_blocks
 
 if TYPE_CHECKING:
@@ -31,6 +35,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.messages: list[object] = []
+        self.bytes_taken = 0
 
     async def wait_until_open(self) -> bool:
         return True
@@ -61,8 +66,8 @@ def test_a_frame_is_the_message_that_the_sdk_would_send(
 async def test_the_first_notification_goes_through_the_sdk_and_the_others_as_bytes() -> None:
     wire = Wire()
     frames = ProgressFrames(wire.send_through_sdk, wire, "t")
-    await frames.send_progress(1, None)
-    await frames.send_progress(2, "tea")
+    await frames(1, None)
+    await frames(2, "tea")
     assert wire.messages[0] == (1, None)
     assert wire.messages[1:] == [
         {
@@ -84,9 +89,9 @@ async def test_over_http_no_bytes_overtake_the_first_event_of_the_response() -> 
 
     state = HttpRequestState(send_body)
     frames = ProgressFrames(send_through_sdk, state, 1)
-    await frames.send_progress(1, None)
+    await frames(1, None)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(frames.send_progress, 2, "tea")
+        tasks.start_soon(frames, 2, "tea")
         await anyio.wait_all_tasks_blocked()
         assert sent == []
         state.begin_response(is_event_stream=True)
@@ -98,9 +103,29 @@ async def test_over_http_no_bytes_overtake_the_first_event_of_the_response() -> 
 async def test_a_response_that_is_no_stream_of_events_takes_no_bytes() -> None:
     wire, state = Wire(), HttpRequestState()
     frames = ProgressFrames(wire.send_through_sdk, state, 1)
-    await frames.send_progress(1, None)
-    await frames.send_progress(2, "tea")
+    await frames(1, None)
+    await frames(2, "tea")
     assert wire.messages == [(1, None), (2, "tea")]
+
+
+async def test_the_end_of_an_answer_waits_behind_what_the_client_reads_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client that reads slowly is not one that does not read."""
+    monkeypatch.setattr(progress_notifications, "DRAIN_TIMEOUT_S", 0.05)
+
+    class SlowWire(Wire):
+        async def write_message(self, message: bytes) -> None:
+            for _ in range(60):  # the messages of other requests go first
+                await anyio.sleep(0.005)
+                self.bytes_taken += 100
+            await super().write_message(message)
+
+    wire = SlowWire()
+    frames = ProgressFrames(wire.send_through_sdk, wire, 1)
+    async with progress_reporter(frames, "text", Settings()) as progress:
+        progress.queue_event(TextDelta("tea"))
+    assert [message for message in wire.messages if "tea" in str(message)]
 
 
 @pytest.mark.parametrize(("transport", "mode"), ALL_TRANSPORTS)

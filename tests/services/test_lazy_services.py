@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
@@ -78,7 +78,7 @@ async def test_no_timer_runs_while_no_call_is_open(api: Simulator, tmp_path: Pat
 
 
 def scheduled_timers(loop: asyncio.AbstractEventLoop) -> list[asyncio.TimerHandle]:
-    timers: list[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined]
+    timers = cast("list[asyncio.TimerHandle]", cast("Any", loop)._scheduled)
     return [timer for timer in timers if not timer.cancelled()]
 
 

@@ -28,6 +28,7 @@ class HttpRequestState:
 
     def __init__(self, send_body: Callable[[bytes], Awaitable[None]] | None = None) -> None:
         self._send_body = send_body
+        self.bytes_taken = 0
         self._is_over = False
         self._cancel_scopes: set[anyio.CancelScope] = set()
         self._pending_writes = 0
@@ -88,6 +89,7 @@ class HttpRequestState:
         if self._send_body is not None:
             with self.track_write():
                 await self._send_body(b"event: message\r\ndata: %b\r\n\r\n" % message)
+            self.bytes_taken += len(message)
 
 
 def http_request_state(request: object) -> HttpRequestState | None:

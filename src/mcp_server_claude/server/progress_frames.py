@@ -12,11 +12,22 @@ from json.encoder import encode_basestring as quote_json  # in C
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from mcp_server_claude.server.progress_notifications import SendProgress
+    from collections.abc import Awaitable
+
+
+class SendProgress(Protocol):
+    """Sends one notification: `progress` (strictly increasing), a message or none, and the total if it is known."""
+
+    def __call__(self, progress: float, message: str | None, total: float | None = None, /) -> Awaitable[None]: ...
 
 
 class FrameWriter(Protocol):
-    """A connection that takes whole JSON-RPC messages as bytes."""
+    """A connection that takes whole JSON-RPC messages as bytes; `bytes_taken` counts what its client has let in."""
+
+    @property
+    def bytes_taken(self) -> int:
+        """The bytes that the connection has taken so far, of all requests that share it."""
+        ...
 
     async def wait_until_open(self) -> bool:
         """Wait until messages can be written; False if they never can."""
@@ -43,7 +54,12 @@ class ProgressFrames:
         )
         self._has_begun = False
 
-    async def send_progress(self, progress: float, message: str | None, total: float | None = None) -> None:
+    @property
+    def bytes_taken(self) -> int:
+        """The bytes that the connection has taken so far, of all requests that share it."""
+        return self._writer.bytes_taken
+
+    async def __call__(self, progress: float, message: str | None, total: float | None = None) -> None:
         """Send one notification, after all those before it.
 
         Raises:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import anyio
 
@@ -31,20 +31,15 @@ from mcp_server_claude.call_types import (
 )
 from mcp_server_claude.calls.delivery_clock import DeliverySignal
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.server.progress_frames import ProgressFrames
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable
+    from collections.abc import AsyncGenerator
 
+    from mcp_server_claude.server.progress_frames import SendProgress
     from mcp_server_claude.settings import Settings
 
 ProgressStyle: TypeAlias = Literal["text", "status"]
-
-
-class SendProgress(Protocol):
-    """Sends one notification: `progress` (strictly increasing), a message or none, and the total if it is known."""
-
-    def __call__(self, progress: float, message: str | None, total: float | None = None, /) -> Awaitable[None]: ...
-
 
 STATUS_INTERVAL_S = 0.5
 """Clients that show one line repaint it every 0.6 to 0.9 s; more than two a second is wasted (measured)."""
@@ -140,13 +135,17 @@ class ProgressReporter:
         self._update.close()
 
     async def wait_until_sent(self) -> None:
-        """Wait until all is sent, or the client has taken nothing for `DRAIN_TIMEOUT_S`."""
+        """Wait until all is sent, or the client has taken nothing for `DRAIN_TIMEOUT_S`, of this request or another."""
         idle = 0
         while idle < DRAIN_CHECKS and not self._ended.is_set():
-            before = self._last_progress
+            before = self._last_progress, self._bytes_taken()
             with anyio.move_on_after(DRAIN_TIMEOUT_S / DRAIN_CHECKS):
                 await self._ended.wait()
-            idle = idle + 1 if self._last_progress == before else 0
+            idle = idle + 1 if (self._last_progress, self._bytes_taken()) == before else 0
+
+    def _bytes_taken(self) -> int:
+        """The bytes that the connection has taken, where that is known: its client may read what others sent first."""
+        return self._send_progress.bytes_taken if isinstance(self._send_progress, ProgressFrames) else 0
 
     async def send_until_finished(self) -> None:
         """Send until finished: the first at once, then what is new, a heartbeat when there is nothing."""

@@ -215,12 +215,14 @@ class StdoutWriter:
     """Messages to a descriptor, a line each (a `WriteStream`). A sender waits while the client does not read.
 
     A sender may be cancelled in the middle of a frame: what is left of that frame goes out before the next one.
+    `bytes_taken` counts the bytes that were written, of all senders.
     """
 
     def __init__(self, fd: int, unanswered: UnansweredRequests) -> None:
         self._fd = fd
         self._unanswered = unanswered
         self._unwritten = memoryview(b"")
+        self.bytes_taken = 0
         self._frame_lock = anyio.Lock()
 
     async def send(self, item: SessionMessage, /) -> None:
@@ -272,6 +274,7 @@ class StdoutWriter:
                 self._unwritten = memoryview(b"")
                 raise anyio.BrokenResourceError from error
             self._unwritten = self._unwritten[written:]
+            self.bytes_taken += written
 
     def _is_writable(self) -> bool:
         return sys.platform == "win32" or bool(select.select([], [self._fd], [], 0)[1])

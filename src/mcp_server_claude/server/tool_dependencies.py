@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
 
     from mcp_server_claude.server.client_quirks import ClientTrait
-    from mcp_server_claude.server.progress_notifications import ProgressStyle, SendProgress
+    from mcp_server_claude.server.progress_frames import SendProgress
+    from mcp_server_claude.server.progress_notifications import ProgressStyle
 
 PROGRESS_KEY = "mcp-server-claude/progress"
 """In a request's `_meta`: the progress style of that call, `text` or `status`."""
@@ -154,7 +155,7 @@ def _progress_sender(ctx: Context[ServiceAccess], meta: Mapping[str, object]) ->
     writer = state or current_stdout()
     if writer is None or not isinstance(token, str | int):
         return send_through_sdk
-    return ProgressFrames(send_through_sdk, writer, token).send_progress
+    return ProgressFrames(send_through_sdk, writer, token)
 
 
 def _trace_id_from(traceparent: object) -> str:
