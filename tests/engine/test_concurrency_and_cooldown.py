@@ -160,6 +160,7 @@ async def test_a_call_for_which_no_place_comes_free_in_its_time_is_refused(api: 
     """Each of them would take ten seconds, has half of one, and there is one place."""
     results: list[CallToolResult] = []
     async with at_desk(api, tmp_path, max_concurrent=1, deadline_s=0.5) as desk:
+        await desk.info(about="models")  # the import of the SDK takes longer than that
 
         async def ask(prompt: str) -> None:
             results.append(await desk.ask(prompt))

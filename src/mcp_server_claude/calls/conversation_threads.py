@@ -100,7 +100,7 @@ class ConversationThreads:
             conversation = await self.read_transcript(call.thread, call.user)
             call = replace(call, model=call.model or conversation.thread.model)
         prepared = await self._engine.prepare_call(call, listener)
-        async with self._exclusive_access(call.thread, listener):
+        async with self.exclusive_access(prepared, listener):
             return await self._continue_thread(prepared, listener, text)
 
     async def check_call(self, call: Call) -> Call:
@@ -264,15 +264,24 @@ class ConversationThreads:
             self._containers.pop(thread_id, None)
 
     @asynccontextmanager
-    async def _exclusive_access(self, thread_id: str, listener: Listener) -> AsyncGenerator[None]:
-        """This process's turn in a conversation; who has to wait for it is told so."""
+    async def exclusive_access(self, prepared: PreparedCall, listener: Listener) -> AsyncGenerator[None]:
+        """This process's turn in a conversation; who has to wait for it is told so.
+
+        Raises:
+            TemporaryError: The deadline of the call has passed.
+        """
+        thread_id = prepared.call.thread
         turnstile = self._thread_locks.setdefault(thread_id, _ThreadLock(anyio.Lock()))
         turnstile.waiting_calls += 1
         try:
             if turnstile.waiting_calls > 1:
                 listener(Waiting("waiting for the thread, another call is answering in it"))
-            async with turnstile.lock:
+            with prepared.deadline.enforce():
+                await turnstile.lock.acquire()
+            try:
                 yield
+            finally:
+                turnstile.lock.release()
         finally:
             turnstile.waiting_calls -= 1
             if not turnstile.waiting_calls:

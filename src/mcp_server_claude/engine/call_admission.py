@@ -6,22 +6,22 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import anyio
 import anyio.to_thread
 
 from mcp_server_claude import files
 from mcp_server_claude.anthropic_api import models
+from mcp_server_claude.engine.call_deadline import CallDeadline
 from mcp_server_claude.engine.fallback_model import FallbackModel
 from mcp_server_claude.engine.prepared_call import PreparedCall
 from mcp_server_claude.engine.structured_output import OutputSchema
-from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
 from mcp_server_claude.store import output_file_records, store_errors_as
 
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.client import ClaudeClient
     from mcp_server_claude.anthropic_api.models import ClaudeModel, ModelListCache, StaticModelList
     from mcp_server_claude.anthropic_api.thinking_config import ThinkingDisplay
-    from mcp_server_claude.call_types import Block, Call, Listener
+    from mcp_server_claude.call_types import Call, Listener
     from mcp_server_claude.engine.file_uploads import FileUploads
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store
@@ -50,8 +50,13 @@ class CallAdmission:
         """The call with its model resolved and its files read. Files are uploaded only for a `listener`.
 
         Raises:
-            CallError: The call cannot be sent like this.
+            CallError: The call cannot be sent like this, or its deadline has passed.
         """
+        deadline = CallDeadline(self._settings.deadline_s)
+        with deadline.enforce():
+            return await self._admit(call, listener, deadline)
+
+    async def _admit(self, call: Call, listener: Listener | None, deadline: CallDeadline) -> PreparedCall:
         self._check_budget(call)
         await self._claude.get_client()
         model = await self._resolve_model(call)
@@ -69,6 +74,7 @@ class CallAdmission:
             output_schema=schema,
             fallback=fallback,
             thinking_display=self._thinking_display(call),
+            deadline=deadline,
         )
 
     def _thinking_display(self, call: Call) -> ThinkingDisplay:
@@ -135,11 +141,7 @@ class CallAdmission:
             attachments = await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
         finally:
             limit.cancel()
-        blocks: tuple[Block, ...] | None = None
-        with anyio.move_on_after(self._settings.deadline_s):
-            blocks = await self._uploads.upload_blocks(attachments, call, listener)
-        if blocks is None:
-            raise TemporaryError("The files could not be uploaded within the call's deadline.", kind="deadline")
+        blocks = await self._uploads.upload_blocks(attachments, call, listener)
         call = replace(call, files=(), attachments=blocks, notes=(*call.notes, *attachments.notes))
         self._claude.platform.check_call(call)
         return call

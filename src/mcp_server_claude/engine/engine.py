@@ -136,7 +136,7 @@ class Engine:
         span.set_model(asked.id, usage.usage)
         error_count = self._ledger.store.error_count
         journal = JournalWriter(self._ledger.store, self._ledger.worker, call, buffer, model=asked.id)
-        watchdog = StreamWatchdog(self._settings, on_tick=journal.save_text)
+        watchdog = StreamWatchdog(self._settings, prepared.deadline, on_tick=journal.save_text)
         policy = self._retry_policy
         context = CallContext(
             claude=self._claude,
@@ -152,7 +152,7 @@ class Engine:
             listener=listener,
         )
         try:
-            async with self._slot(call, listener), background_task(watchdog.run):
+            async with self._slot(prepared, listener), background_task(watchdog.run):
                 prepared, loop, outcome = await _run_loop(prepared, context)
                 why = fallback_model.fallback_reason(outcome)
                 if why and fallback.model is not None:
@@ -215,13 +215,12 @@ class Engine:
 
     def _fallback_context(self, requested: ClaudeModel, prepared: PreparedCall, context: CallContext) -> CallContext:
         """The context of the fallback model: the same spending limit, with the text withdrawn."""
-        elapsed = context.usage.elapsed_s()
         context.usage.switch_model(requested.id, prepared.model.id)
         context.answer_buffer.discard(buffered=prepared.output_schema is not None)
         return replace(
             context,
             cooldown=self._cooldowns.for_model(prepared.model.id),
-            retry_policy=replace(self._retry_policy, deadline_s=max(0.0, self._retry_policy.deadline_s - elapsed)),
+            retry_policy=self._retry_policy,
             spending_limit=context.spending_limit.for_model(prepared.model),
         )
 
@@ -312,7 +311,7 @@ class Engine:
         return tuple(replace(each, estimated=not counted.exact) for each in offers)
 
     @asynccontextmanager
-    async def _slot(self, call: Call, listener: Listener) -> AsyncGenerator[None]:
+    async def _slot(self, prepared: PreparedCall, listener: Listener) -> AsyncGenerator[None]:
         """Hold one of the slots for concurrent calls; `listener` gets a `Waiting` event if none is free.
 
         The calls of jobs need none: their jobs bound their concurrency, and do not keep other calls waiting.
@@ -320,14 +319,14 @@ class Engine:
         Raises:
             TemporaryError: None became free within the call's deadline.
         """
-        if call.job_id:
+        if prepared.call.job_id:
             yield
             return
         try:
             self._slots.acquire_nowait()
         except anyio.WouldBlock:
             listener(Waiting(f"waiting for a place, {self._settings.max_concurrent} calls are running"))
-            with anyio.move_on_after(self._settings.deadline_s) as patience:
+            with anyio.move_on_after(prepared.deadline.remaining_s()) as patience:
                 await self._slots.acquire()
             if patience.cancelled_caught:
                 raise TemporaryError("No place became free for the call in time. Try again.", kind="capacity") from None

@@ -10,6 +10,7 @@ import anyio.to_thread
 from mcp_server_claude import files
 from mcp_server_claude.anthropic_api.request_body import build_request_body
 from mcp_server_claude.anthropic_api.thinking_config import thinking_config
+from mcp_server_claude.engine.call_deadline import CallDeadline
 from mcp_server_claude.engine.fallback_model import FallbackModel
 from mcp_server_claude.engine.thread_history import NO_REPAIR, thread_view
 
@@ -36,6 +37,7 @@ class PreparedCall:
         output_schema: The schema of the answer in the form for this model; None without one.
         fallback: The fallback model, admitted in the same way.
         thinking_display: The display of thinking; empty for the model's default.
+        deadline: The deadline of the call, which began with its admission.
     """
 
     call: Call
@@ -43,6 +45,7 @@ class PreparedCall:
     output_schema: OutputSchema | None = None
     fallback: FallbackModel = field(default_factory=FallbackModel)
     thinking_display: ThinkingDisplay = ""
+    deadline: CallDeadline = field(default_factory=CallDeadline)
 
     def with_call(self, call: Call) -> PreparedCall:
         """The same for a call that a thread has added its history to."""

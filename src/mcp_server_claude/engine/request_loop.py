@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import random
-import time
 from functools import partial
 from typing import TYPE_CHECKING, assert_never, cast
 
@@ -63,7 +62,6 @@ class RequestLoop:
         self._call = call
         self._model = model
         self._context = context
-        self._started_at = time.monotonic()
         self._repair = ThreadRepair(drops_blocks=call.drops_thinking_blocks and context.claude.takes_thinking_betas)
         self._messages = RequestMessages(call, self._view())
         self._progress = next_step.LoopProgress()
@@ -138,7 +136,7 @@ class RequestLoop:
         ended = next_step.StreamEnd(
             stop_reason=stream.stop_reason,
             error=error,
-            elapsed_s=time.monotonic() - self._started_at,
+            elapsed_s=self._prepared.deadline.elapsed_s(),
             has_text=buffer.has_text,
             text_grew=buffer.chars > chars_before,
             has_only_text=stream.has_only_text,
@@ -153,7 +151,9 @@ class RequestLoop:
     async def _send_request(self, stream: MessageStream, continuation: list[Message]) -> CallError | None:
         """Send one request and receive its stream. Its ledger entry is completed whatever happens."""
         context = self._context
-        remaining_s = context.retry_policy.deadline_s - (time.monotonic() - self._started_at)
+        remaining_s = self._prepared.deadline.remaining_s()
+        if not remaining_s:
+            return self._prepared.deadline.error()
         try:
             await context.cooldown.wait_until_clear(context.listener, timeout_s=remaining_s)
             body = self._request_body(continuation)
@@ -189,13 +189,14 @@ class RequestLoop:
         """The ledger entry of a request, with its cost reserved. `max_tokens` is cut to what the reservation pays for.
 
         Raises:
-            CallError: The remaining budget is too small.
+            CallError: The remaining budget is too small, or the deadline has passed.
         """
         context, reservation, input_tokens = self._context, None, 0
         web_tokens = max_web_tokens(body)
         max_tokens = cast("int", body["max_tokens"])
         if context.spending_limit.is_limited:
-            input_tokens = (await context.claude.count_tokens(body)).tokens
+            with self._prepared.deadline.enforce():
+                input_tokens = (await context.claude.count_tokens(body)).tokens
             reservation = context.spending_limit.reservation_for(input_tokens, max_tokens, web_tokens)
         credential = context.claude.credential
         entry = await context.ledger.open_entry(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 
     from mcp_server_claude.anthropic_api.message_stream import MessageStream
+    from mcp_server_claude.engine.call_deadline import CallDeadline
     from mcp_server_claude.settings import Settings
 
 MAX_CHECK_INTERVAL_S = 1.0
@@ -23,10 +24,10 @@ MAX_CHECK_INTERVAL_S = 1.0
 class StreamWatchdog:
     """Checks the stream that `watch_stream` runs. Its `run` is the only background task of a call."""
 
-    def __init__(self, settings: Settings, *, on_tick: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, deadline: CallDeadline, *, on_tick: Callable[[], None]) -> None:
         self._settings = settings
+        self._deadline = deadline
         self._on_tick = on_tick
-        self._deadline = time.monotonic() + settings.deadline_s
         self._check_interval_s = min(
             MAX_CHECK_INTERVAL_S, settings.bytes_timeout_s / 4, settings.event_timeout_s / 4, settings.deadline_s / 4
         )
@@ -58,10 +59,8 @@ class StreamWatchdog:
     def _check(self, watched: _WatchedStream) -> None:
         now = time.monotonic()
         byte_idle_s, event_idle_s = watched.idle_times(now)
-        if now > self._deadline:
-            watched.cancel(
-                "deadline", f"The call took longer than {number_formatting.format_seconds(self._settings.deadline_s)}."
-            )
+        if not self._deadline.remaining_s():
+            watched.cancel("deadline", str(self._deadline.error()))
         elif byte_idle_s > self._settings.bytes_timeout_s:
             watched.cancel(
                 "stream_timeout",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import TYPE_CHECKING
@@ -46,6 +47,7 @@ class ApiConfig:
     models: ModelList
     one_event_per_write: bool
     batch_duration_s: float | None
+    max_count_delay_s: float
     planner: PlannerConfig
 
 
@@ -62,6 +64,7 @@ class SimulatedApi:
         self.batches = BatchStore(self._planner, duration_s=config.batch_duration_s)
         self._request_id_prefix = token_hex(5)
         self._sequence = 0
+        self._count_delays = random.Random(0)
 
     def reset(self) -> None:
         """Forget every logged request, cached prefix and count of faults; files and batches stay."""
@@ -145,6 +148,7 @@ class SimulatedApi:
                 await self._create_message(request, key, record, connection)
             case "POST", "/v1/messages/count_tokens":
                 count = self._planner.count_tokens(_parse_body(request, record), key, request.headers)
+                await self._delay_count()
                 json_responses.send_json({"input_tokens": count}, record, connection)
             case _, batches if batches == BATCHES_PATH or batches.startswith(f"{BATCHES_PATH}/"):
                 rest = batches.removeprefix(BATCHES_PATH).strip("/")
@@ -160,6 +164,11 @@ class SimulatedApi:
                 self.files.handle_request(request, files.removeprefix("/v1/files").strip("/"), record, connection)
             case _:
                 raise rejection("Not Found", status=404)
+
+    async def _delay_count(self) -> None:
+        """Let a count of tokens take its time, each another one."""
+        if self._config.max_count_delay_s:
+            await asyncio.sleep(self._config.max_count_delay_s * self._count_delays.random())
 
     def _authenticate(self, headers: Mapping[str, str]) -> str:
         """The key of a request, the `Authorization` header first.
