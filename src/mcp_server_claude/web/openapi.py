@@ -24,7 +24,7 @@ class ErrorDetail(BaseModel):
 
     text: str = Field(description="One sentence for a person.")
     class_: Literal["request_error", "temporary_error", "configuration_error"] = Field(
-        alias="class", description="Whether the caller, time, or the operator can fix it."
+        alias="class", description="Who can fix it: the caller, a later attempt, or the operator."
     )
     kind: str = Field(description="A short, stable name of the error.", examples=["budget"])
     retryable: bool

@@ -100,7 +100,7 @@ async def test_what_code_made_is_listed_and_saved_by_its_user_alone(upstream: Si
         async with door.client("eve") as client:
             refused = await client.get(f"/files/{made['id']}")
     assert made["name"] == "chart.png"
-    assert thread["messages"][-1]["made"] == [made]
+    assert thread["messages"][-1]["output_files"] == [made]
     assert saved.content
     assert saved.headers["content-type"] == "application/octet-stream"
     assert saved.headers["content-disposition"] == "attachment; filename*=UTF-8''chart.png"

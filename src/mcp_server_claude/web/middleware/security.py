@@ -143,8 +143,8 @@ def body_too_large(max_bytes: int) -> RequestError:
 
 
 def _check_head(scope: Scope) -> Response | None:
-    """The response to a request whose head is refused: 505 for its HTTP version (RFC 9110), 431 for its size "
-    "(RFC 6585).
+    """The response to a request whose head is refused: 505 for its HTTP version (RFC 9110), 431 for its size
+    (RFC 6585).
     """
     if scope["http_version"] not in HTTP_VERSIONS:
         return error_responses.error_response(RequestError("The server speaks HTTP/1.1."), status=505)

@@ -34,14 +34,14 @@ class InlineFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(max_length=255, description="What the file is called.", examples=["contract.pdf"])
+    name: str = Field(max_length=255, description="The name of the file.", examples=["contract.pdf"])
     data: str = Field(description="Its content as a `data:…;base64,…` URI: text, PDF, PNG, JPEG, GIF or WebP.")
 
     def data_uri(self) -> str:
-        """The file as the attachments take it: a data URI that carries its name.
+        """The file as a data URI that contains its name, as attachments are read.
 
         Raises:
-            RequestError: It is no data URI.
+            RequestError: The data is not a data URI.
         """
         media_type = DATA_URI_MEDIA_TYPE.match(self.data[:200])
         if media_type is None:
@@ -68,20 +68,20 @@ class ChatRequest(BaseModel):
     schema_: SchemaParam = Field(
         default={},
         alias="schema",
-        description="A JSON Schema: the answer is JSON that is valid against it, and comes when it is whole.",
+        description="A JSON Schema: the answer is JSON that is valid against it, and arrives when it is complete.",
     )
     tools: ToolsParam = Field(default=[], max_length=10)
     files: list[InlineFile | str] = Field(
         default=[],
         max_length=1000,
-        description="Objects with name and data, data: URIs, https URLs, ids of the Files API; paths only where the "
+        description="Objects with name and data, data: URIs, https URLs, ids of the Files API; paths only if the "
         "operator has named directories.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _replace_surrogates(cls, value: object) -> object:
-        """JSON may carry halves of surrogate pairs, which nothing behind this door can.
+        """Replace halves of surrogate pairs, which JSON can contain and UTF-8 cannot.
 
         Raises:
             ValueError: It is nested too deeply to look at.

@@ -105,12 +105,12 @@ class OutputFileInfo(BaseModel):
 
 
 class MessageResponse(BaseModel):
-    """A message of a conversation. An answer has a call, a usage account, the files that code `made`, and `running`."""
+    """A message of a conversation. An answer has a call, a usage account, and the `output_files` that code created."""
 
     role: str
     text: str
     files: list[AttachmentInfo] = []
-    made: list[OutputFileInfo] = []
+    output_files: list[OutputFileInfo] = []
     call: str = ""
     usage: dict[str, object] | None = None
     running: bool = False
@@ -177,8 +177,8 @@ async def get_thread(thread_id: ThreadId, services: ServicesDep, user: UserDep) 
     output_files = services.output_files
     for message in messages:
         if message.call:
-            made = await output_files.files_of_call(message.call, user.name)
-            message.made = [OutputFileInfo(**asdict(file)) for file in made]
+            created = await output_files.files_of_call(message.call, user.name)
+            message.output_files = [OutputFileInfo(**asdict(file)) for file in created]
     running = await services.calls.running_call_in_thread(thread_id, user.name)
     if running:
         messages.append(MessageResponse(role="assistant", text="", call=running, running=True))

@@ -63,7 +63,8 @@ def parse_usage_query(
         int | None, Query(ge=1, le=MAX_DAYS, description="The number of days up to `until`, instead of `since`.")
     ] = None,
     user_name: Annotated[
-        str, Query(alias="user", max_length=200, description="Only this user's usage. Another user's is for operators.")
+        str,
+        Query(alias="user", max_length=200, description="Only this user's usage. Only operators can name others."),
     ] = "",
     model: Annotated[str, Query(max_length=200, description="Only this model's usage.")] = "",
     tool: Annotated[str, Query(max_length=200, description="Only usage through this tool, or `chat`.")] = "",
@@ -85,8 +86,8 @@ def parse_usage_query(
         raise RequestError("since must not be later than until.")
     if (last - first).days >= MAX_DAYS:
         raise RequestError(f"The range is longer than {MAX_DAYS} days. Choose a shorter one.")
-    whose = user_name if user.role == "operator" else user.name
-    return UsageQuery(since=first, until=last, user=whose or None, model=model or None, tool=tool or None)
+    user_filter = user_name if user.role == "operator" else user.name
+    return UsageQuery(since=first, until=last, user=user_filter or None, model=model or None, tool=tool or None)
 
 
 UsageQueryDep: TypeAlias = Annotated[UsageQuery, Depends(parse_usage_query)]
@@ -141,8 +142,8 @@ def _escape_formula(cell: str | float) -> str | float:
 
 def _csv_row(row: tuple[CellKey, UsageTotals]) -> list[str | int | float]:
     (day, model, tool, user), sums = row
-    told = usage_fields(sums)
-    return [day, user, model, tool, *(told[name] for name in NUMBER_FIELDS)]
+    numbers = usage_fields(sums)
+    return [day, user, model, tool, *(numbers[name] for name in NUMBER_FIELDS)]
 
 
 def _read_statement_data(tx: Transaction, query: UsageQuery, *, an_hour: bool, operator: bool) -> StatementData:

@@ -21,7 +21,7 @@ MICROS_PER_USD = 1_000_000
 
 
 class CamelCaseModel(BaseModel):
-    """A model whose JSON is in camel case."""
+    """A model with JSON names in camel case."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 

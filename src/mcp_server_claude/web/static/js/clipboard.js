@@ -1,9 +1,9 @@
-// Copying, also where the page was not loaded over TLS and the browser keeps its clipboard shut.
+// Copies text, also on pages without TLS, where browsers offer no clipboard API.
 import { node, say } from './dom.js'
 
 const SHOWN_MS = 1600
 
-/** Copies text and says so on the button. */
+/** Copies text and confirms it on the button. */
 export async function copy(button, text) {
   try {
     if (navigator.clipboard) await navigator.clipboard.writeText(text)

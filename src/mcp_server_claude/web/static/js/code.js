@@ -1,4 +1,4 @@
-// A code block: the language, a button that copies, and the code. Text appears at once; colours follow as time allows.
+// A code block: the language, a button that copies, and the code. Its text appears at once, its colours when there is time.
 import { copy } from './clipboard.js'
 import { node } from './dom.js'
 
@@ -21,7 +21,7 @@ export class CodeBlock {
   #ready = 0
   #timer = 0
 
-  /** `closed` is false while the fence's end has not come. */
+  /** `closed` is false until the end of the fence has arrived. */
   constructor({ content, info = '', closed = true }) {
     this.text = content.replace(/\n$/, '')
     this.language = info.trim().split(/\s+/)[0]
@@ -37,7 +37,7 @@ export class CodeBlock {
     this.root.codeBlock = this
   }
 
-  /** Takes over what a newer parse of the same block says. */
+  /** Applies a newer parse of the same block. */
   update({ text, language, closed }) {
     if (language !== this.language) {
       this.language = language
@@ -50,7 +50,7 @@ export class CodeBlock {
     this.closed = closed
   }
 
-  /** Colours what is not coloured yet: now, or when it is time again. */
+  /** Colours the rest of the code, now or after the pause that the last run requires. */
   colour() {
     if (this.#painted === this.text || this.#timer || !this.language || this.text.length > LONGEST) return
     if (!highlighter) {
@@ -79,7 +79,7 @@ export class CodeBlock {
   }
 }
 
-/** What highlight.js calls as it goes through a code: makes spans with classes. */
+/** The emitter that highlight.js calls: creates spans with classes. */
 class NodeEmitter {
   constructor() {
     this.root = document.createDocumentFragment()

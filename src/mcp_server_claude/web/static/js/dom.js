@@ -1,13 +1,13 @@
-// Nodes without HTML: every page of ours is built from these two functions.
+// Nodes without HTML: every page is built with these functions.
 
 export const $ = id => document.getElementById(id)
 
 /** An element with these properties (`className`, `textContent`, …) and children; null children are left out. */
 export function node(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties)
-  made.append(...children.filter(child => child != null))
-  return made
+  const element = Object.assign(document.createElement(tag), properties)
+  element.append(...children.filter(child => child != null))
+  return element
 }
 
-/** Tells a screen reader, in the page's one status line. */
+/** Announces a text to screen readers, in the page's only status line. */
 export const say = text => { $('say').textContent = text }

@@ -1,5 +1,5 @@
-// The log follows the text that is being written, while its reader is at the end of it. Elsewhere nothing moves, and a
-// button leads back.
+// The log follows the text that is being written while it is scrolled to its end. Otherwise it does not move, and a
+// button scrolls to the end.
 import { $ } from './dom.js'
 
 const NEAR = 48                                     // CSS pixels
@@ -7,20 +7,20 @@ const NEAR = 48                                     // CSS pixels
 export const follow = {
   on: true,
 
-  /** The reader has scrolled. */
+  /** Call after a scroll. */
   check() {
     const { scrollHeight, scrollTop, clientHeight } = $('log')
     this.on = scrollHeight - scrollTop - clientHeight < NEAR
     $('latest').hidden = this.on
   },
 
-  /** Something has grown. */
+  /** Call after the content has grown. */
   keep() {
     if (this.on) $('log').scrollTop = $('log').scrollHeight
     else $('latest').hidden = false
   },
 
-  /** To the end, and stay there. */
+  /** Scrolls to the end and follows from there. */
   now() {
     this.on = true
     $('latest').hidden = true

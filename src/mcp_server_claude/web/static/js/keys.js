@@ -1,7 +1,7 @@
-// The keyboard. No single letters (WCAG 2.1.4): each of these is a chord, or Escape.
+// Keyboard shortcuts: chords and Escape, no single letters (WCAG 2.1.4).
 import { $ } from './dom.js'
 
-/** Binds the shortcuts to what they do. */
+/** Binds the shortcuts to their actions. */
 export function setUp({ close, stop, fresh, focus }) {
   document.addEventListener('keydown', event => {
     if (event.isComposing || document.querySelector('dialog[open]')) return
@@ -19,7 +19,7 @@ function act(event, what) {
   what()
 }
 
-/** To the turn before or after the one that has the focus; from elsewhere, to the last. */
+/** Focuses the turn before or after the focused one; the last turn if none has the focus. */
 function move(step) {
   const turns = [...$('turns').children]
   const here = turns.indexOf(document.activeElement.closest('.turn'))

@@ -1,4 +1,4 @@
-// Markdown that grows: text comes in pieces, nodes come out, and what is finished is never parsed again.
+// Streaming Markdown: text comes in pieces, nodes go out, and finished blocks are never parsed again.
 import MarkdownIt from '../vendor/markdown-it.js'
 import remend from '../vendor/remend.js'
 import { morph } from './morph.js'
@@ -37,14 +37,14 @@ export class StreamingMarkdown {
   #frame = 0
   #ready = 0                                        // when the next draw may be
 
-  /** `onSettle()` hears of blocks that nothing which follows can change. */
+  /** `onSettle()` is called with blocks that later text cannot change. */
   constructor(root, { onSettle = () => {} } = {}) {
     this.#root = root
     this.#onSettle = onSettle
     root.append(this.#live)
   }
 
-  /** Many pieces, one draw: at the next frame. A hidden tab has none, so there it is now. */
+  /** Adds text, and draws at the next frame; at once in a hidden tab, which has no frames. */
   write(piece) {
     const text = this.#lines(piece)
     this.#text += text
@@ -53,7 +53,7 @@ export class StreamingMarkdown {
     if (document.hidden) this.#tick()
   }
 
-  /** Draws what has come. */
+  /** Draws the text so far. */
   draw() {
     this.#settle()
     const fresh = node('div')
@@ -62,7 +62,7 @@ export class StreamingMarkdown {
     this.#show(fresh)
   }
 
-  /** The text is whole: draws it for the last time. */
+  /** Ends the text and draws it for the last time. */
   end() {
     cancelAnimationFrame(this.#frame)
     this.#frame = 0
@@ -76,7 +76,7 @@ export class StreamingMarkdown {
     this.#onSettle()
   }
 
-  /** A piece with every line's end as the block parser takes it, also where CR and LF come apart. */
+  /** A piece with line feeds as line ends, also if a CRLF is split between two pieces. */
   #lines(piece) {
     const rest = this.#afterCr && piece.startsWith('\n') ? piece.slice(1) : piece
     if (piece) this.#afterCr = piece.endsWith('\r')
@@ -145,30 +145,30 @@ export class StreamingMarkdown {
   }
 }
 
-/** A text that is whole from the start. */
+/** Draws a complete text. */
 export function render(root, text) {
   const whole = new StreamingMarkdown(root)
   whole.write(text)
   whole.end()
 }
 
-/** Whether blocks are so deep in each other that the parser has left out the rest of the text. */
+/** True if blocks are nested so deeply that the parser has left out the rest of the text. */
 const isTooDeep = tokens => tokens.some(token => token.nesting === 1 && token.level >= NESTED - 1)
 
-/** A text that breaks off anywhere, with what is open closed, and without marks that are nothing yet. */
+/** A text that breaks off anywhere, with open marks closed, and without marks that have no content yet. */
 function repaired(text) {
   if (FENCE.test(text)) return text
   return BARE_MARKS.reduce((rest, mark) => rest.replace(mark, '$1'), remend(text, REPAIR))
 }
 
-/** Where the line of this number begins. */
+/** The index at which a line begins. */
 function offset(text, line) {
   let at = 0
   for (let n = 0; n < line; n++) at = text.indexOf('\n', at) + 1
   return at
 }
 
-/** Whether a fence's last line is its end; the parser takes the end of the text for one too. */
+/** True if a fence's last line closes it; the parser accepts the end of the text as well. */
 function isClosed({ map: [first, after], markup }, text) {
   const last = text.slice(offset(text, after - 1)).split('\n', 1)[0]
   return after - first > 1 && new RegExp(`^[ >\\t]*\\${markup[0]}{${markup.length},}\\s*$`).test(last)

@@ -1,7 +1,7 @@
-// Makes one tree look like another by touching only what differs, so that a selection, the focus and the scroll of a
-// code block survive a redraw.
+// Changes one tree into another by touching only the differences, so that the selection, the focus and the scroll
+// position of a code block survive a redraw.
 
-/** Gives `old` the children of `fresh`, which is used up. */
+/** Replaces the children of `old` by those of `fresh`, which loses them. */
 export function morph(old, fresh) {
   let a = old.firstChild, b = fresh.firstChild
   while (b) {
@@ -18,7 +18,7 @@ export function morph(old, fresh) {
   }
 }
 
-/** Makes `a` like `b` if it is of the same kind. */
+/** Changes `a` into `b` if it is of the same kind. */
 function patch(a, b) {
   if (a.nodeName !== b.nodeName) return false
   if (a.nodeType === Node.TEXT_NODE) {

@@ -1,6 +1,6 @@
-// From a Markdown parser's tokens to nodes. No string ever becomes HTML here: every node is made by createElement and
+// Nodes from the tokens of a Markdown parser. No string ever becomes HTML: every node is created by createElement and
 // createTextNode, from a fixed set of elements. The page runs under `require-trusted-types-for 'script'` and
-// `trusted-types 'none'`, so that a slip would throw rather than execute.
+// `trusted-types 'none'`, so that a mistake would throw and not execute.
 import { CodeBlock } from './code.js'
 import { node } from './dom.js'
 
@@ -8,7 +8,7 @@ const TAGS = new Set(['p', 'blockquote', 'ul', 'ol', 'li', 'table', 'thead', 'tb
 const DEEPEST = 60                                  // elements in each other, within a paragraph or around it
 const LOWEST = 6                                    // of headings
 
-/** An absolute http(s) or mailto address, or null: a relative one would point into our own server. */
+/** An absolute http(s) or mailto address, or null: a relative one would point to this server. */
 export function address(text) {
   let url
   try { url = new URL(text) } catch { return null }
@@ -17,7 +17,7 @@ export function address(text) {
   return url.username || url.password ? null : url.href
 }
 
-/** The levels of a text's headings: kept in order, below the h2 that names the speaker, whatever the text does. */
+/** The levels of a text's headings: in order, and below the h2 that names the speaker, whatever the text contains. */
 export class Outline {
   constructor({ level = 0, rank = 2 } = {}) {
     this.level = level
@@ -32,7 +32,7 @@ export class Outline {
   }
 }
 
-/** Puts what `tokens` say under `root`. */
+/** Adds the nodes of `tokens` to `root`. */
 export function build(tokens, root, outline) {
   const open = [root]
   for (const token of tokens) {
@@ -41,12 +41,12 @@ export function build(tokens, root, outline) {
     else if (token.hidden) continue                 // the paragraphs of a tight list
     else if (token.nesting === -1) { if (open.length > 1) open.pop() }
     else if (token.nesting === 1) {
-      const made = open.length < DEEPEST ? container(token, outline) : null   // thousands of * would nest as deep
-      if (made) top.append(token.tag === 'table' ? region(made) : made)
-      open.push(made ?? top)
+      const element = open.length < DEEPEST ? container(token, outline) : null   // thousands of * would nest as deep
+      if (element) top.append(token.tag === 'table' ? region(element) : element)
+      open.push(element ?? top)
     } else {
-      const made = leaf(token)
-      if (made) top.append(made)
+      const element = leaf(token)
+      if (element) top.append(element)
     }
   }
 }
@@ -58,10 +58,10 @@ function container(token, outline) {
     case 'heading_open': return node(`h${outline.next(Number(token.tag[1]))}`, { className: token.tag, ...way })   // looks: the class
     case 'ordered_list_open': return node('ol', { start: Number(token.attrGet('start') ?? 1), ...way })
   }
-  const made = node(TAGS.has(token.tag) ? token.tag : 'span', way)
+  const element = node(TAGS.has(token.tag) ? token.tag : 'span', way)
   const align = /text-align:(left|center|right)/.exec(token.attrGet('style') ?? '')
-  if (align) made.className = `align-${align[1]}`
-  return made
+  if (align) element.className = `align-${align[1]}`
+  return element
 }
 
 function leaf(token) {
@@ -81,15 +81,15 @@ function link(text) {
   return href ? node('a', { href, title: href, target: '_blank', rel: 'noopener noreferrer nofollow ugc' }) : node('span')
 }
 
-/** A link: loading a picture from elsewhere would tell its host what was asked. */
+/** A picture as a link: loading it could tell its host about the conversation. */
 function picture(token) {
-  const made = link(token.attrGet('src'))
-  made.className = 'picture'
-  made.append(token.content || 'picture')
-  return made
+  const element = link(token.attrGet('src'))
+  element.className = 'picture'
+  element.append(token.content || 'picture')
+  return element
 }
 
-/** A table scrolls sideways by itself, also with the keyboard. */
+/** A region in which a wide table scrolls, also with the keyboard. */
 function region(table) {
   return node('div', { className: 'table', tabIndex: 0, role: 'region', ariaLabel: 'Table' }, table)
 }

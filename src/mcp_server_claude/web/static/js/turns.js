@@ -63,11 +63,11 @@ export class Answer {
   }
 
   /** Shows an answer that has ended. */
-  show({ call, text, usage, incomplete, made = [] }) {
+  show({ call, text, usage, incomplete, output_files: outputs = [] }) {
     this.call = call
     this.text = text
     render(this.read, text)
-    this.#addFiles(made)
+    this.#addFiles(outputs)
     if (usage) this.bill(usage)
     this.stopReason = usage?.stop_reason ?? ''
     this.complete = !incomplete
@@ -135,7 +135,7 @@ export class Answer {
   /** Lists the files that code has created, as downloads. */
   #addFiles(files) {
     if (!files.length) return
-    this.account.before(node('ul', { className: 'files made', ariaLabel: 'Created files' }, ...files.map(file => node('li', { className: 'file' },
+    this.account.before(node('ul', { className: 'files created', ariaLabel: 'Created files' }, ...files.map(file => node('li', { className: 'file' },
       node('a', { href: `/files/${encodeURIComponent(file.id)}`, download: file.name, textContent: file.name }),
       file.bytes == null ? null : node('span', { className: 'num', textContent: size(file.bytes) })))))
   }
