@@ -149,6 +149,12 @@ def mark_interrupted(tx: Transaction, call_id: str) -> None:
     tx.execute(_INTERRUPT, {"id": call_id, "why": SERVER_ENDED})
 
 
+def record_usage(tx: Transaction, call_id: str, usage: Mapping[str, object]) -> None:
+    """Record the usage of a call that has none, because its process died."""
+    sql = "update call set usage = :usage where id = :id and usage is null"
+    tx.execute(sql, {"id": call_id, "usage": _to_json(usage)})
+
+
 def answer_text(tx: Transaction, call_id: str) -> str:
     """Return the text of a call so far. Empty if it was deleted, or none was written."""
     return "".join(tx.fetch_all(scalar, "select text from chunk where call_id = :id order by off", {"id": call_id}))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mcp_server_claude.call_types import Usage
 from mcp_server_claude.store import call_journal, job_records, process_locks, request_ledger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mcp_server_claude.store.process_locks import ProcessLocks
+    from mcp_server_claude.store.request_ledger import LedgerEntry
     from mcp_server_claude.store.transaction import Transaction
 
 
@@ -18,5 +22,34 @@ def close_orphans(tx: Transaction, locks: ProcessLocks, now: float) -> None:
     """
     process_locks.remove_dead_processes(tx, locks)
     request_ledger.close_orphaned_entries(tx, now)
-    call_journal.close_orphaned_calls(tx, now)
+    for call_id in call_journal.close_orphaned_calls(tx, now):
+        if entries := request_ledger.entries_of_call(tx, call_id):
+            call_journal.record_usage(tx, call_id, _usage_of_entries(entries).as_json())
     job_records.delete_unfinished_jobs(tx)
+
+
+def _usage_of_entries(entries: Sequence[LedgerEntry]) -> Usage:
+    """The account of a call whose process died, as far as its requests in the ledger tell."""
+    first, last = entries[0], entries[-1]
+    costs = [entry.cost_micros for entry in entries if entry.cost_micros is not None]
+    return Usage(
+        input_tokens=sum(entry.input_tokens for entry in entries),
+        cache_read_input_tokens=sum(entry.cache_read_input_tokens for entry in entries),
+        cache_creation_input_tokens=sum(entry.cache_creation_input_tokens for entry in entries),
+        output_tokens=sum(entry.output_tokens for entry in entries),
+        thinking_tokens=sum(entry.thinking_tokens for entry in entries),
+        web_searches=sum(entry.web_searches for entry in entries),
+        model=last.model,
+        cost_usd=sum(costs) / 1e6 if costs else None,
+        pricing_as_of=last.pricing_as_of,
+        estimated=True,
+        request_ids=tuple(entry.request_id for entry in entries if entry.request_id),
+        attempts=len(entries),
+        retries=len(entries) - 1,
+        ttft_s=None if first.ttft_ms is None else first.ttft_ms / 1000,
+        thread=last.thread,
+        call_id=last.call_id,
+        user=last.user,
+        trace_id=last.trace_id,
+        inference_geo=last.inference_geo,
+    )

@@ -87,7 +87,7 @@ def _add_user(name: str, budget: str, env: dict[str, str]) -> str:
 
 @dataclass
 class CuttableProxy:
-    """A wire to a server, with its own address."""
+    """A connection to a server, with its own address."""
 
     target: str
     url: str = ""
@@ -96,7 +96,7 @@ class CuttableProxy:
     _is_connected: bool = True
 
     def cut(self) -> None:
-        """Everything that is on the wire is lost, and nobody is reached until it is `mended`."""
+        """Lose everything that is under way, and connect nobody until `restore`."""
         self._is_connected = False
         for writer in list(self._open):
             writer.transport.abort()
@@ -118,7 +118,11 @@ class CuttableProxy:
             writer.transport.abort()
             return
         host, port = self.target.removeprefix("http://").split(":")
-        back, forth = await asyncio.open_connection(host, int(port))
+        try:
+            back, forth = await asyncio.open_connection(host, int(port))
+        except OSError:  # the server has ended
+            writer.transport.abort()
+            return
         self._open |= {writer, forth}
         await asyncio.gather(_copy_bytes(reader, forth), _copy_bytes(back, writer))
         self._open -= {writer, forth}

@@ -48,14 +48,14 @@ async function ask(asked) {
   follow.now()
   say('Claude is answering.')
   await hear(answer, { body: { message: text, thread, model, effort, files: files.map(({ name, data }) => ({ name, data })) } })
+  if (answer.failed?.status === 401) {
+    composer.restore(asked)
+    return signIn()
+  }
   const threads = await refresh()
   if (!answer.failed) return
   const isHere = turn.isConnected
   if (isHere && !thread && !threads.some(({ id }) => id === answer.thread)) settle('')   // the failed thread was not kept
-  if (answer.failed.status === 401) {
-    composer.restore(asked)
-    signIn()
-  }
   const instead = (label, run) => answer.offer(label, () => { turn.remove(); answer.root.remove(); run(asked) })
   instead('Edit', composer.restore)
   if (answer.failed.kind === 'too_long' && thread) instead('Ask in a new thread', askAnew)

@@ -217,7 +217,7 @@ function parts(usage, model) {
     part(`${count(fresh + cached)} in`, `${exact(fresh)} fresh, ${exact(cached)} from the cache`),
     part(`${count(usage.output_tokens)} out`, thought),
     part(usage.cost_usd == null ? 'price unknown' : money(usage.cost_usd), usage.estimated ? 'estimated' : ''),
-    part(seconds(usage.duration_s), usage.ttft_s == null ? '' : `first word after ${seconds(usage.ttft_s)}`),
+    usage.duration_s === 0 ? null : part(seconds(usage.duration_s), usage.ttft_s == null ? '' : `first word after ${seconds(usage.ttft_s)}`),
     plural(usage.web_searches, 'search', 'searches'),
     plural(usage.retries, 'retry', 'retries'),
     ...terms(usage).map(text => part(text)),
