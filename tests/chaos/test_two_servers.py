@@ -77,7 +77,7 @@ async def test_fifty_calls_at_once_in_two_servers_never_pass_the_budget_together
 ) -> None:
     chance = random.Random(size.seed)
     asked = [dear(chance, number) for number in range(150)]  # fifty at a time
-    async with Simulator(pace=Pace(ttft_s=0.02, tokens_per_s=3_000)) as api:
+    async with Simulator(pace=Pace(ttft_s=0.02, tokens_per_s=3_000), max_count_delay_s=0.5) as api:
         outcomes = await asked_by_two(api, tmp_path / "data", asked, budget_usd_per_day=BUDGET_USD)
         records = [record for each in stored_calls.requests_by_call(api.requests).values() for record in each]
         wrong = find_violations(outcomes, api, tmp_path / "data")
