@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
+from mcp_server_claude.call_types import Call
 from mcp_server_claude.engine.request_bill import request_bill
+from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
 from support.cloud_upstream import CannedResponse, cloud_upstream
 from support.mcp_session import connect, text_blocks, usage_meta
 from support.recorded_streams import sse_bytes
@@ -133,6 +135,21 @@ def test_speed_tier_and_place_change_the_price_and_are_named() -> None:
     assert (fast.cost, fast.usage.service_notes) == (Decimal("0.012"), ("fast mode",))
     assert (in_us.cost, in_us.usage.service_notes) == (Decimal("0.0066"), ("priority tier", "inference in us"))
     assert request_bill(played(served_events())).usage.service_notes == ()
+
+
+def test_no_count_is_lost_when_the_requested_model_is_named_after_it_has_been_billed() -> None:
+    accumulator = UsageAccumulator(Call(prompt="Tea?"))
+    advised = [attempt("advisor_message", SONNET, 1000, 10), attempt("message", OPUS, 1000, 100)]
+    accumulator.add_request(request_bill(played(served_events())), None)
+    accumulator.add_request(request_bill(played(served_events(iterations=advised))), None)
+    accumulator.switch_model(OPUS, SONNET)
+    accumulator.add_request(request_bill(played(served_events())), None)
+    usage = accumulator.usage()
+    assert usage.input_tokens == 1000 + 2000 + 1000
+    assert [(share.model, share.requests, share.input_tokens) for share in usage.by_model] == [
+        (OPUS, 2, 2000),
+        (SONNET, 2, 2000),
+    ]
 
 
 async def test_the_account_the_footer_and_the_ledger_name_the_model_that_answered(tmp_path: Path) -> None:

@@ -28,6 +28,10 @@ class _ModelTotals:
         self.counts = self.counts.plus(counts)
         self.cost = None if self.cost is None or cost is None else self.cost + cost
 
+    def add_totals(self, other: _ModelTotals) -> None:
+        self.add_usage(other.counts, other.cost)
+        self.requests += other.requests - 1
+
 
 class UsageAccumulator:
     """Adds up the requests of a call. Times are seconds since the call began.
@@ -73,7 +77,9 @@ class UsageAccumulator:
         self._fallback_from = self._fallback_from or requested
         if not self._requested:
             self._requested = requested
-            self._totals = {requested: self._totals.pop("")} | self._totals
+            totals = self._totals.pop("")
+            totals.add_totals(self._totals.pop(requested, _ModelTotals()))
+            self._totals = {requested: totals} | self._totals
 
     def switch_model(self, requested: str, fallback: str) -> None:
         """Add the following requests to the `fallback` model. The text so far was withdrawn."""
