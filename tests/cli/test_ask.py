@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -19,8 +18,9 @@ from mcp_server_claude.cli.local_files import data_uri, file_references
 from mcp_server_claude.cli.short_schema import parse_schema_option
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.simulator import directive
-from support.mcp_session import FAKE_KEY, ledger_rows, server_environment
+from support.mcp_session import ledger_rows
 from support.server_command import server_command
+from support.shell_command import ShellCommand, shell_command
 from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
@@ -31,35 +31,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-@dataclass(frozen=True)
-class AskShell:
-    api: Simulator
-    data_dir: Path
-    directory: Path
-
-    def environment(self, **fields: object) -> dict[str, str]:
-        common = {"api_key": FAKE_KEY, "base_url": self.api.url, "data_dir": self.data_dir}
-        return server_environment(**(common | fields))
-
-    async def __call__(
-        self, *arguments: str, stdin: bytes = b"", **fields: object
-    ) -> subprocess.CompletedProcess[bytes]:
-        return await anyio.run_process(
-            server_command("ask", *arguments),
-            input=stdin,
-            check=False,
-            cwd=self.directory,
-            env=self.environment(**fields),
-        )
-
-
 @pytest.fixture
-def ask(upstream: Simulator, tmp_path: Path) -> AskShell:
-    (tmp_path / "here").mkdir()
-    return AskShell(upstream, tmp_path / "data", tmp_path / "here")
+def ask(upstream: Simulator, tmp_path: Path) -> ShellCommand:
+    return shell_command(upstream, tmp_path, "ask")
 
 
-async def test_into_a_pipe_stdout_is_exactly_the_answer_and_the_footer_is_on_stderr(ask: AskShell) -> None:
+async def test_into_a_pipe_stdout_is_exactly_the_answer_and_the_footer_is_on_stderr(ask: ShellCommand) -> None:
     done = await ask("What is tea?", directive(text="Tea is **leaves**."))
     assert done.returncode == 0, done.stderr
     assert done.stdout == b"Tea is **leaves**.\n"
@@ -68,7 +45,7 @@ async def test_into_a_pipe_stdout_is_exactly_the_answer_and_the_footer_is_on_std
     assert (row["tool"], row["source"], row["user"]) == ("ask", "shell", "local")
 
 
-async def test_input_is_the_prompt_or_goes_along_with_it(ask: AskShell) -> None:
+async def test_input_is_the_prompt_or_goes_along_with_it(ask: ShellCommand) -> None:
     assert (await ask("--quiet", stdin="Grüße".encode())).stderr == b""
     assert (await ask("Review this", stdin=b"- old\n+ new\n")).returncode == 0
     first, second = message_requests(ask.api)
@@ -77,7 +54,7 @@ async def test_input_is_the_prompt_or_goes_along_with_it(ask: AskShell) -> None:
     assert "Review this" in json.dumps(second.body)
 
 
-async def test_a_conversation_is_continued_by_its_id_or_as_the_latest(ask: AskShell) -> None:
+async def test_a_conversation_is_continued_by_its_id_or_as_the_latest(ask: ShellCommand) -> None:
     first = json.loads((await ask("One", "--json")).stdout)
     thread = first["usage"]["thread"]
     assert json.loads((await ask("Two", "-c", "--json")).stdout)["usage"]["thread"] == thread
@@ -86,14 +63,14 @@ async def test_a_conversation_is_continued_by_its_id_or_as_the_latest(ask: AskSh
     assert len(latest["messages"]) == 5
 
 
-async def test_a_schema_makes_the_answer_json(ask: AskShell) -> None:
+async def test_a_schema_makes_the_answer_json(ask: ShellCommand) -> None:
     done = await ask("Extract", "--schema", "name, age int, tags [str]", "-q")
     value = json.loads(done.stdout)
     assert set(value) == {"name", "age", "tags"}
     assert isinstance(value["age"], int)
 
 
-async def test_only_the_first_code_block_is_printed(ask: AskShell) -> None:
+async def test_only_the_first_code_block_is_printed(ask: ShellCommand) -> None:
     code = directive(text="Try this:\n\n```sh\necho hi\n```\n\nor\n\n```sh\nno\n```")
     assert (await ask("-x", "-q", code)).stdout == b"echo hi\n"
     nothing = await ask("-x", directive(text="No code."))
@@ -115,7 +92,7 @@ async def test_only_the_first_code_block_is_printed(ask: AskShell) -> None:
     ],
 )
 async def test_each_failure_has_a_sentence_and_the_exit_code_of_its_class(
-    ask: AskShell, arguments: tuple[str, ...], fields: dict[str, object], code: int, sentence: str
+    ask: ShellCommand, arguments: tuple[str, ...], fields: dict[str, object], code: int, sentence: str
 ) -> None:
     done = await ask(*arguments, stdin=b"", **fields)
     assert (done.returncode, done.stdout) == (code, b""), done.stderr
@@ -123,7 +100,7 @@ async def test_each_failure_has_a_sentence_and_the_exit_code_of_its_class(
     assert b"Traceback" not in done.stderr
 
 
-async def test_an_incomplete_answer_has_exit_code_1(ask: AskShell) -> None:
+async def test_an_incomplete_answer_has_exit_code_1(ask: ShellCommand) -> None:
     done = await ask("Tell me everything.", "--max-tokens", "5")
     assert done.returncode == 1
     assert done.stdout
@@ -131,7 +108,7 @@ async def test_an_incomplete_answer_has_exit_code_1(ask: AskShell) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a signal on POSIX only")
-async def test_ctrl_c_keeps_what_there_is_and_closes_the_connection(ask: AskShell) -> None:
+async def test_ctrl_c_keeps_what_there_is_and_closes_the_connection(ask: ShellCommand) -> None:
     process = await anyio.open_process(
         server_command("ask", "Tell me. [[sim: tokens=400 fault=stall at=90]]"),
         env=ask.environment(),
@@ -151,7 +128,7 @@ async def test_ctrl_c_keeps_what_there_is_and_closes_the_connection(ask: AskShel
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
-async def test_on_a_terminal_the_answer_is_rendered(ask: AskShell) -> None:
+async def test_on_a_terminal_the_answer_is_rendered(ask: ShellCommand) -> None:
     import pty
 
     ours, theirs = pty.openpty()
@@ -178,7 +155,7 @@ async def test_on_a_terminal_the_answer_is_rendered(ask: AskShell) -> None:
     assert b"\x1b]0;" not in shown
 
 
-async def test_dry_run_asks_nothing(ask: AskShell) -> None:
+async def test_dry_run_asks_nothing(ask: ShellCommand) -> None:
     done = await ask("What is tea?", "--dry-run")
     assert b"as asked" in done.stdout
     assert message_requests(ask.api) == []

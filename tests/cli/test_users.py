@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sqlite3
 import stat
@@ -10,11 +11,14 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import pytest
 import typer
 
+from mcp_server_claude.cli.usage import periods
 from mcp_server_claude.cli.users import parse_budget, parse_count
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.store import (
@@ -279,6 +283,35 @@ def test_usage_is_added_up_by_what_is_asked_for(shell: Shell, server: Store, by:
 
 def test_where_nothing_was_asked_usage_says_so(shell: Shell) -> None:
     assert shell.told("usage").endswith("No requests.\n")
+
+
+def test_usage_is_printed_for_programs_and_as_a_chart(shell: Shell, server: Store) -> None:
+    for user, micros in (("ada", 500_000), ("bob", 1_500_000)):
+        asyncio.run(server.write(spend, user, micros, "claude-opus-5-5"))
+    rows = json.loads(shell.told("usage", "--by", "user", "--json"))
+    assert [(row["user"], row["requests"], row["cost_usd"]) for row in rows] == [("bob", 1, 1.5), ("ada", 1, 0.5)]
+    head, first, *_ = shell.told("usage", "--by", "user", "--csv").splitlines()
+    assert head.startswith("user,calls,requests,failures,")
+    assert first.startswith("bob,1,1,")
+    chart = shell.told("usage", "--by", "user", "--chart").splitlines()
+    assert (chart[-2].count("█"), chart[-1].count("█")) == (40, 13)
+    for by in ("day", "week", "month"):
+        rows = json.loads(shell.told("usage", "--by", by, "--json", "--time-zone", "Asia/Tokyo", "--since", "2d"))
+        assert sum(row["cost_usd"] for row in rows) == 2.0
+    assert shell.told("usage", "--until", "2026-01-31", "--since", "2026-01-01").endswith("No requests.\n")
+    assert shell.told("usage", "--status-line") == "Claude $2.00 today · $2.00 this month\n"
+    assert "Europe/Berlin" in shell.complaint("usage", "--time-zone", "Mars/Olympus", code=2)
+
+
+def test_periods_begin_at_midnight_of_the_zone_and_cover_the_range() -> None:
+    zone = ZoneInfo("Europe/Berlin")
+    since, until = datetime(2026, 10, 24, 22, tzinfo=UTC), datetime(2026, 10, 27, tzinfo=UTC)
+    days = list(periods(since, until, "day", zone))
+    assert [label for label, _, _ in days] == ["2026-10-25", "2026-10-26", "2026-10-27"]
+    starts = [start.astimezone(UTC) for _, start, _ in days]
+    assert starts[1] - starts[0] == timedelta(hours=25)  # the clocks go back
+    assert [label for label, _, _ in periods(since, until, "week", zone)] == ["2026-W43", "2026-W44"]
+    assert [label for label, _, _ in periods(since, until, "month", zone)] == ["2026-10"]
 
 
 def test_a_span_that_is_none_is_told(shell: Shell) -> None:

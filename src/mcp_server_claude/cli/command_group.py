@@ -29,6 +29,9 @@ class CommandEntry:
 
 COMMANDS = {
     "ask": CommandEntry("ask", "ask_question", "Ask Claude a question; the answer streams to the terminal or a pipe."),
+    "chat": CommandEntry("chat", "start_chat", "Talk with Claude in the terminal."),
+    "threads": CommandEntry("threads", "app", "List, search, show and export conversations."),
+    "models": CommandEntry("models", "show_models", "List the models with limits and prices."),
     "serve": CommandEntry("serve", "run_server", "Serve MCP over stdio, or everything over HTTP for a team."),
     "user": CommandEntry("users", "app", "Manage the users of the HTTP server: add, list, set, rotate, remove."),
     "usage": CommandEntry("usage", "show_usage", "Show requests, tokens and cost."),

@@ -1,51 +1,110 @@
-"""`mcp-server-claude usage`: what was spent, by user, model, tool or day, from the ledger."""
+"""`mcp-server-claude usage`: requests, tokens and cost from the ledger, as a table, a chart, JSON, CSV or one line."""
 
 from __future__ import annotations
 
+import csv
+import json
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
 from mcp_server_claude import number_formatting
 from mcp_server_claude.cli import terminal_output
+from mcp_server_claude.cli.call_options import JsonOption
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.server.tools.info import parse_since
 from mcp_server_claude.store import request_ledger, store_errors_as
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Iterator, Sequence
 
     from mcp_server_claude.settings import Settings
-    from mcp_server_claude.store import Store
+    from mcp_server_claude.store import Store, Transaction
     from mcp_server_claude.store.request_ledger import UsageSummary
 
+Grouping: TypeAlias = Literal["user", "model", "tool", "day", "week", "month"]
+
 COLUMNS = ("calls", "requests", "failed", "retries", "in", "cached", "out", "cost")
+PERIODS = ("day", "week", "month")
+CHART_WIDTH = 40
+"""Columns of the longest bar."""
+MAX_PERIODS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRow:
+    """The sums of one row: a user, model, tool or period."""
+
+    name: str
+    sums: UsageSummary
+
+    @property
+    def cost_usd(self) -> float:
+        """US dollars, without requests whose price is unknown."""
+        return self.sums.cost_micros / 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageRange:
+    """The requests that a report is about; `user` of None for everybody."""
+
+    since: datetime
+    until: datetime | None
+    zone: tzinfo
+    user: str | None
+
+    def __str__(self) -> str:
+        zone = "UTC" if self.zone is UTC else str(self.zone)
+        end = f" to {self.until.astimezone(self.zone):%Y-%m-%d %H:%M}" if self.until else ""
+        who = f", {self.user}" if self.user else ""
+        return f"Since {self.since.astimezone(self.zone):%Y-%m-%d %H:%M}{end} {zone}{who}."
 
 
 def show_usage(
-    since: Annotated[str, typer.Option(help="today, 24h, 7d, 2w, or a date such as 2026-11-01 (UTC).")] = "7d",
-    by: Annotated[Literal["user", "model", "tool", "day"], typer.Option(help="What a row stands for.")] = "model",
-    user: Annotated[str, typer.Option(help="Only this user's.")] = "",
+    since: Annotated[
+        str, typer.Option(metavar="WHEN", help="today, 24h, 7d, 2w, or a date such as 2026-11-01 (UTC).")
+    ] = "7d",
+    until: Annotated[str, typer.Option(metavar="DATE", help="Only requests before the end of this day.")] = "",
+    by: Annotated[Grouping, typer.Option(help="The meaning of a row.")] = "model",
+    user: Annotated[str, typer.Option(metavar="NAME", help="Only this user's requests.")] = "",
+    time_zone: Annotated[
+        str, typer.Option("--time-zone", metavar="ZONE", help="Days of this zone, e.g. Europe/Berlin or local.")
+    ] = "UTC",
+    *,
+    chart: Annotated[bool, typer.Option("--chart", help="Draw the cost of each row as a bar.")] = False,
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV for spreadsheets.")] = False,
+    status_line: Annotated[
+        bool, typer.Option("--status-line", help="Print one line for the status line of Claude Code.")
+    ] = False,
 ) -> None:
-    """Show what was spent."""
-    moment = parse_time_option(since, "--since")
-    name = user.strip().lower()
+    """Show requests, tokens and cost.
+
+    For the status line of Claude Code, put this into its settings.json:
+    `"statusLine": {"type": "command", "command": "mcp-server-claude usage --status-line"}`
+    """
+    name = user.strip().lower() or None
     if name:
         terminal_output.run_with_store(partial(terminal_output.check_user_exists, name=name))
-    totals, whole = terminal_output.run_with_store(partial(_read_totals, moment=moment, by=by, user=name or None))
-    typer.echo(f"Since {moment:%Y-%m-%d %H:%M} UTC{f', {user}' if user else ''}.\n")
-    if not totals:
-        typer.echo("No requests.")
+    if status_line:
+        typer.echo(terminal_output.run_with_store(partial(_read_status_line, user=name)))
         return
-    rows = [_total_row(getattr(total, by) or "(none)", total) for total in totals]
-    if len(rows) > 1:
-        rows.append(_total_row("total", whole))
-    terminal_output.print_table((by, *COLUMNS), rows)
-    if whole.unpriced:
-        typer.echo(f"\n{whole.unpriced} requests were of models whose price is unknown: their cost is not in the sums.")
-    if whole.estimated:
-        typer.echo(f"\n{whole.estimated} requests broke off, so that their output (~) is estimated.")
+    zone = parse_time_zone(time_zone)
+    selection = UsageRange(
+        since=_start_of(since, zone), until=_parse_until(until, zone) if until else None, zone=zone, user=name
+    )
+    rows, whole = terminal_output.run_with_store(partial(_read_rows, selection=selection, by=by))
+    if as_json:
+        typer.echo(json.dumps([_row_values(row, by) for row in rows], indent=2, ensure_ascii=False))
+    elif as_csv:
+        _print_csv(rows, by)
+    else:
+        _print_report(selection, rows, whole, by, chart=chart)
 
 
 def parse_time_option(text: str, option: str) -> datetime:
@@ -60,26 +119,157 @@ def parse_time_option(text: str, option: str) -> datetime:
         raise typer.BadParameter("today, a span such as 7d, or a date such as 2026-11-01.", param_hint=option) from None
 
 
-async def _read_totals(
-    _: Settings, store: Store, *, moment: datetime, by: Literal["user", "model", "tool", "day"], user: str | None
-) -> tuple[list[UsageSummary], UsageSummary]:
+def parse_time_zone(name: str) -> tzinfo:
+    """The zone of that name; `local` for this machine's.
+
+    Raises:
+        typer.BadParameter: There is no such zone.
+    """
+    if name.upper() == "UTC":
+        return UTC
+    if name.lower() == "local":
+        return datetime.now().astimezone().tzinfo or UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise typer.BadParameter("a zone such as Europe/Berlin, local or UTC.", param_hint="--time-zone") from None
+
+
+def periods(since: datetime, until: datetime, unit: str, zone: tzinfo) -> Iterator[tuple[str, datetime, datetime]]:
+    """The days, ISO weeks or months from `since` to `until`, by the zone's midnights: label, beginning and end."""
+    day = since.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    if unit == "week":
+        day -= timedelta(days=day.weekday())
+    elif unit == "month":
+        day = day.replace(day=1)
+    while day < until:
+        match unit:
+            case "day":
+                following, label = day + timedelta(days=1), f"{day:%Y-%m-%d}"
+            case "week":
+                following, label = day + timedelta(days=7), f"{day:%G-W%V}"
+            case _:
+                following, label = (day + timedelta(days=32)).replace(day=1), f"{day:%Y-%m}"
+        yield label, max(day, since), min(following, until)
+        day = following
+
+
+async def _read_rows(
+    _: Settings, store: Store, *, selection: UsageRange, by: Grouping
+) -> tuple[list[UsageRow], UsageSummary]:
     with store_errors_as("The ledger could not be read"):
-        totals = await store.read(request_ledger.summarize_usage, moment.timestamp(), user=user, by=(by,))
-        (whole,) = await store.read(request_ledger.summarize_usage, moment.timestamp(), user=user, by=())
-    if by != "day":
-        totals = sorted(totals, key=lambda total: (-total.cost_micros, getattr(total, by)))
-    return totals, whole
+        return await store.read(_sum_up, selection, by)
 
 
-def _total_row(name: str, total: UsageSummary) -> tuple[str, ...]:
+async def _read_status_line(_: Settings, store: Store, *, user: str | None) -> str:
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    with store_errors_as("The ledger could not be read"):
+        today, month = [
+            (await store.read(request_ledger.summarize_usage, start.timestamp(), user=user, by=()))[0]
+            for start in (midnight, midnight.replace(day=1))
+        ]
+    costs = [number_formatting.format_usd(sums.cost_micros / 1e6) for sums in (today, month)]
+    return f"Claude {costs[0]} today · {costs[1]} this month"
+
+
+def _sum_up(tx: Transaction, selection: UsageRange, by: Grouping) -> tuple[list[UsageRow], UsageSummary]:
+    since = selection.since.timestamp()
+    until = selection.until.timestamp() if selection.until else None
+    (whole,) = request_ledger.summarize_usage(tx, since, until, selection.user, by=())
+    if by == "user" or by == "model" or by == "tool":  # noqa: PLR1714 - a comparison with each narrows the type
+        sums = request_ledger.summarize_usage(tx, since, until, selection.user, by=(by,))
+        sums.sort(key=lambda each: (-each.cost_micros, getattr(each, by)))
+        return [UsageRow(name=getattr(each, by) or "(none)", sums=each) for each in sums], whole
+    rows: list[UsageRow] = []
+    end = selection.until or datetime.now(UTC) + timedelta(seconds=1)
+    for count, (label, start, stop) in enumerate(periods(selection.since, end, by, selection.zone)):
+        if count >= MAX_PERIODS:
+            break
+        (each,) = request_ledger.summarize_usage(tx, start.timestamp(), stop.timestamp(), selection.user, by=())
+        if each.requests:
+            rows.append(UsageRow(name=label, sums=each))
+    return rows, whole
+
+
+def _start_of(text: str, zone: tzinfo) -> datetime:
+    """The moment of `--since`; a date and `today` begin at midnight of the zone."""
+    moment = parse_time_option(text, "--since")
+    if text.strip().lower() == "today":
+        return datetime.now(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    is_date = "-" in text
+    return moment.replace(tzinfo=zone) if is_date else moment
+
+
+def _parse_until(text: str, zone: tzinfo) -> datetime:
+    try:
+        return datetime.strptime(text.strip(), "%Y-%m-%d").replace(tzinfo=zone) + timedelta(days=1)
+    except ValueError:
+        raise typer.BadParameter("a date such as 2026-11-30.", param_hint="--until") from None
+
+
+def _print_report(
+    selection: UsageRange, rows: Sequence[UsageRow], whole: UsageSummary, by: Grouping, *, chart: bool
+) -> None:
+    typer.echo(f"{selection}\n")
+    if not rows:
+        typer.echo("No requests.")
+        return
+    if chart:
+        _print_chart(rows)
+        return
+    table = [_table_row(row) for row in rows]
+    if len(rows) > 1:
+        table.append(_table_row(UsageRow(name="total", sums=whole)))
+    terminal_output.print_table((by, *COLUMNS), table)
+    if whole.unpriced:
+        typer.echo(f"\n{whole.unpriced} requests used models whose price is unknown; their cost is not included.")
+    if whole.estimated:
+        typer.echo(f"\n{whole.estimated} requests broke off, so their output (~) is estimated.")
+
+
+def _print_chart(rows: Sequence[UsageRow]) -> None:
+    highest = max(row.cost_usd for row in rows) or 1.0
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        bar = "█" * max(round(row.cost_usd / highest * CHART_WIDTH), 1 if row.cost_usd else 0)
+        typer.echo(f"{row.name:<{width}}  {bar} {number_formatting.format_usd(row.cost_usd)}")
+
+
+def _print_csv(rows: Sequence[UsageRow], by: Grouping) -> None:
+    values = [_row_values(row, by) for row in rows]
+    writer = csv.DictWriter(sys.stdout, fieldnames=list(values[0]) if values else [by])
+    writer.writeheader()
+    writer.writerows(values)
+
+
+def _row_values(row: UsageRow, by: Grouping) -> dict[str, object]:
+    sums = row.sums
+    return {
+        by: row.name,
+        "calls": sums.calls,
+        "requests": sums.requests,
+        "failures": sums.failures,
+        "retries": sums.retries,
+        "input_tokens": sums.input_tokens,
+        "cache_read_input_tokens": sums.cache_read_input_tokens,
+        "cache_creation_input_tokens": sums.cache_creation_input_tokens,
+        "output_tokens": sums.output_tokens,
+        "cost_usd": row.cost_usd,
+        "unpriced_requests": sums.unpriced,
+        "estimated_requests": sums.estimated,
+    }
+
+
+def _table_row(row: UsageRow) -> tuple[str, ...]:
+    sums = row.sums
     return (
-        name,
-        f"{total.calls:,}",
-        f"{total.requests:,}",
-        f"{total.failures:,}",
-        f"{total.retries:,}",
-        number_formatting.format_tokens(total.input_tokens + total.cache_creation_input_tokens),
-        number_formatting.format_tokens(total.cache_read_input_tokens),
-        ("~" if total.estimated else "") + number_formatting.format_tokens(total.output_tokens),
-        number_formatting.format_usd(total.cost_micros / 1e6),
+        row.name,
+        f"{sums.calls:,}",
+        f"{sums.requests:,}",
+        f"{sums.failures:,}",
+        f"{sums.retries:,}",
+        number_formatting.format_tokens(sums.input_tokens + sums.cache_creation_input_tokens),
+        number_formatting.format_tokens(sums.cache_read_input_tokens),
+        ("~" if sums.estimated else "") + number_formatting.format_tokens(sums.output_tokens),
+        number_formatting.format_usd(row.cost_usd),
     )

@@ -1,0 +1,69 @@
+"""`mcp-server-claude threads` and `models`, against the simulator."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcp_server_claude.simulator import directive
+from support.shell_command import ShellCommand, shell_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp_server_claude.simulator import Simulator
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def threads(upstream: Simulator, tmp_path: Path) -> ShellCommand:
+    return shell_command(upstream, tmp_path, "threads")
+
+
+async def test_conversations_are_listed_searched_shown_and_exported(threads: ShellCommand) -> None:
+    ask = replace(threads, words=("ask", "--json"))
+    first = json.loads((await ask("Über tea", directive(text="Leaves.\x1b[2J"))).stdout)["usage"]["thread"]
+    second = json.loads((await ask("Of coffee")).stdout)["usage"]["thread"]
+
+    listed = json.loads((await threads("list", "--json")).stdout)
+    assert [each["id"] for each in listed] == [second, first]
+    assert listed[0]["cost_usd"] > 0
+    assert first in (await threads("list")).stdout.decode()
+
+    found = (await threads("search", "LEAVES")).stdout.decode()
+    assert first in found
+    assert second not in found
+    nothing = await threads("search", "cocoa")
+    assert (nothing.returncode, nothing.stdout) == (1, b"")
+
+    shown = (await threads("show", first)).stdout.decode()
+    assert "## Question\n\nÜber tea" in shown
+    assert "\x1b" not in shown
+
+    exported = await threads("export", first, "tea.json", "--format", "json")
+    assert exported.returncode == 0, exported.stderr
+    assert json.loads((threads.directory / "tea.json").read_text(encoding="utf-8"))["messages"][0]["role"] == "user"
+    again = await threads("export", first, "tea.json")
+    assert again.returncode == 1
+    assert b"already exists" in again.stderr
+
+
+async def test_an_unknown_conversation_is_an_error(threads: ShellCommand) -> None:
+    done = await threads("show", "t_0000000000000000")
+    assert done.returncode == 1
+    assert b"There is no conversation" in done.stderr
+    assert (await threads("list", "--user", "ada")).stdout == b"There are no conversations.\n"
+
+
+async def test_models_have_limits_and_prices(threads: ShellCommand) -> None:
+    models = replace(threads, words=("models",))
+    table = (await models()).stdout.decode()
+    assert "claude-sonnet-5-5" in table
+    assert "Dollars per million tokens" in table
+    (sonnet,) = [each for each in json.loads((await models("--json")).stdout) if each["id"] == "claude-sonnet-5-5"]
+    assert sonnet["family"] == "sonnet"
+    assert sonnet["usd_per_million_output_tokens"] > sonnet["usd_per_million_input_tokens"] > 0
