@@ -112,7 +112,8 @@ class Call:
     ran in an earlier turn, which finds its files there again. `shows_status` says that a person watches the progress.
     `drops_thinking_blocks` says that the API is to drop thinking of the thread that it would refuse.
     `job_id` is the job that it belongs to, and `job_max_usd` what all calls of that job may cost together; 0 for no
-    limit.
+    limit. Without `caches_prompt` only rules and attachments are written to the prompt cache: no other call begins with
+    the same prompt.
     """
 
     prompt: str
@@ -139,6 +140,7 @@ class Call:
     limits: Limits = field(default_factory=Limits)
     job_id: str = ""
     job_max_usd: float = 0.0
+    caches_prompt: bool = True
     trace_id: str = ""
     shows_status: bool = False
     drops_thinking_blocks: bool = False

@@ -114,7 +114,7 @@ def build_request_body(
 
 def _with_cache_breakpoints(fields: RequestBody, call: Call, cache_control: RequestBody) -> RequestBody:
     """The request with its breakpoints: three of the four that it may have, and the API's own at its end."""
-    marked: RequestBody = {"cache_control": cache_control}
+    marked: RequestBody = {"cache_control": cache_control} if call.caches_prompt else {}
     if isinstance(system := fields.get("system"), list):
         marked["system"] = [{**block, "cache_control": cache_control} for block in cast("list[RequestBody]", system)]
     if call.attachments:

@@ -65,9 +65,24 @@ ToolsParam: TypeAlias = Annotated[
 ThreadParam: TypeAlias = Annotated[
     str, Field(description="Go on with the conversation of an earlier answer: the id (t_…) in its last line.")
 ]
-BackgroundParam: TypeAlias = Annotated[
-    bool, Field(description="Return a job id at once; claude_jobs reads the answer, also after a restart.")
+BackgroundParam: TypeAlias = Annotated[bool, Field(description="Return a job id at once; claude_jobs has the answer.")]
+ItemsParam: TypeAlias = Annotated[
+    list[Any],
+    Field(description="Texts or objects; or one glob (a file each) or .jsonl/.csv/.tsv path (a row each)."),
 ]
+TemplateParam: TypeAlias = Annotated[
+    str,
+    Field(
+        description="The task. {item}, or {field} of rows and objects, is filled in; else the item follows.",
+        min_length=1,
+    ),
+]
+ItemSchemaParam: TypeAlias = Annotated[dict[str, object], Field(description="JSON Schema of each answer.")]
+JobMaxUsdParam: TypeAlias = Annotated[
+    float,
+    Field(description="Most dollars for all. 0: no limit.", ge=0, le=1_000_000, allow_inf_nan=False),
+]
+OutputParam: TypeAlias = Annotated[str, Field(description="A .jsonl or .csv path in the project. Default: a new file.")]
 DryRunParam: TypeAlias = Annotated[bool, Field(description="Only say what it would cost, and what alternatives would.")]
 
 FILES_ONLY_PROMPT = "Please look at the attached files."

@@ -93,6 +93,14 @@ class Engine:
         """An identifier of the account that pays; empty before the client is open, or without a key."""
         return self._claude.credential.account if self._claude.credential else ""
 
+    async def open_client(self) -> None:
+        """Open the client of the API, so that the account is known.
+
+        Raises:
+            CallError: There is no usable key or base URL.
+        """
+        await self._claude.get_client()
+
     def cooldown_for(self, model_id: str) -> RateLimitCooldown:
         """The rate limit that counts for a model, as far as the API's responses have told."""
         return self._cooldowns.for_model(model_id)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from mcp_server_claude.errors import RequestError
+from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.jobs.call_spec import call_from_spec, spec_of_call
 from mcp_server_claude.jobs.job_runner import JobRunner
-from mcp_server_claude.jobs.job_snapshot import JobSnapshot
+from mcp_server_claude.jobs.job_snapshot import MAP_TOOL, JobSnapshot
+from mcp_server_claude.jobs.map_estimates import MAX_SAMPLES, MapEstimate, extrapolate
+from mcp_server_claude.jobs.map_jobs import MapJobs, MapRequest
 from mcp_server_claude.store import job_items, job_records, store_errors_as, thread_messages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.calls.running_calls import CallRegistry
     from mcp_server_claude.engine.engine import Engine
     from mcp_server_claude.engine.ledger_writer import LedgerWriter
+    from mcp_server_claude.files import FilePolicy
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store, Transaction
     from mcp_server_claude.store.job_items import ClaimedItem, ItemRecord
@@ -51,16 +55,18 @@ class BackgroundJobs:
         ledger: LedgerWriter,
         task_group: TaskGroup,
         *,
-        file_scope: str,
+        file_policy: FilePolicy,
+        writes_files: bool,
     ) -> None:
-        """`file_scope` identifies the directories whose files this process reads."""
+        """Without `writes_files` the output of jobs is kept in the database only."""
         self._settings = settings
         self._store = store
         self._engine = engine
         self._threads = threads
         self._calls = calls
         self._ledger = ledger
-        self._file_scope = file_scope
+        self._file_scope = _file_scope(file_policy.roots)
+        self._maps = MapJobs(store, engine, ledger, file_policy, writes_files=writes_files)
         self._runner = JobRunner(
             store,
             ledger,
@@ -85,6 +91,46 @@ class BackgroundJobs:
         self._runner.wake()
         return await self.read_job(job.id, call.user)
 
+    async def start_map(self, request: MapRequest) -> JobSnapshot:
+        """Have one prompt answered for many items, or go on with the job that the same request has created before.
+
+        Raises:
+            CallError: An item cannot be sent like this, or the job could not be saved. Nothing was sent.
+        """
+        template = request.template
+        with self._calls.admit_job(template):
+            await self._engine.open_client()
+            job_id = await self._maps.create(request, (self._scope(), self._scope(reads_files=True)))
+        self._runner.wake()
+        return await self.read_job(job_id, template.user)
+
+    async def estimate_map(self, request: MapRequest) -> list[MapEstimate]:
+        """Estimate the cost of one prompt over many items. Some items are counted; nothing is generated.
+
+        Raises:
+            CallError: An item cannot be sent like this.
+        """
+        items, chars, calls = await self._maps.count_and_sample(request, MAX_SAMPLES)
+        if not calls:
+            raise RequestError("There are no items.")
+        samples = [await self._engine.estimate_costs(await self._engine.prepare_call(call)) for call in calls]
+        has_files = any(call.files for call in calls)
+        sample_chars = sum(
+            len(call.prompt) + sum(len(str(block["text"])) for block in call.attachments) for call in calls
+        )
+        return extrapolate(samples, 0 if has_files else sample_chars, items=items, chars=chars)
+
+    async def output_pages(self, job_id: str, user: str, *, as_csv: bool = False) -> AsyncGenerator[bytes]:
+        """The output of a user's job as it stands now, some lines at a time.
+
+        Raises:
+            RequestError: There is no such job.
+            ConfigurationError: It could not be read.
+        """
+        await self.read_job(job_id, user)
+        async for page in self._maps.output_pages(job_id, as_csv=as_csv):
+            yield page
+
     async def adopt_call(self, running: RunningCall) -> str:
         """Make a job of a call that runs in this process, so that it survives its request and the process.
 
@@ -101,8 +147,15 @@ class BackgroundJobs:
         return job.id
 
     async def resume_open_jobs(self) -> None:
-        """Begin with the open jobs that other processes left or still run. For the start of a server."""
-        await self._runner.resume()
+        """Begin with the open jobs that other processes left or still run. For the start of a server.
+
+        Raises:
+            StoreError: The database could not be read.
+        """
+        if self._store.durable and await self._store.read(job_records.count_open_jobs):
+            with suppress(CallError):  # without a key nothing can be asked, and the tools say why
+                await self._engine.open_client()
+            self._runner.wake()
 
     async def latest_jobs(self, user: str, limit: int = MAX_LATEST_JOBS) -> list[JobSnapshot]:
         """A user's newest jobs.
@@ -187,6 +240,8 @@ class BackgroundJobs:
 
     async def build_call(self, job: JobRecord, item: ClaimedItem) -> RunningCall:
         """The call of an item; see `JobWork`."""
+        if job.tool == MAP_TOOL:
+            return self._calls.register_job_call(self._maps.call_of_item(job, item))
         call = call_from_spec(job.spec, job_id=job.id)
         if call.thread:
             is_new = await self._write(_prepare_thread, call, item.call_id)
@@ -194,22 +249,23 @@ class BackgroundJobs:
         return self._calls.register_job_call(call)
 
     async def write_output(self, job: JobRecord) -> str:
-        """The answer of a single question is in the database only."""
-        del job
-        return ""
+        """The output file of a job with many items; see `JobWork`. The answer of a single question has none."""
+        return await self._maps.write_output(job) if job.tool == MAP_TOOL else ""
 
     def _scopes(self) -> tuple[str, ...]:
         """The scopes whose jobs this process may run: its account, also with the files that it reads."""
+        return (self._scope(), self._scope(reads_files=True)) if self._engine.account else ()
+
+    def _scope(self, *, reads_files: bool = False) -> str:
         account = self._engine.account
-        return (account, f"{account} {self._file_scope}") if account else ()
+        return f"{account} {self._file_scope}" if reads_files else account
 
     def _new_job(self, call: Call, spec: dict[str, object], *, reads_files: bool) -> JobRecord:
-        account = self._engine.account
         return job_records.JobRecord(
             id=job_records.new_job_id(),
             created_at=time.time(),
             worker=self._ledger.worker,
-            scope=f"{account} {self._file_scope}" if reads_files else account,
+            scope=self._scope(reads_files=reads_files),
             user=call.user,
             client=call.client,
             source=call.source,
@@ -230,7 +286,7 @@ class BackgroundJobs:
             return await self._store.write(operation, *args, **kwargs)
 
 
-def file_scope_of(roots: Sequence[object]) -> str:
+def _file_scope(roots: Sequence[object]) -> str:
     """A short identifier of the directories whose files may be read."""
     return hashlib.sha256("\n".join(map(str, roots)).encode()).hexdigest()[:16]
 

@@ -117,11 +117,6 @@ class JobRunner:
             self._is_running = True
             self._task_group.start_soon(self._run_while_jobs_are_open)
 
-    async def resume(self) -> None:
-        """Begin to run if there are open jobs, whoever started them. For the start of a process."""
-        if self._store.durable and await self._store.read(job_records.count_open_jobs):
-            self.wake()
-
     async def wait_for_change(self, timeout_s: float) -> None:
         """Wait until an item or a job has ended in this process, or for so many seconds."""
         with anyio.move_on_after(timeout_s):
@@ -201,8 +196,8 @@ class JobRunner:
             places = min(free, share, self._free_places_for(local.record.model))
             if not local.is_warm and local.record.spec.get("warm"):  # the first item writes the cache for the others
                 places = min(places, 1 - len(local.running))
-            if local.waits_for_budget and local.running:
-                continue
+            if local.waits_for_budget:  # one alone shows whether what the others had reserved is enough
+                places = min(places, 1 - len(local.running))
             if places <= 0 or local.is_stopping or local.record.stop_requested:
                 continue
             claimed = await self._store.write(job_items.claim_items, local.record.id, self._ledger.worker, places)

@@ -36,6 +36,8 @@ your own context, a cheap draft. The delegate sees only the prompt and `files` (
 pasting them). `model` takes opus, sonnet, haiku, fable or an exact id; `effort` says how hard to think; `schema` \
 makes the answer JSON; `tools` lets it search the web or run code; `thread` goes on with an earlier answer; \
 `dry_run` only prices the call. The answer ends with a line on tokens and cost. Calls may run in parallel.
+- claude_map(prompt, items): the same prompt for each text, row or file, in parallel; answers go to a file, the result \
+is a digest.
 - claude_jobs(id): what became of a call or a thread: read it, wait for it or stop it. After a time-out or a cancel \
 nothing is lost: without an id it lists the latest.
 - claude_info(about): models with prices and limits, what was spent, what is left of the budget, the configuration.

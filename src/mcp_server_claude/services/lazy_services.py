@@ -74,7 +74,7 @@ class Services(ServiceAccess):
         )
         from mcp_server_claude.services.open_services import OpenServices
 
-        self._opened = OpenServices(self.settings, store, rules, self._task_group)
+        self._opened = OpenServices(self.settings, store, rules, self._task_group, http=self._http)
         self._is_open.set()
         try:
             await self._opened.start(preload=self._http or self.settings.preload)

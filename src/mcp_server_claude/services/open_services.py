@@ -24,7 +24,7 @@ from mcp_server_claude.calls.running_calls import CallRegistry
 from mcp_server_claude.engine.engine import Engine, LedgerWriter
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.files import FilePolicy, roots_for
-from mcp_server_claude.jobs.background_jobs import BackgroundJobs, file_scope_of
+from mcp_server_claude.jobs.background_jobs import BackgroundJobs
 from mcp_server_claude.services.periodic_cleanup import clean_up_periodically
 from mcp_server_claude.store import Store, StoreError, orphan_cleanup
 from mcp_server_claude.users.tokens_and_sessions import UserDirectory
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 class OpenServices:
     """The client, the store, the list of models and the room for calls, made once."""
 
-    def __init__(self, settings: Settings, store: Store, file_policy: FilePolicy, task_group: TaskGroup) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, file_policy: FilePolicy, task_group: TaskGroup, *, http: bool = False
+    ) -> None:
         self.store = store
         self.claude = ClaudeClient(settings)
         self.models: ModelListCache | StaticModelList
@@ -68,7 +70,8 @@ class OpenServices:
             self.calls,
             self.ledger,
             task_group,
-            file_scope=file_scope_of(file_policy.roots),
+            file_policy=file_policy,
+            writes_files=not http,
         )
         self.calls.set_job_adopter(self.jobs.adopt_call)
         self._startup_finished = anyio.Event()

@@ -153,9 +153,26 @@ def add_items(tx: Transaction, job_id: str, items: Iterable[tuple[int, str]]) ->
         )
 
 
-def open_job(tx: Transaction, job_id: str) -> None:
-    """Make a new job claimable, once all of its items are there."""
-    tx.execute("update job set state = 'open' where id = :id and state = 'new'", {"id": job_id})
+def open_job(tx: Transaction, job_id: str, digest: str = "") -> None:
+    """Make a new job claimable, once all of its items are there and so its digest is known."""
+    sql = "update job set state = 'open', digest = case when :digest = '' then digest else :digest end "
+    tx.execute(f"{sql}where id = :id and state = 'new'", {"id": job_id, "digest": digest})
+
+
+def find_job_of_digest(tx: Transaction, user: str, digest: str) -> JobRecord | None:
+    """Return a user's newest job with a digest: the same request, made before."""
+    sql = f"{_SELECT} where \"user\" = :user and digest = :digest and state <> 'new' order by created_at desc limit 1"
+    return tx.fetch_one(_job_row, sql, {"user": user, "digest": digest})
+
+
+def delete_job(tx: Transaction, job_id: str, *, only_new: bool = False) -> None:
+    """Delete a job with its items, with `only_new` unless it is open already. The ledger is kept."""
+    _delete_jobs(tx, "id = :id and state = 'new'" if only_new else "id = :id", {"id": job_id})
+
+
+def update_spec(tx: Transaction, job_id: str, spec: Mapping[str, object]) -> None:
+    """Replace the spec of a job that is continued, for instance with another limit."""
+    tx.execute("update job set spec = :spec where id = :id", {"id": job_id, "spec": json.dumps(dict(spec))})
 
 
 def assign_call(tx: Transaction, job_id: str, call_id: str) -> None:
@@ -169,10 +186,10 @@ def find_job(tx: Transaction, job_id: str, user: str) -> JobRecord | None:
     return tx.fetch_one(_job_row, f'{_SELECT} where id = :id and "user" = :user', {"id": job_id, "user": user})
 
 
-def find_job_of_output(tx: Transaction, output: str) -> JobRecord | None:
-    """Return the newest job that writes a path, whoever started it."""
-    sql = f"{_SELECT} where output = :output order by created_at desc, id desc limit 1"
-    return tx.fetch_one(_job_row, sql, {"output": output})
+def find_job_of_output(tx: Transaction, output: str, except_id: str = "") -> JobRecord | None:
+    """Return the newest other job that writes a path, whoever started it."""
+    sql = f"{_SELECT} where output = :output and id <> :except_id order by created_at desc, id desc limit 1"
+    return tx.fetch_one(_job_row, sql, {"output": output, "except_id": except_id})
 
 
 def recent_jobs(tx: Transaction, user: str, limit: int) -> list[tuple[JobRecord, JobProgress]]:

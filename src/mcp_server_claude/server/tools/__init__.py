@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mcp_server_claude.server.tools.ask import ask_tool
 from mcp_server_claude.server.tools.info import info_tool
 from mcp_server_claude.server.tools.jobs import jobs_tool
+from mcp_server_claude.server.tools.map import map_tool
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver.tools import Tool
@@ -14,4 +15,4 @@ if TYPE_CHECKING:
 
 def build_tools() -> list[Tool]:
     """Every tool, created anew: a server owns its tools."""
-    return [ask_tool(), jobs_tool(), info_tool()]
+    return [ask_tool(), map_tool(), jobs_tool(), info_tool()]

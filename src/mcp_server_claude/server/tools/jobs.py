@@ -34,8 +34,8 @@ JOB_STOP_TIMEOUT_S = 5.0
 
 
 async def claude_jobs(
-    id: Annotated[str, Field(description="Of a job (j_…), call (c_…) or thread (t_…). None: lists them.")] = "",  # noqa: A002
-    wait: Annotated[float, Field(description="Seconds to wait for a running job or call to end.", ge=0, le=3600)] = 0,
+    id: Annotated[str, Field(description="A job's (j_…), call's (c_…) or thread's (t_…). None: lists.")] = "",  # noqa: A002
+    wait: Annotated[float, Field(description="Seconds to wait for its end.", ge=0, le=3600)] = 0,
     cancel: Annotated[bool, Field(description="Stop it; what is written is kept and returned.")] = False,  # noqa: FBT002
     *,
     services: ServicesDep,

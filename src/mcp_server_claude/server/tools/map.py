@@ -1,0 +1,87 @@
+"""`claude_map`: one prompt over many items, in a job that survives the client and the server."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from mcp.types import CallToolResult, ToolAnnotations
+
+from mcp_server_claude import number_formatting
+from mcp_server_claude.calls import ask_request
+from mcp_server_claude.server import job_progress_reports, job_results, tool_results
+from mcp_server_claude.server.client_quirks import detach_delay_s
+from mcp_server_claude.server.strict_tool import RESULT_META, StrictTool
+from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_server_claude.jobs.map_estimates import MapEstimate
+
+
+async def claude_map(
+    prompt: ask_request.TemplateParam,
+    items: ask_request.ItemsParam,
+    output: ask_request.OutputParam = "",
+    model: ask_request.ModelParam = "",
+    effort: ask_request.EffortParam = "",
+    system: ask_request.SystemParam = "",
+    schema: ask_request.ItemSchemaParam = {},  # noqa: B006 - pydantic copies defaults
+    max_usd: ask_request.JobMaxUsdParam = 0,
+    dry_run: ask_request.DryRunParam = False,  # noqa: FBT002
+    *,
+    services: ServicesDep,
+    caller: CallerDep,
+) -> CallToolResult:
+    """Ask the same for many items in parallel, each in a fresh context. The answers go into a file, in order.
+
+    The result is a digest. It is a job (claude_jobs): the same call again continues it.
+    """
+    from mcp_server_claude.jobs.map_jobs import MapRequest  # not before the client's handshake is answered
+
+    template = await ask_request.build_call(
+        caller.origin("claude_map"), prompt=prompt, model=model, effort=effort, system=system, schema=schema
+    )
+    request = MapRequest(template=template, items=items, output=output, max_usd=max_usd)
+    jobs = services.jobs
+    if dry_run:
+        return tool_results.text_result(_estimate_table(await jobs.estimate_map(request)))
+    job_id = (await jobs.start_map(request)).record.id
+    seconds = detach_delay_s(services.settings.detach_after_s, caller.traits) or math.inf
+    await job_progress_reports.wait_for_job(jobs, job_id, caller, services.settings, seconds)
+    return await job_results.job_result(jobs, await jobs.read_job(job_id, caller.user.name))
+
+
+def map_tool() -> StrictTool:
+    """The tool as the server registers it."""
+    return StrictTool.for_function(
+        claude_map,
+        title="Claude: one prompt over many items",
+        annotations=ToolAnnotations(
+            title="Claude map",
+            read_only_hint=False,
+            destructive_hint=False,
+            idempotent_hint=True,
+            open_world_hint=True,
+        ),
+        meta=RESULT_META | {"anthropic/searchHint": "claude map batch bulk many items rows files extract classify"},
+    )
+
+
+def _estimate_table(estimates: Sequence[MapEstimate]) -> str:
+    rows = [
+        (
+            each.variant,
+            each.model,
+            f"about {number_formatting.format_tokens(each.input_tokens)}",
+            number_formatting.format_usd(each.input_usd),
+            number_formatting.format_usd(each.typical_usd),
+            number_formatting.format_usd(each.max_usd),
+        )
+        for each in estimates
+    ]
+    items = estimates[0].items if estimates else 0
+    header = ("way", "model", "input tokens", "input", "with 500 tokens an answer", "with the longest answers")
+    table = tool_results.markdown_table(header, rows)
+    return f"{table}\n\n{items:,} items, counted from some of them. Nothing was generated."

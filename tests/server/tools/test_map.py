@@ -1,0 +1,331 @@
+"""`claude_map`: every item answered once, in order, into a file; the result is a digest."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from contextlib import asynccontextmanager, closing
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import pytest
+
+from mcp_server_claude.simulator import Simulator, directive
+from support.mcp_session import (
+    McpSession,
+    ProgressUpdate,
+    connect,
+    failure_meta,
+)
+from support.simulator_requests import message_requests
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+    from pathlib import Path
+
+    from mcp.types import CallToolResult
+
+    from mcp_server_claude.simulator import LoggedRequest
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def at_desk(api: Simulator, tmp_path: Path, **fields: Any) -> AsyncGenerator[McpSession]:
+    project = tmp_path / "project"
+    project.mkdir(exist_ok=True)
+    async with connect(
+        "memory", "auto", tmp_path / "data", base_url=api.url, project_dir=str(project), **fields
+    ) as session:
+        yield session
+
+
+@pytest.fixture
+async def desk(api: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]:
+    api.reset()
+    async with at_desk(api, tmp_path) as session:
+        yield session
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    path = tmp_path / "project"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+async def run_map(
+    desk: McpSession, items: list[object], updates: list[ProgressUpdate] | None = None, **arguments: object
+) -> CallToolResult:
+    totals: set[float | None] = set()
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        totals.add(total)
+        if updates is not None:
+            updates.append(ProgressUpdate(progress, message))
+
+    arguments = {"prompt": "Name the colour of {item}. [[sim: tokens=6]]", "items": items, **arguments}
+    with anyio.fail_after(20):
+        return await desk.client.call_tool("claude_map", arguments, progress_callback=hear)
+
+
+def digest(result: CallToolResult) -> str:
+    return cast("Any", result.content[0]).text
+
+
+def job(result: CallToolResult) -> dict[str, Any]:
+    assert result.meta is not None
+    return result.meta["mcp-server-claude/job"]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def prompt_of(request: LoggedRequest) -> str:
+    content = cast("Any", request.body)["messages"][0]["content"]
+    return content if isinstance(content, str) else "".join(block.get("text", "") for block in content)
+
+
+def query(desk: McpSession, sql: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(desk.data_dir / "store.db")) as connection:
+        return connection.execute(sql).fetchall()
+
+
+async def test_each_item_is_answered_once_and_the_answers_are_in_order(
+    desk: McpSession, api: Simulator, project: Path
+) -> None:
+    items: list[object] = [f"thing {n}" for n in range(30)]
+    result = await run_map(desk, items, output="out.jsonl")
+    written = lines(project / "out.jsonl")
+    assert [line["input"] for line in written] == items
+    assert [line["item"] for line in written] == list(range(30))
+    assert {line["state"] for line in written} == {"done"}
+    asked = {prompt_of(request): request.text for request in message_requests(api)}
+    assert len(asked) == len(message_requests(api)) == 30
+    assert [line["answer"] for line in written] == [
+        next(text for prompt, text in asked.items() if f"of {item}." in prompt) for item in items
+    ]
+    assert digest(result).startswith(f"{job(result)['id']}: complete · 30 of 30 answered · $0.0")
+    assert digest(result).count("- item ") == 3
+    assert str(project / "out.jsonl") in cast("Any", result.content[1]).text
+    ((cost, calls),) = query(
+        desk, "select sum(cost_micros), count(distinct call_id) from entry where job_id is not null"
+    )
+    assert job(result)["cost_usd"] == cost / 1e6
+    assert calls == 30
+
+
+async def test_progress_counts_the_items_and_tells_the_cost(desk: McpSession) -> None:
+    updates: list[ProgressUpdate] = []
+    await run_map(desk, [f"thing {n}" for n in range(12)], updates)
+    values = [update.progress for update in updates]
+    assert values == sorted(set(values))
+    assert values[-1] == 12
+    assert (updates[-1].message or "").startswith("12 of 12 · $")
+
+
+async def test_rows_of_a_table_fill_the_fields(desk: McpSession, api: Simulator, project: Path) -> None:
+    (project / "people.csv").write_text('name,town\nAda,London\n"Grace, Dr.",New York\n')
+    await run_map(desk, ["people.csv"], prompt="{name} lives in {town}. [[sim: tokens=6]]", output="out.csv")
+    prompts = {prompt_of(request) for request in message_requests(api)}
+    assert {prompt.split(" [[")[0] for prompt in prompts} == {
+        "Ada lives in London.",
+        "Grace, Dr. lives in New York.",
+    }
+    with (project / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [json.loads(row["input"]) for row in rows] == [
+        {"name": "Ada", "town": "London"},
+        {"name": "Grace, Dr.", "town": "New York"},
+    ]
+    assert all(row["answer"] and row["state"] == "done" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("t.tsv", "a\tb\n1\t2\n"), ("t.jsonl", '{"a": 1, "b": "2"}\n\n'), ("t.jsonl", '\ufeff{"a": "1", "b": 2}')],
+)
+async def test_other_tables_are_read_too(desk: McpSession, api: Simulator, project: Path, name: str, text: str) -> None:
+    (project / name).write_text(text, encoding="utf-8")
+    await run_map(desk, [name], prompt="{a} and {b} [[sim: tokens=6]]")
+    (request,) = message_requests(api)
+    assert prompt_of(request).startswith("1 and 2")
+
+
+async def test_each_file_of_a_glob_is_an_item(desk: McpSession, api: Simulator, project: Path) -> None:
+    for name in ("b", "a"):
+        (project / f"{name}.md").write_text(f"This is the text of {name}.")
+    result = await run_map(desk, ["*.md"], prompt="Sum up {item}. [[sim: tokens=6]]")
+    assert job(result)["done"] == 2
+    assert [line["input"] for line in lines(project / f"claude_map_{job(result)['id']}.jsonl")] == ["a.md", "b.md"]
+    bodies = [json.dumps(request.body) for request in message_requests(api)]
+    assert sorted("text of a" in body for body in bodies) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("items", "arguments", "words"),
+    [
+        ([], {}, "There are no items."),
+        (["no.csv"], {}, "no.csv"),
+        (["no/*.txt"], {}, 'There is no "no"'),
+        (["bad.jsonl"], {}, 'Line 2 of "bad.jsonl" is not JSON'),
+        (["bad.csv"], {}, 'Line 3 of "bad.csv" has another number of fields'),
+        ([{"a": 1}], {"prompt": "{b}"}, "The prompt names {b}, which the rows do not have. They have: a."),
+        (["x"], {"model": "gpt"}, "gpt"),
+        (["x"], {"output": "../out.jsonl"}, "outside"),
+        (["x"], {"output": "out.txt"}, "output must be the path of a .jsonl or .csv file."),
+        (["x"], {"output": "no/out.jsonl"}, "its directory does not exist"),
+        (["x"], {"output": "taken.jsonl"}, "exists and is not that of this job"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_before_anything_is_sent(
+    desk: McpSession, api: Simulator, project: Path, items: list[object], arguments: dict[str, Any], words: str
+) -> None:
+    (project / "bad.jsonl").write_text('{"a": 1}\n{oops\n')
+    (project / "bad.csv").write_text("a,b\n1,2\n3\n")
+    (project / "taken.jsonl").write_text("precious")
+    result = await run_map(desk, items, **arguments)
+    assert failure_meta(result)["class"] == "request_error"
+    assert words in digest(result)
+    assert message_requests(api) == []
+    assert (project / "taken.jsonl").read_text() == "precious"
+    assert query(desk, "select count(*) from job where state <> 'new'") == [(0,)]
+
+
+async def test_a_failed_item_is_reported_and_the_same_call_asks_for_it_alone(
+    desk: McpSession, api: Simulator, project: Path
+) -> None:
+    items: list[object] = ["tea", f"milk {directive(status=400, times=1)}", "rice"]
+    first = await run_map(desk, items, output="out.jsonl")
+    assert "incomplete · 2 of 3 answered · 1 failed" in digest(first)
+    assert "- item 1: " in digest(first)
+    assert [line["state"] for line in lines(project / "out.jsonl")] == ["done", "failed", "done"]
+    before = lines(project / "out.jsonl")
+    again = await run_map(desk, items, output="out.jsonl")
+    assert job(again)["id"] == job(first)["id"]
+    assert "complete · 3 of 3 answered" in digest(again)
+    after = lines(project / "out.jsonl")
+    assert [line["state"] for line in after] == ["done"] * 3
+    assert [after[0], after[2]] == [before[0], before[2]]
+    assert len(message_requests(api)) == 4
+    third = await run_map(desk, items, output="out.jsonl")
+    assert job(third)["state"] == "complete"
+    assert len(message_requests(api)) == 4
+
+
+async def test_an_output_that_was_changed_meanwhile_is_not_overwritten(desk: McpSession, project: Path) -> None:
+    items: list[object] = ["tea", f"milk {directive(status=400)}"]
+    await run_map(desk, items, output="out.jsonl")
+    (project / "out.jsonl").write_text("mine now")
+    again = await run_map(desk, items, output="out.jsonl")
+    assert failure_meta(again)["class"] == "request_error"
+    assert (project / "out.jsonl").read_text() == "mine now"
+
+
+async def test_answers_with_a_schema_are_values(desk: McpSession, project: Path) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"type": "string"}},
+        "required": ["colour"],
+        "additionalProperties": False,
+    }
+    await run_map(desk, ["tea", "milk"], prompt="{item}", schema=schema, output="out.jsonl")
+    assert all(isinstance(line["answer"]["colour"], str) for line in lines(project / "out.jsonl"))
+
+
+async def test_the_limit_of_the_job_holds_over_all_items_and_a_higher_one_goes_on(
+    desk: McpSession,
+) -> None:
+    items: list[object] = [f"thing {n}" for n in range(20)]
+    prompt = "Name the colour of {item}. [[sim: tokens=200]]"
+    first = await run_map(desk, items, prompt=prompt, output="out.jsonl", max_usd=0.02)
+    ((spent,),) = query(desk, "select sum(cost_micros) from entry")
+    assert 0 < spent <= 20_000
+    assert job(first)["state"] == "incomplete"
+    assert "max_usd of $0.020 for the whole job" in digest(first)
+    assert 0 < job(first)["done"] < 20
+    again = await run_map(desk, items, prompt=prompt, output="out.jsonl", max_usd=5)
+    assert job(again)["id"] == job(first)["id"]
+    assert job(again)["done"] == 20
+
+
+async def test_a_wrong_key_stops_the_job_after_the_first_items(desk: McpSession, api: Simulator) -> None:
+    items: list[object] = [f"thing {n} {directive(status=401, type='authentication_error')}" for n in range(100)]
+    result = await run_map(desk, items)
+    assert job(result)["state"] == "incomplete"
+    assert "Stopped: " in digest(result)
+    assert len(message_requests(api)) <= 16
+
+
+async def test_what_all_items_share_is_written_to_the_cache_once_and_nothing_else_is(
+    desk: McpSession, api: Simulator
+) -> None:
+    guide = "Rules for the naming of colours. " * 400
+    await run_map(desk, [f"thing {n}" for n in range(10)], prompt=guide + "Name that of {item}. [[sim: tokens=6]]")
+    bodies = [cast("Any", request.body) for request in message_requests(api)]
+    assert all("cache_control" not in body for body in bodies)
+    assert {len(body["messages"][0]["content"]) for body in bodies} == {2}
+    ((written, read),) = query(
+        desk, "select sum(cache_creation_input_tokens > 0), sum(cache_read_input_tokens > 0) from entry"
+    )
+    assert (written, read) == (1, 9)
+
+
+async def test_a_dry_run_prices_all_items_and_sends_none(desk: McpSession, api: Simulator) -> None:
+    result = await run_map(desk, [f"thing {n}" for n in range(1000)], dry_run=True)
+    assert "1,000 items" in digest(result)
+    assert "| as asked |" in digest(result)
+    assert message_requests(api) == []
+    assert query(desk, "select id from job") == []
+
+
+async def test_a_stopped_job_keeps_its_answers_and_goes_on_with_the_same_call(
+    desk: McpSession, api: Simulator, project: Path
+) -> None:
+    items: list[object] = ["tea", f"milk {directive(fault='stall', at=5, times=1)}"]
+    results: list[CallToolResult] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def ask() -> None:
+            results.append(await run_map(desk, items, output="out.jsonl"))
+
+        tasks.start_soon(ask)
+        with anyio.fail_after(30):
+            while not count_done(desk):
+                await anyio.lowlevel.checkpoint()
+            ((job_id,),) = query(desk, "select id from job")
+            await desk.client.call_tool("claude_jobs", {"id": job_id, "cancel": True})
+    (result,) = results
+    assert job(result)["state"] == "cancelled"
+    assert [line["state"] for line in lines(project / "out.jsonl")] == ["done", "cancelled"]
+    again = await run_map(desk, items, output="out.jsonl")
+    assert job(again)["state"] == "complete"
+    assert len(message_requests(api)) == 3
+
+
+async def test_a_job_that_its_server_left_is_finished_by_the_next_one(api: Simulator, tmp_path: Path) -> None:
+    api.reset()
+    items: list[object] = [f"thing {n} {directive(fault='stall', at=5, times=1) if n % 3 else ''}" for n in range(12)]
+    async with at_desk(api, tmp_path) as desk, anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: run_map(desk, items, output="out.jsonl"))
+        with anyio.fail_after(30):
+            while count_done(desk) < 4 or len(message_requests(api)) < 12:
+                await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    async with at_desk(api, tmp_path) as desk:
+        result = await run_map(desk, items, output="out.jsonl")
+    assert job(result)["done"] == 12
+    written = lines(tmp_path / "project" / "out.jsonl")
+    assert [line["state"] for line in written] == ["done"] * 12
+    complete = [request for request in message_requests(api) if request.end == "complete"]
+    assert len(complete) == 12
+
+
+def count_done(desk: McpSession) -> int:
+    """The number of finished items; 0 before there is a database."""
+    try:
+        return query(desk, "select count(*) from job_item where state = 'done'")[0][0]
+    except sqlite3.OperationalError:
+        return 0
