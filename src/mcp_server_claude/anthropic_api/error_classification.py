@@ -190,9 +190,9 @@ def _api_message(error: APIStatusError) -> str:
     """The message in the response's body, unsanitized; empty where it has none."""
     body = _json_object(error.body)
     # Gateways send other shapes, and so does Amazon: {"message": …}, or {"Message": …} where it refuses a signature.
-    found = next((each for each in (error.api_message, body.get("message"), body.get("Message")) if each), "")
+    message = next((each for each in (error.api_message, body.get("message"), body.get("Message")) if each), "")
     # Where Amazon refuses a signature it goes on to show what was to be signed, a session's token included.
-    return found.partition("The Canonical String")[0] if isinstance(found, str) else ""
+    return message.partition("The Canonical String")[0] if isinstance(message, str) else ""
 
 
 def _from_status(error: APIStatusError) -> CallError:
@@ -330,10 +330,10 @@ def _request_message(error: APIStatusError, kind: str, api_message: str) -> str:
 
 def _too_long_message(api_message: str) -> str:
     """The sentence for a prompt that is too long, with the number of excess tokens where the API gives it."""
-    found = TOKEN_OVERFLOW_PATTERN.search(api_message)
-    if found is None:
+    match = TOKEN_OVERFLOW_PATTERN.search(api_message)
+    if match is None:
         return TOO_LONG_MESSAGE
-    prompt, answer, limit = (int((each or "0").replace(",", "")) for each in found.groups())
+    prompt, answer, limit = (int((each or "0").replace(",", "")) for each in match.groups())
     size = f"{prompt:,} tokens" + (f", with {answer:,} for the answer" if answer else "")
     excess = max(0, prompt + answer - limit)
     return f"The prompt is too long: {size}, {excess:,} more than the {limit:,} that the model takes. Send less."
@@ -352,9 +352,11 @@ def _image_message(error: APIStatusError) -> str:
         if isinstance(paths, list)
         else []
     )
-    where = f" ({', '.join(places[:5])}{', …' if len(places) > 5 else ''})" if places else ""
+    listed_places = f" ({', '.join(places[:5])}{', …' if len(places) > 5 else ''})" if places else ""
     count = f"{len(places)} images are" if len(places) > 1 else "An image is"
-    return f"{count} larger than {side} on a side{where}. Scale down, or send fewer: more than 20 lower the limit."
+    return (
+        f"{count} larger than {side} on a side{listed_places}. Scale down, or send fewer: more than 20 lower the limit."
+    )
 
 
 def _retry_advice(headers: Mapping[str, str]) -> bool | None:

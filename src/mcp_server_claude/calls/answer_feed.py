@@ -130,13 +130,13 @@ class AnswerFeed:
             if offset > live.running_call.text.chars:
                 raise answer_feed_final_events.offset_too_large(live.running_call.text.chars)
             return self._follow_running(live, offset)
-        kept = await self._read_journal(call_id, user, offset)
-        if kept.call.state == "closed":
-            if offset > kept.call.chars:
-                raise answer_feed_final_events.offset_too_large(kept.call.chars)
-            if kept.missing and not kept.text:
+        journaled = await self._read_journal(call_id, user, offset)
+        if journaled.call.state == "closed":
+            if offset > journaled.call.chars:
+                raise answer_feed_final_events.offset_too_large(journaled.call.chars)
+            if journaled.missing and not journaled.text:
                 raise answer_feed_final_events.text_deleted()
-        return self._replay_from_journal(kept, user, offset)
+        return self._replay_from_journal(journaled, user, offset)
 
     async def stop_answer(self, call_id: str, user: str) -> bool:
         """Stop a user's call; False when it has ended already. One of another process ends within a second or two.
@@ -190,12 +190,12 @@ class AnswerFeed:
         """A call of this process, as it grows."""
         running = live.running_call
         with self._reader_scope(live), live.subscribe() as update:
-            seen = live.take_first_status_index()
+            status_index = live.take_first_status_index()
             yield FeedEvent(offset, StartEvent(running.call.id, running.call.thread, live.model))
             rest_until = 0.0
             while True:
-                while (found := live.next_payload(offset, seen)) is not None:
-                    event, offset, seen = found
+                while (payload := live.next_payload(offset, status_index)) is not None:
+                    event, offset, status_index = payload
                     if isinstance(event, TextEvent):
                         rest_until = update.clock.time() + BATCH_INTERVAL_S
                     yield FeedEvent(offset, event)
@@ -288,9 +288,9 @@ class AnswerFeed:
             RequestError: There is no such call.
             ConfigurationError: The journal could not be read.
         """
-        lane = self._store.read if poll else self._store.write
+        run = self._store.read if poll else self._store.write
         with store_errors_as("The journal could not be read"):
-            kept = await lane(call_journal.text_from_offset, call_id, user, offset)
-        if kept is None:
+            journaled = await run(call_journal.text_from_offset, call_id, user, offset)
+        if journaled is None:
             raise RequestError("There is no call of that id.", kind="not_found")
-        return kept
+        return journaled

@@ -53,12 +53,12 @@ def events_for_journaled_call(record: call_journal.JournaledCall) -> list[FeedPa
 
 def _journaled_error(record: call_journal.JournaledCall) -> CallError:
     """A failure as it was when it happened."""
-    told = record.failure or {"class": "temporary_error", "kind": "api_error"}
+    fields = record.failure or {"class": "temporary_error", "kind": "api_error"}
     classes: dict[object, type[CallError]] = {each.class_name: each for each in (RequestError, ConfigurationError)}
-    after, request = told.get("retry_after_s"), told.get("request_id")
-    return classes.get(told.get("class"), TemporaryError)(
+    after, request = fields.get("retry_after_s"), fields.get("request_id")
+    return classes.get(fields.get("class"), TemporaryError)(
         record.incomplete,
-        kind=str(told.get("kind")),
+        kind=str(fields.get("kind")),
         retry_after_s=after if isinstance(after, float | int) else None,
         request_id=request if isinstance(request, str) else None,
     )

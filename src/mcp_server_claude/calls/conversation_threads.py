@@ -97,8 +97,8 @@ class ConversationThreads:
             return await self._engine.run_call(await self._engine.prepare_call(call, listener), listener, text)
         call = self.assign_thread_id(replace(call, thread=call.thread.strip()))
         if not call.starts_thread:  # it must be there before any files are read, or uploaded
-            conversation = await self.read_transcript(call.thread, call.user)
-            call = replace(call, model=call.model or conversation.thread.model)
+            transcript = await self.read_transcript(call.thread, call.user)
+            call = replace(call, model=call.model or transcript.thread.model)
         prepared = await self._engine.prepare_call(call, listener)
         async with self.exclusive_access(prepared, listener):
             return await self._continue_thread(prepared, listener, text)
@@ -205,7 +205,7 @@ class ConversationThreads:
     async def _continue_thread(self, prepared: PreparedCall, listener: Listener, text: TextLog) -> Reply:
         call, new = prepared.call, prepared.call.starts_thread
         try:
-            begun = await self._store.write(_lock_and_add_question, call, self._store.locks, time.time(), new=new)
+            beginning = await self._store.write(_lock_and_add_question, call, self._store.locks, time.time(), new=new)
         except StoreError as error:
             if new:  # the answer matters more than that it can be gone on from
                 alone = prepared.with_call(replace(call, thread="", starts_thread=False))
@@ -214,11 +214,11 @@ class ConversationThreads:
         except BaseException:  # cancelled while it was being taken: it will be taken all the same
             self._store.write_nowait(_store_answer_and_unlock, call, (), None)
             raise
-        if begun is None:
+        if beginning is None:
             raise await self._unknown_thread_error(call.thread, call.user)
-        if isinstance(begun, str):
-            raise TemporaryError(begun, kind="thread_busy", retry_after_s=THREAD_BUSY_RETRY_S)
-        call = _with_history(call, begun)
+        if isinstance(beginning, str):
+            raise TemporaryError(beginning, kind="thread_busy", retry_after_s=THREAD_BUSY_RETRY_S)
+        call = _with_history(call, beginning)
         uses_code = "code" in call.tools or has_definitions("code", call.definitions)
         if uses_code:
             call = replace(call, container_id=self._containers.get(call.thread, ""))
@@ -271,20 +271,20 @@ class ConversationThreads:
             TemporaryError: The deadline of the call has passed.
         """
         thread_id = prepared.call.thread
-        turnstile = self._thread_locks.setdefault(thread_id, _ThreadLock(anyio.Lock()))
-        turnstile.waiting_calls += 1
+        thread_lock = self._thread_locks.setdefault(thread_id, _ThreadLock(anyio.Lock()))
+        thread_lock.waiting_calls += 1
         try:
-            if turnstile.waiting_calls > 1:
+            if thread_lock.waiting_calls > 1:
                 listener(Waiting("waiting for the thread, another call is answering in it"))
             with prepared.deadline.enforce():
-                await turnstile.lock.acquire()
+                await thread_lock.lock.acquire()
             try:
                 yield
             finally:
-                turnstile.lock.release()
+                thread_lock.lock.release()
         finally:
-            turnstile.waiting_calls -= 1
-            if not turnstile.waiting_calls:
+            thread_lock.waiting_calls -= 1
+            if not thread_lock.waiting_calls:
                 del self._thread_locks[thread_id]
 
 

@@ -48,8 +48,8 @@ class RunningCall:
         """Pass an event on to the listeners. The engine has appended the text of a `TextDelta` to `text` before."""
         if isinstance(event, MessageStart):
             self.usage = event.usage
-        for listen in self.listeners:
-            listen(event)
+        for listener in self.listeners:
+            listener(event)
 
     def cancel_run(self, reason: str) -> None:
         """End it now, for a reason that completes "INCOMPLETE: "."""

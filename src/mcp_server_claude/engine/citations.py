@@ -18,14 +18,14 @@ def extract_citations(blocks: Sequence[Block]) -> tuple[Citation, ...]:
     A search result is cited by its address, a fetched page by its title.
     """
     pages = _fetched_page_urls(blocks)
-    found: list[Citation] = []
+    citations: list[Citation] = []
     for block in blocks:
         for each in cast("list[dict[str, object]]", block.get("citations") or []):
             title = str(each.get("title") or each.get("document_title") or "")
             url = each.get("url") or pages.get(title)
             if isinstance(url, str) and url.startswith(("https://", "http://")):
-                found.append(Citation(url=url, title=title, cited_text=str(each.get("cited_text") or "")))
-    return tuple(found)
+                citations.append(Citation(url=url, title=title, cited_text=str(each.get("cited_text") or "")))
+    return tuple(citations)
 
 
 def sources_markdown(citations: Sequence[Citation]) -> str:
@@ -42,7 +42,7 @@ def sources_markdown(citations: Sequence[Citation]) -> str:
 
 def _fetched_page_urls(blocks: Sequence[Block]) -> dict[str, str]:
     """The addresses of fetched pages, by title."""
-    found: dict[str, str] = {}
+    urls: dict[str, str] = {}
     for block in blocks:
         page = block.get("content")
         if block.get("type") == "web_fetch_tool_result" and isinstance(page, dict):
@@ -50,8 +50,8 @@ def _fetched_page_urls(blocks: Sequence[Block]) -> dict[str, str]:
             document = fetched.get("content")
             title = cast("dict[str, object]", document).get("title") if isinstance(document, dict) else None
             if isinstance(title, str) and title:
-                found.setdefault(title, str(fetched.get("url") or ""))
-    return found
+                urls.setdefault(title, str(fetched.get("url") or ""))
+    return urls
 
 
 def _link_text(title: str) -> str:

@@ -63,36 +63,40 @@ def cost_estimates(
     is offered too. `web_tokens` are what web tools may bring in.
     """
 
-    def quote(asked: ClaudeModel, how: str, *, batch: bool = False) -> CostEstimate:
-        most = min(max_tokens, asked.max_tokens_for())
-        rates = pricing.find_rates(asked.id, prompt_tokens=input_tokens, batch=batch, regional=regional)
+    def quote(candidate: ClaudeModel, variant: str, *, batch: bool = False) -> CostEstimate:
+        longest_tokens = min(max_tokens, candidate.max_tokens_for())
+        rates = pricing.find_rates(candidate.id, prompt_tokens=input_tokens, batch=batch, regional=regional)
         if rates is None:
             return CostEstimate(
-                model=asked.id, variant=how, input_tokens=input_tokens, max_tokens=most, searches=searches
+                model=candidate.id,
+                variant=variant,
+                input_tokens=input_tokens,
+                max_tokens=longest_tokens,
+                searches=searches,
             )
-        read, short = input_tokens * rates.input, min(SHORT_ANSWER_TOKENS, most) * rates.output
-        longest = (
+        input_cost, short_cost = input_tokens * rates.input, min(SHORT_ANSWER_TOKENS, longest_tokens) * rates.output
+        highest_cost = (
             (input_tokens + web_tokens) * rates.uncached_input_rate(cache)
-            + most * rates.output
+            + longest_tokens * rates.output
             + searches * rates.web_search * MILLION
         )
         return CostEstimate(
-            model=asked.id,
-            variant=how,
+            model=candidate.id,
+            variant=variant,
             input_tokens=input_tokens,
-            max_tokens=most,
-            input_usd=float(read / MILLION),
-            typical_usd=float((read + short) / MILLION),
-            max_usd=float(longest / MILLION),
+            max_tokens=longest_tokens,
+            input_usd=float(input_cost / MILLION),
+            typical_usd=float((input_cost + short_cost) / MILLION),
+            max_usd=float(highest_cost / MILLION),
             searches=searches,
         )
 
-    asked = quote(model, "as asked")
-    others = [quote(model, "in a batch (within 24 h)", batch=True)] if batches and model.batch else []
-    for line in CHEAPER_FAMILIES:
-        other = catalog.newest_in_line(line)
-        if other is not None and other.id != model.id:
-            offer = quote(other, f"model={line}")
-            if asked.max_usd is None or (offer.max_usd is not None and offer.max_usd < asked.max_usd):
-                others.append(offer)
-    return asked, *others
+    as_requested = quote(model, "as asked")
+    alternatives = [quote(model, "in a batch (within 24 h)", batch=True)] if batches and model.batch else []
+    for family in CHEAPER_FAMILIES:
+        cheaper = catalog.newest_in_line(family)
+        if cheaper is not None and cheaper.id != model.id:
+            offer = quote(cheaper, f"model={family}")
+            if as_requested.max_usd is None or (offer.max_usd is not None and offer.max_usd < as_requested.max_usd):
+                alternatives.append(offer)
+    return as_requested, *alternatives

@@ -136,22 +136,22 @@ class Engine:
                 raise self._journal_bug(prepared.call) from bug
 
     async def _run_call(self, prepared: PreparedCall, span: CallSpan, text: TextLog) -> Reply:
-        call, asked, listener = prepared.call, prepared.model, span.listener
+        call, requested, listener = prepared.call, prepared.model, span.listener
         fallback = prepared.fallback.for_thread(call)
         is_buffered = prepared.output_schema is not None or fallback.model is not None
         buffer, usage = AnswerBuffer(listener, text, buffered=is_buffered), UsageAccumulator(call)
-        why = ""
-        span.set_model(asked.id, usage.usage)
+        reason = ""
+        span.set_model(requested.id, usage.usage)
         error_count = self._ledger.store.error_count
-        journal = JournalWriter(self._ledger.store, self._ledger.worker, call, buffer, model=asked.id)
+        journal = JournalWriter(self._ledger.store, self._ledger.worker, call, buffer, model=requested.id)
         watchdog = StreamWatchdog(self._settings, prepared.deadline, on_tick=journal.save_text)
         policy = self._retry_policy
         context = CallContext(
             claude=self._claude,
             ledger=self._ledger,
-            cooldown=self._cooldowns.for_model(asked.id),
+            cooldown=self._cooldowns.for_model(requested.id),
             retry_policy=policy if fallback.model is None else fallback_model.with_early_fallback(policy),
-            spending_limit=SpendingLimit(self._settings, call, asked, regional=self._claude.is_regional),
+            spending_limit=SpendingLimit(self._settings, call, requested, regional=self._claude.is_regional),
             answer_buffer=buffer,
             usage=usage,
             watchdog=watchdog,
@@ -162,11 +162,11 @@ class Engine:
         try:
             async with self._slot(prepared, listener), background_task(watchdog.run):
                 prepared, loop, outcome = await _run_loop(prepared, context)
-                why = fallback_model.fallback_reason(outcome)
-                if why and fallback.model is not None:
-                    listener(Waiting(f"{asked.id} {why}, asking {fallback.model.id}"))
+                reason = fallback_model.fallback_reason(outcome)
+                if reason and fallback.model is not None:
+                    listener(Waiting(f"{requested.id} {reason}, asking {fallback.model.id}"))
                     prepared = prepared.for_model(fallback.model)
-                    context = self._fallback_context(asked, prepared, context)
+                    context = self._fallback_context(requested, prepared, context)
                     prepared, loop, outcome = await _run_loop(prepared, context)
                 outcome = await self._with_token_count(outcome, prepared)
                 output = await build_reply.validated_output(prepared.output_schema, loop, outcome, context)
@@ -180,7 +180,7 @@ class Engine:
                 reply = build_reply.reply_for_outcome(outcome, buffer.text, usage, prepared.model)
                 buffer.flush()
         except CallError as failure:
-            note = fallback.error_note(asked, why) if why else ""
+            note = fallback.error_note(requested, reason) if reason else ""
             error = await self._with_notes(failure, prepared.model, note)
             raise _close_failed(journal, usage, error) from None
         except Exception as bug:
@@ -191,10 +191,10 @@ class Engine:
             journal.close_journal("cancelled", usage.usage(), "The call was cancelled.")
             raise
         journal.close_journal("incomplete" if reply.incomplete else "complete", reply.usage, reply.incomplete)
-        is_fallback = prepared.model is not asked
+        is_fallback = prepared.model is not requested
         notes = (
             *prepared.call.notes,
-            fallback_model.answered_by_note(reply.usage.by_model, why if is_fallback else "declined")
+            fallback_model.answered_by_note(reply.usage.by_model, reason if is_fallback else "declined")
             if reply.usage.fallback_from
             else "",
             *outcome.notes,
@@ -334,9 +334,9 @@ class Engine:
             self._slots.acquire_nowait()
         except anyio.WouldBlock:
             listener(Waiting(f"waiting for a place, {self._settings.max_concurrent} calls are running"))
-            with anyio.move_on_after(prepared.deadline.remaining_s()) as patience:
+            with anyio.move_on_after(prepared.deadline.remaining_s()) as wait_scope:
                 await self._slots.acquire()
-            if patience.cancelled_caught:
+            if wait_scope.cancelled_caught:
                 raise TemporaryError("No place became free for the call in time. Try again.", kind="capacity") from None
         try:
             yield

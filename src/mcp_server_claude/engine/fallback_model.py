@@ -90,12 +90,16 @@ def answered_by_note(by_model: Sequence[ModelUsage], reason: str) -> str:
     """The note that names the models, the first as the requested one and the last as the one that answered, with the
     cost of each if the first cost something.
     """
-    asked, *_, instead = by_model
+    requested, *_, answering = by_model
 
     def named(share: ModelUsage) -> str:
-        return f"{share.model} ({number_formatting.format_usd(share.cost_usd)})" if asked.cost_usd != 0 else share.model
+        return (
+            f"{share.model} ({number_formatting.format_usd(share.cost_usd)})"
+            if requested.cost_usd != 0
+            else share.model
+        )
 
-    return f"answered by {named(instead)}, {named(asked)} {reason}"
+    return f"answered by {named(answering)}, {named(requested)} {reason}"
 
 
 def _thread_blocks(call: Call) -> list[Mapping[str, object]]:

@@ -59,18 +59,18 @@ class OutputFiles:
         ids = output_file_ids(blocks)[:MAX_FILES_PER_CALL]
         if not ids:
             return ()
-        told: dict[str, FileMetadata] = {}
+        metadata: dict[str, FileMetadata] = {}
         with anyio.move_on_after(METADATA_TIMEOUT_S):
             async with anyio.create_task_group() as tasks:
                 for file_id in ids:
-                    tasks.start_soon(self._load_metadata, file_id, told)
+                    tasks.start_soon(self._load_metadata, file_id, metadata)
         now = time.time()
-        made = [_new_record(call, file_id, told.get(file_id), now) for file_id in ids]
+        records = [_new_record(call, file_id, metadata.get(file_id), now) for file_id in ids]
         try:
-            await self._store.write(output_file_records.record_output_files, made)
+            await self._store.write(output_file_records.record_output_files, records)
         except StoreError:
             return ()
-        return tuple(map(_to_output_file, made))
+        return tuple(map(_to_output_file, records))
 
     async def files_of_call(self, call_id: str, user: str) -> tuple[OutputFile, ...]:
         """The output files of a user's call.
@@ -134,7 +134,7 @@ def output_file_ids(blocks: Sequence[Block]) -> list[str]:
 
     Output blocks of every tool count (`bash_code_execution_output`, `code_execution_output`, and future ones).
     """
-    found: dict[str, None] = {}
+    ids: dict[str, None] = {}
     for block in blocks:
         result = block.get("content")
         if not str(block.get("type")).endswith("_tool_result") or not isinstance(result, dict):
@@ -143,8 +143,8 @@ def output_file_ids(blocks: Sequence[Block]) -> list[str]:
         for output in cast("list[object]", outputs) if isinstance(outputs, list) else []:
             file_id = cast("Mapping[str, object]", output).get("file_id") if isinstance(output, dict) else None
             if isinstance(file_id, str) and file_id:
-                found[file_id] = None
-    return list(found)
+                ids[file_id] = None
+    return list(ids)
 
 
 def _new_record(call: Call, file_id: str, metadata: FileMetadata | None, now: float) -> OutputFileRecord:

@@ -96,19 +96,19 @@ class SpendingLimit:
             RequestError: `max_usd` does not pay for the input and a short answer.
         """
         rates = self._rates_for(input_tokens + web_tokens)
-        entrance = self._input_cost_micros(input_tokens, rates)
-        most = entrance + self._web_cost_micros(web_tokens, rates) + _ceil_micros(max_tokens * rates.output)
-        least = entrance + _ceil_micros(min(max_tokens, MIN_OUTPUT_TOKENS) * rates.output)
+        input_micros = self._input_cost_micros(input_tokens, rates)
+        max_micros = input_micros + self._web_cost_micros(web_tokens, rates) + _ceil_micros(max_tokens * rates.output)
+        min_micros = input_micros + _ceil_micros(min(max_tokens, MIN_OUTPUT_TOKENS) * rates.output)
         if self._remaining_usd is not None:
-            most = min(most, int(self._remaining_usd * MICROS_PER_USD))
-            if most < least:
+            max_micros = min(max_micros, int(self._remaining_usd * MICROS_PER_USD))
+            if max_micros < min_micros:
                 raise RequestError(
                     f"max_usd of {_exact_usd(self._call.max_usd)} is too low: the prompt alone costs about "
-                    f"{_exact_usd(entrance / 1e6)}{self._spent_so_far_text()}. Nothing more was sent.",
+                    f"{_exact_usd(input_micros / 1e6)}{self._spent_so_far_text()}. Nothing more was sent.",
                     kind="max_usd",
                 )
         scopes = tuple((scope, int(Decimal(str(cap)) * MICROS_PER_USD)) for scope, cap in self._daily_limits.items())
-        return ReservationRequest(scopes=scopes, day=current_budget_day(), min_micros=least, max_micros=most)
+        return ReservationRequest(scopes=scopes, day=current_budget_day(), min_micros=min_micros, max_micros=max_micros)
 
     def affordable_tokens(self, reserved_micros: int, input_tokens: int, web_tokens: int = 0) -> int:
         """The `max_tokens` that a reservation in micro-dollars pays for: at least half of it where web tools may use
@@ -178,8 +178,8 @@ class SpendingLimit:
 
 
 def _highest_rates(line: str, *, regional: bool) -> PriceRates | None:
-    found = pricing.highest_rates(PRICED_LIKE_FAMILY.get(line, line))
-    return found.in_region() if found is not None and regional else found
+    rates = pricing.highest_rates(PRICED_LIKE_FAMILY.get(line, line))
+    return rates.in_region() if rates is not None and regional else rates
 
 
 def _family_of(name: str) -> str:

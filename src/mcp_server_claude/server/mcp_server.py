@@ -107,10 +107,10 @@ async def bind_user_and_cancel(ctx: ServerRequestContext[ServiceAccess, Any], ca
     """
     if ctx.request_id is None:
         return await call_next(ctx)
-    leg = http_request_state(ctx.request)
+    client_state = http_request_state(ctx.request)
     with bind_request(ctx):
-        if leg is None:
+        if client_state is None:
             return await call_next(ctx)
-        with leg.cancel_scope():
+        with client_state.cancel_scope():
             return without_lone_surrogates(await call_next(ctx))
     raise MCPError(REQUEST_CANCELLED, "The client has gone.")

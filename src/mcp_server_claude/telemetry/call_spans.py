@@ -81,13 +81,13 @@ class CallSpan:
                 self._span.set_status(Status(StatusCode.ERROR))  # without its sentence, which may quote what was asked
 
     def _with_span_events(self, listener: Listener) -> Listener:
-        def hear(event: CallEvent) -> None:
+        def add_event(event: CallEvent) -> None:
             if isinstance(event, Waiting):
                 waited = {"why": event.reason, "seconds": event.seconds or 0.0, "attempt": event.attempt}
                 self._span.add_event("waiting", waited)
             listener(event)
 
-        return hear
+        return add_event
 
     def _empty_usage(self) -> Usage:
         """The account of a call that ended before one was begun."""
@@ -100,9 +100,9 @@ class CallSpan:
 @contextmanager
 def call_span(call: Call, listener: Listener, settings: Settings) -> Generator[CallSpan]:
     """Observe a call for as long as the block runs, below the span that is current, if there is one."""
-    around = trace.get_current_span()
-    if call.thread and around.is_recording():
-        around.set_attribute(CONVERSATION_ID, call.thread)
+    parent = trace.get_current_span()
+    if call.thread and parent.is_recording():
+        parent.set_attribute(CONVERSATION_ID, call.thread)
     with _tracer.start_as_current_span(
         "chat",
         kind=SpanKind.INTERNAL,
@@ -110,17 +110,17 @@ def call_span(call: Call, listener: Listener, settings: Settings) -> Generator[C
         record_exception=False,
         set_status_on_exception=False,
     ) as span:
-        seen = CallSpan(call, listener, span, settings)
+        call_observation = CallSpan(call, listener, span, settings)
         try:
-            yield seen
+            yield call_observation
         except CallError as failure:
-            seen.record_end("failed", failure.usage, failure.kind)
+            call_observation.record_end("failed", failure.usage, failure.kind)
             raise
         except Exception as bug:
-            seen.record_end("failed", kind=type(bug).__name__)
+            call_observation.record_end("failed", kind=type(bug).__name__)
             raise
         except BaseException:
-            seen.record_end("cancelled")
+            call_observation.record_end("cancelled")
             raise
 
 

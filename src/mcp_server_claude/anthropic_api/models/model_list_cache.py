@@ -199,13 +199,13 @@ def _bundled_list() -> Mapping[str, object]:
 def _load_catalogs(path: Path) -> tuple[ModelCatalog, ModelCatalog | None, float]:
     """Our own file, the copy on disk where it can be read, and when that was fetched."""
     try:
-        kept: object = json.loads(path.read_bytes())
+        saved: object = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
-        kept = None
-    fetched = kept.get("fetched_at") if is_json_object(kept) else None
-    if not is_json_object(kept) or not isinstance(fetched, int | float) or isinstance(fetched, bool):
+        saved = None
+    fetched = saved.get("fetched_at") if is_json_object(saved) else None
+    if not is_json_object(saved) or not isinstance(fetched, int | float) or isinstance(fetched, bool):
         return bundled_catalog(), None, float("-inf")
-    models, day = _parse_with_defaults(model_entries(kept)), _utc_date(fetched)
+    models, day = _parse_with_defaults(model_entries(saved)), _utc_date(fetched)
     if models is None or day is None:
         return bundled_catalog(), None, float("-inf")
     return bundled_catalog(), ModelCatalog.newest_first(models, "disk", day), float(fetched)
@@ -236,8 +236,8 @@ def _id_variants(entry: Mapping[str, object]) -> set[str]:
 
 
 def _with_defaults(entry: Mapping[str, object], known: Mapping[str, object]) -> Mapping[str, object]:
-    said = {key: value for key, value in entry.items() if value is not None or key not in NULL_IS_UNKNOWN}
-    return {**known, **said}
+    stated = {key: value for key, value in entry.items() if value is not None or key not in NULL_IS_UNKNOWN}
+    return {**known, **stated}
 
 
 def _utc_date(moment: float) -> str | None:

@@ -56,19 +56,19 @@ class ModelCatalog:
             RequestError: There is no such model, or it is retired; the message gives the nearest names or the
                 successor.
         """
-        wanted = name.strip() or default.strip()
-        if holds_key(wanted):
+        model_name = name.strip() or default.strip()
+        if holds_key(model_name):
             raise RequestError(
                 "model holds what looks like an API key. Put the key in MCP_CLAUDE_API_KEY; this one counts as leaked.",
                 kind="unknown_model",
             )
-        model = self._by_exact_id(wanted) or self._by_alias(wanted) or self.newest_in_line(wanted.lower())
+        model = self._by_exact_id(model_name) or self._by_alias(model_name) or self.newest_in_line(model_name.lower())
         if model is None:
-            if self.is_authoritative or not is_model_id(wanted):
+            if self.is_authoritative or not is_model_id(model_name):
                 raise RequestError(
-                    self._unknown_model_message(wanted, is_default=not name.strip()), kind="unknown_model"
+                    self._unknown_model_message(model_name, is_default=not name.strip()), kind="unknown_model"
                 )
-            return ClaudeModel(id=wanted, is_listed=False)
+            return ClaudeModel(id=model_name, is_listed=False)
         if model.lifecycle == "retired" and self.is_authoritative:
             raise RequestError(self.retirement_note(model), kind="retired_model")
         return model
@@ -89,11 +89,11 @@ class ModelCatalog:
         """The ids of the models that are not retired, newest first."""
         return tuple(each.id for each in self.models if each.lifecycle != "retired")
 
-    def _by_exact_id(self, wanted: str) -> ClaudeModel | None:
-        return next((each for each in self.models if each.id.lower() == wanted.lower()), None)
+    def _by_exact_id(self, model_name: str) -> ClaudeModel | None:
+        return next((each for each in self.models if each.id.lower() == model_name.lower()), None)
 
-    def _by_alias(self, wanted: str) -> ClaudeModel | None:
-        lower = wanted.lower()
+    def _by_alias(self, model_name: str) -> ClaudeModel | None:
+        lower = model_name.lower()
         return next(
             (
                 m
@@ -103,15 +103,15 @@ class ModelCatalog:
             None,
         )
 
-    def _unknown_model_message(self, wanted: str, *, is_default: bool) -> str:
+    def _unknown_model_message(self, model_name: str, *, is_default: bool) -> str:
         import difflib
 
         names = self.callable_ids()
         lines = tuple(dict.fromkeys(each.line for each in self.models if each.line and each.lifecycle != "retired"))
-        near = difflib.get_close_matches(wanted[:MAX_QUOTED_CHARS].lower(), [*names, *lines], n=3, cutoff=0.5)
+        near = difflib.get_close_matches(model_name[:MAX_QUOTED_CHARS].lower(), [*names, *lines], n=3, cutoff=0.5)
         which = " (the default, MCP_CLAUDE_MODEL)" if is_default else ""
         hint = f"; nearest: {', '.join(near)}" if near else f"; there are {', '.join((lines or names)[:8])}"
-        return f"There is no model named {_quote_value(wanted)}{which}{hint if names else ''}."
+        return f"There is no model named {_quote_value(model_name)}{which}{hint if names else ''}."
 
 
 def check_model_accepts(

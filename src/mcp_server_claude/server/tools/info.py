@@ -85,16 +85,16 @@ def info_tool() -> StrictTool:
 
 async def models_table(services: ServiceAccess) -> str:
     """A table of the models that can be asked, newest first."""
-    catalogue = await services.model_catalog()
-    rows = [_model_row(model) for model in catalogue.models if model.lifecycle != "retired"]
+    catalog = await services.model_catalog()
+    rows = [_model_row(model) for model in catalog.models if model.lifecycle != "retired"]
     head = ("model", "line", "context", "max out", "effort", "can", "$ in/out per MTok", "note")
     source = {"api": "the Models API", "disk": "the Models API, kept on disk", "file": "this package's own list"}
-    told = f"From {source[catalogue.source]}, {catalogue.as_of}. Prices: {pricing.price_list_version()}."
-    if catalogue.source == "file":
-        told += " The API gave no list of models; other ids are passed on as they are given."
+    text = f"From {source[catalog.source]}, {catalog.as_of}. Prices: {pricing.price_list_version()}."
+    if catalog.source == "file":
+        text += " The API gave no list of models; other ids are passed on as they are given."
         if services.settings.platform != "anthropic":
-            told += f" Without what {services.settings.platform} lacks (MCP_CLAUDE_PLATFORM)."
-    return f"{tool_results.markdown_table(head, rows)}\n\n{told}"
+            text += f" Without what {services.settings.platform} lacks (MCP_CLAUDE_PLATFORM)."
+    return f"{tool_results.markdown_table(head, rows)}\n\n{text}"
 
 
 async def usage_table(services: ServiceAccess, user: User, since: str) -> str:
@@ -106,11 +106,11 @@ async def usage_table(services: ServiceAccess, user: User, since: str) -> str:
     everybody = user.role == "operator"
     with store_errors_as("The ledger could not be read"):
         spent = await store.read(_read_spending, moment.timestamp(), None if everybody else user.name)
-    told = f"Since {moment:%Y-%m-%d %H:%M} UTC."
+    text = f"Since {moment:%Y-%m-%d %H:%M} UTC."
     if store.last_error and everybody:
-        told += f" {store.last_error}"
+        text += f" {store.last_error}"
     if not spent.by_model:
-        return f"Nothing was asked. {told}"
+        return f"Nothing was asked. {text}"
     rows = [_usage_row(total.model or "(none)", total) for total in spent.by_model]
     if len(rows) > 1:
         rows.append(_usage_row("total", spent.total))
@@ -121,7 +121,7 @@ async def usage_table(services: ServiceAccess, user: User, since: str) -> str:
                 ("user", *USAGE_COLUMNS), [_usage_row(total.user, total) for total in spent.by_user]
             )
         )
-    return "\n\n".join([*tables, told])
+    return "\n\n".join([*tables, text])
 
 
 async def budget_text(services: ServiceAccess, user: User) -> str:
@@ -145,8 +145,8 @@ async def budget_text(services: ServiceAccess, user: User) -> str:
             f"counted at their most. {anew}"
         )
     rows = [
-        (whose, number_formatting.format_usd(left[scope]), number_formatting.format_usd(cap))
-        for scope, (whose, cap) in caps.items()
+        (owner, number_formatting.format_usd(left[scope]), number_formatting.format_usd(cap))
+        for scope, (owner, cap) in caps.items()
     ]
     table = tool_results.markdown_table(("budget", "left today", "a day"), rows)
     return f"{table}\n\nRunning calls are counted at their most. {anew}"
@@ -156,9 +156,9 @@ async def config_text(services: ServiceAccess, user: User) -> str:
     """Every setting with its source, secrets masked, and which key is in use. Paths and keys only for an operator."""
     settings = services.settings
     lines = [f"mcp-server-claude {__version__}"]
-    shown = [name for name in type(settings).model_fields if user.role == "operator" or name in PUBLIC_SETTINGS]
+    names = [name for name in type(settings).model_fields if user.role == "operator" or name in PUBLIC_SETTINGS]
     if user.role != "operator":
-        rows = [(variable_name(name), _mask_secrets(getattr(settings, name))) for name in shown]
+        rows = [(variable_name(name), _mask_secrets(getattr(settings, name))) for name in names]
         return "\n".join(lines) + "\n\n" + tool_results.markdown_table(("setting", "value"), rows)
     store = services.store
     if settings.platform == "anthropic":
@@ -167,8 +167,8 @@ async def config_text(services: ServiceAccess, user: User) -> str:
         lines += await anyio.to_thread.run_sync(_platform_lines, settings)
     lines.append(f"ledger: {store.path if store.durable else store.last_error}")
     lines += [f"problem: {problem}" for problem in settings.problems]
-    told = [(variable_name(name), _mask_secrets(getattr(settings, name)), settings.source_of(name)) for name in shown]
-    return "\n".join(lines) + "\n\n" + tool_results.markdown_table(("setting", "value", "from"), told)
+    rows = [(variable_name(name), _mask_secrets(getattr(settings, name)), settings.source_of(name)) for name in names]
+    return "\n".join(lines) + "\n\n" + tool_results.markdown_table(("setting", "value", "from"), rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,11 +183,11 @@ class _Spending:
 def _read_spending(tx: Transaction, since: float, user: str | None) -> _Spending:
     from mcp_server_claude.store import request_ledger
 
-    (whole,) = request_ledger.summarize_usage(tx, since, user=user, by=())
+    (total,) = request_ledger.summarize_usage(tx, since, user=user, by=())
     return _Spending(
         by_model=request_ledger.summarize_usage(tx, since, user=user),
         by_user=request_ledger.summarize_usage(tx, since, user=user, by=("user",)),
-        total=whole,
+        total=total,
     )
 
 

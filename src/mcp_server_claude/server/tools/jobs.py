@@ -67,12 +67,12 @@ async def claude_jobs(
             return _call_result(read, files, limit, job_id=name)
         return await job_results.job_result(background, snapshot)
     if name.startswith(THREAD_ID_PREFIX):
-        conversation = await services.threads.read_transcript(name, user)
-        told = tool_results.truncate_text(
-            transcript_markdown(conversation), f"claude://threads/{name}", limit, "conversation"
+        transcript = await services.threads.read_transcript(name, user)
+        content = tool_results.truncate_text(
+            transcript_markdown(transcript), f"claude://threads/{name}", limit, "conversation"
         )
-        line = TextContent(type="text", text=f"[{name} · {len(conversation.turns)} turns]")
-        return CallToolResult(content=[*told, line])
+        line = TextContent(type="text", text=f"[{name} · {len(transcript.turns)} turns]")
+        return CallToolResult(content=[*content, line])
     if cancel:
         await jobs.stop_and_wait(name, user)
     if wait:
@@ -81,8 +81,8 @@ async def claude_jobs(
             caller.send_progress, caller.style, services.settings
         ):  # heartbeats: a silent call is given up
             await jobs.wait_until_done(name, min(wait, max_wait_s(caller.traits)))
-    made = await services.output_files.files_of_call(name, user)
-    return _call_result(await jobs.read_call(name, user), made, limit)
+    files = await services.output_files.files_of_call(name, user)
+    return _call_result(await jobs.read_call(name, user), files, limit)
 
 
 async def _list_all(services: ServiceAccess, user: str) -> CallToolResult:
