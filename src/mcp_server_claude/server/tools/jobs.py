@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_server_claude.call_types import OutputFile
-    from mcp_server_claude.calls.conversation_threads import ThreadTranscript
     from mcp_server_claude.calls.running_calls import CallSnapshot
+    from mcp_server_claude.calls.thread_transcripts import ThreadTranscript
     from mcp_server_claude.services.service_access import ServiceAccess
     from mcp_server_claude.store.call_journal import JournaledCall
     from mcp_server_claude.store.thread_messages import Thread, ThreadMessage
@@ -149,7 +149,7 @@ def transcript_markdown(conversation: ThreadTranscript) -> str:
 
 
 def _message_text(turn: ThreadMessage) -> str:
-    from mcp_server_claude.calls.conversation_threads import render_answer
+    from mcp_server_claude.calls.thread_transcripts import render_answer
     from mcp_server_claude.files import summarize_files  # neither before the client's handshake is answered
 
     if turn.role == "assistant":

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api.platforms import find_credential
-from mcp_server_claude.calls.conversation_threads import render_answer
+from mcp_server_claude.calls.thread_transcripts import render_answer
 from mcp_server_claude.engine.spending_limit import next_budget_day
 from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.files import FilePolicy, summarize_files
