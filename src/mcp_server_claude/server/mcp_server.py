@@ -10,7 +10,7 @@ from mcp.shared.exceptions import MCPError
 
 from mcp_server_claude import __version__, telemetry
 from mcp_server_claude.lone_surrogates import without_lone_surrogates
-from mcp_server_claude.server import resources
+from mcp_server_claude.server import prompts, resources
 from mcp_server_claude.server.http_client_state import http_request_state
 from mcp_server_claude.server.protocol_errors import unknown_name_errors
 from mcp_server_claude.server.tool_dependencies import bind_request
@@ -29,20 +29,25 @@ if TYPE_CHECKING:
 SERVER_NAME = "mcp-server-claude"
 
 INSTRUCTIONS = """\
-Delegates to Claude through the Anthropic API: another model, a fresh context, its own bill.
+Hands work to another Claude through the Anthropic API: a fresh context, any model, its own bill.
 
-- claude_ask(prompt): a second opinion, a review, a hard question for a stronger model, a long read that would fill \
-your own context, a cheap draft. The delegate sees only the prompt and `files` (paths, globs, URLs: cheaper than \
-pasting them). `model` takes opus, sonnet, haiku, fable or an exact id; `effort` says how hard to think; `schema` \
-makes the answer JSON; `tools` lets it search the web or run code; `thread` goes on with an earlier answer; \
-`dry_run` only prices the call. The answer ends with a line on tokens and cost. Calls may run in parallel.
-- claude_map(prompt, items): the same prompt for each text, row or file, in parallel; answers go to a file, the result \
-is a digest.
-- claude_jobs(id): what became of a call or a thread: read it, wait for it or stop it. After a time-out or a cancel \
-nothing is lost: without an id it lists the latest.
+Use it for: a second opinion or a review that is not biased by this conversation; a hard question for a stronger \
+model; reading PDFs, logs or many files that would fill your own context; a draft or an extraction on a cheap model. \
+Do not use it for what you can answer at once, or for work that needs your tools or this conversation.
+
+- claude_ask(prompt): the delegate sees only `prompt` and `files`, so write the goal, the constraints and the form \
+of the answer into the prompt, and name files by path, glob or URL instead of pasting them. `model`: haiku is \
+cheapest, sonnet the usual choice, opus for hard problems, fable for the hardest. `effort` says how hard to think, \
+`schema` makes the answer JSON, `tools` lets it search the web, run code or look into files, `max_usd` limits the \
+cost, `dry_run` only prices it. `thread` continues an earlier answer: pass the id (t_…) from its last line instead \
+of repeating the context. Ask independent questions in parallel.
+- claude_map(prompt, items): the same question about many items (texts, rows, files), on a cheap model or at half \
+price in a batch; the answers are in a file.
+- claude_jobs(id): read, wait for or stop a call, a job or a thread. Nothing is lost after a time-out or a cancel: \
+without an id it lists the latest.
 - claude_info(about): models with prices and limits, what was spent, what is left of the budget, the configuration.
 
-Default model: {model}. A result whose last block begins with INCOMPLETE: was cut; it says why and how to go on.\
+Default model: {model}. A result whose last block begins with INCOMPLETE: was cut; it says why and how to continue.\
 """
 """Claude Code shows the model at most 2,048 characters of this, and at first nothing else but the tools' names."""
 
@@ -80,15 +85,8 @@ def build_mcp_server(settings: Settings, services_lifespan: ServicesLifespan) ->
         log_level="WARNING",
     )
     resources.register_resources(server)
-    _withdraw_empty_prompts(server)
+    prompts.register_prompts(server)
     return server
-
-
-def _withdraw_empty_prompts(server: MCPServer[ServiceAccess]) -> None:
-    """Announce no prompts where there are none; the SDK announces them always."""
-    if server._prompt_manager.list_prompts():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the only way in
-        return
-    server._lowlevel_server._request_handlers.pop("prompts/list")  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 async def open_services_after_handshake(ctx: ServerRequestContext[ServiceAccess, Any], call_next: CallNext) -> Any:
