@@ -1,0 +1,52 @@
+"""The ledger against the simulator's bill, which is computed from the documented rules by code of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from mcp_server_claude.simulator import Pace, Simulator, directive
+from support.mcp_session import connect, usage_meta
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+LONG_RULES = "Answer as a tea merchant of the old school would, with care and in full. " * 400
+CALLS: list[dict[str, Any]] = [
+    {"prompt": "Tea?"},
+    {"prompt": "Tea?", "system": LONG_RULES},
+    {"prompt": "And now?", "system": LONG_RULES},
+    {"prompt": f"Think. {directive(think=300)}", "effort": "low"},
+    {"prompt": "A person.", "schema": SCHEMA},
+    {"prompt": f"News? {directive(search='on')}", "tools": ["web"]},
+    {"prompt": f"No. {directive(stop='refusal', at=0, category='bio')}"},
+    {"prompt": f"No. {directive(stop='refusal', at=0, category='cyber')}"},
+    {"prompt": f"No. {directive(stop='refusal')}"},
+    {"prompt": f"Cut. {directive(stop='max_tokens')}"},
+    {"prompt": "word " * 120_000, "max_tokens": 50},
+]
+MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-mythos-5-1", "claude-opus-4-8")
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("inference_geo", ["global", "us"])
+@pytest.mark.parametrize("cache", ["5m", "1h"])
+async def test_the_ledger_equals_the_bill_to_the_micro_dollar(
+    tmp_path: Path, model: str, inference_geo: str, cache: str
+) -> None:
+    async with (
+        Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), inference_geo=inference_geo) as api,
+        connect("memory", "auto", tmp_path / "data", base_url=api.url, model=model, cache=cache) as session,
+    ):
+        for arguments in CALLS:
+            result = await session.ask(**arguments)
+            if arguments["prompt"] == "Tea?" and not result.is_error:
+                await session.ask("More?", thread=usage_meta(result)["thread"])
+        rows = {cast("str", row["request_id"]): row["cost_micros"] for row in session.ledger_rows()}
+    billed = {each.request_id: None if each.usd is None else round(each.usd * 1_000_000) for each in api.bill()}
+    assert len(billed) >= len(CALLS)
+    assert {name: rows[name] for name in billed} == billed
