@@ -561,7 +561,7 @@ async def test_with_no_retention_a_reader_who_comes_back_at_once_still_gets_it_a
         assert await store.write(call_journal.answer_text, call.id) == ""
         assert text_of(await told(streams, call.id, 7)) == text[7:]
         later = (await other.open()).answer_feed
-        with pytest.raises(RequestError, match="not kept any more") as gone:
+        with pytest.raises(RequestError, match="was deleted") as gone:
             await later.follow_answer(call.id, "ada")
         assert gone.value.kind == "not_found"
         assert end_of(await told(later, call.id, len(text))).complete

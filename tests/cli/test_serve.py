@@ -9,6 +9,7 @@ import socket
 import subprocess
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, cast
 
 import anyio
@@ -30,7 +31,7 @@ from support.simulator_requests import message_requests
 from support.stdio_process import stdio_process, tool_call
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
     from pathlib import Path
 
     from mcp_server_claude.simulator import Simulator
@@ -55,23 +56,36 @@ class Process:
         return await anyio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
 
 
-def started(arguments: list[str], data_dir: Path, errors: IO[bytes], **fields: object) -> subprocess.Popen[bytes]:
+def started(
+    arguments: list[str],
+    data_dir: Path,
+    errors: IO[bytes],
+    extra: Mapping[str, str] = MappingProxyType({}),
+    **fields: object,
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         server_command("serve", *arguments),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
-        env=server_environment(**({"api_key": FAKE_KEY, "data_dir": data_dir, "log_level": "warning"} | fields)),
+        env=server_environment(**({"api_key": FAKE_KEY, "data_dir": data_dir, "log_level": "warning"} | fields))
+        | dict(extra),
     )
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path, upstream: Simulator, *arguments: str, **fields: object) -> AsyncGenerator[Process]:
+async def serving(
+    tmp_path: Path,
+    upstream: Simulator,
+    *arguments: str,
+    extra: Mapping[str, str] = MappingProxyType({}),
+    **fields: object,
+) -> AsyncGenerator[Process]:
     """The server over HTTP in a process of its own; killed if it has not ended by itself."""
     stderr = tmp_path / "serve.stderr"
     with stderr.open("wb") as errors:
         given = ["--http", "--port", "0", *arguments]
-        process = started(given, tmp_path / "data", errors, base_url=upstream.url, **fields)
+        process = started(given, tmp_path / "data", errors, extra, base_url=upstream.url, **fields)
     out = cast("IO[bytes]", process.stdout)
     try:
         with anyio.fail_after(60):
@@ -89,7 +103,7 @@ async def refused(arguments: list[str], tmp_path: Path, **fields: object) -> str
     """What a server that does not even start says."""
     stderr = tmp_path / "refused.stderr"
     with stderr.open("wb") as errors:
-        process = started(["--http", *arguments], tmp_path / "data", errors, **fields)
+        process = started(["--http", *arguments], tmp_path / "data", errors, {}, **fields)
     with anyio.fail_after(60):
         out, _ = await anyio.to_thread.run_sync(process.communicate)
     assert process.returncode == 1
@@ -115,6 +129,27 @@ async def test_it_says_where_it_listens_and_how_claude_code_gets_there(upstream:
         server.process.send_signal(signal.SIGTERM)
         assert await server.ended() == 0
     assert server.stderr.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1"),
+        ("HTTPS_PROXY", "gopher://127.0.0.1:1"),
+        ("SSL_CERT_FILE", "/nonexistent/ca.pem"),
+    ],
+)
+async def test_it_starts_and_names_a_variable_of_the_network_that_cannot_be_used(
+    upstream: Simulator, tmp_path: Path, name: str, value: str
+) -> None:
+    async with serving(tmp_path, upstream, extra={name: value}) as server:
+        async with httpx2.AsyncClient(base_url=server.url, timeout=None, trust_env=False, verify=False) as client:
+            assert (await client.get("/healthz")).status_code == 200
+            answer = await client.post("/chat", json={"message": "Tea?"}, headers={"accept": "text/plain"})
+        assert name in answer.text
+        server.process.send_signal(signal.SIGTERM)
+        assert await server.ended() == 0
+    assert "Traceback" not in server.stderr.read_text()
 
 
 async def test_without_users_it_listens_on_this_machine_only_unless_told_otherwise(

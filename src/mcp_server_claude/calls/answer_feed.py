@@ -120,7 +120,7 @@ class AnswerFeed:
         """Events of a user's call from a character offset to its end, as they happen.
 
         Raises:
-            RequestError: There is no such call, its text is not kept any more, or it is shorter than that.
+            RequestError: There is no such call, its text was deleted, or it is shorter than that.
             ConfigurationError: The journal could not be read.
         """
         live = self._live_calls.get(call_id)

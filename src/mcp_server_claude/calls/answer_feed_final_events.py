@@ -72,15 +72,15 @@ def shutdown_error() -> TemporaryError:
 def offset_too_large(chars: int) -> RequestError:
     """A reader says that they have more than there is."""
     return RequestError(
-        f"Only {chars:,} characters of the answer were kept. Read it again from its start.", kind="truncated"
+        f"Only {chars:,} characters of the answer were stored. Read it again from its start.", kind="truncated"
     )
 
 
 def text_missing() -> RequestError:
     """A part in the middle was never written, e.g. on a full disk."""
-    return RequestError("A part of the answer was not kept, so the rest is not told.", kind="truncated")
+    return RequestError("A part of the answer was not stored, so the rest cannot be shown.", kind="truncated")
 
 
 def text_deleted() -> RequestError:
     """The text has gone: delivered, too old, or deleted."""
-    return RequestError("The text of that call is not kept any more.", kind="not_found")
+    return RequestError("The text of that call was deleted.", kind="not_found")

@@ -65,4 +65,6 @@ def _with_name(name: str, message: str) -> str:
     is_requirement = message.startswith("Input should be ")
     if not name:
         return f"The body must be {requirement}." if is_requirement else f"{requirement[:1].upper()}{requirement[1:]}."
+    if requirement.startswith("must "):
+        return f"{name} {requirement}."
     return f"{name} must be {requirement}." if is_requirement else f"{name}: {requirement}."

@@ -5,13 +5,18 @@ Tools and routes depend on this module; it imports nothing heavy.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 import anyio
 
 from mcp_server_claude.errors import CallError, ConfigurationError
+
+CLIENT_LOAD_TIMEOUT_S = 30.0
+"""Seconds that the start waits for the client; a cloud's credentials may come from a service that does not answer."""
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.models import ModelCatalog
@@ -94,8 +99,13 @@ class ServiceAccess(ABC):
 
         A server that accepts connections afterwards cannot fail at these imports for want of file descriptors.
         """
-        with suppress(CallError):  # no usable key: it is logged at the start, and each call reports it
-            await self._services().claude.get_client()
+        try:
+            with anyio.move_on_after(CLIENT_LOAD_TIMEOUT_S):
+                await self._services().claude.get_client()
+        except CallError:
+            pass  # no usable key, proxy or certificates: it is logged at the start, and each call reports it
+        except Exception:  # noqa: BLE001 - whatever it is, the server starts
+            _log.exception("The client of the Messages API could not be built; each call tries again.")
 
     @property
     def has_client(self) -> bool:

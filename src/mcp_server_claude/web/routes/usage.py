@@ -9,6 +9,7 @@ import csv
 import io
 import re
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Concatenate, ParamSpec, TypeAlias, TypeVar
@@ -47,9 +48,17 @@ router = APIRouter(tags=["usage"], dependencies=[BEARER_AUTH])
 
 
 def _check_date(text: object) -> object:
-    if isinstance(text, str) and not ISO_DATE.fullmatch(text):
-        raise ValueError("must be a date such as 2026-11-01")
-    return text
+    """The date that a text names.
+
+    Raises:
+        ValueError: It names none.
+    """
+    if not isinstance(text, str):
+        return text
+    with suppress(ValueError):
+        if ISO_DATE.fullmatch(text):
+            return date.fromisoformat(text)
+    raise ValueError("must be a date such as 2026-11-01")
 
 
 DateParameter: TypeAlias = Annotated[date | None, BeforeValidator(_check_date)]
