@@ -286,8 +286,9 @@ async function refresh() {
     entitle(current.title)
     if (!view.answer) spend(current.cost_usd - view.cost)
     if (current.updated > view.updated) {
+      const isNew = !view.updated                   // a thread that starts here has no other turns
       view.updated = current.updated
-      await sync()
+      if (!isNew) await sync()
     }
     return threads
   } catch (failure) {
