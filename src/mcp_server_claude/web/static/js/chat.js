@@ -208,7 +208,11 @@ function turnOf(message, isLast = false) {
   if (known) {
     view.answer ??= known
     composer.busy(true)
-  } else hear(answer, { id: message.call }).then(refresh)
+  } else {
+    answer.call = message.call
+    live.set(answer.call, answer)
+    hear(answer, { id: answer.call }).then(refresh)
+  }
   return answer.root
 }
 
