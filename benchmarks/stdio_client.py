@@ -89,6 +89,10 @@ class MeasuredProcess:
         sizes = {line.split(":")[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
         return sizes["Rss"] / 1024, sizes["Pss"] / 1024
 
+    def descriptors(self) -> int:
+        """The number of open file descriptors."""
+        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
+
     def wait_until_idle(self, timeout_s: float = 20.0) -> None:
         """Wait until it has done what it does by itself, such as importing on a thread."""
         until = time.monotonic() + timeout_s
