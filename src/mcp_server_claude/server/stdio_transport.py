@@ -23,6 +23,7 @@ from mcp.types import jsonrpc_message_adapter
 from pydantic import ValidationError
 
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.server.large_messages import release_after_sending
 from mcp_server_claude.server.unanswered_requests import UnansweredRequests
 
 if TYPE_CHECKING:
@@ -263,6 +264,7 @@ class StdoutWriter:
             finally:
                 if len(self._unwritten) == len(frame):
                     self._unwritten = memoryview(b"")  # cancelled before its first byte: never mind
+        release_after_sending(len(frame))
 
     async def _write_pending(self) -> None:
         while self._unwritten:
@@ -273,7 +275,8 @@ class StdoutWriter:
             except OSError as error:
                 self._unwritten = memoryview(b"")
                 raise anyio.BrokenResourceError from error
-            self._unwritten = self._unwritten[written:]
+            # An empty slice would hold the whole frame until the next one.
+            self._unwritten = self._unwritten[written:] if written < len(self._unwritten) else memoryview(b"")
             self.bytes_taken += written
 
     def _is_writable(self) -> bool:

@@ -26,6 +26,7 @@ from starlette.routing import Route
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server import mcp_server
 from mcp_server_claude.server.http_client_state import HttpRequestState
+from mcp_server_claude.server.large_messages import release_after_sending
 from mcp_server_claude.web.middleware.buffered_body import MAX_UNCHECKED_BYTES, read_body, replay_body
 from mcp_server_claude.web.tracing import use_http_trace_context
 
@@ -162,6 +163,7 @@ def _track_writes(send: Send, state: HttpRequestState) -> Send:
             is_event_stream = headers.get(b"content-type", b"").startswith(b"text/event-stream")
         with state.track_write():
             await send(message)
+        release_after_sending(len(message.get("body", b"")))
         if not is_event_stream or message.get("body"):
             state.begin_response(is_event_stream=is_event_stream)
 
