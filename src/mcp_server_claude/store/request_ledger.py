@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, cast
 
+from mcp_server_claude.call_types import TokenCounts
 from mcp_server_claude.store import budget_reservations
 from mcp_server_claude.store.transaction import scalar
 from mcp_server_claude.store.usage import daily_rollups
@@ -29,12 +30,32 @@ ORPHAN_RETENTION_S = 2 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerEntry:
+class RequestFigures(TokenCounts):
+    """The figures of an upstream request, complete once it has ended.
+
+    Amounts are micro-dollars; `cost_micros` is None while the price is unknown.
+    """
+
+    status: int | None = None
+    failure: str | None = None
+    request_id: str | None = None
+    stop_reason: str | None = None
+    cost_micros: int | None = None
+    pricing_as_of: str | None = None
+    estimated: bool = False
+    inference_geo: str | None = None
+    speed: str | None = None
+    service_tier: str | None = None
+    ttft_ms: float | None = None
+    duration_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry(RequestFigures):
     """One upstream request.
 
-    Times are unix seconds, amounts are micro-dollars. `cost_micros` is None while the price is unknown. `host` is the
-    host of the base URL. `held_micros` was reserved of the budgets when the request was started. `job_id` is the job
-    that it was made for.
+    Times are unix seconds, amounts are micro-dollars. `host` is the host of the base URL. `held_micros` was reserved of
+    the budgets when the request was started. `job_id` is the job that it was made for.
     """
 
     id: str
@@ -52,54 +73,18 @@ class LedgerEntry:
     ended_at: float | None = None
     state: EntryState = "open"
     end: EndStatus | None = None
-    status: int | None = None
-    failure: str | None = None
-    request_id: str | None = None
-    stop_reason: str | None = None
-    input_tokens: int = 0
-    cache_read_input_tokens: int = 0
-    cache_creation_input_tokens: int = 0
-    output_tokens: int = 0
-    thinking_tokens: int = 0
-    web_searches: int = 0
-    cost_micros: int | None = None
-    pricing_as_of: str | None = None
-    estimated: bool = False
-    inference_geo: str | None = None
-    speed: str | None = None
-    service_tier: str | None = None
-    ttft_ms: float | None = None
-    duration_ms: float | None = None
     trace_id: str = ""
     held_micros: int = 0
     job_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EntryResult:
+class EntryResult(RequestFigures):
     """Result of a request: all columns that `close_entry` writes. None keeps the recorded `model` and `request_id`."""
 
     end: EndStatus
     ended_at: float
     model: str | None = None
-    status: int | None = None
-    failure: str | None = None
-    request_id: str | None = None
-    stop_reason: str | None = None
-    input_tokens: int = 0
-    cache_read_input_tokens: int = 0
-    cache_creation_input_tokens: int = 0
-    output_tokens: int = 0
-    thinking_tokens: int = 0
-    web_searches: int = 0
-    cost_micros: int | None = None
-    pricing_as_of: str | None = None
-    estimated: bool = False
-    inference_geo: str | None = None
-    speed: str | None = None
-    service_tier: str | None = None
-    ttft_ms: float | None = None
-    duration_ms: float | None = None
 
 
 class EntryProgress(TypedDict, total=False):
@@ -120,7 +105,7 @@ class EntryProgress(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UsageSummary:
+class UsageSummary(TokenCounts):
     """Sums over some requests. Fields that are not grouped by are empty.
 
     `calls`, `failures` and `retries` are counted as in usage reports: a failed request is one of `retries` if another
@@ -139,12 +124,6 @@ class UsageSummary:
     retries: int
     estimated: int
     unpriced: int
-    input_tokens: int
-    cache_read_input_tokens: int
-    cache_creation_input_tokens: int
-    output_tokens: int
-    thinking_tokens: int
-    web_searches: int
     cost_micros: int
 
 
@@ -152,14 +131,7 @@ _COLUMNS = tuple(field.name for field in fields(LedgerEntry))
 _PROGRESS_COLUMNS = tuple(EntryProgress.__annotations__)
 _RESULT_COLUMNS = tuple(field.name for field in fields(EntryResult))
 _KEPT_IF_NULL = frozenset({"model", "request_id"})
-_COUNT_COLUMNS = (
-    "input_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-    "output_tokens",
-    "thinking_tokens",
-    "web_searches",
-)
+_COUNT_COLUMNS = tuple(field.name for field in fields(TokenCounts))
 _SUMMED_COLUMNS = (*_COUNT_COLUMNS, "cost_micros")
 _SUMMARY_KEYS: frozenset[str] = frozenset({"model", "day", "tool", "user"})
 

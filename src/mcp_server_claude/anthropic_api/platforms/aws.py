@@ -13,26 +13,22 @@ from mcp_server_claude.anthropic_api.credentials import (
     API_VERSION,
     Credential,
     configured_base_url,
-    custom_header_names,
     first_key,
     is_installed,
     require_package,
     required_name,
     validate_key,
 )
-from mcp_server_claude.anthropic_api.platforms.platform import FILES_BETA, Platform, build_cloud_client
+from mcp_server_claude.anthropic_api.platforms.platform import FILES_BETA, CloudPlatform
 
 if TYPE_CHECKING:
-    from anthropic import AsyncAnthropic
-    from httpx2 import AsyncClient
-
     from mcp_server_claude.settings import PlatformName, Settings
 
 AWS_CREDENTIALS = "credentials of AWS (AWS_PROFILE, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a role)"
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
-class AmazonPlatform(Platform):
+class AmazonPlatform(CloudPlatform):
     """A platform with AWS's credentials and regions.
 
     `url_template` is the address as the SDK derives it (a test holds both equal), `url_variable` and `key_variables`
@@ -62,21 +58,6 @@ class AmazonPlatform(Platform):
             base_url=configured_base_url(settings, self.url_variable, self.url_template.format(region=region)),
             platform_name=self.name,
             options={"aws_region": region, **self._options()},
-        )
-
-    def build_client(
-        self, settings: Settings, credential: Credential, http_client: AsyncClient, telemetry: Any
-    ) -> AsyncAnthropic:
-        """The SDK's client, which signs requests that carry no key."""
-        del settings
-        return build_cloud_client(
-            self,
-            credential,
-            http_client,
-            telemetry,
-            omitted_headers=custom_header_names(),
-            restored_headers=self._restored_headers(credential),
-            arguments={},
         )
 
     def _options(self) -> dict[str, str]:

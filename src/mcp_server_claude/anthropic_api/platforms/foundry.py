@@ -13,7 +13,6 @@ from mcp_server_claude.anthropic_api.credentials import (
     API_VERSION,
     Credential,
     configured_base_url,
-    custom_header_names,
     first_key,
     is_installed,
     required_name,
@@ -21,19 +20,15 @@ from mcp_server_claude.anthropic_api.credentials import (
 )
 from mcp_server_claude.anthropic_api.platforms.platform import (
     FILES_BETA,
+    CloudPlatform,
     Feature,
-    Platform,
-    build_cloud_client,
     without_date,
 )
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.settings import APP_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from anthropic import AsyncAnthropic
-    from httpx2 import AsyncClient
+    from collections.abc import Awaitable, Callable, Mapping
 
     from mcp_server_claude.settings import PlatformName, Settings
 
@@ -42,7 +37,7 @@ ENTRA_SCOPE = "https://ai.azure.com/.default"
 """The scope of Foundry (docs, "Claude in Microsoft Foundry", Microsoft Entra authentication)."""
 
 
-class Foundry(Platform):
+class Foundry(CloudPlatform):
     """Microsoft Foundry, with a key or with Microsoft Entra.
 
     Server tools, structured outputs and files exist on deployments that Anthropic hosts, and are answered with HTTP 400
@@ -81,21 +76,13 @@ class Foundry(Platform):
             platform_name=self.name,
         )
 
-    def build_client(
-        self, settings: Settings, credential: Credential, http_client: AsyncClient, telemetry: Any
-    ) -> AsyncAnthropic:
-        """The SDK's client; without a key it asks Microsoft Entra for a token before each request."""
-        del settings
-        arguments = {} if credential.key is not None else {"azure_ad_token_provider": _entra_token_provider()}
-        return build_cloud_client(
-            self,
-            credential,
-            http_client,
-            telemetry,
-            omitted_headers=custom_header_names(),
-            restored_headers={"anthropic-version": API_VERSION},
-            arguments=arguments,
-        )
+    def _restored_headers(self, credential: Credential) -> dict[str, str]:
+        del credential
+        return {"anthropic-version": API_VERSION}
+
+    def _client_arguments(self, credential: Credential) -> Mapping[str, Any]:
+        """Without a key, the function by which the SDK asks Microsoft Entra for a token before each request."""
+        return {} if credential.key is not None else {"azure_ad_token_provider": _entra_token_provider()}
 
     def platform_model_id(self, model_id: str, region: str = "") -> str:
         """The name that a deployment of the model has unless it was given another."""

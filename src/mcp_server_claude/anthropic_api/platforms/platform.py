@@ -13,6 +13,7 @@ import re
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, cast, get_args
 
+from mcp_server_claude.anthropic_api.credentials import custom_header_names
 from mcp_server_claude.call_types import THINKING_BLOCK_TYPES
 from mcp_server_claude.errors import ConfigurationError, RequestError, TemporaryError
 
@@ -183,38 +184,45 @@ class Platform(ABC):
         return RequestError(f"{message} {alternative}".strip(), kind="unsupported")
 
 
-def build_cloud_client(
-    platform: Platform,
-    credential: Credential,
-    http_client: AsyncClient,
-    telemetry: Any,
-    *,
-    omitted_headers: list[str],
-    restored_headers: Mapping[str, str],
-    arguments: Mapping[str, Any],
-) -> AsyncAnthropic:
-    """The SDK's client for a cloud.
+class CloudPlatform(Platform):
+    """A platform of another company, with a client class of its own in the SDK."""
 
-    Headers that `ANTHROPIC_CUSTOM_HEADERS` adds are omitted: they are for another address and may hold its key.
-    Omitting a header that the SDK sets itself would take away the SDK's as well, so `restored_headers` are set again.
-    """
-    import anthropic
+    def build_client(
+        self, settings: Settings, credential: Credential, http_client: AsyncClient, telemetry: Any
+    ) -> AsyncAnthropic:
+        """The SDK's client for the cloud.
 
-    headers: dict[str, Any] = dict.fromkeys(omitted_headers, anthropic.omit)
-    if headers:
-        headers |= restored_headers
-    make = cast("Callable[..., AsyncAnthropic]", getattr(anthropic, platform.client_class))
-    key = {} if credential.key is None else {"api_key": credential.key.get_secret_value()}
-    return make(
-        **credential.options,
-        **key,
-        **arguments,
-        base_url=credential.base_url,
-        max_retries=0,  # the engine retries: the SDK would wait through any Retry-After without a word
-        default_headers=headers,
-        open_telemetry=telemetry,
-        http_client=http_client,
-    )
+        Headers that `ANTHROPIC_CUSTOM_HEADERS` adds are omitted: they are for another address and may hold its key.
+        Omitting a header that the SDK sets itself would take away the SDK's as well, so those are set again.
+        """
+        import anthropic
+
+        del settings
+        headers: dict[str, Any] = dict.fromkeys(custom_header_names(), anthropic.omit)
+        if headers:
+            headers |= self._restored_headers(credential)
+        build = cast("Callable[..., AsyncAnthropic]", getattr(anthropic, self.client_class))
+        key = {} if credential.key is None else {"api_key": credential.key.get_secret_value()}
+        return build(
+            **credential.options,
+            **key,
+            **self._client_arguments(credential),
+            base_url=credential.base_url,
+            max_retries=0,  # the engine retries: the SDK would wait through any Retry-After without a word
+            default_headers=headers,
+            open_telemetry=telemetry,
+            http_client=http_client,
+        )
+
+    def _restored_headers(self, credential: Credential) -> dict[str, str]:
+        """The headers that the SDK's client sets at its construction; none if it sets them later."""
+        del credential
+        return {}
+
+    def _client_arguments(self, credential: Credential) -> Mapping[str, Any]:
+        """Further arguments of the SDK's client."""
+        del credential
+        return {}
 
 
 def without_date(model_id: str) -> str:

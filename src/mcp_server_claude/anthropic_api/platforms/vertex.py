@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from mcp_server_claude.anthropic_api.credentials import (
     Credential,
     configured_base_url,
-    custom_header_names,
     require_package,
     required_name,
 )
 from mcp_server_claude.anthropic_api.platforms.platform import (
     FILE_SOURCE_FEATURES,
     SNAPSHOT_DATE,
+    CloudPlatform,
     Feature,
-    Platform,
-    build_cloud_client,
 )
 
 if TYPE_CHECKING:
-    from anthropic import AsyncAnthropic
-    from httpx2 import AsyncClient
-
     from mcp_server_claude.settings import PlatformName, Settings
 
 CREDENTIALS_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 
 
-class Vertex(Platform):
+class Vertex(CloudPlatform):
     """Google Cloud (Vertex AI), with Google's application default credentials."""
 
     name: ClassVar[PlatformName] = "vertex"
@@ -58,21 +53,6 @@ class Vertex(Platform):
             base_url=configured_base_url(settings, "ANTHROPIC_VERTEX_BASE_URL", f"https://{_host(region)}/v1"),
             platform_name=self.name,
             options={"region": region, "project_id": project},
-        )
-
-    def build_client(
-        self, settings: Settings, credential: Credential, http_client: AsyncClient, telemetry: Any
-    ) -> AsyncAnthropic:
-        """The SDK's client, which gets Google's tokens itself."""
-        del settings
-        return build_cloud_client(
-            self,
-            credential,
-            http_client,
-            telemetry,
-            omitted_headers=custom_header_names(),
-            restored_headers={},  # the SDK sets them later, or writes them into the body
-            arguments={},
         )
 
     def inference_region(self, credential: Credential) -> str:
