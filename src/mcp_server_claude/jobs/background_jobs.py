@@ -15,6 +15,7 @@ from mcp_server_claude.jobs.job_runner import JobRunner
 from mcp_server_claude.jobs.job_snapshot import MAP_TOOL, JobSnapshot
 from mcp_server_claude.jobs.map_estimates import MAX_SAMPLES, MapEstimate, extrapolate
 from mcp_server_claude.jobs.map_jobs import MapJobs, MapRequest
+from mcp_server_claude.jobs.output_lines import encode_lines
 from mcp_server_claude.store import job_items, job_records, store_errors_as, thread_messages
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.calls.conversation_threads import ConversationThreads
     from mcp_server_claude.calls.running_call import RunningCall
     from mcp_server_claude.calls.running_calls import CallRegistry
+    from mcp_server_claude.engine.cost_estimate import CostEstimate
     from mcp_server_claude.engine.engine import Engine
     from mcp_server_claude.engine.ledger_writer import LedgerWriter
     from mcp_server_claude.files import FilePolicy
@@ -113,12 +115,17 @@ class BackgroundJobs:
         items, chars, calls = await self._maps.count_and_sample(request, MAX_SAMPLES)
         if not calls:
             raise RequestError("There are no items.")
-        samples = [await self._engine.estimate_costs(await self._engine.prepare_call(call)) for call in calls]
+        samples = [await self._estimate_item(call) for call in calls]
         has_files = any(call.files for call in calls)
         sample_chars = sum(
             len(call.prompt) + sum(len(str(block["text"])) for block in call.attachments) for call in calls
         )
         return extrapolate(samples, 0 if has_files else sample_chars, items=items, chars=chars)
+
+    async def _estimate_item(self, call: Call) -> list[CostEstimate]:
+        """The estimates for one item, without a batch: there is no way to ask for one."""
+        estimates = await self._engine.estimate_costs(await self._engine.prepare_call(call))
+        return [each for each in estimates if "batch" not in each.variant]
 
     async def output_pages(self, job_id: str, user: str, *, as_csv: bool = False) -> AsyncGenerator[bytes]:
         """The output of a user's job as it stands now, some lines at a time.
@@ -198,9 +205,23 @@ class BackgroundJobs:
                 return snapshot
             await self._runner.wait_for_change(min(left, WAIT_POLL_INTERVAL_S))
 
+    async def watch_job(self, job_id: str, user: str, interval_s: float) -> AsyncGenerator[JobSnapshot]:
+        """A user's job again and again until it is closed: every `interval_s` seconds, and at once when it is closed.
+
+        Raises:
+            RequestError: There is none of that id.
+            ConfigurationError: It could not be read.
+        """
+        while True:
+            snapshot = await self.read_job(job_id, user)
+            yield snapshot
+            if snapshot.is_closed:
+                return
+            await self._runner.wait_for_end(interval_s)
+
     async def wait_at_most(self, seconds: float) -> None:
-        """Wait until an item of any job has ended in this process, at most so many seconds."""
-        await self._runner.wait_for_change(seconds)
+        """Wait until any job has ended in this process, at most so many seconds."""
+        await self._runner.wait_for_end(seconds)
 
     async def stop_job(self, job_id: str, user: str) -> bool:
         """Stop a user's job: here at once, in other processes within a second or two. False if it was not running.
@@ -227,6 +248,16 @@ class BackgroundJobs:
         """
         await self.read_job(job_id, user)
         return await self._write(job_items.read_items, job_id, first, limit)
+
+    async def read_output(self, job_id: str, user: str, first: int, limit: int) -> str:
+        """Lines of the output of a user's job, as JSON, for the items from number `first` on.
+
+        Raises:
+            RequestError: There is no such job.
+            ConfigurationError: It could not be read.
+        """
+        items = await self.read_items(job_id, user, first, limit)
+        return encode_lines(items, as_csv=False).decode()
 
     async def failed_items(self, job_id: str, user: str, limit: int) -> list[ItemRecord]:
         """The first items of a user's job that failed or are incomplete.

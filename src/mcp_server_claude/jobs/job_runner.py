@@ -21,6 +21,7 @@ from mcp_server_claude.errors import CallError, TemporaryError
 from mcp_server_claude.jobs import item_outcomes
 from mcp_server_claude.jobs.adaptive_concurrency import AdaptiveConcurrency
 from mcp_server_claude.store import StoreError, job_items, job_records, process_locks
+from mcp_server_claude.telemetry.job_spans import leave_current_trace, record_job_span
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -107,7 +108,7 @@ class JobRunner:
         self._is_running = False
         self._next_look_at = 0.0
         self._wake_up = anyio.Event()
-        self._changed = anyio.Event()
+        self._changed, self._ended = anyio.Event(), anyio.Event()
 
     def wake(self) -> None:
         """Look for work now: a job was started or stopped."""
@@ -116,6 +117,11 @@ class JobRunner:
         if not self._is_running:
             self._is_running = True
             self._task_group.start_soon(self._run_while_jobs_are_open)
+
+    async def wait_for_end(self, timeout_s: float) -> None:
+        """Wait until a job has been closed in this process, or for so many seconds."""
+        with anyio.move_on_after(timeout_s):
+            await self._ended.wait()
 
     async def wait_for_change(self, timeout_s: float) -> None:
         """Wait until an item or a job has ended in this process, or for so many seconds."""
@@ -143,6 +149,7 @@ class JobRunner:
         self.wake()
 
     async def _run_while_jobs_are_open(self) -> None:
+        leave_current_trace()
         try:
             while await self._start_items():
                 with anyio.move_on_after(JOB_POLL_INTERVAL_S):
@@ -325,13 +332,23 @@ class JobRunner:
         except CallError as error:
             digest, reason = "", " ".join(filter(None, (reason, f"The output could not be written: {error}")))
         end = _job_end(job, progress, reason)
-        await self._store.write(
-            job_records.close_job, job.id, end=end, now=time.time(), reason=reason, output_digest=digest
-        )
+        now = time.time()
+        if await self._store.write(
+            job_records.close_job, job.id, end=end, now=now, reason=reason, output_digest=digest
+        ):
+            record_job_span(
+                job.tool,
+                _span_attributes(job, progress, end),
+                started_at=job.created_at,
+                ended_at=now,
+                complete=end == "complete",
+            )
         self._jobs.pop(job.id, None)
         if job.id in self._order:
             self._order.remove(job.id)
         _log.info("job %s ended %s: %d of %d items answered", job.id, end, progress.done, progress.items)
+        self._ended.set()
+        self._ended = anyio.Event()
         self._notify_change()
 
     def _mark_warm(self, local: _LocalJob, event: CallEvent) -> None:
@@ -358,6 +375,20 @@ class _Deferred(Protocol):
 
 def _finish(item: ClaimedItem, outcome: job_items.ItemOutcome, tx: Transaction) -> bool:
     return job_items.finish_item(tx, item, outcome)
+
+
+def _span_attributes(job: JobRecord, progress: JobProgress, end: job_records.JobEnd) -> dict[str, str | int | float]:
+    return {
+        "job_id": job.id,
+        "tool": job.tool,
+        "model": job.model,
+        "end": end,
+        "items": progress.items,
+        "items.done": progress.done,
+        "items.failed": progress.failed,
+        "items.interruptions": progress.interruptions,
+        "cost_usd": progress.cost_micros / 1e6,
+    }
 
 
 def _job_end(job: JobRecord, progress: JobProgress, reason: str) -> job_records.JobEnd:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from mcp_server_claude.engine.output_file_downloads import DownloadedFile
     from mcp_server_claude.services.service_access import ServiceAccess
 
+MAX_ITEM_NUMBER_DIGITS = 9
+MAX_OUTPUT_ITEMS = 1_000
+"""Items of a job in one message."""
 MAX_FILE_BYTES = 10_000_000
 """Bytes of a file in one message, where base64 adds a third."""
 TEXT_CONTENT_TYPES = ("application/json", "application/xml", "application/javascript", "application/x-ndjson")
@@ -75,6 +78,20 @@ def register_resources(server: MCPServer[ServiceAccess]) -> None:
         return _text_or_bytes(fetched)
 
     @server.resource(
+        "claude://jobs/{id}/output{?first,limit}",
+        name="job-output",
+        title="The answers of a job",
+        description="One JSON line an item, in order. first and limit, in items, give a page.",
+        mime_type="application/x-ndjson",
+    )
+    async def job_output(id: str, first: str = "", limit: str = "") -> str:  # noqa: A002 - the address's own word
+        with _protocol_errors():
+            request = await open_current_request()
+            jobs_of_user, user = request.services.jobs, request.user.name
+            start, count = _item_number(first, 0), min(_item_number(limit, MAX_OUTPUT_ITEMS), MAX_OUTPUT_ITEMS)
+            return await jobs_of_user.read_output(id, user, start, count)
+
+    @server.resource(
         "claude://usage",
         name="usage",
         title="What was spent today",
@@ -111,12 +128,16 @@ def register_resources(server: MCPServer[ServiceAccess]) -> None:
             text = replace_lone_surrogates(jobs.transcript_markdown(transcript))
             return text_paging.select_page(text, offset, limit).with_next_link(f"claude://threads/{id}")
 
-    del call, file, thread, usage, models  # registered; the names are the server's now
+    del call, file, job_output, thread, usage, models  # registered; the names are the server's now
 
 
 def _protocol_errors() -> AbstractContextManager[None]:
     """The failures of the request that is being answered, in the codes of its protocol version."""
     return call_errors_as_protocol_errors(current_request().protocol_version)
+
+
+def _item_number(value: str, default: int) -> int:
+    return int(value) if value.isdecimal() and len(value) <= MAX_ITEM_NUMBER_DIGITS else default
 
 
 def _text_or_bytes(fetched: DownloadedFile) -> str | bytes:

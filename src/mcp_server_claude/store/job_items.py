@@ -92,7 +92,13 @@ _CLAIM = f"""
 update job_item set interruptions = interruptions + case when state = 'running' then 1 else 0 end,
 state = 'running', owner = :worker, fence = fence + 1, attempts = attempts + 1
 where job_id = :job and seq in (
-    select seq from job_item where job_id = :job and (state = 'todo' or ({_IS_ORPHANED})) order by seq limit :limit
+    select seq from (
+        select seq from job_item where job_id = :job and {_IS_ORPHANED}
+        union all
+        select seq from (
+            select seq from job_item where job_id = :job and state = 'todo' order by seq limit :limit
+        ) as due
+    ) as claimable order by seq limit :limit
 )
 returning job_id, seq, fence, attempts, input, call_id, progress
 """  # noqa: S608

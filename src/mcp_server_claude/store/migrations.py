@@ -454,6 +454,15 @@ MIGRATIONS: tuple[Migration, ...] = (
         "Threads whose thinking the API is to drop where it would refuse it, in every later request.",
         ("alter table thread add column drops_thinking bigint not null default 0",),
     ),
+    Migration(
+        17,
+        "Indexes by which the next item of a job, and those of dead processes, are found without reading all items.",
+        (
+            "create index job_item_todo on job_item (job_id, seq) where state = 'todo'",
+            "create index job_item_running on job_item (job_id, seq) where state = 'running'",
+            "drop index job_item_open",
+        ),
+    ),
 )
 
 NEWEST_VERSION = MIGRATIONS[-1].number

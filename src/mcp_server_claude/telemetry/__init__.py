@@ -5,6 +5,7 @@ a few function calls. The variables are OpenTelemetry's own contract, so they ar
 by `Settings`; what is particular to this server is a setting.
 
     call_spans         one span and one set of measurements for each call, made of what the engine reports
+    job_spans          one span for each background job
     metrics            the instruments behind the measurements, and other sinks that take them
     exporter_settings  the exporters that the environment names
     otel_setup         OpenTelemetry's SDK, set up from the environment

@@ -135,6 +135,8 @@ def _request_attributes(call: Call, settings: Settings) -> dict[str, AttributeVa
     }
     if call.thread:
         attributes[CONVERSATION_ID] = call.thread
+    if call.job_id:
+        attributes["mcp_server_claude.job_id"] = call.job_id
     if call.max_tokens:
         attributes["gen_ai.request.max_tokens"] = call.max_tokens
     if settings.telemetry_users:

@@ -23,7 +23,7 @@ from mcp_server_claude.web.middleware.buffered_body import BufferedBodyMiddlewar
 from mcp_server_claude.web.middleware.security import AllowedHosts, SecurityMiddleware, public_host
 from mcp_server_claude.web.readiness import ReadinessCheck
 from mcp_server_claude.web.route_dependencies import AppState
-from mcp_server_claude.web.routes import chat, health, oauth_metadata, page_data, pages, sign_in, usage
+from mcp_server_claude.web.routes import chat, health, jobs, oauth_metadata, page_data, pages, sign_in, usage
 from mcp_server_claude.web.routes.mcp import McpEndpoint
 from mcp_server_claude.web.tracing import TELEMETRY_CONFIG
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.telemetry.prometheus import PrometheusSink
     from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 
-ROUTE_MODULES = (sign_in, chat, page_data, usage, health, oauth_metadata, pages)
+ROUTE_MODULES = (sign_in, chat, jobs, page_data, usage, health, oauth_metadata, pages)
 API_DESCRIPTION = """\
 Claude over HTTP: `POST /chat` streams an answer as server-sent events, `/mcp` speaks the Model Context Protocol, and \
 `/` is the chat page.

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
@@ -33,7 +33,7 @@ async def desk(api: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]:
 
 
 def at_desk(
-    api: Simulator, tmp_path: Path, client_name: str = "test", **fields: object
+    api: Simulator, tmp_path: Path, client_name: str = "test", **fields: Any
 ) -> AbstractAsyncContextManager[McpSession]:
     return connect("memory", "auto", tmp_path / "data", client_name=client_name, base_url=api.url, **fields)
 

@@ -1,0 +1,155 @@
+"""`/jobs`: the background jobs of a user, their progress as events, and their output as a download."""
+
+from __future__ import annotations
+
+import json
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from mcp_server_claude.web.openapi import BEARER_AUTH, openapi_errors
+from mcp_server_claude.web.route_dependencies import AppStateDep, ServicesDep, UserDep
+from mcp_server_claude.web.routes.chat import PING_INTERVAL_S, SHUTDOWN_GRACE_S, STREAM_HEADERS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from mcp_server_claude.jobs.background_jobs import BackgroundJobs
+    from mcp_server_claude.jobs.job_snapshot import JobSnapshot
+
+MAX_LISTED_JOBS = 100
+EVENT_INTERVAL_S = 0.5
+"""Seconds between two looks at a job whose progress is read."""
+
+router = APIRouter(tags=["jobs"], dependencies=[BEARER_AUTH])
+
+JobId = Annotated[str, Path(description="A job's id, `j_…`.", max_length=60)]
+
+
+class JobModel(BaseModel):
+    """A background job. Times are unix seconds; the counts are of its items, by state.
+
+    `incomplete` of the `done` ones were cut; `interruptions` is how often a server died while it answered an item.
+    """
+
+    id: str
+    tool: str
+    state: Literal["running", "complete", "incomplete", "cancelled"]
+    reason: str
+    model: str
+    title: str
+    batch: bool
+    created_at: float
+    ended_at: float | None
+    output: str
+    call_id: str
+    items: int
+    todo: int
+    running: int
+    done: int
+    failed: int
+    cancelled: int
+    incomplete: int
+    interruptions: int
+    unpriced: int
+    cost_usd: float | None
+
+
+class JobListModel(BaseModel):
+    """The newest jobs, the newest first."""
+
+    jobs: list[JobModel]
+
+
+class JobStopResponse(BaseModel):
+    """`stopping` is true if the job was running and is now being stopped."""
+
+    stopping: bool
+
+
+@router.get("/jobs", responses=openapi_errors(400, 401, 421, 422, 500, 503), summary="List background jobs")
+async def get_jobs(
+    services: ServicesDep,
+    user: UserDep,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED_JOBS, description="Jobs at most.")] = 20,
+) -> JobListModel:
+    """The newest jobs of the user with their progress and cost."""
+    return JobListModel(jobs=[_job_model(each) for each in await services.jobs.latest_jobs(user.name, limit)])
+
+
+@router.get(
+    "/jobs/{job_id}",
+    response_model=JobModel,
+    responses=openapi_errors(400, 401, 404, 421, 422, 500, 503),
+    summary="Read a background job",
+)
+async def get_job(
+    job_id: JobId, request: Request, state: AppStateDep, services: ServicesDep, user: UserDep
+) -> Response | JobModel:
+    """A job as it stands now. With `Accept: text/event-stream` its progress, until it ends: events `progress` and then
+    `done`, each with the job as JSON. The text of a question is read at `/chat/{call_id}`.
+    """
+    snapshot = await services.jobs.read_job(job_id, user.name)
+    if "text/event-stream" not in request.headers.get("accept", ""):
+        return _job_model(snapshot)
+    return EventSourceResponse(
+        _job_events(services.jobs, snapshot),
+        headers=STREAM_HEADERS,
+        ping=PING_INTERVAL_S,
+        shutdown_event=state.draining,
+        shutdown_grace_period=SHUTDOWN_GRACE_S,
+    )
+
+
+@router.post(
+    "/jobs/{job_id}/stop",
+    responses=openapi_errors(400, 401, 403, 404, 408, 413, 415, 421, 422, 500, 503),
+    summary="Stop a background job",
+)
+async def post_job_stop(job_id: JobId, services: ServicesDep, user: UserDep) -> JobStopResponse:
+    """Stop a job. What is answered is kept, and billed."""
+    await services.jobs.read_job(job_id, user.name)
+    return JobStopResponse(stopping=await services.jobs.stop_job(job_id, user.name))
+
+
+@router.get(
+    "/jobs/{job_id}/output",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"application/x-ndjson": {}, "text/csv": {}}, "description": "One line an item, in order."},
+        **openapi_errors(400, 401, 404, 421, 422, 500, 503),
+    },
+    summary="Download the answers of a job",
+)
+async def get_job_output(
+    job_id: JobId,
+    services: ServicesDep,
+    user: UserDep,
+    format: Annotated[Literal["jsonl", "csv"], Query(description="The form of the lines.")] = "jsonl",  # noqa: A002
+) -> Response:
+    """The items with their answers, as far as they are there."""
+    await services.jobs.read_job(job_id, user.name)
+    return StreamingResponse(
+        services.jobs.output_pages(job_id, user.name, as_csv=format == "csv"),
+        media_type="text/csv; charset=utf-8" if format == "csv" else "application/x-ndjson",
+        headers={"Content-Disposition": f'attachment; filename="{job_id}.{format}"'},
+    )
+
+
+async def _job_events(jobs: BackgroundJobs, snapshot: JobSnapshot) -> AsyncGenerator[ServerSentEvent]:
+    """The changes of a job, and its end."""
+    sent = ""
+    async with aclosing(jobs.watch_job(snapshot.record.id, snapshot.record.user, EVENT_INTERVAL_S)) as snapshots:
+        async for each in snapshots:
+            data = json.dumps(each.as_json(), ensure_ascii=False)
+            if data != sent:
+                yield ServerSentEvent(event="done" if each.is_closed else "progress", data=data, sep="\n")
+                sent = data
+
+
+def _job_model(snapshot: JobSnapshot) -> JobModel:
+    return JobModel.model_validate(snapshot.as_json())
