@@ -162,6 +162,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "refusal": (_REQUEST, "Claude declined to answer."),
     "retired_model": (_REQUEST, "The model is no longer served; its successor is named."),
     "schema_mismatch": (_REQUEST, "The second answer does not match the schema either."),
+    "schema_with_citations": (_REQUEST, "The Messages API takes no schema beside citations."),
     "schema_too_complex": (_REQUEST, "The schema is beyond the grammar of the Messages API."),
     "settings": (_CONFIGURATION, "A setting is invalid."),
     "shutdown": (_TEMPORARY, "The server is shutting down; the text so far can be read by the call's id."),

@@ -184,9 +184,20 @@ def refused(message: str) -> CannedResponse:
     return CannedResponse("/v1/messages", json.dumps(error).encode(), "application/json", 400, times=1)
 
 
-@pytest.mark.parametrize("message", ["The compiled grammar is too large.", "Schema is too complex for compilation."])
+GRAMMAR = "compiled grammar is too large for the Messages API"
+CITATIONS = "takes no schema beside the citations of web tools"
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("The compiled grammar is too large.", GRAMMAR),
+        ("Schema is too complex for compilation.", GRAMMAR),
+        ("output_config.format: structured outputs are not supported with citations enabled.", CITATIONS),
+    ],
+)
 async def test_a_schema_whose_grammar_the_api_refuses_is_asked_for_in_words_with_a_note_and_the_thread_goes_on(
-    tmp_path: Path, message: str
+    tmp_path: Path, message: str, reason: str
 ) -> None:
     answer = CannedResponse("/v1/messages", sse_bytes(*message_events('{"name": "Ada", ', '"age": 36}')))
     async with (
@@ -196,9 +207,7 @@ async def test_a_schema_whose_grammar_the_api_refuses_is_asked_for_in_words_with
         first = await session.ask("A person.", schema=PERSON)
         await session.ask("And in words?", thread=usage_meta(first)["thread"])
     assert json.loads(text_blocks(first)[0]) == {"name": "Ada", "age": 36}
-    assert "compiled grammar is too large for the Messages API, so Claude was asked for it in words" in str(
-        text_blocks(first)[1]
-    )
+    assert f"{reason}, so Claude was asked for it in words" in text_blocks(first)[1]
     with_format, in_words, later = [request.body for request in gateway.requests_to("/v1/messages")]
     assert "format" in cast("dict[str, object]", with_format["output_config"])
     assert "output_config" not in in_words

@@ -43,6 +43,7 @@ FINAL_COUNT_KINDS = frozenset(
         "too_long",
         "thinking_signature",
         "schema_too_complex",
+        "schema_with_citations",
         "image_dimensions_too_large",
         "url_unavailable",
     }

@@ -42,6 +42,11 @@ THINKING_SIGNATURE_PATTERN = re.compile(
 (platform.claude.com/docs/en/build-with-claude/preserved-thinking, as documented by November 2026)."""
 SCHEMA_PATTERN = re.compile(r"too complex for compilation|compiled grammar (?:is )?too large", re.IGNORECASE)
 """A JSON Schema beyond the API's grammar (platform.claude.com/docs, "Structured outputs", 2026-08-22)."""
+SCHEMA_CITATIONS_PATTERN = re.compile(
+    r"(?:structured outputs?|output_format|output_config\b).{0,200}citations|citations.{0,200}structured outputs?",
+    re.IGNORECASE,
+)
+"""A JSON Schema beside citations, which the API refuses (platform.claude.com/docs, "Structured outputs")."""
 URL_PATTERN = re.compile(r"(?:unable|failed) to (?:download|fetch)|could not (?:be )?(?:download|fetch)", re.IGNORECASE)
 """A URL whose content the API could not fetch: `Unable to download the file. Please verify the URL and try again.`"""
 TOO_LONG_PATTERN = re.compile(r"(?:prompt|input) is too long|exceeds? (?:the )?context", re.IGNORECASE)
@@ -240,6 +245,7 @@ def _refine_kind(error: APIStatusError, kind: str) -> str:
         "thinking_signature": THINKING_SIGNATURE_PATTERN,
         "billing": LOW_CREDIT_PATTERN,
         "schema_too_complex": SCHEMA_PATTERN,
+        "schema_with_citations": SCHEMA_CITATIONS_PATTERN,
         "too_long": TOO_LONG_PATTERN,
         "url_unavailable": URL_PATTERN,
     }
@@ -322,6 +328,8 @@ def _request_message(error: APIStatusError, kind: str, api_message: str) -> str:
             return _image_message(error)
         case "thinking_signature":
             return f"The Messages API does not accept the thread's earlier thinking.{api_message}"
+        case "schema_with_citations":
+            return f"The Messages API takes no schema beside citations.{api_message} Ask without tools."
         case "schema_too_complex":
             return f"The schema is too complex for the Messages API.{api_message} Use fewer optional properties."
         case _:

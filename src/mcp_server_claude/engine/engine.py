@@ -32,7 +32,6 @@ from mcp_server_claude.engine.rate_limit_cooldown import RateLimitCooldown, Rate
 from mcp_server_claude.engine.request_loop import RequestLoop
 from mcp_server_claude.engine.spending_limit import SpendingLimit
 from mcp_server_claude.engine.stream_watchdog import StreamWatchdog, background_task
-from mcp_server_claude.engine.structured_output import is_refused_schema
 from mcp_server_claude.engine.thread_history import NO_REPAIR
 from mcp_server_claude.engine.thread_repair import ThreadRepair, next_repair
 from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
@@ -300,7 +299,7 @@ class Engine:
         try:
             counted = await self._count_first_request(prepared, max_tokens=max_tokens)
         except CallError as failure:
-            in_words = prepared.with_schema_in_prompt() if is_refused_schema(failure) else None
+            in_words = prepared.with_schema_in_prompt(failure)
             if in_words is None:
                 raise
             return await self.estimate_costs(in_words)
@@ -348,10 +347,10 @@ async def _run_loop(prepared: PreparedCall, context: CallContext) -> tuple[Prepa
     """Run the requests of a call, and again with its schema asked for in words where the API refuses its grammar."""
     loop = RequestLoop(prepared, context)
     outcome = await loop.run()
-    in_words = prepared.with_schema_in_prompt() if is_refused_schema(outcome.error) else None
+    in_words = prepared.with_schema_in_prompt(outcome.error)
     if in_words is None:
         return prepared, loop, outcome
-    context.listener(Waiting("the schema is too complex for the API, asking for it in words"))
+    context.listener(Waiting("the API refuses the schema, asking for it in words"))
     loop = RequestLoop(in_words, context)
     return in_words, loop, await loop.run()
 

@@ -12,6 +12,7 @@ from mcp_server_claude.anthropic_api.request_body import build_request_body
 from mcp_server_claude.anthropic_api.thinking_config import thinking_config
 from mcp_server_claude.engine.call_deadline import CallDeadline
 from mcp_server_claude.engine.fallback_model import FallbackModel
+from mcp_server_claude.engine.structured_output import REFUSED_SCHEMA_REASONS
 from mcp_server_claude.engine.thread_history import NO_REPAIR, thread_view
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.engine.structured_output import OutputSchema
     from mcp_server_claude.engine.thread_history import ThreadView
     from mcp_server_claude.engine.thread_repair import ThreadRepair
+    from mcp_server_claude.errors import CallError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +59,11 @@ class PreparedCall:
         call = replace(self.call, model=model.id)
         return replace(self, call=call, model=model, output_schema=schema, fallback=FallbackModel())
 
-    def with_schema_in_prompt(self) -> PreparedCall | None:
-        """The same call with its schema asked for in words, after the API refused its grammar; None if it cannot be."""
-        schema = None if self.output_schema is None else self.output_schema.in_prompt()
+    def with_schema_in_prompt(self, failure: CallError | None) -> PreparedCall | None:
+        """The same call with its schema asked for in words; None unless that can mend this failure."""
+        if self.output_schema is None or failure is None or failure.kind not in REFUSED_SCHEMA_REASONS:
+            return None
+        schema = self.output_schema.in_prompt(failure)
         if schema is None:
             return None
         notes = (*self.call.notes, *schema.notes)

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from mcp_server_claude.engine.loop_outcome import LoopOutcome
 
 
-GRAMMAR_TOO_LARGE = "The schema's compiled grammar is too large for the Messages API"
+REFUSED_SCHEMA_REASONS = {
+    "schema_too_complex": "The schema's compiled grammar is too large for the Messages API",
+    "schema_with_citations": "The Messages API takes no schema beside the citations of web tools",
+}
+"""The reasons for which the API refuses a schema that can be asked for in words instead, by error kind."""
 
 
 class OutputSchema:
@@ -57,11 +61,11 @@ class OutputSchema:
         """
         return OutputSchema(self._schema, model, self._normalized)
 
-    def in_prompt(self) -> OutputSchema | None:
+    def in_prompt(self, refusal: CallError) -> OutputSchema | None:
         """The same schema asked for in the prompt, after the API refused it; None where it is not sent as a format."""
         if self._is_in_prompt or self.uses_answer_tool:
             return None
-        refused = replace(self._normalized, too_complex=GRAMMAR_TOO_LARGE)
+        refused = replace(self._normalized, too_complex=REFUSED_SCHEMA_REASONS[refusal.kind])
         return OutputSchema(self._schema, self._model, refused)
 
     def add_instruction(self, prompt: str) -> str:
@@ -111,11 +115,6 @@ class OutputSchema:
             schemas.SchemaMismatchError: The text is not JSON, or not valid.
         """
         return schemas.validate_output(text, self._schema, self._normalized)
-
-
-def is_refused_schema(failure: CallError | None) -> bool:
-    """True if the API refused the schema of a request because its grammar would be too large."""
-    return failure is not None and failure.kind == "schema_too_complex"
 
 
 def _text_after_tools(blocks: Sequence[Block]) -> str:
