@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +14,8 @@ import pytest
 
 from mcp_server_claude import __version__
 from mcp_server_claude.cli import client_config, command_line
+from mcp_server_claude.cli.client_config_files import config_path, write_config
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.settings import Settings
 from support.server_command import server_command
 
@@ -27,15 +30,21 @@ each_client = pytest.mark.parametrize("client", client_config.CLIENTS)
 def entry_of(configuration: object) -> dict[str, object]:
     """The one server in a client's configuration."""
     held = cast("dict[str, dict[str, dict[str, object]]]", configuration)
-    servers = held.get("mcpServers") or held["servers"]
+    servers = held.get("mcpServers") or held.get("servers") or held.get("context_servers") or held["mcp_servers"]
     assert list(servers) == ["claude"]
     return servers["claude"]
 
 
 def key_in(entry: dict[str, object]) -> str:
+    if entry.get("env_vars") == ["MCP_CLAUDE_API_KEY"]:  # Codex hands the variable on
+        return "${MCP_CLAUDE_API_KEY}"
     environment = cast("dict[str, str]", entry["env"])
     assert set(environment) <= {"MCP_CLAUDE_API_KEY", "MCP_CLAUDE_DETACH_AFTER_S"}
     return environment["MCP_CLAUDE_API_KEY"]
+
+
+def loaded(client: Client, text: str) -> object:
+    return tomllib.loads(text) if client == "codex" else json.loads(text)
 
 
 def config(*arguments: str) -> str:
@@ -45,14 +54,14 @@ def config(*arguments: str) -> str:
 
 @each_client
 def test_with_json_a_clients_file_is_printed_and_nothing_else(client: Client) -> None:
-    assert json.loads(config(client, "--json")) == client_config.client_configuration(
+    assert loaded(client, config(client, "--json")) == client_config.client_configuration(
         client, command_line.server_command()
     )
 
 
 @each_client
 def test_the_command_in_a_configuration_is_there_and_is_ours(client: Client) -> None:
-    entry = entry_of(json.loads(config(client, "--json")))
+    entry = entry_of(loaded(client, config(client, "--json")))
     command = [str(entry["command"]), *cast("list[str]", entry["args"])]
 
     assert Path(command[0]).is_absolute()
@@ -67,7 +76,7 @@ def test_a_key_that_was_not_filled_in_is_recognised_as_unset(client: Client) -> 
 
 @each_client
 def test_a_path_with_spaces_and_quotes_survives_json(client: Client) -> None:
-    entry = entry_of(json.loads(client_config.config_json(client, AWKWARD)))
+    entry = entry_of(loaded(client, client_config.config_json(client, AWKWARD)))
     assert (entry["command"], *cast("list[str]", entry["args"])) == AWKWARD
 
 
@@ -128,3 +137,73 @@ def test_without_the_console_script_the_interpreter_starts_the_package(monkeypat
     monkeypatch.setattr("sysconfig.get_path", lambda _: "/nowhere")  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     assert command_line.server_command() == ("/nowhere/python", "-m", "mcp_server_claude")
+
+
+@each_client
+def test_a_configuration_is_written_beside_what_is_there_with_a_backup(client: Client, tmp_path: Path) -> None:
+    if client == "inspector":
+        with pytest.raises(RequestError, match="no file of its own"):
+            config_path(client, home=tmp_path, directory=tmp_path, environ={})
+        return
+    path = config_path(client, home=tmp_path, directory=tmp_path, environ={})
+    configuration = client_config.client_configuration(client, ["/x"])
+    first = write_config(client, path, configuration)
+    assert (first.backup, first.has_changed) == (None, True)
+    assert loaded(client, path.read_text(encoding="utf-8")) == configuration
+    assert not write_config(client, path, configuration).has_changed
+
+    other = '# mine\n[mcp_servers.other]\ncommand = "y"' if client == "codex" else '{"theme": "dark"}'
+    path.write_text(other, encoding="utf-8")
+    path.chmod(0o640)
+    second = write_config(client, path, configuration)
+    assert second.backup is not None
+    assert second.backup.read_text(encoding="utf-8") == other
+    text = path.read_text(encoding="utf-8")
+    assert other in text if client == "codex" else json.loads(text) == {"theme": "dark"} | configuration
+    assert sys.platform == "win32" or path.stat().st_mode & 0o777 == 0o640
+    assert not list(path.parent.glob(f".{path.name}.*"))
+
+
+def test_a_file_that_cannot_be_merged_is_left_alone(tmp_path: Path) -> None:
+    configuration = client_config.client_configuration("zed", ["/x"])
+    for text in ('{\n // a comment\n "theme": "dark"}', "[]", '{"context_servers": 3}'):
+        path = tmp_path / "settings.json"
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(RequestError, match="by hand"):
+            write_config("zed", path, configuration)
+        assert path.read_text(encoding="utf-8") == text
+    assert [each.name for each in tmp_path.iterdir()] == ["settings.json"]
+
+
+def test_the_files_are_where_each_system_has_them() -> None:
+    def path(client: Client, platform: str, **environ: str) -> str:
+        found = config_path(client, home=Path("/h"), directory=Path("/p"), platform=platform, environ=environ)
+        return found.as_posix()
+
+    assert path("claude-desktop", "darwin") == "/h/Library/Application Support/Claude/claude_desktop_config.json"
+    assert path("claude-desktop", "win32", APPDATA="/a") == "/a/Claude/claude_desktop_config.json"
+    assert path("claude-desktop", "linux") == "/h/.config/Claude/claude_desktop_config.json"
+    assert path("claude-code", "linux") == "/p/.mcp.json"
+    assert path("codex", "linux", CODEX_HOME="/c") == "/c/config.toml"
+
+
+@each_client
+def test_over_http_a_client_gets_the_url_and_a_token(client: Client) -> None:
+    if client == "claude-desktop":
+        with pytest.raises(RequestError, match="connectors"):
+            client_config.http_configuration(client, "http://h/mcp")
+        return
+    entry = entry_of(client_config.http_configuration(client, "http://h/mcp"))
+    assert "http://h/mcp" in entry.values()
+
+
+def test_write_changes_the_file_of_the_project(tmp_path: Path) -> None:
+    done = subprocess.run(
+        server_command("config", "claude-code", "--write"),
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        cwd=tmp_path,
+    )
+    assert done.stdout.startswith(f"Wrote {tmp_path / '.mcp.json'}. Restart Claude Code.")
+    assert entry_of(json.loads((tmp_path / ".mcp.json").read_text()))["type"] == "stdio"

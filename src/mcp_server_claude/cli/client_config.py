@@ -7,20 +7,37 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 
 from mcp_server_claude.cli.command_line import shell_line
+from mcp_server_claude.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Client: TypeAlias = Literal["claude-code", "claude-desktop", "cursor", "vscode", "inspector"]
+Client: TypeAlias = Literal[
+    "claude-code",
+    "claude-desktop",
+    "cursor",
+    "vscode",
+    "windsurf",
+    "zed",
+    "codex",
+    "gemini",
+    "cline",
+    "inspector",
+]
 CLIENTS: tuple[Client, ...] = get_args(Client)
 CLIENT_NAMES: Mapping[Client, str] = {
     "claude-code": "Claude Code",
     "claude-desktop": "Claude Desktop",
     "cursor": "Cursor",
     "vscode": "VS Code",
+    "windsurf": "Windsurf",
+    "zed": "Zed",
+    "codex": "Codex",
+    "gemini": "Gemini CLI",
+    "cline": "Cline",
     "inspector": "MCP Inspector",
 }
 
@@ -31,6 +48,8 @@ KEY_VARIABLE_NOTE = f"{KEY_VARIABLE}, not ANTHROPIC_API_KEY: that one would chan
 KEY_PLACEHOLDER = "<your Anthropic API key>"
 """A value that `Settings.is_placeholder` takes for no key at all, so that a forgotten one is told in plain words."""
 KEY_REFERENCE = "${MCP_CLAUDE_API_KEY}"
+TOKEN_PLACEHOLDER = "<your token>"  # noqa: S105 - none
+TOKEN_VARIABLE = "MCP_CLAUDE_TOKEN"  # noqa: S105 - a name
 VSCODE_INPUT_ID = "anthropic-api-key"
 DESKTOP_CONFIG_FOLDERS = (
     "macOS: ~/Library/Application Support/Claude/, Windows: %APPDATA%\\Claude\\, Linux: ~/.config/Claude/; "
@@ -81,8 +100,18 @@ def config_snippets(client: Client, command: Sequence[str]) -> tuple[ConfigSnipp
 
 
 def config_json(client: Client, command: Sequence[str]) -> str:
-    """The client's configuration file with this server in it, as JSON."""
-    return json.dumps(client_configuration(client, command), indent=2, ensure_ascii=False)
+    """The client's configuration file with this server in it: JSON, for Codex TOML."""
+    return format_configuration(client, client_configuration(client, command))
+
+
+def format_configuration(client: Client, configuration: Json) -> str:
+    """A configuration in the format of the client's file."""
+    if client != "codex":
+        return json.dumps(configuration, indent=2, ensure_ascii=False)
+    servers = cast("dict[str, dict[str, object]]", configuration["mcp_servers"])
+    lines = [f"[mcp_servers.{SERVER_NAME}]"]
+    lines += [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in servers[SERVER_NAME].items()]
+    return "\n".join(lines)  # TOML's basic strings and arrays of strings are written as JSON's
 
 
 def client_configuration(client: Client, command: Sequence[str]) -> Json:
@@ -107,8 +136,45 @@ def client_configuration(client: Client, command: Sequence[str]) -> Json:
         case "claude-desktop":
             # Nothing is expanded there. Desktop ends a tool call after about 60 s, so longer ones detach before.
             entry = {**started, "env": {KEY_VARIABLE: KEY_PLACEHOLDER, "MCP_CLAUDE_DETACH_AFTER_S": "55"}}
-        case "inspector":
+        case "gemini":
+            entry = {**started, "env": {KEY_VARIABLE: KEY_REFERENCE}}
+        case "windsurf":
+            entry = {**started, "env": {KEY_VARIABLE: f"${{env:{KEY_VARIABLE}}}"}}
+        case "codex":
+            return {"mcp_servers": {SERVER_NAME: {**started, "env_vars": [KEY_VARIABLE]}}}
+        case "zed":
+            return {"context_servers": {SERVER_NAME: {**started, "env": {KEY_VARIABLE: KEY_PLACEHOLDER}}}}
+        case "inspector" | "cline":
             entry = {**started, "env": {KEY_VARIABLE: KEY_PLACEHOLDER}}  # nothing is expanded there: literal values
+    return {"mcpServers": {SERVER_NAME: entry}}
+
+
+def http_configuration(client: Client, url: str) -> Json:
+    """The configuration file of a client for the server at a URL, which ends in /mcp.
+
+    Raises:
+        RequestError: The client's file has no place for it.
+    """
+    headers: Json = {"Authorization": f"Bearer {TOKEN_PLACEHOLDER}"}
+    match client:
+        case "claude-code" | "inspector":
+            entry: Json = {"type": "http", "url": url, "headers": headers}
+        case "vscode":
+            return {"servers": {SERVER_NAME: {"type": "http", "url": url, "headers": headers}}}
+        case "cursor":
+            entry = {"url": url, "headers": headers}
+        case "windsurf":
+            entry = {"serverUrl": url, "headers": headers}
+        case "gemini":
+            entry = {"httpUrl": url, "headers": headers}
+        case "cline":
+            entry = {"type": "streamableHttp", "url": url, "headers": headers}
+        case "zed":
+            return {"context_servers": {SERVER_NAME: {"url": url, "headers": headers}}}
+        case "codex":
+            return {"mcp_servers": {SERVER_NAME: {"url": url, "bearer_token_env_var": TOKEN_VARIABLE}}}
+        case "claude-desktop":
+            raise RequestError("Claude Desktop takes HTTP servers as connectors in its settings, not in its file.")
     return {"mcpServers": {SERVER_NAME: entry}}
 
 
@@ -124,5 +190,15 @@ def _config_location(client: Client) -> str:
             )
         case "vscode":
             return "In .vscode/mcp.json of a workspace (it asks for the key once, and keeps it)"
+        case "windsurf":
+            return "In ~/.codeium/windsurf/mcp_config.json"
+        case "zed":
+            return "In Zed's settings.json (zed: open settings)"
+        case "codex":
+            return f"In ~/.codex/config.toml (it takes {KEY_VARIABLE} from your environment)"
+        case "gemini":
+            return f"In ~/.gemini/settings.json (it takes {KEY_VARIABLE} from your environment)"
+        case "cline":
+            return "In cline_mcp_settings.json (Cline: MCP Servers → Configure)"
         case "inspector":
             return "In a file, for its --config"

@@ -1,30 +1,79 @@
-"""`mcp-server-claude config`: the configuration of an MCP client, ready to paste."""
+"""`mcp-server-claude config`: print the configuration of an MCP client, or write it into the client's file."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mcp_server_claude.cli import client_config
+from mcp_server_claude.cli import client_config, client_config_files
 from mcp_server_claude.cli.command_line import server_command
+from mcp_server_claude.cli.terminal_output import exit_with_error
+from mcp_server_claude.errors import RequestError
 
 
 def print_config(
     client: Annotated[client_config.Client | None, typer.Argument(help="Only this client's.")] = None,
+    url: Annotated[
+        str, typer.Option("--url", metavar="URL", help="Connect to the HTTP server at this address instead.")
+    ] = "",
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Only the JSON of the client's file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Only the text of the client's file.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write it into the client's file, with a backup.")] = False,
 ) -> None:
-    """Print your MCP client's configuration, ready to paste."""
-    command = server_command()
-    if as_json:
+    """Print your MCP client's configuration, ready to paste, or write it into the client's file.
+
+    Claude Code and VS Code have a file for each project: run `--write` in its directory.
+    """
+    if client is None and (as_json or write):
+        option = "--json" if as_json else "--write"
+        raise typer.BadParameter(f"name one client: {', '.join(client_config.CLIENTS)}.", param_hint=option)
+    try:
         if client is None:
-            raise typer.BadParameter(f"name one client: {', '.join(client_config.CLIENTS)}.", param_hint="--json")
-        typer.echo(client_config.config_json(client, command))
+            for name in client_config.CLIENTS:
+                _print_client(name, url)
+        elif write:
+            _write_client(client, url)
+        elif as_json:
+            typer.echo(client_config.format_configuration(client, _configuration(client, url)))
+        else:
+            _print_client(client, url)
+    except RequestError as error:
+        exit_with_error(error)
+    if not as_json and not url:
+        typer.secho(client_config.KEY_VARIABLE_NOTE, dim=True)
+
+
+def _configuration(client: client_config.Client, url: str) -> client_config.Json:
+    if not url:
+        return client_config.client_configuration(client, server_command())
+    address = url.rstrip("/")
+    return client_config.http_configuration(client, address if address.endswith("/mcp") else f"{address}/mcp")
+
+
+def _print_client(client: client_config.Client, url: str) -> None:
+    typer.secho(f"{client_config.CLIENT_NAMES[client]}\n", bold=True)
+    if url:
+        try:
+            typer.echo(client_config.format_configuration(client, _configuration(client, url)) + "\n")
+        except RequestError as error:
+            typer.echo(f"{error}\n")
         return
-    for name in client_config.CLIENTS if client is None else (client,):
-        typer.secho(f"{client_config.CLIENT_NAMES[name]}\n", bold=True)
-        for snippet in client_config.config_snippets(name, command):
-            typer.secho(f"{snippet.location}:\n", dim=True)
-            typer.echo(snippet.text + "\n")
-    typer.secho(client_config.KEY_VARIABLE_NOTE, dim=True)
+    for snippet in client_config.config_snippets(client, server_command()):
+        typer.secho(f"{snippet.location}:\n", dim=True)
+        typer.echo(snippet.text + "\n")
+
+
+def _write_client(client: client_config.Client, url: str) -> None:
+    path = client_config_files.config_path(client, home=Path.home(), directory=Path.cwd())
+    written = client_config_files.write_config(client, path, _configuration(client, url))
+    if not written.has_changed:
+        typer.echo(f"{path} has this server already.")
+        return
+    backup = f"; the file before is {written.backup}" if written.backup else ""
+    typer.echo(f"Wrote {path}{backup}. Restart {client_config.CLIENT_NAMES[client]}.")
+    text = client_config.format_configuration(client, _configuration(client, url))
+    for placeholder in (client_config.KEY_PLACEHOLDER, client_config.TOKEN_PLACEHOLDER):
+        if placeholder in text:
+            typer.secho(f"Replace {placeholder} in it.", fg="yellow")
