@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 STATIC = ROOT / "src" / "mcp_server_claude" / "web" / "static"
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_every_file_of_the_pages_and_every_licence(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", str(ROOT), "--wheel-dir", str(tmp_path)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -171,6 +171,7 @@ async def test_a_key_that_is_not_accepted_is_told_without_the_key(api: Simulator
 # --------------------------------------------------------------------- never seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "how"), [(OURS, "authorization"), (GATEWAYS, "x-api-key")])
 async def test_at_no_log_level_and_in_no_outcome_is_a_key_to_be_seen(tmp_path: Path, key: str, how: str) -> None:
     """With everything logged that can be: ours at debug, the SDK's too; answered, refused and dropped."""

@@ -116,6 +116,7 @@ async def ask(wire: StdioProcess, *numbers: int, **keys: Any) -> dict[int, tuple
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disk", [SmallDisk, ShortFiles], indirect=True)
 async def test_on_a_full_disk_answers_are_complete_with_a_warning_and_the_server_stays_up(disk: Disk) -> None:
     data_dir = disk.path / "data"

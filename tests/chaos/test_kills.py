@@ -70,6 +70,7 @@ class Victim:
         return "".join(piece for at, piece in self.heard.get(number, []) if at <= until)
 
 
+@pytest.mark.slow
 async def test_after_a_kill_every_request_has_its_line_and_the_journal_its_text(
     size: ChaosSize, tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ class Half:
         self.outcomes = await ask_all(self.desk, self.asked, at_once=60)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts what is open as Linux tells it")
 async def test_every_call_ends_in_one_of_four_ways_and_all_of_it_is_in_the_books(
     size: ChaosSize, tmp_path: Path

@@ -85,6 +85,7 @@ def test_without_a_terminal_the_words_flow_and_both_accounts_are_told(tmp_path: 
     assert list(tmp_path.glob("mcp-server-claude-demo-*")) == []
 
 
+@pytest.mark.slow
 @POSIX
 def test_ctrl_c_ends_it_at_once_and_nothing_is_left(tmp_path: Path) -> None:
     with started(tmp_path, "--prompt", "What is a monad?") as process:
@@ -101,6 +102,7 @@ def test_ctrl_c_ends_it_at_once_and_nothing_is_left(tmp_path: Path) -> None:
     assert list(tmp_path.glob("mcp-server-claude-demo-*")) == []
 
 
+@pytest.mark.slow
 @POSIX
 def test_in_a_browser_it_is_the_real_server_and_goes_with_all_it_kept(tmp_path: Path) -> None:
     with started(tmp_path, "--http", "--port", "0") as process:
@@ -128,6 +130,7 @@ def test_in_a_browser_nothing_is_asked_of_the_real_api(tmp_path: Path) -> None:
     assert "the pages ask the simulated API" in complaints
 
 
+@pytest.mark.slow
 def test_a_reader_who_has_seen_enough_gets_no_traceback(tmp_path: Path) -> None:
     with started(tmp_path) as process:
         heard_until(process, "\n")
@@ -224,6 +227,7 @@ async def test_live_asks_the_api_that_the_key_is_for(tmp_path: Path) -> None:
     assert [record.end for record in api.requests if record.path == "/v1/messages"] == ["complete", "disconnected"]
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_live_with_a_key_that_is_not_taken_says_why(tmp_path: Path) -> None:
     async with Simulator(key="sk-ant-another") as api:

@@ -69,12 +69,21 @@ def test_a_wait_never_ends_before_the_api_said_and_not_long_after(
 
 
 @settings(deadline=None)
-@given(policies, troubles, chances, st.floats(1.001, 1000))
+@given(policies, troubles, chances, st.floats(0.01, 1000), st.floats(-1000, 1000), st.floats(1.001, 1000))
 def test_a_wait_that_cannot_end_in_time_fails_at_once_instead_of_being_cut_short(
-    policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float, beyond: float
+    policy: retry_policy.RetryPolicy,
+    trouble: retry_policy.FailureState,
+    chance: float,
+    left: float,
+    slack: float,
+    beyond: float,
 ) -> None:
+    policy = replace(
+        policy,
+        deadline_s=trouble.elapsed_s + left + max(slack, 0),
+        retry_for_s=trouble.failing_for_s + left + max(-slack, 0),
+    )
     left = min(policy.deadline_s - trouble.elapsed_s, policy.retry_for_s - trouble.failing_for_s)
-    assume(left > 0.001)
     assert retry_policy.backoff_delay(policy, replace(trouble, retry_after_s=left * beyond), chance) is None
 
 

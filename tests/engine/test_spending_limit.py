@@ -376,6 +376,7 @@ def scopes(data_dir: Path) -> dict[str, tuple[int, int]]:
     return {scope: (spent, held) for scope, spent, held in rows}
 
 
+@pytest.mark.slow
 async def test_one_whose_own_budget_is_spent_stops_nobody_else(upstream: Simulator, tmp_path: Path) -> None:
     where = tmp_path / "data"
     who: list[tuple[str, float | None, int]] = [("ada", 0.02, 10), ("bob", 5.0, 6), ("eve", None, 3)]
@@ -407,6 +408,7 @@ async def test_the_servers_budget_holds_for_all_users_together_and_each_has_thei
     assert scopes(where) == {"user:ada": (adas, 0), "user:bob": (bobs, 0), "total": (adas + bobs, 0)}
 
 
+@pytest.mark.slow
 async def test_what_a_user_spent_before_they_had_a_budget_counts(upstream: Simulator, tmp_path: Path) -> None:
     where = tmp_path / "data"
 

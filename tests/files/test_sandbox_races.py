@@ -151,6 +151,7 @@ def test_a_file_that_becomes_a_link_and_back(world: FileTree) -> None:
     assert not any(CANARY in each for each in seen)
 
 
+@pytest.mark.slow
 def test_a_directory_that_becomes_a_link_in_mid_walk(world: FileTree, way: str) -> None:
     deep = world.root / "one/two/three"
     deep.mkdir(parents=True)

@@ -205,6 +205,7 @@ async def test_nothing_of_what_was_asked_or_answered_and_nobody_s_name_leaves_wi
     assert b"user.id" not in everything
 
 
+@pytest.mark.slow
 async def test_content_is_traced_where_the_operator_wants_it(upstream: Simulator, tmp_path: Path) -> None:
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
@@ -219,6 +220,7 @@ async def test_content_is_traced_where_the_operator_wants_it(upstream: Simulator
     assert ours.attributes["user.id"] == "local"
 
 
+@pytest.mark.slow
 async def test_each_request_of_a_call_is_a_span_and_its_waits_are_told(upstream: Simulator, tmp_path: Path) -> None:
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
@@ -245,6 +247,7 @@ async def test_a_call_that_fails_says_in_its_span_why_and_not_of_what(upstream: 
     assert SECRET.encode() not in b"".join(collector.bodies)
 
 
+@pytest.mark.slow
 async def test_the_trace_goes_on_to_the_api_only_where_the_operator_says_so(
     upstream: Simulator, tmp_path: Path
 ) -> None:
@@ -278,6 +281,7 @@ async def test_tokens_time_and_money_are_measured_by_their_conventional_names(
     assert collector.points["gen_ai.client.operation.time_to_first_chunk"][0][1].sum == told["ttft_s"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://127.0.0.1:9/\u0000", "nonsense"])
 async def test_a_collector_that_is_not_there_costs_nothing_but_its_traces(
     upstream: Simulator, tmp_path: Path, endpoint: str
@@ -288,6 +292,7 @@ async def test_a_collector_that_is_not_there_costs_nothing_but_its_traces(
     assert usage_meta(result)["complete"]
 
 
+@pytest.mark.slow
 async def test_a_collector_that_never_answers_does_not_hold_up_the_end(upstream: Simulator, tmp_path: Path) -> None:
     """The process ends by itself after SIGTERM, not because somebody lost patience."""
     async with hole() as url:
@@ -338,6 +343,7 @@ def test_what_is_exported_where_is_what_the_usual_variables_say(
     assert not exporter_settings.is_enabled(environ | {"OTEL_SDK_DISABLED": "TRUE"})
 
 
+@pytest.mark.slow
 async def test_spans_on_the_console_do_not_get_into_the_protocol(upstream: Simulator, tmp_path: Path) -> None:
     async with served(tmp_path / "data", {"OTEL_TRACES_EXPORTER": "console"}, base_url=upstream.url) as client:
         assert not (await ask(client, "Hello.")).is_error
@@ -376,6 +382,7 @@ async def over_http(data_dir: Path, otel: Mapping[str, str], **fields: object) -
         stdout.close()
 
 
+@pytest.mark.slow
 async def test_a_chat_goes_on_with_the_trace_that_its_request_names(upstream: Simulator, tmp_path: Path) -> None:
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
@@ -393,6 +400,7 @@ async def test_a_chat_goes_on_with_the_trace_that_its_request_names(upstream: Si
     assert SECRET.encode() not in b"".join(collector.bodies)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 async def test_over_http_a_call_goes_on_with_the_trace_of_its_header_unless_its_own_names_one(
     upstream: Simulator, tmp_path: Path, mode: str

@@ -72,6 +72,7 @@ async def test_a_connection_above_the_limit_is_served_when_another_one_closes() 
             writer.close()
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
 async def test_more_idle_connections_than_file_descriptors_stop_nothing(upstream: Simulator, tmp_path: Path) -> None:
