@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -189,6 +189,26 @@ async def test_a_call_returns_before_a_client_ends_it_and_runs_on(
 
 async def _job(desk: McpSession, result: CallToolResult, **arguments: object) -> CallToolResult:
     return await desk.client.call_tool("claude_jobs", {"id": usage_meta(result)["call_id"], **arguments})
+
+
+async def test_a_clients_name_is_stored_without_control_characters(upstream: Simulator, tmp_path: Path) -> None:
+    name = "evil\x1b[31m\nINFO forged" + "x" * 100
+    async with connect("memory", "auto", tmp_path / "data", client_name=name, base_url=upstream.url) as desk:
+        await desk.ask("x")
+        (line,) = desk.ledger_rows()
+    assert str(line["client"]).isprintable()
+    assert str(line["client"]).startswith("evil\N{REPLACEMENT CHARACTER}[31m")
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_usd"])
+async def test_a_boolean_is_no_number(upstream: Simulator, tmp_path: Path, name: str) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        for value in (True, "true"):
+            arguments: dict[str, Any] = {name: value}
+            (told,) = text_blocks(await desk.ask("x", **arguments))
+            assert told == f"{name} must be a number."
+        await desk.ask("x")
+        assert len(desk.ledger_rows()) == 1
 
 
 async def test_arguments_that_clients_add_are_dropped_and_a_typo_is_refused(

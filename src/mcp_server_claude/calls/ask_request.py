@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
 import anyio.to_thread
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
 from mcp_server_claude import schemas
 from mcp_server_claude.call_types import Call, Effort, ToolName
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.redaction import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +30,17 @@ def _without_empty_choice(schema: dict[str, Any]) -> None:
     """
     schema["enum"] = [value for value in schema.get("enum", ()) if value != ""]
     schema.pop("default", None)
+
+
+def _refuse_boolean(value: object) -> object:
+    """The value, unless it is a boolean: `true` would be read as 1 token or 1 dollar.
+
+    Raises:
+        ValueError: It is a boolean.
+    """
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic reports it as the field's error
+    return value
 
 
 PromptParam: TypeAlias = Annotated[
@@ -46,10 +58,14 @@ EffortParam: TypeAlias = Annotated[
 ]
 SystemParam: TypeAlias = Annotated[str, Field(description="Role and rules for the answer.")]
 MaxTokensParam: TypeAlias = Annotated[
-    int, Field(description="Most tokens the answer may take. 0: the model's own limit.", ge=0, le=10_000_000)
+    int,
+    Field(description="Most tokens the answer may take. 0: the model's own limit.", ge=0, le=10_000_000),
+    BeforeValidator(_refuse_boolean),
 ]
 MaxUsdParam: TypeAlias = Annotated[
-    float, Field(description="Most dollars the answer may cost. 0: no limit.", ge=0, le=1_000_000, allow_inf_nan=False)
+    float,
+    Field(description="Most dollars the answer may cost. 0: no limit.", ge=0, le=1_000_000, allow_inf_nan=False),
+    BeforeValidator(_refuse_boolean),
 ]
 FilesParam: TypeAlias = Annotated[
     list[str],
@@ -81,6 +97,7 @@ ItemSchemaParam: TypeAlias = Annotated[dict[str, object], Field(description="JSO
 JobMaxUsdParam: TypeAlias = Annotated[
     float,
     Field(description="Most dollars for all. 0: no limit.", ge=0, le=1_000_000, allow_inf_nan=False),
+    BeforeValidator(_refuse_boolean),
 ]
 OutputParam: TypeAlias = Annotated[str, Field(description="A .jsonl or .csv path in the project. Default: a new file.")]
 DryRunParam: TypeAlias = Annotated[bool, Field(description="Only say what it would cost, and what alternatives would.")]
@@ -97,7 +114,7 @@ class CallOrigin:
     Args:
         tool: The MCP tool, `chat` over HTTP, or the command of the shell.
         source: The transport.
-        client: The name that the client gave, cut to 60 characters.
+        client: The name that the client gave. It is cut to 60 characters, and its control characters are replaced.
         user: The user who asks.
         trace_id: The OpenTelemetry trace; empty without one.
         shows_status: A person watches the call's progress.
@@ -147,7 +164,7 @@ async def build_call(
         schema=await anyio.to_thread.run_sync(schemas.parse_json_schema, schema) if schema else None,
         tool=origin.tool,
         source=origin.source,
-        client=origin.client[:MAX_CLIENT_CHARS],
+        client=printable(origin.client[:MAX_CLIENT_CHARS]),
         user=origin.user.name,
         limits=origin.user.limits,
         trace_id=origin.trace_id,
