@@ -109,6 +109,11 @@ class Settings(BaseSettings):
         default_factory=lambda: user_data_path(APP_NAME),
         description="Where the ledger and caches are kept (directory 0700, files 0600).",
     )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="URL of a PostgreSQL database that several servers share (`postgresql://user:password@host/name`), "
+        "instead of a file in the data directory. Needs the extra `postgres`.",
+    )
     models_wait_s: float = Field(
         default=2.0, ge=0, le=60, description="Seconds that a call waits at most for the list of models."
     )
@@ -314,7 +319,12 @@ class Settings(BaseSettings):
         """The characters that a result may hold, None for any number; `cuts` where the client would cut it itself."""
         return self.inline_chars or (CLIENT_RESULT_CHARS if client_truncates else None)
 
-    @field_validator("api_key", "metrics_token", "base_url", "model", "fallback_model", mode="before")
+    @property
+    def store_url(self) -> str:
+        """The URL of the PostgreSQL database, a secret, or empty if the store is a file."""
+        return self.database_url.get_secret_value() if self.database_url else ""
+
+    @field_validator("api_key", "metrics_token", "database_url", "base_url", "model", "fallback_model", mode="before")
     @classmethod
     def _strip_value(cls, value: object, info: ValidationInfo) -> object:
         """Spaces, newlines and quotes around a value are a copying accident; a placeholder is no value at all."""
@@ -323,7 +333,14 @@ class Settings(BaseSettings):
         bare = value.strip().strip("\"'").strip()
         if not cls.is_placeholder(bare):
             return bare
-        return None if info.field_name in {"api_key", "metrics_token"} else ""
+        return None if info.field_name in {"api_key", "metrics_token", "database_url"} else ""
+
+    @field_validator("database_url", mode="after")
+    @classmethod
+    def _require_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("it must begin with postgresql://")
+        return value
 
     @field_validator("*", mode="after")
     @classmethod

@@ -221,7 +221,7 @@ def test_a_key_that_would_travel_unencrypted_is_doubtful(clean: pytest.MonkeyPat
 @pytest.mark.anyio
 async def test_a_ledger_that_lives_in_memory_is_doubtful(tmp_path: Path) -> None:
     await anyio.Path(tmp_path / "data").write_text("a file where the directory should be")
-    finding = await doctor.check_ledger(tmp_path / "data")
+    finding = await doctor.check_ledger(Settings(data_dir=tmp_path / "data"))
 
     assert finding.ok is None
     assert finding.text.startswith("The ledger is kept in memory: ")
@@ -232,7 +232,7 @@ async def test_a_ledger_that_lives_in_memory_is_doubtful(tmp_path: Path) -> None
 @pytest.mark.anyio
 async def test_a_ledger_whose_directory_others_may_write_to_is_doubtful(tmp_path: Path) -> None:
     await anyio.Path(tmp_path).chmod(0o777)
-    finding = await doctor.check_ledger(tmp_path)
+    finding = await doctor.check_ledger(Settings(data_dir=tmp_path))
 
     assert finding.ok is None
     assert finding.hint == f"chmod go-w {tmp_path}"
@@ -287,6 +287,6 @@ async def test_daily_sums_that_do_not_match_their_requests_are_reported_and_comp
     await store.write(request_ledger.close_entry, "r", request_ledger.EntryResult(end="complete", ended_at=1.0))
     await store.write(lambda tx: tx.execute("update usage_total set requests = 2"))
     await store.close()
-    finding = await doctor.check_ledger(tmp_path)
+    finding = await doctor.check_ledger(Settings(data_dir=tmp_path))
     assert "the daily totals of 2026-11-20 did not match and were recalculated" in finding.text
-    assert "daily sums" not in (await doctor.check_ledger(tmp_path)).text
+    assert "daily totals" not in (await doctor.check_ledger(Settings(data_dir=tmp_path))).text

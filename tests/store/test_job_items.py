@@ -116,12 +116,12 @@ def test_pages_of_items_and_the_first_failures(tx: Transaction) -> None:
 
 
 WORK_FOREVER = """
-import asyncio, sys, time
+import asyncio, os, sys, time
 from pathlib import Path
 from mcp_server_claude.store import Store, job_items, process_locks
 
 async def main():
-    store = Store.open(Path(sys.argv[1]))
+    store = Store.open(Path(sys.argv[1]), os.environ["TEST_DATABASE_URL"])
     def claim(tx):
         process_locks.remove_dead_processes(tx, store.locks)
         return job_items.claim_items(tx, "j_1", store.locks.worker, 4)

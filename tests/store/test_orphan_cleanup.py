@@ -25,7 +25,7 @@ def test_a_call_whose_process_died_has_the_account_of_its_requests(tx: Transacti
         request_ledger.open_entry(tx, entry)
         request_ledger.record_entry_progress(tx, entry.id, model="claude-sonnet-5-5", input_tokens=100, cost_micros=300)
     request_ledger.close_entry(tx, "r_1", EntryResult(end="failed", ended_at=2.0, input_tokens=100, cost_micros=300))
-    close_orphans(tx, ProcessLocks(None), 3.0)
+    close_orphans(tx, ProcessLocks(), 3.0)
     record = call_journal.find_call(tx, "c_1", "local")
     assert record is not None
     assert record.usage is not None
@@ -37,7 +37,7 @@ def test_a_call_whose_process_died_has_the_account_of_its_requests(tx: Transacti
 def test_a_call_without_requests_has_no_account(tx: Transaction) -> None:
     process_locks.register_process(tx, DEAD)
     call_journal.open_call(tx, JournaledCall(id="c_1", worker=DEAD, started_at=1.0))
-    close_orphans(tx, ProcessLocks(None), 3.0)
+    close_orphans(tx, ProcessLocks(), 3.0)
     record = call_journal.find_call(tx, "c_1", "local")
     assert record is not None
     assert (record.end, record.usage) == ("interrupted", None)

@@ -41,7 +41,7 @@ def test_a_call_knows_its_files_in_the_order_in_which_they_came(tx: Transaction)
 def test_old_and_forgotten_files_are_to_be_deleted_and_no_others(tx: Transaction) -> None:
     output_file_records.record_output_files(tx, [CSV, PLOT, BOBS])
     assert output_file_records.expired_output_files(tx, 100.5) == [CSV]
-    erasure.erase_text(tx, ErasureFilter(user="bob"), ProcessLocks(None), 200.0)
+    erasure.erase_text(tx, ErasureFilter(user="bob"), ProcessLocks(), 200.0)
     assert output_file_records.find_output_file(tx, "f_3", "bob") is None
     assert output_file_records.output_files_of_call(tx, "c_2", "bob") == []
     assert [file.id for file in output_file_records.expired_output_files(tx, 100.5)] == ["f_1", "f_3"]

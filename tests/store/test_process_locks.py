@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcp_server_claude.store import Store, process_locks, request_ledger
+from mcp_server_claude.store.file_locks import LOCK_DIRECTORY, FileProcessLocks
 from mcp_server_claude.store.orphan_cleanup import close_orphans
 from mcp_server_claude.store.process_locks import ProcessLocks
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 OPEN_A_REQUEST = """
-import asyncio, sys, time
+import asyncio, os, sys, time
 from pathlib import Path
 from mcp_server_claude.store import Store, process_locks, request_ledger
 from mcp_server_claude.store.request_ledger import EntryResult, LedgerEntry
@@ -30,7 +31,7 @@ def open_one(tx, worker):
     process_locks.register_process(tx, worker)
     request_ledger.open_entry(tx, LedgerEntry(id="r_1", call_id="c_1", worker=worker, started_at=time.time()))
 
-store = Store.open(Path(sys.argv[1]))
+store = Store.open(Path(sys.argv[1]), os.environ["TEST_DATABASE_URL"])
 asyncio.run(store.write(open_one, store.locks.worker))
 print("open", flush=True)
 sys.stdin.readline()
@@ -59,8 +60,11 @@ async def test_a_stopped_process_counts_as_running_and_a_killed_one_as_dead_at_o
     process.send_signal(signal.SIGKILL)
     process.wait()
     await store.write(close_orphans, store.locks, 0.0)
+    while store.path is None and end_of(await store.read(request_ledger.entries_of_call, "c_1")) == [None]:
+        await store.write(close_orphans, store.locks, 0.0)  # the server notices the closed connection in a moment
     assert end_of(await store.read(request_ledger.entries_of_call, "c_1")) == ["interrupted"]
-    assert list((tmp_path / "data" / process_locks.LOCK_DIRECTORY).iterdir()) == []
+    if store.path is not None:
+        assert list((tmp_path / "data" / LOCK_DIRECTORY).iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
@@ -81,28 +85,28 @@ async def test_a_stopped_process_goes_on_and_closes_its_request_itself(
     assert end_of(await store.read(request_ledger.entries_of_call, "c_1")) == ["complete"]
 
 
-def test_each_process_has_its_own_lock(tmp_path: Path) -> None:
-    one, two = ProcessLocks(tmp_path), ProcessLocks(tmp_path)
+def test_each_process_has_its_own_lock(tx: Transaction, tmp_path: Path) -> None:
+    one, two = FileProcessLocks(tmp_path), FileProcessLocks(tmp_path)
     first, second = one.worker, two.worker
     assert first != second
     assert (one.worker, two.worker) == (first, second)
-    assert [locks.is_running(worker) for locks in (one, two) for worker in (first, second)] == [True] * 4
+    assert [locks.is_running(tx, worker) for locks in (one, two) for worker in (first, second)] == [True] * 4
     one.release()
-    assert not two.is_running(first)
-    assert sorted(path.name for path in (tmp_path / process_locks.LOCK_DIRECTORY).iterdir()) == [second]
+    assert not two.is_running(tx, first)
+    assert sorted(path.name for path in (tmp_path / LOCK_DIRECTORY).iterdir()) == [second]
     two.release()
     two.release()
-    assert not one.is_running(second)
+    assert not one.is_running(tx, second)
 
 
-def test_without_a_directory_only_this_process_runs() -> None:
-    locks = ProcessLocks(None)
-    assert locks.is_running(locks.worker)
-    assert not locks.is_running("w_other")
+def test_without_a_directory_only_this_process_runs(tx: Transaction) -> None:
+    locks = ProcessLocks()
+    assert locks.is_running(tx, locks.worker)
+    assert not locks.is_running(tx, "w_other")
 
 
 def test_dead_processes_are_removed_and_running_ones_are_not(tx: Transaction, tmp_path: Path) -> None:
-    locks, other = ProcessLocks(tmp_path), ProcessLocks(tmp_path)
+    locks, other = FileProcessLocks(tmp_path), FileProcessLocks(tmp_path)
     for worker in (locks.worker, other.worker, "w_dead"):
         process_locks.register_process(tx, worker)
         process_locks.register_process(tx, worker)

@@ -24,9 +24,12 @@ pytestmark = [
 ]
 
 COMMON = """
-import asyncio, sys, time
+import asyncio, os, sys, time
 from pathlib import Path
 from mcp_server_claude.store import Store, budget_reservations, process_locks, request_ledger
+
+def open_store(directory):
+    return Store.open(directory, os.environ["TEST_DATABASE_URL"])
 
 def together():
     print("ready", flush=True)
@@ -43,7 +46,7 @@ def job(tx, id):
     budget_reservations.settle(tx, id, 5)
 
 async def main():
-    store = Store.open(directory)
+    store = open_store(directory)
     together()
     async def run(task):
         for n in range(each):
@@ -59,7 +62,7 @@ CREATE = """
 root = Path(sys.argv[1])
 together()
 for n in range(12):
-    store = Store.open(root / str(n))
+    store = open_store(root / str(n))
     asyncio.run(store.write(process_locks.register_process, sys.argv[2]))
     store.close_blocking()
     print(store.last_error or "durable", flush=True)
@@ -67,7 +70,7 @@ for n in range(12):
 
 WRITE_FOREVER = """
 async def main():
-    store = Store.open(Path(sys.argv[1]))
+    store = open_store(Path(sys.argv[1]))
     async def run(task):
         for n in range(10**9):
             id = f"r_{task}_{n}"
@@ -81,7 +84,7 @@ asyncio.run(main())
 
 RESERVE = """
 async def main():
-    store = Store.open(Path(sys.argv[1]))
+    store = open_store(Path(sys.argv[1]))
     together()
     scopes = [("total", 100_000), ("user:ada", 90_000)]
     reserve, day = budget_reservations.reserve_up_to, "2026-11-20"
@@ -94,7 +97,7 @@ asyncio.run(main())
 """
 
 HOLD_OPEN = """
-store = Store.open(Path(sys.argv[1]))
+store = open_store(Path(sys.argv[1]))
 asyncio.run(store.write(process_locks.register_process, "w"))
 together()
 store.close_blocking()

@@ -201,7 +201,7 @@ def test_a_budget_that_was_lifted_for_a_while_counts_what_was_spent_meanwhile(tx
 # --------------------------------------------------------------------- forgetting
 
 
-NO_PROCESSES = ProcessLocks(None)
+NO_PROCESSES = ProcessLocks()
 
 
 def talk(
@@ -308,7 +308,7 @@ def test_what_is_older_than_a_date_is_forgotten_also_in_threads_that_went_on(tx:
 
 def test_what_is_being_answered_keeps_its_text_and_the_thread_stays_a_conversation(tx: Transaction) -> None:
     talk(tx, "ada", "t_1", NOON)
-    locks = ProcessLocks(None)
+    locks = ProcessLocks()
     running = talk(tx, "ada", "t_1", NOON + 10, new=False, end=False, worker=locks.worker)
     assert erase_text(tx, ErasureFilter(user="ada"), locks, NOON + 20) == ErasureCounts(
         calls=1, threads=1, files=2, running=1
@@ -318,15 +318,15 @@ def test_what_is_being_answered_keeps_its_text_and_the_thread_stays_a_conversati
     assert [each.role for each in thread_messages.thread_history(tx, "t_1")] == ["user", "assistant"]
 
 
-async def test_that_a_reader_keeps_the_log_from_being_emptied_is_told(store: Store) -> None:
-    assert store.path is not None
-    await store.write(talk, "ada", "t_1", NOON)
-    with closing(sqlite3.connect(store.path)) as reader:
+async def test_that_a_reader_keeps_the_log_from_being_emptied_is_told(sqlite_store: Store) -> None:
+    assert sqlite_store.path is not None
+    await sqlite_store.write(talk, "ada", "t_1", NOON)
+    with closing(sqlite3.connect(sqlite_store.path)) as reader:
         reader.execute("begin")
         reader.execute("select * from chunk").fetchall()
-        found, emptied = erase_from_file(store.path.parent, ErasureFilter(user="ada"), NOON + 100, timeout_s=0)
+        found, emptied = erase_from_file(sqlite_store.path.parent, ErasureFilter(user="ada"), NOON + 100, timeout_s=0)
         assert (found.calls, emptied) == (1, False)
-    again, emptied = erase_from_file(store.path.parent, ErasureFilter(user="ada"), NOON + 100)
+    again, emptied = erase_from_file(sqlite_store.path.parent, ErasureFilter(user="ada"), NOON + 100)
     assert again.is_empty
     assert emptied
 

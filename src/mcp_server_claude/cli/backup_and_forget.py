@@ -25,7 +25,12 @@ def back_up(
     file: Annotated[Path, typer.Argument(help="The new file. An existing file is never overwritten.", metavar="FILE")],
 ) -> None:
     """Copy the ledger, threads and users into a file, also while servers run."""
-    source = terminal_output.load_settings().data_dir / DATABASE_FILE
+    settings = terminal_output.load_settings()
+    if settings.store_url:
+        terminal_output.exit_with_error(
+            "The store is on PostgreSQL, which has its own backups: pg_dump --format=custom --file=FILE URL"
+        )
+    source = settings.data_dir / DATABASE_FILE
     try:
         size = backup.copy_database(source, file)
     except FileExistsError as error:
@@ -69,8 +74,14 @@ def forget_text(
 
 def _confirm_erasure(what: ErasureFilter) -> None:
     """Print what would be deleted, and continue only after a yes."""
+    settings = terminal_output.load_settings()
     try:
-        found = erasure.preview_erasure(terminal_output.load_settings().data_dir, what, time.time())
+        if settings.store_url:
+            found = terminal_output.run_with_store(
+                lambda _, store: erasure.preview_erasure_in_store(store, what, time.time())
+            )
+        else:
+            found = erasure.preview_erasure(settings.data_dir, what, time.time())
     except (OSError, StoreError) as error:
         terminal_output.exit_with_error(error)
     if found.is_empty:
@@ -83,8 +94,14 @@ def _confirm_erasure(what: ErasureFilter) -> None:
 
 
 def _erase_text(what: ErasureFilter) -> tuple[ErasureCounts, bool]:
+    settings = terminal_output.load_settings()
     try:
-        return erasure.erase_from_file(terminal_output.load_settings().data_dir, what, time.time())
+        if settings.store_url:  # the server overwrites the deleted rows when it vacuums
+            erased = terminal_output.run_with_store(
+                lambda _, store: store.write(erasure.erase_text, what, store.locks, time.time())
+            )
+            return erased, True
+        return erasure.erase_from_file(settings.data_dir, what, time.time())
     except (OSError, StoreError) as error:
         terminal_output.exit_with_error(error)
 

@@ -37,6 +37,7 @@ COMMANDS = {
     "usage": CommandEntry("usage", "show_usage", "Show requests, tokens and cost."),
     "backup": CommandEntry("backup_and_forget", "back_up", "Copy the database into a file, also while servers run."),
     "forget": CommandEntry("backup_and_forget", "forget_text", "Delete prompts and answers for good."),
+    "move": CommandEntry("move", "move_to_postgres", "Copy the store into a PostgreSQL database."),
     "demo": CommandEntry("demo_command", "run_demo", "Watch an answer stream through MCP, without a key or network."),
     "doctor": CommandEntry("doctor_command", "run_doctor", "Check what works, with a hint for each problem."),
     "config": CommandEntry("config_command", "print_config", "Print your MCP client's configuration, ready to paste."),

@@ -47,7 +47,7 @@ def run_with_store(work: Callable[[Settings, Store], Awaitable[T]]) -> T:
 
 
 async def _with_open_store(settings: Settings, work: Callable[[Settings, Store], Awaitable[T]]) -> T:
-    store = await anyio.to_thread.run_sync(Store.open, settings.data_dir)
+    store = await anyio.to_thread.run_sync(Store.open, settings.data_dir, settings.store_url)
     try:
         if not store.durable:
             raise ConfigurationError(store.last_error, kind="store")

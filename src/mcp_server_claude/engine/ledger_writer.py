@@ -95,18 +95,21 @@ class LedgerWriter:
             if reservation_request is not None and reservation_request.scopes:
                 why = f"A budget is set, and the ledger could not be written: {error}"
                 # The store has retried as long as a retry can help.
+                self._discard_entry(entry.id)  # the commit can have succeeded unnoticed
                 raise TemporaryError(why, kind="store", should_retry=False) from None
+            if error.kind == "unreachable":  # it is written once the server is back
+                self.store.write_nowait(_reserve_and_open, entry, reservation_request)
         except BaseException:  # cancelled while it was being written: it will be there all the same
-            self.store.write_nowait(
-                request_ledger.close_entry,
-                entry.id,
-                request_ledger.EntryResult(end="cancelled", ended_at=time.time()),
-                0,
-            )
+            self._discard_entry(entry.id)
             raise
         if isinstance(granted, budget_reservations.InsufficientBudget):
             return granted
         return OpenEntry(self, call.id, entry.id, granted.micros)
+
+    def _discard_entry(self, entry_id: str) -> None:
+        """Close an entry that no request belongs to, if it is there, and release its reservations."""
+        result = request_ledger.EntryResult(end="cancelled", ended_at=time.time())
+        self.store.write_nowait(request_ledger.close_entry, entry_id, result, 0)
 
     @property
     def last_error(self) -> str:
@@ -198,7 +201,7 @@ class OpenEntry:
             deferred.add(partial(_close_entry, self._id, closing, usd_to_micros(spent)))
             return
         with suppress(StoreError):  # the footer has `last_error`
-            await self._ledger.store.write(request_ledger.close_entry, self._id, closing, usd_to_micros(spent))
+            await self._ledger.store.write_surely(request_ledger.close_entry, self._id, closing, usd_to_micros(spent))
 
     def close_nowait(self, stream: MessageStream, bill: RequestBill, spent: Decimal) -> None:
         """Complete the line of a cancelled request without waiting."""

@@ -127,7 +127,7 @@ def open_blocking(settings: Settings, *, http: bool = False) -> tuple[Store, Fil
 
     Neither the SDK nor the prices are imported: they take two thirds of the memory of a server that was never asked.
     """
-    store = Store.open(settings.data_dir)
+    store = Store.open(settings.data_dir, settings.store_url)
     store.write_nowait(orphan_cleanup.close_orphans, store.locks, time.time())
     return store, file_policy_for(settings, http=http)
 

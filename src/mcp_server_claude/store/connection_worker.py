@@ -6,44 +6,59 @@ One commit for all operations in the queue makes many callers cheap (measured: 1
 
 from __future__ import annotations
 
-import sqlite3
+import time
+from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
-from queue import SimpleQueue
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.store.sqlite_connection import SqliteTransaction, to_store_error
 from mcp_server_claude.store.transaction import StoreError
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
+    from mcp_server_claude.store.database_connection import DatabaseConnection
     from mcp_server_claude.store.transaction import Transaction
 
 MAX_BATCH_OPERATIONS = 64
 """Operations in one transaction at most, so that other processes wait only briefly for the lock."""
 
 
+MAX_ATTEMPTS = 5
+"""Runs of an operation at most, if its transaction conflicts with those of other processes."""
+MAX_BACKLOG_OPERATIONS = 50_000
+"""Operations that are kept at most while the database cannot be reached. Later ones are lost."""
+RECONNECT_INTERVAL_S = 1.0
+"""Seconds after a failed attempt to connect until the next one. Operations fail at once meanwhile."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
     """A function to run in a transaction, and the future of its caller, if one waits.
 
-    It runs again if the first run's transaction was lost, so it must change nothing but the database.
+    It runs again if the first run's transaction was lost, so it must change nothing but the database. One that
+    `survives_outage` is kept while the database cannot be reached, and runs afterwards.
     """
 
     function: Callable[[Transaction], object]
     future: asyncio.Future[object] | None = None
+    survives_outage: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OperationResult:
-    """Result of an operation: the value of a committed one, or the error that rolled it back."""
+    """Result of an operation: the value of a committed one, or the error that rolled it back.
+
+    `is_kept`: the operation will run again once the database can be reached.
+    """
 
     operation: Operation
     value: object = None
     error: BaseException | None = None
+    is_kept: bool = False
 
 
 class ConnectionWorker:
@@ -52,14 +67,19 @@ class ConnectionWorker:
     def __init__(
         self,
         name: str,
-        connect: Callable[[], sqlite3.Connection],
-        begin: str,
+        connect: Callable[[], DatabaseConnection],
         on_batch: Callable[[Sequence[OperationResult]], None] | None = None,
     ) -> None:
-        """`connect` is called for the first operation, `on_batch` after each batch; both on the thread."""
-        self._connect, self._begin, self._on_batch = connect, begin, on_batch
-        self._connection: sqlite3.Connection | None = None
+        """`connect` is called for the first operation, and again after a loss; `on_batch` after each batch.
+
+        Both are called on the thread.
+        """
+        self._connect, self._on_batch = connect, on_batch
+        self._connection: DatabaseConnection | None = None
+        self._connect_error: StoreError | None = None
+        self._next_connect_at = 0.0
         self._queue: SimpleQueue[Operation | None] = SimpleQueue()
+        self._backlog: deque[Operation] = deque()
         self._lock, self._closed = Lock(), False
         # A daemon, so that a locked database never delays the exit of the process.
         self._thread = Thread(target=self._run_until_closed, name=name, daemon=True)
@@ -91,77 +111,147 @@ class ConnectionWorker:
     def _run_until_closed(self) -> None:
         while self._run_next_batch():
             pass
+        while self._backlog and self._run_backlog():
+            time.sleep(RECONNECT_INTERVAL_S)  # the caller of `join` decides how long
         if self._connection is not None:
             self._connection.close()
 
     def _run_next_batch(self) -> bool:
         """Run one batch. A method of its own, so that nothing of the batch stays in memory while the thread waits."""
         batch = self._take_batch()
-        results = self._run_transaction([operation for operation in batch if operation is not None])
+        if not batch:  # it is time to look whether the database can be reached again
+            self._run_backlog()
+            return True
+        operations = [operation for operation in batch if operation is not None]
+        if not self._backlog or not self._run_backlog():
+            self._report(self._run_transaction(operations))
+        else:  # the earlier ones come first
+            self._report([self._fail(operation, self._outage()) for operation in operations])
+        return batch[-1] is not None
+
+    def _run_backlog(self) -> bool:
+        """Run what was kept during an outage, in order. Returns True if the outage goes on."""
+        while self._backlog:
+            batch = [self._backlog.popleft() for _ in range(min(len(self._backlog), MAX_BATCH_OPERATIONS))]
+            later, self._backlog = self._backlog, deque()
+            self._report(self._run_transaction(batch))
+            is_out = bool(self._backlog)
+            self._backlog.extend(later)
+            if is_out:
+                return True
+        return False
+
+    def _report(self, results: list[OperationResult]) -> None:
         if self._on_batch is not None and results:
             self._on_batch(results)
         _resolve_futures(results)
-        return batch[-1] is not None
 
     def _take_batch(self) -> list[Operation | None]:
-        batch = [self._queue.get()]
+        """Wait for operations. Returns none if some are kept and it is time to try again."""
+        try:
+            batch = [self._queue.get(timeout=RECONNECT_INTERVAL_S if self._backlog else None)]
+        except Empty:
+            return []
         while batch[-1] is not None and len(batch) < MAX_BATCH_OPERATIONS and not self._queue.empty():
             batch.append(self._queue.get())  # never waits, since only this thread takes from the queue
         return batch
 
-    def _run_transaction(self, operations: list[Operation]) -> list[OperationResult]:
+    def _run_transaction(self, operations: list[Operation], attempt: int = 1) -> list[OperationResult]:
         if not operations:
             return []
         try:
-            connection = self._connection = self._connection or self._connect()
-            connection.execute(self._begin)
-        except (sqlite3.Error, OSError) as error:
-            return [OperationResult(operation, error=to_store_error(error)) for operation in operations]
+            connection = self._open_connection()
+        except StoreError as error:
+            return [self._fail(operation, error) for operation in operations]
+        try:
+            connection.execute(connection.begin)
+        except connection.errors as error:
+            if connection.is_lost() and attempt < MAX_ATTEMPTS:  # while nobody used it: nothing has happened yet
+                return self._run_transaction(operations, attempt + 1)
+            store_error = connection.to_store_error(error)
+            return [self._fail(operation, store_error) for operation in operations]
         try:
             results = [_run_in_savepoint(connection, operation) for operation in operations]
             connection.execute("commit")
-        except sqlite3.Error as error:  # the whole transaction is lost, for one on a full disk
+        except connection.errors as error:  # the whole transaction is lost, for one on a full disk
             _rollback(connection)
+            if connection.is_lost():
+                store_error = connection.to_store_error(error)
+                return [self._fail(operation, store_error) for operation in operations]
             if len(operations) == 1:
-                return [OperationResult(operations[0], error=to_store_error(error))]
+                if attempt < MAX_ATTEMPTS and connection.is_conflict(error):
+                    return self._run_transaction(operations, attempt + 1)
+                return [self._fail(operations[0], connection.to_store_error(error))]
             # Retry one by one to isolate the operation that failed.
             return [result for operation in operations for result in self._run_transaction([operation])]
         return results
 
+    def _open_connection(self) -> DatabaseConnection:
+        """Return the connection, opening it if there is none.
 
-def _run_in_savepoint(connection: sqlite3.Connection, operation: Operation) -> OperationResult:
+        Raises:
+            StoreError: The database cannot be opened.
+        """
+        if self._connection is not None and self._connection.is_lost():
+            self._connection.close()
+            self._connection = None
+        if self._connection is None:
+            if time.monotonic() < self._next_connect_at:
+                raise self._outage()
+            try:
+                self._connection = self._connect()
+            except StoreError as error:
+                self._connect_error = error
+                if error.kind == "unreachable":
+                    self._next_connect_at = time.monotonic() + RECONNECT_INTERVAL_S
+                raise
+        return self._connection
+
+    def _outage(self) -> StoreError:
+        return self._connect_error or StoreError("The ledger's database cannot be reached.", kind="unreachable")
+
+    def _fail(self, operation: Operation, error: StoreError) -> OperationResult:
+        """Return the result of an operation that did not run. Keeps one that survives an outage, without its caller."""
+        is_kept = (
+            operation.survives_outage and error.kind == "unreachable" and len(self._backlog) < MAX_BACKLOG_OPERATIONS
+        )
+        if is_kept:
+            self._backlog.append(replace(operation, future=None))
+        return OperationResult(operation, error=error, is_kept=is_kept)
+
+
+def _run_in_savepoint(connection: DatabaseConnection, operation: Operation) -> OperationResult:
     """Run an operation in a savepoint.
 
     Raises:
-        sqlite3.Error: The surrounding transaction is lost (https://sqlite.org/lang_transaction.html §3).
+        Exception: One of the connection's errors. The surrounding transaction is lost
+            (https://sqlite.org/lang_transaction.html §3), or in conflict with that of another process.
     """
     connection.execute("savepoint operation")
     try:
-        result = OperationResult(operation, operation.function(SqliteTransaction(connection)))
+        result = OperationResult(operation, operation.function(connection.transaction))
     except BaseException as error:  # delivered to the caller; the thread must go on
-        if isinstance(error, sqlite3.Error) and not connection.in_transaction:
+        if isinstance(error, connection.errors) and (not connection.in_transaction() or connection.is_conflict(error)):
             raise
         connection.execute("rollback to operation")
-        result = OperationResult(operation, error=_deliverable_error(error))
+        result = OperationResult(operation, error=_deliverable_error(connection, error))
     connection.execute("release operation")
     return result
 
 
-def _deliverable_error(error: BaseException) -> BaseException:
-    match error:
-        case sqlite3.Error():
-            return to_store_error(error)
-        case StopIteration():  # a future cannot carry it
-            store_error = StoreError("The ledger could not be used: StopIteration left an operation.")
-            store_error.__cause__ = error
-            return store_error
-        case _:
-            return error
+def _deliverable_error(connection: DatabaseConnection, error: BaseException) -> BaseException:
+    if isinstance(error, connection.errors):
+        return connection.to_store_error(error)
+    if isinstance(error, StopIteration):  # a future cannot carry it
+        store_error = StoreError("The ledger could not be used: StopIteration left an operation.")
+        store_error.__cause__ = error
+        return store_error
+    return error
 
 
-def _rollback(connection: sqlite3.Connection) -> None:
-    with suppress(sqlite3.Error):  # the cause of a failed commit can fail this too; the thread must go on
-        if connection.in_transaction:
+def _rollback(connection: DatabaseConnection) -> None:
+    with suppress(*connection.errors):  # the cause of a failed commit can fail this too; the thread must go on
+        if connection.in_transaction():
             connection.execute("rollback")
 
 

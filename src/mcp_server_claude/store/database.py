@@ -1,17 +1,16 @@
-"""The store on SQLite: one thread that writes, two that read, and memory if no file can be used."""
+"""The store: one thread that writes and two that read, on an SQLite file, in memory, or on a PostgreSQL server."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import time
-from functools import partial
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
-from mcp_server_claude.store import sqlite_connection
 from mcp_server_claude.store.connection_worker import ConnectionWorker, Operation, OperationResult
+from mcp_server_claude.store.database_connection import DatabaseBackend
 from mcp_server_claude.store.process_locks import ProcessLocks
+from mcp_server_claude.store.sqlite_backend import open_sqlite
 from mcp_server_claude.store.transaction import StoreError
 
 if TYPE_CHECKING:
@@ -37,57 +36,63 @@ class Store:
     and is raised by the caller's await; SQLite's own errors are raised as `StoreError`.
     """
 
-    def __init__(self, connection: sqlite3.Connection, *, path: Path | None = None, memory_reason: str = "") -> None:
-        """For `open` and tests: a store on a connection that has the schema, in memory without a path."""
-        self.path = path
-        self.locks = ProcessLocks(path.parent if path is not None else None)
-        """The lock of this process, and checks of the other processes that use the file."""
+    def __init__(self, backend: DatabaseBackend) -> None:
+        """For `open` and tests: a store on an opened database."""
+        self._backend = backend
+        self.locks = backend.locks
+        """The lock of this process, and checks of the other processes that use the database."""
         self.lost_writes = 0
         """Number of failed writes for which no caller waited."""
-        self._file_identity = _identify_file(path)
-        self._memory_reason = memory_reason
         self._write_error = ""
         self._latest_error, self._error_count = "", 0
         self._logged_errors: set[str] = set()
-        self._writer = ConnectionWorker("store-writer", lambda: connection, "begin immediate", self._record_results)
-        # A database in memory has only one connection, so its reads are queued with its writes.
+        self._writer = ConnectionWorker("store-writer", backend.connect_writer, self._record_results)
         self._reader = self._reporter = self._writer
-        if path is not None:
-            self._reader = ConnectionWorker("store-reader", partial(_open_read_only, path), "begin")
-            self._reporter = ConnectionWorker("store-reporter", partial(_open_read_only, path), "begin")
+        if backend.connect_reader is not None:
+            self._reader = ConnectionWorker("store-reader", backend.connect_reader)
+            self._reporter = ConnectionWorker("store-reporter", backend.connect_reader)
 
     @classmethod
-    def open(cls, directory: Path) -> Store:
-        """Open the store in a directory, creating both if missing. Falls back to memory if that fails.
+    def open(cls, directory: Path, database_url: str = "") -> Store:
+        """Open the store on a PostgreSQL server if there is a URL, else in a directory.
 
-        Blocks, so call it on a thread. Waits up to 30 s for other processes that migrate the same file.
+        Creates the file and the schema if they are missing. A directory that cannot be used is replaced by memory. A
+        server that cannot be reached is not: every operation tries again, and fails while it is away.
+
+        Blocks, so call it on a thread. Waits up to 30 s for other processes that migrate the same database.
         """
-        try:
-            path, connection = sqlite_connection.open_database(directory)
-        except (OSError, sqlite3.Error, StoreError) as error:
-            reason = f"The ledger is kept in memory: {sqlite_connection.explain_open_error(error, directory)}."
-            _log.warning(reason)
-            return cls(sqlite_connection.open_in_memory(), memory_reason=reason)
-        return cls(connection, path=path)
+        if database_url:
+            return cls(_server_backend(database_url))
+        return cls(open_sqlite(directory))
+
+    @property
+    def path(self) -> Path | None:
+        """The file, if the database has one."""
+        return self._backend.path
+
+    @property
+    def location(self) -> str:
+        """The place of the database for people to read, without secrets."""
+        return self._backend.location
 
     @property
     def durable(self) -> bool:
         """True if the content outlives the process."""
-        return self.path is not None
+        return self._backend.durable
 
-    def file_is_current(self) -> bool:
-        """Return True if the open file still has its name. Looks at the disk.
+    def is_current(self) -> bool:
+        """Return True if what is written can be found by the next process. May look at the disk.
 
         Writes to a file that was removed or replaced are lost when the process ends.
         """
-        return self._file_identity is not None and _identify_file(self.path) == self._file_identity
+        return self._backend.is_current()
 
     @property
     def last_error(self) -> str:
         """Why the ledger is in memory, its file was removed, or the latest write failed. One sentence, or empty."""
-        if self._memory_reason or self._write_error:
-            return self._memory_reason or self._write_error
-        if self.path is not None and not self.file_is_current():
+        if self._backend.memory_reason or self._write_error:
+            return self._backend.memory_reason or self._write_error
+        if self.durable and not self.is_current():
             return f"The ledger is not being kept: {self.path} was removed or replaced. Restart the server."
         return ""
 
@@ -115,6 +120,18 @@ class Store:
         """
         return await self._submit(self._writer, lambda tx: operation(tx, *args, **kwargs))
 
+    async def write_surely(
+        self, operation: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`write`, but while a database server cannot be reached the operation is kept, and runs afterwards.
+
+        The caller gets the error at once.
+
+        Raises:
+            StoreError: As for `write`.
+        """
+        return await self._submit(self._writer, lambda tx: operation(tx, *args, **kwargs), survives_outage=True)
+
     async def read(
         self, operation: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -138,9 +155,12 @@ class Store:
     def write_nowait(
         self, operation: Callable[Concatenate[Transaction, P], object], /, *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        """Write without waiting, from any thread. Failures are counted in `lost_writes`, and each kind logged once."""
+        """Write without waiting, from any thread. Failures are counted in `lost_writes`, and each kind logged once.
+
+        While a database server cannot be reached, the operation is kept in memory and runs afterwards.
+        """
         try:
-            self._writer.submit(Operation(lambda tx: operation(tx, *args, **kwargs)))
+            self._writer.submit(Operation(lambda tx: operation(tx, *args, **kwargs), survives_outage=True))
         except StoreError as error:
             self._log_lost_write(error)
 
@@ -166,20 +186,23 @@ class Store:
         self._reader.begin_shutdown()
         self._reporter.begin_shutdown()
 
-    async def _submit(self, worker: ConnectionWorker, function: Callable[[Transaction], T]) -> T:
+    async def _submit(
+        self, worker: ConnectionWorker, function: Callable[[Transaction], T], *, survives_outage: bool = False
+    ) -> T:
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        worker.submit(Operation(function, future))
+        worker.submit(Operation(function, future, survives_outage))
         return cast("T", await future)
 
     def _record_results(self, results: Sequence[OperationResult]) -> None:
         """On the writer's thread, after each batch: record whether writing works, and count lost writes."""
-        for operation, error in ((each.operation, each.error) for each in results):
+        for result in results:
+            operation, error = result.operation, result.error
             if error is None:
                 self._write_error = ""
             elif isinstance(error, StoreError):
                 self._write_error = self._latest_error = str(error)
                 self._error_count += 1
-            if error is not None and (operation.future is None or operation.future.cancelled()):
+            if error is not None and not result.is_kept and (operation.future is None or operation.future.cancelled()):
                 self._log_lost_write(error)
 
     def _log_lost_write(self, error: BaseException) -> None:
@@ -189,16 +212,27 @@ class Store:
             _log.warning("A write was lost: %s", error)
 
 
-def _identify_file(path: Path | None) -> tuple[int, int] | None:
-    """Return device and inode of the file of that name, or None if there is none."""
+def _server_backend(database_url: str) -> DatabaseBackend:
     try:
-        status = path.stat() if path is not None else None
-    except OSError:
-        return None
-    return None if status is None else (status.st_dev, status.st_ino)
+        # psycopg is an optional extra, and loaded only for a server.
+        from mcp_server_claude.store.postgres_backend import postgres_backend
+    except ImportError:
+        return _missing_extra_backend()
+    return postgres_backend(database_url)
 
 
-def _open_read_only(path: Path) -> sqlite3.Connection:
-    connection = sqlite_connection.open_connection(path)
-    connection.execute("pragma query_only=on")
-    return connection
+def _missing_extra_backend() -> DatabaseBackend:
+    """Return a database of which every use fails. With memory instead, each server would spend the whole budget."""
+
+    def connect() -> NoReturn:
+        raise StoreError(
+            "MCP_CLAUDE_DATABASE_URL needs an extra: pip install 'mcp-server-claude[postgres]'.", kind="schema"
+        )
+
+    return DatabaseBackend(
+        location="unavailable",
+        locks=ProcessLocks(),
+        connect_writer=connect,
+        connect_reader=None,
+        is_current=lambda: True,
+    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.store import call_journal, job_records, orphan_cleanup, sqlite_connection, thread_messages
-from mcp_server_claude.store.process_locks import ProcessLocks
+from mcp_server_claude.store.file_locks import FileProcessLocks
 from mcp_server_claude.store.sqlite_connection import SqliteTransaction
 from mcp_server_claude.store.transaction import scalar
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from mcp_server_claude.store.database import Store
+    from mcp_server_claude.store.process_locks import ProcessLocks
     from mcp_server_claude.store.transaction import Transaction
 
 ERASED_NAME = "(forgotten)"
@@ -80,6 +82,29 @@ def erase_text(tx: Transaction, selection: ErasureFilter, locks: ProcessLocks, n
     )
 
 
+class _Preview(Exception):  # noqa: N818 - no error: it rolls an erasure back
+    def __init__(self, counts: ErasureCounts) -> None:
+        super().__init__()
+        self.counts = counts
+
+
+async def preview_erasure_in_store(store: Store, selection: ErasureFilter, now: float) -> ErasureCounts:
+    """Return what `erase_text` would erase from an open store, also one on a server.
+
+    Raises:
+        StoreError: The database could not be read.
+    """
+
+    def erase_and_roll_back(tx: Transaction) -> None:
+        raise _Preview(erase_text(tx, selection, store.locks, now))
+
+    try:
+        await store.write(erase_and_roll_back)
+    except _Preview as preview:
+        return preview.counts
+    raise AssertionError
+
+
 def preview_erasure(directory: Path, selection: ErasureFilter, now: float) -> ErasureCounts:
     """Return what `erase_from_file` would erase.
 
@@ -89,7 +114,7 @@ def preview_erasure(directory: Path, selection: ErasureFilter, now: float) -> Er
     with _open_directory(directory) as connection:
         connection.execute("begin immediate")
         try:
-            return erase_text(SqliteTransaction(connection), selection, ProcessLocks(directory), now)
+            return erase_text(SqliteTransaction(connection), selection, FileProcessLocks(directory), now)
         finally:
             connection.execute("rollback")
 
@@ -108,7 +133,7 @@ def erase_from_file(
     with _open_directory(directory) as connection:
         connection.execute(f"pragma busy_timeout={round(timeout_s * 1000)}")
         connection.execute("begin immediate")
-        counts = erase_text(SqliteTransaction(connection), selection, ProcessLocks(directory), now)
+        counts = erase_text(SqliteTransaction(connection), selection, FileProcessLocks(directory), now)
         connection.execute("commit")
         # Overwrites the deleted pages with zeros, before `vacuum` gives them back to the disk.
         _truncate_log(connection, timeout_s)

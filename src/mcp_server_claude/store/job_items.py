@@ -88,6 +88,8 @@ update job_item set state = 'cancelled', owner = '', interruptions = interruptio
 where job_id = :job and {_IS_ORPHANED}
 and exists (select 1 from job where job.id = job_item.job_id and job.stop_requested <> 0 and job.reason = '')
 """  # noqa: S608
+_LOCK_JOB = "update job set state = state where id = :job"
+"""Makes the claims of other processes wait until the transaction ends, so that each sees those of the others."""
 _CLAIM = f"""
 update job_item set interruptions = interruptions + case when state = 'running' then 1 else 0 end,
 state = 'running', owner = :worker, fence = fence + 1, attempts = attempts + 1
@@ -127,6 +129,7 @@ def claim_items(tx: Transaction, job_id: str, worker: str, limit: int) -> list[C
     `MAX_ATTEMPTS` times become failed instead.
     """
     process_locks.register_process(tx, worker)
+    tx.execute(_LOCK_JOB, {"job": job_id})
     row = {"job": job_id, "error": json.dumps(TOO_MANY_ATTEMPTS), "most": MAX_ATTEMPTS}
     tx.execute(_PARK, row)
     tx.execute(_CANCEL_ORPHANS, {"job": job_id})

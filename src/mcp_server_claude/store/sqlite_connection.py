@@ -9,17 +9,19 @@ import stat
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from mcp_server_claude.store import migrations
+from mcp_server_claude.store.database_connection import DatabaseConnection
 from mcp_server_claude.store.owner_rights import owner_rights
-from mcp_server_claude.store.transaction import NO_PARAMS, SqlParams, StoreError, StoreErrorKind
+from mcp_server_claude.store.transaction import StoreError, StoreErrorKind, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mcp_server_claude.store.transaction import SqlValue
+    from mcp_server_claude.store.transaction import SqlParams, SqlValue
 
 T = TypeVar("T")
 
@@ -53,28 +55,33 @@ class UnsafeFileError(OSError):
     """The database file, or one of its siblings, is a link, no regular file, or another user's."""
 
 
-class SqliteTransaction:
-    """An open transaction on a connection; see `Transaction`."""
+class SqliteTransaction(Transaction):
+    """An open transaction on a connection."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+        super().__init__(partial(_run_statement, connection))
 
-    def execute(self, sql: str, params: SqlParams = NO_PARAMS, /) -> int:
-        return self._execute(sql, params).rowcount
 
-    def fetch_all(self, row_factory: Callable[..., T], sql: str, params: SqlParams = NO_PARAMS, /) -> list[T]:
-        cursor = self._execute(sql, params)
-        names = [column[0] for column in cursor.description]
-        return [row_factory(**dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+def _run_statement(connection: sqlite3.Connection, sql: str, params: SqlParams) -> sqlite3.Cursor:
+    try:
+        return connection.execute(sql, dict(params))
+    except (UnicodeEncodeError, OverflowError):
+        return connection.execute(sql, {name: _storable(value) for name, value in params.items()})
 
-    def fetch_one(self, row_factory: Callable[..., T], sql: str, params: SqlParams = NO_PARAMS, /) -> T | None:
-        return next(iter(self.fetch_all(row_factory, sql, params)), None)
 
-    def _execute(self, sql: str, params: SqlParams) -> sqlite3.Cursor:
-        try:
-            return self._connection.execute(sql, dict(params))
-        except (UnicodeEncodeError, OverflowError):
-            return self._connection.execute(sql, {name: _storable(value) for name, value in params.items()})
+def wrap_connection(connection: sqlite3.Connection, begin: str) -> DatabaseConnection:
+    """Return a connection as stores use it. `begin` is `begin immediate` for one that writes."""
+    return DatabaseConnection(
+        transaction=SqliteTransaction(connection),
+        begin=begin,
+        execute=connection.execute,
+        in_transaction=lambda: connection.in_transaction,
+        is_lost=lambda: False,
+        is_conflict=lambda _: False,  # a process waits for the lock of the whole file
+        to_store_error=to_store_error,
+        errors=(sqlite3.Error,),
+        close=connection.close,
+    )
 
 
 def _storable(value: SqlValue) -> SqlValue:
@@ -95,7 +102,7 @@ def classify_error(error: sqlite3.Error) -> tuple[StoreErrorKind, str]:
     return unknown if code is None else _ERROR_KINDS.get(code & 0xFF, unknown)  # the low byte is the primary code
 
 
-def to_store_error(error: sqlite3.Error | OSError) -> StoreError:
+def to_store_error(error: Exception) -> StoreError:
     """Return the store error for an error of SQLite or the file system, which is chained."""
     match error:
         case sqlite3.Error():
@@ -104,6 +111,8 @@ def to_store_error(error: sqlite3.Error | OSError) -> StoreError:
             kind, reason = "io", f"{error.filename} {error.strerror}"
         case OSError():
             kind, reason = "io", f"its file cannot be opened ({error.strerror or type(error).__name__})"
+        case _:
+            kind, reason = "bug", f"{type(error).__name__}: {error}"
     store_error = StoreError(f"The ledger could not be used: {reason}.", kind=kind)
     store_error.__cause__ = error
     return store_error

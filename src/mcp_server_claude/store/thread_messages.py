@@ -73,6 +73,9 @@ _MESSAGE = "role, content, model, call_id, rules, prefix_digest"
 _INSERT_THREAD = (
     f"insert into thread ({_THREAD}, holder, worker) values (:id, :user, :head, :system, :model, :at, :at, null, '')"  # noqa: S608
 )
+_LOCK_ROW = "update thread set holder = holder where id = :id"
+"""Makes others wait until the transaction ends. The next statement then sees what they have committed, their processes
+included (https://www.postgresql.org/docs/current/transaction-iso.html)."""
 _LOCK = f"""
 update thread set holder = :call, worker = :worker, touched_at = :now
 where id = :id and (worker = :worker or {UNLOCKED})
@@ -115,6 +118,7 @@ def lock_thread(tx: Transaction, thread_id: str, *, call_id: str, worker: str, n
     `process_locks.register_process` of the worker, after `remove_dead_processes`. The saved text of a call whose
     process died becomes a message first.
     """
+    tx.execute(_LOCK_ROW, {"id": thread_id})
     if not tx.execute(_LOCK, {"id": thread_id, "call": call_id, "worker": worker, "now": now}):
         return False
     last = tx.fetch_one(_message_row, _LAST_MESSAGE, {"id": thread_id})

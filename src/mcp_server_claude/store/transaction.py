@@ -6,9 +6,9 @@ that one of them lacks. Times are unix seconds, amounts are integer micro-dollar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 SqlValue: TypeAlias = str | int | float | None
 SqlParams: TypeAlias = Mapping[str, SqlValue]
@@ -16,8 +16,10 @@ T = TypeVar("T")
 
 NO_PARAMS: SqlParams = MappingProxyType({})
 
-StoreErrorKind: TypeAlias = Literal["full", "locked", "io", "damaged", "read_only", "schema", "closed", "bug"]
-"""Cause of a store error. `bug` is a fault of this package; all others are faults of the machine or of the file."""
+StoreErrorKind: TypeAlias = Literal[
+    "full", "locked", "io", "damaged", "read_only", "schema", "unreachable", "closed", "bug"
+]
+"""Cause of a store error. `bug` is a fault of this package; all others are faults of the machine, file or server."""
 
 
 class StoreError(Exception):
@@ -28,20 +30,44 @@ class StoreError(Exception):
         self.kind: StoreErrorKind = kind
 
 
-class Transaction(Protocol):
+class StatementResult(Protocol):
+    """The cursor of a database's client library after a statement."""
+
+    @property
+    def rowcount(self) -> int:
+        """Number of rows that were changed."""
+        ...
+
+    @property
+    def description(self) -> Sequence[Any] | None:
+        """The columns, whose first element is their name."""
+        ...
+
+    def fetchall(self) -> Sequence[Sequence[Any]]:
+        """Return all rows."""
+        ...
+
+
+class Transaction:
     """An open transaction. An operation that raises is rolled back alone, without the others of its batch."""
+
+    def __init__(self, run: Callable[[str, SqlParams], StatementResult]) -> None:
+        """`run` executes a statement on the connection of the transaction."""
+        self._run = run
 
     def execute(self, sql: str, params: SqlParams = NO_PARAMS, /) -> int:
         """Execute a statement and return the number of rows that it changed."""
-        ...
+        return self._run(sql, params).rowcount
 
     def fetch_all(self, row_factory: Callable[..., T], sql: str, params: SqlParams = NO_PARAMS, /) -> list[T]:
         """Return all rows, each made by `row_factory` with the columns as keyword arguments."""
-        ...
+        result = self._run(sql, params)
+        names = [column[0] for column in result.description or ()]
+        return [row_factory(**dict(zip(names, row, strict=True))) for row in result.fetchall()]
 
     def fetch_one(self, row_factory: Callable[..., T], sql: str, params: SqlParams = NO_PARAMS, /) -> T | None:
         """Return the first row, or None if there is none."""
-        ...
+        return next(iter(self.fetch_all(row_factory, sql, params)), None)
 
 
 def scalar(**row: T) -> T:

@@ -68,7 +68,7 @@ def _has_credential(settings: Settings) -> bool:
 
 async def _is_store_writable(store: Store) -> bool:
     """True if a transaction can be committed to the file that the next process will open."""
-    if not await anyio.to_thread.run_sync(store.file_is_current):
+    if not await anyio.to_thread.run_sync(store.is_current):
         return False
     try:
         with anyio.fail_after(PROBE_TIMEOUT_S):

@@ -30,6 +30,7 @@ from mcp_server_claude.cli.command_line import pasteable_command
 from mcp_server_claude.cli.doctor.api_check import check_api, platform_catalog
 from mcp_server_claude.cli.doctor.finding import CHECK_TIMEOUT_S, HINTS_BY_KIND, Finding
 from mcp_server_claude.cli.doctor.http_checks import check_http
+from mcp_server_claude.cli.doctor.postgres_check import check_postgres
 from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.redaction import redact
 from mcp_server_claude.settings import APP_NAME, Settings, config_file
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.credentials import Credential
     from mcp_server_claude.anthropic_api.models import ModelCatalog
 
+MOVE_FILE_AWAY = "Move the file away; the server then creates a new one."
 MIN_FREE_BYTES = 100_000_000
 """Bytes; a ledger grows by less than a kilobyte a call."""
 PINNED_REQUIREMENT = re.compile(r"^([\w-]+)~=(\d+)\.(\d+)$")
@@ -75,7 +77,7 @@ async def run_checks(offline: bool = False) -> list[Finding]:  # noqa: FBT001, F
     findings = [check_versions(), check_clock(), *check_settings(settings)]
     key, credential = await anyio.to_thread.run_sync(check_credentials, settings)
     findings += key
-    findings.append(await check_ledger(settings.data_dir))
+    findings.append(await check_ledger(settings))
     findings.append(await check_stdio())
     catalogue = platform_catalog(credential)
     if not offline and credential is not None:
@@ -146,26 +148,29 @@ def check_credentials(settings: Settings) -> tuple[list[Finding], Credential | N
     return [*where, key, _check_base_url(credential)], credential
 
 
-async def check_ledger(directory: Path) -> Finding:
+async def check_ledger(settings: Settings) -> Finding:
     """Check whether the ledger outlives the process, and is safe from others."""
-    store = await anyio.to_thread.run_sync(Store.open, directory)
+    directory = settings.data_dir
+    store = await anyio.to_thread.run_sync(Store.open, directory, settings.store_url)
     try:
         (whole,) = await store.read(request_ledger.summarize_usage, time.time() - 86400, by=())
         differing = await store.read_slow(daily_rollups.days_that_differ)
         if differing:
             await store.write(daily_rollups.rebuild_rollups)
+        server = await check_postgres(store) if settings.store_url else None
     except StoreError as error:
-        return Finding(
-            name="ledger", ok=False, text=str(error), hint="Move the file away; the server then creates a new one."
-        )
+        hint = "Check MCP_CLAUDE_DATABASE_URL and the server." if settings.store_url else MOVE_FILE_AWAY
+        return Finding(name="ledger", ok=False, text=str(error), hint=hint)
     finally:
         await store.close()
-    if store.path is None:
+    if not store.durable:
         hint = "Make the directory writable, or set MCP_CLAUDE_DATA_DIR to another one."
         return Finding(name="ledger", ok=None, text=store.last_error, hint=hint)
-    text = f"{store.path}, {whole.requests} requests in the last 24 hours"
+    text = f"{store.location}, {whole.requests} requests in the last 24 hours"
     if differing:
         text += f"; the daily totals of {', '.join(differing)} did not match and were recalculated"
+    if server is not None:
+        return replace(server, text=f"{text}; {server.text}")
     return await anyio.to_thread.run_sync(_check_ledger_directory, directory, text)
 
 

@@ -34,7 +34,7 @@ async def check_http(settings: Settings, *, offline: bool) -> list[Finding]:
 
 async def check_users(settings: Settings) -> list[Finding]:
     """Check whether somebody may ask, and an operator is among them."""
-    store = await anyio.to_thread.run_sync(Store.open, settings.data_dir)
+    store = await anyio.to_thread.run_sync(Store.open, settings.data_dir, settings.store_url)
     try:
         listed = await UserDirectory(settings, store).list_users()
     except ConfigurationError:

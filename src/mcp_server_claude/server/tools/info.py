@@ -165,7 +165,7 @@ async def config_text(services: ServiceAccess, user: User) -> str:
         lines += _platform_lines(settings)
     else:  # a cloud's configuration is read from files, and its package is imported
         lines += await anyio.to_thread.run_sync(_platform_lines, settings)
-    lines.append(f"ledger: {store.path if store.durable else store.last_error}")
+    lines.append(f"ledger: {store.location if store.durable else store.last_error}")
     lines += [f"problem: {problem}" for problem in settings.problems]
     rows = [(variable_name(name), _mask_secrets(getattr(settings, name)), settings.source_of(name)) for name in names]
     return "\n".join(lines) + "\n\n" + tool_results.markdown_table(("setting", "value", "from"), rows)

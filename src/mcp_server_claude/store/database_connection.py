@@ -1,0 +1,60 @@
+"""Databases of a store, and connections to them, as records of functions that SQLite and PostgreSQL fill in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mcp_server_claude.store.process_locks import ProcessLocks
+    from mcp_server_claude.store.transaction import StoreError, Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseConnection:
+    """An open connection: one transaction at a time, with a savepoint around each operation in it.
+
+    `errors` are those of the database's client library, which `execute` and the transaction can raise.
+    `to_store_error` makes a store error of one of them, which is chained. `is_conflict` is true for one by which a
+    transaction was given up in favour of another, so that it can run again. `is_lost` is true once the connection can
+    never be used again. `close` never fails.
+    """
+
+    transaction: Transaction
+    begin: str
+    """The statement that begins a transaction."""
+    execute: Callable[[str], object]
+    """Executes a statement that controls the transaction."""
+    in_transaction: Callable[[], bool]
+    is_lost: Callable[[], bool]
+    is_conflict: Callable[[Exception], bool]
+    to_store_error: Callable[[Exception], StoreError]
+    errors: tuple[type[Exception], ...]
+    close: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseBackend:
+    """A database that a store uses: where it is, how it is opened, and how its processes see each other.
+
+    `connect_writer` opens the connection that writes, on the thread that will use it; `connect_reader` one that only
+    reads, each transaction from one snapshot. Both raise `StoreError`. Without `connect_reader`, all operations use the
+    connection that writes. `is_current` is true if what is written can be found by the next process; it may look at the
+    disk.
+    """
+
+    location: str
+    """The place of the database for people to read, without secrets."""
+    locks: ProcessLocks
+    connect_writer: Callable[[], DatabaseConnection]
+    connect_reader: Callable[[], DatabaseConnection] | None
+    is_current: Callable[[], bool]
+    path: Path | None = None
+    """The file, if it has one."""
+    durable: bool = True
+    """True if the content outlives the process."""
+    memory_reason: str = ""
+    """Why the content is kept in memory: one sentence, or empty."""

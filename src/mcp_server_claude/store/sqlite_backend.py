@@ -1,0 +1,72 @@
+"""SQLite as the database of a store: a file in the data directory, or memory if no file can be used."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mcp_server_claude.store import sqlite_connection
+from mcp_server_claude.store.database_connection import DatabaseBackend, DatabaseConnection
+from mcp_server_claude.store.file_locks import FileProcessLocks
+from mcp_server_claude.store.process_locks import ProcessLocks
+from mcp_server_claude.store.sqlite_connection import wrap_connection
+from mcp_server_claude.store.transaction import StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BEGIN_WRITE, BEGIN_READ = "begin immediate", "begin"
+
+_log = logging.getLogger(__name__)
+
+
+def open_sqlite(directory: Path) -> DatabaseBackend:
+    """Open the database in a directory, creating both if missing. Falls back to memory if that fails."""
+    try:
+        path, connection = sqlite_connection.open_database(directory)
+    except (OSError, sqlite3.Error, StoreError) as error:
+        reason = f"The ledger is kept in memory: {sqlite_connection.explain_open_error(error, directory)}."
+        _log.warning(reason)
+        return _memory_backend(reason)
+    identity = _identify_file(path)
+    return DatabaseBackend(
+        location=str(path),
+        path=path,
+        locks=FileProcessLocks(directory),
+        connect_writer=partial(wrap_connection, connection, BEGIN_WRITE),
+        connect_reader=partial(_open_read_only, path),
+        is_current=lambda: identity is not None and _identify_file(path) == identity,
+    )
+
+
+def _memory_backend(reason: str) -> DatabaseBackend:
+    """A database that no other process can see, and that has only one connection."""
+    return DatabaseBackend(
+        location="memory",
+        locks=ProcessLocks(),
+        connect_writer=partial(wrap_connection, sqlite_connection.open_in_memory(), BEGIN_WRITE),
+        connect_reader=None,
+        is_current=lambda: False,
+        durable=False,
+        memory_reason=reason,
+    )
+
+
+def _open_read_only(path: Path) -> DatabaseConnection:
+    try:
+        connection = sqlite_connection.open_connection(path)
+        connection.execute("pragma query_only=on")
+    except (sqlite3.Error, OSError) as error:
+        raise sqlite_connection.to_store_error(error) from error
+    return wrap_connection(connection, BEGIN_READ)
+
+
+def _identify_file(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of the file of that name, or None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,383 @@
+"""PostgreSQL as the database of a store: outages, conflicts, the schema, and what its errors say."""
+
+from __future__ import annotations
+
+import math
+import re
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import SecretStr
+
+from mcp_server_claude.cli.doctor import check_ledger
+from mcp_server_claude.settings import Settings
+from mcp_server_claude.store import (
+    Store,
+    StoreError,
+    budget_reservations,
+    call_journal,
+    erasure,
+    orphan_cleanup,
+    process_locks,
+    request_ledger,
+    thread_messages,
+    user_rows,
+)
+from mcp_server_claude.store.migrations import MIGRATIONS, NEWEST_VERSION
+from mcp_server_claude.store.postgres_connection import PostgresTransaction, connect, describe_url
+from mcp_server_claude.store.postgres_copy import copy_to_postgres
+from mcp_server_claude.store.sql_parameters import to_psycopg_sql
+from mcp_server_claude.store.transaction import scalar
+from mcp_server_claude.store.usage import daily_rollups
+from support.cuttable_socket import CuttableSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mcp_server_claude.store import Transaction
+    from support.postgres_server import PostgresServer
+    from support.spawned_python import SpawnPython
+
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
+
+TIMEOUT_S = 120
+OLD_ENTRY = """
+insert into entry (id, call_id, attempt, worker, "user", client, source, tool, model, host, day, started_at, ended_at,
+    state, "end", status, failure, input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens,
+    thinking_tokens, web_searches, cost_micros, estimated, trace_id, held_micros)
+values ('r_1', 'c_1', 1, 'w_1', 'ada', '', '', 'claude_ask', 'claude-haiku-4-5', '', '2026-11-20', 1795000000.0,
+    1795000001.0, 'closed', 'failed', 200, 'stall', 10, 0, 0, 5, 0, 0, 70, 0, '', 0)
+"""
+LATER_SESSIONS = """
+create function later() returns trigger language plpgsql as 'begin new.expires_at = 9; return new; end'
+"""
+LATER_SESSIONS_TRIGGER = "create trigger later before insert on session for each row execute function later()"
+MIGRATE = """
+import asyncio, os, sys
+from mcp_server_claude.store import Store, process_locks
+print("ready", flush=True)
+sys.stdin.readline()
+store = Store.open(None, sys.argv[1])
+asyncio.run(store.write(process_locks.register_process, sys.argv[2]))
+print(store.last_error or "durable", flush=True)
+"""
+
+
+@pytest.fixture
+def network(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CuttableSocket]:
+    server_directory = str(conninfo_to_dict(postgres_url)["host"])
+    between = CuttableSocket(tmp_path_factory.mktemp("s"), server_directory)
+    yield between
+    between.cut()
+
+
+@pytest.fixture
+def remote_store(postgres_url: str, network: CuttableSocket) -> Iterator[Store]:
+    """A store whose connections can be cut."""
+    store = Store.open(network.directory, make_conninfo(postgres_url, host=str(network.directory)))
+    yield store
+    store.close_blocking()
+
+
+def open_request(tx: Transaction, entry_id: str, worker: str) -> None:
+    process_locks.register_process(tx, worker)
+    entry = request_ledger.LedgerEntry(id=entry_id, call_id="c_1", worker=worker, started_at=time.time())
+    budget_reservations.reserve_up_to(tx, [("total", 1000)], "2026-11-20", 100, 100, entry_id)
+    request_ledger.open_entry(tx, entry)
+
+
+def complete() -> request_ledger.EntryResult:
+    return request_ledger.EntryResult(end="complete", ended_at=time.time(), cost_micros=30)
+
+
+async def test_a_store_opens_while_the_server_is_away_and_says_why_it_cannot_write(
+    remote_store: Store, network: CuttableSocket
+) -> None:
+    network.cut()
+    with pytest.raises(StoreError) as caught:
+        await remote_store.write(process_locks.register_process, "w_1")
+    assert caught.value.kind == "unreachable"
+    assert remote_store.last_error == "The ledger's database could not be used: no connection to it can be made."
+    assert remote_store.durable
+    network.restore()
+    with anyio.fail_after(TIMEOUT_S):
+        while True:
+            try:
+                await remote_store.write(process_locks.register_process, "w_1")
+            except StoreError:
+                await anyio.lowlevel.checkpoint()
+            else:
+                break
+    assert remote_store.last_error == ""
+
+
+async def test_what_ends_during_an_outage_is_booked_afterwards_in_order(
+    remote_store: Store, network: CuttableSocket
+) -> None:
+    worker = remote_store.locks.worker
+    await remote_store.write(open_request, "r_1", worker)
+    await remote_store.write(
+        call_journal.open_call, call_journal.JournaledCall(id="c_1", worker=worker, started_at=time.time())
+    )
+    network.cut()
+    for place in range(300):
+        remote_store.write_nowait(call_journal.append_text, [("c_1", place, "x")])
+    with pytest.raises(StoreError) as caught:
+        await remote_store.write_surely(request_ledger.close_entry, "r_1", complete(), 30)
+    assert caught.value.kind == "unreachable"
+    remote_store.write_nowait(call_journal.close_call, "c_1", end="complete", ended_at=time.time())
+    with pytest.raises(StoreError):  # a new request with a budget is refused
+        await remote_store.write(open_request, "r_2", worker)
+    network.restore()
+    with anyio.fail_after(TIMEOUT_S):
+        while not (await _entries(remote_store))[0].end:
+            await anyio.lowlevel.checkpoint()
+    assert [(entry.id, entry.end, entry.cost_micros) for entry in await _entries(remote_store)] == [
+        ("r_1", "complete", 30)
+    ]
+    assert await remote_store.read(call_journal.answer_text, "c_1") == "x" * 300
+    assert await remote_store.read(budget_reservations.remaining_micros, "total", "2026-11-20", 1000) == 970
+    assert remote_store.lost_writes == 0
+    assert remote_store.last_error == ""
+
+
+async def test_a_reconnected_process_still_counts_as_running(
+    remote_store: Store, network: CuttableSocket, postgres_url: str, tmp_path: Path
+) -> None:
+    await remote_store.write(open_request, "r_1", remote_store.locks.worker)
+    network.cut()
+    network.restore()
+    await remote_store.write(process_locks.register_process, remote_store.locks.worker)  # connects again at once
+    other = Store.open(tmp_path, postgres_url)
+    await other.write(orphan_cleanup.close_orphans, other.locks, time.time())
+    assert [entry.state for entry in await other.read(request_ledger.entries_of_call, "c_1")] == ["open"]
+    await other.close()
+
+
+async def test_transactions_that_lock_the_same_rows_in_another_order_both_succeed(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    one, two = Store.open(tmp_path, postgres_url), Store.open(tmp_path, postgres_url)
+    for name in ("a", "b"):
+        await one.write(budget_reservations.reserve_up_to, [(name, None)], "2026-11-20", 0, 0, "r_0")
+    both_hold_a_row = threading.Barrier(2)
+    waited: set[str] = set()
+
+    def spend(tx: Transaction, store: str, first: str, second: str) -> None:
+        add = "update budget set spent = spent + 1 where scope = :scope"
+        tx.execute(add, {"scope": first})
+        if store not in waited:  # only the first run, since the other one must be able to go on
+            waited.add(store)
+            both_hold_a_row.wait(TIMEOUT_S)
+        tx.execute(add, {"scope": second})
+
+    async def write(store: Store, name: str, first: str, second: str) -> None:
+        await store.write(spend, name, first, second)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(write, one, "one", "a", "b")
+        tasks.start_soon(write, two, "two", "b", "a")
+    assert await one.read(lambda tx: tx.fetch_all(scalar, "select spent from budget order by scope")) == [2, 2]
+    assert waited == {"one", "two"}
+    await one.close()
+    await two.close()
+
+
+async def test_four_processes_create_the_schema_of_one_database_at_the_same_moment(
+    postgres_server: PostgresServer, spawn: SpawnPython, tmp_path: Path
+) -> None:
+    url = postgres_server.create_database(with_schema=False)
+    four = [spawn(MIGRATE, url, f"w_{n}") for n in range(4)]
+    for process in four:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    for process in four:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.stdout.read() for process in four if process.stdout] == ["durable\n"] * 4
+    store = Store.open(tmp_path, url)
+    assert await store.read(lambda tx: tx.fetch_one(scalar, "select count(*) as n from process")) == 4
+    assert (
+        await store.read(lambda tx: tx.fetch_one(scalar, "select count(*) as n from schema_version")) == NEWEST_VERSION
+    )
+    await store.close()
+    postgres_server.drop_database(url)
+
+
+@pytest.mark.parametrize("version", range(1, NEWEST_VERSION))
+async def test_every_earlier_schema_is_migrated_with_its_rows(
+    postgres_server: PostgresServer, tmp_path: Path, version: int
+) -> None:
+    url = postgres_server.create_database(with_schema=False)
+    older = connect(url)
+    older.execute("begin")
+    tx = PostgresTransaction(older)
+    tx.execute("create table schema_version (version bigint primary key, why text not null)")
+    for migration in MIGRATIONS[:version]:
+        for statement in migration.statements:
+            tx.execute(statement)
+        tx.execute("insert into schema_version (version, why) values (:number, 'old')", {"number": migration.number})
+    tx.execute(OLD_ENTRY)
+    if version >= 11:
+        daily_rollups.rebuild_rollups(tx)
+    older.execute("commit")
+    older.close()
+    store = Store.open(tmp_path, url)
+    await store.write(process_locks.register_process, "w_1")
+    (entry,) = await store.read(request_ledger.entries_of_call, "c_1")
+    assert (entry.id, entry.cost_micros) == ("r_1", 70)
+    assert entry.failure == ("stream_timeout" if version < 12 else "stall")
+    assert await store.read(daily_rollups.days_that_differ) == []
+    await store.close()
+    postgres_server.drop_database(url)
+
+
+async def test_a_newer_schema_is_refused_in_one_sentence(postgres_url: str, tmp_path: Path) -> None:
+    first = Store.open(tmp_path, postgres_url)
+    await first.write(lambda tx: tx.execute("insert into schema_version (version, why) values (99, 'the future')"))
+    await first.close()
+    second = Store.open(tmp_path, postgres_url)
+    with pytest.raises(StoreError, match="written by a newer version of mcp-server-claude"):
+        await second.write(process_locks.register_process, "w_1")
+    await second.close()
+
+
+async def test_no_error_or_location_shows_the_password(tmp_path: Path) -> None:
+    url = "postgresql://ada:fake-password@127.0.0.1:1/ledger?sslmode=disable"
+    store = Store.open(tmp_path, url)
+    assert store.location == "postgresql://127.0.0.1:1/ledger"
+    with pytest.raises(StoreError) as caught:
+        await store.read(process_locks.register_process, "w_1")
+    assert "fake-password" not in f"{caught.value}{caught.value.__cause__!r}{store.location}{store.last_error}"
+    assert describe_url("not a url %%%") == "postgresql://"
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("select :a, :long_name", "select %(a)s, %(long_name)s"),
+        ("select 'it''s :a', \"x:b\", :c", "select 'it''s :a', \"x:b\", %(c)s"),
+        ("select cast(:a as text)::text", "select cast(%(a)s as text)::text"),
+        ("select 'a%' like :a % 2", "select 'a%%' like %(a)s %% 2"),
+    ],
+)
+def test_parameters_are_written_as_psycopg_takes_them(sql: str, expected: str) -> None:
+    assert to_psycopg_sql(sql) == expected
+
+
+async def test_a_file_is_moved_with_every_row_and_serves_on(postgres_url: str, tmp_path: Path) -> None:
+    old = Store.open(tmp_path)
+    worker = old.locks.worker
+    for number in range(40):
+        await old.write(open_request, f"r_{number}", worker)
+        await old.write(request_ledger.close_entry, f"r_{number}", complete(), 30)
+    call = call_journal.JournaledCall(id="c_1", worker=worker, started_at=1.0, thread="t_1", usage={"cost_usd": 1})
+    await old.write(call_journal.open_call, call)
+    await old.write(call_journal.append_text, [("c_1", 0, "nul \x00"), ("c_1", 5, "é \N{GRINNING FACE} \\ \t\n")])
+    thread = thread_messages.Thread(id="t_1", user="ada", head="", system="", model="", started_at=1.0, touched_at=1.0)
+    await old.write(thread_messages.create_thread, thread)
+    message = thread_messages.ThreadMessage(role="user", content=[{"type": "text"}], model="", call_id="c_1")
+    await old.write(thread_messages.append_message, "t_1", message)
+    await old.write(user_rows.insert_user, user_rows.UserRow(name="ada", created_at=1.0, usd_per_day=math.inf))
+    await old.write(process_locks.register_process, worker)
+    with pytest.raises(StoreError, match=r"A server is using this store\. Stop it first\."):
+        copy_to_postgres(tmp_path, postgres_url)
+    remaining = await old.read(budget_reservations.remaining_micros, "total", "2026-11-20", 2000)
+    await old.close()
+    rows = copy_to_postgres(tmp_path, postgres_url)
+    assert {name: count for name, count in rows.items() if count} == {
+        "budget": 1,
+        "call": 1,
+        "chunk": 2,
+        "entry": 40,
+        "member": 1,
+        "thread": 1,
+        "turn": 1,
+        "usage_cell": 1,
+        "usage_total": 1,
+        "usage_user_total": 1,
+    }
+    new = Store.open(tmp_path, postgres_url)
+    assert len(await new.read(request_ledger.entries_of_call, "c_1")) == 40
+    assert await new.read(call_journal.answer_text, "c_1") == "nul \N{REPLACEMENT CHARACTER}é \N{GRINNING FACE} \\ \t\n"
+    assert await new.read(daily_rollups.days_that_differ) == []
+    assert await new.read(budget_reservations.remaining_micros, "total", "2026-11-20", 2000) == remaining
+    await new.close()
+    with pytest.raises(StoreError, match="already has rows"):
+        copy_to_postgres(tmp_path, postgres_url)
+
+
+async def test_a_copy_that_fails_leaves_the_target_empty(postgres_url: str, tmp_path: Path) -> None:
+    old = Store.open(tmp_path)
+    await old.write(user_rows.insert_user, user_rows.UserRow(name="ada", created_at=1.0))
+    await old.close()
+    target = Store.open(tmp_path, postgres_url)
+    await target.write(lambda tx: tx.execute(LATER_SESSIONS))
+    await target.write(lambda tx: tx.execute(LATER_SESSIONS_TRIGGER))
+    await target.close()
+    with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+        connection.execute("insert into session (hash, member, created_at, expires_at) values ('h', 'ada', 1, 2)")
+        connection.commit()
+    with pytest.raises(StoreError, match=r"The copy of 'session' differs from the original\. Nothing was moved\."):
+        copy_to_postgres(tmp_path, postgres_url)
+    target = Store.open(tmp_path, postgres_url)
+    assert await target.read(lambda tx: tx.fetch_one(scalar, "select count(*) as n from member")) == 0
+    await target.close()
+
+
+async def test_doctor_names_the_server_and_what_is_wrong_with_the_role(postgres_url: str, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, database_url=SecretStr(postgres_url))
+    finding = await check_ledger(settings)
+    assert re.search(r"PostgreSQL \d+\.\d+.*, \d+\.\d ms a round trip, \d+ of \d+ connections used", finding.text)
+    assert finding.ok is None
+    assert "the role is a superuser" in finding.text
+    unreachable = Settings(data_dir=tmp_path, database_url=SecretStr("postgresql://ada:fake-password@127.0.0.1:1/x"))
+    finding = await check_ledger(unreachable)
+    assert finding.ok is False
+    assert (finding.text, finding.hint) == (
+        "The ledger's database could not be used: no connection to it can be made.",
+        "Check MCP_CLAUDE_DATABASE_URL and the server.",
+    )
+
+
+def test_the_url_is_a_secret_and_must_be_one_of_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgresql://ada:fake-password@db.example/ledger"
+    monkeypatch.setenv("MCP_CLAUDE_DATABASE_URL", url)
+    settings = Settings.load()
+    assert settings.store_url == url
+    assert "fake-password" not in f"{settings!r}{settings.model_dump_json()}"
+    monkeypatch.setenv("MCP_CLAUDE_DATABASE_URL", "mysql://ada:fake-password@db.example/ledger")
+    settings = Settings.load()
+    (problem,) = settings.problems
+    assert "it must begin with postgresql://" in problem
+    assert "fake-password" not in problem
+
+
+async def test_what_is_forgotten_is_forgotten_on_a_server_too(postgres_url: str, tmp_path: Path) -> None:
+    store = Store.open(tmp_path, postgres_url)
+    call = call_journal.JournaledCall(id="c_1", worker="w_1", started_at=1.0, user="ada", prompt_head="secret")
+    await store.write(call_journal.open_call, call)
+    await store.write(call_journal.close_call, "c_1", end="complete", ended_at=2.0)
+    selection = erasure.ErasureFilter(user="ada")
+    assert (await erasure.preview_erasure_in_store(store, selection, 3.0)).calls == 1
+    assert (await store.write(erasure.erase_text, selection, store.locks, 3.0)).calls == 1
+    assert (await erasure.preview_erasure_in_store(store, selection, 3.0)).is_empty
+    await store.close()
+
+
+async def _entries(store: Store) -> list[request_ledger.LedgerEntry]:
+    """The requests of the call, or none while the server is away."""
+    try:
+        return await store.read(request_ledger.entries_of_call, "c_1")
+    except StoreError:
+        return [request_ledger.LedgerEntry(id="", call_id="", worker="", started_at=0.0)]

@@ -1,0 +1,69 @@
+"""A Unix socket in front of a PostgreSQL server, which can be cut and restored, like a network."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+SOCKET_NAME = ".s.PGSQL.5432"
+
+
+class CuttableSocket:
+    """Forwards connections to a server's socket while it is not cut. A URL names `directory` as its host."""
+
+    def __init__(self, directory: Path, server_directory: str) -> None:
+        self.directory = directory
+        self._target = str(Path(server_directory) / SOCKET_NAME)
+        self._open: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._listener: socket.socket | None = None
+        self.restore()
+
+    def restore(self) -> None:
+        """Accept connections again."""
+        path = self.directory / SOCKET_NAME
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        """End all connections, and refuse new ones."""
+        if self._listener is not None:
+            _end(self._listener)
+            self._listener = None
+        (self.directory / SOCKET_NAME).unlink(missing_ok=True)
+        with self._lock:
+            ended, self._open = self._open, []
+        for each in ended:
+            _end(each)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(self._target)
+            with self._lock:
+                self._open += [client, server]
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(target=_pump, args=(source, target), daemon=True).start()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    _end(source)
+    _end(target)
+
+
+def _end(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
