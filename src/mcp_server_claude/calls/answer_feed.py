@@ -1,8 +1,7 @@
 """Answers that are read while they are written, from the start or from where a reader left off.
 
-A call that is begun here belongs to no request: readers come and go, and it goes on for as long as somebody reads, or
-did a short while ago. A place in an answer is a number of its characters. So it means the same in the memory of this
-process, where running calls are followed as they grow, and in the journal, where all others are read.
+A call that is started here belongs to no request. It runs as long as it has readers, and for a grace period after the
+last one. Offsets count characters, so they are valid for running calls, in memory, and for all others, in the journal.
 """
 
 from __future__ import annotations
@@ -92,10 +91,10 @@ class AnswerFeed:
         return len(self._live_calls)
 
     async def start_answer(self, call: Call) -> Call:
-        """Begin a call; returns it, with its conversation's id, when it shows a sign of life, or after `PATIENCE_S`.
+        """Start a call. Returns it, with the id of its thread, after its first event or `START_TIMEOUT_S`.
 
         Raises:
-            CallError: It failed before there was anything to tell; see `Jobs.ask`.
+            CallError: It failed before its first event; see `CallRegistry.run_call`.
         """
         await (
             self._startup_finished.wait()
@@ -152,7 +151,7 @@ class AnswerFeed:
         return False
 
     def drain_readers(self) -> None:
-        """The server is about to end: every reader is told so, and how to go on."""
+        """Send every reader the events of a shutdown, with the way to resume."""
         self._shutting_down.set()
         for live in self._live_calls.values():
             live.stop_waiting()
@@ -176,7 +175,7 @@ class AnswerFeed:
         return live
 
     async def _retain_until_read(self, live: LiveCall) -> None:
-        """See a call to its end, and keep it in memory for who has lost the line and comes back."""
+        """Wait for the end of a call, and keep it in memory for readers that reconnect."""
         try:
             await live.running_call.done.wait()
         except BaseException:  # the services close, and the call with them
@@ -210,7 +209,7 @@ class AnswerFeed:
 
     @contextmanager
     def _reader_scope(self, live: LiveCall) -> Generator[None]:
-        """While somebody reads, a call may take as long as it takes."""
+        """Suspend the time limit of a call while it has a reader."""
         live.readers += 1
         if live.owned:
             live.running_call.set_time_left(math.inf)
@@ -282,7 +281,7 @@ class AnswerFeed:
     async def _read_journal(
         self, call_id: str, user: str, offset: int, *, poll: bool = False
     ) -> call_journal.TextFromOffset:
-        """A user's call as the journal has it, the first time after whatever was posted of it here.
+        """A user's call as the journal has it. The first read waits for the writes that are queued in this process.
 
         Raises:
             RequestError: There is no such call.

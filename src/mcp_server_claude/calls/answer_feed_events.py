@@ -17,7 +17,7 @@ FeedState: TypeAlias = Literal["waiting", "reading", "thinking", "searching", "w
 
 @dataclass(frozen=True, slots=True)
 class StartEvent:
-    """The call that is read, its conversation, and its model, or what was asked for until that is known."""
+    """The call, its thread, and its model: the requested one until the response names it."""
 
     call: str
     thread: str

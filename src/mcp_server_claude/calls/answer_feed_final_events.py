@@ -82,5 +82,5 @@ def text_missing() -> RequestError:
 
 
 def text_deleted() -> RequestError:
-    """The text has gone: delivered, too old, or deleted."""
+    """The error for text that was deleted: delivered, too old, or erased."""
     return RequestError("The text of that call was deleted.", kind="not_found")

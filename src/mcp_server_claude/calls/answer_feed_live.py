@@ -1,4 +1,4 @@
-"""A running call of this process, and what those who read it share."""
+"""A running call of this process, with the state that its readers share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_STATUS_CHARS = 200
 
 
 class LiveCall:
-    """A running call of this process, and what those who read it share."""
+    """A running call of this process, with the state that its readers share."""
 
     def __init__(self, running_call: RunningCall, model: str, *, owned: bool) -> None:
         self.running_call = running_call
@@ -99,7 +99,7 @@ class LiveCall:
 
 
 def _state_after(event: CallEvent, chars_before: int) -> FeedState:
-    """The state that an event brings, when so many characters have been told."""
+    """The state after an event, if so many characters of text came before it."""
     match event:
         case TextDelta() | TextPending():
             return "writing"

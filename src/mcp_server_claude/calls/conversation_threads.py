@@ -72,7 +72,7 @@ class ConversationThreads:
         Raises:
             RequestError: There is no such conversation.
             TemporaryError: Another process is answering in it.
-            CallError: See `Engine.answer`.
+            CallError: See `Engine.run_call`.
         """
         if not self._settings.retention_days:
             if call.thread:
@@ -114,7 +114,7 @@ class ConversationThreads:
         return replace(call, thread=f"{THREAD_ID_PREFIX}{token_hex(8)}", starts_thread=True)
 
     async def estimate_call_cost(self, call: Call) -> tuple[CostEstimate, ...]:
-        """Estimate the cost of a call within its conversation; see `Engine.quote`.
+        """Estimate the cost of a call within its conversation; see `Engine.estimate_costs`.
 
         Raises:
             CallError: There is no such conversation, or the call cannot be sent like this.
@@ -248,7 +248,7 @@ class ConversationThreads:
 
     @asynccontextmanager
     async def exclusive_access(self, prepared: PreparedCall, listener: Listener) -> AsyncGenerator[None]:
-        """This process's turn in a conversation; who has to wait for it is told so.
+        """Hold the lock of a thread within this process. A `Waiting` event is sent if another call has it.
 
         Raises:
             TemporaryError: The deadline of the call has passed.

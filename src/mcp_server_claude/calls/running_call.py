@@ -1,4 +1,4 @@
-"""A call while it runs in this process: its text so far, who hears of it, how it is stopped, what came of it."""
+"""A call while it runs in this process: its text so far, its listeners, and its outcome."""
 
 from __future__ import annotations
 

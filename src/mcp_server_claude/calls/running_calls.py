@@ -1,9 +1,8 @@
-"""Calls by their id: run, waited for, stopped, and read again, also when whoever began them has gone.
+"""The registry of calls: each is run, waited for, stopped and read by its id, also after its request has ended.
 
-A call normally ends with its request. With a detach delay it outlives it: the caller gets an id and what is there,
-and the call goes on in the server's own task group, as a job that survives the process (`jobs`). One that was
-begun with `start_call` belongs to no request at all. What other processes run is known by the journal, which also takes
-the wish to stop it.
+A call normally ends with its request. With a detach delay it outlives it: the caller gets an id and the text so far,
+and the call runs on in the server's task group, as a job that survives the process (`jobs`). A call of `start_call`
+belongs to no request. Calls of other processes are found in the journal, which also takes requests to stop them.
 """
 
 from __future__ import annotations
@@ -77,10 +76,10 @@ class CallRegistry:
         self._adopt_as_job = adopt
 
     async def run_call(self, call: Call, listener: Listener, *, detach_delay_s: float = 0) -> Reply:
-        """Answer a call. After `detach_delay_s` seconds (0: never) what is there is returned, and the call runs on.
+        """Answer a call. After `detach_delay_s` seconds (0: never) the text so far is returned, and the call runs on.
 
         Raises:
-            CallError: See `Threads.answer`.
+            CallError: See `ConversationThreads.answer_in_thread`.
         """
         running = self._register(call, listener)
         if detach_delay_s:
@@ -111,7 +110,7 @@ class CallRegistry:
         self._running.pop(running.call.id, None)
 
     def start_call(self, call: Call, *listeners: Listener) -> RunningCall:
-        """Have a call answered in the server's own time: it ends with nobody's request."""
+        """Start a call in the server's task group: it does not end with a request."""
         running = self._register(call, *listeners)
         self._task_group.start_soon(self._run_until_shutdown, running)
         return running
@@ -151,7 +150,7 @@ class CallRegistry:
         return True
 
     async def stop_and_wait(self, call_id: str, user: str) -> None:
-        """Stop a user's call and wait until it has; one that runs elsewhere is not waited for longer than it may take.
+        """Stop a user's call and wait for its end; for `REMOTE_STOP_TIMEOUT_S` if it runs in another process.
 
         Raises:
             ConfigurationError: It runs elsewhere, and the journal could not be written.
@@ -209,7 +208,7 @@ class CallRegistry:
     async def _with_journal(
         self, operation: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Do this with the journal, on the writer's thread: it comes after whatever was posted of a call.
+        """Run an operation on the journal after all queued writes.
 
         Raises:
             ConfigurationError: It could not be done.

@@ -41,7 +41,7 @@ class ThreadTranscript:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranscriptWithCosts(ThreadTranscript):
-    """A conversation with what became of its calls, and what it cost in micro-dollars."""
+    """A conversation with the states of its answers, and its cost in micro-dollars."""
 
     answers: Mapping[str, AnswerStatus]
     cost_micros: int
@@ -194,7 +194,7 @@ def _new_rules(call: Call, transcript: ThreadTranscript) -> str:
 
 
 def render_answer(turn: ThreadMessage) -> str:
-    """The text of an answer as it was told: set apart where a tool was at work in between, its sources beneath."""
+    """The text of an answer as it was streamed, with a paragraph break where a tool was used, and its sources."""
     text, worked = "", False
     for block in turn.content:
         piece = str(block.get("text") or "") if block.get("type") == "text" else ""

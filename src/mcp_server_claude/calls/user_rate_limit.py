@@ -32,10 +32,10 @@ class _UserWindow:
 
 
 class UserRateLimiter:
-    """Lets calls in, or says when to come again. Knows only who asked of late, or has calls running."""
+    """Admits calls, or raises with the time of the next free slot. Holds only users with recent or running calls."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` tells seconds."""
+        """`clock` returns seconds."""
         self._clock = clock
         self._windows: dict[str, _UserWindow] = {}
         self._last_cleanup_at = clock()
@@ -71,7 +71,7 @@ class UserRateLimiter:
             seat.running_calls -= 1
 
     def _drop_idle_windows(self, now: float) -> None:
-        """Once a minute, drop the seats of users who have gone."""
+        """Drop the windows of idle users, once a minute."""
         if now < self._last_cleanup_at + WINDOW_S:
             return
         self._last_cleanup_at = now

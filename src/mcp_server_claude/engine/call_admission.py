@@ -78,7 +78,7 @@ class CallAdmission:
         )
 
     def _thinking_display(self, call: Call) -> ThinkingDisplay:
-        """The display of thinking: a summary delays the first text, so by default only where somebody watches."""
+        """The display of thinking. A summary delays the first text, so it is the default only if a person watches."""
         if self._settings.thinking_display != "auto":
             return self._settings.thinking_display
         return "summarized" if call.shows_status and self._claude.is_anthropic_address else ""

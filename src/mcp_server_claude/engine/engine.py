@@ -59,7 +59,7 @@ DROPPED_THINKING_NOTE = "the thinking of earlier answers was left out, the API r
 
 
 class Engine:
-    """Answers calls. Holds what lives as long as the server; a call lives in local variables.
+    """Answers calls. Its attributes live as long as the server; the state of a call is in local variables.
 
     A call ends in one of four ways: complete; incomplete, with the text there is and a sentence on why; failed, a
     `CallError` with the account of what was tried; refused, a `CallError` before anything was sent.
@@ -101,7 +101,7 @@ class Engine:
         await self._claude.get_client()
 
     def cooldown_for(self, model_id: str) -> RateLimitCooldown:
-        """The rate limit that counts for a model, as far as the API's responses have told."""
+        """The rate limit of a model, as the API's responses have stated it so far."""
         return self._cooldowns.for_model(model_id)
 
     async def prepare_call(self, call: Call, listener: Listener | None = None) -> PreparedCall:

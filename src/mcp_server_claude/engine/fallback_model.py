@@ -1,6 +1,6 @@
-"""The model that is asked instead, where the one that was asked for is overloaded or declines.
+"""The fallback model, which answers if the requested model is overloaded or declines.
 
-Ours and not the API's own `fallbacks`: that one is a beta of Anthropic's own API alone, and knows nothing of overloads.
+The API's own `fallbacks` are not used: they are a beta of Anthropic's own API alone and do not cover overloads.
 """
 
 from __future__ import annotations

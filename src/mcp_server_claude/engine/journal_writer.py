@@ -33,7 +33,7 @@ class JournalWriter:
         store.write_nowait(_open_call, _journaled_call(call, worker, model))
 
     def save_text(self) -> None:
-        """Keep what is new."""
+        """Save the text since the last call of this method."""
         offset, text = self._answer_buffer.take_unsaved()
         if text:
             self._store.write_nowait(call_journal.append_text, [(self._call.id, offset, replace_lone_surrogates(text))])
@@ -41,7 +41,7 @@ class JournalWriter:
     def close_journal(
         self, end: EndStatus, usage: Usage, incomplete: str = "", error: Mapping[str, object] | None = None
     ) -> None:
-        """Keep the rest, and how it ended."""
+        """Save the rest of the text, and the end of the call."""
         self.save_text()
         self._store.write_nowait(
             call_journal.close_call,

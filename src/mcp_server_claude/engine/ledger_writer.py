@@ -1,6 +1,6 @@
-"""Keeping the book: one ledger line for every upstream request, whatever becomes of it.
+"""The writer of the ledger: one entry for every upstream request, however it ends.
 
-A line is written before its request leaves, gets the exact input tokens when the answer begins, and is completed at
+An entry is written before its request is sent, gets the exact input tokens when the answer begins, and is completed at
 the end. A cancelled call does not wait for that: the write is posted, and the store finishes what is posted.
 """
 
@@ -59,9 +59,9 @@ class LedgerWriter:
         base_url: str,
         reservation_request: ReservationRequest | None = None,
     ) -> OpenEntry | budget_reservations.InsufficientBudget:
-        """Write a request down before it leaves, and reserve what it `ask`s for; Short where that is not to be had.
+        """Write the entry of a request before it is sent, and reserve its cost, unless the budget is insufficient.
 
-        A ledger that cannot be written does not stop a request, unless a budget hangs on it.
+        A ledger that cannot be written does not stop a request, unless there is a budget.
 
         Raises:
             TemporaryError: There is a budget, and the ledger could not be written just now.
@@ -176,7 +176,7 @@ class OpenEntry:
         self._started_at = time.monotonic()
 
     def record_start(self, stream: MessageStream) -> None:
-        """Keep what is known once the answer has begun, so that a killed process leaves it behind."""
+        """Record the exact input tokens once the answer has begun, so that they survive a killed process."""
         usage = stream.usage()
         known: request_ledger.EntryProgress = {
             "model": usage.model,
@@ -192,7 +192,7 @@ class OpenEntry:
         self._ledger.store.write_nowait(request_ledger.record_entry_progress, self._id, **known)
 
     async def close(self, stream: MessageStream, error: CallError | None, bill: RequestBill, spent: Decimal) -> None:
-        """Complete the line, settle the budgets with what was `spent`, and wait until that is committed.
+        """Complete the entry, settle the budgets with the amount `spent`, and wait for the commit.
 
         For a call of a job it is committed with the outcome of its item, see `DeferredClosings`.
         """
@@ -204,7 +204,7 @@ class OpenEntry:
             await self._ledger.store.write_surely(request_ledger.close_entry, self._id, closing, usd_to_micros(spent))
 
     def close_nowait(self, stream: MessageStream, bill: RequestBill, spent: Decimal) -> None:
-        """Complete the line of a cancelled request without waiting."""
+        """Complete the entry of a cancelled request without waiting."""
         self._ledger.store.write_nowait(
             request_ledger.close_entry,
             self._id,

@@ -1,4 +1,4 @@
-"""The messages of the current turn: everything that was said in it, over as many streams as it takes."""
+"""The messages of the current turn, over as many streams as it takes."""
 
 from __future__ import annotations
 

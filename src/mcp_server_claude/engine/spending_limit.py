@@ -183,9 +183,9 @@ def _highest_rates(line: str, *, regional: bool) -> PriceRates | None:
 
 
 def _family_of(name: str) -> str:
-    """The line that an id of another's list speaks of, `haiku` in `vendor/claude-haiku-9`; empty where it names none.
+    """The family in the id of a gateway's list, e.g. `haiku` in `vendor/claude-haiku-9`; empty if it names none.
 
-    The dearest of all lines would refuse what is affordable.
+    Reserving at the price of the dearest family would refuse calls that are affordable.
     """
     return next((line for line in MODEL_FAMILIES if line in name.lower()), "")
 

@@ -118,7 +118,7 @@ class OutputSchema:
 
 
 def _text_after_tools(blocks: Sequence[Block]) -> str:
-    """The text after the last use of a tool, which is the JSON: before it Claude may say what it looks for. Empty where
+    """The text after the last use of a tool, which is the JSON: before it Claude may announce a search. Empty if
     no tool was used.
     """
     texts: list[str] = []

@@ -45,7 +45,7 @@ class Services(ServiceAccess):
     async def lifespan(cls, settings: Settings, *, http: bool = False) -> AsyncGenerator[Self]:
         """The services for as long as the block runs. Entering opens nothing yet, and so costs nothing.
 
-        `http` says that others than whoever started the process will use them.
+        `http`: users other than the one who started the process will use them.
         """
         services: Self | None = None
         try:
@@ -83,7 +83,7 @@ class Services(ServiceAccess):
 
 
 def _open_on_thread(settings: Settings, ended: threading.Event, *, http: bool) -> tuple[Store, FilePolicy]:
-    """Import what is heavy and open what blocks, on a thread. A server that has `ended` meanwhile needs it no more."""
+    """Import the heavy modules and open the store, on a thread. Closed at once if the server has `ended` meanwhile."""
     from mcp_server_claude.services.open_services import open_blocking
 
     prepared = open_blocking(settings, http=http)

@@ -102,11 +102,11 @@ class OpenServices:
                 await self.jobs.resume_open_jobs()
 
     async def wait_until_started(self) -> None:
-        """Wait until `start` has loaded what it loads."""
+        """Wait for the end of `start`."""
         await self._startup_finished.wait()
 
     async def close_orphans(self) -> None:
-        """Close the lines and calls that dead processes left open, so that what is shown is true."""
+        """Close the ledger entries and calls that dead processes left open."""
         with suppress(StoreError):  # what cannot be written now is swept the next time
             await self.ledger.close_orphans()
 
