@@ -1,5 +1,6 @@
 # A small image that serves HTTP as a user without rights. Data lie in /data: mount a volume there.
 #   docker build -t mcp-server-claude .
+# As a stdio server of one client: docker run -i --rm -e MCP_CLAUDE_API_KEY mcp-server-claude serve
 # Where no image can be built, scripts/image.py does the same steps in a directory.
 FROM python:3.13-slim AS build
 WORKDIR /src

@@ -1,0 +1,65 @@
+"""The bundles: they name this version, the tools that there are, and settings that exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from zipfile import ZipFile
+
+import pytest
+
+from mcp_server_claude import __version__
+from mcp_server_claude.server.tools import build_tools
+from mcp_server_claude.settings import Settings, variable_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[1]
+BUNDLES = ROOT / "bundles"
+JSON_FILES = sorted(path for path in BUNDLES.rglob("*.json"))
+
+
+def loaded(path: Path) -> dict[str, Any]:
+    return cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", JSON_FILES, ids=lambda path: path.relative_to(BUNDLES).as_posix())
+def test_versions_and_settings_exist(path: Path) -> None:
+    assert loaded(path).get("version", __version__) == __version__
+    settings = {variable_name(name) for name in Settings.model_fields}
+    assert set(re.findall(r"MCP_CLAUDE_\w+", path.read_text(encoding="utf-8"))) <= settings
+
+
+def test_the_desktop_bundle_lists_every_tool_and_asks_for_the_key() -> None:
+    manifest = loaded(BUNDLES / "claude-desktop" / "manifest.json")
+    assert [tool["name"] for tool in manifest["tools"]] == [tool.name for tool in build_tools()]
+    assert manifest["user_config"]["api_key"]["sensitive"] is True
+    assert (ROOT / manifest["server"]["entry_point"]).exists()
+    used = set(re.findall(r"user_config\.(\w+)", json.dumps(manifest["server"])))
+    assert used == set(manifest["user_config"])
+
+
+def test_the_desktop_bundle_is_packed_with_the_package(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("pack_bundle", ROOT / "scripts" / "pack_bundle.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    pack: Callable[[Path], None] = module.pack_bundle
+    for name in ("a", "b"):
+        pack(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    names = ZipFile(tmp_path / "a").namelist()
+    assert {"manifest.json", "pyproject.toml", "src/mcp_server_claude/__main__.py"} <= set(names)
+    assert not any("__pycache__" in name for name in names)
+
+
+def test_both_plugins_have_the_same_skill() -> None:
+    skills = [BUNDLES / name / "skills" / "delegate-to-claude" / "SKILL.md" for name in ("claude-code", "codex")]
+    first, second = [skill.read_text(encoding="utf-8") for skill in skills]
+    assert first == second
+    assert first.startswith("---\nname: delegate-to-claude\n")
