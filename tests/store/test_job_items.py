@@ -106,6 +106,19 @@ def test_of_a_stopped_job_nothing_is_claimed_any_more(tx: Transaction) -> None:
     assert job_records.job_progress(tx, "j_1").cancelled == 3
 
 
+def test_items_that_are_given_back_or_left_after_a_stop_are_cancelled(tx: Transaction) -> None:
+    create(tx, 3)
+    given_back, *_ = job_items.claim_items(tx, "j_1", "w_1", 1)
+    job_items.claim_items(tx, "j_1", "w_2", 1)
+    job_items.claim_items(tx, "j_1", "w_3", 1)
+    job_records.request_job_stop(tx, "j_1", "local", "the budget is used up.")
+    job_items.release_item(tx, given_back)
+    process_locks.unregister_process(tx, "w_2")
+    assert job_items.cancel_unclaimed_items(tx, "j_1") == 2
+    progress = job_records.job_progress(tx, "j_1")
+    assert (progress.cancelled, progress.running, progress.todo) == (2, 1, 0)
+
+
 def test_pages_of_items_and_the_first_failures(tx: Transaction) -> None:
     create(tx, 5)
     items: list[ClaimedItem] = job_items.claim_items(tx, "j_1", "w_1", 5)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mcp_server_claude.calls.conversation_threads import ConversationThreads
     from mcp_server_claude.calls.running_call import RunningCall
     from mcp_server_claude.calls.running_calls import CallRegistry
-    from mcp_server_claude.engine.cost_estimate import CostEstimate
     from mcp_server_claude.engine.engine import Engine
     from mcp_server_claude.engine.ledger_writer import LedgerWriter
     from mcp_server_claude.files import FilePolicy
@@ -115,17 +114,12 @@ class BackgroundJobs:
         items, chars, calls = await self._maps.count_and_sample(request, MAX_SAMPLES)
         if not calls:
             raise RequestError("There are no items.")
-        samples = [await self._estimate_item(call) for call in calls]
+        samples = [await self._engine.estimate_costs(await self._engine.prepare_call(call)) for call in calls]
         has_files = any(call.files for call in calls)
         sample_chars = sum(
             len(call.prompt) + sum(len(str(block["text"])) for block in call.attachments) for call in calls
         )
         return extrapolate(samples, 0 if has_files else sample_chars, items=items, chars=chars)
-
-    async def _estimate_item(self, call: Call) -> list[CostEstimate]:
-        """The estimates for one item, without a batch: there is no way to ask for one."""
-        estimates = await self._engine.estimate_costs(await self._engine.prepare_call(call))
-        return [each for each in estimates if "batch" not in each.variant]
 
     async def output_pages(self, job_id: str, user: str, *, as_csv: bool = False) -> AsyncGenerator[bytes]:
         """The output of a user's job as it stands now, some lines at a time.
@@ -184,6 +178,8 @@ class BackgroundJobs:
             raise RequestError(
                 "There is no job of that id. claude_jobs without an id lists the latest.", kind="not_found"
             )
+        if not snapshot.is_closed:
+            self._runner.ensure_running()
         return snapshot
 
     async def wait_for_job(
@@ -196,6 +192,8 @@ class BackgroundJobs:
             ConfigurationError: It could not be read.
         """
         deadline = time.monotonic() + seconds
+        with suppress(CallError):  # without a key another process must answer
+            await self._engine.open_client()
         while True:
             snapshot = await self.read_job(job_id, user)
             if report is not None:

@@ -1,8 +1,8 @@
 """Runs the items of jobs in this process: claims them, answers them at a concurrency that the API allows, and finishes.
 
-There is no task and no look at the database while there are no open jobs: a process learns of work by starting it and
-by its check at the start. While it runs jobs it looks for more once in a while, so that it shares those of other
-processes, continues those of dead ones, and stops what was stopped elsewhere.
+There is no task and no look at the database while there are no open jobs: a process learns of work by starting it, by
+its check at the start, and when somebody reads an open job. While it runs jobs it looks for more once in a while, so
+that it shares those of other processes, continues those of dead ones, and stops what was stopped elsewhere.
 """
 
 from __future__ import annotations
@@ -114,6 +114,10 @@ class JobRunner:
         """Look for work now: a job was started or stopped."""
         self._next_look_at = 0.0
         self._wake_up.set()
+        self.ensure_running()
+
+    def ensure_running(self) -> None:
+        """Look for work, unless that is being done already: an open job was seen, and its process may be dead."""
         if not self._is_running:
             self._is_running = True
             self._task_group.start_soon(self._run_while_jobs_are_open)
@@ -180,6 +184,8 @@ class JobRunner:
             local.record = record
             if record.id not in self._order:
                 self._order.append(record.id)
+            if record.stop_requested:  # also what was given back, or left by a dead process, since it was stopped
+                await self._store.write(job_items.cancel_unclaimed_items, record.id)
             if record.stop_requested and not record.reason:
                 self.stop_locally(record.id)
         known = {record.id for record in records}

@@ -40,9 +40,9 @@ of the answer into the prompt, and name files by path, glob or URL instead of pa
 cheapest, sonnet the usual choice, opus for hard problems, fable for the hardest. `effort` says how hard to think, \
 `schema` makes the answer JSON, `tools` lets it search the web, run code or look into files, `max_usd` limits the \
 cost, `dry_run` only prices it. `thread` continues an earlier answer: pass the id (t_…) from its last line instead \
-of repeating the context. Ask independent questions in parallel.
-- claude_map(prompt, items): the same question about many items (texts, rows, files), on a cheap model or at half \
-price in a batch; the answers are in a file.
+of repeating the context. `background` returns a job id at once. Ask independent questions in parallel.
+- claude_map(prompt, items): the same question about many items (texts, rows, files) in parallel, on a cheap model; \
+the answers are in a file, and the same call again continues what was interrupted.
 - claude_jobs(id): read, wait for or stop a call, a job or a thread. Nothing is lost after a time-out or a cancel: \
 without an id it lists the latest.
 - claude_info(about): models with prices and limits, what was spent, what is left of the budget, the configuration.

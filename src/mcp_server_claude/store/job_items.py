@@ -90,6 +90,10 @@ and exists (select 1 from job where job.id = job_item.job_id and job.stop_reques
 """  # noqa: S608
 _LOCK_JOB = "update job set state = state where id = :job"
 """Makes the claims of other processes wait until the transaction ends, so that each sees those of the others."""
+_CANCEL_ORPHANED = f"""
+update job_item set state = 'cancelled', owner = '', interruptions = interruptions + 1
+where job_id = :job and {_IS_ORPHANED}
+"""  # noqa: S608
 _CLAIM = f"""
 update job_item set interruptions = interruptions + case when state = 'running' then 1 else 0 end,
 state = 'running', owner = :worker, fence = fence + 1, attempts = attempts + 1
@@ -135,6 +139,17 @@ def claim_items(tx: Transaction, job_id: str, worker: str, limit: int) -> list[C
     tx.execute(_CANCEL_ORPHANS, {"job": job_id})
     claimed = tx.fetch_all(ClaimedItem, _CLAIM, {"job": job_id, "worker": worker, "limit": limit})
     return sorted(claimed, key=lambda item: item.seq)
+
+
+def cancel_unclaimed_items(tx: Transaction, job_id: str) -> int:
+    """Cancel the items of a stopped job that no running process answers. Returns their number.
+
+    Belongs after `process_locks.remove_dead_processes` in the same transaction or an earlier one.
+    """
+    waiting = tx.execute(
+        "update job_item set state = 'cancelled' where job_id = :job and state = 'todo'", {"job": job_id}
+    )
+    return waiting + tx.execute(_CANCEL_ORPHANED, {"job": job_id})
 
 
 def finish_item(tx: Transaction, item: ClaimedItem, outcome: ItemOutcome) -> bool:

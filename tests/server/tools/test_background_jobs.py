@@ -183,6 +183,22 @@ async def test_a_job_goes_on_in_its_thread_and_in_the_next_server(api: Simulator
     assert entries == [("complete", 0), ("cancelled", 1), ("complete", 1)]
 
 
+async def test_a_job_whose_server_has_ended_is_answered_by_a_server_that_is_asked_for_it(
+    api: Simulator, tmp_path: Path
+) -> None:
+    api.reset()
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as other:
+        await jobs(other)
+        async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as desk:
+            started = await desk.ask("What is tea? [[sim: fault=stall at=20 times=1]]", background=True)
+            with anyio.fail_after(30):
+                while not any(request.text for request in message_requests(api)):
+                    await jobs(desk, id=job_id(started), wait=0.05)
+        with anyio.fail_after(30):
+            result = await jobs(other, id=job_id(started), wait=60)
+    assert "· complete ·" in text_blocks(result)[1]
+
+
 async def test_a_server_of_another_account_leaves_a_job_alone(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as desk:
