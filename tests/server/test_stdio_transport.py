@@ -78,6 +78,19 @@ async def test_a_line_that_is_no_message_is_answered_and_the_next_one_is_heard(t
         assert (await wire.read_response("ping"))["result"] == {}
 
 
+@pytest.mark.parametrize("identity", [b"null", b"1.5", b"true", b"[1]", b"1e400"])
+async def test_a_request_with_an_id_that_is_none_is_answered_as_invalid(tmp_path: Path, identity: bytes) -> None:
+    async with stdio_process(tmp_path / "data") as wire:
+        await wire.initialize()
+        await wire.send(b'{"jsonrpc": "2.0", "id": ' + identity + b', "method": "ping"}\n', message_bytes(PING))
+        answer = await wire.read_response(None)
+        assert cast("Message", answer["error"])["code"] == -32600
+        await wire.send({"jsonrpc": "2.0", "method": "notifications/unknown", "params": {"id": 1}}, PING)
+        await wire.read_response("ping")
+        await wire.read_response("ping")
+    assert [each for each in wire.received if "error" in each] == [answer]
+
+
 async def test_half_a_surrogate_pair_in_a_request_is_answered(upstream: Simulator, tmp_path: Path) -> None:
     async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
         await wire.initialize()

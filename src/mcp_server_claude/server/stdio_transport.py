@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import anyio
 import anyio.to_thread
 from mcp.shared.message import SessionMessage
-from mcp.types import jsonrpc_message_adapter
+from mcp.types import JSONRPCNotification, jsonrpc_message_adapter
 from pydantic import ValidationError
 
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from mcp.server.mcpserver import MCPServer
+    from mcp.types import JSONRPCMessage
 
 MAX_READ_BYTES = 256 * 1024
 MAX_CHUNK_BYTES = 4096
@@ -127,6 +128,9 @@ class StdinReader:
                 message = SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
             except ValidationError:
                 message = await self._parse_leniently(line)
+            if message is not None and _has_invalid_id(message.message, line):
+                await self._send_error(None, INVALID_REQUEST, "Invalid Request: an id is a string or an integer.")
+                continue
             if message is not None:
                 self._unanswered.record_received(message.message, len(line))
                 return message
@@ -210,6 +214,17 @@ class StdinReader:
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _has_invalid_id(message: JSONRPCMessage, line: bytes) -> bool:
+    """True for a request whose id is null, a fraction or a boolean: the SDK takes it for a notification.
+
+    It would never be answered (https://modelcontextprotocol.io/specification/2025-11-25/basic, "Requests").
+    """
+    if not isinstance(message, JSONRPCNotification) or b'"id"' not in line:
+        return False
+    content: object = json.loads(line)
+    return isinstance(content, dict) and "id" in content
 
 
 class StdoutWriter:
