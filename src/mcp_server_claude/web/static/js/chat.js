@@ -6,6 +6,7 @@ import * as composer from './composer.js'
 import { $, node, say } from './dom.js'
 import { limits } from './files.js'
 import { follow } from './follow.js'
+import * as jobs from './jobs.js'
 import * as keys from './keys.js'
 import { announceChange, onChange } from './tabs.js'
 import * as side from './threads.js'
@@ -341,6 +342,7 @@ const here = () => /^\/t\/([^/]+)$/.exec(location.pathname)?.[1] ?? ''
 
 function listenToPage() {
   composer.setUp({ send: ask, stop })
+  jobs.setUp()
   keys.setUp({ close: () => drawer(false), stop, fresh: () => go(''), focus: composer.focus })
   addEventListener('popstate', () => open(here()))
   matchMedia('(min-width: 48rem)').addEventListener('change', () => drawer(false))
