@@ -110,6 +110,9 @@ async def test_the_chat_page_fits_its_window_with_any_font(door: BrowserSessions
         await expect(page.get_by_role("button", name="New thread")).to_be_focused()
     await page.get_by_role("button", name="Shortcuts").click()
     assert await page.evaluate(FITS_HORIZONTALLY)
+    await page.keyboard.press("Escape")
+    await page.get_by_role("button", name="Jobs").click()
+    assert await page.evaluate(FITS_HORIZONTALLY)
 
 
 @pytest.mark.parametrize("font", ["narrow", "wide"])
