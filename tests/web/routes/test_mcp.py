@@ -236,6 +236,17 @@ async def test_what_is_no_message_is_refused(door: HttpServerInLoop, client: Raw
     assert (await client.post("tools/list")).status_code == 200
 
 
+@pytest.mark.parametrize("identity", [b"null", b"1.5", b"true", b"[1]"])
+async def test_a_request_with_an_id_that_is_none_is_refused(
+    door: HttpServerInLoop, client: RawMcpClient, identity: bytes
+) -> None:
+    body = json.dumps(client.message("tools/list", {})).encode().replace(b'"id": 1', b'"id": ' + identity)
+    response = await client.http.post(f"{door.url}/mcp", headers=client.headers("tools/list"), content=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == -32600
+    assert (await client.call_tool("claude_jobs", id=""))["content"]
+
+
 async def test_a_prompt_that_there_is_not_is_the_clients_fault_and_no_crash_of_ours(client: RawMcpClient) -> None:
     (told,) = jsonrpc_messages(await client.post("prompts/get", {"name": "no-such-prompt"}))
     assert told["error"]["code"] == -32602

@@ -21,6 +21,8 @@ from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.subscriptions import ListenHandler
 from mcp.server.transport_security import TransportSecuritySettings
+from mcp.types import INVALID_REQUEST
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
@@ -40,6 +42,12 @@ if TYPE_CHECKING:
 
 MAX_SESSIONS = 2_000
 """Concurrent sessions of 2025-11-25, 39 KB each when idle (measured); an unused one expires after half an hour."""
+INVALID_ID = re.compile(rb'"id"\s*:\s*(?:null|true|false|[\[{]|-?\d+[.eE])')
+INVALID_ID_ERROR = {
+    "jsonrpc": "2.0",
+    "id": None,
+    "error": {"code": INVALID_REQUEST, "message": "Invalid Request: an id is a string or an integer."},
+}
 ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -91,7 +99,10 @@ class McpEndpoint:
         try:
             match scope["method"]:
                 case "POST":
-                    if (body := await read_body(receive)) is not None:
+                    body = await read_body(receive)
+                    if body is not None and _has_invalid_id(body):
+                        await JSONResponse(INVALID_ID_ERROR, status_code=400)(scope, receive, send)
+                    elif body is not None:
                         replay = replay_body(await _repair_body(body), receive)
                         await self._sdk_app(scope, _end_on_disconnect(replay, state), _track_writes(send, state))
                 case "GET":
@@ -119,6 +130,23 @@ class McpEndpoint:
                 self._idle_streams.discard(stream_scope)
         if has_started and not has_ended:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _has_invalid_id(body: bytes) -> bool:
+    """True for a request whose id is null, a fraction or a boolean, which the SDK takes for a notification.
+
+    It would never be answered (https://modelcontextprotocol.io/specification/2025-11-25/basic, "Requests").
+    """
+    if len(body) >= MAX_UNCHECKED_BYTES or not INVALID_ID.search(body):
+        return False
+    try:
+        content: object = json.loads(body)
+    except (ValueError, RecursionError):
+        return False  # the SDK reports it
+    if not isinstance(content, dict) or "method" not in content or "id" not in content:
+        return False
+    identity = cast("dict[str, object]", content)["id"]
+    return isinstance(identity, bool) or not isinstance(identity, (int, str))
 
 
 async def _repair_body(body: bytes) -> bytes:
