@@ -53,7 +53,7 @@ def test_buffered_text_reaches_the_readers_only_when_it_is_flushed() -> None:
     buffer.on_event(TextDelta("one "))
     buffer.on_event(TextDelta("two"))
     assert (buffer.text, published.chars, buffer.take_unsaved()) == ("one two", 0, (0, ""))
-    buffer.flush()
+    buffer.publish_buffered_text()
     assert (buffer.text, published.whole(), buffer.take_unsaved()) == ("one two", "one two", (0, "one two"))
     assert events == [TextPending(4), TextPending(7), TextDelta("one two")]
 

@@ -29,8 +29,8 @@ class AnswerBuffer:
     """Receives the events of one stream after another, joins their text, and publishes what is new.
 
     Published text is never withdrawn: it is always the beginning of the final text, and it is in `published` before the
-    listener gets its event. While `buffered`, no text is published or saved before `replace_text` or `flush`, so that
-    it may still be withdrawn.
+    listener gets its event. While `buffered`, no text is published or saved before `replace_text` or
+    `publish_buffered_text`, so that it may still be withdrawn.
     """
 
     def __init__(self, listener: Listener, published: TextLog, *, buffered: bool = False) -> None:
@@ -105,7 +105,7 @@ class AnswerBuffer:
         self._text = self._published
         self._emit_text(text)
 
-    def flush(self) -> None:
+    def publish_buffered_text(self) -> None:
         """Publish the buffered text."""
         if self._buffered:
             self.replace_text(self.text)

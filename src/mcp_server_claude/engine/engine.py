@@ -177,7 +177,7 @@ class Engine:
                 reply = Reply(text=buffer.text, usage=replace(usage.usage(), complete=True))
             else:
                 reply = build_reply.reply_for_outcome(outcome, buffer.text, usage, prepared.model)
-                buffer.flush()
+                buffer.publish_buffered_text()
         except CallError as failure:
             note = fallback.error_note(requested, reason) if reason else ""
             error = await self._with_notes(failure, prepared.model, note)
@@ -359,7 +359,7 @@ def _publish_partial_text(prepared: PreparedCall, buffer: AnswerBuffer) -> None:
     """Publish the text so far of a call that was cancelled or failed; JSON that was cut is no answer."""
     if prepared.output_schema is None:
         with suppress(Exception):  # the bug may be in a listener
-            buffer.flush()
+            buffer.publish_buffered_text()
 
 
 def _close_failed(journal: JournalWriter, usage: UsageAccumulator, error: CallError) -> CallError:
