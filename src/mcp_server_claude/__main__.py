@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from mcp_server_claude.standard_streams import open_missing_streams
@@ -10,10 +11,10 @@ from mcp_server_claude.standard_streams import open_missing_streams
 def main() -> None:
     """Serve, or hand over to the shell's commands."""
     missing_streams = open_missing_streams()
-    if len(sys.argv) > 1:
+    if len(sys.argv) > 1 or "_MCP_SERVER_CLAUDE_COMPLETE" in os.environ:  # a shell asks for completions
         from mcp_server_claude.cli import app
 
-        app()
+        app(prog_name="mcp-server-claude")
         return
     from mcp_server_claude.server.stdio_command import serve_stdio
 

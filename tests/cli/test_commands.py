@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,3 +140,26 @@ def test_a_terminal_without_the_signs_we_write_is_no_crash() -> None:
     environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
     done = subprocess.run([*REAL_COMMAND, "config"], check=True, capture_output=True, env=environment)
     assert b"Settings ? Developer" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_a_completion_script_is_printed_for_each_shell(name: str) -> None:
+    printed = shell("completion", name)
+    assert printed.returncode == 0
+    assert "_MCP_SERVER_CLAUDE_COMPLETE=complete_" in printed.stdout
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [("mcp-server-claude th", ["threads"]), ("mcp-server-claude ask --ma", ["--max-tokens", "--max-usd"])],
+)
+def test_bash_completes_commands_and_options(line: str, completions: list[str]) -> None:
+    words = line.split(" ")
+    asked = {
+        "_MCP_SERVER_CLAUDE_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    done = subprocess.run(REAL_COMMAND, capture_output=True, check=False, encoding="utf-8", env=os.environ | asked)
+    assert done.stdout.split() == completions, done.stderr

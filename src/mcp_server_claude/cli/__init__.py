@@ -7,9 +7,12 @@ import sys
 from typing import Annotated
 
 import typer
+from typer._completion_classes import completion_init  # typer has no public name for it
 
 from mcp_server_claude import __version__
 from mcp_server_claude.cli.command_group import CONTEXT_SETTINGS, LazyCommandGroup
+
+completion_init()  # the formats in which each shell asks for completions
 
 app = typer.Typer(
     name="mcp-server-claude",

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer._click.shell_completion import CompletionItem  # typer has no public name for it
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ COMMANDS = {
     "demo": CommandEntry("demo_command", "run_demo", "Watch an answer stream through MCP, without a key or network."),
     "doctor": CommandEntry("doctor_command", "run_doctor", "Check what works, with a hint for each problem."),
     "config": CommandEntry("config_command", "print_config", "Print your MCP client's configuration, ready to paste."),
+    "completion": CommandEntry("completion", "print_completion", "Print the completion script of bash, zsh or fish."),
     "simulate": CommandEntry("simulate_command", "run_simulator", "Serve an offline Messages API for tests."),
 }
 """The commands in the order of the list."""
@@ -52,6 +54,14 @@ class LazyCommandGroup(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands = LazyCommands(self.commands)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """The commands that begin with what is typed, without importing them; options as usual."""
+        if incomplete.startswith("-"):
+            return super(TyperGroup, self).shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=entry.summary) for name, entry in COMMANDS.items() if name.startswith(incomplete)
+        ]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list without importing the commands, and without cutting a summary."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMAND_NAME = "mcp-server-claude"
+COMPLETION_VARIABLE = "_MCP_SERVER_CLAUDE_COMPLETE"
+"""The variable by which a completion script asks for completions; typer derives it from the name."""
 
 
 def server_command() -> tuple[str, ...]:
