@@ -78,7 +78,7 @@ ONLY: list[dict[str, str]] = [
     {"user": "ada"},
     {"model": "claude-haiku-5-5"},
     {"tool": "chat"},
-    {"user": "grace", "model": "claude-opus-5-5", "tool": "claude_map"},
+    {"user": "grace", "model": "claude-opus-5-5", "tool": "claude_ask"},
     {"model": "local-model"},
 ]
 
