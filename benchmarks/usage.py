@@ -128,10 +128,11 @@ class _ExplainingTx(SqliteTransaction):
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__(connection)
+        self._explained = connection
         self.seen: dict[str, list[str]] = {}
 
     def explain(self, asked: UsageQuery) -> None:
-        connection, sent = self._connection, set[str]()
+        connection, sent = self._explained, set[str]()
         connection.set_trace_callback(sent.add)
         usage_report.build_report(self, asked)
         connection.set_trace_callback(None)

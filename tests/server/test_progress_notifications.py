@@ -49,7 +49,8 @@ class Client:
         self.count = 0
         self._heard = anyio.Event()
 
-    async def report(self, progress: float, message: str | None) -> None:
+    async def report(self, progress: float, message: str | None, total: float | None = None) -> None:
+        del total
         self.count += 1
         self._heard.set()
         await self.reads.wait()
@@ -197,7 +198,8 @@ async def test_a_process_that_stands_still_blames_no_client_for_it(monkeypatch: 
     monkeypatch.setattr(progress_notifications, "DRAIN_TIMEOUT_S", 0.1)
     client = Client()
 
-    async def report(progress: float, message: str | None) -> None:
+    async def report(progress: float, message: str | None, total: float | None = None) -> None:
+        del total
         time.sleep(0.15)  # noqa: ASYNC251 - all of this process waits, as for a processor
         await anyio.lowlevel.checkpoint()
         await client.report(progress, message)
@@ -223,7 +225,8 @@ async def test_a_client_that_reads_late_gets_everything_at_once() -> None:
 async def test_a_client_that_is_gone_does_not_end_the_call(gone: type[Exception]) -> None:
     calls: list[tuple[float, str | None]] = []
 
-    async def report(progress: float, message: str | None) -> None:
+    async def report(progress: float, message: str | None, total: float | None = None) -> None:
+        del total
         calls.append((progress, message))
         raise gone
 

@@ -128,14 +128,14 @@ async def connect(
     mode: ProtocolMode,
     data_dir: Path,
     *,
-    client_name: str = "test",
-    client_version: str = "1",
+    client_name: object = "test",
+    client_version: object = "1",
     **fields: object,
 ) -> AsyncGenerator[McpSession]:
     """A client connected to a server with these settings."""
     fields = {"api_key": FAKE_KEY, "data_dir": data_dir} | fields
     stderr = data_dir.parent / f"{data_dir.name}.stderr"
-    who = Implementation(name=client_name, version=client_version)
+    who = Implementation(name=str(client_name), version=str(client_version))
     async with AsyncExitStack() as stack:
         errors = stack.enter_context(stderr.open("w"))
         match transport:
