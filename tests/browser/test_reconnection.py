@@ -217,6 +217,7 @@ async def test_a_session_that_ends_meanwhile_is_begun_again_in_the_same_place(
     door: BrowserSessions, site: PageServer
 ) -> None:
     door.monitor.expect_message("401")
+    door.monitor.expect_message("Autofocus processing was blocked")  # where the page was quicker than the sign-in form
     reader = await door.open_page()
     await reader.goto()
     await reader.ask(f"First. {directive(tokens=10)}")
@@ -291,6 +292,38 @@ async def test_two_tabs_of_a_thread_show_the_same_questions_and_answers(ada: Pag
     await ada.page.get_by_role("button", name="Delete this thread").click()
     await ada.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     await expect(other.page.locator("#trouble")).to_contain_text("This thread no longer exists.")
+
+
+async def test_a_question_that_is_sent_while_the_thread_is_read_gets_one_answer(ada: PageDriver) -> None:
+    """The thread that arrives holds the answer already, but the page cannot know yet that this answer is its own."""
+    await ada.ask(f"First. {directive(tokens=10)}")
+    await ada.wait_until_complete()
+    is_listed, is_answered, may_be_shown, is_read = (anyio.Event() for _ in range(4))
+
+    async def hold_thread(route: Route) -> None:
+        is_listed.set()
+        await is_answered.wait()
+        await route.fulfill(response=await route.fetch())
+        is_read.set()
+
+    async def hold_answer(route: Route) -> None:
+        response = await route.fetch()
+        is_answered.set()
+        await may_be_shown.wait()
+        await route.fulfill(response=response)
+
+    await ada.page.route("**/threads/*.json", hold_thread)
+    await ada.page.route("**/chat", hold_answer)
+    announcement = "thread => new BroadcastChannel('mcp-server-claude').postMessage({ thread, isDeleted: false })"
+    await ada.page.evaluate(announcement, ada.page.url.rpartition("/")[2])
+    await is_listed.wait()
+    await ada.ask(f"Second. {directive(tokens=12)}")
+    await is_read.wait()
+    await ada.page.unroute("**/threads/*.json")
+    may_be_shown.set()
+    await expect(ada.answers.last).to_contain_text("12 out")
+    await ada.wait_until_complete()
+    await expect(ada.answers).to_have_count(2)
 
 
 async def test_a_question_from_another_device_appears_when_the_page_is_looked_at(door: BrowserSessions) -> None:

@@ -94,6 +94,8 @@ async def test_more_idle_connections_than_file_descriptors_stop_nothing(upstream
                 async with client.stream("POST", "/chat", json={"message": "What is tea?"}) as response:
                     text = "".join([chunk async for chunk in response.aiter_text()])
                 assert "event: done" in text
+                while not (tmp_path / "stderr").read_text():  # noqa: ASYNC110 - another process writes it
+                    await anyio.sleep(0.01)
                 for connection in idle:
                     connection.close()
                 async with httpx2.AsyncClient(base_url=url, timeout=60, trust_env=False) as newcomer:

@@ -236,6 +236,7 @@ async function sync() {
   if (!id || view.isFilling || (view.answer && !view.answer.call)) return
   const { messages } = await get(`/threads/${id}.json`)
   if (opened !== view.opened || id !== view.thread) return
+  if (view.answer && !view.answer.call) return      // asked meanwhile: which of the answers it is, is not known yet
   const shown = new Map([...$('turns').querySelectorAll('.answer')].map(turn => [turn.dataset.call, turn]))
   let place = null, asked = null
   for (const message of messages) {
