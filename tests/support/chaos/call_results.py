@@ -177,7 +177,7 @@ def _result_violations(outcome: CallResult, upstream: Simulator, records: Sequen
         own = _without_sources(text) if "pause_turn" in outcome.plan.label else text
         own, missing = _without_strays(own, said, records)
         refused = sum(_is_stray(record) and record.is_continuation for record in records)
-        if end == "complete" and missing > refused and not outcome.ran_while_stalled:
+        if end == "complete" and missing > refused:
             wrong.append(f"{missing} pieces of text for blocks that were never started are lost")
         if not (own == said if end == "complete" else said.startswith(own)):
             wrong.append(_first_difference(end, own, said))
