@@ -185,6 +185,14 @@ def test_the_files_are_where_each_system_has_them() -> None:
     assert path("claude-desktop", "linux") == "/h/.config/Claude/claude_desktop_config.json"
     assert path("claude-code", "linux") == "/p/.mcp.json"
     assert path("codex", "linux", CODEX_HOME="/c") == "/c/config.toml"
+    assert path("zed", "linux", XDG_CONFIG_HOME="/x") == "/x/zed/settings.json"
+    assert path("zed", "darwin", XDG_CONFIG_HOME="/x") == "/h/.config/zed/settings.json"
+    assert path("zed", "win32", APPDATA="/a") == "/a/Zed/settings.json"
+    assert path("gemini", "linux", GEMINI_CLI_HOME="/g") == "/g/.gemini/settings.json"
+    assert path("cline", "linux") == "/h/.cline/data/settings/cline_mcp_settings.json"
+    assert path("cline", "linux", CLINE_DIR="/l") == "/l/data/settings/cline_mcp_settings.json"
+    assert path("cline", "linux", CLINE_DATA_DIR="/d") == "/d/settings/cline_mcp_settings.json"
+    assert path("cline", "linux", CLINE_MCP_SETTINGS_PATH="/m.json") == "/m.json"
 
 
 @each_client

@@ -193,12 +193,12 @@ def _config_location(client: Client) -> str:
         case "windsurf":
             return "In ~/.codeium/windsurf/mcp_config.json"
         case "zed":
-            return "In Zed's settings.json (zed: open settings)"
+            return "In Zed's settings.json (zed: open settings file)"
         case "codex":
             return f"In ~/.codex/config.toml (it takes {KEY_VARIABLE} from your environment)"
         case "gemini":
             return f"In ~/.gemini/settings.json (it takes {KEY_VARIABLE} from your environment)"
         case "cline":
-            return "In cline_mcp_settings.json (Cline: MCP Servers → Configure)"
+            return "In ~/.cline/data/settings/cline_mcp_settings.json (Cline: MCP Servers → Configure)"
         case "inspector":
             return "In a file, for its --config"

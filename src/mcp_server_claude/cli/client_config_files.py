@@ -1,7 +1,7 @@
 """The configuration files of MCP clients: where they are, and how this server is written into one.
 
-The paths are those of the clients' documentation, as documented by November 2026. Files that hold comments (JSONC) are
-left alone: writing them again would lose the comments.
+`config_path` names the documentation of each path. Files that hold comments (JSONC) are left alone: writing them again
+would lose the comments.
 """
 
 from __future__ import annotations
@@ -57,18 +57,17 @@ def config_path(
             return _application_data(home, platform, environ) / "Claude" / "claude_desktop_config.json"
         case "cursor":
             return home / ".cursor" / "mcp.json"
-        case "windsurf":
+        case "windsurf":  # https://docs.windsurf.com/windsurf/cascade/mcp, read 2026-11-29
             return home / ".codeium" / "windsurf" / "mcp_config.json"
-        case "zed":
-            folder = _application_data(home, platform, environ) if platform == "win32" else home / ".config"
+        case "zed":  # https://zed.dev/docs/configuring-zed, read 2026-11-29
+            folder = home / ".config" if platform == "darwin" else _application_data(home, platform, environ)
             return folder / ("Zed" if platform == "win32" else "zed") / "settings.json"
-        case "codex":
+        case "codex":  # https://developers.openai.com/codex/mcp, as documented by November 2026
             return Path(environ.get("CODEX_HOME") or home / ".codex") / "config.toml"
-        case "gemini":
-            return home / ".gemini" / "settings.json"
+        case "gemini":  # https://geminicli.com/docs/tools/mcp-server/, as documented by November 2026
+            return Path(environ.get("GEMINI_CLI_HOME") or home) / ".gemini" / "settings.json"
         case "cline":
-            storage = _application_data(home, platform, environ) / "Code" / "User" / "globalStorage"
-            return storage / "saoudrizwan.claude-dev" / "settings" / "cline_mcp_settings.json"
+            return _cline_path(home, environ)
         case "inspector":
             raise RequestError("The Inspector has no file of its own; pass the printed one with --config.")
 
@@ -148,6 +147,19 @@ def _replace(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _cline_path(home: Path, environ: Mapping[str, str]) -> Path:
+    """The file that Cline's extension and its command line share.
+
+    From `sdk/packages/shared/src/storage/paths.ts` of https://github.com/cline/cline, read 2026-11-29. The extension's
+    file in VS Code's global storage is the one before March 2026, which Cline moves here when it starts
+    (https://github.com/cline/cline/pull/9630).
+    """
+    if path := environ.get("CLINE_MCP_SETTINGS_PATH"):
+        return Path(path)
+    data = environ.get("CLINE_DATA_DIR") or Path(environ.get("CLINE_DIR") or home / ".cline") / "data"
+    return Path(data) / "settings" / "cline_mcp_settings.json"
 
 
 def _application_data(home: Path, platform: str, environ: Mapping[str, str]) -> Path:
