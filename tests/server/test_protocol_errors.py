@@ -8,20 +8,28 @@ from mcp.shared.exceptions import MCPError
 from support.mcp_session import connect, text_blocks, usage_meta
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from mcp_server_claude.simulator import Simulator
-    from support.mcp_session import ProtocolMode
+    from support.mcp_session import McpSession, ProtocolMode
 
 pytestmark = pytest.mark.anyio
 
 RESOURCE_NOT_FOUND, INVALID_PARAMS = -32002, -32602
-BOTH_VERSIONS = pytest.mark.parametrize(
-    ("mode", "not_found"), [("legacy", RESOURCE_NOT_FOUND), ("auto", INVALID_PARAMS)], ids=["legacy", "auto"]
-)
+NOT_FOUND_OF_MODE = {"legacy": RESOURCE_NOT_FOUND, "auto": INVALID_PARAMS}
 
 
-@BOTH_VERSIONS
+@pytest.fixture(params=["legacy", "auto"])
+def mode(request: pytest.FixtureRequest) -> ProtocolMode:
+    return request.param
+
+
+@pytest.fixture
+def session(upstream: Simulator, tmp_path: Path, mode: ProtocolMode) -> AbstractAsyncContextManager[McpSession]:
+    return connect("memory", mode, tmp_path / "data", base_url=upstream.url)
+
+
 @pytest.mark.parametrize(
     "address",
     [
@@ -33,43 +41,37 @@ BOTH_VERSIONS = pytest.mark.parametrize(
     ],
 )
 async def test_an_unknown_resource_has_the_code_of_its_protocol_version(
-    upstream: Simulator, tmp_path: Path, mode: ProtocolMode, not_found: int, address: str
+    session: AbstractAsyncContextManager[McpSession], mode: ProtocolMode, address: str
 ) -> None:
-    async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as desk:
+    async with session as desk:
         with pytest.raises(MCPError) as raised:
             await desk.client.read_resource(address)
-    assert raised.value.code == not_found
+    assert raised.value.code == NOT_FOUND_OF_MODE[mode]
 
 
-@BOTH_VERSIONS
 async def test_an_address_with_a_wrong_page_has_invalid_parameters_in_every_version(
-    upstream: Simulator, tmp_path: Path, mode: ProtocolMode, not_found: int
+    session: AbstractAsyncContextManager[McpSession],
 ) -> None:
-    del not_found
-    async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as desk:
+    async with session as desk:
         call_id = usage_meta(await desk.ask("x"))["call_id"]
         with pytest.raises(MCPError, match="must be a number") as raised:
             await desk.client.read_resource(f"claude://calls/{call_id}?offset=some")
     assert raised.value.code == INVALID_PARAMS
 
 
-@BOTH_VERSIONS
 async def test_an_unknown_tool_is_a_protocol_error_that_names_the_tools(
-    upstream: Simulator, tmp_path: Path, mode: ProtocolMode, not_found: int
+    session: AbstractAsyncContextManager[McpSession],
 ) -> None:
-    del not_found
-    async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as desk:
+    async with session as desk:
         with pytest.raises(MCPError, match=r"There is no tool named 'claude_aks'\. There are: claude_ask, ") as raised:
             await desk.client.call_tool("claude_aks", {"prompt": "x"})
     assert raised.value.code == INVALID_PARAMS
 
 
-@BOTH_VERSIONS
 async def test_only_what_there_is_is_announced(
-    upstream: Simulator, tmp_path: Path, mode: ProtocolMode, not_found: int
+    session: AbstractAsyncContextManager[McpSession],
 ) -> None:
-    del not_found
-    async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as desk:
+    async with session as desk:
         announced = desk.client.server_capabilities
         assert announced is not None
         assert (await desk.client.list_tools()).tools
