@@ -111,7 +111,7 @@ select cast(coalesce(sum(cost_micros), 0) as bigint) as cost_micros,
 count(*) filter (where state = 'closed' and cost_micros is null and input_tokens + output_tokens > 0) as unpriced
 from entry where job_id = :id
 """
-_CANCEL_TODO = "update job_item set state = 'cancelled' where job_id = :id and state = 'todo'"
+_CANCEL_UNSTARTED_ITEMS = "update job_item set state = 'cancelled' where job_id = :id and state = 'todo'"
 _CLOSE = """
 update job set state = 'closed', "end" = :end, reason = :reason, ended_at = :now,
 output_digest = case when :digest = '' then output_digest else :digest end where id = :id and state = 'open'
@@ -220,7 +220,7 @@ def request_job_stop(tx: Transaction, job_id: str, user: str, reason: str = "") 
     sql = "update job set stop_requested = 1, reason = :reason where id = :id and \"user\" = :user and state = 'open'"
     stopped = tx.execute(sql, {"id": job_id, "user": user, "reason": reason})
     if stopped:
-        tx.execute(_CANCEL_TODO, {"id": job_id})
+        tx.execute(_CANCEL_UNSTARTED_ITEMS, {"id": job_id})
     return stopped == 1
 
 
