@@ -102,6 +102,11 @@ class ClaudeClient:
         """True once the SDK's client is there, or is known to be impossible."""
         return self._client is not None or self._setup_error is not None
 
+    @property
+    def account(self) -> str:
+        """An identifier of the account that pays; empty before the client is built, or without a key."""
+        return self.credential.account if self.credential else ""
+
     def platform_model_id(self, model: str) -> str:
         """The platform's id of a model, from Anthropic's id."""
         return self.platform.platform_model_id(model, self.credential.region if self.credential else "")

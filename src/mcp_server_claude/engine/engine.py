@@ -90,7 +90,7 @@ class Engine:
     @property
     def account(self) -> str:
         """An identifier of the account that pays; empty before the client is open, or without a key."""
-        return self._claude.credential.account if self._claude.credential else ""
+        return self._claude.account
 
     async def open_client(self) -> None:
         """Open the client of the API, so that the account is known.
@@ -244,14 +244,10 @@ class Engine:
             return replace(outcome, error=failure.with_message(message))
         return outcome
 
-    @property
-    def _account(self) -> str:
-        return self._claude.credential.account if self._claude.credential else ""
-
     def _first_request(
         self, prepared: PreparedCall, *, max_tokens: int, repair: ThreadRepair = NO_REPAIR
     ) -> RequestBody:
-        return prepared.first_request(account=self._account, max_tokens=max_tokens, repair=repair)
+        return prepared.first_request(account=self._claude.account, max_tokens=max_tokens, repair=repair)
 
     async def _count_first_request(self, prepared: PreparedCall, *, max_tokens: int) -> TokenCount:
         """The tokens of the first request, repaired as the call itself would be where the API refuses its thread."""
@@ -263,7 +259,7 @@ class Engine:
             try:
                 return await self._claude.count_tokens(body)
             except CallError as failure:
-                history = prepared.thread_view(account=self._account, repair=repair).history
+                history = prepared.thread_view(account=self._claude.account, repair=repair).history
                 further = next_repair(repair, failure, history, can_drop_blocks=can_drop_blocks)
                 if further is None:
                     raise

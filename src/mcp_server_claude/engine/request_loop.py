@@ -103,8 +103,7 @@ class RequestLoop:
                     assert_never(step)
 
     def _view(self) -> ThreadView:
-        credential = self._context.claude.credential
-        return self._prepared.thread_view(account=credential.account if credential else "", repair=self._repair)
+        return self._prepared.thread_view(account=self._context.claude.account, repair=self._repair)
 
     def _repair_thread(self, failure: CallError | None) -> bool:
         """Repair the thread's part of the request after a refusal. The same request would be refused again."""
