@@ -105,12 +105,13 @@ class Call:
     `model` is an exact id or a line (`opus`, `sonnet`, `haiku`, `fable`); empty means the configured default.
     `max_tokens` of 0 means the model's own limit, `max_usd` of 0 no limit of its own. `client` is the MCP client's
     name, `source` the door. `thread` is the conversation that this continues, `history` its messages so far,
-    `definitions` the tools that it was begun with, `rules` the instructions that hold from this question on, and
-    `attached` the content blocks that come before the prompt, read from what `files` names. `schema` is a JSON Schema
-    that the answer is held to; `notes` are sentences for the answer's footer. `limits` are those of its `user`.
-    `begins` says that `thread` is a fresh id, and this call the first of that conversation. `container` is where code
-    ran in an earlier turn, which finds its files there again. `shows_status` says that a person watches the progress.
-    `drops_thinking_blocks` says that the API is to drop thinking of the thread that it would refuse.
+    `definitions` the tools that it was begun with, `rules` the instructions that hold from this question on.
+    `attachments` are the content blocks that come before the prompt, read from what `files` names. `schema` is a JSON
+    Schema that the answer is held to; `notes` are sentences for the answer's footer. `limits` are those of its `user`.
+    `starts_thread` says that `thread` is a fresh id, and this call the first of that conversation. `container_id` names
+    the container where code ran in an earlier turn, so that code finds its files again. `shows_status` says that a
+    person watches the progress. `drops_thinking_blocks` says that the API is to drop thinking of the thread
+    that it would refuse.
     `job_id` is the job that it belongs to, and `job_max_usd` what all calls of that job may cost together; 0 for no
     limit. Without `caches_prompt` only rules and attachments are written to the prompt cache: no other call begins with
     the same prompt.

@@ -1,7 +1,8 @@
 """The server's choices, read once: environment `MCP_CLAUDE_*` first, then a TOML file, then the defaults here.
 
 A new choice is a field with the sentence that becomes its documentation (`docs/settings.md` is generated from this
-file). Nothing else in the package reads the environment, except the SDK's own credential chain, which `claude` asks.
+file). Nothing else in the package reads the environment, except the SDK's own credential chain, which
+`anthropic_api.credentials` asks.
 """
 
 from __future__ import annotations
@@ -316,7 +317,10 @@ class Settings(BaseSettings):
     )
 
     def inline_limit(self, *, client_truncates: bool) -> int | None:
-        """The characters that a result may hold, None for any number; `cuts` where the client would cut it itself."""
+        """The characters that a result may hold, or None for any number.
+
+        `client_truncates` says that the client itself would cut a longer one.
+        """
         return self.inline_chars or (CLIENT_RESULT_CHARS if client_truncates else None)
 
     @property

@@ -68,9 +68,9 @@ class AnswerFeed:
         startup_finished: anyio.Event,
         task_group: TaskGroup,
     ) -> None:
-        """`close_orphans` closes the calls of dead processes; `made` knows the files of a call; `warmed` is set
-        once what
-        all calls need is there, or is not.
+        """`close_orphans` closes the calls of dead processes, and `list_files` lists the files of a user's call.
+
+        `startup_finished` is set once what all calls need is there, or has failed.
         """
         self._reader_grace_s = settings.reader_grace_s
         self._default_model = settings.model
@@ -157,7 +157,7 @@ class AnswerFeed:
             live.stop_waiting()
 
     def drain_readers_when(self, shutdown_event: anyio.Event) -> None:
-        """`drain` when this event is set."""
+        """Call `drain_readers` when this event is set."""
         if shutdown_event not in self._watched_events:
             self._watched_events.append(shutdown_event)
             self._task_group.start_soon(self._drain_readers_at, shutdown_event)

@@ -63,7 +63,7 @@ Json: TypeAlias = "dict[str, object]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigSnippet:
-    """A text to paste; `where` says into what, in half a sentence without a full stop."""
+    """A text to paste; `location` says into what, in half a sentence without a full stop."""
 
     location: str
     text: str

@@ -166,7 +166,7 @@ class DeferredClosings:
 
 
 class OpenEntry:
-    """One line of the ledger, open until `close` or `close_nowait`. `granted` micro-dollars are held for it."""
+    """One line of the ledger, open until `close` or `close_nowait`. `reserved_micros` are held for it."""
 
     def __init__(self, ledger: LedgerWriter, call_id: str, entry_id: str, reserved_micros: int) -> None:
         self.reserved_micros = reserved_micros

@@ -124,7 +124,7 @@ class SpendingLimit:
     ) -> Decimal:
         """Take what a request cost from the call's own limit; returns it, estimated where the price is unknown.
 
-        Not less than `least` micro-dollars.
+        It takes at least `min_micros` micro-dollars.
         """
         if cost is None and self._rates is not None:
             cost = (input_tokens * self._rates.input + output_tokens * self._rates.output) / MICROS_PER_USD

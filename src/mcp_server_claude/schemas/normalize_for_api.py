@@ -76,7 +76,7 @@ def normalize_schema(schema: Mapping[str, object]) -> NormalizedSchema:
     that it lists is valid against the result.
 
     Raises:
-        Refused: It is not a schema, or has a part that the API has no words for; the message names the place.
+        RequestError: It is not a schema, or has a part that the API has no words for; the message names the place.
     """
     root = parse_json_schema(schema)
     normalizer = _Normalizer(root)

@@ -22,7 +22,7 @@ def as_output_format(normalized: NormalizedSchema) -> Schema:
     """The request's `output_config.format`.
 
     Raises:
-        Refused: The schema passes one of the API's limits.
+        RequestError: The schema passes one of the API's limits.
     """
     if normalized.too_complex:
         raise RequestError(normalized.too_complex)
@@ -35,7 +35,7 @@ def as_answer_tool(normalized: NormalizedSchema, *, strict: bool = False) -> Sch
     `strict` makes the tool strict, unless the schema is too complex for that.
 
     Raises:
-        Refused: A property of the root has a name that a tool's parameter cannot have.
+        RequestError: A property of the root has a name that a tool's parameter cannot have.
     """
     properties = normalized.schema.get("properties")
     for name in properties if isinstance(properties, dict) else ():

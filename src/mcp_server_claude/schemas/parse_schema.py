@@ -27,7 +27,7 @@ def parse_json_schema(source: str | Mapping[str, object]) -> Schema:
     Takes up to a second the first time: run it on a thread.
 
     Raises:
-        Refused: It is not a JSON object, too large or too deep, not a schema of Draft 2020-12, refers to another
+        RequestError: It is not a JSON object, too large or too deep, not a schema of Draft 2020-12, refers to another
             document or to itself, or has a pattern that could run away.
     """
     schema = _load_json(source)

@@ -72,7 +72,7 @@ def check_references(schema: Schema) -> None:
     """Check that every reference leads to a place within the schema, and that none leads back to itself.
 
     Raises:
-        Refused: One does not, or the schema is too deep or too large with its references written out.
+        RequestError: One does not, or the schema is too deep or too large with its references written out.
     """
     known = dict(all_subschemas(schema, ()))
     for at, node in known.items():

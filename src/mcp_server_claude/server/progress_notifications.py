@@ -92,7 +92,7 @@ async def progress_reporter(
 
 
 class ProgressReporter:
-    """Hears events (`hear`) without ever waiting, and sends them on at its own pace (`run`)."""
+    """Takes events without ever waiting (`queue_event`), and sends them at its own pace (`send_until_finished`)."""
 
     def __init__(self, send_progress: SendProgress, style: ProgressStyle, *, interval: float, heartbeat: float) -> None:
         self._send_progress = send_progress

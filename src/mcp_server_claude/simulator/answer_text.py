@@ -46,9 +46,9 @@ _REPEAT_LENGTH = re.compile(r"repeat[^.\n\d]{0,60}(\d+) char", re.IGNORECASE)
 class ScriptedAnswer:
     """The text to say, and what it was made from.
 
-    `conversation` names the conversation up to its last real prompt, whatever was said after it. `pauses` counts the
-    responses of a paused turn that is being taken up again, `after_tool` is true after a tool's result. `pending` are
-    the uses of server tools whose results are still to come.
+    `conversation` names the conversation up to its last real prompt, whatever was said after it. `earlier_pauses`
+    counts the responses of a paused turn that is being taken up again, `follows_tool_result` is true after a tool's
+    result. `pending_tool_uses` are the uses of server tools whose results are still to come.
     """
 
     text: str

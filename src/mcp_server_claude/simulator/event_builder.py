@@ -27,9 +27,10 @@ class StreamStep(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class EventBuilder:
-    """The events so far, and the content they make; a fault strikes before step `cut`.
+    """The events so far, and the content they make; a fault strikes before step `fault_step`.
 
-    `chars` is the size of a delta (0: natural), `target` the character at which the fault is to strike, if any.
+    `delta_chars` is the size of a delta (0: natural), `fault_position` the character at which the fault is to
+    strike, if any.
     """
 
     delta_chars: int = 0

@@ -70,7 +70,7 @@ class FileStore:
     def handle_request(
         self, request: HttpRequest, path: str, record: LoggedRequest, connection: ClientConnection
     ) -> None:
-        """Answer one request of the Files API; `place` is what stands after `/v1/files/`.
+        """Answer one request of the Files API; `path` is the part after `/v1/files/`.
 
         Raises:
             RequestRejectedError: There is no such file, or no such request.

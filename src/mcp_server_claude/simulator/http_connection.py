@@ -1,7 +1,7 @@
 """One client's socket: HTTP/1.1 requests in by h11, responses out, with every way to break off under control.
 
-The client's leaving is noticed at once, whatever the handler waits for: it is cancelled, and `gone_at` says when. A
-client that half-closes its socket counts as gone.
+The client's leaving is noticed at once, whatever the handler waits for: it is cancelled, and `disconnected_at` says
+when. A client that half-closes its socket counts as gone.
 """
 
 from __future__ import annotations

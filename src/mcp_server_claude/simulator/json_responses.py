@@ -60,7 +60,7 @@ def send_file(data: bytes, content_type: str, record: LoggedRequest, connection:
 def send_error(
     api_error: ApiError, record: LoggedRequest, connection: ClientConnection, extra_headers: Mapping[str, str]
 ) -> None:
-    """Send an error; `more` headers win."""
+    """Send an error; `extra_headers` win."""
     retry = "true" if api_error.status in {408, 409, 429} or api_error.status >= 500 else "false"
     record.status = api_error.status
     record.record_first_byte()

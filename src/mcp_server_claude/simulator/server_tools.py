@@ -43,7 +43,7 @@ class WebFetch:
 class CodeRun:
     """A program that is written and run: what it prints, and the ids of the files it makes.
 
-    `pending` leaves it without a result, `begun` is the use whose result comes only now.
+    `is_pending` leaves it without a result, `started_use_id` is the use whose result comes only now.
     """
 
     program: str = ""

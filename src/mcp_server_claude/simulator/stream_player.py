@@ -42,8 +42,8 @@ INVALID_UTF8_FRAME = (
 class StreamTiming:
     """Timing of a stream: seconds to the first byte, tokens a second (0: full speed), seconds between pings (0: none).
 
-    `single` writes each event by itself, else at full speed many events share a write. From when `hurried` is set there
-    is no more waiting.
+    With `one_event_per_write` each event is written by itself, else at full speed many events share a write. Once
+    `delays_skipped` is set there is no more waiting.
     """
 
     ttft_s: float

@@ -17,7 +17,7 @@ def store_errors_as(message: str) -> Generator[None]:
     """Raise a store error in the block as a configuration error: `message`, a colon, and the store's sentence.
 
     Raises:
-        Misconfigured: The block raised `StoreError`, which is chained.
+        ConfigurationError: The block raised `StoreError`, which is chained.
     """
     try:
         yield

@@ -32,7 +32,7 @@ TOO_MANY_ATTEMPTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedItem:
-    """An item that this process answers. `input` is JSON, `state_json` what an earlier attempt has saved, or empty."""
+    """An item that this process answers. `input` is JSON, `progress` the JSON of an earlier attempt, or empty."""
 
     job_id: str
     seq: int

@@ -43,7 +43,7 @@ _tracer = trace.get_tracer("mcp_server_claude")
 
 
 class CallSpan:
-    """One call that is observed. `call` carries the trace's id, and `listen` hears for the span too."""
+    """One call that is observed. `call` carries the trace's id, and `listener` adds the events to the span too."""
 
     def __init__(self, call: Call, listener: Listener, span: Span, settings: Settings) -> None:
         context = span.get_span_context()

@@ -73,7 +73,7 @@ class UserDirectory:
         Removing the last user must not turn authentication off.
 
         Raises:
-            Misconfigured: The store cannot be read.
+            ConfigurationError: The store cannot be read.
         """
         if not self._has_users and self._clock() >= self._count_expires_at:
             self._has_users = await self._read_store(user_rows.count_users) > 0
@@ -86,7 +86,7 @@ class UserDirectory:
         """Return the user of a token, or None for an unknown token.
 
         Raises:
-            Misconfigured: The ledger cannot be read.
+            ConfigurationError: The ledger cannot be read.
         """
         if not _looks_like_token(token):
             return None
@@ -97,7 +97,7 @@ class UserDirectory:
         """Begin a browser session for the user of a token. Returns the session secret and the user, None if unknown.
 
         Raises:
-            Misconfigured: The ledger cannot be written.
+            ConfigurationError: The ledger cannot be written.
         """
         if not _looks_like_token(token):
             return None
@@ -112,7 +112,7 @@ class UserDirectory:
         """Return the user of a browser session, or None if it is unknown or has expired.
 
         Raises:
-            Misconfigured: The ledger cannot be read.
+            ConfigurationError: The ledger cannot be read.
         """
         if not 0 < len(secret) <= MAX_SECRET_CHARS:
             return None
@@ -123,7 +123,7 @@ class UserDirectory:
         """End a browser session.
 
         Raises:
-            Misconfigured: The ledger cannot be written.
+            ConfigurationError: The ledger cannot be written.
         """
         if 0 < len(secret) <= MAX_SECRET_CHARS:
             await self._write_store(user_rows.delete_session, _hash_secret(secret))
@@ -132,8 +132,8 @@ class UserDirectory:
         """Return the user of an identity provider's subject. The first request adds one with the default limits.
 
         Raises:
-            Refused: The user was removed.
-            Misconfigured: The ledger cannot be read or written.
+            RequestError: The user was removed.
+            ConfigurationError: The ledger cannot be read or written.
         """
         self._check_for_unreadable_users()  # it may hold that they were removed
         row = await self._read_store(user_rows.find_by_identity, issuer, subject)
@@ -154,8 +154,8 @@ class UserDirectory:
         `restore` adds a removed user again, with access to the same conversations.
 
         Raises:
-            Refused: The name is invalid, in use, or belonged to a removed user.
-            Misconfigured: The ledger cannot be written.
+            RequestError: The name is invalid, in use, or belonged to a removed user.
+            ConfigurationError: The ledger cannot be written.
         """
         token = f"{TOKEN_PREFIX}{token_urlsafe(SECRET_BYTES)}"
         row = UserRow(
@@ -169,8 +169,8 @@ class UserDirectory:
         """Replace a user's token and return the new one. The old token and every session end at once.
 
         Raises:
-            Refused: There is no such user.
-            Misconfigured: The ledger cannot be written.
+            RequestError: There is no such user.
+            ConfigurationError: The ledger cannot be written.
         """
         token = f"{TOKEN_PREFIX}{token_urlsafe(SECRET_BYTES)}"
         if not await self._write_store(user_rows.replace_token, parse_user_name(name), _hash_secret(token)):
@@ -181,8 +181,8 @@ class UserDirectory:
         """Revoke a user's access. Their requests stay in the ledger under their name.
 
         Raises:
-            Refused: There is no such user.
-            Misconfigured: The ledger cannot be written.
+            RequestError: There is no such user.
+            ConfigurationError: The ledger cannot be written.
         """
         if not await self._write_store(user_rows.mark_removed, parse_user_name(name), time.time()):
             raise _no_such_user(name)
@@ -191,8 +191,8 @@ class UserDirectory:
         """Change a user's role or limits, from their next request on.
 
         Raises:
-            Refused: There is no such user.
-            Misconfigured: The ledger cannot be written.
+            RequestError: There is no such user.
+            ConfigurationError: The ledger cannot be written.
         """
         name = parse_user_name(name)
         changed = await self._write_store(user_rows.update_user, name, changes, budget_reservations.budget_day())
@@ -205,7 +205,7 @@ class UserDirectory:
         """Return every user who has access, sorted by name.
 
         Raises:
-            Misconfigured: The ledger cannot be read.
+            ConfigurationError: The ledger cannot be read.
         """
         return [
             UserListing(
@@ -221,7 +221,7 @@ class UserDirectory:
         """Return the US dollars that a user's requests have cost since midnight UTC, without open reservations.
 
         Raises:
-            Misconfigured: The ledger cannot be read.
+            ConfigurationError: The ledger cannot be read.
         """
         return (
             await self._read_store(
@@ -256,7 +256,7 @@ class UserDirectory:
         """Check that no database file exists while the store is in memory: it may list users who must authenticate.
 
         Raises:
-            Misconfigured: A file exists, or cannot be looked for.
+            ConfigurationError: A file exists, or cannot be looked for.
         """
         if self._store.durable:
             return
@@ -282,7 +282,7 @@ def parse_user_name(name: str) -> str:
     """Return a user name in lower case, as it is stored.
 
     Raises:
-        Refused: The name is invalid or reserved.
+        RequestError: The name is invalid or reserved.
     """
     bare = name.strip()
     lowered = bare.lower()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 async def check_api(settings: Settings, catalog: ModelCatalog) -> tuple[Finding, ModelCatalog]:
-    """Check whether the API answers `GET /v1/models` with this key, and what it lists; else our `own` list."""
+    """Check whether the API answers `GET /v1/models` with this key, and what it lists; else `catalog`."""
     claude = ClaudeClient(settings)
     if "models" in claude.platform.unsupported:
         return await _check_by_counting(claude, settings, catalog), catalog
@@ -39,7 +39,7 @@ async def check_api(settings: Settings, catalog: ModelCatalog) -> tuple[Finding,
             f"There was no answer within {number_formatting.format_seconds(CHECK_TIMEOUT_S)}.", kind="timeout"
         )
     except TemporaryError as unavailable:
-        # It names only the SDK's exception; which of them it is and what it means, `faults` knows.
+        # It names only the SDK's exception; `to_call_error` tells which of them it is and what it means.
         cause = unavailable.__context__
         failure = (to_call_error(cause) if isinstance(cause, Exception) else None) or unavailable
     except Exception as error:  # noqa: BLE001 - a door: the SDK's text may hold a key, so only its class is told
