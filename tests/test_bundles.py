@@ -43,6 +43,13 @@ def test_the_desktop_bundle_lists_every_tool_and_asks_for_the_key() -> None:
     assert used == set(manifest["user_config"])
 
 
+def test_the_desktop_bundle_installs_no_tools_of_developers() -> None:
+    command = loaded(BUNDLES / "claude-desktop" / "manifest.json")["server"]["mcp_config"]
+    options = command["args"][: command["args"].index("mcp-server-claude")]
+    assert (command["command"], options[0]) == ("uv", "run")
+    assert "--no-dev" in options  # `uv run` installs the group "dev" of pyproject.toml otherwise
+
+
 def test_the_desktop_bundle_is_packed_with_the_package(tmp_path: Path) -> None:
     spec = importlib.util.spec_from_file_location("pack_bundle", ROOT / "scripts" / "pack_bundle.py")
     assert spec is not None
