@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import TYPE_CHECKING, cast
 
+import anyio
 import pytest
 
+from mcp_server_claude.cli.line_history import HISTORY_FILE
 from mcp_server_claude.simulator import directive
+from support.server_command import server_command
 from support.shell_command import ShellCommand, shell_command
 from support.simulator_requests import message_requests
 
@@ -54,6 +59,33 @@ async def test_after_an_error_the_conversation_goes_on(chat: ShellCommand) -> No
     assert b"'gpt'" in done.stderr
     assert b"Here." in done.stdout
     assert len(message_requests(chat.api)) == 1
+
+
+async def test_a_thread_and_the_latest_conversation_exclude_each_other(chat: ShellCommand) -> None:
+    done = await chat("-c", "--thread", "t_0000000000000000", stdin=b"One\n")
+    assert (done.returncode, done.stderr) == (2, b"--continue and --thread exclude each other.\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
+@pytest.mark.parametrize(("days", "is_stored"), [(30, True), (0, False)])
+async def test_typed_lines_are_stored_unless_nothing_is_retained(
+    chat: ShellCommand, days: int, *, is_stored: bool
+) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, b"/cost\n/exit\n")
+        done = await anyio.run_process(
+            server_command("chat"), input=None, stdin=theirs, stdout=theirs, env=chat.environment(retention_days=days)
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 0
+    path = chat.data_dir / HISTORY_FILE
+    assert path.exists() is is_stored
+    assert not is_stored or "/cost" in path.read_text(encoding="utf-8")
 
 
 async def test_the_latest_conversation_is_continued(chat: ShellCommand) -> None:

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import typer
 
+from mcp_server_claude.cli.line_history import HISTORY_FILE
 from mcp_server_claude.cli.usage import periods
 from mcp_server_claude.cli.users import parse_budget, parse_count
 from mcp_server_claude.settings import Settings
@@ -503,6 +504,20 @@ def test_of_a_user_who_wrote_nothing_there_is_nothing_to_forget(shell: Shell) ->
     assert shell.told("forget", "--user", "quiet", "-y").startswith("Deleted: the text of 0 calls")
     shell.told("user", "remove", "quiet")
     assert shell.told("forget", "--user", "quiet") == "There is nothing to delete.\n"
+
+
+def test_the_lines_typed_into_chat_are_deleted_unless_another_user_is_named(shell: Shell) -> None:
+    shell.told("user", "add", "quiet")
+    typed = shell.data_dir / HISTORY_FILE
+    typed.write_text(SECRET, encoding="utf-8")
+    shell.told("forget", "--user", "quiet", "-y")
+    assert typed.exists()
+    assert ", the lines typed into chat. Their cost stays" in shell("forget", "--user", "local").stdout
+    assert typed.exists()
+    for selection in (("--user", "local"), ("--before", "30d")):
+        typed.write_text(SECRET, encoding="utf-8")
+        assert ", the lines typed into chat. Their cost stays" in shell.told("forget", *selection, "-y")
+        assert not typed.exists()
 
 
 @pytest.mark.parametrize("command", [("forget", "-y"), ("forget",), ("usage",), ("usage", "--by", "day")])

@@ -19,8 +19,6 @@ from mcp_server_claude.cli import local_files, shell_call, terminal_output
 from mcp_server_claude.cli.answer_display import MarkdownDisplay, PlainDisplay, SilentDisplay
 from mcp_server_claude.cli.markdown_stream import without_control_characters
 from mcp_server_claude.cli.short_schema import parse_schema_option
-from mcp_server_claude.errors import RequestError
-from mcp_server_claude.users.user import LOCAL
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, Effort, ToolName
@@ -70,19 +68,8 @@ async def _build_call(services: Services, options: AskOptions) -> Call:
         files=files,
         schema=parse_schema_option(options.schema) if options.schema.strip() else None,
         tools=cast("list[ToolName]", options.tools),
-        thread=await _thread_id(services, options),
+        thread=await shell_call.find_thread(services, options.thread, continues=options.continues),
     )
-
-
-async def _thread_id(services: Services, options: AskOptions) -> str:
-    if not options.continues:
-        return options.thread
-    if options.thread:
-        raise RequestError("--continue and --thread exclude each other.")
-    latest = await services.threads.latest_threads(LOCAL.name)
-    if not latest:
-        raise RequestError("There is no conversation to continue.", kind="not_found")
-    return latest[0].id
 
 
 def _display(options: AskOptions) -> AnswerDisplay:

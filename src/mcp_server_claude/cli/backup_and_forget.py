@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mcp_server_claude.cli import terminal_output
+from mcp_server_claude.cli.line_history import HISTORY_FILE
 from mcp_server_claude.cli.usage import parse_time_option
 from mcp_server_claude.store import StoreError, backup, erasure
 from mcp_server_claude.store.erasure import ErasureFilter
 from mcp_server_claude.store.sqlite_connection import DATABASE_FILE
+from mcp_server_claude.users.user import LOCAL
 
 if TYPE_CHECKING:
     from mcp_server_claude.store.erasure import ErasureCounts
@@ -54,7 +56,10 @@ def forget_text(
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete prompts and answers for good. Their cost stays in the ledger."""
+    """Delete prompts and answers for good. Their cost stays in the ledger.
+
+    The lines typed into `chat` bear no date: they are all deleted, unless another user is named.
+    """
     if not user and not before:
         raise typer.BadParameter("name a user (--user NAME), an age (--before DATE), or both.")
     moment = parse_time_option(before, "--before").timestamp() if before else math.inf
@@ -62,17 +67,29 @@ def forget_text(
     if name:
         terminal_output.run_with_store(partial(terminal_output.check_user_exists, name=name))
     what = ErasureFilter(user=name or None, before=moment)
+    history = _line_history(what)
     if not yes:
-        _confirm_erasure(what)
+        _confirm_erasure(what, history)
     forgotten, emptied = _erase_text(what)
-    typer.echo(_erasure_summary(forgotten, "Deleted"))
+    if history is not None:
+        try:
+            history.unlink(missing_ok=True)
+        except OSError as error:
+            terminal_output.exit_with_error(f"{history} cannot be deleted: {error.strerror or type(error).__name__}.")
+    typer.echo(_erasure_summary(forgotten, history, "Deleted"))
     if not emptied:
         terminal_output.exit_with_error(
             "Another process kept reading, so the file may still contain the text. Run the command again."
         )
 
 
-def _confirm_erasure(what: ErasureFilter) -> None:
+def _line_history(what: ErasureFilter) -> Path | None:
+    """The file of the lines typed into `chat`, if there is one and the user at the shell is meant."""
+    history = terminal_output.load_settings().data_dir / HISTORY_FILE
+    return history if what.user in {None, LOCAL.name} and history.exists() else None
+
+
+def _confirm_erasure(what: ErasureFilter, history: Path | None) -> None:
     """Print what would be deleted, and continue only after a yes."""
     settings = terminal_output.load_settings()
     try:
@@ -84,10 +101,10 @@ def _confirm_erasure(what: ErasureFilter) -> None:
             found = erasure.preview_erasure(settings.data_dir, what, time.time())
     except (OSError, StoreError) as error:
         terminal_output.exit_with_error(error)
-    if found.is_empty:
+    if found.is_empty and history is None:
         typer.echo("There is nothing to delete.")
         raise typer.Exit
-    typer.echo(_erasure_summary(found, "To be deleted"))
+    typer.echo(_erasure_summary(found, history, "To be deleted"))
     if not sys.stdin.isatty():
         terminal_output.exit_with_error("Nothing was deleted. Add --yes to delete without being asked.")
     typer.confirm("Delete it for good?", abort=True)
@@ -106,12 +123,13 @@ def _erase_text(what: ErasureFilter) -> tuple[ErasureCounts, bool]:
         terminal_output.exit_with_error(error)
 
 
-def _erasure_summary(forgotten: ErasureCounts, verb: str) -> str:
+def _erasure_summary(forgotten: ErasureCounts, history: Path | None, verb: str) -> str:
     calls, threads = _count_noun(forgotten.calls, "call"), _count_noun(forgotten.threads, "thread")
     jobs = _count_noun(forgotten.jobs, "job")
     summary = (
         f"{verb}: the text of {calls} and {threads}, the names of {_count_noun(forgotten.files, 'file')}"
-        f"{f', {jobs}' if forgotten.jobs else ''}. Their cost stays in the ledger."
+        f"{f', {jobs}' if forgotten.jobs else ''}{', the lines typed into chat' if history else ''}. "
+        "Their cost stays in the ledger."
     )
     if forgotten.running:
         still = _count_noun(forgotten.running, "call")

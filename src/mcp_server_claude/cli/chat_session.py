@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,9 +16,9 @@ from mcp_server_claude.calls.ask_request import build_call
 from mcp_server_claude.calls.usage_footer import usage_footer
 from mcp_server_claude.cli import local_files, shell_call
 from mcp_server_claude.cli.answer_display import MarkdownDisplay, PlainDisplay
+from mcp_server_claude.cli.line_history import HISTORY_FILE, LineHistory
 from mcp_server_claude.cli.markdown_stream import without_control_characters
 from mcp_server_claude.errors import CallError, RequestError
-from mcp_server_claude.users.user import LOCAL
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import Effort, ToolName
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 PROMPT, CONTINUATION_PROMPT = "› ", "… "
 TEXT_QUOTES = '"""'
-MAX_HISTORY_LINES = 1000
-HISTORY_FILE = "chat_history"
 HELP = """\
 /model NAME   ask another model from now on; without a name, show the current one
 /file PATH    send a file, glob or URL with the next message
@@ -79,9 +76,10 @@ def run_chat(options: ChatOptions) -> int:
 
 async def _chat(services: Services, options: ChatOptions) -> int:
     is_terminal = sys.stdin.isatty()
-    history = LineHistory(services.settings.data_dir / HISTORY_FILE) if is_terminal else None
+    keeps_lines = is_terminal and services.settings.retention_days > 0
+    history = LineHistory(services.settings.data_dir / HISTORY_FILE) if keeps_lines else None
     state = ChatState(
-        thread=await _first_thread(services, options),
+        thread=await shell_call.find_thread(services, options.thread, continues=options.continues),
         model=options.model,
         system=options.system,
         files=list(options.files),
@@ -99,15 +97,6 @@ async def _chat(services: Services, options: ChatOptions) -> int:
             history.save()
         if is_terminal and state.thread and state.answers:
             typer.secho(f"[thread {state.thread} · {_cost_text(state)}]", dim=True)
-
-
-async def _first_thread(services: Services, options: ChatOptions) -> str:
-    if not options.continues:
-        return options.thread
-    latest = await services.threads.latest_threads(LOCAL.name)
-    if not latest:
-        raise RequestError("There is no conversation to continue.", kind="not_found")
-    return latest[0].id
 
 
 def read_message(*, is_terminal: bool) -> str:
@@ -210,27 +199,3 @@ async def _ask(services: Services, options: ChatOptions, state: ChatState, messa
     if reply.incomplete:
         typer.secho(f"INCOMPLETE: {without_control_characters(reply.incomplete)}", fg="yellow", err=True)
     typer.secho(without_control_characters(usage_footer(reply.usage, reply.notes)), dim=True, err=True)
-
-
-class LineHistory:
-    """The lines of earlier conversations, for the arrow keys; nothing where Python has no readline (Windows)."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            import readline
-        except ImportError:
-            self._readline = None
-            return
-        self._readline = readline
-        with suppress(OSError):
-            readline.read_history_file(path)
-
-    def save(self) -> None:
-        """Write the latest lines to the file, which only its owner can read."""
-        if self._readline is None:
-            return
-        with suppress(OSError):
-            self._path.touch(mode=0o600)
-            self._readline.set_history_length(MAX_HISTORY_LINES)
-            self._readline.write_history_file(self._path)

@@ -52,6 +52,22 @@ def shell_origin(tool: str) -> CallOrigin:
     return CallOrigin(tool=tool, source="shell", client="shell", user=LOCAL)
 
 
+async def find_thread(services: Services, thread: str, *, continues: bool) -> str:
+    """The id of the thread of a call: with `continues` that of the latest conversation, else `thread`.
+
+    Raises:
+        RequestError: Both are given, or there is no conversation.
+    """
+    if not continues:
+        return thread
+    if thread:
+        raise RequestError("--continue and --thread exclude each other.")
+    latest = await services.threads.latest_threads(LOCAL.name)
+    if not latest:
+        raise RequestError("There is no conversation to continue.", kind="not_found")
+    return latest[0].id
+
+
 def run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     """Run `work` with the services of this process; an error ends the command with its exit code."""
     logging.disable()  # the error says it
