@@ -137,6 +137,24 @@ def test_speed_tier_and_place_change_the_price_and_are_named() -> None:
     assert request_bill(played(served_events())).usage.service_notes == ()
 
 
+def test_the_input_of_a_tool_that_was_cut_is_estimated_as_output() -> None:
+    start: dict[str, object] = {
+        "type": "message_start",
+        "message": {"model": SONNET, "usage": {"input_tokens": 10, "output_tokens": 1}},
+    }
+    block: dict[str, object] = {"type": "tool_use", "id": "toolu_1", "name": "answer", "input": {}}
+    delta = {"type": "input_json_delta", "partial_json": '{"value": "' + "x" * 4000}
+    events: list[dict[str, object]] = [
+        start,
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "content_block_delta", "index": 0, "delta": delta},
+    ]
+    bill = request_bill(played(events))
+    assert bill.usage.estimated
+    assert bill.usage.output_tokens > 900
+    assert not bill.is_lower_bound
+
+
 def test_no_count_is_lost_when_the_requested_model_is_named_after_it_has_been_billed() -> None:
     accumulator = UsageAccumulator(Call(prompt="Tea?"))
     advised = [attempt("advisor_message", SONNET, 1000, 10), attempt("message", OPUS, 1000, 100)]

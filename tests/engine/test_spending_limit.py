@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import anyio
 import pytest
 
-from mcp_server_claude import pricing
+from mcp_server_claude import number_formatting, pricing
 from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel
 from mcp_server_claude.call_types import CHARS_PER_TOKEN, Call, Limits
 from mcp_server_claude.engine.spending_limit import DEFAULT_RESERVED_TOKENS, SpendingLimit
@@ -207,6 +207,37 @@ async def test_after_a_failure_that_cost_nothing_nothing_is_held_and_nothing_spe
         result = await desk.ask(f"Tell me. [[sim: {fault}]]", model=MODEL)
         assert result.is_error
         assert budget(desk.data_dir) == (0, 0)
+
+
+@pytest.mark.parametrize("display", ["omitted", "summarized"])
+async def test_a_request_that_broke_off_after_uncounted_thinking_counts_as_reserved_and_the_footer_says_so(
+    tmp_path: Path, display: str
+) -> None:
+    async with (
+        Simulator(pace=FAST, default_thinking=True) as upstream,
+        connect(
+            "memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1, thinking_display=display
+        ) as desk,
+    ):
+        prompt = f"Tell me. {directive(tokens=400, think=300, fault='eof', times=1, at=900)}"
+        result = await desk.ask(prompt, model=MODEL, max_tokens=1000)
+        first, second = desk.ledger_rows()
+        spent, held = budget(desk.data_dir)
+    reserved = cast("int", first["held_micros"])
+    surplus = reserved - cast("int", first["cost_micros"])
+    assert (spent, held) == (reserved + cast("int", second["cost_micros"]), 0)
+    assert spent - cost(result) == surplus > 0
+    note = f"{number_formatting.format_usd(surplus / 1e6)} more counts against the limit: a request broke off"
+    assert note in text_blocks(result)[1]
+
+
+async def test_a_request_that_broke_off_after_a_search_counts_as_reserved(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=9) as desk:
+        prompt = f"Tea? {directive(search='on', fault='drop')}"
+        result = await desk.ask(prompt, tools=["web"], model=MODEL, max_tokens=1000)
+        (row,) = desk.ledger_rows()
+        assert budget(desk.data_dir) == (row["held_micros"], 0)
+    assert "more counts against the limit" in "".join(text_blocks(result))
 
 
 async def test_every_try_and_continuation_is_reserved_by_itself(upstream: Simulator, tmp_path: Path) -> None:

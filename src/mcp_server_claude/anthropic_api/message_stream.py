@@ -101,6 +101,8 @@ class MessageStream:
         self._strict_blocks = strict_blocks
         self._blocks: dict[int, _BlockBuilder] = {}
         self._thinking_tokens = 0
+        self._is_thinking_counted = False
+        self._tool_input_chars = 0
         self._summary = ThinkingSummary()
         self._usage = StreamUsage()
         self._declined: dict[str, str] = {}
@@ -156,8 +158,12 @@ class MessageStream:
     @property
     def has_only_text(self) -> bool:
         """True if nothing but text and thinking has arrived, so that a broken stream can be continued."""
-        kinds = {block.fields.get("type") for block in self._blocks.values()}
-        return kinds <= {"text", *THINKING_BLOCK_TYPES}
+        return self.block_types <= {"text", *THINKING_BLOCK_TYPES}
+
+    @property
+    def block_types(self) -> frozenset[str]:
+        """The types of the content blocks so far."""
+        return frozenset(str(block.fields.get("type")) for block in self._blocks.values())
 
     @property
     def cache_creation_1h_input_tokens(self) -> int:
@@ -167,7 +173,12 @@ class MessageStream:
     @property
     def has_thinking(self) -> bool:
         """True if a thinking block has begun."""
-        return any(block.fields.get("type") in THINKING_BLOCK_TYPES for block in self._blocks.values())
+        return not self.block_types.isdisjoint(THINKING_BLOCK_TYPES)
+
+    @property
+    def has_uncounted_thinking(self) -> bool:
+        """True if there is thinking whose tokens the API has not counted so far. A summary is shorter than they are."""
+        return self.has_thinking and not self._is_thinking_counted and not self._usage.counts().thinking_tokens
 
     def feed_events(self, events: Sequence[dict[str, object]]) -> None:
         """Add events, each a JSON object with a `type`. Consecutive text deltas reach the listener as one.
@@ -232,12 +243,12 @@ class MessageStream:
     def usage(self) -> Usage:
         """The usage of this one request so far.
 
-        The output is the API's own count once that has come; before, it is estimated from the text that arrived, and
-        `estimated` is true.
+        The output is the API's own count once that has come; before, it is estimated from the text, the thinking and
+        the tools' input that arrived, and `estimated` is true.
         """
         counts = self._usage.counts()
         exact = self.stop_reason is not None and not self.has_invalid_usage
-        estimate = round(self.text_chars / CHARS_PER_TOKEN) + self._thinking_tokens
+        estimate = round((self.text_chars + self._tool_input_chars) / CHARS_PER_TOKEN) + self._thinking_tokens
         output = counts.output_tokens if exact else max(counts.output_tokens, estimate)
         return Usage(
             input_tokens=counts.input_tokens,
@@ -357,6 +368,8 @@ class MessageStream:
             block.append(field, self._text_in(delta, field))
             if kind == "thinking_delta":
                 self._add_thinking(delta)
+            elif kind == "input_json_delta":
+                self._tool_input_chars += len(str(delta[field]))
         elif kind == "citations_delta":
             block.citations.append(self._object_in(delta, "citation"))
         else:
@@ -412,6 +425,7 @@ class MessageStream:
     def _add_thinking(self, delta: dict[str, object]) -> None:
         # `estimated_tokens` is the increment that the beta thinking-token-count-2026-05-13 adds to each delta.
         counted = token_count(delta.get("estimated_tokens"))
+        self._is_thinking_counted = self._is_thinking_counted or counted is not None
         self._thinking_tokens += round(len(str(delta["thinking"])) / CHARS_PER_TOKEN) if counted is None else counted
         if delta["thinking"]:
             self._summary.add_text(str(delta["thinking"]))

@@ -180,7 +180,8 @@ class Engine:
                 buffer.publish_buffered_text()
         except CallError as failure:
             note = fallback.error_note(requested, reason) if reason else ""
-            error = await self._with_notes(failure, prepared.model, note)
+            surplus_note = f"{each}." if (each := context.spending_limit.surplus_note) else ""
+            error = await self._with_notes(failure, prepared.model, note, surplus_note)
             raise _close_failed(journal, usage, error) from None
         except Exception as bug:
             _publish_partial_text(prepared, buffer)
@@ -265,20 +266,21 @@ class Engine:
                     raise
                 repair = further
 
-    async def _with_notes(self, failure: CallError, model: ClaudeModel, fallback_note: str) -> CallError:
+    async def _with_notes(self, failure: CallError, model: ClaudeModel, *notes: str) -> CallError:
         """The error with its notes. A model that the API does not know may be one whose retirement the list lacks."""
         retirement_note = ""
         if failure.kind == "not_found":
             self._uploads.invalidate()
             retirement_note = (await self._models.get_catalog()).retirement_note(model)
-        return failure.with_message(" ".join(filter(None, (str(failure), retirement_note, fallback_note))))
+        return failure.with_message(" ".join(filter(None, (str(failure), retirement_note, *notes))))
 
     def _cost_notes(self, context: CallContext) -> tuple[str, ...]:
-        """Notes on an unknown price and on an estimated limit."""
+        """Notes on an unknown price, on an estimated limit, and on what a limit counts beyond the cost."""
         platform = self._claude.platform
         guessed = context.spending_limit.is_limited and "count_tokens" in platform.unsupported
         return (
             context.spending_limit.note,
+            context.spending_limit.surplus_note,
             f"input estimated for the limit: {platform.title} counts no tokens" if guessed else "",
         )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api.stream_usage import MESSAGE_ATTEMPT
-from mcp_server_claude.call_types import TokenCounts
+from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, TokenCounts
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -26,6 +26,10 @@ FREE_REFUSAL_CATEGORIES = frozenset({"", "cyber", "general_harms"})
 """Categories of a refusal that is not billed if it comes before any output. The others are billed since 2026-09-24
 (https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails/handle-streaming-refusals, as documented by
 November 2026)."""
+
+ESTIMATED_BLOCK_TYPES = frozenset({"text", "tool_use", *THINKING_BLOCK_TYPES})
+"""Blocks whose tokens can be estimated from what arrived. Others are the work of server tools: what they searched for
+and brought in is counted at the end of the stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +46,15 @@ class RequestBill:
     """The bill of one request. `usage` counts everything that is billed, under the model that answered.
 
     `cost` is in US dollars, None if a price is unknown. `shares` are empty where one model did all. `fallback_from` is
-    the requested model where the API let another one answer.
+    the requested model where the API let another one answer. `is_lower_bound` says that the API may bill more, for it
+    has not counted all that it bills.
     """
 
     usage: Usage
     cost: Decimal | None
     shares: tuple[BillShare, ...] = ()
     fallback_from: str = ""
+    is_lower_bound: bool = False
 
 
 def request_bill(stream: MessageStream) -> RequestBill:
@@ -58,6 +64,10 @@ def request_bill(stream: MessageStream) -> RequestBill:
     shows tokens for it all the same.
     """
     usage = stream.usage()
+    return replace(_known_bill(stream, usage), is_lower_bound=_is_lower_bound(stream, usage))
+
+
+def _known_bill(stream: MessageStream, usage: Usage) -> RequestBill:
     if not stream.has_started:
         return RequestBill(usage=usage, cost=pricing.Usd(0))
     if stream.has_invalid_usage:
@@ -66,6 +76,12 @@ def request_bill(stream: MessageStream) -> RequestBill:
         return _bill_of_attempts(stream, usage)
     cost = pricing.Usd(0) if _is_free_refusal(stream) else _usage_cost(stream, usage)
     return RequestBill(usage=usage, cost=cost, fallback_from=stream.fallback_from)
+
+
+def _is_lower_bound(stream: MessageStream, usage: Usage) -> bool:
+    if stream.has_invalid_usage:
+        return True
+    return usage.estimated and (stream.has_uncounted_thinking or not stream.block_types <= ESTIMATED_BLOCK_TYPES)
 
 
 def _usage_cost(stream: MessageStream, usage: Usage) -> Decimal | None:

@@ -283,14 +283,12 @@ class RequestLoop:
         bill = request_bill(stream)
         usage = bill.usage
         self._context.usage.add_request(bill, stream.first_text_at)
-        # A cut stream whose thinking was neither shown nor counted may have cost all that was reserved for it.
-        unknown_thinking = usage.estimated and stream.has_thinking and not usage.thinking_tokens
-        is_unknown = stream.has_invalid_usage or unknown_thinking
         spent = self._context.spending_limit.record_cost(
             bill.cost,
             output_tokens=usage.output_tokens,
             input_tokens=usage.prompt_tokens,
-            min_micros=entry.reserved_micros if is_unknown else 0,
+            # It may have cost all that was reserved for it, and no more.
+            min_micros=entry.reserved_micros if bill.is_lower_bound else 0,
         )
         return bill, spent
 

@@ -67,6 +67,7 @@ class SpendingLimit:
         line = model.line or _family_of(model.id)
         self._rates = exact or _highest_rates(line, regional=regional)
         self._model = model
+        self._surplus_usd = Decimal(0)
         self.note = ""
         if self.is_limited and exact is None and self._rates is not None:
             self.note = f"the price of {model.id} is unknown: counted at the dearest of its line"
@@ -80,7 +81,16 @@ class SpendingLimit:
         """The same limit for another model, with what was spent so far."""
         other = SpendingLimit(self._settings, self._call, model, regional=self._regional)
         other._remaining_usd = self._remaining_usd
+        other._surplus_usd = self._surplus_usd
         return other
+
+    @property
+    def surplus_note(self) -> str:
+        """A note on what the limits count beyond the cost in the call's account; empty if they agree."""
+        if not self._surplus_usd:
+            return ""
+        surplus = _exact_usd(float(self._surplus_usd))
+        return f"{surplus} more counts against the limit: a request broke off before the API counted all of its tokens"
 
     def max_tokens_before_budget(self, max_tokens: int) -> int:
         """The `max_tokens` of a request before the budget is applied."""
@@ -124,11 +134,12 @@ class SpendingLimit:
     ) -> Decimal:
         """Take what a request cost from the call's own limit; returns it, estimated where the price is unknown.
 
-        It takes at least `min_micros` micro-dollars.
+        It takes at least `min_micros` micro-dollars; `surplus_note` then tells the difference.
         """
         if cost is None and self._rates is not None:
             cost = (input_tokens * self._rates.input + output_tokens * self._rates.output) / MICROS_PER_USD
         spent = max(cost or Decimal(0), min_micros / MICROS_PER_USD)
+        self._surplus_usd += spent - (cost or Decimal(0))
         if self._remaining_usd is not None:
             self._remaining_usd = max(Decimal(0), self._remaining_usd - spent)
         return spent
