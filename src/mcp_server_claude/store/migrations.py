@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mcp_server_claude.store import table_definitions
 from mcp_server_claude.store.transaction import StoreError, scalar
 from mcp_server_claude.store.usage import daily_rollups
 
@@ -25,254 +26,6 @@ class Migration:
     statements: tuple[str, ...]
     rebuilds_rollups: bool = False
 
-
-CREATE_ENTRY = """
-create table entry (
-    id text primary key,
-    call_id text not null,
-    attempt bigint not null,
-    worker text not null,
-    "user" text not null,
-    client text not null,
-    source text not null,
-    tool text not null,
-    thread text,
-    model text not null,
-    host text not null,
-    day text not null,
-    started_at double precision not null,
-    ended_at double precision,
-    state text not null check (state in ('open', 'closed')),
-    "end" text check ("end" in ('complete', 'incomplete', 'failed', 'cancelled', 'interrupted')),
-    status bigint,
-    failure text,
-    request_id text,
-    stop_reason text,
-    input_tokens bigint not null,
-    cache_read_input_tokens bigint not null,
-    cache_creation_input_tokens bigint not null,
-    output_tokens bigint not null,
-    thinking_tokens bigint not null,
-    web_searches bigint not null,
-    cost_micros bigint,
-    pricing_as_of text,
-    estimated bigint not null,
-    ttft_ms double precision,
-    duration_ms double precision,
-    trace_id text not null,
-    held_micros bigint not null,
-    check ((state = 'closed') = ("end" is not null))
-)
-"""
-
-CREATE_CALL = """
-create table call (
-    id text primary key,
-    "user" text not null,
-    client text not null,
-    tool text not null,
-    source text not null,
-    thread text,
-    model text not null,
-    worker text not null,
-    prompt_head text not null,
-    state text not null check (state in ('open', 'closed')),
-    "end" text check ("end" in ('complete', 'incomplete', 'failed', 'cancelled', 'interrupted')),
-    incomplete text not null,
-    usage text,
-    started_at double precision not null,
-    ended_at double precision,
-    chars bigint not null,
-    check ((state = 'closed') = ("end" is not null))
-)
-"""
-
-CREATE_CHUNK = """
-create table chunk (
-    call_id text not null references call (id) on delete cascade,
-    off bigint not null,
-    text text not null,
-    primary key (call_id, off)
-)
-"""
-
-CREATE_BUDGET = """
-create table budget (
-    scope text not null,
-    day text not null,
-    spent bigint not null,
-    held bigint not null check (held >= 0),
-    primary key (scope, day)
-)
-"""
-
-CREATE_HOLD = """
-create table hold (
-    entry_id text not null,
-    scope text not null,
-    day text not null,
-    micros bigint not null,
-    primary key (entry_id, scope, day)
-)
-"""
-
-CREATE_THREAD = """
-create table thread (
-    id text primary key,
-    "user" text not null,
-    head text not null,
-    system text not null,
-    model text not null,
-    started_at double precision not null,
-    touched_at double precision not null,
-    holder text,
-    worker text not null
-)
-"""
-
-CREATE_TURN = """
-create table turn (
-    thread_id text not null references thread (id) on delete cascade,
-    seq bigint not null,
-    role text not null check (role in ('user', 'assistant')),
-    content text not null,
-    model text not null,
-    call_id text not null,
-    primary key (thread_id, seq)
-)
-"""
-
-CREATE_MEMBER = """
-create table member (
-    name text primary key,
-    role text not null check (role in ('user', 'operator')),
-    token_hash text unique,
-    issuer text,
-    subject text,
-    usd_per_day double precision,
-    calls_per_minute bigint,
-    concurrent bigint,
-    created_at double precision not null,
-    removed_at double precision,
-    unique (issuer, subject)
-)
-"""
-
-CREATE_SESSION = """
-create table session (
-    hash text primary key,
-    member text not null references member (name) on delete cascade,
-    created_at double precision not null,
-    expires_at double precision not null
-)
-"""
-
-CREATE_PRODUCED = """
-create table produced (
-    id text primary key,
-    call_id text not null,
-    "user" text not null,
-    file_id text not null,
-    name text not null,
-    mime_type text not null,
-    bytes bigint,
-    created_at double precision not null
-)
-"""
-
-CREATE_JOB = """
-create table job (
-    id text primary key,
-    created_at double precision not null,
-    worker text not null,
-    scope text not null,
-    "user" text not null,
-    client text not null,
-    source text not null,
-    tool text not null,
-    model text not null,
-    title text not null,
-    spec text not null,
-    digest text not null,
-    output text not null,
-    output_digest text not null,
-    batch bigint not null,
-    state text not null check (state in ('new', 'open', 'closed')),
-    "end" text check ("end" in ('complete', 'incomplete', 'cancelled')),
-    reason text not null,
-    stop_requested bigint not null,
-    ended_at double precision,
-    check ((state = 'closed') = ("end" is not null))
-)
-"""
-
-CREATE_JOB_ITEM = """
-create table job_item (
-    job_id text not null references job (id) on delete cascade,
-    seq bigint not null,
-    input text not null,
-    state text not null default 'todo' check (state in ('todo', 'running', 'done', 'failed', 'cancelled')),
-    owner text not null default '',
-    fence bigint not null default 0,
-    attempts bigint not null default 0,
-    interruptions bigint not null default 0,
-    call_id text not null default '',
-    progress text not null default '',
-    text text not null default '',
-    is_json bigint not null default 0,
-    note text not null default '',
-    usage text,
-    error text,
-    primary key (job_id, seq)
-)
-"""
-
-SPEND_COLUMNS = """
-attempt, "end", input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens, cost_micros
-"""
-CREATE_FAILED_INDEX = """
-create index entry_failed on entry (day, model, tool, "user", call_id, attempt, "end")
-where "end" in ('failed', 'interrupted')
-"""
-
-ROLLUP_SUMS = """
-requests bigint not null,
-calls bigint not null,
-unpriced bigint not null,
-input_tokens bigint not null,
-cache_read_input_tokens bigint not null,
-cache_creation_input_tokens bigint not null,
-output_tokens bigint not null,
-cost_micros bigint not null,
-timed bigint not null,
-errors bigint not null,
-retries bigint not null
-"""
-CREATE_USAGE_TOTAL = f"""
-create table usage_total (
-    day text not null, model text not null, tool text not null, {ROLLUP_SUMS}, primary key (day, model, tool)
-)
-"""
-CREATE_USAGE_USER_TOTAL = f"""
-create table usage_user_total (day text not null, "user" text not null, {ROLLUP_SUMS}, primary key (day, "user"))
-"""
-CREATE_USAGE_CELL = f"""
-create table usage_cell (
-    "user" text not null, day text not null, model text not null, tool text not null, {ROLLUP_SUMS},
-    primary key ("user", day, model, tool)
-)
-"""
-CREATE_LATENCY_COUNT = """
-create table latency_count (
-    "user" text not null, day text not null, bucket bigint not null, requests bigint not null,
-    primary key ("user", day, bucket)
-)
-"""
-CREATE_LONG_PROMPT_INDEX = """
-create index entry_long_prompt on entry (
-    day, model, "user", tool, input_tokens, cache_read_input_tokens, cache_creation_input_tokens
-) where input_tokens + cache_read_input_tokens + cache_creation_input_tokens > 100000
-"""
 
 RENAMED_ERROR_KINDS = {
     "refused": "connection_refused",
@@ -303,7 +56,7 @@ MIGRATIONS: tuple[Migration, ...] = (
         1,
         "One entry for each upstream request, and leases, so that the open entries of dead processes can be found.",
         (
-            CREATE_ENTRY,
+            table_definitions.CREATE_ENTRY,
             "create index entry_started on entry (started_at)",
             'create index entry_user on entry ("user", started_at)',
             "create index entry_model on entry (model, started_at)",
@@ -316,37 +69,37 @@ MIGRATIONS: tuple[Migration, ...] = (
         2,
         "The text of an answer while it is written, so that a crash or a cancel leaves something to read.",
         (
-            CREATE_CALL,
+            table_definitions.CREATE_CALL,
             'create index call_user on call ("user", started_at)',
             "create index call_ended on call (ended_at)",
             "create index call_open on call (worker) where state = 'open'",
-            CREATE_CHUNK,
+            table_definitions.CREATE_CHUNK,
         ),
     ),
     Migration(
         3,
         "Daily budgets and their reservations, so that those of a dead process can be released.",
         (
-            CREATE_BUDGET,
-            CREATE_HOLD,
+            table_definitions.CREATE_BUDGET,
+            table_definitions.CREATE_HOLD,
         ),
     ),
     Migration(
         4,
         "Threads with their messages as the API sent them, so that they can be continued after a restart.",
         (
-            CREATE_THREAD,
+            table_definitions.CREATE_THREAD,
             'create index thread_user on thread ("user", touched_at)',
             "create index thread_touched on thread (touched_at)",
-            CREATE_TURN,
+            table_definitions.CREATE_TURN,
         ),
     ),
     Migration(
         5,
         "Users with their tokens (hashed), limits and sessions, so that one server can serve a team.",
         (
-            CREATE_MEMBER,
-            CREATE_SESSION,
+            table_definitions.CREATE_MEMBER,
+            table_definitions.CREATE_SESSION,
             "create index session_member on session (member)",
             "create index entry_thread on entry (thread) where thread is not null",
             "create index call_thread on call (thread) where thread is not null",
@@ -360,7 +113,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(
         7,
         "Output files of calls: their user, and their id in the Files API.",
-        (CREATE_PRODUCED, "create index produced_call on produced (call_id)"),
+        (table_definitions.CREATE_PRODUCED, "create index produced_call on produced (call_id)"),
     ),
     Migration(
         8,
@@ -371,10 +124,10 @@ MIGRATIONS: tuple[Migration, ...] = (
         9,
         "Covering indexes for the usage page, in the order in which it groups.",
         (
-            f'create index entry_spend on entry (day, model, tool, "user", {SPEND_COLUMNS}, ttft_ms)',
-            f'create index entry_spender on entry (day, "user", model, tool, {SPEND_COLUMNS})',
+            f'create index entry_spend on entry (day, model, tool, "user", {table_definitions.SPEND_COLUMNS}, ttft_ms)',
+            f'create index entry_spender on entry (day, "user", model, tool, {table_definitions.SPEND_COLUMNS})',
             'create index entry_first on entry (day, ttft_ms, "user", model, tool) where ttft_ms is not null',
-            CREATE_FAILED_INDEX,
+            table_definitions.CREATE_FAILED_INDEX,
             "drop index entry_model",  # no query used it
         ),
     ),
@@ -390,12 +143,12 @@ MIGRATIONS: tuple[Migration, ...] = (
         11,
         "Daily sums, so that a report does not read every request. They replace three indexes.",
         (
-            CREATE_USAGE_TOTAL,
-            CREATE_USAGE_USER_TOTAL,
-            CREATE_USAGE_CELL,
+            table_definitions.CREATE_USAGE_TOTAL,
+            table_definitions.CREATE_USAGE_USER_TOTAL,
+            table_definitions.CREATE_USAGE_CELL,
             "create index usage_cell_day on usage_cell (day)",
-            CREATE_LATENCY_COUNT,
-            CREATE_LONG_PROMPT_INDEX,
+            table_definitions.CREATE_LATENCY_COUNT,
+            table_definitions.CREATE_LONG_PROMPT_INDEX,
             "drop index entry_spend",
             "drop index entry_spender",
             "drop index entry_failed",
@@ -430,10 +183,10 @@ MIGRATIONS: tuple[Migration, ...] = (
         14,
         "Jobs and their items, which any process can continue, and the job of each request and call.",
         (
-            CREATE_JOB,
+            table_definitions.CREATE_JOB,
             'create index job_user on job ("user", created_at)',
             "create index job_open on job (created_at) where state <> 'closed'",
-            CREATE_JOB_ITEM,
+            table_definitions.CREATE_JOB_ITEM,
             "create index job_item_open on job_item (job_id, seq) where state in ('todo', 'running')",
             "alter table entry add column job_id text",
             "create index entry_job on entry (job_id, cost_micros) where job_id is not null",
