@@ -37,8 +37,11 @@ from mcp_server_claude.store.sql_parameters import to_psycopg_sql
 from mcp_server_claude.store.transaction import scalar
 from mcp_server_claude.store.usage import daily_rollups
 from support.cuttable_socket import CuttableSocket
+from support.mcp_session import server_environment
+from support.server_command import server_command
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -381,3 +384,28 @@ async def _entries(store: Store) -> list[request_ledger.LedgerEntry]:
         return await store.read(request_ledger.entries_of_call, "c_1")
     except StoreError:
         return [request_ledger.LedgerEntry(id="", call_id="", worker="", started_at=0.0)]
+
+
+async def test_the_commands_forget_and_backup_know_that_the_store_is_on_a_server(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    store = Store.open(tmp_path / "data", postgres_url)
+    await store.write(
+        call_journal.open_call,
+        call_journal.JournaledCall(id="c", worker="gone", started_at=1.0, user="local", prompt_head="secret"),
+    )
+    await store.close()
+
+    async def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        environment = server_environment(data_dir=tmp_path / "data", database_url=postgres_url)
+        return await anyio.run_process(server_command(*arguments), check=False, env=environment)
+
+    forgotten = await run("forget", "--user", "local", "--yes")
+    assert (forgotten.returncode, forgotten.stderr) == (0, b"")
+    assert forgotten.stdout.startswith(b"Deleted: the text of 1 call and 0 threads")
+    copied = await run("backup", str(tmp_path / "copy.db"))
+    assert copied.returncode == 1
+    assert b"pg_dump" in copied.stderr
+    assert not (tmp_path / "copy.db").exists()
+    with closing(connect(postgres_url)) as connection:
+        assert "secret" not in str(connection.execute("select * from call").fetchall())
