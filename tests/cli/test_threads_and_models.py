@@ -64,6 +64,7 @@ async def test_models_have_limits_and_prices(threads: ShellCommand) -> None:
     table = (await models()).stdout.decode()
     assert "claude-sonnet-5-5" in table
     assert "Dollars per million tokens" in table
+    assert "deprecated" not in table.split("\n\n")[0]  # sentences stand below the columns
     (sonnet,) = [each for each in json.loads((await models("--json")).stdout) if each["id"] == "claude-sonnet-5-5"]
     assert sonnet["family"] == "sonnet"
     assert sonnet["usd_per_million_output_tokens"] > sonnet["usd_per_million_input_tokens"] > 0

@@ -319,6 +319,13 @@ def test_a_span_that_is_none_is_told(shell: Shell) -> None:
     assert "a span such as 7d" in shell.complaint("usage", "--since", "yesterdayish", code=2)
 
 
+def test_more_periods_than_a_report_has_are_refused_instead_of_left_out(shell: Shell, server: Store) -> None:
+    asyncio.run(server.write(spend, "ada", 500_000))
+    complaint = shell.complaint("usage", "--since", "2020-01-01", "--by", "day")
+    assert complaint == "There are more than 1,000 days in that time. Choose a shorter one.\n"
+    assert "$0.500" in shell.told("usage", "--since", "2020-01-01", "--by", "month")
+
+
 # --------------------------------------------------------------------- backup
 
 

@@ -25,8 +25,10 @@ def show_models(*, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps([_model_json(model) for model in models], indent=2))
         return
-    head = ("model", "family", "context", "max output", "effort", "$ in", "$ out", "note")
+    head = ("model", "family", "context", "max output", "effort", "$ in", "$ out")
     terminal_output.print_table(head, [_model_cells(model) for model in models], left=2)
+    if notes := [model.lifecycle_note for model in models if model.lifecycle_note]:
+        typer.echo("\n" + "\n".join(notes))
     typer.echo(
         f"\nDollars per million tokens ({pricing.price_list_version()}). "
         f"From {SOURCES[catalog.source]}, {catalog.as_of}."
@@ -48,7 +50,6 @@ def _model_cells(model: ClaudeModel) -> tuple[str, ...]:
         efforts or "-",
         f"{rates.input.normalize():f}" if rates else "?",
         f"{rates.output.normalize():f}" if rates else "?",
-        model.lifecycle_note,
     )
 
 

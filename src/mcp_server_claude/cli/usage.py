@@ -184,7 +184,7 @@ def _sum_up(tx: Transaction, selection: UsageRange, by: Grouping) -> tuple[list[
     end = selection.until or datetime.now(UTC) + timedelta(seconds=1)
     for count, (label, start, stop) in enumerate(periods(selection.since, end, by, selection.zone)):
         if count >= MAX_PERIODS:
-            break
+            raise RequestError(f"There are more than {MAX_PERIODS:,} {by}s in that time. Choose a shorter one.")
         (each,) = request_ledger.summarize_usage(tx, start.timestamp(), stop.timestamp(), selection.user, by=())
         if each.requests:
             rows.append(UsageRow(name=label, sums=each))
