@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mcp_server_claude import errors
 from mcp_server_claude.server import tools
-from mcp_server_claude.settings import ENV_PREFIX, Settings, variable_name
+from mcp_server_claude.settings import Settings
+from mcp_server_claude.settings_sources import ENV_PREFIX, variable_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -13,7 +13,8 @@ import pytest
 
 from mcp_server_claude import __version__
 from mcp_server_claude.server.tools import build_tools
-from mcp_server_claude.settings import Settings, variable_name
+from mcp_server_claude.settings import Settings
+from mcp_server_claude.settings_sources import variable_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mcp_server_claude.settings import Settings, config_file, variable_name
+from mcp_server_claude.settings import Settings
+from mcp_server_claude.settings_sources import config_file, variable_name
 
 
 def written(tmp_path: Path, patch: pytest.MonkeyPatch, text: str) -> Path:

@@ -10,28 +10,17 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
-from platformdirs import user_config_path, user_data_path
+from platformdirs import user_data_path
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mcp_server_claude import settings_sources
+from mcp_server_claude.settings_sources import APP_NAME, ENV_PREFIX, is_placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-ENV_PREFIX = "MCP_CLAUDE_"
-APP_NAME = "mcp-server-claude"
-PLACEHOLDER = re.compile(
-    r"^\$\{[^}]*\}$|^<.*>$|^(your|sk-ant)-(api-)?key(-here)?$|^sk-ant-\.\.\.$|^replace-", re.IGNORECASE
-)
-"""A value that a client failed to expand or a person failed to replace: `${…}`, `<your key>`, `your-key-here`."""
 
 KEY_LIKE = re.compile(r"\bsk-(?:ant-)?[\w-]{8,}")
 """What looks like an API key of Anthropic's or of a gateway."""
@@ -335,7 +324,7 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         bare = value.strip().strip("\"'").strip()
-        if not cls.is_placeholder(bare):
+        if not is_placeholder(bare):
             return bare
         return None if info.field_name in {"api_key", "metrics_token", "database_url"} else ""
 
@@ -365,11 +354,6 @@ class Settings(BaseSettings):
         separator = os.pathsep if info.field_name == "roots" else ","
         return tuple(part.strip() for part in value.split(separator) if part.strip())
 
-    @staticmethod
-    def is_placeholder(value: str) -> bool:
-        """True if a value was left unfilled, by a client that did not expand `${…}` or by a person."""
-        return not value or PLACEHOLDER.match(value) is not None
-
     _problems: tuple[str, ...] = PrivateAttr(default=())
     _sources: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
 
@@ -391,69 +375,22 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is handed in: `load` reads the sources itself, so that one wrong value does not lose the rest."""
+        """Only what is handed in: `load` has read the sources, so that one wrong value does not lose the rest."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
     @classmethod
     def load(cls) -> Settings:
         """Read the settings. Never fails: a server that exits tells its user only "connection closed"."""
-        path = config_file()
-        from_env = {name: value for name, value in EnvSettingsSource(cls)().items() if name in cls.model_fields}
-        from_file, problems = _read_config_file(cls, path)
-        problems += [
-            f"{path.name} has no setting named {name!r}." for name in from_file if name not in cls.model_fields
-        ]
-        problems += [f"There is no setting {name}." for name in _unknown_variables(os.environ, set(cls.model_fields))]
-        if project := os.environ.get("CLAUDE_PROJECT_DIR", "").strip():
-            from_env.setdefault("project_dir", project)
-        values = {name: value for name, value in from_file.items() if name in cls.model_fields} | from_env
-        sources = {name: variable_name(name) if name in from_env else str(path) for name in values}
+        found = settings_sources.read_sources(cls)
         try:
-            settings = cls(**values)
+            settings = cls(**found.values)
         except ValidationError as error:
-            wrong = {str(each["loc"][0]): each["msg"] for each in error.errors(include_input=False, include_url=False)}
-            problems += [f"{sources[name]}: {name} {_requirement(why)}." for name, why in wrong.items()]
-            values = {name: value for name, value in values.items() if name not in wrong}
-            settings = cls(**values)
-        return settings.with_diagnostics(problems, {name: sources[name] for name in values})
+            found = found.without_invalid(error)
+            settings = cls(**found.values)
+        return settings.with_diagnostics(found.problems, found.source_by_field)
 
     def with_diagnostics(self, problems: Iterable[str], sources: Mapping[str, str]) -> Self:
         """The same settings, knowing where they came from and what could not be read."""
         self._problems, self._sources = tuple(problems), dict(sources)
         return self
-
-
-def _requirement(message: str) -> str:
-    """The end of a sentence of which the setting is the subject, from pydantic's message."""
-    requirement = message.removeprefix("Input should be ")
-    if requirement != message:
-        return f"must be {requirement.partition(', unable')[0]}"
-    return f"is invalid: {message.removeprefix('Value error, ')}"
-
-
-NON_SETTING_VARIABLES = frozenset({f"{ENV_PREFIX}CONFIG"})
-"""Variables with our prefix that are not settings: where the file of settings is."""
-
-
-def variable_name(field: str) -> str:
-    """The environment variable of a field."""
-    return ENV_PREFIX + field.upper()
-
-
-def config_file() -> Path:
-    """The path of the TOML file of settings (`MCP_CLAUDE_CONFIG` names another)."""
-    named = os.environ.get(f"{ENV_PREFIX}CONFIG", "").strip()
-    return Path(named).expanduser() if named else user_config_path(APP_NAME) / "config.toml"
-
-
-def _unknown_variables(environ: Mapping[str, str], fields: set[str]) -> list[str]:
-    known = NON_SETTING_VARIABLES | {variable_name(field) for field in fields}
-    return sorted(name for name in environ if name.upper().startswith(ENV_PREFIX) and name.upper() not in known)
-
-
-def _read_config_file(cls: type[BaseSettings], path: Path) -> tuple[dict[str, Any], list[str]]:
-    try:
-        return TomlConfigSettingsSource(cls, path)(), []
-    except (OSError, ValueError) as error:  # unreadable, or not TOML
-        return {}, [f"{path} could not be read ({type(error).__name__})."]

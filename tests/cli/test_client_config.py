@@ -16,7 +16,7 @@ from mcp_server_claude import __version__
 from mcp_server_claude.cli import client_config, command_line
 from mcp_server_claude.cli.client_config_files import config_path, write_config
 from mcp_server_claude.errors import RequestError
-from mcp_server_claude.settings import Settings
+from mcp_server_claude.settings_sources import is_placeholder
 from support.server_command import server_command
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def test_the_command_in_a_configuration_is_there_and_is_ours(client: Client) -> 
 
 @each_client
 def test_a_key_that_was_not_filled_in_is_recognised_as_unset(client: Client) -> None:
-    assert Settings.is_placeholder(key_in(entry_of(client_config.client_configuration(client, ["/x"]))))
+    assert is_placeholder(key_in(entry_of(client_config.client_configuration(client, ["/x"]))))
 
 
 @each_client
@@ -124,7 +124,7 @@ def test_the_example_is_what_config_prints_with_a_placeholder_for_the_path() -> 
     example: object = json.loads((ROOT / "claude_desktop_config.example.json").read_text(encoding="utf-8"))
 
     assert example == client_config.client_configuration("claude-desktop", [client_config.EXAMPLE_COMMAND])
-    assert Settings.is_placeholder(key_in(entry_of(example)))
+    assert is_placeholder(key_in(entry_of(example)))
 
 
 def test_only_claude_desktop_detaches_calls_before_its_own_timeout() -> None:

@@ -12,14 +12,14 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.redaction import register_secret
-from mcp_server_claude.settings import APP_NAME, Settings
+from mcp_server_claude.settings_sources import APP_NAME, is_placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic import SecretStr
 
-    from mcp_server_claude.settings import PlatformName
+    from mcp_server_claude.settings import PlatformName, Settings
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 API_VERSION = "2026-10-21"
@@ -141,7 +141,7 @@ def first_key(*variables: str) -> tuple[str, str]:
     """
     for name in variables:
         value = os.environ.get(name, "").strip().strip("\"'")
-        if value and Settings.is_placeholder(value):
+        if value and is_placeholder(value):
             raise ConfigurationError(f"{name} holds a placeholder that was never filled in.", kind="no_key")
         if value:
             return name, value

@@ -17,13 +17,13 @@ from mcp_server_claude.anthropic_api.credentials import (
 )
 from mcp_server_claude.anthropic_api.platforms.platform import Platform
 from mcp_server_claude.errors import ConfigurationError
-from mcp_server_claude.settings import Settings
+from mcp_server_claude.settings_sources import is_placeholder
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from httpx2 import AsyncClient
 
-    from mcp_server_claude.settings import PlatformName
+    from mcp_server_claude.settings import PlatformName, Settings
 
 KEY_PREFIX = "sk-ant-"
 SDK_CREDENTIAL_VARIABLES = (
@@ -67,7 +67,7 @@ class AnthropicPlatform(Platform):
         base_url = validate_url(url, variable)
         warning = url_warning(url, variable)
         value = os.environ.get("ANTHROPIC_API_KEY", "").strip().strip("\"'")
-        if value and not Settings.is_placeholder(value):
+        if value and not is_placeholder(value):
             key = validate_key(value, "ANTHROPIC_API_KEY")
             return Credential(
                 source="ANTHROPIC_API_KEY",

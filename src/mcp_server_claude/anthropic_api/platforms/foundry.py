@@ -25,7 +25,7 @@ from mcp_server_claude.anthropic_api.platforms.platform import (
     without_date,
 )
 from mcp_server_claude.errors import ConfigurationError
-from mcp_server_claude.settings import APP_NAME
+from mcp_server_claude.settings_sources import APP_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

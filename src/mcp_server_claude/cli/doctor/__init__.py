@@ -33,7 +33,8 @@ from mcp_server_claude.cli.doctor.http_checks import check_http
 from mcp_server_claude.cli.doctor.postgres_check import check_postgres
 from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.redaction import redact
-from mcp_server_claude.settings import APP_NAME, Settings, config_file
+from mcp_server_claude.settings import Settings
+from mcp_server_claude.settings_sources import APP_NAME, config_file
 from mcp_server_claude.store import Store, StoreError, request_ledger
 from mcp_server_claude.store.usage import daily_rollups
 

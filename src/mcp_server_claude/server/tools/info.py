@@ -17,7 +17,7 @@ from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.server import tool_results
 from mcp_server_claude.server.strict_tool import READ_ONLY_HINTS, RESULT_META, StrictTool
 from mcp_server_claude.server.tool_dependencies import ServicesDep, UserDep
-from mcp_server_claude.settings import variable_name
+from mcp_server_claude.settings_sources import variable_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
