@@ -58,7 +58,7 @@ async def check_postgres(store: Store) -> Finding:
     round_trip_ms = (time.perf_counter() - begun) / ROUND_TRIPS / 3 * 1000
     text = (
         f"PostgreSQL {facts.version}, {round_trip_ms:.1f} ms a round trip, "
-        f"{facts.connections} of {facts.max_connections} connections used"
+        f"{facts.connections} connections to this database, {facts.max_connections} allowed on the server"
     )
     for is_wrong, problem, hint in (
         (facts.version_number < MIN_SERVER_VERSION, "the server is too old", "Use PostgreSQL 14 or newer."),
