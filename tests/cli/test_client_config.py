@@ -164,6 +164,21 @@ def test_a_configuration_is_written_beside_what_is_there_with_a_backup(client: C
     assert not list(path.parent.glob(f".{path.name}.*"))
 
 
+def test_writing_again_keeps_the_key_and_the_token_that_replaced_a_placeholder(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    local = client_config.client_configuration("zed", ["/x"])
+    remote = client_config.http_configuration("zed", "http://h/mcp")
+    for configuration, placeholder in (
+        (local, client_config.KEY_PLACEHOLDER),
+        (remote, client_config.TOKEN_PLACEHOLDER),
+    ):
+        write_config("zed", path, configuration)
+        filled = path.read_text(encoding="utf-8").replace(placeholder, "mine")
+        path.write_text(filled, encoding="utf-8")
+        assert not write_config("zed", path, configuration).has_changed
+        assert path.read_text(encoding="utf-8") == filled
+
+
 def test_a_file_that_cannot_be_merged_is_left_alone(tmp_path: Path) -> None:
     configuration = client_config.client_configuration("zed", ["/x"])
     for text in ('{\n // a comment\n "theme": "dark"}', "[]", '{"context_servers": 3}'):

@@ -17,7 +17,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mcp_server_claude.cli.client_config import SERVER_NAME, format_configuration
+from mcp_server_claude.cli.client_config import (
+    KEY_PLACEHOLDER,
+    SERVER_NAME,
+    TOKEN_PLACEHOLDER,
+    format_configuration,
+)
 from mcp_server_claude.errors import RequestError
 
 if TYPE_CHECKING:
@@ -105,13 +110,22 @@ def _merge_json(path: Path, before: str, configuration: Json) -> str:
     for name, value in configuration.items():
         present = merged.setdefault(name, type(value)())
         if isinstance(value, dict) and isinstance(present, dict):
-            cast("Json", present).update(cast("Json", value))
+            cast("Json", present).update(cast("Json", _fill_placeholders(cast("Json", value), cast("Json", present))))
         elif isinstance(value, list) and isinstance(present, list):
             items = cast("list[object]", present)
             items += [item for item in cast("list[object]", value) if item not in items]
         else:
             raise RequestError(f"{name!r} in {path} is not of the type that it should be. Add this server by hand.")
     return before if json.loads(before or "{}") == merged else json.dumps(merged, indent=2, ensure_ascii=False) + "\n"
+
+
+def _fill_placeholders(value: object, present: object) -> object:
+    """The value, with the key or token that the file holds already in the place of a placeholder."""
+    if isinstance(value, dict):
+        before = cast("Json", present) if isinstance(present, dict) else {}
+        return {name: _fill_placeholders(each, before.get(name)) for name, each in cast("Json", value).items()}
+    is_placeholder = isinstance(value, str) and (KEY_PLACEHOLDER in value or TOKEN_PLACEHOLDER in value)
+    return present if is_placeholder and isinstance(present, str) else value
 
 
 def _merge_toml(path: Path, before: str, configuration: Json) -> str:

@@ -73,7 +73,7 @@ def _write_client(client: client_config.Client, url: str) -> None:
         return
     backup = f"; the file before is {written.backup}" if written.backup else ""
     typer.echo(f"Wrote {path}{backup}. Restart {client_config.CLIENT_NAMES[client]}.")
-    text = client_config.format_configuration(client, _configuration(client, url))
+    text = path.read_text(encoding="utf-8")
     for placeholder in (client_config.KEY_PLACEHOLDER, client_config.TOKEN_PLACEHOLDER):
         if placeholder in text:
             typer.secho(f"Replace {placeholder} in it.", fg="yellow")
