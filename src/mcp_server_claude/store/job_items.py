@@ -83,16 +83,14 @@ _PARK = f"""
 update job_item set state = 'failed', owner = '', error = :error, interruptions = interruptions + 1
 where job_id = :job and attempts >= :most and {_IS_ORPHANED}
 """  # noqa: S608 - constants
-_CANCEL_ORPHANS = f"""
-update job_item set state = 'cancelled', owner = '', interruptions = interruptions + 1
-where job_id = :job and {_IS_ORPHANED}
-and exists (select 1 from job where job.id = job_item.job_id and job.stop_requested <> 0 and job.reason = '')
-"""  # noqa: S608
 _LOCK_JOB = "update job set state = state where id = :job"
 """Makes the claims of other processes wait until the transaction ends, so that each sees those of the others."""
-_CANCEL_ORPHANED = f"""
+_CANCEL_ORPHANED_ITEMS = f"""
 update job_item set state = 'cancelled', owner = '', interruptions = interruptions + 1
 where job_id = :job and {_IS_ORPHANED}
+"""  # noqa: S608
+_CANCEL_ORPHANED_ITEMS_OF_STOPPED_JOB = f"""{_CANCEL_ORPHANED_ITEMS}
+and exists (select 1 from job where job.id = job_item.job_id and job.stop_requested <> 0 and job.reason = '')
 """  # noqa: S608
 _CLAIM = f"""
 update job_item set interruptions = interruptions + case when state = 'running' then 1 else 0 end,
@@ -136,7 +134,7 @@ def claim_items(tx: Transaction, job_id: str, worker: str, limit: int) -> list[C
     tx.execute(_LOCK_JOB, {"job": job_id})
     row = {"job": job_id, "error": json.dumps(TOO_MANY_ATTEMPTS), "most": MAX_ATTEMPTS}
     tx.execute(_PARK, row)
-    tx.execute(_CANCEL_ORPHANS, {"job": job_id})
+    tx.execute(_CANCEL_ORPHANED_ITEMS_OF_STOPPED_JOB, {"job": job_id})
     claimed = tx.fetch_all(ClaimedItem, _CLAIM, {"job": job_id, "worker": worker, "limit": limit})
     return sorted(claimed, key=lambda item: item.seq)
 
@@ -149,7 +147,7 @@ def cancel_unclaimed_items(tx: Transaction, job_id: str) -> int:
     waiting = tx.execute(
         "update job_item set state = 'cancelled' where job_id = :job and state = 'todo'", {"job": job_id}
     )
-    return waiting + tx.execute(_CANCEL_ORPHANED, {"job": job_id})
+    return waiting + tx.execute(_CANCEL_ORPHANED_ITEMS, {"job": job_id})
 
 
 def finish_item(tx: Transaction, item: ClaimedItem, outcome: ItemOutcome) -> bool:
