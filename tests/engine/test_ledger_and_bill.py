@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio.to_thread
 import pytest
 
+from mcp_server_claude import pricing
+from mcp_server_claude.anthropic_api.message_stream import MessageStream
+from mcp_server_claude.call_types import Call
+from mcp_server_claude.engine.ledger_writer import LedgerWriter, OpenEntry
 from mcp_server_claude.simulator import Pace, Simulator, directive
+from mcp_server_claude.store import Store, request_ledger
 from support.mcp_session import connect, usage_meta
 
 if TYPE_CHECKING:
@@ -50,3 +56,24 @@ async def test_the_ledger_equals_the_bill_to_the_micro_dollar(
     billed = {each.request_id: None if each.usd is None else round(each.usd * 1_000_000) for each in api.bill()}
     assert len(billed) >= len(CALLS)
     assert {name: rows[name] for name in billed} == billed
+
+
+async def test_the_cost_recorded_at_the_start_counts_a_cache_of_an_hour_at_its_own_price(tmp_path: Path) -> None:
+    store = await anyio.to_thread.run_sync(Store.open, tmp_path)
+    written = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 1000}
+    usage = {"input_tokens": 0, "cache_creation_input_tokens": 1000, "cache_creation": written, "output_tokens": 0}
+    stream = MessageStream(lambda _event: None)
+    stream.feed_events([{"type": "message_start", "message": {"model": "claude-sonnet-5-5", "usage": usage}}])
+    call = Call(prompt="Tea?")
+    try:
+        entry = await LedgerWriter(store).open_entry(call, attempt=1, model="claude-sonnet-5-5", base_url="")
+        assert isinstance(entry, OpenEntry)
+        entry.record_start(stream)
+        await store.write(request_ledger.entries_of_call, call.id)  # writes happen in their order
+        (recorded,) = await store.read(request_ledger.entries_of_call, call.id)
+    finally:
+        await store.close()
+    rates = pricing.find_rates("claude-sonnet-5-5")
+    assert rates is not None
+    assert recorded.state == "open"
+    assert recorded.cost_micros == round(1000 * rates.input * 2)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from mcp_server_claude import pricing
 from mcp_server_claude.call_types import COMPLETE_STOP_REASONS
+from mcp_server_claude.engine.request_bill import request_bill
 from mcp_server_claude.errors import TemporaryError
 from mcp_server_claude.store import StoreError, budget_reservations, orphan_cleanup, process_locks, request_ledger
 
@@ -186,7 +187,7 @@ class OpenEntry:
         }
         if stream.request_id:
             known["request_id"] = stream.request_id
-        cost = pricing.request_cost(usage.model, usage)
+        cost = request_bill(stream).cost
         if cost is not None:
             known["cost_micros"] = usd_to_micros(cost)
         self._ledger.store.write_nowait(request_ledger.record_entry_progress, self._id, **known)
