@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server_claude.anthropic_api.client import ClaudeClient
-from mcp_server_claude.anthropic_api.error_classification import retry_after_seconds
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
+from mcp_server_claude.anthropic_api.response_headers import retry_after_seconds
 from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
 from mcp_server_claude.redaction import MAX_SANITIZED_CHARS, sanitize
 from mcp_server_claude.settings import Settings

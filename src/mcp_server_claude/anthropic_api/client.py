@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 
 from mcp_server_claude import pricing
-from mcp_server_claude.anthropic_api import error_classification, token_estimate
+from mcp_server_claude.anthropic_api import error_classification, response_headers, token_estimate
 from mcp_server_claude.anthropic_api.http_client import build_http_client
 from mcp_server_claude.anthropic_api.platforms import PLATFORMS
 from mcp_server_claude.anthropic_api.stream_reader import read_stream
@@ -139,9 +139,9 @@ class ClaudeClient:
         stream = await self._open_stream(body)
         async with stream:
             message_stream.headers = stream.response.headers
-            message_stream.request_id = error_classification.request_id_from(message_stream.headers)
+            message_stream.request_id = response_headers.request_id_from(message_stream.headers)
             message_stream.bytes_received = lambda: stream.response.num_bytes_downloaded
-            error_classification.check_content_type(stream.response.status_code, message_stream.headers)
+            response_headers.check_content_type(stream.response.status_code, message_stream.headers)
             requested_id = str(body["model"]) if self.platform.is_cloud else ""
             message_stream.region = self._region
             try:

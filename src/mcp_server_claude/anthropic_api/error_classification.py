@@ -8,19 +8,18 @@ the API wrote it for the reader: the SDK's own text may hold a key (an illegal h
 
 from __future__ import annotations
 
-import math
 import re
 import socket
 import ssl
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, cast
 
+from mcp_server_claude.anthropic_api.response_headers import request_id_from, retry_advice, retry_after_seconds
+from mcp_server_claude.anthropic_api.stream_usage import as_object
 from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
 from mcp_server_claude.redaction import sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from anthropic import APIStatusError
 
@@ -59,7 +58,6 @@ MAX_SIGNATURE_MESSAGE_CHARS = 2_000
 HTTP_NOT_FOUND, HTTP_TOO_LARGE, HTTP_RATE_LIMIT, HTTP_OVERLOADED = 404, 413, 429, 529
 UNSENDABLE_ERRORS = frozenset({"LocalProtocolError", "UnsupportedProtocol", "InvalidURL"})
 """Exceptions of the HTTP libraries for a request that they do not send, by name, since these are not imported."""
-STREAM_CONTENT_TYPES = ("text/event-stream", "application/vnd.amazon.eventstream")
 
 KIND_BY_ERROR_TYPE: dict[str, str] = {
     "overloaded_error": "overloaded",
@@ -130,31 +128,6 @@ def to_call_error(error: Exception) -> CallError | None:
             return None
 
 
-def check_content_type(status: int, headers: Mapping[str, str]) -> None:
-    """Check that a response is an event stream: the API's own kind, or Amazon's.
-
-    Raises:
-        ConfigurationError: It is something else, such as a captive portal, a proxy's error page, or the response of a
-            gateway that cannot stream.
-    """
-    content_type = headers.get("content-type", "")
-    if content_type.startswith(STREAM_CONTENT_TYPES):
-        return
-    media_type = sanitize(content_type.partition(";")[0])[:60] or "nothing"
-    raise ConfigurationError(
-        f"The base URL answered with {media_type} instead of an event stream (HTTP {status}): it is not a Messages API "
-        "that streams. Check MCP_CLAUDE_BASE_URL, and any proxy in between.",
-        kind="protocol",
-        status=status,
-        request_id=request_id_from(headers),
-    )
-
-
-def request_id_from(headers: Mapping[str, str]) -> str | None:
-    """The request id that support asks for, the API's or Amazon's."""
-    return headers.get("request-id") or headers.get("x-amzn-requestid")
-
-
 def api_message_sentence(error: Exception) -> str:
     """The API's own message as a sentence after a space; empty where the response has none."""
     import anthropic
@@ -167,33 +140,9 @@ def api_message_sentence(error: Exception) -> str:
     return f" The API says: {text}{'' if text.endswith(('.', '!', '?', '…')) else '.'}" if text else ""
 
 
-def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds to wait by `retry-after-ms` or `retry-after` (seconds or an HTTP date, RFC 9110); None without either."""
-    milliseconds, value = _finite_number(headers.get("retry-after-ms")), headers.get("retry-after")
-    seconds = _finite_number(value) if milliseconds is None else milliseconds / 1000
-    if seconds is not None:
-        return max(0.0, seconds)
-    if value is None:
-        return None
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
-
-
-def _finite_number(value: str | None) -> float | None:
-    try:
-        number = float(value or "")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _api_message(error: APIStatusError) -> str:
     """The message in the response's body, unsanitized; empty where it has none."""
-    body = _json_object(error.body)
+    body = as_object(error.body)
     # Gateways send other shapes, and so does Amazon: {"message": …}, or {"Message": …} where it refuses a signature.
     message = next((each for each in (error.api_message, body.get("message"), body.get("Message")) if each), "")
     # Where Amazon refuses a signature it goes on to show what was to be signed, a session's token included.
@@ -211,7 +160,7 @@ def _from_status(error: APIStatusError) -> CallError:
         retry_after_s=retry_after_seconds(headers),
         request_id=request_id_from(headers),
         status=status,
-        should_retry=_retry_advice(headers),
+        should_retry=retry_advice(headers),
     )
 
 
@@ -262,7 +211,7 @@ def _is_missing_route(error: APIStatusError) -> bool:
         return False
     path = error.request.url.path
     message = _api_message(error)
-    return not isinstance(_json_object(error.body).get("error"), dict) or not message or path in message
+    return not isinstance(as_object(error.body).get("error"), dict) or not message or path in message
 
 
 def _message_and_class(error: APIStatusError, kind: str) -> tuple[str, type[CallError]]:
@@ -352,7 +301,7 @@ def _image_message(error: APIStatusError) -> str:
 
     The details are those of `anthropic.types.ImageDimensionsTooLargeErrorDetails` (SDK 2.14).
     """
-    details = _json_object(_json_object(_json_object(error.body).get("error")).get("details"))
+    details = as_object(as_object(as_object(error.body).get("error")).get("details"))
     limit, paths = details.get("max_side_length_pixels"), details.get("paths")
     side = f"{limit:,} pixels" if isinstance(limit, int) else "the limit"
     places = (
@@ -365,11 +314,6 @@ def _image_message(error: APIStatusError) -> str:
     return (
         f"{count} larger than {side} on a side{listed_places}. Scale down, or send fewer: more than 20 lower the limit."
     )
-
-
-def _retry_advice(headers: Mapping[str, str]) -> bool | None:
-    """The API's own advice on retrying, which outranks every rule of ours; None without any."""
-    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower())
 
 
 def _from_connection_error(error: Exception) -> CallError:
@@ -417,7 +361,3 @@ def _cause_chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None and depth < 10:
         yield error
         error, depth = error.__cause__ or error.__context__, depth + 1
-
-
-def _json_object(value: object) -> dict[str, object]:
-    return cast("dict[str, object]", value) if isinstance(value, dict) else {}

@@ -8,10 +8,10 @@ parsed before its block is whole.
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, cast
 
+from mcp_server_claude.anthropic_api.content_block_builder import ContentBlockBuilder
 from mcp_server_claude.anthropic_api.stream_usage import FALLBACK_ATTEMPT, StreamUsage, as_name, as_object, token_count
 from mcp_server_claude.anthropic_api.thinking_summary import ThinkingSummary
 from mcp_server_claude.call_types import (
@@ -26,9 +26,7 @@ from mcp_server_claude.call_types import (
     Usage,
 )
 from mcp_server_claude.errors import TemporaryError
-from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.redaction import sanitize
-from mcp_server_claude.text_log import TextLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,36 +49,6 @@ QUERY_FIELDS = ("query", "url", "path", "command")
 """The fields of a server tool's input that say what it was asked for."""
 
 
-class _BlockBuilder:
-    """A content block under construction: its fields, and the deltas that came so far."""
-
-    __slots__ = ("citations", "fields", "parts")
-
-    def __init__(self, fields: dict[str, object]) -> None:
-        self.fields = fields
-        self.parts: dict[str, TextLog] = {}
-        self.citations: list[object] = []
-
-    def append(self, name: str, piece: str) -> None:
-        log = self.parts.get(name)
-        if log is None:
-            log = self.parts[name] = TextLog()
-        log.append(piece)
-
-    def build_block(self) -> dict[str, object]:
-        """The block as the API would have sent it in one piece."""
-        fields = dict(self.fields)
-        for name, log in self.parts.items():
-            if name == "partial_json":
-                fields["input"] = _parse_tool_input(log.whole())
-            else:
-                # Deltas may split surrogate pairs; a block that holds the halves could not be sent back.
-                fields[name] = replace_lone_surrogates(str(fields.get(name) or "") + log.whole())
-        if self.citations:
-            fields["citations"] = [*cast("list[object]", fields.get("citations") or []), *self.citations]
-        return fields
-
-
 class MessageStream:
     """The message of one request so far. It can be read at any moment, also after an error or a cancel.
 
@@ -99,7 +67,7 @@ class MessageStream:
     def __init__(self, listener: Listener, *, strict_blocks: bool = False) -> None:
         self._listener = listener
         self._strict_blocks = strict_blocks
-        self._blocks: dict[int, _BlockBuilder] = {}
+        self._blocks: dict[int, ContentBlockBuilder] = {}
         self._thinking_tokens = 0
         self._is_thinking_counted = False
         self._tool_input_chars = 0
@@ -320,7 +288,7 @@ class MessageStream:
     def _on_block_start(self, index: int, fields: dict[str, object]) -> None:
         if not isinstance(fields.get("type"), str):
             raise self._malformed_error()
-        self._blocks[index] = _BlockBuilder(fields)
+        self._blocks[index] = ContentBlockBuilder(fields)
         self.in_thinking_block = fields.get("type") in THINKING_BLOCK_TYPES
         match fields.get("type"):
             case "text":
@@ -373,7 +341,7 @@ class MessageStream:
         elif kind == "citations_delta":
             block.citations.append(self._object_in(delta, "citation"))
         else:
-            _append_unknown_delta(block, delta)
+            block.append_unknown_delta(delta)
 
     def _accepts_text(self, index: int) -> bool:
         """True if a text delta may belong to this block."""
@@ -411,7 +379,7 @@ class MessageStream:
             return
         block = self._blocks.get(index)
         if block is None:
-            block = self._blocks[index] = _BlockBuilder({"type": "text", "text": ""})
+            block = self._blocks[index] = ContentBlockBuilder({"type": "text", "text": ""})
         block.append("text", text)
         self._publish_text(text)
 
@@ -430,23 +398,3 @@ class MessageStream:
         if delta["thinking"]:
             self._summary.add_text(str(delta["thinking"]))
         self._listener(ThinkingProgress(self._thinking_tokens, self._summary.last_sentence))
-
-
-def _append_unknown_delta(block: _BlockBuilder, delta: dict[str, object]) -> None:
-    """Append every string field of an unknown delta, as newer APIs may add, to the block's field of that name."""
-    for name, value in delta.items():
-        if name != "type" and isinstance(value, str):
-            block.append(name, value)
-
-
-def _parse_tool_input(text: str) -> object:
-    """A tool's input. If `max_tokens` cut it, the part that can be parsed, as the SDK's own helper returns it."""
-    try:
-        return cast("object", json.loads(text)) if text else {}
-    except (ValueError, RecursionError):
-        import jiter  # comes with anthropic
-
-        try:
-            return cast("object", jiter.from_json(replace_lone_surrogates(text).encode(), partial_mode=True))
-        except ValueError:
-            return {}

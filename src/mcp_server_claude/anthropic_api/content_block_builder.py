@@ -1,0 +1,62 @@
+"""One content block of a streamed message, built from its deltas; nothing is joined or parsed before it is read."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, cast
+
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.text_log import TextLog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ContentBlockBuilder:
+    """A content block under construction: its fields, and the deltas that came so far."""
+
+    __slots__ = ("citations", "fields", "parts")
+
+    def __init__(self, fields: dict[str, object]) -> None:
+        self.fields = fields
+        self.parts: dict[str, TextLog] = {}
+        self.citations: list[object] = []
+
+    def append(self, name: str, piece: str) -> None:
+        """Append the text of a delta to a field."""
+        log = self.parts.get(name)
+        if log is None:
+            log = self.parts[name] = TextLog()
+        log.append(piece)
+
+    def append_unknown_delta(self, delta: Mapping[str, object]) -> None:
+        """Append every string field of an unknown delta, as newer APIs may add, to the field of that name."""
+        for name, value in delta.items():
+            if name != "type" and isinstance(value, str):
+                self.append(name, value)
+
+    def build_block(self) -> dict[str, object]:
+        """The block as the API would have sent it in one piece."""
+        fields = dict(self.fields)
+        for name, log in self.parts.items():
+            if name == "partial_json":
+                fields["input"] = _parse_tool_input(log.whole())
+            else:
+                # Deltas may split surrogate pairs; a block that holds the halves could not be sent back.
+                fields[name] = replace_lone_surrogates(str(fields.get(name) or "") + log.whole())
+        if self.citations:
+            fields["citations"] = [*cast("list[object]", fields.get("citations") or []), *self.citations]
+        return fields
+
+
+def _parse_tool_input(text: str) -> object:
+    """A tool's input. If `max_tokens` cut it, the part that can be parsed, as the SDK's own helper returns it."""
+    try:
+        return cast("object", json.loads(text)) if text else {}
+    except (ValueError, RecursionError):
+        import jiter  # comes with anthropic
+
+        try:
+            return cast("object", jiter.from_json(replace_lone_surrogates(text).encode(), partial_mode=True))
+        except ValueError:
+            return {}

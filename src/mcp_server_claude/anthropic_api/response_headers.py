@@ -1,0 +1,70 @@
+"""The headers of a response: its content type, the request id, and the advice on retrying."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from mcp_server_claude.errors import ConfigurationError
+from mcp_server_claude.redaction import sanitize
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+STREAM_CONTENT_TYPES = ("text/event-stream", "application/vnd.amazon.eventstream")
+
+
+def check_content_type(status: int, headers: Mapping[str, str]) -> None:
+    """Check that a response is an event stream: the API's own kind, or Amazon's.
+
+    Raises:
+        ConfigurationError: It is something else, such as a captive portal, a proxy's error page, or the response of a
+            gateway that cannot stream.
+    """
+    content_type = headers.get("content-type", "")
+    if content_type.startswith(STREAM_CONTENT_TYPES):
+        return
+    media_type = sanitize(content_type.partition(";")[0])[:60] or "nothing"
+    raise ConfigurationError(
+        f"The base URL answered with {media_type} instead of an event stream (HTTP {status}): it is not a Messages API "
+        "that streams. Check MCP_CLAUDE_BASE_URL, and any proxy in between.",
+        kind="protocol",
+        status=status,
+        request_id=request_id_from(headers),
+    )
+
+
+def request_id_from(headers: Mapping[str, str]) -> str | None:
+    """The request id that support asks for, the API's or Amazon's."""
+    return headers.get("request-id") or headers.get("x-amzn-requestid")
+
+
+def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Seconds to wait by `retry-after-ms` or `retry-after` (seconds or an HTTP date, RFC 9110); None without either."""
+    milliseconds, value = _finite_number(headers.get("retry-after-ms")), headers.get("retry-after")
+    seconds = _finite_number(value) if milliseconds is None else milliseconds / 1000
+    if seconds is not None:
+        return max(0.0, seconds)
+    if value is None:
+        return None
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
+
+
+def retry_advice(headers: Mapping[str, str]) -> bool | None:
+    """The API's own advice on retrying, which outranks every rule of ours; None without any."""
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower())
+
+
+def _finite_number(value: str | None) -> float | None:
+    try:
+        number = float(value or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
