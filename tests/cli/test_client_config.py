@@ -218,6 +218,10 @@ def test_over_http_a_client_gets_the_url_and_a_token(client: Client) -> None:
         return
     entry = entry_of(client_config.http_configuration(client, "http://h/mcp"))
     assert "http://h/mcp" in entry.values()
+    if client == "codex":  # it takes the token from a variable
+        assert entry["bearer_token_env_var"] == "MCP_CLAUDE_TOKEN"
+    else:
+        assert entry["headers"] == {"Authorization": f"Bearer {client_config.TOKEN_PLACEHOLDER}"}
 
 
 def test_write_changes_the_file_of_the_project(tmp_path: Path) -> None:
