@@ -133,6 +133,12 @@ def test_only_claude_desktop_detaches_calls_before_its_own_timeout() -> None:
         assert detaches is (client == "claude-desktop")
 
 
+@pytest.mark.parametrize(("client", "name"), [("codex", "tool_timeout_sec"), ("cline", "timeout")])
+def test_clients_that_would_end_a_call_after_a_minute_are_given_an_hour(client: Client, name: str) -> None:
+    assert entry_of(client_config.client_configuration(client, ["/x"]))[name] == 3600
+    assert entry_of(client_config.http_configuration(client, "http://h/mcp"))[name] == 3600
+
+
 def test_without_the_console_script_the_interpreter_starts_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sysconfig.get_path", lambda _: "/nowhere")  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     monkeypatch.setattr(sys, "executable", "/nowhere/python")

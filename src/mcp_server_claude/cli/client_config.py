@@ -55,6 +55,12 @@ DESKTOP_CONFIG_FOLDERS = (
     "macOS: ~/Library/Application Support/Claude/, Windows: %APPDATA%\\Claude\\, Linux: ~/.config/Claude/; "
     "or Settings → Developer → Edit Config"
 )
+CALL_TIMEOUT_S = 3600
+"""The time that a tool call may take, where a client's file can say so and its default is 60 s.
+
+Codex: `tool_timeout_sec` (https://developers.openai.com/codex/mcp, as documented by November 2026).
+Cline: `timeout`, from 30 s to an hour (https://docs.cline.bot/mcp/configuring-mcp-servers, read 2026-11-29).
+"""
 EXAMPLE_COMMAND = "/path/to/mcp-server-claude"
 """The command in `claude_desktop_config.example.json`."""
 
@@ -141,10 +147,13 @@ def client_configuration(client: Client, command: Sequence[str]) -> Json:
         case "windsurf":
             entry = {**started, "env": {KEY_VARIABLE: f"${{env:{KEY_VARIABLE}}}"}}
         case "codex":
-            return {"mcp_servers": {SERVER_NAME: {**started, "env_vars": [KEY_VARIABLE]}}}
+            entry = {**started, "env_vars": [KEY_VARIABLE], "tool_timeout_sec": CALL_TIMEOUT_S}
+            return {"mcp_servers": {SERVER_NAME: entry}}
         case "zed":
             return {"context_servers": {SERVER_NAME: {**started, "env": {KEY_VARIABLE: KEY_PLACEHOLDER}}}}
-        case "inspector" | "cline":
+        case "cline":
+            entry = {**started, "env": {KEY_VARIABLE: KEY_PLACEHOLDER}, "timeout": CALL_TIMEOUT_S}
+        case "inspector":
             entry = {**started, "env": {KEY_VARIABLE: KEY_PLACEHOLDER}}  # nothing is expanded there: literal values
     return {"mcpServers": {SERVER_NAME: entry}}
 
@@ -168,11 +177,12 @@ def http_configuration(client: Client, url: str) -> Json:
         case "gemini":
             entry = {"httpUrl": url, "headers": headers}
         case "cline":
-            entry = {"type": "streamableHttp", "url": url, "headers": headers}
+            entry = {"type": "streamableHttp", "url": url, "headers": headers, "timeout": CALL_TIMEOUT_S}
         case "zed":
             return {"context_servers": {SERVER_NAME: {"url": url, "headers": headers}}}
         case "codex":
-            return {"mcp_servers": {SERVER_NAME: {"url": url, "bearer_token_env_var": TOKEN_VARIABLE}}}
+            entry = {"url": url, "bearer_token_env_var": TOKEN_VARIABLE, "tool_timeout_sec": CALL_TIMEOUT_S}
+            return {"mcp_servers": {SERVER_NAME: entry}}
         case "claude-desktop":
             raise RequestError("Claude Desktop takes HTTP servers as connectors in its settings, not in its file.")
     return {"mcpServers": {SERVER_NAME: entry}}
