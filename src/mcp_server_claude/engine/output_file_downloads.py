@@ -6,6 +6,7 @@ Their content stays with Anthropic. The store keeps only their owners and names.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import TYPE_CHECKING, cast
@@ -30,6 +31,7 @@ MAX_DOWNLOAD_BYTES = 30_000_000
 """Bytes of a download: all of it is in memory at once, and in an MCP result as base64."""
 MAX_FILES_PER_CALL = 100
 """Files that are recorded for one call."""
+MAX_DELETIONS_PER_BATCH = 100
 METADATA_TIMEOUT_S = 10.0
 """Seconds that an answer waits for the names of its files."""
 NO_TEXT_NOTE = "(Claude wrote files and no text.)"
@@ -113,14 +115,24 @@ class OutputFiles:
     async def delete_expired(self, before: float) -> None:
         """Delete files made before then (unix seconds), and those whose text was forgotten, at Anthropic and here.
 
-        What cannot be deleted now is tried the next time.
+        What cannot be deleted now is tried the next time. A file that the API refuses does not hold up the others.
         """
-        try:
-            for file in await self._store.write(output_file_records.expired_output_files, before):
-                await files_api.delete_file(self._claude, file.file_id)
-                await self._store.write(output_file_records.delete_output_file, file.id)
-        except (CallError, StoreError):
-            return
+        refused: set[str] = set()
+        with suppress(CallError, StoreError):
+            while files := await self._expired_files(before, refused):
+                for file in files:
+                    try:
+                        await files_api.delete_file(self._claude, file.file_id)
+                    except RequestError:
+                        refused.add(file.id)
+                    else:
+                        await self._store.write(output_file_records.delete_output_file, file.id)
+
+    async def _expired_files(self, before: float, refused: set[str]) -> list[OutputFileRecord]:
+        """The next files to delete, without those that the API has refused to."""
+        limit = MAX_DELETIONS_PER_BATCH + len(refused)
+        files = await self._store.write(output_file_records.expired_output_files, before, limit)
+        return [file for file in files if file.id not in refused]
 
     async def _load_metadata(self, file_id: str, metadata: dict[str, FileMetadata]) -> None:
         try:

@@ -209,7 +209,7 @@ def _needs_programmatic(definition: ToolDefinition) -> bool:
 
 
 def _as_sent(role: str, content: list[Block]) -> Message:
-    """A message in the form in which it was sent first: a question without files is a string (`Call.question`)."""
+    """A message in the form in which it was sent first: a question without files is a string (`Call.user_message`)."""
     match content:
         case [{"type": "text", "text": str(text)}] if role == "user":
             return {"role": role, "content": text}
