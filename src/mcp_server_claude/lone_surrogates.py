@@ -16,13 +16,14 @@ def replace_lone_surrogates(text: str) -> str:
 
 
 def without_lone_surrogates(value: object) -> object:
-    """A value whose texts hold no lone surrogates."""
+    """A JSON value whose texts and names of fields hold no lone surrogates."""
     match value:
         case str():
             return replace_lone_surrogates(value)
         case list():
             return [without_lone_surrogates(each) for each in cast("list[object]", value)]
         case dict():
-            return {name: without_lone_surrogates(each) for name, each in cast("dict[str, object]", value).items()}
+            fields = cast("dict[str, object]", value)
+            return {replace_lone_surrogates(name): without_lone_surrogates(each) for name, each in fields.items()}
         case _:
             return value

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store, Transaction
     from mcp_server_claude.store.job_items import ClaimedItem, ItemRecord
-    from mcp_server_claude.store.job_records import JobRecord
+    from mcp_server_claude.store.job_records import JobProgress, JobRecord
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -336,15 +336,14 @@ def _create_for_running_call(tx: Transaction, job: JobRecord, call_id: str, work
 
 def _read_snapshot(tx: Transaction, job_id: str, user: str) -> JobSnapshot | None:
     record = job_records.find_job(tx, job_id, user)
-    return None if record is None else _snapshot(tx, record)
+    return None if record is None else _snapshot(tx, record, job_records.job_progress(tx, record.id))
 
 
 def _read_recent(tx: Transaction, user: str, limit: int) -> list[JobSnapshot]:
-    return [_snapshot(tx, record) for record, _ in job_records.recent_jobs(tx, user, limit)]
+    return [_snapshot(tx, record, progress) for record, progress in job_records.recent_jobs(tx, user, limit)]
 
 
-def _snapshot(tx: Transaction, record: JobRecord) -> JobSnapshot:
-    progress = job_records.job_progress(tx, record.id)
+def _snapshot(tx: Transaction, record: JobRecord, progress: JobProgress) -> JobSnapshot:
     first = job_items.read_items(tx, record.id, 0, 1) if progress.items == 1 else []
     return JobSnapshot(record=record, progress=progress, call_id=first[0].call_id if first else "")
 

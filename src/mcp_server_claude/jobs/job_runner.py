@@ -20,8 +20,9 @@ from mcp_server_claude.call_types import MessageStart
 from mcp_server_claude.errors import CallError, TemporaryError
 from mcp_server_claude.jobs import item_outcomes
 from mcp_server_claude.jobs.adaptive_concurrency import AdaptiveConcurrency
+from mcp_server_claude.jobs.job_end import job_end, record_job_end
 from mcp_server_claude.store import StoreError, job_items, job_records, process_locks
-from mcp_server_claude.telemetry.job_spans import leave_current_trace, record_job_span
+from mcp_server_claude.telemetry.job_spans import leave_current_trace
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.engine.rate_limit_cooldown import RateLimitCooldown
     from mcp_server_claude.store import Store, Transaction
     from mcp_server_claude.store.job_items import ClaimedItem
-    from mcp_server_claude.store.job_records import JobProgress, JobRecord
+    from mcp_server_claude.store.job_records import JobRecord
 
 JOB_POLL_INTERVAL_S = 1.0
 """Seconds between two looks at the database while there are open jobs."""
@@ -307,8 +308,9 @@ class JobRunner:
         Where a budget is too small for one more item while others are running, what these have reserved may be enough
         after they have ended.
         """
-        single = (await self._store.read(job_records.job_progress, item.job_id)).items == 1
-        if single or not item_outcomes.stops_job(error):
+        if not item_outcomes.stops_job(error):
+            return False
+        if (await self._store.read(job_records.job_progress, item.job_id)).items == 1:
             return False
         await self._store.write(job_items.release_item, item)
         if error.kind in item_outcomes.JOB_ERROR_KINDS and len(local.running) > 1:
@@ -332,30 +334,30 @@ class JobRunner:
         progress = await self._store.read(job_records.job_progress, job.id)
         if progress.todo or progress.running:
             return
-        reason = job.reason
-        try:
-            digest = await self._work.write_output(job)
-        except CallError as error:
-            digest, reason = "", " ".join(filter(None, (reason, f"The output could not be written: {error}")))
-        end = _job_end(job, progress, reason)
+        digest, failure = await self._write_output(job)
+        reason = " ".join(filter(None, (job.reason, failure)))
+        end = job_end(job, progress, reason)
         now = time.time()
         if await self._store.write(
             job_records.close_job, job.id, end=end, now=now, reason=reason, output_digest=digest
         ):
-            record_job_span(
-                job.tool,
-                _span_attributes(job, progress, end),
-                started_at=job.created_at,
-                ended_at=now,
-                complete=end == "complete",
-            )
+            record_job_end(job, progress, end, now)
         self._jobs.pop(job.id, None)
         if job.id in self._order:
             self._order.remove(job.id)
-        _log.info("job %s ended %s: %d of %d items answered", job.id, end, progress.done, progress.items)
         self._ended.set()
         self._ended = anyio.Event()
         self._notify_change()
+
+    async def _write_output(self, job: JobRecord) -> tuple[str, str]:
+        """Write the output of a job. Returns its digest and why it could not be written, or empty texts."""
+        try:
+            return await self._work.write_output(job), ""
+        except CallError as error:
+            return "", f"The output could not be written: {error}"
+        except Exception:  # noqa: BLE001 - logged; it must end neither the server nor the other jobs
+            _log.exception("a bug ended the output of job %s", job.id)
+            return "", "The output could not be written: a bug in this server, which its log describes."
 
     def _mark_warm(self, local: _LocalJob, event: CallEvent) -> None:
         """Start the other items once the API has read the first one: from then on the cache holds what they share."""
@@ -381,23 +383,3 @@ class _Deferred(Protocol):
 
 def _finish(item: ClaimedItem, outcome: job_items.ItemOutcome, tx: Transaction) -> bool:
     return job_items.finish_item(tx, item, outcome)
-
-
-def _span_attributes(job: JobRecord, progress: JobProgress, end: job_records.JobEnd) -> dict[str, str | int | float]:
-    return {
-        "job_id": job.id,
-        "tool": job.tool,
-        "model": job.model,
-        "end": end,
-        "items": progress.items,
-        "items.done": progress.done,
-        "items.failed": progress.failed,
-        "items.interruptions": progress.interruptions,
-        "cost_usd": progress.cost_micros / 1e6,
-    }
-
-
-def _job_end(job: JobRecord, progress: JobProgress, reason: str) -> job_records.JobEnd:
-    if job.stop_requested and not reason:
-        return "cancelled"
-    return "complete" if progress.done == progress.items and not progress.incomplete and not reason else "incomplete"

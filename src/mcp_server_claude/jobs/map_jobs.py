@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio.to_thread
 
@@ -17,6 +17,7 @@ from mcp_server_claude.files.item_sources import is_item_source, item_text, read
 from mcp_server_claude.files.output_files import OutputWriter, check_output_path
 from mcp_server_claude.jobs import map_prompt, output_lines
 from mcp_server_claude.jobs.call_spec import call_from_spec, spec_of_call
+from mcp_server_claude.lone_surrogates import without_lone_surrogates
 from mcp_server_claude.store import job_items, job_records, store_errors_as
 
 if TYPE_CHECKING:
@@ -171,9 +172,9 @@ class MapJobs:
     def _items(self, request: MapRequest) -> Iterator[Item]:
         match request.items:
             case [str() as source] if is_item_source(source):
-                return read_item_source(source.strip(), self._file_policy)
+                return map(_replace_surrogates, read_item_source(source.strip(), self._file_policy))
             case items:
-                return ({"row": each} if isinstance(each, dict) else {"item": item_text(each)} for each in items)
+                return map(_item_of_entry, items)
 
     async def _new_job(self, request: MapRequest, first: Item, output: str, scopes: tuple[str, str]) -> JobRecord:
         """The job, after its first item has been checked as far as that goes without sending it."""
@@ -237,6 +238,15 @@ def item_call(template: Call, item: Mapping[str, object], *, job_id: str = "", m
         block = {"type": "text", "text": prefix}
         return replace(call, prompt=prompt[len(prefix) :], attachments=(block,))
     return replace(call, prompt=prompt)
+
+
+def _item_of_entry(entry: object) -> Item:
+    return _replace_surrogates({"row": entry} if isinstance(entry, dict) else {"item": item_text(entry)})
+
+
+def _replace_surrogates(item: Item) -> Item:
+    """The item as a request can carry it. The path of a file stays as it is on the disk."""
+    return item if "file" in item else cast("Item", without_lone_surrogates(item))
 
 
 def _max_usd(spec: Mapping[str, object]) -> float:

@@ -7,6 +7,8 @@ import io
 import json
 from typing import TYPE_CHECKING, cast
 
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -35,7 +37,8 @@ def encode_lines(items: Sequence[ItemRecord], *, as_csv: bool, with_header: bool
     """The lines of some items as bytes, each with its end of line."""
     if as_csv:
         return _csv_lines(items, with_header=with_header)
-    return "".join(f"{json.dumps(output_line(item), ensure_ascii=False)}\n" for item in items).encode()
+    lines = "".join(f"{json.dumps(output_line(item), ensure_ascii=False)}\n" for item in items)
+    return replace_lone_surrogates(lines).encode()
 
 
 def _csv_lines(items: Sequence[ItemRecord], *, with_header: bool) -> bytes:
@@ -48,7 +51,7 @@ def _csv_lines(items: Sequence[ItemRecord], *, with_header: bool) -> bytes:
         error = cast("dict[str, object] | None", line.get("error"))
         values = line | {"error": error.get("message") if error else None}
         writer.writerow([_csv_cell(values.get(name)) for name in CSV_COLUMNS])
-    return text.getvalue().encode()
+    return replace_lone_surrogates(text.getvalue()).encode()
 
 
 def _csv_cell(value: object) -> object:

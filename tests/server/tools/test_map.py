@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sqlite3
 from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, cast
@@ -154,6 +155,26 @@ async def test_other_tables_are_read_too(desk: McpSession, api: Simulator, proje
     assert prompt_of(request).startswith("1 and 2")
 
 
+async def test_lone_surrogates_of_a_table_are_replaced(desk: McpSession, project: Path) -> None:
+    (project / "words.jsonl").write_text(
+        '{"word": "a\\ud800"}\n"b\\udfff"\n{"word": "c", "k\\ud800": ["\\ud83d\\ude00"]}\n'
+    )
+    result = await run_map(desk, ["words.jsonl"], output="out.jsonl")
+    assert job(result)["state"] == "complete"
+    inputs = [line["input"] for line in lines(project / "out.jsonl")]
+    assert inputs == [{"word": "a\ufffd"}, "b\ufffd", {"word": "c", "k\ufffd": ["\U0001f600"]}]
+
+
+async def test_a_file_whose_name_is_not_utf_8_fails_alone_and_has_a_line(desk: McpSession, project: Path) -> None:
+    (project / "a.txt").write_text("tea")
+    (project / os.fsdecode(b"caf\xe9.txt")).write_text("coffee")
+    await run_map(desk, ["*.txt"], prompt="Describe it. [[sim: tokens=6]]", output="out.jsonl")
+    assert [(line["input"], line["state"]) for line in lines(project / "out.jsonl")] == [
+        ("a.txt", "done"),
+        ("caf\ufffd.txt", "failed"),
+    ]
+
+
 async def test_each_file_of_a_glob_is_an_item(desk: McpSession, api: Simulator, project: Path) -> None:
     for name in ("b", "a"):
         (project / f"{name}.md").write_text(f"This is the text of {name}.")
@@ -213,6 +234,17 @@ async def test_a_failed_item_is_reported_and_the_same_call_asks_for_it_alone(
     third = await run_map(desk, items, output="out.jsonl")
     assert job(third)["state"] == "complete"
     assert len(message_requests(api)) == 4
+
+
+async def test_an_answer_that_cannot_be_written_closes_its_job_and_not_the_server(desk: McpSession) -> None:
+    items: list[object] = ["tea", f"milk {directive(status=400, times=1)}"]
+    first = await run_map(desk, items, output="out.jsonl")
+    with closing(sqlite3.connect(desk.data_dir / "store.db")) as connection, connection:
+        connection.execute("update job_item set is_json = 1, text = '{' where seq = 0")
+    again = await run_map(desk, items, output="out.jsonl")
+    assert (job(again)["id"], job(again)["state"]) == (job(first)["id"], "incomplete")
+    assert "The output could not be written" in digest(again)
+    assert job(await run_map(desk, ["rice"]))["state"] == "complete"
 
 
 async def test_an_output_that_was_changed_meanwhile_is_not_overwritten(desk: McpSession, project: Path) -> None:
