@@ -147,10 +147,12 @@ class MapJobs:
         return await anyio.to_thread.run_sync(self._count_and_sample, request, samples)
 
     def _count_and_sample(self, request: MapRequest, samples: int) -> tuple[int, int, list[Call]]:
+        template = request.template.prompt
+        shortest = map_prompt.shortest_template(template)  # a long template is not copied for every item
         count, chars = 0, 0
         for item in self._items(request):
             count += 1
-            chars += len(map_prompt.render_prompt(request.template.prompt, item))
+            chars += len(template) - len(shortest) + len(map_prompt.render_prompt(shortest, item))
         step = max(1, count // samples)
         chosen = [item for number, item in enumerate(self._items(request)) if number % step == 0][:samples]
         return count, chars, [item_call(request.template, item) for item in chosen]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude.anthropic_api.request_body import MIN_CACHED_SYSTEM_CHARS
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 PLACEHOLDER = re.compile(r"\{([^{}\"\n]{1,80})\}")
 ITEM = "item"
+MAX_PROMPT_CHARS = 32_000_000
+"""Characters of the prompt of one item, more than any request to the API takes: a template can repeat `{item}`."""
 
 
 def placeholders(template: str, names: Mapping[str, object]) -> set[str]:
@@ -57,11 +60,12 @@ def render_prompt(template: str, item: Mapping[str, object]) -> str:
     """The prompt of one item. Without a placeholder the item follows the template; a file is attached instead.
 
     Raises:
-        RequestError: A row lacks a field that the prompt names.
+        RequestError: A row lacks a field that the prompt names, or the prompt is too long.
     """
     values = item_values(item)
     if not PLACEHOLDER.search(template) or not placeholders(template, values):
         return template if "file" in item else f"{template}\n\n{values[ITEM]}"
+    _check_length(template, values)
 
     def fill(match: re.Match[str]) -> str:
         name = match[1]
@@ -72,3 +76,17 @@ def render_prompt(template: str, item: Mapping[str, object]) -> str:
         return match[0]
 
     return PLACEHOLDER.sub(fill, template)
+
+
+def shortest_template(template: str) -> str:
+    """The placeholders of a template alone. Its prompts are shorter by the same number of characters for all items."""
+    return "".join(match[0] for match in PLACEHOLDER.finditer(template))
+
+
+def _check_length(template: str, values: Mapping[str, object]) -> None:
+    names = Counter(PLACEHOLDER.findall(template))
+    chars = sum(len(item_text(values[name])) * count for name, count in names.items() if name in values)
+    if chars > MAX_PROMPT_CHARS:
+        raise RequestError(
+            f"The prompt of an item would have {chars:,} characters, more than {MAX_PROMPT_CHARS:,}.", kind="too_large"
+        )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import pytest
 
+from mcp_server_claude.jobs import map_prompt
 from mcp_server_claude.simulator import Simulator, directive
 from support.mcp_session import (
     McpSession,
@@ -311,6 +312,26 @@ async def test_a_dry_run_prices_all_items_and_sends_none(desk: McpSession, api: 
     assert "| as asked |" in digest(result)
     assert message_requests(api) == []
     assert query(desk, "select id from job") == []
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_a_template_that_repeats_a_long_item_too_often_is_refused(
+    desk: McpSession, api: Simulator, *, dry_run: bool
+) -> None:
+    result = await run_map(desk, ["x" * 1_000_000], prompt="{item}" * 33, dry_run=dry_run)
+    assert failure_meta(result)["kind"] == "too_large"
+    assert "would have 33,000,000 characters" in digest(result)
+    assert message_requests(api) == []
+
+
+@pytest.mark.parametrize("template", ["Name {a}, {b} and {a}.", "Name it.", "{{a}} {a", "{a}{b}{item}"])
+def test_the_shortest_template_is_shorter_by_the_same_for_all_items(template: str) -> None:
+    shortest = map_prompt.shortest_template(template)
+    items: list[dict[str, object]] = [{"row": {"a": "tea", "b": 3}}, {"row": {"a": "", "b": [1]}}, {"item": "milk"}]
+    differences = [
+        len(map_prompt.render_prompt(template, item)) - len(map_prompt.render_prompt(shortest, item)) for item in items
+    ]
+    assert differences == [len(template) - len(shortest)] * 3
 
 
 async def test_a_stopped_job_keeps_its_answers_and_goes_on_with_the_same_call(
