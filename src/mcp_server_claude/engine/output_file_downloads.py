@@ -15,8 +15,8 @@ import anyio
 
 from mcp_server_claude.anthropic_api import files_api
 from mcp_server_claude.call_types import OutputFile
-from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
-from mcp_server_claude.store import StoreError, output_file_records
+from mcp_server_claude.errors import CallError, RequestError
+from mcp_server_claude.store import StoreError, output_file_records, store_errors_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +34,7 @@ MAX_FILES_PER_CALL = 100
 MAX_DELETIONS_PER_BATCH = 100
 METADATA_TIMEOUT_S = 10.0
 """Seconds that an answer waits for the names of its files."""
+READ_FAILURE = "The files could not be read"
 NO_TEXT_NOTE = "(Claude wrote files and no text.)"
 
 
@@ -80,12 +81,9 @@ class OutputFiles:
         Raises:
             ConfigurationError: The store could not be read.
         """
-        try:
-            return tuple(
-                map(_to_output_file, await self._store.write(output_file_records.output_files_of_call, call_id, user))
-            )
-        except StoreError as error:
-            raise _read_error(error) from error
+        with store_errors_as(READ_FAILURE):
+            records = await self._store.write(output_file_records.output_files_of_call, call_id, user)
+        return tuple(map(_to_output_file, records))
 
     async def download(self, name: str, user: str, limit: int = MAX_DOWNLOAD_BYTES) -> DownloadedFile:
         """A user's file with its content, by our id.
@@ -94,10 +92,8 @@ class OutputFiles:
             RequestError: There is none, it is no longer at Anthropic, or larger than `limit` bytes.
             CallError: It could not be had.
         """
-        try:
+        with store_errors_as(READ_FAILURE):
             file = await self._store.write(output_file_records.find_output_file, name, user)
-        except StoreError as error:
-            raise _read_error(error) from error
         if file is None:
             raise RequestError("There is no file of that id.", kind="not_found")
         if file.bytes is not None and file.bytes > limit:
@@ -174,7 +170,3 @@ def _new_record(call: Call, file_id: str, metadata: FileMetadata | None, now: fl
 
 def _to_output_file(file: OutputFileRecord) -> OutputFile:
     return OutputFile(id=file.id, name=file.name, mime_type=file.mime_type, bytes=file.bytes)
-
-
-def _read_error(error: StoreError) -> ConfigurationError:
-    return ConfigurationError(f"The files could not be read: {error}", kind="store")
