@@ -130,13 +130,13 @@ def client_configuration(client: Client, command: Sequence[str]) -> Json:
             entry = {"type": "stdio", **started, "env": {KEY_VARIABLE: KEY_REFERENCE}, "alwaysLoad": True}
         case "vscode":
             entry = {"type": "stdio", **started, "env": {KEY_VARIABLE: f"${{input:{VSCODE_INPUT_ID}}}"}}
-            asked = {
+            token_input = {
                 "type": "promptString",
                 "id": VSCODE_INPUT_ID,
                 "description": "Anthropic API key",
                 "password": True,
             }
-            return {"inputs": [asked], "servers": {SERVER_NAME: entry}}
+            return {"inputs": [token_input], "servers": {SERVER_NAME: entry}}
         case "cursor":
             entry = {"type": "stdio", **started, "env": {KEY_VARIABLE: f"${{env:{KEY_VARIABLE}}}"}}
         case "claude-desktop":

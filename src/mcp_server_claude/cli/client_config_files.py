@@ -101,12 +101,12 @@ def write_config(client: Client, path: Path, configuration: Json) -> WrittenConf
 
 def _merge_json(path: Path, before: str, configuration: Json) -> str:
     try:
-        held: object = json.loads(before) if before.strip() else {}
+        existing: object = json.loads(before) if before.strip() else {}
     except ValueError:
         raise RequestError(f"{path} is not plain JSON (it may have comments). Add this server by hand.") from None
-    if not isinstance(held, dict):
+    if not isinstance(existing, dict):
         raise RequestError(f"{path} does not hold a JSON object. Add this server by hand.")
-    merged = cast("Json", held)
+    merged = cast("Json", existing)
     for name, value in configuration.items():
         present = merged.setdefault(name, type(value)())
         if isinstance(value, dict) and isinstance(present, dict):
@@ -130,10 +130,10 @@ def _fill_placeholders(value: object, present: object) -> object:
 
 def _merge_toml(path: Path, before: str, configuration: Json) -> str:
     try:
-        held = tomllib.loads(before)
+        existing = tomllib.loads(before)
     except tomllib.TOMLDecodeError:
         raise RequestError(f"{path} is not TOML. Add this server by hand.") from None
-    servers = held.get("mcp_servers", {})
+    servers = existing.get("mcp_servers", {})
     if SERVER_NAME in servers:
         if servers[SERVER_NAME] == cast("Json", configuration["mcp_servers"])[SERVER_NAME]:
             return before

@@ -130,8 +130,8 @@ def _with_file_ids(blocks: Iterable[Block], ids: Mapping[int, str], *, for_code:
 
 def _bytes_and_digest(block: Block) -> tuple[bytes, bytes]:
     """A block's bytes and their SHA-256."""
-    held = block.get("data")
-    data = held if isinstance(held, bytes) else b64decode(cast("str", _block_source(block)["data"]))
+    payload = block.get("data")
+    data = payload if isinstance(payload, bytes) else b64decode(cast("str", _block_source(block)["data"]))
     return data, sha256(data).digest()
 
 

@@ -116,8 +116,8 @@ def _limit_reached(end: AnswerEnd) -> int:
 
 
 def _may_raise_max_tokens(end: AnswerEnd) -> bool:
-    held = _limit_reached(end) == end.max_tokens
-    return held and not (end.model_max_tokens and end.max_tokens >= end.model_max_tokens)
+    own_limit_reached = _limit_reached(end) == end.max_tokens
+    return own_limit_reached and not (end.model_max_tokens and end.max_tokens >= end.model_max_tokens)
 
 
 def _max_tokens_reached(end: AnswerEnd) -> str:

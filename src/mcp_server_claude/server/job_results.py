@@ -73,9 +73,9 @@ async def job_result(jobs: BackgroundJobs, snapshot: JobSnapshot) -> CallToolRes
     unshown = progress.failed + progress.incomplete - len(failures)
     if unshown > 0:
         lines.append(f"… and {unshown} more.")
-    shown = [_answer_line(item) for item in first if item.state == "done"]
-    if shown:
-        lines += ["", f"The first {len(shown)}:", *shown]
+    answer_lines = [_answer_line(item) for item in first if item.state == "done"]
+    if answer_lines:
+        lines += ["", f"The first {len(answer_lines)}:", *answer_lines]
     content: list[TextContent | ResourceLink] = [_text_block("\n".join(lines))]
     if progress.done:
         where = f"The answers, one line an item: {record.output}" if record.output and snapshot.is_closed else ""

@@ -53,8 +53,8 @@ async def _run_until_closed(server: MCPServer[Any]) -> int:
     stopped_by = 0
     with _claim_stdio() as (reader, writer), _receive_signals() as signals:
         unanswered = UnansweredRequests()
-        outlet = StdoutWriter(writer, unanswered)
-        _current_stdout.set(outlet)
+        stdout = StdoutWriter(writer, unanswered)
+        _current_stdout.set(stdout)
         async with anyio.create_task_group() as tasks:
 
             async def stop_on(signals: AsyncIterator[signal.Signals]) -> None:
@@ -65,7 +65,7 @@ async def _run_until_closed(server: MCPServer[Any]) -> int:
 
             if signals is not None:
                 tasks.start_soon(stop_on, signals)
-            await low.run(StdinReader(reader, outlet, unanswered), outlet, low.create_initialization_options())
+            await low.run(StdinReader(reader, stdout, unanswered), stdout, low.create_initialization_options())
             tasks.cancel_scope.cancel()
     return 128 + stopped_by if stopped_by else 0
 
@@ -163,8 +163,8 @@ class StdinReader:
             await self._send_error(None, PARSE_ERROR, "Parse error: a line that is not JSON.")
             return None
         with suppress(ValidationError, UnicodeError):
-            mended = replace_lone_surrogates(json.dumps(content, ensure_ascii=False))
-            return SessionMessage(jsonrpc_message_adapter.validate_json(mended, by_name=False))
+            repaired = replace_lone_surrogates(json.dumps(content, ensure_ascii=False))
+            return SessionMessage(jsonrpc_message_adapter.validate_json(repaired, by_name=False))
         fields = cast("dict[str, object]", content) if isinstance(content, dict) else {}
         identity = fields.get("id")
         known = identity if isinstance(identity, (str, int)) and not isinstance(identity, bool) else None

@@ -77,11 +77,11 @@ class StrictTool(Tool):
     def _check_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
         known: Mapping[str, Any] = self.parameters.get("properties", {})
         required: list[str] = self.parameters.get("required", [])
-        given = tolerated_arguments(arguments, known, required)
-        for name in given:
+        accepted = tolerated_arguments(arguments, known, required)
+        for name in accepted:
             if name not in known:
                 raise RequestError(_unknown_argument_text(name, list(known)))
-        return {name: without_lone_surrogates(value) for name, value in given.items()}
+        return {name: without_lone_surrogates(value) for name, value in accepted.items()}
 
 
 def _call_error_beneath(cause: BaseException | None) -> CallError | None:

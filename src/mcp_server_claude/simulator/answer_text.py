@@ -134,8 +134,8 @@ def _said_chars(whole: str, done: str) -> int | None:
 
 def _plan_new_answer(messages: list[Object], body: Object, defaults: Directive) -> ScriptedAnswer:
     prompts = [content_text(m.get("content"), "\n") for m in messages if m.get("role") == "user" and _is_user_prompt(m)]
-    asked, prompt = parse_directives(prompts[-1] if prompts else "")
-    chosen = asked.with_defaults(defaults)
+    directive, prompt = parse_directives(prompts[-1] if prompts else "")
+    chosen = directive.with_defaults(defaults)
     system = content_text(body.get("system"))
     result = _tool_result_text(messages[-1]) if messages else ""
     # Thinking is left out: a request that is sent again without it belongs to the same conversation.

@@ -103,8 +103,8 @@ class SimulatedApi:
         """Answer a control request: the log, the reset, or the page to which `fault=redirect` leads."""
         match request.method, path:
             case "GET", "/_simulator/requests":
-                told: list[Json] = [record.log_entry() for record in self.requests]
-                connection.send_response(200, json_responses.JSON_HEADERS, json.dumps(told).encode())
+                entries: list[Json] = [record.log_entry() for record in self.requests]
+                connection.send_response(200, json_responses.JSON_HEADERS, json.dumps(entries).encode())
             case "GET", "/_simulator/batch_items":
                 items: list[Json] = [record.log_entry() for record in self.batches.item_requests]
                 connection.send_response(200, json_responses.JSON_HEADERS, json.dumps(items).encode())

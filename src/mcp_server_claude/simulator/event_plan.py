@@ -90,9 +90,9 @@ def build_event_plan(plan: ResponsePlan, thinking_context: ThinkingContext, requ
     builder.add_frame(
         sse_format.event_frame({"type": "message_start", "message": _message_object(message_id, plan, [], None, 1)})
     )
-    begun = tuple(use for use in plan.server_tool_uses if isinstance(use, CodeRun) and use.started_use_id)
-    new = tuple(use for use in plan.server_tool_uses if use not in begun)
-    _add_server_tools(builder, plan, begun)
+    started = tuple(use for use in plan.server_tool_uses if isinstance(use, CodeRun) and use.started_use_id)
+    new = tuple(use for use in plan.server_tool_uses if use not in started)
+    _add_server_tools(builder, plan, started)
     if plan.thinking is not None:
         _add_thinking(builder, plan.thinking, thinking_context)
     if not plan.tools_after_text:
@@ -120,8 +120,8 @@ def _add_server_tools(builder: EventBuilder, plan: ResponsePlan, uses: tuple[Ser
 
 def _add_thinking(builder: EventBuilder, thought: PlannedThinking, context: ThinkingContext) -> None:
     index = builder.start_block({"type": "thinking", "thinking": "", "signature": ""})
-    shown = thought.display == "summarized"
-    if shown:
+    visible = thought.display == "summarized"
+    if visible:
         for piece in split_text(thought.text, 0, 0, split_surrogates=False):
             builder.add_frame(sse_format.delta_frame(index, {"type": "thinking_delta", "thinking": piece}), len(piece))
         builder.add_frame(sse_format.delta_frame(index, {"type": "thinking_delta", "thinking": ""}))
@@ -133,18 +133,18 @@ def _add_thinking(builder: EventBuilder, thought: PlannedThinking, context: Thin
             )
     signature = context.sign(builder.content[:index], token_count(len(thought.text)))
     builder.add_frame(sse_format.delta_frame(index, {"type": "signature_delta", "signature": signature}))
-    builder.stop_block(index, {"type": "thinking", "thinking": thought.text if shown else "", "signature": signature})
+    builder.stop_block(index, {"type": "thinking", "thinking": thought.text if visible else "", "signature": signature})
 
 
 def _add_answer_text(builder: EventBuilder, plan: ResponsePlan) -> None:
     """The answer's text; where something was found, a first block without and a second one with a citation."""
-    said = plan.text
-    found = [citation for use in plan.server_tool_uses if (citation := server_tools.citation_for(use, said))]
-    if not found or plan.tools_after_text or len(said) < UNCITED_SHARE:
-        _add_text_block(builder, said, None)
+    text = plan.text
+    citations = [citation for use in plan.server_tool_uses if (citation := server_tools.citation_for(use, text))]
+    if not citations or plan.tools_after_text or len(text) < UNCITED_SHARE:
+        _add_text_block(builder, text, None)
         return
-    _add_text_block(builder, said[: len(said) // UNCITED_SHARE], None)
-    _add_text_block(builder, said[len(said) // UNCITED_SHARE :], found[0])
+    _add_text_block(builder, text[: len(text) // UNCITED_SHARE], None)
+    _add_text_block(builder, text[len(text) // UNCITED_SHARE :], citations[0])
 
 
 def _add_text_block(builder: EventBuilder, content: str, citation: Object | None) -> None:
@@ -227,9 +227,9 @@ def _message_delta(plan: ResponsePlan, output: int, thinking: int) -> bytes:
 
 
 def _usage_details(plan: ResponsePlan, thinking: int) -> Object:
-    found: Object = {}
+    details: Object = {}
     if thinking:
-        found["output_tokens_details"] = {"thinking_tokens": thinking}
+        details["output_tokens_details"] = {"thinking_tokens": thinking}
     if plan.server_tool_uses:
-        found["server_tool_use"] = server_tools.server_tool_usage(plan.server_tool_uses)
-    return found
+        details["server_tool_use"] = server_tools.server_tool_usage(plan.server_tool_uses)
+    return details

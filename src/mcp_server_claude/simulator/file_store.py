@@ -107,10 +107,10 @@ class FileStore:
         name = filename.replace("\\", "/").rpartition("/")[2] or f"unnamed{mimetypes.guess_extension(kind) or ''}"
         expires = None
         if "expires_in_seconds" in fields:
-            told = fields["expires_in_seconds"][2].decode()
-            if not told.isdigit() or not MIN_FILE_TTL_S <= int(told) <= MAX_FILE_TTL_S:
+            ttl = fields["expires_in_seconds"][2].decode()
+            if not ttl.isdigit() or not MIN_FILE_TTL_S <= int(ttl) <= MAX_FILE_TTL_S:
                 raise rejection(f"expires_in_seconds: Input should be between {MIN_FILE_TTL_S} and {MAX_FILE_TTL_S}")
-            expires = datetime.now(UTC) + timedelta(seconds=int(told))
+            expires = datetime.now(UTC) + timedelta(seconds=int(ttl))
         return self._store(name, kind or _mime_type(name), data, downloadable=False, expires=expires)
 
     def store_tool_output(self, name: str) -> str:

@@ -77,31 +77,31 @@ def generate_answer(
     )
     if tokens is None:
         return _generate_to_length(prompt, turn_number, tool_result, chance)
-    wanted = tokens * CHARS_PER_TOKEN
-    if not wanted:
+    target_chars = tokens * CHARS_PER_TOKEN
+    if not target_chars:
         return ""
     whole: list[str] = []
     size = 0
     for piece in _endless_text(prompt, turn_number, tool_result, chance):
         whole.append(piece)
         size += len(piece)
-        if size >= wanted:
+        if size >= target_chars:
             break
-    return "".join(whole)[: wanted - 1].rstrip() + "."
+    return "".join(whole)[: target_chars - 1].rstrip() + "."
 
 
 def generate_thinking(prompt: str, *, tokens: int) -> str:
     """Thinking about a prompt, exactly `tokens` long."""
     opening = f"The user writes {_quote_opening(prompt)}. Let me think about what is really asked. "
-    said = generate_answer(f"thinking about {prompt}", tokens=tokens)
-    return (opening + said)[: tokens * CHARS_PER_TOKEN]
+    thought = generate_answer(f"thinking about {prompt}", tokens=tokens)
+    return (opening + thought)[: tokens * CHARS_PER_TOKEN]
 
 
 def _generate_to_length(prompt: str, turn_number: int, tool_result: str, random_source: random.Random) -> str:
-    wanted = random_source.randint(MIN_ANSWER_CHARS, MAX_ANSWER_CHARS)
+    target_chars = random_source.randint(MIN_ANSWER_CHARS, MAX_ANSWER_CHARS)
     pieces = _endless_text(prompt, turn_number, tool_result, random_source)
     whole = ""
-    while len(whole) < wanted:
+    while len(whole) < target_chars:
         whole += next(pieces)
     return f"{whole.rstrip()}\n\n{_fill_template(random_source.choice(CLOSINGS), _topics(prompt), random_source)}"
 

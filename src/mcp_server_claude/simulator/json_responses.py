@@ -64,11 +64,11 @@ def send_error(
     retry = "true" if api_error.status in {408, 409, 429} or api_error.status >= 500 else "false"
     record.status = api_error.status
     record.record_first_byte()
-    told = sse_format.json_bytes(api_error.response_body(record.request_id))
+    body = sse_format.json_bytes(api_error.response_body(record.request_id))
     connection.send_response(
         api_error.status,
         response_headers(record) | JSON_HEADERS | {"x-should-retry": retry} | dict(extra_headers),
-        told,
+        body,
     )
     record.record_end("complete")
 
@@ -104,8 +104,8 @@ async def send_message(
     timing: StreamTiming,
 ) -> None:
     """Send a message in one piece; faults of streams become the nearest thing that can happen to it."""
-    said = sum(step.thinking_chars + step.visible_chars for step in plan.steps)
-    await asyncio.sleep(timing.ttft_s + (token_count(said) / timing.tokens_per_s if timing.tokens_per_s else 0))
+    chars = sum(step.thinking_chars + step.visible_chars for step in plan.steps)
+    await asyncio.sleep(timing.ttft_s + (token_count(chars) / timing.tokens_per_s if timing.tokens_per_s else 0))
     body = sse_format.json_bytes(plan.message)
     match directive.fault:
         case "stall" | "noevents":

@@ -30,10 +30,10 @@ def list_page(
     Raises:
         RequestRejectedError: `limit` is not between 1 and 1,000, or a cursor names no item.
     """
-    told = query.get("limit", [str(DEFAULT_PAGE_SIZE)])[0]
-    if not told.isdigit() or not 1 <= int(told) <= MAX_PAGE_SIZE:
+    requested = query.get("limit", [str(DEFAULT_PAGE_SIZE)])[0]
+    if not requested.isdigit() or not 1 <= int(requested) <= MAX_PAGE_SIZE:
         raise rejection(f"limit: Input should be between 1 and {MAX_PAGE_SIZE}")
-    limit = int(told)
+    limit = int(requested)
     ids = [item_id(item) for item in items]
     after, before = query.get("after_id", [""])[0], query.get("before_id", [""])[0]
     for name, cursor in (("after_id", after), ("before_id", before)):

@@ -61,8 +61,8 @@ class LoggedRequest:
     @property
     def text(self) -> str:
         """The answer text streamed so far, its surrogate pairs joined."""
-        said = "".join(self.text_deltas)
-        return said.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        joined = "".join(self.text_deltas)
+        return joined.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
     @property
     def output_tokens(self) -> int:
@@ -99,8 +99,8 @@ class LoggedRequest:
     def log_entry(self) -> Object:
         """The record as `GET /_simulator/requests` lists it."""
         names = [name for name in self.__slots__ if name not in {"text_deltas", "headers"}]
-        told: Object = {name: getattr(self, name) for name in names}
-        told["headers"] = {name: value for name, value in self.headers.items()}  # noqa: C416 - a copy of exact type
-        told["output_tokens"] = self.output_tokens
-        told["text"] = self.text
-        return told
+        entry: Object = {name: getattr(self, name) for name in names}
+        entry["headers"] = {name: value for name, value in self.headers.items()}  # noqa: C416 - a copy of exact type
+        entry["output_tokens"] = self.output_tokens
+        entry["text"] = self.text
+        return entry

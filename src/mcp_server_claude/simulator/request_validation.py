@@ -115,24 +115,24 @@ def _check_messages(body: Object, model: CatalogModel, api_version: str) -> None
         raise rejection("messages: Input should be a valid list")
     for n, message in enumerate(messages):
         _check_message(n, message, api_version)
-    said = conversation_turns(body)
-    if not said:
+    turns = conversation_turns(body)
+    if not turns:
         raise rejection("messages: at least one message is required")
-    if said[0].get("role") != "user":
+    if turns[0].get("role") != "user":
         raise rejection('messages: first message must use the "user" role')
     for n, block in enumerate(content_blocks(body.get("system"))):
         if block.get("type") == "text" and not as_text(block.get("text")) and not isinstance(body.get("system"), str):
             raise rejection(f"system.{n}: system: text content blocks must be non-empty")
-    _check_tool_results(said)
-    if found := unanswered_tool_use(said):
+    _check_tool_results(turns)
+    if found := unanswered_tool_use(turns):
         place, use = found
         name = as_text(use.get("name"))
         raise rejection(
             f"messages.{place}: `{name}` tool use with id `{as_text(use.get('id'))}` was found without a corresponding "
             f"`{name}_tool_result` block"
         )
-    if said[-1].get("role") == "assistant":
-        _check_prefill(said[-1], model)
+    if turns[-1].get("role") == "assistant":
+        _check_prefill(turns[-1], model)
 
 
 def _check_message(n: int, message: Json, api_version: str) -> None:
@@ -187,8 +187,8 @@ def _check_prefill(final: Object, model: CatalogModel) -> None:
             "This model does not support assistant message prefill. The conversation must end with a user message."
         )
     end = content_blocks(final.get("content"))[-1]
-    said = as_text(end.get("text"))
-    if said != said.rstrip():
+    text = as_text(end.get("text"))
+    if text != text.rstrip():
         raise rejection("messages: final assistant content cannot end with trailing whitespace")
 
 

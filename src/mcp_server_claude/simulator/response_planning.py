@@ -88,13 +88,13 @@ def plan_response(
 def _plan_thinking(body: Object, answer: ScriptedAnswer, model: CatalogModel, betas: str) -> PlannedThinking | None:
     config = as_object(body.get("thinking"))
     kind = as_text(config.get("type"))
-    asked = answer.directive.think
-    if asked is None and answer.directive.stop == "refusal" and answer.directive.at == 0:
+    requested = answer.directive.think
+    if requested is None and answer.directive.stop == "refusal" and answer.directive.at == 0:
         return None  # a refusal before any output
-    if asked is None and not (kind in {"enabled", "adaptive"} or (not kind and model.thinks_by_default)):
+    if requested is None and not (kind in {"enabled", "adaptive"} or (not kind and model.thinks_by_default)):
         return None
     effort = as_text(as_object(body.get("output_config")).get("effort")) or model.default_effort
-    count = THINKING_TOKENS.get(effort, THINKING_TOKENS["medium"]) if asked is None else asked
+    count = THINKING_TOKENS.get(effort, THINKING_TOKENS["medium"]) if requested is None else requested
     if not count:
         return None
     display: ThinkingDisplay = "omitted" if model.omits_thinking else "summarized"
@@ -109,8 +109,8 @@ def _tool_to_call(body: Object, answer: ScriptedAnswer) -> Object | None:
     """The tool to call: a forced one, or the one the directive asks for."""
     choice = as_object(body.get("tool_choice"))
     mine = [as_object(tool) for tool in as_list(body.get("tools")) if not _is_server_tool(as_object(tool))]
-    asked = answer.directive.stop == "tool_use" and not answer.follows_tool_result
-    if not asked and (choice.get("type") not in {"any", "tool"} or not mine):
+    requested = answer.directive.stop == "tool_use" and not answer.follows_tool_result
+    if not requested and (choice.get("type") not in {"any", "tool"} or not mine):
         return None
     name = as_text(choice.get("name")) or answer.directive.tool
     named = [tool for tool in mine if not name or tool.get("name") == name]
@@ -124,35 +124,35 @@ def _is_server_tool(tool: Object) -> bool:
 def _plan_tool_call(
     plan: ResponsePlan, tool: Object, answer: ScriptedAnswer, room: int, uses: tuple[ServerToolUse, ...]
 ) -> ResponsePlan:
-    given = as_object(example_value({"type": "object"} | as_object(tool.get("input_schema")), answer.prompt))
-    said = sse_format.json_bytes(given).decode()
-    whole = len(said) <= room
-    call = PlannedToolCall(name=as_text(tool.get("name")), input=given if whole else {}, input_json=said[:room])
+    arguments = as_object(example_value({"type": "object"} | as_object(tool.get("input_schema")), answer.prompt))
+    text = sse_format.json_bytes(arguments).decode()
+    whole = len(text) <= room
+    call = PlannedToolCall(name=as_text(tool.get("name")), input=arguments if whole else {}, input_json=text[:room])
     reason = "tool_use" if whole else "max_tokens"
     first = answer.text[: _stop_position(answer, answer.text, pausing=True)] if plan.tools_after_text else ""
     return replace(plan, text=first, tool_call=call, server_tool_uses=_without_results(uses), stop_reason=reason)
 
 
 def _plan_text(plan: ResponsePlan, body: Object, answer: ScriptedAnswer, room: int) -> ResponsePlan:
-    said, reason, sequence = answer.text, answer.directive.stop or "end_turn", None
+    text, reason, sequence = answer.text, answer.directive.stop or "end_turn", None
     pausing = reason == "pause_turn" and answer.earlier_pauses < (answer.directive.times or 1)
     if reason in {"tool_use", "pause_turn"} and not pausing:
         reason = "end_turn"
     if reason not in {"end_turn", "stop_sequence"}:
-        said = said[: _stop_position(answer, said, pausing=pausing)]
-    given = [as_text(sequence) for sequence in as_list(body.get("stop_sequences"))]
-    places = [(said.index(sequence), sequence) for sequence in given if sequence in said]
+        text = text[: _stop_position(answer, text, pausing=pausing)]
+    sequences = [as_text(sequence) for sequence in as_list(body.get("stop_sequences"))]
+    places = [(text.index(sequence), sequence) for sequence in sequences if sequence in text]
     if places:
         place, sequence = min(places)
-        said, reason = said[:place], "stop_sequence"
+        text, reason = text[:place], "stop_sequence"
     elif reason == "stop_sequence":
-        sequence = given[0] if given else None
-    if len(said) > room:
-        said, reason, sequence = said[:room], "max_tokens", None
+        sequence = sequences[0] if sequences else None
+    if len(text) > room:
+        text, reason, sequence = text[:room], "max_tokens", None
     uses = _plan_server_tools(body, answer, pausing=pausing)
     if pausing or (reason == "max_tokens" and plan.tools_after_text):
         uses = _without_results(uses)
-    return replace(plan, text=said, stop_reason=reason, stop_sequence=sequence, server_tool_uses=uses)
+    return replace(plan, text=text, stop_reason=reason, stop_sequence=sequence, server_tool_uses=uses)
 
 
 def _plan_server_tools(body: Object, answer: ScriptedAnswer, *, pausing: bool = False) -> tuple[ServerToolUse, ...]:

@@ -91,15 +91,15 @@ def _schema_type(rules: Object) -> str:
 def _example_object(rules: Object, words: str, root: Object, depth: int) -> Object:
     required = {as_text(name) for name in as_list(rules.get("required"))}
     properties = as_object(rules.get("properties"))
-    wanted = {name: schema for name, schema in properties.items() if name in required or depth > MAX_DEPTH // 2}
-    wanted.update(dict.fromkeys(sorted(required - set(properties))))
+    included = {name: schema for name, schema in properties.items() if name in required or depth > MAX_DEPTH // 2}
+    included.update(dict.fromkeys(sorted(required - set(properties))))
     if depth <= 0:
         return {}
     return {
         name: _example_for(
             {"type": "string"} if schema is None else schema, _field_words(schema, words), root, depth - 1
         )
-        for name, schema in wanted.items()
+        for name, schema in included.items()
     }
 
 

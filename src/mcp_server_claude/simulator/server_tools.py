@@ -69,7 +69,7 @@ def add_server_tool_blocks(builder: EventBuilder, use: ServerToolUse, seed: str)
             builder.add_block(_code_result(begun, use))
 
 
-def citation_for(use: ServerToolUse, said: str) -> Object:
+def citation_for(use: ServerToolUse, text: str) -> Object:
     """The citation of a source in a text."""
     match use:
         case WebFetch(url):
@@ -89,7 +89,7 @@ def citation_for(use: ServerToolUse, said: str) -> Object:
                 "cited_text": f"What is known about {query}"[:150],
                 "url": url,
                 "title": f"{title}: {query}"[:MAX_TITLE_CHARS],
-                "encrypted_index": b64encode(_sha256(said)).decode(),
+                "encrypted_index": b64encode(_sha256(text)).decode(),
             }
         case CodeRun():
             return {}
@@ -145,13 +145,13 @@ def _add_code_run(builder: EventBuilder, run: CodeRun, seed: str) -> None:
 
 
 def _code_result(tool_use_id: str, run: CodeRun) -> Object:
-    made: list[Json] = [{"type": "bash_code_execution_output", "file_id": file_id} for file_id in run.output_file_ids]
+    files: list[Json] = [{"type": "bash_code_execution_output", "file_id": file_id} for file_id in run.output_file_ids]
     result: Object = {
         "type": "bash_code_execution_result",
         "stdout": run.stdout,
         "stderr": "",
         "return_code": 0,
-        "content": made,
+        "content": files,
     }
     return {"type": "bash_code_execution_tool_result", "tool_use_id": tool_use_id, "content": result}
 
@@ -168,5 +168,5 @@ def _tool_use_id(seed: str, what: str) -> str:
     return f"srvtoolu_01{_sha256(seed + what).hex()[:22]}"
 
 
-def _sha256(said: str) -> bytes:
-    return sha256(said.encode("utf-8", "replace")).digest()
+def _sha256(text: str) -> bytes:
+    return sha256(text.encode("utf-8", "replace")).digest()

@@ -63,8 +63,8 @@ def delta_frames(index: int, delta_type: str, field_name: str, pieces: list[str]
 
 def error_frame(error_type: str, message: str, request_id: str) -> bytes:
     """`event: error`, as it comes in the middle of a stream."""
-    told: Object = {"details": None, "type": error_type, "message": message}
-    return event_frame({"type": "error", "error": told, "request_id": request_id})
+    error: Object = {"details": None, "type": error_type, "message": message}
+    return event_frame({"type": "error", "error": error, "request_id": request_id})
 
 
 def http_chunk(data: bytes) -> bytes:

@@ -114,10 +114,10 @@ class StreamPlayer:
             await asyncio.sleep(0)
 
     async def _send_steps_at_pace(self, steps: Sequence[StreamStep]) -> None:
-        began, said = time.monotonic(), 0
+        began, text_chars = time.monotonic(), 0
         for step in steps:
-            await self._wait_until(began + said / CHARS_PER_TOKEN / self._timing.tokens_per_s)
-            said += step.thinking_chars + step.visible_chars
+            await self._wait_until(began + text_chars / CHARS_PER_TOKEN / self._timing.tokens_per_s)
+            text_chars += step.thinking_chars + step.visible_chars
             await self._connection.drain()
             self._send_batch((step,))
 

@@ -188,8 +188,8 @@ def check_thinking(
             model does not let such a block pass.
     """
     has_beta = BINDING_BETA in betas
-    asked = as_object(as_object(body.get("thinking")).get("block_binding")).get("prefix_mismatch_behavior")
-    behavior = as_text(asked) or (
+    requested = as_object(as_object(body.get("thinking")).get("block_binding")).get("prefix_mismatch_behavior")
+    behavior = as_text(requested) or (
         "drop_block" if is_batch else _default_behavior(model, has_beta=has_beta, new_account=new_account)
     )
     check = _Check(model=model, account=account, behavior=behavior, body=body)
@@ -269,8 +269,8 @@ def _without(body: Object, dropped: set[tuple[int, int]]) -> Object:
     for index, message in enumerate(as_list(body.get("messages"))):
         content = as_object(message).get("content")
         if isinstance(content, list):
-            kept = [block for position, block in enumerate(content) if (index, position) not in dropped]
-            messages.append({**as_object(message), "content": kept})
+            remaining = [block for position, block in enumerate(content) if (index, position) not in dropped]
+            messages.append({**as_object(message), "content": remaining})
         else:
             messages.append(message)
     return {**body, "messages": messages}

@@ -147,11 +147,13 @@ class PromptCache:
 
 def _prompt_segment(role: str, block: Object, control: Object) -> PromptSegment:
     bare = {key: value for key, value in block.items() if key != "cache_control"}
-    told = json.dumps([role, bare], sort_keys=True).encode()
+    content = json.dumps([role, bare], sort_keys=True).encode()
     ttl = (as_text(control.get("ttl")) or "5m") if control else ""
     extra = MESSAGE_TOKENS if role.endswith(str(MESSAGE_TOKENS)) else 0
     return PromptSegment(
-        digest=hashlib.sha256(told).digest(), tokens=_block_tokens(bare) + extra, ttl=ttl if ttl in CACHE_TTL_S else ""
+        digest=hashlib.sha256(content).digest(),
+        tokens=_block_tokens(bare) + extra,
+        ttl=ttl if ttl in CACHE_TTL_S else "",
     )
 
 

@@ -76,24 +76,24 @@ def settle(tx: Transaction, entry_id: str, spent_micros: int) -> bool:
 
     What `settle_orphan` has booked meanwhile is replaced.
     """
-    holds = tx.fetch_all(
+    reservations = tx.fetch_all(
         _hold_row,
         "delete from hold where entry_id = :entry returning scope, day, micros, spent",
         {"entry": entry_id},
     )
-    for scope, day, micros, spent in sorted(holds):
+    for scope, day, micros, spent in sorted(reservations):
         _book(tx, scope, day, held_micros=micros if spent < 0 else 0, spent_micros=spent_micros - max(0, spent))
-    return bool(holds)
+    return bool(reservations)
 
 
 def settle_orphan(tx: Transaction, entry_id: str, spent_micros: int) -> None:
     """Release the reservations of a dead process's entry and book an estimate, which `settle` can still replace."""
-    holds = tx.fetch_all(
+    reservations = tx.fetch_all(
         _hold_row,
         "update hold set spent = :spent where entry_id = :entry and spent < 0 returning scope, day, micros, spent",
         {"entry": entry_id, "spent": spent_micros},
     )
-    for scope, day, micros, spent in sorted(holds):
+    for scope, day, micros, spent in sorted(reservations):
         _book(tx, scope, day, held_micros=micros, spent_micros=spent)
 
 

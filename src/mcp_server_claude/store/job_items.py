@@ -106,16 +106,16 @@ where job_id = :job and seq in (
 )
 returning job_id, seq, fence, attempts, input, call_id, progress
 """  # noqa: S608
-_HELD = "job_id = :job and seq = :seq and fence = :fence and state = 'running'"
+_OWN_RUNNING_ITEM = "job_id = :job and seq = :seq and fence = :fence and state = 'running'"
 _FINISH = f"""
 update job_item set state = :state, owner = '', call_id = :call_id, text = :text, is_json = :is_json, note = :note,
-usage = :usage, error = :error, progress = '' where {_HELD}
+usage = :usage, error = :error, progress = '' where {_OWN_RUNNING_ITEM}
 """  # noqa: S608
-_RELEASE = f"update job_item set state = 'todo', owner = '', attempts = attempts - 1 where {_HELD}"  # noqa: S608
+_RELEASE = f"update job_item set state = 'todo', owner = '', attempts = attempts - 1 where {_OWN_RUNNING_ITEM}"  # noqa: S608
 _RELEASE_ALL = """
 update job_item set state = 'todo', owner = '', attempts = attempts - 1 where owner = :worker and state = 'running'
 """
-_SAVE = f"update job_item set call_id = :call_id, progress = :progress where {_HELD}"  # noqa: S608
+_SAVE = f"update job_item set call_id = :call_id, progress = :progress where {_OWN_RUNNING_ITEM}"  # noqa: S608
 _COLUMNS = "seq, state, input, call_id, text, is_json, note, usage, error"
 _PAGE = f"select {_COLUMNS} from job_item where job_id = :job and seq >= :first order by seq limit :limit"  # noqa: S608
 _FAILED = f"""
@@ -189,7 +189,7 @@ def release_items(tx: Transaction, worker: str) -> int:
 def is_held(tx: Transaction, item: ClaimedItem) -> bool:
     """Return True if nobody else has claimed an item since."""
     row = {"job": item.job_id, "seq": item.seq, "fence": item.fence}
-    return tx.fetch_one(scalar, f"select count(*) as n from job_item where {_HELD}", row) == 1  # noqa: S608
+    return tx.fetch_one(scalar, f"select count(*) as n from job_item where {_OWN_RUNNING_ITEM}", row) == 1  # noqa: S608
 
 
 def read_items(tx: Transaction, job_id: str, first: int = 0, limit: int = 100) -> list[ItemRecord]:

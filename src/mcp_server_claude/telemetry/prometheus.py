@@ -53,8 +53,8 @@ class PrometheusSink:
 
     def record_metrics(self, labels: Mapping[str, str], outcome: CallOutcome) -> None:
         """Count a call."""
-        usage, given = outcome.usage, {name.replace(".", "_"): value for name, value in labels.items()}
-        own = {name: given.get(name, "") for name in self._labels}
+        usage, values = outcome.usage, {name.replace(".", "_"): value for name, value in labels.items()}
+        own = {name: values.get(name, "") for name in self._labels}
         self._duration.labels(**own).observe(usage.duration_s)
         if usage.ttft_s is not None:
             self._first_chunk.labels(**own).observe(usage.ttft_s)

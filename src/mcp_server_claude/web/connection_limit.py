@@ -36,11 +36,11 @@ def raise_open_file_limit() -> int:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft, hard = (math.inf if limit == resource.RLIM_INFINITY else limit for limit in (soft, hard))
-    wanted = min(hard, MAX_OPEN_FILES)
-    if soft < wanted:
+    target = min(hard, MAX_OPEN_FILES)
+    if soft < target:
         with contextlib.suppress(ValueError, OSError):  # a container may forbid it
-            resource.setrlimit(resource.RLIMIT_NOFILE, (int(wanted), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-            soft = wanted
+            resource.setrlimit(resource.RLIMIT_NOFILE, (int(target), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            soft = target
     return int(min(soft, MAX_OPEN_FILES))
 
 

@@ -30,9 +30,9 @@ def error_text(failure: CallError, role: Role) -> str:
     if role == "operator":
         return str(failure).replace(HOW_TO_SET_KEY, HOW_TO_SET_SERVER_KEY)
     sentences = _SENTENCE_END.split(_ASIDE.sub("", str(failure)))
-    kept = [sentence for sentence in sentences if not _SETTING_OR_COMMAND.search(sentence)]
-    if not kept:
-        kept = [KINDS[failure.kind][1] if failure.kind in KINDS else "The request could not be answered."]
+    user_sentences = [sentence for sentence in sentences if not _SETTING_OR_COMMAND.search(sentence)]
+    if not user_sentences:
+        user_sentences = [KINDS[failure.kind][1] if failure.kind in KINDS else "The request could not be answered."]
     if isinstance(failure, ConfigurationError):
-        kept.append(TELL_OPERATOR)
-    return " ".join(kept)
+        user_sentences.append(TELL_OPERATOR)
+    return " ".join(user_sentences)

@@ -79,14 +79,14 @@ async def run_scenario(screen: DemoScreen, prompt: str, *, live: bool, home: str
         simulator = None if live else await stack.enter_async_context(_demo_simulator(prompt))
         began = time.monotonic()
         client = await stack.enter_async_context(Client(stdio_client(_server_parameters(simulator, home), errlog=log)))
-        took = number_formatting.format_seconds(time.monotonic() - began)
+        duration = number_formatting.format_seconds(time.monotonic() - began)
         tools = [tool.name for tool in (await client.list_tools()).tools]
         screen.show_title(
             f"mcp-server-claude {__version__}", "the real API, your key" if live else "no key, no network"
         )
         screen.show_facts(
             ("API", f"simulated, on {simulator.url}" if simulator else "the real one"),
-            ("server", f"a child process over stdio, MCP {client.protocol_version}, ready in {took}"),
+            ("server", f"a child process over stdio, MCP {client.protocol_version}, ready in {duration}"),
             ("tools", ", ".join(tools)),
         )
         result = (
@@ -99,10 +99,10 @@ async def run_scenario(screen: DemoScreen, prompt: str, *, live: bool, home: str
         await anyio.sleep(PAUSE_BETWEEN_CALLS_S)
 
         essay = ESSAY_PROMPT if live else f"{ESSAY_PROMPT} {directive(text=ESSAY)}"
-        heard = await _call_ask_tool(
+        streamed = await _call_ask_tool(
             client, screen, essay, model="" if _is_gateway(live=live) else "opus", stop_at=CANCEL_AFTER_CHARS
         )
-        screen.show_facts(*await _cancellation_facts(heard, simulator), *await _partial_answer_facts(client))
+        screen.show_facts(*await _cancellation_facts(streamed, simulator), *await _partial_answer_facts(client))
     screen.show_next_steps()
     return 0
 
@@ -111,30 +111,30 @@ async def _call_ask_tool(
     client: Client, screen: DemoScreen, prompt: str, *, model: str, stop_at: int = 0
 ) -> StreamedCall:
     """Ask, and show the text as it arrives; cancel after `stop_at` characters, where that is not 0."""
-    heard = StreamedCall()
+    streamed = StreamedCall()
     meta: RequestParamsMeta = {PROGRESS_KEY: "text"}  # lossless: the messages joined are the answer
-    shown = f'claude_ask(prompt, model="{model}")' + (", cancelled half-way" if stop_at else "")
-    with screen.show_answer(shown, prompt.partition(" [[sim:")[0]) as page, anyio.CancelScope() as scope:
+    call_text = f'claude_ask(prompt, model="{model}")' + (", cancelled half-way" if stop_at else "")
+    with screen.show_answer(call_text, prompt.partition(" [[sim:")[0]) as page, anyio.CancelScope() as scope:
 
-        async def hear(progress: float, total: float | None, message: str | None) -> None:
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
             del progress, total
-            if not message or heard.cancelled_at is not None:
+            if not message or streamed.cancelled_at is not None:
                 return
-            heard.text += message
+            streamed.text += message
             try:
                 page.write(message)
             except BrokenPipeError:
                 scope.cancel()  # the SDK only logs what a callback raises; the page's end raises it again
-            if stop_at and len(heard.text) >= stop_at:
-                heard.cancelled_at = time.monotonic()
+            if stop_at and len(streamed.text) >= stop_at:
+                streamed.cancelled_at = time.monotonic()
                 page.mark_incomplete("cancelled")
                 scope.cancel()
 
         arguments = {"prompt": prompt, "model": model}
-        heard.result = await client.call_tool("claude_ask", arguments, progress_callback=hear, meta=meta)
-        if heard.result.is_error:
+        streamed.result = await client.call_tool("claude_ask", arguments, progress_callback=on_progress, meta=meta)
+        if streamed.result.is_error:
             page.mark_incomplete("failed")
-    return heard
+    return streamed
 
 
 @dataclass(slots=True)
@@ -165,11 +165,11 @@ def _usage_facts(usage: Usage) -> list[Fact]:
     ]
 
 
-async def _cancellation_facts(heard: StreamedCall, simulator: Simulator | None) -> list[Fact]:
+async def _cancellation_facts(streamed: StreamedCall, simulator: Simulator | None) -> list[Fact]:
     """When the API lost its client; only the simulated one tells."""
-    if heard.cancelled_at is None:
+    if streamed.cancelled_at is None:
         return [("cancelled", "no: the answer was over before")]
-    cancelled = ("cancelled", f"after {len(heard.text)} characters, with notifications/cancelled")
+    cancelled = ("cancelled", f"after {len(streamed.text)} characters, with notifications/cancelled")
     if simulator is None:
         return [cancelled]
     with anyio.move_on_after(CANCEL_TIMEOUT_S):
@@ -177,7 +177,7 @@ async def _cancellation_facts(heard: StreamedCall, simulator: Simulator | None) 
     record = next(each for each in reversed(simulator.requests) if each.path == "/v1/messages")
     if record.end != "disconnected" or record.ended_at is None:
         return [cancelled, ("upstream", "still open")]
-    late = (record.ended_at - heard.cancelled_at) * 1000
+    late = (record.ended_at - streamed.cancelled_at) * 1000
     return [cancelled, ("upstream", f"closed {late:.1f} ms after the cancel")]
 
 
@@ -193,8 +193,8 @@ async def _partial_answer_facts(client: Client) -> list[Fact]:
 
 def _demo_simulator(prompt: str) -> Simulator:
     """An API that says `ANSWER`, or to another prompt whatever it makes of that."""
-    said = "" if prompt else directive(text=ANSWER).removeprefix("[[sim: ").removesuffix("]]")
-    return Simulator(pace=DEMO_PACE, defaults=said)
+    defaults = "" if prompt else directive(text=ANSWER).removeprefix("[[sim: ").removesuffix("]]")
+    return Simulator(pace=DEMO_PACE, defaults=defaults)
 
 
 def _is_gateway(*, live: bool) -> bool:

@@ -85,7 +85,7 @@ class PlainScreen:
 
     def show_facts(self, *facts: Fact) -> None:
         """A line each."""
-        self.write_now("".join(f"  {name:<{LABEL_WIDTH}}{told}\n" for name, told in facts) + "\n")
+        self.write_now("".join(f"  {name:<{LABEL_WIDTH}}{value}\n" for name, value in facts) + "\n")
 
     @contextmanager
     def show_answer(self, tool: str, prompt: str) -> Generator[AnswerView]:
@@ -147,8 +147,8 @@ class PanelScreen:
         table = Table.grid(padding=(0, 2))
         table.add_column(style="cyan", min_width=LABEL_WIDTH - 2, no_wrap=True)
         table.add_column(overflow="fold")
-        for name, told in facts:
-            table.add_row(f" {name}", Text(told))
+        for name, value in facts:
+            table.add_row(f" {name}", Text(value))
         self._console.print(table, end="\n")
         self._console.print()
 
@@ -173,8 +173,8 @@ class PanelScreen:
         width = max(len(command) for command, _ in steps)
         beside = max(len(what) for _, what in steps) + width + 3 <= self._console.width
         for command, what in steps:
-            shown = f" {command:<{width}}  " if beside else f" {command}\n   "
-            self._console.print(Text.assemble((shown, "bold cyan"), (what, "dim")), soft_wrap=True)
+            label = f" {command:<{width}}  " if beside else f" {command}\n   "
+            self._console.print(Text.assemble((label, "bold cyan"), (what, "dim")), soft_wrap=True)
 
     @property
     def _width(self) -> int:
@@ -211,17 +211,17 @@ class PanelAnswerView:
         words, _ = _split_at(self._stream.rest, _words_end)
         began = self._finished_blocks or self._stream.rest
         body = LastRows(Markdown(self._finished_blocks + provisional_markdown(words)), self._height - 2)
-        told = (
+        status = (
             f"{'writing' if began else 'waiting'} · {number_formatting.format_seconds(time.monotonic() - self._began)}"
         )
-        yield self._panel(body, "cyan", told)
+        yield self._panel(body, "cyan", status)
 
-    def _panel(self, body: RenderableType, color: str, told: str) -> Panel:
+    def _panel(self, body: RenderableType, color: str, status: str) -> Panel:
         return Panel(
             body,
             title="Claude",
             title_align="left",
-            subtitle=told,
+            subtitle=status,
             subtitle_align="right",
             border_style=color,
             width=self._width,

@@ -127,8 +127,8 @@ def check_settings(settings: Settings) -> list[Finding]:
     names = [name for name in type(settings).model_fields if settings.source_of(name) != "default"]
     sources = sorted({settings.source_of(name) for name in names})
     path = config_file()
-    told = ", ".join(sources) or "all defaults"
-    return [Finding(name="settings", ok=True, text=told if path.exists() else f"{told} (there is no {path})")]
+    names = ", ".join(sources) or "all defaults"
+    return [Finding(name="settings", ok=True, text=names if path.exists() else f"{names} (there is no {path})")]
 
 
 def check_credentials(settings: Settings) -> tuple[list[Finding], Credential | None]:
@@ -204,14 +204,14 @@ async def check_stdio() -> Finding:
         try:
             with anyio.fail_after(CHECK_TIMEOUT_S):
                 async with Client(stdio_client(server, errlog=silence)) as client:
-                    took = time.monotonic() - began
+                    duration = time.monotonic() - began
                     tools = (await client.list_tools()).tools
         except Exception as error:  # noqa: BLE001 - a door: whatever it is, it is the finding
             text = f"The server did not answer over stdio ({type(error).__name__})."
             return Finding(
                 name="server", ok=False, text=text, hint=f"Run {pasteable_command()} by hand and read its stderr."
             )
-    text = f"answers over stdio in {number_formatting.format_seconds(took)}, {len(tools)} tools"
+    text = f"answers over stdio in {number_formatting.format_seconds(duration)}, {len(tools)} tools"
     return Finding(name="server", ok=True, text=text)
 
 
@@ -263,12 +263,12 @@ def _check_base_url(credential: Credential) -> Finding:
     except ValueError:
         return Finding(name="base URL", ok=False, text="It is not a URL.", hint=HINTS_BY_KIND["base_url"])
     # Only what tells where it leads: a URL may carry a password.
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if credential.base_url == ANTHROPIC_URL:
-        return Finding(name="base URL", ok=True, text=f"{shown}, Anthropic's own")
+        return Finding(name="base URL", ok=True, text=f"{address}, Anthropic's own")
     if parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS:
-        return Finding(name="base URL", ok=None, text=f"{shown}: the key travels unencrypted.", hint="Use https://.")
-    return Finding(name="base URL", ok=True, text=shown)
+        return Finding(name="base URL", ok=None, text=f"{address}: the key travels unencrypted.", hint="Use https://.")
+    return Finding(name="base URL", ok=True, text=address)
 
 
 def _redact_finding(finding: Finding) -> Finding:

@@ -80,13 +80,13 @@ async def _check_route(claude: ClaudeClient) -> CallError | None:
 
 async def _check_by_counting(claude: ClaudeClient, settings: Settings, catalog: ModelCatalog) -> Finding:
     """Check whether a platform without a list of models takes the credentials, by a free token count."""
-    asked = "Ask it something."
+    hint = "Ask it something."
     began = time.monotonic()
     try:
         await claude.get_client()
         if "count_tokens" in claude.platform.unsupported:
             text = f"{claude.platform.title} offers no free request, so the credentials could not be checked."
-            return Finding(name="API", ok=None, text=text, hint=asked)
+            return Finding(name="API", ok=None, text=text, hint=hint)
         model = catalog.resolve_model(settings.model, default="sonnet").id
         with anyio.fail_after(CHECK_TIMEOUT_S):
             body: dict[str, object] = {"model": model, "messages": [{"role": "user", "content": "x"}]}
@@ -102,7 +102,7 @@ async def _check_by_counting(claude: ClaudeClient, settings: Settings, catalog: 
         await claude.close()
     if not counted.exact:
         text = f"{claude.platform.title} answered without a token count, so it is unknown whether calls work."
-        return Finding(name="API", ok=None, text=text, hint=asked)
+        return Finding(name="API", ok=None, text=text, hint=hint)
     took = number_formatting.format_seconds(time.monotonic() - began)
     return Finding(name="API", ok=True, text=f"accepted the credentials and counted the tokens of a word in {took}")
 

@@ -69,21 +69,21 @@ async def check_oidc(settings: Settings, *, offline: bool) -> list[Finding]:
         text = f"{settings.oidc_issuer} does not provide its keys, so its tokens cannot be checked."
         hint = "Its metadata must be reachable from here, name exactly this issuer, and contain jwks_uri."
         return [Finding(name="sign-in", ok=False, text=text, hint=hint)]
-    told = "" if offline else ", which provided its keys"
-    text = f"{settings.oidc_issuer}{told}; its tokens must be meant for {oidc_tokens.accepted_audiences(settings)[0]}"
+    note = "" if offline else ", which provided its keys"
+    text = f"{settings.oidc_issuer}{note}; its tokens must be meant for {oidc_tokens.accepted_audiences(settings)[0]}"
     return [Finding(name="sign-in", ok=True, text=text)]
 
 
 def check_telemetry(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Finding]:
     """Check that the extras for the configured telemetry are installed."""
-    wanted = {
+    required = {
         "otel": (exporter_settings.is_enabled(environ), "opentelemetry.sdk", "OTEL_* variables"),
         "prometheus": (settings.metrics_token is not None, "prometheus_client", "MCP_CLAUDE_METRICS_TOKEN"),
     }
     return [
         _extra_finding(extra, why, there=_is_installed(package))
-        for extra, (asked, package, why) in wanted.items()
-        if asked
+        for extra, (enabled, package, why) in required.items()
+        if enabled
     ]
 
 

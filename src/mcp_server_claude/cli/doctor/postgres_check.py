@@ -51,11 +51,11 @@ async def check_postgres(store: Store) -> Finding:
         StoreError: The server failed.
     """
     facts = await store.read(_read_facts)
-    begun = time.perf_counter()
+    began = time.perf_counter()
     for _ in range(ROUND_TRIPS):
         await store.read(_read_one)
     # A transaction is three round trips: its beginning, the statement, and its end.
-    round_trip_ms = (time.perf_counter() - begun) / ROUND_TRIPS / 3 * 1000
+    round_trip_ms = (time.perf_counter() - began) / ROUND_TRIPS / 3 * 1000
     text = (
         f"PostgreSQL {facts.version}, {round_trip_ms:.1f} ms a round trip, "
         f"{facts.connections} connections to this database, {facts.max_connections} allowed on the server"

@@ -154,16 +154,16 @@ class StatementData:
 def usage_response(data: StatementData) -> UsageResponse:
     """Build the response from the data."""
     report = data.report
-    asked, before = report.query, report.query.preceding()
-    days = [each.isoformat() for each in asked.days]
+    query, before = report.query, report.query.preceding()
+    days = [each.isoformat() for each in query.days]
     months = list(dict.fromkeys(day[:7] for day in days))
     return UsageResponse(
-        since=str(asked.since),
-        until=str(asked.until),
+        since=str(query.since),
+        until=str(query.until),
         begins=report.first_day,
-        user=asked.user or "",
-        model=asked.model or "",
-        tool=asked.tool or "",
+        user=query.user or "",
+        model=query.model or "",
+        tool=query.tool or "",
         pricing_as_of=data.pricing_as_of,
         daily=[DailyUsage(date=day, **split) for day, split in _period_fields(report, "day", days)],
         monthly=[MonthlyUsage(month=month, **split) for month, split in _period_fields(report, "month", months)],
