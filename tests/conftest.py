@@ -11,6 +11,8 @@ from mcp_server_claude.simulator import Pace, Simulator
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from support.postgres_server import PostgresServer
+
 
 settings.register_profile("here", deadline=None)  # how fast a machine is proves nothing
 settings.load_profile("here")
@@ -47,3 +49,20 @@ async def api() -> AsyncIterator[Simulator]:
     """The same for all tests of a module."""
     async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
         yield simulator
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server. Tests that use it belong to the group `postgres`, so that one worker starts one."""
+    from support.postgres_server import running_postgres  # psycopg takes a quarter of a second
+
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database."""
+    url = postgres_server.create_database()
+    yield url
+    postgres_server.drop_database(url)

@@ -170,7 +170,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "store": (_CONFIGURATION, "The database cannot be read or written, and the call depends on it."),
     "stream_timeout": (_TEMPORARY, "The API sent nothing for too long."),
     "thinking_signature": (_REQUEST, "The API does not accept the thinking of the thread's earlier turns."),
-    "thread_busy": (_TEMPORARY, "Another server process is answering in the thread."),
+    "thread_busy": (_TEMPORARY, "Another server process was answering in the thread until the call's deadline."),
     "timeout": (_TEMPORARY, "The API did not answer in time."),
     "tls": (_CONFIGURATION, "The TLS connection failed."),
     "too_large": (_REQUEST, "The request is larger than the API accepts."),

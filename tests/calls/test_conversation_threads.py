@@ -12,9 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcp.types import ResourceLink, TextContent
 
+from mcp_server_claude.call_types import Call
+from mcp_server_claude.calls.thread_transcripts import store_answer_and_unlock
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from mcp_server_claude.store import Store, call_journal, process_locks, thread_messages
-from support.mcp_session import connect, failure_meta, text_blocks, usage_meta
+from support.chaos.call_results import poll_until
+from support.mcp_session import ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 LONG = "context " * 4000
+TOO_LATE: list[dict[str, object]] = [{"type": "text", "text": "Too late."}]
 
 
 def thread_of(result: CallToolResult) -> str:
@@ -130,14 +134,51 @@ async def _ask_in(desk: McpSession, thread: str, number: int) -> None:
     assert not (await desk.ask(f"Follow-up {number}.", thread=thread)).is_error
 
 
-async def test_another_process_that_holds_the_thread_is_a_clear_refusal(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_call_waits_for_the_thread_that_another_process_holds_and_says_so(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     async with (
         connect("stdio", "auto", tmp_path / "data", base_url=upstream.url) as here,
         connect("stdio", "auto", tmp_path / "data", base_url=upstream.url) as there,
     ):
         thread = thread_of(await here.ask("One."))
+        answers: list[CallToolResult] = []
+        updates: list[ProgressUpdate] = []
+
+        async def ask_second() -> None:
+            answers.append(await there.ask("Three.", thread=thread, updates=updates, style="status"))
+
         async with anyio.create_task_group() as tasks:
-            slow = f"Slowly. {directive(pace=5, tokens=5000)}"
+            asked = len(upstream.requests)
+            holding = f"Two. {directive(tokens=400, fault='stall', at=90)}"
+            holder = anyio.CancelScope()
+            tasks.start_soon(_ask_in_scope, holder, here, holding, thread)
+            with anyio.fail_after(60):
+                await upstream.wait_for_requests(asked + 1)
+                tasks.start_soon(ask_second)
+                await poll_until(lambda: any("another server is answering" in str(each.message) for each in updates))
+                assert not answers
+                holder.cancel()
+    assert text_blocks(answers[0])[0]
+    assert is_a_conversation(await turns_on_disk(tmp_path / "data", thread))
+
+
+async def _ask_in_scope(scope: anyio.CancelScope, desk: McpSession, prompt: str, thread: str) -> None:
+    with scope:
+        await desk.ask(prompt, thread=thread)
+
+
+async def test_a_thread_that_another_process_holds_until_the_deadline_is_a_clear_refusal(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with (
+        connect("stdio", "auto", tmp_path / "data", base_url=upstream.url) as here,
+        connect("stdio", "auto", tmp_path / "data", base_url=upstream.url, deadline_s=2) as there,
+    ):
+        thread = thread_of(await here.ask("One."))
+        await there.ask("Are you warm?")
+        async with anyio.create_task_group() as tasks:
+            slow = f"Slowly. {directive(tokens=400, fault='stall', at=90)}"
             asked = len(upstream.requests)
             tasks.start_soon(lambda: here.ask(slow, thread=thread))
             with anyio.fail_after(20):
@@ -146,6 +187,18 @@ async def test_another_process_that_holds_the_thread_is_a_clear_refusal(upstream
             assert failure_meta(refused)["kind"] == "thread_busy"
             assert "Another server process" in text_blocks(refused)[0]
             tasks.cancel_scope.cancel()
+
+
+async def test_a_call_that_has_lost_the_lock_of_its_thread_changes_nothing_in_it(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        thread = thread_of(await desk.ask("One."))
+        turns = await turns_on_disk(tmp_path / "data", thread)
+        store = Store.open(tmp_path / "data")
+        await store.write(store_answer_and_unlock, Call(prompt="Two.", thread=thread), TOO_LATE, None)
+        await store.close()
+        assert await turns_on_disk(tmp_path / "data", thread) == turns
 
 
 @pytest.mark.parametrize("how", ["max_tokens", "cancel", "fault"])

@@ -10,30 +10,17 @@ import pytest
 from mcp_server_claude.store import Store
 from mcp_server_claude.store.postgres_connection import PostgresTransaction, connect
 from mcp_server_claude.store.sqlite_connection import SqliteTransaction, open_in_memory
-from support.postgres_server import PostgresServer, running_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from mcp_server_claude.store import Transaction
+    from support.postgres_server import PostgresServer
     from support.spawned_python import SpawnPython
 
 
 DATABASES = ("sqlite", pytest.param("postgres", marks=pytest.mark.xdist_group("postgres")))
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
-    url = postgres_server.create_database()
-    yield url
-    postgres_server.drop_database(url)
 
 
 @pytest.fixture(params=DATABASES)

@@ -13,6 +13,7 @@ import anyio
 
 from mcp_server_claude.call_types import Reply, Waiting
 from mcp_server_claude.calls.thread_transcripts import (
+    ThreadBusy,
     ThreadTranscript,
     TranscriptWithCosts,
     answers_and_cost,
@@ -40,8 +41,11 @@ if TYPE_CHECKING:
     from mcp_server_claude.text_log import TextLog
 
 MAX_LATEST_THREADS = 10
+THREAD_BUSY = "Another server process is answering in this thread. Try again when it has, or ask without a thread."
 THREAD_BUSY_RETRY_S = 5.0
 """Seconds after which a client is told to try a busy thread again."""
+THREAD_POLL_INTERVAL_S = 0.5
+"""Seconds between two attempts to lock a thread in which another process answers."""
 MAX_REMEMBERED_CONTAINERS = 10_000
 """Conversations of which it is remembered where their code ran."""
 THREAD_ID_PREFIX = "t_"
@@ -71,7 +75,7 @@ class ConversationThreads:
 
         Raises:
             RequestError: There is no such conversation.
-            TemporaryError: Another process is answering in it.
+            TemporaryError: Another process is answering in it, until the deadline of the call.
             CallError: See `Engine.run_call`.
         """
         if not self._settings.retention_days:
@@ -188,7 +192,7 @@ class ConversationThreads:
     async def _continue_thread(self, prepared: PreparedCall, listener: Listener, text: TextLog) -> Reply:
         call, new = prepared.call, prepared.call.starts_thread
         try:
-            beginning = await self._store.write(lock_and_add_question, call, self._store.locks, time.time(), new=new)
+            beginning = await self._lock_and_add_question(prepared, listener)
         except StoreError as error:
             if new:  # the answer matters more than that it can be gone on from
                 alone = prepared.with_call(replace(call, thread="", starts_thread=False))
@@ -199,8 +203,6 @@ class ConversationThreads:
             raise
         if beginning is None:
             raise await self._unknown_thread_error(call.thread, call.user)
-        if isinstance(beginning, str):
-            raise TemporaryError(beginning, kind="thread_busy", retry_after_s=THREAD_BUSY_RETRY_S)
         call = with_history(call, beginning)
         uses_code = "code" in call.tools or has_definitions("code", call.definitions)
         if uses_code:
@@ -221,6 +223,30 @@ class ConversationThreads:
             # Posted, not awaited: a cancelled call does not wait, and the next turn's write comes after this one.
             self._store.write_nowait(store_answer_and_unlock, call, answer, sent)
         return reply
+
+    async def _lock_and_add_question(self, prepared: PreparedCall, listener: Listener) -> ThreadTranscript | None:
+        """Lock a thread for a call and add its question, after the call of another process that holds it.
+
+        Returns None if the thread does not exist. A `Waiting` event is sent if the call has to wait.
+
+        Raises:
+            TemporaryError: The other call still holds the thread at the deadline.
+            StoreError: The store failed.
+        """
+        call, is_waiting = prepared.call, False
+        while True:
+            beginning = await self._store.write(
+                lock_and_add_question, call, self._store.locks, time.time(), new=call.starts_thread
+            )
+            if not isinstance(beginning, ThreadBusy):
+                return beginning
+            left = prepared.deadline.remaining_s()
+            if not left:
+                raise TemporaryError(THREAD_BUSY, kind="thread_busy", retry_after_s=THREAD_BUSY_RETRY_S)
+            if not is_waiting:
+                is_waiting = True
+                listener(Waiting("waiting for the thread, another server is answering in it"))
+            await anyio.sleep(min(left, THREAD_POLL_INTERVAL_S))
 
     async def _unknown_thread_error(self, thread_id: str, user: str) -> RequestError:
         """The error for an unknown thread. The id of a call, given in its place, is recognized."""

@@ -47,10 +47,15 @@ class TranscriptWithCosts(ThreadTranscript):
     cost_micros: int
 
 
+@dataclass(frozen=True, slots=True)
+class ThreadBusy:
+    """A call of another process holds the lock of a thread."""
+
+
 def lock_and_add_question(
     tx: Transaction, call: Call, locks: ProcessLocks, now: float, *, new: bool
-) -> ThreadTranscript | str | None:
-    """Take the conversation and add the question; None where there is none, a sentence where another has it."""
+) -> ThreadTranscript | ThreadBusy | None:
+    """Lock a thread and add the question of a call. Returns None if the thread does not exist."""
     process_locks.register_process(tx, locks.worker)
     process_locks.remove_dead_processes(tx, locks)
     if new:
@@ -71,7 +76,7 @@ def lock_and_add_question(
     if thread is None:
         return None
     if not stored.lock_thread(tx, call.thread, call_id=call.id, worker=locks.worker, now=now):
-        return "Another server process is answering in this thread. Try again when it has, or ask without a thread."
+        return ThreadBusy()
     transcript = ThreadTranscript(thread=thread, turns=stored.thread_history(tx, call.thread))
     question = stored.ThreadMessage(
         role="user",
@@ -87,8 +92,11 @@ def lock_and_add_question(
 def store_answer_and_unlock(tx: Transaction, call: Call, answer: Sequence[Block], sent: SentTurn | None) -> None:
     """Append the answer, or remove the question where there is none, and unlock the thread.
 
-    Without an answer nothing else changes: a call that failed must not change what later ones send.
+    Without an answer nothing else changes: a call that failed must not change what later ones send. A call that has
+    lost the lock changes nothing: its process was taken for dead, and its saved text is a message already.
     """
+    if not stored.holds_lock(tx, call.thread, call.id):
+        return
     if answer:
         if sent is not None:
             _store_sent_turn(tx, call, sent)

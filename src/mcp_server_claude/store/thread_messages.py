@@ -135,6 +135,11 @@ def lock_thread(tx: Transaction, thread_id: str, *, call_id: str, worker: str, n
     return True
 
 
+def holds_lock(tx: Transaction, thread_id: str, call_id: str) -> bool:
+    """Return True if a call holds the lock of a thread. The row stays locked until the transaction ends."""
+    return tx.execute(f"{_LOCK_ROW} and holder = :call", _key_params(thread_id, call_id)) == 1
+
+
 def unlock_thread(tx: Transaction, thread_id: str, call_id: str) -> None:
     """Release the lock of a thread if this call holds it."""
     tx.execute(
