@@ -15,6 +15,8 @@ from mcp_server_claude.cli.call_options import (
     MaxTokensOption,
     MaxUsdOption,
     ModelOption,
+    QuietOption,
+    SchemaOption,
     SystemOption,
     ThreadOption,
     ToolOption,
@@ -28,10 +30,7 @@ def ask_question(
     model: ModelOption = "",
     effort: EffortOption = "",
     thread: ThreadOption = "",
-    schema: Annotated[
-        str,
-        typer.Option(metavar="SCHEMA", help="Answer as JSON: 'name, age int, tags [str]', JSON Schema, or a file."),
-    ] = "",
+    schema: SchemaOption = "",
     tool: ToolOption = [],  # noqa: B006 - typer copies defaults
     max_tokens: MaxTokensOption = 0,
     max_usd: MaxUsdOption = 0.0,
@@ -42,7 +41,7 @@ def ask_question(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would cost, and ask nothing.")] = False,
     as_json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print neither status nor the line on cost.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Ask Claude a question; the answer streams to stdout, a line on tokens and cost to stderr.
 

@@ -48,6 +48,15 @@ MaxUsdOption: TypeAlias = Annotated[
 MaxTokensOption: TypeAlias = Annotated[
     int, typer.Option("--max-tokens", min=0, metavar="N", help="The most tokens of an answer; 0 for the model's limit.")
 ]
+SchemaOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--schema", metavar="SCHEMA", help="Answer as JSON: 'name, age int, tags [str]', JSON Schema, or a file."
+    ),
+]
+QuietOption: TypeAlias = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print neither status nor the line on cost.")
+]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -66,6 +75,23 @@ class AskOptions:
     code_only: bool
     tools: list[str]
     max_tokens: int
+    max_usd: float
+    dry_run: bool
+    as_json: bool
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapOptions:
+    """The options of one prompt over many items."""
+
+    prompt: str
+    sources: list[str]
+    output: str
+    system: str
+    model: str
+    effort: str
+    schema: str
     max_usd: float
     dry_run: bool
     as_json: bool

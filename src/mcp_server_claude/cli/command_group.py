@@ -31,6 +31,10 @@ class CommandEntry:
 COMMANDS = {
     "ask": CommandEntry("ask", "ask_question", "Ask Claude a question; the answer streams to the terminal or a pipe."),
     "chat": CommandEntry("chat", "start_chat", "Talk with Claude in the terminal."),
+    "map": CommandEntry("map_items", "map_items", "Ask the same of many files, rows or lines, in parallel."),
+    "jobs": CommandEntry(
+        "jobs", "app", "List, show, wait for, cancel and resume background jobs, and get their output."
+    ),
     "threads": CommandEntry("threads", "app", "List, search, show and export conversations."),
     "models": CommandEntry("models", "show_models", "List the models with limits and prices."),
     "serve": CommandEntry("serve", "run_server", "Serve MCP over stdio, or everything over HTTP for a team."),

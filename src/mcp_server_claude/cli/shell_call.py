@@ -100,34 +100,51 @@ async def run_displayed(services: Services, call: Call, display: AnswerDisplay) 
         CallError: There is no answer.
     """
     calls = services.calls
-    outcomes: list[Reply | CallError] = []
 
-    async def run() -> None:
+    async def ask_once() -> Reply:
+        reply = await calls.run_call(call, display.on_event)
+        calls.mark_delivered(call.id)
+        return reply
+
+    with display:
+        reply = await run_until_signal(ask_once)
+    text = (await calls.read_call(call.id, call.user)).text if reply is None else reply.text
+    return CallResult(call=call, reply=reply, text=text)
+
+
+async def run_until_signal(work: Callable[[], Awaitable[T]]) -> T | None:
+    """The result of `work`, or None if Ctrl-C or SIGTERM cancelled it.
+
+    Raises:
+        CallError: `work` raised it.
+    """
+    outcomes: list[T | CallError] = []
+
+    async def run_work() -> None:
         try:
-            outcomes.append(await calls.run_call(call, display.on_event))
-            calls.mark_delivered(call.id)
+            outcomes.append(await work())
         except CallError as failure:  # raised here, it would leave the task group as an exception group
             outcomes.append(failure)
 
-    with display, anyio.CancelScope() as scope:
+    with anyio.CancelScope() as scope:
         if sys.platform == "win32":
-            await run()
+            await run_work()
         else:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_cancel_at_signal, scope)
-                await run()
+                await run_work()
                 tasks.cancel_scope.cancel()
     for outcome in outcomes:
         if isinstance(outcome, CallError):
             raise outcome
-        return CallResult(call=call, reply=outcome, text=outcome.text)
-    return CallResult(call=call, reply=None, text=(await calls.read_call(call.id, call.user)).text)
+        return outcome
+    return None
 
 
 async def _with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     settings = terminal_output.load_settings()
     failure: CallError
-    async with Services.lifespan(settings) as services:
+    async with Services.lifespan(settings, shares_jobs=False) as services:
         await services.open()
         try:
             return await work(services)

@@ -16,11 +16,11 @@ from mcp_server_claude.files.name_quoting import quote_name
 from mcp_server_claude.files.sandbox import Roots, SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mcp_server_claude.files.helper_processes import RunLimit
     from mcp_server_claude.files.roots import FilePolicy
-    from mcp_server_claude.files.sandbox import OpenFile
+    from mcp_server_claude.files.sandbox import OpenFile, RootedPath
 
 TABLE_ENDINGS = (".jsonl", ".csv", ".tsv")
 MAX_ROW_CHARS = 1_000_000
@@ -46,6 +46,20 @@ def read_item_source(source: str, policy: FilePolicy, limit: RunLimit | None = N
     return _match_files(source, policy, limit)
 
 
+def map_files(paths: Sequence[str], policy: FilePolicy) -> Iterator[dict[str, object]]:
+    """An item for each of some files. Blocks on the disk: run it on a thread.
+
+    Raises:
+        RequestError: One is missing, is a directory, is not below the roots, or its name looks like a secret's.
+    """
+    roots = Roots.from_policy(policy)
+    for name in paths:
+        with resolve_path.open_named(name, policy, roots) as file:
+            if file.is_directory:
+                raise resolve_path.is_directory_error(name, file)
+            yield _file_item(resolve_path.resolve_name(name, policy, roots), file, roots)
+
+
 def _match_files(glob: str, policy: FilePolicy, limit: RunLimit | None) -> Iterator[dict[str, object]]:
     roots = Roots.from_policy(policy)
     matches = glob_patterns.match_glob(glob, policy, roots, limit)
@@ -57,13 +71,18 @@ def _match_files(glob: str, policy: FilePolicy, limit: RunLimit | None) -> Itera
                     file.rooted_path.parts, policy.allow_secret_names
                 ):
                     continue
-                status = file.stat_result
+                item = _file_item(path, file, roots)
         except SandboxError:  # git lists deleted files, and links may lead anywhere
             continue
         is_empty = False
-        yield {"file": roots.display_path(path), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+        yield item
     if is_empty:
         raise glob_patterns.no_match_error(glob, policy, roots, limit)
+
+
+def _file_item(path: RootedPath, file: OpenFile, roots: Roots) -> dict[str, object]:
+    status = file.stat_result
+    return {"file": roots.display_path(path), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
 def _read_table(name: str, policy: FilePolicy) -> Iterator[dict[str, object]]:

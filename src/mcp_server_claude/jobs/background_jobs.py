@@ -58,9 +58,14 @@ class BackgroundJobs:
         *,
         file_policy: FilePolicy,
         writes_files: bool,
+        shares_jobs: bool = True,
     ) -> None:
-        """Without `writes_files` the output of jobs is kept in the database only."""
+        """Without `writes_files` the output of jobs is kept in the database only.
+
+        Without `shares_jobs` this process runs only jobs that it has started, resumed or waited for.
+        """
         self._settings = settings
+        self._shares_jobs = shares_jobs
         self._store = store
         self._engine = engine
         self._threads = threads
@@ -77,6 +82,7 @@ class BackgroundJobs:
             task_group,
             scopes=self._scopes,
             max_concurrent=settings.max_concurrent_items or settings.max_concurrent,
+            shares_jobs=shares_jobs,
         )
 
     async def start_ask(self, call: Call) -> JobSnapshot:
@@ -89,7 +95,7 @@ class BackgroundJobs:
             call = await self._threads.check_call(call)
             job = self._new_job(call, spec_of_call(call), reads_files=bool(call.files) or "read" in call.tools)
             await self._write(_create_and_open, job, [(0, "{}")])
-        self._runner.wake()
+        self._runner.wake(job.id)
         return await self.read_job(job.id, call.user)
 
     async def start_map(self, request: MapRequest) -> JobSnapshot:
@@ -102,7 +108,7 @@ class BackgroundJobs:
         with self._calls.admit_job(template):
             await self._engine.open_client()
             job_id = await self._maps.create(request, (self._scope(), self._scope(reads_files=True)))
-        self._runner.wake()
+        self._runner.wake(job_id)
         return await self.read_job(job_id, template.user)
 
     async def estimate_map(self, request: MapRequest) -> list[MapEstimate]:
@@ -153,7 +159,7 @@ class BackgroundJobs:
         Raises:
             StoreError: The database could not be read.
         """
-        if self._store.durable and await self._store.read(job_records.count_open_jobs):
+        if self._shares_jobs and self._store.durable and await self._store.read(job_records.count_open_jobs):
             with suppress(CallError):  # without a key nothing can be asked, and the tools say why
                 await self._engine.open_client()
             self._runner.wake()
@@ -194,14 +200,17 @@ class BackgroundJobs:
         deadline = time.monotonic() + seconds
         with suppress(CallError):  # without a key another process must answer
             await self._engine.open_client()
+        snapshot = await self.read_job(job_id, user)
+        if not snapshot.is_closed:
+            self._runner.wake(job_id)
         while True:
-            snapshot = await self.read_job(job_id, user)
             if report is not None:
                 report(snapshot)
             left = deadline - time.monotonic()
             if snapshot.is_closed or left <= 0:
                 return snapshot
             await self._runner.wait_for_change(min(left, WAIT_POLL_INTERVAL_S))
+            snapshot = await self.read_job(job_id, user)
 
     async def watch_job(self, job_id: str, user: str, interval_s: float) -> AsyncGenerator[JobSnapshot]:
         """A user's job again and again until it is closed: every `interval_s` seconds, and at once when it is closed.
@@ -230,8 +239,28 @@ class BackgroundJobs:
         stopped = await self._write(job_records.request_job_stop, job_id, user)
         if stopped:
             self._runner.stop_locally(job_id)
-            self._runner.wake()
+            self._runner.wake(job_id)
         return stopped
+
+    async def resume_job(self, job_id: str, user: str) -> JobSnapshot:
+        """Ask again for what a user's job lacks: items that failed, were stopped, or are incomplete.
+
+        A complete or running job stays as it is.
+
+        Raises:
+            RequestError: There is none of that id.
+            ConfigurationError: There is no key, or it could not be written.
+        """
+        snapshot = await self.read_job(job_id, user)
+        if snapshot.is_closed and snapshot.state != "complete":
+            await self._engine.open_client()
+            await self._write(job_records.reopen_job, job_id)
+        self._runner.wake(job_id)
+        return await self.read_job(job_id, user)
+
+    def can_run(self, job: JobRecord) -> bool:
+        """True if this process may answer the items of a job: it has its account, and the files that it reads."""
+        return job.scope in self._scopes()
 
     def running_call(self, job_id: str) -> RunningCall | None:
         """The call that answers a job of a single question, if it runs in this process."""

@@ -94,7 +94,9 @@ class JobRunner:
         *,
         scopes: Callable[[], tuple[str, ...]],
         max_concurrent: int,
+        shares_jobs: bool = True,
     ) -> None:
+        """Without `shares_jobs` only the jobs that it is woken for are run."""
         self._store = store
         self._ledger = ledger
         self._calls = calls
@@ -103,6 +105,8 @@ class JobRunner:
         self._scopes = scopes
         self._cooldown_for = cooldown_for
         self._max_concurrent = max_concurrent
+        self._shares_jobs = shares_jobs
+        self._joined: set[str] = set()
         self._concurrencies: dict[str, AdaptiveConcurrency] = {}
         self._jobs: dict[str, _LocalJob] = {}
         self._order: deque[str] = deque()
@@ -111,8 +115,10 @@ class JobRunner:
         self._wake_up = anyio.Event()
         self._changed, self._ended = anyio.Event(), anyio.Event()
 
-    def wake(self) -> None:
-        """Look for work now: a job was started or stopped."""
+    def wake(self, job_id: str = "") -> None:
+        """Look for work now: a job was started or stopped. A job of that id is run also where jobs are not shared."""
+        if job_id and not self._shares_jobs:
+            self._joined.add(job_id)
         self._next_look_at = 0.0
         self._wake_up.set()
         self.ensure_running()
@@ -151,7 +157,7 @@ class JobRunner:
         local.running[item.seq] = running
         deferred = self._ledger.defer_closings(running.call.id, job.id)
         self._task_group.start_soon(self._run_item, local, item, partial(self._finish_adopted, item, running, deferred))
-        self.wake()
+        self.wake(job.id)
 
     async def _run_while_jobs_are_open(self) -> None:
         leave_current_trace()
@@ -180,6 +186,8 @@ class JobRunner:
         self._next_look_at = time.monotonic() + JOB_POLL_INTERVAL_S
         await self._store.write(process_locks.remove_dead_processes, self._store.locks)
         records = await self._store.read(job_records.open_jobs, self._scopes())
+        if not self._shares_jobs:
+            records = [record for record in records if record.id in self._joined]
         for record in records:
             local = self._jobs.setdefault(record.id, _LocalJob(record))
             local.record = record

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import anyio.to_thread
 
 from mcp_server_claude.errors import RequestError
-from mcp_server_claude.files.item_sources import is_item_source, item_text, read_item_source
+from mcp_server_claude.files.item_sources import is_item_source, item_text, map_files, read_item_source
 from mcp_server_claude.files.output_files import OutputWriter, check_output_path
 from mcp_server_claude.jobs import map_prompt, output_lines
 from mcp_server_claude.jobs.call_spec import call_from_spec, spec_of_call
@@ -45,13 +45,15 @@ class MapRequest:
     Args:
         template: The call of every item, with `{item}` or `{field}` in its prompt.
         items: Texts, numbers or objects; or a single glob or path of a table.
-        output: The path of the output file; empty for a new one in the first root.
+        files: Paths of files below the roots, each an item, instead of `items`.
+        output: The path of the output file; empty for a new one in the first root; None for none.
         max_usd: What all items may cost together in US dollars; 0 for no limit.
     """
 
     template: Call
-    items: Sequence[object]
-    output: str = ""
+    items: Sequence[object] = ()
+    files: Sequence[str] = ()
+    output: str | None = ""
     max_usd: float = 0.0
 
 
@@ -157,9 +159,9 @@ class MapJobs:
         chosen = [item for number, item in enumerate(self._items(request)) if number % step == 0][:samples]
         return count, chars, [item_call(request.template, item) for item in chosen]
 
-    async def _check_output(self, output: str) -> tuple[str, str]:
+    async def _check_output(self, output: str | None) -> tuple[str, str]:
         """The path of the output and the digest of what is there; both empty if no path was given."""
-        if not output.strip():
+        if not output or not output.strip():
             return "", ""
         if not self._writes_files:
             raise RequestError(
@@ -172,6 +174,8 @@ class MapJobs:
         return await anyio.to_thread.run_sync(self._items, request)
 
     def _items(self, request: MapRequest) -> Iterator[Item]:
+        if request.files:
+            return map_files(request.files, self._file_policy)
         match request.items:
             case [str() as source] if is_item_source(source):
                 return map(_replace_surrogates, read_item_source(source.strip(), self._file_policy))
@@ -184,7 +188,7 @@ class MapJobs:
         prepared = await self._engine.prepare_call(item_call(template, first))
         template = replace(template, model=prepared.model.id)
         job_id = job_records.new_job_id()
-        if not output and self._writes_files and self._file_policy.roots:
+        if not output and request.output is not None and self._writes_files and self._file_policy.roots:
             output = str(self._file_policy.roots[0] / f"claude_map_{job_id}.jsonl")
         uses_files = bool(output) or "file" in first
         is_shared = bool(map_prompt.shared_prefix(template.prompt)) and "file" not in first
@@ -209,7 +213,8 @@ class MapJobs:
 
     async def _add_items(self, job: JobRecord, request: MapRequest, first: Item, rest: Iterator[Item]) -> str:
         """Write the job and its items. Returns the digest of the request."""
-        digest = hashlib.sha256(json.dumps([_spec_for_digest(job.spec), request.output.strip()]).encode())
+        output = request.output and request.output.strip()
+        digest = hashlib.sha256(json.dumps([_spec_for_digest(job.spec), output]).encode())
         with store_errors_as("The job could not be saved"):
             await self._store.write(job_records.create_job, job)
             items, seq = [first], 0

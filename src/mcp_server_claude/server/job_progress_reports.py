@@ -64,7 +64,7 @@ async def _wait_for_items(
     jobs: BackgroundJobs, snapshot: JobSnapshot, caller: Caller, settings: Settings, seconds: float
 ) -> None:
     """Wait with the number of finished items as progress."""
-    report = _ItemReport(snapshot)
+    report = ItemReport(snapshot)
     deadline, sent_at = time.monotonic() + seconds, 0.0
     while True:
         now = time.monotonic()
@@ -78,7 +78,7 @@ async def _wait_for_items(
         snapshot = await jobs.read_job(snapshot.record.id, caller.user.name)
 
 
-class _ItemReport:
+class ItemReport:
     """The progress of a job, and the time left by the speed since the wait began."""
 
     def __init__(self, snapshot: JobSnapshot) -> None:

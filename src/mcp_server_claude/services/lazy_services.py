@@ -32,25 +32,31 @@ MAX_CONCURRENT_STDIO, MAX_CONCURRENT_HTTP = 8, 64
 class Services(ServiceAccess):
     """Services that open in the background, at `start_opening` or at the first use."""
 
-    def __init__(self, settings: Settings, task_group: TaskGroup, *, http: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, task_group: TaskGroup, *, http: bool = False, shares_jobs: bool = True
+    ) -> None:
         places = settings.max_concurrent or (MAX_CONCURRENT_HTTP if http else MAX_CONCURRENT_STDIO)
         super().__init__(settings.model_copy(update={"max_concurrent": places}))
         self._http = http
+        self._shares_jobs = shares_jobs
         self._task_group = task_group
         self._is_opening = False
         self._has_ended = threading.Event()
 
     @classmethod
     @asynccontextmanager
-    async def lifespan(cls, settings: Settings, *, http: bool = False) -> AsyncGenerator[Self]:
+    async def lifespan(
+        cls, settings: Settings, *, http: bool = False, shares_jobs: bool = True
+    ) -> AsyncGenerator[Self]:
         """The services for as long as the block runs. Entering opens nothing yet, and so costs nothing.
 
-        `http`: users other than the one who started the process will use them.
+        `http`: users other than the one who started the process will use them. Without `shares_jobs` this process runs
+        only the jobs that it is asked for, not those that other processes left.
         """
         services: Self | None = None
         try:
             async with anyio.create_task_group() as tasks:
-                services = cls(settings, tasks, http=http)
+                services = cls(settings, tasks, http=http, shares_jobs=shares_jobs)
                 try:
                     yield services
                 finally:
@@ -74,7 +80,9 @@ class Services(ServiceAccess):
         )
         from mcp_server_claude.services.open_services import OpenServices
 
-        self._opened = OpenServices(self.settings, store, rules, self._task_group, http=self._http)
+        self._opened = OpenServices(
+            self.settings, store, rules, self._task_group, http=self._http, shares_jobs=self._shares_jobs
+        )
         self._is_open.set()
         try:
             await self._opened.start(preload=self._http or self.settings.preload)

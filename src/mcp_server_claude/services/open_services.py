@@ -39,7 +39,14 @@ class OpenServices:
     """The client, the store, the list of models and the room for calls, made once."""
 
     def __init__(
-        self, settings: Settings, store: Store, file_policy: FilePolicy, task_group: TaskGroup, *, http: bool = False
+        self,
+        settings: Settings,
+        store: Store,
+        file_policy: FilePolicy,
+        task_group: TaskGroup,
+        *,
+        http: bool = False,
+        shares_jobs: bool = True,
     ) -> None:
         self.store = store
         self.claude = ClaudeClient(settings)
@@ -72,6 +79,7 @@ class OpenServices:
             task_group,
             file_policy=file_policy,
             writes_files=not http,
+            shares_jobs=shares_jobs,
         )
         self.calls.set_job_adopter(self.jobs.adopt_call)
         self._startup_finished = anyio.Event()
