@@ -48,3 +48,21 @@ def test_a_thread_is_locked_by_one_running_process_at_a_time(tx: Transaction) ->
     assert thread_messages.lock_thread(tx, "t_1", call_id="c_2", worker="w_2", now=3.0)
     process_locks.unregister_process(tx, "w_2")
     assert thread_messages.lock_thread(tx, "t_1", call_id="c_3", worker="w_1", now=4.0)
+
+
+def test_a_thread_whose_only_question_was_never_answered_can_be_locked_and_continued(tx: Transaction) -> None:
+    create(tx, "t_1", 1.0)
+    process_locks.register_process(tx, "w_1")
+    assert thread_messages.lock_thread(tx, "t_1", call_id="c_1", worker="w_1", now=2.0)
+    thread_messages.append_message(tx, "t_1", question("c_1"))
+    process_locks.unregister_process(tx, "w_1")  # it died before its answer began
+    process_locks.register_process(tx, "w_2")
+    assert thread_messages.lock_thread(tx, "t_1", call_id="c_2", worker="w_2", now=3.0)
+    thread_messages.append_message(tx, "t_1", question("c_2"))
+    assert [turn.call_id for turn in thread_messages.thread_history(tx, "t_1")] == ["c_2"]
+
+
+def question(call_id: str) -> thread_messages.ThreadMessage:
+    return thread_messages.ThreadMessage(
+        role="user", content=[{"type": "text", "text": "?"}], model="", call_id=call_id
+    )

@@ -25,7 +25,7 @@ from mcp_server_claude.engine.engine import Engine, LedgerWriter
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.files import FilePolicy, roots_for
 from mcp_server_claude.jobs.background_jobs import BackgroundJobs
-from mcp_server_claude.services.periodic_cleanup import clean_up_periodically
+from mcp_server_claude.services.periodic_cleanup import clean_up_periodically, take_over_periodically
 from mcp_server_claude.store import Store, StoreError, orphan_cleanup
 from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 
@@ -93,6 +93,8 @@ class OpenServices:
             task_group=task_group,
         )
         task_group.start_soon(clean_up_periodically, settings, store, self.output_files)
+        if store.is_shared:
+            task_group.start_soon(take_over_periodically, self.close_orphans, self.resume_open_jobs)
 
     async def start(self, *, preload: bool) -> None:
         """Resume open jobs, and with `preload` import the SDK and get the list of models before anybody asks.
@@ -106,8 +108,12 @@ class OpenServices:
                 await self.models.get_catalog()
         finally:
             self._startup_finished.set()
-            with suppress(StoreError):  # they are found at the next start
-                await self.jobs.resume_open_jobs()
+            await self.resume_open_jobs()
+
+    async def resume_open_jobs(self) -> None:
+        """Begin with the open jobs that other processes left or still run."""
+        with suppress(StoreError):  # they are found the next time
+            await self.jobs.resume_open_jobs()
 
     async def wait_until_started(self) -> None:
         """Wait for the end of `start`."""

@@ -1,4 +1,4 @@
-"""Work on a timer: the deletion of text, threads, jobs and files that are older than the retention."""
+"""Work on a timer: the deletion of what is older than the retention, and the takeover of what dead servers left."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import anyio
 from mcp_server_claude.store import call_journal, job_records, thread_messages
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from mcp_server_claude.engine.output_file_downloads import OutputFiles
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store
 
 CLEANUP_INTERVAL_S = 43_200.0
+TAKEOVER_INTERVAL_S = 10.0
+"""Seconds between two looks for dead servers, with a handful of short queries each."""
 UNDELIVERED_RETENTION_DAYS = 1.0
 """Days for which an answer that was never delivered can be read, with a retention of 0."""
 SECONDS_PER_DAY = 86_400
@@ -32,3 +36,16 @@ async def clean_up_periodically(settings: Settings, store: Store, output_files: 
         store.write_nowait(job_records.delete_old_jobs, text_before)
         await output_files.delete_expired(text_before)
         await anyio.sleep(CLEANUP_INTERVAL_S)
+
+
+async def take_over_periodically(
+    close_orphans: Callable[[], Awaitable[None]], resume_open_jobs: Callable[[], Awaitable[None]]
+) -> None:
+    """Close the calls of dead servers and go on with open jobs, also where nobody asks, until it is cancelled.
+
+    For servers that share a database: one that has died may never start again.
+    """
+    while True:
+        await anyio.sleep(TAKEOVER_INTERVAL_S)
+        await close_orphans()
+        await resume_open_jobs()

@@ -86,11 +86,16 @@ def settle(tx: Transaction, entry_id: str, spent_micros: int) -> bool:
     return bool(reservations)
 
 
-def settle_orphan(tx: Transaction, entry_id: str, spent_micros: int) -> None:
-    """Release the reservations of a dead process's entry and book an estimate, which `settle` can still replace."""
+def settle_orphan(tx: Transaction, entry_id: str, spent_micros: int, *, in_full: bool = False) -> None:
+    """Release the reservations of a dead process's entry and book an estimate, which `settle` can still replace.
+
+    `in_full` books at least what was reserved: the process may still be running, and spend it.
+    """
+    spent_sql = "case when micros > :spent then micros else :spent end" if in_full else ":spent"
+    sql = f"update hold set spent = {spent_sql} where entry_id = :entry and spent < 0 "  # noqa: S608 - constants
     reservations = tx.fetch_all(
         _hold_row,
-        "update hold set spent = :spent where entry_id = :entry and spent < 0 returning scope, day, micros, spent",
+        f"{sql} returning scope, day, micros, spent",
         {"entry": entry_id, "spent": spent_micros},
     )
     for scope, day, micros, spent in sorted(reservations):

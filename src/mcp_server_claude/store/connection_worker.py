@@ -78,6 +78,7 @@ class ConnectionWorker:
         self._connection: DatabaseConnection | None = None
         self._connect_error: StoreError | None = None
         self._next_connect_at = 0.0
+        self._heartbeat_interval_s: float | None = None
         self._queue: SimpleQueue[Operation | None] = SimpleQueue()
         self._backlog: deque[Operation] = deque()
         self._lock, self._closed = Lock(), False
@@ -119,8 +120,9 @@ class ConnectionWorker:
     def _run_next_batch(self) -> bool:
         """Run one batch. A method of its own, so that nothing of the batch stays in memory while the thread waits."""
         batch = self._take_batch()
-        if not batch:  # it is time to look whether the database can be reached again
+        if not batch:
             self._run_backlog()
+            self._send_heartbeat()
             return True
         operations = [operation for operation in batch if operation is not None]
         if not self._backlog or not self._run_backlog():
@@ -147,9 +149,9 @@ class ConnectionWorker:
         _resolve_futures(results)
 
     def _take_batch(self) -> list[Operation | None]:
-        """Wait for operations. Returns none if some are kept and it is time to try again."""
+        """Wait for operations. Returns none when it is time for a heartbeat, or to try again those that are kept."""
         try:
-            batch = [self._queue.get(timeout=RECONNECT_INTERVAL_S if self._backlog else None)]
+            batch = [self._queue.get(timeout=RECONNECT_INTERVAL_S if self._backlog else self._heartbeat_interval_s)]
         except Empty:
             return []
         while batch[-1] is not None and len(batch) < MAX_BATCH_OPERATIONS and not self._queue.empty():
@@ -186,6 +188,16 @@ class ConnectionWorker:
             return [result for operation in operations for result in self._run_transaction([operation])]
         return results
 
+    def _send_heartbeat(self) -> None:
+        """Execute a statement on the connection if it needs that. A connection that was lost is replaced."""
+        if self._heartbeat_interval_s is None:
+            return
+        if self._connection is not None:
+            with suppress(*self._connection.errors):
+                self._connection.execute("select 1")
+        with suppress(StoreError):  # the next operation says why
+            self._open_connection()
+
     def _open_connection(self) -> DatabaseConnection:
         """Return the connection, opening it if there is none.
 
@@ -205,6 +217,7 @@ class ConnectionWorker:
                 if error.kind == "unreachable":
                     self._next_connect_at = time.monotonic() + RECONNECT_INTERVAL_S
                 raise
+            self._heartbeat_interval_s = self._connection.heartbeat_interval_s
         return self._connection
 
     def _outage(self) -> StoreError:

@@ -80,6 +80,11 @@ class Store:
         """True if the content outlives the process."""
         return self._backend.durable
 
+    @property
+    def is_shared(self) -> bool:
+        """True if servers on several machines use the database."""
+        return self._backend.is_shared
+
     def is_current(self) -> bool:
         """Return True if what is written can be found by the next process. May look at the disk.
 

@@ -34,6 +34,8 @@ class DatabaseConnection:
     to_store_error: Callable[[Exception], StoreError]
     errors: tuple[type[Exception], ...]
     close: Callable[[], None]
+    heartbeat_interval_s: float | None = None
+    """Seconds without a statement after which one is sent, so that other processes see that this one runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,8 @@ class DatabaseBackend:
     is_current: Callable[[], bool]
     path: Path | None = None
     """The file, if it has one."""
+    is_shared: bool = False
+    """True if servers on several machines use it."""
     durable: bool = True
     """True if the content outlives the process."""
     memory_reason: str = ""

@@ -19,9 +19,10 @@ def close_orphans(tx: Transaction, locks: ProcessLocks, now: float) -> None:
     """Close the requests and calls that dead processes left open, at `now` in unix seconds.
 
     Their jobs are not closed: another process claims the items. Only jobs that were not yet complete are deleted.
+    A process that only seems dead may still be spending, so what it has reserved counts as spent until it says better.
     """
     process_locks.remove_dead_processes(tx, locks)
-    request_ledger.close_orphaned_entries(tx, now)
+    request_ledger.close_orphaned_entries(tx, now, spends_reservations=not locks.release_proves_death)
     for call_id in call_journal.close_orphaned_calls(tx, now):
         if entries := request_ledger.entries_of_call(tx, call_id):
             call_journal.record_usage(tx, call_id, _usage_of_entries(entries).as_json())

@@ -15,7 +15,7 @@ from mcp_server_claude.store.postgres_connection import (
     transaction,
     wrap_connection,
 )
-from mcp_server_claude.store.process_locks import WORKER_ID_PREFIX, ProcessLocks
+from mcp_server_claude.store.postgres_process_locks import HEARTBEAT_INTERVAL_S, PostgresProcessLocks
 from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
@@ -27,33 +27,6 @@ BEGIN_WRITE, BEGIN_READ = "begin", "begin isolation level repeatable read read o
 MIGRATION_LOCK = 0x6D63_705F_636C_6175
 """Key of the advisory lock under which one server migrates and the others wait."""
 
-_IS_RUNNING = """
-select count(*) as sessions from pg_locks
-where locktype = 'advisory' and granted and objsubid = 1
-and database = (select oid from pg_database where datname = current_database())
-and classid = cast(:high as oid) and objid = cast(:low as oid)
-"""
-
-
-class PostgresProcessLocks(ProcessLocks):
-    """Advisory locks of sessions.
-
-    The connection that writes holds a lock with the id of its process. The server releases it when the connection ends:
-    at once when the process is killed, and within `DEAD_PEER_TIMEOUT_S` when its machine or network is gone. It keeps
-    it while the process is stopped. The ids are random, and locks are shared, so a reconnection never waits.
-    """
-
-    def hold(self, tx: Transaction) -> None:
-        """Hold the lock of this process in the session of a transaction, until the session ends."""
-        high, low = _lock_key(self.worker)
-        tx.fetch_one(scalar, "select pg_advisory_lock_shared(:key) as locked", {"key": _signed(high << 32 | low)})
-
-    def is_running(self, tx: Transaction, worker: str) -> bool:
-        if not worker.startswith(WORKER_ID_PREFIX):
-            return False
-        high, low = _lock_key(worker)
-        return bool(tx.fetch_one(scalar, _IS_RUNNING, {"high": high, "low": low}))
-
 
 def postgres_backend(url: str) -> DatabaseBackend:
     """Return a database on a server. Connects, and migrates, when the first operation needs it.
@@ -64,13 +37,16 @@ def postgres_backend(url: str) -> DatabaseBackend:
     return DatabaseBackend(
         location=describe_url(url),
         locks=locks,
-        connect_writer=lambda: _connect(url, BEGIN_WRITE, migrate, locks.hold),
-        connect_reader=lambda: _connect(url, BEGIN_READ, migrate),
+        connect_writer=lambda: _connect(url, BEGIN_WRITE, HEARTBEAT_INTERVAL_S, migrate, locks.hold),
+        connect_reader=lambda: _connect(url, BEGIN_READ, None, migrate),
         is_current=lambda: True,
+        is_shared=True,
     )
 
 
-def _connect(url: str, begin: str, *preparations: Callable[[Transaction], None]) -> DatabaseConnection:
+def _connect(
+    url: str, begin: str, heartbeat_interval_s: float | None, *preparations: Callable[[Transaction], None]
+) -> DatabaseConnection:
     """Connect, and prepare the connection.
 
     Raises:
@@ -87,7 +63,7 @@ def _connect(url: str, begin: str, *preparations: Callable[[Transaction], None])
     except BaseException:
         connection.close()
         raise
-    return wrap_connection(connection, begin)
+    return wrap_connection(connection, begin, heartbeat_interval_s)
 
 
 def migrate(tx: Transaction) -> None:
@@ -107,13 +83,3 @@ def _schema_version(tx: Transaction) -> int:
     if not exists:
         return 0
     return tx.fetch_one(scalar, "select coalesce(max(version), 0) as version from schema_version") or 0
-
-
-def _lock_key(worker: str) -> tuple[int, int]:
-    """Return the two halves of a lock's key, 32 bits each, as `pg_locks` shows them."""
-    key = int(worker.removeprefix(WORKER_ID_PREFIX), 16)
-    return key >> 32, key & 0xFFFF_FFFF
-
-
-def _signed(key: int) -> int:
-    return key - (1 << 64) if key >= 1 << 63 else key

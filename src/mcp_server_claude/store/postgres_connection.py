@@ -94,7 +94,9 @@ def transaction(connection: psycopg.Connection) -> Generator[PostgresTransaction
         raise
 
 
-def wrap_connection(connection: psycopg.Connection, begin: str) -> DatabaseConnection:
+def wrap_connection(
+    connection: psycopg.Connection, begin: str, heartbeat_interval_s: float | None = None
+) -> DatabaseConnection:
     """Return a connection as stores use it. `begin` is the statement that begins a transaction."""
     return DatabaseConnection(
         transaction=PostgresTransaction(connection),
@@ -106,6 +108,7 @@ def wrap_connection(connection: psycopg.Connection, begin: str) -> DatabaseConne
         to_store_error=to_store_error,
         errors=(psycopg.Error,),
         close=connection.close,
+        heartbeat_interval_s=heartbeat_interval_s,
     )
 
 

@@ -1,6 +1,7 @@
 """Locks that tell running processes from dead ones, so that only the work of dead processes is closed by others.
 
-`FileProcessLocks` serves processes that share an SQLite file, `PostgresProcessLocks` those that share a server.
+`FileProcessLocks` serves processes that share an SQLite file, `PostgresProcessLocks` those that share a database
+server.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ WORKER_ID_PREFIX = "w_"
 
 
 class ProcessLocks:
-    """The lock of this process, and checks of the locks of others. No clock decides who is alive.
+    """The lock of this process, and checks of the locks of others. No clock of a process decides who is alive.
 
     Alone it serves a store that no other process can see.
     """
+
+    release_proves_death = True
+    """True if a lock is released only when its process has ended; False if it may also have lost its connection."""
 
     def __init__(self) -> None:
         self._worker = ""

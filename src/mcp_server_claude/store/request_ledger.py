@@ -224,14 +224,15 @@ def close_entry(tx: Transaction, entry_id: str, result: EntryResult, spent_micro
     return closed
 
 
-def close_orphaned_entries(tx: Transaction, now: float) -> list[str]:
+def close_orphaned_entries(tx: Transaction, now: float, *, spends_reservations: bool = False) -> list[str]:
     """Close the open entries of processes that are not registered, and settle their budgets. Returns their ids.
 
-    They keep what was recorded of them, are marked as estimated, and spend what was recorded as their cost.
+    They keep what was recorded of them, are marked as estimated, and spend what was recorded as their cost, with
+    `spends_reservations` at least what was reserved for them.
     """
     closed = tx.fetch_all(_closed_row, _CLOSE_ORPHANS, {"now": now})
     for entry_id, spent in sorted(closed):
-        budget_reservations.settle_orphan(tx, entry_id, spent)
+        budget_reservations.settle_orphan(tx, entry_id, spent, in_full=spends_reservations)
         daily_rollups.add_entry(tx, entry_id)
     budget_reservations.delete_settled_orphans(tx, time.strftime("%Y-%m-%d", time.gmtime(now - ORPHAN_RETENTION_S)))
     return [entry_id for entry_id, _ in closed]

@@ -130,8 +130,8 @@ def lock_thread(tx: Transaction, thread_id: str, *, call_id: str, worker: str, n
                 thread_id,
                 ThreadMessage(role="assistant", content=[_text_block(text)], model="", call_id=last.call_id),
             )
-        else:
-            delete_question(tx, thread_id, last.call_id)
+        else:  # not with `delete_question`: the thread stays, even if it was the first one
+            tx.execute(_DELETE_QUESTION, _key_params(thread_id, last.call_id))
     return True
 
 
