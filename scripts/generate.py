@@ -14,6 +14,7 @@ import typer
 from mcp_server_claude import errors, pricing
 from mcp_server_claude.call_types import Usage
 from mcp_server_claude.cli import app
+from mcp_server_claude.http_settings import HttpSettings
 from mcp_server_claude.server import tools
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.settings_sources import ENV_PREFIX, variable_name
@@ -182,7 +183,8 @@ def index_page(text: str) -> str:
 
 
 def _fields() -> Iterable[tuple[str, Any]]:
-    return Settings.model_fields.items()
+    """The fields of every server first, then those over HTTP."""
+    return sorted(Settings.model_fields.items(), key=lambda each: each[0] in HttpSettings.model_fields)
 
 
 def _default(name: str) -> str:

@@ -145,6 +145,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "interrupted": (_TEMPORARY, "The server process ended while it wrote the answer; the saved text can be read."),
     "invalid_request": (_REQUEST, "An argument is wrong, or the API rejected the request."),
     "job_budget": (_TEMPORARY, "What is left of the job's `max_usd` does not pay for another item."),
+    "keyring": (_CONFIGURATION, "The system's keyring cannot be used, or it has no key of the configured name."),
     "listen": (_CONFIGURATION, "`serve --http`: it cannot listen on that address and port."),
     "malformed_key": (_CONFIGURATION, "The key, a header or the URL contains characters that cannot be sent."),
     "max_tokens": (_REQUEST, "All output tokens went into thinking, or cut a JSON answer."),

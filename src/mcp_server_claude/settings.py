@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationI
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mcp_server_claude import settings_sources
+from mcp_server_claude.http_settings import HttpSettings
 from mcp_server_claude.settings_sources import APP_NAME, ENV_PREFIX, is_placeholder
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ PlatformName: TypeAlias = Literal["anthropic", "aws", "bedrock", "bedrock-mantle
 """A platform that serves Claude; `anthropic_api.platforms` has a file for each."""
 
 
-class Settings(BaseSettings):
+class Settings(HttpSettings):
     """Every choice of the server, frozen."""
 
     model_config = SettingsConfigDict(
@@ -44,6 +45,11 @@ class Settings(BaseSettings):
         description="The Anthropic API key for this server alone. When it is set, only `MCP_CLAUDE_BASE_URL` "
         "redirects requests and `ANTHROPIC_BASE_URL` is ignored. Otherwise the SDK's own chain is used: "
         "`ANTHROPIC_API_KEY`, `ANTHROPIC_AUTH_TOKEN`, a profile.",
+    )
+    keyring: str = Field(
+        default="",
+        description="The name of a key in the keyring of the operating system, which is used where no "
+        "`MCP_CLAUDE_API_KEY` is set (`mcp-server-claude keys set`). Needs the extra `keyring`.",
     )
     base_url: str = Field(
         default="",
@@ -166,9 +172,6 @@ class Settings(BaseSettings):
         default=60, ge=0, description="Calls that each user may start per minute; 0: no limit."
     )
     user_concurrent: int = Field(default=8, ge=0, description="Concurrent calls of each user; 0: no limit.")
-    session_days: float = Field(
-        default=30.0, gt=0, le=3650, description="Over HTTP: days after which a browser must sign in again."
-    )
     retention_days: float = Field(
         default=30.0,
         ge=0,
@@ -218,47 +221,6 @@ class Settings(BaseSettings):
         description="Characters of an answer that a result holds; of a longer one it holds the head, and a link to the "
         "whole. Not set: 480,000 for clients that cut longer results, no limit for others.",
     )
-    reader_grace_s: float = Field(
-        default=60.0,
-        ge=0,
-        description="Over HTTP: seconds that an answer is still written after its last reader has gone, who may come "
-        "back for it; then the call is stopped. 0 stops it at once, `inf` never.",
-    )
-    max_body_bytes: int = Field(
-        default=64 * 1024 * 1024,
-        ge=1024,
-        description="Over HTTP: bytes that a request may have; PDFs come as base64, which adds a third.",
-    )
-    body_timeout_s: float = Field(
-        default=30.0,
-        gt=0,
-        description="Over HTTP: seconds that a request's body may take to arrive, and one more for each 64 KiB of it.",
-    )
-    write_timeout_s: float = Field(
-        default=300.0,
-        gt=0,
-        description="Over HTTP: seconds that a client may take nothing of what is sent to it before it is hung up on.",
-    )
-    drain_s: float = Field(
-        default=25.0,
-        ge=0,
-        description="Over HTTP: seconds that requests in flight have to finish once the server is told to end.",
-    )
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
-        description="Over HTTP: addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are "
-        "believed; separated by commas, or a list in the file. Not set: nobody's.",
-    )
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
-        description="Over HTTP: host names that the server answers to, besides `localhost`, the address it "
-        "listens on and that of `MCP_CLAUDE_PUBLIC_URL`; separated by commas, or a list in the file.",
-    )
-    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
-        description="Over HTTP: origins of other sites whose pages may use the server, e.g. `https://tools.example`; "
-        "they still need a token (CORS).",
-    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="What is logged to stderr."
     )
@@ -279,31 +241,6 @@ class Settings(BaseSettings):
         default=False,
         description="Whether spans and metrics name the user. Off, only the ledger and the log do.",
     )
-    metrics_token: SecretStr | None = Field(
-        default=None,
-        description="Over HTTP: a bearer token that may read `/metrics` and nothing else, besides an operator's.",
-    )
-    public_url: str = Field(
-        default="",
-        description="Over HTTP: where people reach the server, e.g. `https://claude.example`. An https:// here makes "
-        "cookies secure behind a proxy, and tokens of an identity provider must be meant for it.",
-    )
-    oidc_issuer: str = Field(
-        default="",
-        description="Over HTTP: the identity provider whose access tokens (JWTs) are taken, exactly as its tokens name "
-        "it in `iss`. Needs `MCP_CLAUDE_PUBLIC_URL`.",
-    )
-    oidc_audience: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
-        description="What such a token must be meant for (`aud`), one of these, separated by commas; not set: "
-        "`MCP_CLAUDE_PUBLIC_URL` followed by `/mcp`, as the MCP specification asks.",
-    )
-    oidc_jwks_url: str = Field(
-        default="", description="Where the provider's keys are; empty asks the provider's own metadata."
-    )
-    oidc_scope: str = Field(
-        default="", description="Scopes that such a token must have, separated by spaces; empty asks for none."
-    )
 
     def inline_limit(self, *, client_truncates: bool) -> int | None:
         """The characters that a result may hold, or None for any number.
@@ -317,7 +254,9 @@ class Settings(BaseSettings):
         """The URL of the PostgreSQL database, a secret, or empty if the store is a file."""
         return self.database_url.get_secret_value() if self.database_url else ""
 
-    @field_validator("api_key", "metrics_token", "database_url", "base_url", "model", "fallback_model", mode="before")
+    @field_validator(
+        "api_key", "metrics_token", "database_url", "base_url", "keyring", "model", "fallback_model", mode="before"
+    )
     @classmethod
     def _strip_value(cls, value: object, info: ValidationInfo) -> object:
         """Spaces, newlines and quotes around a value are a copying accident; a placeholder is no value at all."""

@@ -38,6 +38,7 @@ COMMANDS = {
     "threads": CommandEntry("threads", "app", "List, search, show and export conversations."),
     "models": CommandEntry("models", "show_models", "List the models with limits and prices."),
     "serve": CommandEntry("serve", "run_server", "Serve MCP over stdio, or everything over HTTP for a team."),
+    "keys": CommandEntry("keys", "app", "Keep API keys in the keyring of the operating system: set, list, remove."),
     "user": CommandEntry("users", "app", "Manage the users of the HTTP server: add, list, set, rotate, remove."),
     "usage": CommandEntry("usage", "show_usage", "Show requests, tokens and cost."),
     "backup": CommandEntry("backup_and_forget", "back_up", "Copy the database into a file, also while servers run."),

@@ -10,6 +10,7 @@ import gc
 import logging
 import signal
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -23,7 +24,7 @@ from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.users.user import LOCAL
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
     from mcp_server_claude.call_types import Call, Reply
     from mcp_server_claude.cli.answer_display import AnswerDisplay
@@ -84,6 +85,15 @@ def exit_with_call_error(failure: CallError) -> NoReturn:
     """End with the error on stderr and the exit code of its class."""
     typer.secho(str(failure), fg="red", err=True)
     raise typer.Exit(exit_code(failure))
+
+
+@contextmanager
+def exit_on_call_error() -> Generator[None]:
+    """End the command with the exit code of an error of the block."""
+    try:
+        yield
+    except CallError as failure:
+        exit_with_call_error(failure)
 
 
 def exit_code(failure: CallError) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from mcp_server_claude import telemetry
+from mcp_server_claude.anthropic_api import system_keyring
 from mcp_server_claude.anthropic_api.client import ClaudeClient
 from mcp_server_claude.anthropic_api.models import ModelListCache, StaticModelList, fetch_model_list
 from mcp_server_claude.anthropic_api.platforms import find_credential
@@ -143,6 +144,9 @@ def open_blocking(settings: Settings, *, http: bool = False) -> tuple[Store, Fil
     """
     store = Store.open(settings.data_dir, settings.store_url)
     store.write_nowait(orphan_cleanup.close_orphans, store.locks, time.time())
+    if settings.keyring and settings.api_key is None:
+        with suppress(ConfigurationError):  # here, because a keyring may wait for its user; the first call says why
+            system_keyring.cached_key(settings.keyring)
     return store, file_policy_for(settings, http=http)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mcp_server_claude.anthropic_api import system_keyring
 from mcp_server_claude.anthropic_api.credentials import (
     ANTHROPIC_URL,
     API_VERSION,
@@ -52,11 +53,12 @@ class AnthropicPlatform(Platform):
         """
         from pydantic import SecretStr
 
-        if settings.api_key is not None:
-            key = validate_key(settings.api_key.get_secret_value(), settings.source_of("api_key"))
+        if settings.api_key is not None or settings.keyring:
+            source, value = _own_key(settings)
+            key = validate_key(value, source)
             base_url = validate_url(settings.base_url or ANTHROPIC_URL, "MCP_CLAUDE_BASE_URL")
             return Credential(
-                source=settings.source_of("api_key"),
+                source=source,
                 key=SecretStr(key),
                 own_key=True,
                 base_url=base_url,
@@ -114,6 +116,17 @@ class AnthropicPlatform(Platform):
     def counts_thinking(self, credential: Credential) -> bool:
         """True at Anthropic's own address; a gateway may refuse the beta."""
         return credential.base_url == ANTHROPIC_URL
+
+
+def _own_key(settings: Settings) -> tuple[str, str]:
+    """The source and the value of the key that is this server's own: of its setting, else of the system's keyring.
+
+    Raises:
+        ConfigurationError: The keyring has no such key, or cannot be used.
+    """
+    if settings.api_key is not None:
+        return settings.source_of("api_key"), settings.api_key.get_secret_value()
+    return f"the system's keyring ({settings.keyring})", system_keyring.cached_key(settings.keyring)
 
 
 def _key_warning(key: str, base_url: str) -> str:

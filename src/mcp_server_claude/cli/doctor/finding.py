@@ -13,6 +13,7 @@ HINTS_BY_KIND = {
     "no_key": HOW_TO_SET_KEY,
     "missing_extra": "Run that command in the environment of this server.",
     "platform": "docs/platforms.md lists what each platform needs.",
+    "keyring": "Save a key with `mcp-server-claude keys set`, or set MCP_CLAUDE_API_KEY.",
     "malformed_key": "Copy the key from the Anthropic Console again, in one piece.",
     "base_url": "Set it to the address before /v1/messages, or unset it for Anthropic's own API.",
     "tls": "Set SSL_CERT_FILE to a file with the certificate of your certificate authority.",
