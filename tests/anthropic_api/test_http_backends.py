@@ -8,15 +8,18 @@ import json
 import ssl
 import zlib
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anthropic
 import anyio
+import anyio.lowlevel
 import pytest
 
 from mcp_server_claude.anthropic_api.client import ClaudeClient
 from mcp_server_claude.anthropic_api.http_client import HttpBackend, build_http_client
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
+from mcp_server_claude.call_types import TextDelta
 from mcp_server_claude.errors import ConfigurationError, TemporaryError
 from mcp_server_claude.settings import Settings
 from support.certificates import private_certificate
@@ -29,6 +32,8 @@ from support.recording_proxy import recording_proxy
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
+
+    from mcp_server_claude.call_types import CallEvent
 
 pytestmark = pytest.mark.anyio
 
@@ -424,3 +429,59 @@ FILE_METADATA: dict[str, Any] = {
     "created_at": "2026-11-01T00:00:00Z",
     "downloadable": False,
 }
+
+
+async def test_text_of_an_interval_is_read_at_once_but_neither_the_first_nor_the_end_waits_for_it(
+    client_at: ClientAt, backend: HttpBackend
+) -> None:
+    texts: list[str] = []
+    has_text = asyncio.Event()
+    events = [sse_bytes(event) for event in message_events("a", "b", "c")]
+
+    def listen(event: CallEvent) -> None:
+        if isinstance(event, TextDelta):
+            texts.append(event.text)
+            has_text.set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(SSE_HEAD + b"transfer-encoding: chunked\r\n\r\n")
+        for event in events[:3]:
+            writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+        await has_text.wait()
+        writer.write(b"%x\r\n%b\r\n" % (len(events[3]), events[3]))
+        for _ in range(100):
+            await anyio.lowlevel.checkpoint()  # a reader without an interval reads it meanwhile
+        writer.write(chunked(*events[4:]))
+        await writer.drain()
+
+    stream = MessageStream(listen)
+    async with loopback_server(serve) as url, client_at(url) as claude:
+        with anyio.fail_after(60):
+            await claude.stream_message(BODY, stream, read_interval_s=3600)
+    assert stream.text == "abc"
+    assert texts == (["a", "bc"] if backend == "aiohttp" else ["a", "b", "c"])
+
+
+async def test_cancelling_during_an_interval_closes_the_upstream_connection(client_at: ClientAt) -> None:
+    has_text, has_ended = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        part = sse_bytes(*message_events("hel", "lo")[:3])
+        writer.write(SSE_HEAD + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(part), part))
+        assert await reader.read(1) == b""
+        has_ended.set()
+
+    def listen(event: CallEvent) -> None:
+        if isinstance(event, TextDelta):
+            has_text.set()
+
+    async with loopback_server(serve) as url, client_at(url) as claude, anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(claude.stream_message, BODY, MessageStream(listen), read_interval_s=3600))
+        with anyio.fail_after(60):
+            await has_text.wait()
+            await anyio.wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await has_ended.wait()

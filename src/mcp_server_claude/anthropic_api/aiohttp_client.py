@@ -19,6 +19,8 @@ import aiohttp
 import anthropic
 import httpx2
 
+from mcp_server_claude.anthropic_api.read_coalescing import END_CALLBACK
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
@@ -54,7 +56,12 @@ class SessionTransport(httpx2.AsyncBaseTransport):
         """Send a request. A password in its URL is in its header already, and aiohttp takes only one of both."""
         if request.url.userinfo:
             request.url = request.url.copy_with(username=None, password=None)
-        return await self._transport.handle_async_request(request)
+        response = await self._transport.handle_async_request(request)
+        # The vendored stream has no other way to its response; one that is named otherwise is read without delays.
+        body = getattr(getattr(response.stream, "_aiohttp_response", None), "content", None)
+        if body is not None:
+            response.extensions[END_CALLBACK] = body.on_eof
+        return response
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -83,10 +90,10 @@ class LosslessReader:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reader, name)
 
-    async def iter_chunked(self, size: int) -> AsyncGenerator[bytes]:
-        """The body in pieces of at most `size` bytes; the last before an error may be longer."""
+    async def iter_chunked(self, _size: int) -> AsyncGenerator[bytes]:
+        """The body in pieces as they have arrived, of any size."""
         try:
-            async for chunk in self._reader.iter_chunked(size):
+            while chunk := await self._reader.readany():
                 yield chunk
         except aiohttp.ClientError:
             # The only way to bytes behind an error; a test with a lost connection watches over it.

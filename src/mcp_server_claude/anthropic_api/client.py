@@ -127,11 +127,13 @@ class ClaudeClient:
     def _region(self) -> str:
         return self.platform.inference_region(self.credential) if self.credential else ""
 
-    async def stream_message(self, body: RequestBody, message_stream: MessageStream) -> None:
+    async def stream_message(
+        self, body: RequestBody, message_stream: MessageStream, *, read_interval_s: float = 0
+    ) -> None:
         """Send `body` and feed every event of the response into `message_stream`.
 
         A stream may end without a `stop_reason`: then it was cut, and the caller decides what to do. Cancelling closes
-        the upstream connection at once.
+        the upstream connection at once. While text comes, it is read every `read_interval_s` seconds.
 
         Raises:
             CallError: The request failed, possibly in mid-stream; `message_stream` holds what had arrived by then.
@@ -145,7 +147,7 @@ class ClaudeClient:
             requested_id = str(body["model"]) if self.platform.is_cloud else ""
             message_stream.region = self._region
             try:
-                await read_stream(stream, message_stream, requested_id=requested_id)
+                await read_stream(stream, message_stream, requested_id=requested_id, interval_s=read_interval_s)
             except Exception as error:
                 call_error = self.classify_error(error)
                 if call_error is None:

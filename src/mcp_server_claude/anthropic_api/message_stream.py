@@ -56,6 +56,7 @@ class MessageStream:
     `bytes_received()` and `event_count` grow with the stream, and `in_thinking_block` is true while a thinking block is
     open: by these a watchdog tells silence from a broken stream. `container_id` names the container in which code ran.
     `text_chars` is the length of the text so far. `is_finished` is set by `message_stop`, after which nothing counts.
+    `ends_in_text` is true if the latest event was a delta of text.
     `model` is the model that answers, also where the API asked a fallback model; then `fallback_from` is the one that
     was requested. `region` is the place of inference that a platform's endpoint implies, where its responses do not
     name it. `dropped_thinking_blocks` counts the blocks of earlier answers that the API dropped, as far as it says so.
@@ -85,6 +86,7 @@ class MessageStream:
         self.has_started = False
         self.is_finished = False
         self.in_thinking_block = False
+        self.ends_in_text = False
         self.event_count = 0
         self.text_chars = 0
         self.headers: Mapping[str, str] = {}
@@ -181,6 +183,7 @@ class MessageStream:
             index = -1
             self._feed_event(event)
         self._add_text(index, "".join(texts))
+        self.ends_in_text = index != -1
 
     def _feed_event(self, event: dict[str, object]) -> None:
         kind = event["type"]

@@ -14,6 +14,7 @@ import anyio
 import anyio.lowlevel
 
 from mcp_server_claude import pricing
+from mcp_server_claude.anthropic_api.read_coalescing import ReadCoalescer
 from mcp_server_claude.anthropic_api.sse_events import (
     ErrorEventError,
     EventSplitter,
@@ -46,11 +47,16 @@ INFERENCE_PROFILE_ID = re.compile(r"^[a-z-]+\.anthropic\.")
 
 
 async def read_stream(
-    stream: AsyncStream[RawMessageStreamEvent], message_stream: MessageStream, *, requested_id: str = ""
+    stream: AsyncStream[RawMessageStreamEvent],
+    message_stream: MessageStream,
+    *,
+    requested_id: str = "",
+    interval_s: float = 0,
 ) -> None:
     """Read a response to its end, or to the end of its message. What follows `message_stop` is passed over.
 
-    `requested_id` is the model's id on a platform that answers with Anthropic's name of the model.
+    `requested_id` is the model's id on a platform that answers with Anthropic's name of the model. While text comes,
+    it is read every `interval_s` seconds, see `read_coalescing`.
 
     Raises:
         anthropic.APIStatusError: The API reported an error within the stream.
@@ -63,7 +69,8 @@ async def read_stream(
     observer = _SpanObserver(stream)
     try:
         async with aclosing(stream.response.aiter_bytes()) as chunks:
-            await _read_bytes(chunks, message_stream, observer, requested_id)
+            coalescer = ReadCoalescer(stream.response, interval_s)
+            await _read_bytes(chunks, message_stream, observer, coalescer, requested_id)
     except (ErrorEventError, MalformedEventError, TemporaryError) as error:
         if message_stream.is_finished:
             return
@@ -78,7 +85,11 @@ async def read_stream(
 
 
 async def _read_bytes(
-    chunks: AsyncIterator[bytes], message_stream: MessageStream, observer: _SpanObserver, requested_id: str
+    chunks: AsyncIterator[bytes],
+    message_stream: MessageStream,
+    observer: _SpanObserver,
+    coalescer: ReadCoalescer,
+    requested_id: str,
 ) -> None:
     splitter = EventSplitter()
     async for chunk in chunks:
@@ -91,6 +102,8 @@ async def _read_bytes(
                 await _drain(chunks)
                 observer.finish()
                 return
+        if message_stream.ends_in_text:
+            await coalescer.rest_after(len(chunk))
     with suppress(MalformedEventError):  # cut in the middle of an event, as the missing stop reason will show
         await _feed_events(splitter.finish(), message_stream, observer, requested_id)
     observer.finish()

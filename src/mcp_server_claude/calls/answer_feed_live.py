@@ -12,7 +12,7 @@ import anyio
 from mcp_server_claude import status_text
 from mcp_server_claude.call_types import MessageStart, TextDelta, TextPending, ThinkingProgress, ToolUse, Waiting
 from mcp_server_claude.calls.answer_feed_events import StatusEvent, TextEvent
-from mcp_server_claude.calls.delivery_clock import DeliverySignal
+from mcp_server_claude.delivery_clock import DeliverySignal
 
 if TYPE_CHECKING:
     from collections.abc import Generator

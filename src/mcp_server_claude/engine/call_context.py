@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallContext:
-    """The objects that a request loop works with. They belong to the engine or to the call."""
+    """The objects that a request loop works with. They belong to the engine or to the call.
+
+    `read_interval_s` is the interval in which text is read, see `anthropic_api.read_coalescing`.
+    """
 
     claude: ClaudeClient
     ledger: LedgerWriter
@@ -34,3 +37,4 @@ class CallContext:
     cache: CacheTtl
     file_policy: FilePolicy
     listener: Listener
+    read_interval_s: float

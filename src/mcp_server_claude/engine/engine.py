@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CostEstimate", "Engine", "LedgerWriter"]
 
+MAX_READ_INTERVAL_S = 0.1
+"""Seconds between two reads of a stream at most, for clients that get text every `progress_interval_s`. Other readers
+get it more often: there an interval would save little and make text later."""
 MISSING_FILE_NOTE = "no longer there, and left out of the thread: {}"
 DROPPED_THINKING_NOTE = "the thinking of earlier answers was left out, the API refused it"
 
@@ -157,6 +160,7 @@ class Engine:
             cache=self._settings.cache,
             file_policy=self._file_policy,
             listener=listener,
+            read_interval_s=min(self._settings.progress_interval_s, MAX_READ_INTERVAL_S) if call.source == "mcp" else 0,
         )
         try:
             async with self._slot(prepared, listener), background_task(watchdog.run):

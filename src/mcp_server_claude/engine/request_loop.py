@@ -173,7 +173,9 @@ class RequestLoop:
     async def _receive_stream(self, stream: MessageStream, body: RequestBody, entry: OpenEntry) -> CallError | None:
         error = None
         try:
-            receive = partial(self._context.claude.stream_message, body, stream)
+            receive = partial(
+                self._context.claude.stream_message, body, stream, read_interval_s=self._context.read_interval_s
+            )
             await self._context.watchdog.watch_stream(stream, receive)
         except CallError as call_error:
             error = call_error

@@ -29,7 +29,7 @@ from mcp_server_claude.call_types import (
     Usage,
     Waiting,
 )
-from mcp_server_claude.calls.delivery_clock import DeliverySignal
+from mcp_server_claude.delivery_clock import DeliverySignal
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server.progress_frames import ProgressFrames
 

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from mcp_server_claude.calls.delivery_clock import TICK_S, DeliveryClock, DeliverySignal
+from mcp_server_claude.delivery_clock import TICK_S, DeliveryClock, DeliverySignal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
