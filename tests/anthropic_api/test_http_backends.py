@@ -16,6 +16,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from mcp_server_claude.anthropic_api import http_client
 from mcp_server_claude.anthropic_api.client import ClaudeClient
 from mcp_server_claude.anthropic_api.http_client import HttpBackend, build_http_client
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
@@ -485,3 +486,52 @@ async def test_cancelling_during_an_interval_closes_the_upstream_connection(clie
             tasks.cancel_scope.cancel()
             with anyio.CancelScope(shield=True):
                 await has_ended.wait()
+
+
+async def test_idle_connections_beyond_the_limit_are_closed(
+    client_at: ClientAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_client, "MAX_IDLE_CONNECTIONS", 2)
+    arrived, all_arrived, open_connections = 0, asyncio.Event(), 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal arrived, open_connections
+        open_connections += 1
+        try:
+            await read_request(reader)
+            arrived += 1
+            if arrived == 5:
+                all_arrived.set()
+            await all_arrived.wait()
+            writer.write(SSE_HEAD + b"content-length: %d\r\n\r\n" % len(HELLO) + HELLO)
+            await reader.read(1)
+        finally:
+            open_connections -= 1
+
+    async with loopback_server(serve) as url, client_at(url) as claude:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(answer_of, claude)
+        with anyio.fail_after(60):
+            while open_connections > 2:
+                await anyio.lowlevel.checkpoint()
+        await anyio.wait_all_tasks_blocked()
+        assert open_connections == 2
+
+
+async def test_a_request_body_that_the_upstream_does_not_read_is_a_temporary_error(
+    client_at: ClientAt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_client, "WRITE_TIMEOUT_S", 0.05)
+    has_ended = asyncio.Event()
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # pyright: ignore[reportAttributeAccessIssue] - a socket's transport has it
+        await has_ended.wait()
+
+    body = {**BODY, "messages": [{"role": "user", "content": "x" * 30_000_000}]}
+    async with loopback_server(serve) as url, client_at(url) as claude:
+        with anyio.fail_after(60), pytest.raises(TemporaryError) as error:
+            await claude.stream_message(body, MessageStream(lambda _: None))
+        has_ended.set()
+    assert error.value.kind == "timeout"

@@ -2,16 +2,14 @@
 
 aiohttp parses HTTP in C, which costs a quarter of httpx2's parser for each event of a paced stream (benchmarks/, row
 "CPU per delta, every event a write"). The SDK wraps it in the interface of httpx2 (`anthropic.DefaultAioHttpClient`).
-Three differences to httpx2 are made good here, by parameters of `aiohttp.ClientSession`:
+Differences to httpx2 are made good here and in `aiohttp_connector`, by parameters of `aiohttp.ClientSession`:
 
 * A connection that is lost hides the bytes that arrived before the loss and were not read yet.
-* TCP keep-alive probes are left to the system, which sends the first after two hours.
 * Cookies are kept between requests, a second time beside httpx2's.
 """
 
 from __future__ import annotations
 
-import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +17,7 @@ import aiohttp
 import anthropic
 import httpx2
 
+from mcp_server_claude.anthropic_api.aiohttp_connector import LimitedConnector
 from mcp_server_claude.anthropic_api.read_coalescing import END_CALLBACK
 
 if TYPE_CHECKING:
@@ -28,29 +27,33 @@ if TYPE_CHECKING:
 
 MAX_HEADER_BYTES = 64 * 1024
 """Bytes of one response header, as of all of them in h11; aiohttp's own limit is 8 KB."""
-KEEPALIVE_PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 60, "TCP_KEEPCNT": 5}
-"""Socket options with which a silent connection stays open in a NAT, as the SDK sets them for its httpx2 client
-(`anthropic.DefaultAsyncHttpxClient`, 2.14)."""
 
 
 class AiohttpClient(anthropic.DefaultAioHttpClient):
     """The SDK's aiohttp client, whose transports open their sessions with `_open_session`."""
 
+    def __init__(self, *, timeout: httpx2.Timeout, **options: Any) -> None:
+        self._write_timeout_s = timeout.write
+        super().__init__(timeout=timeout, **options)
+
     def _init_transport(self, *args: Any, **kwargs: Any) -> httpx2.AsyncBaseTransport:
         transport = super()._init_transport(*args, **kwargs)
-        return transport if kwargs.get("transport") is transport else SessionTransport(transport)
+        if kwargs.get("transport") is transport:
+            return transport
+        return SessionTransport(transport, self._write_timeout_s)
 
     def _init_proxy_transport(self, *args: Any, **kwargs: Any) -> httpx2.AsyncBaseTransport:
-        return SessionTransport(super()._init_proxy_transport(*args, **kwargs))
+        return SessionTransport(super()._init_proxy_transport(*args, **kwargs), self._write_timeout_s)
 
 
 class SessionTransport(httpx2.AsyncBaseTransport):
     """A transport of the SDK's copy of httpx-aiohttp, with a session of ours."""
 
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: Any, write_timeout_s: float | None) -> None:
         self._transport = transport
         self.limits: httpx2.Limits = transport.limits
-        transport.client = partial(_open_session, transport)  # with the first request: it belongs to an event loop
+        # With the first request, since it belongs to an event loop.
+        transport.client = partial(_open_session, transport, write_timeout_s)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request. A password in its URL is in its header already, and aiohttp takes only one of both."""
@@ -103,12 +106,14 @@ class LosslessReader:
             raise
 
 
-def _open_session(transport: Any) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
-        limit=transport.limits.max_connections,
-        keepalive_timeout=transport.limits.keepalive_expiry,
-        ssl=transport.ssl_context,
-        socket_factory=_open_socket,
+def _open_session(transport: Any, write_timeout_s: float | None) -> aiohttp.ClientSession:
+    limits = transport.limits
+    connector = LimitedConnector(
+        max_connections=limits.max_connections,
+        max_idle=limits.max_keepalive_connections,
+        idle_ttl_s=limits.keepalive_expiry,
+        write_timeout_s=write_timeout_s,
+        context=transport.ssl_context,
     )
     return aiohttp.ClientSession(
         connector=connector,
@@ -117,15 +122,3 @@ def _open_session(transport: Any) -> aiohttp.ClientSession:
         max_line_size=MAX_HEADER_BYTES,
         max_field_size=MAX_HEADER_BYTES,
     )
-
-
-def _open_socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket for an address of `getaddrinfo`, with keep-alive probes where the system lets them be set."""
-    family, kind, protocol, *_ = address
-    opened = socket.socket(family, kind, protocol)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEPALIVE_PROBES.items():
-        option = getattr(socket, name, None)
-        if option is not None:
-            opened.setsockopt(socket.IPPROTO_TCP, option, value)
-    return opened

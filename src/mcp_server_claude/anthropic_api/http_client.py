@@ -17,7 +17,7 @@ HttpBackend: TypeAlias = Literal["aiohttp", "httpx"]
 
 CONNECT_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 120.0
-"""Seconds without progress of a request's body. aiohttp has no such limit; there the watchdog ends the request."""
+"""Seconds without progress of a request's body."""
 KEEPALIVE_TTL_S = 90.0
 """A pooled connection outlives the pause between two tool calls; the SDK's own 5 s would pay for TLS each time."""
 MAX_CONNECTIONS, MAX_IDLE_CONNECTIONS = 1000, 100
