@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
+from man_page import man_page
 
 from mcp_server_claude import errors, pricing
 from mcp_server_claude.call_types import Usage
@@ -17,7 +18,7 @@ from mcp_server_claude.cli import app
 from mcp_server_claude.http_settings import HttpSettings
 from mcp_server_claude.server import tools
 from mcp_server_claude.settings import Settings
-from mcp_server_claude.settings_sources import ENV_PREFIX, variable_name
+from mcp_server_claude.settings_sources import APP_NAME, ENV_PREFIX, variable_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,6 +68,10 @@ def main() -> int:
         ROOT / "docs" / "tools.md": tools_page(),
         ROOT / "docs" / "errors.md": errors_page(),
         ROOT / "docs" / "commands.md": commands_page(),
+        ROOT / "man" / "mcp-server-claude.1": man_page(
+            list(_commands(_group(), (APP_NAME,))),
+            [(variable_name(name), field.description or "") for name, field in _fields()],
+        ),
         ROOT / "docs" / "index.md": index_page((ROOT / "docs" / "index.md").read_text(encoding="utf-8")),
         ROOT / "README.md": readme((ROOT / "README.md").read_text(encoding="utf-8")),
     }
@@ -146,9 +151,13 @@ def readme(text: str) -> str:
 def commands_page() -> str:
     """Every command of the shell with its help."""
     parts = ["# Commands", "", NOTE, "", COMMANDS_INTRO, ""]
-    for name, command in _commands(cast("click.Group", typer.main.get_command(app)), ("mcp-server-claude",)):
+    for name, command in _commands(_group(), (APP_NAME,)):
         parts += [f"## `{name}`", "", "```text", _help(name, command), "```", ""]
     return "\n".join(parts)
+
+
+def _group() -> click.Group:
+    return cast("click.Group", typer.main.get_command(app))
 
 
 def _commands(group: click.Group, path: tuple[str, ...]) -> Iterable[tuple[str, click.Command]]:

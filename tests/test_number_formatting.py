@@ -8,6 +8,20 @@ from mcp_server_claude import number_formatting
 
 
 @pytest.mark.parametrize(
+    ("count", "plural", "written"),
+    [
+        (0, "", "0 requests"),
+        (1, "", "1 request"),
+        (1234, "", "1,234 requests"),
+        (1, "xs", "1 request"),
+        (2, "xs", "2 xs"),
+    ],
+)
+def test_a_count_has_the_noun_of_its_number(count: int, plural: str, written: str) -> None:
+    assert number_formatting.format_count(count, "request", plural) == written
+
+
+@pytest.mark.parametrize(
     ("count", "written"),
     [
         (0, "0"), (7, "7"), (812, "812"), (999, "999"), (1000, "1k"), (1049, "1k"), (1200, "1.2k"), (9949, "9.9k"),

@@ -24,6 +24,7 @@ def test_a_wheel_holds_every_file_of_the_pages_and_every_licence(tmp_path: Path)
         held = set(archive.namelist())
 
     pages = {path.relative_to(ROOT / "src").as_posix() for path in STATIC.rglob("*") if path.is_file()}
+    assert any(name.endswith(".data/data/share/man/man1/mcp-server-claude.1") for name in held)
     licences = {path.name for path in (STATIC / "vendor").glob("*.LICENSE")} | {"LICENSE"}
     assert pages <= held
     assert {f"mcp_server_claude/web/templates/{name}.html" for name in ("chat", "signin", "usage")} <= held

@@ -1,6 +1,11 @@
-"""Numbers formatted for people: tokens, dollars, seconds."""
+"""Numbers formatted for people: counts with their noun, tokens, dollars, seconds."""
 
 from __future__ import annotations
+
+
+def format_count(count: int, noun: str, plural: str = "") -> str:
+    """A count with its noun: 1 request, 1,234 requests. `plural` is the noun after other numbers, if not with an s."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def format_tokens(count: int) -> str:

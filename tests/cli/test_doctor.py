@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,7 +15,9 @@ from mcp_server_claude.cli import doctor
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Simulator
 from mcp_server_claude.store import Store, request_ledger
+from support.mcp_session import ledger_rows
 from support.server_command import server_command
+from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +84,30 @@ async def test_where_all_is_well_every_line_has_a_check_mark(visit: Visit) -> No
     assert "accepted the key and listed" in line(printed, "API")
     assert "(for sonnet)" in line(printed, "model")
     assert "per million tokens" in line(printed, "price")
+
+
+@pytest.mark.anyio
+async def test_a_ping_is_a_whole_call_whose_cost_is_printed_and_entered_in_the_ledger(visit: Visit) -> None:
+    async with Simulator(key=KEY) as simulator:
+        code, printed = await visit("--ping", MCP_CLAUDE_API_KEY=KEY, MCP_CLAUDE_BASE_URL=simulator.url)
+        assert len(message_requests(simulator)) == 1
+
+    assert code == 0
+    assert re.search(
+        r"claude-sonnet-\S+ answered in \S+ s for <?\$0\.\d+: \d+ tokens in, \d+ out", line(printed, "ping")
+    )
+    (entry,) = ledger_rows(visit.home / "data")
+    assert (entry["tool"], entry["source"]) == ("doctor", "shell")
+
+
+@pytest.mark.anyio
+async def test_a_ping_that_fails_has_a_hint_and_is_not_sent_offline(visit: Visit) -> None:
+    settings = {"MCP_CLAUDE_API_KEY": KEY, "MCP_CLAUDE_BASE_URL": "http://127.0.0.1:9", "MCP_CLAUDE_RETRY_FOR_S": "0"}
+    code, printed = await visit("--ping", **settings)
+    assert code == 1
+    assert line(printed, "ping").startswith("✗ ping")
+    assert_that_whatever_is_wrong_has_a_hint(printed)
+    assert (await visit("--ping", "--offline", **settings))[0] == 2
 
 
 @pytest.mark.anyio

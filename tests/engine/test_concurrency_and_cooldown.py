@@ -113,7 +113,7 @@ async def test_a_call_that_waits_for_a_place_is_told_so_and_gets_it_when_another
 
                 tasks.start_soon(stalls)
                 await api.wait_for_requests(2)  # the list of models, and the message
-                tasks.start_soon(heard, desk, "second", "waiting for a place, 1 calls are running", waits)
+                tasks.start_soon(heard, desk, "second", "waiting for a place, 1 running now", waits)
                 await waits.wait()
                 assert len(message_requests(api)) == 1
                 first.cancel()

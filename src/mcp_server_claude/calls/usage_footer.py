@@ -22,12 +22,12 @@ def usage_footer(usage: Usage, notes: tuple[str, ...] = ()) -> str:
         )
     parts.append(f"{'~' if usage.estimated else ''}{number_formatting.format_tokens(usage.output_tokens)} out")
     if usage.web_searches:
-        parts.append(f"{usage.web_searches} {'search' if usage.web_searches == 1 else 'searches'}")
+        parts.append(number_formatting.format_count(usage.web_searches, "search", "searches"))
     parts.append(number_formatting.format_usd(usage.cost_usd) if usage.cost_usd is not None else "price unknown")
     parts.extend(usage.service_notes)
     parts.append(number_formatting.format_seconds(usage.duration_s))
     if usage.retries:
-        parts.append(f"{usage.retries} {'retry' if usage.retries == 1 else 'retries'}")
+        parts.append(number_formatting.format_count(usage.retries, "retry", "retries"))
     if usage.thread:
         parts.append(f"thread {usage.thread}")
     if usage.call_id:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mcp_server_claude import number_formatting
 from mcp_server_claude.errors import TemporaryError
 
 if TYPE_CHECKING:
@@ -87,21 +88,17 @@ def _raise_if_limited(window: _UserWindow, limits: Limits, now: float) -> None:
         TemporaryError: It is.
     """
     if limits.concurrent and window.running_calls >= limits.concurrent:
+        running = number_formatting.format_count(window.running_calls, "call")
         raise TemporaryError(
-            f"You have {_call_count_text(window.running_calls)} running, and may have {limits.concurrent}. Wait "
-            "for one to end, or stop "
-            "one.",
+            f"You have {running} running, and may have {limits.concurrent}. Wait for one to end, or stop one.",
             kind="user_concurrency",
         )
     if limits.calls_per_minute and len(window.started_at) >= limits.calls_per_minute:
         # A limit that was lowered meanwhile: the call after so many that are still counted.
         wait = window.started_at[-limits.calls_per_minute] + WINDOW_S - now
+        allowed = number_formatting.format_count(limits.calls_per_minute, "call")
         raise TemporaryError(
-            f"You may begin {_call_count_text(limits.calls_per_minute)} a minute. Try again in {math.ceil(wait)} s.",
+            f"You may begin {allowed} a minute. Try again in {math.ceil(wait)} s.",
             kind="user_rate_limit",
             retry_after_s=wait,
         )
-
-
-def _call_count_text(count: int) -> str:
-    return f"{count} call" if count == 1 else f"{count} calls"

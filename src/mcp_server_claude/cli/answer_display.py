@@ -144,9 +144,9 @@ class StatusText:
         match event:
             case TextDelta():
                 self._chars += len(event.text)
-                self._state = f"writing · {self._chars:,} characters"
+                self._state = f"writing · {number_formatting.format_count(self._chars, 'character')}"
             case TextPending():
-                self._state = f"writing · {event.chars:,} characters"
+                self._state = f"writing · {number_formatting.format_count(event.chars, 'character')}"
             case ThinkingProgress():
                 counted = f" · {number_formatting.format_tokens(event.tokens)} tokens" if event.tokens else ""
                 self._state = f"thinking{counted}"

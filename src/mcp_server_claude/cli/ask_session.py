@@ -107,7 +107,8 @@ def _print_interrupted(result: CallResult, options: AskOptions) -> int:
     if options.as_json:
         typer.echo(json.dumps({"text": result.text, "call_id": result.call.id, "interrupted": True}, indent=2))
     elif not options.quiet:
-        summary = f"{len(result.text):,} characters are kept" if result.text else "no text had been written"
+        characters = number_formatting.format_count(len(result.text), "character")
+        summary = f"kept {characters}" if result.text else "no text had been written"
         typer.secho(f"[stopped · {summary} · {result.call.id}]", fg="yellow", err=True)
     return shell_call.EXIT_INTERRUPTED
 

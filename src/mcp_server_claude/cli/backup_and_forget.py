@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mcp_server_claude import number_formatting
 from mcp_server_claude.cli import terminal_output
 from mcp_server_claude.cli.line_history import HISTORY_FILE
 from mcp_server_claude.cli.usage import parse_time_option
@@ -124,21 +125,23 @@ def _erase_text(what: ErasureFilter) -> tuple[ErasureCounts, bool]:
 
 
 def _erasure_summary(forgotten: ErasureCounts, history: Path | None, verb: str) -> str:
-    calls, threads = _count_noun(forgotten.calls, "call"), _count_noun(forgotten.threads, "thread")
-    jobs = _count_noun(forgotten.jobs, "job")
+    calls, threads = (
+        number_formatting.format_count(forgotten.calls, "call"),
+        number_formatting.format_count(forgotten.threads, "thread"),
+    )
+    files, jobs = (
+        number_formatting.format_count(forgotten.files, "file"),
+        number_formatting.format_count(forgotten.jobs, "job"),
+    )
     summary = (
-        f"{verb}: the text of {calls} and {threads}, the names of {_count_noun(forgotten.files, 'file')}"
+        f"{verb}: the text of {calls} and {threads}, the names of {files}"
         f"{f', {jobs}' if forgotten.jobs else ''}{', the lines typed into chat' if history else ''}. "
         "Their cost stays in the ledger."
     )
     if forgotten.running:
-        still = _count_noun(forgotten.running, "call")
+        still = number_formatting.format_count(forgotten.running, "call")
         summary += f"\n{still} still running: run the command again when they have finished."
     return summary
-
-
-def _count_noun(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _format_size(size: int) -> str:

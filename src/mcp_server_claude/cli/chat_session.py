@@ -189,7 +189,8 @@ async def _ask(services: Services, options: ChatOptions, state: ChatState, messa
     state.files.clear()
     reply = result.reply
     if reply is None:
-        summary = f"{len(result.text):,} characters are kept" if result.text else "no text had been written"
+        characters = number_formatting.format_count(len(result.text), "character")
+        summary = f"kept {characters}" if result.text else "no text had been written"
         typer.secho(f"[stopped · {summary} · {call.id}]", fg="yellow", err=True)
         return
     state.thread = reply.usage.thread or state.thread

@@ -6,6 +6,7 @@ import logging
 import shutil
 import sys
 import textwrap
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
@@ -24,13 +25,18 @@ LABEL_WIDTH = 9
 def run_doctor(
     *,
     offline: Annotated[bool, typer.Option("--offline", help="Send nothing over the network.")] = False,
+    ping: Annotated[
+        bool, typer.Option("--ping", help="Ask Claude for one word too, and print its cost: the whole path of a call.")
+    ] = False,
 ) -> None:
     """Check the key, the API, the ledger and more, with a hint for each problem.
 
     Exit code 1 if something keeps the server from working.
     """
+    if offline and ping:
+        raise typer.BadParameter("it sends a request; leave out --offline.", param_hint="--ping")
     logging.disable()  # the findings say it
-    findings = anyio.run(doctor.run_checks, offline)
+    findings = anyio.run(partial(doctor.run_checks, offline=offline, ping=ping))
     for finding in findings:
         _print_finding(finding)
     raise typer.Exit(1 if doctor.has_failures(findings) else 0)

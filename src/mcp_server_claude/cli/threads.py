@@ -122,7 +122,7 @@ def export_thread(
         terminal_output.exit_with_error(f"{file} already exists. Choose another name.")
     except OSError as error:
         terminal_output.exit_with_error(f"{file} cannot be written: {error.strerror or type(error).__name__}.")
-    typer.echo(f"{file}: {len(transcript.turns)} messages", err=True)
+    typer.echo(f"{file}: {number_formatting.format_count(len(transcript.turns), 'message')}", err=True)
 
 
 def _read(operation: partial[T]) -> T:

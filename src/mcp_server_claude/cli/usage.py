@@ -222,9 +222,11 @@ def _print_report(
         table.append(_table_row(UsageRow(name="total", sums=whole)))
     terminal_output.print_table((by, *COLUMNS), table)
     if whole.unpriced:
-        typer.echo(f"\n{whole.unpriced} requests used models whose price is unknown; their cost is not included.")
+        requests = number_formatting.format_count(whole.unpriced, "request")
+        typer.echo(f"\nThe price of {requests} is unknown and not included.")
     if whole.estimated:
-        typer.echo(f"\n{whole.estimated} requests broke off, so their output (~) is estimated.")
+        requests = number_formatting.format_count(whole.estimated, "request")
+        typer.echo(f"\n{requests} broke off, so the output (~) is estimated.")
 
 
 def _print_chart(rows: Sequence[UsageRow]) -> None:

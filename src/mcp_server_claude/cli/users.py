@@ -170,7 +170,8 @@ async def _read_users(users: UserDirectory) -> list[UserListing]:
 def _describe_user(user: User) -> str:
     limits = user.limits
     budget = "no budget" if limits.usd_per_day is None else f"{number_formatting.format_usd(limits.usd_per_day)} a day"
-    minute = f"{limits.calls_per_minute} calls per minute" if limits.calls_per_minute else "no limit per minute"
+    calls = number_formatting.format_count(limits.calls_per_minute, "call")
+    minute = f"{calls} per minute" if limits.calls_per_minute else "no limit per minute"
     concurrent = f"{limits.concurrent} concurrent" if limits.concurrent else "no limit on concurrent calls"
     return f"{user.name}: {user.role}, {budget}, {minute}, {concurrent}."
 

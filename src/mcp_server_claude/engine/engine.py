@@ -334,7 +334,7 @@ class Engine:
         try:
             self._slots.acquire_nowait()
         except anyio.WouldBlock:
-            listener(Waiting(f"waiting for a place, {self._settings.max_concurrent} calls are running"))
+            listener(Waiting(f"waiting for a place, {self._settings.max_concurrent} running now"))
             with anyio.move_on_after(prepared.deadline.remaining_s()) as wait_scope:
                 await self._slots.acquire()
             if wait_scope.cancelled_caught:

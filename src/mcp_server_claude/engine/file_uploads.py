@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 import anyio
 import anyio.to_thread
 
+from mcp_server_claude import number_formatting
 from mcp_server_claude.anthropic_api import files_api
 from mcp_server_claude.call_types import Waiting
 from mcp_server_claude.errors import CallError
@@ -68,7 +69,7 @@ class FileUploads:
         ]
         if listener is None or not todo:
             return tuple(block for block in attachments.blocks if not isinstance(block.get("data"), bytes))
-        listener(Waiting(f"uploading {len(todo)} {'file' if len(todo) == 1 else 'files'}"))
+        listener(Waiting(f"uploading {number_formatting.format_count(len(todo), 'file')}"))
         ids: dict[int, str] = {}
         failures: list[CallError] = []
         limiter = anyio.CapacityLimiter(MAX_CONCURRENT_UPLOADS)

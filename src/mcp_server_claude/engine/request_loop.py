@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, assert_never, cast
 
 import anyio
 
+from mcp_server_claude import number_formatting
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
 from mcp_server_claude.anthropic_api.request_body import max_web_tokens
 from mcp_server_claude.call_types import CHARS_PER_TOKEN, COMPLETE_STOP_REASONS, Waiting
@@ -309,6 +310,5 @@ class RequestLoop:
 
 def _dropped_blocks_note(count: int) -> tuple[str, ...]:
     """The note on thinking that the API itself has left out."""
-    return (
-        (f"the API dropped {count} thinking {'block' if count == 1 else 'blocks'} of earlier answers",) if count else ()
-    )
+    dropped = number_formatting.format_count(count, "thinking block")
+    return (f"the API dropped {dropped} of earlier answers",) if count else ()

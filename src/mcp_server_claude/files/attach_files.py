@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from mcp_server_claude import number_formatting
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import glob_patterns, resolve_path, sandbox, secret_names
-from mcp_server_claude.files.attachment_builder import AttachmentBuilder, LocalFile, file_noun, file_too_large_error
+from mcp_server_claude.files.attachment_builder import AttachmentBuilder, LocalFile, file_too_large_error
 from mcp_server_claude.files.helper_processes import RunLimit
 from mcp_server_claude.files.name_quoting import ALLOW_FILES_SETTING, format_bytes, quote_name, quote_names
 from mcp_server_claude.files.sandbox import Roots, SandboxError
@@ -112,7 +113,9 @@ def _expand_glob(
     left_out = matches.secret_count + count - len(files)
     omitted = f"; {left_out:,} left out (secret-looking, links that lead out, or gone)" if left_out else ""
     incomplete = "" if matches.complete else " The tree is too large to search whole."
-    builder.notes.append(f"{quote_name(glob)} matched {len(files):,} {file_noun(len(files))}{omitted}.{incomplete}")
+    builder.notes.append(
+        f"{quote_name(glob)} matched {number_formatting.format_count(len(files), 'file')}{omitted}.{incomplete}"
+    )
     return files
 
 

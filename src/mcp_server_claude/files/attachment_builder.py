@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mcp_server_claude import number_formatting
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import content_blocks, resolve_path, sandbox
 from mcp_server_claude.files.content_types import (
@@ -121,7 +122,7 @@ class AttachmentBuilder:
         if self._skipped:
             count = len(self._skipped)
             were = "was" if count == 1 else "were"
-            summary = f"{count:,} matched {file_noun(count)} cannot be sent and {were} left out"
+            summary = f"{number_formatting.format_count(count, 'matched file')} cannot be sent and {were} left out"
             self.notes.append(f"{summary}: {', '.join(self._skipped[:5])}.")
             if not self._blocks:
                 raise RequestError(f"{self.notes[-1]} {SUPPORTED_TYPES}{self._policy.hint}")
@@ -175,8 +176,8 @@ class AttachmentBuilder:
             raise RequestError(f"{quote_name(path)} is no text file, so it has no lines {lines}.")
         rows = content.lines()
         if lines.first > len(rows):
-            noun = "line" if len(rows) == 1 else "lines"
-            message = f"{quote_name(path)} has {len(rows):,} {noun}; line {lines.first:,} is after its end."
+            length = number_formatting.format_count(len(rows), "line")
+            message = f"{quote_name(path)} has {length}; line {lines.first:,} is after its end."
             raise RequestError(message)
         sent = LineRange(lines.first, min(lines.last, len(rows)))
         text = "\n".join(rows[sent.first - 1 : sent.last])
@@ -279,8 +280,3 @@ def file_too_large_error(quoted_name: str, count: int, policy: FilePolicy) -> Re
         "sent. Name a part of it.",
         kind="too_large",
     )
-
-
-def file_noun(count: int) -> str:
-    """The noun after a number of files."""
-    return "file" if count == 1 else "files"

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol, cast
 
+from mcp_server_claude import number_formatting
 from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.files import glob_patterns, helper_processes, resolve_path, sandbox, secret_names
 from mcp_server_claude.files.attachment_builder import AttachmentBuilder
@@ -156,7 +157,8 @@ def grep_files(
 
 
 def _grep_summary(count: int, results: list[Mapping[str, object]], files: _GrepFiles, timeout_s: float) -> str:
-    summary = f"{count:,} matching {'line' if count == 1 else 'lines'} in {files.count:,} files searched"
+    lines = number_formatting.format_count(count, "matching line")
+    summary = f"{lines} in {number_formatting.format_count(files.count, 'file')} searched"
     if any("more" in each for each in results):
         return f"[{summary}; there are more: narrow the pattern or the glob]"
     if not any("done" in each for each in results):
@@ -267,8 +269,8 @@ def _read_content(path: str, policy: FilePolicy, roots: Roots) -> FileContent:
 
 def _number_lines(path: str, rows: list[str], first_line: int, last_line: int) -> str:
     if first_line > len(rows):
-        noun = "line" if len(rows) == 1 else "lines"
-        raise RequestError(f"{quote_name(path)} has {len(rows):,} {noun}; line {first_line:,} is after its end.")
+        length = number_formatting.format_count(len(rows), "line")
+        raise RequestError(f"{quote_name(path)} has {length}; line {first_line:,} is after its end.")
     start = max(first_line, 1) - 1
     end = min(last_line, start + MAX_READ_LINES) if last_line > start else start + MAX_READ_LINES
     numbered: list[str] = []

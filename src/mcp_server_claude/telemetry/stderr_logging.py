@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from mcp_server_claude import number_formatting
 from mcp_server_claude.redaction import printable, redact
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def log_call(outcome: CallOutcome) -> None:
     call, usage = outcome.call, outcome.usage
     cost = "cost unknown" if usage.cost_usd is None else f"${usage.cost_usd:.6f}"
     _call_log.info(
-        "%s %s %s: %s, %d in, %d cached, %d out, %s, %.1f s, %d requests, user %s",
+        "%s %s %s: %s, %d in, %d cached, %d out, %s, %.1f s, %s, user %s",
         call.tool,
         call.id,
         usage.model or outcome.model or call.model or "-",
@@ -71,7 +72,7 @@ def log_call(outcome: CallOutcome) -> None:
         usage.output_tokens,
         cost,
         usage.duration_s,
-        usage.attempts,
+        number_formatting.format_count(usage.attempts, "request"),
         call.user,
         extra={"fields": _log_fields(outcome)},
     )

@@ -101,8 +101,10 @@ class PlainScreen:
             page.close()
 
     def show_next_steps(self) -> None:
-        """A line each."""
-        self.write_now("".join(f"{pasteable_command(*step)}  {what}\n" for step, what in NEXT_STEPS))
+        """A line each, in two columns."""
+        steps = [(pasteable_command(*step), what) for step, what in NEXT_STEPS]
+        width = max(len(command) for command, _ in steps)
+        self.write_now("".join(f"{command:<{width}}  {what}\n" for command, what in steps))
 
     def write_now(self, text: str) -> None:
         """Write at once."""

@@ -30,6 +30,7 @@ from mcp_server_claude.cli.command_line import pasteable_command
 from mcp_server_claude.cli.doctor.api_check import check_api, platform_catalog
 from mcp_server_claude.cli.doctor.finding import CHECK_TIMEOUT_S, HINTS_BY_KIND, Finding
 from mcp_server_claude.cli.doctor.http_checks import check_http
+from mcp_server_claude.cli.doctor.ping_check import check_ping
 from mcp_server_claude.cli.doctor.postgres_check import check_postgres
 from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.redaction import redact
@@ -72,8 +73,11 @@ class PinnedPackage(NamedTuple):
         return found is not None and found[1] == self.major and int(found[2]) >= int(self.minor)
 
 
-async def run_checks(offline: bool = False) -> list[Finding]:  # noqa: FBT001, FBT002 - `anyio.run` passes by position
-    """Everything, in the order in which one thing needs another. Takes seconds; offline it sends nothing anywhere."""
+async def run_checks(*, offline: bool = False, ping: bool = False) -> list[Finding]:
+    """Everything, in the order in which one thing needs another. Takes seconds; offline it sends nothing anywhere.
+
+    With `ping` a question is asked, which is paid.
+    """
     settings = Settings.load()
     findings = [check_versions(), check_clock(), *check_settings(settings)]
     key, credential = await anyio.to_thread.run_sync(check_credentials, settings)
@@ -86,6 +90,8 @@ async def run_checks(offline: bool = False) -> list[Finding]:  # noqa: FBT001, F
         findings.append(reached)
     findings += await anyio.to_thread.run_sync(check_model, settings, catalogue)
     findings += await check_http(settings, offline=offline)
+    if ping and credential is not None:
+        findings.append(await check_ping(settings))
     return [_redact_finding(finding) for finding in findings]
 
 
@@ -167,7 +173,7 @@ async def check_ledger(settings: Settings) -> Finding:
     if not store.durable:
         hint = "Make the directory writable, or set MCP_CLAUDE_DATA_DIR to another one."
         return Finding(name="ledger", ok=None, text=store.last_error, hint=hint)
-    text = f"{store.location}, {whole.requests} requests in the last 24 hours"
+    text = f"{store.location}, {number_formatting.format_count(whole.requests, 'request')} in the last 24 hours"
     if differing:
         text += f"; the daily totals of {', '.join(differing)} did not match and were recalculated"
     if server is not None:
@@ -211,7 +217,8 @@ async def check_stdio() -> Finding:
             return Finding(
                 name="server", ok=False, text=text, hint=f"Run {pasteable_command()} by hand and read its stderr."
             )
-    text = f"answers over stdio in {number_formatting.format_seconds(duration)}, {len(tools)} tools"
+    count = number_formatting.format_count(len(tools), "tool")
+    text = f"answers over stdio in {number_formatting.format_seconds(duration)}, {count}"
     return Finding(name="server", ok=True, text=text)
 
 

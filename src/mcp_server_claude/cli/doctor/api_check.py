@@ -51,7 +51,7 @@ async def check_api(settings: Settings, catalog: ModelCatalog) -> tuple[Finding,
     took = number_formatting.format_seconds(time.monotonic() - began)
     if listed:
         today = f"{datetime.now(UTC):%Y-%m-%d}"
-        text = f"accepted the key and listed {len(listed)} models in {took}"
+        text = f"accepted the key and listed {number_formatting.format_count(len(listed), 'model')} in {took}"
         return Finding(name="API", ok=True, text=text), ModelCatalog.newest_first(listed, "api", today)
     if failure is None:
         text = f"answered in {took}, but it has no list of models, as gateways do: whether it takes the key is unknown."

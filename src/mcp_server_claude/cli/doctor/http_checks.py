@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from mcp_server_claude import number_formatting
 from mcp_server_claude.cli.command_line import pasteable_command
 from mcp_server_claude.cli.doctor.finding import Finding
 from mcp_server_claude.errors import CallError, ConfigurationError
@@ -44,7 +45,8 @@ async def check_users(settings: Settings) -> list[Finding]:
     if not listed and not settings.public_url:
         return []
     roles = Counter(each.user.role for each in listed)
-    text = f"{roles.total()} ({roles['operator'] or 'no'} operator{'' if roles['operator'] == 1 else 's'})"
+    operators = number_formatting.format_count(roles["operator"], "operator") if roles["operator"] else "no operators"
+    text = f"{roles.total()} ({operators})"
     if roles["operator"]:
         return [Finding(name="users", ok=True, text=text)]
     if listed:

@@ -71,7 +71,9 @@ async def claude_jobs(
         content = tool_results.truncate_text(
             transcript_markdown(transcript), f"claude://threads/{name}", limit, "conversation"
         )
-        line = TextContent(type="text", text=f"[{name} · {len(transcript.turns)} turns]")
+        line = TextContent(
+            type="text", text=f"[{name} · {number_formatting.format_count(len(transcript.turns), 'turn')}]"
+        )
         return CallToolResult(content=[*content, line])
     if cancel:
         await jobs.stop_and_wait(name, user)

@@ -84,4 +84,6 @@ def _estimate_table(estimates: Sequence[MapEstimate]) -> str:
     items = estimates[0].items if estimates else 0
     header = ("way", "model", "input tokens", "input", "with 500 tokens an answer", "with the longest answers")
     table = tool_results.markdown_table(header, rows)
-    return f"{table}\n\n{items:,} items, counted from some of them. Nothing was generated."
+    return (
+        f"{table}\n\n{number_formatting.format_count(items, 'item')}, counted from some of them. Nothing was generated."
+    )
