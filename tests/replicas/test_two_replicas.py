@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import re
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
-from mcp.shared._httpx_utils import create_mcp_http_client
 
 from mcp_server_claude.simulator import directive
 from support.chaos.call_results import poll_until
+from support.chat_reader import ask_chat, read_until, resume
 from support.http_server import ServerSentEvent, event_text, events_named, read_events
 from support.mcp_session import ProgressUpdate, failure_meta, text_blocks, usage_meta
 from support.raw_mcp_http import RawMcpClient, raw_mcp_client
-from support.replicas import running_replicas
+from support.replicas import mcp_client, running_replicas
 from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
-    import httpx2
     from mcp.types import CallToolResult
 
     from mcp_server_claude.simulator import Simulator
@@ -42,37 +37,6 @@ ENDLESS = directive(tokens=20_000, pace=100, chars=4)
 def _begin(replicas: Replicas, api: Simulator) -> None:
     api.reset()
     replicas.proxy.served.clear()
-
-
-@asynccontextmanager
-async def mcp_client(replicas: Replicas, user: str = "ada") -> AsyncGenerator[Client]:
-    async with (
-        create_mcp_http_client(headers={"Authorization": f"Bearer {replicas.tokens[user]}"}) as http,
-        Client(streamable_http_client(f"{replicas.url}/mcp", http_client=http), mode="auto") as client,
-    ):
-        yield client
-
-
-async def read_until(events: AsyncIterator[ServerSentEvent], chars: int) -> list[ServerSentEvent]:
-    so_far: list[ServerSentEvent] = []
-    async for each in events:
-        so_far.append(each)
-        if each.offset >= chars:
-            return so_far
-    raise AssertionError("it ended first")
-
-
-async def ask_chat(client: httpx2.AsyncClient, message: str, **fields: object) -> list[ServerSentEvent]:
-    async with client.stream("POST", "/chat", json={"message": message, **fields}) as response:
-        assert response.status_code == 200, await response.aread()
-        return [each async for each in read_events(response)]
-
-
-async def resume(client: httpx2.AsyncClient, event: ServerSentEvent) -> list[ServerSentEvent]:
-    call = event.id.partition(":")[0]
-    async with client.stream("GET", f"/chat/{call}", headers={"Last-Event-ID": event.id}) as response:
-        assert response.status_code == 200, await response.aread()
-        return [each async for each in read_events(response)]
 
 
 async def test_tools_of_2026_07_28_answer_whichever_replica_a_request_goes_to(

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 from psycopg.rows import dict_row
 
 from mcp_server_claude.settings import Settings
@@ -82,3 +85,13 @@ async def running_replicas(
         ]
         proxy = await stack.enter_async_context(round_robin_proxy([server.url for server in servers]))
         yield Replicas(proxy.url, tokens, proxy=proxy, servers=servers, database_url=database_url)
+
+
+@asynccontextmanager
+async def mcp_client(replicas: Replicas, user: str = "ada") -> AsyncGenerator[Client]:
+    """An MCP client of 2026-07-28 at the proxy."""
+    async with (
+        create_mcp_http_client(headers={"Authorization": f"Bearer {replicas.tokens[user]}"}) as http,
+        Client(streamable_http_client(f"{replicas.url}/mcp", http_client=http), mode="auto") as client,
+    ):
+        yield client

@@ -43,7 +43,8 @@ class RoundRobinProxy:
         assert task is not None
         self._tasks.add(task)
         try:
-            with suppress(OSError, asyncio.IncompleteReadError):
+            # asyncio logs a cancelled connection as an error.
+            with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await self._forward(reader, writer)
         finally:
             self._tasks.discard(task)

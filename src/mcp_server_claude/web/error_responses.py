@@ -36,6 +36,7 @@ STATUS_BY_KIND = {
     "unauthorized": 401,
     "wrong_host": 421,
     "media_type": 415,
+    "store": 503,
 }
 """For other kinds: 400 for errors of the request, 500 for those of the configuration, 503 for temporary ones."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import signal
 import socket
@@ -42,6 +43,8 @@ POLL_INTERVAL_S = 0.02
 BACKLOG = 2048
 WILDCARD_HOSTS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared; the operator chooses where to listen
 
+_log = logging.getLogger(__name__)
+
 
 def serve_http(
     settings: Settings, host: str, port: int, *, announce: Callable[[str], None], insecure: bool = False
@@ -53,8 +56,7 @@ def serve_http(
 
     Raises:
         ConfigurationError: The address cannot be listened on, would be reachable by others without authentication, or
-        the
-            ledger cannot tell whether there are users.
+            the ledger on this machine cannot tell whether there are users.
     """
     with open_listener(host, port) as listener:
         ended = anyio.run(_serve_until_signal, settings, host, listener, announce, insecure)
@@ -75,7 +77,10 @@ async def _serve_until_signal(
         try:
             is_open = await allows_anonymous(settings, services)
         except ConfigurationError as failure:
-            return failure
+            if not services.store.is_shared:
+                return failure
+            _log.warning("%s The server is not ready until the database can be used.", failure)
+            is_open = False  # whoever asks is refused until it is known
         if is_open and not insecure and not is_loopback(host):
             return ConfigurationError(
                 f"There are no users, so everybody who can reach {host or 'this machine'} could spend your money. "
