@@ -114,7 +114,7 @@ class Call:
     that it would refuse.
     `job_id` is the job that it belongs to, and `job_max_usd` what all calls of that job may cost together; 0 for no
     limit. Without `caches_prompt` only rules and attachments are written to the prompt cache: no other call begins with
-    the same prompt.
+    the same prompt. `project` is the name that the ledger shows; empty for that of the process.
     """
 
     prompt: str
@@ -143,6 +143,7 @@ class Call:
     job_max_usd: float = 0.0
     caches_prompt: bool = True
     trace_id: str = ""
+    project: str = ""
     shows_status: bool = False
     drops_thinking_blocks: bool = False
     id: str = field(default_factory=new_call_id)

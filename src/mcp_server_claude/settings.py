@@ -191,6 +191,12 @@ class Settings(HttpSettings):
     project_dir: str = Field(
         default="", description="The project that `files` may read; Claude Code sets `CLAUDE_PROJECT_DIR` for it."
     )
+    project: str = Field(
+        default="",
+        max_length=100,
+        description="The name of the project to which the ledger assigns requests. Not set: the name of the project's "
+        "directory over stdio and at the shell, and none over HTTP.",
+    )
     allow_files: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Names that look secret (`.env`, `*.pem`, …) and may be read all the same: globs on the "

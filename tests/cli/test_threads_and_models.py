@@ -68,3 +68,23 @@ async def test_models_have_limits_and_prices(threads: ShellCommand) -> None:
     (sonnet,) = [each for each in json.loads((await models("--json")).stdout) if each["id"] == "claude-sonnet-5-5"]
     assert sonnet["family"] == "sonnet"
     assert sonnet["usd_per_million_output_tokens"] > sonnet["usd_per_million_input_tokens"] > 0
+
+
+async def test_usage_is_by_the_project_of_the_setting_or_of_the_directory(threads: ShellCommand) -> None:
+    ask, usage = replace(threads, words=("ask", "-q")), replace(threads, words=("usage", "--by", "project", "--json"))
+    assert (await ask("One", directive(text="1"))).returncode == 0
+    assert (await ask("Two", directive(text="2"), project="shop")).returncode == 0
+    rows = json.loads((await usage()).stdout)
+    assert {row["project"]: row["calls"] for row in rows} == {"here": 1, "shop": 1}
+
+
+async def test_a_job_counts_for_the_project_in_which_it_was_started(threads: ShellCommand) -> None:
+    """Another process, of another project, may answer its items."""
+    run_map = replace(threads, words=("map", "{item}", "--json", "-q"))
+    item = directive(fault="status", status=529, times=1).encode()
+    job = json.loads((await run_map(stdin=item, project="shop", retry_for_s=0)).stdout)
+    assert job["failed"] == 1
+    jobs = replace(threads, words=("jobs",))
+    assert (await jobs("resume", job["id"], "-q", project="site")).returncode == 0
+    usage = replace(threads, words=("usage", "--by", "project", "--json"))
+    assert {row["project"]: row["calls"] for row in json.loads((await usage()).stdout)} == {"shop": 2}

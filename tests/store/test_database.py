@@ -167,7 +167,7 @@ def test_the_steps_are_numbered_without_a_gap_and_say_why() -> None:
 
 def test_the_tables_have_the_fields_of_what_is_kept_in_them(tx: Transaction) -> None:
     assert columns(tx, "entry") == {field.name for field in fields(request_ledger.LedgerEntry)} | {"day"}
-    for table in ("usage_total", "usage_user_total", "usage_cell"):
+    for table in ("usage_total", "usage_user_total", "usage_cell", "usage_project_cell"):
         assert set(daily_rollups.ENTRY_VALUES) < columns(tx, table)
     assert columns(tx, "call") == {field.name for field in fields(call_journal.JournaledCall)} | {"stop_requested"}
     assert columns(tx, "job") == {field.name for field in fields(job_records.JobRecord)}

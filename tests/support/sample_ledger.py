@@ -73,6 +73,7 @@ def entry_row(number: int, at: float, **columns: str | float | None) -> EntryRow
         "source": "mcp",
         "tool": "claude_ask",
         "thread": None,
+        "project": ("docs", "shop", "site")[number % 3],
         "model": "claude-opus-5-5",
         "host": "api.anthropic.com",
         "day": datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d"),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.store import Store, Transaction
     from mcp_server_claude.store.request_ledger import UsageSummary
 
-Grouping: TypeAlias = Literal["user", "model", "tool", "day", "week", "month"]
+Grouping: TypeAlias = Literal["user", "model", "tool", "project", "day", "week", "month"]
 
 COLUMNS = ("calls", "requests", "failed", "retries", "in", "cached", "out", "cost")
 PERIODS = ("day", "week", "month")
@@ -38,7 +38,7 @@ MAX_PERIODS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRow:
-    """The sums of one row: a user, model, tool or period."""
+    """The sums of one row: a user, model, tool, project or period."""
 
     name: str
     sums: UsageSummary
@@ -176,7 +176,7 @@ def _sum_up(tx: Transaction, selection: UsageRange, by: Grouping) -> tuple[list[
     since = selection.since.timestamp()
     until = selection.until.timestamp() if selection.until else None
     (whole,) = request_ledger.summarize_usage(tx, since, until, selection.user, by=())
-    if by == "user" or by == "model" or by == "tool":  # noqa: PLR1714 - a comparison with each narrows the type
+    if by == "user" or by == "model" or by == "tool" or by == "project":  # noqa: PLR1714 - a comparison with each narrows the type
         sums = request_ledger.summarize_usage(tx, since, until, selection.user, by=(by,))
         sums.sort(key=lambda each: (-each.cost_micros, getattr(each, by)))
         return [UsageRow(name=getattr(each, by) or "(none)", sums=each) for each in sums], whole

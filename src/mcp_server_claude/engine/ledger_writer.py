@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 
 
 class LedgerWriter:
-    """Writes the ledger entries of one process."""
+    """Writes the ledger entries of one process. `project` is that of calls which name none."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, project: str = "") -> None:
+        self.project = project
         self.store = store
         self.worker = store.locks.worker
         self._deferred: dict[str, DeferredClosings] = {}
@@ -83,6 +84,7 @@ class LedgerWriter:
             model=model,
             host=urlsplit(base_url).hostname or "",
             trace_id=call.trace_id,
+            project=call.project or self.project,
             job_id=deferred.job_id if deferred else call.job_id or None,
         )
         if deferred is not None:

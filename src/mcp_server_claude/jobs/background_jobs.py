@@ -93,7 +93,9 @@ class BackgroundJobs:
         """
         with self._calls.admit_job(call):
             call = await self._threads.check_call(call)
-            job = self._new_job(call, spec_of_call(call), reads_files=bool(call.files) or "read" in call.tools)
+            job = self._new_job(
+                call, spec_of_call(call, self._ledger.project), reads_files=bool(call.files) or "read" in call.tools
+            )
             await self._write(_create_and_open, job, [(0, "{}")])
         self._runner.wake(job.id)
         return await self.read_job(job.id, call.user)
@@ -148,7 +150,7 @@ class BackgroundJobs:
         """
         call = running.call
         reads_files = bool(call.files) or "read" in call.tools
-        job = self._new_job(call, spec_of_call(call), reads_files=reads_files)
+        job = self._new_job(call, spec_of_call(call, self._ledger.project), reads_files=reads_files)
         item = await self._write(_create_for_running_call, job, call.id, self._ledger.worker)
         self._runner.adopt(replace(job, state="open"), item, running)
         return job.id

@@ -27,13 +27,15 @@ SPEC_FIELDS = (
     "client",
     "user",
     "trace_id",
+    "project",
 )
 """The fields of a call that its client decides, and its user. The rest is made when the call is prepared."""
 
 
-def spec_of_call(call: Call) -> dict[str, object]:
-    """The spec from which `call_from_spec` makes the call again."""
+def spec_of_call(call: Call, project: str = "") -> dict[str, object]:
+    """The spec from which `call_from_spec` makes the call again. `project` is that of a call which names none."""
     spec: dict[str, object] = {name: getattr(call, name) for name in SPEC_FIELDS}
+    spec["project"] = call.project or project
     return spec | {"tools": list(call.tools), "files": list(call.files), "limits": asdict(call.limits)}
 
 

@@ -192,7 +192,7 @@ class MapJobs:
             output = str(self._file_policy.roots[0] / f"claude_map_{job_id}.jsonl")
         uses_files = bool(output) or "file" in first
         is_shared = bool(map_prompt.shared_prefix(template.prompt)) and "file" not in first
-        spec = spec_of_call(template) | {
+        spec = spec_of_call(template, self._ledger.project) | {
             "job_max_usd": request.max_usd,
             "warm": is_shared or len(template.system) >= map_prompt.MIN_CACHED_SYSTEM_CHARS,
         }
@@ -263,7 +263,7 @@ def _max_usd(spec: Mapping[str, object]) -> float:
 
 def _spec_for_digest(spec: Mapping[str, object]) -> dict[str, object]:
     """The part of a spec that decides on the answers. Another limit or client continues the same job."""
-    irrelevant = {"job_max_usd", "trace_id", "client", "source", "limits"}
+    irrelevant = {"job_max_usd", "trace_id", "project", "client", "source", "limits"}
     return {name: value for name, value in sorted(spec.items()) if name not in irrelevant}
 
 

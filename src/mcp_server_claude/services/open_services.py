@@ -26,6 +26,7 @@ from mcp_server_claude.engine.engine import Engine, LedgerWriter
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.files import FilePolicy, roots_for
 from mcp_server_claude.jobs.background_jobs import BackgroundJobs
+from mcp_server_claude.redaction import printable
 from mcp_server_claude.services.periodic_cleanup import clean_up_periodically, take_over_periodically
 from mcp_server_claude.store import Store, StoreError, orphan_cleanup
 from mcp_server_claude.users.tokens_and_sessions import UserDirectory
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from mcp_server_claude.settings import Settings
+
+
+MAX_PROJECT_CHARS = 100
 
 
 class OpenServices:
@@ -65,7 +69,7 @@ class OpenServices:
                 wait_s=settings.models_wait_s,
             )
         self.users = UserDirectory(settings, store)
-        self.ledger = LedgerWriter(store)
+        self.ledger = LedgerWriter(store, project=project_name(settings, http=http))
         engine = Engine(settings, self.claude, self.models, self.ledger, file_policy)
         self.output_files = engine.output_files
         self.threads = ConversationThreads(settings, engine, store)
@@ -157,6 +161,24 @@ def _model_list_origin(settings: Settings) -> str:
     except ConfigurationError:
         return ""
     return f"{credential.base_url} {credential.source}"
+
+
+def project_name(settings: Settings, *, http: bool = False) -> str:
+    """The project to which the requests of this process belong: its setting, else the name of the working directory.
+
+    Empty over HTTP, where the working directory says nothing about the users' projects, and in a home directory.
+    """
+    if settings.project.strip() or http:
+        return printable(settings.project.strip())
+    directory = Path(settings.project_dir).expanduser() if settings.project_dir else _working_directory()
+    return "" if directory == Path.home() else printable(directory.name[:MAX_PROJECT_CHARS])
+
+
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # it was deleted
+        return Path(os.devnull).parent.parent
 
 
 def file_policy_for(settings: Settings, *, http: bool = False) -> FilePolicy:

@@ -216,6 +216,15 @@ MIGRATIONS: tuple[Migration, ...] = (
             "drop index job_item_open",
         ),
     ),
+    Migration(
+        18,
+        "The project of each request, and daily sums by project.",
+        (
+            "alter table entry add column project text not null default ''",
+            table_definitions.CREATE_USAGE_PROJECT_CELL,
+        ),
+        rebuilds_rollups=True,
+    ),
 )
 
 NEWEST_VERSION = MIGRATIONS[-1].number

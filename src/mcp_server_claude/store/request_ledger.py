@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EntryState: TypeAlias = Literal["open", "closed"]
 EndStatus: TypeAlias = Literal["complete", "incomplete", "failed", "cancelled", "interrupted"]
 """End of a request or a call. `interrupted`: its process died, or was taken for dead and has not closed it since."""
-SummaryKey: TypeAlias = Literal["model", "day", "tool", "user"]
+SummaryKey: TypeAlias = Literal["model", "day", "tool", "user", "project"]
 """Column to group a summary by. `day` is the UTC date on which the request was started."""
 
 MAX_COUNT = 2**53
@@ -55,7 +55,8 @@ class LedgerEntry(RequestFigures):
     """One upstream request.
 
     Times are unix seconds, amounts are micro-dollars. `host` is the host of the base URL. `held_micros` was reserved of
-    the budgets when the request was started. `job_id` is the job that it was made for.
+    the budgets when the request was started. `job_id` is the job that it was made for, `project` the name of the
+    directory, or of the setting, of the process that was asked.
     """
 
     id: str
@@ -76,6 +77,7 @@ class LedgerEntry(RequestFigures):
     trace_id: str = ""
     held_micros: int = 0
     job_id: str | None = None
+    project: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,7 @@ class UsageSummary(TokenCounts):
     day: str = ""
     tool: str = ""
     user: str = ""
+    project: str = ""
     requests: int
     open: int
     calls: int
@@ -133,7 +136,7 @@ _RESULT_COLUMNS = tuple(field.name for field in fields(EntryResult))
 _KEPT_IF_NULL = frozenset({"model", "request_id"})
 _COUNT_COLUMNS = tuple(field.name for field in fields(TokenCounts))
 _SUMMED_COLUMNS = (*_COUNT_COLUMNS, "cost_micros")
-_SUMMARY_KEYS: frozenset[str] = frozenset({"model", "day", "tool", "user"})
+_SUMMARY_KEYS: frozenset[str] = frozenset({"model", "day", "tool", "user", "project"})
 
 
 def _join_columns(form: str, names: Sequence[str]) -> str:

@@ -241,6 +241,12 @@ create table usage_cell (
     primary key ("user", day, model, tool)
 )
 """
+CREATE_USAGE_PROJECT_CELL = f"""
+create table usage_project_cell (
+    day text not null, "user" text not null, project text not null, model text not null, tool text not null,
+    {ROLLUP_SUMS}, primary key (day, "user", project, model, tool)
+)
+"""
 CREATE_LATENCY_COUNT = """
 create table latency_count (
     "user" text not null, day text not null, bucket bigint not null, requests bigint not null,

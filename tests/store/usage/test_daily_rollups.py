@@ -68,7 +68,7 @@ def test_the_sums_follow_every_change_of_a_request(
         assert usage_report.build_report(tx, query).totals.requests == sum(attempts.values())
 
 
-TABLES = ("usage_total", "usage_user_total", "usage_cell", "latency_count")
+TABLES = ("usage_total", "usage_user_total", "usage_cell", "usage_project_cell", "latency_count")
 
 
 def ordered(table: str) -> str:
@@ -90,6 +90,7 @@ def open_one(tx: Transaction, number: int, call_id: str, attempt: int, days: int
             started_at=started_at,
             user=user,
             tool="t",
+            project=f"p{number % 3}",
         ),
     )
 

@@ -108,11 +108,16 @@ async def test_every_number_is_the_ledgers(books: Books, only: dict[str, str]) -
     assert [each["month"] for each in told["monthly"]] == ["2026-10", "2026-11"]
     for month in told["monthly"]:
         timed(month, month=month["month"], **asked)
-    for key, parts in (("model", told["byModel"]), ("user", told["byUser"]), ("tool", told["byTool"])):
+    for key, parts in (
+        ("model", told["byModel"]),
+        ("user", told["byUser"]),
+        ("tool", told["byTool"]),
+        ("project", told["byProject"]),
+    ):
         assert [part[key] for part in parts] == plain.values_by_cost(key, **asked)
         for part in parts:
             used(part, **(asked | {key: part[key]}))
-            if key != "user":
+            if key not in {"user", "project"}:
                 assert part["cacheSavings"] == pytest.approx(
                     plain.cache_savings(**(asked | {key: part[key]})), abs=1e-6
                 )
@@ -235,7 +240,14 @@ async def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path) -> None:
 async def test_an_empty_ledger_is_told_as_such(tmp_path: Path) -> None:
     async with opened(tmp_path / "data") as books:
         told = await books.usage(**MONTH)
-        assert (told["begins"], told["byModel"], told["byUser"], told["byTool"], told["users"]) == ("", [], [], [], [])
+        assert (told["begins"], told["byModel"], told["byUser"], told["byTool"], told["byProject"], told["users"]) == (
+            "",
+            [],
+            [],
+            [],
+            [],
+            [],
+        )
         assert all(day["requests"] == day["totalCost"] == 0 and day["ttft"]["p50"] is None for day in told["daily"])
         assert told["totals"]["cacheSavings"] == 0
         assert (await books.get("/usage.csv")).text.startswith("date,user,model,tool,inputTokens,")

@@ -3,7 +3,8 @@
 Closed requests are in the sums, open ones are not. The transaction that changes a request changes its sums as well:
 `remove_entry` before the change, `add_entry` after it. `days_that_differ` compares the sums with the requests.
 
-`usage_total` is by day, model and tool; `usage_user_total` by day and user; `usage_cell` by all four. `latency_count`
+`usage_total` is by day, model and tool; `usage_user_total` by day and user; `usage_cell` by all four;
+`usage_project_cell` by these and the project. `latency_count`
 counts requests by user (empty: all users), day, and time to the first text in buckets of `LATENCY_BUCKET_MS`.
 """
 
@@ -43,16 +44,19 @@ _KEYS = {
     "usage_total": ("day", "model", "tool"),
     "usage_user_total": ("day", '"user"'),
     "usage_cell": ("day", '"user"', "model", "tool"),
+    "usage_project_cell": ("day", '"user"', "project", "model", "tool"),
 }
 _CLOSED = "from entry where state = 'closed'"
 _ENTRY_SUMS = ", ".join(f"cast(sum({value}) as bigint) as {name}" for name, value in ENTRY_VALUES.items())
 _CELL_SUMS = ", ".join(f"cast(sum({name}) as bigint) as {name}" for name in ENTRY_VALUES)
 _CELL_KEYS = ", ".join(_KEYS["usage_cell"])
+_PROJECT_KEYS = ", ".join(_KEYS["usage_project_cell"])
 _EXPECTED = {
     # Reads every request, so the other tables are derived from this one.
     "usage_cell": f"select {_CELL_KEYS}, {_ENTRY_SUMS} {_CLOSED} group by {_CELL_KEYS}",
     "usage_total": f"select day, model, tool, {_CELL_SUMS} from usage_cell group by day, model, tool",  # noqa: S608 - constants
     "usage_user_total": f'select day, "user", {_CELL_SUMS} from usage_cell group by day, "user"',  # noqa: S608 - constants
+    "usage_project_cell": f"select {_PROJECT_KEYS}, {_ENTRY_SUMS} {_CLOSED} group by {_PROJECT_KEYS}",
     "latency_count": f'select day, "user", {LATENCY_BUCKET} as bucket, count(*) as requests {_CLOSED} '
     f'and ttft_ms is not null group by "user", day, {LATENCY_BUCKET}',
 }

@@ -41,6 +41,7 @@ class UsageReport:
     first_day: str
     cells: Mapping[CellKey, UsageTotals]
     users: Mapping[str, UsageTotals]
+    projects: Mapping[str, UsageTotals]
     latency: Mapping[str, LatencyPercentiles]
     previous: UsageTotals
 
@@ -100,6 +101,7 @@ def build_report(tx: Transaction, query: UsageQuery, *, cached_for_an_hour: bool
         first_day=tx.fetch_one(scalar, _FIRST_DAY) or "",
         cells={key: sums._replace(saved_micros=savings.get(key, Decimal(0))) for key, sums in cells.items()},
         users=_user_totals(tx, query, cells),
+        projects=_project_totals(tx, query),
         latency=latency_percentiles.percentiles_by_period(tx, query),
         previous=UsageTotals(calls=previous.calls, cost_micros=previous.cost_micros),
     )
@@ -126,8 +128,17 @@ def _user_totals(tx: Transaction, query: UsageQuery, cells: Mapping[CellKey, Usa
     return {user: sums for (_, _, _, user), sums in _totals(tx, query, table, ("user",)).items()}
 
 
+def _project_totals(tx: Transaction, query: UsageQuery) -> dict[str, UsageTotals]:
+    sql = _totals_sql(query, "usage_project_cell", ("project",))
+    return dict(tx.fetch_all(_project_row, sql, query.sql_params()))
+
+
 def _totals(tx: Transaction, query: UsageQuery, table: str, keys: Sequence[str]) -> dict[CellKey, UsageTotals]:
-    sql = _TOTALS.format(
+    return dict(tx.fetch_all(_totals_row, _totals_sql(query, table, keys), query.sql_params()))
+
+
+def _totals_sql(query: UsageQuery, table: str, keys: Sequence[str]) -> str:
+    return _TOTALS.format(
         table=table,
         keys=", ".join(f'"{key}"' for key in keys),
         rollup_where=query.rollup_where_sql,
@@ -136,7 +147,10 @@ def _totals(tx: Transaction, query: UsageQuery, table: str, keys: Sequence[str])
         values=_VALUES,
         sums=_SUMS,
     )
-    return dict(tx.fetch_all(_totals_row, sql, query.sql_params()))
+
+
+def _project_row(*, project: str, **sums: int) -> tuple[str, UsageTotals]:
+    return project, UsageTotals()._replace(**sums)
 
 
 def _totals_row(

@@ -113,6 +113,12 @@ class UsageByUser(UsageFigures):
     user: str
 
 
+class UsageByProject(UsageFigures):
+    """The usage of a project: `MCP_CLAUDE_PROJECT`, or the name of the directory of a server over stdio."""
+
+    project: str
+
+
 class PreviousPeriod(CamelCaseModel):
     """The same number of days before the range."""
 
@@ -123,7 +129,7 @@ class PreviousPeriod(CamelCaseModel):
 
 
 class UsageResponse(CamelCaseModel):
-    """The usage in a range of days, both ends included. Lists by model, user and tool are sorted by descending cost."""
+    """The usage in a range of days, both ends included. Its lists are sorted by descending cost."""
 
     since: str
     until: str
@@ -137,6 +143,7 @@ class UsageResponse(CamelCaseModel):
     by_model: list[UsageByModel]
     by_user: list[UsageByUser]
     by_tool: list[UsageByTool]
+    by_project: list[UsageByProject]
     totals: UsageWithLatency
     previous: PreviousPeriod
     users: list[str] = Field(description="For an operator: every user in the ledger.")
@@ -175,6 +182,9 @@ def usage_response(data: StatementData) -> UsageResponse:
         by_tool=[
             UsageByTool(tool=name, **_fields_with_savings(sums))
             for name, sums in _by_descending_cost(report.totals_by("tool"))
+        ],
+        by_project=[
+            UsageByProject(project=name, **usage_fields(sums)) for name, sums in _by_descending_cost(report.projects)
         ],
         totals=UsageWithLatency(
             **_fields_with_savings(report.totals), ttft=_first_text_percentiles(report.latency.get(WHOLE_RANGE))

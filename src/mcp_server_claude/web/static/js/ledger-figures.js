@@ -1,4 +1,4 @@
-// The figures at the top, and the spend by model, user and tool, each name a filter.
+// The figures at the top, and the spend by model, user and tool, each name a filter, and by project.
 import { $, node } from './dom.js'
 import { address } from './ledger-address.js'
 import { fill } from './ledger-table.js'
@@ -32,9 +32,12 @@ const savings = (usd, note) => usd < 0
   ? figure('Cost of the cache', money(-usd), 'written, and not yet read again')
   : figure('Saved by the cache', money(usd), note)
 
-/** Three tables with a bar for each share. A name is a link to the page with that filter. */
+const FILTERS = ['model', 'user', 'tool']
+
+/** Tables with a bar for each share. The name of a model, user or tool is a link to the page with that filter. */
 export function shares(report, state) {
-  for (const [key, rows] of [['model', report.byModel], ['user', report.byUser], ['tool', report.byTool]]) {
+  const lists = [...FILTERS, 'project'].map(key => [key, report[`by${key[0].toUpperCase()}${key.slice(1)}`]])
+  for (const [key, rows] of lists) {
     const most = Math.max(...rows.map(row => row.totalCost))
     fill($(`by-${key}`), `By ${key}`, [
       ['Name', row => name(row, key, state)],
@@ -68,7 +71,7 @@ const figure = (name, value, note) => node('div', {},
 
 function name(row, key, state) {
   const text = row[key] || '(none)'
-  if (!row[key] || state[key] === row[key]) return text
+  if (!FILTERS.includes(key) || !row[key] || state[key] === row[key]) return text
   return node('a', { href: address({ ...state, [key]: row[key] }), textContent: text, title: text })
 }
 

@@ -79,7 +79,7 @@ function showState() {
 function showUsers() {
   const names = report.users
   $('users').hidden = $('by-user-part').hidden = !names.length
-  $('shares').classList.toggle('two', !names.length)
+  $('shares').classList.toggle('three', !names.length)
   const listed = state.user && !names.includes(state.user) ? [...names, state.user] : names
   const option = (value, textContent = value) => node('option', { value, textContent })
   $('user').replaceChildren(option('', 'Everyone'), ...listed.map(name => option(name)))
