@@ -20,9 +20,10 @@ from mcp_server_claude.settings import Settings
 from support.server_command import server_command
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
     from pathlib import Path
 
+    from mcp.client.extension import ClientExtension
     from mcp.types import CallToolResult
 
     from mcp_server_claude.users.tokens_and_sessions import UserChanges
@@ -130,6 +131,7 @@ async def connect(
     *,
     client_name: object = "test",
     client_version: object = "1",
+    extensions: Sequence[ClientExtension] = (),
     **fields: object,
 ) -> AsyncGenerator[McpSession]:
     """A client connected to a server with these settings."""
@@ -148,7 +150,7 @@ async def connect(
             case "http":
                 door = await stack.enter_async_context(http_server_in_loop(**fields))
                 server = streamable_http_client(f"{door.url}/mcp", max_sse_event_size=None)
-        client = await stack.enter_async_context(Client(server, mode=mode, client_info=who))
+        client = await stack.enter_async_context(Client(server, mode=mode, client_info=who, extensions=extensions))
         yield McpSession(client, data_dir, stderr)
 
 

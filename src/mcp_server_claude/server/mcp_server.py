@@ -12,6 +12,8 @@ from mcp_server_claude import __version__, telemetry
 from mcp_server_claude.lone_surrogates import without_lone_surrogates
 from mcp_server_claude.server import prompts, resources
 from mcp_server_claude.server.http_client_state import http_request_state
+from mcp_server_claude.server.panel.panel_resource import hide_panel_without_apps, panel_extension
+from mcp_server_claude.server.panel.panel_tool import panel_tool
 from mcp_server_claude.server.protocol_errors import unknown_name_errors
 from mcp_server_claude.server.tool_dependencies import bind_request
 from mcp_server_claude.server.tools import build_tools
@@ -68,7 +70,7 @@ def build_mcp_server(settings: Settings, services_lifespan: ServicesLifespan) ->
 
     stderr_logging.setup_logging(settings)
     telemetry.start_telemetry()
-    tools = build_tools()
+    tools = [*build_tools(), panel_tool()]
     server = MCPServer(
         SERVER_NAME,
         title="Claude",
@@ -76,11 +78,13 @@ def build_mcp_server(settings: Settings, services_lifespan: ServicesLifespan) ->
         version=__version__,
         tools=tools,
         lifespan=lifespan,
+        extensions=[panel_extension()],
         middleware=[
             open_services_after_handshake,
             bind_user_and_cancel,
             unknown_name_errors([tool.name for tool in tools]),
             resources.use_file_content_type,
+            hide_panel_without_apps,
         ],
         log_level="WARNING",
     )

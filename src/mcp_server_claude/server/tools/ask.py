@@ -11,6 +11,7 @@ from mcp_server_claude.calls import ask_request
 from mcp_server_claude.errors import CallError
 from mcp_server_claude.server import job_results, tool_results
 from mcp_server_claude.server.client_quirks import detach_delay_s
+from mcp_server_claude.server.panel.panel_tool import PANEL_META
 from mcp_server_claude.server.progress_notifications import progress_reporter
 from mcp_server_claude.server.strict_tool import READ_ONLY_HINTS, RESULT_META, StrictTool
 from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
@@ -89,6 +90,7 @@ def ask_tool() -> StrictTool:
         title="Ask Claude",
         annotations=ToolAnnotations(title="Ask Claude", open_world_hint=True, **READ_ONLY_HINTS),
         meta=RESULT_META
+        | PANEL_META
         | {"anthropic/alwaysLoad": True, "anthropic/searchHint": "ask claude delegate second opinion review"},
     )
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from mcp_server_claude import __version__, number_formatting, pricing
 from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.server import tool_results
+from mcp_server_claude.server.panel.panel_tool import PANEL_META
 from mcp_server_claude.server.strict_tool import READ_ONLY_HINTS, RESULT_META, StrictTool
 from mcp_server_claude.server.tool_dependencies import ServicesDep, UserDep
 from mcp_server_claude.settings_sources import variable_name
@@ -79,7 +80,9 @@ def info_tool() -> StrictTool:
         claude_info,
         title="Claude: models, usage, configuration",
         annotations=ToolAnnotations(title="Claude info", open_world_hint=False, **READ_ONLY_HINTS),
-        meta=RESULT_META | {"anthropic/searchHint": "claude models prices cost spend usage budget configuration"},
+        meta=RESULT_META
+        | PANEL_META
+        | {"anthropic/searchHint": "claude models prices cost spend usage budget configuration"},
     )
 
 

@@ -13,6 +13,7 @@ from mcp_server_claude.errors import RequestError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server import job_progress_reports, job_results, tool_results
 from mcp_server_claude.server.client_quirks import max_wait_s
+from mcp_server_claude.server.panel.panel_tool import PANEL_META
 from mcp_server_claude.server.progress_notifications import progress_reporter
 from mcp_server_claude.server.strict_tool import RESULT_META, StrictTool
 from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
@@ -109,7 +110,9 @@ def jobs_tool() -> StrictTool:
             idempotent_hint=True,
             open_world_hint=False,
         ),
-        meta=RESULT_META | {"anthropic/searchHint": "claude call job result timed out cancelled read again"},
+        meta=RESULT_META
+        | PANEL_META
+        | {"anthropic/searchHint": "claude call job result timed out cancelled read again"},
     )
 
 

@@ -11,6 +11,7 @@ from mcp_server_claude import number_formatting
 from mcp_server_claude.calls import ask_request
 from mcp_server_claude.server import job_progress_reports, job_results, tool_results
 from mcp_server_claude.server.client_quirks import detach_delay_s
+from mcp_server_claude.server.panel.panel_tool import PANEL_META
 from mcp_server_claude.server.strict_tool import RESULT_META, StrictTool
 from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
 
@@ -65,7 +66,9 @@ def map_tool() -> StrictTool:
             idempotent_hint=True,
             open_world_hint=True,
         ),
-        meta=RESULT_META | {"anthropic/searchHint": "claude map batch bulk many items rows files extract classify"},
+        meta=RESULT_META
+        | PANEL_META
+        | {"anthropic/searchHint": "claude map batch bulk many items rows files extract classify"},
     )
 
 
