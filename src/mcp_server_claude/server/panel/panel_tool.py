@@ -5,7 +5,6 @@ It is for the panel alone (`visibility: ["app"]`), since MCP Apps forwards no pr
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
@@ -66,14 +65,9 @@ def _text_fields(snapshot: CallSnapshot, offset: int) -> dict[str, object]:
 
 
 async def _overview(services: ServiceAccess, user: User, days: int) -> dict[str, object]:
-    from mcp_server_claude.store import store_errors_as
-    from mcp_server_claude.store.usage import usage_report
-    from mcp_server_claude.store.usage.usage_query import UsageQuery
+    from mcp_server_claude.server.ledger_queries import read_daily_usage
 
-    today = datetime.now(UTC).date()
-    query = UsageQuery(since=today - timedelta(days=days - 1), until=today, user=user.name)
-    with store_errors_as("The ledger could not be read"):
-        report = await services.store.read(usage_report.build_report, query)
+    report = await read_daily_usage(services, user, days)
     calls = await services.calls.latest_calls(user.name)
     jobs = await services.jobs.latest_jobs(user.name, MAX_PANEL_JOBS)
     return {

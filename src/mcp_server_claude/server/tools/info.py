@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal, assert_never
 
@@ -21,12 +20,9 @@ from mcp_server_claude.server.tool_dependencies import ServicesDep, UserDep
 from mcp_server_claude.settings_sources import variable_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.services.service_access import ServiceAccess
     from mcp_server_claude.settings import Settings
-    from mcp_server_claude.store import Transaction
     from mcp_server_claude.store.request_ledger import UsageSummary
     from mcp_server_claude.users.user import User
 
@@ -102,13 +98,12 @@ async def models_table(services: ServiceAccess) -> str:
 
 async def usage_table(services: ServiceAccess, user: User, since: str) -> str:
     """Usage since a moment by model, with a total: the user's own, or everybody's for an operator."""
-    from mcp_server_claude.store import store_errors_as
+    from mcp_server_claude.server.ledger_queries import read_spending
 
     moment = parse_since(since)
     store = services.store
     everybody = user.role == "operator"
-    with store_errors_as("The ledger could not be read"):
-        spent = await store.read(_read_spending, moment.timestamp(), None if everybody else user.name)
+    spent = await read_spending(services, moment.timestamp(), None if everybody else user.name)
     text = f"Since {moment:%Y-%m-%d %H:%M} UTC."
     if store.last_error and everybody:
         text += f" {store.last_error}"
@@ -129,28 +124,20 @@ async def usage_table(services: ServiceAccess, user: User, since: str) -> str:
 
 async def budget_text(services: ServiceAccess, user: User) -> str:
     """The rest of the day's budgets and their reset: the user's own, or all for an operator."""
-    from mcp_server_claude.engine.spending_limit import current_budget_day, next_budget_day
-    from mcp_server_claude.store import store_errors_as
+    from mcp_server_claude.server.ledger_queries import read_budgets
 
-    caps = await _visible_budgets(services, user)
-    anew = f"It resets at {next_budget_day():%Y-%m-%d %H:%M} UTC."
-    if not caps:
+    budgets, reset_at = await read_budgets(services, user)
+    anew = f"It resets at {reset_at:%Y-%m-%d %H:%M} UTC."
+    if not budgets:
         setting = " (MCP_CLAUDE_BUDGET_USD_PER_DAY)" if user.role == "operator" else ""
         return f"There is no budget a day{setting}; max_usd limits a single call."
-    with store_errors_as("The ledger could not be read"):
-        left = await services.store.read(_budgets_left, caps, current_budget_day())
-    if len(caps) == 1:
-        ((_, cap),) = caps.values()
-        (rest,) = left.values()
-        return (
-            f"{number_formatting.format_usd(rest)} of {number_formatting.format_usd(cap)} is left for today, "
-            "running calls "
-            f"counted at their most. {anew}"
-        )
     rows = [
-        (owner, number_formatting.format_usd(left[scope]), number_formatting.format_usd(cap))
-        for scope, (owner, cap) in caps.items()
+        (each.owner, number_formatting.format_usd(each.left_usd), number_formatting.format_usd(each.usd_per_day))
+        for each in budgets
     ]
+    if len(rows) == 1:
+        ((_, left, cap),) = rows
+        return f"{left} of {cap} is left for today, running calls counted at their most. {anew}"
     table = tool_results.markdown_table(("budget", "left today", "a day"), rows)
     return f"{table}\n\nRunning calls are counted at their most. {anew}"
 
@@ -172,51 +159,6 @@ async def config_text(services: ServiceAccess, user: User) -> str:
     lines += [f"problem: {problem}" for problem in settings.problems]
     rows = [(variable_name(name), _mask_secrets(getattr(settings, name)), settings.source_of(name)) for name in names]
     return "\n".join(lines) + "\n\n" + tool_results.markdown_table(("setting", "value", "from"), rows)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Spending:
-    """Spending by model and in total."""
-
-    by_model: Sequence[UsageSummary]
-    by_user: Sequence[UsageSummary]
-    total: UsageSummary
-
-
-def _read_spending(tx: Transaction, since: float, user: str | None) -> _Spending:
-    from mcp_server_claude.store import request_ledger
-
-    (total,) = request_ledger.summarize_usage(tx, since, user=user, by=())
-    return _Spending(
-        by_model=request_ledger.summarize_usage(tx, since, user=user),
-        by_user=request_ledger.summarize_usage(tx, since, user=user, by=("user",)),
-        total=total,
-    )
-
-
-async def _visible_budgets(services: ServiceAccess, user: User) -> dict[str, tuple[str, float]]:
-    """The budgets that a user may see, by scope: whose it is, and its dollars a day."""
-    from mcp_server_claude.store import budget_reservations
-
-    users, caps = [user], dict[str, tuple[str, float]]()
-    if user.role == "operator":
-        if services.settings.budget_usd_per_day is not None:
-            caps[budget_reservations.TOTAL_SCOPE] = ("everybody", services.settings.budget_usd_per_day)
-        users += [each.user for each in await services.users.list_users()]
-    for each in users:
-        if each.limits.usd_per_day is not None:
-            caps[budget_reservations.user_scope(each.name)] = (each.name, each.limits.usd_per_day)
-    return caps
-
-
-def _budgets_left(tx: Transaction, budgets: Mapping[str, tuple[str, float]], day: str) -> dict[str, float]:
-    """Dollars left in each scope."""
-    from mcp_server_claude.store import budget_reservations
-
-    return {
-        scope: budget_reservations.remaining_micros(tx, scope, day, round(cap * 1e6)) / 1e6
-        for scope, (_, cap) in budgets.items()
-    }
 
 
 def parse_since(since: str, now: float | None = None) -> datetime:
