@@ -7,7 +7,7 @@ belongs to no request. Calls of other processes are found in the journal, which 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -20,7 +20,7 @@ from mcp_server_claude.calls.running_call import (
     STOPPED_UNREAD,
     RunningCall,
 )
-from mcp_server_claude.calls.user_rate_limit import UserRateLimiter
+from mcp_server_claude.calls.shared_user_rate_limit import SharedUserRateLimiter
 from mcp_server_claude.engine.journal_writer import journal_bug
 from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.store import StoreError, call_journal, store_errors_as
@@ -65,8 +65,9 @@ class CallRegistry:
         self._store = store
         self._worker = worker
         self._task_group = task_group
-        self._rate_limiter = UserRateLimiter()
+        self._rate_limiter = SharedUserRateLimiter(store)
         self._adopt_as_job: Callable[[RunningCall], Awaitable[str]] | None = None
+        self._read_cooldowns: Callable[[], Awaitable[None]] | None = None
         self._running: dict[str, RunningCall] = {}
         self._has_running = anyio.Event()
         task_group.start_soon(self._poll_stop_requests)
@@ -74,6 +75,13 @@ class CallRegistry:
     def set_job_adopter(self, adopt: Callable[[RunningCall], Awaitable[str]]) -> None:
         """`adopt` makes a job of a call that outlives its request, and returns the job's id."""
         self._adopt_as_job = adopt
+
+    def set_cooldown_reader(self, read: Callable[[], Awaitable[None]]) -> None:
+        """`read` takes over the waits of other servers after a rate limit.
+
+        It runs before the first call and then once a second, while there are calls.
+        """
+        self._read_cooldowns = read
 
     async def run_call(self, call: Call, listener: Listener, *, detach_delay_s: float = 0) -> Reply:
         """Answer a call. After `detach_delay_s` seconds (0: never) the text so far is returned, and the call runs on.
@@ -87,7 +95,7 @@ class CallRegistry:
         await self._run_to_end(running)
         return _reply_or_raise(running)
 
-    def admit_job(self, call: Call) -> AbstractContextManager[None]:
+    def admit_job(self, call: Call) -> AbstractAsyncContextManager[None]:
         """Count the start of a job as a call of its user, for as long as the block runs.
 
         Raises:
@@ -228,6 +236,12 @@ class CallRegistry:
                 for call_id in await self._store.read(call_journal.stop_requests, self._worker):
                     if running := self._running.get(call_id):
                         running.cancel_run(STOPPED_BY_READER)
+            await self._read_shared_cooldowns()
+
+    async def _read_shared_cooldowns(self) -> None:
+        if self._read_cooldowns is not None:
+            with suppress(StoreError):  # the API says it too
+                await self._read_cooldowns()
 
     async def _run_until_shutdown(self, running: RunningCall) -> None:
         """Run a call that belongs to no request; a shutdown interrupts it, and does not cancel it."""
@@ -261,11 +275,14 @@ class CallRegistry:
     async def _run_to_end(self, running: RunningCall) -> None:
         """Run a call and store its outcome. Never raises: a detached call must not end the server's task group."""
         try:
-            with running.cancel_scope, self._rate_limiter.admit_call(running.call):
-                is_alone = running.call.job_id and not running.call.thread
-                answer = self._threads.answer_alone if is_alone else self._threads.answer_in_thread
-                reply = await answer(running.call, running.publish_event, running.text)
-                running.outcome = replace(reply, blocks=(), sent=None)  # the thread has them; they hold the text again
+            with running.cancel_scope:
+                async with self._rate_limiter.admit_call(running.call):
+                    if len(self._running) == 1:
+                        await self._read_shared_cooldowns()
+                    is_alone = running.call.job_id and not running.call.thread
+                    answer = self._threads.answer_alone if is_alone else self._threads.answer_in_thread
+                    reply = await answer(running.call, running.publish_event, running.text)
+                    running.outcome = replace(reply, blocks=(), sent=None)  # the thread has them, and the text again
             if running.cancel_scope.cancelled_caught:
                 running.outcome = await self._stopped_outcome(running)
         except CallError as failure:

@@ -21,7 +21,7 @@ WINDOW_S = 60.0
 
 
 @dataclass(slots=True)
-class _UserWindow:
+class UserWindow:
     """The recent calls of one user: their start times, and the number that run now."""
 
     started_at: deque[float] = field(default_factory=deque[float])
@@ -38,7 +38,7 @@ class UserRateLimiter:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` returns seconds."""
         self._clock = clock
-        self._windows: dict[str, _UserWindow] = {}
+        self._windows: dict[str, UserWindow] = {}
         self._last_cleanup_at = clock()
 
     @property
@@ -55,14 +55,14 @@ class UserRateLimiter:
             allow.
         """
         limits = call.limits
-        if call.job_id or (not limits.calls_per_minute and not limits.concurrent):
+        if not is_limited(call):
             yield
             return
         now = self._clock()
         self._drop_idle_windows(now)
-        seat = self._windows.setdefault(call.user, _UserWindow())
+        seat = self._windows.setdefault(call.user, UserWindow())
         seat.drop_before(now - WINDOW_S)
-        _raise_if_limited(seat, limits, now)
+        raise_if_limited(seat, limits, now)
         if limits.calls_per_minute:
             seat.started_at.append(now)
         seat.running_calls += 1
@@ -81,7 +81,12 @@ class UserRateLimiter:
         self._windows = {user: seat for user, seat in self._windows.items() if seat.running_calls or seat.started_at}
 
 
-def _raise_if_limited(window: _UserWindow, limits: Limits, now: float) -> None:
+def is_limited(call: Call) -> bool:
+    """Return True if limits hold for a call. Those of jobs are not counted: their jobs were."""
+    return not call.job_id and bool(call.limits.calls_per_minute or call.limits.concurrent)
+
+
+def raise_if_limited(window: UserWindow, limits: Limits, now: float) -> None:
     """Refuse a call that is one too many; such a call does not count.
 
     Raises:

@@ -84,7 +84,7 @@ class Engine:
         self.output_files = OutputFiles(claude, ledger.store)
         self._uploads = FileUploads(settings, claude)
         self._admission = CallAdmission(settings, claude, models, ledger.store, file_policy, self._uploads)
-        self._cooldowns = RateLimitCooldowns()
+        self.cooldowns = RateLimitCooldowns()
         self._slots = anyio.Semaphore(settings.max_concurrent)
         self._retry_policy = retry_policy.RetryPolicy(
             deadline_s=settings.deadline_s, retry_for_s=settings.retry_for_s, max_retries=settings.max_retries
@@ -105,7 +105,7 @@ class Engine:
 
     def cooldown_for(self, model_id: str) -> RateLimitCooldown:
         """The rate limit of a model, as the API's responses have stated it so far."""
-        return self._cooldowns.for_model(model_id)
+        return self.cooldowns.for_model(model_id)
 
     async def prepare_call(self, call: Call, listener: Listener | None = None) -> PreparedCall:
         """Admit a call: check its arguments, resolve its model and read its files.
@@ -151,7 +151,7 @@ class Engine:
         context = CallContext(
             claude=self._claude,
             ledger=self._ledger,
-            cooldown=self._cooldowns.for_model(requested.id),
+            cooldown=self.cooldowns.for_model(requested.id),
             retry_policy=policy if fallback.model is None else fallback_model.with_early_fallback(policy),
             spending_limit=SpendingLimit(self._settings, call, requested, regional=self._claude.is_regional),
             answer_buffer=buffer,
@@ -231,7 +231,7 @@ class Engine:
         context.answer_buffer.discard(buffered=prepared.output_schema is not None)
         return replace(
             context,
-            cooldown=self._cooldowns.for_model(prepared.model.id),
+            cooldown=self.cooldowns.for_model(prepared.model.id),
             retry_policy=self._retry_policy,
             spending_limit=context.spending_limit.for_model(prepared.model),
         )

@@ -10,6 +10,7 @@ import random
 import re
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -18,11 +19,13 @@ from mcp_server_claude.call_types import Waiting
 from mcp_server_claude.errors import TemporaryError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mcp_server_claude.call_types import Listener
 
 MAX_SHARED_PAUSE_S = 60.0
+MIN_PUBLISHED_PAUSE_S = 1.0
+"""Seconds of a pause below which other servers do not learn of it: it would be over before they do."""
 RESUME_JITTER_S = 0.5
 """Seconds over which the waiting calls resume."""
 SHARED_LIMIT = re.compile(r"(?:opus|sonnet)-4(?!\d)")
@@ -36,7 +39,9 @@ REQUESTS_LIMIT, REQUESTS_REMAINING, REQUESTS_RESET = (
 class RateLimitCooldown:
     """The moment before which no request is sent to a model."""
 
-    def __init__(self) -> None:
+    def __init__(self, publish: Callable[[float], None] | None = None) -> None:
+        """`publish` gets the seconds of each longer pause, for other servers with the same key."""
+        self._publish = publish
         self._until = 0.0
         self.pauses = 0
         """Number of pauses so far."""
@@ -53,6 +58,15 @@ class RateLimitCooldown:
         self.pauses += 1
         if seconds <= MAX_SHARED_PAUSE_S:
             self._until = max(self._until, time.monotonic() + seconds)
+            if self._publish is not None and seconds >= MIN_PUBLISHED_PAUSE_S:
+                self._publish(seconds)
+
+    def extend_pause(self, seconds: float) -> None:
+        """Pause for as long as another server does, which the API asked to."""
+        until = time.monotonic() + min(seconds, MAX_SHARED_PAUSE_S)
+        if until > self._until + MIN_PUBLISHED_PAUSE_S:
+            self.pauses += 1
+            self._until = until
 
     def update_from_headers(self, headers: Mapping[str, str]) -> None:
         """Pause until one request is free where the `anthropic-ratelimit-*` headers say that none is left.
@@ -85,14 +99,30 @@ class RateLimitCooldowns:
 
     def __init__(self) -> None:
         self._by_limit: dict[str, RateLimitCooldown] = {}
+        self._publish: Callable[[str, float], None] | None = None
+
+    def publish_to(self, publish: Callable[[str, float], None]) -> None:
+        """`publish` gets the name of a rate limit and the seconds of its pause, of each pause that begins from now."""
+        self._publish = publish
+
+    def extend_pauses(self, seconds_by_limit: Mapping[str, float]) -> None:
+        """Take over the pauses of other servers, by the names of their rate limits."""
+        for name, seconds in seconds_by_limit.items():
+            self._named(name).extend_pause(seconds)
 
     def for_model(self, model_id: str) -> RateLimitCooldown:
         """The cooldown of the rate limit that counts for a model."""
         shared = SHARED_LIMIT.search(model_id)
-        name = shared[0] if shared else model_id
+        return self._named(shared[0] if shared else model_id)
+
+    def _named(self, name: str) -> RateLimitCooldown:
         if name not in self._by_limit and len(self._by_limit) >= MAX_MODELS:
             self._by_limit = {name: each for name, each in self._by_limit.items() if not each.is_clear}
-        return self._by_limit.setdefault(name, RateLimitCooldown())
+        return self._by_limit.setdefault(name, RateLimitCooldown(partial(self._publish_pause, name)))
+
+    def _publish_pause(self, name: str, seconds: float) -> None:
+        if self._publish is not None:
+            self._publish(name, seconds)
 
 
 def _seconds_until(timestamp: str) -> float:

@@ -91,7 +91,7 @@ class BackgroundJobs:
         Raises:
             CallError: The call cannot be sent like this, or the job could not be saved.
         """
-        with self._calls.admit_job(call):
+        async with self._calls.admit_job(call):
             call = await self._threads.check_call(call)
             job = self._new_job(
                 call, spec_of_call(call, self._ledger.project), reads_files=bool(call.files) or "read" in call.tools
@@ -107,7 +107,7 @@ class BackgroundJobs:
             CallError: An item cannot be sent like this, or the job could not be saved. Nothing was sent.
         """
         template = request.template
-        with self._calls.admit_job(template):
+        async with self._calls.admit_job(template):
             await self._engine.open_client()
             job_id = await self._maps.create(request, (self._scope(), self._scope(reads_files=True)))
         self._runner.wake(job_id)

@@ -28,6 +28,7 @@ from mcp_server_claude.files import FilePolicy, roots_for
 from mcp_server_claude.jobs.background_jobs import BackgroundJobs
 from mcp_server_claude.redaction import printable
 from mcp_server_claude.services.periodic_cleanup import clean_up_periodically, take_over_periodically
+from mcp_server_claude.services.shared_cooldowns import share_cooldowns
 from mcp_server_claude.store import Store, StoreError, orphan_cleanup
 from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 
@@ -99,6 +100,7 @@ class OpenServices:
         )
         task_group.start_soon(clean_up_periodically, settings, store, self.output_files)
         if store.is_shared:
+            share_cooldowns(store, engine.cooldowns, self.calls)
             task_group.start_soon(take_over_periodically, self.close_orphans, self.resume_open_jobs)
 
     async def start(self, *, preload: bool) -> None:

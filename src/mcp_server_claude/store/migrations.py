@@ -225,6 +225,15 @@ MIGRATIONS: tuple[Migration, ...] = (
         ),
         rebuilds_rollups=True,
     ),
+    Migration(
+        19,
+        "The recent calls of each user, and waits that the API asked for, which several servers count together.",
+        (
+            table_definitions.CREATE_USER_CALL,
+            'create index user_call_user on user_call ("user", started_at)',
+            table_definitions.CREATE_COOLDOWN,
+        ),
+    ),
 )
 
 NEWEST_VERSION = MIGRATIONS[-1].number

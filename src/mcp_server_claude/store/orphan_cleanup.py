@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.call_types import Usage
-from mcp_server_claude.store import call_journal, job_records, process_locks, request_ledger
+from mcp_server_claude.store import call_journal, job_records, process_locks, request_ledger, shared_limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.process_locks import ProcessLocks
     from mcp_server_claude.store.request_ledger import LedgerEntry
     from mcp_server_claude.store.transaction import Transaction
+
+USER_CALL_RETENTION_S = 3_600.0
+"""Seconds for which the start of a user's call is kept; limits count those of a minute."""
 
 
 def close_orphans(tx: Transaction, locks: ProcessLocks, now: float) -> None:
@@ -27,6 +30,8 @@ def close_orphans(tx: Transaction, locks: ProcessLocks, now: float) -> None:
         if entries := request_ledger.entries_of_call(tx, call_id):
             call_journal.record_usage(tx, call_id, _usage_of_entries(entries).as_json())
     job_records.delete_unfinished_jobs(tx)
+    if not locks.release_proves_death:  # servers on several machines, which count the calls of users together
+        shared_limits.delete_ended_user_calls(tx, locks.database_time(tx) - USER_CALL_RETENTION_S)
 
 
 def _usage_of_entries(entries: Sequence[LedgerEntry]) -> Usage:

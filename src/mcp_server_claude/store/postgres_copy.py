@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import SqlValue
 
 BATCH_ROWS = 1000
-SKIPPED_TABLES = frozenset({"schema_version", "process", "worker"})
+SKIPPED_TABLES = frozenset({"schema_version", "process", "worker", "user_call", "cooldown"})
 """Tables that describe the file and its processes, not its content."""
 
 Row = tuple["SqlValue", ...]

@@ -55,6 +55,11 @@ class PostgresProcessLocks(ProcessLocks):
         high, low = _lock_key(self.worker)
         tx.fetch_one(scalar, "select pg_advisory_lock_shared(:key) as locked", {"key": _signed(high << 32 | low)})
 
+    def database_time(self, tx: Transaction) -> float:
+        """Return the time in unix seconds by the server's clock."""
+        sql = "select cast(extract(epoch from clock_timestamp()) as double precision) as now"
+        return tx.fetch_one(scalar, sql) or 0.0
+
     def is_running(self, tx: Transaction, worker: str) -> bool:
         """Return True if the process of that id holds its lock and is not silent. Ends the connection of a silent one.
 

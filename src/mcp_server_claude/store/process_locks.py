@@ -6,6 +6,7 @@ server.
 
 from __future__ import annotations
 
+import time
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,11 @@ class ProcessLocks:
         """Return True if the process of that id holds its lock."""
         del tx
         return worker == self._worker
+
+    def database_time(self, tx: Transaction) -> float:
+        """Return the time in unix seconds by the clock that all processes of the database share."""
+        del tx
+        return time.time()
 
     def forget(self, worker: str) -> None:
         """Remove the traces of a process that has ended."""

@@ -206,6 +206,23 @@ create table job_item (
 )
 """
 
+CREATE_USER_CALL = """
+create table user_call (
+    id text primary key,
+    "user" text not null,
+    worker text not null,
+    started_at double precision not null,
+    is_running bigint not null
+)
+"""
+
+CREATE_COOLDOWN = """
+create table cooldown (
+    rate_limit text primary key,
+    until double precision not null
+)
+"""
+
 SPEND_COLUMNS = """
 attempt, "end", input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens, cost_micros
 """
