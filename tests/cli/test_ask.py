@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -98,6 +100,50 @@ async def test_each_failure_has_a_sentence_and_the_exit_code_of_its_class(
     assert (done.returncode, done.stdout) == (code, b""), done.stderr
     assert sentence in done.stderr.decode()
     assert b"Traceback" not in done.stderr
+
+
+async def test_a_cost_above_the_limit_needs_approval_where_nobody_can_be_asked(ask: ShellCommand) -> None:
+    refused = await ask("Hi", confirm_above_usd=0.05)
+    assert (refused.returncode, refused.stdout) == (2, b"")
+    assert b"--yes, or a lower --max-usd" in refused.stderr
+    assert not message_requests(ask.api)
+    for approved in (("--yes",), ("--max-usd", "0.04")):
+        assert (await ask("Hi", *approved, confirm_above_usd=0.05)).returncode == 0
+    items = replace(ask, words=("map", "{item}", "-q"))
+    assert (await items(stdin=b"a\nb\n", confirm_above_usd=0.05)).returncode == 2
+    assert (await items("-y", stdin=b"a\nb\n", confirm_above_usd=0.05)).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
+@pytest.mark.parametrize(("answer", "code", "requests"), [(b"y\n", 0, 1), (b"n\n", 2, 0), (b"\x04", 2, 0)])
+async def test_on_a_terminal_the_user_is_asked_before_money_is_spent(
+    ask: ShellCommand, answer: bytes, code: int, requests: int
+) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    environment = ask.environment(confirm_above_usd=0.05)
+
+    def run() -> tuple[int, bytes]:
+        command = server_command("ask", "-q", "Hi")
+        with subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=ask.directory
+        ) as process:
+            os.close(theirs)
+            shown = b""
+            while b"Send it?" not in shown:
+                shown += os.read(ours, 4096)
+            os.write(ours, answer)
+            with suppress(OSError):  # the terminal is gone
+                while chunk := os.read(ours, 4096):
+                    shown += chunk
+        os.close(ours)
+        return process.returncode, shown
+
+    exit_code, shown = await anyio.to_thread.run_sync(run)
+    assert b"This call may cost up to $" in shown
+    assert exit_code == code, shown
+    assert len(message_requests(ask.api)) == requests
 
 
 async def test_an_incomplete_answer_has_exit_code_1(ask: ShellCommand) -> None:

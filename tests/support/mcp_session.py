@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp.client.extension import ClientExtension
+    from mcp.client.session import ElicitationFnT
     from mcp.types import CallToolResult
 
     from mcp_server_claude.users.tokens_and_sessions import UserChanges
@@ -132,9 +133,10 @@ async def connect(
     client_name: object = "test",
     client_version: object = "1",
     extensions: Sequence[ClientExtension] = (),
+    elicitation_callback: ElicitationFnT | None = None,
     **fields: object,
 ) -> AsyncGenerator[McpSession]:
-    """A client connected to a server with these settings."""
+    """A client connected to a server with these settings. With a callback it can ask its user."""
     fields = {"api_key": FAKE_KEY, "data_dir": data_dir} | fields
     stderr = data_dir.parent / f"{data_dir.name}.stderr"
     who = Implementation(name=str(client_name), version=str(client_version))
@@ -150,7 +152,15 @@ async def connect(
             case "http":
                 door = await stack.enter_async_context(http_server_in_loop(**fields))
                 server = streamable_http_client(f"{door.url}/mcp", max_sse_event_size=None)
-        client = await stack.enter_async_context(Client(server, mode=mode, client_info=who, extensions=extensions))
+        client = await stack.enter_async_context(
+            Client(
+                server,
+                mode=mode,
+                client_info=who,
+                extensions=extensions,
+                elicitation_callback=elicitation_callback,
+            )
+        )
         yield McpSession(client, data_dir, stderr)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mcp_server_claude.cli.call_options import (
+    ApprovedOption,
     AskOptions,
     ContinueOption,
     EffortOption,
@@ -39,6 +40,7 @@ def ask_question(
     extract: Annotated[
         bool, typer.Option("--extract", "-x", help="Print the first code block of the answer alone.")
     ] = False,
+    approved: ApprovedOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would cost, and ask nothing.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -67,6 +69,7 @@ def ask_question(
         max_tokens=max_tokens,
         max_usd=max_usd,
         dry_run=dry_run,
+        approved=approved,
         as_json=as_json,
         quiet=quiet,
     )

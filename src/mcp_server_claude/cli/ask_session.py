@@ -19,6 +19,7 @@ from mcp_server_claude.cli import local_files, shell_call, terminal_output
 from mcp_server_claude.cli.answer_display import MarkdownDisplay, PlainDisplay, SilentDisplay
 from mcp_server_claude.cli.markdown_stream import without_control_characters
 from mcp_server_claude.cli.short_schema import parse_schema_option
+from mcp_server_claude.cli.spending_prompt import confirm_cost
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, Effort, ToolName
@@ -42,6 +43,12 @@ async def _ask(services: Services, options: AskOptions) -> int:
     if options.dry_run:
         await _print_estimate(services, call)
         return 0
+    await confirm_cost(
+        services.settings,
+        partial(services.threads.estimate_call_cost, call),
+        max_usd=call.max_usd,
+        approved=options.approved,
+    )
     result = await shell_call.run_displayed(services, call, _display(options))
     if result.reply is None:
         return _print_interrupted(result, options)

@@ -54,6 +54,9 @@ SchemaOption: TypeAlias = Annotated[
         "--schema", metavar="SCHEMA", help="Answer as JSON: 'name, age int, tags [str]', JSON Schema, or a file."
     ),
 ]
+ApprovedOption: TypeAlias = Annotated[
+    bool, typer.Option("--yes", "-y", help="Approve a cost above MCP_CLAUDE_CONFIRM_ABOVE_USD without being asked.")
+]
 QuietOption: TypeAlias = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print neither status nor the line on cost.")
 ]
@@ -77,6 +80,7 @@ class AskOptions:
     max_tokens: int
     max_usd: float
     dry_run: bool
+    approved: bool
     as_json: bool
     quiet: bool
 
@@ -94,5 +98,6 @@ class MapOptions:
     schema: str
     max_usd: float
     dry_run: bool
+    approved: bool
     as_json: bool
     quiet: bool

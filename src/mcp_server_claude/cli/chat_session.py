@@ -18,6 +18,7 @@ from mcp_server_claude.cli import local_files, shell_call
 from mcp_server_claude.cli.answer_display import MarkdownDisplay, PlainDisplay
 from mcp_server_claude.cli.line_history import HISTORY_FILE, LineHistory
 from mcp_server_claude.cli.markdown_stream import without_control_characters
+from mcp_server_claude.cli.spending_prompt import confirm_cost
 from mcp_server_claude.errors import CallError, RequestError
 
 if TYPE_CHECKING:
@@ -165,7 +166,8 @@ def _run_command(state: ChatState, message: str, default_model: str) -> None:
 
 def _cost_text(state: ChatState) -> str:
     more = " and what is unknown" if state.has_unknown_cost else ""
-    return f"{state.answers} answers, {number_formatting.format_usd(state.cost_usd)}{more}"
+    answers = number_formatting.format_count(state.answers, "answer")
+    return f"{answers}, {number_formatting.format_usd(state.cost_usd)}{more}"
 
 
 async def _ask(services: Services, options: ChatOptions, state: ChatState, message: str) -> None:
@@ -182,6 +184,9 @@ async def _ask(services: Services, options: ChatOptions, state: ChatState, messa
         files=files,
         tools=cast("tuple[ToolName, ...]", options.tools),
         thread=state.thread,
+    )
+    await confirm_cost(
+        services.settings, partial(services.threads.estimate_call_cost, call), max_usd=call.max_usd, approved=False
     )
     is_plain = options.plain or not sys.stdout.isatty()
     display = PlainDisplay() if is_plain else MarkdownDisplay(status=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mcp_server_claude.cli.call_options import (
+    ApprovedOption,
     EffortOption,
     MapOptions,
     ModelOption,
@@ -39,6 +40,7 @@ def map_items(
         float, typer.Option("--max-usd", min=0, metavar="USD", help="The most that all items may cost; 0 for no limit.")
     ] = 0.0,
     *,
+    approved: ApprovedOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would cost, and ask nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON instead of the answers.")] = False,
     quiet: QuietOption = False,
@@ -64,6 +66,7 @@ def map_items(
         schema=schema,
         max_usd=max_usd,
         dry_run=dry_run,
+        approved=approved,
         as_json=as_json,
         quiet=quiet,
     )

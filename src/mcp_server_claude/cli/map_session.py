@@ -14,6 +14,7 @@ from mcp_server_claude import number_formatting
 from mcp_server_claude.calls.ask_request import build_call
 from mcp_server_claude.cli import job_display, local_files, shell_call, terminal_output
 from mcp_server_claude.cli.short_schema import parse_schema_option
+from mcp_server_claude.cli.spending_prompt import confirm_cost
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files.item_sources import TABLE_ENDINGS, read_item_source
 from mcp_server_claude.jobs.job_snapshot import MAP_TOOL
@@ -53,6 +54,9 @@ async def _map(services: Services, options: MapOptions) -> int:
     if options.dry_run:
         await _print_map_estimate(jobs, request)
         return 0
+    await confirm_cost(
+        services.settings, partial(jobs.estimate_map, request), max_usd=request.max_usd, approved=options.approved
+    )
     job_id = (await jobs.start_map(request)).record.id
     snapshot, interrupted = await job_display.run_job(services, job_id, LOCAL.name, quiet=options.quiet)
     if options.as_json:

@@ -2,29 +2,73 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from mcp.server.elicitation import ElicitationResult
+from mcp.server.mcpserver import Context, Elicit, Resolve
 from mcp.types import CallToolResult, ToolAnnotations
 
 from mcp_server_claude import number_formatting
-from mcp_server_claude.calls import ask_request
+from mcp_server_claude.call_types import Effort, ToolName
+from mcp_server_claude.calls import ask_request, spending_approvals
 from mcp_server_claude.errors import CallError
-from mcp_server_claude.server import job_results, tool_results
+from mcp_server_claude.server import job_results, spending_confirmation, tool_results
 from mcp_server_claude.server.client_quirks import detach_delay_s
 from mcp_server_claude.server.panel.panel_tool import PANEL_META
 from mcp_server_claude.server.progress_notifications import progress_reporter
+from mcp_server_claude.server.spending_confirmation import SpendingApproval
 from mcp_server_claude.server.strict_tool import READ_ONLY_HINTS, RESULT_META, StrictTool
 from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
+from mcp_server_claude.services.service_access import ServiceAccess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.call_types import ToolName
     from mcp_server_claude.engine.cost_estimate import CostEstimate
 
 
 LOADING_STAGE = "loading the client of the API"
 """The status of the first call over stdio, while the SDK is imported."""
+
+
+async def confirm_ask(  # the arguments of the tool, by their names
+    ctx: Context[ServiceAccess],
+    services: ServicesDep,
+    caller: CallerDep,
+    prompt: str,
+    model: str,
+    effort: Effort,
+    system: str,
+    max_tokens: int,
+    max_usd: float,
+    files: list[str],
+    schema: dict[str, object],
+    tools: list[ToolName],
+    thread: str,
+    dry_run: bool,  # noqa: FBT001
+) -> Elicit[SpendingApproval] | SpendingApproval:
+    """Ask the user to approve the cost of a question, where the settings say so."""
+    if dry_run or services.settings.confirm_above_usd is None:
+        return spending_confirmation.APPROVED
+    call = await ask_request.build_call(
+        caller.origin("claude_ask"),
+        prompt=prompt,
+        model=model,
+        effort=effort,
+        system=system,
+        max_tokens=max_tokens,
+        max_usd=max_usd,
+        files=files,
+        schema=schema,
+        tools=tools,
+        thread=thread,
+    )
+    digest = spending_confirmation.approval_digest(call)
+    if (question := spending_confirmation.pending_question(services, digest)) is not None:
+        return question
+    _ = services.calls  # an invalid setting is an error before the user is asked
+    estimates = [each.max_usd for each in await services.threads.estimate_call_cost(call)]
+    return spending_confirmation.ask_user(services, ctx, digest, spending_approvals.highest_cost(estimates, max_usd))
 
 
 async def claude_ask(
@@ -43,6 +87,7 @@ async def claude_ask(
     *,
     services: ServicesDep,
     caller: CallerDep,
+    approval: Annotated[ElicitationResult[SpendingApproval], Resolve(confirm_ask)],
 ) -> CallToolResult:
     """Ask another Claude: a second opinion, a review, a long read, a draft. A fresh context answers the prompt alone.
 
@@ -65,6 +110,7 @@ async def claude_ask(
     jobs = services.calls
     if dry_run:
         return tool_results.text_result(_cost_table(await services.threads.estimate_call_cost(call), tools))
+    spending_confirmation.check_approval(services, approval, call)
     if background:
         return job_results.started_result(await services.jobs.start_ask(call))
     detach_s = detach_delay_s(services.settings.detach_after_s, caller.traits)

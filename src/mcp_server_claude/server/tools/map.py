@@ -3,22 +3,58 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from mcp.server.elicitation import ElicitationResult
+from mcp.server.mcpserver import Context, Elicit, Resolve
 from mcp.types import CallToolResult, ToolAnnotations
 
 from mcp_server_claude import number_formatting
-from mcp_server_claude.calls import ask_request
-from mcp_server_claude.server import job_progress_reports, job_results, tool_results
+from mcp_server_claude.call_types import Effort
+from mcp_server_claude.calls import ask_request, spending_approvals
+from mcp_server_claude.server import job_progress_reports, job_results, spending_confirmation, tool_results
 from mcp_server_claude.server.client_quirks import detach_delay_s
 from mcp_server_claude.server.panel.panel_tool import PANEL_META
+from mcp_server_claude.server.spending_confirmation import SpendingApproval
 from mcp_server_claude.server.strict_tool import RESULT_META, StrictTool
 from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
+from mcp_server_claude.services.service_access import ServiceAccess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mcp_server_claude.call_types import Call
     from mcp_server_claude.jobs.map_estimates import MapEstimate
+    from mcp_server_claude.jobs.map_jobs import MapRequest
+
+
+async def confirm_map(  # the arguments of the tool, by their names
+    ctx: Context[ServiceAccess],
+    services: ServicesDep,
+    caller: CallerDep,
+    prompt: str,
+    items: list[object],
+    output: str,
+    model: str,
+    effort: Effort,
+    system: str,
+    schema: dict[str, object],
+    max_usd: float,
+    dry_run: bool,  # noqa: FBT001
+) -> Elicit[SpendingApproval] | SpendingApproval:
+    """Ask the user to approve the cost of a job, where the settings say so."""
+    if dry_run or services.settings.confirm_above_usd is None:
+        return spending_confirmation.APPROVED
+    template = await ask_request.build_call(
+        caller.origin("claude_map"), prompt=prompt, model=model, effort=effort, system=system, schema=schema
+    )
+    digest = spending_confirmation.approval_digest(template, items, output, max_usd)
+    if (question := spending_confirmation.pending_question(services, digest)) is not None:
+        return question
+    estimates = [
+        each.max_usd for each in await services.jobs.estimate_map(_map_request(template, items, output, max_usd))
+    ]
+    return spending_confirmation.ask_user(services, ctx, digest, spending_approvals.highest_cost(estimates, max_usd))
 
 
 async def claude_map(
@@ -34,20 +70,20 @@ async def claude_map(
     *,
     services: ServicesDep,
     caller: CallerDep,
+    approval: Annotated[ElicitationResult[SpendingApproval], Resolve(confirm_map)],
 ) -> CallToolResult:
     """Ask the same for many items in parallel, each in a fresh context. The answers go into a file, in order.
 
     The result is a digest. It is a job (claude_jobs): the same call again continues it.
     """
-    from mcp_server_claude.jobs.map_jobs import MapRequest  # not before the client's handshake is answered
-
     template = await ask_request.build_call(
         caller.origin("claude_map"), prompt=prompt, model=model, effort=effort, system=system, schema=schema
     )
-    request = MapRequest(template=template, items=items, output=output, max_usd=max_usd)
+    request = _map_request(template, items, output, max_usd)
     jobs = services.jobs
     if dry_run:
         return tool_results.text_result(_estimate_table(await jobs.estimate_map(request)))
+    spending_confirmation.check_approval(services, approval, template, items, output, max_usd)
     job_id = (await jobs.start_map(request)).record.id
     seconds = detach_delay_s(services.settings.detach_after_s, caller.traits) or math.inf
     await job_progress_reports.wait_for_job(jobs, job_id, caller, services.settings, seconds)
@@ -70,6 +106,12 @@ def map_tool() -> StrictTool:
         | PANEL_META
         | {"anthropic/searchHint": "claude map batch bulk many items rows files extract classify"},
     )
+
+
+def _map_request(template: Call, items: Sequence[object], output: str, max_usd: float) -> MapRequest:
+    from mcp_server_claude.jobs.map_jobs import MapRequest  # not before the client's handshake is answered
+
+    return MapRequest(template=template, items=items, output=output, max_usd=max_usd)
 
 
 def _estimate_table(estimates: Sequence[MapEstimate]) -> str:

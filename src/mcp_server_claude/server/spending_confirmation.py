@@ -1,0 +1,87 @@
+"""Confirmation of calls that could cost more than `MCP_CLAUDE_CONFIRM_ABOVE_USD`, by elicitation in both protocol eras.
+
+The resolvers below run before a tool. They return a question for the user, or an approval where none is needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
+from mcp.server.mcpserver import Context, Elicit
+from pydantic import BaseModel, Field
+
+from mcp_server_claude.calls import spending_approvals
+from mcp_server_claude.errors import RequestError
+from mcp_server_claude.jobs.call_spec import spec_of_call
+from mcp_server_claude.services.service_access import ServiceAccess
+
+if TYPE_CHECKING:
+    from mcp_server_claude.call_types import Call
+
+CLIENT_ASKS_IN_RESULT_VERSION = "2026-07-28"
+"""From this protocol version on a question is a result, so that no channel to the client is needed."""
+
+
+class SpendingApproval(BaseModel):
+    """The answer of the user."""
+
+    proceed: bool = Field(title="Send it?", description="Whether the call may be sent.")
+
+
+APPROVED = SpendingApproval(proceed=True)
+
+
+def approval_digest(call: Call, *further: object) -> str:
+    """The digest by which a repeated call is recognized: all that its client decides, and its user."""
+    return spending_approvals.call_digest({**spec_of_call(call), "trace_id": ""}, *further)
+
+
+def ask_user(
+    services: ServiceAccess, ctx: Context[ServiceAccess], digest: str, highest_usd: float | None
+) -> Elicit[SpendingApproval] | SpendingApproval:
+    """The question whether a call may cost so much, or the approval where the limit is not exceeded.
+
+    Raises:
+        RequestError: The limit is exceeded, and the client cannot ask its user.
+    """
+    above_usd = services.settings.confirm_above_usd
+    if not spending_approvals.needs_approval(highest_usd, above_usd):
+        return APPROVED
+    sentence = spending_approvals.cost_sentence(highest_usd)
+    if not _can_ask(ctx):
+        raise RequestError(
+            f"{sentence} Above MCP_CLAUDE_CONFIRM_ABOVE_USD ({above_usd:g}) the user must approve it, and this client "
+            "cannot ask. A lower max_usd or max_tokens needs no approval.",
+            kind="confirmation",
+        )
+    return Elicit(services.approvals.add_question(digest, f"{sentence} Send it?"), SpendingApproval)
+
+
+def pending_question(services: ServiceAccess, digest: str) -> Elicit[SpendingApproval] | None:
+    """The question that the user was asked when this call was made before; None if there is none."""
+    question = services.approvals.pending_question(digest)
+    return None if question is None else Elicit(question, SpendingApproval)
+
+
+def check_approval(
+    services: ServiceAccess, outcome: ElicitationResult[SpendingApproval], call: Call, *further: object
+) -> None:
+    """Use the answer of the user up, for this one call.
+
+    Raises:
+        RequestError: The user declined, or closed the question.
+    """
+    if services.settings.confirm_above_usd is None:
+        return
+    services.approvals.close_question(approval_digest(call, *further))
+    if not (isinstance(outcome, AcceptedElicitation) and outcome.data.proceed):
+        raise RequestError("The user did not approve the cost of this call. Nothing was sent.", kind="confirmation")
+
+
+def _can_ask(ctx: Context[Any]) -> bool:
+    capabilities = ctx.client_capabilities
+    elicitation = capabilities.elicitation if capabilities is not None else None
+    if elicitation is None or (elicitation.form is None and elicitation.url is not None):
+        return False
+    return (ctx.protocol_version or "") >= CLIENT_ASKS_IN_RESULT_VERSION or ctx.session.can_send_request
