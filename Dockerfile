@@ -7,7 +7,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
 RUN python -m venv /opt/venv
-RUN /opt/venv/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --constraint constraints.txt ".[otel,prometheus]"
+RUN /opt/venv/bin/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --constraint constraints.txt ".[otel,prometheus,postgres]"
 RUN /opt/venv/bin/python -m pip uninstall --quiet --yes --disable-pip-version-check pip
 
 FROM python:3.13-slim

@@ -1,0 +1,77 @@
+"""The files in `deploy/` for several servers: valid, and in keeping with what the server does and is set by."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import yaml
+
+from mcp_server_claude.settings import Settings
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+KUBERNETES_VERSIONS = ("1.29", "1.31")
+Document = dict[str, Any]
+
+
+def setting_names() -> set[str]:
+    return {f"MCP_CLAUDE_{name.upper()}" for name in Settings.model_fields}
+
+
+def manifests() -> dict[str, Document]:
+    text = (DEPLOY / "kubernetes.yaml").read_text()
+    return {each["kind"]: each for each in cast("list[Document]", list(yaml.safe_load_all(text)))}
+
+
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+def test_the_kubernetes_manifest_fits_the_schemas_of_kubernetes(version: str) -> None:
+    validator = pytest.importorskip("kubernetes_validate", reason="the schemas of Kubernetes are not installed")
+    for document in manifests().values():
+        validator.validate(document, version, strict=True)
+
+
+def test_a_pod_has_time_to_finish_its_answers_and_is_not_restarted_for_the_database() -> None:
+    pod = manifests()["Deployment"]["spec"]["template"]["spec"]
+    (server,) = pod["containers"]
+    *_, pause = server["lifecycle"]["preStop"]["exec"]["command"]
+    assert pod["terminationGracePeriodSeconds"] > int(pause) + Settings().drain_s + 5
+    assert server["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert server["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert server[probe]["httpGet"]["httpHeaders"] == [{"name": "Host", "value": "localhost"}]
+
+
+def test_the_manifest_selects_its_own_pods_and_takes_secrets_from_a_secret() -> None:
+    documents = manifests()
+    labels = documents["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert documents["Deployment"]["spec"]["selector"]["matchLabels"] == labels
+    assert documents["Service"]["spec"]["selector"] == labels
+    assert documents["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    (server,) = documents["Deployment"]["spec"]["template"]["spec"]["containers"]
+    variables = {each["name"]: each for each in server["env"]}
+    assert set(variables) <= setting_names()
+    for name in ("MCP_CLAUDE_API_KEY", "MCP_CLAUDE_DATABASE_URL"):
+        assert set(variables[name]["valueFrom"]) == {"secretKeyRef"}
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.replicas.yaml"])
+def test_a_compose_file_sets_what_the_server_knows_and_lets_it_finish(name: str) -> None:
+    services = cast("Document", yaml.safe_load((DEPLOY / name).read_text()))["services"]
+    servers = [each for each in services.values() if "build" in each]
+    assert servers
+    for server in servers:
+        assert set(server["environment"]) <= setting_names()
+        assert int(server["stop_grace_period"].removesuffix("s")) > Settings().drain_s
+        assert server["read_only"]
+    caddyfile = services["proxy"]["volumes"][0].partition(":")[0]
+    known = set(re.findall(r"\{\$(\w+)", (DEPLOY / caddyfile).read_text()))
+    assert known == set(services["proxy"]["environment"])
+
+
+def test_the_servers_of_the_compose_file_are_those_of_its_proxy() -> None:
+    services = cast("Document", yaml.safe_load((DEPLOY / "compose.replicas.yaml").read_text()))["services"]
+    upstreams = services["proxy"]["environment"]["CLAUDE_UPSTREAMS"].split()
+    assert upstreams == [f"{name}:8000" for name, each in services.items() if "build" in each]
+    assert len(upstreams) == 2
