@@ -119,9 +119,7 @@ async def compare(url: str, key: str, max_usd: float) -> int:
     spent, different = 0.0, 0
     headers = {"x-api-key": key, "anthropic-version": VERSION}
     async with (
-        Simulator(
-            pace=Pace(ttft_s=0, tokens_per_s=0), default_thinking=True, enforce_thinking_binding=True
-        ) as simulator,
+        Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), enforce_thinking_binding=True) as simulator,
         httpx2.AsyncClient(base_url=url or simulator.url, headers=headers, timeout=TIMEOUT_S) as real,
         httpx2.AsyncClient(base_url=simulator.url, headers=headers, timeout=TIMEOUT_S) as simulated,
     ):

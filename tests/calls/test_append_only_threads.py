@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcp_server_claude.simulator import Pace, Simulator, directive
+from mcp_server_claude.simulator.model_catalog import TODAY, listed_models
 from support.mcp_session import connect, failure_meta, text_blocks, usage_meta
 from support.recorded_streams import sse_bytes
 from support.scripted_upstream import scripted_upstream
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 Body = dict[str, Any]
-MODELS = ("opus", "sonnet", "haiku", "fable", "claude-sonnet-5", "claude-opus-5", "claude-haiku-4-5")
+SERVED_MODELS = tuple(model.id for model in listed_models("full") if model.lifecycle_on(TODAY) != "retired")
+BLOCK_PATH = re.compile(r"messages\.[\d.a-z_]+: ?")
 THINK = directive(think=30)
 
 
@@ -92,7 +95,7 @@ async def test_new_rules_are_a_system_message_where_the_model_takes_one(upstream
     for body in (third, fourth):
         assert body["system"] == "Be kind."
         assert [message["role"] for message in body["messages"]].count("system") == 1
-    assert check_bound_thinking(upstream) == 1 + 2 + 2
+    assert check_bound_thinking(upstream) == 1 + 2 + 3
 
 
 async def test_new_rules_replace_the_system_prompt_of_a_model_that_takes_no_such_message(
@@ -173,38 +176,95 @@ async def test_another_key_leaves_out_thinking_that_its_account_may_refuse(upstr
     assert check_bound_thinking(upstream) == 1
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+CHANGES = ("system", "tools", "files", "URL file", "schema", "model", "cut", "fallback", "nothing")
+FALLBACK = "claude-sonnet-4-6"
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10_000))
 def test_no_turn_fails_because_of_an_earlier_one(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
-    asyncio.run(_random_walk(random.Random(seed), tmp_path_factory.mktemp("data") / "data"))
+    asyncio.run(_random_walk(random.Random(seed), tmp_path_factory.mktemp("walk"), SERVED_MODELS))
 
 
-async def _random_walk(dice: random.Random, data: Path) -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), default_thinking=True) as api:
-        thread = ""
-        for _ in range(3):  # restarts
-            key = dice.choice(["sk-ant-one", "sk-ant-two"])
-            async with connect("memory", "auto", data, base_url=api.url, api_key=key) as session:
+@pytest.mark.parametrize("model", SERVED_MODELS)
+async def test_a_thread_that_begins_with_any_model_goes_on_whatever_changes(model: str, tmp_path: Path) -> None:
+    await _random_walk(random.Random(model), tmp_path, (model, "claude-sonnet-5-5"), first_model=model)
+
+
+async def _random_walk(
+    dice: random.Random, directory: Path, models: tuple[str, ...], *, first_model: str | None = None
+) -> None:
+    """Three server processes in a row, each with a key and four turns, against an API that rejects what is broken."""
+    (directory / "a.txt").write_text("Tea is a drink.")
+    (directory / "b.py").write_text("print('tea')")
+    thread, reasons = "", []
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api:
+        for _ in range(3):
+            settings_of_server: dict[str, Any] = {
+                "api_key": dice.choice(["sk-ant-one", "sk-ant-two"]),
+                "base_url": api.url,
+                "roots": [directory],
+                "fallback_model": FALLBACK,
+                "max_retries": 3,
+                "retry_for_s": 30,
+            }
+            async with connect("memory", "auto", directory / "data", **settings_of_server) as session:
                 for _ in range(4):
-                    arguments: dict[str, Any] = {"thread": thread} if thread else {}
-                    if dice.random() < 0.4:
-                        arguments["model"] = dice.choice(MODELS)
-                    if dice.random() < 0.3:
-                        arguments["system"] = dice.choice(["Be kind.", "Be brief.", "rules " * 400])
-                    if dice.random() < 0.2:
-                        arguments["schema"] = schema
-                    elif dice.random() < 0.4:
-                        arguments["tools"] = dice.sample(["web", "code", "read"], dice.randrange(1, 3))
-                    before = len(bodies(api))
-                    prompt = f"Go on. {directive(think=30)}"
-                    result = await session.ask(prompt, **arguments)
-                    if result.is_error and "tools" in arguments:
-                        continue  # a model without that tool
-                    assert not result.is_error, text_blocks(result)
-                    assert len(bodies(api)) <= before + 2
+                    change = dice.choice(CHANGES)
+                    arguments = _turn(change, dice, models, directory)
+                    if thread:
+                        arguments["thread"] = thread
+                    elif first_model:
+                        arguments["model"] = first_model
+                    before = len(api.requests)
+                    result = await session.ask(**arguments)
+                    rejected = [record.error_message or "" for record in api.requests[before:] if record.status == 400]
+                    if result.is_error and _lacks(change, text_blocks(result)[0]):
+                        continue
+                    assert not result.is_error, (change, arguments, text_blocks(result))
+                    assert len(rejected) <= 1, rejected
+                    reasons += [BLOCK_PATH.sub("", message) for message in rejected]
                     thread = thread_of(result)
+        assert len(reasons) == len(set(reasons)), reasons
         check_bound_thinking(api)
+
+
+def _turn(change: str, dice: random.Random, models: tuple[str, ...], directory: Path) -> dict[str, Any]:
+    """The arguments of a turn with one change."""
+    arguments: dict[str, Any] = {"prompt": f"Go on. {THINK}"}
+    match change:
+        case "system":
+            arguments["system"] = dice.choice(["Be kind.", "Be brief.", "rules " * 400])
+        case "tools":
+            arguments["tools"] = dice.sample(["web", "code", "read"], dice.randrange(1, 3))
+            if dice.random() < 0.5:
+                arguments["prompt"] = f"Search https://example.com/tea and run it. {THINK}"
+        case "files":
+            names = dice.choice([["a.txt"], ["b.py"], ["a.txt", "b.py"]])
+            arguments["files"] = [str(directory / name) for name in names]
+        case "URL file":
+            arguments["files"] = [dice.choice(["https://example.com/a.png", "https://example.com/b.pdf"])]
+        case "schema":
+            arguments["schema"] = SCHEMA
+        case "model":
+            arguments["model"] = dice.choice(models)
+        case "cut":
+            arguments["prompt"] = f"Go on. {directive(think=10, tokens=400)}"
+            arguments["max_tokens"] = 200
+        case "fallback":
+            fault = directive(think=10, status=529, times=3, retry_after_ms=1)
+            arguments["prompt"] = f"Go on {dice.random()}. {fault}"
+        case _:
+            pass
+    return arguments
+
+
+def _lacks(change: str, message: str) -> bool:
+    """True for a turn that its model cannot take in any thread."""
+    return change in {"tools", "schema", "URL file", "files"} and (
+        "does not" in message or "cannot" in message or "takes no" in message
+    )
 
 
 REFUSAL = (

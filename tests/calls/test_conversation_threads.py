@@ -206,7 +206,7 @@ async def test_an_answer_that_was_cut_is_gone_on_from(upstream: Simulator, tmp_p
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, max_retries=0) as desk:
         thread = thread_of(await desk.ask("One."))
         if how == "max_tokens":
-            cut = text_blocks(await desk.ask("Two.", thread=thread, max_tokens=20))[0]
+            cut = text_blocks(await desk.ask("Two.", thread=thread, max_tokens=100))[0]
         elif how == "fault":
             cut = text_blocks(await desk.ask(f"Two. {directive(fault='drop', at=100)}", thread=thread))[0]
         else:
@@ -372,8 +372,8 @@ async def test_a_transcript_names_its_files_and_past_the_limit_it_comes_in_pages
 
 async def test_what_is_cut_says_which_thread_goes_on_with_it(upstream: Simulator, tmp_path: Path) -> None:
     cuts: list[dict[str, Any]] = [
-        {"prompt": "Tell me. [[sim: tokens=200]]", "max_tokens": 50},
-        {"prompt": "Tell me. [[sim: tokens=5000]]", "max_usd": 0.001},
+        {"prompt": "Tell me. [[sim: tokens=200 think=10]]", "max_tokens": 50},
+        {"prompt": "Tell me. [[sim: tokens=5000 think=10]]", "max_usd": 0.001},
         {"prompt": "Tell me. [[sim: tokens=200 fault=drop at=90]]"},
     ]
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, max_retries=0) as desk:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 EACH = 300
-"""Calls in a round; a simulator slows its clients down after 4,000 requests, and chance makes about two of a call."""
+"""Calls in a round; the simulator's headers allow 4,000 requests a minute, and chance makes about two of a call."""
 ALSO = ("status", "error", "drop", "fin", "eof", "malformed", "badindex", "badutf8", "empty")
 IMPATIENT: dict[str, Any] = {
     "bytes_timeout_s": 2.0,

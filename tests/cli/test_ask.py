@@ -147,7 +147,7 @@ async def test_on_a_terminal_the_user_is_asked_before_money_is_spent(
 
 
 async def test_an_incomplete_answer_has_exit_code_1(ask: ShellCommand) -> None:
-    done = await ask("Tell me everything.", "--max-tokens", "5")
+    done = await ask(f"Tell me everything. {directive(think=5)}", "--max-tokens", "20")
     assert done.returncode == 1
     assert done.stdout
     assert b"INCOMPLETE: " in done.stderr

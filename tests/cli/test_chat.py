@@ -32,11 +32,11 @@ def chat(upstream: Simulator, tmp_path: Path) -> ShellCommand:
 async def test_a_conversation_goes_on_until_the_input_ends(chat: ShellCommand) -> None:
     (chat.directory / "notes.txt").write_text("the notes")
     lines = [
-        f"One {directive(text='First.')}",
+        f"One {directive(text='First.', think=5)}",
         "/model haiku",
         "/file notes.txt",
         '"""Two',
-        f'lines {directive(text="Second.")}"""',
+        f'lines {directive(text="Second.", think=5)}"""',
         "/cost",
         "/nonsense",
         f"Three \\\ngoes on {directive(text='Third.')}",
@@ -45,7 +45,7 @@ async def test_a_conversation_goes_on_until_the_input_ends(chat: ShellCommand) -
     assert done.returncode == 0, done.stderr
     printed = done.stdout.decode()
     assert [word for word in ("First.", "Second.", "Third.") if word in printed] == ["First.", "Second.", "Third."]
-    assert "2 answers, <$0.0001" in printed
+    assert "2 answers, $0.0001" in printed
     assert "There is no command" in done.stderr.decode()
     bodies = [cast("dict[str, list[object]]", request.body) for request in message_requests(chat.api)]
     assert [len(body["messages"]) for body in bodies] == [1, 3, 5]

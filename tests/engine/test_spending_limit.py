@@ -81,7 +81,7 @@ async def during(desk: McpSession, api: Simulator, **arguments: object) -> tuple
         if message:
             heard.set()
 
-    prompt = f"Tell me. {directive(tokens=400, fault='stall', at=90)}"
+    prompt = f"Tell me. {directive(think=0, tokens=400, fault='stall', at=90)}"
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(
@@ -154,7 +154,7 @@ async def test_what_a_first_stream_cost_is_no_longer_there_for_its_continuation(
 ) -> None:
     max_usd = 0.01
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        asked = directive(tokens=5000, fault="eof", times=1, at=1000)
+        asked = directive(think=0, tokens=5000, fault="eof", times=1, at=1000)
         result = await desk.ask(f"Tell me. {asked}", model=MODEL, max_usd=max_usd)
         first, second = desk.ledger_rows()
     assert cast("int", second["held_micros"]) == 10_000 - cast("int", first["cost_micros"])
@@ -243,7 +243,7 @@ async def test_a_request_that_broke_off_after_a_search_counts_as_reserved(upstre
 async def test_every_try_and_continuation_is_reserved_by_itself(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
         result = await desk.ask(
-            f"Tell me. {directive(tokens=900, fault='eof', times=1, at=1400)}", model=MODEL, max_tokens=1000
+            f"Tell me. {directive(think=0, tokens=900, fault='eof', times=1, at=1400)}", model=MODEL, max_tokens=1000
         )
         first, second = desk.ledger_rows()
         assert budget(desk.data_dir) == (cost(result), 0)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[Simulator]:
-    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
+    """The API, whose models think when they are asked: most of these tests are about everything else."""
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), default_thinking=False) as simulator:
         yield simulator
 
 

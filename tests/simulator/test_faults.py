@@ -327,7 +327,7 @@ async def test_chance_strikes_the_same_way_for_the_same_seed() -> None:
 
 
 async def test_defaults_hold_where_a_prompt_does_not_say_otherwise() -> None:
-    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), defaults="tokens=9 fault=nostop") as simulator:
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), defaults="think=0 tokens=9 fault=nostop") as simulator:
         await read_stream(simulator, message_request(PROMPT))
         await read_stream(simulator, message_request(f"{PROMPT} [[sim: tokens=5]]"))
 

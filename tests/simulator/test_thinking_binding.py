@@ -27,9 +27,7 @@ DROP: Object = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior"
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[Simulator]:
-    async with Simulator(
-        pace=Pace(ttft_s=0, tokens_per_s=0), default_thinking=True, enforce_thinking_binding=True
-    ) as opened:
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), enforce_thinking_binding=True) as opened:
         yield opened
 
 
@@ -183,7 +181,7 @@ async def test_an_error_after_the_beta_header_does_not_ask_for_it(simulator: Sim
 
 async def test_on_an_old_account_a_changed_prefix_passes_and_is_listed() -> None:
     async with Simulator(
-        pace=Pace(ttft_s=0, tokens_per_s=0), default_thinking=True, enforce_thinking_binding=True, new_account=False
+        pace=Pace(ttft_s=0, tokens_per_s=0), enforce_thinking_binding=True, new_account=False
     ) as simulator:
         body = changed(await conversation(simulator, "One?", "Two?"), system="Be long")
         status, answer = await post(simulator, body, WITH_BETA)

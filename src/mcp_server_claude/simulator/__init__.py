@@ -15,6 +15,7 @@ from __future__ import annotations
 from mcp_server_claude.simulator.api import Pace
 from mcp_server_claude.simulator.model_catalog import ModelList
 from mcp_server_claude.simulator.prompt_directives import FAULT_NAMES, FaultName, InvalidDirectiveError, directive
+from mcp_server_claude.simulator.rate_limits import RateLimits
 from mcp_server_claude.simulator.request_log import LoggedRequest
 from mcp_server_claude.simulator.simulator import Simulator, run_until_signal
 
@@ -25,6 +26,7 @@ __all__ = [
     "LoggedRequest",
     "ModelList",
     "Pace",
+    "RateLimits",
     "Simulator",
     "directive",
     "run_until_signal",

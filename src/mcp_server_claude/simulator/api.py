@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from mcp_server_claude.simulator import json_responses, model_catalog, random_faults, sse_format
 from mcp_server_claude.simulator.api_errors import ApiError, RequestRejectedError, complete_body, rejection
 from mcp_server_claude.simulator.batch_store import BATCHES_PATH, BatchStore
+from mcp_server_claude.simulator.catalog_model import model_json
 from mcp_server_claude.simulator.file_store import FileStore
 from mcp_server_claude.simulator.list_pages import list_page
 from mcp_server_claude.simulator.message_planner import MessagePlanner
@@ -159,7 +160,7 @@ class SimulatedApi:
                 found = model_catalog.find_model(named.removeprefix("/v1/models/"), self._config.models)
                 if found is None:
                     raise rejection(f"model: {named.removeprefix('/v1/models/')}", status=404)
-                json_responses.send_json(model_catalog.model_json(found), record, connection)
+                json_responses.send_json(model_json(found, self._config.planner.today), record, connection)
             case _, files if files == "/v1/files" or files.startswith("/v1/files/"):
                 self.files.handle_request(request, files.removeprefix("/v1/files").strip("/"), record, connection)
             case _:
@@ -192,7 +193,7 @@ class SimulatedApi:
                     model_catalog.listed_models(self._config.models),
                     parse_qs(urlsplit(target).query),
                     item_id=lambda model: model.id,
-                    item_json=model_catalog.model_json,
+                    item_json=lambda model: model_json(model, self._config.planner.today),
                 )
             case "empty":
                 return {"data": [], "has_more": False, "first_id": None, "last_id": None}

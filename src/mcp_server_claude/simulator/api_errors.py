@@ -39,12 +39,13 @@ ERROR_MESSAGES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiError:
-    """An HTTP error: its status, `error.type`, `error.message` and `error.details`."""
+    """An HTTP error: its status, `error.type`, `error.message`, `error.details` and the header `retry-after`."""
 
     status: int
     message: str
     type: str = ""
     details: Object | None = None
+    retry_after_s: int | None = None
 
     def response_body(self, request_id: str) -> Object:
         """The error's body."""

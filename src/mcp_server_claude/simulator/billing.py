@@ -22,6 +22,8 @@ WEB_SEARCH_USD = Decimal("0.01")
 US_INFERENCE_FACTOR = Decimal("1.1")
 BATCH_FACTOR = Decimal("0.5")
 BILLED_REFUSALS = frozenset({"bio", "frontier_llm", "reasoning_extraction"})
+FAST_FACTOR = 2
+"""Fast mode costs twice the standard price of every token ("Fast mode", as documented by November 2026)."""
 HAIKU_STEP_TOKENS = 100_000
 HAIKU_STEP_FACTOR = 5
 """Above 100,000 tokens of prompt, every price of Haiku 5.5 is five times as high."""
@@ -91,6 +93,8 @@ def _request_usd(request: LoggedRequest) -> Decimal | None:
     prompt = request.input_tokens + request.cache_creation_input_tokens + request.cache_read_input_tokens
     if request.model == "claude-haiku-5-5" and prompt > HAIKU_STEP_TOKENS:
         total *= HAIKU_STEP_FACTOR
+    if request.speed == "fast":
+        total *= FAST_FACTOR
     if request.inference_geo == "us":
         total *= US_INFERENCE_FACTOR
     if request.batch_id is not None:

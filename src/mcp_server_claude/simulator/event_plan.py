@@ -79,6 +79,7 @@ class EventPlan:
     message: Object
     fault_step: int
     last_index: int
+    output_tokens: int
 
 
 def build_event_plan(plan: ResponsePlan, thinking_context: ThinkingContext, request_id: str = "") -> EventPlan:
@@ -110,7 +111,7 @@ def build_event_plan(plan: ResponsePlan, thinking_context: ThinkingContext, requ
     builder.add_frame(_message_delta(plan, output, token_count(thought)))
     builder.add_frame(sse_format.event_frame({"type": "message_stop"}))
     message = _message_object(message_id, plan, builder.content, plan.stop_reason, output)
-    return EventPlan(steps=builder.steps, message=message, fault_step=cut, last_index=last_index)
+    return EventPlan(steps=builder.steps, message=message, fault_step=cut, last_index=last_index, output_tokens=output)
 
 
 def _add_server_tools(builder: EventBuilder, plan: ResponsePlan, uses: tuple[ServerToolUse, ...]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.simulator import sse_format
@@ -24,19 +23,16 @@ if TYPE_CHECKING:
 
 ORGANIZATION_ID = "5f0c8d1e-0000-4000-8000-73696d756c61"
 LOGIN_PAGE = b"<!doctype html><title>Sign in</title><h1>Welcome to the network</h1><p>Please sign in to go on.</p>"
-RATE_LIMITS = {"requests": 4000, "tokens": 2_800_000, "input-tokens": 2_000_000, "output-tokens": 800_000}
 JSON_HEADERS = {"content-type": "application/json"}
 
 
 def response_headers(record: LoggedRequest) -> dict[str, str]:
-    """The headers of every `/v1/*` response."""
-    reset = (datetime.now(UTC) + timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    found = {"request-id": record.request_id, "anthropic-organization-id": ORGANIZATION_ID}
-    for name, limit in RATE_LIMITS.items():
-        found[f"anthropic-ratelimit-{name}-limit"] = str(limit)
-        found[f"anthropic-ratelimit-{name}-remaining"] = str(max(0, limit - record.sequence))
-        found[f"anthropic-ratelimit-{name}-reset"] = reset
-    return found
+    """The headers of every `/v1/*` response, with the rate limits where a model answers."""
+    return {
+        "request-id": record.request_id,
+        "anthropic-organization-id": ORGANIZATION_ID,
+        **record.rate_limit_headers,
+    }
 
 
 def send_json(payload: Object, record: LoggedRequest, connection: ClientConnection) -> None:
@@ -62,12 +58,13 @@ def send_error(
 ) -> None:
     """Send an error; `extra_headers` win."""
     retry = "true" if api_error.status in {408, 409, 429} or api_error.status >= 500 else "false"
-    record.status = api_error.status
+    record.status, record.error_message = api_error.status, api_error.message
     record.record_first_byte()
     body = sse_format.json_bytes(api_error.response_body(record.request_id))
+    wait = {} if api_error.retry_after_s is None else {"retry-after": str(api_error.retry_after_s)}
     connection.send_response(
         api_error.status,
-        response_headers(record) | JSON_HEADERS | {"x-should-retry": retry} | dict(extra_headers),
+        response_headers(record) | JSON_HEADERS | {"x-should-retry": retry} | wait | dict(extra_headers),
         body,
     )
     record.record_end("complete")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.simulator import answer_text, model_catalog, random_faults, request_validation
 from mcp_server_claude.simulator.event_plan import build_event_plan
 from mcp_server_claude.simulator.file_store import offers_code_execution
+from mcp_server_claude.simulator.image_sizes import image_size, scaled_image_tokens
 from mcp_server_claude.simulator.json_body import as_text
+from mcp_server_claude.simulator.media_limits import check_media, image_data
+from mcp_server_claude.simulator.rate_limits import RateLimiter
 from mcp_server_claude.simulator.response_planning import plan_response
 from mcp_server_claude.simulator.server_tools import CodeRun, WebSearch
 from mcp_server_claude.simulator.thinking_binding import (
@@ -19,19 +23,26 @@ from mcp_server_claude.simulator.thinking_binding import (
     account_name,
     check_thinking,
 )
-from mcp_server_claude.simulator.token_counting import InputUsage, PromptCache, count_input_tokens
+from mcp_server_claude.simulator.token_counting import (
+    InputUsage,
+    PromptCache,
+    count_input_tokens,
+    flat_image_tokens,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mcp_server_claude.simulator.answer_text import ScriptedAnswer
     from mcp_server_claude.simulator.api_errors import ApiError
+    from mcp_server_claude.simulator.catalog_model import CatalogModel
     from mcp_server_claude.simulator.event_plan import EventPlan, ResponsePlan
     from mcp_server_claude.simulator.file_store import FileStore
     from mcp_server_claude.simulator.json_body import Object
-    from mcp_server_claude.simulator.model_catalog import CatalogModel, ModelList
+    from mcp_server_claude.simulator.model_catalog import ModelList
     from mcp_server_claude.simulator.prompt_directives import Directive
     from mcp_server_claude.simulator.random_faults import RandomFaults
+    from mcp_server_claude.simulator.rate_limits import RateLimits
     from mcp_server_claude.simulator.request_log import LoggedRequest
 
 EXTENDED_OUTPUT_BETA = "output-300k-2026-03-24"
@@ -43,6 +54,8 @@ class PlannerConfig:
     """The behavior of models where a prompt does not choose another."""
 
     models: ModelList
+    today: str
+    rate_limits: RateLimits
     delta_chars: int
     default_thinking: bool
     enforce_thinking_binding: bool
@@ -81,11 +94,13 @@ class MessagePlanner:
         self._config = config
         self._files = files
         self._cache = PromptCache()
+        self._rate_limiter = RateLimiter(config.rate_limits)
         self._fault_counts: Counter[str] = Counter()
 
     def reset(self) -> None:
-        """Forget every cached prefix and count of faults."""
+        """Forget every cached prefix and count of faults, and fill the buckets of the rate limits."""
         self._cache.clear()
+        self._rate_limiter.clear()
         self._fault_counts.clear()
 
     def answer_to(self, body: Object) -> str:
@@ -103,11 +118,13 @@ class MessagePlanner:
         Raises:
             RequestRejectedError: The API does not take the request.
         """
-        model = request_validation.requested_model(body, self._config.models)
+        model = request_validation.requested_model(body, self._config.models, self._config.today)
         version = request_validation.requested_version(headers)
         request_validation.check_request(body, model, version, counting=True)
         self._files.check_references(body, counting=True)
-        return count_input_tokens(self._check_thinking(body, model, key, headers, is_batch=False).body)
+        check_media(body, model, self._stored_file)
+        checked = self._drop_invalid_thinking(body, model, key, headers, is_batch=False)
+        return count_input_tokens(checked.body, partial(self._tokens_of_image, model))
 
     def accept(
         self, body: Object, key: str, headers: Mapping[str, str], record: LoggedRequest, *, is_batch: bool = False
@@ -119,14 +136,23 @@ class MessagePlanner:
             InvalidDirectiveError: The prompt holds a directive that cannot be read.
         """
         version = request_validation.requested_version(headers)
-        model = self._with_default_thinking(request_validation.requested_model(body, self._config.models))
+        model = self._with_default_thinking(
+            request_validation.requested_model(body, self._config.models, self._config.today)
+        )
         betas = headers.get("anthropic-beta", "")
         if is_batch and EXTENDED_OUTPUT_BETA in betas and model.takes_extended_output:
             model = replace(model, max_tokens=EXTENDED_OUTPUT_TOKENS)
         record.model = model.id
+        record.speed = "fast" if body.get("speed") == "fast" and model.fast_mode != "ignored" else "standard"
+        if not is_batch:
+            self._check_rate_limits(key, model, record)
         request_validation.check_request(body, model, version)
+        request_validation.check_service(body, model, self._config.today, betas)
         self._files.check_references(body)
-        checked = self._check_thinking(body, model, key, headers, is_batch=is_batch)
+        check_media(body, model, self._stored_file)
+        checked = self._drop_invalid_thinking(body, model, key, headers, is_batch=is_batch)
+        length = count_input_tokens(body, partial(self._tokens_of_image, model))
+        request_validation.check_prompt_length(length, model)
         found = self._limit_repeats(answer_text.plan_answer(body, self._config.defaults), count_attempt=True)
         chosen = self._config.random_faults.apply_to(found.directive)
         found = replace(found, directive=chosen)
@@ -137,7 +163,8 @@ class MessagePlanner:
 
     def plan(self, request: AcceptedRequest, record: LoggedRequest) -> tuple[EventPlan, InputUsage]:
         """Charge the input of a request and plan its answer; `record` learns what the bill needs."""
-        used = self._cache.charge(request.checked.body, request.model, request.key)
+        count_image = partial(self._tokens_of_image, request.model)
+        used = self._cache.charge(request.checked.body, request.model, f"{request.key}\0{record.speed}", count_image)
         part = self._with_files_and_container(
             plan_response(
                 request.body,
@@ -154,6 +181,8 @@ class MessagePlanner:
             part = replace(part, input_transformations=request.checked.transformations)
         if request.is_batch:
             part = replace(part, service_tier="batch")
+        if part.speed is not None:
+            part = replace(part, speed=record.speed)
         record.inference_geo, record.refusal_category = part.inference_geo, part.refusal_category
         record.service_tier = part.service_tier
         context = ThinkingContext(
@@ -163,7 +192,35 @@ class MessagePlanner:
             previous=request.checked.previous,
         )
         record.web_searches = sum(isinstance(use, WebSearch) for use in part.server_tool_uses)
-        return build_event_plan(part, context, record.request_id), used
+        plan = build_event_plan(part, context, record.request_id)
+        if not request.is_batch:
+            account, is_fast = account_name(request.key), record.speed == "fast"
+            self._rate_limiter.charge(account, request.model, used, plan.output_tokens, is_fast=is_fast)
+            record.rate_limit_headers = self._rate_limiter.headers(account, request.model, is_fast=is_fast)
+        return plan, used
+
+    def _check_rate_limits(self, key: str, model: CatalogModel, record: LoggedRequest) -> None:
+        """Count a request against the rate limits, which `record` shows from now on.
+
+        Raises:
+            RequestRejectedError: A limit is reached.
+        """
+        account, is_fast = account_name(key), record.speed == "fast"
+        record.rate_limit_headers = self._rate_limiter.headers(account, model, is_fast=is_fast)
+        self._rate_limiter.charge_request(account, model, is_fast=is_fast)
+        record.rate_limit_headers = self._rate_limiter.headers(account, model, is_fast=is_fast)
+
+    def _stored_file(self, file_id: str) -> tuple[str, bytes]:
+        file = self._files.get_file(file_id)
+        return file.mime_type, file.data
+
+    def _tokens_of_image(self, model: CatalogModel, block: Object) -> int:
+        """The tokens of an image by its size; where only a URL is known, a flat number."""
+        data = image_data(block, self._stored_file)
+        size = None if data is None else image_size(data)
+        if size is None:
+            return flat_image_tokens(block)
+        return scaled_image_tokens(size, takes_large_images=model.takes_large_images)
 
     def _with_default_thinking(self, model: CatalogModel) -> CatalogModel:
         """The model, which thinks without being asked only where the configuration keeps the documented default."""
@@ -171,7 +228,7 @@ class MessagePlanner:
             return model
         return replace(model, thinks_by_default=model.always_thinks)
 
-    def _check_thinking(
+    def _drop_invalid_thinking(
         self, body: Object, model: CatalogModel, key: str, headers: Mapping[str, str], *, is_batch: bool
     ) -> CheckedThinking:
         """The request without the thinking that the API drops.

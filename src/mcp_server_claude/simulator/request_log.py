@@ -37,6 +37,7 @@ class LoggedRequest:
     arrived_at: float
     body: Json = None
     status: int | None = None
+    error_message: str | None = None
     fault: str | None = None
     stop_reason: str | None = None
     end: str = "open"
@@ -49,6 +50,7 @@ class LoggedRequest:
     model: str = ""
     inference_geo: str = "global"
     service_tier: str = "standard"
+    speed: str = "standard"
     batch_id: str | None = None
     custom_id: str | None = None
     refusal_category: str | None = None
@@ -56,6 +58,7 @@ class LoggedRequest:
     is_continuation: bool = False
     thinking_chars: int = 0
     visible_chars: int = 0
+    rate_limit_headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)
     text_deltas: list[str] = field(default_factory=list[str], repr=False)
 
     @property
@@ -98,7 +101,7 @@ class LoggedRequest:
 
     def log_entry(self) -> Object:
         """The record as `GET /_simulator/requests` lists it."""
-        names = [name for name in self.__slots__ if name not in {"text_deltas", "headers"}]
+        names = [name for name in self.__slots__ if name not in {"text_deltas", "headers", "rate_limit_headers"}]
         entry: Object = {name: getattr(self, name) for name in names}
         entry["headers"] = {name: value for name, value in self.headers.items()}  # noqa: C416 - a copy of exact type
         entry["output_tokens"] = self.output_tokens

@@ -18,14 +18,15 @@ from mcp_server_claude.simulator.json_body import (
     content_blocks,
     conversation_turns,
 )
+from mcp_server_claude.simulator.schema_limits import check_schemas
 from mcp_server_claude.simulator.server_tool_state import unanswered_tool_use
-from mcp_server_claude.simulator.token_counting import count_input_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from mcp_server_claude.simulator.catalog_model import CatalogModel
     from mcp_server_claude.simulator.json_body import Json, Object
-    from mcp_server_claude.simulator.model_catalog import CatalogModel, ModelList
+    from mcp_server_claude.simulator.model_catalog import ModelList
 
 FIRST_VERSION = "2023-06-01"
 VERSIONS = (FIRST_VERSION, "2026-10-21")
@@ -33,10 +34,11 @@ MIN_THINKING_BUDGET = 1024
 FORCED_TOOL_CHOICES = ("any", "tool")
 HIGHEST_EFFORTS = ("xhigh", "max")
 MAX_CACHE_BREAKPOINTS = 4
+FAST_MODE_BETA = "fast-mode-2026-02-01"
 
 
-def requested_model(body: Object, models: ModelList) -> CatalogModel:
-    """The model that a body names.
+def requested_model(body: Object, models: ModelList, day: str) -> CatalogModel:
+    """The model that a body names, if it is still served on that day (`YYYY-MM-DD`).
 
     Raises:
         RequestRejectedError: there is none, or it has been retired.
@@ -49,7 +51,7 @@ def requested_model(body: Object, models: ModelList) -> CatalogModel:
     if not name:
         raise rejection("model: String should have at least 1 character")
     found = model_catalog.find_model(name, models)
-    if found is None or found.lifecycle == "retired":
+    if found is None or found.lifecycle_on(day) == "retired":
         raise rejection(f"model: {name}", status=404)
     return found
 
@@ -69,7 +71,7 @@ def requested_version(headers: Mapping[str, str]) -> str:
 
 
 def check_request(body: Object, model: CatalogModel, api_version: str, *, counting: bool = False) -> None:
-    """Pass a request that the API takes; `counting` for `count_tokens`, which needs no `max_tokens`.
+    """Pass a request whose fields the API takes; `counting` for `count_tokens`, which needs no `max_tokens`.
 
     Raises:
         RequestRejectedError: it does not.
@@ -87,9 +89,38 @@ def check_request(body: Object, model: CatalogModel, api_version: str, *, counti
     _check_cache_breakpoints(body)
     if "inference_geo" in body and not model.inference_geo:
         raise rejection(f"inference_geo: '{model.id}' does not support this parameter.")
-    length = count_input_tokens(body)
-    if length > model.max_input_tokens and not counting:
-        raise rejection(f"prompt is too long: {length} tokens > {model.max_input_tokens} maximum")
+    check_schemas(body)
+
+
+def check_prompt_length(token_count: int, model: CatalogModel) -> None:
+    """Pass a prompt that fits into the model's context window.
+
+    Raises:
+        RequestRejectedError: it does not.
+    """
+    if token_count > model.max_input_tokens:
+        raise rejection(f"prompt is too long: {token_count} tokens > {model.max_input_tokens} maximum")
+
+
+def check_service(body: Object, model: CatalogModel, day: str, betas: str) -> None:
+    """Pass a request whose `speed` and `service_tier` the model has on that day ("Fast mode", November 2026).
+
+    Raises:
+        RequestRejectedError: it has not, or the beta header is missing.
+    """
+    if body.get("service_tier") not in {None, "auto", "standard_only"}:
+        raise rejection("service_tier: Input should be 'auto' or 'standard_only'")
+    speed = body.get("speed")
+    if speed in {None, "standard"}:
+        return
+    if speed != "fast":
+        raise rejection("speed: Input should be 'standard' or 'fast'")
+    if model.fast_mode == "ignored":
+        return
+    if not model.takes_fast_mode(day):
+        raise rejection(f"speed: '{model.id}' does not support fast mode.")
+    if model.fast_mode == "beta" and FAST_MODE_BETA not in betas:
+        raise rejection(f"speed: fast mode of '{model.id}' requires the `{FAST_MODE_BETA}` beta header.")
 
 
 def _check_max_tokens(body: Object, model: CatalogModel) -> None:
@@ -132,7 +163,7 @@ def _check_messages(body: Object, model: CatalogModel, api_version: str) -> None
             f"`{name}_tool_result` block"
         )
     if turns[-1].get("role") == "assistant":
-        _check_prefill(turns[-1], model)
+        _check_prefill(body, turns[-1], model)
 
 
 def _check_message(n: int, message: Json, api_version: str) -> None:
@@ -179,13 +210,15 @@ def _check_tool_results(turns: list[Object]) -> None:
             )
 
 
-def _check_prefill(final: Object, model: CatalogModel) -> None:
+def _check_prefill(body: Object, final: Object, model: CatalogModel) -> None:
     if "server_tool_use" in block_types(final):
         return  # a paused turn, sent back unchanged
     if not model.prefill:
         raise rejection(
             "This model does not support assistant message prefill. The conversation must end with a user message."
         )
+    if as_object(body.get("output_config")).get("format") is not None:
+        raise rejection("output_config.format: Prefilling assistant messages is not supported with output formats.")
     end = content_blocks(final.get("content"))[-1]
     text = as_text(end.get("text"))
     if text != text.rstrip():

@@ -17,9 +17,9 @@ from mcp_server_claude.simulator.token_counting import CHARS_PER_TOKEN, InputUsa
 
 if TYPE_CHECKING:
     from mcp_server_claude.simulator.answer_text import ScriptedAnswer
+    from mcp_server_claude.simulator.catalog_model import CatalogModel
     from mcp_server_claude.simulator.event_plan import ThinkingDisplay
     from mcp_server_claude.simulator.json_body import Object
-    from mcp_server_claude.simulator.model_catalog import CatalogModel
     from mcp_server_claude.simulator.server_tools import ServerToolUse
 
 THINKING_TOKENS = {"low": 24, "medium": 48, "high": 80, "xhigh": 120, "max": 200}
@@ -89,7 +89,7 @@ def _plan_thinking(body: Object, answer: ScriptedAnswer, model: CatalogModel, be
     config = as_object(body.get("thinking"))
     kind = as_text(config.get("type"))
     requested = answer.directive.think
-    if requested is None and answer.directive.stop == "refusal" and answer.directive.at == 0:
+    if requested is None and answer.directive.stop == "refusal" and (answer.directive.at == 0 or not answer.text):
         return None  # a refusal before any output
     if requested is None and not (kind in {"enabled", "adaptive"} or (not kind and model.thinks_by_default)):
         return None

@@ -12,7 +12,9 @@ from mcp_server_claude.simulator.api import ApiConfig, Pace, SimulatedApi
 from mcp_server_claude.simulator.billing import bill_requests
 from mcp_server_claude.simulator.http_connection import ClientConnection
 from mcp_server_claude.simulator.message_planner import PlannerConfig
+from mcp_server_claude.simulator.model_catalog import TODAY
 from mcp_server_claude.simulator.random_faults import RECOVERABLE_FAULTS, RandomFaults
+from mcp_server_claude.simulator.rate_limits import RateLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +39,8 @@ class Simulator:
         pace: how fast answers come.
         key: the only key it takes; None takes any key (but never none).
         models: what `/v1/models` looks like; behind any but `full`, every model name is served.
+        today: the day (`YYYY-MM-DD`) by which models are deprecated or retired.
+        rate_limits: the limits of each class of models, in headers; a 429 where they are enforced.
         delta_chars: characters in a delta; 0 for varying, natural sizes.
         one_event_per_write: at full speed too, every event is a write of its own.
         default_thinking: models think by themselves where the documentation says so; else only when they are asked,
@@ -63,9 +67,11 @@ class Simulator:
         pace: Pace = Pace(),  # noqa: B008 - a frozen value
         key: str | None = None,
         models: ModelList = "full",
+        today: str = TODAY,
+        rate_limits: RateLimits = RateLimits(),  # noqa: B008 - a frozen value
         delta_chars: int = 0,
         one_event_per_write: bool = False,
-        default_thinking: bool = False,
+        default_thinking: bool = True,
         enforce_thinking_binding: bool = True,
         new_account: bool = True,
         inference_geo: str = "global",
@@ -92,6 +98,8 @@ class Simulator:
                 max_count_delay_s=max_count_delay_s,
                 planner=PlannerConfig(
                     models=models,
+                    today=today,
+                    rate_limits=rate_limits,
                     delta_chars=delta_chars,
                     default_thinking=default_thinking,
                     enforce_thinking_binding=enforce_thinking_binding,

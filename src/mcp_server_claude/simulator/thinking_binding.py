@@ -27,8 +27,8 @@ from mcp_server_claude.simulator.model_catalog import find_model
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mcp_server_claude.simulator.catalog_model import CatalogModel
     from mcp_server_claude.simulator.json_body import Json, Object
-    from mcp_server_claude.simulator.model_catalog import CatalogModel
 
 BINDING_BETA = "thinking-binding-controls-2026-08-01"
 THINKING_TYPES = frozenset({"thinking", "redacted_thinking"})

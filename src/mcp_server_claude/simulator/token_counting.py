@@ -1,10 +1,10 @@
 """Token counts and the prompt cache's account.
 
-A token is four characters, rounded up per text: deterministic and close enough to English. An image counts 1,500
-tokens, a base64 document one token per 40 characters. The cache keeps the API's rules: a prefix is tools, then system,
-then messages; it is written up to each `cache_control` and read back while its time to live (5 minutes, or 1 hour)
-has not passed since it was last used; prefixes shorter than the model's minimum are not cached; a breakpoint finds
-entries at 20 positions, itself the first (platform.claude.com, "Prompt caching").
+A token is four characters, rounded up per text: deterministic and close enough to English. An image counts by its size
+where its bytes are known, else 1,500 tokens; a base64 document one token per 40 characters. The cache keeps the API's
+rules: a prefix is tools, then system, then messages; it is written up to each `cache_control` and read back while its
+time to live (5 minutes, or 1 hour) has not passed since it was last used; prefixes shorter than the model's minimum are
+not cached; a breakpoint finds entries at 20 positions, itself the first (platform.claude.com, "Prompt caching").
 """
 
 from __future__ import annotations
@@ -20,9 +20,13 @@ from mcp_server_claude.simulator.thinking_binding import read_signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
+    from mcp_server_claude.simulator.catalog_model import CatalogModel
     from mcp_server_claude.simulator.json_body import Json, Object
-    from mcp_server_claude.simulator.model_catalog import CatalogModel
+
+    ImageTokens: TypeAlias = Callable[[Object], int]
+    """The tokens of an image block."""
 
 CHARS_PER_TOKEN = 4
 IMAGE_TOKENS = 1500
@@ -73,7 +77,13 @@ class InputUsage:
         return {"ephemeral_5m_input_tokens": self.cache_write_5m, "ephemeral_1h_input_tokens": self.cache_write_1h}
 
 
-def prompt_segments(body: Object) -> list[PromptSegment]:
+def flat_image_tokens(block: Object) -> int:
+    """The tokens of an image whose size is unknown."""
+    del block
+    return IMAGE_TOKENS
+
+
+def prompt_segments(body: Object, image_tokens: ImageTokens = flat_image_tokens) -> list[PromptSegment]:
     """The request in the order in which the cache sees it: tools, system, messages."""
     pieces: list[tuple[str, Object]] = [("tool", as_object(tool)) for tool in as_list(body.get("tools"))]
     pieces += [("system", block) for block in content_blocks(body.get("system"))]
@@ -84,14 +94,16 @@ def prompt_segments(body: Object) -> list[PromptSegment]:
     automatic = as_object(body.get("cache_control"))
     last = len(pieces) - 1
     return [
-        _prompt_segment(role, block, as_object(block.get("cache_control")) or (automatic if n == last else {}))
+        _prompt_segment(
+            role, block, as_object(block.get("cache_control")) or (automatic if n == last else {}), image_tokens
+        )
         for n, (role, block) in enumerate(pieces)
     ]
 
 
-def count_input_tokens(body: Object) -> int:
+def count_input_tokens(body: Object, image_tokens: ImageTokens = flat_image_tokens) -> int:
     """The request's input tokens, as `count_tokens` tells them."""
-    return sum(segment.tokens for segment in prompt_segments(body))
+    return sum(segment.tokens for segment in prompt_segments(body, image_tokens))
 
 
 class PromptCache:
@@ -105,9 +117,11 @@ class PromptCache:
         """Forget every prefix."""
         self._entries.clear()
 
-    def charge(self, body: Object, model: CatalogModel, key: str) -> InputUsage:
+    def charge(
+        self, body: Object, model: CatalogModel, key: str, image_tokens: ImageTokens = flat_image_tokens
+    ) -> InputUsage:
         """Charge a request: the tokens that it reads and writes. Its prefixes are cached from now on."""
-        parts = prompt_segments(body)
+        parts = prompt_segments(body, image_tokens)
         total = sum(part.tokens for part in parts)
         ends = [n for n, part in enumerate(parts) if part.ttl]
         if not ends:
@@ -145,19 +159,19 @@ class PromptCache:
         return 0
 
 
-def _prompt_segment(role: str, block: Object, control: Object) -> PromptSegment:
+def _prompt_segment(role: str, block: Object, control: Object, image_tokens: ImageTokens) -> PromptSegment:
     bare = {key: value for key, value in block.items() if key != "cache_control"}
     content = json.dumps([role, bare], sort_keys=True).encode()
     ttl = (as_text(control.get("ttl")) or "5m") if control else ""
     extra = MESSAGE_TOKENS if role.endswith(str(MESSAGE_TOKENS)) else 0
     return PromptSegment(
         digest=hashlib.sha256(content).digest(),
-        tokens=_block_tokens(bare) + extra,
+        tokens=_block_tokens(bare, image_tokens) + extra,
         ttl=ttl if ttl in CACHE_TTL_S else "",
     )
 
 
-def _block_tokens(block: Json) -> int:
+def _block_tokens(block: Json, image_tokens: ImageTokens) -> int:
     """The tokens of one block: its text, its image, its document, or its JSON."""
     block = as_object(block)
     match block.get("type"):
@@ -167,13 +181,14 @@ def _block_tokens(block: Json) -> int:
         case "text":
             return token_count(len(as_text(block.get("text"))))
         case "image":
-            return IMAGE_TOKENS
+            return image_tokens(block)
         case "document":
             source = as_object(block.get("source"))
             data = as_text(source.get("data"))
             per_token = DOCUMENT_CHARS_PER_TOKEN if source.get("type") == "base64" else CHARS_PER_TOKEN
             return -(-len(data) // per_token) or IMAGE_TOKENS
         case "tool_result":
-            return sum(map(_block_tokens, content_blocks(block.get("content")))) + MESSAGE_TOKENS
+            parts = content_blocks(block.get("content"))
+            return sum(_block_tokens(part, image_tokens) for part in parts) + MESSAGE_TOKENS
         case _:
             return token_count(len(json.dumps(block, ensure_ascii=False)))

@@ -663,7 +663,8 @@ async def test_a_thread_is_gone_on_with(client: httpx2.AsyncClient, api: Simulat
     assert second[0].json["thread"] == thread
     body: Any = message_requests(api)[1].body
     assert [each["role"] for each in body["messages"]] == ["user", "assistant", "user"]
-    assert body["messages"][1]["content"][0]["text"] == event_text(first)
+    assert [each["type"] for each in body["messages"][1]["content"]] == ["thinking", "text"]
+    assert body["messages"][1]["content"][1]["text"] == event_text(first)
     assert events_named(second, "usage")[0]["thread"] == thread
 
 
