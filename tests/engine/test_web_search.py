@@ -41,7 +41,7 @@ async def test_a_search_is_cited_under_the_text_and_as_data_and_is_priced(upstre
 async def test_a_page_that_was_fetched_is_cited_by_its_address(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         told: list[ProgressUpdate] = []
-        asked = "What does https://example.com/tea say? [[sim: think=0]]"
+        asked = "What does https://example.com/tea say?"
         result = await desk.ask(asked, tools=["web"], model="haiku", updates=told, style="status")
         assert result.meta is not None
         (cited,) = cast("list[dict[str, str]]", result.meta[CITED])

@@ -158,6 +158,20 @@ def test_a_status_says_model_stage_tokens_cost_time_and_the_last_words() -> None
     assert words.endswith("word the end")
 
 
+@pytest.mark.parametrize("rests", [0, 1, 5])
+async def test_a_tool_that_ended_between_two_lines_is_named_before_the_line_goes_on(rests: int) -> None:
+    tools = [ToolUse("web_fetch"), ToolUse("web_fetch", "https://example.com/tea"), ToolUse("code_execution")]
+    client = await pumped(
+        [ThinkingProgress(9), *tools, ThinkingProgress(20), TextDelta("Tea.")], "status", rests=[rests]
+    )
+    stages = [line.split(" · ")[0] for line in client.said]
+    assert "reading https://example.com/tea" in stages
+    assert "running code" in stages
+    if rests == 5:
+        assert stages[-1] == "writing"
+        assert stages.count("running code") == 1
+
+
 async def test_silence_is_broken_by_heartbeats_that_say_nothing() -> None:
     client = Client()
     async with progress_reporter(client.report, "text", Settings(heartbeat_s=0.05, progress_interval_s=0.01)):

@@ -6,11 +6,13 @@ task waits, and at the end for a second at most. Two styles:
 * `text`: only answer text has a message, and the messages joined are exactly the final text. Stages, waits and
   heartbeats come without a message.
 * `status`: one line for a person, at most 190 characters and two a second, since such clients show only the latest.
+  A tool that ended between two lines is named in the next one all the same.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -47,6 +49,8 @@ THINKING_UPDATE_INTERVAL_S = 2.0
 """Seconds between two looks of a person at a model that only thinks."""
 MAX_STATUS_LINE_CHARS = 190
 """Claude Code cuts a message at 199 characters and hides what follows (measured)."""
+MAX_UNNAMED_TOOLS = 3
+"""Uses of tools that wait for a line of their own: at two lines a second, the line lags behind by 1.5 s at most."""
 DRAIN_TIMEOUT_S = 1.0
 """Seconds that a client which does not read can hold up the answer at its end."""
 DRAIN_CHECKS = 10
@@ -155,7 +159,10 @@ class ProgressReporter:
             self._ended.set()
 
     async def _send_loop(self) -> None:
-        await self._send_notification(self._status_line.render() if self._status_line else None)
+        if self._status_line is None:
+            await self._send_notification(None)
+        else:
+            await self._send_line(self._status_line)
         while True:
             await self._update.wait(self._silence_timeout_s)
             last = self._update.is_closed
@@ -177,7 +184,9 @@ class ProgressReporter:
         if self._status_line is not None:
             self._status_line.add_text(text)
             if not last:
-                await self._send_notification(self._status_line.render())
+                await self._send_line(self._status_line)
+            while last and self._status_line.names_earlier_tool:
+                await self._send_line(self._status_line)
             return True
         if not last and text and _is_high_surrogate(text[-1]):
             text, self._pending = text[:-1], [text[-1]]  # its other half is still to come
@@ -187,6 +196,14 @@ class ProgressReporter:
         for start in range(0, len(text), MAX_MESSAGE_CHARS):
             await self._send_notification(text[start : start + MAX_MESSAGE_CHARS])
         return bool(text)
+
+    async def _send_line(self, line: StatusLine) -> None:
+        """Send the line. One that named a tool of before is followed by another, which says how things stand."""
+        if line.names_earlier_tool:
+            self._update.set()
+        message = line.render()
+        line.drop_named_tool()
+        await self._send_notification(message)
 
     async def _send_notification(self, message: str | None) -> None:
         self._last_progress = max(
@@ -211,6 +228,12 @@ class StatusLine:
         self._thinking_tokens = 0
         self._last_words = ""
         self._summary = ""
+        self._unnamed_tools: deque[str] = deque(maxlen=MAX_UNNAMED_TOOLS)
+
+    @property
+    def names_earlier_tool(self) -> bool:
+        """True if the line names a tool whose stage is over."""
+        return bool(self._unnamed_tools) and self._unnamed_tools[0] != self._stage
 
     def update_stage(self, event: CallEvent) -> None:
         """Take in what happened, other than text."""
@@ -222,7 +245,7 @@ class StatusLine:
                 self._thinking_tokens, self._summary = tokens, summary
                 self.begin_stage("thinking")
             case ToolUse(tool=tool, query=query):
-                self.begin_stage(status_text.tool_text(tool, query[:60]))
+                self._begin_tool_stage(tool, query[:60])
             case Waiting():
                 self.begin_stage(status_text.waiting_text(event))
             case TextPending(chars=chars):
@@ -244,11 +267,9 @@ class StatusLine:
     def render(self) -> str:
         """The line as it stands now, at most `STATUS_LENGTH` characters."""
         now = time.monotonic()
-        stage = (
-            self._stage
-            if self._stage != "thinking"
-            else f"thinking {number_formatting.format_seconds(now - self._stage_started_at)}"
-        )
+        stage = self._unnamed_tools[0] if self._unnamed_tools else self._stage
+        if stage == "thinking":
+            stage = f"thinking {number_formatting.format_seconds(now - self._stage_started_at)}"
         written = round(self._chars / CHARS_PER_TOKEN) + self._thinking_tokens
         parts = [self._usage.model.removeprefix("claude-"), stage]
         if written:
@@ -269,6 +290,18 @@ class StatusLine:
                 else f" · {words}"
             )
         return status_text.printable_line(line)[:MAX_STATUS_LINE_CHARS].rstrip()
+
+    def drop_named_tool(self) -> None:
+        """Forget the tool that the line names, because the line was sent."""
+        if self._unnamed_tools:
+            self._unnamed_tools.popleft()
+
+    def _begin_tool_stage(self, tool: str, query: str) -> None:
+        """Begin the use of a tool. The API names a tool first and its input later: one line says both."""
+        if self._unnamed_tools and self._unnamed_tools[-1] == self._stage == status_text.tool_text(tool, ""):
+            self._unnamed_tools.pop()
+        self.begin_stage(status_text.tool_text(tool, query))
+        self._unnamed_tools.append(self._stage)
 
     def begin_stage(self, stage: str) -> None:
         """Begin another stage, whose seconds are counted from now on."""
