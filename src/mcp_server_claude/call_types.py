@@ -375,7 +375,7 @@ class Reply:
     """The result of a call: its text, its account, and for an incomplete answer one sentence on why and what to do.
 
     `files` are those that code wrote, `container_id` is the container in which it ran, `sent` is what a thread keeps of
-    the request.
+    the request. `job_id` is the job as which the call goes on, where this is only what there was when it was detached.
     """
 
     text: str
@@ -388,3 +388,4 @@ class Reply:
     files: tuple[OutputFile, ...] = ()
     container_id: str = ""
     sent: SentTurn | None = None
+    job_id: str = ""

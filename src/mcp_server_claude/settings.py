@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 KEY_LIKE = re.compile(r"\bsk-(?:ant-)?[\w-]{8,}")
 """What looks like an API key of Anthropic's or of a gateway."""
+UNDELIVERED_RETENTION_DAYS = 1.0
+"""Days for which an answer that was never delivered can be read, with a retention of 0."""
 CLIENT_RESULT_CHARS = 480_000
 """Claude Code takes results of 500,000 characters from a tool that says so (`anthropic/maxResultSizeChars`)."""
 
@@ -226,8 +228,9 @@ class Settings(HttpSettings):
     detach_after_s: float | None = Field(
         default=None,
         ge=0,
-        description="Seconds after which a call of `claude_ask` returns what is there and goes on as a background job; "
-        "0 never. Not set: 55 for clients known to cut a call at 60 s (Claude Desktop), never for others.",
+        description="Seconds after which a call of `claude_ask` or `claude_map` goes on as a background job and "
+        "returns what is there, or a task to a client that takes tasks; 0 never. Not set: 55 for these clients and for "
+        "those known to cut a call at 60 s (Claude Desktop), never for others.",
     )
     inline_chars: int | None = Field(
         default=None,
@@ -262,6 +265,11 @@ class Settings(HttpSettings):
         `client_truncates` says that the client itself would cut a longer one.
         """
         return self.inline_chars or (CLIENT_RESULT_CHARS if client_truncates else None)
+
+    @property
+    def text_retention_days(self) -> float:
+        """Days for which the text of a job, or of a call that was never delivered, can be read."""
+        return max(self.retention_days, UNDELIVERED_RETENTION_DAYS)
 
     @property
     def store_url(self) -> str:

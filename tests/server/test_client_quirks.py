@@ -84,6 +84,11 @@ def test_calls_are_detached_as_configured_else_before_the_client_ends_them(
     assert detach_delay_s(configured, frozenset(traits)) == delay_s
 
 
+def test_calls_of_a_client_that_accepts_tasks_are_detached_unless_configured_otherwise() -> None:
+    assert detach_delay_s(None, frozenset(), accepts_tasks=True) == 55
+    assert detach_delay_s(0, frozenset(), accepts_tasks=True) == 0
+
+
 # --------------------------------------------------------------------- the first text block alone
 
 

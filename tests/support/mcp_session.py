@@ -178,11 +178,15 @@ class HttpServerInLoop:
         return token
 
     @asynccontextmanager
-    async def client(self, token: str, mode: ProtocolMode = "auto") -> AsyncGenerator[Client]:
+    async def client(
+        self, token: str, mode: ProtocolMode = "auto", extensions: Sequence[ClientExtension] = ()
+    ) -> AsyncGenerator[Client]:
         """An MCP client at this door, with a token."""
         async with (
             create_mcp_http_client(headers={"Authorization": f"Bearer {token}"}) as http,
-            Client(streamable_http_client(f"{self.url}/mcp", http_client=http), mode=mode) as client,
+            Client(
+                streamable_http_client(f"{self.url}/mcp", http_client=http), mode=mode, extensions=[*extensions]
+            ) as client,
         ):
             yield client
 

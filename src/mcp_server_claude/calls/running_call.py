@@ -26,11 +26,12 @@ class RunningCall:
     """A call of this process. `outcome` is set once it is `done`, unless the server ended first.
 
     `text` is the text of its answer so far, which the engine writes and all readers share. Each of the `listeners` gets
-    every event; readers add their own.
+    every event; readers add their own. `started_at` is in unix seconds.
     """
 
     def __init__(self, call: Call, *listeners: Listener) -> None:
         self.call = call
+        self.started_at = time.time()
         self.listeners = list(listeners)
         self.cancel_scope = anyio.CancelScope()
         self.done = anyio.Event()
@@ -63,7 +64,7 @@ class RunningCall:
 
     def provisional_record(self) -> call_journal.JournaledCall:
         """The call's record before the journal has one: it waits for the SDK, or for the list of models."""
-        return call_journal.JournaledCall(id=self.call.id, worker="", started_at=time.time(), model=self.call.model)
+        return call_journal.JournaledCall(id=self.call.id, worker="", started_at=self.started_at, model=self.call.model)
 
     def partial_usage(self) -> Usage:
         """The account up to now, its output estimated from the characters that have come."""

@@ -258,10 +258,10 @@ class CallRegistry:
                 await running.done.wait()
             if running.done.is_set():
                 return _reply_or_raise(running)
-            name = running.call.id
+            job_id = ""
             if self._adopt_as_job is not None:
                 with suppress(CallError):  # it goes on all the same, as long as this process does
-                    name = await self._adopt_as_job(running)
+                    job_id = await self._adopt_as_job(running)
         except BaseException:
             running.cancel_scope.cancel()
             raise
@@ -269,7 +269,9 @@ class CallRegistry:
         return Reply(
             text=running.text.slice(0),
             usage=replace(running.partial_usage(), duration_s=delay_s),
-            incomplete=f'it is still being written. claude_jobs(id="{name}", wait=50) returns the rest.',
+            incomplete=f'it is still being written. claude_jobs(id="{job_id or running.call.id}", wait=50) returns the '
+            "rest.",
+            job_id=job_id,
         )
 
     async def _run_to_end(self, running: RunningCall) -> None:

@@ -148,6 +148,7 @@ class BackgroundJobs:
         Raises:
             CallError: The job could not be saved.
         """
+        await self._engine.open_client()  # a job belongs to an account
         call = running.call
         reads_files = bool(call.files) or "read" in call.tools
         job = self._new_job(call, spec_of_call(call, self._ledger.project), reads_files=reads_files)

@@ -30,7 +30,8 @@ ClientTrait: TypeAlias = Literal[
 """
 
 DETACH_AFTER_S = 55.0
-"""Seconds after which a call returns what is there to a client that ends calls at 60 s."""
+"""Seconds after which a call returns what is there to a client that ends calls at 60 s, and a task to one that takes
+tasks: 60 s is the default time-out of the MCP SDK for TypeScript and of MCP Inspector (measured)."""
 
 VERSION = re.compile(r"v?(\d+(?:\.\d+)*)")
 
@@ -125,11 +126,14 @@ def client_traits(name: str, version: str, *, over_http: bool) -> frozenset[Clie
     return frozenset(quirk.trait for quirk in CLIENT_QUIRKS if quirk.applies_to(name, version, over_http=over_http))
 
 
-def detach_delay_s(configured: float | None, traits: frozenset[ClientTrait]) -> float:
-    """Seconds after which a call returns what is there and runs on; 0 for never. A setting takes precedence."""
+def detach_delay_s(configured: float | None, traits: frozenset[ClientTrait], *, accepts_tasks: bool = False) -> float:
+    """Seconds after which a call returns and runs on, as a task for a client that accepts these; 0 for never.
+
+    A setting takes precedence.
+    """
     if configured is not None:
         return configured
-    return DETACH_AFTER_S if "ends_calls_at_60_s" in traits else 0.0
+    return DETACH_AFTER_S if accepts_tasks or "ends_calls_at_60_s" in traits else 0.0
 
 
 def max_wait_s(traits: frozenset[ClientTrait]) -> float:

@@ -100,13 +100,20 @@ class ItemReport:
     def line(self, snapshot: JobSnapshot) -> str:
         """One line: items done of all, failures, cost, time left."""
         progress = snapshot.progress
-        parts = [f"{progress.finished} of {progress.items}"]
-        if progress.failed:
-            parts.append(f"{progress.failed} failed")
-        parts.append(number_formatting.format_usd(snapshot.cost_usd))
+        line = items_status_line(snapshot)
         finished = progress.finished - self._finished_before
         left = progress.items - progress.finished
         if finished and left:
             seconds = (time.monotonic() - self._started_at) / finished * left
-            parts.append(f"{number_formatting.format_seconds(seconds)} left")
-        return " · ".join(parts)
+            line += f" · {number_formatting.format_seconds(seconds)} left"
+        return line
+
+
+def items_status_line(snapshot: JobSnapshot) -> str:
+    """The items done of all, the failures and the cost of a job in one line."""
+    progress = snapshot.progress
+    parts = [f"{progress.finished} of {progress.items}"]
+    if progress.failed:
+        parts.append(f"{progress.failed} failed")
+    parts.append(number_formatting.format_usd(snapshot.cost_usd))
+    return " · ".join(parts)

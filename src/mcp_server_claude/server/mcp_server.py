@@ -12,20 +12,24 @@ from mcp_server_claude import __version__, telemetry
 from mcp_server_claude.lone_surrogates import without_lone_surrogates
 from mcp_server_claude.server import prompts, resources
 from mcp_server_claude.server.http_client_state import http_request_state
+from mcp_server_claude.server.job_tasks import JobTasks
 from mcp_server_claude.server.panel.panel_resource import hide_panel_without_apps, panel_extension
 from mcp_server_claude.server.panel.panel_tool import panel_tool
 from mcp_server_claude.server.protocol_errors import unknown_name_errors
+from mcp_server_claude.server.tasks_extension import TasksExtension, check_task_subscriptions
 from mcp_server_claude.server.tool_dependencies import bind_request
 from mcp_server_claude.server.tools import build_tools
 from mcp_server_claude.services.service_access import ServiceAccess
 from mcp_server_claude.telemetry import stderr_logging
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from mcp.server.context import CallNext, ServerRequestContext
+    from mcp.server.mcpserver.tools import Tool
 
+    from mcp_server_claude.server.tasks_extension import TaskSource
     from mcp_server_claude.settings import Settings
 
 SERVER_NAME = "mcp-server-claude"
@@ -55,13 +59,28 @@ Default model: {model}. A result whose last block begins with INCOMPLETE: was cu
 
 ServicesLifespan: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[ServiceAccess]]"
 """A context in which services are open, or open when they are needed."""
+McpServerFactory: TypeAlias = "Callable[[Settings, ServicesLifespan], MCPServer[ServiceAccess]]"
+"""A function that builds the MCP server, as `build_mcp_server` does."""
 HANDSHAKE_METHODS = frozenset({"initialize", "server/discover"})
 REQUEST_CANCELLED = -32800
 """What the SDK answers in 2025-11-25 where a request was cancelled (RequestCancelled of the language servers)."""
 
 
-def build_mcp_server(settings: Settings, services_lifespan: ServicesLifespan) -> MCPServer[ServiceAccess]:
-    """The server for these settings. Building it opens nothing; its lifespan enters that of the services."""
+def build_mcp_server(
+    settings: Settings,
+    services_lifespan: ServicesLifespan,
+    *,
+    tools: Sequence[Tool] | None = None,
+    tasks: TaskSource | None = None,
+) -> MCPServer[ServiceAccess]:
+    """The server for these settings. Building it opens nothing; its lifespan enters that of the services.
+
+    Args:
+        settings: The settings.
+        services_lifespan: The context in which the services are open.
+        tools: Other tools than those of this package.
+        tasks: The source of tasks of these tools.
+    """
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[ServiceAccess]) -> AsyncGenerator[ServiceAccess]:
@@ -70,7 +89,7 @@ def build_mcp_server(settings: Settings, services_lifespan: ServicesLifespan) ->
 
     stderr_logging.setup_logging(settings)
     telemetry.start_telemetry()
-    tools = [*build_tools(), panel_tool()]
+    tools = [*(build_tools() if tools is None else tools), panel_tool()]
     server = MCPServer(
         SERVER_NAME,
         title="Claude",
@@ -78,13 +97,14 @@ def build_mcp_server(settings: Settings, services_lifespan: ServicesLifespan) ->
         version=__version__,
         tools=tools,
         lifespan=lifespan,
-        extensions=[panel_extension()],
+        extensions=[panel_extension(), TasksExtension(tasks or JobTasks())],
         middleware=[
             open_services_after_handshake,
             bind_user_and_cancel,
             unknown_name_errors([tool.name for tool in tools]),
             resources.use_file_content_type,
             hide_panel_without_apps,
+            check_task_subscriptions,
         ],
         log_level="WARNING",
     )

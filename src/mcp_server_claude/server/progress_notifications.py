@@ -217,10 +217,13 @@ class ProgressReporter:
 
 
 class StatusLine:
-    """The one line of style `status`: `opus-5-5 · writing · 812 tokens · $0.016 · 12 s · …last words`."""
+    """The one line of style `status`: `opus-5-5 · writing · 812 tokens · $0.016 · 12 s · …last words`.
 
-    def __init__(self) -> None:
-        self._started_at = time.monotonic()
+    `elapsed_s` is the number of seconds since the call began.
+    """
+
+    def __init__(self, elapsed_s: float = 0.0) -> None:
+        self._started_at = time.monotonic() - elapsed_s
         self._usage = Usage()
         self._stage = "starting"
         self._stage_started_at = self._started_at

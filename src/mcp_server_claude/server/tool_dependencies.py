@@ -32,15 +32,23 @@ if TYPE_CHECKING:
 
 PROGRESS_KEY = "mcp-server-claude/progress"
 """In a request's `_meta`: the progress style of that call, `text` or `status`."""
+TASKS_EXTENSION = "io.modelcontextprotocol/tasks"
+TASK_PROTOCOL_VERSIONS = frozenset({"2026-07-28"})
+"""The versions whose clients take a task in place of a result. Clients of 2025-11-25 declare the extension too (MCP
+Inspector 2.12.0, measured), and cannot read one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The caller, what its client does differently, and the way to report progress to it."""
+    """The caller, what its client does differently, and the way to report progress to it.
+
+    `accepts_tasks`: the request declares the Tasks extension.
+    """
 
     user: User
     client: str
     traits: frozenset[ClientTrait]
+    accepts_tasks: bool
     style: ProgressStyle
     send_progress: SendProgress
     trace_id: str
@@ -64,10 +72,11 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class CurrentRequest:
-    """The services, the user and the protocol version of the request that is being answered."""
+    """The services, the user, the client's traits and the protocol version of the request that is being answered."""
 
     services: ServiceAccess
     user: User
+    traits: frozenset[ClientTrait]
     protocol_version: str
 
 
@@ -77,7 +86,8 @@ _current_request: ContextVar[CurrentRequest] = ContextVar("current_request")
 @contextmanager
 def bind_request(ctx: ServerRequestContext[ServiceAccess, object]) -> Generator[None]:
     """Bind the request that the code in the block answers."""
-    current = CurrentRequest(ctx.lifespan_context, user_for_request(ctx.request), ctx.protocol_version)
+    _, traits = client_of_request(ctx)
+    current = CurrentRequest(ctx.lifespan_context, user_for_request(ctx.request), traits, ctx.protocol_version)
     token = _current_request.set(current)
     try:
         yield
@@ -122,6 +132,7 @@ def resolve_caller(ctx: Context[ServiceAccess]) -> Caller:
         user=user_for_request(request.request),
         client=client,
         traits=traits,
+        accepts_tasks=_accepts_tasks(request),
         style=progress_style(
             shows_latest="shows_latest_progress" in traits,
             configured=request.lifespan_context.settings.progress,
@@ -139,6 +150,13 @@ def client_of_request(request: ServerRequestContext[ServiceAccess, Any]) -> tupl
         return "", frozenset()
     info = params.client_info
     return info.name, client_traits(info.name, info.version, over_http=request.request is not None)
+
+
+def _accepts_tasks(request: ServerRequestContext[ServiceAccess, Any]) -> bool:
+    """True if a request declares the Tasks extension, in a version that has it."""
+    capabilities = request.session.client_capabilities
+    declared = capabilities.extensions if capabilities is not None else None
+    return TASKS_EXTENSION in (declared or {}) and request.protocol_version in TASK_PROTOCOL_VERSIONS
 
 
 def _progress_sender(ctx: Context[ServiceAccess], meta: Mapping[str, object]) -> SendProgress:

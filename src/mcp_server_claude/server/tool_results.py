@@ -15,7 +15,7 @@ from mcp_server_claude.calls.usage_footer import usage_footer
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mcp_server_claude.call_types import OutputFile, Reply
     from mcp_server_claude.errors import CallError
@@ -98,12 +98,17 @@ def _link_to_json(text: str, call_id: str) -> list[ContentBlock]:
 
 def error_result(error: CallError) -> CallToolResult:
     """A call without an answer: one sentence that a model can act on, and what a program needs in `_meta`."""
-    meta: dict[str, object] = {ERROR_KEY: error.as_json()}
+    return failure_result(str(error), error.as_json(), None if error.usage is None else error.usage.as_json())
+
+
+def failure_result(message: str, fields: Mapping[str, object], usage: Mapping[str, object] | None) -> CallToolResult:
+    """The result for an error that is there as JSON values."""
+    meta: dict[str, object] = {ERROR_KEY: dict(fields)}
     where = ""
-    if error.usage is not None:
-        meta[USAGE_KEY] = dict(error.usage.as_json())
-        where = f" [{error.usage.call_id}]"
-    return CallToolResult(content=[_text_block(f"{error}{where}")], is_error=True, _meta=meta)
+    if usage is not None:
+        meta[USAGE_KEY] = dict(usage)
+        where = f" [{usage.get('call_id', '')}]"
+    return CallToolResult(content=[_text_block(f"{message}{where}")], is_error=True, _meta=meta)
 
 
 def adapt_to_client(result: CallToolResult, traits: frozenset[ClientTrait]) -> CallToolResult:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 CLEANUP_INTERVAL_S = 43_200.0
 TAKEOVER_INTERVAL_S = 10.0
 """Seconds between two looks for dead servers, with a handful of short queries each."""
-UNDELIVERED_RETENTION_DAYS = 1.0
-"""Days for which an answer that was never delivered can be read, with a retention of 0."""
 SECONDS_PER_DAY = 86_400
 
 
@@ -28,8 +26,7 @@ async def clean_up_periodically(settings: Settings, store: Store, output_files: 
     """Delete what has expired, at the start and then twice a day, until it is cancelled."""
     while True:
         now = time.time()
-        days = max(settings.retention_days, UNDELIVERED_RETENTION_DAYS)
-        text_before = now - days * SECONDS_PER_DAY
+        text_before = now - settings.text_retention_days * SECONDS_PER_DAY
         store.write_nowait(call_journal.delete_old_text, text_before)
         threads_before = now - settings.retention_days * SECONDS_PER_DAY
         store.write_nowait(thread_messages.delete_inactive_threads, threads_before)

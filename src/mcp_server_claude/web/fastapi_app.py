@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from mcp_server_claude import __version__
 from mcp_server_claude.errors import CallError
+from mcp_server_claude.server.mcp_server import build_mcp_server
 from mcp_server_claude.telemetry import metrics
 from mcp_server_claude.web import error_responses
 from mcp_server_claude.web.auth.oidc_tokens import token_verifier
@@ -30,6 +31,7 @@ from mcp_server_claude.web.tracing import TELEMETRY_CONFIG
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from mcp_server_claude.server.mcp_server import McpServerFactory
     from mcp_server_claude.services.service_access import ServiceAccess
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.telemetry.prometheus import PrometheusSink
@@ -52,13 +54,18 @@ class WebApp:
 
 
 def build_app(
-    settings: Settings, services: ServiceAccess, *, host: str = "127.0.0.1", insecure: bool = False
+    settings: Settings,
+    services: ServiceAccess,
+    *,
+    host: str = "127.0.0.1",
+    insecure: bool = False,
+    build_server: McpServerFactory = build_mcp_server,
 ) -> WebApp:
     """Build the app on open services; `host` is the address that the server listens on.
 
-    `insecure` admits requests from other machines while there are no users.
+    `insecure` admits requests from other machines while there are no users. `build_server` builds what `/mcp` serves.
     """
-    mcp = McpEndpoint(settings, services)
+    mcp = McpEndpoint(settings, services, build_server=build_server)
     state = AppState(
         services=services,
         draining=anyio.Event(),

@@ -22,6 +22,7 @@ from sse_starlette.sse import AppStatus
 
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.network_addresses import is_loopback
+from mcp_server_claude.server.mcp_server import build_mcp_server
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.services.service_access import ServiceAccess
 from mcp_server_claude.web.client_timeouts import ServerConfig, TimeoutProtocol
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from mcp_server_claude.server.mcp_server import McpServerFactory
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.web.fastapi_app import WebApp
 
@@ -110,10 +112,16 @@ async def allows_anonymous(settings: Settings, services: ServiceAccess) -> bool:
 
 @asynccontextmanager
 async def run_http_server(
-    settings: Settings, services: ServiceAccess, host: str, listener: socket.socket, *, insecure: bool = False
+    settings: Settings,
+    services: ServiceAccess,
+    host: str,
+    listener: socket.socket,
+    *,
+    insecure: bool = False,
+    build_server: McpServerFactory = build_mcp_server,
 ) -> AsyncGenerator[HttpServer]:
-    """Serve while the block runs; leaving it waits for the requests in flight."""
-    web_app = build_app(settings, services, host=host, insecure=insecure)
+    """Serve while the block runs; leaving it waits for the requests in flight. See `build_app`."""
+    web_app = build_app(settings, services, host=host, insecure=insecure, build_server=build_server)
     app = web_app.app
     AppStatus.disable_automatic_graceful_drain()  # else it cuts every event stream as soon as uvicorn is to exit
     async with app.router.lifespan_context(app), anyio.create_task_group() as tasks:

@@ -18,6 +18,7 @@ from mcp_server_claude.server.panel.panel_tool import PANEL_META
 from mcp_server_claude.server.progress_notifications import progress_reporter
 from mcp_server_claude.server.spending_confirmation import SpendingApproval
 from mcp_server_claude.server.strict_tool import READ_ONLY_HINTS, RESULT_META, StrictTool
+from mcp_server_claude.server.task_state import TaskResult
 from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
 from mcp_server_claude.services.service_access import ServiceAccess
 
@@ -113,7 +114,7 @@ async def claude_ask(
     spending_confirmation.check_approval(services, approval, call)
     if background:
         return job_results.started_result(await services.jobs.start_ask(call))
-    detach_s = detach_delay_s(services.settings.detach_after_s, caller.traits)
+    detach_s = detach_delay_s(services.settings.detach_after_s, caller.traits, accepts_tasks=caller.accepts_tasks)
     stage = "starting" if services.has_client else LOADING_STAGE
     try:
         async with progress_reporter(
@@ -123,6 +124,8 @@ async def claude_ask(
     except CallError:
         jobs.mark_delivered(call.id)  # its sentence is all that there will be
         raise
+    if reply.job_id and caller.accepts_tasks:
+        return TaskResult(task_id=reply.job_id)
     limit = services.settings.inline_limit(client_truncates=caller.truncates_results)
     if limit is None or len(reply.text) <= limit:
         jobs.mark_delivered(call.id)

@@ -17,6 +17,7 @@ from mcp_server_claude.server.client_quirks import detach_delay_s
 from mcp_server_claude.server.panel.panel_tool import PANEL_META
 from mcp_server_claude.server.spending_confirmation import SpendingApproval
 from mcp_server_claude.server.strict_tool import RESULT_META, StrictTool
+from mcp_server_claude.server.task_state import TaskResult
 from mcp_server_claude.server.tool_dependencies import CallerDep, ServicesDep
 from mcp_server_claude.services.service_access import ServiceAccess
 
@@ -85,9 +86,12 @@ async def claude_map(
         return tool_results.text_result(_estimate_table(await jobs.estimate_map(request)))
     spending_confirmation.check_approval(services, approval, template, items, output, max_usd)
     job_id = (await jobs.start_map(request)).record.id
-    seconds = detach_delay_s(services.settings.detach_after_s, caller.traits) or math.inf
-    await job_progress_reports.wait_for_job(jobs, job_id, caller, services.settings, seconds)
-    return await job_results.job_result(jobs, await jobs.read_job(job_id, caller.user.name))
+    delay_s = detach_delay_s(services.settings.detach_after_s, caller.traits, accepts_tasks=caller.accepts_tasks)
+    await job_progress_reports.wait_for_job(jobs, job_id, caller, services.settings, delay_s or math.inf)
+    snapshot = await jobs.read_job(job_id, caller.user.name)
+    if caller.accepts_tasks and not snapshot.is_closed:
+        return TaskResult(task_id=job_id)
+    return await job_results.job_result(jobs, snapshot)
 
 
 def map_tool() -> StrictTool:

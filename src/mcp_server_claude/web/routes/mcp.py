@@ -26,9 +26,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
-from mcp_server_claude.server import mcp_server
 from mcp_server_claude.server.http_client_state import HttpRequestState
 from mcp_server_claude.server.large_messages import release_after_sending
+from mcp_server_claude.server.mcp_server import build_mcp_server
 from mcp_server_claude.web.middleware.buffered_body import MAX_UNCHECKED_BYTES, read_body, replay_body
 from mcp_server_claude.web.tracing import use_http_trace_context
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive, Scope, Send
 
+    from mcp_server_claude.server.mcp_server import McpServerFactory
     from mcp_server_claude.services.service_access import ServiceAccess
     from mcp_server_claude.settings import Settings
 
@@ -54,8 +55,10 @@ ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 class McpEndpoint:
     """The ASGI endpoint of `/mcp`. It serves while `lifespan` runs."""
 
-    def __init__(self, settings: Settings, services: ServiceAccess) -> None:
-        mcp = mcp_server.build_mcp_server(settings, lambda _: nullcontext(services))
+    def __init__(
+        self, settings: Settings, services: ServiceAccess, *, build_server: McpServerFactory = build_mcp_server
+    ) -> None:
+        mcp = build_server(settings, lambda _: nullcontext(services))
         mcp.middleware.insert(0, use_http_trace_context)  # before the SDK's own, which creates the span
         low = mcp._lowlevel_server  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - the only way in (pinned: mcp~=2.3)
         listen = low.get_request_handler("subscriptions/listen")
