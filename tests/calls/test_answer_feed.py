@@ -211,22 +211,22 @@ async def test_what_is_told_is_a_start_stages_text_the_account_and_an_end(runnin
 async def test_a_wait_is_told_with_its_time_and_then_how_it_goes_on(running: Services) -> None:
     streams = (await running.open()).answer_feed
     before = time.time()
-    call = await streams.start_answer(asking(directive(think=0, status=529, retry_after=0.2, times=1)))
+    call = await streams.start_answer(asking(directive(status=529, retry_after=0.2, times=1)))
     events = await told(streams, call.id)
     waiting = next(each.event for each in events if isinstance(each.event, StatusEvent))
     assert waiting.state == "waiting"
     assert "overloaded, trying again in" in waiting.text
     assert waiting.until is not None
     assert before < waiting.until < time.time() + 60
-    assert states(events) == ["waiting", "reading", "writing"]
+    assert states(events) == ["waiting", "reading", "thinking", "writing"]
     assert end_of(events).complete
 
 
 async def test_a_stream_that_breaks_is_waited_for_and_gone_on_with(running: Services) -> None:
     streams = (await running.open()).answer_feed
-    call = await streams.start_answer(asking(directive(think=0, tokens=100, fault="drop", at=80, times=1)))
+    call = await streams.start_answer(asking(directive(tokens=100, fault="drop", at=80, times=1)))
     events = await told(streams, call.id)
-    assert states(events) == ["reading", "writing", "waiting", "going", "writing"]
+    assert states(events) == ["reading", "thinking", "writing", "waiting", "going", "thinking", "writing"]
     assert end_of(events).complete
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mcp_server_claude import pricing
 from mcp_server_claude.call_types import COMPLETE_STOP_REASONS, Usage
+from mcp_server_claude.simulator.billing import INPUT_OUTPUT_CACHE_READ_USD, WEB_SEARCH_USD, bill_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from decimal import Decimal
     from pathlib import Path
 
     from mcp_server_claude.simulator import LoggedRequest
 
+HALF_A_MICRO_USD = Decimal("0.5") / 1_000_000
 MARKER = re.compile(r"Call #(\d{5})\.")
 INPUT_COLUMNS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 Row = dict[str, Any]
@@ -99,7 +102,8 @@ def ledger_mismatches(rows: Sequence[Row], records: Sequence[LoggedRequest]) -> 
     for record in records:
         if row := by_id.get(record.request_id):
             wrong += [
-                f"{record.request_id} ({record.end}, {record.fault}): {each}" for each in _entry_mismatches(row, record)
+                f"{record.request_id} ({record.end}, {record.fault}): {each}"
+                for each in [*_entry_mismatches(row, record), *_cost_mismatches(row, record)]
             ]
     return wrong
 
@@ -137,6 +141,35 @@ def _entry_mismatches(row: Row, record: LoggedRequest) -> list[str]:
     end = "complete" if record.stop_reason in COMPLETE_STOP_REASONS else "incomplete"
     wrong += _is_inconsistent(row, **known, output_tokens=record.output_tokens, stop_reason=record.stop_reason)
     return wrong + _is_unfinished(row, end, "cancelled")
+
+
+def _cost_mismatches(row: Row, record: LoggedRequest) -> list[str]:
+    """The cost in the ledger against the bill that the simulator computes by code of its own, to the micro-dollar.
+
+    Where the client has not seen the end, the bill is that of the input, which it knows exactly, and of the output and
+    the searches that the ledger claims.
+    """
+    if row["state"] != "closed":
+        return []
+    ledger_usd = Decimal(row["cost_micros"] or 0) / 1_000_000
+    seen_end = record.stop_reason is not None and not row["estimated"]
+    if not seen_end and not row["estimated"]:
+        expected = Decimal(0)  # nothing was announced, or the whole answer was discarded
+    elif seen_end:
+        expected = _bill(record)
+    else:
+        per_output = Decimal(INPUT_OUTPUT_CACHE_READ_USD[record.model][1]) / 1_000_000
+        without_output = replace(record, thinking_chars=0, visible_chars=0, web_searches=0, refusal_category="bio")
+        expected = (
+            _bill(without_output) + row["output_tokens"] * per_output + (row["web_searches"] or 0) * WEB_SEARCH_USD
+        )
+    if abs(ledger_usd - expected) <= HALF_A_MICRO_USD:
+        return []
+    return [f"the ledger has ${ledger_usd}, the bill ${expected}"]
+
+
+def _bill(record: LoggedRequest) -> Decimal:
+    return sum((billed.usd or Decimal(0) for billed in bill_requests([record])), Decimal(0))
 
 
 def _is_inconsistent(row: Row, **expected: object) -> list[str]:
