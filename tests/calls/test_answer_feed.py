@@ -14,8 +14,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mcp_server_claude.call_types import Call, Limits, TextDelta
+from mcp_server_claude.calls import answer_feed
 from mcp_server_claude.calls import answer_feed as room
-from mcp_server_claude.calls.answer_feed import DoneEvent, ErrorEvent, StartEvent, StatusEvent, TextEvent, UsageEvent
+from mcp_server_claude.calls.answer_feed import (
+    DoneEvent,
+    ErrorEvent,
+    KeepAliveEvent,
+    StartEvent,
+    StatusEvent,
+    TextEvent,
+    UsageEvent,
+)
 from mcp_server_claude.errors import CallError, RequestError, TemporaryError
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
@@ -671,3 +680,18 @@ async def test_a_user_has_so_many_calls_at_once_by_any_door(running: Services, a
     assert not end_of(await told(streams, call.id, user="cleo")).complete
     again = await streams.start_answer(asking("x", user="cleo", limits=limits))
     assert end_of(await told(streams, again.id, user="cleo")).complete
+
+
+async def test_a_silent_call_keeps_the_connections_of_its_readers_open_here_and_in_another_process(
+    api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_feed, "KEEP_ALIVE_INTERVAL_S", 0.05)
+    async with opened(api, tmp_path) as one, opened(api, tmp_path) as two:
+        here, there = (await one.open()).answer_feed, (await two.open()).answer_feed
+        call = await here.start_answer(asking(STALLED))
+        for each in (here, there):
+            async with aclosing(await each.follow_answer(call.id, "ada")) as reader:
+                with anyio.fail_after(60):
+                    while not isinstance((await anext(reader)).event, KeepAliveEvent):
+                        pass
+        assert await here.stop_answer(call.id, "ada")

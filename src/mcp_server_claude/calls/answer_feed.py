@@ -19,6 +19,7 @@ from mcp_server_claude.calls.answer_feed_events import (
     DoneEvent,
     ErrorEvent,
     FeedEvent,
+    KeepAliveEvent,
     StartEvent,
     StatusEvent,
     TextEvent,
@@ -40,7 +41,17 @@ if TYPE_CHECKING:
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store
 
-__all__ = ["AnswerFeed", "DoneEvent", "ErrorEvent", "FeedEvent", "StartEvent", "StatusEvent", "TextEvent", "UsageEvent"]
+__all__ = [
+    "AnswerFeed",
+    "DoneEvent",
+    "ErrorEvent",
+    "FeedEvent",
+    "KeepAliveEvent",
+    "StartEvent",
+    "StatusEvent",
+    "TextEvent",
+    "UsageEvent",
+]
 
 START_TIMEOUT_S = 2.0
 """Seconds in which a call that fails at once can still be refused, before it counts as a stream."""
@@ -48,6 +59,8 @@ FIRST_READER_TIMEOUT_S = 10.0
 """Seconds that the first reader of a call has to come, however short the grace."""
 BATCH_INTERVAL_S = 0.05
 """Seconds over which text is gathered for one reader once the first has been sent."""
+KEEP_ALIVE_INTERVAL_S = 15.0
+"""Seconds of silence after which a reader gets a `KeepAliveEvent`."""
 JOURNAL_POLL_INTERVAL_S = 0.25
 ORPHAN_CHECK_INTERVAL_S = 5.0
 MAX_RETAIN_S = 60.0
@@ -201,7 +214,9 @@ class AnswerFeed:
                 if running.done.is_set() or self._shutting_down.is_set():
                     break
                 await update.rest(rest_until)
-                await update.wait()
+                await update.wait(KEEP_ALIVE_INTERVAL_S)
+                if not live.has_payload(offset, status_index) and not update.is_closed:
+                    yield FeedEvent(offset, KeepAliveEvent())
             for event in answer_feed_final_events.events_for_outcome(running.outcome):
                 yield FeedEvent(offset, await self._add_output_files(event, running.call.id, running.call.user))
             if live.owned:
@@ -226,11 +241,16 @@ class AnswerFeed:
         """A call that has ended or runs elsewhere, as the journal comes to know of it."""
         record = journaled.call
         yield FeedEvent(offset, StartEvent(record.id, record.thread or "", record.model))
+        sent_at = time.monotonic()
         while True:
             for start in range(0, len(journaled.text), MAX_TEXT_EVENT_CHARS):
                 piece = journaled.text[start : start + MAX_TEXT_EVENT_CHARS]
                 offset += len(piece)
                 yield FeedEvent(offset, TextEvent(piece))
+                sent_at = time.monotonic()
+            if time.monotonic() - sent_at > KEEP_ALIVE_INTERVAL_S:
+                yield FeedEvent(offset, KeepAliveEvent())
+                sent_at = time.monotonic()
             if ending := self._final_events(journaled, offset):
                 break
             with anyio.move_on_after(JOURNAL_POLL_INTERVAL_S):

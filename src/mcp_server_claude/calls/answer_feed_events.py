@@ -41,6 +41,11 @@ class StatusEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepAliveEvent:
+    """Nothing is new for a while: something has to be sent, so that proxies do not close the connection."""
+
+
+@dataclass(frozen=True, slots=True)
 class UsageEvent:
     """The usage of the call, as `Usage.as_json` has it."""
 
@@ -67,7 +72,7 @@ class DoneEvent:
     files: tuple[OutputFile, ...] = ()
 
 
-FeedPayload: TypeAlias = StartEvent | TextEvent | StatusEvent | UsageEvent | ErrorEvent | DoneEvent
+FeedPayload: TypeAlias = StartEvent | TextEvent | StatusEvent | KeepAliveEvent | UsageEvent | ErrorEvent | DoneEvent
 
 
 @dataclass(frozen=True, slots=True)

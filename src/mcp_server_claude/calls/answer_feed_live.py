@@ -81,6 +81,10 @@ class LiveCall:
         text = self.running_call.text.slice(offset, min(end, offset + MAX_TEXT_EVENT_CHARS))
         return (TextEvent(text), offset + len(text), status_index) if text else None
 
+    def has_payload(self, offset: int, status_index: int) -> bool:
+        """True if there is a payload for a reader at this offset and status index."""
+        return status_index < len(self.statuses) or offset < self.running_call.text.chars
+
     @contextmanager
     def subscribe(self) -> Generator[DeliverySignal]:
         """A signal that is set whenever there is something new, while the block runs."""

@@ -16,9 +16,10 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
+from mcp_server_claude.calls import answer_feed
 from mcp_server_claude.calls.ask_request import FILES_ONLY_PROMPT
 from mcp_server_claude.simulator import Simulator, directive
-from mcp_server_claude.web.routes import chat, server_sent_events
+from mcp_server_claude.web.routes import server_sent_events
 from support.http_server import (
     RunningHttpServer,
     event_text,
@@ -211,7 +212,7 @@ async def test_stages_are_told(client: httpx2.AsyncClient) -> None:
 async def test_while_nothing_is_said_a_comment_keeps_the_line_open(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat, "PING_INTERVAL_S", 0.05)
+    monkeypatch.setattr(answer_feed, "KEEP_ALIVE_INTERVAL_S", 0.05)
     raw = b""
     async with client.stream("POST", "/chat", json={"message": STALLED}) as response:
         async for chunk in response.aiter_raw():

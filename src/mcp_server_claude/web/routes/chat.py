@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 
 from mcp_server_claude.calls.ask_request import CallOrigin
 from mcp_server_claude.errors import RequestError
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from mcp_server_claude.services.service_access import ServiceAccess
     from mcp_server_claude.web.route_dependencies import AppState
 
-PING_INTERVAL_S = 15
 SHUTDOWN_GRACE_S = 2.0
 """Seconds for readers to receive the last events of a shutdown."""
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
@@ -137,8 +136,7 @@ def _stream_response(
         _encode_feed(feed, encode),
         media_type="text/plain" if is_plain else "text/event-stream",
         headers={**STREAM_HEADERS, "Call-Id": call_id},
-        ping=0 if is_plain else PING_INTERVAL_S,
-        ping_message_factory=_ping_event,
+        ping=0,  # sse-starlette's is a timer for each connection; the feed has events that keep it open
         shutdown_event=state.draining,
         shutdown_grace_period=SHUTDOWN_GRACE_S,
     )
@@ -156,7 +154,3 @@ async def _encode_feed(feed: AsyncGenerator[FeedEvent], encode: Callable[[FeedEv
         async for event in feed:
             if encoded := encode(event):
                 yield encoded
-
-
-def _ping_event() -> ServerSentEvent:
-    return ServerSentEvent(comment="still there", sep="\n")

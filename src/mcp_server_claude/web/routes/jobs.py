@@ -11,9 +11,10 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from mcp_server_claude.calls.answer_feed import KEEP_ALIVE_INTERVAL_S
 from mcp_server_claude.web.openapi import BEARER_AUTH, openapi_errors
 from mcp_server_claude.web.route_dependencies import AppStateDep, ServicesDep, UserDep
-from mcp_server_claude.web.routes.chat import PING_INTERVAL_S, SHUTDOWN_GRACE_S, STREAM_HEADERS
+from mcp_server_claude.web.routes.chat import SHUTDOWN_GRACE_S, STREAM_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -99,7 +100,7 @@ async def get_job(
     return EventSourceResponse(
         _job_events(services.jobs, snapshot),
         headers=STREAM_HEADERS,
-        ping=PING_INTERVAL_S,
+        ping=KEEP_ALIVE_INTERVAL_S,
         shutdown_event=state.draining,
         shutdown_grace_period=SHUTDOWN_GRACE_S,
     )

@@ -17,7 +17,15 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.calls.answer_feed import DoneEvent, ErrorEvent, StartEvent, StatusEvent, TextEvent, UsageEvent
+from mcp_server_claude.calls.answer_feed import (
+    DoneEvent,
+    ErrorEvent,
+    KeepAliveEvent,
+    StartEvent,
+    StatusEvent,
+    TextEvent,
+    UsageEvent,
+)
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.web import error_responses
 from mcp_server_claude.web.error_text import error_text
@@ -27,6 +35,8 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.calls.answer_feed import FeedEvent
     from mcp_server_claude.users.user import Role
+
+KEEP_ALIVE_COMMENT = b": still there\n\n"
 
 
 class SseEncoder:
@@ -51,6 +61,8 @@ class SseEncoder:
                 return self._encode_named("start", {"call": call, "thread": thread, "model": model}, offset)
             case StatusEvent(state=state, text=line, until=until):
                 return self._encode_named("status", {"state": state, "text": line, "until": until}, offset)
+            case KeepAliveEvent():
+                return KEEP_ALIVE_COMMENT
             case UsageEvent(usage=usage):
                 return self._flush_pending(offset) + self._encode_named("usage", usage, offset)
             case ErrorEvent(failure=failure):
