@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from mcp_server_claude.simulator import Pace, Simulator
+from support.quick_run import examples
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from support.postgres_server import PostgresServer
 
 
-settings.register_profile("here", deadline=None)  # how fast a machine is proves nothing
+settings.register_profile("here", deadline=None, max_examples=examples(100))  # how fast a machine is proves nothing
 settings.load_profile("here")
 
 

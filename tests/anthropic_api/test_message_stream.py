@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
 from mcp_server_claude.call_types import MessageStart
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from support.quick_run import examples
 from support.recorded_streams import (
     REQUEST_BODY,
     RecordedRun,
@@ -102,14 +103,14 @@ def cut(stream: bytes, at: list[int]) -> list[bytes]:
     return [stream[begin:end] for begin, end in pairwise(places)]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(st.sampled_from(stream_names()), st.lists(st.integers(0, 40_000), max_size=60))
 async def test_where_the_bytes_are_cut_changes_nothing(name: str, at: list[int]) -> None:
     stream = recorded_stream(name)
     assert (await replay(*cut(stream, at))).outcome() == (await replay(stream)).outcome()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
     st.sampled_from(["\n", "\r\n", "\r"]),

@@ -10,6 +10,7 @@ from playwright.async_api import expect
 
 from mcp_server_claude.simulator import directive
 from support.browser.axe_core import RUN_AXE
+from support.quick_run import slow_beyond
 
 if TYPE_CHECKING:
     from support.browser.browser_sessions import BrowserSessions
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
 
 Theme = Literal["light", "dark"]
-SCREENS: list[tuple[Theme, int]] = [("light", 1280), ("dark", 1280), ("dark", 390), ("light", 320)]
+SCREENS = slow_beyond(2, [("light", 1280), ("dark", 390), ("dark", 1280), ("light", 320)])
 ANSWER = """\
 # Title
 

@@ -28,6 +28,14 @@ CARRY = """
   return carried
 }
 """
+PICK_TOO_LARGE_FILE = """
+picker => {
+  const picked = new DataTransfer()
+  picked.items.add(new File([new Uint8Array(30_000_001).fill(120)], 'huge.txt'))
+  picker.files = picked.files
+  picker.dispatchEvent(new Event('change', { bubbles: true }))
+}
+"""
 PASTE = """
 clipboardData => document.querySelector('#question').dispatchEvent(new ClipboardEvent('paste', { clipboardData }))
 """
@@ -103,11 +111,13 @@ async def test_files_that_claude_cannot_read_are_refused_before_they_are_sent(ad
         ("doc.docx", b"PK\x03\x04" + bytes(40), "“doc.docx” cannot be sent: Claude reads text, PDF"),
         ("x.exe", b"MZ\0\xff\xfe", "“x.exe” cannot be sent"),
         ("nothing.txt", b"", "“nothing.txt” is empty."),
-        ("huge.txt", b"x" * 30_000_001, "“huge.txt” is 30 MB. At most 30 MB can be sent."),
     ):
         await page.set_input_files("#picker", [{"name": name, "mimeType": "", "buffer": data}])
         await expect(rejected).to_contain_text(reason)
         await expect(page.locator("#files .file")).to_have_count(0)
+    await page.locator("#picker").evaluate(PICK_TOO_LARGE_FILE)
+    await expect(rejected).to_contain_text("“huge.txt” is 30 MB. At most 30 MB can be sent.")
+    await expect(page.locator("#files .file")).to_have_count(0)
     await ada.attach(("utf16.txt", "Zeile ä".encode("utf-16")), ("latin.txt", "déjà vu à café".encode("cp1252")))
     await expect(rejected).to_be_hidden()
 

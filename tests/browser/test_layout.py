@@ -9,7 +9,7 @@ from playwright.async_api import expect
 
 from mcp_server_claude.simulator import directive
 from support.browser.axe_core import RUN_AXE
-from support.browser.box_fonts import use_box_font, wait_for_box_font
+from support.browser.box_fonts import FONTS_AND_WIDTHS, use_box_font, wait_for_box_font
 
 if TYPE_CHECKING:
     from support.browser.box_fonts import BoxFont
@@ -97,8 +97,7 @@ async def test_a_printed_thread_shows_all_of_its_code_and_tables(ada: PageDriver
     await expect(page.locator("body")).to_have_css("color", "rgb(31, 28, 24)")
 
 
-@pytest.mark.parametrize("font", ["narrow", "wide"])
-@pytest.mark.parametrize("width", [1280, 768, 390, 320])
+@pytest.mark.parametrize(("font", "width"), FONTS_AND_WIDTHS)
 async def test_the_chat_page_fits_its_window_with_any_font(door: BrowserSessions, font: BoxFont, width: int) -> None:
     reader = await door.open_page(viewport={"width": width, "height": 800}, bypass_csp=True)
     page = reader.page

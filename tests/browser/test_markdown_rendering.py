@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.quick_run import examples
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -82,7 +84,7 @@ async def test_marks_by_the_thousand_are_drawn_too(quiet_page: PageDriver, mark:
 
 
 async def test_any_text_in_any_pieces(quiet_page: PageDriver) -> None:
-    @settings(max_examples=200, database=None)
+    @settings(max_examples=examples(200), database=None)
     @given(MARKDOWN, st.data())
     def compare(text: str, data: st.DataObject) -> None:
         cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))

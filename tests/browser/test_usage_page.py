@@ -21,11 +21,12 @@ from playwright.async_api import Page, Route, expect
 from mcp_server_claude.simulator import Simulator
 from mcp_server_claude.store.sqlite_connection import open_connection
 from support.browser.axe_core import RUN_AXE
-from support.browser.box_fonts import use_box_font, wait_for_box_font
+from support.browser.box_fonts import FONTS_AND_WIDTHS, use_box_font, wait_for_box_font
 from support.browser.browser_sessions import browser_sessions
 from support.browser.page_server import page_server
 from support.browser.usage_page import ExpectedUsagePage, format_percent, open_usage_page, read_table, wait_for_figures
 from support.browser.xss_payloads import XSS_FILE_NAMES
+from support.quick_run import slow_beyond
 from support.reference_usage import ReferenceUsage
 from support.sample_ledger import SampleLedger, entry_row, insert_entries, write_sample_ledger
 
@@ -323,7 +324,9 @@ async def test_names_that_somebody_made_up_are_only_text(chromium: Browser, tmp_
         assert set(hrefs) == {"http:"}
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 1280), ("dark", 390), ("light", 320)])
+@pytest.mark.parametrize(
+    ("theme", "width"), slow_beyond(2, [("dark", 1280), ("light", 320), ("light", 1280), ("dark", 390)])
+)
 async def test_axe_finds_no_fault_and_nothing_scrolls_sideways(
     desk: BrowserSessions, axe: str, theme: str, width: int
 ) -> None:
@@ -380,8 +383,7 @@ async def test_what_is_printed_has_colours_and_is_not_cut_off(operator: PageDriv
     assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.parametrize("font", ["narrow", "wide"])
-@pytest.mark.parametrize("width", [1280, 768, 390, 320])
+@pytest.mark.parametrize(("font", "width"), FONTS_AND_WIDTHS)
 async def test_the_usage_page_fits_its_window_with_any_font(desk: BrowserSessions, font: BoxFont, width: int) -> None:
     reader = await desk.open_page("", viewport={"width": width, "height": 800}, bypass_csp=True)
     await use_box_font(reader.page, font)

@@ -31,6 +31,7 @@ from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Simulator, directive
 from mcp_server_claude.store import call_journal, process_locks
 from support.mcp_session import FAKE_KEY
+from support.quick_run import examples
 from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def end_of(events: list[FeedEvent]) -> DoneEvent:
 PIECES = st.lists(st.sampled_from(["\r", "\n", "\r\n", "a", "é", "😀", "word ", "\n\n", "\u2028"]), max_size=40)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces=PIECES, chars=st.integers(1, 7), share=st.floats(0, 1))
 @example(pieces=["\r", "\n", "😀", "\r"], chars=1, share=0.5)
 async def test_from_any_place_the_rest_is_told_and_nothing_twice(

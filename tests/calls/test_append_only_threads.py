@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from mcp_server_claude.simulator.model_catalog import TODAY, listed_models
 from support.mcp_session import connect, failure_meta, text_blocks, usage_meta
+from support.quick_run import examples
 from support.recorded_streams import sse_bytes
 from support.scripted_upstream import scripted_upstream
 
@@ -181,7 +182,7 @@ CHANGES = ("system", "tools", "files", "URL file", "schema", "model", "cut", "fa
 FALLBACK = "claude-sonnet-4-6"
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(24), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10_000))
 def test_no_turn_fails_because_of_an_earlier_one(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     asyncio.run(_random_walk(random.Random(seed), tmp_path_factory.mktemp("walk"), SERVED_MODELS))

@@ -18,6 +18,7 @@ from mcp_server_claude.simulator import Pace, Simulator, directive
 from mcp_server_claude.store import Store, call_journal, process_locks, thread_messages
 from support.chaos.call_results import poll_until
 from support.mcp_session import ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
+from support.quick_run import examples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -384,7 +385,7 @@ async def test_what_is_cut_says_which_thread_goes_on_with_it(upstream: Simulator
             assert not (await desk.ask("Go on.", thread=thread_of(result))).is_error
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(12), suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10_000))
 def test_whatever_happens_the_stored_history_is_a_conversation(
     seed: int, tmp_path_factory: pytest.TempPathFactory

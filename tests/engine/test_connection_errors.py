@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.mcp_session import FAKE_KEY, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
+from support.quick_run import examples
 from support.recorded_streams import message_events, replay, sse_bytes
 from support.scripted_upstream import SSE, scripted_upstream
 
@@ -161,7 +162,7 @@ def spoiled(draw: st.DrawFn) -> list[object]:
     ]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(spoiled())
 async def test_no_event_however_malformed_is_more_than_a_failure(events: list[object]) -> None:
     with anyio.fail_after(HANG_S):

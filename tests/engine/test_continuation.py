@@ -7,6 +7,7 @@ from mcp_server_claude.call_types import CallEvent, TextDelta
 from mcp_server_claude.engine.answer_buffer import AnswerBuffer
 from mcp_server_claude.engine.continuation import ANCHOR_CHARS, CONTINUE_PROMPT, OverlapTrimmer, overlap_anchor
 from mcp_server_claude.text_log import TextLog
+from support.quick_run import examples
 
 TABLE = "| a | b |\n| --- | --- |\n" + "".join(f"| {n} | {n * n} |\n" for n in range(12))
 CODE = """\
@@ -83,7 +84,7 @@ def test_a_continued_text_is_exact_at_every_cut_of_tables_code_repeated_lines_an
                     assert joined(before, by_prefill(text, cut), deltas, anchor=anchor) == text
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(texts, st.data(), sizes)
 def test_a_prefilled_text_goes_on_exactly_wherever_it_was_cut(text: str, data: st.DataObject, sizes: list[int]) -> None:
     assume(every_cut(text))
@@ -91,7 +92,7 @@ def test_a_prefilled_text_goes_on_exactly_wherever_it_was_cut(text: str, data: s
     assert joined(text[:cut], by_prefill(text, cut), sizes, anchor="") == text
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(texts, st.data(), sizes, st.sampled_from(["", " ", "\n", "\n\n"]))
 def test_a_text_whose_end_is_repeated_goes_on_exactly_wherever_it_was_cut(
     text: str, data: st.DataObject, sizes: list[int], lead: str
@@ -101,7 +102,7 @@ def test_a_text_whose_end_is_repeated_goes_on_exactly_wherever_it_was_cut(
     assert joined(text[:cut], lead + by_plea(text, cut), sizes, anchor=overlap_anchor(text[:cut])) == text
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(texts, st.data(), sizes)
 @example("}\n" + "x" * 37 + "\n}", None, [1]).via("the last character is the anchor's first")
 @example("| a | b |\n" + "y" * 29 + "|", None, [5]).via("the rest of a row reads like its beginning")
@@ -114,7 +115,7 @@ def test_a_text_whose_end_is_not_repeated_goes_on_exactly_where_that_end_occurs_
     assert joined(text[:cut], by_prefill(text, cut), sizes, anchor=overlap_anchor(text[:cut])) == text
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(before=texts, other=texts, sizes=sizes)
 @example(before="a very long line of words that ends here", other="that ends here, or does it?", sizes=[1])
 def test_what_does_not_begin_with_the_anchor_is_joined_unchanged(before: str, other: str, sizes: list[int]) -> None:
@@ -125,7 +126,7 @@ def test_what_does_not_begin_with_the_anchor_is_joined_unchanged(before: str, ot
     assert joined(before, other, sizes, anchor=anchor) == before + other
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(before=texts, continuation=texts, sizes=sizes, prefill=st.booleans(), whole=st.booleans())
 def test_what_has_been_told_is_never_taken_back_and_nothing_but_a_repetition_is_left_out(
     before: str, continuation: str, sizes: list[int], *, prefill: bool, whole: bool
@@ -146,7 +147,7 @@ def test_a_repetition_that_breaks_off_itself_adds_nothing(before: str, sizes: li
     assert joined(before, part, sizes, anchor=overlap_anchor(before), whole=False) == before
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(text=texts, cuts=st.lists(st.integers(0, 200), max_size=4), sizes=sizes, prefill=st.booleans())
 def test_a_text_broken_many_times_is_told_whole_and_in_order(
     text: str, cuts: list[int], sizes: list[int], *, prefill: bool

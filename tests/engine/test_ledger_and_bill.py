@@ -14,6 +14,7 @@ from mcp_server_claude.engine.ledger_writer import LedgerWriter, OpenEntry
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from mcp_server_claude.store import Store, request_ledger
 from support.mcp_session import connect, usage_meta
+from support.quick_run import slow_beyond
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,11 +37,16 @@ CALLS: list[dict[str, Any]] = [
     {"prompt": "word " * 120_000, "max_tokens": 50},
 ]
 MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-mythos-5-1", "claude-opus-4-8")
+PLACES_AND_CACHES = (("global", "5m"), ("us", "1h"), ("us", "5m"), ("global", "1h"))
+COMBINATIONS = [
+    (model, *PLACES_AND_CACHES[(n + shift) % len(PLACES_AND_CACHES)])
+    for shift in range(len(PLACES_AND_CACHES))
+    for n, model in enumerate(MODELS)
+]
+"""Each model with each region and cache; the first five have every model, region and cache among them."""
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("inference_geo", ["global", "us"])
-@pytest.mark.parametrize("cache", ["5m", "1h"])
+@pytest.mark.parametrize(("model", "inference_geo", "cache"), slow_beyond(len(MODELS), COMBINATIONS))
 async def test_the_ledger_equals_the_bill_to_the_micro_dollar(
     tmp_path: Path, model: str, inference_geo: str, cache: str
 ) -> None:

@@ -20,6 +20,7 @@ from mcp_server_claude.files import (
     list_directory,
 )
 from support.file_tree import CANARY, INSIDE_TEXT, FileTree, blocks_json, read_tool_text, run_with_timeout
+from support.quick_run import examples
 
 HOSTILE = {
     "up": "../outside/canary.txt",
@@ -346,7 +347,7 @@ PIECES = [
 
 
 @pytest.mark.parametrize("walks", [True, False])
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.text(max_size=60)
     | st.lists(st.sampled_from(PIECES), max_size=9).map("/".join)

@@ -26,6 +26,7 @@ from mcp_server_claude.schemas import (
 )
 from mcp_server_claude.schemas.schema_keywords import KNOWN_KEYWORDS
 from mcp_server_claude.simulator.schema_examples import example_value as simulated
+from support.quick_run import examples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -534,7 +535,7 @@ def supported_compounds(draw: st.DrawFn, inner: st.SearchStrategy[Schema]) -> Sc
 supported = st.recursive(cast("st.SearchStrategy[Schema]", supported_leaves), supported_compounds, max_leaves=8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.dictionaries(st.sampled_from("abc"), supported, min_size=1))
 def test_a_schema_that_the_sdk_supports_is_sent_as_the_sdk_sends_it(properties: dict[str, Schema]) -> None:
     schema = an_object({**properties}, required=[*properties])
@@ -543,7 +544,7 @@ def test_a_schema_that_the_sdk_supports_is_sent_as_the_sdk_sends_it(properties: 
 
 junk = st.recursive(scalars | kinds | references, schema_like, max_leaves=12)
 many = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 
 
@@ -682,7 +683,7 @@ def whole_pairs(draw: st.DrawFn) -> tuple[Schema, Json]:
     return {**cast("Schema", schema), "$defs": defs}, document
 
 
-@settings(many, max_examples=500)
+@settings(many, max_examples=examples(500))
 @given(whole_pairs())
 def test_what_is_valid_stays_valid_for_the_api(pair: tuple[Schema, Json]) -> None:
     schema, document = pair

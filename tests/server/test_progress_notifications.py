@@ -22,6 +22,7 @@ from mcp_server_claude.server.progress_notifications import (
     progress_style,
 )
 from mcp_server_claude.settings import Settings
+from support.quick_run import examples
 from support.recorded_streams import utf16_units
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ async def pumped(events: Sequence[CallEvent], style: ProgressStyle, *, rests: Se
     return client
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(TEXTS, st.lists(st.integers(1, 9), max_size=5), st.lists(st.integers(0, 6), min_size=1, max_size=5))
 @example(FAMILY * 3, [1], [4])
 @example("\ud83d", [1], [9])
@@ -132,7 +133,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.lists(EVENTS), st.lists(st.integers(0, 6), min_size=1, max_size=3))
 @example([ToolUse("web_search", "two\nlines\x1b[31m")], [5])
 @example([TextDelta("\x1b[31mred\x07\x00\u202e\x9b"), TextDelta("🎉" * 400)], [5])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from mcp_server_claude.store import Store, job_items, job_records, process_locks
@@ -129,7 +131,7 @@ def test_pages_of_items_and_the_first_failures(tx: Transaction) -> None:
 
 
 WORK_FOREVER = """
-import asyncio, os, sys, time
+import asyncio, os, signal, sys, time
 from pathlib import Path
 from mcp_server_claude.store import Store, job_items, process_locks
 
@@ -142,6 +144,8 @@ async def main():
         for item in items:
             if await store.write(job_items.finish_item, item, job_items.ItemOutcome(state="done", text=str(item.seq))):
                 print(item.seq, flush=True)
+                if sys.argv[2:]:
+                    os.kill(os.getpid(), signal.SIGSTOP)  # between two transactions: a stopped one would hold the lock
     await store.close()
 
 asyncio.run(main())
@@ -176,14 +180,13 @@ async def test_processes_share_a_job_and_kills_lose_and_double_nothing(
 @pytest.mark.anyio
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 async def test_a_stopped_process_keeps_its_items(tmp_path: Path, spawn: SpawnPython, store: Store) -> None:
-    await store.write(create, 100_000)
-    frozen = spawn(WORK_FOREVER, tmp_path / "data")
-    assert frozen.stdout
-    frozen.stdout.readline()
-    frozen.send_signal(signal.SIGSTOP)
+    await store.write(create, 1_000)
+    frozen = spawn(WORK_FOREVER, tmp_path / "data", "stop")
+    _, status = await anyio.to_thread.run_sync(os.waitpid, frozen.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
     await store.write(process_locks.remove_dead_processes, store.locks)
     held = (await store.read(job_records.job_progress, "j_1")).running
-    claimed = await store.write(job_items.claim_items, "j_1", store.locks.worker, 100_000)
+    claimed = await store.write(job_items.claim_items, "j_1", store.locks.worker, 1_000)
     progress = await store.read(job_records.job_progress, "j_1")
     assert progress.interruptions == 0
     assert progress.running == len(claimed) + held

@@ -11,6 +11,7 @@ import pytest
 
 from mcp_server_claude.store import Store, budget_reservations, request_ledger
 from mcp_server_claude.store.transaction import scalar
+from support.quick_run import slow_beyond
 
 if TYPE_CHECKING:
     import subprocess
@@ -104,14 +105,16 @@ store.close_blocking()
 """
 
 
+@pytest.mark.parametrize("each", slow_beyond(1, [8, 40]))
 async def test_two_processes_share_a_file_under_load_without_an_error_and_lose_nothing(
-    tmp_path: Path, spawn: SpawnPython, store: Store
+    tmp_path: Path, spawn: SpawnPython, store: Store, each: int
 ) -> None:
-    both = [spawn(COMMON + LOAD, tmp_path / "data", name, 8, 40) for name in ("one", "two")]
+    both = [spawn(COMMON + LOAD, tmp_path / "data", name, 8, each) for name in ("one", "two")]
     start(both)
     assert [process.wait() for process in both] == [0, 0]
-    assert [len(await store.read(request_ledger.entries_of_call, name)) for name in ("one", "two")] == [320, 320]
-    assert await store.read(budget_reservations.remaining_micros, "total", "2026-11-20", 10_000) == 10_000 - 640 * 5
+    assert [len(await store.read(request_ledger.entries_of_call, name)) for name in ("one", "two")] == [8 * each] * 2
+    remaining = await store.read(budget_reservations.remaining_micros, "total", "2026-11-20", 10_000)
+    assert remaining == 10_000 - 2 * 8 * each * 5
 
 
 async def test_four_processes_can_create_and_migrate_a_file_at_the_same_moment(

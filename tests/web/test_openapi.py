@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from support.http_server import http_server_thread
+from support.quick_run import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = 25
+EXAMPLES = examples(25)
 ROUTES = {
     "/chat",
     "/chat/{call_id}",

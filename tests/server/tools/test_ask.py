@@ -24,6 +24,7 @@ from support.mcp_session import (
     text_blocks,
     usage_meta,
 )
+from support.quick_run import examples, slow_beyond
 from support.recorded_streams import message_events, sse_bytes, utf16_units
 from support.scripted_upstream import scripted_upstream
 from support.simulator_requests import message_requests
@@ -161,7 +162,7 @@ async def test_in_style_text_the_messages_joined_are_the_answer(desk: McpSession
     assert told[0].message is None
 
 
-@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=examples(8), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     text=st.text(st.characters() | st.sampled_from("😀\n\u05d0\u2028"), min_size=1).map("x".__add__),
     chars=st.integers(1, 3),
@@ -174,7 +175,7 @@ async def test_any_text_comes_through_even_with_its_surrogate_pairs_apart(
     assert text_blocks(result)[0] == lossless(told) == replace_lone_surrogates(text)
 
 
-@pytest.mark.parametrize(("where", "mode"), ALL_TRANSPORTS)
+@pytest.mark.parametrize(("where", "mode"), slow_beyond(2, ALL_TRANSPORTS[::-2] + ALL_TRANSPORTS[::2]))
 async def test_two_megabytes_come_through(where: Transport, mode: ProtocolMode, tmp_path: Path) -> None:
     told: list[ProgressUpdate] = []
     text = ("multi\nline 👩‍👩‍👧 " + "שלום " * 1000) * 400

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
+from support.quick_run import slow_beyond
+
 if TYPE_CHECKING:
     from playwright.async_api import Page, Route
 
@@ -20,6 +22,20 @@ ASCENT, DESCENT = 950, -250
 ADVANCES = {"narrow": 380, "wide": 700}
 """Width of a character in thousandths of the font size. The texts of the pages average 480 in Arial, 560 in Verdana."""
 BoxFont = Literal["narrow", "wide"]
+FONTS_AND_WIDTHS = slow_beyond(
+    3,
+    [
+        ("wide", 320),
+        ("narrow", 1280),
+        ("wide", 768),
+        ("narrow", 390),
+        ("narrow", 768),
+        ("narrow", 320),
+        ("wide", 1280),
+        ("wide", 390),
+    ],
+)
+"""Parameters of a layout test: each font with the widths of a desktop, a tablet and two phones."""
 MAX_CODE_POINT = 0x2FFF
 
 
