@@ -71,6 +71,21 @@ def test_one_wrong_value_is_told_without_it_and_loses_nothing_else(
     assert getattr(settings, name.lower()) == getattr(Settings(), name.lower())
 
 
+@pytest.mark.parametrize(
+    "name", ["MODEL", "FALLBACK_MODEL", "KEYRING", "PUBLIC_URL", "OIDC_SCOPE", "OIDC_AUDIENCE", "ALLOWED_HOSTS"]
+)
+def test_an_api_key_in_another_setting_is_rejected_and_not_repeated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "sk-ant-api03-in-the-wrong-place-0123456789"
+    monkeypatch.setenv(f"MCP_CLAUDE_{name}", key)
+    settings = Settings.load()
+    (problem,) = settings.problems
+    assert problem.startswith(f"MCP_CLAUDE_{name}: ")
+    assert "MCP_CLAUDE_API_KEY" in problem
+    assert key not in problem
+    assert key not in repr(settings)
+    assert getattr(settings, name.lower()) == getattr(Settings(), name.lower())
+
+
 def test_a_setting_that_does_not_exist_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path, monkeypatch, 'modle = "opus"\nfooter = false\n')
     monkeypatch.setenv("MCP_CLAUDE_MODLE", "opus")

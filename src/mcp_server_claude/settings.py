@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias, cast
 
 from platformdirs import user_data_path
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
@@ -300,9 +300,10 @@ class Settings(HttpSettings):
     @classmethod
     def _reject_misplaced_key(cls, value: object, info: ValidationInfo) -> object:
         """An API key in a field that is shown or logged is an error. `validate_url` handles the base URL."""
-        if isinstance(value, str) and info.field_name != "base_url" and KEY_LIKE.search(value):
+        values = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
+        if info.field_name != "base_url" and any(isinstance(each, str) and KEY_LIKE.search(each) for each in values):
             raise ValueError("it holds what looks like an API key; put the key in MCP_CLAUDE_API_KEY")
-        return value
+        return cast("object", value)
 
     @field_validator(
         "roots", "allow_files", "trusted_proxies", "allowed_hosts", "allowed_origins", "oidc_audience", mode="before"
