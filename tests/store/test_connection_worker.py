@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
 from mcp_server_claude.store import Store, StoreError, call_journal, process_locks
-from mcp_server_claude.store.connection_worker import MAX_BATCH_OPERATIONS
+from mcp_server_claude.store.connection_worker import MAX_BATCH_OPERATIONS, ConnectionWorker, Operation
 from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
@@ -204,3 +204,19 @@ async def test_characters_that_a_database_cannot_store_are_replaced_one_for_one(
     await store.write(call_journal.append_text, [("c", 0, "a\ud800b"), ("c", 3, "\x00é")])
     nul = "\x00" if store.path is not None else "\N{REPLACEMENT CHARACTER}"  # PostgreSQL has no NUL in a text
     assert await store.read(call_journal.answer_text, "c") == f"a?b{nul}é"
+
+
+async def test_an_operation_with_a_caller_has_a_transaction_of_its_own_where_rows_are_locked() -> None:
+    loop = asyncio.get_running_loop()
+    worker = ConnectionWorker("test", _never_connect, isolates_awaited=True)
+    posted, awaited = Operation(lambda _: None), Operation(lambda _: None, loop.create_future())
+    batch = [posted, posted, awaited, awaited, posted]
+    assert worker._split_batch(batch) == [[posted, posted], [awaited], [awaited], [posted]]
+    worker.begin_shutdown()
+    shared = ConnectionWorker("test", _never_connect)
+    assert shared._split_batch(batch) == [batch]
+    shared.begin_shutdown()
+
+
+def _never_connect() -> NoReturn:
+    raise AssertionError("no operation was submitted")

@@ -69,12 +69,16 @@ class ConnectionWorker:
         name: str,
         connect: Callable[[], DatabaseConnection],
         on_batch: Callable[[Sequence[OperationResult]], None] | None = None,
+        *,
+        isolates_awaited: bool = False,
     ) -> None:
         """`connect` is called for the first operation, and again after a loss; `on_batch` after each batch.
 
-        Both are called on the thread.
+        Both are called on the thread. `isolates_awaited` gives each operation for which a caller waits a transaction of
+        its own. It is for databases that lock rows: a batch locks those of its operations in any order, and would meet
+        those of other servers in a deadlock, which is noticed after a second.
         """
-        self._connect, self._on_batch = connect, on_batch
+        self._connect, self._on_batch, self._isolates_awaited = connect, on_batch, isolates_awaited
         self._connection: DatabaseConnection | None = None
         self._connect_error: StoreError | None = None
         self._next_connect_at = 0.0
@@ -124,12 +128,24 @@ class ConnectionWorker:
             self._run_backlog()
             self._send_heartbeat()
             return True
-        operations = [operation for operation in batch if operation is not None]
-        if not self._backlog or not self._run_backlog():
-            self._report(self._run_transaction(operations))
-        else:  # the earlier ones come first
-            self._report([self._fail(operation, self._outage()) for operation in operations])
+        for operations in self._split_batch([operation for operation in batch if operation is not None]):
+            if not self._backlog or not self._run_backlog():
+                self._report(self._run_transaction(operations))
+            else:  # the earlier ones come first
+                self._report([self._fail(operation, self._outage()) for operation in operations])
         return batch[-1] is not None
+
+    def _split_batch(self, batch: list[Operation]) -> list[list[Operation]]:
+        """Return a batch as the transactions in which its operations run, in their order."""
+        if not self._isolates_awaited:
+            return [batch]
+        groups: list[list[Operation]] = []
+        for operation in batch:
+            if operation.future is None and groups and groups[-1][-1].future is None:
+                groups[-1].append(operation)
+            else:
+                groups.append([operation])
+        return groups
 
     def _run_backlog(self) -> bool:
         """Run what was kept during an outage, in order. Returns True if the outage goes on."""

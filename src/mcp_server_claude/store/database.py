@@ -46,7 +46,9 @@ class Store:
         self._write_error = ""
         self._latest_error, self._error_count = "", 0
         self._logged_errors: set[str] = set()
-        self._writer = ConnectionWorker("store-writer", backend.connect_writer, self._record_results)
+        self._writer = ConnectionWorker(
+            "store-writer", backend.connect_writer, self._record_results, isolates_awaited=backend.is_shared
+        )
         self._reader = self._reporter = self._writer
         if backend.connect_reader is not None:
             self._reader = ConnectionWorker("store-reader", backend.connect_reader)

@@ -158,6 +158,7 @@ _CLOSE = (
 )
 _CLOSE_OPEN = f"{_CLOSE} state = 'open'"
 _CLOSE_INTERRUPTED = f"{_CLOSE} \"end\" = 'interrupted'"
+_IS_INTERRUPTED = "select 1 as one from entry where id = :id and \"end\" = 'interrupted'"
 _CLOSE_ORPHANS = """
 update entry set state = 'closed', "end" = 'interrupted', estimated = 1, ended_at = :now
 where state = 'open' and not exists (select 1 from process where process.id = entry.worker)
@@ -218,13 +219,16 @@ def close_entry(tx: Transaction, entry_id: str, result: EntryResult, spent_micro
     """
     row = _believable({name: getattr(result, name) for name in _RESULT_COLUMNS}) | {"id": entry_id}
     closed = tx.execute(_CLOSE_OPEN, row) == 1
-    if not closed:
+    is_correction = not closed and tx.fetch_one(scalar, _IS_INTERRUPTED, {"id": entry_id}) is not None
+    if not closed and not is_correction:
+        return False
+    # Budgets before daily sums, as when the entry is opened: locks in another order would be deadlocks.
+    budget_reservations.settle(tx, entry_id, max(0, min(MAX_COUNT, spent_micros)))
+    if is_correction:
         daily_rollups.remove_entry(tx, entry_id)
-        closed = tx.execute(_CLOSE_INTERRUPTED, row) == 1
+        tx.execute(_CLOSE_INTERRUPTED, row)
     daily_rollups.add_entry(tx, entry_id)
-    if closed:
-        budget_reservations.settle(tx, entry_id, max(0, min(MAX_COUNT, spent_micros)))
-    return closed
+    return True
 
 
 def close_orphaned_entries(tx: Transaction, now: float, *, spends_reservations: bool = False) -> list[str]:
