@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 BUNDLES = ROOT / "bundles"
+MAX_REGISTRY_DESCRIPTION_CHARS = 100
+"""The limit of the schema that `server.json` names."""
 JSON_FILES = sorted(path for path in BUNDLES.rglob("*.json"))
 
 
@@ -64,6 +66,28 @@ def test_the_desktop_bundle_is_packed_with_the_package(tmp_path: Path) -> None:
     names = ZipFile(tmp_path / "a").namelist()
     assert {"manifest.json", "pyproject.toml", "src/mcp_server_claude/__main__.py"} <= set(names)
     assert not any("__pycache__" in name for name in names)
+
+
+def test_the_registry_entry_describes_the_package_on_pypi() -> None:
+    entry = loaded(BUNDLES / "mcp-registry" / "server.json")
+    assert len(entry["description"]) <= MAX_REGISTRY_DESCRIPTION_CHARS
+    assert f"mcp-name: {entry['name']} " in (ROOT / "README.md").read_text(encoding="utf-8")
+    (package,) = entry["packages"]
+    assert (package["registryType"], package["identifier"]) == ("pypi", "mcp-server-claude")
+    assert package["version"] == __version__
+    key, *others = package["environmentVariables"]
+    assert (key["name"], key["isSecret"]) == ("MCP_CLAUDE_API_KEY", True)
+    assert not any(other.get("isRequired") for other in others)
+
+
+def test_calls_of_the_codex_plugin_have_an_hour() -> None:
+    assert loaded(BUNDLES / "codex" / ".mcp.json")["mcpServers"]["claude"]["tool_timeout_sec"] == 3600
+
+
+@pytest.mark.parametrize("manifest", ["claude-code/.claude-plugin/plugin.json", "codex/.codex-plugin/plugin.json"])
+def test_plugin_names_do_not_pass_as_those_of_anthropic(manifest: str) -> None:
+    # Claude Code 2.1.332 (`claude plugin validate`) refuses names that begin with these.
+    assert not loaded(BUNDLES / manifest)["name"].startswith(("claude", "anthropic", "cc-plugin-"))
 
 
 def test_both_plugins_have_the_same_skill() -> None:

@@ -74,11 +74,18 @@ def _response_blocks(request: Json) -> list[Json]:
 def _message_events(model: str, blocks: Sequence[Json]) -> Iterator[Json]:
     usage = {"input_tokens": 1, "output_tokens": 1}
     stop_reason = "tool_use" if blocks[0]["type"] == "tool_use" else "end_turn"
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": model, "content": [], "usage": usage}
+    message: Json = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [],
+        "usage": usage,
+    }
     yield {"type": "message_start", "message": message | {"stop_reason": None, "stop_sequence": None}}
     for index, block in enumerate(blocks):
         if block["type"] == "tool_use":
-            start = block | {"input": {}}
+            start: Json = block | {"input": {}}
             delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
         else:
             start = block | {"text": ""}
