@@ -19,6 +19,7 @@ from mcp_server_claude.server.mcp_server import build_mcp_server
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.web.http_server import listener_url, open_listener, run_http_server
+from support.conformance_fixtures import fixture_tools, register_fixture_prompts, register_fixture_resources
 from support.conformance_tasks import FixtureTasks, task_tools
 
 if TYPE_CHECKING:
@@ -36,9 +37,12 @@ FAKE_KEY = "sk-ant-test-0000-not-a-key"
 def build_conformance_server(
     task_group: TaskGroup, settings: Settings, services_lifespan: ServicesLifespan
 ) -> MCPServer[ServiceAccess]:
-    """The MCP server with the fixture tools in place of the package's."""
+    """The MCP server with the fixture tools in place of the package's, and with fixture resources and prompts."""
     tasks = FixtureTasks(task_group)
-    return build_mcp_server(settings, services_lifespan, tools=task_tools(tasks), tasks=tasks)
+    server = build_mcp_server(settings, services_lifespan, tools=[*task_tools(tasks), *fixture_tools()], tasks=tasks)
+    register_fixture_resources(server)
+    register_fixture_prompts(server)
+    return server
 
 
 @asynccontextmanager
