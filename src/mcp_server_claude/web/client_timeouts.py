@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from fastapi.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from uvicorn.server import ServerState
 
     from mcp_server_claude.settings import Settings
 
@@ -67,6 +69,7 @@ class TimeoutProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Stop the head timer once the head is complete; start it for a further request of which a part is here."""
+        _update_date_header(self.server_state, self.config)
         super().data_received(data)
         cycle = cast("object | None", self.cycle)
         if cycle is not None and not self.cycle.response_complete:
@@ -139,6 +142,13 @@ def _without_ipv4_mapping(address: tuple[str, int] | tuple[str, int | None] | No
         return None
     host, port = address
     return host.removeprefix("::ffff:") if "." in host else host, cast("int", port)
+
+
+def _update_date_header(state: ServerState, config: uvicorn.Config) -> None:
+    """Set the Date header of the next response (RFC 9110, 6.6.1), in place of a timer that runs while nobody asks."""
+    date = (b"date", formatdate(usegmt=True).encode())
+    if state.default_headers[:1] != [date]:
+        state.default_headers = [date, *config.encoded_headers]
 
 
 def _cancel_timer(timer: asyncio.TimerHandle | None) -> None:

@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, cast
 
 import anyio
 import uvicorn
-from sse_starlette.sse import AppStatus
+from sse_starlette.sse import (
+    AppStatus,
+    _get_shutdown_state,  # pyright: ignore[reportPrivateUsage] - it has no setting (pinned: sse-starlette~=3.7)
+)
 
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.network_addresses import is_loopback
@@ -124,6 +127,8 @@ async def run_http_server(
     web_app = build_app(settings, services, host=host, insecure=insecure, build_server=build_server)
     app = web_app.app
     AppStatus.disable_automatic_graceful_drain()  # else it cuts every event stream as soon as uvicorn is to exit
+    # What is left of the drain is a task that polls twice a second for the exit. Our own shutdown ends the streams.
+    _get_shutdown_state().watcher_started = True
     async with app.router.lifespan_context(app), anyio.create_task_group() as tasks:
         server = HttpServer(settings, web_app)
         tasks.start_soon(server.serve, [listener])
@@ -184,10 +189,8 @@ class HttpServer(uvicorn.Server):
         self.startup_complete.set()
 
     async def main_loop(self) -> None:
-        """Update the Date header once a second (uvicorn wakes up ten times) until `request_exit`."""
-        while not await self.on_tick(0):
-            with anyio.move_on_after(1):
-                await self._exit_requested.wait()
+        """Wait for `request_exit`. uvicorn polls ten times a second, and sets the Date header; here requests set it."""
+        await self._exit_requested.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let answers finish, then close idle event streams, then abort the remaining connections."""
