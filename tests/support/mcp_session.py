@@ -132,8 +132,8 @@ async def connect(
     *,
     client_name: object = "test",
     client_version: object = "1",
-    extensions: Sequence[ClientExtension] = (),
-    elicitation_callback: ElicitationFnT | None = None,
+    extensions: object = (),
+    elicitation_callback: object = None,
     **fields: object,
 ) -> AsyncGenerator[McpSession]:
     """A client connected to a server with these settings. With a callback it can ask its user."""
@@ -157,8 +157,8 @@ async def connect(
                 server,
                 mode=mode,
                 client_info=who,
-                extensions=extensions,
-                elicitation_callback=elicitation_callback,
+                extensions=cast("Sequence[ClientExtension]", extensions),
+                elicitation_callback=cast("ElicitationFnT | None", elicitation_callback),
             )
         )
         yield McpSession(client, data_dir, stderr)
