@@ -9,7 +9,7 @@ import ssl
 import zlib
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anthropic
 import anyio
@@ -526,7 +526,7 @@ async def test_a_request_body_that_the_upstream_does_not_read_is_a_temporary_err
     has_ended = asyncio.Event()
 
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.transport.pause_reading()  # pyright: ignore[reportAttributeAccessIssue] - a socket's transport has it
+        cast("asyncio.Transport", writer.transport).pause_reading()
         await has_ended.wait()
 
     body = {**BODY, "messages": [{"role": "user", "content": "x" * 30_000_000}]}

@@ -199,7 +199,7 @@ async def _random_walk(
     """Three server processes in a row, each with a key and four turns, against an API that rejects what is broken."""
     (directory / "a.txt").write_text("Tea is a drink.")
     (directory / "b.py").write_text("print('tea')")
-    thread, reasons = "", []
+    thread, reasons = "", list[str]()
     async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api:
         for _ in range(3):
             settings_of_server: dict[str, Any] = {

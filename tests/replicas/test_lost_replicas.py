@@ -112,6 +112,7 @@ async def test_the_items_of_a_killed_replica_are_answered_by_one_that_nobody_ask
                 async with mcp_client(replicas) as client:
                     await client.call_tool("claude_map", arguments)
 
+            worker, home = "", 0
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(ask)
                 await poll_until(lambda: done_items(replicas) >= 4)

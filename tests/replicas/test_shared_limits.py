@@ -78,6 +78,7 @@ async def test_a_replica_waits_after_a_rate_limit_that_the_other_one_met(
                     await ask_chat(client, "Are you warm?")
                 upstream.reset()
                 answers: list[Any] = []
+                other: list[Any] = []
 
                 async def ask_limited() -> None:
                     answers.extend(await ask_chat(client, f"Limited. {directive(**fault)}"))
@@ -85,7 +86,7 @@ async def test_a_replica_waits_after_a_rate_limit_that_the_other_one_met(
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(ask_limited)
                     await poll_until(lambda: bool(replicas.rows("select rate_limit from cooldown")))
-                    other = await ask_chat(client, "Not limited.")
+                    other += await ask_chat(client, "Not limited.")
         (waiting, *_) = [each for each in events_named(other, "status") if each["state"] == "waiting"]
         assert "rate limit" in waiting["text"]
         assert replicas.proxy.served[-1][1] != replicas.proxy.served[-2][1]

@@ -22,6 +22,8 @@ from support.simulator_requests import message_requests
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mcp.types import InputResponses
+
     from mcp_server_claude.simulator import Simulator
 
 pytestmark = pytest.mark.anyio
@@ -115,7 +117,7 @@ async def test_an_approval_that_is_sent_a_second_time_is_asked_for_again(upstrea
         session, arguments = desk.client.session, {"prompt": "Long"}
         first = await session.call_tool("claude_ask", arguments, allow_input_required=True)
         assert isinstance(first, InputRequiredResult)
-        answers = dict.fromkeys(first.input_requests or {}, YES)
+        answers: InputResponses = dict.fromkeys(first.input_requests or {}, YES)
         results = [
             await session.call_tool(
                 "claude_ask",

@@ -39,7 +39,9 @@ class LimitedConnector(aiohttp.TCPConnector):
         write_timeout_s: float | None,
         context: ssl.SSLContext,
     ) -> None:
-        super().__init__(limit=max_connections, keepalive_timeout=idle_ttl_s, ssl=context, socket_factory=_open_socket)
+        super().__init__(  # pyright: ignore[reportUnknownMemberType] - a deprecated parameter has no type
+            limit=max_connections, keepalive_timeout=idle_ttl_s, ssl=context, socket_factory=_open_socket
+        )
         self._max_idle = max_idle
         # aiohttp has no parameter for the class of its protocols; a test with a peer that does not read guards it.
         self._factory = partial(WriteTimeoutHandler, self._loop, write_timeout_s)

@@ -85,10 +85,10 @@ def _message_events(model: str, blocks: Sequence[Json]) -> Iterator[Json]:
     yield {"type": "message_start", "message": message | {"stop_reason": None, "stop_sequence": None}}
     for index, block in enumerate(blocks):
         if block["type"] == "tool_use":
-            start: Json = block | {"input": {}}
+            start: Json = {**block, "input": {}}
             delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
         else:
-            start = block | {"text": ""}
+            start = {**block, "text": ""}
             delta = {"type": "text_delta", "text": block["text"]}
         yield {"type": "content_block_start", "index": index, "content_block": start}
         yield {"type": "content_block_delta", "index": index, "delta": delta}
