@@ -70,7 +70,7 @@ def budget(data_dir: Path) -> tuple[int, int]:
     return spent, held
 
 
-async def during(desk: McpSession, api: Simulator, **arguments: object) -> tuple[int, int]:
+async def during(desk: McpSession, api: Simulator, *, think: int = 0, **arguments: object) -> tuple[int, int]:
     """The budget while a call streams that stalls after a word or two; then it is cancelled."""
     heard = anyio.Event()
     found: list[tuple[int, int]] = []
@@ -81,7 +81,7 @@ async def during(desk: McpSession, api: Simulator, **arguments: object) -> tuple
         if message:
             heard.set()
 
-    prompt = f"Tell me. {directive(think=0, tokens=400, fault='stall', at=90)}"
+    prompt = f"Tell me. {directive(think=think, tokens=400, fault='stall', at=90)}"
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(
@@ -163,6 +163,20 @@ async def test_what_a_first_stream_cost_is_no_longer_there_for_its_continuation(
     assert usage_meta(result)["resumed"] is True
 
 
+async def test_a_stream_that_broke_after_uncounted_thinking_uses_up_the_limit_of_its_call(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        asked = directive(think=30, tokens=5000, fault="eof", times=1, at=1000)
+        result = await desk.ask(f"Tell me. {asked}", model=MODEL, max_usd=0.01)
+        (row,) = desk.ledger_rows()
+    answer, footer, last = text_blocks(result)
+    assert answer == sent(upstream)[0].text
+    assert last.startswith("INCOMPLETE: max_usd of ")
+    surplus = cast("int", row["held_micros"]) - cast("int", row["cost_micros"])
+    assert f"{number_formatting.format_usd(surplus / 1e6)} more counts against the limit" in footer
+
+
 async def test_a_call_that_spent_all_it_may_before_it_broke_keeps_its_text(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         asked = directive(tokens=900, fault="eof", times=1, at=1000)
@@ -178,19 +192,21 @@ async def test_a_call_that_spent_all_it_may_before_it_broke_keeps_its_text(upstr
 # --------------------------------------------------------------------- the budget of a day
 
 
+@pytest.mark.parametrize("think", [0, 30])
 async def test_exactly_what_a_call_may_cost_is_held_while_it_runs_and_given_back_when_it_is_cancelled(
-    upstream: Simulator, tmp_path: Path
+    upstream: Simulator, tmp_path: Path, think: int
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
-        spent, held = await during(desk, upstream, max_tokens=1000)
+        spent, held = await during(desk, upstream, max_tokens=1000, think=think)
         (request,) = sent(upstream)
         assert held == micros(request.input_tokens, rates().cache_write) + micros(1000, rates().output)
         assert spent == 0
         (line,) = desk.ledger_rows()
         assert line["end"] == "cancelled"
         assert line["held_micros"] == held
-        assert budget(desk.data_dir) == (line["cost_micros"], 0)
-        assert cast("int", line["cost_micros"]) > 0
+        # Thinking that the API has not counted may have cost all of the reservation.
+        assert budget(desk.data_dir) == (line["held_micros" if think else "cost_micros"], 0)
+        assert 0 < cast("int", line["cost_micros"]) < held
 
 
 async def test_after_an_answer_what_it_cost_is_spent_and_nothing_is_held(upstream: Simulator, tmp_path: Path) -> None:
