@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store, Transaction
-    from mcp_server_claude.store.request_ledger import UsageSummary
+    from mcp_server_claude.store.request_ledger import SummaryKey, UsageSummary
 
-Grouping: TypeAlias = Literal["user", "model", "tool", "project", "day", "week", "month"]
+Grouping: TypeAlias = Literal["user", "model", "tool", "project", "job", "day", "week", "month"]
 
 COLUMNS = ("calls", "requests", "failed", "retries", "in", "cached", "out", "cost")
 PERIODS = ("day", "week", "month")
@@ -38,7 +38,7 @@ MAX_PERIODS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRow:
-    """The sums of one row: a user, model, tool, project or period."""
+    """The sums of one row: a user, model, tool, project, job or period."""
 
     name: str
     sums: UsageSummary
@@ -176,10 +176,27 @@ def _sum_up(tx: Transaction, selection: UsageRange, by: Grouping) -> tuple[list[
     since = selection.since.timestamp()
     until = selection.until.timestamp() if selection.until else None
     (whole,) = request_ledger.summarize_usage(tx, since, until, selection.user, by=())
-    if by == "user" or by == "model" or by == "tool" or by == "project":  # noqa: PLR1714 - a comparison with each narrows the type
-        sums = request_ledger.summarize_usage(tx, since, until, selection.user, by=(by,))
-        sums.sort(key=lambda each: (-each.cost_micros, getattr(each, by)))
-        return [UsageRow(name=getattr(each, by) or "(none)", sums=each) for each in sums], whole
+    key: SummaryKey
+    match by:
+        case "user" | "model" | "tool" | "project":
+            key = by
+        case "job":
+            key = "job_id"
+        case _:
+            return _sum_up_periods(tx, selection, by), whole
+    rows = [
+        UsageRow(name=getattr(sums, key) or "(none)", sums=sums)
+        for sums in request_ledger.summarize_usage(tx, since, until, selection.user, by=(key,))
+    ]
+    return sorted(rows, key=lambda row: (-row.sums.cost_micros, row.name)), whole
+
+
+def _sum_up_periods(tx: Transaction, selection: UsageRange, by: Literal["day", "week", "month"]) -> list[UsageRow]:
+    """The periods in which there were requests.
+
+    Raises:
+        RequestError: There are more than `MAX_PERIODS`.
+    """
     rows: list[UsageRow] = []
     end = selection.until or datetime.now(UTC) + timedelta(seconds=1)
     for count, (label, start, stop) in enumerate(periods(selection.since, end, by, selection.zone)):
@@ -188,7 +205,7 @@ def _sum_up(tx: Transaction, selection: UsageRange, by: Grouping) -> tuple[list[
         (each,) = request_ledger.summarize_usage(tx, start.timestamp(), stop.timestamp(), selection.user, by=())
         if each.requests:
             rows.append(UsageRow(name=label, sums=each))
-    return rows, whole
+    return rows
 
 
 def _start_of(text: str, zone: tzinfo) -> datetime:

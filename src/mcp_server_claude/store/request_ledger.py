@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EntryState: TypeAlias = Literal["open", "closed"]
 EndStatus: TypeAlias = Literal["complete", "incomplete", "failed", "cancelled", "interrupted"]
 """End of a request or a call. `interrupted`: its process died, or was taken for dead and has not closed it since."""
-SummaryKey: TypeAlias = Literal["model", "day", "tool", "user", "project"]
+SummaryKey: TypeAlias = Literal["model", "day", "tool", "user", "project", "job_id"]
 """Column to group a summary by. `day` is the UTC date on which the request was started."""
 
 MAX_COUNT = 2**53
@@ -120,6 +120,7 @@ class UsageSummary(TokenCounts):
     tool: str = ""
     user: str = ""
     project: str = ""
+    job_id: str | None = None
     requests: int
     open: int
     calls: int
@@ -136,7 +137,7 @@ _RESULT_COLUMNS = tuple(field.name for field in fields(EntryResult))
 _KEPT_IF_NULL = frozenset({"model", "request_id"})
 _COUNT_COLUMNS = tuple(field.name for field in fields(TokenCounts))
 _SUMMED_COLUMNS = (*_COUNT_COLUMNS, "cost_micros")
-_SUMMARY_KEYS: frozenset[str] = frozenset({"model", "day", "tool", "user", "project"})
+_SUMMARY_KEYS: frozenset[str] = frozenset({"model", "day", "tool", "user", "project", "job_id"})
 
 
 def _join_columns(form: str, names: Sequence[str]) -> str:

@@ -260,7 +260,7 @@ async def test_it_is_documented_and_not_cached(books: Books) -> None:
         assert list(operation["responses"]["200"]["content"]) == [media]
         assert {"400", "401", "403", "422", "500"} <= set(operation["responses"])
         named = {each["name"] for each in operation["parameters"]}
-        assert named == {"since", "until", "days", "user", "model", "tool"}
+        assert named == {"since", "until", "days", "user", "model", "tool", "job"}
         assert all(each["description"] for each in operation["parameters"])
     day = api["components"]["schemas"]["DailyUsage"]["properties"]
     # As ccusage has them.

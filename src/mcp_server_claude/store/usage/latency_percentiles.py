@@ -73,7 +73,7 @@ def nearest_rank(percent: int, count: int) -> int:
 def _bucket_counts(tx: Transaction, query: UsageQuery) -> dict[str, dict[int, int]]:
     by_day: defaultdict[str, dict[int, int]] = defaultdict(dict)
     sql = _COUNTS
-    if query.model or query.tool:
+    if query.model or query.tool or query.job:
         sql = _COUNTS_FILTERED.format(bucket=LATENCY_BUCKET, where=query.entry_where_sql)
     for day, bucket, requests in tx.fetch_all(_count_row, sql, {**query.sql_params(), "scope": query.user or ""}):
         by_day[day][bucket] = requests

@@ -12,13 +12,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageQuery:
-    """Requests that were started on the UTC days from `since` to `until`, both included. A filter of None is unset."""
+    """Requests that were started on the UTC days from `since` to `until`, both included. A filter of None is unset.
+
+    The daily rollups do not know jobs, so a report on a `job` reads its requests.
+    """
 
     since: date
     until: date
     user: str | None = None
     model: str | None = None
     tool: str | None = None
+    job: str | None = None
 
     @property
     def days(self) -> list[date]:
@@ -32,7 +36,7 @@ class UsageQuery:
     def sql_params(self) -> SqlParams:
         """Return the parameters of a statement with a condition of this query."""
         filters = {"user": self.user, "model": self.model, "tool": self.tool}
-        return {"since": self.since.isoformat(), "until": self.until.isoformat(), **filters}
+        return {"since": self.since.isoformat(), "until": self.until.isoformat(), "job": self.job, **filters}
 
     @property
     def rollup_where_sql(self) -> str:
@@ -47,7 +51,8 @@ class UsageQuery:
     @property
     def entry_filter_sql(self) -> str:
         """The filters on requests that are set, as SQL. `coalesce` keeps the database from using an index on users."""
-        return "".join(f' and "{name}" = coalesce(:{name}, "{name}")' for name in self._filter_names)
+        filters = "".join(f' and "{name}" = coalesce(:{name}, "{name}")' for name in self._filter_names)
+        return f"{filters} and job_id = :job" if self.job else filters
 
     @property
     def _filter_names(self) -> list[str]:

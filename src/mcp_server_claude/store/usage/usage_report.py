@@ -2,7 +2,8 @@
 
 A call is counted on the day of its first request, so days, models, tools and users each add up to the whole. Errors and
 retries are counted on the day of the failed request. Closed requests come from the daily rollups, open ones from the
-ledger, so the time of a report depends on the days in its range and not on the number of requests.
+ledger, so the time of a report depends on the days in its range and not on the number of requests. A report on a job
+reads the requests of that job.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ _TOTALS = """
 select {keys}, {sums} from (
     select {keys}, {columns} from {table} where {rollup_where} and requests <> 0
     union all
-    select {keys}, {values} from entry where state = 'open' and {entry_where}
+    select {keys}, {values} from entry where {entry_where}
 ) as requests group by {keys} order by {keys}
 """
 _COLUMNS = ", ".join(ENTRY_VALUES)
@@ -124,7 +125,7 @@ def _cell_totals(tx: Transaction, query: UsageQuery) -> dict[CellKey, UsageTotal
 def _user_totals(tx: Transaction, query: UsageQuery, cells: Mapping[CellKey, UsageTotals]) -> dict[str, UsageTotals]:
     if query.user:  # the cells are those of this user
         return {query.user: sum_totals(cells.values())} if cells else {}
-    table = "usage_cell" if query.model or query.tool else "usage_user_total"
+    table = "usage_cell" if query.model or query.tool or query.job else "usage_user_total"
     return {user: sums for (_, _, _, user), sums in _totals(tx, query, table, ("user",)).items()}
 
 
@@ -141,8 +142,8 @@ def _totals_sql(query: UsageQuery, table: str, keys: Sequence[str]) -> str:
     return _TOTALS.format(
         table=table,
         keys=", ".join(f'"{key}"' for key in keys),
-        rollup_where=query.rollup_where_sql,
-        entry_where=query.entry_where_sql,
+        rollup_where="1 = 0" if query.job else query.rollup_where_sql,
+        entry_where=query.entry_where_sql if query.job else f"state = 'open' and {query.entry_where_sql}",
         columns=_COLUMNS,
         values=_VALUES,
         sums=_SUMS,

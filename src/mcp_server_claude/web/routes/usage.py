@@ -77,6 +77,7 @@ def parse_usage_query(
     ] = "",
     model: Annotated[str, Query(max_length=200, description="Only this model's usage.")] = "",
     tool: Annotated[str, Query(max_length=200, description="Only usage through this tool, or `chat`.")] = "",
+    job: Annotated[str, Query(max_length=200, description="Only the requests of this job, e.g. j_….")] = "",
 ) -> UsageQuery:
     """The range and filters of the query parameters.
 
@@ -96,7 +97,14 @@ def parse_usage_query(
     if (last - first).days >= MAX_DAYS:
         raise RequestError(f"The range is longer than {MAX_DAYS} days. Choose a shorter one.")
     user_filter = user_name if user.role == "operator" else user.name
-    return UsageQuery(since=first, until=last, user=user_filter or None, model=model or None, tool=tool or None)
+    return UsageQuery(
+        since=first,
+        until=last,
+        user=user_filter or None,
+        model=model or None,
+        tool=tool or None,
+        job=job or None,
+    )
 
 
 UsageQueryDep: TypeAlias = Annotated[UsageQuery, Depends(parse_usage_query)]

@@ -1,6 +1,6 @@
 // The state of the usage page in its address, so that it can be shared and the back button works.
 
-const FILTERS = ['user', 'model', 'tool']
+const FILTERS = ['user', 'model', 'tool', 'job']
 const KNOWN = ['days', 'since', 'until', 'per', ...FILTERS]
 const USUAL_DAYS = '30'
 

@@ -9,7 +9,7 @@ import { exact, money } from './words.js'
 
 const PERIODS = ['7', '30', '90', '365']
 const MANY_DAYS = 100
-const NAMES = { model: 'Model', tool: 'Tool', user: 'User' }
+const NAMES = { model: 'Model', tool: 'Tool', user: 'User', job: 'Job' }
 
 let state = read()
 let report = null
@@ -70,7 +70,7 @@ function showState() {
   $('per').value = steps()
   if (report) showUsers()
   $('csv').href = request('/usage.csv', state)
-  const chosen = ['model', 'tool', 'user'].filter(name => state[name] && !(name === 'user' && !$('users').hidden))
+  const chosen = ['model', 'tool', 'user', 'job'].filter(name => state[name] && !(name === 'user' && !$('users').hidden))
   $('chips').hidden = !chosen.length
   $('chips').replaceChildren(...chosen.map(chip))
 }
@@ -93,14 +93,14 @@ const chip = name => node('li', {}, node('a', {
 }, `${NAMES[name]}: ${state[name]}`, node('span', { textContent: '×', ariaHidden: 'true' })))
 
 function showNothing() {
-  const filtered = state.model || state.tool || state.user
+  const filtered = state.model || state.tool || state.user || state.job
   $('nothing-what').textContent = report.begins ? 'No usage in this period.' : 'No usage yet.'
   const [note] = $('nothing').getElementsByTagName('p')
   const link = (href, textContent) => node('a', { href, textContent })
   if (!report.begins) {
     note.replaceChildren('Requests of the ', link('/', 'chat page'), ' and of MCP clients will appear here.')
   } else if (filtered) {
-    const all = address({ ...state, model: '', tool: '', user: '' })
+    const all = address({ ...state, model: '', tool: '', user: '', job: '' })
     note.replaceChildren(link(all, 'Remove the filters'), ', or choose a longer period.')
   } else {
     note.textContent = 'Choose a longer period.'
