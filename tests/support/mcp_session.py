@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp.client.extension import ClientExtension
-    from mcp.client.session import ElicitationFnT
+    from mcp.client.session import ElicitationFnT, MessageHandlerFnT
     from mcp.types import CallToolResult
 
     from mcp_server_claude.users.tokens_and_sessions import UserChanges
@@ -134,6 +134,7 @@ async def connect(
     client_version: object = "1",
     extensions: object = (),
     elicitation_callback: object = None,
+    message_handler: object = None,
     **fields: object,
 ) -> AsyncGenerator[McpSession]:
     """A client connected to a server with these settings. With a callback it can ask its user."""
@@ -159,6 +160,7 @@ async def connect(
                 client_info=who,
                 extensions=cast("Sequence[ClientExtension]", extensions),
                 elicitation_callback=cast("ElicitationFnT | None", elicitation_callback),
+                message_handler=cast("MessageHandlerFnT | None", message_handler),
             )
         )
         yield McpSession(client, data_dir, stderr)

@@ -68,9 +68,14 @@ class CallRegistry:
         self._rate_limiter = SharedUserRateLimiter(store)
         self._adopt_as_job: Callable[[RunningCall], Awaitable[str]] | None = None
         self._read_cooldowns: Callable[[], Awaitable[None]] | None = None
+        self._on_end: Callable[[str, str], None] | None = None
         self._running: dict[str, RunningCall] = {}
         self._has_running = anyio.Event()
         task_group.start_soon(self._poll_stop_requests)
+
+    def publish_ends(self, on_end: Callable[[str, str], None]) -> None:
+        """Call `on_end` with the id and the thread of each call that has ended."""
+        self._on_end = on_end
 
     def set_job_adopter(self, adopt: Callable[[RunningCall], Awaitable[str]]) -> None:
         """`adopt` makes a job of a call that outlives its request, and returns the job's id."""
@@ -295,6 +300,8 @@ class CallRegistry:
         finally:
             self._running.pop(running.call.id, None)
             running.done.set()
+            if self._on_end is not None:
+                self._on_end(running.call.id, running.call.thread)
 
     async def _stopped_outcome(self, running: RunningCall) -> Reply | RequestError:
         """The outcome of a stopped call: its text so far and its account."""

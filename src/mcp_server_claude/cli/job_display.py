@@ -108,7 +108,7 @@ def print_json(snapshot: JobSnapshot) -> None:
 
 
 def print_summary(snapshot: JobSnapshot, failures: Sequence[ItemRecord]) -> None:
-    """Print the end of a job on stderr: the failures with their reasons, its counts, cost, time and output."""
+    """Print the end of a job on stderr: the failures with their reasons, its counts, cost and output."""
     record, progress = snapshot.record, snapshot.progress
     for item in failures:
         reason = item.note or str((item.error or {}).get("message", ""))
@@ -124,8 +124,6 @@ def print_summary(snapshot: JobSnapshot, failures: Sequence[ItemRecord]) -> None
         f"{progress.done:,} of {progress.items:,} answered",
         number_formatting.format_usd(snapshot.cost_usd),
     ]
-    if record.ended_at is not None:
-        parts.append(number_formatting.format_seconds(max(0.0, record.ended_at - record.created_at)))
     if record.output and snapshot.is_closed:
         parts.append(record.output)
     typer.secho(without_control_characters(f"[{' · '.join(parts)}]"), dim=True, err=True)

@@ -261,6 +261,10 @@ class BackgroundJobs:
         self._runner.wake(job_id)
         return await self.read_job(job_id, user)
 
+    def publish_changes(self, on_change: Callable[[str], None]) -> None:
+        """Call `on_change` with the id of a job when an item of it, or the job, has ended in this process."""
+        self._runner.on_change = on_change
+
     def can_run(self, job: JobRecord) -> bool:
         """True if this process may answer the items of a job: it has its account, and the files that it reads."""
         return job.scope in self._scopes()

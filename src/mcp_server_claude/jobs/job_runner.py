@@ -107,6 +107,7 @@ class JobRunner:
         self._max_concurrent = max_concurrent
         self._shares_jobs = shares_jobs
         self._joined: set[str] = set()
+        self.on_change: Callable[[str], object] = bool
         self._concurrencies: dict[str, AdaptiveConcurrency] = {}
         self._jobs: dict[str, _LocalJob] = {}
         self._order: deque[str] = deque()
@@ -261,7 +262,7 @@ class JobRunner:
             if not local.running:
                 self._next_look_at = 0.0
             self._wake_up.set()
-            self._notify_change()
+            self._notify_change(item.job_id)
 
     async def _answer_item(self, local: _LocalJob, item: ClaimedItem) -> None:
         try:
@@ -355,7 +356,7 @@ class JobRunner:
             self._order.remove(job.id)
         self._ended.set()
         self._ended = anyio.Event()
-        self._notify_change()
+        self._notify_change(job.id)
 
     async def _write_output(self, job: JobRecord) -> tuple[str, str]:
         """Write the output of a job. Returns its digest and why it could not be written, or empty texts."""
@@ -378,7 +379,8 @@ class JobRunner:
         is_temporary = outcome.error is not None and outcome.error.get("retryable") is True
         local.temporary_failures = local.temporary_failures + 1 if is_temporary else 0
 
-    def _notify_change(self) -> None:
+    def _notify_change(self, job_id: str) -> None:
+        self.on_change(job_id)
         self._changed.set()
         self._changed = anyio.Event()
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mcp.server.mcpserver import MCPServer
+from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp.shared.exceptions import MCPError
 
 from mcp_server_claude import __version__, telemetry
@@ -16,6 +17,11 @@ from mcp_server_claude.server.job_tasks import JobTasks
 from mcp_server_claude.server.panel.panel_resource import hide_panel_without_apps, panel_extension
 from mcp_server_claude.server.panel.panel_tool import panel_tool
 from mcp_server_claude.server.protocol_errors import unknown_name_errors
+from mcp_server_claude.server.resource_subscriptions import (
+    check_listened_addresses,
+    publish_updates,
+    register_subscriptions,
+)
 from mcp_server_claude.server.tasks_extension import TasksExtension, check_task_subscriptions
 from mcp_server_claude.server.tool_dependencies import bind_request
 from mcp_server_claude.server.tools import build_tools
@@ -84,12 +90,13 @@ def build_mcp_server(
 
     @asynccontextmanager
     async def lifespan(_: MCPServer[ServiceAccess]) -> AsyncGenerator[ServiceAccess]:
-        async with services_lifespan(settings) as services:
+        async with services_lifespan(settings) as services, publish_updates(services, bus, subscriptions):
             yield services
 
     stderr_logging.setup_logging(settings)
     telemetry.start_telemetry()
     tools = [*(build_tools() if tools is None else tools), panel_tool()]
+    bus = InMemorySubscriptionBus()
     server = MCPServer(
         SERVER_NAME,
         title="Claude",
@@ -101,13 +108,16 @@ def build_mcp_server(
         middleware=[
             open_services_after_handshake,
             bind_user_and_cancel,
+            check_listened_addresses,
             unknown_name_errors([tool.name for tool in tools]),
             resources.use_file_content_type,
             hide_panel_without_apps,
             check_task_subscriptions,
         ],
         log_level="WARNING",
+        subscriptions=bus,
     )
+    subscriptions = register_subscriptions(server)
     resources.register_resources(server)
     prompts.register_prompts(server)
     return server

@@ -81,7 +81,13 @@ class Services(ServiceAccess):
         from mcp_server_claude.services.open_services import OpenServices
 
         self._opened = OpenServices(
-            self.settings, store, rules, self._task_group, http=self._http, shares_jobs=self._shares_jobs
+            self.settings,
+            store,
+            rules,
+            self._task_group,
+            http=self._http,
+            shares_jobs=self._shares_jobs,
+            resource_updates=self.resource_updates,
         )
         self._is_open.set()
         try:

@@ -35,6 +35,7 @@ from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
+    from mcp_server_claude.calls.resource_updates import ResourceUpdates
     from mcp_server_claude.settings import Settings
 
 
@@ -53,6 +54,7 @@ class OpenServices:
         *,
         http: bool = False,
         shares_jobs: bool = True,
+        resource_updates: ResourceUpdates | None = None,
     ) -> None:
         self.store = store
         self.claude = ClaudeClient(settings)
@@ -88,6 +90,9 @@ class OpenServices:
             shares_jobs=shares_jobs,
         )
         self.calls.set_job_adopter(self.jobs.adopt_call)
+        if resource_updates is not None:
+            self.calls.publish_ends(resource_updates.call_changed)
+            self.jobs.publish_changes(resource_updates.job_changed)
         self._startup_finished = anyio.Event()
         self.answer_feed = AnswerFeed(
             settings,

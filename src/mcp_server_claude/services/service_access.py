@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 
+from mcp_server_claude.calls.resource_updates import ResourceUpdates
 from mcp_server_claude.calls.spending_approvals import SpendingApprovals
 from mcp_server_claude.errors import CallError, ConfigurationError
 
@@ -41,6 +42,7 @@ class ServiceAccess(ABC):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.approvals = SpendingApprovals()
+        self.resource_updates = ResourceUpdates()
         self._is_open = anyio.Event()
         self._opened: OpenServices | None = None
 
