@@ -78,6 +78,13 @@ async def test_usage_is_by_the_project_of_the_setting_or_of_the_directory(thread
     assert {row["project"]: row["calls"] for row in rows} == {"here": 1, "shop": 1}
 
 
+async def test_usage_by_job_has_a_row_for_each_job_and_one_for_the_rest(threads: ShellCommand) -> None:
+    assert (await replace(threads, words=("ask", "-q"))("One", directive(text="1"))).returncode == 0
+    job = json.loads((await replace(threads, words=("map", "{item}", "--json", "-q"))(stdin=b"tea\nmilk\n")).stdout)
+    rows = json.loads((await replace(threads, words=("usage", "--by", "job", "--json"))()).stdout)
+    assert {row["job"]: row["calls"] for row in rows} == {"(none)": 1, job["id"]: 2}
+
+
 async def test_a_job_counts_for_the_project_in_which_it_was_started(threads: ShellCommand) -> None:
     """Another process, of another project, may answer its items."""
     run_map = replace(threads, words=("map", "{item}", "--json", "-q"))
