@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.async_api import expect
 
+from mcp_server_claude.engine.stop_reasons import BUDGET_CUT
 from mcp_server_claude.simulator import directive
+from support.browser.browser_sessions import browser_sessions
 from support.browser.page_server import page_server
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from playwright.async_api import Browser
+
+    from mcp_server_claude.simulator import Simulator
     from support.browser.browser_sessions import BrowserSessions
     from support.browser.page_driver import PageDriver
     from support.browser.page_server import PageServer
@@ -167,6 +172,23 @@ async def test_an_answer_that_is_cut_says_why_and_can_be_continued(ada: PageDriv
     await ada.wait_until_complete()
     await expect(ada.page.locator(".said").last).to_have_text("Continue exactly where you left off.")
     await expect(ada.answers.first.get_by_role("button", name="Continue")).to_have_count(0)
+
+
+async def test_an_answer_that_a_budget_cut_offers_no_continuation(
+    chromium: Browser, upstream: Simulator, tmp_path: Path
+) -> None:
+    async with (
+        page_server(tmp_path, upstream, {"eve": "0.01/day"}) as site,
+        browser_sessions(chromium, site) as sessions,
+    ):
+        reader = await sessions.open_page("eve")
+        await reader.goto()
+        await reader.ask(f"At length. {directive(tokens=5000)}")
+        await reader.wait_until_complete()
+        for _ in range(2):
+            await expect(reader.note).to_contain_text(BUDGET_CUT)
+            await expect(reader.page.get_by_role("button", name="Continue")).to_have_count(0)
+            await reader.page.reload()
 
 
 async def test_a_full_thread_offers_a_new_one_and_no_continuation(ada: PageDriver) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.call_types import StopReason
 
+BUDGET_CUT = "it reached what the budget allows."
+"""Begins the reason of an answer that a budget cut short; the chat page recognises it."""
 EARLY_STOP_SHARE = 0.9
 """Share of `max_tokens` below which a `max_tokens` stop was somebody else's limit, e.g. that of a gateway."""
 
@@ -52,9 +54,7 @@ def continue_hint(thread: str | None) -> str:
 
 def budget_cut(thread: str | None) -> str:
     """The sentence for an answer that a budget cut short."""
-    return (
-        f"it reached what the budget allows. Raise the limit (max_usd, or the budget a day). {continue_hint(thread)}."
-    )
+    return f"{BUDGET_CUT} Raise the limit (max_usd, or the budget a day). {continue_hint(thread)}."
 
 
 def incomplete_reason(end: AnswerEnd) -> str:

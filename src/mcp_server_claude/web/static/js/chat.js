@@ -135,7 +135,7 @@ function ended(answer) {
 
 /** Offers the next step after an incomplete answer, until the next question. */
 function offerMore(answer) {
-  if (!answer.text || answer.complete || answer.failed || answer.stopReason === 'refusal') return
+  if (!answer.text || answer.complete || answer.failed || answer.stopReason === 'refusal' || answer.isBudgetUsedUp) return
   if (answer.stopReason === FULL) view.more = answer.offer('New thread', () => go(''))
   else view.more = answer.offer('Continue', () => ask({ text: CONTINUE, files: [], ...composer.chosen() }))
 }

@@ -10,6 +10,7 @@ import { count, exact, money, seconds, size } from './words.js'
 const STATES = { reading: 'Reading', thinking: 'Thinking', searching: 'Searching the web', writing: 'Writing', going: 'Continuing' }
 const WAITING = 'Waiting for the first word'
 const SERVER_ENDED = 'The server ended before the answer was finished.'   // as the server keeps it
+const BUDGET_CUT = 'it reached what the budget allows.'                     // as the engine writes it
 const NOT_BEGUN = 'The server stopped before the answer began. Ask again.'
 const INTERRUPTED = 'The server stopped before this answer was complete. What was saved is above.'
 
@@ -40,6 +41,7 @@ export class Answer {
   complete = false
   failed = null
   stopReason = ''
+  isBudgetUsedUp = false
   #call = ''
   #markdown = null
   #isStale = false                                  // the text comes again from its start
@@ -71,6 +73,7 @@ export class Answer {
     if (usage) this.bill(usage)
     this.stopReason = usage?.stop_reason ?? ''
     this.complete = !incomplete
+    this.isBudgetUsedUp = Boolean(incomplete?.startsWith(BUDGET_CUT))
     if (incomplete) this.note(text ? cut(incomplete) : NOT_BEGUN, { announce: false })
     return this
   }
@@ -196,6 +199,7 @@ export class Answer {
 
   #done({ complete, incomplete, stop_reason: reason, notes = [], files = [] }) {
     this.complete = complete
+    this.isBudgetUsedUp = Boolean(incomplete?.startsWith(BUDGET_CUT))
     this.stopReason = reason ?? this.stopReason
     this.#addFiles(files)
     const texts = [incomplete && cut(incomplete), ...notes].filter(Boolean)
