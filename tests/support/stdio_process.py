@@ -31,6 +31,8 @@ INITIALIZE: Message = {
     },
 }
 INITIALIZED: Message = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+EXCHANGE_TIMEOUT_S = 300.0
+"""Seconds after which a test with a process counts as hanging, on the busiest machine."""
 
 
 def tool_call(identity: int, prompt: str, tool: str = "claude_ask", **arguments: object) -> Message:
@@ -126,7 +128,7 @@ async def stdio_process(
         )
     wire = StdioProcess(process, stderr)
     try:
-        with anyio.fail_after(60):
+        with anyio.fail_after(EXCHANGE_TIMEOUT_S):
             yield wire
     finally:
         process.kill()

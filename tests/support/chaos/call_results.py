@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("complete", "incomplete", "failed", "refused")
 UNLIMITED_TOKENS = 10_000_000
-CALL_TIMEOUT_S = 60.0
+CALL_TIMEOUT_S = 240.0
 TOKEN_COLUMNS = (
     "input_tokens",
     "cache_read_input_tokens",
