@@ -24,6 +24,8 @@ TIMEOUT_S = 120.0
 HTTP_OK = 200
 OUTPUT_USD_PER_TOKEN = 50 / 1_000_000
 """The dearest output of any model: an upper bound for every token."""
+MAX_OUTPUT_TOKENS = 1024
+"""Enough for thinking and for text after it, of which both sides must show the events."""
 MODELS = ("claude-sonnet-5-5", "claude-haiku-5-5", "claude-opus-5-5", "claude-sonnet-4-6", "claude-haiku-4-5")
 COMPARED_HEADERS = ("request-id", "anthropic-organization-id", "anthropic-ratelimit-requests-limit", "retry-after")
 TOOL = {"name": "look", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
@@ -46,7 +48,7 @@ def request_bodies() -> dict[str, dict[str, Any]]:
     hello = [{"role": "user", "content": "Say hello."}]
     found: dict[str, dict[str, Any]] = {}
     for model in MODELS:
-        plain: dict[str, Any] = {"model": model, "max_tokens": 64, "messages": hello, "stream": True}
+        plain: dict[str, Any] = {"model": model, "max_tokens": MAX_OUTPUT_TOKENS, "messages": hello, "stream": True}
         found |= {
             f"{model}: a stream": plain,
             f"{model}: a message": plain | {"stream": False},
@@ -56,7 +58,7 @@ def request_bodies() -> dict[str, dict[str, Any]]:
             f"{model}: a forced tool": plain | {"tools": [TOOL], "tool_choice": {"type": "any"}},
             f"{model}: a system message": plain | {"messages": [*hello, {"role": "system", "content": "Be brief."}]},
         }
-    small: dict[str, Any] = {"model": MODELS[0], "max_tokens": 64, "messages": hello, "stream": True}
+    small: dict[str, Any] = {"model": MODELS[0], "max_tokens": MAX_OUTPUT_TOKENS, "messages": hello, "stream": True}
     broken = {"type": "thinking", "thinking": "", "signature": "AAAA"}
     answered = [*hello, {"role": "assistant", "content": [broken, {"type": "text", "text": "Hello."}]}, *hello]
     return found | {
