@@ -330,6 +330,20 @@ def test_resolve_gives_a_model_or_refuses_whatever_the_name(name: str, default: 
     assert len(told) < 300
 
 
+@pytest.mark.parametrize(
+    "name", ["claude-sonnet-4-20250514", "anthropic/claude-sonnet-4-20250514", "claude-3-7-sonnet-20250219"]
+)
+def test_the_only_sonnet_of_a_gateway_is_the_default_however_its_id_is_written(name: str) -> None:
+    catalog = ModelCatalog.newest_first(parse_model_list([entry(name)]) or [], "api", "2026-11-20")
+    assert catalog.resolve_model("").id == catalog.resolve_model("sonnet").id == name
+
+
+def test_a_list_without_a_sonnet_names_the_setting_of_the_default() -> None:
+    catalog = ModelCatalog.newest_first(parse_model_list([entry("claude-haiku-4-5")]) or [], "api", "2026-11-20")
+    with pytest.raises(RequestError, match=r"'sonnet'.*MCP_CLAUDE_MODEL.*there are haiku"):
+        catalog.resolve_model("")
+
+
 @given(st.text())
 def test_a_list_of_nothing_refuses_too(name: str) -> None:
     with pytest.raises(RequestError):
