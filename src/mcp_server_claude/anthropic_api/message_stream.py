@@ -56,10 +56,10 @@ class MessageStream:
     `bytes_received()` and `event_count` grow with the stream, and `in_thinking_block` is true while a thinking block is
     open: by these a watchdog tells silence from a broken stream. `container_id` names the container in which code ran.
     `text_chars` is the length of the text so far. `is_finished` is set by `message_stop`, after which nothing counts.
-    `ends_in_text` is true if the latest event was a delta of text.
-    `model` is the model that answers, also where the API asked a fallback model; then `fallback_from` is the one that
-    was requested. `region` is the place of inference that a platform's endpoint implies, where its responses do not
-    name it. `dropped_thinking_blocks` counts the blocks of earlier answers that the API dropped, as far as it says so.
+    `ends_in_text` is true if the latest event was a delta of text. `model` is the model that answers, also where the
+    API asked a fallback model; then `fallback_from` is the one that was requested. `region` is the place of inference
+    that a platform's endpoint implies, where its responses do not name it. `dropped_thinking_blocks` counts the blocks
+    of earlier answers that the API dropped, as far as it says so.
 
     Text for a block that was never started is kept as text of the answer. With `strict_blocks` it is malformed: for a
     stream whose text must be exact, such as the continuation of an answer.
@@ -348,10 +348,8 @@ class MessageStream:
 
     def _accepts_text(self, index: int) -> bool:
         """True if a text delta may belong to this block."""
-        if not self._strict_blocks:
-            return True
         block = self._blocks.get(index)
-        return block is not None and block.fields.get("type") == "text"
+        return not self._strict_blocks or (block is not None and block.fields.get("type") == "text")
 
     def _object_in(self, event: dict[str, object], field: str) -> dict[str, object]:
         value = event.get(field)
