@@ -378,8 +378,7 @@ class MessageStream:
         """Add text to a block. A block that was never started counts as text, so that its text is not lost."""
         if not text:
             return
-        block = self._blocks.get(index)
-        if block is None:
+        if (block := self._blocks.get(index)) is None:
             block = self._blocks[index] = ContentBlockBuilder({"type": "text", "text": ""})
         block.append("text", text)
         self._publish_text(text)
