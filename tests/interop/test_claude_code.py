@@ -87,6 +87,7 @@ def options(
     server: dict[str, Any] = {"command": command, "args": arguments, "env": settings}
     if request.param == "http":
         server = {"type": "http", "url": f"{http_url}/mcp"}
+    server["alwaysLoad"] = True  # the first turn waits for the server, however slowly it starts
     config = tmp_path / "mcp.json"
     config.write_text(json.dumps({"mcpServers": {"claude": server}}), encoding="utf-8")
     return ["--mcp-config", str(config), "--strict-mcp-config", "--allowedTools", "mcp__claude"]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
-WAIT_TIMEOUT_S = 30
+WAIT_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
