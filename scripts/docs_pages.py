@@ -24,10 +24,9 @@ OUTSIDE_PAGES = (
     "CODE_OF_CONDUCT.md",
     "benchmarks/README.md",
 )
-LICENCE_LINK = re.compile(r"\[([^]]+)\]\((?:../)?LICENSE\)")
 MERMAID = ROOT / "build" / "mermaid" / "package" / "dist" / "mermaid.min.js"
 """The library that draws the diagrams, as `scripts/docs` fetched it; without it browsers load it from a public host."""
-PARENT_LINK = re.compile(r"\]\(\.\./(?=[^)]*\.md)")
+REPOSITORY_LINK = re.compile(r"\[([^]]+)\]\((?:\.\./)?([\w./-]+)(#[\w-]+)?\)")
 DOCS_LINK = re.compile(r"\]\((?:\.\./)?docs/")
 
 
@@ -49,8 +48,15 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
     """Point links between `docs/` and the rest of the repository to the pages of the site."""
-    markdown = LICENCE_LINK.sub(r"\1", markdown)
     up = "../" * page.file.src_uri.count("/")
     if page.file.src_uri in OUTSIDE_PAGES:
-        return DOCS_LINK.sub(f"]({up}", markdown)
-    return PARENT_LINK.sub("](", markdown)
+        markdown = DOCS_LINK.sub(f"]({up}", markdown)
+    return REPOSITORY_LINK.sub(_site_link, markdown)
+
+
+def _site_link(found: re.Match[str]) -> str:
+    """The link to a page of the site, or the text alone where the site has no such page, e.g. of a source file."""
+    text, path, anchor = found.groups(default="")
+    if path in OUTSIDE_PAGES:
+        return f"[{text}]({path}{anchor})"
+    return text if (ROOT / path).exists() and not (ROOT / "docs" / path).exists() else found[0]
