@@ -84,7 +84,7 @@ async def test_an_answer_grows_before_the_readers_eyes_and_ends_with_its_account
     await expect(ada.answer.locator(".doing")).to_be_hidden()
     site.upstream.skip_delays()
     await ada.wait_until_complete()
-    await expect(ada.account).to_have_text(re.compile(r"Sonnet 5\.5\d+ in150 out(<)?\$0\.00\d[\d.]+ m?s"))
+    await expect(ada.account).to_have_text(re.compile(r"Sonnet 5\.5\d+ in230 out(<)?\$0\.00\d[\d.]+ m?s"))
     await expect(ada.page.locator("#cost")).to_have_text(re.compile(r"^(<)?\$0\.00\d+$"))
     await expect(ada.page.locator("#threads a[aria-current=page]")).to_contain_text("What is tea?")
     await expect(ada.page).to_have_title(re.compile(r"^What is tea\? .* · mcp-server-claude$"))

@@ -321,7 +321,7 @@ async def test_a_question_that_is_sent_while_the_thread_is_read_gets_one_answer(
     await is_read.wait()
     await ada.page.unroute("**/threads/*.json")
     may_be_shown.set()
-    await expect(ada.answers.last).to_contain_text("12 out")
+    await expect(ada.answers.last).to_contain_text("92 out")
     await ada.wait_until_complete()
     await expect(ada.answers).to_have_count(2)
 
