@@ -53,6 +53,11 @@ COMMANDS = {
 """The commands in the order of the list."""
 
 
+def subcommand_group(summary: str) -> typer.Typer:
+    """The group of a command that has commands of its own, such as `user add`."""
+    return typer.Typer(help=summary, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
 class LazyCommandGroup(TyperGroup):
     """The group of all commands."""
 

@@ -13,6 +13,7 @@ import typer
 from mcp_server_claude import number_formatting
 from mcp_server_claude.cli import job_display, shell_call, terminal_output
 from mcp_server_claude.cli.call_options import JsonOption, QuietOption
+from mcp_server_claude.cli.command_group import subcommand_group
 from mcp_server_claude.cli.markdown_stream import without_control_characters
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.server.tools.jobs import JOB_STOP_TIMEOUT_S
@@ -26,12 +27,7 @@ MAX_TITLE_CHARS = 60
 UserOption: TypeAlias = Annotated[str, typer.Option(metavar="NAME", help="The jobs of this user.")]
 JobArgument: TypeAlias = Annotated[str, typer.Argument(metavar="ID", help="The id of a job (j_…).")]
 
-app = typer.Typer(
-    help="List, show, wait for, cancel and resume background jobs, and get their output.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
+app = subcommand_group("List, show, wait for, cancel and resume background jobs, and get their output.")
 
 
 @app.command("list")

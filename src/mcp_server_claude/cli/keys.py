@@ -13,6 +13,7 @@ from mcp_server_claude.anthropic_api import system_keyring
 from mcp_server_claude.anthropic_api.credentials import validate_key
 from mcp_server_claude.cli import shell_call, terminal_output
 from mcp_server_claude.cli.call_options import JsonOption
+from mcp_server_claude.cli.command_group import subcommand_group
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.settings_sources import is_placeholder
 
@@ -21,12 +22,7 @@ KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_KEY_CHARS = 10_000
 NameArgument: TypeAlias = Annotated[str, typer.Argument(metavar="[NAME]", help="The name of the key.")]
 
-app = typer.Typer(
-    help="Keep API keys in the keyring of the operating system: set, list, remove.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
+app = subcommand_group("Keep API keys in the keyring of the operating system: set, list, remove.")
 
 
 @app.command("set")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 
 import anyio.to_thread
 
-from mcp_server_claude import number_formatting
 from mcp_server_claude.calls.ask_request import build_call
 from mcp_server_claude.cli import job_display, local_files, shell_call, terminal_output
 from mcp_server_claude.cli.short_schema import parse_schema_option
@@ -141,16 +140,6 @@ def _line_item(line: str) -> object:
 
 async def _print_map_estimate(jobs: BackgroundJobs, request: MapRequest) -> None:
     estimates = await jobs.estimate_map(request)
-    rows = [
-        (
-            each.variant,
-            each.model,
-            f"about {number_formatting.format_tokens(each.input_tokens)}",
-            number_formatting.format_usd(each.input_usd),
-            number_formatting.format_usd(each.typical_usd),
-            number_formatting.format_usd(each.max_usd),
-        )
-        for each in estimates
-    ]
+    rows = [each.as_row() for each in estimates]
     header = ("way", "model", "input tokens", "input", "short answers", "longest answers")
     terminal_output.print_table(header, rows, left=2)

@@ -15,6 +15,7 @@ from mcp_server_claude import number_formatting
 from mcp_server_claude.calls.conversation_threads import ThreadTranscript
 from mcp_server_claude.cli import terminal_output
 from mcp_server_claude.cli.call_options import JsonOption
+from mcp_server_claude.cli.command_group import subcommand_group
 from mcp_server_claude.cli.markdown_stream import without_control_characters
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.server.tools.jobs import transcript_markdown
@@ -36,12 +37,7 @@ CONTEXT_CHARS = 40
 UserOption: TypeAlias = Annotated[str, typer.Option(metavar="NAME", help="The conversations of this user.")]
 ThreadArgument: TypeAlias = Annotated[str, typer.Argument(metavar="ID", help="The id of a conversation (t_…).")]
 
-app = typer.Typer(
-    help="List, search, show and export conversations.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
+app = subcommand_group("List, search, show and export conversations.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

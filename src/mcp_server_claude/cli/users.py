@@ -13,6 +13,7 @@ import typer
 from mcp_server_claude import number_formatting
 from mcp_server_claude.cli import terminal_output
 from mcp_server_claude.cli.client_config import SERVER_NAME
+from mcp_server_claude.cli.command_group import subcommand_group
 from mcp_server_claude.cli.command_line import pasteable_command
 from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 
@@ -34,7 +35,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 SUMMARY = "Manage the users of the HTTP server: add, list, set, rotate, remove."
 
-app = typer.Typer(help=SUMMARY, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+app = subcommand_group(SUMMARY)
 
 NameArgument = Annotated[str, typer.Argument(help="Letters a-z, digits, and . _ @ -", metavar="NAME")]
 BudgetOption = Annotated[

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mcp_server_claude import number_formatting
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -35,6 +37,15 @@ class MapEstimate:
     input_usd: float | None
     typical_usd: float | None
     max_usd: float | None
+
+    def as_row(self) -> tuple[str, ...]:
+        """The columns of a table for people: way, model, input tokens, input, short answers, longest answers."""
+        return (
+            self.variant,
+            self.model,
+            f"about {number_formatting.format_tokens(self.input_tokens)}",
+            *map(number_formatting.format_usd, (self.input_usd, self.typical_usd, self.max_usd)),
+        )
 
 
 def extrapolate(

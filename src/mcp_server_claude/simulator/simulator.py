@@ -218,7 +218,7 @@ async def run_until_signal(simulator: Simulator, *, announce: Callable[[str], No
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
+        with suppress(NotImplementedError):  # event loops on Windows have none; there Ctrl-C is a KeyboardInterrupt
             loop.add_signal_handler(number, stop.set)
     async with simulator:
         if announce is not None:

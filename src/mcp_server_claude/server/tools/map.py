@@ -119,17 +119,7 @@ def _map_request(template: Call, items: Sequence[object], output: str, max_usd: 
 
 
 def _estimate_table(estimates: Sequence[MapEstimate]) -> str:
-    rows = [
-        (
-            each.variant,
-            each.model,
-            f"about {number_formatting.format_tokens(each.input_tokens)}",
-            number_formatting.format_usd(each.input_usd),
-            number_formatting.format_usd(each.typical_usd),
-            number_formatting.format_usd(each.max_usd),
-        )
-        for each in estimates
-    ]
+    rows = [each.as_row() for each in estimates]
     items = estimates[0].items if estimates else 0
     header = ("way", "model", "input tokens", "input", "with 500 tokens an answer", "with the longest answers")
     table = tool_results.markdown_table(header, rows)
