@@ -15,6 +15,7 @@ import pytest
 
 from mcp_server_claude import __version__
 from support.interop.agent_api import agent_api
+from support.interop.run_program import run_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,18 +27,7 @@ TOOL_TIMEOUT_S = 200
 
 def run_tool(command: Sequence[str | Path], environment: Mapping[str, str], folder: Path) -> str:
     """What a program prints; it has to end well."""
-    done = subprocess.run(
-        command,
-        env=environment,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TOOL_TIMEOUT_S,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
+    return run_program(command, environment, TOOL_TIMEOUT_S, folder)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from mcp_server_claude.server.prompts import TEMPLATES
 from mcp_server_claude.server.tools import build_tools
 from support.interop.agent_api import AgentApi, agent_api, prompt_with_calls, result_texts
+from support.interop.run_program import run_program
 from support.server_command import REAL_COMMAND
 
 if TYPE_CHECKING:
@@ -44,18 +45,8 @@ class ClaudeCode:
 
     def run(self, prompt: str, *options: str) -> list[dict[str, Any]]:
         """The events of a run that ends by itself."""
-        done = subprocess.run(
-            self.command(prompt, *options),
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=CLAUDE_TIMEOUT_S,
-            check=False,
-        )
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        printed = run_program(self.command(prompt, *options), self.environment, CLAUDE_TIMEOUT_S, self.folder)
+        return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
 
 
 @pytest.fixture

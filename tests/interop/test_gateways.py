@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.interop.run_program import run_program
 from support.interop.servers import process_with_url, server_settings
 from support.server_command import REAL_COMMAND
 
@@ -29,17 +30,8 @@ MASTER_KEY = "sk-test-0000-gateway"
 
 def ask(upstream: str, data_dir: Path, **changes: str) -> str:
     """The answer that the shell prints when the server asks this upstream."""
-    done = subprocess.run(
-        [*REAL_COMMAND, "ask", "Hello", "--model", MODEL],
-        env=server_settings(data_dir, upstream) | changes,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=ASK_TIMEOUT_S,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
+    command = [*REAL_COMMAND, "ask", "Hello", "--model", MODEL]
+    return run_program(command, server_settings(data_dir, upstream) | changes, ASK_TIMEOUT_S)
 
 
 @contextmanager

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import socket
-import subprocess
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +12,16 @@ import pytest
 
 from support.chat_reader import ask_chat
 from support.http_server import RunningHttpServer
+from support.nginx_process import NGINX, nginx_process
 from support.raw_mcp_http import raw_mcp_client
 from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from contextlib import AbstractContextManager
 
     from mcp_server_claude.simulator import Simulator
     from support.replicas import Replicas
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 SHIPPED = Path(__file__).parents[2] / "deploy" / "nginx.replicas.conf"
 TIMEOUT_S = 60
 pytestmark = [
@@ -35,31 +31,17 @@ pytestmark = [
 ]
 
 
-@contextmanager
-def nginx(home: Path, replicas: Replicas) -> Generator[str]:
-    """nginx in front of the replicas, without TLS; its URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    text = re.sub(r"^ *ssl_.*\n", "", SHIPPED.read_text(), flags=re.MULTILINE)
-    text = text.replace("listen 443 ssl", f"listen 127.0.0.1:{port}").replace("claude.example.com", "localhost")
-    for number, server in enumerate(replicas.servers, 1):
-        text = text.replace(f"claude-{number}.internal:8000", server.url.removeprefix("http://"))
-    home.mkdir()
-    places = " ".join(
-        f"{name}_temp_path {home}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (home / "nginx.conf").write_text(
-        f"daemon off; pid {home}/pid; error_log {home}/error.log; events {{}}\n"
-        f"http {{ access_log off; {places}\n{text}\n}}\n"
-    )
-    assert NGINX is not None
-    running = subprocess.Popen([NGINX, "-p", str(home), "-c", "nginx.conf", "-e", f"{home}/error.log"])
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        running.terminate()
-        running.wait(timeout=20)
+def nginx(home: Path, replicas: Replicas) -> AbstractContextManager[str]:
+    """nginx in front of the replicas, with the shipped configuration but for TLS; its URL."""
+
+    def http_block(port: int) -> str:
+        text = re.sub(r"^ *ssl_.*\n", "", SHIPPED.read_text(), flags=re.MULTILINE)
+        text = text.replace("listen 443 ssl", f"listen 127.0.0.1:{port}").replace("claude.example.com", "localhost")
+        for number, server in enumerate(replicas.servers, 1):
+            text = text.replace(f"claude-{number}.internal:8000", server.url.removeprefix("http://"))
+        return text
+
+    return nginx_process(home, http_block)
 
 
 async def wait_until_listening(url: str) -> None:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import socket
-import subprocess
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +12,13 @@ import httpx2
 import pytest
 
 from support.http_server import http_server_thread
+from support.nginx_process import NGINX, nginx_process
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from contextlib import AbstractContextManager
 
     from mcp_server_claude.simulator import Simulator
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 SHIPPED = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(NGINX is None, reason="there is no nginx here")]
 
@@ -39,30 +35,11 @@ def shipped() -> str:
     return location.replace("127.0.0.1:8000", "$UPSTREAM")
 
 
-@contextmanager
-def proxy(home: Path, upstream: str, location: str) -> Generator[str]:
+def proxy(home: Path, upstream: str, location: str) -> AbstractContextManager[str]:
     """nginx on a free port of loopback, passing on to `upstream`; its URL."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    home.mkdir()
-    places = " ".join(
-        f"{name}_temp_path {home}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    told = location.replace("$UPSTREAM", upstream.removeprefix("http://"))
     # The server checks the Host, so this proxy passes on one that it knows.
-    told = told.replace("$host", "localhost")
-    (home / "nginx.conf").write_text(
-        f"daemon off; pid {home}/pid; error_log {home}/error.log; events {{}}\n"
-        f"http {{ access_log off; {places} server {{ listen 127.0.0.1:{port}; {told} }} }}\n"
-    )
-    assert NGINX is not None
-    running = subprocess.Popen([NGINX, "-p", str(home), "-c", "nginx.conf", "-e", f"{home}/error.log"])
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        running.terminate()
-        running.wait(timeout=20)
+    rules = location.replace("$UPSTREAM", upstream.removeprefix("http://")).replace("$host", "localhost")
+    return nginx_process(home, lambda port: f"server {{ listen 127.0.0.1:{port}; {rules} }}")
 
 
 @pytest.mark.parametrize("kind", [SSE, "text/plain"])

@@ -20,6 +20,7 @@ from mcp_server_claude.calls import answer_feed
 from mcp_server_claude.calls.ask_request import FILES_ONLY_PROMPT
 from mcp_server_claude.simulator import Simulator, directive
 from mcp_server_claude.web.routes import server_sent_events
+from support.chat_reader import ask_chat, read_until
 from support.http_server import (
     RunningHttpServer,
     event_text,
@@ -64,29 +65,12 @@ async def client(here: RunningHttpServer, api: Simulator) -> AsyncIterator[httpx
             yield client
 
 
-async def asked(client: httpx2.AsyncClient, message: str, **fields: object) -> list[ServerSentEvent]:
-    """Ask, and hear everything."""
-    async with client.stream("POST", "/chat", json={"message": message, **fields}) as response:
-        assert response.status_code == 200, await response.aread()
-        return [each async for each in read_events(response)]
-
-
 async def again(client: httpx2.AsyncClient, call: str, last: str = "") -> list[ServerSentEvent]:
     """Read a call, from an event on."""
     headers = {"Last-Event-ID": last} if last else {}
     async with client.stream("GET", f"/chat/{call}", headers=headers) as response:
         assert response.status_code == 200, await response.aread()
         return [each async for each in read_events(response)]
-
-
-async def until(events: AsyncIterator[ServerSentEvent], chars: int) -> list[ServerSentEvent]:
-    """The events up to the one with which so many characters are there."""
-    so_far: list[ServerSentEvent] = []
-    async for each in events:
-        so_far.append(each)
-        if each.offset >= chars:
-            return so_far
-    raise AssertionError("it ended first")
 
 
 async def refused(client: httpx2.AsyncClient, status: int, **fields: object) -> dict[str, Any]:
@@ -174,7 +158,7 @@ async def test_the_stream_passes_through_caches_and_proxies_as_it_is(client: htt
     ],
 )
 async def test_text_arrives_exactly_but_for_its_line_ends(client: httpx2.AsyncClient, text: str, chars: int) -> None:
-    events = await asked(client, directive(text=text, chars=chars, split="surrogates"))
+    events = await ask_chat(client, directive(text=text, chars=chars, split="surrogates"))
     assert event_text(events) == normal(text)
     assert events[-1].offset == len(text)
     assert [each.offset for each in events] == sorted(each.offset for each in events)
@@ -185,13 +169,13 @@ async def test_text_arrives_exactly_but_for_its_line_ends(client: httpx2.AsyncCl
 async def test_a_long_answer_arrives_without_a_loss(client: httpx2.AsyncClient) -> None:
     text = "".join(f"{n}. a line of a very long answer, ähnlich wie diese 😀\n" for n in range(4000))
     assert len(text) > 200_000
-    events = await asked(client, directive(text=text))
+    events = await ask_chat(client, directive(text=text))
     assert event_text(events) == text
     assert event_text(await again(client, call_of(events))) == text
 
 
 async def test_the_account_comes_before_the_end(client: httpx2.AsyncClient, api: Simulator) -> None:
-    events = await asked(client, "What is tea?")
+    events = await ask_chat(client, "What is tea?")
     (usage,) = events_named(events, "usage")
     assert events[-2].name == "usage"
     assert usage["call_id"] == call_of(events)
@@ -202,7 +186,7 @@ async def test_the_account_comes_before_the_end(client: httpx2.AsyncClient, api:
 
 
 async def test_stages_are_told(client: httpx2.AsyncClient) -> None:
-    events = await asked(client, "Search the web for tea. [[sim: think=30]]", tools=["web"], model="opus")
+    events = await ask_chat(client, "Search the web for tea. [[sim: think=30]]", tools=["web"], model="opus")
     states = [each["state"] for each in events_named(events, "status")]
     assert states[0] == "reading"
     assert {"thinking", "searching", "writing"} <= set(states)
@@ -239,7 +223,7 @@ async def test_while_nothing_is_said_a_comment_keeps_the_line_open(
 async def test_done_ends_every_path(
     client: httpx2.AsyncClient, prompt: str, kind: str, incomplete: str, stop_reason: str | None
 ) -> None:
-    events = await asked(client, prompt)
+    events = await ask_chat(client, prompt)
     ended = done(events)
     assert ended["complete"] is (stop_reason == "end_turn")
     assert ended["incomplete"].startswith(incomplete)
@@ -255,7 +239,7 @@ async def test_done_ends_every_path(
 async def test_an_overload_is_waited_for_before_the_eyes_of_the_reader(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with http_server_thread(tmp_path, api.url) as here, here.client() as client:
-        events = await asked(client, directive(status=529, retry_after=0.3, times=2))
+        events = await ask_chat(client, directive(status=529, retry_after=0.3, times=2))
     waits = [each for each in events_named(events, "status") if each["state"] == "waiting"]
     assert len(waits) == 2
     assert all("overloaded, trying again in" in each["text"] for each in waits)
@@ -320,7 +304,7 @@ async def test_a_body_that_is_too_large_is_refused(api: Simulator, tmp_path: Pat
     async with http_server_thread(tmp_path, api.url, max_body_bytes=2048) as here, here.client() as client:
         error = await refused(client, 413, message="x" * 3000)
         assert error["kind"] == "too_large"
-        assert done(await asked(client, "x" * 1500))["complete"] is True
+        assert done(await ask_chat(client, "x" * 1500))["complete"] is True
 
 
 # --------------------------------------------------------------------- coming back
@@ -328,7 +312,7 @@ async def test_a_body_that_is_too_large_is_refused(api: Simulator, tmp_path: Pat
 
 async def test_a_reader_can_go_on_from_every_event(client: httpx2.AsyncClient) -> None:
     text = "one\r\ntwo\r\rthree 😀\n\nfour\r\n" * 3
-    events = await asked(client, directive(text=text, chars=2, split="surrogates"))
+    events = await ask_chat(client, directive(text=text, chars=2, split="surrogates"))
     whole = normal(text)
     for n, each in enumerate(events):
         rest = await again(client, call_of(events), each.id)
@@ -342,7 +326,7 @@ async def test_a_reader_can_go_on_from_every_event(client: httpx2.AsyncClient) -
 async def test_a_reader_who_loses_the_line_misses_nothing(client: httpx2.AsyncClient, api: Simulator) -> None:
     ask = {"message": directive(tokens=300, pace=200, chars=4)}
     async with client.stream("POST", "/chat", json=ask) as response:
-        events = await until(read_events(response), 60)
+        events = await read_until(read_events(response), 60)
     while events[-1].name != "done":
         async with client.stream(
             "GET", f"/chat/{call_of(events)}", headers={"Last-Event-ID": events[-1].id}
@@ -396,7 +380,7 @@ async def test_a_reader_that_is_stuck_holds_up_nobody(
 
 
 async def test_a_place_that_is_none_is_refused(client: httpx2.AsyncClient) -> None:
-    call = call_of(await asked(client, "What is tea?"))
+    call = call_of(await ask_chat(client, "What is tea?"))
     for last in (
         "7",
         f"{call}:",
@@ -418,14 +402,14 @@ async def test_a_page_that_is_loaded_anew_finds_the_running_call_in_its_thread(
     client: httpx2.AsyncClient, api: Simulator
 ) -> None:
     async with client.stream("POST", "/chat", json={"message": f"Tell me. {STALLED}"}) as response:
-        events = await until(read_events(response), 80)
+        events = await read_until(read_events(response), 80)
         start = events[0].json
         page = (await client.get(f"/threads/{start['thread']}.json")).json()
         assert [each["role"] for each in page["messages"]] == ["user", "assistant"]
         assert page["messages"][1]["running"] is True
         assert page["messages"][1]["call"] == start["call"]
         async with client.stream("GET", f"/chat/{start['call']}") as second:
-            assert message_requests(api)[0].text.startswith(event_text(await until(read_events(second), 80)))
+            assert message_requests(api)[0].text.startswith(event_text(await read_until(read_events(second), 80)))
         await client.post(f"/chat/{start['call']}/stop", headers=JSON)
 
 
@@ -435,7 +419,7 @@ async def test_a_page_that_is_loaded_anew_finds_the_running_call_in_its_thread(
 async def test_a_stop_closes_the_upstream_and_ends_the_stream(client: httpx2.AsyncClient, api: Simulator) -> None:
     async with client.stream("POST", "/chat", json={"message": STALLED}) as response:
         events = read_events(response)
-        so_far = await until(events, 80)
+        so_far = await read_until(events, 80)
         stopped = await client.post(f"/chat/{call_of(so_far)}/stop", headers=JSON)
         assert (stopped.status_code, stopped.json()) == (200, {"stopping": True})
         so_far += [each async for each in events]
@@ -478,7 +462,7 @@ async def test_a_call_goes_on_for_who_may_come_back(api: Simulator, tmp_path: Pa
     api.reset()
     async with http_server_thread(tmp_path, api.url, reader_grace_s=60) as here, here.client() as client:
         async with client.stream("POST", "/chat", json={"message": directive(tokens=100, pace=200)}) as response:
-            events = await until(read_events(response), 10)
+            events = await read_until(read_events(response), 10)
         await api.wait_until_idle()
         assert message_requests(api)[0].end == "complete"
         rest = await again(client, call_of(events), events[-1].id)
@@ -495,7 +479,7 @@ async def test_when_the_server_ends_the_reader_is_told_and_the_answer_can_be_rea
         client.stream("POST", "/chat", json={"message": STALLED}) as response,
     ):
         events = read_events(response)
-        so_far = await until(events, 80)
+        so_far = await read_until(events, 80)
         here.stop()
         so_far += [each async for each in events]
     (error,) = events_named(so_far, "error")
@@ -523,11 +507,11 @@ async def test_another_process_reads_along_and_stops(api: Simulator, tmp_path: P
             ask = {"message": directive(tokens=2000, pace=100, chars=4)}
             async with here.stream("POST", "/chat", json=ask) as response:
                 events = read_events(response)
-                so_far = await until(events, 40)
+                so_far = await read_until(events, 40)
                 call = call_of(so_far)
                 async with there.stream("GET", f"/chat/{call}", headers={"Last-Event-ID": so_far[-1].id}) as second:
                     theirs = read_events(second)
-                    rest = await until(theirs, so_far[-1].offset + 100)
+                    rest = await read_until(theirs, so_far[-1].offset + 100)
                     assert (await there.post(f"/chat/{call}/stop", headers=JSON)).json() == {"stopping": True}
                     rest += [each async for each in theirs]
                 ours = so_far + [each async for each in events]
@@ -546,7 +530,7 @@ async def test_after_a_crash_the_saved_text_can_be_read_and_says_how_to_go_on(ap
         first.client() as client,
         client.stream("POST", "/chat", json={"message": f"Tell me. {STALLED}"}) as response,
     ):
-        so_far = await until(read_events(response), 80)
+        so_far = await read_until(read_events(response), 80)
         while not _saved(data, call_of(so_far)):
             await anyio.lowlevel.checkpoint()
         first.kill()
@@ -561,7 +545,7 @@ async def test_after_a_crash_the_saved_text_can_be_read_and_says_how_to_go_on(ap
         assert error["kind"] == "interrupted"
         assert "ask for the rest in the same thread" in error["text"]
         assert done(events)["complete"] is False
-        more = await asked(client, "Go on.", thread=so_far[0].json["thread"])
+        more = await ask_chat(client, "Go on.", thread=so_far[0].json["thread"])
         assert done(more)["complete"] is True
 
 
@@ -577,7 +561,7 @@ async def test_a_server_that_is_told_to_end_lets_answers_finish(api: Simulator, 
         ask = {"message": directive(tokens=100, pace=100)}
         async with client.stream("POST", "/chat", json=ask) as response:
             events = read_events(response)
-            so_far = await until(events, 10)
+            so_far = await read_until(events, 10)
             ended: list[int] = []
 
             async def end() -> None:
@@ -632,7 +616,7 @@ def test_bare_text_is_for_who_prefers_it(accept: str, *, bare: bool) -> None:
 
 async def test_a_question_is_sent_as_it_was_asked(client: httpx2.AsyncClient, api: Simulator) -> None:
     fields = {"model": "opus", "effort": "low", "system": "Be brief.", "max_tokens": 77}
-    events = await asked(client, "Größe and 😀?", **fields)
+    events = await ask_chat(client, "Größe and 😀?", **fields)
     body: Any = message_requests(api)[0].body
     assert body["model"] == "claude-opus-5-5"
     assert body["max_tokens"] == 77
@@ -657,10 +641,10 @@ async def test_halves_of_surrogate_pairs_are_mended_wherever_they_stand(
 
 
 async def test_a_thread_is_gone_on_with(client: httpx2.AsyncClient, api: Simulator) -> None:
-    first = await asked(client, "What is tea?")
+    first = await ask_chat(client, "What is tea?")
     thread = first[0].json["thread"]
     assert thread.startswith("t_")
-    second = await asked(client, "And coffee?", thread=f" {thread} ")
+    second = await ask_chat(client, "And coffee?", thread=f" {thread} ")
     assert second[0].json["thread"] == thread
     body: Any = message_requests(api)[1].body
     assert [each["role"] for each in body["messages"]] == ["user", "assistant", "user"]
@@ -671,7 +655,7 @@ async def test_a_thread_is_gone_on_with(client: httpx2.AsyncClient, api: Simulat
 
 async def test_an_answer_is_held_to_a_schema(client: httpx2.AsyncClient) -> None:
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
-    events = await asked(client, "Name a tea.", schema=schema)
+    events = await ask_chat(client, "Name a tea.", schema=schema)
     assert [each.name for each in events].count("") == 1
     assert next(each for each in events if not each.name).json.keys() == {"name"}
     assert done(events)["complete"] is True
@@ -687,7 +671,7 @@ async def test_files_come_as_data_with_the_names_that_claude_sees(client: httpx2
         f"data:text/plain;base64,{b64encode(b'bare').decode()}",
         "https://example.com/paper.pdf",
     ]
-    events = await asked(client, "", files=files)
+    events = await ask_chat(client, "", files=files)
     assert done(events)["complete"] is True
     body: Any = message_requests(api)[0].body
     blocks = body["messages"][0]["content"]
@@ -731,7 +715,7 @@ async def test_where_the_operator_names_directories_their_files_can_be_asked_abo
         http_server_thread(tmp_path / "data", api.url, roots=[tmp_path / "root"]) as here,
         here.client() as client,
     ):
-        events = await asked(client, "x", files=["*.txt"])
+        events = await ask_chat(client, "x", files=["*.txt"])
         assert done(events)["notes"] == ['"*.txt" matched 1 file.']
         assert "tea is hot" in str(message_requests(api)[0].body)
         await refused(client, 400, message="x", files=["/etc/passwd"])
@@ -749,7 +733,7 @@ async def test_another_users_call_is_not_there_on_any_route(api: Simulator, tmp_
         here.client() as nobody,
         ada.stream("POST", "/chat", json={"message": STALLED}) as response,
     ):
-        so_far = await until(read_events(response), 80)
+        so_far = await read_until(read_events(response), 80)
         call, thread = so_far[0].json["call"], so_far[0].json["thread"]
         for other, status in ((bob, 404), (nobody, 401)):
             for asking in (
@@ -782,12 +766,12 @@ async def test_who_asks_too_often_or_too_much_at_once_is_told_when_to_come_again
     ):
         async with ada.stream("POST", "/chat", json={"message": STALLED}) as response:
             events = read_events(response)
-            call = call_of(await until(events, 80))
+            call = call_of(await read_until(events, 80))
             assert (await refused(ada, 429, message="x"))["kind"] == "user_concurrency"
-            assert done(await asked(bob, "x"))["complete"] is True
+            assert done(await ask_chat(bob, "x"))["complete"] is True
             await ada.post(f"/chat/{call}/stop", headers=JSON)
             assert [each.name async for each in events][-1] == "done"
-        await asked(ada, "x")
+        await ask_chat(ada, "x")
         late = await ada.post("/chat", json={"message": "x"})
         assert late.status_code == 429
         assert late.json()["error"]["kind"] == "user_rate_limit"
@@ -819,7 +803,7 @@ async def test_the_documentation_shows_what_there_is(client: httpx2.AsyncClient)
     answers = paths["/chat"]["post"]["responses"]
     assert {"200", "400", "402", "404", "413", "422", "429", "500", "503"} <= set(answers)
     example: str = answers["200"]["content"]["text/event-stream"]["example"]
-    events = await asked(client, "What is tea?")
+    events = await ask_chat(client, "What is tea?")
     assert set(re.findall(r"^event: (.+)$", example, re.MULTILINE)) == {each.name for each in events if each.name}
     pieces = re.findall(r"^id: \w+:(\d+)\n((?:data: .*\n)+)", example, re.MULTILINE)
     said = ""
