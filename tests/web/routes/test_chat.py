@@ -450,7 +450,7 @@ async def test_who_leaves_before_anything_was_said_ends_the_call_too(api: Simula
     async with http_server_thread(tmp_path, api.url, reader_grace_s=0) as here, here.client() as client:
         with anyio.move_on_after(30):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(asked, client, directive(fault="stall", at="headers"))
+                tasks.start_soon(ask_chat, client, directive(fault="stall", at="headers"))
                 await api.wait_for_requests(2)  # the list of models, and the message
                 tasks.cancel_scope.cancel()
         with anyio.fail_after(30):
