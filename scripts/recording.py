@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -65,26 +66,31 @@ def record(command: Sequence[str]) -> Iterator[TerminalFrame]:
     """The different screens that a command shows, at most one for each interval."""
     screen = pyte.Screen(COLUMNS, ROWS)
     stream = pyte.ByteStream(screen)
+    last = TerminalFrame(-1.0, ())
+    end_s = 0.0
+    for end_s, output in capture(command):
+        stream.feed(output)
+        if end_s - last.at_s >= FRAME_INTERVAL_S and (lines := screen_lines(screen)) != last.lines:
+            last = TerminalFrame(end_s, lines)
+            yield last
+    yield TerminalFrame(end_s, screen_lines(screen))
+
+
+def capture(command: Sequence[str]) -> list[tuple[float, bytes]]:
+    """What a command writes to a terminal, each piece with its time in seconds. Nothing else is done, so that it is
+    never slowed down by its reader.
+    """
     main_end, child_end = pty.openpty()
     fcntl.ioctl(child_end, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "", "COLUMNS": str(COLUMNS), "LINES": str(ROWS)}
     process = subprocess.Popen(command, stdin=child_end, stdout=child_end, stderr=child_end, env=environment)  # noqa: S603 - our own script
     os.close(child_end)
-    start, last = time.monotonic(), TerminalFrame(-1.0, ())
-    while True:
-        try:
-            output = os.read(main_end, 65_536)
-        except OSError:  # Linux reports the end of a terminal so
-            break
-        if not output:
-            break
-        stream.feed(output)
-        now = time.monotonic() - start
-        if now - last.at_s >= FRAME_INTERVAL_S and (lines := screen_lines(screen)) != last.lines:
-            last = TerminalFrame(now, lines)
-            yield last
+    start, pieces = time.monotonic(), list[tuple[float, bytes]]()
+    with suppress(OSError):  # Linux reports the end of a terminal so
+        while output := os.read(main_end, 65_536):
+            pieces.append((time.monotonic() - start, output))
     process.wait()
-    yield TerminalFrame(time.monotonic() - start, screen_lines(screen))
+    return pieces
 
 
 def screen_lines(screen: pyte.Screen) -> tuple[str, ...]:
