@@ -126,7 +126,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "budget": (_TEMPORARY, "The day's budget does not pay for the call; `retry_after_s` runs to its reset."),
     "cancelled": (_REQUEST, "The call was cancelled before any text came."),
     "capacity": (_TEMPORARY, "All slots for running calls stayed taken for too long."),
-    "confirmation": (_REQUEST, "The user did not approve the cost of the call, or the client cannot ask."),
+    "confirmation": (_REQUEST, "The user has not approved the cost of the call, or the client cannot ask."),
     "conflict": (_TEMPORARY, "The API was already changing the thing that the request named."),
     "connection": (_TEMPORARY, "The connection was lost or could not be made."),
     "connection_refused": (_TEMPORARY, "Nothing listens at the base URL."),

@@ -169,7 +169,8 @@ class Settings(HttpSettings):
         le=1e9,
         description="Dollars above which the user is asked before a call is sent: by the MCP client (elicitation), "
         "and on the terminal by the shell. The most that a call can cost counts, which `max_usd` and `max_tokens` "
-        "lower. A client that cannot ask gets an error. `/chat` and the pages do not ask. Not set: never.",
+        "lower. A client that cannot ask gets an error. `POST /chat` answers 402 with a token that approves the cost, "
+        "and the page asks. Not set: never.",
     )
     user_usd_per_day: float | None = Field(
         default=None,

@@ -326,3 +326,32 @@ async def test_a_server_without_users_needs_no_sign_in_and_shows_no_budget(
         await expect(reader.page.get_by_role("progressbar")).to_be_hidden()
         await expect(reader.page.get_by_role("button", name="Sign out")).to_be_hidden()
         await reader.page.close()
+
+
+async def test_an_expensive_question_is_sent_once_its_price_is_approved(
+    chromium: Browser, upstream: Simulator, tmp_path: Path
+) -> None:
+    async with (
+        page_server(tmp_path, upstream, {"ada": "50/day"}, confirm_above_usd=0.05) as site,
+        browser_sessions(chromium, site) as door,
+    ):
+        door.monitor.expect_message("402")
+        reader = await door.open_page()
+        await reader.goto()
+        await reader.ask(f"Write a book. {directive(tokens=10)}")
+        await expect(reader.note).to_have_text(
+            re.compile(r"^This answer may cost up to \$\d+\.\d+\. Send it\?SendEdit$")
+        )
+        await expect(reader.note).not_to_have_class(re.compile("bad"))
+        assert not site.upstream_prompts()
+        await reader.note.get_by_role("button", name="Edit").click()
+        await expect(reader.answers).to_have_count(0)
+        await expect(reader.question).to_have_value(re.compile("^Write a book"))
+        await reader.question.press("Enter")
+        await reader.note.get_by_role("button", name="Send").click()
+        await reader.wait_until_complete()
+        await expect(reader.answers).to_have_count(1)
+        await expect(reader.note).to_have_count(0)
+        await reader.ask("And a second volume.")  # an approval holds for one answer
+        await expect(reader.note).to_contain_text("Send it?")
+        assert len(site.upstream_prompts()) == 1

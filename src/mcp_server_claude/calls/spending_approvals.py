@@ -2,13 +2,12 @@
 
 Each question holds a nonce and is forgotten when it is answered, so one approval pays for one call. In 2026-07-28 a
 client repeats the call with the answer, and the state that it sends along can be repeated too: a second time it belongs
-to a question that is no longer pending, so the user is asked again.
+to a question that is no longer pending, so the user is asked again. Over HTTP the question is an error with a token,
+and the call repeated with that token is the approval.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections import OrderedDict
 from secrets import token_hex
@@ -22,13 +21,15 @@ if TYPE_CHECKING:
 MAX_PENDING_QUESTIONS = 1000
 QUESTION_TTL_S = 600.0
 """Seconds for which a question can be answered; the SDK takes the state of a repeated call as long (mcp 2.3)."""
+APPROVAL_PREFIX = "approval_"
 
 
 class SpendingApprovals:
-    """The questions of this process that were asked and not answered yet, by the digest of their call."""
+    """The questions of this process that were asked and not answered yet: by the digest of their call, and by token."""
 
     def __init__(self) -> None:
         self._questions: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._digests: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
     def pending_question(self, digest: str) -> str | None:
         """The question about a call, if it was asked and can still be answered."""
@@ -48,10 +49,21 @@ class SpendingApprovals:
         """Forget the question about a call: it was answered."""
         self._questions.pop(digest, None)
 
+    def issue_token(self, digest: str) -> str:
+        """Issue the token with which a call can be repeated once."""
+        while len(self._digests) >= MAX_PENDING_QUESTIONS:
+            self._digests.popitem(last=False)
+        token = f"{APPROVAL_PREFIX}{token_hex(16)}"
+        self._digests[token] = (time.monotonic(), digest)
+        return token
 
-def call_digest(*parts: object) -> str:
-    """The digest of what is asked and by whom, as JSON values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    def use_token(self, token: str, digest: str) -> bool:
+        """Use a token up. Returns whether it was issued for this call and is still valid."""
+        issued_at, issued_for = self._digests.get(token, (0.0, ""))
+        if issued_for != digest:
+            return False
+        del self._digests[token]
+        return time.monotonic() - issued_at < QUESTION_TTL_S
 
 
 def needs_approval(highest_usd: float | None, above_usd: float | None) -> bool:

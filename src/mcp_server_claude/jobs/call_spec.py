@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,6 +39,15 @@ def spec_of_call(call: Call, project: str = "") -> dict[str, object]:
     spec: dict[str, object] = {name: getattr(call, name) for name in SPEC_FIELDS}
     spec["project"] = call.project or project
     return spec | {"tools": list(call.tools), "files": list(call.files), "limits": asdict(call.limits)}
+
+
+def approval_digest(call: Call, *further: object) -> str:
+    """The digest by which a repeated call is recognized: all that its client decides, and its user.
+
+    `further` are JSON values that belong to the call too, such as the items of a job.
+    """
+    parts = ({**spec_of_call(call), "trace_id": ""}, *further)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def call_from_spec(spec: Mapping[str, object], **changes: object) -> Call:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from mcp_server_claude.calls import spending_approvals
 from mcp_server_claude.errors import RequestError
-from mcp_server_claude.jobs.call_spec import spec_of_call
+from mcp_server_claude.jobs.call_spec import approval_digest
 from mcp_server_claude.services.service_access import ServiceAccess
 
 if TYPE_CHECKING:
@@ -30,11 +30,6 @@ class SpendingApproval(BaseModel):
 
 
 APPROVED = SpendingApproval(proceed=True)
-
-
-def approval_digest(call: Call, *further: object) -> str:
-    """The digest by which a repeated call is recognized: all that its client decides, and its user."""
-    return spending_approvals.call_digest({**spec_of_call(call), "trace_id": ""}, *further)
 
 
 def ask_user(

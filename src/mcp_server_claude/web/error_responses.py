@@ -28,6 +28,7 @@ STATUS_BY_KIND = {
     "body_timeout": 408,
     "budget": 402,
     "max_usd": 402,
+    "confirmation": 402,
     "rate_limit": 429,
     "user_rate_limit": 429,
     "user_concurrency": 429,

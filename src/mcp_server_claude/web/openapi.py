@@ -30,6 +30,10 @@ class ErrorDetail(BaseModel):
     retryable: bool
     retry_after_s: float | None
     request_id: str | None = Field(description="Anthropic's id of the request, if there was one.")
+    approval: str = Field("", description="Only of kind `confirmation`: the token that approves the cost, once.")
+    highest_usd: float | None = Field(
+        None, description="Only of kind `confirmation`: the most that the request can cost; null if unknown."
+    )
 
 
 class ErrorBody(BaseModel):
@@ -92,7 +96,7 @@ STREAM_RESPONSE: dict[str, Any] = {
 STATUS_DESCRIPTIONS = {
     400: "The request is invalid.",
     401: "The token or session is missing, unknown or revoked.",
-    402: "The budget, or the call's `max_usd`, is too low.",
+    402: "The budget, or the call's `max_usd`, is too low, or the cost must be approved (kind `confirmation`).",
     403: "The user, or the page that sends the request, may not do this.",
     404: "There is no such call, thread or model.",
     408: "The request's body came too slowly.",

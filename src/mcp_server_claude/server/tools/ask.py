@@ -12,6 +12,7 @@ from mcp_server_claude import number_formatting
 from mcp_server_claude.call_types import Effort, ToolName
 from mcp_server_claude.calls import ask_request, spending_approvals
 from mcp_server_claude.errors import CallError
+from mcp_server_claude.jobs.call_spec import approval_digest
 from mcp_server_claude.server import job_results, spending_confirmation, tool_results
 from mcp_server_claude.server.client_quirks import detach_delay_s
 from mcp_server_claude.server.panel.panel_tool import PANEL_META
@@ -64,7 +65,7 @@ async def confirm_ask(  # the arguments of the tool, by their names
         tools=tools,
         thread=thread,
     )
-    digest = spending_confirmation.approval_digest(call)
+    digest = approval_digest(call)
     if (question := spending_confirmation.pending_question(services, digest)) is not None:
         return question
     _ = services.calls  # an invalid setting is an error before the user is asked

@@ -12,6 +12,7 @@ from mcp.types import CallToolResult, ToolAnnotations
 from mcp_server_claude import number_formatting
 from mcp_server_claude.call_types import Effort
 from mcp_server_claude.calls import ask_request, spending_approvals
+from mcp_server_claude.jobs.call_spec import approval_digest
 from mcp_server_claude.server import job_progress_reports, job_results, spending_confirmation, tool_results
 from mcp_server_claude.server.client_quirks import detach_delay_s
 from mcp_server_claude.server.panel.panel_tool import PANEL_META
@@ -49,7 +50,7 @@ async def confirm_map(  # the arguments of the tool, by their names
     template = await ask_request.build_call(
         caller.origin("claude_map"), prompt=prompt, model=model, effort=effort, system=system, schema=schema
     )
-    digest = spending_confirmation.approval_digest(template, items, output, max_usd)
+    digest = approval_digest(template, items, output, max_usd)
     if (question := spending_confirmation.pending_question(services, digest)) is not None:
         return question
     estimates = [

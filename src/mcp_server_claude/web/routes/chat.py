@@ -22,6 +22,7 @@ from mcp_server_claude.errors import RequestError
 from mcp_server_claude.web.openapi import BEARER_AUTH, STATUS_DESCRIPTIONS, STREAM_RESPONSE, openapi_errors
 from mcp_server_claude.web.route_dependencies import AppStateDep, ServicesDep, UserDep, reader_role
 from mcp_server_claude.web.routes import server_sent_events
+from mcp_server_claude.web.routes.chat_approval import check_cost_approval
 from mcp_server_claude.web.routes.chat_request import ChatRequest
 
 if TYPE_CHECKING:
@@ -67,13 +68,17 @@ async def post_chat(
     """Ask, and read the answer while it is written.
 
     If the connection is lost the call continues for a while (`MCP_CLAUDE_READER_GRACE_S`), and `GET /chat/{call}` with
-    the last event's id returns the rest. A call that fails before its first event is an HTTP error.
+    the last event's id returns the rest. A call that fails before its first event is an HTTP error. One that may cost
+    more than `MCP_CLAUDE_CONFIRM_ABOVE_USD` is the error 402 of kind `confirmation`; the same request with the error's
+    `approval` is answered.
     """
     answer_feed = _draining_feed(services, state)
     origin = CallOrigin(
         tool="chat", source="http", client=request.headers.get("user-agent", ""), user=user, shows_status=True
     )
-    call = await answer_feed.start_answer(await chat_request.build_call(origin))
+    call = await chat_request.build_call(origin)
+    await check_cost_approval(services, call, chat_request.approval)
+    call = await answer_feed.start_answer(call)
     feed = await answer_feed.follow_answer(call.id, user.name)
     response = _stream_response(request, state, call.id, feed, is_json=bool(chat_request.schema_))
     response.headers["Thread-Id"] = call.thread

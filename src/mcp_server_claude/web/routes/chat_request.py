@@ -71,6 +71,12 @@ class ChatRequest(BaseModel):
         description="A JSON Schema: the answer is JSON that is valid against it, and arrives when it is complete.",
     )
     tools: ToolsParam = Field(default=[], max_length=10)
+    approval: str = Field(
+        "",
+        max_length=100,
+        description="The `approval` of the error that refused this request for its cost. It holds for one request that "
+        "is otherwise the same.",
+    )
     files: list[InlineFile | str] = Field(
         default=[],
         max_length=1000,

@@ -39,7 +39,7 @@ const live = new Map()                              // call id → the Answer th
 /** Asks in the open thread, and reads the answer to its end. */
 async function ask(asked) {
   await ready
-  const { text, files, model, effort } = asked, thread = view.thread
+  const { text, files, model, effort, approval } = asked, thread = view.thread
   const turn = question(asked), answer = new Answer(composer.modelName)
   $('empty').hidden = true
   $('trouble').replaceChildren()
@@ -48,7 +48,7 @@ async function ask(asked) {
   if (view.title === UNTITLED) entitle(headOf(text || files[0].name))
   follow.now()
   say('Claude is answering.')
-  await hear(answer, { body: { message: text, thread, model, effort, files: files.map(({ name, data }) => ({ name, data })) } })
+  await hear(answer, { body: { message: text, thread, model, effort, approval, files: files.map(({ name, data }) => ({ name, data })) } })
   if (answer.failed?.status === 401) {
     composer.restore(asked)
     return signIn()
@@ -58,6 +58,7 @@ async function ask(asked) {
   const isHere = turn.isConnected
   if (isHere && !thread && !threads.some(({ id }) => id === answer.thread)) settle('')   // the failed thread was not kept
   const instead = (label, run) => answer.offer(label, () => { turn.remove(); answer.root.remove(); run(asked) })
+  if (answer.failed.approval) instead('Send', () => ask({ ...asked, approval: answer.failed.approval }))
   instead('Edit', composer.restore)
   if (answer.failed.kind === 'too_long' && thread) instead('Ask in a new thread', askAnew)
   else if (answer.failed.retryable && !(answer.failed.retry_after_s > SOON_S)) instead('Try again', ask)

@@ -116,6 +116,7 @@ export class Answer {
     if (error.kind === 'interrupted' && this.text) return this.note(INTERRUPTED)   // and can be continued
     this.failed = error
     if (error.kind === 'cancelled') this.note('Stopped before the first word.')
+    else if (error.approval) this.note(priceOf(error))
     else this.note(error.text, { bad: true })
   }
 
@@ -209,6 +210,9 @@ export class Answer {
 
 /** The reason why an answer is incomplete, without the advice for programs: the page has a button instead. */
 const cut = incomplete => incomplete === SERVER_ENDED ? INTERRUPTED : `This answer is not complete: ${incomplete.split(/(?<=\.) /)[0]}`
+/** The question whether an answer may cost so much. */
+const priceOf = ({ highest_usd: usd }) =>
+  `${usd == null ? 'The price of this answer is unknown.' : `This answer may cost up to ${money(usd)}.`} Send it?`
 const sentence = text => text.charAt(0).toUpperCase() + text.slice(1)
 
 function parts(usage, model) {
