@@ -132,6 +132,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "connection_refused": (_TEMPORARY, "Nothing listens at the base URL."),
     "deadline": (_TEMPORARY, "The call took longer than `MCP_CLAUDE_DEADLINE_S`."),
     "dns": (_CONFIGURATION, "The host of the base URL is not known."),
+    "expired": (_TEMPORARY, "The message batch ended after 24 hours, before this was answered."),
     "forbidden": (_REQUEST, "Over HTTP: the user, or the page that sent the request, is not allowed to do this."),
     "identity_provider": (
         _TEMPORARY,

@@ -157,6 +157,15 @@ class ClaudeClient:
                 if message_stream.has_started:
                     self._last_was_regional = message_stream.usage().is_regional
 
+    def read_message(self, message: dict[str, object], message_stream: MessageStream) -> None:
+        """Feed a whole message, as a batch has it, into `message_stream`: it is read and checked as a stream is.
+
+        Raises:
+            TemporaryError: It is no message of the Messages API.
+        """
+        message_stream.region = self._region
+        message_stream.feed_events([{"type": "message_start", "message": message}, {"type": "message_stop"}])
+
     async def count_tokens(self, body: RequestBody, *, estimate_on_error: bool = True) -> TokenCount:
         """The input tokens of a request by the API's own count, else estimated.
 
@@ -174,7 +183,7 @@ class ClaudeClient:
             return await _estimate_tokens(fields)
         try:
             with anyio.fail_after(COUNT_TIMEOUT_S):
-                headers = self._beta_headers(fields)
+                headers = self.beta_headers(fields)
                 counted = await client.messages.count_tokens(extra_headers=headers, **cast("dict[str, Any]", fields))
         except Exception as error:
             call_error = self.classify_error(error) if not isinstance(error, TimeoutError) else COUNT_TIMEOUT_ERROR
@@ -239,7 +248,7 @@ class ClaudeClient:
         fields = cast("dict[str, Any]", self.platform.adapt_body(body))
         while True:
             counts_thinking = self._requests_thinking_count()
-            headers = self._beta_headers(fields, *([THINKING_COUNT_BETA] if counts_thinking else []))
+            headers = self.beta_headers(fields, *([THINKING_COUNT_BETA] if counts_thinking else []))
             try:
                 return await client.messages.create(stream=True, extra_headers=headers, **fields)
             except Exception as error:
@@ -262,7 +271,7 @@ class ClaudeClient:
         choice = self.settings.thinking_count
         return choice == "on" or (choice == "auto" and self.is_anthropic_address)
 
-    def _beta_headers(self, fields: RequestBody, *betas: str) -> dict[str, str]:
+    def beta_headers(self, fields: RequestBody, *betas: str) -> dict[str, str]:
         """The header that names these betas, and those that a request's own fields need."""
         names = list(betas)
         if "block_binding" in cast("RequestBody", fields.get("thinking") or {}):
