@@ -34,7 +34,7 @@ async def test_one_tick_wakes_all_readers_that_are_due_within_it() -> None:
 
 
 @pytest.mark.parametrize("end", [DeliverySignal.set, DeliverySignal.close])
-async def test_a_signal_ends_a_wait_at_once_and_the_timer_with_it(end: Callable[[DeliverySignal], None]) -> None:
+async def test_a_signal_ends_a_wait_at_once_with_its_timer(end: Callable[[DeliverySignal], None]) -> None:
     clock = DeliveryClock()
     signal = DeliverySignal(clock)
     async with anyio.create_task_group() as tasks:
@@ -47,7 +47,7 @@ async def test_a_signal_ends_a_wait_at_once_and_the_timer_with_it(end: Callable[
     assert not clock.is_running
 
 
-async def test_a_rest_outlasts_what_is_new_and_is_followed_by_no_further_wait() -> None:
+async def test_a_pause_outlasts_new_text_and_is_followed_by_no_further_wait() -> None:
     clock = DeliveryClock()
     signal = DeliverySignal(clock)
     until = clock.time() + 0.05
@@ -60,7 +60,7 @@ async def test_a_rest_outlasts_what_is_new_and_is_followed_by_no_further_wait() 
         await signal.wait()  # set during the rest
 
 
-async def test_closing_ends_a_rest_and_all_waits_after_it() -> None:
+async def test_closing_ends_a_pause_and_all_later_waits() -> None:
     signal = DeliverySignal(DeliveryClock())
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
@@ -72,7 +72,7 @@ async def test_closing_ends_a_rest_and_all_waits_after_it() -> None:
         await signal.wait(3600)
 
 
-async def test_a_later_reader_with_an_earlier_time_is_not_held_up() -> None:
+async def test_a_later_reader_with_an_earlier_time_is_not_delayed() -> None:
     clock = DeliveryClock()
     order: list[str] = []
 

@@ -57,7 +57,7 @@ def test_the_manifest_selects_its_own_pods_and_takes_secrets_from_a_secret() -> 
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "compose.replicas.yaml"])
-def test_a_compose_file_sets_what_the_server_knows_and_lets_it_finish(name: str) -> None:
+def test_a_compose_file_uses_known_settings_and_gives_the_server_time_to_finish(name: str) -> None:
     services = cast("Document", yaml.safe_load((DEPLOY / name).read_text()))["services"]
     servers = [each for each in services.values() if "build" in each]
     assert servers

@@ -53,7 +53,7 @@ def test_dollars_are_written_with_the_digits_that_matter(usd: float | None, writ
 
 
 @given(st.floats(0.0001, 10**6))
-def test_what_costs_something_is_never_written_as_nothing(usd: float) -> None:
+def test_a_cost_above_zero_is_never_written_as_zero(usd: float) -> None:
     assert float(number_formatting.format_usd(usd).removeprefix("$").replace(",", "")) == pytest.approx(usd, rel=0.5)
 
 
@@ -64,5 +64,5 @@ def test_what_costs_something_is_never_written_as_nothing(usd: float) -> None:
         (200, "3 min 20 s"),
     ],
 )  # fmt: skip
-def test_seconds_are_written_as_a_person_says_them(elapsed: float, written: str) -> None:
+def test_seconds_are_written_as_a_person_writes_them(elapsed: float, written: str) -> None:
     assert number_formatting.format_seconds(elapsed) == written

@@ -55,7 +55,7 @@ def usage(
 
 
 @pytest.mark.parametrize("model", PAGE)
-def test_the_library_has_the_prices_of_the_price_page(model: str) -> None:
+def test_a_batch_costs_half_and_fast_mode_double_where_it_exists(model: str) -> None:
     price = pricing.find_rates(model, at=NOW)
     assert price is not None
     found = (price.input, price.output, price.cache_write, price.cache_write_1h, price.cache_read)
@@ -95,7 +95,7 @@ def test_an_hour_in_the_cache_costs_more_than_five_minutes() -> None:
     )
 
 
-def test_a_prompt_over_100k_makes_every_token_of_haiku_5_5_dearer_and_cached_tokens_count() -> None:
+def test_a_prompt_over_100k_raises_the_price_of_every_token_of_haiku_5_5_and_cached_tokens_count() -> None:
     at_the_edge = usage(fresh=60_000, read=30_000, written=10_000, output=1_000)
     # 60,000 x $0.10 + 30,000 x $0.01 + 10,000 x $0.125 + 1,000 x $0.50
     assert pricing.request_cost("claude-haiku-5-5", at_the_edge, at=NOW) == Decimal("0.00805")
@@ -105,14 +105,14 @@ def test_a_prompt_over_100k_makes_every_token_of_haiku_5_5_dearer_and_cached_tok
     assert pricing.request_cost("claude-haiku-5-5", over_it, batch=True, at=NOW) == Decimal("0.0402505") / 2
 
 
-def test_a_batch_pays_half_for_tokens_and_full_for_searches() -> None:
+def test_a_batch_costs_half_for_tokens_and_the_full_price_for_searches() -> None:
     told = usage(fresh=1_000_000, output=100_000, searches=10)
     assert pricing.request_cost("claude-opus-5", told, batch=True, at=NOW) == Decimal("2.5") + Decimal(
         "1.25"
     ) + Decimal("0.1")
 
 
-def test_nothing_used_costs_nothing_which_is_not_unknown() -> None:
+def test_zero_usage_costs_zero_which_is_not_unknown() -> None:
     assert pricing.request_cost("claude-opus-5-5", usage(), at=NOW) == 0
     assert pricing.request_cost("my-own-model", usage(), at=NOW) is None
 
@@ -139,7 +139,7 @@ def test_nothing_used_costs_nothing_which_is_not_unknown() -> None:
         "claude-opus-4-51@20260101",
     ],
 )
-def test_a_model_that_the_library_does_not_know_inherits_no_siblings_price(model: str) -> None:
+def test_a_model_unknown_to_the_library_inherits_no_price(model: str) -> None:
     assert pricing.find_rates(model, at=NOW) is None
     assert pricing.request_cost(model, usage(fresh=1, output=1), at=NOW) is None
 
@@ -179,7 +179,7 @@ def test_a_request_with_inference_in_a_region_costs_a_tenth_more_for_its_tokens_
         assert pricing.request_cost("claude-opus-5-5", replace(told, inference_geo=geo), at=NOW) == Decimal("6.02")
 
 
-def test_a_request_is_priced_by_the_speed_and_the_tier_that_the_api_reports() -> None:
+def test_a_request_is_priced_by_the_reported_speed_and_tier() -> None:
     told = usage(fresh=1_000_000)
     assert pricing.request_cost("claude-opus-5-5", replace(told, speed="fast"), at=NOW) == pricing.request_cost(
         "claude-opus-5-5", told, fast=True, at=NOW
@@ -207,7 +207,7 @@ def test_a_price_is_that_of_the_day_of_the_request() -> None:
     assert pricing.request_cost("claude-opus-4-6", told, at=NOW.replace(tzinfo=None)) == 5
 
 
-def test_a_line_is_at_most_as_dear_as_its_dearest_model() -> None:
+def test_a_family_costs_at_most_as_much_as_its_most_expensive_model() -> None:
     haiku = pricing.highest_rates("haiku", at=NOW)
     assert haiku
     assert (haiku.input, haiku.output) == (Decimal(1), Decimal(5))
@@ -244,7 +244,7 @@ counts = st.integers(0, 2_000_000)
     st.tuples(counts, counts, counts, counts, counts),
     st.sampled_from([None, {"processing": "batch"}, {"speed": "fast"}]),
 )
-def test_our_arithmetic_is_the_librarys(
+def test_the_computed_costs_equal_those_of_the_library(
     row: library.ModelInfo, spent: tuple[int, int, int, int, int], context: dict[str, str] | None
 ) -> None:
     fresh, read, written, hour, output = spent

@@ -77,7 +77,7 @@ def test_the_configuration_for_a_project_is_what_config_prints() -> None:
     assert json.loads(block) == client_configuration("claude-code", ["/absolute/path/to/.venv/bin/mcp-server-claude"])
 
 
-def test_what_the_readme_names_is_there() -> None:
+def test_every_name_in_the_readme_exists() -> None:
     for path in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / path).exists(), path
 

@@ -63,7 +63,7 @@ async def process(where: Path, env: dict[str, str]) -> AsyncGenerator[McpSession
 # --------------------------------------------------------------------- which key, and where it goes
 
 
-async def test_the_servers_own_key_comes_first_and_never_goes_to_the_clients_gateway(
+async def test_the_key_of_the_server_outranks_others_and_never_goes_to_the_gateway_of_the_client(
     api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with scripted_upstream(b"") as gateway:
@@ -81,7 +81,7 @@ async def test_the_servers_own_key_comes_first_and_never_goes_to_the_clients_gat
 
 
 @pytest.mark.parametrize("auth_header", ["authorization", "x-api-key"])
-async def test_what_a_client_adds_for_its_own_gateway_does_not_travel_with_the_servers_own_key(
+async def test_headers_for_the_gateway_of_the_client_are_not_sent_with_the_key_of_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, auth_header: str
 ) -> None:
     """Not even where it takes the place of what the SDK itself sends."""
@@ -107,7 +107,7 @@ async def test_what_a_client_adds_for_its_own_gateway_does_not_travel_with_the_s
         assert head.get("x-api-key") == (OURS if auth_header == "x-api-key" else None)
 
 
-async def test_without_a_key_of_its_own_the_server_uses_the_clients_with_its_gateway_and_headers(
+async def test_without_a_key_of_its_own_the_server_uses_that_of_the_client_with_its_gateway_and_headers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with scripted_upstream(b"") as gateway:
@@ -125,7 +125,7 @@ async def test_without_a_key_of_its_own_the_server_uses_the_clients_with_its_gat
     assert f"from ANTHROPIC_API_KEY, sent to {gateway.url}" in config
 
 
-async def test_the_servers_own_base_url_redirects_the_clients_key_too(
+async def test_the_base_url_of_the_server_redirects_the_key_of_the_client(
     api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", OURS)
@@ -135,7 +135,7 @@ async def test_the_servers_own_base_url_redirects_the_clients_key_too(
 
 
 @pytest.mark.parametrize("key", ["", "${ANTHROPIC_API_KEY}", "  "])
-async def test_a_token_is_used_where_there_is_no_key(
+async def test_a_token_is_used_without_a_key(
     api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", key)
@@ -148,7 +148,7 @@ async def test_a_token_is_used_where_there_is_no_key(
 
 @pytest.mark.parametrize("key", [f" {OURS}\n", f'"{OURS}"', f"'{OURS}'\t"])
 @pytest.mark.parametrize("own", [True, False])
-async def test_white_space_and_quotes_around_a_key_are_a_copying_accident(
+async def test_white_space_and_quotes_around_a_key_are_ignored(
     api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, *, own: bool
 ) -> None:
     if not own:
@@ -158,7 +158,7 @@ async def test_white_space_and_quotes_around_a_key_are_a_copying_accident(
         assert not (await desk.ask("x")).is_error
 
 
-async def test_a_key_that_is_not_accepted_is_told_without_the_key(api: Simulator, tmp_path: Path) -> None:
+async def test_a_rejected_key_is_reported_without_the_key(api: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key=THEIRS) as desk:
         result = await desk.ask("x")
     assert failure_meta(result)["kind"] == "authentication"
@@ -173,7 +173,7 @@ async def test_a_key_that_is_not_accepted_is_told_without_the_key(api: Simulator
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("key", "how"), [(OURS, "authorization"), (GATEWAYS, "x-api-key")])
-async def test_at_no_log_level_and_in_no_outcome_is_a_key_to_be_seen(tmp_path: Path, key: str, how: str) -> None:
+async def test_no_log_level_and_no_outcome_shows_a_key(tmp_path: Path, key: str, how: str) -> None:
     """With everything logged that can be: ours at debug, the SDK's too; answered, refused and dropped."""
     told: list[ProgressUpdate] = []
     seen = ""
@@ -207,7 +207,7 @@ async def test_at_no_log_level_and_in_no_outcome_is_a_key_to_be_seen(tmp_path: P
         ("ANTHROPIC_AUTH_TOKEN", f"{GATEWAYS}\r\nX-Evil: {GATEWAYS}"),
     ],
 )
-async def test_a_key_with_a_line_break_in_it_is_named_and_never_shown(tmp_path: Path, variable: str, key: str) -> None:
+async def test_a_key_with_a_line_break_is_named_and_never_shown(tmp_path: Path, variable: str, key: str) -> None:
     loud = {"MCP_CLAUDE_LOG_LEVEL": "debug", "ANTHROPIC_LOG": "debug", "MCP_CLAUDE_BASE_URL": NOBODY, variable: key}
     with anyio.fail_after(60):
         async with process(tmp_path / "data", loud) as desk:
@@ -222,7 +222,7 @@ async def test_a_key_with_a_line_break_in_it_is_named_and_never_shown(tmp_path: 
 
 
 @pytest.mark.parametrize("backend", ["aiohttp", "httpx"])
-async def test_a_header_that_cannot_be_sent_is_told_without_what_it_holds(
+async def test_an_invalid_header_is_reported_without_its_content(
     api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     """The HTTP library prints it in its own error, and that in the SDK's."""
@@ -238,7 +238,7 @@ async def test_a_header_that_cannot_be_sent_is_told_without_what_it_holds(
 
 
 @pytest.mark.parametrize("key", [OURS, GATEWAYS])
-async def test_neither_settings_nor_client_nor_failure_nor_traceback_shows_the_key(key: str) -> None:
+async def test_settings_client_failure_and_traceback_do_not_show_the_key(key: str) -> None:
     settings = Settings.model_validate({"api_key": key, "base_url": NOBODY, "max_retries": 0})
     claude = ClaudeClient(settings)
     body: dict[str, object] = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
@@ -253,7 +253,7 @@ async def test_neither_settings_nor_client_nor_failure_nor_traceback_shows_the_k
     assert caught.value.__cause__ is None
 
 
-async def test_what_is_logged_with_a_traceback_is_scrubbed_too() -> None:
+async def test_a_logged_traceback_is_redacted() -> None:
     import logging
 
     find_credential(Settings.model_validate({"api_key": GATEWAYS, "base_url": NOBODY}))
@@ -267,7 +267,7 @@ async def test_what_is_logged_with_a_traceback_is_scrubbed_too() -> None:
     assert OURS not in line
 
 
-async def test_a_gateways_placeholder_key_is_not_looked_for_in_every_word() -> None:
+async def test_the_placeholder_key_of_a_gateway_is_not_redacted_from_every_word() -> None:
     """Many gateways want no key and are given `any`."""
     import logging
 
@@ -276,7 +276,7 @@ async def test_a_gateways_placeholder_key_is_not_looked_for_in_every_word() -> N
     assert RedactingFormatter("%(message)s").format(record) == "many words of any company"
 
 
-async def test_the_sdks_debug_log_stays_off_unless_it_is_asked_for(api: Simulator, tmp_path: Path) -> None:
+async def test_the_debug_log_of_the_sdk_is_off_unless_requested(api: Simulator, tmp_path: Path) -> None:
     env = {"MCP_CLAUDE_API_KEY": OURS, "MCP_CLAUDE_BASE_URL": api.url}
     async with process(tmp_path / "data", env) as desk:
         assert not (await desk.ask("a word that nobody should log")).is_error

@@ -18,14 +18,14 @@ def written(tmp_path: Path, patch: pytest.MonkeyPatch, text: str) -> Path:
     return file
 
 
-def test_with_nothing_set_everything_has_a_default_and_there_is_no_problem() -> None:
+def test_without_settings_everything_has_a_default_and_there_is_no_problem() -> None:
     settings = Settings.load()
     assert settings.problems == ()
     assert settings.api_key is None
     assert {settings.source_of(name) for name in Settings.model_fields} == {"default"}
 
 
-def test_the_environment_comes_before_the_file_and_the_file_before_the_defaults(
+def test_the_environment_outranks_the_file_and_the_file_the_defaults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = written(tmp_path, monkeypatch, 'model = "haiku"\nprogress = "text"\nheartbeat_s = 3\n')
@@ -37,7 +37,9 @@ def test_the_environment_comes_before_the_file_and_the_file_before_the_defaults(
     assert settings.problems == ()
 
 
-def test_the_file_is_looked_for_in_the_users_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_file_is_looked_up_in_the_configuration_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("MCP_CLAUDE_CONFIG", raising=False)
     assert config_file().parts[-2:] == ("mcp-server-claude", "config.toml")
     monkeypatch.setenv("MCP_CLAUDE_CONFIG", str(tmp_path / "mine.toml"))
@@ -58,7 +60,7 @@ def test_the_file_is_looked_for_in_the_users_configuration(monkeypatch: pytest.M
         ("LOG_LEVEL", "verbose-secret"),
     ],
 )
-def test_one_wrong_value_is_told_without_it_and_loses_nothing_else(
+def test_one_wrong_value_is_reported_without_the_value_and_affects_no_other_setting(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"MCP_CLAUDE_{name}", value)
@@ -86,7 +88,7 @@ def test_an_api_key_in_another_setting_is_rejected_and_not_repeated(name: str, m
     assert getattr(settings, name.lower()) == getattr(Settings(), name.lower())
 
 
-def test_a_setting_that_does_not_exist_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_setting_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path, monkeypatch, 'modle = "opus"\nfooter = false\n')
     monkeypatch.setenv("MCP_CLAUDE_MODLE", "opus")
     settings = Settings.load()
@@ -98,7 +100,7 @@ def test_a_setting_that_does_not_exist_is_told(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("text", ["model = ", "\x00", "[table\n", 'model = "a"\nmodel = "b"\n'])
-def test_a_file_that_cannot_be_read_is_told_and_the_server_starts(
+def test_an_unreadable_file_is_reported_and_the_server_starts(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = written(tmp_path, monkeypatch, text)
@@ -114,13 +116,13 @@ def test_a_file_may_hold_values_of_any_kind(text: str, tmp_path: Path, monkeypat
     assert (settings.model, settings.footer) == ("sonnet", True)
 
 
-def test_a_directory_in_the_files_place_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_in_place_of_the_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCP_CLAUDE_CONFIG", str(tmp_path))
     assert Settings.load().model == "sonnet"
 
 
 @pytest.mark.parametrize("value", ["${KEY}", "${KEY:-}", "<key>", "your-api-key", "your-key-here", "sk-ant-...", "''"])
-def test_what_nobody_filled_in_is_not_set(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_placeholder_that_was_not_filled_in_is_not_set(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("API_KEY", "BASE_URL", "MODEL"):
         monkeypatch.setenv(f"MCP_CLAUDE_{name}", value)
     settings = Settings.load()
@@ -142,7 +144,7 @@ def test_settings_do_not_change() -> None:
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_each_setting_says_what_it_is_in_a_sentence(name: str) -> None:
+def test_each_setting_is_described_in_a_sentence(name: str) -> None:
     described = Settings.model_fields[name].description or ""
     assert len(described) > 20
     assert described.endswith((".", ").")), described

@@ -25,7 +25,7 @@ def test_a_slice_is_that_of_the_joined_text(parts: list[str], start: int, length
     assert log.whole() == text
 
 
-def test_the_whole_text_is_one_string_that_the_log_and_its_readers_share() -> None:
+def test_the_log_and_its_readers_share_one_string() -> None:
     log = TextLog()
     for _ in range(3):
         log.append("x" * MAX_JOINED_CHARS)

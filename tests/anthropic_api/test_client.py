@@ -67,9 +67,7 @@ HEADS = [b"", b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-len
 
 
 @pytest.mark.parametrize("head", HEADS)
-async def test_a_count_that_does_not_come_is_replaced_by_the_estimate(
-    head: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_missing_token_count_is_replaced_by_the_estimate(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "COUNT_TIMEOUT_S", 0.2)
     async with silent_upstream(head=head) as url:
         claude = claude_at(url)
@@ -84,7 +82,7 @@ async def test_a_count_that_does_not_come_is_replaced_by_the_estimate(
 
 
 @pytest.mark.parametrize("tokens", [-1, 0, True, "12", 10**30, 12.5, None])
-async def test_a_count_that_cannot_be_true_is_replaced_by_the_estimate(tokens: object) -> None:
+async def test_an_implausible_token_count_is_replaced_by_the_estimate(tokens: object) -> None:
     async with scripted_upstream(
         json.dumps({"input_tokens": tokens}).encode(), content_type="application/json"
     ) as bird:
@@ -95,7 +93,7 @@ async def test_a_count_that_cannot_be_true_is_replaced_by_the_estimate(tokens: o
     assert 0 < counted.tokens < 1000
 
 
-async def test_a_count_of_1_is_believed_for_a_word_and_not_for_a_book() -> None:
+async def test_a_count_of_1_is_accepted_for_a_word_and_not_for_a_book() -> None:
     async with scripted_upstream(b'{"input_tokens": 1}', content_type="application/json") as bird:
         claude = claude_at(bird.url)
         book = {**BODY, "messages": [{"role": "user", "content": "tea " * 10_000}]}
@@ -227,7 +225,7 @@ BETA_REFUSAL = {
 }
 
 
-async def test_a_refused_thinking_count_is_left_out_of_the_same_request_and_of_later_ones() -> None:
+async def test_a_rejected_thinking_count_is_left_out_of_the_same_request_and_of_later_ones() -> None:
     refusal = json.dumps(BETA_REFUSAL).encode()
     requests: list[bytes] = []
 
@@ -264,7 +262,7 @@ SIGNATURE = (
 )
 
 
-async def test_a_rejected_thinking_signature_is_told_whole_and_never_read_as_a_refused_beta() -> None:
+async def test_a_rejected_thinking_signature_is_reported_in_full_and_never_taken_for_a_rejected_beta() -> None:
     body = json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": SIGNATURE}}).encode()
     async with scripted_upstream(body, status=400, content_type="application/json") as bird:
         claude = claude_at(bird.url, thinking_count="on")

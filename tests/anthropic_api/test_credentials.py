@@ -40,7 +40,7 @@ async def asked(settings: Settings, upstream: Simulator) -> LoggedRequest:
 # --------------------------------------------------------------------- which key
 
 
-def test_a_key_of_our_own_goes_only_where_we_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_own_key_goes_only_to_the_configured_address(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = environ(
         monkeypatch, MCP_CLAUDE_API_KEY=OURS, ANTHROPIC_API_KEY=THEIRS, ANTHROPIC_BASE_URL="https://gateway.example"
     )
@@ -52,7 +52,7 @@ def test_a_key_of_our_own_goes_only_where_we_say(monkeypatch: pytest.MonkeyPatch
     assert find_credential(Settings.load()).base_url == "https://mine.example"
 
 
-def test_a_key_of_the_clients_goes_where_the_client_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_of_the_client_goes_to_the_address_of_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     found = find_credential(
         environ(monkeypatch, ANTHROPIC_API_KEY=THEIRS, ANTHROPIC_BASE_URL="https://gateway.example")
     )
@@ -62,14 +62,16 @@ def test_a_key_of_the_clients_goes_where_the_client_says(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("name", ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE"])
-def test_else_the_sdks_own_chain_is_followed_and_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_key_the_credential_chain_of_the_sdk_is_used_and_named(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = find_credential(environ(monkeypatch, **{name: "something"}))
     assert (found.source, found.key) == (name, None)
 
 
 @pytest.mark.parametrize("key", ["", " ", "${ANTHROPIC_API_KEY}", "<your key>", "your-key-here", "sk-ant-..."])
 @pytest.mark.parametrize("name", ["MCP_CLAUDE_API_KEY", "ANTHROPIC_API_KEY"])
-def test_a_placeholder_is_no_key_and_is_told(name: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_placeholder_is_reported_and_not_used_as_a_key(name: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError) as told:
         find_credential(environ(monkeypatch, **{name: key}))
     assert told.value.kind == "no_key"
@@ -80,7 +82,7 @@ def test_a_placeholder_is_no_key_and_is_told(name: str, key: str, monkeypatch: p
 
 
 @pytest.mark.parametrize("key", [" sk-ant-ours\n", '"sk-ant-ours"', "'sk-ant-ours' "])
-def test_what_copying_puts_around_a_key_is_not_part_of_it(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_white_space_and_quotes_around_a_copied_key_are_removed(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = find_credential(environ(monkeypatch, MCP_CLAUDE_API_KEY=key))
     assert found.key is not None
     assert found.key.get_secret_value() == OURS
@@ -88,7 +90,7 @@ def test_what_copying_puts_around_a_key_is_not_part_of_it(key: str, monkeypatch:
 
 @pytest.mark.parametrize("key", ["sk-ant-a\nsk-ant-b", "sk-ant-a b", "sk-ant-\x00", "sk-ant-ключ", "sk-ant-a\u200b"])
 @pytest.mark.parametrize("name", ["MCP_CLAUDE_API_KEY", "ANTHROPIC_API_KEY"])
-def test_a_key_that_no_header_can_carry_is_told_without_showing_it(
+def test_a_key_that_no_header_can_carry_is_reported_without_the_key(
     name: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(api_key=key) if "\x00" in key else environ(monkeypatch, **{name: key})  # pyright: ignore[reportArgumentType]
@@ -99,13 +101,13 @@ def test_a_key_that_no_header_can_carry_is_told_without_showing_it(
 
 
 @pytest.mark.parametrize("url", ["example.com", "ftp://example.com", "https://", "https://exa mple.com", "file:///x"])
-def test_a_base_url_that_is_none_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_base_url_is_reported(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = environ(monkeypatch, MCP_CLAUDE_API_KEY=OURS, MCP_CLAUDE_BASE_URL=url)
     with pytest.raises(ConfigurationError, match="MCP_CLAUDE_BASE_URL is not a URL"):
         find_credential(settings)
 
 
-def test_a_key_that_looks_wrong_is_doubted_only_where_anthropics_are_wanted() -> None:
+def test_an_unusual_key_is_a_warning_only_where_a_key_of_anthropic_is_expected() -> None:
     assert "sk-ant-" in find_credential(Settings.model_validate({"api_key": "hunter2"})).warning
     assert not find_credential(Settings.model_validate({"api_key": OURS})).warning
     assert not find_credential(Settings.model_validate({"api_key": "hunter2", "base_url": "http://gateway"})).warning
@@ -122,7 +124,7 @@ def test_a_credential_prints_without_its_key() -> None:
     "headers", ["Authorization: Bearer {}", "authorization: {}", "x-api-key: {}", "anthropic-version: {}"]
 )
 @pytest.mark.parametrize("ours", ["authorization", "x-api-key"])
-async def test_our_key_travels_alone_whatever_the_environment_holds(
+async def test_the_own_key_travels_alone_whatever_the_environment_holds(
     ours: str, headers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Claude Code hands its whole environment to a stdio server, its gateway's headers included."""
@@ -160,14 +162,12 @@ async def test_the_clients_own_headers_go_with_the_clients_own_key(
     assert "theirs" in (await asked(settings, upstream)).headers["anthropic-beta"]
 
 
-async def test_the_sdks_token_is_used_where_there_is_no_key(
-    upstream: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_token_of_the_sdk_is_used_without_a_key(upstream: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = environ(monkeypatch, ANTHROPIC_AUTH_TOKEN="sk-ant-token", ANTHROPIC_BASE_URL=upstream.url)
     assert (await asked(settings, upstream)).credential_header == "bearer"
 
 
-async def test_a_header_that_http_does_not_allow_is_told_without_its_value(
+async def test_an_invalid_header_is_reported_without_its_value(
     upstream: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = environ(
@@ -183,7 +183,7 @@ async def test_a_header_that_http_does_not_allow_is_told_without_its_value(
     assert "hunter2" not in str(told.value)
 
 
-async def test_the_same_sentence_comes_each_time_and_nothing_is_sent() -> None:
+async def test_the_same_error_is_raised_each_time_and_nothing_is_sent() -> None:
     claude = ClaudeClient(Settings())
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="There is no API key"):

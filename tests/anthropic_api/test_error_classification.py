@@ -77,7 +77,7 @@ async def asked(
         (529, TemporaryError, "overloaded"),
     ],
 )
-async def test_each_status_is_one_of_three_failures(
+async def test_each_status_is_one_of_three_error_classes(
     upstream: Simulator, status: int, family: type[CallError], kind: str
 ) -> None:
     failure = await asked(upstream.url, directive(status=status))
@@ -88,7 +88,7 @@ async def test_each_status_is_one_of_three_failures(
     assert failure.as_json()["retryable"] is (family is TemporaryError)
 
 
-async def test_a_spend_limit_is_nothing_to_wait_for(upstream: Simulator) -> None:
+async def test_a_spend_limit_is_not_retried(upstream: Simulator) -> None:
     failure = await asked(upstream.url, directive(fault="spend_limit"))
     assert isinstance(failure, ConfigurationError)
     assert (failure.kind, failure.status, failure.retryable) == ("spend_limit", 429, False)
@@ -119,7 +119,7 @@ ERROR_MESSAGES: list[tuple[int, str, str, str, str]] = [
 
 
 @pytest.mark.parametrize(("status", "error_type", "message", "kind", "says"), ERROR_MESSAGES)
-async def test_an_error_is_classified_by_its_message_where_its_type_says_too_little(
+async def test_an_ambiguous_error_type_is_classified_by_its_message(
     status: int, error_type: str, message: str, kind: str, says: str
 ) -> None:
     body = json.dumps({"type": "error", "error": {"type": error_type, "message": message}}).encode()
@@ -130,7 +130,7 @@ async def test_an_error_is_classified_by_its_message_where_its_type_says_too_lit
     assert says in str(error)
 
 
-async def test_images_that_are_too_large_are_told_with_the_limit_and_their_places() -> None:
+async def test_images_that_are_too_large_are_reported_with_the_limit_and_their_positions() -> None:
     details = {
         "error_code": "image_dimensions_too_large",
         "max_side_length_pixels": 2000,
@@ -162,7 +162,7 @@ async def test_control_characters_of_an_error_do_not_reach_a_terminal() -> None:
     assert str(error).isprintable()
 
 
-async def test_when_to_come_back_is_passed_on(upstream: Simulator) -> None:
+async def test_the_time_to_retry_is_passed_on(upstream: Simulator) -> None:
     failure = await asked(upstream.url, directive(status=429, retry_after=7, should_retry="false"))
     assert failure is not None
     assert (failure.retry_after_s, failure.should_retry) == (7, False)
@@ -172,7 +172,7 @@ async def test_when_to_come_back_is_passed_on(upstream: Simulator) -> None:
     assert (failure.retry_after_s, failure.should_retry) == (0.25, True)
 
 
-async def test_a_wrong_key_is_told_with_the_host_that_refused_it(upstream: Simulator) -> None:
+async def test_a_wrong_key_is_reported_with_the_host_that_rejected_it(upstream: Simulator) -> None:
     failure = await asked(upstream.url, directive(status=401))
     assert upstream.url in str(failure)
     assert "doctor" in str(failure)
@@ -181,7 +181,7 @@ async def test_a_wrong_key_is_told_with_the_host_that_refused_it(upstream: Simul
 @pytest.mark.parametrize(
     "path", sorted(STREAMS_DIR.glob("errors/*.json")) or [None], ids=lambda path: path and path.stem
 )
-async def test_recorded_refusals_are_told_in_the_apis_own_words(path: Path | None) -> None:
+async def test_recorded_errors_are_reported_in_the_words_of_the_api(path: Path | None) -> None:
     if path is None:
         pytest.skip("The recorded streams (../shared/streams) are not here.")
     async with scripted_upstream(
@@ -216,7 +216,7 @@ async def test_a_gateways_errors_may_have_any_shape(status: int, body: bytes) ->
     assert failure.status == status
 
 
-async def test_a_password_in_the_base_url_is_not_told() -> None:
+async def test_a_password_in_the_base_url_is_not_reported() -> None:
     async with scripted_upstream(b"", status=401) as bird:
         failure = await asked(bird.url.replace("http://", "http://user:pa55word@"))
     assert "pa55word" not in str(failure)
@@ -246,7 +246,7 @@ async def test_a_password_in_the_base_url_is_not_told() -> None:
         ({"fault": "redirect"}, ConfigurationError, "protocol"),
     ],
 )
-async def test_each_way_to_break_a_stream_is_told_and_keeps_what_had_come(
+async def test_each_way_to_break_a_stream_is_reported_and_keeps_the_text_so_far(
     upstream: Simulator, keys: dict[str, str], family: type[CallError], kind: str
 ) -> None:
     answer = MessageStream(lambda _: None)
@@ -261,7 +261,7 @@ async def test_each_way_to_break_a_stream_is_told_and_keeps_what_had_come(
 
 
 @pytest.mark.parametrize("fault", ["eof", "empty"])
-async def test_a_clean_end_without_a_stop_reason_is_the_callers_to_see(upstream: Simulator, fault: str) -> None:
+async def test_a_clean_end_without_a_stop_reason_is_left_to_the_caller(upstream: Simulator, fault: str) -> None:
     answer = MessageStream(lambda _: None)
     assert await asked(upstream.url, f"Tell me. [[sim: fault={fault}]]", answer) is None
     assert answer.stop_reason is None
@@ -269,7 +269,7 @@ async def test_a_clean_end_without_a_stop_reason_is_the_callers_to_see(upstream:
 
 
 @pytest.mark.parametrize("fault", ["nostop", "gzip", "tiny", "huge"])
-async def test_what_only_looks_strange_is_an_answer(upstream: Simulator, fault: str) -> None:
+async def test_unusual_but_valid_streams_are_answers(upstream: Simulator, fault: str) -> None:
     answer = MessageStream(lambda _: None)
     assert await asked(upstream.url, f"Tell me. [[sim: fault={fault}]]", answer) is None
     assert answer.stop_reason == "end_turn"
@@ -279,7 +279,7 @@ async def test_what_only_looks_strange_is_an_answer(upstream: Simulator, fault: 
 # --------------------------------------------------------------------- no connection at all
 
 
-async def test_a_port_on_which_nothing_listens() -> None:
+async def test_a_port_on_which_nothing_listens_is_reported() -> None:
     with socket.socket() as idle:
         idle.bind(("127.0.0.1", 0))
         failure = await asked(f"http://127.0.0.1:{idle.getsockname()[1]}")
@@ -287,13 +287,13 @@ async def test_a_port_on_which_nothing_listens() -> None:
     assert failure.kind == "connection_refused"
 
 
-async def test_a_host_that_does_not_exist() -> None:
+async def test_a_host_that_does_not_exist_is_reported() -> None:
     failure = await asked("http://no-such-host.invalid")
     assert isinstance(failure, ConfigurationError)
     assert failure.kind == "dns"
 
 
-async def test_tls_with_a_server_that_speaks_none(upstream: Simulator) -> None:
+async def test_a_server_without_tls_is_reported(upstream: Simulator) -> None:
     failure = await asked(upstream.url.replace("http:", "https:"))
     assert isinstance(failure, ConfigurationError)
     assert failure.kind == "tls"
@@ -323,12 +323,12 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
         ({"retry-after": "inf"}, None),
     ],
 )
-def test_retry_after_in_all_its_forms(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_is_read_in_all_its_forms(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_seconds(headers, NOW) == seconds
 
 
 @given(st.text(), st.text(st.characters()), st.from_regex(r"sk-ant-[A-Za-z0-9_-]{1,40}", fullmatch=True))
-def test_what_is_repeated_is_one_short_line_without_a_key(before: str, after: str, key: str) -> None:
+def test_repeated_text_of_an_error_is_one_short_line_without_a_key(before: str, after: str, key: str) -> None:
     said = sanitize(f"{before} {key} {after}")
     assert key not in said
     assert len(said) <= MAX_SANITIZED_CHARS + 1

@@ -56,7 +56,7 @@ async def asking(*answers: CannedResponse) -> AsyncGenerator[tuple[ClaudeClient,
             await claude.close()
 
 
-async def test_what_a_file_is_called_is_made_fit_for_a_line_and_a_path() -> None:
+async def test_a_file_name_is_made_safe_for_a_line_and_a_path() -> None:
     async with asking(told(FILE)) as (claude, _):
         assert await files_api.get_metadata(claude, "file_011") == files_api.FileMetadata(
             name="ab.csv", mime_type="text/csv", size_bytes=5
@@ -67,13 +67,13 @@ async def test_what_a_file_is_called_is_made_fit_for_a_line_and_a_path() -> None
     "value",
     [{}, [], "x", {"filename": 1, "mime_type": ["a"], "size_bytes": "5"}, {"mime_type": "a\r\nb", "filename": "/"}],
 )
-async def test_a_gateways_nonsense_about_a_file_is_borne(value: object) -> None:
+async def test_invalid_metadata_of_a_gateway_is_tolerated(value: object) -> None:
     async with asking(told(value)) as (claude, _):
         about = await files_api.get_metadata(claude, "file_011")
         assert about == files_api.FileMetadata(name="file_011", mime_type=files_api.DEFAULT_MIME_TYPE, size_bytes=None)
 
 
-async def test_a_fault_that_passes_is_borne_and_one_that_does_not_is_told() -> None:
+async def test_a_temporary_error_is_tolerated_and_a_permanent_one_is_reported() -> None:
     async with asking(problem(529), problem(429, "rate_limit_error", **{"retry-after": "0"}), told(FILE)) as (
         claude,
         stand,
@@ -95,7 +95,7 @@ async def test_a_fault_that_passes_is_borne_and_one_that_does_not_is_told() -> N
         (problem(400, "invalid_request_error"), "invalid_request"),
     ],
 )
-async def test_what_waiting_does_not_mend_is_told_at_once(answer: CannedResponse, kind: str) -> None:
+async def test_an_error_that_no_retry_can_mend_is_reported_at_once(answer: CannedResponse, kind: str) -> None:
     async with asking(answer, told(FILE)) as (claude, stand):
         with pytest.raises(CallError) as failure:
             await files_api.upload_file(claude, "a.csv", b"1,2", "text/csv", 3600)
@@ -103,13 +103,13 @@ async def test_what_waiting_does_not_mend_is_told_at_once(answer: CannedResponse
         assert len(stand.requests) == 1
 
 
-async def test_an_upload_that_gives_no_id_is_no_upload() -> None:
+async def test_an_upload_without_an_id_is_an_error() -> None:
     async with asking(told({"ok": True})) as (claude, _):
         with pytest.raises(TemporaryError, match="not a file of the Files API"):
             await files_api.upload_file(claude, "a.csv", b"1,2", "text/csv", 3600)
 
 
-async def test_an_upload_is_named_by_its_last_part_and_says_how_long_it_is_kept() -> None:
+async def test_an_upload_has_its_base_name_and_its_expiry() -> None:
     async with asking(told(FILE)) as (claude, stand):
         assert await files_api.upload_file(claude, "src/a.csv", b"1,2", "text/csv", 3600) == "file_011"
         (sent,) = stand.requests
@@ -118,7 +118,7 @@ async def test_an_upload_is_named_by_its_last_part_and_says_how_long_it_is_kept(
         assert "anthropic-beta" not in sent.headers
 
 
-async def test_a_file_that_is_gone_already_is_as_good_as_deleted() -> None:
+async def test_deleting_a_file_that_no_longer_exists_succeeds() -> None:
     async with asking(problem(404, "not_found_error")) as (claude, _):
         await files_api.delete_file(claude, "file_011")
     async with asking(problem(403, "permission_error")) as (claude, _):
@@ -126,7 +126,7 @@ async def test_a_file_that_is_gone_already_is_as_good_as_deleted() -> None:
             await files_api.delete_file(claude, "file_011")
 
 
-async def test_a_platform_without_a_files_api_says_so_and_nothing_is_sent() -> None:
+async def test_a_platform_without_a_files_api_is_reported_and_nothing_is_sent() -> None:
     settings = Settings.model_validate({"platform": "vertex", "uploads": True})
     claude = ClaudeClient(settings)
     with pytest.raises(RequestError, match="has no Files API"):

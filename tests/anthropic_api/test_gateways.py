@@ -76,7 +76,9 @@ def line(bird: ScriptedUpstream, number: int = -1) -> bytes:
 # --------------------------------------------------------------------- keys and headers
 
 
-async def test_a_gateway_that_reads_only_x_api_key_gets_that_and_no_bearer(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_gateway_that_reads_only_x_api_key_gets_the_key_there_and_no_bearer_token(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     """For every request: the list of models, the count of the input, the message, and its continuation."""
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, auth_header="x-api-key") as desk:
         result = await desk.ask(f"Tell me. {directive(fault='eof', times=1)}", max_usd=1)
@@ -86,13 +88,15 @@ async def test_a_gateway_that_reads_only_x_api_key_gets_that_and_no_bearer(upstr
     assert {record.credential_header for record in upstream.requests} == {"x-api-key"}
 
 
-async def test_by_default_a_key_goes_out_as_a_bearer_token(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_key_is_sent_as_a_bearer_token_by_default(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         await desk.ask("x")
     assert {record.credential_header for record in upstream.requests} == {"bearer"}
 
 
-async def test_headers_for_a_gateway_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_headers_for_a_gateway_are_read_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", FAKE_KEY)
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Portkey-Provider: anthropic\nX-Team: tea: black")
     async with (
@@ -122,7 +126,7 @@ async def test_a_base_url_may_have_a_path_and_a_slash_at_its_end(tmp_path: Path)
 # --------------------------------------------------------------------- connections
 
 
-async def test_one_connection_serves_one_call_after_the_other(tmp_path: Path) -> None:
+async def test_one_connection_serves_several_calls_in_turn(tmp_path: Path) -> None:
     async with counting(requests=100) as gateway:
         async with connect("memory", "auto", tmp_path / "data", base_url=gateway.url) as desk:
             for _ in range(6):
@@ -138,9 +142,7 @@ async def test_one_connection_serves_one_call_after_the_other(tmp_path: Path) ->
         ("httpx", ("_client", "_transport", "_pool", "_keepalive_expiry")),
     ],
 )
-async def test_a_connection_is_kept_longer_than_people_pause_between_two_calls(
-    backend: str, path: tuple[str, ...]
-) -> None:
+async def test_an_idle_connection_outlives_a_pause_between_two_calls(backend: str, path: tuple[str, ...]) -> None:
     """The SDK's own 5 s would pay for TLS at nearly every call."""
     claude = ClaudeClient(Settings.model_validate({"api_key": FAKE_KEY, "http_backend": backend}))
     found: object = await claude.get_client()
@@ -151,7 +153,7 @@ async def test_a_connection_is_kept_longer_than_people_pause_between_two_calls(
     await claude.close()
 
 
-async def test_a_gateway_that_hangs_up_between_calls_is_connected_to_again(tmp_path: Path) -> None:
+async def test_a_connection_that_a_gateway_closed_between_calls_is_opened_again(tmp_path: Path) -> None:
     async with (
         counting(requests=1) as gateway,
         connect("memory", "auto", tmp_path / "data", base_url=gateway.url) as desk,
@@ -173,7 +175,7 @@ async def test_a_proxy_of_the_environment_is_used(tmp_path: Path, monkeypatch: p
     assert line(proxy) == b"POST http://gateway.test/claude/v1/messages HTTP/1.1"
 
 
-async def test_a_proxy_for_tls_is_asked_for_a_tunnel_and_its_refusal_is_told(
+async def test_a_proxy_for_tls_gets_a_connect_request_and_its_rejection_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with scripted_upstream(b"") as proxy:
@@ -187,7 +189,7 @@ async def test_a_proxy_for_tls_is_asked_for_a_tunnel_and_its_refusal_is_told(
     assert "Messages API" in text_blocks(result)[0]
 
 
-async def test_what_no_proxy_names_is_reached_directly(
+async def test_hosts_of_no_proxy_are_reached_directly(
     upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with scripted_upstream(b"") as proxy:
@@ -210,7 +212,7 @@ async def asked_for(desk: McpSession, gateway: Simulator, model: str) -> object:
 
 
 @pytest.mark.parametrize("models", ["missing", "foreign", "empty"])
-async def test_where_the_list_of_models_is_missing_or_anothers_ids_are_passed_on_as_they_are(
+async def test_model_ids_are_passed_on_where_the_list_of_models_is_missing_or_has_other_ids(
     models: ModelList, tmp_path: Path
 ) -> None:
     async with (
@@ -223,7 +225,7 @@ async def test_where_the_list_of_models_is_missing_or_anothers_ids_are_passed_on
         assert "The API gave no list of models" in await desk.info(about="models")
 
 
-async def test_a_broken_answer_of_an_unknown_model_is_continued_with_a_plea(tmp_path: Path) -> None:
+async def test_a_broken_answer_of_an_unknown_model_is_continued_with_a_continue_prompt(tmp_path: Path) -> None:
     """Nothing is known of it; a plea is understood by all, while prefill is refused by many."""
     async with (
         Simulator(pace=FAST, models="missing") as gateway,

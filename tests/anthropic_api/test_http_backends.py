@@ -167,7 +167,7 @@ async def test_https_goes_through_a_tunnel_of_the_proxy_and_is_checked_against_a
 
 
 @pytest.mark.parametrize(("response", "kinds"), [(b"407 Proxy Authentication Required", {"connection"})])
-async def test_a_tunnel_that_the_proxy_refuses_is_a_temporary_error(
+async def test_a_tunnel_that_the_proxy_rejects_is_a_temporary_error(
     client_at: ClientAt, response: bytes, kinds: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -398,7 +398,7 @@ async def test_two_hundred_streams_are_open_at_the_same_time(client_at: ClientAt
     assert answers == ["hello"] * 200
 
 
-async def test_an_upload_reaches_the_upstream_whole(client_at: ClientAt) -> None:
+async def test_an_upload_reaches_the_upstream_in_full(client_at: ClientAt) -> None:
     """The body of an upload is a stream, not bytes."""
     from mcp_server_claude.anthropic_api import files_api
 
@@ -432,7 +432,7 @@ FILE_METADATA: dict[str, Any] = {
 }
 
 
-async def test_text_of_an_interval_is_read_at_once_but_neither_the_first_nor_the_end_waits_for_it(
+async def test_text_of_an_interval_is_read_in_one_batch_but_neither_the_first_nor_the_last_waits(
     client_at: ClientAt, backend: HttpBackend
 ) -> None:
     texts: list[str] = []

@@ -73,7 +73,7 @@ def the_same_of(message: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", [name for name in stream_names() if name not in BROKEN])
-async def test_a_recorded_stream_gives_what_the_sdks_own_helper_gives_where_that_is_right(name: str) -> None:
+async def test_a_recorded_stream_gives_the_message_of_the_sdk_where_that_is_right(name: str) -> None:
     stream = recorded_stream(name)
     played = await replay(stream)
     assert played.failure is None
@@ -84,13 +84,13 @@ async def test_a_recorded_stream_gives_what_the_sdks_own_helper_gives_where_that
 
 
 @pytest.mark.parametrize("name", GA_HELPER_IS_WRONG)
-async def test_where_the_helper_is_listed_as_wrong_it_still_is(name: str) -> None:
+async def test_each_listed_error_of_the_sdk_still_exists(name: str) -> None:
     stream = recorded_stream(name)
     assert ours(await replay(stream)) != the_same_of(await theirs(stream, beta=False))
 
 
 @pytest.mark.parametrize(("name", "kind"), BROKEN.items())
-async def test_a_broken_stream_is_recognised_as_broken(name: str, kind: str | None) -> None:
+async def test_a_broken_stream_is_recognised_as_incomplete(name: str, kind: str | None) -> None:
     played = await replay(recorded_stream(name))
     assert played.answer.stop_reason is None
     assert (played.failure.kind if played.failure else None) == kind
@@ -105,7 +105,7 @@ def cut(stream: bytes, at: list[int]) -> list[bytes]:
 
 @settings(deadline=None, max_examples=examples(150))
 @given(st.sampled_from(stream_names()), st.lists(st.integers(0, 40_000), max_size=60))
-async def test_where_the_bytes_are_cut_changes_nothing(name: str, at: list[int]) -> None:
+async def test_the_place_of_a_cut_between_bytes_changes_nothing(name: str, at: list[int]) -> None:
     stream = recorded_stream(name)
     assert (await replay(*cut(stream, at))).outcome() == (await replay(stream)).outcome()
 
@@ -117,19 +117,19 @@ async def test_where_the_bytes_are_cut_changes_nothing(name: str, at: list[int])
     st.lists(st.integers(0, 2000), max_size=40),
 )
 @example("é😀\u2028\u05d0\x85\x0b", "\r\n", list(range(2000)))
-async def test_any_text_survives_any_framing_cut_even_inside_a_character(text: str, end: str, at: list[int]) -> None:
+async def test_any_text_survives_any_framing_and_any_cut_inside_a_character(text: str, end: str, at: list[int]) -> None:
     played = await replay(*cut(sse_bytes(*message_events(text, "", text), end=end), at))
     assert played.failure is None
     assert played.answer.text == played.event_text == text + text
     assert played.answer.stop_reason == "end_turn"
 
 
-async def test_halves_of_a_surrogate_pair_that_come_apart_are_one_character_in_the_end() -> None:
+async def test_separate_halves_of_a_surrogate_pair_become_one_character() -> None:
     stream = sse_bytes(*message_events("\ud83d", "\ude00", "\ud83d"), escaped=True)
     assert replace_lone_surrogates((await replay(stream)).answer.text) == "\N{GRINNING FACE}\N{REPLACEMENT CHARACTER}"
 
 
-async def test_a_message_may_come_whole_in_its_first_event() -> None:
+async def test_a_complete_message_in_the_first_event_is_read() -> None:
     begin, *_ = cast("list[dict[str, dict[str, object]]]", message_events())
     begin["message"] |= {"content": [{"type": "text", "text": "all at once"}], "stop_reason": "end_turn"}
     answer = (await replay(sse_bytes(begin, {"type": "message_stop"}))).answer
@@ -137,7 +137,7 @@ async def test_a_message_may_come_whole_in_its_first_event() -> None:
     assert not answer.usage().estimated
 
 
-async def test_what_the_api_adds_tomorrow_is_kept_and_does_no_harm() -> None:
+async def test_unknown_fields_of_the_api_are_preserved() -> None:
     begin, start, *rest = message_events("known")
     novelties: list[object] = [
         {"type": "content_block_start", "index": 1, "content_block": {"type": "dream", "scene": "a "}},
@@ -152,7 +152,7 @@ async def test_what_the_api_adds_tomorrow_is_kept_and_does_no_harm() -> None:
     assert not played.answer.has_only_text
 
 
-async def test_a_tools_input_that_was_cut_is_what_can_be_read_of_it() -> None:
+async def test_the_input_of_a_tool_that_was_cut_is_its_readable_part() -> None:
     stream = recorded_stream("sdk-python__incomplete_partial_json_response")
     answer = (await replay(stream)).answer
     assert answer.stop_reason == "max_tokens"
@@ -167,7 +167,7 @@ async def test_the_input_is_known_from_the_first_event_on() -> None:
     assert played.answer.usage().output_tokens == 5
 
 
-def test_before_anything_came_an_answer_is_empty_and_nothing_was_used() -> None:
+def test_an_answer_is_empty_and_without_usage_before_its_first_event() -> None:
     answer = MessageStream(lambda _: None)
     usage = answer.usage()
     assert (answer.text, answer.blocks, answer.stop_reason) == ("", (), None)

@@ -38,13 +38,13 @@ def split(chunks: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 @given(cuts=st.lists(st.integers(0, 2 * len(STREAM)), max_size=12), line_end=st.sampled_from([b"\n", b"\r\n", b"\r"]))
-def test_however_a_stream_is_cut_and_its_lines_end_its_events_are_the_same(cuts: list[int], line_end: bytes) -> None:
+def test_events_are_independent_of_cuts_and_line_endings(cuts: list[int], line_end: bytes) -> None:
     stream = STREAM.replace(b"\n", line_end)
     places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     assert split([stream[start:end] for start, end in pairwise(places)]) == EVENTS
 
 
-def test_an_event_is_given_as_soon_as_its_blank_line_has_come() -> None:
+def test_an_event_is_delivered_as_soon_as_its_blank_line_arrives() -> None:
     for line_end in (b"\n", b"\r\n", b"\r"):
         splitter = EventSplitter()
         assert splitter.feed(b"data: 1" + line_end) == []
@@ -52,7 +52,7 @@ def test_an_event_is_given_as_soon_as_its_blank_line_has_come() -> None:
 
 
 @pytest.mark.parametrize("name", [b"", b"content_block_delta", b"ping", b"error", b"content_bl\xffck"])
-def test_the_type_in_the_data_decides_whatever_the_name_beside_it(name: bytes) -> None:
+def test_the_type_in_the_data_outranks_the_event_name(name: bytes) -> None:
     assert parse_event(name, b'{"type": "content_block_stop", "index": 0}') == {
         "type": "content_block_stop",
         "index": 0,
@@ -81,7 +81,7 @@ def test_an_error_is_raised_with_its_body(name: bytes, data: bytes) -> None:
     assert raised.value.body == (json.loads(data) if data.startswith(b"{") else data.decode())
 
 
-def test_halves_of_surrogate_pairs_are_kept_as_they_come() -> None:
+def test_halves_of_surrogate_pairs_are_preserved() -> None:
     assert parse_json(b'{"a": "\\ud83d"}') == {"a": "\ud83d"}
 
 
@@ -130,7 +130,7 @@ async def test_a_second_message_start_is_malformed() -> None:
     assert played.failure.kind == "protocol"
 
 
-async def test_text_for_a_block_that_was_never_started_is_kept() -> None:
+async def test_text_for_a_block_that_was_never_started_is_preserved() -> None:
     played = await replay(sse_bytes(*events_without("content_block_start")))
     assert (played.answer.text, played.failure, played.answer.blocks) == (
         "Hello.",
@@ -139,21 +139,21 @@ async def test_text_for_a_block_that_was_never_started_is_kept() -> None:
     )
 
 
-async def test_a_refusal_stands_whatever_stop_reason_follows() -> None:
+async def test_a_refusal_outranks_any_later_stop_reason() -> None:
     *events, delta, stop = parsed_events()
     refusal = {**delta, "delta": {"stop_reason": "refusal"}}
     played = await replay(sse_bytes(*events, refusal, delta, stop))
     assert played.answer.stop_reason == "refusal"
 
 
-async def test_text_before_a_malformed_event_of_the_same_read_is_kept() -> None:
+async def test_text_before_a_malformed_event_of_the_same_read_is_preserved() -> None:
     start, block, text, *_ = message_events("Hello.")
     played = await replay(sse_bytes(start, block, text) + b"data: {\n\n")
     assert played.failure is not None
     assert (played.failure.kind, played.answer.text) == ("protocol", "Hello.")
 
 
-async def test_a_message_is_not_complete_where_something_after_its_stop_reason_cannot_be_read() -> None:
+async def test_a_message_with_an_unreadable_event_after_its_stop_reason_is_not_complete() -> None:
     start, block, text, *_, delta, stop = parsed_events()
     for broken in (b"event: x\ndata: {\n\n", sse_bytes({"type": "content_block_delta", "index": "0", "delta": {}})):
         played = await replay(sse_bytes(start, block, text, delta) + broken + sse_bytes(text, stop))
@@ -162,14 +162,14 @@ async def test_a_message_is_not_complete_where_something_after_its_stop_reason_c
 
 
 @pytest.mark.parametrize("kind", [{"a": 1}, ["text"], 7, None])
-async def test_a_block_whose_type_is_no_text_is_malformed(kind: object) -> None:
+async def test_a_block_with_an_invalid_type_is_malformed(kind: object) -> None:
     start, block, *rest = parsed_events()
     played = await replay(sse_bytes(start, {**block, "content_block": {"type": kind}}, *rest))
     assert played.failure is not None
     assert played.failure.kind == "protocol"
 
 
-async def test_deltas_of_one_read_are_told_together() -> None:
+async def test_deltas_of_one_read_are_delivered_together() -> None:
     start, block, text, *rest = message_events("Hello.")
     played = await replay(sse_bytes(start, block, text, text, text, *rest))
     assert [event.text for event in played.events if isinstance(event, TextDelta)] == ["Hello." * 3]
@@ -177,7 +177,7 @@ async def test_deltas_of_one_read_are_told_together() -> None:
 
 @pytest.mark.parametrize("count", [-1, 2**63, 2**53 + 1, True, "7", 1.5, [1], 10**30])
 @pytest.mark.parametrize("field", ["input_tokens", "output_tokens", "cache_read_input_tokens"])
-async def test_a_count_that_is_none_is_unknown(field: str, count: object) -> None:
+async def test_an_invalid_count_is_unknown(field: str, count: object) -> None:
     start, *rest, delta, stop = parsed_events()
     usage: Mapping[str, object] = {"output_tokens": 5, field: count}
     played = await replay(sse_bytes(start, *rest, {**delta, "usage": usage}, stop))
@@ -187,7 +187,7 @@ async def test_a_count_that_is_none_is_unknown(field: str, count: object) -> Non
     assert all(0 <= number < 100 for number in (used.input_tokens, used.output_tokens, used.cache_read_input_tokens))
 
 
-async def test_a_negative_number_of_searches_is_no_credit() -> None:
+async def test_a_negative_number_of_searches_counts_as_none() -> None:
     start, *rest, delta, stop = parsed_events()
     usage = {"output_tokens": 5, "server_tool_use": {"web_search_requests": -500}}
     played = await replay(sse_bytes(start, *rest, {**delta, "usage": usage}, stop))

@@ -10,14 +10,14 @@ ASKED = {"claude-opus-4-8", "claude-opus-4-7", "claude-opus-4-6", "claude-sonnet
 UP_TO_4_5 = {"claude-opus-4-5-20251101", "claude-sonnet-4-5-20250929", "claude-haiku-4-5-20251001"}
 
 
-def test_only_models_that_do_not_think_by_themselves_are_asked_to_and_only_with_an_effort() -> None:
+def test_thinking_is_requested_only_with_an_effort_and_only_of_models_that_do_not_think_by_default() -> None:
     for model in bundled_catalog().models:
         wanted = {"type": "adaptive"} if model.id in ASKED else None
         assert thinking_config(model, effort="low", display="") == wanted
         assert thinking_config(model, effort="", display="") is None
 
 
-def test_a_display_is_sent_to_models_that_think_and_changes_nothing_else() -> None:
+def test_a_display_is_sent_only_to_models_that_think() -> None:
     for model in bundled_catalog().models:
         shown = {"type": "adaptive", "display": "summarized"}
         assert thinking_config(model, effort="low", display="summarized") == (None if model.id in UP_TO_4_5 else shown)
@@ -25,7 +25,7 @@ def test_a_display_is_sent_to_models_that_think_and_changes_nothing_else() -> No
         assert thinking_config(model, effort="", display="summarized") == (None if silent else shown)
 
 
-def test_a_model_is_known_by_anthropics_id_on_a_cloud() -> None:
+def test_a_model_of_a_cloud_is_recognised_by_the_id_of_anthropic() -> None:
     model = next(each for each in bundled_catalog().models if each.id == "claude-opus-4-6")
     (renamed,) = bundled_catalog().for_platform(lambda name: f"eu.{name}-v1", lambda _: frozenset()).models[-4:-3]
     assert renamed.anthropic_id == model.id
@@ -42,7 +42,7 @@ def test_a_model_is_known_by_anthropics_id_on_a_cloud() -> None:
         (["x" * 500 + ". y"], "x" * MAX_SENTENCE_CHARS),
     ],
 )
-def test_a_summary_is_shown_by_whole_sentences(pieces: list[str], sentence: str) -> None:
+def test_a_summary_is_shown_sentence_by_sentence(pieces: list[str], sentence: str) -> None:
     summary = ThinkingSummary()
     for piece in pieces:
         summary.add_text(piece)

@@ -52,7 +52,9 @@ async def no_fault(reader: PageDriver, axe: str) -> None:
 
 
 @pytest.mark.parametrize(("theme", "width"), SCREENS)
-async def test_the_chat_page_in_all_its_states(door: BrowserSessions, axe: str, theme: Theme, width: int) -> None:
+async def test_the_chat_page_is_accessible_in_all_its_states(
+    door: BrowserSessions, axe: str, theme: Theme, width: int
+) -> None:
     reader = await door.open_page(viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce")
     await reader.goto()
     page = reader.page
@@ -84,7 +86,7 @@ async def test_the_chat_page_in_all_its_states(door: BrowserSessions, axe: str, 
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-async def test_a_failure(door: BrowserSessions, axe: str, theme: Theme) -> None:
+async def test_the_page_of_a_failure_is_accessible(door: BrowserSessions, axe: str, theme: Theme) -> None:
     door.monitor.expect_message("402")
     reader = await door.open_page("poor", color_scheme=theme)
     await reader.goto()
@@ -94,13 +96,13 @@ async def test_a_failure(door: BrowserSessions, axe: str, theme: Theme) -> None:
 
 
 @pytest.mark.parametrize(("theme", "width"), SCREENS)
-async def test_signing_in(door: BrowserSessions, axe: str, theme: Theme, width: int) -> None:
+async def test_the_sign_in_page_is_accessible(door: BrowserSessions, axe: str, theme: Theme, width: int) -> None:
     reader = await door.open_page("", viewport={"width": width, "height": 640}, color_scheme=theme)
     await reader.page.goto(f"{reader.url}/signin?wrong=1")
     await no_fault(reader, axe)
 
 
-async def test_the_eye_sees_what_these_tests_forbid(door: BrowserSessions, axe: str) -> None:
+async def test_the_check_finds_the_violations_that_these_tests_forbid(door: BrowserSessions, axe: str) -> None:
     reader = await door.open_page("")
     await reader.page.set_content(
         "<html lang=en><title>x</title><main><h1>x</h1><p style='color: #ccc'>pale</p></main>"

@@ -53,7 +53,7 @@ def sent(site: PageServer) -> list[dict[str, object]]:
     return cast("list[dict[str, object]]", body["messages"][-1]["content"])
 
 
-async def test_a_pdf_that_is_dropped_goes_to_claude(ada: PageDriver, site: PageServer) -> None:
+async def test_a_dropped_pdf_is_sent_to_claude(ada: PageDriver, site: PageServer) -> None:
     file = await carried(ada, "contract.pdf", PDF, "application/pdf")
     await ada.page.dispatch_event("body", "dragenter", {"dataTransfer": file})
     await expect(ada.page.get_by_text("Drop to attach")).to_be_visible()
@@ -71,7 +71,7 @@ async def test_a_pdf_that_is_dropped_goes_to_claude(ada: PageDriver, site: PageS
     await expect(ada.page.locator(".turn.user .file")).to_contain_text("contract.pdf")
 
 
-async def test_what_is_pasted_picked_or_removed(ada: PageDriver, site: PageServer) -> None:
+async def test_files_can_be_pasted_picked_and_removed(ada: PageDriver, site: PageServer) -> None:
     pasted = await carried(ada, "trace.weird", "Zeile ä\n".encode())
     await ada.page.evaluate(PASTE, pasted)
     await ada.attach(("b.py", b"print()"))
@@ -87,7 +87,7 @@ async def test_what_is_pasted_picked_or_removed(ada: PageDriver, site: PageServe
     await expect(ada.page.locator("#files .file")).to_have_count(0)
 
 
-async def test_what_is_pasted_from_a_document_is_text_and_not_its_picture(ada: PageDriver) -> None:
+async def test_text_pasted_from_a_document_is_text_and_not_its_picture(ada: PageDriver) -> None:
     pasted = await carried(ada, "sheet.png", b"\x89PNG", "image/png")
     types = "carried => { for (const type of ['text/plain', 'text/html']) carried.setData(type, 'x') ; return carried }"
     await ada.page.evaluate(PASTE, await ada.page.evaluate_handle(types, pasted))
@@ -95,7 +95,7 @@ async def test_what_is_pasted_from_a_document_is_text_and_not_its_picture(ada: P
     await expect(ada.page.locator("#files .file")).to_have_count(1)
 
 
-async def test_a_file_that_is_still_being_read_goes_with_the_question(ada: PageDriver, site: PageServer) -> None:
+async def test_a_file_that_is_still_being_read_is_sent_with_the_question(ada: PageDriver, site: PageServer) -> None:
     await ada.question.fill(f"Long? {directive(tokens=10)}")
     await ada.page.set_input_files("#picker", [{"name": "large.txt", "mimeType": "", "buffer": b"word " * 500_000}])
     await ada.question.press("Enter")
@@ -105,7 +105,7 @@ async def test_a_file_that_is_still_being_read_goes_with_the_question(ada: PageD
     assert "large.txt" in str(sent(site))
 
 
-async def test_files_that_claude_cannot_read_are_refused_before_they_are_sent(ada: PageDriver) -> None:
+async def test_unsupported_files_are_rejected_before_they_are_sent(ada: PageDriver) -> None:
     page, rejected = ada.page, ada.page.locator("#rejected")
     for name, data, reason in (
         ("doc.docx", b"PK\x03\x04" + bytes(40), "“doc.docx” cannot be sent: Claude reads text, PDF"),
@@ -134,7 +134,7 @@ async def test_no_more_files_are_attached_than_can_be_sent_and_their_list_scroll
     assert await page.evaluate("() => document.documentElement.scrollHeight <= innerHeight")
 
 
-async def test_a_file_that_the_server_refuses_is_given_back(ada: PageDriver) -> None:
+async def test_a_file_that_the_server_rejects_is_restored_to_the_form(ada: PageDriver) -> None:
     ada.monitor.expect_message("400|415|422")
     await ada.attach(("noise.bin", bytes([0x81, 0x8D, 0x8F, 0x90, 0x9D]) * 50))
     await ada.ask("Run it.")

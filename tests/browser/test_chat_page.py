@@ -49,7 +49,7 @@ WATCH_THE_NOTES = """
 """
 
 
-async def test_who_signs_in_sees_the_chat_and_who_signs_out_does_not(door: BrowserSessions, site: PageServer) -> None:
+async def test_signing_in_opens_the_chat_and_signing_out_closes_it(door: BrowserSessions, site: PageServer) -> None:
     door.monitor.expect_message("Clear-Site-Data")  # Chromium tells that it cleared what the page had stored
     reader = await door.open_page("")
     page = reader.page
@@ -66,7 +66,7 @@ async def test_who_signs_in_sees_the_chat_and_who_signs_out_does_not(door: Brows
     await expect(page).to_have_url(f"{site.url}/signin")
 
 
-async def test_a_wrong_token_is_told_so(door: BrowserSessions, site: PageServer) -> None:
+async def test_a_wrong_token_is_reported(door: BrowserSessions, site: PageServer) -> None:
     reader = await door.open_page("")
     await reader.page.goto(f"{site.url}/signin")
     await expect(reader.page.get_by_role("alert")).to_be_hidden()
@@ -75,7 +75,7 @@ async def test_a_wrong_token_is_told_so(door: BrowserSessions, site: PageServer)
     await expect(reader.page.get_by_role("alert")).to_contain_text("This token is not valid")
 
 
-async def test_an_answer_grows_before_the_readers_eyes_and_ends_with_its_account(
+async def test_an_answer_is_shown_while_it_is_written_and_ends_with_its_usage(
     ada: PageDriver, site: PageServer
 ) -> None:
     await ada.page.evaluate(WATCH_IT_GROW)
@@ -91,7 +91,7 @@ async def test_an_answer_grows_before_the_readers_eyes_and_ends_with_its_account
     assert (await site.wait_until_idle()).end == "complete"
 
 
-async def test_a_second_question_goes_on_with_the_thread(ada: PageDriver, site: PageServer) -> None:
+async def test_a_second_question_continues_the_thread(ada: PageDriver, site: PageServer) -> None:
     await ada.ask(f"My name is Ada. {directive(tokens=10)}")
     await ada.wait_until_complete()
     await ada.ask(f"What is my name? {directive(tokens=12)}")
@@ -103,7 +103,7 @@ async def test_a_second_question_goes_on_with_the_thread(ada: PageDriver, site: 
     await expect(ada.page.locator("#threads a[aria-current=page]")).to_have_count(1)
 
 
-async def test_copying_gives_the_code_and_the_answer_exactly(ada: PageDriver) -> None:
+async def test_copying_yields_the_exact_code_and_answer(ada: PageDriver) -> None:
     answer = f"Like **this**:\n\n```python\n{CODE}\n```\n\nThat is all."
     await ada.ask(f"Show me. {directive(text=answer)}")
     await ada.wait_until_complete()
@@ -124,7 +124,7 @@ async def test_escape_stops_the_answer_and_the_upstream_is_closed(ada: PageDrive
     assert (await site.wait_until_idle()).end == "disconnected"
 
 
-async def test_the_stop_button_stops_also_before_the_first_word(ada: PageDriver, site: PageServer) -> None:
+async def test_the_stop_button_works_before_the_first_text(ada: PageDriver, site: PageServer) -> None:
     asked = len(site.upstream_prompts())
     await ada.ask(f"Think long. {directive(ttft=3600)}")
     await site.wait_for_requests(asked + 1)
@@ -135,7 +135,7 @@ async def test_the_stop_button_stops_also_before_the_first_word(ada: PageDriver,
     assert (await site.wait_until_idle()).end == "disconnected"
 
 
-async def test_a_retry_is_shown_while_it_waits_and_gone_afterwards(ada: PageDriver) -> None:
+async def test_a_retry_is_shown_while_it_waits_and_removed_afterwards(ada: PageDriver) -> None:
     await ada.page.evaluate(WATCH_THE_NOTES)
     await ada.ask(f"Patience. {directive(status=529, times=1, retry_after=1, tokens=20)}")
     await expect(ada.page.locator("body")).to_have_attribute("data-noted", re.compile("trying again in"))
@@ -154,7 +154,7 @@ async def test_a_retry_counts_down(ada: PageDriver, site: PageServer) -> None:
     assert len(site.upstream_prompts()) == asked + 1
 
 
-async def test_thinking_has_a_quiet_line_of_its_own(ada: PageDriver, site: PageServer) -> None:
+async def test_thinking_is_shown_on_a_line_of_its_own(ada: PageDriver, site: PageServer) -> None:
     await ada.ask(f"Ponder. {directive(think=900, tokens=20, pace=10)}")
     await expect(ada.answer.locator(".doing")).to_have_text(re.compile(r"^Thinking · [1-9]\d* s$"))
     site.upstream.skip_delays()
@@ -162,7 +162,7 @@ async def test_thinking_has_a_quiet_line_of_its_own(ada: PageDriver, site: PageS
     await expect(ada.answer.locator(".doing")).to_be_hidden()
 
 
-async def test_an_answer_that_is_cut_says_why_and_can_be_continued(ada: PageDriver) -> None:
+async def test_an_answer_that_was_cut_shows_the_reason_and_can_be_continued(ada: PageDriver) -> None:
     await ada.ask(f"At length. {directive(tokens=40, stop='max_tokens')}")
     await ada.wait_until_complete()
     await expect(ada.note).to_contain_text("This answer is not complete: it reached max_tokens")
@@ -201,7 +201,7 @@ async def test_a_full_thread_offers_a_new_one_and_no_continuation(ada: PageDrive
     await expect(ada.page).to_have_url(f"{ada.url}/")
 
 
-async def test_a_server_without_a_key_says_so_before_anybody_asks(
+async def test_a_server_without_a_key_reports_it_before_the_first_question(
     door: BrowserSessions, site: PageServer, tmp_path: Path
 ) -> None:
     door.monitor.expect_message("status of 500")
@@ -225,7 +225,7 @@ async def test_a_server_without_a_key_says_so_before_anybody_asks(
         await reader.page.close()
 
 
-async def test_what_is_written_from_right_to_left_is_read_so(ada: PageDriver) -> None:
+async def test_right_to_left_text_is_displayed_from_right_to_left(ada: PageDriver) -> None:
     answer = "# مرحبا\n\nEnglish\n\n- עברית"
     await ada.ask(f"שלום. {directive(text=answer)}")
     await ada.wait_until_complete()
@@ -233,7 +233,7 @@ async def test_what_is_written_from_right_to_left_is_read_so(ada: PageDriver) ->
         await expect(ada.page.locator(place).first).to_have_css("direction", way)
 
 
-async def test_what_is_refused_says_why_and_gives_the_question_back(door: BrowserSessions) -> None:
+async def test_a_rejected_question_shows_the_reason_and_is_restored_to_the_form(door: BrowserSessions) -> None:
     door.monitor.expect_message("402")
     poor = await door.open_page("poor")
     await poor.goto()
@@ -245,7 +245,7 @@ async def test_what_is_refused_says_why_and_gives_the_question_back(door: Browse
     await expect(poor.page).to_have_url(f"{poor.url}/")
 
 
-async def test_what_failed_in_passing_can_be_tried_again(door: BrowserSessions) -> None:
+async def test_a_temporary_failure_can_be_retried(door: BrowserSessions) -> None:
     reader = await door.open_page()
     await reader.goto()
     door.monitor.expect_message("ERR_FAILED")
@@ -299,7 +299,7 @@ async def test_everything_can_be_done_with_the_keyboard(ada: PageDriver) -> None
     await expect(ada.question).to_be_focused()
 
 
-async def test_on_a_phone_the_threads_are_a_drawer_and_enter_makes_a_line(door: BrowserSessions) -> None:
+async def test_on_a_phone_the_threads_are_in_a_drawer_and_enter_adds_a_line(door: BrowserSessions) -> None:
     phone = await door.open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     await phone.goto()
     page = phone.page

@@ -70,20 +70,20 @@ async def quiet_page(door_for_module: BrowserSessions) -> AsyncIterator[PageDriv
 
 @pytest.mark.parametrize("text", TEXTS, ids=["setext", "table", "definitions", "headings", "lists"])
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 11, 64])
-async def test_pieces_of_one_size(quiet_page: PageDriver, text: str, size: int) -> None:
+async def test_text_in_pieces_of_one_size_renders_as_the_whole(quiet_page: PageDriver, text: str, size: int) -> None:
     whole, grown = await quiet_page.page.evaluate(COMPARE, [text, list(range(size, len(text), size))])
     assert grown == whole
 
 
 @pytest.mark.parametrize("mark", ["*", "_a*", ">", "> - ", "[", "![", "`", "~", "<", "&", "|", "- ", "1. "])
-async def test_marks_by_the_thousand_are_drawn_too(quiet_page: PageDriver, mark: str) -> None:
+async def test_thousands_of_markers_are_rendered(quiet_page: PageDriver, mark: str) -> None:
     text = f"{mark * 4000}\n\nAnd then this. {'*' * 4000}"
     whole, grown = await quiet_page.page.evaluate(COMPARE, [text, list(range(0, len(text), 3000))])
     assert grown == whole
     assert "And then this." in whole
 
 
-async def test_any_text_in_any_pieces(quiet_page: PageDriver) -> None:
+async def test_any_text_in_any_pieces_renders_as_the_whole(quiet_page: PageDriver) -> None:
     @settings(max_examples=examples(200), database=None)
     @given(MARKDOWN, st.data())
     def compare(text: str, data: st.DataObject) -> None:

@@ -103,7 +103,7 @@ async def app_host(browser: Browser, at: McpSession, tool: str) -> AsyncGenerato
     assert host.problems == []
 
 
-async def test_a_running_answer_is_shown_live_and_at_its_end_with_its_account(
+async def test_a_running_answer_is_shown_live_and_ends_with_its_usage(
     chromium: Browser, tmp_path: Path, upstream: Simulator
 ) -> None:
     prompt = f"Explain tea. {directive(text='Tea <b>is</b> a drink. ' * 200, pace=400)}"

@@ -45,7 +45,7 @@ async def test_a_reload_in_mid_stream_shows_the_rest(ada: PageDriver, site: Page
     assert len(site.upstream_prompts()) == asked + 1
 
 
-async def test_a_reload_afterwards_shows_the_same_with_its_account(ada: PageDriver) -> None:
+async def test_a_reload_after_the_end_shows_the_same_text_and_usage(ada: PageDriver) -> None:
     await ada.ask(f"Count. {directive(text=WORDS)}")
     await ada.wait_until_complete()
     account, title = await ada.account.text_content(), await ada.page.title()
@@ -57,7 +57,7 @@ async def test_a_reload_afterwards_shows_the_same_with_its_account(ada: PageDriv
     await expect(ada.page.locator("#cost")).to_have_text(cost or "?")
 
 
-async def test_a_line_that_is_cut_is_taken_up_where_it_broke(door: BrowserSessions, site: PageServer) -> None:
+async def test_a_lost_connection_resumes_at_the_same_offset(door: BrowserSessions, site: PageServer) -> None:
     door.monitor.expect_message("ERR_")  # the browser tells of the lost line
     async with cuttable_proxy(site) as line:
         reader = await door.open_page(url=line.url)
@@ -106,7 +106,7 @@ async def test_after_a_crash_the_saved_text_is_shown_with_its_cost_and_can_be_co
             await reader.page.close()
 
 
-async def test_a_restart_is_named_and_what_was_written_is_kept(
+async def test_a_restart_is_reported_and_the_text_so_far_is_kept(
     door: BrowserSessions, site: PageServer, tmp_path: Path
 ) -> None:
     door.monitor.expect_message("ERR_|400")
@@ -155,7 +155,7 @@ async def test_two_tabs_read_the_same_answer(ada: PageDriver, site: PageServer) 
     assert len(site.upstream_prompts()) == asked + 1
 
 
-async def test_an_answer_goes_on_while_another_thread_is_open(ada: PageDriver, site: PageServer) -> None:
+async def test_an_answer_continues_while_another_thread_is_open(ada: PageDriver, site: PageServer) -> None:
     asked = len(site.upstream_prompts())
     await ada.ask(f"Count. {SLOWLY}")
     await ada.wait_for_chars()
@@ -177,7 +177,7 @@ async def test_an_answer_goes_on_while_another_thread_is_open(ada: PageDriver, s
     assert [each.end for each in site.upstream_prompts()[asked:]] == ["complete", "complete"]
 
 
-async def test_back_and_forward_go_through_threads(ada: PageDriver) -> None:
+async def test_back_and_forward_switch_between_threads(ada: PageDriver) -> None:
     await ada.ask(f"First. {directive(tokens=10)}")
     await ada.wait_until_complete()
     await ada.page.get_by_role("button", name="New thread").click()
@@ -213,9 +213,7 @@ async def test_a_thread_is_deleted_after_a_question_and_never_while_it_is_answer
     await expect(page.locator("#trouble")).to_contain_text("This thread no longer exists.")
 
 
-async def test_a_session_that_ends_meanwhile_is_begun_again_in_the_same_place(
-    door: BrowserSessions, site: PageServer
-) -> None:
+async def test_an_expired_session_is_renewed_on_the_same_page(door: BrowserSessions, site: PageServer) -> None:
     door.monitor.expect_message("401")
     door.monitor.expect_message("Autofocus processing was blocked")  # where the page was quicker than the sign-in form
     reader = await door.open_page()
@@ -246,7 +244,7 @@ async def test_an_unknown_thread_is_a_new_one(ada: PageDriver) -> None:
     await expect(ada.page.locator("#trouble .note")).to_have_count(0)
 
 
-async def test_a_thread_that_cannot_be_had_now_can_be_tried_again(ada: PageDriver) -> None:
+async def test_a_thread_that_failed_to_load_can_be_loaded_again(ada: PageDriver) -> None:
     ada.monitor.expect_message("ERR_FAILED")
     await ada.ask(f"First. {directive(tokens=10)}")
     await ada.wait_until_complete()
@@ -257,7 +255,7 @@ async def test_a_thread_that_cannot_be_had_now_can_be_tried_again(ada: PageDrive
     await expect(ada.page.locator("#trouble .note")).to_have_count(0)
 
 
-async def test_of_a_long_thread_the_end_is_there_first_and_the_beginning_follows(ada: PageDriver) -> None:
+async def test_the_end_of_a_long_thread_is_loaded_first_and_the_beginning_follows(ada: PageDriver) -> None:
     said: dict[str, object] = {"files": [], "call": "", "usage": None, "running": False, "incomplete": ""}
     turns = [{"role": role, "text": f"{role} {n}", **said} for n in range(100) for role in ("user", "assistant")]
     thread = {"id": "t_long", "title": "Long", "model": "", "updated": 0, "cost_usd": 1.5, "messages": turns}

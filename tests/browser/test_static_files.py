@@ -58,14 +58,14 @@ async def test_every_file_is_served_under_its_digest_for_ever(site: PageServer) 
         assert headers["x-content-type-options"] == "nosniff"
 
 
-async def test_who_takes_gzip_gets_it(site: PageServer) -> None:
+async def test_clients_that_accept_gzip_get_gzip(site: PageServer) -> None:
     _, headers, data = fetch(site, f"{root_of(site)}/js/chat.js", Accept_Encoding="gzip, br")
     assert headers["content-encoding"] == "gzip"
     assert "Accept-Encoding" in headers["vary"]
     assert gzip.decompress(data) == (STATIC / "js" / "chat.js").read_bytes()
 
 
-async def test_an_old_digest_still_answers_but_is_not_kept(site: PageServer) -> None:
+async def test_an_old_digest_is_still_served_but_not_cached(site: PageServer) -> None:
     status, headers, data = fetch(site, "/static/000000000000/js/chat.js")
     assert (status, headers["cache-control"]) == (200, "no-store")
     assert data == (STATIC / "js" / "chat.js").read_bytes()
@@ -96,7 +96,7 @@ async def test_nothing_else_is_served(site: PageServer, path: str) -> None:
     assert b"import" not in data
 
 
-async def test_pages_are_not_kept_and_name_only_files_that_exist(site: PageServer) -> None:
+async def test_pages_are_not_cached_and_reference_only_existing_files(site: PageServer) -> None:
     for page in (ROOT / "src" / "mcp_server_claude" / "web" / "templates").glob("*.html"):
         html = page.read_text(encoding="utf-8")
         for name in re.findall(r"\{\{static\}\}/([^\"]+)", html):
@@ -122,7 +122,7 @@ async def test_every_module_that_the_chat_page_needs_is_fetched_at_once() -> Non
     assert set(re.findall(r"\{\{static\}\}/([^\"]+\.js)", html)) == seen
 
 
-async def test_the_icon_is_where_browsers_look_for_it(site: PageServer) -> None:
+async def test_the_icon_is_served_where_browsers_request_it(site: PageServer) -> None:
     status, headers, _ = fetch(site, "/favicon.ico")
     assert (status, headers["location"]) == (307, f"{root_of(site)}/icon.svg")
 

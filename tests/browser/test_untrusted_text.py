@@ -60,7 +60,7 @@ async def test_no_markdown_runs_anything(bare_page: PageDriver, payload: str) ->
     bare_page.monitor.check()
 
 
-async def test_the_eye_sees_what_these_tests_forbid(chromium: Browser, site: PageServer) -> None:
+async def test_the_check_finds_the_violations_that_these_tests_forbid(chromium: Browser, site: PageServer) -> None:
     """A control: the same payloads as HTML, without a policy, do what they are after."""
     door = BrowserSessions(chromium, site)
     reader = await door.open_page(bypass_csp=True)
@@ -93,7 +93,7 @@ async def test_a_whole_conversation_of_hostile_text_is_only_text(ada: PageDriver
         await expect(ada.account).to_be_visible()
 
 
-async def test_hostile_words_of_the_server_itself_are_only_text(ada: PageDriver) -> None:
+async def test_hostile_text_of_the_server_itself_is_only_text(ada: PageDriver) -> None:
     """Errors, names of models, titles and accounts may quote what somebody else wrote."""
     evil = "<img src=x onerror=alert(1)>"
     usage = {"model": evil, "input_tokens": 1, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}

@@ -133,7 +133,7 @@ async def test_every_number_on_the_page_is_the_ledgers(
     await agrees(page, ExpectedUsagePage(books.ledger, **MONTH, per=per, only=tuple(only.items())))
 
 
-async def test_the_change_is_told_against_as_many_days_before(operator: PageDriver, books: Books) -> None:
+async def test_the_change_is_relative_to_the_same_number_of_days_before(operator: PageDriver, books: Books) -> None:
     page = await open_usage_page(operator, QUERY)
     now = books.ledger.totals(**MONTH)
     before = books.ledger.totals(since=str(TODAY - timedelta(days=59)), until=str(TODAY - timedelta(days=30)))
@@ -145,7 +145,7 @@ async def test_the_change_is_told_against_as_many_days_before(operator: PageDriv
     await expect(page.locator("#figures")).not_to_contain_text("previous")
 
 
-async def test_what_is_shown_stands_in_the_address_and_the_way_back_works(operator: PageDriver) -> None:
+async def test_the_filter_is_in_the_address_and_the_back_button_restores_it(operator: PageDriver) -> None:
     page = await open_usage_page(operator)
     spent = page.locator("#figures .value").first
     everybodys = await spent.text_content()
@@ -191,7 +191,7 @@ async def test_days_can_be_chosen_one_by_one(operator: PageDriver, books: Books)
     await expect(page.locator("#spend-table thead")).to_contain_text("Month")
 
 
-async def test_the_download_has_the_lines_of_what_is_shown(operator: PageDriver, books: Books) -> None:
+async def test_the_download_has_the_rows_of_the_current_filter(operator: PageDriver, books: Books) -> None:
     page = await open_usage_page(operator, f"{QUERY}&user=grace&tool=chat")
     async with page.expect_download() as started:
         await page.get_by_role("link", name="CSV").click()
@@ -204,7 +204,7 @@ async def test_the_download_has_the_lines_of_what_is_shown(operator: PageDriver,
     assert {(line["user"], line["tool"]) for line in lines} == {("grace", "chat")}
 
 
-async def test_of_many_names_the_dearest_are_shown_and_the_others_on_request(operator: PageDriver) -> None:
+async def test_the_most_expensive_names_are_shown_and_the_others_on_request(operator: PageDriver) -> None:
     page = await open_usage_page(operator, QUERY)
     shown = page.locator("#by-user tbody tr:visible")
     await expect(shown).to_have_count(8)
@@ -213,7 +213,7 @@ async def test_of_many_names_the_dearest_are_shown_and_the_others_on_request(ope
     await expect(page.locator("#by-user tbody tr").nth(8).locator("a")).to_be_focused()
 
 
-async def test_a_chart_can_be_read_by_keys_and_by_ear(operator: PageDriver, books: Books) -> None:
+async def test_a_chart_can_be_read_with_the_keyboard_and_a_screen_reader(operator: PageDriver, books: Books) -> None:
     page = await open_usage_page(operator, QUERY)
     chart = page.locator("#failures")
     await expect(chart).to_have_role("img")
@@ -229,14 +229,14 @@ async def test_a_chart_can_be_read_by_keys_and_by_ear(operator: PageDriver, book
     await expect(page.get_by_role("region", name="Failures and retries, table")).to_be_visible()
 
 
-async def test_a_change_of_what_is_shown_is_announced(operator: PageDriver) -> None:
+async def test_a_change_of_the_filter_is_announced(operator: PageDriver) -> None:
     page = await open_usage_page(operator, QUERY)
     await expect(page.get_by_role("status")).to_be_empty()
     await page.get_by_label("User").select_option("ada")
     await expect(page.get_by_role("status")).to_have_text(re.compile(r"UTC: \$[\d,.]+ in [\d,]+ calls\.$"))
 
 
-async def test_an_outage_is_told_and_can_be_tried_again(desk: BrowserSessions) -> None:
+async def test_an_outage_is_reported_and_can_be_retried(desk: BrowserSessions) -> None:
     desk.monitor.expect_message(r"Failed to load resource")
     reader = await desk.open_page("")
     away = True
@@ -254,7 +254,7 @@ async def test_an_outage_is_told_and_can_be_tried_again(desk: BrowserSessions) -
     await expect(page.get_by_role("alert")).to_be_hidden()
 
 
-async def test_what_the_address_gets_wrong_is_told_in_the_servers_words(desk: BrowserSessions) -> None:
+async def test_an_invalid_address_shows_the_error_of_the_server(desk: BrowserSessions) -> None:
     desk.monitor.expect_message(r"status of 4\d\d")
     reader = await desk.open_page("")
     page = await open_usage_page(reader, "?since=2026-11-02&until=2026-11-01")
@@ -265,7 +265,7 @@ async def test_what_the_address_gets_wrong_is_told_in_the_servers_words(desk: Br
     await expect(page.get_by_role("alert")).to_be_hidden()
 
 
-async def test_nothing_is_said_plainly(operator: PageDriver) -> None:
+async def test_an_empty_result_is_reported_plainly(operator: PageDriver) -> None:
     page = await open_usage_page(operator, "?since=2020-01-01&until=2020-01-31")
     await expect(page.get_by_role("heading", name="No usage in this period.")).to_be_visible()
     await expect(page.locator("#report")).to_be_hidden()
@@ -274,7 +274,7 @@ async def test_nothing_is_said_plainly(operator: PageDriver) -> None:
     await expect(page.locator("#figures")).to_be_visible()
 
 
-async def test_a_user_sees_themselves_and_an_empty_book_says_so(chromium: Browser, tmp_path: Path) -> None:
+async def test_a_user_sees_only_their_usage_and_an_empty_ledger_is_reported(chromium: Browser, tmp_path: Path) -> None:
     async with (
         kept(tmp_path, {"grace": "5/day", "new": "5/day"}, SampleLedger(rows=900, until=TODAY)) as books,
         browser_sessions(chromium, books.site) as door,
@@ -296,7 +296,7 @@ async def test_a_user_sees_themselves_and_an_empty_book_says_so(chromium: Browse
         await expect(reader.page).to_have_url(f"{reader.url}/signin?to=%2Fusage")
 
 
-async def test_names_that_somebody_made_up_are_only_text(chromium: Browser, tmp_path: Path) -> None:
+async def test_invented_names_are_only_text(chromium: Browser, tmp_path: Path) -> None:
     hostile = [*XSS_FILE_NAMES, '"><svg onload=alert(1)>', "{{constructor}}", "\u202eevil", "javascript:alert(1)"]
     async with (
         kept(tmp_path, {}, SampleLedger(rows=0)) as books,
@@ -369,7 +369,7 @@ async def test_the_first_day_has_points_in_its_charts_and_no_negative_saving(chr
         assert await page.locator("#spend canvas").evaluate(COLOURED_PIXELS) > 10
 
 
-async def test_what_is_printed_has_colours_and_is_not_cut_off(operator: PageDriver) -> None:
+async def test_a_printed_page_has_colours_and_is_not_cut_off(operator: PageDriver) -> None:
     await operator.page.emulate_media(color_scheme="dark")
     page = await open_usage_page(operator, QUERY)
     await page.locator("#spend ~ details summary").click()
@@ -396,7 +396,7 @@ async def test_the_usage_page_fits_its_window_with_any_font(desk: BrowserSession
         assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), query
 
 
-async def test_another_theme_draws_the_charts_anew(desk: BrowserSessions) -> None:
+async def test_another_theme_redraws_the_charts(desk: BrowserSessions) -> None:
     reader = await desk.open_page("", color_scheme="light")
     page = await open_usage_page(reader, QUERY)
     canvas = page.locator("#spend canvas")

@@ -124,7 +124,7 @@ PIECES = st.lists(st.sampled_from(["\r", "\n", "\r\n", "a", "é", "😀", "word 
 @settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pieces=PIECES, chars=st.integers(1, 7), share=st.floats(0, 1))
 @example(pieces=["\r", "\n", "😀", "\r"], chars=1, share=0.5)
-async def test_from_any_place_the_rest_is_told_and_nothing_twice(
+async def test_from_any_offset_the_rest_is_delivered_exactly_once(
     running: Services, elsewhere: AnswerFeed, pieces: list[str], chars: int, share: float
 ) -> None:
     """From memory and from the journal: a place in an answer means the same in both."""
@@ -145,7 +145,7 @@ async def test_from_any_place_the_rest_is_told_and_nothing_twice(
         assert end_of(events) == DoneEvent(complete=True, stop_reason="end_turn")
 
 
-async def test_every_place_of_an_answer_can_be_gone_on_from_while_it_is_written(
+async def test_an_answer_can_be_resumed_from_every_offset_while_it_is_written(
     running: Services, api: Simulator
 ) -> None:
     streams = (await running.open()).answer_feed
@@ -166,9 +166,7 @@ async def test_every_place_of_an_answer_can_be_gone_on_from_while_it_is_written(
     assert await streams.stop_answer(call.id, "ada")
 
 
-async def test_a_place_beyond_the_end_is_refused_and_never_guessed(
-    running: Services, elsewhere: AnswerFeed, api: Simulator
-) -> None:
+async def test_an_offset_beyond_the_end_is_rejected(running: Services, elsewhere: AnswerFeed, api: Simulator) -> None:
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(STALLED))
     await until_text(streams, call.id, 90)
@@ -184,7 +182,7 @@ async def test_a_place_beyond_the_end_is_refused_and_never_guessed(
         assert text_of(await told(each, call.id, 90)) == ""
 
 
-async def test_a_call_of_nobody_or_of_somebody_else_is_not_found(running: Services, elsewhere: AnswerFeed) -> None:
+async def test_an_unknown_call_and_that_of_another_user_are_not_found(running: Services, elsewhere: AnswerFeed) -> None:
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking("What is tea?"))
     await told(streams, call.id)
@@ -201,7 +199,7 @@ async def test_a_call_of_nobody_or_of_somebody_else_is_not_found(running: Servic
 # --------------------------------------------------------------------- what is told
 
 
-async def test_what_is_told_is_a_start_stages_text_the_account_and_an_end(running: Services, api: Simulator) -> None:
+async def test_the_events_are_a_start_statuses_text_usage_and_an_end(running: Services, api: Simulator) -> None:
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking("Tell me. [[sim: think=40 tokens=30]]", model="opus"))
     events = await told(streams, call.id)
@@ -218,7 +216,7 @@ async def test_what_is_told_is_a_start_stages_text_the_account_and_an_end(runnin
     assert end_of(events).complete
 
 
-async def test_a_wait_is_told_with_its_time_and_then_how_it_goes_on(running: Services) -> None:
+async def test_a_wait_is_reported_with_its_duration_and_then_its_outcome(running: Services) -> None:
     streams = (await running.open()).answer_feed
     before = time.time()
     call = await streams.start_answer(asking(directive(status=529, retry_after=0.2, times=1)))
@@ -232,7 +230,7 @@ async def test_a_wait_is_told_with_its_time_and_then_how_it_goes_on(running: Ser
     assert end_of(events).complete
 
 
-async def test_a_stream_that_breaks_is_waited_for_and_gone_on_with(running: Services) -> None:
+async def test_a_broken_stream_is_retried_and_continued(running: Services) -> None:
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(directive(tokens=100, fault="drop", at=80, times=1)))
     events = await told(streams, call.id)
@@ -240,14 +238,14 @@ async def test_a_stream_that_breaks_is_waited_for_and_gone_on_with(running: Serv
     assert end_of(events).complete
 
 
-async def test_who_comes_later_hears_only_how_it_stands(running: Services) -> None:
+async def test_a_late_reader_gets_only_the_current_status(running: Services) -> None:
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking("Tell me. [[sim: think=40 tokens=30]]"))
     assert states(await told(streams, call.id)) == ["reading", "thinking", "writing"]
     assert states(await told(streams, call.id)) == ["writing"]
 
 
-async def test_an_answer_that_is_held_to_a_schema_comes_at_its_end_in_one(running: Services) -> None:
+async def test_an_answer_with_a_schema_arrives_in_one_piece_at_its_end(running: Services) -> None:
     streams = (await running.open()).answer_feed
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
     call = await streams.start_answer(asking("Name a tea.", schema=schema))
@@ -258,7 +256,7 @@ async def test_an_answer_that_is_held_to_a_schema_comes_at_its_end_in_one(runnin
     assert end_of(events).complete
 
 
-async def test_what_fails_before_there_is_anything_to_tell_is_raised(running: Services) -> None:
+async def test_an_error_before_the_first_event_is_raised(running: Services) -> None:
     streams = (await running.open()).answer_feed
     for prompt, kind in ((directive(status=400), "invalid_request"), (directive(status=413), "too_large")):
         with pytest.raises(CallError) as failed:
@@ -268,7 +266,7 @@ async def test_what_fails_before_there_is_anything_to_tell_is_raised(running: Se
         await streams.start_answer(asking("x", thread="t_0000000000000000"))
 
 
-async def test_a_failure_is_told_the_same_from_memory_and_from_the_journal(
+async def test_a_failure_is_reported_alike_from_memory_and_from_the_journal(
     running: Services, elsewhere: AnswerFeed
 ) -> None:
     streams = (await running.open()).answer_feed
@@ -286,7 +284,7 @@ async def test_a_failure_is_told_the_same_from_memory_and_from_the_journal(
     assert live[-3].event == kept[-3].event
 
 
-async def test_an_answer_that_was_cut_says_why_from_memory_and_from_the_journal(
+async def test_an_answer_that_was_cut_has_its_reason_in_memory_and_in_the_journal(
     running: Services, elsewhere: AnswerFeed
 ) -> None:
     streams = (await running.open()).answer_feed
@@ -300,7 +298,7 @@ async def test_an_answer_that_was_cut_says_why_from_memory_and_from_the_journal(
 # --------------------------------------------------------------------- readers
 
 
-async def test_readers_at_once_all_get_everything_and_one_that_is_stuck_holds_up_nobody(
+async def test_simultaneous_readers_get_everything_and_a_stalled_one_delays_no_other(
     running: Services, api: Simulator
 ) -> None:
     streams = (await running.open()).answer_feed
@@ -322,7 +320,7 @@ async def test_readers_at_once_all_get_everything_and_one_that_is_stuck_holds_up
         assert text_of(late) == text
 
 
-async def test_text_that_comes_fast_is_gathered(running: Services) -> None:
+async def test_fast_text_is_batched(running: Services) -> None:
     """A hundred pieces a second are not a hundred events a second."""
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(directive(tokens=200, pace=200, chars=4)))
@@ -333,7 +331,7 @@ async def test_text_that_comes_fast_is_gathered(running: Services) -> None:
     assert 1 < pieces <= 21 * took + 2
 
 
-async def test_no_event_is_larger_than_clients_take(running: Services, elsewhere: AnswerFeed) -> None:
+async def test_no_event_exceeds_the_size_that_clients_accept(running: Services, elsewhere: AnswerFeed) -> None:
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(directive(text="line\n" * 60_000)))
     await told(streams, call.id)
@@ -341,7 +339,7 @@ async def test_no_event_is_larger_than_clients_take(running: Services, elsewhere
         assert max(len(each.event.text) for each in events if isinstance(each.event, TextEvent)) == 64 * 1024
 
 
-async def test_with_no_grace_a_call_ends_when_its_last_reader_goes(api: Simulator, tmp_path: Path) -> None:
+async def test_without_a_grace_period_a_call_ends_when_its_last_reader_leaves(api: Simulator, tmp_path: Path) -> None:
     async with opened(api, tmp_path, reader_grace_s=0) as services:
         streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(STALLED))
@@ -356,7 +354,7 @@ async def test_with_no_grace_a_call_ends_when_its_last_reader_goes(api: Simulato
         assert end_of(events).incomplete == "nobody read it any more. Ask again for the rest."
 
 
-async def test_within_the_grace_a_reader_comes_back_and_misses_nothing(api: Simulator, tmp_path: Path) -> None:
+async def test_within_the_grace_period_a_reader_returns_and_misses_nothing(api: Simulator, tmp_path: Path) -> None:
     async with opened(api, tmp_path, reader_grace_s=30) as services:
         streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(directive(tokens=150, pace=300, chars=4)))
@@ -366,7 +364,7 @@ async def test_within_the_grace_a_reader_comes_back_and_misses_nothing(api: Simu
         assert end_of(events).complete
 
 
-async def test_after_the_grace_the_call_is_stopped(api: Simulator, tmp_path: Path) -> None:
+async def test_after_the_grace_period_the_call_is_stopped(api: Simulator, tmp_path: Path) -> None:
     async with opened(api, tmp_path, reader_grace_s=0.1) as services:
         streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(STALLED))
@@ -375,7 +373,7 @@ async def test_after_the_grace_the_call_is_stopped(api: Simulator, tmp_path: Pat
         assert message_requests(api)[0].end == "disconnected"
 
 
-async def test_with_an_endless_grace_a_call_finishes_without_readers(api: Simulator, tmp_path: Path) -> None:
+async def test_with_an_endless_grace_period_a_call_finishes_without_readers(api: Simulator, tmp_path: Path) -> None:
     async with opened(api, tmp_path, reader_grace_s=math.inf) as services:
         streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(directive(tokens=100, pace=300)))
@@ -395,7 +393,7 @@ async def test_a_call_whose_reader_never_came_is_stopped(
         assert message_requests(api)[0].end == "disconnected"
 
 
-async def test_who_follows_a_call_of_an_mcp_client_hears_it_as_it_comes_and_decides_nothing(
+async def test_a_reader_of_a_call_of_an_mcp_client_gets_it_live_and_does_not_control_it(
     running: Services, api: Simulator
 ) -> None:
     jobs, streams = (await running.open()).calls, (await running.open()).answer_feed
@@ -421,7 +419,7 @@ async def test_who_follows_a_call_of_an_mcp_client_hears_it_as_it_comes_and_deci
 # --------------------------------------------------------------------- stopping
 
 
-async def test_a_stop_closes_the_upstream_and_tells_every_reader(running: Services, api: Simulator) -> None:
+async def test_a_stop_closes_the_upstream_and_is_reported_to_every_reader(running: Services, api: Simulator) -> None:
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(STALLED))
     async with aclosing(await streams.follow_answer(call.id, "ada")) as reader:
@@ -437,7 +435,7 @@ async def test_a_stop_closes_the_upstream_and_tells_every_reader(running: Servic
     assert not await streams.stop_answer(call.id, "ada")
 
 
-async def test_a_stop_before_the_first_word_is_an_error(
+async def test_a_stop_before_the_first_text_is_an_error(
     running: Services, elsewhere: AnswerFeed, api: Simulator
 ) -> None:
     streams = (await running.open()).answer_feed
@@ -452,7 +450,7 @@ async def test_a_stop_before_the_first_word_is_an_error(
         assert not end_of(each).complete
 
 
-async def test_another_process_stops_a_call_by_the_journal(api: Simulator, tmp_path: Path) -> None:
+async def test_another_process_stops_a_call_through_the_journal(api: Simulator, tmp_path: Path) -> None:
     async with opened(api, tmp_path) as one, opened(api, tmp_path) as two:
         here, there = (await one.open()).answer_feed, (await two.open()).answer_feed
         call = await here.start_answer(asking(STALLED))
@@ -472,7 +470,7 @@ async def test_another_process_stops_a_call_by_the_journal(api: Simulator, tmp_p
 # --------------------------------------------------------------------- other processes
 
 
-async def test_another_process_reads_along_from_any_place(api: Simulator, tmp_path: Path) -> None:
+async def test_another_process_reads_a_running_call_from_any_offset(api: Simulator, tmp_path: Path) -> None:
     async with opened(api, tmp_path) as one, opened(api, tmp_path) as two:
         here, there = (await one.open()).answer_feed, (await two.open()).answer_feed
         call = await here.start_answer(asking(directive(tokens=700, pace=250, chars=4)))
@@ -513,7 +511,7 @@ async def test_the_running_call_of_a_thread_is_found_from_every_process(api: Sim
 
 
 @pytest.mark.parametrize("offset", [0, 5, 14, 99])
-async def test_a_call_whose_process_died_ends_with_what_it_had_saved_and_how_to_go_on(
+async def test_a_call_whose_process_died_ends_with_its_saved_text_and_how_to_continue(
     api: Simulator, tmp_path: Path, offset: int
 ) -> None:
     call_id = "c_00000000000000d1"
@@ -537,7 +535,7 @@ async def test_a_call_whose_process_died_ends_with_what_it_had_saved_and_how_to_
         assert "ask for the rest in the same thread" in str(failure)
 
 
-async def test_where_a_part_was_not_saved_the_text_before_it_is_told_and_then_an_error(running: Services) -> None:
+async def test_text_before_an_unsaved_part_is_delivered_and_followed_by_an_error(running: Services) -> None:
     streams, store = (await running.open()).answer_feed, (await running.open()).store
     call_id = "c_00000000000000e1"
     record = call_journal.JournaledCall(
@@ -559,7 +557,7 @@ async def test_where_a_part_was_not_saved_the_text_before_it_is_told_and_then_an
 # --------------------------------------------------------------------- what is kept
 
 
-async def test_with_no_retention_a_reader_who_comes_back_at_once_still_gets_it_and_later_nobody(
+async def test_with_no_retention_a_reader_can_resume_at_once_and_nobody_can_later(
     api: Simulator, tmp_path: Path
 ) -> None:
     async with opened(api, tmp_path, retention_days=0) as services, opened(api, tmp_path) as other:
@@ -577,7 +575,7 @@ async def test_with_no_retention_a_reader_who_comes_back_at_once_still_gets_it_a
         assert end_of(await told(later, call.id, len(text))).complete
 
 
-async def test_with_no_retention_a_failure_that_was_told_leaves_no_words_of_the_question(
+async def test_with_no_retention_a_delivered_failure_leaves_no_text_of_the_question(
     api: Simulator, tmp_path: Path
 ) -> None:
     async with opened(api, tmp_path, retention_days=0) as services:
@@ -588,7 +586,7 @@ async def test_with_no_retention_a_failure_that_was_told_leaves_no_words_of_the_
     assert (record.prompt_head, record.incomplete) == ("", call_journal.TEXT_DELETED)
 
 
-async def test_with_no_retention_what_nobody_read_to_the_end_is_kept(api: Simulator, tmp_path: Path) -> None:
+async def test_with_no_retention_an_answer_that_was_not_read_to_its_end_is_kept(api: Simulator, tmp_path: Path) -> None:
     fields: dict[str, object] = {"retention_days": 0, "reader_grace_s": math.inf}
     async with opened(api, tmp_path, **fields) as services, opened(api, tmp_path, **fields) as other:
         streams = (await services.open()).answer_feed
@@ -597,7 +595,7 @@ async def test_with_no_retention_what_nobody_read_to_the_end_is_kept(api: Simula
         assert text_of(await told((await other.open()).answer_feed, call.id)) == message_requests(api)[0].text
 
 
-async def test_an_answer_leaves_the_memory_when_its_readers_have_gone(
+async def test_an_answer_leaves_memory_after_its_last_reader(
     api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "FIRST_READER_TIMEOUT_S", 0.05)
@@ -615,7 +613,7 @@ async def test_an_answer_leaves_the_memory_when_its_readers_have_gone(
 # --------------------------------------------------------------------- the end of the server, limits
 
 
-async def test_when_the_server_ends_every_reader_is_told_how_to_go_on(api: Simulator, tmp_path: Path) -> None:
+async def test_a_shutdown_tells_every_reader_how_to_continue(api: Simulator, tmp_path: Path) -> None:
     leaving = anyio.Event()
     async with opened(api, tmp_path) as one, opened(api, tmp_path) as two:
         here, there = (await one.open()).answer_feed, (await two.open()).answer_feed
@@ -647,7 +645,7 @@ async def test_when_the_server_ends_every_reader_is_told_how_to_go_on(api: Simul
     assert getattr(failure_of(events), "kind", "") == "interrupted"
 
 
-async def test_a_reader_is_told_also_when_the_services_just_close(api: Simulator, tmp_path: Path) -> None:
+async def test_readers_are_notified_when_the_services_close(api: Simulator, tmp_path: Path) -> None:
     heard: list[list[FeedEvent]] = []
 
     async def read(streams: AnswerFeed, call_id: str) -> None:
@@ -665,7 +663,9 @@ async def test_a_reader_is_told_also_when_the_services_just_close(api: Simulator
     assert failure.kind == "shutdown"
 
 
-async def test_a_user_has_so_many_calls_at_once_by_any_door(running: Services, api: Simulator) -> None:
+async def test_the_concurrency_limit_of_a_user_holds_for_mcp_and_http_together(
+    running: Services, api: Simulator
+) -> None:
     streams, jobs = (await running.open()).answer_feed, (await running.open()).calls
     limits = Limits(concurrent=1)
     call = await streams.start_answer(asking(STALLED, user="cleo", limits=limits))

@@ -84,7 +84,7 @@ async def test_thinking_is_sent_back_over_many_turns(upstream: Simulator, tmp_pa
     assert check_bound_thinking(upstream) == 1 + 2 + 3
 
 
-async def test_new_rules_are_a_system_message_where_the_model_takes_one(upstream: Simulator, tmp_path: Path) -> None:
+async def test_new_rules_are_a_system_message_where_the_model_accepts_one(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet", system="Be kind."))
         await session.ask(f"Two. {THINK}", thread=thread, system="Be brief.")
@@ -99,7 +99,7 @@ async def test_new_rules_are_a_system_message_where_the_model_takes_one(upstream
     assert check_bound_thinking(upstream) == 1 + 2 + 3
 
 
-async def test_new_rules_replace_the_system_prompt_of_a_model_that_takes_no_such_message(
+async def test_new_rules_replace_the_system_prompt_where_the_model_accepts_no_system_message(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
@@ -126,9 +126,7 @@ async def test_tools_stay_defined_and_are_switched_off_for_a_question_without_to
     assert check_bound_thinking(upstream) >= 2
 
 
-async def test_added_tools_leave_out_older_thinking_and_are_kept_from_then_on(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_added_tools_leave_out_older_thinking_and_stay_defined(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet"))
         await session.ask(f"Two. {THINK}", thread=thread, tools=["web"])
@@ -166,7 +164,7 @@ async def test_a_schema_works_in_a_thread_that_used_tools(upstream: Simulator, t
     check_bound_thinking(upstream)
 
 
-async def test_another_key_leaves_out_thinking_that_its_account_may_refuse(upstream: Simulator, tmp_path: Path) -> None:
+async def test_another_key_leaves_out_thinking_that_its_account_may_reject(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, api_key="sk-ant-one") as session:
         thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet"))
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, api_key="sk-ant-two") as session:
@@ -189,7 +187,7 @@ def test_no_turn_fails_because_of_an_earlier_one(seed: int, tmp_path_factory: py
 
 
 @pytest.mark.parametrize("model", SERVED_MODELS)
-async def test_a_thread_that_begins_with_any_model_goes_on_whatever_changes(model: str, tmp_path: Path) -> None:
+async def test_a_thread_continues_whatever_changes_between_its_turns(model: str, tmp_path: Path) -> None:
     await _random_walk(random.Random(model), tmp_path, (model, "claude-sonnet-5-5"), first_model=model)
 
 
@@ -301,7 +299,7 @@ def thinking_answer(signature: str, *transformations: Body) -> bytes:
     )
 
 
-async def test_thinking_that_the_api_refuses_is_left_out_at_once_and_for_good(tmp_path: Path) -> None:
+async def test_thinking_that_the_api_rejects_is_left_out_at_once_and_permanently(tmp_path: Path) -> None:
     answers = [thinking_answer("s1"), refusal(), *(thinking_answer(f"s{number}") for number in (2, 3, 4))]
     async with (
         scripted_upstream(*answers) as api,
@@ -324,7 +322,7 @@ def question_kinds(post: bytes) -> list[str]:
     return [str(block["type"]) for block in cast("list[Body]", content)] if isinstance(content, list) else ["text"]
 
 
-async def test_where_the_api_is_known_to_take_it_thinking_of_another_conversation_is_dropped_by_the_api(
+async def test_the_api_drops_thinking_of_another_conversation_where_it_is_known_to_do_so(
     tmp_path: Path,
 ) -> None:
     dropped = {"type": "thinking_dropped", "path": "messages.1.content.0", "reason": "prefix_binding_mismatch"}
@@ -345,7 +343,7 @@ async def test_where_the_api_is_known_to_take_it_thinking_of_another_conversatio
     assert "the API dropped 1 thinking block of earlier answers" in text_blocks(second)[1]
 
 
-async def test_an_altered_signature_is_left_out_also_where_the_api_drops_blocks(tmp_path: Path) -> None:
+async def test_an_altered_signature_is_left_out_although_the_api_drops_blocks(tmp_path: Path) -> None:
     altered = http_400({"type": "error", "error": {"type": "invalid_request_error", "message": REFUSAL[:63]}})
     answers = [thinking_answer("s1"), altered, thinking_answer("s2")]
     async with (
@@ -372,7 +370,7 @@ def http_400(payload: Body) -> bytes:
     return b"HTTP/1.1 400 X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
 
 
-async def test_a_thread_outlives_a_file_whose_url_is_gone(tmp_path: Path) -> None:
+async def test_a_thread_continues_after_the_url_of_a_file_has_expired(tmp_path: Path) -> None:
     answers = [thinking_answer("s1"), http_400(UNAVAILABLE), *(thinking_answer(f"s{number}") for number in (2, 3))]
     url = "https://example.com/a.pdf"
     async with (
@@ -393,7 +391,7 @@ async def test_a_thread_outlives_a_file_whose_url_is_gone(tmp_path: Path) -> Non
     assert "no longer there" not in text_blocks(third)[1]
 
 
-async def test_a_dry_run_in_a_thread_whose_file_is_gone_counts_what_the_call_would_send(tmp_path: Path) -> None:
+async def test_a_dry_run_in_a_thread_with_a_missing_file_counts_what_the_call_would_send(tmp_path: Path) -> None:
     count = b'{"input_tokens": 1234}'
     head = b"HTTP/1.1 200 X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(count)
     answers = [thinking_answer("s1"), http_400(UNAVAILABLE), head + count]
@@ -408,7 +406,7 @@ async def test_a_dry_run_in_a_thread_whose_file_is_gone_counts_what_the_call_wou
     assert [question_kinds(post) for post in posts] == [["document", "text"], ["document", "text"], ["text", "text"]]
 
 
-async def test_a_url_of_the_question_itself_that_is_gone_is_an_error(tmp_path: Path) -> None:
+async def test_a_missing_url_in_the_question_itself_is_an_error(tmp_path: Path) -> None:
     async with (
         scripted_upstream(http_400(UNAVAILABLE)) as api,
         connect("memory", "auto", tmp_path / "data", base_url=api.url, models_wait_s=0) as session,
@@ -419,7 +417,7 @@ async def test_a_url_of_the_question_itself_that_is_gone_is_an_error(tmp_path: P
     assert len(posts) == 1
 
 
-async def test_the_footer_says_what_has_changed_since_the_last_answer(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_footer_reports_what_changed_since_the_last_answer(upstream: Simulator, tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with connect("memory", "auto", data, base_url=upstream.url) as session:
         thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet"))

@@ -42,13 +42,13 @@ async def test_arguments_are_cleaned_of_white_space_lone_surrogates_and_repetiti
     assert call.tools == ("web", "code")
 
 
-async def test_files_alone_are_a_question_and_nothing_at_all_is_none() -> None:
+async def test_files_alone_are_a_question_and_an_empty_request_is_none() -> None:
     assert (await build_call(ORIGIN, prompt=" ", files=["a.py"])).prompt == FILES_ONLY_PROMPT
     with pytest.raises(RequestError, match="The prompt is empty"):
         await build_call(ORIGIN, prompt="\n")
 
 
-async def test_a_schema_is_parsed_and_an_empty_one_is_none() -> None:
+async def test_a_schema_is_parsed_and_an_empty_one_is_dropped() -> None:
     call = await build_call(ORIGIN, prompt="Hi", schema={"type": "object", "$id": "x"})
     assert call.schema == {"type": "object"}
     assert (await build_call(ORIGIN, prompt="Hi", schema={})).schema is None

@@ -66,7 +66,7 @@ async def turns_on_disk(data_dir: Path, thread: str) -> list[thread_messages.Thr
         await store.close()
 
 
-async def test_a_thread_sends_the_whole_history_back_with_the_thinking_and_its_signatures_unchanged(
+async def test_a_thread_sends_the_whole_history_with_thinking_and_signatures_unchanged(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -85,7 +85,7 @@ async def test_a_thread_sends_the_whole_history_back_with_the_thinking_and_its_s
         assert thread_of(second) == thread_of(first)
 
 
-async def test_a_follow_up_reads_the_history_from_the_cache_and_the_footer_says_what_that_saved(
+async def test_a_follow_up_reads_the_history_from_the_cache_and_the_footer_shows_the_saving(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -97,7 +97,7 @@ async def test_a_follow_up_reads_the_history_from_the_cache_and_the_footer_says_
         assert "cached, saved $" in text_blocks(second)[-1]
 
 
-async def test_an_hour_of_cache_costs_what_the_price_list_says(upstream: Simulator, tmp_path: Path) -> None:
+async def test_an_hour_of_cache_costs_what_the_price_list_states(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, cache="1h") as desk:
         used = usage_meta(await desk.ask(LONG, model="opus"))
         written, rest = cast("int", used["cache_creation_input_tokens"]), cast("int", used["input_tokens"])
@@ -105,7 +105,7 @@ async def test_an_hour_of_cache_costs_what_the_price_list_says(upstream: Simulat
         assert used["cost_usd"] == pytest.approx((written * 8 + rest * 4 + out * 20) / 1e6)
 
 
-async def test_without_caching_nothing_is_marked_for_it(upstream: Simulator, tmp_path: Path) -> None:
+async def test_without_caching_no_breakpoint_is_set(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, cache="off") as desk:
         used = usage_meta(await desk.ask(LONG, model="opus"))
         assert used["cache_creation_input_tokens"] == 0
@@ -119,7 +119,9 @@ async def test_threads_outlive_the_server_and_the_client(upstream: Simulator, tm
         assert text_in(last_messages(upstream)[0]) == "Remember the word jasmine."
 
 
-async def test_two_continuations_at_once_take_turns(upstream: Simulator, tmp_path: Path) -> None:
+async def test_simultaneous_continuations_of_a_thread_run_one_after_the_other(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         thread = thread_of(await desk.ask("One."))
         async with anyio.create_task_group() as tasks:
@@ -135,7 +137,7 @@ async def _ask_in(desk: McpSession, thread: str, number: int) -> None:
     assert not (await desk.ask(f"Follow-up {number}.", thread=thread)).is_error
 
 
-async def test_a_call_waits_for_the_thread_that_another_process_holds_and_says_so(
+async def test_a_call_waits_for_a_thread_that_another_process_has_locked_and_reports_it(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with (
@@ -170,9 +172,7 @@ async def _ask_in_scope(scope: anyio.CancelScope, desk: McpSession, prompt: str,
 
 
 @pytest.mark.slow  # it waits for a deadline that a busy machine reaches only at the thread
-async def test_a_thread_that_another_process_holds_until_the_deadline_is_a_clear_refusal(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_a_thread_that_stays_locked_until_the_deadline_is_an_error(upstream: Simulator, tmp_path: Path) -> None:
     async with (
         connect("stdio", "auto", tmp_path / "data", base_url=upstream.url) as here,
         connect("stdio", "auto", tmp_path / "data", base_url=upstream.url, deadline_s=12) as there,
@@ -204,7 +204,7 @@ async def test_a_call_that_has_lost_the_lock_of_its_thread_changes_nothing_in_it
 
 
 @pytest.mark.parametrize("how", ["max_tokens", "cancel", "fault"])
-async def test_an_answer_that_was_cut_is_gone_on_from(upstream: Simulator, tmp_path: Path, how: str) -> None:
+async def test_an_answer_that_was_cut_is_continued(upstream: Simulator, tmp_path: Path, how: str) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, max_retries=0) as desk:
         thread = thread_of(await desk.ask("One."))
         if how == "max_tokens":
@@ -241,7 +241,7 @@ async def _cancelled(desk: McpSession, api: Simulator, thread: str) -> None:
         await api.wait_until_idle()
 
 
-async def test_a_call_that_failed_leaves_no_trace_in_the_thread(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_failed_call_leaves_no_trace_in_the_thread(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         thread = thread_of(await desk.ask("One."))
         assert (await desk.ask(f"Two. {directive(fault='status', status=400)}", thread=thread)).is_error
@@ -249,7 +249,7 @@ async def test_a_call_that_failed_leaves_no_trace_in_the_thread(upstream: Simula
         assert [text_in(message) for message in last_messages(upstream)][2:] == ["Three."]
 
 
-async def test_what_a_killed_process_had_written_becomes_a_turn(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_text_of_a_killed_process_becomes_a_turn(upstream: Simulator, tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with connect("memory", "auto", data, base_url=upstream.url) as desk:
         thread = thread_of(await desk.ask("One."))
@@ -278,7 +278,7 @@ def _text(text: str) -> dict[str, object]:
     return {"type": "text", "text": text}
 
 
-async def test_another_model_is_sent_all_thinking_since_the_api_drops_what_it_cannot_read(
+async def test_another_model_is_sent_all_thinking_since_the_api_drops_unreadable_blocks(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -288,7 +288,7 @@ async def test_another_model_is_sent_all_thinking_since_the_api_drops_what_it_ca
         assert kinds == ["thinking", "text"]
 
 
-async def test_an_unknown_thread_is_refused_before_anything_is_sent(upstream: Simulator, tmp_path: Path) -> None:
+async def test_an_unknown_thread_is_rejected_before_anything_is_sent(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         refused = await desk.ask("Hello.", thread="t_0000000000000000")
         assert "no thread of that id" in text_blocks(refused)[0]
@@ -296,7 +296,9 @@ async def test_an_unknown_thread_is_refused_before_anything_is_sent(upstream: Si
         assert not [record for record in upstream.requests if record.path == "/v1/messages"]
 
 
-async def test_with_no_retention_nothing_is_kept_and_a_thread_is_refused(upstream: Simulator, tmp_path: Path) -> None:
+async def test_with_no_retention_nothing_is_stored_and_a_thread_is_rejected(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, retention_days=0) as desk:
         result = await desk.ask("A secret.")
         assert usage_meta(result)["thread"] is None
@@ -323,15 +325,13 @@ async def test_threads_are_listed_by_recency_and_read_as_transcripts_and_resourc
         assert getattr(content, "text", "") == transcript
 
 
-async def test_a_thread_that_is_not_there_is_told_before_any_file_is_read(upstream: Simulator, tmp_path: Path) -> None:
+async def test_an_unknown_thread_is_reported_before_any_file_is_read(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask("Go on.", thread="t_0000000000000000", model="opus", files=["/nowhere/at/all.txt"])
     assert "There is no thread of that id" in text_blocks(result)[0]
 
 
-async def test_a_transcript_has_the_sources_and_the_paragraphs_that_the_answer_had(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_a_transcript_has_the_sources_and_paragraphs_of_the_answer(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         searched = await desk.ask(f"What is new in tea? {directive(search='on')}", tools=["web"], model="haiku")
         first = text_blocks(await desk.client.call_tool("claude_jobs", {"id": thread_of(searched)}))[0]
@@ -342,7 +342,7 @@ async def test_a_transcript_has_the_sources_and_the_paragraphs_that_the_answer_h
     assert second.endswith(f"## Answer\n\n{text_blocks(computed)[0]}")
 
 
-async def test_a_transcript_names_its_files_and_past_the_limit_it_comes_in_pages(
+async def test_a_transcript_lists_its_files_and_is_paged_beyond_the_limit(
     upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "long.txt").write_text("context " * 4000, encoding="utf-8")
@@ -372,7 +372,7 @@ async def test_a_transcript_names_its_files_and_past_the_limit_it_comes_in_pages
         assert page.startswith(whole[len(head.text) :][:100] + "\n\nNEXT: claude://threads/")
 
 
-async def test_what_is_cut_says_which_thread_goes_on_with_it(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_cut_answer_names_the_thread_that_continues_it(upstream: Simulator, tmp_path: Path) -> None:
     cuts: list[dict[str, Any]] = [
         {"prompt": "Tell me. [[sim: tokens=200 think=10]]", "max_tokens": 50},
         {"prompt": "Tell me. [[sim: tokens=5000 think=10]]", "max_usd": 0.001},
@@ -388,9 +388,7 @@ async def test_what_is_cut_says_which_thread_goes_on_with_it(upstream: Simulator
 
 @settings(max_examples=examples(12), suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10_000))
-def test_whatever_happens_the_stored_history_is_a_conversation(
-    seed: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_the_stored_history_is_always_a_conversation(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     # Not `anyio.run`: it refuses while a fixture of the whole session, such as the browser, keeps a loop for later.
     asyncio.run(_mixed_up(random.Random(seed), tmp_path_factory.mktemp("data") / "data"))
 
@@ -434,7 +432,7 @@ async def _something(desk: McpSession, thread: str, dice: random.Random) -> None
             await desk.ask("x", thread=thread, model=dice.choice(["opus", "sonnet", ""]))
 
 
-async def test_old_threads_are_forgotten_also_those_whose_process_died(upstream: Simulator, tmp_path: Path) -> None:
+async def test_old_threads_are_deleted_even_those_of_a_dead_process(upstream: Simulator, tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with connect("memory", "auto", data, base_url=upstream.url) as desk:
         kept, held = thread_of(await desk.ask("Kept.")), thread_of(await desk.ask("Held."))

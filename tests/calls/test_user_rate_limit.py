@@ -29,7 +29,7 @@ def pass_through(limiter: UserRateLimiter, one: Call) -> None:
         pass
 
 
-def test_no_more_run_at_once_than_may_and_each_that_ends_makes_room() -> None:
+def test_concurrency_is_limited_and_each_finished_call_frees_a_slot() -> None:
     limiter = UserRateLimiter(Clock())
     with limiter.admit_call(call(at_once=2)):
         with (
@@ -44,14 +44,14 @@ def test_no_more_run_at_once_than_may_and_each_that_ends_makes_room() -> None:
         pass_through(limiter, call(at_once=2))
 
 
-def test_a_call_that_fails_makes_room_too() -> None:
+def test_a_failed_call_frees_its_slot() -> None:
     limiter = UserRateLimiter(Clock())
     with pytest.raises(ZeroDivisionError), limiter.admit_call(call(at_once=1)):
         raise ZeroDivisionError
     pass_through(limiter, call(at_once=1))
 
 
-def test_no_more_begin_in_any_minute_than_may_and_the_refusal_says_when_the_next_can() -> None:
+def test_the_rate_per_minute_is_limited_and_the_error_names_the_next_free_time() -> None:
     clock = Clock()
     limiter = UserRateLimiter(clock)
     for _ in range(3):
@@ -71,7 +71,7 @@ def test_no_more_begin_in_any_minute_than_may_and_the_refusal_says_when_the_next
         pass_through(limiter, call(minute=3))
 
 
-def test_a_call_that_was_refused_does_not_count() -> None:
+def test_a_rejected_call_does_not_count() -> None:
     clock = Clock()
     limiter = UserRateLimiter(clock)
     pass_through(limiter, call(minute=1))
@@ -82,7 +82,7 @@ def test_a_call_that_was_refused_does_not_count() -> None:
     pass_through(limiter, call(minute=1))
 
 
-def test_one_who_asks_too_much_stops_nobody_else() -> None:
+def test_the_limit_of_one_user_delays_no_other_user() -> None:
     limiter = UserRateLimiter(Clock())
     with limiter.admit_call(call("ada", minute=1, at_once=1)):
         with pytest.raises(TemporaryError):
@@ -90,7 +90,7 @@ def test_one_who_asks_too_much_stops_nobody_else() -> None:
         pass_through(limiter, call("bob", minute=1, at_once=1))
 
 
-def test_without_limits_everything_is_let_in_and_nothing_remembered() -> None:
+def test_without_limits_every_call_is_admitted_and_nothing_is_remembered() -> None:
     limiter = UserRateLimiter(Clock())
     with ExitStack() as running:
         for _ in range(1000):
@@ -98,7 +98,7 @@ def test_without_limits_everything_is_let_in_and_nothing_remembered() -> None:
     assert limiter.tracked_users == set()
 
 
-def test_a_limit_that_was_lowered_holds_from_the_next_call_on() -> None:
+def test_a_lowered_limit_holds_from_the_next_call_on() -> None:
     clock = Clock()
     limiter = UserRateLimiter(clock)
     for _ in range(10):
@@ -114,7 +114,7 @@ def test_a_limit_that_was_lowered_holds_from_the_next_call_on() -> None:
             pass_through(limiter, call("bob", at_once=1))
 
 
-def test_users_who_have_gone_are_forgotten_and_those_with_running_calls_are_not() -> None:
+def test_inactive_users_are_forgotten_and_those_with_running_calls_are_not() -> None:
     clock = Clock()
     limiter = UserRateLimiter(clock)
     with limiter.admit_call(call("long", minute=5, at_once=1)):

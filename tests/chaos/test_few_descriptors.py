@@ -41,7 +41,7 @@ async def ask(wire: StdioProcess, number: int, **keys: Any) -> Message:
     return cast("Message", (await wire.read_response(number))["result"])
 
 
-async def test_without_free_descriptors_a_call_fails_with_its_account_and_the_next_one_is_answered(
+async def test_without_free_descriptors_a_call_fails_with_its_usage_and_the_next_one_succeeds(
     tmp_path: Path,
 ) -> None:
     data_dir = tmp_path / "data"

@@ -149,7 +149,7 @@ async def test_on_a_full_disk_answers_are_complete_with_a_warning_and_the_server
 
 
 @pytest.mark.parametrize("disk", [ShortFiles], indirect=True)
-async def test_on_a_full_disk_calls_are_refused_where_a_budget_is_set(disk: Disk) -> None:
+async def test_on_a_full_disk_calls_are_rejected_where_a_budget_is_set(disk: Disk) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api,
         stdio_process(disk.path / "data", real=True, base_url=api.url, budget_usd_per_day=10) as wire,

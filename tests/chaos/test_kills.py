@@ -71,7 +71,7 @@ class Victim:
 
 
 @pytest.mark.slow
-async def test_after_a_kill_every_request_has_its_line_and_the_journal_its_text(
+async def test_after_a_kill_every_request_has_its_entry_and_the_journal_its_text(
     size: ChaosSize, tmp_path: Path
 ) -> None:
     chance = random.Random(size.seed)

@@ -54,7 +54,7 @@ class Half:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts what is open as Linux tells it")
-async def test_every_call_ends_in_one_of_four_ways_and_all_of_it_is_in_the_books(
+async def test_every_call_ends_in_one_of_four_ways_and_is_complete_in_the_ledger(
     size: ChaosSize, tmp_path: Path
 ) -> None:
     ends: Counter[str] = Counter()

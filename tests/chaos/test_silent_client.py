@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 CALLS = 6
 
 
-async def test_while_a_client_does_not_read_upstreams_finish_and_lines_are_closed_and_then_all_of_it_comes(
+async def test_upstreams_finish_and_entries_are_closed_while_a_client_does_not_read_and_then_everything_arrives(
     tmp_path: Path,
 ) -> None:
     keys: list[dict[str, Any]] = [{"fault": "huge"}, {"pace": 3_000}, {"fault": "drop", "times": 1}, {}, {}, {}]

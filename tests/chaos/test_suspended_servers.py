@@ -145,7 +145,7 @@ def failure_kind(result: Message) -> str:
     return meta[FAILURE_META]["kind"] if FAILURE_META in meta else ""
 
 
-async def test_a_server_that_is_stopped_for_a_while_keeps_its_hold_and_books_what_it_spent(tmp_path: Path) -> None:
+async def test_a_suspended_server_keeps_its_reservation_and_records_its_cost(tmp_path: Path) -> None:
     """Meanwhile another one, whose clock is ahead, lists the calls and finds the budget taken."""
     data_dir = tmp_path / "data"
     clock = SteppedClock(tmp_path / "clock")

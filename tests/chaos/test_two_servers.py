@@ -58,7 +58,7 @@ async def asked_by_two(api: Simulator, data_dir: Path, asked: list[CallPlan], **
     return outcomes
 
 
-async def test_two_servers_on_one_database_lose_nothing_and_show_no_error(size: ChaosSize, tmp_path: Path) -> None:
+async def test_two_servers_on_one_database_lose_nothing_and_report_no_error(size: ChaosSize, tmp_path: Path) -> None:
     asked = random_plans(size.seed - 1, max(40, size.calls // 10))
     async with Simulator(pace=Pace(ttft_s=0.003, tokens_per_s=0)) as api:
         outcomes = await asked_by_two(api, tmp_path / "data", asked)
@@ -72,7 +72,7 @@ async def test_two_servers_on_one_database_lose_nothing_and_show_no_error(size: 
     assert len(workers) == 2
 
 
-async def test_fifty_calls_at_once_in_two_servers_never_pass_the_budget_together(
+async def test_fifty_concurrent_calls_of_two_servers_never_exceed_the_budget_together(
     size: ChaosSize, tmp_path: Path
 ) -> None:
     chance = random.Random(size.seed)

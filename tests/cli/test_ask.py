@@ -47,7 +47,7 @@ async def test_into_a_pipe_stdout_is_exactly_the_answer_and_the_footer_is_on_std
     assert (row["tool"], row["source"], row["user"]) == ("ask", "shell", "local")
 
 
-async def test_input_is_the_prompt_or_goes_along_with_it(ask: ShellCommand) -> None:
+async def test_stdin_is_the_prompt_or_is_appended_to_it(ask: ShellCommand) -> None:
     assert (await ask("--quiet", stdin="Grüße".encode())).stderr == b""
     assert (await ask("Review this", stdin=b"- old\n+ new\n")).returncode == 0
     first, second = message_requests(ask.api)
@@ -93,7 +93,7 @@ async def test_only_the_first_code_block_is_printed(ask: ShellCommand) -> None:
         (("hi", "--max-usd", "0.000001"), {}, 2, "max_usd"),
     ],
 )
-async def test_each_failure_has_a_sentence_and_the_exit_code_of_its_class(
+async def test_each_failure_has_a_message_and_the_exit_code_of_its_class(
     ask: ShellCommand, arguments: tuple[str, ...], fields: dict[str, object], code: int, sentence: str
 ) -> None:
     done = await ask(*arguments, stdin=b"", **fields)
@@ -102,7 +102,7 @@ async def test_each_failure_has_a_sentence_and_the_exit_code_of_its_class(
     assert b"Traceback" not in done.stderr
 
 
-async def test_a_cost_above_the_limit_needs_approval_where_nobody_can_be_asked(ask: ShellCommand) -> None:
+async def test_a_cost_above_the_limit_needs_approval_without_a_terminal(ask: ShellCommand) -> None:
     refused = await ask("Hi", confirm_above_usd=0.05)
     assert (refused.returncode, refused.stdout) == (2, b"")
     assert b"--yes, or a lower --max-usd" in refused.stderr
@@ -116,7 +116,7 @@ async def test_a_cost_above_the_limit_needs_approval_where_nobody_can_be_asked(a
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
 @pytest.mark.parametrize(("answer", "code", "requests"), [(b"y\n", 0, 1), (b"n\n", 2, 0), (b"\x04", 2, 0)])
-async def test_on_a_terminal_the_user_is_asked_before_money_is_spent(
+async def test_on_a_terminal_the_user_approves_the_cost_first(
     ask: ShellCommand, answer: bytes, code: int, requests: int
 ) -> None:
     import pty
@@ -154,7 +154,7 @@ async def test_an_incomplete_answer_has_exit_code_1(ask: ShellCommand) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a signal on POSIX only")
-async def test_ctrl_c_keeps_what_there_is_and_closes_the_connection(ask: ShellCommand) -> None:
+async def test_ctrl_c_keeps_the_text_so_far_and_closes_the_connection(ask: ShellCommand) -> None:
     process = await anyio.open_process(
         server_command("ask", "Tell me. [[sim: tokens=400 fault=stall at=90]]"),
         env=ask.environment(),
@@ -201,13 +201,13 @@ async def test_on_a_terminal_the_answer_is_rendered(ask: ShellCommand) -> None:
     assert b"\x1b]0;" not in shown
 
 
-async def test_dry_run_asks_nothing(ask: ShellCommand) -> None:
+async def test_a_dry_run_sends_nothing(ask: ShellCommand) -> None:
     done = await ask("What is tea?", "--dry-run")
     assert b"as asked" in done.stdout
     assert message_requests(ask.api) == []
 
 
-def test_a_file_outside_of_the_working_directory_is_sent_unless_its_name_looks_secret(tmp_path: Path) -> None:
+def test_a_file_outside_the_working_directory_is_sent_unless_its_name_looks_secret(tmp_path: Path) -> None:
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     for folder in (inside, outside):
         folder.mkdir()

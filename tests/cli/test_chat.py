@@ -29,7 +29,7 @@ def chat(upstream: Simulator, tmp_path: Path) -> ShellCommand:
     return shell_command(upstream, tmp_path, "chat")
 
 
-async def test_a_conversation_goes_on_until_the_input_ends(chat: ShellCommand) -> None:
+async def test_a_conversation_continues_until_the_input_ends(chat: ShellCommand) -> None:
     (chat.directory / "notes.txt").write_text("the notes")
     lines = [
         f"One {directive(text='First.', think=5)}",
@@ -54,7 +54,7 @@ async def test_a_conversation_goes_on_until_the_input_ends(chat: ShellCommand) -
     assert "Three \\ngoes on" in json.dumps(bodies[2])
 
 
-async def test_after_an_error_the_conversation_goes_on(chat: ShellCommand) -> None:
+async def test_a_conversation_continues_after_an_error(chat: ShellCommand) -> None:
     done = await chat(stdin=f"/model gpt\nhi\n/model haiku\nhi {directive(text='Here.')}\n/exit\nnever".encode())
     assert b"'gpt'" in done.stderr
     assert b"Here." in done.stdout

@@ -53,14 +53,14 @@ def config(*arguments: str) -> str:
 
 
 @each_client
-def test_with_json_a_clients_file_is_printed_and_nothing_else(client: Client) -> None:
+def test_with_json_only_the_file_of_the_client_is_printed(client: Client) -> None:
     assert loaded(client, config(client, "--json")) == client_config.client_configuration(
         client, command_line.server_command()
     )
 
 
 @each_client
-def test_the_command_in_a_configuration_is_there_and_is_ours(client: Client) -> None:
+def test_the_command_in_a_configuration_exists_and_is_the_own_one(client: Client) -> None:
     entry = entry_of(loaded(client, config(client, "--json")))
     command = [str(entry["command"]), *cast("list[str]", entry["args"])]
 
@@ -70,7 +70,7 @@ def test_the_command_in_a_configuration_is_there_and_is_ours(client: Client) -> 
 
 
 @each_client
-def test_a_key_that_was_not_filled_in_is_recognised_as_unset(client: Client) -> None:
+def test_a_key_that_was_not_filled_in_is_treated_as_unset(client: Client) -> None:
     assert is_placeholder(key_in(entry_of(client_config.client_configuration(client, ["/x"]))))
 
 
@@ -93,11 +93,11 @@ def test_a_path_with_spaces_and_quotes_survives_a_shell(client: Client) -> None:
         assert tuple(words[start : start + len(AWKWARD)]) == AWKWARD
 
 
-def test_a_line_for_windows_is_quoted_as_windows_wants_it() -> None:
+def test_a_command_for_windows_is_quoted_by_its_rules() -> None:
     assert command_line.shell_line(["a", "C:\\Program Files\\x.exe"], windows=True) == 'a "C:\\Program Files\\x.exe"'
 
 
-def test_without_a_client_there_is_something_for_all_of_them_and_why_the_key_has_its_own_name() -> None:
+def test_without_a_client_all_clients_are_listed_and_the_name_of_the_key_is_explained() -> None:
     printed = config()
 
     for name in client_config.CLIENT_NAMES.values():
@@ -106,13 +106,13 @@ def test_without_a_client_there_is_something_for_all_of_them_and_why_the_key_has
     assert client_config.KEY_VARIABLE_NOTE in printed
 
 
-def test_claude_code_loads_the_tools_at_once_and_takes_the_key_from_the_environment() -> None:
+def test_claude_code_loads_the_tools_at_once_and_reads_the_key_from_the_environment() -> None:
     entry = entry_of(client_config.client_configuration("claude-code", ["/x"]))
     assert entry["alwaysLoad"] is True
     assert key_in(entry) == "${MCP_CLAUDE_API_KEY}"
 
 
-def test_vs_code_asks_for_the_key_and_does_not_show_it() -> None:
+def test_vs_code_prompts_for_the_key_and_hides_it() -> None:
     configuration = client_config.client_configuration("vscode", ["/x"])
     (asked,) = cast("list[dict[str, object]]", configuration["inputs"])
 
@@ -134,7 +134,7 @@ def test_only_claude_desktop_detaches_calls_before_its_own_timeout() -> None:
 
 
 @pytest.mark.parametrize(("client", "name"), [("codex", "tool_timeout_sec"), ("cline", "timeout")])
-def test_clients_that_would_end_a_call_after_a_minute_are_given_an_hour(client: Client, name: str) -> None:
+def test_clients_with_a_timeout_of_a_minute_get_one_of_an_hour(client: Client, name: str) -> None:
     assert entry_of(client_config.client_configuration(client, ["/x"]))[name] == 3600
     assert entry_of(client_config.http_configuration(client, "http://h/mcp"))[name] == 3600
 
@@ -146,7 +146,7 @@ def test_without_the_console_script_the_interpreter_starts_the_package(monkeypat
 
 
 @each_client
-def test_a_configuration_is_written_beside_what_is_there_with_a_backup(client: Client, tmp_path: Path) -> None:
+def test_a_configuration_is_added_to_an_existing_file_with_a_backup(client: Client, tmp_path: Path) -> None:
     if client == "inspector":
         with pytest.raises(RequestError, match="no file of its own"):
             config_path(client, home=tmp_path, directory=tmp_path, environ={})
@@ -185,7 +185,7 @@ def test_writing_again_keeps_the_key_and_the_token_that_replaced_a_placeholder(t
         assert path.read_text(encoding="utf-8") == filled
 
 
-def test_a_file_that_cannot_be_merged_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_merged_is_unchanged(tmp_path: Path) -> None:
     configuration = client_config.client_configuration("zed", ["/x"])
     for text in ('{\n // a comment\n "theme": "dark"}', "[]", '{"context_servers": 3}'):
         path = tmp_path / "settings.json"
@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_merged_is_left_alone(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["settings.json"]
 
 
-def test_the_files_are_where_each_system_has_them() -> None:
+def test_configuration_files_are_in_the_directories_of_each_system() -> None:
     def path(client: Client, platform: str, **environ: str) -> str:
         found = config_path(client, home=Path("/h"), directory=Path("/p"), platform=platform, environ=environ)
         return found.as_posix()

@@ -26,16 +26,16 @@ def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(server_command(*arguments), check=False, capture_output=True, encoding="utf-8")
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_printed() -> None:
     assert shell("--version").stdout == f"mcp-server-claude {__version__}\n"
 
 
-def test_the_package_can_be_run_as_a_module_too() -> None:
+def test_the_package_runs_as_a_module() -> None:
     done = subprocess.run([*REAL_COMMAND, "--version"], check=True, capture_output=True, encoding="utf-8")
     assert done.stdout.endswith(f"{__version__}\n")
 
 
-def test_help_says_what_happens_without_arguments_and_names_every_command() -> None:
+def test_help_explains_the_call_without_arguments_and_names_every_command() -> None:
     answer = shell("--help")
 
     assert answer.returncode == 0
@@ -55,7 +55,7 @@ def test_help_imports_only_what_it_shows() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
 @pytest.mark.parametrize("arguments", [(), ("serve",)])
-def test_on_a_terminal_a_line_says_that_it_waits_for_a_client(arguments: tuple[str, ...]) -> None:
+def test_on_a_terminal_a_line_explains_that_the_server_waits_for_a_client(arguments: tuple[str, ...]) -> None:
     import pty
 
     ours, theirs = pty.openpty()
@@ -98,7 +98,7 @@ def test_a_pasteable_command_names_a_path_unless_the_shell_finds_it_by_name(
         (["simulate", "--port", "70000"], "Invalid value for '--port'"),
     ],
 )
-def test_what_is_not_understood_is_a_line_on_stderr_and_exit_code_2(arguments: list[str], complaint: str) -> None:
+def test_an_invalid_command_line_is_one_line_on_stderr_and_exit_code_2(arguments: list[str], complaint: str) -> None:
     answer = shell(*arguments)
 
     assert answer.returncode == 2
@@ -107,7 +107,7 @@ def test_what_is_not_understood_is_a_line_on_stderr_and_exit_code_2(arguments: l
     assert "Traceback" not in answer.stderr
 
 
-def test_the_simulator_answers_under_the_url_it_tells_until_ctrl_c() -> None:
+def test_the_simulator_answers_at_the_printed_url_until_ctrl_c() -> None:
     command = server_command("simulate", "--port", "0")
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdout is not None
@@ -121,7 +121,7 @@ def test_the_simulator_answers_under_the_url_it_tells_until_ctrl_c() -> None:
         assert process.wait() == 0
 
 
-def test_a_port_that_is_taken_is_told_in_one_line() -> None:
+def test_a_port_in_use_is_reported_in_one_line() -> None:
     command = server_command("simulate", "--port", "0")
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stdout is not None
@@ -136,7 +136,7 @@ def test_a_port_that_is_taken_is_told_in_one_line() -> None:
     assert len(second.stderr.splitlines()) == 1
 
 
-def test_a_terminal_without_the_signs_we_write_is_no_crash() -> None:
+def test_a_terminal_without_unicode_is_supported() -> None:
     environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
     done = subprocess.run([*REAL_COMMAND, "config"], check=True, capture_output=True, env=environment)
     assert b"Settings ? Developer" in done.stdout

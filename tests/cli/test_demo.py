@@ -58,7 +58,7 @@ def children(pid: int) -> list[int]:
     return [*direct, *(each for child in direct for each in children(child))]
 
 
-def test_without_a_terminal_the_words_flow_and_both_accounts_are_told(tmp_path: Path) -> None:
+def test_without_a_terminal_the_text_streams_and_both_usages_are_printed(tmp_path: Path) -> None:
     with started(tmp_path) as process:
         early = heard_until(process, "Through four ")
         assert process.poll() is None
@@ -87,7 +87,7 @@ def test_without_a_terminal_the_words_flow_and_both_accounts_are_told(tmp_path: 
 
 @pytest.mark.slow
 @POSIX
-def test_ctrl_c_ends_it_at_once_and_nothing_is_left(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_demo_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
     with started(tmp_path, "--prompt", "What is a monad?") as process:
         heard_until(process, "You asked: “What ")
         servers = children(process.pid)
@@ -104,7 +104,7 @@ def test_ctrl_c_ends_it_at_once_and_nothing_is_left(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @POSIX
-def test_in_a_browser_it_is_the_real_server_and_goes_with_all_it_kept(tmp_path: Path) -> None:
+def test_in_a_browser_the_demo_is_the_real_server_and_deletes_its_data(tmp_path: Path) -> None:
     with started(tmp_path, "--http", "--port", "0") as process:
         said = heard_until(process, "ends it)")
         (url,) = re.findall(r"listens on (http://127\.0\.0\.1:\d+)", said)
@@ -123,7 +123,7 @@ def test_in_a_browser_it_is_the_real_server_and_goes_with_all_it_kept(tmp_path: 
     assert list(tmp_path.glob("mcp-server-claude-demo-*")) == []
 
 
-def test_in_a_browser_nothing_is_asked_of_the_real_api(tmp_path: Path) -> None:
+def test_in_a_browser_nothing_is_sent_to_the_real_api(tmp_path: Path) -> None:
     with started(tmp_path, "--http", "--live") as process:
         _, complaints = process.communicate()
     assert process.returncode == 2
@@ -131,7 +131,7 @@ def test_in_a_browser_nothing_is_asked_of_the_real_api(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_reader_who_has_seen_enough_gets_no_traceback(tmp_path: Path) -> None:
+def test_a_closed_pipe_causes_no_traceback(tmp_path: Path) -> None:
     with started(tmp_path) as process:
         heard_until(process, "\n")
         assert process.stdout is not None
@@ -143,7 +143,7 @@ def test_a_reader_who_has_seen_enough_gets_no_traceback(tmp_path: Path) -> None:
     assert complaints == ""
 
 
-def test_live_without_a_key_says_so_in_one_sentence(tmp_path: Path) -> None:
+def test_live_without_a_key_is_an_error_in_one_sentence(tmp_path: Path) -> None:
     done = subprocess.run(
         server_command("demo", "--live"), check=False, capture_output=True, encoding="utf-8", env=environment(tmp_path)
     )
@@ -154,7 +154,7 @@ def test_live_without_a_key_says_so_in_one_sentence(tmp_path: Path) -> None:
 
 
 @given(pieces=st.lists(st.text()))
-def test_in_plain_lines_the_pieces_joined_are_the_text(pieces: list[str]) -> None:
+def test_in_plain_output_the_pieces_joined_are_the_text(pieces: list[str]) -> None:
     file = io.StringIO(newline="")
     with PlainScreen(Console(file=file)).show_answer("tool", "prompt") as page:
         for piece in pieces:
@@ -163,7 +163,7 @@ def test_in_plain_lines_the_pieces_joined_are_the_text(pieces: list[str]) -> Non
     assert file.getvalue() == f"tool\n> prompt\n\n{''.join(pieces)}\n\n"
 
 
-def test_in_plain_lines_a_word_waits_until_it_is_whole() -> None:
+def test_in_plain_output_a_word_waits_until_it_is_complete() -> None:
     file = io.StringIO()
     with PlainScreen(Console(file=file)).show_answer("tool", "prompt") as page:
         page.write("strea")
@@ -178,7 +178,7 @@ def shown(growing: PanelAnswerView, width: int = 60) -> list[str]:
     return ["".join(segment.text for segment in line).rstrip() for line in console.render_lines(growing)]
 
 
-def test_in_a_panel_no_marker_is_shown_while_its_partner_is_on_the_way() -> None:
+def test_in_a_panel_no_unclosed_marker_is_shown() -> None:
     growing = PanelAnswerView(60, 20)
     growing.write("It is **bo")
     growing.write("ld and ")
@@ -188,7 +188,7 @@ def test_in_a_panel_no_marker_is_shown_while_its_partner_is_on_the_way() -> None
     assert not {"*", "`"} & set("".join(shown(growing)))
 
 
-def test_in_a_panel_code_is_code_before_its_fence_is_closed() -> None:
+def test_in_a_panel_code_is_rendered_before_its_fence_is_closed() -> None:
     growing = PanelAnswerView(60, 20)
     growing.write("```python\nx = 1\n\ny = 2\n\n")
     assert "y = 2" in "".join(shown(growing))
@@ -196,7 +196,7 @@ def test_in_a_panel_code_is_code_before_its_fence_is_closed() -> None:
 
 
 @given(text=st.text(), height=st.integers(6, 30))
-def test_a_panel_is_never_taller_than_its_room(text: str, height: int) -> None:
+def test_a_panel_fits_the_terminal(text: str, height: int) -> None:
     growing = PanelAnswerView(60, height)
     growing.write("A paragraph of some length, so that there are many lines.\n\n" * 20)
     growing.write(text)
@@ -204,7 +204,7 @@ def test_a_panel_is_never_taller_than_its_room(text: str, height: int) -> None:
     assert len(shown(growing)) <= height
 
 
-def test_a_panel_that_was_cut_says_why() -> None:
+def test_a_cut_panel_shows_the_reason() -> None:
     file = io.StringIO()
     with PanelScreen(Console(file=file, width=60)).show_answer("tool", "prompt") as page:
         page.write("Half a sent")
@@ -215,7 +215,7 @@ def test_a_panel_that_was_cut_says_why() -> None:
 
 
 @pytest.mark.anyio
-async def test_live_asks_the_api_that_the_key_is_for(tmp_path: Path) -> None:
+async def test_live_calls_the_api_of_the_key(tmp_path: Path) -> None:
     async with Simulator(key="sk-ant-fake", pace=Pace(tokens_per_s=200)) as api:
         given = environment(tmp_path, MCP_CLAUDE_API_KEY="sk-ant-fake", MCP_CLAUDE_BASE_URL=api.url)
         done = await anyio.run_process(server_command("demo", "--live", "--prompt", "What is a monad?"), env=given)
@@ -229,7 +229,7 @@ async def test_live_asks_the_api_that_the_key_is_for(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_live_with_a_key_that_is_not_taken_says_why(tmp_path: Path) -> None:
+async def test_live_with_a_rejected_key_shows_the_reason(tmp_path: Path) -> None:
     async with Simulator(key="sk-ant-another") as api:
         given = environment(tmp_path, MCP_CLAUDE_API_KEY="sk-ant-fake", MCP_CLAUDE_BASE_URL=api.url)
         done = await anyio.run_process(server_command("demo", "--live"), check=False, env=given)

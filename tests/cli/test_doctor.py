@@ -71,7 +71,7 @@ def line(printed: str, name: str) -> str:
 
 
 @pytest.mark.anyio
-async def test_where_all_is_well_every_line_has_a_check_mark(visit: Visit) -> None:
+async def test_every_line_has_a_check_mark_where_all_is_well(visit: Visit) -> None:
     async with Simulator(key=KEY) as simulator:
         code, printed = await visit(MCP_CLAUDE_API_KEY=KEY, MCP_CLAUDE_BASE_URL=simulator.url)
 
@@ -87,7 +87,7 @@ async def test_where_all_is_well_every_line_has_a_check_mark(visit: Visit) -> No
 
 
 @pytest.mark.anyio
-async def test_a_ping_is_a_whole_call_whose_cost_is_printed_and_entered_in_the_ledger(visit: Visit) -> None:
+async def test_a_ping_is_a_complete_call_whose_cost_is_printed_and_recorded_in_the_ledger(visit: Visit) -> None:
     async with Simulator(key=KEY) as simulator:
         code, printed = await visit("--ping", MCP_CLAUDE_API_KEY=KEY, MCP_CLAUDE_BASE_URL=simulator.url)
         assert len(message_requests(simulator)) == 1
@@ -101,7 +101,7 @@ async def test_a_ping_is_a_whole_call_whose_cost_is_printed_and_entered_in_the_l
 
 
 @pytest.mark.anyio
-async def test_a_ping_that_fails_has_a_hint_and_is_not_sent_offline(visit: Visit) -> None:
+async def test_a_failed_ping_has_a_hint_and_is_not_sent_offline(visit: Visit) -> None:
     settings = {"MCP_CLAUDE_API_KEY": KEY, "MCP_CLAUDE_BASE_URL": "http://127.0.0.1:9", "MCP_CLAUDE_RETRY_FOR_S": "0"}
     code, printed = await visit("--ping", **settings)
     assert code == 1
@@ -111,7 +111,7 @@ async def test_a_ping_that_fails_has_a_hint_and_is_not_sent_offline(visit: Visit
 
 
 @pytest.mark.anyio
-async def test_a_missing_key_fails_and_says_what_to_set(visit: Visit) -> None:
+async def test_a_missing_key_fails_with_the_setting_to_set(visit: Visit) -> None:
     code, printed = await visit("--offline")
 
     assert code == 1
@@ -119,7 +119,7 @@ async def test_a_missing_key_fails_and_says_what_to_set(visit: Visit) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_key_the_api_does_not_take_fails(visit: Visit) -> None:
+async def test_a_key_that_the_api_rejects_fails(visit: Visit) -> None:
     async with Simulator(key="sk-ant-another") as simulator:
         code, printed = await visit(MCP_CLAUDE_API_KEY=KEY, MCP_CLAUDE_BASE_URL=simulator.url)
 
@@ -140,7 +140,7 @@ async def test_an_api_that_cannot_be_reached_fails(visit: Visit) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_gateway_without_a_list_of_models_is_only_doubtful(visit: Visit) -> None:
+async def test_a_gateway_without_a_list_of_models_is_only_a_warning(visit: Visit) -> None:
     async with Simulator(models="missing") as simulator:
         code, printed = await visit(MCP_CLAUDE_API_KEY=KEY, MCP_CLAUDE_BASE_URL=simulator.url)
 
@@ -159,7 +159,7 @@ async def test_offline_nothing_is_sent(visit: Visit) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_key_with_a_line_break_is_told_and_never_shown(visit: Visit) -> None:
+async def test_a_key_with_a_line_break_is_reported_and_never_shown(visit: Visit) -> None:
     code, printed = await visit(MCP_CLAUDE_API_KEY="sk-ant-secret\nsecret-tail")
 
     assert code == 1
@@ -172,7 +172,7 @@ async def test_a_key_with_a_line_break_is_told_and_never_shown(visit: Visit) -> 
 @pytest.mark.parametrize(
     "key", ["sk-ant-secret\ntail", "sk-ant-secret tail", "sk-ant-secret\x1btail", "sk-ant-sécret-tail"]
 )
-def test_a_malformed_key_is_told_and_never_shown(clean: pytest.MonkeyPatch, variable: str, key: str) -> None:
+def test_a_malformed_key_is_reported_and_never_shown(clean: pytest.MonkeyPatch, variable: str, key: str) -> None:
     clean.setenv(variable, key)
     (finding,), credential = doctor.check_credentials(Settings.load())
 
@@ -182,7 +182,7 @@ def test_a_malformed_key_is_told_and_never_shown(clean: pytest.MonkeyPatch, vari
 
 
 @pytest.mark.anyio
-async def test_who_serves_a_team_is_told_who_may_ask_and_what_is_missing(visit: Visit) -> None:
+async def test_the_server_of_a_team_is_checked_for_its_users_and_missing_settings(visit: Visit) -> None:
     asked = {"MCP_CLAUDE_PUBLIC_URL": "https://claude.example", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
     _, printed = await visit("--offline", MCP_CLAUDE_API_KEY=KEY, **asked)
     assert "! users" in line(printed, "users")
@@ -196,7 +196,7 @@ async def test_who_serves_a_team_is_told_who_may_ask_and_what_is_missing(visit: 
 
 
 @pytest.mark.anyio
-async def test_an_identity_provider_that_gives_no_keys_fails(visit: Visit) -> None:
+async def test_an_identity_provider_without_keys_fails(visit: Visit) -> None:
     provider = {"MCP_CLAUDE_OIDC_ISSUER": "http://127.0.0.1:9", "MCP_CLAUDE_PUBLIC_URL": "https://claude.example"}
     async with Simulator(key=KEY) as simulator:
         given = {"MCP_CLAUDE_API_KEY": KEY, "MCP_CLAUDE_BASE_URL": simulator.url}
@@ -228,7 +228,7 @@ def test_a_password_in_the_base_url_is_not_shown(clean: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("url", ["api.anthropic.com", "http://[::1"])
-def test_a_base_url_that_is_none_fails(clean: pytest.MonkeyPatch, url: str) -> None:
+def test_an_invalid_base_url_fails(clean: pytest.MonkeyPatch, url: str) -> None:
     clean.setenv("MCP_CLAUDE_API_KEY", KEY)
     clean.setenv("MCP_CLAUDE_BASE_URL", url)
     findings, _ = doctor.check_credentials(Settings.load())
@@ -237,7 +237,7 @@ def test_a_base_url_that_is_none_fails(clean: pytest.MonkeyPatch, url: str) -> N
     assert findings[-1].hint
 
 
-def test_a_key_that_would_travel_unencrypted_is_doubtful(clean: pytest.MonkeyPatch) -> None:
+def test_an_unencrypted_connection_is_a_warning(clean: pytest.MonkeyPatch) -> None:
     clean.setenv("MCP_CLAUDE_API_KEY", KEY)
     clean.setenv("MCP_CLAUDE_BASE_URL", "http://gateway.example")
     (_, base_url), _ = doctor.check_credentials(Settings.load())
@@ -246,7 +246,7 @@ def test_a_key_that_would_travel_unencrypted_is_doubtful(clean: pytest.MonkeyPat
 
 
 @pytest.mark.anyio
-async def test_a_ledger_that_lives_in_memory_is_doubtful(tmp_path: Path) -> None:
+async def test_a_ledger_in_memory_is_a_warning(tmp_path: Path) -> None:
     await anyio.Path(tmp_path / "data").write_text("a file where the directory should be")
     finding = await doctor.check_ledger(Settings(data_dir=tmp_path / "data"))
 
@@ -257,7 +257,7 @@ async def test_a_ledger_that_lives_in_memory_is_doubtful(tmp_path: Path) -> None
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
 @pytest.mark.anyio
-async def test_a_ledger_whose_directory_others_may_write_to_is_doubtful(tmp_path: Path) -> None:
+async def test_a_ledger_directory_that_others_can_write_is_a_warning(tmp_path: Path) -> None:
     await anyio.Path(tmp_path).chmod(0o777)
     finding = await doctor.check_ledger(Settings(data_dir=tmp_path))
 
@@ -265,7 +265,7 @@ async def test_a_ledger_whose_directory_others_may_write_to_is_doubtful(tmp_path
     assert finding.hint == f"chmod go-w {tmp_path}"
 
 
-def test_settings_that_were_not_understood_fail_each_on_its_own(clean: pytest.MonkeyPatch) -> None:
+def test_each_invalid_setting_fails_on_its_own(clean: pytest.MonkeyPatch) -> None:
     clean.setenv("MCP_CLAUDE_MODLE", "opus")
     clean.setenv("MCP_CLAUDE_HEARTBEAT_S", "often")
     findings = doctor.check_settings(Settings.load())
@@ -278,7 +278,7 @@ def test_settings_that_were_not_understood_fail_each_on_its_own(clean: pytest.Mo
     assert "often" not in str(findings)
 
 
-def test_a_default_model_that_there_is_not_fails(clean: pytest.MonkeyPatch) -> None:
+def test_an_unknown_default_model_fails(clean: pytest.MonkeyPatch) -> None:
     clean.setenv("MCP_CLAUDE_MODEL", "opsu")
     listed = ModelCatalog(bundled_catalog().models, "api", "2026-11-20")
     (finding,) = doctor.check_model(Settings.load(), listed)
@@ -288,7 +288,7 @@ def test_a_default_model_that_there_is_not_fails(clean: pytest.MonkeyPatch) -> N
     assert "MCP_CLAUDE_MODEL" in finding.hint
 
 
-def test_a_model_without_a_known_price_is_doubtful(clean: pytest.MonkeyPatch) -> None:
+def test_a_model_without_a_known_price_is_a_warning(clean: pytest.MonkeyPatch) -> None:
     clean.setenv("MCP_CLAUDE_MODEL", "qwen3:8b")
     model, price = doctor.check_model(Settings.load(), bundled_catalog())
 
@@ -296,18 +296,18 @@ def test_a_model_without_a_known_price_is_doubtful(clean: pytest.MonkeyPatch) ->
     assert price.text == "The price of qwen3:8b is unknown."
 
 
-def test_the_packages_at_hand_are_those_that_are_needed() -> None:
+def test_the_installed_packages_are_those_that_are_needed() -> None:
     assert doctor.check_versions().ok
 
 
-def test_a_package_of_another_major_version_does_not_do() -> None:
+def test_a_package_of_another_major_version_fails() -> None:
     assert doctor.PinnedPackage("mcp", "2", "0").is_satisfied
     assert not doctor.PinnedPackage("mcp", "1", "9").is_satisfied
     assert not doctor.PinnedPackage("mcp", "2", "9999").is_satisfied
 
 
 @pytest.mark.anyio
-async def test_daily_sums_that_do_not_match_their_requests_are_reported_and_computed_again(tmp_path: Path) -> None:
+async def test_daily_sums_that_differ_from_their_requests_are_reported_and_rebuilt(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     entry = request_ledger.LedgerEntry(id="r", call_id="c", worker="w", started_at=1_795_176_000.0)
     await store.write(request_ledger.open_entry, entry)

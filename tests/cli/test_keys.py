@@ -88,9 +88,7 @@ async def test_a_machine_without_a_keyring_is_an_error_in_one_sentence(command: 
     ("name", "key", "sentence"),
     [("a b", FAKE_KEY, "A name has letters"), ("work", "", "no key"), ("work", "sk-ant-a b", "cannot be a key")],
 )
-async def test_what_cannot_be_a_name_or_a_key_is_refused(
-    command: KeyringCommand, name: str, key: str, sentence: str
-) -> None:
+async def test_an_invalid_name_or_key_is_rejected(command: KeyringCommand, name: str, key: str, sentence: str) -> None:
     done = await command("keys", "set", name, stdin=key.encode())
     assert done.returncode in {2, 78}
     assert sentence in done.stderr.decode()

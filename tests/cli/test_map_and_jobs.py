@@ -40,7 +40,7 @@ def _lines(output: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
-async def test_each_line_of_stdin_is_answered_and_the_answers_come_in_order_on_stdout(map_items: ShellCommand) -> None:
+async def test_each_line_of_stdin_is_answered_on_stdout_in_order(map_items: ShellCommand) -> None:
     rows = b'tea\n\n{"item": "milk", "text": "cold"}\n'
     done = await map_items(f"Describe {{item}} {directive(text='Yes.')}", stdin=rows)
     assert done.returncode == 0, done.stderr
@@ -52,7 +52,7 @@ async def test_each_line_of_stdin_is_answered_and_the_answers_come_in_order_on_s
     assert {(row["tool"], row["source"]) for row in ledger_rows(map_items.data_dir)} == {("claude_map", "shell")}
 
 
-async def test_files_that_the_shell_has_expanded_are_an_item_each(map_items: ShellCommand) -> None:
+async def test_each_file_that_the_shell_expanded_is_an_item(map_items: ShellCommand) -> None:
     for name in ("a.txt", "b.txt"):
         (map_items.directory / name).write_text(f"content of {name}", encoding="utf-8")
     done = await map_items("Summarize", "a.txt", "b.txt", "--quiet")
@@ -61,7 +61,7 @@ async def test_files_that_the_shell_has_expanded_are_an_item_each(map_items: She
     assert ["content of a.txt" in json.dumps(each.body) for each in message_requests(map_items.api)].count(True) == 1
 
 
-async def test_a_table_outside_of_the_working_directory_is_read_since_the_user_has_named_it(
+async def test_a_table_outside_the_working_directory_is_read_since_the_user_named_it(
     map_items: ShellCommand, tmp_path: Path
 ) -> None:
     (tmp_path / "rows.csv").write_text("name,age\nAda,3\n", encoding="utf-8")
@@ -91,7 +91,7 @@ async def test_a_dry_run_prices_the_items_and_sends_nothing(map_items: ShellComm
         (("Say", "a.txt", "--max-usd", "0.000001"), {}, 75, "max_usd"),
     ],
 )
-async def test_each_failure_of_a_map_has_a_sentence_and_the_exit_code_of_its_class(
+async def test_each_failure_of_a_map_has_a_message_and_the_exit_code_of_its_class(
     map_items: ShellCommand, arguments: tuple[str, ...], fields: dict[str, Any], code: int, sentence: str
 ) -> None:
     (map_items.directory / "a.txt").write_text("a", encoding="utf-8")
@@ -108,7 +108,7 @@ async def test_a_wrong_key_stops_the_job_with_the_exit_code_of_a_configuration_e
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is a signal on POSIX only")
-async def test_ctrl_c_stops_the_job_and_resume_asks_only_for_the_rest(map_items: ShellCommand) -> None:
+async def test_ctrl_c_stops_the_job_and_resume_sends_only_the_rest(map_items: ShellCommand) -> None:
     process = await _start_stalled_map(map_items)
     os.kill(process.pid, signal.SIGINT)
     assert process.stdout is not None
@@ -123,7 +123,7 @@ async def test_ctrl_c_stops_the_job_and_resume_asks_only_for_the_rest(map_items:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
-async def test_only_jobs_that_a_command_is_asked_for_are_run_by_it(map_items: ShellCommand) -> None:
+async def test_a_command_runs_only_the_jobs_it_was_given(map_items: ShellCommand) -> None:
     """A command ends in a moment, and would cut the answers of other jobs that it had begun."""
     process = await _start_stalled_map(map_items)
     process.kill()
@@ -157,7 +157,7 @@ async def _start_stalled_map(map_items: ShellCommand) -> Process:
     return process
 
 
-async def test_jobs_are_listed_shown_waited_for_and_their_output_is_printed(map_items: ShellCommand) -> None:
+async def test_jobs_are_listed_shown_and_awaited_and_their_output_is_printed(map_items: ShellCommand) -> None:
     jobs = replace(map_items, words=("jobs",))
     assert (await jobs("list")).stdout == b"There are no jobs.\n"
     made = json.loads((await map_items(f"Say {{item}} {directive(text='=1')}", "--json", stdin=b"x\n")).stdout)

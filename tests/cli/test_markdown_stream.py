@@ -103,7 +103,7 @@ def test_blocks_that_are_rendered_one_by_one_look_like_the_whole() -> None:
         ("```python\n**x", "```python\n**x"),
     ],
 )
-def test_an_open_marker_is_closed_and_one_that_has_only_begun_is_held_back(text: str, shown: str) -> None:
+def test_an_open_marker_is_closed_and_an_incomplete_one_is_held_back(text: str, shown: str) -> None:
     assert provisional_markdown(text) == shown
 
 

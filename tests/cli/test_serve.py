@@ -114,7 +114,7 @@ async def refused(arguments: list[str], tmp_path: Path, **fields: object) -> str
 # --------------------------------------------------------------------- where it listens, and for whom
 
 
-async def test_it_says_where_it_listens_and_how_claude_code_gets_there(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_server_prints_its_address_and_how_claude_code_connects(upstream: Simulator, tmp_path: Path) -> None:
     async with serving(tmp_path, upstream) as server:
         assert server.said == [
             f"mcp-server-claude listens on {server.url}  (Ctrl-C ends it)\n",
@@ -139,7 +139,7 @@ async def test_it_says_where_it_listens_and_how_claude_code_gets_there(upstream:
         ("SSL_CERT_FILE", "/nonexistent/ca.pem"),
     ],
 )
-async def test_it_starts_and_names_a_variable_of_the_network_that_cannot_be_used(
+async def test_the_server_starts_and_names_an_unusable_variable_of_the_network(
     upstream: Simulator, tmp_path: Path, name: str, value: str
 ) -> None:
     async with serving(tmp_path, upstream, extra={name: value}) as server:
@@ -152,7 +152,7 @@ async def test_it_starts_and_names_a_variable_of_the_network_that_cannot_be_used
     assert "Traceback" not in server.stderr.read_text()
 
 
-async def test_without_users_it_listens_on_this_machine_only_unless_told_otherwise(
+async def test_without_users_the_server_listens_on_this_machine_only_unless_configured_otherwise(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     told = await refused(["--host", "0.0.0.0", "--port", "0"], tmp_path)  # noqa: S104
@@ -163,7 +163,7 @@ async def test_without_users_it_listens_on_this_machine_only_unless_told_otherwi
         assert (await anyio.to_thread.run_sync(httpx2.get, f"{server.url}/healthz")).status_code == 200
 
 
-async def test_with_users_it_listens_everywhere_and_says_that_a_token_is_needed(
+async def test_with_users_the_server_listens_everywhere_and_reports_that_a_token_is_needed(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     add = server_command("user", "add", "ann")
@@ -178,7 +178,7 @@ async def test_with_users_it_listens_everywhere_and_says_that_a_token_is_needed(
             assert (await client.post("tools/list")).status_code == 401
 
 
-async def test_a_port_that_is_taken_is_told_in_a_sentence(tmp_path: Path) -> None:
+async def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         told = await refused(["--port", str(port)], tmp_path)
@@ -187,7 +187,7 @@ async def test_a_port_that_is_taken_is_told_in_a_sentence(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("fields", [{}, {"oidc_issuer": "https://login.example", "public_url": "https://c.example"}])
-async def test_a_ledger_that_cannot_be_opened_is_told_in_a_sentence_since_it_knows_who_may_ask(
+async def test_a_ledger_that_cannot_be_opened_is_reported_in_one_sentence_and_prevents_the_start(
     tmp_path: Path, fields: dict[str, object]
 ) -> None:
     (tmp_path / "data").mkdir()
@@ -197,12 +197,12 @@ async def test_a_ledger_that_cannot_be_opened_is_told_in_a_sentence_since_it_kno
     assert "Traceback" not in told
 
 
-async def test_a_host_that_is_none_is_told_in_a_sentence(tmp_path: Path) -> None:
+async def test_an_invalid_host_is_reported_in_one_sentence(tmp_path: Path) -> None:
     told = await refused(["--host", "no.such.host.invalid"], tmp_path)
     assert told.startswith("Cannot listen on no.such.host.invalid: ")
 
 
-async def test_without_http_it_is_the_server_over_stdio(upstream: Simulator, tmp_path: Path) -> None:
+async def test_without_http_the_server_speaks_stdio(upstream: Simulator, tmp_path: Path) -> None:
     command = ["-m", "mcp_server_claude", "serve"]
     async with stdio_process(tmp_path / "data", command=command, base_url=upstream.url) as wire:
         await wire.initialize()
@@ -212,7 +212,7 @@ async def test_without_http_it_is_the_server_over_stdio(upstream: Simulator, tmp
         assert await wire.wait_for_exit() == 0
 
 
-async def test_only_proxies_that_are_trusted_are_believed(upstream: Simulator, tmp_path: Path) -> None:
+async def test_only_trusted_proxies_are_believed(upstream: Simulator, tmp_path: Path) -> None:
     """Who comes through a proxy is not of this machine; a server without users refuses them."""
     forwarded = {"x-forwarded-for": "203.0.113.9", "x-forwarded-proto": "https"}
     async with (
@@ -229,7 +229,7 @@ async def test_only_proxies_that_are_trusted_are_believed(upstream: Simulator, t
 
 
 @pytest.mark.parametrize(("era", "how"), [("2025-11-25", signal.SIGTERM), ("2026-07-28", signal.SIGINT)])
-async def test_a_call_in_flight_is_finished_before_the_end(
+async def test_a_call_in_flight_finishes_before_the_shutdown(
     era: ProtocolVersion, how: signal.Signals, upstream: Simulator, tmp_path: Path
 ) -> None:
     async with serving(tmp_path, upstream) as server, raw_mcp_client(server.url, era) as client:
@@ -246,7 +246,7 @@ async def test_a_call_in_flight_is_finished_before_the_end(
     assert server.stderr.read_text() == ""
 
 
-async def test_streams_on_which_clients_only_wait_are_no_reason_to_stay(upstream: Simulator, tmp_path: Path) -> None:
+async def test_idle_streams_of_clients_do_not_delay_the_shutdown(upstream: Simulator, tmp_path: Path) -> None:
     async with (
         serving(tmp_path, upstream) as server,
         raw_mcp_client(server.url, "2025-11-25") as old,
@@ -279,7 +279,7 @@ async def head_of(lines: AsyncIterator[str]) -> AsyncGenerator[str]:
 
 
 @pytest.mark.parametrize("era", PROTOCOL_VERSIONS)
-async def test_a_second_signal_ends_it_at_once_and_closes_the_book(
+async def test_a_second_signal_ends_the_server_at_once_and_closes_the_ledger(
     era: ProtocolVersion, upstream: Simulator, tmp_path: Path
 ) -> None:
     async with serving(tmp_path, upstream) as server, raw_mcp_client(server.url, era) as client:
@@ -310,7 +310,7 @@ async def gone(url: str) -> None:
 
 
 @pytest.mark.parametrize("era", PROTOCOL_VERSIONS)
-async def test_what_takes_too_long_to_finish_is_cut_and_booked(
+async def test_a_call_that_outlasts_the_drain_time_is_cut_and_recorded(
     era: ProtocolVersion, upstream: Simulator, tmp_path: Path
 ) -> None:
     async with serving(tmp_path, upstream, drain_s=0.1) as server, raw_mcp_client(server.url, era) as client:
@@ -325,7 +325,7 @@ async def test_what_takes_too_long_to_finish_is_cut_and_booked(
     assert "Traceback" not in server.stderr.read_text()
 
 
-async def test_a_reader_of_chat_hears_the_end_of_the_answer_or_that_the_server_ends(
+async def test_a_reader_of_chat_gets_the_end_of_the_answer_or_the_notice_of_the_shutdown(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     for prompt, drain_s, code, last in (
@@ -345,7 +345,7 @@ async def test_a_reader_of_chat_hears_the_end_of_the_answer_or_that_the_server_e
             assert await server.ended() == code
 
 
-async def test_several_calls_of_several_sessions_are_all_finished(upstream: Simulator, tmp_path: Path) -> None:
+async def test_concurrent_calls_of_several_sessions_all_finish(upstream: Simulator, tmp_path: Path) -> None:
     async with serving(tmp_path, upstream) as server:
         answers: list[str] = []
 

@@ -120,7 +120,7 @@ def lines(text: str) -> list[list[str]]:
 # --------------------------------------------------------------------- user
 
 
-def test_a_user_is_added_while_the_server_runs_and_the_token_is_shown_with_how_to_use_it(
+def test_a_user_is_added_while_the_server_runs_and_the_token_is_printed_with_instructions(
     shell: Shell, server: Store
 ) -> None:
     told = shell.told("user", "add", "Ada", "--budget", "5/day", public_url="https://claude.example/")
@@ -145,7 +145,7 @@ def test_quiet_prints_the_token_alone(shell: Shell, server: Store) -> None:
     assert known(server, renewed)
 
 
-def test_the_list_shows_role_limits_and_what_was_spent_today(shell: Shell, server: Store) -> None:
+def test_the_list_shows_role_limits_and_the_cost_of_today(shell: Shell, server: Store) -> None:
     assert shell.told("user", "list").startswith("There are no users.")
     shell.told("user", "add", "ada", "--operator", "--budget", "$2.50", "--concurrent", "3")
     shell.told("user", "add", "bob", "--per-minute", "none")
@@ -157,7 +157,7 @@ def test_the_list_shows_role_limits_and_what_was_spent_today(shell: Shell, serve
     assert bob == ["bob", "user", "token", *last, "none", "$0.310", "any", "8"]
 
 
-def test_limits_and_role_are_set_and_go_back_to_the_default(shell: Shell) -> None:
+def test_limits_and_role_can_be_set_and_reset_to_the_default(shell: Shell) -> None:
     shell.told("user", "add", "ada", "--budget", "1")
     assert shell.told("user", "set", "ada", "--budget", "none", "--operator", "--per-minute", "5") == (
         "ada: operator, no budget, 5 calls per minute, 8 concurrent.\n"
@@ -173,7 +173,7 @@ def test_limits_and_role_are_set_and_go_back_to_the_default(shell: Shell) -> Non
 
 
 @pytest.mark.parametrize("budget", ["5/day", "5", "$5/day", "$5", "5.00/D", " 5 / day "])
-def test_a_budget_is_written_in_several_ways(budget: str) -> None:
+def test_a_budget_can_be_written_in_several_ways(budget: str) -> None:
     assert parse_budget(budget) == 5.0
 
 
@@ -181,24 +181,24 @@ def test_a_budget_is_written_in_several_ways(budget: str) -> None:
     "budget",
     ["", "5/month", "-5", "five", "5 EUR", "1e3", "nan", "inf", "9" * 12, "5/day/day", "\N{ARABIC-INDIC DIGIT FIVE}"],
 )
-def test_what_is_no_budget_is_none(budget: str) -> None:
+def test_an_invalid_budget_is_rejected(budget: str) -> None:
     with pytest.raises(typer.BadParameter, match="dollars a day such as 5/day"):
         parse_budget(budget)
 
 
 @pytest.mark.parametrize("count", ["", "0", "-1", "1.5", "many", "٣", "9" * 12])
-def test_what_is_no_number_of_calls_is_none(count: str) -> None:
+def test_an_invalid_number_of_calls_is_rejected(count: str) -> None:
     with pytest.raises(typer.BadParameter, match="a number of calls"):
         parse_count(count, "--concurrent")
 
 
-def test_a_limit_that_is_none_is_told_with_its_option_and_nobody_is_added(shell: Shell) -> None:
+def test_an_invalid_limit_is_reported_with_its_option_and_no_user_is_added(shell: Shell) -> None:
     for option in ("--budget", "--per-minute", "--concurrent"):
         assert f"Invalid value for {option}: " in shell.complaint("user", "add", "ada", option, "much", code=2)
     assert shell.told("user", "list").startswith("There are no users.")
 
 
-def test_a_removed_user_is_out_and_the_name_is_not_given_to_another_by_accident(shell: Shell, server: Store) -> None:
+def test_a_removed_user_has_no_access_and_the_name_is_not_reused_by_accident(shell: Shell, server: Store) -> None:
     token = shell.told("user", "add", "ada", "-q").strip()
     assert "ada is removed" in shell.told("user", "remove", "Ada")
     assert known(server, token) is None
@@ -210,24 +210,24 @@ def test_a_removed_user_is_out_and_the_name_is_not_given_to_another_by_accident(
 
 
 @pytest.mark.parametrize("command", ["rotate", "remove"])
-def test_who_is_not_there_is_told(shell: Shell, command: str) -> None:
+def test_an_unknown_user_is_reported(shell: Shell, command: str) -> None:
     assert shell.complaint("user", command, "bob").startswith("No user is named bob.")
 
 
-def test_a_name_that_is_none_or_taken_is_told(shell: Shell) -> None:
+def test_an_invalid_or_taken_name_is_reported(shell: Shell) -> None:
     assert "A user name has up to 64" in shell.complaint("user", "add", "local")
     shell.told("user", "add", "ada")
     assert "A user named ada already exists" in shell.complaint("user", "add", "ada")
 
 
-def test_without_a_ledger_on_disk_nobody_is_added(tmp_path: Path) -> None:
+def test_without_a_ledger_on_disk_no_user_is_added(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
     complaint = Shell(tmp_path / "data").complaint("user", "add", "ada")
     assert complaint.startswith("The ledger is kept in memory: ")
     assert len(complaint.splitlines()) == 1
 
 
-def test_a_setting_that_was_not_understood_is_told_and_does_not_stop_the_shell(shell: Shell) -> None:
+def test_an_invalid_setting_is_reported_and_does_not_stop_the_shell(shell: Shell) -> None:
     done = shell("user", "add", "ada", "-q", user_concurrent="several")
     assert done.returncode == 0
     assert "MCP_CLAUDE_USER_CONCURRENT: user_concurrent must be " in done.stderr
@@ -267,7 +267,9 @@ def spend(tx: Transaction, user: str, micros: int, model: str = "claude-sonnet-5
         ("day", [[budget_reservations.budget_day(), "3"]]),
     ],
 )
-def test_usage_is_added_up_by_what_is_asked_for(shell: Shell, server: Store, by: str, rows: list[list[str]]) -> None:
+def test_usage_is_grouped_by_the_requested_dimension(
+    shell: Shell, server: Store, by: str, rows: list[list[str]]
+) -> None:
     for user, micros, model in (
         ("ada", 500_000, "claude-sonnet-5-5"),
         ("ada", 250_000, "claude-haiku-4-5"),
@@ -282,11 +284,11 @@ def test_usage_is_added_up_by_what_is_asked_for(shell: Shell, server: Store, by:
     assert lines(shell.told("usage", "--by", by, "--user", "ADA"))[-1][-1] == "$0.750"
 
 
-def test_where_nothing_was_asked_usage_says_so(shell: Shell) -> None:
+def test_an_empty_usage_report_is_reported_as_empty(shell: Shell) -> None:
     assert shell.told("usage").endswith("No requests.\n")
 
 
-def test_usage_is_printed_for_programs_and_as_a_chart(shell: Shell, server: Store) -> None:
+def test_usage_is_printed_as_data_and_as_a_chart(shell: Shell, server: Store) -> None:
     for user, micros in (("ada", 500_000), ("bob", 1_500_000)):
         asyncio.run(server.write(spend, user, micros, "claude-opus-5-5"))
     rows = json.loads(shell.told("usage", "--by", "user", "--json"))
@@ -304,7 +306,7 @@ def test_usage_is_printed_for_programs_and_as_a_chart(shell: Shell, server: Stor
     assert "Europe/Berlin" in shell.complaint("usage", "--time-zone", "Mars/Olympus", code=2)
 
 
-def test_periods_begin_at_midnight_of_the_zone_and_cover_the_range() -> None:
+def test_periods_begin_at_midnight_of_the_time_zone_and_cover_the_range() -> None:
     zone = ZoneInfo("Europe/Berlin")
     since, until = datetime(2026, 10, 24, 22, tzinfo=UTC), datetime(2026, 10, 27, tzinfo=UTC)
     days = list(periods(since, until, "day", zone))
@@ -315,11 +317,11 @@ def test_periods_begin_at_midnight_of_the_zone_and_cover_the_range() -> None:
     assert [label for label, _, _ in periods(since, until, "month", zone)] == ["2026-10"]
 
 
-def test_a_span_that_is_none_is_told(shell: Shell) -> None:
+def test_an_invalid_time_span_is_reported(shell: Shell) -> None:
     assert "a span such as 7d" in shell.complaint("usage", "--since", "yesterdayish", code=2)
 
 
-def test_more_periods_than_a_report_has_are_refused_instead_of_left_out(shell: Shell, server: Store) -> None:
+def test_more_periods_than_a_report_holds_are_rejected_instead_of_left_out(shell: Shell, server: Store) -> None:
     asyncio.run(server.write(spend, "ada", 500_000))
     complaint = shell.complaint("usage", "--since", "2020-01-01", "--by", "day")
     assert complaint == "There are more than 1,000 days in that time. Choose a shorter one.\n"
@@ -329,7 +331,7 @@ def test_more_periods_than_a_report_has_are_refused_instead_of_left_out(shell: S
 # --------------------------------------------------------------------- backup
 
 
-def test_a_backup_is_whole_and_private_while_a_server_writes(shell: Shell, tmp_path: Path) -> None:
+def test_a_backup_is_complete_and_private_while_a_server_writes(shell: Shell, tmp_path: Path) -> None:
     target = tmp_path / "copy.db"
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, str(shell.data_dir)],
@@ -363,7 +365,7 @@ def test_a_backup_can_be_used_as_the_ledger(shell: Shell, tmp_path: Path) -> Non
         other.close_blocking()
 
 
-def test_a_file_that_exists_is_never_written_over(shell: Shell, tmp_path: Path) -> None:
+def test_an_existing_file_is_never_overwritten(shell: Shell, tmp_path: Path) -> None:
     shell.told("user", "add", "ada")
     mine = tmp_path / "mine.db"
     mine.write_text("precious")
@@ -374,14 +376,14 @@ def test_a_file_that_exists_is_never_written_over(shell: Shell, tmp_path: Path) 
     assert "already exists" in shell.complaint("backup", link)
 
 
-def test_where_there_is_nothing_to_copy_or_no_place_for_it_is_told(shell: Shell, tmp_path: Path) -> None:
+def test_a_missing_source_or_target_of_a_backup_is_reported(shell: Shell, tmp_path: Path) -> None:
     assert shell.complaint("backup", tmp_path / "copy.db") == f"There is no {shell.data_dir / DATABASE_FILE}.\n"
     shell.told("user", "add", "ada")
     assert shell.complaint("backup", tmp_path / "no" / "copy.db") == f"There is no {tmp_path / 'no'}.\n"
     assert not list(tmp_path.glob("copy*"))
 
 
-def test_a_ledger_that_is_damaged_is_not_copied(shell: Shell, tmp_path: Path) -> None:
+def test_a_damaged_ledger_is_not_copied(shell: Shell, tmp_path: Path) -> None:
     shell.data_dir.mkdir()
     (shell.data_dir / DATABASE_FILE).write_text("this is no database")
     assert shell.complaint("backup", tmp_path / "copy.db") == (
@@ -439,7 +441,7 @@ def prepared(server: Store, shell: Shell) -> None:
     assert in_the_files(shell.data_dir, f"{SECRET} bob")
 
 
-def test_what_a_user_wrote_is_gone_from_the_bytes_of_the_files_while_a_server_has_them_open(
+def test_erased_text_is_removed_from_the_bytes_of_the_files_while_a_server_has_them_open(
     shell: Shell, server: Store
 ) -> None:
     prepared(server, shell)
@@ -455,7 +457,7 @@ def test_what_a_user_wrote_is_gone_from_the_bytes_of_the_files_while_a_server_ha
     assert in_the_files(shell.data_dir, f"{SECRET} ada")
 
 
-def test_what_is_older_than_a_date_is_gone_and_so_is_what_was_only_deleted_before(shell: Shell, server: Store) -> None:
+def test_text_older_than_a_date_is_erased_as_are_the_remains_of_deleted_rows(shell: Shell, server: Store) -> None:
     prepared(server, shell)
     told = shell.told("forget", "--before", "30d", "--yes")
     assert "the text of 1 call and 2 threads" in told  # the words of the other went with its retention
@@ -467,7 +469,7 @@ def test_what_is_older_than_a_date_is_gone_and_so_is_what_was_only_deleted_befor
     assert "the text of 1 call and 1 thread," in shell.told("forget", "--before", "0h", "--user", "bob", "-y")
 
 
-def test_without_yes_it_says_what_would_go_and_deletes_nothing(shell: Shell, server: Store) -> None:
+def test_without_yes_the_erasure_is_only_announced(shell: Shell, server: Store) -> None:
     prepared(server, shell)
     before = asyncio.run(server.read(call_journal.recent_calls, "ada"))
     done = shell("forget", "--user", "ada")
@@ -479,7 +481,9 @@ def test_without_yes_it_says_what_would_go_and_deletes_nothing(shell: Shell, ser
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
 @pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, True), ("y", 0, False)])
-def test_at_a_terminal_it_asks(shell: Shell, server: Store, answer: str, code: int, *, left: bool) -> None:
+def test_at_a_terminal_the_erasure_is_confirmed_first(
+    shell: Shell, server: Store, answer: str, code: int, *, left: bool
+) -> None:
     import pty
 
     prepared(server, shell)
@@ -500,12 +504,12 @@ def test_at_a_terminal_it_asks(shell: Shell, server: Store, answer: str, code: i
     assert bool(in_the_files(shell.data_dir, f"{SECRET} ada")) is left
 
 
-def test_whose_or_how_old_must_be_said(shell: Shell) -> None:
+def test_an_erasure_needs_a_user_or_an_age(shell: Shell) -> None:
     assert "name a user (--user NAME), an age (--before DATE), or both" in shell.complaint("forget", "--yes", code=2)
     assert "a span such as 7d" in shell.complaint("forget", "--before", "once", code=2)
 
 
-def test_of_a_user_who_wrote_nothing_there_is_nothing_to_forget(shell: Shell) -> None:
+def test_erasing_a_user_without_text_erases_nothing(shell: Shell) -> None:
     shell.told("user", "add", "quiet")
     assert shell.told("forget", "--user", "quiet") == "There is nothing to delete.\n"
     assert shell.told("forget", "--user", "quiet", "-y").startswith("Deleted: the text of 0 calls")
@@ -513,7 +517,7 @@ def test_of_a_user_who_wrote_nothing_there_is_nothing_to_forget(shell: Shell) ->
     assert shell.told("forget", "--user", "quiet") == "There is nothing to delete.\n"
 
 
-def test_the_lines_typed_into_chat_are_deleted_unless_another_user_is_named(shell: Shell) -> None:
+def test_the_prompts_typed_into_chat_are_deleted_unless_another_user_is_named(shell: Shell) -> None:
     shell.told("user", "add", "quiet")
     typed = shell.data_dir / HISTORY_FILE
     typed.write_text(SECRET, encoding="utf-8")
@@ -528,11 +532,11 @@ def test_the_lines_typed_into_chat_are_deleted_unless_another_user_is_named(shel
 
 
 @pytest.mark.parametrize("command", [("forget", "-y"), ("forget",), ("usage",), ("usage", "--by", "day")])
-def test_a_user_whom_nobody_knows_is_an_error(shell: Shell, command: tuple[str, ...]) -> None:
+def test_an_unknown_user_is_an_error(shell: Shell, command: tuple[str, ...]) -> None:
     assert shell.complaint(*command, "--user", "nobody").startswith("There is no user named 'nobody'. To see all: ")
 
 
-def test_a_ledger_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+def test_a_ledger_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
     shell = Shell(tmp_path / "data")
     for arguments in (["forget", "--user", "ada"], ["forget", "--user", "ada", "-y"], ["backup", tmp_path / "copy"]):

@@ -31,7 +31,7 @@ def test_each_command_is_in_a_fenced_block_that_the_tests_see() -> None:
         assert not re.search(r"^ {4}(\S*mcp-server-claude|curl|pip|export|python) ", outside, re.MULTILINE), page.name
 
 
-def test_each_comment_for_the_tests_stands_before_a_block_and_is_known() -> None:
+def test_each_comment_for_the_tests_is_known_and_precedes_a_block() -> None:
     for page in PAGES:
         blocks = read_blocks(page)
         assert page.read_text(encoding="utf-8").count("<!-- test: ") == sum(bool(block.action) for block in blocks)

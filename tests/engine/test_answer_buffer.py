@@ -24,7 +24,7 @@ DELTA: dict[str, object] = {
 
 
 @pytest.mark.parametrize("batch", [1, 64])
-def test_an_answer_costs_twice_its_text_while_it_is_streamed_and_nothing_afterwards(batch: int) -> None:
+def test_an_answer_occupies_twice_its_text_while_it_is_streamed_and_nothing_afterwards(batch: int) -> None:
     gc.collect()
     tracemalloc.start()
     try:
@@ -68,7 +68,7 @@ def test_discarded_text_is_never_published() -> None:
     assert published.whole() == "of the fallback model"
 
 
-def test_the_unsaved_text_of_a_running_answer_goes_on_where_the_last_one_ended() -> None:
+def test_the_unsaved_text_of_a_running_answer_continues_where_the_last_save_ended() -> None:
     published = TextLog()
     buffer = AnswerBuffer(lambda _: None, published)
     saved: list[tuple[int, str]] = []

@@ -68,7 +68,7 @@ def made(result: CallToolResult) -> list[dict[str, object]]:
 # --------------------------------------------------------------------- an answer
 
 
-async def test_code_runs_and_what_it_prints_is_no_part_of_the_answer(upstream: Simulator, tmp_path: Path) -> None:
+async def test_code_runs_and_its_output_is_not_part_of_the_answer(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         told: list[ProgressUpdate] = []
         result = await desk.ask(RUN, tools=["code"], model=MODEL, updates=told, style="text")
@@ -85,7 +85,7 @@ async def test_code_runs_and_what_it_prints_is_no_part_of_the_answer(upstream: S
 @pytest.mark.parametrize(
     ("model", "version"), [("opus", "20260521"), ("haiku", "20260521"), ("claude-haiku-4-5", "20250825")]
 )
-async def test_the_newest_version_that_the_model_can_drive_is_offered(
+async def test_the_newest_tool_version_of_the_model_is_offered(
     upstream: Simulator, tmp_path: Path, model: str, version: str
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -95,9 +95,7 @@ async def test_the_newest_version_that_the_model_can_drive_is_offered(
         assert "code" not in upstream.requests[-1].headers.get("anthropic-beta", "")
 
 
-async def test_beside_code_the_web_is_searched_directly_not_by_code_of_its_own(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_with_code_the_web_is_searched_directly_and_not_through_code(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         await desk.ask("Tea?", tools=["web", "code"], model="opus")
         await desk.ask("Tea?", tools=["web"], model="opus")
@@ -188,7 +186,7 @@ def test_the_status_says_that_code_is_run(tool: str) -> None:
     assert "running code: python x.py" in line.render()
 
 
-async def test_a_turn_that_pauses_while_code_runs_goes_on_in_the_same_container(
+async def test_a_turn_that_pauses_while_code_runs_continues_in_the_same_container(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -208,7 +206,7 @@ def texts_only(result: CallToolResult) -> list[str]:
     return [block.text for block in result.content if isinstance(block, TextContent)]
 
 
-async def test_a_look_into_the_project_while_code_runs_goes_on_in_the_same_container(
+async def test_a_file_tool_while_code_runs_continues_in_the_same_container(
     upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "project").mkdir()
@@ -224,7 +222,7 @@ async def test_a_look_into_the_project_while_code_runs_goes_on_in_the_same_conta
     assert kinds(turns(second)[-2])[-2:] == ["server_tool_use", "tool_use"]
 
 
-async def test_a_stream_that_breaks_after_code_is_incomplete_and_tells_what_was_made(
+async def test_a_stream_that_breaks_after_code_is_incomplete_and_lists_its_files(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -239,7 +237,7 @@ async def test_a_stream_that_breaks_after_code_is_incomplete_and_tells_what_was_
 
 
 @pytest.mark.parametrize(("where", "mode"), ALL_TRANSPORTS)
-async def test_files_that_code_made_are_linked_and_read_as_resources(
+async def test_files_that_code_created_are_linked_and_readable_as_resources(
     where: Transport, mode: ProtocolMode, upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect(where, mode, tmp_path / "data", base_url=upstream.url) as desk:
@@ -265,7 +263,7 @@ async def refused(desk: McpSession, uri: str) -> str:
     return str(error.value)
 
 
-async def test_a_file_that_is_not_there_or_no_longer_is_told(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_missing_or_expired_file_is_reported(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
         (link,) = links(result)
@@ -276,7 +274,7 @@ async def test_a_file_that_is_not_there_or_no_longer_is_told(upstream: Simulator
         assert "no longer at Anthropic" in await refused(desk, link.uri)
 
 
-async def test_a_file_is_its_users_own(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_file_is_visible_only_to_its_user(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as door:
         ada, bob = await door.token("ada"), await door.token("bob")
         async with door.client(ada) as client:
@@ -301,7 +299,7 @@ async def test_a_file_that_is_too_large_for_a_message_is_not_fetched(
         assert "larger than 10 bytes" in await refused(desk, link.uri)
 
 
-async def test_a_file_whose_name_cannot_be_had_is_listed_all_the_same(
+async def test_a_file_without_a_readable_name_is_still_listed(
     tmp_path: Path, upstream: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output_file_downloads, "METADATA_TIMEOUT_S", 0)
@@ -321,7 +319,7 @@ async def test_files_alone_are_an_answer(upstream: Simulator, tmp_path: Path) ->
     assert [link.name for link in links(result)] == ["mean.csv"]
 
 
-async def test_a_call_that_is_read_again_has_its_files(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_call_that_is_read_again_lists_its_files(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
         again = await desk.client.call_tool("claude_jobs", {"id": usage_meta(result)["call_id"]})
@@ -329,7 +327,9 @@ async def test_a_call_that_is_read_again_has_its_files(upstream: Simulator, tmp_
     assert made(again) == made(result)
 
 
-async def test_files_of_old_calls_are_deleted_at_anthropic_and_here(upstream: Simulator, tmp_path: Path) -> None:
+async def test_files_of_old_calls_are_deleted_at_anthropic_and_in_the_store(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         for name in ("old.csv", "new.csv"):
             await desk.ask(f"{RUN} {directive(makes=name)}", tools=["code"], model=MODEL)
@@ -347,7 +347,7 @@ async def test_files_of_old_calls_are_deleted_at_anthropic_and_here(upstream: Si
 # --------------------------------------------------------------------- threads
 
 
-async def test_a_follow_up_finds_the_container_and_keeps_the_blocks_of_the_code(
+async def test_a_follow_up_uses_the_container_and_keeps_the_blocks_of_the_code(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -370,7 +370,7 @@ async def test_a_follow_up_finds_the_container_and_keeps_the_blocks_of_the_code(
     ]
 
 
-async def test_a_container_that_has_expired_is_done_without(upstream: Simulator, tmp_path: Path) -> None:
+async def test_an_expired_container_is_replaced(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         first = await desk.ask(RUN, tools=["code"], model=MODEL)
         await desk.ask("And now?", thread=usage_meta(first)["thread"])
@@ -398,7 +398,7 @@ async def test_code_that_was_cut_off_leaves_only_its_text_in_the_thread(upstream
 
 
 @pytest.mark.parametrize("model", ["claude-plain-2", "plain"])
-async def test_a_model_that_cannot_run_code_is_refused_before_anything_is_sent(tmp_path: Path, model: str) -> None:
+async def test_a_model_without_code_execution_is_rejected_before_anything_is_sent(tmp_path: Path, model: str) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="plain") as api,
         connect("memory", "auto", tmp_path / "data", base_url=api.url, model="plain") as desk,
@@ -411,7 +411,7 @@ async def test_a_model_that_cannot_run_code_is_refused_before_anything_is_sent(t
         assert not bodies(api)
 
 
-async def test_code_and_a_schema_go_together_where_the_model_has_structured_outputs(
+async def test_code_and_a_schema_work_together_where_the_model_has_structured_outputs(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -423,7 +423,7 @@ async def test_code_and_a_schema_go_together_where_the_model_has_structured_outp
     assert "code_execution" in str(body["tools"])
 
 
-async def test_tools_and_a_schema_are_refused_together_where_the_schema_is_a_tool_itself(tmp_path: Path) -> None:
+async def test_tools_and_a_schema_are_rejected_together_where_the_schema_is_a_forced_tool(tmp_path: Path) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="plain") as api,
         connect("memory", "auto", tmp_path / "data", base_url=api.url) as desk,
@@ -443,7 +443,7 @@ async def test_a_dry_run_prices_a_call_with_code_and_sends_nothing(upstream: Sim
         assert len(bodies(upstream)) == before
 
 
-async def test_code_works_within_a_limit_of_money(upstream: Simulator, tmp_path: Path) -> None:
+async def test_code_works_within_a_cost_limit(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=5) as desk:
         first = await desk.ask(RUN, tools=["code"], model=MODEL)
         second = await desk.ask(f"{RUN} again", thread=usage_meta(first)["thread"])

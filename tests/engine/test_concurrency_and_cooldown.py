@@ -71,9 +71,7 @@ async def heard(desk: McpSession, prompt: str, words: str, seen: anyio.Event) ->
 # --------------------------------------------------------------------- places
 
 
-async def test_no_more_calls_than_allowed_are_upstream_at_once_and_all_are_answered(
-    api: Simulator, tmp_path: Path
-) -> None:
+async def test_the_concurrency_limit_holds_upstream_and_every_call_is_answered(api: Simulator, tmp_path: Path) -> None:
     results: list[bool | None] = []
     async with at_desk(api, tmp_path, max_concurrent=3) as desk:
 
@@ -89,7 +87,7 @@ async def test_no_more_calls_than_allowed_are_upstream_at_once_and_all_are_answe
     assert most_at_once(message_requests(api)) == 3
 
 
-async def test_twelve_calls_at_once_are_eight_by_default(api: Simulator, tmp_path: Path) -> None:
+async def test_at_most_eight_of_twelve_calls_run_at_once_by_default(api: Simulator, tmp_path: Path) -> None:
     async with at_desk(api, tmp_path) as desk:
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
@@ -98,7 +96,7 @@ async def test_twelve_calls_at_once_are_eight_by_default(api: Simulator, tmp_pat
     assert most_at_once(message_requests(api)) == 8
 
 
-async def test_a_call_that_waits_for_a_place_is_told_so_and_gets_it_when_another_leaves(
+async def test_a_call_that_waits_for_a_slot_reports_it_and_runs_when_another_ends(
     api: Simulator, tmp_path: Path
 ) -> None:
     waits = anyio.Event()
@@ -121,7 +119,7 @@ async def test_a_call_that_waits_for_a_place_is_told_so_and_gets_it_when_another
     assert message_requests(api)[1].end == "complete"
 
 
-async def test_a_wait_for_a_place_has_no_message_in_style_text(api: Simulator, tmp_path: Path) -> None:
+async def test_a_wait_for_a_slot_has_no_message_in_style_text(api: Simulator, tmp_path: Path) -> None:
     told: list[ProgressUpdate] = []
     async with at_desk(api, tmp_path, max_concurrent=1) as desk:
         with anyio.fail_after(60):
@@ -133,7 +131,7 @@ async def test_a_wait_for_a_place_has_no_message_in_style_text(api: Simulator, t
     assert [each.message for each in told].count(None) >= 2
 
 
-async def test_a_call_that_is_cancelled_while_it_waits_takes_no_place(api: Simulator, tmp_path: Path) -> None:
+async def test_a_call_that_is_cancelled_while_it_waits_takes_no_slot(api: Simulator, tmp_path: Path) -> None:
     waits = anyio.Event()
     async with at_desk(api, tmp_path, max_concurrent=1) as desk:
         with anyio.fail_after(60):
@@ -148,7 +146,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_takes_no_place(api: Simul
     assert [prompt_of(record).split()[0] for record in message_requests(api)] == ["first", "third"]
 
 
-async def test_a_call_that_fails_gives_its_place_back(api: Simulator, tmp_path: Path) -> None:
+async def test_a_failed_call_returns_its_slot(api: Simulator, tmp_path: Path) -> None:
     async with at_desk(api, tmp_path, max_concurrent=1, max_retries=0) as desk:
         for fault in ("status=400", "fault=html", "fault=drop at=headers", "stop=refusal"):
             assert (await desk.ask(f"x [[sim: {fault}]]")).is_error
@@ -156,7 +154,7 @@ async def test_a_call_that_fails_gives_its_place_back(api: Simulator, tmp_path: 
             assert not (await desk.ask("x")).is_error
 
 
-async def test_a_call_for_which_no_place_comes_free_in_its_time_is_refused(api: Simulator, tmp_path: Path) -> None:
+async def test_a_call_without_a_free_slot_in_time_is_rejected(api: Simulator, tmp_path: Path) -> None:
     """Each of them would take ten seconds, has half of one, and there is one place."""
     results: list[CallToolResult] = []
     async with at_desk(api, tmp_path, max_concurrent=1, deadline_s=0.5) as desk:
@@ -179,7 +177,7 @@ async def test_a_call_for_which_no_place_comes_free_in_its_time_is_refused(api: 
 # --------------------------------------------------------------------- the brake that all share
 
 
-async def test_when_one_call_is_told_to_wait_the_others_send_nothing_meanwhile(api: Simulator, tmp_path: Path) -> None:
+async def test_a_retry_after_of_one_call_pauses_all_calls(api: Simulator, tmp_path: Path) -> None:
     told_one, told_other = anyio.Event(), anyio.Event()
     async with at_desk(api, tmp_path) as desk:
         with anyio.fail_after(60):
@@ -200,7 +198,7 @@ async def test_when_one_call_is_told_to_wait_the_others_send_nothing_meanwhile(a
     assert min(record.arrived_at for record in others) >= first.ended_at + 1.5
 
 
-async def test_a_wait_that_cannot_end_in_time_fails_at_once_and_says_when_to_try_again(
+async def test_a_wait_that_cannot_end_in_time_fails_at_once_and_names_the_time_to_retry(
     api: Simulator, tmp_path: Path
 ) -> None:
     async with at_desk(api, tmp_path) as desk:
@@ -220,7 +218,7 @@ async def test_a_wait_that_cannot_end_in_time_fails_at_once_and_says_when_to_try
 
 
 @pytest.mark.parametrize("patience", [{"retry_for_s": 5}, {"deadline_s": 5}])
-async def test_what_is_left_of_a_calls_time_decides_what_is_waited_for(
+async def test_the_time_left_of_a_call_decides_whether_it_waits(
     api: Simulator, tmp_path: Path, patience: dict[str, float]
 ) -> None:
     async with at_desk(api, tmp_path, **patience) as desk:
@@ -230,7 +228,7 @@ async def test_what_is_left_of_a_calls_time_decides_what_is_waited_for(
             assert len(message_requests(api)) == 1
 
 
-async def test_a_call_with_less_time_than_the_brake_has_left_fails_at_once_too(api: Simulator, tmp_path: Path) -> None:
+async def test_a_call_with_less_time_than_the_cooldown_fails_at_once(api: Simulator, tmp_path: Path) -> None:
     async with at_desk(api, tmp_path, deadline_s=5) as desk:
         with anyio.fail_after(30):
             assert failure_meta(await desk.ask(directive(status=429, retry_after=30)))["retry_after_s"] == 30
@@ -255,7 +253,7 @@ async def test_a_call_with_less_time_than_the_brake_has_left_fails_at_once_too(a
         (directive(status=400), 1),
     ],
 )
-async def test_what_the_api_advises_is_heeded_but_for_what_no_waiting_mends(
+async def test_the_retry_advice_of_the_api_is_followed_except_for_permanent_errors(
     api: Simulator, tmp_path: Path, fault: str, tries: int
 ) -> None:
     async with at_desk(api, tmp_path, max_retries=2) as desk:
@@ -287,7 +285,7 @@ async def test_with_no_request_left_calls_wait_until_one_is_free_and_not_until_t
 
 
 @pytest.mark.parametrize("limit", ["", "0", "many"])
-async def test_without_a_limit_nobody_waits_for_a_reset(limit: str) -> None:
+async def test_without_a_rate_limit_no_call_waits_for_a_reset(limit: str) -> None:
     cooldown = RateLimitCooldown()
     cooldown.update_from_headers(
         {
@@ -299,7 +297,7 @@ async def test_without_a_limit_nobody_waits_for_a_reset(limit: str) -> None:
     assert cooldown.is_clear
 
 
-def test_each_model_has_its_own_limit_but_those_of_opus_4_and_of_sonnet_4() -> None:
+def test_each_model_has_a_limit_of_its_own_except_opus_4_and_sonnet_4() -> None:
     cooldowns = RateLimitCooldowns()
     cooldowns.for_model("claude-opus-4-8").pause_for(30)
     assert not cooldowns.for_model("us.anthropic.claude-opus-4-7-v1").is_clear
@@ -310,7 +308,7 @@ def test_each_model_has_its_own_limit_but_those_of_opus_4_and_of_sonnet_4() -> N
     assert not cooldowns.for_model("claude-opus-5").is_clear
 
 
-def test_cooldowns_of_invented_models_do_not_pile_up() -> None:
+def test_cooldowns_of_invented_models_do_not_accumulate() -> None:
     cooldowns = RateLimitCooldowns()
     cooldowns.for_model("busy").pause_for(30)
     idle = cooldowns.for_model("idle")
@@ -320,7 +318,7 @@ def test_cooldowns_of_invented_models_do_not_pile_up() -> None:
     assert cooldowns.for_model("idle") is not idle
 
 
-async def test_a_wait_of_one_model_does_not_hold_up_another(api: Simulator, tmp_path: Path) -> None:
+async def test_a_cooldown_of_one_model_does_not_delay_another(api: Simulator, tmp_path: Path) -> None:
     async with at_desk(api, tmp_path, deadline_s=5) as desk:
         with anyio.fail_after(30):
             await desk.ask(directive(status=429, retry_after=30), model="claude-opus-5-5")
@@ -330,7 +328,7 @@ async def test_a_wait_of_one_model_does_not_hold_up_another(api: Simulator, tmp_
 
 
 @pytest.mark.parametrize("reset", ["", "soon", "2020-01-01T00:00:00Z", "9999-01-01T00:00:00Z"])
-async def test_a_reset_that_is_past_far_or_no_moment_stops_nobody(reset: str) -> None:
+async def test_a_past_distant_or_invalid_reset_pauses_no_call(reset: str) -> None:
     heard: list[CallEvent] = []
     brake = RateLimitCooldown()
     brake.update_from_headers(
@@ -345,7 +343,7 @@ async def test_a_reset_that_is_past_far_or_no_moment_stops_nobody(reset: str) ->
     assert heard == []
 
 
-async def test_a_brake_that_is_pulled_anew_is_waited_for_anew() -> None:
+async def test_a_cooldown_that_is_extended_is_waited_for_again() -> None:
     brake = RateLimitCooldown()
     heard: list[CallEvent] = []
 
@@ -360,7 +358,7 @@ async def test_a_brake_that_is_pulled_anew_is_waited_for_anew() -> None:
     assert len(heard) == 2
 
 
-async def test_nobody_waits_for_a_brake_longer_than_their_patience() -> None:
+async def test_no_call_waits_for_a_cooldown_longer_than_its_limit() -> None:
     brake = RateLimitCooldown()
     brake.pause_for(MAX_SHARED_PAUSE_S)
     with pytest.raises(TemporaryError) as caught:

@@ -82,7 +82,7 @@ async def sentence(desk: McpSession, prompt: str = "x") -> tuple[str, dict[str, 
         ("noevents", "temporary_error", "The Messages API sent no event for"),
     ],
 )
-async def test_what_is_not_a_stream_of_messages_is_told_in_a_sentence(
+async def test_a_response_that_is_no_message_stream_is_reported_in_one_sentence(
     api: Simulator, tmp_path: Path, fault: str, family: str, says: str
 ) -> None:
     api.reset()
@@ -96,7 +96,9 @@ async def test_what_is_not_a_stream_of_messages_is_told_in_a_sentence(
 
 
 @pytest.mark.parametrize("fault", ["html", "json", "redirect"])
-async def test_what_only_the_operator_can_mend_is_asked_once(api: Simulator, tmp_path: Path, fault: str) -> None:
+async def test_an_error_that_only_the_operator_can_mend_is_not_retried(
+    api: Simulator, tmp_path: Path, fault: str
+) -> None:
     api.reset()
     async with at(api.url, tmp_path, max_retries=8) as desk:
         said, _ = await sentence(desk, f"Tell me. [[sim: fault={fault}]]")
@@ -120,7 +122,7 @@ async def test_what_only_the_operator_can_mend_is_asked_once(api: Simulator, tmp
     ],
     ids=["prose", "no JSON", "empty event", "no message", "no delta", "lists", "OpenAI's", "binary", "bytes", "image"],
 )
-async def test_whatever_else_comes_is_a_sentence_too(tmp_path: Path, body: bytes, kind: str) -> None:
+async def test_any_other_response_is_reported_in_one_sentence(tmp_path: Path, body: bytes, kind: str) -> None:
     async with scripted_upstream(body, content_type=kind) as bird, at(bird.url, tmp_path) as desk:
         said, told = await sentence(desk)
     assert told["kind"] in {"protocol", "truncated"}
@@ -164,7 +166,7 @@ def spoiled(draw: st.DrawFn) -> list[object]:
 
 @settings(deadline=None, max_examples=examples(150))
 @given(spoiled())
-async def test_no_event_however_malformed_is_more_than_a_failure(events: list[object]) -> None:
+async def test_no_malformed_event_is_more_than_a_call_error(events: list[object]) -> None:
     with anyio.fail_after(HANG_S):
         played = await replay(sse_bytes(*events, escaped=True))
     if played.failure is not None:
@@ -185,7 +187,9 @@ async def test_no_event_however_malformed_is_more_than_a_failure(events: list[ob
     ids=["html", "plain error", "odd error", "list", "broken", "nothing"],
 )
 @pytest.mark.parametrize("status", [400, 404, 500, 502, 503])
-async def test_an_error_of_any_shape_is_a_sentence(tmp_path: Path, status: int, body: bytes, kind: str) -> None:
+async def test_an_error_of_any_shape_is_reported_in_one_sentence(
+    tmp_path: Path, status: int, body: bytes, kind: str
+) -> None:
     async with scripted_upstream(body, status=status, content_type=kind) as bird, at(bird.url, tmp_path) as desk:
         said, told = await sentence(desk)
     # A 404 that is not the API's own means that the route is missing: the base URL is wrong.
@@ -199,9 +203,7 @@ async def test_an_error_of_any_shape_is_a_sentence(tmp_path: Path, status: int, 
 
 
 @pytest.mark.parametrize("fault", ["gzip", "huge", "tiny", "nostop"])
-async def test_a_stream_that_is_squeezed_huge_or_in_crumbs_is_an_answer(
-    api: Simulator, tmp_path: Path, fault: str
-) -> None:
+async def test_a_compressed_huge_or_fragmented_stream_is_an_answer(api: Simulator, tmp_path: Path, fault: str) -> None:
     api.reset()
     told: list[ProgressUpdate] = []
     async with at(api.url, tmp_path, bytes_timeout_s=20, event_timeout_s=20) as desk:
@@ -216,7 +218,7 @@ async def test_a_stream_that_is_squeezed_huge_or_in_crumbs_is_an_answer(
 # --------------------------------------------------------------------- nobody there
 
 
-async def test_tls_that_is_not_spoken_is_said_to_be_so(tmp_path: Path) -> None:
+async def test_a_server_without_tls_is_named_as_such(tmp_path: Path) -> None:
     """What listens speaks HTTP, and says so to whatever it does not understand, as web servers do."""
 
     async def complain(stream: SocketStream) -> None:
@@ -230,21 +232,21 @@ async def test_tls_that_is_not_spoken_is_said_to_be_so(tmp_path: Path) -> None:
     assert (told["class"], told["kind"]) == ("configuration_error", "tls")
 
 
-async def test_a_socket_that_hangs_up_on_tls_is_told_too(api: Simulator, tmp_path: Path) -> None:
+async def test_a_connection_closed_during_the_tls_handshake_is_reported(api: Simulator, tmp_path: Path) -> None:
     async with at(api.url.replace("http:", "https:"), tmp_path) as desk:
         said, told = await sentence(desk)
     assert "base URL" in said or "The connection to the Messages API was lost." in said
     assert told["kind"] in {"tls", "connection"}
 
 
-async def test_a_port_where_nothing_listens_is_said_to_be_so(tmp_path: Path) -> None:
+async def test_a_port_where_nothing_listens_is_named_as_such(tmp_path: Path) -> None:
     async with at("http://127.0.0.1:9", tmp_path) as desk:
         said, told = await sentence(desk)
     assert "Nothing listens at the base URL: the connection was refused." in said
     assert (told["class"], told["kind"], told["retryable"]) == ("temporary_error", "connection_refused", True)
 
 
-async def test_a_host_that_nobody_knows_is_said_to_be_so(tmp_path: Path) -> None:
+async def test_an_unknown_host_is_named_as_such(tmp_path: Path) -> None:
     async with at("http://no-such-host.invalid", tmp_path) as desk:
         said, told = await sentence(desk)
     assert "The host of the base URL is not known (DNS)." in said
@@ -254,7 +256,7 @@ async def test_a_host_that_nobody_knows_is_said_to_be_so(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "url", ["api.example.com", "localhost:4000", "ftp://x", "http://", "https:///v1", "//x", "a b"]
 )
-async def test_a_base_url_that_is_none_is_told_by_name_before_anything_is_sent(tmp_path: Path, url: str) -> None:
+async def test_an_invalid_base_url_is_named_before_anything_is_sent(tmp_path: Path, url: str) -> None:
     async with at(url, tmp_path) as desk:
         with anyio.fail_after(HANG_S):
             for _ in range(2):
@@ -264,7 +266,7 @@ async def test_a_base_url_that_is_none_is_told_by_name_before_anything_is_sent(t
                 assert failure_meta(result)["kind"] == "base_url"
 
 
-async def test_a_server_that_hangs_up_without_a_word_is_said_to_have_been_lost(tmp_path: Path) -> None:
+async def test_a_connection_closed_without_a_response_is_reported_as_lost(tmp_path: Path) -> None:
     """Before a single byte of a response, again and again."""
 
     async def hang_up(stream: SocketStream) -> None:
@@ -276,7 +278,7 @@ async def test_a_server_that_hangs_up_without_a_word_is_said_to_have_been_lost(t
     assert told["kind"] == "connection"
 
 
-async def test_a_server_that_never_answers_is_given_up_in_time(tmp_path: Path) -> None:
+async def test_a_server_that_never_answers_is_given_up_at_the_timeout(tmp_path: Path) -> None:
     """It takes the connection and the request, and says nothing at all; the list of models is not waited for either."""
 
     async def listen(stream: SocketStream) -> None:

@@ -86,7 +86,7 @@ def test_a_continued_text_is_exact_at_every_cut_of_tables_code_repeated_lines_an
 
 @settings(deadline=None, max_examples=examples(150))
 @given(texts, st.data(), sizes)
-def test_a_prefilled_text_goes_on_exactly_wherever_it_was_cut(text: str, data: st.DataObject, sizes: list[int]) -> None:
+def test_a_prefilled_text_continues_exactly_at_every_cut(text: str, data: st.DataObject, sizes: list[int]) -> None:
     assume(every_cut(text))
     cut = data.draw(st.sampled_from(every_cut(text)))
     assert joined(text[:cut], by_prefill(text, cut), sizes, anchor="") == text
@@ -94,7 +94,7 @@ def test_a_prefilled_text_goes_on_exactly_wherever_it_was_cut(text: str, data: s
 
 @settings(deadline=None, max_examples=examples(150))
 @given(texts, st.data(), sizes, st.sampled_from(["", " ", "\n", "\n\n"]))
-def test_a_text_whose_end_is_repeated_goes_on_exactly_wherever_it_was_cut(
+def test_a_text_with_a_repeated_end_continues_exactly_at_every_cut(
     text: str, data: st.DataObject, sizes: list[int], lead: str
 ) -> None:
     assume(every_cut(text))
@@ -106,7 +106,7 @@ def test_a_text_whose_end_is_repeated_goes_on_exactly_wherever_it_was_cut(
 @given(texts, st.data(), sizes)
 @example("}\n" + "x" * 37 + "\n}", None, [1]).via("the last character is the anchor's first")
 @example("| a | b |\n" + "y" * 29 + "|", None, [5]).via("the rest of a row reads like its beginning")
-def test_a_text_whose_end_is_not_repeated_goes_on_exactly_where_that_end_occurs_once(
+def test_a_text_whose_end_is_not_repeated_continues_exactly_if_that_end_occurs_once(
     text: str, data: st.DataObject | None, sizes: list[int]
 ) -> None:
     assume(every_cut(text))
@@ -118,7 +118,7 @@ def test_a_text_whose_end_is_not_repeated_goes_on_exactly_where_that_end_occurs_
 @settings(deadline=None, max_examples=examples(150))
 @given(before=texts, other=texts, sizes=sizes)
 @example(before="a very long line of words that ends here", other="that ends here, or does it?", sizes=[1])
-def test_what_does_not_begin_with_the_anchor_is_joined_unchanged(before: str, other: str, sizes: list[int]) -> None:
+def test_a_continuation_without_the_anchor_is_joined_unchanged(before: str, other: str, sizes: list[int]) -> None:
     before = before.rstrip()
     anchor = overlap_anchor(before)
     assume(before)
@@ -128,7 +128,7 @@ def test_what_does_not_begin_with_the_anchor_is_joined_unchanged(before: str, ot
 
 @settings(deadline=None, max_examples=examples(150))
 @given(before=texts, continuation=texts, sizes=sizes, prefill=st.booleans(), whole=st.booleans())
-def test_what_has_been_told_is_never_taken_back_and_nothing_but_a_repetition_is_left_out(
+def test_delivered_text_is_never_withdrawn_and_only_a_repetition_is_removed(
     before: str, continuation: str, sizes: list[int], *, prefill: bool, whole: bool
 ) -> None:
     anchor = "" if prefill else overlap_anchor(before)
@@ -141,7 +141,7 @@ def test_what_has_been_told_is_never_taken_back_and_nothing_but_a_repetition_is_
 
 @settings(deadline=None)
 @given(before=texts, sizes=sizes, length=st.integers(1, ANCHOR_CHARS - 1))
-def test_a_repetition_that_breaks_off_itself_adds_nothing(before: str, sizes: list[int], length: int) -> None:
+def test_an_incomplete_repetition_adds_nothing(before: str, sizes: list[int], length: int) -> None:
     assume(before.strip())
     part = overlap_anchor(before).lstrip()[:length]
     assert joined(before, part, sizes, anchor=overlap_anchor(before), whole=False) == before
@@ -149,7 +149,7 @@ def test_a_repetition_that_breaks_off_itself_adds_nothing(before: str, sizes: li
 
 @settings(deadline=None, max_examples=examples(200))
 @given(text=texts, cuts=st.lists(st.integers(0, 200), max_size=4), sizes=sizes, prefill=st.booleans())
-def test_a_text_broken_many_times_is_told_whole_and_in_order(
+def test_a_text_broken_many_times_is_delivered_complete_and_in_order(
     text: str, cuts: list[int], sizes: list[int], *, prefill: bool
 ) -> None:
     """Each stream breaks in mid-text, in the repetition too; the next one continues what has been told."""
@@ -172,6 +172,6 @@ def test_a_text_broken_many_times_is_told_whole_and_in_order(
     assert draft.text == "".join(event.text for event in heard if isinstance(event, TextDelta)) == text
 
 
-def test_the_plea_quotes_the_last_characters_without_the_white_space_that_ends_them() -> None:
+def test_the_continue_prompt_quotes_the_last_characters_without_trailing_white_space() -> None:
     assert overlap_anchor(TABLE + "  \n\n") == TABLE.rstrip()[-ANCHOR_CHARS:]
     assert f">{overlap_anchor(TABLE)}<" in CONTINUE_PROMPT.format(anchor=overlap_anchor(TABLE))

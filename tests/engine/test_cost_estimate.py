@@ -35,7 +35,7 @@ async def test_a_dry_run_counts_the_history_of_its_thread(upstream: Simulator, t
         assert len(desk.ledger_rows()) == 1
 
 
-async def test_a_dry_run_counts_all_that_would_be_sent_and_prices_the_searches(
+async def test_a_dry_run_counts_everything_that_would_be_sent_and_prices_the_searches(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     schema = {"type": "object", "properties": {"tea": {"type": "string", "description": "Which? " * 200}}}
@@ -54,7 +54,7 @@ async def test_a_dry_run_counts_all_that_would_be_sent_and_prices_the_searches(
         assert "| $0.661 (100 tokens) |" in searching  # most of it is what 8 pages and 8 searches may bring in
 
 
-async def test_a_dry_run_refuses_what_the_call_would_refuse(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_dry_run_rejects_what_the_call_would_reject(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         assert (await desk.ask("tea", model="opsu", dry_run=True)).is_error
         assert (await desk.ask("tea", thread="t_nothing", dry_run=True)).is_error

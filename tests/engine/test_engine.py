@@ -36,9 +36,7 @@ async def desk(upstream: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]
         yield desk
 
 
-async def test_an_answered_request_has_one_line_in_the_book_with_what_it_used(
-    desk: McpSession, upstream: Simulator
-) -> None:
+async def test_an_answered_request_has_one_ledger_entry_with_its_usage(desk: McpSession, upstream: Simulator) -> None:
     result = await desk.ask("What is tea? [[sim: think=30]]", model="opus")
     (line,), (request,), used = desk.ledger_rows(), message_requests(upstream), usage_meta(result)
     assert (line["state"], line["end"], line["status"], line["failure"]) == ("closed", "complete", 200, None)
@@ -50,13 +48,13 @@ async def test_an_answered_request_has_one_line_in_the_book_with_what_it_used(
     assert (line["tool"], line["source"], line["client"], line["host"]) == ("claude_ask", "mcp", "test", "127.0.0.1")
 
 
-async def test_the_book_holds_no_text(desk: McpSession) -> None:
+async def test_the_ledger_holds_no_text(desk: McpSession) -> None:
     await desk.ask("zebra zebra zebra", system="xylophone")
     assert "zebra" not in str(desk.ledger_rows())
     assert "xylophone" not in str(desk.ledger_rows())
 
 
-async def test_a_refused_request_has_its_line_too_and_cost_nothing(desk: McpSession, upstream: Simulator) -> None:
+async def test_a_rejected_request_has_an_entry_without_cost(desk: McpSession, upstream: Simulator) -> None:
     result = await desk.ask(directive(status=400))
     (line,) = desk.ledger_rows()
     assert (line["state"], line["end"], line["status"], line["failure"]) == (
@@ -67,7 +65,7 @@ async def test_a_refused_request_has_its_line_too_and_cost_nothing(desk: McpSess
     assert usage_meta(result)["output_tokens"] == 0
 
 
-async def test_what_is_not_sent_is_not_in_the_book(desk: McpSession) -> None:
+async def test_a_request_that_is_not_sent_has_no_ledger_entry(desk: McpSession) -> None:
     await desk.ask("x")
     wrong_ones: list[dict[str, Any]] = [{"model": "opsu"}, {"effort": "hard"}, {"max_tokens": 10**9}]
     for wrong in wrong_ones:
@@ -75,7 +73,9 @@ async def test_what_is_not_sent_is_not_in_the_book(desk: McpSession) -> None:
     assert len(desk.ledger_rows()) == 1
 
 
-async def test_as_many_lines_as_requests_whatever_becomes_of_them(desk: McpSession, upstream: Simulator) -> None:
+async def test_there_are_as_many_entries_as_requests_whatever_their_outcome(
+    desk: McpSession, upstream: Simulator
+) -> None:
     prompts = [
         "a", "b [[sim: stop=max_tokens]]", "c [[sim: stop=refusal]]", "d [[sim: status=404]]",
         "e [[sim: stop=tool_use]]", "f [[sim: search=on]]", "g [[sim: think=20 tokens=500]]", "h [[sim: fault=html]]",
@@ -92,7 +92,7 @@ async def test_as_many_lines_as_requests_whatever_becomes_of_them(desk: McpSessi
             assert by_id[request.request_id]["output_tokens"] == request.output_tokens
 
 
-async def test_an_unknown_price_is_null_and_never_nothing(tmp_path: Path) -> None:
+async def test_an_unknown_price_is_null_and_never_zero(tmp_path: Path) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="missing") as upstream,
         connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
@@ -106,7 +106,7 @@ async def test_an_unknown_price_is_null_and_never_nothing(tmp_path: Path) -> Non
     assert "without a known price" in usage
 
 
-async def test_a_model_that_is_retired_since_the_list_was_made_is_named_with_its_successor(tmp_path: Path) -> None:
+async def test_a_model_that_retired_after_the_list_was_built_is_named_with_its_successor(tmp_path: Path) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="missing") as upstream,
         connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
@@ -118,7 +118,7 @@ async def test_a_model_that_is_retired_since_the_list_was_made_is_named_with_its
     assert "Its successor is claude-opus-5-5." in text_blocks(result)[0]
 
 
-async def test_a_ledger_that_cannot_be_kept_on_disk_is_told_and_stops_nothing(
+async def test_a_ledger_that_cannot_be_stored_on_disk_is_reported_and_stops_no_call(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     (tmp_path / "taken").write_text("a file where the directory should be")
@@ -130,7 +130,7 @@ async def test_a_ledger_that_cannot_be_kept_on_disk_is_told_and_stops_nothing(
     assert "claude-sonnet-5-5" in usage
 
 
-async def test_the_configured_model_answers_where_none_is_named(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_configured_model_answers_when_none_is_named(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, model="haiku") as desk:
         assert usage_meta(await desk.ask("x"))["model"] == "claude-haiku-5-5"
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, model="no-such-model") as desk:
@@ -139,7 +139,7 @@ async def test_the_configured_model_answers_where_none_is_named(upstream: Simula
     assert "(the default, MCP_CLAUDE_MODEL)" in text_blocks(result)[0]
 
 
-async def test_an_exact_id_an_alias_and_a_line_all_name_a_model(desk: McpSession) -> None:
+async def test_an_exact_id_an_alias_and_a_family_all_name_a_model(desk: McpSession) -> None:
     for name, model in (
         ("claude-opus-4-5-20251101", "claude-opus-4-5-20251101"),
         ("claude-opus-4-5", "claude-opus-4-5-20251101"),
@@ -149,7 +149,7 @@ async def test_an_exact_id_an_alias_and_a_line_all_name_a_model(desk: McpSession
         assert usage_meta(await desk.ask("x", model=name))["model"] == model
 
 
-async def test_an_answer_without_any_text_is_a_failure_that_says_why(desk: McpSession) -> None:
+async def test_an_answer_without_text_is_an_error_with_its_reason(desk: McpSession) -> None:
     result = await desk.ask("x [[sim: think=40]]", max_tokens=10)
     assert failure_meta(result)["kind"] == "max_tokens"
     assert "went into thinking" in text_blocks(result)[0]
@@ -160,23 +160,23 @@ async def test_an_answer_without_any_text_is_a_failure_that_says_why(desk: McpSe
 @pytest.mark.parametrize(
     "reason", ["max_tokens", "model_context_window_exceeded", "tool_use", "pause_turn", "novel", None]
 )
-def test_each_way_to_stop_short_has_a_sentence(reason: str | None) -> None:
+def test_each_stop_reason_of_an_incomplete_answer_has_a_hint(reason: str | None) -> None:
     assert stop_reasons.incomplete_reason(stop_reasons.AnswerEnd(reason=reason, max_tokens=1000)).endswith((".", ")."))
 
 
 @pytest.mark.parametrize("reason", ["end_turn", "stop_sequence"])
-def test_what_is_whole_has_none(reason: str) -> None:
+def test_a_complete_answer_has_no_hint(reason: str) -> None:
     assert stop_reasons.incomplete_reason(stop_reasons.AnswerEnd(reason=reason, max_tokens=1000)) == ""
 
 
-def test_a_limit_below_max_tokens_is_named_by_the_tokens_that_came() -> None:
+def test_a_limit_below_max_tokens_is_reported_by_the_tokens_received() -> None:
     end = stop_reasons.AnswerEnd(reason="max_tokens", max_tokens=128_000, output_tokens=16_000)
     sentence = stop_reasons.incomplete_reason(end)
     assert sentence.startswith("it reached max_tokens at 16k output tokens, although 128k were allowed")
     assert "larger max_tokens" not in sentence
 
 
-def test_a_larger_max_tokens_is_advised_only_below_the_models_limit() -> None:
+def test_a_larger_max_tokens_is_suggested_only_below_the_limit_of_the_model() -> None:
     end = stop_reasons.AnswerEnd(reason="max_tokens", max_tokens=64_000, output_tokens=64_000, thread="t_1")
     assert "or again with a larger max_tokens" in stop_reasons.incomplete_reason(end)
     assert "larger max_tokens" not in stop_reasons.incomplete_reason(replace(end, model_max_tokens=64_000))
@@ -208,7 +208,7 @@ async def test_a_refusal_after_thinking_is_billed(desk: McpSession) -> None:
     assert cast("float", usage_meta(result)["cost_usd"]) > 0
 
 
-async def test_a_bug_in_the_middle_of_a_call_is_an_internal_error_with_the_account_and_a_failed_journal(
+async def test_a_bug_in_the_middle_of_a_call_is_an_internal_error_with_usage_and_a_failed_journal_row(
     upstream: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken_listener(event: CallEvent) -> None:
@@ -244,7 +244,7 @@ async def test_a_bug_in_the_middle_of_a_call_is_an_internal_error_with_the_accou
         ({"limits": Limits(concurrent=cast("int", "two"))}, TypeError),  # found by the rate limiter, before the engine
     ],
 )
-async def test_a_bug_before_the_first_request_is_an_internal_error_with_a_failed_journal(
+async def test_a_bug_before_the_first_request_is_an_internal_error_with_a_failed_journal_row(
     upstream: Simulator,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,

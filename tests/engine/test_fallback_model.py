@@ -53,7 +53,7 @@ def shares(result: CallToolResult) -> list[dict[str, Any]]:
 # --------------------------------------------------------------------- overload
 
 
-async def test_an_overloaded_model_is_asked_twice_and_then_another_one(upstream: Simulator, tmp_path: Path) -> None:
+async def test_an_overloaded_model_is_tried_twice_and_then_the_fallback(upstream: Simulator, tmp_path: Path) -> None:
     async with at(upstream, tmp_path) as desk:
         result = await desk.ask(f"Tea? {BUSY}")
         lines = desk.ledger_rows()
@@ -67,7 +67,7 @@ async def test_an_overloaded_model_is_asked_twice_and_then_another_one(upstream:
     assert [line["end"] for line in lines] == ["failed", "failed", "complete"]
 
 
-async def test_an_overload_in_mid_stream_withdraws_what_was_written(tmp_path: Path) -> None:
+async def test_an_overload_in_mid_stream_withdraws_the_text_so_far(tmp_path: Path) -> None:
     overloaded = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
     busy = json.dumps(overloaded).encode()
     told: list[ProgressUpdate] = []
@@ -88,9 +88,7 @@ async def test_an_overload_in_mid_stream_withdraws_what_was_written(tmp_path: Pa
 
 
 @pytest.mark.parametrize("wanted", [30, 3600])
-async def test_a_long_wait_is_not_waited_where_another_model_is_there(
-    upstream: Simulator, tmp_path: Path, wanted: int
-) -> None:
+async def test_the_fallback_replaces_a_long_wait(upstream: Simulator, tmp_path: Path, wanted: int) -> None:
     async with at(upstream, tmp_path) as desk:
         with anyio.fail_after(20):
             result = await desk.ask(f"Tea? {directive(status=529, retry_after=wanted, times=1)}")
@@ -98,7 +96,7 @@ async def test_a_long_wait_is_not_waited_where_another_model_is_there(
     assert usage_meta(result)["complete"] is True
 
 
-async def test_without_another_model_an_overload_is_borne_as_before(upstream: Simulator, tmp_path: Path) -> None:
+async def test_without_a_fallback_an_overload_is_retried(upstream: Simulator, tmp_path: Path) -> None:
     async with at(upstream, tmp_path, fallback_model="") as desk:
         result = await desk.ask(f"Tea? {directive(status=529, retry_after=0, times=4)}")
     assert models(upstream) == [OPUS] * 5
@@ -106,7 +104,7 @@ async def test_without_another_model_an_overload_is_borne_as_before(upstream: Si
 
 
 @pytest.mark.parametrize("fault", ["status=500 retry-after=0", "status=429 retry-after=0", "fault=eof"])
-async def test_other_faults_are_tried_again_with_the_model_that_was_asked_for(
+async def test_other_errors_are_retried_with_the_requested_model(
     upstream: Simulator, tmp_path: Path, fault: str
 ) -> None:
     async with at(upstream, tmp_path) as desk:
@@ -116,7 +114,7 @@ async def test_other_faults_are_tried_again_with_the_model_that_was_asked_for(
     assert usage_meta(result)["complete"] is True
 
 
-def test_patience_with_an_overload_is_short_only_where_it_is_said_to_be() -> None:
+def test_an_overload_is_given_up_early_only_where_configured() -> None:
     def trouble(failures: int, *, kind: str = "overloaded", asked: float | None = None) -> FailureState:
         return FailureState(
             kind=kind, retryable=True, failures=failures, failing_for_s=0, elapsed_s=0, retry_after_s=asked
@@ -131,7 +129,7 @@ def test_patience_with_an_overload_is_short_only_where_it_is_said_to_be() -> Non
     assert backoff_delay(long, trouble(1, asked=60), 0.0) is not None
 
 
-async def test_where_both_are_overloaded_it_is_said_of_both(upstream: Simulator, tmp_path: Path) -> None:
+async def test_an_overload_of_both_models_is_reported_for_both(upstream: Simulator, tmp_path: Path) -> None:
     async with at(upstream, tmp_path, max_retries=1) as desk:
         result = await desk.ask(f"Tea? {directive(status=529, retry_after=0)}")
     assert models(upstream) == [OPUS, OPUS, SONNET, SONNET]
@@ -140,9 +138,7 @@ async def test_where_both_are_overloaded_it_is_said_of_both(upstream: Simulator,
     assert usage_meta(result)["attempts"] == 4
 
 
-async def test_the_other_model_does_not_wait_for_the_one_that_is_overloaded(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_the_fallback_does_not_wait_for_the_overloaded_model(upstream: Simulator, tmp_path: Path) -> None:
     """What the API asks to wait for one model holds up those who ask for it, not those who have given it up."""
     async with at(upstream, tmp_path) as desk:
         with anyio.fail_after(20):
@@ -153,7 +149,7 @@ async def test_the_other_model_does_not_wait_for_the_one_that_is_overloaded(
 # --------------------------------------------------------------------- refusal
 
 
-async def test_what_a_model_declines_another_is_asked(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_refusal_of_one_model_is_sent_to_the_fallback(upstream: Simulator, tmp_path: Path) -> None:
     async with at(upstream, tmp_path) as desk:
         result = await desk.ask(f"Tea? {DECLINED}")
         lines = desk.ledger_rows()
@@ -163,7 +159,7 @@ async def test_what_a_model_declines_another_is_asked(upstream: Simulator, tmp_p
     assert [line["stop_reason"] for line in lines] == ["refusal", "end_turn"]
 
 
-async def test_both_prices_stand_in_the_account(upstream: Simulator, tmp_path: Path) -> None:
+async def test_both_prices_are_in_the_usage(upstream: Simulator, tmp_path: Path) -> None:
     async with at(upstream, tmp_path) as desk:
         result = await desk.ask(f"Tea? {DECLINED}")
         lines = desk.ledger_rows()
@@ -178,7 +174,7 @@ async def test_both_prices_stand_in_the_account(upstream: Simulator, tmp_path: P
         assert used[name] == sum(part[name] for part in parts)
 
 
-async def test_an_account_survives_being_written_down(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_usage_survives_serialisation(upstream: Simulator, tmp_path: Path) -> None:
     async with at(upstream, tmp_path) as desk:
         result = await desk.ask(f"Tea? {DECLINED}")
         found = await desk.client.call_tool("claude_jobs", {"id": usage_meta(result)["call_id"]})
@@ -186,7 +182,7 @@ async def test_an_account_survives_being_written_down(upstream: Simulator, tmp_p
     assert Usage.from_json(usage_meta(result)).as_json() == usage_meta(result)
 
 
-async def test_what_was_declined_is_never_shown(upstream: Simulator, tmp_path: Path) -> None:
+async def test_refused_text_is_never_shown(upstream: Simulator, tmp_path: Path) -> None:
     told: list[ProgressUpdate] = []
     async with at(upstream, tmp_path) as desk:
         result = await desk.ask(f"Tea? {DECLINED}", updates=told, style="text")
@@ -197,7 +193,7 @@ async def test_what_was_declined_is_never_shown(upstream: Simulator, tmp_path: P
     assert len([each for each in told if each.message]) >= 1
 
 
-async def test_until_it_is_final_an_answer_only_says_how_long_it_is(upstream: Simulator, tmp_path: Path) -> None:
+async def test_until_an_answer_is_final_only_its_length_is_reported(upstream: Simulator, tmp_path: Path) -> None:
     told: list[ProgressUpdate] = []
     async with at(upstream, tmp_path) as desk:
         result = await desk.ask("Tea? [[sim: tokens=600 pace=600]]", updates=told, style="text")
@@ -208,7 +204,7 @@ async def test_until_it_is_final_an_answer_only_says_how_long_it_is(upstream: Si
     assert told.index(silent[-1]) < [each.message for each in told].index(spoken[0])
 
 
-async def test_while_it_is_held_back_the_status_line_goes_on_counting(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_status_line_counts_buffered_text(upstream: Simulator, tmp_path: Path) -> None:
     told: list[ProgressUpdate] = []
     async with at(upstream, tmp_path, progress_interval_s=0.01) as desk:
         await desk.ask("Tea? [[sim: tokens=600 pace=300 chars=8]]", updates=told, style="status")
@@ -217,7 +213,7 @@ async def test_while_it_is_held_back_the_status_line_goes_on_counting(upstream: 
     assert all("…" not in line for line in lines[:-1])
 
 
-async def test_a_call_that_is_cancelled_keeps_what_was_held_back(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_cancelled_call_keeps_its_buffered_text(upstream: Simulator, tmp_path: Path) -> None:
     async with at(upstream, tmp_path) as desk:
         began = anyio.Event()
 
@@ -243,7 +239,7 @@ async def test_a_call_that_is_cancelled_keeps_what_was_held_back(upstream: Simul
     assert message_requests(upstream)[0].text.startswith(text_blocks(found)[0])
 
 
-async def test_where_both_decline_it_is_a_refusal_that_names_both(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_refusal_of_both_models_names_both(upstream: Simulator, tmp_path: Path) -> None:
     async with at(upstream, tmp_path) as desk:
         result = await desk.ask("Tea? [[sim: stop=refusal]]")
     assert models(upstream) == [OPUS, SONNET]
@@ -252,7 +248,7 @@ async def test_where_both_decline_it_is_a_refusal_that_names_both(upstream: Simu
     assert f"{SONNET} was asked because {OPUS} declined." in text_blocks(result)[0]
 
 
-async def test_a_schema_holds_for_the_other_model_too(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_schema_holds_for_the_fallback(upstream: Simulator, tmp_path: Path) -> None:
     async with at(upstream, tmp_path, model="sonnet", fallback_model=OLD) as desk:
         result = await desk.ask(f"Tea? {directive(stop='refusal', times=1)}", schema=SCHEMA)
     assert models(upstream) == [SONNET, OLD]
@@ -261,7 +257,7 @@ async def test_a_schema_holds_for_the_other_model_too(upstream: Simulator, tmp_p
     assert usage_meta(result)["fallback_from"] == SONNET
 
 
-async def test_a_thread_goes_on_with_the_model_that_was_asked_for(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_thread_continues_with_the_requested_model(upstream: Simulator, tmp_path: Path) -> None:
     """Thinking of the fallback model is not stored. It gets that of the other: the API drops what it cannot use."""
     async with at(upstream, tmp_path) as desk:
         first = await desk.ask(f"Tea? {directive(think=30, stop='refusal', times=1)}")
@@ -286,7 +282,7 @@ UNFIT: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("fields", "arguments", "says"), UNFIT)
-async def test_a_model_that_cannot_take_the_call_is_not_asked_and_that_is_said(
+async def test_a_fallback_that_cannot_take_the_call_is_not_used_and_reported(
     upstream: Simulator, tmp_path: Path, fields: dict[str, Any], arguments: dict[str, Any], says: str
 ) -> None:
     async with at(upstream, tmp_path, **fields) as desk:
@@ -299,7 +295,7 @@ async def test_a_model_that_cannot_take_the_call_is_not_asked_and_that_is_said(
     assert says in text_blocks(declined)[0]
 
 
-async def test_who_asks_for_the_other_model_has_no_other(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_call_of_the_fallback_model_has_no_fallback(upstream: Simulator, tmp_path: Path) -> None:
     async with at(upstream, tmp_path) as desk:
         result = await desk.ask("Tea? [[sim: stop=refusal]]", model="sonnet")
     assert models(upstream) == [SONNET]
@@ -307,7 +303,7 @@ async def test_who_asks_for_the_other_model_has_no_other(upstream: Simulator, tm
 
 
 @pytest.mark.parametrize(("name", "ok", "says"), [("haiku", True, HAIKU), ("opsu", False, "no model named 'opsu'")])
-def test_the_doctor_says_which_model_that_is_or_that_there_is_none(name: str, says: str, *, ok: bool) -> None:
+def test_the_doctor_names_the_fallback_or_its_absence(name: str, says: str, *, ok: bool) -> None:
     listed = ModelCatalog(bundled_catalog().models, "api", "2026-11-20")
     *_, finding = doctor.check_model(Settings(fallback_model=name), listed)
     assert (finding.name, finding.ok) == ("fallback", ok)
@@ -318,7 +314,7 @@ def test_the_doctor_says_which_model_that_is_or_that_there_is_none(name: str, sa
 # --------------------------------------------------------------------- money
 
 
-async def test_a_limit_holds_for_both_together_each_at_its_own_price(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_limit_holds_for_both_models_together_each_at_its_price(upstream: Simulator, tmp_path: Path) -> None:
     async with at(upstream, tmp_path, budget_usd_per_day=1) as desk:
         result = await desk.ask(f"Tea? {directive(tokens=5000, stop='refusal', at=4000, times=1)}", max_usd=0.03)
         first, second = desk.ledger_rows()
@@ -335,7 +331,7 @@ async def test_a_limit_holds_for_both_together_each_at_its_own_price(upstream: S
 # --------------------------------------------------------------------- how it is told
 
 
-async def test_the_wait_says_which_model_is_asked_instead(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_wait_message_names_the_fallback(upstream: Simulator, tmp_path: Path) -> None:
     told: list[ProgressUpdate] = []
     prompt = f"Tea? {directive(tokens=50, stop='refusal', times=1, ttft=1)}"
     async with at(upstream, tmp_path, heartbeat_s=0.2) as desk:
@@ -371,7 +367,7 @@ def stopped(reason: str, details: dict[str, object] | None = None, *pieces: str,
 
 @pytest.mark.parametrize(("details", "says"), REFUSALS)
 @pytest.mark.parametrize("pieces", [(), ("A beginning",)])
-async def test_a_refusal_is_told_with_its_category_and_never_as_an_answer(
+async def test_a_refusal_is_reported_with_its_category_and_never_as_an_answer(
     tmp_path: Path, details: dict[str, object], says: str, pieces: tuple[str, ...]
 ) -> None:
     async with (
@@ -384,7 +380,7 @@ async def test_a_refusal_is_told_with_its_category_and_never_as_an_answer(
     assert len(text_blocks(result)) == 1
 
 
-async def test_with_a_schema_a_refusal_is_told_the_same(tmp_path: Path) -> None:
+async def test_with_a_schema_a_refusal_is_reported_alike(tmp_path: Path) -> None:
     async with (
         cloud_upstream(CannedResponse("/v1/messages", stopped("refusal", {"category": "cyber"}, '{"a":'))) as stand,
         connect("memory", "auto", tmp_path / "data", base_url=stand.url) as desk,
@@ -397,7 +393,7 @@ async def test_with_a_schema_a_refusal_is_told_the_same(tmp_path: Path) -> None:
 # --------------------------------------------------------------------- too long
 
 
-async def test_a_full_context_window_says_how_much_less_the_input_would_have_to_be(tmp_path: Path) -> None:
+async def test_a_full_context_window_names_the_tokens_to_remove_from_the_input(tmp_path: Path) -> None:
     full = stopped(
         "model_context_window_exceeded", None, "As far as it goes", input_tokens=150_000, cache_read_input_tokens=40_000
     )
@@ -431,7 +427,7 @@ TOO_LONG: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("said", "says"), TOO_LONG)
-async def test_a_prompt_that_is_too_long_is_told_by_how_much(tmp_path: Path, said: str, says: str) -> None:
+async def test_a_prompt_that_is_too_long_is_reported_with_the_excess(tmp_path: Path, said: str, says: str) -> None:
     """By the API's own numbers, and by its count where it gives none."""
     error = f'{{"type": "error", "error": {{"type": "invalid_request_error", "message": "{said}"}}}}'.encode()
     async with (
@@ -446,7 +442,7 @@ async def test_a_prompt_that_is_too_long_is_told_by_how_much(tmp_path: Path, sai
     assert text_blocks(result)[0].startswith(says)
 
 
-async def test_the_simulators_own_word_for_it_is_understood(tmp_path: Path) -> None:
+async def test_the_message_of_the_simulator_for_it_is_parsed(tmp_path: Path) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as upstream,
         connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,

@@ -38,7 +38,7 @@ def sent_messages(upstream: Simulator) -> list[str]:
     return [str(record.body) for record in upstream.requests if record.path == "/v1/messages"]
 
 
-async def test_a_file_id_is_sent_on_for_the_user_to_whom_it_was_issued_and_for_nobody_else(
+async def test_a_file_id_is_accepted_only_from_the_user_to_whom_it_was_issued(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as server:
@@ -57,7 +57,7 @@ async def test_a_file_id_is_sent_on_for_the_user_to_whom_it_was_issued_and_for_n
     assert len(sent_messages(upstream)) == before + 1
 
 
-async def test_chat_takes_no_foreign_file_id_either(upstream: Simulator, tmp_path: Path) -> None:
+async def test_chat_accepts_no_foreign_file_id(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as server:
         token = await server.token("ada")
         async with httpx2.AsyncClient() as client:
@@ -79,7 +79,7 @@ async def test_the_operator_can_allow_every_file_id(upstream: Simulator, tmp_pat
     assert FOREIGN in sent_messages(upstream)[0]
 
 
-async def test_on_stdio_every_file_id_is_sent_on(upstream: Simulator, tmp_path: Path) -> None:
+async def test_on_stdio_every_file_id_is_accepted(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         await session.ask("Read it.", files=[FOREIGN])
     assert FOREIGN in sent_messages(upstream)[0]

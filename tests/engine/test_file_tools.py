@@ -43,7 +43,7 @@ def result_in(body: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.usefixtures("project")
-async def test_claude_reads_a_file_by_itself_and_goes_on_with_what_it_read(upstream: Simulator, tmp_path: Path) -> None:
+async def test_claude_reads_a_file_through_a_tool_and_answers_from_it(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         told: list[ProgressUpdate] = []
         asked = f"tea.md {directive(stop='tool_use', tool='read')}"
@@ -60,9 +60,7 @@ async def test_claude_reads_a_file_by_itself_and_goes_on_with_what_it_read(upstr
 
 
 @pytest.mark.usefixtures("project")
-async def test_what_may_not_be_read_comes_back_to_claude_as_an_error_of_its_tool(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_an_unreadable_file_is_returned_to_claude_as_a_tool_error(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         await desk.ask(f"/etc/passwd {directive(stop='tool_use', tool='read')}", tools=["read"])
         result = result_in(bodies(upstream)[-1])
@@ -71,7 +69,7 @@ async def test_what_may_not_be_read_comes_back_to_claude_as_an_error_of_its_tool
 
 
 @pytest.mark.usefixtures("project")
-async def test_the_status_says_what_is_being_read(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_status_names_the_file_being_read(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         told: list[ProgressUpdate] = []
         slowly = f"tea.md {directive(stop='tool_use', tool='grep', ttft=1.2)}"
@@ -79,7 +77,7 @@ async def test_the_status_says_what_is_being_read(upstream: Simulator, tmp_path:
         assert any("searching files: tea.md" in (each.message or "") for each in told)
 
 
-async def test_claude_is_shown_pictures_and_pdf_as_far_as_the_model_takes_them(
+async def test_claude_gets_images_and_pdf_as_far_as_the_model_accepts_them(
     upstream: Simulator, tmp_path: Path, project: Path
 ) -> None:
     (project / "dot.gif").write_bytes(b"GIF89a\1\0\1\0\0\0\0;")
@@ -104,14 +102,14 @@ async def test_claude_is_shown_pictures_and_pdf_as_far_as_the_model_takes_them(
 
 
 @pytest.mark.usefixtures("project")
-async def test_without_being_allowed_to_a_call_has_no_such_tools(upstream: Simulator, tmp_path: Path) -> None:
+async def test_without_permission_a_call_has_no_file_tools(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         await desk.ask("tea.md")
         assert "tools" not in bodies(upstream)[0]
 
 
 @pytest.mark.usefixtures("project")
-async def test_a_thread_goes_on_after_claude_has_looked_around(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_thread_continues_after_claude_has_used_file_tools(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         first = await desk.ask(f"tea.md {directive(stop='tool_use', tool='list')}", tools=["read"])
         second = await desk.ask("And?", thread=usage_meta(first)["thread"])
@@ -121,7 +119,9 @@ async def test_a_thread_goes_on_after_claude_has_looked_around(upstream: Simulat
 
 
 @pytest.mark.usefixtures("project")
-async def test_each_look_is_paid_for_within_the_limit_of_the_call(upstream: Simulator, tmp_path: Path) -> None:
+async def test_each_use_of_a_file_tool_counts_towards_the_cost_limit_of_the_call(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         asked = f"tea.md {directive(stop='tool_use', tool='read')}"
         await desk.ask(asked, tools=["read"], max_usd=0.01, model="opus")

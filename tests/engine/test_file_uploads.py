@@ -68,9 +68,7 @@ def kinds(blocks: list[dict[str, object]]) -> list[object]:
 
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("tools", [[], ["code"]])
-async def test_without_the_setting_nothing_is_ever_uploaded(
-    upstream: Simulator, tmp_path: Path, tools: list[str]
-) -> None:
+async def test_without_the_setting_nothing_is_uploaded(upstream: Simulator, tmp_path: Path, tools: list[str]) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(SEEN, files=["large.pdf", "picture.png", "sales.csv"], tools=tools, model="sonnet")
         assert not result.is_error
@@ -81,7 +79,7 @@ async def test_without_the_setting_nothing_is_ever_uploaded(
 
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("name", ["sales.xlsx", f"data:application/zip;base64,{base64.b64encode(WORKBOOK).decode()}"])
-async def test_without_the_setting_a_data_file_is_refused_and_says_why(
+async def test_without_the_setting_a_data_file_is_rejected_with_the_reason(
     upstream: Simulator, tmp_path: Path, name: str
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -99,7 +97,7 @@ async def test_without_the_setting_a_data_file_is_refused_and_says_why(
 
 
 @pytest.mark.usefixtures("project")
-async def test_large_files_are_uploaded_once_and_named_by_their_id_in_every_turn(
+async def test_large_files_are_uploaded_once_and_referenced_by_id_in_every_turn(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
@@ -123,7 +121,7 @@ async def test_large_files_are_uploaded_once_and_named_by_their_id_in_every_turn
 
 
 @pytest.mark.usefixtures("project")
-async def test_an_upload_expires_by_itself(upstream: Simulator, tmp_path: Path) -> None:
+async def test_an_upload_has_an_expiry(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
         await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
     (file,) = uploads(upstream)
@@ -132,7 +130,7 @@ async def test_an_upload_expires_by_itself(upstream: Simulator, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("project")
-async def test_with_code_every_file_but_plain_text_lies_in_the_container(upstream: Simulator, tmp_path: Path) -> None:
+async def test_with_code_every_file_except_plain_text_is_in_the_container(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
         inline = f"data:application/zip;name=more.xlsx;base64,{base64.b64encode(WORKBOOK + b'!').decode()}"
         files = ["tiny.png", "sales.csv", "sales.xlsx", "note.txt", inline]
@@ -157,9 +155,7 @@ async def test_with_code_every_file_but_plain_text_lies_in_the_container(upstrea
 
 
 @pytest.mark.usefixtures("project")
-async def test_a_glob_gives_code_what_looks_like_data_and_leaves_out_the_rest(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_a_glob_sends_data_files_to_code_and_skips_the_rest(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
         result = await desk.ask(SEEN, files=["sales.*", "lib.*", "note.txt"], tools=["code"], model="sonnet")
         assert not result.is_error
@@ -168,7 +164,7 @@ async def test_a_glob_gives_code_what_looks_like_data_and_leaves_out_the_rest(
 
 
 @pytest.mark.usefixtures("project")
-async def test_a_new_container_is_given_the_files_of_earlier_turns_again(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_new_container_gets_the_files_of_earlier_turns_again(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
         first = await desk.ask(SEEN, files=["sales.csv"], tools=["code"], model="sonnet")
         thread = usage_meta(first)["thread"]
@@ -193,7 +189,7 @@ async def test_a_dry_run_uploads_nothing(upstream: Simulator, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("project")
-async def test_an_upload_that_fails_fails_the_call_and_says_which_file(tmp_path: Path) -> None:
+async def test_a_failed_upload_fails_the_call_and_names_the_file(tmp_path: Path) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), key="sk-ant-test-right") as api,
         connect("memory", "auto", tmp_path / "data", base_url=api.url, uploads=True, models_wait_s=0) as desk,
@@ -205,7 +201,9 @@ async def test_an_upload_that_fails_fails_the_call_and_says_which_file(tmp_path:
 
 
 @pytest.mark.usefixtures("project")
-async def test_a_file_that_is_gone_is_said_and_uploaded_anew_the_next_time(upstream: Simulator, tmp_path: Path) -> None:
+async def test_an_expired_upload_is_reported_and_uploaded_again_the_next_time(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
         await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
         upstream.expire(str(uploads(upstream)[0]["id"]))

@@ -64,7 +64,7 @@ async def test_the_ledger_equals_the_bill_to_the_micro_dollar(
     assert {name: rows[name] for name in billed} == billed
 
 
-async def test_the_cost_recorded_at_the_start_counts_a_cache_of_an_hour_at_its_own_price(tmp_path: Path) -> None:
+async def test_the_cost_recorded_at_the_start_counts_an_hour_of_cache_at_its_price(tmp_path: Path) -> None:
     store = await anyio.to_thread.run_sync(Store.open, tmp_path)
     written = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 1000}
     usage = {"input_tokens": 0, "cache_creation_input_tokens": 1000, "cache_creation": written, "output_tokens": 0}

@@ -124,7 +124,7 @@ def call_for(prompt: str, model: str, **more: object) -> Call:
 
 
 @pytest.mark.parametrize("models", [pytest.param("full", marks=pytest.mark.slow), "plain"])
-async def test_any_effort_length_form_and_tools_work_with_any_model_or_are_refused_before_they_are_sent(
+async def test_any_combination_of_effort_length_schema_and_tools_works_or_is_rejected_before_it_is_sent(
     tmp_path: Path, models: ModelList
 ) -> None:
     async with upstream(tmp_path, models, retention_days=0) as world:
@@ -140,7 +140,7 @@ async def test_any_effort_length_form_and_tools_work_with_any_model_or_are_refus
 
 
 @pytest.mark.parametrize("models", [pytest.param("full", marks=pytest.mark.slow), "plain"])
-async def test_whatever_befalls_an_answer_nothing_is_sent_that_the_model_refuses(
+async def test_no_outcome_of_an_answer_leads_to_a_request_that_the_model_rejects(
     tmp_path: Path, models: ModelList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "project").mkdir()
@@ -159,7 +159,7 @@ async def test_whatever_befalls_an_answer_nothing_is_sent_that_the_model_refuses
 
 
 @pytest.mark.parametrize("models", [pytest.param("full", marks=pytest.mark.slow), "plain"])
-async def test_any_model_goes_on_with_what_any_other_has_begun(tmp_path: Path, models: ModelList) -> None:
+async def test_any_model_continues_an_answer_of_any_other(tmp_path: Path, models: ModelList) -> None:
     async with upstream(tmp_path, models, retention_days=1) as world:
         begun = [
             call_for(f"{ALL} {happening}", model, tools=tools)

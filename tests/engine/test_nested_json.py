@@ -32,9 +32,7 @@ def nested(depth: int) -> str:
 
 
 @each_depth
-async def test_a_deeply_nested_event_is_passed_over_or_a_protocol_error_with_its_account(
-    depth: int, tmp_path: Path
-) -> None:
+async def test_a_deeply_nested_event_is_ignored_or_a_protocol_error_with_its_usage(depth: int, tmp_path: Path) -> None:
     start, *rest = message_events("Hello.")
     event = f'event: future\ndata: {{"type": "future", "x": {nested(depth)}}}\n\n'.encode()
     async with (
@@ -46,7 +44,7 @@ async def test_a_deeply_nested_event_is_passed_over_or_a_protocol_error_with_its
 
 
 @each_depth
-async def test_a_deeply_nested_tool_input_ends_in_a_known_way_with_its_account(depth: int, tmp_path: Path) -> None:
+async def test_a_deeply_nested_tool_input_ends_in_a_known_way_with_its_usage(depth: int, tmp_path: Path) -> None:
     start, *text_events, stop_delta, stop = message_events("Hello.")
     tool: dict[str, object] = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
     delta = {"type": "input_json_delta", "partial_json": f'{{"query": {nested(depth)}}}'}
@@ -78,7 +76,7 @@ def check_outcome(result: Any, data_dir: Path) -> None:
 
 
 @each_depth
-async def test_a_deeply_nested_request_over_stdio_is_answered_and_the_next_one_too(
+async def test_a_deeply_nested_request_over_stdio_is_answered_as_is_the_next_one(
     depth: int, upstream: Simulator, tmp_path: Path
 ) -> None:
     arguments = f'{{"prompt": "x", "schema": {{"enum": {nested(depth)}}}}}'
@@ -99,7 +97,7 @@ async def test_a_deeply_nested_request_over_stdio_is_answered_and_the_next_one_t
 
 @pytest.mark.parametrize("version", PROTOCOL_VERSIONS)
 @each_depth
-async def test_a_deeply_nested_request_over_http_is_answered_and_the_next_one_too(
+async def test_a_deeply_nested_request_over_http_is_answered_as_is_the_next_one(
     depth: int, version: ProtocolVersion, upstream: Simulator, tmp_path: Path
 ) -> None:
     from support.http_server import http_server_thread

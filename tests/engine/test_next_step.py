@@ -53,7 +53,7 @@ jitters = st.floats(0, 1, exclude_max=True)
 
 
 @given(st.lists(broken_ends | stopped_ends, min_size=1, max_size=12), policies, jitters)
-def test_every_sequence_of_stream_ends_comes_to_a_finish(
+def test_every_sequence_of_stream_ends_leads_to_a_finish(
     ends: list[next_step.StreamEnd], policy: LoopPolicy, jitter: float
 ) -> None:
     turns = next_step.MAX_TOOL_ROUNDS + next_step.MAX_PAUSE_TURNS + next_step.MAX_CONTINUATIONS + 1
@@ -86,7 +86,7 @@ def test_a_request_is_repeated_only_while_no_text_of_its_turn_would_be_written_t
 
 
 @given(progresses, broken_ends, policies, jitters)
-def test_an_error_that_ends_the_call_is_the_one_that_came(
+def test_the_error_that_ends_the_call_is_the_one_received(
     progress: LoopProgress, ended: next_step.StreamEnd, policy: LoopPolicy, jitter: float
 ) -> None:
     step = next_step.decide(progress, ended, policy, jitter)
@@ -124,7 +124,7 @@ def test_a_second_stream_that_times_out_while_thinking_is_the_last(ended: next_s
 
 
 @given(progresses, jitters)
-def test_a_stream_that_brought_text_starts_a_new_row_of_failures(progress: LoopProgress, jitter: float) -> None:
+def test_a_stream_with_text_resets_the_count_of_failures(progress: LoopProgress, jitter: float) -> None:
     progress = replace(progress, continuations=0)
     broken = next_step.StreamEnd(elapsed_s=1200.0, has_text=True, text_grew=True)
     step = next_step.decide(progress, broken, LoopPolicy(), jitter)

@@ -38,7 +38,7 @@ def record(number: int) -> output_file_records.OutputFileRecord:
     )
 
 
-async def test_all_expired_files_are_deleted_but_the_one_that_the_api_refuses(tmp_path: Path) -> None:
+async def test_all_expired_files_are_deleted_except_the_one_that_the_api_rejects(tmp_path: Path) -> None:
     count = MAX_DELETIONS_PER_BATCH + 20
     store = await anyio.to_thread.run_sync(Store.open, tmp_path)
     async with cloud_upstream(

@@ -28,7 +28,7 @@ def turns(body: dict[str, object]) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("model", [PREFILLED, PLEADED])
-async def test_a_turn_that_pauses_after_a_broken_stream_goes_back_with_what_was_said_before(
+async def test_a_turn_that_pauses_after_a_broken_stream_is_resumed_with_the_earlier_text(
     upstream: Simulator, tmp_path: Path, model: str
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -52,7 +52,7 @@ async def test_a_turn_that_pauses_after_a_broken_stream_goes_back_with_what_was_
     assert usage_meta(result)["retries"] == 1
 
 
-async def test_a_look_after_a_broken_stream_goes_back_with_what_was_said_before(
+async def test_a_file_tool_after_a_broken_stream_is_resumed_with_the_earlier_text(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -67,7 +67,7 @@ async def test_a_look_after_a_broken_stream_goes_back_with_what_was_said_before(
     assert usage_meta(result)["complete"]
 
 
-async def test_half_a_character_of_a_stream_that_broke_is_not_told_with_the_one_after_it(tmp_path: Path) -> None:
+async def test_half_a_character_of_a_broken_stream_is_not_joined_with_the_next_one(tmp_path: Path) -> None:
     usage: dict[str, object] = {"input_tokens": 7, "output_tokens": 1}
     message: dict[str, object] = {"id": "m", "type": "message", "role": "assistant", "model": "claude-haiku-5-5"}
     content: list[object] = []

@@ -99,37 +99,37 @@ def test_a_fallback_of_the_api_is_named_and_billed_by_attempts(category: str | N
     assert (bill.usage.input_tokens, bill.usage.output_tokens) == (2000, 100)
 
 
-def test_a_model_that_declined_after_some_output_is_billed_whatever_the_category() -> None:
+def test_a_refusal_after_some_output_is_billed_in_every_category() -> None:
     attempts = [attempt("message", OPUS, 1000, 50), attempt("fallback_message", SONNET, 1000, 100)]
     bill = request_bill(played(served_events(*seam("cyber"), iterations=attempts)))
     assert bill.cost == Decimal("0.005") + Decimal("0.003")
 
 
-def test_a_fallback_without_a_seam_is_known_by_its_entry() -> None:
+def test_a_fallback_without_a_marker_is_recognised_by_its_entry() -> None:
     bill = request_bill(played(served_events(iterations=[attempt("fallback_message", SONNET, 1000, 100)])))
     assert (bill.usage.model, bill.fallback_from, bill.cost) == (SONNET, OPUS, Decimal("0.003"))
 
 
-def test_compaction_is_billed_besides_the_top_level() -> None:
+def test_compaction_is_billed_in_addition_to_the_top_level() -> None:
     attempts = [attempt("compaction", "", 10_000, 1000), attempt("message", OPUS, 1000, 100)]
     bill = request_bill(played(served_events(iterations=attempts)))
     assert (bill.cost, bill.shares) == (Decimal("0.06") + Decimal("0.006"), ())
     assert bill.usage.input_tokens == 11_000
 
 
-def test_the_runs_of_a_server_tool_loop_are_billed_by_the_top_level_once() -> None:
+def test_the_iterations_of_a_server_tool_loop_are_billed_once_at_the_top_level() -> None:
     attempts = [attempt("message", OPUS, 400, 40), attempt("message", OPUS, 600, 60)]
     bill = request_bill(played(served_events(iterations=attempts)))
     assert (bill.cost, bill.usage.input_tokens) == (Decimal("0.006"), 1000)
 
 
-def test_a_count_in_an_attempt_that_is_no_count_makes_the_cost_unknown() -> None:
+def test_an_invalid_count_in_an_attempt_makes_the_cost_unknown() -> None:
     odd = attempt("message", OPUS, 1000, 0) | {"output_tokens": -3}
     bill = request_bill(played(served_events(*seam(), iterations=[odd])))
     assert bill.cost is None
 
 
-def test_speed_tier_and_place_change_the_price_and_are_named() -> None:
+def test_speed_tier_and_region_change_the_price_and_are_named() -> None:
     fast = request_bill(played(served_events(speed="fast")))
     in_us = request_bill(played(served_events(inference_geo="us", service_tier="priority")))
     assert (fast.cost, fast.usage.service_notes) == (Decimal("0.012"), ("fast mode",))
@@ -137,7 +137,7 @@ def test_speed_tier_and_place_change_the_price_and_are_named() -> None:
     assert request_bill(played(served_events())).usage.service_notes == ()
 
 
-def test_the_input_of_a_tool_that_was_cut_is_estimated_as_output() -> None:
+def test_the_input_of_a_cut_tool_call_is_estimated_as_output() -> None:
     start: dict[str, object] = {
         "type": "message_start",
         "message": {"model": SONNET, "usage": {"input_tokens": 10, "output_tokens": 1}},
@@ -170,7 +170,7 @@ def test_no_count_is_lost_when_the_requested_model_is_named_after_it_has_been_bi
     ]
 
 
-async def test_the_account_the_footer_and_the_ledger_name_the_model_that_answered(tmp_path: Path) -> None:
+async def test_the_usage_the_footer_and_the_ledger_name_the_model_that_answered(tmp_path: Path) -> None:
     attempts = [attempt("message", OPUS, 1000, 0), attempt("fallback_message", SONNET, 1000, 100)]
     events = served_events(*seam("bio"), iterations=attempts, speed="standard", inference_geo="us")
     async with (

@@ -130,7 +130,7 @@ def stray_delta(text: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("model", [PREFILLED, PLEADED])
-async def test_a_continuation_with_text_for_a_block_that_was_never_started_is_asked_for_again(
+async def test_a_continuation_with_text_for_a_block_that_was_never_started_is_repeated(
     tmp_path: Path, model: str
 ) -> None:
     said, rest = "The first half of the answer, which is long enough to repeat. ", "The second half."
@@ -150,7 +150,7 @@ async def test_a_continuation_with_text_for_a_block_that_was_never_started_is_as
     assert (usage_meta(result)["complete"], usage_meta(result)["attempts"]) == (True, 3)
 
 
-async def test_json_with_text_for_a_block_that_was_never_started_is_asked_for_again(tmp_path: Path) -> None:
+async def test_json_with_text_for_a_block_that_was_never_started_is_requested_again(tmp_path: Path) -> None:
     start, block, *rest = message_events('{"a": "', 'b"}')
     async with (
         scripted_upstream(
@@ -182,7 +182,7 @@ async def test_a_stream_broken_after_visible_text_is_continued_and_the_answer_is
 
 @pytest.mark.parametrize("model", [PREFILLED, PLEADED])
 @pytest.mark.parametrize("text", [TABLE, CODE, WORLD], ids=["table", "code", "world"])
-async def test_tables_code_and_white_space_are_exact_wherever_they_broke(
+async def test_tables_code_and_white_space_are_exact_after_a_break_anywhere(
     desk: McpSession, api: Simulator, text: str, model: str
 ) -> None:
     """Several calls at once, each broken at a place of its own, two of them beside white space."""
@@ -204,7 +204,9 @@ async def test_tables_code_and_white_space_are_exact_wherever_they_broke(
     assert len(message_requests(api)) == 2 * len(set(cuts))
 
 
-async def test_a_continuation_that_does_not_repeat_the_end_is_joined_as_it_is(desk: McpSession, api: Simulator) -> None:
+async def test_a_continuation_that_does_not_repeat_the_end_is_joined_unchanged(
+    desk: McpSession, api: Simulator
+) -> None:
     told: list[ProgressUpdate] = []
     result = await desk.ask(
         f"Tell me of tea. {directive(fault='eof', times=1, anchor='off')}", model=PLEADED, updates=told
@@ -238,7 +240,7 @@ async def test_a_continuation_that_breaks_is_continued_too(desk: McpSession, api
 # --------------------------------------------------------------------- what is sent
 
 
-async def test_a_model_that_takes_prefill_is_given_its_text_and_nothing_else(desk: McpSession, api: Simulator) -> None:
+async def test_a_model_with_prefill_gets_its_text_and_no_prompt(desk: McpSession, api: Simulator) -> None:
     text = "A line of text that ends in white space.  \n\n\tAnd more of it."
     cut = text.index("And")
     await desk.ask(directive(text=text, fault="eof", times=1, at=cut), model=PREFILLED, system="Be brief.")
@@ -248,7 +250,7 @@ async def test_a_model_that_takes_prefill_is_given_its_text_and_nothing_else(des
     assert {name: body(second)[name] for name in unchanged} == {name: body(first)[name] for name in unchanged}
 
 
-async def test_other_models_are_asked_to_begin_with_the_last_characters(desk: McpSession, api: Simulator) -> None:
+async def test_other_models_are_prompted_to_begin_with_the_last_characters(desk: McpSession, api: Simulator) -> None:
     text = "A line of text that ends in white space.  \n\n\tAnd more of it."
     cut = text.index("And")
     await desk.ask(directive(text=text, fault="eof", times=1, at=cut), model=PLEADED)
@@ -261,7 +263,7 @@ async def test_other_models_are_asked_to_begin_with_the_last_characters(desk: Mc
     ]
 
 
-async def test_a_continuation_may_not_make_the_answer_longer_than_was_asked(desk: McpSession, api: Simulator) -> None:
+async def test_a_continuation_does_not_exceed_the_requested_length(desk: McpSession, api: Simulator) -> None:
     await desk.ask(f"Tell me. {directive(tokens=900, fault='eof', times=1, at=1400)}", max_tokens=1000, model=PLEADED)
     first, second = message_requests(api)
     assert body(first)["max_tokens"] == 1000
@@ -272,7 +274,7 @@ async def test_a_continuation_may_not_make_the_answer_longer_than_was_asked(desk
 
 
 @pytest.mark.parametrize("model", [PREFILLED, PLEADED])
-async def test_a_stream_broken_before_visible_text_is_asked_for_again_byte_for_byte(
+async def test_a_stream_broken_before_visible_text_is_repeated_byte_for_byte(
     desk: McpSession, api: Simulator, model: str
 ) -> None:
     asked = [directive(fault=fault, times=1, at=at, think=0) for fault in BREAKS for at in ("headers", 0)]
@@ -295,9 +297,7 @@ async def test_a_stream_broken_before_visible_text_is_asked_for_again_byte_for_b
 
 
 @pytest.mark.parametrize("fault", ["eof", "drop", "error"])
-async def test_a_stream_broken_while_it_only_thought_is_asked_for_again(
-    desk: McpSession, api: Simulator, fault: str
-) -> None:
+async def test_a_stream_broken_during_thinking_is_repeated(desk: McpSession, api: Simulator, fault: str) -> None:
     result = await desk.ask(f"Tell me. {directive(think=50, fault=fault, times=1, at=0)}", model="claude-opus-5-5")
     first, second = message_requests(api)
     assert body(first) == body(second)
@@ -318,7 +318,7 @@ async def test_white_space_alone_is_not_yet_visible_text(desk: McpSession, api: 
 # --------------------------------------------------------------------- what cannot be continued
 
 
-async def test_a_stream_broken_after_a_server_tool_is_incomplete_and_nothing_more_is_asked(
+async def test_a_stream_broken_after_a_server_tool_is_incomplete_and_not_continued(
     desk: McpSession, api: Simulator
 ) -> None:
     result = await desk.ask(f"Look it up. {directive(search='on', fault='eof', times=1)}")
@@ -331,7 +331,7 @@ async def test_a_stream_broken_after_a_server_tool_is_incomplete_and_nothing_mor
     assert usage_meta(result)["complete"] is False
 
 
-async def test_continuations_are_bounded_and_what_was_written_is_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_continuations_are_bounded_and_the_text_so_far_is_kept(tmp_path_factory: pytest.TempPathFactory) -> None:
     """An upstream that always adds a word and never ends: no simulator's text is that long."""
     start: dict[str, object] = {
         "id": "m",
@@ -359,7 +359,7 @@ async def test_continuations_are_bounded_and_what_was_written_is_kept(tmp_path_f
     assert usage_meta(result)["attempts"] == 1 + MAX_CONTINUATIONS
 
 
-async def test_a_stream_that_always_breaks_before_its_text_is_an_error_with_its_account(
+async def test_a_stream_that_always_breaks_before_its_text_is_an_error_with_its_usage(
     api: Simulator, tmp_path: Path
 ) -> None:
     api.reset()
@@ -377,7 +377,7 @@ async def test_a_stream_that_always_breaks_before_its_text_is_an_error_with_its_
 # --------------------------------------------------------------------- paused turns
 
 
-async def test_a_paused_turn_goes_back_unchanged_and_its_answer_is_whole(desk: McpSession, api: Simulator) -> None:
+async def test_a_paused_turn_is_resumed_unchanged_and_its_answer_is_complete(desk: McpSession, api: Simulator) -> None:
     told: list[ProgressUpdate] = []
     result = await desk.ask(
         f"Look it up. {directive(stop='pause_turn', think=20)}", model="claude-opus-5-5", updates=told
@@ -398,9 +398,7 @@ async def test_a_paused_turn_goes_back_unchanged_and_its_answer_is_whole(desk: M
     assert (usage_meta(result)["complete"], usage_meta(result)["stop_reason"]) == (True, "end_turn")
 
 
-async def test_a_turn_that_pauses_again_and_again_is_carried_so_often_and_no_further(
-    desk: McpSession, api: Simulator
-) -> None:
+async def test_a_turn_that_pauses_repeatedly_is_resumed_up_to_the_limit(desk: McpSession, api: Simulator) -> None:
     result = await desk.ask(f"Look it up. {directive(stop='pause_turn', times=1000)}")
     assert len(message_requests(api)) == 1 + MAX_PAUSE_TURNS
     assert text_blocks(result)[-1].startswith("INCOMPLETE: ")

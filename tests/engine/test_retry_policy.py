@@ -60,7 +60,7 @@ def test_a_wait_never_ends_past_the_deadline_nor_past_the_time_allowed_for_faili
 @settings(deadline=None)
 @given(policies, troubles, chances, seconds)
 @example(retry_policy.RetryPolicy(), HEALTHY, 0.0, 0.0)
-def test_a_wait_never_ends_before_the_api_said_and_not_long_after(
+def test_a_wait_ends_neither_before_the_time_of_the_api_nor_long_after(
     policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float, asked: float
 ) -> None:
     pause = retry_policy.backoff_delay(policy, replace(trouble, retry_after_s=asked), chance)
@@ -89,7 +89,7 @@ def test_a_wait_that_cannot_end_in_time_fails_at_once_instead_of_being_cut_short
 
 @settings(deadline=None)
 @given(policies, troubles, chances, st.sampled_from(sorted(retry_policy.NEVER_RETRIED_KINDS)))
-def test_what_no_waiting_mends_is_never_tried_again_whatever_the_api_advises(
+def test_permanent_errors_are_never_retried_whatever_the_api_advises(
     policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float, kind: str
 ) -> None:
     assert (
@@ -100,7 +100,7 @@ def test_what_no_waiting_mends_is_never_tried_again_whatever_the_api_advises(
 
 @settings(deadline=None)
 @given(troubles, chances)
-def test_the_advice_of_the_api_outranks_our_own_rules_both_ways(
+def test_the_advice_of_the_api_outranks_the_retry_policy_both_ways(
     trouble: retry_policy.FailureState, chance: float
 ) -> None:
     patient = retry_policy.RetryPolicy(deadline_s=1e9, retry_for_s=1e9, max_retries=1000)
@@ -119,7 +119,7 @@ def test_the_advice_of_the_api_outranks_our_own_rules_both_ways(
     replace(HEALTHY, failures=10**6),
     0.999,
 )
-def test_a_wait_of_our_own_is_no_longer_than_the_backoffs_step(
+def test_a_wait_without_advice_is_no_longer_than_the_step_of_the_backoff(
     policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float
 ) -> None:
     pause = retry_policy.backoff_delay(policy, replace(trouble, retry_after_s=None), chance)
@@ -129,7 +129,7 @@ def test_a_wait_of_our_own_is_no_longer_than_the_backoffs_step(
 
 @settings(deadline=None)
 @given(st.integers(1, 40), chances)
-def test_the_backoff_doubles_and_chance_picks_any_point_of_it(failures: int, chance: float) -> None:
+def test_the_backoff_doubles_and_the_jitter_covers_its_whole_range(failures: int, chance: float) -> None:
     patient = retry_policy.RetryPolicy(deadline_s=1e9, retry_for_s=1e9, max_retries=1000)
     trouble = replace(HEALTHY, failures=failures)
     assert retry_policy.backoff_delay(patient, trouble, 0.0) == 0.0
@@ -139,7 +139,7 @@ def test_the_backoff_doubles_and_chance_picks_any_point_of_it(failures: int, cha
 
 @settings(deadline=None)
 @given(policies, troubles, chances, st.integers(1, 1000))
-def test_more_failures_in_a_row_than_allowed_are_the_end(
+def test_more_consecutive_failures_than_allowed_end_the_call(
     policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float, more: int
 ) -> None:
     assert (
@@ -150,6 +150,6 @@ def test_more_failures_in_a_row_than_allowed_are_the_end(
     )
 
 
-def test_by_default_an_overload_is_tried_again_eight_times_and_not_nine() -> None:
+def test_an_overload_is_retried_eight_times_by_default() -> None:
     assert retry_policy.backoff_delay(retry_policy.RetryPolicy(), replace(HEALTHY, failures=8), 0.5) == 30.0
     assert retry_policy.backoff_delay(retry_policy.RetryPolicy(), replace(HEALTHY, failures=9), 0.5) is None

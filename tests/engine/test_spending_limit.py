@@ -101,7 +101,7 @@ async def during(desk: McpSession, api: Simulator, *, think: int = 0, **argument
 
 
 @pytest.mark.parametrize("max_usd", [0.003, 0.0012345])
-async def test_what_a_call_may_cost_is_kept_by_the_api_itself_and_said(
+async def test_the_cost_limit_of_a_call_is_enforced_through_max_tokens_and_reported(
     upstream: Simulator, tmp_path: Path, max_usd: float
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -118,16 +118,14 @@ async def test_what_a_call_may_cost_is_kept_by_the_api_itself_and_said(
 
 
 @pytest.mark.parametrize("cache", ["5m", "1h", "off"])
-async def test_what_is_written_into_the_cache_is_paid_for_within_the_limit_too(
-    upstream: Simulator, tmp_path: Path, cache: str
-) -> None:
+async def test_cache_writes_count_towards_the_limit(upstream: Simulator, tmp_path: Path, cache: str) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, cache=cache) as desk:
         result = await desk.ask(f"{'tea ' * 4000}[[sim: tokens=5000]]", model=MODEL, max_usd=0.02)
     assert bool(usage_meta(result)["cache_creation_input_tokens"]) == (cache != "off")
     assert 0.019 < cast("float", usage_meta(result)["cost_usd"]) <= 0.02
 
 
-async def test_an_answer_that_ends_at_its_own_max_tokens_does_not_blame_the_budget(
+async def test_an_answer_that_ends_at_max_tokens_does_not_name_the_budget_as_reason(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -136,7 +134,7 @@ async def test_an_answer_that_ends_at_its_own_max_tokens_does_not_blame_the_budg
     assert "it reached max_tokens (100)" in text_blocks(result)[-1]
 
 
-async def test_too_little_money_is_refused_before_anything_is_sent(upstream: Simulator, tmp_path: Path) -> None:
+async def test_an_insufficient_limit_is_rejected_before_anything_is_sent(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask("Tell me. " * 500, model=MODEL, max_usd=0.0001)
         assert desk.ledger_rows() == []
@@ -149,7 +147,7 @@ async def test_too_little_money_is_refused_before_anything_is_sent(upstream: Sim
     assert usage_meta(result)["cost_usd"] == 0
 
 
-async def test_what_a_first_stream_cost_is_no_longer_there_for_its_continuation(
+async def test_the_cost_of_the_first_stream_reduces_the_limit_of_its_continuation(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     max_usd = 0.01
@@ -177,7 +175,7 @@ async def test_a_stream_that_broke_after_uncounted_thinking_uses_up_the_limit_of
     assert f"{number_formatting.format_usd(surplus / 1e6)} more counts against the limit" in footer
 
 
-async def test_a_call_that_spent_all_it_may_before_it_broke_keeps_its_text(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_call_that_reached_its_limit_before_a_break_keeps_its_text(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         asked = directive(tokens=900, fault="eof", times=1, at=1000)
         result = await desk.ask(f"Tell me. {asked}", model=MODEL, max_usd=0.0032)
@@ -193,7 +191,7 @@ async def test_a_call_that_spent_all_it_may_before_it_broke_keeps_its_text(upstr
 
 
 @pytest.mark.parametrize("think", [0, 30])
-async def test_exactly_what_a_call_may_cost_is_held_while_it_runs_and_given_back_when_it_is_cancelled(
+async def test_the_exact_limit_of_a_call_is_reserved_while_it_runs_and_released_on_cancellation(
     upstream: Simulator, tmp_path: Path, think: int
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
@@ -209,14 +207,16 @@ async def test_exactly_what_a_call_may_cost_is_held_while_it_runs_and_given_back
         assert 0 < cast("int", line["cost_micros"]) < held
 
 
-async def test_after_an_answer_what_it_cost_is_spent_and_nothing_is_held(upstream: Simulator, tmp_path: Path) -> None:
+async def test_after_an_answer_its_cost_is_recorded_and_nothing_is_reserved(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
         results = [await desk.ask(f"Tell me. [[sim: tokens={n}]]", model=MODEL) for n in (10, 700)]
         assert budget(desk.data_dir) == (sum(map(cost, results)), 0)
 
 
 @pytest.mark.parametrize("fault", ["status=400", "status=401", "fault=html", "fault=spend_limit", "stop=refusal at=0"])
-async def test_after_a_failure_that_cost_nothing_nothing_is_held_and_nothing_spent(
+async def test_after_a_failure_without_cost_nothing_is_reserved_or_recorded(
     upstream: Simulator, tmp_path: Path, fault: str
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
@@ -226,7 +226,7 @@ async def test_after_a_failure_that_cost_nothing_nothing_is_held_and_nothing_spe
 
 
 @pytest.mark.parametrize("display", ["omitted", "summarized"])
-async def test_a_request_that_broke_off_after_uncounted_thinking_counts_as_reserved_and_the_footer_says_so(
+async def test_a_request_that_broke_after_uncounted_thinking_counts_as_reserved_and_the_footer_reports_it(
     tmp_path: Path, display: str
 ) -> None:
     async with (
@@ -247,7 +247,7 @@ async def test_a_request_that_broke_off_after_uncounted_thinking_counts_as_reser
     assert note in text_blocks(result)[1]
 
 
-async def test_a_request_that_broke_off_after_a_search_counts_as_reserved(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_request_that_broke_after_a_search_counts_as_reserved(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=9) as desk:
         prompt = f"Tea? {directive(search='on', fault='drop')}"
         result = await desk.ask(prompt, tools=["web"], model=MODEL, max_tokens=1000)
@@ -256,7 +256,7 @@ async def test_a_request_that_broke_off_after_a_search_counts_as_reserved(upstre
     assert "more counts against the limit" in "".join(text_blocks(result))
 
 
-async def test_every_try_and_continuation_is_reserved_by_itself(upstream: Simulator, tmp_path: Path) -> None:
+async def test_every_attempt_and_continuation_has_a_reservation_of_its_own(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
         result = await desk.ask(
             f"Tell me. {directive(think=0, tokens=900, fault='eof', times=1, at=1400)}", model=MODEL, max_tokens=1000
@@ -272,14 +272,14 @@ async def test_every_try_and_continuation_is_reserved_by_itself(upstream: Simula
     assert usage_meta(result)["complete"] is True
 
 
-async def test_a_paused_turn_is_reserved_again_when_it_goes_back(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_paused_turn_is_reserved_again_when_it_resumes(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
         await desk.ask("Look it up. [[sim: stop=pause_turn]]", model=MODEL, max_tokens=1000)
         assert [cast("int", line["held_micros"]) > 0 for line in desk.ledger_rows()] == [True, True]
         assert budget(desk.data_dir)[1] == 0
 
 
-async def test_a_call_that_names_no_max_tokens_holds_no_more_than_16000(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_call_without_max_tokens_reserves_no_more_than_16000(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=9) as desk:
         _, held = await during(desk, upstream)
         await desk.ask("x", model=MODEL, max_tokens=20_000)
@@ -289,7 +289,7 @@ async def test_a_call_that_names_no_max_tokens_holds_no_more_than_16000(upstream
     assert max_tokens(asked) == 20_000
 
 
-async def test_an_answer_is_cut_to_what_is_left_of_the_day_and_the_next_is_refused(
+async def test_an_answer_is_limited_to_the_rest_of_the_daily_budget_and_the_next_is_rejected(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=0.004) as desk:
@@ -312,7 +312,9 @@ async def test_an_answer_is_cut_to_what_is_left_of_the_day_and_the_next_is_refus
     assert abs(wait - (reset - now).total_seconds()) < 60
 
 
-async def test_calls_at_once_on_two_servers_never_pass_the_day_together(upstream: Simulator, tmp_path: Path) -> None:
+async def test_concurrent_calls_of_two_servers_never_exceed_the_daily_budget_together(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     where = tmp_path / "data"
     cap = 0.02
     results: list[CallToolResult] = []
@@ -424,7 +426,7 @@ def scopes(data_dir: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.slow
-async def test_one_whose_own_budget_is_spent_stops_nobody_else(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_spent_budget_of_one_user_stops_no_other_user(upstream: Simulator, tmp_path: Path) -> None:
     where = tmp_path / "data"
     who: list[tuple[str, float | None, int]] = [("ada", 0.02, 10), ("bob", 5.0, 6), ("eve", None, 3)]
     spent = await anyio.to_thread.run_sync(
@@ -440,7 +442,7 @@ async def test_one_whose_own_budget_is_spent_stops_nobody_else(upstream: Simulat
     assert len(sent(upstream)) == 20 - len(refused) + 12 + 6
 
 
-async def test_the_servers_budget_holds_for_all_users_together_and_each_has_their_own_beneath_it(
+async def test_the_budget_of_the_server_holds_for_all_users_together_and_each_user_has_one_below_it(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     where = tmp_path / "data"
@@ -456,7 +458,7 @@ async def test_the_servers_budget_holds_for_all_users_together_and_each_has_thei
 
 
 @pytest.mark.slow
-async def test_what_a_user_spent_before_they_had_a_budget_counts(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_cost_of_a_user_before_their_budget_was_set_counts(upstream: Simulator, tmp_path: Path) -> None:
     where = tmp_path / "data"
 
     def asked(cap: float | None) -> tuple[int, list[str]]:
@@ -471,7 +473,7 @@ async def test_what_a_user_spent_before_they_had_a_budget_counts(upstream: Simul
     assert len(sent(upstream)) == 2
 
 
-def test_a_refusal_says_whose_budget_it_is(tmp_path: Path) -> None:
+def test_an_exceeded_budget_is_reported_with_its_owner(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, budget_usd_per_day=10)
     purse = SpendingLimit(settings, Call(prompt="x", user="ada", limits=Limits(usd_per_day=2.0)), ClaudeModel(id=MODEL))
     assert purse.is_limited
@@ -486,7 +488,7 @@ def test_a_refusal_says_whose_budget_it_is(tmp_path: Path) -> None:
     assert mine.should_retry is False
 
 
-def test_a_mythos_whose_price_is_unknown_counts_as_a_fable(tmp_path: Path) -> None:
+def test_a_mythos_model_without_a_price_counts_as_a_fable_model(tmp_path: Path) -> None:
     fable = pricing.highest_rates("fable")
     assert fable is not None
     assert pricing.find_rates("claude-mythos-9") is None
@@ -497,7 +499,7 @@ def test_a_mythos_whose_price_is_unknown_counts_as_a_fable(tmp_path: Path) -> No
         )
 
 
-async def test_a_workspace_with_inference_in_the_us_reserves_and_books_a_tenth_more(tmp_path: Path) -> None:
+async def test_a_workspace_with_inference_in_the_us_reserves_and_records_a_tenth_more(tmp_path: Path) -> None:
     async with (
         Simulator(pace=FAST, inference_geo="us") as upstream,
         connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk,
@@ -520,7 +522,7 @@ async def test_a_workspace_with_inference_in_the_us_reserves_and_books_a_tenth_m
 # --------------------------------------------------------------------- prices, counting, and where nothing can be kept
 
 
-async def test_an_unknown_price_counts_at_the_dearest_of_its_line_and_says_so(tmp_path: Path) -> None:
+async def test_an_unknown_price_counts_at_the_highest_of_its_family_and_is_reported(tmp_path: Path) -> None:
     dearest = pricing.highest_rates("haiku")
     assert dearest is not None
     async with (
@@ -541,7 +543,7 @@ async def test_an_unknown_price_counts_at_the_dearest_of_its_line_and_says_so(tm
     assert "the price of vendor/claude-haiku-99 is unknown: counted at the dearest of its line" in footer
 
 
-async def test_without_a_known_price_but_also_without_a_limit_nothing_is_said_of_the_dearest(tmp_path: Path) -> None:
+async def test_without_a_limit_nothing_is_reported_about_the_highest_price(tmp_path: Path) -> None:
     async with (
         Simulator(pace=FAST, models="missing") as gateway,
         connect("memory", "auto", tmp_path / "data", base_url=gateway.url) as desk,
@@ -551,7 +553,7 @@ async def test_without_a_known_price_but_also_without_a_limit_nothing_is_said_of
     assert "price unknown" in text_blocks(result)[1]
 
 
-async def test_the_input_is_counted_only_where_money_is_limited(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_input_is_counted_only_with_a_cost_limit(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         await desk.ask("x", model=MODEL, max_tokens=50)
         assert not sent(upstream, "/v1/messages/count_tokens")
@@ -559,7 +561,7 @@ async def test_the_input_is_counted_only_where_money_is_limited(upstream: Simula
         assert len(sent(upstream, "/v1/messages/count_tokens")) == 1
 
 
-async def test_a_budget_without_a_ledger_on_disk_is_refused_and_nothing_is_sent(
+async def test_a_budget_without_a_ledger_on_disk_is_rejected_and_nothing_is_sent(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     """The data directory cannot be made: a file is in its way."""

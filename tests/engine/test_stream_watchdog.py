@@ -73,7 +73,7 @@ async def heard_until(
     ],
     ids=["no head", "no bytes", "pings only", "no events"],
 )
-async def test_a_stream_of_which_nothing_comes_is_broken_off_and_said_to_be(
+async def test_a_stream_without_data_is_aborted_and_reported(
     api: Simulator, tmp_path: Path, silence: str, says: str
 ) -> None:
     api.reset()
@@ -88,7 +88,7 @@ async def test_a_stream_of_which_nothing_comes_is_broken_off_and_said_to_be(
     assert [request.end for request in message_requests(api)] == ["disconnected"]
 
 
-async def test_a_stream_that_stalls_after_text_again_and_again_keeps_its_text(desk: McpSession, api: Simulator) -> None:
+async def test_a_stream_that_repeatedly_stalls_after_text_keeps_its_text(desk: McpSession, api: Simulator) -> None:
     told: list[ProgressUpdate] = []
     stall = directive(tokens=100, fault="stall", at=201, ping=0.1, pings="on")
     with anyio.fail_after(60):
@@ -102,9 +102,7 @@ async def test_a_stream_that_stalls_after_text_again_and_again_keeps_its_text(de
     assert usage_meta(result)["estimated"] is True
 
 
-async def test_a_call_that_stalls_while_it_only_thinks_is_asked_once_more_and_not_again(
-    api: Simulator, tmp_path: Path
-) -> None:
+async def test_a_call_that_stalls_during_thinking_is_repeated_once(api: Simulator, tmp_path: Path) -> None:
     """Thinking is paid for each time; with eight tries allowed there are two requests."""
     api.reset()
     patient = QUICK | {"max_retries": 8}
@@ -118,7 +116,7 @@ async def test_a_call_that_stalls_while_it_only_thinks_is_asked_once_more_and_no
     assert usage_meta(result)["attempts"] == 2
 
 
-async def test_a_call_that_stalled_once_while_it_thought_is_answered(desk: McpSession, api: Simulator) -> None:
+async def test_a_call_that_stalled_once_during_thinking_is_answered(desk: McpSession, api: Simulator) -> None:
     with anyio.fail_after(60):
         result = await desk.ask(f"Tell me. {directive(think=40, fault='stall', at=0, times=1)}", model=THINKS)
     first, second = message_requests(api)
@@ -128,9 +126,7 @@ async def test_a_call_that_stalled_once_while_it_thought_is_answered(desk: McpSe
     assert usage_meta(result)["complete"] is True
 
 
-async def test_a_long_silence_in_a_thinking_block_is_no_stall_while_pings_come(
-    desk: McpSession, api: Simulator
-) -> None:
+async def test_a_long_silence_in_a_thinking_block_with_pings_is_no_stall(desk: McpSession, api: Simulator) -> None:
     """Two seconds of thought of which nothing is shown, and the limit for events is 0.8 s, that for bytes 0.5 s."""
     with anyio.fail_after(60):
         result = await desk.ask(
@@ -141,7 +137,7 @@ async def test_a_long_silence_in_a_thinking_block_is_no_stall_while_pings_come(
     assert text_blocks(result)[0] == "yes"
 
 
-async def test_an_answer_that_comes_slowly_but_steadily_is_no_stall(desk: McpSession, api: Simulator) -> None:
+async def test_a_slow_but_steady_answer_is_no_stall(desk: McpSession, api: Simulator) -> None:
     """Two seconds long, with never more than a tenth of one between its words."""
     with anyio.fail_after(60):
         result = await desk.ask(f"Tell me. {directive(tokens=60, pace=30, chars=8)}", model="claude-sonnet-4-6")
@@ -150,7 +146,7 @@ async def test_an_answer_that_comes_slowly_but_steadily_is_no_stall(desk: McpSes
     assert usage_meta(result)["complete"] is True
 
 
-async def test_the_deadline_of_a_call_ends_it_with_what_is_there(api: Simulator, tmp_path: Path) -> None:
+async def test_the_deadline_of_a_call_ends_it_with_the_text_so_far(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with connect("memory", "auto", tmp_path / "data", base_url=api.url, deadline_s=0.6) as desk:
         with anyio.fail_after(60):
@@ -181,7 +177,7 @@ async def test_in_style_text_a_heartbeat_has_no_message(patient: McpSession) -> 
     assert [each.progress for each in told] == sorted({each.progress for each in told})
 
 
-async def test_in_style_status_a_heartbeat_tells_the_stage_and_the_seconds(patient: McpSession) -> None:
+async def test_in_style_status_a_heartbeat_shows_the_stage_and_the_seconds(patient: McpSession) -> None:
     prompt = f"Tell me. {directive(think=40, fault='stall', at=0)}"
     lines = re.compile(r"^opus-5-5 · thinking [\d.]+ s · .*[\d.]+ s$")
 
@@ -195,9 +191,7 @@ async def test_in_style_status_a_heartbeat_tells_the_stage_and_the_seconds(patie
     assert all(len(each.message or "") <= MAX_STATUS_LINE_CHARS for each in told)
 
 
-async def test_the_thinking_of_a_model_that_hides_it_is_counted_where_the_api_does_so(
-    api: Simulator, tmp_path: Path
-) -> None:
+async def test_hidden_thinking_is_counted_where_the_api_counts_it(api: Simulator, tmp_path: Path) -> None:
     """The beta is asked for because the setting says so: unasked, only Anthropic's own API is."""
     api.reset()
     async with connect("memory", "auto", tmp_path / "data", base_url=api.url, thinking_count="on") as desk:
@@ -209,9 +203,7 @@ async def test_the_thinking_of_a_model_that_hides_it_is_counted_where_the_api_do
     assert message_requests(api)[0].headers["anthropic-beta"] == "thinking-token-count-2026-05-13"
 
 
-async def test_a_wait_before_the_next_try_is_told_as_a_line_and_without_a_message(
-    desk: McpSession, api: Simulator
-) -> None:
+async def test_a_wait_before_a_retry_is_a_status_line_and_no_message(desk: McpSession, api: Simulator) -> None:
     overloaded = directive(status=529, retry_after=1, times=1)
     status: list[ProgressUpdate] = []
     text: list[ProgressUpdate] = []

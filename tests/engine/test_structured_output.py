@@ -33,7 +33,7 @@ def bodies(api: Simulator) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize(("where", "mode"), ALL_TRANSPORTS)
-async def test_an_object_stands_in_the_text_and_beside_thread_and_cost_in_the_structure(
+async def test_an_object_is_returned_as_text_and_as_structured_content_with_thread_and_cost(
     upstream: Simulator, tmp_path: Path, where: Transport, mode: ProtocolMode
 ) -> None:
     async with connect(where, mode, tmp_path / "data", base_url=upstream.url) as desk:
@@ -47,14 +47,16 @@ async def test_an_object_stands_in_the_text_and_beside_thread_and_cost_in_the_st
         assert [each.message for each in told if each.message] == [text_blocks(result)[0]]
 
 
-async def test_another_root_is_text_only(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_root_that_is_not_an_object_is_returned_as_text_only(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask("Some words.", schema=LIST)
         assert isinstance(json.loads(text_blocks(result)[0]), list)
         assert result.structured_content is None
 
 
-async def test_a_schema_is_sent_as_structured_output_beside_the_effort(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_schema_is_sent_as_structured_output_together_with_the_effort(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         await desk.ask("A person.", schema=PERSON, effort="low")
         (body,) = bodies(upstream)
@@ -63,7 +65,7 @@ async def test_a_schema_is_sent_as_structured_output_beside_the_effort(upstream:
         assert config["format"]["type"] == "json_schema"
 
 
-async def test_an_answer_that_does_not_fit_is_asked_for_once_more_and_accounted_for(
+async def test_an_invalid_answer_is_requested_once_more_and_its_cost_counted(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -78,9 +80,7 @@ async def test_an_answer_that_does_not_fit_is_asked_for_once_more_and_accounted_
         assert len(desk.ledger_rows()) == 2
 
 
-async def test_two_answers_that_do_not_fit_are_a_failure_and_never_an_answer(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_two_invalid_answers_are_a_failure_and_never_an_answer(upstream: Simulator, tmp_path: Path) -> None:
     strict = {"type": "object", "properties": {"word": {"type": "string", "pattern": "^qqqq$"}}, "required": ["word"]}
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask("A word.", schema=strict)
@@ -96,7 +96,7 @@ async def test_json_that_was_cut_is_never_returned(upstream: Simulator, tmp_path
         assert "larger max_tokens" in text_blocks(result)[0]
 
 
-async def test_a_broken_stream_is_asked_for_again_from_the_start(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_broken_stream_is_requested_again_from_the_start(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask(f"A person. {directive(fault='drop', times=1)}", schema=PERSON)
         first, second = bodies(upstream)
@@ -114,7 +114,7 @@ async def test_a_broken_stream_is_asked_for_again_from_the_start(upstream: Simul
         ("not json", "schema"),
     ],
 )
-async def test_a_schema_that_cannot_be_said_is_refused_before_anything_is_sent(
+async def test_an_unsupported_schema_is_rejected_before_anything_is_sent(
     upstream: Simulator, tmp_path: Path, schema: object, word: str
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -124,7 +124,7 @@ async def test_a_schema_that_cannot_be_said_is_refused_before_anything_is_sent(
         assert not bodies(upstream)
 
 
-async def test_a_thread_goes_on_after_a_structured_answer(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_thread_continues_after_a_structured_answer(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         first = await desk.ask("A person.", schema=PERSON)
         await desk.ask("And in words?", thread=usage_meta(first)["thread"])
@@ -135,7 +135,7 @@ async def test_a_thread_goes_on_after_a_structured_answer(upstream: Simulator, t
 MANY_OPTIONAL = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(25)}}
 
 
-async def test_a_schema_that_is_too_complex_for_the_api_is_asked_for_in_words_and_checked(
+async def test_a_schema_that_is_too_complex_for_the_api_is_put_into_the_prompt_and_validated(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -151,7 +151,7 @@ async def test_a_schema_that_is_too_complex_for_the_api_is_asked_for_in_words_an
         assert '"p24"' in prompt
 
 
-async def test_an_answer_that_was_asked_for_in_words_is_validated_as_any_other(
+async def test_an_answer_to_a_schema_in_the_prompt_is_validated_as_any_other(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -196,7 +196,7 @@ CITATIONS = "takes no schema beside the citations of web tools"
         ("output_config.format: structured outputs are not supported with citations enabled.", CITATIONS),
     ],
 )
-async def test_a_schema_whose_grammar_the_api_refuses_is_asked_for_in_words_with_a_note_and_the_thread_goes_on(
+async def test_a_schema_whose_grammar_the_api_rejects_is_put_into_the_prompt_with_a_note_and_the_thread_continues(
     tmp_path: Path, message: str, reason: str
 ) -> None:
     answer = CannedResponse("/v1/messages", sse_bytes(*message_events('{"name": "Ada", ', '"age": 36}')))
@@ -216,7 +216,7 @@ async def test_a_schema_whose_grammar_the_api_refuses_is_asked_for_in_words_with
     assert cast("list[dict[str, object]]", later["messages"])[0] == question
 
 
-async def test_json_that_follows_the_use_of_a_tool_is_the_answer_without_the_words_before_it(tmp_path: Path) -> None:
+async def test_json_after_the_use_of_a_tool_is_the_answer_without_the_text_before_it(tmp_path: Path) -> None:
     start, _, *_, stop = message_events()
     blocks: list[dict[str, object]] = [
         {"type": "text", "text": "Let me look that up."},
@@ -243,9 +243,7 @@ async def test_json_that_follows_the_use_of_a_tool_is_the_answer_without_the_wor
     assert "citations" not in fetch
 
 
-async def test_a_schema_goes_with_the_tools_of_a_thread_and_with_those_of_the_call(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_a_schema_works_with_the_tools_of_the_thread_and_of_the_call(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         first = await session.ask("Search for tea. [[sim: search=on]]", tools=["web"])
         thread = usage_meta(first)["thread"]

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 THINKS = f"Think hard. {directive(think=400, pace=300, ttft=0, tokens=20)}"
 
 
-async def test_thinking_shows_as_such_with_its_seconds_and_is_no_part_of_the_answer(
+async def test_thinking_is_reported_with_its_seconds_and_is_not_part_of_the_answer(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -29,7 +29,7 @@ async def test_thinking_shows_as_such_with_its_seconds_and_is_no_part_of_the_ans
         assert "thinking" not in text_blocks(result)[0]
 
 
-async def test_where_the_beta_is_asked_for_the_tokens_of_hidden_thinking_are_counted_as_they_come(
+async def test_tokens_of_hidden_thinking_are_counted_live_where_the_beta_is_requested(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, thinking_count="on") as desk:
@@ -40,7 +40,7 @@ async def test_where_the_beta_is_asked_for_the_tokens_of_hidden_thinking_are_cou
         assert "thinking-token-count" in asked.headers["anthropic-beta"]
 
 
-async def test_a_gateway_is_not_asked_for_the_beta(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_beta_is_not_requested_of_a_gateway(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         await desk.ask("Tea?", model="opus")
         (asked,) = [record for record in upstream.requests if record.path == "/v1/messages"]
@@ -52,9 +52,7 @@ def sent_thinking(upstream: Simulator) -> list[object]:
     return [cast("dict[str, object]", record.body).get("thinking") for record in records]
 
 
-async def test_a_model_that_thinks_only_when_it_is_asked_to_is_asked_where_an_effort_is_given(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_thinking_on_request_is_requested_where_an_effort_is_given(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         assert not (await session.ask(THINKS, model="claude-opus-4-8", effort="low")).is_error
         assert not (await session.ask(THINKS, model="claude-opus-4-8")).is_error
@@ -63,7 +61,7 @@ async def test_a_model_that_thinks_only_when_it_is_asked_to_is_asked_where_an_ef
 
 
 @pytest.mark.parametrize("model", ["sonnet", "opus", "haiku"])
-async def test_the_summary_of_thinking_is_in_the_status_line_where_it_is_asked_for(
+async def test_the_summary_of_thinking_is_in_the_status_line_where_it_is_requested(
     upstream: Simulator, tmp_path: Path, model: str
 ) -> None:
     async with connect(
@@ -77,14 +75,14 @@ async def test_the_summary_of_thinking_is_in_the_status_line_where_it_is_asked_f
     assert not result.is_error
 
 
-async def test_the_default_asks_a_gateway_for_no_summary(upstream: Simulator, tmp_path: Path) -> None:
+async def test_by_default_no_summary_is_requested_of_a_gateway(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         await session.ask("Tea?", style="status")
     assert sent_thinking(upstream) == [None]
 
 
 @pytest.mark.parametrize(("base_url", "is_own"), [("", True), ("https://gateway.example", False)])
-async def test_only_anthropics_own_address_counts_as_known(tmp_path: Path, base_url: str, is_own: bool) -> None:  # noqa: FBT001
+async def test_only_the_address_of_anthropic_counts_as_known(tmp_path: Path, base_url: str, is_own: bool) -> None:  # noqa: FBT001
     address = {"base_url": base_url} if base_url else {}
     claude = ClaudeClient(Settings.model_validate({"data_dir": tmp_path, "api_key": FAKE_KEY} | address))
     await claude.get_client()

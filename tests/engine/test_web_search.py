@@ -23,7 +23,7 @@ SEARCH = f"What is new in tea? {directive(search='on')}"
 CITED = "mcp-server-claude/citations"
 
 
-async def test_a_search_is_cited_under_the_text_and_as_data_and_is_priced(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_search_is_cited_below_the_text_and_as_data_and_is_priced(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         told: list[ProgressUpdate] = []
         result = await desk.ask(SEARCH, tools=["web"], updates=told, style="text", model="haiku")
@@ -38,7 +38,7 @@ async def test_a_search_is_cited_under_the_text_and_as_data_and_is_priced(upstre
         assert used["cost_usd"] == pytest.approx(tokens / 1e6 + 0.01)
 
 
-async def test_a_page_that_was_fetched_is_cited_by_its_address(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_fetched_page_is_cited_by_its_address(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         told: list[ProgressUpdate] = []
         asked = "What does https://example.com/tea say?"
@@ -52,7 +52,7 @@ async def test_a_page_that_was_fetched_is_cited_by_its_address(upstream: Simulat
         assert not follow_up.is_error
 
 
-async def test_the_status_says_what_is_searched_for(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_status_names_the_search_query(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         told: list[ProgressUpdate] = []
         slowly = f"What is new in tea? {directive(search='on', ttft=0, pace=40)}"
@@ -61,7 +61,7 @@ async def test_the_status_says_what_is_searched_for(upstream: Simulator, tmp_pat
 
 
 @pytest.mark.parametrize(("model", "version"), [("opus", "20260318"), ("claude-haiku-4-5", "20250305")])
-async def test_the_newest_version_that_the_model_can_drive_is_offered(
+async def test_the_newest_tool_version_of_the_model_is_offered(
     upstream: Simulator, tmp_path: Path, model: str, version: str
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -72,7 +72,7 @@ async def test_the_newest_version_that_the_model_can_drive_is_offered(
         assert search["type"] == f"web_search_{version}"
 
 
-async def test_what_pages_bring_in_is_bounded_and_reserved_where_a_limit_has_room_for_it(
+async def test_the_input_from_web_pages_is_bounded_and_reserved_within_a_limit(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     web_tokens = MAX_WEB_SEARCHES * (MAX_WEB_FETCH_TOKENS + WEB_SEARCH_RESULT_TOKENS)
@@ -94,7 +94,7 @@ async def test_what_pages_bring_in_is_bounded_and_reserved_where_a_limit_has_roo
     assert cast("int", unused["held_micros"]) < 80_000 + web_tokens
 
 
-async def test_a_stream_that_breaks_after_a_search_is_incomplete_and_not_gone_on_with(
+async def test_a_stream_that_breaks_after_a_search_is_incomplete_and_not_continued(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -118,7 +118,7 @@ async def test_a_follow_up_keeps_the_blocks_of_the_search_and_offers_the_tool_ag
         assert "tools" in body
 
 
-async def test_an_unknown_tool_is_refused(upstream: Simulator, tmp_path: Path) -> None:
+async def test_an_unknown_tool_is_rejected(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask("Tea?", tools=["bash"])
         assert failure_meta(result)["class"] == "request_error"

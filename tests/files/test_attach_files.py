@@ -40,7 +40,7 @@ def blocks(api: Simulator, turn: int = -1) -> list[dict[str, object]]:
 
 
 @pytest.mark.usefixtures("project")
-async def test_files_come_before_the_prompt_each_told_by_its_bytes(upstream: Simulator, tmp_path: Path) -> None:
+async def test_files_precede_the_prompt_each_with_its_detected_type(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         result = await desk.ask("What is in there?", files=["src/*.py", "picture.bin"])
         assert not result.is_error
@@ -54,7 +54,7 @@ async def test_files_come_before_the_prompt_each_told_by_its_bytes(upstream: Sim
 
 
 @pytest.mark.usefixtures("project")
-async def test_a_bare_string_is_taken_as_one_file(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_bare_string_is_one_file(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         assert not (await desk.ask("What is it?", files="src/tea.py")).is_error
         assert "jasmine" in str(blocks(upstream)[0])
@@ -72,7 +72,7 @@ async def test_a_bare_string_is_taken_as_one_file(upstream: Simulator, tmp_path:
         ("src", "directory"),
     ],
 )
-async def test_what_may_not_be_read_is_refused_in_a_sentence_that_helps_and_nothing_is_sent(
+async def test_an_unreadable_file_is_rejected_with_a_helpful_message_and_nothing_is_sent(
     upstream: Simulator, tmp_path: Path, name: str, word: str
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -104,7 +104,7 @@ async def test_claude_codes_project_is_a_root_wherever_the_server_started(
 
 
 @pytest.mark.usefixtures("project")
-async def test_another_question_on_the_same_rules_and_files_reads_them_from_the_cache(
+async def test_another_question_with_the_same_rules_and_files_reads_them_from_the_cache(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -117,7 +117,7 @@ async def test_another_question_on_the_same_rules_and_files_reads_them_from_the_
         assert cast("int", third["cache_read_input_tokens"]) > 1000
 
 
-async def test_many_files_do_not_keep_the_history_from_being_read_from_the_cache(
+async def test_many_files_still_let_the_history_be_read_from_the_cache(
     upstream: Simulator, tmp_path: Path, project: Path
 ) -> None:
     for number in range(40):
@@ -129,7 +129,9 @@ async def test_many_files_do_not_keep_the_history_from_being_read_from_the_cache
 
 
 @pytest.mark.usefixtures("project")
-async def test_files_go_back_with_the_thread_and_are_read_from_the_cache(upstream: Simulator, tmp_path: Path) -> None:
+async def test_files_are_sent_again_with_the_thread_and_read_from_the_cache(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         first = await desk.ask("What is it?", files=["long.txt"], model="opus")
         second = await desk.ask("And?", thread=usage_meta(first)["thread"])

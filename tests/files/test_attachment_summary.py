@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from support.file_tree import FileTree
 
 
-def test_each_file_is_shown_by_its_name_whatever_it_is(world: FileTree) -> None:
+def test_each_file_is_listed_by_its_name_whatever_its_kind(world: FileTree) -> None:
     (world.root / 'a"b<c>.txt').write_text("some words")
     (world.root / "paper.pdf").write_bytes(pdf())
     (world.root / "cat.png").write_bytes(png())
@@ -27,11 +27,11 @@ def test_each_file_is_shown_by_its_name_whatever_it_is(world: FileTree) -> None:
     assert all(each.size for each in files)
 
 
-def test_what_a_person_wrote_is_no_file_although_it_speaks_of_one() -> None:
+def test_a_prompt_that_quotes_a_file_tag_is_not_a_file() -> None:
     assert summarize_files([{"type": "text", "text": "what is <file index=1>?"}]) == []
 
 
-def test_what_is_only_named_has_no_size() -> None:
+def test_a_file_that_was_only_referenced_has_no_size() -> None:
     url = {"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}
     made = {"type": "document", "source": {"type": "file", "file_id": "file_1"}}
     assert summarize_files([url, made]) == [

@@ -92,18 +92,18 @@ def test_a_glob_matches_as_in_a_shell(tree: Path, glob: str, matched: list[str])
         assert paths(tree, f"{tree}/{glob}") == matched
 
 
-def test_a_glob_tells_how_many_it_matched(tree: Path) -> None:
+def test_a_glob_reports_its_number_of_matches(tree: Path) -> None:
     assert ask(tree, "src/*").notes == ('"src/*" matched 3 files.',)
     assert ask(tree, "src/a.py").notes == ()
 
 
-def test_a_glob_that_matches_too_many_is_refused_with_the_number(tree: Path) -> None:
+def test_a_glob_with_too_many_matches_is_rejected_with_the_number(tree: Path) -> None:
     with pytest.raises(RequestError, match=r'"\*\*/\*" matches 15 files; at most 5') as refused:
         ask(tree, "**/*", max_files=5)
     assert refused.value.kind == "too_large"
 
 
-def test_a_glob_that_matches_nothing_says_where_such_files_are(tree: Path) -> None:
+def test_a_glob_without_matches_names_the_directories_of_such_files(tree: Path) -> None:
     with pytest.raises(RequestError, match=r'"\*\*/\*\.tsx" would match 6, e\.g\. "app/\[id\]/page\.tsx"'):
         ask(tree, "*.tsx")
     with pytest.raises(RequestError, match=r'no "scr"\. The nearest is "src"'):
@@ -112,7 +112,7 @@ def test_a_glob_that_matches_nothing_says_where_such_files_are(tree: Path) -> No
         ask(tree, "top.py/*")
 
 
-def test_what_a_glob_matches_and_cannot_be_sent_is_left_out_and_told(tree: Path) -> None:
+def test_unsendable_matches_of_a_glob_are_skipped_and_reported(tree: Path) -> None:
     (tree / "src/z.so").write_bytes(b"\x7fELF" + bytes(50))
     (tree / "src/empty.py").write_text("")
     (tree / "src/server.pem").write_text("key")
@@ -131,7 +131,7 @@ def test_what_a_glob_matches_and_cannot_be_sent_is_left_out_and_told(tree: Path)
         ask(tree, "src/*", "src/z.so")  # named itself
 
 
-def test_what_git_ignores_is_left_out_of_globs_but_may_be_named(tree: Path, git: Callable[..., None]) -> None:
+def test_files_that_git_ignores_are_skipped_by_globs_but_can_be_named(tree: Path, git: Callable[..., None]) -> None:
     git(tree, "init", "-q")
     (tree / ".gitignore").write_text("build/\ngenerated.py\n")
     git(tree, "add", "src/a.py", ".gitignore")
@@ -145,7 +145,7 @@ def test_what_git_ignores_is_left_out_of_globs_but_may_be_named(tree: Path, git:
     assert paths(tree / "src", "*.py") == ["a.py"]
 
 
-def test_repositories_within_are_listed_by_their_own_rules(tree: Path, git: Callable[..., None]) -> None:
+def test_nested_repositories_are_listed_by_their_own_rules(tree: Path, git: Callable[..., None]) -> None:
     git(tree, "init", "-q")
     inner = tree / "src/inner"
     inner.mkdir()
@@ -183,7 +183,9 @@ def test_a_repository_of_another_owner_is_still_listed_by_its_rules(tree: Path, 
     assert "build/f.py" not in paths(tree, "**/*.py")
 
 
-def test_a_repository_that_points_elsewhere_shows_nothing_from_there(world: FileTree, git: Callable[..., None]) -> None:
+def test_a_repository_that_points_elsewhere_reveals_nothing_from_there(
+    world: FileTree, git: Callable[..., None]
+) -> None:
     for file in (world.root / ".git").iterdir():
         file.unlink()
     git(world.root, "init", "-q")
@@ -204,7 +206,9 @@ def test_without_git_all_files_are_listed(
     assert paths(tree, "**/f.py") == ["build/f.py"]
 
 
-def test_a_git_that_hangs_is_given_up(tree: Path, git: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_git_process_that_hangs_is_given_up(
+    tree: Path, git: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     git(tree, "init", "-q")
     (tree / ".git/config").unlink()
     os.mkfifo(tree / ".git/config")
@@ -212,7 +216,7 @@ def test_a_git_that_hangs_is_given_up(tree: Path, git: Callable[..., None], monk
     assert "src/a.py" in paths(tree, "src/*.py")
 
 
-def test_what_is_too_large_is_left_out_of_a_glob_and_told(tree: Path) -> None:
+def test_files_that_are_too_large_are_skipped_by_a_glob_and_reported(tree: Path) -> None:
     with (tree / "src" / "dump.py").open("wb") as file:
         file.truncate(1 << 40)
     found = ask(tree, "src/*.py")
@@ -222,6 +226,6 @@ def test_what_is_too_large_is_left_out_of_a_glob_and_told(tree: Path) -> None:
     )
 
 
-def test_a_tree_too_large_to_know_is_said_to_be(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tree_that_is_too_large_to_walk_is_reported(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gitignore_walk, "MAX_FILE_NAMES", 12)
     assert "too large to search whole" in ask(tree, "*.py").notes[0]

@@ -68,7 +68,7 @@ def test_different_lines_of_one_file_are_different_entries(world: FileTree, line
     assert len(world.attach(*names).blocks) == 2
 
 
-def test_a_file_that_is_named_like_a_spelling_is_that_file(world: FileTree) -> None:
+def test_a_file_named_like_a_spelling_is_that_file(world: FileTree) -> None:
     for name in ("@src", "a.txt:3", "a.txt#L3"):
         (world.root / name).parent.mkdir(exist_ok=True)
         (world.root / name).write_text(f"literally {name}")
@@ -95,14 +95,14 @@ def test_a_file_that_is_named_like_a_spelling_is_that_file(world: FileTree) -> N
         ("@out", r"leads outside"),
     ],
 )
-def test_a_spelling_that_cannot_be_sent_is_refused_by_what_it_means(world: FileTree, name: str, message: str) -> None:
+def test_an_unsupported_spelling_is_rejected_by_its_meaning(world: FileTree, name: str, message: str) -> None:
     (world.root / "shot.png").write_bytes(png())
     with pytest.raises(RequestError, match=message) as refused:
         world.attach(name.format(root=world.root))
     assert CANARY not in str(refused.value)
 
 
-def test_an_at_sign_before_a_glob_is_understood(world: FileTree) -> None:
+def test_an_at_sign_before_a_glob_is_ignored(world: FileTree) -> None:
     assert blocks_json(world.attach("@src/*.py").blocks) == blocks_json(world.attach("src/*.py").blocks)
 
 

@@ -36,7 +36,7 @@ def test_a_directory_is_listed_without_its_secrets(world: FileTree) -> None:
     assert list_directory("empty", world.rules) == "(empty)"
 
 
-def test_a_long_directory_is_cut_and_told(world: FileTree) -> None:
+def test_a_long_directory_listing_is_cut_and_reported(world: FileTree) -> None:
     for n in range(600):
         (world.root / "empty" / f"{n:03}").touch()
     *_, last, more = list_directory("empty", world.rules).split("\n")
@@ -70,7 +70,7 @@ def test_text_is_read_by_numbered_lines(world: FileTree) -> None:
         text("long.txt", world, first=2_201)
 
 
-def test_what_a_model_cannot_be_shown_is_refused(world: FileTree) -> None:
+def test_content_that_the_model_does_not_accept_is_rejected(world: FileTree) -> None:
     (world.root / "a.pdf").write_bytes(pdf())
     (world.root / "a.png").write_bytes(png())
     (world.root / "torn.png").write_bytes(png()[:12])
@@ -93,7 +93,7 @@ def test_long_lines_and_long_answers_are_cut(world: FileTree) -> None:
     assert "the rest begins at line" in seen
 
 
-def test_a_search_tells_path_line_and_text(world: FileTree) -> None:
+def test_a_search_result_has_path_line_and_text(world: FileTree) -> None:
     assert grep_files(r"from \w+", "**/*.py", world.rules).split("\n") == [
         "src/a.py:1: # from within",
         "src/b.py:1: b = 'from within'",
@@ -105,7 +105,7 @@ def test_a_search_tells_path_line_and_text(world: FileTree) -> None:
     assert CANARY not in grep_files("c4n4ry", "", world.rules)
 
 
-def test_a_search_stops_at_its_limit_and_says_so(world: FileTree) -> None:
+def test_a_search_stops_at_its_limit_and_reports_it(world: FileTree) -> None:
     (world.root / "many.txt").write_text("hit\n" * 500)
     seen = grep_files("hit", "many.txt", world.rules, max_matches=3).split("\n")
     assert len(seen) == 4
@@ -120,13 +120,13 @@ def test_a_long_line_is_shown_around_its_match(world: FileTree) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["(", "a{2,1}", "(?P<n>a)(?P<n>b)", "[z-a]", "*", "", "x" * 1_001, "(?<=a*)b"])
-def test_what_is_no_expression_is_refused(world: FileTree, pattern: str) -> None:
+def test_an_invalid_expression_is_rejected(world: FileTree, pattern: str) -> None:
     with pytest.raises(RequestError, match="xpression"):
         grep_files(pattern, "a.txt", world.rules)
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*$", "(a|aa)+$", "(.*a){20}$", r"(a*)*\1$"])
-def test_an_expression_without_end_is_ended_and_what_was_found_is_kept(
+def test_an_endless_expression_is_stopped_and_its_matches_so_far_are_kept(
     world: FileTree, pattern: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(read_glob_grep, "GREP_TIMEOUT_S", 1.0)
@@ -161,7 +161,7 @@ def test_a_search_that_is_killed_while_files_are_sent_leaves_nothing_behind(
     assert after <= before
 
 
-def test_the_matcher_gets_nothing_of_our_environment(world: FileTree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_process_does_not_inherit_the_environment(world: FileTree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONSTARTUP", str(world.root / "a.txt"))
     monkeypatch.setenv("PYTHONPATH", str(world.root))
     (world.root / "json.py").write_text("raise SystemExit(9)")
@@ -169,7 +169,7 @@ def test_the_matcher_gets_nothing_of_our_environment(world: FileTree, monkeypatc
     assert "a.txt:1:" in grep_files("within", "a.txt", world.rules)
 
 
-def test_a_python_that_cannot_be_started_is_the_operators_business(
+def test_a_python_that_cannot_be_started_is_a_configuration_error(
     world: FileTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.executable", "/no/such/python")

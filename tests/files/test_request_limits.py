@@ -70,7 +70,7 @@ def test_a_request_within_the_limits_passes(body: dict[str, object]) -> None:
         ),
     ],
 )
-def test_a_request_beyond_a_limit_is_refused_with_the_limit(body: dict[str, object], message: str) -> None:
+def test_a_request_beyond_a_limit_is_rejected_with_the_limit(body: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError) as refused:
         check_request_limits(body, LIMITS)
     assert message in str(refused.value)
@@ -78,7 +78,7 @@ def test_a_request_beyond_a_limit_is_refused_with_the_limit(body: dict[str, obje
     assert refused.value.kind == "too_large"
 
 
-def test_a_model_with_a_million_tokens_takes_six_hundred_images_and_pages() -> None:
+def test_a_model_with_a_million_tokens_accepts_six_hundred_images_and_pages() -> None:
     for context_tokens in (1_000_000, 0):
         limits = RequestLimits.for_model(context_tokens, max_request_bytes=32_000_000, max_image_bytes=10_000_000)
         assert (limits.max_images, limits.max_pdf_pages) == (600, 600)

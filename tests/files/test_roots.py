@@ -9,7 +9,7 @@ import pytest
 from mcp_server_claude.files import roots_for
 
 
-def test_on_stdio_the_project_comes_first_then_what_is_named(tmp_path: Path) -> None:
+def test_on_stdio_the_project_is_the_first_root_and_the_configured_ones_follow(tmp_path: Path) -> None:
     for name in ("cwd", "project", "docs"):
         (tmp_path / name).mkdir()
     cwd, project, docs = tmp_path / "cwd", tmp_path / "project", tmp_path / "docs"
@@ -20,11 +20,11 @@ def test_on_stdio_the_project_comes_first_then_what_is_named(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("unusable", ["${CLAUDE_PROJECT_DIR}", "relative", "/no/such/directory", "/", "a\0b", "/etc"])
-def test_a_project_that_cannot_be_meant_leaves_the_working_directory(tmp_path: Path, unusable: str) -> None:
+def test_an_unsuitable_project_leaves_the_working_directory(tmp_path: Path, unusable: str) -> None:
     assert roots_for(cwd=tmp_path, project_dir=unusable, operator_roots=[], http=False) == (tmp_path,)
 
 
-def test_on_http_only_what_is_named_is_read(tmp_path: Path) -> None:
+def test_on_http_only_configured_roots_are_read(tmp_path: Path) -> None:
     assert roots_for(cwd=tmp_path, project_dir=str(tmp_path), operator_roots=[], http=True) == ()
     assert roots_for(cwd=tmp_path, project_dir="", operator_roots=[tmp_path], http=True) == (tmp_path,)
 
@@ -33,7 +33,7 @@ def test_on_http_only_what_is_named_is_read(tmp_path: Path) -> None:
     "wide",
     ["/", "/etc", "/etc/ssl", "/usr", "/usr/bin", "/var", "/bin", "/proc", "/proc/self", "/dev", "/run", "/home"],
 )
-def test_a_directory_of_the_system_is_a_root_only_when_it_is_named(wide: str) -> None:
+def test_a_system_directory_is_a_root_only_if_configured(wide: str) -> None:
     directory = Path(wide)
     if not directory.is_dir():
         pytest.skip("not here")
@@ -41,7 +41,9 @@ def test_a_directory_of_the_system_is_a_root_only_when_it_is_named(wide: str) ->
     assert roots_for(cwd=directory, project_dir="", operator_roots=[directory], http=False) == (directory.resolve(),)
 
 
-def test_the_home_directory_is_no_root_but_what_lies_in_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_directory_is_no_root_but_its_subdirectories_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = tmp_path / "people/me"
     (home / "project").mkdir(parents=True)
     (home / ".ssh").mkdir()
@@ -54,7 +56,7 @@ def test_the_home_directory_is_no_root_but_what_lies_in_it_is(tmp_path: Path, mo
     assert roots_for(cwd=home, project_dir="", operator_roots=[Path("~")], http=False) == (home,)
 
 
-def test_roots_are_real_existing_directories_once(tmp_path: Path) -> None:
+def test_roots_are_real_existing_and_unique_directories(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     (tmp_path / "file").write_text("x")

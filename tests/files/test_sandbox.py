@@ -150,7 +150,7 @@ def test_there_are_at_least_forty_hostile_names() -> None:
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_name_is_refused_without_hanging_or_telling(still_world: FileTree, name: str) -> None:
+def test_a_hostile_name_is_rejected_at_once_and_without_information(still_world: FileTree, name: str) -> None:
     world, name = still_world, filled(name, still_world)
 
     with pytest.raises(RequestError) as refused:
@@ -166,7 +166,7 @@ def test_a_hostile_name_is_refused_without_hanging_or_telling(still_world: FileT
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE.keys())
-def test_the_delegates_own_tools_tell_no_more(still_world: FileTree, name: str) -> None:
+def test_the_file_tools_reveal_no_more(still_world: FileTree, name: str) -> None:
     world, name = still_world, filled(name, still_world)
     for tool in (
         lambda: list_directory(name, world.rules),
@@ -189,7 +189,7 @@ def test_the_delegates_own_tools_tell_no_more(still_world: FileTree, name: str) 
     "name",
     ["a.txt", "./a.txt", "src//a.py", "src/../a.txt", "in", "in-dir/b.py", "in-absolute", "in-around", "link-20"],
 )
-def test_links_and_detours_that_stay_inside_are_followed(world: FileTree, name: str) -> None:
+def test_links_and_detours_inside_the_root_are_followed(world: FileTree, name: str) -> None:
     assert INSIDE_TEXT in world.attached_texts(name)[-1]
 
 
@@ -215,7 +215,7 @@ def test_more_links_than_the_system_would_follow_are_not_followed(world: FileTre
         "/sys",
     ],
 )
-def test_even_with_the_whole_system_as_a_root_its_inner_life_is_not_read(name: str) -> None:
+def test_virtual_file_systems_are_not_read_even_with_the_whole_system_as_root(name: str) -> None:
     rules = FilePolicy(roots=(Path("/"),))
     with pytest.raises(RequestError):
         run_with_timeout(lambda: build_attachments([name], rules, images=True, pdf=True, model="m"))
@@ -227,14 +227,14 @@ def test_with_no_root_nothing_is_read_and_the_setting_is_named(world: FileTree) 
             world.attach(name, roots=())
 
 
-def test_a_root_that_is_gone_or_becomes_a_link_is_told(world: FileTree) -> None:
+def test_a_root_that_is_missing_or_becomes_a_link_is_reported(world: FileTree) -> None:
     gone = world.root.parent / "gone"
     for name in ("a.txt", "*.txt"):
         with pytest.raises(RequestError):
             world.attach(name, roots=(gone,))
 
 
-def test_allowed_names_are_read_and_only_those(world: FileTree) -> None:
+def test_only_allowed_names_are_read(world: FileTree) -> None:
     (world.root / ".env").write_text("DEBUG=1")
     (world.root / ".env.local").write_text(CANARY)
     (world.root / ".env.example").write_text("DEBUG=")
@@ -262,9 +262,7 @@ SECRET_NAMES = (
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES)
-def test_a_name_that_people_use_for_secrets_is_refused_with_the_setting_that_allows_it(
-    world: FileTree, name: str
-) -> None:
+def test_a_name_used_for_secrets_is_rejected_with_the_setting_that_allows_it(world: FileTree, name: str) -> None:
     path = world.root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(CANARY)
@@ -284,7 +282,7 @@ def test_a_name_that_people_use_for_secrets_is_refused_with_the_setting_that_all
         *("author.json", "hockey.csv", "keyboard.toml", "secretPlans/notes.txt"),
     ],
 )
-def test_names_that_only_sound_secret_are_read(world: FileTree, name: str) -> None:
+def test_names_that_only_resemble_secrets_are_read(world: FileTree, name: str) -> None:
     path = world.root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("nothing to hide")
@@ -353,7 +351,7 @@ PIECES = [
     | st.lists(st.sampled_from(PIECES), max_size=9).map("/".join)
     | st.lists(st.sampled_from(PIECES), max_size=9).map("".join)
 )
-def test_any_name_is_refused_or_gives_what_is_in_the_root(
+def test_any_name_is_rejected_or_yields_a_file_of_the_root(
     still_world: FileTree, monkeypatch: pytest.MonkeyPatch, *, walks: bool, name: str
 ) -> None:
     world = still_world
@@ -372,7 +370,7 @@ def test_any_name_is_refused_or_gives_what_is_in_the_root(
             assert CANARY not in inner
 
 
-def test_a_name_that_is_not_there_is_answered_with_the_nearest(world: FileTree) -> None:
+def test_an_unknown_name_is_rejected_with_the_nearest_one(world: FileTree) -> None:
     for name, nearest in {
         "src/a.pyy": "src/a.py",
         "scr/b.py": "src/b.py",
@@ -388,7 +386,7 @@ def test_a_name_that_is_not_there_is_answered_with_the_nearest(world: FileTree) 
     assert str(world.root) in str(refused.value)
 
 
-def test_suggestions_never_name_secrets_or_what_lies_outside(world: FileTree) -> None:
+def test_suggestions_never_name_secrets_or_files_outside_the_roots(world: FileTree) -> None:
     for name in (".enw", "id_rsaa", "out-dir/canary.tx", "keys/server.pen", "../outside/canary.tx"):
         with pytest.raises(RequestError) as refused:
             world.attach(name)
@@ -421,7 +419,7 @@ def test_limits_hold_before_anything_is_read(world: FileTree) -> None:
         world.attach("data:text/plain;base64," + "YWFh" * 1_000, max_file_bytes=999)
 
 
-def test_a_second_name_of_a_file_is_a_file_of_its_own(world: FileTree) -> None:
+def test_a_hard_link_is_a_file_of_its_own(world: FileTree) -> None:
     os.link(world.root / "a.txt", world.root / "again.txt")
     assert len(world.attached_texts("a.txt", "again.txt")) == 2
 

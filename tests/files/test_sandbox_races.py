@@ -84,7 +84,7 @@ SWAPS = {
 @pytest.mark.parametrize("moment", range(1, 13))
 @pytest.mark.parametrize("back", [0, 1, 2], ids=["for good", "and back", "and back later"])
 @pytest.mark.parametrize(("name", "swapped", "target"), SWAPS.values(), ids=SWAPS.keys())
-def test_a_swap_at_the_worst_moment_lets_nothing_out(
+def test_a_swap_at_the_worst_moment_leaks_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, swapped: str, target: str, moment: int, back: int
 ) -> None:
     world = file_tree.build_empty_tree(tmp_path)
@@ -111,9 +111,7 @@ def test_a_swap_at_the_worst_moment_lets_nothing_out(
 
 
 @pytest.mark.parametrize("moment", range(1, 5))
-def test_a_pipe_in_place_of_a_file_at_any_moment_is_not_waited_on(
-    world: FileTree, monkeypatch: pytest.MonkeyPatch, moment: int
-) -> None:
+def test_a_pipe_in_place_of_a_file_never_blocks(world: FileTree, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
     def swap() -> None:
         (world.root / "a.txt").unlink()
         os.mkfifo(world.root / "a.txt")
@@ -124,7 +122,7 @@ def test_a_pipe_in_place_of_a_file_at_any_moment_is_not_waited_on(
 
 
 @pytest.mark.parametrize("moment", range(1, 9))
-def test_an_editor_that_saves_meanwhile_does_not_spoil_the_call(
+def test_an_editor_that_saves_in_between_does_not_fail_the_call(
     world: FileTree, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
     def save() -> None:
@@ -135,7 +133,7 @@ def test_an_editor_that_saves_meanwhile_does_not_spoil_the_call(
     assert "from within" in world.attached_texts("a.txt")[0]
 
 
-def test_a_file_that_becomes_a_link_and_back(world: FileTree) -> None:
+def test_a_file_that_becomes_a_link_and_back_leaks_nothing(world: FileTree) -> None:
     target, file, link = world.root / "target.txt", world.root / "t1", world.root / "t2"
 
     def swap() -> None:
@@ -152,7 +150,7 @@ def test_a_file_that_becomes_a_link_and_back(world: FileTree) -> None:
 
 
 @pytest.mark.slow
-def test_a_directory_that_becomes_a_link_in_mid_walk(world: FileTree, way: str) -> None:
+def test_a_directory_that_becomes_a_link_in_mid_walk_leaks_nothing(world: FileTree, way: str) -> None:
     deep = world.root / "one/two/three"
     deep.mkdir(parents=True)
     (deep / "canary.txt").write_text(INSIDE_TEXT)
@@ -174,7 +172,7 @@ def test_a_directory_that_becomes_a_link_in_mid_walk(world: FileTree, way: str) 
     assert way == "resolve" or not any("a.py" in each for each in seen[2 * ROUNDS :])
 
 
-def test_a_link_that_points_in_and_out(world: FileTree) -> None:
+def test_a_link_that_points_in_and_out_leaks_nothing(world: FileTree) -> None:
     link = world.root / "turning"
 
     def swap() -> None:
@@ -204,7 +202,7 @@ def test_a_file_that_becomes_a_pipe_never_hangs(world: FileTree) -> None:
     assert len(seen) == ROUNDS
 
 
-def test_a_file_that_grows_is_read_as_long_as_it_was(world: FileTree) -> None:
+def test_a_growing_file_is_read_up_to_its_first_length(world: FileTree) -> None:
     log = world.root / "log.txt"
     log.write_text("a line\n")
 
@@ -219,7 +217,7 @@ def test_a_file_that_grows_is_read_as_long_as_it_was(world: FileTree) -> None:
     assert all(each == "sent" or "at most" in each or "is empty" in each for each in seen)
 
 
-def test_globs_and_searches_in_a_tree_that_is_swapped(world: FileTree) -> None:
+def test_globs_and_searches_in_a_swapped_tree_leak_nothing(world: FileTree) -> None:
     live, aside = world.root / "live", world.root / "aside"
     live.mkdir()
     (live / "canary.txt").write_text(INSIDE_TEXT)

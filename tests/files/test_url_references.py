@@ -27,14 +27,14 @@ if TYPE_CHECKING:
         ("https://exämple.de/ü.pdf", "document", "https://exämple.de/ü.pdf"),
     ],
 )
-def test_an_https_url_is_passed_on_by_its_ending(world: FileTree, name: str, kind: str, url: str) -> None:
+def test_an_https_url_is_passed_on_with_the_type_of_its_suffix(world: FileTree, name: str, kind: str, url: str) -> None:
     *label, block = world.attach(name).blocks
     assert block == {"type": kind, "source": {"type": "url", "url": url}}
     assert len(label) == (kind == "image")
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [("", "document"), ("#image", "image"), ("#document", "document")])
-def test_a_file_id_is_a_document_unless_told(world: FileTree, suffix: str, kind: str) -> None:
+def test_a_file_id_is_a_document_by_default(world: FileTree, suffix: str, kind: str) -> None:
     name = "file_011CNha8iCJcU1wXNR6q4V8w"
     (block,) = world.attach(name + suffix).blocks
     assert block == {"type": kind, "source": {"type": "file", "file_id": name}}
@@ -44,7 +44,7 @@ def test_references_need_no_root(world: FileTree) -> None:
     assert world.attach("https://example.com/a.pdf", "file_011CNha8iCJcU1wXNR6q4V8w", roots=()).file_count == 2
 
 
-def test_a_file_may_be_called_like_an_id(world: FileTree) -> None:
+def test_a_file_may_be_named_like_an_id(world: FileTree) -> None:
     (world.root / "file_utils").write_text("x")
     assert world.attached_texts("file_utils")
 
@@ -62,7 +62,7 @@ def test_a_data_uri_is_its_content(world: FileTree) -> None:
     assert 'path="data:application/json"' in str(seen.blocks[4]["text"])
 
 
-def test_a_refused_reference_is_hardly_repeated(world: FileTree) -> None:
+def test_a_rejected_reference_is_quoted_only_in_part(world: FileTree) -> None:
     secret = "s3cr3t" * 5
     for name in (f"https://u:{secret}@example.com", f"data:image/png;base64,{secret}!", f"ftp://{secret}"):
         with pytest.raises(RequestError) as refused:
@@ -70,7 +70,7 @@ def test_a_refused_reference_is_hardly_repeated(world: FileTree) -> None:
         assert secret not in str(refused.value)
 
 
-def test_the_network_is_not_touched(world: FileTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_request_is_made(world: FileTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     del tmp_path
 
     def refuse(*_: object, **__: object) -> None:

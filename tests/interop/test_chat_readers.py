@@ -35,7 +35,7 @@ def check_report(printed: str) -> None:
 
 
 @pytest.mark.parametrize("library", ["eventsource-parser", "eventsource", "fetch-event-source"])
-def test_a_javascript_reader_gets_the_whole_answer(
+def test_a_javascript_reader_gets_the_complete_answer(
     library: str, install: Callable[..., Path], node: str, http_url: str
 ) -> None:
     folder = install(library)
@@ -43,13 +43,15 @@ def test_a_javascript_reader_gets_the_whole_answer(
     check_report(run_reader(node, str(program), library, f"{http_url}/chat", BODY))
 
 
-def test_httpx_sse_gets_the_whole_answer(install: Callable[..., Path], http_url: str) -> None:
+def test_httpx_sse_gets_the_complete_answer(install: Callable[..., Path], http_url: str) -> None:
     python = install("httpx-sse", "python")
     check_report(run_reader(str(python), str(PROGRAMS / "chat_reader.py"), f"{http_url}/chat", BODY))
 
 
 @pytest.mark.parametrize("accept", ["text/plain", "text/event-stream"])
-def test_curl_gets_the_whole_answer(accept: str, http_url: str, record_property: Callable[[str, object], None]) -> None:
+def test_curl_gets_the_complete_answer(
+    accept: str, http_url: str, record_property: Callable[[str, object], None]
+) -> None:
     record_property("party", "curl")
     curl = shutil.which("curl")
     if curl is None:

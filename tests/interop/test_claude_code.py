@@ -88,7 +88,7 @@ def init_event(events: list[dict[str, Any]]) -> dict[str, Any]:
     return next(event for event in events if event.get("subtype") == "init")
 
 
-def test_claude_code_shows_its_model_whole_answers_of_parallel_calls(
+def test_claude_code_gives_its_model_the_complete_answers_of_parallel_calls(
     claude_code: ClaudeCode, options: list[str], simulator: SimulatorProcess
 ) -> None:
     mark = token_hex(8)

@@ -55,7 +55,7 @@ LIBRARIES = [
 
 @pytest.mark.parametrize("transport", ["stdio", "http"])
 @pytest.mark.parametrize("library", LIBRARIES, ids=str)
-def test_a_client_library_can_use_everything(
+def test_a_client_library_can_use_every_feature(
     library: ClientLibrary,
     transport: str,
     install: Callable[..., Path],

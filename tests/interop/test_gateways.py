@@ -68,11 +68,11 @@ def aimock_url(install: Callable[..., Path], node: str, tmp_path: Path) -> Itera
         yield url
 
 
-def test_aimock_answers(aimock_url: str, tmp_path: Path) -> None:
+def test_aimock_answers_as_upstream(aimock_url: str, tmp_path: Path) -> None:
     assert ask(aimock_url, tmp_path / "data").startswith(ANSWER)
 
 
-def test_litellm_hands_the_request_on(aimock_url: str, install: Callable[..., Path], tmp_path: Path) -> None:
+def test_litellm_forwards_the_request(aimock_url: str, install: Callable[..., Path], tmp_path: Path) -> None:
     litellm = install("litellm", "python").with_name("litellm")
     parameters = {"model": f"anthropic/{MODEL}", "api_base": aimock_url, "api_key": "sk-ant-test-0000-not-a-key"}
     config = {

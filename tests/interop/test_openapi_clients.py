@@ -48,7 +48,7 @@ def test_a_generated_python_client_asks_and_reads_usage(
     assert report["usage"]["totals"]["requests"] >= 1
 
 
-def test_generated_typescript_types_fit_a_program(
+def test_generated_typescript_types_compile_with_a_program(
     install: Callable[..., Path], node: str, document: Path, tmp_path: Path
 ) -> None:
     tools = install("openapi-typescript") / "node_modules" / ".bin"

@@ -100,7 +100,7 @@ def saved_chars(replicas: Replicas) -> int:
     return int(replicas.rows("select coalesce(max(chars), 0) as chars from call")[0]["chars"])
 
 
-async def test_the_items_of_a_killed_replica_are_answered_by_one_that_nobody_asks(
+async def test_the_items_of_a_killed_replica_are_answered_by_another_one_without_a_request(
     upstream: Simulator, postgres_url: str, tmp_path: Path
 ) -> None:
     items = [f"[item {number}]" for number in range(40)]
@@ -135,7 +135,7 @@ def done_items(replicas: Replicas) -> int:
 
 
 @pytest.mark.slow
-async def test_a_stopped_replica_is_given_up_and_closes_its_call_itself_when_it_goes_on(
+async def test_a_suspended_replica_is_given_up_and_closes_its_call_itself_when_it_resumes(
     upstream: Simulator, postgres_url: str, tmp_path: Path
 ) -> None:
     fields: dict[str, Any] = {"real": True, "budget_usd_per_day": BUDGET_USD, "reader_grace_s": 600}
@@ -167,7 +167,7 @@ def ends(replicas: Replicas) -> list[str]:
     return [row["end"] for row in replicas.rows('select "end" from entry order by started_at')]
 
 
-async def test_a_replica_that_is_cut_off_from_the_database_finishes_its_calls_and_books_them_afterwards(
+async def test_a_replica_cut_off_from_the_database_finishes_its_calls_and_records_them_afterwards(
     upstream: Simulator, postgres_url: str, network: CuttableSocket, tmp_path: Path
 ) -> None:
     cut_off = through(network, postgres_url)
@@ -209,7 +209,9 @@ async def test_a_replica_that_is_cut_off_from_the_database_finishes_its_calls_an
         assert len(message_requests(upstream)) == 1
 
 
-async def test_a_server_whose_database_never_answers_stays_up_and_says_so(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_server_whose_database_never_answers_stays_up_and_reports_it(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     url = f"postgresql://ada:fake-password@/ledger?host={tmp_path}"
     async with http_server_process(tmp_path / "data", upstream.url, database_url=url) as server:
         with anyio.fail_after(TIMEOUT_S):

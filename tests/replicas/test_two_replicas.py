@@ -106,7 +106,7 @@ async def test_a_reader_of_chat_resumes_through_the_other_replica_and_stops_ther
     assert rest[-1].json["complete"] is False
 
 
-async def test_a_call_waits_for_the_thread_that_the_other_replica_answers_in_and_its_reader_is_told(
+async def test_a_call_waits_for_a_thread_that_the_other_replica_has_locked_and_its_reader_is_notified(
     replicas: Replicas, api: Simulator
 ) -> None:
     with anyio.fail_after(TIMEOUT_S):
@@ -210,7 +210,7 @@ async def test_a_request_of_a_2025_11_25_session_that_reaches_another_replica_ge
             assert (await anew.post("tools/list")).status_code == 200
 
 
-async def test_a_budget_of_both_replicas_is_kept_to_the_micro_dollar(
+async def test_a_budget_of_both_replicas_holds_to_the_micro_dollar(
     postgres_url: str, api: Simulator, tmp_path: Path
 ) -> None:
     budget_usd, calls = 0.05, 60

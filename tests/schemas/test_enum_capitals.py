@@ -33,10 +33,10 @@ COLOR: Schema = {"enum": ["Red", "green", 3, None]}
         ({"properties": {"c": True}}, {"c": "red"}, {"c": "red"}),
     ],
 )  # fmt: skip
-def test_capitals_are_those_of_the_schema_and_nothing_else_changes(schema: Any, answer: Json, corrected: Json) -> None:
+def test_capitals_follow_the_schema_and_nothing_else_changes(schema: Any, answer: Json, corrected: Json) -> None:
     assert with_enum_capitals(answer, schema) == corrected
 
 
-def test_references_that_multiply_come_to_an_end() -> None:
+def test_references_that_multiply_terminate() -> None:
     twice: Schema = {"anyOf": [{"$ref": "#"}, {"$ref": "#"}], "enum": ["A"]}
     assert with_enum_capitals("a", twice) == "A"

@@ -71,7 +71,7 @@ def normalised_or_none(schema: Schema) -> NormalizedSchema | None:
 # Parsing
 
 
-def test_a_schema_may_come_as_an_object_or_as_its_text() -> None:
+def test_a_schema_may_be_an_object_or_its_text() -> None:
     schema = an_object({"a": TEXT})
     assert parse_json_schema(schema) == parse_json_schema(json.dumps(schema)) == schema
     assert parse_json_schema({"$schema": "http://json-schema.org/draft-07/schema#", "$id": "urn:x", **schema}) == schema
@@ -99,14 +99,14 @@ def test_a_schema_may_come_as_an_object_or_as_its_text() -> None:
         ({"patternProperties": {"(": {}}}, "pattern at #/patternProperties/( cannot be used"),
     ],
 )
-def test_what_is_not_a_schema_is_refused_in_a_sentence(given_schema: str | dict[str, object], told: str) -> None:
+def test_an_invalid_schema_is_rejected_in_one_sentence(given_schema: str | dict[str, object], told: str) -> None:
     with pytest.raises(RequestError, match=re.escape(told)) as caught:
         parse_json_schema(given_schema)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
 
 
-def test_a_refusal_names_the_place_and_no_values() -> None:
+def test_an_error_names_the_location_and_no_values() -> None:
     with pytest.raises(RequestError) as caught:
         parse_json_schema({"properties": {"a/b": {"type": "my secret"}}})
     assert str(caught.value) == "The schema is not valid at #/properties/a~1b/type (JSON Schema, Draft 2020-12)."
@@ -129,12 +129,12 @@ def test_a_refusal_names_the_place_and_no_values() -> None:
         (an_object({"a": {"pattern": r"^(?=.*\d)"}}), "look-around"),
     ],
 )
-def test_a_schema_that_does_not_stand_alone_and_end_is_refused(schema: Schema, told: str) -> None:
+def test_a_schema_with_external_or_endless_references_is_rejected(schema: Schema, told: str) -> None:
     with pytest.raises(RequestError, match=re.escape(told)):
         parse_json_schema(schema)
 
 
-def test_a_schema_that_multiplies_is_refused_before_it_does() -> None:
+def test_a_schema_that_multiplies_is_rejected_before_it_is_expanded() -> None:
     chain: Schema = {
         f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}, {"$ref": f"#/$defs/d{n + 1}"}]} for n in range(18)
     }
@@ -145,7 +145,7 @@ def test_a_schema_that_multiplies_is_refused_before_it_does() -> None:
         normalize_schema({"type": "object", "anyOf": wide, "properties": {f"q{n}": TEXT for n in range(200)}})
 
 
-def test_a_definition_that_nothing_uses_may_be_recursive() -> None:
+def test_an_unused_definition_may_be_recursive() -> None:
     node = an_object({"n": {"$ref": "#/$defs/n"}})
     assert sent({**an_object({"a": TEXT}), "$defs": {"n": node}}) == {
         "type": "object",
@@ -243,7 +243,7 @@ CLOSED: Schema = {"type": "object", "properties": {"a": TEXT}, "additionalProper
         ),
     ],
 )
-def test_a_keyword_is_sent_said_or_left_out(schema: Schema, expected: Schema, dropped: tuple[str, ...]) -> None:
+def test_a_keyword_is_sent_described_or_left_out(schema: Schema, expected: Schema, dropped: tuple[str, ...]) -> None:
     assert sent(schema) == expected
     assert normalize_schema(schema).dropped == dropped
 
@@ -266,12 +266,12 @@ def test_a_keyword_is_sent_said_or_left_out(schema: Schema, expected: Schema, dr
         (an_object({"a": False}, required=["a"]), "No answer can be valid"),
     ],
 )
-def test_what_cannot_be_said_to_claude_is_refused_with_its_place(schema: Schema, told: str) -> None:
+def test_an_unsupported_keyword_is_rejected_with_its_location(schema: Schema, told: str) -> None:
     with pytest.raises(RequestError, match=re.escape(told)):
         normalize_schema(schema)
 
 
-def test_a_root_that_is_no_object_is_wrapped_and_unwrapped() -> None:
+def test_a_root_that_is_not_an_object_is_wrapped_and_unwrapped() -> None:
     schema: Schema = {"type": "array", "items": WHOLE}
     found = normalize_schema(schema)
     assert found.wrapped
@@ -286,12 +286,12 @@ def test_a_root_that_is_no_object_is_wrapped_and_unwrapped() -> None:
     assert problems({"value": [1, "a"]}, schema) == ("[1]: should be integer, is a string",)
 
 
-def test_a_property_named_value_is_not_taken_for_the_wrapping() -> None:
+def test_a_property_named_value_is_not_taken_for_the_wrapper() -> None:
     schema = an_object({"value": TEXT})
     assert validate_output('{"value": "x"}', schema, normalize_schema(schema)) == {"value": "x"}
 
 
-def test_the_apis_limits_are_told_before_it_says_so_itself() -> None:
+def test_the_limits_of_the_api_are_reported_before_it_is_called() -> None:
     many = normalize_schema(an_object({f"p{n}": TEXT for n in range(25)}))
     assert many.too_complex == "The schema has 25 optional properties; the API enforces at most 24."
     with pytest.raises(RequestError, match="25 optional properties"):
@@ -347,7 +347,7 @@ def test_a_format_and_a_forced_tool_carry_the_schema() -> None:
         ("x" * 4_000_001, "the answer: has more than 4,000,000 characters"),
     ],
 )
-def test_a_problem_names_its_place_and_what_is_wrong(answer: object, told: str) -> None:
+def test_a_violation_names_its_location_and_what_is_wrong(answer: object, told: str) -> None:
     schema = an_object(
         {
             "name": {"type": "string", "minLength": 2},
@@ -363,7 +363,7 @@ def test_a_problem_names_its_place_and_what_is_wrong(answer: object, told: str) 
     assert told in problems(answer, schema)
 
 
-def test_at_most_five_problems_are_told_each_once_and_short() -> None:
+def test_at_most_five_violations_are_reported_each_once_and_short() -> None:
     schema: Schema = {"type": "array", "items": {"type": "integer"}}
     assert len(problems(["x"] * 10_000, schema)) == 5
     wanted = an_object({"a": TEXT, "b": TEXT}, required=["a", "b"])
@@ -381,7 +381,7 @@ def test_at_most_five_problems_are_told_each_once_and_short() -> None:
         ('{"a": "x"', False),
     ],
 )
-def test_only_an_answer_that_is_all_one_fence_is_taken_out_of_it(text: str, *, whole: bool) -> None:
+def test_only_an_answer_that_is_one_fence_is_unwrapped(text: str, *, whole: bool) -> None:
     schema = an_object({"a": TEXT})
     found = normalize_schema(schema)
     if whole:
@@ -391,7 +391,7 @@ def test_only_an_answer_that_is_all_one_fence_is_taken_out_of_it(text: str, *, w
             validate_output(text, schema, found)
 
 
-def test_an_answer_has_no_half_characters() -> None:
+def test_an_answer_has_no_lone_surrogates() -> None:
     schema = an_object({"a": TEXT})
     assert validate_output(r'{"a": "\ud83d\ude00 \ud83d"}', schema, normalize_schema(schema)) == {
         "a": "😀 \N{REPLACEMENT CHARACTER}"
@@ -417,7 +417,7 @@ def test_an_answer_has_no_half_characters() -> None:
         ("uuid", "3f1c2b8e-6d52-4a5e-9f0b-7f6f0f6f2a11", "3f1c2b8e6d524a5e9f0b7f6f0f6f2a11"),
     ],
 )
-def test_the_formats_that_the_api_takes_are_asserted(name: str, good: str, bad: str) -> None:
+def test_the_formats_that_the_api_accepts_are_asserted(name: str, good: str, bad: str) -> None:
     schema: Schema = {"type": "string", "format": name}
     assert sent(schema) == schema
     found = normalize_schema(schema)
@@ -427,14 +427,14 @@ def test_the_formats_that_the_api_takes_are_asserted(name: str, good: str, bad: 
         assert problems(json.dumps(value), schema) == (f"the answer: is not a valid {name}",)
 
 
-def test_the_repair_turn_names_the_problems_and_quotes_a_short_answer() -> None:
+def test_the_repair_turn_names_the_violations_and_quotes_a_short_answer() -> None:
     turn = repair_prompt(("name: should be string, is a number", "n: breaks minimum: 1"), '{"name": 3}')
     assert '- name: should be string, is a number\n- n: breaks minimum: 1\n<answer>\n{"name": 3}\n</answer>\n' in turn
     assert "only the JSON" in turn
     assert "<answer>" not in repair_prompt(("the answer: is empty",), " ") + repair_prompt(("x: y",), "z" * 5000)
 
 
-def test_what_the_simulator_answers_is_valid() -> None:
+def test_the_answer_of_the_simulator_is_valid() -> None:
     schema = an_object(
         {"name": TEXT, "tags": {"type": "array", "items": TEXT}, "at": {"type": "string", "format": "date-time"}},
         required=["name", "tags", "at"],
@@ -452,14 +452,14 @@ def test_jsonschema_rs_is_not_imported_before_the_first_schema() -> None:
 
 
 @pytest.mark.parametrize("source", ["(a+)+$", "^(a|a)*$", "^(a|aa)+$", r"^(.*a){12}$", r"\s*\s*\s*\s*x|a$"])
-def test_a_pattern_that_backtracks_for_hours_elsewhere_is_searched_in_linear_time(source: str) -> None:
+def test_a_pattern_with_catastrophic_backtracking_is_matched_in_linear_time(source: str) -> None:
     text = "a" * 50_000
     schema = an_object({"a": {"type": "string", "pattern": source}})
     assert validate_output(json.dumps({"a": text}), schema, normalize_schema(schema)) == {"a": text}
     assert problems({"a": text + "b"}, schema) == (f"a: does not match its pattern, {source}",)
 
 
-def test_a_text_that_is_too_long_for_its_pattern_is_not_searched() -> None:
+def test_a_text_that_is_too_long_for_its_pattern_is_not_matched() -> None:
     schema: Schema = {"type": "string", "pattern": "(a.{90}){9}[cd]{30}"}
     assert problems(json.dumps("ab" * 100), schema) == ("the answer: does not match its pattern, (a.{90}){9}[cd]{30}",)
     assert problems(json.dumps("ab" * 100_000), schema) == (
@@ -467,7 +467,7 @@ def test_a_text_that_is_too_long_for_its_pattern_is_not_searched() -> None:
     )
 
 
-def test_patterns_of_different_properties_do_not_add_up() -> None:
+def test_patterns_of_different_properties_are_limited_separately() -> None:
     pattern: Schema = {"type": "string", "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$"}
     many_properties = an_object({f"p{n}": pattern for n in range(20)}, required=[f"p{n}" for n in range(20)])
     answer = {f"p{n}": "a" * 20_000 for n in range(20)}
@@ -478,7 +478,7 @@ def test_patterns_of_different_properties_do_not_add_up() -> None:
     )
 
 
-def test_a_schema_with_very_many_patterns_is_refused() -> None:
+def test_a_schema_with_very_many_patterns_is_rejected() -> None:
     schema = an_object({f"p{n}": {"type": "string", "pattern": "a"} for n in range(201)})
     with pytest.raises(RequestError, match="more than 200 patterns"):
         parse_json_schema(schema)
@@ -550,7 +550,7 @@ many = settings(
 
 @many
 @given(junk)
-def test_whatever_is_given_is_normalised_or_refused(schema: Json) -> None:
+def test_any_schema_is_normalised_or_rejected(schema: Json) -> None:
     found = normalised_or_none(cast("Schema", schema))
     event(f"normalised: {found is not None}")
     if found is None:
@@ -685,7 +685,7 @@ def whole_pairs(draw: st.DrawFn) -> tuple[Schema, Json]:
 
 @settings(many, max_examples=examples(500))
 @given(whole_pairs())
-def test_what_is_valid_stays_valid_for_the_api(pair: tuple[Schema, Json]) -> None:
+def test_a_valid_value_is_valid_for_the_normalised_schema(pair: tuple[Schema, Json]) -> None:
     schema, document = pair
     assume(valid(document, schema))
     found = normalised_or_none(schema)

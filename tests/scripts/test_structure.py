@@ -28,7 +28,7 @@ def _check(folder: Path, modules: dict[str, str]) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_a_sound_package_passes(tmp_path: Path) -> None:
+def test_a_correct_package_passes(tmp_path: Path) -> None:
     code, output = _check(tmp_path, SOUND)
     assert code == 0, output
     assert "exceeded" not in output

@@ -36,7 +36,7 @@ PROPERTIES = {
         ({"modle": "opus"}, {"modle": "opus"}),
     ],
 )
-def test_arguments_as_clients_send_them_mean_what_they_mean(sent: dict[str, object], meant: dict[str, object]) -> None:
+def test_arguments_as_clients_send_them_are_understood(sent: dict[str, object], meant: dict[str, object]) -> None:
     assert tolerated_arguments(sent, PROPERTIES, ["prompt"]) == meant
 
 

@@ -122,7 +122,7 @@ async def test_one_text_block_holds_everything_for_a_client_that_reads_only_the_
     ("transport", "mode", "version"),
     [("http", "auto", "2.1.332"), ("http", "legacy", "2.1.232"), ("memory", "auto", "2.1.240")],
 )
-async def test_other_versions_and_transports_get_each_note_in_a_block_of_its_own(
+async def test_other_versions_and_transports_get_each_note_in_a_separate_block(
     transport: Transport, mode: ProtocolMode, version: str, upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect(
@@ -176,7 +176,7 @@ def _is_file_line(text: str) -> bool:
 
 
 @BOTH_VERSIONS
-async def test_a_call_returns_before_a_client_ends_it_and_runs_on(
+async def test_a_call_returns_before_a_client_ends_it_and_continues_in_the_background(
     mode: ProtocolMode, upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_quirks, "DETACH_AFTER_S", 0.2)
@@ -206,7 +206,7 @@ async def test_a_clients_name_is_stored_without_control_characters(upstream: Sim
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_usd"])
-async def test_a_boolean_is_no_number(upstream: Simulator, tmp_path: Path, name: str) -> None:
+async def test_a_boolean_is_not_a_number(upstream: Simulator, tmp_path: Path, name: str) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         for value in (True, "true"):
             arguments: dict[str, Any] = {name: value}
@@ -216,7 +216,7 @@ async def test_a_boolean_is_no_number(upstream: Simulator, tmp_path: Path, name:
         assert len(desk.ledger_rows()) == 1
 
 
-async def test_arguments_that_clients_add_are_dropped_and_a_typo_is_refused(
+async def test_arguments_that_clients_add_are_dropped_and_a_typo_is_rejected(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:

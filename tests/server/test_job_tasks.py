@@ -180,7 +180,9 @@ async def test_a_task_is_read_from_another_server_after_the_first_has_ended(api:
     assert text_blocks(ended.result)[0] == message_requests(api)[-1].text
 
 
-async def test_unknown_tasks_are_refused_and_answers_to_no_question_are_ignored(api: Simulator, tmp_path: Path) -> None:
+async def test_unknown_tasks_are_rejected_and_responses_without_a_request_ignored(
+    api: Simulator, tmp_path: Path
+) -> None:
     async with tasks_session(api, tmp_path) as desk:
         task = await call_for_task(desk.client, "claude_ask", {"prompt": "What is tea? [[sim: tokens=20 pace=60]]"})
         await update_task(desk.client, task.task_id, {"unknown": {"action": "accept"}})
@@ -192,7 +194,7 @@ async def test_unknown_tasks_are_refused_and_answers_to_no_question_are_ignored(
             await update_task(desk.client, "j_00000000", {})
 
 
-async def test_a_user_does_not_find_the_task_of_another(api: Simulator, tmp_path: Path) -> None:
+async def test_a_task_is_not_found_by_another_user(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     fields: dict[str, Any] = {"data_dir": tmp_path / "data", "base_url": api.url, "detach_after_s": GRACE_S}
     async with http_server_in_loop(**fields) as door:

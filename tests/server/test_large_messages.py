@@ -42,7 +42,7 @@ def _without_automatic_collections() -> Iterator[None]:
     gc.enable()
 
 
-async def test_what_a_large_result_leaves_behind_is_collected_soon_after_it_was_written() -> None:
+async def test_the_memory_of_a_large_result_is_collected_soon_after_it_was_written() -> None:
     reading, writing = os.pipe()
     writer = StdoutWriter(writing, UnansweredRequests())
     message = JSONRPCResponse(jsonrpc="2.0", id=1, result={"text": "x" * MIN_LARGE_MESSAGE_BYTES})

@@ -78,7 +78,7 @@ async def test_the_first_notification_goes_through_the_sdk_and_the_others_as_byt
     ]
 
 
-async def test_over_http_no_bytes_overtake_the_first_event_of_the_response() -> None:
+async def test_over_http_no_bytes_precede_the_first_event_of_the_response() -> None:
     sent: list[bytes] = []
 
     async def send_body(data: bytes) -> None:
@@ -100,7 +100,7 @@ async def test_over_http_no_bytes_overtake_the_first_event_of_the_response() -> 
     assert sent[0].endswith(b"}\r\n\r\n")
 
 
-async def test_a_response_that_is_no_stream_of_events_takes_no_bytes() -> None:
+async def test_a_response_that_is_not_an_event_stream_gets_no_bytes() -> None:
     wire, state = Wire(), HttpRequestState()
     frames = ProgressFrames(wire.send_through_sdk, state, 1)
     await frames(1, None)
@@ -108,7 +108,7 @@ async def test_a_response_that_is_no_stream_of_events_takes_no_bytes() -> None:
     assert wire.messages == [(1, None), (2, "tea")]
 
 
-async def test_the_end_of_an_answer_waits_behind_what_the_client_reads_of_others(
+async def test_the_end_of_an_answer_waits_while_the_client_reads_other_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A client that reads slowly is not one that does not read."""
@@ -129,7 +129,7 @@ async def test_the_end_of_an_answer_waits_behind_what_the_client_reads_of_others
 
 
 @pytest.mark.parametrize(("transport", "mode"), ALL_TRANSPORTS)
-async def test_the_messages_joined_are_the_answer_over_every_transport_and_in_both_eras(
+async def test_the_messages_joined_are_the_answer_over_every_transport_and_protocol_version(
     api: Simulator, tmp_path: Path, transport: Transport, mode: ProtocolMode
 ) -> None:
     prompt = "Tea? 茶 👩‍👩‍👧 [[sim: tokens=400 pace=2000]]"

@@ -98,21 +98,23 @@ async def pumped(events: Sequence[CallEvent], style: ProgressStyle, *, rests: Se
 @example(FAMILY * 3, [1], [4])
 @example("\ud83d", [1], [9])
 @example("\ude00\ud83d\ud83d\ude00\ude00", [1], [5])
-async def test_the_messages_joined_are_the_text_however_it_came(text: str, sizes: list[int], rests: list[int]) -> None:
+async def test_the_messages_joined_are_the_text_however_it_arrived(
+    text: str, sizes: list[int], rests: list[int]
+) -> None:
     client = await pumped([TextDelta(piece) for piece in cut(utf16_units(text), sizes)], "text", rests=rests)
     assert "".join(client.said) == replace_lone_surrogates(text)
     assert all(message and len(message) <= MAX_MESSAGE_CHARS for message in client.said)
 
 
 @pytest.mark.parametrize("size", [7, 4096, 2_000_000])
-async def test_two_megabytes_arrive_whole_in_messages_of_64_kilo(size: int) -> None:
+async def test_two_megabytes_arrive_complete_in_messages_of_64_kilobytes(size: int) -> None:
     text = f"{FAMILY}{ARABIC}\n{FLAG}" * 60_000
     client = await pumped([TextDelta(piece) for piece in cut(utf16_units(text), [size])], "text")
     assert "".join(client.said) == text
     assert max(map(len, client.said)) <= MAX_MESSAGE_CHARS
 
 
-async def test_in_style_text_nothing_but_the_answer_has_a_message() -> None:
+async def test_in_style_text_only_the_answer_has_messages() -> None:
     events = [
         MessageStart(usage=Usage(model="claude-opus-5-5")),
         ThinkingProgress(9),
@@ -147,7 +149,7 @@ async def test_a_status_is_one_line_a_person_can_read(events: list[CallEvent], r
         assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in line), ascii(line)
 
 
-def test_a_status_says_model_stage_tokens_cost_time_and_the_last_words() -> None:
+def test_a_status_has_model_stage_tokens_cost_time_and_the_last_words() -> None:
     line = StatusLine()
     line.update_stage(MessageStart(usage=Usage(model="claude-opus-5-5", input_tokens=1_000_000)))
     line.update_stage(ThinkingProgress(100))
@@ -160,7 +162,7 @@ def test_a_status_says_model_stage_tokens_cost_time_and_the_last_words() -> None
 
 
 @pytest.mark.parametrize("rests", [0, 1, 5])
-async def test_a_tool_that_ended_between_two_lines_is_named_before_the_line_goes_on(rests: int) -> None:
+async def test_a_tool_that_ended_between_two_lines_is_named_before_the_next_line(rests: int) -> None:
     tools = [ToolUse("web_fetch"), ToolUse("web_fetch", "https://example.com/tea"), ToolUse("code_execution")]
     client = await pumped(
         [ThinkingProgress(9), *tools, ThinkingProgress(20), TextDelta("Tea.")], "status", rests=[rests]
@@ -173,7 +175,7 @@ async def test_a_tool_that_ended_between_two_lines_is_named_before_the_line_goes
         assert stages.count("running code") == 1
 
 
-async def test_silence_is_broken_by_heartbeats_that_say_nothing() -> None:
+async def test_silence_is_broken_by_heartbeats_without_text() -> None:
     client = Client()
     async with progress_reporter(client.report, "text", Settings(heartbeat_s=0.05, progress_interval_s=0.01)):
         await client.heard(4)
@@ -181,7 +183,7 @@ async def test_silence_is_broken_by_heartbeats_that_say_nothing() -> None:
     assert client.progress == sorted(set(client.progress))
 
 
-async def test_the_seconds_of_thinking_go_by_where_nothing_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_seconds_of_thinking_advance_without_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_notifications, "THINKING_UPDATE_INTERVAL_S", 0.05)
     client = Client()
     async with progress_reporter(client.report, "status", Settings(heartbeat_s=240)) as running:
@@ -198,7 +200,7 @@ async def test_the_first_notification_does_not_wait_for_the_upstream() -> None:
 
 
 @pytest.mark.parametrize("style", ["text", "status"])
-async def test_a_client_that_never_reads_holds_up_neither_the_upstream_nor_the_end(style: ProgressStyle) -> None:
+async def test_a_client_that_never_reads_delays_neither_the_upstream_nor_the_end(style: ProgressStyle) -> None:
     client = Client()
     client.reads = anyio.Event()
     with anyio.fail_after(30):
@@ -209,7 +211,7 @@ async def test_a_client_that_never_reads_holds_up_neither_the_upstream_nor_the_e
     assert client.messages == []
 
 
-async def test_a_process_that_stands_still_blames_no_client_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_suspended_process_does_not_count_against_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_notifications, "DRAIN_TIMEOUT_S", 0.1)
     client = Client()
 
@@ -237,7 +239,7 @@ async def test_a_client_that_reads_late_gets_everything_at_once() -> None:
 
 
 @pytest.mark.parametrize("gone", [anyio.BrokenResourceError, anyio.ClosedResourceError])
-async def test_a_client_that_is_gone_does_not_end_the_call(gone: type[Exception]) -> None:
+async def test_a_client_that_disconnected_does_not_end_the_call(gone: type[Exception]) -> None:
     calls: list[tuple[float, str | None]] = []
 
     async def report(progress: float, message: str | None, total: float | None = None) -> None:
@@ -252,7 +254,7 @@ async def test_a_client_that_is_gone_does_not_end_the_call(gone: type[Exception]
     assert [message for _, message in calls] == [None]
 
 
-async def test_a_failure_inside_comes_out_as_it_is_after_what_was_said_before_it() -> None:
+async def test_an_inner_failure_is_raised_unchanged_after_the_messages_before_it() -> None:
     client = Client()
 
     async def fail() -> None:
@@ -265,7 +267,7 @@ async def test_a_failure_inside_comes_out_as_it_is_after_what_was_said_before_it
     assert client.said == ["said"]
 
 
-async def test_a_cancelled_call_stops_its_pump() -> None:
+async def test_a_cancelled_call_stops_its_reporter() -> None:
     client = Client()
     with anyio.CancelScope() as scope:
         async with progress_reporter(client.report, "text", Settings()):
@@ -289,7 +291,7 @@ async def test_a_cancelled_call_stops_its_pump() -> None:
         (False, "status", ["text"], "status"),
     ],
 )
-def test_the_style_is_what_was_asked_for_else_configured_else_what_suits(
+def test_the_style_is_that_of_the_call_else_of_the_setting_else_of_the_client(
     configured: Literal["auto", "text", "status"],
     asked: object,
     style: ProgressStyle,

@@ -48,7 +48,7 @@ async def test_prompts_need_no_argument_and_name_the_call(
         ("exlpain", {}, "exlpain"),
     ],
 )
-async def test_a_wrong_argument_is_an_invalid_parameter_with_a_sentence(
+async def test_a_wrong_argument_is_an_invalid_parameter_with_an_explanation(
     upstream: Simulator, tmp_path: Path, mode: ProtocolMode, name: str, arguments: dict[str, str], sentence: str
 ) -> None:
     async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as desk:

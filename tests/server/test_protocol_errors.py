@@ -68,7 +68,7 @@ async def test_an_unknown_tool_is_a_protocol_error_that_names_the_tools(
     assert raised.value.code == INVALID_PARAMS
 
 
-async def test_only_what_there_is_is_announced(
+async def test_only_existing_features_are_announced(
     session: AbstractAsyncContextManager[McpSession],
 ) -> None:
     async with session as desk:
@@ -83,7 +83,7 @@ async def test_only_what_there_is_is_announced(
             assert (await desk.client.list_prompts()).prompts
 
 
-async def test_the_id_of_a_call_in_place_of_a_threads_is_recognized(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_id_of_a_call_instead_of_a_thread_is_recognised(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         used = usage_meta(await desk.ask("x"))
         call_id, thread = cast("str", used["call_id"]), cast("str", used["thread"])

@@ -81,7 +81,7 @@ async def test_each_item_of_a_job_and_its_end_are_updates_of_its_output(upstream
                 assert {getattr(await anext(events), "uri", None) for _ in range(2)} == {address}
 
 
-async def test_nobody_can_subscribe_to_the_resources_of_another_user(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_resources_of_another_user_cannot_be_subscribed(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_in_loop(base_url=upstream.url, data_dir=tmp_path / "data") as door:
         ada, bob = await door.token("ada"), await door.token("bob")
         async with door.client(ada) as client:

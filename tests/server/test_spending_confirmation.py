@@ -91,7 +91,7 @@ async def test_a_call_that_its_user_does_not_approve_is_not_sent(
 
 
 @pytest.mark.parametrize(("transport", "mode"), ALL_TRANSPORTS)
-async def test_a_client_that_cannot_ask_gets_an_error_that_says_what_needs_no_approval(
+async def test_a_client_without_elicitation_gets_an_error_that_names_what_needs_no_approval(
     upstream: Simulator, tmp_path: Path, transport: Transport, mode: ProtocolMode
 ) -> None:
     async with connect(transport, mode, tmp_path / "data", base_url=upstream.url, confirm_above_usd=0.05) as desk:
@@ -104,7 +104,7 @@ async def test_a_client_that_cannot_ask_gets_an_error_that_says_what_needs_no_ap
     assert len(message_requests(upstream)) == 1
 
 
-async def test_an_approval_that_is_sent_a_second_time_is_asked_for_again(upstream: Simulator, tmp_path: Path) -> None:
+async def test_an_approval_that_is_sent_twice_is_requested_again(upstream: Simulator, tmp_path: Path) -> None:
     """In 2026-07-28 the client repeats the call with the answer and a state, which the SDK accepts for ten minutes."""
     async with connect(
         "memory",
@@ -152,7 +152,7 @@ async def test_a_job_of_many_items_is_approved_as_a_whole(
     assert len(message_requests(upstream)) == 2
 
 
-def test_an_answered_question_is_not_pending_and_pending_ones_are_bounded() -> None:
+def test_an_answered_elicitation_is_not_pending_and_pending_ones_are_bounded() -> None:
     approvals = SpendingApprovals()
     first = approvals.add_question("a", "Send it?")
     assert approvals.pending_question("a") == first

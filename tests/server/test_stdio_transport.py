@@ -62,7 +62,7 @@ async def writing(wire: StdioProcess, token: int) -> None:
 # --------------------------------------------------------------------- frames
 
 
-async def test_a_line_that_is_no_message_is_answered_and_the_next_one_is_heard(tmp_path: Path) -> None:
+async def test_a_line_that_is_no_message_is_answered_and_the_next_one_is_read(tmp_path: Path) -> None:
     async with stdio_process(tmp_path / "data") as wire:
         await wire.initialize()
         deep = b"[" * 100_000
@@ -79,7 +79,7 @@ async def test_a_line_that_is_no_message_is_answered_and_the_next_one_is_heard(t
 
 
 @pytest.mark.parametrize("identity", [b"null", b"1.5", b"true", b"[1]", b"1e400"])
-async def test_a_request_with_an_id_that_is_none_is_answered_as_invalid(tmp_path: Path, identity: bytes) -> None:
+async def test_a_request_with_an_invalid_id_is_answered_as_invalid(tmp_path: Path, identity: bytes) -> None:
     async with stdio_process(tmp_path / "data") as wire:
         await wire.initialize()
         await wire.send(b'{"jsonrpc": "2.0", "id": ' + identity + b', "method": "ping"}\n', message_bytes(PING))
@@ -91,7 +91,7 @@ async def test_a_request_with_an_id_that_is_none_is_answered_as_invalid(tmp_path
     assert [each for each in wire.received if "error" in each] == [answer]
 
 
-async def test_half_a_surrogate_pair_in_a_request_is_answered(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_lone_surrogate_in_a_request_is_answered(upstream: Simulator, tmp_path: Path) -> None:
     async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
         await wire.initialize()
         await wire.send(tool_call(1, "half \ud83d of it"))
@@ -102,7 +102,7 @@ async def test_half_a_surrogate_pair_in_a_request_is_answered(upstream: Simulato
     assert "half \ufffd of it" in str(message_requests(upstream)[0].body)
 
 
-async def test_a_frame_may_come_in_crumbs_or_be_five_megabytes_long(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_frame_may_arrive_in_fragments_or_have_five_megabytes(upstream: Simulator, tmp_path: Path) -> None:
     big = "é" * 900_000
     async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
         hello = message_bytes(INITIALIZE)
@@ -114,7 +114,7 @@ async def test_a_frame_may_come_in_crumbs_or_be_five_megabytes_long(upstream: Si
     assert cast("Message", message_requests(upstream)[0].body)["messages"] == [{"role": "user", "content": big}]
 
 
-async def test_the_last_line_may_lack_its_end(tmp_path: Path) -> None:
+async def test_the_last_line_may_lack_its_line_feed(tmp_path: Path) -> None:
     async with stdio_process(tmp_path / "data") as wire:
         await wire.send(message_bytes(INITIALIZE).rstrip())
         wire.close_stdin()
@@ -122,7 +122,7 @@ async def test_the_last_line_may_lack_its_end(tmp_path: Path) -> None:
         assert [each["id"] for each in wire.received] == ["hello"]
 
 
-async def test_requests_may_come_from_a_file(tmp_path: Path) -> None:
+async def test_requests_can_be_read_from_a_file(tmp_path: Path) -> None:
     requests = tmp_path / "requests"
     requests.write_bytes(message_bytes(INITIALIZE) + message_bytes(INITIALIZED) + message_bytes(PING))
     with requests.open("rb") as stdin:
@@ -145,7 +145,7 @@ async def test_while_one_call_streams_others_are_answered(upstream: Simulator, t
         assert not any(each.get("id") == 1 for each in wire.received)
 
 
-async def test_a_cancel_closes_the_upstream_and_one_for_an_unknown_call_does_no_harm(
+async def test_a_cancellation_closes_the_upstream_and_one_for_an_unknown_call_is_ignored(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
@@ -161,7 +161,7 @@ async def test_a_cancel_closes_the_upstream_and_one_for_an_unknown_call_does_no_
         await wire.read_response("ping")
 
 
-async def test_a_client_that_reads_late_gets_whole_frames_and_the_whole_answer(
+async def test_a_client_that_reads_late_gets_complete_frames_and_the_complete_answer(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
@@ -177,7 +177,7 @@ async def test_a_client_that_reads_late_gets_whole_frames_and_the_whole_answer(
         assert answer.startswith("".join(told(wire, 1)))
 
 
-async def test_two_servers_may_begin_at_once_with_one_ledger(upstream: Simulator, tmp_path: Path) -> None:
+async def test_two_servers_can_start_at_once_with_one_ledger(upstream: Simulator, tmp_path: Path) -> None:
     said: dict[str, str] = {}
 
     async def use(name: str) -> None:
@@ -263,7 +263,7 @@ async def test_no_further_request_is_read_while_too_many_are_unanswered(limits: 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes are POSIX's")
-async def test_a_request_whose_answer_nobody_takes_makes_room_all_the_same() -> None:
+async def test_a_request_whose_answer_is_never_read_still_frees_its_slot() -> None:
     with pipes(max_requests=1) as wire:
         os.write(wire.client_out, request_line(0) + request_line(1))
         assert await wire.received_id() == 0
@@ -274,7 +274,7 @@ async def test_a_request_whose_answer_nobody_takes_makes_room_all_the_same() -> 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes are POSIX's")
-async def test_a_client_that_ends_without_reading_ends_the_server() -> None:
+async def test_a_client_that_disconnects_without_reading_ends_the_server() -> None:
     with pipes(max_requests=1) as wire:
         os.write(wire.client_out, request_line(0) + request_line(1))
         assert await wire.received_id() == 0
@@ -298,7 +298,7 @@ async def test_a_client_that_ends_without_reading_ends_the_server() -> None:
         ("</dev/null", ""),
     ],
 )
-def test_a_process_without_standard_streams_ends_well(tmp_path: Path, closed: str, says: str) -> None:
+def test_a_process_without_standard_streams_exits_cleanly(tmp_path: Path, closed: str, says: str) -> None:
     command = shlex.join([sys.executable, "-m", "mcp_server_claude"])
     done = subprocess.run(
         ["/bin/sh", "-c", f"exec {command} {closed}"],
@@ -331,7 +331,7 @@ async def test_with_stderr_closed_calls_are_answered_and_nothing_is_written_into
 
 
 @pytest.mark.parametrize(("how", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("EOF", 0)])
-async def test_the_end_comes_at_once_hangs_up_and_closes_the_book(
+async def test_the_shutdown_is_immediate_cancels_the_upstream_and_closes_the_ledger(
     how: str, code: int, upstream: Simulator, tmp_path: Path
 ) -> None:
     async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
@@ -351,7 +351,7 @@ async def test_the_end_comes_at_once_hangs_up_and_closes_the_book(
     assert "Traceback" not in wire.stderr.read_text()
 
 
-async def test_claude_codes_way_of_ending_a_server_ends_it(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_shutdown_sequence_of_claude_code_ends_the_server(upstream: Simulator, tmp_path: Path) -> None:
     """SIGINT, and SIGTERM while that one is still at work; stdin stays open."""
     async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
         await wire.initialize()
@@ -363,7 +363,9 @@ async def test_claude_codes_way_of_ending_a_server_ends_it(upstream: Simulator, 
     assert [line["end"] for line in ledger_rows(tmp_path / "data")] == ["cancelled"]
 
 
-async def test_a_client_that_closes_only_its_ear_is_no_reason_to_crash(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_client_that_closes_only_its_reading_end_does_not_crash_the_server(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
         await wire.initialize()
         wire.process.stdout.close()  # type: ignore[union-attr] - it is a pipe
@@ -419,7 +421,7 @@ async def test_a_server_that_is_still_importing_ends_without_waiting_for_it(
             assert await wire.wait_for_exit() == code
 
 
-def test_building_the_server_imports_nothing_that_only_calls_or_people_need() -> None:
+def test_building_the_server_imports_no_module_of_calls_or_commands() -> None:
     program = (
         "import sys; from mcp_server_claude.server.mcp_server import build_mcp_server; "
         "from mcp_server_claude.services.lazy_services import Services; "

@@ -36,7 +36,7 @@ async def tasks_client(data_dir: Path) -> AsyncGenerator[Client]:
             yield client
 
 
-async def test_a_task_asks_its_client_and_goes_on_with_each_answer(tmp_path: Path) -> None:
+async def test_a_task_asks_its_client_and_continues_with_each_answer(tmp_path: Path) -> None:
     async with tasks_client(tmp_path / "data") as client:
         task = await call_for_task(client, "multi_input", {})
         while (asking := await get_task(client, task.task_id)).status == "working":
@@ -65,7 +65,7 @@ async def test_a_protocol_error_fails_a_task_and_a_tool_error_completes_it(tmp_p
     assert completed.result.is_error
 
 
-async def test_a_tool_that_needs_tasks_refuses_a_client_without_them(tmp_path: Path) -> None:
+async def test_a_tool_that_needs_tasks_rejects_a_client_without_them(tmp_path: Path) -> None:
     async with conformance_server(tmp_path / "data") as url, Client(streamable_http_client(url)) as client:
         with pytest.raises(MCPError) as refused:
             await client.call_tool("failing_job", {})
@@ -74,7 +74,7 @@ async def test_a_tool_that_needs_tasks_refuses_a_client_without_them(tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["", "another"])
-async def test_a_routing_header_that_is_not_the_id_of_the_task_is_refused(tmp_path: Path, name: str) -> None:
+async def test_a_routing_header_that_is_not_the_id_of_the_task_is_rejected(tmp_path: Path, name: str) -> None:
     async with (
         conformance_server(tmp_path / "data") as url,
         raw_mcp_client(url.removesuffix("/mcp"), "2026-07-28") as client,

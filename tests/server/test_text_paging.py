@@ -45,7 +45,7 @@ def cut(result: CallToolResult) -> bool:
 
 
 @pytest.mark.parametrize("client", ["claude-code", "cursor", "test"])
-async def test_what_is_set_holds_for_every_client(upstream: Simulator, tmp_path: Path, client: str) -> None:
+async def test_the_setting_holds_for_every_client(upstream: Simulator, tmp_path: Path, client: str) -> None:
     async with connect(
         "memory", "auto", tmp_path / "data", client_name=client, base_url=upstream.url, inline_chars=2000
     ) as desk:
@@ -64,7 +64,7 @@ async def test_what_is_set_holds_for_every_client(upstream: Simulator, tmp_path:
 
 
 @pytest.mark.parametrize(("client", "cuts"), [("claude-code", True), ("cursor", False)])
-async def test_where_nothing_is_set_only_clients_that_would_cut_get_the_head(
+async def test_without_the_setting_only_clients_that_would_cut_get_the_head(
     upstream: Simulator, tmp_path: Path, client: str, *, cuts: bool
 ) -> None:
     text = "a long line of text\n" * 25_000
@@ -79,20 +79,20 @@ def texts_of(result: CallToolResult) -> list[str]:
     return [block.text for block in result.content if isinstance(block, TextContent)]
 
 
-def test_the_limit_is_what_is_set_else_that_of_the_client() -> None:
+def test_the_limit_is_that_of_the_setting_else_of_the_client() -> None:
     assert Settings().inline_limit(client_truncates=False) is None
     assert Settings().inline_limit(client_truncates=True) == CLIENT_RESULT_CHARS
     assert Settings(inline_chars=1000).inline_limit(client_truncates=False) == 1000
     assert Settings(inline_chars=900_000).inline_limit(client_truncates=True) == 900_000
 
 
-async def test_an_answer_of_just_the_limit_is_whole(upstream: Simulator, tmp_path: Path) -> None:
+async def test_an_answer_of_exactly_the_limit_is_complete(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as desk:
         assert text_blocks(await desk.ask(directive(text="x" * 1000)))[0] == "x" * 1000
         assert cut(await desk.ask(directive(text="x" * 1001)))
 
 
-async def test_json_that_is_too_big_is_linked_and_never_cut(upstream: Simulator, tmp_path: Path) -> None:
+async def test_json_that_is_too_large_is_linked_and_never_cut(upstream: Simulator, tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
     said = json.dumps({"a": "x" * 3000})
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as desk:
@@ -105,7 +105,7 @@ async def test_json_that_is_too_big_is_linked_and_never_cut(upstream: Simulator,
         assert json.loads(await read(desk, whole(result))) == {"a": "x" * 3000}
 
 
-async def test_claude_jobs_holds_as_much_as_the_answer_did(upstream: Simulator, tmp_path: Path) -> None:
+async def test_claude_jobs_returns_as_much_as_the_answer_did(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=2000) as desk:
         asked = await desk.ask(directive(text=LONG))
         found = await desk.client.call_tool("claude_jobs", {"id": usage_meta(asked)["call_id"]})
@@ -117,7 +117,7 @@ async def test_claude_jobs_holds_as_much_as_the_answer_did(upstream: Simulator, 
 
 
 @pytest.mark.parametrize("limit", [100, 1000, len(LONG) - 1, len(LONG), 10**9])
-async def test_the_pages_are_the_whole_and_each_says_where_the_next_one_is(
+async def test_the_pages_joined_are_the_text_and_each_names_the_next_one(
     upstream: Simulator, tmp_path: Path, limit: int
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as desk:
@@ -137,7 +137,7 @@ async def test_the_pages_are_the_whole_and_each_says_where_the_next_one_is(
     assert len(pages) == -(-len(LONG) // limit)
 
 
-async def test_the_address_that_the_head_names_goes_on_where_it_ends(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_address_in_the_head_continues_where_it_ends(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as desk:
         result = await desk.ask(directive(text=LONG))
         head, note, *_ = texts_of(result)
@@ -147,7 +147,7 @@ async def test_the_address_that_the_head_names_goes_on_where_it_ends(upstream: S
 
 
 @pytest.mark.parametrize(("query", "part"), [("offset=5", LONG[5:]), ("limit=7", LONG[:7]), ("offset=99999999", "")])
-async def test_either_may_be_left_out_and_beyond_the_end_there_is_nothing(
+async def test_either_bound_may_be_left_out_and_a_page_beyond_the_end_is_empty(
     upstream: Simulator, tmp_path: Path, query: str, part: str
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -156,16 +156,14 @@ async def test_either_may_be_left_out_and_beyond_the_end_there_is_nothing(
 
 
 @pytest.mark.parametrize("query", ["offset=-1", "offset=x", "limit=1.5", "limit=%31e9", "offset=٣"])
-async def test_what_is_no_number_of_characters_is_said_to_be_none(
-    upstream: Simulator, tmp_path: Path, query: str
-) -> None:
+async def test_an_invalid_number_of_characters_is_rejected(upstream: Simulator, tmp_path: Path, query: str) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         address = whole(await desk.ask("What is tea?"))
         with pytest.raises(MCPError, match="must be a number of characters"):
             await read(desk, f"{address}?{query}")
 
 
-async def test_only_the_last_page_of_a_cut_answer_says_that_it_is_incomplete(
+async def test_only_the_last_page_of_a_cut_answer_reports_that_it_is_incomplete(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
@@ -176,7 +174,7 @@ async def test_only_the_last_page_of_a_cut_answer_says_that_it_is_incomplete(
     assert "\n\nINCOMPLETE: it reached max_tokens" in last
 
 
-async def test_the_address_says_how_it_is_paged(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_address_describes_its_paging(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         found = {each.uri_template for each in (await desk.client.list_resource_templates()).resource_templates}
     assert "claude://calls/{id}{?offset,limit}" in found

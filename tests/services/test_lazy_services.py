@@ -32,7 +32,7 @@ def imported_packages(stderr: Path) -> set[str]:
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 
 
-async def test_nothing_heavy_is_imported_before_the_first_question(api: Simulator, tmp_path: Path) -> None:
+async def test_no_heavy_module_is_imported_before_the_first_question(api: Simulator, tmp_path: Path) -> None:
     command = ("-X", "importtime", "-m", "mcp_server_claude")
     async with stdio_process(tmp_path / "data", command=command, base_url=api.url) as server:
         await server.initialize()
@@ -82,7 +82,7 @@ def scheduled_timers(loop: asyncio.AbstractEventLoop) -> list[asyncio.TimerHandl
     return [timer for timer in timers if not timer.cancelled()]
 
 
-async def test_the_first_progress_says_that_the_client_is_loaded(api: Simulator, tmp_path: Path) -> None:
+async def test_the_first_progress_reports_that_the_client_is_being_loaded(api: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as session:
         first_lines: list[str | None] = []
         for _ in range(2):

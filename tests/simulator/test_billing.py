@@ -45,7 +45,7 @@ def logged(model: str = "claude-sonnet-5-5", **fields: object) -> LoggedRequest:
         (logged(input_tokens=1_000_000, stop_reason="refusal", thinking_chars=4_000_000), "12"),
     ],
 )
-def test_a_request_costs_what_the_documented_rules_say(request_log: LoggedRequest, usd: str) -> None:
+def test_a_request_costs_what_the_documented_rules_state(request_log: LoggedRequest, usd: str) -> None:
     (billed,) = bill_requests([request_log])
 
     assert billed.usd == Decimal(usd)

@@ -93,9 +93,7 @@ REQUESTS: dict[str, Object] = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-async def test_events_follow_each_other_as_they_do_in_recorded_streams(
-    name: str, simulator: Simulator, recorded: Grammar
-) -> None:
+async def test_events_follow_the_order_of_recorded_streams(name: str, simulator: Simulator, recorded: Grammar) -> None:
     ours = Grammar()
     ours.learn(parse_events(await read_stream(simulator, REQUESTS[name])))
 
@@ -104,9 +102,7 @@ async def test_events_follow_each_other_as_they_do_in_recorded_streams(
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-async def test_every_event_has_the_keys_that_recorded_ones_have(
-    name: str, simulator: Simulator, recorded: Grammar
-) -> None:
+async def test_every_event_has_the_keys_of_recorded_ones(name: str, simulator: Simulator, recorded: Grammar) -> None:
     ours = Grammar()
     beta = HEADERS | {"anthropic-beta": "thinking-token-count-2026-05-13"}
     ours.learn(parse_events(await read_stream(simulator, REQUESTS[name], beta)))

@@ -57,7 +57,7 @@ async def test_a_status_fault_is_that_http_error(status: int, client: AsyncAnthr
     assert (simulator.requests[0].end, simulator.requests[0].status) == ("fault:status", status)
 
 
-async def test_retry_headers_are_sent_as_asked(client: AsyncAnthropic) -> None:
+async def test_retry_headers_are_sent_as_requested(client: AsyncAnthropic) -> None:
     prompt = f"{PROMPT} [[sim: status=429 retry-after=2 retry-after-ms=1500 should-retry=false]]"
     with pytest.raises(RateLimitError) as raised:
         await sdk_text(client, prompt)
@@ -71,7 +71,7 @@ async def test_the_default_status_is_529(client: AsyncAnthropic) -> None:
         await sdk_text(client, f"{PROMPT} [[sim: fault=status]]")
 
 
-async def test_a_spend_limit_is_told_by_its_code_and_has_no_retry_after(client: AsyncAnthropic) -> None:
+async def test_a_spend_limit_is_identified_by_its_code_and_has_no_retry_after(client: AsyncAnthropic) -> None:
     with pytest.raises(RateLimitError) as raised:
         await sdk_text(client, f"{PROMPT} [[sim: fault=spend_limit]]")
 
@@ -79,7 +79,7 @@ async def test_a_spend_limit_is_told_by_its_code_and_has_no_retry_after(client: 
     assert "retry-after" not in raised.value.response.headers
 
 
-async def test_an_error_event_comes_after_exactly_the_asked_characters(simulator: Simulator) -> None:
+async def test_an_error_event_follows_exactly_the_requested_characters(simulator: Simulator) -> None:
     stream = await read_stream(simulator, message_request(f"{PROMPT} [[sim: fault=error at=33]]"))
 
     told = parse_events(stream)
@@ -138,7 +138,7 @@ async def test_an_early_eof_raises_nothing_and_has_no_stop_reason(client: AsyncA
     assert (len(said), reason) == (20, None)
 
 
-async def test_nostop_lacks_message_stop_alone_and_counts_as_complete(simulator: Simulator) -> None:
+async def test_nostop_lacks_only_message_stop_and_counts_as_complete(simulator: Simulator) -> None:
     stream = await read_stream(simulator, message_request(f"{PROMPT} [[sim: fault=nostop]]"))
 
     assert kinds(stream)[-1] == "message_delta"
@@ -148,7 +148,7 @@ async def test_nostop_lacks_message_stop_alone_and_counts_as_complete(simulator:
 @pytest.mark.parametrize(
     ("fault", "error"), [("malformed", json.JSONDecodeError), ("badutf8", UnicodeDecodeError), ("badindex", IndexError)]
 )
-async def test_a_spoiled_event_breaks_the_sdks_stream(
+async def test_a_malformed_event_breaks_the_stream_of_the_sdk(
     fault: str, error: type[Exception], client: AsyncAnthropic, simulator: Simulator
 ) -> None:
     with pytest.raises(error):
@@ -186,7 +186,7 @@ async def test_a_stall_can_keep_pinging(simulator: Simulator) -> None:
             await line.read_until(b'{"type": "ping"}')
 
 
-async def test_noevents_says_nothing_but_comments(simulator: Simulator) -> None:
+async def test_noevents_sends_nothing_but_comments(simulator: Simulator) -> None:
     async with simulator_connection(simulator) as line:
         line.send(message_request(f"{PROMPT} [[sim: fault=noevents ping=0.01]]"))
         await line.read_until(b"\r\n\r\n")
@@ -201,7 +201,7 @@ async def test_noevents_says_nothing_but_comments(simulator: Simulator) -> None:
     ("fault", "kind", "begins"),
     [("html", "text/html; charset=utf-8", b"<!doctype"), ("json", "application/json", b"{"), ("empty", "", b"")],
 )
-async def test_a_stream_can_be_answered_with_something_else(
+async def test_a_stream_can_be_replaced_by_another_response(
     fault: str, kind: str, begins: bytes, simulator: Simulator
 ) -> None:
     async with simulator_connection(simulator) as line:
@@ -291,7 +291,7 @@ async def test_a_continuation_belongs_to_the_conversation_it_continues(simulator
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULT_NAMES if fault not in {"stall", "noevents"}])
-async def test_every_fault_also_meets_requests_that_do_not_stream(fault: str, simulator: Simulator) -> None:
+async def test_every_fault_affects_requests_that_do_not_stream(fault: str, simulator: Simulator) -> None:
     async with simulator_connection(simulator) as line:
         line.send(message_request(f"{PROMPT} [[sim: fault={fault}]]", stream=False))
         line.writer.write(b"GET /v1/none HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
@@ -304,7 +304,7 @@ async def test_every_fault_also_meets_requests_that_do_not_stream(fault: str, si
     assert simulator.requests[0].end in {f"fault:{fault}", "complete"}
 
 
-async def test_chance_strikes_the_same_way_for_the_same_seed() -> None:
+async def test_chance_selects_the_same_requests_for_the_same_seed() -> None:
     async def struck(seed: int) -> list[str | None]:
         async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), fault_rate=0.8, seed=seed) as simulator:
             for number in range(20):
@@ -326,7 +326,7 @@ async def test_chance_strikes_the_same_way_for_the_same_seed() -> None:
     assert len({*first}) > 2
 
 
-async def test_defaults_hold_where_a_prompt_does_not_say_otherwise() -> None:
+async def test_defaults_hold_unless_a_prompt_overrides_them() -> None:
     async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), defaults="think=0 tokens=9 fault=nostop") as simulator:
         await read_stream(simulator, message_request(PROMPT))
         await read_stream(simulator, message_request(f"{PROMPT} [[sim: tokens=5]]"))
@@ -334,7 +334,7 @@ async def test_defaults_hold_where_a_prompt_does_not_say_otherwise() -> None:
     assert [(record.output_tokens, record.fault) for record in simulator.requests] == [(9, "nostop"), (5, "nostop")]
 
 
-async def test_leaving_the_simulator_ends_what_is_under_way() -> None:
+async def test_closing_the_simulator_ends_running_requests() -> None:
     async with Simulator() as simulator:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(simulator.url.rpartition(":")[2]))
         raw = json.dumps(message_request(f"{PROMPT} [[sim: fault=stall at=headers]]")).encode()

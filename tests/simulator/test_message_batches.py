@@ -198,7 +198,7 @@ async def test_a_cancelled_batch_keeps_what_was_processed(simulator: Simulator, 
         await client.messages.batches.cancel(created.id)
 
 
-async def test_what_a_batch_has_not_processed_expires_with_it(simulator: Simulator, client: AsyncAnthropic) -> None:
+async def test_unprocessed_items_expire_with_their_batch(simulator: Simulator, client: AsyncAnthropic) -> None:
     created = await client.messages.batches.create(requests=[item("a"), item("b")])
     simulator.process_batches(1)
 
@@ -221,7 +221,7 @@ async def test_only_a_batch_that_has_ended_can_be_deleted(simulator: Simulator, 
         await client.messages.batches.retrieve(created.id)
 
 
-async def test_results_of_an_archived_batch_are_gone(simulator: Simulator, client: AsyncAnthropic) -> None:
+async def test_results_of_an_archived_batch_are_deleted(simulator: Simulator, client: AsyncAnthropic) -> None:
     created = await client.messages.batches.create(requests=[item("a")])
     simulator.process_batches()
 
@@ -257,9 +257,7 @@ async def test_a_batch_belongs_to_its_account(simulator: Simulator, client: Asyn
         assert (await other.messages.batches.list()).data == []
 
 
-async def test_items_cost_half_and_what_was_not_answered_costs_nothing(
-    simulator: Simulator, client: AsyncAnthropic
-) -> None:
+async def test_items_cost_half_and_unanswered_ones_nothing(simulator: Simulator, client: AsyncAnthropic) -> None:
     prompt = directive(text="four" * 100, think=0)
     whole = await client.messages.create(model=MODEL, max_tokens=1000, messages=[{"role": "user", "content": prompt}])
     await client.messages.batches.create(
@@ -286,7 +284,7 @@ async def test_a_fault_that_strikes_once_does_not_strike_the_same_prompt_in_the_
         assert (await results_of(client, created.id))["a"].result.type == expected
 
 
-async def test_requests_to_the_batches_api_fail_as_the_test_wants(simulator: Simulator, client: AsyncAnthropic) -> None:
+async def test_requests_to_the_batches_api_fail_as_configured(simulator: Simulator, client: AsyncAnthropic) -> None:
     simulator.fail_batch_requests("create", status=529)
     with pytest.raises(anthropic.InternalServerError):
         await client.messages.batches.create(requests=[item("a")])

@@ -36,7 +36,7 @@ CLOSED_WEATHER: dict[str, object] = {
 }
 
 
-async def test_streamed_and_whole_answers_say_the_same_text(client: AsyncAnthropic, simulator: Simulator) -> None:
+async def test_streamed_and_complete_answers_have_the_same_text(client: AsyncAnthropic, simulator: Simulator) -> None:
     expected = simulator.answer_to(message_request(PROMPT))
     async with client.messages.stream(
         model="claude-sonnet-5-5", max_tokens=4000, messages=[{"role": "user", "content": PROMPT}]
@@ -115,7 +115,7 @@ async def test_max_tokens_can_end_within_the_thinking(client: AsyncAnthropic) ->
     assert reply.usage.output_tokens == 10
 
 
-async def test_max_tokens_of_zero_warms_the_cache_and_says_nothing(client: AsyncAnthropic) -> None:
+async def test_max_tokens_of_zero_warms_the_cache_and_returns_no_text(client: AsyncAnthropic) -> None:
     reply = await client.messages.create(
         model="claude-opus-5-5", max_tokens=0, messages=[{"role": "user", "content": PROMPT}]
     )
@@ -151,7 +151,7 @@ async def test_stop_ends_the_answer_in_the_middle_for_any_reason(
     assert simulator.answer_to(message_request(PROMPT)).startswith(simulator.requests[0].text)
 
 
-async def test_a_paused_turn_sent_back_unchanged_goes_on_to_the_end(
+async def test_a_paused_turn_sent_back_unchanged_continues_to_the_end(
     client: AsyncAnthropic, simulator: Simulator
 ) -> None:
     prompt: MessageParam = {"role": "user", "content": f"{PROMPT} [[sim: stop=pause_turn]]"}
@@ -249,7 +249,7 @@ async def test_after_a_tools_result_the_answer_quotes_it(client: AsyncAnthropic)
     assert "“Rain at noon”" in second.content[-1].text
 
 
-async def test_a_web_search_brings_results_citations_and_a_count(client: AsyncAnthropic) -> None:
+async def test_a_web_search_returns_results_citations_and_a_count(client: AsyncAnthropic) -> None:
     async with client.messages.stream(
         model="claude-sonnet-5-5",
         max_tokens=4000,
@@ -265,7 +265,7 @@ async def test_a_web_search_brings_results_citations_and_a_count(client: AsyncAn
     assert final.usage.server_tool_use.web_search_requests == 1
 
 
-async def test_a_schema_is_answered_with_json_that_keeps_it(client: AsyncAnthropic) -> None:
+async def test_a_schema_is_answered_with_valid_json(client: AsyncAnthropic) -> None:
     reply = await client.messages.create(
         model="claude-opus-5-5",
         max_tokens=4000,
@@ -341,7 +341,7 @@ async def test_a_continuation_that_is_cut_again_can_be_continued(simulator: Simu
     assert whole[:180] + simulator.requests[0].text == whole
 
 
-async def test_asking_to_continue_a_finished_answer_is_a_new_question(simulator: Simulator) -> None:
+async def test_a_request_to_continue_a_finished_answer_is_a_new_question(simulator: Simulator) -> None:
     body = message_request(PROMPT)
     whole = simulator.answer_to(body)
     body["messages"] = [

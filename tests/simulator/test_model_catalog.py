@@ -60,7 +60,7 @@ async def test_a_model_is_found_by_its_id_and_its_alias(client: AsyncAnthropic) 
         await client.models.retrieve("claude-nobody")
 
 
-async def test_lifecycles_tell_what_is_deprecated_and_retired(client: AsyncAnthropic) -> None:
+async def test_lifecycles_state_which_models_are_deprecated_and_retired(client: AsyncAnthropic) -> None:
     old = await client.models.retrieve("claude-sonnet-4-5-20250929")
     gone = await client.models.retrieve("claude-opus-4-20250514")
 
@@ -68,7 +68,7 @@ async def test_lifecycles_tell_what_is_deprecated_and_retired(client: AsyncAnthr
     assert gone.lifecycle == "retired"
 
 
-async def test_capabilities_tell_which_requests_a_model_takes(client: AsyncAnthropic) -> None:
+async def test_capabilities_state_which_requests_a_model_accepts(client: AsyncAnthropic) -> None:
     newest = (await client.models.retrieve("claude-opus-5-5")).capabilities
     older = (await client.models.retrieve("claude-opus-4-5")).capabilities
 
@@ -101,7 +101,7 @@ async def test_a_gateway_may_list_anything_and_serves_every_name(
     assert reply.model == "qwen3:8b"
 
 
-async def test_count_tokens_tells_what_a_message_will_be_charged(client: AsyncAnthropic) -> None:
+async def test_count_tokens_returns_the_tokens_that_a_message_is_charged(client: AsyncAnthropic) -> None:
     counted = await client.messages.count_tokens(
         model="claude-opus-5-5", system="Be brief", messages=[{"role": "user", "content": "Hello there"}]
     )
@@ -117,7 +117,7 @@ async def test_count_tokens_tells_what_a_message_will_be_charged(client: AsyncAn
         await client.messages.count_tokens(model="claude-nobody", messages=[{"role": "user", "content": "Hello"}])
 
 
-async def test_a_reply_names_the_model_it_was_asked_for(client: AsyncAnthropic) -> None:
+async def test_a_reply_names_the_requested_model(client: AsyncAnthropic) -> None:
     body = message_request("Hello")
     reply = await client.messages.create(
         model=str(body["model"]), max_tokens=9, messages=[{"role": "user", "content": "Hello"}]

@@ -70,7 +70,7 @@ def test_limits_are_those_of_an_account_and_a_class_of_models() -> None:
     limiter.charge_request("a", model("claude-opus-4-8"), is_fast=True)
 
 
-def test_what_is_read_from_the_cache_does_not_count_and_tokens_shows_the_tightest() -> None:
+def test_cache_reads_do_not_count_and_the_tokens_header_shows_the_tightest_limit() -> None:
     limits = RateLimits(input_tokens_per_minute=100_000, output_tokens_per_minute=10_000)
     limiter = RateLimiter(limits, lambda: 0.0)
     used = InputUsage(uncached=1_000, cache_read=50_000, cache_write_5m=9_000)
@@ -86,7 +86,7 @@ def test_what_is_read_from_the_cache_does_not_count_and_tokens_shows_the_tightes
     assert "anthropic-fast-input-tokens-limit" in limiter.headers("a", model("claude-opus-5-5"), is_fast=True)
 
 
-async def test_a_request_over_an_enforced_limit_is_a_429_that_says_when_to_retry() -> None:
+async def test_a_request_over_an_enforced_limit_is_a_429_with_the_time_to_retry() -> None:
     limits = RateLimits(requests_per_minute=1, enforced=True)
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), rate_limits=limits) as simulator,

@@ -26,7 +26,7 @@ print("bye")
 """
 
 
-async def test_a_finished_request_is_remembered_whole(simulator: Simulator) -> None:
+async def test_a_finished_request_is_recorded_completely(simulator: Simulator) -> None:
     await read_stream(
         simulator, message_request(PROMPT), HEADERS | {"user-agent": "tests/1", "anthropic-beta": "one,two"}
     )
@@ -46,7 +46,7 @@ async def test_a_finished_request_is_remembered_whole(simulator: Simulator) -> N
 
 
 @pytest.mark.parametrize("keys", ["ttft=600", "pace=0.001", "pace=0.001 ping=600", "fault=stall at=headers"])
-async def test_a_client_that_leaves_is_noticed_whatever_is_waited_for(keys: str, simulator: Simulator) -> None:
+async def test_a_client_that_disconnects_is_noticed_in_every_wait(keys: str, simulator: Simulator) -> None:
     async with simulator_connection(simulator) as line:
         line.send(message_request(f"{PROMPT} [[sim: {keys}]]"))
         await simulator.wait_for_requests(1)
@@ -60,7 +60,7 @@ async def test_a_client_that_leaves_is_noticed_whatever_is_waited_for(keys: str,
     assert simulator.requests[0].stop_reason is None
 
 
-async def test_an_answer_that_is_hurried_comes_at_once_and_the_next_at_its_pace(simulator: Simulator) -> None:
+async def test_a_released_answer_is_sent_at_once_and_the_next_at_its_pace(simulator: Simulator) -> None:
     slowly = message_request(f"{PROMPT} [[sim: pace=0.001 tokens=90]]")
     async with simulator_connection(simulator) as line, simulator_connection(simulator) as other:
         line.send(slowly)
@@ -73,7 +73,7 @@ async def test_an_answer_that_is_hurried_comes_at_once_and_the_next_at_its_pace(
         assert simulator.requests[1].output_tokens < 10
 
 
-async def test_a_client_that_does_not_read_holds_up_only_its_own_answer(simulator: Simulator) -> None:
+async def test_a_client_that_does_not_read_delays_only_its_own_answer(simulator: Simulator) -> None:
     async with simulator_connection(simulator) as deaf:
         deaf.send(message_request(f"{PROMPT} [[sim: tokens=100000 chars=2]]", max_tokens=128_000))
         await simulator.wait_for_requests(1)

@@ -147,7 +147,7 @@ BAD: dict[str, tuple[Object, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_a_bad_request_is_a_400_that_says_why(name: str, simulator: Simulator) -> None:
+async def test_a_bad_request_is_a_400_with_its_reason(name: str, simulator: Simulator) -> None:
     body, sentence = BAD[name]
     status, kind, message = await refusal(simulator, body)
 
@@ -160,7 +160,7 @@ async def test_a_body_that_is_no_json_object_is_a_400(raw: bytes, simulator: Sim
     assert (await refusal(simulator, raw))[0] == 400
 
 
-async def test_under_the_old_version_sampling_parameters_are_taken(simulator: Simulator) -> None:
+async def test_under_the_old_version_sampling_parameters_are_accepted(simulator: Simulator) -> None:
     async with simulator_connection(simulator) as line:
         line.send(
             message_request("Hi", temperature=1, stream=False), headers=HEADERS | {"anthropic-version": "2023-06-01"}
@@ -189,14 +189,14 @@ async def test_a_body_over_32_mb_is_a_413(simulator: Simulator) -> None:
     assert (await refusal(simulator, raw))[:2] == (413, "request_too_large")
 
 
-async def test_no_key_at_all_is_a_401(simulator: Simulator) -> None:
+async def test_a_request_without_a_key_is_a_401(simulator: Simulator) -> None:
     headers = {name: value for name, value in HEADERS.items() if name != "authorization"}
 
     assert (await refusal(simulator, message_request("Hi"), headers))[:2] == (401, "authentication_error")
     assert simulator.requests[0].credential_header == "none"
 
 
-async def test_where_a_key_is_given_any_other_is_a_401() -> None:
+async def test_where_a_key_is_configured_any_other_is_a_401() -> None:
     async with Simulator(key="right", defaults="ttft=0 pace=0") as simulator:
         async with AsyncAnthropic(api_key="wrong", base_url=simulator.url) as wrong:
             with pytest.raises(AuthenticationError):
@@ -213,7 +213,7 @@ async def test_where_a_key_is_given_any_other_is_a_401() -> None:
     assert "right" not in json.dumps([record.log_entry() for record in simulator.requests])
 
 
-async def test_the_sdk_reads_a_refusal_as_its_own_error(client: AsyncAnthropic) -> None:
+async def test_the_sdk_raises_its_own_error_for_a_rejection(client: AsyncAnthropic) -> None:
     with pytest.raises(BadRequestError) as raised:
         await client.messages.create(model="claude-opus-5-5", max_tokens=9, messages=[])
 
@@ -221,7 +221,7 @@ async def test_the_sdk_reads_a_refusal_as_its_own_error(client: AsyncAnthropic) 
     assert raised.value.api_message == "messages: at least one message is required"
 
 
-async def test_refusals_that_were_recorded_are_answered_with_the_same_words(simulator: Simulator) -> None:
+async def test_recorded_errors_are_answered_with_the_same_text(simulator: Simulator) -> None:
     if not ERRORS.exists():
         pytest.skip("the recorded errors (shared/streams/errors beside the checkout) are not here")
     for file in sorted(ERRORS.glob("*.json")):

@@ -77,7 +77,7 @@ def test_directives_add_up_and_are_taken_out_of_the_prompt() -> None:
 
 
 @pytest.mark.parametrize("bad", ["fault=none", "tokens=-1", "ttft=nan", "search=maybe", "stop=soon", "x=1", "alone"])
-def test_a_directive_that_cannot_be_read_is_refused(bad: str) -> None:
+def test_an_invalid_directive_is_rejected(bad: str) -> None:
     with pytest.raises(InvalidDirectiveError):
         parse_directives(f"[[sim: {bad}]]")
 

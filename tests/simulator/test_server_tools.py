@@ -44,7 +44,7 @@ def types(message: Message) -> list[str]:
     return [block.type for block in message.content]
 
 
-async def test_code_is_written_then_run_and_its_output_is_no_text_of_the_answer(client: AsyncAnthropic) -> None:
+async def test_code_is_written_then_run_and_its_output_is_not_text_of_the_answer(client: AsyncAnthropic) -> None:
     reply = await run(client, user(RUN))
 
     assert types(reply) == [
@@ -67,7 +67,7 @@ async def test_code_is_written_then_run_and_its_output_is_no_text_of_the_answer(
     assert reply.usage.server_tool_use.web_search_requests == 0
 
 
-async def test_a_stream_holds_what_a_whole_message_holds_and_tells_the_container_at_its_end(
+async def test_a_stream_has_the_content_of_a_complete_message_and_names_the_container_at_its_end(
     client: AsyncAnthropic, simulator: Simulator
 ) -> None:
     whole = await run(client, user(RUN))
@@ -96,7 +96,7 @@ async def test_code_runs_in_a_new_container_unless_one_is_named(client: AsyncAnt
     assert first.container.id == again.container.id != second.container.id
 
 
-async def test_a_container_that_is_gone_is_refused(client: AsyncAnthropic, simulator: Simulator) -> None:
+async def test_an_expired_container_is_rejected(client: AsyncAnthropic, simulator: Simulator) -> None:
     first = await run(client, user(RUN))
     assert first.container is not None
     simulator.expire(first.container.id)
@@ -109,7 +109,7 @@ async def test_a_container_that_is_gone_is_refused(client: AsyncAnthropic, simul
         )
 
 
-async def test_a_pause_leaves_code_running_whose_result_comes_first_when_the_turn_goes_on(
+async def test_a_pause_leaves_code_running_whose_result_comes_first_when_the_turn_resumes(
     client: AsyncAnthropic, simulator: Simulator
 ) -> None:
     prompt = user(f"{RUN} [[sim: stop=pause_turn makes=mean.csv]]")
@@ -129,7 +129,7 @@ async def test_a_pause_leaves_code_running_whose_result_comes_first_when_the_tur
     assert "".join(said) == simulator.answer_to(message_request(RUN))
 
 
-async def test_a_call_of_the_clients_own_tool_leaves_code_running_too(client: AsyncAnthropic) -> None:
+async def test_a_call_of_a_client_tool_leaves_code_running(client: AsyncAnthropic) -> None:
     prompt = user(f"{RUN} [[sim: stop=tool_use]]")
     first = await client.messages.create(model=MODEL, max_tokens=999, messages=[prompt], tools=[CODE, LOOK])
     *_, bash, call = first.content
@@ -151,7 +151,7 @@ async def test_a_call_of_the_clients_own_tool_leaves_code_running_too(client: As
     assert types(second)[0] == "bash_code_execution_tool_result"
 
 
-async def test_a_turn_that_is_over_may_not_hold_code_without_its_result(client: AsyncAnthropic) -> None:
+async def test_a_finished_turn_may_not_hold_code_without_its_result(client: AsyncAnthropic) -> None:
     prompt = user(f"{RUN} [[sim: stop=max_tokens late=on]]")
     cut = await run(client, prompt)
     assert types(cut)[0] == "text"
@@ -161,7 +161,7 @@ async def test_a_turn_that_is_over_may_not_hold_code_without_its_result(client: 
         await run(client, prompt, {"role": "assistant", "content": cut.content}, user("Go on."))
 
 
-async def test_late_tools_come_after_the_text_and_a_pause_there_goes_on(
+async def test_late_tools_follow_the_text_and_a_pause_there_resumes(
     client: AsyncAnthropic, simulator: Simulator
 ) -> None:
     prompt = user("Tell me all [[sim: stop=pause_turn late=on]]")
@@ -210,7 +210,7 @@ async def made(client: AsyncAnthropic, message: Message) -> list[tuple[str, byte
     return found
 
 
-async def test_files_that_code_made_can_be_downloaded(client: AsyncAnthropic) -> None:
+async def test_files_that_code_created_can_be_downloaded(client: AsyncAnthropic) -> None:
     reply = await run(client, user(f"{RUN} [[sim: makes=mean.csv,plot.png]]"))
     (table, rows), (picture, pixels) = await made(client, reply)
 
@@ -219,7 +219,7 @@ async def test_files_that_code_made_can_be_downloaded(client: AsyncAnthropic) ->
     assert pixels.startswith(b"\x89PNG")
 
 
-async def test_an_upload_is_kept_told_listed_and_deleted_but_not_given_back(client: AsyncAnthropic) -> None:
+async def test_an_upload_can_be_described_listed_and_deleted_but_not_downloaded(client: AsyncAnthropic) -> None:
     data = bytes(range(256)) * 5 + b"\r\n--x\r\n"
     file = await client.files.upload(file=("bücher/a b.bin", data, "application/x-thing"), expires_in_seconds=3600)
 
@@ -236,14 +236,12 @@ async def test_an_upload_is_kept_told_listed_and_deleted_but_not_given_back(clie
 
 
 @pytest.mark.parametrize("seconds", [3599, 7_776_001])
-async def test_an_expiry_outside_an_hour_and_ninety_days_is_refused(client: AsyncAnthropic, seconds: int) -> None:
+async def test_an_expiry_outside_an_hour_and_ninety_days_is_rejected(client: AsyncAnthropic, seconds: int) -> None:
     with pytest.raises(BadRequestError, match="expires_in_seconds"):
         await client.files.upload(file=("a.txt", b"a"), expires_in_seconds=seconds)
 
 
-async def test_a_file_that_is_not_there_or_has_expired_can_be_sent_to_nobody(
-    client: AsyncAnthropic, simulator: Simulator
-) -> None:
+async def test_a_missing_or_expired_file_cannot_be_referenced(client: AsyncAnthropic, simulator: Simulator) -> None:
     file = await client.files.upload(file=("tea.csv", b"a,b\n1,2\n", "text/csv"))
 
     async def send() -> Message:
@@ -257,7 +255,7 @@ async def test_a_file_that_is_not_there_or_has_expired_can_be_sent_to_nobody(
     assert expired.value.error_code == "file_expired"
 
 
-async def test_what_is_posted_without_a_file_is_refused(simulator: Simulator, client: AsyncAnthropic) -> None:
+async def test_an_upload_without_a_file_is_rejected(simulator: Simulator, client: AsyncAnthropic) -> None:
     with pytest.raises(BadRequestError, match="multipart/form-data"):
         await client.post("/v1/files", cast_to=object, body={"a": 1})
     assert simulator.requests[-1].path == "/v1/files"
@@ -286,7 +284,7 @@ UNFIT: Sequence[tuple[str, dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize(("model", "more", "why"), UNFIT)
-async def test_plain_models_refuse_what_they_cannot(model: str, more: dict[str, object], why: str) -> None:
+async def test_plain_models_reject_unsupported_tools(model: str, more: dict[str, object], why: str) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="plain") as simulator,
         AsyncAnthropic(api_key="any", base_url=simulator.url, max_retries=0) as client,
@@ -301,6 +299,6 @@ async def test_plain_models_refuse_what_they_cannot(model: str, more: dict[str, 
             )
 
 
-async def test_the_newer_web_tools_are_refused_to_models_whose_code_cannot_call_them(client: AsyncAnthropic) -> None:
+async def test_the_newer_web_tools_are_rejected_for_models_whose_code_cannot_call_them(client: AsyncAnthropic) -> None:
     with pytest.raises(BadRequestError, match="web_fetch_20260318"):
         await client.messages.create(model="claude-haiku-4-5", max_tokens=9, messages=[user("Hi")], tools=[FETCH])

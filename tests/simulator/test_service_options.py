@@ -87,7 +87,7 @@ async def test_unknown_speeds_and_tiers_are_rejected(client: AsyncAnthropic, nam
         await ask(client, "claude-opus-5-5", None, **{name: value})
 
 
-async def test_usage_names_the_tier_and_the_place_of_inference(client: AsyncAnthropic) -> None:
+async def test_usage_names_the_tier_and_the_region_of_inference(client: AsyncAnthropic) -> None:
     standard = await ask(client, "claude-opus-5-5", service_tier="auto", inference_geo="us")
     old = await ask(client, "claude-haiku-4-5")
 
@@ -118,7 +118,7 @@ async def test_a_model_is_served_until_the_day_it_retires(today: str, lifecycle:
                 assert refused.value.status_code in {400, 404}
 
 
-async def test_a_prefilled_answer_cannot_be_held_to_a_format(client: AsyncAnthropic) -> None:
+async def test_a_prefilled_answer_cannot_have_a_format(client: AsyncAnthropic) -> None:
     schema: dict[str, object] = {"type": "object", "properties": {}, "additionalProperties": False}
     with pytest.raises(anthropic.BadRequestError, match="not supported with output formats"):
         await client.messages.create(

@@ -131,7 +131,7 @@ UNCHANGED: dict[str, Callable[[Object], Object]] = {
 
 
 @pytest.mark.parametrize("change", UNCHANGED)
-async def test_what_is_no_part_of_the_prefix_may_change(change: str, simulator: Simulator) -> None:
+async def test_fields_outside_the_prefix_may_change(change: str, simulator: Simulator) -> None:
     body = await conversation(simulator, "One?", "Two?")
 
     status, answer = await post(simulator, UNCHANGED[change](body))
@@ -172,7 +172,7 @@ async def test_dropped_blocks_are_not_billed(simulator: Simulator) -> None:
     assert before == after + signature.tokens
 
 
-async def test_an_error_after_the_beta_header_does_not_ask_for_it(simulator: Simulator) -> None:
+async def test_an_error_after_the_beta_header_does_not_suggest_it(simulator: Simulator) -> None:
     body = await conversation(simulator, "One?", "Two?")
 
     _, error = await post(simulator, changed(body, system="Be long"), WITH_BETA)
@@ -193,7 +193,7 @@ async def test_on_an_old_account_a_changed_prefix_passes_and_is_listed() -> None
         assert (await post(simulator, changed(body, system="Be long")))[0] == 400
 
 
-async def test_a_signature_that_was_tampered_with_is_an_error_of_its_own(simulator: Simulator) -> None:
+async def test_a_signature_that_was_tampered_with_is_a_distinct_error(simulator: Simulator) -> None:
     body = await conversation(simulator, "One?", "Two?")
     block = first_thinking(body)
     block["signature"] = as_text(block["signature"])[:-8] + "AAAAAAA="
@@ -202,7 +202,7 @@ async def test_a_signature_that_was_tampered_with_is_an_error_of_its_own(simulat
     assert (status, message_of(error)) == (400, "messages.1.content.0: Invalid `signature` in `thinking` block")
 
 
-async def test_thinking_of_another_model_or_account_is_dropped_in_silence(simulator: Simulator) -> None:
+async def test_thinking_of_another_model_or_account_is_dropped_silently(simulator: Simulator) -> None:
     body = await conversation(simulator, "One?", "Two?", model="claude-opus-5-5")
     _, answer = await post(simulator, changed(body, model="claude-sonnet-5-5"), WITH_BETA)
     assert answer["input_transformations"] == [
@@ -216,7 +216,7 @@ async def test_thinking_of_another_model_or_account_is_dropped_in_silence(simula
     ]
 
 
-async def test_a_conversation_may_go_to_another_model_and_back(simulator: Simulator) -> None:
+async def test_a_conversation_may_switch_to_another_model_and_back(simulator: Simulator) -> None:
     body = await conversation(simulator, "One?", "Two?")
     for model in ("claude-haiku-5-5", "claude-opus-5-5", "claude-sonnet-5-5", "claude-fable-5-2"):
         body = await next_turn(simulator, {**body, "model": model}, "And then?")
@@ -227,7 +227,7 @@ async def test_a_conversation_may_go_to_another_model_and_back(simulator: Simula
     }
 
 
-def test_every_model_reads_its_own_thinking_and_none_reads_that_of_fable_5_2_but_its_kin() -> None:
+def test_every_model_reads_its_own_thinking_and_only_related_models_read_that_of_fable_5_2() -> None:
     for model in MODELS:
         assert can_read_thinking(model, model)
     fable = next(model for model in MODELS if model.id == "claude-fable-5-2")

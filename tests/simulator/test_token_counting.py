@@ -97,7 +97,7 @@ def test_breakpoints_on_blocks_cache_up_to_themselves() -> None:
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", LONG, "b" * 3000]), min_size=1, max_size=5), min_size=1, max_size=6))
-def test_the_parts_of_an_account_add_up_to_the_prompt(requests: list[list[str]]) -> None:
+def test_the_token_counts_of_a_usage_add_up_to_the_prompt(requests: list[list[str]]) -> None:
     cache = PromptCache()
     for texts in requests:
         body = asking(*texts)

@@ -39,27 +39,27 @@ def test_a_reservation_holds_in_every_scope_or_in_none(tx: Transaction) -> None:
     assert not budget_reservations.settle(tx, "r_2", 400)
 
 
-def test_settling_books_what_was_spent_once_and_gives_the_rest_back(tx: Transaction) -> None:
+def test_settling_records_the_cost_once_and_releases_the_rest(tx: Transaction) -> None:
     reserve(tx, [("total", 1000)], DAY, 800, "r_1")
     assert budget_reservations.settle(tx, "r_1", 300)
     assert not budget_reservations.settle(tx, "r_1", 300)
     assert (amounts(tx, "spent"), amounts(tx, "held")) == ([300], [0])
 
 
-def test_less_than_wanted_is_granted_where_less_is_left_but_not_less_than_the_floor(tx: Transaction) -> None:
+def test_a_reservation_is_reduced_to_what_is_left_but_not_below_the_minimum(tx: Transaction) -> None:
     scopes = [("total", 1000), ("user:ada", None)]
     assert budget_reservations.reserve_up_to(tx, scopes, DAY, 100, 700, "r_1") == Reservation(700)
     assert budget_reservations.reserve_up_to(tx, scopes, DAY, 100, 700, "r_2") == Reservation(300)
     assert budget_reservations.reserve_up_to(tx, scopes, DAY, 100, 700, "r_3") == InsufficientBudget("total", 0)
 
 
-def test_a_scope_without_a_cap_is_counted_all_the_same(tx: Transaction) -> None:
+def test_a_scope_without_a_cap_is_still_counted(tx: Transaction) -> None:
     assert reserve(tx, [("total", None)], DAY, 10**12, "r_1") == Reservation(10**12)
     budget_reservations.settle(tx, "r_1", 42)
     assert budget_reservations.remaining_micros(tx, "total", DAY, 100) == 58
 
 
-def test_each_day_has_its_own_budget_and_a_hold_is_settled_on_the_day_it_was_made(tx: Transaction) -> None:
+def test_each_day_has_its_budget_and_a_reservation_is_settled_on_its_day(tx: Transaction) -> None:
     reserve(tx, [("total", 100)], DAY, 100, "r_1")
     assert reserve(tx, [("total", 100)], "2026-11-21", 100, "r_2") == Reservation(100)
     budget_reservations.settle(tx, "r_1", 30)
@@ -72,7 +72,7 @@ def test_each_day_has_its_own_budget_and_a_hold_is_settled_on_the_day_it_was_mad
     ]
 
 
-def test_reserving_again_for_an_entry_adds_to_what_it_holds(tx: Transaction) -> None:
+def test_a_second_reservation_for_an_entry_adds_to_the_first(tx: Transaction) -> None:
     assert [reserve(tx, [("total", 100)], DAY, 40, "r_1") for _ in range(3)] == [
         Reservation(40),
         Reservation(40),
@@ -90,12 +90,12 @@ def test_an_overspent_budget_has_nothing_left_and_grants_nothing(tx: Transaction
     assert reserve(tx, [("total", 100)], DAY, 0, "r_3") == InsufficientBudget("total", 0)
 
 
-def test_an_amount_below_nothing_is_a_bug(tx: Transaction) -> None:
+def test_a_negative_amount_is_a_bug(tx: Transaction) -> None:
     with pytest.raises(ValueError, match="does not hold"):
         reserve(tx, [("total", 100)], DAY, -1, "r_1")
 
 
-def test_the_owner_s_cost_replaces_what_was_booked_for_an_orphan(tx: Transaction) -> None:
+def test_the_cost_from_the_owner_replaces_what_was_recorded_for_an_orphan(tx: Transaction) -> None:
     reserve(tx, [("total", 1000)], DAY, 800, "r_1")
     budget_reservations.settle_orphan(tx, "r_1", 2)
     assert (amounts(tx, "spent"), amounts(tx, "held")) == ([2], [0])
@@ -125,7 +125,7 @@ settlements = st.tuples(entry_ids, users, st.floats(min_value=0, max_value=1))
 
 @settings(deadline=None)
 @given(steps=st.lists(reservations | settlements, max_size=40))
-def test_spent_and_held_never_pass_a_cap_and_nothing_is_held_in_the_end(
+def test_spent_and_reserved_never_exceed_a_cap_and_nothing_stays_reserved(
     steps: list[tuple[str, str, int, int] | tuple[str, str, float]],
 ) -> None:
     caps = {"total": 100, "user:ada": 70, "user:bob": 50}

@@ -41,14 +41,14 @@ def test_the_text_is_what_was_appended_however_it_was_cut_ordered_or_repeated(pi
         assert call.chars == len(answer)
 
 
-def test_a_call_comes_back_as_it_was_opened_and_only_to_its_user(tx: Transaction) -> None:
+def test_a_call_is_read_as_it_was_opened_and_only_by_its_user(tx: Transaction) -> None:
     call_journal.open_call(tx, ONE)
     assert call_journal.find_call(tx, "c_1", "local") == ONE
     assert call_journal.find_call(tx, "c_1", "ada") is None
     assert call_journal.find_call(tx, "c_2", "local") is None
 
 
-def test_of_a_prompt_only_the_opening_words_are_kept(tx: Transaction) -> None:
+def test_only_the_opening_words_of_a_prompt_are_stored(tx: Transaction) -> None:
     call_journal.open_call(tx, replace(ONE, prompt_head="x" * 5000))
     call = call_journal.find_call(tx, "c_1", "local")
     assert call is not None
@@ -66,7 +66,7 @@ def test_a_call_is_closed_exactly_once(tx: Transaction) -> None:
     )
 
 
-def test_a_call_of_a_dead_worker_is_closed_and_its_text_kept(tx: Transaction) -> None:
+def test_a_call_of_a_dead_process_is_closed_and_its_text_is_kept(tx: Transaction) -> None:
     process_locks.register_process(tx, "living")
     for worker, call_id in (("w", "c_1"), ("living", "c_2")):
         call_journal.open_call(tx, replace(ONE, id=call_id, worker=worker))
@@ -88,7 +88,7 @@ def test_a_call_of_a_dead_worker_is_closed_and_its_text_kept(tx: Transaction) ->
     assert (call.end, call.ended_at, call.incomplete) == ("complete", 140.0, "")
 
 
-def test_the_newest_calls_are_listed_with_those_that_nobody_could_read_first(tx: Transaction) -> None:
+def test_the_newest_calls_are_listed_with_the_undelivered_ones_first(tx: Transaction) -> None:
     ends: tuple[EndStatus | None, ...] = ("interrupted", "complete", "cancelled", "failed", None)
     for n, end in enumerate(ends):
         call_journal.open_call(tx, replace(ONE, id=f"c_{n}", started_at=100.0 + n))
@@ -100,19 +100,19 @@ def test_the_newest_calls_are_listed_with_those_that_nobody_could_read_first(tx:
     assert call_journal.recent_calls(tx, "nobody") == []
 
 
-def test_text_for_a_call_without_a_record_is_passed_over(tx: Transaction) -> None:
+def test_text_for_a_call_without_a_row_is_ignored(tx: Transaction) -> None:
     call_journal.open_call(tx, ONE)
     call_journal.append_text(tx, [("c_gone", 0, "lost"), ("c_1", 0, "kept"), ("c_1", 4, "")])
     assert (call_journal.answer_text(tx, "c_gone"), call_journal.answer_text(tx, "c_1")) == ("", "kept")
 
 
-def test_text_that_was_kept_is_never_overwritten(tx: Transaction) -> None:
+def test_stored_text_is_never_overwritten(tx: Transaction) -> None:
     call_journal.open_call(tx, ONE)
     call_journal.append_text(tx, [("c_1", 0, "first"), ("c_1", 0, "other")])
     assert call_journal.answer_text(tx, "c_1") == "first"
 
 
-def test_what_ended_long_ago_is_forgotten_but_for_its_account(tx: Transaction) -> None:
+def test_old_calls_are_deleted_except_for_their_usage(tx: Transaction) -> None:
     for call_id, ended_at in (("c_1", 200.0), ("c_2", 300.0), ("c_3", None)):
         call_journal.open_call(tx, replace(ONE, id=call_id))
         call_journal.append_text(tx, [(call_id, 0, "Because")])

@@ -35,7 +35,7 @@ def nothing(tx: Transaction) -> None:
     del tx
 
 
-async def test_a_failing_job_undoes_itself_and_none_of_its_neighbours(store: Store) -> None:
+async def test_a_failing_operation_rolls_back_itself_and_no_other_one(store: Store) -> None:
     gate = threading.Event()
     store.write_nowait(lambda _tx: gate.wait())  # while it waits, the others gather into one batch
     errors = {3: ValueError("mine"), 5: StopIteration(), 7: KeyboardInterrupt()}
@@ -61,7 +61,7 @@ async def test_a_failing_job_undoes_itself_and_none_of_its_neighbours(store: Sto
     assert isinstance(heard[5], StoreError)
 
 
-async def test_a_statement_that_sqlite_refuses_is_a_store_error_with_its_cause(sqlite_store: Store) -> None:
+async def test_a_statement_that_sqlite_rejects_is_a_store_error_with_its_cause(sqlite_store: Store) -> None:
     with pytest.raises(StoreError) as caught:
         await sqlite_store.write(lambda tx: tx.execute("insert into worker (id) values (:id)", {"id": "w"}))
     assert caught.value.kind == "bug"
@@ -72,7 +72,7 @@ async def test_a_statement_that_sqlite_refuses_is_a_store_error_with_its_cause(s
     assert sqlite_store.last_error == ""
 
 
-async def test_a_job_that_swallows_the_loss_of_its_transaction_takes_nobody_with_it(store: Store) -> None:
+async def test_an_operation_that_swallows_the_loss_of_its_transaction_affects_no_other(store: Store) -> None:
     gate = threading.Event()
     store.write_nowait(lambda _tx: gate.wait())
     tasks = [asyncio.ensure_future(store.write(process_locks.register_process, "before"))]
@@ -86,7 +86,7 @@ async def test_a_job_that_swallows_the_loss_of_its_transaction_takes_nobody_with
     assert await store.read(workers) == ["after", "before"]
 
 
-async def test_a_write_whose_caller_is_cancelled_still_lands(store: Store) -> None:
+async def test_a_write_whose_caller_is_cancelled_is_still_committed(store: Store) -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()
         await store.write(process_locks.register_process, "cancelled")
@@ -101,7 +101,7 @@ async def test_a_read_sees_every_write_that_was_awaited_before(store: Store) -> 
         assert len(await store.read(workers)) == n + 1
 
 
-async def test_writes_happen_in_the_order_in_which_they_were_asked_for(store: Store) -> None:
+async def test_writes_are_executed_in_the_order_of_their_calls(store: Store) -> None:
     seen: list[int] = []
 
     def see(tx: Transaction, n: int) -> None:
@@ -114,7 +114,7 @@ async def test_writes_happen_in_the_order_in_which_they_were_asked_for(store: St
     assert seen == list(range(3 * MAX_BATCH_OPERATIONS))
 
 
-async def test_callers_may_live_on_several_event_loops(store: Store) -> None:
+async def test_callers_may_run_in_several_event_loops(store: Store) -> None:
     async def write(name: str) -> None:
         await asyncio.gather(*(store.write(process_locks.register_process, f"{name}{n}") for n in range(50)))
 
@@ -127,7 +127,7 @@ async def test_callers_may_live_on_several_event_loops(store: Store) -> None:
     assert len(await store.read(workers)) == 200
 
 
-async def test_a_loop_that_closed_while_its_write_was_queued_stops_nobody(store: Store) -> None:
+async def test_a_loop_that_closed_while_its_write_was_queued_blocks_no_other(store: Store) -> None:
     gate = threading.Event()
     store.write_nowait(lambda _tx: gate.wait())
 
@@ -142,15 +142,13 @@ async def test_a_loop_that_closed_while_its_write_was_queued_stops_nobody(store:
     assert await store.read(workers) == ["left"]
 
 
-async def test_a_job_that_only_reads_cannot_write(store: Store) -> None:
+async def test_an_operation_that_only_reads_cannot_write(store: Store) -> None:
     with pytest.raises(StoreError):
         await store.read(process_locks.register_process, "w")
     assert await store.read(workers) == []
 
 
-async def test_closing_finishes_what_is_queued_and_refuses_what_comes_later(
-    sqlite_store: Store, tmp_path: Path
-) -> None:
+async def test_closing_finishes_the_queue_and_rejects_later_operations(sqlite_store: Store, tmp_path: Path) -> None:
     for n in range(500):
         sqlite_store.write_nowait(process_locks.register_process, str(n))
     await sqlite_store.close()
@@ -174,7 +172,7 @@ async def test_a_posted_write_that_fails_is_counted_and_logged_once(
     assert [record.getMessage() for record in caplog.records] == ["A write was lost: no such luck"]
 
 
-async def test_a_full_disk_is_told_spares_what_fits_and_leaves_reading_and_later_writes_alone(
+async def test_a_full_disk_is_reported_and_small_writes_reads_and_later_writes_still_succeed(
     sqlite_store: Store,
 ) -> None:
     await sqlite_store.write(call_journal.open_call, call_journal.JournaledCall(id="c", worker="w", started_at=0.0))
@@ -206,7 +204,7 @@ async def test_characters_that_a_database_cannot_store_are_replaced_one_for_one(
     assert await store.read(call_journal.answer_text, "c") == f"a?b{nul}é"
 
 
-async def test_an_operation_with_a_caller_has_a_transaction_of_its_own_where_rows_are_locked() -> None:
+async def test_an_operation_with_a_caller_has_its_own_transaction_where_rows_are_locked() -> None:
     loop = asyncio.get_running_loop()
     worker = ConnectionWorker("test", _never_connect, isolates_awaited=True)
     posted, awaited = Operation(lambda _: None), Operation(lambda _: None, loop.create_future())

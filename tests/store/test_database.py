@@ -55,7 +55,7 @@ def columns(tx: Transaction, table: str) -> set[str]:
     return set(rows[0])
 
 
-async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
+async def test_written_rows_are_there_after_a_restart(tmp_path: Path) -> None:
     for worker in ("first", "second"):
         store = Store.open(tmp_path / "deep" / "data")
         assert (store.durable, store.last_error, store.path) == (True, "", tmp_path / "deep" / "data" / "store.db")
@@ -64,7 +64,7 @@ async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None
         await store.close()
 
 
-async def test_the_file_is_as_durable_and_patient_as_was_measured(sqlite_store: Store) -> None:
+async def test_the_file_has_the_measured_durability_and_busy_timeout(sqlite_store: Store) -> None:
 
     def settings(tx: Transaction) -> list[object]:
         asked = ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
@@ -74,14 +74,14 @@ async def test_the_file_is_as_durable_and_patient_as_was_measured(sqlite_store: 
     assert found == ["wal", 1, 30000, 1]
 
 
-def test_a_directory_that_was_there_keeps_its_permissions(tmp_path: Path) -> None:
+def test_an_existing_directory_keeps_its_permissions(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     Store.open(tmp_path).close_blocking()
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
     assert stat.S_IMODE((tmp_path / "store.db").stat().st_mode) == 0o600
 
 
-async def test_where_a_file_stands_in_place_of_the_directory_the_ledger_is_in_memory(tmp_path: Path) -> None:
+async def test_with_a_file_in_place_of_the_directory_the_ledger_is_in_memory(tmp_path: Path) -> None:
     place = tmp_path / "data"
     place.write_text("mine")
     store = Store.open(place)
@@ -93,7 +93,7 @@ async def test_where_a_file_stands_in_place_of_the_directory_the_ledger_is_in_me
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc takes no files, not even from root")
-async def test_where_the_directory_cannot_be_made_the_ledger_is_in_memory() -> None:
+async def test_with_a_directory_that_cannot_be_created_the_ledger_is_in_memory() -> None:
     store = Store.open(Path("/proc/mcp-server-claude"))
     assert not store.durable
     assert store.last_error.startswith("The ledger is kept in memory: /proc/mcp-server-claude ")
@@ -102,7 +102,7 @@ async def test_where_the_directory_cannot_be_made_the_ledger_is_in_memory() -> N
 
 
 @pytest.mark.parametrize("content", [b"not a database " * 500, b"SQLite format 3\x00" + b"\xff" * 9000])
-async def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+async def test_a_file_that_is_not_a_database_is_unchanged(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "store.db").write_bytes(content)
     store = Store.open(tmp_path)
     assert not store.durable
@@ -116,7 +116,7 @@ async def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path, conte
     assert names(tmp_path) == ["store.db"]
 
 
-async def test_a_newer_schema_is_refused_in_one_sentence_and_left_as_it_is(tmp_path: Path) -> None:
+async def test_a_newer_schema_is_rejected_in_one_sentence_and_unchanged(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     await store.write(lambda tx: tx.execute("insert into schema_version (version, why) values (99, 'the future')"))
     await store.close()
@@ -131,7 +131,7 @@ async def test_a_newer_schema_is_refused_in_one_sentence_and_left_as_it_is(tmp_p
     assert (tmp_path / "store.db").read_bytes() == before
 
 
-async def test_an_older_file_takes_the_missing_steps_and_keeps_its_rows(tmp_path: Path) -> None:
+async def test_an_older_file_gets_the_missing_migrations_and_keeps_its_rows(tmp_path: Path) -> None:
     with closing(open_connection(tmp_path / "store.db")) as connection:
         older = SqliteTransaction(connection)
         older.execute("create table schema_version (version bigint primary key, why text not null)")
@@ -150,7 +150,7 @@ async def test_an_older_file_takes_the_missing_steps_and_keeps_its_rows(tmp_path
     await store.close()
 
 
-async def test_a_step_that_fails_leaves_the_older_schema_whole(tmp_path: Path) -> None:
+async def test_a_failed_migration_leaves_the_older_schema_intact(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
         connection.execute("create table budget (somebody text)")  # in the way of the last step
     store = Store.open(tmp_path)
@@ -160,12 +160,12 @@ async def test_a_step_that_fails_leaves_the_older_schema_whole(tmp_path: Path) -
         assert connection.execute("select name from sqlite_master").fetchall() == [("budget",)]
 
 
-def test_the_steps_are_numbered_without_a_gap_and_say_why() -> None:
+def test_the_migrations_are_numbered_without_a_gap_and_explain_themselves() -> None:
     assert [step.number for step in MIGRATIONS] == list(range(1, NEWEST_VERSION + 1))
     assert all(step.reason for step in MIGRATIONS)
 
 
-def test_the_tables_have_the_fields_of_what_is_kept_in_them(tx: Transaction) -> None:
+def test_the_tables_have_the_fields_of_their_row_classes(tx: Transaction) -> None:
     assert columns(tx, "entry") == {field.name for field in fields(request_ledger.LedgerEntry)} | {"day"}
     for table in ("usage_total", "usage_user_total", "usage_cell", "usage_project_cell"):
         assert set(daily_rollups.ENTRY_VALUES) < columns(tx, table)
@@ -178,7 +178,7 @@ def test_the_tables_have_the_fields_of_what_is_kept_in_them(tx: Transaction) -> 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
 @pytest.mark.parametrize("name", ["store.db", "store.db-wal", "store.db-shm"])
 @pytest.mark.parametrize("kind", ["symbolic", "dangling", "hard", "directory"])
-async def test_a_link_or_directory_in_the_place_of_a_file_is_not_opened(tmp_path: Path, name: str, kind: str) -> None:
+async def test_a_link_or_directory_in_place_of_a_file_is_not_opened(tmp_path: Path, name: str, kind: str) -> None:
     victim, data = tmp_path / "victim", tmp_path / "data"
     data.mkdir()
     if kind != "dangling":
@@ -211,7 +211,7 @@ async def test_a_file_of_another_user_is_not_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can give files away")
-async def test_root_opens_a_user_s_store_with_that_user_s_rights(tmp_path: Path) -> None:
+async def test_root_opens_a_store_of_a_user_with_the_rights_of_that_user(tmp_path: Path) -> None:
     for directory in (tmp_path, *tmp_path.parents[:3]):
         directory.chmod(0o755)
     home, secret = tmp_path / "home", tmp_path / "secret"

@@ -68,7 +68,7 @@ def test_an_item_of_a_dead_process_is_claimed_again_and_its_late_answer_changes_
     assert job_records.job_progress(tx, "j_1").interruptions == 1
 
 
-def test_what_an_attempt_saved_is_there_for_the_next_one(tx: Transaction) -> None:
+def test_the_saved_state_of_an_attempt_is_there_for_the_next_one(tx: Transaction) -> None:
     create(tx, 1)
     (before,) = job_items.claim_items(tx, "j_1", "w_1", 1)
     assert job_items.save_item_progress(tx, before, call_id="c_1", progress="batch msgbatch_1")
@@ -88,7 +88,7 @@ def test_an_item_during_which_processes_die_again_and_again_fails(tx: Transactio
     assert [(item.seq, item.error) for item in parked] == [(0, job_items.TOO_MANY_ATTEMPTS)]
 
 
-def test_released_items_are_to_do_again_and_the_attempt_does_not_count(tx: Transaction) -> None:
+def test_released_items_are_pending_again_and_the_attempt_does_not_count(tx: Transaction) -> None:
     create(tx, 3)
     one, *_ = job_items.claim_items(tx, "j_1", "w_1", 3)
     job_items.release_item(tx, one)
@@ -98,7 +98,7 @@ def test_released_items_are_to_do_again_and_the_attempt_does_not_count(tx: Trans
     assert job_records.job_progress(tx, "j_1").interruptions == 0
 
 
-def test_of_a_stopped_job_nothing_is_claimed_any_more(tx: Transaction) -> None:
+def test_items_of_a_stopped_job_are_not_claimed(tx: Transaction) -> None:
     create(tx, 3)
     job_items.claim_items(tx, "j_1", "w_1", 1)
     assert not job_records.request_job_stop(tx, "j_1", "somebody else")
@@ -108,7 +108,7 @@ def test_of_a_stopped_job_nothing_is_claimed_any_more(tx: Transaction) -> None:
     assert job_records.job_progress(tx, "j_1").cancelled == 3
 
 
-def test_items_that_are_given_back_or_left_after_a_stop_are_cancelled(tx: Transaction) -> None:
+def test_items_that_are_released_or_left_after_a_stop_are_cancelled(tx: Transaction) -> None:
     create(tx, 3)
     given_back, *_ = job_items.claim_items(tx, "j_1", "w_1", 1)
     job_items.claim_items(tx, "j_1", "w_2", 1)
@@ -121,7 +121,7 @@ def test_items_that_are_given_back_or_left_after_a_stop_are_cancelled(tx: Transa
     assert (progress.cancelled, progress.running, progress.todo) == (2, 1, 0)
 
 
-def test_pages_of_items_and_the_first_failures(tx: Transaction) -> None:
+def test_items_and_the_first_failures_are_read_in_pages(tx: Transaction) -> None:
     create(tx, 5)
     items: list[ClaimedItem] = job_items.claim_items(tx, "j_1", "w_1", 5)
     job_items.finish_item(tx, items[1], ItemOutcome(state="failed", error={"message": "No."}))
@@ -154,7 +154,7 @@ asyncio.run(main())
 
 @pytest.mark.anyio
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
-async def test_processes_share_a_job_and_kills_lose_and_double_nothing(
+async def test_kills_of_processes_that_share_a_job_lose_and_duplicate_nothing(
     tmp_path: Path, spawn: SpawnPython, store: Store
 ) -> None:
     items = 400

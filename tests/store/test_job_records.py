@@ -38,14 +38,14 @@ def create(tx: Transaction, job: JobRecord = JOB, items: int = 2) -> None:
     job_records.open_job(tx, job.id)
 
 
-def test_a_job_comes_back_as_it_was_created_and_only_to_its_user(tx: Transaction) -> None:
+def test_a_job_is_read_as_it_was_created_and_only_by_its_user(tx: Transaction) -> None:
     create(tx)
     assert job_records.find_job(tx, "j_1", "local") == replace(JOB, state="open")
     assert job_records.find_job(tx, "j_1", "ada") is None
     assert job_records.find_job_of_output(tx, "/o") == replace(JOB, state="open")
 
 
-def test_the_newest_jobs_come_first_with_their_progress(tx: Transaction) -> None:
+def test_the_newest_jobs_are_listed_first_with_their_progress(tx: Transaction) -> None:
     create(tx)
     create(tx, replace(JOB, id="j_2", created_at=200.0), items=3)
     create(tx, replace(JOB, id="j_3", created_at=300.0, user="ada"))

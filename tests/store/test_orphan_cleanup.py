@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 DEAD = "w_00000000000000de"
 
 
-def test_a_call_whose_process_died_has_the_account_of_its_requests(tx: Transaction) -> None:
+def test_a_call_whose_process_died_has_the_usage_of_its_requests(tx: Transaction) -> None:
     process_locks.register_process(tx, DEAD)
     call_journal.open_call(tx, JournaledCall(id="c_1", worker=DEAD, started_at=1.0))
     for attempt in (1, 2):
@@ -34,7 +34,7 @@ def test_a_call_whose_process_died_has_the_account_of_its_requests(tx: Transacti
     assert (usage.cost_usd, usage.estimated, usage.complete, usage.thread) == (0.0006, True, False, "t_1")
 
 
-def test_a_call_without_requests_has_no_account(tx: Transaction) -> None:
+def test_a_call_without_requests_has_no_usage(tx: Transaction) -> None:
     process_locks.register_process(tx, DEAD)
     call_journal.open_call(tx, JournaledCall(id="c_1", worker=DEAD, started_at=1.0))
     close_orphans(tx, ProcessLocks(), 3.0)

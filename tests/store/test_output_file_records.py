@@ -24,7 +24,7 @@ PLOT = replace(CSV, id="f_2", file_id="file_012", name="plot.png", bytes=None, c
 BOBS = replace(CSV, id="f_3", call_id="c_2", user="bob", created_at=102.0)
 
 
-def test_a_file_is_found_by_its_own_user_alone(tx: Transaction) -> None:
+def test_a_file_is_found_only_by_its_user(tx: Transaction) -> None:
     output_file_records.record_output_files(tx, [CSV, PLOT, BOBS])
     assert output_file_records.find_output_file(tx, "f_1", "ada") == CSV
     assert output_file_records.find_output_file(tx, "f_2", "ada") == PLOT
@@ -32,13 +32,13 @@ def test_a_file_is_found_by_its_own_user_alone(tx: Transaction) -> None:
     assert output_file_records.find_output_file(tx, "f_9", "ada") is None
 
 
-def test_a_call_knows_its_files_in_the_order_in_which_they_came(tx: Transaction) -> None:
+def test_the_files_of_a_call_are_in_the_order_of_their_creation(tx: Transaction) -> None:
     output_file_records.record_output_files(tx, [PLOT, CSV, BOBS])
     assert output_file_records.output_files_of_call(tx, "c_1", "ada") == [CSV, PLOT]
     assert output_file_records.output_files_of_call(tx, "c_1", "bob") == []
 
 
-def test_old_and_forgotten_files_are_to_be_deleted_and_no_others(tx: Transaction) -> None:
+def test_only_old_and_erased_files_are_to_be_deleted(tx: Transaction) -> None:
     output_file_records.record_output_files(tx, [CSV, PLOT, BOBS])
     assert output_file_records.expired_output_files(tx, 100.5) == [CSV]
     erasure.erase_text(tx, ErasureFilter(user="bob"), ProcessLocks(), 200.0)

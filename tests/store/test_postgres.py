@@ -102,7 +102,7 @@ def complete() -> request_ledger.EntryResult:
     return request_ledger.EntryResult(end="complete", ended_at=time.time(), cost_micros=30)
 
 
-async def test_a_store_opens_while_the_server_is_away_and_says_why_it_cannot_write(
+async def test_a_store_opens_during_an_outage_of_the_server_and_reports_why_it_cannot_write(
     remote_store: Store, network: CuttableSocket
 ) -> None:
     network.cut()
@@ -123,7 +123,7 @@ async def test_a_store_opens_while_the_server_is_away_and_says_why_it_cannot_wri
     assert remote_store.last_error == ""
 
 
-async def test_what_ends_during_an_outage_is_booked_afterwards_in_order(
+async def test_requests_that_end_during_an_outage_are_recorded_afterwards_in_order(
     remote_store: Store, network: CuttableSocket
 ) -> None:
     worker = remote_store.locks.worker
@@ -245,7 +245,7 @@ async def test_every_earlier_schema_is_migrated_with_its_rows(
     postgres_server.drop_database(url)
 
 
-async def test_a_newer_schema_is_refused_in_one_sentence(postgres_url: str, tmp_path: Path) -> None:
+async def test_a_newer_schema_is_rejected_in_one_sentence(postgres_url: str, tmp_path: Path) -> None:
     first = Store.open(tmp_path, postgres_url)
     await first.write(lambda tx: tx.execute("insert into schema_version (version, why) values (99, 'the future')"))
     await first.close()
@@ -275,11 +275,11 @@ async def test_no_error_or_location_shows_the_password(tmp_path: Path) -> None:
         ("select 'a%' like :a % 2", "select 'a%%' like %(a)s %% 2"),
     ],
 )
-def test_parameters_are_written_as_psycopg_takes_them(sql: str, expected: str) -> None:
+def test_parameters_are_written_in_the_style_of_psycopg(sql: str, expected: str) -> None:
     assert to_psycopg_sql(sql) == expected
 
 
-async def test_a_file_is_moved_with_every_row_and_serves_on(postgres_url: str, tmp_path: Path) -> None:
+async def test_a_file_is_moved_with_every_row_and_stays_usable(postgres_url: str, tmp_path: Path) -> None:
     old = Store.open(tmp_path)
     worker = old.locks.worker
     for number in range(40):
@@ -371,7 +371,7 @@ def test_the_url_is_a_secret_and_must_be_one_of_postgresql(monkeypatch: pytest.M
     assert "fake-password" not in problem
 
 
-async def test_what_is_forgotten_is_forgotten_on_a_server_too(postgres_url: str, tmp_path: Path) -> None:
+async def test_an_erasure_works_on_a_server(postgres_url: str, tmp_path: Path) -> None:
     store = Store.open(tmp_path, postgres_url)
     call = call_journal.JournaledCall(id="c_1", worker="w_1", started_at=1.0, user="ada", prompt_head="secret")
     await store.write(call_journal.open_call, call)
@@ -391,7 +391,7 @@ async def _entries(store: Store) -> list[request_ledger.LedgerEntry]:
         return [request_ledger.LedgerEntry(id="", call_id="", worker="", started_at=0.0)]
 
 
-async def test_the_commands_forget_and_backup_know_that_the_store_is_on_a_server(
+async def test_the_commands_forget_and_backup_detect_that_the_store_is_on_a_server(
     postgres_url: str, tmp_path: Path
 ) -> None:
     store = Store.open(tmp_path / "data", postgres_url)

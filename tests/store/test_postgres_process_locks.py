@@ -74,7 +74,7 @@ async def close_orphans_until_closed(store: Store) -> None:
             await store.write(orphan_cleanup.close_orphans, store.locks, time.time())
 
 
-async def test_a_silent_process_is_taken_for_dead_and_owns_nothing_when_it_wakes_up(
+async def test_a_silent_process_counts_as_dead_and_owns_nothing_when_it_resumes(
     two_stores: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sleeper, other = two_stores
@@ -136,7 +136,7 @@ async def test_an_idle_process_sends_a_heartbeat(
     await store.close()
 
 
-async def test_a_connection_that_is_lost_while_nobody_uses_it_is_replaced_by_the_heartbeat(
+async def test_an_idle_connection_that_was_lost_is_replaced_by_the_heartbeat(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres_backend, "HEARTBEAT_INTERVAL_S", 0.05)

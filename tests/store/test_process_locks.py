@@ -68,7 +68,7 @@ async def test_a_stopped_process_counts_as_running_and_a_killed_one_as_dead_at_o
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
-async def test_a_stopped_process_goes_on_and_closes_its_request_itself(
+async def test_a_suspended_process_resumes_and_closes_its_request_itself(
     tmp_path: Path, spawn: SpawnPython, store: Store
 ) -> None:
     process = spawn(OPEN_A_REQUEST, tmp_path / "data")
@@ -85,7 +85,7 @@ async def test_a_stopped_process_goes_on_and_closes_its_request_itself(
     assert end_of(await store.read(request_ledger.entries_of_call, "c_1")) == ["complete"]
 
 
-def test_each_process_has_its_own_lock(tx: Transaction, tmp_path: Path) -> None:
+def test_each_process_has_a_lock_of_its_own(tx: Transaction, tmp_path: Path) -> None:
     one, two = FileProcessLocks(tmp_path), FileProcessLocks(tmp_path)
     first, second = one.worker, two.worker
     assert first != second
@@ -99,7 +99,7 @@ def test_each_process_has_its_own_lock(tx: Transaction, tmp_path: Path) -> None:
     assert not one.is_running(tx, second)
 
 
-def test_without_a_directory_only_this_process_runs(tx: Transaction) -> None:
+def test_without_a_directory_only_this_process_counts_as_running(tx: Transaction) -> None:
     locks = ProcessLocks()
     assert locks.is_running(tx, locks.worker)
     assert not locks.is_running(tx, "w_other")

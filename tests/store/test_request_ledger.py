@@ -31,7 +31,7 @@ def remaining(tx: Transaction) -> list[int]:
     return [budget_reservations.remaining_micros(tx, scope, DAY, 1000) for scope in ("total", "user:ada")]
 
 
-def test_an_entry_comes_back_as_it_was_written(tx: Transaction) -> None:
+def test_an_entry_is_read_as_it_was_written(tx: Transaction) -> None:
     full = replace(
         ONE, thread="t_1", host="gateway.example", estimated=True, held_micros=7, source="mcp", client="x", trace_id="t"
     )
@@ -52,7 +52,7 @@ def test_a_request_is_finished_exactly_once(tx: Transaction) -> None:
     ]
 
 
-def test_what_was_noted_of_model_and_request_id_survives_an_end_that_does_not_know_them(tx: Transaction) -> None:
+def test_model_and_request_id_recorded_during_the_request_survive_an_end_without_them(tx: Transaction) -> None:
     request_ledger.open_entry(tx, ONE)
     assert request_ledger.record_entry_progress(
         tx, "r_1", model="claude-opus-5-5-20261101", request_id="req_1", input_tokens=12
@@ -62,20 +62,20 @@ def test_what_was_noted_of_model_and_request_id_survives_an_end_that_does_not_kn
     assert (entry.model, entry.request_id, entry.estimated) == ("claude-opus-5-5-20261101", "req_1", True)
 
 
-def test_what_an_entry_has_no_place_for_cannot_be_noted(tx: Transaction) -> None:
+def test_an_unknown_field_of_an_entry_cannot_be_recorded(tx: Transaction) -> None:
     strange: dict[str, Any] = {"prompt": "secret"}
     with pytest.raises(TypeError, match="prompt"):
         request_ledger.record_entry_progress(tx, "r_1", **strange)
 
 
-def test_a_registered_process_s_request_is_not_closed_by_others(tx: Transaction) -> None:
+def test_a_request_of_a_registered_process_is_not_closed_by_others(tx: Transaction) -> None:
     process_locks.register_process(tx, "w")
     request_ledger.open_entry(tx, ONE)
     assert request_ledger.close_orphaned_entries(tx, NOON + 1e9) == []
     assert request_ledger.entries_of_call(tx, "c_1") == [ONE]
 
 
-def test_a_dead_process_s_request_is_closed_once_with_what_was_recorded_and_its_reservations_released(
+def test_a_request_of_a_dead_process_is_closed_once_with_its_recorded_usage_and_its_reservations_are_released(
     tx: Transaction,
 ) -> None:
     request_ledger.open_entry(tx, ONE)
@@ -91,7 +91,7 @@ def test_a_dead_process_s_request_is_closed_once_with_what_was_recorded_and_its_
     assert remaining(tx) == [940, 940]
 
 
-def test_the_owner_s_result_replaces_interrupted_and_books_the_difference(tx: Transaction) -> None:
+def test_the_result_of_the_owner_replaces_interrupted_and_records_the_difference(tx: Transaction) -> None:
     request_ledger.open_entry(tx, ONE)
     reserve(tx, 800)
     request_ledger.record_entry_progress(tx, "r_1", cost_micros=60)
@@ -106,7 +106,7 @@ def test_the_owner_s_result_replaces_interrupted_and_books_the_difference(tx: Tr
 
 
 @pytest.mark.parametrize("count", [2**63, 2**53 + 1, 10**30, -500])
-def test_counts_that_nobody_can_believe_are_bounded_and_their_cost_is_unknown(tx: Transaction, count: int) -> None:
+def test_implausible_counts_are_bounded_and_their_cost_is_unknown(tx: Transaction, count: int) -> None:
     request_ledger.open_entry(tx, ONE)
     reserve(tx, 800)
     result = EntryResult(end="complete", ended_at=NOON, web_searches=count, input_tokens=count, cost_micros=count)
@@ -129,7 +129,7 @@ def test_a_summary_counts_calls_failures_and_retries_as_usage_reports_do(tx: Tra
     assert (report.calls, report.requests, report.errors, report.retries) == (1, 3, 1, 2)
 
 
-def test_a_summary_adds_up_what_was_used_and_keeps_unknown_prices_apart(tx: Transaction) -> None:
+def test_a_summary_adds_up_usage_and_counts_unknown_prices_separately(tx: Transaction) -> None:
     request_ledger.open_entry(tx, ONE)
     request_ledger.close_entry(
         tx, "r_1", EntryResult(end="complete", ended_at=NOON, input_tokens=10, output_tokens=5, cost_micros=300)

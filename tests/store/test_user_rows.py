@@ -52,7 +52,7 @@ def spend(tx: Transaction, user: str, micros: int, at: float = NOON) -> None:
 # --------------------------------------------------------------------- members
 
 
-def test_a_member_is_found_by_the_hash_of_their_token_until_it_is_rotated_or_they_are_removed(tx: Transaction) -> None:
+def test_a_user_is_found_by_the_hash_of_their_token_until_it_is_rotated_or_they_are_removed(tx: Transaction) -> None:
     assert user_rows.insert_user(tx, ADA)
     assert user_rows.find_by_token(tx, "hash-of-ada") == ADA
     assert user_rows.replace_token(tx, "ada", "another")
@@ -63,7 +63,7 @@ def test_a_member_is_found_by_the_hash_of_their_token_until_it_is_rotated_or_the
     assert user_rows.find_user(tx, "ada") == replace(ADA, token_hash=None, removed_at=NOON)
 
 
-def test_a_name_is_one_persons_also_after_they_were_removed(tx: Transaction) -> None:
+def test_a_name_belongs_to_one_person_even_after_their_removal(tx: Transaction) -> None:
     assert user_rows.insert_user(tx, ADA)
     assert not user_rows.insert_user(tx, replace(ADA, token_hash="other"))
     user_rows.mark_removed(tx, "ada", NOON)
@@ -73,7 +73,7 @@ def test_a_name_is_one_persons_also_after_they_were_removed(tx: Transaction) -> 
     assert not user_rows.restore_user(tx, ADA, DAY)
 
 
-def test_nobody_is_rotated_changed_or_removed_who_is_not_there(tx: Transaction) -> None:
+def test_an_unknown_user_cannot_be_rotated_changed_or_removed(tx: Transaction) -> None:
     user_rows.insert_user(tx, ADA)
     user_rows.mark_removed(tx, "ada", NOON)
     for name in ("ada", "bob"):
@@ -83,7 +83,7 @@ def test_nobody_is_rotated_changed_or_removed_who_is_not_there(tx: Transaction) 
     assert user_rows.count_users(tx) == 0
 
 
-def test_what_is_changed_changes_and_the_rest_stays(tx: Transaction) -> None:
+def test_an_update_changes_only_the_given_columns(tx: Transaction) -> None:
     user_rows.insert_user(tx, ADA)
     assert user_rows.update_user(tx, "ada", {"role": "operator", "usd_per_day": math.inf, "concurrent": 0}, DAY)
     assert user_rows.find_user(tx, "ada") == replace(ADA, role="operator", usd_per_day=math.inf, concurrent=0)
@@ -98,7 +98,7 @@ def test_only_a_role_and_limits_can_be_changed(tx: Transaction) -> None:
         user_rows.update_user(tx, "ada", strange, DAY)
 
 
-def test_the_list_has_who_may_ask_by_name_with_what_they_spent_today(tx: Transaction) -> None:
+def test_the_list_has_users_by_name_with_the_cost_of_today(tx: Transaction) -> None:
     for name in ("bob", "ada", "zed"):
         user_rows.insert_user(tx, UserRow(name=name, created_at=NOON))
     user_rows.mark_removed(tx, "zed", NOON)
@@ -114,7 +114,7 @@ def test_the_list_has_who_may_ask_by_name_with_what_they_spent_today(tx: Transac
 # --------------------------------------------------------------------- sessions
 
 
-def test_a_session_lasts_until_it_runs_out_or_is_ended(tx: Transaction) -> None:
+def test_a_session_lasts_until_it_expires_or_is_ended(tx: Transaction) -> None:
     user_rows.insert_user(tx, ADA)
     user_rows.create_session(tx, "s1", "ada", now=NOON, until=NOON + 100)
     user_rows.create_session(tx, "s2", "ada", now=NOON, until=NOON + 200)
@@ -128,7 +128,7 @@ def test_a_session_lasts_until_it_runs_out_or_is_ended(tx: Transaction) -> None:
 
 
 @pytest.mark.parametrize("way", ["rotated", "removed"])
-def test_the_sessions_of_one_whose_token_ended_end_too_and_nobody_elses(tx: Transaction, way: str) -> None:
+def test_the_sessions_of_a_user_end_with_their_token_and_no_others(tx: Transaction, way: str) -> None:
     user_rows.insert_user(tx, ADA)
     user_rows.insert_user(tx, UserRow(name="bob", token_hash="b", created_at=NOON))
     for secret, name in (("s1", "ada"), ("s2", "ada"), ("s3", "bob")):
@@ -137,7 +137,7 @@ def test_the_sessions_of_one_whose_token_ended_end_too_and_nobody_elses(tx: Tran
     assert sessions(tx) == ["s3"]
 
 
-def test_signing_in_over_and_over_does_not_fill_the_disk(tx: Transaction) -> None:
+def test_repeated_sign_ins_do_not_fill_the_disk(tx: Transaction) -> None:
     user_rows.insert_user(tx, ADA)
     for n in range(MAX_SESSIONS + 20):
         user_rows.create_session(tx, f"s{n:03}", "ada", now=NOON + n, until=NOON + 1000)
@@ -149,7 +149,7 @@ def test_signing_in_over_and_over_does_not_fill_the_disk(tx: Transaction) -> Non
 # --------------------------------------------------------------------- identities
 
 
-def test_somebody_at_an_identity_provider_is_made_at_first_sight_and_known_afterwards(tx: Transaction) -> None:
+def test_a_person_at_an_identity_provider_is_created_at_the_first_sign_in_and_found_afterwards(tx: Transaction) -> None:
     first = user_rows.get_or_create_by_identity(tx, "https://id.example", "sub-1", ("ada", "ada-2"), NOON)
     assert first == UserRow(name="ada", issuer="https://id.example", subject="sub-1", created_at=NOON)
     assert user_rows.get_or_create_by_identity(tx, "https://id.example", "sub-1", ("other",), NOON + 5) == first
@@ -157,7 +157,7 @@ def test_somebody_at_an_identity_provider_is_made_at_first_sight_and_known_after
     assert user_rows.find_by_identity(tx, "https://other.example", "sub-1") is None
 
 
-def test_another_of_the_same_name_gets_the_next_name_also_where_the_first_was_removed(tx: Transaction) -> None:
+def test_a_second_person_of_a_name_gets_the_next_free_name_even_after_a_removal(tx: Transaction) -> None:
     user_rows.insert_user(tx, ADA)
     assert user_rows.get_or_create_by_identity(tx, "i", "s1", ("ada", "ada-2", "ada-3"), NOON).name == "ada-2"
     user_rows.mark_removed(tx, "ada-2", NOON)
@@ -171,7 +171,7 @@ def test_another_of_the_same_name_gets_the_next_name_also_where_the_first_was_re
 # --------------------------------------------------------------------- their budgets
 
 
-def test_a_budget_that_is_set_in_the_course_of_a_day_counts_what_was_spent_of_it(tx: Transaction) -> None:
+def test_a_budget_that_is_set_during_a_day_counts_the_cost_of_that_day(tx: Transaction) -> None:
     spend(tx, "ada", 600)
     spend(tx, "bob", 50)
     spend(tx, "ada", 9_999, NOON - 86_400)
@@ -187,7 +187,7 @@ def test_a_budget_that_is_set_in_the_course_of_a_day_counts_what_was_spent_of_it
     assert budget_reservations.spent_on_day(tx, "total", DAY) == 1000
 
 
-def test_a_budget_that_was_lifted_for_a_while_counts_what_was_spent_meanwhile(tx: Transaction) -> None:
+def test_a_budget_that_was_lifted_counts_the_cost_of_the_time_between(tx: Transaction) -> None:
     user_rows.insert_user(tx, ADA)
     budget_reservations.reserve_up_to(tx, [("user:ada", 1000)], DAY, 100, 100, "r_1")
     budget_reservations.settle(tx, "r_1", 100)
@@ -267,7 +267,7 @@ def secrets(tx: Transaction, user: str) -> list[str]:
     return [word for word in found if "SECRET" in word]
 
 
-def test_what_a_user_wrote_is_forgotten_and_what_it_cost_and_everybody_else_stay(tx: Transaction) -> None:
+def test_an_erasure_deletes_the_text_of_a_user_and_keeps_costs_and_other_users(tx: Transaction) -> None:
     talk(tx, "ada", "t_1", NOON)
     talk(tx, "ada", "t_1", NOON + 10, new=False)
     talk(tx, "ada", "t_2", NOON + 20)
@@ -286,7 +286,7 @@ def test_what_a_user_wrote_is_forgotten_and_what_it_cost_and_everybody_else_stay
     assert erase_text(tx, ErasureFilter(user="ada"), NO_PROCESSES, NOON + 100).is_empty
 
 
-def test_what_is_older_than_a_date_is_forgotten_also_in_threads_that_went_on(tx: Transaction) -> None:
+def test_an_erasure_by_date_includes_old_messages_of_continued_threads(tx: Transaction) -> None:
     talk(tx, "ada", "t_old", NOON)
     talk(tx, "bob", "t_on", NOON)
     talk(tx, "bob", "t_on", NOON + 5000, new=False)
@@ -306,7 +306,7 @@ def test_what_is_older_than_a_date_is_forgotten_also_in_threads_that_went_on(tx:
     assert json.loads(tx.fetch_all(scalar, "select content from turn where thread_id = 't_new'")[0])
 
 
-def test_what_is_being_answered_keeps_its_text_and_the_thread_stays_a_conversation(tx: Transaction) -> None:
+def test_an_erasure_keeps_the_text_of_running_calls_and_the_thread_stays_a_conversation(tx: Transaction) -> None:
     talk(tx, "ada", "t_1", NOON)
     locks = ProcessLocks()
     running = talk(tx, "ada", "t_1", NOON + 10, new=False, end=False, worker=locks.worker)
@@ -318,7 +318,7 @@ def test_what_is_being_answered_keeps_its_text_and_the_thread_stays_a_conversati
     assert [each.role for each in thread_messages.thread_history(tx, "t_1")] == ["user", "assistant"]
 
 
-async def test_that_a_reader_keeps_the_log_from_being_emptied_is_told(sqlite_store: Store) -> None:
+async def test_a_reader_that_prevents_emptying_the_log_is_reported(sqlite_store: Store) -> None:
     assert sqlite_store.path is not None
     await sqlite_store.write(talk, "ada", "t_1", NOON)
     with closing(sqlite3.connect(sqlite_store.path)) as reader:
@@ -331,7 +331,7 @@ async def test_that_a_reader_keeps_the_log_from_being_emptied_is_told(sqlite_sto
     assert emptied
 
 
-def test_what_a_dead_process_left_open_is_forgotten_too(tx: Transaction) -> None:
+def test_an_erasure_includes_open_calls_of_a_dead_process(tx: Transaction) -> None:
     talk(tx, "ada", "t_1", NOON, end=False)
     assert erase_text(tx, ErasureFilter(user="ada"), NO_PROCESSES, NOON + 1) == ErasureCounts(
         calls=1, threads=1, files=1, running=0

@@ -29,7 +29,7 @@ def lines(stderr: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stderr.read_text().splitlines()]
 
 
-async def test_each_call_is_one_line(upstream: Simulator, tmp_path: Path) -> None:
+async def test_each_call_is_logged_in_one_line(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("stdio", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         told = usage_meta(await desk.ask("Hello."))
         await desk.ask("[[sim: status=400]] Hello.")
@@ -38,7 +38,7 @@ async def test_each_call_is_one_line(upstream: Simulator, tmp_path: Path) -> Non
     assert "failed (invalid_request)" in second
 
 
-async def test_in_json_the_line_is_the_call_s_account(upstream: Simulator, tmp_path: Path) -> None:
+async def test_in_json_the_line_is_the_usage_of_the_call(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("stdio", "auto", tmp_path / "data", base_url=upstream.url, log_format="json") as desk:
         told = usage_meta(await desk.ask("Hello."))
         refused = failure_meta(await desk.ask("[[sim: status=400]] Hello."))
@@ -53,9 +53,7 @@ async def test_in_json_the_line_is_the_call_s_account(upstream: Simulator, tmp_p
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-async def test_nothing_of_what_was_asked_or_answered_is_logged(
-    upstream: Simulator, tmp_path: Path, log_format: str
-) -> None:
+async def test_no_text_of_question_or_answer_is_logged(upstream: Simulator, tmp_path: Path, log_format: str) -> None:
     fields = {"base_url": upstream.url, "log_format": log_format, "log_level": "debug"}
     async with connect("stdio", "auto", tmp_path / "data", **fields) as desk:
         await desk.ask(f"[[sim: text={SECRET}]] {SECRET}", system=SECRET)
@@ -66,9 +64,7 @@ async def test_nothing_of_what_was_asked_or_answered_is_logged(
     assert FAKE_KEY not in logged
 
 
-async def test_over_http_too_nothing_of_what_was_asked_or_answered_is_logged(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_over_http_no_text_of_question_or_answer_is_logged(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_process(tmp_path / "data", upstream.url, log_level="debug") as here, here.client() as client:
         # An event holds back the last character, so one more follows the secret, which is then in one event whole.
         answer = await client.post("/chat", json={"message": f"[[sim: text={SECRET}.]] {SECRET}"})
@@ -79,7 +75,7 @@ async def test_over_http_too_nothing_of_what_was_asked_or_answered_is_logged(
     assert SECRET not in logged
 
 
-async def test_a_call_that_was_cancelled_has_its_line_too(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_cancelled_call_is_logged(upstream: Simulator, tmp_path: Path) -> None:
     async with stdio_process(tmp_path / "data", base_url=upstream.url, log_format="json") as wire:
         await wire.initialize()
         await wire.send(tool_call(1, "[[sim: tokens=500 pace=5]] Hello."))
@@ -107,6 +103,6 @@ def test_a_traceback_in_json_is_one_line_without_keys() -> None:
     assert FAKE_KEY not in RedactingFormatter("%(message)s").format(record)
 
 
-def test_half_a_surrogate_pair_in_a_message_can_be_written() -> None:
+def test_a_lone_surrogate_in_a_message_can_be_logged() -> None:
     record = logging.LogRecord("x", logging.ERROR, "x.py", 1, "half \ud83d", None, None)
     assert json.loads(JsonFormatter().format(record).encode())["message"] == "half \ud83d"

@@ -189,9 +189,7 @@ async def test_the_trace_of_a_call_holds_three_spans_in_one_tree_with_usage_and_
     assert [line["trace_id"] for line in ledger_rows(tmp_path / "data")] == [TRACE]
 
 
-async def test_nothing_of_what_was_asked_or_answered_and_nobody_s_name_leaves_with_the_telemetry(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_telemetry_holds_no_text_of_question_or_answer_and_no_name(upstream: Simulator, tmp_path: Path) -> None:
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_METRIC_EXPORT_INTERVAL": "200"}
         async with served(tmp_path / "data", otel, base_url=upstream.url) as client:
@@ -206,7 +204,7 @@ async def test_nothing_of_what_was_asked_or_answered_and_nobody_s_name_leaves_wi
 
 
 @pytest.mark.slow
-async def test_content_is_traced_where_the_operator_wants_it(upstream: Simulator, tmp_path: Path) -> None:
+async def test_content_is_traced_where_the_operator_enables_it(upstream: Simulator, tmp_path: Path) -> None:
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
         fields = {"trace_content": "true", "telemetry_users": "true"}
@@ -221,7 +219,7 @@ async def test_content_is_traced_where_the_operator_wants_it(upstream: Simulator
 
 
 @pytest.mark.slow
-async def test_each_request_of_a_call_is_a_span_and_its_waits_are_told(upstream: Simulator, tmp_path: Path) -> None:
+async def test_each_request_of_a_call_is_a_span_with_its_waits(upstream: Simulator, tmp_path: Path) -> None:
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
         async with served(tmp_path / "data", otel, base_url=upstream.url) as client:
@@ -235,7 +233,7 @@ async def test_each_request_of_a_call_is_a_span_and_its_waits_are_told(upstream:
     assert ours.attributes["mcp_server_claude.retries"] == 1
 
 
-async def test_a_call_that_fails_says_in_its_span_why_and_not_of_what(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_span_of_a_failed_call_has_the_reason_and_no_text(upstream: Simulator, tmp_path: Path) -> None:
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
         async with served(tmp_path / "data", otel, base_url=upstream.url) as client:
@@ -248,7 +246,7 @@ async def test_a_call_that_fails_says_in_its_span_why_and_not_of_what(upstream: 
 
 
 @pytest.mark.slow
-async def test_the_trace_goes_on_to_the_api_only_where_the_operator_says_so(
+async def test_the_trace_is_propagated_to_the_api_only_where_the_operator_enables_it(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with collecting() as collector:
@@ -264,7 +262,7 @@ async def test_the_trace_goes_on_to_the_api_only_where_the_operator_says_so(
     assert f"00-{TRACE}-{collector.named('anthropic.messages.create')[-1].id}-01" in asked
 
 
-async def test_tokens_time_and_money_are_measured_by_their_conventional_names(
+async def test_tokens_time_and_cost_are_measured_by_their_conventional_names(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with collecting() as collector:
@@ -283,7 +281,7 @@ async def test_tokens_time_and_money_are_measured_by_their_conventional_names(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://127.0.0.1:9/\u0000", "nonsense"])
-async def test_a_collector_that_is_not_there_costs_nothing_but_its_traces(
+async def test_an_unreachable_collector_costs_nothing_but_its_traces(
     upstream: Simulator, tmp_path: Path, endpoint: str
 ) -> None:
     otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.replace("\u0000", "%00")}
@@ -293,7 +291,7 @@ async def test_a_collector_that_is_not_there_costs_nothing_but_its_traces(
 
 
 @pytest.mark.slow
-async def test_a_collector_that_never_answers_does_not_hold_up_the_end(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_collector_that_never_answers_does_not_delay_the_shutdown(upstream: Simulator, tmp_path: Path) -> None:
     """The process ends by itself after SIGTERM, not because somebody lost patience."""
     async with hole() as url:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "10"}
@@ -334,7 +332,7 @@ async def hole() -> AsyncGenerator[str]:
         ({"OTEL_TRACES_EXPORTER": "console, otlp"}, ["console", "otlp"], []),
     ],
 )
-def test_what_is_exported_where_is_what_the_usual_variables_say(
+def test_the_standard_variables_decide_what_is_exported_where(
     environ: dict[str, str], traces: list[str], metrics: list[str]
 ) -> None:
     assert exporter_settings.exporter_names(environ, "TRACES") == traces
@@ -344,13 +342,13 @@ def test_what_is_exported_where_is_what_the_usual_variables_say(
 
 
 @pytest.mark.slow
-async def test_spans_on_the_console_do_not_get_into_the_protocol(upstream: Simulator, tmp_path: Path) -> None:
+async def test_console_spans_do_not_mix_with_the_protocol(upstream: Simulator, tmp_path: Path) -> None:
     async with served(tmp_path / "data", {"OTEL_TRACES_EXPORTER": "console"}, base_url=upstream.url) as client:
         assert not (await ask(client, "Hello.")).is_error
         assert not (await ask(client, "Hello again.")).is_error
 
 
-async def test_without_the_variables_nothing_of_the_sdk_is_imported(upstream: Simulator, tmp_path: Path) -> None:
+async def test_without_the_variables_no_module_of_the_sdk_is_imported(upstream: Simulator, tmp_path: Path) -> None:
     command = ("-X", "importtime", "-m", "mcp_server_claude")
     async with stdio_process(tmp_path / "data", command=command, base_url=upstream.url) as wire:
         await wire.initialize()
@@ -383,7 +381,7 @@ async def over_http(data_dir: Path, otel: Mapping[str, str], **fields: object) -
 
 
 @pytest.mark.slow
-async def test_a_chat_goes_on_with_the_trace_that_its_request_names(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_chat_continues_the_trace_of_its_request(upstream: Simulator, tmp_path: Path) -> None:
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
         async with over_http(tmp_path / "data", otel, base_url=upstream.url) as client:
@@ -402,7 +400,7 @@ async def test_a_chat_goes_on_with_the_trace_that_its_request_names(upstream: Si
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
-async def test_over_http_a_call_goes_on_with_the_trace_of_its_header_unless_its_own_names_one(
+async def test_over_http_a_call_continues_the_trace_of_its_header_unless_its_request_names_one(
     upstream: Simulator, tmp_path: Path, mode: str
 ) -> None:
     other = "4bf92f3577b34da6a3ce929d0e0e4736"

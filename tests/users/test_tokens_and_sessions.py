@@ -74,7 +74,7 @@ def on_disk(tmp_path: Path) -> str:
 # --------------------------------------------------------------------- tokens
 
 
-async def test_a_token_is_256_random_bits_that_stand_nowhere_but_with_who_got_it(opened: Open, tmp_path: Path) -> None:
+async def test_a_token_has_256_random_bits_and_is_stored_only_as_a_hash(opened: Open, tmp_path: Path) -> None:
     users = opened()
     user, token = await users.add_user("Ada")
     assert user.name == "ada"
@@ -89,7 +89,7 @@ async def test_a_token_is_256_random_bits_that_stand_nowhere_but_with_who_got_it
 @pytest.mark.parametrize(
     "wrong", ["", "mcpc_", "mcpc_wrong", "x" * 10_000, "mcpc_" + "é" * 43, "mcpc_\udc80", "mcpc_\x00", "' or 1=1 --"]
 )
-async def test_what_is_not_a_token_is_nobodys(opened: Open, wrong: str) -> None:
+async def test_an_invalid_token_belongs_to_no_user(opened: Open, wrong: str) -> None:
     users = opened()
     _, token = await users.add_user("ada")
     assert await users.authenticate_token(wrong) is None
@@ -101,7 +101,7 @@ async def test_what_is_not_a_token_is_nobodys(opened: Open, wrong: str) -> None:
     await users.sign_out(wrong)
 
 
-async def test_a_token_that_was_rotated_or_removed_has_ended_in_every_process_with_the_next_request(
+async def test_a_rotated_or_removed_token_ends_in_every_process_with_the_next_request(
     opened: Open,
 ) -> None:
     here, there = opened(), opened()
@@ -124,7 +124,7 @@ async def test_a_token_that_was_rotated_or_removed_has_ended_in_every_process_wi
 # --------------------------------------------------------------------- sessions
 
 
-async def test_a_session_speaks_for_its_user_until_they_sign_out_and_its_secret_is_not_on_disk(
+async def test_a_session_stands_for_its_user_until_sign_out_and_its_secret_is_not_on_disk(
     opened: Open, tmp_path: Path
 ) -> None:
     users = opened()
@@ -142,7 +142,7 @@ async def test_a_session_speaks_for_its_user_until_they_sign_out_and_its_secret_
     assert await users.authenticate_session(other[0]) == ada
 
 
-async def test_a_session_ends_after_the_days_that_the_setting_says(opened: Open, tmp_path: Path) -> None:
+async def test_a_session_ends_after_the_configured_number_of_days(opened: Open, tmp_path: Path) -> None:
     users = opened(session_days=2.0)
     begun = await users.sign_in((await users.add_user("ada"))[1])
     assert begun is not None
@@ -157,7 +157,7 @@ async def test_a_session_ends_after_the_days_that_the_setting_says(opened: Open,
 # --------------------------------------------------------------------- whether there are any
 
 
-async def test_a_user_that_the_shell_adds_is_seen_within_a_second_and_the_last_one_opens_no_door(
+async def test_a_user_added_by_the_shell_is_recognised_within_a_second_and_removing_the_last_one_keeps_sign_in(
     opened: Open, clock: Clock
 ) -> None:
     server, shell = opened(), opened()
@@ -171,7 +171,7 @@ async def test_a_user_that_the_shell_adds_is_seen_within_a_second_and_the_last_o
     assert not await opened().has_users()
 
 
-async def test_who_is_let_in_counts_at_once(opened: Open) -> None:
+async def test_a_change_of_users_counts_at_once(opened: Open) -> None:
     server, shell = opened(), opened()
     assert not await server.has_users()
     _, token = await shell.add_user("ada")
@@ -179,7 +179,7 @@ async def test_who_is_let_in_counts_at_once(opened: Open) -> None:
     assert await server.has_users()
 
 
-async def test_where_users_may_be_in_a_file_that_cannot_be_opened_nobody_is_taken_for_local(tmp_path: Path) -> None:
+async def test_with_an_unreadable_file_of_users_nobody_counts_as_local(tmp_path: Path) -> None:
     where = tmp_path / "data"
     where.mkdir()
     (where / DATABASE_FILE).write_text("this is no database")
@@ -191,7 +191,7 @@ async def test_where_users_may_be_in_a_file_that_cannot_be_opened_nobody_is_take
         store.close_blocking()
 
 
-async def test_where_there_can_be_no_file_there_are_no_users(tmp_path: Path) -> None:
+async def test_without_a_file_there_are_no_users(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
     store = Store.open(tmp_path / "data")
     try:
@@ -200,7 +200,7 @@ async def test_where_there_can_be_no_file_there_are_no_users(tmp_path: Path) -> 
         store.close_blocking()
 
 
-async def test_a_ledger_that_cannot_be_read_lets_nobody_in(tmp_path: Path) -> None:
+async def test_an_unreadable_ledger_admits_nobody(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "data")
     users = UserDirectory(Settings(data_dir=tmp_path / "data"), store)
     _, token = await users.add_user("ada")
@@ -221,19 +221,19 @@ async def test_a_ledger_that_cannot_be_read_lets_nobody_in(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["a", "ada", "7", "a.b_c@d-e", "x" * 64, " Ada "])
-def test_a_name_is_kept_in_lower_case(name: str) -> None:
+def test_a_name_is_stored_in_lower_case(name: str) -> None:
     assert parse_user_name(name) == name.strip().lower()
 
 
 @pytest.mark.parametrize(
     "name", ["", " ", "-a", ".", "@x", "a b", "a/b", "x" * 65, "é", "\u212aelvin", "local", "TOTAL", "a\nb", "a:b", "٣"]
 )
-async def test_what_is_no_name_is_refused(opened: Open, name: str) -> None:
+async def test_an_invalid_name_is_rejected(opened: Open, name: str) -> None:
     with pytest.raises(RequestError, match="A user name has up to 64"):
         await opened().add_user(name)
 
 
-async def test_a_name_that_somebody_has_or_had_is_refused_unless_it_is_the_same_person(opened: Open) -> None:
+async def test_a_name_in_use_or_used_before_is_rejected_unless_it_is_the_same_person(opened: Open) -> None:
     users = opened()
     await users.add_user("ada", {"usd_per_day": 5.0})
     with pytest.raises(RequestError, match="A user named ada already exists"):
@@ -249,7 +249,7 @@ async def test_a_name_that_somebody_has_or_had_is_refused_unless_it_is_the_same_
     )
 
 
-async def test_who_is_not_there_cannot_be_changed(opened: Open) -> None:
+async def test_an_unknown_user_cannot_be_changed(opened: Open) -> None:
     users = opened()
     for ask in (users.rotate_token("bob"), users.remove_user("bob"), users.change_user("bob", {"concurrent": 1})):
         with pytest.raises(CallError) as told:
@@ -261,7 +261,7 @@ async def test_who_is_not_there_cannot_be_changed(opened: Open) -> None:
 # --------------------------------------------------------------------- identities
 
 
-async def test_somebody_at_an_identity_provider_is_one_user_with_the_default_limits(opened: Open) -> None:
+async def test_a_person_at_an_identity_provider_is_one_user_with_the_default_limits(opened: Open) -> None:
     users = opened(user_usd_per_day=2.0)
     ada = await users.authenticate_identity(ISSUER, "sub-1", "Ada@Example.org")
     assert ada == User(name="ada@example.org", limits=Limits(usd_per_day=2.0, calls_per_minute=60, concurrent=8))
@@ -272,7 +272,7 @@ async def test_somebody_at_an_identity_provider_is_one_user_with_the_default_lim
     ).name == "ada@example.org-2"
 
 
-async def test_an_identity_never_gets_the_name_of_another_nor_comes_back_after_it_was_removed(opened: Open) -> None:
+async def test_an_identity_never_gets_the_name_of_another_user_and_is_not_restored_after_removal(opened: Open) -> None:
     users = opened()
     _, token = await users.add_user("ada")
     stranger = await users.authenticate_identity(ISSUER, "sub-2", "ada")
@@ -286,13 +286,13 @@ async def test_an_identity_never_gets_the_name_of_another_nor_comes_back_after_i
 
 
 @pytest.mark.parametrize("hint", ["", "local", "Total", "Ådä Löve", "../../etc", "-", "x" * 500, "a\nb", "用户", "@@"])
-async def test_every_hint_comes_to_a_legal_name(opened: Open, hint: str) -> None:
+async def test_every_name_hint_leads_to_a_valid_name(opened: Open, hint: str) -> None:
     user = await opened().authenticate_identity(ISSUER, "sub", hint)
     assert parse_user_name(user.name) == user.name
     assert all(parse_user_name(name) == name for name in candidate_names(hint))
 
 
-async def test_many_of_one_name_all_get_one(opened: Open) -> None:
+async def test_many_persons_of_one_name_all_get_a_name(opened: Open) -> None:
     users = opened()
     names = {(await users.authenticate_identity(ISSUER, f"sub-{n}", "ada")).name for n in range(40)}
     assert len(names) == 40
@@ -302,7 +302,7 @@ async def test_many_of_one_name_all_get_one(opened: Open) -> None:
 # --------------------------------------------------------------------- limits, and what was spent
 
 
-async def test_limits_are_the_users_own_where_they_are_set_and_else_the_settings(opened: Open) -> None:
+async def test_limits_are_those_of_the_user_else_of_the_settings(opened: Open) -> None:
     users = opened(user_usd_per_day=1.5, user_calls_per_minute=10, user_concurrent=2)
     plain, token = await users.add_user("ada")
     assert plain.limits == Limits(usd_per_day=1.5, calls_per_minute=10, concurrent=2)
@@ -314,7 +314,7 @@ async def test_limits_are_the_users_own_where_they_are_set_and_else_the_settings
     assert User(name="local", role="operator", limits=Limits()) == LOCAL
 
 
-async def test_what_is_spent_is_told_from_the_first_day_on(opened: Open) -> None:
+async def test_the_cost_of_a_user_is_reported_from_the_first_day_on(opened: Open) -> None:
     users = opened()
     await users.add_user("ada")
     assert await users.spent_today_usd("ada") == 0

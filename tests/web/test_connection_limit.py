@@ -75,7 +75,7 @@ async def test_a_connection_above_the_limit_is_served_when_another_one_closes() 
 @pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
-async def test_more_idle_connections_than_file_descriptors_stop_nothing(upstream: Simulator, tmp_path: Path) -> None:
+async def test_more_idle_connections_than_file_descriptors_block_nothing(upstream: Simulator, tmp_path: Path) -> None:
     env = server_environment(api_key=FAKE_KEY, base_url=upstream.url, data_dir=tmp_path / "data", log_level="warning")
     with (tmp_path / "stderr").open("wb") as errors:
         process = subprocess.Popen(  # noqa: ASYNC220 - it takes a millisecond

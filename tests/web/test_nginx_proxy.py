@@ -44,7 +44,7 @@ def proxy(home: Path, upstream: str, location: str) -> AbstractContextManager[st
 
 @pytest.mark.parametrize("kind", [SSE, "text/plain"])
 @pytest.mark.parametrize("location", [DEFAULTS, shipped()], ids=["defaults", "shipped"])
-async def test_words_come_through_while_the_answer_is_written(
+async def test_text_passes_the_proxy_while_the_answer_is_written(
     upstream: Simulator, tmp_path: Path, location: str, kind: str
 ) -> None:
     async with http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door:

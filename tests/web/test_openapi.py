@@ -64,7 +64,7 @@ async def test_no_route_fails_or_answers_what_is_not_documented(upstream: Simula
         await anyio.to_thread.run_sync(_explore, door.url, door.tokens["ada"], door.tokens.get(name, "not-a-token"))
 
 
-async def test_a_pasted_example_works_with_the_token_that_the_document_asks_for(
+async def test_a_pasted_example_works_with_the_token_that_the_document_requires(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with (

@@ -78,7 +78,7 @@ def test_the_data_file_is_read_whole_and_has_the_shape_of_the_api() -> None:
         ("fable", "claude-fable-5-2"),
     ],
 )
-def test_a_line_is_its_newest_active_model(line: str, newest: str) -> None:
+def test_a_family_means_its_newest_active_model(line: str, newest: str) -> None:
     assert catalogue().resolve_model(line).id == newest
     assert catalogue().resolve_model(f" {line.upper()} ").id == newest
 
@@ -143,7 +143,7 @@ def test_an_entry_is_read_as_the_api_describes_it() -> None:
 
 
 @pytest.mark.parametrize("capabilities", [None, {}, "yes", {"effort": None, "thinking": []}])
-def test_where_nothing_is_said_everything_is_allowed(capabilities: object) -> None:
+def test_an_entry_without_capabilities_allows_everything(capabilities: object) -> None:
     model = one(capabilities=capabilities, max_tokens=None)
     assert (model.efforts, model.images, model.structured_outputs, model.batch) == (EFFORT_LEVELS, True, True, True)
     assert (model.accepts_forced_tool, model.accepts_prefill, model.max_output_tokens, model.max_tokens_for()) == (
@@ -165,7 +165,7 @@ def test_a_part_is_not_supported_when_the_whole_is_not() -> None:
     assert (model.efforts, model.web_search, model.code_execution) == ((), False, False)
 
 
-def test_capabilities_and_efforts_that_come_later_are_taken_along() -> None:
+def test_unknown_capabilities_and_efforts_are_preserved() -> None:
     model = one(
         capabilities={
             "telepathy": {"supported": True, "range_km": 3},
@@ -176,7 +176,7 @@ def test_capabilities_and_efforts_that_come_later_are_taken_along() -> None:
     assert (model.efforts, model.thinking_types) == (("max", "ultra"), frozenset({"dreaming"}))
 
 
-def test_what_was_asked_for_is_sent_and_else_the_models_own_limit() -> None:
+def test_the_requested_max_tokens_are_sent_and_by_default_the_limit_of_the_model() -> None:
     assert (one(max_tokens=64_000).max_tokens_for(), one(max_tokens=64_000).max_tokens_for(500)) == (64_000, 500)
 
 
@@ -200,7 +200,7 @@ def test_what_was_asked_for_is_sent_and_else_the_models_own_limit() -> None:
         {"data": [entry("claude\nx"), entry(""), entry("x" * 500), entry("claude-\ud800")]},
     ],
 )
-def test_what_is_not_anthropics_list_is_none(raw: object) -> None:
+def test_a_list_of_another_shape_is_no_list(raw: object) -> None:
     assert parse_model_list(raw) is None
 
 
@@ -264,7 +264,7 @@ def test_an_alias_means_the_newest_snapshot() -> None:
     assert models.resolve_model("claude-next").id == "claude-next-20270301"
 
 
-def test_a_deprecated_model_is_allowed_with_a_note_and_is_not_what_a_line_means() -> None:
+def test_a_deprecated_model_is_allowed_with_a_note_and_never_chosen_by_its_family() -> None:
     assert catalogue().resolve_model("claude-sonnet-4-5").lifecycle_note == (
         "claude-sonnet-4-5-20250929 is deprecated and retires 2026-11-30."
     )
@@ -272,13 +272,13 @@ def test_a_deprecated_model_is_allowed_with_a_note_and_is_not_what_a_line_means(
     assert catalogue("api", newer).resolve_model("opus").id == "claude-opus-5-5"
 
 
-def test_a_line_without_an_active_model_means_its_newest_deprecated_one() -> None:
+def test_a_family_without_an_active_model_means_its_newest_deprecated_one() -> None:
     old = entry("claude-ode-1", line="ode", lifecycle="deprecated")
     assert catalogue("api", old).resolve_model("ode").id == "claude-ode-1"
 
 
 @pytest.mark.parametrize("source", ["api", "disk"])
-def test_a_name_that_the_list_lacks_is_refused_with_the_nearest(source: CatalogSource) -> None:
+def test_an_unknown_name_is_rejected_with_the_nearest_one(source: CatalogSource) -> None:
     with pytest.raises(RequestError) as refused:
         catalogue(source).resolve_model("claude-opus-5.5")
     assert str(refused.value).startswith("There is no model named 'claude-opus-5.5'; nearest: claude-opus-5-5, ")
@@ -286,23 +286,23 @@ def test_a_name_that_the_list_lacks_is_refused_with_the_nearest(source: CatalogS
         catalogue(source).resolve_model("hiku")
 
 
-def test_a_name_like_none_is_told_which_lines_there_are() -> None:
+def test_a_name_without_a_near_match_is_rejected_with_the_families() -> None:
     with pytest.raises(RequestError, match="there are fable, mythos, haiku, sonnet, opus"):
         catalogue().resolve_model("gpt-6")
 
 
-def test_a_wrong_default_is_told_as_such() -> None:
+def test_an_unknown_default_model_is_reported_as_a_configuration_error() -> None:
     with pytest.raises(RequestError, match=r"'sonet' \(the default, MCP_CLAUDE_MODEL\); nearest: sonnet"):
         catalogue().resolve_model("", default="sonet")
 
 
-def test_a_retired_model_is_refused_with_its_successor() -> None:
+def test_a_retired_model_is_rejected_with_its_successor() -> None:
     with pytest.raises(RequestError) as refused:
         catalogue().resolve_model("claude-mythos-preview")
     assert str(refused.value) == ("claude-mythos-preview was retired 2026-06-30. Its successor is claude-mythos-5-2.")
 
 
-def test_a_refusal_repeats_no_long_or_strange_value() -> None:
+def test_a_rejection_repeats_no_long_or_strange_value() -> None:
     with pytest.raises(RequestError) as refused:
         catalogue().resolve_model("https://evil.example/\x1b[31m" + "x" * 10_000)
     assert "://" not in str(refused.value)
@@ -321,7 +321,7 @@ def test_a_gateways_names_are_passed_on_and_known_ones_keep_their_capabilities()
 
 
 @given(st.text(), st.text(), st.sampled_from(["api", "disk", "file"]))
-def test_resolve_gives_a_model_or_refuses_whatever_the_name(name: str, default: str, source: CatalogSource) -> None:
+def test_resolve_returns_a_model_or_rejects_the_name(name: str, default: str, source: CatalogSource) -> None:
     try:
         told = catalogue(source).resolve_model(name, default).id
     except RequestError as refused:
@@ -345,7 +345,7 @@ def test_a_list_without_a_sonnet_names_the_setting_of_the_default() -> None:
 
 
 @given(st.text())
-def test_a_list_of_nothing_refuses_too(name: str) -> None:
+def test_an_empty_list_rejects_every_name(name: str) -> None:
     with pytest.raises(RequestError):
         ModelCatalog.newest_first([], "api", "2026-11-20").resolve_model(name)
 
@@ -360,7 +360,7 @@ def test_the_menu_is_newest_first_and_without_the_retired() -> None:
 # What a model takes
 
 
-def test_a_model_says_what_it_can_do_when_too_much_is_asked_of_it() -> None:
+def test_a_request_beyond_the_model_is_rejected_with_what_the_model_supports() -> None:
     models = catalogue()
     with pytest.raises(RequestError, match=r"^claude-haiku-4-5-20251001 takes no effort\.$"):
         check_model_accepts(models.resolve_model("claude-haiku-4-5"), effort="low", max_tokens=0)
@@ -372,14 +372,14 @@ def test_a_model_says_what_it_can_do_when_too_much_is_asked_of_it() -> None:
         check_model_accepts(models.resolve_model("claude-sonnet-4-6"), effort="", max_tokens=100_000)
 
 
-def test_what_a_model_takes_is_admitted() -> None:
+def test_a_request_within_the_capabilities_of_the_model_is_admitted() -> None:
     for model in bundled_catalog().models:
         check_model_accepts(model, effort="", max_tokens=model.max_output_tokens)
         for effort in model.efforts:
             check_model_accepts(model, effort=effort, max_tokens=0)
 
 
-def test_nothing_is_refused_of_a_model_that_is_only_passed_on() -> None:
+def test_a_model_that_is_only_passed_on_rejects_nothing() -> None:
     check_model_accepts(ClaudeModel(id="mine", is_listed=False), effort="ultra", max_tokens=10**9)
 
 
@@ -430,7 +430,7 @@ Make = Callable[..., ModelListCache]
 
 
 @pytest.mark.anyio
-async def test_the_list_is_asked_for_once_and_kept_for_the_next_process(make: Make, tmp_path: Path) -> None:
+async def test_the_list_is_fetched_once_and_saved_for_the_next_process(make: Make, tmp_path: Path) -> None:
     upstream = Upstream()
     async with anyio.create_task_group() as tasks:
         models = make(upstream, tasks)
@@ -453,7 +453,7 @@ async def test_the_copy_on_disk_is_for_the_owner_alone(make: Make, tmp_path: Pat
 
 
 @pytest.mark.anyio
-async def test_a_day_later_it_is_asked_for_again(make: Make) -> None:
+async def test_the_list_is_fetched_again_after_a_day(make: Make) -> None:
     upstream, now = Upstream(), [DAY_1]
     async with anyio.create_task_group() as tasks:
         models = make(upstream, tasks, clock=lambda: now[0])
@@ -465,7 +465,7 @@ async def test_a_day_later_it_is_asked_for_again(make: Make) -> None:
 
 
 @pytest.mark.anyio
-async def test_each_gateway_and_credential_has_its_own_copy(make: Make) -> None:
+async def test_each_gateway_and_credential_has_a_copy_of_its_own(make: Make) -> None:
     upstream = Upstream()
     async with anyio.create_task_group() as tasks:
         await make(upstream, tasks).get_catalog()
@@ -506,7 +506,7 @@ async def test_a_call_does_not_wait_for_a_slow_list_and_the_next_one_has_it(make
 
 
 @pytest.mark.anyio
-async def test_a_caller_who_gives_up_does_not_end_the_request_of_the_others(make: Make) -> None:
+async def test_a_cancelled_caller_does_not_end_the_request_of_the_others(make: Make) -> None:
     upstream = Upstream()
     upstream.open = anyio.Event()
     tasks = anyio.create_task_group()
@@ -522,7 +522,7 @@ async def test_a_caller_who_gives_up_does_not_end_the_request_of_the_others(make
 
 
 @pytest.mark.anyio
-async def test_while_the_list_cannot_be_had_an_older_copy_serves_else_our_file(make: Make) -> None:
+async def test_an_older_copy_serves_while_the_list_cannot_be_fetched_and_else_the_bundled_file(make: Make) -> None:
     upstream = Upstream(DOWN)
     async with anyio.create_task_group() as tasks:
         assert (await make(upstream, tasks).get_catalog()).source == "file"
@@ -532,7 +532,7 @@ async def test_while_the_list_cannot_be_had_an_older_copy_serves_else_our_file(m
 
 
 @pytest.mark.anyio
-async def test_after_a_failure_it_is_not_asked_for_again_at_once(make: Make) -> None:
+async def test_a_failed_fetch_is_not_repeated_at_once(make: Make) -> None:
     upstream, now = Upstream(DOWN), [DAY_1]
     async with anyio.create_task_group() as tasks:
         models = make(upstream, tasks, clock=lambda: now[0])
@@ -546,7 +546,7 @@ async def test_after_a_failure_it_is_not_asked_for_again_at_once(make: Make) -> 
 
 @pytest.mark.parametrize("answer", [[], {}, "<html>", OPENAI, [{"id": "x"}], {"data": None}])
 @pytest.mark.anyio
-async def test_another_kind_of_list_means_that_names_are_passed_on(make: Make, tmp_path: Path, answer: object) -> None:
+async def test_a_list_of_another_kind_passes_names_on(make: Make, tmp_path: Path, answer: object) -> None:
     async with anyio.create_task_group() as tasks:
         await make(Upstream(), tasks).get_catalog()
         found = await make(Upstream(answer), tasks, now=DAY_1 + CACHE_TTL_S).get_catalog()
@@ -571,7 +571,7 @@ async def test_another_kind_of_list_means_that_names_are_passed_on(make: Make, t
     ],
 )
 @pytest.mark.anyio
-async def test_a_spoilt_copy_is_as_good_as_none(make: Make, tmp_path: Path, text: str) -> None:
+async def test_a_damaged_copy_is_ignored(make: Make, tmp_path: Path, text: str) -> None:
     async with anyio.create_task_group() as tasks:
         await make(Upstream(), tasks).get_catalog()
         [copy] = (tmp_path / "data").iterdir()
@@ -590,14 +590,14 @@ async def test_a_copy_from_the_future_is_not_trusted_for_long(make: Make) -> Non
 
 
 @pytest.mark.anyio
-async def test_a_directory_that_cannot_be_written_costs_only_the_copy(make: Make, tmp_path: Path) -> None:
+async def test_an_unwritable_directory_costs_only_the_copy(make: Make, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where a directory should be")
     async with anyio.create_task_group() as tasks:
         assert (await make(Upstream(), tasks).get_catalog()).source == "api"
 
 
 @pytest.mark.anyio
-async def test_what_a_gateway_leaves_unsaid_of_a_known_model_comes_from_our_file(make: Make) -> None:
+async def test_the_bundled_file_completes_what_a_gateway_leaves_out(make: Make) -> None:
     upstream = Upstream(
         {
             "data": [
@@ -655,7 +655,7 @@ async def listed(url: str) -> list[object]:
 
 
 @pytest.mark.anyio
-async def test_every_page_is_read_and_retired_models_are_asked_for() -> None:
+async def test_every_page_is_read_and_retired_models_are_requested() -> None:
     queries: list[dict[str, list[str]]] = []
 
     def answer(query: dict[str, list[str]]) -> tuple[int, str, str]:
@@ -684,7 +684,7 @@ async def test_a_gateway_that_repeats_its_page_is_not_read_for_ever() -> None:
 
 
 @pytest.mark.anyio
-async def test_openais_list_is_no_list_of_models_of_ours() -> None:
+async def test_the_list_of_openai_is_no_list_of_claude_models() -> None:
     with served(lambda _: (200, "application/json", json.dumps(OPENAI))) as url:
         assert parse_model_list(await listed(url)) is None
 
@@ -700,7 +700,9 @@ async def test_openais_list_is_no_list_of_models_of_ours() -> None:
     ],
 )
 @pytest.mark.anyio
-async def test_whatever_ails_the_list_is_told_as_unavailable_at_once(status: int, kind: str, body: str) -> None:
+async def test_any_failure_to_fetch_the_list_is_reported_as_unavailable_at_once(
+    status: int, kind: str, body: str
+) -> None:
     asked: list[object] = []
 
     def answer(query: dict[str, list[str]]) -> tuple[int, str, str]:

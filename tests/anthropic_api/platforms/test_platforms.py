@@ -176,7 +176,7 @@ async def asked(settings: dict[str, Any], call: Call, model: str = "m") -> Messa
 
 
 @EACH
-async def test_an_answer_streams_from_there_and_is_told_priced_and_booked(
+async def test_an_answer_streams_from_the_platform_and_is_priced_and_recorded(
     place: Callable[[Name], Place], tmp_path: Path, name: Name
 ) -> None:
     async with cloud_upstream(*answers(name)) as stand:
@@ -206,7 +206,7 @@ SENT: dict[Name, tuple[str, str]] = {
 
 
 @EACH
-async def test_a_line_means_the_platforms_own_id_and_stands_where_the_platform_wants_it(
+async def test_a_family_means_the_id_of_the_platform_in_the_place_where_the_platform_expects_it(
     place: Callable[[Name], Place], tmp_path: Path, name: Name
 ) -> None:
     async with cloud_upstream(*answers(name)) as stand:
@@ -225,7 +225,7 @@ async def test_a_line_means_the_platforms_own_id_and_stands_where_the_platform_w
 
 
 @EACH
-async def test_the_platforms_own_credentials_are_sent_and_no_others(place: Callable[[Name], Place], name: Name) -> None:
+async def test_only_the_credentials_of_the_platform_are_sent(place: Callable[[Name], Place], name: Name) -> None:
     """A key for Anthropic's own API, or for a gateway, never reaches a cloud."""
     async with cloud_upstream(*answers(name)) as stand:
         where = place(name)
@@ -308,7 +308,7 @@ async def test_a_region_and_keys_are_also_found_in_the_profile_that_is_named(
 
 
 @needs("azure.identity")
-async def test_without_a_key_foundry_is_asked_with_a_token_of_microsofts(
+async def test_without_a_key_foundry_is_called_with_a_token_of_microsoft(
     place: Callable[[Name], Place], tmp_path: Path
 ) -> None:
     """A managed identity's endpoint, as App Service gives one."""
@@ -329,7 +329,7 @@ async def test_without_a_key_foundry_is_asked_with_a_token_of_microsofts(
 
 
 @needs("boto3")
-async def test_what_bedrock_does_not_cache_by_itself_is_marked_for_it(place: Callable[[Name], Place]) -> None:
+async def test_cache_breakpoints_are_set_where_bedrock_has_no_automatic_caching(place: Callable[[Name], Place]) -> None:
     async with cloud_upstream(*answers("bedrock")) as stand:
         settings = place("bedrock").furnish(stand)
         await asked(settings, Call(prompt="More?"))
@@ -340,7 +340,7 @@ async def test_what_bedrock_does_not_cache_by_itself_is_marked_for_it(place: Cal
 
 
 @pytest.mark.parametrize("name", named("aws", "bedrock-mantle", "vertex", "foundry"))
-async def test_where_caching_is_automatic_it_stays_so(place: Callable[[Name], Place], name: Name) -> None:
+async def test_automatic_caching_is_used_where_the_platform_has_it(place: Callable[[Name], Place], name: Name) -> None:
     async with cloud_upstream(*answers(name)) as stand:
         await asked(place(name).furnish(stand), Call(prompt="Tea?"))
     (request,) = messages(stand)
@@ -348,9 +348,7 @@ async def test_where_caching_is_automatic_it_stays_so(place: Callable[[Name], Pl
 
 
 @needs("google.auth")
-async def test_where_pages_cannot_be_fetched_the_web_is_only_searched(
-    place: Callable[[Name], Place], tmp_path: Path
-) -> None:
+async def test_without_web_fetch_only_web_search_is_offered(place: Callable[[Name], Place], tmp_path: Path) -> None:
     async with cloud_upstream(*answers("vertex")) as stand:
         settings = place("vertex").furnish(stand)
         async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
@@ -379,7 +377,7 @@ async def test_a_regional_endpoint_of_google_costs_a_tenth_more(
 
 
 @pytest.mark.parametrize("name", named("aws", "foundry"))
-async def test_where_the_files_api_is_a_beta_requests_that_need_it_name_it(
+async def test_requests_with_files_name_the_beta_where_the_files_api_is_one(
     place: Callable[[Name], Place], name: Name
 ) -> None:
     document = {"type": "document", "source": {"type": "file", "file_id": "file_011CNha8iCJcU1wXNR6q4V8w"}}
@@ -413,7 +411,7 @@ NAMES: list[tuple[PlatformName, str, str, str]] = [
 
 
 @pytest.mark.parametrize(("name", "region", "anthropics", "theirs"), NAMES)
-def test_each_platform_has_its_own_names(name: PlatformName, region: str, anthropics: str, theirs: str) -> None:
+def test_each_platform_has_model_ids_of_its_own(name: PlatformName, region: str, anthropics: str, theirs: str) -> None:
     assert PLATFORMS[name].platform_model_id(anthropics, region) == theirs
     unpriced = theirs.startswith("us-gov.") or theirs == "anthropic.claude-haiku-4-5"
     assert (pricing.find_rates(theirs) is None) is unpriced
@@ -433,7 +431,7 @@ def test_each_platform_has_its_own_names(name: PlatformName, region: str, anthro
         ),
     ],
 )
-async def test_lines_and_anthropics_ids_are_renamed_and_what_is_unknown_is_passed_on(
+async def test_families_and_ids_of_anthropic_are_translated_and_unknown_ids_passed_on(
     place: Callable[[Name], Place], tmp_path: Path, given: str, sent: str
 ) -> None:
     async with cloud_upstream(*answers("bedrock")) as stand:
@@ -445,9 +443,7 @@ async def test_lines_and_anthropics_ids_are_renamed_and_what_is_unknown_is_passe
 
 
 @needs("boto3")
-async def test_the_account_names_and_prices_the_id_that_was_asked(
-    place: Callable[[Name], Place], tmp_path: Path
-) -> None:
+async def test_the_usage_names_and_prices_the_requested_id(place: Callable[[Name], Place], tmp_path: Path) -> None:
     """The answer says only what Anthropic calls the model; a profile of a region costs a tenth more."""
     async with cloud_upstream(*answers("bedrock")) as stand:
         settings = place("bedrock").furnish(stand)
@@ -463,7 +459,7 @@ async def test_the_account_names_and_prices_the_id_that_was_asked(
 # --------------------------------------------------------------------- what is lacking
 
 
-def test_every_platform_says_what_it_lacks_in_words_that_exist() -> None:
+def test_every_platform_lists_its_missing_features_by_known_names() -> None:
     for platform in PLATFORMS.values():
         assert platform.unsupported <= set(FEATURES)
     assert not PLATFORMS["anthropic"].unsupported | PLATFORMS["aws"].unsupported
@@ -490,7 +486,7 @@ REFUSED: list[object] = [
 
 
 @pytest.mark.parametrize(("name", "arguments", "says"), REFUSED)
-async def test_what_a_platform_lacks_is_refused_before_anything_is_sent(
+async def test_a_feature_that_the_platform_lacks_is_rejected_before_anything_is_sent(
     place: Callable[[Name], Place], tmp_path: Path, name: Name, arguments: dict[str, Any], says: str
 ) -> None:
     async with cloud_upstream(*answers(name)) as stand:
@@ -503,7 +499,7 @@ async def test_what_a_platform_lacks_is_refused_before_anything_is_sent(
 
 
 @needs("boto3")
-async def test_where_there_are_no_structured_outputs_a_tool_is_forced_and_old_models_have_them(
+async def test_without_structured_outputs_a_tool_is_forced_and_old_models_have_them(
     place: Callable[[Name], Place], tmp_path: Path
 ) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
@@ -537,7 +533,7 @@ async def test_the_models_are_listed_under_the_platforms_names_without_what_it_l
 
 
 @pytest.mark.parametrize("name", named("aws", "bedrock-mantle", "vertex", "foundry"))
-async def test_where_tokens_are_counted_a_dry_run_counts_them(
+async def test_a_dry_run_counts_tokens_where_the_platform_counts_them(
     place: Callable[[Name], Place], tmp_path: Path, name: Name
 ) -> None:
     async with cloud_upstream(*answers(name)) as stand:
@@ -554,7 +550,7 @@ async def test_where_tokens_are_counted_a_dry_run_counts_them(
 
 
 @needs("boto3")
-async def test_where_they_are_not_the_input_is_estimated_and_told_as_such(
+async def test_without_token_counting_the_input_is_estimated_and_reported_as_an_estimate(
     place: Callable[[Name], Place], tmp_path: Path
 ) -> None:
     async with cloud_upstream(*answers("bedrock")) as stand:
@@ -573,14 +569,14 @@ async def test_where_they_are_not_the_input_is_estimated_and_told_as_such(
     "text",
     ["word " * 1000, "x = f(y[0], z)\n" * 200, "お茶を飲みますか。" * 100, "3.14159 " * 99, "Donaudampfschiff " * 99],
 )
-def test_an_estimate_is_more_than_the_words_and_signs_and_than_prose_has(text: str) -> None:
+def test_an_estimate_exceeds_the_count_of_words_and_signs_and_that_of_prose(text: str) -> None:
     found = estimate_input_tokens({"messages": [{"role": "user", "content": text}]})
     assert found > len(re.findall(r"\w+|[^\w\s]", text))
     assert found > len(text) / CHARS_PER_TOKEN
     assert found < 3 * len(text.encode())
 
 
-def test_an_image_is_estimated_as_one_and_not_by_its_bytes() -> None:
+def test_an_image_is_estimated_at_the_limit_of_one_image_and_not_by_its_bytes() -> None:
     picture = {"type": "image", "source": {"type": "base64", "data": "A" * 4_000_000}}
     assert (
         MAX_IMAGE_TOKENS
@@ -619,7 +615,7 @@ MISSING: list[object] = [
 
 
 @pytest.mark.parametrize(("name", "variables", "kind", "says"), MISSING)
-async def test_what_is_missing_is_told_in_one_sentence_and_the_server_stays_up(
+async def test_a_missing_setting_is_reported_in_one_sentence_and_the_server_stays_up(
     place: Callable[[Name], Place], tmp_path: Path, name: Name, variables: dict[str, str], kind: str, says: str
 ) -> None:
     place(name).set(**variables)
@@ -638,7 +634,7 @@ async def test_what_is_missing_is_told_in_one_sentence_and_the_server_stays_up(
     ("name", "package"),
     [("aws", "boto3"), ("bedrock", "boto3"), ("bedrock-mantle", "boto3"), ("vertex", "google"), ("foundry", "azure")],
 )
-def test_a_package_that_is_not_installed_is_named_with_the_command_that_brings_it(
+def test_a_package_that_is_not_installed_is_named_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch, name: Name, package: str
 ) -> None:
     import sys
@@ -653,7 +649,7 @@ def test_a_package_that_is_not_installed_is_named_with_the_command_that_brings_i
 
 
 @pytest.mark.parametrize("name", named("aws", "bedrock", "bedrock-mantle"))
-async def test_credentials_that_are_not_there_are_told_with_where_to_put_them(
+async def test_missing_credentials_are_reported_with_where_to_put_them(
     place: Callable[[Name], Place], tmp_path: Path, name: Name
 ) -> None:
     place(name).set(AWS_REGION="us-east-1", ANTHROPIC_AWS_WORKSPACE_ID="w")
@@ -665,7 +661,7 @@ async def test_credentials_that_are_not_there_are_told_with_where_to_put_them(
 
 
 @needs("boto3")
-async def test_a_profile_that_there_is_not_is_told(place: Callable[[Name], Place], tmp_path: Path) -> None:
+async def test_a_missing_profile_is_reported(place: Callable[[Name], Place], tmp_path: Path) -> None:
     place("bedrock").set(AWS_PROFILE="nobody")
     async with connect("memory", "auto", tmp_path / "data", platform="bedrock") as desk:
         result = await desk.ask("Tea?")
@@ -674,7 +670,7 @@ async def test_a_profile_that_there_is_not_is_told(place: Callable[[Name], Place
 
 
 @needs("google.auth")
-async def test_google_credentials_that_are_not_there_or_refused_are_told(
+async def test_missing_or_rejected_google_credentials_are_reported(
     place: Callable[[Name], Place], tmp_path: Path
 ) -> None:
     where = place("vertex")
@@ -745,7 +741,7 @@ FAULTS: list[tuple[Name, int, bytes, tuple[tuple[str, str], ...], str, str]] = [
     ("name", "status", "said", "headers", "kind", "says"),
     [pytest.param(*fault, marks=[needs(NEEDS[fault[0]])] if fault[0] in NEEDS else []) for fault in FAULTS],
 )
-async def test_a_refusal_is_told_in_the_platforms_words(
+async def test_a_rejection_is_reported_in_the_words_of_the_platform(
     place: Callable[[Name], Place],
     tmp_path: Path,
     name: Name,
@@ -779,7 +775,7 @@ async def test_a_refusal_is_told_in_the_platforms_words(
         ("validationException", "invalid_request"),
     ],
 )
-async def test_a_fault_within_amazons_stream_is_one_of_ours(
+async def test_an_error_event_of_amazon_is_a_temporary_error(
     place: Callable[[Name], Place], tmp_path: Path, exception: str, kind: str
 ) -> None:
     stream = bedrock_stream(EVENTS[:2]) + bedrock_exception(exception, "Too many tea parties.")
@@ -792,7 +788,7 @@ async def test_a_fault_within_amazons_stream_is_one_of_ours(
 
 @needs("boto3")
 @pytest.mark.parametrize("cut", [3, 40, 400])
-async def test_amazons_stream_may_break_anywhere_and_is_then_cut(
+async def test_an_amazon_stream_may_break_anywhere_and_is_then_incomplete(
     place: Callable[[Name], Place], tmp_path: Path, cut: int
 ) -> None:
     async with cloud_upstream(CannedResponse("invoke", bedrock_stream(EVENTS)[:cut], BEDROCK_STREAM)) as stand:
@@ -821,7 +817,7 @@ ADDRESSES: list[tuple[Name, dict[str, str], str]] = [
     ("name", "variables", "url"),
     [pytest.param(*each, marks=[needs(NEEDS[each[0]])] if each[0] in NEEDS else []) for each in ADDRESSES],
 )
-async def test_the_address_is_the_one_that_the_sdk_would_find_itself(
+async def test_the_base_url_is_the_one_that_the_sdk_would_find(
     place: Callable[[Name], Place], name: Name, variables: dict[str, str], url: str
 ) -> None:
     import anthropic
@@ -838,7 +834,7 @@ async def test_the_address_is_the_one_that_the_sdk_would_find_itself(
 
 
 @EACH
-def test_our_own_base_url_outranks_the_platforms(place: Callable[[Name], Place], name: Name) -> None:
+def test_the_configured_base_url_outranks_that_of_the_platform(place: Callable[[Name], Place], name: Name) -> None:
     where = place(name)
     where.furnish(CloudUpstream(()))
     where.set(ANTHROPIC_BEDROCK_BASE_URL="https://theirs.example", ANTHROPIC_VERTEX_BASE_URL="https://theirs.example")
@@ -849,7 +845,7 @@ def test_our_own_base_url_outranks_the_platforms(place: Callable[[Name], Place],
 
 
 @EACH
-async def test_the_doctor_tells_the_platform_and_tries_what_is_free_there(
+async def test_the_doctor_names_the_platform_and_makes_a_free_request_to_it(
     place: Callable[[Name], Place], monkeypatch: pytest.MonkeyPatch, name: Name
 ) -> None:
     async with cloud_upstream(*answers(name)) as stand:
@@ -870,7 +866,7 @@ async def test_the_doctor_tells_the_platform_and_tries_what_is_free_there(
 
 
 @needs("google.auth")
-async def test_the_doctor_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCP_CLAUDE_PLATFORM", "vertex")
     (finding,), credential = doctor.check_credentials(Settings.load())
     assert credential is None

@@ -51,7 +51,7 @@ async def test_a_client_without_mcp_apps_sees_neither(tmp_path: Path, mode: Prot
     assert "claude://usage" in resources
 
 
-def test_the_policy_allows_the_page_its_own_code_and_no_other() -> None:
+def test_the_policy_allows_only_the_code_of_the_page() -> None:
     page = panel_html()
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     directives = dict(each.split(" ", 1) for each in policy.split("; "))

@@ -27,7 +27,7 @@ async def panel_data(client: Client, **arguments: object) -> dict[str, Any]:
     return cast("dict[str, Any]", result.structured_content)
 
 
-async def test_text_is_read_on_from_an_offset(
+async def test_text_is_read_from_an_offset(
     tmp_path: Path, upstream: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(panel_tool, "MAX_TEXT_CHARS", 10)
@@ -62,7 +62,7 @@ async def test_the_overview_has_calls_jobs_and_dollars_by_day_and_model(tmp_path
     assert {call["state"] for call in data["calls"]} >= {"complete"}
 
 
-async def test_each_user_sees_only_their_own(tmp_path: Path, upstream: Simulator) -> None:
+async def test_each_user_sees_only_their_data(tmp_path: Path, upstream: Simulator) -> None:
     async with http_server_in_loop(data_dir=tmp_path, base_url=upstream.url) as door:
         ada, bo = await door.token("ada", role="operator"), await door.token("bo")
         async with door.client(bo) as client:

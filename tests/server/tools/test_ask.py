@@ -64,7 +64,7 @@ def desk(everywhere: McpSession, api: Simulator) -> McpSession:
 # --------------------------------------------------------------------- an answer
 
 
-async def test_an_answer_is_the_first_block_exactly_and_the_second_is_for_the_reader(
+async def test_the_first_block_is_exactly_the_answer_and_the_second_is_for_the_reader(
     desk: McpSession, api: Simulator
 ) -> None:
     result = await desk.ask("What is tea?")
@@ -78,9 +78,7 @@ async def test_an_answer_is_the_first_block_exactly_and_the_second_is_for_the_re
     assert result.structured_content is None
 
 
-async def test_the_account_is_what_the_upstream_really_sent_and_what_that_costs(
-    desk: McpSession, api: Simulator
-) -> None:
+async def test_the_usage_is_that_of_the_upstream_with_its_cost(desk: McpSession, api: Simulator) -> None:
     result = await desk.ask("What is tea? [[sim: think=30]]", model="opus", effort="high", system="Be brief.")
     (request,), used = message_requests(api), usage_meta(result)
     rates = pricing.find_rates("claude-opus-5-5")
@@ -98,7 +96,7 @@ async def test_the_account_is_what_the_upstream_really_sent_and_what_that_costs(
     assert cast("float", used["ttft_s"]) <= cast("float", used["duration_s"])
 
 
-async def test_what_was_asked_for_is_what_is_sent_and_no_more(desk: McpSession, api: Simulator) -> None:
+async def test_the_request_has_the_given_arguments_and_no_others(desk: McpSession, api: Simulator) -> None:
     await desk.ask("x", model="claude-opus-5", effort="low", system="Be brief.", max_tokens=77)
     (request,) = message_requests(api)
     body = cast("dict[str, object]", request.body)
@@ -112,7 +110,7 @@ async def test_what_was_asked_for_is_what_is_sent_and_no_more(desk: McpSession, 
     assert body.keys().isdisjoint({"temperature", "top_p", "top_k"})
 
 
-async def test_unasked_an_answer_may_be_as_long_as_the_model_can_write(desk: McpSession, api: Simulator) -> None:
+async def test_by_default_an_answer_may_be_as_long_as_the_model_can_write(desk: McpSession, api: Simulator) -> None:
     await desk.ask("x", model="claude-sonnet-4-6")
     assert cast("dict[str, object]", message_requests(api)[0].body)["max_tokens"] == 64_000
 
@@ -125,7 +123,7 @@ async def test_a_prompt_that_looks_like_json_is_text(desk: McpSession, api: Simu
     assert body["system"] == prompt
 
 
-async def test_nulls_for_what_is_optional_are_no_values(desk: McpSession, api: Simulator) -> None:
+async def test_nulls_of_optional_arguments_are_ignored(desk: McpSession, api: Simulator) -> None:
     result = await desk.ask("x", model=None, effort=None, system=None, max_tokens=None)
     assert not result.is_error
     body = cast("dict[str, object]", message_requests(api)[0].body)
@@ -133,7 +131,7 @@ async def test_nulls_for_what_is_optional_are_no_values(desk: McpSession, api: S
     assert body.keys().isdisjoint({"system", "output_config"})
 
 
-async def test_twelve_calls_at_once_are_all_answered_each_with_its_own(desk: McpSession) -> None:
+async def test_twelve_concurrent_calls_each_get_their_answer(desk: McpSession) -> None:
     answers: dict[int, str] = {}
     told: dict[int, list[ProgressUpdate]] = {n: [] for n in range(12)}
 
@@ -167,16 +165,14 @@ async def test_in_style_text_the_messages_joined_are_the_answer(desk: McpSession
     text=st.text(st.characters() | st.sampled_from("😀\n\u05d0\u2028"), min_size=1).map("x".__add__),
     chars=st.integers(1, 3),
 )
-async def test_any_text_comes_through_even_with_its_surrogate_pairs_apart(
-    desk: McpSession, text: str, chars: int
-) -> None:
+async def test_any_text_arrives_even_with_separated_surrogate_pairs(desk: McpSession, text: str, chars: int) -> None:
     told: list[ProgressUpdate] = []
     result = await desk.ask(directive(text=text, chars=chars, split="surrogates"), updates=told)
     assert text_blocks(result)[0] == lossless(told) == replace_lone_surrogates(text)
 
 
 @pytest.mark.parametrize(("where", "mode"), slow_beyond(2, ALL_TRANSPORTS[::-2] + ALL_TRANSPORTS[::2]))
-async def test_two_megabytes_come_through(where: Transport, mode: ProtocolMode, tmp_path: Path) -> None:
+async def test_two_megabytes_arrive(where: Transport, mode: ProtocolMode, tmp_path: Path) -> None:
     told: list[ProgressUpdate] = []
     text = ("multi\nline 👩‍👩‍👧 " + "שלום " * 1000) * 400
     halves = utf16_units(text)
@@ -188,7 +184,7 @@ async def test_two_megabytes_come_through(where: Transport, mode: ProtocolMode, 
     assert max(len(each.message or "") for each in told) <= 64 * 1024
 
 
-async def test_a_call_can_ask_for_one_line_instead(desk: McpSession) -> None:
+async def test_a_call_can_request_one_status_line(desk: McpSession) -> None:
     told: list[ProgressUpdate] = []
     await desk.ask(directive(text="first\nsecond\x1b[31m\n" * 300), updates=told, style="status", model="opus")
     assert lossless(told).startswith("starting")
@@ -199,7 +195,7 @@ async def test_a_call_can_ask_for_one_line_instead(desk: McpSession) -> None:
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_claude_code_gets_lines_without_asking(mode: ProtocolMode, api: Simulator, tmp_path: Path) -> None:
+async def test_claude_code_gets_status_lines_by_default(mode: ProtocolMode, api: Simulator, tmp_path: Path) -> None:
     told: list[ProgressUpdate] = []
     async with connect("memory", mode, tmp_path / "d", client_name="claude-code", base_url=api.url) as desk:
         result = await desk.ask("What is tea?", updates=told)
@@ -211,7 +207,7 @@ async def test_claude_code_gets_lines_without_asking(mode: ProtocolMode, api: Si
 
 
 @pytest.mark.parametrize("stop", ["end_turn", "stop_sequence"])
-async def test_an_answer_that_ended_by_itself_is_complete(desk: McpSession, stop: str) -> None:
+async def test_an_answer_with_a_natural_end_is_complete(desk: McpSession, stop: str) -> None:
     result = await desk.ask(f"Tell me. [[sim: stop={stop}]]")
     assert usage_meta(result)["complete"] is True
     assert usage_meta(result)["stop_reason"] == stop
@@ -219,7 +215,7 @@ async def test_an_answer_that_ended_by_itself_is_complete(desk: McpSession, stop
 
 
 @pytest.mark.parametrize("stop", ["max_tokens", "model_context_window_exceeded"])
-async def test_an_answer_that_was_cut_says_so_last_and_how_to_go_on(
+async def test_an_answer_that_was_cut_ends_with_the_reason_and_how_to_continue(
     desk: McpSession, api: Simulator, stop: str
 ) -> None:
     result = await desk.ask(f"Tell me. [[sim: stop={stop}]]")
@@ -234,12 +230,12 @@ async def test_an_answer_that_was_cut_says_so_last_and_how_to_go_on(
     assert usage_meta(result)["stop_reason"] == stop
 
 
-async def test_a_turn_that_pauses_is_told_or_gone_on_with_but_never_passed_off_as_whole(desk: McpSession) -> None:
+async def test_a_paused_turn_is_resumed_or_reported_as_incomplete(desk: McpSession) -> None:
     result = await desk.ask("Tell me. [[sim: stop=pause_turn]]")
     assert usage_meta(result)["complete"] is not text_blocks(result)[-1].startswith("INCOMPLETE: ")
 
 
-async def test_a_refusal_is_an_error_with_its_reason_and_its_account(desk: McpSession, api: Simulator) -> None:
+async def test_a_refusal_is_an_error_with_its_reason_and_its_usage(desk: McpSession, api: Simulator) -> None:
     result = await desk.ask("Tell me. [[sim: stop=refusal]]")
     assert failure_meta(result)["class"] == "request_error"
     assert failure_meta(result)["kind"] == "refusal"
@@ -250,7 +246,7 @@ async def test_a_refusal_is_an_error_with_its_reason_and_its_account(desk: McpSe
     assert usage_meta(result)["input_tokens"] == message_requests(api)[0].input_tokens
 
 
-async def test_a_call_for_a_tool_that_nobody_offered_is_an_error(desk: McpSession) -> None:
+async def test_a_call_of_a_tool_that_was_not_offered_is_an_error(desk: McpSession) -> None:
     result = await desk.ask("Tell me. [[sim: stop=tool_use]]")
     assert failure_meta(result)["kind"] == "tool_use"
     assert "tool" in text_blocks(result)[0]
@@ -280,7 +276,7 @@ async def test_a_call_for_a_tool_that_nobody_offered_is_an_error(desk: McpSessio
         ({"prompt": "x", "max_tokens": 1.5}, "max_tokens must be a valid integer"),
     ],
 )
-async def test_bad_input_gets_one_clear_sentence_and_no_request(
+async def test_invalid_input_is_rejected_with_one_clear_sentence_and_without_a_request(
     desk: McpSession, api: Simulator, arguments: dict[str, object], says: str
 ) -> None:
     result = await desk.client.call_tool("claude_ask", arguments)
@@ -292,7 +288,7 @@ async def test_bad_input_gets_one_clear_sentence_and_no_request(
     assert not message_requests(api)
 
 
-async def test_what_was_wrong_is_named_but_not_repeated(desk: McpSession, api: Simulator) -> None:
+async def test_an_invalid_value_is_named_but_not_repeated(desk: McpSession, api: Simulator) -> None:
     secret = "hunter2-hunter2"
     for arguments in ({"max_tokens": secret}, {"effort": secret}, {"prompt": [secret]}, {"system": {"a": secret}}):
         (told,) = text_blocks(await desk.client.call_tool("claude_ask", {"prompt": "x"} | arguments))
@@ -316,7 +312,7 @@ async def test_what_was_wrong_is_named_but_not_repeated(desk: McpSession, api: S
         (413, "request_error", "too_large"),
     ],
 )
-async def test_what_the_api_refuses_is_an_error_with_its_class_and_request_id(
+async def test_an_error_of_the_api_has_its_class_and_request_id(
     desk: McpSession, api: Simulator, status: int, family: str, kind: str
 ) -> None:
     result = await desk.ask(directive(status=status))
@@ -338,9 +334,7 @@ async def test_what_the_api_refuses_is_an_error_with_its_class_and_request_id(
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_half_a_surrogate_pair_in_a_question_ends_nothing(
-    mode: ProtocolMode, api: Simulator, tmp_path: Path
-) -> None:
+async def test_a_lone_surrogate_in_a_question_ends_nothing(mode: ProtocolMode, api: Simulator, tmp_path: Path) -> None:
     """In this process: no Python client can send one over stdio. Those that can are in `test_stdio`."""
     api.reset()
     async with connect("memory", mode, tmp_path / "data", base_url=api.url) as desk:
@@ -360,12 +354,12 @@ async def test_half_a_surrogate_pair_in_a_question_ends_nothing(
             assert text_blocks(result)[0] == replace_lone_surrogates(text_blocks(result)[0])
 
 
-async def test_half_a_surrogate_pair_in_an_answer_ends_nothing(desk: McpSession) -> None:
+async def test_a_lone_surrogate_in_an_answer_ends_nothing(desk: McpSession) -> None:
     assert text_blocks(await desk.ask(directive(text="\ude00 and \ud83d")))[0] == "\ufffd and \ufffd"
 
 
 @pytest.mark.parametrize(("where", "mode"), [("memory", "auto"), ("stdio", "legacy")])
-async def test_half_a_pair_in_the_apis_own_words_ends_nothing(
+async def test_a_lone_surrogate_in_an_error_of_the_api_ends_nothing(
     where: Transport, mode: ProtocolMode, tmp_path: Path
 ) -> None:
     body = rb'{"type":"error","error":{"type":"invalid_request_error","message":"bad \ud83d, sk-ant-api03-abc_d"}}'
@@ -379,7 +373,7 @@ async def test_half_a_pair_in_the_apis_own_words_ends_nothing(
         assert "claude_ask" in {tool.name for tool in (await desk.client.list_tools()).tools}
 
 
-async def test_a_stop_reason_of_tomorrow_is_told_as_incomplete(tmp_path: Path) -> None:
+async def test_an_unknown_stop_reason_is_reported_as_incomplete(tmp_path: Path) -> None:
     message = {
         "id": "m",
         "type": "message",
@@ -403,7 +397,7 @@ async def test_a_stop_reason_of_tomorrow_is_told_as_incomplete(tmp_path: Path) -
 # --------------------------------------------------------------------- cancelling
 
 
-async def test_a_cancelled_call_hangs_up_on_the_upstream_and_leaves_its_line_in_the_ledger(
+async def test_a_cancelled_call_closes_the_upstream_and_leaves_its_entry_in_the_ledger(
     desk: McpSession, api: Simulator
 ) -> None:
     told: list[ProgressUpdate] = []
@@ -437,7 +431,7 @@ async def test_a_cancelled_call_hangs_up_on_the_upstream_and_leaves_its_line_in_
         ("sk-ant-secret-one\nsk-ant-secret-two", "holds a line break, a space or a control character", "malformed_key"),
     ],
 )
-async def test_a_key_that_cannot_be_used_is_told_in_a_sentence_that_does_not_hold_it(
+async def test_an_unusable_key_is_reported_in_a_sentence_without_the_key(
     where: Transport, mode: ProtocolMode, key: str, says: str, kind: str, api: Simulator, tmp_path: Path
 ) -> None:
     api.reset()

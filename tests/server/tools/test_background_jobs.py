@@ -94,7 +94,7 @@ async def test_waiting_streams_the_answer_from_its_beginning(desk: McpSession) -
     assert "".join(update.message or "" for update in updates) == text_blocks(result)[0]
 
 
-async def test_a_running_job_is_read_as_far_as_it_has_come(desk: McpSession, api: Simulator) -> None:
+async def test_a_running_job_shows_its_text_so_far(desk: McpSession, api: Simulator) -> None:
     started = await desk.ask(f"Tell me. {STALLED}", background=True)
     with anyio.fail_after(30):
         await api.wait_for_requests(2)
@@ -136,7 +136,7 @@ async def test_jobs_are_listed_newest_first_with_progress_and_cost_and_not_again
     assert not any("c_" in other for other in others)
 
 
-async def test_a_failed_job_says_why(desk: McpSession) -> None:
+async def test_a_failed_job_reports_the_reason(desk: McpSession) -> None:
     started = await desk.ask(f"x {directive(status=400)}", background=True)
     with anyio.fail_after(30):
         result = await jobs(desk, id=job_id(started), wait=60)
@@ -144,7 +144,7 @@ async def test_a_failed_job_says_why(desk: McpSession) -> None:
     assert text_blocks(result)[-1].startswith("INCOMPLETE: ")
 
 
-async def test_what_cannot_be_asked_is_refused_before_a_job_begins(desk: McpSession) -> None:
+async def test_an_invalid_question_is_rejected_before_a_job_begins(desk: McpSession) -> None:
     unknown = await desk.ask("x", background=True, model="no-such-model")
     assert failure_meta(unknown)["kind"] == "unknown_model"
     missing = await desk.ask("x", background=True, thread="t_0000000000000000")
@@ -162,7 +162,7 @@ async def test_an_unknown_job_and_that_of_another_user_are_not_found(desk: McpSe
     assert failure_meta(await jobs(desk, id=job_id(started)))["kind"] == "not_found"
 
 
-async def test_a_job_goes_on_in_its_thread_and_in_the_next_server(api: Simulator, tmp_path: Path) -> None:
+async def test_a_job_continues_its_thread_and_finishes_in_the_next_server(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as desk:
         first = await desk.ask("What is tea?")
@@ -199,7 +199,7 @@ async def test_a_job_whose_server_has_ended_is_answered_by_a_server_that_is_aske
     assert "· complete ·" in text_blocks(result)[1]
 
 
-async def test_a_server_of_another_account_leaves_a_job_alone(api: Simulator, tmp_path: Path) -> None:
+async def test_a_server_of_another_account_ignores_a_job(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as desk:
         started = await desk.ask(f"Tell me. {STALLED}", background=True)

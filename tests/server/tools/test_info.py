@@ -32,7 +32,7 @@ def rows(told: str) -> dict[str, list[str]]:
 # --------------------------------------------------------------------- models
 
 
-async def test_models_are_listed_with_what_they_can_do_and_cost(upstream: Simulator, tmp_path: Path) -> None:
+async def test_models_are_listed_with_their_features_and_prices(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         told = await desk.info(about="models")
     found = rows(told)
@@ -45,7 +45,7 @@ async def test_models_are_listed_with_what_they_can_do_and_cost(upstream: Simula
 
 
 @pytest.mark.parametrize("models", ["empty", "missing", "foreign"])
-async def test_where_the_api_lists_none_our_own_list_serves_and_any_name_may_be_asked(
+async def test_without_a_list_of_the_api_the_bundled_list_serves_and_any_name_is_accepted(
     models: ModelList, tmp_path: Path
 ) -> None:
     async with (
@@ -64,7 +64,7 @@ async def test_where_the_api_lists_none_our_own_list_serves_and_any_name_may_be_
 # --------------------------------------------------------------------- usage
 
 
-async def test_usage_adds_up_what_was_asked_by_model(upstream: Simulator, tmp_path: Path) -> None:
+async def test_usage_is_added_up_by_model(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         assert "Nothing was asked." in await desk.info()
         for model in ("opus", "haiku", "haiku"):
@@ -85,7 +85,7 @@ async def test_usage_adds_up_what_was_asked_by_model(upstream: Simulator, tmp_pa
     assert wide == found
 
 
-async def test_a_since_that_says_nothing_is_refused(tmp_path: Path) -> None:
+async def test_an_empty_since_is_rejected(tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data") as desk:
         result = await desk.client.call_tool("claude_info", {"since": "yesterdayish"})
     assert failure_meta(result)["class"] == "request_error"
@@ -110,12 +110,12 @@ NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
         ("2026-11-01T10:00:00Z", datetime(2026, 11, 1, 10, tzinfo=UTC)),
     ],
 )
-def test_since_in_all_its_forms(since: str, moment: datetime) -> None:
+def test_since_is_read_in_all_its_forms(since: str, moment: datetime) -> None:
     assert parse_since(since, NOW.timestamp()) == moment
 
 
 @given(st.text() | st.from_regex(r"[0-9]{1,6} ?[hdw]", fullmatch=True) | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"))
-def test_since_is_a_moment_or_refused(since: str) -> None:
+def test_since_is_a_time_or_rejected(since: str) -> None:
     with suppress(RequestError):
         assert parse_since(since, NOW.timestamp()).tzinfo is UTC
 
@@ -138,9 +138,7 @@ async def test_the_configuration_shows_each_source_and_no_secret(tmp_path: Path)
     assert f"ledger: {data}" in told
 
 
-async def test_a_setting_that_was_not_understood_is_shown_and_nothing_is_spent_on_a_guess(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_an_invalid_setting_is_reported_and_costs_nothing(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("stdio", "legacy", tmp_path / "data", base_url=upstream.url, progress="loud") as desk:
         result = await desk.ask("x")
         told = await desk.info(about="config")
@@ -150,7 +148,7 @@ async def test_a_setting_that_was_not_understood_is_shown_and_nothing_is_spent_o
     assert not [record for record in upstream.requests if record.path == "/v1/messages"]
 
 
-async def test_the_budget_says_what_is_left_and_when_it_starts_anew(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_budget_shows_the_rest_and_the_time_of_its_reset(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
         assert (await desk.info(about="budget")).startswith("$1.00 of $1.00 is left for today")
         await desk.ask("Tell me about tea.", model="opus")
@@ -158,6 +156,6 @@ async def test_the_budget_says_what_is_left_and_when_it_starts_anew(upstream: Si
         assert "UTC" in await desk.info(about="budget")
 
 
-async def test_without_a_budget_it_says_how_to_set_one(upstream: Simulator, tmp_path: Path) -> None:
+async def test_without_a_budget_the_tool_explains_how_to_set_one(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
         assert "MCP_CLAUDE_BUDGET_USD_PER_DAY" in await desk.info(about="budget")

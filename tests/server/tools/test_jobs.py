@@ -87,11 +87,11 @@ async def read_until(desk: McpSession, identity: str, text: str) -> None:
 # --------------------------------------------------------------------- the list
 
 
-async def test_before_anything_was_asked_the_list_says_so(desk: McpSession) -> None:
+async def test_an_empty_list_is_reported_as_such(desk: McpSession) -> None:
     assert text_blocks(await jobs(desk)) == ["Nothing was asked yet."]
 
 
-async def test_the_list_shows_calls_that_lost_their_reader_first_with_their_opening_words(
+async def test_calls_that_lost_their_reader_are_listed_first_with_their_opening_words(
     desk: McpSession, api: Simulator
 ) -> None:
     await cancelled(desk, api, f"Which tea | is best?\n{STALLED}")
@@ -111,7 +111,7 @@ async def test_the_list_shows_calls_that_lost_their_reader_first_with_their_open
     assert {row["model"] for row in rows} == {"claude-sonnet-5-5"}
 
 
-async def test_the_list_is_of_the_ten_newest(desk: McpSession) -> None:
+async def test_the_list_has_the_ten_newest(desk: McpSession) -> None:
     asked = [call_id(await desk.ask(f"number {n}")) for n in range(12)]
     assert [row["id"] for row in await listed(desk)] == asked[:1:-1]
 
@@ -119,7 +119,7 @@ async def test_the_list_is_of_the_ten_newest(desk: McpSession) -> None:
 # --------------------------------------------------------------------- one call
 
 
-async def test_a_finished_call_can_be_read_again_with_its_account(desk: McpSession, api: Simulator) -> None:
+async def test_a_finished_call_can_be_read_again_with_its_usage(desk: McpSession, api: Simulator) -> None:
     asked = await desk.ask("What is tea?")
     result = await jobs(desk, id=call_id(asked))
     answer, line = text_blocks(result)
@@ -129,7 +129,7 @@ async def test_a_finished_call_can_be_read_again_with_its_account(desk: McpSessi
     assert len(message_requests(api)) == 1
 
 
-async def test_a_cancelled_call_can_be_read_as_far_as_it_came_and_says_it_was_cancelled(
+async def test_a_cancelled_call_can_be_read_up_to_its_end_and_is_marked_as_cancelled(
     desk: McpSession, api: Simulator
 ) -> None:
     await cancelled(desk, api, f"Tell me. {STALLED}")
@@ -148,7 +148,7 @@ async def test_a_cancelled_call_can_be_read_as_far_as_it_came_and_says_it_was_ca
     assert used["request_ids"] == [request.request_id]
 
 
-async def test_an_incomplete_and_a_failed_call_say_why(desk: McpSession) -> None:
+async def test_an_incomplete_and_a_failed_call_report_the_reason(desk: McpSession) -> None:
     cut = await desk.ask("Tell me. [[sim: stop=max_tokens]]")
     assert text_blocks(await jobs(desk, id=call_id(cut)))[-1] == text_blocks(cut)[-1]
     failed = await desk.ask(directive(status=400))
@@ -157,7 +157,7 @@ async def test_an_incomplete_and_a_failed_call_say_why(desk: McpSession) -> None
     assert why.startswith("INCOMPLETE: The Messages API refused the request.")
 
 
-async def test_an_id_that_nobody_has_is_an_error_that_points_to_the_list(desk: McpSession) -> None:
+async def test_an_unknown_id_is_an_error_that_points_to_the_list(desk: McpSession) -> None:
     for arguments in ({"id": "c_0000000000000000"}, {"id": "nonsense", "wait": 5}, {"id": "c_1", "cancel": True}):
         result = await jobs(desk, **arguments)
         assert failure_meta(result)["kind"] == "not_found"
@@ -173,7 +173,7 @@ async def test_cancel_without_an_id_stops_nothing(desk: McpSession) -> None:
 # --------------------------------------------------------------------- while it runs
 
 
-async def test_a_running_call_can_be_read_waited_for_and_stopped(desk: McpSession, api: Simulator) -> None:
+async def test_a_running_call_can_be_read_awaited_and_stopped(desk: McpSession, api: Simulator) -> None:
     """Another conversation looks at a call, while the one that asked waits for its answer."""
     heard = anyio.Event()
     stopped: list[CallToolResult] = []
@@ -214,7 +214,7 @@ async def test_a_running_call_can_be_read_waited_for_and_stopped(desk: McpSessio
     assert usage_meta(again) == usage_meta(result)
 
 
-async def test_a_call_stopped_before_it_said_anything_is_an_error_with_its_id(desk: McpSession, api: Simulator) -> None:
+async def test_a_call_stopped_before_its_first_text_is_an_error_with_its_id(desk: McpSession, api: Simulator) -> None:
     stopped: list[CallToolResult] = []
 
     async def ask() -> None:
@@ -244,7 +244,7 @@ async def test_waiting_for_a_call_returns_when_it_has_ended(api: Simulator, tmp_
 # --------------------------------------------------------------------- detached
 
 
-async def test_a_call_that_takes_too_long_for_its_client_returns_its_id_and_the_rest_later(
+async def test_a_call_that_outlasts_its_client_returns_its_id_and_the_rest_later(
     api: Simulator, tmp_path: Path
 ) -> None:
     api.reset()
@@ -281,7 +281,7 @@ async def test_a_detached_call_can_be_stopped(api: Simulator, tmp_path: Path) ->
     assert message_requests(api)[0].end == "disconnected"
 
 
-async def test_a_detached_call_that_fails_takes_nobody_along_and_can_be_asked_why(
+async def test_a_detached_call_that_fails_cancels_no_other_and_reports_the_reason(
     api: Simulator, tmp_path: Path
 ) -> None:
     api.reset()
@@ -314,7 +314,7 @@ async def test_a_client_that_cancels_before_its_call_is_detached_stops_it(api: S
 # --------------------------------------------------------------------- as a resource
 
 
-async def test_the_text_of_a_call_is_a_resource_also_when_it_was_cut(desk: McpSession, api: Simulator) -> None:
+async def test_the_text_of_a_call_is_a_resource_even_if_it_was_cut(desk: McpSession, api: Simulator) -> None:
     whole = await desk.ask("What is tea?")
     assert await resource(desk, call_id(whole)) == text_blocks(whole)[0]
     cut = await desk.ask("Tell me. [[sim: stop=max_tokens]]")
@@ -326,12 +326,12 @@ async def test_the_text_of_a_call_is_a_resource_also_when_it_was_cut(desk: McpSe
     assert "claude://calls/{id}{?offset,limit}" in {template.uri_template for template in templates}
 
 
-async def test_a_resource_of_no_call_is_not_found(desk: McpSession) -> None:
+async def test_a_resource_of_an_unknown_call_is_not_found(desk: McpSession) -> None:
     with pytest.raises(MCPError, match="There is no call of that id"):
         await resource(desk, "c_0000000000000000")
 
 
-async def test_an_answer_of_more_than_a_result_may_hold_is_cut_and_linked(api: Simulator, tmp_path: Path) -> None:
+async def test_an_answer_above_the_limit_of_a_result_is_cut_and_linked(api: Simulator, tmp_path: Path) -> None:
     text = "\n".join(f"{n}. a line of a very long answer" for n in range(200))
     for name in ("claude-code", "cursor"):
         async with at_desk(api, tmp_path, client_name=name, inline_chars=2000) as desk:
@@ -353,7 +353,7 @@ async def test_an_answer_of_more_than_a_result_may_hold_is_cut_and_linked(api: S
 # --------------------------------------------------------------------- what is kept
 
 
-async def test_with_no_retention_the_text_goes_once_delivered_and_the_account_stays(
+async def test_with_no_retention_the_text_is_deleted_after_delivery_and_the_usage_stays(
     api: Simulator, tmp_path: Path
 ) -> None:
     async with at_desk(api, tmp_path, retention_days=0) as desk:
@@ -370,7 +370,7 @@ async def test_with_no_retention_the_text_goes_once_delivered_and_the_account_st
         assert not path.exists() or b"What is tea?" not in path.read_bytes() or name.endswith("-wal")
 
 
-async def test_with_no_retention_a_failure_that_was_told_leaves_no_words_of_the_question(
+async def test_with_no_retention_a_delivered_failure_leaves_no_text_of_the_question(
     api: Simulator, tmp_path: Path
 ) -> None:
     async with at_desk(api, tmp_path, retention_days=0) as desk:
@@ -381,7 +381,7 @@ async def test_with_no_retention_a_failure_that_was_told_leaves_no_words_of_the_
     assert told[-1] == "INCOMPLETE: The text was deleted."
 
 
-async def test_with_no_retention_what_was_cut_for_the_client_can_still_be_read_in_full(
+async def test_with_no_retention_text_that_was_cut_for_the_client_can_still_be_read_in_full(
     api: Simulator, tmp_path: Path
 ) -> None:
     text = "a long line of text\n" * 200
@@ -390,9 +390,7 @@ async def test_with_no_retention_what_was_cut_for_the_client_can_still_be_read_i
         assert await resource(desk, call_id(result)) == text
 
 
-async def test_with_no_retention_a_cancelled_call_is_kept_until_somebody_reads_it(
-    api: Simulator, tmp_path: Path
-) -> None:
+async def test_with_no_retention_a_cancelled_call_is_kept_until_it_is_read(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with at_desk(api, tmp_path, retention_days=0) as desk:
         await cancelled(desk, api, f"Tell me. {STALLED}")
@@ -400,9 +398,7 @@ async def test_with_no_retention_a_cancelled_call_is_kept_until_somebody_reads_i
         assert text_blocks(await jobs(desk, id=row["id"]))[0] == message_requests(api)[0].text
 
 
-async def test_with_no_retention_a_detached_call_is_still_whole_when_it_is_fetched(
-    api: Simulator, tmp_path: Path
-) -> None:
+async def test_with_no_retention_a_detached_call_is_complete_when_it_is_fetched(api: Simulator, tmp_path: Path) -> None:
     """What its first result held was its beginning, not its answer."""
     api.reset()
     async with at_desk(api, tmp_path, detach_after_s=1.5, retention_days=0) as desk:
@@ -412,7 +408,7 @@ async def test_with_no_retention_a_detached_call_is_still_whole_when_it_is_fetch
     assert text_blocks(result)[0] == message_requests(api)[0].text
 
 
-async def test_calls_can_be_read_after_the_server_was_started_anew(api: Simulator, tmp_path: Path) -> None:
+async def test_calls_can_be_read_after_a_restart_of_the_server(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with at_desk(api, tmp_path) as desk:
         asked = await desk.ask("What is tea?")
@@ -428,7 +424,9 @@ async def test_calls_can_be_read_after_the_server_was_started_anew(api: Simulato
     assert text_blocks(kept)[-1] == "INCOMPLETE: The call was cancelled."
 
 
-async def test_a_call_under_way_when_its_server_ends_is_kept_as_far_as_it_came(api: Simulator, tmp_path: Path) -> None:
+async def test_a_call_that_runs_when_its_server_ends_is_kept_with_its_text_so_far(
+    api: Simulator, tmp_path: Path
+) -> None:
     api.reset()
     async with at_desk(api, tmp_path, detach_after_s=0.2) as desk:
         first = await desk.ask(f"Tell me. {STALLED}")

@@ -119,7 +119,7 @@ async def test_each_item_is_answered_once_and_the_answers_are_in_order(
     assert calls == 30
 
 
-async def test_progress_counts_the_items_and_tells_the_cost(desk: McpSession) -> None:
+async def test_progress_counts_the_items_and_reports_the_cost(desk: McpSession) -> None:
     updates: list[ProgressUpdate] = []
     await run_map(desk, [f"thing {n}" for n in range(12)], updates)
     values = [update.progress for update in updates]
@@ -149,7 +149,9 @@ async def test_rows_of_a_table_fill_the_fields(desk: McpSession, api: Simulator,
     ("name", "text"),
     [("t.tsv", "a\tb\n1\t2\n"), ("t.jsonl", '{"a": 1, "b": "2"}\n\n'), ("t.jsonl", '\ufeff{"a": "1", "b": 2}')],
 )
-async def test_other_tables_are_read_too(desk: McpSession, api: Simulator, project: Path, name: str, text: str) -> None:
+async def test_other_table_formats_are_read(
+    desk: McpSession, api: Simulator, project: Path, name: str, text: str
+) -> None:
     (project / name).write_text(text, encoding="utf-8")
     await run_map(desk, [name], prompt="{a} and {b} [[sim: tokens=6]]")
     (request,) = message_requests(api)
@@ -166,7 +168,7 @@ async def test_lone_surrogates_of_a_table_are_replaced(desk: McpSession, project
     assert inputs == [{"word": "a\ufffd"}, "b\ufffd", {"word": "c", "k\ufffd": ["\U0001f600"]}]
 
 
-async def test_a_file_whose_name_is_not_utf_8_fails_alone_and_has_a_line(desk: McpSession, project: Path) -> None:
+async def test_a_file_whose_name_is_not_utf_8_fails_alone_and_has_a_row(desk: McpSession, project: Path) -> None:
     (project / "a.txt").write_text("tea")
     (project / os.fsdecode(b"caf\xe9.txt")).write_text("coffee")
     await run_map(desk, ["*.txt"], prompt="Describe it. [[sim: tokens=6]]", output="out.jsonl")
@@ -202,7 +204,7 @@ async def test_each_file_of_a_glob_is_an_item(desk: McpSession, api: Simulator, 
         (["x"], {"output": "taken.jsonl"}, "exists and is not that of this job"),
     ],
 )
-async def test_what_cannot_be_done_is_refused_before_anything_is_sent(
+async def test_an_impossible_job_is_rejected_before_anything_is_sent(
     desk: McpSession, api: Simulator, project: Path, items: list[object], arguments: dict[str, Any], words: str
 ) -> None:
     (project / "bad.jsonl").write_text('{"a": 1}\n{oops\n')
@@ -216,7 +218,7 @@ async def test_what_cannot_be_done_is_refused_before_anything_is_sent(
     assert query(desk, "select count(*) from job where state <> 'new'") == [(0,)]
 
 
-async def test_a_failed_item_is_reported_and_the_same_call_asks_for_it_alone(
+async def test_a_failed_item_is_reported_and_the_same_call_repeats_it_alone(
     desk: McpSession, api: Simulator, project: Path
 ) -> None:
     items: list[object] = ["tea", f"milk {directive(status=400, times=1)}", "rice"]
@@ -248,7 +250,7 @@ async def test_an_answer_that_cannot_be_written_closes_its_job_and_not_the_serve
     assert job(await run_map(desk, ["rice"]))["state"] == "complete"
 
 
-async def test_an_output_that_was_changed_meanwhile_is_not_overwritten(desk: McpSession, project: Path) -> None:
+async def test_an_output_that_was_changed_in_between_is_not_overwritten(desk: McpSession, project: Path) -> None:
     items: list[object] = ["tea", f"milk {directive(status=400)}"]
     await run_map(desk, items, output="out.jsonl")
     (project / "out.jsonl").write_text("mine now")
@@ -268,7 +270,7 @@ async def test_answers_with_a_schema_are_values(desk: McpSession, project: Path)
     assert all(isinstance(line["answer"]["colour"], str) for line in lines(project / "out.jsonl"))
 
 
-async def test_the_limit_of_the_job_holds_over_all_items_and_a_higher_one_goes_on(
+async def test_the_limit_of_the_job_holds_over_all_items_and_a_higher_one_resumes_it(
     desk: McpSession,
 ) -> None:
     items: list[object] = [f"thing {n}" for n in range(20)]
@@ -292,7 +294,7 @@ async def test_a_wrong_key_stops_the_job_after_the_first_items(desk: McpSession,
     assert len(message_requests(api)) <= 16
 
 
-async def test_what_all_items_share_is_written_to_the_cache_once_and_nothing_else_is(
+async def test_only_the_shared_part_of_all_items_is_written_to_the_cache_and_only_once(
     desk: McpSession, api: Simulator
 ) -> None:
     guide = "Rules for the naming of colours. " * 400
@@ -315,7 +317,7 @@ async def test_a_dry_run_prices_all_items_and_sends_none(desk: McpSession, api: 
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-async def test_a_template_that_repeats_a_long_item_too_often_is_refused(
+async def test_a_template_that_repeats_a_long_item_too_often_is_rejected(
     desk: McpSession, api: Simulator, *, dry_run: bool
 ) -> None:
     result = await run_map(desk, ["x" * 1_000_000], prompt="{item}" * 33, dry_run=dry_run)
@@ -334,7 +336,7 @@ def test_the_shortest_template_is_shorter_by_the_same_for_all_items(template: st
     assert differences == [len(template) - len(shortest)] * 3
 
 
-async def test_a_stopped_job_keeps_its_answers_and_goes_on_with_the_same_call(
+async def test_a_stopped_job_keeps_its_answers_and_resumes_with_the_same_call(
     desk: McpSession, api: Simulator, project: Path
 ) -> None:
     items: list[object] = ["tea", f"milk {directive(fault='stall', at=5, times=1)}"]
@@ -358,7 +360,7 @@ async def test_a_stopped_job_keeps_its_answers_and_goes_on_with_the_same_call(
     assert len(message_requests(api)) == 3
 
 
-async def test_a_job_that_its_server_left_is_finished_by_the_next_one(api: Simulator, tmp_path: Path) -> None:
+async def test_a_job_of_an_ended_server_is_finished_by_the_next_one(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     items: list[object] = [f"thing {n} {directive(fault='stall', at=5, times=1) if n % 3 else ''}" for n in range(12)]
     async with at_desk(api, tmp_path) as desk, anyio.create_task_group() as tasks:

@@ -45,7 +45,7 @@ async def listed(mode: str) -> list[Tool]:
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_the_tools_are_what_the_snapshot_says(mode: str) -> None:
+async def test_the_tools_equal_the_snapshot(mode: str) -> None:
     tools = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in await listed(mode)]
     now = json.dumps(tools, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
     if os.environ.get(UPDATE):
@@ -62,7 +62,7 @@ async def test_all_schemas_together_are_small() -> None:
     assert tokens < 1200
 
 
-async def test_what_the_model_reads_is_never_cut_by_claude_code() -> None:
+async def test_no_description_is_cut_by_claude_code() -> None:
     async with Client(build_mcp_server(Settings(), Services.lifespan)) as client:
         instructions = client.instructions or ""
         described = {tool.name: tool.description or "" for tool in (await client.list_tools()).tools}
@@ -73,7 +73,7 @@ async def test_what_the_model_reads_is_never_cut_by_claude_code() -> None:
         assert "\n " not in description
 
 
-async def test_each_schema_is_strict_plain_and_described() -> None:
+async def test_each_schema_is_strict_simple_and_described() -> None:
     for tool in await listed("auto"):
         schema = tool.input_schema
         assert schema["additionalProperties"] is False
@@ -83,7 +83,7 @@ async def test_each_schema_is_strict_plain_and_described() -> None:
         assert all(each["description"] for each in schema["properties"].values())
 
 
-async def test_each_tool_says_how_it_behaves() -> None:
+async def test_each_tool_has_its_behaviour_hints() -> None:
     tools = {tool.name: tool for tool in await listed("auto")}
     for tool in tools.values():
         assert tool.annotations is not None
@@ -117,12 +117,12 @@ async def echo(
     return tool_results.text_result(f"{text!r} {count} {tone!r} {items}")
 
 
-async def test_nulls_are_left_out_where_they_may_be() -> None:
+async def test_optional_nulls_are_left_out() -> None:
     assert text_blocks(await asked(echo, text="x", count=None, tone=None)) == ["'x' 1 '' []"]
     assert text_blocks(await asked(echo, text=None)) == ["text must be a valid string."]
 
 
-async def test_texts_arrive_well_formed_however_deep() -> None:
+async def test_texts_arrive_well_formed_at_any_depth() -> None:
     assert text_blocks(await asked(echo, text="\ud83d\ude00 \ud83d", items=["\ude00"])) == [
         "'😀 \ufffd' 1 '' ['\ufffd']"
     ]
@@ -141,7 +141,7 @@ async def test_texts_arrive_well_formed_however_deep() -> None:
         ({"text": "x", "a\x1b\nb" * 99: 1}, "There is no parameter named 'ababab"),
     ],
 )
-async def test_a_wrong_argument_is_told_in_a_sentence(arguments: dict[str, object], says: str) -> None:
+async def test_a_wrong_argument_is_reported_in_one_sentence(arguments: dict[str, object], says: str) -> None:
     result = await asked(echo, **arguments)
     assert says in text_blocks(result)[0]
     assert len(text_blocks(result)[0]) < 300
@@ -152,7 +152,7 @@ async def test_a_wrong_argument_is_told_in_a_sentence(arguments: dict[str, objec
     "raised", [RequestError("No."), TemporaryError("Later.", retry_after_s=3.0), ConfigurationError("You.")]
 )
 @pytest.mark.parametrize("grouped", [False, True])
-async def test_a_failure_is_a_result_that_says_who_can_mend_it(raised: CallError, grouped: bool) -> None:  # noqa: FBT001
+async def test_a_failure_is_a_result_that_names_who_can_mend_it(raised: CallError, grouped: bool) -> None:  # noqa: FBT001
     async def fail() -> CallToolResult:
         """Fail."""
         if not grouped:
@@ -169,7 +169,7 @@ async def test_a_failure_is_a_result_that_says_who_can_mend_it(raised: CallError
     assert failure_meta(result) == raised.as_json()
 
 
-async def test_a_bug_is_told_as_one_and_not_in_its_own_words() -> None:
+async def test_a_bug_is_reported_as_internal_and_without_its_text() -> None:
     async def crash() -> CallToolResult:
         """Crash."""
         raise KeyError("secret")

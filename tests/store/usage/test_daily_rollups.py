@@ -95,7 +95,7 @@ def open_one(tx: Transaction, number: int, call_id: str, attempt: int, days: int
     )
 
 
-def test_a_difference_is_found_by_its_day_and_mended_by_rebuilding(tx: Transaction) -> None:
+def test_a_difference_is_found_by_its_day_and_corrected_by_rebuilding(tx: Transaction) -> None:
     open_one(tx, 0, "c_1", 1, 0, "ada")
     request_ledger.close_entry(tx, "r_0", EntryResult(end="complete", ended_at=1.0, cost_micros=5, ttft_ms=100.0))
     for statement in (

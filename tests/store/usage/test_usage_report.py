@@ -46,7 +46,7 @@ def days(count: int, **only: str) -> UsageQuery:
     return UsageQuery(since=LAST - timedelta(days=count - 1), until=LAST, **only)
 
 
-def test_a_request_belongs_to_the_utc_day_on_which_it_was_begun(book: sqlite3.Connection) -> None:
+def test_a_request_belongs_to_the_utc_day_of_its_start(book: sqlite3.Connection) -> None:
     midnight = NOON + DAY_S / 2
     insert_entries(
         book,
@@ -70,7 +70,7 @@ def test_a_request_belongs_to_the_utc_day_on_which_it_was_begun(book: sqlite3.Co
     assert told.first_day == "2026-11-19"
 
 
-def test_a_call_that_goes_on_after_midnight_is_one_call_of_the_first_day(book: sqlite3.Connection) -> None:
+def test_a_call_past_midnight_is_one_call_of_the_first_day(book: sqlite3.Connection) -> None:
     insert_entries(
         book, [entry_row(1, NOON, call_id="c_1"), entry_row(2, NOON + DAY_S, call_id="c_1", attempt=2, model=HAIKU)]
     )
@@ -82,7 +82,7 @@ def test_a_call_that_goes_on_after_midnight_is_one_call_of_the_first_day(book: s
     assert sum(sums.calls for sums in told.totals_by("model").values()) == told.totals.calls == 1
 
 
-def test_what_was_tried_again_is_a_retry_and_what_was_not_is_an_error(book: sqlite3.Connection) -> None:
+def test_a_repeated_request_is_a_retry_and_any_other_failed_one_an_error(book: sqlite3.Connection) -> None:
     insert_entries(
         book,
         [
@@ -104,7 +104,7 @@ def test_what_was_tried_again_is_a_retry_and_what_was_not_is_an_error(book: sqli
     ] == [(2, 2)]
 
 
-def test_what_the_cache_saved_is_counted_at_the_prices_of_the_day_and_of_the_prompts_length(
+def test_cache_savings_use_the_prices_of_the_day_and_of_the_prompt_length(
     book: sqlite3.Connection,
 ) -> None:
     opus, haiku = pricing.find_rates(OPUS), pricing.find_rates(HAIKU)
@@ -136,7 +136,9 @@ def test_what_the_cache_saved_is_counted_at_the_prices_of_the_day_and_of_the_pro
     assert an_hour.saved_micros == saved[OPUS] + wrote - 1_000 * (opus.cache_write_1h - opus.input)
 
 
-def test_what_has_no_known_price_is_counted_apart_and_what_runs_is_not_yet_missed(book: sqlite3.Connection) -> None:
+def test_requests_without_a_price_are_counted_separately_and_running_ones_are_not_counted(
+    book: sqlite3.Connection,
+) -> None:
     unknown: dict[str, str | int | None] = {"model": "local-model", "cost_micros": None, "output_tokens": 5}
     running: dict[str, str | int | None] = {"state": "open", "end": None, "cost_micros": 70, "input_tokens": 3}
     insert_entries(
@@ -151,7 +153,7 @@ def test_what_has_no_known_price_is_counted_apart_and_what_runs_is_not_yet_misse
     assert (totals.requests, totals.unpriced, totals.cost_micros, totals.input_tokens) == (3, 1, 70, 6)
 
 
-def test_nothing_comes_to_nothing(book: sqlite3.Connection) -> None:
+def test_an_empty_ledger_reports_zeros(book: sqlite3.Connection) -> None:
     report = usage_report.build_report(SqliteTransaction(book), days(30))
     assert (report.totals, report.users, report.latency, report.first_day) == (UsageTotals(), {}, {}, "")
     assert report.previous == UsageTotals()
@@ -218,7 +220,7 @@ ONLY: list[dict[str, str]] = [
 
 @pytest.mark.parametrize("only", ONLY)
 @pytest.mark.parametrize("count", [1, 30, 75])
-def test_every_row_and_part_adds_up_to_the_same_whole(tx: Transaction, count: int, only: dict[str, str]) -> None:
+def test_every_row_and_part_adds_up_to_the_same_total(tx: Transaction, count: int, only: dict[str, str]) -> None:
     report = usage_report.build_report(tx, days(count, **only))
     whole = report.totals
     assert whole.requests
@@ -232,7 +234,7 @@ def test_every_row_and_part_adds_up_to_the_same_whole(tx: Transaction, count: in
         assert added._replace(saved_micros=whole.saved_micros, timed=whole.timed) == whole
 
 
-def test_the_time_before_is_as_long_and_ends_on_the_day_before(tx: Transaction, team: Path) -> None:
+def test_the_previous_period_is_as_long_and_ends_the_day_before(tx: Transaction, team: Path) -> None:
     asked = days(30)
     before = asked.preceding()
     assert (before.until, len(before.days)) == (asked.since - timedelta(days=1), 30)
@@ -260,7 +262,7 @@ def test_no_query_of_a_report_reads_more_of_the_ledger_than_its_days(team: Path,
 
 
 @pytest.mark.anyio
-async def test_a_report_that_takes_its_time_holds_up_no_other_read(tmp_path: Path) -> None:
+async def test_a_slow_report_delays_no_other_read(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "data")
     begun, enough = threading.Event(), threading.Event()
 

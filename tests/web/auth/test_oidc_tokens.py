@@ -177,12 +177,12 @@ async def issuer() -> AsyncGenerator[Issuer]:
 
 
 @pytest.mark.parametrize("key", ["rsa", "curve", "edwards"])
-async def test_a_token_that_the_issuer_signed_for_this_server_holds(issuer: Issuer, key: str) -> None:
+async def test_a_token_that_the_issuer_signed_for_this_server_is_valid(issuer: Issuer, key: str) -> None:
     assert (await identity(issuer).verify_claims(issuer.token(key)))["sub"] == "user-17"
 
 
 @pytest.mark.parametrize("audience", [RESOURCE, f"{RESOURCE}/", ["https://elsewhere.example", RESOURCE]])
-async def test_the_audience_is_this_server_s_address_or_what_the_operator_named(
+async def test_the_audience_is_the_address_of_the_server_or_the_configured_one(
     issuer: Issuer, audience: object
 ) -> None:
     assert await identity(issuer).verify_claims(issuer.token(aud=audience))
@@ -200,18 +200,18 @@ async def test_the_audience_is_this_server_s_address_or_what_the_operator_named(
         "/tenant/.well-known/openid-configuration",
     ],
 )
-async def test_the_keys_are_found_by_the_issuer_s_metadata_wherever_it_stands(issuer: Issuer, place: str) -> None:
+async def test_the_keys_are_found_through_the_metadata_of_the_issuer(issuer: Issuer, place: str) -> None:
     issuer.place, issuer.url = place, f"{issuer.url}/tenant"
     issuer.metadata = {"jwks_uri": f"{issuer.url.removesuffix('/tenant')}/keys"}
     assert await identity(issuer).verify_claims(issuer.token())
 
 
-async def test_the_keys_may_be_somewhere_that_the_operator_names(issuer: Issuer) -> None:
+async def test_the_address_of_the_keys_can_be_configured(issuer: Issuer) -> None:
     assert await identity(issuer, oidc_jwks_url=f"{issuer.url}/keys").verify_claims(issuer.token())
     assert issuer.asked == ["/keys"]
 
 
-async def test_keys_without_an_algorithm_sign_with_those_of_their_kind(issuer: Issuer) -> None:
+async def test_keys_without_an_algorithm_accept_those_of_their_type(issuer: Issuer) -> None:
     bare = public("rsa")
     del bare["alg"]
     issuer.keys = [bare]
@@ -219,7 +219,7 @@ async def test_keys_without_an_algorithm_sign_with_those_of_their_kind(issuer: I
     assert await identity(issuer).verify_claims(token)
 
 
-async def test_a_token_without_a_key_s_id_holds_where_only_one_key_fits(issuer: Issuer) -> None:
+async def test_a_token_without_a_key_id_is_valid_if_exactly_one_key_fits(issuer: Issuer) -> None:
     token = jwt.encode(issuer.claims(), RSA, "RS256")
     assert await identity(issuer).verify_claims(token)
     issuer.keys.append(public("other"))
@@ -230,7 +230,7 @@ async def test_a_token_without_a_key_s_id_holds_where_only_one_key_fits(issuer: 
 @pytest.mark.parametrize(
     "claims", [{"scope": "read claude:ask"}, {"scp": ["claude:ask"]}, {"scp": "claude:ask"}], ids=str
 )
-async def test_a_scope_is_read_as_the_providers_write_it(issuer: Issuer, claims: dict[str, Any]) -> None:
+async def test_a_scope_is_read_in_the_forms_of_the_providers(issuer: Issuer, claims: dict[str, Any]) -> None:
     assert await identity(issuer, oidc_scope="claude:ask").verify_claims(issuer.token(**claims))
 
 
@@ -324,21 +324,21 @@ FORGERIES = sorted(forged(Issuer("http://127.0.0.1:1")))
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-async def test_a_token_that_is_wrong_anywhere_is_denied(issuer: Issuer, name: str) -> None:
+async def test_a_token_with_any_invalid_part_is_denied(issuer: Issuer, name: str) -> None:
     with pytest.raises(InvalidTokenError) as denied:
         await identity(issuer).verify_claims(forged(issuer)[name])
     assert denied.value.kind == "unauthorized"
     assert issuer.times <= 1
 
 
-async def test_a_token_that_is_too_long_is_denied_before_anything_is_asked(issuer: Issuer) -> None:
+async def test_a_token_that_is_too_long_is_denied_before_any_request(issuer: Issuer) -> None:
     with pytest.raises(InvalidTokenError):
         await identity(issuer).verify_claims(issuer.token(padding="x" * 20_000))
     assert issuer.asked == []
 
 
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")  # the test signs with it
-async def test_keys_that_are_secrets_or_too_small_or_for_something_else_are_no_keys(issuer: Issuer) -> None:
+async def test_secret_weak_or_foreign_keys_are_ignored(issuer: Issuer) -> None:
     secret: dict[str, object] = {"kty": "oct", "kid": "secret", "alg": "HS256", "k": encoded(b"s" * 32)}
     claims = issuer.claims()
     for key, token in (
@@ -365,14 +365,14 @@ async def test_a_missing_scope_is_named(issuer: Issuer) -> None:
     assert 'scope="claude:ask claude:map"' in told
 
 
-async def test_without_an_address_of_its_own_the_server_takes_no_tokens(issuer: Issuer) -> None:
+async def test_without_a_public_address_the_server_accepts_no_tokens(issuer: Issuer) -> None:
     with pytest.raises(ConfigurationError, match="MCP_CLAUDE_PUBLIC_URL"):
         await identity(issuer, public_url="").verify_claims(issuer.token())
 
 
 @pytest.mark.parametrize("name", ["oidc_issuer", "oidc_jwks_url"])
 @pytest.mark.parametrize("url", ["http://issuer.example", "ftp://issuer.example", "file:///etc/passwd", "nonsense"])
-async def test_keys_are_not_fetched_over_what_others_can_change(issuer: Issuer, name: str, url: str) -> None:
+async def test_keys_are_not_fetched_over_an_unprotected_connection(issuer: Issuer, name: str, url: str) -> None:
     fields: dict[str, Any] = {name: url}
     with pytest.raises(ConfigurationError, match="https://"):
         await identity(issuer, **fields).verify_claims(issuer.token())
@@ -393,11 +393,11 @@ async def test_keys_are_not_fetched_over_what_others_can_change(issuer: Issuer, 
         ("http://[::1", False),
     ],
 )
-def test_keys_come_over_tls_or_from_this_machine(url: str, *, safe: bool) -> None:
+def test_keys_are_fetched_over_tls_or_from_this_machine(url: str, *, safe: bool) -> None:
     assert jwks_cache.is_safe_url(url) is safe
 
 
-async def test_metadata_that_is_another_issuer_s_or_sends_us_elsewhere_is_not_believed(issuer: Issuer) -> None:
+async def test_metadata_of_another_issuer_or_with_a_foreign_address_is_rejected(issuer: Issuer) -> None:
     changes: list[dict[str, object]] = [
         {"issuer": f"{issuer.url}/"},
         {"jwks_uri": "http://keys.example/keys"},
@@ -412,7 +412,7 @@ async def test_metadata_that_is_another_issuer_s_or_sends_us_elsewhere_is_not_be
 # Keys come and go
 
 
-async def test_a_flood_of_unknown_keys_makes_us_ask_but_once(issuer: Issuer) -> None:
+async def test_a_flood_of_unknown_keys_causes_one_request(issuer: Issuer) -> None:
     clock = Clock()
     checking = identity(issuer, clock)
     await checking.verify_claims(issuer.token())
@@ -434,7 +434,7 @@ async def test_a_flood_of_unknown_keys_makes_us_ask_but_once(issuer: Issuer) -> 
     assert await checking.verify_claims(issuer.token())
 
 
-async def test_a_new_key_is_taken_as_soon_as_the_issuer_may_be_asked_again(issuer: Issuer) -> None:
+async def test_a_new_key_is_accepted_as_soon_as_the_issuer_may_be_asked_again(issuer: Issuer) -> None:
     clock = Clock()
     checking = identity(issuer, clock)
     await checking.verify_claims(issuer.token())
@@ -445,7 +445,7 @@ async def test_a_new_key_is_taken_as_soon_as_the_issuer_may_be_asked_again(issue
         await checking.verify_claims(issuer.token("rsa"))
 
 
-async def test_a_key_that_was_withdrawn_soon_no_longer_counts(issuer: Issuer) -> None:
+async def test_a_withdrawn_key_soon_becomes_invalid(issuer: Issuer) -> None:
     clock = Clock()
     checking = identity(issuer, clock)
     await checking.verify_claims(issuer.token())
@@ -455,7 +455,7 @@ async def test_a_key_that_was_withdrawn_soon_no_longer_counts(issuer: Issuer) ->
         await checking.verify_claims(issuer.token())
 
 
-async def test_many_first_tokens_ask_for_the_keys_once(issuer: Issuer) -> None:
+async def test_concurrent_first_tokens_fetch_the_keys_once(issuer: Issuer) -> None:
     checking = identity(issuer)
     async with anyio.create_task_group() as tasks:
         for _ in range(50):
@@ -463,7 +463,7 @@ async def test_many_first_tokens_ask_for_the_keys_once(issuer: Issuer) -> None:
     assert issuer.times == 1
 
 
-async def test_an_issuer_that_is_away_is_done_without_for_a_while_and_then_told(issuer: Issuer) -> None:
+async def test_an_unreachable_issuer_is_tolerated_for_a_while_and_then_reported(issuer: Issuer) -> None:
     clock = Clock()
     checking = identity(issuer, clock)
     await checking.verify_claims(issuer.token())
@@ -493,14 +493,14 @@ async def test_an_issuer_that_is_away_is_done_without_for_a_while_and_then_told(
     ],
     ids=lambda body: body[:10].decode(),
 )
-async def test_an_issuer_that_answers_nonsense_is_as_good_as_away(issuer: Issuer, body: bytes) -> None:
+async def test_an_issuer_that_answers_nonsense_counts_as_unreachable(issuer: Issuer, body: bytes) -> None:
     issuer.body = body
     with pytest.raises(TemporaryError):
         await identity(issuer, oidc_jwks_url=f"{issuer.url}/keys").verify_claims(issuer.token())
 
 
 @pytest.mark.parametrize("how", ["silent", "trickling"])
-async def test_an_issuer_that_does_not_get_to_its_end_holds_nobody_up_for_long(
+async def test_an_issuer_that_never_finishes_its_response_delays_requests_only_briefly(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setattr(jwks_cache, "DISCOVERY_TIMEOUT_S", 0.2)
@@ -520,7 +520,7 @@ async def test_an_issuer_that_does_not_get_to_its_end_holds_nobody_up_for_long(
     assert issuer.times <= 2
 
 
-async def test_a_request_that_is_cancelled_does_not_take_the_others_keys_along(issuer: Issuer) -> None:
+async def test_a_cancelled_request_does_not_cancel_the_keys_of_the_others(issuer: Issuer) -> None:
     checking = identity(issuer, oidc_jwks_url=f"{issuer.url}/keys")
     issuer.held, first = asyncio.Event(), anyio.CancelScope()
 
@@ -541,7 +541,7 @@ async def test_a_request_that_is_cancelled_does_not_take_the_others_keys_along(i
 # At the door
 
 
-async def test_who_has_a_token_is_let_in_and_becomes_a_user_at_first_sight(
+async def test_a_valid_token_is_admitted_and_creates_a_user_on_first_use(
     issuer: Issuer, upstream: Simulator, tmp_path: Path
 ) -> None:
     fields: dict[str, Any] = {"oidc_issuer": issuer.url, "public_url": PUBLIC, "user_usd_per_day": 3.0}
@@ -560,7 +560,7 @@ async def test_who_has_a_token_is_let_in_and_becomes_a_user_at_first_sight(
     assert another["name"] == "ada-2"
 
 
-async def test_claude_code_s_probes_are_answered_as_a_resource_server_answers_them(
+async def test_the_probes_of_claude_code_get_the_responses_of_a_resource_server(
     issuer: Issuer, upstream: Simulator, tmp_path: Path
 ) -> None:
     fields: dict[str, Any] = {"oidc_issuer": issuer.url, "public_url": PUBLIC, "oidc_scope": "claude:ask"}
@@ -613,7 +613,7 @@ class Drawer:
         self.client = client_info
 
 
-async def test_an_mcp_client_that_knows_only_the_address_finds_the_issuer_signs_in_and_asks(
+async def test_an_mcp_client_that_knows_only_the_address_finds_the_issuer_signs_in_and_calls(
     issuer: Issuer, upstream: Simulator, tmp_path: Path
 ) -> None:
     issuer.metadata = {
@@ -655,7 +655,7 @@ async def test_an_mcp_client_that_knows_only_the_address_finds_the_issuer_signs_
     assert (asked["resource"], asked["scope"]) == ([url], ["claude:ask"])
 
 
-async def test_without_an_identity_provider_nobody_is_sent_to_one(upstream: Simulator, tmp_path: Path) -> None:
+async def test_without_an_identity_provider_no_client_is_sent_to_one(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_thread(tmp_path / "data", upstream.url, users=["ada"]) as here, here.client() as client:
         answer = await client.post("/mcp", json={})
         assert (await client.get("/.well-known/oauth-protected-resource/mcp")).status_code == 404
@@ -663,7 +663,7 @@ async def test_without_an_identity_provider_nobody_is_sent_to_one(upstream: Simu
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
 
 
-async def test_an_issuer_that_is_away_is_no_reason_to_let_anybody_in_or_out_for_good(
+async def test_an_unreachable_issuer_neither_admits_nor_locks_out_anybody_permanently(
     issuer: Issuer, upstream: Simulator, tmp_path: Path
 ) -> None:
     issuer.status = 500

@@ -42,7 +42,7 @@ def request(line: str, *headers: str, host: str = "localhost") -> str:
 
 
 @pytest.mark.parametrize("host", ["[::1]evil", "localhost#", "localhost?", "localhost/", "u@localhost", "localhost:x"])
-async def test_a_malformed_host_is_refused(server: RunningHttpServer, host: str) -> None:
+async def test_a_malformed_host_is_rejected(server: RunningHttpServer, host: str) -> None:
     status, _ = await exchange(server, request("GET /healthz HTTP/1.1", host=host))
     assert status in {400, 421}
 
@@ -53,13 +53,13 @@ async def test_a_well_formed_host_is_served(server: RunningHttpServer) -> None:
 
 
 @pytest.mark.parametrize("size", [70_000, 100_000])
-async def test_a_head_that_is_too_large_is_refused(server: RunningHttpServer, size: int) -> None:
+async def test_a_head_that_is_too_large_is_rejected(server: RunningHttpServer, size: int) -> None:
     status, _ = await exchange(server, request("GET /healthz HTTP/1.1", f"X-Long: {'x' * size}"))
     assert status in {400, 431}
 
 
 @pytest.mark.parametrize("count", [101, 5_000])
-async def test_too_many_headers_are_refused(server: RunningHttpServer, count: int) -> None:
+async def test_too_many_headers_are_rejected(server: RunningHttpServer, count: int) -> None:
     status, _ = await exchange(server, request("GET /healthz HTTP/1.1", *(f"X-{n}: 1" for n in range(count))))
     assert status in {400, 431}
 
@@ -69,14 +69,14 @@ async def test_a_long_target_is_part_of_the_head(server: RunningHttpServer) -> N
     assert status in {400, 431}
 
 
-async def test_the_size_of_the_head_is_told_in_a_sentence(server: RunningHttpServer) -> None:
+async def test_the_size_of_the_head_is_reported_in_a_sentence(server: RunningHttpServer) -> None:
     status, body = await exchange(server, request("GET /healthz HTTP/1.1", *(f"X-{n}: 1" for n in range(200))))
     assert status == 431
     assert json.loads(body)["error"]["text"] == "The request's head is too large: at most 100 headers and 64 KiB."
 
 
 @pytest.mark.parametrize("version", ["9.9", "2.0", "0.9", "1.2"])
-async def test_other_versions_of_http_are_refused(server: RunningHttpServer, version: str) -> None:
+async def test_other_versions_of_http_are_rejected(server: RunningHttpServer, version: str) -> None:
     status, _ = await exchange(server, request(f"GET /healthz HTTP/{version}"))
     assert status in {400, 505}
 
@@ -115,13 +115,13 @@ async def test_a_foreign_page_cannot_stop_a_call_without_a_body(server: RunningH
         "GET /.well-known/oauth-protected-resource/mcp HTTP/1.1",
     ],
 )
-async def test_oauth_clients_are_told_where_tokens_come_from(server: RunningHttpServer, line: str) -> None:
+async def test_oauth_clients_learn_where_tokens_come_from(server: RunningHttpServer, line: str) -> None:
     status, body = await exchange(server, request(line, "Content-Type: application/json"))
     assert status == 404
     assert '--header "Authorization: Bearer TOKEN"' in json.loads(body)["error"]["text"]
 
 
-async def test_with_users_oauth_clients_are_told_so_before_they_have_a_token(
+async def test_with_users_oauth_clients_learn_it_before_they_have_a_token(
     upstream: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     async with http_server_thread(tmp_path_factory.mktemp("users"), upstream.url, users=("ada",)) as server:

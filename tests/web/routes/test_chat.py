@@ -103,7 +103,7 @@ def done(events: list[ServerSentEvent]) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
-async def test_curl_prints_the_words_as_they_come(here: RunningHttpServer, api: Simulator) -> None:
+async def test_curl_prints_the_words_as_they_arrive(here: RunningHttpServer, api: Simulator) -> None:
     api.reset()
     ask = ["curl", "-sN", "-X", "POST", f"{here.url}/chat", "-H", "Content-Type: application/json", "-d"]
     process = subprocess.Popen(  # noqa: ASYNC220 - it takes a millisecond
@@ -128,7 +128,7 @@ async def test_curl_prints_the_words_as_they_come(here: RunningHttpServer, api: 
     assert blocks[-1][1] == "event: done"
 
 
-async def test_the_stream_passes_through_caches_and_proxies_as_it_is(client: httpx2.AsyncClient) -> None:
+async def test_the_stream_passes_through_caches_and_proxies_unchanged(client: httpx2.AsyncClient) -> None:
     async with client.stream("POST", "/chat", json={"message": "What is tea?"}) as response:
         events = [each async for each in read_events(response)]
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -157,7 +157,9 @@ async def test_the_stream_passes_through_caches_and_proxies_as_it_is(client: htt
         "<script>alert(1)</script>\n\n[DONE]",
     ],
 )
-async def test_text_arrives_exactly_but_for_its_line_ends(client: httpx2.AsyncClient, text: str, chars: int) -> None:
+async def test_text_arrives_exactly_except_for_its_line_endings(
+    client: httpx2.AsyncClient, text: str, chars: int
+) -> None:
     events = await ask_chat(client, directive(text=text, chars=chars, split="surrogates"))
     assert event_text(events) == normal(text)
     assert events[-1].offset == len(text)
@@ -174,7 +176,7 @@ async def test_a_long_answer_arrives_without_a_loss(client: httpx2.AsyncClient) 
     assert event_text(await again(client, call_of(events))) == text
 
 
-async def test_the_account_comes_before_the_end(client: httpx2.AsyncClient, api: Simulator) -> None:
+async def test_the_usage_precedes_the_end(client: httpx2.AsyncClient, api: Simulator) -> None:
     events = await ask_chat(client, "What is tea?")
     (usage,) = events_named(events, "usage")
     assert events[-2].name == "usage"
@@ -185,7 +187,7 @@ async def test_the_account_comes_before_the_end(client: httpx2.AsyncClient, api:
     assert usage["request_ids"] == [message_requests(api)[0].request_id]
 
 
-async def test_stages_are_told(client: httpx2.AsyncClient) -> None:
+async def test_statuses_are_sent(client: httpx2.AsyncClient) -> None:
     events = await ask_chat(client, "Search the web for tea. [[sim: think=30]]", tools=["web"], model="opus")
     states = [each["state"] for each in events_named(events, "status")]
     assert states[0] == "reading"
@@ -193,7 +195,7 @@ async def test_stages_are_told(client: httpx2.AsyncClient) -> None:
     assert any("searching" in each["text"] for each in events_named(events, "status"))
 
 
-async def test_while_nothing_is_said_a_comment_keeps_the_line_open(
+async def test_comments_keep_a_silent_connection_open(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answer_feed, "KEEP_ALIVE_INTERVAL_S", 0.05)
@@ -220,7 +222,7 @@ async def test_while_nothing_is_said_a_comment_keeps_the_line_open(
         (directive(fault="eof", at=0), "truncated", "", None),
     ],
 )
-async def test_done_ends_every_path(
+async def test_done_ends_every_stream(
     client: httpx2.AsyncClient, prompt: str, kind: str, incomplete: str, stop_reason: str | None
 ) -> None:
     events = await ask_chat(client, prompt)
@@ -236,7 +238,7 @@ async def test_done_ends_every_path(
     assert event_text(once_more) == event_text(events)
 
 
-async def test_an_overload_is_waited_for_before_the_eyes_of_the_reader(api: Simulator, tmp_path: Path) -> None:
+async def test_an_overload_is_reported_to_the_reader_and_retried(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with http_server_thread(tmp_path, api.url) as here, here.client() as client:
         events = await ask_chat(client, directive(status=529, retry_after=0.3, times=2))
@@ -248,7 +250,7 @@ async def test_an_overload_is_waited_for_before_the_eyes_of_the_reader(api: Simu
     assert events_named(events, "usage")[0]["retries"] == 2
 
 
-async def test_what_fails_at_once_is_a_plain_error_with_a_status(client: httpx2.AsyncClient) -> None:
+async def test_an_immediate_failure_is_a_plain_error_with_a_status(client: httpx2.AsyncClient) -> None:
     for status, kind, fields in (
         (400, "invalid_request", {"message": directive(status=400)}),
         (400, "invalid_request", {"message": " \n"}),
@@ -264,7 +266,7 @@ async def test_what_fails_at_once_is_a_plain_error_with_a_status(client: httpx2.
         assert (await refused(client, status, **fields))["kind"] == kind
 
 
-async def test_a_request_of_the_wrong_shape_is_told_which_field_and_never_its_value(client: httpx2.AsyncClient) -> None:
+async def test_an_invalid_request_is_rejected_with_the_field_and_never_its_value(client: httpx2.AsyncClient) -> None:
     secret = "s3cr3t-value"
     for fields, words in (
         ({}, "message is required."),
@@ -299,7 +301,7 @@ async def test_a_request_of_the_wrong_shape_is_told_which_field_and_never_its_va
         assert response.json()["error"]["kind"] == "invalid_request"
 
 
-async def test_a_body_that_is_too_large_is_refused(api: Simulator, tmp_path: Path) -> None:
+async def test_a_body_that_is_too_large_is_rejected(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with http_server_thread(tmp_path, api.url, max_body_bytes=2048) as here, here.client() as client:
         error = await refused(client, 413, message="x" * 3000)
@@ -310,7 +312,7 @@ async def test_a_body_that_is_too_large_is_refused(api: Simulator, tmp_path: Pat
 # --------------------------------------------------------------------- coming back
 
 
-async def test_a_reader_can_go_on_from_every_event(client: httpx2.AsyncClient) -> None:
+async def test_a_reader_can_resume_after_every_event(client: httpx2.AsyncClient) -> None:
     text = "one\r\ntwo\r\rthree 😀\n\nfour\r\n" * 3
     events = await ask_chat(client, directive(text=text, chars=2, split="surrogates"))
     whole = normal(text)
@@ -323,7 +325,7 @@ async def test_a_reader_can_go_on_from_every_event(client: httpx2.AsyncClient) -
         assert rest[-1].offset == len(text)
 
 
-async def test_a_reader_who_loses_the_line_misses_nothing(client: httpx2.AsyncClient, api: Simulator) -> None:
+async def test_a_reader_that_reconnects_misses_nothing(client: httpx2.AsyncClient, api: Simulator) -> None:
     ask = {"message": directive(tokens=300, pace=200, chars=4)}
     async with client.stream("POST", "/chat", json=ask) as response:
         events = await read_until(read_events(response), 60)
@@ -340,7 +342,7 @@ async def test_a_reader_who_loses_the_line_misses_nothing(client: httpx2.AsyncCl
     assert len(message_requests(api)) == 1
 
 
-async def test_two_readers_at_once_both_get_everything(client: httpx2.AsyncClient, api: Simulator) -> None:
+async def test_two_concurrent_readers_both_get_everything(client: httpx2.AsyncClient, api: Simulator) -> None:
     both: list[list[ServerSentEvent]] = []
 
     async def read(call: str) -> None:
@@ -358,7 +360,7 @@ async def test_two_readers_at_once_both_get_everything(client: httpx2.AsyncClien
     assert all(done(each)["complete"] for each in both)
 
 
-async def test_a_reader_that_is_stuck_holds_up_nobody(
+async def test_a_stalled_reader_delays_no_other(
     here: RunningHttpServer, client: httpx2.AsyncClient, api: Simulator
 ) -> None:
     body = json.dumps({"message": "[[sim: fault=huge]]"}).encode()
@@ -379,7 +381,7 @@ async def test_a_reader_that_is_stuck_holds_up_nobody(
     assert done(events)["complete"] is True
 
 
-async def test_a_place_that_is_none_is_refused(client: httpx2.AsyncClient) -> None:
+async def test_an_invalid_event_id_is_rejected(client: httpx2.AsyncClient) -> None:
     call = call_of(await ask_chat(client, "What is tea?"))
     for last in (
         "7",
@@ -398,9 +400,7 @@ async def test_a_place_that_is_none_is_refused(client: httpx2.AsyncClient) -> No
     assert response.json()["error"]["kind"] == "truncated"
 
 
-async def test_a_page_that_is_loaded_anew_finds_the_running_call_in_its_thread(
-    client: httpx2.AsyncClient, api: Simulator
-) -> None:
+async def test_a_reloaded_page_finds_the_running_call_in_its_thread(client: httpx2.AsyncClient, api: Simulator) -> None:
     async with client.stream("POST", "/chat", json={"message": f"Tell me. {STALLED}"}) as response:
         events = await read_until(read_events(response), 80)
         start = events[0].json
@@ -431,7 +431,7 @@ async def test_a_stop_closes_the_upstream_and_ends_the_stream(client: httpx2.Asy
     assert stopped.json() == {"stopping": False}
 
 
-async def test_a_reader_who_leaves_ends_the_call_at_once_where_there_is_no_grace(
+async def test_without_a_grace_period_a_reader_that_leaves_ends_the_call_at_once(
     api: Simulator, tmp_path: Path
 ) -> None:
     api.reset()
@@ -445,7 +445,7 @@ async def test_a_reader_who_leaves_ends_the_call_at_once_where_there_is_no_grace
         assert [each.end for each in message_requests(api)] == ["disconnected"] * 2
 
 
-async def test_who_leaves_before_anything_was_said_ends_the_call_too(api: Simulator, tmp_path: Path) -> None:
+async def test_a_reader_that_leaves_before_the_first_text_ends_the_call(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with http_server_thread(tmp_path, api.url, reader_grace_s=0) as here, here.client() as client:
         with anyio.move_on_after(30):
@@ -458,7 +458,7 @@ async def test_who_leaves_before_anything_was_said_ends_the_call_too(api: Simula
         assert message_requests(api)[0].end == "disconnected"
 
 
-async def test_a_call_goes_on_for_who_may_come_back(api: Simulator, tmp_path: Path) -> None:
+async def test_a_call_continues_within_the_grace_period(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with http_server_thread(tmp_path, api.url, reader_grace_s=60) as here, here.client() as client:
         async with client.stream("POST", "/chat", json={"message": directive(tokens=100, pace=200)}) as response:
@@ -469,7 +469,7 @@ async def test_a_call_goes_on_for_who_may_come_back(api: Simulator, tmp_path: Pa
         assert event_text(events) + event_text(rest) == message_requests(api)[0].text
 
 
-async def test_when_the_server_ends_the_reader_is_told_and_the_answer_can_be_read_from_the_next_one(
+async def test_a_shutdown_is_reported_to_the_reader_and_the_answer_can_be_read_from_the_next_server(
     api: Simulator, tmp_path: Path
 ) -> None:
     api.reset()
@@ -496,7 +496,7 @@ async def test_when_the_server_ends_the_reader_is_told_and_the_answer_can_be_rea
 # --------------------------------------------------------------------- other processes
 
 
-async def test_another_process_reads_along_and_stops(api: Simulator, tmp_path: Path) -> None:
+async def test_another_process_reads_and_stops_the_call(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     data = tmp_path / "data"
     async with (
@@ -522,7 +522,7 @@ async def test_another_process_reads_along_and_stops(api: Simulator, tmp_path: P
         assert done(rest)["complete"] is done(ours)["complete"] is False
 
 
-async def test_after_a_crash_the_saved_text_can_be_read_and_says_how_to_go_on(api: Simulator, tmp_path: Path) -> None:
+async def test_after_a_crash_the_saved_text_can_be_read_with_how_to_continue(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     data = tmp_path / "data"
     async with (
@@ -555,7 +555,7 @@ def _saved(data: Path, call: str) -> bool:
     return chars >= 90
 
 
-async def test_a_server_that_is_told_to_end_lets_answers_finish(api: Simulator, tmp_path: Path) -> None:
+async def test_a_server_that_shuts_down_lets_answers_finish(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with http_server_process(tmp_path / "data", api.url, drain_s=30) as server, server.client() as client:
         ask = {"message": directive(tokens=100, pace=100)}
@@ -577,7 +577,7 @@ async def test_a_server_that_is_told_to_end_lets_answers_finish(api: Simulator, 
 # --------------------------------------------------------------------- what is asked
 
 
-async def test_bare_text_is_the_answer_and_nothing_else(client: httpx2.AsyncClient) -> None:
+async def test_plain_text_is_the_answer_and_nothing_else(client: httpx2.AsyncClient) -> None:
     text = "one\r\ntwo\n\n  😀 three\r"
     bare = {"Accept": "text/plain"}
     response = await client.post("/chat", json={"message": directive(text=text, chars=1)}, headers=bare)
@@ -610,11 +610,11 @@ async def test_bare_text_is_the_answer_and_nothing_else(client: httpx2.AsyncClie
         (";;,,;q=", False),
     ],
 )
-def test_bare_text_is_for_who_prefers_it(accept: str, *, bare: bool) -> None:
+def test_plain_text_is_sent_to_clients_that_prefer_it(accept: str, *, bare: bool) -> None:
     assert server_sent_events.prefers_plain_text(accept) is bare
 
 
-async def test_a_question_is_sent_as_it_was_asked(client: httpx2.AsyncClient, api: Simulator) -> None:
+async def test_a_question_is_sent_unchanged(client: httpx2.AsyncClient, api: Simulator) -> None:
     fields = {"model": "opus", "effort": "low", "system": "Be brief.", "max_tokens": 77}
     events = await ask_chat(client, "Größe and 😀?", **fields)
     body: Any = message_requests(api)[0].body
@@ -626,9 +626,7 @@ async def test_a_question_is_sent_as_it_was_asked(client: httpx2.AsyncClient, ap
     assert events[0].json["model"] == "claude-opus-5-5"
 
 
-async def test_halves_of_surrogate_pairs_are_mended_wherever_they_stand(
-    client: httpx2.AsyncClient, api: Simulator
-) -> None:
+async def test_lone_surrogates_are_replaced_wherever_they_occur(client: httpx2.AsyncClient, api: Simulator) -> None:
     whole = rb'{"message": "\ud83d\ude00 \ud83d", "system": "\udc00", "files": [{"name": "\udc00.txt", "data": "%s"}]}'
     body = whole.replace(b"%s", b"data:;base64," + b64encode(b"tea"))
     response = await client.post("/chat", content=body, headers=JSON)
@@ -640,7 +638,7 @@ async def test_halves_of_surrogate_pairs_are_mended_wherever_they_stand(
     assert response.json()["error"]["kind"] == "invalid_request"
 
 
-async def test_a_thread_is_gone_on_with(client: httpx2.AsyncClient, api: Simulator) -> None:
+async def test_a_thread_is_continued(client: httpx2.AsyncClient, api: Simulator) -> None:
     first = await ask_chat(client, "What is tea?")
     thread = first[0].json["thread"]
     assert thread.startswith("t_")
@@ -653,7 +651,7 @@ async def test_a_thread_is_gone_on_with(client: httpx2.AsyncClient, api: Simulat
     assert events_named(second, "usage")[0]["thread"] == thread
 
 
-async def test_an_answer_is_held_to_a_schema(client: httpx2.AsyncClient) -> None:
+async def test_an_answer_follows_a_schema(client: httpx2.AsyncClient) -> None:
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
     events = await ask_chat(client, "Name a tea.", schema=schema)
     assert [each.name for each in events].count("") == 1
@@ -661,7 +659,7 @@ async def test_an_answer_is_held_to_a_schema(client: httpx2.AsyncClient) -> None
     assert done(events)["complete"] is True
 
 
-async def test_files_come_as_data_with_the_names_that_claude_sees(client: httpx2.AsyncClient, api: Simulator) -> None:
+async def test_files_are_sent_as_data_with_their_names(client: httpx2.AsyncClient, api: Simulator) -> None:
     code = b64encode(b"let tea = 1;\n").decode()
     files = [
         {"name": 'Vertrag "A"; ö/1.pdf', "data": f"data:application/pdf;base64,{PDF}"},
@@ -696,7 +694,7 @@ async def test_files_come_as_data_with_the_names_that_claude_sees(client: httpx2
     assert names[:3] == ['Vertrag "A"; ö/1.pdf', "photo.png", "tea.ts"]
 
 
-async def test_files_of_the_server_are_not_for_the_web(client: httpx2.AsyncClient, api: Simulator) -> None:
+async def test_files_of_the_server_are_not_readable_over_http(client: httpx2.AsyncClient, api: Simulator) -> None:
     for name in ("/etc/passwd", "README.md", "../x", "~/.ssh/id_rsa", "**/*", "file:///etc/passwd", "http://a.b/c"):
         assert (await refused(client, 400, message="x", files=[name]))["class"] == "request_error"
         assert (await refused(client, 400, message="x", files=[{"name": "x", "data": name}]))[
@@ -705,9 +703,7 @@ async def test_files_of_the_server_are_not_for_the_web(client: httpx2.AsyncClien
     assert not message_requests(api)
 
 
-async def test_where_the_operator_names_directories_their_files_can_be_asked_about(
-    api: Simulator, tmp_path: Path
-) -> None:
+async def test_files_of_configured_directories_are_readable_over_http(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "tea.txt").write_text("tea is hot")
@@ -724,7 +720,7 @@ async def test_where_the_operator_names_directories_their_files_can_be_asked_abo
 # --------------------------------------------------------------------- users
 
 
-async def test_another_users_call_is_not_there_on_any_route(api: Simulator, tmp_path: Path) -> None:
+async def test_a_call_of_another_user_is_not_found_on_any_route(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with (
         http_server_thread(tmp_path, api.url, users=["ada", "bob"]) as here,
@@ -754,9 +750,7 @@ async def test_another_users_call_is_not_there_on_any_route(api: Simulator, tmp_
         assert (await bob.get(f"/chat/{call}")).json() == unknown
 
 
-async def test_who_asks_too_often_or_too_much_at_once_is_told_when_to_come_again(
-    api: Simulator, tmp_path: Path
-) -> None:
+async def test_an_exceeded_rate_or_concurrency_limit_names_the_time_to_retry(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     limits: dict[str, object] = {"user_calls_per_minute": 2, "user_concurrent": 1}
     async with (
@@ -779,7 +773,7 @@ async def test_who_asks_too_often_or_too_much_at_once_is_told_when_to_come_again
     assert len(message_requests(api)) == 3
 
 
-async def test_who_has_spent_their_budget_is_told_when_it_starts_anew(api: Simulator, tmp_path: Path) -> None:
+async def test_a_spent_budget_is_reported_with_the_time_of_its_reset(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with (
         http_server_thread(tmp_path, api.url, users=["ada"], user_usd_per_day=0.0001) as here,
@@ -798,7 +792,7 @@ async def test_who_has_spent_their_budget_is_told_when_it_starts_anew(api: Simul
 # --------------------------------------------------------------------- documented
 
 
-async def test_the_documentation_shows_what_there_is(client: httpx2.AsyncClient) -> None:
+async def test_the_documentation_describes_what_exists(client: httpx2.AsyncClient) -> None:
     paths = (await client.get("/openapi.json")).json()["paths"]
     answers = paths["/chat"]["post"]["responses"]
     assert {"200", "400", "402", "404", "413", "422", "429", "500", "503"} <= set(answers)

@@ -42,23 +42,21 @@ async def asked(client: httpx2.AsyncClient, message: str) -> httpx2.Response:
     return await client.post("/chat", json={"message": message}, headers={"Accept": "text/plain"})
 
 
-async def test_it_is_up_and_ready_and_says_so_to_everybody(upstream: Simulator, tmp_path: Path) -> None:
+async def test_liveness_and_readiness_are_public(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_thread(tmp_path / "data", upstream.url, users=["ada"]) as here, here.client() as client:
         assert (await client.get("/healthz")).json() == {"status": "ok"}
         ready = await client.get("/readyz")
         assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
 
 
-async def test_without_a_key_it_is_up_but_not_ready(upstream: Simulator, tmp_path: Path) -> None:
+async def test_without_a_key_the_server_is_live_but_not_ready(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_thread(tmp_path / "data", upstream.url, api_key=None) as here, here.client() as client:
         assert (await client.get("/healthz")).status_code == 200
         answer = await client.get("/readyz")
         assert (answer.status_code, answer.json()["reasons"]) == (503, ["credential"])
 
 
-async def test_a_store_that_cannot_be_written_is_told_without_saying_where_it_is(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_a_store_that_cannot_be_written_is_reported_without_its_path(upstream: Simulator, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where a directory should be")
     async with http_server_thread(tmp_path / "data", upstream.url) as here, here.client() as client:
         answer = await client.get("/readyz")
@@ -66,7 +64,7 @@ async def test_a_store_that_cannot_be_written_is_told_without_saying_where_it_is
     assert str(tmp_path) not in answer.text
 
 
-async def test_a_store_whose_file_was_removed_or_replaced_is_told(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_store_whose_file_was_removed_or_replaced_is_reported(upstream: Simulator, tmp_path: Path) -> None:
     file = tmp_path / "data" / "store.db"
     async with http_server_thread(tmp_path / "data", upstream.url) as here, here.client() as client:
         assert (await client.get("/readyz")).status_code == 200
@@ -78,7 +76,7 @@ async def test_a_store_whose_file_was_removed_or_replaced_is_told(upstream: Simu
     assert answer.json()["reasons"] == ["store"]
 
 
-async def test_asking_whether_it_is_ready_leaves_nothing_in_the_ledger(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_readiness_check_leaves_nothing_in_the_ledger(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_thread(tmp_path / "data", upstream.url) as here, here.client() as client:
         assert (await client.get("/readyz")).status_code == 200
         with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection:
@@ -101,9 +99,7 @@ async def test_prometheus_reads_tokens_seconds_and_dollars(upstream: Simulator, 
     assert "local" not in response.text
 
 
-async def test_the_metrics_are_for_operators_and_for_whoever_has_their_token(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_the_metrics_are_for_operators_and_holders_of_their_token(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_thread(tmp_path / "data", upstream.url, users=["ada"], metrics_token=SCRAPER) as here:
         async with here.client("ada") as client:
             assert (await client.get("/metrics")).status_code == 403
@@ -123,7 +119,7 @@ async def test_an_operator_may_read_the_metrics(upstream: Simulator, tmp_path: P
         assert (await client.get("/metrics")).status_code == 200
 
 
-async def test_users_are_counted_by_name_only_where_that_is_wanted(upstream: Simulator, tmp_path: Path) -> None:
+async def test_users_are_counted_by_name_only_where_configured(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_thread(
         tmp_path / "data", upstream.url, users=["ada"], metrics_token=SCRAPER, telemetry_users=True
     ) as here:
@@ -133,9 +129,7 @@ async def test_users_are_counted_by_name_only_where_that_is_wanted(upstream: Sim
             assert 'user_id="ada"' in (await client.get("/metrics")).text
 
 
-async def test_names_that_callers_make_up_do_not_fill_the_database_of_measurements(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_invented_model_names_are_not_metric_labels(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_thread(tmp_path / "data", upstream.url) as here, here.client() as client:
         for number in range(3):
             await client.post("/chat", json={"message": "Hello?", "model": f"claude-made-up-{number}"})
@@ -143,5 +137,5 @@ async def test_names_that_callers_make_up_do_not_fill_the_database_of_measuremen
 
 
 @pytest.mark.parametrize("token", ["", "${METRICS_TOKEN}", "<your token>"])
-def test_a_token_that_was_never_filled_in_opens_nothing(token: str) -> None:
+def test_a_placeholder_token_grants_no_access(token: str) -> None:
     assert not has_metrics_token(f"Bearer {token}", Settings.model_validate({"metrics_token": token}))

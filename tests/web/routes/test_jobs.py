@@ -110,7 +110,7 @@ async def read_text(client: Client, **arguments: object) -> str:
     return str((await client.call_tool("claude_jobs", arguments)).content)
 
 
-async def test_no_id_opens_anything_of_another_user(api: Simulator, tmp_path: Path) -> None:
+async def test_no_id_gives_access_to_data_of_another_user(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with http_server_in_loop(data_dir=tmp_path / "data", base_url=api.url) as door:
         tokens = [await door.token(name) for name in ("ada", "bob")]

@@ -63,7 +63,7 @@ async def client(request: pytest.FixtureRequest, door: HttpServerInLoop) -> Asyn
 # --------------------------------------------------------------------- a client that goes
 
 
-async def test_a_client_that_goes_ends_its_call(
+async def test_a_client_that_disconnects_ends_its_call(
     door: HttpServerInLoop, client: RawMcpClient, upstream: Simulator
 ) -> None:
     async with raw_connection(door.url) as wire:
@@ -76,7 +76,7 @@ async def test_a_client_that_goes_ends_its_call(
     assert (call.state, call.end) == ("closed", "cancelled")
 
 
-async def test_a_client_that_goes_waits_no_more_for_another_call(
+async def test_a_client_that_disconnects_stops_waiting_for_another_call(
     client: RawMcpClient, door: HttpServerInLoop, upstream: Simulator
 ) -> None:
     async with raw_connection(door.url) as asking, raw_connection(door.url) as waiting:
@@ -111,7 +111,7 @@ async def test_a_cancelled_call_of_a_session_ends_and_is_answered(door: HttpServ
 # --------------------------------------------------------------------- a client that does not read
 
 
-async def test_a_client_that_does_not_read_holds_up_neither_the_upstream_nor_its_own_other_calls(
+async def test_a_client_that_does_not_read_delays_neither_the_upstream_nor_its_other_calls(
     client: RawMcpClient, door: HttpServerInLoop, upstream: Simulator
 ) -> None:
     async with raw_connection(door.url, receive_buffer=16384) as deaf:
@@ -131,7 +131,7 @@ async def test_a_client_that_does_not_read_holds_up_neither_the_upstream_nor_its
     assert result_text(json.loads(last.splitlines()[0])["result"]) == message_requests(upstream)[0].text
 
 
-async def test_a_client_that_never_reads_is_hung_up_on(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_client_that_never_reads_is_disconnected(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url, write_timeout_s=0.2) as door:
         async with (
             raw_mcp_client(door.url, "2025-11-25") as client,
@@ -149,7 +149,7 @@ async def test_a_client_that_never_reads_is_hung_up_on(upstream: Simulator, tmp_
 # --------------------------------------------------------------------- requests that do not come
 
 
-async def test_a_body_that_does_not_come_is_answered_408(
+async def test_a_body_that_does_not_arrive_is_answered_408(
     client: RawMcpClient, upstream: Simulator, tmp_path: Path
 ) -> None:
     async with http_server_in_loop(data_dir=tmp_path / "slow", base_url=upstream.url, body_timeout_s=0.1) as door:
@@ -162,9 +162,7 @@ async def test_a_body_that_does_not_come_is_answered_408(
             assert b"came too slowly" in heard
 
 
-async def test_a_head_that_does_not_come_is_waited_for_only_so_long(
-    door: HttpServerInLoop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_head_that_does_not_arrive_times_out(door: HttpServerInLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door.server.config, "head_timeout_s", 0.1)
     async with raw_connection(door.url) as silent, raw_connection(door.url) as slow, raw_connection(door.url) as second:
         await slow.send(b"POST /mcp HTTP/1.1\r\nhost:")
@@ -175,7 +173,7 @@ async def test_a_head_that_does_not_come_is_waited_for_only_so_long(
             assert b"408" not in await wire.read_to_end()
 
 
-async def test_a_client_that_goes_in_the_middle_of_its_request_is_no_trouble(
+async def test_a_client_that_disconnects_in_mid_request_causes_no_error(
     door: HttpServerInLoop, client: RawMcpClient
 ) -> None:
     async with raw_connection(door.url) as wire:
@@ -193,7 +191,7 @@ async def test_a_body_over_the_limit_is_answered_413(client: RawMcpClient, upstr
         assert (await client.post("tools/list")).status_code == 200
 
 
-async def test_a_body_of_several_megabytes_is_taken(client: RawMcpClient, upstream: Simulator) -> None:
+async def test_a_body_of_several_megabytes_is_accepted(client: RawMcpClient, upstream: Simulator) -> None:
     prompt = "é" * 3_000_000
     assert result_text(await client.call_tool("claude_ask", prompt=prompt, model="opus"))
     assert cast("dict[str, object]", message_requests(upstream)[0].body)["messages"] == [
@@ -204,9 +202,7 @@ async def test_a_body_of_several_megabytes_is_taken(client: RawMcpClient, upstre
 # --------------------------------------------------------------------- what is said
 
 
-async def test_a_stream_may_be_kept_or_changed_by_nobody_on_its_way(
-    door: HttpServerInLoop, client: RawMcpClient
-) -> None:
+async def test_no_cache_or_proxy_may_store_or_change_a_stream(door: HttpServerInLoop, client: RawMcpClient) -> None:
     headers, body = client.ask_request("What is tea?")
     response = await client.http.post(f"{door.url}/mcp", headers=headers, content=body)
     assert response.headers["content-type"].startswith("text/event-stream")
@@ -218,7 +214,7 @@ async def test_a_stream_may_be_kept_or_changed_by_nobody_on_its_way(
     assert joined == result_text(jsonrpc_result(response))
 
 
-async def test_half_a_surrogate_pair_is_answered(client: RawMcpClient, upstream: Simulator) -> None:
+async def test_a_lone_surrogate_is_answered(client: RawMcpClient, upstream: Simulator) -> None:
     assert result_text(await client.call_tool("claude_ask", prompt="half \ud83d of it"))
     assert "half \ufffd of it" in str(message_requests(upstream)[0].body)
     strange = await client.call_tool("claude_ask", 2, prompt="x", **{"\ude00": "\ud83d"})
@@ -229,7 +225,7 @@ async def test_half_a_surrogate_pair_is_answered(client: RawMcpClient, upstream:
 
 
 @pytest.mark.parametrize("text", [b"not json", b'{"jsonrpc":"2.0"', b"\xff\xfe", b"[" * 100_000, b"7", b"[]"])
-async def test_what_is_no_message_is_refused(door: HttpServerInLoop, client: RawMcpClient, text: bytes) -> None:
+async def test_a_body_that_is_no_message_is_rejected(door: HttpServerInLoop, client: RawMcpClient, text: bytes) -> None:
     response = await client.http.post(f"{door.url}/mcp", headers=client.headers("ping"), content=text)
     assert response.status_code == 400
     assert response.json()["error"]["code"] in {-32700, -32600, -32602}
@@ -237,7 +233,7 @@ async def test_what_is_no_message_is_refused(door: HttpServerInLoop, client: Raw
 
 
 @pytest.mark.parametrize("identity", [b"null", b"1.5", b"true", b"[1]"])
-async def test_a_request_with_an_id_that_is_none_is_refused(
+async def test_a_request_with_an_invalid_id_is_rejected(
     door: HttpServerInLoop, client: RawMcpClient, identity: bytes
 ) -> None:
     body = json.dumps(client.message("tools/list", {})).encode().replace(b'"id": 1', b'"id": ' + identity)
@@ -247,13 +243,15 @@ async def test_a_request_with_an_id_that_is_none_is_refused(
     assert (await client.call_tool("claude_jobs", id=""))["content"]
 
 
-async def test_a_prompt_that_there_is_not_is_the_clients_fault_and_no_crash_of_ours(client: RawMcpClient) -> None:
+async def test_an_unknown_prompt_is_an_error_of_the_client_and_no_crash(client: RawMcpClient) -> None:
     (told,) = jsonrpc_messages(await client.post("prompts/get", {"name": "no-such-prompt"}))
     assert told["error"]["code"] == -32602
     assert "no-such-prompt" in told["error"]["message"]
 
 
-async def test_the_address_is_answered_without_a_detour_and_only_as_the_protocol_has_it(door: HttpServerInLoop) -> None:
+async def test_the_address_is_answered_without_a_redirect_and_only_by_the_methods_of_the_protocol(
+    door: HttpServerInLoop,
+) -> None:
     async with raw_mcp_client(door.url, "2026-07-28") as client:
         assert (await client.http.put(f"{door.url}/mcp", headers=client.headers("x"), content=b"{}")).status_code == 405
         assert (await client.http.get(f"{door.url}/mcp", headers=client.headers("x"))).status_code == 405
@@ -264,7 +262,7 @@ async def test_the_address_is_answered_without_a_detour_and_only_as_the_protocol
 # --------------------------------------------------------------------- sessions and users
 
 
-async def test_more_sessions_than_fit_are_refused_and_those_that_are_open_go_on(
+async def test_sessions_above_the_limit_are_rejected_and_open_ones_continue(
     upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mcp, "MAX_SESSIONS", 2)
@@ -284,7 +282,7 @@ async def test_more_sessions_than_fit_are_refused_and_those_that_are_open_go_on(
         assert (await one.post("tools/list")).status_code == 200
 
 
-async def test_a_session_is_its_users_own(door: HttpServerInLoop) -> None:
+async def test_a_session_belongs_to_its_user(door: HttpServerInLoop) -> None:
     ann, bob = await door.token("ann"), await door.token("bob")
     async with raw_mcp_client(door.url, "2025-11-25", ann) as hers, raw_mcp_client(door.url, "2025-11-25", bob) as his:
         assert (await hers.post("tools/list")).status_code == 200
@@ -299,7 +297,7 @@ async def test_a_session_is_its_users_own(door: HttpServerInLoop) -> None:
 
 
 @pytest.mark.parametrize("era", PROTOCOL_VERSIONS)
-async def test_calls_threads_and_spend_are_their_users_own(
+async def test_calls_threads_and_spend_belong_to_their_user(
     door: HttpServerInLoop, era: ProtocolVersion, upstream: Simulator
 ) -> None:
     ann, bob, eve = (await door.token("ann"), await door.token("bob"), await door.token("eve", role="operator"))
@@ -341,9 +339,7 @@ async def test_calls_threads_and_spend_are_their_users_own(
     assert len(message_requests(upstream)) == 2
 
 
-async def test_a_users_own_budget_is_shown_to_them_and_all_budgets_to_an_operator(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_a_user_sees_their_budget_and_an_operator_all_budgets(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url, budget_usd_per_day=10) as door:
         ann, bob = await door.token("ann", usd_per_day=1.0), await door.token("bob")
         eve = await door.token("eve", role="operator")
@@ -358,7 +354,7 @@ async def test_a_users_own_budget_is_shown_to_them_and_all_budgets_to_an_operato
             assert "| ann | $1.00 | $1.00 |" in told
 
 
-async def test_the_configuration_is_shown_to_an_operator_only(upstream: Simulator, tmp_path: Path) -> None:
+async def test_only_an_operator_sees_the_configuration(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as door:
         ann, eve = await door.token("ann"), await door.token("eve", role="operator")
         async with door.client(ann) as hers, door.client(eve) as operators:
@@ -370,7 +366,9 @@ async def test_the_configuration_is_shown_to_an_operator_only(upstream: Simulato
         assert secret not in short
 
 
-async def test_the_sdks_own_word_for_who_asks_is_ours(door: HttpServerInLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_user_of_the_sdk_context_is_the_authenticated_user(
+    door: HttpServerInLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard: list[str] = []
 
     async def models(_: object) -> str:
@@ -390,7 +388,7 @@ async def test_the_sdks_own_word_for_who_asks_is_ours(door: HttpServerInLoop, mo
 # --------------------------------------------------------------------- what others may not do to this machine
 
 
-async def test_over_http_only_what_the_operator_named_can_be_read(
+async def test_over_http_only_configured_directories_can_be_read(
     upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project, shared = tmp_path / "project", tmp_path / "shared"
@@ -407,7 +405,9 @@ async def test_over_http_only_what_the_operator_named_can_be_read(
         assert (await desk.ask("Summarise.", files=[str(project / "notes.txt")])).is_error
 
 
-async def test_a_team_may_have_more_calls_at_once_than_one_person(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_default_concurrency_of_a_team_exceeds_that_of_one_person(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     async with (
         connect("http", "auto", tmp_path / "data", base_url=upstream.url) as desk,
         anyio.create_task_group() as tasks,
@@ -424,7 +424,7 @@ async def test_a_team_may_have_more_calls_at_once_than_one_person(upstream: Simu
 # --------------------------------------------------------------------- the same everywhere
 
 
-async def test_progress_is_told_as_in_one_process(upstream: Simulator, tmp_path: Path) -> None:
+async def test_progress_is_reported_as_over_stdio(upstream: Simulator, tmp_path: Path) -> None:
     """Which words come in which message depends on time; all together, their order and the style do not."""
     said: set[tuple[object, ...]] = set()
     places: list[tuple[Transport, ProtocolMode]] = [("memory", "auto"), ("http", "auto"), ("http", "legacy")]
@@ -443,7 +443,7 @@ async def test_progress_is_told_as_in_one_process(upstream: Simulator, tmp_path:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "0.0.0.0", "::"])  # noqa: S104
-async def test_it_listens_where_it_is_told_to(host: str, upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_server_listens_on_the_configured_host(host: str, upstream: Simulator, tmp_path: Path) -> None:
     if ":" in host and not socket.has_ipv6:
         pytest.skip("There is no IPv6 here.")
     async with http_server_in_loop(host, data_dir=tmp_path / "data", base_url=upstream.url) as door:
@@ -454,7 +454,7 @@ async def test_it_listens_where_it_is_told_to(host: str, upstream: Simulator, tm
                 assert (await client.post("tools/list")).status_code == 200
 
 
-def test_json_is_mended_only_where_it_must_be() -> None:
+def test_json_is_repaired_only_where_necessary() -> None:
     assert json.loads(mcp.repair_json_surrogates(rb'{"a": "\ud83d", "b": "\ud83d\ude00"}')) == {
         "a": "\ufffd",
         "b": "\U0001f600",

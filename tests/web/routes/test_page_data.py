@@ -31,7 +31,7 @@ async def chat(client: httpx2.AsyncClient, **body: object) -> dict[str, dict[str
     return {lines[1].removeprefix("event: "): json.loads(lines[2].removeprefix("data:")) for lines in named}
 
 
-async def test_one_is_told_who_one_is_and_what_is_left(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_user_sees_their_name_and_the_rest_of_their_budget(upstream: Simulator, tmp_path: Path) -> None:
     async with (
         http_server_thread(tmp_path / "data", upstream.url, users=("ada",), user_usd_per_day=5.0) as door,
         door.client("ada") as client,
@@ -47,7 +47,7 @@ async def test_one_is_told_who_one_is_and_what_is_left(upstream: Simulator, tmp_
     assert before["file_limits"] == {"files": 100, "bytes": 30_000_000, "text_chars": 4_000_000}
 
 
-async def test_the_models_come_with_what_a_menu_needs(upstream: Simulator, tmp_path: Path) -> None:
+async def test_the_models_have_the_fields_of_the_menu(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_thread(tmp_path / "data", upstream.url, model="opus") as door, door.client() as client:
         models = (await client.get("/models.json")).json()
     assert [model["line"] for model in models if model["default"]] == ["opus"]
@@ -57,7 +57,7 @@ async def test_the_models_come_with_what_a_menu_needs(upstream: Simulator, tmp_p
     assert all(model["input_usd_per_mtok"] for model in models if model["line"] in {"opus", "sonnet", "haiku"})
 
 
-async def test_a_thread_is_shown_with_its_files_accounts_and_cost(upstream: Simulator, tmp_path: Path) -> None:
+async def test_a_thread_is_shown_with_its_files_usage_and_cost(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_thread(tmp_path / "data", upstream.url) as door, door.client() as client:
         first = await chat(client, message="what does it say?", files=[PDF])
         thread = first["start"]["thread"]
@@ -74,9 +74,7 @@ async def test_a_thread_is_shown_with_its_files_accounts_and_cost(upstream: Simu
     assert "max_tokens" in cut["incomplete"]
 
 
-async def test_a_deleted_thread_is_gone_with_its_text_and_its_account_stays(
-    upstream: Simulator, tmp_path: Path
-) -> None:
+async def test_the_text_of_a_deleted_thread_is_gone_and_its_usage_stays(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_thread(tmp_path / "data", upstream.url) as door, door.client() as client:
         begun = await chat(client, message="a secret")
         thread, call = begun["start"]["thread"], begun["start"]["call"]
@@ -90,7 +88,9 @@ async def test_a_deleted_thread_is_gone_with_its_text_and_its_account_stays(
     assert call
 
 
-async def test_what_code_made_is_listed_and_saved_by_its_user_alone(upstream: Simulator, tmp_path: Path) -> None:
+async def test_files_that_code_created_are_listed_and_downloaded_only_by_their_user(
+    upstream: Simulator, tmp_path: Path
+) -> None:
     async with http_server_thread(tmp_path / "data", upstream.url, users=("ada", "eve")) as door:
         async with door.client("ada") as client:
             told = await chat(client, message="Plot it. [[sim: code=on makes=chart.png]]", tools=["code"])
@@ -135,7 +135,7 @@ def _add_threads(tx: Transaction, count: int) -> None:
         thread_messages.create_thread(tx, thread)
 
 
-async def test_a_server_without_a_key_says_so_to_each_reader_in_their_own_terms(
+async def test_a_missing_key_is_explained_to_users_and_operators_in_their_terms(
     upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)

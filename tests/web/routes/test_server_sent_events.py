@@ -63,7 +63,7 @@ def test_an_id_counts_the_characters_that_were_sent(chunks: list[str]) -> None:
 
 
 @given(TEXTS)
-def test_a_reader_that_looks_for_data_and_a_space_sees_the_answer_and_nothing_else(chunks: list[str]) -> None:
+def test_a_reader_that_searches_for_data_and_a_space_gets_exactly_the_answer(chunks: list[str]) -> None:
     lines = "\n\n".join(encoded(chunks)).split("\n")
     seen = "".join(line.removeprefix("data: ") for line in lines if line.startswith("data: "))
     assert seen == normalized("".join(chunks)).replace("\n", "")

@@ -84,7 +84,7 @@ ONLY: list[dict[str, str]] = [
 
 
 @pytest.mark.parametrize("only", ONLY)
-async def test_every_number_is_the_ledgers(books: Books, only: dict[str, str]) -> None:
+async def test_every_number_equals_the_ledger(books: Books, only: dict[str, str]) -> None:
     told, plain = await books.usage(**MONTH, **only), books.ledger
     asked = MONTH | only
 
@@ -129,7 +129,7 @@ async def test_every_number_is_the_ledgers(books: Books, only: dict[str, str]) -
     }
 
 
-async def test_the_last_thirty_days_are_told_when_nothing_is_said(books: Books) -> None:
+async def test_the_last_thirty_days_are_reported_by_default(books: Books) -> None:
     told = await books.usage()
     today = datetime.now(UTC).date()
     assert (told["since"], told["until"]) == (str(today - timedelta(days=29)), str(today))
@@ -149,7 +149,7 @@ async def test_days_are_counted_back_from_the_last_one(books: Books) -> None:
 
 
 @pytest.mark.parametrize("only", ONLY)
-async def test_the_csv_has_a_line_for_each_day_user_model_and_tool(books: Books, only: dict[str, str]) -> None:
+async def test_the_csv_has_a_row_for_each_day_user_model_and_tool(books: Books, only: dict[str, str]) -> None:
     answer = await books.get("/usage.csv", **MONTH, **only)
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.headers["content-disposition"] == f'attachment; filename="usage-2026-10-22-{UNTIL}.csv"'
@@ -181,7 +181,7 @@ async def test_the_csv_has_a_line_for_each_day_user_model_and_tool(books: Books,
     ],
 )
 @pytest.mark.parametrize("path", ["/usage.json", "/usage.csv"])
-async def test_what_cannot_be_meant_is_refused_in_a_sentence(
+async def test_an_invalid_query_is_rejected_in_one_sentence(
     books: Books, path: str, query: dict[str, str], status: int, words: str
 ) -> None:
     answer = await books.get(path, **query)
@@ -191,7 +191,7 @@ async def test_what_cannot_be_meant_is_refused_in_a_sentence(
     assert (error["text"].count("\n"), error["class"], error["retryable"]) == (0, "request_error", False)
 
 
-async def test_unknown_names_are_no_error_but_nothing(books: Books) -> None:
+async def test_unknown_names_match_nothing_and_are_no_error(books: Books) -> None:
     for only in (
         {"user": "nobody"},
         {"model": "' or 1=1 --"},
@@ -202,7 +202,7 @@ async def test_unknown_names_are_no_error_but_nothing(books: Books) -> None:
         assert (await books.get("/usage.csv", **MONTH, **only)).text.count("\n") == 1
 
 
-async def test_a_user_sees_what_is_theirs_and_an_operator_everything(tmp_path: Path) -> None:
+async def test_a_user_sees_their_usage_and_an_operator_all_usage(tmp_path: Path) -> None:
     write_sample_ledger(tmp_path / "data", SampleLedger(rows=500))
     async with opened(tmp_path / "data", users=("ada", "boss")) as books:
         assert books.door.services is not None
@@ -237,7 +237,7 @@ async def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path) -> None:
     assert told == {f"'{name}" for name in names[:6]} | set(names[6:])
 
 
-async def test_an_empty_ledger_is_told_as_such(tmp_path: Path) -> None:
+async def test_an_empty_ledger_is_reported_as_such(tmp_path: Path) -> None:
     async with opened(tmp_path / "data") as books:
         told = await books.usage(**MONTH)
         assert (told["begins"], told["byModel"], told["byUser"], told["byTool"], told["byProject"], told["users"]) == (
@@ -253,7 +253,7 @@ async def test_an_empty_ledger_is_told_as_such(tmp_path: Path) -> None:
         assert (await books.get("/usage.csv")).text.startswith("date,user,model,tool,inputTokens,")
 
 
-async def test_it_is_documented_and_not_cached(books: Books) -> None:
+async def test_the_route_is_documented_and_not_cached(books: Books) -> None:
     api = (await books.get("/openapi.json")).json()
     for path, media in (("/usage.json", "application/json"), ("/usage.csv", "text/csv")):
         operation = api["paths"][path]["get"]
