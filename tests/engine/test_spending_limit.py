@@ -9,7 +9,7 @@ import sys
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 MODEL = "claude-sonnet-5-5"
 FAST = Pace(ttft_s=0, tokens_per_s=0)
+LONG_VALUE: dict[str, object] = {"type": "object", "properties": {"tea": {"const": "tea " * 400}}, "required": ["tea"]}
 
 
 def rates(model: str = MODEL) -> PriceRates:
@@ -115,6 +116,28 @@ async def test_the_cost_limit_of_a_call_is_enforced_through_max_tokens_and_repor
     assert "max_usd" in last
     assert 0.9 * max_usd < cast("float", usage_meta(result)["cost_usd"]) <= max_usd
     assert usage_meta(result)["stop_reason"] == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    ("sim", "schema", "sentence"),
+    [
+        (directive(think=5000, tokens=100), None, "output tokens that the budget allows went into thinking."),
+        ("", LONG_VALUE, "was used up within the JSON."),
+    ],
+    ids=["thinking", "json"],
+)
+async def test_an_error_after_a_cut_by_a_budget_names_the_budget(
+    upstream: Simulator, tmp_path: Path, sim: str, schema: dict[str, object] | None, sentence: str
+) -> None:
+    arguments: dict[str, Any] = {"schema": schema} if schema else {}
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask(f"Tell me. {sim}", model=MODEL, max_usd=0.003, **arguments)
+    assert failure_meta(result)["kind"] == "max_tokens"
+    (message, *_) = text_blocks(result)
+    assert sentence in message
+    assert "Raise the limit (max_usd, or the budget a day)." in message
+    assert "larger max_tokens" not in message
+    assert 0 < cast("float", usage_meta(result)["cost_usd"]) <= 0.003
 
 
 @pytest.mark.parametrize("cache", ["5m", "1h", "off"])

@@ -234,7 +234,8 @@ async def test_a_budget_of_both_replicas_holds_to_the_micro_dollar(
         rows = two.rows("select worker, state, cost_micros, request_id from entry")
         (budget,) = two.rows("select spent, held from budget where scope = 'total'")
         holds = two.rows("select * from hold where spent < 0")
-    assert set(ends) == {"complete", "budget"}
+    # What is left at the end may pay for thinking alone.
+    assert {"complete", "budget"} <= set(ends) <= {"complete", "budget", "max_tokens"}
     assert len({row["worker"] for row in rows}) == 2
     assert {row["state"] for row in rows} == {"closed"}
     assert (budget["held"], holds) == (0, [])

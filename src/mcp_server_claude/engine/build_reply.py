@@ -38,8 +38,6 @@ def reply_for_outcome(outcome: LoopOutcome, text: str, usage: UsageAccumulator, 
     if error is not None:
         sentence = str(error).removesuffix(" Try again.")
         incomplete = f"{sentence} The text so far is above. {stop_reasons.continue_hint(account.thread)}."
-    elif usage.limited_by_budget and stream.stop_reason == "max_tokens":
-        incomplete = stop_reasons.budget_cut(account.thread)
     else:
         incomplete = stop_reasons.incomplete_reason(end)
     return Reply(text=text, usage=account, blocks=outcome.blocks, incomplete=incomplete)

@@ -22,6 +22,7 @@ class LoopOutcome:
         stream: The last stream.
         blocks: The content blocks of the whole answer.
         max_tokens: The output tokens that the last request allowed.
+        is_limited_by_budget: Whether a budget allowed fewer output tokens than the call asks for.
         sent: The part of the request that a thread keeps.
         container_id: The container in which code ran; empty without one.
         error: The error that no retry could fix; None when Claude ended its turn.
@@ -31,6 +32,7 @@ class LoopOutcome:
     stream: MessageStream
     blocks: tuple[Block, ...]
     max_tokens: int
+    is_limited_by_budget: bool
     sent: SentTurn
     container_id: str = ""
     error: CallError | None = None
@@ -43,6 +45,7 @@ class LoopOutcome:
             reason=self.stream.stop_reason,
             details=self.stream.stop_details,
             max_tokens=self.max_tokens,
+            is_limited_by_budget=self.is_limited_by_budget,
             output_tokens=0 if usage.estimated else usage.output_tokens,
             model_max_tokens=model.max_output_tokens,
             input_tokens=usage.prompt_tokens,

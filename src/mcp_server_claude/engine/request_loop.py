@@ -75,6 +75,7 @@ class RequestLoop:
         self._retrying = False
         self._max_tokens = context.spending_limit.max_tokens_before_budget(model.max_tokens_for(call.max_tokens))
         self._sent_max_tokens = self._max_tokens
+        self._is_limited_by_budget = False
 
     async def run(self) -> LoopOutcome:
         """Send requests until the answer is complete or `next_step` finishes."""
@@ -213,7 +214,7 @@ class RequestLoop:
         if reservation is not None:
             affordable = context.spending_limit.affordable_tokens(entry.reserved_micros, input_tokens, web_tokens)
             body["max_tokens"] = min(max_tokens, affordable)
-            context.usage.limited_by_budget = affordable < max_tokens
+            self._is_limited_by_budget = affordable < max_tokens
         self._sent_max_tokens = cast("int", body["max_tokens"])
         return entry
 
@@ -301,6 +302,7 @@ class RequestLoop:
             stream=stream,
             blocks=self._messages.all_blocks(stream.blocks),
             max_tokens=self._sent_max_tokens,
+            is_limited_by_budget=self._is_limited_by_budget,
             sent=self._messages.sent_turn(self._repair),
             container_id=self._messages.container_id,
             error=error,

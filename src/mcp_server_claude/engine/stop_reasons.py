@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 BUDGET_CUT = "it reached what the budget allows."
 """Begins the reason of an answer that a budget cut short; the chat page recognises it."""
+RAISE_BUDGET = "Raise the limit (max_usd, or the budget a day)."
 EARLY_STOP_SHARE = 0.9
 """Share of `max_tokens` below which a `max_tokens` stop was somebody else's limit, e.g. that of a gateway."""
 
@@ -30,6 +31,7 @@ class AnswerEnd:
         reason: The API's stop reason; None for a broken stream.
         details: The API's `stop_details`.
         max_tokens: The output tokens that the last request allowed.
+        is_limited_by_budget: Whether a budget allowed fewer output tokens than the call asks for.
         output_tokens: The output tokens of the last request.
         model_max_tokens: The most output tokens that the model allows.
         input_tokens: The input tokens of the last request, cached ones included.
@@ -40,6 +42,7 @@ class AnswerEnd:
     reason: StopReason | None
     details: Mapping[str, object] = field(default_factory=dict[str, object])
     max_tokens: int = 0
+    is_limited_by_budget: bool = False
     output_tokens: int = 0
     model_max_tokens: int = 0
     input_tokens: int = 0
@@ -50,11 +53,6 @@ class AnswerEnd:
 def continue_hint(thread: str | None) -> str:
     """The way to get the rest of a cut answer. Its thread, where it has one, holds the text so far."""
     return f"Ask for the rest in thread {thread}" if thread else "Ask again, or quote its last lines for the rest"
-
-
-def budget_cut(thread: str | None) -> str:
-    """The sentence for an answer that a budget cut short."""
-    return f"{BUDGET_CUT} Raise the limit (max_usd, or the budget a day). {continue_hint(thread)}."
 
 
 def incomplete_reason(end: AnswerEnd) -> str:
@@ -89,6 +87,8 @@ def no_text_message(end: AnswerEnd) -> str:
             return f"Claude declined to answer{named}{explained}. Rephrase the request, or ask another model."
         case "max_tokens":
             tokens = number_formatting.format_tokens(_limit_reached(end))
+            if _budget_reached(end):
+                return f"All {tokens} output tokens that the budget allows went into thinking. {RAISE_BUDGET}"
             remedy = "a larger max_tokens or a lower effort" if _may_raise_max_tokens(end) else "a lower effort"
             return f"All {tokens} output tokens went into thinking. Ask with {remedy}."
         case None:
@@ -96,6 +96,13 @@ def no_text_message(end: AnswerEnd) -> str:
         case _:
             reason = incomplete_reason(end)
             return f"There is no answer: {reason}" if reason else "Claude ended its turn without any text."
+
+
+def cut_json_message(end: AnswerEnd) -> str:
+    """The sentence of the error for JSON that `max_tokens` cut off."""
+    if _budget_reached(end):
+        return f"What the budget allows was used up within the JSON. {RAISE_BUDGET}"
+    return "max_tokens cut the JSON off. Ask with a larger max_tokens."
 
 
 def too_long_message(tokens: int, context_tokens: int, *, exact: bool) -> str:
@@ -115,12 +122,19 @@ def _limit_reached(end: AnswerEnd) -> int:
     return end.output_tokens if stopped_early else end.max_tokens
 
 
+def _budget_reached(end: AnswerEnd) -> bool:
+    """Whether the limit that held is that of a budget."""
+    return end.is_limited_by_budget and _limit_reached(end) == end.max_tokens
+
+
 def _may_raise_max_tokens(end: AnswerEnd) -> bool:
     own_limit_reached = _limit_reached(end) == end.max_tokens
     return own_limit_reached and not (end.model_max_tokens and end.max_tokens >= end.model_max_tokens)
 
 
 def _max_tokens_reached(end: AnswerEnd) -> str:
+    if _budget_reached(end):
+        return f"{BUDGET_CUT} {RAISE_BUDGET} {continue_hint(end.thread)}."
     limit = number_formatting.format_tokens(_limit_reached(end))
     if _limit_reached(end) != end.max_tokens:
         most = number_formatting.format_tokens(end.max_tokens)

@@ -99,7 +99,7 @@ class OutputSchema:
             raise outcome.error
         reason = outcome.stream.stop_reason
         if reason == "max_tokens":
-            raise RequestError("max_tokens cut the JSON off. Ask with a larger max_tokens.", kind="max_tokens")
+            raise RequestError(stop_reasons.cut_json_message(outcome.answer_end(self._model)), kind="max_tokens")
         if self.uses_answer_tool and reason == "tool_use":
             inputs = [block.get("input") for block in outcome.blocks if block.get("type") == "tool_use"]
             return json.dumps(inputs[-1]) if inputs else ""

@@ -34,10 +34,7 @@ class _ModelTotals:
 
 
 class UsageAccumulator:
-    """Adds up the requests of a call. Times are seconds since the call began.
-
-    `limited_by_budget` says that a budget, not `max_tokens`, limited the latest request.
-    """
+    """Adds up the requests of a call. Times are seconds since the call began."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -54,7 +51,6 @@ class UsageAccumulator:
         self.attempts = 0
         self.retries = 0
         self.resumed = False
-        self.limited_by_budget = False
 
     def add_request(self, bill: RequestBill, first_text_at: float | None) -> None:
         """Add one upstream request; `first_text_at` is the monotonic time of its first text."""
@@ -87,7 +83,7 @@ class UsageAccumulator:
         self._totals.setdefault(fallback, _ModelTotals())
         self._requested, self._fallback_from = fallback, self._fallback_from or requested
         self._stop_reason, self._ttft_s = None, None
-        self.resumed = self.limited_by_budget = False
+        self.resumed = False
 
     def elapsed_s(self) -> float:
         """Seconds since the call began."""
