@@ -24,11 +24,12 @@ SOAK_CALLS = 10
 SHORT_DELTAS, LONG_DELTAS, SMALL_DELTA_CHARS = 5_000, 160_000, 3
 """Short deltas, since no model may write more than 128,000 tokens."""
 DELTAS_PER_WRITE = 256
+LONG_PROMPT, SHORT_PROMPT = "Write a long answer.", "Write a short answer."
 MB = 1024 * 1024
 
 
 class LongAnswerHandler(BaseHTTPRequestHandler):
-    """Answers every message with 8 MB of text in four seconds: more than a model may write in the simulator."""
+    """Answers with 8 MB of text in four seconds, which is more than a model may write, or briefly if it is told to."""
 
     protocol_version = "HTTP/1.1"
 
@@ -36,7 +37,8 @@ class LongAnswerHandler(BaseHTTPRequestHandler):
         self.send_error(404)
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
+        body = self.rfile.read(int(self.headers["content-length"]))
+        writes = 1 if SHORT_PROMPT.encode() in body else LONG_ANSWER_MB * MB // 128 // DELTAS_PER_WRITE
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")
@@ -58,7 +60,7 @@ class LongAnswerHandler(BaseHTTPRequestHandler):
                 "delta": {"type": "text_delta", "text": "tea time " * 14 + "\n\n"},
             }
         )
-        for _ in range(LONG_ANSWER_MB * MB // 128 // DELTAS_PER_WRITE):
+        for _ in range(writes):
             self.wfile.write(delta * DELTAS_PER_WRITE)
             time.sleep(4 / (LONG_ANSWER_MB * MB / 128 / DELTAS_PER_WRITE))
         self._send({"type": "content_block_stop", "index": 0})
@@ -96,8 +98,9 @@ def measure_answer_memory(bench: BenchmarkContext) -> Iterator[FigureRow]:
             long_answer_upstream() as url,
             StdioServer("ours", {**bench.environment, "MCP_CLAUDE_BASE_URL": url}) as server,
         ):
-            server.request("tools/call", {"name": "claude_info", "arguments": {"about": "models"}})
-            server.wait_until_idle()  # the SDK is imported
+            server.ask(SHORT_PROMPT)  # the SDK is imported, its client open and the store used
+            server.clear_notifications()
+            server.wait_until_idle()
             before = server.memory()[0]
             growth.append(_peak_memory(server) - before)
             server.clear_notifications()
@@ -118,7 +121,7 @@ def measure_answer_memory(bench: BenchmarkContext) -> Iterator[FigureRow]:
 
 def _peak_memory(server: StdioServer) -> float:
     """The largest resident size in MB between the question and its answer."""
-    call = server.start_ask("Write a long answer.")
+    call = server.start_ask(LONG_PROMPT)
     peak = 0.0
     while not server.has_answer(call):
         peak = max(peak, server.memory()[0])

@@ -14,6 +14,7 @@ import signal
 import sys
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import anyio
@@ -23,11 +24,11 @@ from mcp.types import JSONRPCNotification, jsonrpc_message_adapter
 from pydantic import ValidationError
 
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
-from mcp_server_claude.server.large_messages import release_after_sending
+from mcp_server_claude.server.large_messages import encode_in_pieces, release_after_sending
 from mcp_server_claude.server.unanswered_requests import UnansweredRequests
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator
+    from collections.abc import AsyncIterator, Generator, Iterator
     from types import TracebackType
 
     from mcp.server.mcpserver import MCPServer
@@ -238,6 +239,7 @@ class StdoutWriter:
         self._fd = fd
         self._unanswered = unanswered
         self._unwritten = memoryview(b"")
+        self._later_pieces: Iterator[bytes] = iter(())
         self.bytes_taken = 0
         self._frame_lock = anyio.Lock()
 
@@ -248,12 +250,7 @@ class StdoutWriter:
             anyio.BrokenResourceError: The client has closed its end.
         """
         try:
-            frame = item.message.model_dump_json(by_alias=True, exclude_unset=True).encode()
-        except ValueError:  # pydantic: a lone surrogate somewhere; one message of ours must not end the process
-            content = item.message.model_dump(mode="python", by_alias=True, exclude_unset=True)
-            frame = replace_lone_surrogates(json.dumps(content, ensure_ascii=False, default=str)).encode()
-        try:
-            await self.write_frame(frame + b"\n")
+            await self._write_pieces(_encoded_frame(item.message))
         finally:
             self._unanswered.record_sent(item.message)
 
@@ -271,28 +268,42 @@ class StdoutWriter:
 
     async def write_frame(self, frame: bytes) -> None:
         """Write one frame, after what a cancelled sender left of its own."""
+        await self._write_pieces(iter((frame,)))
+
+    async def _write_pieces(self, pieces: Iterator[bytes]) -> None:
+        """Write one frame of pieces that are not empty, each taken when those before it are written."""
         async with self._frame_lock:
             await self._write_pending()
-            self._unwritten = memoryview(frame)
+            taken_before = self.bytes_taken
+            self._later_pieces = pieces
             try:
                 await self._write_pending()
             finally:
-                if len(self._unwritten) == len(frame):
-                    self._unwritten = memoryview(b"")  # cancelled before its first byte: never mind
-        release_after_sending(len(frame))
+                if self.bytes_taken == taken_before:
+                    self._drop_pending()  # cancelled before its first byte: never mind
+            size = self.bytes_taken - taken_before
+        release_after_sending(size)
 
     async def _write_pending(self) -> None:
-        while self._unwritten:
+        while self._unwritten or self._has_another_piece():
             if not self._is_writable():
                 await anyio.wait_writable(self._fd)
             try:
                 written = await self._write_chunk(self._unwritten[:MAX_CHUNK_BYTES])
             except OSError as error:
-                self._unwritten = memoryview(b"")
+                self._drop_pending()
                 raise anyio.BrokenResourceError from error
-            # An empty slice would hold the whole frame until the next one.
+            # An empty slice would hold the whole piece until the next one.
             self._unwritten = self._unwritten[written:] if written < len(self._unwritten) else memoryview(b"")
             self.bytes_taken += written
+
+    def _has_another_piece(self) -> bool:
+        """Take the next piece of the frame, if there is one."""
+        self._unwritten = memoryview(next(self._later_pieces, b""))
+        return bool(self._unwritten)
+
+    def _drop_pending(self) -> None:
+        self._unwritten, self._later_pieces = memoryview(b""), iter(())
 
     def _is_writable(self) -> bool:
         return sys.platform == "win32" or bool(select.select([], [self._fd], [], 0)[1])
@@ -312,6 +323,19 @@ class StdoutWriter:
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _encoded_frame(message: JSONRPCMessage) -> Iterator[bytes]:
+    """The line of a message, in pieces."""
+    try:
+        pieces = encode_in_pieces(message)
+        if pieces is not None:
+            return chain(pieces, (b"\n",))
+        frame = message.model_dump_json(by_alias=True, exclude_unset=True).encode()
+    except ValueError:  # pydantic: a lone surrogate somewhere; one message of ours must not end the process
+        content = message.model_dump(mode="python", by_alias=True, exclude_unset=True)
+        frame = replace_lone_surrogates(json.dumps(content, ensure_ascii=False, default=str)).encode()
+    return iter((frame + b"\n",))
 
 
 _current_stdout: ContextVar[StdoutWriter | None] = ContextVar("current_stdout", default=None)
