@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import pytest
+from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
 from mcp.shared.exceptions import MCPError
-from mcp.types import ResourceUpdatedNotification
+from mcp.types import ResourceListChangedNotification, ResourceUpdatedNotification
 
 from mcp_server_claude.simulator import directive
-from support.mcp_session import McpSession, connect, http_server_in_loop, usage_meta
+from support.mcp_session import McpSession, ProtocolMode, connect, http_server_in_loop, usage_meta
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,3 +96,93 @@ async def test_the_resources_of_another_user_cannot_be_subscribed(upstream: Simu
             with pytest.raises(MCPError, match="no thread"):
                 async with client.listen(resource_subscriptions=[address]):
                     pass
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_client_of_2026_is_notified_of_a_new_thread_and_finds_it_in_the_list(
+    upstream: Simulator, tmp_path: Path, transport: EraTransport
+) -> None:
+    async with connect(transport, "auto", tmp_path / "data", base_url=upstream.url) as desk:
+        with anyio.fail_after(60):
+            async with desk.client.listen(resources_list_changed=True, tools_list_changed=True) as subscription:
+                assert subscription.honored.resources_list_changed is True
+                assert not subscription.honored.tools_list_changed
+                thread = await thread_of_first_answer(desk)
+                assert isinstance(await anext(aiter(subscription)), ResourcesListChanged)
+        assert f"claude://threads/{thread}" in await listed_addresses(desk)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_client_of_2025_is_notified_of_a_new_thread_once_it_has_read_the_list(
+    upstream: Simulator, tmp_path: Path, transport: EraTransport
+) -> None:
+    changes: list[object] = []
+    changed = anyio.Event()
+
+    async def receive(message: Any) -> None:
+        if isinstance(message, ResourceListChangedNotification):
+            changes.append(message)
+            changed.set()
+
+    async with connect(transport, "legacy", tmp_path / "data", base_url=upstream.url, message_handler=receive) as desk:
+        first = await thread_of_first_answer(desk)
+        assert f"claude://threads/{first}" in await listed_addresses(desk)
+        await desk.ask("Again", thread=first)  # no new thread
+        with anyio.fail_after(60):
+            second = await thread_of_first_answer(desk)
+            await changed.wait()
+        assert f"claude://threads/{second}" in await listed_addresses(desk)
+    assert len(changes) == 1
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_only_the_list_of_resources_is_announced_to_change(
+    upstream: Simulator, tmp_path: Path, mode: ProtocolMode
+) -> None:
+    async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as desk:
+        capabilities = desk.client.server_capabilities
+    assert capabilities.resources is not None
+    assert capabilities.tools is not None
+    assert capabilities.prompts is not None
+    changes = [each.list_changed for each in (capabilities.resources, capabilities.tools, capabilities.prompts)]
+    assert changes == [True, False, False]
+
+
+async def test_a_job_and_a_file_that_code_made_are_listed_and_announced(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, project_dir=str(tmp_path)) as desk:
+        with anyio.fail_after(60):
+            async with desk.client.listen(resources_list_changed=True) as subscription:
+                events = aiter(subscription)
+                started = await desk.ask("One", background=True)
+                await anext(events)
+                made = await desk.ask("Draw. " + directive(code="on", makes="plot.png"), tools=["code"])
+                await anext(events)
+        assert started.meta is not None
+        addresses = await listed_addresses(desk)
+        assert f"claude://jobs/{started.meta['mcp-server-claude/job']['id']}/output" in addresses
+        files = [each for each in (await desk.client.list_resources()).resources if "/files/" in str(each.uri)]
+        assert [each.name for each in files] == ["plot.png"]
+        assert not made.is_error
+
+
+async def test_nobody_lists_the_resources_of_another_user_or_is_notified_of_them(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with http_server_in_loop(base_url=upstream.url, data_dir=tmp_path / "data") as door:
+        ada, bob = await door.token("ada"), await door.token("bob")
+        async with door.client(ada) as adas, door.client(bob) as bobs:
+            result = await bobs.call_tool("claude_ask", {"prompt": "His"})
+            assert result.meta is not None
+            thread = result.meta["mcp-server-claude/usage"]["thread"]
+            address = f"claude://threads/{thread}"
+            with anyio.fail_after(60):
+                async with bobs.listen(resources_list_changed=True, resource_subscriptions=[address]) as subscription:
+                    await adas.call_tool("claude_ask", {"prompt": "Mine"})
+                    await bobs.call_tool("claude_ask", {"prompt": "More", "thread": thread})
+                    assert isinstance(await anext(aiter(subscription)), ResourceUpdated)  # and no change before it
+            listed = (await bobs.list_resources()).resources
+    assert [each.title for each in listed if "/threads/" in str(each.uri)] == ["His"]
+
+
+async def listed_addresses(desk: McpSession) -> list[str]:
+    return [str(each.uri) for each in (await desk.client.list_resources()).resources]

@@ -114,7 +114,7 @@ class AnswerFeed:
         )  # a server that has just started imports for seconds: no sign of what the call does
         if self._shutting_down.is_set():
             raise answer_feed_final_events.shutdown_error()
-        live = self._subscribe(self._calls.start_call(call), owned=True)
+        live = self._add_live_call(self._calls.start_call(call), owned=True)
         try:
             with anyio.move_on_after(START_TIMEOUT_S):
                 await live.first_event.wait()
@@ -137,7 +137,7 @@ class AnswerFeed:
         """
         live = self._live_calls.get(call_id)
         if live is None and (running := self._calls.find_running(call_id, user)):
-            live = self._subscribe(running, owned=False)
+            live = self._add_live_call(running, owned=False)
         if live is not None and live.running_call.call.user == user:
             if offset > live.running_call.text.chars:
                 raise answer_feed_final_events.offset_too_large(live.running_call.text.chars)
@@ -179,7 +179,7 @@ class AnswerFeed:
         await shutdown_event.wait()
         self.drain_readers()
 
-    def _subscribe(self, running: RunningCall, *, owned: bool) -> LiveCall:
+    def _add_live_call(self, running: RunningCall, *, owned: bool) -> LiveCall:
         live = self._live_calls[running.call.id] = LiveCall(
             running, running.call.model or self._default_model, owned=owned
         )

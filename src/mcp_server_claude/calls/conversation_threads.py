@@ -30,7 +30,7 @@ from mcp_server_claude.store import StoreError, call_journal, store_errors_as
 from mcp_server_claude.store import thread_messages as stored
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from mcp_server_claude.call_types import Block, Call, Listener, SentTurn
     from mcp_server_claude.engine.engine import CostEstimate, Engine
@@ -69,6 +69,11 @@ class ConversationThreads:
         self._store = store
         self._thread_locks: dict[str, _ThreadLock] = {}
         self._containers: OrderedDict[str, str] = OrderedDict()
+        self._on_delete: Callable[[str], None] | None = None
+
+    def publish_deletions(self, on_delete: Callable[[str], None]) -> None:
+        """Call `on_delete` with the user of each conversation that is deleted in this process."""
+        self._on_delete = on_delete
 
     async def answer_in_thread(self, call: Call, listener: Listener, text: TextLog) -> Reply:
         """Answer a call within its conversation, a new one where it names none.
@@ -143,14 +148,14 @@ class ConversationThreads:
             raise await self._unknown_thread_error(thread_id, user)
         return transcript
 
-    async def latest_threads(self, user: str) -> list[Thread]:
+    async def latest_threads(self, user: str, limit: int = MAX_LATEST_THREADS) -> list[Thread]:
         """A user's latest conversations.
 
         Raises:
             ConfigurationError: They could not be read.
         """
         with store_errors_as("The threads could not be read"):
-            return await self._store.write(stored.recent_threads, user, MAX_LATEST_THREADS)
+            return await self._store.write(stored.recent_threads, user, limit)
 
     async def latest_threads_with_costs(
         self, user: str, limit: int, after: ThreadCursor | None = None
@@ -188,6 +193,8 @@ class ConversationThreads:
             deleted = await self._store.write(stored.delete_thread, thread_id, user)
         if not deleted:
             raise await self._unknown_thread_error(thread_id, user)
+        if self._on_delete is not None:
+            self._on_delete(user)
 
     async def _continue_thread(self, prepared: PreparedCall, listener: Listener, text: TextLog) -> Reply:
         call, new = prepared.call, prepared.call.starts_thread

@@ -69,13 +69,18 @@ class CallRegistry:
         self._adopt_as_job: Callable[[RunningCall], Awaitable[str]] | None = None
         self._read_cooldowns: Callable[[], Awaitable[None]] | None = None
         self._on_end: Callable[[str, str], None] | None = None
+        self._on_list_change: Callable[[str], None] | None = None
         self._running: dict[str, RunningCall] = {}
         self._has_running = anyio.Event()
         task_group.start_soon(self._poll_stop_requests)
 
-    def publish_ends(self, on_end: Callable[[str, str], None]) -> None:
-        """Call `on_end` with the id and the thread of each call that has ended."""
+    def publish_ends(self, on_end: Callable[[str, str], None], on_list_change: Callable[[str], None]) -> None:
+        """Call `on_end` with the id and the thread of each call that has ended.
+
+        `on_list_change` is called with the user of one that has left a new thread or files.
+        """
         self._on_end = on_end
+        self._on_list_change = on_list_change
 
     def set_job_adopter(self, adopt: Callable[[RunningCall], Awaitable[str]]) -> None:
         """`adopt` makes a job of a call that outlives its request, and returns the job's id."""
@@ -300,8 +305,15 @@ class CallRegistry:
         finally:
             self._running.pop(running.call.id, None)
             running.done.set()
-            if self._on_end is not None:
-                self._on_end(running.call.id, running.call.thread)
+            self._publish_end(running)
+
+    def _publish_end(self, running: RunningCall) -> None:
+        call, outcome = running.call, running.outcome
+        if self._on_end is not None:
+            self._on_end(call.id, call.thread)
+        # The thread of a first question that failed is not kept.
+        if self._on_list_change is not None and isinstance(outcome, Reply) and (call.starts_thread or outcome.files):
+            self._on_list_change(call.user)
 
     async def _stopped_outcome(self, running: RunningCall) -> Reply | RequestError:
         """The outcome of a stopped call: its text so far and its account."""

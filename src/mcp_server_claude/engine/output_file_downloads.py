@@ -85,6 +85,16 @@ class OutputFiles:
             records = await self._store.write(output_file_records.output_files_of_call, call_id, user)
         return tuple(map(_to_output_file, records))
 
+    async def latest_files(self, user: str, limit: int) -> tuple[OutputFile, ...]:
+        """A user's newest output files.
+
+        Raises:
+            ConfigurationError: The store could not be read.
+        """
+        with store_errors_as(READ_FAILURE):
+            records = await self._store.write(output_file_records.latest_output_files, user, limit)
+        return tuple(map(_to_output_file, records))
+
     async def download(self, name: str, user: str, limit: int = MAX_DOWNLOAD_BYTES) -> DownloadedFile:
         """A user's file with its content, by our id.
 

@@ -73,6 +73,7 @@ class BackgroundJobs:
         self._ledger = ledger
         self._file_scope = _file_scope(file_policy.roots)
         self._maps = MapJobs(store, engine, ledger, file_policy, writes_files=writes_files)
+        self._on_create: Callable[[str], None] | None = None
         self._runner = JobRunner(
             store,
             ledger,
@@ -98,6 +99,7 @@ class BackgroundJobs:
             )
             await self._write(_create_and_open, job, [(0, "{}")])
         self._runner.wake(job.id)
+        self._publish_job(call.user)
         return await self.read_job(job.id, call.user)
 
     async def start_map(self, request: MapRequest) -> JobSnapshot:
@@ -111,6 +113,7 @@ class BackgroundJobs:
             await self._engine.open_client()
             job_id = await self._maps.create(request, (self._scope(), self._scope(reads_files=True)))
         self._runner.wake(job_id)
+        self._publish_job(template.user)
         return await self.read_job(job_id, template.user)
 
     async def estimate_map(self, request: MapRequest) -> list[MapEstimate]:
@@ -154,6 +157,7 @@ class BackgroundJobs:
         job = self._new_job(call, spec_of_call(call, self._ledger.project), reads_files=reads_files)
         item = await self._write(_create_for_running_call, job, call.id, self._ledger.worker)
         self._runner.adopt(replace(job, state="open"), item, running)
+        self._publish_job(call.user)
         return job.id
 
     async def resume_open_jobs(self) -> None:
@@ -261,9 +265,13 @@ class BackgroundJobs:
         self._runner.wake(job_id)
         return await self.read_job(job_id, user)
 
-    def publish_changes(self, on_change: Callable[[str], None]) -> None:
-        """Call `on_change` with the id of a job when an item of it, or the job, has ended in this process."""
+    def publish_changes(self, on_change: Callable[[str], None], on_create: Callable[[str], None]) -> None:
+        """Call `on_change` with the id of a job when an item of it, or the job, has ended in this process.
+
+        `on_create` is called with the user of each job that is created.
+        """
         self._runner.on_change = on_change
+        self._on_create = on_create
 
     def can_run(self, job: JobRecord) -> bool:
         """True if this process may answer the items of a job: it has its account, and the files that it reads."""
@@ -316,6 +324,10 @@ class BackgroundJobs:
     async def write_output(self, job: JobRecord) -> str:
         """The output file of a job with many items; see `JobWork`. The answer of a single question has none."""
         return await self._maps.write_output(job) if job.tool == MAP_TOOL else ""
+
+    def _publish_job(self, user: str) -> None:
+        if self._on_create is not None:
+            self._on_create(user)
 
     def _scopes(self) -> tuple[str, ...]:
         """The scopes whose jobs this process may run: its account, also with the files that it reads."""

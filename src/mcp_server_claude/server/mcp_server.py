@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mcp.server.mcpserver import MCPServer
-from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp.shared.exceptions import MCPError
 
 from mcp_server_claude import __version__, telemetry
@@ -17,7 +16,12 @@ from mcp_server_claude.server.job_tasks import JobTasks
 from mcp_server_claude.server.panel.panel_resource import hide_panel_without_apps, panel_extension
 from mcp_server_claude.server.panel.panel_tool import panel_tool
 from mcp_server_claude.server.protocol_errors import unknown_name_errors
+from mcp_server_claude.server.resource_list import list_own_resources
 from mcp_server_claude.server.resource_subscriptions import (
+    HANDSHAKE_METHODS,
+    ConnectionSubscriptions,
+    UserSubscriptionBus,
+    announce_list_changes,
     check_listened_addresses,
     publish_updates,
     register_subscriptions,
@@ -67,7 +71,6 @@ ServicesLifespan: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[
 """A context in which services are open, or open when they are needed."""
 McpServerFactory: TypeAlias = "Callable[[Settings, ServicesLifespan], MCPServer[ServiceAccess]]"
 """A function that builds the MCP server, as `build_mcp_server` does."""
-HANDSHAKE_METHODS = frozenset({"initialize", "server/discover"})
 REQUEST_CANCELLED = -32800
 """What the SDK answers in 2025-11-25 where a request was cancelled (RequestCancelled of the language servers)."""
 
@@ -96,7 +99,7 @@ def build_mcp_server(
     stderr_logging.setup_logging(settings)
     telemetry.start_telemetry()
     tools = [*(build_tools() if tools is None else tools), panel_tool()]
-    bus = InMemorySubscriptionBus()
+    bus, subscriptions = UserSubscriptionBus(), ConnectionSubscriptions()
     server = MCPServer(
         SERVER_NAME,
         title="Claude",
@@ -108,16 +111,19 @@ def build_mcp_server(
         middleware=[
             open_services_after_handshake,
             bind_user_and_cancel,
+            announce_list_changes,
             check_listened_addresses,
+            subscriptions.record_list_reader,
             unknown_name_errors([tool.name for tool in tools]),
             resources.use_file_content_type,
             hide_panel_without_apps,
+            list_own_resources,
             check_task_subscriptions,
         ],
         log_level="WARNING",
         subscriptions=bus,
     )
-    subscriptions = register_subscriptions(server)
+    register_subscriptions(server, subscriptions)
     resources.register_resources(server)
     prompts.register_prompts(server)
     return server

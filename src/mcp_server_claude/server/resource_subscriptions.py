@@ -1,5 +1,6 @@
-"""Subscriptions to calls, threads and jobs: `subscriptions/listen` in 2026-07-28, `resources/subscribe` in 2025-11-25.
+"""Subscriptions to calls, threads, jobs and the list of resources: by `subscriptions/listen` in 2026-07-28.
 
+In 2025-11-25 clients use `resources/subscribe`, and are notified of changes of the list once they have read it.
 Only what happens in this process is published. Ownership is checked when a client subscribes; ids are never used again.
 (https://modelcontextprotocol.io/specification, as documented by November 2026)
 """
@@ -9,34 +10,60 @@ from __future__ import annotations
 import logging
 import re
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 import anyio
-from mcp.server.subscriptions import ResourceUpdated
+from mcp.server.subscriptions import InMemorySubscriptionBus, ResourcesListChanged, ResourceUpdated
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
+from mcp_server_claude.calls.resource_updates import ResourceChange
 from mcp_server_claude.server.protocol_errors import call_errors_as_protocol_errors
-from mcp_server_claude.server.tool_dependencies import open_current_request
+from mcp_server_claude.server.tool_dependencies import current_request, open_current_request, user_for_request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
     from mcp.server.connection import Connection
     from mcp.server.context import CallNext, ServerRequestContext
     from mcp.server.mcpserver import MCPServer
-    from mcp.server.subscriptions import SubscriptionBus
+    from mcp.server.subscriptions import ServerEvent
 
+    from mcp_server_claude.calls.resource_updates import ResourceEvent
     from mcp_server_claude.services.service_access import ServiceAccess
 
 ADDRESS = re.compile(r"claude://(calls|threads|jobs)/([^/?]{1,100})(?:/output)?")
 MAX_PENDING_UPDATES = 1000
 MAX_CONNECTION_SUBSCRIPTIONS = 1000
+CHANGES_THAT_NEVER_HAPPEN = frozenset({"toolsListChanged", "promptsListChanged"})
+HANDSHAKE_METHODS = frozenset({"initialize", "server/discover"})
 SEND_TIMEOUT_S = 5.0
 """Seconds that a client of 2025-11-25 may take to accept a notification; then its subscriptions end."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class UserResourcesListChanged(ResourcesListChanged):
+    """The list of a user's resources has changed."""
+
+    user: str
+
+
+class UserSubscriptionBus(InMemorySubscriptionBus):
+    """The events for the streams of 2026-07-28. A change of a user's list goes to the streams of that user alone."""
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        """Add the stream of the request that is being answered. Returns a function that removes it."""
+        user = current_request().user.name
+
+        def deliver(event: ServerEvent) -> None:
+            if not isinstance(event, UserResourcesListChanged) or event.user == user:
+                listener(event)
+
+        return super().subscribe(deliver)
 
 
 class ConnectionSubscriptions:
@@ -44,6 +71,7 @@ class ConnectionSubscriptions:
 
     def __init__(self) -> None:
         self._addresses: WeakKeyDictionary[Connection, set[str]] = WeakKeyDictionary()
+        self._list_readers: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
 
     async def add_subscription(
         self, ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams
@@ -66,38 +94,55 @@ class ConnectionSubscriptions:
     async def notify_subscribers(self, address: str) -> None:
         """Notify the connections that have subscribed to an address. One that does not read loses its subscriptions."""
         for connection in [each for each, addresses in self._addresses.items() if address in addresses]:
-            with anyio.move_on_after(SEND_TIMEOUT_S) as scope:
-                await connection.send_resource_updated(address)  # a closed connection drops it
-            if scope.cancelled_caught:
-                self._addresses.pop(connection, None)
+            await self._notify(connection, connection.send_resource_updated(address))
+
+    async def record_list_reader(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> Any:
+        """Remember that a connection has read the list of its user's resources, as middleware."""
+        if ctx.method == "resources/list":
+            self._list_readers[_connection(ctx)] = user_for_request(ctx.request).name
+        return await call_next(ctx)
+
+    async def notify_list_readers(self, user: str) -> None:
+        """Notify the connections that have read the list of a user's resources."""
+        for connection in [each for each, reader in self._list_readers.items() if reader == user]:
+            await self._notify(connection, connection.send_resource_list_changed())
+
+    async def _notify(self, connection: Connection, notification: Awaitable[None]) -> None:
+        with anyio.move_on_after(SEND_TIMEOUT_S) as scope:
+            await notification  # a closed connection drops it
+        if scope.cancelled_caught:
+            self._addresses.pop(connection, None)
+            self._list_readers.pop(connection, None)
 
 
-def register_subscriptions(server: MCPServer[ServiceAccess]) -> ConnectionSubscriptions:
+def register_subscriptions(server: MCPServer[ServiceAccess], subscriptions: ConnectionSubscriptions) -> None:
     """Add the handlers of 2025-11-25, for which `MCPServer` has no public way (mcp 2.3)."""
-    subscriptions = ConnectionSubscriptions()
     lowlevel = server._lowlevel_server  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     lowlevel.add_request_handler("resources/subscribe", SubscribeRequestParams, subscriptions.add_subscription)
     lowlevel.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, subscriptions.remove_subscription)
-    return subscriptions
 
 
 @asynccontextmanager
 async def publish_updates(
-    services: ServiceAccess, bus: SubscriptionBus, subscriptions: ConnectionSubscriptions
+    services: ServiceAccess, bus: UserSubscriptionBus, subscriptions: ConnectionSubscriptions
 ) -> AsyncGenerator[None]:
     """Publish the changes of the services to the clients of both eras, as long as the block runs."""
-    updates, queue = anyio.create_memory_object_stream[str](MAX_PENDING_UPDATES)
+    updates, queue = anyio.create_memory_object_stream["ResourceEvent"](MAX_PENDING_UPDATES)
 
-    def queue_update(address: str) -> None:
+    def queue_update(event: ResourceEvent) -> None:
         try:
-            updates.send_nowait(address)
+            updates.send_nowait(event)
         except anyio.WouldBlock:
             _log.warning("more than %d resource updates wait; one is left out", MAX_PENDING_UPDATES)
 
     async def send_updates() -> None:
-        async for address in queue:
-            await bus.publish(ResourceUpdated(uri=address))
-            await subscriptions.notify_subscribers(address)
+        async for event in queue:
+            if isinstance(event, ResourceChange):
+                await bus.publish(ResourceUpdated(uri=event.address))
+                await subscriptions.notify_subscribers(event.address)
+            else:
+                await bus.publish(UserResourcesListChanged(event.user))
+                await subscriptions.notify_list_readers(event.user)
 
     async with updates, queue, anyio.create_task_group() as tasks:
         tasks.start_soon(send_updates)
@@ -110,14 +155,30 @@ async def publish_updates(
 
 
 async def check_listened_addresses(ctx: ServerRequestContext[ServiceAccess, Any], call_next: CallNext) -> Any:
-    """Refuse `subscriptions/listen` for what is not the user's."""
-    if ctx.method == "subscriptions/listen":
-        notifications: object = (ctx.params or {}).get("notifications")
-        if isinstance(notifications, dict):
-            addresses = cast("dict[str, object]", notifications).get("resourceSubscriptions")
-            if isinstance(addresses, list):
-                await check_addresses([each for each in cast("list[object]", addresses) if isinstance(each, str)])
+    """Refuse `subscriptions/listen` for what is not the user's, and acknowledge no change that never happens."""
+    notifications: object = (ctx.params or {}).get("notifications")
+    if ctx.method == "subscriptions/listen" and isinstance(notifications, dict):
+        wanted = cast("dict[str, object]", notifications)
+        addresses = wanted.get("resourceSubscriptions")
+        if isinstance(addresses, list):
+            await check_addresses([each for each in cast("list[object]", addresses) if isinstance(each, str)])
+        offered = {kind: value for kind, value in wanted.items() if kind not in CHANGES_THAT_NEVER_HAPPEN}
+        ctx = replace(ctx, params={**(ctx.params or {}), "notifications": offered})
     return await call_next(ctx)
+
+
+async def announce_list_changes(ctx: ServerRequestContext[ServiceAccess, Any], call_next: CallNext) -> Any:
+    """Announce in the handshake that the list of resources changes, and those of tools and prompts do not.
+
+    `MCPServer` announces all three in 2026-07-28 and none in 2025-11-25, and has no setting for it (mcp 2.3).
+    """
+    result = await call_next(ctx)
+    if ctx.method in HANDSHAKE_METHODS and isinstance(result, dict):
+        capabilities = cast("dict[str, dict[str, dict[str, object]]]", result)["capabilities"]
+        for kind in ("tools", "prompts", "resources"):
+            if kind in capabilities:
+                capabilities[kind]["listChanged"] = kind == "resources"
+    return cast("object", result)
 
 
 async def check_addresses(addresses: Iterable[str]) -> None:

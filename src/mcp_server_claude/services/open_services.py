@@ -91,8 +91,9 @@ class OpenServices:
         )
         self.calls.set_job_adopter(self.jobs.adopt_call)
         if resource_updates is not None:
-            self.calls.publish_ends(resource_updates.call_changed)
-            self.jobs.publish_changes(resource_updates.job_changed)
+            self.calls.publish_ends(resource_updates.call_changed, resource_updates.list_changed)
+            self.jobs.publish_changes(resource_updates.job_changed, resource_updates.list_changed)
+            self.threads.publish_deletions(resource_updates.list_changed)
         self._startup_finished = anyio.Event()
         self.answer_feed = AnswerFeed(
             settings,

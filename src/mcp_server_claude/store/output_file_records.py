@@ -76,6 +76,13 @@ def output_files_of_call(tx: Transaction, call_id: str, user: str) -> list[Outpu
     return tx.fetch_all(OutputFileRecord, sql, {"call": call_id, "user": user, "erased": ERASED_NAME})
 
 
+def latest_output_files(tx: Transaction, user: str, limit: int) -> list[OutputFileRecord]:
+    """Return a user's newest output files."""
+    condition = '"user" = :user and name <> :erased'
+    sql = f"select {_COLUMNS} from produced where {condition} order by created_at desc, id limit :limit"  # noqa: S608
+    return tx.fetch_all(OutputFileRecord, sql, {"user": user, "erased": ERASED_NAME, "limit": limit})
+
+
 def expired_output_files(tx: Transaction, before: float, limit: int = 100) -> list[OutputFileRecord]:
     """Return at most `limit` files that are older than a time in unix seconds, or were erased."""
     sql = (
