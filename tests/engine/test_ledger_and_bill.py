@@ -35,6 +35,12 @@ CALLS: list[dict[str, Any]] = [
     {"prompt": f"No. {directive(stop='refusal')}"},
     {"prompt": f"Cut. {directive(stop='max_tokens')}"},
     {"prompt": "word " * 120_000, "max_tokens": 50},
+    {"prompt": f"Read much. {directive(search=2, fetch=3, page=2_000, results=500)}", "tools": ["web"]},
+    {"prompt": f"Run it. {directive(code='on')}", "tools": ["code"]},
+    {"prompt": f"Long ago. {directive(compact=200)}"},
+    {"prompt": f"No. {directive(stop='refusal', at=0, category='cyber', fallback='claude-opus-4-8')}"},
+    {"prompt": f"No. {directive(stop='refusal', at=0, category='bio', fallback='claude-opus-4-8')}"},
+    {"prompt": f"No. {directive(stop='refusal', category='cyber', fallback='claude-opus-4-8', compact=90)}"},
 ]
 MODELS = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5", "claude-mythos-5-1", "claude-opus-4-8")
 PLACES_AND_CACHES = (("global", "5m"), ("us", "1h"), ("us", "5m"), ("global", "1h"))

@@ -117,6 +117,19 @@ def test_compaction_is_billed_in_addition_to_the_top_level() -> None:
     assert bill.usage.input_tokens == 11_000
 
 
+def test_the_requested_model_makes_the_summary_where_another_one_answers() -> None:
+    attempts = [
+        attempt("compaction", "", 10_000, 1000),
+        attempt("message", OPUS, 1000, 0),
+        attempt("fallback_message", SONNET, 1000, 100),
+    ]
+    bill = request_bill(played(served_events(*seam("cyber"), iterations=attempts)))
+    assert [(share.model, share.cost) for share in bill.shares] == [
+        (OPUS, Decimal("0.06")),
+        (SONNET, Decimal("0.003")),
+    ]
+
+
 def test_the_iterations_of_a_server_tool_loop_are_billed_once_at_the_top_level() -> None:
     attempts = [attempt("message", OPUS, 400, 40), attempt("message", OPUS, 600, 60)]
     bill = request_bill(played(served_events(iterations=attempts)))

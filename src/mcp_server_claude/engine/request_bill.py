@@ -116,7 +116,8 @@ def _bill_of_attempts(stream: MessageStream, usage: Usage) -> RequestBill:
 
 
 def _attempt_share(attempt: BilledAttempt, stream: MessageStream, usage: Usage) -> BillShare:
-    model = attempt.model or usage.model
+    # A summary names no model: it is made by the requested one (`BetaCompactionIterationUsage`, SDK 2.14).
+    model = attempt.model or stream.fallback_from or usage.model
     declined = stream.declined_categories
     if stream.stop_reason == "refusal":
         declined = {**declined, usage.model: str(stream.stop_details.get("category") or "")}

@@ -3,7 +3,8 @@
 Prices are US dollars per million tokens (platform.claude.com/docs/en/about-claude/pricing, read in copies of August to
 November 2026). A cache write costs 1.25 times the input (5 minutes) or twice (1 hour); inference in the United States
 costs 1.1 times everything, an item of a batch half. A refusal before any output is free unless its category is billed
-(release notes of 2026-09-24). Assumed: a stream that breaks off is billed for what it has sent.
+(release notes of 2026-09-24). Each sampling iteration costs the price of its own model. Assumed: a stream that breaks
+off is billed for what it has sent.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
+
+from mcp_server_claude.simulator.sampling_iterations import SamplingIteration
+from mcp_server_claude.simulator.token_counting import InputUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,24 +79,13 @@ def bill_requests(requests: Iterable[LoggedRequest]) -> list[BilledRequest]:
 
 
 def _request_usd(request: LoggedRequest) -> Decimal | None:
-    if request.model not in INPUT_OUTPUT_CACHE_READ_USD:
-        return None
-    is_empty = not request.output_tokens and not request.web_searches
-    if request.stop_reason == "refusal" and is_empty and request.refusal_category not in BILLED_REFUSALS:
-        return Decimal(0)
-    per_input, per_output, per_read = map(Decimal, INPUT_OUTPUT_CACHE_READ_USD[request.model])
-    written_1h = request.cache_creation_1h_input_tokens
-    written_5m = request.cache_creation_input_tokens - written_1h
-    total = (
-        request.input_tokens * per_input
-        + written_5m * per_input * Decimal("1.25")
-        + written_1h * per_input * 2
-        + request.cache_read_input_tokens * per_read
-        + request.output_tokens * per_output
-    ) / MILLION
-    prompt = request.input_tokens + request.cache_creation_input_tokens + request.cache_read_input_tokens
-    if request.model == "claude-haiku-5-5" and prompt > HAIKU_STEP_TOKENS:
-        total *= HAIKU_STEP_FACTOR
+    iterations = request.iterations or (_whole_request(request),)
+    total = Decimal(0)
+    for iteration in iterations:
+        usd = _iteration_usd(iteration, has_searched=request.web_searches > 0)
+        if usd is None:
+            return None
+        total += usd
     if request.speed == "fast":
         total *= FAST_FACTOR
     if request.inference_geo == "us":
@@ -100,3 +93,40 @@ def _request_usd(request: LoggedRequest) -> Decimal | None:
     if request.batch_id is not None:
         total *= BATCH_FACTOR
     return total + request.web_searches * WEB_SEARCH_USD
+
+
+def _whole_request(request: LoggedRequest) -> SamplingIteration:
+    """A request whose iterations are all of one model, as one."""
+    written_1h = request.cache_creation_1h_input_tokens
+    return SamplingIteration(
+        kind="message",
+        model=request.model,
+        input_usage=InputUsage(
+            uncached=request.input_tokens,
+            cache_read=request.cache_read_input_tokens,
+            cache_write_5m=request.cache_creation_input_tokens - written_1h,
+            cache_write_1h=written_1h,
+        ),
+        output_tokens=request.output_tokens,
+        declined=request.stop_reason == "refusal",
+        declined_category=request.refusal_category,
+    )
+
+
+def _iteration_usd(iteration: SamplingIteration, *, has_searched: bool) -> Decimal | None:
+    if iteration.model not in INPUT_OUTPUT_CACHE_READ_USD:
+        return None
+    is_empty = not iteration.output_tokens and not has_searched
+    if iteration.declined and is_empty and iteration.declined_category not in BILLED_REFUSALS:
+        return Decimal(0)
+    per_input, per_output, per_read = map(Decimal, INPUT_OUTPUT_CACHE_READ_USD[iteration.model])
+    used = iteration.input_usage
+    usd = (
+        used.uncached * per_input
+        + used.cache_write_5m * per_input * Decimal("1.25")
+        + used.cache_write_1h * per_input * 2
+        + used.cache_read * per_read
+        + iteration.output_tokens * per_output
+    ) / MILLION
+    is_above_step = iteration.model == "claude-haiku-5-5" and used.total > HAIKU_STEP_TOKENS
+    return usd * HAIKU_STEP_FACTOR if is_above_step else usd

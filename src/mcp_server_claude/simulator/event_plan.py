@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mcp_server_claude.simulator import server_tools, sse_format
 from mcp_server_claude.simulator.event_builder import EventBuilder, split_text
+from mcp_server_claude.simulator.sampling_iterations import SamplingIteration
 from mcp_server_claude.simulator.server_tools import CodeRun
 from mcp_server_claude.simulator.token_counting import token_count
 
@@ -43,15 +44,36 @@ class PlannedToolCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeclinedAttempt:
+    """The output of a model that refused before another one answered, and the category of its refusal."""
+
+    model: str
+    text: str
+    category: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResponsePlan:
     """The content of one response. Server tools run before its text, or after it (`tools_after_text`).
 
-    `container` is the id of the container in which code runs, and when it expires. `refusal_category` is
-    `stop_details.category` of a refusal. `input_transformations` is None for a request without the beta header.
+    `input_usage` is the input of the first iteration, which `message_start` announces, `final_usage` that of all
+    iterations of the model that answers; `earlier_iterations` are those of summaries and of a model that declined.
+    `requested_model` is the model in `message_start`, empty for the one that answers. `summary` is the text of a
+    compaction block. `container` is the id of the container in which code runs, and when it expires.
+    `refusal_category` is `stop_details.category` of a refusal. `input_transformations` is None for a request without
+    the beta header.
     """
 
     model: str
     input_usage: InputUsage
+    final_usage: InputUsage | None = None
+    requested_model: str = ""
+    summary: str | None = None
+    declined: DeclinedAttempt | None = None
+    earlier_iterations: tuple[SamplingIteration, ...] = ()
+    shows_iterations: bool = False
+    credit_token: str | None = None
+    has_prefill_claim: bool = False
     inference_geo: str = "global"
     service_tier: str = "standard"
     speed: str | None = None
@@ -73,13 +95,19 @@ class ResponsePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventPlan:
-    """The events of one response; a fault strikes before `steps[cut]`. The last two steps end the message."""
+    """The events of one response; a fault strikes before `steps[cut]`. The last two steps end the message.
+
+    `final_usage` is the input of all iterations, as the end of the message counts it, and `iterations` are those that
+    are billed one by one, empty where the totals of the message say it all.
+    """
 
     steps: list[StreamStep]
     message: Object
     fault_step: int
     last_index: int
     output_tokens: int
+    final_usage: InputUsage
+    iterations: tuple[SamplingIteration, ...] = ()
 
 
 def build_event_plan(plan: ResponsePlan, thinking_context: ThinkingContext, request_id: str = "") -> EventPlan:
@@ -91,6 +119,10 @@ def build_event_plan(plan: ResponsePlan, thinking_context: ThinkingContext, requ
     builder.add_frame(
         sse_format.event_frame({"type": "message_start", "message": _message_object(message_id, plan, [], None, 1)})
     )
+    if plan.summary is not None:
+        _add_summary(builder, plan.summary)
+    if plan.declined is not None:
+        _add_declined_attempt(builder, plan.declined, plan.model)
     started = tuple(use for use in plan.server_tool_uses if isinstance(use, CodeRun) and use.started_use_id)
     new = tuple(use for use in plan.server_tool_uses if use not in started)
     _add_server_tools(builder, plan, started)
@@ -111,7 +143,57 @@ def build_event_plan(plan: ResponsePlan, thinking_context: ThinkingContext, requ
     builder.add_frame(_message_delta(plan, output, token_count(thought)))
     builder.add_frame(sse_format.event_frame({"type": "message_stop"}))
     message = _message_object(message_id, plan, builder.content, plan.stop_reason, output)
-    return EventPlan(steps=builder.steps, message=message, fault_step=cut, last_index=last_index, output_tokens=output)
+    return EventPlan(
+        steps=builder.steps,
+        message=message,
+        fault_step=cut,
+        last_index=last_index,
+        output_tokens=output,
+        final_usage=_final_usage(plan),
+        iterations=_iterations(plan, output) if plan.earlier_iterations else (),
+    )
+
+
+def _final_usage(plan: ResponsePlan) -> InputUsage:
+    return plan.input_usage if plan.final_usage is None else plan.final_usage
+
+
+def _iterations(plan: ResponsePlan, output: int) -> tuple[SamplingIteration, ...]:
+    """All iterations of a response, the last with the totals of the model that answers."""
+    last = SamplingIteration(
+        kind="message" if plan.declined is None else "fallback_message",
+        model=plan.model,
+        input_usage=_final_usage(plan),
+        output_tokens=output,
+        declined=plan.stop_reason == "refusal",
+        declined_category=plan.refusal_category,
+    )
+    return (*plan.earlier_iterations, last)
+
+
+def _add_summary(builder: EventBuilder, summary: str) -> None:
+    """The block of a compaction, in one delta. Its tokens are those of an iteration of its own."""
+    index = builder.start_block({"type": "compaction", "content": None, "encrypted_content": None})
+    encrypted = sha256(summary.encode()).hexdigest()
+    delta: Object = {"type": "compaction_delta", "content": summary, "encrypted_content": encrypted}
+    builder.add_frame(sse_format.delta_frame(index, delta))
+    builder.stop_block(index, {"type": "compaction", "content": summary, "encrypted_content": encrypted})
+
+
+def _add_declined_attempt(builder: EventBuilder, declined: DeclinedAttempt, answering_model: str) -> None:
+    """The text of a model that declined, and the seam after it. Its tokens are those of an iteration of its own."""
+    if declined.text:
+        index = builder.start_block({"type": "text", "text": ""})
+        builder.add_frame(sse_format.delta_frame(index, {"type": "text_delta", "text": declined.text}))
+        builder.stop_block(index, {"type": "text", "text": declined.text})
+    builder.add_block(
+        {
+            "type": "fallback",
+            "from": {"model": declined.model},
+            "to": {"model": answering_model},
+            "trigger": {"type": "refusal", "category": declined.category},
+        }
+    )
 
 
 def _add_server_tools(builder: EventBuilder, plan: ResponsePlan, uses: tuple[ServerToolUse, ...]) -> None:
@@ -183,6 +265,11 @@ def _stop_fields(plan: ResponsePlan, reason: str | None) -> Object:
             "category": plan.refusal_category,
             "explanation": "The simulator was asked to refuse.",
         }
+        if plan.credit_token is not None:
+            details |= {
+                "fallback_credit_token": plan.credit_token,
+                "fallback_has_prefill_claim": plan.has_prefill_claim,
+            }
     stopped: Object = {
         "stop_reason": reason,
         "stop_sequence": plan.stop_sequence if reason else None,
@@ -196,9 +283,10 @@ def _stop_fields(plan: ResponsePlan, reason: str | None) -> Object:
 def _message_object(
     message_id: str, plan: ResponsePlan, content: list[Json], reason: str | None, output: int
 ) -> Object:
+    used = plan.input_usage if reason is None else _final_usage(plan)
     usage: Object = {
-        **plan.input_usage.usage_fields(),
-        "cache_creation": plan.input_usage.cache_creation(),
+        **used.usage_fields(),
+        "cache_creation": used.cache_creation(),
         "output_tokens": output,
         "service_tier": plan.service_tier,
         "inference_geo": plan.inference_geo,
@@ -206,9 +294,9 @@ def _message_object(
     if plan.speed is not None:
         usage["speed"] = plan.speed
     if reason is not None:
-        usage |= _usage_details(plan, token_count(len(plan.thinking.text)) if plan.thinking else 0)
+        usage |= _usage_details(plan, output, token_count(len(plan.thinking.text)) if plan.thinking else 0)
     head: Object = {
-        "model": plan.model,
+        "model": plan.model if reason is not None else plan.requested_model or plan.model,
         "id": message_id,
         "type": "message",
         "role": "assistant",
@@ -221,14 +309,21 @@ def _message_object(
 
 
 def _message_delta(plan: ResponsePlan, output: int, thinking: int) -> bytes:
-    usage: Object = {**plan.input_usage.usage_fields(), "output_tokens": output, **_usage_details(plan, thinking)}
+    usage: Object = {
+        **_final_usage(plan).usage_fields(),
+        "output_tokens": output,
+        **_usage_details(plan, output, thinking),
+    }
     return sse_format.event_frame(
         {"type": "message_delta", "delta": _stop_fields(plan, plan.stop_reason), "usage": usage}
     )
 
 
-def _usage_details(plan: ResponsePlan, thinking: int) -> Object:
+def _usage_details(plan: ResponsePlan, output: int, thinking: int) -> Object:
     details: Object = {}
+    if plan.shows_iterations:
+        entries: list[Json] = [each.usage_entry() for each in _iterations(plan, output)]
+        details["iterations"] = entries
     if thinking:
         details["output_tokens_details"] = {"thinking_tokens": thinking}
     if plan.server_tool_uses:

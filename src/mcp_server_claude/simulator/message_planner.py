@@ -7,15 +7,29 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.simulator import answer_text, model_catalog, random_faults, request_validation
-from mcp_server_claude.simulator.event_plan import build_event_plan
+from mcp_server_claude.simulator import (
+    answer_text,
+    fallbacks,
+    generated_text,
+    model_catalog,
+    random_faults,
+    request_validation,
+)
+from mcp_server_claude.simulator.compaction import COMPACTION_BETA, check_compaction, summary_tokens
+from mcp_server_claude.simulator.event_plan import DeclinedAttempt, build_event_plan
 from mcp_server_claude.simulator.file_store import offers_code_execution
 from mcp_server_claude.simulator.image_sizes import image_size, scaled_image_tokens
-from mcp_server_claude.simulator.json_body import as_text
+from mcp_server_claude.simulator.json_body import as_list, as_text
 from mcp_server_claude.simulator.media_limits import check_media, image_data
 from mcp_server_claude.simulator.rate_limits import RateLimiter
 from mcp_server_claude.simulator.response_planning import plan_response
-from mcp_server_claude.simulator.server_tools import CodeRun, WebSearch
+from mcp_server_claude.simulator.sampling_iterations import (
+    SamplingIteration,
+    compacted_usage,
+    compaction_iteration,
+    tool_loop_usage,
+)
+from mcp_server_claude.simulator.server_tools import CodeRun, result_tokens, search_count
 from mcp_server_claude.simulator.thinking_binding import (
     BINDING_BETA,
     CheckedThinking,
@@ -28,6 +42,7 @@ from mcp_server_claude.simulator.token_counting import (
     PromptCache,
     count_input_tokens,
     flat_image_tokens,
+    token_count,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +52,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.simulator.api_errors import ApiError
     from mcp_server_claude.simulator.catalog_model import CatalogModel
     from mcp_server_claude.simulator.event_plan import EventPlan, ResponsePlan
+    from mcp_server_claude.simulator.fallbacks import FallbackCredit
     from mcp_server_claude.simulator.file_store import FileStore
     from mcp_server_claude.simulator.json_body import Object
     from mcp_server_claude.simulator.model_catalog import ModelList
@@ -75,6 +91,7 @@ class AcceptedRequest:
     betas: str
     checked: CheckedThinking
     answer: ScriptedAnswer
+    credit: FallbackCredit | None = None
     is_batch: bool = False
 
     @property
@@ -150,33 +167,37 @@ class MessagePlanner:
         request_validation.check_service(body, model, self._config.today, betas)
         self._files.check_references(body)
         check_media(body, model, self._stored_file)
+        check_compaction(body, model, betas)
+        fallbacks.check_fallbacks(body, model, betas)
+        credit = fallbacks.redeem_credit(body, model, betas, account_name(key))
         checked = self._drop_invalid_thinking(body, model, key, headers, is_batch=is_batch)
-        length = count_input_tokens(body, partial(self._tokens_of_image, model))
+        length = count_input_tokens(checked.body, partial(self._tokens_of_image, model))
         request_validation.check_prompt_length(length, model)
         found = self._limit_repeats(answer_text.plan_answer(body, self._config.defaults), count_attempt=True)
         chosen = self._config.random_faults.apply_to(found.directive)
         found = replace(found, directive=chosen)
         record.fault, record.is_continuation = chosen.fault, found.resumed
         return AcceptedRequest(
-            body=body, model=model, key=key, betas=betas, checked=checked, answer=found, is_batch=is_batch
+            body=body,
+            model=model,
+            key=key,
+            betas=betas,
+            checked=checked,
+            answer=found,
+            credit=credit,
+            is_batch=is_batch,
         )
 
     def plan(self, request: AcceptedRequest, record: LoggedRequest) -> tuple[EventPlan, InputUsage]:
         """Charge the input of a request and plan its answer; `record` learns what the bill needs."""
-        count_image = partial(self._tokens_of_image, request.model)
-        used = self._cache.charge(request.checked.body, request.model, f"{request.key}\0{record.speed}", count_image)
-        part = self._with_files_and_container(
-            plan_response(
-                request.body,
-                request.answer,
-                request.model,
-                input_usage=used,
-                betas=request.betas,
-                delta_chars=self._config.delta_chars,
-                inference_geo=self._config.inference_geo,
-            ),
-            request.body,
-        )
+        used = fallbacks.with_credit(self._charge_input(request, request.model, record), request.credit)
+        part = self._with_compaction(self._plan_answer(request, request.answer, request.model, used), request)
+        answering = request.model
+        if part.stop_reason == "refusal":
+            answering, part = self._plan_fallback(request, part, record)
+        part = self._with_files_and_container(part, request.body)
+        results = [tokens for use in part.server_tool_uses if (tokens := result_tokens(use)) is not None]
+        part = replace(part, final_usage=tool_loop_usage(part.input_usage, results))
         if BINDING_BETA in request.betas:
             part = replace(part, input_transformations=request.checked.transformations)
         if request.is_batch:
@@ -186,18 +207,84 @@ class MessagePlanner:
         record.inference_geo, record.refusal_category = part.inference_geo, part.refusal_category
         record.service_tier = part.service_tier
         context = ThinkingContext(
-            model=request.model,
+            model=answering,
             account=account_name(request.key),
             body=request.body,
             previous=request.checked.previous,
         )
-        record.web_searches = sum(isinstance(use, WebSearch) for use in part.server_tool_uses)
+        record.web_searches = search_count(part.server_tool_uses)
         plan = build_event_plan(part, context, record.request_id)
         if not request.is_batch:
             account, is_fast = account_name(request.key), record.speed == "fast"
             self._rate_limiter.charge(account, request.model, used, plan.output_tokens, is_fast=is_fast)
             record.rate_limit_headers = self._rate_limiter.headers(account, request.model, is_fast=is_fast)
-        return plan, used
+        return plan, part.input_usage
+
+    def _charge_input(self, request: AcceptedRequest, model: CatalogModel, record: LoggedRequest) -> InputUsage:
+        count_image = partial(self._tokens_of_image, model)
+        return self._cache.charge(request.checked.body, model, f"{request.key}\0{record.speed}", count_image)
+
+    def _plan_answer(
+        self, request: AcceptedRequest, answer: ScriptedAnswer, model: CatalogModel, used: InputUsage
+    ) -> ResponsePlan:
+        part = plan_response(
+            request.body,
+            answer,
+            model,
+            input_usage=used,
+            betas=request.betas,
+            delta_chars=self._config.delta_chars,
+            inference_geo=self._config.inference_geo,
+        )
+        has_beta = COMPACTION_BETA in request.betas or fallbacks.FALLBACK_BETA in request.betas
+        return replace(part, shows_iterations=has_beta)
+
+    def _with_compaction(self, part: ResponsePlan, request: AcceptedRequest) -> ResponsePlan:
+        """The plan with a summary before its answer, where the request or its prompt asks for one."""
+        tokens = summary_tokens(request.body, part.input_usage.total, request.directive.compact)
+        if not tokens:
+            return part
+        question: Object = {**request.body, "messages": as_list(request.checked.body.get("messages"))[-1:]}
+        question_tokens = count_input_tokens(question, partial(self._tokens_of_image, request.model))
+        return replace(
+            part,
+            summary=generated_text.generate_answer(request.answer.prompt, system="", turn_number=1, tokens=tokens),
+            input_usage=compacted_usage(question_tokens, tokens),
+            earlier_iterations=(compaction_iteration(request.model.id, part.input_usage, tokens),),
+            shows_iterations=True,
+        )
+
+    def _plan_fallback(
+        self, request: AcceptedRequest, refused: ResponsePlan, record: LoggedRequest
+    ) -> tuple[CatalogModel, ResponsePlan]:
+        """The answer of another model after a refusal, or the refusal with the credit that it carries."""
+        model, used, account = request.model, refused.input_usage, account_name(request.key)
+        name = fallbacks.requested_fallback(request.body, model, request.directive.fallback)
+        answering = model_catalog.find_model(name, self._config.models)
+        if answering is None:
+            token = fallbacks.credit_token(request.body, model, request.betas, account, used)
+            return model, replace(refused, credit_token=token, has_prefill_claim=bool(refused.text))
+        answering = self._with_default_thinking(answering)
+        answer = replace(request.answer, directive=replace(request.directive, stop=None, at=None))
+        part = self._plan_answer(request, answer, answering, self._charge_input(request, answering, record))
+        thought = refused.thinking.text if refused.thinking else ""
+        declined = SamplingIteration(
+            kind="message",
+            model=model.id,
+            input_usage=used,
+            output_tokens=token_count(len(thought) + len(refused.text)),
+            declined=True,
+            declined_category=refused.refusal_category,
+        )
+        return answering, replace(
+            part,
+            model=answering.id,
+            requested_model=refused.model,
+            summary=refused.summary,
+            declined=DeclinedAttempt(model=refused.model, text=refused.text, category=refused.refusal_category),
+            earlier_iterations=(*refused.earlier_iterations, declined),
+            shows_iterations=True,
+        )
 
     def _check_rate_limits(self, key: str, model: CatalogModel, record: LoggedRequest) -> None:
         """Count a request against the rate limits, which `record` shows from now on.

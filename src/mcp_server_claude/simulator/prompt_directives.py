@@ -17,8 +17,12 @@ value that does not parse is a 400 that says so.
 | `stop` | a stop reason | ends with it, after half of the answer or `at` characters; `tool_use` calls a tool |
 | `category` | a refusal category | `stop_details.category` of `stop=refusal` (default: none) |
 | `tool` | name | which tool `stop=tool_use` calls (default: the first) |
-| `search` | `on`, `off` | whether the web is searched (default: when offered and the prompt says search) |
-| `fetch` | `on`, `off` | whether a page is fetched (default: when offered and the prompt holds an https URL) |
+| `search` | `on`, `off`, N | searches of the web (default: one when offered and the prompt says search) |
+| `fetch` | `on`, `off`, N | pages that are fetched (default: one when offered and the prompt holds an https URL) |
+| `page` | N | tokens of a fetched page, before `max_content_tokens` cuts it |
+| `results` | N | tokens of the results of one search |
+| `compact` | N | the conversation is summarized first, in N tokens, as a gateway can ask for |
+| `fallback` | a model | which model answers where the requested one refuses, as a gateway can ask for |
 | `code` | `on`, `off` | whether code is run (default: when offered and the prompt says run, plot or compute) |
 | `makes` | names, by commas | the files that the code makes; each holds what its ending says |
 | `late` | `on` | tools are used after the answer's text, not before it; `stop=tool_use` then has a text |
@@ -105,8 +109,12 @@ class Directive:
     stop: str | None = None
     category: str | None = None
     tool: str | None = None
-    search: bool | None = None
-    fetch: bool | None = None
+    search: int | None = None
+    fetch: int | None = None
+    page: int | None = None
+    results: int | None = None
+    compact: int | None = None
+    fallback: str | None = None
     code: bool | None = None
     makes: str | None = None
     late: bool | None = None
@@ -176,6 +184,10 @@ def _parse_switch(value: str) -> bool:
     return value in {"on", "true"}
 
 
+def _parse_switch_or_count(value: str) -> int:
+    return int(value) if value.isdigit() else int(_parse_switch(value))
+
+
 def _parse_count(value: str) -> int:
     if not value.isdigit():
         raise ValueError("expected a whole number from 0")
@@ -213,8 +225,12 @@ VALUE_PARSERS: dict[str, Callable[[str], object]] = {
     "stop": _choice_parser(*STOP_REASONS),
     "category": _choice_parser(*REFUSAL_CATEGORIES),
     "tool": str,
-    "search": _parse_switch,
-    "fetch": _parse_switch,
+    "search": _parse_switch_or_count,
+    "fetch": _parse_switch_or_count,
+    "page": _parse_count,
+    "results": _parse_count,
+    "compact": _parse_count,
+    "fallback": str,
     "code": _parse_switch,
     "makes": str,
     "late": _parse_switch,

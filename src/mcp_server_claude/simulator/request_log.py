@@ -12,9 +12,12 @@ from mcp_server_claude.simulator.token_counting import token_count
 if TYPE_CHECKING:
     from mcp_server_claude.simulator.event_plan import EventPlan
     from mcp_server_claude.simulator.json_body import Json, Object
+    from mcp_server_claude.simulator.sampling_iterations import SamplingIteration
     from mcp_server_claude.simulator.token_counting import InputUsage
 
 LOGGED_HEADERS = ("anthropic-version", "anthropic-beta", "user-agent", "x-stainless-retry-count", "traceparent")
+
+UNLISTED_FIELDS = frozenset({"text_deltas", "headers", "rate_limit_headers", "iterations"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,6 +28,7 @@ class LoggedRequest:
     `fault:<name>` (from the moment the fault happens; a stall is ended by the client and reads `disconnected`).
     `fault` names the fault chosen for the request, whatever became of it.
     An item of a batch has a record of its own, with `batch_id` and `custom_id`; the others have none.
+    `iterations` are the runs of models that are billed one by one, if any.
     `key` tells in which header a key came, never the key. Tokens are those really streamed so far.
     """
 
@@ -54,6 +58,7 @@ class LoggedRequest:
     batch_id: str | None = None
     custom_id: str | None = None
     refusal_category: str | None = None
+    iterations: tuple[SamplingIteration, ...] = field(default=(), repr=False)
     web_searches: int = 0
     is_continuation: bool = False
     thinking_chars: int = 0
@@ -82,10 +87,16 @@ class LoggedRequest:
     def record_message(self, plan: EventPlan, input_usage: InputUsage) -> None:
         """A whole message has been produced: it counts with all of its input and output."""
         self.record_input(input_usage)
+        self.record_totals(plan)
         self.thinking_chars = sum(step.thinking_chars for step in plan.steps)
         self.visible_chars = sum(step.visible_chars for step in plan.steps)
         self.text_deltas.extend(step.text for step in plan.steps if step.text)
         self.stop_reason = as_text(plan.message["stop_reason"])
+
+    def record_totals(self, plan: EventPlan) -> None:
+        """The end of a message has been sent: the input of all its iterations is known."""
+        self.record_input(plan.final_usage)
+        self.iterations = plan.iterations
 
     def record_first_byte(self) -> None:
         """A byte of the response is on its way."""
@@ -101,7 +112,7 @@ class LoggedRequest:
 
     def log_entry(self) -> Object:
         """The record as `GET /_simulator/requests` lists it."""
-        names = [name for name in self.__slots__ if name not in {"text_deltas", "headers", "rate_limit_headers"}]
+        names = [name for name in self.__slots__ if name not in UNLISTED_FIELDS]
         entry: Object = {name: getattr(self, name) for name in names}
         entry["headers"] = {name: value for name, value in self.headers.items()}  # noqa: C416 - a copy of exact type
         entry["output_tokens"] = self.output_tokens

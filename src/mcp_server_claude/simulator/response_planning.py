@@ -85,11 +85,16 @@ def plan_response(
     )
 
 
+def refuses_before_output(answer: ScriptedAnswer) -> bool:
+    """True when the answer is a refusal before anything was said."""
+    return answer.directive.stop == "refusal" and (answer.directive.at == 0 or not answer.text)
+
+
 def _plan_thinking(body: Object, answer: ScriptedAnswer, model: CatalogModel, betas: str) -> PlannedThinking | None:
     config = as_object(body.get("thinking"))
     kind = as_text(config.get("type"))
     requested = answer.directive.think
-    if requested is None and answer.directive.stop == "refusal" and (answer.directive.at == 0 or not answer.text):
+    if requested is None and refuses_before_output(answer):
         return None  # a refusal before any output
     if requested is None and not (kind in {"enabled", "adaptive"} or (not kind and model.thinks_by_default)):
         return None
@@ -167,27 +172,58 @@ def _plan_server_tools(body: Object, answer: ScriptedAnswer, *, pausing: bool = 
         return tuple(begun)
     chosen, prompt = answer.directive, answer.prompt
     found: list[ServerToolUse] = []
-    if _uses_server_tool(body, "web_search", chosen.search, _SEARCH_REQUEST.search(prompt) is not None):
-        found.append(WebSearch(" ".join(prompt.split()[:MAX_QUERY_WORDS])))
+    query = " ".join(prompt.split()[:MAX_QUERY_WORDS])
+    searches = _server_tool_count(body, "web_search", chosen.search, _SEARCH_REQUEST.search(prompt) is not None)
+    found += _web_searches(body, query, searches, chosen.results or 0)
     page = _PAGE_URL.search(prompt)
-    if _uses_server_tool(body, "web_fetch", chosen.fetch, page is not None):
-        found.append(WebFetch(page[0] if page else "https://example.com/page"))
-    if not answer.follows_tool_result and _uses_server_tool(
+    fetches = _server_tool_count(body, "web_fetch", chosen.fetch, page is not None)
+    found += _web_fetches(body, page[0] if page else "https://example.com/page", fetches, chosen.page or 0)
+    if not answer.follows_tool_result and _server_tool_count(
         body, "code_execution", chosen.code, _CODE_REQUEST.search(prompt) is not None
     ):
         found.append(CodeRun(program=f"print({printed!r})\n", stdout=printed, output_file_ids=names))
     if pausing and not found:
-        found.append(WebSearch(" ".join(prompt.split()[:MAX_QUERY_WORDS])))
+        found.append(WebSearch(query))
     return (*begun, *found)
 
 
-def _uses_server_tool(body: Object, tool: str, directed: bool | None, mentioned: bool) -> bool:  # noqa: FBT001
-    """True when a server tool is used: as directed, else when it is offered and the prompt mentions its work."""
-    if directed is not None:
-        return directed
-    return mentioned and any(
-        as_text(as_object(each).get("type")).startswith(tool) for each in as_list(body.get("tools"))
-    )
+def _web_searches(body: Object, query: str, count: int, tokens: int) -> list[WebSearch]:
+    """The searches, each of other words; those beyond `max_uses` fail ("Web search tool", August 2026)."""
+    limit = as_integer(_server_tool(body, "web_search").get("max_uses"), count)
+    return [
+        WebSearch(
+            f"{query} {place}" if place else query,
+            tokens=tokens if place < limit else 0,
+            refused="" if place < limit else "max_uses_exceeded",
+        )
+        for place in range(count)
+    ]
+
+
+def _web_fetches(body: Object, url: str, count: int, tokens: int) -> list[WebFetch]:
+    """The pages, cut at `max_content_tokens`; those beyond `max_uses` fail ("Web fetch tool", August 2026)."""
+    tool = _server_tool(body, "web_fetch")
+    limit, most_tokens = as_integer(tool.get("max_uses"), count), as_integer(tool.get("max_content_tokens"), tokens)
+    return [
+        WebFetch(
+            f"{url}#{place}" if place else url,
+            tokens=min(tokens, most_tokens) if place < limit else 0,
+            refused="" if place < limit else "max_uses_exceeded",
+        )
+        for place in range(count)
+    ]
+
+
+def _server_tool_count(body: Object, tool: str, directed: int | None, mentioned: bool) -> int:  # noqa: FBT001
+    """How often a server tool is used: as directed, else once when it is offered and the prompt mentions its work."""
+    return int(mentioned and bool(_server_tool(body, tool))) if directed is None else int(directed)
+
+
+def _server_tool(body: Object, kind: str) -> Object:
+    """The definition of a server tool that is offered; empty when there is none."""
+    tools = map(as_object, as_list(body.get("tools")))
+    nothing: Object = {}
+    return next((tool for tool in tools if as_text(tool.get("type")).startswith(kind)), nothing)
 
 
 def _without_results(uses: tuple[ServerToolUse, ...]) -> tuple[ServerToolUse, ...]:

@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, TypeAlias
 
 from mcp_server_claude.simulator.server_tool_state import SERVER_TOOL_USE
+from mcp_server_claude.simulator.token_counting import CHARS_PER_TOKEN, token_count
 
 if TYPE_CHECKING:
     from mcp_server_claude.simulator.event_builder import EventBuilder
@@ -23,20 +24,26 @@ SEARCH_RESULTS = (
 )
 PROGRAM_PATH = "/tmp/answer.py"  # noqa: S108 - in a container that does not exist
 MAX_TITLE_CHARS = 80
+SHORT_RESULT_TOKENS = 150
+"""Tokens of the results of a search whose length no prompt chooses."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebSearch:
-    """A search of the web."""
+    """A search of the web. Its results have `tokens`, 0 for a few. `refused` is the error code of one that failed."""
 
     query: str
+    tokens: int = 0
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class WebFetch:
-    """A page that is fetched."""
+    """A page that is fetched. It has `tokens`, 0 for a sentence. `refused` is the error code of one that failed."""
 
     url: str
+    tokens: int = 0
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +66,10 @@ ServerToolUse: TypeAlias = WebSearch | WebFetch | CodeRun
 def add_server_tool_blocks(builder: EventBuilder, use: ServerToolUse, seed: str) -> None:
     """Write down what a server tool does."""
     match use:
-        case WebSearch(query):
-            _add_search(builder, query, seed)
-        case WebFetch(url):
-            _add_fetch(builder, url, seed)
+        case WebSearch():
+            _add_search(builder, use, seed)
+        case WebFetch():
+            _add_fetch(builder, use, seed)
         case CodeRun(started_use_id=""):
             _add_code_run(builder, use, seed)
         case CodeRun(started_use_id=begun):
@@ -72,17 +79,17 @@ def add_server_tool_blocks(builder: EventBuilder, use: ServerToolUse, seed: str)
 def citation_for(use: ServerToolUse, text: str) -> Object:
     """The citation of a source in a text."""
     match use:
-        case WebFetch(url):
+        case WebFetch(refused="", url=url):
             return {
                 "type": "char_location",
-                "cited_text": _page_text(url)[:60],
+                "cited_text": _page_text(use)[:60],
                 "document_index": 0,
                 "document_title": _page_title(url),
                 "start_char_index": 0,
                 "end_char_index": 60,
                 "file_id": None,
             }
-        case WebSearch(query):
+        case WebSearch(refused="", query=query):
             title, url = SEARCH_RESULTS[0]
             return {
                 "type": "web_search_result_location",
@@ -91,26 +98,52 @@ def citation_for(use: ServerToolUse, text: str) -> Object:
                 "title": f"{title}: {query}"[:MAX_TITLE_CHARS],
                 "encrypted_index": b64encode(_sha256(text)).decode(),
             }
-        case CodeRun():
+        case _:
             return {}
 
 
 def server_tool_usage(uses: tuple[ServerToolUse, ...]) -> Object:
     """`usage.server_tool_use`; the API counts no runs of code there."""
-    searches = sum(isinstance(use, WebSearch) for use in uses)
-    fetches = sum(isinstance(use, WebFetch) for use in uses)
+    searches = search_count(uses)
+    fetches = sum(isinstance(use, WebFetch) and not use.refused for use in uses)
     return {"web_search_requests": searches, "web_fetch_requests": fetches}
 
 
-def _add_search(builder: EventBuilder, query: str, seed: str) -> None:
+def search_count(uses: tuple[ServerToolUse, ...]) -> int:
+    """The searches that are billed: those that failed are not ("Web search tool", August 2026)."""
+    return sum(isinstance(use, WebSearch) and not use.refused for use in uses)
+
+
+def result_tokens(use: ServerToolUse) -> int | None:
+    """The tokens that a use brings into the context; None where it has no result yet."""
+    match use:
+        case CodeRun(is_pending=False, started_use_id="", stdout=printed):
+            return token_count(len(printed))
+        case CodeRun():
+            return None
+        case WebSearch(refused="", tokens=0):
+            return SHORT_RESULT_TOKENS
+        case WebFetch(refused=""):
+            return token_count(len(_page_text(use)))
+        case WebSearch(tokens=tokens) | WebFetch(tokens=tokens):
+            return tokens
+
+
+def _add_search(builder: EventBuilder, use: WebSearch, seed: str) -> None:
+    query = use.query
     name = _tool_use_id(seed, query)
     builder.add_block_with_input({"type": SERVER_TOOL_USE, "id": name, "name": "web_search"}, {"query": query})
+    if use.refused:
+        error: Object = {"type": "web_search_tool_result_error", "error_code": use.refused}
+        builder.add_block({"type": "web_search_tool_result", "tool_use_id": name, "content": error})
+        return
+    encrypted_chars = use.tokens * CHARS_PER_TOKEN // len(SEARCH_RESULTS)
     results: list[Json] = [
         {
             "type": "web_search_result",
             "title": f"{title}: {query}"[:MAX_TITLE_CHARS],
             "url": url,
-            "encrypted_content": b64encode(_sha256(url)).decode(),
+            "encrypted_content": b64encode(_sha256(url)).decode().ljust(encrypted_chars, "A"),
             "page_age": "November 12, 2026",
         }
         for title, url in SEARCH_RESULTS
@@ -118,12 +151,17 @@ def _add_search(builder: EventBuilder, query: str, seed: str) -> None:
     builder.add_block({"type": "web_search_tool_result", "tool_use_id": name, "content": results})
 
 
-def _add_fetch(builder: EventBuilder, url: str, seed: str) -> None:
+def _add_fetch(builder: EventBuilder, use: WebFetch, seed: str) -> None:
+    url = use.url
     name = _tool_use_id(seed, url)
     builder.add_block_with_input({"type": SERVER_TOOL_USE, "id": name, "name": "web_fetch"}, {"url": url})
+    if use.refused:
+        error: Object = {"type": "web_fetch_tool_result_error", "error_code": use.refused}
+        builder.add_block({"type": "web_fetch_tool_result", "tool_use_id": name, "content": error})
+        return
     page: Object = {
         "type": "document",
-        "source": {"type": "text", "media_type": "text/plain", "data": _page_text(url)},
+        "source": {"type": "text", "media_type": "text/plain", "data": _page_text(use)},
         "title": _page_title(url),
         "citations": {"enabled": True},
     }
@@ -156,8 +194,13 @@ def _code_result(tool_use_id: str, run: CodeRun) -> Object:
     return {"type": "bash_code_execution_tool_result", "tool_use_id": tool_use_id, "content": result}
 
 
-def _page_text(url: str) -> str:
-    return f"The page at {url} says what such pages say: first what it is about, then the details, then the sources."
+def _page_text(page: WebFetch) -> str:
+    """The text of a page: one sentence, or as many as its tokens make."""
+    said = (
+        f"The page at {page.url} says what such pages say: first what it is about, then the details, then the sources."
+    )
+    chars = page.tokens * CHARS_PER_TOKEN or len(said)
+    return (f"{said} " * (chars // len(said) + 1))[:chars]
 
 
 def _page_title(url: str) -> str:

@@ -150,6 +150,7 @@ class StreamPlayer:
 
     def _end_stream(self, steps: Sequence[StreamStep]) -> None:
         self._send_batch(steps)
+        self._record.record_totals(self._plan)
         if self._compress:
             self._connection.send_chunk(self._gzip_stream.flush())
         self._connection.end_chunks()

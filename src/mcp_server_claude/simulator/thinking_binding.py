@@ -2,9 +2,10 @@
 
 A block is bound to three things: to what came before it (`system`, the set of `tools` and every earlier message), to
 the models that may read it, and for some models to the account. Each block also records the thinking block before it,
-so that a gap is found. Sources: platform.claude.com/docs/en/build-with-claude/preserved-thinking and its pages
-"prefix-checks" and "fix-bound-to-a-different-conversation" (November 2026), and the page "Preserved thinking" of the
-Amazon Bedrock user guide (November 2026).
+so that a gap is found. After a summary (compaction), the prefix begins with it. Sources:
+platform.claude.com/docs/en/build-with-claude/preserved-thinking and its pages "prefix-checks" and
+"fix-bound-to-a-different-conversation" (November 2026), and the page "Preserved thinking" of the Amazon Bedrock user
+guide (November 2026).
 
 The signature carries all of it, so that a simulator that has been restarted still reads it. docs/simulator.md lists
 what is assumed where the documentation says nothing.
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude.simulator.api_errors import rejection
+from mcp_server_claude.simulator.compaction import last_summary, without_compacted
 from mcp_server_claude.simulator.json_body import as_list, as_object, as_text, content_blocks
 from mcp_server_claude.simulator.model_catalog import find_model
 
@@ -193,9 +195,10 @@ def check_thinking(
         "drop_block" if is_batch else _default_behavior(model, has_beta=has_beta, new_account=new_account)
     )
     check = _Check(model=model, account=account, behavior=behavior, body=body)
+    first_place = last_summary(as_list(body.get("messages"))) or (0, 0)
     for index, message in enumerate(as_list(body.get("messages"))):
         for position, block in enumerate(as_list(as_object(message).get("content"))):
-            if as_object(block).get("type") in THINKING_TYPES:
+            if (index, position) >= first_place and as_object(block).get("type") in THINKING_TYPES:
                 check.check_block((index, position), as_object(block))
     return CheckedThinking(
         body=_without(body, check.dropped),
@@ -293,7 +296,7 @@ def _tools_digest(body: Object) -> str:
 def _messages_digest(messages: Iterable[Json]) -> str:
     """The digest of the blocks of a conversation, thinking left out; messages of one role in a row are one."""
     digest = hashlib.sha256()
-    for message in map(as_object, messages):
+    for message in map(as_object, without_compacted([*messages])):
         for block in content_blocks(message.get("content")):
             if not _is_thinking(block):
                 digest.update(f"{as_text(message.get('role'))}\0{_canonical(block)}\0".encode("utf-8", "replace"))

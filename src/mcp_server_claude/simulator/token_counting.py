@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mcp_server_claude.simulator.compaction import without_compacted
 from mcp_server_claude.simulator.json_body import as_list, as_object, as_text, content_blocks
 from mcp_server_claude.simulator.thinking_binding import read_signature
 
@@ -87,7 +88,7 @@ def prompt_segments(body: Object, image_tokens: ImageTokens = flat_image_tokens)
     """The request in the order in which the cache sees it: tools, system, messages."""
     pieces: list[tuple[str, Object]] = [("tool", as_object(tool)) for tool in as_list(body.get("tools"))]
     pieces += [("system", block) for block in content_blocks(body.get("system"))]
-    for message in map(as_object, as_list(body.get("messages"))):
+    for message in map(as_object, without_compacted(as_list(body.get("messages")))):
         role = as_text(message.get("role"))
         found = content_blocks(message.get("content"))
         pieces += [(f"{role}{MESSAGE_TOKENS if n == 0 else 0}", block) for n, block in enumerate(found)]
