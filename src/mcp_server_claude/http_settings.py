@@ -17,66 +17,74 @@ class HttpSettings(BaseSettings):
     reader_grace_s: float = Field(
         default=60.0,
         ge=0,
-        description="Over HTTP: seconds that an answer is still written after its last reader has gone, who may come "
-        "back for it; then the call is stopped. 0 stops it at once, `inf` never.",
+        description="Over HTTP: seconds for which a call continues after its last reader has disconnected, so that "
+        "the reader can resume. Then the call is stopped. 0: it is stopped at once; `inf`: never.",
     )
     max_body_bytes: int = Field(
         default=64 * 1024 * 1024,
         ge=1024,
-        description="Over HTTP: bytes that a request may have; PDFs come as base64, which adds a third.",
+        description="Over HTTP: maximum size of a request body, in bytes. Files are sent as base64, which adds a "
+        "third.",
     )
     body_timeout_s: float = Field(
         default=30.0,
         gt=0,
-        description="Over HTTP: seconds that a request's body may take to arrive, and one more for each 64 KiB of it.",
+        description="Over HTTP: maximum number of seconds in which a request body must arrive, plus one for each 64 "
+        "KiB of it.",
     )
     write_timeout_s: float = Field(
         default=300.0,
         gt=0,
-        description="Over HTTP: seconds that a client may take nothing of what is sent to it before it is hung up on.",
+        description="Over HTTP: seconds without progress after which a client that does not read its response is "
+        "disconnected.",
     )
     drain_s: float = Field(
         default=25.0,
         ge=0,
-        description="Over HTTP: seconds that requests in flight have to finish once the server is told to end.",
+        description="Over HTTP: seconds that running requests may take to finish after the server was told to stop.",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Over HTTP: addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are "
-        "believed; separated by commas, or a list in the file. Not set: nobody's.",
+        "trusted; separated by commas, or a list in the file. Not set: none is trusted.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Over HTTP: host names that the server answers to, besides `localhost`, the address it "
-        "listens on and that of `MCP_CLAUDE_PUBLIC_URL`; separated by commas, or a list in the file.",
+        description="Over HTTP: host names that the server accepts, in addition to `localhost`, its own address and "
+        "the host of `MCP_CLAUDE_PUBLIC_URL`; separated by commas, or a list in the file.",
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Over HTTP: origins of other sites whose pages may use the server, e.g. `https://tools.example`; "
-        "they still need a token (CORS).",
+        description="Over HTTP: origins of other sites whose pages may call the server (CORS), e.g. "
+        "`https://tools.example`; they still need a token. Separated by commas, or a list in the file. Not set: none.",
     )
     metrics_token: SecretStr | None = Field(
         default=None,
-        description="Over HTTP: a bearer token that may read `/metrics` and nothing else, besides an operator's.",
+        description="Over HTTP: a bearer token that grants access to `/metrics` and nothing else. Not set: only "
+        "operators can read the metrics.",
     )
     public_url: str = Field(
         default="",
-        description="Over HTTP: where people reach the server, e.g. `https://claude.example`. An https:// here makes "
-        "cookies secure behind a proxy, and tokens of an identity provider must be meant for it.",
+        description="Over HTTP: the public address of the server, e.g. `https://claude.example`. With https:// the "
+        "cookies are secure even behind a proxy. Access tokens of an identity provider must be issued for this "
+        "address.",
     )
     oidc_issuer: str = Field(
         default="",
-        description="Over HTTP: the identity provider whose access tokens (JWTs) are taken, exactly as its tokens name "
-        "it in `iss`. Needs `MCP_CLAUDE_PUBLIC_URL`.",
+        description="Over HTTP: the identity provider whose access tokens (JWTs) are accepted, exactly as in their "
+        "claim `iss`. Needs `MCP_CLAUDE_PUBLIC_URL`. Not set: no identity provider.",
     )
     oidc_audience: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="What such a token must be meant for (`aud`), one of these, separated by commas; not set: "
-        "`MCP_CLAUDE_PUBLIC_URL` followed by `/mcp`, as the MCP specification asks.",
+        description="Over HTTP: values of the claim `aud`, of which an access token must have one; separated by "
+        "commas, or a list in the file. Not set: `MCP_CLAUDE_PUBLIC_URL` followed by `/mcp`, as the MCP specification "
+        "requires.",
     )
     oidc_jwks_url: str = Field(
-        default="", description="Where the provider's keys are; empty asks the provider's own metadata."
+        default="",
+        description="Over HTTP: the URL of the identity provider's keys (JWKS). Not set: the URL in the metadata of "
+        "the provider.",
     )
     oidc_scope: str = Field(
-        default="", description="Scopes that such a token must have, separated by spaces; empty asks for none."
+        default="", description="Over HTTP: scopes that an access token must have, separated by spaces. Not set: none."
     )

@@ -44,40 +44,40 @@ class Settings(HttpSettings):
 
     api_key: SecretStr | None = Field(
         default=None,
-        description="The Anthropic API key for this server alone. When it is set, only `MCP_CLAUDE_BASE_URL` "
-        "redirects requests and `ANTHROPIC_BASE_URL` is ignored. Otherwise the SDK's own chain is used: "
-        "`ANTHROPIC_API_KEY`, `ANTHROPIC_AUTH_TOKEN`, a profile.",
+        description="The Anthropic API key of this server. With it, only `MCP_CLAUDE_BASE_URL` redirects requests and "
+        "`ANTHROPIC_BASE_URL` is ignored. Not set: the credentials of the SDK (`ANTHROPIC_API_KEY`, "
+        "`ANTHROPIC_AUTH_TOKEN`, or a profile).",
     )
     keyring: str = Field(
         default="",
-        description="The name of a key in the keyring of the operating system, which is used where no "
-        "`MCP_CLAUDE_API_KEY` is set (`mcp-server-claude keys set`). Needs the extra `keyring`.",
+        description="The name of a key in the keyring of the operating system (`mcp-server-claude keys set`). It is "
+        "used if `MCP_CLAUDE_API_KEY` is not set. Needs the extra `keyring`.",
     )
     base_url: str = Field(
         default="",
-        description="Where the Messages API is, e.g. a gateway's `https://…`. Empty means Anthropic's own "
-        "(or `ANTHROPIC_BASE_URL` when no `MCP_CLAUDE_API_KEY` is set).",
+        description="The URL of the Messages API, e.g. a gateway (`https://…`). Not set: Anthropic's own API, or "
+        "`ANTHROPIC_BASE_URL` if `MCP_CLAUDE_API_KEY` is not set.",
     )
     platform: PlatformName = Field(
         default="anthropic",
-        description="Where Claude is asked: `anthropic` (or a gateway in its place), `aws` (Claude Platform on AWS), "
-        "`bedrock`, `bedrock-mantle` (Bedrock's Messages API), `vertex` or `foundry`. Region, project and credentials "
-        "come from the cloud's own variables ([platforms](platforms.md)).",
+        description="The platform that serves Claude: `anthropic` (Anthropic's API or a gateway), `aws` (Claude "
+        "Platform on AWS), `bedrock`, `bedrock-mantle` (Bedrock's Messages API), `vertex` or `foundry`. Region, "
+        "project and credentials come from the variables of the cloud ([platforms](platforms.md)).",
     )
     auth_header: Literal["authorization", "x-api-key"] = Field(
         default="authorization",
-        description="How the key is sent: `authorization` (Bearer, what the SDK does) or `x-api-key` "
-        "(for gateways that read only that).",
+        description="The header that carries the key: `authorization` (a bearer token, as the SDK sends it) or "
+        "`x-api-key` (for gateways that read only this header).",
     )
     http_backend: Literal["aiohttp", "httpx"] = Field(
         default="aiohttp",
-        description="The HTTP library that carries requests to the API: `aiohttp` (parses in C, about a quarter of the "
-        "CPU while an answer streams) or `httpx`. A SOCKS proxy is always used with `httpx`.",
+        description="The HTTP library for requests to the API: `aiohttp` (about a quarter of the CPU time while an "
+        "answer streams) or `httpx`. With a SOCKS proxy `httpx` is always used.",
     )
     preload: bool = Field(
         default=False,
-        description="Over stdio: whether the SDK is imported at the start instead of at the first call, which then "
-        "begins a second sooner, for 50 MB of memory in a server that may never be called.",
+        description="Over stdio: import the SDK at the start instead of at the first call. The first call then starts "
+        "a second sooner, and the idle server takes 50 MB more memory.",
     )
     model: str = Field(
         default="sonnet",
@@ -86,26 +86,31 @@ class Settings(HttpSettings):
     )
     fallback_model: str = Field(
         default="",
-        description="The model that answers instead when the requested one is overloaded or declines: an exact id or a "
-        "family. With it, an answer is sent only when it is complete, since it may be withdrawn.",
+        description="The model that answers if the requested one is overloaded or refuses: an exact id or a family. "
+        "With it, an answer is sent only when it is complete, because it could still be withdrawn. Not set: no "
+        "fallback.",
     )
     progress: Literal["auto", "text", "status"] = Field(
         default="auto",
-        description="What progress messages hold: `text` (the answer's text, lossless when joined), `status` (one "
-        "line for a person), or `auto` (`status` for clients that show only the latest message, else `text`).",
+        description="The content of progress messages: `text` (the text of the answer; the messages joined are the "
+        "answer), `status` (one line about the state), or `auto` (`status` for clients that show only the latest "
+        "message, otherwise `text`).",
     )
     progress_interval_s: float = Field(
-        default=0.1, ge=0.01, le=10, description="Seconds over which text is gathered into one notification."
+        default=0.1, ge=0.01, le=10, description="Seconds for which text is collected into one notification."
     )
     heartbeat_s: float = Field(
-        default=10.0, ge=0.05, le=240, description="Seconds of silence after which a notification is sent all the same."
+        default=10.0,
+        ge=0.05,
+        le=240,
+        description="Seconds without a notification after which one is sent without new text.",
     )
     footer: bool = Field(
-        default=True, description="End each answer with a line for its reader: model, tokens, cost, time."
+        default=True, description="End each answer with a line that names model, tokens, cost and time."
     )
     data_dir: Path = Field(
         default_factory=lambda: user_data_path(APP_NAME),
-        description="Where the ledger and caches are kept (directory 0700, files 0600).",
+        description="The directory of the ledger and the caches (directory mode 0700, file mode 0600).",
     )
     database_url: SecretStr | None = Field(
         default=None,
@@ -113,33 +118,40 @@ class Settings(HttpSettings):
         "instead of a file in the data directory. Needs the extra `postgres`.",
     )
     models_wait_s: float = Field(
-        default=2.0, ge=0, le=60, description="Seconds that a call waits at most for the list of models."
+        default=2.0, ge=0, le=60, description="Maximum number of seconds that a call waits for the list of models."
     )
     deadline_s: float = Field(
-        default=3600.0, gt=0, description="Seconds that a whole call may take, retries and continuations included."
+        default=3600.0, gt=0, description="Maximum number of seconds of a call, including retries and continuations."
     )
     retry_for_s: float = Field(
-        default=300.0, ge=0, description="Seconds of failing after which a call gives up; 0 never retries."
+        default=300.0,
+        ge=0,
+        description="Maximum number of seconds for which failing requests are retried. 0: no retries.",
     )
-    max_retries: int = Field(default=8, ge=0, le=100, description="Failures in a row after which a call gives up.")
+    max_retries: int = Field(
+        default=8,
+        ge=0,
+        le=100,
+        description="Maximum number of consecutive failures before a call fails.",
+    )
     max_concurrent: int = Field(
         default=0,
         ge=0,
         le=10_000,
-        description="Concurrent calls; further ones wait. 0: 8 over stdio, 64 over HTTP.",
+        description="Maximum number of concurrent calls; further calls wait. 0: 8 over stdio, 64 over HTTP.",
     )
     max_concurrent_items: int = Field(
         default=0,
         ge=0,
         le=10_000,
-        description="Items of background jobs that are answered at the same time at most, besides other calls; the "
-        "API's rate limits make it fewer. 0: as many as `MCP_CLAUDE_MAX_CONCURRENT`.",
+        description="Maximum number of items of background jobs that are answered concurrently, in addition to other "
+        "calls. The rate limits of the API can lower it. 0: the same as `MCP_CLAUDE_MAX_CONCURRENT`.",
     )
     bytes_timeout_s: float = Field(
         default=240.0,
         gt=0,
-        description="Seconds without a single byte from upstream after which a stream counts as broken "
-        "(silences of 185 s have been seen while a model thinks).",
+        description="Seconds without a byte from the API after which a stream counts as broken (silences of 185 s "
+        "were measured while a model thinks).",
     )
     event_timeout_s: float = Field(
         default=900.0,
@@ -148,116 +160,124 @@ class Settings(HttpSettings):
     )
     thinking_count: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="Whether the beta that counts thinking tokens while they are produced is asked for "
-        "(`auto`: of Anthropic's own API only). It feeds the status line and estimates.",
+        description="Request the beta that counts thinking tokens while they are produced, for the status line and "
+        "estimates. `auto`: only from Anthropic's own API.",
     )
     thinking_display: Literal["auto", "summarized", "omitted"] = Field(
         default="auto",
-        description="Whether Claude's thinking comes as a summary, for the status line and the page. `auto`: only of "
-        "Anthropic's own API, and where somebody watches, since the first words of the answer come later with it. "
-        "Thinking costs the same either way.",
+        description="Request a summary of Claude's thinking for the status line and the page: `summarized` or "
+        "`omitted`. `auto`: a summary only from Anthropic's own API and only if a client shows it, because it delays "
+        "the first words of the answer. The cost of thinking is the same.",
     )
     budget_usd_per_day: float | None = Field(
         default=None,
         gt=0,
         le=1e9,
-        description="Dollars that all calls of a UTC day may cost together; not set: no limit.",
+        description="Maximum cost of all calls together in a UTC day, in dollars. Not set: no limit.",
     )
     confirm_above_usd: float | None = Field(
         default=None,
         ge=0,
         le=1e9,
-        description="Dollars above which the user is asked before a call is sent: by the MCP client (elicitation), "
-        "and on the terminal by the shell. The most that a call can cost counts, which `max_usd` and `max_tokens` "
-        "lower. A client that cannot ask gets an error. `POST /chat` answers 402 with a token that approves the cost, "
-        "and the page asks. Not set: never.",
+        description="Cost in dollars above which a call needs the approval of its user: the MCP client asks "
+        "(elicitation), the shell asks on the terminal, the page asks in a dialog, and `POST /chat` answers 402 with "
+        "a token that approves the cost. The maximum cost of the call counts, which `max_usd` and `max_tokens` lower. "
+        "A client that cannot ask gets an error. Not set: no approval.",
     )
     user_usd_per_day: float | None = Field(
         default=None,
         ge=0,
         le=1e9,
-        description="Dollars that the calls of each user may cost in a UTC day, where `mcp-server-claude user` set "
-        "nothing else; not set: no limit. Users are those of the HTTP server.",
+        description="Maximum cost of the calls of each user of the HTTP server in a UTC day, in dollars, unless "
+        "`mcp-server-claude user` sets another limit. Not set: no limit.",
     )
     user_calls_per_minute: int = Field(
-        default=60, ge=0, description="Calls that each user may start per minute; 0: no limit."
+        default=60, ge=0, description="Maximum number of calls that each user may start per minute. 0: no limit."
     )
-    user_concurrent: int = Field(default=8, ge=0, description="Concurrent calls of each user; 0: no limit.")
+    user_concurrent: int = Field(
+        default=8,
+        ge=0,
+        description="Maximum number of concurrent calls of each user. 0: no limit.",
+    )
     retention_days: float = Field(
         default=30.0,
         ge=0,
-        description="Days that the text of calls is kept, so that an answer can be read again; 0 deletes it as soon as "
-        "it is delivered. The accounts stay.",
+        description="Days for which the text of calls is stored, so that an answer can be read again. 0: the text is "
+        "deleted as soon as it is delivered. Token counts and costs are always kept.",
     )
     cache: Literal["5m", "1h", "off"] = Field(
         default="5m",
-        description="How long the API keeps what was sent, so that the next turn of a thread reads it at a fraction of "
-        "the price. Writing costs a quarter more than not (`1h`: twice as much); short prompts are never cached.",
+        description="Lifetime of the prompt cache of the API, from which the next turn of a thread is read at a "
+        "fraction of the price: 5 minutes, 1 hour, or `off`. Writing to the cache costs a quarter more than plain "
+        "input (`1h`: twice as much). Short prompts are never cached.",
     )
     roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),
-        description="Directories that `files` may read, besides the working directory (or `CLAUDE_PROJECT_DIR`): "
-        "separated as in PATH, or a list in the file.",
+        description="Directories that `files` may read, in addition to the working directory (or "
+        "`CLAUDE_PROJECT_DIR`): separated as in PATH, or a list in the file.",
     )
     project_dir: str = Field(
-        default="", description="The project that `files` may read; Claude Code sets `CLAUDE_PROJECT_DIR` for it."
+        default="",
+        description="The project directory that `files` may read. Claude Code sets `CLAUDE_PROJECT_DIR` for it. Not "
+        "set: the working directory.",
     )
     project: str = Field(
         default="",
         max_length=100,
-        description="The name of the project to which the ledger assigns requests. Not set: the name of the project's "
+        description="The name of the project to which the ledger assigns requests. Not set: the name of the project "
         "directory over stdio and at the shell, and none over HTTP.",
     )
     allow_files: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Names that look secret (`.env`, `*.pem`, …) and may be read all the same: globs on the "
-        "name or the path below its root, where `*` crosses `/`; separated by commas, or a list in the file.",
+        description="File names that look secret (`.env`, `*.pem`, …) but may be read: globs on the name or on the "
+        "path below its root, where `*` also matches `/`; separated by commas, or a list in the file.",
     )
     allow_file_ids: bool = Field(
         default=False,
-        description="Whether callers over HTTP may name any file of the Files API by its id (`file_…`). Every file of "
-        "the workspace can be read like that, also those of other users; without it only files that this server issued "
-        "to the same user are sent on. On stdio every id is sent on.",
+        description="Over HTTP: accept every file id of the Files API (`file_…`) from every user. A user can then "
+        "read all files of the workspace, including those of other users. Off: a user can name only files that this "
+        "server issued to them. Over stdio every id is accepted.",
     )
     uploads: bool = Field(
         default=False,
-        description='Whether large PDFs and images, and with `tools=["code"]` data files, are uploaded through the '
-        "Files API instead of sent along each time. It stores the user's data at Anthropic until it is deleted there, "
-        "90 days at most.",
+        description='Upload large PDFs and images, and data files for `tools=["code"]`, through the Files API instead '
+        "of sending them with each request. Anthropic then stores the data of the user until it is deleted there, for "
+        "at most 90 days.",
     )
-    max_files: int = Field(default=100, ge=1, le=1000, description="Files that one call may send.")
+    max_files: int = Field(default=100, ge=1, le=1000, description="Maximum number of files of a call.")
     detach_after_s: float | None = Field(
         default=None,
         ge=0,
-        description="Seconds after which a call of `claude_ask` or `claude_map` goes on as a background job and "
-        "returns what is there, or a task to a client that takes tasks; 0 never. Not set: 55 for these clients and for "
-        "those known to cut a call at 60 s (Claude Desktop), never for others.",
+        description="Seconds after which a call of `claude_ask` or `claude_map` continues as a background job. It "
+        "returns the text so far, or a task if the client supports tasks. 0: never. Not set: 55 for clients that "
+        "support tasks or are known to end calls at 60 s (Claude Desktop), never for others.",
     )
     inline_chars: int | None = Field(
         default=None,
         ge=1_000,
-        description="Characters of an answer that a result holds; of a longer one it holds the head, and a link to the "
-        "whole. Not set: 480,000 for clients that cut longer results, no limit for others.",
+        description="Maximum number of characters of an answer in a tool result. A longer answer is cut there, and "
+        "the result links to the complete text. Not set: 480,000 for clients that cut longer results, no limit for "
+        "others.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="What is logged to stderr."
+        default="info", description="The lowest level that is logged to stderr."
     )
     log_format: Literal["text", "json"] = Field(
         default="text",
-        description="How stderr is written: `text`, or `json` with an object a line. Each call is one line, "
-        "without anything of what was asked or answered.",
+        description="The format of stderr: `text`, or `json` with one object per line. Each call is one line, without "
+        "the text of prompt or answer.",
     )
     trace_content: bool = Field(
         default=False,
-        description="Whether OpenTelemetry spans hold prompts and answers. Off, they hold numbers and names only.",
+        description="Include prompts and answers in OpenTelemetry spans. Off: spans hold only numbers and names.",
     )
     forward_traceparent: bool = Field(
         default=False,
-        description="Whether a call's trace id goes on to the API, in the header `traceparent`.",
+        description="Send the trace id of a call to the API, in the header `traceparent`.",
     )
     telemetry_users: bool = Field(
         default=False,
-        description="Whether spans and metrics name the user. Off, only the ledger and the log do.",
+        description="Include the name of the user in spans and metrics. Off: only the ledger and the log hold it.",
     )
 
     def inline_limit(self, *, client_truncates: bool) -> int | None:
