@@ -83,7 +83,7 @@ class PastMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentTurn:
-    """The part of a turn, besides the answer, that a thread keeps in order to send it again unchanged.
+    """The part of a turn, apart from the answer, that a thread stores and sends again unchanged.
 
     `definitions` are the tools of the thread from now on. `dropped_thinking` says that the API refused the thinking of
     earlier answers, so that it must not be sent again; with `drops_blocks` the API drops what it would refuse, in every
@@ -193,7 +193,7 @@ class ModelUsage(TokenCounts):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage(TokenCounts):
-    """The account of a call: its tokens, its cost and its end. A stable, documented shape.
+    """The usage of a call: its tokens, its cost and its end. A stable, documented shape.
 
     Token counts are the API's own, added up over every upstream request of the call.
 
@@ -271,7 +271,7 @@ class Usage(TokenCounts):
 
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> Usage:
-        """The account from values that `as_json` wrote, e.g. in the journal; unknown fields are ignored."""
+        """The usage from values that `as_json` wrote, e.g. in the journal; unknown fields are ignored."""
         values = {name: value for name, value in values.items() if name in cls.__dataclass_fields__}
         ids = cast("Sequence[str]", values.pop("request_ids", ()))
         shares = cast("Sequence[dict[str, Any]]", values.pop("by_model", ()))
@@ -372,10 +372,11 @@ class StructuredOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """The result of a call: its text, its account, and for an incomplete answer one sentence on why and what to do.
+    """The result of a call: its text, its usage, and for an incomplete answer one sentence on why and what to do.
 
     `files` are those that code wrote, `container_id` is the container in which it ran, `sent` is what a thread keeps of
-    the request. `job_id` is the job as which the call goes on, where this is only what there was when it was detached.
+    the request. `job_id` is the job that continues the call, if the reply holds only the text at the moment of
+    detaching.
     """
 
     text: str

@@ -2,7 +2,7 @@
 
 Text is gathered for an interval after each message. With a timer for each reader, two hundred streams would wake the
 event loop two thousand times a second. One timer for all of them wakes the readers that are due together. There is no
-timer while nobody waits.
+timer while no reader waits.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class CallError(Exception):
         retry_after_s: Seconds after which a retry can succeed; None when unknown.
         request_id: The API's id of the request that failed.
         status: The HTTP status of the API's response.
-        usage: The account of the call, when a request was made.
+        usage: The usage of the call, if a request was made.
         should_retry: The API's advice (`x-should-retry`), or our own where waiting cannot help; None when there is
             neither, so that the class decides.
     """
@@ -61,7 +61,7 @@ class CallError(Exception):
         return self._copy(message)
 
     def with_usage(self, usage: Usage) -> Self:
-        """A copy with the account of the call."""
+        """A copy with the usage of the call."""
         return self._copy(usage=usage)
 
     def with_request_id(self, request_id: str | None) -> Self:

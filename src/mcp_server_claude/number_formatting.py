@@ -33,7 +33,7 @@ def format_usd(usd: float | None) -> str:
 
 
 def format_seconds(elapsed: float) -> str:
-    """Seconds as a person says them: 0.4 s, 12 s, 3 min 20 s."""
+    """Seconds as a person writes them: 0.4 s, 12 s, 3 min 20 s."""
     if elapsed < 10:
         return f"{elapsed:.1f} s"
     if elapsed < 120:

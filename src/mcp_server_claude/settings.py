@@ -364,7 +364,7 @@ class Settings(HttpSettings):
 
     @classmethod
     def load(cls) -> Settings:
-        """Read the settings. Never fails: a server that exits tells its user only "connection closed"."""
+        """Read the settings. Never fails: the user of a server that exits sees only "connection closed"."""
         found = settings_sources.read_sources(cls)
         try:
             settings = cls(**found.values)

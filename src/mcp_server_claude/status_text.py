@@ -25,7 +25,7 @@ TOOL_VERBS = {
     "grep": ("searching files", "searching files: "),
     "read": ("reading files", "reading "),
 }
-"""What a person is told that Claude is doing with a tool, and what stands before that with which it does it. Of any
+"""The words of the status line for each tool: the activity, and the prefix of its object. Of any
 other tool, its name."""
 
 

@@ -12,7 +12,7 @@ MAX_JOINED_CHARS = 4096
 class TextLog:
     """A text that grows. Its writer appends to it, and each reader reads from an offset of its own, in characters.
 
-    Small pieces are joined, since a string object costs 49 bytes besides its characters.
+    Small pieces are joined, since a string object costs 49 bytes in addition to its characters.
     """
 
     __slots__ = ("_blocks", "_starts", "chars")

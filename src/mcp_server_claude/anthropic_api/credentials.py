@@ -52,7 +52,7 @@ class Credential:
 
     @property
     def account(self) -> str:
-        """An identifier that differs between accounts, as far as that can be told without asking. It reveals no key."""
+        """An identifier that differs between accounts, as far as it is known without a request. It reveals no key."""
         secret = self.key.get_secret_value() if self.key else self.source
         return sha256(f"{self.base_url}\n{secret}".encode()).hexdigest()[:16]
 

@@ -145,7 +145,7 @@ def _api_message(error: APIStatusError) -> str:
     body = as_object(error.body)
     # Gateways send other shapes, and so does Amazon: {"message": …}, or {"Message": …} where it refuses a signature.
     message = next((each for each in (error.api_message, body.get("message"), body.get("Message")) if each), "")
-    # Where Amazon refuses a signature it goes on to show what was to be signed, a session's token included.
+    # Amazon's error for a bad signature quotes the text that was to be signed, with the session's token.
     return message.partition("The Canonical String")[0] if isinstance(message, str) else ""
 
 
@@ -331,7 +331,8 @@ def _from_connection_error(error: Exception) -> CallError:
                     "that inspects TLS, set SSL_CERT_FILE to a file with its certificate.",
                     kind="tls",
                 )
-            # asyncio raises a bare ConnectionResetError where the other end hangs up during the TLS handshake.
+            # asyncio raises a bare ConnectionResetError when the other end closes the connection during the TLS
+            # handshake.
             case ssl.SSLError() | ConnectionResetError() if isinstance(cause, ssl.SSLError) or not cause.args:
                 return ConfigurationError(
                     "The TLS connection to the base URL failed. Check the URL (https:// for a port that speaks HTTP?) "

@@ -31,7 +31,7 @@ MAX_FILE_NAME_CHARS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileMetadata:
-    """The metadata of a file; `size_bytes` is None where the API does not tell."""
+    """The metadata of a file; `size_bytes` is None if the API does not report it."""
 
     name: str
     mime_type: str
@@ -42,7 +42,7 @@ async def get_metadata(claude: ClaudeClient, file_id: str) -> FileMetadata:
     """The name, type and size of a file.
 
     Raises:
-        CallError: The API does not tell.
+        CallError: The API does not report it.
     """
     files = await _files_resource(claude)
     timeout_s = _bytes_timeout_s(claude)

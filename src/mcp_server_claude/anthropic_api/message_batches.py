@@ -2,7 +2,7 @@
 
 Rules: platform.claude.com/docs/en/build-with-claude/batch-processing and …/api/messages/batches, as documented by
 November 2026. No request is repeated here: a batch that was created, though its response was lost, is found by
-`list_batches`, and whoever polls comes back anyway.
+`list_batches`, and polls are repeated anyway.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_LIST_PAGES = 50
 MAX_RESULT_LINE_BYTES = 64 << 20
 """Bytes of the result of one request, more than any model writes."""
 NEVER_CREATED_STATUSES = frozenset({429, 529})
-"""Statuses of the API, besides those of refused requests (4xx), after which there is no batch."""
+"""Statuses, in addition to those of rejected requests (4xx), after which there is no batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ async def create_batch(claude: ClaudeClient, requests: Sequence[BatchRequest]) -
     """Create a batch.
 
     Raises:
-        CallError: It was not created, or nobody knows; see `was_not_created`.
+        CallError: It was not created, or this is unknown; see `was_not_created`.
     """
     client = await _open_client(claude)
     betas: set[str] = set()
@@ -106,7 +106,7 @@ async def retrieve_batch(claude: ClaudeClient, batch_id: str) -> UpstreamBatch:
     """A batch as it stands now.
 
     Raises:
-        CallError: The API does not tell.
+        CallError: The API does not report it.
     """
     client = await _open_client(claude)
     return _as_batch(await _send(claude, client.get(_path(batch_id), cast_to=object, **_options(claude))))

@@ -44,7 +44,7 @@ TEXT_FIELD_BY_DELTA = {
     "input_json_delta": "partial_json",
     "signature_delta": "signature",
 }
-"""The field of each type of delta, besides `text_delta`, that must be text."""
+"""The field that must be text, for each type of delta except `text_delta`."""
 QUERY_FIELDS = ("query", "url", "path", "command")
 """The fields of a server tool's input that say what it was asked for."""
 
@@ -54,7 +54,8 @@ class MessageStream:
 
     `listener` is called with each event and must not wait; `on_start` is called after `message_start`.
     `bytes_received()` and `event_count` grow with the stream, and `in_thinking_block` is true while a thinking block is
-    open: by these a watchdog tells silence from a broken stream. `container_id` names the container in which code ran.
+    open: a watchdog distinguishes silence from a broken stream by these. `container_id` names the container in which
+    code ran.
     `text_chars` is the length of the text so far. `is_finished` is set by `message_stop`, after which nothing counts.
     `ends_in_text` is true if the latest event was a delta of text. `model` is the model that answers, also where the
     API asked a fallback model; then `fallback_from` is the one that was requested. `region` is the place of inference

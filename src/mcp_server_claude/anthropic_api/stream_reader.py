@@ -164,7 +164,7 @@ async def _drain(chunks: AsyncIterator[bytes]) -> None:
 def _restore_requested_id(event: dict[str, object], requested_id: str) -> None:
     """Report the requested id instead of the response's, because prices differ by it.
 
-    An id that somebody chose (a deployment, a profile's ARN) has no price of its own and is not restored.
+    An id that a user chose (a deployment, a profile's ARN) has no price of its own and is not restored.
     """
     message = event.get("message")
     if isinstance(message, dict) and (

@@ -26,7 +26,7 @@ IMAGE_HEADER_CHARS = 1 << 18
 
 
 def estimate_input_tokens(fields: Mapping[str, object]) -> int:
-    """The tokens of a request at most, as far as its text and the sizes of its images tell. Takes 50 ms a megabyte."""
+    """An upper estimate of a request's tokens, from its text and the sizes of its images. Takes 50 ms a megabyte."""
     plain, image_tokens = _separate_images(fields)
     text = json.dumps(plain, ensure_ascii=False, default=str).encode(errors="replace")
     return math.ceil(SAFETY_FACTOR * sum(1 for _ in TOKEN_PATTERN.finditer(text))) + image_tokens

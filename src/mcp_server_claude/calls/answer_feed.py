@@ -238,7 +238,7 @@ class AnswerFeed:
     async def _replay_from_journal(
         self, journaled: call_journal.TextFromOffset, user: str, offset: int
     ) -> AsyncGenerator[FeedEvent]:
-        """A call that has ended or runs elsewhere, as the journal comes to know of it."""
+        """A call that has ended or runs elsewhere, as the journal records it."""
         record = journaled.call
         yield FeedEvent(offset, StartEvent(record.id, record.thread or "", record.model))
         sent_at = time.monotonic()
@@ -274,7 +274,7 @@ class AnswerFeed:
         return event
 
     def _final_events(self, journaled: call_journal.TextFromOffset, offset: int) -> list[FeedPayload]:
-        """The last events of an answer that has ended; none while it goes on."""
+        """The last events of an answer that has ended; none while it runs."""
         if journaled.missing:
             return answer_feed_final_events.events_for_outcome(answer_feed_final_events.text_missing())
         if journaled.call.state == "closed":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.calls.running_calls import RunningCall
 
 MAX_TEXT_EVENT_CHARS = 64 * 1024
-"""Characters told at once: some clients refuse an event of a megabyte."""
+"""Characters of one event: some clients refuse an event of a megabyte."""
 MAX_STATUS_CHARS = 200
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 MAX_LATEST_THREADS = 10
 THREAD_BUSY = "Another server process is answering in this thread. Try again when it has, or ask without a thread."
 THREAD_BUSY_RETRY_S = 5.0
-"""Seconds after which a client is told to try a busy thread again."""
+"""Seconds after which a client should retry a locked thread."""
 THREAD_POLL_INTERVAL_S = 0.5
 """Seconds between two attempts to lock a thread in which another process answers."""
 MAX_REMEMBERED_CONTAINERS = 10_000
@@ -201,11 +201,11 @@ class ConversationThreads:
         try:
             beginning = await self._lock_and_add_question(prepared, listener)
         except StoreError as error:
-            if new:  # the answer matters more than that it can be gone on from
+            if new:  # the answer matters more than its continuation
                 alone = prepared.with_call(replace(call, thread="", starts_thread=False))
                 return await self._engine.run_call(alone, listener, text)
             raise TemporaryError(f"The thread could not be read: {error}", kind="store") from error
-        except BaseException:  # cancelled while it was being taken: it will be taken all the same
+        except BaseException:  # cancelled while it was being taken: the queued lock still runs
             self._store.write_nowait(store_answer_and_unlock, call, (), None)
             raise
         if beginning is None:

@@ -67,7 +67,7 @@ class RunningCall:
         return call_journal.JournaledCall(id=self.call.id, worker="", started_at=self.started_at, model=self.call.model)
 
     def partial_usage(self) -> Usage:
-        """The account up to now, its output estimated from the characters that have come."""
+        """The usage so far, its output estimated from the characters that have come."""
         usage = replace(
             self.usage,
             output_tokens=round(self.text.chars / CHARS_PER_TOKEN),

@@ -242,7 +242,7 @@ class CallRegistry:
             if not self._running:
                 self._has_running = anyio.Event()
                 continue
-            with suppress(StoreError):  # whoever waits for it says that it still runs
+            with suppress(StoreError):  # the waiting caller reports that it still runs
                 for call_id in await self._store.read(call_journal.stop_requests, self._worker):
                     if running := self._running.get(call_id):
                         running.cancel_run(STOPPED_BY_READER)
@@ -270,7 +270,7 @@ class CallRegistry:
                 return _reply_or_raise(running)
             job_id = ""
             if self._adopt_as_job is not None:
-                with suppress(CallError):  # it goes on all the same, as long as this process does
+                with suppress(CallError):  # it still runs, as long as this process does
                     job_id = await self._adopt_as_job(running)
         except BaseException:
             running.cancel_scope.cancel()
@@ -316,7 +316,7 @@ class CallRegistry:
             self._on_list_change(call.user)
 
     async def _stopped_outcome(self, running: RunningCall) -> Reply | RequestError:
-        """The outcome of a stopped call: its text so far and its account."""
+        """The outcome of a stopped call: its text so far and its usage."""
         text, usage = running.text.slice(0), await self._journaled_usage(running)
         if text.strip():
             return Reply(text=text, usage=usage, incomplete=f"{running.cancel_reason} Ask again for the rest.")
@@ -325,7 +325,7 @@ class CallRegistry:
         )
 
     async def _journaled_usage(self, running: RunningCall) -> Usage:
-        """The account of a call from its journal, or else the account so far."""
+        """The usage of a call from its journal, or else the usage so far."""
         with suppress(StoreError):
             record = await self._store.write(call_journal.find_call, running.call.id, running.call.user)
             if record is not None and record.usage is not None:

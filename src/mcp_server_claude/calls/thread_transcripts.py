@@ -169,7 +169,7 @@ def _prefix_digest(tx: Transaction, call: Call, sent: SentTurn | None) -> str:
 def with_history(call: Call, transcript: ThreadTranscript) -> Call:
     """The call with what its thread sends before its question.
 
-    A call that asks for tools may also use the server tools that the thread has already: they cannot be told apart
+    A call that asks for tools may also use the server tools that the thread has already: they cannot be distinguished
     within a request. One that asks for none uses none.
     """
     thread = transcript.thread

@@ -121,7 +121,7 @@ def _print_interrupted(result: CallResult, options: AskOptions) -> int:
 
 
 def _result_json(result: CallResult) -> dict[str, object]:
-    """The result for programs: the text, the data of a schema, and the account with the same fields as over MCP."""
+    """The result for programs: the text, the data of a schema, and the usage with the same fields as over MCP."""
     reply = result.reply
     assert reply is not None  # noqa: S101 - the caller has handled an interrupted call
     value: dict[str, object] = {"text": reply.text}

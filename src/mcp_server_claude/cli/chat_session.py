@@ -127,7 +127,7 @@ def _read_line(prompt: str) -> str:
 
 
 async def _handle(services: Services, options: ChatOptions, state: ChatState, message: str) -> None:
-    """Carry out a command, or ask. An error is printed, and the conversation goes on."""
+    """Carry out a command, or ask. An error is printed, and the conversation continues."""
     try:
         if message.startswith("/"):
             _run_command(state, message, services.settings.model)

@@ -46,7 +46,7 @@ SERVER_NAME = "claude"
 KEY_VARIABLE = "MCP_CLAUDE_API_KEY"
 KEY_VARIABLE_NOTE = f"{KEY_VARIABLE}, not ANTHROPIC_API_KEY: that one would change how Claude Code itself pays."
 KEY_PLACEHOLDER = "<your Anthropic API key>"
-"""A value that `is_placeholder` takes for no key at all, so that a forgotten one is told in plain words."""
+"""A value that `is_placeholder` recognises, so that a forgotten key is reported as such."""
 KEY_REFERENCE = "${MCP_CLAUDE_API_KEY}"
 TOKEN_PLACEHOLDER = "<your token>"  # noqa: S105 - none
 TOKEN_VARIABLE = "MCP_CLAUDE_TOKEN"  # noqa: S105 - a name

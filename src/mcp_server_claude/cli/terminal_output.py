@@ -57,7 +57,7 @@ async def _with_open_store(settings: Settings, work: Callable[[Settings, Store],
 
 
 async def check_user_exists(_: Settings, store: Store, *, name: str) -> None:
-    """Check that somebody of that name, also a removed user, can have asked something.
+    """Check that a user of that name exists or existed.
 
     Raises:
         RequestError: There is no such user.

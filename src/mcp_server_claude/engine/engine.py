@@ -65,7 +65,7 @@ class Engine:
     """Answers calls. Its attributes live as long as the server; the state of a call is in local variables.
 
     A call ends in one of four ways: complete; incomplete, with the text there is and a sentence on why; failed, a
-    `CallError` with the account of what was tried; refused, a `CallError` before anything was sent.
+    `CallError` with the usage of its requests; refused, a `CallError` before anything was sent.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Engine:
         """Answer a call that was prepared; `listener` receives its events, and `text` the text of the answer.
 
         Raises:
-            CallError: There is no answer text; `usage` is the account if a request was made. A bug is of kind
+            CallError: There is no answer text; `usage` is set if a request was made. A bug is of kind
                 `internal`, with its traceback in the log.
         """
         with call_span(prepared.call, listener, self._settings) as span:
@@ -211,7 +211,7 @@ class Engine:
         return Reply(
             text=reply.text,
             usage=reply.usage,
-            # Thinking is bound to the model that thought it, and a conversation goes on with the one that it names.
+            # Thinking is bound to its model, and a conversation continues with the model that it names.
             blocks=tuple(fallback_model.without_thinking(reply.blocks)) if is_fallback else reply.blocks,
             incomplete=reply.incomplete,
             notes=tuple(note for note in notes if note),
@@ -305,7 +305,7 @@ class Engine:
             if in_words is None:
                 raise
             return await self.estimate_costs(in_words)
-        if "read" in call.tools:  # nobody would be there to look
+        if "read" in call.tools:  # no reader would see it
             model = model.without_features(frozenset({"batch"}))
         offers = cost_estimates(
             await self._models.get_catalog(),
@@ -365,7 +365,7 @@ def _publish_partial_text(prepared: PreparedCall, buffer: AnswerBuffer) -> None:
 
 
 def _close_failed(journal: JournalWriter, usage: UsageAccumulator, error: CallError) -> CallError:
-    """Close the journal of a failed call, and return the error with the account of the call."""
+    """Close the journal of a failed call, and return the error with the usage of the call."""
     account = replace(usage.usage(), complete=False)  # also where Claude ended its turn without any text
     journal.close_journal("failed", account, str(error), error.as_json())
     return error.with_usage(account)

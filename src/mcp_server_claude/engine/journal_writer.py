@@ -63,7 +63,7 @@ def logged_internal_error(call_id: str) -> CallError:
 def journal_bug(store: Store, worker: str, call: Call, usage: Usage | None = None) -> CallError:
     """Log the exception that is being handled, and close the call's journal as failed, also one that was never opened.
 
-    Returns the error that a client gets, with the account of the call.
+    Returns the error that a client gets, with the usage of the call.
     """
     if usage is None:
         usage = Usage(call_id=call.id, user=call.user, thread=call.thread or None, trace_id=call.trace_id)

@@ -102,7 +102,7 @@ class LedgerWriter:
                 raise TemporaryError(why, kind="store", should_retry=False) from None
             if error.kind == "unreachable":  # it is written once the server is back
                 self.store.write_nowait(_reserve_and_open, entry, reservation_request)
-        except BaseException:  # cancelled while it was being written: it will be there all the same
+        except BaseException:  # cancelled while it was being written: it is written nevertheless
             self._discard_entry(entry.id)
             raise
         if isinstance(granted, budget_reservations.InsufficientBudget):

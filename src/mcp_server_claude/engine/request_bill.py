@@ -58,10 +58,10 @@ class RequestBill:
 
 
 def request_bill(stream: MessageStream) -> RequestBill:
-    """The bill of a request as far as its stream tells.
+    """The bill of a request, from its stream.
 
     A request that never began costs nothing. Nor does a refusal before any output, unless its category is billed; usage
-    shows tokens for it all the same.
+    shows tokens for it nevertheless.
     """
     usage = stream.usage()
     return replace(_known_bill(stream, usage), is_lower_bound=_is_lower_bound(stream, usage))

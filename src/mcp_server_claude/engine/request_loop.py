@@ -279,7 +279,7 @@ class RequestLoop:
         await anyio.sleep(step.delay_s)
 
     def _record_bill(self, stream: MessageStream, entry: OpenEntry) -> tuple[RequestBill, Decimal]:
-        """Add a request to the account and to the spending limit.
+        """Add a request to the usage and to the spending limit.
 
         Returns:
             Its bill, and the amount that it takes from the budgets.

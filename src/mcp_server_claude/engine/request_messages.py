@@ -49,7 +49,7 @@ class RequestMessages:
         return [*self.view.history, *question, *self._turn_messages, *continuation, *paused]
 
     def sent_turn(self, repair: ThreadRepair) -> SentTurn:
-        """The question as it was sent, and what its thread keeps besides."""
+        """The question as it was sent, and what else its thread stores."""
         return self.view.sent_turn(self._user_message, repair)
 
     def all_blocks(self, latest: Sequence[Block]) -> tuple[Block, ...]:

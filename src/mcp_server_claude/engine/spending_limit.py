@@ -1,7 +1,8 @@
 """The spending limit of a call. Each request's `max_tokens` is cut to what can be paid for, so the API itself keeps it.
 
 Before a request its highest possible cost is reserved, in micro-dollars and in one transaction with its ledger entry.
-Afterwards the actual cost is booked and the rest released. So concurrent calls, in any number of processes, never pass
+Afterwards the actual cost is recorded and the rest released. So concurrent calls, in any number of processes, never
+pass
 the day's budget together.
 """
 
@@ -86,7 +87,7 @@ class SpendingLimit:
 
     @property
     def surplus_note(self) -> str:
-        """A note on what the limits count beyond the cost in the call's account; empty if they agree."""
+        """A note on what the limits count beyond the cost in the call's usage; empty if they agree."""
         if not self._surplus_usd:
             return ""
         surplus = _exact_usd(float(self._surplus_usd))
@@ -134,7 +135,7 @@ class SpendingLimit:
     ) -> Decimal:
         """Take what a request cost from the call's own limit; returns it, estimated where the price is unknown.
 
-        It takes at least `min_micros` micro-dollars; `surplus_note` then tells the difference.
+        It takes at least `min_micros` micro-dollars; `surplus_note` then reports the difference.
         """
         if cost is None and self._rates is not None:
             cost = (input_tokens * self._rates.input + output_tokens * self._rates.output) / MICROS_PER_USD

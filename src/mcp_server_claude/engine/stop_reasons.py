@@ -20,7 +20,7 @@ BUDGET_CUT = "it reached what the budget allows."
 """Begins the reason of an answer that a budget cut short; the chat page recognises it."""
 RAISE_BUDGET = "Raise the limit (max_usd, or the budget a day)."
 EARLY_STOP_SHARE = 0.9
-"""Share of `max_tokens` below which a `max_tokens` stop was somebody else's limit, e.g. that of a gateway."""
+"""Share of `max_tokens` below which a `max_tokens` stop had another cause, e.g. that of a gateway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

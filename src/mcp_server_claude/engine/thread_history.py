@@ -39,7 +39,7 @@ SYSTEM_MESSAGE_MODELS = re.compile(r"opus-4-8|opus-5|(fable|mythos)-5|sonnet-5-5
 """Models that take `role: "system"` within `messages`
 (https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages, looked up 2026-11-29)."""
 ACCOUNT_TAG_CHARS = 8
-"""Characters of a digest of the credential in front of each prefix digest, by which a changed key is told apart."""
+"""Characters of a digest of the credential in front of each prefix digest, by which a changed key is recognised."""
 NO_REPAIR = ThreadRepair()
 RULES_PREFACE = "From here on these instructions replace the earlier ones:\n\n"
 WEB_TOOLS = frozenset({"web_search", "web_fetch"})
@@ -90,7 +90,7 @@ def thread_view(
 ) -> ThreadView:
     """The view that `model` gets of the thread of a call.
 
-    `account` tells one credential from another: the API refuses some thinking of other accounts. `repair` is what the
+    `account` distinguishes credentials: the API refuses some thinking of other accounts. `repair` is what the
     API's refusals have made necessary.
     """
     definitions = _thread_definitions(call, model)

@@ -1,4 +1,4 @@
-"""The account of one call, added up over its upstream requests while it runs."""
+"""The usage of one call, added up over its upstream requests while it runs."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class UsageAccumulator:
         return time.monotonic() - self._started_at
 
     def usage(self) -> Usage:
-        """The account so far."""
+        """The usage so far."""
         call = self._call
         counts, cost = TokenCounts(), Decimal(0)
         priced = True

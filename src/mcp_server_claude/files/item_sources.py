@@ -34,7 +34,7 @@ def is_item_source(entry: str) -> bool:
 
 def read_item_source(source: str, policy: FilePolicy, limit: RunLimit | None = None) -> Iterator[dict[str, object]]:
     """The items of a table or a glob: `{"row": {...}}`, `{"item": "..."}` for a JSONL line that is no object, or
-    `{"file": path, ...}` with what tells a changed file.
+    `{"file": path, ...}` with what identifies a changed file.
 
     Blocks on the disk: run it on a thread.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class FilePolicy:
     """The files that a call may read, and how much of them.
 
-    `allow_secret_names` are globs of secret-looking names or paths that may be read all the same. `max_file_bytes`
+    `allow_secret_names` are globs of secret-looking names or paths that may be read nevertheless. `max_file_bytes`
     bounds one file on disk, `max_total_bytes` all files as they are sent (base64 and JSON included; the rest of a
     request's 32 MB is for the prompt and the thread), `max_text_chars` all text together (a little more than a million
     tokens, the largest context of today's models). `for_code` allows files that Claude cannot be shown, for code to

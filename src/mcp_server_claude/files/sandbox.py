@@ -9,7 +9,8 @@ pipes and sockets are never opened; `O_NONBLOCK` keeps a pipe that is swapped in
 Elsewhere (Windows) the path is resolved, compared, opened, and resolved and compared with what was opened again. There
 a directory that is swapped and back at the right moment may show names from outside, never the content of a file.
 
-A hard link cannot be told from the file it was made from: whoever can make one in a root can read its target already
+A hard link cannot be distinguished from its original file: a user who can create one in a root can read its target
+already
 (Linux: `fs.protected_hardlinks`).
 """
 

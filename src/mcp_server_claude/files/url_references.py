@@ -49,7 +49,7 @@ class FileIdReference:
 
 @dataclass(frozen=True, slots=True)
 class InlineContent:
-    """Content that is at hand, of a `data:` URI or a file; `path` is the name for its header."""
+    """The content of a `data:` URI or a file; `path` is the name for its header."""
 
     content: FileContent
     path: str

@@ -103,7 +103,7 @@ class BackgroundJobs:
         return await self.read_job(job.id, call.user)
 
     async def start_map(self, request: MapRequest) -> JobSnapshot:
-        """Have one prompt answered for many items, or go on with the job that the same request has created before.
+        """Start a job that answers one prompt for many items, or resume the one that the same request created before.
 
         Raises:
             CallError: An item cannot be sent like this, or the job could not be saved. Nothing was sent.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.calls.running_call import RunningCall
 
 JOB_ERROR_KINDS = frozenset({"budget", "job_budget"})
-"""Errors, besides those that the operator must fix, that every other item would meet too."""
+"""Errors, in addition to those that the operator must fix, that every other item would meet."""
 
 
 def stops_job(error: CallError) -> bool:

@@ -1,7 +1,7 @@
 """Runs the items of jobs in this process: claims them, answers them at a concurrency that the API allows, and finishes.
 
-There is no task and no look at the database while there are no open jobs: a process learns of work by starting it, by
-its check at the start, and when somebody reads an open job. While it runs jobs it looks for more once in a while, so
+There is no task and no look at the database while there are no open jobs: a process finds work by starting it, by its
+check at the start, and when an open job is read. While it runs jobs it looks for more once in a while, so
 that it shares those of other processes, continues those of dead ones, and stops what was stopped elsewhere.
 """
 

@@ -63,7 +63,7 @@ class MapJobs:
     def __init__(
         self, store: Store, engine: Engine, ledger: LedgerWriter, file_policy: FilePolicy, *, writes_files: bool
     ) -> None:
-        """Without `writes_files` the output is in the database only: over HTTP nobody has a path on this machine."""
+        """Without `writes_files` the output is in the database only: over HTTP a user has no path on this machine."""
         self._store = store
         self._engine = engine
         self._ledger = ledger

@@ -66,7 +66,7 @@ def validate_output(text: str, schema: Mapping[str, object], normalized: Normali
 
 
 def repair_prompt(problems: tuple[str, ...], answer: str) -> str:
-    """The user turn after an answer that asks for it once more; a short answer is quoted."""
+    """The user turn that requests a corrected answer; a short answer is quoted."""
     lines = "\n".join(f"- {problem}" for problem in problems)
     quoted = f"\n<answer>\n{answer.strip()}\n</answer>" if 0 < len(answer.strip()) <= MAX_QUOTED_ANSWER_CHARS else ""
     return (

@@ -117,8 +117,8 @@ ARGUMENTS_ADDED_BY_CLIENTS: Mapping[str, str] = {
     "chatInput": "n8n, as above",
     "wait_for_previous": "Gemini CLI: https://github.com/MemPalace/mempalace/issues/816, 2026-04-13",
 }
-"""Arguments that clients add to every tool call, with their source. They mean nothing here. They are dropped whoever
-sends them, because a gateway in between has another name than the client."""
+"""Arguments that clients add to every tool call, with their source. They mean nothing here. They are dropped for every
+client, because a gateway in between has another name than the client."""
 
 
 def client_traits(name: str, version: str, *, over_http: bool) -> frozenset[ClientTrait]:

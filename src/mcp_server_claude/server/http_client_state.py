@@ -49,7 +49,7 @@ class HttpRequestState:
                 self._cancel_scopes.discard(scope)
 
     def end_request(self) -> None:
-        """The request is over: nobody waits for what is still done for it."""
+        """The request is over: the work for it has no reader any more."""
         self._is_over = True
         for scope in self._cancel_scopes:
             scope.cancel()

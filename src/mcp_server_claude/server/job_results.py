@@ -28,7 +28,7 @@ MAX_DIGEST_ANSWER_CHARS = 500
 
 
 def started_result(snapshot: JobSnapshot) -> CallToolResult:
-    """The result of a call that goes on in the background."""
+    """The result of a call that continues in the background."""
     job_id = snapshot.record.id
     text = (
         f'Job {job_id} has started. claude_jobs(id="{job_id}", wait=50) returns the answer, or as much as there is by '

@@ -158,7 +158,7 @@ async def _answer_result(request: CurrentRequest, item: ItemRecord) -> CallToolR
 
 
 def _follow(running: RunningCall) -> StatusLine:
-    """A status line that takes in what has come of a call, and what will come."""
+    """A status line that receives the past and future events of a call."""
     line = StatusLine(elapsed_s=time.time() - running.started_at)
     if running.usage.model:
         line.update_stage(MessageStart(usage=running.usage))

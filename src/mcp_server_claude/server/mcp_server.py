@@ -138,7 +138,7 @@ async def open_services_after_handshake(ctx: ServerRequestContext[ServiceAccess,
 
 
 async def bind_user_and_cancel(ctx: ServerRequestContext[ServiceAccess, Any], call_next: CallNext) -> Any:
-    """Answer a request for whoever sent it, and over HTTP only as long as they are there.
+    """Answer a request for its user, and over HTTP only while the client is connected.
 
     In 2025-11-25 the SDK lets a call run on, and cost, when its client has gone, and its response ends without a word
     where a text holds a lone surrogate.

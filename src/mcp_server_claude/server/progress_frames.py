@@ -22,7 +22,9 @@ class SendProgress(Protocol):
 
 
 class FrameWriter(Protocol):
-    """A connection that takes whole JSON-RPC messages as bytes; `bytes_taken` counts what its client has let in."""
+    """A connection that takes whole JSON-RPC messages as bytes; `bytes_taken` counts the bytes that the client has
+    read.
+    """
 
     @property
     def bytes_taken(self) -> int:

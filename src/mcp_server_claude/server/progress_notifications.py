@@ -1,12 +1,12 @@
-"""Progress told to a client: the pump between an upstream that must never wait and a client that may be slow.
+"""Progress notifications to a client: the reporter between an upstream that must never wait and a slow client.
 
-The engine's events are heard at once and gathered; one task sends them on. When a client stops reading, only that
+The engine's events are received at once and batched; one task sends them on. When a client stops reading, only that
 task waits, and at the end for a second at most. Two styles:
 
 * `text`: only answer text has a message, and the messages joined are exactly the final text. Stages, waits and
   heartbeats come without a message.
 * `status`: one line for a person, at most 190 characters and two a second, since such clients show only the latest.
-  A tool that ended between two lines is named in the next one all the same.
+  A tool that ended between two lines is still named in the next one.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def progress_style(
 async def progress_reporter(
     send_progress: SendProgress, style: ProgressStyle, settings: Settings, *, first_stage: str = "starting"
 ) -> AsyncGenerator[ProgressReporter]:
-    """A pump that runs while the block does, sends its first notification at once, and ends drained."""
+    """A reporter that runs during the block, sends its first notification at once, and ends when all is sent."""
     each = STATUS_INTERVAL_S if style == "status" else settings.progress_interval_s
     running = ProgressReporter(send_progress, style, interval=each, heartbeat=settings.heartbeat_s)
     running.begin_stage(first_stage)
@@ -118,7 +118,7 @@ class ProgressReporter:
             self._status_line.begin_stage(stage)
 
     def queue_event(self, event: CallEvent) -> None:
-        """Take note of an event. In style `text` a stage wakes the pump only when it is a new one."""
+        """Record an event. In style `text` a stage wakes the reporter only if it is a new one."""
         if type(event) is TextDelta:
             self._pending.append(event.text)
             self._chars += len(event.text)
@@ -174,7 +174,7 @@ class ProgressReporter:
 
     @property
     def _silence_timeout_s(self) -> float:
-        """Seconds of silence: a person sees the seconds of thinking go by, also where nothing tells of them."""
+        """Seconds of silence: a person sees the seconds of thinking, even without events."""
         thinks = self._status_line is not None and self._stage == ThinkingProgress.__name__
         return min(self._heartbeat, THINKING_UPDATE_INTERVAL_S) if thinks else self._heartbeat
 
@@ -213,7 +213,7 @@ class ProgressReporter:
             try:
                 await self._send_progress(self._last_progress, message)
             except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                self._client_gone = True  # nobody listens any more; whether the call ends is not the pump's to decide
+                self._client_gone = True  # whether the call ends is decided elsewhere
 
 
 class StatusLine:

@@ -43,7 +43,7 @@ async def use_file_content_type(ctx: ServerRequestContext[ServiceAccess, Any], c
 
 
 def register_resources(server: MCPServer[ServiceAccess]) -> None:
-    """Add the resources. Each shows only what belongs to whoever reads it."""
+    """Add the resources. Each shows only what belongs to its reader."""
 
     @server.resource(
         "claude://calls/{id}{?offset,limit}",

@@ -77,7 +77,7 @@ class TaskState:
 
 
 class TaskResult(CallToolResult):
-    """The result of a tool whose call goes on as a task. It has no content: its client gets the task in its place.
+    """The result of a tool whose call continues as a task. It has no content: its client gets the task in its place.
 
     A tool returns it only to a client that takes tasks (`Caller.accepts_tasks`), once the task can be read.
     """

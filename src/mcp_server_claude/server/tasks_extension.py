@@ -59,7 +59,7 @@ class UpdateTaskParams(TaskParams):
 
 
 class TasksExtension(Extension):
-    """The three methods of tasks, and the task in place of the result of a call that goes on as one."""
+    """The three methods of tasks, and the task as the result of a call that continues as one."""
 
     identifier = TASKS_EXTENSION
 
@@ -111,7 +111,7 @@ class TasksExtension(Extension):
 async def check_task_subscriptions(ctx: ServerRequestContext[ServiceAccess, Any], call_next: CallNext) -> Any:
     """Refuse a subscription to tasks of a client that does not declare them.
 
-    The SDK ignores `taskIds`, so a client that declares them is told that it will not be notified, and polls.
+    The SDK ignores `taskIds`, so a client that declares them gets the answer that it will not be notified, and polls.
 
     Raises:
         MCPError: -32021, as the extension demands.

@@ -1,4 +1,4 @@
-"""A long text, page by page: for whoever cannot take it in one piece."""
+"""A long text, page by page: for clients that cannot read it in one piece."""
 
 from __future__ import annotations
 

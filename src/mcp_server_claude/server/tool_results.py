@@ -1,6 +1,6 @@
 """Results of tools: an answer or an error as an MCP client gets it.
 
-`content[0]` is the answer and nothing else; `content[1]` one line for the reader; `_meta` the whole account. There is
+`content[0]` is the answer and nothing else; `content[1]` one line for the reader; `_meta` the complete usage. There is
 no `structuredContent` for text: Claude Code and VS Code would show the model that JSON instead of the answer.
 """
 

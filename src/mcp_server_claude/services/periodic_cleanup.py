@@ -38,7 +38,7 @@ async def clean_up_periodically(settings: Settings, store: Store, output_files: 
 async def take_over_periodically(
     close_orphans: Callable[[], Awaitable[None]], resume_open_jobs: Callable[[], Awaitable[None]]
 ) -> None:
-    """Close the calls of dead servers and go on with open jobs, also where nobody asks, until it is cancelled.
+    """Close the calls of dead servers and resume open jobs, even without requests, until it is cancelled.
 
     For servers that share a database: one that has died may never start again.
     """

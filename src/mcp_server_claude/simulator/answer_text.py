@@ -1,7 +1,8 @@
 """The answer to a conversation: a new one, or the rest of an earlier answer that was cut.
 
 A continuation is recognised in two forms. Up to Claude 4.5 the conversation ends with the partial answer as an
-assistant message (prefill). From 4.6 on it ends with the partial answer and a user message that asks to go on. When
+assistant message (prefill). From 4.6 on it ends with the partial answer and a user message that asks for a
+continuation. When
 the partial begins the answer to what stood before it, the new answer is the rest of that answer, so that both parts
 together are the original.
 """
@@ -36,7 +37,7 @@ DEFAULT_ANCHOR_CHARS = 40
 HUGE_ANSWER_CHARS = 5_000_000
 TINY_ANSWER_EVENTS = 10_000
 STRAY_TEXT = "?"
-"""The text of the fault `badindex`. A partial answer that holds it is continued as if the simulator had said it."""
+"""The text of the fault `badindex`. A partial answer that holds it is continued as if the simulator had written it."""
 _CONTINUE_REQUEST = re.compile(r"interrupted|continue", re.IGNORECASE)
 _REPEAT_REQUEST = re.compile(r"repeat", re.IGNORECASE)
 _REPEAT_LENGTH = re.compile(r"repeat[^.\n\d]{0,60}(\d+) char", re.IGNORECASE)
@@ -46,7 +47,7 @@ _REPEAT_LENGTH = re.compile(r"repeat[^.\n\d]{0,60}(\d+) char", re.IGNORECASE)
 class ScriptedAnswer:
     """The text to say, and what it was made from.
 
-    `conversation` names the conversation up to its last real prompt, whatever was said after it. `earlier_pauses`
+    `conversation` names the conversation up to its last real prompt, without what follows it. `earlier_pauses`
     counts the responses of a paused turn that is being taken up again, `follows_tool_result` is true after a tool's
     result. `pending_tool_uses` are the uses of server tools whose results are still to come.
     """
@@ -99,7 +100,7 @@ def _plan_messages(messages: list[Object], body: Object, defaults: Directive) ->
 def _plan_continuation(
     before: list[Object], partial: list[Object], request: str, body: Object, defaults: Directive
 ) -> ScriptedAnswer:
-    """The rest of the answer to `before`, of which `partial` has been said."""
+    """The rest of the answer to `before`, of which `partial` has been sent."""
     whole = _plan_messages(before, body, defaults)
     done = "".join(content_text(message.get("content")) for message in partial)
     # "Go on" after a whole answer is a new turn, unless the end is to be repeated: then it was lost on its way.

@@ -275,7 +275,7 @@ def _stop_fields(plan: ResponsePlan, reason: str | None) -> Object:
         "stop_sequence": plan.stop_sequence if reason else None,
         "stop_details": details,
     }
-    if reason and plan.container:  # it is told at the end (issues 1424 and 1801 of the SDK)
+    if reason and plan.container:  # it is sent at the end (issues 1424 and 1801 of the SDK)
         stopped["container"] = plan.container
     return stopped
 

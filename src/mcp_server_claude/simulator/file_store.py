@@ -47,7 +47,7 @@ class StoredFile:
     expires: datetime | None = None
 
     def metadata(self) -> Object:
-        """The file as `GET /v1/files/{id}` tells it."""
+        """The file as `GET /v1/files/{id}` describes it."""
         return {
             "type": "file",
             "id": self.id,

@@ -58,7 +58,7 @@ class ClientConnection(asyncio.Protocol):
         self.disconnected_at: float | None = None
         self.closed = asyncio.get_running_loop().create_future()
 
-    # ------------------------------------------------------------------ what asyncio tells us
+    # ------------------------------------------------------------------ callbacks of asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)

@@ -299,7 +299,7 @@ def find_model(name: str, models: ModelList = "full") -> CatalogModel | None:
 
 
 def listed_models(models: ModelList) -> tuple[CatalogModel, ...]:
-    """The models that are listed, newest first; a gateway serves Anthropic's all the same."""
+    """The models that are listed, newest first; a gateway still serves Anthropic's."""
     return LIMITED_MODELS if models == "plain" else MODELS
 
 

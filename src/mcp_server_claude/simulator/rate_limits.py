@@ -32,7 +32,9 @@ LIMIT_NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimits:
-    """The limits of every class of models; `enforced` answers 429 to what exceeds them, else only headers tell."""
+    """The limits of every class of models; `enforced` answers 429 to what exceeds them, otherwise only the headers
+    report them.
+    """
 
     requests_per_minute: int = 4_000
     input_tokens_per_minute: int = 2_000_000

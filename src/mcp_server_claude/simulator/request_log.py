@@ -29,7 +29,7 @@ class LoggedRequest:
     `fault` names the fault chosen for the request, whatever became of it.
     An item of a batch has a record of its own, with `batch_id` and `custom_id`; the others have none.
     `iterations` are the runs of models that are billed one by one, if any.
-    `key` tells in which header a key came, never the key. Tokens are those really streamed so far.
+    `key` names the header of the key, never the key. Tokens are those really streamed so far.
     """
 
     sequence: int

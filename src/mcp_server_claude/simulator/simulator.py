@@ -214,7 +214,7 @@ class Simulator:
 
 
 async def run_until_signal(simulator: Simulator, *, announce: Callable[[str], None] | None = None) -> None:
-    """Run a simulator until SIGINT or SIGTERM; `announce` hears its URL once it listens."""
+    """Run a simulator until SIGINT or SIGTERM; `announce` is called with its URL once it listens."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

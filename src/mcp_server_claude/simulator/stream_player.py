@@ -178,7 +178,7 @@ class StreamPlayer:
         return True
 
     async def _fail_in_stream(self) -> bool:
-        """The fault in the middle of a stream; false when the stream goes on after it."""
+        """The fault in the middle of a stream; false when the stream continues after it."""
         match self._directive.fault:
             case "error":
                 kind = self._directive.type or "overloaded_error"

@@ -66,7 +66,7 @@ class InputUsage:
         return self.uncached + self.cache_read + self.cache_write_5m + self.cache_write_1h
 
     def usage_fields(self) -> Object:
-        """The input's part of `usage`, as `message_start` and a whole message tell it."""
+        """The input's part of `usage`, as in `message_start` and in a complete message."""
         return {
             "input_tokens": self.uncached,
             "cache_creation_input_tokens": self.cache_write_5m + self.cache_write_1h,
@@ -103,7 +103,7 @@ def prompt_segments(body: Object, image_tokens: ImageTokens = flat_image_tokens)
 
 
 def count_input_tokens(body: Object, image_tokens: ImageTokens = flat_image_tokens) -> int:
-    """The request's input tokens, as `count_tokens` tells them."""
+    """The request's input tokens, as `count_tokens` returns them."""
     return sum(segment.tokens for segment in prompt_segments(body, image_tokens))
 
 

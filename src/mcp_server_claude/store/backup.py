@@ -1,4 +1,4 @@
-"""Backups: a consistent copy of the database, made while servers go on writing."""
+"""Backups: a consistent copy of the database, made while servers keep writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Daily budgets: money is reserved before a request is sent, and its real cost is booked afterwards.
+"""Daily budgets: money is reserved before a request is sent, and its real cost is recorded afterwards.
 
 All amounts are integer micro-dollars. Any number of processes may share a budget: each scope's row is locked, in a
 fixed order, before it is read (an upsert that changes nothing does that on SQLite and on PostgreSQL), so no sum
@@ -72,9 +72,9 @@ def reserve_up_to(
 
 
 def settle(tx: Transaction, entry_id: str, spent_micros: int) -> bool:
-    """Release an entry's reservations and book its cost in the same scopes. Returns True the first time only.
+    """Release an entry's reservations and record its cost in the same scopes. Returns True the first time only.
 
-    What `settle_orphan` has booked meanwhile is replaced.
+    This replaces what `settle_orphan` recorded in between.
     """
     reservations = tx.fetch_all(
         _hold_row,
@@ -87,9 +87,9 @@ def settle(tx: Transaction, entry_id: str, spent_micros: int) -> bool:
 
 
 def settle_orphan(tx: Transaction, entry_id: str, spent_micros: int, *, in_full: bool = False) -> None:
-    """Release the reservations of a dead process's entry and book an estimate, which `settle` can still replace.
+    """Release the reservations of a dead process's entry and record an estimate, which `settle` can still replace.
 
-    `in_full` books at least what was reserved: the process may still be running, and spend it.
+    `in_full` records at least what was reserved: the process may still be running, and spend it.
     """
     spent_sql = "case when micros > :spent then micros else :spent end" if in_full else ":spent"
     sql = f"update hold set spent = {spent_sql} where entry_id = :entry and spent < 0 "  # noqa: S608 - constants

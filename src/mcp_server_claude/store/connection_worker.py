@@ -148,7 +148,7 @@ class ConnectionWorker:
         return groups
 
     def _run_backlog(self) -> bool:
-        """Run what was kept during an outage, in order. Returns True if the outage goes on."""
+        """Run what was kept during an outage, in order. Returns True if the outage continues."""
         while self._backlog:
             batch = [self._backlog.popleft() for _ in range(min(len(self._backlog), MAX_BATCH_OPERATIONS))]
             later, self._backlog = self._backlog, deque()
@@ -184,7 +184,7 @@ class ConnectionWorker:
         try:
             connection.execute(connection.begin)
         except connection.errors as error:
-            if connection.is_lost() and attempt < MAX_ATTEMPTS:  # while nobody used it: nothing has happened yet
+            if connection.is_lost() and attempt < MAX_ATTEMPTS:  # while it was idle: nothing has happened yet
                 return self._run_transaction(operations, attempt + 1)
             store_error = connection.to_store_error(error)
             return [self._fail(operation, store_error) for operation in operations]
@@ -259,7 +259,7 @@ def _run_in_savepoint(connection: DatabaseConnection, operation: Operation) -> O
     connection.execute("savepoint operation")
     try:
         result = OperationResult(operation, operation.function(connection.transaction))
-    except BaseException as error:  # delivered to the caller; the thread must go on
+    except BaseException as error:  # delivered to the caller; the thread must continue
         if isinstance(error, connection.errors) and (not connection.in_transaction() or connection.is_conflict(error)):
             raise
         connection.execute("rollback to operation")
@@ -293,7 +293,7 @@ def _resolve_futures(results: list[OperationResult]) -> None:
     for loop, group in by_loop.items():
         try:
             loop.call_soon_threadsafe(_set_results, group)
-        except RuntimeError:  # the loop is closed, so nobody waits there
+        except RuntimeError:  # the loop is closed, so no caller waits there
             continue
 
 

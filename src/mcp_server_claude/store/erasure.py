@@ -125,7 +125,7 @@ def erase_from_file(
     """Erase text, and overwrite deleted text in the file, that of earlier deletions too.
 
     Returns the counts, and False if another process kept reading for `timeout_s` seconds, so that the write-ahead log
-    could not be emptied. Servers go on meanwhile, but their writes wait.
+    could not be emptied. Servers keep running, but their writes wait.
 
     Raises:
         OSError | StoreError: The file cannot be opened or written.

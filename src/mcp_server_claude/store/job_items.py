@@ -171,7 +171,9 @@ def finish_item(tx: Transaction, item: ClaimedItem, outcome: ItemOutcome) -> boo
 
 
 def save_item_progress(tx: Transaction, item: ClaimedItem, *, call_id: str, progress: str = "") -> bool:
-    """Save the call that answers an item, and what another process needs to go on. Returns False as `finish_item`."""
+    """Save the call that answers an item, and what another process needs to continue. Returns False as
+    `finish_item`.
+    """
     row = {"job": item.job_id, "seq": item.seq, "fence": item.fence, "call_id": call_id, "progress": progress}
     return tx.execute(_SAVE, row) == 1
 
@@ -187,7 +189,7 @@ def release_items(tx: Transaction, worker: str) -> int:
 
 
 def is_held(tx: Transaction, item: ClaimedItem) -> bool:
-    """Return True if nobody else has claimed an item since."""
+    """Return True if no other process has claimed the item since."""
     row = {"job": item.job_id, "seq": item.seq, "fence": item.fence}
     return tx.fetch_one(scalar, f"select count(*) as n from job_item where {_OWN_RUNNING_ITEM}", row) == 1  # noqa: S608
 

@@ -1,7 +1,7 @@
 """Jobs: work that outlives the request that started it, as rows that any process with the same database can continue.
 
 A job has one or more items (`job_items`). Its cost is the sum of the ledger's entries with its id, and its progress is
-counted from its items, so neither can differ from what was booked and finished.
+counted from its items, so neither can differ from the ledger and the items.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def find_job(tx: Transaction, job_id: str, user: str) -> JobRecord | None:
 
 
 def find_job_of_output(tx: Transaction, output: str, except_id: str = "") -> JobRecord | None:
-    """Return the newest other job that writes a path, whoever started it."""
+    """Return the newest other job that writes a path, of any user."""
     sql = f"{_SELECT} where output = :output and id <> :except_id order by created_at desc, id desc limit 1"
     return tx.fetch_one(_job_row, sql, {"output": output, "except_id": except_id})
 

@@ -35,7 +35,7 @@ def close_orphans(tx: Transaction, locks: ProcessLocks, now: float) -> None:
 
 
 def _usage_of_entries(entries: Sequence[LedgerEntry]) -> Usage:
-    """The account of a call whose process died, as far as its requests in the ledger tell."""
+    """The usage of a call whose process died, from its requests in the ledger."""
     first, last = entries[0], entries[-1]
     costs = [entry.cost_micros for entry in entries if entry.cost_micros is not None]
     return Usage(

@@ -23,7 +23,7 @@ MAX_SILENCE_S = 30.0
 """Seconds without a statement after which a process counts as dead."""
 MAX_STATEMENT_S = 90.0
 """Seconds of one statement after which a process counts as dead: three times the timeout of statements, since the
-server cannot end one whose result nobody reads."""
+server cannot end one whose result is not read."""
 
 _SESSIONS = """
 select activity.pid as pid, case

@@ -1,4 +1,4 @@
-"""Locks that tell running processes from dead ones, so that only the work of dead processes is closed by others.
+"""Locks that distinguish running processes from dead ones, so that only the work of dead processes is closed by others.
 
 `FileProcessLocks` serves processes that share an SQLite file, `PostgresProcessLocks` those that share a database
 server.

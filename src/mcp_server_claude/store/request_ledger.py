@@ -26,7 +26,7 @@ SummaryKey: TypeAlias = Literal["model", "day", "tool", "user", "project", "job_
 MAX_COUNT = 2**53
 """Largest count that is believed. Larger ones would add up to more than a database integer holds."""
 ORPHAN_RETENTION_S = 2 * 86_400.0
-"""Seconds for which the owner of an entry can correct what others have booked for it."""
+"""Seconds for which the owner of an entry can correct what others have recorded for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,10 +213,10 @@ def record_entry_progress(tx: Transaction, entry_id: str, **known: Unpack[EntryP
 
 
 def close_entry(tx: Transaction, entry_id: str, result: EntryResult, spent_micros: int = 0) -> bool:
-    """Complete an entry, and book what its request has spent of the budgets. Returns True exactly once.
+    """Complete an entry, and record the cost of its request in the budgets. Returns True exactly once.
 
     The owner's result also replaces `interrupted`, which another process wrote when it took the owner for dead; the
-    budgets are corrected by the difference. Numbers that nobody can believe are left out, see `_believable`.
+    budgets are corrected by the difference. Implausible numbers are left out, see `_believable`.
     """
     row = _believable({name: getattr(result, name) for name in _RESULT_COLUMNS}) | {"id": entry_id}
     closed = tx.execute(_CLOSE_OPEN, row) == 1

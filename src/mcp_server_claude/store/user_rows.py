@@ -1,7 +1,7 @@
 """Users in the database: roles, limits, hashes of tokens, and browser sessions.
 
 Secrets are stored only as their SHA-256. A removed user keeps the row, because the ledger still names them, and because
-nobody else should get the name, and with it their conversations, by accident.
+no other user should get the name, and with it their conversations, by accident.
 """
 
 from __future__ import annotations

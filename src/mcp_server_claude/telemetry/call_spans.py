@@ -1,12 +1,12 @@
-"""Observing a call: its span, its measurements and its line in the log, made of what the engine tells.
+"""Observing a call: its span, its measurements and its line in the log, made from the events of the engine.
 
     tools/call claude_ask            the MCP SDK's, with the client's `traceparent` above it
-    └ chat claude-opus-5-5           ours: the call, with its account
+    └ chat claude-opus-5-5           ours: the call, with its usage
       ├ anthropic.messages.create    Anthropic's SDK's: one upstream request
       └ anthropic.messages.create    … and its continuation
 
-The names are those of the GenAI semantic conventions. Ours is INTERNAL and those of the SDK are CLIENT: whoever adds up
-tokens over spans takes one kind or the other.
+The names are those of the GenAI semantic conventions. Ours is INTERNAL and those of the SDK are CLIENT: a sum of tokens
+over spans takes one kind or the other.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class CallSpan:
         self._current_usage: Callable[[], Usage] = self._empty_usage
 
     def set_model(self, model: str, usage: Callable[[], Usage]) -> None:
-        """The call goes to this model, and `usage` is its account as it stands."""
+        """The call goes to this model, and `usage` is its current usage."""
         self._model, self._current_usage = model, usage
         self._span.update_name(f"chat {model}")
         self._span.set_attribute("gen_ai.request.model", model)
 
     def record_reply(self, reply: Reply) -> Reply:
-        """The reply, after it was told."""
+        """The reply, after it was recorded."""
         if self._settings.trace_content and self._span.is_recording():
             part = {"type": "text", "content": reply.text[:MAX_CONTENT_CHARS]}
             message = {"role": "assistant", "parts": [part], "finish_reason": reply.usage.stop_reason}
@@ -90,7 +90,7 @@ class CallSpan:
         return add_event
 
     def _empty_usage(self) -> Usage:
-        """The account of a call that ended before one was begun."""
+        """The usage of a call that ended before its first request."""
         call, took = self.call, round(time.monotonic() - self._started_at, 4)
         return Usage(
             call_id=call.id, user=call.user, thread=call.thread or None, trace_id=call.trace_id, duration_s=took
@@ -145,7 +145,7 @@ def _request_attributes(call: Call, settings: Settings) -> dict[str, AttributeVa
 
 
 def _usage_attributes(outcome: CallOutcome) -> dict[str, AttributeValue]:
-    """The account as a span tells it; what is not known is left out."""
+    """The usage as attributes of a span; what is not known is left out."""
     usage, tokens = outcome.usage, metrics.tokens_by_type(outcome)
     known: dict[str, AttributeValue | None] = {
         "gen_ai.response.model": usage.model or None,

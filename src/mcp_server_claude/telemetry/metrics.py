@@ -1,6 +1,7 @@
-"""The measurements of calls: OpenTelemetry's instruments by their conventional names, and whoever else takes them.
+"""The measurements of calls: OpenTelemetry's instruments by their conventional names, and other sinks for the same
+measurements.
 
-Names, units and buckets are those of the GenAI semantic conventions; the buckets go on beyond theirs (82 s), since a
+Names, units and buckets are those of the GenAI semantic conventions; the buckets extend beyond theirs (82 s), since a
 call that thinks may take an hour. What labels a measurement comes from few values: a name that callers choose could
 otherwise fill a database with series.
 """
@@ -59,7 +60,7 @@ FIRST_CHUNK_BUCKETS_S = (
 TOKEN_BUCKETS = tuple(4.0**power for power in range(14))
 
 OTHER_LABEL = "_OTHER"
-"""What the conventions call a value that is not told apart."""
+"""The name that the conventions give to all other values."""
 MAX_MODEL_LABELS = 100
 MAX_USER_LABELS = 1000
 MAX_KIND_LABELS = 100

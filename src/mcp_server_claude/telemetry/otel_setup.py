@@ -80,7 +80,7 @@ def _build_resource() -> Resource:
 
 
 def _load_exporters(environ: Mapping[str, str], signal: str) -> list[Callable[[], Any]]:
-    """The exporters of a signal that are named and installed. A wrong name is told and passed over."""
+    """The exporters of a signal that are named and installed. A wrong name is reported and ignored."""
     found: list[Callable[[], Any]] = []
     for name in exporter_names(environ, signal):
         protocol = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")

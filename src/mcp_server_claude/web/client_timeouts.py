@@ -145,7 +145,7 @@ def _without_ipv4_mapping(address: tuple[str, int] | tuple[str, int | None] | No
 
 
 def _update_date_header(state: ServerState, config: uvicorn.Config) -> None:
-    """Set the Date header of the next response (RFC 9110, 6.6.1), in place of a timer that runs while nobody asks."""
+    """Set the Date header of the next response (RFC 9110, 6.6.1), in place of a timer that runs without requests."""
     date = (b"date", formatdate(usegmt=True).encode())
     if state.default_headers[:1] != [date]:
         state.default_headers = [date, *config.encoded_headers]

@@ -1,4 +1,4 @@
-"""The text of an error for its reader: an operator can change settings, a user can only tell the operator."""
+"""The text of an error for its reader: an operator can change settings, a user can only inform the operator."""
 
 from __future__ import annotations
 

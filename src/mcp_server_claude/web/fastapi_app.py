@@ -46,7 +46,7 @@ Claude over HTTP: `POST /chat` streams an answer as server-sent events, `/mcp` s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebApp:
-    """The app, the MCP endpoint whose streams a shutdown closes, and the event that tells readers of a shutdown."""
+    """The app, the MCP endpoint whose streams a shutdown closes, and the event that notifies readers of a shutdown."""
 
     app: FastAPI
     mcp: McpEndpoint

@@ -1,7 +1,8 @@
 """The HTTP server: the listening socket, signals, and a shutdown that lets running requests finish.
 
 uvicorn speaks HTTP. Its own shutdown, with sse-starlette's, cuts the event streams of MCP 2025-11-25 half a second
-after SIGTERM, and hangs on a stream of 2026-07-28 that nobody closes; the shutdown here lets requests in flight finish
+after SIGTERM, and hangs on a stream of 2026-07-28 that is never closed; the shutdown here lets requests in flight
+finish
 in both.
 """
 
@@ -60,8 +61,8 @@ def serve_http(
     took longer than `drain_s` or a second signal arrived.
 
     Raises:
-        ConfigurationError: The address cannot be listened on, would be reachable by others without authentication, or
-            the ledger on this machine cannot tell whether there are users.
+        ConfigurationError: The address cannot be listened on or would be reachable by others without authentication, or
+        the ledger on this machine cannot be read for its users.
     """
     with open_listener(host, port) as listener:
         ended = anyio.run(_serve_until_signal, settings, host, listener, announce, insecure)
@@ -85,7 +86,7 @@ async def _serve_until_signal(
             if not services.store.is_shared:
                 return failure
             _log.warning("%s The server is not ready until the database can be used.", failure)
-            is_open = False  # whoever asks is refused until it is known
+            is_open = False  # requests are rejected until it is known
         if is_open and not insecure and not is_loopback(host):
             return ConfigurationError(
                 f"There are no users, so everybody who can reach {host or 'this machine'} could spend your money. "

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppState:
-    """Objects of the running app. `draining` is set when a shutdown starts to tell readers."""
+    """Objects of the running app. `draining` is set when a shutdown starts to notify readers."""
 
     services: ServiceAccess
     draining: anyio.Event
@@ -44,7 +44,7 @@ def request_user(request: Request) -> User:
 
 
 def reader_role(request: Request) -> Role:
-    """The role of whoever reads the response; that of a user before authentication."""
+    """The role of the response's reader; that of a user before authentication."""
     user = cast("User | None", request.scope.get("state", {}).get("user"))
     return user.role if user is not None else "user"
 

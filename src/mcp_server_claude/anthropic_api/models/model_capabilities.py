@@ -78,7 +78,7 @@ class ClaudeModel:
     @property
     def accepts_prefill(self) -> bool:
         """True if the model continues a trailing assistant message. The list does not say so, but 4.6 is both the first
-        version to refuse prefill and the first to accept adaptive thinking, so one tells the other.
+        version to refuse prefill and the first to accept adaptive thinking, so one follows from the other.
         """
         return bool(self.thinking_types) and "adaptive" not in self.thinking_types
 
@@ -135,7 +135,7 @@ def family_of(model_id: str) -> str:
 
 def _parse_entry(entry: Mapping[str, object]) -> ClaudeModel | None:
     name = entry.get("id")
-    # OpenAI's entries have an `object` and no `type`; that and a display name tell Anthropic's from others.
+    # OpenAI's entries have an `object` and no `type`; that and a display name distinguish Anthropic's from others.
     if entry.get("type") != "model" or not isinstance(name, str) or not is_model_id(name):
         return None
     if not isinstance(entry.get("display_name"), str):

@@ -36,7 +36,7 @@ INFERENCE_PROFILE_REGIONS: tuple[tuple[str, str], ...] = (
     ("ap-southeast-4", "au"),
     ("", "global"),
 )
-"""The inference profile of a region: that of its geography, since whoever chose a region has a reason, else the global
+"""The inference profile of a region: that of its geography, since a configured region is intended, else the global
 one (docs, "Claude in Amazon Bedrock", regions). Without a profile, newer models are refused."""
 HOW_TO_AUTHENTICATE = f"Set AWS_BEARER_TOKEN_BEDROCK or {AWS_CREDENTIALS} in this server's environment."
 MAX_IMAGE_BYTES = 5_000_000

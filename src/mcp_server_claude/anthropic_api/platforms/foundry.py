@@ -41,7 +41,7 @@ class Foundry(CloudPlatform):
     """Microsoft Foundry, with a key or with Microsoft Entra.
 
     Server tools, structured outputs and files exist on deployments that Anthropic hosts, and are answered with HTTP 400
-    on those that Azure hosts. Nothing tells one from the other beforehand.
+    on those that Azure hosts. They cannot be distinguished beforehand.
     """
 
     name: ClassVar[PlatformName] = "foundry"

@@ -1,4 +1,4 @@
-"""The demo: an answer that streams through MCP, its account, and a call that is cancelled half-way.
+"""The demo: an answer that streams through MCP, its usage, and a call that is cancelled half-way.
 
 Everything is real but the API: the server runs as a child process over stdio, a real MCP client asks it, and only the
 Messages API is simulated, on a loopback port. `live` leaves that away too.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SERVER_VARIABLE_PREFIXES = ("MCP_CLAUDE_", "ANTHROPIC_", "OTEL_")
-"""How the variables begin with which somebody has set up a server of their own."""
+"""Prefixes of the variables that configure the user's own server."""
 
 
 async def serve_pages(console: Console, *, port: int, home: str) -> int:

@@ -1,4 +1,4 @@
-"""The demo's story: connect a client to the server, ask twice, tell what came of it."""
+"""The demo's story: connect a client to the server, ask twice, report the results."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class StreamedCall:
 
 
 def _usage_of_result(result: CallToolResult) -> Usage:
-    """The account of a call, which stands beside its text."""
+    """The usage of a call, from the metadata of its result."""
     return TypeAdapter(Usage).validate_python((result.meta or {}).get(USAGE_KEY, {}))
 
 
@@ -166,7 +166,7 @@ def _usage_facts(usage: Usage) -> list[Fact]:
 
 
 async def _cancellation_facts(streamed: StreamedCall, simulator: Simulator | None) -> list[Fact]:
-    """When the API lost its client; only the simulated one tells."""
+    """When the API lost its client; only the simulated one reports it."""
     if streamed.cancelled_at is None:
         return [("cancelled", "no: the answer was over before")]
     cancelled = ("cancelled", f"after {len(streamed.text)} characters, with notifications/cancelled")
@@ -192,7 +192,7 @@ async def _partial_answer_facts(client: Client) -> list[Fact]:
 
 
 def _demo_simulator(prompt: str) -> Simulator:
-    """An API that says `ANSWER`, or to another prompt whatever it makes of that."""
+    """An API that answers `ANSWER`, or a made-up text to another prompt."""
     defaults = "" if prompt else directive(text=ANSWER).removeprefix("[[sim: ").removesuffix("]]")
     return Simulator(pace=DEMO_PACE, defaults=defaults)
 

@@ -156,7 +156,7 @@ class PanelScreen:
 
     @contextmanager
     def show_answer(self, tool: str, prompt: str) -> Generator[AnswerView]:
-        """The panel live, and once more for good when it is over."""
+        """The panel while the answer streams, and its final state at the end."""
         self._console.print(Text.assemble((f"{tool}\n", "bold"), ("› ", "cyan"), (prompt, "italic")), width=self._width)
         page = PanelAnswerView(self._width, max(6, self._console.height - 3))
         live = Live(console=self._console, get_renderable=lambda: page, refresh_per_second=FRAMES_PER_S, transient=True)

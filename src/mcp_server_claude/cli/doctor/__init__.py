@@ -63,12 +63,12 @@ class PinnedPackage(NamedTuple):
 
     @property
     def installed_version(self) -> str:
-        """The version at hand."""
+        """The installed version."""
         return metadata.version(self.name)
 
     @property
     def is_satisfied(self) -> bool:
-        """True if the version at hand is of that major version and not older."""
+        """True if the installed version has that major version and is not older."""
         found = re.match(r"(\d+)\.(\d+)", self.installed_version)
         return found is not None and found[1] == self.major and int(found[2]) >= int(self.minor)
 
@@ -269,7 +269,7 @@ def _check_base_url(credential: Credential) -> Finding:
         parts = urlsplit(credential.base_url)
     except ValueError:
         return Finding(name="base URL", ok=False, text="It is not a URL.", hint=HINTS_BY_KIND["base_url"])
-    # Only what tells where it leads: a URL may carry a password.
+    # Only the part that names its destination: a URL may carry a password.
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     if credential.base_url == ANTHROPIC_URL:
         return Finding(name="base URL", ok=True, text=f"{address}, Anthropic's own")

@@ -1,4 +1,4 @@
-"""Check of the API: whether Claude can be reached with the credentials at hand, found out by what costs nothing."""
+"""Check of the API: free requests that show whether Claude can be reached with the configured credentials."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def check_api(settings: Settings, catalog: ModelCatalog) -> tuple[Finding,
             f"There was no answer within {number_formatting.format_seconds(CHECK_TIMEOUT_S)}.", kind="timeout"
         )
     except TemporaryError as unavailable:
-        # It names only the SDK's exception; `to_call_error` tells which of them it is and what it means.
+        # It names only the SDK's exception; `to_call_error` classifies it.
         cause = unavailable.__context__
         failure = (to_call_error(cause) if isinstance(cause, Exception) else None) or unavailable
     except Exception as error:  # noqa: BLE001 - a door: the SDK's text may hold a key, so only its class is told

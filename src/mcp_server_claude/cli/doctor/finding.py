@@ -31,7 +31,7 @@ NETWORK_HINT = "Check the network, a proxy in between (HTTPS_PROXY) and the base
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at. `ok` is None where it works and should be looked at all the same."""
+    """One thing that was looked at. `ok` is None for a warning."""
 
     name: str
     ok: bool | None

@@ -1,6 +1,6 @@
 """Checks for a team server: users, the identity provider, telemetry.
 
-Each is told only where the settings, or users that there are, say that it is wanted.
+Each applies only if the settings, or existing users, require it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ async def check_http(settings: Settings, *, offline: bool) -> list[Finding]:
 
 
 async def check_users(settings: Settings) -> list[Finding]:
-    """Check whether somebody may ask, and an operator is among them."""
+    """Check that there are users, and an operator among them."""
     store = await anyio.to_thread.run_sync(Store.open, settings.data_dir, settings.store_url)
     try:
         listed = await UserDirectory(settings, store).list_users()

@@ -42,7 +42,7 @@ PUBLIC_SETTINGS = (
     "progress",
     "retention_days",
 )
-"""The settings that concern whoever asks; the others are between the operator and the machine."""
+"""The settings that concern the user; the others are between the operator and the machine."""
 
 
 async def claude_info(

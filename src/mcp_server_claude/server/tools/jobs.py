@@ -79,7 +79,7 @@ async def claude_jobs(
     if cancel:
         await jobs.stop_and_wait(name, user)
     if wait:
-        await jobs.read_call(name, user)  # nobody waits for another's call
+        await jobs.read_call(name, user)  # no client waits for a call of another user
         async with progress_reporter(
             caller.send_progress, caller.style, services.settings
         ):  # heartbeats: a silent call is given up
@@ -160,9 +160,7 @@ def _message_text(turn: ThreadMessage) -> str:
     if turn.role == "assistant":
         return render_answer(turn)
     texts = [str(block.get("text") or "") for block in turn.content if block.get("type") == "text"]
-    files = [
-        f"[{each.kind}: {each.name}]\n" for each in summarize_files(turn.content[:-1])
-    ]  # what was said stands last
+    files = [f"[{each.kind}: {each.name}]\n" for each in summarize_files(turn.content[:-1])]  # the text comes last
     return "".join((*files, "\n" if files else "", *texts[-1:]))
 
 
@@ -174,7 +172,7 @@ def _no_text_note(record: JournaledCall) -> str:
 def _call_result(
     snapshot: CallSnapshot, files: Sequence[OutputFile], limit: int | None, *, job_id: str = ""
 ) -> CallToolResult:
-    """The text, a line on its state, links to the files it made, and the account where there is one."""
+    """The text, a line on its state, links to the files it made, and the usage if there is one."""
     record = snapshot.record
     state = "running" if record.state == "open" else record.end or "?"
     name = f"{job_id} · {record.id}" if job_id else record.id

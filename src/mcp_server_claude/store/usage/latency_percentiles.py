@@ -1,6 +1,6 @@
 """Exact percentiles of the time to the first text, by day, by month, and for a whole range.
 
-Counts in narrow buckets tell in which bucket a percentile lies and at which place in it, and one index lookup returns
+Counts in narrow buckets locate a percentile in a bucket and at a rank in it, and one index lookup returns
 that value, so the time hardly depends on the number of requests.
 """
 

@@ -1,6 +1,6 @@
 """Verification of an identity provider's access tokens: this server as MCP's protected resource.
 
-A client without a token is told where to get one (RFC 9728). A token must be signed with a key of the provider, be
+A client without a token learns where to get one (RFC 9728). A token must be signed with a key of the provider, be
 issued for this server (RFC 8707) and be within its lifetime. Nothing in a token decides where its keys are or how it
 may be signed: `jku`, `jwk` and `x5u` are ignored, the algorithms are a short list, each tied to a type of key (RFC
 8725).

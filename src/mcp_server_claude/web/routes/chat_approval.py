@@ -1,7 +1,7 @@
 """Approval of the cost of a question over HTTP, above `MCP_CLAUDE_CONFIRM_ABOVE_USD`.
 
 A question that could cost more is refused with a token. The same question with that token has been approved by its
-user, once: it is the answer of somebody who has read the price.
+user, once: it is the answer of a person who has read the price.
 """
 
 from __future__ import annotations

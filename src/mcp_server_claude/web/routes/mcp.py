@@ -1,8 +1,8 @@
 """MCP over Streamable HTTP, at `/mcp`: stateful event streams for 2025-11-25, single exchanges for 2026-07-28.
 
 The SDK (2.3) leaves gaps that are closed here. In 2025-11-25 it lets calls continue when their client has disconnected,
-and one client that does not read blocks all calls of its session: each request has a `HttpRequestState` that tells the
-tools about both. A lone surrogate in a request is an error there and passed on in 2026-07-28; it is replaced before the
+and one client that does not read blocks all calls of its session: each request has a `HttpRequestState` from which the
+tools learn both. A lone surrogate in a request is an error there and passed on in 2026-07-28; it is replaced before the
 SDK sees it.
 
 `SecurityMiddleware` and `AuthMiddleware` run before this endpoint, so Host, Origin and user are already checked.
