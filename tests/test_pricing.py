@@ -79,18 +79,18 @@ def test_a_batch_is_half_and_fast_is_double_where_it_exists(model: str) -> None:
 
 def test_input_output_cache_and_searches_add_up() -> None:
     # Opus 5.5: 1,000 x $4 + 50,000 x $0.20 + 2,000 x $5 + 900 x $20 per MTok, and three searches at $0.01.
-    told = usage(fresh=1_000, read=50_000, written=2_000, output=900, searches=3)
-    assert pricing.request_cost("claude-opus-5-5", told, at=NOW) == Decimal("0.072")
+    counts = usage(fresh=1_000, read=50_000, written=2_000, output=900, searches=3)
+    assert pricing.request_cost("claude-opus-5-5", counts, at=NOW) == Decimal("0.072")
 
 
 def test_an_hour_in_the_cache_costs_more_than_five_minutes() -> None:
     # Sonnet 5.5: 600 x $2.50 + 400 x $4 per MTok.
-    told = usage(written=1_000)
-    assert pricing.request_cost("claude-sonnet-5-5", told, cache_creation_1h_input_tokens=400, at=NOW) == Decimal(
+    counts = usage(written=1_000)
+    assert pricing.request_cost("claude-sonnet-5-5", counts, cache_creation_1h_input_tokens=400, at=NOW) == Decimal(
         "0.0031"
     )
-    assert pricing.request_cost("claude-sonnet-5-5", told, at=NOW) == Decimal("0.0025")
-    assert pricing.request_cost("claude-sonnet-5-5", told, cache_creation_1h_input_tokens=9_999, at=NOW) == Decimal(
+    assert pricing.request_cost("claude-sonnet-5-5", counts, at=NOW) == Decimal("0.0025")
+    assert pricing.request_cost("claude-sonnet-5-5", counts, cache_creation_1h_input_tokens=9_999, at=NOW) == Decimal(
         "0.004"
     )
 
@@ -106,8 +106,8 @@ def test_a_prompt_over_100k_raises_the_price_of_every_token_of_haiku_5_5_and_cac
 
 
 def test_a_batch_costs_half_for_tokens_and_the_full_price_for_searches() -> None:
-    told = usage(fresh=1_000_000, output=100_000, searches=10)
-    assert pricing.request_cost("claude-opus-5", told, batch=True, at=NOW) == Decimal("2.5") + Decimal(
+    counts = usage(fresh=1_000_000, output=100_000, searches=10)
+    assert pricing.request_cost("claude-opus-5", counts, batch=True, at=NOW) == Decimal("2.5") + Decimal(
         "1.25"
     ) + Decimal("0.1")
 
@@ -173,20 +173,20 @@ def test_a_regional_bedrock_endpoint_costs_a_tenth_more() -> None:
 
 
 def test_a_request_with_inference_in_a_region_costs_a_tenth_more_for_its_tokens_but_not_for_its_searches() -> None:
-    told = replace(usage(fresh=1_000_000, output=100_000), web_searches=2, inference_geo="us")
-    assert pricing.request_cost("claude-opus-5-5", told, at=NOW) == Decimal("6.6") + Decimal("0.02")
+    counts = replace(usage(fresh=1_000_000, output=100_000), web_searches=2, inference_geo="us")
+    assert pricing.request_cost("claude-opus-5-5", counts, at=NOW) == Decimal("6.6") + Decimal("0.02")
     for geo in ("global", "not_available", None):
-        assert pricing.request_cost("claude-opus-5-5", replace(told, inference_geo=geo), at=NOW) == Decimal("6.02")
+        assert pricing.request_cost("claude-opus-5-5", replace(counts, inference_geo=geo), at=NOW) == Decimal("6.02")
 
 
 def test_a_request_is_priced_by_the_reported_speed_and_tier() -> None:
-    told = usage(fresh=1_000_000)
-    assert pricing.request_cost("claude-opus-5-5", replace(told, speed="fast"), at=NOW) == pricing.request_cost(
-        "claude-opus-5-5", told, fast=True, at=NOW
+    counts = usage(fresh=1_000_000)
+    assert pricing.request_cost("claude-opus-5-5", replace(counts, speed="fast"), at=NOW) == pricing.request_cost(
+        "claude-opus-5-5", counts, fast=True, at=NOW
     )
-    assert pricing.request_cost("claude-opus-5-5", replace(told, service_tier="batch"), at=NOW) == 2
-    assert pricing.request_cost("claude-opus-5-5", replace(told, service_tier="priority"), at=NOW) == 4
-    assert pricing.request_cost("claude-opus-5-5", replace(told, speed="standard"), at=NOW) == 4
+    assert pricing.request_cost("claude-opus-5-5", replace(counts, service_tier="batch"), at=NOW) == 2
+    assert pricing.request_cost("claude-opus-5-5", replace(counts, service_tier="priority"), at=NOW) == 4
+    assert pricing.request_cost("claude-opus-5-5", replace(counts, speed="standard"), at=NOW) == 4
 
 
 def test_a_mythos_model_costs_what_the_fable_model_of_its_row_does() -> None:
@@ -200,11 +200,11 @@ def test_a_mode_without_a_published_price_is_unknown_not_standard() -> None:
 
 def test_a_price_is_that_of_the_day_of_the_request() -> None:
     # Long prompts to Opus 4.6 cost double until 2026-03-13 (UTC).
-    told = usage(fresh=1_000_000)
+    counts = usage(fresh=1_000_000)
     before = datetime(2026, 3, 13, 1, tzinfo=timezone(timedelta(hours=3)))
-    assert pricing.request_cost("claude-opus-4-6", told, at=before) == 10
-    assert pricing.request_cost("claude-opus-4-6", told, at=NOW) == 5
-    assert pricing.request_cost("claude-opus-4-6", told, at=NOW.replace(tzinfo=None)) == 5
+    assert pricing.request_cost("claude-opus-4-6", counts, at=before) == 10
+    assert pricing.request_cost("claude-opus-4-6", counts, at=NOW) == 5
+    assert pricing.request_cost("claude-opus-4-6", counts, at=NOW.replace(tzinfo=None)) == 5
 
 
 def test_a_family_costs_at_most_as_much_as_its_most_expensive_model() -> None:
@@ -222,10 +222,10 @@ def test_the_prices_are_named_by_the_librarys_version() -> None:
 
 
 def test_prices_are_looked_up_from_many_threads() -> None:
-    told = usage(fresh=1_000, output=10)
+    counts = usage(fresh=1_000, output=10)
     days = [NOW + timedelta(days=day % 8) for day in range(200)]
     with ThreadPoolExecutor(16) as pool:
-        costs = [pool.submit(pricing.request_cost, "claude-opus-5-5", told, at=day) for day in days]
+        costs = [pool.submit(pricing.request_cost, "claude-opus-5-5", counts, at=day) for day in days]
     assert {each.result() for each in costs} == {Decimal("0.0042")}
 
 
@@ -248,9 +248,11 @@ def test_the_computed_costs_equal_those_of_the_library(
     row: library.ModelInfo, spent: tuple[int, int, int, int, int], context: dict[str, str] | None
 ) -> None:
     fresh, read, written, hour, output = spent
-    told = usage(fresh=fresh, read=read, written=written + hour, output=output)
+    call_usage = usage(fresh=fresh, read=read, written=written + hour, output=output)
     batch, fast = context == {"processing": "batch"}, context == {"speed": "fast"}
-    found = pricing.request_cost(row.id, told, cache_creation_1h_input_tokens=hour, batch=batch, fast=fast, at=NOW)
+    found = pricing.request_cost(
+        row.id, call_usage, cache_creation_1h_input_tokens=hour, batch=batch, fast=fast, at=NOW
+    )
     if found is None:
         assert context is not None
         assert context not in [variant.when for variant in row.price_variants or ()]

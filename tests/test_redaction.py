@@ -42,9 +42,9 @@ async def api() -> AsyncIterator[Simulator]:
         yield simulator
 
 
-def headers(bird: ScriptedUpstream) -> list[dict[str, str]]:
+def headers(upstream: ScriptedUpstream) -> list[dict[str, str]]:
     """The headers of every request, names in lower case."""
-    heads = [each.split(b"\r\n\r\n")[0].decode().split("\r\n")[1:] for each in bird.requests]
+    heads = [each.split(b"\r\n\r\n")[0].decode().split("\r\n")[1:] for each in upstream.requests]
     return [{name.lower(): value for name, _, value in (line.partition(": ") for line in head)} for head in heads]
 
 
@@ -52,9 +52,9 @@ def headers(bird: ScriptedUpstream) -> list[dict[str, str]]:
 async def process(where: Path, env: dict[str, str]) -> AsyncGenerator[McpSession]:
     """The server as a process with just this environment."""
     stderr = where.parent / f"{where.name}.stderr"
-    whole = server_environment(data_dir=where) | env
+    complete = server_environment(data_dir=where) | env
     command, *arguments = server_command(real=True)  # the SDK reads ANTHROPIC_LOG when it is imported
-    parameters = StdioServerParameters(command=command, args=arguments, env=whole)
+    parameters = StdioServerParameters(command=command, args=arguments, env=complete)
     with stderr.open("w") as errors:
         async with Client(stdio_client(parameters, errlog=errors)) as client:
             yield McpSession(client, where, stderr)
@@ -71,9 +71,9 @@ async def test_the_key_of_the_server_outranks_others_and_never_goes_to_the_gatew
         monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", THEIRS)
         monkeypatch.setenv("ANTHROPIC_BASE_URL", gateway.url)
         monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", f"X-Gateway: {THEIRS}")
-        async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key=OURS) as desk:
-            result = await desk.ask("x")
-            config = await desk.info(about="config")
+        async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key=OURS) as session:
+            result = await session.ask("x")
+            config = await session.info(about="config")
         assert not gateway.requests
     assert not result.is_error
     assert [record.credential_header for record in message_requests(api)] == ["bearer"]
@@ -91,14 +91,20 @@ async def test_headers_for_the_gateway_of_the_client_are_not_sent_with_the_key_o
     )
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", added)
     async with (
-        scripted_upstream(b"") as bird,
+        scripted_upstream(b"") as upstream,
         connect(
-            "memory", "auto", tmp_path / "data", base_url=bird.url, api_key=OURS, auth_header=auth_header, max_retries=0
-        ) as desk,
+            "memory",
+            "auto",
+            tmp_path / "data",
+            base_url=upstream.url,
+            api_key=OURS,
+            auth_header=auth_header,
+            max_retries=0,
+        ) as session,
     ):
-        await desk.ask("x", max_usd=1)
-    found = headers(bird)
-    kinds = {each.split(b" ")[1].split(b"?")[0] for each in bird.requests}
+        await session.ask("x", max_usd=1)
+    found = headers(upstream)
+    kinds = {each.split(b" ")[1].split(b"?")[0] for each in upstream.requests}
     assert kinds == {b"/v1/models", b"/v1/messages/count_tokens", b"/v1/messages"}
     for head in found:
         assert not any(THEIRS in value or value == "theirs" for value in head.values())
@@ -114,9 +120,9 @@ async def test_without_a_key_of_its_own_the_server_uses_that_of_the_client_with_
         monkeypatch.setenv("ANTHROPIC_API_KEY", THEIRS)
         monkeypatch.setenv("ANTHROPIC_BASE_URL", gateway.url)
         monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Gateway: yes\nX-Team: tea")
-        async with connect("memory", "auto", tmp_path / "data", api_key="", max_retries=0) as desk:
-            await desk.ask("x")
-            config = await desk.info(about="config")
+        async with connect("memory", "auto", tmp_path / "data", api_key="", max_retries=0) as session:
+            await session.ask("x")
+            config = await session.info(about="config")
     (posted,) = (
         head for each, head in zip(gateway.requests, headers(gateway), strict=True) if each.startswith(b"POST")
     )
@@ -130,8 +136,8 @@ async def test_the_base_url_of_the_server_redirects_the_key_of_the_client(
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", OURS)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", NOBODY)
-    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key="") as desk:
-        assert not (await desk.ask("x")).is_error
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key="") as session:
+        assert not (await session.ask("x")).is_error
 
 
 @pytest.mark.parametrize("key", ["", "${ANTHROPIC_API_KEY}", "  "])
@@ -140,9 +146,9 @@ async def test_a_token_is_used_without_a_key(
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", key)
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", f"{OURS}\n")
-    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key=key) as desk:
-        assert not (await desk.ask("x")).is_error
-        assert "from ANTHROPIC_AUTH_TOKEN" in await desk.info(about="config")
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key=key) as session:
+        assert not (await session.ask("x")).is_error
+        assert "from ANTHROPIC_AUTH_TOKEN" in await session.info(about="config")
     assert [record.credential_header for record in message_requests(api)] == ["bearer"]
 
 
@@ -154,13 +160,13 @@ async def test_white_space_and_quotes_around_a_key_are_ignored(
     if not own:
         monkeypatch.setenv("ANTHROPIC_API_KEY", key)
     given = key if own else ""
-    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key=given) as desk:
-        assert not (await desk.ask("x")).is_error
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key=given) as session:
+        assert not (await session.ask("x")).is_error
 
 
 async def test_a_rejected_key_is_reported_without_the_key(api: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key=THEIRS) as desk:
-        result = await desk.ask("x")
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key=THEIRS) as session:
+        result = await session.ask("x")
     assert failure_meta(result)["kind"] == "authentication"
     assert failure_meta(result)["class"] == "configuration_error"
     assert failure_meta(result)["request_id"] == message_requests(api)[0].request_id
@@ -175,7 +181,7 @@ async def test_a_rejected_key_is_reported_without_the_key(api: Simulator, tmp_pa
 @pytest.mark.parametrize(("key", "how"), [(OURS, "authorization"), (GATEWAYS, "x-api-key")])
 async def test_no_log_level_and_no_outcome_shows_a_key(tmp_path: Path, key: str, how: str) -> None:
     """With everything logged that can be: ours at debug, the SDK's too; answered, refused and dropped."""
-    told: list[ProgressUpdate] = []
+    updates: list[ProgressUpdate] = []
     seen = ""
     loud = {"MCP_CLAUDE_LOG_LEVEL": "debug", "ANTHROPIC_LOG": "debug", "MCP_CLAUDE_MAX_RETRIES": "0"}
     loud |= {"MCP_CLAUDE_AUTH_HEADER": how, "MCP_CLAUDE_API_KEY": key}
@@ -185,16 +191,16 @@ async def test_no_log_level_and_no_outcome_shows_a_key(tmp_path: Path, key: str,
             scripted_upstream(COMPLAINT % key.encode(), status=400, content_type="application/json") as echo,
         ):
             for n, url in enumerate((api.url, echo.url)):
-                async with process(tmp_path / f"data{n}", loud | {"MCP_CLAUDE_BASE_URL": url}) as desk:
+                async with process(tmp_path / f"data{n}", loud | {"MCP_CLAUDE_BASE_URL": url}) as session:
                     for prompt in ("x", directive(fault="drop", at=5), directive(status=500), directive(status=401)):
-                        result = await desk.ask(prompt, model="claude-sonnet-5-5", updates=told, style="status")
+                        result = await session.ask(prompt, model="claude-sonnet-5-5", updates=updates, style="status")
                         seen += result.model_dump_json()
                     for about in ("config", "models", "usage"):
-                        seen += await desk.info(about=about)
-                seen += desk.stderr.read_text()
+                        seen += await session.info(about=about)
+                seen += session.stderr.read_text()
     assert "anthropic._base_client" in seen  # it was loud indeed
     assert "Bad key …, go away." in seen or "Bad key sk-ant-…, go away." in seen
-    seen += repr(told)
+    seen += repr(updates)
     assert key not in seen
     assert key[7:] not in seen
 
@@ -210,10 +216,10 @@ async def test_no_log_level_and_no_outcome_shows_a_key(tmp_path: Path, key: str,
 async def test_a_key_with_a_line_break_is_named_and_never_shown(tmp_path: Path, variable: str, key: str) -> None:
     loud = {"MCP_CLAUDE_LOG_LEVEL": "debug", "ANTHROPIC_LOG": "debug", "MCP_CLAUDE_BASE_URL": NOBODY, variable: key}
     with anyio.fail_after(60):
-        async with process(tmp_path / "data", loud) as desk:
-            result = await desk.ask("x")
-            seen = result.model_dump_json() + await desk.info(about="config")
-        seen += desk.stderr.read_text()
+        async with process(tmp_path / "data", loud) as session:
+            result = await session.ask("x")
+            seen = result.model_dump_json() + await session.info(about="config")
+        seen += session.stderr.read_text()
     assert failure_meta(result)["kind"] == "malformed_key"
     assert text_blocks(result)[0].startswith(f"{variable} holds a line break, a space or a control character")
     for part in (OURS, THEIRS, GATEWAYS):
@@ -229,9 +235,9 @@ async def test_an_invalid_header_is_reported_without_its_content(
     monkeypatch.setenv("ANTHROPIC_API_KEY", THEIRS)
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", f"X-Key: {OURS}\r{OURS}")
     fields = {"base_url": api.url, "api_key": "", "max_retries": 0, "http_backend": backend}
-    async with connect("memory", "auto", tmp_path / "data", **fields) as desk:
+    async with connect("memory", "auto", tmp_path / "data", **fields) as session:
         with anyio.fail_after(30):
-            result = await desk.ask("x")
+            result = await session.ask("x")
     assert failure_meta(result)["kind"] == "malformed_key"
     assert "an extra header" in text_blocks(result)[0]
     assert OURS not in result.model_dump_json()
@@ -278,9 +284,9 @@ async def test_the_placeholder_key_of_a_gateway_is_not_redacted_from_every_word(
 
 async def test_the_debug_log_of_the_sdk_is_off_unless_requested(api: Simulator, tmp_path: Path) -> None:
     env = {"MCP_CLAUDE_API_KEY": OURS, "MCP_CLAUDE_BASE_URL": api.url}
-    async with process(tmp_path / "data", env) as desk:
-        assert not (await desk.ask("a word that nobody should log")).is_error
-    logged = desk.stderr.read_text()
+    async with process(tmp_path / "data", env) as session:
+        assert not (await session.ask("a word that nobody should log")).is_error
+    logged = session.stderr.read_text()
     assert "claude_ask c_" in logged
     assert "anthropic" not in logged
     assert "httpx" not in logged

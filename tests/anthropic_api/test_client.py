@@ -85,8 +85,8 @@ async def test_a_missing_token_count_is_replaced_by_the_estimate(head: bytes, mo
 async def test_an_implausible_token_count_is_replaced_by_the_estimate(tokens: object) -> None:
     async with scripted_upstream(
         json.dumps({"input_tokens": tokens}).encode(), content_type="application/json"
-    ) as bird:
-        claude = claude_at(bird.url)
+    ) as upstream:
+        claude = claude_at(upstream.url)
         counted = await claude.count_tokens(BODY)
         await claude.close()
     assert not counted.exact
@@ -94,8 +94,8 @@ async def test_an_implausible_token_count_is_replaced_by_the_estimate(tokens: ob
 
 
 async def test_a_count_of_1_is_accepted_for_a_word_and_not_for_a_book() -> None:
-    async with scripted_upstream(b'{"input_tokens": 1}', content_type="application/json") as bird:
-        claude = claude_at(bird.url)
+    async with scripted_upstream(b'{"input_tokens": 1}', content_type="application/json") as upstream:
+        claude = claude_at(upstream.url)
         book = {**BODY, "messages": [{"role": "user", "content": "tea " * 10_000}]}
         assert await claude.count_tokens(BODY) == TokenCount(1)
         assert (await claude.count_tokens(book)).tokens > 10_000
@@ -264,16 +264,16 @@ SIGNATURE = (
 
 async def test_a_rejected_thinking_signature_is_reported_in_full_and_never_taken_for_a_rejected_beta() -> None:
     body = json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": SIGNATURE}}).encode()
-    async with scripted_upstream(body, status=400, content_type="application/json") as bird:
-        claude = claude_at(bird.url, thinking_count="on")
+    async with scripted_upstream(body, status=400, content_type="application/json") as upstream:
+        claude = claude_at(upstream.url, thinking_count="on")
         for _ in range(2):
             with pytest.raises(CallError) as error:
                 await claude.stream_message(BODY, MessageStream(lambda _: None))
             assert error.value.kind == "thinking_signature"
             assert str(error.value).endswith("`web_search` was added.")
         await claude.close()
-    assert len(bird.requests) == 2
-    assert all(b"anthropic-beta" in request for request in bird.requests)
+    assert len(upstream.requests) == 2
+    assert all(b"anthropic-beta" in request for request in upstream.requests)
 
 
 @pytest.mark.parametrize(
@@ -293,13 +293,13 @@ async def test_a_rejected_thinking_signature_is_reported_in_full_and_never_taken
 async def test_the_route_of_the_messages_api_is_checked_with_an_empty_request(
     status: int, body: bytes, kind: str
 ) -> None:
-    async with scripted_upstream(body, status=status, content_type="application/json") as bird:
-        claude = claude_at(bird.url)
+    async with scripted_upstream(body, status=status, content_type="application/json") as upstream:
+        claude = claude_at(upstream.url)
         if kind:
-            with pytest.raises(CallError, match=bird.url) as error:
+            with pytest.raises(CallError, match=upstream.url) as error:
                 await claude.check_messages_route()
             assert error.value.kind == kind
         else:
             await claude.check_messages_route()
         await claude.close()
-    assert bird.requests[0].endswith(b"{}")
+    assert upstream.requests[0].endswith(b"{}")

@@ -27,7 +27,7 @@ def environ(patch: pytest.MonkeyPatch, **values: str) -> Settings:
     return Settings.load()
 
 
-async def asked(settings: Settings, upstream: Simulator) -> LoggedRequest:
+async def sent_request(settings: Settings, upstream: Simulator) -> LoggedRequest:
     """The request as the upstream saw it."""
     claude = ClaudeClient(settings)
     try:
@@ -72,13 +72,13 @@ def test_without_a_key_the_credential_chain_of_the_sdk_is_used_and_named(
 @pytest.mark.parametrize("key", ["", " ", "${ANTHROPIC_API_KEY}", "<your key>", "your-key-here", "sk-ant-..."])
 @pytest.mark.parametrize("name", ["MCP_CLAUDE_API_KEY", "ANTHROPIC_API_KEY"])
 def test_a_placeholder_is_reported_and_not_used_as_a_key(name: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigurationError) as told:
+    with pytest.raises(ConfigurationError) as raised:
         find_credential(environ(monkeypatch, **{name: key}))
-    assert told.value.kind == "no_key"
-    assert "MCP_CLAUDE_API_KEY" in str(told.value)
-    assert key.strip() in {"", "${ANTHROPIC_API_KEY}"} or key not in str(told.value)
+    assert raised.value.kind == "no_key"
+    assert "MCP_CLAUDE_API_KEY" in str(raised.value)
+    assert key.strip() in {"", "${ANTHROPIC_API_KEY}"} or key not in str(raised.value)
     if key.strip():
-        assert f"{name} holds a placeholder" in str(told.value)
+        assert f"{name} holds a placeholder" in str(raised.value)
 
 
 @pytest.mark.parametrize("key", [" sk-ant-ours\n", '"sk-ant-ours"', "'sk-ant-ours' "])
@@ -94,10 +94,10 @@ def test_a_key_that_no_header_can_carry_is_reported_without_the_key(
     name: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(api_key=key) if "\x00" in key else environ(monkeypatch, **{name: key})  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ConfigurationError) as told:
+    with pytest.raises(ConfigurationError) as raised:
         find_credential(settings)
-    assert told.value.kind == "malformed_key"
-    assert "sk-ant" not in str(told.value)
+    assert raised.value.kind == "malformed_key"
+    assert "sk-ant" not in str(raised.value)
 
 
 @pytest.mark.parametrize("url", ["example.com", "ftp://example.com", "https://", "https://exa mple.com", "file:///x"])
@@ -139,7 +139,7 @@ async def test_the_own_key_travels_alone_whatever_the_environment_holds(
             ANTHROPIC_CUSTOM_HEADERS=f"anthropic-beta: theirs\n{headers.format(THEIRS)}",
             MCP_CLAUDE_AUTH_HEADER=ours,
         )
-        request = await asked(settings, upstream)
+        request = await sent_request(settings, upstream)
     assert (request.status, request.credential_header) == (200, "bearer" if ours == "authorization" else ours)
     assert request.headers["anthropic-version"] == API_VERSION
     assert "theirs" not in request.headers.get("anthropic-beta", "")
@@ -147,7 +147,7 @@ async def test_the_own_key_travels_alone_whatever_the_environment_holds(
 
 async def test_a_gateway_may_want_its_key_in_the_other_header(upstream: Simulator) -> None:
     fields = {"api_key": OURS, "base_url": upstream.url, "auth_header": "x-api-key"}
-    assert (await asked(Settings.model_validate(fields), upstream)).credential_header == "x-api-key"
+    assert (await sent_request(Settings.model_validate(fields), upstream)).credential_header == "x-api-key"
 
 
 async def test_the_clients_own_headers_go_with_the_clients_own_key(
@@ -159,12 +159,12 @@ async def test_the_clients_own_headers_go_with_the_clients_own_key(
         ANTHROPIC_BASE_URL=upstream.url,
         ANTHROPIC_CUSTOM_HEADERS="anthropic-beta: theirs",
     )
-    assert "theirs" in (await asked(settings, upstream)).headers["anthropic-beta"]
+    assert "theirs" in (await sent_request(settings, upstream)).headers["anthropic-beta"]
 
 
 async def test_the_token_of_the_sdk_is_used_without_a_key(upstream: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = environ(monkeypatch, ANTHROPIC_AUTH_TOKEN="sk-ant-token", ANTHROPIC_BASE_URL=upstream.url)
-    assert (await asked(settings, upstream)).credential_header == "bearer"
+    assert (await sent_request(settings, upstream)).credential_header == "bearer"
 
 
 async def test_an_invalid_header_is_reported_without_its_value(
@@ -177,10 +177,10 @@ async def test_an_invalid_header_is_reported_without_its_value(
         ANTHROPIC_CUSTOM_HEADERS="X-Secret: hunter2\rhunter2",
     )
     claude = ClaudeClient(settings)
-    with pytest.raises(ConfigurationError, match="characters that HTTP does not allow") as told:
+    with pytest.raises(ConfigurationError, match="characters that HTTP does not allow") as raised:
         await claude.stream_message(REQUEST_BODY, MessageStream(lambda _: None))
     await claude.close()
-    assert "hunter2" not in str(told.value)
+    assert "hunter2" not in str(raised.value)
 
 
 async def test_the_same_error_is_raised_each_time_and_nothing_is_sent() -> None:

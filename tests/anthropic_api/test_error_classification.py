@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-async def asked(
+async def failure_of(
     url: str, prompt: str = "Tell me.", answer: MessageStream | None = None, key: str = FAKE_KEY
 ) -> CallError | None:
     """What asking ends in: nothing, or the failure."""
@@ -44,10 +44,10 @@ async def asked(
         with anyio.fail_after(60):
             await claude.stream_message(body, answer or MessageStream(lambda _: None))
     except CallError as failure:
-        said = str(failure)
-        assert said.endswith((".", "…"))
-        assert "\n" not in said
-        assert key not in said
+        message = str(failure)
+        assert message.endswith((".", "…"))
+        assert "\n" not in message
+        assert key not in message
         return failure
     else:
         return None
@@ -80,7 +80,7 @@ async def asked(
 async def test_each_status_is_one_of_three_error_classes(
     upstream: Simulator, status: int, family: type[CallError], kind: str
 ) -> None:
-    failure = await asked(upstream.url, directive(status=status))
+    failure = await failure_of(upstream.url, directive(status=status))
     (request,) = upstream.requests
     assert failure is not None
     assert (type(failure), failure.kind, failure.status) == (family, kind, status)
@@ -89,7 +89,7 @@ async def test_each_status_is_one_of_three_error_classes(
 
 
 async def test_a_spend_limit_is_not_retried(upstream: Simulator) -> None:
-    failure = await asked(upstream.url, directive(fault="spend_limit"))
+    failure = await failure_of(upstream.url, directive(fault="spend_limit"))
     assert isinstance(failure, ConfigurationError)
     assert (failure.kind, failure.status, failure.retryable) == ("spend_limit", 429, False)
     assert "2026-12-01" in str(failure)
@@ -118,16 +118,16 @@ ERROR_MESSAGES: list[tuple[int, str, str, str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("status", "error_type", "message", "kind", "says"), ERROR_MESSAGES)
+@pytest.mark.parametrize(("status", "error_type", "message", "kind", "expected"), ERROR_MESSAGES)
 async def test_an_ambiguous_error_type_is_classified_by_its_message(
-    status: int, error_type: str, message: str, kind: str, says: str
+    status: int, error_type: str, message: str, kind: str, expected: str
 ) -> None:
     body = json.dumps({"type": "error", "error": {"type": error_type, "message": message}}).encode()
-    async with scripted_upstream(body, status=status, content_type="application/json") as bird:
-        error = await asked(bird.url)
+    async with scripted_upstream(body, status=status, content_type="application/json") as upstream:
+        error = await failure_of(upstream.url)
     assert error is not None
     assert error.kind == kind
-    assert says in str(error)
+    assert expected in str(error)
 
 
 async def test_images_that_are_too_large_are_reported_with_the_limit_and_their_positions() -> None:
@@ -138,8 +138,8 @@ async def test_images_that_are_too_large_are_reported_with_the_limit_and_their_p
     }
     error_fields = {"type": "invalid_request_error", "message": "Images are too large.", "details": details}
     body = json.dumps({"type": "error", "error": error_fields}).encode()
-    async with scripted_upstream(body, status=400, content_type="application/json") as bird:
-        error = await asked(bird.url)
+    async with scripted_upstream(body, status=400, content_type="application/json") as upstream:
+        error = await failure_of(upstream.url)
     assert error is not None
     assert error.kind == "image_dimensions_too_large"
     assert "2 images are larger than 2,000 pixels on a side (messages.0.content.1, messages.0.content.2)" in str(error)
@@ -147,8 +147,8 @@ async def test_images_that_are_too_large_are_reported_with_the_limit_and_their_p
 
 @pytest.mark.parametrize("body", [b"", b"404 page not found", b'{"detail": "Not Found"}', b'{"error": "Not Found"}'])
 async def test_a_404_of_the_route_names_the_base_url_and_not_the_model(body: bytes) -> None:
-    async with scripted_upstream(body, status=404, content_type="application/json") as bird:
-        error = await asked(f"{bird.url}/prefix")
+    async with scripted_upstream(body, status=404, content_type="application/json") as upstream:
+        error = await failure_of(f"{upstream.url}/prefix")
     assert isinstance(error, ConfigurationError)
     assert error.kind == "base_url"
     assert "/prefix/v1/messages (HTTP 404)" in str(error)
@@ -157,23 +157,25 @@ async def test_a_404_of_the_route_names_the_base_url_and_not_the_model(body: byt
 
 async def test_control_characters_of_an_error_do_not_reach_a_terminal() -> None:
     body = json.dumps({"error": {"type": "invalid_request_error", "message": "a\x1b[31mb\x07c\u202ed"}}).encode()
-    async with scripted_upstream(body, status=400, content_type="application/json") as bird:
-        error = await asked(bird.url)
+    async with scripted_upstream(body, status=400, content_type="application/json") as upstream:
+        error = await failure_of(upstream.url)
     assert str(error).isprintable()
 
 
 async def test_the_time_to_retry_is_passed_on(upstream: Simulator) -> None:
-    failure = await asked(upstream.url, directive(status=429, retry_after=7, should_retry="false"))
+    failure = await failure_of(upstream.url, directive(status=429, retry_after=7, should_retry="false"))
     assert failure is not None
     assert (failure.retry_after_s, failure.should_retry) == (7, False)
     assert "Try again in 7 s." in str(failure)
-    failure = await asked(upstream.url, directive(status=529, retry_after=7, retry_after_ms=250, should_retry="true"))
+    failure = await failure_of(
+        upstream.url, directive(status=529, retry_after=7, retry_after_ms=250, should_retry="true")
+    )
     assert failure is not None
     assert (failure.retry_after_s, failure.should_retry) == (0.25, True)
 
 
 async def test_a_wrong_key_is_reported_with_the_host_that_rejected_it(upstream: Simulator) -> None:
-    failure = await asked(upstream.url, directive(status=401))
+    failure = await failure_of(upstream.url, directive(status=401))
     assert upstream.url in str(failure)
     assert "doctor" in str(failure)
 
@@ -186,8 +188,8 @@ async def test_recorded_errors_are_reported_in_the_words_of_the_api(path: Path |
         pytest.skip("The recorded streams (../shared/streams) are not here.")
     async with scripted_upstream(
         await anyio.Path(path).read_bytes(), status=400, content_type="application/json"
-    ) as bird:
-        failure = await asked(bird.url)
+    ) as upstream:
+        failure = await failure_of(upstream.url)
     assert failure is not None
     assert failure.kind in {"invalid_request", "authentication", "not_found"}
     assert failure.request_id
@@ -210,17 +212,17 @@ async def test_recorded_errors_are_reported_in_the_words_of_the_api(path: Path |
     ],
 )
 async def test_a_gateways_errors_may_have_any_shape(status: int, body: bytes) -> None:
-    async with scripted_upstream(body, status=status, content_type="application/json") as bird:
-        failure = await asked(bird.url)
+    async with scripted_upstream(body, status=status, content_type="application/json") as upstream:
+        failure = await failure_of(upstream.url)
     assert failure is not None
     assert failure.status == status
 
 
 async def test_a_password_in_the_base_url_is_not_reported() -> None:
-    async with scripted_upstream(b"", status=401) as bird:
-        failure = await asked(bird.url.replace("http://", "http://user:pa55word@"))
+    async with scripted_upstream(b"", status=401) as upstream:
+        failure = await failure_of(upstream.url.replace("http://", "http://user:pa55word@"))
     assert "pa55word" not in str(failure)
-    assert bird.url in str(failure)
+    assert upstream.url in str(failure)
 
 
 # --------------------------------------------------------------------- within the stream
@@ -250,7 +252,7 @@ async def test_each_way_to_break_a_stream_is_reported_and_keeps_the_text_so_far(
     upstream: Simulator, keys: dict[str, str], family: type[CallError], kind: str
 ) -> None:
     answer = MessageStream(lambda _: None)
-    failure = await asked(upstream.url, f"Tell me. {directive(**keys)}", answer)
+    failure = await failure_of(upstream.url, f"Tell me. {directive(**keys)}", answer)
     assert failure is not None
     assert (type(failure), failure.kind) == (family, kind)
     assert answer.stop_reason is None
@@ -263,7 +265,7 @@ async def test_each_way_to_break_a_stream_is_reported_and_keeps_the_text_so_far(
 @pytest.mark.parametrize("fault", ["eof", "empty"])
 async def test_a_clean_end_without_a_stop_reason_is_left_to_the_caller(upstream: Simulator, fault: str) -> None:
     answer = MessageStream(lambda _: None)
-    assert await asked(upstream.url, f"Tell me. [[sim: fault={fault}]]", answer) is None
+    assert await failure_of(upstream.url, f"Tell me. [[sim: fault={fault}]]", answer) is None
     assert answer.stop_reason is None
     assert answer.usage().estimated is answer.has_started is bool(answer.text) is (fault == "eof")
 
@@ -271,7 +273,7 @@ async def test_a_clean_end_without_a_stop_reason_is_left_to_the_caller(upstream:
 @pytest.mark.parametrize("fault", ["nostop", "gzip", "tiny", "huge"])
 async def test_unusual_but_valid_streams_are_answers(upstream: Simulator, fault: str) -> None:
     answer = MessageStream(lambda _: None)
-    assert await asked(upstream.url, f"Tell me. [[sim: fault={fault}]]", answer) is None
+    assert await failure_of(upstream.url, f"Tell me. [[sim: fault={fault}]]", answer) is None
     assert answer.stop_reason == "end_turn"
     assert answer.text == upstream.requests[0].text
 
@@ -282,19 +284,19 @@ async def test_unusual_but_valid_streams_are_answers(upstream: Simulator, fault:
 async def test_a_port_on_which_nothing_listens_is_reported() -> None:
     with socket.socket() as idle:
         idle.bind(("127.0.0.1", 0))
-        failure = await asked(f"http://127.0.0.1:{idle.getsockname()[1]}")
+        failure = await failure_of(f"http://127.0.0.1:{idle.getsockname()[1]}")
     assert isinstance(failure, TemporaryError)
     assert failure.kind == "connection_refused"
 
 
 async def test_a_host_that_does_not_exist_is_reported() -> None:
-    failure = await asked("http://no-such-host.invalid")
+    failure = await failure_of("http://no-such-host.invalid")
     assert isinstance(failure, ConfigurationError)
     assert failure.kind == "dns"
 
 
 async def test_a_server_without_tls_is_reported(upstream: Simulator) -> None:
-    failure = await asked(upstream.url.replace("http:", "https:"))
+    failure = await failure_of(upstream.url.replace("http:", "https:"))
     assert isinstance(failure, ConfigurationError)
     assert failure.kind == "tls"
 
@@ -329,8 +331,8 @@ def test_retry_after_is_read_in_all_its_forms(headers: dict[str, str], seconds: 
 
 @given(st.text(), st.text(st.characters()), st.from_regex(r"sk-ant-[A-Za-z0-9_-]{1,40}", fullmatch=True))
 def test_repeated_text_of_an_error_is_one_short_line_without_a_key(before: str, after: str, key: str) -> None:
-    said = sanitize(f"{before} {key} {after}")
-    assert key not in said
-    assert len(said) <= MAX_SANITIZED_CHARS + 1
-    assert len(said.splitlines()) <= 1
-    assert said.encode()
+    message = sanitize(f"{before} {key} {after}")
+    assert key not in message
+    assert len(message) <= MAX_SANITIZED_CHARS + 1
+    assert len(message.splitlines()) <= 1
+    assert message.encode()

@@ -42,22 +42,22 @@ def problem(status: int, kind: str = "overloaded_error", *, path: str = "/v1/fil
     return CannedResponse(path, body, JSON, status, headers=tuple(more.items()), times=1)
 
 
-def told(value: object, path: str = "/v1/files") -> CannedResponse:
+def json_response(value: object, path: str = "/v1/files") -> CannedResponse:
     return CannedResponse(path, json.dumps(value).encode(), JSON)
 
 
 @asynccontextmanager
 async def asking(*answers: CannedResponse) -> AsyncGenerator[tuple[ClaudeClient, CloudUpstream]]:
-    async with cloud_upstream(*answers) as stand:
-        claude = ClaudeClient(Settings.model_validate({"api_key": FAKE_KEY, "base_url": stand.url}))
+    async with cloud_upstream(*answers) as cloud:
+        claude = ClaudeClient(Settings.model_validate({"api_key": FAKE_KEY, "base_url": cloud.url}))
         try:
-            yield claude, stand
+            yield claude, cloud
         finally:
             await claude.close()
 
 
 async def test_a_file_name_is_made_safe_for_a_line_and_a_path() -> None:
-    async with asking(told(FILE)) as (claude, _):
+    async with asking(json_response(FILE)) as (claude, _):
         assert await files_api.get_metadata(claude, "file_011") == files_api.FileMetadata(
             name="ab.csv", mime_type="text/csv", size_bytes=5
         )
@@ -68,22 +68,22 @@ async def test_a_file_name_is_made_safe_for_a_line_and_a_path() -> None:
     [{}, [], "x", {"filename": 1, "mime_type": ["a"], "size_bytes": "5"}, {"mime_type": "a\r\nb", "filename": "/"}],
 )
 async def test_invalid_metadata_of_a_gateway_is_tolerated(value: object) -> None:
-    async with asking(told(value)) as (claude, _):
+    async with asking(json_response(value)) as (claude, _):
         about = await files_api.get_metadata(claude, "file_011")
         assert about == files_api.FileMetadata(name="file_011", mime_type=files_api.DEFAULT_MIME_TYPE, size_bytes=None)
 
 
 async def test_a_temporary_error_is_tolerated_and_a_permanent_one_is_reported() -> None:
-    async with asking(problem(529), problem(429, "rate_limit_error", **{"retry-after": "0"}), told(FILE)) as (
+    async with asking(problem(529), problem(429, "rate_limit_error", **{"retry-after": "0"}), json_response(FILE)) as (
         claude,
-        stand,
+        cloud,
     ):
         assert (await files_api.get_metadata(claude, "file_011")).size_bytes == 5
-        assert len(stand.requests) == 3
-    async with asking(replace(problem(529), times=files_api.MAX_ATTEMPTS), told(FILE)) as (claude, stand):
+        assert len(cloud.requests) == 3
+    async with asking(replace(problem(529), times=files_api.MAX_ATTEMPTS), json_response(FILE)) as (claude, cloud):
         with pytest.raises(TemporaryError):
             await files_api.get_metadata(claude, "file_011")
-        assert len(stand.requests) == files_api.MAX_ATTEMPTS
+        assert len(cloud.requests) == files_api.MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -96,23 +96,23 @@ async def test_a_temporary_error_is_tolerated_and_a_permanent_one_is_reported() 
     ],
 )
 async def test_an_error_that_no_retry_can_mend_is_reported_at_once(answer: CannedResponse, kind: str) -> None:
-    async with asking(answer, told(FILE)) as (claude, stand):
+    async with asking(answer, json_response(FILE)) as (claude, cloud):
         with pytest.raises(CallError) as failure:
             await files_api.upload_file(claude, "a.csv", b"1,2", "text/csv", 3600)
         assert failure.value.kind == kind
-        assert len(stand.requests) == 1
+        assert len(cloud.requests) == 1
 
 
 async def test_an_upload_without_an_id_is_an_error() -> None:
-    async with asking(told({"ok": True})) as (claude, _):
+    async with asking(json_response({"ok": True})) as (claude, _):
         with pytest.raises(TemporaryError, match="not a file of the Files API"):
             await files_api.upload_file(claude, "a.csv", b"1,2", "text/csv", 3600)
 
 
 async def test_an_upload_has_its_base_name_and_its_expiry() -> None:
-    async with asking(told(FILE)) as (claude, stand):
+    async with asking(json_response(FILE)) as (claude, cloud):
         assert await files_api.upload_file(claude, "src/a.csv", b"1,2", "text/csv", 3600) == "file_011"
-        (sent,) = stand.requests
+        (sent,) = cloud.requests
         assert b'filename="a.csv"' in sent.raw
         assert b"3600" in sent.raw
         assert "anthropic-beta" not in sent.headers

@@ -51,14 +51,14 @@ async def theirs(stream: bytes, *, beta: bool) -> dict[str, object]:
     """The message as the SDK's own helper puts it together."""
     http = DefaultAsyncHttpxClient(transport=ReplayTransport([stream]))
     async with AsyncAnthropic(api_key="any", max_retries=0, http_client=http) as client:
-        asked = {"model": "any", "max_tokens": 9, "messages": REQUEST_BODY["messages"]}
-        manager = client.beta.messages.stream(**asked) if beta else client.messages.stream(**asked)  # type: ignore[arg-type]
+        request = {"model": "any", "max_tokens": 9, "messages": REQUEST_BODY["messages"]}
+        manager = client.beta.messages.stream(**request) if beta else client.messages.stream(**request)  # type: ignore[arg-type]
         async with manager as helper:
             return (await helper.get_final_message()).model_dump(exclude_unset=True, warnings=False)
 
 
-def ours(played: RecordedRun) -> dict[str, object]:
-    answer = played.answer
+def ours(replayed: RecordedRun) -> dict[str, object]:
+    answer = replayed.answer
     return {
         "content": [dict(block) for block in answer.blocks],
         "stop_reason": answer.stop_reason,
@@ -68,19 +68,19 @@ def ours(played: RecordedRun) -> dict[str, object]:
 
 def the_same_of(message: dict[str, object]) -> dict[str, object]:
     usage = cast("dict[str, object]", message["usage"])
-    told = {name: value for name, value in usage.items() if value is not None}
-    return {"content": message["content"], "stop_reason": message.get("stop_reason"), "usage": told}
+    known = {name: value for name, value in usage.items() if value is not None}
+    return {"content": message["content"], "stop_reason": message.get("stop_reason"), "usage": known}
 
 
 @pytest.mark.parametrize("name", [name for name in stream_names() if name not in BROKEN])
 async def test_a_recorded_stream_gives_the_message_of_the_sdk_where_that_is_right(name: str) -> None:
     stream = recorded_stream(name)
-    played = await replay(stream)
-    assert played.failure is None
-    assert ours(played) == the_same_of(await theirs(stream, beta=name in GA_HELPER_IS_WRONG))
-    texts = [str(block["text"]) for block in played.answer.blocks if block["type"] == "text"]
-    assert played.answer.text == played.event_text == "".join(texts)
-    assert played.answer.request_id == "req_recorded"
+    replayed = await replay(stream)
+    assert replayed.failure is None
+    assert ours(replayed) == the_same_of(await theirs(stream, beta=name in GA_HELPER_IS_WRONG))
+    texts = [str(block["text"]) for block in replayed.answer.blocks if block["type"] == "text"]
+    assert replayed.answer.text == replayed.event_text == "".join(texts)
+    assert replayed.answer.request_id == "req_recorded"
 
 
 @pytest.mark.parametrize("name", GA_HELPER_IS_WRONG)
@@ -91,11 +91,11 @@ async def test_each_listed_error_of_the_sdk_still_exists(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), BROKEN.items())
 async def test_a_broken_stream_is_recognised_as_incomplete(name: str, kind: str | None) -> None:
-    played = await replay(recorded_stream(name))
-    assert played.answer.stop_reason is None
-    assert (played.failure.kind if played.failure else None) == kind
-    assert played.answer.usage().estimated is (name != "derived__error-first-event")
-    assert played.answer.usage().output_tokens >= len(played.answer.text) // 4
+    replayed = await replay(recorded_stream(name))
+    assert replayed.answer.stop_reason is None
+    assert (replayed.failure.kind if replayed.failure else None) == kind
+    assert replayed.answer.usage().estimated is (name != "derived__error-first-event")
+    assert replayed.answer.usage().output_tokens >= len(replayed.answer.text) // 4
 
 
 def cut(stream: bytes, at: list[int]) -> list[bytes]:
@@ -118,10 +118,10 @@ async def test_the_place_of_a_cut_between_bytes_changes_nothing(name: str, at: l
 )
 @example("é😀\u2028\u05d0\x85\x0b", "\r\n", list(range(2000)))
 async def test_any_text_survives_any_framing_and_any_cut_inside_a_character(text: str, end: str, at: list[int]) -> None:
-    played = await replay(*cut(sse_bytes(*message_events(text, "", text), end=end), at))
-    assert played.failure is None
-    assert played.answer.text == played.event_text == text + text
-    assert played.answer.stop_reason == "end_turn"
+    replayed = await replay(*cut(sse_bytes(*message_events(text, "", text), end=end), at))
+    assert replayed.failure is None
+    assert replayed.answer.text == replayed.event_text == text + text
+    assert replayed.answer.stop_reason == "end_turn"
 
 
 async def test_separate_halves_of_a_surrogate_pair_become_one_character() -> None:
@@ -145,11 +145,11 @@ async def test_unknown_fields_of_the_api_are_preserved() -> None:
         {"type": "content_block_stop", "index": 1},
         {"type": "weather", "sun": True},
     ]
-    played = await replay(sse_bytes(begin, start, *novelties, *rest))
-    assert played.failure is None
-    assert played.answer.text == "known"
-    assert played.answer.blocks[1] == {"type": "dream", "scene": "a sea"}
-    assert not played.answer.has_only_text
+    replayed = await replay(sse_bytes(begin, start, *novelties, *rest))
+    assert replayed.failure is None
+    assert replayed.answer.text == "known"
+    assert replayed.answer.blocks[1] == {"type": "dream", "scene": "a sea"}
+    assert not replayed.answer.has_only_text
 
 
 async def test_the_input_of_a_tool_that_was_cut_is_its_readable_part() -> None:
@@ -161,10 +161,10 @@ async def test_the_input_of_a_tool_that_was_cut_is_its_readable_part() -> None:
 
 
 async def test_the_input_is_known_from_the_first_event_on() -> None:
-    played = await replay(sse_bytes(*message_events("x")))
-    started = [event for event in played.events if isinstance(event, MessageStart)]
+    replayed = await replay(sse_bytes(*message_events("x")))
+    started = [event for event in replayed.events if isinstance(event, MessageStart)]
     assert [event.usage.input_tokens for event in started] == [7]
-    assert played.answer.usage().output_tokens == 5
+    assert replayed.answer.usage().output_tokens == 5
 
 
 def test_an_answer_is_empty_and_without_usage_before_its_first_event() -> None:
@@ -194,9 +194,9 @@ def stream_with(usage: object, **delta_usage: object) -> bytes:
     "field", ["input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"]
 )
 async def test_a_count_that_is_no_number_of_tokens_is_unknown(field: str, value: object) -> None:
-    played = await replay(stream_with({"input_tokens": 3, "output_tokens": 1}, **{"output_tokens": 2, field: value}))
-    answer = played.answer
-    assert (played.failure, answer.text, answer.stop_reason) == (None, "hello", "end_turn")
+    replayed = await replay(stream_with({"input_tokens": 3, "output_tokens": 1}, **{"output_tokens": 2, field: value}))
+    answer = replayed.answer
+    assert (replayed.failure, answer.text, answer.stop_reason) == (None, "hello", "end_turn")
     assert answer.has_invalid_usage
     usage = answer.usage()
     assert usage.estimated
@@ -214,9 +214,9 @@ async def test_absurd_nested_counts_are_unknown_too(value: object) -> None:
 
 async def test_a_stream_without_message_start_is_not_an_answer() -> None:
     _, *rest = message_events("hello")
-    played = await replay(sse_bytes(*rest))
-    assert played.failure is not None
-    assert played.failure.kind == "protocol"
+    replayed = await replay(sse_bytes(*rest))
+    assert replayed.failure is not None
+    assert replayed.failure.kind == "protocol"
 
 
 async def test_names_from_upstream_hold_no_control_characters() -> None:

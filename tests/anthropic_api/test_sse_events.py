@@ -97,42 +97,42 @@ def events_without(kind: str) -> list[Any]:
 
 
 async def test_a_damaged_event_line_loses_no_text() -> None:
-    whole = sse_bytes(*message_events("Hello."))
+    complete = sse_bytes(*message_events("Hello."))
     for damaged in (b"event: content_block_d", b"event: ping", b"evnt: content_block_delta", b": comment"):
-        played = await replay(whole.replace(b"event: content_block_delta", damaged))
-        assert (played.answer.text, played.failure, played.answer.stop_reason) == ("Hello.", None, "end_turn")
+        replayed = await replay(complete.replace(b"event: content_block_delta", damaged))
+        assert (replayed.answer.text, replayed.failure, replayed.answer.stop_reason) == ("Hello.", None, "end_turn")
 
 
 async def test_nothing_counts_after_the_end_of_the_message() -> None:
-    whole = sse_bytes(*message_events("Hello."))
+    complete = sse_bytes(*message_events("Hello."))
     for more in (
-        whole,
+        complete,
         sse_bytes(*message_events("Other.")),
         b"event: x\ndata: {\n\n",
         sse_bytes({"type": "error", "error": {}}),
     ):
-        played = await replay(whole, more)
-        assert (played.answer.text, played.failure, played.answer.stop_reason) == ("Hello.", None, "end_turn")
-        joined = await replay(whole + more)
-        assert joined.outcome() == played.outcome()
+        replayed = await replay(complete, more)
+        assert (replayed.answer.text, replayed.failure, replayed.answer.stop_reason) == ("Hello.", None, "end_turn")
+        joined = await replay(complete + more)
+        assert joined.outcome() == replayed.outcome()
 
 
 async def test_a_stream_that_does_not_begin_with_message_start_is_malformed() -> None:
-    played = await replay(sse_bytes(*events_without("message_start")))
-    assert played.failure is not None
-    assert (played.failure.kind, played.answer.text, played.answer.stop_reason) == ("protocol", "", None)
+    replayed = await replay(sse_bytes(*events_without("message_start")))
+    assert replayed.failure is not None
+    assert (replayed.failure.kind, replayed.answer.text, replayed.answer.stop_reason) == ("protocol", "", None)
 
 
 async def test_a_second_message_start_is_malformed() -> None:
     start, *rest = message_events("Hello.")
-    played = await replay(sse_bytes(start, start, *rest))
-    assert played.failure is not None
-    assert played.failure.kind == "protocol"
+    replayed = await replay(sse_bytes(start, start, *rest))
+    assert replayed.failure is not None
+    assert replayed.failure.kind == "protocol"
 
 
 async def test_text_for_a_block_that_was_never_started_is_preserved() -> None:
-    played = await replay(sse_bytes(*events_without("content_block_start")))
-    assert (played.answer.text, played.failure, played.answer.blocks) == (
+    replayed = await replay(sse_bytes(*events_without("content_block_start")))
+    assert (replayed.answer.text, replayed.failure, replayed.answer.blocks) == (
         "Hello.",
         None,
         ({"type": "text", "text": "Hello."},),
@@ -142,37 +142,41 @@ async def test_text_for_a_block_that_was_never_started_is_preserved() -> None:
 async def test_a_refusal_outranks_any_later_stop_reason() -> None:
     *events, delta, stop = parsed_events()
     refusal = {**delta, "delta": {"stop_reason": "refusal"}}
-    played = await replay(sse_bytes(*events, refusal, delta, stop))
-    assert played.answer.stop_reason == "refusal"
+    replayed = await replay(sse_bytes(*events, refusal, delta, stop))
+    assert replayed.answer.stop_reason == "refusal"
 
 
 async def test_text_before_a_malformed_event_of_the_same_read_is_preserved() -> None:
     start, block, text, *_ = message_events("Hello.")
-    played = await replay(sse_bytes(start, block, text) + b"data: {\n\n")
-    assert played.failure is not None
-    assert (played.failure.kind, played.answer.text) == ("protocol", "Hello.")
+    replayed = await replay(sse_bytes(start, block, text) + b"data: {\n\n")
+    assert replayed.failure is not None
+    assert (replayed.failure.kind, replayed.answer.text) == ("protocol", "Hello.")
 
 
 async def test_a_message_with_an_unreadable_event_after_its_stop_reason_is_not_complete() -> None:
     start, block, text, *_, delta, stop = parsed_events()
     for broken in (b"event: x\ndata: {\n\n", sse_bytes({"type": "content_block_delta", "index": "0", "delta": {}})):
-        played = await replay(sse_bytes(start, block, text, delta) + broken + sse_bytes(text, stop))
-        assert played.failure is not None
-        assert (played.failure.kind, played.answer.stop_reason, played.answer.text) == ("protocol", None, "Hello.")
+        replayed = await replay(sse_bytes(start, block, text, delta) + broken + sse_bytes(text, stop))
+        assert replayed.failure is not None
+        assert (replayed.failure.kind, replayed.answer.stop_reason, replayed.answer.text) == (
+            "protocol",
+            None,
+            "Hello.",
+        )
 
 
 @pytest.mark.parametrize("kind", [{"a": 1}, ["text"], 7, None])
 async def test_a_block_with_an_invalid_type_is_malformed(kind: object) -> None:
     start, block, *rest = parsed_events()
-    played = await replay(sse_bytes(start, {**block, "content_block": {"type": kind}}, *rest))
-    assert played.failure is not None
-    assert played.failure.kind == "protocol"
+    replayed = await replay(sse_bytes(start, {**block, "content_block": {"type": kind}}, *rest))
+    assert replayed.failure is not None
+    assert replayed.failure.kind == "protocol"
 
 
 async def test_deltas_of_one_read_are_delivered_together() -> None:
     start, block, text, *rest = message_events("Hello.")
-    played = await replay(sse_bytes(start, block, text, text, text, *rest))
-    assert [event.text for event in played.events if isinstance(event, TextDelta)] == ["Hello." * 3]
+    replayed = await replay(sse_bytes(start, block, text, text, text, *rest))
+    assert [event.text for event in replayed.events if isinstance(event, TextDelta)] == ["Hello." * 3]
 
 
 @pytest.mark.parametrize("count", [-1, 2**63, 2**53 + 1, True, "7", 1.5, [1], 10**30])
@@ -180,9 +184,9 @@ async def test_deltas_of_one_read_are_delivered_together() -> None:
 async def test_an_invalid_count_is_unknown(field: str, count: object) -> None:
     start, *rest, delta, stop = parsed_events()
     usage: Mapping[str, object] = {"output_tokens": 5, field: count}
-    played = await replay(sse_bytes(start, *rest, {**delta, "usage": usage}, stop))
-    assert (played.failure, played.answer.text, played.answer.has_invalid_usage) == (None, "Hello.", True)
-    used = played.answer.usage()
+    replayed = await replay(sse_bytes(start, *rest, {**delta, "usage": usage}, stop))
+    assert (replayed.failure, replayed.answer.text, replayed.answer.has_invalid_usage) == (None, "Hello.", True)
+    used = replayed.answer.usage()
     assert used.estimated
     assert all(0 <= number < 100 for number in (used.input_tokens, used.output_tokens, used.cache_read_input_tokens))
 
@@ -190,5 +194,5 @@ async def test_an_invalid_count_is_unknown(field: str, count: object) -> None:
 async def test_a_negative_number_of_searches_counts_as_none() -> None:
     start, *rest, delta, stop = parsed_events()
     usage = {"output_tokens": 5, "server_tool_use": {"web_search_requests": -500}}
-    played = await replay(sse_bytes(start, *rest, {**delta, "usage": usage}, stop))
-    assert (played.answer.usage().web_searches, played.answer.has_invalid_usage) == (0, True)
+    replayed = await replay(sse_bytes(start, *rest, {**delta, "usage": usage}, stop))
+    assert (replayed.answer.usage().web_searches, replayed.answer.has_invalid_usage) == (0, True)

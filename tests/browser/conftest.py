@@ -38,22 +38,22 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PageSe
 
 
 @pytest.fixture
-async def door(chromium: Browser, site: PageServer) -> AsyncIterator[BrowserSessions]:
-    async with browser_sessions(chromium, site) as door:
-        yield door
+async def sessions(chromium: Browser, site: PageServer) -> AsyncIterator[BrowserSessions]:
+    async with browser_sessions(chromium, site) as sessions:
+        yield sessions
 
 
 @pytest.fixture(scope="module")
-async def door_for_module(chromium: Browser, site: PageServer) -> AsyncIterator[BrowserSessions]:
+async def sessions_for_module(chromium: Browser, site: PageServer) -> AsyncIterator[BrowserSessions]:
     """For tests that share a page."""
-    async with browser_sessions(chromium, site) as door:
-        yield door
+    async with browser_sessions(chromium, site) as sessions:
+        yield sessions
 
 
 @pytest.fixture
-async def ada(door: BrowserSessions) -> PageDriver:
+async def ada(sessions: BrowserSessions) -> PageDriver:
     """A reader with the chat page open."""
-    reader = await door.open_page()
+    reader = await sessions.open_page()
     await reader.goto()
     return reader
 

@@ -53,9 +53,11 @@ async def no_fault(reader: PageDriver, axe: str) -> None:
 
 @pytest.mark.parametrize(("theme", "width"), SCREENS)
 async def test_the_chat_page_is_accessible_in_all_its_states(
-    door: BrowserSessions, axe: str, theme: Theme, width: int
+    sessions: BrowserSessions, axe: str, theme: Theme, width: int
 ) -> None:
-    reader = await door.open_page(viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce")
+    reader = await sessions.open_page(
+        viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce"
+    )
     await reader.goto()
     page = reader.page
     await no_fault(reader, axe)
@@ -86,9 +88,9 @@ async def test_the_chat_page_is_accessible_in_all_its_states(
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-async def test_the_page_of_a_failure_is_accessible(door: BrowserSessions, axe: str, theme: Theme) -> None:
-    door.monitor.expect_message("402")
-    reader = await door.open_page("poor", color_scheme=theme)
+async def test_the_page_of_a_failure_is_accessible(sessions: BrowserSessions, axe: str, theme: Theme) -> None:
+    sessions.monitor.expect_message("402")
+    reader = await sessions.open_page("poor", color_scheme=theme)
     await reader.goto()
     await reader.ask("How much?")
     await expect(reader.note).to_contain_text(re.compile("budget"))
@@ -96,14 +98,14 @@ async def test_the_page_of_a_failure_is_accessible(door: BrowserSessions, axe: s
 
 
 @pytest.mark.parametrize(("theme", "width"), SCREENS)
-async def test_the_sign_in_page_is_accessible(door: BrowserSessions, axe: str, theme: Theme, width: int) -> None:
-    reader = await door.open_page("", viewport={"width": width, "height": 640}, color_scheme=theme)
+async def test_the_sign_in_page_is_accessible(sessions: BrowserSessions, axe: str, theme: Theme, width: int) -> None:
+    reader = await sessions.open_page("", viewport={"width": width, "height": 640}, color_scheme=theme)
     await reader.page.goto(f"{reader.url}/signin?wrong=1")
     await no_fault(reader, axe)
 
 
-async def test_the_check_finds_the_violations_that_these_tests_forbid(door: BrowserSessions, axe: str) -> None:
-    reader = await door.open_page("")
+async def test_the_check_finds_the_violations_that_these_tests_forbid(sessions: BrowserSessions, axe: str) -> None:
+    reader = await sessions.open_page("")
     await reader.page.set_content(
         "<html lang=en><title>x</title><main><h1>x</h1><p style='color: #ccc'>pale</p></main>"
     )

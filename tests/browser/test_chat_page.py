@@ -49,9 +49,9 @@ WATCH_THE_NOTES = """
 """
 
 
-async def test_signing_in_opens_the_chat_and_signing_out_closes_it(door: BrowserSessions, site: PageServer) -> None:
-    door.monitor.expect_message("Clear-Site-Data")  # Chromium tells that it cleared what the page had stored
-    reader = await door.open_page("")
+async def test_signing_in_opens_the_chat_and_signing_out_closes_it(sessions: BrowserSessions, site: PageServer) -> None:
+    sessions.monitor.expect_message("Clear-Site-Data")  # Chromium tells that it cleared what the page had stored
+    reader = await sessions.open_page("")
     page = reader.page
     await page.goto(site.url)
     await expect(page).to_have_url(f"{site.url}/signin")
@@ -66,8 +66,8 @@ async def test_signing_in_opens_the_chat_and_signing_out_closes_it(door: Browser
     await expect(page).to_have_url(f"{site.url}/signin")
 
 
-async def test_a_wrong_token_is_reported(door: BrowserSessions, site: PageServer) -> None:
-    reader = await door.open_page("")
+async def test_a_wrong_token_is_reported(sessions: BrowserSessions, site: PageServer) -> None:
+    reader = await sessions.open_page("")
     await reader.page.goto(f"{site.url}/signin")
     await expect(reader.page.get_by_role("alert")).to_be_hidden()
     await reader.page.get_by_label("Access token").fill("mcpc_wrong")
@@ -125,9 +125,9 @@ async def test_escape_stops_the_answer_and_the_upstream_is_closed(ada: PageDrive
 
 
 async def test_the_stop_button_works_before_the_first_text(ada: PageDriver, site: PageServer) -> None:
-    asked = len(site.upstream_prompts())
+    count_before = len(site.upstream_prompts())
     await ada.ask(f"Think long. {directive(ttft=3600)}")
-    await site.wait_for_requests(asked + 1)
+    await site.wait_for_requests(count_before + 1)
     await ada.page.get_by_role("button", name="Stop").click()
     await expect(ada.note).to_contain_text("Stopped before the first word.")
     await expect(ada.page.locator("[aria-busy]")).to_have_count(0)
@@ -145,13 +145,13 @@ async def test_a_retry_is_shown_while_it_waits_and_removed_afterwards(ada: PageD
 
 
 async def test_a_retry_counts_down(ada: PageDriver, site: PageServer) -> None:
-    asked = len(site.upstream_prompts())
+    count_before = len(site.upstream_prompts())
     await ada.ask(f"Patience. {directive(status=529, times=1, retry_after=30, tokens=20)}")
     await expect(ada.note).to_contain_text(re.compile(r"trying again in (30|29) s \(\d of \d+\)"))
     await expect(ada.note).to_contain_text(re.compile(r"trying again in 2[5-8] s \(\d of \d+\)"))
     await ada.page.keyboard.press("Escape")
     await expect(ada.note).to_contain_text("Stopped before the first word.")
-    assert len(site.upstream_prompts()) == asked + 1
+    assert len(site.upstream_prompts()) == count_before + 1
 
 
 async def test_thinking_is_shown_on_a_line_of_its_own(ada: PageDriver, site: PageServer) -> None:
@@ -202,13 +202,13 @@ async def test_a_full_thread_offers_a_new_one_and_no_continuation(ada: PageDrive
 
 
 async def test_a_server_without_a_key_reports_it_before_the_first_question(
-    door: BrowserSessions, site: PageServer, tmp_path: Path
+    sessions: BrowserSessions, site: PageServer, tmp_path: Path
 ) -> None:
-    door.monitor.expect_message("status of 500")
+    sessions.monitor.expect_message("status of 500")
     users = {"ada": "5/day"}
     async with page_server(tmp_path, site.upstream, users, api_key="") as server:
-        door.site = server
-        reader = await door.open_page("ada")
+        sessions.site = server
+        reader = await sessions.open_page("ada")
         await reader.page.goto(server.url)
         await expect(reader.page.get_by_role("alert").first).to_contain_text("no API key")
         await expect(reader.page.get_by_role("alert").first).to_contain_text("Tell the operator of this server.")
@@ -217,7 +217,7 @@ async def test_a_server_without_a_key_reports_it_before_the_first_question(
     operator = tmp_path / "operator"
     operator.mkdir()
     async with page_server(operator, site.upstream, {}, api_key="") as server:
-        reader = await door.open_page("", url=server.url)
+        reader = await sessions.open_page("", url=server.url)
         await reader.page.goto(server.url)
         await expect(reader.page.get_by_role("alert").first).to_contain_text(
             "Set MCP_CLAUDE_API_KEY in the environment"
@@ -233,9 +233,9 @@ async def test_right_to_left_text_is_displayed_from_right_to_left(ada: PageDrive
         await expect(ada.page.locator(place).first).to_have_css("direction", way)
 
 
-async def test_a_rejected_question_shows_the_reason_and_is_restored_to_the_form(door: BrowserSessions) -> None:
-    door.monitor.expect_message("402")
-    poor = await door.open_page("poor")
+async def test_a_rejected_question_shows_the_reason_and_is_restored_to_the_form(sessions: BrowserSessions) -> None:
+    sessions.monitor.expect_message("402")
+    poor = await sessions.open_page("poor")
     await poor.goto()
     await poor.ask("How much is the fish?")
     await expect(poor.note).to_contain_text(re.compile("budget.*UTC", re.DOTALL))
@@ -245,10 +245,10 @@ async def test_a_rejected_question_shows_the_reason_and_is_restored_to_the_form(
     await expect(poor.page).to_have_url(f"{poor.url}/")
 
 
-async def test_a_temporary_failure_can_be_retried(door: BrowserSessions) -> None:
-    reader = await door.open_page()
+async def test_a_temporary_failure_can_be_retried(sessions: BrowserSessions) -> None:
+    reader = await sessions.open_page()
     await reader.goto()
-    door.monitor.expect_message("ERR_FAILED")
+    sessions.monitor.expect_message("ERR_FAILED")
     await reader.page.route("**/chat", lambda route: route.abort(), times=1)
     await reader.ask(f"Hello? {directive(tokens=10)}")
     await expect(reader.note).to_contain_text("The server cannot be reached.")
@@ -299,8 +299,8 @@ async def test_everything_can_be_done_with_the_keyboard(ada: PageDriver) -> None
     await expect(ada.question).to_be_focused()
 
 
-async def test_on_a_phone_the_threads_are_in_a_drawer_and_enter_adds_a_line(door: BrowserSessions) -> None:
-    phone = await door.open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+async def test_on_a_phone_the_threads_are_in_a_drawer_and_enter_adds_a_line(sessions: BrowserSessions) -> None:
+    phone = await sessions.open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     await phone.goto()
     page = phone.page
     await phone.ask(f"One {directive(tokens=30)}")
@@ -316,10 +316,10 @@ async def test_on_a_phone_the_threads_are_in_a_drawer_and_enter_adds_a_line(door
 
 
 async def test_a_server_without_users_needs_no_sign_in_and_shows_no_budget(
-    door: BrowserSessions, site: PageServer, tmp_path_factory: pytest.TempPathFactory
+    sessions: BrowserSessions, site: PageServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     async with page_server(tmp_path_factory.mktemp("local"), site.upstream, {}) as local:
-        reader = await door.open_page("", url=local.url)
+        reader = await sessions.open_page("", url=local.url)
         await reader.goto()
         await expect(reader.page.locator("#who")).to_have_text("local")
         await expect(reader.page.locator("#spent")).to_have_text("$0.00 today")
@@ -333,10 +333,10 @@ async def test_an_expensive_question_is_sent_once_its_price_is_approved(
 ) -> None:
     async with (
         page_server(tmp_path, upstream, {"ada": "50/day"}, confirm_above_usd=0.05) as site,
-        browser_sessions(chromium, site) as door,
+        browser_sessions(chromium, site) as sessions,
     ):
-        door.monitor.expect_message("402")
-        reader = await door.open_page()
+        sessions.monitor.expect_message("402")
+        reader = await sessions.open_page()
         await reader.goto()
         await reader.ask(f"Write a book. {directive(tokens=10)}")
         await expect(reader.note).to_have_text(

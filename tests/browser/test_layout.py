@@ -45,8 +45,8 @@ def function(parameter: int) -> str: return f"{parameter}" + "a line that is lon
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-async def test_a_long_thread_scrolls_in_its_log_and_never_in_the_window(door: BrowserSessions, width: int) -> None:
-    reader = await door.open_page(viewport={"width": width, "height": 800})
+async def test_a_long_thread_scrolls_in_its_log_and_never_in_the_window(sessions: BrowserSessions, width: int) -> None:
+    reader = await sessions.open_page(viewport={"width": width, "height": 800})
     page = reader.page
     turn: dict[str, object] = {"files": [], "call": "", "usage": None, "running": False, "incomplete": ""}
     messages = [{"role": role, "text": PARAGRAPHS, **turn} for _ in range(10) for role in ("user", "assistant")]
@@ -98,8 +98,10 @@ async def test_a_printed_thread_shows_all_of_its_code_and_tables(ada: PageDriver
 
 
 @pytest.mark.parametrize(("font", "width"), FONTS_AND_WIDTHS)
-async def test_the_chat_page_fits_its_window_with_any_font(door: BrowserSessions, font: BoxFont, width: int) -> None:
-    reader = await door.open_page(viewport={"width": width, "height": 800}, bypass_csp=True)
+async def test_the_chat_page_fits_its_window_with_any_font(
+    sessions: BrowserSessions, font: BoxFont, width: int
+) -> None:
+    reader = await sessions.open_page(viewport={"width": width, "height": 800}, bypass_csp=True)
     page = reader.page
     await use_box_font(page, font)
     await reader.goto()
@@ -123,8 +125,10 @@ async def test_the_chat_page_fits_its_window_with_any_font(door: BrowserSessions
 
 @pytest.mark.parametrize("font", ["narrow", "wide"])
 @pytest.mark.parametrize("width", [880, 320])
-async def test_the_sign_in_page_fits_its_window_with_any_font(door: BrowserSessions, font: BoxFont, width: int) -> None:
-    reader = await door.open_page("", viewport={"width": width, "height": 640}, bypass_csp=True)
+async def test_the_sign_in_page_fits_its_window_with_any_font(
+    sessions: BrowserSessions, font: BoxFont, width: int
+) -> None:
+    reader = await sessions.open_page("", viewport={"width": width, "height": 640}, bypass_csp=True)
     await use_box_font(reader.page, font)
     await reader.page.goto(f"{reader.url}/signin?wrong=1")
     await wait_for_box_font(reader.page)

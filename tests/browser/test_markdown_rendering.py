@@ -28,8 +28,8 @@ async ([text, cuts]) => {
   const shape = node => {
     if (node.nodeType === Node.TEXT_NODE) return node.data
     if (node.nodeName === 'CODE') return ['CODE', node.textContent]   // colours come when there is time
-    const told = [...node.attributes].map(({ name, value }) => `${name}=${value}`)
-    return [node.nodeName, ...told, ...[...node.childNodes].map(shape)]
+    const attributes = [...node.attributes].map(({ name, value }) => `${name}=${value}`)
+    return [node.nodeName, ...attributes, ...[...node.childNodes].map(shape)]
   }
   const whole = root(), grown = root()
   render(whole, text)
@@ -61,8 +61,8 @@ MARKDOWN = st.lists(st.sampled_from(PARTS), max_size=30).map("".join)
 
 
 @pytest.fixture(scope="module")
-async def quiet_page(door_for_module: BrowserSessions) -> AsyncIterator[PageDriver]:
-    reader = await door_for_module.open_page()
+async def quiet_page(sessions_for_module: BrowserSessions) -> AsyncIterator[PageDriver]:
+    reader = await sessions_for_module.open_page()
     await reader.goto()
     yield reader
     await reader.page.close()
@@ -71,16 +71,16 @@ async def quiet_page(door_for_module: BrowserSessions) -> AsyncIterator[PageDriv
 @pytest.mark.parametrize("text", TEXTS, ids=["setext", "table", "definitions", "headings", "lists"])
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 11, 64])
 async def test_text_in_pieces_of_one_size_renders_as_the_whole(quiet_page: PageDriver, text: str, size: int) -> None:
-    whole, grown = await quiet_page.page.evaluate(COMPARE, [text, list(range(size, len(text), size))])
-    assert grown == whole
+    complete, grown = await quiet_page.page.evaluate(COMPARE, [text, list(range(size, len(text), size))])
+    assert grown == complete
 
 
 @pytest.mark.parametrize("mark", ["*", "_a*", ">", "> - ", "[", "![", "`", "~", "<", "&", "|", "- ", "1. "])
 async def test_thousands_of_markers_are_rendered(quiet_page: PageDriver, mark: str) -> None:
     text = f"{mark * 4000}\n\nAnd then this. {'*' * 4000}"
-    whole, grown = await quiet_page.page.evaluate(COMPARE, [text, list(range(0, len(text), 3000))])
-    assert grown == whole
-    assert "And then this." in whole
+    complete, grown = await quiet_page.page.evaluate(COMPARE, [text, list(range(0, len(text), 3000))])
+    assert grown == complete
+    assert "And then this." in complete
 
 
 async def test_any_text_in_any_pieces_renders_as_the_whole(quiet_page: PageDriver) -> None:
@@ -88,7 +88,7 @@ async def test_any_text_in_any_pieces_renders_as_the_whole(quiet_page: PageDrive
     @given(MARKDOWN, st.data())
     def compare(text: str, data: st.DataObject) -> None:
         cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
-        whole, grown = anyio.from_thread.run(quiet_page.page.evaluate, COMPARE, [text, cuts])
-        assert grown == whole
+        complete, grown = anyio.from_thread.run(quiet_page.page.evaluate, COMPARE, [text, cuts])
+        assert grown == complete
 
     await anyio.to_thread.run_sync(compare)

@@ -84,7 +84,9 @@ async def app_host(browser: Browser, at: McpSession, tool: str) -> AsyncGenerato
         result = await at.client.call_tool(name, arguments)
         return result.model_dump(mode="json", by_alias=True, exclude_none=True)
 
-    page.on("console", lambda said: host.problems.append(said.text) if said.type in {"error", "warning"} else None)
+    page.on(
+        "console", lambda message: host.problems.append(message.text) if message.type in {"error", "warning"} else None
+    )
     page.on("request", lambda sent: host.problems.append(sent.url) if "host.test" not in sent.url else None)
     await page.expose_function("callTool", call_tool)  # pyright: ignore[reportUnknownMemberType]
     await page.expose_function("panelIsReady", set_ready)  # pyright: ignore[reportUnknownMemberType]

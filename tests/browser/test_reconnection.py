@@ -32,7 +32,7 @@ ENDLESS = " ".join(f"word{n}" for n in range(9000))
 
 
 async def test_a_reload_in_mid_stream_shows_the_rest(ada: PageDriver, site: PageServer) -> None:
-    asked = len(site.upstream_prompts())
+    count_before = len(site.upstream_prompts())
     await ada.ask(f"Count. {SLOWLY}")
     await ada.wait_for_chars()
     await ada.page.reload()
@@ -42,7 +42,7 @@ async def test_a_reload_in_mid_stream_shows_the_rest(ada: PageDriver, site: Page
     await ada.wait_until_complete()
     await expect(ada.text).to_have_text(WORDS)
     await expect(ada.page.locator(".turn")).to_have_count(2)
-    assert len(site.upstream_prompts()) == asked + 1
+    assert len(site.upstream_prompts()) == count_before + 1
 
 
 async def test_a_reload_after_the_end_shows_the_same_text_and_usage(ada: PageDriver) -> None:
@@ -57,10 +57,10 @@ async def test_a_reload_after_the_end_shows_the_same_text_and_usage(ada: PageDri
     await expect(ada.page.locator("#cost")).to_have_text(cost or "?")
 
 
-async def test_a_lost_connection_resumes_at_the_same_offset(door: BrowserSessions, site: PageServer) -> None:
-    door.monitor.expect_message("ERR_")  # the browser tells of the lost line
+async def test_a_lost_connection_resumes_at_the_same_offset(sessions: BrowserSessions, site: PageServer) -> None:
+    sessions.monitor.expect_message("ERR_")  # the browser tells of the lost line
     async with cuttable_proxy(site) as line:
-        reader = await door.open_page(url=line.url)
+        reader = await sessions.open_page(url=line.url)
         await reader.goto()
         resumed: list[str] = []
         reader.page.on("request", lambda request: resumed.append(request.headers.get("last-event-id", "")))
@@ -78,11 +78,11 @@ async def test_a_lost_connection_resumes_at_the_same_offset(door: BrowserSession
 
 
 async def test_after_a_crash_the_saved_text_is_shown_with_its_cost_and_can_be_continued(
-    door: BrowserSessions, site: PageServer, tmp_path: Path
+    sessions: BrowserSessions, site: PageServer, tmp_path: Path
 ) -> None:
-    door.monitor.expect_message("ERR_|400")  # the lost connection; and more had been read than was saved
+    sessions.monitor.expect_message("ERR_|400")  # the lost connection; and more had been read than was saved
     async with page_server(tmp_path, site.upstream, {}, real=True) as first, cuttable_proxy(first) as line:
-        reader = await door.open_page("", url=line.url)
+        reader = await sessions.open_page("", url=line.url)
         await reader.goto()
         await reader.ask(f"Count. {directive(text=ENDLESS, pace=300)}")
         await reader.wait_for_chars()
@@ -107,11 +107,11 @@ async def test_after_a_crash_the_saved_text_is_shown_with_its_cost_and_can_be_co
 
 
 async def test_a_restart_is_reported_and_the_text_so_far_is_kept(
-    door: BrowserSessions, site: PageServer, tmp_path: Path
+    sessions: BrowserSessions, site: PageServer, tmp_path: Path
 ) -> None:
-    door.monitor.expect_message("ERR_|400")
+    sessions.monitor.expect_message("ERR_|400")
     async with page_server(tmp_path, site.upstream, {}, drain_s=0) as first, cuttable_proxy(first) as line:
-        reader = await door.open_page("", url=line.url)
+        reader = await sessions.open_page("", url=line.url)
         await reader.goto()
         await reader.ask(f"Count. {directive(text=ENDLESS, pace=300)}")
         await reader.wait_for_chars()
@@ -141,7 +141,7 @@ async def _saved(store: Path) -> None:
 
 
 async def test_two_tabs_read_the_same_answer(ada: PageDriver, site: PageServer) -> None:
-    asked = len(site.upstream_prompts())
+    count_before = len(site.upstream_prompts())
     await ada.ask(f"Count. {SLOWLY}")
     await ada.wait_for_chars()
     other = PageDriver(await ada.page.context.new_page(), ada.url, ada.monitor)
@@ -152,11 +152,11 @@ async def test_two_tabs_read_the_same_answer(ada: PageDriver, site: PageServer) 
     for tab in (ada, other):
         await tab.wait_until_complete()
         await expect(tab.text).to_have_text(WORDS)
-    assert len(site.upstream_prompts()) == asked + 1
+    assert len(site.upstream_prompts()) == count_before + 1
 
 
 async def test_an_answer_continues_while_another_thread_is_open(ada: PageDriver, site: PageServer) -> None:
-    asked = len(site.upstream_prompts())
+    count_before = len(site.upstream_prompts())
     await ada.ask(f"Count. {SLOWLY}")
     await ada.wait_for_chars()
     counting = ada.page.url
@@ -174,7 +174,7 @@ async def test_an_answer_continues_while_another_thread_is_open(ada: PageDriver,
     await expect(ada.text).to_have_text(WORDS)
     await expect(ada.page.get_by_label("answering")).to_have_count(0)
     await site.wait_until_idle()
-    assert [each.end for each in site.upstream_prompts()[asked:]] == ["complete", "complete"]
+    assert [each.end for each in site.upstream_prompts()[count_before:]] == ["complete", "complete"]
 
 
 async def test_back_and_forward_switch_between_threads(ada: PageDriver) -> None:
@@ -189,9 +189,9 @@ async def test_back_and_forward_switch_between_threads(ada: PageDriver) -> None:
     await expect(ada.page.locator(".said")).to_contain_text("Second.")
 
 
-async def test_a_thread_is_deleted_after_a_question_and_never_while_it_is_answered(door: BrowserSessions) -> None:
-    door.monitor.expect_message("40[49]|400")
-    reader = await door.open_page()
+async def test_a_thread_is_deleted_after_a_question_and_never_while_it_is_answered(sessions: BrowserSessions) -> None:
+    sessions.monitor.expect_message("40[49]|400")
+    reader = await sessions.open_page()
     await reader.goto()
     page = reader.page
     await reader.ask(f"Delete me. {directive(tokens=3000, pace=50)}")
@@ -213,10 +213,12 @@ async def test_a_thread_is_deleted_after_a_question_and_never_while_it_is_answer
     await expect(page.locator("#trouble")).to_contain_text("This thread no longer exists.")
 
 
-async def test_an_expired_session_is_renewed_on_the_same_page(door: BrowserSessions, site: PageServer) -> None:
-    door.monitor.expect_message("401")
-    door.monitor.expect_message("Autofocus processing was blocked")  # where the page was quicker than the sign-in form
-    reader = await door.open_page()
+async def test_an_expired_session_is_renewed_on_the_same_page(sessions: BrowserSessions, site: PageServer) -> None:
+    sessions.monitor.expect_message("401")
+    sessions.monitor.expect_message(
+        "Autofocus processing was blocked"
+    )  # where the page was quicker than the sign-in form
+    reader = await sessions.open_page()
     await reader.goto()
     await reader.ask(f"First. {directive(tokens=10)}")
     await reader.wait_until_complete()
@@ -256,8 +258,8 @@ async def test_a_thread_that_failed_to_load_can_be_loaded_again(ada: PageDriver)
 
 
 async def test_the_end_of_a_long_thread_is_loaded_first_and_the_beginning_follows(ada: PageDriver) -> None:
-    said: dict[str, object] = {"files": [], "call": "", "usage": None, "running": False, "incomplete": ""}
-    turns = [{"role": role, "text": f"{role} {n}", **said} for n in range(100) for role in ("user", "assistant")]
+    turn: dict[str, object] = {"files": [], "call": "", "usage": None, "running": False, "incomplete": ""}
+    turns = [{"role": role, "text": f"{role} {n}", **turn} for n in range(100) for role in ("user", "assistant")]
     thread = {"id": "t_long", "title": "Long", "model": "", "updated": 0, "cost_usd": 1.5, "messages": turns}
     await ada.page.route("**/threads/t_long.json", lambda route: route.fulfill(json=thread))
     await ada.page.goto(f"{ada.url}/t/t_long")
@@ -285,8 +287,8 @@ async def test_two_tabs_of_a_thread_show_the_same_questions_and_answers(ada: Pag
     await other.wait_until_complete()
     for tab in (ada, other):
         await expect(tab.answers).to_have_count(3)
-        said = [(text or "")[:6].rstrip(".") for text in await tab.page.locator(".said").all_text_contents()]
-        assert said == ["First", "Second", "Third"]
+        turn = [(text or "")[:6].rstrip(".") for text in await tab.page.locator(".said").all_text_contents()]
+        assert turn == ["First", "Second", "Third"]
     await ada.page.get_by_role("button", name="Delete this thread").click()
     await ada.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     await expect(other.page.locator("#trouble")).to_contain_text("This thread no longer exists.")
@@ -324,20 +326,20 @@ async def test_a_question_that_is_sent_while_the_thread_is_read_gets_one_answer(
     await expect(ada.answers).to_have_count(2)
 
 
-async def test_a_question_from_another_device_appears_when_the_page_is_looked_at(door: BrowserSessions) -> None:
-    desk = await door.open_page()
-    await desk.goto()
-    await desk.ask(f"First. {directive(tokens=10)}")
-    await desk.wait_until_complete()
-    phone = await door.open_page()
-    await phone.goto(desk.page.url.removeprefix(desk.url))
+async def test_a_question_from_another_device_appears_when_the_page_is_looked_at(sessions: BrowserSessions) -> None:
+    desktop = await sessions.open_page()
+    await desktop.goto()
+    await desktop.ask(f"First. {directive(tokens=10)}")
+    await desktop.wait_until_complete()
+    phone = await sessions.open_page()
+    await phone.goto(desktop.page.url.removeprefix(desktop.url))
     await phone.ask(f"Second. {directive(tokens=10)}")
     await expect(phone.answers).to_have_count(2)
     await phone.wait_until_complete()
-    await desk.page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
-    await expect(desk.page.locator(".said")).to_have_count(2)
-    await expect(desk.page.locator(".said").last).to_contain_text("Second.")
-    await expect(desk.answers).to_have_count(2)
+    await desktop.page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+    await expect(desktop.page.locator(".said")).to_have_count(2)
+    await expect(desktop.page.locator(".said").last).to_contain_text("Second.")
+    await expect(desktop.answers).to_have_count(2)
 
 
 async def test_a_message_that_is_sent_while_an_answer_is_written_waits_for_its_end(

@@ -44,9 +44,9 @@ async text => {
 
 
 @pytest.fixture(scope="module", params=["with its policy", "without any policy"])
-async def bare_page(request: pytest.FixtureRequest, door_for_module: BrowserSessions) -> AsyncIterator[PageDriver]:
+async def bare_page(request: pytest.FixtureRequest, sessions_for_module: BrowserSessions) -> AsyncIterator[PageDriver]:
     """A chat page, also one in which nothing but our own code keeps scripts from running."""
-    reader = await door_for_module.open_page(bypass_csp=request.param == "without any policy")
+    reader = await sessions_for_module.open_page(bypass_csp=request.param == "without any policy")
     await reader.goto()
     yield reader
     await reader.page.close()
@@ -62,8 +62,8 @@ async def test_no_markdown_runs_anything(bare_page: PageDriver, payload: str) ->
 
 async def test_the_check_finds_the_violations_that_these_tests_forbid(chromium: Browser, site: PageServer) -> None:
     """A control: the same payloads as HTML, without a policy, do what they are after."""
-    door = BrowserSessions(chromium, site)
-    reader = await door.open_page(bypass_csp=True)
+    sessions = BrowserSessions(chromium, site)
+    reader = await sessions.open_page(bypass_csp=True)
     await reader.goto()
     await reader.page.evaluate(RENDER, "")
     html = "".join(XSS_PAYLOADS[1:3]) + '<a href="/signout" style="top: 0">x</a><img src="https://evil.example/">'
@@ -72,10 +72,10 @@ async def test_the_check_finds_the_violations_that_these_tests_forbid(chromium: 
     assert {"IMG", "IMG onerror", "svg", "A style", "href /signout"} <= set(
         await reader.page.evaluate(FIND_UNSAFE_ELEMENTS)
     )
-    for context in door.contexts:
+    for context in sessions.contexts:
         await context.close()
-    assert "dialog: 1" in door.monitor.problems
-    assert "request: https://evil.example/" in door.monitor.problems
+    assert "dialog: 1" in sessions.monitor.problems
+    assert "request: https://evil.example/" in sessions.monitor.problems
 
 
 async def test_a_whole_conversation_of_hostile_text_is_only_text(ada: PageDriver) -> None:

@@ -62,7 +62,7 @@ canvas => {
 
 
 @dataclass(frozen=True)
-class Books:
+class FilledServer:
     """A server whose ledger a team has filled, and the ledger itself."""
 
     site: PageServer
@@ -71,31 +71,31 @@ class Books:
 
 
 @asynccontextmanager
-async def kept(folder: Path, users: dict[str, str], team: SampleLedger) -> AsyncGenerator[Books]:
+async def kept(folder: Path, users: dict[str, str], team: SampleLedger) -> AsyncGenerator[FilledServer]:
     write_sample_ledger(folder / "data", team)
     with ReferenceUsage.open_ledger(folder / "data") as ledger:
         async with Simulator() as upstream, page_server(folder, upstream, users) as site:
-            yield Books(site, folder / "data", ledger)
+            yield FilledServer(site, folder / "data", ledger)
 
 
 @pytest.fixture(scope="module")
-async def books(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Books]:
+async def server_with_ledger(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FilledServer]:
     """Without users, so that whoever looks is the operator."""
     many = ROWS > 100_000
     team = SampleLedger(rows=ROWS, users=200 if many else 12, days=120, until=TODAY)
-    async with kept(tmp_path_factory.mktemp("books"), {}, team) as books:
-        yield books
+    async with kept(tmp_path_factory.mktemp("books"), {}, team) as server_with_ledger:
+        yield server_with_ledger
 
 
 @pytest.fixture
-async def desk(chromium: Browser, books: Books) -> AsyncIterator[BrowserSessions]:
-    async with browser_sessions(chromium, books.site) as door:
-        yield door
+async def sessions(chromium: Browser, server_with_ledger: FilledServer) -> AsyncIterator[BrowserSessions]:
+    async with browser_sessions(chromium, server_with_ledger.site) as sessions:
+        yield sessions
 
 
 @pytest.fixture
-async def operator(desk: BrowserSessions) -> PageDriver:
-    return await desk.open_page("")
+async def operator(sessions: BrowserSessions) -> PageDriver:
+    return await sessions.open_page("")
 
 
 async def agrees(page: Page, expected: ExpectedUsagePage) -> None:
@@ -126,17 +126,21 @@ async def agrees(page: Page, expected: ExpectedUsagePage) -> None:
     ],
 )
 async def test_every_number_on_the_page_is_the_ledgers(
-    operator: PageDriver, books: Books, per: str, only: dict[str, str]
+    operator: PageDriver, server_with_ledger: FilledServer, per: str, only: dict[str, str]
 ) -> None:
     query = "".join(f"&{name}={value}" for name, value in only.items())
     page = await open_usage_page(operator, f"{QUERY}&per={per}{query}")
-    await agrees(page, ExpectedUsagePage(books.ledger, **MONTH, per=per, only=tuple(only.items())))
+    await agrees(page, ExpectedUsagePage(server_with_ledger.ledger, **MONTH, per=per, only=tuple(only.items())))
 
 
-async def test_the_change_is_relative_to_the_same_number_of_days_before(operator: PageDriver, books: Books) -> None:
+async def test_the_change_is_relative_to_the_same_number_of_days_before(
+    operator: PageDriver, server_with_ledger: FilledServer
+) -> None:
     page = await open_usage_page(operator, QUERY)
-    now = books.ledger.totals(**MONTH)
-    before = books.ledger.totals(since=str(TODAY - timedelta(days=59)), until=str(TODAY - timedelta(days=30)))
+    now = server_with_ledger.ledger.totals(**MONTH)
+    before = server_with_ledger.ledger.totals(
+        since=str(TODAY - timedelta(days=59)), until=str(TODAY - timedelta(days=30))
+    )
     notes = await page.locator("#figures .note").all_text_contents()
     for note, name in ((notes[0], "totalCost"), (notes[2], "calls")):
         change = now[name] / before[name] - 1
@@ -177,7 +181,7 @@ async def test_the_filter_is_in_the_address_and_the_back_button_restores_it(oper
     await expect(page.get_by_label("User")).to_have_value("")
 
 
-async def test_days_can_be_chosen_one_by_one(operator: PageDriver, books: Books) -> None:
+async def test_days_can_be_chosen_one_by_one(operator: PageDriver, server_with_ledger: FilledServer) -> None:
     page = await open_usage_page(operator)
     await page.get_by_label("Period").select_option("dates")
     first, last = TODAY - timedelta(days=10), TODAY - timedelta(days=3)
@@ -185,13 +189,15 @@ async def test_days_can_be_chosen_one_by_one(operator: PageDriver, books: Books)
     await page.get_by_label("To", exact=True).fill(str(last))
     await expect(page).to_have_url(re.compile(rf"since={first}&until={last}$"))
     await wait_for_figures(page)
-    await agrees(page, ExpectedUsagePage(books.ledger, str(first), str(last)))
+    await agrees(page, ExpectedUsagePage(server_with_ledger.ledger, str(first), str(last)))
     await page.get_by_label("Group by").select_option("month")
     await expect(page).to_have_url(re.compile(r"per=month$"))
     await expect(page.locator("#spend-table thead")).to_contain_text("Month")
 
 
-async def test_the_download_has_the_rows_of_the_current_filter(operator: PageDriver, books: Books) -> None:
+async def test_the_download_has_the_rows_of_the_current_filter(
+    operator: PageDriver, server_with_ledger: FilledServer
+) -> None:
     page = await open_usage_page(operator, f"{QUERY}&user=grace&tool=chat")
     async with page.expect_download() as started:
         await page.get_by_role("link", name="CSV").click()
@@ -199,7 +205,7 @@ async def test_the_download_has_the_rows_of_the_current_filter(operator: PageDri
     assert download.suggested_filename == f"usage-{MONTH['since']}-{MONTH['until']}.csv"
     text = await anyio.Path(await download.path()).read_text(encoding="utf-8")
     lines = list(csv.DictReader(io.StringIO(text)))
-    sums = books.ledger.totals(**MONTH, user="grace", tool="chat")
+    sums = server_with_ledger.ledger.totals(**MONTH, user="grace", tool="chat")
     assert sum(int(line["calls"]) for line in lines) == sums["calls"] > 0
     assert {(line["user"], line["tool"]) for line in lines} == {("grace", "chat")}
 
@@ -213,14 +219,16 @@ async def test_the_most_expensive_names_are_shown_and_the_others_on_request(oper
     await expect(page.locator("#by-user tbody tr").nth(8).locator("a")).to_be_focused()
 
 
-async def test_a_chart_can_be_read_with_the_keyboard_and_a_screen_reader(operator: PageDriver, books: Books) -> None:
+async def test_a_chart_can_be_read_with_the_keyboard_and_a_screen_reader(
+    operator: PageDriver, server_with_ledger: FilledServer
+) -> None:
     page = await open_usage_page(operator, QUERY)
     chart = page.locator("#failures")
     await expect(chart).to_have_role("img")
     await expect(chart).to_have_attribute("aria-label", re.compile(r"^Failures and retries by day: [\d,]+ failed"))
     await chart.focus()
     await page.keyboard.press("ArrowLeft")
-    last = ExpectedUsagePage(books.ledger, MONTH["since"], MONTH["until"]).error_rows()[0]
+    last = ExpectedUsagePage(server_with_ledger.ledger, MONTH["since"], MONTH["until"]).error_rows()[0]
     await expect(page.get_by_role("status")).to_have_text(f"{last[0]}: Retries {last[4]}, Failed {last[3]}")
     await expect(chart.locator(".tip")).to_contain_text(last[0])
     await page.keyboard.press("Escape")
@@ -236,9 +244,9 @@ async def test_a_change_of_the_filter_is_announced(operator: PageDriver) -> None
     await expect(page.get_by_role("status")).to_have_text(re.compile(r"UTC: \$[\d,.]+ in [\d,]+ calls\.$"))
 
 
-async def test_an_outage_is_reported_and_can_be_retried(desk: BrowserSessions) -> None:
-    desk.monitor.expect_message(r"Failed to load resource")
-    reader = await desk.open_page("")
+async def test_an_outage_is_reported_and_can_be_retried(sessions: BrowserSessions) -> None:
+    sessions.monitor.expect_message(r"Failed to load resource")
+    reader = await sessions.open_page("")
     away = True
 
     async def answer(route: Route) -> None:
@@ -254,9 +262,9 @@ async def test_an_outage_is_reported_and_can_be_retried(desk: BrowserSessions) -
     await expect(page.get_by_role("alert")).to_be_hidden()
 
 
-async def test_an_invalid_address_shows_the_error_of_the_server(desk: BrowserSessions) -> None:
-    desk.monitor.expect_message(r"status of 4\d\d")
-    reader = await desk.open_page("")
+async def test_an_invalid_address_shows_the_error_of_the_server(sessions: BrowserSessions) -> None:
+    sessions.monitor.expect_message(r"status of 4\d\d")
+    reader = await sessions.open_page("")
     page = await open_usage_page(reader, "?since=2026-11-02&until=2026-11-01")
     await expect(page.get_by_role("alert")).to_contain_text("since must not be later than until")
     await expect(page.get_by_role("button", name="Try again")).to_be_hidden()
@@ -276,22 +284,22 @@ async def test_an_empty_result_is_reported_plainly(operator: PageDriver) -> None
 
 async def test_a_user_sees_only_their_usage_and_an_empty_ledger_is_reported(chromium: Browser, tmp_path: Path) -> None:
     async with (
-        kept(tmp_path, {"grace": "5/day", "new": "5/day"}, SampleLedger(rows=900, until=TODAY)) as books,
-        browser_sessions(chromium, books.site) as door,
+        kept(tmp_path, {"grace": "5/day", "new": "5/day"}, SampleLedger(rows=900, until=TODAY)) as server_with_ledger,
+        browser_sessions(chromium, server_with_ledger.site) as sessions,
     ):
-        reader = await door.open_page("grace")
+        reader = await sessions.open_page("grace")
         page = await open_usage_page(reader, QUERY)
-        expected = ExpectedUsagePage(books.ledger, **MONTH, only=(("user", "grace"),))
+        expected = ExpectedUsagePage(server_with_ledger.ledger, **MONTH, only=(("user", "grace"),))
         assert await page.locator("#figures .value").all_text_contents() == expected.figures()
         await expect(page.get_by_label("User")).to_be_hidden()
         await expect(page.locator("#by-user")).to_be_hidden()
-        reader = await door.open_page("new")
+        reader = await sessions.open_page("new")
         page = await open_usage_page(reader)
         await expect(page.get_by_role("heading", name="No usage in this period.")).to_be_visible()
-        door.monitor.expect_message(r"status of 403")
+        sessions.monitor.expect_message(r"status of 403")
         page = await open_usage_page(reader, "?user=grace")
         await expect(page.get_by_role("alert")).to_contain_text("Only operators can see the usage of other users.")
-        reader = await door.open_page("")
+        reader = await sessions.open_page("")
         await reader.page.goto(f"{reader.url}/usage")
         await expect(reader.page).to_have_url(f"{reader.url}/signin?to=%2Fusage")
 
@@ -299,15 +307,15 @@ async def test_a_user_sees_only_their_usage_and_an_empty_ledger_is_reported(chro
 async def test_invented_names_are_only_text(chromium: Browser, tmp_path: Path) -> None:
     hostile = [*XSS_FILE_NAMES, '"><svg onload=alert(1)>', "{{constructor}}", "\u202eevil", "javascript:alert(1)"]
     async with (
-        kept(tmp_path, {}, SampleLedger(rows=0)) as books,
-        browser_sessions(chromium, books.site) as door,
+        kept(tmp_path, {}, SampleLedger(rows=0)) as server_with_ledger,
+        browser_sessions(chromium, server_with_ledger.site) as sessions,
     ):
         noon = datetime.combine(TODAY, datetime.min.time(), UTC).timestamp()
-        connection = open_connection(books.data_dir / "store.db")
+        connection = open_connection(server_with_ledger.data_dir / "store.db")
         lines: list[dict[str, Any]] = [{"model": name, "user": name, "tool": name} for name in hostile]
         insert_entries(connection, [entry_row(n, noon, cost_micros=100 - n, **line) for n, line in enumerate(lines)])
         connection.close()
-        reader = await door.open_page("")
+        reader = await sessions.open_page("")
         page = await open_usage_page(reader)
         for key in ("model", "user", "tool"):
             assert [cells[0] for cells in await read_table(page, f"by-{key}")] == hostile
@@ -328,10 +336,10 @@ async def test_invented_names_are_only_text(chromium: Browser, tmp_path: Path) -
     ("theme", "width"), slow_beyond(2, [("dark", 1280), ("light", 320), ("light", 1280), ("dark", 390)])
 )
 async def test_axe_finds_no_fault_and_nothing_scrolls_sideways(
-    desk: BrowserSessions, axe: str, theme: str, width: int
+    sessions: BrowserSessions, axe: str, theme: str, width: int
 ) -> None:
-    desk.monitor.expect_message(r"status of 400")
-    reader = await desk.open_page(
+    sessions.monitor.expect_message(r"status of 400")
+    reader = await sessions.open_page(
         "", viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce"
     )
     for query in (
@@ -352,17 +360,17 @@ async def test_axe_finds_no_fault_and_nothing_scrolls_sideways(
 
 async def test_the_first_day_has_points_in_its_charts_and_no_negative_saving(chromium: Browser, tmp_path: Path) -> None:
     async with (
-        kept(tmp_path, {}, SampleLedger(rows=0)) as books,
-        browser_sessions(chromium, books.site) as door,
+        kept(tmp_path, {}, SampleLedger(rows=0)) as server_with_ledger,
+        browser_sessions(chromium, server_with_ledger.site) as sessions,
     ):
         noon = datetime.combine(TODAY, datetime.min.time(), UTC).timestamp()
-        connection = open_connection(books.data_dir / "store.db")
+        connection = open_connection(server_with_ledger.data_dir / "store.db")
         first = entry_row(
             1, noon, model="claude-sonnet-5-5", cache_creation_input_tokens=4000, ttft_ms=700, cost_micros=25_000
         )
         insert_entries(connection, [first])
         connection.close()
-        page = await open_usage_page(await door.open_page("", color_scheme="light"))
+        page = await open_usage_page(await sessions.open_page("", color_scheme="light"))
         await expect(page.locator("#figures")).to_contain_text("Cost of the cache$0.0020")
         await expect(page.locator("#figures")).not_to_contain_text("−")
         assert await page.locator("#ttft canvas").evaluate(COLOURED_PIXELS) > 10
@@ -384,8 +392,10 @@ async def test_a_printed_page_has_colours_and_is_not_cut_off(operator: PageDrive
 
 
 @pytest.mark.parametrize(("font", "width"), FONTS_AND_WIDTHS)
-async def test_the_usage_page_fits_its_window_with_any_font(desk: BrowserSessions, font: BoxFont, width: int) -> None:
-    reader = await desk.open_page("", viewport={"width": width, "height": 800}, bypass_csp=True)
+async def test_the_usage_page_fits_its_window_with_any_font(
+    sessions: BrowserSessions, font: BoxFont, width: int
+) -> None:
+    reader = await sessions.open_page("", viewport={"width": width, "height": 800}, bypass_csp=True)
     await use_box_font(reader.page, font)
     for query in (QUERY, f"{QUERY}&per=month&user=grace&model=claude-opus-5-5", f"{QUERY}&tool=none"):
         page = await open_usage_page(reader, query)
@@ -396,8 +406,8 @@ async def test_the_usage_page_fits_its_window_with_any_font(desk: BrowserSession
         assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), query
 
 
-async def test_another_theme_redraws_the_charts(desk: BrowserSessions) -> None:
-    reader = await desk.open_page("", color_scheme="light")
+async def test_another_theme_redraws_the_charts(sessions: BrowserSessions) -> None:
+    reader = await sessions.open_page("", color_scheme="light")
     page = await open_usage_page(reader, QUERY)
     canvas = page.locator("#spend canvas")
     picture = "canvas => { canvas.dataset.old = ''; return canvas.toDataURL() }"

@@ -83,7 +83,7 @@ def asking(prompt: str, user: str = "ada", **fields: object) -> Call:
     return Call(prompt=prompt, user=user, source="http", tool="chat", **fields)  # pyright: ignore[reportArgumentType]
 
 
-async def told(streams: AnswerFeed, call_id: str, offset: int = 0, user: str = "ada") -> list[FeedEvent]:
+async def read_events(streams: AnswerFeed, call_id: str, offset: int = 0, user: str = "ada") -> list[FeedEvent]:
     async with aclosing(await streams.follow_answer(call_id, user, offset)) as reader:
         return [each async for each in reader]
 
@@ -131,13 +131,13 @@ async def test_from_any_offset_the_rest_is_delivered_exactly_once(
     text = "." + "".join(pieces) + "!"
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(directive(text=text, chars=chars, split="surrogates")))
-    whole = await told(streams, call.id)
-    assert text_of(whole) == text
-    assert [each.offset for each in whole] == sorted(each.offset for each in whole)
-    assert whole[-1].offset == len(text)
+    complete = await read_events(streams, call.id)
+    assert text_of(complete) == text
+    assert [each.offset for each in complete] == sorted(each.offset for each in complete)
+    assert complete[-1].offset == len(text)
     offset = round(share * len(text))
     for room_ in (streams, elsewhere):
-        events = await told(room_, call.id, offset)
+        events = await read_events(room_, call.id, offset)
         assert isinstance(events[0].event, StartEvent)
         assert events[0].offset == offset
         assert text_of(events) == text[offset:]
@@ -175,17 +175,17 @@ async def test_an_offset_beyond_the_end_is_rejected(running: Services, elsewhere
     assert beyond.value.kind == "truncated"
     await streams.stop_answer(call.id, "ada")
     await api.wait_until_idle()
-    await told(streams, call.id)
+    await read_events(streams, call.id)
     for each in (streams, elsewhere):
         with pytest.raises(RequestError, match="Only 90 characters"):
             await each.follow_answer(call.id, "ada", 91)
-        assert text_of(await told(each, call.id, 90)) == ""
+        assert text_of(await read_events(each, call.id, 90)) == ""
 
 
 async def test_an_unknown_call_and_that_of_another_user_are_not_found(running: Services, elsewhere: AnswerFeed) -> None:
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking("What is tea?"))
-    await told(streams, call.id)
+    await read_events(streams, call.id)
     for each in (streams, elsewhere):
         for call_id, user in ((call.id, "bob"), ("c_0000000000000000", "ada"), ("", "ada")):
             with pytest.raises(RequestError) as unknown:
@@ -202,7 +202,7 @@ async def test_an_unknown_call_and_that_of_another_user_are_not_found(running: S
 async def test_the_events_are_a_start_statuses_text_usage_and_an_end(running: Services, api: Simulator) -> None:
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking("Tell me. [[sim: think=40 tokens=30]]", model="opus"))
-    events = await told(streams, call.id)
+    events = await read_events(streams, call.id)
     start, account = events[0].event, events[-2].event
     assert isinstance(start, StartEvent)
     assert (start.call, start.thread, start.model) == (call.id, call.thread, "claude-opus-5-5")
@@ -220,7 +220,7 @@ async def test_a_wait_is_reported_with_its_duration_and_then_its_outcome(running
     streams = (await running.open()).answer_feed
     before = time.time()
     call = await streams.start_answer(asking(directive(status=529, retry_after=0.2, times=1)))
-    events = await told(streams, call.id)
+    events = await read_events(streams, call.id)
     waiting = next(each.event for each in events if isinstance(each.event, StatusEvent))
     assert waiting.state == "waiting"
     assert "overloaded, trying again in" in waiting.text
@@ -233,7 +233,7 @@ async def test_a_wait_is_reported_with_its_duration_and_then_its_outcome(running
 async def test_a_broken_stream_is_retried_and_continued(running: Services) -> None:
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(directive(tokens=100, fault="drop", at=80, times=1)))
-    events = await told(streams, call.id)
+    events = await read_events(streams, call.id)
     assert states(events) == ["reading", "thinking", "writing", "waiting", "going", "thinking", "writing"]
     assert end_of(events).complete
 
@@ -241,15 +241,15 @@ async def test_a_broken_stream_is_retried_and_continued(running: Services) -> No
 async def test_a_late_reader_gets_only_the_current_status(running: Services) -> None:
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking("Tell me. [[sim: think=40 tokens=30]]"))
-    assert states(await told(streams, call.id)) == ["reading", "thinking", "writing"]
-    assert states(await told(streams, call.id)) == ["writing"]
+    assert states(await read_events(streams, call.id)) == ["reading", "thinking", "writing"]
+    assert states(await read_events(streams, call.id)) == ["writing"]
 
 
 async def test_an_answer_with_a_schema_arrives_in_one_piece_at_its_end(running: Services) -> None:
     streams = (await running.open()).answer_feed
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
     call = await streams.start_answer(asking("Name a tea.", schema=schema))
-    events = await told(streams, call.id)
+    events = await read_events(streams, call.id)
     assert sum(isinstance(each.event, TextEvent) for each in events) == 1
     assert text_of(events).startswith("{")
     assert states(events)[-1] == "writing"
@@ -271,17 +271,17 @@ async def test_a_failure_is_reported_alike_from_memory_and_from_the_journal(
 ) -> None:
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking("Tell me. [[sim: stop=refusal]]"))
-    live = await told(streams, call.id)
-    kept = await told(elsewhere, call.id)
-    for events in (live, kept):
+    live = await read_events(streams, call.id)
+    journaled = await read_events(elsewhere, call.id)
+    for events in (live, journaled):
         failure = failure_of(events)
         assert isinstance(failure, RequestError)
         assert (failure.kind, failure.retryable) == ("refusal", False)
         assert str(failure).startswith("Claude declined")
         assert end_of(events) == DoneEvent(complete=False, stop_reason="refusal")
         assert isinstance(events[-3].event, UsageEvent)
-    assert text_of(live) == text_of(kept)
-    assert live[-3].event == kept[-3].event
+    assert text_of(live) == text_of(journaled)
+    assert live[-3].event == journaled[-3].event
 
 
 async def test_an_answer_that_was_cut_has_its_reason_in_memory_and_in_the_journal(
@@ -289,7 +289,7 @@ async def test_an_answer_that_was_cut_has_its_reason_in_memory_and_in_the_journa
 ) -> None:
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking("Tell me. [[sim: stop=max_tokens]]"))
-    for events in (await told(streams, call.id), await told(elsewhere, call.id)):
+    for events in (await read_events(streams, call.id), await read_events(elsewhere, call.id)):
         assert failure_of(events) is None
         assert end_of(events).incomplete.startswith("it reached max_tokens")
         assert end_of(events).stop_reason == "max_tokens"
@@ -305,16 +305,16 @@ async def test_simultaneous_readers_get_everything_and_a_stalled_one_delays_no_o
     call = await streams.start_answer(asking(directive(tokens=3000)))
     async with aclosing(await streams.follow_answer(call.id, "ada")) as stuck:
         await anext(stuck)
-        heard: list[list[FeedEvent]] = []
+        received: list[list[FeedEvent]] = []
 
         async def read(offset: int) -> None:
-            heard.append(await told(streams, call.id, offset))
+            received.append(await read_events(streams, call.id, offset))
 
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
                 tasks.start_soon(read, 0)
         text = message_requests(api)[0].text
-        assert [text_of(events) for events in heard] == [text] * 5
+        assert [text_of(events) for events in received] == [text] * 5
         assert message_requests(api)[0].end == "complete"
         late = [each async for each in stuck]
         assert text_of(late) == text
@@ -324,7 +324,7 @@ async def test_fast_text_is_batched(running: Services) -> None:
     """A hundred pieces a second are not a hundred events a second."""
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(directive(tokens=200, pace=200, chars=4)))
-    events = await told(streams, call.id)
+    events = await read_events(streams, call.id)
     pieces = sum(isinstance(each.event, TextEvent) for each in events)
     took = next(each.event for each in events if isinstance(each.event, UsageEvent)).usage["duration_s"]
     assert isinstance(took, float)
@@ -334,8 +334,12 @@ async def test_fast_text_is_batched(running: Services) -> None:
 async def test_no_event_exceeds_the_size_that_clients_accept(running: Services, elsewhere: AnswerFeed) -> None:
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(directive(text="line\n" * 60_000)))
-    await told(streams, call.id)
-    for events in (await told(streams, call.id), await told(streams, call.id, 7), await told(elsewhere, call.id)):
+    await read_events(streams, call.id)
+    for events in (
+        await read_events(streams, call.id),
+        await read_events(streams, call.id, 7),
+        await read_events(elsewhere, call.id),
+    ):
         assert max(len(each.event.text) for each in events if isinstance(each.event, TextEvent)) == 64 * 1024
 
 
@@ -349,7 +353,7 @@ async def test_without_a_grace_period_a_call_ends_when_its_last_reader_leaves(ap
             assert message_requests(api)[0].end == "open"
         await api.wait_until_idle()
         assert message_requests(api)[0].end == "disconnected"
-        events = await told(streams, call.id)
+        events = await read_events(streams, call.id)
         assert text_of(events) == message_requests(api)[0].text
         assert end_of(events).incomplete == "nobody read it any more. Ask again for the rest."
 
@@ -359,7 +363,7 @@ async def test_within_the_grace_period_a_reader_returns_and_misses_nothing(api: 
         streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(directive(tokens=150, pace=300, chars=4)))
         offset = await until_text(streams, call.id, 20)
-        events = await told(streams, call.id, offset)
+        events = await read_events(streams, call.id, offset)
         assert text_of(events) == message_requests(api)[0].text[offset:]
         assert end_of(events).complete
 
@@ -380,7 +384,7 @@ async def test_with_an_endless_grace_period_a_call_finishes_without_readers(api:
         await until_text(streams, call.id, 20)
         await api.wait_until_idle()
         assert message_requests(api)[0].end == "complete"
-        assert end_of(await told(streams, call.id)).complete
+        assert end_of(await read_events(streams, call.id)).complete
 
 
 async def test_a_call_whose_reader_never_came_is_stopped(
@@ -401,17 +405,17 @@ async def test_a_reader_of_a_call_of_an_mcp_client_gets_it_live_and_does_not_con
     heard: list[str] = []
     spoken = anyio.Event()
 
-    def hear(event: CallEvent) -> None:
+    def on_event(event: CallEvent) -> None:
         if type(event) is TextDelta:
             heard.append(event.text)
             spoken.set()
 
     events: list[FeedEvent] = []
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(jobs.run_call, call, hear)
+        tasks.start_soon(jobs.run_call, call, on_event)
         await spoken.wait()
         assert await until_text(streams, call.id, 8) >= 8
-        events += await told(streams, call.id)
+        events += await read_events(streams, call.id)
     assert text_of(events) == "".join(heard) == message_requests(api)[0].text
     assert end_of(events).complete
 
@@ -441,9 +445,9 @@ async def test_a_stop_before_the_first_text_is_an_error(
     streams = (await running.open()).answer_feed
     call = await streams.start_answer(asking(directive(fault="stall", at=0)))
     assert await streams.stop_answer(call.id, "ada")
-    events = await told(streams, call.id)
+    events = await read_events(streams, call.id)
     await api.wait_until_idle()
-    for each in (events, await told(elsewhere, call.id)):
+    for each in (events, await read_events(elsewhere, call.id)):
         failure = failure_of(each)
         assert failure is not None
         assert failure.kind == "cancelled"
@@ -474,10 +478,10 @@ async def test_another_process_reads_a_running_call_from_any_offset(api: Simulat
     async with opened(api, tmp_path) as one, opened(api, tmp_path) as two:
         here, there = (await one.open()).answer_feed, (await two.open()).answer_feed
         call = await here.start_answer(asking(directive(tokens=700, pace=250, chars=4)))
-        heard: dict[int, list[FeedEvent]] = {}
+        received: dict[int, list[FeedEvent]] = {}
 
         async def read(streams: AnswerFeed, offset: int) -> None:
-            heard[offset] = await told(streams, call.id, offset)
+            received[offset] = await read_events(streams, call.id, offset)
 
         await until_text(here, call.id, 50)
         async with anyio.create_task_group() as tasks:
@@ -485,12 +489,12 @@ async def test_another_process_reads_a_running_call_from_any_offset(api: Simulat
             tasks.start_soon(read, there, 1)
             tasks.start_soon(read, there, 50)  # more than is in the journal, it may be, but not more than was told
         text = message_requests(api)[0].text
-        assert [text_of(heard[offset]) for offset in (0, 1, 50)] == [text, text[1:], text[50:]]
-        assert sum(isinstance(each.event, TextEvent) for each in heard[1]) > 1
-        for events in heard.values():
+        assert [text_of(received[offset]) for offset in (0, 1, 50)] == [text, text[1:], text[50:]]
+        assert sum(isinstance(each.event, TextEvent) for each in received[1]) > 1
+        for events in received.values():
             assert end_of(events) == DoneEvent(complete=True, stop_reason="end_turn")
-        assert heard[0][-2].event == heard[1][-2].event
-        start = heard[1][0].event
+        assert received[0][-2].event == received[1][-2].event
+        start = received[1][0].event
         assert isinstance(start, StartEvent)
         assert (start.thread, start.model) == (call.thread, "claude-sonnet-5-5")
 
@@ -522,7 +526,7 @@ async def test_a_call_whose_process_died_ends_with_its_saved_text_and_how_to_con
         )
         await store.write(call_journal.open_call, record)
         await store.write(call_journal.append_text, [(call_id, 0, "half an answer")])
-        events = await told(streams, call_id, offset)
+        events = await read_events(streams, call_id, offset)
     failure = failure_of(events)
     assert text_of(events) == "half an answer"[offset:]
     assert end_of(events) == DoneEvent(complete=False)
@@ -544,14 +548,14 @@ async def test_text_before_an_unsaved_part_is_delivered_and_followed_by_an_error
     await store.write(process_locks.register_process, store.locks.worker)
     await store.write(call_journal.open_call, record)
     await store.write(call_journal.append_text, [(call_id, 0, "one "), (call_id, 8, "three")])
-    events = await told(streams, call_id)
+    events = await read_events(streams, call_id)
     assert text_of(events) == "one "
     failure = failure_of(events)
     assert failure is not None
     assert failure.kind == "truncated"
     assert end_of(events) == DoneEvent(complete=False)
     await store.write(call_journal.close_call, call_id, end="complete", ended_at=time.time())
-    assert text_of(await told(streams, call_id, 8)) == "three"
+    assert text_of(await read_events(streams, call_id, 8)) == "three"
 
 
 # --------------------------------------------------------------------- what is kept
@@ -564,15 +568,15 @@ async def test_with_no_retention_a_reader_can_resume_at_once_and_nobody_can_late
         streams, store = (await services.open()).answer_feed, (await services.open()).store
         call = await streams.start_answer(asking("What is tea?"))
         assert call.thread == ""
-        text = text_of(await told(streams, call.id))
+        text = text_of(await read_events(streams, call.id))
         assert text == message_requests(api)[0].text
         assert await store.write(call_journal.answer_text, call.id) == ""
-        assert text_of(await told(streams, call.id, 7)) == text[7:]
+        assert text_of(await read_events(streams, call.id, 7)) == text[7:]
         later = (await other.open()).answer_feed
-        with pytest.raises(RequestError, match="was deleted") as gone:
+        with pytest.raises(RequestError, match="was deleted") as raised:
             await later.follow_answer(call.id, "ada")
-        assert gone.value.kind == "not_found"
-        assert end_of(await told(later, call.id, len(text))).complete
+        assert raised.value.kind == "not_found"
+        assert end_of(await read_events(later, call.id, len(text))).complete
 
 
 async def test_with_no_retention_a_delivered_failure_leaves_no_text_of_the_question(
@@ -592,7 +596,7 @@ async def test_with_no_retention_an_answer_that_was_not_read_to_its_end_is_kept(
         streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(directive(tokens=100, pace=300)))
         await until_text(streams, call.id, 20)
-        assert text_of(await told((await other.open()).answer_feed, call.id)) == message_requests(api)[0].text
+        assert text_of(await read_events((await other.open()).answer_feed, call.id)) == message_requests(api)[0].text
 
 
 async def test_an_answer_leaves_memory_after_its_last_reader(
@@ -602,11 +606,11 @@ async def test_an_answer_leaves_memory_after_its_last_reader(
     async with opened(api, tmp_path, reader_grace_s=0.05) as services:
         streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking("What is tea?"))
-        text = text_of(await told(streams, call.id))
+        text = text_of(await read_events(streams, call.id))
         assert streams.answers_in_memory == 1
         while streams.answers_in_memory:
             await anyio.lowlevel.checkpoint()
-        assert text_of(await told(streams, call.id)) == text
+        assert text_of(await read_events(streams, call.id)) == text
         assert streams.answers_in_memory == 0
 
 
@@ -622,17 +626,17 @@ async def test_a_shutdown_tells_every_reader_how_to_continue(api: Simulator, tmp
             streams.drain_readers_when(leaving)
         call = await here.start_answer(asking(STALLED))
         await until_text(here, call.id, 90)
-        heard: list[list[FeedEvent]] = []
+        received: list[list[FeedEvent]] = []
 
         async def read(streams: AnswerFeed) -> None:
-            heard.append(await told(streams, call.id))
+            received.append(await read_events(streams, call.id))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read, here)
             tasks.start_soon(read, there)
             await anyio.lowlevel.checkpoint()
             leaving.set()
-        for events in heard:
+        for events in received:
             failure = failure_of(events)
             assert isinstance(failure, TemporaryError)
             assert failure.kind == "shutdown"
@@ -640,23 +644,23 @@ async def test_a_shutdown_tells_every_reader_how_to_continue(api: Simulator, tmp
         with pytest.raises(TemporaryError):
             await here.start_answer(asking("x"))
     async with opened(api, tmp_path) as services:
-        events = await told((await services.open()).answer_feed, call.id)
+        events = await read_events((await services.open()).answer_feed, call.id)
     assert text_of(events) == message_requests(api)[0].text
     assert getattr(failure_of(events), "kind", "") == "interrupted"
 
 
 async def test_readers_are_notified_when_the_services_close(api: Simulator, tmp_path: Path) -> None:
-    heard: list[list[FeedEvent]] = []
+    received: list[list[FeedEvent]] = []
 
     async def read(streams: AnswerFeed, call_id: str) -> None:
-        heard.append(await told(streams, call_id))
+        received.append(await read_events(streams, call_id))
 
     async with anyio.create_task_group() as tasks, opened(api, tmp_path) as services:
         streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(STALLED))
         tasks.start_soon(read, streams, call.id)
         await until_text(streams, call.id, 90)
-    (events,) = heard
+    (events,) = received
     assert text_of(events) == message_requests(api)[0].text
     failure = failure_of(events)
     assert failure is not None
@@ -678,9 +682,9 @@ async def test_the_concurrency_limit_of_a_user_holds_for_mcp_and_http_together(
         assert busy.value.kind == "user_concurrency"
     assert len(message_requests(api)) == 1
     await streams.stop_answer(call.id, "cleo")
-    assert not end_of(await told(streams, call.id, user="cleo")).complete
+    assert not end_of(await read_events(streams, call.id, user="cleo")).complete
     again = await streams.start_answer(asking("x", user="cleo", limits=limits))
-    assert end_of(await told(streams, again.id, user="cleo")).complete
+    assert end_of(await read_events(streams, again.id, user="cleo")).complete
 
 
 async def test_a_silent_call_keeps_the_connections_of_its_readers_open_here_and_in_another_process(

@@ -57,7 +57,7 @@ def check_bound_thinking(api: Simulator) -> int:
 
     This compares recorded requests as text, and so shares no code with what it checks.
     """
-    asked: set[str] = set()
+    prompts: set[str] = set()
     count = 0
     for body in bodies(api):
         messages = cast("list[Body]", body["messages"])
@@ -66,8 +66,8 @@ def check_bound_thinking(api: Simulator) -> int:
             thinking = [block for block in blocks if block["type"] in {"thinking", "redacted_thinking"}]
             if message["role"] == "assistant" and thinking:
                 count += len(thinking)
-                assert prefix(body, cast("list[object]", messages[:index])) in asked
-        asked.add(prefix(body, cast("list[object]", messages)))
+                assert prefix(body, cast("list[object]", messages[:index])) in prompts
+        prompts.add(prefix(body, cast("list[object]", messages)))
     return count
 
 

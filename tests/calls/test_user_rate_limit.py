@@ -34,13 +34,13 @@ def test_concurrency_is_limited_and_each_finished_call_frees_a_slot() -> None:
     with limiter.admit_call(call(at_once=2)):
         with (
             limiter.admit_call(call(at_once=2)),
-            pytest.raises(TemporaryError) as told,
+            pytest.raises(TemporaryError) as raised,
             limiter.admit_call(call(at_once=2)),
         ):
             pass
-        assert told.value.kind == "user_concurrency"
-        assert told.value.retry_after_s is None
-        assert str(told.value) == ("You have 2 calls running, and may have 2. Wait for one to end, or stop one.")
+        assert raised.value.kind == "user_concurrency"
+        assert raised.value.retry_after_s is None
+        assert str(raised.value) == ("You have 2 calls running, and may have 2. Wait for one to end, or stop one.")
         pass_through(limiter, call(at_once=2))
 
 
@@ -57,11 +57,11 @@ def test_the_rate_per_minute_is_limited_and_the_error_names_the_next_free_time()
     for _ in range(3):
         pass_through(limiter, call(minute=3))
         clock.now += 10
-    with pytest.raises(TemporaryError) as told:
+    with pytest.raises(TemporaryError) as raised:
         pass_through(limiter, call(minute=3))
-    assert told.value.kind == "user_rate_limit"
-    assert told.value.retry_after_s == 30
-    assert str(told.value) == "You may begin 3 calls a minute. Try again in 30 s."
+    assert raised.value.kind == "user_rate_limit"
+    assert raised.value.retry_after_s == 30
+    assert str(raised.value) == "You may begin 3 calls a minute. Try again in 30 s."
     clock.now += 29.5
     with pytest.raises(TemporaryError, match="Try again in 1 s"):
         pass_through(limiter, call(minute=3))
@@ -104,9 +104,9 @@ def test_a_lowered_limit_holds_from_the_next_call_on() -> None:
     for _ in range(10):
         pass_through(limiter, call(minute=10))
         clock.now += 1
-    with pytest.raises(TemporaryError, match="Try again in 58 s") as told:
+    with pytest.raises(TemporaryError, match="Try again in 58 s") as raised:
         pass_through(limiter, call(minute=2))
-    assert told.value.retry_after_s == 58
+    assert raised.value.retry_after_s == 58
     with ExitStack() as running:
         for _ in range(2):
             running.enter_context(limiter.admit_call(call("bob", at_once=3)))

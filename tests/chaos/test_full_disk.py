@@ -105,12 +105,12 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
         yield SmallDisk(tmp_path / "disk")
 
 
-async def ask(wire: StdioProcess, *numbers: int, **keys: Any) -> dict[int, tuple[bool, list[str]]]:
+async def ask(stdio: StdioProcess, *numbers: int, **keys: Any) -> dict[int, tuple[bool, list[str]]]:
     """Calls at once: of each whether it failed, and its blocks."""
-    await wire.send(*(tool_call(each, f"{call_marker(each)} {directive(**keys)}", model="sonnet") for each in numbers))
+    await stdio.send(*(tool_call(each, f"{call_marker(each)} {directive(**keys)}", model="sonnet") for each in numbers))
     found: dict[int, tuple[bool, list[str]]] = {}
     for number in numbers:
-        result = cast("Message", (await wire.read_response(number))["result"])
+        result = cast("Message", (await stdio.read_response(number))["result"])
         blocks = cast("list[dict[str, str]]", result["content"])
         found[number] = bool(result.get("isError")), [block["text"] for block in blocks]
     return found
@@ -122,47 +122,47 @@ async def test_on_a_full_disk_answers_are_complete_with_a_warning_and_the_server
     data_dir = disk.path / "data"
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api,
-        stdio_process(data_dir, real=True, base_url=api.url) as wire,
+        stdio_process(data_dir, real=True, base_url=api.url) as stdio,
     ):
-        await wire.initialize()
-        failed, (_, footer) = (await ask(wire, 1))[1]
+        await stdio.initialize()
+        failed, (_, footer) = (await ask(stdio, 1))[1]
         assert not failed
         assert WARNING not in footer
-        disk.fill(wire.process)
-        await ask(wire, 2, 3)
-        for number, (failed, blocks) in (await ask(wire, *range(4, 12), tokens=2_000, fault="drop", times=1)).items():
+        disk.fill(stdio.process)
+        await ask(stdio, 2, 3)
+        for number, (failed, blocks) in (await ask(stdio, *range(4, 12), tokens=2_000, fault="drop", times=1)).items():
             first, _ = stored_calls.requests_by_call(api.requests)[number]
             assert not failed
             text, footer = blocks  # a third one would begin with INCOMPLETE
             assert text == api.answer_to(cast("stored_calls.Row", first.body))
             assert WARNING in footer
-        disk.empty(wire.process)
-        await ask(wire, 12)
-        failed, (_, footer) = (await ask(wire, 13))[13]
+        disk.empty(stdio.process)
+        await ask(stdio, 12)
+        failed, (_, footer) = (await ask(stdio, 13))[13]
         assert not failed
         assert WARNING not in footer
-        wire.close_stdin()
-        assert await wire.wait_for_exit() == 0
+        stdio.close_stdin()
+        assert await stdio.wait_for_exit() == 0
         for number in (1, 13):
             assert [line["end"] for line in stored_calls.ledger_by_call(data_dir)[number]] == ["complete"]
-        assert "Traceback" not in wire.stderr.read_text()
+        assert "Traceback" not in stdio.stderr.read_text()
 
 
 @pytest.mark.parametrize("disk", [ShortFiles], indirect=True)
 async def test_on_a_full_disk_calls_are_rejected_where_a_budget_is_set(disk: Disk) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api,
-        stdio_process(disk.path / "data", real=True, base_url=api.url, budget_usd_per_day=10) as wire,
+        stdio_process(disk.path / "data", real=True, base_url=api.url, budget_usd_per_day=10) as stdio,
     ):
-        await wire.initialize()
-        assert not (await ask(wire, 1))[1][0]
-        disk.fill(wire.process)
-        await ask(wire, 2, 3)  # what room the file still had inside is used up
-        for number, (failed, blocks) in (await ask(wire, *range(4, 12), tokens=2_000)).items():
+        await stdio.initialize()
+        assert not (await ask(stdio, 1))[1][0]
+        disk.fill(stdio.process)
+        await ask(stdio, 2, 3)  # what room the file still had inside is used up
+        for number, (failed, blocks) in (await ask(stdio, *range(4, 12), tokens=2_000)).items():
             assert failed
             assert "A budget is set, and the ledger could not be written" in blocks[0]
             assert number not in stored_calls.requests_by_call(api.requests)
-        disk.empty(wire.process)
-        assert not (await ask(wire, 12))[12][0]
-        wire.close_stdin()
-        assert await wire.wait_for_exit() == 0
+        disk.empty(stdio.process)
+        assert not (await ask(stdio, 12))[12][0]
+        stdio.close_stdin()
+        assert await stdio.wait_for_exit() == 0

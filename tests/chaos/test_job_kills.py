@@ -51,30 +51,30 @@ async def test_a_thousand_items_are_answered_once_each_through_faults_and_ten_ki
         fields["base_url"] = api.url
         with anyio.fail_after(600):
             for kill in range(KILLS):
-                async with stdio_process(data_dir, real=True, **fields) as wire:
-                    await wire.initialize()
-                    await wire.send(map_call(kill, arguments))
+                async with stdio_process(data_dir, real=True, **fields) as stdio:
+                    await stdio.initialize()
+                    await stdio.send(map_call(kill, arguments))
                     enough = ITEMS * (kill + 0.5 + chance.random() / 2) / (KILLS + 2)
                     while len(done_items(data_dir)) < enough:  # noqa: ASYNC110 - another process sets no event
                         await anyio.sleep(POLL_INTERVAL_S)
-                    wire.process.send_signal(signal.SIGKILL)
-                    wire.process.wait()
+                    stdio.process.send_signal(signal.SIGKILL)
+                    stdio.process.wait()
                 await api.wait_until_idle()
                 saved.append((done_items(data_dir), len(message_requests(api))))
-            async with connect("memory", "auto", data_dir, **fields) as desk:
-                result = await desk.client.call_tool("claude_map", arguments)
+            async with connect("memory", "auto", data_dir, **fields) as session:
+                result = await session.client.call_tool("claude_map", arguments)
             await api.wait_until_idle()
     where = f"seed {size.seed}"
     lines = [json.loads(line) for line in (project / "out.jsonl").read_text().splitlines()]
     assert [line["input"] for line in lines] == items, where
     assert {line["state"] for line in lines} == {"done"}, where
     requests = message_requests(api)
-    asked = [
+    prompts = [
         int(cast("re.Match[str]", re.search(r"\[item (\d+)\]", json.dumps(request.body)))[1]) for request in requests
     ]
     for done, before in saved:
-        assert not done & set(asked[before:]), f"{where}: an item that was saved was asked again"
-    complete = Counter(number for number, request in zip(asked, requests, strict=True) if request.end == "complete")
+        assert not done & set(prompts[before:]), f"{where}: an item that was saved was asked again"
+    complete = Counter(number for number, request in zip(prompts, requests, strict=True) if request.end == "complete")
     assert set(complete) == set(range(ITEMS)), where
     job = cast("dict[str, Any]", result.meta)["mcp-server-claude/job"]
     assert sum(complete.values()) - ITEMS <= job["interruptions"], f"{where}: paid twice without a kill"

@@ -48,26 +48,28 @@ class Victim:
     """A server that will be killed: its calls, when each piece of their answers came, and when the end did."""
 
     first: int
-    heard: dict[int, list[tuple[float, str]]] = field(default_factory=dict[int, list[tuple[float, str]]])
+    progress_texts: dict[int, list[tuple[float, str]]] = field(default_factory=dict[int, list[tuple[float, str]]])
     answered: set[int] = field(default_factory=set[int])
     spoke: anyio.Event = field(default_factory=anyio.Event)
     killed_at: float = 0.0
 
-    async def listen(self, wire: StdioProcess) -> None:
+    async def listen(self, stdio: StdioProcess) -> None:
         """Take down what comes, to the last whole line."""
-        pipe = cast("IO[bytes]", wire.process.stdout)
+        pipe = cast("IO[bytes]", stdio.process.stdout)
         while (line := await anyio.to_thread.run_sync(pipe.readline)).endswith(b"\n"):
             message = json.loads(line)
             params = message.get("params", {})
             if message.get("method") == "notifications/progress" and params.get("message"):
-                self.heard.setdefault(params["progressToken"], []).append((time.monotonic(), params["message"]))
+                self.progress_texts.setdefault(params["progressToken"], []).append(
+                    (time.monotonic(), params["message"])
+                )
                 self.spoke.set()
             elif "result" in message:
                 self.answered.add(message["id"])
 
-    def told(self, number: int, *, until: float) -> str:
+    def text_until(self, number: int, *, until: float) -> str:
         """What the client had of an answer at a moment."""
-        return "".join(piece for at, piece in self.heard.get(number, []) if at <= until)
+        return "".join(piece for at, piece in self.progress_texts.get(number, []) if at <= until)
 
 
 @pytest.mark.slow
@@ -89,19 +91,19 @@ async def test_after_a_kill_every_request_has_its_entry_and_the_journal_its_text
             where = f"seed {size.seed}, kills from {first}"
             left_open += len(stored_calls.select_rows(data_dir, OPEN_ENTRIES))
             fields: dict[str, Any] = {"base_url": api.url, "log_level": "warning"}
-            async with connect("memory", "auto", data_dir, **fields) as desk:
-                await desk.client.call_tool("claude_jobs", {})
+            async with connect("memory", "auto", data_dir, **fields) as session:
+                await session.client.call_tool("claude_jobs", {})
                 assert not stored_calls.select_rows(data_dir, OPEN_ENTRIES), f"{where}: the dead were taken for living"
                 wrong = [each for victim in victims for each in judge(victim, api, data_dir)]
                 assert not wrong, f"{where}:\n" + "\n".join(wrong[:20])
                 for row in list(stored_calls.journal_by_call(data_dir).values())[:5]:
-                    read = text_blocks(await desk.client.call_tool("claude_jobs", {"id": row["id"]}))
+                    read = text_blocks(await session.client.call_tool("claude_jobs", {"id": row["id"]}))
                     assert read[0] == (row["text"] or "(no text)"), where
                     assert row["end"] == "complete" or read[-1].startswith("INCOMPLETE: "), where
             held = stored_calls.select_rows(data_dir, "select sum(held) as held from budget")
             assert held in ([{"held": 0}], [{"held": None}]), where
             saved += sum(
-                bool(victim.told(number, until=victim.killed_at - LAG_S))
+                bool(victim.text_until(number, until=victim.killed_at - LAG_S))
                 for victim in victims
                 for number in range(victim.first, victim.first + CALLS)
             )
@@ -113,15 +115,15 @@ async def live_and_die(victim: Victim, url: str, data_dir: Path, moment: float, 
     """A server with calls in flight, until its moment: soon, or while it writes."""
     chance = random.Random(seed)
     fields: dict[str, Any] = {"base_url": url, "log_level": "warning", "budget_usd_per_day": 1_000}
-    async with stdio_process(data_dir, real=True, **fields) as wire, anyio.create_task_group() as tasks:
-        await wire.initialize()
-        tasks.start_soon(victim.listen, wire)
+    async with stdio_process(data_dir, real=True, **fields) as stdio, anyio.create_task_group() as tasks:
+        await stdio.initialize()
+        tasks.start_soon(victim.listen, stdio)
         for number in range(victim.first, victim.first + CALLS):
             keys: dict[str, Any] = {"tokens": chance.choice((40, 300, 900)), "think": 0}
             if chance.random() < 0.4:
                 keys |= {"fault": chance.choice(("drop", "eof", "error")), "times": 2, "at": chance.randrange(600)}
             model = chance.choice(("haiku", "claude-haiku-4-5", "claude-sonnet-4-6"))
-            await wire.send(
+            await stdio.send(
                 tool_call(number, f"{call_marker(number)} {directive(**keys)}", model=model, max_tokens=1_000)
             )
         if moment < 0.25:
@@ -130,19 +132,19 @@ async def live_and_die(victim: Victim, url: str, data_dir: Path, moment: float, 
             await victim.spoke.wait()
             await anyio.sleep(5 * (moment - 0.25))
         victim.killed_at = time.monotonic()
-        wire.process.send_signal(signal.SIGKILL)
+        stdio.process.send_signal(signal.SIGKILL)
 
 
 def judge(victim: Victim, api: Simulator, data_dir: Path) -> list[str]:
     """What was lost of one victim's calls."""
     wrong: list[str] = []
-    asked, lines, journal = (
+    requests, lines, journal = (
         stored_calls.requests_by_call(api.requests),
         stored_calls.ledger_by_call(data_dir),
         stored_calls.journal_by_call(data_dir),
     )
     for number in range(victim.first, victim.first + CALLS):
-        records, rows, kept = asked.get(number, []), lines.get(number, []), journal.get(number)
+        records, rows, call_row = requests.get(number, []), lines.get(number, []), journal.get(number)
         found = [f"the line {row['id']} is open" for row in rows if row["state"] != "closed"]
         found += [f"{len(records)} requests, {len(rows)} lines"] if len(rows) < len(records) else []
         by_id = {record.request_id: record for record in records}
@@ -151,8 +153,8 @@ def judge(victim: Victim, api: Simulator, data_dir: Path) -> list[str]:
                 found.append("interrupted, and not marked as estimated")
             if row["request_id"] and row["input_tokens"] not in {0, by_id[row["request_id"]].input_tokens}:
                 found.append(f"{row['input_tokens']} input tokens")
-        if kept is not None:
-            found += text_of(victim, number, kept, api, records)
+        if call_row is not None:
+            found += text_of(victim, number, call_row, api, records)
         elif records:
             found.append("nothing in the journal")
         wrong += [f"call {number}: {each}" for each in found]
@@ -160,21 +162,23 @@ def judge(victim: Victim, api: Simulator, data_dir: Path) -> list[str]:
 
 
 def text_of(
-    victim: Victim, number: int, kept: stored_calls.Row, api: Simulator, records: list[stored_calls.LoggedRequest]
+    victim: Victim, number: int, call_row: stored_calls.Row, api: Simulator, records: list[stored_calls.LoggedRequest]
 ) -> list[str]:
     """The journal's text against what had been heard of it, and what the upstream would say."""
     wrong: list[str] = []
-    if kept["state"] != "closed":
+    if call_row["state"] != "closed":
         wrong.append("the journal's record is open")
-    if kept["end"] == "complete" and number not in victim.answered and not kept["text"]:
+    if call_row["end"] == "complete" and number not in victim.answered and not call_row["text"]:
         wrong.append("complete, without text")
-    heard = victim.told(number, until=victim.killed_at - LAG_S)
-    if not kept["text"].startswith(heard):
-        wrong.append(f"{len(heard)} characters were heard {LAG_S} s before the kill, {len(kept['text'])} kept")
-    if number in victim.answered and kept["end"] == "interrupted" and not kept["text"]:
+    text = victim.text_until(number, until=victim.killed_at - LAG_S)
+    if not call_row["text"].startswith(text):
+        wrong.append(f"{len(text)} characters were heard {LAG_S} s before the kill, {len(call_row['text'])} kept")
+    if number in victim.answered and call_row["end"] == "interrupted" and not call_row["text"]:
         wrong.append("answered, and nothing kept")
-    whole = replace_lone_surrogates(api.answer_to(dict(records[0].body) | {"max_tokens": 100_000})) if records else ""  # type: ignore[arg-type]
-    if not whole.startswith(kept["text"]):
+    complete = (
+        replace_lone_surrogates(api.answer_to(dict(records[0].body) | {"max_tokens": 100_000})) if records else ""
+    )  # type: ignore[arg-type]
+    if not complete.startswith(call_row["text"]):
         wrong.append("what was kept is not what was said")
     return wrong
 
@@ -184,15 +188,15 @@ async def test_a_second_server_that_starts_during_a_stream_closes_nothing_of_the
     async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api:
         fields: dict[str, Any] = {"base_url": api.url, "log_level": "warning"}
         async with connect("memory", "auto", data_dir, **fields) as first, anyio.create_task_group() as tasks:
-            heard: list[ProgressUpdate] = []
+            text: list[ProgressUpdate] = []
             answers: list[CallToolResult] = []
 
             async def ask() -> None:
-                answers.append(await first.ask(f"{call_marker(1)} {directive(fault='stall', at=90)}", updates=heard))
+                answers.append(await first.ask(f"{call_marker(1)} {directive(fault='stall', at=90)}", updates=text))
 
             tasks.start_soon(ask)
             with anyio.fail_after(60):
-                await poll_until(lambda: any(told.message for told in heard))
+                await poll_until(lambda: any(each.message for each in text))
                 async with connect("memory", "auto", data_dir, **fields) as second:
                     await second.ask(f"{call_marker(2)} Something else.")
                     await second.client.call_tool("claude_jobs", {})

@@ -44,12 +44,12 @@ class Half:
     """Half of a round: in one of them chance adds faults of its own, so that several kinds come in a row."""
 
     api: Simulator
-    desk: McpSession
-    asked: list[CallPlan]
+    session: McpSession
+    plans: list[CallPlan]
     outcomes: list[CallResult] = field(default_factory=list[CallResult])
 
     async def run(self) -> None:
-        self.outcomes = await ask_all(self.desk, self.asked, at_once=60)
+        self.outcomes = await ask_all(self.session, self.plans, at_once=60)
 
 
 @pytest.mark.slow
@@ -76,20 +76,20 @@ async def test_every_call_ends_in_one_of_four_ways_and_is_complete_in_the_ledger
 
 
 async def a_round(
-    seed: int, asked: list[CallPlan], directory: Path, ends: Counter[str], short: Counter[str]
+    seed: int, plans: list[CallPlan], directory: Path, ends: Counter[str], short: Counter[str]
 ) -> list[str]:
     """What is wrong, and how its calls ended: all, and those that came to no whole answer on a machine that kept up."""
-    stormy = [plan if plan.expected == "refused" else replace(plan, expected="any") for plan in asked[1::2]]
+    stormy = [plan if plan.expected == "refused" else replace(plan, expected="any") for plan in plans[1::2]]
     pace = Pace(ttft_s=0.003, tokens_per_s=0)
     async with (
         Simulator(pace=pace) as calm_api,
         Simulator(pace=pace, fault_rate=0.15, faults=ALSO, seed=seed) as stormy_api,
-        connect("memory", "auto", directory / "calm", base_url=calm_api.url, **IMPATIENT) as calm_desk,
-        connect("memory", "legacy", directory / "storm", base_url=stormy_api.url, **IMPATIENT) as stormy_desk,
+        connect("memory", "auto", directory / "calm", base_url=calm_api.url, **IMPATIENT) as calm_session,
+        connect("memory", "legacy", directory / "storm", base_url=stormy_api.url, **IMPATIENT) as stormy_session,
     ):
-        halves = [Half(calm_api, calm_desk, asked[::2]), Half(stormy_api, stormy_desk, stormy)]
+        halves = [Half(calm_api, calm_session, plans[::2]), Half(stormy_api, stormy_session, stormy)]
         for half in halves:
-            await half.desk.ask("Call #99999. Warm up.")
+            await half.session.ask("Call #99999. Warm up.")
         idle = tasks()
         async with anyio.create_task_group() as both:
             for half in halves:
@@ -97,9 +97,9 @@ async def a_round(
         with anyio.fail_after(30):
             for half in halves:
                 await half.api.wait_until_idle()
-                await half.desk.info(about="usage", since="today")  # comes after whatever was posted
+                await half.session.info(about="usage", since="today")  # comes after whatever was posted
             await poll_until(lambda: tasks() == idle)
-        wrong = [each for half in halves for each in find_violations(half.outcomes, half.api, half.desk.data_dir)]
+        wrong = [each for half in halves for each in find_violations(half.outcomes, half.api, half.session.data_dir)]
     if not wrong:
         for outcome in halves[0].outcomes + halves[1].outcomes:
             end = "cancelled" if outcome.result is None else classify(outcome)

@@ -27,28 +27,28 @@ async def test_upstreams_finish_and_entries_are_closed_while_a_client_does_not_r
     keys: list[dict[str, Any]] = [{"fault": "huge"}, {"pace": 3_000}, {"fault": "drop", "times": 1}, {}, {}, {}]
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api,
-        stdio_process(tmp_path / "data", base_url=api.url, log_level="warning") as wire,
+        stdio_process(tmp_path / "data", base_url=api.url, log_level="warning") as stdio,
     ):
-        await wire.initialize()
+        await stdio.initialize()
         for number, chosen in enumerate(keys):
             prompt = f"{call_marker(number)} {directive(tokens=2_000, **chosen)}"
-            await wire.send(tool_call(number, prompt, model="claude-sonnet-4-6"))
-        heard = len(wire.received)
+            await stdio.send(tool_call(number, prompt, model="claude-sonnet-4-6"))
+        messages = len(stdio.received)
         with anyio.fail_after(50):
             await poll_until(lambda: sum(rows[-1]["end"] == "complete" for rows in lines(tmp_path).values()) == CALLS)
         await api.wait_until_idle()
-        assert len(wire.received) == heard, "nothing may have been read yet"
+        assert len(stdio.received) == messages, "nothing may have been read yet"
         ends = {
             number: [record.end for record in records]
             for number, records in stored_calls.requests_by_call(api.requests).items()
         }
         assert ends == {number: ["complete"] for number in range(CALLS)} | {2: ["fault:drop", "complete"]}
         for number in range(CALLS):
-            result = cast("Message", (await wire.read_response(number))["result"])
+            result = cast("Message", (await stdio.read_response(number))["result"])
             first, *rest = stored_calls.requests_by_call(api.requests)[number]
             text = cast("list[dict[str, str]]", result["content"])[0]["text"]
             assert text == api.answer_to(cast("stored_calls.Row", first.body) | {"max_tokens": 100_000})
-            assert text.startswith(told(wire.received, number))
+            assert text.startswith(text_of_progress(stdio.received, number))
             assert len(rest) == (number == 2)
 
 
@@ -59,7 +59,7 @@ def lines(directory: Path) -> dict[int, list[stored_calls.Row]]:
         return {}
 
 
-def told(heard: list[Message], token: int) -> str:
+def text_of_progress(messages: list[Message], token: int) -> str:
     """The progress of a call, joined."""
-    params = [cast("Message", each["params"]) for each in heard if each.get("method") == "notifications/progress"]
+    params = [cast("Message", each["params"]) for each in messages if each.get("method") == "notifications/progress"]
     return "".join(str(each.get("message") or "") for each in params if each["progressToken"] == token)

@@ -45,7 +45,7 @@ class Victim:
 
     first: int
     clock: SteppedClock
-    wire: StdioProcess
+    stdio: StdioProcess
     results: dict[int, Message] = field(default_factory=dict[int, Message])
 
     @property
@@ -54,16 +54,16 @@ class Victim:
 
     async def read_results(self) -> None:
         for number in range(self.first, self.first + CALLS):
-            self.results[number] = cast("Message", (await self.wire.read_response(number))["result"])
+            self.results[number] = cast("Message", (await self.stdio.read_response(number))["result"])
 
     async def suspend_and_step(self, chance: random.Random) -> None:
         while not self.is_done:
             self.clock.step_to(chance.choice(STEPS_S))
             await anyio.sleep(chance.random() * 0.3)
-            self.wire.process.send_signal(signal.SIGSTOP)
+            self.stdio.process.send_signal(signal.SIGSTOP)
             self.clock.step_to(chance.choice(STEPS_S))
             await anyio.sleep(chance.random() * 0.7)
-            self.wire.process.send_signal(signal.SIGCONT)
+            self.stdio.process.send_signal(signal.SIGCONT)
 
 
 async def test_budgets_hold_while_servers_are_suspended_clocks_step_and_counts_are_slow(
@@ -87,8 +87,8 @@ async def test_budgets_hold_while_servers_are_suspended_clocks_step_and_counts_a
         (budget,) = stored_calls.select_rows(data_dir, "select * from budget")
         assert budget["held"] == 0, where
         assert not stored_calls.select_rows(data_dir, "select * from hold where spent < 0"), where
-        booked = sum(row["cost_micros"] or 0 for row in rows)
-        assert booked - len(rows) <= budget["spent"] <= 1e6 * BUDGET_USD, where
+        recorded_micros = sum(row["cost_micros"] or 0 for row in rows)
+        assert recorded_micros - len(rows) <= budget["spent"] <= 1e6 * BUDGET_USD, where
         exact = {row["request_id"] for row in rows if not row["estimated"]}
         true_micros = sum(
             round(stored_calls.true_cost(record) * 1_000_000)
@@ -108,25 +108,25 @@ async def a_round(api: Simulator, data_dir: Path, chance: random.Random) -> dict
         async def live(place: int, seed: int) -> None:
             clock = SteppedClock(data_dir.parent / f"{data_dir.name}-clock-{place}")
             name = f"{data_dir.name}-{place}"
-            async with stdio_process(data_dir, command=clock.command(), name=name, **fields) as wire:
-                await wire.initialize()
-                victim = Victim(place * CALLS, clock, wire)
+            async with stdio_process(data_dir, command=clock.command(), name=name, **fields) as stdio:
+                await stdio.initialize()
+                victim = Victim(place * CALLS, clock, stdio)
                 for call in range(victim.first, victim.first + CALLS):
-                    await wire.send(expensive_call(chance, call))
+                    await stdio.send(expensive_call(chance, call))
                 victims.append(victim)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(victim.suspend_and_step, random.Random(seed))
                     await victim.read_results()
-                wire.process.send_signal(signal.SIGCONT)
-                wire.close_stdin()
-                assert await wire.wait_for_exit() == 0
+                stdio.process.send_signal(signal.SIGCONT)
+                stdio.close_stdin()
+                assert await stdio.wait_for_exit() == 0
 
         for place in range(SERVERS):
             servers.start_soon(live, place, chance.randrange(2**32))
         await poll_until(lambda: len(victims) == SERVERS)
-        async with connect("memory", "auto", data_dir, **fields) as desk:
+        async with connect("memory", "auto", data_dir, **fields) as session:
             while not all(victim.is_done for victim in victims):
-                await desk.client.call_tool("claude_jobs", {})  # closes what dead processes left open
+                await session.client.call_tool("claude_jobs", {})  # closes what dead processes left open
                 await anyio.sleep(0.1)
     return {number: result for victim in victims for number, result in victim.results.items()}
 
@@ -159,8 +159,8 @@ async def test_a_suspended_server_keeps_its_reservation_and_records_its_cost(tmp
             await other.initialize()
             # 1,000 tokens of Sonnet cost $0.015, so that there is no room for a second one.
             text = "x" * 3_000
-            asked = f"{call_marker(0)} {directive(text=text, pace=400, chars=40)}"
-            await owner.send(tool_call(0, asked, model="claude-sonnet-4-6", max_tokens=1_000))
+            prompt = f"{call_marker(0)} {directive(text=text, pace=400, chars=40)}"
+            await owner.send(tool_call(0, prompt, model="claude-sonnet-4-6", max_tokens=1_000))
             await poll_until(lambda: bool(open_requests(data_dir)))
             owner.process.send_signal(signal.SIGSTOP)
             clock.step_to(86_400 * 400)

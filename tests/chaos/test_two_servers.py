@@ -34,16 +34,16 @@ IMPATIENT: dict[str, Any] = {
 }
 
 
-async def asked_by_two(api: Simulator, data_dir: Path, asked: list[CallPlan], **fields: Any) -> list[CallResult]:
+async def ask_two_servers(api: Simulator, data_dir: Path, plans: list[CallPlan], **fields: Any) -> list[CallResult]:
     """Every second call over stdio to one server process, the others to another; both on one database."""
     outcomes: list[CallResult] = []
 
     async def use(name: str, share: list[CallPlan]) -> None:
-        async with connect("stdio", "auto", data_dir, base_url=api.url, **(IMPATIENT | fields)) as desk:
-            await desk.info(about="models")
+        async with connect("stdio", "auto", data_dir, base_url=api.url, **(IMPATIENT | fields)) as session:
+            await session.info(about="models")
             ready[name].set()
             await both_are_ready()
-            outcomes.extend(await ask_all(desk, share, at_once=25))
+            outcomes.extend(await ask_all(session, share, at_once=25))
 
     async def both_are_ready() -> None:
         for each in ready.values():
@@ -51,20 +51,20 @@ async def asked_by_two(api: Simulator, data_dir: Path, asked: list[CallPlan], **
 
     ready = {"one": anyio.Event(), "two": anyio.Event()}
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(use, "one", asked[::2])
-        tasks.start_soon(use, "two", asked[1::2])
+        tasks.start_soon(use, "one", plans[::2])
+        tasks.start_soon(use, "two", plans[1::2])
     with anyio.fail_after(30):
         await api.wait_until_idle()
     return outcomes
 
 
 async def test_two_servers_on_one_database_lose_nothing_and_report_no_error(size: ChaosSize, tmp_path: Path) -> None:
-    asked = random_plans(size.seed - 1, max(40, size.calls // 10))
+    plans = random_plans(size.seed - 1, max(40, size.calls // 10))
     async with Simulator(pace=Pace(ttft_s=0.003, tokens_per_s=0)) as api:
-        outcomes = await asked_by_two(api, tmp_path / "data", asked)
+        outcomes = await ask_two_servers(api, tmp_path / "data", plans)
         wrong = find_violations(outcomes, api, tmp_path / "data")
     assert not wrong, f"seed {size.seed - 1}, {len(wrong)} wrong:\n" + "\n".join(wrong[:20])
-    assert len(outcomes) == len(asked)
+    assert len(outcomes) == len(plans)
     for outcome in outcomes:
         if outcome.result is not None:
             assert "ledger" not in "".join(text_blocks(outcome.result)[1:]), outcome.plan
@@ -76,9 +76,9 @@ async def test_fifty_concurrent_calls_of_two_servers_never_exceed_the_budget_tog
     size: ChaosSize, tmp_path: Path
 ) -> None:
     chance = random.Random(size.seed)
-    asked = [dear(chance, number) for number in range(150)]  # fifty at a time
+    plans = [dear(chance, number) for number in range(150)]  # fifty at a time
     async with Simulator(pace=Pace(ttft_s=0.02, tokens_per_s=3_000), max_count_delay_s=0.5) as api:
-        outcomes = await asked_by_two(api, tmp_path / "data", asked, budget_usd_per_day=BUDGET_USD)
+        outcomes = await ask_two_servers(api, tmp_path / "data", plans, budget_usd_per_day=BUDGET_USD)
         records = [record for each in stored_calls.requests_by_call(api.requests).values() for record in each]
         wrong = find_violations(outcomes, api, tmp_path / "data")
     assert not wrong, f"seed {size.seed}, {len(wrong)} wrong:\n" + "\n".join(wrong[:20])

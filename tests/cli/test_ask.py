@@ -130,19 +130,19 @@ async def test_on_a_terminal_the_user_approves_the_cost_first(
             command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=ask.directory
         ) as process:
             os.close(theirs)
-            shown = b""
-            while b"Send it?" not in shown:
-                shown += os.read(ours, 4096)
+            output = b""
+            while b"Send it?" not in output:
+                output += os.read(ours, 4096)
             os.write(ours, answer)
             with suppress(OSError):  # the terminal is gone
                 while chunk := os.read(ours, 4096):
-                    shown += chunk
+                    output += chunk
         os.close(ours)
-        return process.returncode, shown
+        return process.returncode, output
 
-    exit_code, shown = await anyio.to_thread.run_sync(run)
-    assert b"This call may cost up to $" in shown
-    assert exit_code == code, shown
+    exit_code, output = await anyio.to_thread.run_sync(run)
+    assert b"This call may cost up to $" in output
+    assert exit_code == code, output
     assert len(message_requests(ask.api)) == requests
 
 
@@ -185,20 +185,20 @@ async def test_on_a_terminal_the_answer_is_rendered(ask: ShellCommand) -> None:
             command, stdin=theirs, stdout=theirs, stderr=theirs, env=ask.environment(), cwd=ask.directory
         ) as process:
             os.close(theirs)
-            shown = b""
+            output = b""
             try:
                 while chunk := os.read(ours, 4096):
-                    shown += chunk
+                    output += chunk
             except OSError:  # Linux reports the end of a pseudo-terminal as EIO
                 pass
             assert process.wait() == 0
-            return shown
+            return output
 
-    shown = await anyio.to_thread.run_sync(run)
+    output = await anyio.to_thread.run_sync(run)
     os.close(ours)
-    assert b"leaves" in shown
-    assert b"**" not in shown
-    assert b"\x1b]0;" not in shown
+    assert b"leaves" in output
+    assert b"**" not in output
+    assert b"\x1b]0;" not in output
 
 
 async def test_a_dry_run_sends_nothing(ask: ShellCommand) -> None:

@@ -114,10 +114,10 @@ def test_claude_code_loads_the_tools_at_once_and_reads_the_key_from_the_environm
 
 def test_vs_code_prompts_for_the_key_and_hides_it() -> None:
     configuration = client_config.client_configuration("vscode", ["/x"])
-    (asked,) = cast("list[dict[str, object]]", configuration["inputs"])
+    (prompt,) = cast("list[dict[str, object]]", configuration["inputs"])
 
-    assert (asked["type"], asked["password"]) == ("promptString", True)
-    assert key_in(entry_of(configuration)) == f"${{input:{asked['id']}}}"
+    assert (prompt["type"], prompt["password"]) == ("promptString", True)
+    assert key_in(entry_of(configuration)) == f"${{input:{prompt['id']}}}"
 
 
 def test_the_example_is_what_config_prints_with_a_placeholder_for_the_path() -> None:

@@ -62,11 +62,11 @@ def test_on_a_terminal_a_line_explains_that_the_server_waits_for_a_client(argume
     command = server_command(*arguments)
     with subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        told = process.stderr.readline()
+        printed = process.stderr.readline()
         os.close(ours)
         os.close(theirs)
         process.terminate()
-    assert told == (
+    assert printed == (
         b"This serves MCP over stdio and waits for an MCP client. To see its commands: mcp-server-claude --help\n"
     )
 
@@ -156,10 +156,12 @@ def test_a_completion_script_is_printed_for_each_shell(name: str) -> None:
 )
 def test_bash_completes_commands_and_options(line: str, completions: list[str]) -> None:
     words = line.split(" ")
-    asked = {
+    environment = {
         "_MCP_SERVER_CLAUDE_COMPLETE": "complete_bash",
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(words) - 1),
     }
-    done = subprocess.run(REAL_COMMAND, capture_output=True, check=False, encoding="utf-8", env=os.environ | asked)
+    done = subprocess.run(
+        REAL_COMMAND, capture_output=True, check=False, encoding="utf-8", env=os.environ | environment
+    )
     assert done.stdout.split() == completions, done.stderr

@@ -40,33 +40,33 @@ def started(home: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def heard_until(process: subprocess.Popen[str], words: str) -> str:
+def read_until(process: subprocess.Popen[str], words: str) -> str:
     """What the process has written when those words are complete."""
     assert process.stdout is not None
-    heard = ""
-    while words not in heard:
+    output = ""
+    while words not in output:
         character = process.stdout.read(1)
-        assert character, f"it ended before: {heard}"
-        heard += character
-    return heard
+        assert character, f"it ended before: {output}"
+        output += character
+    return output
 
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started, and theirs; on Linux."""
-    told = Path(f"/proc/{pid}/task/{pid}/children")
-    direct = [int(child) for child in told.read_text().split()] if told.exists() else []
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    direct = [int(child) for child in path.read_text().split()] if path.exists() else []
     return [*direct, *(each for child in direct for each in children(child))]
 
 
 def test_without_a_terminal_the_text_streams_and_both_usages_are_printed(tmp_path: Path) -> None:
     with started(tmp_path) as process:
-        early = heard_until(process, "Through four ")
+        early = read_until(process, "Through four ")
         assert process.poll() is None
         servers = children(process.pid)
-        late, complaints = process.communicate()
+        late, errors = process.communicate()
 
     assert process.returncode == 0
-    assert complaints == ""
+    assert errors == ""
     assert "price" not in early
     assert "\x1b" not in early + late
     answer, _, rest = late.partition("cancelled half-way")
@@ -89,13 +89,13 @@ def test_without_a_terminal_the_text_streams_and_both_usages_are_printed(tmp_pat
 @POSIX
 def test_ctrl_c_ends_the_demo_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
     with started(tmp_path, "--prompt", "What is a monad?") as process:
-        heard_until(process, "You asked: “What ")
+        read_until(process, "You asked: “What ")
         servers = children(process.pid)
         process.send_signal(signal.SIGINT)
-        late, complaints = process.communicate()
+        late, errors = process.communicate()
 
     assert process.returncode == 130
-    assert complaints == ""
+    assert errors == ""
     assert late.rstrip().endswith("… [interrupted]")
     assert servers or sys.platform != "linux"
     assert not any(Path(f"/proc/{pid}").exists() for pid in servers)
@@ -106,18 +106,18 @@ def test_ctrl_c_ends_the_demo_at_once_and_leaves_nothing_behind(tmp_path: Path) 
 @POSIX
 def test_in_a_browser_the_demo_is_the_real_server_and_deletes_its_data(tmp_path: Path) -> None:
     with started(tmp_path, "--http", "--port", "0") as process:
-        said = heard_until(process, "ends it)")
-        (url,) = re.findall(r"listens on (http://127\.0\.0\.1:\d+)", said)
+        output = read_until(process, "ends it)")
+        (url,) = re.findall(r"listens on (http://127\.0\.0\.1:\d+)", output)
         question, accept = {"message": "What is tea?"}, {"Accept": "text/plain"}
         answer = httpx2.post(f"{url}/chat", json=question, headers=accept, timeout=None)
         servers = children(process.pid)
         process.send_signal(signal.SIGINT)
-        _, complaints = process.communicate()
+        _, errors = process.communicate()
 
-    assert said.startswith("No key, no network: the API is simulated")
+    assert output.startswith("No key, no network: the API is simulated")
     assert "tea" in answer.text
     assert process.returncode == 0
-    assert complaints == ""
+    assert errors == ""
     assert servers or sys.platform != "linux"
     assert not any(Path(f"/proc/{pid}").exists() for pid in servers)
     assert list(tmp_path.glob("mcp-server-claude-demo-*")) == []
@@ -125,22 +125,22 @@ def test_in_a_browser_the_demo_is_the_real_server_and_deletes_its_data(tmp_path:
 
 def test_in_a_browser_nothing_is_sent_to_the_real_api(tmp_path: Path) -> None:
     with started(tmp_path, "--http", "--live") as process:
-        _, complaints = process.communicate()
+        _, errors = process.communicate()
     assert process.returncode == 2
-    assert "the pages ask the simulated API" in complaints
+    assert "the pages ask the simulated API" in errors
 
 
 @pytest.mark.slow
 def test_a_closed_pipe_causes_no_traceback(tmp_path: Path) -> None:
     with started(tmp_path) as process:
-        heard_until(process, "\n")
+        read_until(process, "\n")
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        complaints = process.stderr.read()
+        errors = process.stderr.read()
 
     assert process.returncode == 1
-    assert complaints == ""
+    assert errors == ""
 
 
 def test_live_without_a_key_is_an_error_in_one_sentence(tmp_path: Path) -> None:
@@ -217,13 +217,13 @@ def test_a_cut_panel_shows_the_reason() -> None:
 @pytest.mark.anyio
 async def test_live_calls_the_api_of_the_key(tmp_path: Path) -> None:
     async with Simulator(key="sk-ant-fake", pace=Pace(tokens_per_s=200)) as api:
-        given = environment(tmp_path, MCP_CLAUDE_API_KEY="sk-ant-fake", MCP_CLAUDE_BASE_URL=api.url)
-        done = await anyio.run_process(server_command("demo", "--live", "--prompt", "What is a monad?"), env=given)
+        variables = environment(tmp_path, MCP_CLAUDE_API_KEY="sk-ant-fake", MCP_CLAUDE_BASE_URL=api.url)
+        done = await anyio.run_process(server_command("demo", "--live", "--prompt", "What is a monad?"), env=variables)
 
-    told = done.stdout.decode()
-    assert "API        the real one" in told
-    assert "You asked: “What is a monad?”." in told
-    assert "characters, read back with claude_jobs" in told
+    path = done.stdout.decode()
+    assert "API        the real one" in path
+    assert "You asked: “What is a monad?”." in path
+    assert "characters, read back with claude_jobs" in path
     assert [record.end for record in api.requests if record.path == "/v1/messages"] == ["complete", "disconnected"]
 
 
@@ -231,8 +231,8 @@ async def test_live_calls_the_api_of_the_key(tmp_path: Path) -> None:
 @pytest.mark.anyio
 async def test_live_with_a_rejected_key_shows_the_reason(tmp_path: Path) -> None:
     async with Simulator(key="sk-ant-another") as api:
-        given = environment(tmp_path, MCP_CLAUDE_API_KEY="sk-ant-fake", MCP_CLAUDE_BASE_URL=api.url)
-        done = await anyio.run_process(server_command("demo", "--live"), check=False, env=given)
+        variables = environment(tmp_path, MCP_CLAUDE_API_KEY="sk-ant-fake", MCP_CLAUDE_BASE_URL=api.url)
+        done = await anyio.run_process(server_command("demo", "--live"), check=False, env=variables)
 
     assert done.returncode == 1
     assert "does not accept the API key" in done.stdout.decode()

@@ -183,8 +183,8 @@ def test_a_malformed_key_is_reported_and_never_shown(clean: pytest.MonkeyPatch, 
 
 @pytest.mark.anyio
 async def test_the_server_of_a_team_is_checked_for_its_users_and_missing_settings(visit: Visit) -> None:
-    asked = {"MCP_CLAUDE_PUBLIC_URL": "https://claude.example", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
-    _, printed = await visit("--offline", MCP_CLAUDE_API_KEY=KEY, **asked)
+    variables = {"MCP_CLAUDE_PUBLIC_URL": "https://claude.example", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    _, printed = await visit("--offline", MCP_CLAUDE_API_KEY=KEY, **variables)
     assert "! users" in line(printed, "users")
     assert "user add NAME --operator" in line(printed, "users")
     assert "[otel] is installed" in line(printed, "telemetry")

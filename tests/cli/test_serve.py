@@ -48,7 +48,7 @@ class Process:
     """The server: where it listens, what it said, how it ended."""
 
     url: str
-    said: list[str]
+    printed_lines: list[str]
     process: subprocess.Popen[bytes]
     stderr: Path
 
@@ -89,10 +89,10 @@ async def serving(
     out = cast("IO[bytes]", process.stdout)
     try:
         with anyio.fail_after(60):
-            said = [(await anyio.to_thread.run_sync(out.readline)).decode() for _ in range(2)]
-            found = re.search(r"http://\S+", said[0])
+            lines = [(await anyio.to_thread.run_sync(out.readline)).decode() for _ in range(2)]
+            found = re.search(r"http://\S+", lines[0])
             assert found, stderr.read_text()
-            yield Process(found[0], said, process, stderr)
+            yield Process(found[0], lines, process, stderr)
     finally:
         process.kill()
         process.wait()
@@ -116,7 +116,7 @@ async def refused(arguments: list[str], tmp_path: Path, **fields: object) -> str
 
 async def test_the_server_prints_its_address_and_how_claude_code_connects(upstream: Simulator, tmp_path: Path) -> None:
     async with serving(tmp_path, upstream) as server:
-        assert server.said == [
+        assert server.printed_lines == [
             f"mcp-server-claude listens on {server.url}  (Ctrl-C ends it)\n",
             f"Claude Code: claude mcp add --transport http claude {server.url}/mcp\n",
         ]
@@ -155,10 +155,10 @@ async def test_the_server_starts_and_names_an_unusable_variable_of_the_network(
 async def test_without_users_the_server_listens_on_this_machine_only_unless_configured_otherwise(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    told = await refused(["--host", "0.0.0.0", "--port", "0"], tmp_path)  # noqa: S104
-    assert "There are no users" in told
-    assert "mcp-server-claude user add NAME" in told
-    assert "--insecure" in told
+    data = await refused(["--host", "0.0.0.0", "--port", "0"], tmp_path)  # noqa: S104
+    assert "There are no users" in data
+    assert "mcp-server-claude user add NAME" in data
+    assert "--insecure" in data
     async with serving(tmp_path, upstream, "--host", "0.0.0.0", "--insecure") as server:  # noqa: S104
         assert (await anyio.to_thread.run_sync(httpx2.get, f"{server.url}/healthz")).status_code == 200
 
@@ -171,7 +171,7 @@ async def test_with_users_the_server_listens_everywhere_and_reports_that_a_token
     done = await anyio.run_process(add, env=env)
     token = next(word for word in done.stdout.decode().split() if word.startswith("mcpc_"))
     async with serving(tmp_path, upstream, "--host", "0.0.0.0") as server:  # noqa: S104
-        assert '--header "Authorization: Bearer ' in server.said[1]
+        assert '--header "Authorization: Bearer ' in server.printed_lines[1]
         async with raw_mcp_client(server.url, "2025-11-25", token) as client:
             assert result_text(await client.call_tool("claude_ask", prompt="What is tea?"))
             client.token = ""
@@ -181,9 +181,9 @@ async def test_with_users_the_server_listens_everywhere_and_reports_that_a_token
 async def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        told = await refused(["--port", str(port)], tmp_path)
+        data = await refused(["--port", str(port)], tmp_path)
     reason = f"Cannot listen on 127.0.0.1 port {port}: Address already in use."
-    assert told == f"{reason} Choose another one with --port."
+    assert data == f"{reason} Choose another one with --port."
 
 
 @pytest.mark.parametrize("fields", [{}, {"oidc_issuer": "https://login.example", "public_url": "https://c.example"}])
@@ -192,24 +192,24 @@ async def test_a_ledger_that_cannot_be_opened_is_reported_in_one_sentence_and_pr
 ) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "store.db").write_bytes(b"what a newer version, or nobody, can read")
-    told = await refused(["--port", "0"], tmp_path, **fields)
-    assert "The list of users cannot be read." in told
-    assert "Traceback" not in told
+    data = await refused(["--port", "0"], tmp_path, **fields)
+    assert "The list of users cannot be read." in data
+    assert "Traceback" not in data
 
 
 async def test_an_invalid_host_is_reported_in_one_sentence(tmp_path: Path) -> None:
-    told = await refused(["--host", "no.such.host.invalid"], tmp_path)
-    assert told.startswith("Cannot listen on no.such.host.invalid: ")
+    data = await refused(["--host", "no.such.host.invalid"], tmp_path)
+    assert data.startswith("Cannot listen on no.such.host.invalid: ")
 
 
 async def test_without_http_the_server_speaks_stdio(upstream: Simulator, tmp_path: Path) -> None:
     command = ["-m", "mcp_server_claude", "serve"]
-    async with stdio_process(tmp_path / "data", command=command, base_url=upstream.url) as wire:
-        await wire.initialize()
-        await wire.send(tool_call(1, "What is tea?"))
-        assert "result" in await wire.read_response(1)
-        wire.close_stdin()
-        assert await wire.wait_for_exit() == 0
+    async with stdio_process(tmp_path / "data", command=command, base_url=upstream.url) as stdio:
+        await stdio.initialize()
+        await stdio.send(tool_call(1, "What is tea?"))
+        assert "result" in await stdio.read_response(1)
+        stdio.close_stdin()
+        assert await stdio.wait_for_exit() == 0
 
 
 async def test_only_trusted_proxies_are_believed(upstream: Simulator, tmp_path: Path) -> None:
@@ -233,15 +233,15 @@ async def test_a_call_in_flight_finishes_before_the_shutdown(
     era: ProtocolVersion, how: signal.Signals, upstream: Simulator, tmp_path: Path
 ) -> None:
     async with serving(tmp_path, upstream) as server, raw_mcp_client(server.url, era) as client:
-        async with raw_connection(server.url) as wire:
-            await wire.send_request(*client.ask_request(SLOW))
-            await wire.read_until(b'"message":')
+        async with raw_connection(server.url) as connection:
+            await connection.send_request(*client.ask_request(SLOW))
+            await connection.read_until(b'"message":')
             server.process.send_signal(how)
-            heard = await wire.read_to_end()
+            received = await connection.read_to_end()
         assert await server.ended() == 0
-    *_, last = [each for each in heard.decode().split("data: ") if each.startswith("{")]
+    *_, last = [each for each in received.decode().split("data: ") if each.startswith("{")]
     assert result_text(json.loads(last.splitlines()[0])["result"]) == message_requests(upstream)[0].text
-    assert heard.endswith(b"0\r\n\r\n")
+    assert received.endswith(b"0\r\n\r\n")
     assert [entry["end"] for entry in ledger_rows(tmp_path / "data")] == ["complete"]
     assert server.stderr.read_text() == ""
 
@@ -263,8 +263,8 @@ async def test_idle_streams_of_clients_do_not_delay_the_shutdown(upstream: Simul
             lines = listening.aiter_lines()
             assert "acknowledged" in [each async for each in head_of(lines)][-1]
             server.process.send_signal(signal.SIGTERM)
-            said = [each async for each in lines if each.startswith("data:")]
-            assert "result" in json.loads(said[-1].removeprefix("data:"))
+            output = [each async for each in lines if each.startswith("data:")]
+            assert "result" in json.loads(output[-1].removeprefix("data:"))
             assert b"".join([each async for each in waiting.aiter_bytes()]).count(b"data:") == 0
         assert await server.ended() == 0
     assert server.stderr.read_text() == ""
@@ -283,13 +283,13 @@ async def test_a_second_signal_ends_the_server_at_once_and_closes_the_ledger(
     era: ProtocolVersion, upstream: Simulator, tmp_path: Path
 ) -> None:
     async with serving(tmp_path, upstream) as server, raw_mcp_client(server.url, era) as client:
-        async with raw_connection(server.url) as wire:
-            await wire.send_request(*client.ask_request(STALLED))
-            await wire.read_until(b'"message":')
+        async with raw_connection(server.url) as connection:
+            await connection.send_request(*client.ask_request(STALLED))
+            await connection.read_until(b'"message":')
             server.process.send_signal(signal.SIGTERM)
             await gone(server.url)
             server.process.send_signal(signal.SIGTERM)
-            await wire.read_to_end()
+            await connection.read_to_end()
         assert await server.ended() == 128 + signal.SIGTERM
         await upstream.wait_until_idle()
     assert [record.end for record in message_requests(upstream)] == ["disconnected"]
@@ -314,11 +314,11 @@ async def test_a_call_that_outlasts_the_drain_time_is_cut_and_recorded(
     era: ProtocolVersion, upstream: Simulator, tmp_path: Path
 ) -> None:
     async with serving(tmp_path, upstream, drain_s=0.1) as server, raw_mcp_client(server.url, era) as client:
-        async with raw_connection(server.url) as wire:
-            await wire.send_request(*client.ask_request(STALLED))
-            await wire.read_until(b'"message":')
+        async with raw_connection(server.url) as connection:
+            await connection.send_request(*client.ask_request(STALLED))
+            await connection.read_until(b'"message":')
             server.process.send_signal(signal.SIGTERM)
-            await wire.read_to_end()
+            await connection.read_to_end()
         assert await server.ended() == 128 + signal.SIGTERM
     (entry,) = ledger_rows(tmp_path / "data")
     assert (entry["state"], entry["end"]) == ("closed", "cancelled")
@@ -339,9 +339,9 @@ async def test_a_reader_of_chat_gets_the_end_of_the_answer_or_the_notice_of_the_
                     if each.startswith("data: Y"):
                         break
                 server.process.send_signal(signal.SIGTERM)
-                *_, done, told = [each async for each in lines if each]
+                *_, done, data = [each async for each in lines if each]
             assert done == "event: done"
-            assert last in told
+            assert last in data
             assert await server.ended() == code
 
 

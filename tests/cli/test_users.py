@@ -82,13 +82,13 @@ class Shell:
             env=server_environment(data_dir=self.data_dir, **fields),
         )
 
-    def told(self, *arguments: str | Path, **fields: object) -> str:
+    def output_of(self, *arguments: str | Path, **fields: object) -> str:
         done = self(*arguments, **fields)
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         return done.stdout
 
-    def complaint(self, *arguments: str | Path, code: int = 1) -> str:
+    def error_of(self, *arguments: str | Path, code: int = 1) -> str:
         done = self(*arguments)
         assert done.returncode == code, done.stdout
         assert "Traceback" not in done.stderr
@@ -123,34 +123,34 @@ def lines(text: str) -> list[list[str]]:
 def test_a_user_is_added_while_the_server_runs_and_the_token_is_printed_with_instructions(
     shell: Shell, server: Store
 ) -> None:
-    told = shell.told("user", "add", "Ada", "--budget", "5/day", public_url="https://claude.example/")
-    token = next(word for word in told.split() if word.startswith("mcpc_"))
-    assert told.startswith("ada: user, $5.00 a day, 60 calls per minute, 8 concurrent.\n")
+    printed = shell.output_of("user", "add", "Ada", "--budget", "5/day", public_url="https://claude.example/")
+    token = next(word for word in printed.split() if word.startswith("mcpc_"))
+    assert printed.startswith("ada: user, $5.00 a day, 60 calls per minute, 8 concurrent.\n")
     assert (
         "claude mcp add --transport http claude https://claude.example/mcp "
-        f'--header "Authorization: Bearer {token}"' in told
+        f'--header "Authorization: Bearer {token}"' in printed
     )
-    assert "https://claude.example/signin" in told
+    assert "https://claude.example/signin" in printed
     user = known(server, token)
     assert user is not None
     assert (user.name, user.role, user.limits.usd_per_day) == ("ada", "user", 5.0)
-    assert token not in shell.told("user", "list")
+    assert token not in shell.output_of("user", "list")
 
 
 def test_quiet_prints_the_token_alone(shell: Shell, server: Store) -> None:
-    token = shell.told("user", "add", "ada", "--quiet").strip()
+    token = shell.output_of("user", "add", "ada", "--quiet").strip()
     assert known(server, token)
-    renewed = shell.told("user", "rotate", "ada", "-q").strip()
+    renewed = shell.output_of("user", "rotate", "ada", "-q").strip()
     assert known(server, token) is None
     assert known(server, renewed)
 
 
 def test_the_list_shows_role_limits_and_the_cost_of_today(shell: Shell, server: Store) -> None:
-    assert shell.told("user", "list").startswith("There are no users.")
-    shell.told("user", "add", "ada", "--operator", "--budget", "$2.50", "--concurrent", "3")
-    shell.told("user", "add", "bob", "--per-minute", "none")
+    assert shell.output_of("user", "list").startswith("There are no users.")
+    shell.output_of("user", "add", "ada", "--operator", "--budget", "$2.50", "--concurrent", "3")
+    shell.output_of("user", "add", "bob", "--per-minute", "none")
     asyncio.run(server.write(spend, "bob", 310_000))
-    head, ada, bob = lines(shell.told("user", "list"))
+    head, ada, bob = lines(shell.output_of("user", "list"))
     assert head[:2] == ["name", "role"]
     assert ada == ["ada", "operator", "token", "never", "$2.50", "$0", "60", "3"]
     last = time.strftime("%Y-%m-%d %H:%M", time.gmtime(NOON)).split()
@@ -158,18 +158,18 @@ def test_the_list_shows_role_limits_and_the_cost_of_today(shell: Shell, server: 
 
 
 def test_limits_and_role_can_be_set_and_reset_to_the_default(shell: Shell) -> None:
-    shell.told("user", "add", "ada", "--budget", "1")
-    assert shell.told("user", "set", "ada", "--budget", "none", "--operator", "--per-minute", "5") == (
+    shell.output_of("user", "add", "ada", "--budget", "1")
+    assert shell.output_of("user", "set", "ada", "--budget", "none", "--operator", "--per-minute", "5") == (
         "ada: operator, no budget, 5 calls per minute, 8 concurrent.\n"
     )
-    assert shell.told("user", "set", "ADA", "--no-operator", "--concurrent", "none") == (
+    assert shell.output_of("user", "set", "ADA", "--no-operator", "--concurrent", "none") == (
         "ada: user, no budget, 5 calls per minute, no limit on concurrent calls.\n"
     )
-    told = shell.told(
+    printed = shell.output_of(
         "user", "set", "ada", "--budget", "default", "--per-minute", "default", user_usd_per_day=0.75, user_concurrent=2
     )
-    assert told == "ada: user, $0.750 a day, 60 calls per minute, no limit on concurrent calls.\n"
-    assert "name what to change" in shell.complaint("user", "set", "ada", code=2)
+    assert printed == "ada: user, $0.750 a day, 60 calls per minute, no limit on concurrent calls.\n"
+    assert "name what to change" in shell.error_of("user", "set", "ada", code=2)
 
 
 @pytest.mark.parametrize("budget", ["5/day", "5", "$5/day", "$5", "5.00/D", " 5 / day "])
@@ -194,35 +194,35 @@ def test_an_invalid_number_of_calls_is_rejected(count: str) -> None:
 
 def test_an_invalid_limit_is_reported_with_its_option_and_no_user_is_added(shell: Shell) -> None:
     for option in ("--budget", "--per-minute", "--concurrent"):
-        assert f"Invalid value for {option}: " in shell.complaint("user", "add", "ada", option, "much", code=2)
-    assert shell.told("user", "list").startswith("There are no users.")
+        assert f"Invalid value for {option}: " in shell.error_of("user", "add", "ada", option, "much", code=2)
+    assert shell.output_of("user", "list").startswith("There are no users.")
 
 
 def test_a_removed_user_has_no_access_and_the_name_is_not_reused_by_accident(shell: Shell, server: Store) -> None:
-    token = shell.told("user", "add", "ada", "-q").strip()
-    assert "ada is removed" in shell.told("user", "remove", "Ada")
+    token = shell.output_of("user", "add", "ada", "-q").strip()
+    assert "ada is removed" in shell.output_of("user", "remove", "Ada")
     assert known(server, token) is None
-    assert shell.told("user", "list").startswith("There are no users.")
-    assert "pass --again if it is the same person" in shell.complaint("user", "add", "ada")
-    again = shell.told("user", "add", "ada", "--again", "-q").strip()
+    assert shell.output_of("user", "list").startswith("There are no users.")
+    assert "pass --again if it is the same person" in shell.error_of("user", "add", "ada")
+    again = shell.output_of("user", "add", "ada", "--again", "-q").strip()
     assert known(server, again)
     assert known(server, token) is None
 
 
 @pytest.mark.parametrize("command", ["rotate", "remove"])
 def test_an_unknown_user_is_reported(shell: Shell, command: str) -> None:
-    assert shell.complaint("user", command, "bob").startswith("No user is named bob.")
+    assert shell.error_of("user", command, "bob").startswith("No user is named bob.")
 
 
 def test_an_invalid_or_taken_name_is_reported(shell: Shell) -> None:
-    assert "A user name has up to 64" in shell.complaint("user", "add", "local")
-    shell.told("user", "add", "ada")
-    assert "A user named ada already exists" in shell.complaint("user", "add", "ada")
+    assert "A user name has up to 64" in shell.error_of("user", "add", "local")
+    shell.output_of("user", "add", "ada")
+    assert "A user named ada already exists" in shell.error_of("user", "add", "ada")
 
 
 def test_without_a_ledger_on_disk_no_user_is_added(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
-    complaint = Shell(tmp_path / "data").complaint("user", "add", "ada")
+    complaint = Shell(tmp_path / "data").error_of("user", "add", "ada")
     assert complaint.startswith("The ledger is kept in memory: ")
     assert len(complaint.splitlines()) == 1
 
@@ -276,34 +276,34 @@ def test_usage_is_grouped_by_the_requested_dimension(
         ("bob", 1_500_000, "claude-sonnet-5-5"),
     ):
         asyncio.run(server.write(spend, user, micros, model))
-    since, _, head, *told = lines(shell.told("usage", "--by", by, "--since", "today"))
+    since, _, head, *printed = lines(shell.output_of("usage", "--by", by, "--since", "today"))
     assert since[0] == "Since"
     assert head == [by, "calls", "requests", "failed", "retries", "in", "cached", "out", "cost"]
-    assert [line[:2] for line in told] == rows
-    assert told[-1] == [rows[-1][0], "3", "3", "0", "0", "3.6k", "0", "90", "$2.25"]
-    assert lines(shell.told("usage", "--by", by, "--user", "ADA"))[-1][-1] == "$0.750"
+    assert [line[:2] for line in printed] == rows
+    assert printed[-1] == [rows[-1][0], "3", "3", "0", "0", "3.6k", "0", "90", "$2.25"]
+    assert lines(shell.output_of("usage", "--by", by, "--user", "ADA"))[-1][-1] == "$0.750"
 
 
 def test_an_empty_usage_report_is_reported_as_empty(shell: Shell) -> None:
-    assert shell.told("usage").endswith("No requests.\n")
+    assert shell.output_of("usage").endswith("No requests.\n")
 
 
 def test_usage_is_printed_as_data_and_as_a_chart(shell: Shell, server: Store) -> None:
     for user, micros in (("ada", 500_000), ("bob", 1_500_000)):
         asyncio.run(server.write(spend, user, micros, "claude-opus-5-5"))
-    rows = json.loads(shell.told("usage", "--by", "user", "--json"))
+    rows = json.loads(shell.output_of("usage", "--by", "user", "--json"))
     assert [(row["user"], row["requests"], row["cost_usd"]) for row in rows] == [("bob", 1, 1.5), ("ada", 1, 0.5)]
-    head, first, *_ = shell.told("usage", "--by", "user", "--csv").splitlines()
+    head, first, *_ = shell.output_of("usage", "--by", "user", "--csv").splitlines()
     assert head.startswith("user,calls,requests,failures,")
     assert first.startswith("bob,1,1,")
-    chart = shell.told("usage", "--by", "user", "--chart").splitlines()
+    chart = shell.output_of("usage", "--by", "user", "--chart").splitlines()
     assert (chart[-2].count("█"), chart[-1].count("█")) == (40, 13)
     for by in ("day", "week", "month"):
-        rows = json.loads(shell.told("usage", "--by", by, "--json", "--time-zone", "Asia/Tokyo", "--since", "2d"))
+        rows = json.loads(shell.output_of("usage", "--by", by, "--json", "--time-zone", "Asia/Tokyo", "--since", "2d"))
         assert sum(row["cost_usd"] for row in rows) == 2.0
-    assert shell.told("usage", "--until", "2026-01-31", "--since", "2026-01-01").endswith("No requests.\n")
-    assert shell.told("usage", "--status-line") == "Claude $2.00 today · $2.00 this month\n"
-    assert "Europe/Berlin" in shell.complaint("usage", "--time-zone", "Mars/Olympus", code=2)
+    assert shell.output_of("usage", "--until", "2026-01-31", "--since", "2026-01-01").endswith("No requests.\n")
+    assert shell.output_of("usage", "--status-line") == "Claude $2.00 today · $2.00 this month\n"
+    assert "Europe/Berlin" in shell.error_of("usage", "--time-zone", "Mars/Olympus", code=2)
 
 
 def test_periods_begin_at_midnight_of_the_time_zone_and_cover_the_range() -> None:
@@ -318,14 +318,14 @@ def test_periods_begin_at_midnight_of_the_time_zone_and_cover_the_range() -> Non
 
 
 def test_an_invalid_time_span_is_reported(shell: Shell) -> None:
-    assert "a span such as 7d" in shell.complaint("usage", "--since", "yesterdayish", code=2)
+    assert "a span such as 7d" in shell.error_of("usage", "--since", "yesterdayish", code=2)
 
 
 def test_more_periods_than_a_report_holds_are_rejected_instead_of_left_out(shell: Shell, server: Store) -> None:
     asyncio.run(server.write(spend, "ada", 500_000))
-    complaint = shell.complaint("usage", "--since", "2020-01-01", "--by", "day")
+    complaint = shell.error_of("usage", "--since", "2020-01-01", "--by", "day")
     assert complaint == "There are more than 1,000 days in that time. Choose a shorter one.\n"
-    assert "$0.500" in shell.told("usage", "--since", "2020-01-01", "--by", "month")
+    assert "$0.500" in shell.output_of("usage", "--since", "2020-01-01", "--by", "month")
 
 
 # --------------------------------------------------------------------- backup
@@ -340,11 +340,11 @@ def test_a_backup_is_complete_and_private_while_a_server_writes(shell: Shell, tm
     ) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"going\n"
-        told = shell.told("backup", target)
+        printed = shell.output_of("backup", target)
         assert writer.poll() is None
         writer.kill()
-    assert told.startswith(f"{target}: ")
-    assert "checked" in told
+    assert printed.startswith(f"{target}: ")
+    assert "checked" in printed
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "data"]
     with closing(sqlite3.connect(target)) as connection:
@@ -355,9 +355,9 @@ def test_a_backup_is_complete_and_private_while_a_server_writes(shell: Shell, tm
 
 
 def test_a_backup_can_be_used_as_the_ledger(shell: Shell, tmp_path: Path) -> None:
-    token = shell.told("user", "add", "ada", "-q").strip()
+    token = shell.output_of("user", "add", "ada", "-q").strip()
     (tmp_path / "other").mkdir()
-    shell.told("backup", tmp_path / "other" / DATABASE_FILE)
+    shell.output_of("backup", tmp_path / "other" / DATABASE_FILE)
     other = Store.open(tmp_path / "other")
     try:
         assert known(other, token)
@@ -366,27 +366,27 @@ def test_a_backup_can_be_used_as_the_ledger(shell: Shell, tmp_path: Path) -> Non
 
 
 def test_an_existing_file_is_never_overwritten(shell: Shell, tmp_path: Path) -> None:
-    shell.told("user", "add", "ada")
+    shell.output_of("user", "add", "ada")
     mine = tmp_path / "mine.db"
     mine.write_text("precious")
-    assert shell.complaint("backup", mine) == f"{mine} already exists. Choose another name.\n"
+    assert shell.error_of("backup", mine) == f"{mine} already exists. Choose another name.\n"
     assert mine.read_text() == "precious"
     link = tmp_path / "link.db"
     link.symlink_to(tmp_path / "nowhere")
-    assert "already exists" in shell.complaint("backup", link)
+    assert "already exists" in shell.error_of("backup", link)
 
 
 def test_a_missing_source_or_target_of_a_backup_is_reported(shell: Shell, tmp_path: Path) -> None:
-    assert shell.complaint("backup", tmp_path / "copy.db") == f"There is no {shell.data_dir / DATABASE_FILE}.\n"
-    shell.told("user", "add", "ada")
-    assert shell.complaint("backup", tmp_path / "no" / "copy.db") == f"There is no {tmp_path / 'no'}.\n"
+    assert shell.error_of("backup", tmp_path / "copy.db") == f"There is no {shell.data_dir / DATABASE_FILE}.\n"
+    shell.output_of("user", "add", "ada")
+    assert shell.error_of("backup", tmp_path / "no" / "copy.db") == f"There is no {tmp_path / 'no'}.\n"
     assert not list(tmp_path.glob("copy*"))
 
 
 def test_a_damaged_ledger_is_not_copied(shell: Shell, tmp_path: Path) -> None:
     shell.data_dir.mkdir()
     (shell.data_dir / DATABASE_FILE).write_text("this is no database")
-    assert shell.complaint("backup", tmp_path / "copy.db") == (
+    assert shell.error_of("backup", tmp_path / "copy.db") == (
         "The ledger could not be used: its file is not a database.\n"
     )
     assert not list(tmp_path.glob("copy*"))
@@ -445,13 +445,13 @@ def test_erased_text_is_removed_from_the_bytes_of_the_files_while_a_server_has_t
     shell: Shell, server: Store
 ) -> None:
     prepared(server, shell)
-    told = shell.told("forget", "--user", "Ada", "--yes")
-    assert told == (
+    printed = shell.output_of("forget", "--user", "Ada", "--yes")
+    assert printed == (
         "Deleted: the text of 2 calls and 2 threads, the names of 0 files. Their cost stays in the ledger.\n"
     )
     assert in_the_files(shell.data_dir, f"{SECRET} ada") == []
     assert in_the_files(shell.data_dir, f"{SECRET} bob") == [DATABASE_FILE]
-    assert "$0.500" in shell.told("usage", "--user", "ada")
+    assert "$0.500" in shell.output_of("usage", "--user", "ada")
     assert asyncio.run(server.read(call_journal.recent_calls, "ada"))[0].usage == {"cost_usd": 0.5}
     asyncio.run(server.write(talk, "ada", time.time()))  # the server goes on
     assert in_the_files(shell.data_dir, f"{SECRET} ada")
@@ -459,14 +459,14 @@ def test_erased_text_is_removed_from_the_bytes_of_the_files_while_a_server_has_t
 
 def test_text_older_than_a_date_is_erased_as_are_the_remains_of_deleted_rows(shell: Shell, server: Store) -> None:
     prepared(server, shell)
-    told = shell.told("forget", "--before", "30d", "--yes")
-    assert "the text of 1 call and 2 threads" in told  # the words of the other went with its retention
+    printed = shell.output_of("forget", "--before", "30d", "--yes")
+    assert "the text of 1 call and 2 threads" in printed  # the words of the other went with its retention
     assert in_the_files(shell.data_dir, f"{SECRET} zed") == []
     assert [record.prompt_head for record in asyncio.run(server.read(call_journal.recent_calls, "ada"))] == [
         f"{SECRET} ada",
         "",
     ]
-    assert "the text of 1 call and 1 thread," in shell.told("forget", "--before", "0h", "--user", "bob", "-y")
+    assert "the text of 1 call and 1 thread," in shell.output_of("forget", "--before", "0h", "--user", "bob", "-y")
 
 
 def test_without_yes_the_erasure_is_only_announced(shell: Shell, server: Store) -> None:
@@ -496,48 +496,48 @@ def test_at_a_terminal_the_erasure_is_confirmed_first(
         env=server_environment(data_dir=shell.data_dir),
     ) as process:
         os.write(ours, f"{answer}\n".encode())
-        told, _ = process.communicate()
+        printed, _ = process.communicate()
     os.close(ours)
     os.close(theirs)
-    assert b"Delete it for good?" in told
+    assert b"Delete it for good?" in printed
     assert process.returncode == code
     assert bool(in_the_files(shell.data_dir, f"{SECRET} ada")) is left
 
 
 def test_an_erasure_needs_a_user_or_an_age(shell: Shell) -> None:
-    assert "name a user (--user NAME), an age (--before DATE), or both" in shell.complaint("forget", "--yes", code=2)
-    assert "a span such as 7d" in shell.complaint("forget", "--before", "once", code=2)
+    assert "name a user (--user NAME), an age (--before DATE), or both" in shell.error_of("forget", "--yes", code=2)
+    assert "a span such as 7d" in shell.error_of("forget", "--before", "once", code=2)
 
 
 def test_erasing_a_user_without_text_erases_nothing(shell: Shell) -> None:
-    shell.told("user", "add", "quiet")
-    assert shell.told("forget", "--user", "quiet") == "There is nothing to delete.\n"
-    assert shell.told("forget", "--user", "quiet", "-y").startswith("Deleted: the text of 0 calls")
-    shell.told("user", "remove", "quiet")
-    assert shell.told("forget", "--user", "quiet") == "There is nothing to delete.\n"
+    shell.output_of("user", "add", "quiet")
+    assert shell.output_of("forget", "--user", "quiet") == "There is nothing to delete.\n"
+    assert shell.output_of("forget", "--user", "quiet", "-y").startswith("Deleted: the text of 0 calls")
+    shell.output_of("user", "remove", "quiet")
+    assert shell.output_of("forget", "--user", "quiet") == "There is nothing to delete.\n"
 
 
 def test_the_prompts_typed_into_chat_are_deleted_unless_another_user_is_named(shell: Shell) -> None:
-    shell.told("user", "add", "quiet")
+    shell.output_of("user", "add", "quiet")
     typed = shell.data_dir / HISTORY_FILE
     typed.write_text(SECRET, encoding="utf-8")
-    shell.told("forget", "--user", "quiet", "-y")
+    shell.output_of("forget", "--user", "quiet", "-y")
     assert typed.exists()
     assert ", the lines typed into chat. Their cost stays" in shell("forget", "--user", "local").stdout
     assert typed.exists()
     for selection in (("--user", "local"), ("--before", "30d")):
         typed.write_text(SECRET, encoding="utf-8")
-        assert ", the lines typed into chat. Their cost stays" in shell.told("forget", *selection, "-y")
+        assert ", the lines typed into chat. Their cost stays" in shell.output_of("forget", *selection, "-y")
         assert not typed.exists()
 
 
 @pytest.mark.parametrize("command", [("forget", "-y"), ("forget",), ("usage",), ("usage", "--by", "day")])
 def test_an_unknown_user_is_an_error(shell: Shell, command: tuple[str, ...]) -> None:
-    assert shell.complaint(*command, "--user", "nobody").startswith("There is no user named 'nobody'. To see all: ")
+    assert shell.error_of(*command, "--user", "nobody").startswith("There is no user named 'nobody'. To see all: ")
 
 
 def test_a_ledger_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
     shell = Shell(tmp_path / "data")
     for arguments in (["forget", "--user", "ada"], ["forget", "--user", "ada", "-y"], ["backup", tmp_path / "copy"]):
-        assert len(shell.complaint(*arguments).splitlines()) == 1
+        assert len(shell.error_of(*arguments).splitlines()) == 1

@@ -60,7 +60,7 @@ def links(result: CallToolResult) -> list[ResourceLink]:
     return [block for block in result.content if isinstance(block, ResourceLink)]
 
 
-def made(result: CallToolResult) -> list[dict[str, object]]:
+def output_files(result: CallToolResult) -> list[dict[str, object]]:
     assert result.meta is not None
     return cast("list[dict[str, object]]", result.meta.get(FILES, []))
 
@@ -69,12 +69,14 @@ def made(result: CallToolResult) -> list[dict[str, object]]:
 
 
 async def test_code_runs_and_its_output_is_not_part_of_the_answer(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[ProgressUpdate] = []
-        result = await desk.ask(RUN, tools=["code"], model=MODEL, updates=told, style="text")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        updates: list[ProgressUpdate] = []
+        result = await session.ask(RUN, tools=["code"], model=MODEL, updates=updates, style="text")
         (body,) = bodies(upstream)
-        whole = upstream.answer_to({"model": MODEL, "max_tokens": 4000, "messages": [{"role": "user", "content": RUN}]})
-    assert text_blocks(result)[0] == whole == "".join(each.message or "" for each in told)
+        complete = upstream.answer_to(
+            {"model": MODEL, "max_tokens": 4000, "messages": [{"role": "user", "content": RUN}]}
+        )
+    assert text_blocks(result)[0] == complete == "".join(each.message or "" for each in updates)
     assert "container" not in body
     assert usage_meta(result)["complete"]
     assert not links(result)
@@ -88,17 +90,17 @@ async def test_code_runs_and_its_output_is_not_part_of_the_answer(upstream: Simu
 async def test_the_newest_tool_version_of_the_model_is_offered(
     upstream: Simulator, tmp_path: Path, model: str, version: str
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        await desk.ask("Tea?", tools=["code"], model=model)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        await session.ask("Tea?", tools=["code"], model=model)
         (body,) = bodies(upstream)
         assert body["tools"] == [{"type": f"code_execution_{version}", "name": "code_execution"}]
         assert "code" not in upstream.requests[-1].headers.get("anthropic-beta", "")
 
 
 async def test_with_code_the_web_is_searched_directly_and_not_through_code(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        await desk.ask("Tea?", tools=["web", "code"], model="opus")
-        await desk.ask("Tea?", tools=["web"], model="opus")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        await session.ask("Tea?", tools=["web", "code"], model="opus")
+        await session.ask("Tea?", tools=["web"], model="opus")
         both, web = map(tools, bodies(upstream))
     assert both["web_search"]["allowed_callers"] == both["web_fetch"]["allowed_callers"] == ["direct"]
     assert "allowed_callers" not in web["web_search"]
@@ -136,10 +138,10 @@ async def test_text_before_and_after_code_are_paragraphs_of_their_own(tmp_path: 
         {"type": "text", "text": ".5."},
     )
     async with (
-        scripted_upstream(stream) as bird,
-        connect("memory", "auto", tmp_path / "data", base_url=bird.url, models_wait_s=0) as desk,
+        scripted_upstream(stream) as upstream,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url, models_wait_s=0) as session,
     ):
-        result = await desk.ask("Mean?", tools=["code"], model="claude-haiku-5-5")
+        result = await session.ask("Mean?", tools=["code"], model="claude-haiku-5-5")
     assert text_blocks(result)[0] == "I'll compute it.\n\nThe mean is 5.5."
 
 
@@ -159,12 +161,12 @@ async def test_code_that_filters_web_results_adds_no_tool_to_the_thread(
     tmp_path: Path, blocks: tuple[dict[str, object], ...]
 ) -> None:
     async with (
-        scripted_upstream(message(*blocks, {"type": "text", "text": "Found."})) as bird,
-        connect("memory", "auto", tmp_path / "data", base_url=bird.url, models_wait_s=0) as desk,
+        scripted_upstream(message(*blocks, {"type": "text", "text": "Found."})) as upstream,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url, models_wait_s=0) as session,
     ):
-        first = await desk.ask("Tea?", tools=["web"], model="claude-haiku-5-5")
-        await desk.ask("And now?", thread=usage_meta(first)["thread"])
-        head, _, raw = bird.requests[-1].partition(b"\r\n\r\n")
+        first = await session.ask("Tea?", tools=["web"], model="claude-haiku-5-5")
+        await session.ask("And now?", thread=usage_meta(first)["thread"])
+        head, _, raw = upstream.requests[-1].partition(b"\r\n\r\n")
     body = cast("dict[str, object]", json.loads(raw))
     assert head.startswith(b"POST /v1/messages")
     assert list(tools(body)) == ["web_search", "web_fetch"]
@@ -173,10 +175,10 @@ async def test_code_that_filters_web_results_adds_no_tool_to_the_thread(
 
 
 async def test_the_status_says_that_files_are_edited(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[ProgressUpdate] = []
-        await desk.ask(RUN, tools=["code"], model=MODEL, updates=told, style="status")
-    assert any(" · editing " in (each.message or "") for each in told)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        updates: list[ProgressUpdate] = []
+        await session.ask(RUN, tools=["code"], model=MODEL, updates=updates, style="status")
+    assert any(" · editing " in (each.message or "") for each in updates)
 
 
 @pytest.mark.parametrize("tool", ["bash_code_execution", "code_execution"])
@@ -189,16 +191,18 @@ def test_the_status_says_that_code_is_run(tool: str) -> None:
 async def test_a_turn_that_pauses_while_code_runs_continues_in_the_same_container(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         prompt = f"{RUN} {directive(stop='pause_turn', makes='mean.csv')}"
-        result = await desk.ask(prompt, tools=["code"], model=MODEL)
+        result = await session.ask(prompt, tools=["code"], model=MODEL)
         first, second = bodies(upstream)
-        whole = upstream.answer_to({"model": MODEL, "max_tokens": 4000, "messages": [{"role": "user", "content": RUN}]})
+        complete = upstream.answer_to(
+            {"model": MODEL, "max_tokens": 4000, "messages": [{"role": "user", "content": RUN}]}
+        )
     assert "container" not in first
     assert str(second["container"]).startswith("container_")
     assert kinds(turns(second)[-1])[-2:] == ["server_tool_use", "text"]
-    assert texts_only(result)[0] == whole
-    assert [file["name"] for file in made(result)] == ["mean.csv"]
+    assert texts_only(result)[0] == complete
+    assert [file["name"] for file in output_files(result)] == ["mean.csv"]
     assert usage_meta(result)["complete"]
 
 
@@ -212,9 +216,9 @@ async def test_a_file_tool_while_code_runs_continues_in_the_same_container(
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "tea.md").write_text("jasmine", encoding="utf-8")
     monkeypatch.chdir(tmp_path / "project")
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         prompt = f"{RUN} {directive(stop='tool_use', tool='list', code='on')}"
-        result = await desk.ask(prompt, tools=["code", "read"], model=MODEL, max_usd=1)
+        result = await session.ask(prompt, tools=["code", "read"], model=MODEL, max_usd=1)
         first, second = bodies(upstream)
     assert not result.is_error
     assert "container" not in first
@@ -225,9 +229,9 @@ async def test_a_file_tool_while_code_runs_continues_in_the_same_container(
 async def test_a_stream_that_breaks_after_code_is_incomplete_and_lists_its_files(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         prompt = f"{RUN} {directive(makes='mean.csv', fault='drop', at=60)}"
-        result = await desk.ask(prompt, tools=["code"], model=MODEL)
+        result = await session.ask(prompt, tools=["code"], model=MODEL)
     assert texts_only(result)[-1].startswith("INCOMPLETE:")
     assert [link.name for link in links(result)] == ["mean.csv"]
     assert len(bodies(upstream)) == 1
@@ -240,15 +244,15 @@ async def test_a_stream_that_breaks_after_code_is_incomplete_and_lists_its_files
 async def test_files_that_code_created_are_linked_and_readable_as_resources(
     where: Transport, mode: ProtocolMode, upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect(where, mode, tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask(f"{RUN} {directive(makes='mean.csv,plot.png')}", tools=["code"], model=MODEL)
+    async with connect(where, mode, tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask(f"{RUN} {directive(makes='mean.csv,plot.png')}", tools=["code"], model=MODEL)
         table, picture = links(result)
         assert [block.type for block in result.content] == ["text", "text", "resource_link", "resource_link"]
         assert (table.name, table.mime_type) == ("mean.csv", "text/csv")
         assert (picture.name, picture.mime_type) == ("plot.png", "image/png")
-        assert [file["uri"] for file in made(result)] == [table.uri, picture.uri]
-        (text,) = (await desk.client.read_resource(table.uri)).contents
-        (image,) = (await desk.client.read_resource(picture.uri)).contents
+        assert [file["uri"] for file in output_files(result)] == [table.uri, picture.uri]
+        (text,) = (await session.client.read_resource(table.uri)).contents
+        (image,) = (await session.client.read_resource(picture.uri)).contents
     assert isinstance(text, TextResourceContents)
     assert (text.text, text.mime_type) == ("made,mean.csv\n1,2\n", "text/csv")
     assert table.size == len(text.text)
@@ -257,31 +261,31 @@ async def test_files_that_code_created_are_linked_and_readable_as_resources(
     assert image.blob.startswith("iVBORw0KGgo")
 
 
-async def refused(desk: McpSession, uri: str) -> str:
+async def refused(session: McpSession, uri: str) -> str:
     with pytest.raises(MCPError) as error:
-        await desk.client.read_resource(uri)
+        await session.client.read_resource(uri)
     return str(error.value)
 
 
 async def test_a_missing_or_expired_file_is_reported(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
         (link,) = links(result)
-        assert "There is no file of that id" in await refused(desk, "claude://files/f_0000000000000000")
+        assert "There is no file of that id" in await refused(session, "claude://files/f_0000000000000000")
         with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection:
             ((file_id,),) = connection.execute("select file_id from produced").fetchall()
         upstream.expire(file_id)
-        assert "no longer at Anthropic" in await refused(desk, link.uri)
+        assert "no longer at Anthropic" in await refused(session, link.uri)
 
 
 async def test_a_file_is_visible_only_to_its_user(upstream: Simulator, tmp_path: Path) -> None:
-    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as door:
-        ada, bob = await door.token("ada"), await door.token("bob")
-        async with door.client(ada) as client:
-            asked = {"prompt": f"{RUN} {directive(makes='mean.csv')}", "tools": ["code"], "model": MODEL}
-            (link,) = links(await client.call_tool("claude_ask", asked))
+    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as server:
+        ada, bob = await server.token("ada"), await server.token("bob")
+        async with server.client(ada) as client:
+            prompt = {"prompt": f"{RUN} {directive(makes='mean.csv')}", "tools": ["code"], "model": MODEL}
+            (link,) = links(await client.call_tool("claude_ask", prompt))
             assert (await client.read_resource(link.uri)).contents
-        async with door.client(bob) as client:
+        async with server.client(bob) as client:
             with pytest.raises(MCPError, match="There is no file of that id"):
                 await client.read_resource(link.uri)
 
@@ -290,56 +294,56 @@ async def test_a_file_that_is_too_large_for_a_message_is_not_fetched(
     upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mcp_server_claude.server.resources.MAX_FILE_BYTES", 10)
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
         (link,) = links(result)
-        assert "at most 10 are fetched" in await refused(desk, link.uri)
+        assert "at most 10 are fetched" in await refused(session, link.uri)
         with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection, connection:
             connection.execute("update produced set bytes = null")
-        assert "larger than 10 bytes" in await refused(desk, link.uri)
+        assert "larger than 10 bytes" in await refused(session, link.uri)
 
 
 async def test_a_file_without_a_readable_name_is_still_listed(
     tmp_path: Path, upstream: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output_file_downloads, "METADATA_TIMEOUT_S", 0)
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
         (link,) = links(result)
         assert link.name.startswith("file_")
-        (content,) = (await desk.client.read_resource(link.uri)).contents
+        (content,) = (await session.client.read_resource(link.uri)).contents
     assert isinstance(content, BlobResourceContents)
 
 
 async def test_files_alone_are_an_answer(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask(f"{RUN} {directive(makes='mean.csv', tokens=0)}", tools=["code"], model=MODEL)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask(f"{RUN} {directive(makes='mean.csv', tokens=0)}", tools=["code"], model=MODEL)
     assert not result.is_error
     assert texts_only(result)[0] == output_file_downloads.NO_TEXT_NOTE
     assert [link.name for link in links(result)] == ["mean.csv"]
 
 
 async def test_a_call_that_is_read_again_lists_its_files(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
-        again = await desk.client.call_tool("claude_jobs", {"id": usage_meta(result)["call_id"]})
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
+        again = await session.client.call_tool("claude_jobs", {"id": usage_meta(result)["call_id"]})
     assert links(again) == links(result)
-    assert made(again) == made(result)
+    assert output_files(again) == output_files(result)
 
 
 async def test_files_of_old_calls_are_deleted_at_anthropic_and_in_the_store(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         for name in ("old.csv", "new.csv"):
-            await desk.ask(f"{RUN} {directive(makes=name)}", tools=["code"], model=MODEL)
+            await session.ask(f"{RUN} {directive(makes=name)}", tools=["code"], model=MODEL)
     with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection, connection:
         connection.execute("update produced set created_at = created_at - 31 * 86400 where name = 'old.csv'")
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         while not [record for record in upstream.requests if record.method == "DELETE"]:
             await upstream.wait_for_requests(len(upstream.requests) + 1)
         await upstream.wait_until_idle()
-        await desk.info()
+        await session.info()
     with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection:
         assert connection.execute("select name from produced").fetchall() == [("new.csv",)]
 
@@ -350,10 +354,10 @@ async def test_files_of_old_calls_are_deleted_at_anthropic_and_in_the_store(
 async def test_a_follow_up_uses_the_container_and_keeps_the_blocks_of_the_code(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        first = await desk.ask(RUN, tools=["code"], model=MODEL)
-        second = await desk.ask("And now?", thread=usage_meta(first)["thread"])
-        third = await desk.ask("And then?", thread=usage_meta(first)["thread"])
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        first = await session.ask(RUN, tools=["code"], model=MODEL)
+        second = await session.ask("And now?", thread=usage_meta(first)["thread"])
+        third = await session.ask("And then?", thread=usage_meta(first)["thread"])
         one, two, three = bodies(upstream)
     assert not second.is_error
     assert not third.is_error
@@ -371,25 +375,25 @@ async def test_a_follow_up_uses_the_container_and_keeps_the_blocks_of_the_code(
 
 
 async def test_an_expired_container_is_replaced(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        first = await desk.ask(RUN, tools=["code"], model=MODEL)
-        await desk.ask("And now?", thread=usage_meta(first)["thread"])
-        gone = str(bodies(upstream)[-1]["container"])
-        upstream.expire(gone)
-        result = await desk.ask(f"{RUN} again.", thread=usage_meta(first)["thread"])
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        first = await session.ask(RUN, tools=["code"], model=MODEL)
+        await session.ask("And now?", thread=usage_meta(first)["thread"])
+        expired = str(bodies(upstream)[-1]["container"])
+        upstream.expire(expired)
+        result = await session.ask(f"{RUN} again.", thread=usage_meta(first)["thread"])
         *_, refusing, second = bodies(upstream)
         assert not result.is_error
-        assert refusing["container"] == gone
+        assert refusing["container"] == expired
         assert "container" not in second
-        await desk.ask("And then?", thread=usage_meta(first)["thread"])
-        assert bodies(upstream)[-1]["container"] != gone
+        await session.ask("And then?", thread=usage_meta(first)["thread"])
+        assert bodies(upstream)[-1]["container"] != expired
 
 
 async def test_code_that_was_cut_off_leaves_only_its_text_in_the_thread(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         prompt = f"{RUN} {directive(stop='max_tokens', late='on')}"
-        first = await desk.ask(prompt, tools=["code"], model=MODEL)
-        second = await desk.ask("Go on.", thread=usage_meta(first)["thread"])
+        first = await session.ask(prompt, tools=["code"], model=MODEL)
+        second = await session.ask("Go on.", thread=usage_meta(first)["thread"])
         assert not second.is_error
         assert turns(bodies(upstream)[-1])[1]["content"] == [{"type": "text", "text": text_blocks(first)[0]}]
 
@@ -401,12 +405,12 @@ async def test_code_that_was_cut_off_leaves_only_its_text_in_the_thread(upstream
 async def test_a_model_without_code_execution_is_rejected_before_anything_is_sent(tmp_path: Path, model: str) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="plain") as api,
-        connect("memory", "auto", tmp_path / "data", base_url=api.url, model="plain") as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=api.url, model="plain") as session,
     ):
-        result = await desk.ask(RUN, tools=["code"], model=model)
+        result = await session.ask(RUN, tools=["code"], model=model)
         assert failure_meta(result)["kind"] == "unsupported"
         assert text_blocks(result)[0] == "claude-plain-2 cannot run code; its only tool is read."
-        web = await desk.ask(RUN, tools=["web"], model="thinker")
+        web = await session.ask(RUN, tools=["web"], model="thinker")
         assert text_blocks(web)[0] == "claude-thinker-1 cannot search the web; its tools are code, read."
         assert not bodies(api)
 
@@ -414,8 +418,8 @@ async def test_a_model_without_code_execution_is_rejected_before_anything_is_sen
 async def test_code_and_a_schema_work_together_where_the_model_has_structured_outputs(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask(RUN, tools=["code"], schema=PERSON)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask(RUN, tools=["code"], schema=PERSON)
     assert not result.is_error
     assert set(json.loads(text_blocks(result)[0])) == {"name"}
     (body,) = bodies(upstream)
@@ -426,26 +430,26 @@ async def test_code_and_a_schema_work_together_where_the_model_has_structured_ou
 async def test_tools_and_a_schema_are_rejected_together_where_the_schema_is_a_forced_tool(tmp_path: Path) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="plain") as api,
-        connect("memory", "auto", tmp_path / "data", base_url=api.url) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=api.url) as session,
     ):
-        result = await desk.ask("A person.", tools=["read"], schema=PERSON, model="claude-plain-2")
+        result = await session.ask("A person.", tools=["read"], schema=PERSON, model="claude-plain-2")
         assert text_blocks(result)[0].startswith("schema and tools cannot be combined with claude-plain-2")
         assert failure_meta(result)["kind"] == "unsupported"
         assert not bodies(api)
 
 
 async def test_a_dry_run_prices_a_call_with_code_and_sends_nothing(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        first = await desk.ask(RUN, tools=["code"], model=MODEL)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        first = await session.ask(RUN, tools=["code"], model=MODEL)
         before = len(bodies(upstream))
-        result = await desk.ask("More?", tools=["code"], thread=usage_meta(first)["thread"], dry_run=True)
+        result = await session.ask("More?", tools=["code"], thread=usage_meta(first)["thread"], dry_run=True)
         assert "Nothing was generated" in text_blocks(result)[0]
         assert len(bodies(upstream)) == before
 
 
 async def test_code_works_within_a_cost_limit(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=5) as desk:
-        first = await desk.ask(RUN, tools=["code"], model=MODEL)
-        second = await desk.ask(f"{RUN} again", thread=usage_meta(first)["thread"])
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=5) as session:
+        first = await session.ask(RUN, tools=["code"], model=MODEL)
+        second = await session.ask(f"{RUN} again", thread=usage_meta(first)["thread"])
         assert usage_meta(second)["complete"]
         assert cast("float", usage_meta(second)["cost_usd"]) > 0

@@ -36,7 +36,7 @@ async def api() -> AsyncIterator[Simulator]:
         yield simulator
 
 
-def at_desk(api: Simulator, tmp_path: Path, **fields: object) -> AbstractAsyncContextManager[McpSession]:
+def open_session(api: Simulator, tmp_path: Path, **fields: object) -> AbstractAsyncContextManager[McpSession]:
     return connect("memory", "auto", tmp_path / "data", client_name="test", base_url=api.url, **fields)
 
 
@@ -56,16 +56,18 @@ def prompt_of(record: LoggedRequest) -> str:
     return message["content"]
 
 
-async def heard(desk: McpSession, prompt: str, words: str, seen: anyio.Event) -> None:
+async def ask_until(session: McpSession, prompt: str, words: str, seen: anyio.Event) -> None:
     """Ask in style `status`; `seen` is set when the client is told these words."""
 
-    async def hear(progress: float, total: float | None, message: str | None) -> None:
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         assert progress > 0
         assert total is None
         if words in (message or ""):
             seen.set()
 
-    await desk.client.call_tool("claude_ask", {"prompt": prompt}, progress_callback=hear, meta={STYLE_META: "status"})
+    await session.client.call_tool(
+        "claude_ask", {"prompt": prompt}, progress_callback=on_progress, meta={STYLE_META: "status"}
+    )
 
 
 # --------------------------------------------------------------------- places
@@ -73,10 +75,10 @@ async def heard(desk: McpSession, prompt: str, words: str, seen: anyio.Event) ->
 
 async def test_the_concurrency_limit_holds_upstream_and_every_call_is_answered(api: Simulator, tmp_path: Path) -> None:
     results: list[bool | None] = []
-    async with at_desk(api, tmp_path, max_concurrent=3) as desk:
+    async with open_session(api, tmp_path, max_concurrent=3) as session:
 
         async def ask(n: int) -> None:
-            results.append((await desk.ask(f"{n} [[sim: ttft=0.1 tokens=20]]")).is_error)
+            results.append((await session.ask(f"{n} [[sim: ttft=0.1 tokens=20]]")).is_error)
 
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
@@ -88,11 +90,11 @@ async def test_the_concurrency_limit_holds_upstream_and_every_call_is_answered(a
 
 
 async def test_at_most_eight_of_twelve_calls_run_at_once_by_default(api: Simulator, tmp_path: Path) -> None:
-    async with at_desk(api, tmp_path) as desk:
+    async with open_session(api, tmp_path) as session:
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 for n in range(12):
-                    tasks.start_soon(lambda n=n: desk.ask(f"{n} [[sim: ttft=0.2 tokens=20]]"))
+                    tasks.start_soon(lambda n=n: session.ask(f"{n} [[sim: ttft=0.2 tokens=20]]"))
     assert most_at_once(message_requests(api)) == 8
 
 
@@ -100,18 +102,18 @@ async def test_a_call_that_waits_for_a_slot_reports_it_and_runs_when_another_end
     api: Simulator, tmp_path: Path
 ) -> None:
     waits = anyio.Event()
-    async with at_desk(api, tmp_path, max_concurrent=1) as desk:
+    async with open_session(api, tmp_path, max_concurrent=1) as session:
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 first = anyio.CancelScope()
 
                 async def stalls() -> None:
                     with first:
-                        await desk.ask(f"first {directive(fault='stall', at=9)}")
+                        await session.ask(f"first {directive(fault='stall', at=9)}")
 
                 tasks.start_soon(stalls)
                 await api.wait_for_requests(2)  # the list of models, and the message
-                tasks.start_soon(heard, desk, "second", "waiting for a place, 1 running now", waits)
+                tasks.start_soon(ask_until, session, "second", "waiting for a place, 1 running now", waits)
                 await waits.wait()
                 assert len(message_requests(api)) == 1
                 first.cancel()
@@ -120,48 +122,48 @@ async def test_a_call_that_waits_for_a_slot_reports_it_and_runs_when_another_end
 
 
 async def test_a_wait_for_a_slot_has_no_message_in_style_text(api: Simulator, tmp_path: Path) -> None:
-    told: list[ProgressUpdate] = []
-    async with at_desk(api, tmp_path, max_concurrent=1) as desk:
+    updates: list[ProgressUpdate] = []
+    async with open_session(api, tmp_path, max_concurrent=1) as session:
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(lambda: desk.ask("first [[sim: ttft=0.3]]"))
+                tasks.start_soon(lambda: session.ask("first [[sim: ttft=0.3]]"))
                 await api.wait_for_requests(2)
-                result = await desk.ask("second", updates=told)
-                assert "".join(each.message or "" for each in told) == text_blocks(result)[0]
-    assert [each.message for each in told].count(None) >= 2
+                result = await session.ask("second", updates=updates)
+                assert "".join(each.message or "" for each in updates) == text_blocks(result)[0]
+    assert [each.message for each in updates].count(None) >= 2
 
 
 async def test_a_call_that_is_cancelled_while_it_waits_takes_no_slot(api: Simulator, tmp_path: Path) -> None:
     waits = anyio.Event()
-    async with at_desk(api, tmp_path, max_concurrent=1) as desk:
+    async with open_session(api, tmp_path, max_concurrent=1) as session:
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(lambda: desk.ask("first [[sim: ttft=0.5]]"))
+                tasks.start_soon(lambda: session.ask("first [[sim: ttft=0.5]]"))
                 await api.wait_for_requests(2)
                 async with anyio.create_task_group() as waiting:
-                    waiting.start_soon(heard, desk, "second", "waiting for a place", waits)
+                    waiting.start_soon(ask_until, session, "second", "waiting for a place", waits)
                     await waits.wait()
                     waiting.cancel_scope.cancel()
-                assert not (await desk.ask("third")).is_error
+                assert not (await session.ask("third")).is_error
     assert [prompt_of(record).split()[0] for record in message_requests(api)] == ["first", "third"]
 
 
 async def test_a_failed_call_returns_its_slot(api: Simulator, tmp_path: Path) -> None:
-    async with at_desk(api, tmp_path, max_concurrent=1, max_retries=0) as desk:
+    async with open_session(api, tmp_path, max_concurrent=1, max_retries=0) as session:
         for fault in ("status=400", "fault=html", "fault=drop at=headers", "stop=refusal"):
-            assert (await desk.ask(f"x [[sim: {fault}]]")).is_error
+            assert (await session.ask(f"x [[sim: {fault}]]")).is_error
         with anyio.fail_after(30):
-            assert not (await desk.ask("x")).is_error
+            assert not (await session.ask("x")).is_error
 
 
 async def test_a_call_without_a_free_slot_in_time_is_rejected(api: Simulator, tmp_path: Path) -> None:
     """Each of them would take ten seconds, has half of one, and there is one place."""
     results: list[CallToolResult] = []
-    async with at_desk(api, tmp_path, max_concurrent=1, deadline_s=0.5) as desk:
-        await desk.info(about="models")  # the import of the SDK takes longer than that
+    async with open_session(api, tmp_path, max_concurrent=1, deadline_s=0.5) as session:
+        await session.info(about="models")  # the import of the SDK takes longer than that
 
         async def ask(prompt: str) -> None:
-            results.append(await desk.ask(prompt))
+            results.append(await session.ask(prompt))
 
         with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:
@@ -178,18 +180,18 @@ async def test_a_call_without_a_free_slot_in_time_is_rejected(api: Simulator, tm
 
 
 async def test_a_retry_after_of_one_call_pauses_all_calls(api: Simulator, tmp_path: Path) -> None:
-    told_one, told_other = anyio.Event(), anyio.Event()
-    async with at_desk(api, tmp_path) as desk:
+    one_waits, other_waits = anyio.Event(), anyio.Event()
+    async with open_session(api, tmp_path) as session:
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 limited = f"one {directive(status=429, retry_after=1.5, times=1)}"
-                tasks.start_soon(heard, desk, limited, "rate limit reached, trying again in 1.", told_one)
-                await told_one.wait()
+                tasks.start_soon(ask_until, session, limited, "rate limit reached, trying again in 1.", one_waits)
+                await one_waits.wait()
                 for n in range(4):
                     tasks.start_soon(
-                        heard, desk, f"other {n}", "the rate limit is reached, trying again in", told_other
+                        ask_until, session, f"other {n}", "the rate limit is reached, trying again in", other_waits
                     )
-                await told_other.wait()
+                await other_waits.wait()
     first, *others = message_requests(api)
     assert first.status == 429
     assert first.ended_at is not None
@@ -201,9 +203,9 @@ async def test_a_retry_after_of_one_call_pauses_all_calls(api: Simulator, tmp_pa
 async def test_a_wait_that_cannot_end_in_time_fails_at_once_and_names_the_time_to_retry(
     api: Simulator, tmp_path: Path
 ) -> None:
-    async with at_desk(api, tmp_path) as desk:
+    async with open_session(api, tmp_path) as session:
         with anyio.fail_after(30):
-            result = await desk.ask(directive(status=429, retry_after=3600))
+            result = await session.ask(directive(status=429, retry_after=3600))
             (request,) = message_requests(api)
             assert failure_meta(result) == {
                 "class": "temporary_error",
@@ -214,25 +216,25 @@ async def test_a_wait_that_cannot_end_in_time_fails_at_once_and_names_the_time_t
             }
             assert "Try again in 3600 s." in text_blocks(result)[0]
             assert usage_meta(result)["attempts"] == 1
-            assert not (await desk.ask("Nobody else is held up by that.")).is_error
+            assert not (await session.ask("Nobody else is held up by that.")).is_error
 
 
 @pytest.mark.parametrize("patience", [{"retry_for_s": 5}, {"deadline_s": 5}])
 async def test_the_time_left_of_a_call_decides_whether_it_waits(
     api: Simulator, tmp_path: Path, patience: dict[str, float]
 ) -> None:
-    async with at_desk(api, tmp_path, **patience) as desk:
+    async with open_session(api, tmp_path, **patience) as session:
         with anyio.fail_after(30):
-            result = await desk.ask(directive(status=529, retry_after=6))
+            result = await session.ask(directive(status=529, retry_after=6))
             assert failure_meta(result)["retry_after_s"] == 6
             assert len(message_requests(api)) == 1
 
 
 async def test_a_call_with_less_time_than_the_cooldown_fails_at_once(api: Simulator, tmp_path: Path) -> None:
-    async with at_desk(api, tmp_path, deadline_s=5) as desk:
+    async with open_session(api, tmp_path, deadline_s=5) as session:
         with anyio.fail_after(30):
-            assert failure_meta(await desk.ask(directive(status=429, retry_after=30)))["retry_after_s"] == 30
-            result = await desk.ask("another")
+            assert failure_meta(await session.ask(directive(status=429, retry_after=30)))["retry_after_s"] == 30
+            result = await session.ask("another")
     assert len(message_requests(api)) == 1
     assert failure_meta(result)["kind"] == "rate_limit"
     assert 25 < cast("float", failure_meta(result)["retry_after_s"]) <= 30
@@ -256,9 +258,9 @@ async def test_a_call_with_less_time_than_the_cooldown_fails_at_once(api: Simula
 async def test_the_retry_advice_of_the_api_is_followed_except_for_permanent_errors(
     api: Simulator, tmp_path: Path, fault: str, tries: int
 ) -> None:
-    async with at_desk(api, tmp_path, max_retries=2) as desk:
+    async with open_session(api, tmp_path, max_retries=2) as session:
         with anyio.fail_after(30):
-            result = await desk.ask(fault)
+            result = await session.ask(fault)
     assert result.is_error
     assert len(message_requests(api)) == tries == usage_meta(result)["attempts"]
 
@@ -319,19 +321,19 @@ def test_cooldowns_of_invented_models_do_not_accumulate() -> None:
 
 
 async def test_a_cooldown_of_one_model_does_not_delay_another(api: Simulator, tmp_path: Path) -> None:
-    async with at_desk(api, tmp_path, deadline_s=5) as desk:
+    async with open_session(api, tmp_path, deadline_s=5) as session:
         with anyio.fail_after(30):
-            await desk.ask(directive(status=429, retry_after=30), model="claude-opus-5-5")
-            assert failure_meta(await desk.ask("Tea?", model="claude-opus-5-5"))["kind"] == "rate_limit"
-            assert not (await desk.ask("Tea?", model="claude-sonnet-5-5")).is_error
+            await session.ask(directive(status=429, retry_after=30), model="claude-opus-5-5")
+            assert failure_meta(await session.ask("Tea?", model="claude-opus-5-5"))["kind"] == "rate_limit"
+            assert not (await session.ask("Tea?", model="claude-sonnet-5-5")).is_error
     assert len(message_requests(api)) == 2
 
 
 @pytest.mark.parametrize("reset", ["", "soon", "2020-01-01T00:00:00Z", "9999-01-01T00:00:00Z"])
 async def test_a_past_distant_or_invalid_reset_pauses_no_call(reset: str) -> None:
-    heard: list[CallEvent] = []
-    brake = RateLimitCooldown()
-    brake.update_from_headers(
+    ask_until: list[CallEvent] = []
+    cooldown = RateLimitCooldown()
+    cooldown.update_from_headers(
         {
             "anthropic-ratelimit-requests-limit": "1",
             "anthropic-ratelimit-requests-remaining": "0",
@@ -339,28 +341,28 @@ async def test_a_past_distant_or_invalid_reset_pauses_no_call(reset: str) -> Non
         }
     )
     with anyio.fail_after(10):
-        await brake.wait_until_clear(heard.append, timeout_s=9)
-    assert heard == []
+        await cooldown.wait_until_clear(ask_until.append, timeout_s=9)
+    assert ask_until == []
 
 
 async def test_a_cooldown_that_is_extended_is_waited_for_again() -> None:
-    brake = RateLimitCooldown()
-    heard: list[CallEvent] = []
+    cooldown = RateLimitCooldown()
+    ask_until: list[CallEvent] = []
 
-    def hear(event: CallEvent) -> None:
-        if not heard:
-            brake.pause_for(0.8)
-        heard.append(event)
+    def on_progress(event: CallEvent) -> None:
+        if not ask_until:
+            cooldown.pause_for(0.8)
+        ask_until.append(event)
 
-    brake.pause_for(0.01)
+    cooldown.pause_for(0.01)
     with anyio.fail_after(10):
-        await brake.wait_until_clear(hear, timeout_s=9)
-    assert len(heard) == 2
+        await cooldown.wait_until_clear(on_progress, timeout_s=9)
+    assert len(ask_until) == 2
 
 
 async def test_no_call_waits_for_a_cooldown_longer_than_its_limit() -> None:
-    brake = RateLimitCooldown()
-    brake.pause_for(MAX_SHARED_PAUSE_S)
+    cooldown = RateLimitCooldown()
+    cooldown.pause_for(MAX_SHARED_PAUSE_S)
     with pytest.raises(TemporaryError) as caught:
-        await brake.wait_until_clear(lambda _: None, timeout_s=MAX_SHARED_PAUSE_S - 1)
+        await cooldown.wait_until_clear(lambda _: None, timeout_s=MAX_SHARED_PAUSE_S - 1)
     assert caught.value.retry_after_s == pytest.approx(MAX_SHARED_PAUSE_S, abs=1)

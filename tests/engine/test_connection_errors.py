@@ -51,25 +51,25 @@ def at(url: str, tmp_path: Path, **fields: object) -> AbstractAsyncContextManage
     return connect("memory", "auto", tmp_path / "data", client_name="test", base_url=url, **(QUICK | fields))
 
 
-async def sentence(desk: McpSession, prompt: str = "x") -> tuple[str, dict[str, object]]:
+async def sentence(session: McpSession, prompt: str = "x") -> tuple[str, dict[str, object]]:
     """The one sentence that a call to a bad upstream ends with, and what a program is told."""
     with anyio.fail_after(HANG_S):
-        result = await desk.ask(prompt)
-    (told,) = text_blocks(result)
+        result = await session.ask(prompt)
+    (text,) = text_blocks(result)
     used = usage_meta(result)
-    said, _, call = told.rpartition(" ")
+    message, _, call = text.rpartition(" ")
     assert call == f"[{used['call_id']}]"
-    assert said.endswith((".", "!"))
+    assert message.endswith((".", "!"))
     assert used["complete"] is False
-    assert not any(word in told for word in ("Traceback", "Exception", "Error(", "httpx", "anthropic.", FAKE_KEY))
-    return said, failure_meta(result)
+    assert not any(word in text for word in ("Traceback", "Exception", "Error(", "httpx", "anthropic.", FAKE_KEY))
+    return message, failure_meta(result)
 
 
 # --------------------------------------------------------------------- what is not a Messages API
 
 
 @pytest.mark.parametrize(
-    ("fault", "family", "says"),
+    ("fault", "family", "expected"),
     [
         ("html", "configuration_error", "answered with text/html instead of an event stream (HTTP 200)"),
         ("json", "configuration_error", "answered with application/json instead of an event stream (HTTP 200)"),
@@ -83,16 +83,16 @@ async def sentence(desk: McpSession, prompt: str = "x") -> tuple[str, dict[str, 
     ],
 )
 async def test_a_response_that_is_no_message_stream_is_reported_in_one_sentence(
-    api: Simulator, tmp_path: Path, fault: str, family: str, says: str
+    api: Simulator, tmp_path: Path, fault: str, family: str, expected: str
 ) -> None:
     api.reset()
-    async with at(api.url, tmp_path) as desk:
-        said, told = await sentence(desk, f"Tell me. [[sim: fault={fault}]]")
+    async with at(api.url, tmp_path) as session:
+        text, call_text = await sentence(session, f"Tell me. [[sim: fault={fault}]]")
         await api.wait_until_idle()
-        assert not (await desk.ask("Tell me more.")).is_error
-    assert says in said
-    assert told["class"] == family
-    assert told["retryable"] is (family == "temporary_error")
+        assert not (await session.ask("Tell me more.")).is_error
+    assert expected in text
+    assert call_text["class"] == family
+    assert call_text["retryable"] is (family == "temporary_error")
 
 
 @pytest.mark.parametrize("fault", ["html", "json", "redirect"])
@@ -100,10 +100,10 @@ async def test_an_error_that_only_the_operator_can_mend_is_not_retried(
     api: Simulator, tmp_path: Path, fault: str
 ) -> None:
     api.reset()
-    async with at(api.url, tmp_path, max_retries=8) as desk:
-        said, _ = await sentence(desk, f"Tell me. [[sim: fault={fault}]]")
+    async with at(api.url, tmp_path, max_retries=8) as session:
+        text, _ = await sentence(session, f"Tell me. [[sim: fault={fault}]]")
     assert [record.path for record in api.requests].count("/v1/messages") == 1
-    assert "base URL" in said
+    assert "base URL" in text
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,10 @@ async def test_an_error_that_only_the_operator_can_mend_is_not_retried(
     ids=["prose", "no JSON", "empty event", "no message", "no delta", "lists", "OpenAI's", "binary", "bytes", "image"],
 )
 async def test_any_other_response_is_reported_in_one_sentence(tmp_path: Path, body: bytes, kind: str) -> None:
-    async with scripted_upstream(body, content_type=kind) as bird, at(bird.url, tmp_path) as desk:
-        said, told = await sentence(desk)
-    assert told["kind"] in {"protocol", "truncated"}
-    assert any(words in said for words in ("Messages API", "The connection ended before"))
+    async with scripted_upstream(body, content_type=kind) as upstream, at(upstream.url, tmp_path) as session:
+        text, call_text = await sentence(session)
+    assert call_text["kind"] in {"protocol", "truncated"}
+    assert any(words in text for words in ("Messages API", "The connection ended before"))
 
 
 scalars = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3)
@@ -142,8 +142,8 @@ def spoiled(draw: st.DrawFn) -> list[object]:
             return draw(values)
         if isinstance(value, dict):
             fields = cast("dict[str, object]", value)
-            kept = [name for name in fields if name == "type" or draw(st.integers(0, chance))]
-            return {name: fields[name] if name == "type" else spoil(fields[name], chance) for name in kept}
+            names = [name for name in fields if name == "type" or draw(st.integers(0, chance))]
+            return {name: fields[name] if name == "type" else spoil(fields[name], chance) for name in names}
         return [spoil(each, chance) for each in cast("list[object]", value)] if isinstance(value, list) else value
 
     chance = draw(st.sampled_from([5, 20, 60]))
@@ -168,10 +168,10 @@ def spoiled(draw: st.DrawFn) -> list[object]:
 @given(spoiled())
 async def test_no_malformed_event_is_more_than_a_call_error(events: list[object]) -> None:
     with anyio.fail_after(HANG_S):
-        played = await replay(sse_bytes(*events, escaped=True))
-    if played.failure is not None:
-        assert played.failure.kind == "protocol"
-    played.outcome()
+        replayed = await replay(sse_bytes(*events, escaped=True))
+    if replayed.failure is not None:
+        assert replayed.failure.kind == "protocol"
+    replayed.outcome()
 
 
 @pytest.mark.parametrize(
@@ -190,13 +190,16 @@ async def test_no_malformed_event_is_more_than_a_call_error(events: list[object]
 async def test_an_error_of_any_shape_is_reported_in_one_sentence(
     tmp_path: Path, status: int, body: bytes, kind: str
 ) -> None:
-    async with scripted_upstream(body, status=status, content_type=kind) as bird, at(bird.url, tmp_path) as desk:
-        said, told = await sentence(desk)
+    async with (
+        scripted_upstream(body, status=status, content_type=kind) as upstream,
+        at(upstream.url, tmp_path) as session,
+    ):
+        text, call_text = await sentence(session)
     # A 404 that is not the API's own means that the route is missing: the base URL is wrong.
-    assert told["class"] == {404: "configuration_error", 400: "request_error"}.get(status, "temporary_error")
-    assert told["request_id"] == "req_parrot"
-    assert "Messages API" in said
-    assert "<" not in said
+    assert call_text["class"] == {404: "configuration_error", 400: "request_error"}.get(status, "temporary_error")
+    assert call_text["request_id"] == "req_parrot"
+    assert "Messages API" in text
+    assert "<" not in text
 
 
 # --------------------------------------------------------------------- odd, but whole
@@ -205,12 +208,12 @@ async def test_an_error_of_any_shape_is_reported_in_one_sentence(
 @pytest.mark.parametrize("fault", ["gzip", "huge", "tiny", "nostop"])
 async def test_a_compressed_huge_or_fragmented_stream_is_an_answer(api: Simulator, tmp_path: Path, fault: str) -> None:
     api.reset()
-    told: list[ProgressUpdate] = []
-    async with at(api.url, tmp_path, bytes_timeout_s=20, event_timeout_s=20) as desk:
+    updates: list[ProgressUpdate] = []
+    async with at(api.url, tmp_path, bytes_timeout_s=20, event_timeout_s=20) as session:
         with anyio.fail_after(HANG_S):
-            result = await desk.ask(f"Tell me. [[sim: fault={fault}]]", updates=told)
+            result = await session.ask(f"Tell me. [[sim: fault={fault}]]", updates=updates)
     request = next(record for record in api.requests if record.path == "/v1/messages")
-    assert text_blocks(result)[0] == request.text == "".join(each.message or "" for each in told)
+    assert text_blocks(result)[0] == request.text == "".join(each.message or "" for each in updates)
     assert usage_meta(result)["complete"] is True
     assert len(request.text) >= {"huge": 5_000_000, "tiny": 10_000}.get(fault, 1)
 
@@ -226,43 +229,47 @@ async def test_a_server_without_tls_is_named_as_such(tmp_path: Path) -> None:
             await stream.receive()
             await stream.send(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
 
-    async with listening(complain) as port, at(f"https://127.0.0.1:{port}", tmp_path) as desk:
-        said, told = await sentence(desk)
-    assert "The TLS connection to the base URL failed" in said
-    assert (told["class"], told["kind"]) == ("configuration_error", "tls")
+    async with listening(complain) as port, at(f"https://127.0.0.1:{port}", tmp_path) as session:
+        text, call_text = await sentence(session)
+    assert "The TLS connection to the base URL failed" in text
+    assert (call_text["class"], call_text["kind"]) == ("configuration_error", "tls")
 
 
 async def test_a_connection_closed_during_the_tls_handshake_is_reported(api: Simulator, tmp_path: Path) -> None:
-    async with at(api.url.replace("http:", "https:"), tmp_path) as desk:
-        said, told = await sentence(desk)
-    assert "base URL" in said or "The connection to the Messages API was lost." in said
-    assert told["kind"] in {"tls", "connection"}
+    async with at(api.url.replace("http:", "https:"), tmp_path) as session:
+        text, call_text = await sentence(session)
+    assert "base URL" in text or "The connection to the Messages API was lost." in text
+    assert call_text["kind"] in {"tls", "connection"}
 
 
 async def test_a_port_where_nothing_listens_is_named_as_such(tmp_path: Path) -> None:
-    async with at("http://127.0.0.1:9", tmp_path) as desk:
-        said, told = await sentence(desk)
-    assert "Nothing listens at the base URL: the connection was refused." in said
-    assert (told["class"], told["kind"], told["retryable"]) == ("temporary_error", "connection_refused", True)
+    async with at("http://127.0.0.1:9", tmp_path) as session:
+        text, call_text = await sentence(session)
+    assert "Nothing listens at the base URL: the connection was refused." in text
+    assert (call_text["class"], call_text["kind"], call_text["retryable"]) == (
+        "temporary_error",
+        "connection_refused",
+        True,
+    )
 
 
 async def test_an_unknown_host_is_named_as_such(tmp_path: Path) -> None:
-    async with at("http://no-such-host.invalid", tmp_path) as desk:
-        said, told = await sentence(desk)
-    assert "The host of the base URL is not known (DNS)." in said
-    assert (told["class"], told["kind"]) == ("configuration_error", "dns")
+    async with at("http://no-such-host.invalid", tmp_path) as session:
+        text, call_text = await sentence(session)
+    assert "The host of the base URL is not known (DNS)." in text
+    assert (call_text["class"], call_text["kind"]) == ("configuration_error", "dns")
 
 
 @pytest.mark.parametrize(
     "url", ["api.example.com", "localhost:4000", "ftp://x", "http://", "https:///v1", "//x", "a b"]
 )
 async def test_an_invalid_base_url_is_named_before_anything_is_sent(tmp_path: Path, url: str) -> None:
-    async with at(url, tmp_path) as desk:
+    async with at(url, tmp_path) as session:
         with anyio.fail_after(HANG_S):
             for _ in range(2):
-                result = await desk.ask("x")
-                (told,) = text_blocks(result)
-                assert told.startswith("MCP_CLAUDE_BASE_URL is not a URL that begins with http:// or https://.")
+                result = await session.ask("x")
+                (text,) = text_blocks(result)
+                assert text.startswith("MCP_CLAUDE_BASE_URL is not a URL that begins with http:// or https://.")
                 assert failure_meta(result)["kind"] == "base_url"
 
 
@@ -272,10 +279,10 @@ async def test_a_connection_closed_without_a_response_is_reported_as_lost(tmp_pa
     async def hang_up(stream: SocketStream) -> None:
         await stream.aclose()
 
-    async with listening(hang_up) as port, at(f"http://127.0.0.1:{port}", tmp_path) as desk:
-        said, told = await sentence(desk)
-    assert "The connection to the Messages API was lost." in said
-    assert told["kind"] == "connection"
+    async with listening(hang_up) as port, at(f"http://127.0.0.1:{port}", tmp_path) as session:
+        text, call_text = await sentence(session)
+    assert "The connection to the Messages API was lost." in text
+    assert call_text["kind"] == "connection"
 
 
 async def test_a_server_that_never_answers_is_given_up_at_the_timeout(tmp_path: Path) -> None:
@@ -286,7 +293,7 @@ async def test_a_server_that_never_answers_is_given_up_at_the_timeout(tmp_path: 
             async for _ in stream:
                 pass
 
-    async with listening(listen) as port, at(f"http://127.0.0.1:{port}", tmp_path) as desk:
-        said, told = await sentence(desk)
-    assert "Nothing came from the Messages API for" in said
-    assert told["kind"] == "stream_timeout"
+    async with listening(listen) as port, at(f"http://127.0.0.1:{port}", tmp_path) as session:
+        text, call_text = await sentence(session)
+    assert "Nothing came from the Messages API for" in text
+    assert call_text["kind"] == "stream_timeout"

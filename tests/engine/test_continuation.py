@@ -42,13 +42,13 @@ def pieces(text: str, sizes: list[int]) -> list[str]:
     return found
 
 
-def joined(before: str, continuation: str, sizes: list[int], *, anchor: str, whole: bool = True) -> str:
+def joined(before: str, continuation: str, sizes: list[int], *, anchor: str, complete: bool = True) -> str:
     """What comes of a text and its continuation, told piece by piece; each piece is checked to stay."""
     seam = OverlapTrimmer(before, anchor=anchor)
-    told = before
+    text = before
     for piece in pieces(continuation, sizes):
-        told += seam.feed(piece)
-    return told + seam.finish(complete=whole)
+        text += seam.feed(piece)
+    return text + seam.finish(complete=complete)
 
 
 def once(text: str, cut: int) -> bool:
@@ -68,7 +68,7 @@ def by_prefill(text: str, cut: int) -> str:
     return text[len(text[:cut].rstrip()) :]
 
 
-def by_plea(text: str, cut: int) -> str:
+def with_continue_prompt(text: str, cut: int) -> str:
     """What a model says that begins by repeating the last characters, as it was asked to."""
     return overlap_anchor(text[:cut]) + by_prefill(text, cut)
 
@@ -79,7 +79,7 @@ def test_a_continued_text_is_exact_at_every_cut_of_tables_code_repeated_lines_an
             before, anchor = text[:cut], overlap_anchor(text[:cut])
             for deltas in ([1], [3, 40, 1], [1000]):
                 assert joined(before, by_prefill(text, cut), deltas, anchor="") == text
-                assert joined(before, by_plea(text, cut), deltas, anchor=anchor) == text
+                assert joined(before, with_continue_prompt(text, cut), deltas, anchor=anchor) == text
                 if once(text, cut):
                     assert joined(before, by_prefill(text, cut), deltas, anchor=anchor) == text
 
@@ -99,7 +99,7 @@ def test_a_text_with_a_repeated_end_continues_exactly_at_every_cut(
 ) -> None:
     assume(every_cut(text))
     cut = data.draw(st.sampled_from(every_cut(text)))
-    assert joined(text[:cut], lead + by_plea(text, cut), sizes, anchor=overlap_anchor(text[:cut])) == text
+    assert joined(text[:cut], lead + with_continue_prompt(text, cut), sizes, anchor=overlap_anchor(text[:cut])) == text
 
 
 @settings(deadline=None, max_examples=examples(150))
@@ -129,10 +129,10 @@ def test_a_continuation_without_the_anchor_is_joined_unchanged(before: str, othe
 @settings(deadline=None, max_examples=examples(150))
 @given(before=texts, continuation=texts, sizes=sizes, prefill=st.booleans(), whole=st.booleans())
 def test_delivered_text_is_never_withdrawn_and_only_a_repetition_is_removed(
-    before: str, continuation: str, sizes: list[int], *, prefill: bool, whole: bool
+    before: str, continuation: str, sizes: list[int], *, prefill: bool, complete: bool
 ) -> None:
     anchor = "" if prefill else overlap_anchor(before)
-    result = joined(before, continuation, sizes, anchor=anchor, whole=whole)
+    result = joined(before, continuation, sizes, anchor=anchor, whole=complete)
     assert result.startswith(before)
     assert continuation.endswith(result[len(before) :])
     left_out = len(before) + len(continuation) - len(result)
@@ -153,13 +153,13 @@ def test_a_text_broken_many_times_is_delivered_complete_and_in_order(
     text: str, cuts: list[int], sizes: list[int], *, prefill: bool
 ) -> None:
     """Each stream breaks in mid-text, in the repetition too; the next one continues what has been told."""
-    heard: list[CallEvent] = []
-    draft = AnswerBuffer(heard.append, TextLog())
+    events: list[CallEvent] = []
+    draft = AnswerBuffer(events.append, TextLog())
     for budget in [*cuts, len(text) + ANCHOR_CHARS]:
-        told = draft.text
-        if told.strip():
-            stripped = told.rstrip()
-            anchor = "" if prefill else overlap_anchor(told)
+        delivered = draft.text
+        if delivered.strip():
+            stripped = delivered.rstrip()
+            anchor = "" if prefill else overlap_anchor(delivered)
             draft.begin_stream(anchor=anchor)
             stream = anchor + text[len(stripped) :]
         else:
@@ -169,7 +169,7 @@ def test_a_text_broken_many_times_is_delivered_complete_and_in_order(
             draft.on_event(TextDelta(piece))
         assert text.startswith(draft.text)
     draft.end_stream(complete=True)
-    assert draft.text == "".join(event.text for event in heard if isinstance(event, TextDelta)) == text
+    assert draft.text == "".join(event.text for event in events if isinstance(event, TextDelta)) == text
 
 
 def test_the_continue_prompt_quotes_the_last_characters_without_trailing_white_space() -> None:

@@ -17,31 +17,31 @@ pytestmark = pytest.mark.anyio
 async def test_a_dry_run_counts_the_input_prices_the_answer_and_generates_nothing(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        table = text_blocks(await desk.ask("tea " * 4000, model="opus", max_tokens=1000, dry_run=True))[0]
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        table = text_blocks(await session.ask("tea " * 4000, model="opus", max_tokens=1000, dry_run=True))[0]
         assert "| as asked | claude-opus-5-5 |" in table
         assert "in a batch" not in table, "nothing can ask for one"
         assert "| model=haiku | claude-haiku-5-5 |" in table
         assert "(1k tokens)" in table
         assert {record.path for record in upstream.requests} == {"/v1/models", "/v1/messages/count_tokens"}
-        assert desk.ledger_rows() == []
+        assert session.ledger_rows() == []
 
 
 async def test_a_dry_run_counts_the_history_of_its_thread(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        thread = usage_meta(await desk.ask("tea " * 4000))["thread"]
-        table = text_blocks(await desk.ask("And?", thread=thread, dry_run=True))[0]
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        thread = usage_meta(await session.ask("tea " * 4000))["thread"]
+        table = text_blocks(await session.ask("And?", thread=thread, dry_run=True))[0]
         assert "| 4.2k |" in table or "| 4.1k |" in table or "| 4.3k |" in table
-        assert len(desk.ledger_rows()) == 1
+        assert len(session.ledger_rows()) == 1
 
 
 async def test_a_dry_run_counts_everything_that_would_be_sent_and_prices_the_searches(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     schema = {"type": "object", "properties": {"tea": {"type": "string", "description": "Which? " * 200}}}
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         bare, formed, looking, searching = [
-            text_blocks(await desk.ask("tea", dry_run=True, max_tokens=100, schema=form, tools=tools))[0]
+            text_blocks(await session.ask("tea", dry_run=True, max_tokens=100, schema=form, tools=tools))[0]
             for form, tools in ((None, []), (schema, []), (None, ["read"]), (None, ["web"]))
         ]
         counted = [cast("dict[str, object]", each.body) for each in upstream.requests if "count" in each.path]
@@ -55,6 +55,6 @@ async def test_a_dry_run_counts_everything_that_would_be_sent_and_prices_the_sea
 
 
 async def test_a_dry_run_rejects_what_the_call_would_reject(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        assert (await desk.ask("tea", model="opsu", dry_run=True)).is_error
-        assert (await desk.ask("tea", thread="t_nothing", dry_run=True)).is_error
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        assert (await session.ask("tea", model="opsu", dry_run=True)).is_error
+        assert (await session.ask("tea", thread="t_nothing", dry_run=True)).is_error

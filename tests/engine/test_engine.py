@@ -31,14 +31,16 @@ COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_token
 
 
 @pytest.fixture
-async def desk(upstream: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        yield desk
+async def session(upstream: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        yield session
 
 
-async def test_an_answered_request_has_one_ledger_entry_with_its_usage(desk: McpSession, upstream: Simulator) -> None:
-    result = await desk.ask("What is tea? [[sim: think=30]]", model="opus")
-    (line,), (request,), used = desk.ledger_rows(), message_requests(upstream), usage_meta(result)
+async def test_an_answered_request_has_one_ledger_entry_with_its_usage(
+    session: McpSession, upstream: Simulator
+) -> None:
+    result = await session.ask("What is tea? [[sim: think=30]]", model="opus")
+    (line,), (request,), used = session.ledger_rows(), message_requests(upstream), usage_meta(result)
     assert (line["state"], line["end"], line["status"], line["failure"]) == ("closed", "complete", 200, None)
     assert line["request_id"] == request.request_id
     assert line["call_id"] == used["call_id"]
@@ -48,15 +50,15 @@ async def test_an_answered_request_has_one_ledger_entry_with_its_usage(desk: Mcp
     assert (line["tool"], line["source"], line["client"], line["host"]) == ("claude_ask", "mcp", "test", "127.0.0.1")
 
 
-async def test_the_ledger_holds_no_text(desk: McpSession) -> None:
-    await desk.ask("zebra zebra zebra", system="xylophone")
-    assert "zebra" not in str(desk.ledger_rows())
-    assert "xylophone" not in str(desk.ledger_rows())
+async def test_the_ledger_holds_no_text(session: McpSession) -> None:
+    await session.ask("zebra zebra zebra", system="xylophone")
+    assert "zebra" not in str(session.ledger_rows())
+    assert "xylophone" not in str(session.ledger_rows())
 
 
-async def test_a_rejected_request_has_an_entry_without_cost(desk: McpSession, upstream: Simulator) -> None:
-    result = await desk.ask(directive(status=400))
-    (line,) = desk.ledger_rows()
+async def test_a_rejected_request_has_an_entry_without_cost(session: McpSession, upstream: Simulator) -> None:
+    result = await session.ask(directive(status=400))
+    (line,) = session.ledger_rows()
     assert (line["state"], line["end"], line["status"], line["failure"]) == (
         "closed", "failed", 400, "invalid_request",
     )  # fmt: skip
@@ -65,16 +67,16 @@ async def test_a_rejected_request_has_an_entry_without_cost(desk: McpSession, up
     assert usage_meta(result)["output_tokens"] == 0
 
 
-async def test_a_request_that_is_not_sent_has_no_ledger_entry(desk: McpSession) -> None:
-    await desk.ask("x")
+async def test_a_request_that_is_not_sent_has_no_ledger_entry(session: McpSession) -> None:
+    await session.ask("x")
     wrong_ones: list[dict[str, Any]] = [{"model": "opsu"}, {"effort": "hard"}, {"max_tokens": 10**9}]
     for wrong in wrong_ones:
-        assert (await desk.ask("x", **wrong)).is_error
-    assert len(desk.ledger_rows()) == 1
+        assert (await session.ask("x", **wrong)).is_error
+    assert len(session.ledger_rows()) == 1
 
 
 async def test_there_are_as_many_entries_as_requests_whatever_their_outcome(
-    desk: McpSession, upstream: Simulator
+    session: McpSession, upstream: Simulator
 ) -> None:
     prompts = [
         "a", "b [[sim: stop=max_tokens]]", "c [[sim: stop=refusal]]", "d [[sim: status=404]]",
@@ -82,8 +84,8 @@ async def test_there_are_as_many_entries_as_requests_whatever_their_outcome(
     ]  # fmt: skip
     async with anyio.create_task_group() as tasks:
         for prompt in prompts:
-            tasks.start_soon(desk.ask, prompt)
-    lines = desk.ledger_rows()
+            tasks.start_soon(session.ask, prompt)
+    lines = session.ledger_rows()
     by_id = {line["request_id"]: line for line in lines if line["request_id"]}
     assert len(lines) == len(message_requests(upstream))
     assert {line["state"] for line in lines} == {"closed"}
@@ -95,13 +97,13 @@ async def test_there_are_as_many_entries_as_requests_whatever_their_outcome(
 async def test_an_unknown_price_is_null_and_never_zero(tmp_path: Path) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="missing") as upstream,
-        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session,
     ):
-        result = await desk.ask("x", model="mistral-large")
-        usage = await desk.info()
+        result = await session.ask("x", model="mistral-large")
+        usage = await session.info()
     assert usage_meta(result)["cost_usd"] is None
     assert usage_meta(result)["pricing_as_of"] is None
-    assert desk.ledger_rows()[0]["cost_micros"] is None
+    assert session.ledger_rows()[0]["cost_micros"] is None
     assert "price unknown" in text_blocks(result)[1]
     assert "without a known price" in usage
 
@@ -109,10 +111,10 @@ async def test_an_unknown_price_is_null_and_never_zero(tmp_path: Path) -> None:
 async def test_a_model_that_retired_after_the_list_was_built_is_named_with_its_successor(tmp_path: Path) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="missing") as upstream,
-        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session,
     ):
-        gone = directive(status=404, type="not_found_error")
-        result = await desk.ask(f"x {gone}", model="claude-opus-4-5")
+        not_found = directive(status=404, type="not_found_error")
+        result = await session.ask(f"x {not_found}", model="claude-opus-4-5")
     assert failure_meta(result)["kind"] == "not_found"
     assert "claude-opus-4-5-20251101 is deprecated and retires 2027-01-22." in text_blocks(result)[0]
     assert "Its successor is claude-opus-5-5." in text_blocks(result)[0]
@@ -122,35 +124,35 @@ async def test_a_ledger_that_cannot_be_stored_on_disk_is_reported_and_stops_no_c
     upstream: Simulator, tmp_path: Path
 ) -> None:
     (tmp_path / "taken").write_text("a file where the directory should be")
-    async with connect("memory", "auto", tmp_path / "taken", base_url=upstream.url) as desk:
-        answer, footer = text_blocks(await desk.ask("x"))
-        usage = await desk.info()
+    async with connect("memory", "auto", tmp_path / "taken", base_url=upstream.url) as session:
+        answer, footer = text_blocks(await session.ask("x"))
+        usage = await session.info()
     assert answer == message_requests(upstream)[0].text
     assert "The ledger is kept in memory" in footer
     assert "claude-sonnet-5-5" in usage
 
 
 async def test_the_configured_model_answers_when_none_is_named(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, model="haiku") as desk:
-        assert usage_meta(await desk.ask("x"))["model"] == "claude-haiku-5-5"
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, model="no-such-model") as desk:
-        result = await desk.ask("x")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, model="haiku") as session:
+        assert usage_meta(await session.ask("x"))["model"] == "claude-haiku-5-5"
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, model="no-such-model") as session:
+        result = await session.ask("x")
     assert failure_meta(result)["kind"] == "unknown_model"
     assert "(the default, MCP_CLAUDE_MODEL)" in text_blocks(result)[0]
 
 
-async def test_an_exact_id_an_alias_and_a_family_all_name_a_model(desk: McpSession) -> None:
+async def test_an_exact_id_an_alias_and_a_family_all_name_a_model(session: McpSession) -> None:
     for name, model in (
         ("claude-opus-4-5-20251101", "claude-opus-4-5-20251101"),
         ("claude-opus-4-5", "claude-opus-4-5-20251101"),
         ("Opus", "claude-opus-5-5"),
         (" sonnet ", "claude-sonnet-5-5"),
     ):
-        assert usage_meta(await desk.ask("x", model=name))["model"] == model
+        assert usage_meta(await session.ask("x", model=name))["model"] == model
 
 
-async def test_an_answer_without_text_is_an_error_with_its_reason(desk: McpSession) -> None:
-    result = await desk.ask("x [[sim: think=40]]", max_tokens=10)
+async def test_an_answer_without_text_is_an_error_with_its_reason(session: McpSession) -> None:
+    result = await session.ask("x [[sim: think=40]]", max_tokens=10)
     assert failure_meta(result)["kind"] == "max_tokens"
     assert "went into thinking" in text_blocks(result)[0]
     assert usage_meta(result)["thinking_tokens"]
@@ -188,13 +190,13 @@ def test_a_larger_max_tokens_is_suggested_only_below_the_limit_of_the_model() ->
     [(None, False), ("cyber", False), ("general_harms", False), ("bio", True), ("frontier_llm", True)],
 )
 async def test_a_refusal_before_any_output_is_billed_by_its_category(
-    desk: McpSession,
+    session: McpSession,
     category: str | None,
     billed: bool,  # noqa: FBT001
 ) -> None:
     named = {"category": category} if category else {}
-    result = await desk.ask(directive(tokens=0, stop="refusal", **named))
-    (entry,) = desk.ledger_rows()
+    result = await session.ask(directive(tokens=0, stop="refusal", **named))
+    (entry,) = session.ledger_rows()
     assert failure_meta(result)["kind"] == "refusal"
     assert (cast("float", usage_meta(result)["cost_usd"]) > 0, cast("int", entry["cost_micros"]) > 0) == (
         billed,
@@ -202,8 +204,8 @@ async def test_a_refusal_before_any_output_is_billed_by_its_category(
     )
 
 
-async def test_a_refusal_after_thinking_is_billed(desk: McpSession) -> None:
-    result = await desk.ask(directive(think=30, tokens=0, stop="refusal"), model="opus")
+async def test_a_refusal_after_thinking_is_billed(session: McpSession) -> None:
+    result = await session.ask(directive(think=30, tokens=0, stop="refusal"), model="opus")
     assert failure_meta(result)["kind"] == "refusal"
     assert cast("float", usage_meta(result)["cost_usd"]) > 0
 

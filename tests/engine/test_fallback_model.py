@@ -54,9 +54,9 @@ def shares(result: CallToolResult) -> list[dict[str, Any]]:
 
 
 async def test_an_overloaded_model_is_tried_twice_and_then_the_fallback(upstream: Simulator, tmp_path: Path) -> None:
-    async with at(upstream, tmp_path) as desk:
-        result = await desk.ask(f"Tea? {BUSY}")
-        lines = desk.ledger_rows()
+    async with at(upstream, tmp_path) as session:
+        result = await session.ask(f"Tea? {BUSY}")
+        lines = session.ledger_rows()
     assert models(upstream) == [OPUS, OPUS, SONNET]
     assert text_blocks(result)[0] == message_requests(upstream)[-1].text
     used = usage_meta(result)
@@ -70,35 +70,35 @@ async def test_an_overloaded_model_is_tried_twice_and_then_the_fallback(upstream
 async def test_an_overload_in_mid_stream_withdraws_the_text_so_far(tmp_path: Path) -> None:
     overloaded = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
     busy = json.dumps(overloaded).encode()
-    told: list[ProgressUpdate] = []
+    updates: list[ProgressUpdate] = []
     async with (
         cloud_upstream(
             CannedResponse("/v1/messages", sse_bytes(*message_events("Some ", "words")[:4], overloaded), times=1),
             CannedResponse("/v1/messages", busy, "application/json", 529, times=1),
             CannedResponse("/v1/messages", sse_bytes(*message_events("All of ", "it."))),
-        ) as stand,
-        connect("memory", "auto", tmp_path / "data", base_url=stand.url, model=OPUS, fallback_model=SONNET) as desk,
+        ) as cloud,
+        connect("memory", "auto", tmp_path / "data", base_url=cloud.url, model=OPUS, fallback_model=SONNET) as session,
     ):
-        result = await desk.ask("Tea?", updates=told, style="text")
-    bodies = [request.body for request in stand.requests_to("/v1/messages")]
+        result = await session.ask("Tea?", updates=updates, style="text")
+    bodies = [request.body for request in cloud.requests_to("/v1/messages")]
     assert [body["model"] for body in bodies] == [OPUS, OPUS, SONNET]
     assert [len(cast("list[object]", body["messages"])) for body in bodies] == [1, 3, 1]  # the second went on
-    assert text_blocks(result)[0] == "All of it." == "".join(each.message or "" for each in told)
+    assert text_blocks(result)[0] == "All of it." == "".join(each.message or "" for each in updates)
     assert usage_meta(result)["resumed"] is False
 
 
-@pytest.mark.parametrize("wanted", [30, 3600])
-async def test_the_fallback_replaces_a_long_wait(upstream: Simulator, tmp_path: Path, wanted: int) -> None:
-    async with at(upstream, tmp_path) as desk:
+@pytest.mark.parametrize("retry_after_s", [30, 3600])
+async def test_the_fallback_replaces_a_long_wait(upstream: Simulator, tmp_path: Path, retry_after_s: int) -> None:
+    async with at(upstream, tmp_path) as session:
         with anyio.fail_after(20):
-            result = await desk.ask(f"Tea? {directive(status=529, retry_after=wanted, times=1)}")
+            result = await session.ask(f"Tea? {directive(status=529, retry_after=retry_after_s, times=1)}")
     assert models(upstream) == [OPUS, SONNET]
     assert usage_meta(result)["complete"] is True
 
 
 async def test_without_a_fallback_an_overload_is_retried(upstream: Simulator, tmp_path: Path) -> None:
-    async with at(upstream, tmp_path, fallback_model="") as desk:
-        result = await desk.ask(f"Tea? {directive(status=529, retry_after=0, times=4)}")
+    async with at(upstream, tmp_path, fallback_model="") as session:
+        result = await session.ask(f"Tea? {directive(status=529, retry_after=0, times=4)}")
     assert models(upstream) == [OPUS] * 5
     assert (usage_meta(result)["fallback_from"], usage_meta(result)["by_model"]) == (None, [])
 
@@ -107,31 +107,31 @@ async def test_without_a_fallback_an_overload_is_retried(upstream: Simulator, tm
 async def test_other_errors_are_retried_with_the_requested_model(
     upstream: Simulator, tmp_path: Path, fault: str
 ) -> None:
-    async with at(upstream, tmp_path) as desk:
-        result = await desk.ask(f"Tea? [[sim: {fault} times=3]]")
+    async with at(upstream, tmp_path) as session:
+        result = await session.ask(f"Tea? [[sim: {fault} times=3]]")
     assert set(models(upstream)) == {OPUS}
     assert usage_meta(result)["fallback_from"] is None
     assert usage_meta(result)["complete"] is True
 
 
 def test_an_overload_is_given_up_early_only_where_configured() -> None:
-    def trouble(failures: int, *, kind: str = "overloaded", asked: float | None = None) -> FailureState:
+    def failure_state(failures: int, *, kind: str = "overloaded", retry_after_s: float | None = None) -> FailureState:
         return FailureState(
-            kind=kind, retryable=True, failures=failures, failing_for_s=0, elapsed_s=0, retry_after_s=asked
+            kind=kind, retryable=True, failures=failures, failing_for_s=0, elapsed_s=0, retry_after_s=retry_after_s
         )
 
     short, long = RetryPolicy(max_overloads=2), RetryPolicy()
-    assert backoff_delay(short, trouble(1), 0.5) is not None
-    assert backoff_delay(short, trouble(2), 0.5) is None
-    assert backoff_delay(short, trouble(1, asked=60), 0.5) is None
-    assert backoff_delay(short, trouble(7, kind="api_error"), 0.0) is not None
-    assert backoff_delay(long, trouble(7), 0.0) is not None
-    assert backoff_delay(long, trouble(1, asked=60), 0.0) is not None
+    assert backoff_delay(short, failure_state(1), 0.5) is not None
+    assert backoff_delay(short, failure_state(2), 0.5) is None
+    assert backoff_delay(short, failure_state(1, retry_after_s=60), 0.5) is None
+    assert backoff_delay(short, failure_state(7, kind="api_error"), 0.0) is not None
+    assert backoff_delay(long, failure_state(7), 0.0) is not None
+    assert backoff_delay(long, failure_state(1, retry_after_s=60), 0.0) is not None
 
 
 async def test_an_overload_of_both_models_is_reported_for_both(upstream: Simulator, tmp_path: Path) -> None:
-    async with at(upstream, tmp_path, max_retries=1) as desk:
-        result = await desk.ask(f"Tea? {directive(status=529, retry_after=0)}")
+    async with at(upstream, tmp_path, max_retries=1) as session:
+        result = await session.ask(f"Tea? {directive(status=529, retry_after=0)}")
     assert models(upstream) == [OPUS, OPUS, SONNET, SONNET]
     assert (failure_meta(result)["kind"], failure_meta(result)["retryable"]) == ("overloaded", True)
     assert f"{SONNET} was asked because {OPUS} was overloaded." in text_blocks(result)[0]
@@ -140,9 +140,9 @@ async def test_an_overload_of_both_models_is_reported_for_both(upstream: Simulat
 
 async def test_the_fallback_does_not_wait_for_the_overloaded_model(upstream: Simulator, tmp_path: Path) -> None:
     """What the API asks to wait for one model holds up those who ask for it, not those who have given it up."""
-    async with at(upstream, tmp_path) as desk:
+    async with at(upstream, tmp_path) as session:
         with anyio.fail_after(20):
-            first = await desk.ask(f"Tea? {directive(status=529, retry_after=50, times=1)}")
+            first = await session.ask(f"Tea? {directive(status=529, retry_after=50, times=1)}")
     assert usage_meta(first)["model"] == SONNET
 
 
@@ -150,9 +150,9 @@ async def test_the_fallback_does_not_wait_for_the_overloaded_model(upstream: Sim
 
 
 async def test_a_refusal_of_one_model_is_sent_to_the_fallback(upstream: Simulator, tmp_path: Path) -> None:
-    async with at(upstream, tmp_path) as desk:
-        result = await desk.ask(f"Tea? {DECLINED}")
-        lines = desk.ledger_rows()
+    async with at(upstream, tmp_path) as session:
+        result = await session.ask(f"Tea? {DECLINED}")
+        lines = session.ledger_rows()
     assert models(upstream) == [OPUS, SONNET]
     assert text_blocks(result)[0] == message_requests(upstream)[1].text
     assert re.search(rf"answered by {SONNET} \(\$0\.\d+\), {OPUS} \(\$0\.\d+\) declined", text_blocks(result)[1])
@@ -160,9 +160,9 @@ async def test_a_refusal_of_one_model_is_sent_to_the_fallback(upstream: Simulato
 
 
 async def test_both_prices_are_in_the_usage(upstream: Simulator, tmp_path: Path) -> None:
-    async with at(upstream, tmp_path) as desk:
-        result = await desk.ask(f"Tea? {DECLINED}")
-        lines = desk.ledger_rows()
+    async with at(upstream, tmp_path) as session:
+        result = await session.ask(f"Tea? {DECLINED}")
+        lines = session.ledger_rows()
     used, parts = usage_meta(result), shares(result)
     assert [(part["model"], part["requests"]) for part in parts] == [(OPUS, 1), (SONNET, 1)]
     for part, line in zip(parts, lines, strict=True):
@@ -175,49 +175,49 @@ async def test_both_prices_are_in_the_usage(upstream: Simulator, tmp_path: Path)
 
 
 async def test_a_usage_survives_serialisation(upstream: Simulator, tmp_path: Path) -> None:
-    async with at(upstream, tmp_path) as desk:
-        result = await desk.ask(f"Tea? {DECLINED}")
-        found = await desk.client.call_tool("claude_jobs", {"id": usage_meta(result)["call_id"]})
+    async with at(upstream, tmp_path) as session:
+        result = await session.ask(f"Tea? {DECLINED}")
+        found = await session.client.call_tool("claude_jobs", {"id": usage_meta(result)["call_id"]})
     assert usage_meta(found) == usage_meta(result)
     assert Usage.from_json(usage_meta(result)).as_json() == usage_meta(result)
 
 
 async def test_refused_text_is_never_shown(upstream: Simulator, tmp_path: Path) -> None:
-    told: list[ProgressUpdate] = []
-    async with at(upstream, tmp_path) as desk:
-        result = await desk.ask(f"Tea? {DECLINED}", updates=told, style="text")
+    updates: list[ProgressUpdate] = []
+    async with at(upstream, tmp_path) as session:
+        result = await session.ask(f"Tea? {DECLINED}", updates=updates, style="text")
     declined, answered = message_requests(upstream)
     assert declined.text
-    shown = "".join(each.message or "" for each in told)
+    shown = "".join(each.message or "" for each in updates)
     assert shown == text_blocks(result)[0] == answered.text
-    assert len([each for each in told if each.message]) >= 1
+    assert len([each for each in updates if each.message]) >= 1
 
 
 async def test_until_an_answer_is_final_only_its_length_is_reported(upstream: Simulator, tmp_path: Path) -> None:
-    told: list[ProgressUpdate] = []
-    async with at(upstream, tmp_path) as desk:
-        result = await desk.ask("Tea? [[sim: tokens=600 pace=600]]", updates=told, style="text")
-    spoken = [each.message for each in told if each.message]
+    updates: list[ProgressUpdate] = []
+    async with at(upstream, tmp_path) as session:
+        result = await session.ask("Tea? [[sim: tokens=600 pace=600]]", updates=updates, style="text")
+    spoken = [each.message for each in updates if each.message]
     assert "".join(spoken) == text_blocks(result)[0]
-    silent = [each for each in told if not each.message]
+    silent = [each for each in updates if not each.message]
     assert silent
-    assert told.index(silent[-1]) < [each.message for each in told].index(spoken[0])
+    assert updates.index(silent[-1]) < [each.message for each in updates].index(spoken[0])
 
 
 async def test_the_status_line_counts_buffered_text(upstream: Simulator, tmp_path: Path) -> None:
-    told: list[ProgressUpdate] = []
-    async with at(upstream, tmp_path, progress_interval_s=0.01) as desk:
-        await desk.ask("Tea? [[sim: tokens=600 pace=300 chars=8]]", updates=told, style="status")
-    lines = [each.message or "" for each in told if "· writing ·" in (each.message or "")]
+    updates: list[ProgressUpdate] = []
+    async with at(upstream, tmp_path, progress_interval_s=0.01) as session:
+        await session.ask("Tea? [[sim: tokens=600 pace=300 chars=8]]", updates=updates, style="status")
+    lines = [each.message or "" for each in updates if "· writing ·" in (each.message or "")]
     assert len(set(lines)) > 2
     assert all("…" not in line for line in lines[:-1])
 
 
 async def test_a_cancelled_call_keeps_its_buffered_text(upstream: Simulator, tmp_path: Path) -> None:
-    async with at(upstream, tmp_path) as desk:
+    async with at(upstream, tmp_path) as session:
         began = anyio.Event()
 
-        async def hear(progress: float, total: float | None, message: str | None) -> None:
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
             del total, message
             if progress > 50:
                 began.set()
@@ -225,23 +225,23 @@ async def test_a_cancelled_call_keeps_its_buffered_text(upstream: Simulator, tmp
         async with anyio.create_task_group() as tasks:
             prompt = f"Tea? {directive(tokens=400, fault='stall', at=600)}"
             tasks.start_soon(
-                lambda: desk.client.call_tool(
-                    "claude_ask", {"prompt": prompt}, progress_callback=hear, meta={STYLE_META: "status"}
+                lambda: session.client.call_tool(
+                    "claude_ask", {"prompt": prompt}, progress_callback=on_progress, meta={STYLE_META: "status"}
                 )
             )
             with anyio.fail_after(30):
                 await began.wait()
             tasks.cancel_scope.cancel()
         await upstream.wait_until_idle()
-        (line,) = desk.ledger_rows()
-        found = await desk.client.call_tool("claude_jobs", {"id": line["call_id"]})
+        (line,) = session.ledger_rows()
+        found = await session.client.call_tool("claude_jobs", {"id": line["call_id"]})
     assert text_blocks(found)[0]
     assert message_requests(upstream)[0].text.startswith(text_blocks(found)[0])
 
 
 async def test_a_refusal_of_both_models_names_both(upstream: Simulator, tmp_path: Path) -> None:
-    async with at(upstream, tmp_path) as desk:
-        result = await desk.ask("Tea? [[sim: stop=refusal]]")
+    async with at(upstream, tmp_path) as session:
+        result = await session.ask("Tea? [[sim: stop=refusal]]")
     assert models(upstream) == [OPUS, SONNET]
     assert failure_meta(result)["kind"] == "refusal"
     assert "Claude declined to answer" in text_blocks(result)[0]
@@ -249,8 +249,8 @@ async def test_a_refusal_of_both_models_names_both(upstream: Simulator, tmp_path
 
 
 async def test_a_schema_holds_for_the_fallback(upstream: Simulator, tmp_path: Path) -> None:
-    async with at(upstream, tmp_path, model="sonnet", fallback_model=OLD) as desk:
-        result = await desk.ask(f"Tea? {directive(stop='refusal', times=1)}", schema=SCHEMA)
+    async with at(upstream, tmp_path, model="sonnet", fallback_model=OLD) as session:
+        result = await session.ask(f"Tea? {directive(stop='refusal', times=1)}", schema=SCHEMA)
     assert models(upstream) == [SONNET, OLD]
     assert result.structured_content is not None
     assert isinstance(result.structured_content["data"]["a"], int)
@@ -259,11 +259,11 @@ async def test_a_schema_holds_for_the_fallback(upstream: Simulator, tmp_path: Pa
 
 async def test_a_thread_continues_with_the_requested_model(upstream: Simulator, tmp_path: Path) -> None:
     """Thinking of the fallback model is not stored. It gets that of the other: the API drops what it cannot use."""
-    async with at(upstream, tmp_path) as desk:
-        first = await desk.ask(f"Tea? {directive(think=30, stop='refusal', times=1)}")
+    async with at(upstream, tmp_path) as session:
+        first = await session.ask(f"Tea? {directive(think=30, stop='refusal', times=1)}")
         thread = usage_meta(first)["thread"]
-        second = await desk.ask("More?", thread=thread)
-        await desk.ask(f"And? {directive(think=30, stop='refusal', times=1)}", thread=thread)
+        second = await session.ask("More?", thread=thread)
+        await session.ask(f"And? {directive(think=30, stop='refusal', times=1)}", thread=thread)
     assert models(upstream) == [OPUS, SONNET, OPUS, OPUS, SONNET]
     assert usage_meta(second)["complete"] is True
     for record in message_requests(upstream)[2:]:
@@ -281,33 +281,33 @@ UNFIT: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "arguments", "says"), UNFIT)
+@pytest.mark.parametrize(("fields", "arguments", "expected"), UNFIT)
 async def test_a_fallback_that_cannot_take_the_call_is_not_used_and_reported(
-    upstream: Simulator, tmp_path: Path, fields: dict[str, Any], arguments: dict[str, Any], says: str
+    upstream: Simulator, tmp_path: Path, fields: dict[str, Any], arguments: dict[str, Any], expected: str
 ) -> None:
-    async with at(upstream, tmp_path, **fields) as desk:
-        well = await desk.ask("Tea?", **arguments)
-        declined = await desk.ask("Tea? [[sim: stop=refusal]]", **arguments)
+    async with at(upstream, tmp_path, **fields) as session:
+        well = await session.ask("Tea?", **arguments)
+        declined = await session.ask("Tea? [[sim: stop=refusal]]", **arguments)
     assert set(models(upstream)) == {OPUS}
     assert text_blocks(well)[0]
     assert "fallback" not in text_blocks(well)[1]
     assert f"The fallback model ({fields['fallback_model']}) could not be asked instead: " in text_blocks(declined)[0]
-    assert says in text_blocks(declined)[0]
+    assert expected in text_blocks(declined)[0]
 
 
 async def test_a_call_of_the_fallback_model_has_no_fallback(upstream: Simulator, tmp_path: Path) -> None:
-    async with at(upstream, tmp_path) as desk:
-        result = await desk.ask("Tea? [[sim: stop=refusal]]", model="sonnet")
+    async with at(upstream, tmp_path) as session:
+        result = await session.ask("Tea? [[sim: stop=refusal]]", model="sonnet")
     assert models(upstream) == [SONNET]
     assert "asked because" not in text_blocks(result)[0]
 
 
-@pytest.mark.parametrize(("name", "ok", "says"), [("haiku", True, HAIKU), ("opsu", False, "no model named 'opsu'")])
-def test_the_doctor_names_the_fallback_or_its_absence(name: str, says: str, *, ok: bool) -> None:
+@pytest.mark.parametrize(("name", "ok", "expected"), [("haiku", True, HAIKU), ("opsu", False, "no model named 'opsu'")])
+def test_the_doctor_names_the_fallback_or_its_absence(name: str, expected: str, *, ok: bool) -> None:
     listed = ModelCatalog(bundled_catalog().models, "api", "2026-11-20")
     *_, finding = doctor.check_model(Settings(fallback_model=name), listed)
     assert (finding.name, finding.ok) == ("fallback", ok)
-    assert says in finding.text
+    assert expected in finding.text
     assert finding.hint or ok
 
 
@@ -315,9 +315,9 @@ def test_the_doctor_names_the_fallback_or_its_absence(name: str, says: str, *, o
 
 
 async def test_a_limit_holds_for_both_models_together_each_at_its_price(upstream: Simulator, tmp_path: Path) -> None:
-    async with at(upstream, tmp_path, budget_usd_per_day=1) as desk:
-        result = await desk.ask(f"Tea? {directive(tokens=5000, stop='refusal', at=4000, times=1)}", max_usd=0.03)
-        first, second = desk.ledger_rows()
+    async with at(upstream, tmp_path, budget_usd_per_day=1) as session:
+        result = await session.ask(f"Tea? {directive(tokens=5000, stop='refusal', at=4000, times=1)}", max_usd=0.03)
+        first, second = session.ledger_rows()
     assert usage_meta(result)["cost_usd"] <= 0.03  # pyright: ignore[reportOperatorIssue] - a number
     assert second["held_micros"] == 30_000 - cast("int", first["cost_micros"])
     rates = pricing.find_rates(SONNET)
@@ -332,11 +332,11 @@ async def test_a_limit_holds_for_both_models_together_each_at_its_price(upstream
 
 
 async def test_the_wait_message_names_the_fallback(upstream: Simulator, tmp_path: Path) -> None:
-    told: list[ProgressUpdate] = []
+    updates: list[ProgressUpdate] = []
     prompt = f"Tea? {directive(tokens=50, stop='refusal', times=1, ttft=1)}"
-    async with at(upstream, tmp_path, heartbeat_s=0.2) as desk:
-        await desk.ask(prompt, updates=told, style="status")
-    assert any(f"{OPUS} declined, asking {SONNET}" in (each.message or "") for each in told)
+    async with at(upstream, tmp_path, heartbeat_s=0.2) as session:
+        await session.ask(prompt, updates=updates, style="status")
+    assert any(f"{OPUS} declined, asking {SONNET}" in (each.message or "") for each in updates)
 
 
 REFUSALS: list[tuple[dict[str, object], str]] = [
@@ -365,27 +365,27 @@ def stopped(reason: str, details: dict[str, object] | None = None, *pieces: str,
     )
 
 
-@pytest.mark.parametrize(("details", "says"), REFUSALS)
+@pytest.mark.parametrize(("details", "expected"), REFUSALS)
 @pytest.mark.parametrize("pieces", [(), ("A beginning",)])
 async def test_a_refusal_is_reported_with_its_category_and_never_as_an_answer(
-    tmp_path: Path, details: dict[str, object], says: str, pieces: tuple[str, ...]
+    tmp_path: Path, details: dict[str, object], expected: str, pieces: tuple[str, ...]
 ) -> None:
     async with (
-        cloud_upstream(CannedResponse("/v1/messages", stopped("refusal", details, *pieces))) as stand,
-        connect("memory", "auto", tmp_path / "data", base_url=stand.url) as desk,
+        cloud_upstream(CannedResponse("/v1/messages", stopped("refusal", details, *pieces))) as cloud,
+        connect("memory", "auto", tmp_path / "data", base_url=cloud.url) as session,
     ):
-        result = await desk.ask("Tea?")
+        result = await session.ask("Tea?")
     assert failure_meta(result)["kind"] == "refusal"
-    assert says in text_blocks(result)[0]
+    assert expected in text_blocks(result)[0]
     assert len(text_blocks(result)) == 1
 
 
 async def test_with_a_schema_a_refusal_is_reported_alike(tmp_path: Path) -> None:
     async with (
-        cloud_upstream(CannedResponse("/v1/messages", stopped("refusal", {"category": "cyber"}, '{"a":'))) as stand,
-        connect("memory", "auto", tmp_path / "data", base_url=stand.url) as desk,
+        cloud_upstream(CannedResponse("/v1/messages", stopped("refusal", {"category": "cyber"}, '{"a":'))) as cloud,
+        connect("memory", "auto", tmp_path / "data", base_url=cloud.url) as session,
     ):
-        result = await desk.ask("Tea?", schema=SCHEMA)
+        result = await session.ask("Tea?", schema=SCHEMA)
     assert failure_meta(result)["kind"] == "refusal"
     assert "Claude declined to answer (category: cyber)." in text_blocks(result)[0]
 
@@ -398,11 +398,11 @@ async def test_a_full_context_window_names_the_tokens_to_remove_from_the_input(t
         "model_context_window_exceeded", None, "As far as it goes", input_tokens=150_000, cache_read_input_tokens=40_000
     )
     async with (
-        cloud_upstream(CannedResponse("/v1/messages", full)) as stand,
-        connect("memory", "auto", tmp_path / "data", base_url=stand.url) as desk,
+        cloud_upstream(CannedResponse("/v1/messages", full)) as cloud,
+        connect("memory", "auto", tmp_path / "data", base_url=cloud.url) as session,
     ):
-        result = await desk.ask("Tea?", model=OLD, max_tokens=32_000)
-        unknown = await desk.ask("Tea?", model="llama-9", max_tokens=32_000)
+        result = await session.ask("Tea?", model=OLD, max_tokens=32_000)
+        unknown = await session.ask("Tea?", model="llama-9", max_tokens=32_000)
     assert text_blocks(result)[-1] == (
         "INCOMPLETE: the model's context window of 200,000 tokens is full: the input took 190,000 of them and left "
         "10,000 of the 32,000 that the answer might have had. Shorten the input by up to 22,000 tokens, or ask for the "
@@ -426,27 +426,29 @@ TOO_LONG: list[tuple[str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("said", "says"), TOO_LONG)
-async def test_a_prompt_that_is_too_long_is_reported_with_the_excess(tmp_path: Path, said: str, says: str) -> None:
+@pytest.mark.parametrize(("api_message", "expected"), TOO_LONG)
+async def test_a_prompt_that_is_too_long_is_reported_with_the_excess(
+    tmp_path: Path, api_message: str, expected: str
+) -> None:
     """By the API's own numbers, and by its count where it gives none."""
-    error = f'{{"type": "error", "error": {{"type": "invalid_request_error", "message": "{said}"}}}}'.encode()
+    error = f'{{"type": "error", "error": {{"type": "invalid_request_error", "message": "{api_message}"}}}}'.encode()
     async with (
         cloud_upstream(
             CannedResponse("count_tokens", b'{"input_tokens": 201234}', "application/json"),
             CannedResponse("/v1/messages", error, "application/json", 400),
-        ) as stand,
-        connect("memory", "auto", tmp_path / "data", base_url=stand.url) as desk,
+        ) as cloud,
+        connect("memory", "auto", tmp_path / "data", base_url=cloud.url) as session,
     ):
-        result = await desk.ask("Tea?", model=OLD)
+        result = await session.ask("Tea?", model=OLD)
     assert (failure_meta(result)["class"], failure_meta(result)["kind"]) == ("request_error", "too_long")
-    assert text_blocks(result)[0].startswith(says)
+    assert text_blocks(result)[0].startswith(expected)
 
 
 async def test_the_message_of_the_simulator_for_it_is_parsed(tmp_path: Path) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as upstream,
-        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session,
     ):
-        result = await desk.ask("tea " * 260_000, model=OLD)
+        result = await session.ask("tea " * 260_000, model=OLD)
     assert failure_meta(result)["kind"] == "too_long"
     assert "more than the 200,000 that the model takes" in text_blocks(result)[0]

@@ -44,10 +44,10 @@ def result_in(body: dict[str, object]) -> dict[str, object]:
 
 @pytest.mark.usefixtures("project")
 async def test_claude_reads_a_file_through_a_tool_and_answers_from_it(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[ProgressUpdate] = []
-        asked = f"tea.md {directive(stop='tool_use', tool='read')}"
-        result = await desk.ask(asked, tools=["read"], updates=told, style="text")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        updates: list[ProgressUpdate] = []
+        prompt = f"tea.md {directive(stop='tool_use', tool='read')}"
+        result = await session.ask(prompt, tools=["read"], updates=updates, style="text")
         first, second = bodies(upstream)
         names = [tool["name"] for tool in cast("list[dict[str, str]]", first["tools"])]
         assert names == ["list", "glob", "grep", "read"]
@@ -55,14 +55,14 @@ async def test_claude_reads_a_file_through_a_tool_and_answers_from_it(upstream: 
         assert usage_meta(result)["complete"]
         assert usage_meta(result)["attempts"] == 2
         assert usage_meta(result)["retries"] == 0
-        assert "".join(each.message or "" for each in told) == text_blocks(result)[0]
-        assert len(desk.ledger_rows()) == 2
+        assert "".join(each.message or "" for each in updates) == text_blocks(result)[0]
+        assert len(session.ledger_rows()) == 2
 
 
 @pytest.mark.usefixtures("project")
 async def test_an_unreadable_file_is_returned_to_claude_as_a_tool_error(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        await desk.ask(f"/etc/passwd {directive(stop='tool_use', tool='read')}", tools=["read"])
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        await session.ask(f"/etc/passwd {directive(stop='tool_use', tool='read')}", tools=["read"])
         result = result_in(bodies(upstream)[-1])
         assert result["is_error"]
         assert "root:" not in str(result["content"])
@@ -70,11 +70,11 @@ async def test_an_unreadable_file_is_returned_to_claude_as_a_tool_error(upstream
 
 @pytest.mark.usefixtures("project")
 async def test_the_status_names_the_file_being_read(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[ProgressUpdate] = []
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        updates: list[ProgressUpdate] = []
         slowly = f"tea.md {directive(stop='tool_use', tool='grep', ttft=1.2)}"
-        await desk.ask(slowly, tools=["read"], updates=told, style="status")
-        assert any("searching files: tea.md" in (each.message or "") for each in told)
+        await session.ask(slowly, tools=["read"], updates=updates, style="status")
+        assert any("searching files: tea.md" in (each.message or "") for each in updates)
 
 
 async def test_claude_gets_images_and_pdf_as_far_as_the_model_accepts_them(
@@ -85,10 +85,10 @@ async def test_claude_gets_images_and_pdf_as_far_as_the_model_accepts_them(
     (project / "huge.pdf").write_bytes(b"%PDF-1.7" + b" " * 1_000_000)
     (project / "program").write_bytes(b"\x7fELF" + bytes(range(256)))
     looked: dict[str, dict[str, object]] = {}
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         for name in ("dot.gif", "plan.pdf", "huge.pdf", "program", "../plan.pdf", "https://example.com/plan.pdf"):
-            asked = f"{name} {directive(stop='tool_use', tool='read')}"
-            assert not (await desk.ask(asked, tools=["read"])).is_error
+            prompt = f"{name} {directive(stop='tool_use', tool='read')}"
+            assert not (await session.ask(prompt, tools=["read"])).is_error
             looked[name] = result_in(bodies(upstream)[-1])
     shown = [
         [block["type"] for block in cast("list[dict[str, object]]", looked[name]["content"])]
@@ -103,16 +103,16 @@ async def test_claude_gets_images_and_pdf_as_far_as_the_model_accepts_them(
 
 @pytest.mark.usefixtures("project")
 async def test_without_permission_a_call_has_no_file_tools(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        await desk.ask("tea.md")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        await session.ask("tea.md")
         assert "tools" not in bodies(upstream)[0]
 
 
 @pytest.mark.usefixtures("project")
 async def test_a_thread_continues_after_claude_has_used_file_tools(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        first = await desk.ask(f"tea.md {directive(stop='tool_use', tool='list')}", tools=["read"])
-        second = await desk.ask("And?", thread=usage_meta(first)["thread"])
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        first = await session.ask(f"tea.md {directive(stop='tool_use', tool='list')}", tools=["read"])
+        second = await session.ask("And?", thread=usage_meta(first)["thread"])
         assert not second.is_error
         answer = cast("list[dict[str, list[dict[str, str]]]]", bodies(upstream)[-1]["messages"])[1]
         assert answer["content"] == [{"type": "text", "text": text_blocks(first)[0]}]
@@ -122,9 +122,9 @@ async def test_a_thread_continues_after_claude_has_used_file_tools(upstream: Sim
 async def test_each_use_of_a_file_tool_counts_towards_the_cost_limit_of_the_call(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        asked = f"tea.md {directive(stop='tool_use', tool='read')}"
-        await desk.ask(asked, tools=["read"], max_usd=0.01, model="opus")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        prompt = f"tea.md {directive(stop='tool_use', tool='read')}"
+        await session.ask(prompt, tools=["read"], max_usd=0.01, model="opus")
         first, second = (cast("int", body["max_tokens"]) for body in bodies(upstream))
         assert second < first < 500
 

@@ -69,8 +69,8 @@ def kinds(blocks: list[dict[str, object]]) -> list[object]:
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("tools", [[], ["code"]])
 async def test_without_the_setting_nothing_is_uploaded(upstream: Simulator, tmp_path: Path, tools: list[str]) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask(SEEN, files=["large.pdf", "picture.png", "sales.csv"], tools=tools, model="sonnet")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask(SEEN, files=["large.pdf", "picture.png", "sales.csv"], tools=tools, model="sonnet")
         assert not result.is_error
         assert kinds(content(upstream)) == ["base64", "text", "base64", "text", "text"]
         assert "jasmine" in str(content(upstream)[3])
@@ -82,12 +82,12 @@ async def test_without_the_setting_nothing_is_uploaded(upstream: Simulator, tmp_
 async def test_without_the_setting_a_data_file_is_rejected_with_the_reason(
     upstream: Simulator, tmp_path: Path, name: str
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask(SEEN, files=[name], tools=["code"])
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask(SEEN, files=[name], tools=["code"])
         assert failure_meta(result)["class"] == "request_error"
         assert "Office document" in text_blocks(result)[0]
         assert "Code could read it, but this server uploads no files (MCP_CLAUDE_UPLOADS)." in text_blocks(result)[0]
-        plain = await desk.ask(SEEN, files=[name])
+        plain = await session.ask(SEEN, files=[name])
         assert "MCP_CLAUDE_UPLOADS" not in text_blocks(plain)[0]
         assert not sent(upstream)
         assert not touched(upstream)
@@ -100,10 +100,10 @@ async def test_without_the_setting_a_data_file_is_rejected_with_the_reason(
 async def test_large_files_are_uploaded_once_and_referenced_by_id_in_every_turn(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
-        told: list[ProgressUpdate] = []
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as session:
+        updates: list[ProgressUpdate] = []
         files = ["large.pdf", "picture.png", "small.pdf", "tiny.png", "note.txt"]
-        first = await desk.ask("What is it?", files=files, updates=told, style="status", model="sonnet")
+        first = await session.ask("What is it?", files=files, updates=updates, style="status", model="sonnet")
         assert not first.is_error
         assert kinds(content(upstream)) == ["file", "text", "file", "base64", "text", "base64", "text", "text"]
         assert content(upstream)[0]["title"] == "large.pdf"
@@ -111,19 +111,19 @@ async def test_large_files_are_uploaded_once_and_referenced_by_id_in_every_turn(
             ("large.pdf", "application/pdf", len(PDF)),
             ("picture.png", "image/png", len(PIXEL) + 200_000),
         }
-        assert any("uploading 2 files" in (each.message or "") for each in told)
-        second = await desk.ask("And?", thread=usage_meta(first)["thread"])
+        assert any("uploading 2 files" in (each.message or "") for each in updates)
+        second = await session.ask("And?", thread=usage_meta(first)["thread"])
         assert not second.is_error
         assert kinds(content(upstream, 0))[0] == "file"
-        third = await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
+        third = await session.ask("What is it?", files=["large.pdf"], model="sonnet")
         assert not third.is_error
         assert len(uploads(upstream)) == 2
 
 
 @pytest.mark.usefixtures("project")
 async def test_an_upload_has_an_expiry(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
-        await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as session:
+        await session.ask("What is it?", files=["large.pdf"], model="sonnet")
     (file,) = uploads(upstream)
     assert file["expires_at"] is not None
     assert UPLOAD_TTL_S == 90 * 86_400
@@ -131,10 +131,10 @@ async def test_an_upload_has_an_expiry(upstream: Simulator, tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("project")
 async def test_with_code_every_file_except_plain_text_is_in_the_container(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as session:
         inline = f"data:application/zip;name=more.xlsx;base64,{base64.b64encode(WORKBOOK + b'!').decode()}"
         files = ["tiny.png", "sales.csv", "sales.xlsx", "note.txt", inline]
-        result = await desk.ask(SEEN, files=files, tools=["code"], model="sonnet")
+        result = await session.ask(SEEN, files=files, tools=["code"], model="sonnet")
         assert not result.is_error
         blocks = content(upstream)
         assert [block["type"] for block in blocks] == [
@@ -156,8 +156,8 @@ async def test_with_code_every_file_except_plain_text_is_in_the_container(upstre
 
 @pytest.mark.usefixtures("project")
 async def test_a_glob_sends_data_files_to_code_and_skips_the_rest(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
-        result = await desk.ask(SEEN, files=["sales.*", "lib.*", "note.txt"], tools=["code"], model="sonnet")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as session:
+        result = await session.ask(SEEN, files=["sales.*", "lib.*", "note.txt"], tools=["code"], model="sonnet")
         assert not result.is_error
         assert '"lib.so" is an ELF program or library' in text_blocks(result)[1]
         assert sorted(str(file["filename"]) for file in uploads(upstream)) == ["sales.csv", "sales.xlsx"]
@@ -165,25 +165,25 @@ async def test_a_glob_sends_data_files_to_code_and_skips_the_rest(upstream: Simu
 
 @pytest.mark.usefixtures("project")
 async def test_a_new_container_gets_the_files_of_earlier_turns_again(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
-        first = await desk.ask(SEEN, files=["sales.csv"], tools=["code"], model="sonnet")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as session:
+        first = await session.ask(SEEN, files=["sales.csv"], tools=["code"], model="sonnet")
         thread = usage_meta(first)["thread"]
-        await desk.ask(f"{SEEN} again", thread=thread, tools=["code"])
+        await session.ask(f"{SEEN} again", thread=thread, tools=["code"])
         assert isinstance(content(upstream), str)
         upstream.expire(str(cast("dict[str, object]", sent(upstream)[-1].body)["container"]))
-        await desk.ask(f"{SEEN} once more", thread=thread, tools=["code"])
+        await session.ask(f"{SEEN} once more", thread=thread, tools=["code"])
         assert [block["type"] for block in content(upstream)] == ["container_upload", "text"]
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
-        await desk.ask(f"{SEEN} after a restart", thread=thread, tools=["code"])
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as session:
+        await session.ask(f"{SEEN} after a restart", thread=thread, tools=["code"])
         assert [block["type"] for block in content(upstream)] == ["container_upload", "text"]
         assert "container" not in cast("dict[str, object]", sent(upstream)[-1].body)
 
 
 @pytest.mark.usefixtures("project")
 async def test_a_dry_run_uploads_nothing(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as session:
         files = ["large.pdf", "sales.xlsx"]
-        result = await desk.ask(SEEN, files=files, tools=["code"], model="sonnet", dry_run=True)
+        result = await session.ask(SEEN, files=files, tools=["code"], model="sonnet", dry_run=True)
         assert "Nothing was generated" in text_blocks(result)[0]
         assert not touched(upstream)
 
@@ -192,9 +192,9 @@ async def test_a_dry_run_uploads_nothing(upstream: Simulator, tmp_path: Path) ->
 async def test_a_failed_upload_fails_the_call_and_names_the_file(tmp_path: Path) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), key="sk-ant-test-right") as api,
-        connect("memory", "auto", tmp_path / "data", base_url=api.url, uploads=True, models_wait_s=0) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=api.url, uploads=True, models_wait_s=0) as session,
     ):
-        result = await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
+        result = await session.ask("What is it?", files=["large.pdf"], model="sonnet")
         assert failure_meta(result)["kind"] == "authentication"
         assert text_blocks(result)[0].startswith("large.pdf could not be uploaded. ")
         assert not sent(api)
@@ -204,12 +204,12 @@ async def test_a_failed_upload_fails_the_call_and_names_the_file(tmp_path: Path)
 async def test_an_expired_upload_is_reported_and_uploaded_again_the_next_time(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as desk:
-        await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as session:
+        await session.ask("What is it?", files=["large.pdf"], model="sonnet")
         upstream.expire(str(uploads(upstream)[0]["id"]))
-        result = await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
+        result = await session.ask("What is it?", files=["large.pdf"], model="sonnet")
         assert failure_meta(result)["kind"] == "not_found"
         assert "Anthropic does not have the file, or no longer." in text_blocks(result)[0]
-        again = await desk.ask("What is it?", files=["large.pdf"], model="sonnet")
+        again = await session.ask("What is it?", files=["large.pdf"], model="sonnet")
         assert not again.is_error
         assert len(uploads(upstream)) == 2

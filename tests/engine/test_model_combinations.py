@@ -92,13 +92,13 @@ class Upstream:
         generated = self.generated()
         for call in calls:
             outcome, records = outcomes[call.id], generated.get(call.id, [])
-            asked = f"{call.model} {call.effort} {call.tools} {call.max_tokens} {bool(call.schema)} {call.prompt}"
-            assert {record.status for record in records} <= {200}, (asked, outcome)
+            prompt = f"{call.model} {call.effort} {call.tools} {call.max_tokens} {bool(call.schema)} {call.prompt}"
+            assert {record.status for record in records} <= {200}, (prompt, outcome)
             if isinstance(outcome, CallError):
-                assert isinstance(outcome, RequestError), (asked, outcome)
-                assert not records or outcome.kind in {"max_tokens", "tool_use"}, (asked, outcome)
+                assert isinstance(outcome, RequestError), (prompt, outcome)
+                assert not records or outcome.kind in {"max_tokens", "tool_use"}, (prompt, outcome)
             else:
-                assert records, asked
+                assert records, prompt
 
 
 @asynccontextmanager
@@ -127,14 +127,14 @@ def call_for(prompt: str, model: str, **more: object) -> Call:
 async def test_any_combination_of_effort_length_schema_and_tools_works_or_is_rejected_before_it_is_sent(
     tmp_path: Path, models: ModelList
 ) -> None:
-    async with upstream(tmp_path, models, retention_days=0) as world:
+    async with upstream(tmp_path, models, retention_days=0) as simulated:
         calls = [
             call_for(ALL, model, effort=effort, max_tokens=length, schema=schema, tools=tools)
-            for model, effort, schema, tools in product(world.models, EFFORTS, (None, SCHEMA), ((), ABILITIES))
-            for length in (0, 1, world.most[model], world.most[model] + 1)
+            for model, effort, schema, tools in product(simulated.models, EFFORTS, (None, SCHEMA), ((), ABILITIES))
+            for length in (0, 1, simulated.most[model], simulated.most[model] + 1)
         ]
-        outcomes = await world.ask(calls)
-        world.judge(calls, outcomes)
+        outcomes = await simulated.ask(calls)
+        simulated.judge(calls, outcomes)
         answered = [call for call in calls if not isinstance(outcomes[call.id], CallError)]
         assert len(answered) > len(calls) / 20
 
@@ -145,14 +145,14 @@ async def test_no_outcome_of_an_answer_leads_to_a_request_that_the_model_rejects
 ) -> None:
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
-    async with upstream(tmp_path, models, retention_days=0) as world:
+    async with upstream(tmp_path, models, retention_days=0) as simulated:
         calls = [
             call_for(f"{ALL} {happening}", model, tools=tools, schema=schema)
-            for model, happening, tools in product(world.models, HAPPENINGS.values(), TOOLS)
+            for model, happening, tools in product(simulated.models, HAPPENINGS.values(), TOOLS)
             for schema in ((None, SCHEMA) if not tools else (None,))
         ]
-        outcomes = await world.ask(calls)
-        generated = world.generated()
+        outcomes = await simulated.ask(calls)
+        generated = simulated.generated()
         for call in calls:
             statuses = {record.status for record in generated.get(call.id, []) if record.fault is None}
             assert statuses <= {200}, (call.model, call.prompt[80:], call.tools, bool(call.schema), outcomes[call.id])
@@ -160,18 +160,18 @@ async def test_no_outcome_of_an_answer_leads_to_a_request_that_the_model_rejects
 
 @pytest.mark.parametrize("models", [pytest.param("full", marks=pytest.mark.slow), "plain"])
 async def test_any_model_continues_an_answer_of_any_other(tmp_path: Path, models: ModelList) -> None:
-    async with upstream(tmp_path, models, retention_days=1) as world:
+    async with upstream(tmp_path, models, retention_days=1) as simulated:
         begun = [
             call_for(f"{ALL} {happening}", model, tools=tools)
-            for model, tools in product(world.models, ((), ("web", "code"), ABILITIES))
+            for model, tools in product(simulated.models, ((), ("web", "code"), ABILITIES))
             for happening in ("", HAPPENINGS["pause"], HAPPENINGS["cut"], HAPPENINGS["look"])
         ]
-        first = await world.ask(begun)
+        first = await simulated.ask(begun)
         threads = [outcome.usage.thread for call in begun if not isinstance(outcome := first[call.id], CallError)]
         assert len(threads) > len(begun) / 5
         others = [
-            call_for("And now?", world.models[(n + shift) % len(world.models)], thread=thread)
+            call_for("And now?", simulated.models[(n + shift) % len(simulated.models)], thread=thread)
             for shift in range(2)
             for n, thread in enumerate(threads)
         ]
-        world.judge(others, await world.ask(others))
+        simulated.judge(others, await simulated.ask(others))

@@ -37,9 +37,9 @@ async def test_a_deeply_nested_event_is_ignored_or_a_protocol_error_with_its_usa
     event = f'event: future\ndata: {{"type": "future", "x": {nested(depth)}}}\n\n'.encode()
     async with (
         scripted_upstream(sse_bytes(start) + event + sse_bytes(*rest)) as upstream,
-        connect("memory", "auto", tmp_path / "data", base_url=upstream.url, max_retries=0) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url, max_retries=0) as session,
     ):
-        result = await desk.ask("x", model="claude-haiku-4-5")
+        result = await session.ask("x", model="claude-haiku-4-5")
     check_outcome(result, tmp_path / "data")
 
 
@@ -55,9 +55,9 @@ async def test_a_deeply_nested_tool_input_ends_in_a_known_way_with_its_usage(dep
     ]
     async with (
         scripted_upstream(sse_bytes(start, *text_events, *events, stop_delta, stop)) as upstream,
-        connect("memory", "auto", tmp_path / "data", base_url=upstream.url, max_retries=0) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url, max_retries=0) as session,
     ):
-        result = await desk.ask("x", model="claude-haiku-4-5", tools=["web"])
+        result = await session.ask("x", model="claude-haiku-4-5", tools=["web"])
     check_outcome(result, tmp_path / "data")
 
 
@@ -83,16 +83,16 @@ async def test_a_deeply_nested_request_over_stdio_is_answered_as_is_the_next_one
     line = (
         f'{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"claude_ask","arguments":{arguments}}}}}\n'
     )
-    async with stdio_process(tmp_path / "data", base_url=upstream.url) as wire:
-        await wire.initialize()
-        await wire.send(line.encode())
-        await wire.send(message_bytes({"jsonrpc": "2.0", "id": 2, "method": "ping"}))
-        await wire.read_response(2)
-        wire.close_stdin()
-        assert await wire.wait_for_exit() == 0
-    answers = [each for each in wire.received if each.get("id") in {1, None} and "method" not in each]
+    async with stdio_process(tmp_path / "data", base_url=upstream.url) as stdio:
+        await stdio.initialize()
+        await stdio.send(line.encode())
+        await stdio.send(message_bytes({"jsonrpc": "2.0", "id": 2, "method": "ping"}))
+        await stdio.read_response(2)
+        stdio.close_stdin()
+        assert await stdio.wait_for_exit() == 0
+    answers = [each for each in stdio.received if each.get("id") in {1, None} and "method" not in each]
     assert answers
-    assert "Traceback" not in wire.stderr.read_text()
+    assert "Traceback" not in stdio.stderr.read_text()
 
 
 @pytest.mark.parametrize("version", PROTOCOL_VERSIONS)

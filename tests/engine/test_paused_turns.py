@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-PREFILLED, PLEADED = "claude-haiku-4-5", "claude-sonnet-5-5"
+PREFILLED, PROMPTED = "claude-haiku-4-5", "claude-sonnet-5-5"
 PROMPT = "Tell me all about tea."
 
 
-def asked(api: Simulator) -> list[dict[str, object]]:
+def sent_bodies(api: Simulator) -> list[dict[str, object]]:
     return [cast("dict[str, object]", record.body) for record in api.requests if record.path == "/v1/messages"]
 
 
@@ -27,27 +27,27 @@ def turns(body: dict[str, object]) -> list[dict[str, object]]:
     return cast("list[dict[str, object]]", body["messages"])
 
 
-@pytest.mark.parametrize("model", [PREFILLED, PLEADED])
+@pytest.mark.parametrize("model", [PREFILLED, PROMPTED])
 async def test_a_turn_that_pauses_after_a_broken_stream_is_resumed_with_the_earlier_text(
     upstream: Simulator, tmp_path: Path, model: str
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[ProgressUpdate] = []
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        updates: list[ProgressUpdate] = []
         prompt = f"{PROMPT} {directive(fault='drop', at=100, times=1, stop='pause_turn', late='on', think=0)}"
-        result = await desk.ask(prompt, model=model, updates=told, style="text")
-        first, second, third = asked(upstream)
-        whole = upstream.answer_to(
+        result = await session.ask(prompt, model=model, updates=updates, style="text")
+        first, second, third = sent_bodies(upstream)
+        complete = upstream.answer_to(
             {"model": model, "max_tokens": 4000, "messages": [{"role": "user", "content": PROMPT}]}
         )
-    said = upstream.requests[-3].text.rstrip()
-    plea = (
-        [] if model == PREFILLED else [{"role": "user", "content": CONTINUE_PROMPT.format(anchor=overlap_anchor(said))}]
+    text = upstream.requests[-3].text.rstrip()
+    continue_prompt = (
+        [] if model == PREFILLED else [{"role": "user", "content": CONTINUE_PROMPT.format(anchor=overlap_anchor(text))}]
     )
-    assert turns(second) == [*turns(first), {"role": "assistant", "content": said}, *plea]
+    assert turns(second) == [*turns(first), {"role": "assistant", "content": text}, *continue_prompt]
     assert turns(third)[:-1] == turns(second)
     paused = cast("list[dict[str, object]]", turns(third)[-1]["content"])
     assert [block["type"] for block in paused] == ["text", "server_tool_use", "web_search_tool_result"]
-    assert text_blocks(result)[0] == "".join(each.message or "" for each in told) == whole
+    assert text_blocks(result)[0] == "".join(each.message or "" for each in updates) == complete
     assert usage_meta(result)["complete"]
     assert usage_meta(result)["retries"] == 1
 
@@ -55,15 +55,15 @@ async def test_a_turn_that_pauses_after_a_broken_stream_is_resumed_with_the_earl
 async def test_a_file_tool_after_a_broken_stream_is_resumed_with_the_earlier_text(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         prompt = f"{PROMPT} {directive(fault='drop', at=100, times=1, stop='tool_use', late='on', think=0)}"
-        result = await desk.ask(prompt, model=PLEADED, tools=["read"])
-        first, second, third = asked(upstream)
+        result = await session.ask(prompt, model=PROMPTED, tools=["read"])
+        first, second, third = sent_bodies(upstream)
     assert turns(third)[: len(turns(second))] == turns(second)
     assert [turn["role"] for turn in turns(third)] == ["user", "assistant", "user", "assistant", "user"]
     assert turns(second)[0] == turns(first)[0]
-    said = cast("str", turns(second)[1]["content"])
-    assert text_blocks(result)[0].startswith(said)
+    text = cast("str", turns(second)[1]["content"])
+    assert text_blocks(result)[0].startswith(text)
     assert usage_meta(result)["complete"]
 
 
@@ -76,10 +76,10 @@ async def test_half_a_character_of_a_broken_stream_is_not_joined_with_the_next_o
         "message": {**message, "content": content, "stop_reason": None, "usage": usage},
     }
 
-    def text(said: str) -> list[object]:
+    def text(text_so_far: str) -> list[object]:
         return [
             {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": said}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text_so_far}},
         ]
 
     def end(reason: str) -> list[object]:
@@ -91,11 +91,11 @@ async def test_half_a_character_of_a_broken_stream_is_not_joined_with_the_next_o
 
     paused = sse_bytes(start, *text("Smile: "), *end("pause_turn"))
     broken = sse_bytes(start, *text("\ud83d"), escaped=True)
-    whole = sse_bytes(start, *text("\U0001f600!"), *end("end_turn"))
+    complete = sse_bytes(start, *text("\U0001f600!"), *end("end_turn"))
     async with (
-        scripted_upstream(paused, broken, whole) as bird,
-        connect("memory", "auto", tmp_path / "data", base_url=bird.url, models_wait_s=0) as desk,
+        scripted_upstream(paused, broken, complete) as upstream,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url, models_wait_s=0) as session,
     ):
-        result = await desk.ask(PROMPT, model="claude-haiku-5-5")
+        result = await session.ask(PROMPT, model="claude-haiku-5-5")
         assert text_blocks(result)[0] == "Smile: \U0001f600!"
-        assert len(bird.requests) >= 3
+        assert len(upstream.requests) >= 3

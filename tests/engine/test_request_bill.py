@@ -80,7 +80,7 @@ def served_events(
     ]
 
 
-def played(events: list[dict[str, object]]) -> MessageStream:
+def replayed(events: list[dict[str, object]]) -> MessageStream:
     stream = MessageStream(lambda _event: None)
     stream.feed_events(events)
     return stream
@@ -89,7 +89,7 @@ def played(events: list[dict[str, object]]) -> MessageStream:
 @pytest.mark.parametrize(("category", "opus_usd"), [(None, "0"), ("cyber", "0"), ("bio", "0.004")])
 def test_a_fallback_of_the_api_is_named_and_billed_by_attempts(category: str | None, opus_usd: str) -> None:
     attempts = [attempt("message", OPUS, 1000, 0), attempt("fallback_message", SONNET, 1000, 100)]
-    bill = request_bill(played(served_events(*seam(category), iterations=attempts)))
+    bill = request_bill(replayed(served_events(*seam(category), iterations=attempts)))
     assert (bill.usage.model, bill.fallback_from) == (SONNET, OPUS)
     assert [(share.model, share.cost) for share in bill.shares] == [
         (OPUS, Decimal(opus_usd)),
@@ -101,18 +101,18 @@ def test_a_fallback_of_the_api_is_named_and_billed_by_attempts(category: str | N
 
 def test_a_refusal_after_some_output_is_billed_in_every_category() -> None:
     attempts = [attempt("message", OPUS, 1000, 50), attempt("fallback_message", SONNET, 1000, 100)]
-    bill = request_bill(played(served_events(*seam("cyber"), iterations=attempts)))
+    bill = request_bill(replayed(served_events(*seam("cyber"), iterations=attempts)))
     assert bill.cost == Decimal("0.005") + Decimal("0.003")
 
 
 def test_a_fallback_without_a_marker_is_recognised_by_its_entry() -> None:
-    bill = request_bill(played(served_events(iterations=[attempt("fallback_message", SONNET, 1000, 100)])))
+    bill = request_bill(replayed(served_events(iterations=[attempt("fallback_message", SONNET, 1000, 100)])))
     assert (bill.usage.model, bill.fallback_from, bill.cost) == (SONNET, OPUS, Decimal("0.003"))
 
 
 def test_compaction_is_billed_in_addition_to_the_top_level() -> None:
     attempts = [attempt("compaction", "", 10_000, 1000), attempt("message", OPUS, 1000, 100)]
-    bill = request_bill(played(served_events(iterations=attempts)))
+    bill = request_bill(replayed(served_events(iterations=attempts)))
     assert (bill.cost, bill.shares) == (Decimal("0.06") + Decimal("0.006"), ())
     assert bill.usage.input_tokens == 11_000
 
@@ -132,22 +132,22 @@ def test_the_requested_model_makes_the_summary_where_another_one_answers() -> No
 
 def test_the_iterations_of_a_server_tool_loop_are_billed_once_at_the_top_level() -> None:
     attempts = [attempt("message", OPUS, 400, 40), attempt("message", OPUS, 600, 60)]
-    bill = request_bill(played(served_events(iterations=attempts)))
+    bill = request_bill(replayed(served_events(iterations=attempts)))
     assert (bill.cost, bill.usage.input_tokens) == (Decimal("0.006"), 1000)
 
 
 def test_an_invalid_count_in_an_attempt_makes_the_cost_unknown() -> None:
     odd = attempt("message", OPUS, 1000, 0) | {"output_tokens": -3}
-    bill = request_bill(played(served_events(*seam(), iterations=[odd])))
+    bill = request_bill(replayed(served_events(*seam(), iterations=[odd])))
     assert bill.cost is None
 
 
 def test_speed_tier_and_region_change_the_price_and_are_named() -> None:
-    fast = request_bill(played(served_events(speed="fast")))
-    in_us = request_bill(played(served_events(inference_geo="us", service_tier="priority")))
+    fast = request_bill(replayed(served_events(speed="fast")))
+    in_us = request_bill(replayed(served_events(inference_geo="us", service_tier="priority")))
     assert (fast.cost, fast.usage.service_notes) == (Decimal("0.012"), ("fast mode",))
     assert (in_us.cost, in_us.usage.service_notes) == (Decimal("0.0066"), ("priority tier", "inference in us"))
-    assert request_bill(played(served_events())).usage.service_notes == ()
+    assert request_bill(replayed(served_events())).usage.service_notes == ()
 
 
 def test_the_input_of_a_cut_tool_call_is_estimated_as_output() -> None:
@@ -162,7 +162,7 @@ def test_the_input_of_a_cut_tool_call_is_estimated_as_output() -> None:
         {"type": "content_block_start", "index": 0, "content_block": block},
         {"type": "content_block_delta", "index": 0, "delta": delta},
     ]
-    bill = request_bill(played(events))
+    bill = request_bill(replayed(events))
     assert bill.usage.estimated
     assert bill.usage.output_tokens > 900
     assert not bill.is_lower_bound
@@ -171,10 +171,10 @@ def test_the_input_of_a_cut_tool_call_is_estimated_as_output() -> None:
 def test_no_count_is_lost_when_the_requested_model_is_named_after_it_has_been_billed() -> None:
     accumulator = UsageAccumulator(Call(prompt="Tea?"))
     advised = [attempt("advisor_message", SONNET, 1000, 10), attempt("message", OPUS, 1000, 100)]
-    accumulator.add_request(request_bill(played(served_events())), None)
-    accumulator.add_request(request_bill(played(served_events(iterations=advised))), None)
+    accumulator.add_request(request_bill(replayed(served_events())), None)
+    accumulator.add_request(request_bill(replayed(served_events(iterations=advised))), None)
     accumulator.switch_model(OPUS, SONNET)
-    accumulator.add_request(request_bill(played(served_events())), None)
+    accumulator.add_request(request_bill(replayed(served_events())), None)
     usage = accumulator.usage()
     assert usage.input_tokens == 1000 + 2000 + 1000
     assert [(share.model, share.requests, share.input_tokens) for share in usage.by_model] == [

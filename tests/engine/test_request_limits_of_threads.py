@@ -24,14 +24,14 @@ async def test_images_of_a_thread_count_towards_the_limit_of_a_request(
     for n in range(25):
         (project / f"shot-{n:02}.png").write_bytes(png(2_500, 40))
     names = [f"shot-{n:02}.png" for n in range(25)]
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        first = await desk.ask("Describe them.", files=names[:15])
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        first = await session.ask("Describe them.", files=names[:15])
         thread = usage_meta(first)["thread"]
         sent = len(upstream.requests)
-        second = await desk.ask("And these.", files=names[15:], thread=thread)
+        second = await session.ask("And these.", files=names[15:], thread=thread)
         assert second.is_error
         assert failure_meta(second)["kind"] == "too_large"
         assert "among 25 in the request and its thread" in text_blocks(second)[0]
         assert len(upstream.requests) == sent
-        third = await desk.ask("And this one.", files=names[15:16], thread=thread)
+        third = await session.ask("And this one.", files=names[15:16], thread=thread)
         assert not third.is_error

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-PREFILLED, PLEADED = "claude-haiku-4-5", "claude-sonnet-5-5"
+PREFILLED, PROMPTED = "claude-haiku-4-5", "claude-sonnet-5-5"
 BREAKS = ("drop", "fin", "eof", "error", "malformed", "badutf8", "stall")
 TABLE = "| n | n² |\n|---|---|\n" + "".join(f"| {n} | {n * n} |\n" for n in range(60))
 CODE = "".join(f"def f{n}(x):\n    if x:\n        return {{{n}: x}}\n    return {{}}\n\n\n" for n in range(20))
@@ -43,18 +43,18 @@ WORLD = "Ça va? 😀 שלום עולם, السلام عليكم. 日本語。\n
 
 
 @pytest.fixture(scope="module")
-async def module_desk(api: Simulator, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[McpSession]:
+async def module_session(api: Simulator, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[McpSession]:
     data_dir = tmp_path_factory.mktemp("resume") / "data"
     async with connect(
         "memory", "auto", data_dir, base_url=api.url, bytes_timeout_s=0.4, event_timeout_s=0.6, progress_interval_s=0.01
-    ) as desk:
-        yield desk
+    ) as session:
+        yield session
 
 
 @pytest.fixture
-def desk(module_desk: McpSession, api: Simulator) -> McpSession:
+def session(module_session: McpSession, api: Simulator) -> McpSession:
     api.reset()
-    return module_desk
+    return module_session
 
 
 def body(record: LoggedRequest) -> dict[str, object]:
@@ -71,34 +71,36 @@ def messages(record: LoggedRequest) -> list[dict[str, object]]:
     return cast("list[dict[str, object]]", body(record)["messages"])
 
 
-def lossless(told: list[ProgressUpdate]) -> str:
-    assert all(before.progress < after.progress for before, after in pairwise(told))
-    return "".join(each.message or "" for each in told)
+def lossless(updates: list[ProgressUpdate]) -> str:
+    assert all(before.progress < after.progress for before, after in pairwise(updates))
+    return "".join(each.message or "" for each in updates)
 
 
 # --------------------------------------------------------------------- after visible text
 
 
 @dataclass(frozen=True)
-class Asked:
+class BrokenRequest:
     """A call that broke once, with the two requests that it took."""
 
     result: CallToolResult
-    told: list[ProgressUpdate]
+    updates: list[ProgressUpdate]
     first: LoggedRequest
     second: LoggedRequest
 
 
-@pytest.fixture(scope="module", params=[PREFILLED, PLEADED])
-async def broken(request: pytest.FixtureRequest, module_desk: McpSession, api: Simulator) -> dict[str, Asked]:
+@pytest.fixture(scope="module", params=[PREFILLED, PROMPTED])
+async def broken(
+    request: pytest.FixtureRequest, module_session: McpSession, api: Simulator
+) -> dict[str, BrokenRequest]:
     """One call for each way to break in mid-text, all at once: each of them waits before it goes on."""
     api.reset()
-    heard: dict[str, tuple[CallToolResult, list[ProgressUpdate]]] = {}
+    results: dict[str, tuple[CallToolResult, list[ProgressUpdate]]] = {}
 
     async def ask(fault: str) -> None:
-        told: list[ProgressUpdate] = []
+        updates: list[ProgressUpdate] = []
         prompt = f"Tell me of {fault}. {directive(fault=fault, times=1)}"
-        heard[fault] = (await module_desk.ask(prompt, model=request.param, updates=told), told)
+        results[fault] = (await module_session.ask(prompt, model=request.param, updates=updates), updates)
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
@@ -112,13 +114,13 @@ async def broken(request: pytest.FixtureRequest, module_desk: McpSession, api: S
         ]
         for fault in BREAKS
     }
-    return {fault: Asked(result, told, *requests[fault]) for fault, (result, told) in heard.items()}
+    return {fault: BrokenRequest(result, updates, *requests[fault]) for fault, (result, updates) in results.items()}
 
 
 async def test_text_for_a_block_that_was_never_started_is_part_of_a_complete_answer(
-    desk: McpSession, api: Simulator
+    session: McpSession, api: Simulator
 ) -> None:
-    result = await desk.ask(f"Tell me. {directive(fault='badindex', times=1)}")
+    result = await session.ask(f"Tell me. {directive(fault='badindex', times=1)}")
     (record,) = message_requests(api)
     assert text_blocks(result)[0].replace("?", "", 1) == record.text.replace("?", "", 1)
     assert len(text_blocks(result)[0]) == len(record.text) + 1
@@ -129,24 +131,24 @@ def stray_delta(text: str) -> dict[str, object]:
     return {"type": "content_block_delta", "index": 7, "delta": {"type": "text_delta", "text": text}}
 
 
-@pytest.mark.parametrize("model", [PREFILLED, PLEADED])
+@pytest.mark.parametrize("model", [PREFILLED, PROMPTED])
 async def test_a_continuation_with_text_for_a_block_that_was_never_started_is_repeated(
     tmp_path: Path, model: str
 ) -> None:
-    said, rest = "The first half of the answer, which is long enough to repeat. ", "The second half."
-    anchor = "" if model == PREFILLED else said.rstrip()[-ANCHOR_CHARS:]
+    first_half, rest = "The first half of the answer, which is long enough to repeat. ", "The second half."
+    anchor = "" if model == PREFILLED else first_half.rstrip()[-ANCHOR_CHARS:]
     start, block, *_ = message_events()
-    whole = message_events(anchor + " " + rest)
+    complete = message_events(anchor + " " + rest)
     async with (
         scripted_upstream(
-            sse_bytes(*message_events(said)[:3]),
-            sse_bytes(start, block, stray_delta("?"), *whole[2:]),
-            sse_bytes(*whole),
+            sse_bytes(*message_events(first_half)[:3]),
+            sse_bytes(start, block, stray_delta("?"), *complete[2:]),
+            sse_bytes(*complete),
         ) as upstream,
-        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session,
     ):
-        result = await desk.ask("x", model=model)
-    assert text_blocks(result)[0] == said + rest
+        result = await session.ask("x", model=model)
+    assert text_blocks(result)[0] == first_half + rest
     assert (usage_meta(result)["complete"], usage_meta(result)["attempts"]) == (True, 3)
 
 
@@ -156,34 +158,36 @@ async def test_json_with_text_for_a_block_that_was_never_started_is_requested_ag
         scripted_upstream(
             sse_bytes(start, block, rest[0], stray_delta("?"), *rest[1:]), sse_bytes(start, block, *rest)
         ) as upstream,
-        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session,
     ):
         schema = {"type": "object", "properties": {"a": {"type": "string"}}}
-        result = await desk.ask("x", model=PREFILLED, schema=schema)
+        result = await session.ask("x", model=PREFILLED, schema=schema)
     assert text_blocks(result)[0] == '{"a": "b"}'
     assert usage_meta(result)["attempts"] == 2
 
 
 @pytest.mark.parametrize("fault", BREAKS)
 async def test_a_stream_broken_after_visible_text_is_continued_and_the_answer_is_exact(
-    broken: dict[str, Asked], api: Simulator, fault: str
+    broken: dict[str, BrokenRequest], api: Simulator, fault: str
 ) -> None:
-    asked = broken[fault]
-    used = usage_meta(asked.result)
-    assert text_blocks(asked.result)[0] == expected(api, asked.first) == lossless(asked.told)
-    assert asked.first.visible_chars > 0
-    assert asked.second.is_continuation
+    broken_request = broken[fault]
+    used = usage_meta(broken_request.result)
+    assert (
+        text_blocks(broken_request.result)[0] == expected(api, broken_request.first) == lossless(broken_request.updates)
+    )
+    assert broken_request.first.visible_chars > 0
+    assert broken_request.second.is_continuation
     assert (used["complete"], used["resumed"], used["estimated"]) == (True, True, True)
-    assert used["request_ids"] == [asked.first.request_id, asked.second.request_id]
+    assert used["request_ids"] == [broken_request.first.request_id, broken_request.second.request_id]
     assert (used["attempts"], used["retries"]) == (2, 1)
-    assert used["input_tokens"] == asked.first.input_tokens + asked.second.input_tokens
-    assert len(text_blocks(asked.result)) == 2
+    assert used["input_tokens"] == broken_request.first.input_tokens + broken_request.second.input_tokens
+    assert len(text_blocks(broken_request.result)) == 2
 
 
-@pytest.mark.parametrize("model", [PREFILLED, PLEADED])
+@pytest.mark.parametrize("model", [PREFILLED, PROMPTED])
 @pytest.mark.parametrize("text", [TABLE, CODE, WORLD], ids=["table", "code", "world"])
 async def test_tables_code_and_white_space_are_exact_after_a_break_anywhere(
-    desk: McpSession, api: Simulator, text: str, model: str
+    session: McpSession, api: Simulator, text: str, model: str
 ) -> None:
     """Several calls at once, each broken at a place of its own, two of them beside white space."""
     last = len(text.rstrip()) - 1
@@ -192,10 +196,10 @@ async def test_tables_code_and_white_space_are_exact_after_a_break_anywhere(
     answers: dict[int, tuple[str, str]] = {}
 
     async def ask(cut: int) -> None:
-        told: list[ProgressUpdate] = []
-        asked = directive(text=text, fault="eof", times=1, at=cut, chars=7)
-        result = await desk.ask(f"{cut} {asked}", model=model, updates=told)
-        answers[cut] = (text_blocks(result)[0], lossless(told))
+        updates: list[ProgressUpdate] = []
+        broken_request = directive(text=text, fault="eof", times=1, at=cut, chars=7)
+        result = await session.ask(f"{cut} {broken_request}", model=model, updates=updates)
+        answers[cut] = (text_blocks(result)[0], lossless(updates))
 
     async with anyio.create_task_group() as tasks:
         for cut in set(cuts):
@@ -205,34 +209,34 @@ async def test_tables_code_and_white_space_are_exact_after_a_break_anywhere(
 
 
 async def test_a_continuation_that_does_not_repeat_the_end_is_joined_unchanged(
-    desk: McpSession, api: Simulator
+    session: McpSession, api: Simulator
 ) -> None:
-    told: list[ProgressUpdate] = []
-    result = await desk.ask(
-        f"Tell me of tea. {directive(fault='eof', times=1, anchor='off')}", model=PLEADED, updates=told
+    updates: list[ProgressUpdate] = []
+    result = await session.ask(
+        f"Tell me of tea. {directive(fault='eof', times=1, anchor='off')}", model=PROMPTED, updates=updates
     )
-    assert text_blocks(result)[0] == expected(api, message_requests(api)[0]) == lossless(told)
+    assert text_blocks(result)[0] == expected(api, message_requests(api)[0]) == lossless(updates)
 
 
-@pytest.mark.parametrize("model", [PREFILLED, PLEADED])
+@pytest.mark.parametrize("model", [PREFILLED, PROMPTED])
 async def test_an_answer_that_breaks_between_the_halves_of_a_surrogate_pair_is_exact(
-    desk: McpSession, api: Simulator, model: str
+    session: McpSession, api: Simulator, model: str
 ) -> None:
     text = "smile 😀 " * 40
     halves = len(text.encode("utf-16-le")) // 2
-    told: list[ProgressUpdate] = []
-    asked = directive(text=text, split="surrogates", fault="eof", times=1, at=halves // 2)
-    result = await desk.ask(asked, model=model, updates=told)
-    assert text_blocks(result)[0] == lossless(told) == text
+    updates: list[ProgressUpdate] = []
+    broken_request = directive(text=text, split="surrogates", fault="eof", times=1, at=halves // 2)
+    result = await session.ask(broken_request, model=model, updates=updates)
+    assert text_blocks(result)[0] == lossless(updates) == text
     assert len(message_requests(api)) == 2
 
 
-@pytest.mark.parametrize("model", [PREFILLED, PLEADED])
-async def test_a_continuation_that_breaks_is_continued_too(desk: McpSession, api: Simulator, model: str) -> None:
-    told: list[ProgressUpdate] = []
-    asked = directive(text=TABLE, fault="eof", times=3, at=100, chars=9)
-    result = await desk.ask(asked, model=model, updates=told)
-    assert text_blocks(result)[0] == lossless(told) == TABLE
+@pytest.mark.parametrize("model", [PREFILLED, PROMPTED])
+async def test_a_continuation_that_breaks_is_continued_too(session: McpSession, api: Simulator, model: str) -> None:
+    updates: list[ProgressUpdate] = []
+    broken_request = directive(text=TABLE, fault="eof", times=3, at=100, chars=9)
+    result = await session.ask(broken_request, model=model, updates=updates)
+    assert text_blocks(result)[0] == lossless(updates) == TABLE
     assert len(message_requests(api)) == 4
     assert usage_meta(result)["request_ids"] == [request.request_id for request in message_requests(api)]
 
@@ -240,20 +244,20 @@ async def test_a_continuation_that_breaks_is_continued_too(desk: McpSession, api
 # --------------------------------------------------------------------- what is sent
 
 
-async def test_a_model_with_prefill_gets_its_text_and_no_prompt(desk: McpSession, api: Simulator) -> None:
+async def test_a_model_with_prefill_gets_its_text_and_no_prompt(session: McpSession, api: Simulator) -> None:
     text = "A line of text that ends in white space.  \n\n\tAnd more of it."
     cut = text.index("And")
-    await desk.ask(directive(text=text, fault="eof", times=1, at=cut), model=PREFILLED, system="Be brief.")
+    await session.ask(directive(text=text, fault="eof", times=1, at=cut), model=PREFILLED, system="Be brief.")
     first, second = message_requests(api)
     assert messages(second) == [*messages(first), {"role": "assistant", "content": text[:cut].rstrip()}]
     unchanged = {"model", "system", "stream"}
     assert {name: body(second)[name] for name in unchanged} == {name: body(first)[name] for name in unchanged}
 
 
-async def test_other_models_are_prompted_to_begin_with_the_last_characters(desk: McpSession, api: Simulator) -> None:
+async def test_other_models_are_prompted_to_begin_with_the_last_characters(session: McpSession, api: Simulator) -> None:
     text = "A line of text that ends in white space.  \n\n\tAnd more of it."
     cut = text.index("And")
-    await desk.ask(directive(text=text, fault="eof", times=1, at=cut), model=PLEADED)
+    await session.ask(directive(text=text, fault="eof", times=1, at=cut), model=PROMPTED)
     first, second = message_requests(api)
     partial = text[:cut].rstrip()
     assert messages(second) == [
@@ -263,8 +267,10 @@ async def test_other_models_are_prompted_to_begin_with_the_last_characters(desk:
     ]
 
 
-async def test_a_continuation_does_not_exceed_the_requested_length(desk: McpSession, api: Simulator) -> None:
-    await desk.ask(f"Tell me. {directive(tokens=900, fault='eof', times=1, at=1400)}", max_tokens=1000, model=PLEADED)
+async def test_a_continuation_does_not_exceed_the_requested_length(session: McpSession, api: Simulator) -> None:
+    await session.ask(
+        f"Tell me. {directive(tokens=900, fault='eof', times=1, at=1400)}", max_tokens=1000, model=PROMPTED
+    )
     first, second = message_requests(api)
     assert body(first)["max_tokens"] == 1000
     assert body(second)["max_tokens"] == 1000 - round(1400 / CHARS_PER_TOKEN)
@@ -273,32 +279,36 @@ async def test_a_continuation_does_not_exceed_the_requested_length(desk: McpSess
 # --------------------------------------------------------------------- before visible text
 
 
-@pytest.mark.parametrize("model", [PREFILLED, PLEADED])
+@pytest.mark.parametrize("model", [PREFILLED, PROMPTED])
 async def test_a_stream_broken_before_visible_text_is_repeated_byte_for_byte(
-    desk: McpSession, api: Simulator, model: str
+    session: McpSession, api: Simulator, model: str
 ) -> None:
-    asked = [directive(fault=fault, times=1, at=at, think=0) for fault in BREAKS for at in ("headers", 0)]
-    asked += [directive(fault="empty", times=1), directive(status=500, times=1), directive(status=529, times=1)]
+    broken_request = [directive(fault=fault, times=1, at=at, think=0) for fault in BREAKS for at in ("headers", 0)]
+    broken_request += [
+        directive(fault="empty", times=1),
+        directive(status=500, times=1),
+        directive(status=529, times=1),
+    ]
     results: dict[str, dict[str, object]] = {}
 
     async def ask(prompt: str) -> None:
-        result = await desk.ask(prompt, model=model)
+        result = await session.ask(prompt, model=model)
         results[prompt] = usage_meta(result)
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
-            for n, each in enumerate(asked):
+            for n, each in enumerate(broken_request):
                 tasks.start_soon(ask, f"{n} {each}")
     for prompt, used in results.items():
         first, second = (record for record in message_requests(api) if messages(record)[0]["content"] == prompt)
         assert body(first) == body(second)
         assert (used["complete"], used["resumed"], used["attempts"]) == (True, False, 2)
-    assert len(results) == len(asked)
+    assert len(results) == len(broken_request)
 
 
 @pytest.mark.parametrize("fault", ["eof", "drop", "error"])
-async def test_a_stream_broken_during_thinking_is_repeated(desk: McpSession, api: Simulator, fault: str) -> None:
-    result = await desk.ask(f"Tell me. {directive(think=50, fault=fault, times=1, at=0)}", model="claude-opus-5-5")
+async def test_a_stream_broken_during_thinking_is_repeated(session: McpSession, api: Simulator, fault: str) -> None:
+    result = await session.ask(f"Tell me. {directive(think=50, fault=fault, times=1, at=0)}", model="claude-opus-5-5")
     first, second = message_requests(api)
     assert body(first) == body(second)
     assert first.thinking_chars > 0
@@ -306,22 +316,22 @@ async def test_a_stream_broken_during_thinking_is_repeated(desk: McpSession, api
     assert usage_meta(result)["resumed"] is False
 
 
-async def test_white_space_alone_is_not_yet_visible_text(desk: McpSession, api: Simulator) -> None:
+async def test_white_space_alone_is_not_yet_visible_text(session: McpSession, api: Simulator) -> None:
     text = "\n\n  and then the answer"
-    told: list[ProgressUpdate] = []
-    result = await desk.ask(directive(text=text, fault="eof", times=1, at=3, chars=1), updates=told)
+    updates: list[ProgressUpdate] = []
+    result = await session.ask(directive(text=text, fault="eof", times=1, at=3, chars=1), updates=updates)
     first, second = message_requests(api)
     assert body(first) == body(second)
-    assert text_blocks(result)[0] == lossless(told) == text
+    assert text_blocks(result)[0] == lossless(updates) == text
 
 
 # --------------------------------------------------------------------- what cannot be continued
 
 
 async def test_a_stream_broken_after_a_server_tool_is_incomplete_and_not_continued(
-    desk: McpSession, api: Simulator
+    session: McpSession, api: Simulator
 ) -> None:
-    result = await desk.ask(f"Look it up. {directive(search='on', fault='eof', times=1)}")
+    result = await session.ask(f"Look it up. {directive(search='on', fault='eof', times=1)}")
     (request,) = message_requests(api)
     assert request.web_searches == 1
     answer, *_, last = text_blocks(result)
@@ -346,14 +356,17 @@ async def test_continuations_are_bounded_and_the_text_so_far_is_kept(tmp_path_fa
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "word "}},
     )
     where = tmp_path_factory.mktemp("bounded") / "data"
-    told: list[ProgressUpdate] = []
+    updates: list[ProgressUpdate] = []
     with anyio.fail_after(90):
-        async with scripted_upstream(stream) as bird, connect("memory", "auto", where, base_url=bird.url) as desk:
-            result = await desk.ask("x", model=PREFILLED, updates=told)
-    posted = [each for each in bird.requests if each.startswith(b"POST /v1/messages ")]
+        async with (
+            scripted_upstream(stream) as upstream,
+            connect("memory", "auto", where, base_url=upstream.url) as session,
+        ):
+            result = await session.ask("x", model=PREFILLED, updates=updates)
+    posted = [each for each in upstream.requests if each.startswith(b"POST /v1/messages ")]
     assert len(posted) == 1 + MAX_CONTINUATIONS
     answer, _, last = text_blocks(result)
-    assert answer == lossless(told) == "word " * (1 + MAX_CONTINUATIONS)
+    assert answer == lossless(updates) == "word " * (1 + MAX_CONTINUATIONS)
     assert last.startswith("INCOMPLETE: ")
     assert last.endswith(f"Ask for the rest in thread {usage_meta(result)['thread']}.")
     assert usage_meta(result)["attempts"] == 1 + MAX_CONTINUATIONS
@@ -363,8 +376,8 @@ async def test_a_stream_that_always_breaks_before_its_text_is_an_error_with_its_
     api: Simulator, tmp_path: Path
 ) -> None:
     api.reset()
-    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, max_retries=1) as desk:
-        result = await desk.ask(f"Tell me. {directive(fault='eof', at=0)}", model=PLEADED)
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, max_retries=1) as session:
+        result = await session.ask(f"Tell me. {directive(fault='eof', at=0)}", model=PROMPTED)
     first, second = message_requests(api)
     used = usage_meta(result)
     assert failure_meta(result)["kind"] == "truncated"
@@ -377,10 +390,12 @@ async def test_a_stream_that_always_breaks_before_its_text_is_an_error_with_its_
 # --------------------------------------------------------------------- paused turns
 
 
-async def test_a_paused_turn_is_resumed_unchanged_and_its_answer_is_complete(desk: McpSession, api: Simulator) -> None:
-    told: list[ProgressUpdate] = []
-    result = await desk.ask(
-        f"Look it up. {directive(stop='pause_turn', think=20)}", model="claude-opus-5-5", updates=told
+async def test_a_paused_turn_is_resumed_unchanged_and_its_answer_is_complete(
+    session: McpSession, api: Simulator
+) -> None:
+    updates: list[ProgressUpdate] = []
+    result = await session.ask(
+        f"Look it up. {directive(stop='pause_turn', think=20)}", model="claude-opus-5-5", updates=updates
     )
     first, second = message_requests(api)
     *before, carried = messages(second)
@@ -389,17 +404,17 @@ async def test_a_paused_turn_is_resumed_unchanged_and_its_answer_is_complete(des
     async with httpx2.AsyncClient() as other:  # what the API says to the same request, in one piece
         # The same account: thinking is bound to it.
         headers = {"x-api-key": FAKE_KEY, "anthropic-version": first.headers["anthropic-version"]}
-        whole = await other.post(f"{api.url}/v1/messages", json={**body(first), "stream": False}, headers=headers)
-    assert carried["content"] == whole.json()["content"]
+        complete = await other.post(f"{api.url}/v1/messages", json={**body(first), "stream": False}, headers=headers)
+    assert carried["content"] == complete.json()["content"]
     kinds = [block["type"] for block in cast("list[dict[str, object]]", carried["content"])]
     assert kinds[:3] == ["thinking", "server_tool_use", "web_search_tool_result"]
-    assert text_blocks(result)[0] == lossless(told)
-    assert lossless(told).startswith(first.text + second.text)
+    assert text_blocks(result)[0] == lossless(updates)
+    assert lossless(updates).startswith(first.text + second.text)
     assert (usage_meta(result)["complete"], usage_meta(result)["stop_reason"]) == (True, "end_turn")
 
 
-async def test_a_turn_that_pauses_repeatedly_is_resumed_up_to_the_limit(desk: McpSession, api: Simulator) -> None:
-    result = await desk.ask(f"Look it up. {directive(stop='pause_turn', times=1000)}")
+async def test_a_turn_that_pauses_repeatedly_is_resumed_up_to_the_limit(session: McpSession, api: Simulator) -> None:
+    result = await session.ask(f"Look it up. {directive(stop='pause_turn', times=1000)}")
     assert len(message_requests(api)) == 1 + MAX_PAUSE_TURNS
     assert text_blocks(result)[-1].startswith("INCOMPLETE: ")
     assert usage_meta(result)["stop_reason"] == "pause_turn"

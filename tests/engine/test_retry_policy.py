@@ -48,31 +48,31 @@ def step(policy: retry_policy.RetryPolicy, failures: int) -> float:
 @example(retry_policy.RetryPolicy(), replace(HEALTHY, elapsed_s=3600.0), 0.0)
 @example(retry_policy.RetryPolicy(retry_for_s=0), HEALTHY, 0.5)
 def test_a_wait_never_ends_past_the_deadline_nor_past_the_time_allowed_for_failing(
-    policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float
+    policy: retry_policy.RetryPolicy, state: retry_policy.FailureState, chance: float
 ) -> None:
-    pause = retry_policy.backoff_delay(policy, trouble, chance)
+    pause = retry_policy.backoff_delay(policy, state, chance)
     if pause is not None:
         assert pause >= 0
-        assert pause <= policy.deadline_s - trouble.elapsed_s
-        assert pause <= policy.retry_for_s - trouble.failing_for_s
+        assert pause <= policy.deadline_s - state.elapsed_s
+        assert pause <= policy.retry_for_s - state.failing_for_s
 
 
 @settings(deadline=None)
 @given(policies, troubles, chances, seconds)
 @example(retry_policy.RetryPolicy(), HEALTHY, 0.0, 0.0)
 def test_a_wait_ends_neither_before_the_time_of_the_api_nor_long_after(
-    policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float, asked: float
+    policy: retry_policy.RetryPolicy, state: retry_policy.FailureState, chance: float, retry_after_s: float
 ) -> None:
-    pause = retry_policy.backoff_delay(policy, replace(trouble, retry_after_s=asked), chance)
+    pause = retry_policy.backoff_delay(policy, replace(state, retry_after_s=retry_after_s), chance)
     if pause is not None:
-        assert asked <= pause <= asked * 1.1 + 0.1
+        assert retry_after_s <= pause <= retry_after_s * 1.1 + 0.1
 
 
 @settings(deadline=None)
 @given(policies, troubles, chances, st.floats(0.01, 1000), st.floats(-1000, 1000), st.floats(1.001, 1000))
 def test_a_wait_that_cannot_end_in_time_fails_at_once_instead_of_being_cut_short(
     policy: retry_policy.RetryPolicy,
-    trouble: retry_policy.FailureState,
+    state: retry_policy.FailureState,
     chance: float,
     left: float,
     slack: float,
@@ -80,36 +80,35 @@ def test_a_wait_that_cannot_end_in_time_fails_at_once_instead_of_being_cut_short
 ) -> None:
     policy = replace(
         policy,
-        deadline_s=trouble.elapsed_s + left + max(slack, 0),
-        retry_for_s=trouble.failing_for_s + left + max(-slack, 0),
+        deadline_s=state.elapsed_s + left + max(slack, 0),
+        retry_for_s=state.failing_for_s + left + max(-slack, 0),
     )
-    left = min(policy.deadline_s - trouble.elapsed_s, policy.retry_for_s - trouble.failing_for_s)
-    assert retry_policy.backoff_delay(policy, replace(trouble, retry_after_s=left * beyond), chance) is None
+    left = min(policy.deadline_s - state.elapsed_s, policy.retry_for_s - state.failing_for_s)
+    assert retry_policy.backoff_delay(policy, replace(state, retry_after_s=left * beyond), chance) is None
 
 
 @settings(deadline=None)
 @given(policies, troubles, chances, st.sampled_from(sorted(retry_policy.NEVER_RETRIED_KINDS)))
 def test_permanent_errors_are_never_retried_whatever_the_api_advises(
-    policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float, kind: str
+    policy: retry_policy.RetryPolicy, state: retry_policy.FailureState, chance: float, kind: str
 ) -> None:
     assert (
-        retry_policy.backoff_delay(policy, replace(trouble, kind=kind, retryable=True, should_retry=True), chance)
-        is None
+        retry_policy.backoff_delay(policy, replace(state, kind=kind, retryable=True, should_retry=True), chance) is None
     )
 
 
 @settings(deadline=None)
 @given(troubles, chances)
 def test_the_advice_of_the_api_outranks_the_retry_policy_both_ways(
-    trouble: retry_policy.FailureState, chance: float
+    state: retry_policy.FailureState, chance: float
 ) -> None:
     patient = retry_policy.RetryPolicy(deadline_s=1e9, retry_for_s=1e9, max_retries=1000)
-    assume(trouble.kind not in retry_policy.NEVER_RETRIED_KINDS)
+    assume(state.kind not in retry_policy.NEVER_RETRIED_KINDS)
     for ours in (True, False):
-        told = replace(trouble, retryable=ours)
-        assert retry_policy.backoff_delay(patient, replace(told, should_retry=True), chance) is not None
-        assert retry_policy.backoff_delay(patient, replace(told, should_retry=False), chance) is None
-        assert (retry_policy.backoff_delay(patient, replace(told, should_retry=None), chance) is not None) is ours
+        advised = replace(state, retryable=ours)
+        assert retry_policy.backoff_delay(patient, replace(advised, should_retry=True), chance) is not None
+        assert retry_policy.backoff_delay(patient, replace(advised, should_retry=False), chance) is None
+        assert (retry_policy.backoff_delay(patient, replace(advised, should_retry=None), chance) is not None) is ours
 
 
 @settings(deadline=None)
@@ -120,31 +119,31 @@ def test_the_advice_of_the_api_outranks_the_retry_policy_both_ways(
     0.999,
 )
 def test_a_wait_without_advice_is_no_longer_than_the_step_of_the_backoff(
-    policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float
+    policy: retry_policy.RetryPolicy, state: retry_policy.FailureState, chance: float
 ) -> None:
-    pause = retry_policy.backoff_delay(policy, replace(trouble, retry_after_s=None), chance)
+    pause = retry_policy.backoff_delay(policy, replace(state, retry_after_s=None), chance)
     if pause is not None:
-        assert pause <= step(policy, trouble.failures) <= policy.max_backoff_s
+        assert pause <= step(policy, state.failures) <= policy.max_backoff_s
 
 
 @settings(deadline=None)
 @given(st.integers(1, 40), chances)
 def test_the_backoff_doubles_and_the_jitter_covers_its_whole_range(failures: int, chance: float) -> None:
     patient = retry_policy.RetryPolicy(deadline_s=1e9, retry_for_s=1e9, max_retries=1000)
-    trouble = replace(HEALTHY, failures=failures)
-    assert retry_policy.backoff_delay(patient, trouble, 0.0) == 0.0
-    assert retry_policy.backoff_delay(patient, trouble, chance) == chance * step(patient, failures)
+    state = replace(HEALTHY, failures=failures)
+    assert retry_policy.backoff_delay(patient, state, 0.0) == 0.0
+    assert retry_policy.backoff_delay(patient, state, chance) == chance * step(patient, failures)
     assert step(patient, failures) == min(60.0, 2.0 ** (failures - 1))
 
 
 @settings(deadline=None)
 @given(policies, troubles, chances, st.integers(1, 1000))
 def test_more_consecutive_failures_than_allowed_end_the_call(
-    policy: retry_policy.RetryPolicy, trouble: retry_policy.FailureState, chance: float, more: int
+    policy: retry_policy.RetryPolicy, state: retry_policy.FailureState, chance: float, more: int
 ) -> None:
     assert (
         retry_policy.backoff_delay(
-            policy, replace(trouble, failures=policy.max_retries + more, should_retry=True), chance
+            policy, replace(state, failures=policy.max_retries + more, should_retry=True), chance
         )
         is None
     )

@@ -71,30 +71,30 @@ def budget(data_dir: Path) -> tuple[int, int]:
     return spent, held
 
 
-async def during(desk: McpSession, api: Simulator, *, think: int = 0, **arguments: object) -> tuple[int, int]:
+async def during(session: McpSession, api: Simulator, *, think: int = 0, **arguments: object) -> tuple[int, int]:
     """The budget while a call streams that stalls after a word or two; then it is cancelled."""
-    heard = anyio.Event()
+    reported = anyio.Event()
     found: list[tuple[int, int]] = []
 
-    async def hear(progress: float, total: float | None, message: str | None) -> None:
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         assert progress > 0
         assert total is None
         if message:
-            heard.set()
+            reported.set()
 
     prompt = f"Tell me. {directive(think=think, tokens=400, fault='stall', at=90)}"
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(
-                lambda: desk.client.call_tool(
-                    "claude_ask", {"prompt": prompt, "model": MODEL, **arguments}, progress_callback=hear
+                lambda: session.client.call_tool(
+                    "claude_ask", {"prompt": prompt, "model": MODEL, **arguments}, progress_callback=on_progress
                 )
             )
-            await heard.wait()
-            found.append(budget(desk.data_dir))
+            await reported.wait()
+            found.append(budget(session.data_dir))
             tasks.cancel_scope.cancel()
         await api.wait_until_idle()
-    await desk.client.call_tool("claude_jobs", {})  # the store writes in order: by now the call is settled
+    await session.client.call_tool("claude_jobs", {})  # the store writes in order: by now the call is settled
     return found[0]
 
 
@@ -105,8 +105,8 @@ async def during(desk: McpSession, api: Simulator, *, think: int = 0, **argument
 async def test_the_cost_limit_of_a_call_is_enforced_through_max_tokens_and_reported(
     upstream: Simulator, tmp_path: Path, max_usd: float
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask("Tell me. [[sim: tokens=5000]]", model=MODEL, max_usd=max_usd)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask("Tell me. [[sim: tokens=5000]]", model=MODEL, max_usd=max_usd)
     (request,) = sent(upstream)
     left = round(max_usd * 1_000_000, 1) // 1 - micros(request.input_tokens, rates().cache_write)
     assert max_tokens(request) == math.floor(Decimal(left) / rates().output)
@@ -142,8 +142,8 @@ async def test_an_error_after_a_cut_by_a_budget_names_the_budget(
 
 @pytest.mark.parametrize("cache", ["5m", "1h", "off"])
 async def test_cache_writes_count_towards_the_limit(upstream: Simulator, tmp_path: Path, cache: str) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, cache=cache) as desk:
-        result = await desk.ask(f"{'tea ' * 4000}[[sim: tokens=5000]]", model=MODEL, max_usd=0.02)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, cache=cache) as session:
+        result = await session.ask(f"{'tea ' * 4000}[[sim: tokens=5000]]", model=MODEL, max_usd=0.02)
     assert bool(usage_meta(result)["cache_creation_input_tokens"]) == (cache != "off")
     assert 0.019 < cast("float", usage_meta(result)["cost_usd"]) <= 0.02
 
@@ -151,22 +151,22 @@ async def test_cache_writes_count_towards_the_limit(upstream: Simulator, tmp_pat
 async def test_an_answer_that_ends_at_max_tokens_does_not_name_the_budget_as_reason(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask("Tell me. [[sim: tokens=5000]]", model=MODEL, max_usd=1, max_tokens=100)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask("Tell me. [[sim: tokens=5000]]", model=MODEL, max_usd=1, max_tokens=100)
     assert max_tokens(sent(upstream)[0]) == 100
     assert "it reached max_tokens (100)" in text_blocks(result)[-1]
 
 
 async def test_an_insufficient_limit_is_rejected_before_anything_is_sent(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask("Tell me. " * 500, model=MODEL, max_usd=0.0001)
-        assert desk.ledger_rows() == []
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask("Tell me. " * 500, model=MODEL, max_usd=0.0001)
+        assert session.ledger_rows() == []
     assert not sent(upstream)
     assert failure_meta(result)["kind"] == "max_usd"
     assert failure_meta(result)["class"] == "request_error"
-    (told,) = text_blocks(result)
-    assert told.startswith("max_usd of ")
-    assert "the prompt alone costs about $0.0" in told
+    (outcomes,) = text_blocks(result)
+    assert outcomes.startswith("max_usd of ")
+    assert "the prompt alone costs about $0.0" in outcomes
     assert usage_meta(result)["cost_usd"] == 0
 
 
@@ -174,10 +174,10 @@ async def test_the_cost_of_the_first_stream_reduces_the_limit_of_its_continuatio
     upstream: Simulator, tmp_path: Path
 ) -> None:
     max_usd = 0.01
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        asked = directive(think=0, tokens=5000, fault="eof", times=1, at=1000)
-        result = await desk.ask(f"Tell me. {asked}", model=MODEL, max_usd=max_usd)
-        first, second = desk.ledger_rows()
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        with_cap = directive(think=0, tokens=5000, fault="eof", times=1, at=1000)
+        result = await session.ask(f"Tell me. {with_cap}", model=MODEL, max_usd=max_usd)
+        first, second = session.ledger_rows()
     assert cast("int", second["held_micros"]) == 10_000 - cast("int", first["cost_micros"])
     assert text_blocks(result)[-1].startswith("INCOMPLETE: it reached what the budget allows.")
     assert cast("float", usage_meta(result)["cost_usd"]) <= max_usd
@@ -187,10 +187,10 @@ async def test_the_cost_of_the_first_stream_reduces_the_limit_of_its_continuatio
 async def test_a_stream_that_broke_after_uncounted_thinking_uses_up_the_limit_of_its_call(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        asked = directive(think=30, tokens=5000, fault="eof", times=1, at=1000)
-        result = await desk.ask(f"Tell me. {asked}", model=MODEL, max_usd=0.01)
-        (row,) = desk.ledger_rows()
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        with_cap = directive(think=30, tokens=5000, fault="eof", times=1, at=1000)
+        result = await session.ask(f"Tell me. {with_cap}", model=MODEL, max_usd=0.01)
+        (row,) = session.ledger_rows()
     answer, footer, last = text_blocks(result)
     assert answer == sent(upstream)[0].text
     assert last.startswith("INCOMPLETE: max_usd of ")
@@ -199,9 +199,9 @@ async def test_a_stream_that_broke_after_uncounted_thinking_uses_up_the_limit_of
 
 
 async def test_a_call_that_reached_its_limit_before_a_break_keeps_its_text(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        asked = directive(tokens=900, fault="eof", times=1, at=1000)
-        result = await desk.ask(f"Tell me. {asked}", model=MODEL, max_usd=0.0032)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        with_cap = directive(tokens=900, fault="eof", times=1, at=1000)
+        result = await session.ask(f"Tell me. {with_cap}", model=MODEL, max_usd=0.0032)
     (request,) = sent(upstream)
     answer, _, last = text_blocks(result)
     assert answer == request.text
@@ -217,35 +217,35 @@ async def test_a_call_that_reached_its_limit_before_a_break_keeps_its_text(upstr
 async def test_the_exact_limit_of_a_call_is_reserved_while_it_runs_and_released_on_cancellation(
     upstream: Simulator, tmp_path: Path, think: int
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
-        spent, held = await during(desk, upstream, max_tokens=1000, think=think)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as session:
+        spent, held = await during(session, upstream, max_tokens=1000, think=think)
         (request,) = sent(upstream)
         assert held == micros(request.input_tokens, rates().cache_write) + micros(1000, rates().output)
         assert spent == 0
-        (line,) = desk.ledger_rows()
+        (line,) = session.ledger_rows()
         assert line["end"] == "cancelled"
         assert line["held_micros"] == held
         # Thinking that the API has not counted may have cost all of the reservation.
-        assert budget(desk.data_dir) == (line["held_micros" if think else "cost_micros"], 0)
+        assert budget(session.data_dir) == (line["held_micros" if think else "cost_micros"], 0)
         assert 0 < cast("int", line["cost_micros"]) < held
 
 
 async def test_after_an_answer_its_cost_is_recorded_and_nothing_is_reserved(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
-        results = [await desk.ask(f"Tell me. [[sim: tokens={n}]]", model=MODEL) for n in (10, 700)]
-        assert budget(desk.data_dir) == (sum(map(cost, results)), 0)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as session:
+        results = [await session.ask(f"Tell me. [[sim: tokens={n}]]", model=MODEL) for n in (10, 700)]
+        assert budget(session.data_dir) == (sum(map(cost, results)), 0)
 
 
 @pytest.mark.parametrize("fault", ["status=400", "status=401", "fault=html", "fault=spend_limit", "stop=refusal at=0"])
 async def test_after_a_failure_without_cost_nothing_is_reserved_or_recorded(
     upstream: Simulator, tmp_path: Path, fault: str
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
-        result = await desk.ask(f"Tell me. [[sim: {fault}]]", model=MODEL)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as session:
+        result = await session.ask(f"Tell me. [[sim: {fault}]]", model=MODEL)
         assert result.is_error
-        assert budget(desk.data_dir) == (0, 0)
+        assert budget(session.data_dir) == (0, 0)
 
 
 @pytest.mark.parametrize("display", ["omitted", "summarized"])
@@ -256,12 +256,12 @@ async def test_a_request_that_broke_after_uncounted_thinking_counts_as_reserved_
         Simulator(pace=FAST, default_thinking=True) as upstream,
         connect(
             "memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1, thinking_display=display
-        ) as desk,
+        ) as session,
     ):
         prompt = f"Tell me. {directive(tokens=400, think=300, fault='eof', times=1, at=900)}"
-        result = await desk.ask(prompt, model=MODEL, max_tokens=1000)
-        first, second = desk.ledger_rows()
-        spent, held = budget(desk.data_dir)
+        result = await session.ask(prompt, model=MODEL, max_tokens=1000)
+        first, second = session.ledger_rows()
+        spent, held = budget(session.data_dir)
     reserved = cast("int", first["held_micros"])
     surplus = reserved - cast("int", first["cost_micros"])
     assert (spent, held) == (reserved + cast("int", second["cost_micros"]), 0)
@@ -271,21 +271,21 @@ async def test_a_request_that_broke_after_uncounted_thinking_counts_as_reserved_
 
 
 async def test_a_request_that_broke_after_a_search_counts_as_reserved(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=9) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=9) as session:
         prompt = f"Tea? {directive(search='on', fault='drop')}"
-        result = await desk.ask(prompt, tools=["web"], model=MODEL, max_tokens=1000)
-        (row,) = desk.ledger_rows()
-        assert budget(desk.data_dir) == (row["held_micros"], 0)
+        result = await session.ask(prompt, tools=["web"], model=MODEL, max_tokens=1000)
+        (row,) = session.ledger_rows()
+        assert budget(session.data_dir) == (row["held_micros"], 0)
     assert "more counts against the limit" in "".join(text_blocks(result))
 
 
 async def test_every_attempt_and_continuation_has_a_reservation_of_its_own(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
-        result = await desk.ask(
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as session:
+        result = await session.ask(
             f"Tell me. {directive(think=0, tokens=900, fault='eof', times=1, at=1400)}", model=MODEL, max_tokens=1000
         )
-        first, second = desk.ledger_rows()
-        assert budget(desk.data_dir) == (cost(result), 0)
+        first, second = session.ledger_rows()
+        assert budget(session.data_dir) == (cost(result), 0)
     one, two = sent(upstream)
     assert len(sent(upstream, "/v1/messages/count_tokens")) == 2
     assert max_tokens(two) == 1000 - round(1400 / CHARS_PER_TOKEN)
@@ -296,39 +296,39 @@ async def test_every_attempt_and_continuation_has_a_reservation_of_its_own(upstr
 
 
 async def test_a_paused_turn_is_reserved_again_when_it_resumes(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
-        await desk.ask("Look it up. [[sim: stop=pause_turn]]", model=MODEL, max_tokens=1000)
-        assert [cast("int", line["held_micros"]) > 0 for line in desk.ledger_rows()] == [True, True]
-        assert budget(desk.data_dir)[1] == 0
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as session:
+        await session.ask("Look it up. [[sim: stop=pause_turn]]", model=MODEL, max_tokens=1000)
+        assert [cast("int", line["held_micros"]) > 0 for line in session.ledger_rows()] == [True, True]
+        assert budget(session.data_dir)[1] == 0
 
 
 async def test_a_call_without_max_tokens_reserves_no_more_than_16000(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=9) as desk:
-        _, held = await during(desk, upstream)
-        await desk.ask("x", model=MODEL, max_tokens=20_000)
-    unasked, asked = sent(upstream)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=9) as session:
+        _, held = await during(session, upstream)
+        await session.ask("x", model=MODEL, max_tokens=20_000)
+    unasked, with_cap = sent(upstream)
     assert max_tokens(unasked) == DEFAULT_RESERVED_TOKENS == 16_000
     assert held == micros(unasked.input_tokens, rates().cache_write) + micros(16_000, rates().output)
-    assert max_tokens(asked) == 20_000
+    assert max_tokens(with_cap) == 20_000
 
 
 async def test_an_answer_is_limited_to_the_rest_of_the_daily_budget_and_the_next_is_rejected(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=0.004) as desk:
-        cut = await desk.ask("Tell me. [[sim: tokens=5000]]", model=MODEL)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=0.004) as session:
+        cut = await session.ask("Tell me. [[sim: tokens=5000]]", model=MODEL)
         upstream.reset()
-        refused = await desk.ask("Tell me. [[sim: tokens=5000]]", model=MODEL)
-        spent, held = budget(desk.data_dir)
+        refused = await session.ask("Tell me. [[sim: tokens=5000]]", model=MODEL)
+        spent, held = budget(session.data_dir)
     assert text_blocks(cut)[-1].startswith("INCOMPLETE: it reached what the budget allows.")
     assert (spent, held) == (cost(cut), 0)
     assert spent <= 4000
     assert not sent(upstream)
     now = datetime.now(UTC)
     reset = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
-    (told,) = text_blocks(refused)
-    assert told.startswith("The server's budget of $0.0040 a day has ")
-    assert f"It resets at {reset:%Y-%m-%d} 00:00 UTC." in told
+    (outcomes,) = text_blocks(refused)
+    assert outcomes.startswith("The server's budget of $0.0040 a day has ")
+    assert f"It resets at {reset:%Y-%m-%d} 00:00 UTC." in outcomes
     assert failure_meta(refused)["kind"] == "budget"
     assert failure_meta(refused)["retryable"] is True
     wait = cast("float", failure_meta(refused)["retry_after_s"])
@@ -342,8 +342,8 @@ async def test_concurrent_calls_of_two_servers_never_exceed_the_daily_budget_tog
     cap = 0.02
     results: list[CallToolResult] = []
 
-    async def ask(desk: McpSession, n: int) -> None:
-        results.append(await desk.ask(f"{n} [[sim: tokens=500]]", model=MODEL, max_tokens=900))
+    async def ask(session: McpSession, n: int) -> None:
+        results.append(await session.ask(f"{n} [[sim: tokens=500]]", model=MODEL, max_tokens=900))
 
     async with (
         connect("memory", "auto", where, base_url=upstream.url, budget_usd_per_day=cap) as one,
@@ -401,7 +401,7 @@ anyio.run(main)
 """
 
 
-def asked_by_two_processes(
+def ask_in_two_processes(
     who: list[tuple[str, float | None, int]], **fields: object
 ) -> dict[str, tuple[int, list[str]]]:
     """Each user's calls at once in two real processes: what those cost that were answered, in micro-dollars, and what
@@ -429,8 +429,8 @@ def asked_by_two_processes(
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        told = [json.loads(process.communicate()[0]) for process in processes]
-    outcomes: list[tuple[str, int, str]] = [outcome for each in told for outcome in each]
+        text = [json.loads(process.communicate()[0]) for process in processes]
+    outcomes: list[tuple[str, int, str]] = [outcome for each in text for outcome in each]
     return {
         name: (
             sum(cost for user, cost, _ in outcomes if user == name),
@@ -453,7 +453,7 @@ async def test_a_spent_budget_of_one_user_stops_no_other_user(upstream: Simulato
     where = tmp_path / "data"
     who: list[tuple[str, float | None, int]] = [("ada", 0.02, 10), ("bob", 5.0, 6), ("eve", None, 3)]
     spent = await anyio.to_thread.run_sync(
-        lambda: asked_by_two_processes(who, base_url=upstream.url, data_dir=where, max_concurrent=8)
+        lambda: ask_in_two_processes(who, base_url=upstream.url, data_dir=where, max_concurrent=8)
     )
     (adas, refused), (bobs, bob_refused), (_, eve_refused) = spent.values()
     assert bob_refused == eve_refused == []
@@ -471,7 +471,7 @@ async def test_the_budget_of_the_server_holds_for_all_users_together_and_each_us
     where = tmp_path / "data"
     who: list[tuple[str, float | None, int]] = [("ada", 0.01, 6), ("bob", 0.5, 10)]
     spent = await anyio.to_thread.run_sync(
-        lambda: asked_by_two_processes(who, base_url=upstream.url, data_dir=where, budget_usd_per_day=0.04)
+        lambda: ask_in_two_processes(who, base_url=upstream.url, data_dir=where, budget_usd_per_day=0.04)
     )
     (adas, _), (bobs, bob_refused) = spent.values()
     assert adas <= 10_000
@@ -484,13 +484,13 @@ async def test_the_budget_of_the_server_holds_for_all_users_together_and_each_us
 async def test_the_cost_of_a_user_before_their_budget_was_set_counts(upstream: Simulator, tmp_path: Path) -> None:
     where = tmp_path / "data"
 
-    def asked(cap: float | None) -> tuple[int, list[str]]:
-        return asked_by_two_processes([("ada", cap, 1)], base_url=upstream.url, data_dir=where)["ada"]
+    def with_cap(cap: float | None) -> tuple[int, list[str]]:
+        return ask_in_two_processes([("ada", cap, 1)], base_url=upstream.url, data_dir=where)["ada"]
 
-    before, refused = await anyio.to_thread.run_sync(asked, None)
+    before, refused = await anyio.to_thread.run_sync(with_cap, None)
     assert before > 0
     assert not refused
-    _, refused = await anyio.to_thread.run_sync(asked, before / 1e6)
+    _, refused = await anyio.to_thread.run_sync(with_cap, before / 1e6)
     assert len(refused) == 2
     assert "has $0 left" in refused[0]
     assert len(sent(upstream)) == 2
@@ -498,12 +498,14 @@ async def test_the_cost_of_a_user_before_their_budget_was_set_counts(upstream: S
 
 def test_an_exceeded_budget_is_reported_with_its_owner(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, budget_usd_per_day=10)
-    purse = SpendingLimit(settings, Call(prompt="x", user="ada", limits=Limits(usd_per_day=2.0)), ClaudeModel(id=MODEL))
-    assert purse.is_limited
-    assert purse.reservation_for(10, 1000).scopes == (("total", 10_000_000), ("user:ada", 2_000_000))
+    spending_limit = SpendingLimit(
+        settings, Call(prompt="x", user="ada", limits=Limits(usd_per_day=2.0)), ClaudeModel(id=MODEL)
+    )
+    assert spending_limit.is_limited
+    assert spending_limit.reservation_for(10, 1000).scopes == (("total", 10_000_000), ("user:ada", 2_000_000))
     mine, ours = (
-        purse.budget_error(InsufficientBudget("user:ada", 1500)),
-        purse.budget_error(InsufficientBudget("total", 0)),
+        spending_limit.budget_error(InsufficientBudget("user:ada", 1500)),
+        spending_limit.budget_error(InsufficientBudget("total", 0)),
     )
     assert str(mine).startswith("Your budget of $2.00 a day has $0.0015 left, too little for this call. It resets")
     assert str(ours).startswith("The server's budget of $10.00 a day has $0 left, too little for this call.")
@@ -516,8 +518,8 @@ def test_a_mythos_model_without_a_price_counts_as_a_fable_model(tmp_path: Path) 
     assert fable is not None
     assert pricing.find_rates("claude-mythos-9") is None
     for model in (ClaudeModel(id="claude-mythos-9", line="mythos"), ClaudeModel(id="vendor/claude-mythos-9")):
-        purse = SpendingLimit(Settings(data_dir=tmp_path), Call(prompt="x", max_usd=5), model)
-        assert purse.reservation_for(1000, 1000).max_micros == micros(1000, fable.cache_write) + micros(
+        spending_limit = SpendingLimit(Settings(data_dir=tmp_path), Call(prompt="x", max_usd=5), model)
+        assert spending_limit.reservation_for(1000, 1000).max_micros == micros(1000, fable.cache_write) + micros(
             1000, fable.output
         )
 
@@ -525,12 +527,12 @@ def test_a_mythos_model_without_a_price_counts_as_a_fable_model(tmp_path: Path) 
 async def test_a_workspace_with_inference_in_the_us_reserves_and_records_a_tenth_more(tmp_path: Path) -> None:
     async with (
         Simulator(pace=FAST, inference_geo="us") as upstream,
-        connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as session,
     ):
-        await desk.ask("Tea?", model=MODEL, max_tokens=1000)
-        result = await desk.ask("Tea?", model=MODEL, max_tokens=1000)
-        first, second = desk.ledger_rows()
-        spent, held = budget(desk.data_dir)
+        await session.ask("Tea?", model=MODEL, max_tokens=1000)
+        result = await session.ask("Tea?", model=MODEL, max_tokens=1000)
+        first, second = session.ledger_rows()
+        spent, held = budget(session.data_dir)
     request = sent(upstream)[-1]
     price = (request.input_tokens * rates().input + request.output_tokens * rates().output) * Decimal("1.1")
     assert cost(result) == second["cost_micros"] == round(price)
@@ -550,11 +552,11 @@ async def test_an_unknown_price_counts_at_the_highest_of_its_family_and_is_repor
     assert dearest is not None
     async with (
         Simulator(pace=FAST, models="missing") as gateway,
-        connect("memory", "auto", tmp_path / "data", base_url=gateway.url, budget_usd_per_day=1) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=gateway.url, budget_usd_per_day=1) as session,
     ):
-        result = await desk.ask("Tell me.", model="vendor/claude-haiku-99", max_tokens=1000)
-        (line,) = desk.ledger_rows()
-        spent, held = budget(desk.data_dir)
+        result = await session.ask("Tell me.", model="vendor/claude-haiku-99", max_tokens=1000)
+        (line,) = session.ledger_rows()
+        spent, held = budget(session.data_dir)
     (request,) = sent(gateway)
     assert line["held_micros"] == micros(request.input_tokens, dearest.cache_write) + micros(1000, dearest.output)
     price = (request.input_tokens * dearest.input + request.output_tokens * dearest.output) / 1_000_000
@@ -569,18 +571,18 @@ async def test_an_unknown_price_counts_at_the_highest_of_its_family_and_is_repor
 async def test_without_a_limit_nothing_is_reported_about_the_highest_price(tmp_path: Path) -> None:
     async with (
         Simulator(pace=FAST, models="missing") as gateway,
-        connect("memory", "auto", tmp_path / "data", base_url=gateway.url) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=gateway.url) as session,
     ):
-        result = await desk.ask("Tell me.", model="claude-haiku-99")
+        result = await session.ask("Tell me.", model="claude-haiku-99")
     assert "dearest" not in text_blocks(result)[1]
     assert "price unknown" in text_blocks(result)[1]
 
 
 async def test_the_input_is_counted_only_with_a_cost_limit(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        await desk.ask("x", model=MODEL, max_tokens=50)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        await session.ask("x", model=MODEL, max_tokens=50)
         assert not sent(upstream, "/v1/messages/count_tokens")
-        await desk.ask("x", model=MODEL, max_usd=0.5)
+        await session.ask("x", model=MODEL, max_usd=0.5)
         assert len(sent(upstream, "/v1/messages/count_tokens")) == 1
 
 
@@ -590,13 +592,13 @@ async def test_a_budget_without_a_ledger_on_disk_is_rejected_and_nothing_is_sent
     """The data directory cannot be made: a file is in its way."""
     where = tmp_path / "data"
     where.write_text("in the way")
-    async with connect("memory", "auto", where, base_url=upstream.url, budget_usd_per_day=1) as desk:
-        result = await desk.ask("x")
+    async with connect("memory", "auto", where, base_url=upstream.url, budget_usd_per_day=1) as session:
+        result = await session.ask("x")
     assert failure_meta(result)["class"] == "configuration_error"
     assert failure_meta(result)["kind"] == "store"
     assert "A budget is set, but it cannot be kept. The ledger is kept in memory: " in text_blocks(result)[0]
     assert not sent(upstream)
-    async with connect("memory", "auto", where, base_url=upstream.url) as desk:
-        result = await desk.ask("x")
+    async with connect("memory", "auto", where, base_url=upstream.url) as session:
+        result = await session.ask("x")
     assert not result.is_error
     assert "The ledger is kept in memory: " in text_blocks(result)[1]

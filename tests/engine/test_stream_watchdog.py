@@ -23,48 +23,50 @@ QUICK: dict[str, object] = {"bytes_timeout_s": 0.5, "event_timeout_s": 0.8, "max
 
 
 @pytest.fixture(scope="module")
-async def module_desk(api: Simulator, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[McpSession]:
+async def module_session(api: Simulator, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[McpSession]:
     where = tmp_path_factory.mktemp("stalls") / "data"
-    async with connect("memory", "auto", where, client_name="test", base_url=api.url, **QUICK) as desk:
-        yield desk
+    async with connect("memory", "auto", where, client_name="test", base_url=api.url, **QUICK) as session:
+        yield session
 
 
 @pytest.fixture
-def desk(module_desk: McpSession, api: Simulator) -> McpSession:
+def session(module_session: McpSession, api: Simulator) -> McpSession:
     api.reset()
-    return module_desk
+    return module_session
 
 
 async def heard_until(
-    desk: McpSession, prompt: str, enough: Callable[[list[ProgressUpdate]], bool], **how: str
+    session: McpSession, prompt: str, enough: Callable[[list[ProgressUpdate]], bool], **how: str
 ) -> list[ProgressUpdate]:
     """What the client is told of a call that would never end, until that is enough."""
-    told: list[ProgressUpdate] = []
+    updates: list[ProgressUpdate] = []
     done = anyio.Event()
 
-    async def hear(progress: float, total: float | None, message: str | None) -> None:
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         assert total is None
-        told.append(ProgressUpdate(progress, message))
-        if enough(told):
+        updates.append(ProgressUpdate(progress, message))
+        if enough(updates):
             done.set()
 
     async def ask() -> None:
         arguments = {"prompt": prompt, "model": how.get("model", "")}
-        await desk.client.call_tool("claude_ask", arguments, progress_callback=hear, meta={STYLE_META: how["style"]})
+        await session.client.call_tool(
+            "claude_ask", arguments, progress_callback=on_progress, meta={STYLE_META: how["style"]}
+        )
 
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask)
             await done.wait()
             tasks.cancel_scope.cancel()
-    return told
+    return updates
 
 
 # --------------------------------------------------------------------- what counts as broken
 
 
 @pytest.mark.parametrize(
-    ("silence", "says"),
+    ("silence", "expected"),
     [
         (directive(fault="stall", at="headers"), "Nothing came from the Messages API"),
         (directive(fault="stall", at=0), "Nothing came from the Messages API"),
@@ -74,30 +76,30 @@ async def heard_until(
     ids=["no head", "no bytes", "pings only", "no events"],
 )
 async def test_a_stream_without_data_is_aborted_and_reported(
-    api: Simulator, tmp_path: Path, silence: str, says: str
+    api: Simulator, tmp_path: Path, silence: str, expected: str
 ) -> None:
     api.reset()
     once = QUICK | {"max_retries": 0}
-    async with connect("memory", "auto", tmp_path / "data", client_name="test", base_url=api.url, **once) as desk:
+    async with connect("memory", "auto", tmp_path / "data", client_name="test", base_url=api.url, **once) as session:
         with anyio.fail_after(60):
-            result = await desk.ask(f"Tell me. {silence}", model="claude-sonnet-4-6")
+            result = await session.ask(f"Tell me. {silence}", model="claude-sonnet-4-6")
             await api.wait_until_idle()
-        assert says in text_blocks(result)[0]
+        assert expected in text_blocks(result)[0]
         assert failure_meta(result)["kind"] == "stream_timeout"
         assert failure_meta(result)["class"] == "temporary_error"
     assert [request.end for request in message_requests(api)] == ["disconnected"]
 
 
-async def test_a_stream_that_repeatedly_stalls_after_text_keeps_its_text(desk: McpSession, api: Simulator) -> None:
-    told: list[ProgressUpdate] = []
+async def test_a_stream_that_repeatedly_stalls_after_text_keeps_its_text(session: McpSession, api: Simulator) -> None:
+    updates: list[ProgressUpdate] = []
     stall = directive(tokens=100, fault="stall", at=201, ping=0.1, pings="on")
     with anyio.fail_after(60):
-        result = await desk.ask(f"Tell me. {stall}", model="claude-haiku-4-5", updates=told)
+        result = await session.ask(f"Tell me. {stall}", model="claude-haiku-4-5", updates=updates)
     answer, _, last = text_blocks(result)
     first, *_ = message_requests(api)
     assert last.startswith("INCOMPLETE: ")
     assert answer.startswith(first.text)
-    assert answer == "".join(each.message or "" for each in told)
+    assert answer == "".join(each.message or "" for each in updates)
     assert usage_meta(result)["complete"] is False
     assert usage_meta(result)["estimated"] is True
 
@@ -106,9 +108,9 @@ async def test_a_call_that_stalls_during_thinking_is_repeated_once(api: Simulato
     """Thinking is paid for each time; with eight tries allowed there are two requests."""
     api.reset()
     patient = QUICK | {"max_retries": 8}
-    async with connect("memory", "auto", tmp_path / "data", client_name="test", base_url=api.url, **patient) as desk:
+    async with connect("memory", "auto", tmp_path / "data", client_name="test", base_url=api.url, **patient) as session:
         with anyio.fail_after(60):
-            result = await desk.ask(f"Tell me. {directive(think=40, fault='stall', at=0)}", model=THINKS)
+            result = await session.ask(f"Tell me. {directive(think=40, fault='stall', at=0)}", model=THINKS)
     first, second = message_requests(api)
     assert first.body == second.body
     assert first.thinking_chars == second.thinking_chars == 160
@@ -116,9 +118,9 @@ async def test_a_call_that_stalls_during_thinking_is_repeated_once(api: Simulato
     assert usage_meta(result)["attempts"] == 2
 
 
-async def test_a_call_that_stalled_once_during_thinking_is_answered(desk: McpSession, api: Simulator) -> None:
+async def test_a_call_that_stalled_once_during_thinking_is_answered(session: McpSession, api: Simulator) -> None:
     with anyio.fail_after(60):
-        result = await desk.ask(f"Tell me. {directive(think=40, fault='stall', at=0, times=1)}", model=THINKS)
+        result = await session.ask(f"Tell me. {directive(think=40, fault='stall', at=0, times=1)}", model=THINKS)
     first, second = message_requests(api)
     assert text_blocks(result)[0] == second.text
     assert isinstance(first.body, dict)
@@ -126,10 +128,10 @@ async def test_a_call_that_stalled_once_during_thinking_is_answered(desk: McpSes
     assert usage_meta(result)["complete"] is True
 
 
-async def test_a_long_silence_in_a_thinking_block_with_pings_is_no_stall(desk: McpSession, api: Simulator) -> None:
+async def test_a_long_silence_in_a_thinking_block_with_pings_is_no_stall(session: McpSession, api: Simulator) -> None:
     """Two seconds of thought of which nothing is shown, and the limit for events is 0.8 s, that for bytes 0.5 s."""
     with anyio.fail_after(60):
-        result = await desk.ask(
+        result = await session.ask(
             f"Tell me. {directive(think=40, pace=20, ping=0.1, text='yes')}", model=THINKS, updates=None
         )
     (request,) = message_requests(api)
@@ -137,10 +139,10 @@ async def test_a_long_silence_in_a_thinking_block_with_pings_is_no_stall(desk: M
     assert text_blocks(result)[0] == "yes"
 
 
-async def test_a_slow_but_steady_answer_is_no_stall(desk: McpSession, api: Simulator) -> None:
+async def test_a_slow_but_steady_answer_is_no_stall(session: McpSession, api: Simulator) -> None:
     """Two seconds long, with never more than a tenth of one between its words."""
     with anyio.fail_after(60):
-        result = await desk.ask(f"Tell me. {directive(tokens=60, pace=30, chars=8)}", model="claude-sonnet-4-6")
+        result = await session.ask(f"Tell me. {directive(tokens=60, pace=30, chars=8)}", model="claude-sonnet-4-6")
     (request,) = message_requests(api)
     assert text_blocks(result)[0] == request.text
     assert usage_meta(result)["complete"] is True
@@ -148,9 +150,9 @@ async def test_a_slow_but_steady_answer_is_no_stall(desk: McpSession, api: Simul
 
 async def test_the_deadline_of_a_call_ends_it_with_the_text_so_far(api: Simulator, tmp_path: Path) -> None:
     api.reset()
-    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, deadline_s=0.6) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, deadline_s=0.6) as session:
         with anyio.fail_after(60):
-            result = await desk.ask(f"Tell me. {directive(fault='stall', at=90)}", model="claude-sonnet-4-6")
+            result = await session.ask(f"Tell me. {directive(fault='stall', at=90)}", model="claude-sonnet-4-6")
     (request,) = message_requests(api)
     answer, _, last = text_blocks(result)
     assert answer == request.text
@@ -165,50 +167,50 @@ async def test_the_deadline_of_a_call_ends_it_with_the_text_so_far(api: Simulato
 async def patient(api: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]:
     """A server that waits for a silent upstream, with a heartbeat every 50 ms."""
     api.reset()
-    async with connect("memory", "auto", tmp_path / "patient", base_url=api.url, heartbeat_s=0.05) as desk:
-        yield desk
+    async with connect("memory", "auto", tmp_path / "patient", base_url=api.url, heartbeat_s=0.05) as session:
+        yield session
 
 
 async def test_in_style_text_a_heartbeat_has_no_message(patient: McpSession) -> None:
     prompt = f"Tell me. {directive(text='so far', fault='stall', at=6)}"
-    told = await heard_until(patient, prompt, lambda told: len(told) >= 9, style="text")
-    assert "".join(each.message or "" for each in told) == "so far"
-    assert [each.message for each in told].count(None) >= 6
-    assert [each.progress for each in told] == sorted({each.progress for each in told})
+    updates = await heard_until(patient, prompt, lambda updates: len(updates) >= 9, style="text")
+    assert "".join(each.message or "" for each in updates) == "so far"
+    assert [each.message for each in updates].count(None) >= 6
+    assert [each.progress for each in updates] == sorted({each.progress for each in updates})
 
 
 async def test_in_style_status_a_heartbeat_shows_the_stage_and_the_seconds(patient: McpSession) -> None:
     prompt = f"Tell me. {directive(think=40, fault='stall', at=0)}"
     lines = re.compile(r"^opus-5-5 · thinking [\d.]+ s · .*[\d.]+ s$")
 
-    def enough(told: list[ProgressUpdate]) -> bool:
-        return len([each for each in told if lines.match(each.message or "")]) >= 3
+    def enough(updates: list[ProgressUpdate]) -> bool:
+        return len([each for each in updates if lines.match(each.message or "")]) >= 3
 
-    told = await heard_until(patient, prompt, enough, style="status", model=THINKS)
-    seconds = [float((each.message or "").split()[-2]) for each in told]
+    updates = await heard_until(patient, prompt, enough, style="status", model=THINKS)
+    seconds = [float((each.message or "").split()[-2]) for each in updates]
     assert seconds == sorted(seconds)
     assert seconds[-1] > seconds[0]
-    assert all(len(each.message or "") <= MAX_STATUS_LINE_CHARS for each in told)
+    assert all(len(each.message or "") <= MAX_STATUS_LINE_CHARS for each in updates)
 
 
 async def test_hidden_thinking_is_counted_where_the_api_counts_it(api: Simulator, tmp_path: Path) -> None:
     """The beta is asked for because the setting says so: unasked, only Anthropic's own API is."""
     api.reset()
-    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, thinking_count="on") as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, thinking_count="on") as session:
         prompt = f"Tell me. {directive(think=64, fault='stall', at=0)}"
-        told = await heard_until(
-            desk, prompt, lambda told: " 64 tokens " in (told[-1].message or ""), style="status", model=THINKS
+        updates = await heard_until(
+            session, prompt, lambda updates: " 64 tokens " in (updates[-1].message or ""), style="status", model=THINKS
         )
-    assert "thinking" in (told[-1].message or "")
+    assert "thinking" in (updates[-1].message or "")
     assert message_requests(api)[0].headers["anthropic-beta"] == "thinking-token-count-2026-05-13"
 
 
-async def test_a_wait_before_a_retry_is_a_status_line_and_no_message(desk: McpSession, api: Simulator) -> None:
+async def test_a_wait_before_a_retry_is_a_status_line_and_no_message(session: McpSession, api: Simulator) -> None:
     overloaded = directive(status=529, retry_after=1, times=1)
     status: list[ProgressUpdate] = []
     text: list[ProgressUpdate] = []
-    await desk.ask(f"one {overloaded}", updates=status, style="status")
-    result = await desk.ask(f"two {overloaded}", updates=text, style="text")
+    await session.ask(f"one {overloaded}", updates=status, style="status")
+    result = await session.ask(f"two {overloaded}", updates=text, style="text")
     waits = [each.message or "" for each in status if "trying again" in (each.message or "")]
     assert re.match(r"^overloaded, trying again in 1\.\d s \(2 of 2\) · ", waits[0])
     assert "".join(each.message or "" for each in text) == text_blocks(result)[0]

@@ -36,20 +36,20 @@ def bodies(api: Simulator) -> list[dict[str, object]]:
 async def test_an_object_is_returned_as_text_and_as_structured_content_with_thread_and_cost(
     upstream: Simulator, tmp_path: Path, where: Transport, mode: ProtocolMode
 ) -> None:
-    async with connect(where, mode, tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[ProgressUpdate] = []
-        result = await desk.ask("A person.", schema=PERSON, updates=told, style="text")
+    async with connect(where, mode, tmp_path / "data", base_url=upstream.url) as session:
+        updates: list[ProgressUpdate] = []
+        result = await session.ask("A person.", schema=PERSON, updates=updates, style="text")
         value = json.loads(text_blocks(result)[0])
         used = usage_meta(result)
         assert result.structured_content == {"data": value, "thread": used["thread"], "cost_usd": used["cost_usd"]}
         assert value["age"] >= 3
         assert used["complete"]
-        assert [each.message for each in told if each.message] == [text_blocks(result)[0]]
+        assert [each.message for each in updates if each.message] == [text_blocks(result)[0]]
 
 
 async def test_a_root_that_is_not_an_object_is_returned_as_text_only(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask("Some words.", schema=LIST)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask("Some words.", schema=LIST)
         assert isinstance(json.loads(text_blocks(result)[0]), list)
         assert result.structured_content is None
 
@@ -57,8 +57,8 @@ async def test_a_root_that_is_not_an_object_is_returned_as_text_only(upstream: S
 async def test_a_schema_is_sent_as_structured_output_together_with_the_effort(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        await desk.ask("A person.", schema=PERSON, effort="low")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        await session.ask("A person.", schema=PERSON, effort="low")
         (body,) = bodies(upstream)
         config = cast("dict[str, dict[str, object]]", body["output_config"])
         assert config["effort"] == "low"
@@ -68,37 +68,37 @@ async def test_a_schema_is_sent_as_structured_output_together_with_the_effort(
 async def test_an_invalid_answer_is_requested_once_more_and_its_cost_counted(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         wrong = directive(text='{"name": "x", "age": 1}')
-        result = await desk.ask(f"A person. {wrong}", schema=PERSON)
+        result = await session.ask(f"A person. {wrong}", schema=PERSON)
         first, second = bodies(upstream)
         assert len(cast("list[object]", first["messages"])) == 1
-        plea = cast("list[dict[str, str]]", second["messages"])[-1]["content"]
-        assert "does not fit the schema" in plea
+        continue_prompt = cast("list[dict[str, str]]", second["messages"])[-1]["content"]
+        assert "does not fit the schema" in continue_prompt
         assert not result.is_error
         assert usage_meta(result)["attempts"] == 2
-        assert len(desk.ledger_rows()) == 2
+        assert len(session.ledger_rows()) == 2
 
 
 async def test_two_invalid_answers_are_a_failure_and_never_an_answer(upstream: Simulator, tmp_path: Path) -> None:
     strict = {"type": "object", "properties": {"word": {"type": "string", "pattern": "^qqqq$"}}, "required": ["word"]}
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask("A word.", schema=strict)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask("A word.", schema=strict)
         assert failure_meta(result)["kind"] == "schema_mismatch"
         assert usage_meta(result)["attempts"] == 2
         assert not usage_meta(result)["complete"]
 
 
 async def test_json_that_was_cut_is_never_returned(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask("A person.", schema=PERSON, max_tokens=4)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask("A person.", schema=PERSON, max_tokens=4)
         assert failure_meta(result)["kind"] == "max_tokens"
         assert "larger max_tokens" in text_blocks(result)[0]
 
 
 async def test_a_broken_stream_is_requested_again_from_the_start(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask(f"A person. {directive(fault='drop', times=1)}", schema=PERSON)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask(f"A person. {directive(fault='drop', times=1)}", schema=PERSON)
         first, second = bodies(upstream)
         assert first == second
         assert json.loads(text_blocks(result)[0])
@@ -117,17 +117,17 @@ async def test_a_broken_stream_is_requested_again_from_the_start(upstream: Simul
 async def test_an_unsupported_schema_is_rejected_before_anything_is_sent(
     upstream: Simulator, tmp_path: Path, schema: object, word: str
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask("A person.", schema=schema)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask("A person.", schema=schema)
         assert failure_meta(result)["class"] == "request_error"
         assert word in text_blocks(result)[0]
         assert not bodies(upstream)
 
 
 async def test_a_thread_continues_after_a_structured_answer(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        first = await desk.ask("A person.", schema=PERSON)
-        await desk.ask("And in words?", thread=usage_meta(first)["thread"])
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        first = await session.ask("A person.", schema=PERSON)
+        await session.ask("And in words?", thread=usage_meta(first)["thread"])
         answer = cast("list[dict[str, list[dict[str, str]]]]", bodies(upstream)[-1]["messages"])[1]
         assert answer["content"][-1]["text"] == text_blocks(first)[0]
 
@@ -138,9 +138,9 @@ MANY_OPTIONAL = {"type": "object", "properties": {f"p{n}": {"type": "string"} fo
 async def test_a_schema_that_is_too_complex_for_the_api_is_put_into_the_prompt_and_validated(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         fits = directive(text='{"p0": "x"}')
-        result = await desk.ask(f"A form. {fits}", schema=MANY_OPTIONAL)
+        result = await session.ask(f"A form. {fits}", schema=MANY_OPTIONAL)
         assert not result.is_error
         assert json.loads(text_blocks(result)[0]) == {"p0": "x"}
         assert "25 optional properties" in str(text_blocks(result))
@@ -154,9 +154,9 @@ async def test_a_schema_that_is_too_complex_for_the_api_is_put_into_the_prompt_a
 async def test_an_answer_to_a_schema_in_the_prompt_is_validated_as_any_other(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         wrong = directive(text='{"p0": 1}')
-        await desk.ask(f"A form. {wrong}", schema=MANY_OPTIONAL)
+        await session.ask(f"A form. {wrong}", schema=MANY_OPTIONAL)
         _, second = bodies(upstream)
         assert "p0: should be string, is a number" in str(cast("list[object]", second["messages"])[-1])
 
@@ -265,7 +265,7 @@ async def test_an_enum_value_with_other_capitals_is_corrected_without_another_re
 ) -> None:
     schema = {"type": "object", "properties": {"tea": {"enum": ["green", "black"]}}, "required": ["tea"]}
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
-        said = directive(text='{"tea": "Green"}')
-        result = await session.ask(f"Which? {said}", schema=schema)
+        prompt = directive(text='{"tea": "Green"}')
+        result = await session.ask(f"Which? {prompt}", schema=schema)
     assert json.loads(text_blocks(result)[0]) == {"tea": "green"}
     assert len(bodies(upstream)) == 1

@@ -22,29 +22,29 @@ THINKS = f"Think hard. {directive(think=400, pace=300, ttft=0, tokens=20)}"
 async def test_thinking_is_reported_with_its_seconds_and_is_not_part_of_the_answer(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[ProgressUpdate] = []
-        result = await desk.ask(THINKS, model="opus", updates=told, style="status")
-        assert any("· thinking " in (each.message or "") for each in told)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        updates: list[ProgressUpdate] = []
+        result = await session.ask(THINKS, model="opus", updates=updates, style="status")
+        assert any("· thinking " in (each.message or "") for each in updates)
         assert "thinking" not in text_blocks(result)[0]
 
 
 async def test_tokens_of_hidden_thinking_are_counted_live_where_the_beta_is_requested(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, thinking_count="on") as desk:
-        told: list[ProgressUpdate] = []
-        await desk.ask(THINKS, model="opus", updates=told, style="status")
-        assert any("· thinking " in (each.message or "") and " tokens · " in (each.message or "") for each in told)
-        (asked,) = [record for record in upstream.requests if record.path == "/v1/messages"]
-        assert "thinking-token-count" in asked.headers["anthropic-beta"]
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, thinking_count="on") as session:
+        updates: list[ProgressUpdate] = []
+        await session.ask(THINKS, model="opus", updates=updates, style="status")
+        assert any("· thinking " in (each.message or "") and " tokens · " in (each.message or "") for each in updates)
+        (request,) = [record for record in upstream.requests if record.path == "/v1/messages"]
+        assert "thinking-token-count" in request.headers["anthropic-beta"]
 
 
 async def test_the_beta_is_not_requested_of_a_gateway(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        await desk.ask("Tea?", model="opus")
-        (asked,) = [record for record in upstream.requests if record.path == "/v1/messages"]
-        assert "thinking-token-count" not in asked.headers.get("anthropic-beta", "")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        await session.ask("Tea?", model="opus")
+        (request,) = [record for record in upstream.requests if record.path == "/v1/messages"]
+        assert "thinking-token-count" not in request.headers.get("anthropic-beta", "")
 
 
 def sent_thinking(upstream: Simulator) -> list[object]:

@@ -24,14 +24,14 @@ CITED = "mcp-server-claude/citations"
 
 
 async def test_a_search_is_cited_below_the_text_and_as_data_and_is_priced(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[ProgressUpdate] = []
-        result = await desk.ask(SEARCH, tools=["web"], updates=told, style="text", model="haiku")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        updates: list[ProgressUpdate] = []
+        result = await session.ask(SEARCH, tools=["web"], updates=updates, style="text", model="haiku")
         answer = text_blocks(result)[0]
         assert result.meta is not None
         (cited,) = cast("list[dict[str, str]]", result.meta[CITED])
         assert answer.endswith(f"\n\nSources:\n\n1. [{cited['title']}]({cited['url']})")
-        assert "".join(each.message or "" for each in told) == answer
+        assert "".join(each.message or "" for each in updates) == answer
         used = usage_meta(result)
         assert used["web_searches"] == 1
         tokens = cast("int", used["input_tokens"]) * 0.1 + cast("int", used["output_tokens"]) * 0.5
@@ -39,33 +39,33 @@ async def test_a_search_is_cited_below_the_text_and_as_data_and_is_priced(upstre
 
 
 async def test_a_fetched_page_is_cited_by_its_address(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[ProgressUpdate] = []
-        asked = "What does https://example.com/tea say?"
-        result = await desk.ask(asked, tools=["web"], model="haiku", updates=told, style="status")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        updates: list[ProgressUpdate] = []
+        prompt = "What does https://example.com/tea say?"
+        result = await session.ask(prompt, tools=["web"], model="haiku", updates=updates, style="status")
         assert result.meta is not None
         (cited,) = cast("list[dict[str, str]]", result.meta[CITED])
         assert cited["url"] == "https://example.com/tea"
         assert text_blocks(result)[0].endswith(f"1. [{cited['title']}](https://example.com/tea)")
-        assert any("reading https://" in (each.message or "") for each in told)
-        follow_up = await desk.ask("And now?", thread=usage_meta(result)["thread"])
+        assert any("reading https://" in (each.message or "") for each in updates)
+        follow_up = await session.ask("And now?", thread=usage_meta(result)["thread"])
         assert not follow_up.is_error
 
 
 async def test_the_status_names_the_search_query(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told: list[ProgressUpdate] = []
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        updates: list[ProgressUpdate] = []
         slowly = f"What is new in tea? {directive(search='on', ttft=0, pace=40)}"
-        await desk.ask(slowly, tools=["web"], updates=told, style="status")
-        assert any("searching: " in (each.message or "") for each in told)
+        await session.ask(slowly, tools=["web"], updates=updates, style="status")
+        assert any("searching: " in (each.message or "") for each in updates)
 
 
 @pytest.mark.parametrize(("model", "version"), [("opus", "20260318"), ("claude-haiku-4-5", "20250305")])
 async def test_the_newest_tool_version_of_the_model_is_offered(
     upstream: Simulator, tmp_path: Path, model: str, version: str
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        await desk.ask("Tea?", tools=["web"], model=model)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        await session.ask("Tea?", tools=["web"], model=model)
         body = upstream.requests[-1].body
         assert isinstance(body, dict)
         search, _ = cast("list[dict[str, str]]", body["tools"])
@@ -76,12 +76,12 @@ async def test_the_input_from_web_pages_is_bounded_and_reserved_within_a_limit(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     web_tokens = MAX_WEB_SEARCHES * (MAX_WEB_FETCH_TOKENS + WEB_SEARCH_RESULT_TOKENS)
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, cache="off") as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, cache="off") as session:
         for max_usd in (5.0, 0.2):
-            await desk.ask("Tea?", tools=["web"], model="claude-sonnet-5-5", max_tokens=1000, max_usd=max_usd)
-        thread = usage_meta(await desk.ask("Tea?", tools=["web"], model="claude-sonnet-5-5"))["thread"]
-        await desk.ask("Tea?", thread=thread, max_usd=5.0, max_tokens=1000)
-        ample, tight, _, unused = desk.ledger_rows()
+            await session.ask("Tea?", tools=["web"], model="claude-sonnet-5-5", max_tokens=1000, max_usd=max_usd)
+        thread = usage_meta(await session.ask("Tea?", tools=["web"], model="claude-sonnet-5-5"))["thread"]
+        await session.ask("Tea?", thread=thread, max_usd=5.0, max_tokens=1000)
+        ample, tight, _, unused = session.ledger_rows()
     bodies = [cast("dict[str, Any]", record.body) for record in upstream.requests if record.path == "/v1/messages"]
     fetch = next(tool for tool in bodies[0]["tools"] if tool["name"] == "web_fetch")
     assert fetch["max_content_tokens"] == MAX_WEB_FETCH_TOKENS
@@ -97,8 +97,8 @@ async def test_the_input_from_web_pages_is_bounded_and_reserved_within_a_limit(
 async def test_a_stream_that_breaks_after_a_search_is_incomplete_and_not_continued(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask(f"Tea? {directive(search='on', fault='drop')}", tools=["web"])
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask(f"Tea? {directive(search='on', fault='drop')}", tools=["web"])
         assert text_blocks(result)[-1].startswith("INCOMPLETE:")
         assert len([record for record in upstream.requests if record.path == "/v1/messages"]) == 1
 
@@ -106,9 +106,9 @@ async def test_a_stream_that_breaks_after_a_search_is_incomplete_and_not_continu
 async def test_a_follow_up_keeps_the_blocks_of_the_search_and_offers_the_tool_again(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        first = await desk.ask(SEARCH, tools=["web"])
-        await desk.ask("And now?", thread=usage_meta(first)["thread"])
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        first = await session.ask(SEARCH, tools=["web"])
+        await session.ask("And now?", thread=usage_meta(first)["thread"])
         body = upstream.requests[-1].body
         assert isinstance(body, dict)
         messages = cast("list[dict[str, list[dict[str, object]]]]", body["messages"])
@@ -119,8 +119,8 @@ async def test_a_follow_up_keeps_the_blocks_of_the_search_and_offers_the_tool_ag
 
 
 async def test_an_unknown_tool_is_rejected(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        result = await desk.ask("Tea?", tools=["bash"])
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        result = await session.ask("Tea?", tools=["bash"])
         assert failure_meta(result)["class"] == "request_error"
         assert "web" in text_blocks(result)[0]
 

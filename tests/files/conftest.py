@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> FileTree:
+def tree(tmp_path: Path) -> FileTree:
     return file_tree.build_file_tree(tmp_path)
 
 
 @pytest.fixture(scope="session")
-def still_world(tmp_path_factory: pytest.TempPathFactory) -> FileTree:
+def unchanged_tree(tmp_path_factory: pytest.TempPathFactory) -> FileTree:
     """One world for all tests that change nothing in it."""
     return file_tree.build_file_tree(tmp_path_factory.mktemp("still"))
 

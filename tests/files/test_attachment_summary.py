@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from support.file_tree import FileTree
 
 
-def test_each_file_is_listed_by_its_name_whatever_its_kind(world: FileTree) -> None:
-    (world.root / 'a"b<c>.txt').write_text("some words")
-    (world.root / "paper.pdf").write_bytes(pdf())
-    (world.root / "cat.png").write_bytes(png())
-    gathered = world.attach('a"b<c>.txt', "paper.pdf", "cat.png")
+def test_each_file_is_listed_by_its_name_whatever_its_kind(tree: FileTree) -> None:
+    (tree.root / 'a"b<c>.txt').write_text("some words")
+    (tree.root / "paper.pdf").write_bytes(pdf())
+    (tree.root / "cat.png").write_bytes(png())
+    gathered = tree.attach('a"b<c>.txt', "paper.pdf", "cat.png")
 
     files = summarize_files(gathered.blocks)
 
@@ -33,8 +33,8 @@ def test_a_prompt_that_quotes_a_file_tag_is_not_a_file() -> None:
 
 def test_a_file_that_was_only_referenced_has_no_size() -> None:
     url = {"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}
-    made = {"type": "document", "source": {"type": "file", "file_id": "file_1"}}
-    assert summarize_files([url, made]) == [
+    by_id = {"type": "document", "source": {"type": "file", "file_id": "file_1"}}
+    assert summarize_files([url, by_id]) == [
         FileSummary(name="https://example.com/a.pdf", kind="document"),
         FileSummary(name="file_1", kind="document"),
     ]

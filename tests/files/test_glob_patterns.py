@@ -184,13 +184,13 @@ def test_a_repository_of_another_owner_is_still_listed_by_its_rules(tree: Path, 
 
 
 def test_a_repository_that_points_elsewhere_reveals_nothing_from_there(
-    world: FileTree, git: Callable[..., None]
+    tree: FileTree, git: Callable[..., None]
 ) -> None:
-    for file in (world.root / ".git").iterdir():
+    for file in (tree.root / ".git").iterdir():
         file.unlink()
-    git(world.root, "init", "-q")
-    git(world.root, "config", "core.worktree", str(world.outside))
-    assert all(INSIDE_TEXT in text for text in world.attached_texts("src/**"))
+    git(tree.root, "init", "-q")
+    git(tree.root, "config", "core.worktree", str(tree.outside))
+    assert all(INSIDE_TEXT in text for text in tree.attached_texts("src/**"))
 
 
 def test_without_git_all_files_are_listed(

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def lines(world: FileTree) -> Path:
-    path = world.root / "src/long name.py"
+def lines(tree: FileTree) -> Path:
+    path = tree.root / "src/long name.py"
     path.write_text("".join(f"line {n}\n" for n in range(1, 31)))
     return path
 
@@ -35,8 +35,8 @@ def lines(world: FileTree) -> Path:
         *("file://{root}/src/%61.py", "@{root}/src/a.py", "src/a.py:1", "@src/a.py:1-1", "file://{root}/src/a.py#L1"),
     ],
 )
-def test_every_spelling_of_a_path_leads_to_the_file(world: FileTree, name: str) -> None:
-    (block,) = world.attach(name.format(root=world.root)).blocks
+def test_every_spelling_of_a_path_leads_to_the_file(tree: FileTree, name: str) -> None:
+    (block,) = tree.attach(name.format(root=tree.root)).blocks
     assert 'path="src/a.py"' in str(block["text"])
     assert INSIDE_TEXT in str(block["text"])
 
@@ -53,26 +53,26 @@ def test_every_spelling_of_a_path_leads_to_the_file(world: FileTree, name: str) 
         (":1-30", "1-30"),
     ],
 )
-def test_only_the_named_lines_are_sent(world: FileTree, lines: Path, suffix: str, part: str) -> None:
+def test_only_the_named_lines_are_sent(tree: FileTree, lines: Path, suffix: str, part: str) -> None:
     del lines
-    (block,) = world.attach(f"src/long name.py{suffix}").blocks
+    (block,) = tree.attach(f"src/long name.py{suffix}").blocks
     first, _, last = part.partition("-")
     body = "".join(f"line {n}\n" for n in range(int(first), int(last or first) + 1))
     assert block["text"] == f'<file index="1" path="src/long name.py" lines="{part} of 30">\n{body}</file>'
     assert summarize_files([block])[0].name == f"src/long name.py:{part}"
 
 
-def test_different_lines_of_one_file_are_different_entries(world: FileTree, lines: Path) -> None:
+def test_different_lines_of_one_file_are_different_entries(tree: FileTree, lines: Path) -> None:
     del lines
     names = ("src/long name.py:1-2", "src/long name.py:4-5", "@src/long name.py:1-2")
-    assert len(world.attach(*names).blocks) == 2
+    assert len(tree.attach(*names).blocks) == 2
 
 
-def test_a_file_named_like_a_spelling_is_that_file(world: FileTree) -> None:
+def test_a_file_named_like_a_spelling_is_that_file(tree: FileTree) -> None:
     for name in ("@src", "a.txt:3", "a.txt#L3"):
-        (world.root / name).parent.mkdir(exist_ok=True)
-        (world.root / name).write_text(f"literally {name}")
-        (block,) = world.attach(name).blocks
+        (tree.root / name).parent.mkdir(exist_ok=True)
+        (tree.root / name).write_text(f"literally {name}")
+        (block,) = tree.attach(name).blocks
         assert f"literally {name}" in str(block["text"])
 
 
@@ -95,22 +95,22 @@ def test_a_file_named_like_a_spelling_is_that_file(world: FileTree) -> None:
         ("@out", r"leads outside"),
     ],
 )
-def test_an_unsupported_spelling_is_rejected_by_its_meaning(world: FileTree, name: str, message: str) -> None:
-    (world.root / "shot.png").write_bytes(png())
+def test_an_unsupported_spelling_is_rejected_by_its_meaning(tree: FileTree, name: str, message: str) -> None:
+    (tree.root / "shot.png").write_bytes(png())
     with pytest.raises(RequestError, match=message) as refused:
-        world.attach(name.format(root=world.root))
+        tree.attach(name.format(root=tree.root))
     assert CANARY not in str(refused.value)
 
 
-def test_an_at_sign_before_a_glob_is_ignored(world: FileTree) -> None:
-    assert blocks_json(world.attach("@src/*.py").blocks) == blocks_json(world.attach("src/*.py").blocks)
+def test_an_at_sign_before_a_glob_is_ignored(tree: FileTree) -> None:
+    assert blocks_json(tree.attach("@src/*.py").blocks) == blocks_json(tree.attach("src/*.py").blocks)
 
 
-def test_the_read_tool_understands_the_same_spellings(world: FileTree, lines: Path) -> None:
+def test_the_read_tool_understands_the_same_spellings(tree: FileTree, lines: Path) -> None:
     model = ClaudeModel(id="claude-test")
     for name in ("@src/long name.py:3-4", f"{lines.as_uri()}#L3-L4"):
-        text = read_file(name, world.rules, model=model)
+        text = read_file(name, tree.rules, model=model)
         assert isinstance(text, str)
         assert text.startswith("     3\tline 3\n     4\tline 4")
     with pytest.raises(RequestError, match="may hold a secret"):
-        read_file("@.env", world.rules, model=model)
+        read_file("@.env", tree.rules, model=model)

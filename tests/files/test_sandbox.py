@@ -140,8 +140,8 @@ HOSTILE = {
 }
 
 
-def filled(name: str, world: FileTree) -> str:
-    return name.replace("{root}", str(world.root)).replace("{outside}", str(world.outside))
+def filled(name: str, tree: FileTree) -> str:
+    return name.replace("{root}", str(tree.root)).replace("{outside}", str(tree.outside))
 
 
 def test_there_are_at_least_forty_hostile_names() -> None:
@@ -150,38 +150,38 @@ def test_there_are_at_least_forty_hostile_names() -> None:
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_hostile_name_is_rejected_at_once_and_without_information(still_world: FileTree, name: str) -> None:
-    world, name = still_world, filled(name, still_world)
+def test_a_hostile_name_is_rejected_at_once_and_without_information(unchanged_tree: FileTree, name: str) -> None:
+    tree, name = unchanged_tree, filled(name, unchanged_tree)
 
     with pytest.raises(RequestError) as refused:
-        world.attach(name)
+        tree.attach(name)
 
-    said = str(refused.value)
-    assert CANARY not in said
-    assert "hunter2" not in said
-    assert len(name) <= 120 or not any(name[n : n + 120] in said for n in range(len(name) - 119))
-    assert said.replace(" ", "").isprintable()
-    assert len(said) < 1_200
+    message = str(refused.value)
+    assert CANARY not in message
+    assert "hunter2" not in message
+    assert len(name) <= 120 or not any(name[n : n + 120] in message for n in range(len(name) - 119))
+    assert message.replace(" ", "").isprintable()
+    assert len(message) < 1_200
 
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE.keys())
-def test_the_file_tools_reveal_no_more(still_world: FileTree, name: str) -> None:
-    world, name = still_world, filled(name, still_world)
+def test_the_file_tools_reveal_no_more(unchanged_tree: FileTree, name: str) -> None:
+    tree, name = unchanged_tree, filled(name, unchanged_tree)
     for tool in (
-        lambda: list_directory(name, world.rules),
-        lambda: read_tool_text(name, world.rules),
-        lambda: glob_files("**", name, world.rules),
-        lambda: glob_files(name, "", world.rules),
-        lambda: grep_files("c4n4ry|root:", name, world.rules),
+        lambda: list_directory(name, tree.rules),
+        lambda: read_tool_text(name, tree.rules),
+        lambda: glob_files("**", name, tree.rules),
+        lambda: glob_files(name, "", tree.rules),
+        lambda: grep_files("c4n4ry|root:", name, tree.rules),
     ):
         try:
-            said = run_with_timeout(tool)
+            message = run_with_timeout(tool)
         except RequestError as refused:
-            said = str(refused)
-        assert CANARY not in said
-        assert "root:x:0" not in said
-        assert "outside:" not in said
+            message = str(refused)
+        assert CANARY not in message
+        assert "root:x:0" not in message
+        assert "outside:" not in message
 
 
 @pytest.mark.usefixtures("way")
@@ -189,13 +189,13 @@ def test_the_file_tools_reveal_no_more(still_world: FileTree, name: str) -> None
     "name",
     ["a.txt", "./a.txt", "src//a.py", "src/../a.txt", "in", "in-dir/b.py", "in-absolute", "in-around", "link-20"],
 )
-def test_links_and_detours_inside_the_root_are_followed(world: FileTree, name: str) -> None:
-    assert INSIDE_TEXT in world.attached_texts(name)[-1]
+def test_links_and_detours_inside_the_root_are_followed(tree: FileTree, name: str) -> None:
+    assert INSIDE_TEXT in tree.attached_texts(name)[-1]
 
 
-def test_more_links_than_the_system_would_follow_are_not_followed(world: FileTree) -> None:
+def test_more_links_than_the_system_would_follow_are_not_followed(tree: FileTree) -> None:
     with pytest.raises(RequestError, match="too many"):
-        world.attach("link-59")
+        tree.attach("link-59")
 
 
 @pytest.mark.parametrize(
@@ -221,29 +221,29 @@ def test_virtual_file_systems_are_not_read_even_with_the_whole_system_as_root(na
         run_with_timeout(lambda: build_attachments([name], rules, images=True, pdf=True, model="m"))
 
 
-def test_with_no_root_nothing_is_read_and_the_setting_is_named(world: FileTree) -> None:
-    for name in ("a.txt", str(world.root / "a.txt"), "*", "~/a.txt"):
+def test_with_no_root_nothing_is_read_and_the_setting_is_named(tree: FileTree) -> None:
+    for name in ("a.txt", str(tree.root / "a.txt"), "*", "~/a.txt"):
         with pytest.raises(RequestError, match="MCP_CLAUDE_ROOTS"):
-            world.attach(name, roots=())
+            tree.attach(name, roots=())
 
 
-def test_a_root_that_is_missing_or_becomes_a_link_is_reported(world: FileTree) -> None:
-    gone = world.root.parent / "gone"
+def test_a_root_that_is_missing_or_becomes_a_link_is_reported(tree: FileTree) -> None:
+    missing = tree.root.parent / "gone"
     for name in ("a.txt", "*.txt"):
         with pytest.raises(RequestError):
-            world.attach(name, roots=(gone,))
+            tree.attach(name, roots=(missing,))
 
 
-def test_only_allowed_names_are_read(world: FileTree) -> None:
-    (world.root / ".env").write_text("DEBUG=1")
-    (world.root / ".env.local").write_text(CANARY)
-    (world.root / ".env.example").write_text("DEBUG=")
+def test_only_allowed_names_are_read(tree: FileTree) -> None:
+    (tree.root / ".env").write_text("DEBUG=1")
+    (tree.root / ".env.local").write_text(CANARY)
+    (tree.root / ".env.example").write_text("DEBUG=")
 
-    assert "DEBUG=1" in blocks_json(world.attach(".env", "notes.txt", allow_secret_names=(".env",)).blocks)
-    assert "DEBUG=" in blocks_json(world.attach(".env.example").blocks)
-    assert CANARY in blocks_json(world.attach("keys/server.pem", allow_secret_names=("keys/*.pem",)).blocks)
+    assert "DEBUG=1" in blocks_json(tree.attach(".env", "notes.txt", allow_secret_names=(".env",)).blocks)
+    assert "DEBUG=" in blocks_json(tree.attach(".env.example").blocks)
+    assert CANARY in blocks_json(tree.attach("keys/server.pem", allow_secret_names=("keys/*.pem",)).blocks)
     with pytest.raises(RequestError, match="MCP_CLAUDE_ALLOW_FILES"):
-        world.attach(".env.local", allow_secret_names=(".env",))
+        tree.attach(".env.local", allow_secret_names=(".env",))
 
 
 SECRET_NAMES = (
@@ -262,15 +262,15 @@ SECRET_NAMES = (
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES)
-def test_a_name_used_for_secrets_is_rejected_with_the_setting_that_allows_it(world: FileTree, name: str) -> None:
-    path = world.root / name
+def test_a_name_used_for_secrets_is_rejected_with_the_setting_that_allows_it(tree: FileTree, name: str) -> None:
+    path = tree.root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(CANARY)
     with pytest.raises(RequestError, match=r"may hold a secret\. .* MCP_CLAUDE_ALLOW_FILES"):
-        world.attach(name)
+        tree.attach(name)
     with pytest.raises(RequestError):
-        world.attach(f"{path.parent.relative_to(world.root)}/*{path.name[1:]}")
-    assert CANARY in blocks_json(world.attach(name, allow_secret_names=("*",)).blocks)
+        tree.attach(f"{path.parent.relative_to(tree.root)}/*{path.name[1:]}")
+    assert CANARY in blocks_json(tree.attach(name, allow_secret_names=("*",)).blocks)
 
 
 @pytest.mark.parametrize(
@@ -282,11 +282,11 @@ def test_a_name_used_for_secrets_is_rejected_with_the_setting_that_allows_it(wor
         *("author.json", "hockey.csv", "keyboard.toml", "secretPlans/notes.txt"),
     ],
 )
-def test_names_that_only_resemble_secrets_are_read(world: FileTree, name: str) -> None:
-    path = world.root / name
+def test_names_that_only_resemble_secrets_are_read(tree: FileTree, name: str) -> None:
+    path = tree.root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("nothing to hide")
-    assert world.attached_texts(name)
+    assert tree.attached_texts(name)
 
 
 PIECES = [
@@ -352,12 +352,12 @@ PIECES = [
     | st.lists(st.sampled_from(PIECES), max_size=9).map("".join)
 )
 def test_any_name_is_rejected_or_yields_a_file_of_the_root(
-    still_world: FileTree, monkeypatch: pytest.MonkeyPatch, *, walks: bool, name: str
+    unchanged_tree: FileTree, monkeypatch: pytest.MonkeyPatch, *, walks: bool, name: str
 ) -> None:
-    world = still_world
+    tree = unchanged_tree
     monkeypatch.setattr("mcp_server_claude.files.sandbox.HAS_OPENAT", walks)
     try:
-        blocks = build_attachments([filled(name, world)], world.rules, images=True, pdf=True, model="m").blocks
+        blocks = build_attachments([filled(name, tree)], tree.rules, images=True, pdf=True, model="m").blocks
     except RequestError as refused:
         assert CANARY not in str(refused)  # noqa: PT017 - any other outcome is fine too
         return
@@ -370,63 +370,63 @@ def test_any_name_is_rejected_or_yields_a_file_of_the_root(
             assert CANARY not in inner
 
 
-def test_an_unknown_name_is_rejected_with_the_nearest_one(world: FileTree) -> None:
+def test_an_unknown_name_is_rejected_with_the_nearest_one(tree: FileTree) -> None:
     for name, nearest in {
         "src/a.pyy": "src/a.py",
         "scr/b.py": "src/b.py",
         "A.TXT": "a.txt",
         "in-dri/a.py": "in-dir/a.py",
-        f"{world.root}/src/aa.py": "src/a.py",
+        f"{tree.root}/src/aa.py": "src/a.py",
     }.items():
         with pytest.raises(RequestError, match="nearest") as refused:
-            world.attach(name)
+            tree.attach(name)
         assert f'"{nearest}"' in str(refused.value)
     with pytest.raises(RequestError) as refused:
-        world.attach("zzz")
-    assert str(world.root) in str(refused.value)
+        tree.attach("zzz")
+    assert str(tree.root) in str(refused.value)
 
 
-def test_suggestions_never_name_secrets_or_files_outside_the_roots(world: FileTree) -> None:
+def test_suggestions_never_name_secrets_or_files_outside_the_roots(tree: FileTree) -> None:
     for name in (".enw", "id_rsaa", "out-dir/canary.tx", "keys/server.pen", "../outside/canary.tx"):
         with pytest.raises(RequestError) as refused:
-            world.attach(name)
+            tree.attach(name)
         assert not {'".env"', '"id_rsa"', '"keys/server.pem"', "canary.txt"} & set(str(refused.value).split())
 
 
-def test_limits_hold_before_anything_is_read(world: FileTree) -> None:
-    big = world.root / "big.txt"
+def test_limits_hold_before_anything_is_read(tree: FileTree) -> None:
+    big = tree.root / "big.txt"
     with big.open("wb") as file:
         file.truncate(1 << 40)  # a terabyte of nothing
     with pytest.raises(RequestError, match=r"30\.0 MB"):
-        world.attach("big.txt")
+        tree.attach("big.txt")
     with pytest.raises(RequestError, match=r"30\.0 MB"):
-        world.attach("big.*")
+        tree.attach("big.*")
     for n in range(4):
-        (world.root / f"half-{n}.txt").write_text("x" * 400)
+        (tree.root / f"half-{n}.txt").write_text("x" * 400)
     with pytest.raises(RequestError, match="together"):
-        world.attach("half-*.txt", max_total_bytes=1_500)
+        tree.attach("half-*.txt", max_total_bytes=1_500)
     with pytest.raises(RequestError, match="as they are sent"):
-        world.attach("half-*.txt", max_total_bytes=1_700)
+        tree.attach("half-*.txt", max_total_bytes=1_700)
     with pytest.raises(RequestError, match="characters of text"):
-        world.attach("half-*.txt", max_text_chars=1_000)
+        tree.attach("half-*.txt", max_text_chars=1_000)
     with pytest.raises(RequestError, match="matches 4 files; at most 3"):
-        world.attach("half-*.txt", max_files=3)
+        tree.attach("half-*.txt", max_files=3)
     with pytest.raises(RequestError, match="at most 3"):
-        world.attach("half-0.txt", "half-1.txt", "a.txt", "src/a.py", max_files=3)
+        tree.attach("half-0.txt", "half-1.txt", "a.txt", "src/a.py", max_files=3)
     with pytest.raises(RequestError, match="5 files; at most 4"):
-        world.attach("half-*.txt", "a.txt", max_files=4)
+        tree.attach("half-*.txt", "a.txt", max_files=4)
     with pytest.raises(RequestError, match=r"is 3\.0 kB large"):
-        world.attach("data:text/plain;base64," + "YWFh" * 1_000, max_file_bytes=999)
+        tree.attach("data:text/plain;base64," + "YWFh" * 1_000, max_file_bytes=999)
 
 
-def test_a_hard_link_is_a_file_of_its_own(world: FileTree) -> None:
-    os.link(world.root / "a.txt", world.root / "again.txt")
-    assert len(world.attached_texts("a.txt", "again.txt")) == 2
+def test_a_hard_link_is_a_file_of_its_own(tree: FileTree) -> None:
+    os.link(tree.root / "a.txt", tree.root / "again.txt")
+    assert len(tree.attached_texts("a.txt", "again.txt")) == 2
 
 
-def test_rules_may_name_a_root_by_a_link(world: FileTree) -> None:
-    alias = world.root.parent / "alias"
+def test_rules_may_name_a_root_by_a_link(tree: FileTree) -> None:
+    alias = tree.root.parent / "alias"
     alias.symlink_to("root")
-    rules = replace(world.rules, roots=(alias,))
-    for name in ("a.txt", f"{alias}/a.txt", f"{world.root}/a.txt"):
+    rules = replace(tree.rules, roots=(alias,))
+    for name in ("a.txt", f"{alias}/a.txt", f"{tree.root}/a.txt"):
         assert INSIDE_TEXT in blocks_json(build_attachments([name], rules, images=True, pdf=True, model="m").blocks)

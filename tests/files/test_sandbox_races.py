@@ -87,11 +87,11 @@ SWAPS = {
 def test_a_swap_at_the_worst_moment_leaks_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, swapped: str, target: str, moment: int, back: int
 ) -> None:
-    world = file_tree.build_empty_tree(tmp_path)
-    file = world.root / name
+    tree = file_tree.build_empty_tree(tmp_path)
+    file = tree.root / name
     file.parent.mkdir(parents=True)
     file.write_text(INSIDE_TEXT)
-    victim, aside = world.root / swapped, world.root / "aside"
+    victim, aside = tree.root / swapped, tree.root / "aside"
 
     def swap() -> None:
         victim.rename(aside)
@@ -105,90 +105,90 @@ def test_a_swap_at_the_worst_moment_leaks_nothing(
     acts = {moment: swap, moment + back: swap_back} if back else {moment: swap}
     at_call(monkeypatch, {victim.name, file.name}, acts)
     for _ in range(2):
-        seen = outcome(lambda: run_with_timeout(lambda: blocks_json(world.attach(name).blocks)))
+        seen = outcome(lambda: run_with_timeout(lambda: blocks_json(tree.attach(name).blocks)))
         assert CANARY not in seen
         assert "root:x:0" not in seen
 
 
 @pytest.mark.parametrize("moment", range(1, 5))
-def test_a_pipe_in_place_of_a_file_never_blocks(world: FileTree, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
+def test_a_pipe_in_place_of_a_file_never_blocks(tree: FileTree, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
     def swap() -> None:
-        (world.root / "a.txt").unlink()
-        os.mkfifo(world.root / "a.txt")
+        (tree.root / "a.txt").unlink()
+        os.mkfifo(tree.root / "a.txt")
 
     at_call(monkeypatch, {"a.txt"}, {moment: swap})
     with pytest.raises(RequestError, match="not a regular file"):
-        world.attach("a.txt")
+        tree.attach("a.txt")
 
 
 @pytest.mark.parametrize("moment", range(1, 9))
 def test_an_editor_that_saves_in_between_does_not_fail_the_call(
-    world: FileTree, monkeypatch: pytest.MonkeyPatch, moment: int
+    tree: FileTree, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
     def save() -> None:
-        (world.root / "spare").write_text("saved, from within")
-        (world.root / "spare").replace(world.root / "a.txt")
+        (tree.root / "spare").write_text("saved, from within")
+        (tree.root / "spare").replace(tree.root / "a.txt")
 
     at_call(monkeypatch, {"a.txt"}, {moment: save})
-    assert "from within" in world.attached_texts("a.txt")[0]
+    assert "from within" in tree.attached_texts("a.txt")[0]
 
 
-def test_a_file_that_becomes_a_link_and_back_leaks_nothing(world: FileTree) -> None:
-    target, file, link = world.root / "target.txt", world.root / "t1", world.root / "t2"
+def test_a_file_that_becomes_a_link_and_back_leaks_nothing(tree: FileTree) -> None:
+    target, file, link = tree.root / "target.txt", tree.root / "t1", tree.root / "t2"
 
     def swap() -> None:
         file.write_text(INSIDE_TEXT)
         file.replace(target)
-        link.symlink_to(world.outside / "canary.txt")
+        link.symlink_to(tree.outside / "canary.txt")
         link.replace(target)
 
     swap()
     with meanwhile(swap):
-        seen = rounds(lambda: blocks_json(world.attach("target.txt").blocks))
-        seen += rounds(lambda: read_tool_text("target.txt", world.rules))
+        seen = rounds(lambda: blocks_json(tree.attach("target.txt").blocks))
+        seen += rounds(lambda: read_tool_text("target.txt", tree.rules))
     assert not any(CANARY in each for each in seen)
 
 
 @pytest.mark.slow
-def test_a_directory_that_becomes_a_link_in_mid_walk_leaks_nothing(world: FileTree, way: str) -> None:
-    deep = world.root / "one/two/three"
+def test_a_directory_that_becomes_a_link_in_mid_walk_leaks_nothing(tree: FileTree, way: str) -> None:
+    deep = tree.root / "one/two/three"
     deep.mkdir(parents=True)
     (deep / "canary.txt").write_text(INSIDE_TEXT)
-    (world.outside / "two/three").mkdir(parents=True)
-    (world.outside / "two/three/canary.txt").write_text(CANARY)
-    one, aside = world.root / "one", world.root / "aside"
+    (tree.outside / "two/three").mkdir(parents=True)
+    (tree.outside / "two/three/canary.txt").write_text(CANARY)
+    one, aside = tree.root / "one", tree.root / "aside"
 
     def swap() -> None:
         one.rename(aside)
-        one.symlink_to(world.outside)
+        one.symlink_to(tree.outside)
         one.unlink()
         aside.rename(one)
 
     with meanwhile(swap):
-        seen = rounds(lambda: blocks_json(world.attach("one/two/three/canary.txt").blocks))
-        seen += rounds(lambda: read_tool_text("one/two/three/canary.txt", world.rules))
-        seen += rounds(lambda: list_directory("one", world.rules))
+        seen = rounds(lambda: blocks_json(tree.attach("one/two/three/canary.txt").blocks))
+        seen += rounds(lambda: read_tool_text("one/two/three/canary.txt", tree.rules))
+        seen += rounds(lambda: list_directory("one", tree.rules))
     assert not any(CANARY in each for each in seen)
     assert way == "resolve" or not any("a.py" in each for each in seen[2 * ROUNDS :])
 
 
-def test_a_link_that_points_in_and_out_leaks_nothing(world: FileTree) -> None:
-    link = world.root / "turning"
+def test_a_link_that_points_in_and_out_leaks_nothing(tree: FileTree) -> None:
+    link = tree.root / "turning"
 
     def swap() -> None:
-        for target in (world.root / "a.txt", world.outside / "canary.txt", "/etc/passwd", "turning", "/dev/zero"):
-            spare = world.root / "spare"
+        for target in (tree.root / "a.txt", tree.outside / "canary.txt", "/etc/passwd", "turning", "/dev/zero"):
+            spare = tree.root / "spare"
             spare.symlink_to(target)
             spare.replace(link)
 
     swap()
     with meanwhile(swap):
-        seen = rounds(lambda: blocks_json(world.attach("turning").blocks))
+        seen = rounds(lambda: blocks_json(tree.attach("turning").blocks))
     assert not any(CANARY in each or "root:x:0" in each for each in seen)
 
 
-def test_a_file_that_becomes_a_pipe_never_hangs(world: FileTree) -> None:
-    target, spare = world.root / "target.txt", world.root / "spare"
+def test_a_file_that_becomes_a_pipe_never_hangs(tree: FileTree) -> None:
+    target, spare = tree.root / "target.txt", tree.root / "spare"
 
     def swap() -> None:
         os.mkfifo(spare)
@@ -198,12 +198,12 @@ def test_a_file_that_becomes_a_pipe_never_hangs(world: FileTree) -> None:
 
     swap()
     with meanwhile(swap):
-        seen = rounds(lambda: blocks_json(world.attach("target.txt").blocks))
+        seen = rounds(lambda: blocks_json(tree.attach("target.txt").blocks))
     assert len(seen) == ROUNDS
 
 
-def test_a_growing_file_is_read_up_to_its_first_length(world: FileTree) -> None:
-    log = world.root / "log.txt"
+def test_a_growing_file_is_read_up_to_its_first_length(tree: FileTree) -> None:
+    log = tree.root / "log.txt"
     log.write_text("a line\n")
 
     def grow() -> None:
@@ -213,24 +213,24 @@ def test_a_growing_file_is_read_up_to_its_first_length(world: FileTree) -> None:
             log.write_text("a line\n")
 
     with meanwhile(grow):
-        seen = rounds(lambda: "sent" if world.attach("log.txt", max_file_bytes=1_000_000).blocks else "")
+        seen = rounds(lambda: "sent" if tree.attach("log.txt", max_file_bytes=1_000_000).blocks else "")
     assert all(each == "sent" or "at most" in each or "is empty" in each for each in seen)
 
 
-def test_globs_and_searches_in_a_swapped_tree_leak_nothing(world: FileTree) -> None:
-    live, aside = world.root / "live", world.root / "aside"
+def test_globs_and_searches_in_a_swapped_tree_leak_nothing(tree: FileTree) -> None:
+    live, aside = tree.root / "live", tree.root / "aside"
     live.mkdir()
     (live / "canary.txt").write_text(INSIDE_TEXT)
 
     def swap() -> None:
         live.rename(aside)
-        live.symlink_to(world.outside)
+        live.symlink_to(tree.outside)
         live.unlink()
         aside.rename(live)
 
     with meanwhile(swap):
         for _ in range(15):
-            seen = outcome(lambda: blocks_json(run_with_timeout(lambda: world.attach("live/*.txt")).blocks))
-            found = outcome(lambda: run_with_timeout(lambda: grep_files("c4n4ry|within", "live/**", world.rules)))
+            seen = outcome(lambda: blocks_json(run_with_timeout(lambda: tree.attach("live/*.txt")).blocks))
+            found = outcome(lambda: run_with_timeout(lambda: grep_files("c4n4ry|within", "live/**", tree.rules)))
             assert CANARY not in seen
             assert CANARY not in found

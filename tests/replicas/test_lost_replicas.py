@@ -154,9 +154,9 @@ async def test_a_suspended_replica_is_given_up_and_closes_its_call_itself_when_i
                 assert again[-1].json["complete"] is True
                 home.process.send_signal(signal.SIGCONT)
                 await poll_until(lambda: ends(replicas) == ["complete", "complete"])
-                whole = await resume(client, so_far[-1])
+                complete = await resume(client, so_far[-1])
         first = next(each for each in message_requests(upstream) if LONG in str(each.body))
-        assert event_text(so_far + whole) == first.text
+        assert event_text(so_far + complete) == first.text
         turns = replicas.rows("select role, call_id from turn order by seq")
         assert [turn["role"] for turn in turns] == ["user", "assistant", "user", "assistant"]
         costs = sum(row["cost_micros"] for row in replicas.rows("select cost_micros from entry"))

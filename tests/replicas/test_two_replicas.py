@@ -47,7 +47,7 @@ async def test_tools_of_2026_07_28_answer_whichever_replica_a_request_goes_to(
             assert len((await client.list_tools()).tools) == 4
             updates: list[ProgressUpdate] = []
 
-            async def hear(progress: float, total: float | None, message: str | None) -> None:
+            async def on_progress(progress: float, total: float | None, message: str | None) -> None:
                 del total
                 updates.append(ProgressUpdate(progress, message))
 
@@ -55,7 +55,7 @@ async def test_tools_of_2026_07_28_answer_whichever_replica_a_request_goes_to(
             for number in range(4):
                 arguments: dict[str, Any] = {"prompt": f"Question {number}. {directive(tokens=200)}"}
                 arguments |= {"thread": thread} if thread else {}
-                result = await client.call_tool("claude_ask", arguments, progress_callback=hear)
+                result = await client.call_tool("claude_ask", arguments, progress_callback=on_progress)
                 assert not result.is_error, text_blocks(result)
                 thread = str(usage_meta(result)["thread"])
                 assert text_blocks(result)[0] == message_requests(api)[-1].text

@@ -78,7 +78,7 @@ def test_a_schema_may_be_an_object_or_its_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_schema", "told"),
+    ("given_schema", "message"),
     [
         ("{", "not JSON"),
         ("", "not JSON"),
@@ -99,8 +99,8 @@ def test_a_schema_may_be_an_object_or_its_text() -> None:
         ({"patternProperties": {"(": {}}}, "pattern at #/patternProperties/( cannot be used"),
     ],
 )
-def test_an_invalid_schema_is_rejected_in_one_sentence(given_schema: str | dict[str, object], told: str) -> None:
-    with pytest.raises(RequestError, match=re.escape(told)) as caught:
+def test_an_invalid_schema_is_rejected_in_one_sentence(given_schema: str | dict[str, object], message: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(message)) as caught:
         parse_json_schema(given_schema)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
@@ -113,7 +113,7 @@ def test_an_error_names_the_location_and_no_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schema", "told"),
+    ("schema", "message"),
     [
         ({"$ref": "https://example.com/schema"}, "another document at #"),
         (an_object({"a": {"$ref": "other.json#/a"}}), "another document at #/properties/a"),
@@ -129,8 +129,8 @@ def test_an_error_names_the_location_and_no_values() -> None:
         (an_object({"a": {"pattern": r"^(?=.*\d)"}}), "look-around"),
     ],
 )
-def test_a_schema_with_external_or_endless_references_is_rejected(schema: Schema, told: str) -> None:
-    with pytest.raises(RequestError, match=re.escape(told)):
+def test_a_schema_with_external_or_endless_references_is_rejected(schema: Schema, message: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(message)):
         parse_json_schema(schema)
 
 
@@ -249,7 +249,7 @@ def test_a_keyword_is_sent_described_or_left_out(schema: Schema, expected: Schem
 
 
 @pytest.mark.parametrize(
-    ("schema", "told"),
+    ("schema", "message"),
     [
         ({}, "no type at # (the root);"),
         (an_object({"a": {"description": "anything"}}), "no type at #/properties/a;"),
@@ -266,8 +266,8 @@ def test_a_keyword_is_sent_described_or_left_out(schema: Schema, expected: Schem
         (an_object({"a": False}, required=["a"]), "No answer can be valid"),
     ],
 )
-def test_an_unsupported_keyword_is_rejected_with_its_location(schema: Schema, told: str) -> None:
-    with pytest.raises(RequestError, match=re.escape(told)):
+def test_an_unsupported_keyword_is_rejected_with_its_location(schema: Schema, message: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(message)):
         normalize_schema(schema)
 
 
@@ -326,7 +326,7 @@ def test_a_format_and_a_forced_tool_carry_the_schema() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         ({"n": 3}, "the answer: lacks name"),
         ({"name": 3}, "name: should be string, is a number"),
@@ -347,7 +347,7 @@ def test_a_format_and_a_forced_tool_carry_the_schema() -> None:
         ("x" * 4_000_001, "the answer: has more than 4,000,000 characters"),
     ],
 )
-def test_a_violation_names_its_location_and_what_is_wrong(answer: object, told: str) -> None:
+def test_a_violation_names_its_location_and_what_is_wrong(answer: object, message: str) -> None:
     schema = an_object(
         {
             "name": {"type": "string", "minLength": 2},
@@ -360,7 +360,7 @@ def test_a_violation_names_its_location_and_what_is_wrong(answer: object, told: 
         required=["name"],
         additionalProperties=False,
     )
-    assert told in problems(answer, schema)
+    assert message in problems(answer, schema)
 
 
 def test_at_most_five_violations_are_reported_each_once_and_short() -> None:
@@ -368,11 +368,11 @@ def test_at_most_five_violations_are_reported_each_once_and_short() -> None:
     assert len(problems(["x"] * 10_000, schema)) == 5
     wanted = an_object({"a": TEXT, "b": TEXT}, required=["a", "b"])
     assert problems({}, wanted) == ("the answer: lacks a", "the answer: lacks b")
-    assert all(len(told) < 300 for told in problems({"a" * 5000: 1}, an_object({"a" * 5000: TEXT})))
+    assert all(len(each) < 300 for each in problems({"a" * 5000: 1}, an_object({"a" * 5000: TEXT})))
 
 
 @pytest.mark.parametrize(
-    ("text", "whole"),
+    ("text", "complete"),
     [
         ('```json\n{"a": "x"}\n```', True),
         ('\n```\n{"a": "x"}\n```\n', True),
@@ -381,10 +381,10 @@ def test_at_most_five_violations_are_reported_each_once_and_short() -> None:
         ('{"a": "x"', False),
     ],
 )
-def test_only_an_answer_that_is_one_fence_is_unwrapped(text: str, *, whole: bool) -> None:
+def test_only_an_answer_that_is_one_fence_is_unwrapped(text: str, *, complete: bool) -> None:
     schema = an_object({"a": TEXT})
     found = normalize_schema(schema)
-    if whole:
+    if complete:
         assert validate_output(text, schema, found) == {"a": "x"}
     else:
         with pytest.raises(SchemaMismatchError, match="is not JSON"):
@@ -444,8 +444,8 @@ def test_the_answer_of_the_simulator_is_valid() -> None:
 
 
 def test_jsonschema_rs_is_not_imported_before_the_first_schema() -> None:
-    asked = "import sys, mcp_server_claude.schemas; print('jsonschema_rs' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", asked], capture_output=True, check=True, text=True).stdout == "False\n"
+    code = "import sys, mcp_server_claude.schemas; print('jsonschema_rs' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout == "False\n"
 
 
 # Patterns

@@ -105,9 +105,9 @@ async def test_one_text_block_holds_everything_for_a_client_that_reads_only_the_
         base_url=upstream.url,
         inline_chars=1000,
         max_retries=0,
-    ) as desk:
-        result = await desk.ask(CUT_OFF)
-        listed = await desk.client.call_tool("claude_jobs", {})
+    ) as session:
+        result = await session.ask(CUT_OFF)
+        listed = await session.client.call_tool("claude_jobs", {})
     (text,) = text_blocks(result)
     used = usage_meta(result)
     assert text.startswith(LONG[:500])
@@ -134,8 +134,8 @@ async def test_other_versions_and_transports_get_each_note_in_a_separate_block(
         base_url=upstream.url,
         inline_chars=1000,
         max_retries=0,
-    ) as desk:
-        result = await desk.ask(CUT_OFF)
+    ) as session:
+        result = await session.ask(CUT_OFF)
     texts = [block.text for block in result.content if isinstance(block, TextContent)]
     assert len(texts) == 4
     assert any(isinstance(block, ResourceLink) for block in result.content)
@@ -157,11 +157,11 @@ async def test_a_client_that_rejects_resource_links_gets_the_address_as_text(
         client_version="0.144.4",
         base_url=upstream.url,
         inline_chars=1000,
-    ) as desk:
-        cut = await desk.ask(directive(text=LONG))
-        json_text = await desk.ask(directive(text='{"a": "' + "x" * 2000 + '"}'), schema=schema)
-        made = await desk.ask(f"Run it. {directive(makes='mean.csv')}", tools=["code"], model="claude-sonnet-4-6")
-        read_again = await desk.client.call_tool("claude_jobs", {"id": usage_meta(made)["call_id"]})
+    ) as session:
+        cut = await session.ask(directive(text=LONG))
+        json_text = await session.ask(directive(text='{"a": "' + "x" * 2000 + '"}'), schema=schema)
+        made = await session.ask(f"Run it. {directive(makes='mean.csv')}", tools=["code"], model="claude-sonnet-4-6")
+        read_again = await session.client.call_tool("claude_jobs", {"id": usage_meta(made)["call_id"]})
     for result in (cut, json_text):
         assert f"claude://calls/{usage_meta(result)['call_id']}" in "".join(text_blocks(result))
     for result in (made, read_again):
@@ -182,45 +182,45 @@ async def test_a_call_returns_before_a_client_ends_it_and_continues_in_the_backg
     monkeypatch.setattr(client_quirks, "DETACH_AFTER_S", 0.2)
     async with connect(
         "memory", mode, tmp_path / "data", client_name="claude-ai", client_version="0.1.0", base_url=upstream.url
-    ) as desk:
+    ) as session:
         with anyio.fail_after(60):
-            first = await desk.ask(f"Tell me. {directive(fault='stall', at=60)}")
-            waited = await _job(desk, first, wait=3600)
-            stopped = await _job(desk, first, cancel=True)
+            first = await session.ask(f"Tell me. {directive(fault='stall', at=60)}")
+            waited = await _job(session, first, wait=3600)
+            stopped = await _job(session, first, cancel=True)
     assert text_blocks(first)[-1].startswith("INCOMPLETE: it is still being written.")
     assert text_blocks(waited)[-1].startswith("INCOMPLETE: it is still being written.")
     assert "cancelled" in text_blocks(stopped)[1]
 
 
-async def _job(desk: McpSession, result: CallToolResult, **arguments: object) -> CallToolResult:
-    return await desk.client.call_tool("claude_jobs", {"id": usage_meta(result)["call_id"], **arguments})
+async def _job(session: McpSession, result: CallToolResult, **arguments: object) -> CallToolResult:
+    return await session.client.call_tool("claude_jobs", {"id": usage_meta(result)["call_id"], **arguments})
 
 
 async def test_a_clients_name_is_stored_without_control_characters(upstream: Simulator, tmp_path: Path) -> None:
     name = "evil\x1b[31m\nINFO forged" + "x" * 100
-    async with connect("memory", "auto", tmp_path / "data", client_name=name, base_url=upstream.url) as desk:
-        await desk.ask("x")
-        (line,) = desk.ledger_rows()
+    async with connect("memory", "auto", tmp_path / "data", client_name=name, base_url=upstream.url) as session:
+        await session.ask("x")
+        (line,) = session.ledger_rows()
     assert str(line["client"]).isprintable()
     assert str(line["client"]).startswith("evil\N{REPLACEMENT CHARACTER}[31m")
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_usd"])
 async def test_a_boolean_is_not_a_number(upstream: Simulator, tmp_path: Path, name: str) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         for value in (True, "true"):
             arguments: dict[str, Any] = {name: value}
-            (told,) = text_blocks(await desk.ask("x", **arguments))
-            assert told == f"{name} must be a number."
-        await desk.ask("x")
-        assert len(desk.ledger_rows()) == 1
+            (text,) = text_blocks(await session.ask("x", **arguments))
+            assert text == f"{name} must be a number."
+        await session.ask("x")
+        assert len(session.ledger_rows()) == 1
 
 
 async def test_arguments_that_clients_add_are_dropped_and_a_typo_is_rejected(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        added = await desk.ask("x", toolCallId="call_1", wait_for_previous=True)
-        typo = await desk.ask("x", wait_for="x")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        added = await session.ask("x", toolCallId="call_1", wait_for_previous=True)
+        typo = await session.ask("x", wait_for="x")
     assert not added.is_error
     assert text_blocks(typo)[0].startswith("There is no parameter named 'wait_for'.")

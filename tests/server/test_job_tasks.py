@@ -54,13 +54,13 @@ async def tasks_session(
 async def test_a_long_call_becomes_a_task_whose_result_is_the_answer(
     api: Simulator, tmp_path: Path, transport: Transport
 ) -> None:
-    async with tasks_session(api, tmp_path, transport) as desk:
-        task = await call_for_task(desk.client, "claude_ask", {"prompt": "What is tea? [[sim: tokens=40 pace=60]]"})
+    async with tasks_session(api, tmp_path, transport) as session:
+        task = await call_for_task(session.client, "claude_ask", {"prompt": "What is tea? [[sim: tokens=40 pace=60]]"})
         assert task.status == "working"
         assert task.task_id.startswith("j_")
         assert task.ttl_ms is None
-        assert (await get_task(desk.client, task.task_id)).task_id == task.task_id
-        ended = await poll_task(desk.client, task.task_id)
+        assert (await get_task(session.client, task.task_id)).task_id == task.task_id
+        ended = await poll_task(session.client, task.task_id)
     assert (ended.status, ended.created_at) == ("completed", task.created_at)
     assert ended.ttl_ms is not None
     assert ended.ttl_ms >= 30 * 86_400_000
@@ -73,14 +73,14 @@ async def test_a_long_call_becomes_a_task_whose_result_is_the_answer(
 
 
 async def test_a_short_call_of_a_client_with_tasks_returns_its_answer(api: Simulator, tmp_path: Path) -> None:
-    async with tasks_session(api, tmp_path, detach_after_s=30) as desk:
-        result = await desk.ask("What is tea?")
+    async with tasks_session(api, tmp_path, detach_after_s=30) as session:
+        result = await session.ask("What is tea?")
     assert text_blocks(result)[0] == message_requests(api)[0].text
 
 
 async def test_a_call_never_becomes_a_task_where_calls_are_not_detached(api: Simulator, tmp_path: Path) -> None:
-    async with tasks_session(api, tmp_path, detach_after_s=0) as desk:
-        result = await desk.ask("What is tea? [[sim: tokens=40 pace=100]]")
+    async with tasks_session(api, tmp_path, detach_after_s=0) as session:
+        result = await session.ask("What is tea? [[sim: tokens=40 pace=100]]")
     assert text_blocks(result)[0] == message_requests(api)[0].text
 
 
@@ -90,21 +90,21 @@ async def test_a_client_without_tasks_gets_the_text_so_far(api: Simulator, tmp_p
     extensions = [TasksClient()] if mode == "legacy" else []  # in 2025-11-25 there are none, whoever declares them
     async with connect(
         "memory", mode, tmp_path / "data", extensions=extensions, base_url=api.url, detach_after_s=GRACE_S
-    ) as desk:
-        result = await desk.ask(f"What is tea? {STALLED}")
+    ) as session:
+        result = await session.ask(f"What is tea? {STALLED}")
         with pytest.raises(MCPError) as refused:
-            await get_task(desk.client, "j_0")
+            await get_task(session.client, "j_0")
     assert text_blocks(result)[-1].startswith("INCOMPLETE: it is still being written.")
     expected = METHOD_NOT_FOUND if mode == "legacy" else MISSING_REQUIRED_CLIENT_CAPABILITY
     assert refused.value.error.code == expected
 
 
 async def test_the_message_of_a_working_task_is_the_status_line(api: Simulator, tmp_path: Path) -> None:
-    async with tasks_session(api, tmp_path) as desk:
-        task = await call_for_task(desk.client, "claude_ask", {"prompt": f"What is tea? {STALLED}"})
-        while "tokens" not in (message := (await get_task(desk.client, task.task_id)).status_message):
+    async with tasks_session(api, tmp_path) as session:
+        task = await call_for_task(session.client, "claude_ask", {"prompt": f"What is tea? {STALLED}"})
+        while "tokens" not in (message := (await get_task(session.client, task.task_id)).status_message):
             pass
-        await cancel_task(desk.client, task.task_id)
+        await cancel_task(session.client, task.task_id)
     model, stage, tokens, cost, *_ = message.split(" · ")
     assert model.startswith("sonnet")
     assert stage == "writing"
@@ -113,15 +113,15 @@ async def test_the_message_of_a_working_task_is_the_status_line(api: Simulator, 
 
 
 async def test_a_cancelled_task_is_stopped_upstream_and_its_text_is_kept(api: Simulator, tmp_path: Path) -> None:
-    async with tasks_session(api, tmp_path) as desk:
-        task = await call_for_task(desk.client, "claude_ask", {"prompt": f"What is tea? {STALLED}"})
+    async with tasks_session(api, tmp_path) as session:
+        task = await call_for_task(session.client, "claude_ask", {"prompt": f"What is tea? {STALLED}"})
         while not any(request.text for request in message_requests(api)):
-            await get_task(desk.client, task.task_id)
-        await cancel_task(desk.client, task.task_id)
-        ended = await poll_task(desk.client, task.task_id)
-        await cancel_task(desk.client, task.task_id)  # Claude Code sends it twice
+            await get_task(session.client, task.task_id)
+        await cancel_task(session.client, task.task_id)
+        ended = await poll_task(session.client, task.task_id)
+        await cancel_task(session.client, task.task_id)  # Claude Code sends it twice
         await api.wait_until_idle()
-        read = await desk.client.call_tool("claude_jobs", {"id": task.task_id})
+        read = await session.client.call_tool("claude_jobs", {"id": task.task_id})
     assert (ended.status, ended.result) == ("cancelled", None)
     assert task.task_id in ended.status_message
     (request,) = message_requests(api)
@@ -130,10 +130,10 @@ async def test_a_cancelled_task_is_stopped_upstream_and_its_text_is_kept(api: Si
 
 
 async def test_an_error_of_the_api_is_the_result_of_a_completed_task(api: Simulator, tmp_path: Path) -> None:
-    async with tasks_session(api, tmp_path) as desk:
+    async with tasks_session(api, tmp_path) as session:
         prompt = f"What is tea? {directive(status=400, ttft=0.5)}"
         ended = await poll_task(
-            desk.client, (await call_for_task(desk.client, "claude_ask", {"prompt": prompt})).task_id
+            session.client, (await call_for_task(session.client, "claude_ask", {"prompt": prompt})).task_id
         )
     assert ended.status == "completed"
     assert ended.result is not None
@@ -144,24 +144,24 @@ async def test_an_error_of_the_api_is_the_result_of_a_completed_task(api: Simula
 
 async def test_the_result_of_a_task_with_a_schema_is_structured(api: Simulator, tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
-    async with tasks_session(api, tmp_path) as desk:
+    async with tasks_session(api, tmp_path) as session:
         arguments = {"prompt": "Name a tea. [[sim: pace=20]]", "schema": schema}
-        ended = await poll_task(desk.client, (await call_for_task(desk.client, "claude_ask", arguments)).task_id)
+        ended = await poll_task(session.client, (await call_for_task(session.client, "claude_ask", arguments)).task_id)
     assert ended.result is not None
     assert ended.result.structured_content["data"].keys() == {"name"}
 
 
 async def test_one_prompt_over_many_items_becomes_a_task(api: Simulator, tmp_path: Path) -> None:
-    async with tasks_session(api, tmp_path) as desk:
+    async with tasks_session(api, tmp_path) as session:
         arguments = {"prompt": "Name {item}. [[sim: tokens=20 pace=60]]", "items": ["tea", "milk", "rye"]}
-        task = await call_for_task(desk.client, "claude_map", arguments)
+        task = await call_for_task(session.client, "claude_map", arguments)
         assert task.status_message.startswith("0 of 3")
-        ended = await poll_task(desk.client, task.task_id)
+        ended = await poll_task(session.client, task.task_id)
         stopped = await call_for_task(
-            desk.client, "claude_map", {"prompt": f"Name {{item}}. {STALLED}", "items": ["a", "b"]}
+            session.client, "claude_map", {"prompt": f"Name {{item}}. {STALLED}", "items": ["a", "b"]}
         )
-        await cancel_task(desk.client, stopped.task_id)
-        cancelled = await poll_task(desk.client, stopped.task_id)
+        await cancel_task(session.client, stopped.task_id)
+        cancelled = await poll_task(session.client, stopped.task_id)
     assert ended.status_message.startswith("3 of 3")
     assert ended.result is not None
     digest = ended.result.content[0]
@@ -171,11 +171,11 @@ async def test_one_prompt_over_many_items_becomes_a_task(api: Simulator, tmp_pat
 
 
 async def test_a_task_is_read_from_another_server_after_the_first_has_ended(api: Simulator, tmp_path: Path) -> None:
-    async with tasks_session(api, tmp_path, "stdio") as desk:
-        task = await call_for_task(desk.client, "claude_ask", {"prompt": "What is tea? [[sim: tokens=60 pace=60]]"})
-    async with connect("memory", "auto", tmp_path / "data", extensions=[TasksClient()], base_url=api.url) as desk:
+    async with tasks_session(api, tmp_path, "stdio") as session:
+        task = await call_for_task(session.client, "claude_ask", {"prompt": "What is tea? [[sim: tokens=60 pace=60]]"})
+    async with connect("memory", "auto", tmp_path / "data", extensions=[TasksClient()], base_url=api.url) as session:
         with anyio.fail_after(60):
-            ended = await poll_task(desk.client, task.task_id)
+            ended = await poll_task(session.client, task.task_id)
     assert ended.result is not None
     assert text_blocks(ended.result)[0] == message_requests(api)[-1].text
 
@@ -183,26 +183,26 @@ async def test_a_task_is_read_from_another_server_after_the_first_has_ended(api:
 async def test_unknown_tasks_are_rejected_and_responses_without_a_request_ignored(
     api: Simulator, tmp_path: Path
 ) -> None:
-    async with tasks_session(api, tmp_path) as desk:
-        task = await call_for_task(desk.client, "claude_ask", {"prompt": "What is tea? [[sim: tokens=20 pace=60]]"})
-        await update_task(desk.client, task.task_id, {"unknown": {"action": "accept"}})
+    async with tasks_session(api, tmp_path) as session:
+        task = await call_for_task(session.client, "claude_ask", {"prompt": "What is tea? [[sim: tokens=20 pace=60]]"})
+        await update_task(session.client, task.task_id, {"unknown": {"action": "accept"}})
         for request in (get_task, cancel_task):
             with pytest.raises(MCPError, match="no task of that id") as refused:
-                await request(desk.client, "j_00000000")
+                await request(session.client, "j_00000000")
             assert refused.value.error.code == INVALID_PARAMS
         with pytest.raises(MCPError, match="no task of that id"):
-            await update_task(desk.client, "j_00000000", {})
+            await update_task(session.client, "j_00000000", {})
 
 
 async def test_a_task_is_not_found_by_another_user(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     fields: dict[str, Any] = {"data_dir": tmp_path / "data", "base_url": api.url, "detach_after_s": GRACE_S}
-    async with http_server_in_loop(**fields) as door:
-        tokens = [await door.token(name) for name in ("ada", "bob")]
+    async with http_server_in_loop(**fields) as server:
+        tokens = [await server.token(name) for name in ("ada", "bob")]
         with anyio.fail_after(60):
             async with (
-                door.client(tokens[0], extensions=[TasksClient()]) as ada,
-                door.client(tokens[1], extensions=[TasksClient()]) as bob,
+                server.client(tokens[0], extensions=[TasksClient()]) as ada,
+                server.client(tokens[1], extensions=[TasksClient()]) as bob,
             ):
                 task = await call_for_task(ada, "claude_ask", {"prompt": f"What is tea? {STALLED}"})
                 for request in (get_task, cancel_task):

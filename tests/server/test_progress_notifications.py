@@ -48,24 +48,24 @@ class Client:
         self.reads = anyio.Event()
         self.reads.set()
         self.count = 0
-        self._heard = anyio.Event()
+        self._notified = anyio.Event()
 
     async def report(self, progress: float, message: str | None, total: float | None = None) -> None:
         del total
         self.count += 1
-        self._heard.set()
+        self._notified.set()
         await self.reads.wait()
         self.progress.append(progress)
         self.messages.append(message)
 
-    async def heard(self, count: int) -> None:
+    async def wait_for_reports(self, count: int) -> None:
         with anyio.fail_after(30):
             while self.count < count:
-                self._heard = anyio.Event()
-                await self._heard.wait()
+                self._notified = anyio.Event()
+                await self._notified.wait()
 
     @property
-    def said(self) -> list[str]:
+    def texts(self) -> list[str]:
         return [message for message in self.messages if message is not None]
 
 
@@ -102,16 +102,16 @@ async def test_the_messages_joined_are_the_text_however_it_arrived(
     text: str, sizes: list[int], rests: list[int]
 ) -> None:
     client = await pumped([TextDelta(piece) for piece in cut(utf16_units(text), sizes)], "text", rests=rests)
-    assert "".join(client.said) == replace_lone_surrogates(text)
-    assert all(message and len(message) <= MAX_MESSAGE_CHARS for message in client.said)
+    assert "".join(client.texts) == replace_lone_surrogates(text)
+    assert all(message and len(message) <= MAX_MESSAGE_CHARS for message in client.texts)
 
 
 @pytest.mark.parametrize("size", [7, 4096, 2_000_000])
 async def test_two_megabytes_arrive_complete_in_messages_of_64_kilobytes(size: int) -> None:
     text = f"{FAMILY}{ARABIC}\n{FLAG}" * 60_000
     client = await pumped([TextDelta(piece) for piece in cut(utf16_units(text), [size])], "text")
-    assert "".join(client.said) == text
-    assert max(map(len, client.said)) <= MAX_MESSAGE_CHARS
+    assert "".join(client.texts) == text
+    assert max(map(len, client.texts)) <= MAX_MESSAGE_CHARS
 
 
 async def test_in_style_text_only_the_answer_has_messages() -> None:
@@ -122,7 +122,7 @@ async def test_in_style_text_only_the_answer_has_messages() -> None:
         Waiting("busy", 3),
     ]
     client = await pumped([*events, TextDelta("a"), ThinkingProgress(20), TextDelta("b")], "text", rests=[5])
-    assert client.said == ["a", "b"]
+    assert client.texts == ["a", "b"]
     assert len(client.messages) >= 1 + len(events) + 2
 
 
@@ -143,7 +143,7 @@ EVENTS = st.one_of(
 async def test_a_status_is_one_line_a_person_can_read(events: list[CallEvent], rests: list[int]) -> None:
     client = await pumped(events, "status", rests=rests)
     assert client.messages[0] is not None
-    for line in client.said:
+    for line in client.texts:
         assert 0 < len(line) <= MAX_STATUS_LINE_CHARS
         assert len(line.splitlines()) == 1
         assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in line), ascii(line)
@@ -167,7 +167,7 @@ async def test_a_tool_that_ended_between_two_lines_is_named_before_the_next_line
     client = await pumped(
         [ThinkingProgress(9), *tools, ThinkingProgress(20), TextDelta("Tea.")], "status", rests=[rests]
     )
-    stages = [line.split(" · ")[0] for line in client.said]
+    stages = [line.split(" · ")[0] for line in client.texts]
     assert "reading https://example.com/tea" in stages
     assert "running code" in stages
     if rests == 5:
@@ -178,8 +178,8 @@ async def test_a_tool_that_ended_between_two_lines_is_named_before_the_next_line
 async def test_silence_is_broken_by_heartbeats_without_text() -> None:
     client = Client()
     async with progress_reporter(client.report, "text", Settings(heartbeat_s=0.05, progress_interval_s=0.01)):
-        await client.heard(4)
-    assert client.said == []
+        await client.wait_for_reports(4)
+    assert client.texts == []
     assert client.progress == sorted(set(client.progress))
 
 
@@ -188,15 +188,15 @@ async def test_the_seconds_of_thinking_advance_without_an_event(monkeypatch: pyt
     client = Client()
     async with progress_reporter(client.report, "status", Settings(heartbeat_s=240)) as running:
         running.queue_event(ThinkingProgress())
-        await client.heard(4)
-    assert all("thinking" in line for line in client.said[2:])
+        await client.wait_for_reports(4)
+    assert all("thinking" in line for line in client.texts[2:])
 
 
 async def test_the_first_notification_does_not_wait_for_the_upstream() -> None:
     client = Client()
     async with progress_reporter(client.report, "status", Settings()):
-        await client.heard(1)
-    assert client.said[0].startswith("starting")
+        await client.wait_for_reports(1)
+    assert client.texts[0].startswith("starting")
 
 
 @pytest.mark.parametrize("style", ["text", "status"])
@@ -205,7 +205,7 @@ async def test_a_client_that_never_reads_delays_neither_the_upstream_nor_the_end
     client.reads = anyio.Event()
     with anyio.fail_after(30):
         async with progress_reporter(client.report, style, Settings()) as progress:
-            await client.heard(1)
+            await client.wait_for_reports(1)
             for _ in range(10_000):
                 progress.queue_event(TextDelta("more"))
     assert client.messages == []
@@ -223,19 +223,19 @@ async def test_a_suspended_process_does_not_count_against_its_client(monkeypatch
 
     async with progress_reporter(report, "text", Settings()) as running:
         running.queue_event(TextDelta("x" * 3 * MAX_MESSAGE_CHARS))
-    assert "".join(client.said) == "x" * 3 * MAX_MESSAGE_CHARS
+    assert "".join(client.texts) == "x" * 3 * MAX_MESSAGE_CHARS
 
 
 async def test_a_client_that_reads_late_gets_everything_at_once() -> None:
     client = Client()
     client.reads = anyio.Event()
     async with progress_reporter(client.report, "text", Settings()) as progress:
-        await client.heard(1)
+        await client.wait_for_reports(1)
         for n in range(1000):
             progress.queue_event(TextDelta(f"{n} "))
         client.reads.set()
-    assert "".join(client.said) == "".join(f"{n} " for n in range(1000))
-    assert len(client.said) == 1
+    assert "".join(client.texts) == "".join(f"{n} " for n in range(1000))
+    assert len(client.texts) == 1
 
 
 @pytest.mark.parametrize("gone", [anyio.BrokenResourceError, anyio.ClosedResourceError])
@@ -264,21 +264,21 @@ async def test_an_inner_failure_is_raised_unchanged_after_the_messages_before_it
 
     with pytest.raises(LookupError, match="ours"):
         await fail()
-    assert client.said == ["said"]
+    assert client.texts == ["said"]
 
 
 async def test_a_cancelled_call_stops_its_reporter() -> None:
     client = Client()
     with anyio.CancelScope() as scope:
         async with progress_reporter(client.report, "text", Settings()):
-            await client.heard(1)
+            await client.wait_for_reports(1)
             scope.cancel()
             await anyio.sleep_forever()
     assert scope.cancelled_caught
 
 
 @pytest.mark.parametrize(
-    ("shows_latest", "configured", "asked", "style"),
+    ("shows_latest", "configured", "requested_style", "style"),
     [
         (True, "auto", None, "status"),
         (False, "auto", None, "text"),
@@ -293,9 +293,9 @@ async def test_a_cancelled_call_stops_its_reporter() -> None:
 )
 def test_the_style_is_that_of_the_call_else_of_the_setting_else_of_the_client(
     configured: Literal["auto", "text", "status"],
-    asked: object,
+    requested_style: object,
     style: ProgressStyle,
     *,
     shows_latest: bool,
 ) -> None:
-    assert progress_style(shows_latest=shows_latest, configured=configured, requested=asked) == style
+    assert progress_style(shows_latest=shows_latest, configured=configured, requested=requested_style) == style

@@ -24,15 +24,15 @@ BOTH_VERSIONS = pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_prompts_need_no_argument_and_name_the_call(
     upstream: Simulator, tmp_path: Path, mode: ProtocolMode
 ) -> None:
-    async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as desk:
-        listed = (await desk.client.list_prompts()).prompts
+    async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as session:
+        listed = (await session.client.list_prompts()).prompts
         assert [prompt.name for prompt in listed] == ["second_opinion", "review_diff", "red_team", "explain"]
         for prompt in listed:
             assert not any(argument.required for argument in prompt.arguments or [])
-            (message,) = (await desk.client.get_prompt(prompt.name)).messages
+            (message,) = (await session.client.get_prompt(prompt.name)).messages
             assert 'claude_ask(prompt=…, model="opus")' in cast("TextContent", message.content).text
         arguments = {"range": "main..", "model": "sonnet", "thread": "t_1"}
-        (message,) = (await desk.client.get_prompt("review_diff", arguments)).messages
+        (message,) = (await session.client.get_prompt("review_diff", arguments)).messages
         text = cast("TextContent", message.content).text
     assert "`main..`" in text
     assert text.endswith('model="sonnet", thread="t_1").')
@@ -51,22 +51,22 @@ async def test_prompts_need_no_argument_and_name_the_call(
 async def test_a_wrong_argument_is_an_invalid_parameter_with_an_explanation(
     upstream: Simulator, tmp_path: Path, mode: ProtocolMode, name: str, arguments: dict[str, str], sentence: str
 ) -> None:
-    async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as session:
         with pytest.raises(MCPError, match=sentence) as raised:
-            await desk.client.get_prompt(name, arguments)
+            await session.client.get_prompt(name, arguments)
     assert raised.value.code == INVALID_PARAMS
 
 
 @BOTH_VERSIONS
 async def test_models_threads_and_calls_are_completed(upstream: Simulator, tmp_path: Path, mode: ProtocolMode) -> None:
-    async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as desk:
-        assert desk.client.server_capabilities is not None
-        assert desk.client.server_capabilities.completions is not None
-        used = usage_meta(await desk.ask("x"))
+    async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as session:
+        assert session.client.server_capabilities is not None
+        assert session.client.server_capabilities.completions is not None
+        used = usage_meta(await session.ask("x"))
         prompt = PromptReference(name="explain")
 
         async def values(ref: PromptReference | ResourceTemplateReference, name: str, typed: str) -> list[str]:
-            return (await desk.client.complete(ref, {"name": name, "value": typed})).completion.values
+            return (await session.client.complete(ref, {"name": name, "value": typed})).completion.values
 
         models = await values(prompt, "model", "OPUS")
         assert models[0] == "opus"

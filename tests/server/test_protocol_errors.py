@@ -43,53 +43,53 @@ def session(upstream: Simulator, tmp_path: Path, mode: ProtocolMode) -> Abstract
 async def test_an_unknown_resource_has_the_code_of_its_protocol_version(
     session: AbstractAsyncContextManager[McpSession], mode: ProtocolMode, address: str
 ) -> None:
-    async with session as desk:
+    async with session as mcp_session:
         with pytest.raises(MCPError) as raised:
-            await desk.client.read_resource(address)
+            await mcp_session.client.read_resource(address)
     assert raised.value.code == NOT_FOUND_OF_MODE[mode]
 
 
 async def test_an_address_with_a_wrong_page_has_invalid_parameters_in_every_version(
     session: AbstractAsyncContextManager[McpSession],
 ) -> None:
-    async with session as desk:
-        call_id = usage_meta(await desk.ask("x"))["call_id"]
+    async with session as mcp_session:
+        call_id = usage_meta(await mcp_session.ask("x"))["call_id"]
         with pytest.raises(MCPError, match="must be a number") as raised:
-            await desk.client.read_resource(f"claude://calls/{call_id}?offset=some")
+            await mcp_session.client.read_resource(f"claude://calls/{call_id}?offset=some")
     assert raised.value.code == INVALID_PARAMS
 
 
 async def test_an_unknown_tool_is_a_protocol_error_that_names_the_tools(
     session: AbstractAsyncContextManager[McpSession],
 ) -> None:
-    async with session as desk:
+    async with session as mcp_session:
         with pytest.raises(MCPError, match=r"There is no tool named 'claude_aks'\. There are: claude_ask, ") as raised:
-            await desk.client.call_tool("claude_aks", {"prompt": "x"})
+            await mcp_session.client.call_tool("claude_aks", {"prompt": "x"})
     assert raised.value.code == INVALID_PARAMS
 
 
 async def test_only_existing_features_are_announced(
     session: AbstractAsyncContextManager[McpSession],
 ) -> None:
-    async with session as desk:
-        announced = desk.client.server_capabilities
+    async with session as mcp_session:
+        announced = mcp_session.client.server_capabilities
         assert announced is not None
-        assert (await desk.client.list_tools()).tools
+        assert (await mcp_session.client.list_tools()).tools
         assert announced.tools is not None
-        assert (await desk.client.list_resources()).resources
+        assert (await mcp_session.client.list_resources()).resources
         assert announced.resources is not None
         assert announced.logging is None
         if announced.prompts is not None:
-            assert (await desk.client.list_prompts()).prompts
+            assert (await mcp_session.client.list_prompts()).prompts
 
 
 async def test_the_id_of_a_call_instead_of_a_thread_is_recognised(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        used = usage_meta(await desk.ask("x"))
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        used = usage_meta(await session.ask("x"))
         call_id, thread = cast("str", used["call_id"]), cast("str", used["thread"])
-        (told,) = text_blocks(await desk.ask("And?", thread=call_id))
-        (priced,) = text_blocks(await desk.ask("And?", thread=call_id, dry_run=True))
-        (unknown,) = text_blocks(await desk.ask("And?", thread="c_0000000000000000"))
-    assert told.startswith(f"{call_id} is a call; its thread is {thread}.")
+        (text,) = text_blocks(await session.ask("And?", thread=call_id))
+        (priced,) = text_blocks(await session.ask("And?", thread=call_id, dry_run=True))
+        (unknown,) = text_blocks(await session.ask("And?", thread="c_0000000000000000"))
+    assert text.startswith(f"{call_id} is a call; its thread is {thread}.")
     assert priced == f"{call_id} is a call; its thread is {thread}."
     assert unknown.startswith("There is no thread of that id")

@@ -58,13 +58,13 @@ async def test_a_call_above_the_limit_is_sent_once_its_user_has_approved_it(
         base_url=upstream.url,
         confirm_above_usd=0.05,
         elicitation_callback=user,
-    ) as desk:
-        assert (await desk.ask("Long")).is_error is False
-        assert (await desk.ask("Cheap", max_usd=0.04)).is_error is False
-        assert (await desk.ask("Long", dry_run=True)).is_error is False
+    ) as session:
+        assert (await session.ask("Long")).is_error is False
+        assert (await session.ask("Cheap", max_usd=0.04)).is_error is False
+        assert (await session.ask("Long", dry_run=True)).is_error is False
         assert len(user.questions) == 1
         assert user.questions[0].startswith("This call may cost up to $")
-        await desk.ask("Long")  # an approval holds for one call
+        await session.ask("Long")  # an approval holds for one call
     assert len(set(user.questions)) == 2
     assert len(message_requests(upstream)) == 3
 
@@ -81,8 +81,8 @@ async def test_a_call_that_its_user_does_not_approve_is_not_sent(
         base_url=upstream.url,
         confirm_above_usd=0,
         elicitation_callback=UserAnswers(answer),
-    ) as desk:
-        result = await desk.ask("Long")
+    ) as session:
+        result = await session.ask("Long")
     assert result.is_error
     assert "did not approve" in text_blocks(result)[0]
     assert failure_meta(result)["kind"] == "confirmation"
@@ -94,12 +94,12 @@ async def test_a_call_that_its_user_does_not_approve_is_not_sent(
 async def test_a_client_without_elicitation_gets_an_error_that_names_what_needs_no_approval(
     upstream: Simulator, tmp_path: Path, transport: Transport, mode: ProtocolMode
 ) -> None:
-    async with connect(transport, mode, tmp_path / "data", base_url=upstream.url, confirm_above_usd=0.05) as desk:
-        result = await desk.ask("Long")
+    async with connect(transport, mode, tmp_path / "data", base_url=upstream.url, confirm_above_usd=0.05) as session:
+        result = await session.ask("Long")
         assert result.is_error
         assert "cannot ask" in text_blocks(result)[0]
-        assert (await desk.ask("Cheap", max_usd=0.04)).is_error is False
-        mapped = await desk.client.call_tool("claude_map", {"prompt": "Say {item}", "items": ["a", "b"]})
+        assert (await session.ask("Cheap", max_usd=0.04)).is_error is False
+        mapped = await session.client.call_tool("claude_map", {"prompt": "Say {item}", "items": ["a", "b"]})
         assert mapped.is_error
     assert len(message_requests(upstream)) == 1
 
@@ -113,8 +113,8 @@ async def test_an_approval_that_is_sent_twice_is_requested_again(upstream: Simul
         base_url=upstream.url,
         confirm_above_usd=0.05,
         elicitation_callback=UserAnswers(),
-    ) as desk:
-        session, arguments = desk.client.session, {"prompt": "Long"}
+    ) as mcp_session:
+        session, arguments = mcp_session.client.session, {"prompt": "Long"}
         first = await session.call_tool("claude_ask", arguments, allow_input_required=True)
         assert isinstance(first, InputRequiredResult)
         answers: InputResponses = dict.fromkeys(first.input_requests or {}, YES)
@@ -145,8 +145,8 @@ async def test_a_job_of_many_items_is_approved_as_a_whole(
         confirm_above_usd=0.05,
         project_dir=str(tmp_path),
         elicitation_callback=user,
-    ) as desk:
-        result = await desk.client.call_tool("claude_map", {"prompt": "Say {item}", "items": ["a", "b"]})
+    ) as session:
+        result = await session.client.call_tool("claude_map", {"prompt": "Say {item}", "items": ["a", "b"]})
     assert not result.is_error
     assert len(user.questions) == 1
     assert len(message_requests(upstream)) == 2

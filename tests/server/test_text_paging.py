@@ -27,13 +27,13 @@ LONG = "\n".join(f"{n}. a line of a very long answer" for n in range(400))
 NEXT = re.compile(r"\n\nNEXT: (claude://\S+) \(this was ([\d,]+) to ([\d,]+) of ([\d,]+) characters\)$")
 
 
-async def read(desk: McpSession, address: str) -> str:
-    (found,) = (await desk.client.read_resource(address)).contents
+async def read(session: McpSession, address: str) -> str:
+    (found,) = (await session.client.read_resource(address)).contents
     assert isinstance(found, TextResourceContents)
     return found.text
 
 
-def whole(result: CallToolResult) -> str:
+def complete(result: CallToolResult) -> str:
     return f"claude://calls/{usage_meta(result)['call_id']}"
 
 
@@ -48,8 +48,8 @@ def cut(result: CallToolResult) -> bool:
 async def test_the_setting_holds_for_every_client(upstream: Simulator, tmp_path: Path, client: str) -> None:
     async with connect(
         "memory", "auto", tmp_path / "data", client_name=client, base_url=upstream.url, inline_chars=2000
-    ) as desk:
-        result = await desk.ask(directive(text=LONG))
+    ) as session:
+        result = await session.ask(directive(text=LONG))
         head, link, note, footer = result.content
         assert isinstance(head, TextContent)
         assert isinstance(link, ResourceLink)
@@ -57,10 +57,10 @@ async def test_the_setting_holds_for_every_client(upstream: Simulator, tmp_path:
         assert isinstance(footer, TextContent)
         assert LONG.startswith(head.text)
         assert 1000 < len(head.text) <= 2000
-        assert link.uri == whole(result)
-        assert note.text.startswith(f"CUT: {len(head.text):,} of {len(LONG):,} characters; {whole(result)} holds")
-        assert f"{whole(result)}?offset={len(head.text)} goes on" in note.text
-        assert await read(desk, whole(result)) == LONG
+        assert link.uri == complete(result)
+        assert note.text.startswith(f"CUT: {len(head.text):,} of {len(LONG):,} characters; {complete(result)} holds")
+        assert f"{complete(result)}?offset={len(head.text)} goes on" in note.text
+        assert await read(session, complete(result)) == LONG
 
 
 @pytest.mark.parametrize(("client", "cuts"), [("claude-code", True), ("cursor", False)])
@@ -69,8 +69,8 @@ async def test_without_the_setting_only_clients_that_would_cut_get_the_head(
 ) -> None:
     text = "a long line of text\n" * 25_000
     assert len(text) > CLIENT_RESULT_CHARS
-    async with connect("memory", "auto", tmp_path / "data", client_name=client, base_url=upstream.url) as desk:
-        result = await desk.ask(directive(text=text))
+    async with connect("memory", "auto", tmp_path / "data", client_name=client, base_url=upstream.url) as session:
+        result = await session.ask(directive(text=text))
         assert cut(result) is cuts
         assert len(texts_of(result)[0]) == (CLIENT_RESULT_CHARS if cuts else len(text))
 
@@ -87,29 +87,29 @@ def test_the_limit_is_that_of_the_setting_else_of_the_client() -> None:
 
 
 async def test_an_answer_of_exactly_the_limit_is_complete(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as desk:
-        assert text_blocks(await desk.ask(directive(text="x" * 1000)))[0] == "x" * 1000
-        assert cut(await desk.ask(directive(text="x" * 1001)))
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as session:
+        assert text_blocks(await session.ask(directive(text="x" * 1000)))[0] == "x" * 1000
+        assert cut(await session.ask(directive(text="x" * 1001)))
 
 
 async def test_json_that_is_too_large_is_linked_and_never_cut(upstream: Simulator, tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-    said = json.dumps({"a": "x" * 3000})
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as desk:
-        result = await desk.ask(directive(text=said), schema=schema, model="opus")
-        told, link, _ = result.content
-        assert isinstance(told, TextContent)
+    text = json.dumps({"a": "x" * 3000})
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as session:
+        result = await session.ask(directive(text=text), schema=schema, model="opus")
+        first, link, _ = result.content
+        assert isinstance(first, TextContent)
         assert isinstance(link, ResourceLink)
         assert result.structured_content is None
-        assert "xx" not in told.text
-        assert json.loads(await read(desk, whole(result))) == {"a": "x" * 3000}
+        assert "xx" not in first.text
+        assert json.loads(await read(session, complete(result))) == {"a": "x" * 3000}
 
 
 async def test_claude_jobs_returns_as_much_as_the_answer_did(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=2000) as desk:
-        asked = await desk.ask(directive(text=LONG))
-        found = await desk.client.call_tool("claude_jobs", {"id": usage_meta(asked)["call_id"]})
-        assert texts_of(found)[0] == texts_of(asked)[0]
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=2000) as session:
+        prompt = await session.ask(directive(text=LONG))
+        found = await session.client.call_tool("claude_jobs", {"id": usage_meta(prompt)["call_id"]})
+        assert texts_of(found)[0] == texts_of(prompt)[0]
         assert cut(found)
 
 
@@ -120,12 +120,12 @@ async def test_claude_jobs_returns_as_much_as_the_answer_did(upstream: Simulator
 async def test_the_pages_joined_are_the_text_and_each_names_the_next_one(
     upstream: Simulator, tmp_path: Path, limit: int
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as desk:
-        first = whole(await desk.ask(directive(text=LONG)))
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as session:
+        first = complete(await session.ask(directive(text=LONG)))
         address: str | None = f"{first}?offset=0&limit={limit}"
         pages: list[str] = []
         while address:
-            page = await read(desk, address)
+            page = await read(session, address)
             more = NEXT.search(page)
             pages.append(page[: more.start()] if more else page)
             address = more[1] if more else None
@@ -138,43 +138,43 @@ async def test_the_pages_joined_are_the_text_and_each_names_the_next_one(
 
 
 async def test_the_address_in_the_head_continues_where_it_ends(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as desk:
-        result = await desk.ask(directive(text=LONG))
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as session:
+        result = await session.ask(directive(text=LONG))
         head, note, *_ = texts_of(result)
         found = re.search(r"(claude://\S+\?offset=\d+) goes on", note)
         assert found
-        assert head + await read(desk, found[1]) == LONG
+        assert head + await read(session, found[1]) == LONG
 
 
 @pytest.mark.parametrize(("query", "part"), [("offset=5", LONG[5:]), ("limit=7", LONG[:7]), ("offset=99999999", "")])
 async def test_either_bound_may_be_left_out_and_a_page_beyond_the_end_is_empty(
     upstream: Simulator, tmp_path: Path, query: str, part: str
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        page = await read(desk, f"{whole(await desk.ask(directive(text=LONG)))}?{query}")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        page = await read(session, f"{complete(await session.ask(directive(text=LONG)))}?{query}")
     assert NEXT.sub("", page) == part
 
 
 @pytest.mark.parametrize("query", ["offset=-1", "offset=x", "limit=1.5", "limit=%31e9", "offset=٣"])
 async def test_an_invalid_number_of_characters_is_rejected(upstream: Simulator, tmp_path: Path, query: str) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        address = whole(await desk.ask("What is tea?"))
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        address = complete(await session.ask("What is tea?"))
         with pytest.raises(MCPError, match="must be a number of characters"):
-            await read(desk, f"{address}?{query}")
+            await read(session, f"{address}?{query}")
 
 
 async def test_only_the_last_page_of_a_cut_answer_reports_that_it_is_incomplete(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        address = whole(await desk.ask(f"Tell me. {directive(tokens=300, stop='max_tokens')}"))
-        first, last = await read(desk, f"{address}?limit=50"), await read(desk, f"{address}?offset=50")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        address = complete(await session.ask(f"Tell me. {directive(tokens=300, stop='max_tokens')}"))
+        first, last = await read(session, f"{address}?limit=50"), await read(session, f"{address}?offset=50")
     assert "INCOMPLETE" not in first
     assert NEXT.search(first)
     assert "\n\nINCOMPLETE: it reached max_tokens" in last
 
 
 async def test_the_address_describes_its_paging(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        found = {each.uri_template for each in (await desk.client.list_resource_templates()).resource_templates}
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        found = {each.uri_template for each in (await session.client.list_resource_templates()).resource_templates}
     assert "claude://calls/{id}{?offset,limit}" in found

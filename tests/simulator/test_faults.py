@@ -33,17 +33,17 @@ def kinds(stream: bytes) -> list[Json]:
 
 async def sdk_text(client: AsyncAnthropic, prompt: str) -> tuple[str, str | None]:
     """What an application would have: the text until something was raised, and the stop reason."""
-    said, reason = "", None
+    text, reason = "", None
     stream = await client.messages.create(
         model="claude-sonnet-5-5", max_tokens=128_000, stream=True, messages=[{"role": "user", "content": prompt}]
     )
     async with stream:
         async for event in stream:
             if event.type == "content_block_delta" and event.delta.type == "text_delta":
-                said += event.delta.text
+                text += event.delta.text
             if event.type == "message_delta":
                 reason = event.delta.stop_reason
-    return said, reason
+    return text, reason
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 429, 500, 503, 504, 529])
@@ -82,9 +82,9 @@ async def test_a_spend_limit_is_identified_by_its_code_and_has_no_retry_after(cl
 async def test_an_error_event_follows_exactly_the_requested_characters(simulator: Simulator) -> None:
     stream = await read_stream(simulator, message_request(f"{PROMPT} [[sim: fault=error at=33]]"))
 
-    told = parse_events(stream)
-    assert as_object(told[-1]["error"])["type"] == "overloaded_error"
-    assert told[-1]["request_id"] == simulator.requests[0].request_id
+    events = parse_events(stream)
+    assert as_object(events[-1]["error"])["type"] == "overloaded_error"
+    assert events[-1]["request_id"] == simulator.requests[0].request_id
     assert simulator.requests[0].text == simulator.answer_to(message_request(PROMPT))[:33]
     assert simulator.requests[0].end == "fault:error"
     assert "message_delta" not in kinds(stream)
@@ -106,8 +106,8 @@ async def test_at_0_is_before_any_visible_text(simulator: Simulator) -> None:
 async def test_by_default_a_fault_strikes_in_the_middle(simulator: Simulator) -> None:
     await read_stream(simulator, message_request(f"{PROMPT} [[sim: fault=eof]]"))
 
-    whole = simulator.answer_to(message_request(PROMPT))
-    assert simulator.requests[0].text == whole[: len(whole) // 2]
+    complete = simulator.answer_to(message_request(PROMPT))
+    assert simulator.requests[0].text == complete[: len(complete) // 2]
 
 
 async def test_a_drop_is_a_reset(client: AsyncAnthropic, simulator: Simulator) -> None:
@@ -133,9 +133,9 @@ async def test_a_socket_can_be_closed_before_the_head(fault: str, client: AsyncA
 
 
 async def test_an_early_eof_raises_nothing_and_has_no_stop_reason(client: AsyncAnthropic) -> None:
-    said, reason = await sdk_text(client, f"{PROMPT} [[sim: fault=eof at=20]]")
+    text, reason = await sdk_text(client, f"{PROMPT} [[sim: fault=eof at=20]]")
 
-    assert (len(said), reason) == (20, None)
+    assert (len(text), reason) == (20, None)
 
 
 async def test_nostop_lacks_only_message_stop_and_counts_as_complete(simulator: Simulator) -> None:
@@ -248,9 +248,9 @@ async def test_a_tiny_answer_is_10_000_events(client: AsyncAnthropic, simulator:
 
 
 async def test_a_gzipped_stream_reads_like_any_other(client: AsyncAnthropic, simulator: Simulator) -> None:
-    said = await sdk_text(client, f"{PROMPT} [[sim: fault=gzip]]")
+    text = await sdk_text(client, f"{PROMPT} [[sim: fault=gzip]]")
 
-    assert said == (simulator.answer_to(message_request(PROMPT)), "end_turn")
+    assert text == (simulator.answer_to(message_request(PROMPT)), "end_turn")
     assert (simulator.requests[0].end, simulator.requests[0].fault) == ("complete", "gzip")
 
 
@@ -305,7 +305,7 @@ async def test_every_fault_affects_requests_that_do_not_stream(fault: str, simul
 
 
 async def test_chance_selects_the_same_requests_for_the_same_seed() -> None:
-    async def struck(seed: int) -> list[str | None]:
+    async def faults_of_seed(seed: int) -> list[str | None]:
         async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), fault_rate=0.8, seed=seed) as simulator:
             for number in range(20):
                 async with simulator_connection(simulator) as line:
@@ -318,10 +318,10 @@ async def test_chance_selects_the_same_requests_for_the_same_seed() -> None:
                         continue
             return [record.fault for record in simulator.requests]
 
-    first = await struck(1)
+    first = await faults_of_seed(1)
 
-    assert first == await struck(1)
-    assert first != await struck(2)
+    assert first == await faults_of_seed(1)
+    assert first != await faults_of_seed(2)
     assert None in first
     assert len({*first}) > 2
 

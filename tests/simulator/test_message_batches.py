@@ -259,7 +259,9 @@ async def test_a_batch_belongs_to_its_account(simulator: Simulator, client: Asyn
 
 async def test_items_cost_half_and_unanswered_ones_nothing(simulator: Simulator, client: AsyncAnthropic) -> None:
     prompt = directive(text="four" * 100, think=0)
-    whole = await client.messages.create(model=MODEL, max_tokens=1000, messages=[{"role": "user", "content": prompt}])
+    complete = await client.messages.create(
+        model=MODEL, max_tokens=1000, messages=[{"role": "user", "content": prompt}]
+    )
     await client.messages.batches.create(
         requests=[item("a", prompt), item("b", directive(batch="errored")), item("c", directive(batch="expired"))]
     )
@@ -267,8 +269,8 @@ async def test_items_cost_half_and_unanswered_ones_nothing(simulator: Simulator,
 
     single, batched = simulator.bill()
 
-    assert single.usd == Decimal(whole.usage.input_tokens * 4 + whole.usage.output_tokens * 20) / 1_000_000
-    assert batched.usd == Decimal(whole.usage.input_tokens * 4 + whole.usage.output_tokens * 20) / 2_000_000
+    assert single.usd == Decimal(complete.usage.input_tokens * 4 + complete.usage.output_tokens * 20) / 1_000_000
+    assert batched.usd == Decimal(complete.usage.input_tokens * 4 + complete.usage.output_tokens * 20) / 2_000_000
     assert batched.custom_id == "a"
     assert [request.custom_id for request in simulator.batch_items] == ["a", "b", "c"]
 

@@ -42,15 +42,15 @@ async def test_streamed_and_complete_answers_have_the_same_text(client: AsyncAnt
         model="claude-sonnet-5-5", max_tokens=4000, messages=[{"role": "user", "content": PROMPT}]
     ) as stream:
         final = await stream.get_final_message()
-    whole = await client.messages.create(
+    complete = await client.messages.create(
         model="claude-sonnet-5-5", max_tokens=4000, messages=[{"role": "user", "content": PROMPT}]
     )
 
     assert final.content[0].type == "text"
-    assert whole.content[0].type == "text"
-    assert final.content[0].text == whole.content[0].text == expected
+    assert complete.content[0].type == "text"
+    assert final.content[0].text == complete.content[0].text == expected
     assert [record.text for record in simulator.requests] == [expected, expected]
-    assert final.usage.output_tokens == whole.usage.output_tokens == simulator.requests[0].output_tokens
+    assert final.usage.output_tokens == complete.usage.output_tokens == simulator.requests[0].output_tokens
 
 
 def test_different_prompts_have_different_answers_that_mention_them() -> None:
@@ -75,16 +75,16 @@ async def test_tokens_sets_the_exact_length(tokens: int, client: AsyncAnthropic)
     assert reply.usage.output_tokens == tokens
 
 
-@pytest.mark.parametrize("said", ["", "é", "a\r\nb\u2028c\x00d", "😀" * 30, "\ud83d lonely", '{\n  "a": 1}'])
+@pytest.mark.parametrize("text", ["", "é", "a\r\nb\u2028c\x00d", "😀" * 30, "\ud83d lonely", '{\n  "a": 1}'])
 @pytest.mark.parametrize("keys", ["chars=1", "chars=3", "split=surrogates", "split=surrogates chars=5"])
-async def test_an_exact_text_arrives_exactly(said: str, keys: str, simulator: Simulator) -> None:
-    prompt = f"Say it {directive(text=said)} [[sim: {keys}]]"
+async def test_an_exact_text_arrives_exactly(text: str, keys: str, simulator: Simulator) -> None:
+    prompt = f"Say it {directive(text=text)} [[sim: {keys}]]"
 
     deltas = [as_object(e.get("delta")) for e in parse_events(await read_stream(simulator, message_request(prompt)))]
 
     joined = "".join(str(delta["text"]) for delta in deltas if delta.get("type") == "text_delta")
-    assert joined.encode("utf-16-le", "surrogatepass") == said.encode("utf-16-le", "surrogatepass")
-    assert simulator.answer_to(message_request(prompt)) == simulator.requests[0].text == said
+    assert joined.encode("utf-16-le", "surrogatepass") == text.encode("utf-16-le", "surrogatepass")
+    assert simulator.answer_to(message_request(prompt)) == simulator.requests[0].text == text
 
 
 async def test_split_surrogates_arrive_as_two_escapes_in_two_deltas(simulator: Simulator) -> None:
@@ -282,20 +282,20 @@ async def test_a_schema_is_answered_with_valid_json(client: AsyncAnthropic) -> N
 @pytest.mark.parametrize("cut", [1, 57, 200])
 async def test_a_prefill_is_continued_to_the_original_answer(cut: int, simulator: Simulator) -> None:
     body = message_request(PROMPT, model="claude-haiku-4-5")
-    whole = simulator.answer_to(body)
-    partial = whole[:cut].rstrip()
+    complete = simulator.answer_to(body)
+    partial = complete[:cut].rstrip()
     body["messages"] = [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": partial}]
 
     await read_stream(simulator, body)
 
-    assert partial + simulator.requests[0].text == whole
+    assert partial + simulator.requests[0].text == complete
     assert simulator.requests[0].is_continuation
 
 
 @pytest.mark.parametrize("model", ["claude-opus-5-5", "claude-sonnet-4-6"])
 async def test_an_interrupted_answer_is_continued_from_its_repeated_end(model: str, simulator: Simulator) -> None:
-    whole = simulator.answer_to(message_request(PROMPT))
-    partial = whole[:123]
+    complete = simulator.answer_to(message_request(PROMPT))
+    partial = complete[:123]
     body = message_request(PROMPT, model=model)
     body["messages"] = [
         {"role": "user", "content": PROMPT},
@@ -305,12 +305,12 @@ async def test_an_interrupted_answer_is_continued_from_its_repeated_end(model: s
 
     await read_stream(simulator, body)
 
-    assert partial[:-40] + simulator.requests[0].text == whole
+    assert partial[:-40] + simulator.requests[0].text == complete
 
 
 async def test_a_partial_answer_with_the_stray_text_of_a_fault_is_continued_where_it_ends(simulator: Simulator) -> None:
-    whole = simulator.answer_to(message_request(PROMPT))
-    partial = f"?{whole[:40]}?{whole[40:100]}"
+    complete = simulator.answer_to(message_request(PROMPT))
+    partial = f"?{complete[:40]}?{complete[40:100]}"
     body = message_request(PROMPT, model="claude-haiku-4-5")
     body["messages"] = [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": partial}]
     prefilled = simulator.answer_to(body)
@@ -322,31 +322,31 @@ async def test_a_partial_answer_with_the_stray_text_of_a_fault_is_continued_wher
     ]
     repeated = simulator.answer_to(body)
 
-    assert prefilled == whole[100:]
-    assert repeated == partial[-40:] + whole[100:]
+    assert prefilled == complete[100:]
+    assert repeated == partial[-40:] + complete[100:]
 
 
 async def test_a_continuation_that_is_cut_again_can_be_continued(simulator: Simulator) -> None:
     prompt = f"{PROMPT} [[sim: anchor=off]]"
-    whole = simulator.answer_to(message_request(prompt))
+    complete = simulator.answer_to(message_request(prompt))
     messages: list[Json] = [{"role": "user", "content": prompt}]
     for start, end in ((0, 90), (90, 180)):
-        messages.append({"role": "assistant", "content": whole[start:end]})
+        messages.append({"role": "assistant", "content": complete[start:end]})
         messages.append({"role": "user", "content": GO_ON})
     body = message_request(prompt)
     body["messages"] = messages
 
     await read_stream(simulator, body)
 
-    assert whole[:180] + simulator.requests[0].text == whole
+    assert complete[:180] + simulator.requests[0].text == complete
 
 
 async def test_a_request_to_continue_a_finished_answer_is_a_new_question(simulator: Simulator) -> None:
     body = message_request(PROMPT)
-    whole = simulator.answer_to(body)
+    complete = simulator.answer_to(body)
     body["messages"] = [
         {"role": "user", "content": PROMPT},
-        {"role": "assistant", "content": whole},
+        {"role": "assistant", "content": complete},
         {"role": "user", "content": "Please continue with an example"},
     ]
 

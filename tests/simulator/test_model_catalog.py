@@ -62,10 +62,10 @@ async def test_a_model_is_found_by_its_id_and_its_alias(client: AsyncAnthropic) 
 
 async def test_lifecycles_state_which_models_are_deprecated_and_retired(client: AsyncAnthropic) -> None:
     old = await client.models.retrieve("claude-sonnet-4-5-20250929")
-    gone = await client.models.retrieve("claude-opus-4-20250514")
+    retired = await client.models.retrieve("claude-opus-4-20250514")
 
     assert (old.lifecycle, old.retires_at and old.retires_at.date().isoformat()) == ("deprecated", "2026-11-30")
-    assert gone.lifecycle == "retired"
+    assert retired.lifecycle == "retired"
 
 
 async def test_capabilities_state_which_requests_a_model_accepts(client: AsyncAnthropic) -> None:

@@ -28,9 +28,9 @@ async def refusal(
 ) -> tuple[int, str, str]:
     async with simulator_connection(simulator) as line:
         line.send(body, headers=headers)
-        status, told, raw = await line.read_response()
+        status, response_headers, raw = await line.read_response()
     error: Object = json.loads(raw)
-    assert told["request-id"] == error["request_id"] == simulator.requests[-1].request_id
+    assert response_headers["request-id"] == error["request_id"] == simulator.requests[-1].request_id
     assert error["type"] == "error"
     assert simulator.requests[-1].status == status
     return status, as_text(as_object(error["error"])["type"]), as_text(as_object(error["error"])["message"])

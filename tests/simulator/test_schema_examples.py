@@ -64,16 +64,16 @@ def test_strings_of_an_example_come_from_the_prompt() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=[])))
-def test_any_text_survives_a_directive(said: str) -> None:
-    asked, prompt = parse_directives(f"Say it {directive(text=said)} now")
+def test_any_text_survives_a_directive(text: str) -> None:
+    directives, prompt = parse_directives(f"Say it {directive(text=text)} now")
 
-    assert (asked.text, prompt) == (said, "Say it now")
+    assert (directives.text, prompt) == (text, "Say it now")
 
 
 def test_directives_add_up_and_are_taken_out_of_the_prompt() -> None:
-    asked, prompt = parse_directives("Why [[sim: fault=drop at=3]] not? [[sim: at=headers retry-after=0.5]]")
+    directives, prompt = parse_directives("Why [[sim: fault=drop at=3]] not? [[sim: at=headers retry-after=0.5]]")
 
-    assert (asked.fault, asked.at, asked.retry_after, prompt) == ("drop", "headers", 0.5, "Why not?")
+    assert (directives.fault, directives.at, directives.retry_after, prompt) == ("drop", "headers", 0.5, "Why not?")
 
 
 @pytest.mark.parametrize("bad", ["fault=none", "tokens=-1", "ttft=nan", "search=maybe", "stop=soon", "x=1", "alone"])

@@ -70,19 +70,19 @@ async def test_code_is_written_then_run_and_its_output_is_not_text_of_the_answer
 async def test_a_stream_has_the_content_of_a_complete_message_and_names_the_container_at_its_end(
     client: AsyncAnthropic, simulator: Simulator
 ) -> None:
-    whole = await run(client, user(RUN))
+    complete = await run(client, user(RUN))
     async with client.messages.stream(model=MODEL, max_tokens=4000, messages=[user(RUN)], tools=[CODE]) as stream:
         final = await stream.get_final_message()
-    told = parse_events(
+    events = parse_events(
         await read_stream(
             simulator, message_request(RUN, tools=[{"type": "code_execution_20260521", "name": "code_execution"}])
         )
     )
 
-    assert final.to_dict()["content"] == whole.to_dict()["content"]
+    assert final.to_dict()["content"] == complete.to_dict()["content"]
     assert final.container is not None
-    assert "container" not in as_object(told[0]["message"])
-    (last,) = [as_object(event["delta"]) for event in told if event["type"] == "message_delta"]
+    assert "container" not in as_object(events[0]["message"])
+    (last,) = [as_object(event["delta"]) for event in events if event["type"] == "message_delta"]
     assert as_text(as_object(last["container"])["id"]).startswith("container_")
 
 
@@ -123,10 +123,10 @@ async def test_a_pause_leaves_code_running_whose_result_comes_first_when_the_tur
     assert (first.stop_reason, second.stop_reason) == ("pause_turn", "end_turn")
     assert types(first)[-2:] == ["server_tool_use", "text"]
     assert types(second) == ["bash_code_execution_tool_result", "text"]
-    assert [name for name, _ in await made(client, first)] == []
-    assert [name for name, _ in await made(client, second)] == ["mean.csv"]
-    said = [record.text for record in simulator.requests if record.status == 200 and record.text]
-    assert "".join(said) == simulator.answer_to(message_request(RUN))
+    assert [name for name, _ in await download_files(client, first)] == []
+    assert [name for name, _ in await download_files(client, second)] == ["mean.csv"]
+    texts = [record.text for record in simulator.requests if record.status == 200 and record.text]
+    assert "".join(texts) == simulator.answer_to(message_request(RUN))
 
 
 async def test_a_call_of_a_client_tool_leaves_code_running(client: AsyncAnthropic) -> None:
@@ -197,22 +197,22 @@ async def test_a_page_is_fetched_cited_and_counted(client: AsyncAnthropic) -> No
 # --------------------------------------------------------------------- files
 
 
-async def made(client: AsyncAnthropic, message: Message) -> list[tuple[str, bytes]]:
+async def download_files(client: AsyncAnthropic, message: Message) -> list[tuple[str, bytes]]:
     """The names and contents of the files that code has made."""
     found: list[tuple[str, bytes]] = []
     for block in message.content:
         if block.type == "bash_code_execution_tool_result" and block.content.type == "bash_code_execution_result":
             for output in block.content.content:
-                told = await client.files.retrieve_metadata(output.file_id)
+                events = await client.files.retrieve_metadata(output.file_id)
                 content = await (await client.files.download(output.file_id)).read()
-                assert (told.downloadable, told.size_bytes) == (True, len(content))
-                found.append((told.filename, content))
+                assert (events.downloadable, events.size_bytes) == (True, len(content))
+                found.append((events.filename, content))
     return found
 
 
 async def test_files_that_code_created_can_be_downloaded(client: AsyncAnthropic) -> None:
     reply = await run(client, user(f"{RUN} [[sim: makes=mean.csv,plot.png]]"))
-    (table, rows), (picture, pixels) = await made(client, reply)
+    (table, rows), (picture, pixels) = await download_files(client, reply)
 
     assert (table, picture) == ("mean.csv", "plot.png")
     assert rows.startswith(b"made,mean.csv")

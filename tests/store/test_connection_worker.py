@@ -39,7 +39,7 @@ async def test_a_failing_operation_rolls_back_itself_and_no_other_one(store: Sto
     gate = threading.Event()
     store.write_nowait(lambda _tx: gate.wait())  # while it waits, the others gather into one batch
     errors = {3: ValueError("mine"), 5: StopIteration(), 7: KeyboardInterrupt()}
-    heard: dict[int, BaseException] = {}
+    caught: dict[int, BaseException] = {}
 
     async def write(n: int) -> None:
         try:
@@ -49,7 +49,7 @@ async def test_a_failing_operation_rolls_back_itself_and_no_other_one(store: Sto
                 else store.write(process_locks.register_process, str(n))
             )
         except BaseException as error:  # noqa: BLE001 - the test looks at what came
-            heard[n] = error
+            caught[n] = error
 
     async with anyio.create_task_group() as tasks:
         for n in range(10):
@@ -57,8 +57,8 @@ async def test_a_failing_operation_rolls_back_itself_and_no_other_one(store: Sto
         await checkpoint()
         gate.set()
     assert await store.read(workers) == ["0", "1", "2", "4", "6", "8", "9"]
-    assert (heard[3], heard[7]) == (errors[3], errors[7])
-    assert isinstance(heard[5], StoreError)
+    assert (caught[3], caught[7]) == (errors[3], errors[7])
+    assert isinstance(caught[5], StoreError)
 
 
 async def test_a_statement_that_sqlite_rejects_is_a_store_error_with_its_cause(sqlite_store: Store) -> None:

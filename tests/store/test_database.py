@@ -67,8 +67,8 @@ async def test_written_rows_are_there_after_a_restart(tmp_path: Path) -> None:
 async def test_the_file_has_the_measured_durability_and_busy_timeout(sqlite_store: Store) -> None:
 
     def settings(tx: Transaction) -> list[object]:
-        asked = ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
-        return [tx.fetch_one(scalar, f"pragma {name}") for name in asked]
+        pragmas = ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
+        return [tx.fetch_one(scalar, f"pragma {name}") for name in pragmas]
 
     found = await sqlite_store.write(settings)
     assert found == ["wal", 1, 30000, 1]
@@ -82,14 +82,14 @@ def test_an_existing_directory_keeps_its_permissions(tmp_path: Path) -> None:
 
 
 async def test_with_a_file_in_place_of_the_directory_the_ledger_is_in_memory(tmp_path: Path) -> None:
-    place = tmp_path / "data"
-    place.write_text("mine")
-    store = Store.open(place)
+    directory = tmp_path / "data"
+    directory.write_text("mine")
+    store = Store.open(directory)
     assert (store.durable, store.path) == (False, None)
-    assert store.last_error == f"The ledger is kept in memory: {place} is not a directory."
+    assert store.last_error == f"The ledger is kept in memory: {directory} is not a directory."
     await assert_it_works(store)
     await store.close()
-    assert place.read_text() == "mine"
+    assert directory.read_text() == "mine"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc takes no files, not even from root")
@@ -220,9 +220,9 @@ async def test_root_opens_a_store_of_a_user_with_the_rights_of_that_user(tmp_pat
     os.chown(home, 12345, 12345)
     store = Store.open(home / "data")
     await store.write(process_locks.register_process, store.locks.worker)
-    made = [home / "data", *(home / "data").iterdir(), *(home / "data" / "locks").iterdir()]
-    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(12345, 12345)}
-    assert len(made) == 6
+    created = [home / "data", *(home / "data").iterdir(), *(home / "data" / "locks").iterdir()]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in created} == {(12345, 12345)}
+    assert len(created) == 6
     await store.close()
     (home / "elsewhere").symlink_to(secret)
     os.chown(home / "elsewhere", 12345, 12345, follow_symlinks=False)
@@ -255,11 +255,17 @@ async def test_a_removed_or_replaced_file_is_an_error_that_is_reported(sqlite_st
 
 
 def test_renamed_error_kinds_are_renamed_in_what_is_stored(tx: Transaction) -> None:
-    kept = {"class": "unavailable", "kind": "busy", "retryable": True, "retry_after_s": None, "request_id": "refused"}
+    failure = {
+        "class": "unavailable",
+        "kind": "busy",
+        "retryable": True,
+        "retry_after_s": None,
+        "request_id": "refused",
+    }
     call_journal.open_call(tx, call_journal.JournaledCall(id="c", worker="w", started_at=1.0))
-    call_journal.close_call(tx, "c", end="failed", ended_at=2.0, failure=kept)
+    call_journal.close_call(tx, "c", end="failed", ended_at=2.0, failure=failure)
     for statement in MIGRATIONS[11].statements:
         tx.execute(statement)
     call = call_journal.find_call(tx, "c", "local")
     assert call is not None
-    assert call.failure == kept | {"class": "temporary_error", "kind": "capacity"}
+    assert call.failure == failure | {"class": "temporary_error", "kind": "capacity"}

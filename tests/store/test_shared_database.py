@@ -138,9 +138,9 @@ async def test_a_killed_writer_loses_no_commit_that_it_had_acknowledged(tmp_path
         writer.send_signal(signal.SIGKILL)
         acknowledged += [line.strip() for line in writer.stdout if line.endswith("\n")]
         store = Store.open(directory)
-        kept = {entry.id for entry in await store.read(request_ledger.entries_of_call, "c")}
+        entries = {entry.id for entry in await store.read(request_ledger.entries_of_call, "c")}
         await store.close()
-        assert set(acknowledged) <= kept
+        assert set(acknowledged) <= entries
 
 
 async def test_a_hundred_reservations_in_two_processes_grant_exactly_the_cap(

@@ -296,9 +296,9 @@ def test_an_erasure_by_date_includes_old_messages_of_continued_threads(tx: Trans
     )
     assert secrets(tx, "ada") == []
     assert thread_messages.find_thread(tx, "t_old", "ada") is None
-    kept = thread_messages.find_thread(tx, "t_on", "bob")
-    assert kept is not None
-    assert kept.head == ERASED_NAME
+    thread = thread_messages.find_thread(tx, "t_on", "bob")
+    assert thread is not None
+    assert thread.head == ERASED_NAME
     assert [(each.role, each.call_id) for each in thread_messages.thread_history(tx, "t_on")] == [
         ("user", "c_bob_t_on_1795181000"),
         ("assistant", "c_bob_t_on_1795181000"),

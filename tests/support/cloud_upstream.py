@@ -61,9 +61,9 @@ class CloudUpstream:
 
     def response_for(self, path: str) -> CannedResponse:
         fitting = (each for each in self.responses if each.path in path and self.use_counts[each] < each.times)
-        said = next(fitting, CannedResponse("", b"{}", "text/plain", 404))
-        self.use_counts[said] += 1
-        return said
+        response = next(fitting, CannedResponse("", b"{}", "text/plain", 404))
+        self.use_counts[response] += 1
+        return response
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -72,18 +72,18 @@ class CloudUpstream:
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
             raw = await reader.readexactly(int(headers.get("content-length", "0")))
             self.requests.append(ReceivedRequest(method, path, headers, raw))
-            said = self.response_for(path)
-            more = "".join(f"{name}: {value}\r\n" for name, value in said.headers)
-            head = f"HTTP/1.1 {said.status} X\r\ncontent-type: {said.content_type}\r\n{more}"
-            writer.write(f"{head}content-length: {len(said.body)}\r\n\r\n".encode() + said.body)
+            response = self.response_for(path)
+            more = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
+            head = f"HTTP/1.1 {response.status} X\r\ncontent-type: {response.content_type}\r\n{more}"
+            writer.write(f"{head}content-length: {len(response.body)}\r\n\r\n".encode() + response.body)
             await writer.drain()
 
 
 @asynccontextmanager
 async def cloud_upstream(*answers: CannedResponse) -> AsyncGenerator[CloudUpstream]:
-    stand = CloudUpstream(answers)
-    async with loopback_server(stand.serve) as stand.url:
-        yield stand
+    cloud = CloudUpstream(answers)
+    async with loopback_server(cloud.serve) as cloud.url:
+        yield cloud
 
 
 def bedrock_stream(events: Iterable[object]) -> bytes:

@@ -74,7 +74,7 @@ class McpSession:
         style: str | None = None,
         **arguments: Any,
     ) -> CallToolResult:
-        async def hear(progress: float, total: float | None, message: str | None) -> None:
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
             assert total is None
             if updates is not None:
                 updates.append(ProgressUpdate(progress, message))
@@ -82,7 +82,7 @@ class McpSession:
         return await self.client.call_tool(
             "claude_ask",
             {"prompt": prompt, **arguments},
-            progress_callback=hear,
+            progress_callback=on_progress,
             meta={STYLE_META: style} if style else None,
         )
 
@@ -151,8 +151,8 @@ async def connect(
                 parameters = StdioServerParameters(command=command, args=arguments, env=server_environment(**fields))
                 server = stdio_client(parameters, errlog=errors)
             case "http":
-                door = await stack.enter_async_context(http_server_in_loop(**fields))
-                server = streamable_http_client(f"{door.url}/mcp", max_sse_event_size=None)
+                http_server = await stack.enter_async_context(http_server_in_loop(**fields))
+                server = streamable_http_client(f"{http_server.url}/mcp", max_sse_event_size=None)
         client = await stack.enter_async_context(
             Client(
                 server,

@@ -35,13 +35,13 @@ class RawMcpClient:
     http: httpx2.AsyncClient = field(default_factory=lambda: httpx2.AsyncClient(timeout=60, verify=NO_TLS))
 
     def headers(self, method: str, name: str = "") -> dict[str, str]:
-        told = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
-        told |= {"authorization": f"Bearer {self.token}"} if self.token else {}
+        headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+        headers |= {"authorization": f"Bearer {self.token}"} if self.token else {}
         if self.version == "2025-11-25":
-            told |= {"mcp-session-id": self.session} if self.session else {}
-            return told | ({"mcp-protocol-version": self.version} if self.session else {})
-        told |= {"mcp-protocol-version": self.version, "mcp-method": method}
-        return told | ({"mcp-name": name} if name else {})
+            headers |= {"mcp-session-id": self.session} if self.session else {}
+            return headers | ({"mcp-protocol-version": self.version} if self.session else {})
+        headers |= {"mcp-protocol-version": self.version, "mcp-method": method}
+        return headers | ({"mcp-name": name} if name else {})
 
     def message(self, method: str, params: Message, identity: int = 1) -> Message:
         meta = cast("Message", params.get("_meta", {}))
@@ -131,13 +131,13 @@ class RawConnection:
 
     async def read_to_end(self) -> bytes:
         """Whatever comes until the other end hangs up, with or without a word."""
-        heard = b""
+        received = b""
         try:
             while data := await self.reader.read(1 << 16):
-                heard += data
+                received += data
         except ConnectionError:
             pass
-        return heard
+        return received
 
 
 def request_head(headers: dict[str, str], method: str = "POST", path: str = "/mcp") -> bytes:

@@ -101,8 +101,8 @@ class RecordedRun:
 
 async def replay(*chunks: bytes) -> RecordedRun:
     """Feed a stream's bytes through the SDK into an `Answer`, as every call does."""
-    heard: list[CallEvent] = []
-    answer, failure = MessageStream(heard.append), None
+    events: list[CallEvent] = []
+    answer, failure = MessageStream(events.append), None
     claude = ClaudeClient(Settings(api_key="sk-ant-recorded"), ReplayTransport(chunks))  # pyright: ignore[reportArgumentType] - parsed
     try:
         await claude.stream_message(REQUEST_BODY, answer)
@@ -110,4 +110,4 @@ async def replay(*chunks: bytes) -> RecordedRun:
         failure = error
     finally:
         await claude.close()
-    return RecordedRun(answer, failure, heard)
+    return RecordedRun(answer, failure, events)

@@ -32,13 +32,13 @@ class ScriptedUpstream:
         while head := await reader.readuntil(b"\r\n\r\n"):
             lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
             self.requests.append(head + await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0))
-            asked = head.startswith(b"POST")
-            said = self.bodies.pop(0) if asked and len(self.bodies) > 1 else self.bodies[0]
-            if asked and said.startswith(b"HTTP/"):
-                writer.write(said)
+            is_post = head.startswith(b"POST")
+            scripted = self.bodies.pop(0) if is_post and len(self.bodies) > 1 else self.bodies[0]
+            if is_post and scripted.startswith(b"HTTP/"):
+                writer.write(scripted)
                 await writer.drain()
                 continue
-            status, kind, body = (self.status, self.content_type, said) if asked else (404, "text/plain", b"")
+            status, kind, body = (self.status, self.content_type, scripted) if is_post else (404, "text/plain", b"")
             writer.write(
                 f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\nrequest-id: req_parrot\r\n"
                 f"content-length: {len(body)}\r\n\r\n".encode()
@@ -51,6 +51,6 @@ class ScriptedUpstream:
 async def scripted_upstream(
     *bodies: bytes, status: int = 200, content_type: str = SSE
 ) -> AsyncGenerator[ScriptedUpstream]:
-    bird = ScriptedUpstream(list(bodies), status, content_type)
-    async with loopback_server(bird.answer) as bird.url:
-        yield bird
+    upstream = ScriptedUpstream(list(bodies), status, content_type)
+    async with loopback_server(upstream.answer) as upstream.url:
+        yield upstream

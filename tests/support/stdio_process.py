@@ -37,9 +37,9 @@ EXCHANGE_TIMEOUT_S = 300.0
 
 def tool_call(identity: int, prompt: str, tool: str = "claude_ask", **arguments: object) -> Message:
     """A tool call that wants to hear of its progress."""
-    told: Message = {"progressToken": identity}
-    asked: Message = {"prompt": prompt} if tool == "claude_ask" else {}
-    params: Message = {"name": tool, "arguments": asked | arguments, "_meta": told}
+    meta: Message = {"progressToken": identity}
+    prompt_argument: Message = {"prompt": prompt} if tool == "claude_ask" else {}
+    params: Message = {"name": tool, "arguments": prompt_argument | arguments, "_meta": meta}
     return {"jsonrpc": "2.0", "id": identity, "method": "tools/call", "params": params}
 
 
@@ -126,10 +126,10 @@ async def stdio_process(
             stderr=errors,
             env=server_environment(**({"api_key": FAKE_KEY, "data_dir": data_dir} | fields)),
         )
-    wire = StdioProcess(process, stderr)
+    stdio = StdioProcess(process, stderr)
     try:
         with anyio.fail_after(EXCHANGE_TIMEOUT_S):
-            yield wire
+            yield stdio
     finally:
         process.kill()
         process.wait()

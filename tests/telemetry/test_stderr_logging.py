@@ -30,22 +30,22 @@ def lines(stderr: Path) -> list[dict[str, Any]]:
 
 
 async def test_each_call_is_logged_in_one_line(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("stdio", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told = usage_meta(await desk.ask("Hello."))
-        await desk.ask("[[sim: status=400]] Hello.")
-    first, second = [line for line in desk.stderr.read_text().splitlines() if "mcp_server_claude.call" in line]
-    assert f"claude_ask {told['call_id']} {told['model']}: complete" in first
+    async with connect("stdio", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        record = usage_meta(await session.ask("Hello."))
+        await session.ask("[[sim: status=400]] Hello.")
+    first, second = [line for line in session.stderr.read_text().splitlines() if "mcp_server_claude.call" in line]
+    assert f"claude_ask {record['call_id']} {record['model']}: complete" in first
     assert "failed (invalid_request)" in second
 
 
 async def test_in_json_the_line_is_the_usage_of_the_call(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("stdio", "auto", tmp_path / "data", base_url=upstream.url, log_format="json") as desk:
-        told = usage_meta(await desk.ask("Hello."))
-        refused = failure_meta(await desk.ask("[[sim: status=400]] Hello."))
-    first, second = [line for line in lines(desk.stderr) if line["event"] == "call"]
-    both = set(first) & set(told)
+    async with connect("stdio", "auto", tmp_path / "data", base_url=upstream.url, log_format="json") as session:
+        record = usage_meta(await session.ask("Hello."))
+        refused = failure_meta(await session.ask("[[sim: status=400]] Hello."))
+    first, second = [line for line in lines(session.stderr) if line["event"] == "call"]
+    both = set(first) & set(record)
     assert both >= {"call_id", "model", "input_tokens", "output_tokens", "cost_usd", "ttft_s", "duration_s", "user"}
-    assert {name: first[name] for name in both} == {name: told[name] for name in both} | {"trace_id": None}
+    assert {name: first[name] for name in both} == {name: record[name] for name in both} | {"trace_id": None}
     assert (first["end"], first["level"], first["tool"], first["client"]) == ("complete", "info", "claude_ask", "test")
     assert (second["end"], second["failure"]) == ("failed", refused["kind"])
     assert first["ts"] <= second["ts"]
@@ -55,10 +55,10 @@ async def test_in_json_the_line_is_the_usage_of_the_call(upstream: Simulator, tm
 @pytest.mark.parametrize("log_format", ["text", "json"])
 async def test_no_text_of_question_or_answer_is_logged(upstream: Simulator, tmp_path: Path, log_format: str) -> None:
     fields = {"base_url": upstream.url, "log_format": log_format, "log_level": "debug"}
-    async with connect("stdio", "auto", tmp_path / "data", **fields) as desk:
-        await desk.ask(f"[[sim: text={SECRET}]] {SECRET}", system=SECRET)
-        await desk.ask(f"[[sim: status=400]] {SECRET}")
-    logged = desk.stderr.read_text()
+    async with connect("stdio", "auto", tmp_path / "data", **fields) as session:
+        await session.ask(f"[[sim: text={SECRET}]] {SECRET}", system=SECRET)
+        await session.ask(f"[[sim: status=400]] {SECRET}")
+    logged = session.stderr.read_text()
     assert "claude_ask" in logged
     assert SECRET not in logged
     assert FAKE_KEY not in logged
@@ -76,14 +76,14 @@ async def test_over_http_no_text_of_question_or_answer_is_logged(upstream: Simul
 
 
 async def test_a_cancelled_call_is_logged(upstream: Simulator, tmp_path: Path) -> None:
-    async with stdio_process(tmp_path / "data", base_url=upstream.url, log_format="json") as wire:
-        await wire.initialize()
-        await wire.send(tool_call(1, "[[sim: tokens=500 pace=5]] Hello."))
-        while "message" not in cast("dict[str, object]", (await wire.read_message()).get("params", {})):
+    async with stdio_process(tmp_path / "data", base_url=upstream.url, log_format="json") as stdio:
+        await stdio.initialize()
+        await stdio.send(tool_call(1, "[[sim: tokens=500 pace=5]] Hello."))
+        while "message" not in cast("dict[str, object]", (await stdio.read_message()).get("params", {})):
             pass  # until some of the answer has come
-        wire.process.terminate()
-        await wire.wait_for_exit()
-    [line] = [line for line in lines(wire.stderr) if line["event"] == "call"]
+        stdio.process.terminate()
+        await stdio.wait_for_exit()
+    [line] = [line for line in lines(stdio.stderr) if line["event"] == "call"]
     assert line["end"] == "cancelled"
 
 
@@ -97,9 +97,9 @@ def test_a_traceback_in_json_is_one_line_without_keys() -> None:
     line = JsonFormatter().format(record)
     assert "\n" not in line
     assert FAKE_KEY not in line
-    told = json.loads(line)
-    assert (told["event"], told["level"], told["message"]) == ("log", "error", 'It said "sk-ant-…"')
-    assert told["exception"].startswith("Traceback")
+    logged = json.loads(line)
+    assert (logged["event"], logged["level"], logged["message"]) == ("log", "error", 'It said "sk-ant-…"')
+    assert logged["exception"].startswith("Traceback")
     assert FAKE_KEY not in RedactingFormatter("%(message)s").format(record)
 
 

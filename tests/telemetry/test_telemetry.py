@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_S = 60
+RECEIVE_TIMEOUT_S = 60
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
 SECRET = "the-cat-is-called-Brunhilde"
@@ -64,21 +64,21 @@ class Collector:
     points: dict[str, list[tuple[dict[str, Any], Any]]] = field(default_factory=lambda: defaultdict(list))
     resources: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     bodies: list[bytes] = field(default_factory=list[bytes])
-    news: Condition = field(default_factory=Condition)
+    received_more: Condition = field(default_factory=Condition)
 
     def take(self, path: str, body: bytes) -> None:
-        with self.news:
+        with self.received_more:
             self.bodies.append(body)
             if path == "/v1/traces":
                 self._traces(ExportTraceServiceRequest.FromString(body))
             elif path == "/v1/metrics":
                 self._metrics(ExportMetricsServiceRequest.FromString(body))
-            self.news.notify_all()
+            self.received_more.notify_all()
 
     async def until(self, enough: Callable[[], object]) -> None:
         def wait() -> bool:
-            with self.news:
-                return bool(self.news.wait_for(enough, PATIENCE_S))
+            with self.received_more:
+                return bool(self.received_more.wait_for(enough, RECEIVE_TIMEOUT_S))
 
         assert await anyio.to_thread.run_sync(wait), [span.name for span in self.spans]
 
@@ -169,20 +169,20 @@ async def test_the_trace_of_a_call_holds_three_spans_in_one_tree_with_usage_and_
         async with served(tmp_path / "data", otel, base_url=upstream.url) as client:
             result = await ask(client, f"Remember: {SECRET}.")
             await collector.until(lambda: collector.named("tools/call"))
-    told = usage_meta(result)
+    usage = usage_meta(result)
     [mcp], [ours], [sdk] = (collector.named(name) for name in ("tools/call", "chat", "anthropic.messages.create"))
     assert {span.trace for span in (mcp, ours, sdk)} == {TRACE}
     assert (mcp.parent, ours.parent, sdk.parent) == (CALLER, mcp.id, ours.id)
-    assert told["trace_id"] == TRACE
-    assert ours.name == f"chat {told['model']}"
-    assert {span.attributes["gen_ai.conversation.id"] for span in (mcp, ours, sdk)} == {told["thread"]}
-    assert ours.attributes["gen_ai.usage.output_tokens"] == told["output_tokens"]
-    assert sdk.attributes["gen_ai.usage.output_tokens"] == told["output_tokens"]
+    assert usage["trace_id"] == TRACE
+    assert ours.name == f"chat {usage['model']}"
+    assert {span.attributes["gen_ai.conversation.id"] for span in (mcp, ours, sdk)} == {usage["thread"]}
+    assert ours.attributes["gen_ai.usage.output_tokens"] == usage["output_tokens"]
+    assert sdk.attributes["gen_ai.usage.output_tokens"] == usage["output_tokens"]
     assert ours.attributes["gen_ai.usage.input_tokens"] == sdk.attributes["gen_ai.usage.input_tokens"]
     cache_names = {name for name in {*ours.attributes, *sdk.attributes} if name.startswith("gen_ai.usage.cache")}
     assert cache_names == {"gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_write.input_tokens"}
     assert all(ours.attributes[name] == sdk.attributes[name] for name in cache_names)
-    assert ours.attributes["mcp_server_claude.cost_usd"] == told["cost_usd"]
+    assert ours.attributes["mcp_server_claude.cost_usd"] == usage["cost_usd"]
     assert ours.attributes["gen_ai.response.finish_reasons"] == ["end_turn"]
     assert not any(span.failed for span in (mcp, ours, sdk))
     assert {resource["service.name"] for resource in collector.resources} == {"mcp-server-claude"}
@@ -258,8 +258,8 @@ async def test_the_trace_is_propagated_to_the_api_only_where_the_operator_enable
         async with served(tmp_path / "data", otel, base_url=upstream.url, forward_traceparent="true") as client:
             await ask(client, "Hello.")
         await collector.until(lambda: len(collector.named("anthropic.messages.create")) == 2)
-    asked = [request.headers["traceparent"] for request in upstream.requests if "traceparent" in request.headers]
-    assert f"00-{TRACE}-{collector.named('anthropic.messages.create')[-1].id}-01" in asked
+    traceparents = [request.headers["traceparent"] for request in upstream.requests if "traceparent" in request.headers]
+    assert f"00-{TRACE}-{collector.named('anthropic.messages.create')[-1].id}-01" in traceparents
 
 
 async def test_tokens_time_and_cost_are_measured_by_their_conventional_names(
@@ -268,15 +268,15 @@ async def test_tokens_time_and_cost_are_measured_by_their_conventional_names(
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_METRIC_EXPORT_INTERVAL": "200"}
         async with served(tmp_path / "data", otel, base_url=upstream.url) as client:
-            told = usage_meta(await ask(client, "Hello."))
+            usage = usage_meta(await ask(client, "Hello."))
             await collector.until(lambda: collector.points.get("mcp_server_claude.cost"))
     tokens = {labels["gen_ai.token.type"]: point.sum for labels, point in collector.points["gen_ai.client.token.usage"]}
-    assert tokens == {"input": told["input_tokens"], "output": told["output_tokens"]}
+    assert tokens == {"input": usage["input_tokens"], "output": usage["output_tokens"]}
     labels, cost = collector.points["mcp_server_claude.cost"][0]
-    assert cost.as_double == told["cost_usd"]
-    assert labels["gen_ai.request.model"] == labels["gen_ai.response.model"] == told["model"]
-    assert collector.points["gen_ai.client.operation.duration"][0][1].sum == told["duration_s"]
-    assert collector.points["gen_ai.client.operation.time_to_first_chunk"][0][1].sum == told["ttft_s"]
+    assert cost.as_double == usage["cost_usd"]
+    assert labels["gen_ai.request.model"] == labels["gen_ai.response.model"] == usage["model"]
+    assert collector.points["gen_ai.client.operation.duration"][0][1].sum == usage["duration_s"]
+    assert collector.points["gen_ai.client.operation.time_to_first_chunk"][0][1].sum == usage["ttft_s"]
 
 
 @pytest.mark.slow
@@ -296,12 +296,12 @@ async def test_a_collector_that_never_answers_does_not_delay_the_shutdown(upstre
     async with hole() as url:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_BSP_SCHEDULE_DELAY": "10"}
         start = f"import os; os.environ.update({env!r}); from mcp_server_claude.__main__ import main; main()"
-        async with stdio_process(tmp_path / "data", command=("-c", start), base_url=upstream.url) as wire:
-            await wire.initialize()
-            await wire.send(tool_call(1, "Hello."))
-            await wire.read_response(1)
-            wire.process.terminate()
-            assert await wire.wait_for_exit() == 128 + 15
+        async with stdio_process(tmp_path / "data", command=("-c", start), base_url=upstream.url) as stdio:
+            await stdio.initialize()
+            await stdio.send(tool_call(1, "Hello."))
+            await stdio.read_response(1)
+            stdio.process.terminate()
+            assert await stdio.wait_for_exit() == 128 + 15
 
 
 @asynccontextmanager
@@ -350,11 +350,11 @@ async def test_console_spans_do_not_mix_with_the_protocol(upstream: Simulator, t
 
 async def test_without_the_variables_no_module_of_the_sdk_is_imported(upstream: Simulator, tmp_path: Path) -> None:
     command = ("-X", "importtime", "-m", "mcp_server_claude")
-    async with stdio_process(tmp_path / "data", command=command, base_url=upstream.url) as wire:
-        await wire.initialize()
-        await wire.send(tool_call(1, "Hello."))
-        await wire.read_response(1)
-    imported = wire.stderr.read_text()
+    async with stdio_process(tmp_path / "data", command=command, base_url=upstream.url) as stdio:
+        await stdio.initialize()
+        await stdio.send(tool_call(1, "Hello."))
+        await stdio.read_response(1)
+    imported = stdio.stderr.read_text()
     assert "mcp_server_claude.telemetry" in imported
     assert "opentelemetry.sdk" not in imported
     assert "prometheus_client" not in imported
@@ -389,11 +389,11 @@ async def test_a_chat_continues_the_trace_of_its_request(upstream: Simulator, tm
             answer = await client.post("/chat", json={"message": f"Remember: {SECRET}."}, headers=headers)
             assert answer.status_code == 200
             await collector.until(lambda: collector.named("POST /chat"))
-    [door], [ours], [sdk] = (collector.named(name) for name in ("POST /chat", "chat", "anthropic.messages.create"))
-    assert {span.trace for span in (door, ours, sdk)} == {TRACE}
-    assert (door.parent, ours.parent, sdk.parent) == (CALLER, door.id, ours.id)
-    assert door.attributes["http.response.status_code"] == 200
-    assert door.attributes["gen_ai.conversation.id"] == ours.attributes["gen_ai.conversation.id"]
+    [server], [ours], [sdk] = (collector.named(name) for name in ("POST /chat", "chat", "anthropic.messages.create"))
+    assert {span.trace for span in (server, ours, sdk)} == {TRACE}
+    assert (server.parent, ours.parent, sdk.parent) == (CALLER, server.id, ours.id)
+    assert server.attributes["http.response.status_code"] == 200
+    assert server.attributes["gen_ai.conversation.id"] == ours.attributes["gen_ai.conversation.id"]
     assert [line["trace_id"] for line in ledger_rows(tmp_path / "data")] == [TRACE]
     assert SECRET.encode() not in b"".join(collector.bodies)
 

@@ -211,10 +211,10 @@ async def test_an_unreadable_ledger_admits_nobody(tmp_path: Path) -> None:
         users.sign_in(token),
         users.authenticate_identity("i", "s"),
     ):
-        with pytest.raises(ConfigurationError) as told:
+        with pytest.raises(ConfigurationError) as raised:
             await ask
-        assert told.value.kind == "store"
-        assert isinstance(told.value.__cause__, StoreError)
+        assert raised.value.kind == "store"
+        assert isinstance(raised.value.__cause__, StoreError)
 
 
 # --------------------------------------------------------------------- names
@@ -252,10 +252,10 @@ async def test_a_name_in_use_or_used_before_is_rejected_unless_it_is_the_same_pe
 async def test_an_unknown_user_cannot_be_changed(opened: Open) -> None:
     users = opened()
     for ask in (users.rotate_token("bob"), users.remove_user("bob"), users.change_user("bob", {"concurrent": 1})):
-        with pytest.raises(CallError) as told:
+        with pytest.raises(CallError) as raised:
             await ask
-        assert told.value.kind == "not_found"
-        assert str(told.value).startswith("No user is named bob.")
+        assert raised.value.kind == "not_found"
+        assert str(raised.value).startswith("No user is named bob.")
 
 
 # --------------------------------------------------------------------- identities
@@ -275,12 +275,12 @@ async def test_a_person_at_an_identity_provider_is_one_user_with_the_default_lim
 async def test_an_identity_never_gets_the_name_of_another_user_and_is_not_restored_after_removal(opened: Open) -> None:
     users = opened()
     _, token = await users.add_user("ada")
-    stranger = await users.authenticate_identity(ISSUER, "sub-2", "ada")
-    assert stranger.name == "ada-2"
+    other_person = await users.authenticate_identity(ISSUER, "sub-2", "ada")
+    assert other_person.name == "ada-2"
     await users.remove_user("ada-2")
-    with pytest.raises(RequestError, match="The operator has revoked this user's access") as told:
+    with pytest.raises(RequestError, match="The operator has revoked this user's access") as raised:
         await users.authenticate_identity(ISSUER, "sub-2", "ada")
-    assert told.value.kind == "forbidden"
+    assert raised.value.kind == "forbidden"
     assert (await users.authenticate_identity(ISSUER, "sub-3", "ada")).name == "ada-3"
     assert await users.authenticate_token(token)
 

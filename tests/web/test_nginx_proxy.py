@@ -47,9 +47,9 @@ def proxy(home: Path, upstream: str, location: str) -> AbstractContextManager[st
 async def test_text_passes_the_proxy_while_the_answer_is_written(
     upstream: Simulator, tmp_path: Path, location: str, kind: str
 ) -> None:
-    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door:
-        headers = {"authorization": f"Bearer {door.tokens['ada']}", "accept": kind, "accept-encoding": "gzip"}
-        with proxy(tmp_path / "nginx", door.url, location) as url:
+    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as server:
+        headers = {"authorization": f"Bearer {server.tokens['ada']}", "accept": kind, "accept-encoding": "gzip"}
+        with proxy(tmp_path / "nginx", server.url, location) as url:
             await _listens(url)
             async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
                 async with client.stream("POST", "/chat", json={"message": SLOW}, headers=headers) as answer:

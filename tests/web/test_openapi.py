@@ -60,16 +60,18 @@ ROUTES = {
 async def test_no_route_fails_or_answers_what_is_not_documented(upstream: Simulator, tmp_path: Path, name: str) -> None:
     async with http_server_thread(
         tmp_path / "data", upstream.url, users=("ada",), user_calls_per_minute=100_000
-    ) as door:
-        await anyio.to_thread.run_sync(_explore, door.url, door.tokens["ada"], door.tokens.get(name, "not-a-token"))
+    ) as server:
+        await anyio.to_thread.run_sync(
+            _explore, server.url, server.tokens["ada"], server.tokens.get(name, "not-a-token")
+        )
 
 
 async def test_a_pasted_example_works_with_the_token_that_the_document_requires(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with (
-        http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door,
-        door.client("ada") as client,
+        http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as server,
+        server.client("ada") as client,
     ):
         document = (await client.get("/openapi.json")).json()
         (scheme,) = document["components"]["securitySchemes"].values()
@@ -83,7 +85,7 @@ async def test_a_pasted_example_works_with_the_token_that_the_document_requires(
 
 
 async def test_no_enum_of_the_document_has_an_empty_string(upstream: Simulator, tmp_path: Path) -> None:
-    async with http_server_thread(tmp_path / "data", upstream.url) as door, door.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url) as server, server.client() as client:
         document = (await client.get("/openapi.json")).json()
     enums = list(_values_of(document, "enum"))
     assert len(enums) > 3

@@ -323,11 +323,11 @@ def test_a_gateways_names_are_passed_on_and_known_ones_keep_their_capabilities()
 @given(st.text(), st.text(), st.sampled_from(["api", "disk", "file"]))
 def test_resolve_returns_a_model_or_rejects_the_name(name: str, default: str, source: CatalogSource) -> None:
     try:
-        told = catalogue(source).resolve_model(name, default).id
+        text = catalogue(source).resolve_model(name, default).id
     except RequestError as refused:
-        told = str(refused)
-    assert told.isprintable()
-    assert len(told) < 300
+        text = str(refused)
+    assert text.isprintable()
+    assert len(text) < 300
 
 
 @pytest.mark.parametrize(
@@ -391,12 +391,12 @@ class Upstream:
 
     def __init__(self, answer: object = None) -> None:
         self.answer: object = [entry("claude-live", line="opus", max_tokens=9)] if answer is None else answer
-        self.asked = 0
+        self.request_count = 0
         self.open = anyio.Event()
         self.open.set()
 
     async def __call__(self) -> object:
-        self.asked += 1
+        self.request_count += 1
         await self.open.wait()
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -409,7 +409,7 @@ DAY_1 = 1_795_000_000.0  # 2026-11-18
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., ModelListCache]:
-    def made(
+    def build_models(
         upstream: Upstream,
         tasks: anyio.abc.TaskGroup,
         *,
@@ -423,7 +423,7 @@ def make(tmp_path: Path) -> Callable[..., ModelListCache]:
             upstream, tasks, directory=directory, origin=lambda: origin, wait_s=wait_s, clock=clock or (lambda: now)
         )
 
-    return made
+    return build_models
 
 
 Make = Callable[..., ModelListCache]
@@ -439,7 +439,7 @@ async def test_the_list_is_fetched_once_and_saved_for_the_next_process(make: Mak
         assert await models.get_catalog() is first
         later = await make(upstream, tasks, now=DAY_1 + CACHE_TTL_S - 1).get_catalog()
         assert (later.source, later.as_of, later.models) == ("disk", "2026-11-18", first.models)
-        assert upstream.asked == 1
+        assert upstream.request_count == 1
         assert [path.name[:7] for path in (tmp_path / "data").iterdir()] == ["models-"]
 
 
@@ -461,7 +461,7 @@ async def test_the_list_is_fetched_again_after_a_day(make: Make) -> None:
         now[0] += CACHE_TTL_S
         upstream.answer = [entry("claude-newer")]
         assert (await models.get_catalog()).callable_ids() == ("claude-newer",)
-    assert upstream.asked == 2
+    assert upstream.request_count == 2
 
 
 @pytest.mark.anyio
@@ -470,7 +470,7 @@ async def test_each_gateway_and_credential_has_a_copy_of_its_own(make: Make) -> 
     async with anyio.create_task_group() as tasks:
         await make(upstream, tasks).get_catalog()
         await make(upstream, tasks, origin="https://gateway.example MCP_CLAUDE_API_KEY").get_catalog()
-    assert upstream.asked == 2
+    assert upstream.request_count == 2
 
 
 @pytest.mark.anyio
@@ -487,7 +487,7 @@ async def test_twelve_callers_make_one_request(make: Make) -> None:
             callers.start_soon(call)
         await anyio.wait_all_tasks_blocked()
         upstream.open.set()
-    assert upstream.asked == 1
+    assert upstream.request_count == 1
     assert [each.source for each in found] == ["api"] * 12
 
 
@@ -502,7 +502,7 @@ async def test_a_call_does_not_wait_for_a_slow_list_and_the_next_one_has_it(make
         assert (await models.get_catalog()).source == "file"
         upstream.open.set()
     assert (await models.get_catalog()).source == "api"
-    assert upstream.asked == 1
+    assert upstream.request_count == 1
 
 
 @pytest.mark.anyio
@@ -538,7 +538,7 @@ async def test_a_failed_fetch_is_not_repeated_at_once(make: Make) -> None:
         models = make(upstream, tasks, clock=lambda: now[0])
         for _ in range(3):
             assert (await models.get_catalog()).source == "file"
-        assert upstream.asked == 1
+        assert upstream.request_count == 1
         now[0] += RETRY_INTERVAL_S
         upstream.answer = [entry("claude-back")]
         assert (await models.get_catalog()).callable_ids() == ("claude-back",)
@@ -586,7 +586,7 @@ async def test_a_copy_from_the_future_is_not_trusted_for_long(make: Make) -> Non
     async with anyio.create_task_group() as tasks:
         await make(upstream, tasks, now=DAY_1 + 90 * CACHE_TTL_S).get_catalog()
         await make(upstream, tasks, now=DAY_1).get_catalog()
-    assert upstream.asked == 2
+    assert upstream.request_count == 2
 
 
 @pytest.mark.anyio
@@ -703,17 +703,17 @@ async def test_the_list_of_openai_is_no_list_of_claude_models() -> None:
 async def test_any_failure_to_fetch_the_list_is_reported_as_unavailable_at_once(
     status: int, kind: str, body: str
 ) -> None:
-    asked: list[object] = []
+    requests: list[object] = []
 
     def answer(query: dict[str, list[str]]) -> tuple[int, str, str]:
-        asked.append(query)
+        requests.append(query)
         return status, kind, body
 
     with served(answer) as url, pytest.raises(TemporaryError) as failure:
         await listed(url)
     assert "sk-ant" not in str(failure.value)
     assert failure.value.__cause__ is None
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
 def test_importing_the_module_imports_nothing_heavy() -> None:

@@ -98,7 +98,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
 
 
-class Place:
+class PlatformEnvironment:
     """Sets a cloud's environment, and asks Claude there."""
 
     def __init__(self, name: Name, tmp_path: Path, patch: pytest.MonkeyPatch) -> None:
@@ -110,23 +110,23 @@ class Place:
         for variable, value in variables.items():
             self.patch.setenv(variable, value)
 
-    def furnish(self, stand: CloudUpstream) -> dict[str, Any]:
+    def furnish(self, cloud: CloudUpstream) -> dict[str, Any]:
         """Everything that the platform needs; its settings."""
         match self.name:
             case "vertex":
                 self.set(CLOUD_ML_REGION="europe-west1", ANTHROPIC_VERTEX_PROJECT_ID="tea-project")
-                self.set(GOOGLE_APPLICATION_CREDENTIALS=str(service_account(self.tmp_path, f"{stand.url}/token")))
+                self.set(GOOGLE_APPLICATION_CREDENTIALS=str(service_account(self.tmp_path, f"{cloud.url}/token")))
             case "foundry":
                 self.set(ANTHROPIC_FOUNDRY_API_KEY="fake-foundry-key")
             case _:
                 self.set(AWS_REGION="eu-central-1", AWS_ACCESS_KEY_ID="AKIAFAKE00000000", AWS_SECRET_ACCESS_KEY=SECRET)
                 self.set(ANTHROPIC_AWS_WORKSPACE_ID="wrkspc_fake")
-        return {"platform": self.name, "base_url": stand.url}
+        return {"platform": self.name, "base_url": cloud.url}
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Name], Place]:
-    return lambda name: Place(name, tmp_path, monkeypatch)
+def platform_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Name], PlatformEnvironment]:
+    return lambda name: PlatformEnvironment(name, tmp_path, monkeypatch)
 
 
 def service_account(directory: Path, token_uri: str) -> Path:
@@ -157,12 +157,12 @@ def answers(name: Name, *more: CannedResponse) -> tuple[CannedResponse, ...]:
     return (*more, TOKEN, counted, models, hello)
 
 
-def messages(stand: CloudUpstream) -> list[ReceivedRequest]:
+def messages(cloud: CloudUpstream) -> list[ReceivedRequest]:
     """The requests for an answer."""
-    return [each for each in stand.requests if each.method == "POST" and "token" not in each.path]
+    return [each for each in cloud.requests if each.method == "POST" and "token" not in each.path]
 
 
-async def asked(settings: dict[str, Any], call: Call, model: str = "m") -> MessageStream:
+async def answer_to_call(settings: dict[str, Any], call: Call, model: str = "m") -> MessageStream:
     claude = ClaudeClient(Settings.model_validate(settings))
     answer = MessageStream(lambda _: None)
     try:
@@ -177,19 +177,19 @@ async def asked(settings: dict[str, Any], call: Call, model: str = "m") -> Messa
 
 @EACH
 async def test_an_answer_streams_from_the_platform_and_is_priced_and_recorded(
-    place: Callable[[Name], Place], tmp_path: Path, name: Name
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path, name: Name
 ) -> None:
-    async with cloud_upstream(*answers(name)) as stand:
-        settings = place(name).furnish(stand)
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            result = await desk.ask("Tea?", model="opus")
-            (line,) = desk.ledger_rows()
+    async with cloud_upstream(*answers(name)) as cloud:
+        settings = platform_environment(name).furnish(cloud)
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            result = await session.ask("Tea?", model="opus")
+            (line,) = session.ledger_rows()
     assert text_blocks(result)[0] == ANSWER
     used = usage_meta(result)
     assert used["complete"] is True
     assert used["cost_usd"] is not None
     assert (line["end"], line["host"]) == ("complete", "127.0.0.1")
-    assert len(messages(stand)) == 1
+    assert len(messages(cloud)) == 1
 
 
 SENT: dict[Name, tuple[str, str]] = {
@@ -207,13 +207,13 @@ SENT: dict[Name, tuple[str, str]] = {
 
 @EACH
 async def test_a_family_means_the_id_of_the_platform_in_the_place_where_the_platform_expects_it(
-    place: Callable[[Name], Place], tmp_path: Path, name: Name
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path, name: Name
 ) -> None:
-    async with cloud_upstream(*answers(name)) as stand:
-        settings = place(name).furnish(stand)
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            assert text_blocks(await desk.ask("Tea?", model="opus", effort="high"))[0] == ANSWER
-    (request,) = messages(stand)
+    async with cloud_upstream(*answers(name)) as cloud:
+        settings = platform_environment(name).furnish(cloud)
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            assert text_blocks(await session.ask("Tea?", model="opus", effort="high"))[0] == ANSWER
+    (request,) = messages(cloud)
     path, model = SENT[name]
     assert request.path == path
     assert request.body.get("model", "") == model
@@ -225,11 +225,13 @@ async def test_a_family_means_the_id_of_the_platform_in_the_place_where_the_plat
 
 
 @EACH
-async def test_only_the_credentials_of_the_platform_are_sent(place: Callable[[Name], Place], name: Name) -> None:
+async def test_only_the_credentials_of_the_platform_are_sent(
+    platform_environment: Callable[[Name], PlatformEnvironment], name: Name
+) -> None:
     """A key for Anthropic's own API, or for a gateway, never reaches a cloud."""
-    async with cloud_upstream(*answers(name)) as stand:
-        where = place(name)
-        settings = where.furnish(stand) | {"api_key": ANTHROPICS}
+    async with cloud_upstream(*answers(name)) as cloud:
+        where = platform_environment(name)
+        settings = where.furnish(cloud) | {"api_key": ANTHROPICS}
         where.set(
             ANTHROPIC_API_KEY=ANTHROPICS,
             ANTHROPIC_AUTH_TOKEN=ANTHROPICS,
@@ -237,9 +239,9 @@ async def test_only_the_credentials_of_the_platform_are_sent(place: Callable[[Na
             ANTHROPIC_CUSTOM_HEADERS=f"Authorization: Bearer {GATEWAYS}\nX-Api-Key: {GATEWAYS}\nX-Team: {GATEWAYS}\n"
             f"anthropic-version: {GATEWAYS}\nAnthropic-Workspace-Id: {GATEWAYS}",
         )
-        answer = await asked(settings, Call(prompt="Tea?"))
+        answer = await answer_to_call(settings, Call(prompt="Tea?"))
     assert answer.text == ANSWER
-    (request,) = messages(stand)
+    (request,) = messages(cloud)
     everything = str(request.headers) + str(request.raw)
     assert ANTHROPICS not in everything
     assert GATEWAYS not in everything
@@ -268,39 +270,39 @@ KEYS: list[object] = [
 
 @pytest.mark.parametrize(("name", "variable"), KEYS)
 async def test_a_key_of_amazons_is_used_before_a_signature(
-    place: Callable[[Name], Place], name: Name, variable: str
+    platform_environment: Callable[[Name], PlatformEnvironment], name: Name, variable: str
 ) -> None:
-    async with cloud_upstream(*answers(name)) as stand:
-        where = place(name)
-        settings = where.furnish(stand)
+    async with cloud_upstream(*answers(name)) as cloud:
+        where = platform_environment(name)
+        settings = where.furnish(cloud)
         where.set(
             **{variable: " fake-amazon-key\n"},
             ANTHROPIC_CUSTOM_HEADERS=f"authorization: Bearer {GATEWAYS}",
         )
         assert find_credential(Settings.model_validate(settings)).source == variable
-        answer = await asked(settings, Call(prompt="Tea?"))
+        answer = await answer_to_call(settings, Call(prompt="Tea?"))
     assert answer.text == ANSWER
-    (request,) = messages(stand)
+    (request,) = messages(cloud)
     assert request.headers["authorization"] == "Bearer fake-amazon-key"
     assert "x-amz-date" not in request.headers
 
 
 @needs("boto3")
 async def test_a_region_and_keys_are_also_found_in_the_profile_that_is_named(
-    place: Callable[[Name], Place], tmp_path: Path
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path
 ) -> None:
     (tmp_path / "aws-config").write_text("[profile tea]\nregion = ap-northeast-1\n")
     (tmp_path / "aws-credentials").write_text(
         "[tea]\naws_access_key_id = AKIAPROFILE00000\naws_secret_access_key = fake\n"
     )
-    where = place("bedrock")
+    where = platform_environment("bedrock")
     where.set(AWS_PROFILE="tea")
-    async with cloud_upstream(*answers("bedrock")) as stand:
-        settings: dict[str, Any] = {"platform": "bedrock", "base_url": stand.url}
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            assert text_blocks(await desk.ask("Tea?", model="opus"))[0] == ANSWER
-            config = await desk.info(about="config")
-    (request,) = messages(stand)
+    async with cloud_upstream(*answers("bedrock")) as cloud:
+        settings: dict[str, Any] = {"platform": "bedrock", "base_url": cloud.url}
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            assert text_blocks(await session.ask("Tea?", model="opus"))[0] == ANSWER
+            config = await session.info(about="config")
+    (request,) = messages(cloud)
     assert "/model/jp.anthropic.claude-opus-5-5/" in request.path
     assert "Credential=AKIAPROFILE00000/" in request.headers["authorization"]
     assert "platform: Amazon Bedrock, region ap-northeast-1" in config
@@ -309,51 +311,57 @@ async def test_a_region_and_keys_are_also_found_in_the_profile_that_is_named(
 
 @needs("azure.identity")
 async def test_without_a_key_foundry_is_called_with_a_token_of_microsoft(
-    place: Callable[[Name], Place], tmp_path: Path
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path
 ) -> None:
     """A managed identity's endpoint, as App Service gives one."""
     token = {"access_token": "fake-entra-token", "expires_on": "4102444800", "resource": "x", "token_type": "Bearer"}
-    where = place("foundry")
-    says = CannedResponse("/msi", json.dumps(token).encode(), "application/json")
-    async with cloud_upstream(*answers("foundry", says)) as stand:
-        where.set(IDENTITY_ENDPOINT=f"{stand.url}/msi", IDENTITY_HEADER="fake")
-        settings: dict[str, Any] = {"platform": "foundry", "base_url": stand.url}
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            assert text_blocks(await desk.ask("Tea?"))[0] == ANSWER
-    (asked_for,) = stand.requests_to("/msi")
+    where = platform_environment("foundry")
+    response = CannedResponse("/msi", json.dumps(token).encode(), "application/json")
+    async with cloud_upstream(*answers("foundry", response)) as cloud:
+        where.set(IDENTITY_ENDPOINT=f"{cloud.url}/msi", IDENTITY_HEADER="fake")
+        settings: dict[str, Any] = {"platform": "foundry", "base_url": cloud.url}
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            assert text_blocks(await session.ask("Tea?"))[0] == ANSWER
+    (asked_for,) = cloud.requests_to("/msi")
     assert "resource=https" in asked_for.path
     assert "ai.azure.com" in asked_for.path
-    (request,) = messages(stand)
+    (request,) = messages(cloud)
     assert request.headers["authorization"] == "Bearer fake-entra-token"
     assert "api-key" not in request.headers
 
 
 @needs("boto3")
-async def test_cache_breakpoints_are_set_where_bedrock_has_no_automatic_caching(place: Callable[[Name], Place]) -> None:
-    async with cloud_upstream(*answers("bedrock")) as stand:
-        settings = place("bedrock").furnish(stand)
-        await asked(settings, Call(prompt="More?"))
-    (request,) = messages(stand)
+async def test_cache_breakpoints_are_set_where_bedrock_has_no_automatic_caching(
+    platform_environment: Callable[[Name], PlatformEnvironment],
+) -> None:
+    async with cloud_upstream(*answers("bedrock")) as cloud:
+        settings = platform_environment("bedrock").furnish(cloud)
+        await answer_to_call(settings, Call(prompt="More?"))
+    (request,) = messages(cloud)
     assert "cache_control" not in request.body
     *_, last = cast("list[dict[str, object]]", request.body["messages"])
     assert last["content"] == [{"type": "text", "text": "More?", "cache_control": {"type": "ephemeral", "ttl": "5m"}}]
 
 
 @pytest.mark.parametrize("name", named("aws", "bedrock-mantle", "vertex", "foundry"))
-async def test_automatic_caching_is_used_where_the_platform_has_it(place: Callable[[Name], Place], name: Name) -> None:
-    async with cloud_upstream(*answers(name)) as stand:
-        await asked(place(name).furnish(stand), Call(prompt="Tea?"))
-    (request,) = messages(stand)
+async def test_automatic_caching_is_used_where_the_platform_has_it(
+    platform_environment: Callable[[Name], PlatformEnvironment], name: Name
+) -> None:
+    async with cloud_upstream(*answers(name)) as cloud:
+        await answer_to_call(platform_environment(name).furnish(cloud), Call(prompt="Tea?"))
+    (request,) = messages(cloud)
     assert request.body["cache_control"] == {"type": "ephemeral", "ttl": "5m"}
 
 
 @needs("google.auth")
-async def test_without_web_fetch_only_web_search_is_offered(place: Callable[[Name], Place], tmp_path: Path) -> None:
-    async with cloud_upstream(*answers("vertex")) as stand:
-        settings = place("vertex").furnish(stand)
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            assert text_blocks(await desk.ask("Tea?", model="opus", tools=["web"]))[0] == ANSWER
-    (request,) = messages(stand)
+async def test_without_web_fetch_only_web_search_is_offered(
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path
+) -> None:
+    async with cloud_upstream(*answers("vertex")) as cloud:
+        settings = platform_environment("vertex").furnish(cloud)
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            assert text_blocks(await session.ask("Tea?", model="opus", tools=["web"]))[0] == ANSWER
+    (request,) = messages(cloud)
     (tool,) = cast("list[dict[str, object]]", request.body["tools"])
     assert tool["type"] == "web_search_20250305"  # later ones filter by code, which is not there either
 
@@ -361,14 +369,14 @@ async def test_without_web_fetch_only_web_search_is_offered(place: Callable[[Nam
 @needs("google.auth")
 @pytest.mark.parametrize(("region", "factor"), [("global", "1"), ("us", "1.1"), ("eu", "1.1"), ("europe-west1", "1.1")])
 async def test_a_regional_endpoint_of_google_costs_a_tenth_more(
-    place: Callable[[Name], Place], tmp_path: Path, region: str, factor: str
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path, region: str, factor: str
 ) -> None:
-    async with cloud_upstream(*answers("vertex")) as stand:
-        vertex = place("vertex")
-        settings = vertex.furnish(stand)
+    async with cloud_upstream(*answers("vertex")) as cloud:
+        vertex = platform_environment("vertex")
+        settings = vertex.furnish(cloud)
         vertex.set(CLOUD_ML_REGION=region)
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            used = usage_meta(await desk.ask("Tea?", model="opus"))
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            used = usage_meta(await session.ask("Tea?", model="opus"))
     rates = pricing.find_rates(str(used["model"]))
     assert rates is not None
     list_price = cast("int", used["input_tokens"]) * rates.input + cast("int", used["output_tokens"]) * rates.output
@@ -378,14 +386,14 @@ async def test_a_regional_endpoint_of_google_costs_a_tenth_more(
 
 @pytest.mark.parametrize("name", named("aws", "foundry"))
 async def test_requests_with_files_name_the_beta_where_the_files_api_is_one(
-    place: Callable[[Name], Place], name: Name
+    platform_environment: Callable[[Name], PlatformEnvironment], name: Name
 ) -> None:
     document = {"type": "document", "source": {"type": "file", "file_id": "file_011CNha8iCJcU1wXNR6q4V8w"}}
-    async with cloud_upstream(*answers(name)) as stand:
-        settings = place(name).furnish(stand)
-        await asked(settings, Call(prompt="Read it.", attachments=(document,)))
-        await asked(settings, Call(prompt="Tea?"))
-    betas = [request.headers.get("anthropic-beta", "") for request in messages(stand)]
+    async with cloud_upstream(*answers(name)) as cloud:
+        settings = platform_environment(name).furnish(cloud)
+        await answer_to_call(settings, Call(prompt="Read it.", attachments=(document,)))
+        await answer_to_call(settings, Call(prompt="Tea?"))
+    betas = [request.headers.get("anthropic-beta", "") for request in messages(cloud)]
     assert ["files-api-2025-04-14" in beta for beta in betas] == [True, False]
 
 
@@ -432,23 +440,25 @@ def test_each_platform_has_model_ids_of_its_own(name: PlatformName, region: str,
     ],
 )
 async def test_families_and_ids_of_anthropic_are_translated_and_unknown_ids_passed_on(
-    place: Callable[[Name], Place], tmp_path: Path, given: str, sent: str
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path, given: str, sent: str
 ) -> None:
-    async with cloud_upstream(*answers("bedrock")) as stand:
-        settings = place("bedrock").furnish(stand)
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            assert text_blocks(await desk.ask("Tea?", model=given))[0] == ANSWER
-    (request,) = messages(stand)
+    async with cloud_upstream(*answers("bedrock")) as cloud:
+        settings = platform_environment("bedrock").furnish(cloud)
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            assert text_blocks(await session.ask("Tea?", model=given))[0] == ANSWER
+    (request,) = messages(cloud)
     assert request.path.replace("%3A", ":") == f"/model/{sent}/invoke-with-response-stream".replace("%3A", ":")
 
 
 @needs("boto3")
-async def test_the_usage_names_and_prices_the_requested_id(place: Callable[[Name], Place], tmp_path: Path) -> None:
+async def test_the_usage_names_and_prices_the_requested_id(
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path
+) -> None:
     """The answer says only what Anthropic calls the model; a profile of a region costs a tenth more."""
-    async with cloud_upstream(*answers("bedrock")) as stand:
-        settings = place("bedrock").furnish(stand)
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            ours, unknown = await desk.ask("Tea?", model="haiku"), await desk.ask("Tea?", model="arn:aws:x/y")
+    async with cloud_upstream(*answers("bedrock")) as cloud:
+        settings = platform_environment("bedrock").furnish(cloud)
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            ours, unknown = await session.ask("Tea?", model="haiku"), await session.ask("Tea?", model="arn:aws:x/y")
     assert usage_meta(ours)["model"] == "eu.anthropic.claude-haiku-5-5"
     assert usage_meta(unknown)["model"] == "claude-haiku-5-5"
     assert cast("float", usage_meta(ours)["cost_usd"]) == pytest.approx(
@@ -485,30 +495,34 @@ REFUSED: list[object] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "arguments", "says"), REFUSED)
+@pytest.mark.parametrize(("name", "arguments", "response"), REFUSED)
 async def test_a_feature_that_the_platform_lacks_is_rejected_before_anything_is_sent(
-    place: Callable[[Name], Place], tmp_path: Path, name: Name, arguments: dict[str, Any], says: str
+    platform_environment: Callable[[Name], PlatformEnvironment],
+    tmp_path: Path,
+    name: Name,
+    arguments: dict[str, Any],
+    response: str,
 ) -> None:
-    async with cloud_upstream(*answers(name)) as stand:
-        settings = place(name).furnish(stand)
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            result = await desk.ask("Tea?", **arguments)
+    async with cloud_upstream(*answers(name)) as cloud:
+        settings = platform_environment(name).furnish(cloud)
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            result = await session.ask("Tea?", **arguments)
     assert failure_meta(result)["kind"] == "unsupported"
-    assert says in text_blocks(result)[0]
-    assert stand.requests == []
+    assert response in text_blocks(result)[0]
+    assert cloud.requests == []
 
 
 @needs("boto3")
 async def test_without_structured_outputs_a_tool_is_forced_and_old_models_have_them(
-    place: Callable[[Name], Place], tmp_path: Path
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path
 ) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-    async with cloud_upstream(*answers("bedrock")) as stand:
-        settings = place("bedrock").furnish(stand)
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            await desk.ask("Tea?", schema=schema, model="haiku")
-            await desk.ask("Tea?", schema=schema, model="claude-sonnet-4-5")
-    first, *_, last = messages(stand)
+    async with cloud_upstream(*answers("bedrock")) as cloud:
+        settings = platform_environment("bedrock").furnish(cloud)
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            await session.ask("Tea?", schema=schema, model="haiku")
+            await session.ask("Tea?", schema=schema, model="claude-sonnet-4-5")
+    first, *_, last = messages(cloud)
     assert "tool_choice" in first.body
     assert "output_config" not in first.body
     assert "format" in cast("dict[str, object]", last.body["output_config"])
@@ -516,12 +530,12 @@ async def test_without_structured_outputs_a_tool_is_forced_and_old_models_have_t
 
 @EACH
 async def test_the_models_are_listed_under_the_platforms_names_without_what_it_lacks(
-    place: Callable[[Name], Place], tmp_path: Path, name: Name
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path, name: Name
 ) -> None:
-    async with cloud_upstream(*answers(name)) as stand:
-        settings = place(name).furnish(stand)
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            table = await desk.info(about="models")
+    async with cloud_upstream(*answers(name)) as cloud:
+        settings = platform_environment(name).furnish(cloud)
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            table = await session.info(about="models")
     (row,) = [line for line in table.splitlines() if "claude-opus-5-5" in line]
     theirs = PLATFORMS[name].platform_model_id("claude-opus-5-5", "eu-central-1")
     assert row.startswith(f"| {theirs} |")
@@ -529,19 +543,19 @@ async def test_the_models_are_listed_under_the_platforms_names_without_what_it_l
     assert ("web" in can) is (not name.startswith("bedrock"))
     assert ("batch" in can) is (name == "aws")
     assert ("code" in can) is (name in {"aws", "foundry"})
-    assert (stand.requests_to("/v1/models") != []) is (name == "aws")
+    assert (cloud.requests_to("/v1/models") != []) is (name == "aws")
 
 
 @pytest.mark.parametrize("name", named("aws", "bedrock-mantle", "vertex", "foundry"))
 async def test_a_dry_run_counts_tokens_where_the_platform_counts_them(
-    place: Callable[[Name], Place], tmp_path: Path, name: Name
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path, name: Name
 ) -> None:
-    async with cloud_upstream(*answers(name)) as stand:
-        settings = place(name).furnish(stand)
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            table = text_blocks(await desk.ask("Tea?", dry_run=True))[0]
+    async with cloud_upstream(*answers(name)) as cloud:
+        settings = platform_environment(name).furnish(cloud)
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            table = text_blocks(await session.ask("Tea?", dry_run=True))[0]
     assert "| 1.2k |" in table
-    (counted,) = stand.requests_to("count")
+    (counted,) = cloud.requests_to("count")
     assert "max_tokens" not in counted.body
     expected = (
         "publishers/anthropic/models/count-tokens:rawPredict" if name == "vertex" else "/v1/messages/count_tokens"
@@ -551,18 +565,18 @@ async def test_a_dry_run_counts_tokens_where_the_platform_counts_them(
 
 @needs("boto3")
 async def test_without_token_counting_the_input_is_estimated_and_reported_as_an_estimate(
-    place: Callable[[Name], Place], tmp_path: Path
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path
 ) -> None:
-    async with cloud_upstream(*answers("bedrock")) as stand:
-        settings: dict[str, Any] = place("bedrock").furnish(stand) | {"budget_usd_per_day": 5}
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            table = text_blocks(await desk.ask("Tea? " * 700, dry_run=True))[0]
-            result = await desk.ask("Tea? " * 700)
-            (line,) = desk.ledger_rows()
+    async with cloud_upstream(*answers("bedrock")) as cloud:
+        settings: dict[str, Any] = platform_environment("bedrock").furnish(cloud) | {"budget_usd_per_day": 5}
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            table = text_blocks(await session.ask("Tea? " * 700, dry_run=True))[0]
+            result = await session.ask("Tea? " * 700)
+            (line,) = session.ledger_rows()
     assert re.search(r"\| at most \d\.\dk \|", table)
     assert "input estimated for the limit: Amazon Bedrock counts no tokens" in text_blocks(result)[1]
     assert cast("int", line["held_micros"]) > 0
-    assert stand.requests_to("count") == []
+    assert cloud.requests_to("count") == []
 
 
 @pytest.mark.parametrize(
@@ -614,20 +628,25 @@ MISSING: list[object] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "variables", "kind", "says"), MISSING)
+@pytest.mark.parametrize(("name", "variables", "kind", "response"), MISSING)
 async def test_a_missing_setting_is_reported_in_one_sentence_and_the_server_stays_up(
-    place: Callable[[Name], Place], tmp_path: Path, name: Name, variables: dict[str, str], kind: str, says: str
+    platform_environment: Callable[[Name], PlatformEnvironment],
+    tmp_path: Path,
+    name: Name,
+    variables: dict[str, str],
+    kind: str,
+    response: str,
 ) -> None:
-    place(name).set(**variables)
+    platform_environment(name).set(**variables)
     fields: dict[str, Any] = {"platform": name}
     if kind == "malformed_key":
         fields["base_url"] = "http://127.0.0.1:9"
-    async with connect("memory", "auto", tmp_path / "data", **fields) as desk:
+    async with connect("memory", "auto", tmp_path / "data", **fields) as session:
         for _ in range(2):
-            result = await desk.ask("Tea?")
+            result = await session.ask("Tea?")
             assert (failure_meta(result)["class"], failure_meta(result)["kind"]) == ("configuration_error", kind)
-            assert says in text_blocks(result)[0]
-        assert says in await desk.info(about="config")
+            assert response in text_blocks(result)[0]
+        assert response in await session.info(about="config")
 
 
 @pytest.mark.parametrize(
@@ -642,46 +661,48 @@ def test_a_package_that_is_not_installed_is_named_with_the_command_that_installs
     for module in [each for each in sys.modules if each.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ConfigurationError) as told:
+    with pytest.raises(ConfigurationError) as raised:
         find_credential(Settings(platform=name))
-    assert told.value.kind == ("no_key" if name == "foundry" else "missing_extra")
-    assert f'pip install "mcp-server-claude[{PLATFORMS[name].extra}]"' in str(told.value)
+    assert raised.value.kind == ("no_key" if name == "foundry" else "missing_extra")
+    assert f'pip install "mcp-server-claude[{PLATFORMS[name].extra}]"' in str(raised.value)
 
 
 @pytest.mark.parametrize("name", named("aws", "bedrock", "bedrock-mantle"))
 async def test_missing_credentials_are_reported_with_where_to_put_them(
-    place: Callable[[Name], Place], tmp_path: Path, name: Name
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path, name: Name
 ) -> None:
-    place(name).set(AWS_REGION="us-east-1", ANTHROPIC_AWS_WORKSPACE_ID="w")
-    async with connect("memory", "auto", tmp_path / "data", platform=name, base_url="http://127.0.0.1:9") as desk:
-        result = await desk.ask("Tea?")
+    platform_environment(name).set(AWS_REGION="us-east-1", ANTHROPIC_AWS_WORKSPACE_ID="w")
+    async with connect("memory", "auto", tmp_path / "data", platform=name, base_url="http://127.0.0.1:9") as session:
+        result = await session.ask("Tea?")
     assert failure_meta(result)["kind"] == "no_key"
     assert f"There are no credentials for {PLATFORMS[name].title}." in text_blocks(result)[0]
     assert "AWS_PROFILE" in text_blocks(result)[0]
 
 
 @needs("boto3")
-async def test_a_missing_profile_is_reported(place: Callable[[Name], Place], tmp_path: Path) -> None:
-    place("bedrock").set(AWS_PROFILE="nobody")
-    async with connect("memory", "auto", tmp_path / "data", platform="bedrock") as desk:
-        result = await desk.ask("Tea?")
+async def test_a_missing_profile_is_reported(
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path
+) -> None:
+    platform_environment("bedrock").set(AWS_PROFILE="nobody")
+    async with connect("memory", "auto", tmp_path / "data", platform="bedrock") as session:
+        result = await session.ask("Tea?")
     assert failure_meta(result)["class"] == "configuration_error"
     assert "could not be used (ProfileNotFound)" in text_blocks(result)[0]
 
 
 @needs("google.auth")
 async def test_missing_or_rejected_google_credentials_are_reported(
-    place: Callable[[Name], Place], tmp_path: Path
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path
 ) -> None:
-    where = place("vertex")
+    where = platform_environment("vertex")
     where.set(CLOUD_ML_REGION="global", ANTHROPIC_VERTEX_PROJECT_ID="p")
     refused = CannedResponse("/token", b'{"error": "invalid_grant"}', "application/json", 400)
-    async with cloud_upstream(refused) as stand:
-        fields: dict[str, Any] = {"platform": "vertex", "base_url": stand.url}
-        async with connect("memory", "auto", tmp_path / "data", **fields) as desk:
-            missing = await desk.ask("Tea?")
-            where.set(GOOGLE_APPLICATION_CREDENTIALS=str(service_account(tmp_path, f"{stand.url}/token")))
-            wrong = await desk.ask("Tea?")
+    async with cloud_upstream(refused) as cloud:
+        fields: dict[str, Any] = {"platform": "vertex", "base_url": cloud.url}
+        async with connect("memory", "auto", tmp_path / "data", **fields) as session:
+            missing = await session.ask("Tea?")
+            where.set(GOOGLE_APPLICATION_CREDENTIALS=str(service_account(tmp_path, f"{cloud.url}/token")))
+            wrong = await session.ask("Tea?")
     for result, error in ((missing, "DefaultCredentialsError"), (wrong, "RefreshError")):
         assert failure_meta(result)["class"] == "configuration_error"
         assert f"could not be used ({error}). Run `gcloud auth application-default login`" in text_blocks(result)[0]
@@ -738,29 +759,29 @@ FAULTS: list[tuple[Name, int, bytes, tuple[tuple[str, str], ...], str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("name", "status", "said", "headers", "kind", "says"),
+    ("name", "status", "body", "headers", "kind", "response"),
     [pytest.param(*fault, marks=[needs(NEEDS[fault[0]])] if fault[0] in NEEDS else []) for fault in FAULTS],
 )
 async def test_a_rejection_is_reported_in_the_words_of_the_platform(
-    place: Callable[[Name], Place],
+    platform_environment: Callable[[Name], PlatformEnvironment],
     tmp_path: Path,
     name: Name,
     status: int,
-    said: bytes,
+    body: bytes,
     headers: tuple[tuple[str, str], ...],
     kind: str,
-    says: str,
+    response: str,
 ) -> None:
     path = {"bedrock": "invoke", "vertex": "streamRawPredict", "foundry": "/v1/messages"}[name]
-    async with cloud_upstream(TOKEN, CannedResponse(path, said, "application/json", status, headers)) as stand:
-        settings = place(name).furnish(stand)
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            result = await desk.ask("Tea?")
+    async with cloud_upstream(TOKEN, CannedResponse(path, body, "application/json", status, headers)) as cloud:
+        settings = platform_environment(name).furnish(cloud)
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            result = await session.ask("Tea?")
     assert failure_meta(result)["kind"] == kind
-    told = text_blocks(result)[0]
-    assert says in told
-    assert "Console" not in told
-    assert "s3cret" not in told
+    text = text_blocks(result)[0]
+    assert response in text
+    assert "Console" not in text
+    assert "s3cret" not in text
     if dict(headers).get("x-amzn-requestid"):
         assert failure_meta(result)["request_id"] == "amz-1"
 
@@ -776,25 +797,25 @@ async def test_a_rejection_is_reported_in_the_words_of_the_platform(
     ],
 )
 async def test_an_error_event_of_amazon_is_a_temporary_error(
-    place: Callable[[Name], Place], tmp_path: Path, exception: str, kind: str
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path, exception: str, kind: str
 ) -> None:
     stream = bedrock_stream(EVENTS[:2]) + bedrock_exception(exception, "Too many tea parties.")
-    async with cloud_upstream(CannedResponse("invoke", stream, BEDROCK_STREAM)) as stand:
-        settings: dict[str, Any] = place("bedrock").furnish(stand) | {"max_retries": 0}
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            result = await desk.ask("Tea?")
+    async with cloud_upstream(CannedResponse("invoke", stream, BEDROCK_STREAM)) as cloud:
+        settings: dict[str, Any] = platform_environment("bedrock").furnish(cloud) | {"max_retries": 0}
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            result = await session.ask("Tea?")
     assert failure_meta(result)["kind"] == kind
 
 
 @needs("boto3")
 @pytest.mark.parametrize("cut", [3, 40, 400])
 async def test_an_amazon_stream_may_break_anywhere_and_is_then_incomplete(
-    place: Callable[[Name], Place], tmp_path: Path, cut: int
+    platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path, cut: int
 ) -> None:
-    async with cloud_upstream(CannedResponse("invoke", bedrock_stream(EVENTS)[:cut], BEDROCK_STREAM)) as stand:
-        settings: dict[str, Any] = place("bedrock").furnish(stand) | {"max_retries": 0}
-        async with connect("memory", "auto", tmp_path / "data", **settings) as desk:
-            result = await desk.ask("Tea?")
+    async with cloud_upstream(CannedResponse("invoke", bedrock_stream(EVENTS)[:cut], BEDROCK_STREAM)) as cloud:
+        settings: dict[str, Any] = platform_environment("bedrock").furnish(cloud) | {"max_retries": 0}
+        async with connect("memory", "auto", tmp_path / "data", **settings) as session:
+            result = await session.ask("Tea?")
     assert failure_meta(result)["kind"] == "truncated"
 
 
@@ -818,11 +839,11 @@ ADDRESSES: list[tuple[Name, dict[str, str], str]] = [
     [pytest.param(*each, marks=[needs(NEEDS[each[0]])] if each[0] in NEEDS else []) for each in ADDRESSES],
 )
 async def test_the_base_url_is_the_one_that_the_sdk_would_find(
-    place: Callable[[Name], Place], name: Name, variables: dict[str, str], url: str
+    platform_environment: Callable[[Name], PlatformEnvironment], name: Name, variables: dict[str, str], url: str
 ) -> None:
     import anthropic
 
-    where = place(name)
+    where = platform_environment(name)
     where.furnish(CloudUpstream(()))
     where.set(**variables)
     found = find_credential(Settings(platform=name))
@@ -834,8 +855,10 @@ async def test_the_base_url_is_the_one_that_the_sdk_would_find(
 
 
 @EACH
-def test_the_configured_base_url_outranks_that_of_the_platform(place: Callable[[Name], Place], name: Name) -> None:
-    where = place(name)
+def test_the_configured_base_url_outranks_that_of_the_platform(
+    platform_environment: Callable[[Name], PlatformEnvironment], name: Name
+) -> None:
+    where = platform_environment(name)
     where.furnish(CloudUpstream(()))
     where.set(ANTHROPIC_BEDROCK_BASE_URL="https://theirs.example", ANTHROPIC_VERTEX_BASE_URL="https://theirs.example")
     assert find_credential(Settings(platform=name, base_url="https://ours.example")).base_url == "https://ours.example"
@@ -846,10 +869,10 @@ def test_the_configured_base_url_outranks_that_of_the_platform(place: Callable[[
 
 @EACH
 async def test_the_doctor_names_the_platform_and_makes_a_free_request_to_it(
-    place: Callable[[Name], Place], monkeypatch: pytest.MonkeyPatch, name: Name
+    platform_environment: Callable[[Name], PlatformEnvironment], monkeypatch: pytest.MonkeyPatch, name: Name
 ) -> None:
-    async with cloud_upstream(*answers(name)) as stand:
-        fields = place(name).furnish(stand)
+    async with cloud_upstream(*answers(name)) as cloud:
+        fields = platform_environment(name).furnish(cloud)
         for field, value in fields.items():
             monkeypatch.setenv(f"MCP_CLAUDE_{field.upper()}", str(value))
         settings = Settings.load()

@@ -63,13 +63,13 @@ async def test_the_overview_has_calls_jobs_and_dollars_by_day_and_model(tmp_path
 
 
 async def test_each_user_sees_only_their_data(tmp_path: Path, upstream: Simulator) -> None:
-    async with http_server_in_loop(data_dir=tmp_path, base_url=upstream.url) as door:
-        ada, bo = await door.token("ada", role="operator"), await door.token("bo")
-        async with door.client(bo) as client:
-            asked = await client.call_tool("claude_ask", {"prompt": directive(text="A secret.")})
-            call_id = str(usage_meta(asked)["call_id"])
+    async with http_server_in_loop(data_dir=tmp_path, base_url=upstream.url) as server:
+        ada, bo = await server.token("ada", role="operator"), await server.token("bo")
+        async with server.client(bo) as client:
+            prompt = await client.call_tool("claude_ask", {"prompt": directive(text="A secret.")})
+            call_id = str(usage_meta(prompt)["call_id"])
             assert (await panel_data(client, call=call_id))["call"]["text"] == "A secret."
-        async with door.client(ada) as client:
+        async with server.client(ada) as client:
             refused = await client.call_tool(PANEL_TOOL, {"call": call_id})
             overview = await panel_data(client)
 

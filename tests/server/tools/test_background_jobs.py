@@ -34,7 +34,7 @@ STALLED = directive(tokens=400, fault="stall", at=90)
 
 
 @pytest.fixture
-async def desk(api: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]:
+async def session(api: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]:
     api.reset()
     async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as session:
         yield session
@@ -49,22 +49,22 @@ def job_id(result: CallToolResult) -> str:
     return str(job_meta(result)["id"])
 
 
-async def jobs(desk: McpSession, updates: list[ProgressUpdate] | None = None, **arguments: object) -> CallToolResult:
-    async def hear(progress: float, total: float | None, message: str | None) -> None:
+async def jobs(session: McpSession, updates: list[ProgressUpdate] | None = None, **arguments: object) -> CallToolResult:
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         del total
         if updates is not None:
             updates.append(ProgressUpdate(progress, message))
 
-    return await desk.client.call_tool("claude_jobs", dict(arguments), progress_callback=hear)
+    return await session.client.call_tool("claude_jobs", dict(arguments), progress_callback=on_progress)
 
 
-def query(desk: McpSession, sql: str) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(desk.data_dir / "store.db")) as connection:
+def query(session: McpSession, sql: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(session.data_dir / "store.db")) as connection:
         return connection.execute(sql).fetchall()
 
 
-async def read_until(desk: McpSession, identity: str, text: str) -> None:
-    while text_blocks(await jobs(desk, id=identity, wait=0.05))[0] != text:
+async def read_until(session: McpSession, identity: str, text: str) -> None:
+    while text_blocks(await jobs(session, id=identity, wait=0.05))[0] != text:
         pass
 
 
@@ -73,10 +73,10 @@ async def test_a_background_question_returns_a_job_at_once_and_its_answer_later(
     api: Simulator, tmp_path: Path, transport: Transport, mode: ProtocolMode
 ) -> None:
     api.reset()
-    async with connect(transport, mode, tmp_path / "data", base_url=api.url) as desk:
-        started = await desk.ask("What is tea? [[sim: tokens=40 pace=200]]", background=True)
+    async with connect(transport, mode, tmp_path / "data", base_url=api.url) as session:
+        started = await session.ask("What is tea? [[sim: tokens=40 pace=200]]", background=True)
         with anyio.fail_after(30):
-            result = await jobs(desk, id=job_id(started), wait=60)
+            result = await jobs(session, id=job_id(started), wait=60)
     (request,) = message_requests(api)
     answer, line = text_blocks(result)
     assert answer == request.text
@@ -86,47 +86,47 @@ async def test_a_background_question_returns_a_job_at_once_and_its_answer_later(
     assert str(usage_meta(result)["thread"]).startswith("t_")
 
 
-async def test_waiting_streams_the_answer_from_its_beginning(desk: McpSession) -> None:
-    started = await desk.ask("Tell me. [[sim: tokens=120 pace=200 chars=4]]", background=True)
+async def test_waiting_streams_the_answer_from_its_beginning(session: McpSession) -> None:
+    started = await session.ask("Tell me. [[sim: tokens=120 pace=200 chars=4]]", background=True)
     updates: list[ProgressUpdate] = []
     with anyio.fail_after(30):
-        result = await jobs(desk, updates, id=job_id(started), wait=60)
+        result = await jobs(session, updates, id=job_id(started), wait=60)
     assert "".join(update.message or "" for update in updates) == text_blocks(result)[0]
 
 
-async def test_a_running_job_shows_its_text_so_far(desk: McpSession, api: Simulator) -> None:
-    started = await desk.ask(f"Tell me. {STALLED}", background=True)
+async def test_a_running_job_shows_its_text_so_far(session: McpSession, api: Simulator) -> None:
+    started = await session.ask(f"Tell me. {STALLED}", background=True)
     with anyio.fail_after(30):
         await api.wait_for_requests(2)
         while not any(request.text for request in message_requests(api)):
-            await jobs(desk, id=job_id(started), wait=0.05)
-        await read_until(desk, job_id(started), message_requests(api)[0].text)
-        result = await jobs(desk, id=job_id(started))
+            await jobs(session, id=job_id(started), wait=0.05)
+        await read_until(session, job_id(started), message_requests(api)[0].text)
+        result = await jobs(session, id=job_id(started))
     assert "· running ·" in text_blocks(result)[1]
     assert text_blocks(result)[-1].startswith("INCOMPLETE: ")
 
 
-async def test_a_cancelled_job_stops_upstream_and_keeps_its_text(desk: McpSession, api: Simulator) -> None:
-    started = await desk.ask(f"Tell me. {STALLED}", background=True)
+async def test_a_cancelled_job_stops_upstream_and_keeps_its_text(session: McpSession, api: Simulator) -> None:
+    started = await session.ask(f"Tell me. {STALLED}", background=True)
     with anyio.fail_after(30):
         await api.wait_for_requests(2)
         while not any(request.text for request in message_requests(api)):
-            await jobs(desk, id=job_id(started), wait=0.05)
-        result = await jobs(desk, id=job_id(started), cancel=True)
+            await jobs(session, id=job_id(started), wait=0.05)
+        result = await jobs(session, id=job_id(started), cancel=True)
         await api.wait_until_idle()
     assert text_blocks(result)[0] == message_requests(api)[0].text
     assert "· cancelled ·" in text_blocks(result)[1]
     assert message_requests(api)[0].end == "disconnected"
-    assert query(desk, 'select state, "end" from job') == [("closed", "cancelled")]
+    assert query(session, 'select state, "end" from job') == [("closed", "cancelled")]
 
 
-async def test_jobs_are_listed_newest_first_with_progress_and_cost_and_not_again_as_calls(desk: McpSession) -> None:
-    first = await desk.ask("What is tea?", background=True)
+async def test_jobs_are_listed_newest_first_with_progress_and_cost_and_not_again_as_calls(session: McpSession) -> None:
+    first = await session.ask("What is tea?", background=True)
     with anyio.fail_after(30):
-        await jobs(desk, id=job_id(first), wait=60)
-        second = await desk.ask(f"What is milk? {directive(status=400)}", background=True)
-        await jobs(desk, id=job_id(second), wait=60)
-    table, *others = text_blocks(await jobs(desk))
+        await jobs(session, id=job_id(first), wait=60)
+        second = await session.ask(f"What is milk? {directive(status=400)}", background=True)
+        await jobs(session, id=job_id(second), wait=60)
+    table, *others = text_blocks(await jobs(session))
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.split("\n")[2:]]
     assert [(row[0], row[2], row[3]) for row in rows] == [
         (job_id(second), "incomplete", "1 of 1, 1 failed"),
@@ -136,48 +136,48 @@ async def test_jobs_are_listed_newest_first_with_progress_and_cost_and_not_again
     assert not any("c_" in other for other in others)
 
 
-async def test_a_failed_job_reports_the_reason(desk: McpSession) -> None:
-    started = await desk.ask(f"x {directive(status=400)}", background=True)
+async def test_a_failed_job_reports_the_reason(session: McpSession) -> None:
+    started = await session.ask(f"x {directive(status=400)}", background=True)
     with anyio.fail_after(30):
-        result = await jobs(desk, id=job_id(started), wait=60)
+        result = await jobs(session, id=job_id(started), wait=60)
     assert "· failed ·" in text_blocks(result)[1]
     assert text_blocks(result)[-1].startswith("INCOMPLETE: ")
 
 
-async def test_an_invalid_question_is_rejected_before_a_job_begins(desk: McpSession) -> None:
-    unknown = await desk.ask("x", background=True, model="no-such-model")
+async def test_an_invalid_question_is_rejected_before_a_job_begins(session: McpSession) -> None:
+    unknown = await session.ask("x", background=True, model="no-such-model")
     assert failure_meta(unknown)["kind"] == "unknown_model"
-    missing = await desk.ask("x", background=True, thread="t_0000000000000000")
+    missing = await session.ask("x", background=True, thread="t_0000000000000000")
     assert failure_meta(missing)["kind"] == "not_found"
-    assert query(desk, "select id from job") == []
+    assert query(session, "select id from job") == []
 
 
-async def test_an_unknown_job_and_that_of_another_user_are_not_found(desk: McpSession) -> None:
-    started = await desk.ask("x", background=True)
-    await jobs(desk, id=job_id(started), wait=60)
-    assert failure_meta(await jobs(desk, id="j_0000000000000000"))["kind"] == "not_found"
-    with closing(sqlite3.connect(desk.data_dir / "store.db")) as connection:
+async def test_an_unknown_job_and_that_of_another_user_are_not_found(session: McpSession) -> None:
+    started = await session.ask("x", background=True)
+    await jobs(session, id=job_id(started), wait=60)
+    assert failure_meta(await jobs(session, id="j_0000000000000000"))["kind"] == "not_found"
+    with closing(sqlite3.connect(session.data_dir / "store.db")) as connection:
         connection.execute("update job set \"user\" = 'ada'")
         connection.commit()
-    assert failure_meta(await jobs(desk, id=job_id(started)))["kind"] == "not_found"
+    assert failure_meta(await jobs(session, id=job_id(started)))["kind"] == "not_found"
 
 
 async def test_a_job_continues_its_thread_and_finishes_in_the_next_server(api: Simulator, tmp_path: Path) -> None:
     api.reset()
-    async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as desk:
-        first = await desk.ask("What is tea?")
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as session:
+        first = await session.ask("What is tea?")
         thread = str(usage_meta(first)["thread"])
-        started = await desk.ask("And milk? [[sim: fault=stall at=20 times=1]]", background=True, thread=thread)
+        started = await session.ask("And milk? [[sim: fault=stall at=20 times=1]]", background=True, thread=thread)
         with anyio.fail_after(30):
             while len(message_requests(api)) < 2 or not message_requests(api)[1].text:
-                await jobs(desk, id=job_id(started), wait=0.05)
-    async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as desk:
+                await jobs(session, id=job_id(started), wait=0.05)
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as session:
         with anyio.fail_after(30):
-            result = await jobs(desk, id=job_id(started), wait=60)
+            result = await jobs(session, id=job_id(started), wait=60)
         assert "· complete ·" in text_blocks(result)[1]
         assert text_blocks(result)[0] == message_requests(api)[2].text
-        transcript = text_blocks(await jobs(desk, id=thread))[0]
-        entries = query(desk, 'select "end", job_id is not null from entry order by started_at')
+        transcript = text_blocks(await jobs(session, id=thread))[0]
+        entries = query(session, 'select "end", job_id is not null from entry order by started_at')
     assert transcript.count("## Question") == 2
     assert transcript.count("## Answer") == 2
     assert entries == [("complete", 0), ("cancelled", 1), ("complete", 1)]
@@ -189,11 +189,11 @@ async def test_a_job_whose_server_has_ended_is_answered_by_a_server_that_is_aske
     api.reset()
     async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as other:
         await jobs(other)
-        async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as desk:
-            started = await desk.ask("What is tea? [[sim: fault=stall at=20 times=1]]", background=True)
+        async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as session:
+            started = await session.ask("What is tea? [[sim: fault=stall at=20 times=1]]", background=True)
             with anyio.fail_after(30):
                 while not any(request.text for request in message_requests(api)):
-                    await jobs(desk, id=job_id(started), wait=0.05)
+                    await jobs(session, id=job_id(started), wait=0.05)
         with anyio.fail_after(30):
             result = await jobs(other, id=job_id(started), wait=60)
     assert "· complete ·" in text_blocks(result)[1]
@@ -201,36 +201,36 @@ async def test_a_job_whose_server_has_ended_is_answered_by_a_server_that_is_aske
 
 async def test_a_server_of_another_account_ignores_a_job(api: Simulator, tmp_path: Path) -> None:
     api.reset()
-    async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as desk:
-        started = await desk.ask(f"Tell me. {STALLED}", background=True)
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as session:
+        started = await session.ask(f"Tell me. {STALLED}", background=True)
         with anyio.fail_after(30):
             await api.wait_for_requests(2)
-    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key="sk-ant-test-another") as desk:
-        await desk.ask("What is milk?")
-        assert query(desk, "select state from job_item") == [("todo",)]
-        result = await jobs(desk, id=job_id(started), cancel=True)
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, api_key="sk-ant-test-another") as session:
+        await session.ask("What is milk?")
+        assert query(session, "select state from job_item") == [("todo",)]
+        result = await jobs(session, id=job_id(started), cancel=True)
     assert not result.is_error
 
 
 async def test_an_answer_that_cannot_be_saved_is_saved_later_with_its_last_ledger_entry(
-    desk: McpSession, api: Simulator
+    session: McpSession, api: Simulator
 ) -> None:
-    await desk.ask("Open the database.")
-    with closing(sqlite3.connect(desk.data_dir / "store.db")) as connection:
+    await session.ask("Open the database.")
+    with closing(sqlite3.connect(session.data_dir / "store.db")) as connection:
         connection.executescript(
             """create table fault (n integer); insert into fault values (0);
             create trigger refuse before update of state on job_item
             when new.state = 'done' and exists (select 1 from fault) begin select raise(abort, 'no'); end;"""
         )
-        started = await desk.ask("What is tea?", background=True)
+        started = await session.ask("What is tea?", background=True)
         with anyio.fail_after(30):
             await api.wait_until_idle()
             while len(message_requests(api)) < 2 or not message_requests(api)[1].end:
-                await jobs(desk, id=job_id(started), wait=0.05)
-            assert query(desk, "select state from entry order by started_at") == [("closed",), ("open",)]
+                await jobs(session, id=job_id(started), wait=0.05)
+            assert query(session, "select state from entry order by started_at") == [("closed",), ("open",)]
             connection.execute("delete from fault")
             connection.commit()
-            result = await jobs(desk, id=job_id(started), wait=60)
+            result = await jobs(session, id=job_id(started), wait=60)
     assert "· complete ·" in text_blocks(result)[1]
-    assert query(desk, "select state from entry order by started_at") == [("closed",), ("closed",)]
+    assert query(session, "select state from entry order by started_at") == [("closed",), ("closed",)]
     assert len(message_requests(api)) == 2

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-def rows(told: str) -> dict[str, list[str]]:
+def rows(text: str) -> dict[str, list[str]]:
     """A Markdown table's rows by their first cell."""
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in told.splitlines() if line[:1] == "|"]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     assert {len(row) for row in cells} == {len(cells[0])}
     return {row[0]: row[1:] for row in cells[2:]}
 
@@ -33,14 +33,14 @@ def rows(told: str) -> dict[str, list[str]]:
 
 
 async def test_models_are_listed_with_their_features_and_prices(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        told = await desk.info(about="models")
-    found = rows(told)
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        text = await session.info(about="models")
+    found = rows(text)
     assert found["claude-opus-5-5"][:4] == ["opus", "1M", "128k", "low…max"]
     assert found["claude-opus-5-5"][5] == "4/20"
     assert found["claude-haiku-4-5-20251001"][3] == "-"
     assert "retires" in found["claude-sonnet-4-5-20250929"][-1]
-    assert "From the Models API, " in told
+    assert "From the Models API, " in text
     assert not [record for record in upstream.requests if record.path == "/v1/messages"]
 
 
@@ -50,12 +50,12 @@ async def test_without_a_list_of_the_api_the_bundled_list_serves_and_any_name_is
 ) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models=models) as upstream,
-        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session,
     ):
-        told = await desk.info(about="models")
-        result = await desk.ask("x", model="llama-4-maverick")
-    assert "claude-opus-5-5" in rows(told)
-    assert "this package's own list" in told
+        text = await session.info(about="models")
+        result = await session.ask("x", model="llama-4-maverick")
+    assert "claude-opus-5-5" in rows(text)
+    assert "this package's own list" in text
     assert not result.is_error
     assert text_blocks(result)[1].startswith("[llama-4-maverick · ")
     assert "price unknown" in text_blocks(result)[1]
@@ -65,13 +65,13 @@ async def test_without_a_list_of_the_api_the_bundled_list_serves_and_any_name_is
 
 
 async def test_usage_is_added_up_by_model(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        assert "Nothing was asked." in await desk.info()
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        assert "Nothing was asked." in await session.info()
         for model in ("opus", "haiku", "haiku"):
-            await desk.ask("What is tea?", model=model)
-        await desk.ask("[[sim: status=400]]", model="haiku")
-        found = rows(await desk.info(about="usage", since="1h"))
-        wide = rows(await desk.info(about="usage", since="2000-01-01"))
+            await session.ask("What is tea?", model=model)
+        await session.ask("[[sim: status=400]]", model="haiku")
+        found = rows(await session.info(about="usage", since="1h"))
+        wide = rows(await session.info(about="usage", since="2000-01-01"))
     sent = [record for record in upstream.requests if record.path == "/v1/messages"]
     haiku = sent[1:3]
     assert found.keys() == {"claude-opus-5-5", "claude-haiku-5-5", "total"}
@@ -86,8 +86,8 @@ async def test_usage_is_added_up_by_model(upstream: Simulator, tmp_path: Path) -
 
 
 async def test_an_empty_since_is_rejected(tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data") as desk:
-        result = await desk.client.call_tool("claude_info", {"since": "yesterdayish"})
+    async with connect("memory", "auto", tmp_path / "data") as session:
+        result = await session.client.call_tool("claude_info", {"since": "yesterdayish"})
     assert failure_meta(result)["class"] == "request_error"
     assert "since must be today, a span such as 24h or 7d, or a date" in text_blocks(result)[0]
 
@@ -126,36 +126,36 @@ def test_since_is_a_time_or_rejected(since: str) -> None:
 async def test_the_configuration_shows_each_source_and_no_secret(tmp_path: Path) -> None:
     data = tmp_path / "data"
     url = "http://user:pa55word@127.0.0.1:9"
-    async with connect("stdio", "auto", data, base_url=url, model="haiku") as desk:
-        told = await desk.info(about="config")
-    found = rows(told)
-    assert FAKE_KEY not in told
-    assert "pa55word" not in told
+    async with connect("stdio", "auto", data, base_url=url, model="haiku") as session:
+        text = await session.info(about="config")
+    found = rows(text)
+    assert FAKE_KEY not in text
+    assert "pa55word" not in text
     assert found["MCP_CLAUDE_API_KEY"] == ["**********", "MCP_CLAUDE_API_KEY"]
     assert found["MCP_CLAUDE_MODEL"] == ["haiku", "MCP_CLAUDE_MODEL"]
     assert found["MCP_CLAUDE_FOOTER"] == ["True", "default"]
-    assert "key: from MCP_CLAUDE_API_KEY, sent to http://" in told
-    assert f"ledger: {data}" in told
+    assert "key: from MCP_CLAUDE_API_KEY, sent to http://" in text
+    assert f"ledger: {data}" in text
 
 
 async def test_an_invalid_setting_is_reported_and_costs_nothing(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("stdio", "legacy", tmp_path / "data", base_url=upstream.url, progress="loud") as desk:
-        result = await desk.ask("x")
-        told = await desk.info(about="config")
+    async with connect("stdio", "legacy", tmp_path / "data", base_url=upstream.url, progress="loud") as session:
+        result = await session.ask("x")
+        text = await session.info(about="config")
     assert failure_meta(result)["class"] == "configuration_error"
     assert "MCP_CLAUDE_PROGRESS: progress must be 'auto', 'text' or 'status'." in text_blocks(result)[0]
-    assert "problem: MCP_CLAUDE_PROGRESS" in told
+    assert "problem: MCP_CLAUDE_PROGRESS" in text
     assert not [record for record in upstream.requests if record.path == "/v1/messages"]
 
 
 async def test_the_budget_shows_the_rest_and_the_time_of_its_reset(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as desk:
-        assert (await desk.info(about="budget")).startswith("$1.00 of $1.00 is left for today")
-        await desk.ask("Tell me about tea.", model="opus")
-        assert "$1.00 of" not in await desk.info(about="budget")
-        assert "UTC" in await desk.info(about="budget")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as session:
+        assert (await session.info(about="budget")).startswith("$1.00 of $1.00 is left for today")
+        await session.ask("Tell me about tea.", model="opus")
+        assert "$1.00 of" not in await session.info(about="budget")
+        assert "UTC" in await session.info(about="budget")
 
 
 async def test_without_a_budget_the_tool_explains_how_to_set_one(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as desk:
-        assert "MCP_CLAUDE_BUDGET_USD_PER_DAY" in await desk.info(about="budget")
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        assert "MCP_CLAUDE_BUDGET_USD_PER_DAY" in await session.info(about="budget")

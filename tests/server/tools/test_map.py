@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def at_desk(api: Simulator, tmp_path: Path, **fields: Any) -> AsyncGenerator[McpSession]:
+async def open_session(api: Simulator, tmp_path: Path, **fields: Any) -> AsyncGenerator[McpSession]:
     project = tmp_path / "project"
     project.mkdir(exist_ok=True)
     async with connect(
@@ -44,9 +44,9 @@ async def at_desk(api: Simulator, tmp_path: Path, **fields: Any) -> AsyncGenerat
 
 
 @pytest.fixture
-async def desk(api: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]:
+async def session(api: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]:
     api.reset()
-    async with at_desk(api, tmp_path) as session:
+    async with open_session(api, tmp_path) as session:
         yield session
 
 
@@ -58,18 +58,18 @@ def project(tmp_path: Path) -> Path:
 
 
 async def run_map(
-    desk: McpSession, items: list[object], updates: list[ProgressUpdate] | None = None, **arguments: object
+    session: McpSession, items: list[object], updates: list[ProgressUpdate] | None = None, **arguments: object
 ) -> CallToolResult:
     totals: set[float | None] = set()
 
-    async def hear(progress: float, total: float | None, message: str | None) -> None:
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         totals.add(total)
         if updates is not None:
             updates.append(ProgressUpdate(progress, message))
 
     arguments = {"prompt": "Name the colour of {item}. [[sim: tokens=6]]", "items": items, **arguments}
     with anyio.fail_after(20):
-        return await desk.client.call_tool("claude_map", arguments, progress_callback=hear)
+        return await session.client.call_tool("claude_map", arguments, progress_callback=on_progress)
 
 
 def digest(result: CallToolResult) -> str:
@@ -90,47 +90,47 @@ def prompt_of(request: LoggedRequest) -> str:
     return content if isinstance(content, str) else "".join(block.get("text", "") for block in content)
 
 
-def query(desk: McpSession, sql: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(desk.data_dir / "store.db")) as connection:
+def query(session: McpSession, sql: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(session.data_dir / "store.db")) as connection:
         return connection.execute(sql).fetchall()
 
 
 async def test_each_item_is_answered_once_and_the_answers_are_in_order(
-    desk: McpSession, api: Simulator, project: Path
+    session: McpSession, api: Simulator, project: Path
 ) -> None:
     items: list[object] = [f"thing {n}" for n in range(30)]
-    result = await run_map(desk, items, output="out.jsonl")
+    result = await run_map(session, items, output="out.jsonl")
     written = lines(project / "out.jsonl")
     assert [line["input"] for line in written] == items
     assert [line["item"] for line in written] == list(range(30))
     assert {line["state"] for line in written} == {"done"}
-    asked = {prompt_of(request): request.text for request in message_requests(api)}
-    assert len(asked) == len(message_requests(api)) == 30
+    texts = {prompt_of(request): request.text for request in message_requests(api)}
+    assert len(texts) == len(message_requests(api)) == 30
     assert [line["answer"] for line in written] == [
-        next(text for prompt, text in asked.items() if f"of {item}." in prompt) for item in items
+        next(text for prompt, text in texts.items() if f"of {item}." in prompt) for item in items
     ]
     assert digest(result).startswith(f"{job(result)['id']}: complete · 30 of 30 answered · $0.0")
     assert digest(result).count("- item ") == 3
     assert str(project / "out.jsonl") in cast("Any", result.content[1]).text
     ((cost, calls),) = query(
-        desk, "select sum(cost_micros), count(distinct call_id) from entry where job_id is not null"
+        session, "select sum(cost_micros), count(distinct call_id) from entry where job_id is not null"
     )
     assert job(result)["cost_usd"] == cost / 1e6
     assert calls == 30
 
 
-async def test_progress_counts_the_items_and_reports_the_cost(desk: McpSession) -> None:
+async def test_progress_counts_the_items_and_reports_the_cost(session: McpSession) -> None:
     updates: list[ProgressUpdate] = []
-    await run_map(desk, [f"thing {n}" for n in range(12)], updates)
+    await run_map(session, [f"thing {n}" for n in range(12)], updates)
     values = [update.progress for update in updates]
     assert values == sorted(set(values))
     assert values[-1] == 12
     assert (updates[-1].message or "").startswith("12 of 12 · $")
 
 
-async def test_rows_of_a_table_fill_the_fields(desk: McpSession, api: Simulator, project: Path) -> None:
+async def test_rows_of_a_table_fill_the_fields(session: McpSession, api: Simulator, project: Path) -> None:
     (project / "people.csv").write_text('name,town\nAda,London\n"Grace, Dr.",New York\n')
-    await run_map(desk, ["people.csv"], prompt="{name} lives in {town}. [[sim: tokens=6]]", output="out.csv")
+    await run_map(session, ["people.csv"], prompt="{name} lives in {town}. [[sim: tokens=6]]", output="out.csv")
     prompts = {prompt_of(request) for request in message_requests(api)}
     assert {prompt.split(" [[")[0] for prompt in prompts} == {
         "Ada lives in London.",
@@ -150,38 +150,38 @@ async def test_rows_of_a_table_fill_the_fields(desk: McpSession, api: Simulator,
     [("t.tsv", "a\tb\n1\t2\n"), ("t.jsonl", '{"a": 1, "b": "2"}\n\n'), ("t.jsonl", '\ufeff{"a": "1", "b": 2}')],
 )
 async def test_other_table_formats_are_read(
-    desk: McpSession, api: Simulator, project: Path, name: str, text: str
+    session: McpSession, api: Simulator, project: Path, name: str, text: str
 ) -> None:
     (project / name).write_text(text, encoding="utf-8")
-    await run_map(desk, [name], prompt="{a} and {b} [[sim: tokens=6]]")
+    await run_map(session, [name], prompt="{a} and {b} [[sim: tokens=6]]")
     (request,) = message_requests(api)
     assert prompt_of(request).startswith("1 and 2")
 
 
-async def test_lone_surrogates_of_a_table_are_replaced(desk: McpSession, project: Path) -> None:
+async def test_lone_surrogates_of_a_table_are_replaced(session: McpSession, project: Path) -> None:
     (project / "words.jsonl").write_text(
         '{"word": "a\\ud800"}\n"b\\udfff"\n{"word": "c", "k\\ud800": ["\\ud83d\\ude00"]}\n'
     )
-    result = await run_map(desk, ["words.jsonl"], output="out.jsonl")
+    result = await run_map(session, ["words.jsonl"], output="out.jsonl")
     assert job(result)["state"] == "complete"
     inputs = [line["input"] for line in lines(project / "out.jsonl")]
     assert inputs == [{"word": "a\ufffd"}, "b\ufffd", {"word": "c", "k\ufffd": ["\U0001f600"]}]
 
 
-async def test_a_file_whose_name_is_not_utf_8_fails_alone_and_has_a_row(desk: McpSession, project: Path) -> None:
+async def test_a_file_whose_name_is_not_utf_8_fails_alone_and_has_a_row(session: McpSession, project: Path) -> None:
     (project / "a.txt").write_text("tea")
     (project / os.fsdecode(b"caf\xe9.txt")).write_text("coffee")
-    await run_map(desk, ["*.txt"], prompt="Describe it. [[sim: tokens=6]]", output="out.jsonl")
+    await run_map(session, ["*.txt"], prompt="Describe it. [[sim: tokens=6]]", output="out.jsonl")
     assert [(line["input"], line["state"]) for line in lines(project / "out.jsonl")] == [
         ("a.txt", "done"),
         ("caf\ufffd.txt", "failed"),
     ]
 
 
-async def test_each_file_of_a_glob_is_an_item(desk: McpSession, api: Simulator, project: Path) -> None:
+async def test_each_file_of_a_glob_is_an_item(session: McpSession, api: Simulator, project: Path) -> None:
     for name in ("b", "a"):
         (project / f"{name}.md").write_text(f"This is the text of {name}.")
-    result = await run_map(desk, ["*.md"], prompt="Sum up {item}. [[sim: tokens=6]]")
+    result = await run_map(session, ["*.md"], prompt="Sum up {item}. [[sim: tokens=6]]")
     assert job(result)["done"] == 2
     assert [line["input"] for line in lines(project / f"claude_map_{job(result)['id']}.jsonl")] == ["a.md", "b.md"]
     bodies = [json.dumps(request.body) for request in message_requests(api)]
@@ -205,122 +205,122 @@ async def test_each_file_of_a_glob_is_an_item(desk: McpSession, api: Simulator, 
     ],
 )
 async def test_an_impossible_job_is_rejected_before_anything_is_sent(
-    desk: McpSession, api: Simulator, project: Path, items: list[object], arguments: dict[str, Any], words: str
+    session: McpSession, api: Simulator, project: Path, items: list[object], arguments: dict[str, Any], words: str
 ) -> None:
     (project / "bad.jsonl").write_text('{"a": 1}\n{oops\n')
     (project / "bad.csv").write_text("a,b\n1,2\n3\n")
     (project / "taken.jsonl").write_text("precious")
-    result = await run_map(desk, items, **arguments)
+    result = await run_map(session, items, **arguments)
     assert failure_meta(result)["class"] == "request_error"
     assert words in digest(result)
     assert message_requests(api) == []
     assert (project / "taken.jsonl").read_text() == "precious"
-    assert query(desk, "select count(*) from job where state <> 'new'") == [(0,)]
+    assert query(session, "select count(*) from job where state <> 'new'") == [(0,)]
 
 
 async def test_a_failed_item_is_reported_and_the_same_call_repeats_it_alone(
-    desk: McpSession, api: Simulator, project: Path
+    session: McpSession, api: Simulator, project: Path
 ) -> None:
     items: list[object] = ["tea", f"milk {directive(status=400, times=1)}", "rice"]
-    first = await run_map(desk, items, output="out.jsonl")
+    first = await run_map(session, items, output="out.jsonl")
     assert "incomplete · 2 of 3 answered · 1 failed" in digest(first)
     assert "- item 1: " in digest(first)
     assert [line["state"] for line in lines(project / "out.jsonl")] == ["done", "failed", "done"]
     before = lines(project / "out.jsonl")
-    again = await run_map(desk, items, output="out.jsonl")
+    again = await run_map(session, items, output="out.jsonl")
     assert job(again)["id"] == job(first)["id"]
     assert "complete · 3 of 3 answered" in digest(again)
     after = lines(project / "out.jsonl")
     assert [line["state"] for line in after] == ["done"] * 3
     assert [after[0], after[2]] == [before[0], before[2]]
     assert len(message_requests(api)) == 4
-    third = await run_map(desk, items, output="out.jsonl")
+    third = await run_map(session, items, output="out.jsonl")
     assert job(third)["state"] == "complete"
     assert len(message_requests(api)) == 4
 
 
-async def test_an_answer_that_cannot_be_written_closes_its_job_and_not_the_server(desk: McpSession) -> None:
+async def test_an_answer_that_cannot_be_written_closes_its_job_and_not_the_server(session: McpSession) -> None:
     items: list[object] = ["tea", f"milk {directive(status=400, times=1)}"]
-    first = await run_map(desk, items, output="out.jsonl")
-    with closing(sqlite3.connect(desk.data_dir / "store.db")) as connection, connection:
+    first = await run_map(session, items, output="out.jsonl")
+    with closing(sqlite3.connect(session.data_dir / "store.db")) as connection, connection:
         connection.execute("update job_item set is_json = 1, text = '{' where seq = 0")
-    again = await run_map(desk, items, output="out.jsonl")
+    again = await run_map(session, items, output="out.jsonl")
     assert (job(again)["id"], job(again)["state"]) == (job(first)["id"], "incomplete")
     assert "The output could not be written" in digest(again)
-    assert job(await run_map(desk, ["rice"]))["state"] == "complete"
+    assert job(await run_map(session, ["rice"]))["state"] == "complete"
 
 
-async def test_an_output_that_was_changed_in_between_is_not_overwritten(desk: McpSession, project: Path) -> None:
+async def test_an_output_that_was_changed_in_between_is_not_overwritten(session: McpSession, project: Path) -> None:
     items: list[object] = ["tea", f"milk {directive(status=400)}"]
-    await run_map(desk, items, output="out.jsonl")
+    await run_map(session, items, output="out.jsonl")
     (project / "out.jsonl").write_text("mine now")
-    again = await run_map(desk, items, output="out.jsonl")
+    again = await run_map(session, items, output="out.jsonl")
     assert failure_meta(again)["class"] == "request_error"
     assert (project / "out.jsonl").read_text() == "mine now"
 
 
-async def test_answers_with_a_schema_are_values(desk: McpSession, project: Path) -> None:
+async def test_answers_with_a_schema_are_values(session: McpSession, project: Path) -> None:
     schema = {
         "type": "object",
         "properties": {"colour": {"type": "string"}},
         "required": ["colour"],
         "additionalProperties": False,
     }
-    await run_map(desk, ["tea", "milk"], prompt="{item}", schema=schema, output="out.jsonl")
+    await run_map(session, ["tea", "milk"], prompt="{item}", schema=schema, output="out.jsonl")
     assert all(isinstance(line["answer"]["colour"], str) for line in lines(project / "out.jsonl"))
 
 
 async def test_the_limit_of_the_job_holds_over_all_items_and_a_higher_one_resumes_it(
-    desk: McpSession,
+    session: McpSession,
 ) -> None:
     items: list[object] = [f"thing {n}" for n in range(20)]
     prompt = "Name the colour of {item}. [[sim: tokens=200]]"
-    first = await run_map(desk, items, prompt=prompt, output="out.jsonl", max_usd=0.02)
-    ((spent,),) = query(desk, "select sum(cost_micros) from entry")
+    first = await run_map(session, items, prompt=prompt, output="out.jsonl", max_usd=0.02)
+    ((spent,),) = query(session, "select sum(cost_micros) from entry")
     assert 0 < spent <= 20_000
     assert job(first)["state"] == "incomplete"
     assert "max_usd of $0.020 for the whole job" in digest(first)
     assert 0 < job(first)["done"] < 20
-    again = await run_map(desk, items, prompt=prompt, output="out.jsonl", max_usd=5)
+    again = await run_map(session, items, prompt=prompt, output="out.jsonl", max_usd=5)
     assert job(again)["id"] == job(first)["id"]
     assert job(again)["done"] == 20
 
 
-async def test_a_wrong_key_stops_the_job_after_the_first_items(desk: McpSession, api: Simulator) -> None:
+async def test_a_wrong_key_stops_the_job_after_the_first_items(session: McpSession, api: Simulator) -> None:
     items: list[object] = [f"thing {n} {directive(status=401, type='authentication_error')}" for n in range(100)]
-    result = await run_map(desk, items)
+    result = await run_map(session, items)
     assert job(result)["state"] == "incomplete"
     assert "Stopped: " in digest(result)
     assert len(message_requests(api)) <= 16
 
 
 async def test_only_the_shared_part_of_all_items_is_written_to_the_cache_and_only_once(
-    desk: McpSession, api: Simulator
+    session: McpSession, api: Simulator
 ) -> None:
     guide = "Rules for the naming of colours. " * 400
-    await run_map(desk, [f"thing {n}" for n in range(10)], prompt=guide + "Name that of {item}. [[sim: tokens=6]]")
+    await run_map(session, [f"thing {n}" for n in range(10)], prompt=guide + "Name that of {item}. [[sim: tokens=6]]")
     bodies = [cast("Any", request.body) for request in message_requests(api)]
     assert all("cache_control" not in body for body in bodies)
     assert {len(body["messages"][0]["content"]) for body in bodies} == {2}
     ((written, read),) = query(
-        desk, "select sum(cache_creation_input_tokens > 0), sum(cache_read_input_tokens > 0) from entry"
+        session, "select sum(cache_creation_input_tokens > 0), sum(cache_read_input_tokens > 0) from entry"
     )
     assert (written, read) == (1, 9)
 
 
-async def test_a_dry_run_prices_all_items_and_sends_none(desk: McpSession, api: Simulator) -> None:
-    result = await run_map(desk, [f"thing {n}" for n in range(1000)], dry_run=True)
+async def test_a_dry_run_prices_all_items_and_sends_none(session: McpSession, api: Simulator) -> None:
+    result = await run_map(session, [f"thing {n}" for n in range(1000)], dry_run=True)
     assert "1,000 items" in digest(result)
     assert "| as asked |" in digest(result)
     assert message_requests(api) == []
-    assert query(desk, "select id from job") == []
+    assert query(session, "select id from job") == []
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
 async def test_a_template_that_repeats_a_long_item_too_often_is_rejected(
-    desk: McpSession, api: Simulator, *, dry_run: bool
+    session: McpSession, api: Simulator, *, dry_run: bool
 ) -> None:
-    result = await run_map(desk, ["x" * 1_000_000], prompt="{item}" * 33, dry_run=dry_run)
+    result = await run_map(session, ["x" * 1_000_000], prompt="{item}" * 33, dry_run=dry_run)
     assert failure_meta(result)["kind"] == "too_large"
     assert "would have 33,000,000 characters" in digest(result)
     assert message_requests(api) == []
@@ -337,25 +337,25 @@ def test_the_shortest_template_is_shorter_by_the_same_for_all_items(template: st
 
 
 async def test_a_stopped_job_keeps_its_answers_and_resumes_with_the_same_call(
-    desk: McpSession, api: Simulator, project: Path
+    session: McpSession, api: Simulator, project: Path
 ) -> None:
     items: list[object] = ["tea", f"milk {directive(fault='stall', at=5, times=1)}"]
     results: list[CallToolResult] = []
     async with anyio.create_task_group() as tasks:
 
         async def ask() -> None:
-            results.append(await run_map(desk, items, output="out.jsonl"))
+            results.append(await run_map(session, items, output="out.jsonl"))
 
         tasks.start_soon(ask)
         with anyio.fail_after(30):
-            while not count_done(desk):
+            while not count_done(session):
                 await anyio.lowlevel.checkpoint()
-            ((job_id,),) = query(desk, "select id from job")
-            await desk.client.call_tool("claude_jobs", {"id": job_id, "cancel": True})
+            ((job_id,),) = query(session, "select id from job")
+            await session.client.call_tool("claude_jobs", {"id": job_id, "cancel": True})
     (result,) = results
     assert job(result)["state"] == "cancelled"
     assert [line["state"] for line in lines(project / "out.jsonl")] == ["done", "cancelled"]
-    again = await run_map(desk, items, output="out.jsonl")
+    again = await run_map(session, items, output="out.jsonl")
     assert job(again)["state"] == "complete"
     assert len(message_requests(api)) == 3
 
@@ -363,14 +363,14 @@ async def test_a_stopped_job_keeps_its_answers_and_resumes_with_the_same_call(
 async def test_a_job_of_an_ended_server_is_finished_by_the_next_one(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     items: list[object] = [f"thing {n} {directive(fault='stall', at=5, times=1) if n % 3 else ''}" for n in range(12)]
-    async with at_desk(api, tmp_path) as desk, anyio.create_task_group() as tasks:
-        tasks.start_soon(lambda: run_map(desk, items, output="out.jsonl"))
+    async with open_session(api, tmp_path) as session, anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: run_map(session, items, output="out.jsonl"))
         with anyio.fail_after(30):
-            while count_done(desk) < 4 or len(message_requests(api)) < 12:
+            while count_done(session) < 4 or len(message_requests(api)) < 12:
                 await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()
-    async with at_desk(api, tmp_path) as desk:
-        result = await run_map(desk, items, output="out.jsonl")
+    async with open_session(api, tmp_path) as session:
+        result = await run_map(session, items, output="out.jsonl")
     assert job(result)["done"] == 12
     written = lines(tmp_path / "project" / "out.jsonl")
     assert [line["state"] for line in written] == ["done"] * 12
@@ -378,9 +378,9 @@ async def test_a_job_of_an_ended_server_is_finished_by_the_next_one(api: Simulat
     assert len(complete) == 12
 
 
-def count_done(desk: McpSession) -> int:
+def count_done(session: McpSession) -> int:
     """The number of finished items; 0 before there is a database."""
     try:
-        return query(desk, "select count(*) from job_item where state = 'done'")[0][0]
+        return query(session, "select count(*) from job_item where state = 'done'")[0][0]
     except sqlite3.OperationalError:
         return 0

@@ -101,10 +101,10 @@ async def test_each_tool_has_its_behaviour_hints() -> None:
 # --------------------------------------------------------------------- what a tool is wrapped in
 
 
-async def asked(tool: Callable[..., object], **arguments: object) -> CallToolResult:
-    made = StrictTool.for_function(tool, title="T", annotations=ToolAnnotations(), meta={})
-    async with Client(MCPServer("test", tools=[made], log_level="CRITICAL")) as client:
-        return await client.call_tool(made.name, arguments)
+async def call_tool(tool: Callable[..., object], **arguments: object) -> CallToolResult:
+    strict_tool = StrictTool.for_function(tool, title="T", annotations=ToolAnnotations(), meta={})
+    async with Client(MCPServer("test", tools=[strict_tool], log_level="CRITICAL")) as client:
+        return await client.call_tool(strict_tool.name, arguments)
 
 
 async def echo(
@@ -118,18 +118,18 @@ async def echo(
 
 
 async def test_optional_nulls_are_left_out() -> None:
-    assert text_blocks(await asked(echo, text="x", count=None, tone=None)) == ["'x' 1 '' []"]
-    assert text_blocks(await asked(echo, text=None)) == ["text must be a valid string."]
+    assert text_blocks(await call_tool(echo, text="x", count=None, tone=None)) == ["'x' 1 '' []"]
+    assert text_blocks(await call_tool(echo, text=None)) == ["text must be a valid string."]
 
 
 async def test_texts_arrive_well_formed_at_any_depth() -> None:
-    assert text_blocks(await asked(echo, text="\ud83d\ude00 \ud83d", items=["\ude00"])) == [
+    assert text_blocks(await call_tool(echo, text="\ud83d\ude00 \ud83d", items=["\ude00"])) == [
         "'😀 \ufffd' 1 '' ['\ufffd']"
     ]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected"),
     [
         ({}, "text is required."),
         ({"text": "x", "count": 0}, "count must be greater than or equal to 1."),
@@ -141,9 +141,9 @@ async def test_texts_arrive_well_formed_at_any_depth() -> None:
         ({"text": "x", "a\x1b\nb" * 99: 1}, "There is no parameter named 'ababab"),
     ],
 )
-async def test_a_wrong_argument_is_reported_in_one_sentence(arguments: dict[str, object], says: str) -> None:
-    result = await asked(echo, **arguments)
-    assert says in text_blocks(result)[0]
+async def test_a_wrong_argument_is_reported_in_one_sentence(arguments: dict[str, object], expected: str) -> None:
+    result = await call_tool(echo, **arguments)
+    assert expected in text_blocks(result)[0]
     assert len(text_blocks(result)[0]) < 300
     assert failure_meta(result)["class"] == "request_error"
 
@@ -164,7 +164,7 @@ async def test_a_failure_is_a_result_that_names_who_can_mend_it(raised: CallErro
     async def fail_below() -> None:
         raise raised
 
-    result = await asked(fail)
+    result = await call_tool(fail)
     assert text_blocks(result) == [str(raised)]
     assert failure_meta(result) == raised.as_json()
 
@@ -174,7 +174,7 @@ async def test_a_bug_is_reported_as_internal_and_without_its_text() -> None:
         """Crash."""
         raise KeyError("secret")
 
-    result = await asked(crash)
+    result = await call_tool(crash)
     assert result.is_error
     assert "secret" not in result.model_dump_json()
     assert result.meta is None or "mcp-server-claude/failure" not in result.meta

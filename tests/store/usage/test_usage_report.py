@@ -36,7 +36,7 @@ OPUS, HAIKU = "claude-opus-5-5", "claude-haiku-5-5"
 
 
 @pytest.fixture
-def book() -> Iterator[sqlite3.Connection]:
+def ledger() -> Iterator[sqlite3.Connection]:
     connection = open_in_memory()
     yield connection
     connection.close()
@@ -46,10 +46,10 @@ def days(count: int, **only: str) -> UsageQuery:
     return UsageQuery(since=LAST - timedelta(days=count - 1), until=LAST, **only)
 
 
-def test_a_request_belongs_to_the_utc_day_of_its_start(book: sqlite3.Connection) -> None:
+def test_a_request_belongs_to_the_utc_day_of_its_start(ledger: sqlite3.Connection) -> None:
     midnight = NOON + DAY_S / 2
     insert_entries(
-        book,
+        ledger,
         [
             entry_row(1, midnight - 0.001),
             entry_row(2, midnight),
@@ -57,34 +57,36 @@ def test_a_request_belongs_to_the_utc_day_of_its_start(book: sqlite3.Connection)
             entry_row(4, midnight - DAY_S - 0.001),
         ],
     )
-    told = usage_report.build_report(SqliteTransaction(book), UsageQuery(since=LAST, until=LAST)).totals_by("day")
-    assert {day: sums.requests for day, sums in told.items()} == {"2026-11-20": 2}
-    told = usage_report.build_report(
-        SqliteTransaction(book), UsageQuery(since=LAST - timedelta(days=1), until=LAST + timedelta(days=1))
+    totals = usage_report.build_report(SqliteTransaction(ledger), UsageQuery(since=LAST, until=LAST)).totals_by("day")
+    assert {day: sums.requests for day, sums in totals.items()} == {"2026-11-20": 2}
+    totals = usage_report.build_report(
+        SqliteTransaction(ledger), UsageQuery(since=LAST - timedelta(days=1), until=LAST + timedelta(days=1))
     )
-    assert {day: sums.requests for day, sums in told.totals_by("day").items()} == {
+    assert {day: sums.requests for day, sums in totals.totals_by("day").items()} == {
         "2026-11-19": 1,
         "2026-11-20": 2,
         "2026-11-21": 1,
     }
-    assert told.first_day == "2026-11-19"
+    assert totals.first_day == "2026-11-19"
 
 
-def test_a_call_past_midnight_is_one_call_of_the_first_day(book: sqlite3.Connection) -> None:
+def test_a_call_past_midnight_is_one_call_of_the_first_day(ledger: sqlite3.Connection) -> None:
     insert_entries(
-        book, [entry_row(1, NOON, call_id="c_1"), entry_row(2, NOON + DAY_S, call_id="c_1", attempt=2, model=HAIKU)]
+        ledger, [entry_row(1, NOON, call_id="c_1"), entry_row(2, NOON + DAY_S, call_id="c_1", attempt=2, model=HAIKU)]
     )
-    told = usage_report.build_report(SqliteTransaction(book), UsageQuery(since=LAST, until=LAST + timedelta(days=1)))
-    assert {day: (sums.calls, sums.requests) for day, sums in told.totals_by("day").items()} == {
+    totals = usage_report.build_report(
+        SqliteTransaction(ledger), UsageQuery(since=LAST, until=LAST + timedelta(days=1))
+    )
+    assert {day: (sums.calls, sums.requests) for day, sums in totals.totals_by("day").items()} == {
         "2026-11-20": (1, 1),
         "2026-11-21": (0, 1),
     }
-    assert sum(sums.calls for sums in told.totals_by("model").values()) == told.totals.calls == 1
+    assert sum(sums.calls for sums in totals.totals_by("model").values()) == totals.totals.calls == 1
 
 
-def test_a_repeated_request_is_a_retry_and_any_other_failed_one_an_error(book: sqlite3.Connection) -> None:
+def test_a_repeated_request_is_a_retry_and_any_other_failed_one_an_error(ledger: sqlite3.Connection) -> None:
     insert_entries(
-        book,
+        ledger,
         [
             entry_row(1, NOON, call_id="c_1", end="failed"),
             entry_row(2, NOON, call_id="c_1", end="failed", attempt=2),
@@ -96,23 +98,23 @@ def test_a_repeated_request_is_a_retry_and_any_other_failed_one_an_error(book: s
             entry_row(8, NOON, call_id="c_5", attempt=2),  # it went on reading; nothing had failed
         ],
     )
-    report = usage_report.build_report(SqliteTransaction(book), days(1))
+    report = usage_report.build_report(SqliteTransaction(ledger), days(1))
     assert (report.totals.retries, report.totals.errors, report.totals.calls) == (2, 2, 5)
     assert (report.users["local"].retries, report.users["local"].errors) == (2, 2)
     assert [
-        (sums.retries, sums.errors) for sums in usage_report.detail_rows(SqliteTransaction(book), days(1)).values()
+        (sums.retries, sums.errors) for sums in usage_report.detail_rows(SqliteTransaction(ledger), days(1)).values()
     ] == [(2, 2)]
 
 
 def test_cache_savings_use_the_prices_of_the_day_and_of_the_prompt_length(
-    book: sqlite3.Connection,
+    ledger: sqlite3.Connection,
 ) -> None:
     opus, haiku = pricing.find_rates(OPUS), pricing.find_rates(HAIKU)
     long_haiku = pricing.find_rates(HAIKU, prompt_tokens=150_000)
     assert opus and haiku and long_haiku and haiku != long_haiku  # noqa: PT018 - the prices that this test is about
     read = {"cache_read_input_tokens": 90_000}
     insert_entries(
-        book,
+        ledger,
         [
             entry_row(1, NOON, **read, cache_creation_input_tokens=1_000),
             entry_row(2, NOON, model=HAIKU, **read),
@@ -122,7 +124,7 @@ def test_cache_savings_use_the_prices_of_the_day_and_of_the_prompt_length(
     )
     saved = {
         model: sums.saved_micros
-        for model, sums in usage_report.build_report(SqliteTransaction(book), days(1)).totals_by("model").items()
+        for model, sums in usage_report.build_report(SqliteTransaction(ledger), days(1)).totals_by("model").items()
     }
     wrote = 1_000 * (opus.cache_write - opus.input)
     assert saved == {
@@ -130,34 +132,34 @@ def test_cache_savings_use_the_prices_of_the_day_and_of_the_prompt_length(
         HAIKU: 90_000 * (haiku.input - haiku.cache_read) + 90_000 * (long_haiku.input - long_haiku.cache_read),
         "local-model": 0,
     }
-    an_hour = usage_report.build_report(SqliteTransaction(book), days(1), cached_for_an_hour=True).totals_by("model")[
+    an_hour = usage_report.build_report(SqliteTransaction(ledger), days(1), cached_for_an_hour=True).totals_by("model")[
         OPUS
     ]
     assert an_hour.saved_micros == saved[OPUS] + wrote - 1_000 * (opus.cache_write_1h - opus.input)
 
 
 def test_requests_without_a_price_are_counted_separately_and_running_ones_are_not_counted(
-    book: sqlite3.Connection,
+    ledger: sqlite3.Connection,
 ) -> None:
     unknown: dict[str, str | int | None] = {"model": "local-model", "cost_micros": None, "output_tokens": 5}
     running: dict[str, str | int | None] = {"state": "open", "end": None, "cost_micros": 70, "input_tokens": 3}
     insert_entries(
-        book,
+        ledger,
         [
             entry_row(1, NOON, **unknown),
             entry_row(2, NOON, **running),
             entry_row(3, NOON, **unknown | running | {"cost_micros": None}),
         ],
     )
-    totals = usage_report.build_report(SqliteTransaction(book), days(1)).totals
+    totals = usage_report.build_report(SqliteTransaction(ledger), days(1)).totals
     assert (totals.requests, totals.unpriced, totals.cost_micros, totals.input_tokens) == (3, 1, 70, 6)
 
 
-def test_an_empty_ledger_reports_zeros(book: sqlite3.Connection) -> None:
-    report = usage_report.build_report(SqliteTransaction(book), days(30))
+def test_an_empty_ledger_reports_zeros(ledger: sqlite3.Connection) -> None:
+    report = usage_report.build_report(SqliteTransaction(ledger), days(30))
     assert (report.totals, report.users, report.latency, report.first_day) == (UsageTotals(), {}, {}, "")
     assert report.previous == UsageTotals()
-    assert usage_report.user_names(SqliteTransaction(book)) == []
+    assert usage_report.user_names(SqliteTransaction(ledger)) == []
 
 
 @given(
@@ -168,12 +170,12 @@ def test_an_empty_ledger_reports_zeros(book: sqlite3.Connection) -> None:
     st.sampled_from([None, "ada"]),
 )
 def test_percentiles_are_those_of_the_sorted_times(times: list[tuple[int, str, int]], user: str | None) -> None:
-    book = open_in_memory()
+    ledger = open_in_memory()
     insert_entries(
-        book,
+        ledger,
         [entry_row(n, NOON - back * DAY_S, user=who, ttft_ms=ms / 10) for n, (back, who, ms) in enumerate(times)],
     )
-    asked = UsageQuery(since=LAST - timedelta(days=60), until=LAST, user=user)
+    query = UsageQuery(since=LAST - timedelta(days=60), until=LAST, user=user)
     parts: dict[str, list[float]] = {}
     for back, who, ms in times:
         day = (LAST - timedelta(days=back)).isoformat()
@@ -186,12 +188,12 @@ def test_percentiles_are_those_of_the_sorted_times(times: list[tuple[int, str, i
         )
         for part, values in parts.items()
     }
-    tx = SqliteTransaction(book)
-    assert latency_percentiles.percentiles_by_period(tx, asked) == expected
-    filtered = replace(asked, tool="claude_ask")  # counted in the ledger instead of the rollups
+    tx = SqliteTransaction(ledger)
+    assert latency_percentiles.percentiles_by_period(tx, query) == expected
+    filtered = replace(query, tool="claude_ask")  # counted in the ledger instead of the rollups
     assert latency_percentiles.percentiles_by_period(tx, filtered) == expected
-    assert usage_report.build_report(SqliteTransaction(book), asked).latency == expected
-    book.close()
+    assert usage_report.build_report(SqliteTransaction(ledger), query).latency == expected
+    ledger.close()
 
 
 @pytest.fixture(scope="module")
@@ -222,8 +224,8 @@ ONLY: list[dict[str, str]] = [
 @pytest.mark.parametrize("count", [1, 30, 75])
 def test_every_row_and_part_adds_up_to_the_same_total(tx: Transaction, count: int, only: dict[str, str]) -> None:
     report = usage_report.build_report(tx, days(count, **only))
-    whole = report.totals
-    assert whole.requests
+    complete = report.totals
+    assert complete.requests
     fine = usage_report.detail_rows(tx, days(count, **only)).values()
     for parts in (
         *(report.totals_by(per).values() for per in ("day", "month", "model", "tool")),
@@ -231,14 +233,14 @@ def test_every_row_and_part_adds_up_to_the_same_total(tx: Transaction, count: in
         fine,
     ):
         added = UsageTotals._make(map(sum, zip(*parts, strict=True)))
-        assert added._replace(saved_micros=whole.saved_micros, timed=whole.timed) == whole
+        assert added._replace(saved_micros=complete.saved_micros, timed=complete.timed) == complete
 
 
 def test_the_previous_period_is_as_long_and_ends_the_day_before(tx: Transaction, team: Path) -> None:
-    asked = days(30)
-    before = asked.preceding()
-    assert (before.until, len(before.days)) == (asked.since - timedelta(days=1), 30)
-    previous = usage_report.build_report(tx, asked).previous
+    query = days(30)
+    before = query.preceding()
+    assert (before.until, len(before.days)) == (query.since - timedelta(days=1), 30)
+    previous = usage_report.build_report(tx, query).previous
     with ReferenceUsage.open_ledger(team) as ledger:
         plain = ledger.totals(since=str(before.since), until=str(before.until))
     assert (previous.calls, previous.cost_micros / 1e6) == (plain["calls"], plain["totalCost"])
@@ -247,13 +249,13 @@ def test_the_previous_period_is_as_long_and_ends_the_day_before(tx: Transaction,
 @pytest.mark.parametrize("only", ONLY)
 def test_no_query_of_a_report_reads_more_of_the_ledger_than_its_days(team: Path, only: dict[str, str]) -> None:
     connection = open_connection(team / "store.db")
-    asked: set[str] = set()
-    connection.set_trace_callback(asked.add)
+    query: set[str] = set()
+    connection.set_trace_callback(query.add)
     report = usage_report.build_report(SqliteTransaction(connection), days(30, **only))
     assert report.latency
     usage_report.detail_rows(SqliteTransaction(connection), days(1, **only))
     connection.set_trace_callback(None)
-    plans = [row[3] for sql in asked for row in connection.execute(f"explain query plan {sql}")]
+    plans = [row[3] for sql in query for row in connection.execute(f"explain query plan {sql}")]
     steps = [step for step in plans if " entry " in f"{step} "]
     assert steps
     for step in steps:  # those of open requests are few

@@ -62,11 +62,11 @@ class BrowserSessions:
 
 @asynccontextmanager
 async def browser_sessions(browser: Browser, site: PageServer) -> AsyncGenerator[BrowserSessions]:
-    door = BrowserSessions(browser, site)
-    yield door
-    for context in door.contexts:
+    sessions = BrowserSessions(browser, site)
+    yield sessions
+    for context in sessions.contexts:
         await context.close()
-    door.monitor.check()
+    sessions.monitor.check()
 
 
 @asynccontextmanager

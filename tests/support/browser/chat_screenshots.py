@@ -93,14 +93,14 @@ async def main() -> None:
                 for question, model, _ in EARLIER_THREADS:
                     tasks.start_soon(anyio.to_thread.run_sync, _ask, site, question, model)
             _backdate_threads(folder / "data" / "store.db")
-            async with browser_sessions(chromium, site) as door:
-                await _capture_desktop(door)
-                await _capture_phone(door)
-                await _capture_sign_in(door)
+            async with browser_sessions(chromium, site) as sessions:
+                await _capture_desktop(sessions)
+                await _capture_phone(sessions)
+                await _capture_sign_in(sessions)
 
 
-async def _capture_desktop(door: BrowserSessions) -> None:
-    reader = await door.open_page(color_scheme="light")
+async def _capture_desktop(sessions: BrowserSessions) -> None:
+    reader = await sessions.open_page(color_scheme="light")
     await reader.goto()
     await reader.page.get_by_label("Model").select_option(label="Opus 5.5")
     file = {"name": "nginx.conf", "mimeType": "text/plain", "buffer": b"proxy_buffering on;\n" * 90}
@@ -112,8 +112,8 @@ async def _capture_desktop(door: BrowserSessions) -> None:
     await reader.page.screenshot(path=IMAGES / "chat.png")
 
 
-async def _capture_phone(door: BrowserSessions) -> None:
-    reader = await door.open_page(
+async def _capture_phone(sessions: BrowserSessions) -> None:
+    reader = await sessions.open_page(
         viewport={"width": 390, "height": 844},
         device_scale_factor=1.5,
         color_scheme="dark",
@@ -127,8 +127,8 @@ async def _capture_phone(door: BrowserSessions) -> None:
     await reader.page.screenshot(path=IMAGES / "chat-phone.png")
 
 
-async def _capture_sign_in(door: BrowserSessions) -> None:
-    reader = await door.open_page("", viewport={"width": 880, "height": 560})
+async def _capture_sign_in(sessions: BrowserSessions) -> None:
+    reader = await sessions.open_page("", viewport={"width": 880, "height": 560})
     await reader.page.goto(f"{reader.url}/signin")
     await reader.page.screenshot(path=IMAGES / "signin.png")
 

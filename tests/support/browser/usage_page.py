@@ -131,9 +131,12 @@ class ExpectedUsagePage:
         named = models if len(models) <= colours else models[: colours - 1]
         rows: Table = []
         for step in self.periods:
-            whole, parts = self.totals_for(step), [self.totals_for(step, model=model)["totalCost"] for model in models]
+            complete, parts = (
+                self.totals_for(step),
+                [self.totals_for(step, model=model)["totalCost"] for model in models],
+            )
             shown = parts[: len(named)] + ([sum(parts[len(named) :])] if len(named) < len(models) else [])
-            rows.append([format_day(step), *(format_usd(part) for part in shown), format_cost(whole)])
+            rows.append([format_day(step), *(format_usd(part) for part in shown), format_cost(complete)])
         return rows
 
     def tokens(self) -> Table:
@@ -153,8 +156,8 @@ class ExpectedUsagePage:
         for step in self.periods:
             sums = self.totals_for(step)
             failed = format_percent(sums["errors"] / sums["calls"]) if sums["calls"] else "–"
-            told = [format_integer(sums[name]) for name in ("calls", "requests", "errors", "retries")]
-            rows.append([format_day(step), *told, failed])
+            cells = [format_integer(sums[name]) for name in ("calls", "requests", "errors", "retries")]
+            rows.append([format_day(step), *cells, failed])
         return rows
 
     def legends(self) -> dict[str, list[str]]:

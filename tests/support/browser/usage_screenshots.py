@@ -32,20 +32,20 @@ async def main() -> None:
         async with Simulator() as upstream, page_server(folder, upstream, {}) as site, launch_chromium() as chromium:
             if chromium is None:
                 sys.exit("There is no Chromium here.")
-            async with browser_sessions(chromium, site) as door:
-                await _capture_desktop(door)
-                await _capture_dark(door)
-                await _capture_phone(door)
+            async with browser_sessions(chromium, site) as sessions:
+                await _capture_desktop(sessions)
+                await _capture_dark(sessions)
+                await _capture_phone(sessions)
 
 
-async def _capture_desktop(door: BrowserSessions) -> None:
-    reader = await door.open_page("", color_scheme="light", reduced_motion="reduce")
+async def _capture_desktop(sessions: BrowserSessions) -> None:
+    reader = await sessions.open_page("", color_scheme="light", reduced_motion="reduce")
     page = await open_usage_page(reader)
     await page.screenshot(path=IMAGES / "usage.png", full_page=True)
 
 
-async def _capture_dark(door: BrowserSessions) -> None:
-    reader = await door.open_page("", color_scheme="dark", reduced_motion="reduce")
+async def _capture_dark(sessions: BrowserSessions) -> None:
+    reader = await sessions.open_page("", color_scheme="dark", reduced_motion="reduce")
     page = await open_usage_page(reader, "?days=30&model=claude-opus-5-5")
     chart = page.locator("#spend")
     await chart.focus()
@@ -55,8 +55,8 @@ async def _capture_dark(door: BrowserSessions) -> None:
     await page.screenshot(path=IMAGES / "usage-dark.png")
 
 
-async def _capture_phone(door: BrowserSessions) -> None:
-    reader = await door.open_page(
+async def _capture_phone(sessions: BrowserSessions) -> None:
+    reader = await sessions.open_page(
         "",
         viewport={"width": 390, "height": 844},
         device_scale_factor=1.5,

@@ -49,10 +49,10 @@ class CallResult:
 
     @property
     def message(self) -> str:
-        return "".join(told.message or "" for told in self.updates)
+        return "".join(update.message or "" for update in self.updates)
 
 
-async def ask_all(desk: McpSession, plans: Iterable[CallPlan], *, at_once: int) -> list[CallResult]:
+async def ask_all(session: McpSession, plans: Iterable[CallPlan], *, at_once: int) -> list[CallResult]:
     """Have a desk ask everything, so many at a time. An exception of the client's is the test's failure."""
     waiting = list(reversed(list(plans)))
     outcomes: list[CallResult] = []
@@ -63,7 +63,7 @@ async def ask_all(desk: McpSession, plans: Iterable[CallPlan], *, at_once: int) 
             outcomes.append(outcome)
             plan = outcome.plan
             with anyio.fail_after(CALL_TIMEOUT_S), anyio.move_on_after(plan.cancel_after_s):
-                outcome.result = await desk.ask(plan.prompt, updates=outcome.updates, **plan.arguments)
+                outcome.result = await session.ask(plan.prompt, updates=outcome.updates, **plan.arguments)
             outcome.ended_at = time.monotonic()
 
     async with anyio.create_task_group() as watch:
@@ -129,12 +129,12 @@ def classify_result(result: CallToolResult) -> str:
 
 def find_violations(outcomes: Sequence[CallResult], upstream: Simulator, data_dir: Path) -> list[str]:
     """Every promise that a call of a round has broken, each with its call; empty when all were kept."""
-    asked = stored_calls.requests_by_call(upstream.requests)
+    requests_by_call = stored_calls.requests_by_call(upstream.requests)
     lines, journal = stored_calls.ledger_by_call(data_dir), stored_calls.journal_by_call(data_dir)
     wrong: list[str] = []
     for outcome in outcomes:
         number = outcome.plan.number
-        records, rows = asked.get(number, []), lines.get(number, [])
+        records, rows = requests_by_call.get(number, []), lines.get(number, [])
         found = [
             *_result_violations(outcome, upstream, records),
             *stored_calls.ledger_mismatches(rows, records),
@@ -155,12 +155,14 @@ def full_upstream_text(outcome: CallResult, upstream: Simulator, records: Sequen
 
 def _result_violations(outcome: CallResult, upstream: Simulator, records: Sequence[LoggedRequest]) -> list[str]:
     """The result against what the upstream would have said, and against the progress."""
-    said = full_upstream_text(outcome, upstream, records)
-    steps = [told.progress for told in outcome.updates]
+    upstream_text = full_upstream_text(outcome, upstream, records)
+    steps = [update.progress for update in outcome.updates]
     wrong = ["progress is not strictly increasing"] if steps != sorted(set(steps)) else []
     if outcome.result is None:
-        heard, _ = _without_strays(_without_sources(outcome.message), said, records)
-        return wrong + ([] if said.startswith(heard) else [_first_difference("its progress", heard, said)])
+        received, _ = _without_strays(_without_sources(outcome.message), upstream_text, records)
+        return wrong + (
+            [] if upstream_text.startswith(received) else [_first_difference("its progress", received, upstream_text)]
+        )
     try:
         end = classify(outcome)
     except AssertionError as error:
@@ -175,12 +177,12 @@ def _result_violations(outcome: CallResult, upstream: Simulator, records: Sequen
         if outcome.message != text and not (outcome.ran_while_stalled and text.startswith(outcome.message)):
             wrong.append(_first_difference("its progress", outcome.message, text))
         own = _without_sources(text) if "pause_turn" in outcome.plan.label else text
-        own, missing = _without_strays(own, said, records)
+        own, missing = _without_strays(own, upstream_text, records)
         refused = sum(_is_stray(record) and record.is_continuation for record in records)
         if end == "complete" and missing > refused:
             wrong.append(f"{missing} pieces of text for blocks that were never started are lost")
-        if not (own == said if end == "complete" else said.startswith(own)):
-            wrong.append(_first_difference(end, own, said))
+        if not (own == upstream_text if end == "complete" else upstream_text.startswith(own)):
+            wrong.append(_first_difference(end, own, upstream_text))
     return wrong
 
 
@@ -189,7 +191,7 @@ def _without_sources(text: str) -> str:
     return text.partition("\n\nSources:\n\n1. [Field notes: ")[0]
 
 
-def _without_strays(text: str, said: str, records: Sequence[LoggedRequest]) -> tuple[str, int]:
+def _without_strays(text: str, upstream_text: str, records: Sequence[LoggedRequest]) -> tuple[str, int]:
     """An answer without the text for blocks that were never started, and how many such pieces it lacks.
 
     The simulator sends one `?` for each `badindex` and does not count it as said; any other difference stays. The piece
@@ -198,7 +200,7 @@ def _without_strays(text: str, said: str, records: Sequence[LoggedRequest]) -> t
     strays = sum(map(_is_stray, records))
     place = 0
     while strays:
-        while place < min(len(text), len(said)) and text[place] == said[place]:
+        while place < min(len(text), len(upstream_text)) and text[place] == upstream_text[place]:
             place += 1
         if text[place : place + 1] != "?":
             break
@@ -247,9 +249,11 @@ def _journal_violations(
     if outcome.result is None:
         if call["end"] == "cancelled" and not call["text"].startswith(outcome.message):
             wrong.append(_first_difference("the journal of the cancelled call", call["text"], outcome.message))
-        said = full_upstream_text(outcome, upstream, records)
-        kept, _ = _without_strays(_without_sources(call["text"]), said, records)
-        return wrong if said.startswith(kept) else [*wrong, _first_difference("the journal", kept, said)]
+        upstream_text = full_upstream_text(outcome, upstream, records)
+        kept, _ = _without_strays(_without_sources(call["text"]), upstream_text, records)
+        return (
+            wrong if upstream_text.startswith(kept) else [*wrong, _first_difference("the journal", kept, upstream_text)]
+        )
     end = "failed" if outcome.result.is_error else classify(outcome)
     if call["end"] != end:
         wrong.append(f"the journal calls it {call['end']}")

@@ -75,10 +75,10 @@ class Issuer:
     silent: bool = False
     trickling: bool = False
     held: asyncio.Event | None = None
-    asked: list[str] = field(default_factory=list[str])
+    requested_paths: list[str] = field(default_factory=list[str])
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     body: bytes | None = None
-    place: str = "/.well-known/openid-configuration"
+    metadata_path: str = "/.well-known/openid-configuration"
 
     def claims(self, **changes: object) -> dict[str, object]:
         """What a good token says; a change to None leaves a claim out."""
@@ -94,28 +94,28 @@ class Issuer:
         return {name: value for name, value in (good | changes).items() if value is not None}
 
     def token(self, key: str = "rsa", headers: dict[str, object] | None = None, **changes: object) -> str:
-        said: dict[str, Any] = {"kid": key} | (headers or {})
-        return jwt.encode(self.claims(**changes), KEYS[key], ALGORITHMS[key], headers=said)
+        header: dict[str, Any] = {"kid": key} | (headers or {})
+        return jwt.encode(self.claims(**changes), KEYS[key], ALGORITHMS[key], headers=header)
 
     def answer(self, path: str, form: bytes) -> bytes | None:
-        self.asked.append(path)
+        self.requested_paths.append(path)
         self.arrived.set()
         if self.body is not None:
             return self.body
         if path == "/register":
             return json.dumps(json.loads(form) | {"client_id": "a-client"}).encode()
         if path == "/token":
-            asked = parse_qs(form.decode())
-            token = self.token(aud=asked["resource"], scope="claude:ask")
+            parameters = parse_qs(form.decode())
+            token = self.token(aud=parameters["resource"], scope="claude:ask")
             return json.dumps({"access_token": token, "token_type": "Bearer", "expires_in": 300}).encode()
-        if path == self.place:
+        if path == self.metadata_path:
             return json.dumps({"issuer": self.url, "jwks_uri": f"{self.url}/keys"} | self.metadata).encode()
         return json.dumps({"keys": self.keys}).encode() if path == "/keys" else None
 
     @property
     def times(self) -> int:
         """How often somebody asked for the keys."""
-        return self.asked.count("/keys")
+        return self.requested_paths.count("/keys")
 
 
 @asynccontextmanager
@@ -157,14 +157,14 @@ class Clock:
         return self.now
 
 
-async def nobody() -> UserDirectory:
+async def empty_directory() -> UserDirectory:
     raise NotImplementedError
 
 
 def identity(issuer: Issuer, clock: Callable[[], float] = time.monotonic, **fields: object) -> OidcTokenVerifier:
     settings = Settings.model_validate({"oidc_issuer": issuer.url, "public_url": PUBLIC} | fields)
     keys = jwks_cache.JwksCache(settings.oidc_issuer, settings.oidc_jwks_url, clock=clock)
-    return OidcTokenVerifier(settings, nobody, keys)
+    return OidcTokenVerifier(settings, empty_directory, keys)
 
 
 @pytest.fixture
@@ -193,22 +193,22 @@ async def test_the_audience_is_the_address_of_the_server_or_the_configured_one(
 
 
 @pytest.mark.parametrize(
-    "place",
+    "metadata_path",
     [
         "/.well-known/oauth-authorization-server/tenant",
         "/.well-known/openid-configuration/tenant",
         "/tenant/.well-known/openid-configuration",
     ],
 )
-async def test_the_keys_are_found_through_the_metadata_of_the_issuer(issuer: Issuer, place: str) -> None:
-    issuer.place, issuer.url = place, f"{issuer.url}/tenant"
+async def test_the_keys_are_found_through_the_metadata_of_the_issuer(issuer: Issuer, metadata_path: str) -> None:
+    issuer.metadata_path, issuer.url = metadata_path, f"{issuer.url}/tenant"
     issuer.metadata = {"jwks_uri": f"{issuer.url.removesuffix('/tenant')}/keys"}
     assert await identity(issuer).verify_claims(issuer.token())
 
 
 async def test_the_address_of_the_keys_can_be_configured(issuer: Issuer) -> None:
     assert await identity(issuer, oidc_jwks_url=f"{issuer.url}/keys").verify_claims(issuer.token())
-    assert issuer.asked == ["/keys"]
+    assert issuer.requested_paths == ["/keys"]
 
 
 async def test_keys_without_an_algorithm_accept_those_of_their_type(issuer: Issuer) -> None:
@@ -334,7 +334,7 @@ async def test_a_token_with_any_invalid_part_is_denied(issuer: Issuer, name: str
 async def test_a_token_that_is_too_long_is_denied_before_any_request(issuer: Issuer) -> None:
     with pytest.raises(InvalidTokenError):
         await identity(issuer).verify_claims(issuer.token(padding="x" * 20_000))
-    assert issuer.asked == []
+    assert issuer.requested_paths == []
 
 
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")  # the test signs with it
@@ -360,9 +360,9 @@ async def test_a_missing_scope_is_named(issuer: Issuer) -> None:
     with pytest.raises(InvalidTokenError, match="claude:map") as denied:
         await checking.verify_claims(issuer.token(scope="claude:ask"))
     assert denied.value.kind == "forbidden"
-    told = checking.challenge(denied.value)
-    assert 'error="insufficient_scope"' in told
-    assert 'scope="claude:ask claude:map"' in told
+    verify_denied = checking.challenge(denied.value)
+    assert 'error="insufficient_scope"' in verify_denied
+    assert 'scope="claude:ask claude:map"' in verify_denied
 
 
 async def test_without_a_public_address_the_server_accepts_no_tokens(issuer: Issuer) -> None:
@@ -507,16 +507,16 @@ async def test_an_issuer_that_never_finishes_its_response_delays_requests_only_b
     setattr(issuer, how, True)
     checking = identity(issuer, oidc_jwks_url=f"{issuer.url}/keys")
 
-    async def told() -> None:
+    async def verify_denied() -> None:
         with pytest.raises(TemporaryError):
             await checking.verify_claims(issuer.token())
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             for _ in range(100):
-                tasks.start_soon(told)
+                tasks.start_soon(verify_denied)
         for _ in range(100):
-            await told()
+            await verify_denied()
     assert issuer.times <= 2
 
 
@@ -565,7 +565,7 @@ async def test_the_probes_of_claude_code_get_the_responses_of_a_resource_server(
 ) -> None:
     fields: dict[str, Any] = {"oidc_issuer": issuer.url, "public_url": PUBLIC, "oidc_scope": "claude:ask"}
     async with http_server_thread(tmp_path / "data", upstream.url, **fields) as here, here.client() as client:
-        nobody = await client.post("/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "ping"})
+        empty_directory = await client.post("/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "ping"})
         expired = await client.post(
             "/mcp", json={}, headers={"Authorization": f"Bearer {issuer.token(exp=1_700_000_000)}"}
         )
@@ -578,8 +578,8 @@ async def test_the_probes_of_claude_code_get_the_responses_of_a_resource_server(
         ]
         registered = await client.post("/register", json={"redirect_uris": []})
     where = f'resource_metadata="{PUBLIC}/.well-known/oauth-protected-resource/mcp"'
-    assert nobody.status_code == 401
-    assert nobody.headers["www-authenticate"] == f'Bearer {where}, scope="claude:ask"'
+    assert empty_directory.status_code == 401
+    assert empty_directory.headers["www-authenticate"] == f'Bearer {where}, scope="claude:ask"'
     for wrong in (expired, opaque):
         assert wrong.status_code == 401
         assert wrong.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
@@ -651,8 +651,8 @@ async def test_an_mcp_client_that_knows_only_the_address_finds_the_issuer_signs_
         ):
             result = await client.call_tool("claude_ask", {"prompt": "Hello."})
     assert usage_meta(result)["user"] == "ada"
-    [asked] = [parse_qs(urlsplit(page).query) for page in pages]
-    assert (asked["resource"], asked["scope"]) == ([url], ["claude:ask"])
+    [parameters] = [parse_qs(urlsplit(page).query) for page in pages]
+    assert (parameters["resource"], parameters["scope"]) == ([url], ["claude:ask"])
 
 
 async def test_without_an_identity_provider_no_client_is_sent_to_one(upstream: Simulator, tmp_path: Path) -> None:

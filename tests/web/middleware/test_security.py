@@ -33,16 +33,16 @@ OPEN = {"/healthz", "/readyz", "/signin", "/favicon.ico"}
 
 
 @pytest.fixture
-async def door(upstream: Simulator, tmp_path: Path) -> AsyncIterator[Door]:
+async def server(upstream: Simulator, tmp_path: Path) -> AsyncIterator[Door]:
     """A server without users, on loopback."""
-    async with http_server_thread(tmp_path / "data", upstream.url) as door:
-        yield door
+    async with http_server_thread(tmp_path / "data", upstream.url) as server:
+        yield server
 
 
-def routes(door: Door) -> list[tuple[str, str]]:
+def routes(server: Door) -> list[tuple[str, str]]:
     """Every method and path that the server knows, with something in place of each parameter."""
-    assert door.server is not None
-    app = door.server.app
+    assert server.server is not None
+    app = server.server.app
     found: list[tuple[str, str]] = []
     for route in [*app.routes, *(route for part in ROUTE_MODULES for route in part.router.routes)]:
         if isinstance(route, (APIRoute, Route)):
@@ -53,9 +53,9 @@ def routes(door: Door) -> list[tuple[str, str]]:
     return found
 
 
-async def ask(door: Door, method: str, path: str, **headers: str) -> httpx2.Response:
+async def ask(server: Door, method: str, path: str, **headers: str) -> httpx2.Response:
     body = json.dumps(SOMETHING) if method in {"POST", "PUT", "PATCH"} else None
-    async with httpx2.AsyncClient(verify=NO_TLS, base_url=door.url, timeout=10) as client:
+    async with httpx2.AsyncClient(verify=NO_TLS, base_url=server.url, timeout=10) as client:
         return await client.request(method, path, content=body, headers=JSON | headers)
 
 
@@ -84,17 +84,17 @@ def kind(response: httpx2.Response) -> str:
         "0x7f.1",
     ],
 )
-async def test_no_route_answers_to_a_foreign_host(door: Door, upstream: Simulator, host: str) -> None:
-    for method, path in routes(door):
-        response = await ask(door, method, path, host=host)
+async def test_no_route_answers_to_a_foreign_host(server: Door, upstream: Simulator, host: str) -> None:
+    for method, path in routes(server):
+        response = await ask(server, method, path, host=host)
         assert response.status_code in {400, 421}, (method, path, response.text)
         assert response.status_code == 400 or method == "HEAD" or kind(response) == "wrong_host"
     assert not spent(upstream)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9", "127.0.0.1", "127.0.0.1:80", "[::1]:8000"])
-async def test_the_server_answers_to_the_names_of_its_machine(door: Door, host: str) -> None:
-    assert (await ask(door, "GET", "/me.json", host=host)).status_code == 200
+async def test_the_server_answers_to_the_names_of_its_machine(server: Door, host: str) -> None:
+    assert (await ask(server, "GET", "/me.json", host=host)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ async def test_the_server_answers_to_the_names_of_its_machine(door: Door, host: 
 async def test_the_server_answers_to_configured_names(
     upstream: Simulator, tmp_path: Path, given: dict[str, Any]
 ) -> None:
-    async with http_server_thread(tmp_path / "data", upstream.url, **given) as door:
-        assert (await ask(door, "GET", "/me.json", host="claude.example.com")).status_code == 200
-        assert (await ask(door, "GET", "/me.json", host="claude.example.com:443")).status_code == 200
-        assert (await ask(door, "GET", "/me.json", host="xclaude.example.com")).status_code == 421
+    async with http_server_thread(tmp_path / "data", upstream.url, **given) as server:
+        assert (await ask(server, "GET", "/me.json", host="claude.example.com")).status_code == 200
+        assert (await ask(server, "GET", "/me.json", host="claude.example.com:443")).status_code == 200
+        assert (await ask(server, "GET", "/me.json", host="xclaude.example.com")).status_code == 421
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ async def test_the_server_answers_to_configured_names(
         "http://[::1",
     ],
 )
-async def test_no_route_answers_a_page_of_another_site(door: Door, upstream: Simulator, origin: str) -> None:
-    for method, path in routes(door):
-        response = await ask(door, method, path, origin=origin)
+async def test_no_route_answers_a_page_of_another_site(server: Door, upstream: Simulator, origin: str) -> None:
+    for method, path in routes(server):
+        response = await ask(server, method, path, origin=origin)
         assert response.status_code == 403, (method, path, response.text)
         assert "access-control-allow-origin" not in response.headers
     assert not spent(upstream)
@@ -132,11 +132,11 @@ async def test_no_route_answers_a_page_of_another_site(door: Door, upstream: Sim
 
 async def test_only_a_page_of_a_configured_origin_may_call(upstream: Simulator, tmp_path: Path) -> None:
     tools = "https://tools.example"
-    async with http_server_thread(tmp_path / "data", upstream.url, allowed_origins=(tools,)) as door:
+    async with http_server_thread(tmp_path / "data", upstream.url, allowed_origins=(tools,)) as server:
         preflight = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
-        allowed = await ask(door, "OPTIONS", "/chat", origin=tools, **preflight)
-        refused = await ask(door, "OPTIONS", "/chat", origin="https://evil.example", **preflight)
-        answer = await ask(door, "GET", "/me.json", origin=tools)
+        allowed = await ask(server, "OPTIONS", "/chat", origin=tools, **preflight)
+        refused = await ask(server, "OPTIONS", "/chat", origin="https://evil.example", **preflight)
+        answer = await ask(server, "GET", "/me.json", origin=tools)
     assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, tools)
     assert "access-control-allow-credentials" not in allowed.headers
     assert (refused.status_code, "access-control-allow-origin" in refused.headers) == (403, False)
@@ -145,28 +145,28 @@ async def test_only_a_page_of_a_configured_origin_may_call(upstream: Simulator, 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
 async def test_a_request_without_a_preflight_cannot_cause_cost(
-    door: Door, upstream: Simulator, content_type: str
+    server: Door, upstream: Simulator, content_type: str
 ) -> None:
-    for method, path in routes(door):
+    for method, path in routes(server):
         if method == "POST" and path not in {"/signin", "/signout"}:
-            response = await ask(door, method, path, **{"content-type": content_type})
+            response = await ask(server, method, path, **{"content-type": content_type})
             assert (response.status_code, kind(response)) == (415, "media_type"), path
     assert not spent(upstream)
 
 
-async def test_without_users_only_this_machine_is_served_and_no_request_of_a_proxy(door: Door) -> None:
-    assert (await ask(door, "GET", "/me.json")).json()["name"] == "local"
+async def test_without_users_only_this_machine_is_served_and_no_request_of_a_proxy(server: Door) -> None:
+    assert (await ask(server, "GET", "/me.json")).json()["name"] == "local"
     for header in ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip"):
-        response = await ask(door, "GET", "/me.json", **{header: "203.0.113.9"})
+        response = await ask(server, "GET", "/me.json", **{header: "203.0.113.9"})
         assert (response.status_code, kind(response)) == (401, "unauthorized")
 
 
 async def test_with_users_no_route_answers_without_a_token(upstream: Simulator, tmp_path: Path) -> None:
-    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door:
-        for method, path in routes(door):
+    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as server:
+        for method, path in routes(server):
             if path in OPEN or path.startswith(("/static", "/.well-known")) or path == "/signout":
                 continue
-            response = await ask(door, method, path)
+            response = await ask(server, method, path)
             page = method == "GET" and path in {"/", "/usage", "/t/c_00000000"}
             assert response.status_code == (303 if page else 401), (method, path, response.text)
             assert page or response.headers["www-authenticate"].startswith("Bearer")
@@ -176,10 +176,10 @@ async def test_with_users_no_route_answers_without_a_token(upstream: Simulator, 
 
 
 async def test_a_wrong_token_counts_as_no_token(upstream: Simulator, tmp_path: Path) -> None:
-    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door:
-        good = door.tokens["ada"]
-        assert (await ask(door, "GET", "/me.json", authorization=f"Bearer {good}")).json()["name"] == "ada"
-        assert (await ask(door, "GET", "/me.json", authorization=f"bearer  {good}")).status_code == 200
+    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as server:
+        good = server.tokens["ada"]
+        assert (await ask(server, "GET", "/me.json", authorization=f"Bearer {good}")).json()["name"] == "ada"
+        assert (await ask(server, "GET", "/me.json", authorization=f"bearer  {good}")).status_code == 200
         for wrong in (
             f"Bearer {good[:-1]}",
             f"Bearer {good}x",
@@ -192,16 +192,16 @@ async def test_a_wrong_token_counts_as_no_token(upstream: Simulator, tmp_path: P
             "Bearer ' or 1=1 --",
             "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZGEifQ.",
         ):
-            response = await ask(door, "GET", "/me.json", authorization=wrong)
+            response = await ask(server, "GET", "/me.json", authorization=wrong)
             assert response.status_code in {400, 401}, wrong
             assert good not in response.text
 
 
 async def test_the_ids_of_another_user_are_not_found(upstream: Simulator, tmp_path: Path) -> None:
-    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada", "eve")) as door:
-        ada = {"authorization": f"Bearer {door.tokens['ada']}"}
-        eve = {"authorization": f"Bearer {door.tokens['eve']}"}
-        async with httpx2.AsyncClient(verify=NO_TLS, base_url=door.url, timeout=30) as client:
+    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada", "eve")) as server:
+        ada = {"authorization": f"Bearer {server.tokens['ada']}"}
+        eve = {"authorization": f"Bearer {server.tokens['eve']}"}
+        async with httpx2.AsyncClient(verify=NO_TLS, base_url=server.url, timeout=30) as client:
             answer = await client.post("/chat", json={"message": "a secret of ada's"}, headers=ada)
             begun = json.loads(answer.text.split("event: start")[1].split("data:")[1].splitlines()[0])
             call, thread = begun["call"], begun["thread"]
@@ -225,12 +225,12 @@ async def test_the_ids_of_another_user_are_not_found(upstream: Simulator, tmp_pa
 
 async def test_a_session_is_valid_only_for_the_pages_of_this_server(upstream: Simulator, tmp_path: Path) -> None:
     async with (
-        http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door,
-        httpx2.AsyncClient(verify=NO_TLS, base_url=door.url, timeout=30) as client,
+        http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as server,
+        httpx2.AsyncClient(verify=NO_TLS, base_url=server.url, timeout=30) as client,
     ):
         form = {"content-type": "application/x-www-form-urlencoded"}
         ours = {"sec-fetch-site": "same-origin"}
-        token = door.tokens["ada"]
+        token = server.tokens["ada"]
         foreign = await client.post(
             "/signin", content=f"token={token}", headers=form | {"sec-fetch-site": "cross-site"}
         )
@@ -250,7 +250,7 @@ async def test_a_session_is_valid_only_for_the_pages_of_this_server(upstream: Si
         bare = await client.post("/chat", json={"message": "x"})
         assert bare.status_code == 403, "a request without Fetch Metadata or Origin is no page of ours"
         assert (await client.post("/chat", json={"message": "x"}, headers=ours)).status_code == 200
-        old = {"origin": door.url}
+        old = {"origin": server.url}
         assert (await client.post("/chat", json={"message": "x"}, headers=old)).status_code == 200
         mcp = await client.post("/mcp", json=SOMETHING, headers=JSON | ours)
         assert mcp.status_code == 401, "a session opens no MCP door"
@@ -274,25 +274,25 @@ async def test_sign_in_redirects_only_to_pages_of_this_server(
     upstream: Simulator, tmp_path: Path, to: str, goes_on: str
 ) -> None:
     async with (
-        http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door,
-        httpx2.AsyncClient(verify=NO_TLS, base_url=door.url, timeout=30) as client,
+        http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as server,
+        httpx2.AsyncClient(verify=NO_TLS, base_url=server.url, timeout=30) as client,
     ):
         ours = {"sec-fetch-site": "same-origin"}
         shown = await client.get("/signin", params={"to": to})
         assert f'name="to" value="{escape(goes_on)}"' in shown.text
         wrong = await client.post("/signin", data={"token": "nobody", "to": to}, headers=ours)
         assert parse_qs(urlsplit(wrong.headers["location"]).query).get("to", ["/"]) == [goes_on]
-        signed = await client.post("/signin", data={"token": door.tokens["ada"], "to": to}, headers=ours)
+        signed = await client.post("/signin", data={"token": server.tokens["ada"], "to": to}, headers=ours)
         assert (signed.status_code, signed.headers["location"]) == (303, goes_on)
 
 
 async def test_over_tls_the_session_cookie_is_bound_to_this_host(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_thread(
         tmp_path / "data", upstream.url, users=("ada",), public_url="https://claude.example.com"
-    ) as door:
+    ) as server:
         headers = {"content-type": "application/x-www-form-urlencoded", "sec-fetch-site": "same-origin"}
-        async with httpx2.AsyncClient(verify=NO_TLS, base_url=door.url) as client:
-            signed = await client.post("/signin", content=f"token={door.tokens['ada']}", headers=headers)
+        async with httpx2.AsyncClient(verify=NO_TLS, base_url=server.url) as client:
+            signed = await client.post("/signin", content=f"token={server.tokens['ada']}", headers=headers)
             cookie = signed.headers["set-cookie"]
             assert cookie.startswith("__Host-session=")
             assert "secure" in cookie.lower()
@@ -301,18 +301,18 @@ async def test_over_tls_the_session_cookie_is_bound_to_this_host(upstream: Simul
 
 
 async def test_a_body_that_is_too_long_is_rejected_declared_or_not(upstream: Simulator, tmp_path: Path) -> None:
-    async with http_server_thread(tmp_path / "data", upstream.url, max_body_bytes=2_000) as door:
+    async with http_server_thread(tmp_path / "data", upstream.url, max_body_bytes=2_000) as server:
 
         async def pieces() -> AsyncIterator[bytes]:
             for _ in range(10):
                 yield b'{"message": "' + b"x" * 500
 
         for path in ("/chat", "/mcp"):
-            async with httpx2.AsyncClient(verify=NO_TLS, base_url=door.url, timeout=10) as client:
-                told = await client.post(path, content=b"x" * 2_001, headers=JSON)
+            async with httpx2.AsyncClient(verify=NO_TLS, base_url=server.url, timeout=10) as client:
+                response = await client.post(path, content=b"x" * 2_001, headers=JSON)
                 untold = await client.post(path, content=pieces(), headers=JSON)
-            assert (told.status_code, untold.status_code) == (413, 413), path
-        async with httpx2.AsyncClient(verify=NO_TLS, base_url=door.url, timeout=10) as client:
+            assert (response.status_code, untold.status_code) == (413, 413), path
+        async with httpx2.AsyncClient(verify=NO_TLS, base_url=server.url, timeout=10) as client:
             assert (await client.post("/chat", json={"message": "hello"})).status_code == 200
     assert len(spent(upstream)) == 1
 
@@ -327,16 +327,16 @@ async def test_a_body_that_is_too_long_is_rejected_declared_or_not(upstream: Sim
         '{"message": "hello"}'.encode("utf-16").decode("latin-1") + " " * 300_000,
     ],
 )
-async def test_a_body_that_is_expensive_to_parse_is_rejected(door: Door, upstream: Simulator, sprawling: str) -> None:
-    async with door.client() as client:
+async def test_a_body_that_is_expensive_to_parse_is_rejected(server: Door, upstream: Simulator, sprawling: str) -> None:
+    async with server.client() as client:
         for path in ("/chat", "/mcp"):
             response = await client.post(path, content=sprawling.encode("latin-1"), headers=JSON)
             assert (response.status_code, kind(response)) == (413, "too_large"), path
     assert not spent(upstream)
 
 
-async def test_a_long_text_full_of_quotes_and_commas_is_accepted(door: Door) -> None:
-    async with door.client() as client:
+async def test_a_long_text_full_of_quotes_and_commas_is_accepted(server: Door) -> None:
+    async with server.client() as client:
         response = await client.post("/chat", json={"message": '{"a": [1, 2, "\\"], }' * 20_000})
     assert response.status_code == 200
 
@@ -364,41 +364,41 @@ async def test_a_long_text_full_of_quotes_and_commas_is_accepted(door: Door) -> 
 async def test_no_path_leads_past_authentication_or_out_of_the_static_files(
     upstream: Simulator, tmp_path: Path, path: str
 ) -> None:
-    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as door:
-        answer = await raw(door, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada",)) as server:
+        answer = await raw(server, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert re.match(r"HTTP/1.1 (400|401|404|303|307)", answer), answer[:200]
     assert "ada" not in answer
     assert "root:" not in answer
     assert "import" not in answer
 
 
-async def test_a_header_cannot_be_smuggled_into_a_response(door: Door) -> None:
+async def test_a_header_cannot_be_smuggled_into_a_response(server: Door) -> None:
     for path in (
         "/chat/c_1%0d%0aset-cookie:%20a=b",
         "/t/%0d%0aset-cookie:%20a=b",
         "/signin?wrong=1%0d%0aset-cookie:a=b",
     ):
         answer = await raw(
-            door,
+            server,
             f"GET {path} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: c_1\x0b:5\r\nConnection: close\r\n\r\n",
         )
         assert "set-cookie" not in answer.partition("\r\n\r\n")[0].lower()
 
 
-async def test_every_response_has_the_security_headers(door: Door) -> None:
-    for method, path in [*routes(door), ("GET", "/nothing-here")]:
+async def test_every_response_has_the_security_headers(server: Door) -> None:
+    for method, path in [*routes(server), ("GET", "/nothing-here")]:
         if path == "/mcp":
             continue
-        headers = (await ask(door, method, path)).headers
+        headers = (await ask(server, method, path)).headers
         assert headers["content-security-policy"] == CSP, path
         assert headers["x-content-type-options"] == "nosniff"
         assert "server" not in headers
         assert headers["cache-control"]
 
 
-async def raw(door: Door, request: str) -> str:
+async def raw(server: Door, request: str) -> str:
     """The answer to exactly these bytes."""
-    where = urlsplit(door.url)
+    where = urlsplit(server.url)
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
     try:
         writer.write(request.encode("latin-1"))

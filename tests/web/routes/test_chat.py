@@ -315,12 +315,12 @@ async def test_a_body_that_is_too_large_is_rejected(api: Simulator, tmp_path: Pa
 async def test_a_reader_can_resume_after_every_event(client: httpx2.AsyncClient) -> None:
     text = "one\r\ntwo\r\rthree 😀\n\nfour\r\n" * 3
     events = await ask_chat(client, directive(text=text, chars=2, split="surrogates"))
-    whole = normal(text)
+    complete = normal(text)
     for n, each in enumerate(events):
         rest = await again(client, call_of(events), each.id)
         assert rest[0].name == "start"
         assert rest[0].id == each.id
-        assert event_text(events[: n + 1]) + event_text(rest) == whole
+        assert event_text(events[: n + 1]) + event_text(rest) == complete
         assert done(rest)["complete"] is True
         assert rest[-1].offset == len(text)
 
@@ -486,9 +486,9 @@ async def test_a_shutdown_is_reported_to_the_reader_and_the_answer_can_be_read_f
     assert (error["kind"], error["retryable"]) == ("shutdown", True)
     assert done(so_far)["complete"] is False
     async with http_server_thread(tmp_path, api.url) as here, here.client() as client:
-        whole = await again(client, call_of(so_far))
-        assert event_text(whole) == message_requests(api)[0].text
-        (error,) = events_named(whole, "error")
+        complete = await again(client, call_of(so_far))
+        assert event_text(complete) == message_requests(api)[0].text
+        (error,) = events_named(complete, "error")
         assert (error["kind"], error["retryable"]) == ("interrupted", True)
         assert event_text(await again(client, call_of(so_far), so_far[-1].id)) == ""
 
@@ -627,8 +627,10 @@ async def test_a_question_is_sent_unchanged(client: httpx2.AsyncClient, api: Sim
 
 
 async def test_lone_surrogates_are_replaced_wherever_they_occur(client: httpx2.AsyncClient, api: Simulator) -> None:
-    whole = rb'{"message": "\ud83d\ude00 \ud83d", "system": "\udc00", "files": [{"name": "\udc00.txt", "data": "%s"}]}'
-    body = whole.replace(b"%s", b"data:;base64," + b64encode(b"tea"))
+    complete = (
+        rb'{"message": "\ud83d\ude00 \ud83d", "system": "\udc00", "files": [{"name": "\udc00.txt", "data": "%s"}]}'
+    )
+    body = complete.replace(b"%s", b"data:;base64," + b64encode(b"tea"))
     response = await client.post("/chat", content=body, headers=JSON)
     assert response.status_code == 200
     assert "😀 \ufffd" in str(message_requests(api)[0].body)
@@ -800,11 +802,11 @@ async def test_the_documentation_describes_what_exists(client: httpx2.AsyncClien
     events = await ask_chat(client, "What is tea?")
     assert set(re.findall(r"^event: (.+)$", example, re.MULTILINE)) == {each.name for each in events if each.name}
     pieces = re.findall(r"^id: \w+:(\d+)\n((?:data: .*\n)+)", example, re.MULTILINE)
-    said = ""
+    text = ""
     for offset, lines in pieces:
-        said += "\n".join(re.findall(r"^data: (.*)$", lines, re.MULTILINE))
-        assert len(said) == int(offset)
-    assert said == answers["200"]["content"]["text/plain"]["example"]
+        text += "\n".join(re.findall(r"^data: (.*)$", lines, re.MULTILINE))
+        assert len(text) == int(offset)
+    assert text == answers["200"]["content"]["text/plain"]["example"]
     for name in ("get", "post"):
         path = "/chat/{call_id}" if name == "get" else "/chat/{call_id}/stop"
         assert "404" in paths[path][name]["responses"]

@@ -38,7 +38,7 @@ def samples(page: str) -> dict[str, dict[tuple[str, str], float]]:
     return found
 
 
-async def asked(client: httpx2.AsyncClient, message: str) -> httpx2.Response:
+async def post_chat(client: httpx2.AsyncClient, message: str) -> httpx2.Response:
     return await client.post("/chat", json={"message": message}, headers={"Accept": "text/plain"})
 
 
@@ -85,16 +85,16 @@ async def test_a_readiness_check_leaves_nothing_in_the_ledger(upstream: Simulato
 
 async def test_prometheus_reads_tokens_seconds_and_dollars(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_thread(tmp_path / "data", upstream.url) as here, here.client() as client:
-        assert (await asked(client, "Hello?")).status_code == 200
+        assert (await post_chat(client, "Hello?")).status_code == 200
         response = await client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
-    told = samples(response.text)
-    [cost] = told["mcp_server_claude_cost_usd_total"].values()
+    metrics = samples(response.text)
+    [cost] = metrics["mcp_server_claude_cost_usd_total"].values()
     assert cost > 0
-    assert set(told["gen_ai_client_operation_duration_seconds_count"].values()) == {1.0}
-    assert set(told["gen_ai_client_operation_time_to_first_chunk_seconds_count"].values()) == {1.0}
-    assert {kind for _, kind in told["gen_ai_client_token_usage_sum"]} == {"input", "output"}
-    assert "process_resident_memory_bytes" in told or sys.platform != "linux"
+    assert set(metrics["gen_ai_client_operation_duration_seconds_count"].values()) == {1.0}
+    assert set(metrics["gen_ai_client_operation_time_to_first_chunk_seconds_count"].values()) == {1.0}
+    assert {kind for _, kind in metrics["gen_ai_client_token_usage_sum"]} == {"input", "output"}
+    assert "process_resident_memory_bytes" in metrics or sys.platform != "linux"
     assert FAKE_KEY not in response.text
     assert "local" not in response.text
 
@@ -107,7 +107,7 @@ async def test_the_metrics_are_for_operators_and_holders_of_their_token(upstream
             assert (await client.get("/metrics")).status_code == 401
         async with here.client(Authorization=f"Bearer {SCRAPER}") as client:
             assert (await client.get("/metrics")).status_code == 200
-            assert (await asked(client, "Hello?")).status_code == 401
+            assert (await post_chat(client, "Hello?")).status_code == 401
         async with here.client(Authorization=f"Bearer {SCRAPER}x") as client:
             assert (await client.get("/metrics")).status_code == 401
 
@@ -124,7 +124,7 @@ async def test_users_are_counted_by_name_only_where_configured(upstream: Simulat
         tmp_path / "data", upstream.url, users=["ada"], metrics_token=SCRAPER, telemetry_users=True
     ) as here:
         async with here.client("ada") as client:
-            assert (await asked(client, "Hello?")).status_code == 200
+            assert (await post_chat(client, "Hello?")).status_code == 200
         async with here.client(Authorization=f"Bearer {SCRAPER}") as client:
             assert 'user_id="ada"' in (await client.get("/metrics")).text
 

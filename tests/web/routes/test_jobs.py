@@ -30,8 +30,8 @@ def job(result: CallToolResult) -> dict[str, Any]:
     return result.meta["mcp-server-claude/job"]
 
 
-async def resource_text(desk: McpSession, address: str) -> str:
-    (contents,) = (await desk.client.read_resource(address)).contents
+async def resource_text(session: McpSession, address: str) -> str:
+    (contents,) = (await session.client.read_resource(address)).contents
     assert isinstance(contents, TextResourceContents)
     return contents.text
 
@@ -39,17 +39,17 @@ async def resource_text(desk: McpSession, address: str) -> str:
 async def test_a_map_over_http_is_listed_read_and_downloaded(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     items = ["tea", f"milk {directive(status=400)}"]
-    async with connect("http", "auto", tmp_path / "data", base_url=api.url) as desk:
+    async with connect("http", "auto", tmp_path / "data", base_url=api.url) as session:
         with anyio.fail_after(60):
             arguments: dict[str, Any] = {"prompt": "Name {item}. [[sim: tokens=6]]", "items": items}
-            result = await desk.client.call_tool("claude_map", arguments)
-            refused = await desk.client.call_tool("claude_map", {**arguments, "output": "out.jsonl"})
-            whole = await resource_text(desk, f"claude://jobs/{job(result)['id']}/output")
-            page = await resource_text(desk, f"claude://jobs/{job(result)['id']}/output?first=1")
+            result = await session.client.call_tool("claude_map", arguments)
+            refused = await session.client.call_tool("claude_map", {**arguments, "output": "out.jsonl"})
+            complete = await resource_text(session, f"claude://jobs/{job(result)['id']}/output")
+            page = await resource_text(session, f"claude://jobs/{job(result)['id']}/output?first=1")
     assert job(result)["output"] == ""
     assert "path on the server's machine" in str(refused.content[0])
     assert failure_meta(refused)["class"] == "request_error"
-    lines = [json.loads(line) for line in whole.splitlines()]
+    lines = [json.loads(line) for line in complete.splitlines()]
     assert [(line["input"], line["state"]) for line in lines] == [("tea", "done"), (items[1], "failed")]
     assert [json.loads(page)] == lines[1:]
     async with http_server_thread(tmp_path / "data", api.url) as server, server.client() as client:
@@ -72,10 +72,10 @@ async def test_a_map_over_http_is_listed_read_and_downloaded(api: Simulator, tmp
 
 async def test_the_jobs_of_others_are_not_found(api: Simulator, tmp_path: Path) -> None:
     api.reset()
-    async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as desk:
-        result = await desk.client.call_tool("claude_ask", {"prompt": "What is tea?", "background": True})
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as session:
+        result = await session.client.call_tool("claude_ask", {"prompt": "What is tea?", "background": True})
         job_id = job(result)["id"]
-        await desk.client.call_tool("claude_jobs", {"id": job_id, "wait": 60})
+        await session.client.call_tool("claude_jobs", {"id": job_id, "wait": 60})
     async with (
         http_server_thread(tmp_path / "data", api.url, users=("ada",)) as server,
         server.client("ada") as client,
@@ -88,10 +88,10 @@ async def test_the_jobs_of_others_are_not_found(api: Simulator, tmp_path: Path) 
 
 async def test_usage_is_filtered_by_job(api: Simulator, tmp_path: Path) -> None:
     api.reset()
-    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, project_dir=str(tmp_path)) as desk:
-        await desk.ask("What is tea?")
+    async with connect("memory", "auto", tmp_path / "data", base_url=api.url, project_dir=str(tmp_path)) as session:
+        await session.ask("What is tea?")
         with anyio.fail_after(60):
-            result = await desk.client.call_tool("claude_map", {"prompt": "Name {item}.", "items": ["tea", "milk"]})
+            result = await session.client.call_tool("claude_map", {"prompt": "Name {item}.", "items": ["tea", "milk"]})
     job_id = job(result)["id"]
     async with http_server_thread(tmp_path / "data", api.url) as server, server.client() as operator:
         usage = (await operator.get("/usage.json", params={"job": job_id})).json()
@@ -112,9 +112,9 @@ async def read_text(client: Client, **arguments: object) -> str:
 
 async def test_no_id_gives_access_to_data_of_another_user(api: Simulator, tmp_path: Path) -> None:
     api.reset()
-    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=api.url) as door:
-        tokens = [await door.token(name) for name in ("ada", "bob")]
-        async with door.client(tokens[0]) as ada, door.client(tokens[1]) as bob:
+    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=api.url) as server:
+        tokens = [await server.token(name) for name in ("ada", "bob")]
+        async with server.client(tokens[0]) as ada, server.client(tokens[1]) as bob:
             with anyio.fail_after(60):
                 arguments = {
                     "prompt": f"What is tea? {directive(tokens=400, fault='stall', at=90)}",
@@ -139,10 +139,10 @@ async def test_no_id_gives_access_to_data_of_another_user(api: Simulator, tmp_pa
                 assert job_id not in await read_text(bob)
                 headers = {"Authorization": f"Bearer {tokens[1]}"}
                 async with create_mcp_http_client(headers=headers) as http:
-                    assert (await http.get(f"{door.url}/jobs")).json() == {"jobs": []}
+                    assert (await http.get(f"{server.url}/jobs")).json() == {"jobs": []}
                     events = {"Accept": "text/event-stream"}
-                    assert (await http.get(f"{door.url}/jobs/{job_id}", headers=events)).status_code == 404
-                    assert (await http.get(f"{door.url}/jobs/{job_id}/output")).status_code == 404
-                    assert (await http.post(f"{door.url}/jobs/{job_id}/stop")).status_code == 404
+                    assert (await http.get(f"{server.url}/jobs/{job_id}", headers=events)).status_code == 404
+                    assert (await http.get(f"{server.url}/jobs/{job_id}/output")).status_code == 404
+                    assert (await http.post(f"{server.url}/jobs/{job_id}/stop")).status_code == 404
                 assert "running" in await read_text(ada, id=job_id)
                 await ada.call_tool("claude_jobs", {"id": job_id, "cancel": True})

@@ -48,15 +48,15 @@ def _no_bug(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 @pytest.fixture
-async def door(upstream: Simulator, tmp_path: Path) -> AsyncIterator[HttpServerInLoop]:
-    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as door:
-        yield door
+async def server(upstream: Simulator, tmp_path: Path) -> AsyncIterator[HttpServerInLoop]:
+    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as server:
+        yield server
 
 
 @pytest.fixture(params=PROTOCOL_VERSIONS)
-async def client(request: pytest.FixtureRequest, door: HttpServerInLoop) -> AsyncIterator[RawMcpClient]:
+async def client(request: pytest.FixtureRequest, server: HttpServerInLoop) -> AsyncIterator[RawMcpClient]:
     """A client of each era at a server without users."""
-    async with raw_mcp_client(door.url, cast("ProtocolVersion", request.param)) as client:
+    async with raw_mcp_client(server.url, cast("ProtocolVersion", request.param)) as client:
         yield client
 
 
@@ -64,25 +64,25 @@ async def client(request: pytest.FixtureRequest, door: HttpServerInLoop) -> Asyn
 
 
 async def test_a_client_that_disconnects_ends_its_call(
-    door: HttpServerInLoop, client: RawMcpClient, upstream: Simulator
+    server: HttpServerInLoop, client: RawMcpClient, upstream: Simulator
 ) -> None:
-    async with raw_connection(door.url) as wire:
-        await wire.send_request(*client.ask_request(STALLED))
-        await wire.read_until(b'"message":')
+    async with raw_connection(server.url) as connection:
+        await connection.send_request(*client.ask_request(STALLED))
+        await connection.read_until(b'"message":')
     with anyio.fail_after(30):
         await upstream.wait_until_idle()
     assert [record.end for record in message_requests(upstream)] == ["disconnected"]
-    (call,) = await (await door.services.open()).calls.latest_calls("local")
+    (call,) = await (await server.services.open()).calls.latest_calls("local")
     assert (call.state, call.end) == ("closed", "cancelled")
 
 
 async def test_a_client_that_disconnects_stops_waiting_for_another_call(
-    client: RawMcpClient, door: HttpServerInLoop, upstream: Simulator
+    client: RawMcpClient, server: HttpServerInLoop, upstream: Simulator
 ) -> None:
-    async with raw_connection(door.url) as asking, raw_connection(door.url) as waiting:
+    async with raw_connection(server.url) as asking, raw_connection(server.url) as waiting:
         await asking.send_request(*client.ask_request(STALLED))
         await asking.read_until(b'"message":')
-        (call,) = await (await door.services.open()).calls.latest_calls("local")
+        (call,) = await (await server.services.open()).calls.latest_calls("local")
         before = len(asyncio.all_tasks())
         await waiting.send_request(*client.tool_request("claude_jobs", 2, id=call.id, wait=3600))
         await waiting.read_until(b'"progress":')
@@ -94,16 +94,18 @@ async def test_a_client_that_disconnects_stops_waiting_for_another_call(
         assert [record.end for record in message_requests(upstream)] == ["open"]
 
 
-async def test_a_cancelled_call_of_a_session_ends_and_is_answered(door: HttpServerInLoop, upstream: Simulator) -> None:
+async def test_a_cancelled_call_of_a_session_ends_and_is_answered(
+    server: HttpServerInLoop, upstream: Simulator
+) -> None:
     """2025-11-25; in 2026-07-28 a client cancels by going."""
-    async with raw_mcp_client(door.url, "2025-11-25") as client, raw_connection(door.url) as wire:
-        await wire.send_request(*client.ask_request(STALLED, identity=7))
-        await wire.read_until(b'"message":')
+    async with raw_mcp_client(server.url, "2025-11-25") as client, raw_connection(server.url) as connection:
+        await connection.send_request(*client.ask_request(STALLED, identity=7))
+        await connection.read_until(b'"message":')
         cancel = client.message("notifications/cancelled", {"requestId": 7})
         del cancel["id"]
-        answer = await client.http.post(f"{door.url}/mcp", headers=client.headers(""), json=cancel)
+        answer = await client.http.post(f"{server.url}/mcp", headers=client.headers(""), json=cancel)
         assert answer.status_code == 202
-        assert b"-32800" in await wire.read_until(b"0\r\n\r\n")
+        assert b"-32800" in await connection.read_until(b"0\r\n\r\n")
         await upstream.wait_until_idle()
     assert [record.end for record in message_requests(upstream)] == ["disconnected"]
 
@@ -112,9 +114,9 @@ async def test_a_cancelled_call_of_a_session_ends_and_is_answered(door: HttpServ
 
 
 async def test_a_client_that_does_not_read_delays_neither_the_upstream_nor_its_other_calls(
-    client: RawMcpClient, door: HttpServerInLoop, upstream: Simulator
+    client: RawMcpClient, server: HttpServerInLoop, upstream: Simulator
 ) -> None:
-    async with raw_connection(door.url, receive_buffer=16384) as deaf:
+    async with raw_connection(server.url, receive_buffer=16384) as deaf:
         transport = cast("asyncio.Transport", deaf.writer.transport)
         transport.pause_reading()
         await deaf.send_request(*client.ask_request("Tell me all. [[sim: fault=huge]]"))
@@ -126,22 +128,22 @@ async def test_a_client_that_does_not_read_delays_neither_the_upstream_nor_its_o
                 assert result_text(await client.call_tool("claude_info", identity, about="usage"))
             assert result_text(await client.call_tool("claude_ask", 30, prompt=directive(text="heard"))) == "heard"
         transport.resume_reading()
-        heard = await deaf.read_until(b"0\r\n\r\n")
-    *_, last = [each for each in heard.decode().split("data: ") if each.startswith("{")]
+        received = await deaf.read_until(b"0\r\n\r\n")
+    *_, last = [each for each in received.decode().split("data: ") if each.startswith("{")]
     assert result_text(json.loads(last.splitlines()[0])["result"]) == message_requests(upstream)[0].text
 
 
 async def test_a_client_that_never_reads_is_disconnected(upstream: Simulator, tmp_path: Path) -> None:
-    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url, write_timeout_s=0.2) as door:
+    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url, write_timeout_s=0.2) as server:
         async with (
-            raw_mcp_client(door.url, "2025-11-25") as client,
-            raw_connection(door.url, receive_buffer=16384) as deaf,
+            raw_mcp_client(server.url, "2025-11-25") as client,
+            raw_connection(server.url, receive_buffer=16384) as deaf,
         ):
             cast("asyncio.Transport", deaf.writer.transport).pause_reading()
             await deaf.send_request(*client.ask_request("Tell me all. [[sim: fault=huge]]"))
             with anyio.fail_after(30):
                 await upstream.wait_for_requests(2)
-                while door.server.server_state.tasks:
+                while server.server.server_state.tasks:
                     await anyio.wait_all_tasks_blocked()
         assert message_requests(upstream)[0].end == "complete"
 
@@ -152,41 +154,45 @@ async def test_a_client_that_never_reads_is_disconnected(upstream: Simulator, tm
 async def test_a_body_that_does_not_arrive_is_answered_408(
     client: RawMcpClient, upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with http_server_in_loop(data_dir=tmp_path / "slow", base_url=upstream.url, body_timeout_s=0.1) as door:
+    async with http_server_in_loop(data_dir=tmp_path / "slow", base_url=upstream.url, body_timeout_s=0.1) as server:
         for path in ("/mcp", "/chat"):
-            async with raw_connection(door.url) as wire:
+            async with raw_connection(server.url) as connection:
                 headers = client.headers("tools/list") | {"content-length": "1000"}
-                await wire.send(request_head(headers, path=path), b'{"jsonrpc"')
-                heard = await wire.read_to_end()
-            assert heard.startswith(b"HTTP/1.1 408 "), path
-            assert b"came too slowly" in heard
+                await connection.send(request_head(headers, path=path), b'{"jsonrpc"')
+                received = await connection.read_to_end()
+            assert received.startswith(b"HTTP/1.1 408 "), path
+            assert b"came too slowly" in received
 
 
-async def test_a_head_that_does_not_arrive_times_out(door: HttpServerInLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door.server.config, "head_timeout_s", 0.1)
-    async with raw_connection(door.url) as silent, raw_connection(door.url) as slow, raw_connection(door.url) as second:
+async def test_a_head_that_does_not_arrive_times_out(server: HttpServerInLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.server.config, "head_timeout_s", 0.1)
+    async with (
+        raw_connection(server.url) as silent,
+        raw_connection(server.url) as slow,
+        raw_connection(server.url) as second,
+    ):
         await slow.send(b"POST /mcp HTTP/1.1\r\nhost:")
         await second.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
         await second.read_until(b"\r\n\r\n")
         await second.send(b"POST /mcp HTTP/1.1\r\nhost:")
-        for wire in (silent, slow, second):
-            assert b"408" not in await wire.read_to_end()
+        for connection in (silent, slow, second):
+            assert b"408" not in await connection.read_to_end()
 
 
 async def test_a_client_that_disconnects_in_mid_request_causes_no_error(
-    door: HttpServerInLoop, client: RawMcpClient
+    server: HttpServerInLoop, client: RawMcpClient
 ) -> None:
-    async with raw_connection(door.url) as wire:
-        await wire.send(request_head(client.headers("tools/list") | {"content-length": "1000"}), b"{")
+    async with raw_connection(server.url) as connection:
+        await connection.send(request_head(client.headers("tools/list") | {"content-length": "1000"}), b"{")
     assert (await client.post("tools/list")).status_code == 200
 
 
 async def test_a_body_over_the_limit_is_answered_413(client: RawMcpClient, upstream: Simulator, tmp_path: Path) -> None:
-    async with http_server_in_loop(data_dir=tmp_path / "small", base_url=upstream.url, max_body_bytes=2000) as door:
-        client.url, client.session = door.url, ""
+    async with http_server_in_loop(data_dir=tmp_path / "small", base_url=upstream.url, max_body_bytes=2000) as server:
+        client.url, client.session = server.url, ""
         await client.initialize()
         headers, body = client.ask_request("x" * 2000)
-        response = await client.http.post(f"{door.url}/mcp", headers=headers, content=body)
+        response = await client.http.post(f"{server.url}/mcp", headers=headers, content=body)
         assert response.status_code == 413
         assert (await client.post("tools/list")).status_code == 200
 
@@ -202,15 +208,15 @@ async def test_a_body_of_several_megabytes_is_accepted(client: RawMcpClient, ups
 # --------------------------------------------------------------------- what is said
 
 
-async def test_no_cache_or_proxy_may_store_or_change_a_stream(door: HttpServerInLoop, client: RawMcpClient) -> None:
+async def test_no_cache_or_proxy_may_store_or_change_a_stream(server: HttpServerInLoop, client: RawMcpClient) -> None:
     headers, body = client.ask_request("What is tea?")
-    response = await client.http.post(f"{door.url}/mcp", headers=headers, content=body)
+    response = await client.http.post(f"{server.url}/mcp", headers=headers, content=body)
     assert response.headers["content-type"].startswith("text/event-stream")
     assert response.headers["cache-control"] == "no-cache, no-transform"
     assert response.headers["x-accel-buffering"] == "no"
     assert "server" not in response.headers
-    told = [each for each in jsonrpc_messages(response) if each.get("method") == "notifications/progress"]
-    joined = "".join(str(each["params"].get("message", "")) for each in told)
+    notifications = [each for each in jsonrpc_messages(response) if each.get("method") == "notifications/progress"]
+    joined = "".join(str(each["params"].get("message", "")) for each in notifications)
     assert joined == result_text(jsonrpc_result(response))
 
 
@@ -225,8 +231,10 @@ async def test_a_lone_surrogate_is_answered(client: RawMcpClient, upstream: Simu
 
 
 @pytest.mark.parametrize("text", [b"not json", b'{"jsonrpc":"2.0"', b"\xff\xfe", b"[" * 100_000, b"7", b"[]"])
-async def test_a_body_that_is_no_message_is_rejected(door: HttpServerInLoop, client: RawMcpClient, text: bytes) -> None:
-    response = await client.http.post(f"{door.url}/mcp", headers=client.headers("ping"), content=text)
+async def test_a_body_that_is_no_message_is_rejected(
+    server: HttpServerInLoop, client: RawMcpClient, text: bytes
+) -> None:
+    response = await client.http.post(f"{server.url}/mcp", headers=client.headers("ping"), content=text)
     assert response.status_code == 400
     assert response.json()["error"]["code"] in {-32700, -32600, -32602}
     assert (await client.post("tools/list")).status_code == 200
@@ -234,29 +242,31 @@ async def test_a_body_that_is_no_message_is_rejected(door: HttpServerInLoop, cli
 
 @pytest.mark.parametrize("identity", [b"null", b"1.5", b"true", b"[1]"])
 async def test_a_request_with_an_invalid_id_is_rejected(
-    door: HttpServerInLoop, client: RawMcpClient, identity: bytes
+    server: HttpServerInLoop, client: RawMcpClient, identity: bytes
 ) -> None:
     body = json.dumps(client.message("tools/list", {})).encode().replace(b'"id": 1', b'"id": ' + identity)
-    response = await client.http.post(f"{door.url}/mcp", headers=client.headers("tools/list"), content=body)
+    response = await client.http.post(f"{server.url}/mcp", headers=client.headers("tools/list"), content=body)
     assert response.status_code == 400
     assert response.json()["error"]["code"] == -32600
     assert (await client.call_tool("claude_jobs", id=""))["content"]
 
 
 async def test_an_unknown_prompt_is_an_error_of_the_client_and_no_crash(client: RawMcpClient) -> None:
-    (told,) = jsonrpc_messages(await client.post("prompts/get", {"name": "no-such-prompt"}))
-    assert told["error"]["code"] == -32602
-    assert "no-such-prompt" in told["error"]["message"]
+    (notifications,) = jsonrpc_messages(await client.post("prompts/get", {"name": "no-such-prompt"}))
+    assert notifications["error"]["code"] == -32602
+    assert "no-such-prompt" in notifications["error"]["message"]
 
 
 async def test_the_address_is_answered_without_a_redirect_and_only_by_the_methods_of_the_protocol(
-    door: HttpServerInLoop,
+    server: HttpServerInLoop,
 ) -> None:
-    async with raw_mcp_client(door.url, "2026-07-28") as client:
-        assert (await client.http.put(f"{door.url}/mcp", headers=client.headers("x"), content=b"{}")).status_code == 405
-        assert (await client.http.get(f"{door.url}/mcp", headers=client.headers("x"))).status_code == 405
+    async with raw_mcp_client(server.url, "2026-07-28") as client:
+        assert (
+            await client.http.put(f"{server.url}/mcp", headers=client.headers("x"), content=b"{}")
+        ).status_code == 405
+        assert (await client.http.get(f"{server.url}/mcp", headers=client.headers("x"))).status_code == 405
         plain = client.headers("tools/list") | {"content-type": "text/plain"}
-        assert (await client.http.post(f"{door.url}/mcp", headers=plain, content=b"{}")).status_code == 415
+        assert (await client.http.post(f"{server.url}/mcp", headers=plain, content=b"{}")).status_code == 415
 
 
 # --------------------------------------------------------------------- sessions and users
@@ -267,28 +277,31 @@ async def test_sessions_above_the_limit_are_rejected_and_open_ones_continue(
 ) -> None:
     monkeypatch.setattr(mcp, "MAX_SESSIONS", 2)
     async with (
-        http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as door,
-        raw_mcp_client(door.url, "2025-11-25") as one,
-        raw_mcp_client(door.url, "2025-11-25") as two,
+        http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as server,
+        raw_mcp_client(server.url, "2025-11-25") as one,
+        raw_mcp_client(server.url, "2025-11-25") as two,
     ):
         hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
         session, two.session = two.session, ""
         assert (await two.post("initialize", hello)).status_code == 503
         two.session = session
-        await two.http.delete(f"{door.url}/mcp", headers=two.headers(""))
+        await two.http.delete(f"{server.url}/mcp", headers=two.headers(""))
         assert (await two.post("tools/list")).status_code == 404
         two.session = ""
         assert (await two.post("initialize", hello)).status_code == 200
         assert (await one.post("tools/list")).status_code == 200
 
 
-async def test_a_session_belongs_to_its_user(door: HttpServerInLoop) -> None:
-    ann, bob = await door.token("ann"), await door.token("bob")
-    async with raw_mcp_client(door.url, "2025-11-25", ann) as hers, raw_mcp_client(door.url, "2025-11-25", bob) as his:
+async def test_a_session_belongs_to_its_user(server: HttpServerInLoop) -> None:
+    ann, bob = await server.token("ann"), await server.token("bob")
+    async with (
+        raw_mcp_client(server.url, "2025-11-25", ann) as hers,
+        raw_mcp_client(server.url, "2025-11-25", bob) as his,
+    ):
         assert (await hers.post("tools/list")).status_code == 200
         his.session = hers.session
         assert (await his.post("tools/list")).status_code == 404
-        assert (await his.http.delete(f"{door.url}/mcp", headers=his.headers(""))).status_code == 404
+        assert (await his.http.delete(f"{server.url}/mcp", headers=his.headers(""))).status_code == 404
         his.token = ""
         assert (await his.post("tools/list")).status_code == 401
         his.token = "mcpc_wrong"
@@ -298,13 +311,13 @@ async def test_a_session_belongs_to_its_user(door: HttpServerInLoop) -> None:
 
 @pytest.mark.parametrize("era", PROTOCOL_VERSIONS)
 async def test_calls_threads_and_spend_belong_to_their_user(
-    door: HttpServerInLoop, era: ProtocolVersion, upstream: Simulator
+    server: HttpServerInLoop, era: ProtocolVersion, upstream: Simulator
 ) -> None:
-    ann, bob, eve = (await door.token("ann"), await door.token("bob"), await door.token("eve", role="operator"))
+    ann, bob, eve = (await server.token("ann"), await server.token("bob"), await server.token("eve", role="operator"))
     async with (
-        raw_mcp_client(door.url, era, ann) as hers,
-        raw_mcp_client(door.url, era, bob) as his,
-        raw_mcp_client(door.url, era, eve) as operators,
+        raw_mcp_client(server.url, era, ann) as hers,
+        raw_mcp_client(server.url, era, bob) as his,
+        raw_mcp_client(server.url, era, eve) as operators,
     ):
         result = await hers.call_tool("claude_ask", prompt="Ann's secret", model="haiku")
         used = result["_meta"]["mcp-server-claude/usage"]
@@ -328,61 +341,64 @@ async def test_calls_threads_and_spend_belong_to_their_user(
         assert "Ann's secret" in result_text(await hers.call_tool("claude_jobs"))
         assert "Ann's secret" in str(await hers.read_resource(f"claude://threads/{thread}"))
 
-        for told in (result_text(await his.call_tool("claude_info")), str(await his.read_resource("claude://usage"))):
-            assert "opus" in told
-            assert "haiku" not in told
-        for told in (
+        for notifications in (
+            result_text(await his.call_tool("claude_info")),
+            str(await his.read_resource("claude://usage")),
+        ):
+            assert "opus" in notifications
+            assert "haiku" not in notifications
+        for notifications in (
             result_text(await operators.call_tool("claude_info")),
             str(await operators.read_resource("claude://usage")),
         ):
-            assert all(word in told for word in ("opus", "haiku", "ann", "bob"))
+            assert all(word in notifications for word in ("opus", "haiku", "ann", "bob"))
     assert len(message_requests(upstream)) == 2
 
 
 async def test_a_user_sees_their_budget_and_an_operator_all_budgets(upstream: Simulator, tmp_path: Path) -> None:
-    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url, budget_usd_per_day=10) as door:
-        ann, bob = await door.token("ann", usd_per_day=1.0), await door.token("bob")
-        eve = await door.token("eve", role="operator")
-        async with door.client(ann) as hers, door.client(bob) as his, door.client(eve) as operators:
-            (told,) = text_blocks(await hers.call_tool("claude_info", {"about": "budget"}))
-            assert told.startswith("$1.00 of $1.00 is left for today")
-            assert "10.00" not in told
-            (told,) = text_blocks(await his.call_tool("claude_info", {"about": "budget"}))
-            assert "10.00" not in told
-            (told,) = text_blocks(await operators.call_tool("claude_info", {"about": "budget"}))
-            assert "| everybody | $10.00 | $10.00 |" in told
-            assert "| ann | $1.00 | $1.00 |" in told
+    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url, budget_usd_per_day=10) as server:
+        ann, bob = await server.token("ann", usd_per_day=1.0), await server.token("bob")
+        eve = await server.token("eve", role="operator")
+        async with server.client(ann) as hers, server.client(bob) as his, server.client(eve) as operators:
+            (notifications,) = text_blocks(await hers.call_tool("claude_info", {"about": "budget"}))
+            assert notifications.startswith("$1.00 of $1.00 is left for today")
+            assert "10.00" not in notifications
+            (notifications,) = text_blocks(await his.call_tool("claude_info", {"about": "budget"}))
+            assert "10.00" not in notifications
+            (notifications,) = text_blocks(await operators.call_tool("claude_info", {"about": "budget"}))
+            assert "| everybody | $10.00 | $10.00 |" in notifications
+            assert "| ann | $1.00 | $1.00 |" in notifications
 
 
 async def test_only_an_operator_sees_the_configuration(upstream: Simulator, tmp_path: Path) -> None:
-    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as door:
-        ann, eve = await door.token("ann"), await door.token("eve", role="operator")
-        async with door.client(ann) as hers, door.client(eve) as operators:
+    async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as server:
+        ann, eve = await server.token("ann"), await server.token("eve", role="operator")
+        async with server.client(ann) as hers, server.client(eve) as operators:
             (short,) = text_blocks(await hers.call_tool("claude_info", {"about": "config"}))
-            (whole,) = text_blocks(await operators.call_tool("claude_info", {"about": "config"}))
+            (complete,) = text_blocks(await operators.call_tool("claude_info", {"about": "config"}))
     assert "MCP_CLAUDE_MODEL" in short
     for secret in (str(tmp_path), upstream.url, "API_KEY", "ledger", "key:"):
-        assert secret in whole
+        assert secret in complete
         assert secret not in short
 
 
 async def test_the_user_of_the_sdk_context_is_the_authenticated_user(
-    door: HttpServerInLoop, monkeypatch: pytest.MonkeyPatch
+    server: HttpServerInLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[str] = []
+    received: list[str] = []
 
     async def models(_: object) -> str:
         await anyio.lowlevel.checkpoint()
         token = get_access_token()
-        heard.append(token.client_id if token else "")
+        received.append(token.client_id if token else "")
         return "heard"
 
     monkeypatch.setattr("mcp_server_claude.server.tools.info.models_table", models)
-    ann = await door.token("ann")
+    ann = await server.token("ann")
     for era in PROTOCOL_VERSIONS:
-        async with raw_mcp_client(door.url, era, ann) as hers:
+        async with raw_mcp_client(server.url, era, ann) as hers:
             assert result_text(await hers.call_tool("claude_info", about="models")) == "heard"
-    assert heard == ["ann", "ann"]
+    assert received == ["ann", "ann"]
 
 
 # --------------------------------------------------------------------- what others may not do to this machine
@@ -396,24 +412,24 @@ async def test_over_http_only_configured_directories_can_be_read(
         folder.mkdir()
         (folder / "notes.txt").write_text("Tea is a drink.")
     monkeypatch.chdir(project)
-    async with connect("http", "auto", tmp_path / "one", base_url=upstream.url, project_dir=str(project)) as desk:
-        result = await desk.ask("Summarise.", files=["notes.txt"])
+    async with connect("http", "auto", tmp_path / "one", base_url=upstream.url, project_dir=str(project)) as session:
+        result = await session.ask("Summarise.", files=["notes.txt"])
         assert "MCP_CLAUDE_ROOTS" in text_blocks(result)[0]
     assert not message_requests(upstream)
-    async with connect("http", "auto", tmp_path / "two", base_url=upstream.url, roots=str(shared)) as desk:
-        assert not (await desk.ask("Summarise.", files=["notes.txt"])).is_error
-        assert (await desk.ask("Summarise.", files=[str(project / "notes.txt")])).is_error
+    async with connect("http", "auto", tmp_path / "two", base_url=upstream.url, roots=str(shared)) as session:
+        assert not (await session.ask("Summarise.", files=["notes.txt"])).is_error
+        assert (await session.ask("Summarise.", files=[str(project / "notes.txt")])).is_error
 
 
 async def test_the_default_concurrency_of_a_team_exceeds_that_of_one_person(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     async with (
-        connect("http", "auto", tmp_path / "data", base_url=upstream.url) as desk,
+        connect("http", "auto", tmp_path / "data", base_url=upstream.url) as session,
         anyio.create_task_group() as tasks,
     ):
         for _ in range(20):
-            tasks.start_soon(desk.ask, STALLED)
+            tasks.start_soon(session.ask, STALLED)
         with anyio.fail_after(30):
             await upstream.wait_for_requests(21)  # and the list of models
         tasks.cancel_scope.cancel()
@@ -426,17 +442,17 @@ async def test_the_default_concurrency_of_a_team_exceeds_that_of_one_person(
 
 async def test_progress_is_reported_as_over_stdio(upstream: Simulator, tmp_path: Path) -> None:
     """Which words come in which message depends on time; all together, their order and the style do not."""
-    said: set[tuple[object, ...]] = set()
+    seen: set[tuple[object, ...]] = set()
     places: list[tuple[Transport, ProtocolMode]] = [("memory", "auto"), ("http", "auto"), ("http", "legacy")]
     for where, mode in places:
-        async with connect(where, mode, tmp_path / f"{where}-{mode}", base_url=upstream.url) as desk:
+        async with connect(where, mode, tmp_path / f"{where}-{mode}", base_url=upstream.url) as session:
             for style in ("text", "status"):
-                told: list[ProgressUpdate] = []
-                await desk.ask("What is tea? [[sim: tokens=100 pace=400]]", updates=told, style=style)
-                words = "".join(each.message or "" for each in told) if style == "text" else ""
-                assert [each.progress for each in told] == sorted({each.progress for each in told})
-                said.add((style, words, told[0].message))
-    assert len(said) == 2
+                notifications: list[ProgressUpdate] = []
+                await session.ask("What is tea? [[sim: tokens=100 pace=400]]", updates=notifications, style=style)
+                words = "".join(each.message or "" for each in notifications) if style == "text" else ""
+                assert [each.progress for each in notifications] == sorted({each.progress for each in notifications})
+                seen.add((style, words, notifications[0].message))
+    assert len(seen) == 2
 
 
 # --------------------------------------------------------------------- addresses
@@ -446,8 +462,8 @@ async def test_progress_is_reported_as_over_stdio(upstream: Simulator, tmp_path:
 async def test_the_server_listens_on_the_configured_host(host: str, upstream: Simulator, tmp_path: Path) -> None:
     if ":" in host and not socket.has_ipv6:
         pytest.skip("There is no IPv6 here.")
-    async with http_server_in_loop(host, data_dir=tmp_path / "data", base_url=upstream.url) as door:
-        port = urlsplit(door.url).port
+    async with http_server_in_loop(host, data_dir=tmp_path / "data", base_url=upstream.url) as server:
+        port = urlsplit(server.url).port
         names = {"0.0.0.0": ["127.0.0.1"], "::": ["127.0.0.1", "[::1]"]}  # noqa: S104
         for name in names.get(host, [f"[{host}]" if ":" in host else host]):
             async with raw_mcp_client(f"http://{name}:{port}", "2026-07-28") as client:

@@ -33,8 +33,8 @@ async def chat(client: httpx2.AsyncClient, **body: object) -> dict[str, dict[str
 
 async def test_a_user_sees_their_name_and_the_rest_of_their_budget(upstream: Simulator, tmp_path: Path) -> None:
     async with (
-        http_server_thread(tmp_path / "data", upstream.url, users=("ada",), user_usd_per_day=5.0) as door,
-        door.client("ada") as client,
+        http_server_thread(tmp_path / "data", upstream.url, users=("ada",), user_usd_per_day=5.0) as server,
+        server.client("ada") as client,
     ):
         before = (await client.get("/me.json")).json()
         usage = (await chat(client, message="hello"))["usage"]
@@ -48,7 +48,7 @@ async def test_a_user_sees_their_name_and_the_rest_of_their_budget(upstream: Sim
 
 
 async def test_the_models_have_the_fields_of_the_menu(upstream: Simulator, tmp_path: Path) -> None:
-    async with http_server_thread(tmp_path / "data", upstream.url, model="opus") as door, door.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url, model="opus") as server, server.client() as client:
         models = (await client.get("/models.json")).json()
     assert [model["line"] for model in models if model["default"]] == ["opus"]
     assert all(model["name"] for model in models)
@@ -58,7 +58,7 @@ async def test_the_models_have_the_fields_of_the_menu(upstream: Simulator, tmp_p
 
 
 async def test_a_thread_is_shown_with_its_files_usage_and_cost(upstream: Simulator, tmp_path: Path) -> None:
-    async with http_server_thread(tmp_path / "data", upstream.url) as door, door.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url) as server, server.client() as client:
         first = await chat(client, message="what does it say?", files=[PDF])
         thread = first["start"]["thread"]
         second = await chat(client, message="and [[sim: stop=max_tokens tokens=20]]", thread=thread)
@@ -75,7 +75,7 @@ async def test_a_thread_is_shown_with_its_files_usage_and_cost(upstream: Simulat
 
 
 async def test_the_text_of_a_deleted_thread_is_gone_and_its_usage_stays(upstream: Simulator, tmp_path: Path) -> None:
-    async with http_server_thread(tmp_path / "data", upstream.url) as door, door.client() as client:
+    async with http_server_thread(tmp_path / "data", upstream.url) as server, server.client() as client:
         begun = await chat(client, message="a secret")
         thread, call = begun["start"]["thread"], begun["start"]["call"]
         assert (await client.delete(f"/threads/{thread}")).status_code == 204
@@ -83,7 +83,7 @@ async def test_the_text_of_a_deleted_thread_is_gone_and_its_usage_stays(upstream
         assert (await client.get(f"/threads/{thread}.json")).status_code == 404
         assert (await client.get("/threads.json")).json() == []
         assert (await client.get("/usage.json")).json()["totals"]["calls"] == 1
-        assert door.services is not None
+        assert server.services is not None
     assert b"a secret" not in b"".join(path.read_bytes() for path in (tmp_path / "data").glob("store.db"))
     assert call
 
@@ -91,16 +91,16 @@ async def test_the_text_of_a_deleted_thread_is_gone_and_its_usage_stays(upstream
 async def test_files_that_code_created_are_listed_and_downloaded_only_by_their_user(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada", "eve")) as door:
-        async with door.client("ada") as client:
-            told = await chat(client, message="Plot it. [[sim: code=on makes=chart.png]]", tools=["code"])
-            (made,) = told["done"]["files"]  # type: ignore[misc]
-            thread = (await client.get(f"/threads/{told['start']['thread']}.json")).json()
-            saved = await client.get(f"/files/{made['id']}")
-        async with door.client("eve") as client:
-            refused = await client.get(f"/files/{made['id']}")
-    assert made["name"] == "chart.png"
-    assert thread["messages"][-1]["output_files"] == [made]
+    async with http_server_thread(tmp_path / "data", upstream.url, users=("ada", "eve")) as server:
+        async with server.client("ada") as client:
+            answer = await chat(client, message="Plot it. [[sim: code=on makes=chart.png]]", tools=["code"])
+            (file,) = answer["done"]["files"]  # type: ignore[misc]
+            thread = (await client.get(f"/threads/{answer['start']['thread']}.json")).json()
+            saved = await client.get(f"/files/{file['id']}")
+        async with server.client("eve") as client:
+            refused = await client.get(f"/files/{file['id']}")
+    assert file["name"] == "chart.png"
+    assert thread["messages"][-1]["output_files"] == [file]
     assert saved.content
     assert saved.headers["content-type"] == "application/octet-stream"
     assert saved.headers["content-disposition"] == "attachment; filename*=UTF-8''chart.png"
@@ -109,9 +109,9 @@ async def test_files_that_code_created_are_listed_and_downloaded_only_by_their_u
 
 
 async def test_every_thread_is_reached_page_by_page(upstream: Simulator, tmp_path: Path) -> None:
-    async with http_server_thread(tmp_path / "data", upstream.url) as door, door.client() as client:
-        assert door.services is not None
-        await (await door.services.open()).store.write(_add_threads, 220)
+    async with http_server_thread(tmp_path / "data", upstream.url) as server, server.client() as client:
+        assert server.services is not None
+        await (await server.services.open()).store.write(_add_threads, 220)
         pages, address = list[list[dict[str, object]]](), "/threads.json"
         while address:
             response = await client.get(address)
@@ -139,17 +139,17 @@ async def test_a_missing_key_is_explained_to_users_and_operators_in_their_terms(
     upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
-    told, refused = list[str](), list[str]()
+    answer, refused = list[str](), list[str]()
     for users in (("ada",), ()):  # without users whoever asks is the operator
         folder = tmp_path / f"data-{len(users)}"
         async with (
-            http_server_thread(folder, upstream.url, users=users, api_key=None) as door,
-            door.client(*users) as client,
+            http_server_thread(folder, upstream.url, users=users, api_key=None) as server,
+            server.client(*users) as client,
         ):
-            told.append((await client.get("/me.json")).json()["problem"])
+            answer.append((await client.get("/me.json")).json()["problem"])
             refused.append((await client.post("/chat", json={"message": "hi"})).json()["error"]["text"])
-    assert told == refused
-    assert told[0].endswith("Tell the operator of this server.")
-    assert "MCP_CLAUDE_API_KEY in the environment of this server" in told[1]
-    assert "client" not in told[1]
-    assert not any(word in told[0] for word in ("MCP_CLAUDE", "environment", "client"))
+    assert answer == refused
+    assert answer[0].endswith("Tell the operator of this server.")
+    assert "MCP_CLAUDE_API_KEY in the environment of this server" in answer[1]
+    assert "client" not in answer[1]
+    assert not any(word in answer[0] for word in ("MCP_CLAUDE", "environment", "client"))

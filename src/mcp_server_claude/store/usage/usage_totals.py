@@ -17,7 +17,8 @@ class UsageTotals(NamedTuple):
 
     `unpriced` used tokens that `cost_micros` lacks, because the price is unknown. `timed` produced text. A failed
     request is one of `retries` if another request of its call followed, else one of `errors`. `saved_micros` is the
-    savings by the cache, 0 in totals that are not by model.
+    savings by the cache, 0 in totals that are not by model. This is not `TokenCounts`: the daily rollups have no counts
+    of thinking and searches, which would be 0 here and wrong, and thousands of totals are added up as tuples.
     """
 
     requests: int = 0
