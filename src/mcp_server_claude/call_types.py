@@ -100,11 +100,11 @@ class SentTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One question to Claude, as a door took it in.
+    """One question to Claude, as MCP, HTTP or the shell received it.
 
     `model` is an exact id or a line (`opus`, `sonnet`, `haiku`, `fable`); empty means the configured default.
     `max_tokens` of 0 means the model's own limit, `max_usd` of 0 no limit of its own. `client` is the MCP client's
-    name, `source` the door. `thread` is the conversation that this continues, `history` its messages so far,
+    name, `source` is one of these. `thread` is the conversation that this continues, `history` its messages so far,
     `definitions` the tools that it was begun with, `rules` the instructions that hold from this question on.
     `attachments` are the content blocks that come before the prompt, read from what `files` names. `schema` is a JSON
     Schema that the answer is held to; `notes` are sentences for the answer's footer. `limits` are those of its `user`.

@@ -308,7 +308,7 @@ class MessageStream:
                 pass
 
     def _on_fallback(self, fields: dict[str, object]) -> None:
-        """Take note of a seam: the output of the model that declined ends here, that of the next one follows."""
+        """Record a change of models: the output of the model that declined ends here, that of the next one follows."""
         declined, answering = (as_name(as_object(fields.get(side)).get("model")) for side in ("from", "to"))
         if declined:
             self._declined[declined] = as_name(as_object(fields.get("trigger")).get("category"))

@@ -1,4 +1,4 @@
-"""Jobs as the doors use them: start, list, read, wait for, stop, and read the output."""
+"""Jobs as MCP, HTTP and the shell use them: start, list, read, wait for, stop, and read the output."""
 
 from __future__ import annotations
 

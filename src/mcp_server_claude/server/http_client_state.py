@@ -16,7 +16,7 @@ class SdkHttpRequest(Protocol):
 
     @property
     def scope(self) -> Mapping[str, object]:
-        """The ASGI scope; in its `state` is what our own HTTP door found out."""
+        """The ASGI scope; in its `state` is what the HTTP server found out."""
         ...
 
 

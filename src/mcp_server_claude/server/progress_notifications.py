@@ -268,7 +268,7 @@ class StatusLine:
             self.begin_stage("writing")
 
     def render(self) -> str:
-        """The line as it stands now, at most `STATUS_LENGTH` characters."""
+        """The line as it stands now, at most `MAX_STATUS_LINE_CHARS` characters."""
         now = time.monotonic()
         stage = self._unnamed_tools[0] if self._unnamed_tools else self._stage
         if stage == "thinking":

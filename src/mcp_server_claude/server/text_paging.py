@@ -12,7 +12,7 @@ DEFAULT_PAGE_CHARS = 40_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextPage:
-    """The characters from `start` to `end` of a text that has `of`."""
+    """The characters from `start` to `end` of a text that has `of` characters."""
 
     text: str
     start: int

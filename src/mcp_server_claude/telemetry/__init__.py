@@ -1,4 +1,4 @@
-"""Traces and metrics by OpenTelemetry, for who sets its usual `OTEL_*` variables and has installed the extra `otel`.
+"""Traces and metrics by OpenTelemetry, with its usual `OTEL_*` variables and the extra `otel`.
 
 Without those variables nothing of the OpenTelemetry SDK is imported, and what is recorded goes nowhere, at the price of
 a few function calls. The variables are OpenTelemetry's own contract, so they are read where it reads them, and not

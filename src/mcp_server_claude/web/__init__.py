@@ -1,1 +1,1 @@
-"""The HTTP door: one FastAPI app for MCP clients (`/mcp`), programs (`/chat`) and people (`/`)."""
+"""The HTTP server: one FastAPI app for MCP clients (`/mcp`), programs (`/chat`) and people (`/`)."""

@@ -1,4 +1,4 @@
-"""The demo's story: connect a client to the server, ask twice, report the results."""
+"""The scenario of the demo: connect a client to the server, ask twice, report the results."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Checks of the installation: a list of findings, each failing one with a hint.
 
-Nothing here prints, and no finding holds a key: what the SDK raises passes through `claude.faults` first.
+Nothing here prints, and no finding holds a key: what the SDK raises passes through `anthropic_api.error_classification`
+first.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ async def check_stdio() -> Finding:
                 async with Client(stdio_client(server, errlog=silence)) as client:
                     duration = time.monotonic() - began
                     tools = (await client.list_tools()).tools
-        except Exception as error:  # noqa: BLE001 - a door: whatever it is, it is the finding
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
             text = f"The server did not answer over stdio ({type(error).__name__})."
             return Finding(
                 name="server", ok=False, text=text, hint=f"Run {pasteable_command()} by hand and read its stderr."

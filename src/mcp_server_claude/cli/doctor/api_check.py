@@ -42,7 +42,7 @@ async def check_api(settings: Settings, catalog: ModelCatalog) -> tuple[Finding,
         # It names only the SDK's exception; `to_call_error` classifies it.
         cause = unavailable.__context__
         failure = (to_call_error(cause) if isinstance(cause, Exception) else None) or unavailable
-    except Exception as error:  # noqa: BLE001 - a door: the SDK's text may hold a key, so only its class is told
+    except Exception as error:  # noqa: BLE001 - the SDK's text may hold a key, so only its class is reported
         failure = to_call_error(error) or TemporaryError(f"The SDK failed ({type(error).__name__}).", kind="connection")
     listed = parse_model_list(entries)
     if not listed and (failure is None or failure.kind in {"not_found", "base_url"}):
