@@ -402,12 +402,12 @@ async def test_a_reader_of_a_call_of_an_mcp_client_gets_it_live_and_does_not_con
 ) -> None:
     jobs, streams = (await running.open()).calls, (await running.open()).answer_feed
     call = Call(prompt=directive(tokens=120, pace=200, chars=4), user="ada")
-    heard: list[str] = []
+    texts: list[str] = []
     spoken = anyio.Event()
 
     def on_event(event: CallEvent) -> None:
         if type(event) is TextDelta:
-            heard.append(event.text)
+            texts.append(event.text)
             spoken.set()
 
     events: list[FeedEvent] = []
@@ -416,7 +416,7 @@ async def test_a_reader_of_a_call_of_an_mcp_client_gets_it_live_and_does_not_con
         await spoken.wait()
         assert await until_text(streams, call.id, 8) >= 8
         events += await read_events(streams, call.id)
-    assert text_of(events) == "".join(heard) == message_requests(api)[0].text
+    assert text_of(events) == "".join(texts) == message_requests(api)[0].text
     assert end_of(events).complete
 
 

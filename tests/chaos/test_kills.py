@@ -175,9 +175,8 @@ def text_of(
         wrong.append(f"{len(text)} characters were heard {LAG_S} s before the kill, {len(call_row['text'])} kept")
     if number in victim.answered and call_row["end"] == "interrupted" and not call_row["text"]:
         wrong.append("answered, and nothing kept")
-    complete = (
-        replace_lone_surrogates(api.answer_to(dict(records[0].body) | {"max_tokens": 100_000})) if records else ""
-    )  # type: ignore[arg-type]
+    body = dict(records[0].body) | {"max_tokens": 100_000} if records else {}
+    complete = replace_lone_surrogates(api.answer_to(body)) if records else ""  # type: ignore[arg-type]
     if not complete.startswith(call_row["text"]):
         wrong.append("what was kept is not what was said")
     return wrong

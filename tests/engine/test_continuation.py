@@ -127,12 +127,12 @@ def test_a_continuation_without_the_anchor_is_joined_unchanged(before: str, othe
 
 
 @settings(deadline=None, max_examples=examples(150))
-@given(before=texts, continuation=texts, sizes=sizes, prefill=st.booleans(), whole=st.booleans())
+@given(before=texts, continuation=texts, sizes=sizes, prefill=st.booleans(), complete=st.booleans())
 def test_delivered_text_is_never_withdrawn_and_only_a_repetition_is_removed(
     before: str, continuation: str, sizes: list[int], *, prefill: bool, complete: bool
 ) -> None:
     anchor = "" if prefill else overlap_anchor(before)
-    result = joined(before, continuation, sizes, anchor=anchor, whole=complete)
+    result = joined(before, continuation, sizes, anchor=anchor, complete=complete)
     assert result.startswith(before)
     assert continuation.endswith(result[len(before) :])
     left_out = len(before) + len(continuation) - len(result)
@@ -144,7 +144,7 @@ def test_delivered_text_is_never_withdrawn_and_only_a_repetition_is_removed(
 def test_an_incomplete_repetition_adds_nothing(before: str, sizes: list[int], length: int) -> None:
     assume(before.strip())
     part = overlap_anchor(before).lstrip()[:length]
-    assert joined(before, part, sizes, anchor=overlap_anchor(before), whole=False) == before
+    assert joined(before, part, sizes, anchor=overlap_anchor(before), complete=False) == before
 
 
 @settings(deadline=None, max_examples=examples(200))

@@ -123,7 +123,7 @@ def test_the_requested_model_makes_the_summary_where_another_one_answers() -> No
         attempt("message", OPUS, 1000, 0),
         attempt("fallback_message", SONNET, 1000, 100),
     ]
-    bill = request_bill(played(served_events(*seam("cyber"), iterations=attempts)))
+    bill = request_bill(replayed(served_events(*seam("cyber"), iterations=attempts)))
     assert [(share.model, share.cost) for share in bill.shares] == [
         (OPUS, Decimal("0.06")),
         (SONNET, Decimal("0.003")),

@@ -97,8 +97,8 @@ def test_a_large_response_in_pieces_is_the_json_of_the_whole(text: str) -> None:
     assert pieces is not None
     in_pieces = list(pieces)
     assert max(map(len, in_pieces)) <= 6 * PIECE_CHARS + 4
-    whole = response(replace_lone_surrogates(text)).model_dump_json(by_alias=True, exclude_unset=True)
-    assert json.loads(b"".join(in_pieces)) == json.loads(whole)
+    complete = response(replace_lone_surrogates(text)).model_dump_json(by_alias=True, exclude_unset=True)
+    assert json.loads(b"".join(in_pieces)) == json.loads(complete)
 
 
 def test_a_response_without_a_large_text_is_encoded_in_one_piece() -> None:

@@ -106,14 +106,14 @@ async def test_the_resources_of_another_user_cannot_be_subscribed(upstream: Simu
 async def test_a_client_of_2026_is_notified_of_a_new_thread_and_finds_it_in_the_list(
     upstream: Simulator, tmp_path: Path, transport: EraTransport
 ) -> None:
-    async with connect(transport, "auto", tmp_path / "data", base_url=upstream.url) as desk:
+    async with connect(transport, "auto", tmp_path / "data", base_url=upstream.url) as session:
         with anyio.fail_after(60):
-            async with desk.client.listen(resources_list_changed=True, tools_list_changed=True) as subscription:
+            async with session.client.listen(resources_list_changed=True, tools_list_changed=True) as subscription:
                 assert subscription.honored.resources_list_changed is True
                 assert not subscription.honored.tools_list_changed
-                thread = await thread_of_first_answer(desk)
+                thread = await thread_of_first_answer(session)
                 assert isinstance(await anext(aiter(subscription)), ResourcesListChanged)
-        assert f"claude://threads/{thread}" in await listed_addresses(desk)
+        assert f"claude://threads/{thread}" in await listed_addresses(session)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -128,14 +128,16 @@ async def test_a_client_of_2025_is_notified_of_a_new_thread_once_it_has_read_the
             changes.append(message)
             changed.set()
 
-    async with connect(transport, "legacy", tmp_path / "data", base_url=upstream.url, message_handler=receive) as desk:
-        first = await thread_of_first_answer(desk)
-        assert f"claude://threads/{first}" in await listed_addresses(desk)
-        await desk.ask("Again", thread=first)  # no new thread
+    async with connect(
+        transport, "legacy", tmp_path / "data", base_url=upstream.url, message_handler=receive
+    ) as session:
+        first = await thread_of_first_answer(session)
+        assert f"claude://threads/{first}" in await listed_addresses(session)
+        await session.ask("Again", thread=first)  # no new thread
         with anyio.fail_after(60):
-            second = await thread_of_first_answer(desk)
+            second = await thread_of_first_answer(session)
             await changed.wait()
-        assert f"claude://threads/{second}" in await listed_addresses(desk)
+        assert f"claude://threads/{second}" in await listed_addresses(session)
     assert len(changes) == 1
 
 
@@ -143,8 +145,8 @@ async def test_a_client_of_2025_is_notified_of_a_new_thread_once_it_has_read_the
 async def test_only_the_list_of_resources_is_announced_to_change(
     upstream: Simulator, tmp_path: Path, mode: ProtocolMode
 ) -> None:
-    async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as desk:
-        capabilities = desk.client.server_capabilities
+    async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as session:
+        capabilities = session.client.server_capabilities
     assert capabilities.resources is not None
     assert capabilities.tools is not None
     assert capabilities.prompts is not None
@@ -153,18 +155,20 @@ async def test_only_the_list_of_resources_is_announced_to_change(
 
 
 async def test_a_job_and_a_file_that_code_made_are_listed_and_announced(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, project_dir=str(tmp_path)) as desk:
+    async with connect(
+        "memory", "auto", tmp_path / "data", base_url=upstream.url, project_dir=str(tmp_path)
+    ) as session:
         with anyio.fail_after(60):
-            async with desk.client.listen(resources_list_changed=True) as subscription:
+            async with session.client.listen(resources_list_changed=True) as subscription:
                 events = aiter(subscription)
-                started = await desk.ask("One", background=True)
+                started = await session.ask("One", background=True)
                 await anext(events)
-                made = await desk.ask("Draw. " + directive(code="on", makes="plot.png"), tools=["code"])
+                made = await session.ask("Draw. " + directive(code="on", makes="plot.png"), tools=["code"])
                 await anext(events)
         assert started.meta is not None
-        addresses = await listed_addresses(desk)
+        addresses = await listed_addresses(session)
         assert f"claude://jobs/{started.meta['mcp-server-claude/job']['id']}/output" in addresses
-        files = [each for each in (await desk.client.list_resources()).resources if "/files/" in str(each.uri)]
+        files = [each for each in (await session.client.list_resources()).resources if "/files/" in str(each.uri)]
         assert [each.name for each in files] == ["plot.png"]
         assert not made.is_error
 
@@ -172,9 +176,9 @@ async def test_a_job_and_a_file_that_code_made_are_listed_and_announced(upstream
 async def test_nobody_lists_the_resources_of_another_user_or_is_notified_of_them(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    async with http_server_in_loop(base_url=upstream.url, data_dir=tmp_path / "data") as door:
-        ada, bob = await door.token("ada"), await door.token("bob")
-        async with door.client(ada) as adas, door.client(bob) as bobs:
+    async with http_server_in_loop(base_url=upstream.url, data_dir=tmp_path / "data") as server:
+        ada, bob = await server.token("ada"), await server.token("bob")
+        async with server.client(ada) as adas, server.client(bob) as bobs:
             result = await bobs.call_tool("claude_ask", {"prompt": "His"})
             assert result.meta is not None
             thread = result.meta["mcp-server-claude/usage"]["thread"]
@@ -188,5 +192,5 @@ async def test_nobody_lists_the_resources_of_another_user_or_is_notified_of_them
     assert [each.title for each in listed if "/threads/" in str(each.uri)] == ["His"]
 
 
-async def listed_addresses(desk: McpSession) -> list[str]:
-    return [str(each.uri) for each in (await desk.client.list_resources()).resources]
+async def listed_addresses(session: McpSession) -> list[str]:
+    return [str(each.uri) for each in (await session.client.list_resources()).resources]

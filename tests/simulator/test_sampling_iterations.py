@@ -61,9 +61,9 @@ def test_a_tool_loop_has_ten_more_iterations_at_most() -> None:
 
 
 async def test_results_of_server_tools_are_billed_as_input_at_the_end(api: Simulator) -> None:
-    asked = f"News? {directive(search=1, fetch=1, page=5_000, results=300)}"
-    usage = (await send(api, asked, tools=[SEARCH, FETCH])).json()["usage"]
-    first = (await send(api, asked, tools=[SEARCH, FETCH], path="/v1/messages/count_tokens")).json()["input_tokens"]
+    prompt = f"News? {directive(search=1, fetch=1, page=5_000, results=300)}"
+    usage = (await send(api, prompt, tools=[SEARCH, FETCH])).json()["usage"]
+    first = (await send(api, prompt, tools=[SEARCH, FETCH], path="/v1/messages/count_tokens")).json()["input_tokens"]
     page = 1_000  # cut at max_content_tokens
     assert usage["input_tokens"] == first + (first + 300) + (first + 300 + page)
     assert message_requests(api)[0].input_tokens == usage["input_tokens"]
@@ -117,8 +117,8 @@ async def test_compaction_needs_its_beta_and_a_trigger_of_fifty_thousand_tokens(
 async def test_each_model_of_a_fallback_is_billed_at_its_own_price(
     api: Simulator, category: str, declined_usd: int
 ) -> None:
-    asked = f"No. {directive(stop='refusal', at=0, category=category)}"
-    answer = (await send(api, asked, betas=FALLBACK_BETA, fallbacks="default")).json()
+    prompt = f"No. {directive(stop='refusal', at=0, category=category)}"
+    answer = (await send(api, prompt, betas=FALLBACK_BETA, fallbacks="default")).json()
     declined, served = answer["usage"]["iterations"]
     assert (declined["model"], declined["type"], declined["output_tokens"]) == ("claude-sonnet-5-5", "message", 0)
     assert (served["model"], served["type"]) == ("claude-opus-4-8", "fallback_message")
@@ -139,27 +139,27 @@ async def test_fallbacks_need_their_beta_and_an_allowed_model(api: Simulator) ->
 
 
 async def test_a_retry_with_the_credit_reads_what_it_would_have_written(api: Simulator) -> None:
-    asked = f"No. {DECLINED}"
+    prompt = f"No. {DECLINED}"
     fields: dict[str, Any] = {"system": LONG_RULES, "cache_control": {"type": "ephemeral"}, "betas": CREDIT_BETA}
-    refused = (await send(api, asked, **fields)).json()["stop_details"]
+    refused = (await send(api, prompt, **fields)).json()["stop_details"]
     assert refused["fallback_has_prefill_claim"] is False
     retry = fields | {"model": "claude-opus-4-8", "fallback_credit_token": refused["fallback_credit_token"]}
-    usage = (await send(api, asked, **retry)).json()["usage"]
+    usage = (await send(api, prompt, **retry)).json()["usage"]
     assert usage["cache_creation_input_tokens"] == 0
     assert usage["cache_read_input_tokens"] > 1_000
 
 
 async def test_a_credit_is_for_the_same_request_account_and_an_allowed_model(api: Simulator) -> None:
-    asked = f"No. {DECLINED}"
-    token = (await send(api, asked, betas=CREDIT_BETA)).json()["stop_details"]["fallback_credit_token"]
+    prompt = f"No. {DECLINED}"
+    token = (await send(api, prompt, betas=CREDIT_BETA)).json()["stop_details"]["fallback_credit_token"]
     retry: dict[str, Any] = {"model": "claude-opus-4-8", "fallback_credit_token": token}
-    assert "Extra inputs" in error_of(await send(api, asked, **retry))
+    assert "Extra inputs" in error_of(await send(api, prompt, **retry))
     assert "does not match" in error_of(await send(api, "Tea?", betas=CREDIT_BETA, **retry))
-    assert "does not match" in error_of(await send(api, asked, betas=f"{CREDIT_BETA},other-beta", **retry))
-    assert "another workspace" in error_of(await send(api, asked, betas=CREDIT_BETA, key="other", **retry))
+    assert "does not match" in error_of(await send(api, prompt, betas=f"{CREDIT_BETA},other-beta", **retry))
+    assert "another workspace" in error_of(await send(api, prompt, betas=CREDIT_BETA, key="other", **retry))
     haiku = retry | {"model": "claude-haiku-5-5"}
-    assert "not a permitted" in error_of(await send(api, asked, betas=CREDIT_BETA, **haiku))
+    assert "not a permitted" in error_of(await send(api, prompt, betas=CREDIT_BETA, **haiku))
     altered = retry | {"fallback_credit_token": f"{token[:-4]}AAAA"}
-    assert "malformed" in error_of(await send(api, asked, betas=CREDIT_BETA, **altered))
-    served = await send(api, asked, betas=CREDIT_BETA, **retry)
+    assert "malformed" in error_of(await send(api, prompt, betas=CREDIT_BETA, **altered))
+    served = await send(api, prompt, betas=CREDIT_BETA, **retry)
     assert served.status_code == 200
