@@ -26,7 +26,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _nobodys_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No key, setting or profile of whoever runs the tests is seen by them."""
+    """The tests see no key, setting or profile of the user who runs them."""
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ:
             if name.upper().startswith(("MCP_CLAUDE_", "ANTHROPIC_")):

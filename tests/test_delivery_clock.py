@@ -1,4 +1,4 @@
-"""The clock that wakes the readers of answers: together, in time, and not at all while nobody waits."""
+"""The clock that wakes the readers of answers: together, in time, and not at all while no reader waits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_one_tick_wakes_all_readers_that_are_due_within_it() -> None:
         for n in range(100):
             tasks.start_soon(rest, 0.005 * (n + 1))
     assert len(woken) == 100
-    assert min(woken) >= start + 0.5 * TICK_S  # nobody before their time
+    assert min(woken) >= start + 0.5 * TICK_S  # no reader before its time
     assert not clock.is_running
 
 

@@ -1,6 +1,7 @@
 """The commands of the README, pasted in its order into a shell with an empty home in a fresh clone.
 
-Claude Code and the Inspector are stood in for by a script that starts or calls what it is told to, through a real MCP
+Claude Code and the Inspector are stood in for by a script that starts or calls what the README names, through a real
+MCP
 client: whether the line works is a matter of the command, the paths and the key in it.
 """
 

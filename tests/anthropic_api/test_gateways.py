@@ -47,7 +47,7 @@ class Counting:
 
 @asynccontextmanager
 async def counting(*, requests: int) -> AsyncGenerator[Counting]:
-    """Answers every message with `hello`, and hangs up without a word after so many requests."""
+    """Answers every message with `hello`, and closes the connection after so many requests."""
     found = Counting()
     reply = (
         f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {len(HELLO)}\r\n\r\n".encode() + HELLO

@@ -44,7 +44,7 @@ BROKEN = {
     "derived__truncated-clean-eof": None,
     "derived__truncated-mid-frame": None,
 }
-"""Streams that end early, with the failure they are told as; a stream cut without a word has no stop reason."""
+"""Streams that end early, with the failure that is reported; a stream cut without a word has no stop reason."""
 
 
 async def theirs(stream: bytes, *, beta: bool) -> dict[str, object]:

@@ -50,7 +50,7 @@ WATCH_THE_NOTES = """
 
 
 async def test_signing_in_opens_the_chat_and_signing_out_closes_it(sessions: BrowserSessions, site: PageServer) -> None:
-    sessions.monitor.expect_message("Clear-Site-Data")  # Chromium tells that it cleared what the page had stored
+    sessions.monitor.expect_message("Clear-Site-Data")  # Chromium reports that it cleared the storage of the page
     reader = await sessions.open_page("")
     page = reader.page
     await page.goto(site.url)

@@ -79,7 +79,7 @@ async def test_the_log_can_be_read_with_the_keyboard_while_an_answer_is_written(
     await page.keyboard.press("Tab")
     await expect(log).to_be_focused()
     await page.keyboard.press("Home")
-    # Not quite 0: the page scrolls smoothly, while the text that is written goes on growing.
+    # Not quite 0: the page scrolls smoothly, while the text grows.
     await log.evaluate(WAIT_UNTIL_NEAR_THE_TOP)
     site.upstream.skip_delays()
     await ada.wait_until_complete()

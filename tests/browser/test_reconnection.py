@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
 
 WORDS = " ".join(f"word{n}" for n in range(120))
 SLOWLY = directive(text=WORDS, pace=5)
-"""So slowly that it comes to its end only when the upstream is told to hurry."""
+"""An answer so slow that it ends only when the simulator skips its delays."""
 ENDLESS = " ".join(f"word{n}" for n in range(9000))
 
 
@@ -58,7 +58,7 @@ async def test_a_reload_after_the_end_shows_the_same_text_and_usage(ada: PageDri
 
 
 async def test_a_lost_connection_resumes_at_the_same_offset(sessions: BrowserSessions, site: PageServer) -> None:
-    sessions.monitor.expect_message("ERR_")  # the browser tells of the lost line
+    sessions.monitor.expect_message("ERR_")  # the browser reports the lost connection
     async with cuttable_proxy(site) as line:
         reader = await sessions.open_page(url=line.url)
         await reader.goto()

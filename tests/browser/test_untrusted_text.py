@@ -1,4 +1,4 @@
-"""Whatever is said, by whomever, nothing of it runs, and nobody elsewhere is told."""
+"""No text of any source runs as code or causes a request to another host."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ async def test_a_whole_conversation_of_hostile_text_is_only_text(ada: PageDriver
         await expect(ada.page.locator("#threads")).to_contain_text("<img src=x onerror=alert(1)>")
         await expect(ada.text).to_contain_text("<script>alert(1)</script>")
         assert await ada.page.title() != ""
-        await ada.page.goto(ada.page.url)  # once more, as it comes from the store
+        await ada.page.goto(ada.page.url)  # again, read from the store
         await expect(ada.account).to_be_visible()
 
 
 async def test_hostile_text_of_the_server_itself_is_only_text(ada: PageDriver) -> None:
-    """Errors, names of models, titles and accounts may quote what somebody else wrote."""
+    """Errors, names of models, titles and usage may quote text of others."""
     evil = "<img src=x onerror=alert(1)>"
     usage = {"model": evil, "input_tokens": 1, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
     usage |= {"output_tokens": 1, "cost_usd": None, "duration_s": 1, "ttft_s": None, "retries": 0}

@@ -80,7 +80,7 @@ async def kept(folder: Path, users: dict[str, str], team: SampleLedger) -> Async
 
 @pytest.fixture(scope="module")
 async def server_with_ledger(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FilledServer]:
-    """Without users, so that whoever looks is the operator."""
+    """Without users, so that the reader is the operator."""
     many = ROWS > 100_000
     team = SampleLedger(rows=ROWS, users=200 if many else 12, days=120, until=TODAY)
     async with kept(tmp_path_factory.mktemp("books"), {}, team) as server_with_ledger:

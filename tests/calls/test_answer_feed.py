@@ -53,7 +53,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 async def running(api: Simulator, shared: Path) -> AsyncIterator[Services]:
-    """What several tests share: a server process, as far as this room can tell."""
+    """What several tests share: a server process, as seen by this module."""
     async with opened(api, shared) as services:
         yield services
 
@@ -196,7 +196,7 @@ async def test_an_unknown_call_and_that_of_another_user_are_not_found(running: S
             assert unknown.value.kind == "not_found"
 
 
-# --------------------------------------------------------------------- what is told
+# --------------------------------------------------------------------- the events
 
 
 async def test_the_events_are_a_start_statuses_text_usage_and_an_end(running: Services, api: Simulator) -> None:
@@ -487,7 +487,7 @@ async def test_another_process_reads_a_running_call_from_any_offset(api: Simulat
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read, here, 0)
             tasks.start_soon(read, there, 1)
-            tasks.start_soon(read, there, 50)  # more than is in the journal, it may be, but not more than was told
+            tasks.start_soon(read, there, 50)  # perhaps more than is in the journal, but not more than was delivered
         text = message_requests(api)[0].text
         assert [text_of(received[offset]) for offset in (0, 1, 50)] == [text, text[1:], text[50:]]
         assert sum(isinstance(each.event, TextEvent) for each in received[1]) > 1

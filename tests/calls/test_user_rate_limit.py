@@ -12,7 +12,7 @@ from mcp_server_claude.errors import TemporaryError
 
 
 class Clock:
-    """A clock that goes only when it is told to."""
+    """A clock that advances only when it is set."""
 
     now = 1000.0
 

@@ -1,4 +1,4 @@
-"""A full disk stops the books, with a warning, and never an answer; unless a budget hangs on them."""
+"""A full disk stops the ledger, with a warning, and never an answer; unless a budget hangs on them."""
 
 from __future__ import annotations
 

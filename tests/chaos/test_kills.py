@@ -164,7 +164,7 @@ def judge(victim: Victim, api: Simulator, data_dir: Path) -> list[str]:
 def text_of(
     victim: Victim, number: int, call_row: stored_calls.Row, api: Simulator, records: list[stored_calls.LoggedRequest]
 ) -> list[str]:
-    """The journal's text against what had been heard of it, and what the upstream would say."""
+    """The journal's text against what the client had received of it, and what the upstream would answer."""
     wrong: list[str] = []
     if call_row["state"] != "closed":
         wrong.append("the journal's record is open")

@@ -1,4 +1,4 @@
-"""Whatever goes wrong upstream, and whenever: each call ends in one of four ways, and all of it is in the books."""
+"""Whatever goes wrong upstream, and whenever: each call ends in one of four ways and is complete in the ledger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client that stops reading harms nobody but itself, and not even that."""
+"""A client that stops reading harms no other, and loses nothing itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Servers that are stopped and go on, with clocks that step, on one database: the budget holds, and every owner closes
+"""Servers that are suspended and resumed, with clocks that step, on one database: the budget holds, and every owner
+closes
 its own requests.
 """
 

@@ -82,7 +82,7 @@ async def test_fifty_concurrent_calls_of_two_servers_never_exceed_the_budget_tog
         records = [record for each in stored_calls.requests_by_call(api.requests).values() for record in each]
         wrong = find_violations(outcomes, api, tmp_path / "data")
     assert not wrong, f"seed {size.seed}, {len(wrong)} wrong:\n" + "\n".join(wrong[:20])
-    # What was still on the wire when a caller left, nobody can count: those requests count as they were booked.
+    # What was in flight when a caller left cannot be counted: those requests count as they were recorded.
     lines = stored_calls.select_rows(
         tmp_path / "data", "select request_id, cost_micros from entry where \"end\" = 'cancelled'"
     )

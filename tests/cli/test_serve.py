@@ -45,7 +45,7 @@ SLOW = "Tell me. [[sim: tokens=60 pace=60]]"
 
 @dataclass(frozen=True)
 class Process:
-    """The server: where it listens, what it said, how it ended."""
+    """The server: where it listens, what it printed, how it ended."""
 
     url: str
     printed_lines: list[str]
@@ -299,7 +299,7 @@ async def test_a_second_signal_ends_the_server_at_once_and_closes_the_ledger(
 
 
 async def gone(url: str) -> None:
-    """Wait until nobody listens there any more: the server has begun to end."""
+    """Wait until nothing listens there any more: the server has begun to end."""
     async with httpx2.AsyncClient() as client:
         while True:
             try:

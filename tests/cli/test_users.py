@@ -453,7 +453,7 @@ def test_erased_text_is_removed_from_the_bytes_of_the_files_while_a_server_has_t
     assert in_the_files(shell.data_dir, f"{SECRET} bob") == [DATABASE_FILE]
     assert "$0.500" in shell.output_of("usage", "--user", "ada")
     assert asyncio.run(server.read(call_journal.recent_calls, "ada"))[0].usage == {"cost_usd": 0.5}
-    asyncio.run(server.write(talk, "ada", time.time()))  # the server goes on
+    asyncio.run(server.write(talk, "ada", time.time()))  # the server keeps running
     assert in_the_files(shell.data_dir, f"{SECRET} ada")
 
 

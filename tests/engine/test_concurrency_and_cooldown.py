@@ -57,7 +57,7 @@ def prompt_of(record: LoggedRequest) -> str:
 
 
 async def ask_until(session: McpSession, prompt: str, words: str, seen: anyio.Event) -> None:
-    """Ask in style `status`; `seen` is set when the client is told these words."""
+    """Ask in style `status`; `seen` is set when the client receives these words."""
 
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         assert progress > 0

@@ -52,7 +52,7 @@ def at(url: str, tmp_path: Path, **fields: object) -> AbstractAsyncContextManage
 
 
 async def sentence(session: McpSession, prompt: str = "x") -> tuple[str, dict[str, object]]:
-    """The one sentence that a call to a bad upstream ends with, and what a program is told."""
+    """The one sentence that a call to a bad upstream ends with, and the fields of the error."""
     with anyio.fail_after(HANG_S):
         result = await session.ask(prompt)
     (text,) = text_blocks(result)
@@ -218,7 +218,7 @@ async def test_a_compressed_huge_or_fragmented_stream_is_an_answer(api: Simulato
     assert len(request.text) >= {"huge": 5_000_000, "tiny": 10_000}.get(fault, 1)
 
 
-# --------------------------------------------------------------------- nobody there
+# --------------------------------------------------------------------- no server
 
 
 async def test_a_server_without_tls_is_named_as_such(tmp_path: Path) -> None:

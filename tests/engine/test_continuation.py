@@ -43,7 +43,7 @@ def pieces(text: str, sizes: list[int]) -> list[str]:
 
 
 def joined(before: str, continuation: str, sizes: list[int], *, anchor: str, complete: bool = True) -> str:
-    """What comes of a text and its continuation, told piece by piece; each piece is checked to stay."""
+    """A text joined with its continuation, delivered piece by piece; each piece is checked to stay."""
     seam = OverlapTrimmer(before, anchor=anchor)
     text = before
     for piece in pieces(continuation, sizes):
@@ -64,7 +64,7 @@ def every_cut(text: str) -> range:
 
 
 def by_prefill(text: str, cut: int) -> str:
-    """What a model says that goes on from the very end of what it is given: the text without its last white space."""
+    """The answer of a model that continues from the very end of its prefill: the text without its last white space."""
     return text[len(text[:cut].rstrip()) :]
 
 
@@ -152,7 +152,7 @@ def test_an_incomplete_repetition_adds_nothing(before: str, sizes: list[int], le
 def test_a_text_broken_many_times_is_delivered_complete_and_in_order(
     text: str, cuts: list[int], sizes: list[int], *, prefill: bool
 ) -> None:
-    """Each stream breaks in mid-text, in the repetition too; the next one continues what has been told."""
+    """Each stream breaks in mid-text, in the repetition too; the next one continues what has been delivered."""
     events: list[CallEvent] = []
     draft = AnswerBuffer(events.append, TextLog())
     for budget in [*cuts, len(text) + ANCHOR_CHARS]:

@@ -1,4 +1,4 @@
-"""Another model where the one that was asked for is overloaded or declines, and how a refusal is told without one."""
+"""The fallback where the requested model is overloaded or declines, and how a refusal is reported without one."""
 
 from __future__ import annotations
 
@@ -328,7 +328,7 @@ async def test_a_limit_holds_for_both_models_together_each_at_its_price(upstream
     assert most * rates.output > 0.9 * cast("int", second["held_micros"])  # pyright: ignore[reportOperatorIssue]
 
 
-# --------------------------------------------------------------------- how it is told
+# --------------------------------------------------------------------- how it is reported
 
 
 async def test_the_wait_message_names_the_fallback(upstream: Simulator, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def bodies(api: Simulator) -> list[dict[str, object]]:
 
 
 def result_in(body: dict[str, object]) -> dict[str, object]:
-    """What came of the one tool call, in the last user turn."""
+    """The result of the one tool call, in the last user turn."""
     (result,) = cast("list[dict[str, object]]", cast("list[dict[str, object]]", body["messages"])[-1]["content"])
     return result
 

@@ -52,7 +52,7 @@ HAPPENINGS = {
 
 @dataclass
 class Upstream:
-    """The API with these models, and what came of each call by its id."""
+    """The API with these models, and the outcome of each call by its id."""
 
     api: Simulator
     threads: ConversationThreads

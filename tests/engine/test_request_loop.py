@@ -62,7 +62,7 @@ def body(record: LoggedRequest) -> dict[str, object]:
 
 
 def expected(api: Simulator, record: LoggedRequest) -> str:
-    """What the upstream would have said to a request, had nothing gone wrong."""
+    """The answer of the upstream to a request without the fault."""
     assert isinstance(record.body, dict)
     return api.answer_to(record.body)
 
@@ -93,7 +93,7 @@ class BrokenRequest:
 async def broken(
     request: pytest.FixtureRequest, module_session: McpSession, api: Simulator
 ) -> dict[str, BrokenRequest]:
-    """One call for each way to break in mid-text, all at once: each of them waits before it goes on."""
+    """One call for each way to break in mid-text, all at once: each of them waits before it continues."""
     api.reset()
     results: dict[str, tuple[CallToolResult, list[ProgressUpdate]]] = {}
 

@@ -404,8 +404,8 @@ anyio.run(main)
 def ask_in_two_processes(
     who: list[tuple[str, float | None, int]], **fields: object
 ) -> dict[str, tuple[int, list[str]]]:
-    """Each user's calls at once in two real processes: what those cost that were answered, in micro-dollars, and what
-    was told to the others.
+    """Each user's calls at once in two real processes: the cost of the answered ones, in micro-dollars, and the errors
+    of the others.
     """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = [json.dumps({"api_key": FAKE_KEY} | fields, default=str), json.dumps(who)]

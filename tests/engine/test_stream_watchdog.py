@@ -38,7 +38,7 @@ def session(module_session: McpSession, api: Simulator) -> McpSession:
 async def heard_until(
     session: McpSession, prompt: str, enough: Callable[[list[ProgressUpdate]], bool], **how: str
 ) -> list[ProgressUpdate]:
-    """What the client is told of a call that would never end, until that is enough."""
+    """The progress of a call that would never end, until it is enough."""
     updates: list[ProgressUpdate] = []
     done = anyio.Event()
 

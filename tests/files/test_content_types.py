@@ -1,4 +1,4 @@
-"""What is sent for each type of file, told by its bytes."""
+"""What is sent for each type of file, detected by its bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the delegate's own `read` tool is told."""
+"""The results of the model's own `read` tool."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ async def test_a_call_never_becomes_a_task_where_calls_are_not_detached(api: Sim
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_a_client_without_tasks_gets_the_text_so_far(api: Simulator, tmp_path: Path, mode: Any) -> None:
     api.reset()
-    extensions = [TasksClient()] if mode == "legacy" else []  # in 2025-11-25 there are none, whoever declares them
+    extensions = [TasksClient()] if mode == "legacy" else []  # 2025-11-25 has none, even if a client declares them
     async with connect(
         "memory", mode, tmp_path / "data", extensions=extensions, base_url=api.url, detach_after_s=GRACE_S
     ) as session:

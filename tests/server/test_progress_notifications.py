@@ -78,7 +78,7 @@ def cut(text: str, sizes: Sequence[int]) -> Iterator[str]:
 
 
 async def pumped(events: Sequence[CallEvent], style: ProgressStyle, *, rests: Sequence[int] = (0,)) -> Client:
-    """What a client hears of these events, the pump running as often between them as `rests` says."""
+    """The messages that a client gets for these events; the reporter runs between them as often as `rests` says."""
     client = Client()
     running = ProgressReporter(client.report, style, interval=0, heartbeat=60)
     with anyio.fail_after(30):

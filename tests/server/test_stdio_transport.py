@@ -169,7 +169,7 @@ async def test_a_client_that_reads_late_gets_complete_frames_and_the_complete_an
         await stdio.send(tool_call(1, "Tell me all. [[sim: fault=huge]]"))
         while not message_requests(upstream):
             await upstream.wait_for_requests(len(upstream.requests) + 1)
-        await upstream.wait_until_idle()  # nothing has been read yet, and yet the upstream has said everything
+        await upstream.wait_until_idle()  # nothing has been read yet, although the upstream has sent everything
         assert message_requests(upstream)[0].end == "complete"
         answer = answer_of(await stdio.read_response(1))
         assert answer == message_requests(upstream)[0].text

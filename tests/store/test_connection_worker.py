@@ -1,4 +1,4 @@
-"""The writer's thread: order, isolation, cancellation, and what callers hear when the database fails."""
+"""The writer's thread: order, isolation, cancellation, and the errors that callers get when the database fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The leases of items: each answer counts once, whoever dies, freezes or comes back."""
+"""The leases of items: each answer counts once, whatever process dies, freezes or resumes."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ async def test_kills_of_processes_that_share_a_job_lose_and_duplicate_nothing(
     stored = await store.read(job_items.read_items, "j_1", 0, items)
     assert [item.text for item in stored] == [str(seq) for seq in range(items)]
     assert len(finished) == len(set(finished))
-    assert len(finished) > items - 3 * 4  # a kill can fall between a commit and the line that tells of it
+    assert len(finished) > items - 3 * 4  # a kill can fall between a commit and the line that reports it
     progress = await store.read(job_records.job_progress, "j_1")
     assert progress.done == items
     assert progress.interruptions <= 3 * 4

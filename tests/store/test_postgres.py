@@ -178,7 +178,7 @@ async def test_transactions_that_lock_the_same_rows_in_another_order_both_succee
     def spend(tx: Transaction, store: str, first: str, second: str) -> None:
         add = "update budget set spent = spent + 1 where scope = :scope"
         tx.execute(add, {"scope": first})
-        if store not in waited:  # only the first run, since the other one must be able to go on
+        if store not in waited:  # only the first run, since the other one must be able to continue
             waited.add(store)
             both_hold_a_row.wait(TIMEOUT_S)
         tx.execute(add, {"scope": second})

@@ -110,7 +110,7 @@ async def test_a_silent_process_counts_as_dead_and_owns_nothing_when_it_resumes(
     await other.write(store_answer_and_unlock, next_call, TEXT, None)
     assert len(await other.read(thread_messages.thread_history, "t_1")) == 2
 
-    await sleeper.write(open_request, "r_2", sleeper.locks.worker)  # and goes on as a process like any other
+    await sleeper.write(open_request, "r_2", sleeper.locks.worker)  # and continues as a process like any other
     await other.write(orphan_cleanup.close_orphans, other.locks, time.time())
     states = await other.read(lambda tx: tx.fetch_all(scalar, "select state from entry order by id"))
     assert states == ["closed", "open"]

@@ -1,1 +1,2 @@
-"""What several test files need: a connected client, a bare wire, an upstream that says exactly what it is told."""
+"""What several test files need: a connected client, a raw connection, an upstream that sends exactly the given
+bytes."""

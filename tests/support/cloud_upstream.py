@@ -23,7 +23,7 @@ BEDROCK_STREAM = "application/vnd.amazon.eventstream"
 
 @dataclass(frozen=True)
 class CannedResponse:
-    """An answer to whoever asks for a path that holds `path`, to so many of them."""
+    """The response to a path that holds `path`, for so many requests."""
 
     path: str
     body: bytes

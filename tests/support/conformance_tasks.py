@@ -143,7 +143,7 @@ def _plain_tools(tasks: FixtureTasks) -> tuple[Callable[..., object], ...]:
     """The tools that need nothing from the client."""
 
     def greet(name: str) -> str:
-        """Greet somebody, at once."""
+        """Greet a person, at once."""
         return f"Hello, {name}!"
 
     async def slow_compute(*, seconds: float, label: str = "", caller: CallerDep) -> CallToolResult:
@@ -201,7 +201,7 @@ def _asking_tools(tasks: FixtureTasks) -> tuple[Callable[..., object], ...]:
         return tasks.start(caller.user.name, collect)
 
     async def test_tool_with_task(ctx: Context[ServiceAccess]) -> CallToolResult | InputRequiredResult:
-        """Ask for a name, and go on as a task."""
+        """Ask for a name, and continue as a task."""
         require_client_extension(ctx.request_context, TASKS_EXTENSION)
         if not ctx.input_responses:
             return InputRequiredResult(input_requests={"user_name": _elicitation("Your name?")})

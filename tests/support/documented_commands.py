@@ -3,7 +3,8 @@
 A fenced block of `sh` runs in the page's first terminal, a bash in which variables live on from block to block. A
 comment on the line before it says what is different:
 
-* `<!-- test: serve TEXT -->`: the block runs in a terminal of its own, and goes on; it is ready when it printed TEXT
+* `<!-- test: serve TEXT -->`: the block runs in a terminal of its own, and keeps running; it is ready when it printed
+TEXT
 * `<!-- test: expect TEXT -->`: the output contains TEXT
 * `<!-- test: exit N -->`: the last command ends with this status instead of 0
 * `<!-- test: save NAME -->`: a block of another language is saved as this file

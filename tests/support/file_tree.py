@@ -35,7 +35,7 @@ class FileTree:
     rules: FilePolicy = field(default_factory=lambda: FilePolicy(roots=()))
 
     def attach(self, *names: str, images: bool = True, pdf: bool = True, **rules: object) -> Attachments:
-        """What comes of these names; never later than the guard."""
+        """The result of these names; never later than the guard."""
         chosen = replace(self.rules, **rules)  # type: ignore[arg-type]
         return run_with_timeout(lambda: build_attachments(names, chosen, images=images, pdf=pdf, model="claude-test-1"))
 

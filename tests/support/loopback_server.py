@@ -16,7 +16,7 @@ ConnectionHandler: TypeAlias = "Callable[[asyncio.StreamReader, asyncio.StreamWr
 
 @asynccontextmanager
 async def loopback_server(serve: ConnectionHandler, *, context: ssl.SSLContext | None = None) -> AsyncGenerator[str]:
-    """The URL at which every connection is `serve`d while the block runs, and hung up on at its end.
+    """The URL at which every connection is `serve`d while the block runs, and closed at its end.
 
     With a TLS `context` it is an https URL.
     """

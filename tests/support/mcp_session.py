@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Transport: TypeAlias = Literal["memory", "stdio", "http"]
 ProtocolMode: TypeAlias = Literal["auto", "legacy"]
-"""`auto` comes to speak 2026-07-28, `legacy` 2025-11-25."""
+"""`auto` negotiates 2026-07-28, `legacy` 2025-11-25."""
 
 FAKE_KEY = "sk-ant-test-0000-not-a-key"
 ALL_TRANSPORTS: list[tuple[Transport, ProtocolMode]] = [
@@ -60,7 +60,7 @@ class ProgressUpdate:
 
 @dataclass(frozen=True)
 class McpSession:
-    """Where a caller sits: the client, the server's data directory, and what the server wrote to stderr."""
+    """A connected caller: the client, the server's data directory, and what the server wrote to stderr."""
 
     client: Client
     data_dir: Path
@@ -90,7 +90,7 @@ class McpSession:
         return text_blocks(await self.client.call_tool("claude_info", dict(arguments)))[0]
 
     def ledger_rows(self) -> list[dict[str, object]]:
-        """Every line of the book, oldest first, as it stands on disk."""
+        """Every entry of the ledger, oldest first, as stored on disk."""
         return ledger_rows(self.data_dir)
 
 

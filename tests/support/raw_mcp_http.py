@@ -55,7 +55,7 @@ class RawMcpClient:
         return {"jsonrpc": "2.0", "id": identity, "method": method, "params": params | {"_meta": meta}}
 
     def ask_request(self, prompt: str, identity: int = 1, **arguments: object) -> tuple[dict[str, str], bytes]:
-        """The headers and the body of a `claude_ask` that wants to hear of its progress."""
+        """The headers and the body of a `claude_ask` that requests progress."""
         return self.tool_request("claude_ask", identity, prompt=prompt, **arguments)
 
     def tool_request(self, tool: str, identity: int = 1, **arguments: object) -> tuple[dict[str, str], bytes]:
@@ -77,18 +77,18 @@ class RawMcpClient:
         return await self.http.post(f"{self.url}/mcp", headers=self.headers(method, name), content=body)
 
     async def call_tool(self, tool: str, identity: int = 1, **arguments: object) -> Message:
-        """What comes of a tool."""
+        """The result of a tool."""
         headers, body = self.tool_request(tool, identity, **arguments)
         return jsonrpc_result(await self.http.post(f"{self.url}/mcp", headers=headers, content=body))
 
     async def read_resource(self, uri: str) -> Message:
-        """What comes of reading a resource: the whole answer."""
+        """The result of reading a resource: the whole answer."""
         return jsonrpc_messages(await self.post("resources/read", {"uri": uri}))[-1]
 
 
 @asynccontextmanager
 async def raw_mcp_client(url: str, era: ProtocolVersion, token: str = "") -> AsyncGenerator[RawMcpClient]:
-    """A client that has said what it says first."""
+    """A client that has sent its first messages."""
     client = RawMcpClient(url, era, token)
     async with client.http:
         await client.initialize()
@@ -130,7 +130,7 @@ class RawConnection:
         return await self.reader.readuntil(words)
 
     async def read_to_end(self) -> bytes:
-        """Whatever comes until the other end hangs up, with or without a word."""
+        """Everything until the other end closes the connection, with or without an error."""
         received = b""
         try:
             while data := await self.reader.read(1 << 16):

@@ -82,7 +82,7 @@ class ReplayTransport(httpx2.AsyncBaseTransport):
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """What came of a stream: the answer, the failure if there was one, and what was heard on the way."""
+    """The outcome of a stream: the answer, the failure if there was one, and the events."""
 
     answer: MessageStream
     failure: CallError | None

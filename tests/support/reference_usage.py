@@ -1,4 +1,5 @@
-"""The usage page's numbers once more, by plain SQL over the ledger: a simple statement for each, no index in mind."""
+"""The usage page's numbers, computed independently by plain SQL over the ledger: a simple statement for each, no index
+in mind."""
 
 from __future__ import annotations
 

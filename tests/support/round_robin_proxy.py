@@ -1,4 +1,4 @@
-"""A plain reverse proxy for the tests: each request goes to the next server, whoever sent it.
+"""A plain reverse proxy for the tests: each request goes to the next server, from any client.
 
 A connection carries one request: the proxy asks the server to close it (RFC 9112, section 9.6). What follows the head
 is passed on byte by byte in both directions, so event streams are never held back, and a client that goes away is seen

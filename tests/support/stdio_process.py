@@ -36,7 +36,7 @@ EXCHANGE_TIMEOUT_S = 300.0
 
 
 def tool_call(identity: int, prompt: str, tool: str = "claude_ask", **arguments: object) -> Message:
-    """A tool call that wants to hear of its progress."""
+    """A tool call that requests progress."""
     meta: Message = {"progressToken": identity}
     prompt_argument: Message = {"prompt": prompt} if tool == "claude_ask" else {}
     params: Message = {"name": tool, "arguments": prompt_argument | arguments, "_meta": meta}
@@ -49,7 +49,7 @@ def message_bytes(message: Message | bytes) -> bytes:
 
 @dataclass
 class StdioProcess:
-    """Our end of the pipes. Whatever is read is kept in `heard`; every line has to be JSON."""
+    """Our end of the pipes. Whatever is read is kept in `received`; every line has to be JSON."""
 
     process: subprocess.Popen[bytes]
     stderr: Path

@@ -1,4 +1,4 @@
-"""What the server says to its operator on stderr: a line for each call, and nothing of what was said in it."""
+"""What the server says to its operator on stderr: a line for each call, without its text."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ ISSUER = "https://id.example"
 
 
 class Clock:
-    """A clock that goes only when it is told to."""
+    """A clock that advances only when it is set."""
 
     now = 0.0
 

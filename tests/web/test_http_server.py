@@ -1,4 +1,4 @@
-"""The HTTP server while nobody asks: no timer and no task wakes it up."""
+"""The HTTP server while it is idle: no timer and no task wakes it up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI document promises: nobody finds an answer that is not in it, or a fault of the server's."""
+"""What the OpenAPI document promises: no response is missing in it, and none is an error of the server."""
 
 # schemathesis leaves a type parameter of its own open
 # pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false

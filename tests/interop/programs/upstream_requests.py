@@ -1,4 +1,4 @@
-"""What has reached the simulator, for clients that hear nothing while a call runs."""
+"""What has reached the simulator, for clients that receive nothing while a call runs."""
 
 import asyncio
 import json

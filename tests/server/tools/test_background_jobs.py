@@ -1,4 +1,4 @@
-"""Answers in the background: at once an id, later the answer, whoever has ended in between."""
+"""Answers in the background: at once an id, later the answer, even if servers end in between."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ async def resource(session: McpSession, identity: str) -> str:
 
 
 async def cancelled(session: McpSession, api: Simulator, prompt: str) -> None:
-    """A call that its client cancels once it has heard of its text."""
+    """A call that its client cancels once it has received text."""
     reported = anyio.Event()
 
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:

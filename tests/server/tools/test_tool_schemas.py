@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 SNAPSHOT = Path(__file__).parents[2] / "snapshots" / "tools.json"
 UPDATE = "UPDATE_SNAPSHOTS"
-"""Write the snapshot anew with `UPDATE_SNAPSHOTS=1 scripts/test tests/server/tools/test_tool_schemas.py`."""
+"""Write the snapshot again with `UPDATE_SNAPSHOTS=1 scripts/test tests/server/tools/test_tool_schemas.py`."""
 
 CHARS_PER_TOKEN = 4
 

@@ -38,13 +38,13 @@ class PageServer:
         return [each for each in self.upstream.requests if each.path == "/v1/messages"]
 
     async def wait_for_requests(self, questions: int) -> None:
-        """Wait until so many questions have come to the upstream."""
+        """Wait until so many questions have reached the upstream."""
         with anyio.fail_after(UPSTREAM_TIMEOUT_S):
             while len(self.upstream_prompts()) < questions:
                 await self.upstream.wait_for_requests(len(self.upstream.requests) + 1)
 
     async def wait_until_idle(self) -> LoggedRequest:
-        """Wait until the upstream answers nobody; returns the last question."""
+        """Wait until the upstream has no open request; returns the last question."""
         with anyio.fail_after(UPSTREAM_TIMEOUT_S):
             await self.upstream.wait_until_idle()
         return self.upstream_prompts()[-1]
@@ -54,7 +54,7 @@ class PageServer:
 async def page_server(
     folder: Path, upstream: Simulator, users: dict[str, str], *, real: bool = False, **settings: object
 ) -> AsyncGenerator[PageServer]:
-    """A server with these users, each with a budget; without any it is for whoever is on this machine.
+    """A server with these users, each with a budget; without any it is for every user of this machine.
 
     One that is opened in the folder of another has its store.
     """
@@ -96,7 +96,7 @@ class CuttableProxy:
     _is_connected: bool = True
 
     def cut(self) -> None:
-        """Lose everything that is under way, and connect nobody until `restore`."""
+        """Drop every connection, and accept none until `restore`."""
         self._is_connected = False
         for writer in list(self._open):
             writer.transport.abort()

@@ -103,7 +103,7 @@ def _rejected_plan(chance: random.Random, number: int) -> CallPlan:
 
 
 def _random_fault(chance: random.Random, length: int, *, slow: bool) -> tuple[Keys, Expected, bool]:
-    """A fault's keys, what must become of the call all the same, and whether the answer's text is the fault's own."""
+    """A fault's keys, the required outcome of the call, and whether the answer's text is that of the fault."""
     dice = chance.random()
     times = chance.choice((1, 1, 1, 2, 2, 3))
     place = _fault_position(chance, length)

@@ -39,7 +39,7 @@ TOKEN_COLUMNS = (
 
 @dataclass
 class CallResult:
-    """What became of a call: its result (None when its caller cancelled it), and what was told on the way."""
+    """What became of a call: its result (None when its caller cancelled it), and its progress."""
 
     plan: CallPlan
     result: CallToolResult | None = None
@@ -91,7 +91,7 @@ async def mark_stalled_calls(outcomes: Sequence[CallResult]) -> None:
 
 
 async def poll_until(condition: Callable[[], bool]) -> None:
-    """Wait for something that nobody tells."""
+    """Wait for something that is not announced."""
     while not condition():  # noqa: ASYNC110 - files, tasks and other processes set no event
         await anyio.sleep(0.01)
 
@@ -146,7 +146,7 @@ def find_violations(outcomes: Sequence[CallResult], upstream: Simulator, data_di
 
 
 def full_upstream_text(outcome: CallResult, upstream: Simulator, records: Sequence[LoggedRequest]) -> str:
-    """All that the upstream would have said."""
+    """The complete answer of the upstream."""
     if outcome.plan.text or not records:
         return replace_lone_surrogates(outcome.plan.text)
     body = json.loads(json.dumps(records[0].body)) | {"max_tokens": UNLIMITED_TOKENS}
@@ -154,7 +154,7 @@ def full_upstream_text(outcome: CallResult, upstream: Simulator, records: Sequen
 
 
 def _result_violations(outcome: CallResult, upstream: Simulator, records: Sequence[LoggedRequest]) -> list[str]:
-    """The result against what the upstream would have said, and against the progress."""
+    """The result against the complete answer of the upstream, and against the progress."""
     upstream_text = full_upstream_text(outcome, upstream, records)
     steps = [update.progress for update in outcome.updates]
     wrong = ["progress is not strictly increasing"] if steps != sorted(set(steps)) else []
@@ -194,7 +194,7 @@ def _without_sources(text: str) -> str:
 def _without_strays(text: str, upstream_text: str, records: Sequence[LoggedRequest]) -> tuple[str, int]:
     """An answer without the text for blocks that were never started, and how many such pieces it lacks.
 
-    The simulator sends one `?` for each `badindex` and does not count it as said; any other difference stays. The piece
+    The simulator sends one `?` for each `badindex` and does not count it as text; any other difference stays. The piece
     is kept in a fresh answer and in a paused turn, and refused in a continuation.
     """
     strays = sum(map(_is_stray, records))

@@ -76,7 +76,7 @@ def requests_by_call(records: Iterable[LoggedRequest]) -> dict[int, list[LoggedR
 
 
 def ledger_mismatches(rows: Sequence[Row], records: Sequence[LoggedRequest]) -> list[str]:
-    """What the ledger's lines of one call tell otherwise than the upstream's log of it; empty when all is well."""
+    """The differences between the ledger's entries of one call and the upstream's log of it; empty when all is well."""
     wrong: list[str] = []
     by_id = {row["request_id"]: row for row in rows if row["request_id"]}
     unnamed = [row for row in rows if not row["request_id"]]

@@ -41,7 +41,7 @@ class SimulatorProcess:
         self._wait(mark, {"open", "complete", "disconnected"})
 
     def wait_until_disconnected(self, mark: str) -> None:
-        """Wait until the client of the request whose body holds `mark` has hung up.
+        """Wait until the client of the request whose body holds `mark` has disconnected.
 
         Raises:
             TimeoutError: The answer is still being read, or was read whole.

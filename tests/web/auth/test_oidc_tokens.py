@@ -114,7 +114,7 @@ class Issuer:
 
     @property
     def times(self) -> int:
-        """How often somebody asked for the keys."""
+        """The number of requests for the keys."""
         return self.requested_paths.count("/keys")
 
 
@@ -149,7 +149,7 @@ async def issuing() -> AsyncGenerator[Issuer]:
 
 @dataclass
 class Clock:
-    """A clock that goes on when it is told to."""
+    """A clock that advances when it is set."""
 
     now: float = 1000.0
 

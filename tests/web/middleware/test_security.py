@@ -1,4 +1,4 @@
-"""What the HTTP door does not let in: foreign names and origins, nobody's tokens, others' ids, what does not fit."""
+"""What the HTTP server rejects: foreign names and origins, invalid tokens, ids of others, bodies that are too large."""
 
 from __future__ import annotations
 

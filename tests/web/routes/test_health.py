@@ -29,7 +29,7 @@ SCRAPER = "a-token-for-prometheus-alone"
 
 
 def samples(page: str) -> dict[str, dict[tuple[str, str], float]]:
-    """The samples of a page by name, each by the labels that tell models and token types apart."""
+    """The samples of a page by name, each by the labels that distinguish models and token types."""
     found: dict[str, dict[tuple[str, str], float]] = {}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:

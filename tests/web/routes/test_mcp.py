@@ -205,7 +205,7 @@ async def test_a_body_of_several_megabytes_is_accepted(client: RawMcpClient, ups
     ]
 
 
-# --------------------------------------------------------------------- what is said
+# --------------------------------------------------------------------- the messages
 
 
 async def test_no_cache_or_proxy_may_store_or_change_a_stream(server: HttpServerInLoop, client: RawMcpClient) -> None:

@@ -1,4 +1,4 @@
-"""What the chat page reads besides answers: who one is, the models, the threads, the files that were made."""
+"""What the chat page reads in addition to answers: who one is, the models, the threads, the files that were made."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ async def test_a_missing_key_is_explained_to_users_and_operators_in_their_terms(
 ) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     answer, refused = list[str](), list[str]()
-    for users in (("ada",), ()):  # without users whoever asks is the operator
+    for users in (("ada",), ()):  # without users every caller is the operator
         folder = tmp_path / f"data-{len(users)}"
         async with (
             http_server_thread(folder, upstream.url, users=users, api_key=None) as server,
