@@ -44,11 +44,11 @@ def pieces(text: str, sizes: list[int]) -> list[str]:
 
 def joined(before: str, continuation: str, sizes: list[int], *, anchor: str, complete: bool = True) -> str:
     """A text joined with its continuation, delivered piece by piece; each piece is checked to stay."""
-    seam = OverlapTrimmer(before, anchor=anchor)
+    trimmer = OverlapTrimmer(before, anchor=anchor)
     text = before
     for piece in pieces(continuation, sizes):
-        text += seam.feed(piece)
-    return text + seam.finish(complete=complete)
+        text += trimmer.feed(piece)
+    return text + trimmer.finish(complete=complete)
 
 
 def once(text: str, cut: int) -> bool:
@@ -154,22 +154,22 @@ def test_a_text_broken_many_times_is_delivered_complete_and_in_order(
 ) -> None:
     """Each stream breaks in mid-text, in the repetition too; the next one continues what has been delivered."""
     events: list[CallEvent] = []
-    draft = AnswerBuffer(events.append, TextLog())
+    buffer = AnswerBuffer(events.append, TextLog())
     for budget in [*cuts, len(text) + ANCHOR_CHARS]:
-        delivered = draft.text
+        delivered = buffer.text
         if delivered.strip():
             stripped = delivered.rstrip()
             anchor = "" if prefill else overlap_anchor(delivered)
-            draft.begin_stream(anchor=anchor)
+            buffer.begin_stream(anchor=anchor)
             stream = anchor + text[len(stripped) :]
         else:
-            draft.begin_stream()
+            buffer.begin_stream()
             stream = text
         for piece in pieces(stream[:budget], sizes):
-            draft.on_event(TextDelta(piece))
-        assert text.startswith(draft.text)
-    draft.end_stream(complete=True)
-    assert draft.text == "".join(event.text for event in events if isinstance(event, TextDelta)) == text
+            buffer.on_event(TextDelta(piece))
+        assert text.startswith(buffer.text)
+    buffer.end_stream(complete=True)
+    assert buffer.text == "".join(event.text for event in events if isinstance(event, TextDelta)) == text
 
 
 def test_the_continue_prompt_quotes_the_last_characters_without_trailing_white_space() -> None:
