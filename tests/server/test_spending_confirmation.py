@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult
 
 from mcp_server_claude.calls.spending_approvals import MAX_PENDING_QUESTIONS, SpendingApprovals
+from mcp_server_claude.store import Store
 from support.mcp_session import (
     ALL_TRANSPORTS,
     ProtocolMode,
@@ -132,6 +134,59 @@ async def test_an_approval_that_is_sent_twice_is_requested_again(upstream: Simul
     assert len(message_requests(upstream)) == 1
 
 
+async def test_of_two_repetitions_at_the_same_time_one_is_sent(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect(
+        "memory",
+        "auto",
+        tmp_path / "data",
+        base_url=upstream.url,
+        confirm_above_usd=0.05,
+        elicitation_callback=UserAnswers(),
+    ) as desk:
+        session, arguments = desk.client.session, {"prompt": "Long"}
+        first = await session.call_tool("claude_ask", arguments, allow_input_required=True)
+        assert isinstance(first, InputRequiredResult)
+        answers: InputResponses = dict.fromkeys(first.input_requests or {}, YES)
+        results: list[CallToolResult | InputRequiredResult] = []
+
+        async def repeat() -> None:
+            results.append(
+                await session.call_tool(
+                    "claude_ask",
+                    arguments,
+                    input_responses=answers,
+                    request_state=first.request_state,
+                    allow_input_required=True,
+                )
+            )
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(repeat)
+            tasks.start_soon(repeat)
+    sent = [each for each in results if isinstance(each, CallToolResult) and not each.is_error]
+    assert len(sent) == 1
+    assert len(message_requests(upstream)) == 1
+
+
+async def test_two_same_calls_at_once_are_each_approved_in_2025_11_25(upstream: Simulator, tmp_path: Path) -> None:
+    user = UserAnswers(YES, YES)
+    async with (
+        connect(
+            "memory",
+            "legacy",
+            tmp_path / "data",
+            base_url=upstream.url,
+            confirm_above_usd=0.05,
+            elicitation_callback=user,
+        ) as desk,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(desk.ask, "Long")
+        tasks.start_soon(desk.ask, "Long")
+    assert len(set(user.questions)) == 2
+    assert len(message_requests(upstream)) == 2
+
+
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_a_job_of_many_items_is_approved_as_a_whole(
     upstream: Simulator, tmp_path: Path, mode: ProtocolMode
@@ -152,13 +207,16 @@ async def test_a_job_of_many_items_is_approved_as_a_whole(
     assert len(message_requests(upstream)) == 2
 
 
-def test_an_answered_elicitation_is_not_pending_and_pending_ones_are_bounded() -> None:
-    approvals = SpendingApprovals()
-    first = approvals.add_question("a", "Send it?")
-    assert approvals.pending_question("a") == first
-    approvals.close_question("a")
-    assert approvals.pending_question("a") is None
-    assert approvals.add_question("a", "Send it?") != first
+async def test_an_answered_elicitation_is_not_pending_and_pending_ones_are_bounded(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "data")
+    approvals = SpendingApprovals(store)
+    first = await approvals.add_question("a", "Send it?")
+    assert await approvals.pending_question("a") == first
+    assert await approvals.close_question("a")
+    assert not await approvals.close_question("a")
+    assert await approvals.pending_question("a") is None
+    assert await approvals.add_question("a", "Send it?") != first
     for number in range(MAX_PENDING_QUESTIONS):
-        approvals.add_question(str(number), "Send it?")
-    assert approvals.pending_question("a") is None
+        await approvals.add_question(str(number), "Send it?")
+    assert await approvals.pending_question("a") is None
+    await store.close()

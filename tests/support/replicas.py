@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
     from pathlib import Path
 
+    from mcp.client.session import ElicitationFnT
+
     from mcp_server_claude.store.user_rows import UserChanges
 
 Row = dict[str, Any]
@@ -88,10 +90,16 @@ async def running_replicas(
 
 
 @asynccontextmanager
-async def mcp_client(replicas: Replicas, user: str = "ada") -> AsyncGenerator[Client]:
-    """An MCP client of 2026-07-28 at the proxy."""
+async def mcp_client(
+    server: RunningHttpServer, user: str = "ada", elicitation_callback: ElicitationFnT | None = None
+) -> AsyncGenerator[Client]:
+    """An MCP client of 2026-07-28 at the proxy, or at one of the servers. With a callback it can ask its user."""
     async with (
-        create_mcp_http_client(headers={"Authorization": f"Bearer {replicas.tokens[user]}"}) as http,
-        Client(streamable_http_client(f"{replicas.url}/mcp", http_client=http), mode="auto") as client,
+        create_mcp_http_client(headers={"Authorization": f"Bearer {server.tokens[user]}"}) as http,
+        Client(
+            streamable_http_client(f"{server.url}/mcp", http_client=http),
+            mode="auto",
+            elicitation_callback=elicitation_callback,
+        ) as client,
     ):
         yield client

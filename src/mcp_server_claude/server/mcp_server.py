@@ -26,6 +26,7 @@ from mcp_server_claude.server.resource_subscriptions import (
     publish_updates,
     register_subscriptions,
 )
+from mcp_server_claude.server.shared_request_state import SharedRequestState
 from mcp_server_claude.server.tasks_extension import TasksExtension, check_task_subscriptions
 from mcp_server_claude.server.tool_dependencies import bind_request
 from mcp_server_claude.server.tools import build_tools
@@ -100,6 +101,7 @@ def build_mcp_server(
     telemetry.start_telemetry()
     tools = [*(build_tools() if tools is None else tools), panel_tool()]
     bus, subscriptions = UserSubscriptionBus(), ConnectionSubscriptions()
+    request_state = SharedRequestState() if settings.store_url else None
     server = MCPServer(
         SERVER_NAME,
         title="Claude",
@@ -122,7 +124,10 @@ def build_mcp_server(
         ],
         log_level="WARNING",
         subscriptions=bus,
+        request_state_security=request_state.security if request_state else None,
     )
+    if request_state:
+        server.middleware.insert(0, request_state.load_key)  # before the SDK's own, which unseals
     register_subscriptions(server, subscriptions)
     resources.register_resources(server)
     prompts.register_prompts(server)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from mcp_server_claude.calls import spending_approvals
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.jobs.call_spec import approval_digest
+from mcp_server_claude.server.tool_dependencies import current_request
 from mcp_server_claude.services.service_access import ServiceAccess
 
 if TYPE_CHECKING:
@@ -30,15 +31,17 @@ class SpendingApproval(BaseModel):
 
 
 APPROVED = SpendingApproval(proceed=True)
+"""The approval of a call about which nobody was asked."""
 
 
-def ask_user(
+async def ask_user(
     services: ServiceAccess, ctx: Context[ServiceAccess], digest: str, highest_usd: float | None
 ) -> Elicit[SpendingApproval] | SpendingApproval:
     """The question whether a call may cost so much, or the approval where the limit is not exceeded.
 
     Raises:
         RequestError: The limit is exceeded, and the client cannot ask its user.
+        ConfigurationError: The database that servers share cannot be used.
     """
     above_usd = services.settings.confirm_above_usd
     if not spending_approvals.needs_approval(highest_usd, above_usd):
@@ -50,28 +53,47 @@ def ask_user(
             "cannot ask. A lower max_usd or max_tokens needs no approval.",
             kind="confirmation",
         )
-    return Elicit(services.approvals.add_question(digest, f"{sentence} Send it?"), SpendingApproval)
+    text = f"{sentence} Send it?"
+    if not _asks_in_result(ctx.protocol_version):
+        return Elicit(spending_approvals.question_with_nonce(text), SpendingApproval)
+    return Elicit(await services.approvals.add_question(digest, text), SpendingApproval)
 
 
-def pending_question(services: ServiceAccess, digest: str) -> Elicit[SpendingApproval] | None:
-    """The question that the user was asked when this call was made before; None if there is none."""
-    question = services.approvals.pending_question(digest)
+async def pending_question(
+    services: ServiceAccess, ctx: Context[ServiceAccess], digest: str
+) -> Elicit[SpendingApproval] | None:
+    """The question that the user was asked when this call was made before; None if there is none.
+
+    Raises:
+        ConfigurationError: The database that servers share cannot be used.
+    """
+    if not _asks_in_result(ctx.protocol_version):
+        return None
+    question = await services.approvals.pending_question(digest)
     return None if question is None else Elicit(question, SpendingApproval)
 
 
-def check_approval(
+async def check_approval(
     services: ServiceAccess, outcome: ElicitationResult[SpendingApproval], call: Call, *further: object
 ) -> None:
     """Use the answer of the user up, for this one call.
 
     Raises:
-        RequestError: The user declined, or closed the question.
+        RequestError: The user declined, or closed the question, or the answer was used by another call.
+        ConfigurationError: The database that servers share cannot be used.
     """
-    if services.settings.confirm_above_usd is None:
+    if isinstance(outcome, AcceptedElicitation) and outcome.data is APPROVED:
         return
-    services.approvals.close_question(approval_digest(call, *further))
+    is_first = True
+    if _asks_in_result(current_request().protocol_version):
+        is_first = await services.approvals.close_question(approval_digest(call, *further))
     if not (isinstance(outcome, AcceptedElicitation) and outcome.data.proceed):
         raise RequestError("The user did not approve the cost of this call. Nothing was sent.", kind="confirmation")
+    if not is_first:
+        raise RequestError(
+            "This approval was used for another call meanwhile. Nothing was sent; call again to be asked again.",
+            kind="confirmation",
+        )
 
 
 def _can_ask(ctx: Context[Any]) -> bool:
@@ -79,4 +101,9 @@ def _can_ask(ctx: Context[Any]) -> bool:
     elicitation = capabilities.elicitation if capabilities is not None else None
     if elicitation is None or (elicitation.form is None and elicitation.url is not None):
         return False
-    return (ctx.protocol_version or "") >= CLIENT_ASKS_IN_RESULT_VERSION or ctx.session.can_send_request
+    return _asks_in_result(ctx.protocol_version) or ctx.session.can_send_request
+
+
+def _asks_in_result(protocol_version: str | None) -> bool:
+    """True if the client repeats a call with the answer. Before, the answer comes back to the call that asked."""
+    return (protocol_version or "") >= CLIENT_ASKS_IN_RESULT_VERSION

@@ -22,6 +22,7 @@ from mcp_server_claude.anthropic_api.platforms import find_credential
 from mcp_server_claude.calls.answer_feed import AnswerFeed
 from mcp_server_claude.calls.conversation_threads import ConversationThreads
 from mcp_server_claude.calls.running_calls import CallRegistry
+from mcp_server_claude.calls.spending_approvals import SpendingApprovals
 from mcp_server_claude.engine.engine import Engine, LedgerWriter
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.files import FilePolicy, roots_for
@@ -72,6 +73,7 @@ class OpenServices:
                 wait_s=settings.models_wait_s,
             )
         self.users = UserDirectory(settings, store)
+        self.approvals = SpendingApprovals(store)
         self.ledger = LedgerWriter(store, project=project_name(settings, http=http))
         engine = Engine(settings, self.claude, self.models, self.ledger, file_policy)
         self.output_files = engine.output_files

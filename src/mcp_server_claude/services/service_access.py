@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Self
 import anyio
 
 from mcp_server_claude.calls.resource_updates import ResourceUpdates
-from mcp_server_claude.calls.spending_approvals import SpendingApprovals
 from mcp_server_claude.errors import CallError, ConfigurationError
 
 CLIENT_LOAD_TIMEOUT_S = 30.0
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.calls.answer_feed import AnswerFeed
     from mcp_server_claude.calls.conversation_threads import ConversationThreads
     from mcp_server_claude.calls.running_calls import CallRegistry
+    from mcp_server_claude.calls.spending_approvals import SpendingApprovals
     from mcp_server_claude.engine.output_file_downloads import OutputFiles
     from mcp_server_claude.jobs.background_jobs import BackgroundJobs
     from mcp_server_claude.services.open_services import OpenServices
@@ -41,7 +41,6 @@ class ServiceAccess(ABC):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.approvals = SpendingApprovals()
         self.resource_updates = ResourceUpdates()
         self._is_open = anyio.Event()
         self._opened: OpenServices | None = None
@@ -78,6 +77,11 @@ class ServiceAccess(ABC):
     def threads(self) -> ConversationThreads:
         """The conversations."""
         return self._services().threads
+
+    @property
+    def approvals(self) -> SpendingApprovals:
+        """The questions whether a call may be sent."""
+        return self._services().approvals
 
     @property
     def output_files(self) -> OutputFiles:

@@ -234,6 +234,11 @@ MIGRATIONS: tuple[Migration, ...] = (
             table_definitions.CREATE_COOLDOWN,
         ),
     ),
+    Migration(
+        20,
+        "Questions about the cost of a call, and a key for its state, so that any server can take the answer.",
+        (table_definitions.CREATE_SHARED_KEY, table_definitions.CREATE_SPENDING_QUESTION),
+    ),
 )
 
 NEWEST_VERSION = MIGRATIONS[-1].number

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import SqlValue
 
 BATCH_ROWS = 1000
-SKIPPED_TABLES = frozenset({"schema_version", "process", "worker", "user_call", "cooldown"})
+SKIPPED_TABLES = frozenset(
+    {"schema_version", "process", "worker", "user_call", "cooldown", "shared_key", "spending_question"}
+)
 """Tables that describe the file and its processes, not its content."""
 
 Row = tuple["SqlValue", ...]

@@ -223,6 +223,21 @@ create table cooldown (
 )
 """
 
+CREATE_SHARED_KEY = """
+create table shared_key (
+    name text primary key,
+    value text not null
+)
+"""
+
+CREATE_SPENDING_QUESTION = """
+create table spending_question (
+    key text primary key,
+    text text not null,
+    asked_at double precision not null
+)
+"""
+
 SPEND_COLUMNS = """
 attempt, "end", input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens, cost_micros
 """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mcp_server_claude.calls.spending_approvals import MAX_PENDING_QUESTIONS, SpendingApprovals
+from mcp_server_claude.store import Store
 from support.http_server import http_server_thread
 from support.mcp_session import ledger_rows
 from support.simulator_requests import message_requests
@@ -90,13 +91,15 @@ async def test_without_the_setting_an_approval_is_ignored(upstream: Simulator, t
         assert (await client.post("/chat", json={"message": "Long", "approval": "approval_1"})).status_code == 200
 
 
-def test_a_token_is_used_once_and_pending_ones_are_bounded() -> None:
-    approvals = SpendingApprovals()
-    token = approvals.issue_token("a")
-    assert not approvals.use_token(token, "b")
-    assert approvals.use_token(token, "a")
-    assert not approvals.use_token(token, "a")
-    oldest = approvals.issue_token("a")
+async def test_a_token_is_used_once_and_pending_ones_are_bounded(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "data")
+    approvals = SpendingApprovals(store)
+    token = await approvals.issue_token("a")
+    assert not await approvals.use_token(token, "b")
+    assert await approvals.use_token(token, "a")
+    assert not await approvals.use_token(token, "a")
+    oldest = await approvals.issue_token("a")
     for number in range(MAX_PENDING_QUESTIONS):
-        approvals.issue_token(str(number))
-    assert not approvals.use_token(oldest, "a")
+        await approvals.issue_token(str(number))
+    assert not await approvals.use_token(oldest, "a")
+    await store.close()

@@ -66,11 +66,13 @@ async def confirm_ask(  # the arguments of the tool, by their names
         thread=thread,
     )
     digest = approval_digest(call)
-    if (question := spending_confirmation.pending_question(services, digest)) is not None:
+    if (question := await spending_confirmation.pending_question(services, ctx, digest)) is not None:
         return question
     _ = services.calls  # an invalid setting is an error before the user is asked
     estimates = [each.max_usd for each in await services.threads.estimate_call_cost(call)]
-    return spending_confirmation.ask_user(services, ctx, digest, spending_approvals.highest_cost(estimates, max_usd))
+    return await spending_confirmation.ask_user(
+        services, ctx, digest, spending_approvals.highest_cost(estimates, max_usd)
+    )
 
 
 async def claude_ask(
@@ -112,7 +114,7 @@ async def claude_ask(
     jobs = services.calls
     if dry_run:
         return tool_results.text_result(_cost_table(await services.threads.estimate_call_cost(call), tools))
-    spending_confirmation.check_approval(services, approval, call)
+    await spending_confirmation.check_approval(services, approval, call)
     if background:
         return job_results.started_result(await services.jobs.start_ask(call))
     detach_s = detach_delay_s(services.settings.detach_after_s, caller.traits, accepts_tasks=caller.accepts_tasks)

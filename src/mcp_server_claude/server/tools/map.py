@@ -51,12 +51,14 @@ async def confirm_map(  # the arguments of the tool, by their names
         caller.origin("claude_map"), prompt=prompt, model=model, effort=effort, system=system, schema=schema
     )
     digest = approval_digest(template, items, output, max_usd)
-    if (question := spending_confirmation.pending_question(services, digest)) is not None:
+    if (question := await spending_confirmation.pending_question(services, ctx, digest)) is not None:
         return question
     estimates = [
         each.max_usd for each in await services.jobs.estimate_map(_map_request(template, items, output, max_usd))
     ]
-    return spending_confirmation.ask_user(services, ctx, digest, spending_approvals.highest_cost(estimates, max_usd))
+    return await spending_confirmation.ask_user(
+        services, ctx, digest, spending_approvals.highest_cost(estimates, max_usd)
+    )
 
 
 async def claude_map(
@@ -85,7 +87,7 @@ async def claude_map(
     jobs = services.jobs
     if dry_run:
         return tool_results.text_result(_estimate_table(await jobs.estimate_map(request)))
-    spending_confirmation.check_approval(services, approval, template, items, output, max_usd)
+    await spending_confirmation.check_approval(services, approval, template, items, output, max_usd)
     job_id = (await jobs.start_map(request)).record.id
     delay_s = detach_delay_s(services.settings.detach_after_s, caller.traits, accepts_tasks=caller.accepts_tasks)
     await job_progress_reports.wait_for_job(jobs, job_id, caller, services.settings, delay_s or math.inf)

@@ -48,9 +48,9 @@ async def check_cost_approval(services: ServiceAccess, call: Call, token: str) -
     if above_usd is None:
         return
     digest = await anyio.to_thread.run_sync(approval_digest, call)  # a call may hold megabytes of files
-    if token and services.approvals.use_token(token, digest):
+    if token and await services.approvals.use_token(token, digest):
         return
     estimates = [each.max_usd for each in await services.threads.estimate_call_cost(call)]
     highest_usd = spending_approvals.highest_cost(estimates, call.max_usd)
     if spending_approvals.needs_approval(highest_usd, above_usd):
-        raise CostApprovalError(highest_usd, services.approvals.issue_token(digest))
+        raise CostApprovalError(highest_usd, await services.approvals.issue_token(digest))
