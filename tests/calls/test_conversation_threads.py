@@ -358,7 +358,7 @@ async def test_a_transcript_lists_its_files_and_is_paged_beyond_the_limit(
         assert isinstance(link, ResourceLink)
         assert link.uri == f"claude://threads/{thread}"
         assert isinstance(cut, TextContent)
-        assert f"claude://threads/{thread}?offset={len(head.text)} goes on from here" in cut.text
+        assert f"claude://threads/{thread}?offset={len(head.text)} continues from here" in cut.text
         assert isinstance(line, TextContent)
         assert line.text == f"[{thread} · 2 turns]"
 

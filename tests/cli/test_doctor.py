@@ -192,7 +192,7 @@ async def test_the_server_of_a_team_is_checked_for_its_users_and_missing_setting
 
     await anyio.run_process(server_command("user", "add", "ada"), env=visit.environment())
     _, printed = await visit("--offline", MCP_CLAUDE_API_KEY=KEY)
-    assert "1 (no operators): nobody can see the usage of all." in line(printed, "users")
+    assert "1 (no operators): no user can see the usage of all users." in line(printed, "users")
 
 
 @pytest.mark.anyio

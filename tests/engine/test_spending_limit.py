@@ -565,7 +565,7 @@ async def test_an_unknown_price_counts_at_the_highest_of_its_family_and_is_repor
     assert usage_meta(result)["cost_usd"] is None
     assert line["cost_micros"] is None
     footer = text_blocks(result)[1]
-    assert "the price of vendor/claude-haiku-99 is unknown: counted at the dearest of its line" in footer
+    assert "the price of vendor/claude-haiku-99 is unknown: counted at the highest price of its family" in footer
 
 
 async def test_without_a_limit_nothing_is_reported_about_the_highest_price(tmp_path: Path) -> None:
@@ -574,7 +574,7 @@ async def test_without_a_limit_nothing_is_reported_about_the_highest_price(tmp_p
         connect("memory", "auto", tmp_path / "data", base_url=gateway.url) as session,
     ):
         result = await session.ask("Tell me.", model="claude-haiku-99")
-    assert "dearest" not in text_blocks(result)[1]
+    assert "highest price" not in text_blocks(result)[1]
     assert "price unknown" in text_blocks(result)[1]
 
 

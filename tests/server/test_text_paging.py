@@ -59,7 +59,7 @@ async def test_the_setting_holds_for_every_client(upstream: Simulator, tmp_path:
         assert 1000 < len(head.text) <= 2000
         assert link.uri == complete(result)
         assert note.text.startswith(f"CUT: {len(head.text):,} of {len(LONG):,} characters; {complete(result)} holds")
-        assert f"{complete(result)}?offset={len(head.text)} goes on" in note.text
+        assert f"{complete(result)}?offset={len(head.text)} continues" in note.text
         assert await read(session, complete(result)) == LONG
 
 
@@ -141,7 +141,7 @@ async def test_the_address_in_the_head_continues_where_it_ends(upstream: Simulat
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as session:
         result = await session.ask(directive(text=LONG))
         head, note, *_ = texts_of(result)
-        found = re.search(r"(claude://\S+\?offset=\d+) goes on", note)
+        found = re.search(r"(claude://\S+\?offset=\d+) continues", note)
         assert found
         assert head + await read(session, found[1]) == LONG
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 STOPPED_BY_TOOL = "it was stopped by claude_jobs."
 STOPPED_BY_READER = "it was stopped."
-STOPPED_UNREAD = "nobody read it any more."
+STOPPED_UNREAD = "it had no readers any more."
 
 
 class RunningCall:

@@ -71,7 +71,7 @@ class SpendingLimit:
         self._surplus_usd = Decimal(0)
         self.note = ""
         if self.is_limited and exact is None and self._rates is not None:
-            self.note = f"the price of {model.id} is unknown: counted at the dearest of its line"
+            self.note = f"the price of {model.id} is unknown: counted at the highest price of its family"
 
     @property
     def is_limited(self) -> bool:
@@ -197,7 +197,7 @@ def _highest_rates(line: str, *, regional: bool) -> PriceRates | None:
 def _family_of(name: str) -> str:
     """The family in the id of a gateway's list, e.g. `haiku` in `vendor/claude-haiku-9`; empty if it names none.
 
-    Reserving at the price of the dearest family would refuse calls that are affordable.
+    Reserving at the price of the most expensive family would reject calls that are affordable.
     """
     return next((line for line in MODEL_FAMILIES if line in name.lower()), "")
 

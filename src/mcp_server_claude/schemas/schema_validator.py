@@ -114,7 +114,7 @@ def _cost_per_character(schema: Json, root: Schema, known: dict[int, float]) -> 
     """The time in µs that searching the patterns takes at most for each character of a value.
 
     Parts that apply to the same value add up; of the properties and the items of a value each has characters of its
-    own, so the dearest counts.
+    own, so the most expensive counts.
     """
     if not isinstance(schema, dict):
         return 0.0

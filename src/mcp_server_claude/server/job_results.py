@@ -32,7 +32,7 @@ def started_result(snapshot: JobSnapshot) -> CallToolResult:
     job_id = snapshot.record.id
     text = (
         f'Job {job_id} has started. claude_jobs(id="{job_id}", wait=50) returns the answer, or as much as there is by '
-        "then. It goes on without this client, and after a restart of the server."
+        "then. It continues without this client, and after a restart of the server."
     )
     return CallToolResult(content=[_text_block(text)], _meta={JOB_KEY: snapshot.as_json()})
 

@@ -81,7 +81,7 @@ def truncate_text(text: str, address: str, limit: int | None, noun: str = "answe
         content.append(
             _text_block(
                 f"CUT: {len(head):,} of {len(whole):,} characters; {address} holds the whole {noun}, "
-                f"{address}?offset={len(head)} goes on from here page by page."
+                f"{address}?offset={len(head)} continues from here page by page."
             )
         )
     return content

@@ -51,7 +51,7 @@ async def check_users(settings: Settings) -> list[Finding]:
         return [Finding(name="users", ok=True, text=text)]
     if listed:
         hint = f"To make one an operator: {pasteable_command('user', 'set', 'NAME', '--operator')}"
-        return [Finding(name="users", ok=None, text=f"{text}: nobody can see the usage of all.", hint=hint)]
+        return [Finding(name="users", ok=None, text=f"{text}: no user can see the usage of all users.", hint=hint)]
     hint = f"To add one: {pasteable_command('user', 'add', 'NAME', '--operator')}"
     text = "none yet" if settings.oidc_issuer else "none: the server answers only this machine."
     return [Finding(name="users", ok=None, text=text, hint=hint)]
