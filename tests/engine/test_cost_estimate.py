@@ -51,7 +51,7 @@ async def test_a_dry_run_counts_everything_that_would_be_sent_and_prices_the_sea
         assert "`$?`" not in bare + formed
         assert "Each time Claude looks into files" in looking
         assert "with the longest answer and 8 searches" in searching
-        assert "| $0.661 (100 tokens) |" in searching  # most of it is what 8 pages and 8 searches may bring in
+        assert "| $4.72 (100 tokens) |" in searching  # what 8 pages and 8 searches bring in may be read ten times
 
 
 async def test_a_dry_run_rejects_what_the_call_would_reject(upstream: Simulator, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
+from mcp_server_claude.anthropic_api.web_allowance import MAX_WEB_FETCH_TOKENS, MAX_WEB_SEARCHES, offers_web_tools
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -23,13 +25,6 @@ CACHE_LOOKBACK_BLOCKS = 20
 """Blocks before a breakpoint within which the API finds what an earlier request has cached (docs, "Prompt caching")."""
 MIN_CACHED_SYSTEM_CHARS = 1_500
 """Characters of rules that are worth a breakpoint: fewer than 512 tokens are cached for no model."""
-MAX_WEB_SEARCHES = 8
-"""Web searches that one request may make; each costs a cent."""
-MAX_WEB_FETCH_TOKENS = 25_000
-"""Tokens of one page or PDF that is fetched, about 85,000 characters; the rest is cut off (`max_content_tokens`,
-https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool, as documented by November 2026)."""
-WEB_SEARCH_RESULT_TOKENS = 4_000
-"""Tokens that the results of one search are taken to bring into the context. The API has no limit for them."""
 
 
 def server_tool_definitions(names: Sequence[ToolName], *, programmatic: bool) -> list[RequestBody]:
@@ -60,18 +55,11 @@ def server_tool_definitions(names: Sequence[ToolName], *, programmatic: bool) ->
     return tools
 
 
-def max_web_tokens(body: RequestBody) -> int:
-    """Tokens that web tools may bring into the context of a request, which no count of tokens knows beforehand."""
-    if cast("RequestBody", body.get("tool_choice") or {}).get("type") == "none":
-        return 0
-    tokens = 0
-    for tool in cast("list[RequestBody]", body.get("tools") or []):
-        uses = cast("int", tool.get("max_uses") or MAX_WEB_SEARCHES)
-        if tool.get("name") == "web_search":
-            tokens += uses * WEB_SEARCH_RESULT_TOKENS
-        elif tool.get("name") == "web_fetch":
-            tokens += uses * cast("int", tool.get("max_content_tokens") or MAX_WEB_FETCH_TOKENS)
-    return tokens
+def may_use_web(body: RequestBody) -> bool:
+    """True if the web tools of a request are there, and may be used."""
+    tools = cast("list[RequestBody]", body.get("tools") or [])
+    choice = cast("RequestBody", body.get("tool_choice") or {})
+    return offers_web_tools(tools, is_switched_off=choice.get("type") == "none")
 
 
 def build_request_body(

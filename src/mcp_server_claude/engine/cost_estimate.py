@@ -11,6 +11,7 @@ from mcp_server_claude.pricing import MILLION
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.models import ClaudeModel, ModelCatalog
     from mcp_server_claude.anthropic_api.request_body import CacheTtl
+    from mcp_server_claude.anthropic_api.web_allowance import WebAllowance
 
 SHORT_ANSWER_TOKENS = 500
 """Output tokens of a short answer, the lower end of a price range."""
@@ -51,17 +52,18 @@ def cost_estimates(
     *,
     input_tokens: int,
     max_tokens: int,
-    searches: int,
     cache: CacheTtl,
     regional: bool = False,
     batches: bool = False,
-    web_tokens: int = 0,
+    web: WebAllowance | None = None,
 ) -> tuple[CostEstimate, ...]:
     """Estimates for the call as it is, and on the newest model of each cheaper family.
 
     With `regional`, inference is confined to a region, at a higher price. With `batches`, a batch can be asked for, and
-    is offered too. `web_tokens` are what web tools may bring in.
+    is offered too. `web` is what web tools may do.
     """
+    searches = web.uses if web is not None else 0
+    web_tokens = web.max_billed_tokens(input_tokens) if web is not None else 0
 
     def quote(candidate: ClaudeModel, variant: str, *, batch: bool = False) -> CostEstimate:
         longest_tokens = min(max_tokens, candidate.max_tokens_for())
@@ -76,7 +78,8 @@ def cost_estimates(
             )
         input_cost, short_cost = input_tokens * rates.input, min(SHORT_ANSWER_TOKENS, longest_tokens) * rates.output
         highest_cost = (
-            (input_tokens + web_tokens) * rates.uncached_input_rate(cache)
+            input_tokens * rates.uncached_input_rate(cache)
+            + web_tokens * rates.input
             + longest_tokens * rates.output
             + searches * rates.web_search * MILLION
         )

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from mcp_server_claude.anthropic_api.error_classification import TOO_LONG_MESSAGE
-from mcp_server_claude.anthropic_api.request_body import MAX_WEB_SEARCHES, max_web_tokens
+from mcp_server_claude.anthropic_api.request_body import may_use_web
 from mcp_server_claude.anthropic_api.token_estimate import OVERESTIMATE_FACTOR
+from mcp_server_claude.anthropic_api.web_allowance import FULL_WEB_ALLOWANCE
 from mcp_server_claude.call_types import Reply, Waiting
 from mcp_server_claude.engine import (
     build_reply,
@@ -312,10 +313,9 @@ class Engine:
             model,
             input_tokens=counted.tokens,
             max_tokens=max_tokens,
-            searches=MAX_WEB_SEARCHES if "web" in call.tools else 0,
             cache=self._settings.cache,
             regional=self._claude.is_regional,
-            web_tokens=max_web_tokens(body),
+            web=FULL_WEB_ALLOWANCE if may_use_web(body) else None,
         )
         return tuple(replace(each, estimated=not counted.exact) for each in offers)
 

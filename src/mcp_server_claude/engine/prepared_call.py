@@ -10,6 +10,7 @@ import anyio.to_thread
 from mcp_server_claude import files
 from mcp_server_claude.anthropic_api.request_body import build_request_body
 from mcp_server_claude.anthropic_api.thinking_config import thinking_config
+from mcp_server_claude.anthropic_api.web_allowance import FULL_WEB_ALLOWANCE
 from mcp_server_claude.engine.call_deadline import CallDeadline
 from mcp_server_claude.engine.fallback_model import FallbackModel
 from mcp_server_claude.engine.structured_output import REFUSED_SCHEMA_REASONS
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.platforms.platform import Platform
     from mcp_server_claude.anthropic_api.request_body import CacheTtl, RequestBody
     from mcp_server_claude.anthropic_api.thinking_config import ThinkingDisplay
+    from mcp_server_claude.anthropic_api.web_allowance import WebAllowance
     from mcp_server_claude.call_types import Call, Message
     from mcp_server_claude.engine.structured_output import OutputSchema
     from mcp_server_claude.engine.thread_history import ThreadView
@@ -70,9 +72,11 @@ class PreparedCall:
         call = replace(self.call, prompt=schema.add_instruction(self.call.prompt), notes=notes)
         return replace(self, call=call, output_schema=schema)
 
-    def thread_view(self, *, account: str, repair: ThreadRepair = NO_REPAIR) -> ThreadView:
+    def thread_view(
+        self, *, account: str, repair: ThreadRepair = NO_REPAIR, web: WebAllowance = FULL_WEB_ALLOWANCE
+    ) -> ThreadView:
         """The view that the model gets of the thread; see `thread_history.thread_view`."""
-        return thread_view(self.call, self.model, self.output_schema, account=account, repair=repair)
+        return thread_view(self.call, self.model, self.output_schema, account=account, repair=repair, web=web)
 
     def request_body(
         self,

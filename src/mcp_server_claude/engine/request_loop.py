@@ -13,7 +13,8 @@ import anyio
 
 from mcp_server_claude import number_formatting
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
-from mcp_server_claude.anthropic_api.request_body import max_web_tokens
+from mcp_server_claude.anthropic_api.request_body import may_use_web
+from mcp_server_claude.anthropic_api.web_allowance import FULL_WEB_ALLOWANCE, WEB_ALLOWANCES
 from mcp_server_claude.call_types import CHARS_PER_TOKEN, COMPLETE_STOP_REASONS, Waiting
 from mcp_server_claude.engine import next_step
 from mcp_server_claude.engine.continuation import CONTINUE_PROMPT, overlap_anchor
@@ -64,6 +65,7 @@ class RequestLoop:
         self._model = model
         self._context = context
         self._repair = ThreadRepair(drops_blocks=call.drops_thinking_blocks and context.claude.takes_thinking_betas)
+        self._web = FULL_WEB_ALLOWANCE
         self._messages = RequestMessages(call, self._view())
         self._progress = next_step.LoopProgress()
         self._policy = next_step.LoopPolicy(
@@ -105,7 +107,7 @@ class RequestLoop:
                     assert_never(step)
 
     def _view(self) -> ThreadView:
-        return self._prepared.thread_view(account=self._context.claude.account, repair=self._repair)
+        return self._prepared.thread_view(account=self._context.claude.account, repair=self._repair, web=self._web)
 
     def _repair_thread(self, failure: CallError | None) -> bool:
         """Repair the thread's part of the request after a refusal. The same request would be refused again."""
@@ -159,7 +161,7 @@ class RequestLoop:
             await context.cooldown.wait_until_clear(context.listener, timeout_s=remaining_s)
             body = self._request_body(continuation)
             await self._prepared.check_limits(body, context.claude.platform)
-            entry = await self._open_ledger_entry(body)
+            entry, body = await self._open_ledger_entry(body, continuation)
         except CallError as error:
             return error
         context.usage.attempts += 1
@@ -188,19 +190,23 @@ class RequestLoop:
         await entry.close(stream, error, *self._record_bill(stream, entry))
         return error
 
-    async def _open_ledger_entry(self, body: RequestBody) -> OpenEntry:
-        """The ledger entry of a request, with its cost reserved. `max_tokens` is cut to what the reservation pays for.
+    async def _open_ledger_entry(self, body: RequestBody, continuation: list[Message]) -> tuple[OpenEntry, RequestBody]:
+        """The ledger entry of a request, with its cost reserved, and its body: `max_tokens` and what web tools may
+        bring in are cut to what the reservation pays for.
 
         Raises:
             CallError: The remaining budget is too small, or the deadline has passed.
         """
-        context, reservation, input_tokens = self._context, None, 0
-        web_tokens = max_web_tokens(body)
+        context, limit = self._context, self._context.spending_limit
+        reservation, input_tokens, allowances = None, 0, ()
         max_tokens = cast("int", body["max_tokens"])
-        if context.spending_limit.is_limited:
+        if limit.is_limited:
             with self._prepared.deadline.enforce():
                 input_tokens = (await context.claude.count_tokens(body)).tokens
-            reservation = context.spending_limit.reservation_for(input_tokens, max_tokens, web_tokens)
+            if may_use_web(body):
+                # Within a turn its tools stay as they are: thinking in it is bound to them.
+                allowances = (self._web,) if self._messages.has_open_turn else WEB_ALLOWANCES
+            reservation = limit.reservation_for(input_tokens, max_tokens, allowances)
         credential = context.claude.credential
         entry = await context.ledger.open_entry(
             self._call,
@@ -210,13 +216,17 @@ class RequestLoop:
             reservation_request=reservation,
         )
         if isinstance(entry, InsufficientBudget):
-            raise context.spending_limit.budget_error(entry)
+            raise limit.budget_error(entry)
         if reservation is not None:
-            affordable = context.spending_limit.affordable_tokens(entry.reserved_micros, input_tokens, web_tokens)
-            body["max_tokens"] = min(max_tokens, affordable)
-            self._is_limited_by_budget = affordable < max_tokens
+            affordable = limit.affordable_request(entry.reserved_micros, input_tokens, max_tokens, allowances)
+            if affordable.web not in {None, self._web}:
+                self._web = affordable.web or self._web
+                self._messages.view = self._view()
+                body = self._request_body(continuation)
+            body["max_tokens"] = min(max_tokens, affordable.max_tokens)
+            self._is_limited_by_budget = affordable.max_tokens < max_tokens
         self._sent_max_tokens = cast("int", body["max_tokens"])
-        return entry
+        return entry, body
 
     def _request_body(self, continuation: list[Message]) -> RequestBody:
         """The body of the next request; a continuation is allowed only the tokens that the text before it left."""
@@ -306,8 +316,20 @@ class RequestLoop:
             sent=self._messages.sent_turn(self._repair),
             container_id=self._messages.container_id,
             error=error,
-            notes=(*self._messages.view.notes, *_dropped_blocks_note(stream.dropped_thinking_blocks)),
+            notes=(
+                *self._messages.view.notes,
+                *_dropped_blocks_note(stream.dropped_thinking_blocks),
+                *self._web_note(),
+            ),
         )
+
+    def _web_note(self) -> tuple[str, ...]:
+        """The note on web tools that a spending limit has bounded further."""
+        if self._web == FULL_WEB_ALLOWANCE:
+            return ()
+        uses = number_formatting.format_count(self._web.uses, "search", "searches")
+        pages = number_formatting.format_count(self._web.uses, "page")
+        return (f"the spending limit has room for {uses} and {pages} of {self._web.page_tokens:,} tokens at most",)
 
 
 def _dropped_blocks_note(count: int) -> tuple[str, ...]:

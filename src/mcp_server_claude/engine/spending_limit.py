@@ -15,12 +15,15 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from mcp_server_claude import number_formatting, pricing
-from mcp_server_claude.anthropic_api.request_body import MAX_WEB_SEARCHES
+from mcp_server_claude.anthropic_api.web_allowance import MAX_LOOP_ITERATIONS
 from mcp_server_claude.errors import ConfigurationError, RequestError, TemporaryError
 from mcp_server_claude.store import budget_reservations
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mcp_server_claude.anthropic_api.models import ClaudeModel
+    from mcp_server_claude.anthropic_api.web_allowance import WebAllowance
     from mcp_server_claude.call_types import Call
     from mcp_server_claude.pricing import PriceRates
     from mcp_server_claude.settings import Settings
@@ -34,6 +37,14 @@ MICROS_PER_USD = Decimal(1_000_000)
 MODEL_FAMILIES = ("fable", "mythos", "opus", "sonnet", "haiku")
 PRICED_LIKE_FAMILY = {"mythos": "fable"}
 """Families with few public prices, and the family that costs the same (the pricing page has them in one row)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AffordableRequest:
+    """What a reservation pays for: `max_tokens` of output, and an allowance where the request may use the web."""
+
+    max_tokens: int
+    web: WebAllowance | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,38 +108,50 @@ class SpendingLimit:
         """The `max_tokens` of a request before the budget is applied."""
         return min(max_tokens, DEFAULT_RESERVED_TOKENS) if self.is_limited and not self._call.max_tokens else max_tokens
 
-    def reservation_for(self, input_tokens: int, max_tokens: int, web_tokens: int = 0) -> ReservationRequest:
+    def reservation_for(
+        self, input_tokens: int, max_tokens: int, web: Sequence[WebAllowance] = ()
+    ) -> ReservationRequest:
         """The reservation for a request with this input and this `max_tokens`.
 
-        `web_tokens` are what its web tools may bring in. They are reserved where the limits have room for them; where
-        they have less, the request goes with what is there, since most searches bring far less.
+        `web` are the allowances for its web tools, the largest first. The largest is reserved where the limits have
+        room for it, and at least the smallest.
 
         Raises:
-            RequestError: `max_usd` does not pay for the input and a short answer.
+            RequestError: `max_usd` does not pay for the input, the smallest allowance and a short answer.
         """
-        rates = self._rates_for(input_tokens + web_tokens)
-        input_micros = self._input_cost_micros(input_tokens, rates)
-        max_micros = input_micros + self._web_cost_micros(web_tokens, rates) + _ceil_micros(max_tokens * rates.output)
-        min_micros = input_micros + _ceil_micros(min(max_tokens, MIN_OUTPUT_TOKENS) * rates.output)
+        largest, smallest = (web[0], web[-1]) if web else (None, None)
+        max_micros = self._cost_micros(input_tokens, max_tokens, largest)
+        min_micros = self._cost_micros(input_tokens, min(max_tokens, MIN_OUTPUT_TOKENS), smallest)
         if self._remaining_usd is not None:
             max_micros = min(max_micros, int(self._remaining_usd * MICROS_PER_USD))
             if max_micros < min_micros:
+                before_answer = self._cost_micros(input_tokens, 0, smallest)
+                costs = "the prompt with one search and one page may cost" if web else "the prompt alone costs"
                 raise RequestError(
-                    f"max_usd of {_exact_usd(self._call.max_usd)} is too low: the prompt alone costs about "
-                    f"{_exact_usd(input_micros / 1e6)}{self._spent_so_far_text()}. Nothing more was sent.",
+                    f"max_usd of {_exact_usd(self._call.max_usd)} is too low: {costs} about "
+                    f"{_exact_usd(before_answer / 1e6)}{self._spent_so_far_text()}. Nothing more was sent.",
                     kind="max_usd",
                 )
         scopes = tuple((scope, int(Decimal(str(cap)) * MICROS_PER_USD)) for scope, cap in self._daily_limits.items())
         return ReservationRequest(scopes=scopes, day=current_budget_day(), min_micros=min_micros, max_micros=max_micros)
 
-    def affordable_tokens(self, reserved_micros: int, input_tokens: int, web_tokens: int = 0) -> int:
-        """The `max_tokens` that a reservation in micro-dollars pays for: at least half of it where web tools may use
-        the rest.
+    def affordable_request(
+        self, reserved_micros: int, input_tokens: int, max_tokens: int, web: Sequence[WebAllowance] = ()
+    ) -> AffordableRequest:
+        """What a reservation in micro-dollars pays for: the largest allowance that leaves the answer all that it asks
+        for, or half of the reservation, and the output tokens beside it.
         """
-        rates = self._rates_for(input_tokens + web_tokens)
-        remaining = reserved_micros - self._input_cost_micros(input_tokens, rates)
-        for_answer = max(remaining - self._web_cost_micros(web_tokens, rates), remaining / (2 if web_tokens else 1))
-        return max(1, math.floor(Decimal(for_answer) / rates.output))
+        for allowance in web or (None,):
+            remaining = reserved_micros - self._cost_micros(input_tokens, 0, allowance)
+            needed = self._cost_micros(input_tokens, max_tokens, allowance) - self._cost_micros(
+                input_tokens, 0, allowance
+            )
+            if not web or allowance == web[-1] or remaining >= min(needed, reserved_micros / 2):
+                break
+        return AffordableRequest(
+            max_tokens=max(1, math.floor(Decimal(remaining) / self._output_rate(input_tokens, allowance))),
+            web=allowance,
+        )
 
     def record_cost(
         self, cost: Decimal | None, *, output_tokens: int, input_tokens: int, min_micros: int = 0
@@ -165,15 +188,23 @@ class SpendingLimit:
             should_retry=False,
         )
 
-    def _input_cost_micros(self, input_tokens: int, rates: PriceRates) -> int:
-        """The highest cost of a request before its answer, in micro-dollars: all of its input goes into the cache."""
-        searches = MAX_WEB_SEARCHES if "web" in self._call.tools else 0
-        return _ceil_micros(input_tokens * rates.uncached_input_rate(self._settings.cache)) + _ceil_micros(
-            searches * rates.web_search * MICROS_PER_USD
+    def _cost_micros(self, input_tokens: int, output_tokens: int, web: WebAllowance | None) -> int:
+        """The highest cost of a request with this output, in micro-dollars: all of its input goes into the cache."""
+        web_tokens = web.max_billed_tokens(input_tokens) if web is not None else 0
+        rates = self._rates_for(input_tokens + web_tokens)
+        return (
+            _ceil_micros(input_tokens * rates.uncached_input_rate(self._settings.cache))
+            + _ceil_micros(web_tokens * rates.input)
+            + _ceil_micros((web.uses if web is not None else 0) * rates.web_search * MICROS_PER_USD)
+            + _ceil_micros(output_tokens * self._output_rate(input_tokens, web))
         )
 
-    def _web_cost_micros(self, web_tokens: int, rates: PriceRates) -> int:
-        return _ceil_micros(web_tokens * rates.uncached_input_rate(self._settings.cache))
+    def _output_rate(self, input_tokens: int, web: WebAllowance | None) -> Decimal:
+        """The highest price of an output token, in dollars per million: further runs of the model read it again."""
+        if web is None:
+            return self._rates_for(input_tokens).output
+        rates = self._rates_for(input_tokens + web.max_billed_tokens(input_tokens))
+        return rates.output + MAX_LOOP_ITERATIONS * rates.input
 
     def _rates_for(self, input_tokens: int) -> PriceRates:
         rates = pricing.find_rates(self._model.id, prompt_tokens=input_tokens, regional=self._regional) or self._rates

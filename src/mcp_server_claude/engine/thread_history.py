@@ -21,6 +21,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from mcp_server_claude.anthropic_api.request_body import server_tool_definitions
+from mcp_server_claude.anthropic_api.web_allowance import FULL_WEB_ALLOWANCE
 from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, SentTurn
 from mcp_server_claude.engine.file_tool_definitions import FILE_TOOL_NAMES, TOOL_DEFINITIONS
 from mcp_server_claude.engine.thread_repair import ThreadRepair, without_missing_files
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.anthropic_api.models import ClaudeModel
     from mcp_server_claude.anthropic_api.request_body import RequestBody
+    from mcp_server_claude.anthropic_api.web_allowance import WebAllowance
     from mcp_server_claude.call_types import Block, Call, Message, PastMessage, ToolDefinition, ToolName
     from mcp_server_claude.engine.structured_output import OutputSchema
 
@@ -87,14 +89,15 @@ def thread_view(
     *,
     account: str = "",
     repair: ThreadRepair = NO_REPAIR,
+    web: WebAllowance = FULL_WEB_ALLOWANCE,
 ) -> ThreadView:
     """The view that `model` gets of the thread of a call.
 
     `account` distinguishes credentials: the API refuses some thinking of other accounts. `repair` is what the
-    API's refusals have made necessary.
+    API's refusals have made necessary. `web` bounds the web tools of this one request.
     """
     definitions = _thread_definitions(call, model)
-    tools = _definitions_for(definitions, model, form)
+    tools = tuple(web.limit_tool(tool) for tool in _definitions_for(definitions, model, form))
     abilities = set(abilities_in(tools))
     takes_system = takes_system_messages(model)
     system = call.system if takes_system else next(_latest_rules(call), call.system)
