@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = ROOT / "bundles"
-TOOL_TIMEOUT_S = 200
+TOOL_TIMEOUT_S = 300
 
 
 def run_tool(command: Sequence[str | Path], environment: Mapping[str, str], folder: Path) -> str:

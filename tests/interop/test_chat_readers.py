@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROGRAMS = Path(__file__).with_name("programs")
-READER_TIMEOUT_S = 60
+READER_TIMEOUT_S = 300
 TEXT = "A line\n\nand another: ¿ça va? 😀\n  indented\n" * 40 + "data: no field\n:no comment\r\nthe end"
 BODY = json.dumps({"message": f"Go. {directive(text=TEXT, chars=7)}"})
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from support.interop.servers import SimulatorProcess
 
 ROOT = Path(__file__).parents[2]
-CLAUDE_TIMEOUT_S = 150
+CLAUDE_TIMEOUT_S = 300
 ASK = "mcp__claude__claude_ask"
 PARALLEL_CALLS = 12
 LONG_TEXT_CHARS = 200_000
@@ -64,6 +64,7 @@ def claude_code(
             "ANTHROPIC_API_KEY": "sk-ant-test-0000-not-a-key",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",
+            "MCP_TIMEOUT": "240000",  # ms until the server has started, 30,000 by default
         }
         yield ClaudeCode(executable, api, folder, environment)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from support.interop.servers import SimulatorProcess
 
 PROGRAMS = Path(__file__).with_name("programs")
-PROGRAM_TIMEOUT_S = 120
+PROGRAM_TIMEOUT_S = 300
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 MODEL = "claude-sonnet-5-5"
 ANSWER = "A mocked answer, line one.\n\nLine two."
-ASK_TIMEOUT_S = 120
-GATEWAY_TIMEOUT_S = 120
+ASK_TIMEOUT_S = 300
+GATEWAY_TIMEOUT_S = 300
 MASTER_KEY = "sk-test-0000-gateway"
 
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-INSPECTOR_TIMEOUT_S = 120
+INSPECTOR_TIMEOUT_S = 300
+CONNECT_TIMEOUT_MS = 240_000
+"""Its default of 15 s is too short on a busy machine."""
+OPTIONS = ["--connect-timeout", str(CONNECT_TIMEOUT_MS), "--format", "json", "--quiet"]
 TOOL_ERROR = 5
 """The exit code where a tool's result is an error."""
 LOAD_CALLS = 100
@@ -33,7 +36,7 @@ class Inspector:
     def run(self, *arguments: str, exit_code: int = 0) -> dict[str, Any]:
         """The result of a method, or of the whole run where it has no `result`."""
         done = subprocess.run(
-            [*self._command, *self._target, *arguments, "--format", "json", "--quiet"],
+            [*self._command, *self._target, *arguments, *OPTIONS],
             env=self._environment,
             capture_output=True,
             text=True,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROGRAMS = Path(__file__).with_name("programs")
-GENERATOR_TIMEOUT_S = 120
+GENERATOR_TIMEOUT_S = 300
 
 
 def run_generator(*command: str | Path) -> str:

@@ -12,11 +12,11 @@ async def main() -> None:
     request = json.loads(sys.argv[1])
     prompts = request["prompts"]
     if request.get("url"):
-        server = MCPServerStreamableHttp({"url": request["url"]}, client_session_timeout_seconds=60)
+        server = MCPServerStreamableHttp({"url": request["url"]}, client_session_timeout_seconds=240)
     else:
         command, *arguments = request["command"]
         parameters = {"command": command, "args": arguments, "env": request["environment"]}
-        server = MCPServerStdio(parameters, client_session_timeout_seconds=60)
+        server = MCPServerStdio(parameters, client_session_timeout_seconds=240)
     report = {}
     async with server:
         report["tools"] = [tool.name for tool in await server.list_tools()]

@@ -21,7 +21,7 @@ async def main() -> None:
         command, *arguments = request["command"]
         source = StdioTransport(command, arguments, env=request["environment"])
     report = {}
-    toolset = MCPToolset(source)
+    toolset = MCPToolset(source, init_timeout=240)
 
     def ask_once(messages: list, _info: object) -> ModelResponse:
         results = [part for part in messages[-1].parts if isinstance(part, ToolReturnPart)]

@@ -16,7 +16,7 @@ function transport() {
 
 const options = request.mode === "auto" && !isFirst ? { versionNegotiation: { mode: "auto" } } : {};
 const client = new main.Client({ name: "typescript", version: "1" }, options);
-await client.connect(transport());
+await client.connect(transport(), { timeout: 240_000 });
 
 function callTool(name, args, more = {}) {
   const parameters = { name, arguments: args };
