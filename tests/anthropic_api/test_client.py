@@ -161,6 +161,7 @@ async def test_a_call_with_a_hanging_count_and_upload_ends_and_frees_its_slot(
         ("ALL_PROXY", "socks5://127.0.0.1:1"),
         ("HTTPS_PROXY", "gopher://user:pa55word@127.0.0.1:1"),
         ("SSL_CERT_FILE", "/nonexistent/ca.pem"),
+        ("SSLKEYLOGFILE", "/nonexistent/keys.log"),
     ],
 )
 async def test_an_unusable_variable_is_named_in_one_sentence_and_the_server_serves(
@@ -173,6 +174,15 @@ async def test_an_unusable_variable_is_named_in_one_sentence_and_the_server_serv
     assert failure_meta(result)["class"] == "configuration_error"
     assert name in text_blocks(result)[0]
     assert "pa55word" not in text_blocks(result)[0]
+
+
+async def test_a_profile_of_the_sdk_that_does_not_exist_is_a_configuration_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_PROFILE", "nobodys")
+    async with connect("memory", "auto", tmp_path / "data", api_key=None) as session:
+        result = await session.ask("Tea?")
+    assert (failure_meta(result)["class"], failure_meta(result)["kind"]) == ("configuration_error", "authentication")
 
 
 async def test_a_certificate_file_without_certificates_is_named(

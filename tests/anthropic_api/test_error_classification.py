@@ -244,7 +244,6 @@ async def test_a_password_in_the_base_url_is_not_reported() -> None:
         ({"fault": "malformed"}, TemporaryError, "protocol"),
         ({"fault": "badutf8"}, TemporaryError, "protocol"),
         ({"fault": "html"}, ConfigurationError, "protocol"),
-        ({"fault": "json"}, ConfigurationError, "protocol"),
         ({"fault": "redirect"}, ConfigurationError, "protocol"),
     ],
 )

@@ -137,6 +137,7 @@ async def test_the_server_prints_its_address_and_how_claude_code_connects(upstre
         ("ALL_PROXY", "socks5://127.0.0.1:1"),
         ("HTTPS_PROXY", "gopher://127.0.0.1:1"),
         ("SSL_CERT_FILE", "/nonexistent/ca.pem"),
+        ("SSLKEYLOGFILE", "/nonexistent/keys.log"),
     ],
 )
 async def test_the_server_starts_and_names_an_unusable_variable_of_the_network(

@@ -11,9 +11,9 @@ import anyio.to_thread
 
 from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api import error_classification, response_headers, token_estimate
-from mcp_server_claude.anthropic_api.http_client import build_http_client
+from mcp_server_claude.anthropic_api.http_client import build_http_client, check_key_log
 from mcp_server_claude.anthropic_api.platforms import PLATFORMS
-from mcp_server_claude.anthropic_api.stream_reader import read_stream
+from mcp_server_claude.anthropic_api.stream_reader import read_stream, read_whole_message
 from mcp_server_claude.anthropic_api.stream_usage import token_count
 from mcp_server_claude.errors import CallError, ConfigurationError, TemporaryError
 
@@ -143,10 +143,12 @@ class ClaudeClient:
             message_stream.headers = stream.response.headers
             message_stream.request_id = response_headers.request_id_from(message_stream.headers)
             message_stream.bytes_received = lambda: stream.response.num_bytes_downloaded
-            response_headers.check_content_type(stream.response.status_code, message_stream.headers)
             requested_id = str(body["model"]) if self.platform.is_cloud else ""
             message_stream.region = self._region
             try:
+                if await read_whole_message(stream.response, message_stream):
+                    return
+                response_headers.check_content_type(stream.response.status_code, message_stream.headers)
                 await read_stream(stream, message_stream, requested_id=requested_id, interval_s=read_interval_s)
             except Exception as error:
                 call_error = self.classify_error(error)
@@ -310,6 +312,7 @@ def _build_client(settings: Settings, transport: AsyncBaseTransport | None) -> t
         ConfigurationError: A key, URL, proxy or certificate file is missing or unusable.
         TemporaryError: The process has no file descriptors left.
     """
+    check_key_log()
     pricing.find_rates("claude")
     platform = PLATFORMS[settings.platform]
     credential = platform.find_credential(settings)
@@ -317,7 +320,14 @@ def _build_client(settings: Settings, transport: AsyncBaseTransport | None) -> t
         "propagation": settings.forward_traceparent,
         "traces": {"content_mode": "content" if settings.trace_content else "metadata_only"},
     }
-    client = platform.build_client(settings, credential, build_http_client(settings.http_backend, transport), telemetry)
+    http_client = build_http_client(settings.http_backend, transport)
+    try:
+        client = platform.build_client(settings, credential, http_client, telemetry)
+    except Exception as error:  # the SDK reads its profile now
+        call_error = error_classification.to_call_error(error)
+        if not isinstance(call_error, ConfigurationError):
+            raise
+        raise call_error from None
     # The SDK is half a million objects that never die. Frozen, they are left out of full collections, which then take
     # milliseconds instead of a fifth of a second and come more often.
     gc.freeze()

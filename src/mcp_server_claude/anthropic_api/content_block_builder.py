@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, cast
 
-from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates, without_lone_surrogates
 from mcp_server_claude.text_log import TextLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+TEXT_FIELDS = ("text", "thinking", "signature", "data")
+"""The fields of a block that are texts, of whatever type the block is."""
+
+
+def is_text_in_fields(fields: Mapping[str, object]) -> bool:
+    """True if the fields of a new block that must be texts are texts, null or absent."""
+    return all(isinstance(fields.get(name), str | None) for name in TEXT_FIELDS)
 
 
 class ContentBlockBuilder:
@@ -18,7 +27,15 @@ class ContentBlockBuilder:
     __slots__ = ("citations", "fields", "parts")
 
     def __init__(self, fields: dict[str, object]) -> None:
-        self.fields = fields
+        """`fields` are those of the block's start. Citations that are no objects are left out."""
+        if fields.get("citations") is not None:
+            cited = fields["citations"]
+            entries = cast("list[object]", cited) if isinstance(cited, list) else []
+            fields = {**fields, "citations": [each for each in entries if isinstance(each, dict)]}
+        # A block with lone surrogates could not be sent back with its thread. Texts are joined with their deltas first.
+        self.fields = {
+            name: value if name in TEXT_FIELDS else without_lone_surrogates(value) for name, value in fields.items()
+        }
         self.parts: dict[str, TextLog] = {}
         self.citations: list[object] = []
 
@@ -46,13 +63,20 @@ class ContentBlockBuilder:
                 fields[name] = replace_lone_surrogates(str(fields.get(name) or "") + log.whole())
         if self.citations:
             fields["citations"] = [*cast("list[object]", fields.get("citations") or []), *self.citations]
+        for name in TEXT_FIELDS:
+            if name in fields and name not in self.parts:
+                fields[name] = without_lone_surrogates(fields[name])
         return fields
+
+    def append_citation(self, citation: dict[str, object]) -> None:
+        """Append a citation to those of the block."""
+        self.citations.append(without_lone_surrogates(citation))
 
 
 def _parse_tool_input(text: str) -> object:
     """A tool's input. If `max_tokens` cut it, the part that can be parsed, as the SDK's own helper returns it."""
     try:
-        return cast("object", json.loads(text)) if text else {}
+        return without_lone_surrogates(json.loads(text)) if text else {}
     except (ValueError, RecursionError):
         import jiter  # comes with anthropic
 

@@ -218,7 +218,7 @@ def _message_and_class(error: APIStatusError, kind: str) -> tuple[str, type[Call
     """The sentence for the reader and the class of the error."""
     api_message = api_message_sentence(error)
     retry_after_s = retry_after_seconds(error.response.headers)
-    later = f" Try again in {retry_after_s:.0f} s." if retry_after_s is not None else " Try again in a moment."
+    later = f" Try again in {retry_after_s:.0f} s." if (retry_after_s or 0) >= 1 else " Try again in a moment."
     match kind:
         case "overloaded":
             return f"Claude is overloaded right now.{later}", TemporaryError
@@ -320,6 +320,8 @@ def _from_connection_error(error: Exception) -> CallError:
     """The call error for a connection that failed, by the cause beneath it. The cause's text may hold a key."""
     for cause in _cause_chain(error):
         match cause:
+            case CallError():  # raised while the SDK read the response
+                return cause
             case socket.gaierror():
                 return ConfigurationError(
                     "The host of the base URL is not known (DNS). Check MCP_CLAUDE_BASE_URL and the network.",

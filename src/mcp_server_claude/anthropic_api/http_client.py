@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from mcp_server_claude.anthropic_api.response_limits import limit_body
 from mcp_server_claude.errors import CallError, ConfigurationError, TemporaryError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ KEEPALIVE_TTL_S = 90.0
 """A pooled connection outlives the pause between two tool calls; the SDK's own 5 s would pay for TLS each time."""
 MAX_CONNECTIONS, MAX_IDLE_CONNECTIONS = 1000, 100
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+KEY_LOG_VARIABLE = "SSLKEYLOGFILE"
 PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 PROXY_SCHEMES = ("http://", "https://")
 
@@ -55,11 +57,28 @@ def build_http_client(backend: HttpBackend, transport: AsyncBaseTransport | None
                 keepalive_expiry=KEEPALIVE_TTL_S,
             ),
             timeout=httpx2.Timeout(CONNECT_TIMEOUT_S, read=None, write=WRITE_TIMEOUT_S, pool=None),  # see the watchdog
+            event_hooks={"response": [limit_body]},
             follow_redirects=False,  # an API does not redirect a POST; a portal or a wrong address does
             **options,
         )
     except (OSError, ValueError, ImportError, httpx2.InvalidURL) as error:
         raise _network_setup_error(error) from None
+
+
+def check_key_log() -> None:
+    """Check the file to which TLS keys are logged. Python's `ssl` opens it for each context, aiohttp with its import.
+
+    Raises:
+        ConfigurationError: It cannot be written.
+    """
+    path = os.environ.get(KEY_LOG_VARIABLE, "")
+    try:
+        if path:
+            Path(path).open("ab").close()
+    except (OSError, ValueError):
+        raise ConfigurationError(
+            f"{KEY_LOG_VARIABLE} names a file that cannot be written. Fix or remove it.", kind="tls"
+        ) from None
 
 
 def _network_setup_error(error: Exception) -> CallError:

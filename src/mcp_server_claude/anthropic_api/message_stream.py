@@ -11,8 +11,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, cast
 
-from mcp_server_claude.anthropic_api.content_block_builder import ContentBlockBuilder
-from mcp_server_claude.anthropic_api.stream_usage import FALLBACK_ATTEMPT, StreamUsage, as_name, as_object, token_count
+from mcp_server_claude.anthropic_api.content_block_builder import ContentBlockBuilder, is_text_in_fields
+from mcp_server_claude.anthropic_api.response_limits import too_large_error
+from mcp_server_claude.anthropic_api.stream_usage import (
+    FALLBACK_ATTEMPT,
+    MAX_TOKEN_COUNT,
+    StreamUsage,
+    as_name,
+    as_object,
+    token_count,
+)
 from mcp_server_claude.anthropic_api.thinking_summary import ThinkingSummary
 from mcp_server_claude.call_types import (
     CHARS_PER_TOKEN,
@@ -45,6 +53,8 @@ TEXT_FIELD_BY_DELTA = {
     "signature_delta": "signature",
 }
 """The field that must be text, for each type of delta except `text_delta`."""
+MAX_TEXT_CHARS = 16_000_000
+"""Characters of an answer, more than a hundred for each of the 128,000 tokens that a model may write."""
 QUERY_FIELDS = ("query", "url", "path", "command")
 """The fields of a server tool's input that say what it was asked for."""
 
@@ -219,7 +229,8 @@ class MessageStream:
         the tools' input that arrived, and `estimated` is true.
         """
         counts = self._usage.counts()
-        exact = self.stop_reason is not None and not self.has_invalid_usage
+        is_counted = counts.output_tokens > 0 or not self.text_chars
+        exact = self.stop_reason is not None and not self.has_invalid_usage and is_counted
         estimate = round((self.text_chars + self._tool_input_chars) / CHARS_PER_TOKEN) + self._thinking_tokens
         output = counts.output_tokens if exact else max(counts.output_tokens, estimate)
         return Usage(
@@ -282,15 +293,14 @@ class MessageStream:
     def _read_stop_fields(self, fields: dict[str, object]) -> None:
         self.container_id = as_name(as_object(fields.get("container")).get("id")) or self.container_id
         # A refusal stands: what comes after it does not make an answer of the text before it.
-        if fields.get("stop_reason") and self.stop_reason != "refusal":
-            self.stop_reason = as_name(fields["stop_reason"])
+        reason = as_name(fields.get("stop_reason"))
+        if reason and self.stop_reason != "refusal":
+            self.stop_reason = reason
             details = as_object(fields.get("stop_details"))
-            self.stop_details = {
-                name: sanitize(value) if isinstance(value, str) else value for name, value in details.items()
-            }
+            self.stop_details = {name: sanitize(value) for name, value in details.items() if isinstance(value, str)}
 
     def _on_block_start(self, index: int, fields: dict[str, object]) -> None:
-        if not isinstance(fields.get("type"), str):
+        if not isinstance(fields.get("type"), str) or not is_text_in_fields(fields):
             raise self._malformed_error()
         self._blocks[index] = ContentBlockBuilder(fields)
         self.in_thinking_block = fields.get("type") in THINKING_BLOCK_TYPES
@@ -343,7 +353,7 @@ class MessageStream:
             elif kind == "input_json_delta":
                 self._tool_input_chars += len(str(delta[field]))
         elif kind == "citations_delta":
-            block.citations.append(self._object_in(delta, "citation"))
+            block.append_citation(self._object_in(delta, "citation"))
         else:
             block.append_unknown_delta(delta)
 
@@ -389,13 +399,16 @@ class MessageStream:
             if self.first_text_at is None:
                 self.first_text_at = time.monotonic()
             self.text_chars += len(text)
+            if self.text_chars > MAX_TEXT_CHARS:
+                raise too_large_error()
             self._listener(TextDelta(text))
 
     def _add_thinking(self, delta: dict[str, object]) -> None:
         # `estimated_tokens` is the increment that the beta thinking-token-count-2026-05-13 adds to each delta.
         counted = token_count(delta.get("estimated_tokens"))
         self._is_thinking_counted = self._is_thinking_counted or counted is not None
-        self._thinking_tokens += round(len(str(delta["thinking"])) / CHARS_PER_TOKEN) if counted is None else counted
+        tokens = round(len(str(delta["thinking"])) / CHARS_PER_TOKEN) if counted is None else counted
+        self._thinking_tokens = min(self._thinking_tokens + tokens, MAX_TOKEN_COUNT)
         if delta["thinking"]:
             self._summary.add_text(str(delta["thinking"]))
         self._listener(ThinkingProgress(self._thinking_tokens, self._summary.last_sentence))

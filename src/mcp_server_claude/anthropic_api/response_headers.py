@@ -8,11 +8,14 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.errors import ConfigurationError
-from mcp_server_claude.redaction import sanitize
+from mcp_server_claude.redaction import printable, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+MAX_RETRY_AFTER_S = 86_400.0
+"""Seconds that a response can ask to wait; a longer wait says no more than that it is long."""
+MAX_REQUEST_ID_CHARS = 200
 STREAM_CONTENT_TYPES = ("text/event-stream", "application/vnd.amazon.eventstream")
 
 
@@ -38,28 +41,33 @@ def check_content_type(status: int, headers: Mapping[str, str]) -> None:
 
 def request_id_from(headers: Mapping[str, str]) -> str | None:
     """The request id that support asks for, the API's or Amazon's."""
-    return headers.get("request-id") or headers.get("x-amzn-requestid")
+    value = headers.get("request-id") or headers.get("x-amzn-requestid") or ""
+    return printable(value[:MAX_REQUEST_ID_CHARS]) or None
 
 
 def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds to wait by `retry-after-ms` or `retry-after` (seconds or an HTTP date, RFC 9110); None without either."""
+    """Seconds to wait by `retry-after-ms` or `retry-after` (seconds or an HTTP date, RFC 9110); None without either.
+
+    Never more than `MAX_RETRY_AFTER_S`.
+    """
     milliseconds, value = _finite_number(headers.get("retry-after-ms")), headers.get("retry-after")
     seconds = _finite_number(value) if milliseconds is None else milliseconds / 1000
-    if seconds is not None:
-        return max(0.0, seconds)
-    if value is None:
-        return None
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
+    if seconds is None and value is not None:
+        seconds = _seconds_until_date(value, now or datetime.now(UTC))
+    return None if seconds is None else min(max(0.0, seconds), MAX_RETRY_AFTER_S)
 
 
 def retry_advice(headers: Mapping[str, str]) -> bool | None:
     """The API's own advice on retrying, which outranks every rule of ours; None without any."""
     return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower())
+
+
+def _seconds_until_date(date: str, now: datetime) -> float | None:
+    try:
+        at = parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return None
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
 
 
 def _finite_number(value: str | None) -> float | None:

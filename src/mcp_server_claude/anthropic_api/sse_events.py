@@ -11,9 +11,16 @@ counts: the `type` inside decides, because the name beside it may be missing or 
 from __future__ import annotations
 
 import json
-from typing import cast
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MAX_EVENT_BYTES = 64 << 20
+"""Bytes of one event, more than any server tool brings in."""
+MAX_JSON_DEPTH = 200
+"""Levels of a JSON value, as jiter allows; Python's own parser allows as many as its stack holds."""
 PING, ERROR = "ping", "error"
 END_OF_OTHER_APIS = b"[DONE]"
 """The last data of streams in OpenAI's format, which gateways are known to append."""
@@ -45,11 +52,17 @@ class EventSplitter:
         self._skips_line_feed = False
 
     def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
-        """The events that are complete with these bytes."""
+        """The events that are complete with these bytes.
+
+        Raises:
+            MalformedEventError: An event is longer than `MAX_EVENT_BYTES`.
+        """
         self._append(data)
         end = self._buffer.rfind(b"\n\n", max(0, self._searched - 1))
         if end < 0:
             self._searched = len(self._buffer)
+            if self._searched > MAX_EVENT_BYTES:
+                raise MalformedEventError("an event is too long")
             return []
         complete = bytes(self._buffer[:end])
         del self._buffer[: end + 2]
@@ -117,9 +130,27 @@ def parse_json(data: bytes) -> object:
         return cast("object", jiter.from_json(data, cache_mode="keys"))
     except ValueError:  # a lone surrogate, which jiter refuses; or no JSON
         try:
-            return cast("object", json.loads(data))
+            value = cast("object", json.loads(data))
         except (ValueError, RecursionError):
             raise MalformedEventError("the data of an event is not JSON") from None
+        if _is_deeper_than(MAX_JSON_DEPTH, value):
+            raise MalformedEventError("the data of an event is nested too deep") from None
+        return value
+
+
+def _is_deeper_than(limit: int, value: object) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [child for each in level for child in _children(each)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return cast("dict[str, object]", value).values()
+    return cast("list[object]", value) if isinstance(value, list) else ()
 
 
 def _parse_events(text: bytes) -> list[tuple[bytes, bytes]]:

@@ -15,12 +15,15 @@ import anyio.lowlevel
 
 from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api.read_coalescing import ReadCoalescer
+from mcp_server_claude.anthropic_api.response_limits import too_large_error
 from mcp_server_claude.anthropic_api.sse_events import (
     ErrorEventError,
     EventSplitter,
     MalformedEventError,
     parse_event,
+    parse_json,
 )
+from mcp_server_claude.anthropic_api.stream_usage import as_object
 from mcp_server_claude.errors import TemporaryError
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from anthropic import AsyncStream
     from anthropic.types import RawMessageStreamEvent
+    from httpx2 import Response
 
     from mcp_server_claude.anthropic_api.message_stream import MessageStream
 
@@ -36,6 +40,8 @@ MAX_BYTES_PER_CHECKPOINT = 16 * 1024
 (benchmarks/, `measure_another_tool`)."""
 EVENTS_PER_CHECKPOINT = 8
 """The same for events that the SDK decodes."""
+MAX_STREAM_BYTES = 128 << 20
+"""Bytes of one response, decompressed: a thousand bytes for each of the 128,000 tokens that a model may write."""
 AWS_EVENT_STREAM = "application/vnd.amazon.eventstream"
 OBSERVED_EVENTS = frozenset({"message_start", "content_block_start", "message_delta", "message_stop"})
 """The events that the SDK's span reads."""
@@ -84,6 +90,24 @@ async def read_stream(
         raise reported from None
 
 
+async def read_whole_message(response: Response, message_stream: MessageStream) -> bool:
+    """Read a response that is a whole message in JSON, as gateways that cannot stream send it.
+
+    Returns:
+        False if it is none; then nothing was fed to the stream.
+    """
+    if not message_stream.headers.get("content-type", "").startswith("application/json"):
+        return False
+    try:
+        message = as_object(parse_json(await response.aread()))
+    except (MalformedEventError, TemporaryError):
+        return False
+    if message.get("type") != "message" or not isinstance(message.get("content"), list):
+        return False
+    message_stream.feed_events([{"type": "message_start", "message": message}, {"type": "message_stop"}])
+    return True
+
+
 async def _read_bytes(
     chunks: AsyncIterator[bytes],
     message_stream: MessageStream,
@@ -92,7 +116,11 @@ async def _read_bytes(
     requested_id: str,
 ) -> None:
     splitter = EventSplitter()
+    size = 0
     async for chunk in chunks:
+        size += len(chunk)
+        if size > MAX_STREAM_BYTES:
+            raise too_large_error()
         for start in range(0, len(chunk), MAX_BYTES_PER_CHECKPOINT):
             if start:
                 await anyio.lowlevel.checkpoint()
@@ -144,6 +172,8 @@ async def _read_sdk_events(
         if requested_id and event.get("type") == "message_start":
             _restore_requested_id(event, requested_id)
         message_stream.feed_events([event])
+        if message_stream.bytes_received() > MAX_STREAM_BYTES:
+            raise too_large_error()
         if not message_stream.event_count % EVENTS_PER_CHECKPOINT:
             await anyio.lowlevel.checkpoint()
 

@@ -25,8 +25,18 @@ COUNT_FIELDS = frozenset(
     }
 )
 """The fields of usage, and of the objects in it, that are counts."""
-MAX_TOKEN_COUNT = 2**53
-"""The largest count that is believed: JSON readers count no further exactly."""
+USE_FIELDS = frozenset({"web_search_requests", "web_fetch_requests"})
+MAX_TOKEN_COUNT = 100_000_000
+"""The largest count of tokens that is believed. A request with server tools reads its context several times, and the
+largest context has a million tokens."""
+MAX_USE_COUNT = 10_000
+"""The largest count of searches and fetched pages that is believed."""
+MAX_ATTEMPTS = 100
+"""Entries of `usage.iterations` that are believed."""
+LATER_ZERO_FIELDS = frozenset({"input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"})
+"""Counts that gateways repeat as 0 in `message_delta`. They are cumulative, so that a zero after a count says nothing
+(platform.claude.com/docs/en/build-with-claude/streaming, as documented by November 2026). Output goes back to 0 in a
+refusal."""
 MAX_NAME_CHARS = 200
 MESSAGE_ATTEMPT = "message"
 FALLBACK_ATTEMPT = "fallback_message"
@@ -57,13 +67,21 @@ class StreamUsage:
         self.has_invalid_counts = False
 
     def merge_event(self, usage: object) -> None:
-        """Add the usage of an event. Its values replace the earlier ones; null replaces nothing."""
+        """Add the usage of an event. Its values replace the earlier ones; null and 0 input tokens replace nothing."""
         fields = {name: value for name, value in as_object(usage).items() if value is not None}
+        iterations = fields.get("iterations")
+        if isinstance(iterations, list) and len(cast("list[object]", iterations)) > MAX_ATTEMPTS:
+            self.has_invalid_counts = True
+            del fields["iterations"]
         for counted in _objects_with_counts(fields):
             for name in COUNT_FIELDS & counted.keys():
-                if token_count(counted[name]) is None:
+                limit = MAX_USE_COUNT if name in USE_FIELDS else MAX_TOKEN_COUNT
+                if token_count(counted[name], limit) is None:
                     self.has_invalid_counts = True
                     del counted[name]
+        if "iterations" not in fields:  # with them, the top level counts the last attempt alone
+            for name in LATER_ZERO_FIELDS & fields.keys() & self.raw.keys():
+                fields[name] = fields[name] or self.raw[name]
         self.raw |= fields
 
     def counts(self) -> TokenCounts:
@@ -94,9 +112,9 @@ class StreamUsage:
         )
 
 
-def token_count(value: object) -> int | None:
-    """The value if it is a count; None for a boolean, a text, a negative number, or one beyond 2^53."""
-    return value if type(value) is int and 0 <= value <= MAX_TOKEN_COUNT else None
+def token_count(value: object, limit: int = MAX_TOKEN_COUNT) -> int | None:
+    """The value if it is a count; None for a boolean, a text, a negative number, or one above the limit."""
+    return value if type(value) is int and 0 <= value <= limit else None
 
 
 def as_object(value: object) -> dict[str, object]:
@@ -105,8 +123,8 @@ def as_object(value: object) -> dict[str, object]:
 
 
 def as_name(value: object) -> str:
-    """A name from upstream as text that can be logged and shown; empty for null."""
-    return printable(str(value or ""))[:MAX_NAME_CHARS]
+    """A name from upstream as text that can be logged and shown; empty for what is no text."""
+    return printable(value[:MAX_NAME_CHARS]) if isinstance(value, str) else ""
 
 
 def _objects_with_counts(usage: dict[str, object]) -> Iterator[dict[str, object]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude.call_types import Citation
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.redaction import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,16 +17,16 @@ if TYPE_CHECKING:
 def extract_citations(blocks: Sequence[Block]) -> tuple[Citation, ...]:
     """The citations of an answer's text blocks, in their order.
 
-    A search result is cited by its address, a fetched page by its title.
+    A search result is cited by its address, a fetched page by its title. An address that does not print is left out.
     """
     pages = _fetched_page_urls(blocks)
     citations: list[Citation] = []
     for block in blocks:
         for each in cast("list[dict[str, object]]", block.get("citations") or []):
-            title = str(each.get("title") or each.get("document_title") or "")
+            title = _text(each.get("title")) or _text(each.get("document_title"))
             url = each.get("url") or pages.get(title)
-            if isinstance(url, str) and url.startswith(("https://", "http://")):
-                citations.append(Citation(url=url, title=title, cited_text=str(each.get("cited_text") or "")))
+            if isinstance(url, str) and url.isprintable() and url.startswith(("https://", "http://")):
+                citations.append(Citation(url=url, title=printable(title), cited_text=_text(each.get("cited_text"))))
     return tuple(citations)
 
 
@@ -48,10 +50,14 @@ def _fetched_page_urls(blocks: Sequence[Block]) -> dict[str, str]:
         if block.get("type") == "web_fetch_tool_result" and isinstance(page, dict):
             fetched = cast("dict[str, object]", page)
             document = fetched.get("content")
-            title = cast("dict[str, object]", document).get("title") if isinstance(document, dict) else None
-            if isinstance(title, str) and title:
-                urls.setdefault(title, str(fetched.get("url") or ""))
+            title = _text(cast("dict[str, object]", document).get("title")) if isinstance(document, dict) else ""
+            if title:
+                urls.setdefault(title, _text(fetched.get("url")))
     return urls
+
+
+def _text(value: object) -> str:
+    return replace_lone_surrogates(value) if isinstance(value, str) else ""
 
 
 def _link_text(title: str) -> str:

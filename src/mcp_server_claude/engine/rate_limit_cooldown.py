@@ -31,6 +31,8 @@ RESUME_JITTER_S = 0.5
 SHARED_LIMIT = re.compile(r"(?:opus|sonnet)-4(?!\d)")
 """The part of a model's id that names a limit which several models share."""
 MAX_MODELS = 1_000
+MAX_DIGITS = 15
+"""Digits of a number in a header that is believed."""
 REQUESTS_LIMIT, REQUESTS_REMAINING, REQUESTS_RESET = (
     f"anthropic-ratelimit-requests-{name}" for name in ("limit", "remaining", "reset")
 )
@@ -74,10 +76,10 @@ class RateLimitCooldown:
         The reset is the moment at which the whole bucket is full again, so one request is free after that time divided
         by the limit. Without a limit that is not known, and nothing waits: the API answers 429 if it must.
         """
-        limit, remaining = headers.get(REQUESTS_LIMIT, ""), headers.get(REQUESTS_REMAINING, "")
-        self.requests_remaining = int(remaining) if remaining.isdecimal() else None
-        if remaining == "0" and limit.isdecimal() and int(limit):
-            self.pause_for(_seconds_until(headers.get(REQUESTS_RESET, "")) / int(limit))
+        limit = _decimal_number(headers.get(REQUESTS_LIMIT, ""))
+        self.requests_remaining = _decimal_number(headers.get(REQUESTS_REMAINING, ""))
+        if self.requests_remaining == 0 and limit:
+            self.pause_for(_seconds_until(headers.get(REQUESTS_RESET, "")) / limit)
 
     async def wait_until_clear(self, listener: Listener, *, timeout_s: float) -> None:
         """Wait for the end of the cooldown, also if it is extended meanwhile.
@@ -123,6 +125,10 @@ class RateLimitCooldowns:
     def _publish_pause(self, name: str, seconds: float) -> None:
         if self._publish is not None:
             self._publish(name, seconds)
+
+
+def _decimal_number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else None
 
 
 def _seconds_until(timestamp: str) -> float:

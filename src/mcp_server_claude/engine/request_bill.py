@@ -79,7 +79,8 @@ def _known_bill(stream: MessageStream, usage: Usage) -> RequestBill:
 
 
 def _is_lower_bound(stream: MessageStream, usage: Usage) -> bool:
-    if stream.has_invalid_usage:
+    is_uncounted = stream.has_started and not usage.prompt_tokens
+    if stream.has_invalid_usage or is_uncounted:
         return True
     return usage.estimated and (stream.has_uncounted_thinking or not stream.block_types <= ESTIMATED_BLOCK_TYPES)
 

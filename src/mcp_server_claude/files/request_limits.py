@@ -6,6 +6,7 @@ later turn. Only what is certain is refused: images by URL or file id count, the
 
 from __future__ import annotations
 
+import binascii
 import re
 from base64 import b64decode
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def _check_image(image: Mapping[str, object], count: int, side_limit: int, limit
     if len(data) > limits.max_image_bytes:
         size, limit = format_bytes(len(data)), format_bytes(limits.max_image_bytes)
         raise _too_large(f"An image has {size} in base64; at most {limit} can be sent. Name a smaller one.")
-    width, height = image_dimensions(b64decode(data[:IMAGE_HEADER_CHARS])) if data else (0, 0)
+    width, height = image_dimensions(_decoded(data[:IMAGE_HEADER_CHARS]))
     if max(width, height) > side_limit:
         others = "" if side_limit == MAX_IMAGE_SIDE_PX else f" among {count} in the request and its thread"
         raise _too_large(
@@ -125,9 +126,17 @@ def _pdf_pages(data: str) -> int:
     """The pages of a PDF by its page objects and by the count in its page tree, the smaller of the two; 0 where either
     is compressed, as in most newer files.
     """
-    raw = b64decode(data) if data else b""
+    raw = _decoded(data)
     counts = [int(count) for count in _PDF_PAGE_COUNT.findall(raw)]
     return min(len(_PDF_PAGE.findall(raw)), max(counts, default=0))
+
+
+def _decoded(data: str) -> bytes:
+    """The bytes of base64; none where it is damaged, as in an answer of a gateway that is sent back with its thread."""
+    try:
+        return b64decode(data)
+    except binascii.Error:
+        return b""
 
 
 def _json_bytes(value: object) -> int:

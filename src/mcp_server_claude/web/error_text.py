@@ -18,7 +18,7 @@ HOW_TO_SET_SERVER_KEY = (
 """Replaces `HOW_TO_SET_KEY`, which is for a server that an MCP client starts."""
 TELL_OPERATOR = "Tell the operator of this server."
 
-_SETTING = r"\b(?:MCP_CLAUDE_|ANTHROPIC_|OTEL_)[A-Z0-9_]+|\bSSL_CERT_FILE|\b[A-Za-z]+_(?:PROXY|proxy)\b"
+_SETTING = r"\b(?:MCP_CLAUDE_|ANTHROPIC_|OTEL_)[A-Z0-9_]+|\bSSL[_A-Z]{8,}|\b[A-Za-z]+_(?:PROXY|proxy)\b"
 _SETTING_OR_COMMAND = re.compile(rf"{_SETTING}|`mcp-server-claude\b|mcp-server-claude\[")
 _ASIDE = re.compile(rf" \([^()]*(?:{_SETTING})[^()]*\)| in (?:{_SETTING})(?=[.,;])")
 """A setting that a sentence can do without: in parentheses, or as "in MCP_CLAUDE_ROOTS"."""

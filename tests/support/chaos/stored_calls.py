@@ -123,7 +123,7 @@ def _entry_mismatches(row: Row, record: LoggedRequest) -> list[str]:
     if row["state"] != "closed":
         return ["the line is open"]
     wrong = _is_inconsistent(row, model=str(record.body["model"]))  # type: ignore[index, call-overload]
-    if record.status != 200 or record.fault in {"html", "json", "empty", "redirect"}:
+    if record.status != 200 or record.fault in {"html", "empty", "redirect"}:
         return (
             wrong + _is_inconsistent(row, input_tokens=0, output_tokens=0) + _is_unfinished(row, "failed", "cancelled")
         )
