@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -108,6 +109,30 @@ async def test_an_unknown_price_is_null_and_never_zero(tmp_path: Path) -> None:
     assert "without a known price" in usage
 
 
+@pytest.mark.parametrize("today", ["2026-11-29", "2026-11-30"])
+async def test_a_model_answers_with_a_note_until_its_last_day_and_is_refused_from_then_on(
+    tmp_path: Path, today: str
+) -> None:
+    async with (
+        Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), today=today) as upstream,
+        connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session,
+    ):
+        result = await session.ask("Tea?", model="claude-sonnet-4-5")
+        default = await session.ask("Tea?")
+        listed = await session.info(about="models")
+        asked = [cast("dict[str, Any]", each.body)["model"] for each in message_requests(upstream)]
+    assert usage_meta(default)["model"] == "claude-sonnet-5-5"
+    if today == "2026-11-29":
+        assert not result.is_error
+        assert "claude-sonnet-4-5-20250929 is deprecated and retires 2026-11-30." in text_blocks(result)[1]
+        assert "claude-sonnet-4-5-20250929" in listed
+    else:
+        assert failure_meta(result)["kind"] == "retired_model"
+        assert "was retired 2026-11-30. Its successor is claude-sonnet-5-5." in text_blocks(result)[0]
+        assert asked == ["claude-sonnet-5-5"]
+        assert "claude-sonnet-4-5-20250929" not in listed
+
+
 async def test_a_model_that_retired_after_the_list_was_built_is_named_with_its_successor(tmp_path: Path) -> None:
     async with (
         Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), models="missing") as upstream,
@@ -116,7 +141,9 @@ async def test_a_model_that_retired_after_the_list_was_built_is_named_with_its_s
         not_found = directive(status=404, type="not_found_error")
         result = await session.ask(f"x {not_found}", model="claude-opus-4-5")
     assert failure_meta(result)["kind"] == "not_found"
-    assert "claude-opus-4-5-20251101 is deprecated and retires 2027-01-22." in text_blocks(result)[0]
+    assert re.search(
+        r"claude-opus-4-5-20251101 (is deprecated and retires|was retired) 2027-01-22\.", text_blocks(result)[0]
+    )
     assert "Its successor is claude-opus-5-5." in text_blocks(result)[0]
 
 

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import TYPE_CHECKING, Any, get_args
@@ -652,6 +652,18 @@ def served(answer: Callable[[dict[str, list[str]]], tuple[int, str, str]]) -> Ge
 async def listed(url: str) -> list[object]:
     async with AsyncAnthropic(api_key="sk-ant-test", base_url=url) as client:
         return await fetch_model_list(client)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("day", "lifecycle"), [("2026-11-29", "deprecated"), ("2026-11-30", "retired")])
+async def test_models_of_the_bundled_list_retire_by_its_dates(make: Make, day: str, lifecycle: str) -> None:
+    now = datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp()
+    async with anyio.create_task_group() as tasks:
+        catalog = await make(Upstream(DOWN), tasks, now=now).get_catalog()
+    assert catalog.source == "file"
+    assert catalog.resolve_model("claude-sonnet-4-5").lifecycle == lifecycle
+    assert ("claude-sonnet-4-5-20250929" in catalog.callable_ids()) is (lifecycle == "deprecated")
+    assert catalog.resolve_model("").id == "claude-sonnet-5-5"
 
 
 @pytest.mark.anyio

@@ -119,7 +119,10 @@ class ModelListCache:
             self._failed_at, RETRY_INTERVAL_S
         ):
             await self._wait_for_refresh()
-        return self._listed_by_api or self._bundled
+        if self._listed_by_api is not None:
+            return self._listed_by_api
+        # Nobody refreshes the bundled list, so that its models retire by its dates.
+        return self._bundled.on_day(datetime.fromtimestamp(self._clock(), UTC).date())
 
     @cached_property
     def _path(self) -> Path:

@@ -12,6 +12,7 @@ from mcp_server_claude.redaction import holds_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import date
 
 CatalogSource: TypeAlias = Literal["api", "disk", "file"]
 """The origin of a list: the API now, the API earlier (on disk), or the bundled file."""
@@ -41,6 +42,16 @@ class ModelCatalog:
         return ModelCatalog(
             tuple(each.without_features(unsupported_for(each.id)) for each in renamed), self.source, self.as_of
         )
+
+    def on_day(self, day: date) -> ModelCatalog:
+        """The catalog as of a later day: models whose day of retirement has come are retired."""
+        models = tuple(
+            replace(each, lifecycle="retired")
+            if each.lifecycle == "deprecated" and each.retires_on is not None and each.retires_on <= day
+            else each
+            for each in self.models
+        )
+        return self if models == self.models else replace(self, models=models)
 
     @property
     def is_authoritative(self) -> bool:
