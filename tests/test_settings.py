@@ -11,7 +11,7 @@ from mcp_server_claude.settings import Settings
 from mcp_server_claude.settings_sources import config_file, variable_name
 
 
-def written(tmp_path: Path, patch: pytest.MonkeyPatch, text: str) -> Path:
+def write_config(tmp_path: Path, patch: pytest.MonkeyPatch, text: str) -> Path:
     file = tmp_path / "config.toml"
     file.write_text(text)
     patch.setenv("MCP_CLAUDE_CONFIG", str(file))
@@ -28,7 +28,7 @@ def test_without_settings_everything_has_a_default_and_there_is_no_problem() -> 
 def test_the_environment_outranks_the_file_and_the_file_the_defaults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = written(tmp_path, monkeypatch, 'model = "haiku"\nprogress = "text"\nheartbeat_s = 3\n')
+    file = write_config(tmp_path, monkeypatch, 'model = "haiku"\nprogress = "text"\nheartbeat_s = 3\n')
     monkeypatch.setenv("MCP_CLAUDE_MODEL", "opus")
     settings = Settings.load()
     assert (settings.model, settings.progress, settings.heartbeat_s, settings.footer) == ("opus", "text", 3.0, True)
@@ -89,7 +89,7 @@ def test_an_api_key_in_another_setting_is_rejected_and_not_repeated(name: str, m
 
 
 def test_an_unknown_setting_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written(tmp_path, monkeypatch, 'modle = "opus"\nfooter = false\n')
+    write_config(tmp_path, monkeypatch, 'modle = "opus"\nfooter = false\n')
     monkeypatch.setenv("MCP_CLAUDE_MODLE", "opus")
     settings = Settings.load()
     assert settings.problems == (
@@ -103,14 +103,14 @@ def test_an_unknown_setting_is_reported(tmp_path: Path, monkeypatch: pytest.Monk
 def test_an_unreadable_file_is_reported_and_the_server_starts(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = written(tmp_path, monkeypatch, text)
+    file = write_config(tmp_path, monkeypatch, text)
     (problem,) = Settings.load().problems
     assert problem.startswith(f"{file} could not be read")
 
 
 @pytest.mark.parametrize("text", ["model = 7\n", "model = ['opus']\n", "[model]\nname = 'opus'\n", "footer = {}\n"])
 def test_a_file_may_hold_values_of_any_kind(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written(tmp_path, monkeypatch, text)
+    write_config(tmp_path, monkeypatch, text)
     settings = Settings.load()
     assert len(settings.problems) == 1
     assert (settings.model, settings.footer) == ("sonnet", True)

@@ -58,7 +58,11 @@ async def counting(*, requests: int) -> AsyncGenerator[Counting]:
         found.connections += 1
         for _ in range(requests):
             head = await reader.readuntil(b"\r\n\r\n")
-            lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")]
+            lengths = [
+                status_line_of
+                for status_line_of in head.lower().split(b"\r\n")
+                if status_line_of.startswith(b"content-length")
+            ]
             await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
             found.request_heads.append(head)
             writer.write(reply if head.startswith(b"POST") else absent)
@@ -68,7 +72,7 @@ async def counting(*, requests: int) -> AsyncGenerator[Counting]:
         yield found
 
 
-def line(upstream: ScriptedUpstream, number: int = -1) -> bytes:
+def status_line_of(upstream: ScriptedUpstream, number: int = -1) -> bytes:
     """The first line of a request."""
     return upstream.requests[number].split(b"\r\n")[0]
 
@@ -172,7 +176,7 @@ async def test_a_proxy_of_the_environment_is_used(tmp_path: Path, monkeypatch: p
             with anyio.fail_after(30):
                 result = await session.ask("x")
     assert text_blocks(result)[0] == "hello"
-    assert line(proxy) == b"POST http://gateway.test/claude/v1/messages HTTP/1.1"
+    assert status_line_of(proxy) == b"POST http://gateway.test/claude/v1/messages HTTP/1.1"
 
 
 async def test_a_proxy_for_tls_gets_a_connect_request_and_its_rejection_is_reported(
@@ -185,7 +189,7 @@ async def test_a_proxy_for_tls_gets_a_connect_request_and_its_rejection_is_repor
         ) as session:
             with anyio.fail_after(30):
                 result = await session.ask("x")
-    assert line(proxy) == b"CONNECT gateway.test:443 HTTP/1.1"
+    assert status_line_of(proxy) == b"CONNECT gateway.test:443 HTTP/1.1"
     assert FAKE_KEY.encode() not in b"".join(proxy.requests)
     assert failure_meta(result)["class"] in {"temporary_error", "configuration_error"}
     assert "Messages API" in text_blocks(result)[0]

@@ -98,7 +98,7 @@ async def test_a_broken_stream_is_recognised_as_incomplete(name: str, kind: str 
     assert replayed.answer.usage().output_tokens >= len(replayed.answer.text) // 4
 
 
-def cut(stream: bytes, at: list[int]) -> list[bytes]:
+def split_at(stream: bytes, at: list[int]) -> list[bytes]:
     places = sorted({place % len(stream) for place in at} | {0, len(stream)})
     return [stream[begin:end] for begin, end in pairwise(places)]
 
@@ -107,7 +107,7 @@ def cut(stream: bytes, at: list[int]) -> list[bytes]:
 @given(st.sampled_from(stream_names()), st.lists(st.integers(0, 40_000), max_size=60))
 async def test_the_place_of_a_cut_between_bytes_changes_nothing(name: str, at: list[int]) -> None:
     stream = recorded_stream(name)
-    assert (await replay(*cut(stream, at))).outcome() == (await replay(stream)).outcome()
+    assert (await replay(*split_at(stream, at))).outcome() == (await replay(stream)).outcome()
 
 
 @settings(deadline=None, max_examples=examples(100))
@@ -118,7 +118,7 @@ async def test_the_place_of_a_cut_between_bytes_changes_nothing(name: str, at: l
 )
 @example("é😀\u2028\u05d0\x85\x0b", "\r\n", list(range(2000)))
 async def test_any_text_survives_any_framing_and_any_cut_inside_a_character(text: str, end: str, at: list[int]) -> None:
-    replayed = await replay(*cut(sse_bytes(*message_events(text, "", text), end=end), at))
+    replayed = await replay(*split_at(sse_bytes(*message_events(text, "", text), end=end), at))
     assert replayed.failure is None
     assert replayed.answer.text == replayed.event_text == text + text
     assert replayed.answer.stop_reason == "end_turn"

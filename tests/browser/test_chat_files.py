@@ -47,7 +47,7 @@ async def carried(reader: PageDriver, name: str, data: bytes, media_type: str = 
     return await reader.page.evaluate_handle(CARRY, given)
 
 
-def sent(site: PageServer) -> list[dict[str, object]]:
+def last_content(site: PageServer) -> list[dict[str, object]]:
     """The content blocks of the last question that came to the upstream."""
     body = cast("dict[str, list[dict[str, object]]]", site.upstream_prompts()[-1].body)
     return cast("list[dict[str, object]]", body["messages"][-1]["content"])
@@ -62,8 +62,8 @@ async def test_a_dropped_pdf_is_sent_to_claude(ada: PageDriver, site: PageServer
     await expect(ada.page.locator("#files")).to_contain_text("contract.pdf")
     await ada.ask(f"Odd clauses? {directive(tokens=10)}")
     await ada.wait_until_complete()
-    assert "contract.pdf" in str(sent(site))
-    documents = [block for block in sent(site) if block["type"] == "document"]
+    assert "contract.pdf" in str(last_content(site))
+    documents = [block for block in last_content(site) if block["type"] == "document"]
     assert len(documents) == 1
     assert base64.b64encode(PDF).decode() in str(documents)
     await expect(ada.page.locator(".turn.user")).to_contain_text("contract.pdf")
@@ -81,9 +81,9 @@ async def test_files_can_be_pasted_picked_and_removed(ada: PageDriver, site: Pag
     await expect(ada.question).to_be_focused()
     await ada.page.get_by_role("button", name="Send").click()
     await ada.wait_until_complete()
-    assert "Zeile ä" in str(sent(site))
-    assert "print()" in str(sent(site))
-    assert "secret" not in str(sent(site))
+    assert "Zeile ä" in str(last_content(site))
+    assert "print()" in str(last_content(site))
+    assert "secret" not in str(last_content(site))
     await expect(ada.page.locator("#files .file")).to_have_count(0)
 
 
@@ -102,7 +102,7 @@ async def test_a_file_that_is_still_being_read_is_sent_with_the_question(ada: Pa
     await expect(ada.answers).to_have_count(1)
     await ada.wait_until_complete()
     await expect(ada.page.locator(".turn.user .file")).to_contain_text("large.txt")
-    assert "large.txt" in str(sent(site))
+    assert "large.txt" in str(last_content(site))
 
 
 async def test_unsupported_files_are_rejected_before_they_are_sent(ada: PageDriver) -> None:

@@ -86,7 +86,7 @@ async def test_after_a_crash_the_saved_text_is_shown_with_its_cost_and_can_be_co
         await reader.goto()
         await reader.ask(f"Count. {directive(text=ENDLESS, pace=300)}")
         await reader.wait_for_chars()
-        await _saved(tmp_path / "data" / "store.db")
+        await _wait_for_saved_text(tmp_path / "data" / "store.db")
         line.cut()
         first.server.kill()
         first.server.wait()
@@ -133,7 +133,7 @@ async def _is_interrupted(reader: PageDriver) -> None:
         await expect(cost).to_contain_text("$")
 
 
-async def _saved(store: Path) -> None:
+async def _wait_for_saved_text(store: Path) -> None:
     """Wait until something of an answer is in the journal."""
     with closing(sqlite3.connect(store)) as connection, anyio.fail_after(60):
         while connection.execute("select count(*) from chunk").fetchone() == (0,):  # noqa: ASYNC110 - another process

@@ -71,7 +71,7 @@ class FilledServer:
 
 
 @asynccontextmanager
-async def kept(folder: Path, users: dict[str, str], team: SampleLedger) -> AsyncGenerator[FilledServer]:
+async def filled_server(folder: Path, users: dict[str, str], team: SampleLedger) -> AsyncGenerator[FilledServer]:
     write_sample_ledger(folder / "data", team)
     with ReferenceUsage.open_ledger(folder / "data") as ledger:
         async with Simulator() as upstream, page_server(folder, upstream, users) as site:
@@ -83,7 +83,7 @@ async def server_with_ledger(tmp_path_factory: pytest.TempPathFactory) -> AsyncI
     """Without users, so that the reader is the operator."""
     many = ROWS > 100_000
     team = SampleLedger(rows=ROWS, users=200 if many else 12, days=120, until=TODAY)
-    async with kept(tmp_path_factory.mktemp("books"), {}, team) as server_with_ledger:
+    async with filled_server(tmp_path_factory.mktemp("books"), {}, team) as server_with_ledger:
         yield server_with_ledger
 
 
@@ -284,7 +284,9 @@ async def test_an_empty_result_is_reported_plainly(operator: PageDriver) -> None
 
 async def test_a_user_sees_only_their_usage_and_an_empty_ledger_is_reported(chromium: Browser, tmp_path: Path) -> None:
     async with (
-        kept(tmp_path, {"grace": "5/day", "new": "5/day"}, SampleLedger(rows=900, until=TODAY)) as server_with_ledger,
+        filled_server(
+            tmp_path, {"grace": "5/day", "new": "5/day"}, SampleLedger(rows=900, until=TODAY)
+        ) as server_with_ledger,
         browser_sessions(chromium, server_with_ledger.site) as sessions,
     ):
         reader = await sessions.open_page("grace")
@@ -307,7 +309,7 @@ async def test_a_user_sees_only_their_usage_and_an_empty_ledger_is_reported(chro
 async def test_invented_names_are_only_text(chromium: Browser, tmp_path: Path) -> None:
     hostile = [*XSS_FILE_NAMES, '"><svg onload=alert(1)>', "{{constructor}}", "\u202eevil", "javascript:alert(1)"]
     async with (
-        kept(tmp_path, {}, SampleLedger(rows=0)) as server_with_ledger,
+        filled_server(tmp_path, {}, SampleLedger(rows=0)) as server_with_ledger,
         browser_sessions(chromium, server_with_ledger.site) as sessions,
     ):
         noon = datetime.combine(TODAY, datetime.min.time(), UTC).timestamp()
@@ -360,7 +362,7 @@ async def test_axe_finds_no_fault_and_nothing_scrolls_sideways(
 
 async def test_the_first_day_has_points_in_its_charts_and_no_negative_saving(chromium: Browser, tmp_path: Path) -> None:
     async with (
-        kept(tmp_path, {}, SampleLedger(rows=0)) as server_with_ledger,
+        filled_server(tmp_path, {}, SampleLedger(rows=0)) as server_with_ledger,
         browser_sessions(chromium, server_with_ledger.site) as sessions,
     ):
         noon = datetime.combine(TODAY, datetime.min.time(), UTC).timestamp()

@@ -54,14 +54,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 async def running(api: Simulator, shared: Path) -> AsyncIterator[Services]:
     """What several tests share: a server process, as seen by this module."""
-    async with opened(api, shared) as services:
+    async with open_server(api, shared) as services:
         yield services
 
 
 @pytest.fixture(scope="module")
 async def elsewhere(api: Simulator, shared: Path) -> AsyncIterator[AnswerFeed]:
     """The same room in another process: it has the journal, and nothing in memory."""
-    async with opened(api, shared) as services:
+    async with open_server(api, shared) as services:
         yield (await services.open()).answer_feed
 
 
@@ -71,7 +71,7 @@ def _afresh(api: Simulator) -> None:
 
 
 @asynccontextmanager
-async def opened(api: Simulator, data_dir: Path, **fields: object) -> AsyncGenerator[Services]:
+async def open_server(api: Simulator, data_dir: Path, **fields: object) -> AsyncGenerator[Services]:
     """What one server process holds."""
     values = {"api_key": FAKE_KEY, "base_url": api.url, "data_dir": data_dir, "models_wait_s": 30} | fields
     with anyio.fail_after(600):
@@ -344,7 +344,7 @@ async def test_no_event_exceeds_the_size_that_clients_accept(running: Services, 
 
 
 async def test_without_a_grace_period_a_call_ends_when_its_last_reader_leaves(api: Simulator, tmp_path: Path) -> None:
-    async with opened(api, tmp_path, reader_grace_s=0) as services:
+    async with open_server(api, tmp_path, reader_grace_s=0) as services:
         streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(STALLED))
         async with aclosing(await streams.follow_answer(call.id, "ada")) as one:
@@ -359,7 +359,7 @@ async def test_without_a_grace_period_a_call_ends_when_its_last_reader_leaves(ap
 
 
 async def test_within_the_grace_period_a_reader_returns_and_misses_nothing(api: Simulator, tmp_path: Path) -> None:
-    async with opened(api, tmp_path, reader_grace_s=30) as services:
+    async with open_server(api, tmp_path, reader_grace_s=30) as services:
         streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(directive(tokens=150, pace=300, chars=4)))
         offset = await until_text(streams, call.id, 20)
@@ -369,7 +369,7 @@ async def test_within_the_grace_period_a_reader_returns_and_misses_nothing(api: 
 
 
 async def test_after_the_grace_period_the_call_is_stopped(api: Simulator, tmp_path: Path) -> None:
-    async with opened(api, tmp_path, reader_grace_s=0.1) as services:
+    async with open_server(api, tmp_path, reader_grace_s=0.1) as services:
         streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(STALLED))
         await until_text(streams, call.id, 90)
@@ -378,7 +378,7 @@ async def test_after_the_grace_period_the_call_is_stopped(api: Simulator, tmp_pa
 
 
 async def test_with_an_endless_grace_period_a_call_finishes_without_readers(api: Simulator, tmp_path: Path) -> None:
-    async with opened(api, tmp_path, reader_grace_s=math.inf) as services:
+    async with open_server(api, tmp_path, reader_grace_s=math.inf) as services:
         streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(directive(tokens=100, pace=300)))
         await until_text(streams, call.id, 20)
@@ -391,7 +391,7 @@ async def test_a_call_whose_reader_never_came_is_stopped(
     api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "FIRST_READER_TIMEOUT_S", 0.2)
-    async with opened(api, tmp_path, reader_grace_s=0) as services:
+    async with open_server(api, tmp_path, reader_grace_s=0) as services:
         await (await services.open()).answer_feed.start_answer(asking(STALLED))
         await api.wait_until_idle()
         assert message_requests(api)[0].end == "disconnected"
@@ -455,7 +455,7 @@ async def test_a_stop_before_the_first_text_is_an_error(
 
 
 async def test_another_process_stops_a_call_through_the_journal(api: Simulator, tmp_path: Path) -> None:
-    async with opened(api, tmp_path) as one, opened(api, tmp_path) as two:
+    async with open_server(api, tmp_path) as one, open_server(api, tmp_path) as two:
         here, there = (await one.open()).answer_feed, (await two.open()).answer_feed
         call = await here.start_answer(asking(STALLED))
         async with aclosing(await here.follow_answer(call.id, "ada")) as reader:
@@ -475,7 +475,7 @@ async def test_another_process_stops_a_call_through_the_journal(api: Simulator, 
 
 
 async def test_another_process_reads_a_running_call_from_any_offset(api: Simulator, tmp_path: Path) -> None:
-    async with opened(api, tmp_path) as one, opened(api, tmp_path) as two:
+    async with open_server(api, tmp_path) as one, open_server(api, tmp_path) as two:
         here, there = (await one.open()).answer_feed, (await two.open()).answer_feed
         call = await here.start_answer(asking(directive(tokens=700, pace=250, chars=4)))
         received: dict[int, list[FeedEvent]] = {}
@@ -500,7 +500,7 @@ async def test_another_process_reads_a_running_call_from_any_offset(api: Simulat
 
 
 async def test_the_running_call_of_a_thread_is_found_from_every_process(api: Simulator, tmp_path: Path) -> None:
-    async with opened(api, tmp_path) as one, opened(api, tmp_path) as two:
+    async with open_server(api, tmp_path) as one, open_server(api, tmp_path) as two:
         call = await (await one.open()).answer_feed.start_answer(asking(f"Tell me. {STALLED}"))
         for services in (one, two):
             jobs, threads = (await services.open()).calls, (await services.open()).threads
@@ -519,7 +519,7 @@ async def test_a_call_whose_process_died_ends_with_its_saved_text_and_how_to_con
     api: Simulator, tmp_path: Path, offset: int
 ) -> None:
     call_id = "c_00000000000000d1"
-    async with opened(api, tmp_path) as services:
+    async with open_server(api, tmp_path) as services:
         streams, store = (await services.open()).answer_feed, (await services.open()).store
         record = call_journal.JournaledCall(
             id=call_id, worker="w_dead", started_at=time.time(), user="ada", thread="t_1"
@@ -564,7 +564,7 @@ async def test_text_before_an_unsaved_part_is_delivered_and_followed_by_an_error
 async def test_with_no_retention_a_reader_can_resume_at_once_and_nobody_can_later(
     api: Simulator, tmp_path: Path
 ) -> None:
-    async with opened(api, tmp_path, retention_days=0) as services, opened(api, tmp_path) as other:
+    async with open_server(api, tmp_path, retention_days=0) as services, open_server(api, tmp_path) as other:
         streams, store = (await services.open()).answer_feed, (await services.open()).store
         call = await streams.start_answer(asking("What is tea?"))
         assert call.thread == ""
@@ -582,7 +582,7 @@ async def test_with_no_retention_a_reader_can_resume_at_once_and_nobody_can_late
 async def test_with_no_retention_a_delivered_failure_leaves_no_text_of_the_question(
     api: Simulator, tmp_path: Path
 ) -> None:
-    async with opened(api, tmp_path, retention_days=0) as services:
+    async with open_server(api, tmp_path, retention_days=0) as services:
         streams, store = (await services.open()).answer_feed, (await services.open()).store
         with pytest.raises(RequestError, match="no directive 'tea'"):
             await streams.start_answer(asking("[[sim: tea=1]] What is tea?"))
@@ -592,7 +592,7 @@ async def test_with_no_retention_a_delivered_failure_leaves_no_text_of_the_quest
 
 async def test_with_no_retention_an_answer_that_was_not_read_to_its_end_is_kept(api: Simulator, tmp_path: Path) -> None:
     fields: dict[str, object] = {"retention_days": 0, "reader_grace_s": math.inf}
-    async with opened(api, tmp_path, **fields) as services, opened(api, tmp_path, **fields) as other:
+    async with open_server(api, tmp_path, **fields) as services, open_server(api, tmp_path, **fields) as other:
         streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(directive(tokens=100, pace=300)))
         await until_text(streams, call.id, 20)
@@ -603,7 +603,7 @@ async def test_an_answer_leaves_memory_after_its_last_reader(
     api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "FIRST_READER_TIMEOUT_S", 0.05)
-    async with opened(api, tmp_path, reader_grace_s=0.05) as services:
+    async with open_server(api, tmp_path, reader_grace_s=0.05) as services:
         streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking("What is tea?"))
         text = text_of(await read_events(streams, call.id))
@@ -619,7 +619,7 @@ async def test_an_answer_leaves_memory_after_its_last_reader(
 
 async def test_a_shutdown_tells_every_reader_how_to_continue(api: Simulator, tmp_path: Path) -> None:
     leaving = anyio.Event()
-    async with opened(api, tmp_path) as one, opened(api, tmp_path) as two:
+    async with open_server(api, tmp_path) as one, open_server(api, tmp_path) as two:
         here, there = (await one.open()).answer_feed, (await two.open()).answer_feed
         for streams in (here, there):
             streams.drain_readers_when(leaving)
@@ -643,7 +643,7 @@ async def test_a_shutdown_tells_every_reader_how_to_continue(api: Simulator, tmp
             assert end_of(events) == DoneEvent(complete=False)
         with pytest.raises(TemporaryError):
             await here.start_answer(asking("x"))
-    async with opened(api, tmp_path) as services:
+    async with open_server(api, tmp_path) as services:
         events = await read_events((await services.open()).answer_feed, call.id)
     assert text_of(events) == message_requests(api)[0].text
     assert getattr(failure_of(events), "kind", "") == "interrupted"
@@ -655,7 +655,7 @@ async def test_readers_are_notified_when_the_services_close(api: Simulator, tmp_
     async def read(streams: AnswerFeed, call_id: str) -> None:
         received.append(await read_events(streams, call_id))
 
-    async with anyio.create_task_group() as tasks, opened(api, tmp_path) as services:
+    async with anyio.create_task_group() as tasks, open_server(api, tmp_path) as services:
         streams = (await services.open()).answer_feed
         call = await streams.start_answer(asking(STALLED))
         tasks.start_soon(read, streams, call.id)
@@ -691,7 +691,7 @@ async def test_a_silent_call_keeps_the_connections_of_its_readers_open_here_and_
     api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answer_feed, "KEEP_ALIVE_INTERVAL_S", 0.05)
-    async with opened(api, tmp_path) as one, opened(api, tmp_path) as two:
+    async with open_server(api, tmp_path) as one, open_server(api, tmp_path) as two:
         here, there = (await one.open()).answer_feed, (await two.open()).answer_feed
         call = await here.start_answer(asking(STALLED))
         for each in (here, there):

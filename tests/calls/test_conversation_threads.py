@@ -212,7 +212,7 @@ async def test_an_answer_that_was_cut_is_continued(upstream: Simulator, tmp_path
         elif how == "fault":
             cut = text_blocks(await session.ask(f"Two. {directive(fault='drop', at=100)}", thread=thread))[0]
         else:
-            await _cancelled(session, upstream, thread)
+            await _cancel_call(session, upstream, thread)
             cut = ""
         await session.ask("Go on.", thread=thread)
         *_, partial, last = last_messages(upstream)
@@ -222,7 +222,7 @@ async def test_an_answer_that_was_cut_is_continued(upstream: Simulator, tmp_path
         assert len(last_messages(upstream)) == 5
 
 
-async def _cancelled(session: McpSession, api: Simulator, thread: str) -> None:
+async def _cancel_call(session: McpSession, api: Simulator, thread: str) -> None:
     """A call that is given up after its first words."""
     reported = anyio.Event()
 

@@ -30,7 +30,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     return clean | {"HOME": str(home), "TMPDIR": str(home)} | more
 
 
-def started(home: Path, *arguments: str) -> subprocess.Popen[str]:
+def start_demo(home: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         server_command("demo", *arguments, real=True),
         stdout=subprocess.PIPE,
@@ -59,7 +59,7 @@ def children(pid: int) -> list[int]:
 
 
 def test_without_a_terminal_the_text_streams_and_both_usages_are_printed(tmp_path: Path) -> None:
-    with started(tmp_path) as process:
+    with start_demo(tmp_path) as process:
         early = read_until(process, "Through four ")
         assert process.poll() is None
         servers = children(process.pid)
@@ -88,7 +88,7 @@ def test_without_a_terminal_the_text_streams_and_both_usages_are_printed(tmp_pat
 @pytest.mark.slow
 @POSIX
 def test_ctrl_c_ends_the_demo_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    with started(tmp_path, "--prompt", "What is a monad?") as process:
+    with start_demo(tmp_path, "--prompt", "What is a monad?") as process:
         read_until(process, "You asked: “What ")
         servers = children(process.pid)
         process.send_signal(signal.SIGINT)
@@ -105,7 +105,7 @@ def test_ctrl_c_ends_the_demo_at_once_and_leaves_nothing_behind(tmp_path: Path) 
 @pytest.mark.slow
 @POSIX
 def test_in_a_browser_the_demo_is_the_real_server_and_deletes_its_data(tmp_path: Path) -> None:
-    with started(tmp_path, "--http", "--port", "0") as process:
+    with start_demo(tmp_path, "--http", "--port", "0") as process:
         output = read_until(process, "ends it)")
         (url,) = re.findall(r"listens on (http://127\.0\.0\.1:\d+)", output)
         question, accept = {"message": "What is tea?"}, {"Accept": "text/plain"}
@@ -124,7 +124,7 @@ def test_in_a_browser_the_demo_is_the_real_server_and_deletes_its_data(tmp_path:
 
 
 def test_in_a_browser_nothing_is_sent_to_the_real_api(tmp_path: Path) -> None:
-    with started(tmp_path, "--http", "--live") as process:
+    with start_demo(tmp_path, "--http", "--live") as process:
         _, errors = process.communicate()
     assert process.returncode == 2
     assert "the pages ask the simulated API" in errors
@@ -132,7 +132,7 @@ def test_in_a_browser_nothing_is_sent_to_the_real_api(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_closed_pipe_causes_no_traceback(tmp_path: Path) -> None:
-    with started(tmp_path) as process:
+    with start_demo(tmp_path) as process:
         read_until(process, "\n")
         assert process.stdout is not None
         assert process.stderr is not None
@@ -172,7 +172,7 @@ def test_in_plain_output_a_word_waits_until_it_is_complete() -> None:
         assert file.getvalue().endswith("streaming ")
 
 
-def shown(growing: PanelAnswerView, width: int = 60) -> list[str]:
+def panel_lines(growing: PanelAnswerView, width: int = 60) -> list[str]:
     """The lines of the panel as it stands."""
     console = Console(width=width, file=io.StringIO())
     return ["".join(segment.text for segment in line).rstrip() for line in console.render_lines(growing)]
@@ -182,17 +182,17 @@ def test_in_a_panel_no_unclosed_marker_is_shown() -> None:
     growing = PanelAnswerView(60, 20)
     growing.write("It is **bo")
     growing.write("ld and ")
-    assert "It is bold and" in "".join(shown(growing))
+    assert "It is bold and" in "".join(panel_lines(growing))
     growing.write("brave.** `Ne")
-    assert "It is bold and brave." in "".join(shown(growing))
-    assert not {"*", "`"} & set("".join(shown(growing)))
+    assert "It is bold and brave." in "".join(panel_lines(growing))
+    assert not {"*", "`"} & set("".join(panel_lines(growing)))
 
 
 def test_in_a_panel_code_is_rendered_before_its_fence_is_closed() -> None:
     growing = PanelAnswerView(60, 20)
     growing.write("```python\nx = 1\n\ny = 2\n\n")
-    assert "y = 2" in "".join(shown(growing))
-    assert "```" not in "".join(shown(growing))
+    assert "y = 2" in "".join(panel_lines(growing))
+    assert "```" not in "".join(panel_lines(growing))
 
 
 @given(text=st.text(), height=st.integers(6, 30))
@@ -201,7 +201,7 @@ def test_a_panel_fits_the_terminal(text: str, height: int) -> None:
     growing.write("A paragraph of some length, so that there are many lines.\n\n" * 20)
     growing.write(text)
 
-    assert len(shown(growing)) <= height
+    assert len(panel_lines(growing)) <= height
 
 
 def test_a_cut_panel_shows_the_reason() -> None:

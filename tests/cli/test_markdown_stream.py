@@ -43,7 +43,7 @@ Done: 2 * 3 * 4 is snake_case_name."""
 MARKERS = re.compile(r"\*\*|~~|__|`|\]\(|^ *#|\| ?-", re.MULTILINE)
 
 
-def rendered(markdown: str) -> str:
+def render_markdown(markdown: str) -> str:
     console = Console(width=100, file=io.StringIO())
     with console.capture() as capture:
         console.print(Markdown(markdown))
@@ -51,7 +51,7 @@ def rendered(markdown: str) -> str:
 
 
 def lines(markdown: str) -> list[str]:
-    return [line for line in rendered(markdown).splitlines() if line]
+    return [line for line in render_markdown(markdown).splitlines() if line]
 
 
 @pytest.mark.parametrize("step", [1, 7])
@@ -59,7 +59,7 @@ def test_no_marker_is_shown_at_any_moment(step: int) -> None:
     stream = MarkdownStream()
     for start in range(0, len(ANSWER), step):
         stream.feed(ANSWER[start : start + step])
-        shown = rendered(stream.preview)
+        shown = render_markdown(stream.preview)
         assert not MARKERS.search(shown), (stream.rest, shown)
 
 

@@ -52,11 +52,11 @@ class Process:
     process: subprocess.Popen[bytes]
     stderr: Path
 
-    async def ended(self) -> int:
+    async def wait_for_exit(self) -> int:
         return await anyio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
 
 
-def started(
+def start_server(
     arguments: list[str],
     data_dir: Path,
     errors: IO[bytes],
@@ -85,7 +85,7 @@ async def serving(
     stderr = tmp_path / "serve.stderr"
     with stderr.open("wb") as errors:
         given = ["--http", "--port", "0", *arguments]
-        process = started(given, tmp_path / "data", errors, extra, base_url=upstream.url, **fields)
+        process = start_server(given, tmp_path / "data", errors, extra, base_url=upstream.url, **fields)
     out = cast("IO[bytes]", process.stdout)
     try:
         with anyio.fail_after(60):
@@ -99,11 +99,11 @@ async def serving(
         out.close()
 
 
-async def refused(arguments: list[str], tmp_path: Path, **fields: object) -> str:
+async def start_error(arguments: list[str], tmp_path: Path, **fields: object) -> str:
     """What a server that does not even start says."""
     stderr = tmp_path / "refused.stderr"
     with stderr.open("wb") as errors:
-        process = started(["--http", *arguments], tmp_path / "data", errors, {}, **fields)
+        process = start_server(["--http", *arguments], tmp_path / "data", errors, {}, **fields)
     with anyio.fail_after(60):
         out, _ = await anyio.to_thread.run_sync(process.communicate)
     assert process.returncode == 1
@@ -127,7 +127,7 @@ async def test_the_server_prints_its_address_and_how_claude_code_connects(upstre
                 == message_requests(upstream)[0].text
             )
         server.process.send_signal(signal.SIGTERM)
-        assert await server.ended() == 0
+        assert await server.wait_for_exit() == 0
     assert server.stderr.read_text() == ""
 
 
@@ -149,14 +149,14 @@ async def test_the_server_starts_and_names_an_unusable_variable_of_the_network(
             answer = await client.post("/chat", json={"message": "Tea?"}, headers={"accept": "text/plain"})
         assert name in answer.text
         server.process.send_signal(signal.SIGTERM)
-        assert await server.ended() == 0
+        assert await server.wait_for_exit() == 0
     assert "Traceback" not in server.stderr.read_text()
 
 
 async def test_without_users_the_server_listens_on_this_machine_only_unless_configured_otherwise(
     upstream: Simulator, tmp_path: Path
 ) -> None:
-    data = await refused(["--host", "0.0.0.0", "--port", "0"], tmp_path)  # noqa: S104
+    data = await start_error(["--host", "0.0.0.0", "--port", "0"], tmp_path)  # noqa: S104
     assert "There are no users" in data
     assert "mcp-server-claude user add NAME" in data
     assert "--insecure" in data
@@ -182,7 +182,7 @@ async def test_with_users_the_server_listens_everywhere_and_reports_that_a_token
 async def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        data = await refused(["--port", str(port)], tmp_path)
+        data = await start_error(["--port", str(port)], tmp_path)
     reason = f"Cannot listen on 127.0.0.1 port {port}: Address already in use."
     assert data == f"{reason} Choose another one with --port."
 
@@ -193,13 +193,13 @@ async def test_a_ledger_that_cannot_be_opened_is_reported_in_one_sentence_and_pr
 ) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "store.db").write_bytes(b"what a newer version, or nobody, can read")
-    data = await refused(["--port", "0"], tmp_path, **fields)
+    data = await start_error(["--port", "0"], tmp_path, **fields)
     assert "The list of users cannot be read." in data
     assert "Traceback" not in data
 
 
 async def test_an_invalid_host_is_reported_in_one_sentence(tmp_path: Path) -> None:
-    data = await refused(["--host", "no.such.host.invalid"], tmp_path)
+    data = await start_error(["--host", "no.such.host.invalid"], tmp_path)
     assert data.startswith("Cannot listen on no.such.host.invalid: ")
 
 
@@ -239,7 +239,7 @@ async def test_a_call_in_flight_finishes_before_the_shutdown(
             await connection.read_until(b'"message":')
             server.process.send_signal(how)
             received = await connection.read_to_end()
-        assert await server.ended() == 0
+        assert await server.wait_for_exit() == 0
     *_, last = [each for each in received.decode().split("data: ") if each.startswith("{")]
     assert result_text(json.loads(last.splitlines()[0])["result"]) == message_requests(upstream)[0].text
     assert received.endswith(b"0\r\n\r\n")
@@ -267,7 +267,7 @@ async def test_idle_streams_of_clients_do_not_delay_the_shutdown(upstream: Simul
             output = [each async for each in lines if each.startswith("data:")]
             assert "result" in json.loads(output[-1].removeprefix("data:"))
             assert b"".join([each async for each in waiting.aiter_bytes()]).count(b"data:") == 0
-        assert await server.ended() == 0
+        assert await server.wait_for_exit() == 0
     assert server.stderr.read_text() == ""
 
 
@@ -288,10 +288,10 @@ async def test_a_second_signal_ends_the_server_at_once_and_closes_the_ledger(
             await connection.send_request(*client.ask_request(STALLED))
             await connection.read_until(b'"message":')
             server.process.send_signal(signal.SIGTERM)
-            await gone(server.url)
+            await wait_until_closed(server.url)
             server.process.send_signal(signal.SIGTERM)
             await connection.read_to_end()
-        assert await server.ended() == 128 + signal.SIGTERM
+        assert await server.wait_for_exit() == 128 + signal.SIGTERM
         await upstream.wait_until_idle()
     assert [record.end for record in message_requests(upstream)] == ["disconnected"]
     (entry,) = ledger_rows(tmp_path / "data")
@@ -299,7 +299,7 @@ async def test_a_second_signal_ends_the_server_at_once_and_closes_the_ledger(
     assert "Traceback" not in server.stderr.read_text()
 
 
-async def gone(url: str) -> None:
+async def wait_until_closed(url: str) -> None:
     """Wait until nothing listens there any more: the server has begun to end."""
     async with httpx2.AsyncClient() as client:
         while True:
@@ -320,7 +320,7 @@ async def test_a_call_that_outlasts_the_drain_time_is_cut_and_recorded(
             await connection.read_until(b'"message":')
             server.process.send_signal(signal.SIGTERM)
             await connection.read_to_end()
-        assert await server.ended() == 128 + signal.SIGTERM
+        assert await server.wait_for_exit() == 128 + signal.SIGTERM
     (entry,) = ledger_rows(tmp_path / "data")
     assert (entry["state"], entry["end"]) == ("closed", "cancelled")
     assert "Traceback" not in server.stderr.read_text()
@@ -343,7 +343,7 @@ async def test_a_reader_of_chat_gets_the_end_of_the_answer_or_the_notice_of_the_
                 *_, done, data = [each async for each in lines if each]
             assert done == "event: done"
             assert last in data
-            assert await server.ended() == code
+            assert await server.wait_for_exit() == code
 
 
 async def test_concurrent_calls_of_several_sessions_all_finish(upstream: Simulator, tmp_path: Path) -> None:
@@ -367,6 +367,6 @@ async def test_concurrent_calls_of_several_sessions_all_finish(upstream: Simulat
                     tasks.start_soon(ask, client, n)
             await upstream.wait_for_requests(10)  # the list of models, and nine messages
             server.process.send_signal(signal.SIGTERM)
-        assert await server.ended() == 0
+        assert await server.wait_for_exit() == 0
     assert sorted(answers) == sorted(record.text for record in message_requests(upstream))
     assert {record.end for record in message_requests(upstream)} == {"complete"}

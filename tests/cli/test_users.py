@@ -108,7 +108,7 @@ def server(tmp_path: Path) -> Iterator[Store]:
     store.close_blocking()
 
 
-def known(server: Store, token: str) -> User | None:
+def authenticate(server: Store, token: str) -> User | None:
     """Who this is to the running server."""
     return asyncio.run(UserDirectory(Settings(), server).authenticate_token(token))
 
@@ -131,7 +131,7 @@ def test_a_user_is_added_while_the_server_runs_and_the_token_is_printed_with_ins
         f'--header "Authorization: Bearer {token}"' in printed
     )
     assert "https://claude.example/signin" in printed
-    user = known(server, token)
+    user = authenticate(server, token)
     assert user is not None
     assert (user.name, user.role, user.limits.usd_per_day) == ("ada", "user", 5.0)
     assert token not in shell.output_of("user", "list")
@@ -139,10 +139,10 @@ def test_a_user_is_added_while_the_server_runs_and_the_token_is_printed_with_ins
 
 def test_quiet_prints_the_token_alone(shell: Shell, server: Store) -> None:
     token = shell.output_of("user", "add", "ada", "--quiet").strip()
-    assert known(server, token)
+    assert authenticate(server, token)
     renewed = shell.output_of("user", "rotate", "ada", "-q").strip()
-    assert known(server, token) is None
-    assert known(server, renewed)
+    assert authenticate(server, token) is None
+    assert authenticate(server, renewed)
 
 
 def test_the_list_shows_role_limits_and_the_cost_of_today(shell: Shell, server: Store) -> None:
@@ -201,12 +201,12 @@ def test_an_invalid_limit_is_reported_with_its_option_and_no_user_is_added(shell
 def test_a_removed_user_has_no_access_and_the_name_is_not_reused_by_accident(shell: Shell, server: Store) -> None:
     token = shell.output_of("user", "add", "ada", "-q").strip()
     assert "ada is removed" in shell.output_of("user", "remove", "Ada")
-    assert known(server, token) is None
+    assert authenticate(server, token) is None
     assert shell.output_of("user", "list").startswith("There are no users.")
     assert "pass --again if it is the same person" in shell.error_of("user", "add", "ada")
     again = shell.output_of("user", "add", "ada", "--again", "-q").strip()
-    assert known(server, again)
-    assert known(server, token) is None
+    assert authenticate(server, again)
+    assert authenticate(server, token) is None
 
 
 @pytest.mark.parametrize("command", ["rotate", "remove"])
@@ -360,7 +360,7 @@ def test_a_backup_can_be_used_as_the_ledger(shell: Shell, tmp_path: Path) -> Non
     shell.output_of("backup", tmp_path / "other" / DATABASE_FILE)
     other = Store.open(tmp_path / "other")
     try:
-        assert known(other, token)
+        assert authenticate(other, token)
     finally:
         other.close_blocking()
 
@@ -429,7 +429,7 @@ def in_the_files(data_dir: Path, text: str) -> list[str]:
     return found.stdout.split()
 
 
-def prepared(server: Store, shell: Shell) -> None:
+def write_texts(server: Store, shell: Shell) -> None:
     """Two users' text, some of which was deleted before in the ordinary way; all of it on disk."""
     now = time.time()
     for user, at in (("ada", now - 1000), ("ada", now - 40 * 86_400), ("bob", now - 1000), ("zed", now - 90 * 86_400)):
@@ -444,7 +444,7 @@ def prepared(server: Store, shell: Shell) -> None:
 def test_erased_text_is_removed_from_the_bytes_of_the_files_while_a_server_has_them_open(
     shell: Shell, server: Store
 ) -> None:
-    prepared(server, shell)
+    write_texts(server, shell)
     printed = shell.output_of("forget", "--user", "Ada", "--yes")
     assert printed == (
         "Deleted: the text of 2 calls and 2 threads, the names of 0 files. Their cost stays in the ledger.\n"
@@ -458,7 +458,7 @@ def test_erased_text_is_removed_from_the_bytes_of_the_files_while_a_server_has_t
 
 
 def test_text_older_than_a_date_is_erased_as_are_the_remains_of_deleted_rows(shell: Shell, server: Store) -> None:
-    prepared(server, shell)
+    write_texts(server, shell)
     printed = shell.output_of("forget", "--before", "30d", "--yes")
     assert "the text of 1 call and 2 threads" in printed  # the words of the other went with its retention
     assert in_the_files(shell.data_dir, f"{SECRET} zed") == []
@@ -470,7 +470,7 @@ def test_text_older_than_a_date_is_erased_as_are_the_remains_of_deleted_rows(she
 
 
 def test_without_yes_the_erasure_is_only_announced(shell: Shell, server: Store) -> None:
-    prepared(server, shell)
+    write_texts(server, shell)
     before = asyncio.run(server.read(call_journal.recent_calls, "ada"))
     done = shell("forget", "--user", "ada")
     assert done.returncode == 1
@@ -486,7 +486,7 @@ def test_at_a_terminal_the_erasure_is_confirmed_first(
 ) -> None:
     import pty
 
-    prepared(server, shell)
+    write_texts(server, shell)
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         server_command("forget", "--user", "ada"),

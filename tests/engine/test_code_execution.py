@@ -261,7 +261,7 @@ async def test_files_that_code_created_are_linked_and_readable_as_resources(
     assert image.blob.startswith("iVBORw0KGgo")
 
 
-async def refused(session: McpSession, uri: str) -> str:
+async def read_error(session: McpSession, uri: str) -> str:
     with pytest.raises(MCPError) as error:
         await session.client.read_resource(uri)
     return str(error.value)
@@ -271,11 +271,11 @@ async def test_a_missing_or_expired_file_is_reported(upstream: Simulator, tmp_pa
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         result = await session.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
         (link,) = links(result)
-        assert "There is no file of that id" in await refused(session, "claude://files/f_0000000000000000")
+        assert "There is no file of that id" in await read_error(session, "claude://files/f_0000000000000000")
         with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection:
             ((file_id,),) = connection.execute("select file_id from produced").fetchall()
         upstream.expire(file_id)
-        assert "no longer at Anthropic" in await refused(session, link.uri)
+        assert "no longer at Anthropic" in await read_error(session, link.uri)
 
 
 async def test_a_file_is_visible_only_to_its_user(upstream: Simulator, tmp_path: Path) -> None:
@@ -297,10 +297,10 @@ async def test_a_file_that_is_too_large_for_a_message_is_not_fetched(
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         result = await session.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
         (link,) = links(result)
-        assert "at most 10 are fetched" in await refused(session, link.uri)
+        assert "at most 10 are fetched" in await read_error(session, link.uri)
         with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection, connection:
             connection.execute("update produced set bytes = null")
-        assert "larger than 10 bytes" in await refused(session, link.uri)
+        assert "larger than 10 bytes" in await read_error(session, link.uri)
 
 
 async def test_a_file_without_a_readable_name_is_still_listed(

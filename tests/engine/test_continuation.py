@@ -42,7 +42,7 @@ def pieces(text: str, sizes: list[int]) -> list[str]:
     return found
 
 
-def joined(before: str, continuation: str, sizes: list[int], *, anchor: str, complete: bool = True) -> str:
+def join(before: str, continuation: str, sizes: list[int], *, anchor: str, complete: bool = True) -> str:
     """A text joined with its continuation, delivered piece by piece; each piece is checked to stay."""
     trimmer = OverlapTrimmer(before, anchor=anchor)
     text = before
@@ -78,10 +78,10 @@ def test_a_continued_text_is_exact_at_every_cut_of_tables_code_repeated_lines_an
         for cut in every_cut(text):
             before, anchor = text[:cut], overlap_anchor(text[:cut])
             for deltas in ([1], [3, 40, 1], [1000]):
-                assert joined(before, by_prefill(text, cut), deltas, anchor="") == text
-                assert joined(before, with_continue_prompt(text, cut), deltas, anchor=anchor) == text
+                assert join(before, by_prefill(text, cut), deltas, anchor="") == text
+                assert join(before, with_continue_prompt(text, cut), deltas, anchor=anchor) == text
                 if once(text, cut):
-                    assert joined(before, by_prefill(text, cut), deltas, anchor=anchor) == text
+                    assert join(before, by_prefill(text, cut), deltas, anchor=anchor) == text
 
 
 @settings(deadline=None, max_examples=examples(150))
@@ -89,7 +89,7 @@ def test_a_continued_text_is_exact_at_every_cut_of_tables_code_repeated_lines_an
 def test_a_prefilled_text_continues_exactly_at_every_cut(text: str, data: st.DataObject, sizes: list[int]) -> None:
     assume(every_cut(text))
     cut = data.draw(st.sampled_from(every_cut(text)))
-    assert joined(text[:cut], by_prefill(text, cut), sizes, anchor="") == text
+    assert join(text[:cut], by_prefill(text, cut), sizes, anchor="") == text
 
 
 @settings(deadline=None, max_examples=examples(150))
@@ -99,7 +99,7 @@ def test_a_text_with_a_repeated_end_continues_exactly_at_every_cut(
 ) -> None:
     assume(every_cut(text))
     cut = data.draw(st.sampled_from(every_cut(text)))
-    assert joined(text[:cut], lead + with_continue_prompt(text, cut), sizes, anchor=overlap_anchor(text[:cut])) == text
+    assert join(text[:cut], lead + with_continue_prompt(text, cut), sizes, anchor=overlap_anchor(text[:cut])) == text
 
 
 @settings(deadline=None, max_examples=examples(150))
@@ -112,7 +112,7 @@ def test_a_text_whose_end_is_not_repeated_continues_exactly_if_that_end_occurs_o
     assume(every_cut(text))
     cut = len(text.rstrip()) - 1 if data is None else data.draw(st.sampled_from(every_cut(text)))
     assume(once(text, cut))
-    assert joined(text[:cut], by_prefill(text, cut), sizes, anchor=overlap_anchor(text[:cut])) == text
+    assert join(text[:cut], by_prefill(text, cut), sizes, anchor=overlap_anchor(text[:cut])) == text
 
 
 @settings(deadline=None, max_examples=examples(150))
@@ -123,7 +123,7 @@ def test_a_continuation_without_the_anchor_is_joined_unchanged(before: str, othe
     anchor = overlap_anchor(before)
     assume(before)
     assume(not other.lstrip().startswith(anchor.lstrip()))
-    assert joined(before, other, sizes, anchor=anchor) == before + other
+    assert join(before, other, sizes, anchor=anchor) == before + other
 
 
 @settings(deadline=None, max_examples=examples(150))
@@ -132,7 +132,7 @@ def test_delivered_text_is_never_withdrawn_and_only_a_repetition_is_removed(
     before: str, continuation: str, sizes: list[int], *, prefill: bool, complete: bool
 ) -> None:
     anchor = "" if prefill else overlap_anchor(before)
-    result = joined(before, continuation, sizes, anchor=anchor, complete=complete)
+    result = join(before, continuation, sizes, anchor=anchor, complete=complete)
     assert result.startswith(before)
     assert continuation.endswith(result[len(before) :])
     left_out = len(before) + len(continuation) - len(result)
@@ -144,7 +144,7 @@ def test_delivered_text_is_never_withdrawn_and_only_a_repetition_is_removed(
 def test_an_incomplete_repetition_adds_nothing(before: str, sizes: list[int], length: int) -> None:
     assume(before.strip())
     part = overlap_anchor(before).lstrip()[:length]
-    assert joined(before, part, sizes, anchor=overlap_anchor(before), complete=False) == before
+    assert join(before, part, sizes, anchor=overlap_anchor(before), complete=False) == before
 
 
 @settings(deadline=None, max_examples=examples(200))

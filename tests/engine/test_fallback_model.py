@@ -347,7 +347,7 @@ REFUSALS: list[tuple[dict[str, object], str]] = [
 ]
 
 
-def stopped(reason: str, details: dict[str, object] | None = None, *pieces: str, **usage: int) -> bytes:
+def stream_with_stop(reason: str, details: dict[str, object] | None = None, *pieces: str, **usage: int) -> bytes:
     """A stream of these pieces that stops for that reason."""
     message: dict[str, object] = {"id": "m", "type": "message", "role": "assistant", "model": OPUS, "content": []}
     used = {"input_tokens": 7, "output_tokens": 1} | usage
@@ -371,7 +371,7 @@ async def test_a_refusal_is_reported_with_its_category_and_never_as_an_answer(
     tmp_path: Path, details: dict[str, object], expected: str, pieces: tuple[str, ...]
 ) -> None:
     async with (
-        cloud_upstream(CannedResponse("/v1/messages", stopped("refusal", details, *pieces))) as cloud,
+        cloud_upstream(CannedResponse("/v1/messages", stream_with_stop("refusal", details, *pieces))) as cloud,
         connect("memory", "auto", tmp_path / "data", base_url=cloud.url) as session,
     ):
         result = await session.ask("Tea?")
@@ -382,7 +382,9 @@ async def test_a_refusal_is_reported_with_its_category_and_never_as_an_answer(
 
 async def test_with_a_schema_a_refusal_is_reported_alike(tmp_path: Path) -> None:
     async with (
-        cloud_upstream(CannedResponse("/v1/messages", stopped("refusal", {"category": "cyber"}, '{"a":'))) as cloud,
+        cloud_upstream(
+            CannedResponse("/v1/messages", stream_with_stop("refusal", {"category": "cyber"}, '{"a":'))
+        ) as cloud,
         connect("memory", "auto", tmp_path / "data", base_url=cloud.url) as session,
     ):
         result = await session.ask("Tea?", schema=SCHEMA)
@@ -394,7 +396,7 @@ async def test_with_a_schema_a_refusal_is_reported_alike(tmp_path: Path) -> None
 
 
 async def test_a_full_context_window_names_the_tokens_to_remove_from_the_input(tmp_path: Path) -> None:
-    full = stopped(
+    full = stream_with_stop(
         "model_context_window_exceeded", None, "As far as it goes", input_tokens=150_000, cache_read_input_tokens=40_000
     )
     async with (

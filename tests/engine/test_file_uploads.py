@@ -42,12 +42,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def sent(api: Simulator, path: str = "/v1/messages") -> list[LoggedRequest]:
+def requests_to(api: Simulator, path: str = "/v1/messages") -> list[LoggedRequest]:
     return [record for record in api.requests if record.path == path]
 
 
 def uploads(api: Simulator) -> list[dict[str, object]]:
-    return [cast("dict[str, object]", record.body) for record in sent(api, "/v1/files") if record.method == "POST"]
+    return [
+        cast("dict[str, object]", record.body) for record in requests_to(api, "/v1/files") if record.method == "POST"
+    ]
 
 
 def touched(api: Simulator) -> list[LoggedRequest]:
@@ -55,7 +57,7 @@ def touched(api: Simulator) -> list[LoggedRequest]:
 
 
 def content(api: Simulator, turn: int = -1) -> list[dict[str, object]]:
-    body = cast("dict[str, list[dict[str, object]]]", sent(api)[-1].body)
+    body = cast("dict[str, list[dict[str, object]]]", requests_to(api)[-1].body)
     return cast("list[dict[str, object]]", body["messages"][turn]["content"])
 
 
@@ -89,7 +91,7 @@ async def test_without_the_setting_a_data_file_is_rejected_with_the_reason(
         assert "Code could read it, but this server uploads no files (MCP_CLAUDE_UPLOADS)." in text_blocks(result)[0]
         plain = await session.ask(SEEN, files=[name])
         assert "MCP_CLAUDE_UPLOADS" not in text_blocks(plain)[0]
-        assert not sent(upstream)
+        assert not requests_to(upstream)
         assert not touched(upstream)
 
 
@@ -170,13 +172,13 @@ async def test_a_new_container_gets_the_files_of_earlier_turns_again(upstream: S
         thread = usage_meta(first)["thread"]
         await session.ask(f"{SEEN} again", thread=thread, tools=["code"])
         assert isinstance(content(upstream), str)
-        upstream.expire(str(cast("dict[str, object]", sent(upstream)[-1].body)["container"]))
+        upstream.expire(str(cast("dict[str, object]", requests_to(upstream)[-1].body)["container"]))
         await session.ask(f"{SEEN} once more", thread=thread, tools=["code"])
         assert [block["type"] for block in content(upstream)] == ["container_upload", "text"]
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, uploads=True) as session:
         await session.ask(f"{SEEN} after a restart", thread=thread, tools=["code"])
         assert [block["type"] for block in content(upstream)] == ["container_upload", "text"]
-        assert "container" not in cast("dict[str, object]", sent(upstream)[-1].body)
+        assert "container" not in cast("dict[str, object]", requests_to(upstream)[-1].body)
 
 
 @pytest.mark.usefixtures("project")
@@ -197,7 +199,7 @@ async def test_a_failed_upload_fails_the_call_and_names_the_file(tmp_path: Path)
         result = await session.ask("What is it?", files=["large.pdf"], model="sonnet")
         assert failure_meta(result)["kind"] == "authentication"
         assert text_blocks(result)[0].startswith("large.pdf could not be uploaded. ")
-        assert not sent(api)
+        assert not requests_to(api)
 
 
 @pytest.mark.usefixtures("project")

@@ -47,7 +47,7 @@ def micros(tokens: int, per_million: Decimal) -> int:
     return math.ceil(tokens * per_million)
 
 
-def sent(api: Simulator, path: str = "/v1/messages") -> list[LoggedRequest]:
+def requests_to(api: Simulator, path: str = "/v1/messages") -> list[LoggedRequest]:
     return [record for record in api.requests if record.path == path]
 
 
@@ -107,7 +107,7 @@ async def test_the_cost_limit_of_a_call_is_enforced_through_max_tokens_and_repor
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         result = await session.ask("Tell me. [[sim: tokens=5000]]", model=MODEL, max_usd=max_usd)
-    (request,) = sent(upstream)
+    (request,) = requests_to(upstream)
     left = round(max_usd * 1_000_000, 1) // 1 - micros(request.input_tokens, rates().cache_write)
     assert max_tokens(request) == math.floor(Decimal(left) / rates().output)
     answer, _, last = text_blocks(result)
@@ -153,7 +153,7 @@ async def test_an_answer_that_ends_at_max_tokens_does_not_name_the_budget_as_rea
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         result = await session.ask("Tell me. [[sim: tokens=5000]]", model=MODEL, max_usd=1, max_tokens=100)
-    assert max_tokens(sent(upstream)[0]) == 100
+    assert max_tokens(requests_to(upstream)[0]) == 100
     assert "it reached max_tokens (100)" in text_blocks(result)[-1]
 
 
@@ -161,7 +161,7 @@ async def test_an_insufficient_limit_is_rejected_before_anything_is_sent(upstrea
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         result = await session.ask("Tell me. " * 500, model=MODEL, max_usd=0.0001)
         assert session.ledger_rows() == []
-    assert not sent(upstream)
+    assert not requests_to(upstream)
     assert failure_meta(result)["kind"] == "max_usd"
     assert failure_meta(result)["class"] == "request_error"
     (outcomes,) = text_blocks(result)
@@ -192,7 +192,7 @@ async def test_a_stream_that_broke_after_uncounted_thinking_uses_up_the_limit_of
         result = await session.ask(f"Tell me. {with_cap}", model=MODEL, max_usd=0.01)
         (row,) = session.ledger_rows()
     answer, footer, last = text_blocks(result)
-    assert answer == sent(upstream)[0].text
+    assert answer == requests_to(upstream)[0].text
     assert last.startswith("INCOMPLETE: max_usd of ")
     surplus = cast("int", row["held_micros"]) - cast("int", row["cost_micros"])
     assert f"{number_formatting.format_usd(surplus / 1e6)} more counts against the limit" in footer
@@ -202,7 +202,7 @@ async def test_a_call_that_reached_its_limit_before_a_break_keeps_its_text(upstr
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         with_cap = directive(tokens=900, fault="eof", times=1, at=1000)
         result = await session.ask(f"Tell me. {with_cap}", model=MODEL, max_usd=0.0032)
-    (request,) = sent(upstream)
+    (request,) = requests_to(upstream)
     answer, _, last = text_blocks(result)
     assert answer == request.text
     assert last.startswith("INCOMPLETE: max_usd of ")
@@ -219,7 +219,7 @@ async def test_the_exact_limit_of_a_call_is_reserved_while_it_runs_and_released_
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=1) as session:
         spent, held = await during(session, upstream, max_tokens=1000, think=think)
-        (request,) = sent(upstream)
+        (request,) = requests_to(upstream)
         assert held == micros(request.input_tokens, rates().cache_write) + micros(1000, rates().output)
         assert spent == 0
         (line,) = session.ledger_rows()
@@ -286,8 +286,8 @@ async def test_every_attempt_and_continuation_has_a_reservation_of_its_own(upstr
         )
         first, second = session.ledger_rows()
         assert budget(session.data_dir) == (cost(result), 0)
-    one, two = sent(upstream)
-    assert len(sent(upstream, "/v1/messages/count_tokens")) == 2
+    one, two = requests_to(upstream)
+    assert len(requests_to(upstream, "/v1/messages/count_tokens")) == 2
     assert max_tokens(two) == 1000 - round(1400 / CHARS_PER_TOKEN)
     for line, request in ((first, one), (second, two)):
         entrance = micros(request.input_tokens, rates().cache_write)
@@ -306,7 +306,7 @@ async def test_a_call_without_max_tokens_reserves_no_more_than_16000(upstream: S
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, budget_usd_per_day=9) as session:
         _, held = await during(session, upstream)
         await session.ask("x", model=MODEL, max_tokens=20_000)
-    unasked, with_cap = sent(upstream)
+    unasked, with_cap = requests_to(upstream)
     assert max_tokens(unasked) == DEFAULT_RESERVED_TOKENS == 16_000
     assert held == micros(unasked.input_tokens, rates().cache_write) + micros(16_000, rates().output)
     assert max_tokens(with_cap) == 20_000
@@ -323,7 +323,7 @@ async def test_an_answer_is_limited_to_the_rest_of_the_daily_budget_and_the_next
     assert text_blocks(cut)[-1].startswith("INCOMPLETE: it reached what the budget allows.")
     assert (spent, held) == (cost(cut), 0)
     assert spent <= 4000
-    assert not sent(upstream)
+    assert not requests_to(upstream)
     now = datetime.now(UTC)
     reset = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     (outcomes,) = text_blocks(refused)
@@ -359,7 +359,7 @@ async def test_concurrent_calls_of_two_servers_never_exceed_the_daily_budget_tog
     assert {failure_meta(result)["kind"] for result in results if result.is_error} == {"budget"}
     assert 0 < sum(map(cost, answered)) == spent <= 20_000
     assert held == 0
-    assert len(answered) == len(sent(upstream))
+    assert len(answered) == len(requests_to(upstream))
 
 
 # --------------------------------------------------------------------- users
@@ -462,7 +462,7 @@ async def test_a_spent_budget_of_one_user_stops_no_other_user(upstream: Simulato
     assert all(why.startswith("budget: Your budget of $0.020 a day has ") for why in refused)
     assert all("It resets at " in why and why.endswith(" 00:00 UTC. Nothing more was sent.") for why in refused)
     assert scopes(where) == {"user:ada": (adas, 0), "user:bob": (bobs, 0)}
-    assert len(sent(upstream)) == 20 - len(refused) + 12 + 6
+    assert len(requests_to(upstream)) == 20 - len(refused) + 12 + 6
 
 
 async def test_the_budget_of_the_server_holds_for_all_users_together_and_each_user_has_one_below_it(
@@ -493,7 +493,7 @@ async def test_the_cost_of_a_user_before_their_budget_was_set_counts(upstream: S
     _, refused = await anyio.to_thread.run_sync(with_cap, before / 1e6)
     assert len(refused) == 2
     assert "has $0 left" in refused[0]
-    assert len(sent(upstream)) == 2
+    assert len(requests_to(upstream)) == 2
 
 
 def test_an_exceeded_budget_is_reported_with_its_owner(tmp_path: Path) -> None:
@@ -533,7 +533,7 @@ async def test_a_workspace_with_inference_in_the_us_reserves_and_records_a_tenth
         result = await session.ask("Tea?", model=MODEL, max_tokens=1000)
         first, second = session.ledger_rows()
         spent, held = budget(session.data_dir)
-    request = sent(upstream)[-1]
+    request = requests_to(upstream)[-1]
     price = (request.input_tokens * rates().input + request.output_tokens * rates().output) * Decimal("1.1")
     assert cost(result) == second["cost_micros"] == round(price)
     assert second["held_micros"] == micros(request.input_tokens, rates().cache_write * Decimal("1.1")) + micros(
@@ -557,7 +557,7 @@ async def test_an_unknown_price_counts_at_the_highest_of_its_family_and_is_repor
         result = await session.ask("Tell me.", model="vendor/claude-haiku-99", max_tokens=1000)
         (line,) = session.ledger_rows()
         spent, held = budget(session.data_dir)
-    (request,) = sent(gateway)
+    (request,) = requests_to(gateway)
     assert line["held_micros"] == micros(request.input_tokens, dearest.cache_write) + micros(1000, dearest.output)
     price = (request.input_tokens * dearest.input + request.output_tokens * dearest.output) / 1_000_000
     assert spent == round(price * 1_000_000)
@@ -581,9 +581,9 @@ async def test_without_a_limit_nothing_is_reported_about_the_highest_price(tmp_p
 async def test_the_input_is_counted_only_with_a_cost_limit(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         await session.ask("x", model=MODEL, max_tokens=50)
-        assert not sent(upstream, "/v1/messages/count_tokens")
+        assert not requests_to(upstream, "/v1/messages/count_tokens")
         await session.ask("x", model=MODEL, max_usd=0.5)
-        assert len(sent(upstream, "/v1/messages/count_tokens")) == 1
+        assert len(requests_to(upstream, "/v1/messages/count_tokens")) == 1
 
 
 async def test_a_budget_without_a_ledger_on_disk_is_rejected_and_nothing_is_sent(
@@ -597,7 +597,7 @@ async def test_a_budget_without_a_ledger_on_disk_is_rejected_and_nothing_is_sent
     assert failure_meta(result)["class"] == "configuration_error"
     assert failure_meta(result)["kind"] == "store"
     assert "A budget is set, but it cannot be kept. The ledger is kept in memory: " in text_blocks(result)[0]
-    assert not sent(upstream)
+    assert not requests_to(upstream)
     async with connect("memory", "auto", where, base_url=upstream.url) as session:
         result = await session.ask("x")
     assert not result.is_error

@@ -167,11 +167,11 @@ async def test_a_schema_is_normalized_once_for_a_call_in_a_thread_with_a_fallbac
     normalized: list[object] = []
     normalize = schemas.normalize_schema
 
-    def counted(schema: Mapping[str, object]) -> schemas.NormalizedSchema:
+    def count_and_normalize(schema: Mapping[str, object]) -> schemas.NormalizedSchema:
         normalized.append(schema)
         return normalize(schema)
 
-    monkeypatch.setattr(schemas, "normalize_schema", counted)
+    monkeypatch.setattr(schemas, "normalize_schema", count_and_normalize)
     settings = {"base_url": upstream.url, "fallback_model": "haiku"}
     async with connect("memory", "auto", tmp_path / "data", **settings) as session:
         first = await session.ask("Hi")
@@ -179,7 +179,7 @@ async def test_a_schema_is_normalized_once_for_a_call_in_a_thread_with_a_fallbac
     assert normalized == [PERSON]
 
 
-def refused(message: str) -> CannedResponse:
+def bad_request(message: str) -> CannedResponse:
     error = {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
     return CannedResponse("/v1/messages", json.dumps(error).encode(), "application/json", 400, times=1)
 
@@ -201,7 +201,7 @@ async def test_a_schema_whose_grammar_the_api_rejects_is_put_into_the_prompt_wit
 ) -> None:
     answer = CannedResponse("/v1/messages", sse_bytes(*message_events('{"name": "Ada", ', '"age": 36}')))
     async with (
-        cloud_upstream(refused(message), answer) as gateway,
+        cloud_upstream(bad_request(message), answer) as gateway,
         connect("memory", "auto", tmp_path / "data", base_url=gateway.url) as session,
     ):
         first = await session.ask("A person.", schema=PERSON)

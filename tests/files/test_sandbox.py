@@ -140,7 +140,7 @@ HOSTILE = {
 }
 
 
-def filled(name: str, tree: FileTree) -> str:
+def fill_in(name: str, tree: FileTree) -> str:
     return name.replace("{root}", str(tree.root)).replace("{outside}", str(tree.outside))
 
 
@@ -151,7 +151,7 @@ def test_there_are_at_least_forty_hostile_names() -> None:
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_name_is_rejected_at_once_and_without_information(unchanged_tree: FileTree, name: str) -> None:
-    tree, name = unchanged_tree, filled(name, unchanged_tree)
+    tree, name = unchanged_tree, fill_in(name, unchanged_tree)
 
     with pytest.raises(RequestError) as refused:
         tree.attach(name)
@@ -167,7 +167,7 @@ def test_a_hostile_name_is_rejected_at_once_and_without_information(unchanged_tr
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE.keys())
 def test_the_file_tools_reveal_no_more(unchanged_tree: FileTree, name: str) -> None:
-    tree, name = unchanged_tree, filled(name, unchanged_tree)
+    tree, name = unchanged_tree, fill_in(name, unchanged_tree)
     for tool in (
         lambda: list_directory(name, tree.rules),
         lambda: read_tool_text(name, tree.rules),
@@ -357,7 +357,7 @@ def test_any_name_is_rejected_or_yields_a_file_of_the_root(
     tree = unchanged_tree
     monkeypatch.setattr("mcp_server_claude.files.sandbox.HAS_OPENAT", walks)
     try:
-        blocks = build_attachments([filled(name, tree)], tree.rules, images=True, pdf=True, model="m").blocks
+        blocks = build_attachments([fill_in(name, tree)], tree.rules, images=True, pdf=True, model="m").blocks
     except RequestError as refused:
         assert CANARY not in str(refused)  # noqa: PT017 - any other outcome is fine too
         return

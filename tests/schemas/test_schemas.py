@@ -48,7 +48,7 @@ def valid(document: Json, schema: Mapping[str, object]) -> bool:
     return Draft202012Validator(dict(schema), format_checker=FormatChecker()).is_valid(document)  # pyright: ignore[reportUnknownMemberType]
 
 
-def sent(schema: Schema) -> Json:
+def sent_schema(schema: Schema) -> Json:
     """What stands for the schema itself in the one that is sent."""
     found = normalize_schema(schema)
     return cast("Schema", found.schema["properties"])["value"] if found.wrapped else found.schema
@@ -147,7 +147,7 @@ def test_a_schema_that_multiplies_is_rejected_before_it_is_expanded() -> None:
 
 def test_an_unused_definition_may_be_recursive() -> None:
     node = an_object({"n": {"$ref": "#/$defs/n"}})
-    assert sent({**an_object({"a": TEXT}), "$defs": {"n": node}}) == {
+    assert sent_schema({**an_object({"a": TEXT}), "$defs": {"n": node}}) == {
         "type": "object",
         "properties": {"a": TEXT},
         "additionalProperties": False,
@@ -244,7 +244,7 @@ CLOSED: Schema = {"type": "object", "properties": {"a": TEXT}, "additionalProper
     ],
 )
 def test_a_keyword_is_sent_described_or_left_out(schema: Schema, expected: Schema, dropped: tuple[str, ...]) -> None:
-    assert sent(schema) == expected
+    assert sent_schema(schema) == expected
     assert normalize_schema(schema).dropped == dropped
 
 
@@ -419,7 +419,7 @@ def test_an_answer_has_no_lone_surrogates() -> None:
 )
 def test_the_formats_that_the_api_accepts_are_asserted(name: str, good: str, bad: str) -> None:
     schema: Schema = {"type": "string", "format": name}
-    assert sent(schema) == schema
+    assert sent_schema(schema) == schema
     found = normalize_schema(schema)
     for value in good.split():
         assert validate_output(json.dumps(value), schema, found) == value

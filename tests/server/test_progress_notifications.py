@@ -69,7 +69,7 @@ class Client:
         return [message for message in self.messages if message is not None]
 
 
-def cut(text: str, sizes: Sequence[int]) -> Iterator[str]:
+def split_text(text: str, sizes: Sequence[int]) -> Iterator[str]:
     begin = turn = 0
     while begin < len(text):
         size = sizes[turn % len(sizes)] if sizes else len(text)
@@ -101,7 +101,7 @@ async def pumped(events: Sequence[CallEvent], style: ProgressStyle, *, rests: Se
 async def test_the_messages_joined_are_the_text_however_it_arrived(
     text: str, sizes: list[int], rests: list[int]
 ) -> None:
-    client = await pumped([TextDelta(piece) for piece in cut(utf16_units(text), sizes)], "text", rests=rests)
+    client = await pumped([TextDelta(piece) for piece in split_text(utf16_units(text), sizes)], "text", rests=rests)
     assert "".join(client.texts) == replace_lone_surrogates(text)
     assert all(message and len(message) <= MAX_MESSAGE_CHARS for message in client.texts)
 
@@ -109,7 +109,7 @@ async def test_the_messages_joined_are_the_text_however_it_arrived(
 @pytest.mark.parametrize("size", [7, 4096, 2_000_000])
 async def test_two_megabytes_arrive_complete_in_messages_of_64_kilobytes(size: int) -> None:
     text = f"{FAMILY}{ARABIC}\n{FLAG}" * 60_000
-    client = await pumped([TextDelta(piece) for piece in cut(utf16_units(text), [size])], "text")
+    client = await pumped([TextDelta(piece) for piece in split_text(utf16_units(text), [size])], "text")
     assert "".join(client.texts) == text
     assert max(map(len, client.texts)) <= MAX_MESSAGE_CHARS
 

@@ -37,7 +37,7 @@ def complete(result: CallToolResult) -> str:
     return f"claude://calls/{usage_meta(result)['call_id']}"
 
 
-def cut(result: CallToolResult) -> bool:
+def is_cut(result: CallToolResult) -> bool:
     return any(isinstance(block, ResourceLink) for block in result.content)
 
 
@@ -71,7 +71,7 @@ async def test_without_the_setting_only_clients_that_would_cut_get_the_head(
     assert len(text) > CLIENT_RESULT_CHARS
     async with connect("memory", "auto", tmp_path / "data", client_name=client, base_url=upstream.url) as session:
         result = await session.ask(directive(text=text))
-        assert cut(result) is cuts
+        assert is_cut(result) is cuts
         assert len(texts_of(result)[0]) == (CLIENT_RESULT_CHARS if cuts else len(text))
 
 
@@ -89,7 +89,7 @@ def test_the_limit_is_that_of_the_setting_else_of_the_client() -> None:
 async def test_an_answer_of_exactly_the_limit_is_complete(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, inline_chars=1000) as session:
         assert text_blocks(await session.ask(directive(text="x" * 1000)))[0] == "x" * 1000
-        assert cut(await session.ask(directive(text="x" * 1001)))
+        assert is_cut(await session.ask(directive(text="x" * 1001)))
 
 
 async def test_json_that_is_too_large_is_linked_and_never_cut(upstream: Simulator, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ async def test_claude_jobs_returns_as_much_as_the_answer_did(upstream: Simulator
         prompt = await session.ask(directive(text=LONG))
         found = await session.client.call_tool("claude_jobs", {"id": usage_meta(prompt)["call_id"]})
         assert texts_of(found)[0] == texts_of(prompt)[0]
-        assert cut(found)
+        assert is_cut(found)
 
 
 # --------------------------------------------------------------------- page by page

@@ -60,7 +60,7 @@ def shapes(event: Object) -> Iterator[tuple[str, Object]]:
 
 
 @pytest.fixture(scope="module")
-def recorded() -> Grammar:
+def recorded_grammar() -> Grammar:
     index = STREAMS / "INDEX.tsv"
     if not index.exists():
         pytest.skip("the recorded streams (shared/streams beside the checkout) are not here")
@@ -93,22 +93,26 @@ REQUESTS: dict[str, Object] = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-async def test_events_follow_the_order_of_recorded_streams(name: str, simulator: Simulator, recorded: Grammar) -> None:
+async def test_events_follow_the_order_of_recorded_streams(
+    name: str, simulator: Simulator, recorded_grammar: Grammar
+) -> None:
     ours = Grammar()
     ours.learn(parse_events(await read_stream(simulator, REQUESTS[name])))
 
-    assert ours.follows <= recorded.follows
-    assert ours.speaks <= recorded.speaks
+    assert ours.follows <= recorded_grammar.follows
+    assert ours.speaks <= recorded_grammar.speaks
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-async def test_every_event_has_the_keys_of_recorded_ones(name: str, simulator: Simulator, recorded: Grammar) -> None:
+async def test_every_event_has_the_keys_of_recorded_ones(
+    name: str, simulator: Simulator, recorded_grammar: Grammar
+) -> None:
     ours = Grammar()
     beta = HEADERS | {"anthropic-beta": "thinking-token-count-2026-05-13"}
     ours.learn(parse_events(await read_stream(simulator, REQUESTS[name], beta)))
 
     for shape, emitted in ours.keys.items():
-        known = recorded.keys[shape]
+        known = recorded_grammar.keys[shape]
         assert known, f"{shape} has never been recorded"
         for keys in emitted:
             assert keys - UNRECORDED_KEYS <= frozenset(set[str]().union(*known)), shape

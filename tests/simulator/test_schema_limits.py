@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 STRING: dict[str, Any] = {"type": "string"}
 
 
-def closed(properties: dict[str, Any], *, required: bool = True, defs: object = None) -> dict[str, Any]:
+def closed_object(properties: dict[str, Any], *, required: bool = True, defs: object = None) -> dict[str, Any]:
     names = list(properties) if required else []
     schema = {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
     return schema if defs is None else {**schema, "$defs": defs}
@@ -35,15 +35,17 @@ NULLABLE = {"type": ["string", "null"]}
 @pytest.mark.parametrize(
     "schema",
     [
-        closed({"a": STRING}),
-        closed(many(24, STRING), required=False),
-        closed(many(16, NULLABLE)),
-        closed({"a": {"type": "array", "items": STRING, "minItems": 1}}),
-        closed({"a": {"$ref": "#/$defs/A"}, "b": {"$ref": "#/$defs/A"}}, defs={"A": closed({"x": STRING})}),
-        closed({"a": {"enum": ["x", 1, None]}}),
-        closed({"a": {"type": "string", "format": "date-time", "pattern": "^[a-z]+$"}}),
-        {"type": "array", "items": closed({"a": STRING})},
-        closed({"minimum": {"type": "integer"}}),
+        closed_object({"a": STRING}),
+        closed_object(many(24, STRING), required=False),
+        closed_object(many(16, NULLABLE)),
+        closed_object({"a": {"type": "array", "items": STRING, "minItems": 1}}),
+        closed_object(
+            {"a": {"$ref": "#/$defs/A"}, "b": {"$ref": "#/$defs/A"}}, defs={"A": closed_object({"x": STRING})}
+        ),
+        closed_object({"a": {"enum": ["x", 1, None]}}),
+        closed_object({"a": {"type": "string", "format": "date-time", "pattern": "^[a-z]+$"}}),
+        {"type": "array", "items": closed_object({"a": STRING})},
+        closed_object({"minimum": {"type": "integer"}}),
     ],
 )
 def test_a_schema_within_the_limits_passes(schema: dict[str, Any]) -> None:
@@ -53,26 +55,35 @@ def test_a_schema_within_the_limits_passes(schema: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        (closed(many(25, STRING), required=False), r"too many optional parameters \(25\).*limit: 24"),
-        (closed({"a": closed(many(25, STRING), required=False)}), "too many optional parameters"),
-        (closed(many(17, NULLABLE)), r"too many parameters with union types \(17 .*limit: 16"),
-        (closed(many(17, {"anyOf": [STRING, {"type": "null"}]})), "union types"),
+        (closed_object(many(25, STRING), required=False), r"too many optional parameters \(25\).*limit: 24"),
+        (closed_object({"a": closed_object(many(25, STRING), required=False)}), "too many optional parameters"),
+        (closed_object(many(17, NULLABLE)), r"too many parameters with union types \(17 .*limit: 16"),
+        (closed_object(many(17, {"anyOf": [STRING, {"type": "null"}]})), "union types"),
         ({"type": "object", "properties": {}}, "'additionalProperties' must be explicitly set to false"),
-        (closed({"a": {"type": "object"}}), "'additionalProperties' must be explicitly set to false"),
+        (closed_object({"a": {"type": "object"}}), "'additionalProperties' must be explicitly set to false"),
         (
-            closed({"a": {"type": "integer", "minimum": 1, "maximum": 2}}),
+            closed_object({"a": {"type": "integer", "minimum": 1, "maximum": 2}}),
             "maximum, minimum are not supported",
         ),
-        (closed({"a": {"type": "string", "maxLength": 2}}), "properties maxLength are not supported"),
-        (closed({"a": {"type": "array", "items": STRING, "minItems": 2}}), "'minItems' values other than 0 or 1"),
-        (closed({"a": {"type": "string", "format": "phone"}}), "format 'phone' is not supported"),
-        (closed({"a": {"type": "string", "pattern": "(?=a)"}}), "Pattern is not supported"),
-        (closed({"a": {"enum": [{"b": 1}]}}), "Enum values"),
-        (closed({"a": {"oneOf": [STRING, NULLABLE]}}), "'oneOf' is not supported"),
-        (closed({"a": {"$ref": "#"}}), "Recursive schemas"),
-        (closed({"a": {"$ref": "#/$defs/A"}}, defs={"A": closed({"x": {"$ref": "#/$defs/A"}})}), "Recursive"),
-        (closed({"a": {"$ref": "https://example.com/a.json"}}), "same schema"),
-        (closed({"a": {"type": "string", "enum": [str(n) for n in range(2000)]}}), "compiled grammar is too large"),
+        (closed_object({"a": {"type": "string", "maxLength": 2}}), "properties maxLength are not supported"),
+        (
+            closed_object({"a": {"type": "array", "items": STRING, "minItems": 2}}),
+            "'minItems' values other than 0 or 1",
+        ),
+        (closed_object({"a": {"type": "string", "format": "phone"}}), "format 'phone' is not supported"),
+        (closed_object({"a": {"type": "string", "pattern": "(?=a)"}}), "Pattern is not supported"),
+        (closed_object({"a": {"enum": [{"b": 1}]}}), "Enum values"),
+        (closed_object({"a": {"oneOf": [STRING, NULLABLE]}}), "'oneOf' is not supported"),
+        (closed_object({"a": {"$ref": "#"}}), "Recursive schemas"),
+        (
+            closed_object({"a": {"$ref": "#/$defs/A"}}, defs={"A": closed_object({"x": {"$ref": "#/$defs/A"}})}),
+            "Recursive",
+        ),
+        (closed_object({"a": {"$ref": "https://example.com/a.json"}}), "same schema"),
+        (
+            closed_object({"a": {"type": "string", "enum": [str(n) for n in range(2000)]}}),
+            "compiled grammar is too large",
+        ),
     ],
 )
 def test_a_schema_beyond_the_limits_is_rejected(schema: dict[str, Any], message: str) -> None:
@@ -84,18 +95,19 @@ def test_a_schema_beyond_the_limits_is_rejected(schema: dict[str, Any], message:
 
 def test_strict_tools_and_the_format_share_the_limits() -> None:
     tools: list[Any] = [
-        {"name": f"t{n}", "strict": True, "input_schema": closed(many(13, STRING), required=False)} for n in range(2)
+        {"name": f"t{n}", "strict": True, "input_schema": closed_object(many(13, STRING), required=False)}
+        for n in range(2)
     ]
 
     check_schemas({"tools": [tools[0], {**tools[1], "strict": False}]})
     with pytest.raises(RequestRejectedError, match="too many optional parameters"):
         check_schemas({"tools": tools})
     with pytest.raises(RequestRejectedError, match="too many optional parameters"):
-        check_schemas({"tools": tools[:1], **with_format(closed(many(13, STRING), required=False))})
+        check_schemas({"tools": tools[:1], **with_format(closed_object(many(13, STRING), required=False))})
 
 
 def test_at_most_20_tools_are_strict() -> None:
-    tools: list[Any] = [{"name": f"t{n}", "strict": True, "input_schema": closed({})} for n in range(21)]
+    tools: list[Any] = [{"name": f"t{n}", "strict": True, "input_schema": closed_object({})} for n in range(21)]
 
     check_schemas({"tools": tools[:20]})
     with pytest.raises(RequestRejectedError, match="Too many strict tools"):

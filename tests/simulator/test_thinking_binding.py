@@ -79,7 +79,7 @@ async def test_an_unchanged_conversation_passes_every_check(model: str, simulato
     assert "input_transformations" not in answer
 
 
-def changed(body: Object, **fields: Json) -> Object:
+def with_fields(body: Object, **fields: Json) -> Object:
     return {**body, **fields}
 
 
@@ -89,13 +89,13 @@ def without(body: Object, name: str) -> Object:
 
 def with_message(body: Object, index: int, message: Object) -> Object:
     messages = as_list(body["messages"])
-    return changed(body, messages=[*messages[:index], message, *messages[index + 1 :]])
+    return with_fields(body, messages=[*messages[:index], message, *messages[index + 1 :]])
 
 
 CHANGES: dict[str, Callable[[Object], Object]] = {
-    "system": lambda body: changed(body, system="Be long"),
+    "system": lambda body: with_fields(body, system="Be long"),
     "a system prompt that is gone": lambda body: without(body, "system"),
-    "a tool more": lambda body: changed(body, tools=[TOOL, {**TOOL, "name": "hear"}]),
+    "a tool more": lambda body: with_fields(body, tools=[TOOL, {**TOOL, "name": "hear"}]),
     "no tools": lambda body: without(body, "tools"),
     "an earlier question": lambda body: with_message(body, 0, {"role": "user", "content": "1?"}),
 }
@@ -120,11 +120,11 @@ async def test_a_changed_prefix_is_an_error_that_names_the_block(model: str, cha
 CACHED: Json = [{"type": "text", "text": "Be brief", "cache_control": {"type": "ephemeral"}}]
 ONE: Object = {"role": "user", "content": [{"type": "text", "text": "One?"}]}
 UNCHANGED: dict[str, Callable[[Object], Object]] = {
-    "effort": lambda body: changed(body, output_config={"effort": "low"}),
-    "a limit": lambda body: changed(body, max_tokens=999),
-    "a tool choice": lambda body: changed(body, tool_choice={"type": "none"}),
-    "a cache breakpoint": lambda body: changed(body, system=CACHED),
-    "a thinking display": lambda body: changed(body, thinking={"type": "adaptive", "display": "summarized"}),
+    "effort": lambda body: with_fields(body, output_config={"effort": "low"}),
+    "a limit": lambda body: with_fields(body, max_tokens=999),
+    "a tool choice": lambda body: with_fields(body, tool_choice={"type": "none"}),
+    "a cache breakpoint": lambda body: with_fields(body, system=CACHED),
+    "a thinking display": lambda body: with_fields(body, thinking={"type": "adaptive", "display": "summarized"}),
     "blocks for a string": lambda body: with_message(body, 0, ONE),
     "no thinking at all": lambda body: with_message(body, 1, {"role": "assistant", "content": "Yes."}),
 }
@@ -148,7 +148,7 @@ async def test_thinking_may_be_dropped_from_the_front_but_not_from_the_middle(si
 
 async def test_a_request_may_let_the_blocks_be_dropped(simulator: Simulator) -> None:
     body = await conversation(simulator, "One?", "Two?", "Three?")
-    edited = changed(body, system="Be long", thinking=DROP)
+    edited = with_fields(body, system="Be long", thinking=DROP)
 
     status, answer = await post(simulator, edited, WITH_BETA)
     assert status == 200
@@ -164,7 +164,7 @@ async def test_a_request_may_let_the_blocks_be_dropped(simulator: Simulator) -> 
 async def test_dropped_blocks_are_not_billed(simulator: Simulator) -> None:
     body = await conversation(simulator, "One?", "Two?")
     _, kept = await post(simulator, body)
-    _, dropped = await post(simulator, changed(body, system="Be curt.", thinking=DROP), WITH_BETA)
+    _, dropped = await post(simulator, with_fields(body, system="Be curt.", thinking=DROP), WITH_BETA)
 
     signature = read_signature(as_text(first_thinking(body)["signature"]))
     assert signature
@@ -175,7 +175,7 @@ async def test_dropped_blocks_are_not_billed(simulator: Simulator) -> None:
 async def test_an_error_after_the_beta_header_does_not_suggest_it(simulator: Simulator) -> None:
     body = await conversation(simulator, "One?", "Two?")
 
-    _, error = await post(simulator, changed(body, system="Be long"), WITH_BETA)
+    _, error = await post(simulator, with_fields(body, system="Be long"), WITH_BETA)
     assert "anthropic-beta" not in message_of(error)
 
 
@@ -183,14 +183,14 @@ async def test_on_an_old_account_a_changed_prefix_passes_and_is_listed() -> None
     async with Simulator(
         pace=Pace(ttft_s=0, tokens_per_s=0), enforce_thinking_binding=True, new_account=False
     ) as simulator:
-        body = changed(await conversation(simulator, "One?", "Two?"), system="Be long")
+        body = with_fields(await conversation(simulator, "One?", "Two?"), system="Be long")
         status, answer = await post(simulator, body, WITH_BETA)
         assert (status, as_object(as_list(answer["input_transformations"])[0])["type"]) == (
             200,
             "thinking_mismatch_allowed",
         )
         body = await conversation(simulator, "One?", "Two?", model="claude-fable-5-2")
-        assert (await post(simulator, changed(body, system="Be long")))[0] == 400
+        assert (await post(simulator, with_fields(body, system="Be long")))[0] == 400
 
 
 async def test_a_signature_that_was_tampered_with_is_a_distinct_error(simulator: Simulator) -> None:
@@ -198,13 +198,13 @@ async def test_a_signature_that_was_tampered_with_is_a_distinct_error(simulator:
     block = first_thinking(body)
     block["signature"] = as_text(block["signature"])[:-8] + "AAAAAAA="
 
-    status, error = await post(simulator, changed(body, thinking=DROP), WITH_BETA)
+    status, error = await post(simulator, with_fields(body, thinking=DROP), WITH_BETA)
     assert (status, message_of(error)) == (400, "messages.1.content.0: Invalid `signature` in `thinking` block")
 
 
 async def test_thinking_of_another_model_or_account_is_dropped_silently(simulator: Simulator) -> None:
     body = await conversation(simulator, "One?", "Two?", model="claude-opus-5-5")
-    _, answer = await post(simulator, changed(body, model="claude-sonnet-5-5"), WITH_BETA)
+    _, answer = await post(simulator, with_fields(body, model="claude-sonnet-5-5"), WITH_BETA)
     assert answer["input_transformations"] == [
         {"type": "thinking_dropped", "path": "messages.1.content.0", "reason": "model_binding_mismatch"}
     ]

@@ -82,7 +82,7 @@ class Collector:
 
         assert await anyio.to_thread.run_sync(wait), [span.name for span in self.spans]
 
-    def named(self, name: str) -> list[Seen]:
+    def spans_named(self, name: str) -> list[Seen]:
         return [span for span in self.spans if span.name.startswith(name)]
 
     def _traces(self, request: ExportTraceServiceRequest) -> None:
@@ -148,7 +148,7 @@ async def collecting(status: int = 200) -> AsyncGenerator[Collector]:
 
 
 @asynccontextmanager
-async def served(data_dir: Path, otel: Mapping[str, str], **fields: object) -> AsyncGenerator[Client]:
+async def client_of_server(data_dir: Path, otel: Mapping[str, str], **fields: object) -> AsyncGenerator[Client]:
     """A client at a server process that has these `OTEL_*` variables."""
     env = server_environment(api_key=FAKE_KEY, data_dir=data_dir, **fields) | dict(otel)
     parameters = StdioServerParameters(command=sys.executable, args=["-m", "mcp_server_claude"], env=env)
@@ -166,11 +166,11 @@ async def test_the_trace_of_a_call_holds_three_spans_in_one_tree_with_usage_and_
 ) -> None:
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
-        async with served(tmp_path / "data", otel, base_url=upstream.url) as client:
+        async with client_of_server(tmp_path / "data", otel, base_url=upstream.url) as client:
             result = await ask(client, f"Remember: {SECRET}.")
-            await collector.until(lambda: collector.named("tools/call"))
+            await collector.until(lambda: collector.spans_named("tools/call"))
     usage = usage_meta(result)
-    [mcp], [ours], [sdk] = (collector.named(name) for name in ("tools/call", "chat", "anthropic.messages.create"))
+    [mcp], [ours], [sdk] = (collector.spans_named(name) for name in ("tools/call", "chat", "anthropic.messages.create"))
     assert {span.trace for span in (mcp, ours, sdk)} == {TRACE}
     assert (mcp.parent, ours.parent, sdk.parent) == (CALLER, mcp.id, ours.id)
     assert usage["trace_id"] == TRACE
@@ -192,10 +192,10 @@ async def test_the_trace_of_a_call_holds_three_spans_in_one_tree_with_usage_and_
 async def test_telemetry_holds_no_text_of_question_or_answer_and_no_name(upstream: Simulator, tmp_path: Path) -> None:
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_METRIC_EXPORT_INTERVAL": "200"}
-        async with served(tmp_path / "data", otel, base_url=upstream.url) as client:
+        async with client_of_server(tmp_path / "data", otel, base_url=upstream.url) as client:
             result = await ask(client, f"[[sim: text={SECRET}]] {SECRET}", system=SECRET)
             await ask(client, "Hello?", thread=f"t_{SECRET}")
-            await collector.until(lambda: len(collector.named("tools/call")) == 2 and collector.points)
+            await collector.until(lambda: len(collector.spans_named("tools/call")) == 2 and collector.points)
     assert not result.is_error
     everything = b"".join(collector.bodies)
     assert SECRET.encode() not in everything
@@ -208,10 +208,10 @@ async def test_content_is_traced_where_the_operator_enables_it(upstream: Simulat
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
         fields = {"trace_content": "true", "telemetry_users": "true"}
-        async with served(tmp_path / "data", otel, base_url=upstream.url, **fields) as client:
+        async with client_of_server(tmp_path / "data", otel, base_url=upstream.url, **fields) as client:
             result = await ask(client, f"Remember: {SECRET}.")
-            await collector.until(lambda: collector.named("tools/call"))
-    [ours], [sdk] = collector.named("chat"), collector.named("anthropic.messages.create")
+            await collector.until(lambda: collector.spans_named("tools/call"))
+    [ours], [sdk] = collector.spans_named("chat"), collector.spans_named("anthropic.messages.create")
     assert SECRET in sdk.attributes["gen_ai.input.messages"]
     [message] = json.loads(ours.attributes["gen_ai.output.messages"])
     assert message["parts"][0]["content"] == result.content[0].text
@@ -222,10 +222,10 @@ async def test_content_is_traced_where_the_operator_enables_it(upstream: Simulat
 async def test_each_request_of_a_call_is_a_span_with_its_waits(upstream: Simulator, tmp_path: Path) -> None:
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
-        async with served(tmp_path / "data", otel, base_url=upstream.url) as client:
+        async with client_of_server(tmp_path / "data", otel, base_url=upstream.url) as client:
             result = await ask(client, "[[sim: status=529 times=1]] Hello.")
-            await collector.until(lambda: collector.named("tools/call"))
-    [ours], requests = collector.named("chat"), collector.named("anthropic.messages.create")
+            await collector.until(lambda: collector.spans_named("tools/call"))
+    [ours], requests = collector.spans_named("chat"), collector.spans_named("anthropic.messages.create")
     assert len(requests) == usage_meta(result)["attempts"] == 2
     assert [span.failed for span in requests] == [True, False]
     assert {span.parent for span in requests} == {ours.id}
@@ -236,10 +236,10 @@ async def test_each_request_of_a_call_is_a_span_with_its_waits(upstream: Simulat
 async def test_the_span_of_a_failed_call_has_the_reason_and_no_text(upstream: Simulator, tmp_path: Path) -> None:
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
-        async with served(tmp_path / "data", otel, base_url=upstream.url) as client:
+        async with client_of_server(tmp_path / "data", otel, base_url=upstream.url) as client:
             result = await ask(client, f"[[sim: status=400]] {SECRET}")
-            await collector.until(lambda: collector.named("tools/call"))
-    [ours] = collector.named("chat")
+            await collector.until(lambda: collector.spans_named("tools/call"))
+    [ours] = collector.spans_named("chat")
     assert ours.failed
     assert ours.attributes["error.type"] == failure_meta(result)["kind"]
     assert SECRET.encode() not in b"".join(collector.bodies)
@@ -251,15 +251,17 @@ async def test_the_trace_is_propagated_to_the_api_only_where_the_operator_enable
 ) -> None:
     async with collecting() as collector:
         for otel in ({}, {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}):
-            async with served(tmp_path / "data", otel, base_url=upstream.url) as client:
+            async with client_of_server(tmp_path / "data", otel, base_url=upstream.url) as client:
                 await ask(client, "Hello.")
         assert not [request for request in upstream.requests if "traceparent" in request.headers]
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
-        async with served(tmp_path / "data", otel, base_url=upstream.url, forward_traceparent="true") as client:
+        async with client_of_server(
+            tmp_path / "data", otel, base_url=upstream.url, forward_traceparent="true"
+        ) as client:
             await ask(client, "Hello.")
-        await collector.until(lambda: len(collector.named("anthropic.messages.create")) == 2)
+        await collector.until(lambda: len(collector.spans_named("anthropic.messages.create")) == 2)
     traceparents = [request.headers["traceparent"] for request in upstream.requests if "traceparent" in request.headers]
-    assert f"00-{TRACE}-{collector.named('anthropic.messages.create')[-1].id}-01" in traceparents
+    assert f"00-{TRACE}-{collector.spans_named('anthropic.messages.create')[-1].id}-01" in traceparents
 
 
 async def test_tokens_time_and_cost_are_measured_by_their_conventional_names(
@@ -267,7 +269,7 @@ async def test_tokens_time_and_cost_are_measured_by_their_conventional_names(
 ) -> None:
     async with collecting() as collector:
         otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_METRIC_EXPORT_INTERVAL": "200"}
-        async with served(tmp_path / "data", otel, base_url=upstream.url) as client:
+        async with client_of_server(tmp_path / "data", otel, base_url=upstream.url) as client:
             usage = usage_meta(await ask(client, "Hello."))
             await collector.until(lambda: collector.points.get("mcp_server_claude.cost"))
     tokens = {labels["gen_ai.token.type"]: point.sum for labels, point in collector.points["gen_ai.client.token.usage"]}
@@ -285,7 +287,7 @@ async def test_an_unreachable_collector_costs_nothing_but_its_traces(
     upstream: Simulator, tmp_path: Path, endpoint: str
 ) -> None:
     otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.replace("\u0000", "%00")}
-    async with served(tmp_path / "data", otel, base_url=upstream.url) as client:
+    async with client_of_server(tmp_path / "data", otel, base_url=upstream.url) as client:
         result = await ask(client, "Hello.")
     assert usage_meta(result)["complete"]
 
@@ -343,7 +345,9 @@ def test_the_standard_variables_decide_what_is_exported_where(
 
 @pytest.mark.slow
 async def test_console_spans_do_not_mix_with_the_protocol(upstream: Simulator, tmp_path: Path) -> None:
-    async with served(tmp_path / "data", {"OTEL_TRACES_EXPORTER": "console"}, base_url=upstream.url) as client:
+    async with client_of_server(
+        tmp_path / "data", {"OTEL_TRACES_EXPORTER": "console"}, base_url=upstream.url
+    ) as client:
         assert not (await ask(client, "Hello.")).is_error
         assert not (await ask(client, "Hello again.")).is_error
 
@@ -388,8 +392,10 @@ async def test_a_chat_continues_the_trace_of_its_request(upstream: Simulator, tm
             headers = {"traceparent": TRACEPARENT, "Accept": "text/plain"}
             answer = await client.post("/chat", json={"message": f"Remember: {SECRET}."}, headers=headers)
             assert answer.status_code == 200
-            await collector.until(lambda: collector.named("POST /chat"))
-    [server], [ours], [sdk] = (collector.named(name) for name in ("POST /chat", "chat", "anthropic.messages.create"))
+            await collector.until(lambda: collector.spans_named("POST /chat"))
+    [server], [ours], [sdk] = (
+        collector.spans_named(name) for name in ("POST /chat", "chat", "anthropic.messages.create")
+    )
     assert {span.trace for span in (server, ours, sdk)} == {TRACE}
     assert (server.parent, ours.parent, sdk.parent) == (CALLER, server.id, ours.id)
     assert server.attributes["http.response.status_code"] == 200
@@ -412,9 +418,9 @@ async def test_over_http_a_call_continues_the_trace_of_its_header_unless_its_req
                 by_header = await client.call_tool("claude_ask", {"prompt": "Hello."})
                 meta: Any = {"traceparent": f"00-{other}-{CALLER}-01"}
                 by_itself = await client.call_tool("claude_ask", {"prompt": "Hello again."}, meta=meta)
-            await collector.until(lambda: len(collector.named("tools/call")) == 2)
+            await collector.until(lambda: len(collector.spans_named("tools/call")) == 2)
     assert [usage_meta(each)["trace_id"] for each in (by_header, by_itself)] == [TRACE, other]
-    calls = {span.trace: span for span in collector.named("tools/call")}
+    calls = {span.trace: span for span in collector.spans_named("tools/call")}
     assert {calls[TRACE].parent, calls[other].parent} == {CALLER}
-    sdk = {span.trace for span in collector.named("anthropic.messages.create")}
+    sdk = {span.trace for span in collector.spans_named("anthropic.messages.create")}
     assert sdk == {TRACE, other}

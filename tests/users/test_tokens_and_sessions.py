@@ -53,7 +53,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def opened(tmp_path: Path, clock: Clock) -> Iterator[Open]:
+def open_directory(tmp_path: Path, clock: Clock) -> Iterator[Open]:
     stores: list[Store] = []
 
     def start(**fields: object) -> UserDirectory:
@@ -74,8 +74,8 @@ def on_disk(tmp_path: Path) -> str:
 # --------------------------------------------------------------------- tokens
 
 
-async def test_a_token_has_256_random_bits_and_is_stored_only_as_a_hash(opened: Open, tmp_path: Path) -> None:
-    users = opened()
+async def test_a_token_has_256_random_bits_and_is_stored_only_as_a_hash(open_directory: Open, tmp_path: Path) -> None:
+    users = open_directory()
     user, token = await users.add_user("Ada")
     assert user.name == "ada"
     assert re.fullmatch(r"mcpc_[A-Za-z0-9_-]{43}", token)
@@ -89,8 +89,8 @@ async def test_a_token_has_256_random_bits_and_is_stored_only_as_a_hash(opened: 
 @pytest.mark.parametrize(
     "wrong", ["", "mcpc_", "mcpc_wrong", "x" * 10_000, "mcpc_" + "é" * 43, "mcpc_\udc80", "mcpc_\x00", "' or 1=1 --"]
 )
-async def test_an_invalid_token_belongs_to_no_user(opened: Open, wrong: str) -> None:
-    users = opened()
+async def test_an_invalid_token_belongs_to_no_user(open_directory: Open, wrong: str) -> None:
+    users = open_directory()
     _, token = await users.add_user("ada")
     assert await users.authenticate_token(wrong) is None
     assert await users.authenticate_token(token + wrong if wrong else token.upper()) is None
@@ -102,9 +102,9 @@ async def test_an_invalid_token_belongs_to_no_user(opened: Open, wrong: str) -> 
 
 
 async def test_a_rotated_or_removed_token_ends_in_every_process_with_the_next_request(
-    opened: Open,
+    open_directory: Open,
 ) -> None:
-    here, there = opened(), opened()
+    here, there = open_directory(), open_directory()
     _, token = await here.add_user("ada")
     signed_in = await there.sign_in(token)
     assert signed_in is not None
@@ -125,15 +125,15 @@ async def test_a_rotated_or_removed_token_ends_in_every_process_with_the_next_re
 
 
 async def test_a_session_stands_for_its_user_until_sign_out_and_its_secret_is_not_on_disk(
-    opened: Open, tmp_path: Path
+    open_directory: Open, tmp_path: Path
 ) -> None:
-    users = opened()
+    users = open_directory()
     ada, token = await users.add_user("ada")
     begun = await users.sign_in(token)
     assert begun is not None
     secret, user = begun
     assert user == ada
-    assert await opened().authenticate_session(secret) == ada
+    assert await open_directory().authenticate_session(secret) == ada
     assert secret not in on_disk(tmp_path)
     other = await users.sign_in(token)
     assert other is not None
@@ -142,8 +142,8 @@ async def test_a_session_stands_for_its_user_until_sign_out_and_its_secret_is_no
     assert await users.authenticate_session(other[0]) == ada
 
 
-async def test_a_session_ends_after_the_configured_number_of_days(opened: Open, tmp_path: Path) -> None:
-    users = opened(session_days=2.0)
+async def test_a_session_ends_after_the_configured_number_of_days(open_directory: Open, tmp_path: Path) -> None:
+    users = open_directory(session_days=2.0)
     begun = await users.sign_in((await users.add_user("ada"))[1])
     assert begun is not None
     with closing(sqlite3.connect(tmp_path / "data" / DATABASE_FILE)) as connection:
@@ -158,9 +158,9 @@ async def test_a_session_ends_after_the_configured_number_of_days(opened: Open, 
 
 
 async def test_a_user_added_by_the_shell_is_recognised_within_a_second_and_removing_the_last_one_keeps_sign_in(
-    opened: Open, clock: Clock
+    open_directory: Open, clock: Clock
 ) -> None:
-    server, shell = opened(), opened()
+    server, shell = open_directory(), open_directory()
     assert not await server.has_users()
     await shell.add_user("ada")
     clock.now += USER_COUNT_TTL_S
@@ -168,11 +168,11 @@ async def test_a_user_added_by_the_shell_is_recognised_within_a_second_and_remov
     await shell.remove_user("ada")
     clock.now += 100
     assert await server.has_users()
-    assert not await opened().has_users()
+    assert not await open_directory().has_users()
 
 
-async def test_a_change_of_users_counts_at_once(opened: Open) -> None:
-    server, shell = opened(), opened()
+async def test_a_change_of_users_counts_at_once(open_directory: Open) -> None:
+    server, shell = open_directory(), open_directory()
     assert not await server.has_users()
     _, token = await shell.add_user("ada")
     assert await server.authenticate_token(token)
@@ -228,13 +228,13 @@ def test_a_name_is_stored_in_lower_case(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", " ", "-a", ".", "@x", "a b", "a/b", "x" * 65, "é", "\u212aelvin", "local", "TOTAL", "a\nb", "a:b", "٣"]
 )
-async def test_an_invalid_name_is_rejected(opened: Open, name: str) -> None:
+async def test_an_invalid_name_is_rejected(open_directory: Open, name: str) -> None:
     with pytest.raises(RequestError, match="A user name has up to 64"):
-        await opened().add_user(name)
+        await open_directory().add_user(name)
 
 
-async def test_a_name_in_use_or_used_before_is_rejected_unless_it_is_the_same_person(opened: Open) -> None:
-    users = opened()
+async def test_a_name_in_use_or_used_before_is_rejected_unless_it_is_the_same_person(open_directory: Open) -> None:
+    users = open_directory()
     await users.add_user("ada", {"usd_per_day": 5.0})
     with pytest.raises(RequestError, match="A user named ada already exists"):
         await users.add_user("ADA", restore=True)
@@ -249,8 +249,8 @@ async def test_a_name_in_use_or_used_before_is_rejected_unless_it_is_the_same_pe
     )
 
 
-async def test_an_unknown_user_cannot_be_changed(opened: Open) -> None:
-    users = opened()
+async def test_an_unknown_user_cannot_be_changed(open_directory: Open) -> None:
+    users = open_directory()
     for ask in (users.rotate_token("bob"), users.remove_user("bob"), users.change_user("bob", {"concurrent": 1})):
         with pytest.raises(CallError) as raised:
             await ask
@@ -261,19 +261,21 @@ async def test_an_unknown_user_cannot_be_changed(opened: Open) -> None:
 # --------------------------------------------------------------------- identities
 
 
-async def test_a_person_at_an_identity_provider_is_one_user_with_the_default_limits(opened: Open) -> None:
-    users = opened(user_usd_per_day=2.0)
+async def test_a_person_at_an_identity_provider_is_one_user_with_the_default_limits(open_directory: Open) -> None:
+    users = open_directory(user_usd_per_day=2.0)
     ada = await users.authenticate_identity(ISSUER, "sub-1", "Ada@Example.org")
     assert ada == User(name="ada@example.org", limits=Limits(usd_per_day=2.0, calls_per_minute=60, concurrent=8))
-    assert await opened(user_usd_per_day=2.0).authenticate_identity(ISSUER, "sub-1", "renamed") == ada
+    assert await open_directory(user_usd_per_day=2.0).authenticate_identity(ISSUER, "sub-1", "renamed") == ada
     assert await users.has_users()
     assert (
         await users.authenticate_identity("https://other.example", "sub-1", "ada@example.org")
     ).name == "ada@example.org-2"
 
 
-async def test_an_identity_never_gets_the_name_of_another_user_and_is_not_restored_after_removal(opened: Open) -> None:
-    users = opened()
+async def test_an_identity_never_gets_the_name_of_another_user_and_is_not_restored_after_removal(
+    open_directory: Open,
+) -> None:
+    users = open_directory()
     _, token = await users.add_user("ada")
     other_person = await users.authenticate_identity(ISSUER, "sub-2", "ada")
     assert other_person.name == "ada-2"
@@ -286,14 +288,14 @@ async def test_an_identity_never_gets_the_name_of_another_user_and_is_not_restor
 
 
 @pytest.mark.parametrize("hint", ["", "local", "Total", "Ådä Löve", "../../etc", "-", "x" * 500, "a\nb", "用户", "@@"])
-async def test_every_name_hint_leads_to_a_valid_name(opened: Open, hint: str) -> None:
-    user = await opened().authenticate_identity(ISSUER, "sub", hint)
+async def test_every_name_hint_leads_to_a_valid_name(open_directory: Open, hint: str) -> None:
+    user = await open_directory().authenticate_identity(ISSUER, "sub", hint)
     assert parse_user_name(user.name) == user.name
     assert all(parse_user_name(name) == name for name in candidate_names(hint))
 
 
-async def test_many_persons_of_one_name_all_get_a_name(opened: Open) -> None:
-    users = opened()
+async def test_many_persons_of_one_name_all_get_a_name(open_directory: Open) -> None:
+    users = open_directory()
     names = {(await users.authenticate_identity(ISSUER, f"sub-{n}", "ada")).name for n in range(40)}
     assert len(names) == 40
     assert {"ada", "ada-2", "ada-9"} < names
@@ -302,8 +304,8 @@ async def test_many_persons_of_one_name_all_get_a_name(opened: Open) -> None:
 # --------------------------------------------------------------------- limits, and what was spent
 
 
-async def test_limits_are_those_of_the_user_else_of_the_settings(opened: Open) -> None:
-    users = opened(user_usd_per_day=1.5, user_calls_per_minute=10, user_concurrent=2)
+async def test_limits_are_those_of_the_user_else_of_the_settings(open_directory: Open) -> None:
+    users = open_directory(user_usd_per_day=1.5, user_calls_per_minute=10, user_concurrent=2)
     plain, token = await users.add_user("ada")
     assert plain.limits == Limits(usd_per_day=1.5, calls_per_minute=10, concurrent=2)
     changed = await users.change_user("ada", {"usd_per_day": math.inf, "calls_per_minute": 0, "role": "operator"})
@@ -314,8 +316,8 @@ async def test_limits_are_those_of_the_user_else_of_the_settings(opened: Open) -
     assert User(name="local", role="operator", limits=Limits()) == LOCAL
 
 
-async def test_the_cost_of_a_user_is_reported_from_the_first_day_on(opened: Open) -> None:
-    users = opened()
+async def test_the_cost_of_a_user_is_reported_from_the_first_day_on(open_directory: Open) -> None:
+    users = open_directory()
     await users.add_user("ada")
     assert await users.spent_today_usd("ada") == 0
     assert await users.spent_today_usd("local") == 0

@@ -624,7 +624,7 @@ async def test_the_bundled_file_completes_what_a_gateway_leaves_out(make: Make) 
 
 
 @contextmanager
-def served(answer: Callable[[dict[str, list[str]]], tuple[int, str, str]]) -> Generator[str]:
+def http_server(answer: Callable[[dict[str, list[str]]], tuple[int, str, str]]) -> Generator[str]:
     """A server on a loopback port; `answer` makes status, content type and body from the query."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -649,7 +649,7 @@ def served(answer: Callable[[dict[str, list[str]]], tuple[int, str, str]]) -> Ge
             thread.join()
 
 
-async def listed(url: str) -> list[object]:
+async def fetched_list(url: str) -> list[object]:
     async with AsyncAnthropic(api_key="sk-ant-test", base_url=url) as client:
         return await fetch_model_list(client)
 
@@ -680,8 +680,8 @@ async def test_every_page_is_read_and_retired_models_are_requested() -> None:
         }
         return 200, "application/json", json.dumps(page)
 
-    with served(answer) as url:
-        entries = await listed(url)
+    with http_server(answer) as url:
+        entries = await fetched_list(url)
     assert entries == ENTRIES
     assert queries[0]["limit"] == ["1000"]
     assert queries[0]["lifecycle[]"] == ["active", "deprecated", "retired"]
@@ -691,14 +691,14 @@ async def test_every_page_is_read_and_retired_models_are_requested() -> None:
 @pytest.mark.anyio
 async def test_a_gateway_that_repeats_its_page_is_not_read_for_ever() -> None:
     page = json.dumps({"data": [entry("claude-a")], "has_more": True, "last_id": "claude-a"})
-    with served(lambda _: (200, "application/json", page)) as url:
-        assert parse_model_list(await listed(url)) == [one(id="claude-a", display_name="Claude-A")]
+    with http_server(lambda _: (200, "application/json", page)) as url:
+        assert parse_model_list(await fetched_list(url)) == [one(id="claude-a", display_name="Claude-A")]
 
 
 @pytest.mark.anyio
 async def test_the_list_of_openai_is_no_list_of_claude_models() -> None:
-    with served(lambda _: (200, "application/json", json.dumps(OPENAI))) as url:
-        assert parse_model_list(await listed(url)) is None
+    with http_server(lambda _: (200, "application/json", json.dumps(OPENAI))) as url:
+        assert parse_model_list(await fetched_list(url)) is None
 
 
 @pytest.mark.parametrize(
@@ -721,8 +721,8 @@ async def test_any_failure_to_fetch_the_list_is_reported_as_unavailable_at_once(
         requests.append(query)
         return status, kind, body
 
-    with served(answer) as url, pytest.raises(TemporaryError) as failure:
-        await listed(url)
+    with http_server(answer) as url, pytest.raises(TemporaryError) as failure:
+        await fetched_list(url)
     assert "sk-ant" not in str(failure.value)
     assert failure.value.__cause__ is None
     assert len(requests) == 1

@@ -75,12 +75,12 @@ def needs(package: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not HAS[package], reason=f"{package} is not installed (an extra brings it)")
 
 
-def named(*names: Name) -> list[object]:
+def platform_parameters(*names: Name) -> list[object]:
     """Platforms as parameters, each skipped, saying so, where its package is not installed."""
     return [pytest.param(name, marks=[needs(NEEDS[name])] if name in NEEDS else []) for name in names]
 
 
-EACH = pytest.mark.parametrize("name", named(*CLOUDS))
+EACH = pytest.mark.parametrize("name", platform_parameters(*CLOUDS))
 
 
 @pytest.fixture(autouse=True)
@@ -343,7 +343,7 @@ async def test_cache_breakpoints_are_set_where_bedrock_has_no_automatic_caching(
     assert last["content"] == [{"type": "text", "text": "More?", "cache_control": {"type": "ephemeral", "ttl": "5m"}}]
 
 
-@pytest.mark.parametrize("name", named("aws", "bedrock-mantle", "vertex", "foundry"))
+@pytest.mark.parametrize("name", platform_parameters("aws", "bedrock-mantle", "vertex", "foundry"))
 async def test_automatic_caching_is_used_where_the_platform_has_it(
     platform_environment: Callable[[Name], PlatformEnvironment], name: Name
 ) -> None:
@@ -384,7 +384,7 @@ async def test_a_regional_endpoint_of_google_costs_a_tenth_more(
     assert used["inference_geo"] == (None if region == "global" else region)
 
 
-@pytest.mark.parametrize("name", named("aws", "foundry"))
+@pytest.mark.parametrize("name", platform_parameters("aws", "foundry"))
 async def test_requests_with_files_name_the_beta_where_the_files_api_is_one(
     platform_environment: Callable[[Name], PlatformEnvironment], name: Name
 ) -> None:
@@ -546,7 +546,7 @@ async def test_the_models_are_listed_under_the_platforms_names_without_what_it_l
     assert (cloud.requests_to("/v1/models") != []) is (name == "aws")
 
 
-@pytest.mark.parametrize("name", named("aws", "bedrock-mantle", "vertex", "foundry"))
+@pytest.mark.parametrize("name", platform_parameters("aws", "bedrock-mantle", "vertex", "foundry"))
 async def test_a_dry_run_counts_tokens_where_the_platform_counts_them(
     platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path, name: Name
 ) -> None:
@@ -667,7 +667,7 @@ def test_a_package_that_is_not_installed_is_named_with_the_command_that_installs
     assert f'pip install "mcp-server-claude[{PLATFORMS[name].extra}]"' in str(raised.value)
 
 
-@pytest.mark.parametrize("name", named("aws", "bedrock", "bedrock-mantle"))
+@pytest.mark.parametrize("name", platform_parameters("aws", "bedrock", "bedrock-mantle"))
 async def test_missing_credentials_are_reported_with_where_to_put_them(
     platform_environment: Callable[[Name], PlatformEnvironment], tmp_path: Path, name: Name
 ) -> None:

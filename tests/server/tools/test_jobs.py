@@ -42,7 +42,7 @@ async def jobs(session: McpSession, **arguments: object) -> CallToolResult:
     return await session.client.call_tool("claude_jobs", dict(arguments))
 
 
-async def listed(session: McpSession) -> list[dict[str, str]]:
+async def list_calls(session: McpSession) -> list[dict[str, str]]:
     """The rows of the list of calls."""
     table = next(block for block in text_blocks(await jobs(session)) if "characters" in block.split("\n")[0])
     head, _, *rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.split("\n")]
@@ -60,7 +60,7 @@ async def resource(session: McpSession, identity: str) -> str:
     return contents.text
 
 
-async def cancelled(session: McpSession, api: Simulator, prompt: str) -> None:
+async def cancel_call(session: McpSession, api: Simulator, prompt: str) -> None:
     """A call that its client cancels once it has received text."""
     reported = anyio.Event()
 
@@ -96,11 +96,11 @@ async def test_an_empty_list_is_reported_as_such(session: McpSession) -> None:
 async def test_calls_that_lost_their_reader_are_listed_first_with_their_opening_words(
     session: McpSession, api: Simulator
 ) -> None:
-    await cancelled(session, api, f"Which tea | is best?\n{STALLED}")
+    await cancel_call(session, api, f"Which tea | is best?\n{STALLED}")
     await session.ask("What is coffee? [[sim: stop=max_tokens]]")
     await session.ask("What is cocoa?")
     await session.ask(f"What is milk? {directive(status=400)}")
-    rows = await listed(session)
+    rows = await list_calls(session)
     assert [row["state"] for row in rows] == ["cancelled", "failed", "complete", "incomplete"]
     assert [" ".join(row["prompt"].split()[:3]) for row in rows] == [
         "Which tea /",
@@ -115,7 +115,7 @@ async def test_calls_that_lost_their_reader_are_listed_first_with_their_opening_
 
 async def test_the_list_has_the_ten_newest(session: McpSession) -> None:
     prompt = [call_id(await session.ask(f"number {n}")) for n in range(12)]
-    assert [row["id"] for row in await listed(session)] == prompt[:1:-1]
+    assert [row["id"] for row in await list_calls(session)] == prompt[:1:-1]
 
 
 # --------------------------------------------------------------------- one call
@@ -134,8 +134,8 @@ async def test_a_finished_call_can_be_read_again_with_its_usage(session: McpSess
 async def test_a_cancelled_call_can_be_read_up_to_its_end_and_is_marked_as_cancelled(
     session: McpSession, api: Simulator
 ) -> None:
-    await cancelled(session, api, f"Tell me. {STALLED}")
-    (row,) = await listed(session)
+    await cancel_call(session, api, f"Tell me. {STALLED}")
+    (row,) = await list_calls(session)
     result = await jobs(session, id=row["id"])
     answer, line, last = text_blocks(result)
     (request,) = message_requests(api)
@@ -194,7 +194,7 @@ async def test_a_running_call_can_be_read_awaited_and_stopped(session: McpSessio
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask)
             await reported.wait()
-            (row,) = await listed(session)
+            (row,) = await list_calls(session)
             assert row["state"] == "running"
             answer, line, last = text_blocks(await jobs(session, id=row["id"], wait=0.01))
             assert answer == message_requests(api)[0].text
@@ -228,7 +228,7 @@ async def test_a_call_stopped_before_its_first_text_is_an_error_with_its_id(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask)
             await api.wait_for_requests(2)  # the list of models, and the message
-            (row,) = await listed(session)
+            (row,) = await list_calls(session)
             await jobs(session, id=row["id"], cancel=True)
     (result,) = stopped
     assert failure_meta(result)["kind"] == "cancelled"
@@ -309,8 +309,8 @@ async def test_an_answer_in_time_is_not_detached(api: Simulator, tmp_path: Path)
 async def test_a_client_that_cancels_before_its_call_is_detached_stops_it(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with open_session(api, tmp_path, detach_after_s=3600) as session:
-        await cancelled(session, api, f"Tell me. {STALLED}")
-        (row,) = await listed(session)
+        await cancel_call(session, api, f"Tell me. {STALLED}")
+        (row,) = await list_calls(session)
     assert row["state"] == "cancelled"
     assert message_requests(api)[0].end == "disconnected"
 
@@ -323,8 +323,8 @@ async def test_the_text_of_a_call_is_a_resource_even_if_it_was_cut(session: McpS
     assert await resource(session, call_id(complete)) == text_blocks(complete)[0]
     cut = await session.ask("Tell me. [[sim: stop=max_tokens]]")
     assert await resource(session, call_id(cut)) == f"{text_blocks(cut)[0]}\n\n{text_blocks(cut)[-1]}"
-    await cancelled(session, api, f"Tell me. {STALLED}")
-    (row, *_) = await listed(session)
+    await cancel_call(session, api, f"Tell me. {STALLED}")
+    (row, *_) = await list_calls(session)
     assert (await resource(session, row["id"])).endswith("\n\nINCOMPLETE: The call was cancelled.")
     templates = (await session.client.list_resource_templates()).resource_templates
     assert "claude://calls/{id}{?offset,limit}" in {template.uri_template for template in templates}
@@ -363,7 +363,7 @@ async def test_with_no_retention_the_text_is_deleted_after_delivery_and_the_usag
     async with open_session(api, tmp_path, retention_days=0) as session:
         answer = await session.ask("What is tea?")
         result = await jobs(session, id=call_id(answer))
-        (row,) = await listed(session)
+        (row,) = await list_calls(session)
         (line,) = session.ledger_rows()
     assert text_blocks(result)[0] == "(the text is no longer kept)"
     assert usage_meta(result) == usage_meta(answer)
@@ -379,7 +379,7 @@ async def test_with_no_retention_a_delivered_failure_leaves_no_text_of_the_quest
 ) -> None:
     async with open_session(api, tmp_path, retention_days=0) as session:
         assert (await session.ask("[[sim: tea=1]] What is tea?")).is_error  # the API's refusal quotes it
-        (row,) = await listed(session)
+        (row,) = await list_calls(session)
         text = text_blocks(await jobs(session, id=row["id"]))
     assert row["prompt"] == ""
     assert text[-1] == "INCOMPLETE: The text was deleted."
@@ -397,8 +397,8 @@ async def test_with_no_retention_text_that_was_cut_for_the_client_can_still_be_r
 async def test_with_no_retention_a_cancelled_call_is_kept_until_it_is_read(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with open_session(api, tmp_path, retention_days=0) as session:
-        await cancelled(session, api, f"Tell me. {STALLED}")
-        (row,) = await listed(session)
+        await cancel_call(session, api, f"Tell me. {STALLED}")
+        (row,) = await list_calls(session)
         assert text_blocks(await jobs(session, id=row["id"]))[0] == message_requests(api)[0].text
 
 
@@ -416,10 +416,10 @@ async def test_calls_can_be_read_after_a_restart_of_the_server(api: Simulator, t
     api.reset()
     async with open_session(api, tmp_path) as session:
         result = await session.ask("What is tea?")
-        await cancelled(session, api, f"Which tea? {STALLED}")
-        before = await listed(session)
+        await cancel_call(session, api, f"Which tea? {STALLED}")
+        before = await list_calls(session)
     async with open_session(api, tmp_path) as session:
-        assert await listed(session) == before
+        assert await list_calls(session) == before
         again = await jobs(session, id=call_id(result))
         assert text_blocks(again)[0] == text_blocks(result)[0]
         assert usage_meta(again) == usage_meta(result)

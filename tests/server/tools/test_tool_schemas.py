@@ -39,14 +39,14 @@ CHARS_PER_TOKEN = 4
 # --------------------------------------------------------------------- what clients see
 
 
-async def listed(mode: str) -> list[Tool]:
+async def list_tools(mode: str) -> list[Tool]:
     async with Client(build_mcp_server(Settings(), Services.lifespan), mode=mode) as client:
         return (await client.list_tools()).tools
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_the_tools_equal_the_snapshot(mode: str) -> None:
-    tools = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in await listed(mode)]
+    tools = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in await list_tools(mode)]
     now = json.dumps(tools, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
     if os.environ.get(UPDATE):
         await anyio.Path(SNAPSHOT).write_text(now)
@@ -55,7 +55,7 @@ async def test_the_tools_equal_the_snapshot(mode: str) -> None:
 
 async def test_all_schemas_together_are_small() -> None:
     shown = [
-        {"name": t.name, "description": t.description, "input_schema": t.input_schema} for t in await listed("auto")
+        {"name": t.name, "description": t.description, "input_schema": t.input_schema} for t in await list_tools("auto")
     ]
     tokens = len(json.dumps(shown, ensure_ascii=False, separators=(",", ":"))) // CHARS_PER_TOKEN
     print(f"{len(shown)} tools, about {tokens} tokens")  # noqa: T201 - `pytest -s` shows it
@@ -74,7 +74,7 @@ async def test_no_description_is_cut_by_claude_code() -> None:
 
 
 async def test_each_schema_is_strict_simple_and_described() -> None:
-    for tool in await listed("auto"):
+    for tool in await list_tools("auto"):
         schema = tool.input_schema
         assert schema["additionalProperties"] is False
         assert tool.output_schema is None
@@ -84,7 +84,7 @@ async def test_each_schema_is_strict_simple_and_described() -> None:
 
 
 async def test_each_tool_has_its_behaviour_hints() -> None:
-    tools = {tool.name: tool for tool in await listed("auto")}
+    tools = {tool.name: tool for tool in await list_tools("auto")}
     for tool in tools.values():
         assert tool.annotations is not None
         assert tool.annotations.title

@@ -73,7 +73,7 @@ async def again(client: httpx2.AsyncClient, call: str, last: str = "") -> list[S
         return [each async for each in read_events(response)]
 
 
-async def refused(client: httpx2.AsyncClient, status: int, **fields: object) -> dict[str, Any]:
+async def error_of(client: httpx2.AsyncClient, status: int, **fields: object) -> dict[str, Any]:
     """The error with which a question is answered."""
     response = await client.post("/chat", json=fields)
     assert response.status_code == status, response.text
@@ -92,7 +92,7 @@ def call_of(events: Iterable[ServerSentEvent]) -> str:
     return next(each.json["call"] for each in events if each.name == "start")
 
 
-def done(events: list[ServerSentEvent]) -> dict[str, Any]:
+def final_event(events: list[ServerSentEvent]) -> dict[str, Any]:
     """How it ended: once, and as the last event."""
     assert [each.name for each in events].count("done") == 1
     assert events[-1].name == "done"
@@ -165,7 +165,13 @@ async def test_text_arrives_exactly_except_for_its_line_endings(
     assert events[-1].offset == len(text)
     assert [each.offset for each in events] == sorted(each.offset for each in events)
     assert {each.id.partition(":")[0] for each in events} == {call_of(events)}
-    assert done(events) == {"complete": True, "incomplete": "", "stop_reason": "end_turn", "notes": [], "files": []}
+    assert final_event(events) == {
+        "complete": True,
+        "incomplete": "",
+        "stop_reason": "end_turn",
+        "notes": [],
+        "files": [],
+    }
 
 
 async def test_a_long_answer_arrives_without_a_loss(client: httpx2.AsyncClient) -> None:
@@ -226,7 +232,7 @@ async def test_done_ends_every_stream(
     client: httpx2.AsyncClient, prompt: str, kind: str, incomplete: str, stop_reason: str | None
 ) -> None:
     events = await ask_chat(client, prompt)
-    ended = done(events)
+    ended = final_event(events)
     assert ended["complete"] is (stop_reason == "end_turn")
     assert ended["incomplete"].startswith(incomplete)
     assert bool(ended["incomplete"]) is bool(incomplete)
@@ -246,7 +252,7 @@ async def test_an_overload_is_reported_to_the_reader_and_retried(api: Simulator,
     assert len(waits) == 2
     assert all("overloaded, trying again in" in each["text"] for each in waits)
     assert all(isinstance(each["until"], float) for each in waits)
-    assert done(events)["complete"] is True
+    assert final_event(events)["complete"] is True
     assert events_named(events, "usage")[0]["retries"] == 2
 
 
@@ -263,7 +269,7 @@ async def test_an_immediate_failure_is_a_plain_error_with_a_status(client: httpx
         (503, "overloaded", {"message": directive(status=529)}),
         (402, "max_usd", {"message": "x", "max_usd": 0.0000001}),
     ):
-        assert (await refused(client, status, **fields))["kind"] == kind
+        assert (await error_of(client, status, **fields))["kind"] == kind
 
 
 async def test_an_invalid_request_is_rejected_with_the_field_and_never_its_value(client: httpx2.AsyncClient) -> None:
@@ -281,7 +287,7 @@ async def test_an_invalid_request_is_rejected_with_the_field_and_never_its_value
         ({"message": [secret]}, "message must be a valid string."),
         ({"message": "x", "schema": secret}, "schema must be a valid dictionary."),
     ):
-        error = await refused(client, 422, **fields)
+        error = await error_of(client, 422, **fields)
         assert words in error["text"]
         assert secret not in str(error)
     deep = b'{"message": "x", "schema": %s1%s}'
@@ -304,9 +310,9 @@ async def test_an_invalid_request_is_rejected_with_the_field_and_never_its_value
 async def test_a_body_that_is_too_large_is_rejected(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with http_server_thread(tmp_path, api.url, max_body_bytes=2048) as here, here.client() as client:
-        error = await refused(client, 413, message="x" * 3000)
+        error = await error_of(client, 413, message="x" * 3000)
         assert error["kind"] == "too_large"
-        assert done(await ask_chat(client, "x" * 1500))["complete"] is True
+        assert final_event(await ask_chat(client, "x" * 1500))["complete"] is True
 
 
 # --------------------------------------------------------------------- coming back
@@ -321,7 +327,7 @@ async def test_a_reader_can_resume_after_every_event(client: httpx2.AsyncClient)
         assert rest[0].name == "start"
         assert rest[0].id == each.id
         assert event_text(events[: n + 1]) + event_text(rest) == complete
-        assert done(rest)["complete"] is True
+        assert final_event(rest)["complete"] is True
         assert rest[-1].offset == len(text)
 
 
@@ -357,7 +363,7 @@ async def test_two_concurrent_readers_both_get_everything(client: httpx2.AsyncCl
                 tasks.start_soon(read, first.json["call"])
             both.append([first, *[each async for each in events]])
     assert [event_text(each) for each in both] == [message_requests(api)[0].text] * 3
-    assert all(done(each)["complete"] for each in both)
+    assert all(final_event(each)["complete"] for each in both)
 
 
 async def test_a_stalled_reader_delays_no_other(
@@ -378,7 +384,7 @@ async def test_a_stalled_reader_delays_no_other(
         events = await again(client, found[1].decode())
     assert len(event_text(events)) > 4_000_000
     assert event_text(events) == normal(message_requests(api)[0].text)
-    assert done(events)["complete"] is True
+    assert final_event(events)["complete"] is True
 
 
 async def test_an_invalid_event_id_is_rejected(client: httpx2.AsyncClient) -> None:
@@ -425,7 +431,7 @@ async def test_a_stop_closes_the_upstream_and_ends_the_stream(client: httpx2.Asy
         so_far += [each async for each in events]
     await api.wait_until_idle()
     assert message_requests(api)[0].end == "disconnected"
-    assert done(so_far)["incomplete"] == "it was stopped. Ask again for the rest."
+    assert final_event(so_far)["incomplete"] == "it was stopped. Ask again for the rest."
     assert events_named(so_far, "usage")[0]["estimated"] is True
     stopped = await client.post(f"/chat/{call_of(so_far)}/stop", headers=JSON)
     assert stopped.json() == {"stopping": False}
@@ -484,7 +490,7 @@ async def test_a_shutdown_is_reported_to_the_reader_and_the_answer_can_be_read_f
         so_far += [each async for each in events]
     (error,) = events_named(so_far, "error")
     assert (error["kind"], error["retryable"]) == ("shutdown", True)
-    assert done(so_far)["complete"] is False
+    assert final_event(so_far)["complete"] is False
     async with http_server_thread(tmp_path, api.url) as here, here.client() as client:
         complete = await again(client, call_of(so_far))
         assert event_text(complete) == message_requests(api)[0].text
@@ -519,7 +525,7 @@ async def test_another_process_reads_and_stops_the_call(api: Simulator, tmp_path
         assert message_requests(api)[0].end == "disconnected"
         assert event_text(so_far) + event_text(rest) == event_text(ours)
         assert message_requests(api)[0].text.startswith(event_text(ours))
-        assert done(rest)["complete"] is done(ours)["complete"] is False
+        assert final_event(rest)["complete"] is final_event(ours)["complete"] is False
 
 
 async def test_after_a_crash_the_saved_text_can_be_read_with_how_to_continue(api: Simulator, tmp_path: Path) -> None:
@@ -531,7 +537,7 @@ async def test_after_a_crash_the_saved_text_can_be_read_with_how_to_continue(api
         client.stream("POST", "/chat", json={"message": f"Tell me. {STALLED}"}) as response,
     ):
         so_far = await read_until(read_events(response), 80)
-        while not _saved(data, call_of(so_far)):
+        while not _is_saved(data, call_of(so_far)):
             await anyio.lowlevel.checkpoint()
         first.kill()
     with closing(sqlite3.connect(data / "store.db")) as connection:
@@ -544,12 +550,12 @@ async def test_after_a_crash_the_saved_text_can_be_read_with_how_to_continue(api
         (error,) = events_named(events, "error")
         assert error["kind"] == "interrupted"
         assert "ask for the rest in the same thread" in error["text"]
-        assert done(events)["complete"] is False
+        assert final_event(events)["complete"] is False
         more = await ask_chat(client, "Go on.", thread=so_far[0].json["thread"])
-        assert done(more)["complete"] is True
+        assert final_event(more)["complete"] is True
 
 
-def _saved(data: Path, call: str) -> bool:
+def _is_saved(data: Path, call: str) -> bool:
     with closing(sqlite3.connect(data / "store.db")) as connection:
         (chars,) = connection.execute("select coalesce(max(chars), 0) from call where id = ?", (call,)).fetchone()
     return chars >= 90
@@ -570,7 +576,7 @@ async def test_a_server_that_shuts_down_lets_answers_finish(api: Simulator, tmp_
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(end)
                 so_far += [each async for each in events]
-        assert done(so_far)["complete"] is True
+        assert final_event(so_far)["complete"] is True
         assert event_text(so_far) == message_requests(api)[0].text
 
 
@@ -658,7 +664,7 @@ async def test_an_answer_follows_a_schema(client: httpx2.AsyncClient) -> None:
     events = await ask_chat(client, "Name a tea.", schema=schema)
     assert [each.name for each in events].count("") == 1
     assert next(each for each in events if not each.name).json.keys() == {"name"}
-    assert done(events)["complete"] is True
+    assert final_event(events)["complete"] is True
 
 
 async def test_files_are_sent_as_data_with_their_names(client: httpx2.AsyncClient, api: Simulator) -> None:
@@ -672,7 +678,7 @@ async def test_files_are_sent_as_data_with_their_names(client: httpx2.AsyncClien
         "https://example.com/paper.pdf",
     ]
     events = await ask_chat(client, "", files=files)
-    assert done(events)["complete"] is True
+    assert final_event(events)["complete"] is True
     body: Any = message_requests(api)[0].body
     blocks = body["messages"][0]["content"]
     assert [each["type"] for each in blocks] == [
@@ -698,8 +704,8 @@ async def test_files_are_sent_as_data_with_their_names(client: httpx2.AsyncClien
 
 async def test_files_of_the_server_are_not_readable_over_http(client: httpx2.AsyncClient, api: Simulator) -> None:
     for name in ("/etc/passwd", "README.md", "../x", "~/.ssh/id_rsa", "**/*", "file:///etc/passwd", "http://a.b/c"):
-        assert (await refused(client, 400, message="x", files=[name]))["class"] == "request_error"
-        assert (await refused(client, 400, message="x", files=[{"name": "x", "data": name}]))[
+        assert (await error_of(client, 400, message="x", files=[name]))["class"] == "request_error"
+        assert (await error_of(client, 400, message="x", files=[{"name": "x", "data": name}]))[
             "class"
         ] == "request_error"
     assert not message_requests(api)
@@ -714,9 +720,9 @@ async def test_files_of_configured_directories_are_readable_over_http(api: Simul
         here.client() as client,
     ):
         events = await ask_chat(client, "x", files=["*.txt"])
-        assert done(events)["notes"] == ['"*.txt" matched 1 file.']
+        assert final_event(events)["notes"] == ['"*.txt" matched 1 file.']
         assert "tea is hot" in str(message_requests(api)[0].body)
-        await refused(client, 400, message="x", files=["/etc/passwd"])
+        await error_of(client, 400, message="x", files=["/etc/passwd"])
 
 
 # --------------------------------------------------------------------- users
@@ -763,8 +769,8 @@ async def test_an_exceeded_rate_or_concurrency_limit_names_the_time_to_retry(api
         async with ada.stream("POST", "/chat", json={"message": STALLED}) as response:
             events = read_events(response)
             call = call_of(await read_until(events, 80))
-            assert (await refused(ada, 429, message="x"))["kind"] == "user_concurrency"
-            assert done(await ask_chat(bob, "x"))["complete"] is True
+            assert (await error_of(ada, 429, message="x"))["kind"] == "user_concurrency"
+            assert final_event(await ask_chat(bob, "x"))["complete"] is True
             await ada.post(f"/chat/{call}/stop", headers=JSON)
             assert [each.name async for each in events][-1] == "done"
         await ask_chat(ada, "x")

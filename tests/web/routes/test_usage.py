@@ -53,7 +53,7 @@ class ServerWithLedger:
 
 
 @asynccontextmanager
-async def opened(data_dir: Path, **options: Any) -> AsyncGenerator[ServerWithLedger]:
+async def open_server(data_dir: Path, **options: Any) -> AsyncGenerator[ServerWithLedger]:
     write_sample_ledger(data_dir, SampleLedger(rows=0))
     with ReferenceUsage.open_ledger(data_dir) as ledger:
         async with http_server_thread(data_dir, NOWHERE, **options) as server:
@@ -69,7 +69,7 @@ async def server_with_ledger(tmp_path_factory: pytest.TempPathFactory) -> AsyncI
     unpriced = {"model": "local-model", "cost_micros": None, "input_tokens": 10, "ttft_ms": 12.5}
     insert_entries(connection, [entry_row(900_000 + n, NOON - n * 86_400, user="linus", **unpriced) for n in range(40)])
     connection.close()
-    async with opened(data_dir) as server_with_ledger:
+    async with open_server(data_dir) as server_with_ledger:
         yield server_with_ledger
 
 
@@ -208,7 +208,7 @@ async def test_unknown_names_match_nothing_and_are_no_error(server_with_ledger: 
 
 async def test_a_user_sees_their_usage_and_an_operator_all_usage(tmp_path: Path) -> None:
     write_sample_ledger(tmp_path / "data", SampleLedger(rows=500))
-    async with opened(tmp_path / "data", users=("ada", "boss")) as server_with_ledger:
+    async with open_server(tmp_path / "data", users=("ada", "boss")) as server_with_ledger:
         assert server_with_ledger.server.services is not None
         await (await server_with_ledger.server.services.open()).users.change_user("boss", {"role": "operator"})
         hers, own = (
@@ -234,7 +234,7 @@ async def test_a_user_sees_their_usage_and_an_operator_all_usage(tmp_path: Path)
 
 async def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path) -> None:
     names = ['=HYPERLINK("http://evil","x")', "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", 'quote"d, and\nbroken', "plain"]
-    async with opened(tmp_path / "data") as server_with_ledger:
+    async with open_server(tmp_path / "data") as server_with_ledger:
         connection = open_connection(tmp_path / "data" / "store.db")
         insert_entries(
             connection, [entry_row(n, NOON, model=name, user=name, tool=name) for n, name in enumerate(names)]
@@ -247,7 +247,7 @@ async def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path) -> None:
 
 
 async def test_an_empty_ledger_is_reported_as_such(tmp_path: Path) -> None:
-    async with opened(tmp_path / "data") as server_with_ledger:
+    async with open_server(tmp_path / "data") as server_with_ledger:
         report = await server_with_ledger.usage(**MONTH)
         assert (
             report["begins"],
