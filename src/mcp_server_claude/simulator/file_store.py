@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from mcp_server_claude.simulator import json_responses
 from mcp_server_claude.simulator.api_errors import ApiError, RequestRejectedError, complete_body, rejection
-from mcp_server_claude.simulator.json_body import as_list, as_object, as_text, content_blocks, conversation_turns
+from mcp_server_claude.simulator.json_body import as_object, as_text, content_blocks, conversation_turns
 from mcp_server_claude.simulator.server_tool_state import CODE_TOOL_NAMES, pending_tool_uses
+from mcp_server_claude.simulator.tool_changes import offered_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,7 +223,7 @@ def _referenced_file_ids(body: Object) -> Iterator[str]:
 
 def offers_code_execution(body: Object) -> bool:
     """True when code can run for this request, by itself or to filter results of the web."""
-    kinds = [as_text(as_object(tool).get("type")) for tool in as_list(body.get("tools"))]
+    kinds = [as_text(tool.get("type")) for tool in offered_tools(body)]
     return any(kind.startswith(("code_execution", "web_search_2026", "web_fetch_2026")) for kind in kinds)
 
 

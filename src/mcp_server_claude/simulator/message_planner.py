@@ -44,6 +44,7 @@ from mcp_server_claude.simulator.token_counting import (
     flat_image_tokens,
     token_count,
 )
+from mcp_server_claude.simulator.tool_changes import check_tool_changes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,6 +139,7 @@ class MessagePlanner:
         model = request_validation.requested_model(body, self._config.models, self._config.today)
         version = request_validation.requested_version(headers)
         request_validation.check_request(body, model, version, counting=True)
+        check_tool_changes(body, model, headers.get("anthropic-beta", ""))
         self._files.check_references(body, counting=True)
         check_media(body, model, self._stored_file)
         checked = self._drop_invalid_thinking(body, model, key, headers, is_batch=False)
@@ -168,6 +170,7 @@ class MessagePlanner:
         self._files.check_references(body)
         check_media(body, model, self._stored_file)
         check_compaction(body, model, betas)
+        check_tool_changes(body, model, betas)
         fallbacks.check_fallbacks(body, model, betas)
         credit = fallbacks.redeem_credit(body, model, betas, account_name(key))
         checked = self._drop_invalid_thinking(body, model, key, headers, is_batch=is_batch)

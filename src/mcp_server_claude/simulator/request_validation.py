@@ -20,6 +20,7 @@ from mcp_server_claude.simulator.json_body import (
 )
 from mcp_server_claude.simulator.schema_limits import check_schemas
 from mcp_server_claude.simulator.server_tool_state import unanswered_tool_use
+from mcp_server_claude.simulator.tool_changes import is_tool_change, offered_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,6 +84,9 @@ def check_request(body: Object, model: CatalogModel, api_version: str, *, counti
     _check_effort(body, model)
     _check_thinking(body, model)
     _check_capabilities(body, model)
+    choice = as_text(as_object(body.get("tool_choice")).get("type"))
+    if choice in FORCED_TOOL_CHOICES and not offered_tools(body):
+        raise rejection(f"tool_choice.{choice} may only be specified while providing tools")
     _check_stop_sequences(body)
     _check_system_messages(body, model)
     _check_citations(body)
@@ -327,6 +331,9 @@ def _check_system_messages(body: Object, model: CatalogModel) -> None:
         after_user = index > 0 and roles[index - 1] == "user"
         last = content_blocks(messages[index - 1].get("content"))[-1:] if index else []
         after_server_tool = any(as_text(block.get("type")).endswith("_tool_result") for block in last)
+        changes_tools = any(map(is_tool_change, content_blocks(messages[index].get("content"))))
+        if changes_tools and after_server_tool and not after_user:
+            raise rejection(f"messages.{index}: tool changes are not accepted immediately after a paused turn")
         if not (after_user or after_server_tool) or (index + 1 < len(roles) and roles[index + 1] != "assistant"):
             raise rejection(f"messages.{index}: a system message follows a user message and ends a turn")
 
@@ -336,7 +343,7 @@ def _check_citations(body: Object) -> None:
     if as_object(body.get("output_config")).get("format") is None:
         return
     blocks = [block for message in conversation_turns(body) for block in content_blocks(message.get("content"))]
-    sources = [*map(as_object, as_list(body.get("tools"))), *(b for b in blocks if b.get("type") == "document")]
+    sources = [*offered_tools(body), *(b for b in blocks if b.get("type") == "document")]
     if any(as_object(source.get("citations")).get("enabled") is True for source in sources):
         raise rejection("output_config.format: structured outputs are not supported with citations enabled.")
 

@@ -14,6 +14,7 @@ from mcp_server_claude.simulator.schema_examples import example_value
 from mcp_server_claude.simulator.server_tool_state import CODE_TOOL_NAMES
 from mcp_server_claude.simulator.server_tools import CodeRun, WebFetch, WebSearch
 from mcp_server_claude.simulator.token_counting import CHARS_PER_TOKEN, InputUsage
+from mcp_server_claude.simulator.tool_changes import offered_tools
 
 if TYPE_CHECKING:
     from mcp_server_claude.simulator.answer_text import ScriptedAnswer
@@ -113,7 +114,7 @@ def _plan_thinking(body: Object, answer: ScriptedAnswer, model: CatalogModel, be
 def _tool_to_call(body: Object, answer: ScriptedAnswer) -> Object | None:
     """The tool to call: a forced one, or the one the directive asks for."""
     choice = as_object(body.get("tool_choice"))
-    mine = [as_object(tool) for tool in as_list(body.get("tools")) if not _is_server_tool(as_object(tool))]
+    mine = [tool for tool in offered_tools(body) if not _is_server_tool(tool)]
     requested = answer.directive.stop == "tool_use" and not answer.follows_tool_result
     if not requested and (choice.get("type") not in {"any", "tool"} or not mine):
         return None
@@ -221,9 +222,8 @@ def _server_tool_count(body: Object, tool: str, directed: int | None, mentioned:
 
 def _server_tool(body: Object, kind: str) -> Object:
     """The definition of a server tool that is offered; empty when there is none."""
-    tools = map(as_object, as_list(body.get("tools")))
     nothing: Object = {}
-    return next((tool for tool in tools if as_text(tool.get("type")).startswith(kind)), nothing)
+    return next((tool for tool in offered_tools(body) if as_text(tool.get("type")).startswith(kind)), nothing)
 
 
 def _without_results(uses: tuple[ServerToolUse, ...]) -> tuple[ServerToolUse, ...]:

@@ -25,6 +25,7 @@ from mcp_server_claude.simulator.api_errors import rejection
 from mcp_server_claude.simulator.compaction import last_summary, without_compacted
 from mcp_server_claude.simulator.json_body import as_list, as_object, as_text, content_blocks
 from mcp_server_claude.simulator.model_catalog import find_model
+from mcp_server_claude.simulator.tool_changes import prefix_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,7 +85,7 @@ class ThinkingContext:
             account=self.account,
             previous=self.previous,
             system=_system_digest(self.body),
-            tools=_tools_digest(self.body),
+            tools=_tools_digest(self.body, as_list(self.body.get("messages"))),
             messages=_messages_digest(messages),
             tokens=tokens,
         ).encode()
@@ -139,7 +140,7 @@ class _Check:
         before = [*messages[:index], partial]
         if signature.system != _system_digest(self.body):
             return "the `system` prompt has changed"
-        if signature.tools != _tools_digest(self.body):
+        if signature.tools != _tools_digest(self.body, messages[:index]):
             return "`tools` have changed"
         if signature.messages != _messages_digest(before):
             return "an earlier message has changed"
@@ -288,9 +289,9 @@ def _system_digest(body: Object) -> str:
     return _digest(_canonical(blocks))
 
 
-def _tools_digest(body: Object) -> str:
-    """The digest of the set of tools: their order does not count."""
-    return _digest("\n".join(sorted(_canonical(tool) for tool in as_list(body.get("tools")))))
+def _tools_digest(body: Object, messages: Iterable[Json]) -> str:
+    """The digest of the set of tools, as far as `messages` refer to them: their order does not count."""
+    return _digest("\n".join(sorted(_canonical(tool) for tool in prefix_tools(body, messages))))
 
 
 def _messages_digest(messages: Iterable[Json]) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from mcp_server_claude.simulator.compaction import without_compacted
 from mcp_server_claude.simulator.json_body import as_list, as_object, as_text, content_blocks
 from mcp_server_claude.simulator.thinking_binding import read_signature
+from mcp_server_claude.simulator.tool_changes import offered_tools, prefix_tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,9 +87,12 @@ def flat_image_tokens(block: Object) -> int:
 
 def prompt_segments(body: Object, image_tokens: ImageTokens = flat_image_tokens) -> list[PromptSegment]:
     """The request in the order in which the cache sees it: tools, system, messages."""
-    pieces: list[tuple[str, Object]] = [("tool", as_object(tool)) for tool in as_list(body.get("tools"))]
+    messages = as_list(body.get("messages"))
+    pieces: list[tuple[str, Object]] = [("tool", tool) for tool in prefix_tools(body, messages)]
+    if not pieces and offered_tools(body):
+        pieces.append(("tool", {}))  # the first tool that a message adds changes the beginning of the prompt
     pieces += [("system", block) for block in content_blocks(body.get("system"))]
-    for message in map(as_object, without_compacted(as_list(body.get("messages")))):
+    for message in map(as_object, without_compacted(messages)):
         role = as_text(message.get("role"))
         found = content_blocks(message.get("content"))
         pieces += [(f"{role}{MESSAGE_TOKENS if n == 0 else 0}", block) for n, block in enumerate(found)]
