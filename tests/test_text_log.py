@@ -25,6 +25,20 @@ def test_a_slice_is_that_of_the_joined_text(parts: list[str], start: int, length
     assert log.whole() == text
 
 
+@given(parts=pieces, other=st.text(max_size=20), more=st.text(max_size=20))
+def test_a_shared_text_is_held_only_if_it_is_that_of_the_log(parts: list[str], other: str, more: str) -> None:
+    log, text = TextLog(), "".join(parts)
+    for part in parts:
+        log.append(part)
+    log.share_text(text[: len(text) // 2] + other)
+    assert log.slice(0) == text
+    log.share_text(text)
+    assert log.slice(0) is text or not text
+    log.append(more)
+    assert log.slice(0) == text + more
+    assert log.whole() == text + more
+
+
 def test_the_log_and_its_readers_share_one_string() -> None:
     log = TextLog()
     for _ in range(3):

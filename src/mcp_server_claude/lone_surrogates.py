@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from typing import cast
 
+SEARCHED_CHARS = 64 * 1024
+"""Characters that are looked at together: a copy of the whole of a long text would cost memory."""
+
 
 def replace_lone_surrogates(text: str) -> str:
     """Text without lone surrogates: pairs that were split are joined, halves without a partner become U+FFFD.
 
     JSON may carry them as escapes, UTF-8 cannot: one in an outgoing message would end a stdio server.
     """
-    if text.isascii():
+    if text.isascii() or not _has_surrogates(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _has_surrogates(text: str) -> bool:
+    try:
+        for start in range(0, len(text), SEARCHED_CHARS):
+            text[start : start + SEARCHED_CHARS].encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def without_lone_surrogates(value: object) -> object:

@@ -47,6 +47,12 @@ class TextLog:
         text = "".join(self._blocks[first:last])
         return text[start - self._starts[first] : end - self._starts[first]]
 
+    def share_text(self, text: str) -> None:
+        """Hold this string in place of the log's own, if it is the text so far."""
+        blocks = zip(self._starts, self._blocks, strict=True)
+        if len(text) == self.chars and all(text.startswith(block, start) for start, block in blocks):
+            self._blocks, self._starts = ([text], [0]) if text else ([], [])
+
     def whole(self) -> str:
         """The text so far, as the one string that the log holds from now on."""
         if len(self._blocks) > 1:

@@ -24,13 +24,14 @@ DELTA: dict[str, object] = {
 
 
 @pytest.mark.parametrize("batch", [1, 64])
-def test_an_answer_occupies_twice_its_text_while_it_is_streamed_and_nothing_afterwards(batch: int) -> None:
+def test_an_answer_occupies_twice_its_text_while_it_is_streamed_and_once_when_it_has_ended(batch: int) -> None:
     gc.collect()
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
         published = TextLog()
-        stream = MessageStream(AnswerBuffer(lambda _: None, published).on_event)
+        buffer = AnswerBuffer(lambda _: None, published)
+        stream = MessageStream(buffer.on_event)
         stream.feed_events(START)
         for _ in range(PIECES // batch):
             stream.feed_events([DELTA] * batch)
@@ -38,8 +39,12 @@ def test_an_answer_occupies_twice_its_text_while_it_is_streamed_and_nothing_afte
         chars = PIECES // batch * batch * len(PIECE)
         assert stream.text_chars == published.chars == chars
         assert used < 2.1 * chars
-        assert stream.text == published.whole()
-        del stream, published
+        assert stream.text == published.slice(0)
+        blocks = stream.blocks
+        buffer.share_text(blocks)
+        assert buffer.text is blocks[0]["text"]
+        assert tracemalloc.get_traced_memory()[0] - before < 1.1 * chars
+        del stream, published, buffer, blocks
         gc.collect()
         assert tracemalloc.get_traced_memory()[0] - before < 0.1 * chars
     finally:

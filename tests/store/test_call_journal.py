@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mcp_server_claude.store import call_journal, process_locks
 from mcp_server_claude.store.call_journal import JournaledCall
 from mcp_server_claude.store.sqlite_connection import SqliteTransaction, open_in_memory
+from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
     from mcp_server_claude.store import Transaction
@@ -39,6 +40,19 @@ def test_the_text_is_what_was_appended_however_it_was_cut_ordered_or_repeated(pi
         call = call_journal.find_call(tx, "c_1", "local")
         assert call is not None
         assert call.chars == len(answer)
+
+
+def test_a_long_text_is_stored_in_short_rows_and_read_from_any_offset(tx: Transaction) -> None:
+    text = "".join(map(str, range(60_000)))
+    call_journal.open_call(tx, ONE)
+    for _ in range(2):  # the second changes nothing
+        call_journal.append_text(tx, [("c_1", 0, text[:10]), ("c_1", 10, text[10:])])
+    assert max(tx.fetch_all(scalar, "select length(text) from chunk")) == call_journal.MAX_CHUNK_CHARS
+    assert call_journal.answer_text(tx, "c_1") == text
+    for offset in (0, 9, 10, 11, 65_546, 100_000, len(text)):
+        found = call_journal.text_from_offset(tx, "c_1", "local", offset)
+        assert found is not None
+        assert (found.text, found.missing) == (text[offset:], 0)
 
 
 def test_a_call_is_read_as_it_was_opened_and_only_by_its_user(tx: Transaction) -> None:

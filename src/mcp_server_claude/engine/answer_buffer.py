@@ -13,7 +13,9 @@ from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.text_log import TextLog
 
 if TYPE_CHECKING:
-    from mcp_server_claude.call_types import CallEvent, Listener
+    from collections.abc import Sequence
+
+    from mcp_server_claude.call_types import Block, CallEvent, Listener
 
 
 def as_paragraph(previous_text: str, piece: str) -> str:
@@ -94,6 +96,12 @@ class AnswerBuffer:
             self._emit_text(half)
         else:
             self._emit_text(self._trimmer.feed(half) + self._trimmer.finish(complete=complete))
+
+    def share_text(self, blocks: Sequence[Block]) -> None:
+        """Hold no copy of a text that the blocks of the answer hold already."""
+        texts = [text for block in blocks if block.get("type") == "text" and isinstance(text := block.get("text"), str)]
+        if len(texts) == 1:
+            self._text.share_text(texts[0])
 
     def append_text(self, text: str) -> None:
         """Append text of ours, e.g. the list of sources."""

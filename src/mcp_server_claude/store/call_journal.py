@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import Transaction
 
 MAX_PROMPT_HEAD_CHARS = 200
+MAX_CHUNK_CHARS = 64 * 1024
+"""Characters in one row. SQLite copies a value twice to write it, and keeps one copy until the next one."""
 SERVER_ENDED = "The server ended before the answer was finished."
 TEXT_DELETED = "The text was deleted."
 """Replaces the reason why an answer is incomplete, which can quote the API, and the API can quote the prompt."""
@@ -123,7 +125,9 @@ def append_text(tx: Transaction, chunks: Iterable[tuple[str, int, str]]) -> None
     """
     for call_id, off, text in chunks:
         if text and tx.execute(_EXTEND, {"id": call_id, "until": off + len(text)}):
-            tx.execute(_CHUNK, {"id": call_id, "off": off, "text": text})
+            for start in range(0, len(text), MAX_CHUNK_CHARS):
+                piece = text[start : start + MAX_CHUNK_CHARS]
+                tx.execute(_CHUNK, {"id": call_id, "off": off + start, "text": piece})
 
 
 def close_call(
