@@ -9,6 +9,11 @@ MAX_JOINED_CHARS = 4096
 """Characters up to which pieces of text are joined as they come; larger blocks cost more to join than to keep apart."""
 
 
+def is_blank(text: str) -> bool:
+    """True if there is nothing but white space. Nothing is copied, as `strip` would."""
+    return not text or text.isspace()
+
+
 class TextLog:
     """A text that grows. Its writer appends to it, and each reader reads from an offset of its own, in characters.
 

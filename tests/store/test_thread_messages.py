@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
 
 from mcp_server_claude.store import process_locks, request_ledger, thread_messages
 from mcp_server_claude.store.thread_messages import Thread
+from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
     from mcp_server_claude.store import Transaction
@@ -60,6 +62,54 @@ def test_a_thread_whose_only_question_was_never_answered_can_be_locked_and_conti
     assert thread_messages.lock_thread(tx, "t_1", call_id="c_2", worker="w_2", now=3.0)
     thread_messages.append_message(tx, "t_1", question("c_2"))
     assert [turn.call_id for turn in thread_messages.thread_history(tx, "t_1")] == ["c_2"]
+
+
+LONG_TEXT = "é" * (2 * thread_messages.MAX_INLINE_CHARS) + "the end"
+
+
+def test_a_long_text_is_stored_in_short_rows_and_read_whole(tx: Transaction) -> None:
+    content: list[dict[str, object]] = [
+        {"type": "thinking", "thinking": "hm"},
+        {"type": "text", "text": "é"},
+        {"type": "text", "text": LONG_TEXT},
+    ]
+    create(tx, "t_1", 1.0)
+    for call_id in ("c_1", "c_2"):
+        thread_messages.append_message(tx, "t_1", question(call_id))
+        answer = thread_messages.ThreadMessage(role="assistant", content=content, model="m", call_id=call_id)
+        thread_messages.append_message(tx, "t_1", answer)
+    history = thread_messages.thread_history(tx, "t_1")
+    assert [turn.content for turn in history] == [[{"type": "text", "text": "?"}], content] * 2
+    assert stored_rests(tx) == 4
+    thread_messages.replace_question(tx, "t_1", "c_2", content[1:])
+    thread_messages.replace_contents(tx, "t_1", {1: content[::-1], 3: content[:2]})
+    history = thread_messages.thread_history(tx, "t_1")
+    assert [turn.content for turn in history] == [history[0].content, content[::-1], content[1:], content[:2]]
+    assert stored_rests(tx) == 4
+    thread_messages.remove_interrupted_turn(tx, "t_1", "c_2")
+    assert [turn.content for turn in thread_messages.thread_history(tx, "t_1")] == [history[0].content, content[::-1]]
+    assert stored_rests(tx) == 2
+    assert thread_messages.delete_thread(tx, "t_1", "ada")
+    assert stored_rests(tx) == 0
+
+
+def test_a_long_text_takes_little_memory_while_it_is_stored(tx: Transaction) -> None:
+    text = LONG_TEXT * 20
+    create(tx, "t_1", 1.0)
+    answer = thread_messages.ThreadMessage(
+        role="assistant", content=[{"type": "text", "text": text}], model="m", call_id="c"
+    )
+    tracemalloc.start()
+    try:
+        thread_messages.append_message(tx, "t_1", answer)
+        assert tracemalloc.get_traced_memory()[1] < len(text) / 2
+    finally:
+        tracemalloc.stop()
+
+
+def stored_rests(tx: Transaction) -> int:
+    """The number of rows with the rest of a text."""
+    return tx.fetch_one(scalar, "select count(*) as n from turn_text") or 0
 
 
 def question(call_id: str) -> thread_messages.ThreadMessage:

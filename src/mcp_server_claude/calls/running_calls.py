@@ -24,6 +24,7 @@ from mcp_server_claude.calls.shared_user_rate_limit import SharedUserRateLimiter
 from mcp_server_claude.engine.journal_writer import journal_bug
 from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.store import StoreError, call_journal, store_errors_as
+from mcp_server_claude.text_log import is_blank
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -318,7 +319,7 @@ class CallRegistry:
     async def _stopped_outcome(self, running: RunningCall) -> Reply | RequestError:
         """The outcome of a stopped call: its text so far and its usage."""
         text, usage = running.text.slice(0), await self._journaled_usage(running)
-        if text.strip():
+        if not is_blank(text):
             return Reply(text=text, usage=usage, incomplete=f"{running.cancel_reason} Ask again for the rest.")
         return RequestError(
             f"The call ended before it said anything: {running.cancel_reason}", kind="cancelled", usage=usage

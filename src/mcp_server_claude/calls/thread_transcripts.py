@@ -18,6 +18,7 @@ from mcp_server_claude.engine.thread_repair import remote_file, without_missing_
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.store import process_locks
 from mcp_server_claude.store import thread_messages as stored
+from mcp_server_claude.text_log import is_blank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -232,7 +233,7 @@ def _without_blank_text(blocks: Sequence[Block]) -> list[Block]:
     result: list[Block] = []
     is_complete = True
     for block in blocks:
-        if block.get("type") == "text" and not str(block.get("text") or "").strip():
+        if block.get("type") == "text" and is_blank(str(block.get("text") or "")):
             is_complete = False
         elif is_complete or block.get("type") not in THINKING_BLOCK_TYPES:
             result.append(block)
@@ -247,4 +248,4 @@ def _has_all_tool_results(blocks: Sequence[Block]) -> bool:
 
 
 def text_blocks_of(text: str) -> list[Block]:
-    return [{"type": "text", "text": replace_lone_surrogates(text)}] if text.strip() else []
+    return [{"type": "text", "text": replace_lone_surrogates(text)}] if not is_blank(text) else []

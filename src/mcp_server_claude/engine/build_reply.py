@@ -12,6 +12,7 @@ from mcp_server_claude.call_types import Reply, StructuredOutput, Waiting
 from mcp_server_claude.engine import stop_reasons
 from mcp_server_claude.engine.structured_output import mismatch_error
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.text_log import is_blank
 
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.models import ClaudeModel
@@ -29,10 +30,10 @@ def reply_for_outcome(outcome: LoopOutcome, text: str, usage: UsageAccumulator, 
         CallError: There is no text.
     """
     stream, error, account = outcome.stream, outcome.error, usage.usage()
-    if error is not None and not text.strip():
+    if error is not None and is_blank(text):
         raise error
     end = outcome.answer_end(model, account.thread)
-    if stream.stop_reason == "refusal" or not text.strip():
+    if stream.stop_reason == "refusal" or is_blank(text):
         message = stop_reasons.no_text_message(end)
         raise RequestError(message, kind=stream.stop_reason or "truncated", request_id=stream.request_id)
     if error is not None:

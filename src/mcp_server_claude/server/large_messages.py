@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from json.encoder import encode_basestring as quote_json  # in C
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, cast
@@ -79,10 +80,20 @@ def _quoted_pieces(text: str) -> Iterator[bytes]:
 
 
 def release_after_sending(message_bytes: int) -> None:
-    """Collect garbage soon, if a message of this size was large.
+    """Collect garbage soon, if a message of this size was large, and give free memory back to the system.
 
     A finished request leaves reference cycles with its result, and an idle server allocates too little for Python to
     look for them. It takes a few milliseconds.
     """
     if message_bytes >= MIN_LARGE_MESSAGE_BYTES:
-        asyncio.get_running_loop().call_later(COLLECT_DELAY_S, gc.collect)
+        asyncio.get_running_loop().call_later(COLLECT_DELAY_S, _release_memory)
+
+
+def _release_memory() -> None:
+    gc.collect()
+    if sys.platform == "linux":
+        import ctypes  # only where there is something to release
+
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what is freed below what is in use
+        if trim is not None:
+            trim(0)

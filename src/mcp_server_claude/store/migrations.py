@@ -239,6 +239,11 @@ MIGRATIONS: tuple[Migration, ...] = (
         "Questions about the cost of a call, and a key for its state, so that any server can take the answer.",
         (table_definitions.CREATE_SHARED_KEY, table_definitions.CREATE_SPENDING_QUESTION),
     ),
+    Migration(
+        21,
+        "The rest of long texts of messages, in short rows, since a long row is held in memory three times.",
+        (table_definitions.CREATE_TURN_TEXT,),
+    ),
 )
 
 NEWEST_VERSION = MIGRATIONS[-1].number

@@ -121,6 +121,18 @@ create table turn (
 )
 """
 
+CREATE_TURN_TEXT = """
+create table turn_text (
+    thread_id text not null,
+    seq bigint not null,
+    block bigint not null,
+    off bigint not null,
+    text text not null,
+    primary key (thread_id, seq, block, off),
+    foreign key (thread_id, seq) references turn (thread_id, seq) on delete cascade
+)
+"""
+
 CREATE_MEMBER = """
 create table member (
     name text primary key,

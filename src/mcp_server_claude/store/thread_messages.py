@@ -65,6 +65,9 @@ class AnswerStatus:
     usage: dict[str, object] | None
 
 
+MAX_INLINE_CHARS = 256 * 1024
+"""Characters of a text block that are stored in its message's row; the rest is stored in rows of this size at most.
+SQLite copies a value twice to write it."""
 UNLOCKED = "(holder is null or not exists (select 1 from process where process.id = thread.worker))"
 """Condition on a thread that no running process has locked, as SQL."""
 _THREAD = '"id", "user", head, system, model, started_at, touched_at'
@@ -84,7 +87,13 @@ _INSERT_MESSAGE = """
 insert into turn (thread_id, seq, role, content, model, call_id, rules, prefix_digest)
 values (:id, (select coalesce(max(seq), 0) + 1 from turn where thread_id = :id), :role, :content, :model, :call,
         :rules, :digest)
+returning seq
 """
+_QUESTION_SEQ = "select seq from turn where thread_id = :id and call_id = :call and role = 'user'"
+_SET_CONTENT = "update turn set content = :content where thread_id = :id and seq = :seq"
+_INSERT_TEXT = "insert into turn_text (thread_id, seq, block, off, text) values (:id, :seq, :block, :off, :text)"
+_DELETE_TEXT = "delete from turn_text where thread_id = :id and seq = :seq"
+_TEXTS = "select seq, block, text from turn_text where thread_id = :id order by seq, block, off"
 _LAST_MESSAGE = f"select {_MESSAGE} from turn where thread_id = :id order by seq desc limit 1"  # noqa: S608
 _DELETE_QUESTION = "delete from turn where thread_id = :id and call_id = :call and role = 'user'"
 _INACTIVE = f"select id from thread where touched_at < :before and {UNLOCKED}"  # noqa: S608 - a constant
@@ -150,20 +159,28 @@ def unlock_thread(tx: Transaction, thread_id: str, call_id: str) -> None:
 
 def thread_history(tx: Transaction, thread_id: str) -> list[ThreadMessage]:
     """Return all messages of a thread, in order."""
-    sql = f"select {_MESSAGE} from turn where thread_id = :id order by seq"  # noqa: S608 - a constant
-    return tx.fetch_all(_message_row, sql, {"id": thread_id})
+    sql = f"select seq, {_MESSAGE} from turn where thread_id = :id order by seq"  # noqa: S608 - a constant
+    messages = dict(tx.fetch_all(_numbered_message_row, sql, {"id": thread_id}))
+    texts: dict[tuple[int, int], list[str]] = {}
+    for seq, block, text in tx.fetch_all(_text_row, _TEXTS, {"id": thread_id}):
+        texts.setdefault((seq, block), []).append(text)
+    for (seq, index), pieces in texts.items():
+        block = messages[seq].content[index]
+        block["text"] = "".join((str(block["text"]), *pieces))
+    return list(messages.values())
 
 
 def append_message(tx: Transaction, thread_id: str, message: ThreadMessage) -> None:
     """Append a message to a thread."""
     row = {
         "role": message.role,
-        "content": json.dumps(list(message.content)),
+        "content": _encode_heads(message.content),
         "model": message.model,
         "rules": message.rules,
         "digest": message.prefix_digest,
     }
-    tx.execute(_INSERT_MESSAGE, row | _key_params(thread_id, message.call_id))
+    seq = tx.fetch_one(scalar, _INSERT_MESSAGE, row | _key_params(thread_id, message.call_id)) or 0
+    _insert_rests(tx, thread_id, seq, message.content)
     if message.model:
         tx.execute("update thread set model = :model where id = :id", {"model": message.model, "id": thread_id})
 
@@ -186,8 +203,8 @@ def remove_interrupted_turn(tx: Transaction, thread_id: str, call_id: str) -> No
 
 def replace_question(tx: Transaction, thread_id: str, call_id: str, content: Sequence[dict[str, object]]) -> None:
     """Store a question as it was sent, where files had to be added to it."""
-    sql = "update turn set content = :content where thread_id = :id and call_id = :call and role = 'user'"
-    tx.execute(sql, {"content": json.dumps(list(content))} | _key_params(thread_id, call_id))
+    for seq in tx.fetch_all(scalar, _QUESTION_SEQ, _key_params(thread_id, call_id)):
+        _replace_content(tx, thread_id, seq, content)
 
 
 def set_definitions(tx: Transaction, thread_id: str, definitions: Sequence[dict[str, object]]) -> None:
@@ -212,8 +229,7 @@ def replace_contents(tx: Transaction, thread_id: str, contents: Mapping[int, Seq
     """Replace the content of messages, by their place in `thread_history`."""
     places = tx.fetch_all(scalar, "select seq from turn where thread_id = :id order by seq", {"id": thread_id})
     for place, content in contents.items():
-        sql = "update turn set content = :content where thread_id = :id and seq = :seq"
-        tx.execute(sql, {"content": json.dumps(list(content)), "id": thread_id, "seq": places[place]})
+        _replace_content(tx, thread_id, places[place], content)
 
 
 def recent_threads(tx: Transaction, user: str, limit: int = 10) -> list[Thread]:
@@ -274,6 +290,38 @@ def count_threads(tx: Transaction) -> int:
     return tx.fetch_one(scalar, "select count(*) as n from thread") or 0
 
 
+def _replace_content(tx: Transaction, thread_id: str, seq: int, content: Sequence[dict[str, object]]) -> None:
+    tx.execute(_SET_CONTENT, {"content": _encode_heads(content), "id": thread_id, "seq": seq})
+    tx.execute(_DELETE_TEXT, {"id": thread_id, "seq": seq})
+    _insert_rests(tx, thread_id, seq, content)
+
+
+def _encode_heads(content: Sequence[dict[str, object]]) -> str:
+    """The JSON of a message's content, of long texts their first part."""
+    return json.dumps(
+        [
+            block if (text := _long_text(block)) is None else {**block, "text": text[:MAX_INLINE_CHARS]}
+            for block in content
+        ]
+    )
+
+
+def _insert_rests(tx: Transaction, thread_id: str, seq: int, content: Sequence[dict[str, object]]) -> None:
+    """Insert the rest of each long text."""
+    for index, block in enumerate(content):
+        text = _long_text(block) or ""
+        for start in range(MAX_INLINE_CHARS, len(text), MAX_INLINE_CHARS):
+            place = {"id": thread_id, "seq": seq, "block": index, "off": start}
+            tx.execute(_INSERT_TEXT, {**place, "text": text[start : start + MAX_INLINE_CHARS]})
+
+
+def _long_text(block: Mapping[str, object]) -> str | None:
+    """The text of a text block that is too long for one row."""
+    text = block.get("text")
+    is_long = block.get("type") == "text" and isinstance(text, str) and len(text) > MAX_INLINE_CHARS
+    return str(text) if is_long else None
+
+
 def _thread_with_cost(micros: int, **row: Any) -> tuple[Thread, int]:
     return Thread(**row), micros
 
@@ -296,3 +344,11 @@ def _thread_row(definitions: str, **row: Any) -> Thread:
 
 def _message_row(content: str, **row: Any) -> ThreadMessage:
     return ThreadMessage(content=cast("list[dict[str, object]]", json.loads(content)), **row)
+
+
+def _numbered_message_row(seq: int, **row: Any) -> tuple[int, ThreadMessage]:
+    return seq, _message_row(**row)
+
+
+def _text_row(*, seq: int, block: int, text: str) -> tuple[int, int, str]:
+    return seq, block, text
