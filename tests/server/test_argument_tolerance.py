@@ -13,6 +13,9 @@ PROPERTIES = {
     "schema": {"type": "object"},
     "dry_run": {"type": "boolean"},
     "max_usd": {"type": "number"},
+    "effort": {"type": "string", "enum": ["low", "high"]},
+    "tools": {"type": "array", "items": {"type": "string", "enum": ["web", "read"]}},
+    "items": {"type": "array"},
 }
 
 
@@ -31,13 +34,23 @@ PROPERTIES = {
         ({"dry_run": "true"}, {"dry_run": True}),
         ({"max_usd": "0.5"}, {"max_usd": 0.5}),
         ({"prompt": "null", "model": '{"a": 1}'}, {"prompt": "null", "model": '{"a": 1}'}),
+        ({"effort": "HIGH"}, {"effort": "high"}),
+        ({"effort": ' "high" '}, {"effort": "high"}),
+        ({"effort": "highest"}, {"effort": "highest"}),
+        ({"model": '"opus"'}, {"model": "opus"}),
+        ({"tools": "web,read"}, {"tools": ["web", "read"]}),
+        ({"tools": ["WEB", " read"]}, {"tools": ["web", "read"]}),
+        ({"tools": ["bash", 5]}, {"tools": ["bash", 5]}),
+        ({"files": "a,b.py"}, {"files": ["a,b.py"]}),
+        ({"items": "src/*.py"}, {"items": ["src/*.py"]}),
+        ({"items": '["a", "b"]'}, {"items": ["a", "b"]}),
         ({"toolCallId": "x", "sessionId": "y", "action": "z", "chatInput": "w"}, {}),
         ({"wait_for_previous": True}, {}),
         ({"modle": "opus"}, {"modle": "opus"}),
     ],
 )
 def test_arguments_as_clients_send_them_are_understood(sent: dict[str, object], meant: dict[str, object]) -> None:
-    assert tolerated_arguments(sent, PROPERTIES, ["prompt"]) == meant
+    assert tolerated_arguments(sent, PROPERTIES, ["prompt", "items"]) == meant
 
 
 def test_no_enum_of_a_tool_has_an_empty_string() -> None:

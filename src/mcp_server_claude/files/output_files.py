@@ -6,6 +6,7 @@ beside the target, which then takes its name in one step.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -140,7 +141,9 @@ def _digest_of(directory: OpenFile, base: str) -> str:
         descriptor = os.open(path, flags, dir_fd=dir_fd)
     except FileNotFoundError:
         return ""
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise RequestError(f"{quote_name(base)} is too long for the name of a file.") from None
         raise RequestError(f"{quote_name(base)} exists and cannot be overwritten.") from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

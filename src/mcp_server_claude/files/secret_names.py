@@ -37,13 +37,20 @@ SECRET_FILE_GLOBS = (
     *("wg[0-9]*.conf", "wpa_supplicant*.conf", "*.nmconnection", "ipsec.secrets"),
     # FTP clients, and keys of services.
     *("filezilla.xml", "sitemanager.xml", "recentservers.xml", "winscp.ini", "local.settings.json"),
+    *("appsettings.production.json", "key.properties", "keystore.properties", ".wakatime.cfg", "op-session*"),
+    *("env.local", "env.production", "env.staging", "env.development", "*.env.json", "*.env.yml", "*.env.yaml"),
+    *("token.json", "token.txt", "token.pickle", "*oauth_token*", "*[-_]token.txt", "*[-_]token.json"),
+    # Exports of password managers and browsers, and wallets.
+    *("*bitwarden*", "*1password*export*", "*lastpass*export*", "*keepass*export*", "cookies.txt", "*.keychain"),
+    *("*.keychain-db", "wallet.json", "seed.txt", "utc--*"),
 )
 """Names of files, in lower case."""
 
 SECRET_WORD_GLOBS = (
     *("credentials*", ".credentials*", "secrets", "secrets.*", "secret.*", ".secret*", "service-account*"),
     *("service_account*", "serviceaccount*", "kubeconfig*", "*.kubeconfig", "client_secret*", "client-secret*"),
-    *("application_default_credentials*", "*firebase-adminsdk*"),
+    *("application_default_credentials*", "*firebase-adminsdk*", "vault.yml", "vault.yaml", "*[-_]vault.yml"),
+    *("*[-_]vault.yaml", "*[-_]key", "*[-_]key.txt", "*[-_]key.json"),
 )
 """Names of files unless their suffix is that of source code: `credentials.py` is about secrets and holds none."""
 
@@ -75,7 +82,9 @@ SECRET_PATH_GLOBS = (
     *("*rclone/rclone.conf", "*doctl/config.yaml", "*.docker/config.json", "*.config/gcloud/*", "*.snowsql/config"),
     *("*.snowflake/*", "*.config/configstore/*", "*.config/stripe/*", "*.wrangler/config/*", "*.supabase/*token*"),
     *("*.fly/config.yml", "*.circleci/cli.yml", "*.config/op/config", "*sops/age/keys.txt", "*huggingface/token"),
-    *("*huggingface/stored_tokens", "*.irssi/config", "*.dbeaver*/credentials-config.json"),
+    *("*.netlify/config.json", "*.railway/config.json", "*.cloudflared/*.json", "*.gsutil/*", "*.mc/config.json"),
+    *("*.config/openai*", "*.config/anthropic*", ".openai", ".anthropic", "*.expo/state.json"),
+    *("*.idea/datasources*.xml", "*huggingface/stored_tokens", "*.irssi/config", "*.dbeaver*/credentials-config.json"),
     *("*google-chrome*/*", "*google/chrome/*", "*chromium/*", "*brave-browser/*", "*bravesoftware/*"),
     *("*microsoft-edge*/*", "*microsoft edge/*", "*microsoft/edge/*", "*vivaldi/*", "*com.operasoftware*/*"),
 )
@@ -83,27 +92,40 @@ SECRET_PATH_GLOBS = (
 
 HARMLESS_GLOBS = (
     *(".env.example", ".env.sample", ".env.template", ".env.dist", ".env.defaults", "example.env", "sample.env"),
-    *(".dev.vars.example", "id_*.pub"),
+    *(".dev.vars.example", "id_*.pub", "*public[-_]key*", "*pub[-_]key*"),
 )
 
+_BACKUP_SUFFIX = re.compile(r"(?:~|\.(?:bak|backup|old|orig|save|swp|copy))+$")
 _WORD_BOUNDARY = re.compile(r"[^a-z0-9]+")
 _CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def matching_pattern(parts: Sequence[str], allow_globs: Sequence[str]) -> str:
-    """The pattern by which a path looks like a secret; empty where none matches, or one of `allow_globs` does."""
+    """The pattern by which a path looks like a secret; empty where none matches, or one of `allow_globs` does.
+
+    A backup (`.npmrc~`, `x.p12.bak`) is as secret as its original, unless its own name is allowed.
+    """
     plain = [_normalize_name(part) for part in parts]
     if not plain:
         return ""
     name, path = plain[-1], "/".join(plain)
     if any(fnmatchcase(name, glob) or fnmatchcase(path, glob) for glob in map(_normalize_name, allow_globs)):
         return ""
+    if by_name := _pattern_of(plain, parts[-1]):
+        return by_name
+    original = _BACKUP_SUFFIX.sub("", name)
+    return _pattern_of([*plain[:-1], original], original) if original not in {"", name} else ""
+
+
+def _pattern_of(plain: Sequence[str], written: str) -> str:
+    """The pattern of a path of normalized parts; `written` is the last part as it stands, with its capitals."""
+    name, path = plain[-1], "/".join(plain)
     if directory := private_directory(plain):
         return f"{directory}/**"
     if any(fnmatchcase(name, glob) for glob in HARMLESS_GLOBS):
         return ""
     globs = SECRET_FILE_GLOBS if name.endswith(SOURCE_SUFFIXES) else SECRET_FILE_GLOBS + SECRET_WORD_GLOBS
-    by_name = next((glob for glob in globs if fnmatchcase(name, glob)), "") or _secret_word(parts[-1])
+    by_name = next((glob for glob in globs if fnmatchcase(name, glob)), "") or _secret_word(written)
     return by_name or next((glob for glob in SECRET_PATH_GLOBS if fnmatchcase(path, glob)), "")
 
 

@@ -12,6 +12,15 @@ MAX_SENTENCES = 3
 MAX_NAME_CHARS = 60
 FILE_ITEM = re.compile(r"files\.\d+")
 OBJECT_ERRORS = frozenset({"model_attributes_type", "model_type", "dict_type"})
+PYDANTIC_ASIDE = re.compile(r", (?:unable to parse|got a number).*")
+"""The end of a message of pydantic's that repeats its beginning in the terms of a parser."""
+LIST_LENGTH = re.compile(r"List should have at (most|least) (\d+) items?.*")
+REQUIREMENT_BY_TYPE = {
+    "dict_type": "a JSON object",
+    "list_type": "a list",
+    "int_parsing_size": "a smaller number",
+}
+"""What a value must be, for the types of pydantic's errors whose own words are those of Python."""
 UNION_TAG = re.compile(r"[A-Z]\w*|str")
 """The parts of an error's location that name a member of a union; our own field names are lower case."""
 
@@ -48,6 +57,8 @@ def _error_sentence(error: Mapping[str, Any]) -> str:
             return f"{name} must not be empty."
         case "extra_forbidden":
             return f"There is no field named {name!r}."
+        case kind if kind in REQUIREMENT_BY_TYPE:
+            return f"{name} must be {REQUIREMENT_BY_TYPE[kind]}."
         case "literal_error":
             return f"{name} must be one of {_expected_values(error)}."
         case _:
@@ -62,6 +73,7 @@ def _expected_values(error: Mapping[str, Any]) -> str:
 
 def _with_name(name: str, message: str) -> str:
     requirement = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    requirement = LIST_LENGTH.sub(r"must have at \1 \2 entries", PYDANTIC_ASIDE.sub("", requirement))
     is_requirement = message.startswith("Input should be ")
     if not name:
         return f"The body must be {requirement}." if is_requirement else f"{requirement[:1].upper()}{requirement[1:]}."

@@ -157,6 +157,8 @@ def _cancel_timer(timer: asyncio.TimerHandle | None) -> None:
 
 
 def _body_timeout_response() -> Response:
-    response = error_responses.error_response(RequestError("The request's body came too slowly.", kind="body_timeout"))
+    response = error_responses.error_response(
+        RequestError("The request's body arrived too slowly.", kind="body_timeout")
+    )
     response.headers["Connection"] = "close"
     return response

@@ -68,13 +68,21 @@ async def handle_call_error(request: Request, error: Exception) -> JSONResponse:
     return error_response(error, role=reader_role(request))
 
 
+TEXT_BY_STATUS = {
+    400: "The body is not JSON.",
+    404: "There is nothing at this address.",
+    405: "This address does not take that method.",
+}
+"""The errors that the framework raises before a route is called."""
+
+
 async def handle_http_exception(request: Request, error: Exception) -> JSONResponse:
     """Exception handler for requests without a route: an unknown path, or a method that the path does not support."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
     if error.status_code == 404 and is_authorization_server_path(request.url.path):
         return error_response(no_authorization_server(app_state(request).services.settings))
     kind = "not_found" if error.status_code == 404 else "invalid_request"
-    text = "There is nothing at this address." if error.status_code == 404 else f"{error.detail}."
+    text = TEXT_BY_STATUS.get(error.status_code, f"{error.detail}.")
     return JSONResponse({"error": error_json(RequestError(text, kind=kind))}, error.status_code, error.headers)
 
 

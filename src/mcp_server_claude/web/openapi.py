@@ -99,7 +99,7 @@ STATUS_DESCRIPTIONS = {
     402: "The budget, or the call's `max_usd`, is too low, or the cost must be approved (kind `confirmation`).",
     403: "The user, or the page that sends the request, may not do this.",
     404: "There is no such call, thread or model.",
-    408: "The request's body came too slowly.",
+    408: "The request's body arrived too slowly.",
     409: "Another process is answering in the thread.",
     413: "The request, or a file, is too large.",
     415: "The request is not `application/json`.",

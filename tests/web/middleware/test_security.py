@@ -55,7 +55,7 @@ def routes(server: Door) -> list[tuple[str, str]]:
 
 async def ask(server: Door, method: str, path: str, **headers: str) -> httpx2.Response:
     body = json.dumps(SOMETHING) if method in {"POST", "PUT", "PATCH"} else None
-    async with httpx2.AsyncClient(verify=NO_TLS, base_url=server.url, timeout=10) as client:
+    async with httpx2.AsyncClient(verify=NO_TLS, base_url=server.url, timeout=100) as client:
         return await client.request(method, path, content=body, headers=JSON | headers)
 
 
@@ -308,11 +308,11 @@ async def test_a_body_that_is_too_long_is_rejected_declared_or_not(upstream: Sim
                 yield b'{"message": "' + b"x" * 500
 
         for path in ("/chat", "/mcp"):
-            async with httpx2.AsyncClient(verify=NO_TLS, base_url=server.url, timeout=10) as client:
+            async with httpx2.AsyncClient(verify=NO_TLS, base_url=server.url, timeout=100) as client:
                 response = await client.post(path, content=b"x" * 2_001, headers=JSON)
                 untold = await client.post(path, content=pieces(), headers=JSON)
             assert (response.status_code, untold.status_code) == (413, 413), path
-        async with httpx2.AsyncClient(verify=NO_TLS, base_url=server.url, timeout=10) as client:
+        async with httpx2.AsyncClient(verify=NO_TLS, base_url=server.url, timeout=100) as client:
             assert (await client.post("/chat", json={"message": "hello"})).status_code == 200
     assert len(spent(upstream)) == 1
 
@@ -403,6 +403,15 @@ async def raw(server: Door, request: str) -> str:
     try:
         writer.write(request.encode("latin-1"))
         await writer.drain()
-        return (await asyncio.wait_for(reader.read(), 10)).decode("utf-8", "replace")
+        return (await asyncio.wait_for(reader.read(), 100)).decode("utf-8", "replace")
     finally:
         writer.close()
+
+
+async def test_a_request_with_two_lengths_is_refused_and_its_connection_closed(server: Door) -> None:
+    host = server.url.removeprefix("http://")
+    head = f"POST /chat HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 3\r\n"
+    said = await raw(server, f"{head}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n")
+    assert said.startswith("HTTP/1.1 400 ")
+    assert "not both" in said
+    assert said.count("HTTP/1.1") == 1

@@ -161,7 +161,7 @@ async def test_a_body_that_does_not_arrive_is_answered_408(
                 await connection.send(request_head(headers, path=path), b'{"jsonrpc"')
                 received = await connection.read_to_end()
             assert received.startswith(b"HTTP/1.1 408 "), path
-            assert b"came too slowly" in received
+            assert b"arrived too slowly" in received
 
 
 async def test_a_head_that_does_not_arrive_times_out(server: HttpServerInLoop, monkeypatch: pytest.MonkeyPatch) -> None:

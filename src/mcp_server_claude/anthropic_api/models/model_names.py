@@ -18,7 +18,7 @@ CatalogSource: TypeAlias = Literal["api", "disk", "file"]
 """The origin of a list: the API now, the API earlier (on disk), or the bundled file."""
 
 MAX_QUOTED_CHARS = 60
-UNSAFE_CHARACTER = re.compile(r"[^A-Za-z0-9._@-]")
+UNSAFE_CHARACTER = re.compile(r"[^A-Za-z0-9._@/:-]")
 
 
 @dataclass(frozen=True, slots=True)

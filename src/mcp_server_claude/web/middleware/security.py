@@ -144,7 +144,7 @@ def body_too_large(max_bytes: int) -> RequestError:
 
 def _check_head(scope: Scope) -> Response | None:
     """The response to a request whose head is refused: 505 for its HTTP version (RFC 9110), 431 for its size
-    (RFC 6585).
+    (RFC 6585), 400 for two lengths, by which a proxy and this server may see two requests in one (RFC 9112, 6.1).
     """
     if scope["http_version"] not in HTTP_VERSIONS:
         return error_responses.error_response(RequestError("The server speaks HTTP/1.1."), status=505)
@@ -156,6 +156,12 @@ def _check_head(scope: Scope) -> Response | None:
             kind="too_large",
         )
         return error_responses.error_response(error, status=431)
+    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
+        response = error_responses.error_response(
+            RequestError("A request has a Content-Length or a Transfer-Encoding, not both."), status=400
+        )
+        response.headers["Connection"] = "close"
+        return response
     return None
 
 
