@@ -71,7 +71,7 @@ class PastMessage:
 
     `rules` are the instructions that began to hold with a question. `prefix_digest` identifies everything that came
     before an answer in its request, and is empty where the thinking of the answer must not be sent again. `model` is
-    the model that was asked for an answer.
+    the model that was asked for an answer. `added_tools` are the tools that a question brought into its thread.
     """
 
     role: Literal["user", "assistant"]
@@ -79,20 +79,25 @@ class PastMessage:
     rules: str = ""
     prefix_digest: str = ""
     model: str = ""
+    added_tools: Sequence[ToolDefinition] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentTurn:
     """The part of a turn, apart from the answer, that a thread stores and sends again unchanged.
 
-    `definitions` are the tools of the thread from now on. `dropped_thinking` says that the API refused the thinking of
-    earlier answers, so that it must not be sent again; with `drops_blocks` the API drops what it would refuse, in every
-    later request. `missing_files` are URLs and file ids of earlier turns that cannot be fetched any more.
+    `definitions` are the tools with which the thread begins from now on, `added_tools` those that this turn brought.
+    With `merges_tools` the API refused tools that come later, so that all stand at the beginning. `dropped_thinking`
+    says that the API refused the thinking of earlier answers, so that it must not be sent again; with `drops_blocks`
+    the API drops what it would refuse, in every later request. `missing_files` are URLs and file ids of earlier turns
+    that cannot be fetched any more.
     """
 
     question: Message
     prefix_digest: str
     definitions: tuple[ToolDefinition, ...] = ()
+    added_tools: tuple[ToolDefinition, ...] = ()
+    merges_tools: bool = False
     dropped_thinking: bool = False
     drops_blocks: bool = False
     missing_files: tuple[str, ...] = ()
@@ -111,7 +116,7 @@ class Call:
     `starts_thread` says that `thread` is a fresh id, and this call the first of that conversation. `container_id` names
     the container where code ran in an earlier turn, so that code finds its files again. `shows_status` says that a
     person watches the progress. `drops_thinking_blocks` says that the API is to drop thinking of the thread
-    that it would refuse.
+    that it would refuse, `merges_tools` that it takes no tools which come later in the thread.
     `job_id` is the job that it belongs to, and `job_max_usd` what all calls of that job may cost together; 0 for no
     limit. Without `caches_prompt` only rules and attachments are written to the prompt cache: no other call begins with
     the same prompt. `project` is the name that the ledger shows; empty for that of the process.
@@ -146,6 +151,7 @@ class Call:
     project: str = ""
     shows_status: bool = False
     drops_thinking_blocks: bool = False
+    merges_tools: bool = False
     id: str = field(default_factory=new_call_id)
 
     def user_message(self) -> Message:

@@ -161,7 +161,7 @@ class Settings(HttpSettings):
     thinking_count: Literal["auto", "on", "off"] = Field(
         default="auto",
         description="Request the beta that counts thinking tokens while they are produced, for the status line and "
-        "estimates. `auto`: only from Anthropic's own API.",
+        "estimates, and use the betas that keep the thinking of a thread valid. `auto`: only with Anthropic's own API.",
     )
     thinking_display: Literal["auto", "summarized", "omitted"] = Field(
         default="auto",

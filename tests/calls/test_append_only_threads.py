@@ -136,6 +136,92 @@ async def test_added_tools_leave_out_older_thinking_and_stay_defined(upstream: S
     assert check_bound_thinking(upstream) == 1
 
 
+async def test_tools_are_added_by_a_message_where_the_api_takes_it_and_all_thinking_stays(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    fields: dict[str, Any] = {"base_url": upstream.url, "thinking_count": "on"}
+    search = f"Two. {directive(think=30, search='on')}"
+    async with connect("memory", "auto", tmp_path / "data", **fields) as session:
+        thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet"))
+        searched = await session.ask(search, thread=thread, tools=["web"], system="Be brief.")
+        await session.ask(f"Three. {THINK}", thread=thread)
+    async with connect("memory", "auto", tmp_path / "data", **fields) as session:
+        ran = await session.ask(f"Four. {directive(think=30, code='on')}", thread=thread, tools=["code"])
+        await session.ask("Five.", thread=thread, tools=["web"])
+    first, second, third, fourth, fifth = bodies(upstream)
+    assert not any("tools" in body for body in (first, second, third, fourth, fifth))
+    kinds = [block["type"] for block in second["messages"][-1]["content"]]
+    assert kinds == ["tool_addition", "tool_addition", "text"]
+    assert usage_meta(searched)["web_searches"] == 1
+    assert third["tool_choice"] == {"type": "none"}
+    added = [block["tool"]["definition"]["name"] for block in fourth["messages"][-1]["content"]]
+    assert added == ["web_search", "web_fetch", "code_execution"]  # beside code, the web is called directly
+    assert "container" in fifth
+    assert not ran.is_error
+    assert check_bound_thinking(upstream) == 1 + 2 + 3 + 4
+    assert all(record.status == 200 for record in upstream.requests)
+
+
+async def test_a_thread_with_added_tools_goes_on_with_a_model_that_takes_them_at_the_beginning_alone(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    fields: dict[str, Any] = {"base_url": upstream.url, "thinking_count": "on"}
+    async with connect("memory", "auto", tmp_path / "data", **fields) as session:
+        thread = thread_of(await session.ask(f"One. {THINK}", model="claude-sonnet-5-5"))
+        await session.ask(f"Two. {THINK}", thread=thread, tools=["web"])
+        await session.ask("Three.", thread=thread, tools=["web"], model="claude-sonnet-4-6")
+        await session.ask("Four.", thread=thread, tools=["web"], model="claude-sonnet-5-5")
+    _, _, third, fourth = bodies(upstream)
+    assert [tool["name"] for tool in third["tools"]] == ["web_search", "web_fetch"]
+    assert "system" not in [message["role"] for message in third["messages"]]
+    assert "tools" not in fourth
+    assert check_bound_thinking(upstream) == 1 + 0 + 2
+
+
+async def test_a_schema_in_a_thread_with_added_tools_leaves_their_citations_out(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, thinking_count="on") as session:
+        thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet"))
+        await session.ask(f"Two. {THINK}", thread=thread, tools=["web"])
+        formed = await session.ask("Three.", thread=thread, tools=["web"], schema=SCHEMA)
+        assert not formed.is_error
+        await session.ask("Four.", thread=thread, tools=["web"])
+    assert "citations" not in json.dumps(bodies(upstream)[2]["messages"][3])
+    check_bound_thinking(upstream)
+
+
+async def test_where_the_api_refuses_added_tools_all_tools_stand_at_the_beginning_from_then_on(tmp_path: Path) -> None:
+    refused = http_400(
+        {
+            "type": "error",
+            "error": {
+                "type": "invalid_request_error",
+                "message": "messages.3.content.0: Input tag 'tool_addition' found using 'type' does not match any of "
+                "the expected tags",
+            },
+        }
+    )
+    answers = [thinking_answer("s1"), refused, *(thinking_answer(f"s{number}") for number in (2, 3, 4))]
+    fields: dict[str, Any] = {"models_wait_s": 0, "thinking_count": "on"}
+    async with scripted_upstream(*answers) as api:
+        async with connect("memory", "auto", tmp_path / "data", base_url=api.url, **fields) as session:
+            thread = thread_of(await session.ask("One.", model="claude-sonnet-5-5"))
+            assert not (await session.ask("Two.", thread=thread, tools=["web"])).is_error
+        async with connect("memory", "auto", tmp_path / "data", base_url=api.url, **fields) as session:
+            assert not (await session.ask("Three.", thread=thread, tools=["web", "code"])).is_error
+            assert not (await session.ask("Four.", thread=thread)).is_error
+        posts = [request for request in api.requests if request.startswith(b"POST /v1/messages")]
+    assert [b"tool_addition" in post for post in posts] == [False, True, False, False, False]
+    assert [b"inline-tools-2026-09-15" in post for post in posts] == [False, True, False, False, False]
+    assert [b'"tools"' in post for post in posts] == [False, False, True, True, True]
+    assert [[each for each in (b"s1", b"s2", b"s3") if b'"' + each + b'"' in post] for post in posts[2:]] == [
+        [],
+        [],
+        [b"s3"],
+    ]
+
+
 async def test_a_call_that_failed_changes_nothing_of_its_thread(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, max_retries=0) as session:
         thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet", system="Be kind."))

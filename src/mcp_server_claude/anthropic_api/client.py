@@ -13,6 +13,7 @@ from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api import error_classification, response_headers, token_estimate
 from mcp_server_claude.anthropic_api.http_client import build_http_client, check_key_log
 from mcp_server_claude.anthropic_api.platforms import PLATFORMS
+from mcp_server_claude.anthropic_api.request_body import added_definitions
 from mcp_server_claude.anthropic_api.stream_reader import read_stream, read_whole_message
 from mcp_server_claude.anthropic_api.stream_usage import token_count
 from mcp_server_claude.errors import CallError, ConfigurationError, TemporaryError
@@ -34,6 +35,9 @@ THINKING_COUNT_BETA = "thinking-token-count-2026-05-13"
 """The beta that adds `estimated_tokens` to thinking deltas, even where the thinking itself is not shown."""
 THINKING_BINDING_BETA = "thinking-binding-controls-2026-08-01"
 """The beta of `thinking.block_binding`."""
+INLINE_TOOLS_BETA = "inline-tools-2026-09-15"
+"""The beta of tools that a message defines (`tool_addition`), of the Claude API alone
+(https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages, as of 2026-09-26)."""
 NOT_COUNTABLE_FIELDS = frozenset({"max_tokens", "container"})
 """The fields of a request that `count_tokens` does not take."""
 FINAL_COUNT_KINDS = frozenset(
@@ -273,11 +277,18 @@ class ClaudeClient:
         choice = self.settings.thinking_count
         return choice == "on" or (choice == "auto" and self.is_anthropic_address)
 
+    @property
+    def takes_tool_additions(self) -> bool:
+        """True if tools that a message defines are known to be accepted."""
+        return not self.platform.is_cloud and self.takes_thinking_betas
+
     def beta_headers(self, fields: RequestBody, *betas: str) -> dict[str, str]:
         """The header that names these betas, and those that a request's own fields need."""
         names = list(betas)
         if "block_binding" in cast("RequestBody", fields.get("thinking") or {}):
             names.append(THINKING_BINDING_BETA)
+        if added_definitions(fields):
+            names.append(INLINE_TOOLS_BETA)
         if self.platform.files_beta and _holds_file_id(fields.get("messages")):
             names.append(self.platform.files_beta)
         return {"anthropic-beta": ",".join(names)} if names else {}

@@ -57,9 +57,22 @@ def server_tool_definitions(names: Sequence[ToolName], *, programmatic: bool) ->
 
 def may_use_web(body: RequestBody) -> bool:
     """True if the web tools of a request are there, and may be used."""
-    tools = cast("list[RequestBody]", body.get("tools") or [])
+    tools = [*cast("list[RequestBody]", body.get("tools") or []), *added_definitions(body)]
     choice = cast("RequestBody", body.get("tool_choice") or {})
     return offers_web_tools(tools, is_switched_off=choice.get("type") == "none")
+
+
+def added_definitions(body: RequestBody) -> list[RequestBody]:
+    """The tools that messages of a request define."""
+    messages = cast("list[Message]", body.get("messages") or [])
+    blocks = [
+        block
+        for message in messages
+        if message.get("role") == "system"
+        for block in cast("list[RequestBody]", message["content"])
+        if block.get("type") == "tool_addition"
+    ]
+    return [cast("RequestBody", cast("RequestBody", block["tool"])["definition"]) for block in blocks]
 
 
 def build_request_body(
@@ -70,11 +83,13 @@ def build_request_body(
     messages: Sequence[Message] | None = None,
     system: str | None = None,
     tools: Sequence[ToolDefinition] = (),
+    adds_tools: bool = False,
     cache: CacheTtl = "off",
     thinking: RequestBody | None = None,
 ) -> RequestBody:
     """The request body for `call`: `model` as resolved, `max_tokens` as admitted, `system`, `tools` and `messages` as
-    the thread of the call has them. Where tools are defined and the call asked for none, none may be used.
+    the thread of the call has them. Where tools are defined, also by a message (`adds_tools`), and the call asked for
+    none, none may be used.
 
     With `cache` the API places its own breakpoint at the end of the request (automatic caching, the top-level
     `cache_control`): the next turn of the conversation then reads all of this from the cache. Rules and files have
@@ -91,8 +106,8 @@ def build_request_body(
         fields["system"] = [{"type": "text", "text": system}] if len(system) >= MIN_CACHED_SYSTEM_CHARS else system
     if tools:
         fields["tools"] = list(tools)
-        if not call.tools:
-            fields["tool_choice"] = {"type": "none"}
+    if (tools or adds_tools) and not call.tools:
+        fields["tool_choice"] = {"type": "none"}
     if thinking is not None:
         fields["thinking"] = thinking
     if call.effort:

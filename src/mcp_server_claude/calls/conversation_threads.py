@@ -24,7 +24,7 @@ from mcp_server_claude.calls.thread_transcripts import (
     text_blocks_of,
     with_history,
 )
-from mcp_server_claude.engine.thread_history import has_definitions
+from mcp_server_claude.engine.thread_history import has_definitions, known_definitions
 from mcp_server_claude.errors import CallError, RequestError, TemporaryError
 from mcp_server_claude.store import StoreError, call_journal, store_errors_as
 from mcp_server_claude.store import thread_messages as stored
@@ -211,7 +211,7 @@ class ConversationThreads:
         if beginning is None:
             raise await self._unknown_thread_error(call.thread, call.user)
         call = with_history(call, beginning)
-        uses_code = "code" in call.tools or has_definitions("code", call.definitions)
+        uses_code = "code" in call.tools or has_definitions("code", known_definitions(call))
         if uses_code:
             call = replace(call, container_id=self._containers.get(call.thread, ""))
         answer: list[Block] = []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, PastMessage, Reply
 from mcp_server_claude.engine import citations
 from mcp_server_claude.engine.answer_buffer import as_paragraph
-from mcp_server_claude.engine.thread_history import abilities_in
+from mcp_server_claude.engine.thread_history import abilities_in, merge_definitions
 from mcp_server_claude.engine.thread_repair import remote_file, without_missing_files
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.store import process_locks
@@ -131,6 +131,10 @@ def _store_sent_turn(tx: Transaction, call: Call, sent: SentTurn) -> None:
         stored.replace_question(tx, call.thread, call.id, _question_blocks(sent.question))
     if sent.definitions != call.definitions:
         stored.set_definitions(tx, call.thread, [dict(definition) for definition in sent.definitions])
+    if sent.added_tools:
+        stored.set_added_tools(tx, call.thread, call.id, [dict(definition) for definition in sent.added_tools])
+    if sent.merges_tools:
+        stored.keep_merging_tools(tx, call.thread)
     if sent.dropped_thinking:
         stored.forget_thinking(tx, call.thread)
     if sent.drops_blocks:
@@ -175,13 +179,15 @@ def with_history(call: Call, transcript: ThreadTranscript) -> Call:
     """
     thread = transcript.thread
     definitions = tuple(thread.definitions)
-    server_tools = tuple(name for name in abilities_in(definitions) if name != "read" and name not in call.tools)
+    known = merge_definitions(definitions, *(message.added_tools for message in transcript.turns))
+    server_tools = tuple(name for name in abilities_in(known) if name != "read" and name not in call.tools)
     return replace(
         call,
         system=thread.system,
         rules=_new_rules(call, transcript),
         definitions=definitions,
         drops_thinking_blocks=bool(thread.drops_thinking),
+        merges_tools=bool(thread.merges_tools),
         tools=(*call.tools, *server_tools) if call.tools else (),
         history=tuple(
             PastMessage(
@@ -190,6 +196,7 @@ def with_history(call: Call, transcript: ThreadTranscript) -> Call:
                 rules=message.rules,
                 prefix_digest=message.prefix_digest,
                 model=message.model,
+                added_tools=message.added_tools,
             )
             for message in transcript.turns
         ),

@@ -33,7 +33,6 @@ from mcp_server_claude.engine.rate_limit_cooldown import RateLimitCooldown, Rate
 from mcp_server_claude.engine.request_loop import RequestLoop
 from mcp_server_claude.engine.spending_limit import SpendingLimit
 from mcp_server_claude.engine.stream_watchdog import StreamWatchdog, background_task
-from mcp_server_claude.engine.thread_history import NO_REPAIR
 from mcp_server_claude.engine.thread_repair import ThreadRepair, next_repair
 from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
 from mcp_server_claude.errors import CallError, TemporaryError
@@ -245,22 +244,25 @@ class Engine:
             return outcome
         with suppress(CallError):
             without_schema = replace(prepared, output_schema=None)
-            counted = await self._claude.count_tokens(self._first_request(without_schema, max_tokens=1))
+            counted = await self._claude.count_tokens(
+                self._first_request(without_schema, max_tokens=1, repair=self._first_repair(prepared))
+            )
             tokens = counted.tokens if counted.exact else round(counted.tokens / OVERESTIMATE_FACTOR)
             message = stop_reasons.too_long_message(tokens, context_tokens, exact=counted.exact)
             return replace(outcome, error=failure.with_message(message))
         return outcome
 
-    def _first_request(
-        self, prepared: PreparedCall, *, max_tokens: int, repair: ThreadRepair = NO_REPAIR
-    ) -> RequestBody:
+    def _first_request(self, prepared: PreparedCall, *, max_tokens: int, repair: ThreadRepair) -> RequestBody:
         return prepared.first_request(account=self._claude.account, max_tokens=max_tokens, repair=repair)
+
+    def _first_repair(self, prepared: PreparedCall) -> ThreadRepair:
+        return ThreadRepair(merges_tools=prepared.call.merges_tools or not self._claude.takes_tool_additions)
 
     async def _count_first_request(self, prepared: PreparedCall, *, max_tokens: int) -> TokenCount:
         """The tokens of the first request, repaired as the call itself would be where the API refuses its thread."""
         takes_betas = self._claude.takes_thinking_betas
         can_drop_blocks = takes_betas and "adaptive" in prepared.model.thinking_types
-        repair = ThreadRepair(drops_blocks=prepared.call.drops_thinking_blocks and takes_betas)
+        repair = replace(self._first_repair(prepared), drops_blocks=prepared.call.drops_thinking_blocks and takes_betas)
         while True:
             body = self._first_request(prepared, max_tokens=max_tokens, repair=repair)
             try:
@@ -298,7 +300,7 @@ class Engine:
         """
         call, model = prepared.call, prepared.model
         max_tokens = model.max_tokens_for(call.max_tokens)
-        body = self._first_request(prepared, max_tokens=max_tokens)
+        body = self._first_request(prepared, max_tokens=max_tokens, repair=self._first_repair(prepared))
         await prepared.check_limits(body, self._claude.platform)
         try:
             counted = await self._count_first_request(prepared, max_tokens=max_tokens)

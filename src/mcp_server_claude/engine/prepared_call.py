@@ -98,6 +98,7 @@ class PreparedCall:
             messages=messages,
             system=view.system,
             tools=view.tools,
+            adds_tools=bool(view.offered),
             cache=cache,
             thinking=thinking_config(
                 self.model, effort=self.call.effort, display=self.thinking_display, drops_blocks=drops_blocks

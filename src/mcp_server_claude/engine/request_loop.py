@@ -64,7 +64,10 @@ class RequestLoop:
         self._call = call
         self._model = model
         self._context = context
-        self._repair = ThreadRepair(drops_blocks=call.drops_thinking_blocks and context.claude.takes_thinking_betas)
+        self._repair = ThreadRepair(
+            drops_blocks=call.drops_thinking_blocks and context.claude.takes_thinking_betas,
+            merges_tools=call.merges_tools or not context.claude.takes_tool_additions,
+        )
         self._web = FULL_WEB_ALLOWANCE
         self._messages = RequestMessages(call, self._view())
         self._progress = next_step.LoopProgress()
@@ -241,14 +244,14 @@ class RequestLoop:
             cache=self._context.cache,
             drops_blocks=self._repair.drops_blocks,
         )
-        if self._messages.container_id and "tools" in body:
+        if self._messages.container_id and self._messages.view.offered:
             body["container"] = self._messages.container_id
         return body
 
     def _has_file_tools(self) -> bool:
         schema = self._prepared.output_schema
         is_answer = schema is not None and schema.uses_answer_tool
-        return not is_answer and has_definitions("read", self._messages.view.tools)
+        return not is_answer and has_definitions("read", self._messages.view.offered)
 
     def _repeat_stream(self) -> None:
         """Prepare the answer buffer for the same request again."""

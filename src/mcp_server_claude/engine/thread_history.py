@@ -6,11 +6,12 @@ by November 2026).
 Two rules keep a thread alive:
 
 * A thread is append-only. It keeps the system prompt and the tool definitions that it began with. New rules become a
-  `role: "system"` message after the question that brought them. Tools that a turn may not use stay defined, with
-  `tool_choice: none`.
+  `role: "system"` message after the question that brought them, and so do new tools where the API takes them there
+  (`tool_addition`, https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages, as of
+  2026-09-26). Tools that a turn may not use stay defined, with `tool_choice: none`.
 * Each answer is stored with a digest of the request before it. Its thinking is sent back only where the new request
-  begins with exactly the same content. So a change that cannot be appended (another set of tools, another model's
-  versions of them, another key) leaves out thinking instead of failing.
+  begins with exactly the same content. So a change that cannot be appended (another model's
+  versions of the tools, another key) leaves out thinking instead of failing.
 """
 
 from __future__ import annotations
@@ -56,8 +57,10 @@ class ThreadView:
     """The part of a request before the call's own question, in the form for one model.
 
     `digest` covers the system prompt, the tools and the history. `rules` are the messages that follow the question.
-    `definitions` are the tools that the thread keeps for its later turns. They differ from `tools` where a model or a
-    schema needs other versions for this one request. `has_thinking` says that `history` holds bound thinking.
+    `tools` stand at the beginning, and `offered` are all, with those that messages define. `added_tools` are those that
+    this turn brings. `definitions` are the tools with which the thread begins in its later turns; they differ from
+    `tools` where a model or a schema needs other versions for this one request. `has_thinking` says that `history`
+    holds bound thinking.
     """
 
     system: str
@@ -65,8 +68,10 @@ class ThreadView:
     history: tuple[Message, ...]
     rules: tuple[Message, ...]
     definitions: Definitions
+    offered: Definitions
     digest: str
     has_thinking: bool
+    added_tools: Definitions = ()
     account_tag: str = ""
     notes: tuple[str, ...] = ()
 
@@ -76,6 +81,8 @@ class ThreadView:
             question=question,
             prefix_digest=f"{self.account_tag}.{_chain(self.digest, question, *self.rules)}",
             definitions=self.definitions,
+            added_tools=self.added_tools,
+            merges_tools=repair.additions_refused,
             dropped_thinking=not repair.with_thinking,
             drops_blocks=repair.drops_blocks,
             missing_files=tuple(sorted(repair.missing_files)),
@@ -96,10 +103,13 @@ def thread_view(
     `account` distinguishes credentials: the API refuses some thinking of other accounts. `repair` is what the
     API's refusals have made necessary. `web` bounds the web tools of this one request.
     """
-    definitions = _thread_definitions(call, model)
-    tools = tuple(web.limit_tool(tool) for tool in _definitions_for(definitions, model, form))
-    abilities = set(abilities_in(tools))
+    definitions, added = _thread_definitions(call, model)
+    known = merge_definitions(definitions, *(past.added_tools for past in call.history), added)
     takes_system = takes_system_messages(model)
+    adds_tools = takes_system and not repair.merges_tools and _definitions_for(known, model) == known
+    offered = _for_request(_definitions_for(known, model), form, web)
+    tools = _for_request(definitions, form, web) if adds_tools else offered
+    abilities = set(abilities_in(offered))
     system = call.system if takes_system else next(_latest_rules(call), call.system)
     digest = _chain(account, {"system": system, "tools": _with_form_tool(tools, form)})
     account_tag = sha256(account.encode()).hexdigest()[:ACCOUNT_TAG_CHARS]
@@ -113,15 +123,20 @@ def thread_view(
         content = [block for block in past.content if keeps_thinking or block.get("type") not in THINKING_BLOCK_TYPES]
         content = _without_missing_tools(without_missing_files(content, repair.missing_files), abilities)
         has_thinking = has_thinking or _has_thinking(content)
-        messages = [_as_sent(past.role, content), *system_messages(past.rules if takes_system else "")]
+        additions = _for_request(past.added_tools, form, web) if adds_tools else ()
+        messages = [_as_sent(past.role, content), *system_messages(past.rules if takes_system else "", additions)]
         history += messages
         digest = _chain(digest, *messages)
     return ThreadView(
         system=system,
         tools=tools,
         history=tuple(history),
-        rules=tuple(system_messages(call.rules)) if takes_system else (),
+        rules=tuple(
+            system_messages(call.rules if takes_system else "", _for_request(added, form, web) if adds_tools else ())
+        ),
         definitions=definitions,
+        offered=offered,
+        added_tools=added,
         digest=digest,
         has_thinking=has_thinking,
         account_tag=account_tag,
@@ -150,12 +165,31 @@ def takes_system_messages(model: ClaudeModel) -> bool:
     return SYSTEM_MESSAGE_MODELS.search(model.anthropic_id or model.id) is not None
 
 
-def system_messages(rules: str) -> list[Message]:
-    """Rules that begin to hold within a thread, as a message; none where there are no rules.
+def system_messages(rules: str, added_tools: Sequence[ToolDefinition] = ()) -> list[Message]:
+    """Rules that begin to hold within a thread, and tools that begin to be there, as a message; none without either.
 
     The API takes such a message directly after a user message, and an assistant message or nothing may follow it.
     """
-    return [{"role": "system", "content": [{"type": "text", "text": f"{RULES_PREFACE}{rules}"}]}] if rules else []
+    blocks: list[Block] = [
+        {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": definition}}
+        for definition in added_tools
+    ]
+    if rules:
+        blocks.append({"type": "text", "text": f"{RULES_PREFACE}{rules}"})
+    return [{"role": "system", "content": blocks}] if blocks else []
+
+
+def merge_definitions(*parts: Iterable[ToolDefinition]) -> Definitions:
+    """Tool definitions in the order of their first names; a later one replaces an earlier one of the same name."""
+    merged: dict[str, ToolDefinition] = {}
+    for part in parts:
+        merged |= {str(definition.get("name")): definition for definition in part}
+    return tuple(merged.values())
+
+
+def known_definitions(call: Call) -> Definitions:
+    """All tools that the thread of a call has had so far."""
+    return merge_definitions(call.definitions, *(past.added_tools for past in call.history))
 
 
 def has_definitions(ability: ToolName, definitions: Iterable[ToolDefinition]) -> bool:
@@ -168,22 +202,35 @@ def abilities_in(definitions: Iterable[ToolDefinition]) -> tuple[ToolName, ...]:
     return tuple(dict.fromkeys(ability for definition in definitions if (ability := _ability(definition))))
 
 
-def _thread_definitions(call: Call, model: ClaudeModel) -> Definitions:
-    """The tools that the thread is to keep: those it has, or a new set where this call wants more than these."""
-    known = abilities_in(call.definitions) or _abilities_used(call)
-    if call.definitions and set(call.tools) <= set(known):
-        return call.definitions
-    return _new_definitions(tuple(dict.fromkeys((*known, *call.tools))), model)
+def _thread_definitions(call: Call, model: ClaudeModel) -> tuple[Definitions, Definitions]:
+    """The tools that the thread begins with, and those that this call adds."""
+    if not call.history:
+        return call.definitions or _new_definitions(call.tools, model), ()
+    definitions = call.definitions
+    if not known_definitions(call):  # an earlier version of this package did not store them
+        definitions = _new_definitions(_abilities_used(call), model)
+    known = merge_definitions(definitions, known_definitions(call))
+    abilities = abilities_in(known)
+    if set(call.tools) <= set(abilities):
+        return definitions, ()
+    wanted = _new_definitions(tuple(dict.fromkeys((*abilities, *call.tools))), model)
+    return definitions, tuple(definition for definition in wanted if definition not in known)
 
 
-def _definitions_for(definitions: Definitions, model: ClaudeModel, form: OutputSchema | None) -> Definitions:
+def _definitions_for(definitions: Definitions, model: ClaudeModel) -> Definitions:
     """The tools as this model takes them: its own versions where it cannot drive those of the thread."""
     lacking = {name for name, is_there in (("web", model.web_search), ("code", model.code_execution)) if not is_there}
     if any(_needs_programmatic(definition) for definition in definitions) and not model.programmatic:
         definitions = _new_definitions(abilities_in(definitions), model)
-    supported = tuple(tool for tool in definitions if _ability(tool) not in lacking)
-    # A format and citations exclude each other (docs, "Structured outputs"): 400 where both are enabled.
-    return supported if form is None else tuple(_without_citations(tool) for tool in supported)
+    return tuple(tool for tool in definitions if _ability(tool) not in lacking)
+
+
+def _for_request(definitions: Iterable[ToolDefinition], form: OutputSchema | None, web: WebAllowance) -> Definitions:
+    """The tools for one request, within its bounds. A format and citations exclude each other: 400 where both are
+    enabled (docs, "Structured outputs").
+    """
+    limited = (web.limit_tool(definition) for definition in definitions)
+    return tuple(limited if form is None else map(_without_citations, limited))
 
 
 def _new_definitions(abilities: Sequence[ToolName], model: ClaudeModel) -> Definitions:

@@ -4,6 +4,7 @@
     a file of an earlier turn cannot be fetched any more    a sentence stands in its place, from now on
     thinking is bound to a different conversation           with `drop_block`, where the API takes it, from now on
     thinking is refused for another reason, or again        without the thinking of earlier answers
+    tools that a message defines are not taken              all tools stand at the beginning, from now on
 
 Rules: https://platform.claude.com/docs/en/build-with-claude/preserved-thinking/fix-bound-to-a-different-conversation
 (looked up 2026-11-29): the same body is never sent again, and `drop_block` goes with every later request of the
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 BLOCK_PATH = re.compile(r"messages\.(\d+)\.content\.(\d+)")
 """The place of a block, as the API's messages name it."""
+ADDITION_WORDS = ("tool_addition", "tool_definition", "inline-tools", "mid-conversation tool")
 DIFFERENT_CONVERSATION = "bound to a different conversation"
 
 
@@ -34,11 +36,15 @@ class ThreadRepair:
     Args:
         with_thinking: The thinking of earlier answers is sent back.
         drops_blocks: The API drops thinking whose beginning has changed, instead of refusing the request.
+        merges_tools: All tools of the thread stand at the beginning, also those that a later turn brought.
+        additions_refused: That is because the API has refused tools that a message defines.
         missing_files: URLs and file ids of earlier turns that the API could not fetch any more.
     """
 
     with_thinking: bool = True
     drops_blocks: bool = False
+    merges_tools: bool = True
+    additions_refused: bool = False
     missing_files: frozenset[str] = frozenset()
 
     @property
@@ -48,6 +54,8 @@ class ThreadRepair:
             return "the thinking of earlier answers is refused, asking without it"
         if self.drops_blocks:
             return "the thinking of earlier answers is refused, asking again so that the API drops it"
+        if self.additions_refused:
+            return "the API takes no tools within a conversation, asking with all of them at its beginning"
         return "a file of an earlier turn is no longer there, asking without it"
 
 
@@ -61,6 +69,8 @@ def next_repair(
     """
     if failure is None:
         return None
+    if not repair.merges_tools and _is_refused_addition(failure):
+        return replace(repair, merges_tools=True, additions_refused=True)
     if failure.kind in {"url_unavailable", "not_found"}:
         missing = _missing_files(str(failure), history) - repair.missing_files
         return replace(repair, missing_files=repair.missing_files | missing) if missing else None
@@ -74,6 +84,11 @@ def next_repair(
 def is_refused_thinking(failure: CallError | None) -> bool:
     """True if the API refused thinking of earlier answers, e.g. that of another conversation or account."""
     return failure is not None and (failure.kind == "thinking_signature" or "`signature` in `thinking`" in str(failure))
+
+
+def _is_refused_addition(failure: CallError) -> bool:
+    """True if the API, or a gateway, does not know tools that a message defines, or not these."""
+    return failure.kind == "invalid_request" and any(word in str(failure) for word in ADDITION_WORDS)
 
 
 def without_missing_files(content: Iterable[Block], missing: frozenset[str]) -> list[Block]:

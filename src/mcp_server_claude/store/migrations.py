@@ -244,6 +244,14 @@ MIGRATIONS: tuple[Migration, ...] = (
         "The rest of long texts of messages, in short rows, since a long row is held in memory three times.",
         (table_definitions.CREATE_TURN_TEXT,),
     ),
+    Migration(
+        22,
+        "Tools that a later turn brought into a thread, and threads for which the API takes none.",
+        (
+            "alter table turn add column added_tools text not null default '[]'",
+            "alter table thread add column merges_tools bigint not null default 0",
+        ),
+    ),
 )
 
 NEWEST_VERSION = MIGRATIONS[-1].number

@@ -25,7 +25,7 @@ class Thread:
 
     `system` and `definitions` are the system prompt and the tools that its requests begin with. `thinking_refusals`
     counts the turns for which the API refused the thinking of earlier ones; with `drops_thinking` (1) the API drops
-    what it would refuse.
+    what it would refuse, with `merges_tools` (1) all tools stand at the beginning.
     """
 
     id: str
@@ -38,6 +38,7 @@ class Thread:
     definitions: Sequence[dict[str, object]] = ()
     thinking_refusals: int = 0
     drops_thinking: int = 0
+    merges_tools: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class ThreadMessage:
 
     `rules` are the instructions that hold from a question on, empty where they did not change. `prefix_digest`
     identifies everything before an answer in its request; it is empty where its thinking must not be sent again.
+    `added_tools` are the tools that a question brought.
     """
 
     role: Literal["user", "assistant"]
@@ -54,6 +56,7 @@ class ThreadMessage:
     call_id: str
     rules: str = ""
     prefix_digest: str = ""
+    added_tools: Sequence[dict[str, object]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +74,8 @@ SQLite copies a value twice to write it."""
 UNLOCKED = "(holder is null or not exists (select 1 from process where process.id = thread.worker))"
 """Condition on a thread that no running process has locked, as SQL."""
 _THREAD = '"id", "user", head, system, model, started_at, touched_at'
-_THREAD_STATE = "definitions, thinking_refusals, drops_thinking"
-_MESSAGE = "role, content, model, call_id, rules, prefix_digest"
+_THREAD_STATE = "definitions, thinking_refusals, drops_thinking, merges_tools"
+_MESSAGE = "role, content, model, call_id, rules, prefix_digest, added_tools"
 _INSERT_THREAD = (
     f"insert into thread ({_THREAD}, holder, worker) values (:id, :user, :head, :system, :model, :at, :at, null, '')"  # noqa: S608
 )
@@ -213,6 +216,17 @@ def set_definitions(tx: Transaction, thread_id: str, definitions: Sequence[dict[
     tx.execute(sql, {"definitions": json.dumps(list(definitions)), "id": thread_id})
 
 
+def set_added_tools(tx: Transaction, thread_id: str, call_id: str, definitions: Sequence[dict[str, object]]) -> None:
+    """Store the tools that a question brought into its conversation."""
+    sql = "update turn set added_tools = :tools where thread_id = :id and call_id = :call and role = 'user'"
+    tx.execute(sql, {"tools": json.dumps(list(definitions))} | _key_params(thread_id, call_id))
+
+
+def keep_merging_tools(tx: Transaction, thread_id: str) -> None:
+    """Remember that the API takes no tools which come later in a conversation: all stand at its beginning."""
+    tx.execute("update thread set merges_tools = 1 where id = :id", {"id": thread_id})
+
+
 def forget_thinking(tx: Transaction, thread_id: str) -> None:
     """Remember that the thinking of a conversation so far was refused by the API, and is never to be sent again."""
     tx.execute("update turn set prefix_digest = '' where thread_id = :id", {"id": thread_id})
@@ -342,8 +356,9 @@ def _thread_row(definitions: str, **row: Any) -> Thread:
     return Thread(definitions=cast("list[dict[str, object]]", json.loads(definitions)), **row)
 
 
-def _message_row(content: str, **row: Any) -> ThreadMessage:
-    return ThreadMessage(content=cast("list[dict[str, object]]", json.loads(content)), **row)
+def _message_row(content: str, added_tools: str, **row: Any) -> ThreadMessage:
+    blocks, definitions = (cast("list[dict[str, object]]", json.loads(text)) for text in (content, added_tools))
+    return ThreadMessage(content=blocks, added_tools=definitions, **row)
 
 
 def _numbered_message_row(seq: int, **row: Any) -> tuple[int, ThreadMessage]:
