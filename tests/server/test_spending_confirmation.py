@@ -8,7 +8,7 @@ import anyio
 import pytest
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult
 
-from mcp_server_claude.calls.spending_approvals import MAX_PENDING_QUESTIONS, SpendingApprovals
+from mcp_server_claude.calls.pending_approvals import MAX_PENDING_QUESTIONS, SpendingApprovals
 from mcp_server_claude.store import Store
 from support.mcp_session import (
     ALL_TRANSPORTS,

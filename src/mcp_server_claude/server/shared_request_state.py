@@ -8,12 +8,9 @@ both. Behind a proxy another server may get it. The SDK makes a key of its own f
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateSecurity
-
-from mcp_server_claude.store import StoreError, shared_keys
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, ServerRequestContext
@@ -21,6 +18,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.services.service_access import ServiceAccess
 
 KEY_NAME = "request_state"
+LOCAL_KEY_BYTES = 32
 SEALING_METHOD = "tools/call"
 """The method whose results can carry a state; no prompt or resource of this server asks anything."""
 
@@ -29,7 +27,7 @@ class SharedRequestState:
     """Seals states with the key of the database. Until that could be read, with one that no other server has."""
 
     def __init__(self) -> None:
-        self._codec = AESGCMRequestStateCodec([os.urandom(shared_keys.KEY_BYTES)])
+        self._codec = AESGCMRequestStateCodec([os.urandom(LOCAL_KEY_BYTES)])
         self._is_shared = False
 
     @property
@@ -53,7 +51,6 @@ class SharedRequestState:
         """Read the key before the first call of a tool. Middleware that runs outside of the SDK's own."""
         if not self._is_shared and ctx.method == SEALING_METHOD:
             services = await ctx.lifespan_context.open()
-            with suppress(StoreError):  # the next call tries again
-                key = await services.store.write(shared_keys.get_or_create_key, KEY_NAME)
-                self._codec, self._is_shared = AESGCMRequestStateCodec([bytes.fromhex(key)]), True
+            if key := await services.database_key(KEY_NAME):  # else the next call tries again
+                self._codec, self._is_shared = AESGCMRequestStateCodec([key]), True
         return await call_next(ctx)

@@ -21,8 +21,8 @@ from mcp_server_claude.anthropic_api.models import ModelListCache, StaticModelLi
 from mcp_server_claude.anthropic_api.platforms import find_credential
 from mcp_server_claude.calls.answer_feed import AnswerFeed
 from mcp_server_claude.calls.conversation_threads import ConversationThreads
+from mcp_server_claude.calls.pending_approvals import SpendingApprovals
 from mcp_server_claude.calls.running_calls import CallRegistry
-from mcp_server_claude.calls.spending_approvals import SpendingApprovals
 from mcp_server_claude.engine.engine import Engine, LedgerWriter
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.files import FilePolicy, roots_for
@@ -30,7 +30,7 @@ from mcp_server_claude.jobs.background_jobs import BackgroundJobs
 from mcp_server_claude.redaction import printable
 from mcp_server_claude.services.periodic_cleanup import clean_up_periodically, take_over_periodically
 from mcp_server_claude.services.shared_cooldowns import share_cooldowns
-from mcp_server_claude.store import Store, StoreError, orphan_cleanup
+from mcp_server_claude.store import Store, StoreError, orphan_cleanup, shared_keys
 from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 
 if TYPE_CHECKING:
@@ -133,6 +133,12 @@ class OpenServices:
     async def wait_until_started(self) -> None:
         """Wait for the end of `start`."""
         await self._startup_finished.wait()
+
+    async def database_key(self, name: str) -> bytes | None:
+        """Return the random key of a name that the servers on the database share, or None if it cannot be used now."""
+        with suppress(StoreError):
+            return bytes.fromhex(await self.store.write(shared_keys.get_or_create_key, name))
+        return None
 
     async def close_orphans(self) -> None:
         """Close the ledger entries and calls that dead processes left open."""

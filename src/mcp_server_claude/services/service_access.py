@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.models import ModelCatalog
     from mcp_server_claude.calls.answer_feed import AnswerFeed
     from mcp_server_claude.calls.conversation_threads import ConversationThreads
+    from mcp_server_claude.calls.pending_approvals import SpendingApprovals
     from mcp_server_claude.calls.running_calls import CallRegistry
-    from mcp_server_claude.calls.spending_approvals import SpendingApprovals
     from mcp_server_claude.engine.output_file_downloads import OutputFiles
     from mcp_server_claude.jobs.background_jobs import BackgroundJobs
     from mcp_server_claude.services.open_services import OpenServices
@@ -66,6 +66,10 @@ class ServiceAccess(ABC):
         """The jobs: work that outlives the request that started it."""
         self._check_settings()
         return self._services().jobs
+
+    async def database_key(self, name: str) -> bytes | None:
+        """Return the random key of a name that the servers on the database share, or None if it cannot be used now."""
+        return await self._services().database_key(name)
 
     @property
     def answer_feed(self) -> AnswerFeed:

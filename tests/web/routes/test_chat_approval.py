@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mcp_server_claude.calls.spending_approvals import MAX_PENDING_QUESTIONS, SpendingApprovals
+from mcp_server_claude.calls.pending_approvals import MAX_PENDING_QUESTIONS, SpendingApprovals
 from mcp_server_claude.store import Store
 from support.http_server import http_server_thread
 from support.mcp_session import ledger_rows
