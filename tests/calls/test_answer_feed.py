@@ -262,7 +262,7 @@ async def test_an_error_before_the_first_event_is_raised(running: Services) -> N
         with pytest.raises(CallError) as failed:
             await streams.start_answer(asking(prompt))
         assert failed.value.kind == kind
-    with pytest.raises(RequestError, match="no thread of that id"):
+    with pytest.raises(RequestError, match="no thread with that id"):
         await streams.start_answer(asking("x", thread="t_0000000000000000"))
 
 

@@ -291,7 +291,7 @@ async def test_another_model_is_sent_all_thinking_since_the_api_drops_unreadable
 async def test_an_unknown_thread_is_rejected_before_anything_is_sent(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         refused = await session.ask("Hello.", thread="t_0000000000000000")
-        assert "no thread of that id" in text_blocks(refused)[0]
+        assert "no thread with that id" in text_blocks(refused)[0]
         assert failure_meta(refused)["kind"] == "not_found"
         assert not [record for record in upstream.requests if record.path == "/v1/messages"]
 
@@ -328,7 +328,7 @@ async def test_threads_are_listed_by_recency_and_read_as_transcripts_and_resourc
 async def test_an_unknown_thread_is_reported_before_any_file_is_read(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         result = await session.ask("Go on.", thread="t_0000000000000000", model="opus", files=["/nowhere/at/all.txt"])
-    assert "There is no thread of that id" in text_blocks(result)[0]
+    assert "There is no thread with that id" in text_blocks(result)[0]
 
 
 async def test_a_transcript_has_the_sources_and_paragraphs_of_the_answer(upstream: Simulator, tmp_path: Path) -> None:

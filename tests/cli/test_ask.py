@@ -203,7 +203,7 @@ async def test_on_a_terminal_the_answer_is_rendered(ask: ShellCommand) -> None:
 
 async def test_a_dry_run_sends_nothing(ask: ShellCommand) -> None:
     done = await ask("What is tea?", "--dry-run")
-    assert b"as asked" in done.stdout
+    assert b"as requested" in done.stdout
     assert message_requests(ask.api) == []
 
 

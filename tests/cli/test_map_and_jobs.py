@@ -172,7 +172,7 @@ async def test_jobs_are_listed_shown_and_awaited_and_their_output_is_printed(map
     assert (await jobs("output", made["id"], "--format", "csv")).stdout.startswith(b"item,input,state,answer")
     missing = await jobs("show", "j_0000")
     assert (missing.returncode, missing.stdout) == (2, b"")
-    assert b"There is no job of that id." in missing.stderr
+    assert b"There is no job with that id." in missing.stderr
 
 
 def test_the_items_of_arguments_are_files_a_glob_or_a_table(tmp_path: Path) -> None:

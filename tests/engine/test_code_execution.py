@@ -271,7 +271,7 @@ async def test_a_missing_or_expired_file_is_reported(upstream: Simulator, tmp_pa
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         result = await session.ask(f"{RUN} {directive(makes='mean.csv')}", tools=["code"], model=MODEL)
         (link,) = links(result)
-        assert "There is no file of that id" in await read_error(session, "claude://files/f_0000000000000000")
+        assert "There is no file with that id" in await read_error(session, "claude://files/f_0000000000000000")
         with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection:
             ((file_id,),) = connection.execute("select file_id from produced").fetchall()
         upstream.expire(file_id)
@@ -286,7 +286,7 @@ async def test_a_file_is_visible_only_to_its_user(upstream: Simulator, tmp_path:
             (link,) = links(await client.call_tool("claude_ask", prompt))
             assert (await client.read_resource(link.uri)).contents
         async with server.client(bob) as client:
-            with pytest.raises(MCPError, match="There is no file of that id"):
+            with pytest.raises(MCPError, match="There is no file with that id"):
                 await client.read_resource(link.uri)
 
 

@@ -187,10 +187,10 @@ async def test_unknown_tasks_are_rejected_and_responses_without_a_request_ignore
         task = await call_for_task(session.client, "claude_ask", {"prompt": "What is tea? [[sim: tokens=20 pace=60]]"})
         await update_task(session.client, task.task_id, {"unknown": {"action": "accept"}})
         for request in (get_task, cancel_task):
-            with pytest.raises(MCPError, match="no task of that id") as refused:
+            with pytest.raises(MCPError, match="no task with that id") as refused:
                 await request(session.client, "j_00000000")
             assert refused.value.error.code == INVALID_PARAMS
-        with pytest.raises(MCPError, match="no task of that id"):
+        with pytest.raises(MCPError, match="no task with that id"):
             await update_task(session.client, "j_00000000", {})
 
 
@@ -206,10 +206,10 @@ async def test_a_task_is_not_found_by_another_user(api: Simulator, tmp_path: Pat
             ):
                 task = await call_for_task(ada, "claude_ask", {"prompt": f"What is tea? {STALLED}"})
                 for request in (get_task, cancel_task):
-                    with pytest.raises(MCPError, match="no task of that id") as refused:
+                    with pytest.raises(MCPError, match="no task with that id") as refused:
                         await request(bob, task.task_id)
                     assert refused.value.error.code == INVALID_PARAMS
-                with pytest.raises(MCPError, match="no task of that id"):
+                with pytest.raises(MCPError, match="no task with that id"):
                     await update_task(bob, task.task_id, {})
                 assert (await get_task(ada, task.task_id)).status == "working"
                 await cancel_task(ada, task.task_id)

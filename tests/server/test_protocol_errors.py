@@ -92,4 +92,4 @@ async def test_the_id_of_a_call_instead_of_a_thread_is_recognised(upstream: Simu
         (unknown,) = text_blocks(await session.ask("And?", thread="c_0000000000000000"))
     assert text.startswith(f"{call_id} is a call; its thread is {thread}.")
     assert priced == f"{call_id} is a call; its thread is {thread}."
-    assert unknown.startswith("There is no thread of that id")
+    assert unknown.startswith("There is no thread with that id")

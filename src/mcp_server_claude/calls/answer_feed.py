@@ -311,5 +311,5 @@ class AnswerFeed:
         with store_errors_as("The journal could not be read"):
             journaled = await run(call_journal.text_from_offset, call_id, user, offset)
         if journaled is None:
-            raise RequestError("There is no call of that id.", kind="not_found")
+            raise RequestError("There is no call with that id.", kind="not_found")
         return journaled

@@ -49,7 +49,7 @@ PromptParam: TypeAlias = Annotated[
 ModelParam: TypeAlias = Annotated[
     str,
     Field(
-        description="A line, meaning its newest model (haiku cheapest, sonnet default, opus for hard problems, fable "
+        description="A family for its newest model (haiku cheapest, sonnet default, opus for hard problems, fable "
         "hardest), or an exact id."
     ),
 ]
@@ -59,12 +59,14 @@ EffortParam: TypeAlias = Annotated[
 SystemParam: TypeAlias = Annotated[str, Field(description="Role and rules for the answer.")]
 MaxTokensParam: TypeAlias = Annotated[
     int,
-    Field(description="Most tokens the answer may take. 0: the model's own limit.", ge=0, le=10_000_000),
+    Field(description="The most output tokens. 0: the model's own limit.", ge=0, le=10_000_000),
     BeforeValidator(_refuse_boolean),
 ]
 MaxUsdParam: TypeAlias = Annotated[
     float,
-    Field(description="Most dollars the answer may cost. 0: no limit.", ge=0, le=1_000_000, allow_inf_nan=False),
+    Field(
+        description="The most dollars that the answer may cost. 0: no limit.", ge=0, le=1_000_000, allow_inf_nan=False
+    ),
     BeforeValidator(_refuse_boolean),
 ]
 FilesParam: TypeAlias = Annotated[
@@ -79,28 +81,30 @@ ToolsParam: TypeAlias = Annotated[
     Field(description="web: search and cite. code: run code, make files. read: look into the project's files."),
 ]
 ThreadParam: TypeAlias = Annotated[
-    str, Field(description="Go on with the conversation of an earlier answer: the id (t_…) in its last line.")
+    str, Field(description="Continue the conversation of an earlier answer: the id (t_…) in its last line.")
 ]
-BackgroundParam: TypeAlias = Annotated[bool, Field(description="Return a job id at once; claude_jobs has the answer.")]
+BackgroundParam: TypeAlias = Annotated[
+    bool, Field(description="Return a job id at once; claude_jobs returns the answer.")
+]
 ItemsParam: TypeAlias = Annotated[
     list[Any],
-    Field(description="Texts or objects; or one glob (a file each) or .jsonl/.csv/.tsv path (a row each)."),
+    Field(description="Texts or objects; or one glob (each file is an item) or .jsonl/.csv/.tsv path (each row is)."),
 ]
 TemplateParam: TypeAlias = Annotated[
     str,
     Field(
-        description="The task. {item}, or {field} of rows and objects, is filled in; else the item follows.",
+        description="The task. {item}, or {field} of rows and objects, is replaced; without them the item follows.",
         min_length=1,
     ),
 ]
-ItemSchemaParam: TypeAlias = Annotated[dict[str, object], Field(description="JSON Schema of each answer.")]
+ItemSchemaParam: TypeAlias = Annotated[dict[str, object], Field(description="JSON Schema for each answer.")]
 JobMaxUsdParam: TypeAlias = Annotated[
     float,
-    Field(description="Most dollars for all. 0: no limit.", ge=0, le=1_000_000, allow_inf_nan=False),
+    Field(description="The most dollars for all items together. 0: no limit.", ge=0, le=1_000_000, allow_inf_nan=False),
     BeforeValidator(_refuse_boolean),
 ]
 OutputParam: TypeAlias = Annotated[str, Field(description="A .jsonl or .csv path in the project. Default: a new file.")]
-DryRunParam: TypeAlias = Annotated[bool, Field(description="Only say what it would cost, and what alternatives would.")]
+DryRunParam: TypeAlias = Annotated[bool, Field(description="Only return what it, and alternatives, would cost.")]
 
 FILES_ONLY_PROMPT = "Please look at the attached files."
 """The prompt if there are only files: the API refuses empty text."""

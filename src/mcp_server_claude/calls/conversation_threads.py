@@ -264,8 +264,8 @@ class ConversationThreads:
         if record is not None and record.thread:
             return RequestError(f"{thread_id} is a call; its thread is {record.thread}.", kind="not_found")
         return RequestError(
-            f"There is no thread of that id; threads are kept for {self._settings.retention_days:g} days. claude_jobs "
-            "lists the latest; leave thread out to begin a new one.",
+            f"There is no thread with that id; threads are kept for {self._settings.retention_days:g} days. "
+            "claude_jobs lists the latest; leave thread out to begin a new one.",
             kind="not_found",
         )
 

@@ -199,7 +199,7 @@ class CallRegistry:
             record = running.provisional_record()
         if record is None:
             raise RequestError(
-                "There is no call of that id. claude_jobs without an id lists the latest.", kind="not_found"
+                "There is no call with that id. claude_jobs without an id lists the latest.", kind="not_found"
             )
         return CallSnapshot(record=record, text=running.text.slice(0) if running else text)
 

@@ -112,7 +112,7 @@ async def _list(services: Services, *, user: str, number: int, as_json: bool) ->
     if not snapshots:
         typer.echo("There are no jobs.")
         return
-    head = ("job", "began (UTC)", "state", "model", "answered", "failed", "cost", "prompt")
+    head = ("job", "started (UTC)", "state", "model", "answered", "failed", "cost", "prompt")
     terminal_output.print_table(head, [_table_line(each) for each in snapshots], left=len(head))
 
 

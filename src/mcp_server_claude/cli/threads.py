@@ -73,7 +73,7 @@ def list_threads(
         )
         for thread, micros in found
     ]
-    terminal_output.print_table(("thread", "latest (UTC)", "model", "cost", "began with"), rows, left=5)
+    terminal_output.print_table(("thread", "latest (UTC)", "model", "cost", "first question"), rows, left=5)
 
 
 @app.command("search")

@@ -94,7 +94,7 @@ def cost_estimates(
             searches=searches,
         )
 
-    as_requested = quote(model, "as asked")
+    as_requested = quote(model, "as requested")
     alternatives = [quote(model, "in a batch (within 24 h)", batch=True)] if batches and model.batch else []
     for family in CHEAPER_FAMILIES:
         cheaper = catalog.newest_in_line(family)

@@ -58,7 +58,7 @@ MAX_READ_INTERVAL_S = 0.1
 """Seconds between two reads of a stream at most, for clients that get text every `progress_interval_s`. Other readers
 get it more often: there an interval would save little and make text later."""
 MISSING_FILE_NOTE = "no longer there, and left out of the thread: {}"
-DROPPED_THINKING_NOTE = "the thinking of earlier answers was left out, the API refused it"
+DROPPED_THINKING_NOTE = "the thinking of earlier answers was left out because the API refused it"
 
 
 class Engine:

@@ -105,7 +105,7 @@ class OutputFiles:
         with store_errors_as(READ_FAILURE):
             file = await self._store.write(output_file_records.find_output_file, name, user)
         if file is None:
-            raise RequestError("There is no file of that id.", kind="not_found")
+            raise RequestError("There is no file with that id.", kind="not_found")
         if file.bytes is not None and file.bytes > limit:
             raise RequestError(
                 f"The file is {file.bytes:,} bytes large; at most {limit:,} are fetched.", kind="too_large"

@@ -52,7 +52,7 @@ class AnswerEnd:
 
 def continue_hint(thread: str | None) -> str:
     """The way to get the rest of a cut answer. Its thread, where it has one, holds the text so far."""
-    return f"Ask for the rest in thread {thread}" if thread else "Ask again, or quote its last lines for the rest"
+    return f"Ask for the rest in thread {thread}" if thread else "Ask again and quote its last lines to get the rest"
 
 
 def incomplete_reason(end: AnswerEnd) -> str:

@@ -189,7 +189,7 @@ class BackgroundJobs:
         snapshot = await self._write(_read_snapshot, job_id, user)
         if snapshot is None:
             raise RequestError(
-                "There is no job of that id. claude_jobs without an id lists the latest.", kind="not_found"
+                "There is no job with that id. claude_jobs without an id lists the latest.", kind="not_found"
             )
         if not snapshot.is_closed:
             self._runner.ensure_running()

@@ -52,7 +52,7 @@ def jobs_table(snapshots: Sequence[JobSnapshot]) -> str:
         )
         for each in snapshots
     ]
-    return tool_results.markdown_table(("job", "began (UTC)", "state", "items", "cost", "model", "prompt"), rows)
+    return tool_results.markdown_table(("job", "started (UTC)", "state", "items", "cost", "model", "prompt"), rows)
 
 
 async def job_result(jobs: BackgroundJobs, snapshot: JobSnapshot) -> CallToolResult:

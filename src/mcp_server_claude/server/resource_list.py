@@ -54,7 +54,7 @@ def _thread_resource(thread: Thread) -> dict[str, object]:
         "uri": f"claude://threads/{thread.id}",
         "name": thread.id,
         "title": _title(thread.head),
-        "description": "A conversation: what was asked and answered.",
+        "description": "A conversation: its questions and answers.",
         "mimeType": "text/markdown",
         "annotations": {"lastModified": _last_modified(thread.touched_at)},
     }

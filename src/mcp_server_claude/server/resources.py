@@ -118,7 +118,7 @@ def register_resources(server: MCPServer[ServiceAccess]) -> None:
         "claude://threads/{id}{?offset,limit}",
         name="thread",
         title="A conversation",
-        description="What was asked and answered in a thread. offset and limit, in characters, give a page of it.",
+        description="The questions and answers of a thread. offset and limit, in characters, select a page.",
         mime_type="text/markdown",
     )
     async def thread(id: str, offset: str = "", limit: str = "") -> str:  # noqa: A002 - the address's own word

@@ -137,4 +137,4 @@ async def _checked_request(ctx: ServerRequestContext[Any, Any], params: TaskPara
 
 
 def _raise_unknown_task() -> NoReturn:
-    raise MCPError(INVALID_PARAMS, "There is no task of that id, or it has expired.")
+    raise MCPError(INVALID_PARAMS, "There is no task with that id, or it has expired.")

@@ -66,7 +66,7 @@ async def test_without_a_list_of_the_api_the_bundled_list_serves_and_any_name_is
 
 async def test_usage_is_added_up_by_model(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
-        assert "Nothing was asked." in await session.info()
+        assert "No usage." in await session.info()
         for model in ("opus", "haiku", "haiku"):
             await session.ask("What is tea?", model=model)
         await session.ask("[[sim: status=400]]", model="haiku")

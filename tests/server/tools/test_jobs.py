@@ -90,7 +90,7 @@ async def read_until(session: McpSession, identity: str, text: str) -> None:
 
 
 async def test_an_empty_list_is_reported_as_such(session: McpSession) -> None:
-    assert text_blocks(await jobs(session)) == ["Nothing was asked yet."]
+    assert text_blocks(await jobs(session)) == ["No calls yet."]
 
 
 async def test_calls_that_lost_their_reader_are_listed_first_with_their_opening_words(
@@ -163,7 +163,7 @@ async def test_an_unknown_id_is_an_error_that_points_to_the_list(session: McpSes
     for arguments in ({"id": "c_0000000000000000"}, {"id": "nonsense", "wait": 5}, {"id": "c_1", "cancel": True}):
         result = await jobs(session, **arguments)
         assert failure_meta(result)["kind"] == "not_found"
-        assert text_blocks(result) == ["There is no call of that id. claude_jobs without an id lists the latest."]
+        assert text_blocks(result) == ["There is no call with that id. claude_jobs without an id lists the latest."]
 
 
 async def test_cancel_without_an_id_stops_nothing(session: McpSession) -> None:
@@ -331,7 +331,7 @@ async def test_the_text_of_a_call_is_a_resource_even_if_it_was_cut(session: McpS
 
 
 async def test_a_resource_of_an_unknown_call_is_not_found(session: McpSession) -> None:
-    with pytest.raises(MCPError, match="There is no call of that id"):
+    with pytest.raises(MCPError, match="There is no call with that id"):
         await resource(session, "c_0000000000000000")
 
 

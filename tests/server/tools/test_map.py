@@ -311,7 +311,7 @@ async def test_only_the_shared_part_of_all_items_is_written_to_the_cache_and_onl
 async def test_a_dry_run_prices_all_items_and_sends_none(session: McpSession, api: Simulator) -> None:
     result = await run_map(session, [f"thing {n}" for n in range(1000)], dry_run=True)
     assert "1,000 items" in digest(result)
-    assert "| as asked |" in digest(result)
+    assert "| as requested |" in digest(result)
     assert message_requests(api) == []
     assert query(session, "select id from job") == []
 

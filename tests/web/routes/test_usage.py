@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from mcp_server_claude.server.tools import build_tools
 from mcp_server_claude.store.sqlite_connection import open_connection
 from support.http_server import RunningHttpServer, http_server_thread
 from support.reference_usage import ReferenceUsage
-from support.sample_ledger import SampleLedger, entry_row, insert_entries, write_sample_ledger
+from support.sample_ledger import TOOL_SHARES, SampleLedger, entry_row, insert_entries, write_sample_ledger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -282,3 +283,7 @@ async def test_the_route_is_documented_and_not_cached(server_with_ledger: Server
     # As ccusage has them.
     assert {"date", "modelsUsed", "modelBreakdowns", "totalCost", *SUMS[:5]} <= day.keys()
     assert (await server_with_ledger.get("/usage.json")).headers["cache-control"] == "no-store"
+
+
+def test_the_pictures_of_the_usage_page_show_tools_that_exist() -> None:
+    assert set(TOOL_SHARES) <= {"chat", *(tool.name for tool in build_tools())}

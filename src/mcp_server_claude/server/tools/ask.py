@@ -96,7 +96,7 @@ async def claude_ask(
     """Ask another Claude: a second opinion, a review, a long read, a draft. A fresh context answers the prompt alone.
 
     The answer streams as progress and returns as text, with one line on model, tokens, cost and time. A last block that
-    begins INCOMPLETE: says why an answer was cut and how to go on.
+    begins INCOMPLETE: says why an answer was cut and how to continue.
     """
     call = await ask_request.build_call(
         caller.origin("claude_ask"),

@@ -108,7 +108,7 @@ async def usage_table(services: ServiceAccess, user: User, since: str) -> str:
     if store.last_error and everybody:
         text += f" {store.last_error}"
     if not spent.by_model:
-        return f"Nothing was asked. {text}"
+        return f"No usage. {text}"
     rows = [_usage_row(total.model or "(none)", total) for total in spent.by_model]
     if len(rows) > 1:
         rows.append(_usage_row("total", spent.total))

@@ -35,16 +35,16 @@ JOB_STOP_TIMEOUT_S = 5.0
 
 
 async def claude_jobs(
-    id: Annotated[str, Field(description="A job's (j_…), call's (c_…) or thread's (t_…). None: lists.")] = "",  # noqa: A002
+    id: Annotated[str, Field(description="Id of a job (j_…), call (c_…) or thread (t_…). Empty: lists.")] = "",  # noqa: A002
     wait: Annotated[float, Field(description="Seconds to wait for its end.", ge=0, le=3600)] = 0,
-    cancel: Annotated[bool, Field(description="Stop it; what is written is kept and returned.")] = False,  # noqa: FBT002
+    cancel: Annotated[bool, Field(description="Stop it. The text so far is kept and returned.")] = False,  # noqa: FBT002
     *,
     services: ServicesDep,
     caller: CallerDep,
 ) -> CallToolResult:
-    """List jobs and the latest calls, cut-off ones first, or read one by its id: its text so far, and its account.
+    """List jobs and the latest calls, incomplete ones first, or read one by its id: its text so far and its cost.
 
-    Use it after a call timed out, was cancelled or is still running: nothing that was written is lost.
+    Use it after a call timed out or was cancelled, or while it runs: no text is lost.
     """
     jobs, background = services.calls, services.jobs
     await services.close_orphans()
@@ -95,7 +95,7 @@ async def _list_all(services: ServiceAccess, user: str) -> CallToolResult:
     tables = [job_results.jobs_table(jobs)] if jobs else []
     tables += [_calls_table(calls)] if calls else []
     tables += [_threads_table(threads)] if threads else []
-    return tool_results.text_result(*(tables or ["Nothing was asked yet."]))
+    return tool_results.text_result(*(tables or ["No calls yet."]))
 
 
 def jobs_tool() -> StrictTool:
@@ -129,7 +129,7 @@ def _calls_table(records: Sequence[JournaledCall]) -> str:
         )
         for record in records
     ]
-    return tool_results.markdown_table(("id", "began (UTC)", "state", "model", "characters", "prompt"), rows)
+    return tool_results.markdown_table(("id", "started (UTC)", "state", "model", "characters", "prompt"), rows)
 
 
 def _threads_table(threads: Sequence[Thread]) -> str:
@@ -142,7 +142,7 @@ def _threads_table(threads: Sequence[Thread]) -> str:
         )
         for each in threads
     ]
-    return tool_results.markdown_table(("thread", "latest (UTC)", "model", "began with"), rows)
+    return tool_results.markdown_table(("thread", "latest (UTC)", "model", "first question"), rows)
 
 
 def transcript_markdown(conversation: ThreadTranscript) -> str:

@@ -78,7 +78,7 @@ async def claude_map(
 ) -> CallToolResult:
     """Ask the same for many items in parallel, each in a fresh context. The answers go into a file, in order.
 
-    The result is a digest. It is a job (claude_jobs): the same call again continues it.
+    The result is a summary. The work is a job (see claude_jobs), which the same call again continues.
     """
     template = await ask_request.build_call(
         caller.origin("claude_map"), prompt=prompt, model=model, effort=effort, system=system, schema=schema
