@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import re
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp.types import CallToolResult
+
+    from support.mcp_session import McpSession
 
 pytestmark = pytest.mark.anyio
 
@@ -222,6 +225,19 @@ async def test_where_the_api_refuses_added_tools_all_tools_stand_at_the_beginnin
     ]
 
 
+async def test_a_url_with_other_content_costs_one_request_and_the_thread_goes_on_without_thinking(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet", files=[URLS[0]]))
+        await session.ask(f"Two. {THINK}", thread=thread)
+        for _ in range(2):
+            upstream.change_url(URLS[0])
+            assert not (await session.ask(f"More. {THINK}", thread=thread)).is_error
+        statuses = [record.status for record in upstream.requests if record.path == "/v1/messages"]
+    assert statuses == [200, 200, 400, 200, 200]
+
+
 async def test_a_call_that_failed_changes_nothing_of_its_thread(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, max_retries=0) as session:
         thread = thread_of(await session.ask(f"One. {THINK}", model="sonnet", system="Be kind."))
@@ -262,57 +278,88 @@ async def test_another_key_leaves_out_thinking_that_its_account_may_reject(upstr
 
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-CHANGES = ("system", "tools", "files", "URL file", "schema", "model", "cut", "fallback", "nothing")
 FALLBACK = "claude-sonnet-4-6"
+URLS = ("https://example.com/a.png", "https://example.com/b.pdf")
+KEYS = ("sk-ant-one", "sk-ant-two")
+CHANGES = (
+    "system", "tools added", "tools dropped", "tools switched", "files", "URL file", "content behind a URL", "schema",
+    "model", "key", "cut", "fallback", "restart", "nothing",
+)  # fmt: skip
+PLANNED_REQUESTS = {"cut": 2, "fallback": 6}
+"""Requests of a turn that its directive alone makes necessary, at most; one for any other turn. Both models of a
+fallback are overloaded at first."""
 
 
 @settings(max_examples=examples(24), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10_000))
 def test_no_turn_fails_because_of_an_earlier_one(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
-    asyncio.run(_random_walk(random.Random(seed), tmp_path_factory.mktemp("walk"), SERVED_MODELS))
+    dice = random.Random(seed)
+    changes = [dice.choice(CHANGES) for _ in range(12)]
+    asyncio.run(_walk(dice, changes, tmp_path_factory.mktemp("walk"), SERVED_MODELS))
 
 
 @pytest.mark.parametrize("model", SERVED_MODELS)
-async def test_a_thread_continues_whatever_changes_between_its_turns(model: str, tmp_path: Path) -> None:
-    await _random_walk(random.Random(model), tmp_path, (model, "claude-sonnet-5-5"), first_model=model)
+async def test_a_thread_that_begins_with_any_model_goes_on_whatever_changes(model: str, tmp_path: Path) -> None:
+    dice = random.Random(model)
+    changes = dice.sample(CHANGES, len(CHANGES))
+    await _walk(dice, changes, tmp_path, (model, "claude-sonnet-5-5"), first_model=model)
 
 
-async def _random_walk(
-    dice: random.Random, directory: Path, models: tuple[str, ...], *, first_model: str | None = None
+async def _walk(
+    dice: random.Random, changes: list[str], directory: Path, models: tuple[str, ...], *, first_model: str = ""
 ) -> None:
-    """Three server processes in a row, each with a key and four turns, against an API that rejects what is broken."""
+    """A thread with a turn for each change, against an API that rejects what is broken.
+
+    Two servers with a key each are open at once, on one store. A restart closes both.
+    """
     (directory / "a.txt").write_text("Tea is a drink.")
     (directory / "b.py").write_text("print('tea')")
-    thread, reasons = "", list[str]()
-    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api:
-        for _ in range(3):
-            settings_of_server: dict[str, Any] = {
-                "api_key": dice.choice(["sk-ant-one", "sk-ant-two"]),
-                "base_url": api.url,
-                "roots": [directory],
-                "fallback_model": FALLBACK,
-                "max_retries": 3,
-                "retry_for_s": 30,
-            }
-            async with connect("memory", "auto", directory / "data", **settings_of_server) as session:
-                for _ in range(4):
-                    change = dice.choice(CHANGES)
-                    arguments = _turn(change, dice, models, directory)
-                    if thread:
-                        arguments["thread"] = thread
-                    elif first_model:
-                        arguments["model"] = first_model
-                    before = len(api.requests)
-                    result = await session.ask(**arguments)
-                    rejected = [record.error_message or "" for record in api.requests[before:] if record.status == 400]
-                    if result.is_error and _lacks(change, text_blocks(result)[0]):
-                        continue
-                    assert not result.is_error, (change, arguments, text_blocks(result))
-                    assert len(rejected) <= 1, rejected
-                    reasons += [BLOCK_PATH.sub("", message) for message in rejected]
-                    thread = thread_of(result)
+    fields: dict[str, Any] = {
+        "roots": [directory],
+        "fallback_model": FALLBACK,
+        "max_retries": 4,
+        "retry_for_s": 30,
+        "thinking_count": dice.choice(["on", "auto"]),
+    }
+    thread, reasons, key = "", list[str](), 0
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api, AsyncExitStack() as stack:
+        sessions = await _open_servers(stack, directory, api.url, fields)
+        for change in ("nothing", *changes):
+            if change == "restart":
+                await stack.aclose()
+                sessions = await _open_servers(stack, directory, api.url, fields)
+            elif change == "key":
+                key = 1 - key
+            elif change == "content behind a URL":
+                for url in URLS:
+                    api.change_url(url)
+            arguments = _turn(change, dice, models, directory)
+            if thread:
+                arguments["thread"] = thread
+            elif first_model:
+                arguments["model"] = first_model
+            before = len(api.requests)
+            result = await sessions[key].ask(**arguments)
+            sent = [record for record in api.requests[before:] if record.path == "/v1/messages"]
+            if result.is_error and _lacks(change, text_blocks(result)[0]):
+                continue
+            assert not result.is_error, (change, arguments, text_blocks(result))
+            rejected = [record.error_message or "" for record in sent if record.status == 400]
+            assert len(sent) <= PLANNED_REQUESTS.get(change, 1) + len(rejected), [(r.status, r.end) for r in sent]
+            assert len(rejected) <= 1, rejected
+            reasons += [BLOCK_PATH.sub("", message) for message in rejected]
+            thread = thread_of(result)
         assert len(reasons) == len(set(reasons)), reasons
         check_bound_thinking(api)
+
+
+async def _open_servers(stack: AsyncExitStack, directory: Path, url: str, fields: dict[str, Any]) -> list[McpSession]:
+    return [
+        await stack.enter_async_context(
+            connect("memory", "auto", directory / "data", base_url=url, api_key=key, **fields)
+        )
+        for key in KEYS
+    ]
 
 
 def _turn(change: str, dice: random.Random, models: tuple[str, ...], directory: Path) -> dict[str, Any]:
@@ -321,22 +368,21 @@ def _turn(change: str, dice: random.Random, models: tuple[str, ...], directory: 
     match change:
         case "system":
             arguments["system"] = dice.choice(["Be kind.", "Be brief.", "rules " * 400])
-        case "tools":
-            arguments["tools"] = dice.sample(["web", "code", "read"], dice.randrange(1, 3))
+        case "tools added" | "tools switched":
+            arguments["tools"] = dice.sample(["web", "code", "read"], 1 if change == "tools switched" else 2)
             if dice.random() < 0.5:
                 arguments["prompt"] = f"Search https://example.com/tea and run it. {THINK}"
         case "files":
             names = dice.choice([["a.txt"], ["b.py"], ["a.txt", "b.py"]])
             arguments["files"] = [str(directory / name) for name in names]
         case "URL file":
-            arguments["files"] = [dice.choice(["https://example.com/a.png", "https://example.com/b.pdf"])]
+            arguments["files"] = [dice.choice(URLS)]
         case "schema":
             arguments["schema"] = SCHEMA
         case "model":
             arguments["model"] = dice.choice(models)
         case "cut":
-            arguments["prompt"] = f"Go on. {directive(think=10, tokens=400)}"
-            arguments["max_tokens"] = 200
+            arguments["prompt"] = f"Go on {dice.random()}. {directive(tokens=300, fault='eof', times=1, at=500)}"
         case "fallback":
             fault = directive(think=10, status=529, times=3, retry_after_ms=1)
             arguments["prompt"] = f"Go on {dice.random()}. {fault}"
@@ -347,7 +393,7 @@ def _turn(change: str, dice: random.Random, models: tuple[str, ...], directory: 
 
 def _lacks(change: str, message: str) -> bool:
     """True for a turn that its model cannot take in any thread."""
-    return change in {"tools", "schema", "URL file", "files"} and (
+    return change in {"tools added", "tools switched", "schema", "URL file", "files"} and (
         "does not" in message or "cannot" in message or "takes no" in message
     )
 

@@ -100,6 +100,10 @@ class SimulatedApi:
                 record.record_end("disconnected", connection.disconnected_at)
             raise
 
+    def change_url_content(self, url: str) -> None:
+        """Let other bytes be behind a URL from now on."""
+        self._planner.change_url_content(url)
+
     def _handle_control_request(self, request: HttpRequest, path: str, connection: ClientConnection) -> None:
         """Answer a control request: the log, the reset, or the page to which `fault=redirect` leads."""
         match request.method, path:

@@ -36,6 +36,7 @@ from mcp_server_claude.simulator.thinking_binding import (
     ThinkingContext,
     account_name,
     check_thinking,
+    with_url_contents,
 )
 from mcp_server_claude.simulator.token_counting import (
     InputUsage,
@@ -114,12 +115,17 @@ class MessagePlanner:
         self._cache = PromptCache()
         self._rate_limiter = RateLimiter(config.rate_limits)
         self._fault_counts: Counter[str] = Counter()
+        self._url_versions: Counter[str] = Counter()
 
     def reset(self) -> None:
         """Forget every cached prefix and count of faults, and fill the buckets of the rate limits."""
         self._cache.clear()
         self._rate_limiter.clear()
         self._fault_counts.clear()
+
+    def change_url_content(self, url: str) -> None:
+        """Let other bytes be behind a URL from now on."""
+        self._url_versions[url.partition("?")[0]] += 1
 
     def answer_to(self, body: Object) -> str:
         """The text this API would say now to a request, with `max_tokens` and stops, without faults."""
@@ -212,7 +218,7 @@ class MessagePlanner:
         context = ThinkingContext(
             model=answering,
             account=account_name(request.key),
-            body=request.body,
+            body=with_url_contents(request.body, self._url_versions),
             previous=request.checked.previous,
         )
         record.web_searches = search_count(part.server_tool_uses)
@@ -329,7 +335,7 @@ class MessagePlanner:
         if not self._config.enforce_thinking_binding:
             return CheckedThinking(body=body)
         return check_thinking(
-            body,
+            with_url_contents(body, self._url_versions),
             model,
             account=account_name(key),
             betas=headers.get("anthropic-beta", ""),

@@ -172,6 +172,10 @@ class Simulator:
         self._api.files.expire(resource_id)
         self._api.batches.expire(resource_id)
 
+    def change_url(self, url: str) -> None:
+        """Let other bytes be behind a URL from now on: thinking that followed it was produced for another prefix."""
+        self._api.change_url_content(url)
+
     def archive_batch(self, batch_id: str) -> None:
         """Let the results of a batch become unavailable, as they do 29 days after its creation."""
         self._api.batches.archive(batch_id)

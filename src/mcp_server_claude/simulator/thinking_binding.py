@@ -28,7 +28,7 @@ from mcp_server_claude.simulator.model_catalog import find_model
 from mcp_server_claude.simulator.tool_changes import prefix_tools
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from mcp_server_claude.simulator.catalog_model import CatalogModel
     from mcp_server_claude.simulator.json_body import Json, Object
@@ -243,6 +243,29 @@ def read_signature(signature: str) -> ThinkingSignature | None:
 
 
 _EMPTY = ThinkingSignature(model="", account="", previous="", system="", tools="", messages="", tokens=0)
+
+
+def with_url_contents(body: Object, versions: Mapping[str, int]) -> Object:
+    """The request as its prefix counts: behind a URL, the content counts and not the query, which may be a signature.
+
+    `versions` say how often the content behind a URL has changed.
+    """
+    messages: list[Json] = [
+        {**message, "content": [_with_url_content(block, versions) for block in as_list(message.get("content"))]}
+        if isinstance(message.get("content"), list)
+        else message
+        for message in map(as_object, as_list(body.get("messages")))
+    ]
+    return {**body, "messages": messages} if messages else body
+
+
+def _with_url_content(block: Json, versions: Mapping[str, int]) -> Json:
+    source = as_object(as_object(block).get("source"))
+    if source.get("type") != "url":
+        return block
+    address = as_text(source.get("url")).partition("?")[0]
+    content: Object = {"type": "url", "content": f"{address} {versions.get(address, 0)}"}
+    return {**as_object(block), "source": content}
 
 
 def account_name(key: str) -> str:
