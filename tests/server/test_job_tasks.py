@@ -45,7 +45,7 @@ async def tasks_session(
 ) -> AsyncGenerator[McpSession]:
     api.reset()
     fields = {"base_url": api.url, "detach_after_s": GRACE_S, "project_dir": str(tmp_path)} | fields
-    with anyio.fail_after(60):
+    with anyio.fail_after(300):
         async with connect(transport, "auto", tmp_path / "data", extensions=[TasksClient()], **fields) as session:
             yield session
 

@@ -5,6 +5,7 @@ It is for the panel alone (`visibility: ["app"]`), since MCP Apps forwards no pr
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
@@ -112,7 +113,12 @@ def _usd(sums: Any) -> float:
 
 
 def panel_tool() -> StrictTool:
-    """The tool; `hide_panel_without_apps` leaves it out of the list of other clients."""
+    """A copy of the tool that a server owns; `hide_panel_without_apps` leaves it out of the list of other clients."""
+    return _panel_prototype().model_copy()
+
+
+@cache
+def _panel_prototype() -> StrictTool:
     return StrictTool.for_function(
         claude_panel,
         title="Data of the panel",

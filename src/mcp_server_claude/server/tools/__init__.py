@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.server.tools.ask import ask_tool
@@ -14,5 +15,11 @@ if TYPE_CHECKING:
 
 
 def build_tools() -> list[Tool]:
-    """Every tool, created anew: a server owns its tools."""
-    return [ask_tool(), map_tool(), jobs_tool(), info_tool()]
+    """Every tool, as copies that a server owns. Their schemas are the same for all servers of a process."""
+    return [tool.model_copy() for tool in _prototypes()]
+
+
+@cache
+def _prototypes() -> tuple[Tool, ...]:
+    """The tools, built once, since the schema of each takes tens of milliseconds of CPU."""
+    return ask_tool(), map_tool(), jobs_tool(), info_tool()
