@@ -119,7 +119,8 @@ class Call:
     that it would refuse, `merges_tools` that it takes no tools which come later in the thread.
     `job_id` is the job that it belongs to, and `job_max_usd` what all calls of that job may cost together; 0 for no
     limit. Without `caches_prompt` only rules and attachments are written to the prompt cache: no other call begins with
-    the same prompt. `project` is the name that the ledger shows; empty for that of the process.
+    the same prompt. `project` is the name that the ledger shows; empty for that of the process. With `batch` it is
+    answered in a message batch, within 24 hours and at half the price.
     """
 
     prompt: str
@@ -149,6 +150,7 @@ class Call:
     caches_prompt: bool = True
     trace_id: str = ""
     project: str = ""
+    batch: bool = False
     shows_status: bool = False
     drops_thinking_blocks: bool = False
     merges_tools: bool = False

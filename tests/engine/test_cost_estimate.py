@@ -20,7 +20,7 @@ async def test_a_dry_run_counts_the_input_prices_the_answer_and_generates_nothin
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         table = text_blocks(await session.ask("tea " * 4000, model="opus", max_tokens=1000, dry_run=True))[0]
         assert "| as requested | claude-opus-5-5 |" in table
-        assert "in a batch" not in table, "nothing can ask for one"
+        assert "| batch=true (within 24 h) | claude-opus-5-5 |" in table
         assert "| model=haiku | claude-haiku-5-5 |" in table
         assert "(1k tokens)" in table
         assert {record.path for record in upstream.requests} == {"/v1/models", "/v1/messages/count_tokens"}

@@ -18,6 +18,7 @@ from mcp_server_claude.store import (
     call_journal,
     job_items,
     job_records,
+    message_batches,
     process_locks,
     request_ledger,
 )
@@ -172,7 +173,12 @@ def test_the_tables_have_the_fields_of_their_row_classes(tx: Transaction) -> Non
     assert columns(tx, "call") == {field.name for field in fields(call_journal.JournaledCall)} | {"stop_requested"}
     assert columns(tx, "job") == {field.name for field in fields(job_records.JobRecord)}
     claimed, stored = fields(job_items.ClaimedItem), fields(job_items.ItemRecord)
-    assert columns(tx, "job_item") == {field.name for field in (*claimed, *stored)} | {"owner", "interruptions"}
+    assert columns(tx, "job_item") == {field.name for field in (*claimed, *stored)} | {
+        "owner",
+        "interruptions",
+        "batch_id",
+    }
+    assert columns(tx, "message_batch") == {field.name for field in fields(message_batches.BatchRecord)}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")

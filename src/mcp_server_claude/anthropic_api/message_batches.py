@@ -91,7 +91,7 @@ async def create_batch(claude: ClaudeClient, requests: Sequence[BatchRequest]) -
     headers = {"anthropic-beta": ",".join(sorted(betas))} if betas else {}
     options = _options(claude, headers)
     return _as_batch(
-        await _send(claude, client.post(BATCHES_PATH, cast_to=object, body={"requests": items}, **options))
+        await _call_api(claude, client.post(BATCHES_PATH, cast_to=object, body={"requests": items}, **options))
     )
 
 
@@ -109,7 +109,7 @@ async def retrieve_batch(claude: ClaudeClient, batch_id: str) -> UpstreamBatch:
         CallError: The API does not report it.
     """
     client = await _open_client(claude)
-    return _as_batch(await _send(claude, client.get(_path(batch_id), cast_to=object, **_options(claude))))
+    return _as_batch(await _call_api(claude, client.get(_batch_path(batch_id), cast_to=object, **_options(claude))))
 
 
 async def cancel_batch(claude: ClaudeClient, batch_id: str) -> UpstreamBatch:
@@ -119,8 +119,8 @@ async def cancel_batch(claude: ClaudeClient, batch_id: str) -> UpstreamBatch:
         CallError: It could not be canceled; of kind `invalid_request` if it has ended.
     """
     client = await _open_client(claude)
-    path = f"{_path(batch_id)}/cancel"
-    return _as_batch(await _send(claude, client.post(path, cast_to=object, **_options(claude))))
+    path = f"{_batch_path(batch_id)}/cancel"
+    return _as_batch(await _call_api(claude, client.post(path, cast_to=object, **_options(claude))))
 
 
 async def list_batches(claude: ClaudeClient, since: float) -> list[UpstreamBatch]:
@@ -135,7 +135,7 @@ async def list_batches(claude: ClaudeClient, since: float) -> list[UpstreamBatch
     for _ in range(MAX_LIST_PAGES):
         options = _options(claude)
         options["options"]["params"] = query
-        page = as_object(await _send(claude, client.get(BATCHES_PATH, cast_to=object, **options)))
+        page = as_object(await _call_api(claude, client.get(BATCHES_PATH, cast_to=object, **options)))
         data = page.get("data")
         if not isinstance(data, list):
             raise _protocol_error()
@@ -157,7 +157,7 @@ async def read_results(claude: ClaudeClient, batch_id: str) -> AsyncGenerator[Ba
         CallError: The results are not available, or the download broke off.
     """
     client = await _open_client(claude)
-    async with _response_of(claude, client, f"{_path(batch_id)}/results") as response:
+    async with _response_of(claude, client, f"{_batch_path(batch_id)}/results") as response:
         buffer = bytearray()
         async with aclosing(response.aiter_bytes()) as chunks:
             async for chunk in chunks:
@@ -182,7 +182,7 @@ async def _response_of(claude: ClaudeClient, client: AsyncAnthropic, path: str) 
     # The second header has the SDK return the response unread, as its own `with_streaming_response` does.
     headers = {"accept": "application/x-jsonl, application/binary", "X-Stainless-Raw-Response": "stream"}
     options = _options(claude, headers)
-    streamed = cast("Any", await _send(claude, client.get(path, cast_to=object, **options)))
+    streamed = cast("Any", await _call_api(claude, client.get(path, cast_to=object, **options)))
     try:
         yield streamed.http_response
     except CallError:
@@ -207,7 +207,7 @@ async def _open_client(claude: ClaudeClient) -> AsyncAnthropic:
     return await claude.get_client()
 
 
-async def _send(claude: ClaudeClient, request: Awaitable[object]) -> object:
+async def _call_api(claude: ClaudeClient, request: Awaitable[object]) -> object:
     try:
         return await request
     except Exception as error:
@@ -222,14 +222,14 @@ def _options(claude: ClaudeClient, headers: dict[str, str] | None = None) -> dic
     return {"options": {"headers": headers or {}, "timeout": timeout_s}}
 
 
-def _path(batch_id: str) -> str:
+def _batch_path(batch_id: str) -> str:
     return f"{BATCHES_PATH}/{quote(batch_id, safe='')}"
 
 
 def _as_batch(value: object) -> UpstreamBatch:
     fields = as_object(value)
     batch_id, status = fields.get("id"), fields.get("processing_status")
-    known = next((each for each in BATCH_STATUSES if each == status), None)
+    known = cast("BatchStatus | None", next((each for each in BATCH_STATUSES if each == status), None))
     if not isinstance(batch_id, str) or not batch_id or known is None:
         raise _protocol_error()
     counts = as_object(fields.get("request_counts"))
@@ -264,7 +264,7 @@ def _as_result(claude: ClaudeClient, line: bytes, response: object) -> BatchResu
         raise _protocol_error() from None
     result = as_object(fields.get("result"))
     custom_id = fields.get("custom_id")
-    kind = next((each for each in RESULT_KINDS if each == result.get("type")), None)
+    kind = cast("ResultKind | None", next((each for each in RESULT_KINDS if each == result.get("type")), None))
     if not isinstance(custom_id, str) or kind is None:
         raise _protocol_error()
     message = result.get("message")

@@ -50,23 +50,21 @@ ModelParam: TypeAlias = Annotated[
     str,
     Field(
         description="A family for its newest model (haiku cheapest, sonnet default, opus for hard problems, fable "
-        "hardest), or an exact id."
+        "hardest), or an id."
     ),
 ]
 EffortParam: TypeAlias = Annotated[
-    Effort, Field(description="How hard to think. Default: the model's own.", json_schema_extra=_without_empty_choice)
+    Effort, Field(description="How hard to think.", json_schema_extra=_without_empty_choice)
 ]
 SystemParam: TypeAlias = Annotated[str, Field(description="Role and rules for the answer.")]
 MaxTokensParam: TypeAlias = Annotated[
     int,
-    Field(description="The most output tokens. 0: the model's own limit.", ge=0, le=10_000_000),
+    Field(description="The most output tokens. 0: the model's limit.", ge=0, le=10_000_000),
     BeforeValidator(_refuse_boolean),
 ]
 MaxUsdParam: TypeAlias = Annotated[
     float,
-    Field(
-        description="The most dollars that the answer may cost. 0: no limit.", ge=0, le=1_000_000, allow_inf_nan=False
-    ),
+    Field(description="The most dollars for the answer. 0: no limit.", ge=0, le=1_000_000, allow_inf_nan=False),
     BeforeValidator(_refuse_boolean),
 ]
 FilesParam: TypeAlias = Annotated[
@@ -74,18 +72,19 @@ FilesParam: TypeAlias = Annotated[
     Field(description="Paths or globs in the project, https URLs, data: URIs, file ids: text, code, PDF, images."),
 ]
 SchemaParam: TypeAlias = Annotated[
-    dict[str, object], Field(description="JSON Schema: the answer is JSON that is valid against it.")
+    dict[str, object], Field(description="JSON Schema that the answer is valid against.")
 ]
 ToolsParam: TypeAlias = Annotated[
     list[ToolName],
     Field(description="web: search and cite. code: run code, make files. read: look into the project's files."),
 ]
 ThreadParam: TypeAlias = Annotated[
-    str, Field(description="Continue the conversation of an earlier answer: the id (t_…) in its last line.")
+    str, Field(description="Continue a conversation: the id (t_…) in an answer's last line.")
 ]
 BackgroundParam: TypeAlias = Annotated[
     bool, Field(description="Return a job id at once; claude_jobs returns the answer.")
 ]
+BatchParam: TypeAlias = Annotated[bool, Field(description="Half price, within 24 h.")]
 ItemsParam: TypeAlias = Annotated[
     list[Any],
     Field(description="Texts or objects; or one glob (each file is an item) or .jsonl/.csv/.tsv path (each row is)."),
@@ -104,7 +103,7 @@ JobMaxUsdParam: TypeAlias = Annotated[
     BeforeValidator(_refuse_boolean),
 ]
 OutputParam: TypeAlias = Annotated[str, Field(description="A .jsonl or .csv path in the project. Default: a new file.")]
-DryRunParam: TypeAlias = Annotated[bool, Field(description="Only return what it, and alternatives, would cost.")]
+DryRunParam: TypeAlias = Annotated[bool, Field(description="Only estimate the cost.")]
 
 FILES_ONLY_PROMPT = "Please look at the attached files."
 """The prompt if there are only files: the API refuses empty text."""
@@ -145,6 +144,7 @@ async def build_call(
     schema: Mapping[str, object] | None = None,
     tools: Sequence[ToolName] = (),
     thread: str = "",
+    batch: bool = False,
 ) -> Call:
     """The call that these arguments ask for. The schema is parsed on a thread.
 
@@ -164,6 +164,7 @@ async def build_call(
         max_usd=max_usd,
         thread=thread.strip(),
         tools=tuple(dict.fromkeys(tools)),
+        batch=batch,
         files=tuple(files),
         schema=await anyio.to_thread.run_sync(schemas.parse_json_schema, schema) if schema else None,
         tool=origin.tool,

@@ -60,6 +60,8 @@ class CallAdmission:
         self._check_budget(call)
         await self._claude.get_client()
         model = await self._resolve_model(call)
+        if call.batch:
+            _check_batch(call, model, self._claude.platform.title, self._claude.platform.unsupported)
         schema = None if call.schema is None else OutputSchema(call.schema, model)
         _check_tools_beside_schema(call, model, schema)
         fallback = await self._admit_fallback(call, model, schema)
@@ -145,6 +147,32 @@ class CallAdmission:
         call = replace(call, files=(), attachments=blocks, notes=(*call.notes, *attachments.notes))
         self._claude.platform.check_call(call)
         return call
+
+
+def _check_batch(call: Call, model: ClaudeModel, platform: str, unsupported: frozenset[str]) -> None:
+    """Refuse what a message batch does not take: it has nobody who could run tools, and no conversation waits for it.
+
+    Raises:
+        RequestError: The call asks for it, or there are no batches here.
+    """
+    if "batch" in unsupported:
+        raise RequestError(
+            f"{platform}, which this server uses, has no message batches. Ask without batch.", kind="unsupported"
+        )
+    if not model.batch:
+        raise RequestError(
+            f"{model.id} cannot be asked in a batch. Ask without batch, or another model.", kind="unsupported"
+        )
+    if call.thread or call.history:
+        raise RequestError(
+            "batch and thread cannot be combined: the answer may take 24 hours. Ask without one of them.",
+            kind="unsupported",
+        )
+    if "read" in call.tools:
+        raise RequestError(
+            'batch and tools=["read"] cannot be combined: nobody could run the tool. Name the files instead.',
+            kind="unsupported",
+        )
 
 
 def _check_tools_beside_schema(call: Call, model: ClaudeModel, schema: OutputSchema | None) -> None:

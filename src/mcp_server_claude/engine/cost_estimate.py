@@ -55,17 +55,18 @@ def cost_estimates(
     cache: CacheTtl,
     regional: bool = False,
     batches: bool = False,
+    in_batch: bool = False,
     web: WebAllowance | None = None,
 ) -> tuple[CostEstimate, ...]:
     """Estimates for the call as it is, and on the newest model of each cheaper family.
 
     With `regional`, inference is confined to a region, at a higher price. With `batches`, a batch can be asked for, and
-    is offered too. `web` is what web tools may do.
+    is offered too; with `in_batch` it is asked for, so that all are quoted as batches. `web` is what web tools may do.
     """
     searches = web.uses if web is not None else 0
     web_tokens = web.max_billed_tokens(input_tokens) if web is not None else 0
 
-    def quote(candidate: ClaudeModel, variant: str, *, batch: bool = False) -> CostEstimate:
+    def quote(candidate: ClaudeModel, variant: str, *, batch: bool = in_batch) -> CostEstimate:
         longest_tokens = min(max_tokens, candidate.max_tokens_for())
         rates = pricing.find_rates(candidate.id, prompt_tokens=input_tokens, batch=batch, regional=regional)
         if rates is None:
@@ -95,10 +96,11 @@ def cost_estimates(
         )
 
     as_requested = quote(model, "as requested")
-    alternatives = [quote(model, "in a batch (within 24 h)", batch=True)] if batches and model.batch else []
+    can_batch = batches and model.batch and not in_batch
+    alternatives = [quote(model, "batch=true (within 24 h)", batch=True)] if can_batch else []
     for family in CHEAPER_FAMILIES:
         cheaper = catalog.newest_in_line(family)
-        if cheaper is not None and cheaper.id != model.id:
+        if cheaper is not None and cheaper.id != model.id and (cheaper.batch or not in_batch):
             offer = quote(cheaper, f"model={family}")
             if as_requested.max_usd is None or (offer.max_usd is not None and offer.max_usd < as_requested.max_usd):
                 alternatives.append(offer)

@@ -22,6 +22,7 @@ from mcp_server_claude.engine import (
     stop_reasons,
 )
 from mcp_server_claude.engine.answer_buffer import AnswerBuffer
+from mcp_server_claude.engine.batch_calls import BatchCalls
 from mcp_server_claude.engine.call_admission import CallAdmission
 from mcp_server_claude.engine.call_context import CallContext
 from mcp_server_claude.engine.cost_estimate import CostEstimate, cost_estimates
@@ -85,6 +86,7 @@ class Engine:
         self._uploads = FileUploads(settings, claude)
         self._admission = CallAdmission(settings, claude, models, ledger.store, file_policy, self._uploads)
         self.cooldowns = RateLimitCooldowns()
+        self.batch_calls = BatchCalls(settings, claude, ledger, self._admission, self.output_files)
         self._slots = anyio.Semaphore(settings.max_concurrent)
         self._retry_policy = retry_policy.RetryPolicy(
             deadline_s=settings.deadline_s, retry_for_s=settings.retry_for_s, max_retries=settings.max_retries
@@ -318,6 +320,8 @@ class Engine:
             max_tokens=max_tokens,
             cache=self._settings.cache,
             regional=self._claude.is_regional,
+            batches=not call.history and "batch" not in self._claude.platform.unsupported,
+            in_batch=call.batch,
             web=FULL_WEB_ALLOWANCE if may_use_web(body) else None,
         )
         return tuple(replace(each, estimated=not counted.exact) for each in offers)

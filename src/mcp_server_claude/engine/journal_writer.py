@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.call_types import Usage
@@ -70,6 +71,34 @@ def journal_bug(store: Store, worker: str, call: Call, usage: Usage | None = Non
     error = logged_internal_error(call.id).with_usage(usage)
     store.write_nowait(_open_and_fail, _journaled_call(call, worker, call.model), error)
     return error
+
+
+def record_ended_call(  # its outcome in parts, as `call_journal` keeps it
+    tx: Transaction,
+    call: Call,
+    worker: str,
+    *,
+    started_at: float,
+    end: EndStatus,
+    text: str,
+    usage: Usage | None,
+    incomplete: str = "",
+    failure: Mapping[str, object] | None = None,
+) -> None:
+    """Write a call that has ended as a whole, such as an answer of a message batch."""
+    process_locks.register_process(tx, worker)
+    call_journal.open_call(tx, replace(_journaled_call(call, worker, call.model), started_at=started_at))
+    if text:
+        call_journal.append_text(tx, [(call.id, 0, replace_lone_surrogates(text))])
+    call_journal.close_call(
+        tx,
+        call.id,
+        end=end,
+        ended_at=time.time(),
+        incomplete=incomplete,
+        usage=None if usage is None else dict(usage.as_json()),
+        failure=failure,
+    )
 
 
 def _journaled_call(call: Call, worker: str, model: str) -> call_journal.JournaledCall:

@@ -68,26 +68,9 @@ class LedgerWriter:
         Raises:
             TemporaryError: There is a budget, and the ledger could not be written just now.
         """
-        now = time.time()
-        deferred = self._deferred.get(call.id)
-        entry = request_ledger.LedgerEntry(
-            id=f"r_{token_hex(8)}",
-            call_id=call.id,
-            worker=self.worker,
-            started_at=now,
-            attempt=attempt,
-            user=call.user,
-            client=call.client,
-            source=call.source,
-            tool=call.tool,
-            thread=call.thread or None,
-            model=model,
-            host=urlsplit(base_url).hostname or "",
-            trace_id=call.trace_id,
-            project=call.project or self.project,
-            job_id=deferred.job_id if deferred else call.job_id or None,
-        )
-        if deferred is not None:
+        entry = self.new_entry(call, attempt=attempt, model=model, base_url=base_url)
+        if (deferred := self._deferred.get(call.id)) is not None:
+            entry = replace(entry, job_id=deferred.job_id)
             deferred.flush()  # the entry before this one was not the call's last
         granted: budget_reservations.Reservation | budget_reservations.InsufficientBudget = (
             budget_reservations.Reservation(reservation_request.max_micros if reservation_request else 0)
@@ -108,6 +91,26 @@ class LedgerWriter:
         if isinstance(granted, budget_reservations.InsufficientBudget):
             return granted
         return OpenEntry(self, call.id, entry.id, granted.micros)
+
+    def new_entry(self, call: Call, *, attempt: int, model: str, base_url: str) -> request_ledger.LedgerEntry:
+        """The entry of a request that begins now, not yet written."""
+        return request_ledger.LedgerEntry(
+            id=f"r_{token_hex(8)}",
+            call_id=call.id,
+            worker=self.worker,
+            started_at=time.time(),
+            attempt=attempt,
+            user=call.user,
+            client=call.client,
+            source=call.source,
+            tool=call.tool,
+            thread=call.thread or None,
+            model=model,
+            host=urlsplit(base_url).hostname or "",
+            trace_id=call.trace_id,
+            project=call.project or self.project,
+            job_id=call.job_id or None,
+        )
 
     def _discard_entry(self, entry_id: str) -> None:
         """Close an entry that no request belongs to, if it is there, and release its reservations."""
@@ -199,7 +202,7 @@ class OpenEntry:
 
         For a call of a job it is committed with the outcome of its item, see `DeferredClosings`.
         """
-        closing = self._entry_result(stream, _end_status(stream, error), error, bill)
+        closing = self._entry_result(stream, end_status(stream, error), error, bill)
         if deferred := self._ledger.deferred_closings(self._call_id):
             deferred.add(partial(_close_entry, self._id, closing, usd_to_micros(spent)))
             return
@@ -218,26 +221,35 @@ class OpenEntry:
     def _entry_result(
         self, stream: MessageStream, end: EndStatus, error: CallError | None, bill: RequestBill
     ) -> request_ledger.EntryResult:
-        usage, cost = bill.usage, bill.cost
         first = stream.first_text_at
-        return request_ledger.EntryResult(
-            end=end,
-            ended_at=time.time(),
-            model=usage.model or None,
-            status=error.status if error is not None else (200 if stream.has_started else None),
-            failure=error.kind if error is not None else None,
-            request_id=stream.request_id or (error.request_id if error is not None else None),
-            stop_reason=usage.stop_reason,
-            **usage.counts(),
-            cost_micros=None if cost is None else usd_to_micros(cost),
-            pricing_as_of=None if cost is None else pricing.price_list_version(),
-            estimated=usage.estimated,
-            inference_geo=usage.inference_geo,
-            speed=usage.speed,
-            service_tier=usage.service_tier,
+        return replace(
+            entry_result(stream, end, error, bill),
             ttft_ms=None if first is None else round((first - self._started_at) * 1000, 1),
             duration_ms=round((time.monotonic() - self._started_at) * 1000, 1),
         )
+
+
+def entry_result(
+    stream: MessageStream, end: EndStatus, error: CallError | None, bill: RequestBill
+) -> request_ledger.EntryResult:
+    """The result of a request as its message and its bill tell it, without its times."""
+    usage, cost = bill.usage, bill.cost
+    return request_ledger.EntryResult(
+        end=end,
+        ended_at=time.time(),
+        model=usage.model or None,
+        status=error.status if error is not None else (200 if stream.has_started else None),
+        failure=error.kind if error is not None else None,
+        request_id=stream.request_id or (error.request_id if error is not None else None),
+        stop_reason=usage.stop_reason,
+        **usage.counts(),
+        cost_micros=None if cost is None else usd_to_micros(cost),
+        pricing_as_of=None if cost is None else pricing.price_list_version(),
+        estimated=usage.estimated,
+        inference_geo=usage.inference_geo,
+        speed=usage.speed,
+        service_tier=usage.service_tier,
+    )
 
 
 def _close_entry(entry_id: str, result: request_ledger.EntryResult, spent_micros: int, tx: Transaction) -> bool:
@@ -265,6 +277,16 @@ def _reserve_and_open(
     tx: Transaction, entry: request_ledger.LedgerEntry, reservation_request: ReservationRequest | None
 ) -> budget_reservations.Reservation | budget_reservations.InsufficientBudget:
     process_locks.register_process(tx, entry.worker)
+    return reserve_and_open_entry(tx, entry, reservation_request)
+
+
+def reserve_and_open_entry(
+    tx: Transaction, entry: request_ledger.LedgerEntry, reservation_request: ReservationRequest | None
+) -> budget_reservations.Reservation | budget_reservations.InsufficientBudget:
+    """Reserve the cost of a request and write its entry; nothing of it if the budget is insufficient.
+
+    Belongs in one transaction with what makes the entry's `worker` known.
+    """
     granted = budget_reservations.Reservation(0)
     if reservation_request is not None:
         got = budget_reservations.reserve_up_to(
@@ -282,7 +304,8 @@ def _reserve_and_open(
     return granted
 
 
-def _end_status(stream: MessageStream, error: CallError | None) -> EndStatus:
+def end_status(stream: MessageStream, error: CallError | None) -> EndStatus:
+    """The end of a request by its stop reason, or by what arrived before its error."""
     if stream.stop_reason in COMPLETE_STOP_REASONS:
         return "complete"
     return cast(

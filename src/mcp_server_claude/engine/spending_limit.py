@@ -60,7 +60,8 @@ class ReservationRequest:
 class SpendingLimit:
     """The budgets that apply to one call, and the rest of its own `max_usd`.
 
-    With `regional`, inference is confined to a region, at a higher price.
+    With `regional`, inference is confined to a region, at a higher price. A call in a batch is reserved at the price of
+    batches.
     """
 
     def __init__(self, settings: Settings, call: Call, model: ClaudeModel, *, regional: bool = False) -> None:
@@ -75,7 +76,7 @@ class SpendingLimit:
         self._call = call
         self._remaining_usd = None if not call.max_usd else Decimal(str(call.max_usd))
         self._regional = regional
-        exact = pricing.find_rates(model.id, regional=regional)
+        exact = pricing.find_rates(model.id, batch=call.batch, regional=regional)
         line = model.line or _family_of(model.id)
         self._rates = exact or _highest_rates(line, regional=regional)
         self._model = model
@@ -207,7 +208,10 @@ class SpendingLimit:
         return rates.output + MAX_LOOP_ITERATIONS * rates.input
 
     def _rates_for(self, input_tokens: int) -> PriceRates:
-        rates = pricing.find_rates(self._model.id, prompt_tokens=input_tokens, regional=self._regional) or self._rates
+        known = pricing.find_rates(
+            self._model.id, prompt_tokens=input_tokens, batch=self._call.batch, regional=self._regional
+        )
+        rates = known or self._rates
         if rates is None:
             raise ConfigurationError(
                 "There is a limit on spending, but no price is known of any model to keep it with.", kind="budget"

@@ -131,10 +131,11 @@ def _text_after_tools(blocks: Sequence[Block]) -> str:
     return ""
 
 
-def mismatch_error(problems: tuple[str, ...]) -> CallError:
-    """The error for an answer that does not match the schema at the second attempt either."""
+def mismatch_error(problems: tuple[str, ...], *, corrected: bool = True) -> CallError:
+    """The error for an answer that does not match the schema: at the second attempt either, if it was `corrected`."""
+    attempt = ", even after it was asked to correct it" if corrected else ""
     return RequestError(
-        f"Claude's answer does not match the schema, even after it was asked to correct it: {'; '.join(problems)}. "
+        f"Claude's answer does not match the schema{attempt}: {'; '.join(problems)}. "
         "Simplify the schema, or ask a stronger model.",
         kind="schema_mismatch",
     )

@@ -81,6 +81,7 @@ class BackgroundJobs:
             engine.cooldown_for,
             self,
             task_group,
+            batch_calls=engine.batch_calls,
             scopes=self._scopes,
             max_concurrent=settings.max_concurrent_items or settings.max_concurrent,
             shares_jobs=shares_jobs,
@@ -94,6 +95,8 @@ class BackgroundJobs:
         """
         async with self._calls.admit_job(call):
             call = await self._threads.check_call(call)
+            if call.batch:  # an answer that may take a day begins no conversation
+                call = replace(call, thread="", starts_thread=False)
             job = self._new_job(
                 call, spec_of_call(call, self._ledger.project), reads_files=bool(call.files) or "read" in call.tools
             )
@@ -311,11 +314,16 @@ class BackgroundJobs:
         await self.read_job(job_id, user)
         return await self._write(job_items.failed_items, job_id, limit)
 
+    def call_of_item(self, job: JobRecord, item: ClaimedItem) -> Call:
+        """The call of an item; see `BatchWork`. It is in a batch if its job is, whatever the job began with."""
+        call = self._maps.make_item_call(job, item) if job.tool == MAP_TOOL else call_from_spec(job.spec, job_id=job.id)
+        return replace(call, batch=job.batch)
+
     async def build_call(self, job: JobRecord, item: ClaimedItem) -> RunningCall:
         """The call of an item; see `JobWork`."""
+        call = self.call_of_item(job, item)
         if job.tool == MAP_TOOL:
-            return self._calls.register_job_call(self._maps.call_of_item(job, item))
-        call = call_from_spec(job.spec, job_id=job.id)
+            return self._calls.register_job_call(call)
         if call.thread:
             is_new = await self._write(_prepare_thread, call, item.call_id)
             call = replace(call, starts_thread=is_new)
@@ -350,6 +358,7 @@ class BackgroundJobs:
             model=call.model,
             title=" ".join(call.prompt[:400].split()),
             spec=spec,
+            batch=call.batch,
             digest=hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest(),
         )
 

@@ -30,6 +30,7 @@ SPEC_FIELDS = (
     "user",
     "trace_id",
     "project",
+    "batch",
 )
 """The fields of a call that its client decides, and its user. The rest is made when the call is prepared."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.call_types import Reply
 from mcp_server_claude.errors import CallError, ConfigurationError, internal_error
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.store.job_items import ItemOutcome
 
 if TYPE_CHECKING:
+    from mcp_server_claude.call_types import Reply
     from mcp_server_claude.calls.running_call import RunningCall
 
 JOB_ERROR_KINDS = frozenset({"budget", "job_budget"})
@@ -24,21 +24,23 @@ def stops_job(error: CallError) -> bool:
 def outcome_of_call(running: RunningCall) -> ItemOutcome:
     """The outcome of a call that has ended. A stopped one keeps the text that it has."""
     call_id = running.call.id
-    match running.outcome:
-        case Reply() as reply:
-            return ItemOutcome(
-                state="cancelled" if running.was_stopped else "done",
-                call_id=call_id,
-                text=replace_lone_surrogates(reply.text),
-                is_json=reply.structured_output is not None,
-                note=replace_lone_surrogates(reply.incomplete),
-                usage=reply.usage.as_json(),
-            )
-        case CallError() as error:
-            state = "cancelled" if running.was_stopped else "failed"
-            return outcome_of_error(call_id, error, cancelled=state == "cancelled")
-        case _:  # a bug, which the engine has logged
-            return outcome_of_error(call_id, internal_error(call_id))
+    if running.outcome is None:  # a bug, which the engine has logged
+        return outcome_of_error(call_id, internal_error(call_id))
+    return outcome_of_answer(call_id, running.outcome, cancelled=running.was_stopped)
+
+
+def outcome_of_answer(call_id: str, answer: Reply | CallError, *, cancelled: bool = False) -> ItemOutcome:
+    """The outcome of a call with this answer, or with this error in place of one."""
+    if isinstance(answer, CallError):
+        return outcome_of_error(call_id, answer, cancelled=cancelled)
+    return ItemOutcome(
+        state="cancelled" if cancelled else "done",
+        call_id=call_id,
+        text=replace_lone_surrogates(answer.text),
+        is_json=answer.structured_output is not None,
+        note=replace_lone_surrogates(answer.incomplete),
+        usage=answer.usage.as_json(),
+    )
 
 
 def outcome_of_error(call_id: str, error: CallError, *, cancelled: bool = False) -> ItemOutcome:

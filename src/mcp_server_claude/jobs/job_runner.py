@@ -20,6 +20,7 @@ from mcp_server_claude.call_types import MessageStart
 from mcp_server_claude.errors import CallError, TemporaryError
 from mcp_server_claude.jobs import item_outcomes
 from mcp_server_claude.jobs.adaptive_concurrency import AdaptiveConcurrency
+from mcp_server_claude.jobs.batch_runner import BatchRunner, BatchWork
 from mcp_server_claude.jobs.job_end import job_end, record_job_end
 from mcp_server_claude.store import StoreError, job_items, job_records, process_locks
 from mcp_server_claude.telemetry.job_spans import leave_current_trace
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import CallEvent
     from mcp_server_claude.calls.running_call import RunningCall
     from mcp_server_claude.calls.running_calls import CallRegistry
+    from mcp_server_claude.engine.batch_calls import BatchCalls
     from mcp_server_claude.engine.ledger_writer import LedgerWriter
     from mcp_server_claude.engine.rate_limit_cooldown import RateLimitCooldown
     from mcp_server_claude.store import Store, Transaction
@@ -48,7 +50,7 @@ STOPPED_BY_USER = "it was stopped."
 _log = logging.getLogger(__name__)
 
 
-class JobWork(Protocol):
+class JobWork(BatchWork, Protocol):
     """What the runner needs to know of the kinds of jobs."""
 
     async def build_call(self, job: JobRecord, item: ClaimedItem) -> RunningCall:
@@ -77,6 +79,8 @@ class _LocalJob:
     is_warm: bool = False
     waits_for_budget: bool = False
     is_stopping: bool = False
+    is_advancing: bool = False
+    has_advanced: bool = False
     temporary_failures: int = 0
 
 
@@ -92,6 +96,7 @@ class JobRunner:
         work: JobWork,
         task_group: TaskGroup,
         *,
+        batch_calls: BatchCalls,
         scopes: Callable[[], tuple[str, ...]],
         max_concurrent: int,
         shares_jobs: bool = True,
@@ -106,6 +111,7 @@ class JobRunner:
         self._cooldown_for = cooldown_for
         self._max_concurrent = max_concurrent
         self._shares_jobs = shares_jobs
+        self._batches = BatchRunner(store, ledger.worker, batch_calls, work, self._note_batch_change)
         self._joined: set[str] = set()
         self.on_change: Callable[[str], object] = bool
         self._concurrencies: dict[str, AdaptiveConcurrency] = {}
@@ -206,6 +212,29 @@ class JobRunner:
         for local in list(self._jobs.values()):
             if local.record.id in known and not local.running:
                 await self._close_if_finished(local)
+            if local.record.batch and local.record.id in self._jobs and not local.is_advancing:
+                local.is_advancing = True
+                self._task_group.start_soon(self._advance_batches, local)
+
+    async def _advance_batches(self, local: _LocalJob) -> None:
+        """Take the due steps of a job in batches. What cannot be done now is tried again at the next look."""
+        try:
+            await self._batches.advance_job(local.record)
+        except (StoreError, CallError) as error:
+            _log.warning("The batches of job %s wait: %s", local.record.id, error)
+        except Exception:  # noqa: BLE001 - logged; the other jobs must go on
+            _log.exception("a bug ended a step of the batches of job %s", local.record.id)
+        finally:
+            local.is_advancing = False
+            if local.has_advanced:
+                local.has_advanced = False
+                self._next_look_at = 0.0
+                self._wake_up.set()
+
+    def _note_batch_change(self, job_id: str) -> None:
+        if local := self._jobs.get(job_id):
+            local.has_advanced = True
+        self._notify_change(job_id)
 
     async def _claim_for_all(self) -> None:
         """Share the free places among the jobs, in turn."""
@@ -221,7 +250,7 @@ class JobRunner:
                 places = min(places, 1 - len(local.running))
             if local.waits_for_budget:  # one alone shows whether what the others had reserved is enough
                 places = min(places, 1 - len(local.running))
-            if places <= 0 or local.is_stopping or local.record.stop_requested:
+            if places <= 0 or local.is_stopping or local.record.stop_requested or local.record.batch:
                 continue
             claimed = await self._store.write(job_items.claim_items, local.record.id, self._ledger.worker, places)
             free -= len(claimed)

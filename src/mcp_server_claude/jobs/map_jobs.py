@@ -96,7 +96,7 @@ class MapJobs:
             raise opened
         return opened
 
-    def call_of_item(self, job: JobRecord, item: ClaimedItem) -> Call:
+    def make_item_call(self, job: JobRecord, item: ClaimedItem) -> Call:
         """The call that answers an item.
 
         Raises:
@@ -208,6 +208,7 @@ class MapJobs:
             model=template.model,
             title=" ".join(template.prompt[:400].split()),
             spec=spec,
+            batch=template.batch,
             output=output,
         )
 
@@ -263,7 +264,7 @@ def _max_usd(spec: Mapping[str, object]) -> float:
 
 def _spec_for_digest(spec: Mapping[str, object]) -> dict[str, object]:
     """The part of a spec that decides on the answers. Another limit or client continues the same job."""
-    irrelevant = {"job_max_usd", "trace_id", "project", "client", "source", "limits"}
+    irrelevant = {"job_max_usd", "trace_id", "project", "client", "source", "limits", "batch"}
     return {name: value for name, value in sorted(spec.items()) if name not in irrelevant}
 
 
@@ -282,7 +283,7 @@ def _open_or_continue(tx: Transaction, job: JobRecord, digest: str, present: str
         return job.id
     job_records.delete_job(tx, job.id)
     if earlier.end in {"incomplete", "cancelled"}:
-        job_records.update_spec(tx, earlier.id, job.spec)
+        job_records.update_spec(tx, earlier.id, job.spec, batch=job.batch)
         job_records.reopen_job(tx, earlier.id)
     return earlier.id
 

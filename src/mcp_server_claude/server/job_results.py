@@ -33,6 +33,7 @@ def started_result(snapshot: JobSnapshot) -> CallToolResult:
     text = (
         f'Job {job_id} has started. claude_jobs(id="{job_id}", wait=50) returns the answer, or as much as there is by '
         "then. It continues without this client, and after a restart of the server."
+        f"{' A batch takes up to 24 hours, most less than one.' if snapshot.record.batch else ''}"
     )
     return CallToolResult(content=[_text_block(text)], _meta={JOB_KEY: snapshot.as_json()})
 
@@ -110,7 +111,8 @@ def _single_without_call(snapshot: JobSnapshot, failures: Sequence[ItemRecord]) 
             content=[_text_block(f"{text} [{record.id}]")], is_error=True, _meta={JOB_KEY: snapshot.as_json()}
         )
     line = _text_block(f"[{record.id} · waiting]")
-    why = _text_block(f'INCOMPLETE: it has not been sent yet. claude_jobs(id="{record.id}", wait=50) waits for it.')
+    state = "it is in a batch, which takes up to 24 hours" if record.batch else "it has not been sent yet"
+    why = _text_block(f'INCOMPLETE: {state}. claude_jobs(id="{record.id}", wait=50) waits for it.')
     return CallToolResult(content=[_text_block("(no text)"), line, why], _meta={JOB_KEY: snapshot.as_json()})
 
 

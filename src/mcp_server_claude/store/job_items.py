@@ -2,7 +2,8 @@
 
 An item belongs to the process that claimed it for as long as that process lives (`process_locks`). Each claim
 increases the item's `fence`, and only the holder of the newest fence can finish it. So an answer counts exactly once,
-even if a process that was taken for dead comes back.
+even if a process that was taken for dead comes back. An item with a `batch_id` belongs to no process: it is answered in
+a message batch, which any process may read (`message_batches`).
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class ItemRecord:
 
 
 _IS_ORPHANED = """
-state = 'running' and not exists (select 1 from process where process.id = job_item.owner)
+state = 'running' and batch_id = '' and not exists (select 1 from process where process.id = job_item.owner)
 """
 _PARK = f"""
 update job_item set state = 'failed', owner = '', error = :error, interruptions = interruptions + 1
@@ -108,10 +109,12 @@ returning job_id, seq, fence, attempts, input, call_id, progress
 """  # noqa: S608
 _OWN_RUNNING_ITEM = "job_id = :job and seq = :seq and fence = :fence and state = 'running'"
 _FINISH = f"""
-update job_item set state = :state, owner = '', call_id = :call_id, text = :text, is_json = :is_json, note = :note,
-usage = :usage, error = :error, progress = '' where {_OWN_RUNNING_ITEM}
+update job_item set state = :state, owner = '', batch_id = '', call_id = :call_id, text = :text, is_json = :is_json,
+note = :note, usage = :usage, error = :error, progress = '' where {_OWN_RUNNING_ITEM}
 """  # noqa: S608
-_RELEASE = f"update job_item set state = 'todo', owner = '', attempts = attempts - 1 where {_OWN_RUNNING_ITEM}"  # noqa: S608
+_RELEASE = f"""
+update job_item set state = 'todo', owner = '', attempts = attempts - 1 where {_OWN_RUNNING_ITEM} and batch_id = ''
+"""  # noqa: S608
 _RELEASE_ALL = """
 update job_item set state = 'todo', owner = '', attempts = attempts - 1 where owner = :worker and state = 'running'
 """

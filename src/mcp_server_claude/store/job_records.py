@@ -170,9 +170,10 @@ def delete_job(tx: Transaction, job_id: str, *, only_new: bool = False) -> None:
     _delete_jobs(tx, "id = :id and state = 'new'" if only_new else "id = :id", {"id": job_id})
 
 
-def update_spec(tx: Transaction, job_id: str, spec: Mapping[str, object]) -> None:
-    """Replace the spec of a job that is continued, for instance with another limit."""
-    tx.execute("update job set spec = :spec where id = :id", {"id": job_id, "spec": json.dumps(dict(spec))})
+def update_spec(tx: Transaction, job_id: str, spec: Mapping[str, object], *, batch: bool = False) -> None:
+    """Replace the spec of a job that is continued: with another limit, or now with or without a `batch`."""
+    row = {"id": job_id, "spec": json.dumps(dict(spec)), "batch": int(batch)}
+    tx.execute("update job set spec = :spec, batch = :batch where id = :id", row)
 
 
 def assign_call(tx: Transaction, job_id: str, call_id: str) -> None:
@@ -265,7 +266,8 @@ def erase_jobs(tx: Transaction, before: float, user: str | None = None) -> int:
 
 
 def _delete_jobs(tx: Transaction, condition: str, params: Mapping[str, str | float]) -> int:
-    tx.execute(f"delete from job_item where job_id in (select id from job where {condition})", params)  # noqa: S608 - constants
+    for table in ("job_item", "message_batch"):
+        tx.execute(f"delete from {table} where job_id in (select id from job where {condition})", params)  # noqa: S608 - constants
     for table in ("hold", "budget"):
         tx.execute(f"delete from {table} where scope in (select 'job:' || id from job where {condition})", params)  # noqa: S608
     return tx.execute(f"delete from job where {condition}", params)  # noqa: S608

@@ -252,6 +252,18 @@ MIGRATIONS: tuple[Migration, ...] = (
             "alter table thread add column merges_tools bigint not null default 0",
         ),
     ),
+    Migration(
+        23,
+        "The message batches of jobs, and the batch that an item is answered in. No process owns such an item.",
+        (
+            table_definitions.CREATE_MESSAGE_BATCH,
+            "create index message_batch_job on message_batch (job_id, created_at)",
+            "alter table job_item add column batch_id text not null default ''",
+            "create index job_item_batch on job_item (batch_id, seq) where batch_id <> ''",
+            "create index job_item_owned on job_item (job_id, seq) where state = 'running' and batch_id = ''",
+            "drop index job_item_running",
+        ),
+    ),
 )
 
 NEWEST_VERSION = MIGRATIONS[-1].number

@@ -54,7 +54,8 @@ class RequestFigures(TokenCounts):
 class LedgerEntry(RequestFigures):
     """One upstream request.
 
-    Times are unix seconds, amounts are micro-dollars. `host` is the host of the base URL. `held_micros` was reserved of
+    Times are unix seconds, amounts are micro-dollars. `worker` is the process that has sent it, or the message batch
+    that it is part of, which outlives processes. `host` is the host of the base URL. `held_micros` was reserved of
     the budgets when the request was started. `job_id` is the job that it was made for, `project` the name of the
     directory, or of the setting, of the process that was asked.
     """
@@ -163,6 +164,7 @@ _IS_INTERRUPTED = "select 1 as one from entry where id = :id and \"end\" = 'inte
 _CLOSE_ORPHANS = """
 update entry set state = 'closed', "end" = 'interrupted', estimated = 1, ended_at = :now
 where state = 'open' and not exists (select 1 from process where process.id = entry.worker)
+and not exists (select 1 from message_batch where message_batch.id = entry.worker)
 returning id, coalesce(cost_micros, 0) as spent
 """
 _FAILED_ATTEMPTS = "select id from entry where call_id = :call_id and \"end\" in ('failed', 'interrupted')"

@@ -218,6 +218,24 @@ create table job_item (
 )
 """
 
+CREATE_MESSAGE_BATCH = """
+create table message_batch (
+    id text primary key,
+    job_id text not null references job (id) on delete cascade,
+    state text not null check (state in ('filling', 'submitting', 'submitted', 'collected')),
+    owner text not null default '',
+    fence bigint not null default 0,
+    upstream_id text not null default '',
+    requests bigint not null default 0,
+    created_at double precision not null,
+    submitted_at double precision not null default 0,
+    next_poll_at double precision not null default 0,
+    polls bigint not null default 0,
+    failures bigint not null default 0,
+    cancel_requested bigint not null default 0
+)
+"""
+
 CREATE_USER_CALL = """
 create table user_call (
     id text primary key,

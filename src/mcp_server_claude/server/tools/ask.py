@@ -47,6 +47,7 @@ async def confirm_ask(  # the arguments of the tool, by their names
     schema: dict[str, object],
     tools: list[ToolName],
     thread: str,
+    batch: bool,  # noqa: FBT001
     dry_run: bool,  # noqa: FBT001
 ) -> Elicit[SpendingApproval] | SpendingApproval:
     """Ask the user to approve the cost of a question, where the settings say so."""
@@ -64,6 +65,7 @@ async def confirm_ask(  # the arguments of the tool, by their names
         schema=schema,
         tools=tools,
         thread=thread,
+        batch=batch,
     )
     digest = approval_digest(call)
     if (question := await spending_confirmation.pending_question(services, ctx, digest)) is not None:
@@ -87,6 +89,7 @@ async def claude_ask(
     tools: ask_request.ToolsParam = [],  # noqa: B006 - pydantic copies defaults
     thread: ask_request.ThreadParam = "",
     background: ask_request.BackgroundParam = False,  # noqa: FBT002
+    batch: ask_request.BatchParam = False,  # noqa: FBT002
     dry_run: ask_request.DryRunParam = False,  # noqa: FBT002
     *,
     services: ServicesDep,
@@ -110,12 +113,13 @@ async def claude_ask(
         schema=schema,
         tools=tools,
         thread=thread,
+        batch=batch,
     )
     jobs = services.calls
     if dry_run:
         return tool_results.text_result(_cost_table(await services.threads.estimate_call_cost(call), tools))
     await spending_confirmation.check_approval(services, approval, call)
-    if background:
+    if background or batch:
         return job_results.started_result(await services.jobs.start_ask(call))
     detach_s = detach_delay_s(services.settings.detach_after_s, caller.traits, accepts_tasks=caller.accepts_tasks)
     stage = "starting" if services.has_client else LOADING_STAGE

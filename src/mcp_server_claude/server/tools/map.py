@@ -42,13 +42,20 @@ async def confirm_map(  # the arguments of the tool, by their names
     system: str,
     schema: dict[str, object],
     max_usd: float,
+    batch: bool,  # noqa: FBT001
     dry_run: bool,  # noqa: FBT001
 ) -> Elicit[SpendingApproval] | SpendingApproval:
     """Ask the user to approve the cost of a job, where the settings say so."""
     if dry_run or services.settings.confirm_above_usd is None:
         return spending_confirmation.APPROVED
     template = await ask_request.build_call(
-        caller.origin("claude_map"), prompt=prompt, model=model, effort=effort, system=system, schema=schema
+        caller.origin("claude_map"),
+        prompt=prompt,
+        model=model,
+        effort=effort,
+        system=system,
+        schema=schema,
+        batch=batch,
     )
     digest = approval_digest(template, items, output, max_usd)
     if (question := await spending_confirmation.pending_question(services, ctx, digest)) is not None:
@@ -70,6 +77,7 @@ async def claude_map(
     system: ask_request.SystemParam = "",
     schema: ask_request.ItemSchemaParam = {},  # noqa: B006 - pydantic copies defaults
     max_usd: ask_request.JobMaxUsdParam = 0,
+    batch: ask_request.BatchParam = False,  # noqa: FBT002
     dry_run: ask_request.DryRunParam = False,  # noqa: FBT002
     *,
     services: ServicesDep,
@@ -81,7 +89,13 @@ async def claude_map(
     The result is a summary. The work is a job (see claude_jobs), which the same call again continues.
     """
     template = await ask_request.build_call(
-        caller.origin("claude_map"), prompt=prompt, model=model, effort=effort, system=system, schema=schema
+        caller.origin("claude_map"),
+        prompt=prompt,
+        model=model,
+        effort=effort,
+        system=system,
+        schema=schema,
+        batch=batch,
     )
     request = _map_request(template, items, output, max_usd)
     jobs = services.jobs
