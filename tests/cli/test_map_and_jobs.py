@@ -175,6 +175,20 @@ async def test_jobs_are_listed_shown_and_awaited_and_their_output_is_printed(map
     assert b"There is no job with that id." in missing.stderr
 
 
+async def test_a_batch_costs_half_and_its_answers_are_printed(upstream: Simulator, tmp_path: Path) -> None:
+    map_items, ask = (shell_command(upstream, tmp_path, name) for name in ("map", "ask"))
+    done = await map_items("--batch", f"Describe {{item}} {directive(text='Yes.')}", stdin=b"tea\nmilk\n")
+    assert done.returncode == 0, done.stderr
+    assert [each["answer"] for each in _lines(done.stdout)] == ["Yes.", "Yes."]
+    asked = await ask("--batch", f"What is tea? {directive(text='A drink.')}")
+    assert (asked.returncode, asked.stdout) == (0, b"A drink.\n"), asked.stderr
+    assert not message_requests(upstream)
+    assert [item.text for item in upstream.batch_items] == ["Yes.", "Yes.", "A drink."]
+    refused = await ask("--batch", "--tool", "read", "Look")
+    assert refused.returncode == 2
+    assert b"batch" in refused.stderr
+
+
 def test_the_items_of_arguments_are_files_a_glob_or_a_table(tmp_path: Path) -> None:
     policy = FilePolicy(roots=(tmp_path,))
     (tmp_path / "a[1].py").write_text("x", encoding="utf-8")

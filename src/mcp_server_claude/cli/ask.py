@@ -9,6 +9,7 @@ import typer
 from mcp_server_claude.cli.call_options import (
     ApprovedOption,
     AskOptions,
+    BatchOption,
     ContinueOption,
     EffortOption,
     FileOption,
@@ -40,6 +41,7 @@ def ask_question(
     extract: Annotated[
         bool, typer.Option("--extract", "-x", help="Print the first code block of the answer alone.")
     ] = False,
+    batch: BatchOption = False,
     approved: ApprovedOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would cost, and ask nothing.")] = False,
     as_json: JsonOption = False,
@@ -68,6 +70,7 @@ def ask_question(
         tools=[str(each) for each in tool],
         max_tokens=max_tokens,
         max_usd=max_usd,
+        batch=batch,
         dry_run=dry_run,
         approved=approved,
         as_json=as_json,

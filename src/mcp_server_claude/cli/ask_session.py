@@ -15,7 +15,7 @@ import typer
 from mcp_server_claude import number_formatting
 from mcp_server_claude.calls.ask_request import build_call
 from mcp_server_claude.calls.usage_footer import usage_footer
-from mcp_server_claude.cli import local_files, shell_call, terminal_output
+from mcp_server_claude.cli import job_display, local_files, shell_call, terminal_output
 from mcp_server_claude.cli.answer_display import MarkdownDisplay, PlainDisplay, SilentDisplay
 from mcp_server_claude.cli.markdown_stream import without_control_characters
 from mcp_server_claude.cli.short_schema import parse_schema_option
@@ -49,6 +49,8 @@ async def _ask(services: Services, options: AskOptions) -> int:
         max_usd=call.max_usd,
         approved=options.approved,
     )
+    if options.batch:
+        return await _wait_for_batch(services, call, options)
     result = await shell_call.run_displayed(services, call, _display(options))
     if result.reply is None:
         return _print_interrupted(result, options)
@@ -76,7 +78,26 @@ async def _build_call(services: Services, options: AskOptions) -> Call:
         schema=parse_schema_option(options.schema) if options.schema.strip() else None,
         tools=cast("list[ToolName]", options.tools),
         thread=await shell_call.find_thread(services, options.thread, continues=options.continues),
+        batch=options.batch,
     )
+
+
+async def _wait_for_batch(services: Services, call: Call, options: AskOptions) -> int:
+    """Send the question in a batch, wait for its answer, and print that."""
+    job_id = (await services.jobs.start_ask(call)).record.id
+    snapshot = await job_display.wait_displayed(services, job_id, call.user, quiet=options.quiet)
+    if snapshot is None:
+        return job_display.exit_from_batch(job_id)
+    if options.as_json:
+        job_display.print_json(snapshot)
+    else:
+        for item in await services.jobs.read_items(job_id, call.user, 0, 1):
+            typer.echo(without_control_characters(item.text) if sys.stdout.isatty() else item.text)
+    if not options.quiet:
+        job_display.print_summary(
+            snapshot, await services.jobs.failed_items(job_id, call.user, job_display.MAX_FAILURES)
+        )
+    return await job_display.job_exit_code(services, snapshot)
 
 
 def _display(options: AskOptions) -> AnswerDisplay:

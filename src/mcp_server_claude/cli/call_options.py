@@ -57,6 +57,13 @@ SchemaOption: TypeAlias = Annotated[
 ApprovedOption: TypeAlias = Annotated[
     bool, typer.Option("--yes", "-y", help="Approve a cost above MCP_CLAUDE_CONFIRM_ABOVE_USD without being asked.")
 ]
+BatchOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--batch",
+        help="Half the price, with the answer within 24 hours. Ctrl-C ends the wait, not the job.",
+    ),
+]
 QuietOption: TypeAlias = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print neither status nor the line on cost.")
 ]
@@ -79,6 +86,7 @@ class AskOptions:
     tools: list[str]
     max_tokens: int
     max_usd: float
+    batch: bool
     dry_run: bool
     approved: bool
     as_json: bool
@@ -97,6 +105,7 @@ class MapOptions:
     effort: str
     schema: str
     max_usd: float
+    batch: bool
     dry_run: bool
     approved: bool
     as_json: bool

@@ -89,6 +89,12 @@ async def run_job(services: Services, job_id: str, user: str, *, quiet: bool) ->
     return await services.jobs.wait_for_job(job_id, user, JOB_STOP_TIMEOUT_S), True
 
 
+def exit_from_batch(job_id: str) -> int:
+    """Print how to wait for a batch again, which Ctrl-C has left to itself; the exit code."""
+    typer.secho(f"[{job_id} continues · mcp-server-claude jobs wait {job_id}]", fg="yellow", err=True)
+    return shell_call.EXIT_INTERRUPTED
+
+
 async def write_pages(pages: AsyncIterable[bytes]) -> None:
     """Write the lines of an output to stdout, without control characters on a terminal."""
     plain = sys.stdout.isatty()

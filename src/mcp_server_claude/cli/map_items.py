@@ -8,6 +8,7 @@ import typer
 
 from mcp_server_claude.cli.call_options import (
     ApprovedOption,
+    BatchOption,
     EffortOption,
     MapOptions,
     ModelOption,
@@ -40,6 +41,7 @@ def map_items(
         float, typer.Option("--max-usd", min=0, metavar="USD", help="The most that all items may cost; 0 for no limit.")
     ] = 0.0,
     *,
+    batch: BatchOption = False,
     approved: ApprovedOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would cost, and ask nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON instead of the answers.")] = False,
@@ -65,6 +67,7 @@ def map_items(
         effort=effort,
         schema=schema,
         max_usd=max_usd,
+        batch=batch,
         dry_run=dry_run,
         approved=approved,
         as_json=as_json,

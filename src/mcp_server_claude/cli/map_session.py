@@ -57,7 +57,13 @@ async def _map(services: Services, options: MapOptions) -> int:
         services.settings, partial(jobs.estimate_map, request), max_usd=request.max_usd, approved=options.approved
     )
     job_id = (await jobs.start_map(request)).record.id
-    snapshot, interrupted = await job_display.run_job(services, job_id, LOCAL.name, quiet=options.quiet)
+    if options.batch:
+        waited = await job_display.wait_displayed(services, job_id, LOCAL.name, quiet=options.quiet)
+        if waited is None:
+            return job_display.exit_from_batch(job_id)
+        snapshot, interrupted = waited, False
+    else:
+        snapshot, interrupted = await job_display.run_job(services, job_id, LOCAL.name, quiet=options.quiet)
     if options.as_json:
         job_display.print_json(snapshot)
     elif not options.output and not interrupted:
@@ -77,6 +83,7 @@ async def _build_request(services: Services, options: MapOptions) -> MapRequest:
         effort=cast("Effort", options.effort),
         system=options.system,
         schema=parse_schema_option(options.schema) if options.schema.strip() else None,
+        batch=options.batch,
     )
     return MapRequest(
         template=template,
