@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 import sys
 
-from mcp_server_claude.standard_streams import open_missing_streams
+from mcp_server_claude.standard_streams import drop_unwritable_stderr, open_missing_streams
 
 
 def main() -> None:
     """Serve, or hand over to the shell's commands."""
     missing_streams = open_missing_streams()
+    try:
+        _run(missing_streams)
+    finally:
+        drop_unwritable_stderr()
+
+
+def _run(missing_streams: frozenset[int]) -> None:
     if len(sys.argv) > 1 or "_MCP_SERVER_CLAUDE_COMPLETE" in os.environ:  # a shell asks for completions
         from mcp_server_claude.cli import app
 

@@ -26,6 +26,14 @@ def open_missing_streams() -> frozenset[int]:
     return missing
 
 
+def drop_unwritable_stderr() -> None:
+    """Give up standard error where it takes no more, as on a full disk: Python would end with 120 for its rest."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        sys.stderr = None
+
+
 def _is_open(descriptor: int) -> bool:
     try:
         os.fstat(descriptor)

@@ -327,6 +327,17 @@ async def test_with_stderr_closed_calls_are_answered_and_nothing_is_written_into
     assert [line["end"] for line in ledger_rows(tmp_path / "data")] == ["complete"]
 
 
+async def test_with_stderr_on_a_full_disk_the_process_ends_with_zero(upstream: Simulator, tmp_path: Path) -> None:
+    command = shlex.join([sys.executable, "-m", "mcp_server_claude"])
+    shell = ["-c", "import os; os.execv('/bin/sh', ['/bin/sh', '-c', " + repr(f"ulimit -f 0; exec {command}") + "])"]
+    async with stdio_process(tmp_path / "data", command=shell, base_url=upstream.url, log_level="debug") as stdio:
+        await stdio.initialize()
+        await stdio.send(tool_call(1, "Tell me."))
+        assert answer_of(await stdio.read_response(1))
+        stdio.close_stdin()
+        assert await stdio.wait_for_exit() == 0
+
+
 # --------------------------------------------------------------------- the end
 
 

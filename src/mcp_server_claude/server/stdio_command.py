@@ -7,6 +7,8 @@ import os
 import sys
 from typing import NoReturn
 
+from mcp_server_claude.standard_streams import drop_unwritable_stderr
+
 TERMINAL_NOTE = "This serves MCP over stdio and waits for an MCP client. To see its commands: mcp-server-claude --help"
 
 NO_CLIENT_NOTE = "There is no MCP client: standard input or output is closed."
@@ -34,5 +36,5 @@ def serve_stdio(missing_streams: frozenset[int] = frozenset()) -> NoReturn:
     gc.enable()
     gc.freeze()
     code = stdio_transport.run_stdio_server(server)
-    sys.stderr.flush()
+    drop_unwritable_stderr()
     os._exit(code)  # everything is unwound; taking down the interpreter would only cost another 100 ms
