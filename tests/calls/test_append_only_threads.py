@@ -299,7 +299,7 @@ def test_no_turn_fails_because_of_an_earlier_one(seed: int, tmp_path_factory: py
 
 
 @pytest.mark.parametrize("model", SERVED_MODELS)
-async def test_a_thread_that_begins_with_any_model_goes_on_whatever_changes(model: str, tmp_path: Path) -> None:
+async def test_a_thread_continues_whatever_changes_between_its_turns(model: str, tmp_path: Path) -> None:
     dice = random.Random(model)
     changes = dice.sample(CHANGES, len(CHANGES))
     await _walk(dice, changes, tmp_path, (model, "claude-sonnet-5-5"), first_model=model)

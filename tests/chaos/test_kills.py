@@ -172,7 +172,7 @@ def text_of(
         wrong.append("complete, without text")
     text = victim.text_until(number, until=victim.killed_at - LAG_S)
     if not call_row["text"].startswith(text):
-        wrong.append(f"{len(text)} characters were heard {LAG_S} s before the kill, {len(call_row['text'])} kept")
+        wrong.append(f"{len(text)} characters had arrived {LAG_S} s before the kill, {len(call_row['text'])} kept")
     if number in victim.answered and call_row["end"] == "interrupted" and not call_row["text"]:
         wrong.append("answered, and nothing kept")
     body = dict(records[0].body) | {"max_tokens": 100_000} if records else {}

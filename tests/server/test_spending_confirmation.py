@@ -142,8 +142,8 @@ async def test_of_two_repetitions_at_the_same_time_one_is_sent(upstream: Simulat
         base_url=upstream.url,
         confirm_above_usd=0.05,
         elicitation_callback=UserAnswers(),
-    ) as desk:
-        session, arguments = desk.client.session, {"prompt": "Long"}
+    ) as mcp_session:
+        session, arguments = mcp_session.client.session, {"prompt": "Long"}
         first = await session.call_tool("claude_ask", arguments, allow_input_required=True)
         assert isinstance(first, InputRequiredResult)
         answers: InputResponses = dict.fromkeys(first.input_requests or {}, YES)
@@ -178,11 +178,11 @@ async def test_two_same_calls_at_once_are_each_approved_in_2025_11_25(upstream: 
             base_url=upstream.url,
             confirm_above_usd=0.05,
             elicitation_callback=user,
-        ) as desk,
+        ) as mcp_session,
         anyio.create_task_group() as tasks,
     ):
-        tasks.start_soon(desk.ask, "Long")
-        tasks.start_soon(desk.ask, "Long")
+        tasks.start_soon(mcp_session.ask, "Long")
+        tasks.start_soon(mcp_session.ask, "Long")
     assert len(set(user.questions)) == 2
     assert len(message_requests(upstream)) == 2
 

@@ -53,7 +53,7 @@ class CallResult:
 
 
 async def ask_all(session: McpSession, plans: Iterable[CallPlan], *, at_once: int) -> list[CallResult]:
-    """Have a desk ask everything, so many at a time. An exception of the client's is the test's failure."""
+    """Ask everything in a session, so many at a time. An exception of the client's is the test's failure."""
     waiting = list(reversed(list(plans)))
     outcomes: list[CallResult] = []
 
