@@ -147,12 +147,7 @@ def judge(victim: Victim, api: Simulator, data_dir: Path) -> list[str]:
         records, rows, call_row = requests.get(number, []), lines.get(number, []), journal.get(number)
         found = [f"the line {row['id']} is open" for row in rows if row["state"] != "closed"]
         found += [f"{len(records)} requests, {len(rows)} lines"] if len(rows) < len(records) else []
-        by_id = {record.request_id: record for record in records}
-        for row in rows:
-            if row["end"] == "interrupted" and not row["estimated"]:
-                found.append("interrupted, and not marked as estimated")
-            if row["request_id"] and row["input_tokens"] not in {0, by_id[row["request_id"]].input_tokens}:
-                found.append(f"{row['input_tokens']} input tokens")
+        found += stored_calls.ledger_mismatches(rows, records)
         if call_row is not None:
             found += text_of(victim, number, call_row, api, records)
         elif records:

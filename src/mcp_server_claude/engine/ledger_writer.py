@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 from mcp_server_claude import pricing
 from mcp_server_claude.call_types import COMPLETE_STOP_REASONS
-from mcp_server_claude.engine.request_bill import request_bill
 from mcp_server_claude.errors import TemporaryError
 from mcp_server_claude.store import StoreError, budget_reservations, orphan_cleanup, process_locks, request_ledger
 
@@ -192,8 +191,12 @@ class OpenEntry:
         }
         if stream.request_id:
             known["request_id"] = stream.request_id
-        cost = request_bill(stream).cost
-        if cost is not None:
+        # The first event counts a token of output, which has not come yet.
+        without_output = replace(usage, output_tokens=0, thinking_tokens=0)
+        cost = pricing.request_cost(
+            usage.model, without_output, cache_creation_1h_input_tokens=stream.cache_creation_1h_input_tokens
+        )
+        if cost is not None and not stream.has_invalid_usage:
             known["cost_micros"] = usd_to_micros(cost)
         self._ledger.store.write_nowait(request_ledger.record_entry_progress, self._id, **known)
 

@@ -92,7 +92,7 @@ def ledger_mismatches(rows: Sequence[Row], records: Sequence[LoggedRequest]) -> 
     wrong += [
         f"a line without an id, {row['end']}, claims {row['output_tokens']} tokens"
         for row in unnamed
-        if row["output_tokens"] or row["input_tokens"]
+        if row["output_tokens"] or row["input_tokens"] or row["cost_micros"]
     ]
     wrong += [
         f"{record.request_id} was answered, and its line has no id"
@@ -101,11 +101,19 @@ def ledger_mismatches(rows: Sequence[Row], records: Sequence[LoggedRequest]) -> 
     ]
     for record in records:
         if row := by_id.get(record.request_id):
-            wrong += [
-                f"{record.request_id} ({record.end}, {record.fault}): {each}"
-                for each in [*_entry_mismatches(row, record), *_cost_mismatches(row, record)]
-            ]
+            wrong += row_mismatches(row, record)
     return wrong
+
+
+def row_mismatches(row: Row, record: LoggedRequest) -> list[str]:
+    """What one line of the ledger says otherwise than the upstream's log and bill of its request.
+
+    A line that was open when its process died has exactly the cost of the input if the answer had begun, and no output.
+    """
+    wrong = [*_entry_mismatches(row, record), *_cost_mismatches(row, record)]
+    if row["end"] == "interrupted" and (row["output_tokens"] or row["web_searches"]):
+        wrong.append(f"interrupted, with {row['output_tokens']} output tokens")
+    return [f"{record.request_id} ({record.end}, {record.fault}): {each}" for each in wrong]
 
 
 def _usage_was_received(record: LoggedRequest, unnamed: Sequence[Row]) -> bool:
@@ -115,7 +123,7 @@ def _usage_was_received(record: LoggedRequest, unnamed: Sequence[Row]) -> bool:
 
 def _abandoned(row: Row) -> bool:
     """Whether a request was given up from our side, maybe before it left or while its answer was on the way."""
-    return row["end"] == "cancelled" or row["failure"] == "stream_timeout"
+    return row["end"] in {"cancelled", "interrupted"} or row["failure"] == "stream_timeout"
 
 
 def _entry_mismatches(row: Row, record: LoggedRequest) -> list[str]:
