@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 TESTS = Path(__file__).parents[1]
+SECRET_SERVICE_PROGRAMS = ("dbus-run-session", "gnome-keyring-daemon")
+SECRET_SERVICE_SCRIPT = """
+set -e
+printf 'password\\n' | gnome-keyring-daemon --unlock --components=secrets >/dev/null
+printf %s "$TEST_KEY" | "$@" keys set work
+"$@" keys list
+MCP_CLAUDE_KEYRING=work "$@" ask "[[sim: text=answered]]" --quiet
+"$@" keys remove work
+"$@" keys list
+"""
+"""A session of the Secret Service, which is GNOME's and KDE's keyring, and the commands with it."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,23 @@ async def test_a_saved_key_is_listed_used_by_a_call_and_removed(upstream: Simula
     assert (await command("keys", "list")).stdout == b"There are no keys.\n"
     again = await command("keys", "remove", "work")
     assert (again.returncode, b"There is no key named 'work'." in again.stderr) == (2, True)
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, SECRET_SERVICE_PROGRAMS)), reason="there is no D-Bus and GNOME keyring here"
+)
+async def test_the_secret_service_keeps_a_key_for_a_call(upstream: Simulator, tmp_path: Path) -> None:
+    environment = server_environment(data_dir=tmp_path / "data", base_url=upstream.url)
+    done = await anyio.run_process(
+        ["dbus-run-session", "--", "sh", "-c", SECRET_SERVICE_SCRIPT, "sh", *server_command(real=True)],
+        check=False,
+        env=environment | {"HOME": str(tmp_path), "TEST_KEY": FAKE_KEY},
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    saved, *lines = done.stdout.decode().splitlines()
+    assert saved.startswith("Saved the key work.")
+    assert lines == ["work", "answered", "Removed the key work.", "There are no keys."]
+    assert len(message_requests(upstream)) == 1
 
 
 async def test_a_keyring_without_the_key_is_an_error_that_names_the_command(command: KeyringCommand) -> None:

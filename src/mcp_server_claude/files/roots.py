@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.files import secret_names
@@ -107,7 +107,7 @@ def _is_too_broad(real: Path) -> bool:
     return secret_names.private_directory(real.parts) != "" or (sys.platform == "win32" and _is_windows_system(real))
 
 
-def _is_windows_system(real: Path) -> bool:
+def _is_windows_system(real: PurePath) -> bool:
     inside = [part.lower() for part in real.parts[1:]]
     return inside[:1] in (["windows"], ["program files"], ["program files (x86)"]) or inside in (
         ["users"],

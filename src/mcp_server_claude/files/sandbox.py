@@ -244,9 +244,10 @@ def _open_by_resolving(rooted_path: RootedPath, roots: Roots) -> OpenFile | str:
         if inside != rooted_path:
             return inside.path
         seen = os.lstat(real)
-        if _open_flags(seen.st_mode, rooted_path, len(rooted_path.parts) - 1) == _DIRECTORY_FLAGS:
+        flags = _open_flags(seen.st_mode, rooted_path, len(rooted_path.parts) - 1)
+        if stat.S_ISDIR(seen.st_mode):  # Windows opens none
             return OpenFile(rooted_path, _check_opened(seen, rooted_path), real)
-        handle = os.open(real, _FILE_FLAGS)
+        handle = os.open(real, flags)
         now = os.fstat(handle)
         if os.path.realpath(rooted_path.path, strict=True) != real or not os.path.samestat(os.lstat(real), now):
             raise SandboxError("changed", rooted_path)
