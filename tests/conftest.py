@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from support.postgres_server import PostgresServer
 
 
+DATABASES = ("sqlite", pytest.param("postgres", marks=[pytest.mark.slow, pytest.mark.xdist_group("postgres_suites")]))
+
 settings.register_profile("here", deadline=None, max_examples=examples(100))  # how fast a machine is proves nothing
 settings.load_profile("here")
 
@@ -35,6 +37,25 @@ def _nobodys_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setenv("HOME", str(home))
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("XDG_DATA_HOME", str(home / "data"))
+        yield
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that uses `each_database` on both, unless it is marked `sqlite_only`."""
+    if "each_database" in metafunc.fixturenames:
+        is_for_one = metafunc.definition.get_closest_marker("sqlite_only") is not None
+        metafunc.parametrize("each_database", DATABASES[:1] if is_for_one else DATABASES, indirect=True)
+
+
+@pytest.fixture
+def each_database(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The database of the servers of a test, see `server_database`: SQLite, and with `--all` PostgreSQL too."""
+    if request.param == "sqlite":
+        yield
+        return
+    from support.server_database import postgres_for_each_directory
+
+    with postgres_for_each_directory(request.getfixturevalue("postgres_server")):
         yield
 
 

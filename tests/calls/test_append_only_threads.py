@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from support.mcp_session import McpSession
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("each_database")]
 
 Body = dict[str, Any]
 SERVED_MODELS = tuple(model.id for model in listed_models("full") if model.lifecycle_on(TODAY) != "retired")

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -15,10 +13,11 @@ from mcp.types import ResourceLink, TextContent
 from mcp_server_claude.call_types import Call
 from mcp_server_claude.calls.thread_transcripts import store_answer_and_unlock
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from mcp_server_claude.store import Store, call_journal, process_locks, thread_messages
+from mcp_server_claude.store import call_journal, process_locks, thread_messages
 from support.chaos.call_results import poll_until
 from support.mcp_session import ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
 from support.quick_run import examples
+from support.server_database import open_store, select_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from support.mcp_session import McpSession
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("each_database")]
 
 LONG = "context " * 4000
 TOO_LATE: list[dict[str, object]] = [{"type": "text", "text": "Too late."}]
@@ -59,7 +58,7 @@ def is_a_conversation(turns: list[thread_messages.ThreadMessage]) -> bool:
 
 
 async def turns_on_disk(data_dir: Path, thread: str) -> list[thread_messages.ThreadMessage]:
-    store = await anyio.to_thread.run_sync(Store.open, data_dir)
+    store = await anyio.to_thread.run_sync(open_store, data_dir)
     try:
         return await store.read(thread_messages.thread_history, thread)
     finally:
@@ -197,7 +196,7 @@ async def test_a_call_that_has_lost_the_lock_of_its_thread_changes_nothing_in_it
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         thread = thread_of(await session.ask("One."))
         turns = await turns_on_disk(tmp_path / "data", thread)
-        store = Store.open(tmp_path / "data")
+        store = open_store(tmp_path / "data")
         await store.write(store_answer_and_unlock, Call(prompt="Two.", thread=thread), TOO_LATE, None)
         await store.close()
         assert await turns_on_disk(tmp_path / "data", thread) == turns
@@ -267,7 +266,7 @@ async def test_the_text_of_a_killed_process_becomes_a_turn(upstream: Simulator, 
             call_journal.open_call(tx, call_journal.JournaledCall(id="c_dead", worker="w_dead", started_at=1000.0))
             call_journal.append_text(tx, [("c_dead", 0, "Half an ans")])
 
-        store = await anyio.to_thread.run_sync(Store.open, data)
+        store = await anyio.to_thread.run_sync(open_store, data)
         await store.write(die)
         await store.close()
         await session.ask("Go on.", thread=thread)
@@ -303,9 +302,8 @@ async def test_with_no_retention_nothing_is_stored_and_a_thread_is_rejected(
         result = await session.ask("A secret.")
         assert usage_meta(result)["thread"] is None
         assert "keeps no threads" in text_blocks(await session.ask("Go on.", thread="t_1"))[0]
-    with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection:
-        assert connection.execute("select count(*) from thread").fetchone() == (0,)
-        assert connection.execute("select count(*) from turn").fetchone() == (0,)
+    assert select_rows(tmp_path / "data", "select count(*) as n from thread") == [{"n": 0}]
+    assert select_rows(tmp_path / "data", "select count(*) as n from turn") == [{"n": 0}]
 
 
 async def test_threads_are_listed_by_recency_and_read_as_transcripts_and_resources(
@@ -443,7 +441,7 @@ async def test_old_threads_are_deleted_even_those_of_a_dead_process(upstream: Si
             )
             return thread_messages.delete_inactive_threads(tx, 2000.0)
 
-        store = await anyio.to_thread.run_sync(Store.open, data)
+        store = await anyio.to_thread.run_sync(open_store, data)
         assert await store.write(age) == 1
         assert await store.read(thread_messages.thread_history, held) == []
         assert len(await store.read(thread_messages.thread_history, kept)) == 2

@@ -6,7 +6,6 @@ import json
 import random
 import re
 import signal
-import sqlite3
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
@@ -15,8 +14,8 @@ import anyio
 import pytest
 
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from support.chaos import stored_calls
 from support.mcp_session import connect
+from support.server_database import MissingDatabaseError, select_rows
 from support.simulator_requests import message_requests
 from support.stdio_process import Message, stdio_process
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from support.chaos.chaos_size import ChaosSize
 
 pytestmark = [
+    pytest.mark.usefixtures("each_database"),
     pytest.mark.anyio,
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"),
@@ -78,7 +78,7 @@ async def test_a_thousand_items_are_answered_once_each_through_faults_and_ten_ki
     assert set(complete) == set(range(ITEMS)), where
     job = cast("dict[str, Any]", result.meta)["mcp-server-claude/job"]
     assert sum(complete.values()) - ITEMS <= job["interruptions"], f"{where}: paid twice without a kill"
-    entries = stored_calls.select_rows(data_dir, "select * from entry")
+    entries = select_rows(data_dir, "select * from entry")
     by_request = {row["request_id"]: row for row in entries if row["request_id"]}
     for request in requests:
         row = by_request.get(request.request_id)
@@ -89,7 +89,7 @@ async def test_a_thousand_items_are_answered_once_each_through_faults_and_ten_ki
     lost = [request for request in requests if request.end == "complete" and request.request_id not in finished]
     assert len(lost) <= job["interruptions"], where
     assert len(entries) >= len(requests), where
-    assert not stored_calls.select_rows(data_dir, "select 1 from entry where state = 'open'"), where
+    assert not select_rows(data_dir, "select 1 from entry where state = 'open'"), where
 
 
 def map_call(identity: int, arguments: dict[str, Any]) -> Message:
@@ -107,6 +107,6 @@ def fault(chance: random.Random) -> str:
 def done_items(data_dir: Path) -> set[int]:
     """The numbers of the items whose answers are saved."""
     try:
-        return {cast("int", row["seq"]) for row in stored_calls.select_rows(data_dir, DONE)}
-    except sqlite3.OperationalError:  # the server has not created the tables yet
+        return {cast("int", row["seq"]) for row in select_rows(data_dir, DONE)}
+    except MissingDatabaseError:  # the server has not created the tables yet
         return set()

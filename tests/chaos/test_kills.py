@@ -20,6 +20,7 @@ from support.chaos import stored_calls
 from support.chaos.call_plans import call_marker
 from support.chaos.call_results import poll_until
 from support.mcp_session import ProgressUpdate, connect, text_blocks
+from support.server_database import Row, select_rows
 from support.stdio_process import StdioProcess, stdio_process, tool_call
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from support.chaos.chaos_size import ChaosSize
 
 pytestmark = [
+    pytest.mark.usefixtures("each_database"),
     pytest.mark.anyio,
     pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"),
 ]
@@ -82,25 +84,25 @@ async def test_after_a_kill_every_request_has_its_entry_and_the_journal_its_text
         victims = [Victim(first=CALLS * kill) for kill in range(min(AT_ONCE, size.kills - first))]
         data_dir = tmp_path / f"data-{first}"
         async with Simulator(pace=Pace(ttft_s=0.05, tokens_per_s=100)) as api:
-            with anyio.fail_after(120):
+            with anyio.fail_after(400):
                 async with anyio.create_task_group() as tasks:
                     for n, victim in enumerate(victims):
                         moment = (n + chance.random()) / len(victims)  # some soon, some late
                         tasks.start_soon(live_and_die, victim, api.url, data_dir, moment, chance.randrange(2**32))
                 await api.wait_until_idle()
             where = f"seed {size.seed}, kills from {first}"
-            left_open += len(stored_calls.select_rows(data_dir, OPEN_ENTRIES))
+            left_open += len(select_rows(data_dir, OPEN_ENTRIES))
             fields: dict[str, Any] = {"base_url": api.url, "log_level": "warning"}
             async with connect("memory", "auto", data_dir, **fields) as session:
                 await session.client.call_tool("claude_jobs", {})
-                assert not stored_calls.select_rows(data_dir, OPEN_ENTRIES), f"{where}: the dead were taken for living"
+                assert not select_rows(data_dir, OPEN_ENTRIES), f"{where}: the dead were taken for living"
                 wrong = [each for victim in victims for each in judge(victim, api, data_dir)]
                 assert not wrong, f"{where}:\n" + "\n".join(wrong[:20])
                 for row in list(stored_calls.journal_by_call(data_dir).values())[:5]:
                     read = text_blocks(await session.client.call_tool("claude_jobs", {"id": row["id"]}))
                     assert read[0] == (row["text"] or "(no text)"), where
                     assert row["end"] == "complete" or read[-1].startswith("INCOMPLETE: "), where
-            held = stored_calls.select_rows(data_dir, "select sum(held) as held from budget")
+            held = select_rows(data_dir, "select sum(held) as held from budget")
             assert held in ([{"held": 0}], [{"held": None}]), where
             saved += sum(
                 bool(victim.text_until(number, until=victim.killed_at - LAG_S))
@@ -157,7 +159,7 @@ def judge(victim: Victim, api: Simulator, data_dir: Path) -> list[str]:
 
 
 def text_of(
-    victim: Victim, number: int, call_row: stored_calls.Row, api: Simulator, records: list[stored_calls.LoggedRequest]
+    victim: Victim, number: int, call_row: Row, api: Simulator, records: list[stored_calls.LoggedRequest]
 ) -> list[str]:
     """The journal's text against what the client had received of it, and what the upstream would answer."""
     wrong: list[str] = []

@@ -22,7 +22,7 @@ from support.mcp_session import McpSession, connect
 if TYPE_CHECKING:
     from support.chaos.chaos_size import ChaosSize
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("each_database")]
 
 EACH = 300
 """Calls in a round; the simulator's headers allow 4,000 requests a minute, and chance makes about two of a call."""

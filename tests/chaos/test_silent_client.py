@@ -11,12 +11,13 @@ from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.chaos import stored_calls
 from support.chaos.call_plans import call_marker
 from support.chaos.call_results import poll_until
+from support.server_database import MissingDatabaseError, Row
 from support.stdio_process import Message, stdio_process, tool_call
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("each_database"), pytest.mark.anyio, pytest.mark.slow]
 
 CALLS = 6
 
@@ -47,15 +48,15 @@ async def test_upstreams_finish_and_entries_are_closed_while_a_client_does_not_r
             result = cast("Message", (await stdio.read_response(number))["result"])
             first, *rest = stored_calls.requests_by_call(api.requests)[number]
             text = cast("list[dict[str, str]]", result["content"])[0]["text"]
-            assert text == api.answer_to(cast("stored_calls.Row", first.body) | {"max_tokens": 100_000})
+            assert text == api.answer_to(cast("Row", first.body) | {"max_tokens": 100_000})
             assert text.startswith(text_of_progress(stdio.received, number))
             assert len(rest) == (number == 2)
 
 
-def lines(directory: Path) -> dict[int, list[stored_calls.Row]]:
+def lines(directory: Path) -> dict[int, list[Row]]:
     try:
         return stored_calls.ledger_by_call(directory / "data")
-    except stored_calls.sqlite3.OperationalError:  # not made yet
+    except MissingDatabaseError:  # not made yet
         return {}
 
 

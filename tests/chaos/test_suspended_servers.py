@@ -20,6 +20,7 @@ from support.chaos.call_plans import call_marker
 from support.chaos.call_results import poll_until
 from support.chaos.stepped_clock import SteppedClock
 from support.mcp_session import FAILURE_META, connect
+from support.server_database import MissingDatabaseError, Row, select_rows
 from support.stdio_process import Message, StdioProcess, stdio_process, tool_call
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from support.chaos.chaos_size import ChaosSize
 
 pytestmark = [
+    pytest.mark.usefixtures("each_database"),
     pytest.mark.anyio,
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"),
@@ -81,15 +83,15 @@ async def test_budgets_hold_while_servers_are_suspended_clocks_step_and_counts_a
         where = f"seed {seed}"
         kinds = {failure_kind(result) for result in results.values()}
         assert kinds <= {"", "budget", "stream_timeout", "deadline"}, where
-        rows = stored_calls.select_rows(data_dir, "select * from entry")
+        rows = select_rows(data_dir, "select * from entry")
         assert {row["state"] for row in rows} <= {"closed"}, where
         assert "interrupted" not in {row["end"] for row in rows}, f"{where}: a suspended server was taken for dead"
         assert len(rows) >= sum(map(len, records.values())), where
-        (budget,) = stored_calls.select_rows(data_dir, "select * from budget")
+        (budget,) = select_rows(data_dir, "select * from budget")
         assert budget["held"] == 0, where
-        assert not stored_calls.select_rows(data_dir, "select * from hold where spent < 0"), where
-        recorded_micros = sum(row["cost_micros"] or 0 for row in rows)
-        assert recorded_micros - len(rows) <= budget["spent"] <= 1e6 * BUDGET_USD, where
+        assert not select_rows(data_dir, "select * from hold where spent < 0"), where
+        booked = sum(row["cost_micros"] or 0 for row in rows)
+        assert booked - len(rows) <= budget["spent"] <= 1e6 * BUDGET_USD, where
         exact = {row["request_id"] for row in rows if not row["estimated"]}
         true_micros = sum(
             round(stored_calls.true_cost(record) * 1_000_000)
@@ -177,14 +179,14 @@ async def test_a_suspended_server_keeps_its_reservation_and_records_its_cost(tmp
         rows = stored_calls.ledger_by_call(data_dir)
         assert [row["end"] for row in rows[0]] == ["complete"]
         assert failure_kind(second) in {"budget", ""}  # what little was left may be enough for a short answer
-        (budget,) = stored_calls.select_rows(data_dir, "select * from budget")
+        (budget,) = select_rows(data_dir, "select * from budget")
         spent = sum(row["cost_micros"] for each in rows.values() for row in each)
         assert (budget["held"], budget["spent"]) == (0, spent)
         assert budget["spent"] <= 20_000
 
 
-def open_requests(data_dir: Path) -> list[stored_calls.Row]:
+def open_requests(data_dir: Path) -> list[Row]:
     try:
-        return stored_calls.select_rows(data_dir, "select * from entry where state = 'open'")
-    except stored_calls.sqlite3.OperationalError:  # not made yet
+        return select_rows(data_dir, "select * from entry where state = 'open'")
+    except MissingDatabaseError:  # not made yet
         return []

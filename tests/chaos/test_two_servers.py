@@ -14,13 +14,14 @@ from support.chaos import stored_calls
 from support.chaos.call_plans import CallPlan, call_marker, random_plans
 from support.chaos.call_results import CallResult, ask_all, classify, find_violations
 from support.mcp_session import FAILURE_META, connect, text_blocks
+from support.server_database import select_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from support.chaos.chaos_size import ChaosSize
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("each_database"), pytest.mark.anyio, pytest.mark.slow]
 
 BUDGET_USD = 0.1
 IMPATIENT: dict[str, Any] = {
@@ -44,6 +45,7 @@ async def ask_two_servers(api: Simulator, data_dir: Path, plans: list[CallPlan],
             ready[name].set()
             await both_are_ready()
             outcomes.extend(await ask_all(session, share, at_once=25))
+            await session.client.call_tool("claude_jobs", {})  # after all that was posted: an exit waits half a second
 
     async def both_are_ready() -> None:
         for each in ready.values():
@@ -82,10 +84,8 @@ async def test_fifty_concurrent_calls_of_two_servers_never_exceed_the_budget_tog
         records = [record for each in stored_calls.requests_by_call(api.requests).values() for record in each]
         wrong = find_violations(outcomes, api, tmp_path / "data")
     assert not wrong, f"seed {size.seed}, {len(wrong)} wrong:\n" + "\n".join(wrong[:20])
-    # What was in flight when a caller left cannot be counted: those requests count as they were recorded.
-    lines = stored_calls.select_rows(
-        tmp_path / "data", "select request_id, cost_micros from entry where \"end\" = 'cancelled'"
-    )
+    # What was still on the wire when a caller left, nobody can count: those requests count as they were booked.
+    lines = select_rows(tmp_path / "data", "select request_id, cost_micros from entry where \"end\" = 'cancelled'")
     left = {line["request_id"] for line in lines}
     spent = round(
         sum(stored_calls.true_cost(record) for record in records if record.request_id not in left) * 1_000_000
@@ -93,9 +93,9 @@ async def test_fifty_concurrent_calls_of_two_servers_never_exceed_the_budget_tog
     spent += sum(line["cost_micros"] or 0 for line in lines)
     # How many are refused while the first ones hold the budget is a matter of speed.
     assert 0 < spent <= 1e6 * BUDGET_USD, f"seed {size.seed}"
-    (budget,) = stored_calls.select_rows(tmp_path / "data", "select * from budget")
+    (budget,) = select_rows(tmp_path / "data", "select * from budget")
     assert budget["held"] == 0
-    assert not stored_calls.select_rows(tmp_path / "data", "select * from hold")
+    assert not select_rows(tmp_path / "data", "select * from hold")
     assert spent - len(records) <= budget["spent"] <= 1e6 * BUDGET_USD, f"seed {size.seed}"  # each line is rounded
     ends = [classify(outcome) for outcome in outcomes if outcome.result is not None]
     assert {"complete", "refused"} <= set(ends), ends

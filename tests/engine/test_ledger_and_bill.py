@@ -12,14 +12,15 @@ from mcp_server_claude.anthropic_api.message_stream import MessageStream
 from mcp_server_claude.call_types import Call
 from mcp_server_claude.engine.ledger_writer import LedgerWriter, OpenEntry
 from mcp_server_claude.simulator import Pace, Simulator, directive
-from mcp_server_claude.store import Store, request_ledger
+from mcp_server_claude.store import request_ledger
 from support.mcp_session import connect, usage_meta
 from support.quick_run import slow_beyond
+from support.server_database import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("each_database")]
 
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 LONG_RULES = "Answer as a tea merchant of the old school would, with care and in full. " * 400
@@ -71,7 +72,7 @@ async def test_the_ledger_equals_the_bill_to_the_micro_dollar(
 
 
 async def test_the_cost_recorded_at_the_start_counts_an_hour_of_cache_at_its_price(tmp_path: Path) -> None:
-    store = await anyio.to_thread.run_sync(Store.open, tmp_path)
+    store = await anyio.to_thread.run_sync(open_store, tmp_path)
     written = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 1000}
     usage = {"input_tokens": 0, "cache_creation_input_tokens": 1000, "cache_creation": written, "output_tokens": 0}
     stream = MessageStream(lambda _event: None)

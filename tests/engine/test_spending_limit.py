@@ -3,10 +3,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import sqlite3
 import subprocess
 import sys
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +21,7 @@ from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from mcp_server_claude.store.budget_reservations import InsufficientBudget
 from support.mcp_session import FAKE_KEY, McpSession, connect, failure_meta, text_blocks, usage_meta
+from support.server_database import database_fields, select_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.pricing import PriceRates
     from mcp_server_claude.simulator import LoggedRequest
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("each_database")]
 MODEL = "claude-sonnet-5-5"
 FAST = Pace(ttft_s=0, tokens_per_s=0)
 LONG_VALUE: dict[str, object] = {"type": "object", "properties": {"tea": {"const": "tea " * 400}}, "required": ["tea"]}
@@ -62,12 +62,11 @@ def cost(result: CallToolResult) -> int:
 
 def budget(data_dir: Path) -> tuple[int, int]:
     """What is spent and what is held of the day, in micro-dollars."""
-    with closing(sqlite3.connect(data_dir / "store.db")) as connection:
-        rows = connection.execute("select spent, held from budget where scope = 'total'").fetchall()
-        holds: int = connection.execute("select coalesce(sum(micros), 0) from hold where scope = 'total'").fetchone()[0]
+    rows = select_rows(data_dir, "select spent, held from budget where scope = 'total'")
+    (holds,) = select_rows(data_dir, "select coalesce(sum(micros), 0) as micros from hold where scope = 'total'")
     assert len(rows) <= 1
-    spent, held = rows[0] if rows else (0, 0)
-    assert held == holds
+    spent, held = (rows[0]["spent"], rows[0]["held"]) if rows else (0, 0)
+    assert held == holds["micros"]
     return spent, held
 
 
@@ -408,6 +407,7 @@ def ask_in_two_processes(
     of the others.
     """
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    fields |= database_fields(fields["data_dir"])
     arguments = [json.dumps({"api_key": FAKE_KEY} | fields, default=str), json.dumps(who)]
     with ExitStack() as stack:
         processes = [
@@ -442,10 +442,9 @@ def ask_in_two_processes(
 
 def scopes(data_dir: Path) -> dict[str, tuple[int, int]]:
     """What is spent and what is held in each scope, in micro-dollars."""
-    with closing(sqlite3.connect(data_dir / "store.db")) as connection:
-        rows = connection.execute("select scope, spent, held from budget").fetchall()
-        assert connection.execute("select * from hold").fetchall() == []
-    return {scope: (spent, held) for scope, spent, held in rows}
+    assert select_rows(data_dir, "select * from hold") == []
+    rows = select_rows(data_dir, "select scope, spent, held from budget")
+    return {row["scope"]: (row["spent"], row["held"]) for row in rows}
 
 
 @pytest.mark.slow
@@ -496,6 +495,7 @@ async def test_the_cost_of_a_user_before_their_budget_was_set_counts(upstream: S
     assert len(requests_to(upstream)) == 2
 
 
+@pytest.mark.sqlite_only
 def test_an_exceeded_budget_is_reported_with_its_owner(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, budget_usd_per_day=10)
     spending_limit = SpendingLimit(
@@ -513,6 +513,7 @@ def test_an_exceeded_budget_is_reported_with_its_owner(tmp_path: Path) -> None:
     assert mine.should_retry is False
 
 
+@pytest.mark.sqlite_only
 def test_a_mythos_model_without_a_price_counts_as_a_fable_model(tmp_path: Path) -> None:
     fable = pricing.highest_rates("fable")
     assert fable is not None
@@ -586,6 +587,7 @@ async def test_the_input_is_counted_only_with_a_cost_limit(upstream: Simulator, 
         assert len(requests_to(upstream, "/v1/messages/count_tokens")) == 1
 
 
+@pytest.mark.sqlite_only
 async def test_a_budget_without_a_ledger_on_disk_is_rejected_and_nothing_is_sent(
     upstream: Simulator, tmp_path: Path
 ) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
@@ -18,6 +17,7 @@ from mcp_server_claude.server.mcp_server import build_mcp_server
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 from support.server_command import server_command
+from support.server_database import database_fields, select_rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -95,9 +95,7 @@ class McpSession:
 
 
 def ledger_rows(data_dir: Path) -> list[dict[str, object]]:
-    with closing(sqlite3.connect(data_dir / "store.db")) as connection:
-        connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute("select * from entry order by started_at")]
+    return select_rows(data_dir, "select * from entry order by started_at")
 
 
 def text_blocks(result: CallToolResult) -> list[str]:
@@ -138,7 +136,7 @@ async def connect(
     **fields: object,
 ) -> AsyncGenerator[McpSession]:
     """A client connected to a server with these settings. With a callback it can ask its user."""
-    fields = {"api_key": FAKE_KEY, "data_dir": data_dir} | fields
+    fields = {"api_key": FAKE_KEY, "data_dir": data_dir} | database_fields(data_dir) | fields
     stderr = data_dir.parent / f"{data_dir.name}.stderr"
     who = Implementation(name=str(client_name), version=str(client_version))
     async with AsyncExitStack() as stack:

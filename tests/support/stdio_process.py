@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from support.mcp_session import FAKE_KEY, server_environment
 from support.server_command import server_command
+from support.server_database import database_fields
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -117,6 +118,7 @@ async def stdio_process(
 ) -> AsyncGenerator[StdioProcess]:
     """The server with our pipes at its ends; killed if it has not ended by itself."""
     stderr = data_dir.parent / f"{name}.stderr"
+    fields = {"api_key": FAKE_KEY, "data_dir": data_dir} | database_fields(data_dir) | fields
     with stderr.open("wb") as errors:
         process = subprocess.Popen(  # noqa: ASYNC220 - it takes a millisecond, and anyio's pipes cannot be files
             [sys.executable, *command] if command else server_command(real=real),
@@ -124,7 +126,7 @@ async def stdio_process(
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=server_environment(**({"api_key": FAKE_KEY, "data_dir": data_dir} | fields)),
+            env=server_environment(**fields),
         )
     stdio = StdioProcess(process, stderr)
     try:

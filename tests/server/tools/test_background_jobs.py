@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import anyio
@@ -21,6 +19,7 @@ from support.mcp_session import (
     text_blocks,
     usage_meta,
 )
+from support.server_database import change_rows, select_rows
 from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
@@ -29,7 +28,22 @@ if TYPE_CHECKING:
 
     from mcp.types import CallToolResult
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("each_database")]
+
+REFUSE_OUTCOMES = """
+create table fault (n integer);
+insert into fault values (0);
+create trigger refuse before update of state on job_item
+when new.state = 'done' and exists (select 1 from fault) begin select raise(abort, 'no'); end;
+"""
+REFUSE_OUTCOMES_ON_POSTGRES = """
+create table fault (n integer);
+insert into fault values (0);
+create function refuse() returns trigger language plpgsql as $$ begin
+if exists (select 1 from fault) then raise exception 'no'; end if; return new; end $$;
+create trigger refuse before update of state on job_item for each row when (new.state = 'done')
+execute function refuse();
+"""
 STALLED = directive(tokens=400, fault="stall", at=90)
 
 
@@ -59,8 +73,7 @@ async def jobs(session: McpSession, updates: list[ProgressUpdate] | None = None,
 
 
 def query(session: McpSession, sql: str) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(session.data_dir / "store.db")) as connection:
-        return connection.execute(sql).fetchall()
+    return [tuple(row.values()) for row in select_rows(session.data_dir, sql)]
 
 
 async def read_until(session: McpSession, identity: str, text: str) -> None:
@@ -156,9 +169,7 @@ async def test_an_unknown_job_and_that_of_another_user_are_not_found(session: Mc
     started = await session.ask("x", background=True)
     await jobs(session, id=job_id(started), wait=60)
     assert failure_meta(await jobs(session, id="j_0000000000000000"))["kind"] == "not_found"
-    with closing(sqlite3.connect(session.data_dir / "store.db")) as connection:
-        connection.execute("update job set \"user\" = 'ada'")
-        connection.commit()
+    change_rows(session.data_dir, "update job set \"user\" = 'ada'")
     assert failure_meta(await jobs(session, id=job_id(started)))["kind"] == "not_found"
 
 
@@ -216,21 +227,15 @@ async def test_an_answer_that_cannot_be_saved_is_saved_later_with_its_last_ledge
     session: McpSession, api: Simulator
 ) -> None:
     await session.ask("Open the database.")
-    with closing(sqlite3.connect(session.data_dir / "store.db")) as connection:
-        connection.executescript(
-            """create table fault (n integer); insert into fault values (0);
-            create trigger refuse before update of state on job_item
-            when new.state = 'done' and exists (select 1 from fault) begin select raise(abort, 'no'); end;"""
-        )
-        started = await session.ask("What is tea?", background=True)
-        with anyio.fail_after(30):
-            await api.wait_until_idle()
-            while len(message_requests(api)) < 2 or not message_requests(api)[1].end:
-                await jobs(session, id=job_id(started), wait=0.05)
-            assert query(session, "select state from entry order by started_at") == [("closed",), ("open",)]
-            connection.execute("delete from fault")
-            connection.commit()
-            result = await jobs(session, id=job_id(started), wait=60)
+    change_rows(session.data_dir, REFUSE_OUTCOMES, postgres_sql=REFUSE_OUTCOMES_ON_POSTGRES)
+    started = await session.ask("What is tea?", background=True)
+    with anyio.fail_after(30):
+        await api.wait_until_idle()
+        while len(message_requests(api)) < 2 or not message_requests(api)[1].end:
+            await jobs(session, id=job_id(started), wait=0.05)
+        assert query(session, "select state from entry order by started_at") == [("closed",), ("open",)]
+        change_rows(session.data_dir, "delete from fault")
+        result = await jobs(session, id=job_id(started), wait=60)
     assert "· complete ·" in text_blocks(result)[1]
     assert query(session, "select state from entry order by started_at") == [("closed",), ("closed",)]
     assert len(message_requests(api)) == 2

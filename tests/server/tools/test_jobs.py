@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mcp.types import CallToolResult
 
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("each_database")]
 STALLED = directive(tokens=400, fault="stall", at=90)
 """An answer that stops after 90 characters, and never ends by itself."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-import sqlite3
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -20,6 +19,7 @@ from support.mcp_session import (
     connect,
     failure_meta,
 )
+from support.server_database import MissingDatabaseError, change_rows, select_rows
 from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.simulator import LoggedRequest
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("each_database")]
 
 
 @asynccontextmanager
@@ -91,8 +91,7 @@ def prompt_of(request: LoggedRequest) -> str:
 
 
 def query(session: McpSession, sql: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(session.data_dir / "store.db")) as connection:
-        return connection.execute(sql).fetchall()
+    return [tuple(row.values()) for row in select_rows(session.data_dir, sql)]
 
 
 async def test_each_item_is_answered_once_and_the_answers_are_in_order(
@@ -242,8 +241,7 @@ async def test_a_failed_item_is_reported_and_the_same_call_repeats_it_alone(
 async def test_an_answer_that_cannot_be_written_closes_its_job_and_not_the_server(session: McpSession) -> None:
     items: list[object] = ["tea", f"milk {directive(status=400, times=1)}"]
     first = await run_map(session, items, output="out.jsonl")
-    with closing(sqlite3.connect(session.data_dir / "store.db")) as connection, connection:
-        connection.execute("update job_item set is_json = 1, text = '{' where seq = 0")
+    change_rows(session.data_dir, "update job_item set is_json = 1, text = '{' where seq = 0")
     again = await run_map(session, items, output="out.jsonl")
     assert (job(again)["id"], job(again)["state"]) == (job(first)["id"], "incomplete")
     assert "The output could not be written" in digest(again)
@@ -303,7 +301,9 @@ async def test_only_the_shared_part_of_all_items_is_written_to_the_cache_and_onl
     assert all("cache_control" not in body for body in bodies)
     assert {len(body["messages"][0]["content"]) for body in bodies} == {2}
     ((written, read),) = query(
-        session, "select sum(cache_creation_input_tokens > 0), sum(cache_read_input_tokens > 0) from entry"
+        session,
+        "select count(nullif(cache_creation_input_tokens, 0)) as written, "
+        "count(nullif(cache_read_input_tokens, 0)) as read from entry",
     )
     assert (written, read) == (1, 9)
 
@@ -326,6 +326,7 @@ async def test_a_template_that_repeats_a_long_item_too_often_is_rejected(
     assert message_requests(api) == []
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("template", ["Name {a}, {b} and {a}.", "Name it.", "{{a}} {a", "{a}{b}{item}"])
 def test_the_shortest_template_is_shorter_by_the_same_for_all_items(template: str) -> None:
     shortest = map_prompt.shortest_template(template)
@@ -382,5 +383,5 @@ def count_done(session: McpSession) -> int:
     """The number of finished items; 0 before there is a database."""
     try:
         return query(session, "select count(*) from job_item where state = 'done'")[0][0]
-    except sqlite3.OperationalError:
+    except MissingDatabaseError:
         return 0

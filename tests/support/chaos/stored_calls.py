@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from mcp_server_claude import pricing
 from mcp_server_claude.call_types import COMPLETE_STOP_REASONS, Usage
 from mcp_server_claude.simulator.billing import INPUT_OUTPUT_CACHE_READ_USD, WEB_SEARCH_USD, bill_requests
+from support.server_database import Row, select_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,14 +21,7 @@ if TYPE_CHECKING:
 HALF_A_MICRO_USD = Decimal("0.5") / 1_000_000
 MARKER = re.compile(r"Call #(\d{5})\.")
 INPUT_COLUMNS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-Row = dict[str, Any]
 T = TypeVar("T")
-
-
-def select_rows(data_dir: Path, sql: str, *values: object) -> list[Row]:
-    with closing(sqlite3.connect(data_dir / "store.db", timeout=30)) as connection:
-        connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute(sql, values)]
 
 
 def _head(row: Row) -> str:
