@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 
-from mcp_server_claude.store import call_journal, job_records, thread_messages
+from mcp_server_claude.store import StoreError, call_journal, job_records, periodic_runs, thread_messages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from mcp_server_claude.store import Store
 
 CLEANUP_INTERVAL_S = 43_200.0
+MIN_CLEANUP_INTERVAL_S = CLEANUP_INTERVAL_S / 2
+"""Seconds after which another server on the same database may begin."""
+CLEANUP_RUN = "cleanup"
 TAKEOVER_INTERVAL_S = 10.0
 """Seconds between two looks for dead servers, with a handful of short queries each."""
 SECONDS_PER_DAY = 86_400
@@ -25,14 +29,29 @@ SECONDS_PER_DAY = 86_400
 async def clean_up_periodically(settings: Settings, store: Store, output_files: OutputFiles) -> None:
     """Delete what has expired, at the start and then twice a day, until it is cancelled."""
     while True:
-        now = time.time()
-        text_before = now - settings.text_retention_days * SECONDS_PER_DAY
-        store.write_nowait(call_journal.delete_old_text, text_before)
-        threads_before = now - settings.retention_days * SECONDS_PER_DAY
-        store.write_nowait(thread_messages.delete_inactive_threads, threads_before)
-        store.write_nowait(job_records.delete_old_jobs, text_before)
-        await output_files.delete_expired(text_before)
+        with suppress(StoreError):  # the next time will do
+            await delete_expired(settings, store, output_files)
         await anyio.sleep(CLEANUP_INTERVAL_S)
+
+
+async def delete_expired(settings: Settings, store: Store, output_files: OutputFiles) -> bool:
+    """Delete what has expired. Returns False if another server on the database has just begun to.
+
+    Raises:
+        StoreError: The database that servers share cannot be used.
+    """
+    if store.is_shared and not await store.write(
+        periodic_runs.start_run, store.locks, CLEANUP_RUN, MIN_CLEANUP_INTERVAL_S
+    ):
+        return False
+    now = time.time()
+    text_before = now - settings.text_retention_days * SECONDS_PER_DAY
+    store.write_nowait(call_journal.delete_old_text, text_before)
+    threads_before = now - settings.retention_days * SECONDS_PER_DAY
+    store.write_nowait(thread_messages.delete_inactive_threads, threads_before)
+    store.write_nowait(job_records.delete_old_jobs, text_before)
+    await output_files.delete_expired(text_before)
+    return True
 
 
 async def take_over_periodically(

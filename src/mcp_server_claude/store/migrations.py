@@ -264,6 +264,11 @@ MIGRATIONS: tuple[Migration, ...] = (
             "drop index job_item_running",
         ),
     ),
+    Migration(
+        24,
+        "When work on a timer was begun, so that one of several servers does it.",
+        (table_definitions.CREATE_PERIODIC_RUN,),
+    ),
 )
 
 NEWEST_VERSION = MIGRATIONS[-1].number

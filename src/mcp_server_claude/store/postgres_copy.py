@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1000
 SKIPPED_TABLES = frozenset(
-    {"schema_version", "process", "worker", "user_call", "cooldown", "shared_key", "spending_question"}
+    {"schema_version", "process", "worker", "user_call", "cooldown", "shared_key", "spending_question", "periodic_run"}
 )
 """Tables that describe the file and its processes, not its content."""
 

@@ -268,6 +268,13 @@ create table spending_question (
 )
 """
 
+CREATE_PERIODIC_RUN = """
+create table periodic_run (
+    name text primary key,
+    started_at double precision not null
+)
+"""
+
 SPEND_COLUMNS = """
 attempt, "end", input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens, cost_micros
 """
