@@ -143,15 +143,16 @@ def measure(directory: Path, url: str, work: str, options: argparse.Namespace, s
 
 
 def database_cpu_s(server_pid: int | None) -> float:
-    """CPU seconds of a PostgreSQL server and its processes so far."""
+    """CPU seconds of a PostgreSQL server and its processes so far, those that have ended included."""
     total = 0.0
     for entry in Path("/proc").iterdir() if server_pid is not None else ():
         try:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(fields[1]) == server_pid or entry.name == str(server_pid):
-            total += (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+        is_server, is_backend = entry.name == str(server_pid), int(fields[1]) == server_pid
+        if is_server or is_backend:  # proc(5): 14 to 17 are utime, stime, cutime and cstime, counted from 1
+            total += sum(map(int, fields[11:15] if is_server else fields[11:13])) / TICKS_PER_S
     return total
 
 
