@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.interop.installations import NotInstallableError, node_executable, npm_folder, python_environment
+from support.interop.installations import (
+    NotInstallableError,
+    node_executable,
+    npm_folder,
+    python_environment,
+    unavailable_parties,
+)
 from support.interop.servers import SimulatorProcess, http_server, server_settings, simulator_process
 
 if TYPE_CHECKING:
@@ -83,3 +89,5 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     for party, counts in _parties.items():
         figures = f"{counts['passed']:6g} {counts['failed']:6g} {counts['skipped']:7g} {counts['seconds']:7.1f}"
         terminalreporter.write_line(f"{party:32} {figures}  {_reasons.get(party, '')}".rstrip())
+    for party, reason in unavailable_parties().items():
+        terminalreporter.write_line(f"{party:32} {'not run':31}  {reason}")

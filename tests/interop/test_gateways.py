@@ -9,22 +9,26 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from mcp_server_claude.cli.shell_call import EXIT_INCOMPLETE
 from support.interop.run_program import run_program
 from support.interop.servers import process_with_url, server_settings
 from support.server_command import REAL_COMMAND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-    from pathlib import Path
 
 MODEL = "claude-sonnet-5-5"
 ANSWER = "A mocked answer, line one.\n\nLine two."
 ASK_TIMEOUT_S = 300
 GATEWAY_TIMEOUT_S = 300
+LLAMA_TIMEOUT_S = 600
+INPUT_COUNTS = ("input_tokens", "cache_read_input_tokens")
+PROGRAMS = Path(__file__).with_name("programs")
 MASTER_KEY = "sk-test-0000-gateway"
 
 
@@ -90,3 +94,39 @@ def test_litellm_forwards_the_request(aimock_url: str, install: Callable[..., Pa
     with gateway_process(command, environment, health, tmp_path / "litellm.log"):
         answer = ask(f"http://127.0.0.1:{port}", tmp_path / "data", MCP_CLAUDE_API_KEY=MASTER_KEY)
     assert answer.startswith(ANSWER)
+
+
+@pytest.fixture
+def llama_url(install: Callable[..., Path], tmp_path: Path) -> Iterator[str]:
+    """llama.cpp with a model of 135 million parameters."""
+    command = [str(install("llama-cpp", "python")), str(PROGRAMS / "llama_server.py")]
+    with process_with_url(command, server_settings(tmp_path / "unused", ""), tmp_path / "llama.log") as url:
+        yield url
+
+
+def test_llama_cpp_answers_with_the_model_that_it_has_loaded_and_continues_a_thread(
+    llama_url: str, tmp_path: Path
+) -> None:
+    def ask_for_json(*arguments: str) -> dict[str, Any]:
+        command = [*REAL_COMMAND, "ask", "--max-tokens", "20", "--json", *arguments]
+        environment = server_settings(tmp_path / "data", llama_url)
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LLAMA_TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode in {0, EXIT_INCOMPLETE}, done.stderr.decode()  # so small a model seldom comes to an end
+        return cast("dict[str, Any]", json.loads(done.stdout))
+
+    first = ask_for_json("Name a colour.")
+    assert first["text"].strip()
+    assert first["usage"]["model"].endswith(".gguf")
+    assert first["usage"]["output_tokens"] > 0
+    assert first["usage"]["cost_usd"] is None  # no price list knows it
+    second = ask_for_json("And another.", "--thread", first["usage"]["thread"])
+    assert second["usage"]["thread"] == first["usage"]["thread"]
+    inputs = [sum(each["usage"][kind] for kind in INPUT_COUNTS) for each in (first, second)]
+    assert inputs[1] > inputs[0]  # with what was said before

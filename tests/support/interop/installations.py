@@ -31,6 +31,12 @@ def pinned_packages(registry: str, party: str) -> list[str]:
     return pins
 
 
+def unavailable_parties() -> dict[str, str]:
+    """The parties that no registry has, each with the reason."""
+    reasons: dict[str, str] = tomllib.loads(VERSIONS.read_text(encoding="utf-8"))["unavailable"]
+    return reasons
+
+
 @cache
 def npm_folder(party: str) -> Path:
     """The folder whose `node_modules` holds a party from npm.
