@@ -36,7 +36,10 @@ async def test_a_hundred_batches_over_three_kills_are_answered_and_paid_once(siz
     data_dir = tmp_path / "data"
     cut = chance.randrange(JOBS // 4, JOBS // 2)
     sent = [range(cut), range(cut, JOBS), range(0)]
+    project = tmp_path / "project"
+    project.mkdir()
     fields: dict[str, Any] = {"log_level": "warning", "budget_usd_per_day": 500.0, "detach_after_s": 0.01}
+    fields["project_dir"] = str(project)
     async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), batch_duration_s=None) as api:
         fields["base_url"] = api.url
         with anyio.fail_after(3600):
