@@ -173,8 +173,8 @@ def text_of(
         wrong.append(f"{len(text)} characters had arrived {LAG_S} s before the kill, {len(call_row['text'])} kept")
     if number in victim.answered and call_row["end"] == "interrupted" and not call_row["text"]:
         wrong.append("answered, and nothing kept")
-    body = dict(records[0].body) | {"max_tokens": 100_000} if records else {}
-    complete = replace_lone_surrogates(api.answer_to(body)) if records else ""  # type: ignore[arg-type]
+    body = cast("Row", records[0].body) | {"max_tokens": 100_000} if records else {}
+    complete = replace_lone_surrogates(api.answer_to(body)) if records else ""
     if not complete.startswith(call_row["text"]):
         wrong.append("what was kept is not what was said")
     return wrong
