@@ -146,8 +146,9 @@ async def fetch_shape(client: httpx2.AsyncClient, request: ContractRequest, ids:
     shape = ResponseShape(
         status=response.status_code, headers={name for name in COMPARED_HEADERS if name in response.headers}
     )
+    events: list[dict[str, Any]]
     if response.headers.get("content-type", "").startswith("text/event-stream"):
-        events: list[Any] = [json.loads(line[5:]) for line in response.text.split("\n") if line.startswith("data:")]
+        events = [json.loads(line[5:]) for line in response.text.split("\n") if line.startswith("data:")]
     else:
         events = [_json_object(response)]
     for event in events:
@@ -158,12 +159,14 @@ async def fetch_shape(client: httpx2.AsyncClient, request: ContractRequest, ids:
             shape.keys |= set(_key_paths(event, kind))
         else:
             shape.keys |= {f"{kind}.{name}" for name in event}
-        usage: dict[str, int] = event.get("usage") or event.get("message", {}).get("usage") or {}
+        message: dict[str, Any] = event.get("message") or {}
+        usage: dict[str, int] = event.get("usage") or message.get("usage") or {}
         shape.tokens = max(shape.tokens, usage.get("input_tokens", 0) + usage.get("output_tokens", 0))
     if request.creates and shape.status == HTTP_OK:
         ids[request.creates] = str(events[0].get("id"))
     if shape.status != HTTP_OK:
-        shape.error_type = str((events[0].get("error") or {}).get("type"))
+        error: dict[str, Any] = events[0].get("error") or {}
+        shape.error_type = str(error.get("type"))
     return shape
 
 

@@ -21,6 +21,7 @@ from support.recorded_streams import sse_bytes
 from support.scripted_upstream import scripted_upstream
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mcp.types import CallToolResult
@@ -306,7 +307,7 @@ async def test_a_thread_continues_whatever_changes_between_its_turns(model: str,
 
 
 async def _walk(
-    dice: random.Random, changes: list[str], directory: Path, models: tuple[str, ...], *, first_model: str = ""
+    dice: random.Random, changes: Sequence[str], directory: Path, models: tuple[str, ...], *, first_model: str = ""
 ) -> None:
     """A thread with a turn for each change, against an API that rejects what is broken.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.chaos import stored_calls
 from support.mcp_session import connect, failure_meta, text_blocks, usage_meta
 from support.raw_mcp_http import PROTOCOL_VERSIONS, raw_mcp_client
 from support.recorded_streams import message_events, sse_bytes
@@ -64,7 +64,7 @@ async def test_a_deeply_nested_tool_input_ends_in_a_known_way_with_its_usage(dep
 def check_outcome(result: Any, data_dir: Path) -> None:
     """Complete with its text, or failed by a kind that says who sent it, with its id in the journal."""
     call_id = str(usage_meta(result)["call_id"])
-    with closing(stored_calls.sqlite3.connect(data_dir / "store.db")) as connection:
+    with closing(sqlite3.connect(data_dir / "store.db")) as connection:
         (end,) = connection.execute("select end from call where id = ?", (call_id,)).fetchone()
     if result.is_error:
         assert failure_meta(result)["kind"] in {"protocol", "internal"}

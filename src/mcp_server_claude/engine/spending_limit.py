@@ -142,13 +142,15 @@ class SpendingLimit:
         """What a reservation in micro-dollars pays for: the largest allowance that leaves the answer all that it asks
         for, or half of the reservation, and the output tokens beside it.
         """
-        for allowance in web or (None,):
-            remaining = reserved_micros - self._cost_micros(input_tokens, 0, allowance)
-            needed = self._cost_micros(input_tokens, max_tokens, allowance) - self._cost_micros(
-                input_tokens, 0, allowance
-            )
-            if not web or allowance == web[-1] or remaining >= min(needed, reserved_micros / 2):
-                break
+        allowances = web or (None,)
+
+        def leaves_enough(allowance: WebAllowance | None) -> bool:
+            before_answer = self._cost_micros(input_tokens, 0, allowance)
+            needed = self._cost_micros(input_tokens, max_tokens, allowance) - before_answer
+            return reserved_micros - before_answer >= min(needed, reserved_micros / 2)
+
+        allowance = next(filter(leaves_enough, allowances), allowances[-1])
+        remaining = reserved_micros - self._cost_micros(input_tokens, 0, allowance)
         return AffordableRequest(
             max_tokens=max(1, math.floor(Decimal(remaining) / self._output_rate(input_tokens, allowance))),
             web=allowance,

@@ -660,10 +660,10 @@ async def test_models_of_the_bundled_list_retire_by_its_dates(make: Make, day: s
     now = datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp()
     async with anyio.create_task_group() as tasks:
         catalog = await make(Upstream(DOWN), tasks, now=now).get_catalog()
-    assert catalog.source == "file"
-    assert catalog.resolve_model("claude-sonnet-4-5").lifecycle == lifecycle
-    assert ("claude-sonnet-4-5-20250929" in catalog.callable_ids()) is (lifecycle == "deprecated")
-    assert catalog.resolve_model("").id == "claude-sonnet-5-5"
+        assert catalog.source == "file"
+        assert catalog.resolve_model("claude-sonnet-4-5").lifecycle == lifecycle
+        assert ("claude-sonnet-4-5-20250929" in catalog.callable_ids()) is (lifecycle == "deprecated")
+        assert catalog.resolve_model("").id == "claude-sonnet-5-5"
 
 
 @pytest.mark.anyio
