@@ -18,7 +18,8 @@ CatalogSource: TypeAlias = Literal["api", "disk", "file"]
 """The origin of a list: the API now, the API earlier (on disk), or the bundled file."""
 
 MAX_QUOTED_CHARS = 60
-UNSAFE_CHARACTER = re.compile(r"[^A-Za-z0-9._@/:-]")
+UNSAFE_CHARACTERS = re.compile(r"://|[^A-Za-z0-9._@/:-]")
+"""A name of a gateway has slashes and colons; an address is not repeated, since clients make a link of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,5 +163,5 @@ def _join_with_or(words: tuple[str, ...]) -> str:
 
 def _quote_value(value: str) -> str:
     """A caller's value in quotes, short and plain enough to be repeated in an error."""
-    plain = UNSAFE_CHARACTER.sub("?", value[:MAX_QUOTED_CHARS])
+    plain = UNSAFE_CHARACTERS.sub("?", value[:MAX_QUOTED_CHARS])
     return f"'{plain}…'" if len(value) > MAX_QUOTED_CHARS else f"'{plain}'"
