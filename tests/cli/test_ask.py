@@ -20,7 +20,7 @@ from mcp_server_claude.cli.local_files import data_uri, file_references
 from mcp_server_claude.cli.short_schema import parse_schema_option
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.simulator import directive
-from support.mcp_session import ledger_rows
+from support.mcp_session import FAKE_KEY, ledger_rows
 from support.server_command import server_command
 from support.shell_command import ShellCommand, shell_command
 from support.simulator_requests import message_requests
@@ -248,3 +248,27 @@ def test_a_code_block_ends_at_its_own_fence() -> None:
     found = CODE_BLOCK.search("x\n````md\n```\ninner\n```\n````\n")
     assert found is not None
     assert found["code"] == "```\ninner\n```\n"
+
+
+async def test_a_bug_is_reported_with_its_traceback_and_without_the_key(ask: ShellCommand) -> None:
+    command = [sys.executable, "-c", COMMAND_WITH_A_BUG, "ask", "What is tea?"]
+    done = await anyio.run_process(command, check=False, cwd=ask.directory, env=ask.environment())
+    assert done.returncode == 78
+    assert done.stdout == b""
+    stderr = done.stderr.decode()
+    assert "A bug in this server ended the call c_" in stderr
+    assert "Traceback (most recent call last)" in stderr
+    assert "LookupError: no request for" in stderr
+    assert FAKE_KEY not in stderr
+
+
+COMMAND_WITH_A_BUG = f"""
+from mcp_server_claude.__main__ import main
+from mcp_server_claude.engine.request_loop import RequestLoop
+
+async def run(self):
+    raise LookupError("no request for {FAKE_KEY}")
+
+RequestLoop.run = run
+main()
+"""

@@ -7,7 +7,6 @@ Exit codes follow sysexits.h where it has one: 0 a complete answer, 1 an incompl
 from __future__ import annotations
 
 import gc
-import logging
 import signal
 import sys
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from mcp_server_claude.calls.ask_request import CallOrigin
 from mcp_server_claude.cli import terminal_output
 from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
 from mcp_server_claude.services.lazy_services import Services
+from mcp_server_claude.telemetry import stderr_logging
 from mcp_server_claude.users.user import LOCAL
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def find_thread(services: Services, thread: str, *, continues: bool) -> st
 
 def run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     """Run `work` with the services of this process; an error ends the command with its exit code."""
-    logging.disable()  # the error says it
+    stderr_logging.log_only_bugs()
     gc.disable()  # imports make half a million objects and no garbage
     try:
         return anyio.run(_with_services, work)

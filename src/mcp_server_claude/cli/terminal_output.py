@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import cache
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -14,6 +13,7 @@ from mcp_server_claude.cli.command_line import pasteable_command
 from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.store import Store, call_journal, request_ledger, store_errors_as, user_rows
+from mcp_server_claude.telemetry import stderr_logging
 from mcp_server_claude.users.user import LOCAL
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def load_settings() -> Settings:
 
 def run_with_store(work: Callable[[Settings, Store], Awaitable[T]]) -> T:
     """Run `work` with the ledger on disk and return its result; an error ends the command."""
-    logging.disable()  # the error says it
+    stderr_logging.log_only_bugs()
     try:
         return anyio.run(_with_open_store, load_settings(), work)
     except CallError as failure:

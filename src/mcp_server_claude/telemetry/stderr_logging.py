@@ -57,6 +57,15 @@ def setup_logging(settings: Settings) -> None:
         logging.getLogger(chatty).setLevel(logging.INFO if settings.log_level == "debug" else logging.WARNING)
 
 
+def log_only_bugs() -> None:
+    """Log nothing but the tracebacks of bugs to stderr: for the shell, whose errors say all the rest."""
+    logging.disable(logging.WARNING)
+    logging.getLogger().addHandler(logging.NullHandler())
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter(LINE_FORMAT))
+    logging.getLogger(PACKAGE_LOGGER).addHandler(handler)
+
+
 def log_call(outcome: CallOutcome) -> None:
     """One line for a call: who asked what model, how it ended, what it took."""
     call, usage = outcome.call, outcome.usage
