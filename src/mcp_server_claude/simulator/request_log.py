@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LOGGED_HEADERS = ("anthropic-version", "anthropic-beta", "user-agent", "x-stainless-retry-count", "traceparent")
 
-UNLISTED_FIELDS = frozenset({"text_deltas", "headers", "rate_limit_headers", "iterations"})
+UNLISTED_FIELDS = frozenset({"text_deltas", "headers", "rate_limit_headers", "iterations", "announced_input"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,7 +28,8 @@ class LoggedRequest:
     `fault:<name>` (from the moment the fault happens; a stall is ended by the client and reads `disconnected`).
     `fault` names the fault chosen for the request, whatever became of it.
     An item of a batch has a record of its own, with `batch_id` and `custom_id`; the others have none.
-    `iterations` are the runs of models that are billed one by one, if any.
+    `iterations` are the runs of models that are billed one by one, if any. `announced_input` is what `message_start`
+    counted: the input of the first iteration, and all that a client knows which did not read to the end.
     `key` names the header of the key, never the key. Tokens are those really streamed so far.
     """
 
@@ -59,6 +60,7 @@ class LoggedRequest:
     custom_id: str | None = None
     refusal_category: str | None = None
     iterations: tuple[SamplingIteration, ...] = field(default=(), repr=False)
+    announced_input: InputUsage | None = field(default=None, repr=False)
     web_searches: int = 0
     is_continuation: bool = False
     thinking_chars: int = 0
@@ -77,8 +79,13 @@ class LoggedRequest:
         """Tokens streamed so far, thinking included."""
         return token_count(self.thinking_chars + self.visible_chars)
 
+    def record_start(self, input_usage: InputUsage) -> None:
+        """`message_start` has been sent: the input of the first iteration is known to the client."""
+        self.announced_input = input_usage
+        self.record_input(input_usage)
+
     def record_input(self, input_usage: InputUsage) -> None:
-        """`message_start`, or a whole message, has been sent: the input is known to the client."""
+        """The input is known to the client."""
         self.input_tokens = input_usage.uncached
         self.cache_read_input_tokens = input_usage.cache_read
         self.cache_creation_input_tokens = input_usage.cache_write_5m + input_usage.cache_write_1h

@@ -91,7 +91,7 @@ class StreamPlayer:
         if fault == "error" and self._directive.at == "headers":
             await self._fail_in_stream()
             return
-        self._record.record_input(input_usage)
+        self._record.record_start(input_usage)
         steps, cut = self._plan.steps, self._plan.fault_step
         if fault in STREAM_FAULTS:
             await self._send_steps(steps[:cut])

@@ -127,6 +127,8 @@ def _entry_mismatches(row: Row, record: LoggedRequest) -> list[str]:
         return (
             wrong + _is_inconsistent(row, input_tokens=0, output_tokens=0) + _is_unfinished(row, "failed", "cancelled")
         )
+    if row["estimated"]:
+        record = as_announced(record)
     known = {name: getattr(record, name) for name in INPUT_COLUMNS}
     if row["end"] == "interrupted":
         return wrong + _is_inconsistent(row, estimated=1, **known)
@@ -146,8 +148,8 @@ def _entry_mismatches(row: Row, record: LoggedRequest) -> list[str]:
 def _cost_mismatches(row: Row, record: LoggedRequest) -> list[str]:
     """The cost in the ledger against the bill that the simulator computes by code of its own, to the micro-dollar.
 
-    Where the client has not seen the end, the bill is that of the input, which it knows exactly, and of the output and
-    the searches that the ledger claims.
+    Where the client has not seen the end, the bill is that of the announced input, which it knows exactly, and of the
+    output and the searches that the ledger claims.
     """
     if row["state"] != "closed":
         return []
@@ -159,7 +161,9 @@ def _cost_mismatches(row: Row, record: LoggedRequest) -> list[str]:
         expected = _bill(record)
     else:
         per_output = Decimal(INPUT_OUTPUT_CACHE_READ_USD[record.model][1]) / 1_000_000
-        without_output = replace(record, thinking_chars=0, visible_chars=0, web_searches=0, refusal_category="bio")
+        without_output = replace(
+            as_announced(record), thinking_chars=0, visible_chars=0, web_searches=0, refusal_category="bio"
+        )
         expected = (
             _bill(without_output) + row["output_tokens"] * per_output + (row["web_searches"] or 0) * WEB_SEARCH_USD
         )
@@ -170,6 +174,16 @@ def _cost_mismatches(row: Row, record: LoggedRequest) -> list[str]:
 
 def _bill(record: LoggedRequest) -> Decimal:
     return sum((billed.usd or Decimal(0) for billed in bill_requests([record])), Decimal(0))
+
+
+def as_announced(record: LoggedRequest) -> LoggedRequest:
+    """A request with the input that `message_start` counted, and without what only its end could tell."""
+    announced = record.announced_input
+    if announced is None:
+        return record
+    known = replace(record, iterations=())
+    known.record_input(announced)
+    return known
 
 
 def _is_inconsistent(row: Row, **expected: object) -> list[str]:
