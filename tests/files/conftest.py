@@ -22,7 +22,7 @@ def tree(tmp_path: Path) -> FileTree:
 
 @pytest.fixture(scope="session")
 def unchanged_tree(tmp_path_factory: pytest.TempPathFactory) -> FileTree:
-    """One world for all tests that change nothing in it."""
+    """One tree for all tests that change nothing in it."""
     return file_tree.build_file_tree(tmp_path_factory.mktemp("still"))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import FilePolicy, build_attachments, gitignore_walk
-from support.file_tree import INSIDE_TEXT, FileTree, run_with_timeout
+from support.file_tree import INSIDE_TEXT, build_file_tree, run_with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,8 +184,9 @@ def test_a_repository_of_another_owner_is_still_listed_by_its_rules(tree: Path, 
 
 
 def test_a_repository_that_points_elsewhere_reveals_nothing_from_there(
-    tree: FileTree, git: Callable[..., None]
+    tmp_path: Path, git: Callable[..., None]
 ) -> None:
+    tree = build_file_tree(tmp_path)
     for file in (tree.root / ".git").iterdir():
         file.unlink()
     git(tree.root, "init", "-q")
