@@ -14,7 +14,7 @@ from mcp_server_claude.anthropic_api import error_classification, response_heade
 from mcp_server_claude.anthropic_api.http_client import build_http_client, check_key_log
 from mcp_server_claude.anthropic_api.platforms import PLATFORMS
 from mcp_server_claude.anthropic_api.request_body import added_definitions
-from mcp_server_claude.anthropic_api.stream_reader import read_stream, read_whole_message
+from mcp_server_claude.anthropic_api.stream_reader import feed_message, read_stream, read_whole_message
 from mcp_server_claude.anthropic_api.stream_usage import token_count
 from mcp_server_claude.errors import CallError, ConfigurationError, TemporaryError
 
@@ -170,7 +170,7 @@ class ClaudeClient:
             TemporaryError: It is no message of the Messages API.
         """
         message_stream.region = self._region
-        message_stream.feed_events([{"type": "message_start", "message": message}, {"type": "message_stop"}])
+        feed_message(message, message_stream)
 
     async def count_tokens(self, body: RequestBody, *, estimate_on_error: bool = True) -> TokenCount:
         """The input tokens of a request by the API's own count, else estimated.

@@ -104,8 +104,17 @@ async def read_whole_message(response: Response, message_stream: MessageStream) 
         return False
     if message.get("type") != "message" or not isinstance(message.get("content"), list):
         return False
-    message_stream.feed_events([{"type": "message_start", "message": message}, {"type": "message_stop"}])
+    feed_message(message, message_stream)
     return True
+
+
+def feed_message(message: dict[str, object], message_stream: MessageStream) -> None:
+    """Feed a whole message into `message_stream`: it is read and checked as a stream is.
+
+    Raises:
+        TemporaryError: It is no message of the Messages API.
+    """
+    message_stream.feed_events([{"type": "message_start", "message": message}, {"type": "message_stop"}])
 
 
 async def _read_bytes(

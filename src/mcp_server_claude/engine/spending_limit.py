@@ -2,8 +2,7 @@
 
 Before a request its highest possible cost is reserved, in micro-dollars and in one transaction with its ledger entry.
 Afterwards the actual cost is recorded and the rest released. So concurrent calls, in any number of processes, never
-pass
-the day's budget together.
+pass the day's budget together.
 """
 
 from __future__ import annotations
