@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 import pytest
 
+from mcp_server_claude.anthropic_api.message_stream import MessageStream
+from mcp_server_claude.engine.call_deadline import CallDeadline
+from mcp_server_claude.engine.stream_watchdog import StreamWatchdog, background_task
 from mcp_server_claude.server.progress_notifications import MAX_STATUS_LINE_CHARS
+from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Simulator, directive
 from support.mcp_session import STYLE_META, McpSession, ProgressUpdate, connect, failure_meta, text_blocks, usage_meta
 from support.simulator_requests import message_requests
@@ -14,7 +20,6 @@ from support.simulator_requests import message_requests
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
-
 
 pytestmark = pytest.mark.anyio
 
@@ -146,6 +151,32 @@ async def test_a_slow_but_steady_answer_is_no_stall(session: McpSession, api: Si
     (request,) = message_requests(api)
     assert text_blocks(result)[0] == request.text
     assert usage_meta(result)["complete"] is True
+
+
+async def test_the_time_in_which_this_process_was_suspended_is_no_silence() -> None:
+    """The event loop is blocked for longer than both timeouts, as by a suspended machine, between two checks."""
+    tick = anyio.Event()
+
+    def on_tick() -> None:
+        nonlocal tick
+        tick.set()
+        tick = anyio.Event()
+
+    watchdog = StreamWatchdog(Settings.model_validate(QUICK), CallDeadline(), on_tick=on_tick)
+    is_received = False
+
+    async def receive() -> None:
+        nonlocal is_received
+        await tick.wait()
+        time.sleep(1.5)  # noqa: ASYNC251 - the event loop is to stand still
+        await tick.wait()
+        await anyio.lowlevel.checkpoint()
+        is_received = True
+
+    with anyio.fail_after(60):
+        async with background_task(watchdog.run):
+            await watchdog.watch_stream(MessageStream(lambda _: None), receive)
+    assert is_received
 
 
 async def test_the_deadline_of_a_call_ends_it_with_the_text_so_far(api: Simulator, tmp_path: Path) -> None:

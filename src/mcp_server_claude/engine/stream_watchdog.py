@@ -1,4 +1,8 @@
-"""A watchdog for one call: it compares timestamps once a second and cancels a stream that stays silent."""
+"""A watchdog for one call: it compares timestamps once a second and cancels a stream that stays silent.
+
+Only the time in which this process ran counts as silence. A suspended process or a blocked event loop reads nothing,
+and what arrived meanwhile lies unread: it is no fault of the stream.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +40,12 @@ class StreamWatchdog:
     async def run(self) -> None:
         """Check once a second and call `on_tick`, until cancelled."""
         while True:
+            due_at = time.monotonic() + self._check_interval_s
             await anyio.sleep(self._check_interval_s)
+            late_s = time.monotonic() - due_at
             self._on_tick()
             if self._watched is not None:
+                self._watched.extend(late_s)
                 self._check(self._watched)
 
     async def watch_stream(self, stream: MessageStream, receive: Callable[[], Awaitable[None]]) -> None:
@@ -91,6 +98,11 @@ class _WatchedStream:
         if self.stream.event_count != self._events_seen:
             self._events_seen, self._event_at = self.stream.event_count, now
         return now - self._byte_at, now - self._event_at
+
+    def extend(self, seconds: float) -> None:
+        """Leave out a time in which this process did not run."""
+        self._byte_at += seconds
+        self._event_at += seconds
 
     def cancel(self, kind: str, message: str) -> None:
         self.kind, self.message = kind, message

@@ -180,8 +180,8 @@ def _result_violations(
             wrong.append(_first_difference("its progress", outcome.message, text))
         own = _without_sources(text) if "pause_turn" in outcome.plan.label else text
         own, missing = _without_strays(own, upstream_text, records)
-        unread = {row["request_id"] for row in rows if row["failure"] == "stream_timeout"}
-        excused = sum(_is_stray(each) and (each.is_continuation or each.request_id in unread) for each in records)
+        read = {row["request_id"] for row in rows if row["failure"] != "stream_timeout"}
+        excused = sum(_is_stray(each) and (each.is_continuation or each.request_id not in read) for each in records)
         if end == "complete" and missing > excused:
             ends = [(each.request_id, each.end, each.stop_reason) for each in records]
             failures = [row["failure"] for row in rows]
@@ -200,8 +200,8 @@ def _without_strays(text: str, upstream_text: str, records: Sequence[LoggedReque
     """An answer without the text for blocks that were never started, and how many such pieces it lacks.
 
     The simulator sends one `?` for each `badindex` and does not count it as text; any other difference stays. The piece
-    is kept in a fresh answer and in a paused turn, and refused in a continuation. On a machine that stood still a
-    request can time out while its whole answer lies unread, and is then sent again.
+    is kept in a fresh answer and in a paused turn, and refused in a continuation. On a busy machine a
+    request can time out while its answer lies unread, its head too, and is then sent again.
     """
     strays = sum(map(_is_stray, records))
     place = 0
