@@ -24,6 +24,7 @@ from mcp_server_claude.engine import build_reply, citations, journal_writer, led
 from mcp_server_claude.engine.answer_buffer import AnswerBuffer
 from mcp_server_claude.engine.loop_outcome import LoopOutcome
 from mcp_server_claude.engine.request_bill import request_bill
+from mcp_server_claude.engine.sent_batch_call import SentBatchCall
 from mcp_server_claude.engine.spending_limit import SpendingLimit
 from mcp_server_claude.engine.structured_output import mismatch_error
 from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
@@ -48,30 +49,6 @@ if TYPE_CHECKING:
 
 BATCH_TIER = "batch"
 """The service tier of a message of a batch, also of one that names none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SentBatchCall:
-    """The part of a batch call that is kept until its result comes, as JSON values.
-
-    `entry_id` is its ledger entry, for which `held_micros` micro-dollars are reserved of the budgets. `max_tokens` is
-    what its request allows, less than asked for where `is_cut_by_budget`.
-    """
-
-    call_id: str
-    entry_id: str
-    max_tokens: int
-    held_micros: int = 0
-    is_cut_by_budget: bool = False
-
-    def as_progress(self) -> str:
-        """The fields as JSON."""
-        return json.dumps({name: getattr(self, name) for name in self.__slots__})
-
-    @classmethod
-    def from_progress(cls, text: str) -> SentBatchCall:
-        """The fields that `as_progress` wrote."""
-        return cls(**json.loads(text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import pytest
 
-from mcp_server_claude.jobs import batch_runner, job_runner
+from mcp_server_claude.jobs import batch_items, batch_submission, job_runner
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.mcp_session import McpSession, connect
 from support.simulator_requests import message_requests
@@ -43,8 +43,8 @@ async def slow_api() -> AsyncIterator[Simulator]:
 @pytest.fixture
 def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits that are as short as the simulator's batches."""
-    monkeypatch.setattr(batch_runner, "MIN_POLL_INTERVAL_S", 0.01)
-    monkeypatch.setattr(batch_runner, "SUBMISSION_GRACE_S", 0.2)
+    monkeypatch.setattr(batch_items, "MIN_POLL_INTERVAL_S", 0.01)
+    monkeypatch.setattr(batch_submission, "SUBMISSION_GRACE_S", 0.2)
     monkeypatch.setattr(job_runner, "JOB_POLL_INTERVAL_S", 0.05)
 
 
@@ -334,11 +334,11 @@ async def test_a_dry_run_prices_a_batch_at_half(api: Simulator, tmp_path: Path) 
 async def test_a_large_job_is_sent_in_several_batches(
     api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_runner, "MAX_BATCH_REQUESTS", 8)
-    monkeypatch.setattr(batch_runner, "ITEMS_PER_CLAIM", 3)
+    monkeypatch.setattr(batch_submission, "MAX_BATCH_REQUESTS", 8)
+    monkeypatch.setattr(batch_submission, "ITEMS_PER_CLAIM", 3)
     async with at_desk(api, tmp_path) as desk:
         assert job(await run_map(desk, [f"thing {n}" for n in range(20)]))["done"] == 20
-        monkeypatch.setattr(batch_runner, "MAX_BATCH_BYTES", 900)
+        monkeypatch.setattr(batch_submission, "MAX_BATCH_BYTES", 900)
         assert job(await run_map(desk, ["tea " * 100 for _ in range(4)]))["done"] == 4
     assert [len(each) for each in batches(api)] == [8, 8, 4, 1, 1, 1, 1]
 

@@ -1,0 +1,30 @@
+"""The part of a batch call that is kept until its result comes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentBatchCall:
+    """The part of a batch call that is kept until its result comes, as JSON values.
+
+    `entry_id` is its ledger entry, for which `held_micros` micro-dollars are reserved of the budgets. `max_tokens` is
+    what its request allows, less than asked for where `is_cut_by_budget`.
+    """
+
+    call_id: str
+    entry_id: str
+    max_tokens: int
+    held_micros: int = 0
+    is_cut_by_budget: bool = False
+
+    def as_progress(self) -> str:
+        """The fields as JSON."""
+        return json.dumps({name: getattr(self, name) for name in self.__slots__})
+
+    @classmethod
+    def from_progress(cls, text: str) -> SentBatchCall:
+        """The fields that `as_progress` wrote."""
+        return cls(**json.loads(text))

@@ -1,0 +1,276 @@
+"""The submission of message batches: each is filled with items and sent once.
+
+A batch is never sent twice. Where a process died, or a response was lost, between its request and its id, the batch is
+looked for in the workspace's list, and told from others by the ids of its results.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mcp_server_claude.anthropic_api import message_batches as batches_api
+from mcp_server_claude.anthropic_api.message_batches import BatchRequest
+from mcp_server_claude.engine.sent_batch_call import SentBatchCall
+from mcp_server_claude.errors import CallError
+from mcp_server_claude.jobs import item_outcomes
+from mcp_server_claude.jobs.batch_items import (
+    ITEMS_PER_PAGE,
+    custom_id_of,
+    poll_delay_s,
+    postpone_after_error,
+    postpone_batch,
+)
+from mcp_server_claude.store import job_items, message_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcp_server_claude.anthropic_api.message_batches import UpstreamBatch
+    from mcp_server_claude.engine.batch_calls import BatchCall, BatchCalls
+    from mcp_server_claude.jobs.batch_items import BatchItems
+    from mcp_server_claude.store import Store, Transaction
+    from mcp_server_claude.store.budget_reservations import InsufficientBudget
+    from mcp_server_claude.store.job_items import ClaimedItem
+    from mcp_server_claude.store.job_records import JobRecord
+    from mcp_server_claude.store.message_batches import BatchRecord
+
+MAX_BATCH_REQUESTS = 10_000
+MAX_BATCH_BYTES = 32 << 20
+"""Limits of one batch, below those of the API (100,000 requests, 256 MB), so that a large job takes little memory."""
+ITEMS_PER_CLAIM = 100
+SUBMISSION_GRACE_S = 20.0
+"""Seconds after a submission of unknown outcome for which a batch may still appear in the list."""
+MAX_CLOCK_SKEW_S = 300.0
+"""Seconds that the clock of this machine may be ahead of the API's."""
+MAX_SUBMISSION_FAILURES = 20
+"""Temporary failures of a submission in a row after which its job stops."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _FilledItem:
+    """An item that was added to a batch, with its request, or that there was no budget for."""
+
+    request: BatchRequest | None = None
+    refusal: InsufficientBudget | None = None
+
+
+class BatchSubmission:
+    """Fills batches with the waiting items of jobs, and sends them."""
+
+    def __init__(self, store: Store, worker: str, calls: BatchCalls, items: BatchItems) -> None:
+        self._store = store
+        self._worker = worker
+        self._claude = calls.claude
+        self._items = items
+        self._waits_for_budget: set[str] = set()
+
+    def resume_after_batch(self, job_id: str) -> None:
+        """Send more of a job again: a batch has ended, and what it had reserved and not spent is free."""
+        self._waits_for_budget.discard(job_id)
+
+    async def submit_waiting_items(self, job: JobRecord) -> None:
+        """Send all that waits of a job, as far as the budgets pay for it.
+
+        Raises:
+            CallError: No item can be sent.
+        """
+        if job.id in self._waits_for_budget and await self._store.read(message_batches.has_open_batches, job.id):
+            return
+        self._waits_for_budget.discard(job.id)
+        while job.id not in self._waits_for_budget:
+            batch, requests = await self._fill_batch(job)
+            if batch is None:
+                return
+            if requests:
+                try:
+                    await self.submit_batch(job, batch, requests)
+                except CallError as error:
+                    await postpone_after_error(self._store, batch, error)
+
+    async def _fill_batch(self, job: JobRecord) -> tuple[BatchRecord | None, list[BatchRequest]]:
+        """Claim items and reserve their costs, up to the limits of one batch."""
+        batch: BatchRecord | None = None
+        requests: list[BatchRequest] = []
+        size = 0
+        is_full = False
+        while not is_full and len(requests) < MAX_BATCH_REQUESTS:
+            limit = min(ITEMS_PER_CLAIM, MAX_BATCH_REQUESTS - len(requests))
+            items = await self._store.write(job_items.claim_items, job.id, self._worker, limit)
+            if not items:
+                break
+            try:
+                while items:
+                    call = await self._items.prepare_item(job, items[0])
+                    if call is not None:
+                        length = len(json.dumps(call.body))
+                        is_full = bool(requests) and size + length > MAX_BATCH_BYTES
+                        if is_full:
+                            break
+                        batch = batch or await self._create_batch(job)
+                        filled = await self._add_item(job, batch, items[0], call, is_first=not requests)
+                        if filled.refusal is not None:
+                            await self._wait_for_budget(job, batch, call, filled.refusal, has_others=bool(requests))
+                            is_full = True
+                            break
+                        if filled.request is not None:
+                            requests.append(filled.request)
+                            size += length
+                    items.pop(0)
+            finally:
+                for item in items:  # what found no place, also where this was cancelled
+                    self._store.write_nowait(job_items.release_item, item)
+        if batch is not None and not requests:
+            await self._store.write(message_batches.update_batch, batch, state="collected", owner="")
+            batch = None if is_full else batch
+        return batch, requests
+
+    async def _create_batch(self, job: JobRecord) -> BatchRecord:
+        return await self._store.write(message_batches.create_batch, job.id, self._worker, time.time())
+
+    async def _add_item(
+        self, job: JobRecord, batch: BatchRecord, item: ClaimedItem, call: BatchCall, *, is_first: bool
+    ) -> _FilledItem:
+        # One that stands alone is asked with what there is; others wait for what these have reserved and not spent.
+        in_full = not is_first or await self._store.read(_has_other_batches, job.id, batch.id)
+        opened = await self._store.write(_open_and_add, batch, item, call, in_full=in_full)
+        if opened is None:
+            return _FilledItem()
+        if not isinstance(opened, SentBatchCall):
+            return _FilledItem(refusal=opened)
+        body = call.body | {"max_tokens": opened.max_tokens}
+        return _FilledItem(request=BatchRequest(custom_id=custom_id_of(item), body=body))
+
+    async def _wait_for_budget(
+        self, job: JobRecord, batch: BatchRecord, call: BatchCall, refusal: InsufficientBudget, *, has_others: bool
+    ) -> None:
+        """Send nothing more of a job before a batch of it has ended; stop it if there is none."""
+        self._waits_for_budget.add(job.id)
+        if not has_others and not await self._store.read(_has_other_batches, job.id, batch.id):
+            await self._items.request_stop(job, str(call.limit.budget_error(refusal)))
+
+    async def rebuild_requests(self, job: JobRecord, batch: BatchRecord) -> list[BatchRequest]:
+        """The requests of a batch that another process has filled, or that could not be sent.
+
+        Raises:
+            CallError: No item can be sent.
+        """
+        requests: list[BatchRequest] = []
+        first = 0
+        while items := await self._store.read(message_batches.items_of_batch, batch.id, first, ITEMS_PER_PAGE):
+            for item in items:
+                sent = SentBatchCall.from_progress(item.progress)
+                call = await self._items.prepare_item(job, item, sent)
+                if call is not None:
+                    requests.append(BatchRequest(custom_id=custom_id_of(item), body=call.body))
+            first = items[-1].seq + 1
+        return requests
+
+    async def submit_batch(self, job: JobRecord, batch: BatchRecord, requests: Sequence[BatchRequest]) -> None:
+        """Send a batch. Its state says that this may have happened before it happens.
+
+        Raises:
+            CallError: Nobody knows whether it was created.
+        """
+        if not requests:
+            await self._store.write(message_batches.update_batch, batch, state="collected", owner="")
+            return
+        sending = replace(batch, state="submitting", submitted_at=time.time(), requests=len(requests))
+        changes = {"state": sending.state, "submitted_at": sending.submitted_at, "requests": sending.requests}
+        if not await self._store.write(message_batches.update_batch, batch, **changes):
+            return
+        try:
+            created = await batches_api.create_batch(self._claude, requests)
+        except CallError as error:
+            if not batches_api.was_not_created(error):
+                raise
+            await self._handle_refusal(job, sending, error)
+            return
+        await self._record_submission(sending, created)
+
+    async def _handle_refusal(self, job: JobRecord, batch: BatchRecord, error: CallError) -> None:
+        """Send a batch again later that the API has refused for now; else its items have failed."""
+        if error.retryable and batch.failures + 1 < MAX_SUBMISSION_FAILURES:
+            await self._store.write(
+                message_batches.update_batch,
+                batch,
+                state="filling",
+                owner="",
+                failures=batch.failures + 1,
+                next_poll_at=time.time() + (error.retry_after_s or poll_delay_s(batch.failures)),
+            )
+            return
+        stops = error.retryable or item_outcomes.stops_job(error)
+        if stops:
+            await self._items.request_stop(job, str(error))
+        await self._items.close_items(job, batch, error, cancelled=stops)
+
+    async def _record_submission(self, batch: BatchRecord, upstream: UpstreamBatch) -> None:
+        _log.info("batch %s of job %s is %s, %d requests", batch.id, batch.job_id, upstream.id, batch.requests)
+        await self._store.write(
+            message_batches.update_batch,
+            batch,
+            state="submitted",
+            upstream_id=upstream.id,
+            owner="",
+            polls=0,
+            failures=0,
+            next_poll_at=time.time() + poll_delay_s(0),
+        )
+
+    async def find_submission(self, job: JobRecord, batch: BatchRecord) -> None:
+        """Find out whether a batch was created whose id was not saved.
+
+        Raises:
+            CallError: The API does not list its batches.
+        """
+        known = await self._store.read(message_batches.known_upstream_ids)
+        listed = await batches_api.list_batches(self._claude, batch.submitted_at - MAX_CLOCK_SKEW_S)
+        candidates = [each for each in listed if each.requests == batch.requests and each.id not in known]
+        for candidate in candidates:
+            if candidate.has_results and await self._is_ours(batch, candidate):
+                await self._record_submission(batch, candidate)
+                return
+        if any(not each.has_ended for each in candidates):  # only its results tell whose it is
+            await postpone_batch(self._store, batch)
+        elif (left_s := batch.submitted_at + SUBMISSION_GRACE_S - time.time()) > 0:
+            await self._store.write(
+                message_batches.update_batch,
+                batch,
+                owner="",
+                next_poll_at=time.time() + min(left_s, poll_delay_s(batch.polls)),
+                polls=batch.polls + 1,
+            )
+        else:
+            _log.warning("batch %s of job %s did not reach the API, and is sent again", batch.id, job.id)
+            await self._store.write(
+                message_batches.update_batch, batch, state="filling", owner="", polls=0, next_poll_at=0.0
+            )
+
+    async def _is_ours(self, batch: BatchRecord, candidate: UpstreamBatch) -> bool:
+        async with aclosing(batches_api.read_results(self._claude, candidate.id)) as results:
+            async for result in results:
+                return await self._items.find_item(batch, result.custom_id) is not None
+        return False
+
+
+def _has_other_batches(tx: Transaction, job_id: str, batch_id: str) -> bool:
+    return any(each.state != "collected" and each.id != batch_id for each in message_batches.batches_of_job(tx, job_id))
+
+
+def _open_and_add(
+    tx: Transaction, batch: BatchRecord, item: ClaimedItem, call: BatchCall, *, in_full: bool
+) -> SentBatchCall | InsufficientBudget | None:
+    """Reserve the cost of an item, write its ledger entry, and add it to a batch; None if another process has it."""
+    if not job_items.is_held(tx, item):
+        return None
+    opened = call.reserve_entry(tx, batch.id, in_full=in_full)
+    if isinstance(opened, SentBatchCall):
+        message_batches.add_batch_item(tx, batch, item, opened.as_progress())
+    return opened
