@@ -49,8 +49,8 @@ ToolDefinition: TypeAlias = Mapping[str, object]
 
 
 def new_call_id() -> str:
-    """A new call id, `c_` and 16 hexadecimal digits: time in seconds first, so that ids sort by age."""
-    return f"c_{int(time.time()):08x}{token_hex(4)}"
+    """A new call id, `c_` and 24 hexadecimal digits: time in seconds first, so that ids sort by age."""
+    return f"c_{int(time.time()):08x}{token_hex(8)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,7 +83,7 @@ class Upstream:
                 body = cast("dict[str, object]", record.body)
                 messages = cast("list[dict[str, object]]", body["messages"])
                 rules = [json.dumps(message["content"]) for message in messages if message["role"] == "system"]
-                call_ids = re.findall(r"c_[0-9a-f]{16}", " ".join([json.dumps(body["system"]), *rules]))
+                call_ids = re.findall(r"c_[0-9a-f]{24}", " ".join([json.dumps(body["system"]), *rules]))
                 found.setdefault(call_ids[-1], []).append(record)
         return found
 

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mcp_server_claude.call_types import new_call_id
+from mcp_server_claude.jobs.batch_items import CUSTOM_ID, custom_id_of
 from mcp_server_claude.store import (
     Store,
     budget_reservations,
     call_journal,
     job_items,
     job_records,
+    message_batches,
     orphan_cleanup,
     process_locks,
     request_ledger,
 )
 from mcp_server_claude.store.budget_reservations import InsufficientBudget, Reservation
+from mcp_server_claude.store.job_items import ClaimedItem
 from mcp_server_claude.store.job_records import JobRecord
+from mcp_server_claude.web.routes.chat import EVENT_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from mcp_server_claude.store import Transaction
@@ -127,3 +134,18 @@ async def test_a_job_whose_items_were_never_all_written_is_deleted_once_its_proc
     assert await store.read(job_records.find_job, "j_2", "local") is None
     await store.write(process_locks.unregister_process, store.locks.worker)
     await store.close()
+
+
+@pytest.mark.parametrize("new_id", [job_records.new_job_id, message_batches.new_batch_id, new_call_id])
+def test_an_id_has_64_random_bits_after_its_time(new_id: Callable[[], str]) -> None:
+    ids = {new_id() for _ in range(100)}
+    assert len({each[-16:] for each in ids}) == 100
+    assert all(re.fullmatch(r"[jbc]_[0-9a-f]{8}[0-9a-f]{16}", each) for each in ids)
+
+
+@pytest.mark.parametrize("digits", [16, 24])
+def test_ids_of_older_versions_are_recognized(digits: int) -> None:
+    item = ClaimedItem(job_id=f"j_{'0' * digits}", seq=7, fence=2, attempts=1, input="{}")
+    assert CUSTOM_ID.fullmatch(custom_id_of(item))
+    assert len(custom_id_of(replace(item, seq=99_999, fence=99_999))) <= 64
+    assert EVENT_ID.fullmatch(f"c_{'0' * digits}:5")

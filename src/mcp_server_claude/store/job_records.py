@@ -128,7 +128,7 @@ where job_id = :id and state in ('failed', 'cancelled')
 
 def new_job_id() -> str:
     """A new job id: time in seconds first, so that ids sort by age."""
-    return f"{JOB_ID_PREFIX}{int(time.time()):08x}{token_hex(4)}"
+    return f"{JOB_ID_PREFIX}{int(time.time()):08x}{token_hex(8)}"
 
 
 def create_job(tx: Transaction, job: JobRecord) -> None:

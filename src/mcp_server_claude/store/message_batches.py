@@ -76,7 +76,7 @@ where batch_id = :batch and state = 'running'
 
 def new_batch_id() -> str:
     """A new batch id: time in seconds first, so that ids sort by age."""
-    return f"{BATCH_ID_PREFIX}{int(time.time()):08x}{token_hex(4)}"
+    return f"{BATCH_ID_PREFIX}{int(time.time()):08x}{token_hex(8)}"
 
 
 def create_batch(tx: Transaction, job_id: str, worker: str, now: float) -> BatchRecord:

@@ -108,7 +108,7 @@ async def test_calls_that_lost_their_reader_are_listed_first_with_their_opening_
         "What is cocoa?",
         "What is coffee?",
     ]
-    assert all(re.fullmatch(r"c_[0-9a-f]{16}", row["id"]) for row in rows)
+    assert all(re.fullmatch(r"c_[0-9a-f]{24}", row["id"]) for row in rows)
     assert rows[0]["characters"] == "90"
     assert {row["model"] for row in rows} == {"claude-sonnet-5-5"}
 
@@ -260,7 +260,7 @@ async def test_a_call_that_outlasts_its_client_returns_its_id_and_the_rest_later
     head, footer, last = text_blocks(first)
     assert not first.is_error
     assert re.fullmatch(
-        r'INCOMPLETE: it is still being written\. claude_jobs\(id="j_[0-9a-f]{16}", wait=50\) returns the rest\.', last
+        r'INCOMPLETE: it is still being written\. claude_jobs\(id="j_[0-9a-f]{24}", wait=50\) returns the rest\.', last
     )
     assert (usage_meta(first)["complete"], usage_meta(first)["estimated"]) == (False, True)
     assert call_id(first) in footer

@@ -40,7 +40,7 @@ CANCEL_AFTER_CHARS = 320
 """Characters after which the second call is cancelled."""
 CANCEL_TIMEOUT_S = 3.0
 """How long the API and the server may take to be done with a cancelled call."""
-CALL_ID = re.compile(r"\bc_[0-9a-f]{16}\b")
+CALL_ID = re.compile(r"\bc_[0-9a-f]{16,40}\b")
 
 QUESTION = "How does an answer get from you to my editor while you are still writing it? In 150 words."
 ANSWER = """\

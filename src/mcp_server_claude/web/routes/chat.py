@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 SHUTDOWN_GRACE_S = 2.0
 """Seconds for readers to receive the last events of a shutdown."""
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
-EVENT_ID = re.compile(r"(c_[0-9a-f]{16}):([0-9]{1,15})")
+EVENT_ID = re.compile(r"(c_[0-9a-f]{16,40}):([0-9]{1,15})")
 """An event's id: the call's id and the number of characters of its answer sent so far."""
 
 router = APIRouter(tags=["chat"], dependencies=[BEARER_AUTH])
