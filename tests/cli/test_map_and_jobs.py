@@ -75,6 +75,9 @@ async def test_a_dry_run_prices_the_items_and_sends_nothing(map_items: ShellComm
     done = await map_items("Say {item}", "--dry-run", stdin=b"one\ntwo\n")
     assert done.returncode == 0
     assert b"claude-haiku" in done.stdout
+    assert b"2 items, each counted. Nothing was generated." in done.stdout
+    listed = await map_items("Say {item}", "--dry-run", "--json", stdin=b"one\ntwo\n")
+    assert [each["name"] for each in json.loads(listed.stdout)["items"]] == ["one", "two"]
     assert not message_requests(map_items.api)
     assert not ledger_rows(map_items.data_dir)
 

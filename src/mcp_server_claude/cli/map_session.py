@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import anyio.to_thread
+import typer
 
 from mcp_server_claude.calls.ask_request import build_call
 from mcp_server_claude.cli import job_display, local_files, shell_call, terminal_output
+from mcp_server_claude.cli.markdown_stream import without_control_characters
 from mcp_server_claude.cli.short_schema import parse_schema_option
 from mcp_server_claude.cli.spending_prompt import confirm_cost
 from mcp_server_claude.errors import RequestError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.cli.call_options import MapOptions
     from mcp_server_claude.files import FilePolicy
     from mcp_server_claude.jobs.background_jobs import BackgroundJobs
+    from mcp_server_claude.jobs.map_estimates import MapEstimate
     from mcp_server_claude.services.lazy_services import Services
 
 GLOB_CHARACTERS = "*?["
@@ -51,11 +54,13 @@ async def _map(services: Services, options: MapOptions) -> int:
     request = await _build_request(services, options)
     jobs = services.jobs
     if options.dry_run:
-        await _print_map_estimate(jobs, request)
+        await _print_map_estimate(jobs, request, as_json=options.as_json)
         return 0
-    await confirm_cost(
-        services.settings, partial(jobs.estimate_map, request), max_usd=request.max_usd, approved=options.approved
-    )
+
+    async def variants() -> Sequence[MapEstimate]:
+        return (await jobs.estimate_map(request)).variants
+
+    await confirm_cost(services.settings, variants, max_usd=request.max_usd, approved=options.approved)
     job_id = (await jobs.start_map(request)).record.id
     if options.batch:
         waited = await job_display.wait_displayed(services, job_id, LOCAL.name, quiet=options.quiet)
@@ -145,8 +150,12 @@ def _line_item(line: str) -> object:
     return line
 
 
-async def _print_map_estimate(jobs: BackgroundJobs, request: MapRequest) -> None:
+async def _print_map_estimate(jobs: BackgroundJobs, request: MapRequest, *, as_json: bool) -> None:
     estimates = await jobs.estimate_map(request)
-    rows = [each.as_row() for each in estimates]
-    header = ("way", "model", "input tokens", "input", "short answers", "longest answers")
+    if as_json:
+        typer.echo(json.dumps(estimates.as_json(), indent=2, ensure_ascii=False))
+        return
+    header, *rows = estimates.table()
     terminal_output.print_table(header, rows, left=2)
+    for note in estimates.notes():
+        typer.echo(without_control_characters(note))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from mcp_server_claude import pricing
 from mcp_server_claude.pricing import MILLION
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mcp_server_claude.anthropic_api.models import ClaudeModel, ModelCatalog
     from mcp_server_claude.anthropic_api.request_body import CacheTtl
     from mcp_server_claude.anthropic_api.web_allowance import WebAllowance
+    from mcp_server_claude.pricing import PriceRates
 
 SHORT_ANSWER_TOKENS = 500
 """Output tokens of a short answer, the lower end of a price range."""
 CHEAPER_FAMILIES = ("opus", "sonnet", "haiku")
+ZERO = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,62 +51,132 @@ class CostEstimate:
     estimated: bool = False
 
 
-def cost_estimates(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallVariant:
+    """One way to make a call, with what decides on its price.
+
+    Args:
+        model: The model's id.
+        variant: The difference from the call as it is, in words.
+        max_tokens: Most tokens of the output.
+        batch: It is sent in a batch.
+        regional: Inference is confined to a region, at a higher price.
+        cache: The time to live of what is written to the prompt cache.
+        web: What web tools may do; None without them.
+    """
+
+    model: str
+    variant: str
+    max_tokens: int
+    batch: bool = False
+    regional: bool = False
+    cache: CacheTtl = "off"
+    web: WebAllowance | None = None
+
+    def price(self, input_tokens: int) -> CostEstimate:
+        """The price of the call with an input of so many tokens, all of which may be written to the cache."""
+        rates = self._rates(input_tokens)
+        if rates is None:
+            return self._estimate(input_tokens)
+        input_cost = input_tokens * rates.input
+        return self._estimate(input_tokens, rates, input_cost, input_tokens * rates.uncached_input_rate(self.cache))
+
+    def price_item(self, input_tokens: int, *, cached_tokens: int, is_first: bool) -> CostEstimate:
+        """The price of one of many calls, whose input begins with `cached_tokens` that all have in common.
+
+        The first call writes them to the cache, and the others read them. At most each call writes them.
+        """
+        rates = self._rates(input_tokens)
+        if rates is None:
+            return self._estimate(input_tokens)
+        written_rate = rates.uncached_input_rate(self.cache)
+        own_cost = (input_tokens - cached_tokens) * rates.input
+        shared_cost = cached_tokens * (written_rate if is_first else rates.cache_read)
+        return self._estimate(input_tokens, rates, own_cost + shared_cost, own_cost + cached_tokens * written_rate)
+
+    def _rates(self, input_tokens: int) -> PriceRates | None:
+        return pricing.find_rates(self.model, prompt_tokens=input_tokens, batch=self.batch, regional=self.regional)
+
+    def _estimate(
+        self,
+        input_tokens: int,
+        rates: PriceRates | None = None,
+        input_cost: Decimal = ZERO,
+        highest_input_cost: Decimal = ZERO,
+    ) -> CostEstimate:
+        """The estimate; costs are in millionths of a dollar."""
+        searches = self.web.uses if self.web is not None else 0
+        unpriced = CostEstimate(
+            model=self.model,
+            variant=self.variant,
+            input_tokens=input_tokens,
+            max_tokens=self.max_tokens,
+            searches=searches,
+        )
+        if rates is None:
+            return unpriced
+        web_tokens = self.web.max_billed_tokens(input_tokens) if self.web is not None else 0
+        short_cost = min(SHORT_ANSWER_TOKENS, self.max_tokens) * rates.output
+        highest_cost = (
+            highest_input_cost
+            + web_tokens * rates.input
+            + self.max_tokens * rates.output
+            + searches * rates.web_search * MILLION
+        )
+        return replace(
+            unpriced,
+            input_usd=float(input_cost / MILLION),
+            typical_usd=float((input_cost + short_cost) / MILLION),
+            max_usd=float(highest_cost / MILLION),
+        )
+
+
+def call_variants(
     catalog: ModelCatalog,
     model: ClaudeModel,
     *,
-    input_tokens: int,
     max_tokens: int,
     cache: CacheTtl,
     regional: bool = False,
     batches: bool = False,
     in_batch: bool = False,
     web: WebAllowance | None = None,
-) -> tuple[CostEstimate, ...]:
-    """Estimates for the call as it is, and on the newest model of each cheaper family.
+) -> tuple[CallVariant, ...]:
+    """The call as it is, in a batch, and on the newest model of each other family.
 
     With `regional`, inference is confined to a region, at a higher price. With `batches`, a batch can be asked for, and
-    is offered too; with `in_batch` it is asked for, so that all are quoted as batches. `web` is what web tools may do.
+    is offered too; with `in_batch` it is asked for, so that all are batches. `web` is what web tools may do.
     """
-    searches = web.uses if web is not None else 0
-    web_tokens = web.max_billed_tokens(input_tokens) if web is not None else 0
 
-    def quote(candidate: ClaudeModel, variant: str, *, batch: bool = in_batch) -> CostEstimate:
-        longest_tokens = min(max_tokens, candidate.max_tokens_for())
-        rates = pricing.find_rates(candidate.id, prompt_tokens=input_tokens, batch=batch, regional=regional)
-        if rates is None:
-            return CostEstimate(
-                model=candidate.id,
-                variant=variant,
-                input_tokens=input_tokens,
-                max_tokens=longest_tokens,
-                searches=searches,
-            )
-        input_cost, short_cost = input_tokens * rates.input, min(SHORT_ANSWER_TOKENS, longest_tokens) * rates.output
-        highest_cost = (
-            input_tokens * rates.uncached_input_rate(cache)
-            + web_tokens * rates.input
-            + longest_tokens * rates.output
-            + searches * rates.web_search * MILLION
-        )
-        return CostEstimate(
+    def variant(candidate: ClaudeModel, name: str, *, batch: bool = in_batch) -> CallVariant:
+        return CallVariant(
             model=candidate.id,
-            variant=variant,
-            input_tokens=input_tokens,
-            max_tokens=longest_tokens,
-            input_usd=float(input_cost / MILLION),
-            typical_usd=float((input_cost + short_cost) / MILLION),
-            max_usd=float(highest_cost / MILLION),
-            searches=searches,
+            variant=name,
+            max_tokens=min(max_tokens, candidate.max_tokens_for()),
+            batch=batch,
+            regional=regional,
+            cache=cache,
+            web=web,
         )
 
-    as_requested = quote(model, "as requested")
     can_batch = batches and model.batch and not in_batch
-    alternatives = [quote(model, "batch=true (within 24 h)", batch=True)] if can_batch else []
+    variants = [variant(model, "as requested")]
+    if can_batch:
+        variants.append(variant(model, "batch=true (within 24 h)", batch=True))
     for family in CHEAPER_FAMILIES:
-        cheaper = catalog.newest_in_line(family)
-        if cheaper is not None and cheaper.id != model.id and (cheaper.batch or not in_batch):
-            offer = quote(cheaper, f"model={family}")
-            if as_requested.max_usd is None or (offer.max_usd is not None and offer.max_usd < as_requested.max_usd):
-                alternatives.append(offer)
-    return as_requested, *alternatives
+        other = catalog.newest_in_line(family)
+        if other is not None and other.id != model.id and (other.batch or not in_batch):
+            variants.append(variant(other, f"model={family}"))
+    return tuple(variants)
+
+
+def cheaper_variants(variants: Sequence[CallVariant], input_tokens: int) -> list[CallVariant]:
+    """The variants that are worth an offer: the call as it is, in a batch, and on models that cost less."""
+    requested = variants[0]
+    limit = requested.price(input_tokens).max_usd
+
+    def costs_less(each: CallVariant) -> bool:
+        price = each.price(input_tokens).max_usd
+        return each.model == requested.model or limit is None or (price is not None and price < limit)
+
+    return [each for each in variants if costs_less(each)]

@@ -25,7 +25,7 @@ from mcp_server_claude.engine.answer_buffer import AnswerBuffer
 from mcp_server_claude.engine.batch_calls import BatchCalls
 from mcp_server_claude.engine.call_admission import CallAdmission
 from mcp_server_claude.engine.call_context import CallContext
-from mcp_server_claude.engine.cost_estimate import CostEstimate, cost_estimates
+from mcp_server_claude.engine.cost_estimate import CallVariant, CostEstimate, call_variants, cheaper_variants
 from mcp_server_claude.engine.file_uploads import FileUploads
 from mcp_server_claude.engine.journal_writer import JournalWriter, journal_bug, logged_internal_error
 from mcp_server_claude.engine.ledger_writer import LedgerWriter
@@ -300,6 +300,18 @@ class Engine:
         Raises:
             CallError: The call cannot be sent like this.
         """
+        counted, variants = await self.count_input(prepared)
+        return tuple(
+            replace(each.price(counted.tokens), estimated=not counted.exact)
+            for each in cheaper_variants(variants, counted.tokens)
+        )
+
+    async def count_input(self, prepared: PreparedCall) -> tuple[TokenCount, tuple[CallVariant, ...]]:
+        """The tokens of a call's input, and the ways to make it. Nothing is generated.
+
+        Raises:
+            CallError: The call cannot be sent like this.
+        """
         call, model = prepared.call, prepared.model
         max_tokens = model.max_tokens_for(call.max_tokens)
         body = self._first_request(prepared, max_tokens=max_tokens, repair=self._first_repair(prepared))
@@ -310,13 +322,12 @@ class Engine:
             in_words = prepared.with_schema_in_prompt(failure)
             if in_words is None:
                 raise
-            return await self.estimate_costs(in_words)
+            return await self.count_input(in_words)
         if "read" in call.tools:  # no reader would see it
             model = model.without_features(frozenset({"batch"}))
-        offers = cost_estimates(
+        return counted, call_variants(
             await self._models.get_catalog(),
             model,
-            input_tokens=counted.tokens,
             max_tokens=max_tokens,
             cache=self._settings.cache,
             regional=self._claude.is_regional,
@@ -324,7 +335,6 @@ class Engine:
             in_batch=call.batch,
             web=FULL_WEB_ALLOWANCE if may_use_web(body) else None,
         )
-        return tuple(replace(each, estimated=not counted.exact) for each in offers)
 
     @asynccontextmanager
     async def _slot(self, prepared: PreparedCall, listener: Listener) -> AsyncGenerator[None]:

@@ -13,8 +13,8 @@ from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.jobs.call_spec import call_from_spec, spec_of_call
 from mcp_server_claude.jobs.job_runner import JobRunner
 from mcp_server_claude.jobs.job_snapshot import MAP_TOOL, JobSnapshot
-from mcp_server_claude.jobs.map_estimates import MAX_SAMPLES, MapEstimate, extrapolate
-from mcp_server_claude.jobs.map_jobs import MapJobs, MapRequest
+from mcp_server_claude.jobs.map_jobs import MapJobs
+from mcp_server_claude.jobs.map_pricing import MapPricing
 from mcp_server_claude.jobs.output_lines import encode_lines
 from mcp_server_claude.store import job_items, job_records, store_errors_as, thread_messages
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from mcp_server_claude.engine.engine import Engine
     from mcp_server_claude.engine.ledger_writer import LedgerWriter
     from mcp_server_claude.files import FilePolicy
+    from mcp_server_claude.jobs.map_estimates import MapEstimates
+    from mcp_server_claude.jobs.map_jobs import MapRequest
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store, Transaction
     from mcp_server_claude.store.job_items import ClaimedItem, ItemRecord
@@ -73,6 +75,7 @@ class BackgroundJobs:
         self._ledger = ledger
         self._file_scope = _file_scope(file_policy.roots)
         self._maps = MapJobs(store, engine, ledger, file_policy, writes_files=writes_files)
+        self._pricing = MapPricing(engine, self._maps)
         self._on_create: Callable[[str], None] | None = None
         self._runner = JobRunner(
             store,
@@ -119,21 +122,13 @@ class BackgroundJobs:
         self._publish_job(template.user)
         return await self.read_job(job_id, template.user)
 
-    async def estimate_map(self, request: MapRequest) -> list[MapEstimate]:
+    async def estimate_map(self, request: MapRequest) -> MapEstimates:
         """Estimate the cost of one prompt over many items. Some items are counted; nothing is generated.
 
         Raises:
             CallError: An item cannot be sent like this.
         """
-        items, chars, calls = await self._maps.count_and_sample(request, MAX_SAMPLES)
-        if not calls:
-            raise RequestError("There are no items.")
-        samples = [await self._engine.estimate_costs(await self._engine.prepare_call(call)) for call in calls]
-        has_files = any(call.files for call in calls)
-        sample_chars = sum(
-            len(call.prompt) + sum(len(str(block["text"])) for block in call.attachments) for call in calls
-        )
-        return extrapolate(samples, 0 if has_files else sample_chars, items=items, chars=chars)
+        return await self._pricing.estimate_items(request)
 
     async def output_pages(self, job_id: str, user: str, *, as_csv: bool = False) -> AsyncGenerator[bytes]:
         """The output of a user's job as it stands now, some lines at a time.

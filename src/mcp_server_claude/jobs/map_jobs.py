@@ -79,7 +79,7 @@ class MapJobs:
             CallError: An item cannot be sent like this, or the output file is a different one. Nothing was sent.
         """
         output, present = await self._check_output(request.output)
-        items = await self._open_items(request)
+        items = await anyio.to_thread.run_sync(self.items_of, request)
         first = await anyio.to_thread.run_sync(partial(next, items, None))
         if first is None:
             raise RequestError("There are no items.")
@@ -140,24 +140,19 @@ class MapJobs:
             yield output_lines.encode_lines(page, as_csv=as_csv, with_header=first == 0)
             first = page[-1].seq + 1
 
-    async def count_and_sample(self, request: MapRequest, samples: int) -> tuple[int, int, list[Call]]:
-        """The number of items, the characters of all their prompts, and the calls of some items, evenly spread.
+    def items_of(self, request: MapRequest) -> Iterator[Item]:
+        """The items that a request names. Blocks on the disk: run it on a thread.
 
         Raises:
-            CallError: The items cannot be read.
+            RequestError: They cannot be read.
         """
-        return await anyio.to_thread.run_sync(self._count_and_sample, request, samples)
-
-    def _count_and_sample(self, request: MapRequest, samples: int) -> tuple[int, int, list[Call]]:
-        template = request.template.prompt
-        shortest = map_prompt.shortest_template(template)  # a long template is not copied for every item
-        count, chars = 0, 0
-        for item in self._items(request):
-            count += 1
-            chars += len(template) - len(shortest) + len(map_prompt.render_prompt(shortest, item))
-        step = max(1, count // samples)
-        chosen = [item for number, item in enumerate(self._items(request)) if number % step == 0][:samples]
-        return count, chars, [item_call(request.template, item) for item in chosen]
+        if request.files:
+            return map_files(request.files, self._file_policy)
+        match request.items:
+            case [str() as source] if is_item_source(source):
+                return map(_replace_surrogates, read_item_source(source.strip(), self._file_policy))
+            case items:
+                return map(_item_of_entry, items)
 
     async def _check_output(self, output: str | None) -> tuple[str, str]:
         """The path of the output and the digest of what is there; both empty if no path was given."""
@@ -169,18 +164,6 @@ class MapJobs:
                 "are a resource and a download."
             )
         return await anyio.to_thread.run_sync(check_output_path, output.strip(), self._file_policy)
-
-    async def _open_items(self, request: MapRequest) -> Iterator[Item]:
-        return await anyio.to_thread.run_sync(self._items, request)
-
-    def _items(self, request: MapRequest) -> Iterator[Item]:
-        if request.files:
-            return map_files(request.files, self._file_policy)
-        match request.items:
-            case [str() as source] if is_item_source(source):
-                return map(_replace_surrogates, read_item_source(source.strip(), self._file_policy))
-            case items:
-                return map(_item_of_entry, items)
 
     async def _new_job(self, request: MapRequest, first: Item, output: str, scopes: tuple[str, str]) -> JobRecord:
         """The job, after its first item has been checked as far as that goes without sending it."""

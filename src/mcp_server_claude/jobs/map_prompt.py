@@ -56,6 +56,12 @@ def shared_prefix(template: str) -> str:
     return prefix if len(prefix) >= MIN_CACHED_SYSTEM_CHARS and prefix.strip() else ""
 
 
+def cached_chars(template: str, system: str) -> int:
+    """The characters at the beginning of every request that are written to the prompt cache."""
+    prefix = shared_prefix(template)
+    return len(system) + len(prefix) if prefix or len(system) >= MIN_CACHED_SYSTEM_CHARS else 0
+
+
 def render_prompt(template: str, item: Mapping[str, object]) -> str:
     """The prompt of one item. Without a placeholder the item follows the template; a file is attached instead.
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.simulator import LoggedRequest
 
+PATIENCE_S = 600.0
+"""Seconds after which a test that hangs fails; how busy the machine is proves nothing."""
+
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("each_database")]
 
 
@@ -68,7 +71,7 @@ async def run_map(
             updates.append(ProgressUpdate(progress, message))
 
     arguments = {"prompt": "Name the colour of {item}. [[sim: tokens=6]]", "items": items, **arguments}
-    with anyio.fail_after(20):
+    with anyio.fail_after(PATIENCE_S):
         return await session.client.call_tool("claude_map", arguments, progress_callback=on_progress)
 
 
@@ -316,6 +319,69 @@ async def test_a_dry_run_prices_all_items_and_sends_none(session: McpSession, ap
     assert query(session, "select id from job") == []
 
 
+def estimate_meta(result: CallToolResult) -> dict[str, Any]:
+    assert result.meta is not None, digest(result)
+    return result.meta["mcp-server-claude/estimate"]
+
+
+async def test_a_dry_run_counts_and_prices_each_of_a_few_items(session: McpSession) -> None:
+    items: list[object] = ["tea", "milk " * 900, {"name": "rice", "text": "white " * 300}]
+    result = await run_map(session, items, prompt="Sum up {item}", dry_run=True)
+    estimate = estimate_meta(result)
+    assert (estimate["count"], estimate["counted"], estimate["shared_tokens"]) == (3, 3, 0)
+    tokens = [each["input_tokens"] for each in estimate["items"]]
+    assert tokens[0] < tokens[2] < tokens[1]
+    assert [each["item"] for each in estimate["most_expensive"]] == [1, 2, 0]
+    requested, in_batch = estimate["variants"][:2]
+    for field in ("input_usd", "typical_usd", "max_usd"):
+        assert requested[field] == pytest.approx(sum(each[field] for each in estimate["items"]))
+        assert in_batch[field] == pytest.approx(requested[field] / 2)
+    assert requested["item_usd"] == pytest.approx([estimate["items"][n]["typical_usd"] for n in (0, 2, 1)])
+    assert "3 items, each counted" in digest(result)
+    assert "The most expensive: item 1 (milk milk" in digest(result)
+    assert "batch=true" in in_batch["variant"]
+    await run_map(session, items, prompt="Sum up {item}", output="out.jsonl")
+    counted = [each["input_tokens"] for each in estimate["items"]]
+    assert [row[0] for row in query(session, "select input_tokens from entry order by input_tokens")] == sorted(counted)
+
+
+async def test_a_dry_run_of_many_items_follows_their_lengths(session: McpSession, api: Simulator) -> None:
+    items: list[object] = [f"{'word ' * n}" for n in range(1, 301)]
+    estimate = estimate_meta(await run_map(session, items, prompt="Sum up: {item}", dry_run=True))
+    counts = [each for each in api.requests if each.path.endswith("count_tokens")]
+    assert estimate["counted"] == 16
+    assert len(counts) == 17  # and the prompt without an item
+    exact = estimate_meta(await run_map(session, items[99:100], prompt="Sum up: {item}", dry_run=True))["items"][0]
+    assert estimate["items"][99]["input_tokens"] == pytest.approx(exact["input_tokens"], rel=0.05)
+    assert [each["item"] for each in estimate["most_expensive"]] == [299, 298, 297]
+
+
+async def test_a_dry_run_counts_files_by_their_ending(session: McpSession, project: Path) -> None:
+    for n in range(60):
+        (project / f"{n:02}.txt").write_text("word " * 40 * (n + 1))
+    (project / "page.html").write_text("word " * 1000)
+    estimate = estimate_meta(await run_map(session, ["*.*"], prompt="Sum it up.", dry_run=True))
+    by_name = {each["name"]: each["input_tokens"] for each in estimate["items"]}
+    assert len(by_name) == 61
+    assert by_name["24.txt"] == pytest.approx(by_name["page.html"], rel=0.1)
+    assert estimate["most_expensive"][0]["name"] == "59.txt"
+
+
+async def test_a_dry_run_counts_what_all_items_share_as_written_to_the_cache_once(session: McpSession) -> None:
+    prompt = "Rules for the naming of colours. " * 900 + "Name that of {item}. [[sim: tokens=6]]"
+    items: list[object] = [f"thing {n}" for n in range(10)]
+    estimate = estimate_meta(await run_map(session, items, prompt=prompt, dry_run=True))
+    first, *others = [each["input_usd"] for each in estimate["items"]]
+    assert first > 5 * max(others)
+    assert estimate["shared_tokens"] > 4_096
+    await run_map(session, items, prompt=prompt)
+    ((input_cost,),) = query(session, "select sum(cost_micros) from entry")
+    answers = query(session, "select sum(output_tokens) from entry")[0][0]
+    requested = estimate["variants"][0]
+    per_token = (requested["typical_usd"] - requested["input_usd"]) / (10 * 500)
+    assert requested["input_usd"] == pytest.approx(input_cost / 1e6 - answers * per_token, rel=0.03)
+
+
 @pytest.mark.parametrize("dry_run", [False, True])
 async def test_a_template_that_repeats_a_long_item_too_often_is_rejected(
     session: McpSession, api: Simulator, *, dry_run: bool
@@ -348,7 +414,7 @@ async def test_a_stopped_job_keeps_its_answers_and_resumes_with_the_same_call(
             results.append(await run_map(session, items, output="out.jsonl"))
 
         tasks.start_soon(ask)
-        with anyio.fail_after(30):
+        with anyio.fail_after(PATIENCE_S):
             while not count_done(session):
                 await anyio.lowlevel.checkpoint()
             ((job_id,),) = query(session, "select id from job")
@@ -366,7 +432,7 @@ async def test_a_job_of_an_ended_server_is_finished_by_the_next_one(api: Simulat
     items: list[object] = [f"thing {n} {directive(fault='stall', at=5, times=1) if n % 3 else ''}" for n in range(12)]
     async with open_session(api, tmp_path) as session, anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: run_map(session, items, output="out.jsonl"))
-        with anyio.fail_after(30):
+        with anyio.fail_after(PATIENCE_S):
             while count_done(session) < 4 or len(message_requests(api)) < 12:
                 await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()

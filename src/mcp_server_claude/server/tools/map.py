@@ -9,7 +9,6 @@ from mcp.server.elicitation import ElicitationResult
 from mcp.server.mcpserver import Context, Elicit, Resolve
 from mcp.types import CallToolResult, ToolAnnotations
 
-from mcp_server_claude import number_formatting
 from mcp_server_claude.call_types import Effort
 from mcp_server_claude.calls import ask_request, spending_approvals
 from mcp_server_claude.jobs.call_spec import approval_digest
@@ -26,8 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_server_claude.call_types import Call
-    from mcp_server_claude.jobs.map_estimates import MapEstimate
+    from mcp_server_claude.jobs.map_estimates import MapEstimates
     from mcp_server_claude.jobs.map_jobs import MapRequest
+
+ESTIMATE_KEY = "mcp-server-claude/estimate"
+MAX_LISTED_ITEMS = 1_000
+"""Items whose prices are listed in a result."""
 
 
 async def confirm_map(  # the arguments of the tool, by their names
@@ -60,11 +63,9 @@ async def confirm_map(  # the arguments of the tool, by their names
     digest = approval_digest(template, items, output, max_usd)
     if (question := await spending_confirmation.pending_question(services, ctx, digest)) is not None:
         return question
-    estimates = [
-        each.max_usd for each in await services.jobs.estimate_map(_map_request(template, items, output, max_usd))
-    ]
+    prices = (await services.jobs.estimate_map(_map_request(template, items, output, max_usd))).variants
     return await spending_confirmation.ask_user(
-        services, ctx, digest, spending_approvals.highest_cost(estimates, max_usd)
+        services, ctx, digest, spending_approvals.highest_cost([each.max_usd for each in prices], max_usd)
     )
 
 
@@ -100,7 +101,7 @@ async def claude_map(
     request = _map_request(template, items, output, max_usd)
     jobs = services.jobs
     if dry_run:
-        return tool_results.text_result(_estimate_table(await jobs.estimate_map(request)))
+        return _estimate_result(await jobs.estimate_map(request))
     await spending_confirmation.check_approval(services, approval, template, items, output, max_usd)
     job_id = (await jobs.start_map(request)).record.id
     delay_s = detach_delay_s(services.settings.detach_after_s, caller.traits, accepts_tasks=caller.accepts_tasks)
@@ -135,11 +136,10 @@ def _map_request(template: Call, items: Sequence[object], output: str, max_usd: 
     return MapRequest(template=template, items=items, output=output, max_usd=max_usd)
 
 
-def _estimate_table(estimates: Sequence[MapEstimate]) -> str:
-    rows = [each.as_row() for each in estimates]
-    items = estimates[0].items if estimates else 0
-    header = ("way", "model", "input tokens", "input", "with 500 tokens an answer", "with the longest answers")
+def _estimate_result(estimates: MapEstimates) -> CallToolResult:
+    """The estimate as a table, and each of the first items for a program."""
+    header, *rows = estimates.table()
     table = tool_results.markdown_table(header, rows)
-    return (
-        f"{table}\n\n{number_formatting.format_count(items, 'item')}, counted from some of them. Nothing was generated."
-    )
+    result = tool_results.text_result(f"{table}\n\n{' '.join(estimates.notes())}")
+    meta = {ESTIMATE_KEY: estimates.as_json(MAX_LISTED_ITEMS)}
+    return CallToolResult(content=result.content, _meta=meta)
