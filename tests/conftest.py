@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,9 @@ DATABASES = ("sqlite", pytest.param("postgres", marks=[pytest.mark.slow, pytest.
 
 settings.register_profile("here", deadline=None, max_examples=examples(100))  # how fast a machine is proves nothing
 settings.load_profile("here")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what runs in the background so
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # and the processes of the tests would inherit it
 
 
 @pytest.fixture(scope="session")
