@@ -1,16 +1,22 @@
-"""Timeouts for slow clients: on a request's head, on its body, and on a client that does not read the response."""
+"""Timeouts for slow clients: on a request's head, on its body, and on a client that does not read the response.
+
+What is not HTTP is refused here too.
+"""
 
 from __future__ import annotations
 
+import logging
 from email.utils import formatdate
 from typing import TYPE_CHECKING, cast
 
 import anyio
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.web import error_responses
+from mcp_server_claude.web.interval_log import IntervalLog
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,6 +35,11 @@ KEEP_ALIVE_TIMEOUT_S = 30
 """Seconds that an idle connection is kept open for the next request."""
 MIN_BODY_BYTES_PER_S = 64 * 1024
 """Bytes a second above which a long body is no attack: each extends the body's deadline."""
+CLIENT_ERRORS = logging.getLogger("uvicorn.error.client")
+"""uvicorn's warnings on what clients send: a client could fill the log with them."""
+CLIENT_ERRORS.setLevel(logging.ERROR)
+
+_invalid_requests = IntervalLog(logging.getLogger(__name__))
 
 
 class ServerConfig(uvicorn.Config):
@@ -64,6 +75,7 @@ class TimeoutProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn has it
         """Start the timer for the first request's head."""
         super().connection_made(transport)
+        self.logger = CLIENT_ERRORS
         self.server, self.client = _without_ipv4_mapping(self.server), _without_ipv4_mapping(self.client)
         self._start_head_timer()
 
@@ -98,6 +110,16 @@ class TimeoutProtocol(H11Protocol):
     def _start_head_timer(self) -> None:
         seconds = cast("ServerConfig", self.config).head_timeout_s
         self._head_timer = self.loop.call_later(seconds, self.transport.abort)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP, and close the connection. After a response has begun it is only closed."""
+        _invalid_requests.warning("A client sent what is not HTTP/1.1, and was disconnected.")
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Ignore the wish for another protocol, as RFC 9110, 7.8 allows."""
 
 
 class BodyTimeoutMiddleware:

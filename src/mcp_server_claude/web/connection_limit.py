@@ -13,6 +13,8 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
+from mcp_server_claude.web.interval_log import IntervalLog
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
@@ -23,7 +25,6 @@ RESERVED_FILES = 256
 """File descriptors kept for upstream connections, the store, imports and helper processes."""
 MIN_CONNECTIONS = 16
 ACCEPT_RETRY_INTERVAL_S = 1.0
-LOG_INTERVAL_S = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class ConnectionLimiter:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._slots = asyncio.Semaphore(limit)
-        self._logged_at = -math.inf
+        self._warnings = IntervalLog(_log)
 
     def release(self) -> None:
         """Return the slot of a connection that has closed."""
@@ -67,13 +68,13 @@ class ConnectionLimiter:
         listener.setblocking(False)  # noqa: FBT003 - its own signature
         while True:
             if self._slots.locked():
-                self._log_once_a_minute(f"{self._limit} connections are open; further ones wait")
+                self._warnings.warning(f"{self._limit} connections are open; further ones wait.")
             await self._slots.acquire()
             try:
                 connection, _ = await loop.sock_accept(listener)
             except OSError as error:
                 self._slots.release()
-                self._log_once_a_minute(f"Connections cannot be accepted: {error.strerror or type(error).__name__}")
+                self._warnings.warning(f"Connections cannot be accepted: {error.strerror or type(error).__name__}.")
                 await asyncio.sleep(ACCEPT_RETRY_INTERVAL_S)
                 continue
             except BaseException:
@@ -84,9 +85,3 @@ class ConnectionLimiter:
             except OSError:  # the client has already closed it
                 connection.close()
                 self._slots.release()
-
-    def _log_once_a_minute(self, message: str) -> None:
-        now = asyncio.get_running_loop().time()
-        if now >= self._logged_at + LOG_INTERVAL_S:
-            self._logged_at = now
-            _log.warning("%s.", message)

@@ -128,3 +128,30 @@ async def test_with_users_oauth_clients_learn_it_before_they_have_a_token(
         for line in ("POST /register HTTP/1.1", "GET /.well-known/oauth-authorization-server HTTP/1.1"):
             status, body = await exchange(server, request(line))
             assert (status, "user add NAME" in body) == (404, True)
+
+
+async def test_bytes_that_are_no_http_cost_one_line_in_the_log_and_no_traceback(
+    server: RunningHttpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a request's head, in a body after the response, and as the wish for another protocol."""
+    host, port = server.url.removeprefix("http://").split(":")
+    unread_body = "POST /nope HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with anyio.fail_after(60):
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"\x16\x03\x01 no HTTP")
+            assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+            writer.close()
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(unread_body.encode())
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 4")
+            writer.write(b"no chunk\r\n")
+            await reader.read()
+            writer.close()
+            upgrade = request("GET /healthz HTTP/1.1", "Upgrade: websocket").replace(
+                "Connection: close", "Connection: upgrade, close"
+            )
+            assert (await exchange(server, upgrade))[0] == 200
+    lines = [each for each in caplog.records if each.name != "mcp_server_claude.call"]
+    assert {each.name for each in lines} <= {"mcp_server_claude.web.client_timeouts"}
+    assert len(lines) <= 1
