@@ -16,6 +16,7 @@ import typer
 from mcp_server_claude import number_formatting
 from mcp_server_claude.cli import terminal_output
 from mcp_server_claude.cli.call_options import JsonOption
+from mcp_server_claude.csv_cells import escape_formula
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.server.tools.info import parse_since
 from mcp_server_claude.store import request_ledger, store_errors_as
@@ -258,7 +259,7 @@ def _print_csv(rows: Sequence[UsageRow], by: Grouping) -> None:
     values = [_row_values(row, by) for row in rows]
     writer = csv.DictWriter(sys.stdout, fieldnames=list(values[0]) if values else [by])
     writer.writeheader()
-    writer.writerows(values)
+    writer.writerows({name: escape_formula(value) for name, value in each.items()} for each in values)
 
 
 def _row_values(row: UsageRow, by: Grouping) -> dict[str, object]:

@@ -1,4 +1,7 @@
-"""Lines of the output of a job: JSON or CSV, one an item, in the order of the items."""
+"""Lines of the output of a job: JSON or CSV, one an item, in the order of the items.
+
+JSON is exact. CSV is for spreadsheets: a text that one would run as a formula begins with an apostrophe.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import io
 import json
 from typing import TYPE_CHECKING, cast
 
+from mcp_server_claude.csv_cells import escape_formula
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 
 if TYPE_CHECKING:
@@ -55,7 +59,7 @@ def _csv_lines(items: Sequence[ItemRecord], *, with_header: bool) -> bytes:
 
 
 def _csv_cell(value: object) -> object:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else escape_formula(value)
 
 
 def _input_value(item: ItemRecord) -> object:

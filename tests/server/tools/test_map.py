@@ -147,6 +147,17 @@ async def test_rows_of_a_table_fill_the_fields(session: McpSession, api: Simulat
     assert all(row["answer"] and row["state"] == "done" for row in rows)
 
 
+async def test_no_cell_of_the_csv_is_a_formula_and_jsonl_is_exact(session: McpSession, project: Path) -> None:
+    item, prompt = "=1+1 is what?", "{item} [[sim: text==2+2]]"
+    for name in ("out.csv", "out.jsonl"):
+        await run_map(session, [item], prompt=prompt, output=name)
+    with (project / "out.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["input"], row["answer"]) == (f"'{item}", "'=2+2")
+    line = json.loads((project / "out.jsonl").read_text())
+    assert (line["input"], line["answer"]) == (item, "=2+2")
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [("t.tsv", "a\tb\n1\t2\n"), ("t.jsonl", '{"a": 1, "b": "2"}\n\n'), ("t.jsonl", '\ufeff{"a": "1", "b": 2}')],

@@ -234,7 +234,16 @@ async def test_a_user_sees_their_usage_and_an_operator_all_usage(tmp_path: Path)
 
 
 async def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path) -> None:
-    names = ['=HYPERLINK("http://evil","x")', "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", 'quote"d, and\nbroken', "plain"]
+    names = [
+        '=HYPERLINK("http://evil","x")',
+        "+A1",
+        "-1+A1",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        'quote"d, and\nbroken',
+        "plain",
+    ]
     async with open_server(tmp_path / "data") as server_with_ledger:
         connection = open_connection(tmp_path / "data" / "store.db")
         insert_entries(

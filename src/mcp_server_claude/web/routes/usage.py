@@ -20,6 +20,7 @@ from pydantic import BeforeValidator
 from pydantic.alias_generators import to_camel
 
 from mcp_server_claude import pricing
+from mcp_server_claude.csv_cells import escape_formula
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.services.service_access import ServiceAccess
 from mcp_server_claude.store import Transaction, store_errors_as
@@ -38,8 +39,6 @@ MAX_DAYS = 1100
 """About three years."""
 MIN_DATE, MAX_DATE = date(2000, 1, 1), date(2100, 1, 1)
 ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
-"""Characters that begin a formula in a spreadsheet (owasp.org, "CSV Injection")."""
 NUMBER_FIELDS = tuple(usage_fields(UsageTotals()))
 CSV_HEADER = ("date", "user", "model", "tool", *map(to_camel, NUMBER_FIELDS))
 """The columns of the CSV."""
@@ -149,12 +148,8 @@ async def get_usage_csv(query: UsageQueryDep, services: ServicesDep) -> Streamin
 def format_csv(rows: Iterable[Iterable[str | int | float]]) -> str:
     """Rows as CSV. Text that a spreadsheet would take for a formula gets an apostrophe in front."""
     text = io.StringIO()
-    csv.writer(text).writerows([_escape_formula(cell) for cell in row] for row in rows)
+    csv.writer(text).writerows([escape_formula(cell) for cell in row] for row in rows)
     return text.getvalue()
-
-
-def _escape_formula(cell: str | float) -> str | float:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_PREFIXES) else cell
 
 
 def _csv_row(row: tuple[CellKey, UsageTotals]) -> list[str | int | float]:
