@@ -53,15 +53,8 @@ class LongAnswerHandler(BaseHTTPRequestHandler):
         usage = {"input_tokens": 7, "output_tokens": 1}
         self._send({"type": "message_start", "message": {**message, "stop_reason": None, "usage": usage}})
         self._send({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
-        delta = _event_bytes(
-            {
-                "type": "content_block_delta",
-                "index": 0,
-                "delta": {"type": "text_delta", "text": "tea time " * 14 + "\n\n"},
-            }
-        )
-        for _ in range(writes):
-            self.wfile.write(delta * DELTAS_PER_WRITE)
+        for number in range(writes):
+            self.wfile.write(b"".join(_delta_bytes(number * DELTAS_PER_WRITE + n) for n in range(DELTAS_PER_WRITE)))
             time.sleep(4 / (LONG_ANSWER_MB * MB / 128 / DELTAS_PER_WRITE))
         self._send({"type": "content_block_stop", "index": 0})
         self._send({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}})
@@ -73,6 +66,12 @@ class LongAnswerHandler(BaseHTTPRequestHandler):
 
     def _send(self, event: dict[str, object]) -> None:
         self.wfile.write(_event_bytes(event))
+
+
+def _delta_bytes(number: int) -> bytes:
+    """A delta of 128 characters, each of which differs from all others."""
+    text = f"{number:08d}" + "tea time " * 13 + "..\n"
+    return _event_bytes({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}})
 
 
 def _event_bytes(event: dict[str, object]) -> bytes:
