@@ -160,14 +160,14 @@ async def test_a_call_with_a_hanging_count_and_upload_ends_and_frees_its_slot(
     [
         ("ALL_PROXY", "socks5://127.0.0.1:1"),
         ("HTTPS_PROXY", "gopher://user:pa55word@127.0.0.1:1"),
-        ("SSL_CERT_FILE", "/nonexistent/ca.pem"),
-        ("SSLKEYLOGFILE", "/nonexistent/keys.log"),
+        ("SSL_CERT_FILE", "{missing}/ca.pem"),
+        ("SSLKEYLOGFILE", "{missing}/keys.log"),
     ],
 )
 async def test_an_unusable_variable_is_named_in_one_sentence_and_the_server_serves(
     name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(name, value)
+    monkeypatch.setenv(name, value.format(missing=tmp_path / "missing"))
     async with connect("memory", "auto", tmp_path / "data") as session:
         result = await session.ask("Tea?")
         assert await session.info(about="config")

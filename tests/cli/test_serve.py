@@ -136,14 +136,14 @@ async def test_the_server_prints_its_address_and_how_claude_code_connects(upstre
     [
         ("ALL_PROXY", "socks5://127.0.0.1:1"),
         ("HTTPS_PROXY", "gopher://127.0.0.1:1"),
-        ("SSL_CERT_FILE", "/nonexistent/ca.pem"),
-        ("SSLKEYLOGFILE", "/nonexistent/keys.log"),
+        ("SSL_CERT_FILE", "{missing}/ca.pem"),
+        ("SSLKEYLOGFILE", "{missing}/keys.log"),
     ],
 )
 async def test_the_server_starts_and_names_an_unusable_variable_of_the_network(
     upstream: Simulator, tmp_path: Path, name: str, value: str
 ) -> None:
-    async with serving(tmp_path, upstream, extra={name: value}) as server:
+    async with serving(tmp_path, upstream, extra={name: value.format(missing=tmp_path / "missing")}) as server:
         async with httpx2.AsyncClient(base_url=server.url, timeout=None, trust_env=False, verify=False) as client:
             assert (await client.get("/healthz")).status_code == 200
             answer = await client.post("/chat", json={"message": "Tea?"}, headers={"accept": "text/plain"})
