@@ -44,6 +44,7 @@ ROUTES = {
     "/chat",
     "/chat/{call_id}",
     "/chat/{call_id}/stop",
+    "/jobs",
     "/me.json",
     "/models.json",
     "/threads.json",

@@ -60,6 +60,20 @@ def map_files(paths: Sequence[str], policy: FilePolicy) -> Iterator[dict[str, ob
             yield _file_item(resolve_path.resolve_name(name, policy, roots), file, roots)
 
 
+def read_table(name: str, text: TextIO) -> Iterator[dict[str, object]]:
+    """The rows of a table by the ending of its name, as items.
+
+    Raises:
+        RequestError: Its name has another ending, it is not UTF-8, or a row is malformed.
+    """
+    if not name.lower().endswith(TABLE_ENDINGS):
+        raise RequestError(f"{quote_name(name)} is not a table: its name must end in {', '.join(TABLE_ENDINGS)}.")
+    try:
+        yield from _jsonl_rows(name, text) if name.lower().endswith(".jsonl") else _csv_rows(name, text)
+    except UnicodeDecodeError:
+        raise RequestError(f"{quote_name(name)} is not UTF-8 text.") from None
+
+
 def _match_files(glob: str, policy: FilePolicy, limit: RunLimit | None) -> Iterator[dict[str, object]]:
     roots = Roots.from_policy(policy)
     matches = glob_patterns.match_glob(glob, policy, roots, limit)
@@ -91,10 +105,7 @@ def _read_table(name: str, policy: FilePolicy) -> Iterator[dict[str, object]]:
         if file.is_directory:
             raise resolve_path.is_directory_error(name, file)
         with _as_text(file) as text:
-            try:
-                yield from _jsonl_rows(name, text) if name.lower().endswith(".jsonl") else _csv_rows(name, text)
-            except UnicodeDecodeError:
-                raise RequestError(f"{quote_name(name)} is not UTF-8 text.") from None
+            yield from read_table(name, text)
 
 
 def _as_text(file: OpenFile) -> TextIO:

@@ -6,6 +6,7 @@ user, once: it is the answer of a person who has read the price.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -15,7 +16,11 @@ from mcp_server_claude.errors import RequestError
 from mcp_server_claude.jobs.call_spec import approval_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from mcp_server_claude.call_types import Call
+    from mcp_server_claude.engine.cost_estimate import CostEstimate
+    from mcp_server_claude.jobs.map_estimates import MapEstimate
     from mcp_server_claude.services.service_access import ServiceAccess
 
 HOW_TO_APPROVE = (
@@ -44,13 +49,29 @@ async def check_cost_approval(services: ServiceAccess, call: Call, token: str) -
         CostApprovalError: Its cost must be approved, or it has changed since that was done.
         CallError: The cost cannot be estimated; see `ConversationThreads.estimate_call_cost`.
     """
+    estimate = partial(services.threads.estimate_call_cost, call)
+    await check_approval_of(services, partial(approval_digest, call), estimate, call.max_usd, token)
+
+
+async def check_approval_of(
+    services: ServiceAccess,
+    digest_of: Callable[[], str],
+    estimate: Callable[[], Awaitable[Sequence[CostEstimate | MapEstimate]]],
+    max_usd: float,
+    token: str,
+) -> None:
+    """Check a request by its digest and its estimate, the request as it is first; see `check_cost_approval`.
+
+    Raises:
+        CostApprovalError: Its cost must be approved, or it has changed since that was done.
+        CallError: The cost cannot be estimated.
+    """
     above_usd = services.settings.confirm_above_usd
     if above_usd is None:
         return
-    digest = await anyio.to_thread.run_sync(approval_digest, call)  # a call may hold megabytes of files
+    digest = await anyio.to_thread.run_sync(digest_of)  # a call may hold megabytes of files
     if token and await services.approvals.use_token(token, digest):
         return
-    estimates = [each.max_usd for each in await services.threads.estimate_call_cost(call)]
-    highest_usd = spending_approvals.highest_cost(estimates, call.max_usd)
+    highest_usd = spending_approvals.highest_cost([each.max_usd for each in await estimate()], max_usd)
     if spending_approvals.needs_approval(highest_usd, above_usd):
         raise CostApprovalError(highest_usd, await services.approvals.issue_token(digest))

@@ -97,8 +97,8 @@ class ChatRequest(BaseModel):
         except RecursionError:
             raise ValueError("the request is nested too deeply") from None
 
-    async def build_call(self, origin: CallOrigin) -> Call:
-        """The call of this request.
+    async def build_call(self, origin: CallOrigin, *, batch: bool = False) -> Call:
+        """The call of this request, with `batch` one that is answered in a batch.
 
         Raises:
             RequestError: There is neither a message nor a file, a file has no data, or the schema is not a JSON Schema.
@@ -115,4 +115,5 @@ class ChatRequest(BaseModel):
             schema=self.schema_,
             tools=self.tools,
             thread=self.thread,
+            batch=batch,
         )

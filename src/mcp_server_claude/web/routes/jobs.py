@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import json
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from mcp_server_claude.calls.answer_feed import KEEP_ALIVE_INTERVAL_S
-from mcp_server_claude.web.openapi import BEARER_AUTH, openapi_errors
+from mcp_server_claude.calls.ask_request import CallOrigin
+from mcp_server_claude.jobs.call_spec import approval_digest
+from mcp_server_claude.jobs.job_snapshot import MAP_TOOL
+from mcp_server_claude.web.openapi import BEARER_AUTH, STATUS_DESCRIPTIONS, openapi_errors
 from mcp_server_claude.web.route_dependencies import AppStateDep, ServicesDep, UserDep
 from mcp_server_claude.web.routes.chat import SHUTDOWN_GRACE_S, STREAM_HEADERS
+from mcp_server_claude.web.routes.chat_approval import check_approval_of, check_cost_approval
+from mcp_server_claude.web.routes.job_request import JobRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from mcp_server_claude.jobs.background_jobs import BackgroundJobs
     from mcp_server_claude.jobs.job_snapshot import JobSnapshot
+    from mcp_server_claude.jobs.map_estimates import MapEstimate
+    from mcp_server_claude.services.service_access import ServiceAccess
+    from mcp_server_claude.users.user import User
 
 MAX_LISTED_JOBS = 100
 EVENT_INTERVAL_S = 0.5
@@ -66,6 +76,48 @@ class JobListModel(BaseModel):
     jobs: list[JobModel]
 
 
+class VariantEstimateModel(BaseModel):
+    """The estimated cost of a job in one way, in US dollars; null if the price is unknown.
+
+    `typical_usd` is for short answers, `max_usd` for the longest. `item_usd` is the least, the median and the most that
+    an item costs with a short answer.
+    """
+
+    variant: str
+    model: str
+    input_tokens: int
+    input_usd: float | None
+    typical_usd: float | None
+    max_usd: float | None
+    item_usd: list[float] = []
+
+
+class ItemEstimateModel(BaseModel):
+    """The estimated cost of an item by its number, from 0 on, and its name."""
+
+    item: int
+    name: str
+    input_tokens: int
+    input_usd: float | None
+    typical_usd: float | None
+    max_usd: float | None
+
+
+class JobEstimateModel(BaseModel):
+    """The estimated cost of a job that was not started: as requested first, then in other ways.
+
+    `counted` of its items were counted by the API, the others measured by their length. `shared_tokens` at the
+    beginning of each are written to the prompt cache once.
+    """
+
+    count: int = 1
+    counted: int = 1
+    shared_tokens: int = 0
+    variants: list[VariantEstimateModel]
+    most_expensive: list[ItemEstimateModel] = []
+    items: list[ItemEstimateModel] = []
+
+
 class JobStopResponse(BaseModel):
     """`stopping` is true if the job was running and is now being stopped."""
 
@@ -80,6 +132,34 @@ async def get_jobs(
 ) -> JobListModel:
     """The newest jobs of the user with their progress and cost."""
     return JobListModel(jobs=[_job_model(each) for each in await services.jobs.latest_jobs(user.name, limit)])
+
+
+@router.post(
+    "/jobs",
+    status_code=202,
+    response_model=JobModel,
+    responses={
+        200: {"model": JobEstimateModel, "description": "With `dry_run`: the estimated cost. Nothing was started."},
+        202: {"headers": {"Location": {"description": "The path of the job.", "schema": {"type": "string"}}}},
+        **openapi_errors(*STATUS_DESCRIPTIONS),
+    },
+    summary="Start a background job",
+)
+async def post_job(job_request: JobRequest, request: Request, services: ServicesDep, user: UserDep) -> JSONResponse:
+    """Answer a question, or one prompt over many items, in the background.
+
+    The job goes on after this request, and in the next server after this one; `GET /jobs/{id}` follows it. The same
+    request with items again continues its job: only what is missing is asked. A job that may cost more than
+    `MCP_CLAUDE_CONFIRM_ABOVE_USD` is the error 402 of kind `confirmation`; the same request with the error's `approval`
+    is started.
+    """
+    client = request.headers.get("user-agent", "")
+    start = _start_map if job_request.has_items else _start_question
+    started = await start(services, job_request, user, client)
+    if isinstance(started, JobEstimateModel):
+        return JSONResponse(started.model_dump())
+    location = {"Location": f"/jobs/{started.record.id}"}
+    return JSONResponse(_job_model(started).model_dump(), status_code=202, headers=location)
 
 
 @router.get(
@@ -139,6 +219,37 @@ async def get_job_output(
         media_type="text/csv; charset=utf-8" if format == "csv" else "application/x-ndjson",
         headers={"Content-Disposition": f'attachment; filename="{job_id}.{format}"'},
     )
+
+
+async def _start_question(
+    services: ServiceAccess, job_request: JobRequest, user: User, client: str
+) -> JobSnapshot | JobEstimateModel:
+    call = await job_request.build_call(
+        CallOrigin(tool="chat", source="http", client=client, user=user), batch=job_request.batch
+    )
+    if job_request.dry_run:
+        estimates = await services.threads.estimate_call_cost(call)
+        fields = VariantEstimateModel.model_fields.keys() - {"item_usd"}
+        variants = [VariantEstimateModel(**{name: getattr(each, name) for name in fields}) for each in estimates]
+        return JobEstimateModel(variants=variants)
+    await check_cost_approval(services, call, job_request.approval)
+    return await services.jobs.start_ask(call)
+
+
+async def _start_map(
+    services: ServiceAccess, job_request: JobRequest, user: User, client: str
+) -> JobSnapshot | JobEstimateModel:
+    request = await job_request.build_map(CallOrigin(tool=MAP_TOOL, source="http", client=client, user=user))
+    if job_request.dry_run:
+        estimates = await services.jobs.estimate_map(request)
+        return await anyio.to_thread.run_sync(lambda: JobEstimateModel.model_validate(estimates.as_json()))
+
+    async def variants() -> Sequence[MapEstimate]:
+        return (await services.jobs.estimate_map(request)).variants
+
+    digest_of = partial(approval_digest, request.template, request.items, request.max_usd)
+    await check_approval_of(services, digest_of, variants, request.max_usd, job_request.approval)
+    return await services.jobs.start_map(request)
 
 
 async def _job_events(jobs: BackgroundJobs, snapshot: JobSnapshot) -> AsyncGenerator[ServerSentEvent]:
