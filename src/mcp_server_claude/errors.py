@@ -2,6 +2,7 @@
 
     CallError
     ├── RequestError          the caller: bad arguments, an unknown model, an input that is too long
+    │   └── UnknownIdError    an id that names no call, job or thread
     ├── TemporaryError        time: rate limits, overload, a lost connection; has `retry_after_s` where it is known
     └── ConfigurationError    the operator: no key, a wrong key, no credit, a base URL that is not an API
 
@@ -10,7 +11,7 @@ Any other exception is a bug. `Engine.run_call` logs it and raises a `CallError`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import Usage
@@ -93,6 +94,19 @@ class RequestError(CallError):
     """The caller can fix it."""
 
     class_name: ClassVar[str] = "request_error"
+
+
+class UnknownIdError(RequestError):
+    """There is no call, job or thread with the id. Each door adds where its reader finds the ids.
+
+    Args:
+        thing: What the id was to name.
+        detail: A further part of the sentence.
+    """
+
+    def __init__(self, thing: Literal["call", "job", "thread"], detail: str = "") -> None:
+        super().__init__(f"There is no {thing} with that id{detail}.", kind="not_found")
+        self.thing = thing
 
 
 class TemporaryError(CallError):

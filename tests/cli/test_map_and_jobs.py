@@ -175,7 +175,9 @@ async def test_jobs_are_listed_shown_and_awaited_and_their_output_is_printed(map
     assert (await jobs("output", made["id"], "--format", "csv")).stdout.startswith(b"item,input,state,answer")
     missing = await jobs("show", "j_0000")
     assert (missing.returncode, missing.stdout) == (2, b"")
-    assert b"There is no job with that id." in missing.stderr
+    assert b"There is no job with that id. To see the latest: " in missing.stderr
+    assert b"jobs list" in missing.stderr
+    assert b"claude_jobs" not in missing.stderr
 
 
 async def test_a_batch_costs_half_and_its_answers_are_printed(upstream: Simulator, tmp_path: Path) -> None:

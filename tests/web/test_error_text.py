@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from mcp_server_claude.anthropic_api.credentials import HOW_TO_SET_KEY
-from mcp_server_claude.errors import ConfigurationError, RequestError, TemporaryError
+from mcp_server_claude.errors import ConfigurationError, RequestError, TemporaryError, UnknownIdError
 from mcp_server_claude.web.error_text import HOW_TO_SET_SERVER_KEY, error_text
+
+if TYPE_CHECKING:
+    from mcp_server_claude.users.user import Role
 
 NO_KEY = ConfigurationError(f"There is no API key. {HOW_TO_SET_KEY}", kind="no_key")
 
@@ -37,6 +42,16 @@ NO_KEY = ConfigurationError(f"There is no API key. {HOW_TO_SET_KEY}", kind="no_k
 )
 def test_a_user_reads_of_no_setting_and_no_command(error: RequestError, text: str) -> None:
     assert error_text(error, "user") == text
+
+
+@pytest.mark.parametrize("role", ["user", "operator"])
+def test_a_client_over_http_reads_of_routes_and_of_no_tool(role: Role) -> None:
+    assert error_text(UnknownIdError("job"), role) == "There is no job with that id. GET /jobs lists the latest."
+    assert error_text(UnknownIdError("call"), role) == "There is no call with that id."
+    assert error_text(UnknownIdError("thread", "; threads are kept for 30 days"), role) == (
+        "There is no thread with that id; threads are kept for 30 days. GET /threads.json lists the latest; leave "
+        "thread out to begin a new one."
+    )
 
 
 def test_an_operator_reads_which_setting_to_change_on_a_server() -> None:

@@ -27,7 +27,7 @@ from mcp_server_claude.calls.answer_feed_events import (
 )
 from mcp_server_claude.calls.answer_feed_live import MAX_TEXT_EVENT_CHARS, LiveCall
 from mcp_server_claude.calls.running_calls import STOPPED_BY_READER
-from mcp_server_claude.errors import CallError, RequestError
+from mcp_server_claude.errors import CallError, UnknownIdError
 from mcp_server_claude.store import call_journal, store_errors_as
 
 if TYPE_CHECKING:
@@ -311,5 +311,5 @@ class AnswerFeed:
         with store_errors_as("The journal could not be read"):
             journaled = await run(call_journal.text_from_offset, call_id, user, offset)
         if journaled is None:
-            raise RequestError("There is no call with that id.", kind="not_found")
+            raise UnknownIdError("call")
         return journaled

@@ -25,7 +25,7 @@ from mcp_server_claude.calls.thread_transcripts import (
     with_history,
 )
 from mcp_server_claude.engine.thread_history import has_definitions, known_definitions
-from mcp_server_claude.errors import CallError, RequestError, TemporaryError
+from mcp_server_claude.errors import CallError, RequestError, TemporaryError, UnknownIdError
 from mcp_server_claude.store import StoreError, call_journal, store_errors_as
 from mcp_server_claude.store import thread_messages as stored
 
@@ -263,11 +263,7 @@ class ConversationThreads:
                 record = await self._store.write(call_journal.find_call, thread_id, user)
         if record is not None and record.thread:
             return RequestError(f"{thread_id} is a call; its thread is {record.thread}.", kind="not_found")
-        return RequestError(
-            f"There is no thread with that id; threads are kept for {self._settings.retention_days:g} days. "
-            "claude_jobs lists the latest; leave thread out to begin a new one.",
-            kind="not_found",
-        )
+        return UnknownIdError("thread", f"; threads are kept for {self._settings.retention_days:g} days")
 
     def _remember_container(self, thread_id: str, container: str) -> None:
         """Remember where a conversation's code ran; after a restart its next code runs in a new container."""

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, CallEvent, Listener
     from mcp_server_claude.errors import CallError
 
-STOPPED_BY_TOOL = "it was stopped by claude_jobs."
 STOPPED_BY_READER = "it was stopped."
 STOPPED_UNREAD = "it had no readers any more."
 

@@ -16,13 +16,12 @@ import anyio
 from mcp_server_claude.call_types import Reply, Usage
 from mcp_server_claude.calls.running_call import (
     STOPPED_BY_READER,
-    STOPPED_BY_TOOL,
     STOPPED_UNREAD,
     RunningCall,
 )
 from mcp_server_claude.calls.shared_user_rate_limit import SharedUserRateLimiter
 from mcp_server_claude.engine.journal_writer import journal_bug
-from mcp_server_claude.errors import CallError, RequestError
+from mcp_server_claude.errors import CallError, RequestError, UnknownIdError
 from mcp_server_claude.store import StoreError, call_journal, store_errors_as
 from mcp_server_claude.text_log import is_blank
 
@@ -175,7 +174,7 @@ class CallRegistry:
             ConfigurationError: It runs elsewhere, and the journal could not be written.
         """
         running = self.find_running(call_id, user)
-        if not await self.stop_call(call_id, user, STOPPED_BY_TOOL):
+        if not await self.stop_call(call_id, user, STOPPED_BY_READER):
             return
         if running is not None:
             await running.done.wait()
@@ -198,9 +197,7 @@ class CallRegistry:
         if record is None and running is not None:
             record = running.provisional_record()
         if record is None:
-            raise RequestError(
-                "There is no call with that id. claude_jobs without an id lists the latest.", kind="not_found"
-            )
+            raise UnknownIdError("call")
         return CallSnapshot(record=record, text=running.text.slice(0) if running else text)
 
     async def latest_calls(self, user: str) -> list[call_journal.JournaledCall]:

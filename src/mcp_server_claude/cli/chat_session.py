@@ -14,7 +14,7 @@ import typer
 from mcp_server_claude import number_formatting
 from mcp_server_claude.calls.ask_request import build_call
 from mcp_server_claude.calls.usage_footer import usage_footer
-from mcp_server_claude.cli import local_files, shell_call
+from mcp_server_claude.cli import local_files, shell_call, terminal_output
 from mcp_server_claude.cli.answer_display import MarkdownDisplay, PlainDisplay
 from mcp_server_claude.cli.line_history import HISTORY_FILE, LineHistory
 from mcp_server_claude.cli.markdown_stream import without_control_characters
@@ -134,7 +134,7 @@ async def _handle(services: Services, options: ChatOptions, state: ChatState, me
         elif message:
             await _ask(services, options, state, message)
     except CallError as failure:
-        typer.secho(str(failure), fg="red", err=True)
+        typer.secho(terminal_output.shell_error_text(failure), fg="red", err=True)
 
 
 def _run_command(state: ChatState, message: str, default_model: str) -> None:

@@ -83,7 +83,7 @@ def run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
 
 def exit_with_call_error(failure: CallError) -> NoReturn:
     """End with the error on stderr and the exit code of its class."""
-    typer.secho(str(failure), fg="red", err=True)
+    typer.secho(terminal_output.shell_error_text(failure), fg="red", err=True)
     raise typer.Exit(exit_code(failure))
 
 

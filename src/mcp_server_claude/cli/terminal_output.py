@@ -10,7 +10,7 @@ import anyio.to_thread
 import typer
 
 from mcp_server_claude.cli.command_line import pasteable_command
-from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, UnknownIdError
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.store import Store, call_journal, request_ledger, store_errors_as, user_rows
 from mcp_server_claude.telemetry import stderr_logging
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
 T = TypeVar("T")
+
+
+def shell_error_text(error: CallError) -> str:
+    """The text of an error for a reader of the shell, who finds ids with a command."""
+    if not isinstance(error, UnknownIdError):
+        return str(error)
+    listed = "threads" if error.thing == "thread" else "jobs"
+    return f"{error} To see the latest: {pasteable_command(listed, 'list')}"
 
 
 def exit_with_error(why: object) -> NoReturn:
@@ -43,7 +51,7 @@ def run_with_store(work: Callable[[Settings, Store], Awaitable[T]]) -> T:
     try:
         return anyio.run(_with_open_store, load_settings(), work)
     except CallError as failure:
-        exit_with_error(failure)
+        exit_with_error(shell_error_text(failure))
 
 
 async def _with_open_store(settings: Settings, work: Callable[[Settings, Store], Awaitable[T]]) -> T:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from mcp_server_claude.errors import CallError, RequestError
+from mcp_server_claude.errors import CallError, UnknownIdError
 from mcp_server_claude.jobs.call_spec import call_from_spec, spec_of_call
 from mcp_server_claude.jobs.job_runner import JobRunner
 from mcp_server_claude.jobs.job_snapshot import MAP_TOOL, JobSnapshot
@@ -186,9 +186,7 @@ class BackgroundJobs:
         """
         snapshot = await self._write(_read_snapshot, job_id, user)
         if snapshot is None:
-            raise RequestError(
-                "There is no job with that id. claude_jobs without an id lists the latest.", kind="not_found"
-            )
+            raise UnknownIdError("job")
         if not snapshot.is_closed:
             self._runner.ensure_running()
         return snapshot

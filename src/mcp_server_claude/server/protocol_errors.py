@@ -10,6 +10,7 @@ from mcp.types import INTERNAL_ERROR, INVALID_PARAMS
 
 from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.server.tool_results import tool_error_text
 from mcp_server_claude.server.validation_messages import printable_name
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def call_errors_as_protocol_errors(protocol_version: str) -> Generator[None]:
             code = resource_not_found_code(protocol_version)
         else:
             code = INVALID_PARAMS if isinstance(error, RequestError) else INTERNAL_ERROR
-        raise MCPError(code, str(error), error.as_json()) from None
+        raise MCPError(code, tool_error_text(error), error.as_json()) from None
 
 
 def unknown_name_errors(tool_names: Sequence[str]) -> ServerMiddleware[ServiceAccess]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from mcp.types import CallToolResult, ContentBlock, ResourceLink, TextContent
 
 from mcp_server_claude.calls.usage_footer import usage_footer
+from mcp_server_claude.errors import UnknownIdError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ USAGE_KEY = "mcp-server-claude/usage"
 CITATIONS_KEY = "mcp-server-claude/citations"
 FILES_KEY = "mcp-server-claude/files"
 ERROR_KEY = "mcp-server-claude/failure"
+ID_HINTS = {
+    "call": "claude_jobs without an id lists the latest.",
+    "job": "claude_jobs without an id lists the latest.",
+    "thread": "claude_jobs lists the latest; leave thread out to begin a new one.",
+}
+"""Where a model finds the ids."""
 
 
 def reply_result(reply: Reply, *, with_footer: bool, limit: int | None = None) -> CallToolResult:
@@ -96,9 +103,15 @@ def _link_to_json(text: str, call_id: str) -> list[ContentBlock]:
     ]
 
 
+def tool_error_text(error: CallError) -> str:
+    """The text of an error for a model, which finds ids with a tool."""
+    return f"{error} {ID_HINTS[error.thing]}" if isinstance(error, UnknownIdError) else str(error)
+
+
 def error_result(error: CallError) -> CallToolResult:
     """A call without an answer: one sentence that a model can act on, and what a program needs in `_meta`."""
-    return failure_result(str(error), error.as_json(), None if error.usage is None else error.usage.as_json())
+    usage = None if error.usage is None else error.usage.as_json()
+    return failure_result(tool_error_text(error), error.as_json(), usage)
 
 
 def failure_result(message: str, fields: Mapping[str, object], usage: Mapping[str, object] | None) -> CallToolResult:
