@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
 
 Theme = Literal["light", "dark"]
-SCREENS = slow_beyond(2, [("light", 1280), ("dark", 390), ("dark", 1280), ("light", 320)])
+SCREENS = slow_beyond(1, [("light", 1280), ("dark", 390), ("dark", 1280), ("light", 320)])
 ANSWER = """\
 # Title
 

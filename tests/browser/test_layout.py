@@ -65,6 +65,7 @@ async def test_a_long_thread_scrolls_in_its_log_and_never_in_the_window(sessions
     await expect(reader.question).to_be_in_viewport(ratio=1)
 
 
+@pytest.mark.slow
 async def test_the_log_can_be_read_with_the_keyboard_while_an_answer_is_written(
     ada: PageDriver, site: PageServer, axe: str
 ) -> None:
@@ -85,6 +86,7 @@ async def test_the_log_can_be_read_with_the_keyboard_while_an_answer_is_written(
     await ada.wait_until_complete()
 
 
+@pytest.mark.slow
 async def test_a_printed_thread_shows_all_of_its_code_and_tables(ada: PageDriver) -> None:
     await ada.ask(f"Show. {directive(text=ANSWER)}")
     await ada.wait_until_complete()

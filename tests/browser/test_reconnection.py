@@ -45,6 +45,7 @@ async def test_a_reload_in_mid_stream_shows_the_rest(ada: PageDriver, site: Page
     assert len(site.upstream_prompts()) == count_before + 1
 
 
+@pytest.mark.slow
 async def test_a_reload_after_the_end_shows_the_same_text_and_usage(ada: PageDriver) -> None:
     await ada.ask(f"Count. {directive(text=WORDS)}")
     await ada.wait_until_complete()
@@ -77,6 +78,7 @@ async def test_a_lost_connection_resumes_at_the_same_offset(sessions: BrowserSes
         await reader.page.close()
 
 
+@pytest.mark.slow
 async def test_after_a_crash_the_saved_text_is_shown_with_its_cost_and_can_be_continued(
     sessions: BrowserSessions, site: PageServer, tmp_path: Path
 ) -> None:
@@ -140,6 +142,7 @@ async def _wait_for_saved_text(store: Path) -> None:
             await anyio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_two_tabs_read_the_same_answer(ada: PageDriver, site: PageServer) -> None:
     count_before = len(site.upstream_prompts())
     await ada.ask(f"Count. {SLOWLY}")
@@ -155,6 +158,7 @@ async def test_two_tabs_read_the_same_answer(ada: PageDriver, site: PageServer) 
     assert len(site.upstream_prompts()) == count_before + 1
 
 
+@pytest.mark.slow
 async def test_an_answer_continues_while_another_thread_is_open(ada: PageDriver, site: PageServer) -> None:
     count_before = len(site.upstream_prompts())
     await ada.ask(f"Count. {SLOWLY}")
@@ -177,6 +181,7 @@ async def test_an_answer_continues_while_another_thread_is_open(ada: PageDriver,
     assert [each.end for each in site.upstream_prompts()[count_before:]] == ["complete", "complete"]
 
 
+@pytest.mark.slow
 async def test_back_and_forward_switch_between_threads(ada: PageDriver) -> None:
     await ada.ask(f"First. {directive(tokens=10)}")
     await ada.wait_until_complete()
@@ -189,6 +194,7 @@ async def test_back_and_forward_switch_between_threads(ada: PageDriver) -> None:
     await expect(ada.page.locator(".said")).to_contain_text("Second.")
 
 
+@pytest.mark.slow
 async def test_a_thread_is_deleted_after_a_question_and_never_while_it_is_answered(sessions: BrowserSessions) -> None:
     sessions.monitor.expect_message("40[49]|400")
     reader = await sessions.open_page()
@@ -213,6 +219,7 @@ async def test_a_thread_is_deleted_after_a_question_and_never_while_it_is_answer
     await expect(page.locator("#trouble")).to_contain_text("This thread no longer exists.")
 
 
+@pytest.mark.slow
 async def test_an_expired_session_is_renewed_on_the_same_page(sessions: BrowserSessions, site: PageServer) -> None:
     sessions.monitor.expect_message("401")
     sessions.monitor.expect_message(
@@ -246,6 +253,7 @@ async def test_an_unknown_thread_is_a_new_one(ada: PageDriver) -> None:
     await expect(ada.page.locator("#trouble .note")).to_have_count(0)
 
 
+@pytest.mark.slow
 async def test_a_thread_that_failed_to_load_can_be_loaded_again(ada: PageDriver) -> None:
     ada.monitor.expect_message("ERR_FAILED")
     await ada.ask(f"First. {directive(tokens=10)}")
@@ -257,6 +265,7 @@ async def test_a_thread_that_failed_to_load_can_be_loaded_again(ada: PageDriver)
     await expect(ada.page.locator("#trouble .note")).to_have_count(0)
 
 
+@pytest.mark.slow
 async def test_the_end_of_a_long_thread_is_loaded_first_and_the_beginning_follows(ada: PageDriver) -> None:
     turn: dict[str, object] = {"files": [], "call": "", "usage": None, "running": False, "incomplete": ""}
     turns = [{"role": role, "text": f"{role} {n}", **turn} for n in range(100) for role in ("user", "assistant")]
@@ -269,6 +278,7 @@ async def test_the_end_of_a_long_thread_is_loaded_first_and_the_beginning_follow
     await expect(ada.page.get_by_text("assistant 99", exact=True)).to_be_in_viewport()
 
 
+@pytest.mark.slow
 async def test_two_tabs_of_a_thread_show_the_same_questions_and_answers(ada: PageDriver, site: PageServer) -> None:
     await ada.ask(f"First. {directive(tokens=10)}")
     await ada.wait_until_complete()
@@ -294,6 +304,7 @@ async def test_two_tabs_of_a_thread_show_the_same_questions_and_answers(ada: Pag
     await expect(other.page.locator("#trouble")).to_contain_text("This thread no longer exists.")
 
 
+@pytest.mark.slow
 async def test_a_question_that_is_sent_while_the_thread_is_read_gets_one_answer(ada: PageDriver) -> None:
     """The thread that arrives holds the answer already, but the page cannot know yet that this answer is its own."""
     await ada.ask(f"First. {directive(tokens=10)}")
@@ -326,6 +337,7 @@ async def test_a_question_that_is_sent_while_the_thread_is_read_gets_one_answer(
     await expect(ada.answers).to_have_count(2)
 
 
+@pytest.mark.slow
 async def test_a_question_from_another_device_appears_when_the_page_is_looked_at(sessions: BrowserSessions) -> None:
     desktop = await sessions.open_page()
     await desktop.goto()
@@ -342,6 +354,7 @@ async def test_a_question_from_another_device_appears_when_the_page_is_looked_at
     await expect(desktop.answers).to_have_count(2)
 
 
+@pytest.mark.slow
 async def test_a_message_that_is_sent_while_an_answer_is_written_waits_for_its_end(
     ada: PageDriver, site: PageServer
 ) -> None:
@@ -364,6 +377,7 @@ async def test_a_message_that_is_sent_while_an_answer_is_written_waits_for_its_e
     await expect(ada.page.locator(".said").last).to_contain_text("And then?")
 
 
+@pytest.mark.slow
 async def test_a_message_that_waits_is_not_sent_after_an_answer_that_was_stopped(ada: PageDriver) -> None:
     await ada.ask(f"Count. {directive(text=ENDLESS, pace=50)}")
     await ada.wait_for_chars()
@@ -375,6 +389,7 @@ async def test_a_message_that_waits_is_not_sent_after_an_answer_that_was_stopped
     await expect(ada.answers).to_have_count(1)
 
 
+@pytest.mark.slow
 async def test_all_threads_can_be_reached(ada: PageDriver) -> None:
     threads = [{"id": f"t_{n:016x}", "title": f"Thread {n}", "updated": 1e9 - n, "cost_usd": 0} for n in range(220)]
 

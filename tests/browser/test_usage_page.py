@@ -133,6 +133,7 @@ async def test_every_number_on_the_page_is_the_ledgers(
     await agrees(page, ExpectedUsagePage(server_with_ledger.ledger, **MONTH, per=per, only=tuple(only.items())))
 
 
+@pytest.mark.slow
 async def test_the_change_is_relative_to_the_same_number_of_days_before(
     operator: PageDriver, server_with_ledger: FilledServer
 ) -> None:
@@ -149,6 +150,7 @@ async def test_the_change_is_relative_to_the_same_number_of_days_before(
     await expect(page.locator("#figures")).not_to_contain_text("previous")
 
 
+@pytest.mark.slow
 async def test_the_filter_is_in_the_address_and_the_back_button_restores_it(operator: PageDriver) -> None:
     page = await open_usage_page(operator)
     spent = page.locator("#figures .value").first
@@ -181,6 +183,7 @@ async def test_the_filter_is_in_the_address_and_the_back_button_restores_it(oper
     await expect(page.get_by_label("User")).to_have_value("")
 
 
+@pytest.mark.slow
 async def test_days_can_be_chosen_one_by_one(operator: PageDriver, server_with_ledger: FilledServer) -> None:
     page = await open_usage_page(operator)
     await page.get_by_label("Period").select_option("dates")
@@ -195,6 +198,7 @@ async def test_days_can_be_chosen_one_by_one(operator: PageDriver, server_with_l
     await expect(page.locator("#spend-table thead")).to_contain_text("Month")
 
 
+@pytest.mark.slow
 async def test_the_download_has_the_rows_of_the_current_filter(
     operator: PageDriver, server_with_ledger: FilledServer
 ) -> None:
@@ -210,6 +214,7 @@ async def test_the_download_has_the_rows_of_the_current_filter(
     assert {(line["user"], line["tool"]) for line in lines} == {("grace", "chat")}
 
 
+@pytest.mark.slow
 async def test_the_most_expensive_names_are_shown_and_the_others_on_request(operator: PageDriver) -> None:
     page = await open_usage_page(operator, QUERY)
     shown = page.locator("#by-user tbody tr:visible")
@@ -219,6 +224,7 @@ async def test_the_most_expensive_names_are_shown_and_the_others_on_request(oper
     await expect(page.locator("#by-user tbody tr").nth(8).locator("a")).to_be_focused()
 
 
+@pytest.mark.slow
 async def test_a_chart_can_be_read_with_the_keyboard_and_a_screen_reader(
     operator: PageDriver, server_with_ledger: FilledServer
 ) -> None:
@@ -237,6 +243,7 @@ async def test_a_chart_can_be_read_with_the_keyboard_and_a_screen_reader(
     await expect(page.get_by_role("region", name="Failures and retries, table")).to_be_visible()
 
 
+@pytest.mark.slow
 async def test_a_change_of_the_filter_is_announced(operator: PageDriver) -> None:
     page = await open_usage_page(operator, QUERY)
     await expect(page.get_by_role("status")).to_be_empty()
@@ -262,6 +269,7 @@ async def test_an_outage_is_reported_and_can_be_retried(sessions: BrowserSession
     await expect(page.get_by_role("alert")).to_be_hidden()
 
 
+@pytest.mark.slow
 async def test_an_invalid_address_shows_the_error_of_the_server(sessions: BrowserSessions) -> None:
     sessions.monitor.expect_message(r"status of 4\d\d")
     reader = await sessions.open_page("")
@@ -273,6 +281,7 @@ async def test_an_invalid_address_shows_the_error_of_the_server(sessions: Browse
     await expect(page.get_by_role("alert")).to_be_hidden()
 
 
+@pytest.mark.slow
 async def test_an_empty_result_is_reported_plainly(operator: PageDriver) -> None:
     page = await open_usage_page(operator, "?since=2020-01-01&until=2020-01-31")
     await expect(page.get_by_role("heading", name="No usage in this period.")).to_be_visible()
@@ -335,7 +344,7 @@ async def test_invented_names_are_only_text(chromium: Browser, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("theme", "width"), slow_beyond(2, [("dark", 1280), ("light", 320), ("light", 1280), ("dark", 390)])
+    ("theme", "width"), slow_beyond(1, [("dark", 1280), ("light", 320), ("light", 1280), ("dark", 390)])
 )
 async def test_axe_finds_no_fault_and_nothing_scrolls_sideways(
     sessions: BrowserSessions, axe: str, theme: str, width: int
@@ -360,6 +369,7 @@ async def test_axe_finds_no_fault_and_nothing_scrolls_sideways(
         assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), query
 
 
+@pytest.mark.slow
 async def test_the_first_day_has_points_in_its_charts_and_no_negative_saving(chromium: Browser, tmp_path: Path) -> None:
     async with (
         filled_server(tmp_path, {}, SampleLedger(rows=0)) as server_with_ledger,
@@ -379,6 +389,7 @@ async def test_the_first_day_has_points_in_its_charts_and_no_negative_saving(chr
         assert await page.locator("#spend canvas").evaluate(COLOURED_PIXELS) > 10
 
 
+@pytest.mark.slow
 async def test_a_printed_page_has_colours_and_is_not_cut_off(operator: PageDriver) -> None:
     await operator.page.emulate_media(color_scheme="dark")
     page = await open_usage_page(operator, QUERY)
@@ -393,6 +404,7 @@ async def test_a_printed_page_has_colours_and_is_not_cut_off(operator: PageDrive
     assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("font", "width"), FONTS_AND_WIDTHS)
 async def test_the_usage_page_fits_its_window_with_any_font(
     sessions: BrowserSessions, font: BoxFont, width: int
@@ -408,6 +420,7 @@ async def test_the_usage_page_fits_its_window_with_any_font(
         assert await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), query
 
 
+@pytest.mark.slow
 async def test_another_theme_redraws_the_charts(sessions: BrowserSessions) -> None:
     reader = await sessions.open_page("", color_scheme="light")
     page = await open_usage_page(reader, QUERY)

@@ -214,6 +214,7 @@ def test_a_cut_panel_shows_the_reason() -> None:
     assert "─ cancelled ─" in file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_live_calls_the_api_of_the_key(tmp_path: Path) -> None:
     async with Simulator(key="sk-ant-fake", pace=Pace(tokens_per_s=200)) as api:

@@ -65,6 +65,7 @@ def home_of(replicas: Replicas) -> int:
     return [number for request, number in replicas.proxy.served if request == "POST /chat"][-1]
 
 
+@pytest.mark.slow
 async def test_a_reader_of_a_killed_replica_gets_the_saved_text_from_the_other_one(
     upstream: Simulator, postgres_url: str, tmp_path: Path
 ) -> None:
@@ -100,6 +101,7 @@ def saved_chars(replicas: Replicas) -> int:
     return int(replicas.rows("select coalesce(max(chars), 0) as chars from call")[0]["chars"])
 
 
+@pytest.mark.slow
 async def test_the_items_of_a_killed_replica_are_answered_by_another_one_without_a_request(
     upstream: Simulator, postgres_url: str, tmp_path: Path
 ) -> None:
@@ -167,6 +169,7 @@ def ends(replicas: Replicas) -> list[str]:
     return [row["end"] for row in replicas.rows('select "end" from entry order by started_at')]
 
 
+@pytest.mark.slow
 async def test_a_replica_cut_off_from_the_database_finishes_its_calls_and_records_them_afterwards(
     upstream: Simulator, postgres_url: str, network: CuttableSocket, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ async def wait_until_listening(url: str) -> None:
             return
 
 
+@pytest.mark.slow
 async def test_sessions_stay_on_one_replica_and_everything_else_goes_to_both(
     replicas: Replicas, api: Simulator, tmp_path: Path
 ) -> None:

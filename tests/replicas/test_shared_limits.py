@@ -67,6 +67,7 @@ def running_calls(replicas: Replicas) -> int:
     return len(replicas.rows("select id from user_call where is_running <> 0"))
 
 
+@pytest.mark.slow
 async def test_a_replica_waits_after_a_rate_limit_of_the_other_one(
     upstream: Simulator, postgres_url: str, tmp_path: Path
 ) -> None:
