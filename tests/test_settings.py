@@ -118,10 +118,43 @@ def test_a_file_may_hold_values_of_any_kind(text: str, tmp_path: Path, monkeypat
 
 def test_a_directory_in_place_of_the_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCP_CLAUDE_CONFIG", str(tmp_path))
-    assert Settings.load().model == "sonnet"
+    settings = Settings.load()
+    assert settings.problems == (f"{tmp_path} could not be read (IsADirectoryError).",)
+    assert settings.model == "sonnet"
 
 
-@pytest.mark.parametrize("value", ["${KEY}", "${KEY:-}", "<key>", "your-api-key", "your-key-here", "sk-ant-...", "''"])
+@pytest.mark.parametrize("name", ["/nonexistent/settings.toml", "~nobody-of-that-name/settings.toml", "x" * 5_000])
+def test_a_named_file_that_does_not_exist_is_reported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCP_CLAUDE_CONFIG", name)
+    (problem,) = Settings.load().problems
+    assert name[:100] in problem
+    assert len(problem) < 300
+
+
+def test_spaces_and_quotes_around_a_value_are_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are there where a file of variables is read by docker, systemd or a client."""
+    values = {"DEADLINE_S": '"60"', "BYTES_TIMEOUT_S": " '30' ", "DATA_DIR": f'"{tmp_path}"', "LOG_LEVEL": "DEBUG\n"}
+    for name, value in values.items():
+        monkeypatch.setenv(f"MCP_CLAUDE_{name}", value)
+    settings = Settings.load()
+    assert settings.problems == ()
+    assert (settings.deadline_s, settings.bytes_timeout_s) == (60, 30)
+    assert (settings.data_dir, settings.log_level) == (tmp_path, "debug")
+
+
+@pytest.mark.parametrize("value", ["", "  ", '""', "' '"])
+def test_a_value_of_nothing_but_spaces_and_quotes_is_not_set(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    default = Settings.load().data_dir
+    monkeypatch.setenv("MCP_CLAUDE_DATA_DIR", value)
+    assert (Settings.load().data_dir, Settings.load().problems) == (default, ())
+
+
+def test_the_data_directory_may_begin_with_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCP_CLAUDE_DATA_DIR", "~/claude")
+    assert Settings.load().data_dir == Path.home() / "claude"
+
+
+@pytest.mark.parametrize("value", ["${KEY}", "${KEY:-}", "<key>", "your-api-key", "your-key-here", "sk-ant-..."])
 def test_a_placeholder_that_was_not_filled_in_is_not_set(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("API_KEY", "BASE_URL", "MODEL"):
         monkeypatch.setenv(f"MCP_CLAUDE_{name}", value)

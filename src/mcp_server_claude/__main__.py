@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from mcp_server_claude.open_file_limit import low_limit_message, raise_open_file_limit
 from mcp_server_claude.standard_streams import drop_unwritable_stderr, open_missing_streams
 
 
@@ -18,6 +19,8 @@ def main() -> None:
 
 
 def _run(missing_streams: frozenset[int]) -> None:
+    if message := low_limit_message(raise_open_file_limit()):
+        sys.exit(message)
     if len(sys.argv) > 1 or "_MCP_SERVER_CLAUDE_COMPLETE" in os.environ:  # a shell asks for completions
         from mcp_server_claude.cli import app
 

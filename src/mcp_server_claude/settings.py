@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from mcp_server_claude import settings_sources
 from mcp_server_claude.http_settings import HttpSettings
-from mcp_server_claude.settings_sources import APP_NAME, ENV_PREFIX, is_placeholder
+from mcp_server_claude.settings_sources import APP_NAME, ENV_PREFIX, expand_home, is_placeholder, without_copying_marks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -305,10 +305,20 @@ class Settings(HttpSettings):
         """Spaces, newlines and quotes around a value are a copying accident; a placeholder is no value at all."""
         if not isinstance(value, str):
             return value
-        bare = value.strip().strip("\"'").strip()
+        bare = without_copying_marks(value)
         if not is_placeholder(bare):
             return bare
         return None if info.field_name in {"api_key", "metrics_token", "database_url"} else ""
+
+    @field_validator("data_dir", mode="after")
+    @classmethod
+    def _expand_home(cls, value: Path) -> Path:
+        return expand_home(str(value))
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _lower_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("database_url", mode="after")
     @classmethod

@@ -22,9 +22,15 @@ APP_NAME = "mcp-server-claude"
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 """The variable that names the file of settings; it has the prefix, and is no setting itself."""
 PLACEHOLDER_VALUE = re.compile(
-    r"^\$\{[^}]*\}$|^<.*>$|^(your|sk-ant)-(api-)?key(-here)?$|^sk-ant-\.\.\.$|^replace-", re.IGNORECASE
+    r"^\$\{[^}]*\}$|^\$[A-Z_]\w*$|^\$\(.*\)$|^%\w+%$|^\{?(env|input):[\w-]+\}?$|^op://|^\{\{.*\}\}$"
+    r"|^<.*>$|^(your|sk-ant)-(api-)?key(-here)?$|^sk-ant-\.\.\.$|^replace-",
+    re.IGNORECASE,
 )
-"""A value that a client failed to expand or a person failed to replace: `${…}`, `<your key>`, `your-key-here`."""
+"""A value that a client failed to expand or a person failed to replace: `${…}`, `%…%`, `op://…`, `<your key>`."""
+COPYING_MARKS = " \t\r\n\"'`“”‘’,;"
+"""What surrounds a value that was copied out of a shell, a program, or JSON."""
+COPIED_NAME = re.compile(r"^(?:export\s+)?(?:MCP_CLAUDE|ANTHROPIC)_[A-Z_]+\s*=\s*")
+MAX_SHOWN_PATH_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +60,11 @@ class SourceValues:
 def read_sources(settings_class: type[BaseSettings]) -> SourceValues:
     """Read the environment and the file of settings; the environment wins. Never fails."""
     path, fields = config_file(), settings_class.model_fields
-    from_env = {name: value for name, value in EnvSettingsSource(settings_class)().items() if name in fields}
+    from_env = {
+        name: bare
+        for name, value in EnvSettingsSource(settings_class)().items()
+        if name in fields and (bare := _without_quotes(value)) != ""
+    }
     from_file, problems = _read_config_file(settings_class, path)
     problems += [f"{path.name} has no setting named {name!r}." for name in from_file if name not in fields]
     problems += [f"There is no setting {name}." for name in _unknown_variables(os.environ, set(fields))]
@@ -78,10 +88,32 @@ def is_placeholder(value: str) -> bool:
     return not value or PLACEHOLDER_VALUE.match(value) is not None
 
 
+def without_copying_marks(value: str) -> str:
+    """A copied key or address without what surrounds it: quotes, spaces, a comma, the name of its variable."""
+    return COPIED_NAME.sub("", value.strip(COPYING_MARKS)).strip(COPYING_MARKS)
+
+
 def config_file() -> Path:
     """The path of the TOML file of settings (`MCP_CLAUDE_CONFIG` names another)."""
-    named = os.environ.get(CONFIG_VARIABLE, "").strip()
-    return Path(named).expanduser() if named else user_config_path(APP_NAME) / "config.toml"
+    named = _without_quotes(os.environ.get(CONFIG_VARIABLE, ""))
+    return expand_home(str(named)) if named else user_config_path(APP_NAME) / "config.toml"
+
+
+def expand_home(name: str) -> Path:
+    """A path with `~` as the directory of its user, or as it is written where there is none."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
+def _without_quotes(value: object) -> object:
+    """A value without spaces and quotes around it, which `docker --env-file` and others take for a part of it."""
+    if not isinstance(value, str):
+        return value
+    bare = value.strip()
+    is_quoted = len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'"
+    return bare[1:-1].strip() if is_quoted else bare
 
 
 def _requirement(message: str) -> str:
@@ -98,7 +130,12 @@ def _unknown_variables(environ: Mapping[str, str], fields: set[str]) -> list[str
 
 
 def _read_config_file(settings_class: type[BaseSettings], path: Path) -> tuple[dict[str, Any], list[str]]:
+    shown = str(path)[:MAX_SHOWN_PATH_CHARS]
     try:
+        if os.environ.get(CONFIG_VARIABLE, "").strip() and not path.exists():
+            return {}, [f"{CONFIG_VARIABLE} names {shown}, which does not exist."]
+        if path.is_dir():
+            return {}, [f"{shown} could not be read (IsADirectoryError)."]
         return TomlConfigSettingsSource(settings_class, path)(), []
     except (OSError, ValueError) as error:  # unreadable, or not TOML
-        return {}, [f"{path} could not be read ({type(error).__name__})."]
+        return {}, [f"{shown} could not be read ({type(error).__name__})."]

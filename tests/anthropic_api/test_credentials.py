@@ -47,7 +47,7 @@ def test_the_own_key_goes_only_to_the_configured_address(monkeypatch: pytest.Mon
     found = find_credential(settings)
     assert (found.source, found.own_key, found.base_url) == ("MCP_CLAUDE_API_KEY", True, ANTHROPIC_URL)
     assert found.key is not None
-    assert found.key.get_secret_value() == OURS
+    assert found.key.get_secret_value() == "sk-ant-ours"
     monkeypatch.setenv("MCP_CLAUDE_BASE_URL", "https://mine.example/")
     assert find_credential(Settings.load()).base_url == "https://mine.example"
 
@@ -69,21 +69,35 @@ def test_without_a_key_the_credential_chain_of_the_sdk_is_used_and_named(
     assert (found.source, found.key) == (name, None)
 
 
-@pytest.mark.parametrize("key", ["", " ", "${ANTHROPIC_API_KEY}", "<your key>", "your-key-here", "sk-ant-..."])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("", " ", "${ANTHROPIC_API_KEY}", "<your key>", "your-key-here", "sk-ant-..."),
+        *("$ANTHROPIC_API_KEY", "%ANTHROPIC_API_KEY%", "{env:ANTHROPIC_API_KEY}", "env:KEY", "$(pass show key)"),
+        *("op://vault/anthropic/key", "{{ api_key }}"),
+    ],
+)
 @pytest.mark.parametrize("name", ["MCP_CLAUDE_API_KEY", "ANTHROPIC_API_KEY"])
 def test_a_placeholder_is_reported_and_not_used_as_a_key(name: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError) as raised:
         find_credential(environ(monkeypatch, **{name: key}))
     assert raised.value.kind == "no_key"
     assert "MCP_CLAUDE_API_KEY" in str(raised.value)
-    assert key.strip() in {"", "${ANTHROPIC_API_KEY}"} or key not in str(raised.value)
+    assert "ANTHROPIC_API_KEY" in key or not key.strip() or key not in str(raised.value)
     if key.strip():
         assert f"{name} holds a placeholder" in str(raised.value)
 
 
-@pytest.mark.parametrize("key", [" sk-ant-ours\n", '"sk-ant-ours"', "'sk-ant-ours' "])
-def test_white_space_and_quotes_around_a_copied_key_are_removed(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = find_credential(environ(monkeypatch, MCP_CLAUDE_API_KEY=key))
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(" sk-ant-ours\n", '"sk-ant-ours"', "'sk-ant-ours' ", "`sk-ant-ours`", "“sk-ant-ours”", '"sk-ant-ours",'),
+        *("sk-ant-ours;", "export ANTHROPIC_API_KEY='sk-ant-ours'", "MCP_CLAUDE_API_KEY=sk-ant-ours\r\n"),
+    ],
+)
+@pytest.mark.parametrize("name", ["MCP_CLAUDE_API_KEY", "ANTHROPIC_API_KEY"])
+def test_what_surrounds_a_copied_key_is_removed(name: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find_credential(environ(monkeypatch, **{name: key}))
     assert found.key is not None
     assert found.key.get_secret_value() == OURS
 

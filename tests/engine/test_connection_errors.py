@@ -273,7 +273,18 @@ async def test_an_unknown_host_is_named_as_such(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["api.example.com", "localhost:4000", "ftp://x", "http://", "https:///v1", "//x", "a b"]
+    "url",
+    [
+        "api.example.com",
+        "localhost:4000",
+        "ftp://x",
+        "http://",
+        "https:///v1",
+        "//x",
+        "a b",
+        "http://a\x07b",
+        "http://é\u200b.example",
+    ],
 )
 async def test_an_invalid_base_url_is_named_before_anything_is_sent(tmp_path: Path, url: str) -> None:
     async with at(url, tmp_path) as session:

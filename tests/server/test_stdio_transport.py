@@ -312,6 +312,23 @@ def test_a_process_without_standard_streams_exits_cleanly(tmp_path: Path, closed
     assert (done.returncode, done.stderr) == (0, expected)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
+@pytest.mark.parametrize("arguments", ["", "serve --http", "usage"])
+def test_a_limit_of_open_files_that_is_too_low_is_one_sentence(tmp_path: Path, arguments: str) -> None:
+    command = shlex.join([sys.executable, "-m", "mcp_server_claude", *arguments.split()])
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"ulimit -n 16; exec {command}"],
+        env=server_environment(data_dir=tmp_path / "data", api_key="sk-ant-test-0000-not-a-key"),
+        input="",
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=120,
+    )
+    sentence = "This process may open only 16 files, and needs at least 24: raise `ulimit -n`.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
+
+
 async def test_with_stderr_closed_calls_are_answered_and_nothing_is_written_into_a_file(
     upstream: Simulator, tmp_path: Path
 ) -> None:

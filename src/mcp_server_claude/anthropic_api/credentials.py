@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.redaction import register_secret
-from mcp_server_claude.settings_sources import APP_NAME, is_placeholder
+from mcp_server_claude.settings_sources import APP_NAME, is_placeholder, without_copying_marks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +99,7 @@ def validate_url(url: str, source: str) -> str:
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         raise ConfigurationError(_not_a_url(source), kind="base_url") from None
-    if not usable or any(character.isspace() for character in url):
+    if not usable or any(character.isspace() or not character.isprintable() for character in url):
         raise ConfigurationError(_not_a_url(source), kind="base_url")
     for _, value in parse_qsl(parts.query, keep_blank_values=True):
         register_secret(value)
@@ -140,7 +140,7 @@ def first_key(*variables: str) -> tuple[str, str]:
         ConfigurationError: The variable holds a placeholder.
     """
     for name in variables:
-        value = os.environ.get(name, "").strip().strip("\"'")
+        value = without_copying_marks(os.environ.get(name, ""))
         if value and is_placeholder(value):
             raise ConfigurationError(f"{name} holds a placeholder that was never filled in.", kind="no_key")
         if value:

@@ -116,13 +116,17 @@ def to_call_error(error: Exception) -> CallError | None:
             return ConfigurationError(
                 "The SDK's credentials could not be used; `mcp-server-claude doctor` says more.", kind="authentication"
             )
+        case httpx2.InvalidURL():
+            return ConfigurationError(
+                "The base URL is not one that a request can be sent to. Check MCP_CLAUDE_BASE_URL.", kind="base_url"
+            )
         case anthropic.APIResponseValidationError() | ValueError() | LookupError() | AssertionError():
             return TemporaryError(
                 "The response is not a valid stream of the Messages API. Try again; if the error persists, check the "
                 "base URL.",
                 kind="protocol",
             )
-        case httpx2.HTTPError() | httpx2.StreamError() | httpx2.InvalidURL():
+        case httpx2.HTTPError() | httpx2.StreamError():
             return TemporaryError("The connection to the Messages API failed. Try again.", kind="connection")
         case _:
             return None

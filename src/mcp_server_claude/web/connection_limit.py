@@ -7,10 +7,7 @@ connection above the limit waits in the listening socket's queue until another o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import math
-import sys
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.web.interval_log import IntervalLog
@@ -19,30 +16,12 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-MAX_OPEN_FILES = 65_536
-"""The soft limit that the server asks for, if the hard limit allows it."""
 RESERVED_FILES = 256
 """File descriptors kept for upstream connections, the store, imports and helper processes."""
 MIN_CONNECTIONS = 16
 ACCEPT_RETRY_INTERVAL_S = 1.0
 
 _log = logging.getLogger(__name__)
-
-
-def raise_open_file_limit() -> int:
-    """Raise the soft limit of open files as far as the hard limit allows; returns it. Windows has no such limit."""
-    if sys.platform == "win32":
-        return MAX_OPEN_FILES
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    soft, hard = (math.inf if limit == resource.RLIM_INFINITY else limit for limit in (soft, hard))
-    target = min(hard, MAX_OPEN_FILES)
-    if soft < target:
-        with contextlib.suppress(ValueError, OSError):  # a container may forbid it
-            resource.setrlimit(resource.RLIMIT_NOFILE, (int(target), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-            soft = target
-    return int(min(soft, MAX_OPEN_FILES))
 
 
 def max_connections(open_files: int, reserved: int = RESERVED_FILES) -> int:

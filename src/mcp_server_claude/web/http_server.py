@@ -26,11 +26,12 @@ from sse_starlette.sse import (
 
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.network_addresses import is_loopback
+from mcp_server_claude.open_file_limit import raise_open_file_limit
 from mcp_server_claude.server.mcp_server import build_mcp_server
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.services.service_access import ServiceAccess
 from mcp_server_claude.web.client_timeouts import ServerConfig, TimeoutProtocol
-from mcp_server_claude.web.connection_limit import ConnectionLimiter, max_connections, raise_open_file_limit
+from mcp_server_claude.web.connection_limit import ConnectionLimiter, max_connections
 from mcp_server_claude.web.fastapi_app import build_app
 
 if TYPE_CHECKING:

@@ -152,8 +152,9 @@ class ModelListCache:
                 self._fetched_at = now
             else:  # another kind of API answers there now, with names of its own
                 self._fetched_at, self._failed_at = float("-inf"), now
-        except (CallError, TimeoutError) as error:
-            log.info("The list of models could not be fetched (%s).", getattr(error, "kind", "timeout"))
+        except (CallError, OSError) as error:  # a timeout; or our own file, where no descriptor is left
+            reason = getattr(error, "kind", type(error).__name__)
+            log.info("The list of models could not be fetched (%s).", reason)
             self._failed_at = self._clock()
         finally:
             self._pending_fetch = None

@@ -18,7 +18,7 @@ from mcp_server_claude.anthropic_api.credentials import (
 )
 from mcp_server_claude.anthropic_api.platforms.platform import Platform
 from mcp_server_claude.errors import ConfigurationError
-from mcp_server_claude.settings_sources import is_placeholder
+from mcp_server_claude.settings_sources import is_placeholder, without_copying_marks
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -68,7 +68,7 @@ class AnthropicPlatform(Platform):
         url = settings.base_url or os.environ.get("ANTHROPIC_BASE_URL", "").strip() or ANTHROPIC_URL
         base_url = validate_url(url, variable)
         warning = url_warning(url, variable)
-        value = os.environ.get("ANTHROPIC_API_KEY", "").strip().strip("\"'")
+        value = without_copying_marks(os.environ.get("ANTHROPIC_API_KEY", ""))
         if value and not is_placeholder(value):
             key = validate_key(value, "ANTHROPIC_API_KEY")
             return Credential(
