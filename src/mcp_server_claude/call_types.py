@@ -119,8 +119,9 @@ class Call:
     that it would refuse, `merges_tools` that it takes no tools which come later in the thread.
     `job_id` is the job that it belongs to, and `job_max_usd` what all calls of that job may cost together; 0 for no
     limit. Without `caches_prompt` only rules and attachments are written to the prompt cache: no other call begins with
-    the same prompt. `project` is the name that the ledger shows; empty for that of the process. With `batch` it is
-    answered in a message batch, within 24 hours and at half the price.
+    the same prompt; and without `caches_attachments` the rules alone. `project` is the name that the ledger shows;
+    empty for that of the process. With `batch` it is answered in a message batch, within 24 hours and at half the
+    price.
     """
 
     prompt: str
@@ -148,6 +149,7 @@ class Call:
     job_id: str = ""
     job_max_usd: float = 0.0
     caches_prompt: bool = True
+    caches_attachments: bool = True
     trace_id: str = ""
     project: str = ""
     batch: bool = False

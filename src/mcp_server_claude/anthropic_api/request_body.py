@@ -120,7 +120,7 @@ def _with_cache_breakpoints(fields: RequestBody, call: Call, cache_control: Requ
     marked: RequestBody = {"cache_control": cache_control} if call.caches_prompt else {}
     if isinstance(system := fields.get("system"), list):
         marked["system"] = [{**block, "cache_control": cache_control} for block in cast("list[RequestBody]", system)]
-    if call.attachments:
+    if call.attachments and call.caches_attachments:
         # With many files, what went before them would be too far from the last one to be found.
         first = call.attachments[:1] if call.history and len(call.attachments) >= CACHE_LOOKBACK_BLOCKS else ()
         ends = {id(block) for block in (*first, call.attachments[-1])}

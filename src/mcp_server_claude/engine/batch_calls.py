@@ -24,7 +24,7 @@ from mcp_server_claude.engine import build_reply, citations, journal_writer, led
 from mcp_server_claude.engine.answer_buffer import AnswerBuffer
 from mcp_server_claude.engine.loop_outcome import LoopOutcome
 from mcp_server_claude.engine.request_bill import request_bill
-from mcp_server_claude.engine.sent_batch_call import SentBatchCall
+from mcp_server_claude.engine.sent_batch_call import MIN_WARM_UP_CHARS, SentBatchCall
 from mcp_server_claude.engine.spending_limit import SpendingLimit
 from mcp_server_claude.engine.structured_output import mismatch_error
 from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
@@ -35,7 +35,7 @@ from mcp_server_claude.text_log import TextLog
 
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.client import ClaudeClient
-    from mcp_server_claude.anthropic_api.request_body import RequestBody
+    from mcp_server_claude.anthropic_api.request_body import CacheTtl, RequestBody
     from mcp_server_claude.anthropic_api.web_allowance import WebAllowance
     from mcp_server_claude.call_types import Call, Usage
     from mcp_server_claude.engine.call_admission import CallAdmission
@@ -141,6 +141,11 @@ class BatchCalls:
         self._admission = admission
         self._output_files = output_files
         self.claude = claude
+
+    @property
+    def writes_cache(self) -> bool:
+        """True if the settings have the prompt cache used."""
+        return self._settings.cache != "off"
 
     async def prepare_call(self, call: Call, sent: SentBatchCall | None = None) -> BatchCall:
         """The request of a call, with what has to be reserved for it. `sent` is the same call, prepared before.
@@ -284,17 +289,38 @@ class BatchCalls:
             view,
             max_tokens=max_tokens,
             messages=[prepared.call.user_message(), *view.rules],
-            cache=self._settings.cache,
+            cache=batch_cache_ttl(self._settings.cache, prepared.call),
         )
 
     def _limit_of(self, prepared: PreparedCall) -> SpendingLimit:
-        return SpendingLimit(self._settings, prepared.call, prepared.model, regional=self.claude.is_regional)
+        return SpendingLimit(
+            self._settings,
+            prepared.call,
+            prepared.model,
+            regional=self.claude.is_regional,
+            cache=batch_cache_ttl(self._settings.cache, prepared.call),
+        )
 
     def _new_entry(self, call: Call) -> request_ledger.LedgerEntry:
         credential = self.claude.credential
         if credential is None:
             raise ConfigurationError("There is no API key.", kind="no_key")
         return self._ledger.new_entry(call, attempt=1, model=call.model, base_url=credential.base_url)
+
+
+def batch_cache_ttl(cache: CacheTtl, call: Call) -> CacheTtl:
+    """The time to live of what a request of a batch writes to the prompt cache.
+
+    An hour for a long beginning that many requests have in common: a batch often takes longer than five minutes
+    (platform.claude.com/docs, "Batch processing", prompt caching), and one request writes it before the others are
+    sent. A shorter one is not waited for, so that some requests may write it too, at twice the price of input for an
+    hour: there the lifetime of the settings stays. Nothing reads what a single question writes.
+    """
+    if cache == "off" or call.caches_prompt:
+        return "off"
+    texts = (str(block.get("text", "")) for block in call.attachments) if call.caches_attachments else ()
+    shared_chars = len(call.system) + sum(map(len, texts))
+    return "1h" if shared_chars >= MIN_WARM_UP_CHARS else cache
 
 
 def _web_allowances(body: RequestBody) -> tuple[WebAllowance, ...]:

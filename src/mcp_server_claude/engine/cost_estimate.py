@@ -74,12 +74,16 @@ class CallVariant:
     web: WebAllowance | None = None
 
     def price(self, input_tokens: int) -> CostEstimate:
-        """The price of the call with an input of so many tokens, all of which may be written to the cache."""
+        """The price of the call with an input of so many tokens, all of which may be written to the cache.
+
+        A single call in a batch writes nothing.
+        """
         rates = self._rates(input_tokens)
         if rates is None:
             return self._estimate(input_tokens)
         input_cost = input_tokens * rates.input
-        return self._estimate(input_tokens, rates, input_cost, input_tokens * rates.uncached_input_rate(self.cache))
+        highest_rate = rates.input if self.batch else rates.uncached_input_rate(self.cache)
+        return self._estimate(input_tokens, rates, input_cost, input_tokens * highest_rate)
 
     def price_item(self, input_tokens: int, *, cached_tokens: int, is_first: bool) -> CostEstimate:
         """The price of one of many calls, whose input begins with `cached_tokens` that all have in common.
@@ -147,6 +151,7 @@ def call_variants(
     With `regional`, inference is confined to a region, at a higher price. With `batches`, a batch can be asked for, and
     is offered too; with `in_batch` it is asked for, so that all are batches. `web` is what web tools may do.
     """
+    hour: CacheTtl = "off" if cache == "off" else "1h"
 
     def variant(candidate: ClaudeModel, name: str, *, batch: bool = in_batch) -> CallVariant:
         return CallVariant(
@@ -155,7 +160,7 @@ def call_variants(
             max_tokens=min(max_tokens, candidate.max_tokens_for()),
             batch=batch,
             regional=regional,
-            cache=cache,
+            cache=hour if batch else cache,
             web=web,
         )
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp_server_claude.anthropic_api.models import ClaudeModel
+    from mcp_server_claude.anthropic_api.request_body import CacheTtl
     from mcp_server_claude.anthropic_api.web_allowance import WebAllowance
     from mcp_server_claude.call_types import Call
     from mcp_server_claude.pricing import PriceRates
@@ -63,8 +64,18 @@ class SpendingLimit:
     batches.
     """
 
-    def __init__(self, settings: Settings, call: Call, model: ClaudeModel, *, regional: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        call: Call,
+        model: ClaudeModel,
+        *,
+        regional: bool = False,
+        cache: CacheTtl | None = None,
+    ) -> None:
+        """`cache` is the time to live of what is written to the prompt cache; None for that of the settings."""
         self._settings = settings
+        self._cache: CacheTtl = settings.cache if cache is None else cache
         self._daily_limits: dict[str, float] = {}
         if settings.budget_usd_per_day is not None:
             self._daily_limits[budget_reservations.TOTAL_SCOPE] = settings.budget_usd_per_day
@@ -91,7 +102,7 @@ class SpendingLimit:
 
     def for_model(self, model: ClaudeModel) -> SpendingLimit:
         """The same limit for another model, with what was spent so far."""
-        other = SpendingLimit(self._settings, self._call, model, regional=self._regional)
+        other = SpendingLimit(self._settings, self._call, model, regional=self._regional, cache=self._cache)
         other._remaining_usd = self._remaining_usd
         other._surplus_usd = self._surplus_usd
         return other
@@ -195,7 +206,7 @@ class SpendingLimit:
         web_tokens = web.max_billed_tokens(input_tokens) if web is not None else 0
         rates = self._rates_for(input_tokens + web_tokens)
         return (
-            _ceil_micros(input_tokens * rates.uncached_input_rate(self._settings.cache))
+            _ceil_micros(input_tokens * rates.uncached_input_rate(self._cache))
             + _ceil_micros(web_tokens * rates.input)
             + _ceil_micros((web.uses if web is not None else 0) * rates.web_search * MICROS_PER_USD)
             + _ceil_micros(output_tokens * self._output_rate(input_tokens, web))

@@ -25,7 +25,7 @@ from mcp_server_claude.jobs.batch_items import (
     postpone_after_error,
     postpone_batch,
 )
-from mcp_server_claude.store import job_items, message_batches
+from mcp_server_claude.store import job_items, job_records, message_batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +47,10 @@ SUBMISSION_GRACE_S = 20.0
 """Seconds after a submission of unknown outcome for which a batch may still appear in the list."""
 MAX_CLOCK_SKEW_S = 300.0
 """Seconds that the clock of this machine may be ahead of the API's."""
+CACHE_LIFETIME_S = 3_000.0
+"""Seconds after the last look at a batch, which has ended, for which its beginning counts as cached for an hour."""
+MIN_WARM_UP_ITEMS = 3
+"""Requests from which it is cheaper to write what they share to the cache for an hour, at twice the price of input."""
 MAX_SUBMISSION_FAILURES = 20
 """Temporary failures of a submission in a row after which its job stops."""
 
@@ -68,6 +72,7 @@ class BatchSubmission:
         self._store = store
         self._worker = worker
         self._claude = calls.claude
+        self._writes_cache = calls.writes_cache
         self._items = items
         self._waits_for_budget: set[str] = set()
 
@@ -84,8 +89,11 @@ class BatchSubmission:
         if job.id in self._waits_for_budget and await self._store.read(message_batches.has_open_batches, job.id):
             return
         self._waits_for_budget.discard(job.id)
+        warms_up = self._writes_cache and await self._store.read(_needs_warm_up, job, time.time())
+        if warms_up and await self._store.read(message_batches.has_open_batches, job.id):
+            return
         while job.id not in self._waits_for_budget:
-            batch, requests = await self._fill_batch(job)
+            batch, requests = await self._fill_batch(job, 1 if warms_up else MAX_BATCH_REQUESTS)
             if batch is None:
                 return
             if requests:
@@ -93,15 +101,17 @@ class BatchSubmission:
                     await self.submit_batch(job, batch, requests)
                 except CallError as error:
                     await postpone_after_error(self._store, batch, error)
+                if warms_up:
+                    return
 
-    async def _fill_batch(self, job: JobRecord) -> tuple[BatchRecord | None, list[BatchRequest]]:
+    async def _fill_batch(self, job: JobRecord, max_requests: int) -> tuple[BatchRecord | None, list[BatchRequest]]:
         """Claim items and reserve their costs, up to the limits of one batch."""
         batch: BatchRecord | None = None
         requests: list[BatchRequest] = []
         size = 0
         is_full = False
-        while not is_full and len(requests) < MAX_BATCH_REQUESTS:
-            limit = min(ITEMS_PER_CLAIM, MAX_BATCH_REQUESTS - len(requests))
+        while not is_full and len(requests) < max_requests:
+            limit = min(ITEMS_PER_CLAIM, max_requests - len(requests))
             items = await self._store.write(job_items.claim_items, job.id, self._worker, limit)
             if not items:
                 break
@@ -258,6 +268,14 @@ class BatchSubmission:
             async for result in results:
                 return await self._items.find_item(batch, result.custom_id) is not None
         return False
+
+
+def _needs_warm_up(tx: Transaction, job: JobRecord, now: float) -> bool:
+    """Return True if one request must write the beginning of all to the prompt cache before the others are sent."""
+    if not job.spec.get("batch_warm_up") or job_records.job_progress(tx, job.id).todo < MIN_WARM_UP_ITEMS:
+        return False
+    batches = message_batches.batches_of_job(tx, job.id)
+    return not any(each.state == "collected" and each.next_poll_at > now - CACHE_LIFETIME_S for each in batches)
 
 
 def _has_other_batches(tx: Transaction, job_id: str, batch_id: str) -> bool:

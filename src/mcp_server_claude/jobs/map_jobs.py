@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import anyio.to_thread
 
+from mcp_server_claude.engine.sent_batch_call import MIN_WARM_UP_CHARS
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files.item_sources import is_item_source, item_text, map_files, read_item_source
 from mcp_server_claude.files.output_files import OutputWriter, check_output_path
@@ -175,9 +176,13 @@ class MapJobs:
             output = str(self._file_policy.roots[0] / f"claude_map_{job_id}.jsonl")
         uses_files = bool(output) or "file" in first
         is_shared = bool(map_prompt.shared_prefix(template.prompt)) and "file" not in first
+        shared_chars = (
+            len(template.system) if "file" in first else map_prompt.cached_chars(template.prompt, template.system)
+        )
         spec = spec_of_call(template, self._ledger.project) | {
             "job_max_usd": request.max_usd,
             "warm": is_shared or len(template.system) >= map_prompt.MIN_CACHED_SYSTEM_CHARS,
+            "batch_warm_up": shared_chars >= MIN_WARM_UP_CHARS,
         }
         return job_records.JobRecord(
             id=job_id,
@@ -223,7 +228,7 @@ def item_call(template: Call, item: Mapping[str, object], *, job_id: str = "", m
     prompt = map_prompt.render_prompt(template.prompt, item)
     call = replace(template, job_id=job_id, job_max_usd=max_usd, caches_prompt=False)
     if isinstance(file := item.get("file"), str):
-        return replace(call, prompt=prompt, files=(file,))
+        return replace(call, prompt=prompt, files=(file,), caches_attachments=False)
     prefix = map_prompt.shared_prefix(template.prompt)
     if prefix and prompt[len(prefix) :].strip():
         block = {"type": "text", "text": prefix}
@@ -247,7 +252,7 @@ def _max_usd(spec: Mapping[str, object]) -> float:
 
 def _spec_for_digest(spec: Mapping[str, object]) -> dict[str, object]:
     """The part of a spec that decides on the answers. Another limit or client continues the same job."""
-    irrelevant = {"job_max_usd", "trace_id", "project", "client", "source", "limits", "batch"}
+    irrelevant = {"batch_warm_up", "job_max_usd", "trace_id", "project", "client", "source", "limits", "batch"}
     return {name: value for name, value in sorted(spec.items()) if name not in irrelevant}
 
 

@@ -343,6 +343,61 @@ async def test_a_large_job_is_sent_in_several_batches(
     assert [len(each) for each in batches(api)] == [8, 8, 4, 1, 1, 1, 1]
 
 
+@pytest.mark.usefixtures("quick_polls")
+async def test_a_long_beginning_that_all_share_is_cached_for_an_hour_by_a_batch_of_one_before_the_others(
+    api: Simulator, tmp_path: Path
+) -> None:
+    prompt = "Rules for the naming of colours. " * 900 + "Name that of {item}. [[sim: tokens=6]]"
+    items: list[object] = [f"thing {n}" for n in range(6)]
+    async with at_desk(api, tmp_path, budget_usd_per_day=50.0) as desk:
+        priced = await run_map(desk, items, prompt=prompt, dry_run=True)
+        assert job(await run_map(desk, items, prompt=prompt))["done"] == 6
+        tokens = "count(nullif(cache_creation_input_tokens, 0)), count(nullif(cache_read_input_tokens, 0))"
+        assert query(desk, f"select {tokens} from entry") == [(1, 5)]  # noqa: S608 - a constant
+        ((cost,),) = query(desk, "select sum(cost_micros) from entry")
+        assert query(desk, "select spent, held from budget where scope = 'total'") == [(cost, 0)]
+        assert query(desk, "select max(held_micros) <= 50000000 from entry") == [(1,)]
+    assert [len(each) for each in batches(api)] == [1, 5]
+    assert cost == pytest.approx(sum(float(row.usd or 0) for row in api.bill()) * 1e6, abs=6)
+    controls = {control for request in api.requests for control in cache_controls(request.body)}
+    assert controls == {"1h"}
+    assert priced.meta is not None
+    estimate = priced.meta["mcp-server-claude/estimate"]["variants"][0]
+    assert estimate["input_usd"] < cost / 1e6 < estimate["typical_usd"]
+
+
+async def test_a_short_beginning_is_not_waited_for_and_keeps_the_lifetime_of_the_settings(
+    api: Simulator, tmp_path: Path
+) -> None:
+    prompt = "Rules for the naming of colours. " * 100 + "Name that of {item}. [[sim: tokens=6]]"
+    async with at_desk(api, tmp_path) as desk:
+        await run_map(desk, ["tea", "milk", "rice", "rye"], prompt=prompt)
+    assert [len(each) for each in batches(api)] == [4]
+    assert {control for request in api.requests for control in cache_controls(request.body)} == {"5m"}
+
+
+async def test_a_single_question_in_a_batch_writes_nothing_to_the_cache(api: Simulator, tmp_path: Path) -> None:
+    async with at_desk(api, tmp_path) as desk:
+        started = await ask(desk, "What is tea? " * 3000, system="Rules. " * 3000)
+        answered = await read_job(desk, job(started)["id"], wait=50)
+        assert cast("dict[str, Any]", answered.meta)["mcp-server-claude/usage"]["complete"]
+        assert query(desk, "select cache_creation_input_tokens from entry") == [(0,)]
+    assert not [control for request in api.requests for control in cache_controls(request.body)]
+
+
+def cache_controls(value: object) -> list[str]:
+    """The lifetimes of all breakpoints in a request."""
+    if isinstance(value, list):
+        return [control for each in cast("list[object]", value) for control in cache_controls(each)]
+    if not isinstance(value, dict):
+        return []
+    fields = cast("dict[str, Any]", value)
+    own = [fields["cache_control"].get("ttl", "5m")] if "cache_control" in fields else []
+    return own + [
+        control for name, each in fields.items() if name != "cache_control" for control in cache_controls(each)
+    ]
+
+
 async def process_once_canceled(api: Simulator) -> None:
     await until(lambda: any(request.path.endswith("/cancel") for request in api.requests))
     api.process_batches()

@@ -201,6 +201,20 @@ async def test_each_file_of_a_glob_is_an_item(session: McpSession, api: Simulato
     assert sorted("text of a" in body for body in bodies) == [False, True]
 
 
+async def test_a_file_that_is_an_item_is_not_written_to_the_cache_and_the_rules_are_once(
+    session: McpSession, api: Simulator, project: Path
+) -> None:
+    for n in range(4):
+        (project / f"{n}.txt").write_text(f"File {n}. " + "Some text of it. " * 1000)
+    await run_map(session, ["*.txt"], prompt="Sum it up. [[sim: tokens=6]]", system="Rules for sums. " * 400)
+    bodies = [cast("Any", request.body) for request in message_requests(api)]
+    assert len(bodies) == 4
+    assert "cache_control" not in json.dumps([body["messages"] for body in bodies])
+    written = query(session, "select cache_creation_input_tokens from entry order by started_at")
+    assert sum(1 for (tokens,) in written if tokens) == 1
+    assert max(tokens for (tokens,) in written) < 3_000
+
+
 @pytest.mark.parametrize(
     ("items", "arguments", "words"),
     [
