@@ -60,7 +60,6 @@ async def ask_two_servers(api: Simulator, data_dir: Path, plans: list[CallPlan],
     return outcomes
 
 
-@pytest.mark.sqlite_only  # not yet shown to pass on PostgreSQL
 async def test_two_servers_on_one_database_lose_nothing_and_report_no_error(size: ChaosSize, tmp_path: Path) -> None:
     plans = random_plans(size.seed - 1, max(40, size.calls // 10))
     async with Simulator(pace=Pace(ttft_s=0.003, tokens_per_s=0)) as api:

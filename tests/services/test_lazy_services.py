@@ -23,6 +23,7 @@ pytestmark = pytest.mark.anyio
 
 HEAVY_PACKAGES = {"anthropic", "aiohttp", "genai_prices", "jiter", "fastapi", "typer", "jsonschema_rs", "boto3"}
 """Packages that only calls or other commands need."""
+POSTGRES_PACKAGES = {"psycopg", "psycopg_binary", "psycopg_pool"}
 HOUR_S = 3600
 
 
@@ -47,6 +48,17 @@ async def test_no_heavy_module_is_imported_before_the_first_question(api: Simula
     assert {"mcp", "sqlite3"} <= idle
     assert HEAVY_PACKAGES & idle == set()
     assert {"anthropic", "genai_prices"} <= used
+    assert POSTGRES_PACKAGES & used == set()
+
+
+async def test_psycopg_is_imported_where_the_database_is_on_a_server(api: Simulator, tmp_path: Path) -> None:
+    command = ("-X", "importtime", "-m", "mcp_server_claude")
+    url = f"postgresql://ada@/ledger?host={tmp_path}"  # no server listens there
+    async with stdio_process(tmp_path / "data", command=command, base_url=api.url, database_url=url) as server:
+        await server.initialize()
+        await server.send(tool_call(1, "", tool="claude_jobs"))  # waits until the store is open
+        await server.read_response(1)
+        assert "psycopg" in imported_packages(server.stderr)
 
 
 @pytest.mark.parametrize("preload", [False, True])

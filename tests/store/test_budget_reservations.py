@@ -97,9 +97,9 @@ def test_a_negative_amount_is_a_bug(tx: Transaction) -> None:
 
 def test_the_cost_from_the_owner_replaces_what_was_recorded_for_an_orphan(tx: Transaction) -> None:
     reserve(tx, [("total", 1000)], DAY, 800, "r_1")
-    budget_reservations.settle_orphan(tx, "r_1", 2)
+    tx.change_shared_rows(budget_reservations.settle_orphan(tx, "r_1", 2))
     assert (amounts(tx, "spent"), amounts(tx, "held")) == ([2], [0])
-    budget_reservations.settle_orphan(tx, "r_1", 2)
+    tx.change_shared_rows(budget_reservations.settle_orphan(tx, "r_1", 2))
     assert (amounts(tx, "spent"), amounts(tx, "held")) == ([2], [0])
     assert budget_reservations.settle(tx, "r_1", 150)
     assert (amounts(tx, "spent"), amounts(tx, "held")) == ([150], [0])
@@ -109,7 +109,7 @@ def test_the_cost_from_the_owner_replaces_what_was_recorded_for_an_orphan(tx: Tr
 def test_corrections_of_orphans_are_possible_until_they_are_deleted(tx: Transaction) -> None:
     for entry_id in ("r_1", "r_2"):
         reserve(tx, [("total", 1000)], DAY, 100, entry_id)
-    budget_reservations.settle_orphan(tx, "r_1", 1)
+    tx.change_shared_rows(budget_reservations.settle_orphan(tx, "r_1", 1))
     budget_reservations.delete_settled_orphans(tx, DAY)
     assert len(tx.fetch_all(scalar, "select entry_id from hold")) == 2
     budget_reservations.delete_settled_orphans(tx, "2026-11-21")

@@ -204,16 +204,15 @@ async def test_characters_that_a_database_cannot_store_are_replaced_one_for_one(
     assert await store.read(call_journal.answer_text, "c") == f"a?b{nul}é"
 
 
-async def test_an_operation_with_a_caller_has_its_own_transaction_where_rows_are_locked() -> None:
-    loop = asyncio.get_running_loop()
-    worker = ConnectionWorker("test", _never_connect, isolates_awaited=True)
-    posted, awaited = Operation(lambda _: None), Operation(lambda _: None, loop.create_future())
-    batch = [posted, posted, awaited, awaited, posted]
-    assert worker._split_batch(batch) == [[posted, posted], [awaited], [awaited], [posted]]  # pyright: ignore[reportPrivateUsage]
+async def test_an_operation_that_runs_alone_has_its_own_transaction_where_rows_are_locked() -> None:
+    worker = ConnectionWorker("test", _never_connect, locks_rows=True)
+    own, alone = Operation(lambda _: None), Operation(lambda _: None, runs_alone=True)
+    batch = [own, own, alone, alone, own]
+    assert worker._split_batch(batch) == [[own, own], [alone], [alone], [own]]  # pyright: ignore[reportPrivateUsage]
     worker.begin_shutdown()
-    shared = ConnectionWorker("test", _never_connect)
-    assert shared._split_batch(batch) == [batch]  # pyright: ignore[reportPrivateUsage]
-    shared.begin_shutdown()
+    whole = ConnectionWorker("test", _never_connect)
+    assert whole._split_batch(batch) == [batch]  # pyright: ignore[reportPrivateUsage]
+    whole.begin_shutdown()
 
 
 def _never_connect() -> NoReturn:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.errors import CallError
     from mcp_server_claude.store import Store, Transaction
     from mcp_server_claude.store.request_ledger import EndStatus
+    from mcp_server_claude.store.transaction import Statement
 
 
 class LedgerWriter:
@@ -75,7 +76,8 @@ class LedgerWriter:
             budget_reservations.Reservation(reservation_request.max_micros if reservation_request else 0)
         )
         try:
-            granted = await self.store.write(_reserve_and_open, entry, reservation_request)
+            write = self.store.write_together if attempt == 1 else self.store.write
+            granted = await write(_reserve_and_open, entry, reservation_request)
         except StoreError as error:  # the footer has `last_error`
             if reservation_request is not None and reservation_request.scopes:
                 why = f"A budget is set, and the ledger could not be written: {error}"
@@ -279,19 +281,30 @@ def usd_to_micros(usd: Decimal) -> int:
 def _reserve_and_open(
     tx: Transaction, entry: request_ledger.LedgerEntry, reservation_request: ReservationRequest | None
 ) -> budget_reservations.Reservation | budget_reservations.InsufficientBudget:
-    process_locks.register_process(tx, entry.worker)
-    return reserve_and_open_entry(tx, entry, reservation_request)
+    return reserve_and_open_entry(tx, entry, reservation_request, first=[process_locks.registration(entry.worker)])
 
 
 def reserve_and_open_entry(
-    tx: Transaction, entry: request_ledger.LedgerEntry, reservation_request: ReservationRequest | None
+    tx: Transaction,
+    entry: request_ledger.LedgerEntry,
+    reservation_request: ReservationRequest | None,
+    first: Sequence[Statement] = (),
 ) -> budget_reservations.Reservation | budget_reservations.InsufficientBudget:
     """Reserve the cost of a request and write its entry; nothing of it if the budget is insufficient.
 
-    Belongs in one transaction with what makes the entry's `worker` known.
+    `first` are statements that make the entry's `worker` known, unless they are part of the transaction already.
     """
     granted = budget_reservations.Reservation(0)
     if reservation_request is not None:
+        if entry.attempt == 1 and budget_reservations.reserve_in_full(
+            tx,
+            reservation_request.scopes,
+            reservation_request.day,
+            reservation_request.max_micros,
+            entry.id,
+            [*first, request_ledger.insertion(replace(entry, held_micros=reservation_request.max_micros))],
+        ):
+            return budget_reservations.Reservation(reservation_request.max_micros)
         got = budget_reservations.reserve_up_to(
             tx,
             reservation_request.scopes,
@@ -303,6 +316,7 @@ def reserve_and_open_entry(
         if isinstance(got, budget_reservations.InsufficientBudget):
             return got
         granted = got
+    tx.execute_all(first)
     request_ledger.open_entry(tx, replace(entry, held_micros=granted.micros))
     return granted
 

@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 
 
 MAX_PROJECT_CHARS = 100
+FILE_CLOSE_TIMEOUT_S = 0.5
+"""Seconds that an exit waits at most for another process's lock on the database file."""
+SERVER_CLOSE_TIMEOUT_S = 5.0
+"""Seconds that an exit waits at most until a database server has taken the last writes, for instance the cost of calls
+that the exit cancels."""
 
 
 class OpenServices:
@@ -146,11 +151,13 @@ class OpenServices:
             await self.ledger.close_orphans()
 
     async def close_services(self) -> None:
-        """Close everything. The client may kill the process after 500 ms, so this takes under 80 ms and is shielded."""
+        """Close everything, shielded. That takes under 80 ms, since the client may kill the process after 500 ms; only
+        writes to a database server that answers slowly are waited for longer.
+        """
         sent = telemetry.begin_flush()
         with anyio.move_on_after(0.08, shield=True):
             await self.claude.close()
-        self.store.close_blocking(timeout_s=0.5)
+        self.store.close_blocking(SERVER_CLOSE_TIMEOUT_S if self.store.is_shared else FILE_CLOSE_TIMEOUT_S)
         sent(0.05)
 
     async def _fetch_models(self) -> list[object]:

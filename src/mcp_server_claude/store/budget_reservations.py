@@ -1,8 +1,11 @@
 """Daily budgets: money is reserved before a request is sent, and its real cost is recorded afterwards.
 
-All amounts are integer micro-dollars. Any number of processes may share a budget: each scope's row is locked, in a
-fixed order, before it is read (an upsert that changes nothing does that on SQLite and on PostgreSQL), so no sum
-includes rows that others are writing.
+All amounts are integer micro-dollars. Any number of processes may share a budget: a reservation is one conditional
+update of each scope's row, so no sum includes rows that others are writing. Where a budget has no room for the whole
+amount, each row is locked before it is read (an upsert that changes nothing does that on SQLite and on PostgreSQL).
+
+Rows are locked in a fixed order: those of jobs, those of users, and last the budget of all users, for which most
+transactions wait. The daily sums come after the budgets (`LOCK_ORDER`, `daily_rollups.LOCK_ORDER`).
 """
 
 from __future__ import annotations
@@ -11,12 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
-from mcp_server_claude.store.transaction import scalar
+from mcp_server_claude.store.transaction import SharedRowChange, scalar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.store.transaction import Transaction
+    from mcp_server_claude.store.transaction import SqlValue, Statement, Transaction
 
 BudgetScope: TypeAlias = tuple[str, int | None]
 """A budget, `total`, `user:NAME` or `job:ID`, and its cap for the day, or for all days of a job.
@@ -29,6 +32,18 @@ TOTAL_SCOPE, USER_SCOPE_PREFIX, JOB_SCOPE_PREFIX = "total", "user:", "job:"
 JOB_DAY = "job"
 """Takes the place of the date in the budget of a job, which does not end with the day."""
 DAY_S = 86_400
+LOCK_ORDER = 0
+"""The place of the budgets among the rows that many transactions change."""
+
+
+_COST = "select cast(coalesce(sum(cost_micros), 0) as bigint) as micros from entry"
+_ADD_HOLD = """
+insert into hold (entry_id, scope, day, micros, spent) values (:entry, :scope, :day, :micros, -1)
+on conflict (entry_id, scope, day) do update set micros = hold.micros + excluded.micros
+"""
+_RESERVE = "update budget set held = held + :micros where scope = :scope and day = :day"
+_RESERVE_IF_LEFT = f"{_RESERVE} and :cap - spent - held >= :micros"
+_SETTLE = "update budget set held = held - :held, spent = spent + :spent where scope = :scope and day = :day"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +61,30 @@ class InsufficientBudget:
     remaining_micros: int
 
 
+def reserve_in_full(
+    tx: Transaction, scopes: Sequence[BudgetScope], day: str, micros: int, entry_id: str, rows: Sequence[Statement]
+) -> bool:
+    """Reserve an amount for a ledger entry in every scope, and write the rows that belong to it; none of it if a scope
+    has less. Returns True if it was reserved.
+
+    All statements are one round trip, and the transaction can be committed next: so the budget that all users share is
+    locked for the time of a commit. Operations that share a transaction share that time.
+    """
+    holds: list[Statement] = []
+    changes: list[SharedRowChange] = []
+    for scope, cap in scopes:
+        scope_day = _day_of(scope, day)
+        row: dict[str, SqlValue] = {"scope": scope, "day": scope_day, "micros": micros}
+        holds.append((_ADD_HOLD, row | {"entry": entry_id}))
+        take = (_RESERVE_IF_LEFT, row | {"cap": UNLIMITED_MICROS if cap is None else cap})
+        order = _lock_order(scope, scope_day)
+        changes += [
+            SharedRowChange(order, _insertion_if_missing(scope, scope_day)),
+            SharedRowChange(order, take, is_required=True),
+        ]
+    return tx.change_shared_rows(changes, [*rows, *holds])
+
+
 def reserve_up_to(
     tx: Transaction, scopes: Sequence[BudgetScope], day: str, min_micros: int, max_micros: int, entry_id: str
 ) -> Reservation | InsufficientBudget:
@@ -60,34 +99,45 @@ def reserve_up_to(
     if not 0 <= min_micros <= max_micros:
         message = f"0 <= {min_micros} <= {max_micros} does not hold"
         raise ValueError(message)
-    ordered = sorted(scopes)
+    tx.require_own_transaction()
+    ordered = sorted(scopes, key=lambda scope: _lock_order(scope[0], day))
     remaining = [(_lock_remaining(tx, scope, _day_of(scope, day), cap), scope) for scope, cap in ordered]
     least, scarcest = min(remaining, default=(UNLIMITED_MICROS, ""))
     if least < min_micros:
         return InsufficientBudget(scarcest, max(0, least))
     granted = min(max_micros, max(0, least))
     for scope, _ in ordered:
-        _add_hold(tx, scope, _day_of(scope, day), granted, entry_id)
+        key: dict[str, SqlValue] = {"scope": scope, "day": _day_of(scope, day), "micros": granted}
+        tx.execute_all([(_ADD_HOLD, key | {"entry": entry_id}), (_RESERVE, key)])
     return Reservation(granted)
 
 
 def settle(tx: Transaction, entry_id: str, spent_micros: int) -> bool:
-    """Release an entry's reservations and record its cost in the same scopes. Returns True the first time only.
+    """Release an entry's reservations and record its cost in the same scopes. Returns True the first time only."""
+    changes = release_holds(tx, entry_id, spent_micros)
+    tx.change_shared_rows(changes)
+    return bool(changes)
 
-    This replaces what `settle_orphan` recorded in between.
+
+def release_holds(tx: Transaction, entry_id: str, spent_micros: int) -> list[SharedRowChange]:
+    """Delete an entry's reservations. Returns the changes of the budgets: the reservations go, its cost comes.
+
+    The cost replaces what `settle_orphan` recorded in between.
     """
     reservations = tx.fetch_all(
         _hold_row,
         "delete from hold where entry_id = :entry returning scope, day, micros, spent",
         {"entry": entry_id},
     )
-    for scope, day, micros, spent in sorted(reservations):
-        _book(tx, scope, day, held_micros=micros if spent < 0 else 0, spent_micros=spent_micros - max(0, spent))
-    return bool(reservations)
+    return [
+        _settlement(scope, day, held_micros=micros if spent < 0 else 0, spent_micros=spent_micros - max(0, spent))
+        for scope, day, micros, spent in reservations
+    ]
 
 
-def settle_orphan(tx: Transaction, entry_id: str, spent_micros: int, *, in_full: bool = False) -> None:
-    """Release the reservations of a dead process's entry and record an estimate, which `settle` can still replace.
+def settle_orphan(tx: Transaction, entry_id: str, spent_micros: int, *, in_full: bool = False) -> list[SharedRowChange]:
+    """Release the reservations of a dead process's entry. Returns the changes of the budgets, with an estimate of its
+    cost, which `settle` can still replace.
 
     `in_full` records at least what was reserved: the process may still be running, and spend it.
     """
@@ -98,8 +148,9 @@ def settle_orphan(tx: Transaction, entry_id: str, spent_micros: int, *, in_full:
         f"{sql} returning scope, day, micros, spent",
         {"entry": entry_id, "spent": spent_micros},
     )
-    for scope, day, micros, spent in sorted(reservations):
-        _book(tx, scope, day, held_micros=micros, spent_micros=spent)
+    return [
+        _settlement(scope, day, held_micros=micros, spent_micros=spent) for scope, day, micros, spent in reservations
+    ]
 
 
 def delete_settled_orphans(tx: Transaction, day: str) -> None:
@@ -146,6 +197,10 @@ def resync_spent(tx: Transaction, scope: str, day: str) -> None:
     tx.execute("update budget set spent = :spent where scope = :scope and day = :day", row)
 
 
+def _lock_order(scope: str, day: str) -> tuple[int, bool, str, str]:
+    return LOCK_ORDER, scope == TOTAL_SCOPE, scope, day
+
+
 def _day_of(scope: str, day: str) -> str:
     return JOB_DAY if scope.startswith(JOB_SCOPE_PREFIX) else day
 
@@ -168,35 +223,33 @@ def _lock_remaining(tx: Transaction, scope: str, day: str, cap: int | None) -> i
     return UNLIMITED_MICROS if cap is None else cap - (used or 0)
 
 
+def _insertion_if_missing(scope: str, day: str) -> Statement:
+    """Return the statement that creates a scope's row: the costs before it count too."""
+    cost, row = _ledger_cost(scope, day)
+    sql = (
+        f"insert into budget (scope, day, spent, held) select :scope, :budget_day, ({cost}), 0 where not exists "  # noqa: S608 - constants
+        "(select 1 from budget where scope = :scope and day = :budget_day) on conflict (scope, day) do nothing"
+    )
+    return sql, {**row, "scope": scope, "budget_day": day}
+
+
 def _ledger_cost_micros(tx: Transaction, scope: str, day: str) -> int:
     """Return the cost of a day's or a job's requests according to the ledger, in micro-dollars."""
+    return tx.fetch_one(scalar, *_ledger_cost(scope, day)) or 0
+
+
+def _ledger_cost(scope: str, day: str) -> Statement:
     if scope.startswith(JOB_SCOPE_PREFIX):
-        sql = "select cast(coalesce(sum(cost_micros), 0) as bigint) as micros from entry where job_id = :job"
-        return tx.fetch_one(scalar, sql, {"job": scope.removeprefix(JOB_SCOPE_PREFIX)}) or 0
+        return f"{_COST} where job_id = :job", {"job": scope.removeprefix(JOB_SCOPE_PREFIX)}
     since = datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
-    sql = "select cast(coalesce(sum(cost_micros), 0) as bigint) as micros from entry "
-    sql += "where started_at >= :since and started_at < :until"
-    if scope != TOTAL_SCOPE:
-        sql += ' and "user" = :user'
+    of_user = "" if scope == TOTAL_SCOPE else ' and "user" = :user'
     row = {"since": since, "until": since + DAY_S, "user": scope.removeprefix(USER_SCOPE_PREFIX)}
-    return tx.fetch_one(scalar, sql, row) or 0
+    return f"{_COST} where started_at >= :since and started_at < :until{of_user}", row
 
 
-def _book(tx: Transaction, scope: str, day: str, *, held_micros: int, spent_micros: int) -> None:
-    tx.execute(
-        "update budget set held = held - :held, spent = spent + :spent where scope = :scope and day = :day",
-        {"held": held_micros, "spent": spent_micros, "scope": scope, "day": day},
-    )
-
-
-def _add_hold(tx: Transaction, scope: str, day: str, micros: int, entry_id: str) -> None:
-    params = {"scope": scope, "day": day, "micros": micros, "entry": entry_id}
-    tx.execute("update budget set held = held + :micros where scope = :scope and day = :day", params)
-    tx.execute(
-        "insert into hold (entry_id, scope, day, micros, spent) values (:entry, :scope, :day, :micros, -1) "
-        "on conflict (entry_id, scope, day) do update set micros = hold.micros + excluded.micros",
-        params,
-    )
+def _settlement(scope: str, day: str, *, held_micros: int, spent_micros: int) -> SharedRowChange:
+    row = {"held": held_micros, "spent": spent_micros, "scope": scope, "day": day}
+    return SharedRowChange(_lock_order(scope, day), (_SETTLE, row))
 
 
 def _hold_row(scope: str, day: str, micros: int, spent: int) -> tuple[str, str, int, int]:

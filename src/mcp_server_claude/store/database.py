@@ -47,7 +47,7 @@ class Store:
         self._latest_error, self._error_count = "", 0
         self._logged_errors: set[str] = set()
         self._writer = ConnectionWorker(
-            "store-writer", backend.connect_writer, self._record_results, isolates_awaited=backend.is_shared
+            "store-writer", backend.connect_writer, self._record_results, locks_rows=backend.is_shared
         )
         self._reader = self._reporter = self._writer
         if backend.connect_reader is not None:
@@ -127,17 +127,31 @@ class Store:
         """
         return await self._submit(self._writer, lambda tx: operation(tx, *args, **kwargs))
 
+    async def write_together(
+        self, operation: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`write`, but in one transaction with those of other callers, also on a database server, for more throughput.
+
+        It changes rows that other servers change too by `Transaction.change_shared_rows` only.
+
+        Raises:
+            StoreError: As for `write`.
+        """
+        return await self._submit(self._writer, lambda tx: operation(tx, *args, **kwargs), runs_alone=False)
+
     async def write_surely(
         self, operation: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`write`, but while a database server cannot be reached the operation is kept, and runs afterwards.
+        """`write_together`, but while a database server cannot be reached the operation is kept, and runs afterwards.
 
         The caller gets the error at once.
 
         Raises:
             StoreError: As for `write`.
         """
-        return await self._submit(self._writer, lambda tx: operation(tx, *args, **kwargs), survives_outage=True)
+        return await self._submit(
+            self._writer, lambda tx: operation(tx, *args, **kwargs), survives_outage=True, runs_alone=False
+        )
 
     async def read(
         self, operation: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -162,7 +176,8 @@ class Store:
     def write_nowait(
         self, operation: Callable[Concatenate[Transaction, P], object], /, *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        """Write without waiting, from any thread. Failures are counted in `lost_writes`, and each kind logged once.
+        """`write_together` without waiting, from any thread. Failures are counted in `lost_writes`, and each kind is
+        logged once.
 
         While a database server cannot be reached, the operation is kept in memory and runs afterwards.
         """
@@ -185,7 +200,11 @@ class Store:
         deadline = time.monotonic() + timeout_s
         workers = (self._writer, self._reader, self._reporter)
         if not all(worker.join(max(0, deadline - time.monotonic())) for worker in workers):
-            _log.warning("The ledger was still locked by another process when the server closed.")
+            _log.warning(
+                "The ledger's database had not taken all writes when the server closed."
+                if self.is_shared
+                else "The ledger was still locked by another process when the server closed."
+            )
         self.locks.release()
 
     def _begin_shutdown(self) -> None:
@@ -194,10 +213,15 @@ class Store:
         self._reporter.begin_shutdown()
 
     async def _submit(
-        self, worker: ConnectionWorker, function: Callable[[Transaction], T], *, survives_outage: bool = False
+        self,
+        worker: ConnectionWorker,
+        function: Callable[[Transaction], T],
+        *,
+        survives_outage: bool = False,
+        runs_alone: bool = True,
     ) -> T:
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        worker.submit(Operation(function, future, survives_outage))
+        worker.submit(Operation(function, future, survives_outage, runs_alone))
         return cast("T", await future)
 
     def _record_results(self, results: Sequence[OperationResult]) -> None:

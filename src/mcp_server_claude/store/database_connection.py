@@ -28,6 +28,8 @@ class DatabaseConnection:
     """The statement that begins a transaction."""
     execute: Callable[[str], object]
     """Executes a statement that controls the transaction."""
+    commit: Callable[[], object]
+    """Commits the transaction; fails if an operation has lost it."""
     in_transaction: Callable[[], bool]
     is_lost: Callable[[], bool]
     is_conflict: Callable[[Exception], bool]

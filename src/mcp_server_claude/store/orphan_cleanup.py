@@ -24,6 +24,7 @@ def close_orphans(tx: Transaction, locks: ProcessLocks, now: float) -> None:
     Their jobs are not closed: another process claims the items. Only jobs that were not yet complete are deleted.
     A process that only seems dead may still be spending, so what it has reserved counts as spent until it says better.
     """
+    tx.require_own_transaction()  # it changes rows of many kinds
     process_locks.remove_dead_processes(tx, locks)
     request_ledger.close_orphaned_entries(tx, now, spends_reservations=not locks.release_proves_death)
     for call_id in call_journal.close_orphaned_calls(tx, now):

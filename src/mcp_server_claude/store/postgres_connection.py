@@ -15,9 +15,9 @@ from mcp_server_claude.store.sql_parameters import to_psycopg_sql
 from mcp_server_claude.store.transaction import StoreError, StoreErrorKind, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
-    from mcp_server_claude.store.transaction import SqlParams, SqlValue
+    from mcp_server_claude.store.transaction import SqlParams, SqlValue, Statement
 
 T = TypeVar("T")
 
@@ -29,6 +29,7 @@ IDLE_IN_TRANSACTION_TIMEOUT_S = 10
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 10, 5, 3
 DEAD_PEER_TIMEOUT_S = KEEPALIVE_IDLE_S + KEEPALIVE_INTERVAL_S * KEEPALIVE_COUNT
 """Seconds after which either side notices that the other one's machine or network is gone."""
+MIN_PIPELINE_STATEMENTS = 2
 MAX_INTEGER = 2**63 - 1
 NUL_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -69,6 +70,15 @@ class PostgresTransaction(Transaction):
 
     def __init__(self, connection: psycopg.Connection) -> None:
         super().__init__(partial(_run_statement, connection))
+        self._connection = connection
+
+    def execute_all(self, statements: Sequence[Statement], /) -> list[int]:
+        """`Transaction.execute_all` in libpq's pipeline mode, where its version has that."""
+        if len(statements) < MIN_PIPELINE_STATEMENTS or not psycopg.Pipeline.is_supported():
+            return super().execute_all(statements)
+        with self._connection.pipeline():  # waits for the results at its end
+            cursors = [_run_statement(self._connection, sql, params) for sql, params in statements]
+        return [cursor.rowcount for cursor in cursors]
 
 
 def _run_statement(connection: psycopg.Connection, sql: str, params: SqlParams) -> psycopg.Cursor:
@@ -102,6 +112,7 @@ def wrap_connection(
         transaction=PostgresTransaction(connection),
         begin=begin,
         execute=lambda statement: connection.execute(cast("LiteralString", statement)),
+        commit=partial(_commit, connection),
         in_transaction=lambda: connection.info.transaction_status in _OPEN_TRANSACTION,
         is_lost=lambda: connection.closed,
         is_conflict=lambda error: isinstance(error, psycopg.Error) and error.sqlstate in _CONFLICTS,
@@ -110,6 +121,17 @@ def wrap_connection(
         close=connection.close,
         heartbeat_interval_s=heartbeat_interval_s,
     )
+
+
+def _commit(connection: psycopg.Connection) -> None:
+    """Commit the transaction.
+
+    Raises:
+        psycopg.Error: It was lost. The server would take `commit` nevertheless, and roll back what is left of it.
+    """
+    if connection.info.transaction_status is not TransactionStatus.INTRANS:
+        connection.execute("savepoint operation")  # raises the server's own error
+    connection.execute("commit")
 
 
 def connect(url: str) -> psycopg.Connection:

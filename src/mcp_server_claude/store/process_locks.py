@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
-    from mcp_server_claude.store.transaction import Transaction
+    from mcp_server_claude.store.transaction import Statement, Transaction
 
 WORKER_ID_PREFIX = "w_"
 
@@ -61,7 +61,12 @@ class ProcessLocks:
 
 def register_process(tx: Transaction, worker: str) -> None:
     """Record that a process has open work. Belongs in the transaction that opens the work."""
-    tx.execute("insert into process (id) values (:worker) on conflict do nothing", {"worker": worker})
+    tx.execute_all([registration(worker)])
+
+
+def registration(worker: str) -> Statement:
+    """Return the statement of `register_process`."""
+    return "insert into process (id) values (:worker) on conflict do nothing", {"worker": worker}
 
 
 def unregister_process(tx: Transaction, worker: str) -> None:

@@ -15,7 +15,7 @@ from mcp_server_claude.store.usage import daily_rollups
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mcp_server_claude.store.transaction import SqlValue, Transaction
+    from mcp_server_claude.store.transaction import SharedRowChange, SqlValue, Statement, Transaction
 
 EntryState: TypeAlias = Literal["open", "closed"]
 EndStatus: TypeAlias = Literal["complete", "incomplete", "failed", "cancelled", "interrupted"]
@@ -158,15 +158,15 @@ _CLOSE = (
     f"{_join_columns(_SET, [name for name in _RESULT_COLUMNS if name not in _KEPT_IF_NULL])}, "
     f"{_join_columns(_SET_IF_KNOWN, sorted(_KEPT_IF_NULL))} where id = :id and "
 )
-_CLOSE_OPEN = f"{_CLOSE} state = 'open'"
+_CLOSE_OPEN = f"{_CLOSE} state = 'open' returning {daily_rollups.ROLLUP_KEYS}"
 _CLOSE_INTERRUPTED = f"{_CLOSE} \"end\" = 'interrupted'"
 _IS_INTERRUPTED = "select 1 as one from entry where id = :id and \"end\" = 'interrupted'"
-_CLOSE_ORPHANS = """
+_CLOSE_ORPHANS = f"""
 update entry set state = 'closed', "end" = 'interrupted', estimated = 1, ended_at = :now
 where state = 'open' and not exists (select 1 from process where process.id = entry.worker)
 and not exists (select 1 from message_batch where message_batch.id = entry.worker)
-returning id, coalesce(cost_micros, 0) as spent
-"""
+returning {daily_rollups.ROLLUP_KEYS}, coalesce(cost_micros, 0) as spent
+"""  # noqa: S608 - constants
 _FAILED_ATTEMPTS = "select id from entry where call_id = :call_id and \"end\" in ('failed', 'interrupted')"
 _ENTRIES = f"select {_join_columns(_QUOTED, _COLUMNS)} from entry where call_id = :call_id order by attempt, started_at"  # noqa: S608
 _COUNTS = f"""
@@ -189,15 +189,22 @@ def open_entry(tx: Transaction, entry: LedgerEntry) -> None:
 
     Belongs in one transaction with `process_locks.register_process` of its worker, else it counts as orphaned.
     """
-    row = {name: getattr(entry, name) for name in _COLUMNS}
-    day = time.strftime("%Y-%m-%d", time.gmtime(entry.started_at))
     # Failed attempts of the call become retries by this one.
+    if entry.attempt > 1:
+        tx.require_own_transaction()  # the sums change before and after the entry
     failed = tx.fetch_all(scalar, _FAILED_ATTEMPTS, {"call_id": entry.call_id}) if entry.attempt > 1 else []
     for entry_id in failed:
         daily_rollups.remove_entry(tx, entry_id)
-    tx.execute(_INSERT, _believable(row) | {"day": day})
-    for entry_id in (*failed, entry.id):
+    tx.execute_all([insertion(entry)])
+    for entry_id in (*failed, *([] if entry.state == "open" else [entry.id])):
         daily_rollups.add_entry(tx, entry_id)
+
+
+def insertion(entry: LedgerEntry) -> Statement:
+    """Return the statement of `open_entry` for the first request of a call."""
+    row = {name: getattr(entry, name) for name in _COLUMNS}
+    day = time.strftime("%Y-%m-%d", time.gmtime(entry.started_at))
+    return _INSERT, _believable(row) | {"day": day}
 
 
 def record_entry_progress(tx: Transaction, entry_id: str, **known: Unpack[EntryProgress]) -> bool:
@@ -221,15 +228,17 @@ def close_entry(tx: Transaction, entry_id: str, result: EntryResult, spent_micro
     budgets are corrected by the difference. Implausible numbers are left out, see `_believable`.
     """
     row = _believable({name: getattr(result, name) for name in _RESULT_COLUMNS}) | {"id": entry_id}
-    closed = tx.execute(_CLOSE_OPEN, row) == 1
-    is_correction = not closed and tx.fetch_one(scalar, _IS_INTERRUPTED, {"id": entry_id}) is not None
-    if not closed and not is_correction:
+    closed = tx.fetch_one(daily_rollups.RollupKeys, _CLOSE_OPEN, row)
+    if closed is None and tx.fetch_one(scalar, _IS_INTERRUPTED, {"id": entry_id}) is None:
         return False
-    # Budgets before daily sums, as when the entry is opened: locks in another order would be deadlocks.
-    budget_reservations.settle(tx, entry_id, max(0, min(MAX_COUNT, spent_micros)))
-    if is_correction:
-        daily_rollups.remove_entry(tx, entry_id)
-        tx.execute(_CLOSE_INTERRUPTED, row)
+    settlements = budget_reservations.release_holds(tx, entry_id, max(0, min(MAX_COUNT, spent_micros)))
+    if closed is not None:
+        tx.change_shared_rows([*settlements, *daily_rollups.changes_of_sums(closed)])
+        return True
+    tx.require_own_transaction()  # the sums change before and after the entry
+    tx.change_shared_rows(settlements)
+    daily_rollups.remove_entry(tx, entry_id)
+    tx.execute(_CLOSE_INTERRUPTED, row)
     daily_rollups.add_entry(tx, entry_id)
     return True
 
@@ -241,11 +250,13 @@ def close_orphaned_entries(tx: Transaction, now: float, *, spends_reservations: 
     `spends_reservations` at least what was reserved for them.
     """
     closed = tx.fetch_all(_closed_row, _CLOSE_ORPHANS, {"now": now})
-    for entry_id, spent in sorted(closed):
-        budget_reservations.settle_orphan(tx, entry_id, spent, in_full=spends_reservations)
-        daily_rollups.add_entry(tx, entry_id)
+    changes: list[SharedRowChange] = []
+    for entry, spent in closed:
+        changes += budget_reservations.settle_orphan(tx, entry.id, spent, in_full=spends_reservations)
+        changes += daily_rollups.changes_of_sums(entry)
+    tx.change_shared_rows(changes)
     budget_reservations.delete_settled_orphans(tx, time.strftime("%Y-%m-%d", time.gmtime(now - ORPHAN_RETENTION_S)))
-    return [entry_id for entry_id, _ in closed]
+    return [entry.id for entry, _ in closed]
 
 
 def summarize_usage(
@@ -291,5 +302,5 @@ def _entry_row(*, estimated: int, **row: Any) -> LedgerEntry:
     return LedgerEntry(estimated=bool(estimated), **row)
 
 
-def _closed_row(id: str, spent: int) -> tuple[str, int]:  # noqa: A002 - the column's name
-    return id, spent
+def _closed_row(spent: int, **keys: Any) -> tuple[daily_rollups.RollupKeys, int]:
+    return daily_rollups.RollupKeys(**keys), spent

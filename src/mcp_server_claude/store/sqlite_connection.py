@@ -75,6 +75,7 @@ def wrap_connection(connection: sqlite3.Connection, begin: str) -> DatabaseConne
         transaction=SqliteTransaction(connection),
         begin=begin,
         execute=connection.execute,
+        commit=lambda: connection.execute("commit"),
         in_transaction=lambda: connection.in_transaction,
         is_lost=lambda: False,
         is_conflict=lambda _: False,  # a process waits for the lock of the whole file

@@ -7,11 +7,14 @@ that one of them lacks. Times are unix seconds, amounts are integer micro-dollar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 SqlValue: TypeAlias = str | int | float | None
 SqlParams: TypeAlias = Mapping[str, SqlValue]
+Statement: TypeAlias = tuple[str, SqlParams]
+"""A statement and its parameters."""
 T = TypeVar("T")
 
 NO_PARAMS: SqlParams = MappingProxyType({})
@@ -28,6 +31,23 @@ class StoreError(Exception):
     def __init__(self, message: str, *, kind: StoreErrorKind = "bug") -> None:
         super().__init__(message)
         self.kind: StoreErrorKind = kind
+
+
+class SharedTransactionError(Exception):
+    """The operations of a transaction cannot share it: one needs the result of what is done at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedRowChange:
+    """A statement that changes a row which the transactions of other servers change too.
+
+    `lock_order` is the row's place in the order in which all transactions lock such rows. `is_required`: the statement
+    has a condition, and nothing may be committed where it is not met.
+    """
+
+    lock_order: tuple[Any, ...]
+    statement: Statement
+    is_required: bool = False
 
 
 class StatementResult(Protocol):
@@ -54,10 +74,68 @@ class Transaction:
     def __init__(self, run: Callable[[str, SqlParams], StatementResult]) -> None:
         """`run` executes a statement on the connection of the transaction."""
         self._run = run
+        self._deferred: list[SharedRowChange] | None = None
 
     def execute(self, sql: str, params: SqlParams = NO_PARAMS, /) -> int:
         """Execute a statement and return the number of rows that it changed."""
         return self._run(sql, params).rowcount
+
+    def execute_all(self, statements: Sequence[Statement], /) -> list[int]:
+        """Execute statements in their order, and return the number of rows that each has changed.
+
+        A database server gets them in one round trip, so that the rows that they lock are locked briefly. None of the
+        statements returns rows.
+        """
+        return [self._run(sql, params).rowcount for sql, params in statements]
+
+    def change_shared_rows(self, changes: Sequence[SharedRowChange], own_rows: Sequence[Statement] = ()) -> bool:
+        """Execute the statements for `own_rows`, which no other transaction changes, and then `changes` in their order.
+
+        Returns True, or False if nothing was done because a required change is not possible. Where several operations
+        share the transaction, the changes are made at its end.
+
+        Raises:
+            SharedTransactionError: That is known at the end, and each operation has to run in its own transaction.
+        """
+        if self._deferred is not None:
+            self.execute_all(own_rows)
+            self._deferred.extend(changes)
+            return True
+        ordered = sorted(changes, key=lambda change: change.lock_order)
+        is_conditional = any(change.is_required for change in ordered)
+        guard: list[Statement] = [("savepoint shared_rows", NO_PARAMS)] if is_conditional else []
+        counts = self.execute_all([*guard, *own_rows, *(change.statement for change in ordered)])
+        counts = counts[len(counts) - len(ordered) :]
+        if any(change.is_required and not count for change, count in zip(ordered, counts, strict=True)):
+            self.execute("rollback to shared_rows")
+            return False
+        return True
+
+    def require_own_transaction(self) -> None:
+        """Return if the operation has the transaction to itself.
+
+        Raises:
+            SharedTransactionError: It has not, and has to run again in one of its own.
+        """
+        if self._deferred is not None:
+            raise SharedTransactionError
+
+    def run_together(self, operations: Sequence[Callable[[Transaction], T]]) -> list[T]:
+        """Run operations, and at the end the changes of shared rows of all of them: so no row is locked before one
+        that comes earlier in the order, and all are locked briefly.
+
+        Raises:
+            SharedTransactionError: One cannot share the transaction.
+        """
+        changes: list[SharedRowChange] = []
+        self._deferred = changes
+        try:
+            results = [operation(self) for operation in operations]
+        finally:
+            self._deferred = None
+        if not self.change_shared_rows(changes):
+            raise SharedTransactionError
+        return results
 
     def fetch_all(self, row_factory: Callable[..., T], sql: str, params: SqlParams = NO_PARAMS, /) -> list[T]:
         """Return all rows, each made by `row_factory` with the columns as keyword arguments."""

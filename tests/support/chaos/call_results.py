@@ -90,10 +90,10 @@ async def mark_stalled_calls(outcomes: Sequence[CallResult]) -> None:
                 outcome.ran_while_stalled = outcome.ran_while_stalled or outcome.ended_at > began
 
 
-async def poll_until(condition: Callable[[], bool]) -> None:
+async def poll_until(condition: Callable[[], bool], interval_s: float = 0.01) -> None:
     """Wait for something that is not announced."""
     while not condition():  # noqa: ASYNC110 - files, tasks and other processes set no event
-        await anyio.sleep(0.01)
+        await anyio.sleep(interval_s)
 
 
 def classify(outcome: CallResult) -> str:

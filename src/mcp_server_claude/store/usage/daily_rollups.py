@@ -10,13 +10,16 @@ counts requests by user (empty: all users), day, and time to the first text in b
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.store.transaction import scalar
+from mcp_server_claude.store.transaction import SharedRowChange, scalar
 
 if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import Transaction
 
+LOCK_ORDER = 1
+"""The place of the sums among the rows that many transactions change: after the budgets."""
 LATENCY_BUCKET_MS = 10
 LATENCY_BUCKET = f"cast(ttft_ms / {LATENCY_BUCKET_MS} as bigint)"
 """The bucket of an entry, as SQL."""
@@ -95,16 +98,41 @@ _VALUE_COLUMNS = dict.fromkeys(_KEYS, tuple(ENTRY_VALUES)) | {"latency_count": (
 _TABLE_COLUMNS = {table: ", ".join((*keys, *_VALUE_COLUMNS[table])) for table, keys in _KEY_COLUMNS.items()}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollupKeys:
+    """The columns of an entry that decide which sums it is part of."""
+
+    id: str
+    day: str
+    user: str
+    project: str
+    model: str
+    tool: str
+    ttft_ms: float | None
+
+
+ROLLUP_KEYS = 'id, day, "user", project, model, tool, ttft_ms'
+"""The columns of `RollupKeys`, as SQL."""
+
+
+def changes_of_sums(entry: RollupKeys) -> list[SharedRowChange]:
+    """Return the changes by which `add_entry` adds a closed request to the sums of its day."""
+    row = {"id": entry.id, "sign": 1}
+    columns = (entry.day, entry.user, entry.project, entry.model, entry.tool, entry.ttft_ms or 0.0)
+    statements = _ADD if entry.ttft_ms is not None else _ADD[: len(_KEYS)]
+    return [
+        SharedRowChange((LOCK_ORDER, number, *columns), (statement, row)) for number, statement in enumerate(statements)
+    ]
+
+
 def add_entry(tx: Transaction, entry_id: str) -> None:
     """Add a closed request to the sums of its day. Does nothing for an open one."""
-    for statement in _ADD:
-        tx.execute(statement, {"id": entry_id, "sign": 1})
+    tx.execute_all([(statement, {"id": entry_id, "sign": 1}) for statement in _ADD])
 
 
 def remove_entry(tx: Transaction, entry_id: str) -> None:
     """Take a closed request out of the sums of its day, before it changes. Does nothing for an open one."""
-    for statement in _ADD:
-        tx.execute(statement, {"id": entry_id, "sign": -1})
+    tx.execute_all([(statement, {"id": entry_id, "sign": -1}) for statement in _ADD])
 
 
 def rebuild_rollups(tx: Transaction) -> None:
