@@ -168,6 +168,37 @@ async def test_output_that_was_counted_as_zero_is_estimated_from_its_text(tmp_pa
     assert account["output_tokens"] == 3
 
 
+@pytest.mark.parametrize("usage", [None, {}, [1, 2], {"output_tokens": None}, {"output_tokens": "5"}])
+async def test_output_that_the_end_does_not_count_is_estimated_from_its_text(tmp_path: Path, usage: object) -> None:
+    """The count of `message_start` is that of a beginning, and no count of the answer."""
+    text = "word " * 400
+    events: list[Any] = message_events(text)
+    events[0]["message"]["usage"] = {"input_tokens": 7, "output_tokens": 1}
+    events[-2]["usage"] = usage
+    first, _, _ = await _ask_twice(tmp_path, sse_bytes(*events))
+
+    account = (first.meta or {})[USAGE_META]
+    assert (account["complete"], account["estimated"]) == (True, True)
+    assert account["output_tokens"] >= len(text) / 5
+
+
+async def test_output_never_becomes_less(tmp_path: Path) -> None:
+    """It is cumulative: a smaller count after a larger one takes nothing back."""
+    events: list[Any] = message_events("Good")
+    events[-2]["usage"] = {"output_tokens": 500}
+    events.insert(-1, {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 2}})
+    first, _, _ = await _ask_twice(tmp_path, sse_bytes(*events))
+    assert (first.meta or {})[USAGE_META]["output_tokens"] == 500
+
+
+async def test_the_media_type_of_a_stream_may_have_capitals(tmp_path: Path) -> None:
+    """Media types are compared without regard to case (RFC 9110, 8.3.1)."""
+    body = _response()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: Text/Event-Stream; Charset=UTF-8\r\ncontent-length: {len(body)}\r\n\r\n"
+    first, _, _ = await _ask_twice(tmp_path, head.encode() + body)
+    assert (first.meta or {})[USAGE_META]["complete"]
+
+
 async def test_a_whole_message_in_place_of_a_stream_is_the_answer(tmp_path: Path) -> None:
     message = {
         "type": "message",

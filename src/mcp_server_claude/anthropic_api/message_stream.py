@@ -229,7 +229,7 @@ class MessageStream:
         the tools' input that arrived, and `estimated` is true.
         """
         counts = self._usage.counts()
-        is_counted = counts.output_tokens > 0 or not self.text_chars
+        is_counted = self._usage.has_final_output and (counts.output_tokens > 0 or not self.text_chars)
         exact = self.stop_reason is not None and not self.has_invalid_usage and is_counted
         estimate = round((self.text_chars + self._tool_input_chars) / CHARS_PER_TOKEN) + self._thinking_tokens
         output = counts.output_tokens if exact else max(counts.output_tokens, estimate)
@@ -256,7 +256,7 @@ class MessageStream:
     def _on_message_start(self, message: dict[str, object]) -> None:
         self.has_started = True
         self.model = as_name(message.get("model"))
-        self._merge_usage(message)
+        self._merge_usage(message, is_final=bool(message.get("stop_reason")))
         transformations = message.get("input_transformations")
         if isinstance(transformations, list):
             kinds = [as_object(each).get("type") for each in cast("list[object]", transformations)]
@@ -275,12 +275,12 @@ class MessageStream:
         self._listener(MessageStart(usage=self.usage()))
 
     def _on_message_delta(self, event: dict[str, object]) -> None:
-        self._merge_usage(event)
+        self._merge_usage(event, is_final=True)
         self._read_stop_fields(as_object(event.get("delta")))
 
-    def _merge_usage(self, event: dict[str, object]) -> None:
+    def _merge_usage(self, event: dict[str, object], *, is_final: bool) -> None:
         """Merge the usage of an event. Where a fallback model was asked, the entry that it completed names it."""
-        self._usage.merge_event(event.get("usage"))
+        self._usage.merge_event(event.get("usage"), is_final=is_final)
         for attempt in self._usage.attempts:
             if attempt.kind == FALLBACK_ATTEMPT and attempt.model:
                 self._switch_model(self.model, attempt.model)

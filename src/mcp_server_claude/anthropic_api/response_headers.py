@@ -19,6 +19,11 @@ MAX_REQUEST_ID_CHARS = 200
 STREAM_CONTENT_TYPES = ("text/event-stream", "application/vnd.amazon.eventstream")
 
 
+def media_type(headers: Mapping[str, str]) -> str:
+    """The media type of a response in lower case (RFC 9110, 8.3.1), without parameters; empty without one."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def check_content_type(status: int, headers: Mapping[str, str]) -> None:
     """Check that a response is an event stream: the API's own kind, or Amazon's.
 
@@ -26,13 +31,12 @@ def check_content_type(status: int, headers: Mapping[str, str]) -> None:
         ConfigurationError: It is something else, such as a captive portal, a proxy's error page, or the response of a
             gateway that cannot stream.
     """
-    content_type = headers.get("content-type", "")
-    if content_type.startswith(STREAM_CONTENT_TYPES):
+    if media_type(headers) in STREAM_CONTENT_TYPES:
         return
-    media_type = sanitize(content_type.partition(";")[0])[:60] or "nothing"
+    content_type = sanitize(media_type(headers))[:60] or "nothing"
     raise ConfigurationError(
-        f"The base URL answered with {media_type} instead of an event stream (HTTP {status}): it is not a Messages API "
-        "that streams. Check MCP_CLAUDE_BASE_URL, and any proxy in between.",
+        f"The base URL answered with {content_type} instead of an event stream (HTTP {status}): it is not a Messages "
+        "API that streams. Check MCP_CLAUDE_BASE_URL, and any proxy in between.",
         kind="protocol",
         status=status,
         request_id=request_id_from(headers),
@@ -48,13 +52,14 @@ def request_id_from(headers: Mapping[str, str]) -> str | None:
 def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds to wait by `retry-after-ms` or `retry-after` (seconds or an HTTP date, RFC 9110); None without either.
 
-    Never more than `MAX_RETRY_AFTER_S`.
+    Never more than `MAX_RETRY_AFTER_S`. A wait of 0 says nothing: then the backoff of the caller holds. A date is
+    compared with that of the response, since the clock of this machine may differ from the API's.
     """
     milliseconds, value = _finite_number(headers.get("retry-after-ms")), headers.get("retry-after")
-    seconds = _finite_number(value) if milliseconds is None else milliseconds / 1000
+    seconds = milliseconds / 1000 if milliseconds else _finite_number(value)
     if seconds is None and value is not None:
-        seconds = _seconds_until_date(value, now or datetime.now(UTC))
-    return None if seconds is None else min(max(0.0, seconds), MAX_RETRY_AFTER_S)
+        seconds = _seconds_between(_http_date(headers.get("date", "")) or now or datetime.now(UTC), value)
+    return min(seconds, MAX_RETRY_AFTER_S) if seconds is not None and seconds > 0 else None
 
 
 def retry_advice(headers: Mapping[str, str]) -> bool | None:
@@ -62,12 +67,17 @@ def retry_advice(headers: Mapping[str, str]) -> bool | None:
     return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower())
 
 
-def _seconds_until_date(date: str, now: datetime) -> float | None:
+def _seconds_between(now: datetime, date: str) -> float | None:
+    at = _http_date(date)
+    return None if at is None else (at - now).total_seconds()
+
+
+def _http_date(date: str) -> datetime | None:
     try:
         at = parsedate_to_datetime(date)
     except (ValueError, OverflowError):
         return None
-    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _finite_number(value: str | None) -> float | None:

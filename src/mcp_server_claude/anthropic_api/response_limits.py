@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from mcp_server_claude.anthropic_api.response_headers import STREAM_CONTENT_TYPES, media_type
 from mcp_server_claude.errors import TemporaryError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ MAX_JSON_BYTES = 16 << 20
 """Bytes of a body that is read as a whole, decompressed. The list of models has some ten thousand."""
 DOWNLOAD_SUFFIXES = ("/content", "/results")
 """Ends of the paths of downloads, whose callers have limits of their own."""
-EVENT_STREAM_TYPES = ("text/event-stream", "application/vnd.amazon.eventstream")
 HTTP_ERROR = 400
 
 
@@ -30,7 +30,7 @@ async def limit_body(response: Response) -> None:
     The rest of an error's body is not read. A longer body of another response raises a `TemporaryError`.
     """
     is_error = response.status_code >= HTTP_ERROR
-    is_stream = response.headers.get("content-type", "").startswith(EVENT_STREAM_TYPES)
+    is_stream = media_type(response.headers) in STREAM_CONTENT_TYPES
     if not is_error and (is_stream or response.request.url.path.endswith(DOWNLOAD_SUFFIXES)):
         return
     read_chunks = response.aiter_bytes

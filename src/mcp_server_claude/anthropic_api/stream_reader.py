@@ -15,6 +15,7 @@ import anyio.lowlevel
 
 from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api.read_coalescing import ReadCoalescer
+from mcp_server_claude.anthropic_api.response_headers import media_type
 from mcp_server_claude.anthropic_api.response_limits import too_large_error
 from mcp_server_claude.anthropic_api.sse_events import (
     ErrorEventError,
@@ -69,7 +70,7 @@ async def read_stream(
         TemporaryError: An event is malformed, or comes out of order.
         ValueError: The data of an event is not JSON.
     """
-    if message_stream.headers.get("content-type", "").startswith(AWS_EVENT_STREAM):
+    if media_type(message_stream.headers) == AWS_EVENT_STREAM:
         await _read_sdk_events(stream, message_stream, requested_id)
         return
     observer = _SpanObserver(stream)
@@ -96,7 +97,7 @@ async def read_whole_message(response: Response, message_stream: MessageStream) 
     Returns:
         False if it is none; then nothing was fed to the stream.
     """
-    if not message_stream.headers.get("content-type", "").startswith("application/json"):
+    if media_type(message_stream.headers) != "application/json":
         return False
     try:
         message = as_object(parse_json(await response.aread()))

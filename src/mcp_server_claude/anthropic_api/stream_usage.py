@@ -59,15 +59,20 @@ class BilledAttempt:
 class StreamUsage:
     """Usage as the API sent it, `message_start` and `message_delta` merged.
 
-    `has_invalid_counts` is true once a value cannot be a count: it is left out, and the cost is unknown.
+    `has_final_output` is true once the end of the message has counted its output: the count of `message_start` is that
+    of a beginning. `has_invalid_counts` is true once a value cannot be a count: it is left out, and the cost is
+    unknown.
     """
 
     def __init__(self) -> None:
         self.raw: dict[str, object] = {}
         self.has_invalid_counts = False
+        self.has_final_output = False
 
-    def merge_event(self, usage: object) -> None:
-        """Add the usage of an event. Its values replace the earlier ones; null and 0 input tokens replace nothing."""
+    def merge_event(self, usage: object, *, is_final: bool) -> None:
+        """Add the usage of an event. Its values replace the earlier ones; null and 0 input tokens replace nothing, and
+        neither does a smaller output. `is_final`: the event has the message's end.
+        """
         fields = {name: value for name, value in as_object(usage).items() if value is not None}
         iterations = fields.get("iterations")
         if isinstance(iterations, list) and len(cast("list[object]", iterations)) > MAX_ATTEMPTS:
@@ -82,6 +87,9 @@ class StreamUsage:
         if "iterations" not in fields:  # with them, the top level counts the last attempt alone
             for name in LATER_ZERO_FIELDS & fields.keys() & self.raw.keys():
                 fields[name] = fields[name] or self.raw[name]
+            if fields.get("output_tokens"):  # cumulative
+                fields["output_tokens"] = max(_output_tokens(fields), _output_tokens(self.raw))
+        self.has_final_output = self.has_final_output or (is_final and "output_tokens" in fields)
         self.raw |= fields
 
     def counts(self) -> TokenCounts:
@@ -110,6 +118,10 @@ class StreamUsage:
             )
             for entry in _object_list(self.raw.get("iterations"))
         )
+
+
+def _output_tokens(usage: dict[str, object]) -> int:
+    return token_count(usage.get("output_tokens")) or 0
 
 
 def token_count(value: object, limit: int = MAX_TOKEN_COUNT) -> int | None:
