@@ -21,6 +21,7 @@ import os
 import re
 import stat
 import sys
+import unicodedata
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -325,11 +326,19 @@ def _deepest_existing(rooted_path: RootedPath) -> tuple[RootedPath, str]:
 
 
 def _components_below(root: str, path: str) -> tuple[str, ...] | None:
-    normal_root, normal = os.path.normcase(root), os.path.normcase(path)
-    if normal == normal_root:
-        return ()
-    prefix = normal_root if normal_root.endswith(os.sep) else normal_root + os.sep
-    return tuple(path[len(prefix) :].split(os.sep)) if normal.startswith(prefix) else None  # noqa: PTH206
+    ancestors, parts = root.rstrip(os.sep).split(os.sep), path.rstrip(os.sep).split(os.sep)  # noqa: PTH206
+    start = parts[: len(ancestors)]
+    if start != ancestors and [*map(_fold_case, start)] != [*map(_fold_case, ancestors)]:
+        return None
+    return tuple(parts[len(ancestors) :])
+
+
+def _fold_case(part: str) -> str:
+    """A name as the file system compares it: on macOS without case, in any normal form of Unicode.
+
+    A volume that distinguishes case is no danger: what follows is opened below the root as the operator spelled it.
+    """
+    return unicodedata.normalize("NFD", part).casefold() if sys.platform == "darwin" else os.path.normcase(part)
 
 
 def _root_aliases(root: str) -> tuple[str, ...]:
