@@ -168,6 +168,7 @@ async def test_ctrl_c_keeps_the_text_so_far_and_closes_the_connection(ask: Shell
     assert await process.wait() == 130
     assert text
     assert b"stopped \xc2\xb7 kept " in errors
+    assert b"thread t_" in errors
     with anyio.fail_after(30):
         await ask.api.wait_until_idle()
     assert [record.end for record in ask.api.requests if record.path == "/v1/messages"] == ["disconnected"]

@@ -88,6 +88,41 @@ async def test_typed_lines_are_stored_unless_nothing_is_retained(
     assert not is_stored or "/cost" in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
+async def test_ctrl_c_discards_the_typed_line_and_a_stopped_answer_can_be_continued(chat: ShellCommand) -> None:
+    from support.pseudo_terminal import pseudo_terminal
+
+    async with pseudo_terminal(server_command("chat"), chat.environment(), chat.directory) as terminal:
+        await terminal.wait_for(lambda lines: lines[-1] == "›")
+        terminal.send("half a line")
+        await terminal.wait_for(lambda lines: lines[-1] == "› half a line")
+        terminal.send("\x03")
+        await terminal.wait_for(lambda lines: lines[-1] == "›")
+
+        terminal.send("One [[sim: tokens=400 fault=stall at=90]]\r")
+        await terminal.wait_for(lambda lines: any(line.startswith("writing") for line in lines))
+        terminal.send("\x03")
+        lines = await terminal.wait_for(lambda lines: any(line.startswith("[stopped · kept") for line in lines))
+        assert any("· thread t_" in line for line in lines)
+        terminal.send("Two\r")
+        await terminal.wait_for(lambda lines: lines[-1] == "›" and any(line.startswith("[claude") for line in lines))
+        terminal.send("\x04")
+        assert await terminal.wait() == 0
+    bodies = [cast("dict[str, list[object]]", request.body) for request in message_requests(chat.api)]
+    assert [len(body["messages"]) for body in bodies] == [1, 3]
+
+
+async def test_a_file_that_cannot_be_sent_does_not_fail_later_messages(chat: ShellCommand) -> None:
+    done = await chat(stdin=f"/file absent.txt\nOne\nTwo {directive(text='Second.')}\n".encode())
+    assert b"No longer attached: absent.txt" in done.stderr
+    assert b"Second." in done.stdout
+
+
+async def test_a_new_conversation_has_its_own_cost(chat: ShellCommand) -> None:
+    done = await chat(stdin=b"One\n/new\n/cost\n")
+    assert b"0 answers, $0" in done.stdout
+
+
 async def test_the_latest_conversation_is_continued(chat: ShellCommand) -> None:
     await chat(stdin=b"One\n")
     await chat("-c", stdin=b"Two\n")

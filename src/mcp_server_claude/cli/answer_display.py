@@ -7,7 +7,9 @@ is drawn again. The status goes to stderr when stdout is no terminal, so that st
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console, Group
@@ -22,6 +24,8 @@ from mcp_server_claude.cli.markdown_stream import MarkdownStream, without_contro
 from mcp_server_claude.status_text import printable_line, tool_text, waiting_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
     from mcp_server_claude.call_types import CallEvent
@@ -90,45 +94,105 @@ class SilentDisplay:
 class MarkdownDisplay:
     """The answer as Markdown on a terminal, with a status line below it."""
 
-    def __init__(self, *, status: bool) -> None:
-        self._console = Console(highlight=False)
+    def __init__(self, *, status: bool, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False)
         self._stream = MarkdownStream()
         self._status = StatusText()
         self._shows_status = status
-        self._live = Live(
-            get_renderable=self._unfinished,
-            console=self._console,
-            refresh_per_second=FRAMES_PER_S,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._region = LiveRegion(self._unfinished, self._console)
 
     def __enter__(self) -> Self:
-        self._live.start()
+        self._region.start()
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self._live.stop()
+        self._region.stop()
         if self._stream.rest.strip():
-            self._console.print(Markdown(self._stream.rest))
+            self._console.print(CompactMarkdown(self._stream.rest))
 
     def on_event(self, event: CallEvent) -> None:
         """Print the blocks that the event finishes."""
-        self._status.on_event(event)
-        if isinstance(event, TextDelta) and (
-            finished := self._stream.feed(without_control_characters(event.text)).strip("\n")
-        ):
-            self._console.print(Markdown(finished))
-            self._console.print()
+        with self._region.paused():
+            self._status.on_event(event)
+            if isinstance(event, TextDelta) and (
+                finished := self._stream.feed(without_control_characters(event.text)).strip("\n")
+            ):
+                self._console.print(CompactMarkdown(finished))
+                self._console.print()
 
     def _unfinished(self) -> RenderableType:
         parts: list[RenderableType] = []
         if preview := self._stream.preview.strip("\n"):
-            parts.append(Markdown(preview))
+            parts.append(CompactMarkdown(preview))
         if self._shows_status:
             parts.append(self._status)
         return LastRows(Group(*parts), max(3, self._console.height - 2))
+
+
+class LiveRegion:
+    """The rows of a terminal below what is printed; they are drawn again several times a second.
+
+    `Live` has a thread for this too, but that can draw a frame between the steps of a print, which then overwrites
+    rows or leaves some behind (rich 15.0).
+    """
+
+    def __init__(self, render: Callable[[], RenderableType], console: Console) -> None:
+        self._live = Live(
+            get_renderable=render,
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._lock = threading.RLock()
+        self._has_ended = threading.Event()
+        self._frames = threading.Thread(target=self._draw_frames, daemon=True)
+
+    def start(self) -> None:
+        """Draw frames until `stop`."""
+        self._live.start()
+        self._frames.start()
+
+    def stop(self) -> None:
+        """Erase the region."""
+        self._has_ended.set()
+        self._frames.join()
+        self._live.stop()
+
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """Draw no frame while the block changes the region or prints above it."""
+        with self._lock:
+            yield
+
+    def _draw_frames(self) -> None:
+        while not self._has_ended.wait(1 / FRAMES_PER_S):
+            with self._lock:
+                self._live.refresh()
+
+
+class CompactMarkdown:
+    """Markdown without empty rows at its ends, and with one at most between its blocks."""
+
+    def __init__(self, text: str) -> None:
+        self._body = Markdown(text)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        gap, has_rows = False, False
+        for line in console.render_lines(self._body, options, pad=False):
+            if all(not segment.text.strip() and not _has_background(segment) for segment in line):
+                gap = has_rows
+                continue
+            if gap:
+                yield Segment.line()
+            yield from line
+            yield Segment.line()
+            gap, has_rows = False, True
+
+
+def _has_background(segment: Segment) -> bool:
+    return segment.style is not None and segment.style.bgcolor is not None
 
 
 class StatusText:

@@ -14,7 +14,6 @@ import typer
 
 from mcp_server_claude import number_formatting
 from mcp_server_claude.calls.ask_request import build_call
-from mcp_server_claude.calls.usage_footer import usage_footer
 from mcp_server_claude.cli import job_display, local_files, shell_call, terminal_output
 from mcp_server_claude.cli.answer_display import MarkdownDisplay, PlainDisplay, SilentDisplay
 from mcp_server_claude.cli.markdown_stream import without_control_characters
@@ -125,7 +124,7 @@ def _print_result(result: CallResult, options: AskOptions) -> int:
     if reply.incomplete:
         typer.secho(f"INCOMPLETE: {without_control_characters(reply.incomplete)}", fg="yellow", err=True)
     if not options.quiet:
-        typer.secho(without_control_characters(usage_footer(reply.usage, reply.notes)), dim=True, err=True)
+        shell_call.print_footer(reply)
         for file in reply.files:
             typer.secho(f"file {file.id}: {without_control_characters(file.name)}", dim=True, err=True)
     return code
@@ -135,9 +134,7 @@ def _print_interrupted(result: CallResult, options: AskOptions) -> int:
     if options.as_json:
         typer.echo(json.dumps({"text": result.text, "call_id": result.call.id, "interrupted": True}, indent=2))
     elif not options.quiet:
-        characters = number_formatting.format_count(len(result.text), "character")
-        summary = f"kept {characters}" if result.text else "no text had been written"
-        typer.secho(f"[stopped · {summary} · {result.call.id}]", fg="yellow", err=True)
+        shell_call.print_interrupted(result)
     return shell_call.EXIT_INTERRUPTED
 
 

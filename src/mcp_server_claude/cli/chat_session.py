@@ -8,12 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import anyio.to_thread
 import typer
 
 from mcp_server_claude import number_formatting
 from mcp_server_claude.calls.ask_request import build_call
-from mcp_server_claude.calls.usage_footer import usage_footer
 from mcp_server_claude.cli import local_files, shell_call, terminal_output
 from mcp_server_claude.cli.answer_display import MarkdownDisplay, PlainDisplay
 from mcp_server_claude.cli.line_history import HISTORY_FILE, LineHistory
@@ -22,20 +20,23 @@ from mcp_server_claude.cli.spending_prompt import confirm_cost
 from mcp_server_claude.errors import CallError, RequestError
 
 if TYPE_CHECKING:
-    from mcp_server_claude.call_types import Effort, ToolName
+    from mcp_server_claude.call_types import Call, Effort, ToolName
     from mcp_server_claude.services.lazy_services import Services
 
 PROMPT, CONTINUATION_PROMPT = "› ", "… "
 TEXT_QUOTES = '"""'
 HELP = """\
 /model NAME   ask another model from now on; without a name, show the current one
-/file PATH    send a file, glob or URL with the next message
-/system TEXT  set the role and rules from the next message on
-/cost         show what this conversation has cost
+/file PATH    attach a file, glob or URL; without a path, list what is attached
+/system TEXT  set the role and rules; without a text, remove them
+/cost         show the cost of this conversation
 /thread       show the id of this conversation
-/new          begin a new conversation
+/new          start a new conversation
 /help         show this list
-/exit         end (or Ctrl-D)"""
+/exit         end the conversation (or Ctrl-D)
+
+A line that ends with \\ continues on the next one; \"\"\" starts and ends a long text.
+Ctrl-C stops an answer, or discards the line that you are typing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,10 @@ class ChatState:
     cost_usd: float = 0.0
     has_unknown_cost: bool = False
 
+    def start_again(self) -> None:
+        """Forget the thread and its cost; the model, the rules and the files stay."""
+        self.thread, self.answers, self.cost_usd, self.has_unknown_cost = "", 0, 0.0, False
+
 
 class EndOfChat(Exception):  # noqa: N818 - it is no error
     """The user has ended the conversation."""
@@ -89,7 +94,7 @@ async def _chat(services: Services, options: ChatOptions) -> int:
         typer.secho(f"{state.model or services.settings.model} · /help lists the commands · Ctrl-D ends", dim=True)
     try:
         while True:
-            message = await anyio.to_thread.run_sync(partial(read_message, is_terminal=is_terminal))
+            message = read_message(is_terminal=is_terminal)
             await _handle(services, options, state, message)
     except EndOfChat:
         return 0
@@ -103,9 +108,22 @@ async def _chat(services: Services, options: ChatOptions) -> int:
 def read_message(*, is_terminal: bool) -> str:
     """Read a message: one line, lines that end with a backslash, or a text between three quotation marks.
 
+    On a terminal Ctrl-C discards what was typed.
+
     Raises:
         EndOfChat: The input has ended.
     """
+    try:
+        with terminal_output.interruptible_input():
+            return _read_lines(is_terminal=is_terminal)
+    except KeyboardInterrupt:
+        if not is_terminal:
+            raise
+        typer.echo()
+        return ""
+
+
+def _read_lines(*, is_terminal: bool) -> str:
     lines = [_read_line(PROMPT if is_terminal else "")]
     if lines[0].lstrip().startswith(TEXT_QUOTES):
         lines[0] = lines[0].lstrip().removeprefix(TEXT_QUOTES)
@@ -135,6 +153,9 @@ async def _handle(services: Services, options: ChatOptions, state: ChatState, me
             await _ask(services, options, state, message)
     except CallError as failure:
         typer.secho(terminal_output.shell_error_text(failure), fg="red", err=True)
+        if isinstance(failure, RequestError) and state.files:
+            typer.secho(f"No longer attached: {', '.join(state.files)}", fg="red", err=True)
+            state.files.clear()  # a file that cannot be sent would fail every later message too
 
 
 def _run_command(state: ChatState, message: str, default_model: str) -> None:
@@ -144,33 +165,56 @@ def _run_command(state: ChatState, message: str, default_model: str) -> None:
         case "/model":
             state.model = argument or state.model
             typer.secho(f"model: {state.model or default_model}", dim=True)
-        case "/file" if argument:
-            state.files.append(argument)
-            typer.secho(f"with the next message: {', '.join(state.files)}", dim=True)
+        case "/file":
+            state.files += [argument] if argument else []
+            typer.secho(f"With the next message: {', '.join(state.files) or 'no files'}", dim=True)
         case "/system":
             state.system = argument
+            typer.secho(f"Role and rules: {state.system or 'none'}", dim=True)
         case "/cost":
             typer.secho(_cost_text(state), dim=True)
         case "/thread":
-            typer.secho(state.thread or "The conversation has not begun.", dim=True)
+            typer.secho(state.thread or "No conversation yet.", dim=True)
         case "/new":
-            state.thread = ""
-            typer.secho("A new conversation begins.", dim=True)
+            state.start_again()
+            typer.secho("The next message starts a new conversation.", dim=True)
         case "/exit" | "/quit":
             raise EndOfChat
         case "/help":
             typer.secho(HELP, dim=True)
         case _:
-            raise RequestError(f"There is no command {name!r} like that. /help lists the commands.")
+            raise RequestError(f"There is no command {name}. /help lists the commands.")
 
 
 def _cost_text(state: ChatState) -> str:
-    more = " and what is unknown" if state.has_unknown_cost else ""
+    more = ", and answers of unknown price" if state.has_unknown_cost else ""
     answers = number_formatting.format_count(state.answers, "answer")
     return f"{answers}, {number_formatting.format_usd(state.cost_usd)}{more}"
 
 
 async def _ask(services: Services, options: ChatOptions, state: ChatState, message: str) -> None:
+    call = await shell_call.run_until_signal(partial(_prepare_call, services, options, state, message))
+    if call is None:
+        typer.secho("[stopped · nothing was sent]", fg="yellow", err=True)
+        return
+    is_plain = options.plain or not sys.stdout.isatty()
+    display = PlainDisplay() if is_plain else MarkdownDisplay(status=True)
+    result = await shell_call.run_displayed(services, call, display)
+    state.files.clear()
+    state.thread = result.thread or state.thread
+    state.cost_usd += result.cost_usd or 0.0
+    state.has_unknown_cost = state.has_unknown_cost or result.cost_usd is None
+    reply = result.reply
+    if reply is None:
+        shell_call.print_interrupted(result)
+        return
+    state.answers += 1
+    if reply.incomplete:
+        typer.secho(f"INCOMPLETE: {without_control_characters(reply.incomplete)}", fg="yellow", err=True)
+    shell_call.print_footer(reply)
+
+
+async def _prepare_call(services: Services, options: ChatOptions, state: ChatState, message: str) -> Call:
     files = local_files.file_references(
         state.files, working_directory=Path.cwd(), allow_names=services.settings.allow_files
     )
@@ -188,20 +232,4 @@ async def _ask(services: Services, options: ChatOptions, state: ChatState, messa
     await confirm_cost(
         services.settings, partial(services.threads.estimate_call_cost, call), max_usd=call.max_usd, approved=False
     )
-    is_plain = options.plain or not sys.stdout.isatty()
-    display = PlainDisplay() if is_plain else MarkdownDisplay(status=True)
-    result = await shell_call.run_displayed(services, call, display)
-    state.files.clear()
-    reply = result.reply
-    if reply is None:
-        characters = number_formatting.format_count(len(result.text), "character")
-        summary = f"kept {characters}" if result.text else "no text had been written"
-        typer.secho(f"[stopped · {summary} · {call.id}]", fg="yellow", err=True)
-        return
-    state.thread = reply.usage.thread or state.thread
-    state.answers += 1
-    state.cost_usd += reply.usage.cost_usd or 0.0
-    state.has_unknown_cost = state.has_unknown_cost or reply.usage.cost_usd is None
-    if reply.incomplete:
-        typer.secho(f"INCOMPLETE: {without_control_characters(reply.incomplete)}", fg="yellow", err=True)
-    typer.secho(without_control_characters(usage_footer(reply.usage, reply.notes)), dim=True, err=True)
+    return call

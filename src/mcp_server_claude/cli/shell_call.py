@@ -7,6 +7,7 @@ Exit codes follow sysexits.h where it has one: 0 a complete answer, 1 an incompl
 from __future__ import annotations
 
 import gc
+import shutil
 import signal
 import sys
 from contextlib import contextmanager
@@ -16,8 +17,11 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import anyio
 import typer
 
+from mcp_server_claude import number_formatting
 from mcp_server_claude.calls.ask_request import CallOrigin
+from mcp_server_claude.calls.usage_footer import usage_footer
 from mcp_server_claude.cli import terminal_output
+from mcp_server_claude.cli.markdown_stream import without_control_characters
 from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.telemetry import stderr_logging
@@ -41,11 +45,16 @@ EXIT_CODES: tuple[tuple[type[CallError], int], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallResult:
-    """The result of a call. `reply` is None when Ctrl-C ended it; `text` is then what had been written."""
+    """The result of a call. `reply` is None when Ctrl-C ended it; `text` is then what had been written.
+
+    `thread` is the id of its conversation, empty if none is kept; `cost_usd` is None if the price is unknown.
+    """
 
     call: Call
     reply: Reply | None
     text: str
+    thread: str
+    cost_usd: float | None
 
 
 def shell_origin(tool: str) -> CallOrigin:
@@ -101,6 +110,14 @@ def exit_code(failure: CallError) -> int:
     return next((code for kind, code in EXIT_CODES if isinstance(failure, kind)), 1)
 
 
+def print_footer(reply: Reply) -> None:
+    """Print the line on tokens and cost on stderr, on a terminal in lines that fit."""
+    parts = without_control_characters(usage_footer(reply.usage, reply.notes)).split(" · ")
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
+    for line in terminal_output.join_lines(parts, width, indent=" "):
+        typer.secho(line, dim=True, err=True)
+
+
 async def run_displayed(services: Services, call: Call, display: AnswerDisplay) -> CallResult:
     """Run a call with its display. Ctrl-C and SIGTERM stop it and keep what had been written.
 
@@ -118,8 +135,30 @@ async def run_displayed(services: Services, call: Call, display: AnswerDisplay) 
 
     with display:
         reply = await run_until_signal(ask_once)
-    text = (await calls.read_call(call.id, call.user)).text if reply is None else reply.text
-    return CallResult(call=call, reply=reply, text=text)
+    if reply is not None:
+        usage = reply.usage
+        return CallResult(call=call, reply=reply, text=reply.text, thread=usage.thread or "", cost_usd=usage.cost_usd)
+    try:
+        stopped = await calls.read_call(call.id, call.user)
+    except RequestError:  # it had not been admitted yet
+        return CallResult(call=call, reply=None, text="", thread="", cost_usd=0.0)
+    cost = (stopped.record.usage or {}).get("cost_usd")
+    return CallResult(
+        call=call,
+        reply=None,
+        text=stopped.text,
+        thread=stopped.record.thread or "",
+        cost_usd=cost if isinstance(cost, float) else None,
+    )
+
+
+def print_interrupted(result: CallResult) -> None:
+    """Print on stderr what Ctrl-C left of an answer, and where it can be continued."""
+    characters = number_formatting.format_count(len(result.text), "character")
+    parts = ["stopped", f"kept {characters}" if result.text else "no text had been written"]
+    if result.thread:
+        parts.append(f"thread {result.thread}")
+    typer.secho(f"[{' · '.join([*parts, result.call.id])}]", fg="yellow", err=True)
 
 
 async def run_until_signal(work: Callable[[], Awaitable[T]]) -> T | None:

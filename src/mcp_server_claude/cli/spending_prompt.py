@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
 import typer
 
 from mcp_server_claude.calls import spending_approvals
+from mcp_server_claude.cli.terminal_output import interruptible_input
 from mcp_server_claude.errors import RequestError
 
 if TYPE_CHECKING:
@@ -43,12 +43,13 @@ async def confirm_cost(
             "--yes, or a lower --max-usd.",
             kind="confirmation",
         )
-    if not await anyio.to_thread.run_sync(_read_approval, f"{sentence} Send it?"):
+    if not _read_approval(f"{sentence} Send it?"):
         raise RequestError("Nothing was sent.", kind="confirmation")
 
 
 def _read_approval(question: str) -> bool:
     try:
-        return typer.confirm(question, err=True)
-    except typer.Abort:  # the input has ended
+        with interruptible_input():
+            return typer.confirm(question, err=True)
+    except typer.Abort:  # Ctrl-C, or the input has ended
         return False

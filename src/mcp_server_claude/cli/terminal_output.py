@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+import sys
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import anyio
 import anyio.to_thread
 import typer
+from rich.cells import cell_len, set_cell_size
 
 from mcp_server_claude.cli.command_line import pasteable_command
 from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, UnknownIdError
@@ -17,9 +22,14 @@ from mcp_server_claude.telemetry import stderr_logging
 from mcp_server_claude.users.user import LOCAL
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Sequence
 
 T = TypeVar("T")
+
+GAP = "  "
+RECORD_INDENT = "  "
+MIN_TEXT_COLUMNS = 16
+"""Columns of a terminal to which a text is cut at most."""
 
 
 def shell_error_text(error: CallError) -> str:
@@ -81,13 +91,73 @@ async def check_user_exists(_: Settings, store: Store, *, name: str) -> None:
         raise RequestError(f"There is no user named {name!r}. To see all: {pasteable_command('user', 'list')}")
 
 
+@contextmanager
+def interruptible_input() -> Generator[None]:
+    """Let Ctrl-C interrupt an `input()` of the block, which must run on the main thread.
+
+    The event loop stands still meanwhile. asyncio's own handler cancels a task, which does not end a read, and a thread
+    that reads cannot be interrupted at all.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
-    """Print columns that line up: the first `left` by their beginnings, the others, numbers, by their ends."""
+    """Print columns that line up, or records where a terminal is too narrow for them.
+
+    The first `left` columns are aligned at their beginnings, the others, numbers, at their ends.
+    """
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in table_lines(head, rows, left=left, max_width=width):
+        typer.echo(line)
+
+
+def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int, max_width: int | None) -> list[str]:
+    """The lines of a table. A last column of text is cut if that is enough for it to fit."""
     lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    for line in lines:
-        cells = [
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        typer.echo("  ".join(cells).rstrip())
+    widths = [max(cell_len(line[column]) for line in lines) for column in range(len(head))]
+    if max_width is not None and (excess := sum(widths) + len(GAP) * (len(head) - 1) - max_width) > 0:
+        widths[-1] -= excess
+        if left < len(head) or widths[-1] < MIN_TEXT_COLUMNS:
+            return _record_lines(head, rows, max_width)
+    return [
+        GAP.join(
+            _fit(cell, width, left=column < left) for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def join_lines(parts: Sequence[str], max_width: int, *, indent: str = "") -> list[str]:
+    """Parts with dots between them, as many in a line as fit; further lines are indented."""
+    lines = [""]
+    for part in parts:
+        joined = f"{lines[-1]} · {part}" if lines[-1].strip() else lines[-1] + part
+        if cell_len(joined) > max_width and lines[-1].strip():
+            lines.append(indent + part)
+        else:
+            lines[-1] = joined
+    return lines
+
+
+def _record_lines(head: Sequence[str], rows: Sequence[Sequence[str]], max_width: int) -> list[str]:
+    lines: list[str] = []
+    width = max_width - len(RECORD_INDENT)
+    for row in rows:
+        fields = [f"{name} {cell}" for name, cell in zip(head[1:], row[1:], strict=True) if cell]
+        fields = [_fit(field, min(width, cell_len(field)), left=True) for field in fields]
+        lines += [row[0], *(RECORD_INDENT + line for line in join_lines(fields, width))]
+    return lines
+
+
+def _fit(cell: str, width: int, *, left: bool) -> str:
+    missing = width - cell_len(cell)
+    if missing < 0:
+        return set_cell_size(cell, width - 1).rstrip() + "…"
+    return cell + " " * missing if left else " " * missing + cell

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -33,7 +34,8 @@ Grouping: TypeAlias = Literal["user", "model", "tool", "project", "job", "day", 
 COLUMNS = ("calls", "requests", "failed", "retries", "in", "cached", "out", "cost")
 PERIODS = ("day", "week", "month")
 CHART_WIDTH = 40
-"""Columns of the longest bar."""
+"""Columns of the longest bar, if the terminal is wide enough."""
+MIN_CHART_WIDTH = 10
 MAX_PERIODS = 1000
 
 
@@ -250,9 +252,12 @@ def _print_report(
 def _print_chart(rows: Sequence[UsageRow]) -> None:
     highest = max(row.cost_usd for row in rows) or 1.0
     width = max(len(row.name) for row in rows)
-    for row in rows:
-        bar = "█" * max(round(row.cost_usd / highest * CHART_WIDTH), 1 if row.cost_usd else 0)
-        typer.echo(f"{row.name:<{width}}  {bar} {number_formatting.format_usd(row.cost_usd)}")
+    costs = [number_formatting.format_usd(row.cost_usd) for row in rows]
+    room = shutil.get_terminal_size().columns - width - max(map(len, costs)) - len("   ")
+    longest = max(MIN_CHART_WIDTH, min(CHART_WIDTH, room))
+    for row, cost in zip(rows, costs, strict=True):
+        bar = "█" * max(round(row.cost_usd / highest * longest), 1 if row.cost_usd else 0)
+        typer.echo(f"{row.name:<{width}}  {bar} {cost}")
 
 
 def _print_csv(rows: Sequence[UsageRow], by: Grouping) -> None:
