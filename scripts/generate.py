@@ -50,8 +50,8 @@ Each is an environment variable, or the same name without `{ENV_PREFIX}` and in 
 names. The environment wins. `claude_info(about="config")` and `mcp-server-claude doctor` show what is in force and
 where it came from.
 
-A value that cannot be understood does not stop the server: its default holds, the tools say what is wrong, and
-nothing is sent until it is mended."""
+An invalid value does not stop the server: the default applies, the tools name the problem, and
+no request is sent until it is fixed."""
 
 ERRORS_INTRO = """\
 A call without an answer returns `isError` with one sentence that says what to do, and in

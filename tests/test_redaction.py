@@ -221,7 +221,7 @@ async def test_a_key_with_a_line_break_is_named_and_never_shown(tmp_path: Path, 
             seen = result.model_dump_json() + await session.info(about="config")
         seen += session.stderr.read_text()
     assert failure_meta(result)["kind"] == "malformed_key"
-    assert text_blocks(result)[0].startswith(f"{variable} holds a line break, a space or a control character")
+    assert text_blocks(result)[0].startswith(f"{variable} contains a line break, a space or a control character")
     for part in (OURS, THEIRS, GATEWAYS):
         assert part not in seen
         assert part[7:] not in seen

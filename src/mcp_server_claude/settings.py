@@ -333,7 +333,7 @@ class Settings(HttpSettings):
         """An API key in a field that is shown or logged is an error. `validate_url` handles the base URL."""
         values = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
         if info.field_name != "base_url" and any(isinstance(each, str) and KEY_LIKE.search(each) for each in values):
-            raise ValueError("it holds what looks like an API key; put the key in MCP_CLAUDE_API_KEY")
+            raise ValueError("it contains what looks like an API key; put the key in MCP_CLAUDE_API_KEY")
         return cast("object", value)
 
     @field_validator(

@@ -85,7 +85,7 @@ def test_a_placeholder_is_reported_and_not_used_as_a_key(name: str, key: str, mo
     assert "MCP_CLAUDE_API_KEY" in str(raised.value)
     assert "ANTHROPIC_API_KEY" in key or not key.strip() or key not in str(raised.value)
     if key.strip():
-        assert f"{name} holds a placeholder" in str(raised.value)
+        assert f"{name} contains a placeholder" in str(raised.value)
 
 
 @pytest.mark.parametrize(

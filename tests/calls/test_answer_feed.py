@@ -355,7 +355,7 @@ async def test_without_a_grace_period_a_call_ends_when_its_last_reader_leaves(ap
         assert message_requests(api)[0].end == "disconnected"
         events = await read_events(streams, call.id)
         assert text_of(events) == message_requests(api)[0].text
-        assert end_of(events).incomplete == "it had no readers any more. Ask again for the rest."
+        assert end_of(events).incomplete == "it no longer had readers. Ask again for the rest."
 
 
 async def test_within_the_grace_period_a_reader_returns_and_misses_nothing(api: Simulator, tmp_path: Path) -> None:

@@ -520,8 +520,8 @@ async def test_a_thread_continues_after_the_url_of_a_file_has_expired(tmp_path: 
         ["text", "text"],
         ["text", "text"],
     ]
-    assert f"no longer there, and left out of the thread: {url}" in text_blocks(second)[1]
-    assert "no longer there" not in text_blocks(third)[1]
+    assert f"no longer exists and was left out of the thread: {url}" in text_blocks(second)[1]
+    assert "no longer exists" not in text_blocks(third)[1]
 
 
 async def test_a_dry_run_in_a_thread_with_a_missing_file_counts_what_the_call_would_send(tmp_path: Path) -> None:
@@ -567,7 +567,7 @@ async def test_the_footer_reports_what_changed_since_the_last_answer(upstream: S
         in (text_blocks(more_tools)[1])
     )
     assert (
-        "claude-sonnet-5-5 gave the answer before: claude-opus-5-5 may not read its thinking"
+        "claude-sonnet-5-5 gave the previous answer, and claude-opus-5-5 may not read its thinking"
         in (text_blocks(other_model)[1])
     )
     assert "the key or the platform changed" in text_blocks(other_key)[1]

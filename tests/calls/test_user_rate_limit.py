@@ -40,7 +40,7 @@ def test_concurrency_is_limited_and_each_finished_call_frees_a_slot() -> None:
             pass
         assert raised.value.kind == "user_concurrency"
         assert raised.value.retry_after_s is None
-        assert str(raised.value) == ("You have 2 calls running, and may have 2. Wait for one to end, or stop one.")
+        assert str(raised.value) == ("You have 2 calls running, and at most 2 are allowed. Wait, or stop one.")
         pass_through(limiter, call(at_once=2))
 
 
@@ -61,7 +61,7 @@ def test_the_rate_per_minute_is_limited_and_the_error_names_the_next_free_time()
         pass_through(limiter, call(minute=3))
     assert raised.value.kind == "user_rate_limit"
     assert raised.value.retry_after_s == 30
-    assert str(raised.value) == "You may begin 3 calls a minute. Try again in 30 s."
+    assert str(raised.value) == "You may start 3 calls a minute. Try again in 30 s."
     clock.now += 29.5
     with pytest.raises(TemporaryError, match="Try again in 1 s"):
         pass_through(limiter, call(minute=3))
@@ -76,7 +76,7 @@ def test_a_rejected_call_does_not_count() -> None:
     limiter = UserRateLimiter(clock)
     pass_through(limiter, call(minute=1))
     for _ in range(100):
-        with pytest.raises(TemporaryError, match="You may begin 1 call a minute"):
+        with pytest.raises(TemporaryError, match="You may start 1 call a minute"):
             pass_through(limiter, call(minute=1))
     clock.now += 60
     pass_through(limiter, call(minute=1))
@@ -110,7 +110,7 @@ def test_a_lowered_limit_holds_from_the_next_call_on() -> None:
     with ExitStack() as running:
         for _ in range(2):
             running.enter_context(limiter.admit_call(call("bob", at_once=3)))
-        with pytest.raises(TemporaryError, match="You have 2 calls running, and may have 1"):
+        with pytest.raises(TemporaryError, match="You have 2 calls running, and at most 1 are allowed"):
             pass_through(limiter, call("bob", at_once=1))
 
 

@@ -87,7 +87,7 @@ async def test_only_the_first_code_block_is_printed(ask: ShellCommand) -> None:
         (("hi", "--model", "gpt"), {}, 2, "'gpt'"),
         (("hi", "-c"), {}, 2, "There is no conversation to continue."),
         (("hi", "-f", "/nowhere/a.txt"), {}, 2, "/nowhere/a.txt"),
-        (("hi", "--schema", "name thing"), {}, 2, "'thing' is no type"),
+        (("hi", "--schema", "name thing"), {}, 2, "'thing' is not a type"),
         (("hi",), {"base_url": "http://127.0.0.1:9", "retry_for_s": 0}, 75, "refused"),
         (("hi",), {"api_key": ""}, 78, "There is no API key."),
         (("hi", "--max-usd", "0.000001"), {}, 2, "max_usd"),
@@ -221,7 +221,7 @@ def test_a_file_outside_the_working_directory_is_sent_unless_its_name_looks_secr
         data_uri("b.py", b"b"),
         names[4],
     ]
-    with pytest.raises(RequestError, match="may hold a secret"):
+    with pytest.raises(RequestError, match="may contain a secret"):
         file_references(["../outside/.env"], working_directory=inside, allow_names=())
 
 

@@ -63,7 +63,7 @@ async def test_a_conversation_continues_after_an_error(chat: ShellCommand) -> No
 
 async def test_a_thread_and_the_latest_conversation_exclude_each_other(chat: ShellCommand) -> None:
     done = await chat("-c", "--thread", "t_0000000000000000", stdin=b"One\n")
-    assert (done.returncode, done.stderr) == (2, b"--continue and --thread exclude each other.\n")
+    assert (done.returncode, done.stderr) == (2, b"Use --continue or --thread, not both.\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")

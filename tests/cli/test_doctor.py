@@ -163,7 +163,7 @@ async def test_a_key_with_a_line_break_is_reported_and_never_shown(visit: Visit)
     code, printed = await visit(MCP_CLAUDE_API_KEY="sk-ant-secret\nsecret-tail")
 
     assert code == 1
-    assert line(printed, "key").startswith("✗ key       MCP_CLAUDE_API_KEY holds a line break")
+    assert line(printed, "key").startswith("✗ key       MCP_CLAUDE_API_KEY contains a line break")
     assert "secret" not in printed
     assert "tail" not in printed
 

@@ -505,7 +505,7 @@ def test_at_a_terminal_the_erasure_is_confirmed_first(
 
 
 def test_an_erasure_needs_a_user_or_an_age(shell: Shell) -> None:
-    assert "name a user (--user NAME), an age (--before DATE), or both" in shell.error_of("forget", "--yes", code=2)
+    assert "name a user (--user NAME), a date (--before DATE), or both" in shell.error_of("forget", "--yes", code=2)
     assert "a span such as 7d" in shell.error_of("forget", "--before", "once", code=2)
 
 

@@ -113,7 +113,7 @@ async def test_a_call_that_waits_for_a_slot_reports_it_and_runs_when_another_end
 
                 tasks.start_soon(stalls)
                 await api.wait_for_requests(2)  # the list of models, and the message
-                tasks.start_soon(ask_until, session, "second", "waiting for a place, 1 running now", waits)
+                tasks.start_soon(ask_until, session, "second", "waiting for a slot, 1 running now", waits)
                 await waits.wait()
                 assert len(message_requests(api)) == 1
                 first.cancel()
@@ -141,7 +141,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_takes_no_slot(api: Simula
                 tasks.start_soon(lambda: session.ask("first [[sim: ttft=0.5]]"))
                 await api.wait_for_requests(2)
                 async with anyio.create_task_group() as waiting:
-                    waiting.start_soon(ask_until, session, "second", "waiting for a place", waits)
+                    waiting.start_soon(ask_until, session, "second", "waiting for a slot", waits)
                     await waits.wait()
                     waiting.cancel_scope.cancel()
                 assert not (await session.ask("third")).is_error
@@ -171,7 +171,7 @@ async def test_a_call_without_a_free_slot_in_time_is_rejected(api: Simulator, tm
                     tasks.start_soon(ask, f"{n} [[sim: tokens=400 pace=40]]")
     refused = [result for result in results if result.is_error and failure_meta(result)["kind"] == "capacity"]
     assert refused
-    assert all("No place became free for the call in time." in text_blocks(result)[0] for result in refused)
+    assert all("No slot for the call became free in time." in text_blocks(result)[0] for result in refused)
     assert len(message_requests(api)) == len(results) - len(refused) > 0
     assert most_at_once(message_requests(api)) == 1
 

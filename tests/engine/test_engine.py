@@ -181,7 +181,7 @@ async def test_an_exact_id_an_alias_and_a_family_all_name_a_model(session: McpSe
 async def test_an_answer_without_text_is_an_error_with_its_reason(session: McpSession) -> None:
     result = await session.ask("x [[sim: think=40]]", max_tokens=10)
     assert failure_meta(result)["kind"] == "max_tokens"
-    assert "went into thinking" in text_blocks(result)[0]
+    assert "used for thinking" in text_blocks(result)[0]
     assert usage_meta(result)["thinking_tokens"]
     assert usage_meta(result)["complete"] is False
 

@@ -275,7 +275,7 @@ async def test_a_thread_continues_with_the_requested_model(upstream: Simulator, 
 # --------------------------------------------------------------------- what the other model cannot do
 
 UNFIT: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({"fallback_model": OLD}, {"effort": "high"}, "takes no effort"),
+    ({"fallback_model": OLD}, {"effort": "high"}, "does not support effort"),
     ({"fallback_model": OLD}, {"max_tokens": 100_000}, "writes at most 64,000 tokens"),
     ({"fallback_model": "opsu"}, {}, "There is no model named 'opsu'"),
 ]

@@ -95,7 +95,7 @@ async def test_claude_gets_images_and_pdf_as_far_as_the_model_accepts_them(
         for name in ("dot.gif", "plan.pdf")
     ]
     assert shown == [["text", "image"], ["document"]]
-    assert looked["huge.pdf"]["content"] == '"huge.pdf" is 1.0 MB large; at most 1.0 MB can be shown.'
+    assert looked["huge.pdf"]["content"] == '"huge.pdf" has 1.0 MB; at most 1.0 MB can be shown.'
     for name in ("program", "../plan.pdf", "https://example.com/plan.pdf"):
         assert looked[name]["is_error"], name
         assert isinstance(looked[name]["content"], str)

@@ -211,7 +211,7 @@ async def test_an_expired_upload_is_reported_and_uploaded_again_the_next_time(
         upstream.expire(str(uploads(upstream)[0]["id"]))
         result = await session.ask("What is it?", files=["large.pdf"], model="sonnet")
         assert failure_meta(result)["kind"] == "not_found"
-        assert "Anthropic does not have the file, or no longer." in text_blocks(result)[0]
+        assert "Anthropic has no such file, or it was deleted." in text_blocks(result)[0]
         again = await session.ask("What is it?", files=["large.pdf"], model="sonnet")
         assert not again.is_error
         assert len(uploads(upstream)) == 2

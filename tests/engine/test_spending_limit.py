@@ -120,8 +120,8 @@ async def test_the_cost_limit_of_a_call_is_enforced_through_max_tokens_and_repor
 @pytest.mark.parametrize(
     ("sim", "schema", "sentence"),
     [
-        (directive(think=5000, tokens=100), None, "output tokens that the budget allows went into thinking."),
-        ("", LONG_VALUE, "was used up within the JSON."),
+        (directive(think=5000, tokens=100), None, "output tokens that the budget allows were used for thinking."),
+        ("", LONG_VALUE, "was used up before the JSON was complete."),
     ],
     ids=["thinking", "json"],
 )

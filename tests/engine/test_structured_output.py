@@ -185,7 +185,7 @@ def bad_request(message: str) -> CannedResponse:
 
 
 GRAMMAR = "compiled grammar is too large for the Messages API"
-CITATIONS = "takes no schema beside the citations of web tools"
+CITATIONS = "does not allow a schema together with the citations of web tools"
 
 
 @pytest.mark.parametrize(

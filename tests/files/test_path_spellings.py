@@ -82,16 +82,16 @@ def test_a_file_named_like_a_spelling_is_that_file(tree: FileTree) -> None:
         ("src/nope.py:3-5", r'There is no "src/nope\.py"'),
         ("@src/nope.py", r'There is no "src/nope\.py"'),
         ("src/a.py:7-9", r"has 1 line; line 7 is after its end"),
-        ("shot.png:1-2", r"is no text file"),
+        ("shot.png:1-2", r"is not a text file"),
         ("src/*.py:1-2", r"is a glob with lines"),
         ("file://elsewhere/etc/hosts", r"names a file of this machine"),
-        ("file:///etc/passwd", r"outside of what may be read"),
-        ("file://{root}/%2e%2e/outside/canary.txt", r"outside of what may be read"),
+        ("file:///etc/passwd", r"outside the directories that may be read"),
+        ("file://{root}/%2e%2e/outside/canary.txt", r"outside the directories that may be read"),
         ("file://{root}/a%00b", r"zero character"),
-        ("@.env", r"may hold a secret"),
-        ("@.env:1-3", r"may hold a secret"),
-        ("file://{root}/.env", r"may hold a secret"),
-        ("@../outside/canary.txt:1", r"outside of what may be read"),
+        ("@.env", r"may contain a secret"),
+        ("@.env:1-3", r"may contain a secret"),
+        ("file://{root}/.env", r"may contain a secret"),
+        ("@../outside/canary.txt:1", r"outside the directories that may be read"),
         ("@out", r"leads outside"),
     ],
 )
@@ -112,5 +112,5 @@ def test_the_read_tool_understands_the_same_spellings(tree: FileTree, lines: Pat
         text = read_file(name, tree.rules, model=model)
         assert isinstance(text, str)
         assert text.startswith("     3\tline 3\n     4\tline 4")
-    with pytest.raises(RequestError, match="may hold a secret"):
+    with pytest.raises(RequestError, match="may contain a secret"):
         read_file("@.env", tree.rules, model=model)

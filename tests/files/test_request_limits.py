@@ -74,7 +74,7 @@ def test_a_request_beyond_a_limit_is_rejected_with_the_limit(body: dict[str, obj
     with pytest.raises(RequestError) as refused:
         check_request_limits(body, LIMITS)
     assert message in str(refused.value)
-    assert "begin a new thread" in str(refused.value)
+    assert "start a new thread" in str(refused.value)
     assert refused.value.kind == "too_large"
 
 

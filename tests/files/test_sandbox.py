@@ -266,7 +266,7 @@ def test_a_name_used_for_secrets_is_rejected_with_the_setting_that_allows_it(tre
     path = tree.root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(CANARY)
-    with pytest.raises(RequestError, match=r"may hold a secret\. .* MCP_CLAUDE_ALLOW_FILES"):
+    with pytest.raises(RequestError, match=r"may contain a secret\. .* MCP_CLAUDE_ALLOW_FILES"):
         tree.attach(name)
     with pytest.raises(RequestError):
         tree.attach(f"{path.parent.relative_to(tree.root)}/*{path.name[1:]}")

@@ -34,8 +34,10 @@ NO_KEY = ConfigurationError(f"There is no API key. {HOW_TO_SET_KEY}", kind="no_k
             "This server keeps no threads. Ask without one.",
         ),
         (
-            RequestError("This server may read no files: its operator has named no directory in MCP_CLAUDE_ROOTS."),
-            "This server may read no files: its operator has named no directory.",
+            RequestError(
+                "This server cannot read files: its operator has configured no directory in MCP_CLAUDE_ROOTS."
+            ),
+            "This server cannot read files: its operator has configured no directory.",
         ),
         (TemporaryError("Claude is overloaded. Try again."), "Claude is overloaded. Try again."),
     ],

@@ -77,11 +77,11 @@ def validate_key(key: str, source: str) -> str:
     register_secret(key)
     if any(not character.isprintable() or character.isspace() for character in key):
         raise ConfigurationError(
-            f"{source} holds a line break, a space or a control character, so it cannot be a key. Paste it again.",
+            f"{source} contains a line break, a space or a control character, so it cannot be a key. Paste it again.",
             kind="malformed_key",
         )
     if not key.isascii():
-        raise ConfigurationError(f"{source} holds characters that no key has. Paste it again.", kind="malformed_key")
+        raise ConfigurationError(f"{source} contains characters that no key has. Paste it again.", kind="malformed_key")
     return key
 
 
@@ -142,7 +142,7 @@ def first_key(*variables: str) -> tuple[str, str]:
     for name in variables:
         value = without_copying_marks(os.environ.get(name, ""))
         if value and is_placeholder(value):
-            raise ConfigurationError(f"{name} holds a placeholder that was never filled in.", kind="no_key")
+            raise ConfigurationError(f"{name} contains a placeholder that was never filled in.", kind="no_key")
         if value:
             return name, value
     return "", ""
@@ -160,7 +160,7 @@ def required_name(title: str, label: str, *variables: str) -> str:
             f"{title} needs a {label}: set {' or '.join(variables)} in this server's environment.", kind="platform"
         )
     if not ADDRESS_PART.match(found[1]):
-        raise ConfigurationError(f"{found[0]} does not hold the name of a {label}.", kind="platform")
+        raise ConfigurationError(f"{found[0]} does not contain the name of a {label}.", kind="platform")
     return found[1]
 
 

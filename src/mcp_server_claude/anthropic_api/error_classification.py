@@ -246,7 +246,7 @@ def _operator_message(error: APIStatusError, kind: str, api_message: str) -> str
         case "authentication":
             return f"{base_url} does not accept the API key. Check the key that `mcp-server-claude doctor` names."
         case "permission":
-            return f"The API key may not do this.{api_message}"
+            return f"The API key has no permission for this.{api_message}"
         case "billing":
             return f"The account behind the API key cannot pay.{api_message} Check the billing page of the Console."
         case "spend_limit":
@@ -265,10 +265,10 @@ def _request_message(error: APIStatusError, kind: str, api_message: str) -> str:
     match kind:
         case "not_found" if "file" in api_message.lower():
             return (
-                f"Anthropic does not have the file, or no longer.{api_message} Name it again in files, in a new thread."
+                f"Anthropic has no such file, or it was deleted.{api_message} Name it again in files, in a new thread."
             )
         case "not_found":
-            return f"The Messages API does not know what the request names.{api_message} Check the model's name."
+            return f"The Messages API does not know the model or resource.{api_message} Check the model's name."
         case "too_large":
             return "The request is larger than the Messages API takes (32 MB). Send less."
         case "too_long":
@@ -282,7 +282,7 @@ def _request_message(error: APIStatusError, kind: str, api_message: str) -> str:
         case "thinking_signature":
             return f"The Messages API does not accept the thread's earlier thinking.{api_message}"
         case "schema_with_citations":
-            return f"The Messages API takes no schema beside citations.{api_message} Ask without tools."
+            return f"The Messages API does not allow a schema together with citations.{api_message} Ask without tools."
         case "schema_too_complex":
             return f"The schema is too complex for the Messages API.{api_message} Use fewer optional properties."
         case _:

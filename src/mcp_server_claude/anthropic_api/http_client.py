@@ -87,7 +87,7 @@ def _network_setup_error(error: Exception) -> CallError:
         path = os.environ.get(name, "")
         if path and (isinstance(error, OSError) or not Path(path).exists()) and not _is_readable(path):
             return ConfigurationError(
-                f"{name} names a file that does not exist or holds no certificates. Fix or remove it.", kind="tls"
+                f"{name} names a file that does not exist or contains no certificates. Fix or remove it.", kind="tls"
             )
     if isinstance(error, OSError):
         _log.warning("The HTTP client could not be built (%s).", type(error).__name__)

@@ -111,7 +111,10 @@ def _use_keyring(use: Callable[[KeyringLibrary], T]) -> T:
     try:
         return use(library)
     except Exception as error:  # noqa: BLE001 - each keyring raises its own classes, and their text may hold the key
-        raise ConfigurationError(
-            f"The system's keyring cannot be used ({type(error).__name__}). Unlock it, or set MCP_CLAUDE_API_KEY.",
-            kind="keyring",
-        ) from None
+        name = type(error).__name__
+        problem = (
+            "This system has no keyring. Set MCP_CLAUDE_API_KEY."
+            if name == "NoKeyringError"
+            else f"The system's keyring cannot be used ({name}). Unlock it, or set MCP_CLAUDE_API_KEY."
+        )
+        raise ConfigurationError(problem, kind="keyring") from None

@@ -36,11 +36,11 @@ def events_for_journaled_call(record: call_journal.JournaledCall) -> list[FeedPa
     if record.end == "failed":
         failure = _journaled_error(record)
     elif record.end == "interrupted":
-        saved = "What it had saved is above; ask for the rest in the same thread."
-        why = f"{record.incomplete} {saved if record.chars else 'Nothing of it was saved.'}"
+        saved = "The saved text is above; ask for the rest in the same thread."
+        why = f"{record.incomplete} {saved if record.chars else 'No text was saved.'}"
         failure = TemporaryError(why, kind="interrupted")
     elif record.end == "cancelled" and not record.chars:
-        failure = RequestError("The call was stopped before it said anything.", kind="cancelled")
+        failure = RequestError("The call was stopped before any text came.", kind="cancelled")
     usage = record.usage or {}
     reason = usage.get("stop_reason")
     end = DoneEvent(
@@ -66,7 +66,7 @@ def _journaled_error(record: call_journal.JournaledCall) -> CallError:
 
 def shutdown_error() -> TemporaryError:
     """The server ends before the call does."""
-    return TemporaryError("The server is ending. What was written can be read again by the call's id.", kind="shutdown")
+    return TemporaryError("The server is shutting down. The text so far can be read by the call's id.", kind="shutdown")
 
 
 def offset_too_large(chars: int) -> RequestError:
@@ -78,7 +78,7 @@ def offset_too_large(chars: int) -> RequestError:
 
 def text_missing() -> RequestError:
     """A part in the middle was never written, e.g. on a full disk."""
-    return RequestError("A part of the answer was not stored, so the rest cannot be shown.", kind="truncated")
+    return RequestError("Part of the answer was not stored, so the rest cannot be shown.", kind="truncated")
 
 
 def text_deleted() -> RequestError:

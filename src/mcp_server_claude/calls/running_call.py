@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.errors import CallError
 
 STOPPED_BY_READER = "it was stopped."
-STOPPED_UNREAD = "it had no readers any more."
+STOPPED_UNREAD = "it no longer had readers."
 
 
 class RunningCall:

@@ -319,7 +319,7 @@ class CallRegistry:
         if not is_blank(text):
             return Reply(text=text, usage=usage, incomplete=f"{running.cancel_reason} Ask again for the rest.")
         return RequestError(
-            f"The call ended before it said anything: {running.cancel_reason}", kind="cancelled", usage=usage
+            f"The call ended before any text came: {running.cancel_reason}", kind="cancelled", usage=usage
         )
 
     async def _journaled_usage(self, running: RunningCall) -> Usage:

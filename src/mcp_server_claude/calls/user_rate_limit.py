@@ -95,7 +95,7 @@ def raise_if_limited(window: UserWindow, limits: Limits, now: float) -> None:
     if limits.concurrent and window.running_calls >= limits.concurrent:
         running = number_formatting.format_count(window.running_calls, "call")
         raise TemporaryError(
-            f"You have {running} running, and may have {limits.concurrent}. Wait for one to end, or stop one.",
+            f"You have {running} running, and at most {limits.concurrent} are allowed. Wait, or stop one.",
             kind="user_concurrency",
         )
     if limits.calls_per_minute and len(window.started_at) >= limits.calls_per_minute:
@@ -103,7 +103,7 @@ def raise_if_limited(window: UserWindow, limits: Limits, now: float) -> None:
         wait = window.started_at[-limits.calls_per_minute] + WINDOW_S - now
         allowed = number_formatting.format_count(limits.calls_per_minute, "call")
         raise TemporaryError(
-            f"You may begin {allowed} a minute. Try again in {math.ceil(wait)} s.",
+            f"You may start {allowed} a minute. Try again in {math.ceil(wait)} s.",
             kind="user_rate_limit",
             retry_after_s=wait,
         )

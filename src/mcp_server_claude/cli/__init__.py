@@ -19,7 +19,7 @@ app = typer.Typer(
     cls=LazyCommandGroup,
     help="An MCP server that gives any MCP client a Claude to delegate to.\n\n"
     "Without arguments it serves MCP over stdio: that is what a client's configuration starts.",
-    epilog="Settings are environment variables MCP_CLAUDE_…; MCP_CLAUDE_API_KEY holds the key.",
+    epilog="Settings are environment variables MCP_CLAUDE_…; put the key in MCP_CLAUDE_API_KEY.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -39,15 +39,15 @@ def ask_question(
     *,
     resume: ContinueOption = False,
     extract: Annotated[
-        bool, typer.Option("--extract", "-x", help="Print the first code block of the answer alone.")
+        bool, typer.Option("--extract", "-x", help="Print only the first code block of the answer.")
     ] = False,
     batch: BatchOption = False,
     approved: ApprovedOption = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would cost, and ask nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the price without asking.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Ask Claude a question; the answer streams to stdout, a line on tokens and cost to stderr.
+    """Ask Claude a question. The answer streams to stdout, a line on tokens and cost to stderr.
 
     Input on stdin is sent along with the prompt, or is the prompt if there is none:
     `git diff | mcp-server-claude ask "Review this"`.

@@ -16,6 +16,7 @@ from mcp_server_claude import number_formatting
 from mcp_server_claude.calls.ask_request import build_call
 from mcp_server_claude.cli import job_display, local_files, shell_call, terminal_output
 from mcp_server_claude.cli.answer_display import MarkdownDisplay, PlainDisplay, SilentDisplay
+from mcp_server_claude.cli.command_line import pasteable_command
 from mcp_server_claude.cli.markdown_stream import without_control_characters
 from mcp_server_claude.cli.short_schema import parse_schema_option
 from mcp_server_claude.cli.spending_prompt import confirm_cost
@@ -115,8 +116,8 @@ def _print_result(result: CallResult, options: AskOptions) -> int:
     if options.code_only:
         found = CODE_BLOCK.search(reply.text)
         if found is None:
-            thread = f" The answer is in thread {reply.usage.thread}." if reply.usage.thread else ""
-            typer.secho(f"The answer has no code block.{thread}", fg="red", err=True)
+            hint = f" To see it: {pasteable_command('threads', 'show', result.thread)}" if result.thread else ""
+            typer.secho(f"The answer has no code block.{hint}", fg="red", err=True)
             return shell_call.EXIT_INCOMPLETE
         typer.echo(found["code"], nl=False)
     elif options.schema.strip():

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def back_up(
     file: Annotated[Path, typer.Argument(help="The new file. An existing file is never overwritten.", metavar="FILE")],
 ) -> None:
-    """Copy the ledger, threads and users into a file, also while servers run."""
+    """Copy the ledger, threads and users into a file while servers run."""
     settings = terminal_output.load_settings()
     if settings.store_url:
         terminal_output.exit_with_error(
@@ -50,19 +50,22 @@ def back_up(
 
 
 def forget_text(
-    user: Annotated[str, typer.Option(help="Only this user's.", metavar="NAME")] = "",
+    user: Annotated[str, typer.Option(help="Delete only the text of this user.", metavar="NAME")] = "",
     before: Annotated[
-        str, typer.Option(help="Only calls that ended before: a date such as 2026-11-01 (UTC), or 30d for 30 days ago.")
+        str,
+        typer.Option(
+            help="Delete only calls that ended before a date such as 2026-11-01 (UTC), or 30d for 30 days ago."
+        ),
     ] = "",
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Delete prompts and answers for good. Their cost stays in the ledger.
 
-    The lines typed into `chat` bear no date: they are all deleted, unless another user is named.
+    The lines typed into `chat` have no date, so all of them are deleted, unless another user is named.
     """
     if not user and not before:
-        raise typer.BadParameter("name a user (--user NAME), an age (--before DATE), or both.")
+        raise typer.BadParameter("name a user (--user NAME), a date (--before DATE), or both.")
     moment = parse_time_option(before, "--before").timestamp() if before else math.inf
     name = user.strip().lower()
     if name:

@@ -36,17 +36,20 @@ FileOption: TypeAlias = Annotated[
 ]
 ToolOption: TypeAlias = Annotated[
     list[ToolChoice],
-    typer.Option("--tool", help="web: search and cite. code: run code. read: look into files below here. Repeatable."),
+    typer.Option(
+        "--tool", help="web: search and cite. code: run code. read: read files below this directory. Repeatable."
+    ),
 ]
 ThreadOption: TypeAlias = Annotated[
     str, typer.Option("--thread", "-t", metavar="ID", help="Continue the conversation of this id (t_…).")
 ]
 ContinueOption: TypeAlias = Annotated[bool, typer.Option("--continue", "-c", help="Continue the latest conversation.")]
 MaxUsdOption: TypeAlias = Annotated[
-    float, typer.Option("--max-usd", min=0, metavar="USD", help="The most that an answer may cost; 0 for no limit.")
+    float, typer.Option("--max-usd", min=0, metavar="USD", help="Maximum cost of the answer; 0 for no limit.")
 ]
 MaxTokensOption: TypeAlias = Annotated[
-    int, typer.Option("--max-tokens", min=0, metavar="N", help="The most tokens of an answer; 0 for the model's limit.")
+    int,
+    typer.Option("--max-tokens", min=0, metavar="N", help="Maximum number of output tokens; 0 for the model's limit."),
 ]
 SchemaOption: TypeAlias = Annotated[
     str,
@@ -61,12 +64,10 @@ BatchOption: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--batch",
-        help="Half the price, with the answer within 24 hours. Ctrl-C ends the wait, not the job.",
+        help="Send a batch: half the price, within 24 hours. Ctrl-C ends the wait, not the job.",
     ),
 ]
-QuietOption: TypeAlias = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print neither status nor the line on cost.")
-]
+QuietOption: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print no status and no line on cost.")]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 

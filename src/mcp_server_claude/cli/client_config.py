@@ -44,7 +44,7 @@ CLIENT_NAMES: Mapping[Client, str] = {
 SERVER_NAME = "claude"
 """The server's name in a client: Claude Code calls its tools `mcp__claude__…`."""
 KEY_VARIABLE = "MCP_CLAUDE_API_KEY"
-KEY_VARIABLE_NOTE = f"{KEY_VARIABLE}, not ANTHROPIC_API_KEY: that one would change how Claude Code itself pays."
+KEY_VARIABLE_NOTE = f"{KEY_VARIABLE}, not ANTHROPIC_API_KEY: Claude Code would use that for its own requests too."
 KEY_PLACEHOLDER = "<your Anthropic API key>"
 """A value that `is_placeholder` recognises, so that a forgotten key is reported as such."""
 KEY_REFERENCE = "${MCP_CLAUDE_API_KEY}"

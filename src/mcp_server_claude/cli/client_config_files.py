@@ -105,7 +105,7 @@ def _merge_json(path: Path, before: str, configuration: Json) -> str:
     except ValueError:
         raise RequestError(f"{path} is not plain JSON (it may have comments). Add this server by hand.") from None
     if not isinstance(existing, dict):
-        raise RequestError(f"{path} does not hold a JSON object. Add this server by hand.")
+        raise RequestError(f"{path} does not contain a JSON object. Add this server by hand.")
     merged = cast("Json", existing)
     for name, value in configuration.items():
         present = merged.setdefault(name, type(value)())
@@ -115,7 +115,7 @@ def _merge_json(path: Path, before: str, configuration: Json) -> str:
             items = cast("list[object]", present)
             items += [item for item in cast("list[object]", value) if item not in items]
         else:
-            raise RequestError(f"{name!r} in {path} is not of the type that it should be. Add this server by hand.")
+            raise RequestError(f"{name!r} in {path} has the wrong type. Add this server by hand.")
     return before if json.loads(before or "{}") == merged else json.dumps(merged, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -137,7 +137,7 @@ def _merge_toml(path: Path, before: str, configuration: Json) -> str:
     if SERVER_NAME in servers:
         if servers[SERVER_NAME] == cast("Json", configuration["mcp_servers"])[SERVER_NAME]:
             return before
-        raise RequestError(f"{path} has another [mcp_servers.{SERVER_NAME}] already. Change it by hand.")
+        raise RequestError(f"{path} already has another [mcp_servers.{SERVER_NAME}]. Edit it by hand.")
     gap = "\n" if before and not before.endswith("\n") else ""
     return f"{before}{gap}{chr(10) if before else ''}{format_configuration('codex', configuration)}\n"
 

@@ -14,12 +14,14 @@ from mcp_server_claude.errors import RequestError
 
 
 def print_config(
-    client: Annotated[client_config.Client | None, typer.Argument(help="Only this client's.")] = None,
+    client: Annotated[
+        client_config.Client | None, typer.Argument(help="Print only this client's configuration.")
+    ] = None,
     url: Annotated[
         str, typer.Option("--url", metavar="URL", help="Connect to the HTTP server at this address instead.")
     ] = "",
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Only the text of the client's file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only the text of the client's file.")] = False,
     write: Annotated[bool, typer.Option("--write", help="Write it into the client's file, with a backup.")] = False,
 ) -> None:
     """Print your MCP client's configuration, ready to paste, or write it into the client's file.
@@ -69,9 +71,9 @@ def _write_client(client: client_config.Client, url: str) -> None:
     path = client_config_files.config_path(client, home=Path.home(), directory=Path.cwd())
     written = client_config_files.write_config(client, path, _configuration(client, url))
     if not written.has_changed:
-        typer.echo(f"{path} has this server already.")
+        typer.echo(f"{path} already contains this server.")
         return
-    backup = f"; the file before is {written.backup}" if written.backup else ""
+    backup = f"; the old file is {written.backup}" if written.backup else ""
     typer.echo(f"Wrote {path}{backup}. Restart {client_config.CLIENT_NAMES[client]}.")
     text = path.read_text(encoding="utf-8")
     for placeholder in (client_config.KEY_PLACEHOLDER, client_config.TOKEN_PLACEHOLDER):

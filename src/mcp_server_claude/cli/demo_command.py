@@ -10,13 +10,13 @@ from mcp_server_claude.cli import demo
 
 
 def run_demo(
-    prompt: Annotated[str, typer.Option(help="Ask this instead.")] = "",
+    prompt: Annotated[str, typer.Option(help="Ask this prompt instead.")] = "",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="With --http: the port of the pages; 0 for any free one.")
+        int, typer.Option(min=0, max=65535, help="With --http: the port to listen on; 0 for any free one.")
     ] = 8000,
     *,
     live: Annotated[bool, typer.Option("--live", help="Ask the real API, with your key. Costs about a cent.")] = False,
-    http: Annotated[bool, typer.Option("--http", help="Serve the chat page instead, for your browser.")] = False,
+    http: Annotated[bool, typer.Option("--http", help="Serve the chat page for your browser instead.")] = False,
 ) -> None:
     """Watch an answer stream through MCP. No key and no network needed."""
     if http and (live or prompt):

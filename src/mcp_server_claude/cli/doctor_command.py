@@ -26,7 +26,7 @@ def run_doctor(
     *,
     offline: Annotated[bool, typer.Option("--offline", help="Send nothing over the network.")] = False,
     ping: Annotated[
-        bool, typer.Option("--ping", help="Ask Claude for one word too, and print its cost: the whole path of a call.")
+        bool, typer.Option("--ping", help="Also ask Claude for one word, to test a whole call, and print its cost.")
     ] = False,
 ) -> None:
     """Check the key, the API, the ledger and more, with a hint for each problem.

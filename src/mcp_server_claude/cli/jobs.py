@@ -32,7 +32,7 @@ app = subcommand_group("List, show, wait for, cancel and resume background jobs,
 
 @app.command("list")
 def list_jobs(
-    number: Annotated[int, typer.Option("--number", "-n", min=1, max=10_000, help="The most rows.")] = 20,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, max=10_000, help="Maximum number of rows.")] = 20,
     user: UserOption = LOCAL.name,
     *,
     as_json: JsonOption = False,
@@ -53,13 +53,13 @@ def wait_for_job_end(
     job: JobArgument,
     user: UserOption = LOCAL.name,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0, metavar="SECONDS", help="The longest wait; 0 for no limit.")
+        float, typer.Option("--timeout", min=0, metavar="SECONDS", help="Maximum wait; 0 for no limit.")
     ] = 0.0,
     *,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Wait for the end of a job, and take part in it if no server runs it. Exit code 1 unless it is complete.
+    """Wait for the end of a job, and run it if no server does. Exit code 1 unless it is complete.
 
     Ctrl-C ends the wait; the job stays open for the next server, or the next wait.
     """
@@ -85,7 +85,7 @@ def resume_job(
 
 @app.command("cancel")
 def cancel_job(job: JobArgument, user: UserOption = LOCAL.name) -> None:
-    """Stop a job, also one that another process runs; what is answered is kept."""
+    """Stop a job, also in another process, and keep the answers so far."""
     raise typer.Exit(
         shell_call.run_with_services(partial(_stop_and_print, job_id=job.strip(), user=user.strip().lower()))
     )
@@ -99,7 +99,7 @@ def print_output(
     ] = "jsonl",
     user: UserOption = LOCAL.name,
 ) -> None:
-    """Print the answers of a job as they stand now, one line an item; of a single question its text."""
+    """Print the answers so far of a job, one line per item; for a single question its text."""
     work = partial(_output, job_id=job.strip(), user=user.strip().lower(), as_csv=form == "csv")
     shell_call.run_with_services(work)
 

@@ -27,7 +27,7 @@ app = subcommand_group("Keep API keys in the keyring of the operating system: se
 
 @app.command("set")
 def set_key(name: NameArgument = DEFAULT_KEY_NAME) -> None:
-    """Save a key, which is typed unseen or read from stdin, and print the setting that makes the server use it."""
+    """Save a key, typed without echo or read from stdin, and print the setting that selects it."""
     with shell_call.exit_on_call_error():
         _check_name(name)
         key = _read_key_input()
@@ -38,7 +38,7 @@ def set_key(name: NameArgument = DEFAULT_KEY_NAME) -> None:
 
 @app.command("list")
 def list_keys(*, as_json: JsonOption = False) -> None:
-    """List the names of the keys, never the keys."""
+    """List the names of the keys, without the keys."""
     in_use = terminal_output.load_settings().keyring
     with shell_call.exit_on_call_error():
         names = system_keyring.key_names()
@@ -73,5 +73,5 @@ def _read_key_input() -> str:
         text = sys.stdin.read(MAX_KEY_CHARS + 1)
     key = text.strip().strip("\"'").strip()
     if is_placeholder(key) or len(key) > MAX_KEY_CHARS:
-        raise RequestError("The input is no key. Type it, or pipe it to stdin.")
+        raise RequestError("The input is not a key. Type the key, or pipe it to stdin.")
     return key

@@ -59,8 +59,8 @@ def _file_reference(name: str, working_directory: Path, allow_names: Sequence[st
         return name
     if pattern := matching_pattern(resolved.parts[1:], allow_names):
         raise RequestError(
-            f"{name} is not sent: by its name ({pattern}) it may hold a secret. If it holds none, allow the name in "
-            "MCP_CLAUDE_ALLOW_FILES, or pipe the file to stdin."
+            f"{name} is not sent: judging by its name ({pattern}) it may contain a secret. If it does not, allow "
+            "the name in MCP_CLAUDE_ALLOW_FILES, or pipe the file to stdin."
         )
     try:
         if resolved.stat().st_size > MAX_FILE_BYTES:

@@ -38,12 +38,13 @@ def map_items(
     effort: EffortOption = "",
     schema: SchemaOption = "",
     max_usd: Annotated[
-        float, typer.Option("--max-usd", min=0, metavar="USD", help="The most that all items may cost; 0 for no limit.")
+        float,
+        typer.Option("--max-usd", min=0, metavar="USD", help="Maximum cost of all items together; 0 for no limit."),
     ] = 0.0,
     *,
     batch: BatchOption = False,
     approved: ApprovedOption = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what it would cost, and ask nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the price without asking.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON instead of the answers.")] = False,
     quiet: QuietOption = False,
 ) -> None:

@@ -23,7 +23,7 @@ def move_to_postgres(
     try:
         rows = copy_to_postgres(directory, to)
     except FileNotFoundError:
-        terminal_output.exit_with_error(f"There is no store in {directory}.")
+        terminal_output.exit_with_error(f"There is no database in {directory}.")
     except (OSError, StoreError) as error:
         terminal_output.exit_with_error(error)
     terminal_output.print_table(("table", "rows"), [(name, str(count)) for name, count in rows.items()])

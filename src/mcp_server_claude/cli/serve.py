@@ -11,12 +11,12 @@ from mcp_server_claude.cli import terminal_output
 
 
 def run_server(
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 or :: for every address.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 or :: for all addresses.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 for any free one.")] = 8000,
     *,
     http: Annotated[bool, typer.Option("--http", help="Serve /mcp, /chat and the pages over HTTP.")] = False,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Admit everybody while there are no users, also from other machines.")
+        bool, typer.Option("--insecure", help="Admit everybody, also from other machines, while there are no users.")
     ] = False,
 ) -> None:
     """Serve MCP over stdio; with --http serve a team: /mcp for clients, /chat for programs, / for people.

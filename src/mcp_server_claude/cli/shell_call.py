@@ -71,7 +71,7 @@ async def find_thread(services: Services, thread: str, *, continues: bool) -> st
     if not continues:
         return thread
     if thread:
-        raise RequestError("--continue and --thread exclude each other.")
+        raise RequestError("Use --continue or --thread, not both.")
     latest = await services.threads.latest_threads(LOCAL.name)
     if not latest:
         raise RequestError("There is no conversation to continue.", kind="not_found")

@@ -68,7 +68,7 @@ def _field_schema(type_name: str, description: str) -> dict[str, object]:
     is_list = type_name != name
     if name not in TYPES or (is_list and type_name != f"[{name}]"):
         types = ", ".join(TYPES)
-        raise RequestError(f"In the schema, {type_name[:40]!r} is no type. Types are {types}, and [str] for a list.")
+        raise RequestError(f"In the schema, {type_name[:40]!r} is not a type. Types are {types}, and [str] for a list.")
     schema: dict[str, object] = {"type": TYPES[name]}
     if is_list:
         schema = {"type": "array", "items": schema}

@@ -50,7 +50,7 @@ class ThreadMatch:
 
 @app.command("list")
 def list_threads(
-    number: Annotated[int, typer.Option("--number", "-n", min=1, max=10_000, help="The most rows.")] = 20,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, max=10_000, help="Maximum number of rows.")] = 20,
     user: UserOption = LOCAL.name,
     *,
     as_json: JsonOption = False,

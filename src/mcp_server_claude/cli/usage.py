@@ -72,8 +72,8 @@ def show_usage(
     since: Annotated[
         str, typer.Option(metavar="WHEN", help="today, 24h, 7d, 2w, or a date such as 2026-11-01 (UTC).")
     ] = "7d",
-    until: Annotated[str, typer.Option(metavar="DATE", help="Only requests before the end of this day.")] = "",
-    by: Annotated[Grouping, typer.Option(help="The meaning of a row.")] = "model",
+    until: Annotated[str, typer.Option(metavar="DATE", help="Only requests up to this day, included.")] = "",
+    by: Annotated[Grouping, typer.Option(help="What a row adds up.")] = "model",
     user: Annotated[str, typer.Option(metavar="NAME", help="Only this user's requests.")] = "",
     time_zone: Annotated[
         str, typer.Option("--time-zone", metavar="ZONE", help="Days of this zone, e.g. Europe/Berlin or local.")

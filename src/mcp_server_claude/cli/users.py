@@ -43,7 +43,7 @@ BudgetOption = Annotated[
 ]
 PerMinuteOption = Annotated[str, typer.Option(metavar="N", help="Calls started per minute: a number, none or default.")]
 ConcurrentOption = Annotated[str, typer.Option(metavar="N", help="Concurrent calls: a number, none or default.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the token alone.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the token.")]
 
 
 @app.command("add")
@@ -53,7 +53,7 @@ def add_user(
     per_minute: PerMinuteOption = "",
     concurrent: ConcurrentOption = "",
     *,
-    operator: Annotated[bool, typer.Option("--operator", help="Let them see everybody's usage.")] = False,
+    operator: Annotated[bool, typer.Option("--operator", help="Allow the user to see the usage of all users.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Restore a removed user of this name.")] = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -102,7 +102,8 @@ def set_limits(
     concurrent: ConcurrentOption = "",
     *,
     operator: Annotated[
-        bool | None, typer.Option("--operator/--no-operator", help="Let them see everybody's usage, or not.")
+        bool | None,
+        typer.Option("--operator/--no-operator", help="Allow the user to see the usage of all users, or not."),
     ] = None,
 ) -> None:
     """Change a user's limits or role, from their next request on."""

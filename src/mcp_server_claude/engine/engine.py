@@ -58,7 +58,7 @@ __all__ = ["CostEstimate", "Engine", "LedgerWriter"]
 MAX_READ_INTERVAL_S = 0.1
 """Seconds between two reads of a stream at most, for clients that get text every `progress_interval_s`. Other readers
 get it more often: there an interval would save little and make text later."""
-MISSING_FILE_NOTE = "no longer there, and left out of the thread: {}"
+MISSING_FILE_NOTE = "no longer exists and was left out of the thread: {}"
 DROPPED_THINKING_NOTE = "the thinking of earlier answers was left out because the API refused it"
 
 
@@ -351,11 +351,11 @@ class Engine:
         try:
             self._slots.acquire_nowait()
         except anyio.WouldBlock:
-            listener(Waiting(f"waiting for a place, {self._settings.max_concurrent} running now"))
+            listener(Waiting(f"waiting for a slot, {self._settings.max_concurrent} running now"))
             with anyio.move_on_after(prepared.deadline.remaining_s()) as wait_scope:
                 await self._slots.acquire()
             if wait_scope.cancelled_caught:
-                raise TemporaryError("No place became free for the call in time. Try again.", kind="capacity") from None
+                raise TemporaryError("No slot for the call became free in time. Try again.", kind="capacity") from None
         try:
             yield
         finally:

@@ -94,7 +94,7 @@ class FileTools:
         if isinstance(seen, str):
             return seen
         if self._shown_count >= MAX_SHOWN_FILES:
-            raise RequestError(f"{MAX_SHOWN_FILES} PDFs and images have been shown already; that is all there may be.")
+            raise RequestError(f"{MAX_SHOWN_FILES} PDFs and images have been shown already; no more are allowed.")
         self._shown_count += 1
         return [*seen]
 

@@ -88,9 +88,9 @@ def no_text_message(end: AnswerEnd) -> str:
         case "max_tokens":
             tokens = number_formatting.format_tokens(_limit_reached(end))
             if _budget_reached(end):
-                return f"All {tokens} output tokens that the budget allows went into thinking. {RAISE_BUDGET}"
+                return f"All {tokens} output tokens that the budget allows were used for thinking. {RAISE_BUDGET}"
             remedy = "a larger max_tokens or a lower effort" if _may_raise_max_tokens(end) else "a lower effort"
-            return f"All {tokens} output tokens went into thinking. Ask with {remedy}."
+            return f"All {tokens} output tokens were used for thinking. Ask with {remedy}."
         case None:
             return "The connection ended before any text came. Try again."
         case _:
@@ -101,7 +101,7 @@ def no_text_message(end: AnswerEnd) -> str:
 def cut_json_message(end: AnswerEnd) -> str:
     """The sentence of the error for JSON that `max_tokens` cut off."""
     if _budget_reached(end):
-        return f"What the budget allows was used up within the JSON. {RAISE_BUDGET}"
+        return f"The budget was used up before the JSON was complete. {RAISE_BUDGET}"
     return "max_tokens cut the JSON off. Ask with a larger max_tokens."
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 REFUSED_SCHEMA_REASONS = {
     "schema_too_complex": "The schema's compiled grammar is too large for the Messages API",
-    "schema_with_citations": "The Messages API takes no schema beside the citations of web tools",
+    "schema_with_citations": "The Messages API does not allow a schema together with the citations of web tools",
 }
 """The reasons for which the API refuses a schema that can be asked for in words instead, by error kind."""
 

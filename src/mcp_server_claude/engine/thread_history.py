@@ -152,7 +152,7 @@ def _change_notes(call: Call, model: ClaudeModel, left_out: PastMessage | None, 
     """Sentences on what has changed since the last answer, where that costs the thread its thinking."""
     last = next((past.model for past in reversed(call.history) if past.role == "assistant" and past.model), "")
     if last and last != model.id:
-        yield f"{last} gave the answer before: {model.id} may not read its thinking"
+        yield f"{last} gave the previous answer, and {model.id} may not read its thinking"
     if left_out is None:
         return
     tag, _, digest = left_out.prefix_digest.rpartition(".")

@@ -56,7 +56,7 @@ class ThreadRepair:
             return "the thinking of earlier answers is refused, asking again so that the API drops it"
         if self.additions_refused:
             return "the API takes no tools within a conversation, asking with all of them at its beginning"
-        return "a file of an earlier turn is no longer there, asking without it"
+        return "a file of an earlier turn no longer exists, asking without it"
 
 
 def next_repair(
@@ -94,7 +94,7 @@ def _is_refused_addition(failure: CallError) -> bool:
 def without_missing_files(content: Iterable[Block], missing: frozenset[str]) -> list[Block]:
     """The blocks of a message, with a sentence in place of each file that is missing."""
     return [
-        {"type": "text", "text": f"(The file {name} is no longer there.)"}
+        {"type": "text", "text": f"(The file {name} no longer exists.)"}
         if (name := remote_file(block)) and name in missing
         else block
         for block in content

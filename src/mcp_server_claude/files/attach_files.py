@@ -105,8 +105,8 @@ def _expand_glob(
             continue
     if not files and matches.secret_count:
         raise RequestError(
-            f"The files that {quote_name(glob)} matches may hold secrets, by their names. The operator can allow names "
-            f"in {ALLOW_FILES_SETTING}."
+            f"The files that {quote_name(glob)} matches may contain secrets, judging by their names. The operator "
+            f"can allow names in {ALLOW_FILES_SETTING}."
         )
     if not files:
         raise glob_patterns.no_match_error(glob, policy, roots, limit)

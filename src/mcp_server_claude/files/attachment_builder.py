@@ -173,7 +173,7 @@ class AttachmentBuilder:
 
     def _add_lines(self, content: FileContent, path: str, lines: LineRange) -> None:
         if not isinstance(content, TextFile):
-            raise RequestError(f"{quote_name(path)} is no text file, so it has no lines {lines}.")
+            raise RequestError(f"{quote_name(path)} is not a text file, so it has no lines {lines}.")
         rows = content.lines()
         if lines.first > len(rows):
             length = number_formatting.format_count(len(rows), "line")

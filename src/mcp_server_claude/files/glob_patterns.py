@@ -86,7 +86,7 @@ def no_match_error(glob: str, policy: FilePolicy, roots: Roots, limit: RunLimit 
 def _match_alternative(glob: str, policy: FilePolicy, roots: Roots, limit: RunLimit) -> GlobMatches:
     fixed, segments = _split_fixed_prefix(glob, policy, roots)
     if ".." in segments or sum(part.count("*") for part in segments) > MAX_STARS:
-        raise RequestError(f"The glob {quote_name(glob)} is too intricate; name a directory first and fewer stars.")
+        raise RequestError(f"The glob {quote_name(glob)} is too complex; begin with a directory, and use fewer stars.")
     if not segments:  # an alternative without a glob character
         rooted_path = resolve_path.resolve_name(fixed, policy, roots)
         return GlobMatches((rooted_path,) if _is_file(rooted_path, roots) else ())

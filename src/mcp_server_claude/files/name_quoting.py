@@ -36,7 +36,7 @@ def quote_names(values: Sequence[str], limit: int = 5) -> str:
 def roots_sentence(policy: FilePolicy) -> str:
     """A sentence that names the roots, or says that there are none."""
     if not policy.roots:
-        return f"This server may read no files: its operator has named no directory in {ROOTS_SETTING}."
+        return f"This server cannot read files: its operator has configured no directory in {ROOTS_SETTING}."
     return f"Readable: {quote_names([str(root) for root in policy.roots])}."
 
 

@@ -114,7 +114,7 @@ def read_file(
         return _number_lines(named.path, content.lines(), first_line, last_line)
     if isinstance(content, ImageFile | PdfFile) and len(content.data) > MAX_BINARY_RESULT_BYTES:
         size, limit = format_bytes(len(content.data)), format_bytes(MAX_BINARY_RESULT_BYTES)
-        raise RequestError(f"{quote_name(path)} is {size} large; at most {limit} can be shown.")
+        raise RequestError(f"{quote_name(path)} has {size}; at most {limit} can be shown.")
     builder = AttachmentBuilder(policy, roots, supports_images=model.images, supports_pdf=model.pdf, model=model.id)
     builder.add_file(InlineContent(content, named.path))
     return builder.to_attachments().blocks
@@ -263,7 +263,7 @@ def _read_content(path: str, policy: FilePolicy, roots: Roots) -> FileContent:
             raise resolve_path.is_directory_error(path, file)
         if file.stat_result.st_size > policy.max_file_bytes:
             size = format_bytes(file.stat_result.st_size)
-            raise RequestError(f"{quote_name(path)} is {size} large, too large to read.", kind="too_large")
+            raise RequestError(f"{quote_name(path)} has {size}, too much to read.", kind="too_large")
         return detect_content(file.read(policy.max_file_bytes))
 
 

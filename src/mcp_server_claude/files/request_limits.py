@@ -99,7 +99,7 @@ def _check_image(image: Mapping[str, object], count: int, side_limit: int, limit
 
 
 def _too_large(message: str) -> RequestError:
-    return RequestError(f"{message} Name fewer or smaller files, or begin a new thread.", kind="too_large")
+    return RequestError(f"{message} Name fewer or smaller files, or start a new thread.", kind="too_large")
 
 
 def _file_blocks(value: object) -> Iterator[Mapping[str, object]]:

@@ -59,7 +59,7 @@ def resolve_name(name: str, policy: FilePolicy, roots: Roots) -> RootedPath:
     is_home = name.startswith(("~/", "~" + os.sep))
     rooted_path = _resolve_home(name, roots) if is_home else roots.locate(absolute_path(name, roots))
     if rooted_path is None:
-        raise RequestError(f"{quote_name(name)} is outside of what may be read. {roots_sentence(policy)}")
+        raise RequestError(f"{quote_name(name)} is outside the directories that may be read. {roots_sentence(policy)}")
     check_secret_name(rooted_path, name, policy)
     return rooted_path
 
@@ -78,7 +78,7 @@ def check_secret_name(rooted_path: RootedPath, name: str, policy: FilePolicy) ->
     pattern = secret_names.matching_pattern(rooted_path.parts, policy.allow_secret_names)
     if pattern:
         raise RequestError(
-            f"{quote_name(name)} is not read: by its name ({pattern}) it may hold a secret. "
+            f"{quote_name(name)} is not read: judging by its name ({pattern}) it may hold a secret. "
             f"If it holds none, the operator can allow that name in {ALLOW_FILES_SETTING}."
         )
 
@@ -106,7 +106,9 @@ def explain_sandbox_error(name: str, error: SandboxError, policy: FilePolicy, ro
         case "missing":
             return RequestError(f"There is no {quoted}.{_suggest_names(name, error, policy, roots)}", kind="not_found")
         case "outside":
-            return RequestError(f"{quoted} is a link that leads outside of what may be read. {roots_sentence(policy)}")
+            return RequestError(
+                f"{quoted} is a link that leads outside the directories that may be read. {roots_sentence(policy)}"
+            )
         case "links":
             return RequestError(f"{quoted} is a link to itself, or one of too many.")
         case "special":
@@ -137,13 +139,13 @@ def _check_name(name: str) -> None:
     if not name.strip():
         raise RequestError("The name of a file is empty.")
     if len(name) > MAX_PATH_CHARS:
-        raise RequestError(f"A name of {len(name):,} characters is no path: {quote_name(name, 40)}.")
+        raise RequestError(f"A name of {len(name):,} characters is not a path: {quote_name(name, 40)}.")
     if "\0" in name:
-        raise RequestError(f"{quote_name(name)} is no path: it holds a zero character.")
+        raise RequestError(f"{quote_name(name)} is not a path: it contains a NUL character.")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise RequestError(f"{quote_name(name)} is no path: it is not well-formed Unicode.") from None
+        raise RequestError(f"{quote_name(name)} is not a path: it is not well-formed Unicode.") from None
 
 
 def _resolve_home(name: str, roots: Roots) -> RootedPath | None:

@@ -129,7 +129,7 @@ def _parse_data_uri(uri: str, policy: FilePolicy) -> InlineContent:
     length = (len(uri) - head.end()) * 3 // 4
     if length > policy.max_file_bytes:
         size, limit = format_bytes(length), format_bytes(policy.max_file_bytes)
-        raise RequestError(f"{subject} is {size} large; at most {limit} can be sent.", kind="too_large")
+        raise RequestError(f"{subject} has {size}; at most {limit} can be sent.", kind="too_large")
     try:
         data = b64decode(uri[head.end() :], validate=True)
     except (binascii.Error, ValueError):

@@ -92,7 +92,7 @@ async def job_result(jobs: BackgroundJobs, snapshot: JobSnapshot) -> CallToolRes
     if not snapshot.is_closed:
         content.append(_text_block(f'INCOMPLETE: it is still running. claude_jobs(id="{record.id}", wait=50) waits.'))
     elif snapshot.state != "complete":
-        content.append(_text_block("INCOMPLETE: the same call of claude_map asks for what is missing, and only that."))
+        content.append(_text_block("INCOMPLETE: the same call of claude_map asks only for the missing items."))
     return CallToolResult(content=[*content], _meta={JOB_KEY: snapshot.as_json()})
 
 

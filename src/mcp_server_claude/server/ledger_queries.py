@@ -37,7 +37,7 @@ class SpendingSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DailyBudget:
-    """A budget of a UTC day in US dollars, and what is left of it with running calls counted at their most."""
+    """A budget of a UTC day in US dollars, and what is left of it with with running calls at their maximum cost."""
 
     owner: str
     usd_per_day: float

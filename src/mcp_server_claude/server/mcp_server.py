@@ -46,23 +46,24 @@ if TYPE_CHECKING:
 SERVER_NAME = "mcp-server-claude"
 
 INSTRUCTIONS = """\
-Hands work to another Claude through the Anthropic API: a fresh context, any model, its own bill.
+Delegates work to another Claude through the Anthropic API: a fresh context, any model, a separate bill.
 
 Use it for: a second opinion or a review that is not biased by this conversation; a hard question for a stronger \
 model; reading PDFs, logs or many files that would fill your own context; a draft or an extraction on a cheap model. \
 Do not use it for what you can answer at once, or for work that needs your tools or this conversation.
 
-- claude_ask(prompt): the delegate sees only `prompt` and `files`, so write the goal, the constraints and the form \
-of the answer into the prompt, and name files by path, glob or URL instead of pasting them. `model`: haiku is \
-cheapest, sonnet the usual choice, opus for hard problems, fable for the hardest. `effort` says how hard to think, \
-`schema` makes the answer JSON, `tools` lets it search the web, run code or look into files, `max_usd` limits the \
-cost, `dry_run` only prices it. `thread` continues an earlier answer: pass the id (t_…) from its last line instead \
-of repeating the context. `background` returns a job id at once. Ask independent questions in parallel.
-- claude_map(prompt, items): the same question about many items (texts, rows, files) in parallel, on a cheap model; \
-the answers are in a file, and the same call again continues what was interrupted.
-- claude_jobs(id): read, wait for or stop a call, a job or a thread. Nothing is lost after a time-out or a cancel: \
-without an id it lists the latest.
-- claude_info(about): models with prices and limits, what was spent, what is left of the budget, the configuration.
+- claude_ask(prompt): the delegate sees only `prompt` and `files`, so state the goal, the constraints and the form of \
+the answer in the prompt, and name files by path, glob or URL instead of pasting them. `model`: haiku is cheapest, \
+sonnet the usual choice, opus for hard problems, fable for the hardest. `effort` says how hard to think, `schema` \
+makes the answer JSON, `tools` lets it search the web, run code or read files, `max_usd` limits the cost, `dry_run` \
+only prices it. `thread` continues an earlier answer: pass the id (t_…) from its last line instead of repeating the \
+context. `background` returns a job id at once. Ask independent questions in parallel.
+- claude_map(prompt, items): one question about many texts, files (["docs/*.md"]) or rows (["people.csv"]) in \
+parallel; `{{item}}` or `{{column}}` in the prompt is replaced. The answers are written to a file; the same call \
+again continues an interrupted one. `batch` takes up to 24 hours at half the price.
+- claude_jobs(id, wait=50): wait for or read a call (c_…), job (j_…) or thread (t_…); `cancel` stops it. No text is \
+lost after a time-out or a cancel: without an id it lists the latest.
+- claude_info(about): models with prices and limits, spending, the rest of the budget, the configuration.
 
 Default model: {model}. A result whose last block begins with INCOMPLETE: was cut; it says why and how to continue.\
 """

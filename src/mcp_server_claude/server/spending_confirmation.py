@@ -91,7 +91,7 @@ async def check_approval(
         raise RequestError("The user did not approve the cost of this call. Nothing was sent.", kind="confirmation")
     if not is_first:
         raise RequestError(
-            "This approval was used for another call meanwhile. Nothing was sent; call again to be asked again.",
+            "This approval was already used for another call. Nothing was sent; repeat the call to be asked again.",
             kind="confirmation",
         )
 

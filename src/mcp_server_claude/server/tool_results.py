@@ -87,7 +87,7 @@ def truncate_text(text: str, address: str, limit: int | None, noun: str = "answe
         content.append(ResourceLink(type="resource_link", uri=address, name=f"the whole {noun}"))
         content.append(
             _text_block(
-                f"CUT: {len(head):,} of {len(whole):,} characters; {address} holds the whole {noun}, "
+                f"CUT: {len(head):,} of {len(whole):,} characters; {address} has the whole {noun}, "
                 f"{address}?offset={len(head)} continues from here page by page."
             )
         )
@@ -96,7 +96,7 @@ def truncate_text(text: str, address: str, limit: int | None, noun: str = "answe
 
 def _link_to_json(text: str, call_id: str) -> list[ContentBlock]:
     address = f"claude://calls/{call_id}"
-    size = f"The JSON has {len(text):,} characters, more than a result may hold here."
+    size = f"The JSON has {len(text):,} characters, more than a result may have here."
     return [
         _text_block(f"{size} {address} holds it whole, {address}?offset=0 page by page."),
         ResourceLink(type="resource_link", uri=address, name="the whole answer", mime_type="text/plain"),

@@ -362,9 +362,9 @@ def test_the_menu_is_newest_first_and_without_the_retired() -> None:
 
 def test_a_request_beyond_the_model_is_rejected_with_what_the_model_supports() -> None:
     models = catalogue()
-    with pytest.raises(RequestError, match=r"^claude-haiku-4-5-20251001 takes no effort\.$"):
+    with pytest.raises(RequestError, match=r"^claude-haiku-4-5-20251001 does not support effort\.$"):
         check_model_accepts(models.resolve_model("claude-haiku-4-5"), effort="low", max_tokens=0)
-    with pytest.raises(RequestError, match=r"^claude-opus-4-6 takes effort low, medium, high or max\.$"):
+    with pytest.raises(RequestError, match=r"^claude-opus-4-6 supports effort low, medium, high or max\.$"):
         check_model_accepts(models.resolve_model("claude-opus-4-6"), effort="xhigh", max_tokens=0)
     with pytest.raises(
         RequestError, match=r"^claude-sonnet-4-6 writes at most 64,000 tokens; max_tokens was 100,000\.$"

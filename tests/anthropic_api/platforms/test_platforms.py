@@ -608,7 +608,7 @@ MISSING: list[object] = [
     ),
     pytest.param("bedrock", {}, "platform", "Amazon Bedrock needs a region", marks=needs("boto3")),
     pytest.param(
-        "bedrock", {"AWS_REGION": "evil.example/#"}, "platform", "AWS_REGION does not hold", marks=needs("boto3")
+        "bedrock", {"AWS_REGION": "evil.example/#"}, "platform", "AWS_REGION does not contain", marks=needs("boto3")
     ),
     pytest.param(
         "bedrock-mantle", {"AWS_BEARER_TOKEN_BEDROCK": "${TOKEN}"}, "no_key", "placeholder that was never filled in"
@@ -730,7 +730,7 @@ FAULTS: list[tuple[Name, int, bytes, tuple[tuple[str, str], ...], str, str]] = [
         b'{"Message": "User is not authorized to perform bedrock:InvokeModel"}',
         (("x-amzn-errortype", "AccessDeniedException"),),
         "permission",
-        "may not do this on Amazon Bedrock. The API says: User is not authorized",
+        "have no permission for this on Amazon Bedrock. The API says: User is not authorized",
     ),
     (
         "bedrock", 400,
@@ -745,7 +745,10 @@ FAULTS: list[tuple[Name, int, bytes, tuple[tuple[str, str], ...], str, str]] = [
         b'{"error": {"code": 403, "message": "Permission denied on resource project tea.", "status": "DENIED"}}',
         (),
         "permission",
-        "may not do this on Google Cloud (Vertex AI). The API says: Permission denied on resource project tea.",
+        (
+            "have no permission for this on Google Cloud (Vertex AI). "
+            "The API says: Permission denied on resource project tea."
+        ),
     ),
     (
         "foundry", 401,

@@ -272,8 +272,8 @@ async def test_a_call_of_a_tool_that_was_not_offered_is_an_error(session: McpSes
         ({"prompt": "x", "max_token": 9}, "There is no parameter named 'max_token'. Did you mean max_tokens?"),
         ({"prompt": "x", "sytem": "s"}, "There is no parameter named 'sytem'. Did you mean system?"),
         ({"prompt": "x", "model": "opsu"}, "There is no model named 'opsu'; nearest: opus."),
-        ({"prompt": "x", "model": "claude-opus-4-5", "effort": "max"}, " takes effort low, medium or high."),
-        ({"prompt": "x", "model": "claude-haiku-4-5", "effort": "low"}, " takes no effort."),
+        ({"prompt": "x", "model": "claude-opus-4-5", "effort": "max"}, " supports effort low, medium or high."),
+        ({"prompt": "x", "model": "claude-haiku-4-5", "effort": "low"}, " does not support effort."),
         ({"prompt": "x", "effort": "hard"}, "effort must be one of low, medium, high, xhigh or max."),
         ({"prompt": "x", "max_tokens": 128_001}, "claude-sonnet-5-5 writes at most 128,000 tokens;"),
         ({"prompt": "x", "max_tokens": -1}, "max_tokens must be greater than or equal to 0."),
@@ -433,7 +433,11 @@ async def test_a_cancelled_call_closes_the_upstream_and_leaves_its_entry_in_the_
     [
         ("", "There is no API key.", "no_key"),
         ("${ANTHROPIC_API_KEY}", "There is no API key", "no_key"),
-        ("sk-ant-secret-one\nsk-ant-secret-two", "holds a line break, a space or a control character", "malformed_key"),
+        (
+            "sk-ant-secret-one\nsk-ant-secret-two",
+            "contains a line break, a space or a control character",
+            "malformed_key",
+        ),
     ],
 )
 async def test_an_unusable_key_is_reported_in_a_sentence_without_the_key(

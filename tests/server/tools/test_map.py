@@ -228,7 +228,7 @@ async def test_a_file_that_is_an_item_is_not_written_to_the_cache_and_the_rules_
         (["x"], {"output": "../out.jsonl"}, "outside"),
         (["x"], {"output": "out.txt"}, "output must be the path of a .jsonl or .csv file."),
         (["x"], {"output": "no/out.jsonl"}, "its directory does not exist"),
-        (["x"], {"output": "taken.jsonl"}, "exists and is not that of this job"),
+        (["x"], {"output": "taken.jsonl"}, "exists and belongs to something else"),
     ],
 )
 async def test_an_impossible_job_is_rejected_before_anything_is_sent(

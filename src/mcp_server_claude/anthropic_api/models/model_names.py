@@ -71,7 +71,7 @@ class ModelCatalog:
         model_name = name.strip() or default.strip()
         if holds_key(model_name):
             raise RequestError(
-                "model holds what looks like an API key. Put the key in MCP_CLAUDE_API_KEY; this one counts as leaked.",
+                "model contains what looks like an API key. Put the key in MCP_CLAUDE_API_KEY; this one is leaked.",
                 kind="unknown_model",
             )
         model = self._by_exact_id(model_name) or self._by_alias(model_name) or self.newest_in_line(model_name.lower())
@@ -142,8 +142,8 @@ def check_model_accepts(
         raise RequestError(f"{model.id} cannot run code{_tools_hint(model)}.", kind="unsupported")
     if effort and effort not in model.efforts:
         if not model.efforts:
-            raise RequestError(f"{model.id} takes no effort.", kind="unsupported")
-        raise RequestError(f"{model.id} takes effort {_join_with_or(model.efforts)}.", kind="unsupported")
+            raise RequestError(f"{model.id} does not support effort.", kind="unsupported")
+        raise RequestError(f"{model.id} supports effort {_join_with_or(model.efforts)}.", kind="unsupported")
     if model.max_output_tokens and max_tokens > model.max_output_tokens:
         raise RequestError(
             f"{model.id} writes at most {model.max_output_tokens:,} tokens; max_tokens was {max_tokens:,}.",

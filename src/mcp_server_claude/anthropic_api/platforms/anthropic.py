@@ -139,7 +139,7 @@ def _no_key_message(api_key_value: str) -> str:
     variable = next((name for name in ("MCP_CLAUDE_API_KEY", "ANTHROPIC_API_KEY") if os.environ.get(name)), "")
     if variable or api_key_value:
         unfilled = variable or "ANTHROPIC_API_KEY"
-        return f"There is no API key: {unfilled} holds a placeholder that was never filled in. {HOW_TO_SET_KEY}"
+        return f"There is no API key: {unfilled} contains a placeholder that was never filled in. {HOW_TO_SET_KEY}"
     return f"There is no API key. {HOW_TO_SET_KEY}"
 
 

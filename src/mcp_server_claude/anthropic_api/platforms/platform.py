@@ -145,7 +145,10 @@ class Platform(ABC):
             case "authentication":
                 message = f"{self.title} does not accept the credentials from {credential.source}.{api_message}"
             case "permission":
-                message = f"The credentials from {credential.source} may not do this on {self.title}.{api_message}"
+                message = (
+                    f"The credentials from {credential.source} have no permission for this on {self.title}."
+                    f"{api_message}"
+                )
             case _:
                 return call_error
         return call_error.with_message(message)

@@ -23,7 +23,9 @@ SERVER_VARIABLE_PREFIXES = ("MCP_CLAUDE_", "ANTHROPIC_", "OTEL_")
 async def serve_pages(console: Console, *, port: int, home: str) -> int:
     """Serve until Ctrl-C; the server's exit code. `home` is a directory for its data."""
     async with Simulator(pace=DEMO_PACE) as simulator:
-        console.print("No key, no network: the API is simulated, and what is asked goes with the demo.", style="dim")
+        console.print(
+            "No key, no network: the API is simulated, and what you ask is deleted when the demo ends.", style="dim"
+        )
         command = [sys.executable, "-m", "mcp_server_claude", "serve", "--http", "--port", str(port)]
         others = {name: value for name, value in os.environ.items() if not name.startswith(SERVER_VARIABLE_PREFIXES)}
         server = await anyio.open_process(

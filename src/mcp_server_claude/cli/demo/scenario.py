@@ -168,7 +168,7 @@ def _usage_facts(usage: Usage) -> list[Fact]:
 async def _cancellation_facts(streamed: StreamedCall, simulator: Simulator | None) -> list[Fact]:
     """When the API lost its client; only the simulated one reports it."""
     if streamed.cancelled_at is None:
-        return [("cancelled", "no: the answer was over before")]
+        return [("cancelled", "no: the answer was complete before")]
     cancelled = ("cancelled", f"after {len(streamed.text)} characters, with notifications/cancelled")
     if simulator is None:
         return [cancelled]

@@ -122,7 +122,9 @@ def check_clock() -> Finding:
     now = datetime.now(UTC)
     text = f"{now:%Y-%m-%d %H:%M} UTC"
     if f"{now:%Y-%m-%d}" < bundled_catalog().as_of:
-        return Finding(name="clock", ok=False, text=f"{text} is before this package was made.", hint="Set the clock.")
+        return Finding(
+            name="clock", ok=False, text=f"{text} is earlier than the release of this package.", hint="Set the clock."
+        )
     return Finding(name="clock", ok=True, text=text)
 
 
@@ -135,7 +137,7 @@ def check_settings(settings: Settings) -> list[Finding]:
     sources = sorted({settings.source_of(name) for name in names})
     path = config_file()
     names = ", ".join(sources) or "all defaults"
-    return [Finding(name="settings", ok=True, text=names if path.exists() else f"{names} (there is no {path})")]
+    return [Finding(name="settings", ok=True, text=names if path.exists() else f"{names}; there is no file {path}")]
 
 
 def check_credentials(settings: Settings) -> tuple[list[Finding], Credential | None]:

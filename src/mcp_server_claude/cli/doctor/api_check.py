@@ -54,9 +54,11 @@ async def check_api(settings: Settings, catalog: ModelCatalog) -> tuple[Finding,
         text = f"accepted the key and listed {number_formatting.format_count(len(listed), 'model')} in {took}"
         return Finding(name="API", ok=True, text=text), ModelCatalog.newest_first(listed, "api", today)
     if failure is None:
-        text = f"answered in {took}, but it has no list of models, as gateways do: whether it takes the key is unknown."
+        text = (
+            f"answered in {took}, but it has no list of models, as gateways do: whether it accepts the key is unknown."
+        )
         return Finding(
-            name="API", ok=None, text=text, hint="Ask it something; ids of models are sent as given."
+            name="API", ok=None, text=text, hint="Ask a question to check it; ids of models are sent as given."
         ), catalog
     hint = HINTS_BY_KIND.get(failure.kind, NETWORK_HINT)
     return Finding(name="API", ok=False, text=str(failure), hint=hint), catalog

@@ -72,7 +72,7 @@ async def check_oidc(settings: Settings, *, offline: bool) -> list[Finding]:
         hint = "Its metadata must be reachable from here, name exactly this issuer, and contain jwks_uri."
         return [Finding(name="sign-in", ok=False, text=text, hint=hint)]
     note = "" if offline else ", which provided its keys"
-    text = f"{settings.oidc_issuer}{note}; its tokens must be meant for {oidc_tokens.accepted_audiences(settings)[0]}"
+    text = f"{settings.oidc_issuer}{note}; its tokens must be issued for {oidc_tokens.accepted_audiences(settings)[0]}"
     return [Finding(name="sign-in", ok=True, text=text)]
 
 

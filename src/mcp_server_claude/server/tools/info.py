@@ -130,16 +130,16 @@ async def budget_text(services: ServiceAccess, user: User) -> str:
     anew = f"It resets at {reset_at:%Y-%m-%d %H:%M} UTC."
     if not budgets:
         setting = " (MCP_CLAUDE_BUDGET_USD_PER_DAY)" if user.role == "operator" else ""
-        return f"There is no budget a day{setting}; max_usd limits a single call."
+        return f"There is no daily budget{setting}; max_usd limits a single call."
     rows = [
         (each.owner, number_formatting.format_usd(each.left_usd), number_formatting.format_usd(each.usd_per_day))
         for each in budgets
     ]
     if len(rows) == 1:
         ((_, left, cap),) = rows
-        return f"{left} of {cap} is left for today, running calls counted at their most. {anew}"
+        return f"{left} of {cap} is left for today, with running calls at their maximum cost. {anew}"
     table = tool_results.markdown_table(("budget", "left today", "a day"), rows)
-    return f"{table}\n\nRunning calls are counted at their most. {anew}"
+    return f"{table}\n\nRunning calls are counted at their maximum cost. {anew}"
 
 
 async def config_text(services: ServiceAccess, user: User) -> str:
