@@ -27,6 +27,7 @@ OUTSIDE_PAGES = (
 MERMAID = ROOT / "build" / "mermaid" / "package" / "dist" / "mermaid.min.js"
 """The library that draws the diagrams, as `scripts/docs` fetched it; without it browsers load it from a public host."""
 REPOSITORY_LINK = re.compile(r"\[([^]]+)\]\((?:\.\./)?([\w./-]+)(#[\w-]+)?\)")
+SETTING_NAME = re.compile(r"(?<=<code>)[A-Z]+(?:_[A-Z]+){2,}(?=</code>)")
 DOCS_LINK = re.compile(r"\]\((?:\.\./)?docs/")
 
 
@@ -52,6 +53,11 @@ def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
     if page.file.src_uri in OUTSIDE_PAGES:
         markdown = DOCS_LINK.sub(f"]({up}", markdown)
     return REPOSITORY_LINK.sub(_site_link, markdown)
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Let the names of settings break at their underscores in narrow columns of tables."""
+    return SETTING_NAME.sub(lambda found: found[0].replace("_", "_<wbr>"), html)
 
 
 def _site_link(found: re.Match[str]) -> str:
