@@ -190,7 +190,7 @@ async def test_a_certificate_file_without_certificates_is_named(
 ) -> None:
     (tmp_path / "ca.pem").write_text("tea")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    with pytest.raises(ConfigurationError, match=r"^SSL_CERT_FILE .* holds no certificates") as error:
+    with pytest.raises(ConfigurationError, match=r"^SSL_CERT_FILE .* contains no certificates") as error:
         await claude_at("https://gateway.test").get_client()
     assert error.value.kind == "tls"
 

@@ -624,7 +624,9 @@ MISSING: list[object] = [
     pytest.param(
         "foundry", {"ANTHROPIC_FOUNDRY_API_KEY": "k"}, "platform", "needs a resource: set ANTHROPIC_FOUNDRY_RESOURCE"
     ),
-    pytest.param("foundry", {"ANTHROPIC_FOUNDRY_API_KEY": "k k"}, "malformed_key", "ANTHROPIC_FOUNDRY_API_KEY holds a"),
+    pytest.param(
+        "foundry", {"ANTHROPIC_FOUNDRY_API_KEY": "k k"}, "malformed_key", "ANTHROPIC_FOUNDRY_API_KEY contains a"
+    ),
 ]
 
 
