@@ -78,8 +78,8 @@ def check_secret_name(rooted_path: RootedPath, name: str, policy: FilePolicy) ->
     pattern = secret_names.matching_pattern(rooted_path.parts, policy.allow_secret_names)
     if pattern:
         raise RequestError(
-            f"{quote_name(name)} is not read: judging by its name ({pattern}) it may hold a secret. "
-            f"If it holds none, the operator can allow that name in {ALLOW_FILES_SETTING}."
+            f"{quote_name(name)} is not read: judging by its name ({pattern}) it may contain a secret. "
+            f"If it does not, the operator can allow that name in {ALLOW_FILES_SETTING}."
         )
 
 
