@@ -82,12 +82,10 @@ def test_no_frame_is_drawn_within_a_print() -> None:
         frame.set()
         return Text("\n".join(rows))
 
-    region = LiveRegion(render, console)
-    region.start()
-    assert frame.wait(30)
-    with region.paused():
-        console.print(SlowText())
-    rows.remove("preview")
-    region.stop()
+    with LiveRegion(render, console) as region:
+        assert frame.wait(30)
+        with region.paused():
+            console.print(SlowText())
+        rows.remove("preview")
     console.print("end")
     assert shown_lines(console) == ["heading", "end"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console, Group
@@ -100,13 +100,14 @@ class MarkdownDisplay:
         self._status = StatusText()
         self._shows_status = status
         self._region = LiveRegion(self._unfinished, self._console)
+        self._region_exit = ExitStack()
 
     def __enter__(self) -> Self:
-        self._region.start()
+        self._region_exit.enter_context(self._region)
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self._region.stop()
+        self._region_exit.close()
         if self._stream.rest.strip():
             self._console.print(CompactMarkdown(self._stream.rest))
 
@@ -149,13 +150,12 @@ class LiveRegion:
         self._has_ended = threading.Event()
         self._frames = threading.Thread(target=self._draw_frames, daemon=True)
 
-    def start(self) -> None:
-        """Draw frames until `stop`."""
+    def __enter__(self) -> Self:
         self._live.start()
         self._frames.start()
+        return self
 
-    def stop(self) -> None:
-        """Erase the region."""
+    def __exit__(self, *failure: object) -> None:
         self._has_ended.set()
         self._frames.join()
         self._live.stop()

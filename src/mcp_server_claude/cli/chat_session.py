@@ -193,7 +193,7 @@ def _cost_text(state: ChatState) -> str:
 
 
 async def _ask(services: Services, options: ChatOptions, state: ChatState, message: str) -> None:
-    call = await shell_call.run_until_signal(partial(_prepare_call, services, options, state, message))
+    call = await shell_call.run_until_signal(partial(_build_approved_call, services, options, state, message))
     if call is None:
         typer.secho("[stopped · nothing was sent]", fg="yellow", err=True)
         return
@@ -214,7 +214,7 @@ async def _ask(services: Services, options: ChatOptions, state: ChatState, messa
     shell_call.print_footer(reply)
 
 
-async def _prepare_call(services: Services, options: ChatOptions, state: ChatState, message: str) -> Call:
+async def _build_approved_call(services: Services, options: ChatOptions, state: ChatState, message: str) -> Call:
     files = local_files.file_references(
         state.files, working_directory=Path.cwd(), allow_names=services.settings.allow_files
     )
