@@ -10,9 +10,16 @@ from playwright.async_api import expect
 
 from mcp_server_claude.simulator import directive
 from support.browser.axe_core import RUN_AXE
+from support.browser.browser_sessions import browser_sessions
+from support.browser.page_server import page_server
 from support.quick_run import slow_beyond
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.async_api import Browser
+
+    from mcp_server_claude.simulator import Simulator
     from support.browser.browser_sessions import BrowserSessions
     from support.browser.page_driver import PageDriver
 
@@ -95,6 +102,31 @@ async def test_the_page_of_a_failure_is_accessible(sessions: BrowserSessions, ax
     await reader.ask("How much?")
     await expect(reader.note).to_contain_text(re.compile("budget"))
     await no_fault(reader, axe)
+
+
+@pytest.mark.parametrize(("theme", "width"), SCREENS)
+async def test_a_cost_is_approved_by_keyboard(
+    chromium: Browser, upstream: Simulator, tmp_path: Path, axe: str, theme: Theme, width: int
+) -> None:
+    async with (
+        page_server(tmp_path, upstream, {"ada": "50/day"}, confirm_above_usd=0.05) as site,
+        browser_sessions(chromium, site) as sessions,
+    ):
+        sessions.monitor.expect_message("402")
+        reader = await sessions.open_page(
+            viewport={"width": width, "height": 800}, color_scheme=theme, reduced_motion="reduce"
+        )
+        await reader.goto()
+        await reader.ask(f"Write a book. {directive(tokens=10)}")
+        await expect(reader.note).to_contain_text("Send it?")
+        await no_fault(reader, axe)
+
+        await reader.question.focus()
+        for name in ("Edit", "Send"):
+            await reader.page.keyboard.press("Shift+Tab")
+            await expect(reader.note.get_by_role("button", name=name)).to_be_focused()
+        await reader.page.keyboard.press("Enter")
+        await reader.wait_until_complete()
 
 
 @pytest.mark.parametrize(("theme", "width"), SCREENS)

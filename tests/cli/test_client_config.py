@@ -148,7 +148,7 @@ def test_without_the_console_script_the_interpreter_starts_the_package(monkeypat
 @each_client
 def test_a_configuration_is_added_to_an_existing_file_with_a_backup(client: Client, tmp_path: Path) -> None:
     if client == "inspector":
-        with pytest.raises(RequestError, match="no file of its own"):
+        with pytest.raises(RequestError, match="no file of a fixed name"):
             config_path(client, home=tmp_path, directory=tmp_path, environ={})
         return
     path = config_path(client, home=tmp_path, directory=tmp_path, environ={})
@@ -239,4 +239,5 @@ def test_write_changes_the_file_of_the_project(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.stdout.startswith(f"Wrote {tmp_path / '.mcp.json'}. Restart Claude Code.")
+    assert "It takes MCP_CLAUDE_API_KEY from your environment." in done.stdout
     assert entry_of(json.loads((tmp_path / ".mcp.json").read_text()))["type"] == "stdio"

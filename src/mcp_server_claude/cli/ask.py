@@ -52,7 +52,7 @@ def ask_question(
     Input on stdin is sent along with the prompt, or is the prompt if there is none:
     `git diff | mcp-server-claude ask "Review this"`.
 
-    Ctrl-C stops the answer and keeps what there is. Exit codes: 0 a complete answer, 1 an incomplete one, 2 a wrong
+    Ctrl-C stops the answer and keeps the text so far. Exit codes: 0 a complete answer, 1 an incomplete one, 2 a wrong
     argument, 75 try again later, 78 a missing or wrong configuration, 130 Ctrl-C.
     """
     from mcp_server_claude.cli.ask_session import run_question

@@ -35,7 +35,7 @@ def start_chat(
     """Talk with Claude in the terminal.
 
     A line that ends with a backslash continues on the next one; three quotation marks begin and end a text of several
-    lines. `/help` lists the commands. Ctrl-C stops an answer and keeps what there is; Ctrl-D ends the conversation,
+    lines. `/help` lists the commands. Ctrl-C stops an answer and keeps the text so far; Ctrl-D ends the conversation,
     which `--continue` takes up again.
     """
     from mcp_server_claude.cli.chat_session import ChatOptions, run_chat

@@ -44,7 +44,9 @@ CLIENT_NAMES: Mapping[Client, str] = {
 SERVER_NAME = "claude"
 """The server's name in a client: Claude Code calls its tools `mcp__claude__…`."""
 KEY_VARIABLE = "MCP_CLAUDE_API_KEY"
-KEY_VARIABLE_NOTE = f"{KEY_VARIABLE}, not ANTHROPIC_API_KEY: Claude Code would use that for its own requests too."
+ENVIRONMENT_KEY_CLIENTS: frozenset[Client] = frozenset({"claude-code", "codex", "cursor", "gemini", "windsurf"})
+"""Clients whose file refers to the key in their environment."""
+KEY_VARIABLE_NOTE = f"Put the key in {KEY_VARIABLE}. Claude Code would use ANTHROPIC_API_KEY for its own requests too."
 KEY_PLACEHOLDER = "<your Anthropic API key>"
 """A value that `is_placeholder` recognises, so that a forgotten key is reported as such."""
 KEY_REFERENCE = "${MCP_CLAUDE_API_KEY}"
@@ -201,7 +203,7 @@ def _config_location(client: Client) -> str:
         case "vscode":
             return "In .vscode/mcp.json of a workspace (it asks for the key once, and keeps it)"
         case "windsurf":
-            return "In ~/.codeium/windsurf/mcp_config.json"
+            return f"In ~/.codeium/windsurf/mcp_config.json (it takes {KEY_VARIABLE} from your environment)"
         case "zed":
             return "In Zed's settings.json (zed: open settings file)"
         case "codex":

@@ -74,7 +74,9 @@ def config_path(
         case "cline":
             return _cline_path(home, environ)
         case "inspector":
-            raise RequestError("The Inspector has no file of its own; pass the printed one with --config.")
+            raise RequestError(
+                "The Inspector has no file of a fixed name. Save what --json prints, and pass that file with --config."
+            )
 
 
 def write_config(client: Client, path: Path, configuration: Json) -> WrittenConfig:

@@ -75,6 +75,8 @@ def _write_client(client: client_config.Client, url: str) -> None:
         return
     backup = f"; the old file is {written.backup}" if written.backup else ""
     typer.echo(f"Wrote {path}{backup}. Restart {client_config.CLIENT_NAMES[client]}.")
+    if not url and client in client_config.ENVIRONMENT_KEY_CLIENTS:
+        typer.echo(f"It takes {client_config.KEY_VARIABLE} from your environment.")
     text = path.read_text(encoding="utf-8")
     for placeholder in (client_config.KEY_PLACEHOLDER, client_config.TOKEN_PLACEHOLDER):
         if placeholder in text:
