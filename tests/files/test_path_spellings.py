@@ -87,7 +87,7 @@ def test_a_file_named_like_a_spelling_is_that_file(tree: FileTree) -> None:
         ("file://elsewhere/etc/hosts", r"names a file of this machine"),
         ("file:///etc/passwd", r"outside the directories that may be read"),
         ("file://{root}/%2e%2e/outside/canary.txt", r"outside the directories that may be read"),
-        ("file://{root}/a%00b", r"zero character"),
+        ("file://{root}/a%00b", r"NUL character"),
         ("@.env", r"may contain a secret"),
         ("@.env:1-3", r"may contain a secret"),
         ("file://{root}/.env", r"may contain a secret"),
