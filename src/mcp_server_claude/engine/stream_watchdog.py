@@ -1,7 +1,7 @@
 """A watchdog for one call: it compares timestamps once a second and cancels a stream that stays silent.
 
-Only the time in which this process ran counts as silence. A suspended process or a blocked event loop reads nothing,
-and what arrived meanwhile lies unread: it is no fault of the stream.
+Only the time in which this process ran counts as silence. A suspended process reads nothing, and what arrived meanwhile
+lies unread: it is no fault of the stream.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class StreamWatchdog:
         self._check_interval_s = min(
             MAX_CHECK_INTERVAL_S, settings.bytes_timeout_s / 4, settings.event_timeout_s / 4, settings.deadline_s / 4
         )
+        # A check that is late by less is that of a busy machine, which reads its streams between two checks.
+        self._suspension_s = min(settings.bytes_timeout_s, settings.event_timeout_s) / 2
         self._watched: _WatchedStream | None = None
 
     async def run(self) -> None:
@@ -45,7 +47,8 @@ class StreamWatchdog:
             late_s = time.monotonic() - due_at
             self._on_tick()
             if self._watched is not None:
-                self._watched.extend(late_s)
+                if late_s > self._suspension_s:
+                    self._watched.extend(late_s)
                 self._check(self._watched)
 
     async def watch_stream(self, stream: MessageStream, receive: Callable[[], Awaitable[None]]) -> None:

@@ -29,6 +29,8 @@ DATABASE_FILE = "store.db"
 SIBLING_SUFFIXES = ("-wal", "-shm", "-journal")
 BUSY_TIMEOUT_S = 30.0
 """Seconds that a statement waits for another process's lock."""
+BUSY_TIMEOUT_AFTER_FAILURE_S = 0.5
+"""The same after a statement has waited in vain, until one succeeds: a call has several, and each would wait."""
 MAX_INTEGER = 2**63 - 1
 """Largest integer that both databases store."""
 PRAGMAS = ("journal_mode=wal", "synchronous=normal", "foreign_keys=on", "secure_delete=on")
@@ -74,7 +76,7 @@ def wrap_connection(connection: sqlite3.Connection, begin: str) -> DatabaseConne
     return DatabaseConnection(
         transaction=SqliteTransaction(connection),
         begin=begin,
-        execute=connection.execute,
+        execute=_BoundedWaits(connection).execute,
         commit=lambda: connection.execute("commit"),
         in_transaction=lambda: connection.in_transaction,
         is_lost=lambda: False,
@@ -83,6 +85,31 @@ def wrap_connection(connection: sqlite3.Connection, begin: str) -> DatabaseConne
         errors=(sqlite3.Error,),
         close=connection.close,
     )
+
+
+class _BoundedWaits:
+    """Statements on a connection that wait for the lock of another process, the first in full, later ones briefly."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._has_failed = False
+
+    def execute(self, sql: str) -> sqlite3.Cursor:
+        """Execute a statement that controls the transaction."""
+        try:
+            cursor = self._connection.execute(sql)
+        except sqlite3.Error as error:
+            if classify_error(error)[0] == "locked":
+                self._set_has_failed(value=True)
+            raise
+        self._set_has_failed(value=False)
+        return cursor
+
+    def _set_has_failed(self, *, value: bool) -> None:
+        if self._has_failed != value:
+            self._has_failed = value
+            seconds = BUSY_TIMEOUT_AFTER_FAILURE_S if value else BUSY_TIMEOUT_S
+            self._connection.execute(f"pragma busy_timeout={round(seconds * 1000)}")
 
 
 def _storable(value: SqlValue) -> SqlValue:
