@@ -15,6 +15,7 @@ from man_page import man_page
 from mcp_server_claude import errors, pricing
 from mcp_server_claude.call_types import Usage
 from mcp_server_claude.cli import app
+from mcp_server_claude.cli.command_group import CONTEXT_SETTINGS
 from mcp_server_claude.http_settings import HttpSettings
 from mcp_server_claude.server import tools
 from mcp_server_claude.settings import Settings
@@ -171,7 +172,9 @@ def _commands(group: click.Group, path: tuple[str, ...]) -> Iterable[tuple[str, 
 
 
 def _help(name: str, command: click.Command) -> str:
-    with command.make_context(name, [], resilient_parsing=True, terminal_width=HELP_COLUMNS) as context:
+    with command.make_context(
+        name, [], resilient_parsing=True, terminal_width=HELP_COLUMNS, **CONTEXT_SETTINGS
+    ) as context:
         text = command.get_help(context)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mcp_server_claude import __version__
+from mcp_server_claude.cli.command_group import CONTEXT_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,7 +53,7 @@ def man_page(commands: Sequence[tuple[str, Any]], settings: Iterable[tuple[str, 
 
 def _parameters(path: str, command: Any) -> list[str]:
     lines: list[str] = []
-    with command.make_context(path, [], resilient_parsing=True) as context:
+    with command.make_context(path, [], resilient_parsing=True, **CONTEXT_SETTINGS) as context:
         records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
     for signature, meaning in filter(None, records):
         lines += [".TP", _signature(signature), _formatted(meaning or "\\&")]

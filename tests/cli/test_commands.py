@@ -45,6 +45,13 @@ def test_help_explains_the_call_without_arguments_and_names_every_command() -> N
     assert not re.search(r"\w\.\.\.", answer.stdout)
 
 
+@pytest.mark.parametrize("command", [("ask",), ("jobs",), ("jobs", "list"), ("user", "add")])
+def test_help_has_a_short_option_at_every_level(command: tuple[str, ...]) -> None:
+    done = shell(*command, "-h")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "-h, --help" in done.stdout
+
+
 def test_help_imports_only_what_it_shows() -> None:
     """The heavy packages take half a second; a command imports what it needs when it runs."""
     program = "import sys, mcp_server_claude.cli; print(*sys.modules)"

@@ -55,7 +55,13 @@ COMMANDS = {
 
 def subcommand_group(summary: str) -> typer.Typer:
     """The group of a command that has commands of its own, such as `user add`."""
-    return typer.Typer(help=summary, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    return typer.Typer(
+        help=summary,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings=CONTEXT_SETTINGS,
+    )
 
 
 class LazyCommandGroup(TyperGroup):
