@@ -88,7 +88,7 @@ def _check_image(image: Mapping[str, object], count: int, side_limit: int, limit
     data = _base64_data(image)
     if len(data) > limits.max_image_bytes:
         size, limit = format_bytes(len(data)), format_bytes(limits.max_image_bytes)
-        raise _too_large(f"An image has {size} in base64; at most {limit} can be sent. Name a smaller one.")
+        raise _too_large(f"An image has {size} in base64; at most {limit} can be sent.")
     width, height = image_dimensions(_decoded(data[:IMAGE_HEADER_CHARS]))
     if max(width, height) > side_limit:
         others = "" if side_limit == MAX_IMAGE_SIDE_PX else f" among {count} in the request and its thread"

@@ -251,6 +251,13 @@ async def test_a_request_with_an_invalid_id_is_rejected(
     assert (await client.call_tool("claude_jobs", id=""))["content"]
 
 
+@pytest.mark.parametrize("body", [b"[]", b' [{"jsonrpc":"2.0","id":1,"method":"ping"}]', b"[" * 1000])
+async def test_a_batch_is_rejected_in_one_sentence(server: HttpServerInLoop, client: RawMcpClient, body: bytes) -> None:
+    response = await client.http.post(f"{server.url}/mcp", headers=client.headers("ping"), content=body)
+    assert response.status_code == 400
+    assert response.json()["error"] == {"code": -32600, "message": "Invalid Request: batches are not taken."}
+
+
 async def test_an_unknown_prompt_is_an_error_of_the_client_and_no_crash(client: RawMcpClient) -> None:
     (notifications,) = jsonrpc_messages(await client.post("prompts/get", {"name": "no-such-prompt"}))
     assert notifications["error"]["code"] == -32602

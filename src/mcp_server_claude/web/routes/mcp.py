@@ -43,12 +43,9 @@ if TYPE_CHECKING:
 
 MAX_SESSIONS = 2_000
 """Concurrent sessions of 2025-11-25, 39 KB each when idle (measured); an unused one expires after half an hour."""
-INVALID_ID = re.compile(rb'"id"\s*:\s*(?:null|true|false|[\[{]|-?\d+[.eE])')
-INVALID_ID_ERROR = {
-    "jsonrpc": "2.0",
-    "id": None,
-    "error": {"code": INVALID_REQUEST, "message": "Invalid Request: an id is a string or an integer."},
-}
+INVALID_ID_PATTERN = re.compile(rb'"id"\s*:\s*(?:null|true|false|[\[{]|-?\d+[.eE])')
+INVALID_ID = "Invalid Request: an id is a string or an integer."
+BATCH = "Invalid Request: batches are not taken."
 ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -103,8 +100,9 @@ class McpEndpoint:
             match scope["method"]:
                 case "POST":
                     body = await read_body(receive)
-                    if body is not None and _has_invalid_id(body):
-                        await JSONResponse(INVALID_ID_ERROR, status_code=400)(scope, receive, send)
+                    if body is not None and (message := _invalid_request(body)):
+                        error = {"jsonrpc": "2.0", "id": None, "error": {"code": INVALID_REQUEST, "message": message}}
+                        await JSONResponse(error, status_code=400)(scope, receive, send)
                     elif body is not None:
                         replay = replay_body(await _repair_body(body), receive)
                         await self._sdk_app(scope, _end_on_disconnect(replay, state), _track_writes(send, state))
@@ -135,12 +133,19 @@ class McpEndpoint:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+def _invalid_request(body: bytes) -> str:
+    """A sentence about a request that the SDK would not answer, or answer with the text of its validator."""
+    if body.lstrip()[:1] == b"[":
+        return BATCH
+    return INVALID_ID if _has_invalid_id(body) else ""
+
+
 def _has_invalid_id(body: bytes) -> bool:
     """True for a request whose id is null, a fraction or a boolean, which the SDK takes for a notification.
 
     It would never be answered (https://modelcontextprotocol.io/specification/2025-11-25/basic, "Requests").
     """
-    if len(body) >= MAX_UNCHECKED_BYTES or not INVALID_ID.search(body):
+    if len(body) >= MAX_UNCHECKED_BYTES or not INVALID_ID_PATTERN.search(body):
         return False
     try:
         content: object = json.loads(body)
