@@ -184,7 +184,10 @@ KINDS: dict[str, tuple[str, str]] = {
     "settings": (_CONFIGURATION, "A setting is invalid."),
     "shutdown": (_TEMPORARY, "The server is shutting down; the text so far can be read by the call's id."),
     "spend_limit": (_CONFIGURATION, "The organization's spend limit is reached; never retried."),
-    "store": (_CONFIGURATION, "The database cannot be read or written, and the call depends on it."),
+    "store": (
+        _CONFIGURATION,
+        "The database cannot be read or written, and the call depends on it; a `temporary_error` while it is away.",
+    ),
     "stream_timeout": (_TEMPORARY, "The API sent nothing for too long."),
     "thinking_signature": (_REQUEST, "The API does not accept the thinking of the thread's earlier turns."),
     "thread_busy": (_TEMPORARY, "Another server process was answering in the thread until the call's deadline."),

@@ -187,6 +187,7 @@ async def test_a_replica_cut_off_from_the_database_finishes_its_calls_and_record
                     refused = await client.post("/chat", json={"message": "Me too.", **ONE_CALL})
                     assert refused.status_code == 503, refused.text
                     assert refused.json()["error"]["kind"] == "store"
+                    assert refused.json()["error"]["retryable"] is True
                     assert "no connection to it can be made" in refused.json()["error"]["text"]
                     for _ in replicas.servers:
                         ready = await client.get("/readyz")

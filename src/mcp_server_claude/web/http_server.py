@@ -24,7 +24,7 @@ from sse_starlette.sse import (
     _get_shutdown_state,  # pyright: ignore[reportPrivateUsage] - it has no setting (pinned: sse-starlette~=3.7)
 )
 
-from mcp_server_claude.errors import ConfigurationError
+from mcp_server_claude.errors import ConfigurationError, TemporaryError
 from mcp_server_claude.network_addresses import is_loopback
 from mcp_server_claude.open_file_limit import raise_open_file_limit
 from mcp_server_claude.server.mcp_server import build_mcp_server
@@ -83,9 +83,9 @@ async def _serve_until_signal(
     async with Services.lifespan(settings, http=True) as services:
         try:
             is_open = await allows_anonymous(settings, services)
-        except ConfigurationError as failure:
+        except (ConfigurationError, TemporaryError) as failure:
             if not services.store.is_shared:
-                return failure
+                return ConfigurationError(str(failure), kind=failure.kind)
             _log.warning("%s The server is not ready until the database can be used.", failure)
             is_open = False  # requests are rejected until it is known
         if is_open and not insecure and not is_loopback(host):
