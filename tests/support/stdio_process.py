@@ -17,7 +17,7 @@ from support.server_command import server_command
 from support.server_database import database_fields
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from pathlib import Path
 
 Message = dict[str, object]
@@ -114,6 +114,7 @@ async def stdio_process(
     stdin: IO[bytes] | int = subprocess.PIPE,
     pass_fds: Sequence[int] = (),
     name: str = "server",
+    environment: Mapping[str, str] | None = None,
     **fields: object,
 ) -> AsyncGenerator[StdioProcess]:
     """The server with our pipes at its ends; killed if it has not ended by itself."""
@@ -126,7 +127,7 @@ async def stdio_process(
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=server_environment(**fields),
+            env=server_environment(**fields) if environment is None else environment,
         )
     stdio = StdioProcess(process, stderr)
     try:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 OUTPUT_ENDINGS = (".jsonl", ".csv")
 READ_CHUNK_BYTES = 1 << 20
 
+_COMMON_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+"""Without O_BINARY Windows changes the ends of lines, and a file ends at Ctrl-Z."""
+
 
 def check_output_path(name: str, policy: FilePolicy) -> tuple[str, str]:
     """The absolute path of an output file, and the SHA-256 of the file that is there, or an empty string.
@@ -55,7 +58,7 @@ class OutputWriter:
         self._open = ExitStack()
         self._directory, self._base = self._open.enter_context(_open_parent(path, policy))
         self._temporary = f".{self._base}.{token_hex(6)}.tmp"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON_FLAGS
         try:
             self._descriptor = os.open(self._locate(self._temporary), flags, 0o644, dir_fd=self._dir_fd)
         except BaseException:
@@ -76,6 +79,7 @@ class OutputWriter:
             RequestError: A different file is there by now.
         """
         os.fsync(self._descriptor)
+        self._close_descriptor()  # Windows does not rename an open file
         digest = self._hash.hexdigest()
         present = _digest_of(self._directory, self._base)
         if present not in {"", self._own_digest, digest}:
@@ -90,10 +94,15 @@ class OutputWriter:
 
     def close(self) -> None:
         """Close the file, and remove it if it was not committed."""
-        os.close(self._descriptor)
+        self._close_descriptor()
         with suppress(OSError):
             os.unlink(self._locate(self._temporary), dir_fd=self._dir_fd)
         self._open.close()
+
+    def _close_descriptor(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
 
     @property
     def _dir_fd(self) -> int | None:
@@ -137,7 +146,7 @@ def _digest_of(directory: OpenFile, base: str) -> str:
     handle = directory.handle
     path, dir_fd = (base, handle) if isinstance(handle, int) else (os.path.join(handle, base), None)  # noqa: PTH118
     try:
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _COMMON_FLAGS
         descriptor = os.open(path, flags, dir_fd=dir_fd)
     except FileNotFoundError:
         return ""

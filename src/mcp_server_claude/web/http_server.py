@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
 import signal
 import socket
 from contextlib import asynccontextmanager, contextmanager
@@ -48,6 +47,8 @@ SHUTDOWN_GRACE_S = 1.0
 """Seconds for interrupted readers to receive the last event."""
 POLL_INTERVAL_S = 0.02
 BACKLOG = 2048
+EXIT_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
+"""SIGBREAK is Ctrl-Break, which only Windows has."""
 WILDCARD_HOSTS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared; the operator chooses where to listen
 
 _log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ _log = logging.getLogger(__name__)
 def serve_http(
     settings: Settings, host: str, port: int, *, announce: Callable[[str], None], insecure: bool = False
 ) -> int:
-    """Serve until SIGINT or SIGTERM and return the exit code; `announce` receives the lines that say where.
+    """Serve until one of `EXIT_SIGNALS` and return the exit code; `announce` receives the lines that say where.
 
     The exit code is 0 if every request finished, and 128 plus the signal's number if one was interrupted because it
     took longer than `drain_s` or a second signal arrived.
@@ -240,7 +241,8 @@ def open_listener(host: str, port: int) -> socket.socket:
     except socket.gaierror as error:
         raise ConfigurationError(f"Cannot listen on {host}: {error.strerror}.", kind="listen") from None
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)  # Python's own text repeats the address
+        # Python appends the address. `os.strerror` knows no error of a socket on Windows.
+        reason = (error.strerror or str(error)).partition(" (while attempting")[0]
         hint = " Choose another one with --port." if error.errno == errno.EADDRINUSE else ""
         raise ConfigurationError(f"Cannot listen on {host} port {port}: {reason}.{hint}", kind="listen") from None
 
@@ -255,14 +257,14 @@ def listener_url(listener: socket.socket) -> str:
 
 @contextmanager
 def _signal_handlers(server: HttpServer) -> Generator[None]:
-    """The first SIGINT or SIGTERM starts the shutdown, the second completes it at once."""
+    """The first of `EXIT_SIGNALS` starts the shutdown, the second completes it at once."""
     loop = asyncio.get_running_loop()
 
     def request_exit(number: int, _: FrameType | None) -> None:
         server.exit_signal = server.exit_signal or number
         loop.call_soon_threadsafe(server.request_exit)
 
-    previous = {number: signal.signal(number, request_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, request_exit) for number in EXIT_SIGNALS}
     try:
         yield
     finally:
