@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from mcp_server_claude.cli.job_display import print_summary
 from mcp_server_claude.cli.map_session import item_arguments
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import FilePolicy
+from mcp_server_claude.jobs.job_snapshot import JobSnapshot
 from mcp_server_claude.simulator import directive
+from mcp_server_claude.store.job_records import JobProgress, JobRecord
 from support.mcp_session import ledger_rows
 from support.server_command import server_command
 from support.shell_command import ShellCommand, shell_command
@@ -69,6 +72,27 @@ async def test_a_table_outside_the_working_directory_is_read_since_the_user_name
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
     (line,) = _lines((map_items.directory / "out.jsonl").read_bytes())
     assert line["input"] == {"name": "Ada", "age": "3"}
+
+
+async def test_the_end_of_a_job_that_lacks_answers_names_the_command_that_asks_for_them(
+    map_items: ShellCommand,
+) -> None:
+    done = await map_items("Describe {item}", "-o", "out.jsonl", stdin=f"tea\nmilk {directive(status=400)}\n".encode())
+    assert done.returncode == 1
+    job_id = ledger_rows(map_items.data_dir)[0]["job_id"]
+    assert f"To ask again for what is missing: mcp-server-claude jobs resume {job_id}" in done.stderr.decode()
+
+
+def test_the_end_of_a_job_whose_output_could_not_be_written_names_the_command_that_prints_the_answers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    record = JobRecord(
+        id="j_1", created_at=0, worker="w", tool="claude_map", state="closed", end="incomplete", reason="No space left."
+    )
+    print_summary(JobSnapshot(record=record, progress=JobProgress(done=3)), [])
+    printed = capsys.readouterr().err
+    assert "Stopped: No space left." in printed
+    assert "The answers are kept: mcp-server-claude jobs output j_1" in printed
 
 
 async def test_a_dry_run_prices_the_items_and_sends_nothing(map_items: ShellCommand) -> None:

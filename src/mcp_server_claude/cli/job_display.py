@@ -133,6 +133,16 @@ def print_summary(snapshot: JobSnapshot, failures: Sequence[ItemRecord]) -> None
     if record.output and snapshot.is_closed:
         parts.append(record.output)
     typer.secho(without_control_characters(f"[{' · '.join(parts)}]"), dim=True, err=True)
+    if snapshot.is_closed and snapshot.state != "complete" and not snapshot.is_single:
+        typer.secho(_how_to_continue(snapshot), dim=True, err=True)
+
+
+def _how_to_continue(snapshot: JobSnapshot) -> str:
+    """The sentence after a job that lacks answers, or whose output could not be written."""
+    record, progress = snapshot.record, snapshot.progress
+    if progress.done == progress.items and not progress.incomplete:
+        return f"The answers are kept: mcp-server-claude jobs output {record.id}"
+    return f"To ask again for what is missing: mcp-server-claude jobs resume {record.id}"
 
 
 async def job_exit_code(services: Services, snapshot: JobSnapshot) -> int:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING, TextIO, cast
 
 from mcp_server_claude.errors import RequestError
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 TABLE_ENDINGS = (".jsonl", ".csv", ".tsv")
 MAX_ROW_CHARS = 1_000_000
+MAX_TABLE_BYTES = 512 << 20
+"""Bytes of a table, more than the 100,000 rows that a job takes usually have: a larger one is refused unread."""
+QUOTED_FIELD = re.compile(r'"[^"]*"')
 
 
 def is_item_source(entry: str) -> bool:
@@ -104,6 +110,12 @@ def _read_table(name: str, policy: FilePolicy) -> Iterator[dict[str, object]]:
     with resolve_path.open_named(name, policy, roots) as file:
         if file.is_directory:
             raise resolve_path.is_directory_error(name, file)
+        if file.stat_result.st_size > MAX_TABLE_BYTES:
+            raise RequestError(
+                f"{quote_name(name)} has {file.stat_result.st_size:,} bytes, more than the {MAX_TABLE_BYTES:,} of a "
+                "table. Split it.",
+                kind="too_large",
+            )
         with _as_text(file) as text:
             yield from read_table(name, text)
 
@@ -129,10 +141,17 @@ def _jsonl_rows(name: str, text: TextIO) -> Iterator[dict[str, object]]:
 
 
 def _csv_rows(name: str, text: TextIO) -> Iterator[dict[str, object]]:
+    """The rows of a table with a header. A row without any value, such as a spreadsheet leaves behind, is no item."""
     csv.field_size_limit(MAX_ROW_CHARS)
-    reader = csv.DictReader(text, delimiter="\t" if name.lower().endswith(".tsv") else ",")
+    header = text.readline(MAX_ROW_CHARS)
+    delimiter = "\t" if name.lower().endswith(".tsv") else _delimiter_of(header)
+    reader = csv.DictReader(chain([header], text), delimiter=delimiter)
     try:
+        if repeated := [column for column, count in Counter(reader.fieldnames or ()).items() if column and count > 1]:
+            raise RequestError(f"{quote_name(name)} has two columns {quote_name(repeated[0])}.")
         for row in reader:
+            if not any(row.values()):
+                continue
             extra = cast("dict[object, object]", row).pop(None, None)
             if extra is not None or None in row.values():
                 raise RequestError(
@@ -141,6 +160,12 @@ def _csv_rows(name: str, text: TextIO) -> Iterator[dict[str, object]]:
             yield {"row": dict(row)}
     except csv.Error as error:
         raise RequestError(f"Line {reader.line_num} of {quote_name(name)} is malformed: {error}.") from None
+
+
+def _delimiter_of(header: str) -> str:
+    """The delimiter of a table by its header: a comma, or the semicolon or tab of spreadsheets in other languages."""
+    outside_quotes = QUOTED_FIELD.sub("", header)
+    return next((each for each in ",;\t" if each in outside_quotes), ",")
 
 
 def item_text(value: object) -> str:

@@ -261,7 +261,10 @@ def _open_or_continue(tx: Transaction, job: JobRecord, digest: str, present: str
     earlier = job_records.find_job_of_digest(tx, job.user, digest)
     if present and (earlier is None or earlier.output_digest != present):
         job_records.delete_job(tx, job.id)
-        return RequestError("The output file exists and belongs to something else. Name another file.")
+        return RequestError(
+            "The output file exists and belongs to something else, or was changed since. Name another file, or move it "
+            "away."
+        )
     other = job_records.find_job_of_output(tx, job.output, job.id) if job.output else None
     if other is not None and other.state != "closed" and (earlier is None or other.id != earlier.id):
         job_records.delete_job(tx, job.id)

@@ -159,6 +159,26 @@ async def test_no_cell_of_the_csv_is_a_formula_and_jsonl_is_exact(session: McpSe
 
 
 @pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('\ufeffid;text\n1;"a;b"\n2;"two\nlines"\n', [{"id": "1", "text": "a;b"}, {"id": "2", "text": "two\nlines"}]),
+        ("id\ttext\n1\ta, b\n", [{"id": "1", "text": "a, b"}]),
+        ('"id;number",text\n1,a;b\n', [{"id;number": "1", "text": "a;b"}]),
+        ("id,text\n1,tea\n\n,\n,\n2,\n", [{"id": "1", "text": "tea"}, {"id": "2", "text": ""}]),
+        ("text\ntea; hot\n", [{"text": "tea; hot"}]),
+    ],
+    ids=["semicolons", "tabs", "quoted header", "empty rows", "one column"],
+)
+async def test_a_table_of_a_spreadsheet_is_read(
+    session: McpSession, project: Path, text: str, rows: list[dict[str, str]]
+) -> None:
+    (project / "t.csv").write_text(text, encoding="utf-8")
+    result = await run_map(session, ["t.csv"], prompt="{text}? [[sim: tokens=6]]", output="out.jsonl")
+    assert job(result)["state"] == "complete", digest(result)
+    assert [line["input"] for line in lines(project / "out.jsonl")] == rows
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [("t.tsv", "a\tb\n1\t2\n"), ("t.jsonl", '{"a": 1, "b": "2"}\n\n'), ("t.jsonl", '\ufeff{"a": "1", "b": 2}')],
 )
@@ -224,6 +244,8 @@ async def test_a_file_that_is_an_item_is_not_written_to_the_cache_and_the_rules_
         (["bad.jsonl"], {}, 'Line 2 of "bad.jsonl" is not JSON'),
         (["bad.csv"], {}, 'Line 3 of "bad.csv" has another number of fields'),
         ([{"a": 1}], {"prompt": "{b}"}, "The prompt names {b}, which the rows do not have. They have: a."),
+        (["twice.csv"], {}, '"twice.csv" has two columns "a"'),
+        (["huge.csv"], {}, '"huge.csv" has 1,073,741,824 bytes, more than the 536,870,912 of a table'),
         (["x"], {"model": "gpt"}, "gpt"),
         (["x"], {"output": "../out.jsonl"}, "outside"),
         (["x"], {"output": "out.txt"}, "output must be the path of a .jsonl or .csv file."),
@@ -236,6 +258,9 @@ async def test_an_impossible_job_is_rejected_before_anything_is_sent(
 ) -> None:
     (project / "bad.jsonl").write_text('{"a": 1}\n{oops\n')
     (project / "bad.csv").write_text("a,b\n1,2\n3\n")
+    (project / "twice.csv").write_text("a,b,a\n1,2,3\n")
+    with (project / "huge.csv").open("wb") as file:
+        file.truncate(1 << 30)  # a hole, which takes no place on the disk
     (project / "taken.jsonl").write_text("precious")
     result = await run_map(session, items, **arguments)
     assert failure_meta(result)["class"] == "request_error"
