@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +36,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
+    from mcp.types import CallToolResult
+
 pytestmark = pytest.mark.anyio
 STALLED = directive(tokens=400, fault="stall", at=90)
 GRACE_S = 0.05
+SERVER_INFO_META = "io.modelcontextprotocol/serverInfo"
 
 
 @asynccontextmanager
@@ -149,6 +154,44 @@ async def test_the_result_of_a_task_with_a_schema_is_structured(api: Simulator, 
         ended = await poll_task(session.client, (await call_for_task(session.client, "claude_ask", arguments)).task_id)
     assert ended.result is not None
     assert ended.result.structured_content["data"].keys() == {"name"}
+
+
+def without_ids(result: CallToolResult) -> dict[str, Any]:
+    """A result without what differs between two equal calls, ids and durations, and without the SDK's envelope."""
+    result = result.model_copy(update={"meta": {k: v for k, v in (result.meta or {}).items() if k != SERVER_INFO_META}})
+    text = json.dumps(result.model_dump(by_alias=True, mode="json", exclude_none=True))
+    text = re.sub(r"\b([ct]|req)_\w+", "ID", text)
+    text = re.sub(r'"(duration_s|ttft_s|trace_id)": [^,}]+', r'"\1": 0', text)
+    values: dict[str, Any] = json.loads(re.sub(r"\d+(\.\d+)? s\b", "0 s", text))
+    return values
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"prompt": "Search for tea. [[sim: search=2 pace=60]]", "tools": ["web"], "max_usd": 1},
+        {
+            "prompt": "Name a tea. [[sim: pace=20]]",
+            "schema": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+        },
+        {"prompt": "What is tea? [[sim: tokens=90 pace=60 at=40 stop=max_tokens]]", "max_tokens": 50},
+    ],
+    ids=["citations and notes", "schema", "incomplete"],
+)
+async def test_the_result_of_a_task_is_that_of_the_same_call_without_a_task(
+    api: Simulator, tmp_path: Path, arguments: dict[str, Any]
+) -> None:
+    async with tasks_session(api, tmp_path, detach_after_s=0) as session:
+        direct = await session.client.call_tool("claude_ask", arguments)
+    async with tasks_session(api, tmp_path) as session:
+        task = await call_for_task(session.client, "claude_ask", arguments)
+        ended = await poll_task(session.client, task.task_id)
+    assert ended.result is not None
+    assert without_ids(ended.result) == without_ids(direct)
+    if "tools" in arguments:
+        assert direct.meta is not None
+        assert direct.meta["mcp-server-claude/citations"]
+        assert "the spending limit has room for" in text_blocks(direct)[1]
 
 
 async def test_one_prompt_over_many_items_becomes_a_task(api: Simulator, tmp_path: Path) -> None:

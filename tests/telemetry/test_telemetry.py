@@ -52,6 +52,7 @@ class Seen:
     attributes: dict[str, Any]
     failed: bool
     events: list[str]
+    links: list[tuple[str, str]]
 
 
 @dataclass
@@ -100,6 +101,7 @@ class Collector:
                             values(span.attributes),
                             span.status.code == span.status.STATUS_CODE_ERROR,
                             [event.name for event in span.events],
+                            [(link.trace_id.hex(), link.span_id.hex()) for link in span.links],
                         )
                     )
 
@@ -187,6 +189,24 @@ async def test_the_trace_of_a_call_holds_three_spans_in_one_tree_with_usage_and_
     assert not any(span.failed for span in (mcp, ours, sdk))
     assert {resource["service.name"] for resource in collector.resources} == {"mcp-server-claude"}
     assert [line["trace_id"] for line in ledger_rows(tmp_path / "data")] == [TRACE]
+
+
+async def test_the_span_of_a_job_is_linked_to_the_spans_of_its_calls(upstream: Simulator, tmp_path: Path) -> None:
+    async with collecting() as collector:
+        otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+        async with client_of_server(
+            tmp_path / "data", otel, base_url=upstream.url, project_dir=str(tmp_path)
+        ) as client:
+            arguments = {"prompt": "Name {item}. [[sim: tokens=6]]", "items": ["tea", "milk", "rice"]}
+            await client.call_tool("claude_map", arguments)
+        await collector.until(lambda: collector.spans_named("job claude_map"))
+    (job,), calls = collector.spans_named("job claude_map"), collector.spans_named("chat")
+    assert len(calls) == 3
+    assert sorted(job.links) == sorted((span.trace, span.id) for span in calls)
+    assert {span.attributes["mcp_server_claude.job_id"] for span in (job, *calls)} == {
+        job.attributes["mcp_server_claude.job_id"]
+    }
+    assert len({span.trace for span in (job, *calls)}) == 4
 
 
 async def test_telemetry_holds_no_text_of_question_or_answer_and_no_name(upstream: Simulator, tmp_path: Path) -> None:

@@ -38,11 +38,16 @@ class RunningCall:
         self.usage = Usage()
         self.outcome: Reply | CallError | None = None
         self.cancel_reason = STOPPED_UNREAD
+        self.traceparent = ""
 
     @property
     def was_stopped(self) -> bool:
         """True if the call has ended because it was stopped."""
         return self.cancel_scope.cancelled_caught
+
+    def record_traceparent(self, traceparent: str) -> None:
+        """Keep the `traceparent` of the call's span, by which the span of a job refers to it."""
+        self.traceparent = traceparent
 
     def publish_event(self, event: CallEvent) -> None:
         """Pass an event on to the listeners. The engine has appended the text of a `TextDelta` to `text` before."""

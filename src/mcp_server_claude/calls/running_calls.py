@@ -23,6 +23,7 @@ from mcp_server_claude.calls.shared_user_rate_limit import SharedUserRateLimiter
 from mcp_server_claude.engine.journal_writer import journal_bug
 from mcp_server_claude.errors import CallError, RequestError, UnknownIdError
 from mcp_server_claude.store import StoreError, call_journal, store_errors_as
+from mcp_server_claude.telemetry.call_spans import traceparent_listener
 from mcp_server_claude.text_log import is_blank
 
 if TYPE_CHECKING:
@@ -285,7 +286,7 @@ class CallRegistry:
     async def _run_to_end(self, running: RunningCall) -> None:
         """Run a call and store its outcome. Never raises: a detached call must not end the server's task group."""
         try:
-            with running.cancel_scope:
+            with running.cancel_scope, traceparent_listener(running.record_traceparent):
                 async with self._rate_limiter.admit_call(running.call):
                     if len(self._running) == 1:
                         await self._read_shared_cooldowns()

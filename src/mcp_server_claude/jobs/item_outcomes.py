@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.errors import CallError, ConfigurationError, internal_error
-from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates, without_lone_surrogates
 from mcp_server_claude.store.job_items import ItemOutcome
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ def outcome_of_call(running: RunningCall) -> ItemOutcome:
     call_id = running.call.id
     if running.outcome is None:  # a bug, which the engine has logged
         return outcome_of_error(call_id, internal_error(call_id))
-    return outcome_of_answer(call_id, running.outcome, cancelled=running.was_stopped)
+    outcome = outcome_of_answer(call_id, running.outcome, cancelled=running.was_stopped)
+    if not running.traceparent:
+        return outcome
+    return replace(outcome, annotations={**(outcome.annotations or {}), "traceparent": running.traceparent})
 
 
 def outcome_of_answer(call_id: str, answer: Reply | CallError, *, cancelled: bool = False) -> ItemOutcome:
@@ -40,7 +44,17 @@ def outcome_of_answer(call_id: str, answer: Reply | CallError, *, cancelled: boo
         is_json=answer.structured_output is not None,
         note=replace_lone_surrogates(answer.incomplete),
         usage=answer.usage.as_json(),
+        annotations=_annotations_of(answer),
     )
+
+
+def _annotations_of(answer: Reply) -> dict[str, object] | None:
+    """The notes and citations of an answer, None without any."""
+    values: dict[str, object] = {
+        "notes": [replace_lone_surrogates(note) for note in answer.notes],
+        "citations": [without_lone_surrogates(asdict(each)) for each in answer.citations],
+    }
+    return {name: value for name, value in values.items() if value} or None
 
 
 def outcome_of_error(call_id: str, error: CallError, *, cancelled: bool = False) -> ItemOutcome:

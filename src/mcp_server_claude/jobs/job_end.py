@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from mcp_server_claude.telemetry.job_spans import record_job_span
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mcp_server_claude.store.job_records import JobEnd, JobProgress, JobRecord
 
 _log = logging.getLogger(__name__)
@@ -20,8 +22,10 @@ def job_end(job: JobRecord, progress: JobProgress, reason: str) -> JobEnd:
     return "complete" if progress.done == progress.items and not progress.incomplete and not reason else "incomplete"
 
 
-def record_job_end(job: JobRecord, progress: JobProgress, end: JobEnd, ended_at: float) -> None:
-    """Log the end of a job and record its span. Times are unix seconds."""
+def record_job_end(
+    job: JobRecord, progress: JobProgress, end: JobEnd, ended_at: float, traceparents: Sequence[str]
+) -> None:
+    """Log the end of a job and record its span, linked to those of its calls. Times are unix seconds."""
     _log.info("job %s ended %s: %d of %d items answered", job.id, end, progress.done, progress.items)
     attributes: dict[str, str | int | float] = {
         "job_id": job.id,
@@ -34,4 +38,11 @@ def record_job_end(job: JobRecord, progress: JobProgress, end: JobEnd, ended_at:
         "items.interruptions": progress.interruptions,
         "cost_usd": progress.cost_micros / 1e6,
     }
-    record_job_span(job.tool, attributes, started_at=job.created_at, ended_at=ended_at, complete=end == "complete")
+    record_job_span(
+        job.tool,
+        attributes,
+        traceparents,
+        started_at=job.created_at,
+        ended_at=ended_at,
+        complete=end == "complete",
+    )

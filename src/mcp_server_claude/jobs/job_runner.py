@@ -20,7 +20,7 @@ from mcp_server_claude.jobs.batch_runner import BatchRunner
 from mcp_server_claude.jobs.item_runner import STORE_RETRY_DELAY_S, ItemRunner, LocalJob
 from mcp_server_claude.jobs.job_end import job_end, record_job_end
 from mcp_server_claude.store import StoreError, job_items, job_records, process_locks
-from mcp_server_claude.telemetry.job_spans import leave_current_trace
+from mcp_server_claude.telemetry.job_spans import MAX_LINKS, leave_current_trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -247,7 +247,8 @@ class JobRunner:
         if await self._store.write(
             job_records.close_job, job.id, end=end, now=now, reason=reason, output_digest=digest
         ):
-            record_job_end(job, progress, end, now)
+            traceparents = await self._store.read(job_items.traceparents, job.id, MAX_LINKS)
+            record_job_end(job, progress, end, now, traceparents)
         self._jobs.pop(job.id, None)
         if job.id in self._order:
             self._order.remove(job.id)

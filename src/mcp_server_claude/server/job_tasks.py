@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 from mcp_server_claude import number_formatting
-from mcp_server_claude.call_types import MessageStart, Reply, StructuredOutput, TextDelta, Usage
+from mcp_server_claude.call_types import Citation, MessageStart, Reply, StructuredOutput, TextDelta, Usage
 from mcp_server_claude.errors import CallError
 from mcp_server_claude.server import job_results, tool_results
 from mcp_server_claude.server.job_progress_reports import items_status_line
@@ -145,8 +145,11 @@ async def _answer_result(request: CurrentRequest, item: ItemRecord) -> CallToolR
     if item.error is not None:
         fields = {name: value for name, value in item.error.items() if name != "message"}
         return tool_results.failure_result(str(item.error.get("message", "")), fields, item.usage)
+    annotations = cast("dict[str, Any]", item.annotations or {})
     reply = Reply(
         text=item.text,
+        notes=tuple(annotations.get("notes", ())),
+        citations=tuple(Citation(**each) for each in annotations.get("citations", ())),
         usage=Usage.from_json(item.usage or {}),
         incomplete=item.note,
         structured_output=StructuredOutput(value=json.loads(item.text)) if item.is_json else None,

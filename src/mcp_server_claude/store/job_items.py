@@ -49,8 +49,9 @@ class ItemOutcome:
     """What became of an item.
 
     `text` is the answer, or as much as there is of a cancelled one; `is_json` says that it is the value of a schema.
-    `note` is the reason why an answer is incomplete. `usage` and `error` are JSON values; an error has a `message`, and
-    the fields of `CallError.as_json`.
+    `note` is the reason why an answer is incomplete. `usage`, `error` and `annotations` are JSON values; an error has a
+    `message`, and the fields of `CallError.as_json`. Annotations are the `notes` and `citations` of an answer, and the
+    `traceparent` of its call's span.
     """
 
     state: FinalItemState
@@ -60,6 +61,7 @@ class ItemOutcome:
     note: str = ""
     usage: Mapping[str, object] | None = None
     error: Mapping[str, object] | None = None
+    annotations: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ class ItemRecord:
     note: str = ""
     usage: Mapping[str, object] | None = None
     error: Mapping[str, object] | None = None
+    annotations: Mapping[str, object] | None = None
 
 
 _IS_ORPHANED = """
@@ -110,7 +113,7 @@ returning job_id, seq, fence, attempts, input, call_id, progress
 _OWN_RUNNING_ITEM = "job_id = :job and seq = :seq and fence = :fence and state = 'running'"
 _FINISH = f"""
 update job_item set state = :state, owner = '', batch_id = '', call_id = :call_id, text = :text, is_json = :is_json,
-note = :note, usage = :usage, error = :error, progress = '' where {_OWN_RUNNING_ITEM}
+note = :note, usage = :usage, error = :error, annotations = :annotations, progress = '' where {_OWN_RUNNING_ITEM}
 """  # noqa: S608
 _RELEASE = f"""
 update job_item set state = 'todo', owner = '', attempts = attempts - 1 where {_OWN_RUNNING_ITEM} and batch_id = ''
@@ -119,7 +122,7 @@ _RELEASE_ALL = """
 update job_item set state = 'todo', owner = '', attempts = attempts - 1 where owner = :worker and state = 'running'
 """
 _SAVE = f"update job_item set call_id = :call_id, progress = :progress where {_OWN_RUNNING_ITEM}"  # noqa: S608
-_COLUMNS = "seq, state, input, call_id, text, is_json, note, usage, error"
+_COLUMNS = "seq, state, input, call_id, text, is_json, note, usage, error, annotations"
 _PAGE = f"select {_COLUMNS} from job_item where job_id = :job and seq >= :first order by seq limit :limit"  # noqa: S608
 _FAILED = f"""
 select {_COLUMNS} from job_item where job_id = :job and (state = 'failed' or (state = 'done' and note <> ''))
@@ -167,8 +170,9 @@ def finish_item(tx: Transaction, item: ClaimedItem, outcome: ItemOutcome) -> boo
         "text": outcome.text,
         "is_json": int(outcome.is_json),
         "note": outcome.note,
-        "usage": None if outcome.usage is None else json.dumps(dict(outcome.usage)),
-        "error": None if outcome.error is None else json.dumps(dict(outcome.error)),
+        "usage": _json_text(outcome.usage),
+        "error": _json_text(outcome.error),
+        "annotations": _json_text(outcome.annotations),
     }
     return tx.execute(_FINISH, row) == 1
 
@@ -213,10 +217,22 @@ def has_claimable_items(tx: Transaction, job_id: str) -> bool:
     return tx.fetch_one(scalar, sql, {"job": job_id}) is not None
 
 
-def _item_row(*, is_json: int, usage: str | None, error: str | None, **row: Any) -> ItemRecord:
+def traceparents(tx: Transaction, job_id: str, limit: int) -> list[str]:
+    """Return the `traceparent` of the spans of a job's first calls that were traced."""
+    sql = "select annotations from job_item where job_id = :job and annotations like :pattern order by seq limit :limit"
+    rows: list[str] = tx.fetch_all(scalar, sql, {"job": job_id, "pattern": '%"traceparent"%', "limit": limit})
+    return [str(json.loads(row)["traceparent"]) for row in rows]
+
+
+def _json_text(value: Mapping[str, object] | None) -> str | None:
+    return None if value is None else json.dumps(dict(value))
+
+
+def _item_row(*, is_json: int, usage: str | None, error: str | None, annotations: str | None, **row: Any) -> ItemRecord:
     record = ItemRecord(is_json=bool(is_json), **row)
     return replace(
         record,
         usage=None if usage is None else json.loads(usage),
         error=None if error is None else json.loads(error),
+        annotations=None if annotations is None else json.loads(annotations),
     )

@@ -269,6 +269,11 @@ MIGRATIONS: tuple[Migration, ...] = (
         "When work on a timer was begun, so that one of several servers does it.",
         (table_definitions.CREATE_PERIODIC_RUN,),
     ),
+    Migration(
+        25,
+        "What belongs to an item's answer besides its text: notes, citations, and the span of its call.",
+        ("alter table job_item add column annotations text",),
+    ),
 )
 
 NEWEST_VERSION = MIGRATIONS[-1].number

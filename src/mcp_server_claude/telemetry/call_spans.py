@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, format_trace_id
 
 from mcp_server_claude.call_types import Usage, Waiting
 from mcp_server_claude.errors import CallError
-from mcp_server_claude.telemetry import metrics, stderr_logging
+from mcp_server_claude.telemetry import job_spans, metrics, stderr_logging
 from mcp_server_claude.telemetry.stderr_logging import CallOutcome
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ MAX_CONTENT_CHARS = 750_000
 """Characters of an answer that a span holds at most, as many as Anthropic's SDK allows itself."""
 
 _tracer = trace.get_tracer("mcp_server_claude")
+_traceparent_listener: ContextVar[Callable[[str], object] | None] = ContextVar("traceparent_listener", default=None)
 
 
 class CallSpan:
@@ -49,6 +51,8 @@ class CallSpan:
         context = span.get_span_context()
         self.call = replace(call, trace_id=format_trace_id(context.trace_id)) if context.is_valid else call
         self.listener = self._with_span_events(listener) if span.is_recording() else listener
+        if context.is_valid and (listen := _traceparent_listener.get()) is not None:
+            listen(job_spans.traceparent_of(context))
         self._span = span
         self._settings = settings
         self._started_at = time.monotonic()
@@ -95,6 +99,16 @@ class CallSpan:
         return Usage(
             call_id=call.id, user=call.user, thread=call.thread or None, trace_id=call.trace_id, duration_s=took
         )
+
+
+@contextmanager
+def traceparent_listener(listener: Callable[[str], object]) -> Generator[None]:
+    """Have `listener` get the `traceparent` of the call that begins in the block, if it is traced."""
+    token = _traceparent_listener.set(listener)
+    try:
+        yield
+    finally:
+        _traceparent_listener.reset(token)
 
 
 @contextmanager
