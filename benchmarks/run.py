@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from endurance import ENDURANCE
+from jobs import JOBS
 from measurements import MEASUREMENTS, MOST_STREAMS, BenchmarkContext, FigureRow
 from simulator_process import SimulatorProcess
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 README = Path(__file__).with_name("README.md")
 HISTORY = Path(__file__).with_name("history.tsv")
-ALL_MEASUREMENTS = MEASUREMENTS | ENDURANCE
+ALL_MEASUREMENTS = MEASUREMENTS | ENDURANCE | JOBS
 BEGIN, END = "<!-- output: begin -->", "<!-- output: end -->"
 TABLE_HEAD = ("figure", "measured", "against", "ratio", "target", "")
 
