@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
+CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
 @dataclass(frozen=True, slots=True)
