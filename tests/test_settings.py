@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,11 @@ def test_a_named_file_that_does_not_exist_is_reported(name: str, monkeypatch: py
     (problem,) = Settings.load().problems
     assert name[:100] in problem
     assert len(problem) < 300
+
+
+def test_the_null_device_is_a_file_without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCP_CLAUDE_CONFIG", os.devnull)
+    assert Settings.load().problems == ()
 
 
 def test_spaces_and_quotes_around_a_value_are_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

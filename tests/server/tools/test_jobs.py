@@ -209,7 +209,7 @@ async def test_a_running_call_can_be_read_awaited_and_stopped(session: McpSessio
     first, _, last = text_blocks(result)
     assert first == message_requests(api)[0].text
     assert last.startswith("INCOMPLETE: ")
-    assert "claude_jobs" in last
+    assert "it was stopped" in last
     assert usage_meta(result)["estimated"] is True
     again = await jobs(session, id=call_id(result), cancel=True)
     assert text_blocks(again)[0] == first
@@ -349,7 +349,9 @@ async def test_an_answer_above_the_limit_of_a_result_is_cut_and_linked(api: Simu
             assert head.text.endswith("\n")
             assert 1000 < len(head.text) <= 2000
             assert str(link.uri) == f"claude://calls/{call_id(result)}"
-            assert note.text.startswith(f"CUT: {len(head.text):,} of {len(text):,} characters; {link.uri} holds")
+            assert note.text.startswith(
+                f"CUT: {len(head.text):,} of {len(text):,} characters; {link.uri} has the whole"
+            )
             assert await resource(session, call_id(result)) == text
             assert usage_meta(result)["complete"] is True
 

@@ -100,7 +100,9 @@ async def test_a_batch_costs_half(batch_api: Simulator, tmp_path: Path, fields: 
     assert not message_requests(batch_api)
     assert {row["service_tier"] for row in ledger_rows(tmp_path)} == {"batch"}
     requested, in_batch = estimate["variants"][:2]
-    assert in_batch["max_usd"] == pytest.approx(requested["max_usd"] / 2)
+    # A single question in a batch is not written to the prompt cache, so its input is a little cheaper still.
+    assert in_batch["max_usd"] == pytest.approx(requested["max_usd"] / 2, rel=1e-3)
+    assert in_batch["max_usd"] <= requested["max_usd"] / 2
 
 
 async def test_a_dry_run_prices_each_item_and_starts_nothing(upstream: Simulator, tmp_path: Path) -> None:

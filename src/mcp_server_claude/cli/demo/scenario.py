@@ -8,7 +8,6 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -218,7 +217,7 @@ def simulator_environment(simulator: Simulator, home: str) -> dict[str, str]:
     return _isolated_environment(home) | {
         "MCP_CLAUDE_API_KEY": "sk-ant-simulated-and-not-a-key",
         "MCP_CLAUDE_BASE_URL": simulator.url,
-        "MCP_CLAUDE_CONFIG": str(Path(home, "none.toml")),
+        "MCP_CLAUDE_CONFIG": os.devnull,
     }
 
 
