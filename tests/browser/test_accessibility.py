@@ -58,6 +58,7 @@ async def no_fault(reader: PageDriver, axe: str) -> None:
     assert await reader.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("theme", "width"), SCREENS)
 async def test_the_chat_page_is_accessible_in_all_its_states(
     sessions: BrowserSessions, axe: str, theme: Theme, width: int
@@ -94,6 +95,7 @@ async def test_the_chat_page_is_accessible_in_all_its_states(
     await no_fault(reader, axe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 async def test_the_page_of_a_failure_is_accessible(sessions: BrowserSessions, axe: str, theme: Theme) -> None:
     sessions.monitor.expect_message("402")
@@ -104,6 +106,7 @@ async def test_the_page_of_a_failure_is_accessible(sessions: BrowserSessions, ax
     await no_fault(reader, axe)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("theme", "width"), SCREENS)
 async def test_a_cost_is_approved_by_keyboard(
     chromium: Browser, upstream: Simulator, tmp_path: Path, axe: str, theme: Theme, width: int

@@ -71,6 +71,7 @@ async def test_a_dropped_pdf_is_sent_to_claude(ada: PageDriver, site: PageServer
     await expect(ada.page.locator(".turn.user .file")).to_contain_text("contract.pdf")
 
 
+@pytest.mark.slow
 async def test_files_can_be_pasted_picked_and_removed(ada: PageDriver, site: PageServer) -> None:
     pasted = await carried(ada, "trace.weird", "Zeile ä\n".encode())
     await ada.page.evaluate(PASTE, pasted)
@@ -95,6 +96,7 @@ async def test_text_pasted_from_a_document_is_text_and_not_its_picture(ada: Page
     await expect(ada.page.locator("#files .file")).to_have_count(1)
 
 
+@pytest.mark.slow
 async def test_a_file_that_is_still_being_read_is_sent_with_the_question(ada: PageDriver, site: PageServer) -> None:
     await ada.question.fill(f"Long? {directive(tokens=10)}")
     await ada.page.set_input_files("#picker", [{"name": "large.txt", "mimeType": "", "buffer": b"word " * 500_000}])
@@ -105,6 +107,7 @@ async def test_a_file_that_is_still_being_read_is_sent_with_the_question(ada: Pa
     assert "large.txt" in str(last_content(site))
 
 
+@pytest.mark.slow
 async def test_unsupported_files_are_rejected_before_they_are_sent(ada: PageDriver) -> None:
     page, rejected = ada.page, ada.page.locator("#rejected")
     for name, data, reason in (
@@ -122,6 +125,7 @@ async def test_unsupported_files_are_rejected_before_they_are_sent(ada: PageDriv
     await expect(rejected).to_be_hidden()
 
 
+@pytest.mark.slow
 async def test_no_more_files_are_attached_than_can_be_sent_and_their_list_scrolls(ada: PageDriver) -> None:
     page = ada.page
     files = [{"name": f"{n}.txt", "mimeType": "", "buffer": b"x"} for n in range(130)]
@@ -134,6 +138,7 @@ async def test_no_more_files_are_attached_than_can_be_sent_and_their_list_scroll
     assert await page.evaluate("() => document.documentElement.scrollHeight <= innerHeight")
 
 
+@pytest.mark.slow
 async def test_a_file_that_the_server_rejects_is_restored_to_the_form(ada: PageDriver) -> None:
     ada.monitor.expect_message("400|415|422")
     await ada.attach(("noise.bin", bytes([0x81, 0x8D, 0x8F, 0x90, 0x9D]) * 50))

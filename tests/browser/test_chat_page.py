@@ -103,6 +103,7 @@ async def test_a_second_question_continues_the_thread(ada: PageDriver, site: Pag
     await expect(ada.page.locator("#threads a[aria-current=page]")).to_have_count(1)
 
 
+@pytest.mark.slow
 async def test_copying_yields_the_exact_code_and_answer(ada: PageDriver) -> None:
     answer = f"Like **this**:\n\n```python\n{CODE}\n```\n\nThat is all."
     await ada.ask(f"Show me. {directive(text=answer)}")
@@ -124,6 +125,7 @@ async def test_escape_stops_the_answer_and_the_upstream_is_closed(ada: PageDrive
     assert (await site.wait_until_idle()).end == "disconnected"
 
 
+@pytest.mark.slow
 async def test_the_stop_button_works_before_the_first_text(ada: PageDriver, site: PageServer) -> None:
     count_before = len(site.upstream_prompts())
     await ada.ask(f"Think long. {directive(ttft=3600)}")
@@ -135,6 +137,7 @@ async def test_the_stop_button_works_before_the_first_text(ada: PageDriver, site
     assert (await site.wait_until_idle()).end == "disconnected"
 
 
+@pytest.mark.slow
 async def test_a_retry_is_shown_while_it_waits_and_removed_afterwards(ada: PageDriver) -> None:
     await ada.page.evaluate(WATCH_THE_NOTES)
     await ada.ask(f"Patience. {directive(status=529, times=1, retry_after=1, tokens=20)}")
@@ -144,6 +147,7 @@ async def test_a_retry_is_shown_while_it_waits_and_removed_afterwards(ada: PageD
     await expect(ada.account).to_contain_text("1 retry")
 
 
+@pytest.mark.slow
 async def test_a_retry_counts_down(ada: PageDriver, site: PageServer) -> None:
     count_before = len(site.upstream_prompts())
     await ada.ask(f"Patience. {directive(status=529, times=1, retry_after=30, tokens=20)}")
@@ -154,6 +158,7 @@ async def test_a_retry_counts_down(ada: PageDriver, site: PageServer) -> None:
     assert len(site.upstream_prompts()) == count_before + 1
 
 
+@pytest.mark.slow
 async def test_thinking_is_shown_on_a_line_of_its_own(ada: PageDriver, site: PageServer) -> None:
     await ada.ask(f"Ponder. {directive(think=900, tokens=20, pace=10)}")
     await expect(ada.answer.locator(".doing")).to_have_text(re.compile(r"^Thinking · [1-9]\d* s$"))
@@ -162,6 +167,7 @@ async def test_thinking_is_shown_on_a_line_of_its_own(ada: PageDriver, site: Pag
     await expect(ada.answer.locator(".doing")).to_be_hidden()
 
 
+@pytest.mark.slow
 async def test_an_answer_that_was_cut_shows_the_reason_and_can_be_continued(ada: PageDriver) -> None:
     await ada.ask(f"At length. {directive(tokens=40, stop='max_tokens')}")
     await ada.wait_until_complete()
@@ -174,6 +180,7 @@ async def test_an_answer_that_was_cut_shows_the_reason_and_can_be_continued(ada:
     await expect(ada.answers.first.get_by_role("button", name="Continue")).to_have_count(0)
 
 
+@pytest.mark.slow
 async def test_an_answer_that_a_budget_cut_offers_no_continuation(
     chromium: Browser, upstream: Simulator, tmp_path: Path
 ) -> None:
@@ -191,6 +198,7 @@ async def test_an_answer_that_a_budget_cut_offers_no_continuation(
             await reader.page.reload()
 
 
+@pytest.mark.slow
 async def test_a_full_thread_offers_a_new_one_and_no_continuation(ada: PageDriver) -> None:
     await ada.ask(f"At length. {directive(tokens=40, stop='model_context_window_exceeded')}")
     await ada.wait_until_complete()
@@ -201,6 +209,7 @@ async def test_a_full_thread_offers_a_new_one_and_no_continuation(ada: PageDrive
     await expect(ada.page).to_have_url(f"{ada.url}/")
 
 
+@pytest.mark.slow
 async def test_a_server_without_a_key_reports_it_before_the_first_question(
     sessions: BrowserSessions, site: PageServer, tmp_path: Path
 ) -> None:
@@ -225,6 +234,7 @@ async def test_a_server_without_a_key_reports_it_before_the_first_question(
         await reader.page.close()
 
 
+@pytest.mark.slow
 async def test_right_to_left_text_is_displayed_from_right_to_left(ada: PageDriver) -> None:
     answer = "# مرحبا\n\nEnglish\n\n- עברית"
     await ada.ask(f"שלום. {directive(text=answer)}")
@@ -245,6 +255,7 @@ async def test_a_rejected_question_shows_the_reason_and_is_restored_to_the_form(
     await expect(poor.page).to_have_url(f"{poor.url}/")
 
 
+@pytest.mark.slow
 async def test_a_temporary_failure_can_be_retried(sessions: BrowserSessions) -> None:
     reader = await sessions.open_page()
     await reader.goto()
@@ -257,6 +268,7 @@ async def test_a_temporary_failure_can_be_retried(sessions: BrowserSessions) -> 
     await expect(reader.page.locator(".turn")).to_have_count(2)
 
 
+@pytest.mark.slow
 async def test_the_chosen_model_and_effort_are_used_and_remembered(ada: PageDriver, site: PageServer) -> None:
     await ada.page.get_by_label("Model").select_option(label="Opus 5.5")
     await ada.page.get_by_label("Effort").select_option(label="Low effort")
@@ -271,6 +283,7 @@ async def test_the_chosen_model_and_effort_are_used_and_remembered(ada: PageDriv
     await expect(ada.page.get_by_label("Effort")).to_have_value("low")
 
 
+@pytest.mark.slow
 async def test_the_effort_can_be_chosen_where_the_model_has_a_choice(ada: PageDriver) -> None:
     await ada.page.get_by_label("Model").select_option(label="Haiku 4.5")
     await expect(ada.page.get_by_label("Effort")).to_be_hidden()
@@ -278,6 +291,7 @@ async def test_the_effort_can_be_chosen_where_the_model_has_a_choice(ada: PageDr
     await expect(ada.page.get_by_label("Effort")).to_be_visible()
 
 
+@pytest.mark.slow
 async def test_everything_can_be_done_with_the_keyboard(ada: PageDriver) -> None:
     page = ada.page
     await expect(ada.question).to_be_focused()
@@ -299,6 +313,7 @@ async def test_everything_can_be_done_with_the_keyboard(ada: PageDriver) -> None
     await expect(ada.question).to_be_focused()
 
 
+@pytest.mark.slow
 async def test_on_a_phone_the_threads_are_in_a_drawer_and_enter_adds_a_line(sessions: BrowserSessions) -> None:
     phone = await sessions.open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     await phone.goto()
@@ -315,6 +330,7 @@ async def test_on_a_phone_the_threads_are_in_a_drawer_and_enter_adds_a_line(sess
     assert await page.evaluate("() => document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.slow
 async def test_a_server_without_users_needs_no_sign_in_and_shows_no_budget(
     sessions: BrowserSessions, site: PageServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -328,6 +344,7 @@ async def test_a_server_without_users_needs_no_sign_in_and_shows_no_budget(
         await reader.page.close()
 
 
+@pytest.mark.slow
 async def test_an_expensive_question_is_sent_once_its_price_is_approved(
     chromium: Browser, upstream: Simulator, tmp_path: Path
 ) -> None:

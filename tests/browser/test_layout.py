@@ -44,6 +44,7 @@ def function(parameter: int) -> str: return f"{parameter}" + "a line that is lon
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 async def test_a_long_thread_scrolls_in_its_log_and_never_in_the_window(sessions: BrowserSessions, width: int) -> None:
     reader = await sessions.open_page(viewport={"width": width, "height": 800})
@@ -99,6 +100,7 @@ async def test_a_printed_thread_shows_all_of_its_code_and_tables(ada: PageDriver
     await expect(page.locator("body")).to_have_css("color", "rgb(31, 28, 24)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("font", "width"), FONTS_AND_WIDTHS)
 async def test_the_chat_page_fits_its_window_with_any_font(
     sessions: BrowserSessions, font: BoxFont, width: int
@@ -125,6 +127,7 @@ async def test_the_chat_page_fits_its_window_with_any_font(
     assert await page.evaluate(FITS_HORIZONTALLY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("font", ["narrow", "wide"])
 @pytest.mark.parametrize("width", [880, 320])
 async def test_the_sign_in_page_fits_its_window_with_any_font(

@@ -136,6 +136,7 @@ async def test_a_running_answer_is_shown_live_and_ends_with_its_usage(
         assert await host.panel.evaluate("getComputedStyle(document.body).color") == "rgb(255, 238, 221)"
 
 
+@pytest.mark.slow
 async def test_the_stop_button_stops_the_call(chromium: Browser, tmp_path: Path, upstream: Simulator) -> None:
     prompt = f"Slowly. {directive(tokens=5000, pace=50)}"
     async with (
@@ -150,6 +151,7 @@ async def test_the_stop_button_stops_the_call(chromium: Browser, tmp_path: Path,
         await expect(host.panel.get_by_role("button", name="Stop")).to_be_hidden()
 
 
+@pytest.mark.slow
 async def test_spending_and_jobs_are_shown_and_the_page_is_accessible(
     chromium: Browser, tmp_path: Path, upstream: Simulator, axe: str
 ) -> None:

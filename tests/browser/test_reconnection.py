@@ -31,6 +31,7 @@ SLOWLY = directive(text=WORDS, pace=5)
 ENDLESS = " ".join(f"word{n}" for n in range(9000))
 
 
+@pytest.mark.slow
 async def test_a_reload_in_mid_stream_shows_the_rest(ada: PageDriver, site: PageServer) -> None:
     count_before = len(site.upstream_prompts())
     await ada.ask(f"Count. {SLOWLY}")
@@ -58,6 +59,7 @@ async def test_a_reload_after_the_end_shows_the_same_text_and_usage(ada: PageDri
     await expect(ada.page.locator("#cost")).to_have_text(cost or "?")
 
 
+@pytest.mark.slow
 async def test_a_lost_connection_resumes_at_the_same_offset(sessions: BrowserSessions, site: PageServer) -> None:
     sessions.monitor.expect_message("ERR_")  # the browser reports the lost connection
     async with cuttable_proxy(site) as line:

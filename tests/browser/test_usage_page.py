@@ -251,6 +251,7 @@ async def test_a_change_of_the_filter_is_announced(operator: PageDriver) -> None
     await expect(page.get_by_role("status")).to_have_text(re.compile(r"UTC: \$[\d,.]+ in [\d,]+ calls\.$"))
 
 
+@pytest.mark.slow
 async def test_an_outage_is_reported_and_can_be_retried(sessions: BrowserSessions) -> None:
     sessions.monitor.expect_message(r"Failed to load resource")
     reader = await sessions.open_page("")
@@ -291,6 +292,7 @@ async def test_an_empty_result_is_reported_plainly(operator: PageDriver) -> None
     await expect(page.locator("#figures")).to_be_visible()
 
 
+@pytest.mark.slow
 async def test_a_user_sees_only_their_usage_and_an_empty_ledger_is_reported(chromium: Browser, tmp_path: Path) -> None:
     async with (
         filled_server(
@@ -343,6 +345,7 @@ async def test_invented_names_are_only_text(chromium: Browser, tmp_path: Path) -
         assert set(hrefs) == {"http:"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("theme", "width"), slow_beyond(1, [("dark", 1280), ("light", 320), ("light", 1280), ("dark", 390)])
 )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from mcp_server_claude.simulator.model_catalog import TODAY, listed_models
 from support.mcp_session import connect, failure_meta, text_blocks, usage_meta
-from support.quick_run import examples
+from support.quick_run import examples, slow_beyond
 from support.recorded_streams import sse_bytes
 from support.scripted_upstream import scripted_upstream
 
@@ -291,6 +291,7 @@ PLANNED_REQUESTS = {"cut": 2, "fallback": 6}
 fallback are overloaded at first."""
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(24), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10_000))
 def test_no_turn_fails_because_of_an_earlier_one(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -299,7 +300,7 @@ def test_no_turn_fails_because_of_an_earlier_one(seed: int, tmp_path_factory: py
     asyncio.run(_walk(dice, changes, tmp_path_factory.mktemp("walk"), SERVED_MODELS))
 
 
-@pytest.mark.parametrize("model", SERVED_MODELS)
+@pytest.mark.parametrize("model", slow_beyond(5, SERVED_MODELS))
 async def test_a_thread_continues_whatever_changes_between_its_turns(model: str, tmp_path: Path) -> None:
     dice = random.Random(model)
     changes = dice.sample(CHANGES, len(CHANGES))

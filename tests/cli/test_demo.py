@@ -58,6 +58,7 @@ def children(pid: int) -> list[int]:
     return [*direct, *(each for child in direct for each in children(child))]
 
 
+@pytest.mark.slow
 def test_without_a_terminal_the_text_streams_and_both_usages_are_printed(tmp_path: Path) -> None:
     with start_demo(tmp_path) as process:
         early = read_until(process, "Through four ")

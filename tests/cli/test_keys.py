@@ -66,6 +66,7 @@ def command(upstream: Simulator, tmp_path: Path) -> KeyringCommand:
     return KeyringCommand(tmp_path / "keyring.json", tmp_path / "data", upstream.url)
 
 
+@pytest.mark.slow
 async def test_a_saved_key_is_listed_used_by_a_call_and_removed(upstream: Simulator, command: KeyringCommand) -> None:
     saved = await command("keys", "set", "work", stdin=f"  {FAKE_KEY}\n".encode())
     assert saved.returncode == 0, saved.stderr
@@ -83,6 +84,7 @@ async def test_a_saved_key_is_listed_used_by_a_call_and_removed(upstream: Simula
     assert (again.returncode, b"There is no key named 'work'." in again.stderr) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not all(map(shutil.which, SECRET_SERVICE_PROGRAMS)), reason="there is no D-Bus and GNOME keyring here"
 )

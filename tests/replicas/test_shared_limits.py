@@ -36,6 +36,7 @@ CHANGES: dict[str, UserChanges] = {
 ENDLESS = directive(tokens=20_000, pace=100, chars=4)
 
 
+@pytest.mark.slow
 async def test_the_calls_of_a_user_are_counted_over_both_replicas(
     upstream: Simulator, postgres_url: str, tmp_path: Path
 ) -> None:

@@ -106,6 +106,7 @@ async def test_a_reader_of_chat_resumes_through_the_other_replica_and_stops_ther
     assert rest[-1].json["complete"] is False
 
 
+@pytest.mark.slow
 async def test_a_call_waits_for_a_thread_that_the_other_replica_has_locked_and_its_reader_is_notified(
     replicas: Replicas, api: Simulator
 ) -> None:
@@ -137,6 +138,7 @@ async def test_a_call_waits_for_a_thread_that_the_other_replica_has_locked_and_i
     assert event_text(first)[:40] in texts[3]
 
 
+@pytest.mark.slow
 async def test_a_job_and_a_map_run_on_both_replicas_and_can_be_read_and_stopped_on_either(
     replicas: Replicas, api: Simulator
 ) -> None:
@@ -210,6 +212,7 @@ async def test_a_request_of_a_2025_11_25_session_that_reaches_another_replica_ge
             assert (await anew.post("tools/list")).status_code == 200
 
 
+@pytest.mark.slow
 async def test_a_budget_of_both_replicas_holds_to_the_micro_dollar(
     postgres_url: str, api: Simulator, tmp_path: Path
 ) -> None:
