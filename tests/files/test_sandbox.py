@@ -415,7 +415,7 @@ def test_limits_hold_before_anything_is_read(tree: FileTree) -> None:
         tree.attach("half-0.txt", "half-1.txt", "a.txt", "src/a.py", max_files=3)
     with pytest.raises(RequestError, match="5 files; at most 4"):
         tree.attach("half-*.txt", "a.txt", max_files=4)
-    with pytest.raises(RequestError, match=r"is 3\.0 kB large"):
+    with pytest.raises(RequestError, match=r"The data: URI has 3\.0 kB; at most 999 bytes"):
         tree.attach("data:text/plain;base64," + "YWFh" * 1_000, max_file_bytes=999)
 
 

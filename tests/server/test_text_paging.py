@@ -58,7 +58,7 @@ async def test_the_setting_holds_for_every_client(upstream: Simulator, tmp_path:
         assert LONG.startswith(head.text)
         assert 1000 < len(head.text) <= 2000
         assert link.uri == complete(result)
-        assert note.text.startswith(f"CUT: {len(head.text):,} of {len(LONG):,} characters; {complete(result)} holds")
+        assert note.text.startswith(f"CUT: {len(head.text):,} of {len(LONG):,} characters; {complete(result)} has")
         assert f"{complete(result)}?offset={len(head.text)} continues" in note.text
         assert await read(session, complete(result)) == LONG
 
