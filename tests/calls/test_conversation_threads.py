@@ -195,11 +195,11 @@ async def test_a_call_that_has_lost_the_lock_of_its_thread_changes_nothing_in_it
 ) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         thread = thread_of(await session.ask("One."))
-        turns = await turns_on_disk(tmp_path / "data", thread)
-        store = open_store(tmp_path / "data")
-        await store.write(store_answer_and_unlock, Call(prompt="Two.", thread=thread), TOO_LATE, None)
-        await store.close()
-        assert await turns_on_disk(tmp_path / "data", thread) == turns
+    turns = await turns_on_disk(tmp_path / "data", thread)
+    store = open_store(tmp_path / "data")
+    await store.write(store_answer_and_unlock, Call(prompt="Two.", thread=thread), TOO_LATE, None)
+    await store.close()
+    assert await turns_on_disk(tmp_path / "data", thread) == turns
 
 
 @pytest.mark.parametrize("how", ["max_tokens", "cancel", "fault"])
