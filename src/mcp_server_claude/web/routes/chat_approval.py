@@ -60,7 +60,10 @@ async def check_approval_of(
     max_usd: float,
     token: str,
 ) -> None:
-    """Check a request by its digest and its estimate, the request as it is first; see `check_cost_approval`.
+    """Check that the cost of a request needs no approval or has one; see `check_cost_approval`.
+
+    `digest_of` returns the digest of the request. `estimate` returns its cost in the order of the estimate: as it is
+    first, then in other ways.
 
     Raises:
         CostApprovalError: Its cost must be approved, or it has changed since that was done.
