@@ -21,6 +21,7 @@ from mcp_server_claude.web import error_responses
 from mcp_server_claude.web.auth.oidc_tokens import token_verifier
 from mcp_server_claude.web.middleware.authentication import AuthMiddleware
 from mcp_server_claude.web.middleware.buffered_body import BufferedBodyMiddleware
+from mcp_server_claude.web.middleware.head_requests import HeadMiddleware
 from mcp_server_claude.web.middleware.security import AllowedHosts, SecurityMiddleware, public_host
 from mcp_server_claude.web.readiness import ReadinessCheck
 from mcp_server_claude.web.route_dependencies import AppState
@@ -103,7 +104,7 @@ def build_app(
 
 
 def _add_middleware(app: FastAPI, settings: Settings, services: ServiceAccess, *, host: str, insecure: bool) -> None:
-    """Add security, CORS, authentication and body buffering; a request passes them in this order.
+    """Add security, HEAD, CORS, authentication and body buffering; a request passes them in this order.
 
     Starlette runs the middleware that is added last first.
     """
@@ -122,6 +123,7 @@ def _add_middleware(app: FastAPI, settings: Settings, services: ServiceAccess, *
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "Mcp-Session-Id", "Mcp-Protocol-Version"],
         expose_headers=["Mcp-Session-Id", "WWW-Authenticate", "Retry-After", "Call-Id", "Thread-Id"],
     )
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(SecurityMiddleware, allowed=hosts, max_body_bytes=settings.max_body_bytes)
 
 
