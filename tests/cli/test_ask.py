@@ -16,9 +16,10 @@ import anyio.to_thread
 import pytest
 
 from mcp_server_claude.cli.ask_session import CODE_BLOCK
-from mcp_server_claude.cli.local_files import data_uri, file_references
+from mcp_server_claude.cli.local_files import file_references
 from mcp_server_claude.cli.short_schema import parse_schema_option
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.files.url_references import data_uri
 from mcp_server_claude.simulator import directive
 from support.mcp_session import FAKE_KEY, ledger_rows
 from support.server_command import server_command

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from mcp.shared.exceptions import MCPError
@@ -278,6 +278,34 @@ async def test_a_missing_or_expired_file_is_reported(upstream: Simulator, tmp_pa
         assert "no longer at Anthropic" in await read_error(session, link.uri)
 
 
+@pytest.mark.parametrize("prefix", ["claude://files/", ""], ids=["address", "id"])
+async def test_files_that_code_created_are_sent_with_a_later_prompt(
+    upstream: Simulator, tmp_path: Path, prefix: str
+) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        made = await session.ask(f"{RUN} {directive(makes='mean.csv,plot.png,text.pdf')}", tools=["code"], model=MODEL)
+        table, picture, paper = [f"{prefix}{link.uri.rpartition('/')[2]}" for link in links(made)]
+        await session.ask("What is in them?", files=[table, picture, paper], model=MODEL)
+        await session.ask("What is in it?", files=[f"{paper}#document"], model=MODEL)
+        both, again = [cast("list[dict[str, Any]]", turns(body)[0]["content"]) for body in bodies(upstream)[-2:]]
+    with closing(sqlite3.connect(tmp_path / "data" / "store.db")) as connection:
+        ids = dict(connection.execute("select name, file_id from produced"))
+    text, image, document, _ = both
+    assert text["text"] == '<file index="1" path="mean.csv">\nmade,mean.csv\n1,2\n</file>'
+    assert (image["type"], image["source"]) == ("image", {"type": "file", "file_id": ids["plot.png"]})
+    assert (document["type"], document["source"]) == ("document", {"type": "file", "file_id": ids["text.pdf"]})
+    assert again[0]["source"] == document["source"]
+
+
+async def test_a_resource_that_is_no_file_cannot_be_sent_as_one(upstream: Simulator, tmp_path: Path) -> None:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+        unknown = await session.ask("Tea?", files=["claude://files/f_0000000000000000"])
+        call = await session.ask("Tea?", files=["claude://calls/c_0000000000000000"])
+    assert "There is no file with that id" in text_blocks(unknown)[0]
+    assert "Of the resources of this server only files (claude://files/f_…) can be sent" in text_blocks(call)[0]
+    assert not bodies(upstream)
+
+
 async def test_a_file_is_visible_only_to_its_user(upstream: Simulator, tmp_path: Path) -> None:
     async with http_server_in_loop(data_dir=tmp_path / "data", base_url=upstream.url) as server:
         ada, bob = await server.token("ada"), await server.token("bob")
@@ -288,6 +316,8 @@ async def test_a_file_is_visible_only_to_its_user(upstream: Simulator, tmp_path:
         async with server.client(bob) as client:
             with pytest.raises(MCPError, match="There is no file with that id"):
                 await client.read_resource(link.uri)
+            refused = await client.call_tool("claude_ask", {"prompt": "Tea?", "files": [link.uri], "model": MODEL})
+            assert "There is no file with that id" in text_blocks(refused)[0]
 
 
 async def test_a_file_that_is_too_large_for_a_message_is_not_fetched(

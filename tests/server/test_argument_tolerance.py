@@ -16,6 +16,8 @@ PROPERTIES = {
     "effort": {"type": "string", "enum": ["low", "high"]},
     "tools": {"type": "array", "items": {"type": "string", "enum": ["web", "read"]}},
     "items": {"type": "array"},
+    "thread": {"type": "string"},
+    "id": {"type": "string"},
 }
 
 
@@ -47,6 +49,11 @@ PROPERTIES = {
         ({"toolCallId": "x", "sessionId": "y", "action": "z", "chatInput": "w"}, {}),
         ({"wait_for_previous": True}, {}),
         ({"modle": "opus"}, {"modle": "opus"}),
+        ({"thread": "claude://threads/t_1"}, {"thread": "t_1"}),
+        ({"thread": "t_1", "id": "claude://calls/c_1?offset=10&limit=20"}, {"thread": "t_1", "id": "c_1"}),
+        ({"id": "claude://jobs/j_1/output"}, {"id": "j_1"}),
+        ({"id": "claude://nope/1"}, {"id": "claude://nope/1"}),
+        ({"prompt": "claude://threads/t_1"}, {"prompt": "claude://threads/t_1"}),
     ],
 )
 def test_arguments_as_clients_send_them_are_understood(sent: dict[str, object], meant: dict[str, object]) -> None:

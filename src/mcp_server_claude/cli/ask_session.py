@@ -20,6 +20,7 @@ from mcp_server_claude.cli.command_line import pasteable_command
 from mcp_server_claude.cli.markdown_stream import without_control_characters
 from mcp_server_claude.cli.short_schema import parse_schema_option
 from mcp_server_claude.cli.spending_prompt import confirm_cost
+from mcp_server_claude.files import url_references
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, Effort, ToolName
@@ -63,7 +64,7 @@ async def _build_call(services: Services, options: AskOptions) -> Call:
     prompt = options.prompt
     if piped := local_files.read_stdin():
         if prompt.strip():
-            files.append(local_files.data_uri(local_files.STDIN_NAME, piped))
+            files.append(url_references.data_uri(local_files.STDIN_NAME, piped))
         else:
             prompt = piped.decode("utf-8", errors="replace")
     return await build_call(

@@ -7,13 +7,12 @@ readable file is sent, unless its name looks like a secret's.
 from __future__ import annotations
 
 import sys
-from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files.secret_names import matching_pattern
+from mcp_server_claude.files.url_references import data_uri
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,11 +33,6 @@ def read_stdin() -> bytes:
     if len(data) > MAX_FILE_BYTES:
         raise RequestError("The input on stdin is larger than 64 MiB.", kind="too_large")
     return data
-
-
-def data_uri(name: str, data: bytes) -> str:
-    """Data with a name in the form that `files` takes; its type is found by its bytes."""
-    return f"data:application/octet-stream;name={quote(name, safe='')};base64,{b64encode(data).decode()}"
 
 
 def file_references(names: Sequence[str], *, working_directory: Path, allow_names: Sequence[str]) -> list[str]:

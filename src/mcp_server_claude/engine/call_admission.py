@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.thinking_config import ThinkingDisplay
     from mcp_server_claude.call_types import Call, Listener
     from mcp_server_claude.engine.file_uploads import FileUploads
+    from mcp_server_claude.engine.output_file_downloads import OutputFiles
     from mcp_server_claude.settings import Settings
     from mcp_server_claude.store import Store
 
@@ -38,6 +39,7 @@ class CallAdmission:
         store: Store,
         file_policy: files.FilePolicy,
         uploads: FileUploads,
+        output_files: OutputFiles,
     ) -> None:
         self._settings = settings
         self._claude = claude
@@ -45,6 +47,7 @@ class CallAdmission:
         self._store = store
         self._file_policy = file_policy
         self._uploads = uploads
+        self._output_files = output_files
 
     async def admit(self, call: Call, listener: Listener | None = None) -> PreparedCall:
         """The call with its model resolved and its files read. Files are uploaded only for a `listener`.
@@ -134,10 +137,11 @@ class CallAdmission:
     async def _read_files(self, call: Call, model: ClaudeModel, listener: Listener | None) -> Call:
         """The call with attachments in place of files."""
         await self._check_file_ids(call)
+        names = await self._output_files.replace_names(call.files, call.user, self._file_policy.max_file_bytes)
         policy = self._uploads.file_policy_for(self._file_policy, call)
         limit = files.RunLimit()
         read = partial(
-            files.build_attachments, call.files, policy, images=model.images, pdf=model.pdf, model=model.id, limit=limit
+            files.build_attachments, names, policy, images=model.images, pdf=model.pdf, model=model.id, limit=limit
         )
         try:
             attachments = await anyio.to_thread.run_sync(read, abandon_on_cancel=True)

@@ -84,7 +84,9 @@ class Engine:
         self._file_policy = file_policy
         self.output_files = OutputFiles(claude, ledger.store)
         self._uploads = FileUploads(settings, claude)
-        self._admission = CallAdmission(settings, claude, models, ledger.store, file_policy, self._uploads)
+        self._admission = CallAdmission(
+            settings, claude, models, ledger.store, file_policy, self._uploads, self.output_files
+        )
         self.cooldowns = RateLimitCooldowns()
         self.batch_calls = BatchCalls(settings, claude, ledger, self._admission, self.output_files)
         self._slots = anyio.Semaphore(settings.max_concurrent)

@@ -16,6 +16,7 @@ import anyio
 from mcp_server_claude.anthropic_api import files_api
 from mcp_server_claude.call_types import OutputFile
 from mcp_server_claude.errors import CallError, RequestError
+from mcp_server_claude.files import url_references
 from mcp_server_claude.store import StoreError, output_file_records, store_errors_as
 
 if TYPE_CHECKING:
@@ -102,10 +103,37 @@ class OutputFiles:
             RequestError: There is none, it is no longer at Anthropic, or larger than `limit` bytes.
             CallError: It could not be had.
         """
+        return await self._download(await self._find_file(name, user), limit)
+
+    async def replace_names(self, names: Sequence[str], user: str, max_bytes: int) -> tuple[str, ...]:
+        """Entries of `files` in which those that name a user's output file are what is sent for it.
+
+        That is the id of the Files API for an image or a PDF, and a `data:` URI with the content for other files, of
+        which the API accepts only plain text by id.
+
+        Raises:
+            CallError: There is none of that id, it is larger than `max_bytes`, or it could not be downloaded.
+        """
+        return tuple([await self._replace_name(name, user, max_bytes) for name in names])
+
+    async def _replace_name(self, name: str, user: str, max_bytes: int) -> str:
+        output_file_id = url_references.output_file_id(name)
+        if output_file_id is None:
+            return name
+        file = await self._find_file(output_file_id, user)
+        if entry := url_references.file_id_entry(file.file_id, name, file.mime_type):
+            return entry
+        downloaded = await self._download(file, max_bytes)
+        return url_references.data_uri(file.name, downloaded.data)
+
+    async def _find_file(self, name: str, user: str) -> OutputFileRecord:
         with store_errors_as(READ_FAILURE):
             file = await self._store.write(output_file_records.find_output_file, name, user)
         if file is None:
             raise RequestError("There is no file with that id.", kind="not_found")
+        return file
+
+    async def _download(self, file: OutputFileRecord, limit: int) -> DownloadedFile:
         if file.bytes is not None and file.bytes > limit:
             raise RequestError(
                 f"The file is {file.bytes:,} bytes large; at most {limit:,} are fetched.", kind="too_large"

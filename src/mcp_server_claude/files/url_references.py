@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import binascii
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal, TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files.content_types import ImageFile, PdfFile, TextFile, UnsupportedFile, detect_content
@@ -25,6 +25,8 @@ BlockType: TypeAlias = Literal["image", "document"]
 MAX_URL_CHARS = 2_000
 FILE_ID = re.compile(r"(file_[A-Za-z0-9]{12,64})(#image|#document)?")
 """An id of the Files API, sent as a document unless `#image` follows it."""
+OUTPUT_FILE_ID = re.compile(r"(?:claude://files/)?(f_[0-9a-f]{16})(#image|#document)?")
+"""An id of a file that code made in an earlier call, or the address of its resource."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://|(data|file|blob|javascript|mailto):", re.IGNORECASE)
@@ -78,6 +80,11 @@ def parse_reference(name: str, policy: FilePolicy) -> Reference | None:
             raise RequestError("Only https URLs are passed on; this one is http.")
         case "file":
             return None
+        case "claude":
+            raise RequestError(
+                "Of the resources of this server only files (claude://files/f_…) can be sent. Read any other one, and "
+                "put its text into the prompt."
+            )
         case other:
             raise RequestError(f"Only https URLs are passed on; this one is {quote_name(other, 20)}.")
 
@@ -85,6 +92,27 @@ def parse_reference(name: str, policy: FilePolicy) -> Reference | None:
 def named_file_ids(names: Sequence[str]) -> tuple[str, ...]:
     """The ids of the Files API among the entries of `files`."""
     return tuple(found[1] for name in names if (found := FILE_ID.fullmatch(name)))
+
+
+def output_file_id(name: str) -> str | None:
+    """Our id (`f_…`) of a file that code made, which an entry of `files` names; None for any other entry."""
+    return found[1] if (found := OUTPUT_FILE_ID.fullmatch(name.strip())) else None
+
+
+def file_id_entry(file_id: str, name: str, mime_type: str) -> str | None:
+    """The entry for an image or a PDF in the Files API, with the block type that `name` asks for after `#`.
+
+    None for other types: the API takes them only as text.
+    """
+    is_image = mime_type.startswith("image/")
+    if not is_image and mime_type != "application/pdf":
+        return None
+    return file_id + (f"#{name.rpartition('#')[2].strip()}" if "#" in name else "#image" if is_image else "")
+
+
+def data_uri(name: str, data: bytes) -> str:
+    """Data with a name in the form that `files` takes; its type is detected by its bytes."""
+    return f"data:application/octet-stream;name={quote(name, safe='')};base64,{b64encode(data).decode()}"
 
 
 def _parse_url(name: str) -> UrlReference:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude.server.client_quirks import ARGUMENTS_ADDED_BY_CLIENTS
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 FREE_TEXT_ARGUMENTS = frozenset({"prompt", "system"})
 """Arguments in which the word "null" is a text like any other."""
+ID_ARGUMENTS = frozenset({"id", "thread"})
+RESOURCE_ADDRESS = re.compile(r"claude://(?:calls|jobs|threads)/([^/?#]+)(?:/output)?/?(?:[?#].*)?")
+"""An address of a resource of this server, from which the id is read where an id is expected."""
 MAX_ENCODINGS = 3
 """Layers of JSON within strings that are read: one is common, two were seen."""
 
@@ -32,6 +36,8 @@ def tolerated_arguments(
         if name not in required and (value is None or (value in ("null", ["null"]) and not is_text)):
             continue
         result[name] = value if is_text else _decoded(value, properties.get(name, {}))
+        if name in ID_ARGUMENTS and (address := RESOURCE_ADDRESS.fullmatch(str(result[name]))):
+            result[name] = address[1]
     return result
 
 
