@@ -31,6 +31,15 @@ async def thread_of_first_answer(session: McpSession) -> str:
     return str(usage_meta(await session.ask("One"))["thread"])
 
 
+async def subscribe(session: McpSession, mode: ProtocolMode, address: str) -> None:
+    """Subscribe to a resource; in 2026-07-28 for a moment."""
+    if mode == "legacy":
+        await session.client.subscribe_resource(address)  # pyright: ignore[reportDeprecated]
+    else:
+        async with session.client.listen(resource_subscriptions=[address]) as subscription:
+            assert subscription.honored.resource_subscriptions == [address]
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_client_of_2026_listens_to_a_thread(
     upstream: Simulator, tmp_path: Path, transport: EraTransport
@@ -100,6 +109,44 @@ async def test_the_resources_of_another_user_cannot_be_subscribed(upstream: Simu
             with pytest.raises(MCPError, match="no thread"):
                 async with client.listen(resource_subscriptions=[address]):
                     pass
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "claude://nope/1",
+        "claude://calls",
+        "claude://calls/c_0000000000000000",
+        "claude://calls/c_0000000000000000?offset=3",
+        "claude://calls/..%2f..%2fx",
+        "claude://files/f_0000000000000000",
+        "claude://threads/t_0000000000000000",
+        "claude://jobs/j_0000000000000000/output",
+        "claude://jobs/j_0000000000000000",
+        "file:///etc/passwd",
+        "",
+    ],
+)
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_what_cannot_be_read_cannot_be_subscribed(
+    upstream: Simulator, tmp_path: Path, mode: ProtocolMode, address: str
+) -> None:
+    async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as session:
+        with pytest.raises(MCPError) as of_reading:
+            await session.client.read_resource(address)
+        with pytest.raises(MCPError) as of_subscribing:
+            await subscribe(session, mode, address)
+    read, subscribed = of_reading.value.error, of_subscribing.value.error
+    assert (subscribed.code, subscribed.message, subscribed.data) == (read.code, read.message, read.data)
+
+
+@pytest.mark.parametrize("address", ["claude://usage", "claude://models", "ui://claude/panel.html"])
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_resource_of_every_user_can_be_subscribed(
+    upstream: Simulator, tmp_path: Path, mode: ProtocolMode, address: str
+) -> None:
+    async with connect("memory", mode, tmp_path / "data", base_url=upstream.url) as session:
+        await subscribe(session, mode, address)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -96,6 +96,18 @@ class OutputFiles:
             records = await self._store.write(output_file_records.latest_output_files, user, limit)
         return tuple(map(_to_output_file, records))
 
+    async def find_file(self, name: str, user: str) -> OutputFileRecord:
+        """The record of a user's file, by our id.
+
+        Raises:
+            RequestError: There is none.
+        """
+        with store_errors_as(READ_FAILURE):
+            file = await self._store.write(output_file_records.find_output_file, name, user)
+        if file is None:
+            raise RequestError("There is no file with that id.", kind="not_found")
+        return file
+
     async def download(self, name: str, user: str, limit: int = MAX_DOWNLOAD_BYTES) -> DownloadedFile:
         """A user's file with its content, by our id.
 
@@ -103,7 +115,7 @@ class OutputFiles:
             RequestError: There is none, it is no longer at Anthropic, or larger than `limit` bytes.
             CallError: It could not be had.
         """
-        return await self._download(await self._find_file(name, user), limit)
+        return await self._download(await self.find_file(name, user), limit)
 
     async def replace_names(self, names: Sequence[str], user: str, max_bytes: int) -> tuple[str, ...]:
         """Entries of `files` in which those that name a user's output file are what is sent for it.
@@ -120,18 +132,11 @@ class OutputFiles:
         output_file_id = url_references.output_file_id(name)
         if output_file_id is None:
             return name
-        file = await self._find_file(output_file_id, user)
+        file = await self.find_file(output_file_id, user)
         if entry := url_references.file_id_entry(file.file_id, name, file.mime_type):
             return entry
         downloaded = await self._download(file, max_bytes)
         return url_references.data_uri(file.name, downloaded.data)
-
-    async def _find_file(self, name: str, user: str) -> OutputFileRecord:
-        with store_errors_as(READ_FAILURE):
-            file = await self._store.write(output_file_records.find_output_file, name, user)
-        if file is None:
-            raise RequestError("There is no file with that id.", kind="not_found")
-        return file
 
     async def _download(self, file: OutputFileRecord, limit: int) -> DownloadedFile:
         if file.bytes is not None and file.bytes > limit:

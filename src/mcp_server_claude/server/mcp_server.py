@@ -22,7 +22,6 @@ from mcp_server_claude.server.resource_subscriptions import (
     ConnectionSubscriptions,
     UserSubscriptionBus,
     announce_list_changes,
-    check_listened_addresses,
     publish_updates,
     register_subscriptions,
 )
@@ -115,7 +114,7 @@ def build_mcp_server(
             open_services_after_handshake,
             bind_user_and_cancel,
             announce_list_changes,
-            check_listened_addresses,
+            subscriptions.check_listened_addresses,
             subscriptions.record_list_reader,
             unknown_name_errors([tool.name for tool in tools]),
             resources.use_file_content_type,

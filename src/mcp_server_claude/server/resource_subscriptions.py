@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import logging
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 import anyio
+from mcp.server.mcpserver.resources.templates import ResourceSecurityError
 from mcp.server.subscriptions import InMemorySubscriptionBus, ResourcesListChanged, ResourceUpdated
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
 
 from mcp_server_claude.calls.resource_updates import ResourceChange
-from mcp_server_claude.server.protocol_errors import call_errors_as_protocol_errors
+from mcp_server_claude.server.protocol_errors import call_errors_as_protocol_errors, resource_not_found_code
 from mcp_server_claude.server.tool_dependencies import current_request, open_current_request, user_for_request
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
     from mcp.server.connection import Connection
     from mcp.server.context import CallNext, ServerRequestContext
     from mcp.server.mcpserver import MCPServer
+    from mcp.server.mcpserver.resources import ResourceManager
     from mcp.server.subscriptions import ServerEvent
 
     from mcp_server_claude.calls.resource_updates import ResourceEvent
+    from mcp_server_claude.server.tool_dependencies import CurrentRequest
     from mcp_server_claude.services.service_access import ServiceAccess
 
-ADDRESS = re.compile(r"claude://(calls|threads|jobs)/([^/?]{1,100})(?:/output)?")
+ADDRESS = re.compile(r"claude://(calls|threads|jobs|files)/([^/?]{1,100})(?:/output)?(?:\?.*)?")
 MAX_PENDING_UPDATES = 1000
 MAX_CONNECTION_SUBSCRIPTIONS = 1000
 CHANGES_THAT_NEVER_HAPPEN = frozenset({"toolsListChanged", "promptsListChanged"})
@@ -67,9 +70,13 @@ class UserSubscriptionBus(InMemorySubscriptionBus):
 
 
 class ConnectionSubscriptions:
-    """The subscriptions of the connections of 2025-11-25."""
+    """The subscriptions of the connections of 2025-11-25, and the addresses to which clients of both eras subscribe.
+
+    `resources` are those of the server that has them.
+    """
 
     def __init__(self) -> None:
+        self.resources: ResourceManager | None = None
         self._addresses: WeakKeyDictionary[Connection, set[str]] = WeakKeyDictionary()
         self._list_readers: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
 
@@ -77,7 +84,7 @@ class ConnectionSubscriptions:
         self, ctx: ServerRequestContext[Any, Any], params: SubscribeRequestParams
     ) -> EmptyResult:
         """Answer `resources/subscribe`."""
-        await check_addresses([str(params.uri)])
+        await self._check_addresses([str(params.uri)])
         addresses = self._addresses.setdefault(_connection(ctx), set())
         if len(addresses) >= MAX_CONNECTION_SUBSCRIPTIONS:
             raise MCPError(INVALID_PARAMS, f"A connection has at most {MAX_CONNECTION_SUBSCRIPTIONS:,} subscriptions.")
@@ -90,6 +97,45 @@ class ConnectionSubscriptions:
         """Answer `resources/unsubscribe`."""
         self._addresses.get(_connection(ctx), set[str]()).discard(str(params.uri))
         return EmptyResult()
+
+    async def check_listened_addresses(self, ctx: ServerRequestContext[ServiceAccess, Any], call_next: CallNext) -> Any:
+        """Refuse `subscriptions/listen` for what does not exist or is not the user's, as middleware.
+
+        It also acknowledges no change that never happens.
+        """
+        notifications: object = (ctx.params or {}).get("notifications")
+        if ctx.method == "subscriptions/listen" and isinstance(notifications, dict):
+            wanted = cast("dict[str, object]", notifications)
+            addresses = wanted.get("resourceSubscriptions")
+            if isinstance(addresses, list):
+                await self._check_addresses([each for each in cast("list[object]", addresses) if isinstance(each, str)])
+            offered = {kind: value for kind, value in wanted.items() if kind not in CHANGES_THAT_NEVER_HAPPEN}
+            ctx = replace(ctx, params={**(ctx.params or {}), "notifications": offered})
+        return await call_next(ctx)
+
+    async def _check_addresses(self, addresses: Iterable[str]) -> None:
+        """Check that some addresses can be read: they are the server's, and what they name is the user's.
+
+        Raises:
+            MCPError: There is no such resource, or it is another user's.
+        """
+        request = await open_current_request()
+        for address in addresses:
+            if not self._is_resource(address):  # the SDK's words, and its data, for one that is read
+                code = resource_not_found_code(request.protocol_version)
+                raise MCPError(code, f"Unknown resource: {address}", {"uri": address})
+            if (match := ADDRESS.fullmatch(address)) is not None:  # the models and the usage are every user's
+                with call_errors_as_protocol_errors(request.protocol_version):
+                    await _check_owner(request, *match.groups())
+
+    def _is_resource(self, address: str) -> bool:
+        """True if the server has a resource, or a template, of an address."""
+        assert self.resources is not None  # noqa: S101 - `register_subscriptions` sets it
+        if any(str(each.uri) == address for each in self.resources.list_resources()):
+            return True
+        with suppress(ResourceSecurityError):
+            return any(each.matches(address) is not None for each in self.resources.list_templates())
+        return False
 
     async def notify_subscribers(self, address: str) -> None:
         """Notify the connections that have subscribed to an address. One that does not read loses its subscriptions."""
@@ -117,6 +163,7 @@ class ConnectionSubscriptions:
 
 def register_subscriptions(server: MCPServer[ServiceAccess], subscriptions: ConnectionSubscriptions) -> None:
     """Add the handlers of 2025-11-25, for which `MCPServer` has no public way (mcp 2.3)."""
+    subscriptions.resources = server._resource_manager  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     lowlevel = server._lowlevel_server  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     lowlevel.add_request_handler("resources/subscribe", SubscribeRequestParams, subscriptions.add_subscription)
     lowlevel.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, subscriptions.remove_subscription)
@@ -154,19 +201,6 @@ async def publish_updates(
             tasks.cancel_scope.cancel()
 
 
-async def check_listened_addresses(ctx: ServerRequestContext[ServiceAccess, Any], call_next: CallNext) -> Any:
-    """Refuse `subscriptions/listen` for what is not the user's, and acknowledge no change that never happens."""
-    notifications: object = (ctx.params or {}).get("notifications")
-    if ctx.method == "subscriptions/listen" and isinstance(notifications, dict):
-        wanted = cast("dict[str, object]", notifications)
-        addresses = wanted.get("resourceSubscriptions")
-        if isinstance(addresses, list):
-            await check_addresses([each for each in cast("list[object]", addresses) if isinstance(each, str)])
-        offered = {kind: value for kind, value in wanted.items() if kind not in CHANGES_THAT_NEVER_HAPPEN}
-        ctx = replace(ctx, params={**(ctx.params or {}), "notifications": offered})
-    return await call_next(ctx)
-
-
 async def announce_list_changes(ctx: ServerRequestContext[ServiceAccess, Any], call_next: CallNext) -> Any:
     """Announce in the handshake that the list of resources changes, and those of tools and prompts do not.
 
@@ -181,26 +215,22 @@ async def announce_list_changes(ctx: ServerRequestContext[ServiceAccess, Any], c
     return cast("object", result)
 
 
-async def check_addresses(addresses: Iterable[str]) -> None:
-    """Check that the calls, threads and jobs of some addresses belong to the user of the current request.
+async def _check_owner(request: CurrentRequest, kind: str, identity: str) -> None:
+    """Check that a call, thread, job or file belongs to the user of the current request.
 
     Raises:
-        MCPError: There is none of that id, or it is another user's.
+        CallError: There is none of that id, or it is another user's.
     """
-    request = await open_current_request()
-    with call_errors_as_protocol_errors(request.protocol_version):
-        for address in addresses:
-            match = ADDRESS.fullmatch(address)
-            if match is None:  # the models and the usage are every user's
-                continue
-            kind, identity = match.groups()
-            user = request.user.name
-            if kind == "calls":
-                await request.services.calls.read_call(identity, user)
-            elif kind == "threads":
-                await request.services.threads.read_transcript(identity, user)
-            else:
-                await request.services.jobs.read_job(identity, user)
+    services, user = request.services, request.user.name
+    match kind:
+        case "calls":
+            await services.calls.read_call(identity, user)
+        case "threads":
+            await services.threads.read_transcript(identity, user)
+        case "files":
+            await services.output_files.find_file(identity, user)
+        case _:
+            await services.jobs.read_job(identity, user)
 
 
 def _connection(ctx: ServerRequestContext[Any, Any]) -> Connection:
