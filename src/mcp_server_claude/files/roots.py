@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from mcp_server_claude.files import secret_names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,16 +96,34 @@ SYSTEM_DIRECTORIES = tuple(
 
 
 def _is_too_broad(real: Path) -> bool:
-    if (
+    ancestors, home = (real, *real.parents), _real_directory(_expand_user(Path("~")))
+    return (
         real == Path(real.anchor)
-        or real in SYSTEM_DIRECTORIES
-        or any(real.is_relative_to(each) for each in SYSTEM_TREES)
-    ):
-        return True
-    home = _real_directory(_expand_user(Path("~")))
-    if home and home.is_relative_to(real):
-        return True
-    return secret_names.private_directory(real.parts) != "" or (sys.platform == "win32" and _is_windows_system(real))
+        or _have_same_directory((real,), SYSTEM_DIRECTORIES)
+        or _have_same_directory(ancestors, SYSTEM_TREES)
+        or (home is not None and _have_same_directory((real,), (home, *home.parents)))
+        or secret_names.private_directory(real.parts) != ""
+        or (sys.platform == "win32" and _is_windows_system(real))
+    )
+
+
+def _have_same_directory(paths: Iterable[Path], others: Iterable[Path]) -> bool:
+    """True if one of the paths is one of the others, by its text or by what the file system says.
+
+    `/users/ada` is `/Users/ada` where case makes no difference, and no system call returns the name on the disk.
+    """
+    paths, others = {*paths}, {*others}
+    return not (paths.isdisjoint(others) and _directory_ids(paths).isdisjoint(_directory_ids(others)))
+
+
+def _directory_ids(paths: Iterable[Path]) -> set[tuple[int, int]]:
+    """The device and inode of those of the paths that exist; none on file systems without inodes."""
+    found: set[tuple[int, int]] = set()
+    for path in paths:
+        with suppress(OSError, ValueError):
+            status = path.stat()
+            found |= {(status.st_dev, status.st_ino)} if status.st_ino else set()
+    return found
 
 
 def _is_windows_system(real: PurePath) -> bool:

@@ -104,7 +104,10 @@ class Roots:
         return cls(tuple((os.path.realpath(root), _root_aliases(os.fspath(root))) for root in policy.roots))
 
     def locate(self, path: str) -> RootedPath | None:
-        """The place below a root of a normalized absolute path, None outside of the roots. Looks at nothing on disk."""
+        """The place below a root of a normalized absolute path, None outside of the roots.
+
+        Looks at nothing on the disk but the root itself.
+        """
         for real, aliases in self.directories:
             for alias in aliases:
                 if (parts := _components_below(alias, path)) is not None:
@@ -328,17 +331,30 @@ def _deepest_existing(rooted_path: RootedPath) -> tuple[RootedPath, str]:
 def _components_below(root: str, path: str) -> tuple[str, ...] | None:
     ancestors, parts = root.rstrip(os.sep).split(os.sep), path.rstrip(os.sep).split(os.sep)  # noqa: PTH206
     start = parts[: len(ancestors)]
-    if start != ancestors and [*map(_fold_case, start)] != [*map(_fold_case, ancestors)]:
+    if start != ancestors and not _is_other_spelling(start, ancestors):
         return None
     return tuple(parts[len(ancestors) :])
 
 
-def _fold_case(part: str) -> str:
-    """A name as the file system compares it: on macOS without case, in any normal form of Unicode.
+def _is_other_spelling(start: Sequence[str], ancestors: Sequence[str]) -> bool:
+    """True if two paths are one directory that differ in case or in their normal form of Unicode.
 
-    A volume that distinguishes case is no danger: what follows is opened below the root as the operator spelled it.
+    That is for the file system to say, and differs by directory (APFS, NTFS, vfat, `casefold` of ext4). It is asked
+    only about a path that reads like the root: looking at others could mount a network drive. What follows is opened
+    below the root as the operator spelled it.
     """
-    return unicodedata.normalize("NFD", part).casefold() if sys.platform == "darwin" else os.path.normcase(part)
+    if [*map(os.path.normcase, start)] == [*map(os.path.normcase, ancestors)]:  # Windows
+        return True
+    if len(start) != len(ancestors) or [*map(_fold_case, start)] != [*map(_fold_case, ancestors)]:
+        return False
+    try:
+        return os.path.samefile(os.sep.join(start), os.sep.join(ancestors))  # noqa: PTH118, PTH121 - strings
+    except (OSError, ValueError):
+        return False
+
+
+def _fold_case(part: str) -> str:
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", part).casefold())
 
 
 def _root_aliases(root: str) -> tuple[str, ...]:
