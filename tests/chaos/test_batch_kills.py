@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from support.chaos.chaos_size import ChaosSize
 
 pytestmark = [
+    pytest.mark.usefixtures("each_database"),
     pytest.mark.anyio,
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"),

@@ -37,7 +37,6 @@ FAULTS = ("drop", "error", "status", "eof", "malformed")
 DONE = "select seq from job_item where state = 'done'"
 
 
-@pytest.mark.sqlite_only  # not yet shown to pass on PostgreSQL
 async def test_a_thousand_items_are_answered_once_each_through_faults_and_ten_kills(
     size: ChaosSize, tmp_path: Path
 ) -> None:

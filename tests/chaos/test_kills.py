@@ -74,7 +74,6 @@ class Victim:
         return "".join(piece for at, piece in self.progress_texts.get(number, []) if at <= until)
 
 
-@pytest.mark.sqlite_only  # not yet shown to pass on PostgreSQL
 @pytest.mark.slow
 async def test_after_a_kill_every_request_has_its_entry_and_the_journal_its_text(
     size: ChaosSize, tmp_path: Path
