@@ -25,6 +25,7 @@ from mcp_server_claude.store import (
     call_journal,
     erasure,
     orphan_cleanup,
+    postgres_connection,
     process_locks,
     request_ledger,
     thread_messages,
@@ -151,6 +152,48 @@ async def test_requests_that_end_during_an_outage_are_recorded_afterwards_in_ord
     assert await remote_store.read(budget_reservations.remaining_micros, "total", "2026-11-20", 1000) == 970
     assert remote_store.lost_writes == 0
     assert remote_store.last_error == ""
+
+
+async def test_a_server_whose_answers_are_held_back_counts_as_unreachable_and_gets_what_was_kept(
+    remote_store: Store, network: CuttableSocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_connection, "CONTROL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(postgres_connection, "ANSWER_TIMEOUT_S", 0.5)
+    await remote_store.write(open_request, "r_1", remote_store.locks.worker)
+
+    runs: list[Transaction] = []
+
+    def hold_and_close(tx: Transaction) -> bool:
+        runs.append(tx)
+        if len(runs) == 1:
+            network.hold()
+        return request_ledger.close_entry(tx, "r_1", complete(), 30)
+
+    with anyio.fail_after(TIMEOUT_S):
+        with pytest.raises(StoreError) as caught:
+            await remote_store.write_surely(hold_and_close)
+        assert (caught.value.kind, str(caught.value)) == (
+            "unreachable",
+            "The ledger's database could not be used: it does not answer.",
+        )
+        with pytest.raises(StoreError) as caught:
+            await remote_store.read(request_ledger.entries_of_call, "c_1")
+        assert caught.value.kind == "unreachable"
+        network.release()
+        while [entry.state for entry in await _entries(remote_store)] != ["closed"]:
+            await anyio.lowlevel.checkpoint()
+    assert len(runs) == 2
+
+
+async def test_an_idle_connection_whose_answers_are_held_back_refuses_the_next_operation(
+    remote_store: Store, network: CuttableSocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_connection, "CONTROL_TIMEOUT_S", 0.5)
+    await remote_store.write(process_locks.register_process, "w_1")
+    network.hold()
+    with anyio.fail_after(TIMEOUT_S), pytest.raises(StoreError) as caught:
+        await remote_store.write(process_locks.register_process, "w_2")
+    assert caught.value.kind == "unreachable"
 
 
 async def test_a_reconnected_process_still_counts_as_running(

@@ -1,4 +1,4 @@
-"""A Unix socket in front of a PostgreSQL server, which can be cut and restored, like a network."""
+"""A Unix socket in front of a PostgreSQL server, which can be cut, or hold back what is sent, like a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,17 @@ class CuttableSocket:
         self._open: list[socket.socket] = []
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
+        self._forwards = threading.Event()
+        self._forwards.set()
         self.restore()
+
+    def hold(self) -> None:
+        """Accept connections and bytes, and forward nothing, until `release`."""
+        self._forwards.clear()
+
+    def release(self) -> None:
+        """Forward what was held back, and what comes."""
+        self._forwards.set()
 
     def restore(self) -> None:
         """Accept connections again."""
@@ -36,6 +46,7 @@ class CuttableSocket:
             _end(self._listener)
             self._listener = None
         (self.directory / SOCKET_NAME).unlink(missing_ok=True)
+        self.release()
         with self._lock:
             ended, self._open = self._open, []
         for each in ended:
@@ -52,15 +63,15 @@ class CuttableSocket:
             with self._lock:
                 self._open += [client, server]
             for source, target in ((client, server), (server, client)):
-                threading.Thread(target=_pump, args=(source, target), daemon=True).start()
+                threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
 
-
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-    _end(source)
-    _end(target)
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                self._forwards.wait()
+                target.sendall(data)
+        _end(source)
+        _end(target)
 
 
 def _end(connection: socket.socket) -> None:

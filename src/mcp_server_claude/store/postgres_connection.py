@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, LiteralString, TypeVar, cast
+from typing import TYPE_CHECKING, Any, LiteralString, TypeVar, cast
 
 import psycopg
 from psycopg import conninfo
@@ -16,6 +17,8 @@ from mcp_server_claude.store.transaction import StoreError, StoreErrorKind, Tran
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+
+    from psycopg.abc import PQGen
 
     from mcp_server_claude.store.transaction import SqlParams, SqlValue, Statement
 
@@ -29,6 +32,14 @@ IDLE_IN_TRANSACTION_TIMEOUT_S = 10
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 10, 5, 3
 DEAD_PEER_TIMEOUT_S = KEEPALIVE_IDLE_S + KEEPALIVE_INTERVAL_S * KEEPALIVE_COUNT
 """Seconds after which either side notices that the other one's machine or network is gone."""
+ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 5
+"""Seconds without a byte of the answer to a statement after which the connection counts as lost.
+
+The server ends a statement earlier than that. Its silence means that the way to it is cut where no packet shows it: a
+proxy, a load balancer or a pooler takes what is sent, and the timeouts of TCP see its acknowledgements.
+"""
+CONTROL_TIMEOUT_S = CONNECT_TIMEOUT_S
+"""The same for statements that wait for no lock, such as `begin`: with these a new operation finds a cut soon."""
 MIN_PIPELINE_STATEMENTS = 2
 MAX_INTEGER = 2**63 - 1
 NUL_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -63,6 +74,39 @@ _ERROR_KINDS: tuple[tuple[str, StoreErrorKind, str], ...] = (
 )
 """Kinds and half sentences by the beginning of the SQLSTATE, the first that fits
 (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
+
+
+class NoAnswerError(psycopg.OperationalError):
+    """The server has not answered in time, and the connection was closed."""
+
+
+class TimedConnection(psycopg.Connection[Any]):
+    """A connection that is closed if the server is silent for `answer_timeout_s` while it owes an answer."""
+
+    answer_timeout_s: float = ANSWER_TIMEOUT_S
+
+    def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        """Wait for the end of `gen`, which psycopg resumes at each byte and ten times a second.
+
+        Raises:
+            NoAnswerError: The server was silent for too long.
+        """
+        return super().wait(self._close_if_silent(gen), *args, **kwargs)
+
+    def _close_if_silent(self, gen: PQGen[T]) -> PQGen[T]:
+        try:
+            awaited = next(gen)
+            deadline = time.monotonic() + self.answer_timeout_s
+            while True:
+                ready = yield awaited
+                if ready:
+                    deadline = time.monotonic() + self.answer_timeout_s
+                elif time.monotonic() > deadline:
+                    self.close()
+                    raise NoAnswerError
+                awaited = gen.send(ready)
+        except StopIteration as end:
+            return cast("T", end.value)
 
 
 class PostgresTransaction(Transaction):
@@ -105,13 +149,13 @@ def transaction(connection: psycopg.Connection) -> Generator[PostgresTransaction
 
 
 def wrap_connection(
-    connection: psycopg.Connection, begin: str, heartbeat_interval_s: float | None = None
+    connection: TimedConnection, begin: str, heartbeat_interval_s: float | None = None
 ) -> DatabaseConnection:
     """Return a connection as stores use it. `begin` is the statement that begins a transaction."""
     return DatabaseConnection(
         transaction=PostgresTransaction(connection),
         begin=begin,
-        execute=lambda statement: connection.execute(cast("LiteralString", statement)),
+        execute=partial(_execute_control, connection),
         commit=partial(_commit, connection),
         in_transaction=lambda: connection.info.transaction_status in _OPEN_TRANSACTION,
         is_lost=lambda: connection.closed,
@@ -121,6 +165,19 @@ def wrap_connection(
         close=connection.close,
         heartbeat_interval_s=heartbeat_interval_s,
     )
+
+
+def _execute_control(connection: TimedConnection, statement: str) -> object:
+    """Execute a statement that waits for no lock.
+
+    Raises:
+        psycopg.Error: The server failed, or does not answer.
+    """
+    connection.answer_timeout_s = CONTROL_TIMEOUT_S
+    try:
+        return connection.execute(cast("LiteralString", statement))
+    finally:
+        connection.answer_timeout_s = ANSWER_TIMEOUT_S
 
 
 def _commit(connection: psycopg.Connection) -> None:
@@ -134,14 +191,14 @@ def _commit(connection: psycopg.Connection) -> None:
     connection.execute("commit")
 
 
-def connect(url: str) -> psycopg.Connection:
+def connect(url: str) -> TimedConnection:
     """Connect to a server, with the timeouts of this module.
 
     Raises:
         StoreError: The server cannot be reached, or refuses the connection.
     """
     try:
-        connection = psycopg.connect(
+        connection = TimedConnection.connect(
             url,
             autocommit=True,  # transactions begin and end by statements
             connect_timeout=CONNECT_TIMEOUT_S,
@@ -161,6 +218,8 @@ def connect(url: str) -> psycopg.Connection:
 
 def _classify_error(error: psycopg.Error) -> tuple[StoreErrorKind, str]:
     """Return the kind of a server's error and half a sentence about it."""
+    if isinstance(error, NoAnswerError):
+        return "unreachable", "it does not answer"
     if error.sqlstate is None:
         if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
             return "unreachable", "no connection to it can be made"
