@@ -336,7 +336,7 @@ def _measure_stdio_streams(
         lags: list[float] = []
         whole = 0
         for question, each in zip(questions, heard, strict=True):
-            lags.extend(_delta_lags(each, records[question]["first_byte_at"], pace))
+            lags.extend(_delta_lags(each.progress, records[question]["paced_text_at"]))
             whole += each.lossless and each.text == records[question]["text"]
         p50, p99 = (statistics.quantiles(lags, n=100)[at] * 1e3 for at in (49, 98))
         cost = _StreamsCost(streams, busy / 2, plain_s, max_share)
@@ -425,7 +425,7 @@ def measure_http_streams(bench: BenchmarkContext) -> Iterator[FigureRow]:
         for question, stream in zip(questions, streams, strict=True):
             texts = stream.texts()
             whole += "".join(text for _, text in texts) == records[question]["text"]
-            lags.extend(_lateness(texts, records[question]["first_byte_at"], pace))
+            lags.extend(_delta_lags(texts, records[question]["paced_text_at"]))
         p50, p99 = (statistics.quantiles(lags, n=100)[at] * 1e3 for at in (49, 98))
         cost = _StreamsCost(STREAMS, busy, plain_s, MAX_STREAMS_SHARE)
         yield FigureRow(
@@ -458,18 +458,17 @@ def _prompt_of(record: Mapping[str, dict[str, list[dict[str, str]]]]) -> str:
     return record["body"]["messages"][-1]["content"]
 
 
-def _delta_lags(heard: TimedAnswer, began: float, pace: float) -> Iterable[float]:
-    """See `_late`."""
-    return _lateness(heard.progress, began, pace)
+def _delta_lags(progress: Iterable[tuple[float, str]], sent_at: Sequence[float]) -> Iterable[float]:
+    """The seconds from when the simulator sent each delta to when the client read its first character.
 
-
-def _lateness(told: Iterable[tuple[float, str]], began: float, pace: float) -> Iterable[float]:
-    """How late each delta came, in seconds: the simulator sends a delta when those before it are spoken."""
-    seen = 0
-    for at, message in told:
-        for end in range(seen + DELTA_CHARS, seen + len(message) + 1, DELTA_CHARS):
-            yield at - (began + (end - DELTA_CHARS) / CHARS_PER_TOKEN / pace)
+    The last character of a piece waits for the next at `/chat`, see `web.routes.server_sent_events`.
+    """
+    seen = deltas = 0
+    for at, message in progress:
         seen += len(message)
+        while deltas < len(sent_at) and deltas * DELTA_CHARS < seen:
+            yield at - sent_at[deltas]
+            deltas += 1
 
 
 def measure_memory(bench: BenchmarkContext) -> Iterator[FigureRow]:

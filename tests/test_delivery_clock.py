@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -95,3 +98,60 @@ async def test_a_later_reader_with_an_earlier_time_is_not_delayed() -> None:
 async def test_a_loop_has_one_clock() -> None:
     assert DeliveryClock.of_running_loop() is DeliverySignal().clock
     assert not DeliveryClock.of_running_loop().is_running
+
+
+@pytest.mark.parametrize(
+    ("now", "begin", "interval_s", "expected"),
+    [
+        (10.0, math.inf, 0.1, 10.1),  # woken at its tick: the next is an interval later
+        (10.019, math.inf, 0.1, 10.1),  # some work later still
+        (10.021, math.inf, 0.1, 10.12),
+        (10.0, math.inf, 0.05, 10.06),
+        (10.0, math.inf, 0.001, 10.02),
+        (10.0, math.inf, 10.0, 20.0),
+        (10.03, 10.021, 0.1, 10.12),  # what was sent came in this tick
+        (10.03, 10.02, 0.1, 10.12),
+        (10.03, 10.019, 0.1, 10.1),  # in the one before: a tick is made up for
+        (10.03, 9.5, 0.1, 10.1),  # long before: no more than a tick
+    ],
+)
+async def test_an_interval_begins_with_a_tick(
+    now: float, begin: float, interval_s: float, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = DeliveryClock()
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+        until = clock.time_after(interval_s, begin)
+    assert until == pytest.approx(expected)
+
+
+async def test_the_interval_after_a_message_begins_when_its_text_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 10.019
+    signal = DeliverySignal(DeliveryClock())
+    rests: list[float] = []
+
+    async def record_rest(until: float) -> None:
+        rests.append(until)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+        patch.setattr(signal, "rest", record_rest)
+        signal.set()
+        now = 10.023  # sent a tick late
+        await signal.rest_for(0.1)
+    assert rests == [pytest.approx(10.1)]
+
+
+async def test_what_reads_text_is_woken_before_what_sends_it() -> None:
+    clock = DeliveryClock()
+    due = (clock.time() // TICK_S + 2) * TICK_S
+    order: list[bool] = []
+
+    async def rest(*, is_source: bool) -> None:
+        await DeliverySignal(clock, is_source=is_source).rest(due)
+        order.append(is_source)
+
+    async with anyio.create_task_group() as tasks:
+        for n in range(40):
+            tasks.start_soon(partial(rest, is_source=n % 2 == 1))
+    assert order == [True] * 20 + [False] * 20

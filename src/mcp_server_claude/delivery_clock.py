@@ -3,6 +3,9 @@
 Text is gathered for an interval after each message. With a timer for each reader, two hundred streams would wake the
 event loop two thousand times a second. One timer for all of them wakes the readers that are due together. There is no
 timer while no reader waits.
+
+Upstream responses are read at the same ticks (`anthropic_api.read_coalescing`), and before the others: what was read is
+sent in the tick that read it, and waits for one interval, not for two.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from weakref import WeakKeyDictionary
 
 TICK_S = 0.02
 """Seconds between two wake-ups at least; a reader is woken that much too late at most."""
+TICK_TOLERANCE = 1e-6
+"""The part of a tick by which a time may miss a tick because it is not a whole number in binary."""
 
 
 class DeliveryClock:
@@ -41,6 +46,20 @@ class DeliveryClock:
         """The time of the event loop in seconds."""
         return self._loop.time()
 
+    def time_after(self, interval_s: float, begin: float = math.inf) -> float:
+        """The tick at the end of an interval that begins with the latest tick.
+
+        A task that rests until then again and again is woken once an interval. If the interval began now, the task's
+        own work and the rounding to a tick would be added each time.
+
+        A `begin` in an earlier tick moves the interval one tick forward at most. With the time of the text that was
+        sent, a task that fell behind its source on a busy machine is with it again after a few intervals, and the
+        intervals stay nearly as long.
+        """
+        latest = self._tick(self._loop.time())
+        first = latest if begin >= latest * TICK_S else latest - 1
+        return (first + math.ceil(interval_s / TICK_S - TICK_TOLERANCE)) * TICK_S
+
     def start_wait(self, signal: DeliverySignal) -> asyncio.Future[None]:
         """A future that is done at the tick after the signal is due."""
         self._waiting.add(signal)
@@ -55,8 +74,12 @@ class DeliveryClock:
             self._timer.cancel()
             self._timer = None
 
+    def _tick(self, time_s: float) -> int:
+        """The number of the latest tick at a time."""
+        return math.floor(time_s / TICK_S + TICK_TOLERANCE)
+
     def _set_timer(self, due: float) -> None:
-        at = math.ceil(due / TICK_S) * TICK_S  # the same for all that are due within a tick
+        at = math.ceil(due / TICK_S - TICK_TOLERANCE) * TICK_S  # the same for all that are due within a tick
         if self._timer is not None:
             if self._timer.when() <= at:
                 return
@@ -65,30 +88,41 @@ class DeliveryClock:
 
     def _wake_due(self) -> None:
         self._timer = None
-        now, next_due = self._loop.time(), math.inf
+        now, next_due = self._loop.time() + TICK_TOLERANCE * TICK_S, math.inf
+        others: list[DeliverySignal] = []
         for signal in self._waiting:
-            if signal.due <= now:
+            if signal.due > now:
+                next_due = min(next_due, signal.due)
+            elif signal.is_source:
                 signal.wake()
             else:
-                next_due = min(next_due, signal.due)
+                others.append(signal)
+        if others:
+            self._loop.call_soon(_wake_all, others)  # runs after the tasks of the sources have been resumed
         if next_due < math.inf:
             self._set_timer(next_due)
 
 
 class DeliverySignal:
-    """A signal that one task waits for, a limited time, or until it is closed."""
+    """A signal that one task waits for, a limited time, or until it is closed.
 
-    def __init__(self, clock: DeliveryClock | None = None) -> None:
+    `is_source`: its task reads what the others send, and is woken before them.
+    """
+
+    def __init__(self, clock: DeliveryClock | None = None, *, is_source: bool = False) -> None:
+        self.is_source = is_source
         self.clock = clock or DeliveryClock.of_running_loop()
         self.due = math.inf
         self.is_closed = False
         self._is_set = False
+        self._set_at = math.inf
         self._is_resting = False
         self._future: asyncio.Future[None] | None = None
 
     def set(self) -> None:
         """End the current `wait`, or else the next one. A `rest` goes on."""
         self._is_set = True
+        self._set_at = self.clock.time()
         if not self._is_resting:
             self.wake()
 
@@ -102,6 +136,10 @@ class DeliverySignal:
         if not self._is_set and not self.is_closed:
             await self._wait_until(self.clock.time() + seconds)
         self._is_set = False
+
+    async def rest_for(self, interval_s: float) -> None:
+        """Rest for an interval after what was sent, whose time is that of the latest `set`."""
+        await self.rest(self.clock.time_after(interval_s, self._set_at))
 
     async def rest(self, until: float) -> None:
         """Wait until a time of the clock, or until the signal is closed."""
@@ -125,6 +163,11 @@ class DeliverySignal:
         finally:
             self._future = None
             self.clock.end_wait(self)
+
+
+def _wake_all(signals: list[DeliverySignal]) -> None:
+    for signal in signals:
+        signal.wake()
 
 
 _clocks: WeakKeyDictionary[asyncio.AbstractEventLoop, DeliveryClock] = WeakKeyDictionary()

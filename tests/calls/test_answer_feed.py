@@ -17,6 +17,7 @@ from mcp_server_claude.call_types import Call, Limits, TextDelta
 from mcp_server_claude.calls import answer_feed
 from mcp_server_claude.calls import answer_feed as room
 from mcp_server_claude.calls.answer_feed import (
+    BATCH_INTERVAL_S,
     DoneEvent,
     ErrorEvent,
     KeepAliveEvent,
@@ -328,7 +329,7 @@ async def test_fast_text_is_batched(running: Services) -> None:
     pieces = sum(isinstance(each.event, TextEvent) for each in events)
     took = next(each.event for each in events if isinstance(each.event, UsageEvent)).usage["duration_s"]
     assert isinstance(took, float)
-    assert 1 < pieces <= 21 * took + 2
+    assert 1 < pieces <= took / BATCH_INTERVAL_S + 2
 
 
 async def test_no_event_exceeds_the_size_that_clients_accept(running: Services, elsewhere: AnswerFeed) -> None:

@@ -28,7 +28,7 @@ class ReadCoalescer:
 
     def __init__(self, response: httpx2.Response, interval_s: float) -> None:
         self._interval_s = interval_s
-        self._signal = DeliverySignal()
+        self._signal = DeliverySignal(is_source=True)
         on_body_end = response.extensions.get(END_CALLBACK)
         if on_body_end is None or not interval_s:
             self._signal.close()
@@ -38,4 +38,4 @@ class ReadCoalescer:
     async def rest_after(self, read_bytes: int) -> None:
         """Wait for the interval after a read of so many bytes."""
         if read_bytes < MIN_FULL_READ_BYTES:
-            await self._signal.rest(self._signal.clock.time() + self._interval_s)
+            await self._signal.rest_for(self._interval_s)

@@ -57,7 +57,7 @@ START_TIMEOUT_S = 2.0
 """Seconds in which a call that fails at once can still be refused, before it counts as a stream."""
 FIRST_READER_TIMEOUT_S = 10.0
 """Seconds that the first reader of a call has to come, however short the grace."""
-BATCH_INTERVAL_S = 0.05
+BATCH_INTERVAL_S = 0.04
 """Seconds over which text is gathered for one reader once the first has been sent."""
 KEEP_ALIVE_INTERVAL_S = 15.0
 """Seconds of silence after which a reader gets a `KeepAliveEvent`."""
@@ -204,16 +204,16 @@ class AnswerFeed:
         with self._reader_scope(live), live.subscribe() as update:
             status_index = live.take_first_status_index()
             yield FeedEvent(offset, StartEvent(running.call.id, running.call.thread, live.model))
-            rest_until = 0.0
             while True:
+                has_text = False
                 while (payload := live.next_payload(offset, status_index)) is not None:
                     event, offset, status_index = payload
-                    if isinstance(event, TextEvent):
-                        rest_until = update.clock.time() + BATCH_INTERVAL_S
+                    has_text = has_text or isinstance(event, TextEvent)
                     yield FeedEvent(offset, event)
                 if running.done.is_set() or self._shutting_down.is_set():
                     break
-                await update.rest(rest_until)
+                if has_text:
+                    await update.rest(update.clock.time_after(BATCH_INTERVAL_S))
                 await update.wait(KEEP_ALIVE_INTERVAL_S)
                 if not live.has_payload(offset, status_index) and not update.is_closed:
                     yield FeedEvent(offset, KeepAliveEvent())

@@ -170,7 +170,7 @@ class ProgressReporter:
             if last:
                 return
             if sent_message:  # a stage without words does not hold up the first words after it
-                await self._update.rest(self._update.clock.time() + self._interval)
+                await self._update.rest_for(self._interval)
 
     @property
     def _silence_timeout_s(self) -> float:

@@ -30,6 +30,7 @@ class LoggedRequest:
     An item of a batch has a record of its own, with `batch_id` and `custom_id`; the others have none.
     `iterations` are the runs of models that are billed one by one, if any. `announced_input` is what `message_start`
     counted: the input of the first iteration, and all that a client knows which did not read to the end.
+    `paced_text_at` is when each text delta of an answer with a pace was sent, on a busy machine later than it was due.
     `key` names the header of the key, never the key. Tokens are those really streamed so far.
     """
 
@@ -67,6 +68,7 @@ class LoggedRequest:
     visible_chars: int = 0
     rate_limit_headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)
     text_deltas: list[str] = field(default_factory=list[str], repr=False)
+    paced_text_at: list[float] = field(default_factory=list[float], repr=False)
 
     @property
     def text(self) -> str:

@@ -120,6 +120,8 @@ class StreamPlayer:
             text_chars += step.thinking_chars + step.visible_chars
             await self._connection.drain()
             self._send_batch((step,))
+            if step.text:
+                self._record.paced_text_at.append(self._last_write_at)
 
     async def _wait_until(self, deadline: float) -> None:
         """Wait for a moment, or to be hurried; a ping in every silence that is long enough."""
