@@ -9,6 +9,7 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
+from mcp_server_claude import redaction
 from mcp_server_claude.anthropic_api.client import ClaudeClient
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
 from mcp_server_claude.anthropic_api.platforms import find_credential
@@ -271,6 +272,11 @@ async def test_a_logged_traceback_is_redacted() -> None:
     assert "ValueError: invalid literal for int() with base 10: '… or sk-ant-…'" in line
     assert GATEWAYS not in line
     assert OURS not in line
+
+
+async def test_a_key_that_begins_with_a_registered_one_is_redacted_whole() -> None:
+    redaction.register_secret("sk-ant-short-key")
+    assert redaction.redact("Use sk-ant-short-key, not sk-ant-short-key-of-another.") == "Use sk-ant-…, not sk-ant-…."
 
 
 async def test_the_placeholder_key_of_a_gateway_is_not_redacted_from_every_word() -> None:

@@ -23,7 +23,10 @@ def register_secret(secret: str) -> None:
 def redact(text: str) -> str:
     """The text without registered secrets and without what looks like an API key."""
     for secret in sorted(_secrets, key=len, reverse=True):
-        text = text.replace(secret, "sk-ant-…" if secret.startswith("sk-ant-") else "…")
+        if secret.startswith("sk-ant-"):  # it may be the beginning of another key
+            text = re.sub(re.escape(secret) + r"[\w-]*", "sk-ant-…", text)
+        else:
+            text = text.replace(secret, "…")
     return API_KEY_PATTERN.sub(lambda found: "sk-ant-…" if found[0].startswith("sk-ant-") else "sk-…", text)
 
 
