@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 from mcp_server_claude.simulator import Pace, Simulator
-from support.quick_run import examples
+from support.quick_run import THOROUGH, ShortJitter, examples
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -41,6 +41,15 @@ def _nobodys_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setenv("HOME", str(home))
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("XDG_DATA_HOME", str(home / "data"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_retry_delays() -> Iterator[None]:
+    """The servers in the tests' own process wait a tenth as long before a retry, unless the run is thorough."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not THOROUGH:
+            patch.setattr("mcp_server_claude.engine.request_loop.random", ShortJitter)
         yield
 
 

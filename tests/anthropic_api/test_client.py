@@ -105,7 +105,7 @@ async def test_a_count_of_1_is_accepted_for_a_word_and_not_for_a_book() -> None:
 @pytest.mark.parametrize("head", HEADS)
 async def test_every_request_of_the_files_api_ends_by_the_deadline(head: bytes) -> None:
     async with silent_upstream(head=head) as url:
-        claude = claude_at(url, deadline_s=0.5, bytes_timeout_s=30)
+        claude = claude_at(url, deadline_s=0.2, bytes_timeout_s=30)
         for request in (
             lambda: files_api.upload_file(claude, "a.txt", b"tea", "text/plain", 3600),
             lambda: files_api.download_file(claude, "file_1", 100),
@@ -135,7 +135,7 @@ async def test_a_call_with_a_hanging_count_and_upload_ends_and_frees_its_slot(
     project.mkdir()
     (project / "a.csv").write_text("a,b\n" * 100)
     settings: dict[str, Any] = {
-        "deadline_s": 2,
+        "deadline_s": 1,
         "max_retries": 0,
         "max_concurrent": 1,
         "roots": [project],

@@ -76,7 +76,7 @@ async def test_the_chat_page_is_accessible_in_all_its_states(
     await expect(reader.text.locator(".hl-comment")).to_be_visible()
     await no_fault(reader, axe)
 
-    await reader.ask(f"Slowly. {directive(tokens=5000, pace=20)}")
+    await reader.ask(f"Slowly. {directive(think=0, tokens=5000, pace=20)}")
     await reader.wait_for_chars()
     await no_fault(reader, axe)
     await page.get_by_role("button", name="Stop").click()

@@ -79,12 +79,12 @@ async def test_an_answer_is_shown_while_it_is_written_and_ends_with_its_usage(
     ada: PageDriver, site: PageServer
 ) -> None:
     await ada.page.evaluate(WATCH_IT_GROW)
-    await ada.ask(f"What is tea? {directive(tokens=150, pace=10)}")
+    await ada.ask(f"What is tea? {directive(think=10, tokens=150, pace=20)}")
     await expect(ada.page.locator("body")).to_have_attribute("data-sizes", re.compile(r"^([5-9]|\d\d+)$"))
     await expect(ada.answer.locator(".doing")).to_be_hidden()
     site.upstream.skip_delays()
     await ada.wait_until_complete()
-    await expect(ada.account).to_have_text(re.compile(r"Sonnet 5\.5\d+ in230 out(<)?\$0\.00\d[\d.]+ m?s"))
+    await expect(ada.account).to_have_text(re.compile(r"Sonnet 5\.5\d+ in160 out(<)?\$0\.00\d[\d.]+ m?s"))
     await expect(ada.page.locator("#cost")).to_have_text(re.compile(r"^(<)?\$0\.00\d+$"))
     await expect(ada.page.locator("#threads a[aria-current=page]")).to_contain_text("What is tea?")
     await expect(ada.page).to_have_title(re.compile(r"^What is tea\? .* · mcp-server-claude$"))
@@ -116,7 +116,7 @@ async def test_copying_yields_the_exact_code_and_answer(ada: PageDriver) -> None
 
 
 async def test_escape_stops_the_answer_and_the_upstream_is_closed(ada: PageDriver, site: PageServer) -> None:
-    await ada.ask(f"Go on and on. {directive(tokens=5000, pace=50)}")
+    await ada.ask(f"Go on and on. {directive(think=0, tokens=5000, pace=50)}")
     await ada.wait_for_chars()
     await ada.page.keyboard.press("Escape")
     await ada.wait_until_complete()

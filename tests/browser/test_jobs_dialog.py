@@ -40,7 +40,7 @@ async def test_jobs_are_listed_with_their_progress_stopped_and_downloaded(
     await start_job(site, "ada", f"Quickly. {directive(text='The answer of a job.')}")
     first = dialog.locator(".job", has_text="Quickly.")
     await expect(first).to_contain_text(re.compile(r"Complete · (<)?\$0\.0"))
-    await start_job(site, "ada", f"Slowly. {directive(tokens=5000, pace=20)}")
+    await start_job(site, "ada", f"Slowly. {directive(think=0, tokens=5000, pace=20)}")
     second = dialog.locator(".job", has_text="Slowly.")
     await expect(second).to_contain_text("Running")
     await page.evaluate(axe)

@@ -108,7 +108,7 @@ async def app_host(browser: Browser, at: McpSession, tool: str) -> AsyncGenerato
 async def test_a_running_answer_is_shown_live_and_ends_with_its_usage(
     chromium: Browser, tmp_path: Path, upstream: Simulator
 ) -> None:
-    prompt = f"Explain tea. {directive(text='Tea <b>is</b> a drink. ' * 200, pace=400)}"
+    prompt = f"Explain tea. {directive(text='Tea <b>is</b> a drink. ' * 200, think=0, pace=800)}"
     async with (
         connect("memory", "auto", tmp_path, base_url=upstream.url, extensions=[APPS]) as at,
         app_host(chromium, at, "claude_ask") as host,
@@ -138,7 +138,7 @@ async def test_a_running_answer_is_shown_live_and_ends_with_its_usage(
 
 @pytest.mark.slow
 async def test_the_stop_button_stops_the_call(chromium: Browser, tmp_path: Path, upstream: Simulator) -> None:
-    prompt = f"Slowly. {directive(tokens=5000, pace=50)}"
+    prompt = f"Slowly. {directive(think=0, tokens=5000, pace=50)}"
     async with (
         connect("memory", "auto", tmp_path, base_url=upstream.url, extensions=[APPS]) as at,
         app_host(chromium, at, "claude_ask") as host,

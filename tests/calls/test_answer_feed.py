@@ -324,7 +324,7 @@ async def test_simultaneous_readers_get_everything_and_a_stalled_one_delays_no_o
 async def test_fast_text_is_batched(running: Services) -> None:
     """A hundred pieces a second are not a hundred events a second."""
     streams = (await running.open()).answer_feed
-    call = await streams.start_answer(asking(directive(tokens=200, pace=200, chars=4)))
+    call = await streams.start_answer(asking(directive(tokens=200, think=0, pace=200, chars=4)))
     events = await read_events(streams, call.id)
     pieces = sum(isinstance(each.event, TextEvent) for each in events)
     took = next(each.event for each in events if isinstance(each.event, UsageEvent)).usage["duration_s"]
@@ -362,7 +362,7 @@ async def test_without_a_grace_period_a_call_ends_when_its_last_reader_leaves(ap
 async def test_within_the_grace_period_a_reader_returns_and_misses_nothing(api: Simulator, tmp_path: Path) -> None:
     async with open_server(api, tmp_path, reader_grace_s=30) as services:
         streams = (await services.open()).answer_feed
-        call = await streams.start_answer(asking(directive(tokens=150, pace=300, chars=4)))
+        call = await streams.start_answer(asking(directive(tokens=150, think=0, pace=300, chars=4)))
         offset = await until_text(streams, call.id, 20)
         events = await read_events(streams, call.id, offset)
         assert text_of(events) == message_requests(api)[0].text[offset:]
@@ -381,7 +381,7 @@ async def test_after_the_grace_period_the_call_is_stopped(api: Simulator, tmp_pa
 async def test_with_an_endless_grace_period_a_call_finishes_without_readers(api: Simulator, tmp_path: Path) -> None:
     async with open_server(api, tmp_path, reader_grace_s=math.inf) as services:
         streams = (await services.open()).answer_feed
-        call = await streams.start_answer(asking(directive(tokens=100, pace=300)))
+        call = await streams.start_answer(asking(directive(tokens=100, think=0, pace=300)))
         await until_text(streams, call.id, 20)
         await api.wait_until_idle()
         assert message_requests(api)[0].end == "complete"
@@ -402,7 +402,7 @@ async def test_a_reader_of_a_call_of_an_mcp_client_gets_it_live_and_does_not_con
     running: Services, api: Simulator
 ) -> None:
     jobs, streams = (await running.open()).calls, (await running.open()).answer_feed
-    call = Call(prompt=directive(tokens=120, pace=200, chars=4), user="ada")
+    call = Call(prompt=directive(tokens=120, think=0, pace=200, chars=4), user="ada")
     texts: list[str] = []
     spoken = anyio.Event()
 
@@ -478,7 +478,7 @@ async def test_another_process_stops_a_call_through_the_journal(api: Simulator, 
 async def test_another_process_reads_a_running_call_from_any_offset(api: Simulator, tmp_path: Path) -> None:
     async with open_server(api, tmp_path) as one, open_server(api, tmp_path) as two:
         here, there = (await one.open()).answer_feed, (await two.open()).answer_feed
-        call = await here.start_answer(asking(directive(tokens=700, pace=250, chars=4)))
+        call = await here.start_answer(asking(directive(tokens=300, think=0, pace=250, chars=4)))
         received: dict[int, list[FeedEvent]] = {}
 
         async def read(streams: AnswerFeed, offset: int) -> None:
@@ -595,7 +595,7 @@ async def test_with_no_retention_an_answer_that_was_not_read_to_its_end_is_kept(
     fields: dict[str, object] = {"retention_days": 0, "reader_grace_s": math.inf}
     async with open_server(api, tmp_path, **fields) as services, open_server(api, tmp_path, **fields) as other:
         streams = (await services.open()).answer_feed
-        call = await streams.start_answer(asking(directive(tokens=100, pace=300)))
+        call = await streams.start_answer(asking(directive(tokens=100, think=0, pace=300)))
         await until_text(streams, call.id, 20)
         assert text_of(await read_events((await other.open()).answer_feed, call.id)) == message_requests(api)[0].text
 

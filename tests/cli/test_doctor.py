@@ -13,7 +13,7 @@ from mcp_server_claude.anthropic_api.models import ModelCatalog
 from mcp_server_claude.anthropic_api.models.model_list_cache import bundled_catalog
 from mcp_server_claude.cli import doctor
 from mcp_server_claude.settings import Settings
-from mcp_server_claude.simulator import Simulator
+from mcp_server_claude.simulator import Pace, Simulator
 from mcp_server_claude.store import Store, request_ledger
 from support.mcp_session import ledger_rows
 from support.server_command import server_command
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY = "sk-ant-fake-7d81c3"
+FULL_SPEED = Pace(ttft_s=0, tokens_per_s=0)
 
 
 class Visit:
@@ -72,7 +73,7 @@ def line(printed: str, name: str) -> str:
 
 @pytest.mark.anyio
 async def test_every_line_has_a_check_mark_where_all_is_well(visit: Visit) -> None:
-    async with Simulator(key=KEY) as simulator:
+    async with Simulator(pace=FULL_SPEED, key=KEY) as simulator:
         code, printed = await visit(MCP_CLAUDE_API_KEY=KEY, MCP_CLAUDE_BASE_URL=simulator.url)
 
     assert code == 0
@@ -88,7 +89,7 @@ async def test_every_line_has_a_check_mark_where_all_is_well(visit: Visit) -> No
 
 @pytest.mark.anyio
 async def test_a_ping_is_a_complete_call_whose_cost_is_printed_and_recorded_in_the_ledger(visit: Visit) -> None:
-    async with Simulator(key=KEY) as simulator:
+    async with Simulator(pace=FULL_SPEED, key=KEY) as simulator:
         code, printed = await visit("--ping", MCP_CLAUDE_API_KEY=KEY, MCP_CLAUDE_BASE_URL=simulator.url)
         assert len(message_requests(simulator)) == 1
 
@@ -120,7 +121,7 @@ async def test_a_missing_key_fails_with_the_setting_to_set(visit: Visit) -> None
 
 @pytest.mark.anyio
 async def test_a_key_that_the_api_rejects_fails(visit: Visit) -> None:
-    async with Simulator(key="sk-ant-another") as simulator:
+    async with Simulator(pace=FULL_SPEED, key="sk-ant-another") as simulator:
         code, printed = await visit(MCP_CLAUDE_API_KEY=KEY, MCP_CLAUDE_BASE_URL=simulator.url)
 
     assert code == 1
@@ -141,7 +142,7 @@ async def test_an_api_that_cannot_be_reached_fails(visit: Visit) -> None:
 
 @pytest.mark.anyio
 async def test_a_gateway_without_a_list_of_models_is_only_a_warning(visit: Visit) -> None:
-    async with Simulator(models="missing") as simulator:
+    async with Simulator(pace=FULL_SPEED, models="missing") as simulator:
         code, printed = await visit(MCP_CLAUDE_API_KEY=KEY, MCP_CLAUDE_BASE_URL=simulator.url)
 
     assert code == 0
@@ -150,7 +151,7 @@ async def test_a_gateway_without_a_list_of_models_is_only_a_warning(visit: Visit
 
 @pytest.mark.anyio
 async def test_offline_nothing_is_sent(visit: Visit) -> None:
-    async with Simulator() as simulator:
+    async with Simulator(pace=FULL_SPEED) as simulator:
         code, printed = await visit("--offline", MCP_CLAUDE_API_KEY=KEY, MCP_CLAUDE_BASE_URL=simulator.url)
         assert simulator.requests == []
 
@@ -198,7 +199,7 @@ async def test_the_server_of_a_team_is_checked_for_its_users_and_missing_setting
 @pytest.mark.anyio
 async def test_an_identity_provider_without_keys_fails(visit: Visit) -> None:
     provider = {"MCP_CLAUDE_OIDC_ISSUER": "http://127.0.0.1:9", "MCP_CLAUDE_PUBLIC_URL": "https://claude.example"}
-    async with Simulator(key=KEY) as simulator:
+    async with Simulator(pace=FULL_SPEED, key=KEY) as simulator:
         given = {"MCP_CLAUDE_API_KEY": KEY, "MCP_CLAUDE_BASE_URL": simulator.url}
         code, printed = await visit(**given, **provider)
         assert code == 1
@@ -209,7 +210,7 @@ async def test_an_identity_provider_without_keys_fails(visit: Visit) -> None:
 
 @pytest.mark.anyio
 async def test_no_part_of_a_key_is_shown(visit: Visit) -> None:
-    async with Simulator(key="sk-ant-another") as simulator:
+    async with Simulator(pace=FULL_SPEED, key="sk-ant-another") as simulator:
         url = simulator.url.replace("//", "//me:hunter2@")
         _, printed = await visit(MCP_CLAUDE_API_KEY="gateway-secret", MCP_CLAUDE_BASE_URL=url)
 

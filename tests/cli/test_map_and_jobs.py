@@ -157,7 +157,7 @@ async def test_a_command_runs_only_the_jobs_it_was_given(map_items: ShellCommand
     await process.wait()
     before = len(message_requests(map_items.api))
 
-    assert (await replace(map_items, words=("ask",))(directive(tokens=90, pace=30))).returncode == 0
+    assert (await replace(map_items, words=("ask",))(directive(tokens=90, think=0, pace=60))).returncode == 0
     jobs = replace(map_items, words=("jobs",))
     (job,) = json.loads((await jobs("list", "--json")).stdout)
     assert job["state"] == "running"

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 STALLED = "Tell me. [[sim: tokens=400 fault=stall at=90]]"
-SLOW = "Tell me. [[sim: tokens=60 pace=60]]"
+SLOW = "Tell me. [[sim: tokens=60 think=0 pace=60]]"
 
 
 @dataclass(frozen=True)
@@ -351,7 +351,7 @@ async def test_concurrent_calls_of_several_sessions_all_finish(upstream: Simulat
         answers: list[str] = []
 
         async def ask(client: RawMcpClient, n: int) -> None:
-            headers, body = client.ask_request(f"Tell me {n}. [[sim: tokens=60 pace=60]]", identity=n)
+            headers, body = client.ask_request(f"Tell me {n}. [[sim: tokens=60 think=0 pace=60]]", identity=n)
             response = await client.http.post(f"{server.url}/mcp", headers=headers, content=body)
             assert jsonrpc_messages(response)
             answers.append(result_text(jsonrpc_result(response)))

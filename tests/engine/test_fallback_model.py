@@ -207,7 +207,7 @@ async def test_until_an_answer_is_final_only_its_length_is_reported(upstream: Si
 async def test_the_status_line_counts_buffered_text(upstream: Simulator, tmp_path: Path) -> None:
     updates: list[ProgressUpdate] = []
     async with at(upstream, tmp_path, progress_interval_s=0.01) as session:
-        await session.ask("Tea? [[sim: tokens=600 pace=300 chars=8]]", updates=updates, style="status")
+        await session.ask("Tea? [[sim: tokens=400 think=0 pace=300 chars=8]]", updates=updates, style="status")
     lines = [each.message or "" for each in updates if "· writing ·" in (each.message or "")]
     assert len(set(lines)) > 2
     assert all("…" not in line for line in lines[:-1])

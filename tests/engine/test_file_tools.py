@@ -72,7 +72,7 @@ async def test_an_unreadable_file_is_returned_to_claude_as_a_tool_error(upstream
 async def test_the_status_names_the_file_being_read(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         updates: list[ProgressUpdate] = []
-        slowly = f"tea.md {directive(stop='tool_use', tool='grep', ttft=1.2)}"
+        slowly = f"tea.md {directive(stop='tool_use', tool='grep', ttft=0.7)}"
         await session.ask(slowly, tools=["read"], updates=updates, style="status")
         assert any("searching files: tea.md" in (each.message or "") for each in updates)
 

@@ -54,9 +54,10 @@ def sent_thinking(upstream: Simulator) -> list[object]:
 
 async def test_thinking_on_request_is_requested_where_an_effort_is_given(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
-        assert not (await session.ask(THINKS, model="claude-opus-4-8", effort="low")).is_error
-        assert not (await session.ask(THINKS, model="claude-opus-4-8")).is_error
-        assert not (await session.ask(THINKS, model="claude-opus-5-5", effort="low")).is_error
+        prompt = "Think hard."
+        assert not (await session.ask(prompt, model="claude-opus-4-8", effort="low")).is_error
+        assert not (await session.ask(prompt, model="claude-opus-4-8")).is_error
+        assert not (await session.ask(prompt, model="claude-opus-5-5", effort="low")).is_error
     assert sent_thinking(upstream) == [{"type": "adaptive"}, None, None]
 
 

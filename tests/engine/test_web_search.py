@@ -60,7 +60,7 @@ async def test_a_fetched_page_is_cited_by_its_address(upstream: Simulator, tmp_p
 async def test_the_status_names_the_search_query(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         updates: list[ProgressUpdate] = []
-        slowly = f"What is new in tea? {directive(search='on', ttft=0, pace=40)}"
+        slowly = f"What is new in tea? {directive(search='on', think=0, tokens=20, ttft=0, pace=40)}"
         await session.ask(slowly, tools=["web"], updates=updates, style="status")
         assert any("searching: " in (each.message or "") for each in updates)
 

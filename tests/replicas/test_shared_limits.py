@@ -33,7 +33,7 @@ CHANGES: dict[str, UserChanges] = {
     "ada": {"calls_per_minute": 3, "concurrent": 0},
     "bob": {"calls_per_minute": 0, "concurrent": 2},
 }
-ENDLESS = directive(tokens=20_000, pace=100, chars=4)
+ENDLESS = directive(tokens=20_000, think=0, pace=100, chars=4)
 
 
 @pytest.mark.slow

@@ -29,8 +29,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
 
 TIMEOUT_S = 90
 JSON = {"Content-Type": "application/json"}
-SLOW = directive(tokens=600, pace=100, chars=4)
-ENDLESS = directive(tokens=20_000, pace=100, chars=4)
+SLOW = directive(tokens=600, think=0, pace=200, chars=4)
+ENDLESS = directive(tokens=20_000, think=0, pace=100, chars=4)
 
 
 @pytest.fixture(autouse=True)

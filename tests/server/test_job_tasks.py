@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 STALLED = directive(tokens=400, fault="stall", at=90)
 GRACE_S = 0.05
+SLOW = "What is tea? [[sim: tokens=40 think=0 pace=60]]"
+"""A question whose answer takes longer than `GRACE_S`."""
 SERVER_INFO_META = "io.modelcontextprotocol/serverInfo"
 
 
@@ -60,7 +62,7 @@ async def test_a_long_call_becomes_a_task_whose_result_is_the_answer(
     api: Simulator, tmp_path: Path, transport: Transport
 ) -> None:
     async with tasks_session(api, tmp_path, transport) as session:
-        task = await call_for_task(session.client, "claude_ask", {"prompt": "What is tea? [[sim: tokens=40 pace=60]]"})
+        task = await call_for_task(session.client, "claude_ask", {"prompt": SLOW})
         assert task.status == "working"
         assert task.task_id.startswith("j_")
         assert task.ttl_ms is None
@@ -85,7 +87,7 @@ async def test_a_short_call_of_a_client_with_tasks_returns_its_answer(api: Simul
 
 async def test_a_call_never_becomes_a_task_where_calls_are_not_detached(api: Simulator, tmp_path: Path) -> None:
     async with tasks_session(api, tmp_path, detach_after_s=0) as session:
-        result = await session.ask("What is tea? [[sim: tokens=40 pace=100]]")
+        result = await session.ask("What is tea? [[sim: tokens=40 think=0 pace=100]]")
     assert text_blocks(result)[0] == message_requests(api)[0].text
 
 
@@ -150,7 +152,7 @@ async def test_an_error_of_the_api_is_the_result_of_a_completed_task(api: Simula
 async def test_the_result_of_a_task_with_a_schema_is_structured(api: Simulator, tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
     async with tasks_session(api, tmp_path) as session:
-        arguments = {"prompt": "Name a tea. [[sim: pace=20]]", "schema": schema}
+        arguments = {"prompt": "Name a tea. [[sim: ttft=0.5]]", "schema": schema}
         ended = await poll_task(session.client, (await call_for_task(session.client, "claude_ask", arguments)).task_id)
     assert ended.result is not None
     assert ended.result.structured_content["data"].keys() == {"name"}
@@ -169,12 +171,12 @@ def without_ids(result: CallToolResult) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"prompt": "Search for tea. [[sim: search=2 pace=60]]", "tools": ["web"], "max_usd": 1},
+        {"prompt": "Search for tea. [[sim: search=2 ttft=0.5]]", "tools": ["web"], "max_usd": 1},
         {
-            "prompt": "Name a tea. [[sim: pace=20]]",
+            "prompt": "Name a tea. [[sim: ttft=0.5]]",
             "schema": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
         },
-        {"prompt": "What is tea? [[sim: tokens=90 pace=60 at=40 stop=max_tokens]]", "max_tokens": 50},
+        {"prompt": "What is tea? [[sim: tokens=90 ttft=0.5 at=40 stop=max_tokens]]", "max_tokens": 50},
     ],
     ids=["citations and notes", "schema", "incomplete"],
 )
@@ -196,7 +198,7 @@ async def test_the_result_of_a_task_is_that_of_the_same_call_without_a_task(
 
 async def test_one_prompt_over_many_items_becomes_a_task(api: Simulator, tmp_path: Path) -> None:
     async with tasks_session(api, tmp_path) as session:
-        arguments = {"prompt": "Name {item}. [[sim: tokens=20 pace=60]]", "items": ["tea", "milk", "rye"]}
+        arguments = {"prompt": "Name {item}. [[sim: tokens=20 think=0 pace=60]]", "items": ["tea", "milk", "rye"]}
         task = await call_for_task(session.client, "claude_map", arguments)
         assert task.status_message.startswith("0 of 3")
         ended = await poll_task(session.client, task.task_id)
@@ -215,7 +217,7 @@ async def test_one_prompt_over_many_items_becomes_a_task(api: Simulator, tmp_pat
 
 async def test_a_task_is_read_from_another_server_after_the_first_has_ended(api: Simulator, tmp_path: Path) -> None:
     async with tasks_session(api, tmp_path, "stdio") as session:
-        task = await call_for_task(session.client, "claude_ask", {"prompt": "What is tea? [[sim: tokens=60 pace=60]]"})
+        task = await call_for_task(session.client, "claude_ask", {"prompt": SLOW})
     async with connect("memory", "auto", tmp_path / "data", extensions=[TasksClient()], base_url=api.url) as session:
         with anyio.fail_after(60):
             ended = await poll_task(session.client, task.task_id)
@@ -227,7 +229,7 @@ async def test_unknown_tasks_are_rejected_and_responses_without_a_request_ignore
     api: Simulator, tmp_path: Path
 ) -> None:
     async with tasks_session(api, tmp_path) as session:
-        task = await call_for_task(session.client, "claude_ask", {"prompt": "What is tea? [[sim: tokens=20 pace=60]]"})
+        task = await call_for_task(session.client, "claude_ask", {"prompt": SLOW})
         await update_task(session.client, task.task_id, {"unknown": {"action": "accept"}})
         for request in (get_task, cancel_task):
             with pytest.raises(MCPError, match="no task with that id") as refused:

@@ -132,7 +132,7 @@ async def test_the_end_of_an_answer_waits_while_the_client_reads_other_answers(
 async def test_the_messages_joined_are_the_answer_over_every_transport_and_protocol_version(
     api: Simulator, tmp_path: Path, transport: Transport, mode: ProtocolMode
 ) -> None:
-    prompt = "Tea? 茶 👩‍👩‍👧 [[sim: tokens=400 pace=2000]]"
+    prompt = "Tea? 茶 👩‍👩‍👧 [[sim: tokens=400 think=0 pace=2000]]"
     async with connect(transport, mode, tmp_path / "data", base_url=api.url, progress_interval_s=0.01) as session:
         updates: list[ProgressUpdate] = []
         result = await session.ask(prompt, updates=updates)

@@ -86,7 +86,7 @@ async def test_each_item_of_a_job_and_its_end_are_updates_of_its_output(upstream
     async with connect(
         "memory", "auto", tmp_path / "data", base_url=upstream.url, project_dir=str(tmp_path)
     ) as session:
-        started = await session.ask(directive(tokens=60, pace=60), background=True)
+        started = await session.ask(directive(tokens=60, think=0, pace=60), background=True)
         assert started.meta is not None
         address = f"claude://jobs/{started.meta['mcp-server-claude/job']['id']}/output"
         with anyio.fail_after(60):

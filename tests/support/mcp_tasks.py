@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import anyio
 from mcp.client.extension import ClientExtension, ResultClaim
 from mcp.types import CallToolResult, EmptyResult, Request, RequestParams, Result
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from mcp import Client
 
 TASKS = "io.modelcontextprotocol/tasks"
+POLL_INTERVAL_S = 0.02
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -91,8 +93,8 @@ async def get_task(client: Client, task_id: str) -> DetailedTask:
 
 async def poll_task(client: Client, task_id: str) -> DetailedTask:
     """Poll a task until it has ended."""
-    while (task := await get_task(client, task_id)).status not in TERMINAL:
-        pass
+    while (task := await get_task(client, task_id)).status not in TERMINAL:  # noqa: ASYNC110 - its end is not announced
+        await anyio.sleep(POLL_INTERVAL_S)
     return task
 
 

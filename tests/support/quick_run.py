@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -14,6 +15,16 @@ THOROUGH = os.environ.get("TEST_THOROUGH") == "1"
 """Set by `scripts/test --all`."""
 QUICK_SHARE = 4
 MIN_EXAMPLES = 5
+QUICK_JITTER = 0.1
+
+
+class ShortJitter:
+    """The jitter of retries in a quick run: only the lowest tenth of its range, which a test may meet by chance too."""
+
+    @staticmethod
+    def random() -> float:
+        """Return a random number in [0, QUICK_JITTER)."""
+        return QUICK_JITTER * random.random()
 
 
 def examples(count: int) -> int:

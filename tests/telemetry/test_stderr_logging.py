@@ -78,7 +78,7 @@ async def test_over_http_no_text_of_question_or_answer_is_logged(upstream: Simul
 async def test_a_cancelled_call_is_logged(upstream: Simulator, tmp_path: Path) -> None:
     async with stdio_process(tmp_path / "data", base_url=upstream.url, log_format="json") as stdio:
         await stdio.initialize()
-        await stdio.send(tool_call(1, "[[sim: tokens=500 pace=5]] Hello."))
+        await stdio.send(tool_call(1, "[[sim: tokens=500 fault=stall at=90]] Hello."))
         while "message" not in cast("dict[str, object]", (await stdio.read_message()).get("params", {})):
             pass  # until some of the answer has come
         stdio.process.terminate()

@@ -10,7 +10,7 @@ import anyio
 import httpx2
 import pytest
 
-from mcp_server_claude.simulator import Simulator
+from mcp_server_claude.simulator import Pace, Simulator
 from support.mcp_session import http_server_in_loop
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ async def test_an_idle_server_has_no_timer_that_is_due_soon(tmp_path: Path) -> N
 
 async def test_a_stream_of_events_leaves_no_task_behind_that_polls(tmp_path: Path) -> None:
     async with (
-        Simulator() as api,
+        Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api,
         http_server_in_loop(data_dir=tmp_path, base_url=api.url) as server,
         httpx2.AsyncClient(base_url=server.url, timeout=60) as client,
     ):

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.skipif(NGINX is None, reason="there
 
 SSE = "text/event-stream"
 WORDS = re.compile(r"^data: (.*)$", re.MULTILINE)
-SLOW = "Speak slowly. [[sim: tokens=4000 pace=20]]"
+SLOW = "Speak slowly. [[sim: tokens=4000 think=0 pace=20]]"
 DEFAULTS = "location / { proxy_pass http://$UPSTREAM; proxy_http_version 1.1; gzip on; gzip_types *; }"
 
 

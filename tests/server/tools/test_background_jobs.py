@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from mcp_server_claude.server.tools import jobs as jobs_module
 from mcp_server_claude.simulator import Simulator, directive
 from support.mcp_session import (
     ALL_TRANSPORTS,
@@ -87,7 +88,7 @@ async def test_a_background_question_returns_a_job_at_once_and_its_answer_later(
 ) -> None:
     api.reset()
     async with connect(transport, mode, tmp_path / "data", base_url=api.url) as session:
-        started = await session.ask("What is tea? [[sim: tokens=40 pace=200]]", background=True)
+        started = await session.ask("What is tea? [[sim: tokens=40 think=0 pace=200]]", background=True)
         with anyio.fail_after(30):
             result = await jobs(session, id=job_id(started), wait=60)
     (request,) = message_requests(api)
@@ -100,7 +101,7 @@ async def test_a_background_question_returns_a_job_at_once_and_its_answer_later(
 
 
 async def test_waiting_streams_the_answer_from_its_beginning(session: McpSession) -> None:
-    started = await session.ask("Tell me. [[sim: tokens=120 pace=200 chars=4]]", background=True)
+    started = await session.ask("Tell me. [[sim: tokens=120 think=0 pace=200 chars=4]]", background=True)
     updates: list[ProgressUpdate] = []
     with anyio.fail_after(30):
         result = await jobs(session, updates, id=job_id(started), wait=60)
@@ -210,7 +211,10 @@ async def test_a_job_whose_server_has_ended_is_answered_by_a_server_that_is_aske
     assert "· complete ·" in text_blocks(result)[1]
 
 
-async def test_a_server_of_another_account_ignores_a_job(api: Simulator, tmp_path: Path) -> None:
+async def test_a_server_of_another_account_ignores_a_job(
+    api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "JOB_STOP_TIMEOUT_S", 0.1)
     api.reset()
     async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as session:
         started = await session.ask(f"Tell me. {STALLED}", background=True)

@@ -40,12 +40,17 @@ async def slow_api() -> AsyncIterator[Simulator]:
         yield simulator
 
 
-@pytest.fixture
-def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits that are as short as the simulator's batches."""
+@pytest.fixture(autouse=True)
+def _quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals that are as short as the simulator's batches."""
     monkeypatch.setattr(batch_items, "MIN_POLL_INTERVAL_S", 0.01)
-    monkeypatch.setattr(batch_submission, "SUBMISSION_GRACE_S", 0.2)
     monkeypatch.setattr(job_runner, "JOB_POLL_INTERVAL_S", 0.05)
+
+
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Soon a batch that cannot be found counts as never submitted."""
+    monkeypatch.setattr(batch_submission, "SUBMISSION_GRACE_S", 0.2)
 
 
 @asynccontextmanager
@@ -213,7 +218,7 @@ async def test_a_batch_whose_response_was_lost_is_found_and_not_sent_again(api: 
     assert len(api.batch_items) == 3
 
 
-@pytest.mark.usefixtures("quick_polls")
+@pytest.mark.usefixtures("short_grace")
 async def test_a_batch_that_never_reached_the_api_is_sent_again(api: Simulator, tmp_path: Path) -> None:
     api.fail_batch_requests("create", status=500, times=2)
     async with at_desk(api, tmp_path) as desk:
@@ -222,7 +227,7 @@ async def test_a_batch_that_never_reached_the_api_is_sent_again(api: Simulator, 
     assert len(api.batch_items) == 2
 
 
-@pytest.mark.usefixtures("quick_polls")
+@pytest.mark.usefixtures("short_grace")
 @pytest.mark.parametrize("status", [429, 529])
 async def test_a_batch_that_is_refused_for_now_is_sent_later(api: Simulator, tmp_path: Path, status: int) -> None:
     api.fail_batch_requests("create", status=status, times=2)
@@ -231,7 +236,7 @@ async def test_a_batch_that_is_refused_for_now_is_sent_later(api: Simulator, tmp
     assert len(api.batch_items) == 2
 
 
-@pytest.mark.usefixtures("quick_polls")
+@pytest.mark.usefixtures("short_grace")
 async def test_a_batch_that_is_refused_for_good_fails_its_items_and_costs_nothing(
     api: Simulator, tmp_path: Path
 ) -> None:
@@ -243,7 +248,7 @@ async def test_a_batch_that_is_refused_for_good_fails_its_items_and_costs_nothin
     assert not api.batch_items
 
 
-@pytest.mark.usefixtures("quick_polls")
+@pytest.mark.usefixtures("short_grace")
 async def test_a_wrong_key_stops_the_job_with_its_reason(api: Simulator, tmp_path: Path) -> None:
     api.fail_batch_requests("create", status=401)
     async with at_desk(api, tmp_path) as desk:
@@ -252,7 +257,7 @@ async def test_a_wrong_key_stops_the_job_with_its_reason(api: Simulator, tmp_pat
     assert "API key" in job(result)["reason"]
 
 
-@pytest.mark.usefixtures("quick_polls")
+@pytest.mark.usefixtures("short_grace")
 async def test_results_that_break_off_are_read_again_and_paid_once(api: Simulator, tmp_path: Path) -> None:
     api.fail_batch_requests("results", times=2)
     api.fail_batch_requests("retrieve", status=500, times=2)
@@ -264,7 +269,7 @@ async def test_results_that_break_off_are_read_again_and_paid_once(api: Simulato
     assert len(api.batch_items) == 40
 
 
-@pytest.mark.usefixtures("quick_polls")
+@pytest.mark.usefixtures("short_grace")
 async def test_results_that_are_gone_are_failures_that_count_against_the_budget(
     slow_api: Simulator, tmp_path: Path
 ) -> None:
@@ -279,7 +284,7 @@ async def test_results_that_are_gone_are_failures_that_count_against_the_budget(
         assert query(desk, "select spent, held from budget where scope = 'total'") == [(held, 0)]
 
 
-@pytest.mark.usefixtures("quick_polls")
+@pytest.mark.usefixtures("short_grace")
 async def test_what_a_budget_does_not_pay_for_waits_until_a_batch_has_ended(api: Simulator, tmp_path: Path) -> None:
     async with at_desk(api, tmp_path) as desk:
         result = await run_map(desk, [f"thing {n}" for n in range(6)], max_usd=0.2)
@@ -290,7 +295,7 @@ async def test_what_a_budget_does_not_pay_for_waits_until_a_batch_has_ended(api:
     assert len(batches(api)) > 1
 
 
-@pytest.mark.usefixtures("quick_polls")
+@pytest.mark.usefixtures("short_grace")
 async def test_a_budget_that_pays_for_no_item_stops_the_job(api: Simulator, tmp_path: Path) -> None:
     async with at_desk(api, tmp_path) as desk:
         result = await run_map(desk, ["one", "two"], max_usd=0.000001)
@@ -299,7 +304,7 @@ async def test_a_budget_that_pays_for_no_item_stops_the_job(api: Simulator, tmp_
     assert not batches(api)
 
 
-@pytest.mark.usefixtures("quick_polls")
+@pytest.mark.usefixtures("short_grace")
 async def test_answers_of_a_batch_are_held_to_their_schema(api: Simulator, tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"colour": {"type": "string"}}, "required": ["colour"]}
     wrong = directive(text='{"color": 1}')
@@ -312,7 +317,7 @@ async def test_answers_of_a_batch_are_held_to_their_schema(api: Simulator, tmp_p
     assert job(result)["failed"] == 1
 
 
-@pytest.mark.usefixtures("quick_polls")
+@pytest.mark.usefixtures("short_grace")
 async def test_an_answer_of_a_batch_that_is_cut_says_so(api: Simulator, tmp_path: Path) -> None:
     async with at_desk(api, tmp_path) as desk:
         name = job(await ask(desk, f"Long {directive(tokens=30, stop='max_tokens')}", max_tokens=2000))["id"]
@@ -330,7 +335,7 @@ async def test_a_dry_run_prices_a_batch_at_half(api: Simulator, tmp_path: Path) 
     assert "batch=true" not in texts(batch)
 
 
-@pytest.mark.usefixtures("quick_polls")
+@pytest.mark.usefixtures("short_grace")
 async def test_a_large_job_is_sent_in_several_batches(
     api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,7 +348,7 @@ async def test_a_large_job_is_sent_in_several_batches(
     assert [len(each) for each in batches(api)] == [8, 8, 4, 1, 1, 1, 1]
 
 
-@pytest.mark.usefixtures("quick_polls")
+@pytest.mark.usefixtures("short_grace")
 async def test_a_long_beginning_that_all_share_is_cached_for_an_hour_by_a_batch_of_one_before_the_others(
     api: Simulator, tmp_path: Path
 ) -> None:

@@ -238,7 +238,7 @@ async def test_a_call_stopped_before_its_first_text_is_an_error_with_its_id(
 
 async def test_waiting_for_a_call_returns_when_it_has_ended(api: Simulator, tmp_path: Path) -> None:
     async with open_session(api, tmp_path, detach_after_s=0.1) as session:
-        first = await session.ask("Tell me. [[sim: tokens=60 pace=60]]")
+        first = await session.ask("Tell me. [[sim: tokens=60 think=0 pace=60]]")
         with anyio.fail_after(30):
             result = await jobs(session, id=call_id(first), wait=3600)
     assert "· complete ·" in text_blocks(result)[1]
@@ -254,7 +254,7 @@ async def test_a_call_that_outlasts_its_client_returns_its_id_and_the_rest_later
     api.reset()
     async with open_session(api, tmp_path, detach_after_s=0.4) as session:
         with anyio.fail_after(30):
-            first = await session.ask("Tell me. [[sim: tokens=120 pace=80 chars=4]]")
+            first = await session.ask("Tell me. [[sim: tokens=80 think=0 pace=80 chars=4]]")
             result = await jobs(session, id=call_id(first), wait=60)
     (request,) = message_requests(api)
     head, footer, last = text_blocks(first)
@@ -407,9 +407,9 @@ async def test_with_no_retention_a_cancelled_call_is_kept_until_it_is_read(api: 
 async def test_with_no_retention_a_detached_call_is_complete_when_it_is_fetched(api: Simulator, tmp_path: Path) -> None:
     """What its first result held was its beginning, not its answer."""
     api.reset()
-    async with open_session(api, tmp_path, detach_after_s=1.5, retention_days=0) as session:
+    async with open_session(api, tmp_path, detach_after_s=0.5, retention_days=0) as session:
         with anyio.fail_after(30):
-            first = await session.ask("Tell me. [[sim: tokens=200 pace=80 chars=4]]")
+            first = await session.ask("Tell me. [[sim: tokens=90 think=0 pace=80 chars=4]]")
             result = await jobs(session, id=call_id(first), wait=60)
     assert text_blocks(result)[0] == message_requests(api)[0].text
 

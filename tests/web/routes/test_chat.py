@@ -107,7 +107,7 @@ async def test_curl_prints_the_words_as_they_arrive(here: RunningHttpServer, api
     api.reset()
     ask = ["curl", "-sN", "-X", "POST", f"{here.url}/chat", "-H", "Content-Type: application/json", "-d"]
     process = subprocess.Popen(  # noqa: ASYNC220 - it takes a millisecond
-        [*ask, '{"message": "Tell me. [[sim: tokens=2000 pace=100 chars=4]]"}'], stdout=subprocess.PIPE
+        [*ask, '{"message": "Tell me. [[sim: tokens=2000 think=0 pace=100 chars=4]]"}'], stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     printed = ""
@@ -332,7 +332,7 @@ async def test_a_reader_can_resume_after_every_event(client: httpx2.AsyncClient)
 
 
 async def test_a_reader_that_reconnects_misses_nothing(client: httpx2.AsyncClient, api: Simulator) -> None:
-    ask = {"message": directive(tokens=300, pace=200, chars=4)}
+    ask = {"message": directive(tokens=200, think=0, pace=200, chars=4)}
     async with client.stream("POST", "/chat", json=ask) as response:
         events = await read_until(read_events(response), 60)
     while events[-1].name != "done":
@@ -354,7 +354,7 @@ async def test_two_concurrent_readers_both_get_everything(client: httpx2.AsyncCl
     async def read(call: str) -> None:
         both.append(await again(client, call))
 
-    ask = {"message": directive(tokens=150, pace=150, chars=4)}
+    ask = {"message": directive(tokens=150, think=0, pace=200, chars=4)}
     async with client.stream("POST", "/chat", json=ask) as response:
         events = read_events(response)
         first = await anext(events)
@@ -451,7 +451,10 @@ async def test_without_a_grace_period_a_reader_that_leaves_ends_the_call_at_once
         assert [each.end for each in message_requests(api)] == ["disconnected"] * 2
 
 
-async def test_a_reader_that_leaves_before_the_first_text_ends_the_call(api: Simulator, tmp_path: Path) -> None:
+async def test_a_reader_that_leaves_before_the_first_text_ends_the_call(
+    api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_feed, "START_TIMEOUT_S", 0.1)
     api.reset()
     async with http_server_thread(tmp_path, api.url, reader_grace_s=0) as here, here.client() as client:
         with anyio.move_on_after(30):
@@ -467,7 +470,9 @@ async def test_a_reader_that_leaves_before_the_first_text_ends_the_call(api: Sim
 async def test_a_call_continues_within_the_grace_period(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with http_server_thread(tmp_path, api.url, reader_grace_s=60) as here, here.client() as client:
-        async with client.stream("POST", "/chat", json={"message": directive(tokens=100, pace=200)}) as response:
+        async with client.stream(
+            "POST", "/chat", json={"message": directive(tokens=100, think=0, pace=200)}
+        ) as response:
             events = await read_until(read_events(response), 10)
         await api.wait_until_idle()
         assert message_requests(api)[0].end == "complete"
@@ -510,7 +515,7 @@ async def test_another_process_reads_and_stops_the_call(api: Simulator, tmp_path
         http_server_process(data, api.url, name="two") as two,
     ):
         async with one.client() as here, two.client() as there:
-            ask = {"message": directive(tokens=2000, pace=100, chars=4)}
+            ask = {"message": directive(tokens=2000, think=0, pace=200, chars=4)}
             async with here.stream("POST", "/chat", json=ask) as response:
                 events = read_events(response)
                 so_far = await read_until(events, 40)
@@ -564,7 +569,7 @@ def _is_saved(data: Path, call: str) -> bool:
 async def test_a_server_that_shuts_down_lets_answers_finish(api: Simulator, tmp_path: Path) -> None:
     api.reset()
     async with http_server_process(tmp_path / "data", api.url, drain_s=30) as server, server.client() as client:
-        ask = {"message": directive(tokens=100, pace=100)}
+        ask = {"message": directive(tokens=100, think=0, pace=100)}
         async with client.stream("POST", "/chat", json=ask) as response:
             events = read_events(response)
             so_far = await read_until(events, 10)

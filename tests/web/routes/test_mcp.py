@@ -455,7 +455,9 @@ async def test_progress_is_reported_as_over_stdio(upstream: Simulator, tmp_path:
         async with connect(where, mode, tmp_path / f"{where}-{mode}", base_url=upstream.url) as session:
             for style in ("text", "status"):
                 notifications: list[ProgressUpdate] = []
-                await session.ask("What is tea? [[sim: tokens=100 pace=400]]", updates=notifications, style=style)
+                await session.ask(
+                    "What is tea? [[sim: tokens=100 think=0 pace=400]]", updates=notifications, style=style
+                )
                 words = "".join(each.message or "" for each in notifications) if style == "text" else ""
                 assert [each.progress for each in notifications] == sorted({each.progress for each in notifications})
                 seen.add((style, words, notifications[0].message))
