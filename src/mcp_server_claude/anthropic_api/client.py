@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +16,7 @@ from mcp_server_claude.anthropic_api.request_body import added_definitions
 from mcp_server_claude.anthropic_api.stream_reader import feed_message, read_stream, read_whole_message
 from mcp_server_claude.anthropic_api.stream_usage import token_count
 from mcp_server_claude.errors import CallError, ConfigurationError, TemporaryError
+from mcp_server_claude.garbage_collection import freeze_imports
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic, AsyncStream
@@ -339,7 +339,5 @@ def _build_client(settings: Settings, transport: AsyncBaseTransport | None) -> t
         if not isinstance(call_error, ConfigurationError):
             raise
         raise call_error from None
-    # The SDK is half a million objects that never die. Frozen, they are left out of full collections, which then take
-    # milliseconds instead of a fifth of a second and come more often.
-    gc.freeze()
+    freeze_imports()
     return credential, client
