@@ -24,7 +24,13 @@ from mcp_server_claude.call_types import TextDelta
 from mcp_server_claude.errors import ConfigurationError, TemporaryError
 from mcp_server_claude.settings import Settings
 from support.certificates import private_certificate
-from support.cloud_upstream import BEDROCK_STREAM, CannedResponse, bedrock_stream, cloud_upstream
+from support.cloud_upstream import (
+    BEDROCK_STREAM,
+    CannedResponse,
+    bedrock_exception,
+    bedrock_stream,
+    cloud_upstream,
+)
 from support.loopback_server import loopback_server
 from support.mcp_session import FAKE_KEY
 from support.recorded_streams import REQUEST_BODY, message_events, sse_bytes
@@ -267,7 +273,10 @@ async def test_a_response_that_is_not_http_is_a_temporary_error(client_at: Clien
     assert error.value.kind == "connection"
 
 
-async def test_the_binary_stream_of_bedrock_is_decoded(backend: HttpBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rest", [b"", bedrock_exception("internalServerException", "Oh."), b"no frame" * 9])
+async def test_the_binary_stream_of_bedrock_is_decoded_up_to_the_end_of_its_message(
+    backend: HttpBackend, monkeypatch: pytest.MonkeyPatch, rest: bytes
+) -> None:
     for name, value in {
         "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
         "AWS_SECRET_ACCESS_KEY": "x" * 40,
@@ -275,7 +284,7 @@ async def test_the_binary_stream_of_bedrock_is_decoded(backend: HttpBackend, mon
     }.items():
         monkeypatch.setenv(name, value)
     response = CannedResponse(
-        "invoke-with-response-stream", bedrock_stream(message_events("hel", "lo")), BEDROCK_STREAM
+        "invoke-with-response-stream", bedrock_stream(message_events("hel", "lo")) + rest, BEDROCK_STREAM
     )
     async with cloud_upstream(response) as bedrock:
         claude = ClaudeClient(
@@ -331,6 +340,28 @@ async def test_all_text_that_arrived_before_a_lost_connection_is_read(client_at:
             await claude.stream_message(BODY, stream)
     assert error.value.kind == "connection"
     assert stream.text == "".join(text)
+
+
+@pytest.mark.parametrize("framing", ["chunked", "content-length"])
+async def test_an_answer_is_read_although_no_http_follows_it_in_the_same_packet(
+    client_at: ClientAt, framing: str
+) -> None:
+    chunk = b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(HELLO), HELLO)
+    body = chunk if framing == "chunked" else b"content-length: %d\r\n\r\n%b" % (len(HELLO), HELLO)
+    upstream = Upstream(SSE_HEAD + body + b"what is this?\r\n" * 10)
+    async with loopback_server(upstream.serve) as url, client_at(url) as claude:
+        stream = await answer_of(claude)
+    assert (stream.text, stream.is_finished, len(upstream.heads)) == ("hello", True, 1)
+
+
+async def test_an_answer_that_no_http_follows_before_its_end_is_cut(client_at: ClientAt) -> None:
+    part = sse_bytes(*message_events("hel", "lo")[:3])
+    upstream = Upstream(SSE_HEAD + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\nwhat?\r\n" % (len(part), part))
+    stream = MessageStream(lambda _: None)
+    async with loopback_server(upstream.serve) as url, client_at(url) as claude:
+        with pytest.raises(TemporaryError) as error:
+            await claude.stream_message(BODY, stream)
+    assert (error.value.kind, stream.text, stream.is_finished) == ("connection", "hel", False)
 
 
 @pytest.mark.parametrize("moment", ["before the head", "in the stream"])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 KEEPALIVE_PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 60, "TCP_KEEPCNT": 5}
 """Socket options with which a silent connection stays open in a NAT, as the SDK sets them for its httpx2 client
 (`anthropic.DefaultAsyncHttpxClient`, 2.14)."""
+HEAD_END = b"\r\n\r\n"
 
 
 class LimitedConnector(aiohttp.TCPConnector):
@@ -53,11 +54,27 @@ class LimitedConnector(aiohttp.TCPConnector):
 
 
 class WriteTimeoutHandler(ResponseHandler):
-    """A connection on which a write that makes no progress for `write_timeout_s` seconds is an error."""
+    """A connection on which a write that makes no progress for `write_timeout_s` seconds is an error.
+
+    A response that is followed by bytes that are no HTTP is read up to these.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, write_timeout_s: float | None) -> None:
         super().__init__(loop)
         self._write_timeout_s = write_timeout_s
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived. A head is parsed before its body: of both in one packet with bytes that are no HTTP,
+        aiohttp would report neither. It does not report such bytes to the reader of the body either (3.14).
+        """
+        if data.startswith(b"HTTP/") and (end := data.find(HEAD_END)) >= 0:
+            super().data_received(data[: end + len(HEAD_END)])
+            data = data[end + len(HEAD_END) :]
+            if not data:
+                return  # aiohttp calls this without data to go on decompressing
+        super().data_received(data)
+        if self._exception is not None and self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(aiohttp.ClientPayloadError("The body is not framed as HTTP"))
 
     async def _drain_helper(self) -> None:
         """Wait until the peer has taken nearly all that was written. A large body may take many timeouts.

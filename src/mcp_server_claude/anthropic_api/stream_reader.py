@@ -176,16 +176,20 @@ async def _feed_events(
 async def _read_sdk_events(
     stream: AsyncStream[RawMessageStreamEvent], message_stream: MessageStream, requested_id: str
 ) -> None:
-    """Read Amazon's binary event stream, which the SDK decodes."""
-    async for typed in stream:
-        event = cast("dict[str, object]", typed.model_dump(exclude_unset=True, warnings=False))
-        if requested_id and event.get("type") == "message_start":
-            _restore_requested_id(event, requested_id)
-        message_stream.feed_events([event])
-        if message_stream.bytes_received() > MAX_STREAM_BYTES:
-            raise too_large_error()
-        if not message_stream.event_count % EVENTS_PER_CHECKPOINT:
-            await anyio.lowlevel.checkpoint()
+    """Read Amazon's binary event stream, which the SDK decodes. An error after the message's end is passed over."""
+    try:
+        async for typed in stream:
+            event = cast("dict[str, object]", typed.model_dump(exclude_unset=True, warnings=False))
+            if requested_id and event.get("type") == "message_start":
+                _restore_requested_id(event, requested_id)
+            message_stream.feed_events([event])
+            if message_stream.bytes_received() > MAX_STREAM_BYTES:
+                raise too_large_error()  # noqa: TRY301
+            if not message_stream.event_count % EVENTS_PER_CHECKPOINT:
+                await anyio.lowlevel.checkpoint()
+    except Exception:
+        if not message_stream.is_finished:
+            raise
 
 
 async def _drain(chunks: AsyncIterator[bytes]) -> None:
