@@ -21,18 +21,20 @@ pytestmark = pytest.mark.anyio
 
 async def test_one_tick_wakes_all_readers_that_are_due_within_it() -> None:
     clock = DeliveryClock()
-    woken: list[float] = []
-    start = (clock.time() // TICK_S + 2) * TICK_S
+    waits: list[tuple[float, float]] = []
+    start = (clock.time() // TICK_S + 10) * TICK_S
 
     async def rest(part: float) -> None:
+        begin = clock.time()
         await DeliverySignal(clock).rest(start + part * TICK_S)
-        woken.append(clock.time())
+        waits.append((begin, clock.time()))
 
     async with anyio.create_task_group() as tasks:
         for n in range(100):
             tasks.start_soon(rest, 0.005 * (n + 1))
-    assert len(woken) == 100
-    assert min(woken) >= start + 0.5 * TICK_S  # no reader before its time
+    assert len(waits) == 100
+    # No reader before its time, nor at a tick of its own; on a busy machine some may begin when they are due already.
+    assert all(end >= start + 0.5 * TICK_S for begin, end in waits if begin < start)
     assert not clock.is_running
 
 
