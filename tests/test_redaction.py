@@ -54,7 +54,7 @@ async def process(where: Path, env: dict[str, str]) -> AsyncGenerator[McpSession
     """The server as a process with just this environment."""
     stderr = where.parent / f"{where.name}.stderr"
     complete = server_environment(data_dir=where) | env
-    command, *arguments = server_command(real=True)  # the SDK reads ANTHROPIC_LOG when it is imported
+    command, *arguments = server_command(real="ANTHROPIC_LOG" in env)  # which the SDK reads when it is imported
     parameters = StdioServerParameters(command=command, args=arguments, env=complete)
     with stderr.open("w") as errors:
         async with Client(stdio_client(parameters, errlog=errors)) as client:

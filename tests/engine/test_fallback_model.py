@@ -333,7 +333,7 @@ async def test_a_limit_holds_for_both_models_together_each_at_its_price(upstream
 
 async def test_the_wait_message_names_the_fallback(upstream: Simulator, tmp_path: Path) -> None:
     updates: list[ProgressUpdate] = []
-    prompt = f"Tea? {directive(tokens=50, stop='refusal', times=1, ttft=1)}"
+    prompt = f"Tea? {directive(tokens=50, stop='refusal', times=1, ttft=0.7)}"
     async with at(upstream, tmp_path, heartbeat_s=0.2) as session:
         await session.ask(prompt, updates=updates, style="status")
     assert any(f"{OPUS} declined, asking {SONNET}" in (each.message or "") for each in updates)

@@ -8,6 +8,7 @@ from mcp_server_claude.anthropic_api.client import ClaudeClient
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import directive
 from support.mcp_session import FAKE_KEY, ProgressUpdate, connect, text_blocks
+from support.quick_run import slow_beyond
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +62,7 @@ async def test_thinking_on_request_is_requested_where_an_effort_is_given(upstrea
     assert sent_thinking(upstream) == [{"type": "adaptive"}, None, None]
 
 
-@pytest.mark.parametrize("model", ["sonnet", "opus", "haiku"])
+@pytest.mark.parametrize("model", slow_beyond(1, ["sonnet", "opus", "haiku"]))
 async def test_the_summary_of_thinking_is_in_the_status_line_where_it_is_requested(
     upstream: Simulator, tmp_path: Path, model: str
 ) -> None:

@@ -222,7 +222,16 @@ def _import_everything() -> None:
     for module in pkgutil.walk_packages(mcp_server_claude.__path__, "mcp_server_claude."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    for name in ("anthropic", "mcp.server.stdio", "uvicorn", "fastapi", "genai_prices", "rich.console"):
+    for name in (
+        "anthropic",
+        "fastapi",
+        "genai_prices",
+        "mcp.server.stdio",
+        "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+        "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+        "rich.console",
+        "uvicorn",
+    ):
         importlib.import_module(name)
 
 

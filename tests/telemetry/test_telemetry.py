@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections import defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from mcp_server_claude.telemetry import exporter_settings
 from support.mcp_session import FAKE_KEY, failure_meta, ledger_rows, server_environment, usage_meta
+from support.server_command import server_command
 from support.stdio_process import stdio_process, tool_call
 
 if TYPE_CHECKING:
@@ -153,7 +153,8 @@ async def collecting(status: int = 200) -> AsyncGenerator[Collector]:
 async def client_of_server(data_dir: Path, otel: Mapping[str, str], **fields: object) -> AsyncGenerator[Client]:
     """A client at a server process that has these `OTEL_*` variables."""
     env = server_environment(api_key=FAKE_KEY, data_dir=data_dir, **fields) | dict(otel)
-    parameters = StdioServerParameters(command=sys.executable, args=["-m", "mcp_server_claude"], env=env)
+    command, *arguments = server_command()
+    parameters = StdioServerParameters(command=command, args=arguments, env=env)
     with (data_dir.parent / "stderr").open("w") as errors:
         async with Client(stdio_client(parameters, errlog=errors)) as client:
             yield client
@@ -388,8 +389,9 @@ async def test_without_the_variables_no_module_of_the_sdk_is_imported(upstream: 
 async def over_http(data_dir: Path, otel: Mapping[str, str], **fields: object) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client at an HTTP server process that has these `OTEL_*` variables."""
     env = server_environment(api_key=FAKE_KEY, data_dir=data_dir, **fields) | dict(otel)
-    command = [sys.executable, "-m", "mcp_server_claude", "serve", "--http", "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=env)  # noqa: ASYNC220 - it takes a millisecond
+    process = subprocess.Popen(  # noqa: ASYNC220 - it takes a millisecond
+        server_command("serve", "--http", "--port", "0"), stdout=subprocess.PIPE, env=env
+    )
     stdout = cast("IO[bytes]", process.stdout)
     try:
         line = (await anyio.to_thread.run_sync(stdout.readline)).decode()

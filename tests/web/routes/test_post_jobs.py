@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from mcp_server_claude.jobs import batch_items, job_runner
 from mcp_server_claude.simulator import Pace, Simulator
 from support.http_server import http_server_thread
 from support.mcp_session import ledger_rows
@@ -27,8 +28,10 @@ MAP: dict[str, Any] = {"message": "Name {item}. [[sim: tokens=6]]", "items": ["t
 
 
 @pytest.fixture
-async def batch_api() -> AsyncGenerator[Simulator]:
-    """The API, where a batch has ended when it is looked at for the first time."""
+async def batch_api(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Simulator]:
+    """The API, where a batch has ended when it is looked at for the first time, which is soon."""
+    monkeypatch.setattr(batch_items, "MIN_POLL_INTERVAL_S", 0.01)
+    monkeypatch.setattr(job_runner, "JOB_POLL_INTERVAL_S", 0.05)
     async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as simulator:
         yield simulator
 
