@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -299,3 +301,16 @@ async def test_a_bug_before_the_first_request_is_an_internal_error_with_a_failed
     assert (journaled.end, journaled.failure, journaled.incomplete) == ("failed", error.as_json(), str(error))
     assert any(record.exc_info and record.exc_info[0] is bug for record in caplog.records)
     assert not message_requests(upstream)
+
+
+async def test_a_ledger_that_the_operator_must_mend_is_no_temporary_error_where_there_is_a_budget(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    async with connect("memory", "auto", tmp_path, base_url=upstream.url, budget_usd_per_day=1) as session:
+        assert not (await session.ask("Tea?")).is_error
+        with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+            connection.execute("alter table entry rename to gone")
+        refused = await session.ask("And coffee?")
+    assert (failure_meta(refused)["class"], failure_meta(refused)["kind"]) == ("configuration_error", "store")
+    assert "A budget is set, and the ledger could not be written" in text_blocks(refused)[0]
+    assert len(message_requests(upstream)) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
@@ -230,3 +230,40 @@ async def test_a_server_whose_database_never_answers_stays_up_and_reports_it(
         assert server.process.poll() is None
     assert "fake-password" not in (tmp_path / "http.stderr").read_text()
     assert not message_requests(upstream)
+
+
+@pytest.mark.slow
+async def test_a_running_call_with_a_budget_waits_for_the_database_before_its_next_request(
+    upstream: Simulator, postgres_url: str, network: CuttableSocket, tmp_path: Path
+) -> None:
+    """Its stream breaks while the database is away. The continuation needs a reservation."""
+    async with running_replicas(
+        tmp_path,
+        upstream.url,
+        postgres_url,
+        count=1,
+        database_urls=[through(network, postgres_url)],
+        budget_usd_per_day=1.0,
+    ) as replicas:
+        prompt = directive(tokens=400, pace=150, chars=4, fault="drop", at=800, times=1)
+        with anyio.fail_after(TIMEOUT_S):
+            async with (
+                replicas.client("ada") as client,
+                client.stream("POST", "/chat", json={"message": prompt, "model": "sonnet"}) as response,
+            ):
+                events = read_events(response)
+                answer = await read_until(events, 200)
+                network.cut()
+                async for event in events:
+                    answer.append(event)
+                    if event.name == "status" and "ledger" in str(event.json["text"]):
+                        network.restore()
+        assert answer[-1].json["complete"] is True
+        first, continuation = message_requests(upstream)
+        assert event_text(answer) == upstream.answer_to(cast("dict[str, Any]", first.body))
+        assert continuation.status == 200
+        await poll_until(lambda: sorted(map(str, ends(replicas))) == ["complete", "failed"])
+        spent = sum(row["cost_micros"] for row in replicas.rows("select cost_micros from entry"))
+        (budget,) = replicas.rows("select spent, held from budget where scope = 'total'")
+        assert budget["held"] == 0
+        assert budget["spent"] >= spent

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 
 from mcp_server_claude import pricing
 from mcp_server_claude.call_types import COMPLETE_STOP_REASONS
-from mcp_server_claude.errors import TemporaryError
+from mcp_server_claude.errors import ConfigurationError, TemporaryError
 from mcp_server_claude.store import StoreError, budget_reservations, orphan_cleanup, process_locks, request_ledger
+from mcp_server_claude.store.error_translation import PASSING_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,7 +67,7 @@ class LedgerWriter:
         A ledger that cannot be written does not stop a request, unless there is a budget.
 
         Raises:
-            TemporaryError: There is a budget, and the ledger could not be written just now.
+            CallError: There is a budget, and the ledger could not be written.
         """
         entry = self.new_entry(call, attempt=attempt, model=model, base_url=base_url)
         if (deferred := self._deferred.get(call.id)) is not None:
@@ -80,10 +81,8 @@ class LedgerWriter:
             granted = await write(_reserve_and_open, entry, reservation_request)
         except StoreError as error:  # the footer has `last_error`
             if reservation_request is not None and reservation_request.scopes:
-                why = f"A budget is set, and the ledger could not be written: {error}"
-                # The store has retried as long as a retry can help.
                 self._discard_entry(entry.id)  # the commit can have succeeded unnoticed
-                raise TemporaryError(why, kind="store", should_retry=False) from None
+                raise _unwritten_ledger_error(error, attempt) from None
             if error.kind == "unreachable":  # it is written once the server is back
                 self.store.write_nowait(_reserve_and_open, entry, reservation_request)
         except BaseException:  # cancelled while it was being written: it is written nevertheless
@@ -328,3 +327,16 @@ def end_status(stream: MessageStream, error: CallError | None) -> EndStatus:
     return cast(
         "EndStatus", "incomplete" if stream.stop_reason is not None or (stream.text_chars and not error) else "failed"
     )
+
+
+def _unwritten_ledger_error(error: StoreError, attempt: int) -> CallError:
+    """The error of a request that has a budget and no ledger.
+
+    A call that has begun waits for a database that is away, with its text and its cost so far. A new one is refused at
+    once, and the store itself has waited for a lock as long as a wait can help.
+    """
+    message = f"A budget is set, and the ledger could not be written: {error}"
+    if error.kind not in PASSING_KINDS:
+        return ConfigurationError(message, kind="store")
+    waits = attempt > 1 and error.kind == "unreachable"
+    return TemporaryError(message, kind="store", should_retry=None if waits else False)

@@ -51,6 +51,7 @@ RETRY_REASONS = {
     "connection": "connection lost",
     "connection_refused": "nothing listens upstream",
     "protocol": "the stream was garbled",
+    "store": "the ledger could not be written",
 }
 """Words for a person while the call waits for a retry, by error kind."""
 
