@@ -168,7 +168,7 @@ def test_the_migrations_are_numbered_without_a_gap_and_explain_themselves() -> N
 
 def test_the_tables_have_the_fields_of_their_row_classes(tx: Transaction) -> None:
     assert columns(tx, "entry") == {field.name for field in fields(request_ledger.LedgerEntry)} | {"day"}
-    for table in ("usage_total", "usage_user_total", "usage_cell", "usage_project_cell"):
+    for table in ("usage_total", "usage_user_total", "usage_cell", "usage_project_cell", "usage_project_total"):
         assert set(daily_rollups.ENTRY_VALUES) < columns(tx, table)
     assert columns(tx, "call") == {field.name for field in fields(call_journal.JournaledCall)} | {"stop_requested"}
     assert columns(tx, "job") == {field.name for field in fields(job_records.JobRecord)}

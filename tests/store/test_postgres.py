@@ -358,6 +358,7 @@ async def test_a_file_is_moved_with_every_row_and_stays_usable(postgres_url: str
         "turn": 1,
         "usage_cell": 1,
         "usage_project_cell": 1,
+        "usage_project_total": 1,
         "usage_total": 1,
         "usage_user_total": 1,
     }

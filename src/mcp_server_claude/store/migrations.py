@@ -274,6 +274,12 @@ MIGRATIONS: tuple[Migration, ...] = (
         "What belongs to an item's answer besides its text: notes, citations, and the span of its call.",
         ("alter table job_item add column annotations text",),
     ),
+    Migration(
+        26,
+        "Daily sums by project alone, so that a report on everybody reads a row a project and day.",
+        (table_definitions.CREATE_USAGE_PROJECT_TOTAL,),
+        rebuilds_rollups=True,
+    ),
 )
 
 NEWEST_VERSION = MIGRATIONS[-1].number

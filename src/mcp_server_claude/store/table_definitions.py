@@ -316,6 +316,9 @@ create table usage_project_cell (
     {ROLLUP_SUMS}, primary key (day, "user", project, model, tool)
 )
 """
+CREATE_USAGE_PROJECT_TOTAL = f"""
+create table usage_project_total (day text not null, project text not null, {ROLLUP_SUMS}, primary key (day, project))
+"""
 CREATE_LATENCY_COUNT = """
 create table latency_count (
     "user" text not null, day text not null, bucket bigint not null, requests bigint not null,

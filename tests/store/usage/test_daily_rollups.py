@@ -68,7 +68,7 @@ def test_the_sums_follow_every_change_of_a_request(
         assert usage_report.build_report(tx, query).totals.requests == sum(attempts.values())
 
 
-TABLES = ("usage_total", "usage_user_total", "usage_cell", "usage_project_cell", "latency_count")
+TABLES = ("usage_total", "usage_user_total", "usage_cell", "usage_project_cell", "usage_project_total", "latency_count")
 
 
 def ordered(table: str) -> str:

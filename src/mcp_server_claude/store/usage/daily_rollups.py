@@ -4,8 +4,8 @@ Closed requests are in the sums, open ones are not. The transaction that changes
 `remove_entry` before the change, `add_entry` after it. `days_that_differ` compares the sums with the requests.
 
 `usage_total` is by day, model and tool; `usage_user_total` by day and user; `usage_cell` by all four;
-`usage_project_cell` by these and the project. `latency_count`
-counts requests by user (empty: all users), day, and time to the first text in buckets of `LATENCY_BUCKET_MS`.
+`usage_project_cell` by these and the project; `usage_project_total` by day and project. `latency_count` counts requests
+by user (empty: all users), day, and time to the first text in buckets of `LATENCY_BUCKET_MS`.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ _KEYS = {
     "usage_user_total": ("day", '"user"'),
     "usage_cell": ("day", '"user"', "model", "tool"),
     "usage_project_cell": ("day", '"user"', "project", "model", "tool"),
+    "usage_project_total": ("day", "project"),
 }
 _CLOSED = "from entry where state = 'closed'"
 _ENTRY_SUMS = ", ".join(f"cast(sum({value}) as bigint) as {name}" for name, value in ENTRY_VALUES.items())
@@ -62,6 +63,7 @@ _EXPECTED = {
     "usage_total": f"select day, model, tool, {_CELL_SUMS} from usage_cell group by day, model, tool",  # noqa: S608 - constants
     "usage_user_total": f'select day, "user", {_CELL_SUMS} from usage_cell group by day, "user"',  # noqa: S608 - constants
     "usage_project_cell": f"select {_PROJECT_KEYS}, {_ENTRY_SUMS} {_CLOSED} group by {_PROJECT_KEYS}",
+    "usage_project_total": f"select day, project, {_CELL_SUMS} from usage_project_cell group by day, project",  # noqa: S608 - constants
     "latency_count": f'select day, "user", {LATENCY_BUCKET} as bucket, count(*) as requests {_CLOSED} '
     f'and ttft_ms is not null group by "user", day, {LATENCY_BUCKET}',
 }

@@ -130,7 +130,8 @@ def _user_totals(tx: Transaction, query: UsageQuery, cells: Mapping[CellKey, Usa
 
 
 def _project_totals(tx: Transaction, query: UsageQuery) -> dict[str, UsageTotals]:
-    sql = _totals_sql(query, "usage_project_cell", ("project",))
+    is_narrow = query.user or query.model or query.tool or query.job
+    sql = _totals_sql(query, "usage_project_cell" if is_narrow else "usage_project_total", ("project",))
     return dict(tx.fetch_all(_project_row, sql, query.sql_params()))
 
 
