@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="limits a disk as Linux does"),
 ]
 
-ROOM = 1_000_000
+ROOM = 4_000_000
 WARNING = "The ledger could not be used: its disk"
 
 
@@ -143,9 +143,18 @@ async def test_on_a_full_disk_answers_are_complete_with_a_warning_and_the_server
         assert WARNING not in footer
         stdio.close_stdin()
         assert await stdio.wait_for_exit() == 0
-        for number in (1, 13):
-            assert [line["end"] for line in stored_calls.ledger_by_call(data_dir)[number]] == ["complete"]
-        assert "Traceback" not in stdio.stderr.read_text()
+        requests, ledger = stored_calls.requests_by_call(api.requests), stored_calls.ledger_by_call(data_dir)
+        assert requests.keys() == ledger.keys() == set(range(1, 14))
+        for number, records in requests.items():  # also what could not be written at its time
+            assert len(records) == len(ledger[number])
+            assert not stored_calls.ledger_mismatches(ledger[number], records)
+        for number, call in stored_calls.journal_by_call(data_dir).items():
+            assert (call["end"], call["gapless"]) == ("complete", True)
+            assert call["text"] == api.answer_to(cast("stored_calls.Row", requests[number][0].body))
+        log = stdio.stderr.read_text()
+        assert log.count("is kept in memory until it can be written") == 1
+        assert log.count("has what was kept in memory") == 1
+        assert "Traceback" not in log
 
 
 @pytest.mark.parametrize("disk", [ShortFiles], indirect=True)

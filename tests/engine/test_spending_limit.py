@@ -21,7 +21,7 @@ from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from mcp_server_claude.store.budget_reservations import InsufficientBudget
 from support.mcp_session import FAKE_KEY, McpSession, connect, failure_meta, text_blocks, usage_meta
-from support.server_database import database_fields, select_rows
+from support.server_database import change_rows, database_fields, select_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -585,6 +585,71 @@ async def test_the_input_is_counted_only_with_a_cost_limit(upstream: Simulator, 
         assert not requests_to(upstream, "/v1/messages/count_tokens")
         await session.ask("x", model=MODEL, max_usd=0.5)
         assert len(requests_to(upstream, "/v1/messages/count_tokens")) == 1
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be removed there")
+async def test_a_budget_whose_ledger_was_removed_is_rejected_and_the_running_call_goes_on(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    fields = {"base_url": upstream.url, "budget_usd_per_day": 1}
+    async with connect("memory", "auto", tmp_path / "data", **fields) as session:
+        with anyio.fail_after(30):
+            begun, released = anyio.Event(), anyio.Event()
+            results: list[CallToolResult] = []
+            refused: list[CallToolResult] = []
+
+            async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+                assert (progress > 0, total) == (True, None)
+                if message:
+                    begun.set()
+                    await released.wait()
+
+            async def ask() -> None:
+                results.append(
+                    await session.client.call_tool(
+                        "claude_ask", {"prompt": "Tell me.", "model": MODEL}, progress_callback=on_progress
+                    )
+                )
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask)
+                await begun.wait()
+                (tmp_path / "data" / "store.db").unlink()
+                refused.append(await session.ask("x", model=MODEL))
+                released.set()
+    assert failure_meta(refused[0])["kind"] == "store"
+    assert "A budget is set, but it cannot be kept. The ledger is not being kept: " in text_blocks(refused[0])[0]
+    assert not results[0].is_error
+    assert "was removed or replaced. Restart the server." in text_blocks(results[0])[1]
+    assert len(requests_to(upstream)) == 1
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_a_call_whose_rows_are_deleted_while_it_runs_is_recorded_with_its_cost(
+    upstream: Simulator, tmp_path: Path, limit: float | None
+) -> None:
+    data_dir = tmp_path / "data"
+    fields = {"base_url": upstream.url} | ({"budget_usd_per_day": limit} if limit else {})
+    async with connect("memory", "auto", data_dir, **fields) as session:
+        await session.ask("First.", model=MODEL)
+        deleted: list[str] = []
+
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+            assert (progress > 0, total) == (True, None)
+            if message and not deleted:
+                deleted.append(message)
+                change_rows(data_dir, "delete from hold; delete from entry; delete from budget; delete from process")
+
+        prompt = f"Tell me. {directive(tokens=60, pace=200, chars=4)}"
+        arguments = {"prompt": prompt, "model": MODEL}
+        result = await session.client.call_tool("claude_ask", arguments, progress_callback=on_progress)
+        assert deleted
+        assert not result.is_error
+        costs = [cost(result), cost(await session.ask("Last.", model=MODEL))]
+        rows = select_rows(data_dir, 'select state, "end", cost_micros from entry order by started_at')
+        assert rows == [{"state": "closed", "end": "complete", "cost_micros": each} for each in costs]
+        assert budget(data_dir) == ((sum(costs) if limit else 0), 0)
 
 
 @pytest.mark.sqlite_only

@@ -11,7 +11,8 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from mcp_server_claude.store import Store, StoreError, call_journal, process_locks
-from mcp_server_claude.store.connection_worker import MAX_BATCH_OPERATIONS, ConnectionWorker, Operation
+from mcp_server_claude.store.connection_worker import MAX_BATCH_OPERATIONS, ConnectionWorker
+from mcp_server_claude.store.operations import Operation
 from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
@@ -193,6 +194,34 @@ async def test_a_full_disk_is_reported_and_small_writes_reads_and_later_writes_s
     await sqlite_store.write(call_journal.append_text, [("c", 0, "x" * 1_000_000)])
     assert len(await sqlite_store.read(call_journal.answer_text, "c")) == 1_000_000
     assert sqlite_store.last_error == ""
+
+
+async def test_what_is_posted_on_a_full_disk_is_written_in_its_order_when_there_is_room_again(
+    sqlite_store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    await sqlite_store.write(lambda tx: tx.execute("pragma max_page_count = 1"))
+    text = "x" * 100_000
+    sqlite_store.write_nowait(call_journal.append_text, [("none", 0, "small")])
+    sqlite_store.write_nowait(
+        call_journal.open_call, call_journal.JournaledCall(id="c", worker=text, started_at=0.0, prompt_head="x")
+    )
+    sqlite_store.write_nowait(call_journal.append_text, [("c", 0, text)])
+    with pytest.raises(StoreError) as caught:
+        await sqlite_store.write_surely(call_journal.close_call, "c", end="complete", ended_at=1.0)
+    assert caught.value.kind == "full"
+    assert await sqlite_store.read(call_journal.find_call, "c", "local") is None
+    await sqlite_store.write(lambda tx: tx.execute("pragma max_page_count = 1000000"))
+    with anyio.fail_after(30):
+        while (call := await sqlite_store.read(call_journal.find_call, "c", "local")) is None or call.state == "open":
+            await sqlite_store.write(nothing)
+    assert (call.end, call.chars) == ("complete", len(text))
+    assert await sqlite_store.read(call_journal.answer_text, "c") == text
+    assert sqlite_store.lost_writes == 0
+    begun, ended = [record.getMessage() for record in caplog.records]
+    assert begun.startswith(
+        "The ledger could not be used: its disk is full. What running calls write is kept in memory"
+    )
+    assert ended == "The ledger can be written again, and has what was kept in memory."
 
 
 async def test_characters_that_a_database_cannot_store_are_replaced_one_for_one(store: Store) -> None:

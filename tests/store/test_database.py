@@ -251,13 +251,17 @@ async def test_a_missing_table_or_column_is_an_error_that_is_reported(store: Sto
     assert "its tables do not fit this version" in store.error_since(count)
 
 
-async def test_a_removed_or_replaced_file_is_an_error_that_is_reported(sqlite_store: Store) -> None:
+async def test_a_removed_or_replaced_file_is_an_error_that_is_reported_and_logged_once(
+    sqlite_store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     assert sqlite_store.path is not None
     assert sqlite_store.last_error == ""
     sqlite_store.path.unlink()
-    assert sqlite_store.last_error == (
-        f"The ledger is not being kept: {sqlite_store.path} was removed or replaced. Restart the server."
-    )
+    error = f"The ledger is not being kept: {sqlite_store.path} was removed or replaced. Restart the server."
+    assert sqlite_store.last_error == error
+    for worker in ("w_1", "w_2"):
+        await sqlite_store.write(process_locks.register_process, worker)
+    assert [record.getMessage() for record in caplog.records] == [error]
 
 
 def test_renamed_error_kinds_are_renamed_in_what_is_stored(tx: Transaction) -> None:

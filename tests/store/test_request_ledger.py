@@ -105,6 +105,29 @@ def test_the_result_of_the_owner_replaces_interrupted_and_records_the_difference
     assert daily_rollups.days_that_differ(tx) == []
 
 
+@pytest.mark.parametrize("budget", ["there", "deleted"])
+def test_an_entry_that_is_not_there_is_written_with_its_result_and_its_cost_in_the_budgets(
+    tx: Transaction, budget: str
+) -> None:
+    scopes = (("user:ada", 1000), ("total", 1000))
+    opened = request_ledger.OpenedEntry(entry=replace(ONE, user="ada", held_micros=90), scopes=scopes, day=DAY)
+    reserve(tx, 90)
+    request_ledger.open_entry(tx, opened.entry)
+    tx.execute("delete from entry")
+    if budget == "deleted":
+        tx.execute("delete from hold")
+        tx.execute("delete from budget")
+    result = EntryResult(end="complete", ended_at=NOON + 1, output_tokens=9, cost_micros=31)
+    assert request_ledger.close_entry(tx, "r_1", result, 31, opened)
+    assert not request_ledger.close_entry(tx, "r_1", result, 31, opened)
+    (entry,) = request_ledger.entries_of_call(tx, "c_1")
+    assert entry == replace(
+        opened.entry, state="closed", end="complete", ended_at=NOON + 1, output_tokens=9, cost_micros=31
+    )
+    assert remaining(tx) == [969, 969]
+    assert daily_rollups.days_that_differ(tx) == []
+
+
 @pytest.mark.parametrize("count", [2**63, 2**53 + 1, 10**30, -500])
 def test_implausible_counts_are_bounded_and_their_cost_is_unknown(tx: Transaction, count: int) -> None:
     request_ledger.open_entry(tx, ONE)

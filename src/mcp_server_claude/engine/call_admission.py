@@ -90,7 +90,7 @@ class CallAdmission:
 
     def _check_budget(self, call: Call) -> None:
         budgeted = self._settings.budget_usd_per_day is not None or call.limits.usd_per_day is not None
-        if budgeted and not self._store.durable:
+        if budgeted and not self._store.is_current():
             raise ConfigurationError(f"A budget is set, but it cannot be kept. {self._store.last_error}", kind="store")
 
     async def _resolve_model(self, call: Call) -> ClaudeModel:

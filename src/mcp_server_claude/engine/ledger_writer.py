@@ -19,6 +19,7 @@ from mcp_server_claude.call_types import COMPLETE_STOP_REASONS
 from mcp_server_claude.errors import ConfigurationError, TemporaryError
 from mcp_server_claude.store import StoreError, budget_reservations, orphan_cleanup, process_locks, request_ledger
 from mcp_server_claude.store.error_translation import PASSING_KINDS
+from mcp_server_claude.store.operations import BACKLOG_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,14 +84,14 @@ class LedgerWriter:
             if reservation_request is not None and reservation_request.scopes:
                 self._discard_entry(entry.id)  # the commit can have succeeded unnoticed
                 raise _unwritten_ledger_error(error, attempt) from None
-            if error.kind == "unreachable":  # it is written once the server is back
+            if error.kind in BACKLOG_KINDS:  # it is written once the database can be
                 self.store.write_nowait(_reserve_and_open, entry, reservation_request)
         except BaseException:  # cancelled while it was being written: it is written nevertheless
             self._discard_entry(entry.id)
             raise
         if isinstance(granted, budget_reservations.InsufficientBudget):
             return granted
-        return OpenEntry(self, call.id, entry.id, granted.micros)
+        return OpenEntry(self, entry, reservation_request, granted.micros)
 
     def new_entry(self, call: Call, *, attempt: int, model: str, base_url: str) -> request_ledger.LedgerEntry:
         """The entry of a request that begins now, not yet written."""
@@ -174,11 +175,22 @@ class DeferredClosings:
 class OpenEntry:
     """One line of the ledger, open until `close` or `close_nowait`. `reserved_micros` are held for it."""
 
-    def __init__(self, ledger: LedgerWriter, call_id: str, entry_id: str, reserved_micros: int) -> None:
+    def __init__(
+        self,
+        ledger: LedgerWriter,
+        entry: request_ledger.LedgerEntry,
+        reservation_request: ReservationRequest | None,
+        reserved_micros: int,
+    ) -> None:
         self.reserved_micros = reserved_micros
         self._ledger = ledger
-        self._call_id = call_id
-        self._id = entry_id
+        self._call_id = entry.call_id
+        self._id = entry.id
+        self._opened = request_ledger.OpenedEntry(
+            entry=replace(entry, held_micros=reserved_micros),
+            scopes=reservation_request.scopes if reservation_request is not None else (),
+            day=reservation_request.day if reservation_request is not None else "",
+        )
         self._started_at = time.monotonic()
 
     def record_start(self, stream: MessageStream) -> None:
@@ -208,10 +220,12 @@ class OpenEntry:
         """
         closing = self._entry_result(stream, end_status(stream, error), error, bill)
         if deferred := self._ledger.deferred_closings(self._call_id):
-            deferred.add(partial(_close_entry, self._id, closing, usd_to_micros(spent)))
+            deferred.add(partial(_close_entry, self._opened, closing, usd_to_micros(spent)))
             return
         with suppress(StoreError):  # the footer has `last_error`
-            await self._ledger.store.write_surely(request_ledger.close_entry, self._id, closing, usd_to_micros(spent))
+            await self._ledger.store.write_surely(
+                request_ledger.close_entry, self._id, closing, usd_to_micros(spent), self._opened
+            )
 
     def close_nowait(self, stream: MessageStream, bill: RequestBill, spent: Decimal) -> None:
         """Complete the entry of a cancelled request without waiting."""
@@ -220,6 +234,7 @@ class OpenEntry:
             self._id,
             self._entry_result(stream, "cancelled", None, bill),
             usd_to_micros(spent),
+            self._opened,
         )
 
     def _entry_result(
@@ -256,8 +271,10 @@ def entry_result(
     )
 
 
-def _close_entry(entry_id: str, result: request_ledger.EntryResult, spent_micros: int, tx: Transaction) -> bool:
-    return request_ledger.close_entry(tx, entry_id, result, spent_micros)
+def _close_entry(
+    opened: request_ledger.OpenedEntry, result: request_ledger.EntryResult, spent_micros: int, tx: Transaction
+) -> bool:
+    return request_ledger.close_entry(tx, opened.entry.id, result, spent_micros, opened)
 
 
 def _run_all(tx: Transaction, operations: Sequence[Callable[[Transaction], object]]) -> None:

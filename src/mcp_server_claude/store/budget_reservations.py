@@ -112,6 +112,14 @@ def reserve_up_to(
     return Reservation(granted)
 
 
+def add_spending(tx: Transaction, scopes: Sequence[BudgetScope], day: str, spent_micros: int) -> None:
+    """Record a cost in every scope, for which nothing is reserved. Belongs before the ledger has it."""
+    for scope, cap in sorted(scopes, key=lambda scope: _lock_order(scope[0], day)):
+        scope_day = _day_of(scope, day)
+        _lock_remaining(tx, scope, scope_day, cap)
+        tx.execute(*_settlement(scope, scope_day, held_micros=0, spent_micros=spent_micros).statement)
+
+
 def settle(tx: Transaction, entry_id: str, spent_micros: int) -> bool:
     """Release an entry's reservations and record its cost in the same scopes. Returns True the first time only."""
     changes = release_holds(tx, entry_id, spent_micros)

@@ -11,11 +11,20 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
+from mcp_server_claude.store.operations import (
+    BACKLOG_KINDS,
+    Operation,
+    OperationResult,
+    rollback,
+    run_alone,
+    run_in_savepoint,
+    run_together,
+)
 from mcp_server_claude.store.transaction import SharedTransactionError, StoreError
 
 if TYPE_CHECKING:
@@ -23,47 +32,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mcp_server_claude.store.database_connection import DatabaseConnection
-    from mcp_server_claude.store.transaction import Transaction
 
 MAX_BATCH_OPERATIONS = 64
 """Operations in one transaction at most, so that other processes wait only briefly for the lock."""
 
-
 MAX_ATTEMPTS = 5
 """Runs of an operation at most, if its transaction conflicts with those of other processes."""
 MAX_BACKLOG_OPERATIONS = 50_000
-"""Operations that are kept at most while the database cannot be reached. Later ones are lost."""
+"""Operations that wait at most while the database cannot be reached or written. Later ones are lost."""
 RECONNECT_INTERVAL_S = 1.0
 """Seconds after a failed attempt to connect until the next one. Operations fail at once meanwhile."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Operation:
-    """A function to run in a transaction, and the future of its caller, if one waits.
-
-    It runs again if the first run's transaction was lost, so it must change nothing but the database. One that
-    `survives_outage` is kept while the database cannot be reached, and runs afterwards. One that
-    `runs_alone` shares no transaction where rows are locked; others change rows that other servers change too by
-    `Transaction.change_shared_rows` only.
-    """
-
-    function: Callable[[Transaction], object]
-    future: asyncio.Future[object] | None = None
-    survives_outage: bool = False
-    runs_alone: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class OperationResult:
-    """Result of an operation: the value of a committed one, or the error that rolled it back.
-
-    `is_kept`: the operation will run again once the database can be reached.
-    """
-
-    operation: Operation
-    value: object = None
-    error: BaseException | None = None
-    is_kept: bool = False
 
 
 class ConnectionWorker:
@@ -90,6 +68,8 @@ class ConnectionWorker:
         self._heartbeat_interval_s: float | None = None
         self._queue: SimpleQueue[Operation | None] = SimpleQueue()
         self._backlog: deque[Operation] = deque()
+        self._backlog_error = StoreError("The ledger's database cannot be reached.", kind="unreachable")
+        self._next_backlog_run_at = 0.0
         self._lock, self._closed = Lock(), False
         # A daemon, so that a locked database never delays the exit of the process.
         self._thread = Thread(target=self._run_until_closed, name=name, daemon=True)
@@ -134,11 +114,19 @@ class ConnectionWorker:
             self._send_heartbeat()
             return True
         for operations in self._split_batch([operation for operation in batch if operation is not None]):
-            if not self._backlog or not self._run_backlog():
-                self._report(self._run_transaction(operations))
-            else:  # the earlier ones come first
-                self._report([self._fail(operation, self._outage()) for operation in operations])
+            self._report(self._run_after_backlog(operations))
         return batch[-1] is not None
+
+    def _run_after_backlog(self, operations: list[Operation]) -> list[OperationResult]:
+        """Run operations, or let those wait that may come only after what waits already.
+
+        Where the database can be reached, others run at once: some writes succeed on a full disk.
+        """
+        is_out = bool(self._backlog) and self._run_backlog()
+        is_unreachable = is_out and self._backlog_error.kind == "unreachable"
+        waiting = [each for each in operations if is_unreachable or (is_out and each.survives_outage)]
+        results = [self._fail(operation, self._backlog_error) for operation in waiting]
+        return results + self._run_transaction([each for each in operations if each not in waiting])
 
     def _split_batch(self, batch: list[Operation]) -> list[list[Operation]]:
         """Return a batch as the transactions in which its operations run, in their order."""
@@ -153,7 +141,13 @@ class ConnectionWorker:
         return groups
 
     def _run_backlog(self) -> bool:
-        """Run what was kept during an outage, in order. Returns True if the outage continues."""
+        """Run what waits since a failure, in order. Returns True if the failure continues.
+
+        Attempts that take long, for a lock, are made half of the time at most.
+        """
+        started_at = time.monotonic()
+        if started_at < self._next_backlog_run_at:
+            return bool(self._backlog)
         while self._backlog:
             batch = [self._backlog.popleft() for _ in range(min(len(self._backlog), MAX_BATCH_OPERATIONS))]
             later, self._backlog = self._backlog, deque()
@@ -165,6 +159,7 @@ class ConnectionWorker:
             is_out = bool(self._backlog)
             self._backlog.extend(later)
             if is_out:
+                self._next_backlog_run_at = 2 * time.monotonic() - started_at
                 return True
         return False
 
@@ -200,7 +195,7 @@ class ConnectionWorker:
         try:
             results = self._run_operations(connection, operations)
         except connection.errors as error:  # the whole transaction is lost, for one on a full disk
-            _rollback(connection)
+            rollback(connection)
             if connection.is_lost():
                 store_error = connection.to_store_error(error)
                 return [self._fail(operation, store_error) for operation in operations]
@@ -210,13 +205,22 @@ class ConnectionWorker:
                 return [self._fail(operations[0], connection.to_store_error(error))]
             return self._run_one_by_one(operations)
         except SharedTransactionError:
-            _rollback(connection)
+            rollback(connection)
             return self._run_one_by_one(operations)
-        return results
+        return [self._let_wait(result) for result in results]
 
     def _run_one_by_one(self, operations: list[Operation]) -> list[OperationResult]:
-        """Run each operation in a transaction of its own, to isolate the one that failed."""
-        return [result for operation in operations for result in self._run_transaction([operation])]
+        """Run each operation in a transaction of its own, to isolate the one that failed.
+
+        Those that can wait stay behind one that does.
+        """
+        has_waited, results = len(self._backlog), list[OperationResult]()
+        for operation in operations:
+            if operation.survives_outage and len(self._backlog) > has_waited:
+                results.append(self._fail(operation, self._backlog_error))
+            else:
+                results += self._run_transaction([operation])
+        return results
 
     def _run_operations(self, connection: DatabaseConnection, operations: list[Operation]) -> list[OperationResult]:
         """Run operations, and commit.
@@ -227,11 +231,11 @@ class ConnectionWorker:
             SharedTransactionError: They cannot share the transaction.
         """
         if len(operations) == 1:
-            return [_run_alone(connection, operations[0])]
+            return [run_alone(connection, operations[0])]
         if self._locks_rows:
-            results = _run_together(connection, operations)
+            results = run_together(connection, operations)
         else:
-            results = [_run_in_savepoint(connection, operation) for operation in operations]
+            results = [run_in_savepoint(connection, operation) for operation in operations]
         connection.commit()
         return results
 
@@ -268,84 +272,25 @@ class ConnectionWorker:
         return self._connection
 
     def _outage(self) -> StoreError:
-        return self._connect_error or StoreError("The ledger's database cannot be reached.", kind="unreachable")
+        return self._connect_error or self._backlog_error
 
     def _fail(self, operation: Operation, error: StoreError) -> OperationResult:
-        """Return the result of an operation that did not run. Keeps one that survives an outage, without its caller."""
-        is_kept = (
-            operation.survives_outage and error.kind == "unreachable" and len(self._backlog) < MAX_BACKLOG_OPERATIONS
-        )
-        if is_kept:
-            self._backlog.append(replace(operation, future=None))
-        return OperationResult(operation, error=error, is_kept=is_kept)
+        """Return the result of an operation that failed or did not run."""
+        return self._let_wait(OperationResult(operation, error=error))
 
-
-def _run_together(connection: DatabaseConnection, operations: list[Operation]) -> list[OperationResult]:
-    """Run operations that lock the rows of other servers at the end, in one order.
-
-    Raises:
-        Exception: One of the connection's errors.
-        SharedTransactionError: One of the operations failed, or cannot share the transaction.
-    """
-    try:
-        values = connection.transaction.run_together([operation.function for operation in operations])
-    except connection.errors:
-        raise
-    except BaseException as error:
-        raise SharedTransactionError from error
-    return [OperationResult(operation, value) for operation, value in zip(operations, values, strict=True)]
-
-
-def _run_alone(connection: DatabaseConnection, operation: Operation) -> OperationResult:
-    """Run the only operation of a transaction, and commit it, or roll it back if the operation fails.
-
-    Raises:
-        Exception: As `_run_in_savepoint`.
-    """
-    try:
-        result = OperationResult(operation, operation.function(connection.transaction))
-    except BaseException as error:  # delivered to the caller; the thread must continue
-        if isinstance(error, connection.errors) and (not connection.in_transaction() or connection.is_conflict(error)):
-            raise
-        connection.execute("rollback")
-        return OperationResult(operation, error=_deliverable_error(connection, error))
-    connection.commit()
-    return result
-
-
-def _run_in_savepoint(connection: DatabaseConnection, operation: Operation) -> OperationResult:
-    """Run an operation in a savepoint.
-
-    Raises:
-        Exception: One of the connection's errors. The surrounding transaction is lost
-            (https://sqlite.org/lang_transaction.html §3), or in conflict with that of another process.
-    """
-    connection.execute("savepoint operation")
-    try:
-        result = OperationResult(operation, operation.function(connection.transaction))
-    except BaseException as error:  # delivered to the caller; the thread must continue
-        if isinstance(error, connection.errors) and (not connection.in_transaction() or connection.is_conflict(error)):
-            raise
-        connection.execute("rollback to operation")
-        result = OperationResult(operation, error=_deliverable_error(connection, error))
-    connection.execute("release operation")
-    return result
-
-
-def _deliverable_error(connection: DatabaseConnection, error: BaseException) -> BaseException:
-    if isinstance(error, connection.errors):
-        return connection.to_store_error(error)
-    if isinstance(error, StopIteration):  # a future cannot carry it
-        store_error = StoreError("The ledger could not be used: StopIteration left an operation.")
-        store_error.__cause__ = error
-        return store_error
-    return error
-
-
-def _rollback(connection: DatabaseConnection) -> None:
-    with suppress(*connection.errors):  # the cause of a failed commit can fail this too; the thread must go on
-        if connection.in_transaction():
-            connection.execute("rollback")
+    def _let_wait(self, result: OperationResult) -> OperationResult:
+        """Put an operation that survives its error into the backlog, without its caller."""
+        operation, error = result.operation, result.error
+        if (
+            not operation.survives_outage
+            or not isinstance(error, StoreError)
+            or error.kind not in BACKLOG_KINDS
+            or len(self._backlog) >= MAX_BACKLOG_OPERATIONS
+        ):
+            return result
+        self._backlog.append(replace(operation, future=None, is_late=True))
+        self._backlog_error = error
+        return replace(result, is_kept=True)
 
 
 def _resolve_futures(results: list[OperationResult]) -> None:

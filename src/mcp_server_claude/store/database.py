@@ -7,8 +7,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
-from mcp_server_claude.store.connection_worker import ConnectionWorker, Operation, OperationResult
+from mcp_server_claude.store.connection_worker import ConnectionWorker
 from mcp_server_claude.store.database_connection import DatabaseBackend
+from mcp_server_claude.store.operations import Operation, OperationResult
 from mcp_server_claude.store.process_locks import ProcessLocks
 from mcp_server_claude.store.sqlite_backend import open_sqlite
 from mcp_server_claude.store.transaction import StoreError
@@ -42,10 +43,11 @@ class Store:
         self.locks = backend.locks
         """The lock of this process, and checks of the other processes that use the database."""
         self.lost_writes = 0
-        """Number of failed writes for which no caller waited."""
+        """Number of failed writes that no caller can repeat."""
+        self._late_writes = 0
         self._write_error = ""
         self._latest_error, self._error_count = "", 0
-        self._logged_errors: set[str] = set()
+        self._logged_messages: set[str] = set()
         self._writer = ConnectionWorker(
             "store-writer", backend.connect_writer, self._record_results, locks_rows=backend.is_shared
         )
@@ -99,6 +101,9 @@ class Store:
         """Why the ledger is in memory, its file was removed, or the latest write failed. One sentence, or empty."""
         if self._backend.memory_reason or self._write_error:
             return self._backend.memory_reason or self._write_error
+        return self._removal_error()
+
+    def _removal_error(self) -> str:
         if self.durable and not self.is_current():
             return f"The ledger is not being kept: {self.path} was removed or replaced. Restart the server."
         return ""
@@ -142,7 +147,7 @@ class Store:
     async def write_surely(
         self, operation: Callable[Concatenate[Transaction, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`write_together`, but while a database server cannot be reached the operation is kept, and runs afterwards.
+        """`write_together`, but while the database cannot be reached or written, the operation waits and runs later.
 
         The caller gets the error at once.
 
@@ -179,7 +184,7 @@ class Store:
         """`write_together` without waiting, from any thread. Failures are counted in `lost_writes`, and each kind is
         logged once.
 
-        While a database server cannot be reached, the operation is kept in memory and runs afterwards.
+        While the database cannot be reached or written, the operation waits in memory and runs afterwards.
         """
         try:
             self._writer.submit(Operation(lambda tx: operation(tx, *args, **kwargs), survives_outage=True))
@@ -201,9 +206,7 @@ class Store:
         workers = (self._writer, self._reader, self._reporter)
         if not all(worker.join(max(0, deadline - time.monotonic())) for worker in workers):
             _log.warning(
-                "The ledger's database had not taken all writes when the server closed."
-                if self.is_shared
-                else "The ledger was still locked by another process when the server closed."
+                "The server closed before its ledger had taken all writes. %s", self._write_error or "They may be lost."
             )
         self.locks.release()
 
@@ -225,7 +228,7 @@ class Store:
         return cast("T", await future)
 
     def _record_results(self, results: Sequence[OperationResult]) -> None:
-        """On the writer's thread, after each batch: record whether writing works, and count lost writes."""
+        """On the writer's thread, after each batch: record whether writing works, and count late and lost writes."""
         for result in results:
             operation, error = result.operation, result.error
             if error is None:
@@ -233,14 +236,32 @@ class Store:
             elif isinstance(error, StoreError):
                 self._write_error = self._latest_error = str(error)
                 self._error_count += 1
-            if error is not None and not result.is_kept and (operation.future is None or operation.future.cancelled()):
+            if operation.is_late != result.is_kept:
+                self._count_late_write(error, 1 if result.is_kept else -1)
+            if error is not None and not result.is_kept and (operation.survives_outage or _is_unattended(operation)):
                 self._log_lost_write(error)
+        if removal := self._removal_error():
+            self._log_once(removal)
+
+    def _count_late_write(self, error: BaseException | None, change: int) -> None:
+        if not self._late_writes:
+            _log.warning("%s What running calls write is kept in memory until it can be written.", error)
+        self._late_writes += change
+        if not self._late_writes:
+            _log.warning("The ledger can be written again, and has what was kept in memory.")
 
     def _log_lost_write(self, error: BaseException) -> None:
         self.lost_writes += 1
-        if str(error) not in self._logged_errors:
-            self._logged_errors.add(str(error))
-            _log.warning("A write was lost: %s", error)
+        self._log_once(f"A write was lost: {error}")
+
+    def _log_once(self, message: str) -> None:
+        if message not in self._logged_messages:
+            self._logged_messages.add(message)
+            _log.warning(message)
+
+
+def _is_unattended(operation: Operation) -> bool:
+    return operation.future is None or operation.future.cancelled()
 
 
 def _server_backend(database_url: str) -> DatabaseBackend:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, cast
 
 from mcp_server_claude.call_types import TokenCounts
@@ -90,6 +90,15 @@ class EntryResult(RequestFigures):
     model: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedEntry:
+    """An entry as it was opened, and the budgets in which its cost was reserved, on a UTC date."""
+
+    entry: LedgerEntry
+    scopes: tuple[budget_reservations.BudgetScope, ...] = ()
+    day: str = ""
+
+
 class EntryProgress(TypedDict, total=False):
     """Facts about a running request that can be recorded, for instance the exact input tokens after `message_start`."""
 
@@ -160,7 +169,7 @@ _CLOSE = (
 )
 _CLOSE_OPEN = f"{_CLOSE} state = 'open' returning {daily_rollups.ROLLUP_KEYS}"
 _CLOSE_INTERRUPTED = f"{_CLOSE} \"end\" = 'interrupted'"
-_IS_INTERRUPTED = "select 1 as one from entry where id = :id and \"end\" = 'interrupted'"
+_END = "select coalesce(\"end\", '') as status from entry where id = :id"
 _CLOSE_ORPHANS = f"""
 update entry set state = 'closed', "end" = 'interrupted', estimated = 1, ended_at = :now
 where state = 'open' and not exists (select 1 from process where process.id = entry.worker)
@@ -221,17 +230,25 @@ def record_entry_progress(tx: Transaction, entry_id: str, **known: Unpack[EntryP
     return tx.execute(_UPDATE_PROGRESS, {name: values[name] for name in _PROGRESS_COLUMNS} | {"id": entry_id}) == 1
 
 
-def close_entry(tx: Transaction, entry_id: str, result: EntryResult, spent_micros: int = 0) -> bool:
+def close_entry(
+    tx: Transaction, entry_id: str, result: EntryResult, spent_micros: int = 0, opened: OpenedEntry | None = None
+) -> bool:
     """Complete an entry, and record the cost of its request in the budgets. Returns True exactly once.
 
     The owner's result also replaces `interrupted`, which another process wrote when it took the owner for dead; the
-    budgets are corrected by the difference. Implausible numbers are left out, see `_believable`.
+    budgets are corrected by the difference. An entry that is not there, because its row was deleted or the database
+    replaced, is written anew as it was `opened`. Implausible numbers are left out, see `_believable`.
     """
     row = _believable({name: getattr(result, name) for name in _RESULT_COLUMNS}) | {"id": entry_id}
+    spent_micros = max(0, min(MAX_COUNT, spent_micros))
     closed = tx.fetch_one(daily_rollups.RollupKeys, _CLOSE_OPEN, row)
-    if closed is None and tx.fetch_one(scalar, _IS_INTERRUPTED, {"id": entry_id}) is None:
+    end = "" if closed is not None else tx.fetch_one(scalar, _END, {"id": entry_id})
+    if closed is None and end is None and opened is not None:
+        _write_missing_entry(tx, opened, result, spent_micros)
+        return True
+    if closed is None and end != "interrupted":
         return False
-    settlements = budget_reservations.release_holds(tx, entry_id, max(0, min(MAX_COUNT, spent_micros)))
+    settlements = budget_reservations.release_holds(tx, entry_id, spent_micros)
     if closed is not None:
         tx.change_shared_rows([*settlements, *daily_rollups.changes_of_sums(closed)])
         return True
@@ -241,6 +258,17 @@ def close_entry(tx: Transaction, entry_id: str, result: EntryResult, spent_micro
     tx.execute(_CLOSE_INTERRUPTED, row)
     daily_rollups.add_entry(tx, entry_id)
     return True
+
+
+def _write_missing_entry(tx: Transaction, opened: OpenedEntry, result: EntryResult, spent_micros: int) -> None:
+    tx.require_own_transaction()  # the budgets change before the entry, from whose cost a new one is made
+    settlements = budget_reservations.release_holds(tx, opened.entry.id, spent_micros)
+    if settlements:
+        tx.change_shared_rows(settlements)
+    else:
+        budget_reservations.add_spending(tx, opened.scopes, opened.day, spent_micros)
+    known = {name: value for name in _RESULT_COLUMNS if (value := getattr(result, name)) is not None}
+    open_entry(tx, replace(opened.entry, state="closed", **known))
 
 
 def close_orphaned_entries(tx: Transaction, now: float, *, spends_reservations: bool = False) -> list[str]:
