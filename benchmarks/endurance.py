@@ -125,9 +125,9 @@ def _peak_memory(server: StdioServer) -> float:
     while not server.has_answer(call):
         peak = max(peak, server.memory()[0])
         time.sleep(SAMPLE_INTERVAL_S)
-    heard = server.wait_for_answer(call)
-    if len(heard.text) < LONG_ANSWER_MB * MB * 0.99:
-        raise AssertionError(f"the answer has {len(heard.text)} characters")
+    answer = server.wait_for_answer(call)
+    if len(answer.text) < LONG_ANSWER_MB * MB * 0.99:
+        raise AssertionError(f"the answer has {len(answer.text)} characters")
     return peak
 
 
@@ -141,9 +141,9 @@ def measure_growth(bench: BenchmarkContext) -> Iterator[FigureRow]:
             for count, samples in cost.items():
                 server.clear_notifications()
                 before = server.cpu()
-                heard = server.ask(delta_prompt(count, chars=SMALL_DELTA_CHARS))
-                samples.append((server.cpu() - before) / (len(heard.text) / SMALL_DELTA_CHARS) * 1e6)
-                if not heard.lossless:
+                answer = server.ask(delta_prompt(count, chars=SMALL_DELTA_CHARS))
+                samples.append((server.cpu() - before) / (len(answer.text) / SMALL_DELTA_CHARS) * 1e6)
+                if not answer.lossless:
                     raise AssertionError("progress joined is not the answer")
     short, long = (statistics.median(samples) for samples in cost.values())
     yield FigureRow(
@@ -165,7 +165,7 @@ def measure_soak(bench: BenchmarkContext) -> Iterator[FigureRow]:
         server.wait_until_idle()
         answered, samples = 0, list[tuple[float, int, float]]()
         until = time.monotonic() + seconds
-        next_sample = time.monotonic() + seconds / 10  # what is made once is made by then
+        next_sample = time.monotonic() + seconds / 10  # what is built once is there by then
         while time.monotonic() < until:
             calls = [
                 server.start_ask(delta_prompt(100, name=f"Number {answered + n}.", pace=2_000))

@@ -1,4 +1,4 @@
-"""The HTTP door as a process, and the least client for it: requests on sockets, every piece stamped as it is read.
+"""`serve --http` as a process, and the least client for it: requests on sockets, every piece stamped as it is read.
 
 What arrives is kept as bytes and made sense of afterwards, so that reading two hundred streams costs little.
 """

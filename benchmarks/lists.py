@@ -65,7 +65,7 @@ def _fill(connection: sqlite3.Connection, calls: int) -> None:
         if not turn:
             _create_thread(tx, thread_id, at)
         for role in ("user", "assistant"):
-            content = [{"type": "text", "text": f"The {role}'s words of turn {turn}. " * 20}]
+            content: list[dict[str, object]] = [{"type": "text", "text": f"The {role}'s words of turn {turn}. " * 20}]
             message = ThreadMessage(role=role, content=content, model="claude-opus-5-5", call_id=call_id)
             thread_messages.append_message(tx, thread_id, message)
         call_journal.open_call(tx, _call(call_id, thread_id, at))

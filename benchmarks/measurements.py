@@ -101,8 +101,8 @@ def measure_deltas(bench: BenchmarkContext) -> Iterator[FigureRow]:
     with _WarmProcesses(bench) as (ours, naive, plain):
         cpu: dict[int, Samples] = {}
         for count in (5_000, 10_000, 20_000):
-            asked = (ours, naive, plain) if count == 5_000 else (ours, plain)
-            cpu[count], wall = _cost(bench, asked, count, pace=0)
+            processes = (ours, naive, plain) if count == 5_000 else (ours, plain)
+            cpu[count], wall = _cost(bench, processes, count, pace=0)
             title = f"CPU per delta, {count:,} deltas"
             key = "delta_64" if count == 5_000 else ""
             yield _ratio(
@@ -134,21 +134,21 @@ def measure_deltas(bench: BenchmarkContext) -> Iterator[FigureRow]:
 
 
 def _cost(
-    bench: BenchmarkContext, asked: Sequence[StdioServer | SdkLoopProcess], count: int, *, pace: float
+    bench: BenchmarkContext, processes: Sequence[StdioServer | SdkLoopProcess], count: int, *, pace: float
 ) -> tuple[Samples, Samples]:
     """Microseconds of CPU a delta beyond a call with few, and milliseconds of wall time for a call."""
     cpu, wall, baseline = Samples(), Samples(), Samples()
     rounds = bench.times(9, 3)
     for _ in rounds:
-        for process in asked:
+        for process in processes:
             baseline.add(process.name, _ask(process, delta_prompt(BASELINE_DELTAS, pace=pace))[0])
     for _ in rounds:
-        for process in asked:
-            spent, heard = _ask(process, delta_prompt(count, pace=pace))
-            sent = len(heard.text) / DELTA_CHARS
+        for process in processes:
+            spent, answer = _ask(process, delta_prompt(count, pace=pace))
+            sent = len(answer.text) / DELTA_CHARS
             cpu.add(process.name, (spent - baseline[process.name]) / (sent - BASELINE_DELTAS) * 1e6)
-            wall.add(process.name, (heard.at - heard.asked_at) * 1e3)
-            if not heard.lossless:
+            wall.add(process.name, (answer.at - answer.asked_at) * 1e3)
+            if not answer.lossless:
                 raise AssertionError(f"{process.name}: progress joined is not the answer")
     return cpu, wall
 
@@ -157,9 +157,9 @@ def _ask(process: StdioServer | SdkLoopProcess, question: str) -> tuple[float, T
     if isinstance(process, StdioServer):
         process.clear_notifications()
     before = process.cpu()
-    heard = process.ask(question)
+    answer = process.ask(question)
     time.sleep(TAIL_DELAY_S)
-    return process.cpu() - before, heard
+    return process.cpu() - before, answer
 
 
 def measure_first_progress(bench: BenchmarkContext) -> Iterator[FigureRow]:
@@ -179,10 +179,10 @@ def measure_first_progress(bench: BenchmarkContext) -> Iterator[FigureRow]:
             for _ in bench.times(40, 8):
                 for process in (ours, naive, plain):
                     bench.upstream.forget_requests()
-                    heard = _ask(process, question)[1]
+                    answer = _ask(process, question)[1]
                     (record,) = bench.upstream.wait_for_finished()
                     samples.add(
-                        process.name, (heard.first_text_at - record["first_byte_at"] - think / DELTA_PACE) * 1e3
+                        process.name, (answer.first_text_at - record["first_byte_at"] - think / DELTA_PACE) * 1e3
                     )
             ours_ms, naive_ms = samples["ours"], samples["naive"]
             yield _ratio(title, ours_ms, naive_ms, "naive", limit=limit, unit="ms", digits=2, key=key)
@@ -230,13 +230,13 @@ def measure_another_tool(bench: BenchmarkContext) -> Iterator[FigureRow]:
                 server.clear_notifications()
                 running = [server.start_ask(delta_prompt(250 if pace else 20_000, pace=pace)) for _ in range(calls)]
                 time.sleep(0.05)
-                asked = 0
-                while asked < (1_000 if calls and not pace else 100) and not (
+                requests = 0
+                while requests < (1_000 if calls and not pace else 100) and not (
                     running and any(server.has_answer(each) for each in running)
                 ):
-                    heard = server.wait_for_answer(server.request(*question))
-                    took.add("info", (heard.at - heard.asked_at) * 1e3)
-                    asked += 1
+                    answer = server.wait_for_answer(server.request(*question))
+                    took.add("info", (answer.at - answer.asked_at) * 1e3)
+                    requests += 1
                     time.sleep(0.02 if pace else 0.002)
                 for each in running:
                     server.wait_for_answer(each)
@@ -267,9 +267,9 @@ def measure_silent_client(bench: BenchmarkContext) -> Iterator[FigureRow]:
                 time.sleep(wait_s)
                 resumed_at = time.monotonic()
                 ours.reading.set()
-                heard = ours.wait_for_answer(call)
+                answer = ours.wait_for_answer(call)
                 samples.add(name, (record["ended_at"] - record["first_byte_at"]) * 1e3)
-                samples.add(f"{name}, after", (heard.at - max(resumed_at, record["ended_at"])) * 1e3)
+                samples.add(f"{name}, after", (answer.at - max(resumed_at, record["ended_at"])) * 1e3)
         bench.upstream.forget_requests()
         naive.clear_notifications()
         naive.reading.clear()
@@ -330,22 +330,22 @@ def _measure_stdio_streams(
             busy = -server.cpu()
             time.sleep(2)
             busy += server.cpu()
-            heard = [server.wait_for_answer(call) for call in calls]
+            answers = [server.wait_for_answer(call) for call in calls]
             records = {_prompt_of(record): record for record in bench.upstream.wait_for_finished(streams)}
-        ramp = max(record["arrived_at"] for record in records.values()) - min(each.asked_at for each in heard)
+        ramp = max(record["arrived_at"] for record in records.values()) - min(each.asked_at for each in answers)
         lags: list[float] = []
         whole = 0
-        for question, each in zip(questions, heard, strict=True):
+        for question, each in zip(questions, answers, strict=True):
             lags.extend(_delta_lags(each.progress, records[question]["paced_text_at"]))
             whole += each.lossless and each.text == records[question]["text"]
         p50, p99 = (statistics.quantiles(lags, n=100)[at] * 1e3 for at in (49, 98))
         cost = _StreamsCost(streams, busy / 2, plain_s, max_share)
-        said = f"{whole} of {streams} lossless, lag p50 {p50:,.0f} ms, p99 {p99:,.0f} ms, {cost.text}"
+        result = f"{whole} of {streams} lossless, lag p50 {p50:,.0f} ms, p99 {p99:,.0f} ms, {cost.text}"
         began = f"{ramp:.1f} s"
         if name == "ours":
             yield FigureRow(
                 figure=title,
-                ours=said,
+                ours=result,
                 other=cost.plain_text,
                 ratio=cost.ratio,
                 target=f"lossless, p99 ≤ {max_lag_ms:.0f} ms, ≤ {cost.max_ratio:.2f} × plain",
@@ -363,7 +363,7 @@ def _measure_stdio_streams(
                     number=ramp,
                 )
         else:
-            yield FigureRow(figure="both, the naive server", ours="–", other=f"{said}; {began} (naive)")
+            yield FigureRow(figure="both, the naive server", ours="–", other=f"{result}; {began} (naive)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,14 +411,14 @@ def measure_http_streams(bench: BenchmarkContext) -> Iterator[FigureRow]:
     routes: tuple[Route, ...] = ("chat", "mcp")
     plain_s = _plain_delta_s(bench)
     for route in routes:
-        with HttpServerProcess(bench.environment) as door:
-            asyncio.run(ask_all(door.port, route, [delta_prompt(10)]))
+        with HttpServerProcess(bench.environment) as server:
+            asyncio.run(ask_all(server.port, route, [delta_prompt(10)]))
             bench.upstream.forget_requests()
-            idle = door.rss()
+            idle = server.rss()
             questions = [
                 delta_prompt(count, name=f"Number {n}.", pace=pace, ttft=STREAMS_TTFT_S) for n in range(STREAMS)
             ]
-            streams, busy, peak = asyncio.run(_sample_streams(door, route, questions))
+            streams, busy, peak = asyncio.run(_sample_streams(server, route, questions))
             records = {_prompt_of(record): record for record in bench.upstream.wait_for_finished(STREAMS)}
         lags: list[float] = []
         whole = 0
@@ -442,15 +442,15 @@ def measure_http_streams(bench: BenchmarkContext) -> Iterator[FigureRow]:
 
 
 async def _sample_streams(
-    door: HttpServerProcess, route: Route, questions: Sequence[str]
+    server: HttpServerProcess, route: Route, questions: Sequence[str]
 ) -> tuple[list[TimedStream], float, float]:
     """The answers, the share of a core that the server took in the middle of them, and its memory there in MB."""
-    asking = asyncio.create_task(ask_all(door.port, route, questions))
+    asking = asyncio.create_task(ask_all(server.port, route, questions))
     await asyncio.sleep(STREAMS_TTFT_S + 4)
-    busy = -door.cpu()
+    busy = -server.cpu()
     await asyncio.sleep(2)
-    busy += door.cpu()
-    peak = door.rss()
+    busy += server.cpu()
+    peak = server.rss()
     return await asking, busy / 2, peak
 
 

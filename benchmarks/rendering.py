@@ -1,9 +1,9 @@
-"""How long the chat page takes to draw: answers that stream in, and texts made to be slow. Needs Chromium.
+"""How long the chat page takes to draw: answers that stream in, and texts that are slow on purpose. Needs Chromium.
 
     python benchmarks/rendering.py
 
 A stream is a hundred characters a frame; `script` and `layout` are the CPU seconds that Chromium itself counts, `wall`
-is bound by the frame rate. A text that was made to be slow is drawn at once, and again in pieces.
+is bound by the frame rate. A text that is slow on purpose is drawn at once, and again in pieces.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def main() -> None:
         for name, text in STREAMS.items():
             with open_page(browser, url) as page:
                 print(f"{name:26}" + "".join(f"{value:8.2f}" for value in measure_streaming(page, text)))
-        print(f"\n{'made to be slow':26}{'once ms':>8}{'in 20':>8}{'longest':>8}")
+        print(f"\n{'slow on purpose':26}{'once ms':>8}{'in 20':>8}{'longest':>8}")
         for name, text in HOSTILE_MARKDOWN.items():
             with open_page(browser, url) as page:
                 whole, _ = measure_rendering(page, text, 1)

@@ -55,13 +55,13 @@ def main() -> None:
             _make_ledger(folder, options.rows, options.users)
         head = _describe_ledger(folder)
         lines = [*_measure_queries(folder), *_measure_pages(folder), *_measure_writes(folder)]
-        told = f"{head}\n\n{_markdown_table(lines)}"
-        print(told)
+        table = f"{head}\n\n{_markdown_table(lines)}"
+        print(table)
         if options.plans:
             print("", *_plans(folder), sep="\n")
     if options.write:
         text = README.read_text(encoding="utf-8")
-        new = re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{told}\n{END}", text, flags=re.DOTALL)
+        new = re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{table}\n{END}", text, flags=re.DOTALL)
         README.write_text(new, encoding="utf-8")
 
 
@@ -71,8 +71,8 @@ def _measure_queries(folder: Path) -> Iterator[TableLine]:
         tx, last = SqliteTransaction(connection), _last_day(connection)
         for days, goal in GOALS_S.items():
             for who, user in USERS:
-                asked = UsageQuery(since=last - timedelta(days=days - 1), until=last, user=user)
-                wall, cpu = _median_times(lambda asked=asked: usage_report.build_report(tx, asked))
+                query = UsageQuery(since=last - timedelta(days=days - 1), until=last, user=user)
+                wall, cpu = _median_times(lambda query=query: usage_report.build_report(tx, query))
                 yield (
                     f"report, {days} days, {who}",
                     f"{wall * 1000:,.0f} ms",
@@ -131,10 +131,10 @@ class _ExplainingTx(SqliteTransaction):
         self._explained = connection
         self.seen: dict[str, list[str]] = {}
 
-    def explain(self, asked: UsageQuery) -> None:
+    def explain(self, query: UsageQuery) -> None:
         connection, sent = self._explained, set[str]()
         connection.set_trace_callback(sent.add)
-        usage_report.build_report(self, asked)
+        usage_report.build_report(self, query)
         connection.set_trace_callback(None)
         for sql in sent:
             plan = [str(row[3]) for row in connection.execute(f"explain query plan {sql}")]
