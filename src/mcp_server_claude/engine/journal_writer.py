@@ -133,5 +133,4 @@ def _open_and_fail(tx: Transaction, call: call_journal.JournaledCall, error: Cal
 
 
 def _open_call(tx: Transaction, call: call_journal.JournaledCall) -> None:
-    process_locks.register_process(tx, call.worker)
-    call_journal.open_call(tx, call)
+    tx.execute_all([process_locks.registration(call.worker), call_journal.opening(call)])

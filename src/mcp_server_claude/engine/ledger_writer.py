@@ -157,7 +157,7 @@ class DeferredClosings:
         Raises:
             StoreError: The transaction failed. Nothing of it was written, and it can be tried again.
         """
-        finished = await self._store.write(_run_all_and_finish, tuple(self._closings), finish)
+        finished = await self._store.write_together(_run_all_and_finish, tuple(self._closings), finish)
         self._closings = []
         self._unregister()
         return finished

@@ -136,7 +136,7 @@ class ItemRunner:
             return
         deferred = self._ledger.defer_closings(running.call.id, item.job_id)
         try:
-            if not await self._store.write(job_items.save_item_progress, item, call_id=running.call.id):
+            if not await self._store.write_together(job_items.save_item_progress, item, call_id=running.call.id):
                 return  # another process has it
             local.running[item.seq] = running
             running.listeners.append(partial(self._mark_warm, local))

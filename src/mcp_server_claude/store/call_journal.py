@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mcp_server_claude.store.request_ledger import EndStatus, EntryState
-    from mcp_server_claude.store.transaction import Transaction
+    from mcp_server_claude.store.transaction import Statement, Transaction
 
 MAX_PROMPT_HEAD_CHARS = 200
 MAX_CHUNK_CHARS = 64 * 1024
@@ -88,7 +88,10 @@ where state = 'open' and not exists (select 1 from process where process.id = ca
 returning id
 """
 _EXTEND = "update call set chars = case when chars < :until then :until else chars end where id = :id"
-_CHUNK = "insert into chunk (call_id, off, text) values (:id, :off, :text) on conflict (call_id, off) do nothing"
+_CHUNK = """
+insert into chunk (call_id, off, text) select :id, :off, :text where exists (select 1 from call where id = :id)
+on conflict (call_id, off) do nothing
+"""
 _CHUNKS_FROM = """
 select off, text from chunk where call_id = :id
 and off >= coalesce((select max(off) from chunk where call_id = :id and off <= :offset), 0) order by off
@@ -109,13 +112,18 @@ def open_call(tx: Transaction, call: JournaledCall) -> None:
 
     Belongs in one transaction with `process_locks.register_process` of its worker, else it counts as orphaned.
     """
+    tx.execute(*opening(call))
+
+
+def opening(call: JournaledCall) -> Statement:
+    """Return the statement of `open_call`."""
     row = {name: getattr(call, name) for name in _COLUMNS}
     row |= {
         "prompt_head": call.prompt_head[:MAX_PROMPT_HEAD_CHARS],
         "usage": _to_json(call.usage),
         "failure": _to_json(call.failure),
     }
-    tx.execute(_OPEN, row)
+    return _OPEN, row
 
 
 def append_text(tx: Transaction, chunks: Iterable[tuple[str, int, str]]) -> None:
@@ -123,11 +131,14 @@ def append_text(tx: Transaction, chunks: Iterable[tuple[str, int, str]]) -> None
 
     A piece that is already saved is left as it is, so it can be appended again. Unknown calls are ignored.
     """
+    statements: list[Statement] = []
     for call_id, off, text in chunks:
-        if text and tx.execute(_EXTEND, {"id": call_id, "until": off + len(text)}):
-            for start in range(0, len(text), MAX_CHUNK_CHARS):
-                piece = text[start : start + MAX_CHUNK_CHARS]
-                tx.execute(_CHUNK, {"id": call_id, "off": off + start, "text": piece})
+        if text:
+            statements.append((_EXTEND, {"id": call_id, "until": off + len(text)}))
+        for start in range(0, len(text), MAX_CHUNK_CHARS):
+            piece = text[start : start + MAX_CHUNK_CHARS]
+            statements.append((_CHUNK, {"id": call_id, "off": off + start, "text": piece}))
+    tx.execute_all(statements)
 
 
 def close_call(

@@ -136,11 +136,14 @@ def claim_items(tx: Transaction, job_id: str, worker: str, limit: int) -> list[C
     Belongs after `process_locks.remove_dead_processes` in the same transaction. Items during which a process has died
     `MAX_ATTEMPTS` times become failed instead.
     """
-    process_locks.register_process(tx, worker)
-    tx.execute(_LOCK_JOB, {"job": job_id})
-    row = {"job": job_id, "error": json.dumps(TOO_MANY_ATTEMPTS), "most": MAX_ATTEMPTS}
-    tx.execute(_PARK, row)
-    tx.execute(_CANCEL_ORPHANED_ITEMS_OF_STOPPED_JOB, {"job": job_id})
+    tx.execute_all(
+        [
+            process_locks.registration(worker),
+            (_LOCK_JOB, {"job": job_id}),
+            (_PARK, {"job": job_id, "error": json.dumps(TOO_MANY_ATTEMPTS), "most": MAX_ATTEMPTS}),
+            (_CANCEL_ORPHANED_ITEMS_OF_STOPPED_JOB, {"job": job_id}),
+        ]
+    )
     claimed = tx.fetch_all(ClaimedItem, _CLAIM, {"job": job_id, "worker": worker, "limit": limit})
     return sorted(claimed, key=lambda item: item.seq)
 
