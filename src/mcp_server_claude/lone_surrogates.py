@@ -18,6 +18,11 @@ def replace_lone_surrogates(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def split_high_surrogate(text: str) -> tuple[str, str]:
+    """Text, and the first half of a surrogate pair at its end, whose other half may follow; else an empty string."""
+    return (text[:-1], text[-1]) if "\ud800" <= text[-1:] <= "\udbff" else (text, "")
+
+
 def _has_surrogates(text: str) -> bool:
     try:
         for start in range(0, len(text), SEARCHED_CHARS):

@@ -129,6 +129,29 @@ async def test_separate_halves_of_a_surrogate_pair_become_one_character() -> Non
     assert replace_lone_surrogates((await replay(stream)).answer.text) == "\N{GRINNING FACE}\N{REPLACEMENT CHARACTER}"
 
 
+@pytest.mark.parametrize(
+    ("deltas", "text"),
+    [
+        ([(0, "a\ud83d"), (7, "?"), (0, "\ude00b")], "a?\N{GRINNING FACE}b"),
+        ([(0, "\ud83d"), (7, "\ud83d"), (7, "\ude00"), (0, "\ude01")], "\N{GRINNING FACE}\U0001f601"),
+        ([(0, "\ud83d"), (7, "?"), (0, "b")], "?\N{REPLACEMENT CHARACTER}b"),
+        (
+            [(0, "a"), (7, "?\ud83d")],
+            "a?\N{REPLACEMENT CHARACTER}",
+        ),  # its block does not end: it is published with the message
+    ],
+)
+async def test_text_of_another_block_does_not_split_a_surrogate_pair(deltas: list[tuple[int, str]], text: str) -> None:
+    begin, start, *end = message_events()
+    pieces = [
+        {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": piece}}
+        for index, piece in deltas
+    ]
+    replayed = await replay(sse_bytes(begin, start, *pieces, *end, escaped=True))
+    assert replayed.failure is None
+    assert replace_lone_surrogates(replayed.event_text) == text
+
+
 async def test_a_complete_message_in_the_first_event_is_read() -> None:
     begin, *_ = cast("list[dict[str, dict[str, object]]]", message_events())
     begin["message"] |= {"content": [{"type": "text", "text": "all at once"}], "stop_reason": "end_turn"}

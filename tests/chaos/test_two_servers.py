@@ -98,7 +98,10 @@ async def test_fifty_concurrent_calls_of_two_servers_never_exceed_the_budget_tog
     assert not select_rows(tmp_path / "data", "select * from hold")
     assert spent - len(records) <= budget["spent"] <= 1e6 * BUDGET_USD, f"seed {size.seed}"  # each line is rounded
     ends = [classify(outcome) for outcome in outcomes if outcome.result is not None]
-    assert {"complete", "refused"} <= set(ends), ends
+    assert "refused" in ends, ends
+    assert {"complete", "incomplete"} & set(ends), (
+        ends
+    )  # whether the budget cuts all that it admits is a matter of speed
     for outcome in outcomes:
         if outcome.result is not None and classify(outcome) == "refused":
             assert outcome.result.meta is not None

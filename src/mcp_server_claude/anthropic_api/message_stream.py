@@ -34,6 +34,7 @@ from mcp_server_claude.call_types import (
     Usage,
 )
 from mcp_server_claude.errors import TemporaryError
+from mcp_server_claude.lone_surrogates import split_high_surrogate
 from mcp_server_claude.redaction import sanitize
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class MessageStream:
         self._thinking_tokens = 0
         self._is_thinking_counted = False
         self._tool_input_chars = 0
+        self._half_pairs: dict[int, str] = {}
         self._summary = ThinkingSummary()
         self._usage = StreamUsage()
         self._declined: dict[str, str] = {}
@@ -210,10 +212,13 @@ class MessageStream:
             self._on_block_delta(self._index_in(event), self._object_in(event, "delta"))
         elif kind == "content_block_stop":
             self.in_thinking_block = False
+            self._publish_half_pair(self._index_in(event))
             self._on_block_stop(self._index_in(event))
         elif kind == "message_delta":
             self._on_message_delta(event)
         elif kind == "message_stop":
+            for index in sorted(self._half_pairs):
+                self._publish_half_pair(index)
             self.is_finished = True
         # Others are types that the API may add.
 
@@ -306,7 +311,7 @@ class MessageStream:
         self.in_thinking_block = fields.get("type") in THINKING_BLOCK_TYPES
         match fields.get("type"):
             case "text":
-                self._publish_text(str(fields.get("text") or ""))
+                self._publish_text(index, str(fields.get("text") or ""))
             case "thinking" | "redacted_thinking":
                 self._summary.begin_block()
                 self._listener(ThinkingProgress(self._thinking_tokens, self._summary.last_sentence))
@@ -392,9 +397,20 @@ class MessageStream:
         if (block := self._blocks.get(index)) is None:
             block = self._blocks[index] = ContentBlockBuilder({"type": "text", "text": ""})
         block.append("text", text)
-        self._publish_text(text)
+        self._publish_text(index, text)
 
-    def _publish_text(self, text: str) -> None:
+    def _publish_text(self, index: int, text: str) -> None:
+        """Publish text of a block. Half a surrogate pair waits for the rest: text of another block may come first."""
+        text, half = split_high_surrogate(self._half_pairs.pop(index, "") + text)
+        if half:
+            self._half_pairs[index] = half
+        self._emit_text(text)
+
+    def _publish_half_pair(self, index: int) -> None:
+        """Publish half a surrogate pair whose block has ended."""
+        self._emit_text(self._half_pairs.pop(index, ""))
+
+    def _emit_text(self, text: str) -> None:
         if text:
             if self.first_text_at is None:
                 self.first_text_at = time.monotonic()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server_claude.call_types import TextDelta, TextPending, ToolUse
 from mcp_server_claude.engine.continuation import OverlapTrimmer
-from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates, split_high_surrogate
 from mcp_server_claude.text_log import TextLog
 
 if TYPE_CHECKING:
@@ -146,9 +146,8 @@ class AnswerBuffer:
 
         Deltas may split a pair, and a text that ends with half of one could be neither saved nor sent back.
         """
-        text = self._pending_surrogate + piece
-        self._pending_surrogate = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
-        return replace_lone_surrogates(text[: len(text) - len(self._pending_surrogate)])
+        text, self._pending_surrogate = split_high_surrogate(self._pending_surrogate + piece)
+        return replace_lone_surrogates(text)
 
     def _emit_text(self, text: str) -> None:
         if text:

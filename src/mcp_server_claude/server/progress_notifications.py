@@ -32,7 +32,7 @@ from mcp_server_claude.call_types import (
     Waiting,
 )
 from mcp_server_claude.delivery_clock import DeliverySignal
-from mcp_server_claude.lone_surrogates import replace_lone_surrogates
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates, split_high_surrogate
 from mcp_server_claude.server.progress_frames import ProgressFrames
 
 if TYPE_CHECKING:
@@ -188,8 +188,9 @@ class ProgressReporter:
             while last and self._status_line.names_earlier_tool:
                 await self._send_line(self._status_line)
             return True
-        if not last and text and _is_high_surrogate(text[-1]):
-            text, self._pending = text[:-1], [text[-1]]  # its other half is still to come
+        if not last:
+            text, half = split_high_surrogate(text)
+            self._pending = [half] if half else []  # its other half is still to come
         if not text and not last:
             await self._send_notification(None)
         text = replace_lone_surrogates(text)
@@ -310,8 +311,3 @@ class StatusLine:
         """Begin another stage, whose seconds are counted from now on."""
         if stage != self._stage:
             self._stage, self._stage_started_at = stage, time.monotonic()
-
-
-def _is_high_surrogate(character: str) -> bool:
-    """True if a character is the first half of a surrogate pair."""
-    return "\ud800" <= character <= "\udbff"
