@@ -81,7 +81,9 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 
 def serve(path: str) -> None:
     """Fork for every launcher that connects, until stdin ends; then kill what is left."""
+    gc.disable()
     _import_everything()
+    gc.enable()
     gc.collect()
     gc.freeze()  # forks share these objects
     children: dict[int, socket.socket] = {}
