@@ -5,15 +5,26 @@ from __future__ import annotations
 import os
 import sys
 
+from mcp_server_claude.errors import local_resource_error
 from mcp_server_claude.open_file_limit import low_limit_message, raise_open_file_limit
-from mcp_server_claude.standard_streams import drop_unwritable_stderr, open_missing_streams
+from mcp_server_claude.standard_streams import drop_unwritable_stderr, open_missing_streams, restart_in_utf8_mode
+
+EXIT_TEMPORARY = 75
+"""EX_TEMPFAIL of sysexits.h."""
 
 
 def main() -> None:
     """Serve, or hand over to the shell's commands."""
+    restart_in_utf8_mode()
     missing_streams = open_missing_streams()
     try:
         _run(missing_streams)
+    except Exception as error:
+        failure = local_resource_error(error)
+        if failure is None:
+            raise
+        sys.stderr.write(f"{failure}\n")
+        sys.exit(EXIT_TEMPORARY)
     finally:
         drop_unwritable_stderr()
 

@@ -6,11 +6,13 @@
     ├── TemporaryError        time: rate limits, overload, a lost connection; has `retry_after_s` where it is known
     └── ConfigurationError    the operator: no key, a wrong key, no credit, a base URL that is not an API
 
-Any other exception is a bug. `Engine.run_call` logs it and raises a `CallError` of kind `internal` in its place.
+Any other exception is a bug, unless memory, threads, files or disk space ran out (`local_resource_error`).
+`Engine.run_call` logs it and raises a `CallError` of kind `internal` in its place.
 """
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 if TYPE_CHECKING:
@@ -129,6 +131,34 @@ def internal_error(call_id: str) -> ConfigurationError:
     )
 
 
+MISSING_RESOURCES = {
+    errno.ENOMEM: "The server ran out of memory.",
+    errno.EMFILE: "The server has as many files and connections open as its limit allows (ulimit -n).",
+    errno.ENFILE: "This machine has as many files open as its limit allows.",
+    errno.ENOSPC: "The disk of the server is full.",
+    errno.EDQUOT: "The disk quota of the server is used up.",
+}
+NO_THREAD = "can't start new thread"
+"""The text of CPython's `RuntimeError` where the system starts no further thread."""
+
+
+def local_resource_error(error: BaseException | None) -> TemporaryError | None:
+    """The error for an exception that says that memory, threads, files or disk space ran out; None for any other."""
+    sentence = ""
+    match error:
+        case MemoryError():
+            sentence = MISSING_RESOURCES[errno.ENOMEM]
+        case RuntimeError() if NO_THREAD in str(error):
+            sentence = "The server cannot start another thread: it has too many, or too little memory."
+        case OSError():
+            sentence = MISSING_RESOURCES.get(error.errno or 0, "")
+        case BaseExceptionGroup() as group:
+            return next((found for each in group.exceptions if (found := local_resource_error(each))), None)
+        case _:
+            pass
+    return TemporaryError(f"{sentence} Try again later.", kind="local_resources") if sentence else None
+
+
 _REQUEST, _TEMPORARY, _CONFIGURATION = (each.class_name for each in (RequestError, TemporaryError, ConfigurationError))
 
 KINDS: dict[str, tuple[str, str]] = {
@@ -163,6 +193,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "job_budget": (_TEMPORARY, "What is left of the job's `max_usd` does not pay for another item."),
     "keyring": (_CONFIGURATION, "The system's keyring cannot be used, or it has no key of the configured name."),
     "listen": (_CONFIGURATION, "`serve --http`: it cannot listen on that address and port."),
+    "local_resources": (_TEMPORARY, "The server has no memory, thread, file descriptor or disk space left for it."),
     "malformed_key": (_CONFIGURATION, "The key, a header or the URL contains characters that cannot be sent."),
     "max_tokens": (_REQUEST, "Thinking used all output tokens, or they ended within a JSON answer."),
     "max_usd": (_REQUEST, "The call's own limit does not pay for it."),

@@ -1,9 +1,27 @@
-"""Standard input, output and error of a process that was started without some of them."""
+"""Standard input, output and error of a process that was started without some of them, and text as UTF-8."""
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
+
+
+def restart_in_utf8_mode() -> None:
+    """Start this process again in Python's UTF-8 mode if file names, arguments and variables are read as ASCII.
+
+    Python does so by itself in the C locale, unless `PYTHONUTF8=0` and `LC_ALL=C` are set (PEP 538, PEP 540). A prompt
+    would then arrive as half characters, and no file with another name could be opened.
+    """
+    if sys.flags.utf8_mode or os.name != "posix" or not is_ascii(sys.getfilesystemencoding()):
+        return
+    command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+    os.execve(sys.executable, command, os.environ | {"PYTHONUTF8": "1"})  # noqa: S606 - no shell is wanted
+
+
+def is_ascii(encoding: str) -> bool:
+    """True for the names of ASCII."""
+    return codecs.lookup(encoding).name == "ascii"
 
 
 def open_missing_streams() -> frozenset[int]:

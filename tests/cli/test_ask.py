@@ -274,3 +274,28 @@ async def run(self):
 RequestLoop.run = run
 main()
 """
+
+
+ASCII_LOCALE = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+"""An environment in which Python takes arguments, the names of files and standard streams for ASCII."""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locales are POSIX's")
+@pytest.mark.parametrize(
+    "words", [("ask", "Grüße aus 日本", "-f", "ä.txt"), ("chat",), ("map", "Grüße {item}", "ä.txt")]
+)
+async def test_text_and_names_beyond_ascii_arrive_in_an_ascii_locale(ask: ShellCommand, words: tuple[str, ...]) -> None:
+    (ask.directory / "ä.txt").write_text("grün", encoding="utf-8")
+    done = await anyio.run_process(
+        server_command(*words, real=True),
+        input="Grüße /file?\n/file ä.txt\nUnd grün?\n/exit\n".encode() if words[0] == "chat" else b"",
+        check=False,
+        cwd=ask.directory,
+        env=ask.environment() | ASCII_LOCALE,
+    )
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+    sent = json.dumps([request.body for request in message_requests(ask.api)], ensure_ascii=False)
+    assert "Grüße" in sent
+    assert "grün" in sent
+    assert "ä.txt" in sent or words[0] == "map"
+    assert words[0] != "ask" or "日本" in sent

@@ -58,7 +58,7 @@ def lines(markdown: str) -> list[str]:
 def test_no_marker_is_shown_at_any_moment(step: int) -> None:
     stream = MarkdownStream()
     for start in range(0, len(ANSWER), step):
-        stream.feed(ANSWER[start : start + step])
+        stream.feed_markdown(ANSWER[start : start + step])
         shown = render_markdown(stream.preview)
         assert not MARKERS.search(shown), (stream.rest, shown)
 
@@ -70,7 +70,7 @@ def test_finished_blocks_and_the_rest_are_the_text(data: st.DataObject) -> None:
     position = 0
     while position < len(text):
         length = data.draw(st.integers(1, 30))
-        finished += stream.feed(text[position : position + length])
+        finished += stream.feed_markdown(text[position : position + length])
         position += length
         assert stream.preview is not None
     assert finished + stream.rest == text
@@ -79,7 +79,7 @@ def test_finished_blocks_and_the_rest_are_the_text(data: st.DataObject) -> None:
 def test_blocks_that_are_rendered_one_by_one_look_like_the_whole() -> None:
     stream, blocks = MarkdownStream(), list[str]()
     for character in ANSWER:
-        if block := stream.feed(character):
+        if block := stream.feed_markdown(character):
             blocks.append(block)
     blocks.append(stream.rest)
 

@@ -11,6 +11,7 @@ from typer._completion_classes import completion_init  # typer has no public nam
 
 from mcp_server_claude import __version__
 from mcp_server_claude.cli.command_group import CONTEXT_SETTINGS, LazyCommandGroup
+from mcp_server_claude.standard_streams import is_ascii
 
 completion_init()  # the formats in which each shell asks for completions
 
@@ -43,6 +44,8 @@ def main(
 ) -> None:
     """Runs before every command."""
     del version
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks ✓ or … shows ? instead of a traceback
+            encoding = "utf-8" if stream is sys.stdin and is_ascii(stream.encoding) else None
+            # A terminal that lacks ✓ or … shows ? instead of a traceback.
+            stream.reconfigure(encoding=encoding, errors="replace")

@@ -116,7 +116,7 @@ class MarkdownDisplay:
         with self._region.paused():
             self._status.on_event(event)
             if isinstance(event, TextDelta) and (
-                finished := self._stream.feed(without_control_characters(event.text)).strip("\n")
+                finished := self._stream.feed_markdown(without_control_characters(event.text)).strip("\n")
             ):
                 self._console.print(CompactMarkdown(finished))
                 self._console.print()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
+READ_CHUNK_BYTES = 1 << 20
 STDIN_NAME = "stdin"
 
 
@@ -29,10 +30,12 @@ def read_stdin() -> bytes:
     """
     if sys.stdin is None or sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison] - None if closed
         return b""
-    data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise RequestError("The input on stdin is larger than 64 MiB.", kind="too_large")
-    return data
+    data = bytearray()
+    while chunk := sys.stdin.buffer.read(READ_CHUNK_BYTES):  # a larger read takes all of its memory at once
+        data += chunk
+        if len(data) > MAX_FILE_BYTES:
+            raise RequestError("The input on stdin is larger than 64 MiB.", kind="too_large")
+    return bytes(data)
 
 
 def file_references(names: Sequence[str], *, working_directory: Path, allow_names: Sequence[str]) -> list[str]:

@@ -35,7 +35,7 @@ class MarkdownStream:
     def __init__(self) -> None:
         self._rest = ""
 
-    def feed(self, piece: str) -> str:
+    def feed_markdown(self, piece: str) -> str:
         """Take in a piece; return the blocks that it finished, ready to be rendered for good."""
         text = self._rest + piece
         at = finished_length(text)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.call_types import Usage
-from mcp_server_claude.errors import internal_error
+from mcp_server_claude.errors import internal_error, local_resource_error
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.store import call_journal, process_locks
 
@@ -56,7 +57,13 @@ class JournalWriter:
 
 
 def logged_internal_error(call_id: str) -> CallError:
-    """Log the exception that is being handled, and return the error that a client gets in its place."""
+    """Log the exception that is being handled, and return the error that a client gets in its place.
+
+    It is a bug, unless a resource of this machine ran out, which is worth one line.
+    """
+    if failure := local_resource_error(sys.exception()):
+        _log.error("the call %s ended: %s", call_id, failure)
+        return failure
     _log.exception("a bug ended the call %s", call_id)
     return internal_error(call_id)
 

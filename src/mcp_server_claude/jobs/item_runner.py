@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 from mcp_server_claude.call_types import MessageStart
-from mcp_server_claude.errors import CallError, TemporaryError
+from mcp_server_claude.errors import CallError, TemporaryError, local_resource_error
 from mcp_server_claude.jobs import item_outcomes
 from mcp_server_claude.jobs.batch_items import BatchWork
 from mcp_server_claude.store import StoreError, job_items, job_records
@@ -113,13 +113,12 @@ class ItemRunner:
             _log.warning("Item %s of job %s could not be finished: %s", item.seq, item.job_id, error)
             self._store.write_nowait(job_items.release_item, item)
             await anyio.sleep(STORE_RETRY_DELAY_S)
-        except Exception:  # noqa: BLE001 - logged; the other items must go on
-            _log.exception("a bug ended item %s of job %s", item.seq, item.job_id)
-            self._store.write_nowait(
-                job_items.finish_item,
-                item,
-                item_outcomes.outcome_of_error("", TemporaryError("A bug in this server ended it.", kind="internal")),
-            )
+        except Exception as error:  # noqa: BLE001 - logged; the other items must go on
+            failure = local_resource_error(error)
+            if failure is None:
+                _log.exception("a bug ended item %s of job %s", item.seq, item.job_id)
+                failure = TemporaryError("A bug in this server ended it.", kind="internal")
+            self._store.write_nowait(job_items.finish_item, item, item_outcomes.outcome_of_error("", failure))
         except BaseException:  # the server ends: another process may begin with it at once
             self._store.write_nowait(job_items.release_item, item)
             raise

@@ -12,7 +12,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult
 from pydantic import ValidationError
 
-from mcp_server_claude.errors import CallError, RequestError
+from mcp_server_claude.errors import CallError, RequestError, local_resource_error
 from mcp_server_claude.lone_surrogates import without_lone_surrogates
 from mcp_server_claude.server import tool_results
 from mcp_server_claude.server.argument_tolerance import tolerated_arguments
@@ -63,7 +63,7 @@ class StrictTool(Tool):
         try:
             result = await super().run(self._check_arguments(arguments), context, convert_result)
         except ToolError as error:
-            failure = _call_error_beneath(error.__cause__)
+            failure = _call_error_beneath(error.__cause__) or local_resource_error(error.__cause__)
             if failure is None:
                 raise
             return tool_results.error_result(failure)

@@ -52,8 +52,8 @@ def begin_flush() -> Callable[[float], None]:
     for thread in threads:
         thread.start()
 
-    def wait(seconds: float) -> None:
+    def join_threads(seconds: float) -> None:
         for thread in threads:
             thread.join(seconds / len(threads))
 
-    return wait
+    return join_threads

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from mcp_server_claude.errors import CallError, ConfigurationError, RequestError
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, local_resource_error
 from mcp_server_claude.server.validation_messages import validation_message
 from mcp_server_claude.web.auth.oauth_hint import is_authorization_server_path, no_authorization_server
 from mcp_server_claude.web.error_text import error_text
@@ -66,6 +66,18 @@ async def handle_call_error(request: Request, error: Exception) -> JSONResponse:
     """Exception handler for every `CallError` that leaves a route."""
     assert isinstance(error, CallError)  # noqa: S101 - registered for this class alone
     return error_response(error, role=reader_role(request))
+
+
+async def handle_local_resource_error(request: Request, error: Exception) -> JSONResponse:
+    """Exception handler for an exception that says that memory, threads, files or disk space ran out.
+
+    Raises:
+        Exception: It says something else, and is a bug.
+    """
+    failure = local_resource_error(error)
+    if failure is None:
+        raise error
+    return error_response(failure, role=reader_role(request))
 
 
 TEXT_BY_STATUS = {

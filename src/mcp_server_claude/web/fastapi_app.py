@@ -97,6 +97,8 @@ def build_app(
     for module in ROUTE_MODULES:
         app.include_router(module.router)
     app.add_exception_handler(CallError, error_responses.handle_call_error)
+    for each in (MemoryError, OSError, RuntimeError):
+        app.add_exception_handler(each, error_responses.handle_local_resource_error)
     app.add_exception_handler(HTTPException, error_responses.handle_http_exception)
     app.add_exception_handler(RequestValidationError, error_responses.handle_validation_error)
     _add_middleware(app, settings, services, host=host, insecure=insecure)

@@ -196,7 +196,7 @@ class PanelAnswerView:
 
     def write(self, piece: str) -> None:
         """Take in a piece."""
-        self._finished_blocks += self._stream.feed(without_control_characters(piece))
+        self._finished_blocks += self._stream.feed_markdown(without_control_characters(piece))
 
     def mark_incomplete(self, reason: str) -> None:
         """Remember why."""
