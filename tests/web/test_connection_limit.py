@@ -13,7 +13,10 @@ import anyio.to_thread
 import httpx2
 import pytest
 
+from mcp_server_claude.simulator import directive
+from mcp_server_claude.web import client_timeouts, http_server
 from mcp_server_claude.web.connection_limit import MIN_CONNECTIONS, ConnectionLimiter, max_connections
+from support.http_server import http_server_thread
 from support.mcp_session import FAKE_KEY, server_environment
 
 if TYPE_CHECKING:
@@ -70,6 +73,34 @@ async def test_a_connection_above_the_limit_is_served_when_another_one_closes() 
         accepting.cancel()
         for _, writer in streams:
             writer.close()
+
+
+def four_connections(_open_files: int) -> int:
+    return 4
+
+
+@pytest.mark.anyio
+async def test_clients_without_a_request_give_way_to_others_and_answers_go_on(
+    upstream: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "max_connections", four_connections)
+    monkeypatch.setattr(client_timeouts, "REQUEST_HEAD_TIMEOUT_S", 3600.0)
+    async with http_server_thread(tmp_path / "data", upstream.url) as server, server.client() as client:
+        host, port = server.url.removeprefix("http://").split(":")
+        prompt = {"message": directive(tokens=60, pace=20, think=0)}
+        with anyio.fail_after(120):
+            async with client.stream("POST", "/chat", json=prompt) as response:
+                slow = [await asyncio.open_connection(host, port) for _ in range(3)]
+                for _, writer in slow[1:]:
+                    writer.write(b"GET / HTTP/1.1\r\nX: a")
+                for _ in range(3):
+                    async with server.client() as newcomer:
+                        assert (await newcomer.get("/healthz")).status_code == 200
+                assert await slow[0][0].read() == b"", "it was open for the longest time"
+                events = (await response.aread()).decode()
+        for _, writer in slow:
+            writer.close()
+    assert '"complete": true' in events
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.web import error_responses
+from mcp_server_claude.web.connection_limit import WaitingConnections
 from mcp_server_claude.web.interval_log import IntervalLog
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class ServerConfig(uvicorn.Config):
         self.head_timeout_s = REQUEST_HEAD_TIMEOUT_S
         self.write_timeout_s = settings.write_timeout_s
         self.on_connection_lost = on_connection_lost
+        self.waiting_connections = WaitingConnections()
         super().__init__(
             BodyTimeoutMiddleware(app, settings.body_timeout_s),
             http=TimeoutProtocol,
@@ -86,8 +88,15 @@ class TimeoutProtocol(H11Protocol):
         cycle = cast("object | None", self.cycle)
         if cycle is not None and not self.cycle.response_complete:
             self._head_timer = _cancel_timer(self._head_timer)
+            self._waiting_connections.end_waiting(self.transport)
         elif self._head_timer is None:
             self._start_head_timer()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, unless it is here already."""
+        super().on_response_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            self._waiting_connections.begin_waiting(self.transport)
 
     def pause_writing(self) -> None:
         """Start the timer of a client that does not read."""
@@ -105,9 +114,15 @@ class TimeoutProtocol(H11Protocol):
         """Stop the timers and return the connection's slot."""
         super().connection_lost(exc)
         self._head_timer, self._write_timer = _cancel_timer(self._head_timer), _cancel_timer(self._write_timer)
+        self._waiting_connections.end_waiting(self.transport)
         cast("ServerConfig", self.config).on_connection_lost()
 
+    @property
+    def _waiting_connections(self) -> WaitingConnections:
+        return cast("ServerConfig", self.config).waiting_connections
+
     def _start_head_timer(self) -> None:
+        self._waiting_connections.begin_waiting(self.transport)
         seconds = cast("ServerConfig", self.config).head_timeout_s
         self._head_timer = self.loop.call_later(seconds, self.transport.abort)
 

@@ -148,8 +148,9 @@ class HttpServer(uvicorn.Server):
     """uvicorn's server with a connection limit, and a shutdown that lets requests finish."""
 
     def __init__(self, settings: Settings, web_app: WebApp) -> None:
-        self._limiter = ConnectionLimiter(max_connections(raise_open_file_limit()))
-        super().__init__(ServerConfig(web_app.app, settings, on_connection_lost=self._limiter.release))
+        config = ServerConfig(web_app.app, settings, on_connection_lost=self._release_connection)
+        self._limiter = ConnectionLimiter(max_connections(raise_open_file_limit()), config.waiting_connections)
+        super().__init__(config)
         self.startup_complete, self.shutdown_complete = anyio.Event(), anyio.Event()
         self.exit_signal, self.has_aborted_requests = 0, False
         self._web_app = web_app
@@ -218,6 +219,9 @@ class HttpServer(uvicorn.Server):
             connection.transport.abort()  # the app sees a disconnect and unwinds in order
         with anyio.move_on_after(SHUTDOWN_GRACE_S):
             await self._wait_for_requests(lambda: 0)
+
+    def _release_connection(self) -> None:
+        self._limiter.release()
 
     def _make_protocol(self) -> asyncio.Protocol:
         return TimeoutProtocol(self.config, self.server_state, self.lifespan.state)
