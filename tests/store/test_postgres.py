@@ -8,10 +8,11 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
@@ -292,6 +293,18 @@ async def test_every_earlier_schema_is_migrated_with_its_rows(
     assert await store.read(daily_rollups.days_that_differ) == []
     await store.close()
     postgres_server.drop_database(url)
+
+
+async def test_a_statement_that_fails_among_others_is_raised_and_not_logged_a_second_time(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = connect(postgres_url)
+    unusable: Any = object()
+    with closing(connection), pytest.raises(psycopg.ProgrammingError):
+        PostgresTransaction(connection).execute_all(
+            [("delete from no_table", {}), ("select :value", {"value": unusable})]
+        )
+    assert caplog.records == []
 
 
 async def test_a_newer_schema_is_rejected_in_one_sentence(postgres_url: str, tmp_path: Path) -> None:

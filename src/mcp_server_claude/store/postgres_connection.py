@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -43,6 +44,8 @@ CONTROL_TIMEOUT_S = CONNECT_TIMEOUT_S
 MIN_PIPELINE_STATEMENTS = 2
 MAX_INTEGER = 2**63 - 1
 NUL_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+logging.getLogger("psycopg").setLevel(logging.ERROR)  # its warnings repeat errors that it raises, with the user's name
 
 _SESSION_SETTINGS = {
     "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",

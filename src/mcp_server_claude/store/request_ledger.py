@@ -141,6 +141,7 @@ class UsageSummary(TokenCounts):
     cost_micros: int
 
 
+_TABLES_OF_CALLS = (("entry", "id"), ("hold", "entry_id"), ("budget", "scope"), ("call", "id"), ("chunk", "call_id"))
 _COLUMNS = tuple(field.name for field in fields(LedgerEntry))
 _PROGRESS_COLUMNS = tuple(EntryProgress.__annotations__)
 _RESULT_COLUMNS = tuple(field.name for field in fields(EntryResult))
@@ -191,6 +192,11 @@ count(*) filter (
 ) as unpriced,
 {_join_columns("cast(coalesce(sum({0}), 0) as bigint) as {0}", _SUMMED_COLUMNS)}
 """
+
+
+def check_writable(tx: Transaction) -> None:
+    """Change no row of the tables that each call writes: it fails if one is missing, or may not be written."""
+    tx.execute_all([(f"update {table} set {key} = {key} where {key} = ''", {}) for table, key in _TABLES_OF_CALLS])  # noqa: S608 - constants
 
 
 def open_entry(tx: Transaction, entry: LedgerEntry) -> None:

@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from mcp_server_claude.anthropic_api.platforms import find_credential
 from mcp_server_claude.errors import ConfigurationError
-from mcp_server_claude.store import StoreError, process_locks
+from mcp_server_claude.store import StoreError, process_locks, request_ledger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -67,7 +67,7 @@ def _has_credential(settings: Settings) -> bool:
 
 
 async def _is_store_writable(store: Store) -> bool:
-    """True if a transaction can be committed to the file that the next process will open."""
+    """True if what a call writes can be committed to the file that the next process will open."""
     if not await anyio.to_thread.run_sync(store.is_current):
         return False
     try:
@@ -81,3 +81,4 @@ async def _is_store_writable(store: Store) -> bool:
 def _write_probe(tx: Transaction) -> None:
     process_locks.register_process(tx, PROBE_PROCESS)
     process_locks.unregister_process(tx, PROBE_PROCESS)
+    request_ledger.check_writable(tx)

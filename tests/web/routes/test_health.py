@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -15,6 +15,7 @@ from mcp_server_claude.settings import Settings
 from mcp_server_claude.web.auth.metrics_token import has_metrics_token
 from support.http_server import http_server_thread
 from support.mcp_session import FAKE_KEY
+from support.server_database import change_rows, database_fields
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +71,19 @@ async def test_a_store_whose_file_was_removed_or_replaced_is_reported(upstream: 
         assert (await client.get("/readyz")).status_code == 200
         file.rename(tmp_path / "away.db")
         file.write_bytes(b"a backup, put there while the server ran")
+        with anyio.fail_after(60):
+            while (answer := await client.get("/readyz")).status_code == 200:
+                pass  # a finding is good for a second
+    assert answer.json()["reasons"] == ["store"]
+
+
+@pytest.mark.usefixtures("each_database")
+async def test_a_store_whose_tables_do_not_fit_is_reported(upstream: Simulator, tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    fields: dict[str, Any] = database_fields(data_dir)
+    async with http_server_thread(data_dir, upstream.url, **fields) as here, here.client() as client:
+        assert (await client.get("/readyz")).status_code == 200
+        change_rows(data_dir, "alter table entry rename to entry_of_another_version")
         with anyio.fail_after(60):
             while (answer := await client.get("/readyz")).status_code == 200:
                 pass  # a finding is good for a second
