@@ -208,6 +208,8 @@ class Store:
             _log.warning(
                 "The server closed before its ledger had taken all writes. %s", self._write_error or "They may be lost."
             )
+        else:
+            self._backend.close_unused()
         self.locks.release()
 
     def _begin_shutdown(self) -> None:

@@ -47,7 +47,8 @@ class DatabaseBackend:
     `connect_writer` opens the connection that writes, on the thread that will use it; `connect_reader` one that only
     reads, each transaction from one snapshot. Both raise `StoreError`. Without `connect_reader`, all operations use the
     connection that writes. `is_current` is true if what is written can be found by the next process; it may look at the
-    disk.
+    disk. `close_unused` closes what was opened for `connect_writer`, which may never have been called. The store calls
+    it when nothing uses the database any more.
     """
 
     location: str
@@ -56,6 +57,7 @@ class DatabaseBackend:
     connect_writer: Callable[[], DatabaseConnection]
     connect_reader: Callable[[], DatabaseConnection] | None
     is_current: Callable[[], bool]
+    close_unused: Callable[[], None] = lambda: None
     path: Path | None = None
     """The file, if it has one."""
     is_shared: bool = False

@@ -38,17 +38,20 @@ def open_sqlite(directory: Path) -> DatabaseBackend:
         connect_writer=partial(wrap_connection, connection, BEGIN_WRITE),
         connect_reader=partial(_open_read_only, path),
         is_current=lambda: identity is not None and _identify_file(path) == identity,
+        close_unused=connection.close,
     )
 
 
 def _memory_backend(reason: str) -> DatabaseBackend:
     """A database that no other process can see, and that has only one connection."""
+    connection = sqlite_connection.open_in_memory()
     return DatabaseBackend(
         location="memory",
         locks=ProcessLocks(),
-        connect_writer=partial(wrap_connection, sqlite_connection.open_in_memory(), BEGIN_WRITE),
+        connect_writer=partial(wrap_connection, connection, BEGIN_WRITE),
         connect_reader=None,
         is_current=lambda: False,
+        close_unused=connection.close,
         durable=False,
         memory_reason=reason,
     )

@@ -156,8 +156,12 @@ def open_connection(path: Path) -> sqlite3.Connection:
     with owner_rights(path.parent):
         _check_file(path)
         connection = _raw_connection(str(path))
-        for pragma in PRAGMAS:
-            connection.execute(f"pragma {pragma}")
+        try:
+            for pragma in PRAGMAS:
+                connection.execute(f"pragma {pragma}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 

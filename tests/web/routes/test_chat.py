@@ -297,7 +297,6 @@ async def test_an_invalid_request_is_rejected_with_the_field_and_never_its_value
         (422, b"[]"),
         (422, b'"x"'),
         (422, b'{"message": "x", "max_usd": NaN}'),
-        (422, deep % (b'{"a":' * 900, b"}" * 900)),
         (400, deep % (b'{"a":' * 100_000, b"}" * 100_000)),
         (400, b'{"message": "\xff"}'),
         (400, b'{"message": "x", "max_tokens": %s}' % (b"9" * 10_000)),
@@ -305,6 +304,10 @@ async def test_an_invalid_request_is_rejected_with_the_field_and_never_its_value
         response = await client.post("/chat", content=body, headers=JSON)
         assert response.status_code == status
         assert response.json()["error"]["kind"] == "invalid_request"
+    # Whether JSON of 900 levels is read depends on the version of Python.
+    response = await client.post("/chat", content=deep % (b'{"a":' * 900, b"}" * 900), headers=JSON)
+    assert response.status_code in {400, 422}
+    assert response.json()["error"]["kind"] == "invalid_request"
 
 
 async def test_a_body_that_is_too_large_is_rejected(api: Simulator, tmp_path: Path) -> None:
