@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from mcp_server_claude import number_formatting
-from mcp_server_claude.cli import shell_call
+from mcp_server_claude.cli import shell_call, terminal_output
 from mcp_server_claude.cli.answer_display import FRAMES_PER_S
 from mcp_server_claude.cli.markdown_stream import without_control_characters
 from mcp_server_claude.server.job_progress_reports import ItemReport
@@ -132,7 +132,7 @@ def print_summary(snapshot: JobSnapshot, failures: Sequence[ItemRecord]) -> None
     ]
     if record.output and snapshot.is_closed:
         parts.append(record.output)
-    typer.secho(without_control_characters(f"[{' · '.join(parts)}]"), dim=True, err=True)
+    terminal_output.print_dim_line(without_control_characters(f"[{' · '.join(parts)}]").split(" · "))
     if snapshot.is_closed and snapshot.state != "complete" and not snapshot.is_single:
         typer.secho(_how_to_continue(snapshot), dim=True, err=True)
 

@@ -7,7 +7,6 @@ Exit codes follow sysexits.h where it has one: 0 a complete answer, 1 an incompl
 from __future__ import annotations
 
 import gc
-import shutil
 import signal
 import sys
 from contextlib import contextmanager
@@ -112,10 +111,7 @@ def exit_code(failure: CallError) -> int:
 
 def print_footer(reply: Reply) -> None:
     """Print the line on tokens and cost on stderr, on a terminal in lines that fit."""
-    parts = without_control_characters(usage_footer(reply.usage, reply.notes)).split(" · ")
-    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
-    for line in terminal_output.join_lines(parts, width, indent=" "):
-        typer.secho(line, dim=True, err=True)
+    terminal_output.print_dim_line(without_control_characters(usage_footer(reply.usage, reply.notes)).split(" · "))
 
 
 async def run_displayed(services: Services, call: Call, display: AnswerDisplay) -> CallResult:

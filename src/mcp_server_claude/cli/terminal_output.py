@@ -134,6 +134,13 @@ def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int
     ]
 
 
+def print_dim_line(parts: Sequence[str]) -> None:
+    """Print parts with dots between them on stderr, on a terminal in lines that fit."""
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
+    for line in join_lines(parts, width, indent=" "):
+        typer.secho(line, dim=True, err=True)
+
+
 def join_lines(parts: Sequence[str], max_width: int, *, indent: str = "") -> list[str]:
     """Parts with dots between them, as many in a line as fit; further lines are indented."""
     lines = [""]

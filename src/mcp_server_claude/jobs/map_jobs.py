@@ -259,13 +259,10 @@ def _spec_for_digest(spec: Mapping[str, object]) -> dict[str, object]:
 def _open_or_continue(tx: Transaction, job: JobRecord, digest: str, present: str) -> str | RequestError:
     """Open a new job, unless the same request was made before: then that job is continued. Returns its id."""
     earlier = job_records.find_job_of_digest(tx, job.user, digest)
+    other = job_records.find_job_of_output(tx, job.output, job.id) if job.output else None
     if present and (earlier is None or earlier.output_digest != present):
         job_records.delete_job(tx, job.id)
-        return RequestError(
-            "The output file exists and belongs to something else, or was changed since. Name another file, or move it "
-            "away."
-        )
-    other = job_records.find_job_of_output(tx, job.output, job.id) if job.output else None
+        return _taken_output_error(other if other is not None and other.user == job.user else None, present)
     if other is not None and other.state != "closed" and (earlier is None or other.id != earlier.id):
         job_records.delete_job(tx, job.id)
         return RequestError(f"Job {other.id} is writing that output file. Name another file.")
@@ -277,6 +274,17 @@ def _open_or_continue(tx: Transaction, job: JobRecord, digest: str, present: str
         job_records.update_spec(tx, earlier.id, job.spec, batch=job.batch)
         job_records.reopen_job(tx, earlier.id)
     return earlier.id
+
+
+def _taken_output_error(job: JobRecord | None, present: str) -> RequestError:
+    """The error for an output file that exists and is not that of the request; `job` wrote to its path before."""
+    if job is None:
+        reason = "The output file exists and belongs to something else."
+    elif job.output_digest == present:
+        reason = f"The output file has the answers of job {job.id}, whose items, prompt or arguments are not the same."
+    else:
+        reason = f"The output file of job {job.id} was changed after it was written."
+    return RequestError(f"{reason} Name another file, or move it away.")
 
 
 def _delete_if_new(tx: Transaction, job_id: str) -> None:

@@ -303,10 +303,13 @@ async def test_an_answer_that_cannot_be_written_closes_its_job_and_not_the_serve
 
 async def test_an_output_that_was_changed_in_between_is_not_overwritten(session: McpSession, project: Path) -> None:
     items: list[object] = ["tea", f"milk {directive(status=400)}"]
-    await run_map(session, items, output="out.jsonl")
+    first = await run_map(session, items, output="out.jsonl")
+    others = await run_map(session, [*items, "rice"], output="out.jsonl")
+    assert f"has the answers of job {job(first)['id']}, whose items" in digest(others)
     (project / "out.jsonl").write_text("mine now")
     again = await run_map(session, items, output="out.jsonl")
     assert failure_meta(again)["class"] == "request_error"
+    assert f"The output file of job {job(first)['id']} was changed after it was written." in digest(again)
     assert (project / "out.jsonl").read_text() == "mine now"
 
 

@@ -277,6 +277,8 @@ async def test_an_invalid_request_is_rejected_with_the_field_and_never_its_value
     for fields, words in (
         ({}, "message is required."),
         ({"mesage": secret}, "There is no field named 'mesage'."),
+        ({"message": "x", "batch": True}, "Batch is a field of POST /jobs, which answers in the background."),
+        ({"message": "x", "items": ["a"]}, "Items is a field of POST /jobs, which answers in the background."),
         ({"message": "x", "max_tokens": secret}, "max_tokens"),
         ({"message": "x", "max_tokens": -1}, "max_tokens"),
         ({"message": "x", "effort": secret}, "effort must be one of low, medium, high, xhigh or max."),

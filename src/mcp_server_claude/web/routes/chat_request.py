@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call
     from mcp_server_claude.calls.ask_request import CallOrigin
 
+JOB_FIELDS = frozenset({"batch", "items", "table", "dry_run"})
+"""The fields that only `POST /jobs` has (`job_request`)."""
 DATA_URI_MEDIA_TYPE = re.compile(r"data:[^;,]*", re.IGNORECASE)
 
 
@@ -96,6 +98,19 @@ class ChatRequest(BaseModel):
             return without_lone_surrogates(value)
         except RecursionError:
             raise ValueError("the request is nested too deeply") from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_job_fields(cls, value: object) -> object:
+        """Refuse the fields of `POST /jobs`, and name that route.
+
+        Raises:
+            ValueError: There is one of them.
+        """
+        present = cast("dict[object, object]", value).keys() if isinstance(value, dict) else frozenset[object]()
+        if names := sorted((JOB_FIELDS - cls.model_fields.keys()) & present):
+            raise ValueError(f"{names[0]} is a field of POST /jobs, which answers in the background")
+        return value
 
     async def build_call(self, origin: CallOrigin, *, batch: bool = False) -> Call:
         """The call of this request, with `batch` one that is answered in a batch.
