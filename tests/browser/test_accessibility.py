@@ -129,7 +129,9 @@ async def test_a_cost_is_approved_by_keyboard(
             await reader.page.keyboard.press("Shift+Tab")
             await expect(reader.note.get_by_role("button", name=name)).to_be_focused()
         await reader.page.keyboard.press("Enter")
+        await expect(reader.question).to_be_focused()
         await reader.wait_until_complete()
+        await expect(reader.question).to_be_focused()
 
 
 @pytest.mark.parametrize(("theme", "width"), SCREENS)

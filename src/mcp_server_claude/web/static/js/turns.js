@@ -1,6 +1,6 @@
 // The turns of the log: questions, and answers that may still be growing.
 import { copy } from './clipboard.js'
-import { node, say } from './dom.js'
+import { $, node, say } from './dom.js'
 import { follow } from './follow.js'
 import { StreamingMarkdown, render } from './markdown.js'
 import { countdown, inWords, Ticker } from './ticker.js'
@@ -22,8 +22,18 @@ export const chip = (file, action = null) => node('li', { className: 'file', tit
 
 /** A notice in the log: amber, or red for an error. */
 export function notice(text, { bad = false, action = null } = {}) {
-  const button = action && node('button', { type: 'button', textContent: action.label, onclick: action.run })
+  const button = action && stepButton(action.label, action.run)
   return node('div', { className: bad ? 'note bad' : 'note' }, node('p', { textContent: text }), button)
+}
+
+/** A button for the next step. Its note goes when it is pressed; who has no mouse would lose the focus with it. */
+function stepButton(label, run) {
+  const button = node('button', { type: 'button', textContent: label })
+  button.addEventListener('click', () => {
+    if (button.matches(':focus-visible')) $('question').focus()
+    run()
+  })
+  return button
 }
 
 export function question({ text, files = [] }) {
@@ -122,7 +132,7 @@ export class Answer {
 
   /** Adds a button to the note. */
   offer(label, run) {
-    const button = node('button', { type: 'button', textContent: label, onclick: run })
+    const button = stepButton(label, run)
     this.notes.firstChild?.append(button)
     return button
   }
