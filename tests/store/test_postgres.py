@@ -161,15 +161,14 @@ async def test_requests_that_end_during_an_outage_are_recorded_afterwards_in_ord
 async def test_a_server_whose_answers_are_held_back_counts_as_unreachable_and_gets_what_was_kept(
     remote_store: Store, network: CuttableSocket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await remote_store.write(open_request, "r_1", remote_store.locks.worker)
     monkeypatch.setattr(postgres_connection, "CONTROL_TIMEOUT_S", 0.5)
     monkeypatch.setattr(postgres_connection, "ANSWER_TIMEOUT_S", 0.5)
-    await remote_store.write(open_request, "r_1", remote_store.locks.worker)
-
-    runs: list[Transaction] = []
+    attempts: list[Transaction] = []
 
     def hold_and_close(tx: Transaction) -> bool:
-        runs.append(tx)
-        if len(runs) == 1:
+        attempts.append(tx)
+        if len(attempts) == 1:
             network.hold()
         return request_ledger.close_entry(tx, "r_1", complete(), 30)
 
@@ -186,7 +185,6 @@ async def test_a_server_whose_answers_are_held_back_counts_as_unreachable_and_ge
         network.release()
         while [entry.state for entry in await _entries(remote_store)] != ["closed"]:
             await anyio.lowlevel.checkpoint()
-    assert len(runs) == 2
 
 
 async def test_an_idle_connection_whose_answers_are_held_back_refuses_the_next_operation(
