@@ -170,8 +170,9 @@ def ends(replicas: Replicas) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("is_silent", [False, True])  # with an answer of the network, or with none
 async def test_a_replica_cut_off_from_the_database_finishes_its_calls_and_records_them_afterwards(
-    upstream: Simulator, postgres_url: str, network: CuttableSocket, tmp_path: Path
+    upstream: Simulator, postgres_url: str, network: CuttableSocket, tmp_path: Path, *, is_silent: bool
 ) -> None:
     cut_off = through(network, postgres_url)
     async with running_replicas(
@@ -183,12 +184,15 @@ async def test_a_replica_cut_off_from_the_database_finishes_its_calls_and_record
                 async with client.stream("POST", "/chat", json={"message": LONG, **ONE_CALL}) as response:
                     events = read_events(response)
                     answer = await read_until(events, 200)
-                    network.cut()
+                    (network.hold if is_silent else network.cut)()
                     refused = await client.post("/chat", json={"message": "Me too.", **ONE_CALL})
                     assert refused.status_code == 503, refused.text
                     assert refused.json()["error"]["kind"] == "store"
                     assert refused.json()["error"]["retryable"] is True
-                    assert "no connection to it can be made" in refused.json()["error"]["text"]
+                    reasons = (
+                        ("no connection to it can be made", "it does not answer") if is_silent else ("no connection",)
+                    )
+                    assert any(reason in refused.json()["error"]["text"] for reason in reasons)
                     for _ in replicas.servers:
                         ready = await client.get("/readyz")
                         assert (ready.status_code, ready.json()["reasons"]) == (503, ["store"])
@@ -197,7 +201,7 @@ async def test_a_replica_cut_off_from_the_database_finishes_its_calls_and_record
                 assert answer[-1].json["complete"] is True
                 assert event_text(answer) == message_requests(upstream)[0].text
                 assert ends(replicas) == [None]
-                network.restore()
+                (network.release if is_silent else network.restore)()
                 await poll_until(lambda: ends(replicas) == ["complete"])
                 for server in replicas.servers:
                     async with server.client() as direct:
