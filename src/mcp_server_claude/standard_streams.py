@@ -13,7 +13,7 @@ def restart_in_utf8_mode() -> None:
     Python does so by itself in the C locale, unless `PYTHONUTF8=0` and `LC_ALL=C` are set (PEP 538, PEP 540). A prompt
     would then arrive as half characters, and no file with another name could be opened.
     """
-    if sys.flags.utf8_mode or os.name != "posix" or not is_ascii(sys.getfilesystemencoding()):
+    if sys.flags.utf8_mode or os.name != "posix" or not sys.executable or not is_ascii(sys.getfilesystemencoding()):
         return
     command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
     os.execve(sys.executable, command, os.environ | {"PYTHONUTF8": "1"})  # noqa: S606 - no shell is wanted

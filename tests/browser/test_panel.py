@@ -146,9 +146,10 @@ async def test_the_stop_button_stops_the_call(chromium: Browser, tmp_path: Path,
     ):
         tasks.start_soon(at.ask, prompt)
         await host.notify("ui/notifications/tool-input", {"arguments": {"prompt": prompt}})
-        await host.panel.get_by_role("button", name="Stop").click()
+        await host.panel.get_by_role("button", name="Stop").press("Enter")
         await expect(host.panel.locator("#live-title")).not_to_contain_text("running")
         await expect(host.panel.get_by_role("button", name="Stop")).to_be_hidden()
+        await expect(host.panel.get_by_role("log")).to_be_focused()
 
 
 @pytest.mark.slow
@@ -157,7 +158,7 @@ async def test_spending_and_jobs_are_shown_and_the_page_is_accessible(
 ) -> None:
     async with connect("memory", "auto", tmp_path, base_url=upstream.url, extensions=[APPS]) as at:
         await at.ask(directive(text="Yes."), model="haiku")
-        await at.ask("<i>A job.</i>", background=True)
+        await at.ask(f"<i>A job.</i> {'Without_a_space.' * 9}", background=True)
         async with app_host(chromium, at, "claude_info") as host:
             panel = host.panel
             await expect(panel.locator("#spending-title")).to_contain_text("request")
@@ -165,6 +166,9 @@ async def test_spending_and_jobs_are_shown_and_the_page_is_accessible(
             assert await panel.locator("#chart rect").count() >= 30
             await panel.get_by_role("tab", name="Jobs").click()
             await expect(panel.locator("#job-rows")).to_contain_text("<i>A job.</i>")
+            await host.page.evaluate("document.querySelector('iframe').style.width = '320px'")
+            scrolled = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+            assert not await panel.evaluate(scrolled)
             await panel.get_by_role("tab", name="Jobs").press("ArrowLeft")
             await expect(panel.get_by_role("tab", name="Spending")).to_be_focused()
             await panel.evaluate(axe)
