@@ -80,7 +80,7 @@ async def test_a_long_call_becomes_a_task_whose_result_is_the_answer(
 
 
 async def test_a_short_call_of_a_client_with_tasks_returns_its_answer(api: Simulator, tmp_path: Path) -> None:
-    async with tasks_session(api, tmp_path, detach_after_s=30) as session:
+    async with tasks_session(api, tmp_path, detach_after_s=3600) as session:
         result = await session.ask("What is tea?")
     assert text_blocks(result)[0] == message_requests(api)[0].text
 
