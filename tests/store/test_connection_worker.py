@@ -173,6 +173,21 @@ async def test_a_posted_write_that_fails_is_counted_and_logged_once(
     assert [record.getMessage() for record in caplog.records] == ["A write was lost: no such luck"]
 
 
+async def test_a_write_whose_caller_has_given_up_is_not_reported_as_lost(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = threading.Event()
+    store.write_nowait(lambda _tx: gate.wait())
+    given_up = asyncio.ensure_future(store.write(fail, "w", ValueError("no such luck")))
+    await checkpoint()
+    given_up.cancel()
+    gate.set()
+    await store.write(nothing)
+    assert given_up.cancelled()
+    assert store.lost_writes == 0
+    assert caplog.records == []
+
+
 async def test_a_full_disk_is_reported_and_small_writes_reads_and_later_writes_still_succeed(
     sqlite_store: Store,
 ) -> None:

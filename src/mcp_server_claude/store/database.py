@@ -240,7 +240,9 @@ class Store:
                 self._error_count += 1
             if operation.is_late != result.is_kept:
                 self._count_late_write(error, 1 if result.is_kept else -1)
-            if error is not None and not result.is_kept and (operation.survives_outage or _is_unattended(operation)):
+            if (
+                error is not None and operation.survives_outage and not result.is_kept
+            ):  # others are their caller's matter
                 self._log_lost_write(error)
         if removal := self._removal_error():
             self._log_once(removal)
@@ -260,10 +262,6 @@ class Store:
         if message not in self._logged_messages:
             self._logged_messages.add(message)
             _log.warning(message)
-
-
-def _is_unattended(operation: Operation) -> bool:
-    return operation.future is None or operation.future.cancelled()
 
 
 def _server_backend(database_url: str) -> DatabaseBackend:
