@@ -212,10 +212,13 @@ async def test_an_answered_elicitation_is_not_pending_and_pending_ones_are_bound
     approvals = SpendingApprovals(store)
     first = await approvals.add_question("a", "Send it?")
     assert await approvals.pending_question("a") == first
-    assert await approvals.close_question("a")
-    assert not await approvals.close_question("a")
+    assert await approvals.close_question("a", first)
+    assert not await approvals.close_question("a", first)
     assert await approvals.pending_question("a") is None
-    assert await approvals.add_question("a", "Send it?") != first
+    second = await approvals.add_question("a", "Send it?")
+    assert second != first
+    assert not await approvals.close_question("a", first)  # the answer to the first does not approve the second
+    assert await approvals.pending_question("a") == second
     for number in range(MAX_PENDING_QUESTIONS):
         await approvals.add_question(str(number), "Send it?")
     assert await approvals.pending_question("a") is None

@@ -23,8 +23,9 @@ def test_a_question_is_found_until_its_first_answer(tx: Transaction) -> None:
     spending_questions.insert_question(tx, locks, "d", "Send it? [2]", 600)
     assert spending_questions.find_question(tx, locks, "d", 600) == "Send it? [2]"
     assert spending_questions.find_question(tx, locks, "another", 600) is None
-    assert spending_questions.delete_question(tx, "d")
-    assert not spending_questions.delete_question(tx, "d")
+    assert not spending_questions.delete_question(tx, "d", "Send it? [1]")
+    assert spending_questions.delete_question(tx, "d", "Send it? [2]")
+    assert not spending_questions.delete_question(tx, "d", "Send it? [2]")
     assert spending_questions.find_question(tx, locks, "d", 600) is None
 
 
@@ -34,8 +35,8 @@ def test_an_expired_question_is_not_found_and_deleted_by_the_next(tx: Transactio
     tx.execute("update spending_question set asked_at = asked_at - 601")
     assert spending_questions.find_question(tx, locks, "old", 600) is None
     spending_questions.insert_question(tx, locks, "new", "Send it?", 600)
-    assert not spending_questions.delete_question(tx, "old")
-    assert spending_questions.delete_question(tx, "new")
+    assert not spending_questions.delete_question(tx, "old", "Send it?")
+    assert spending_questions.delete_question(tx, "new", "Send it?")
 
 
 def test_a_shared_key_is_created_once(tx: Transaction) -> None:

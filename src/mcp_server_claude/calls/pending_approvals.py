@@ -38,8 +38,8 @@ class PendingQuestions(Protocol):
         """Return a text, if it is there and not expired."""
         ...
 
-    async def remove(self, key: str) -> bool:
-        """Remove a text. Returns True for one of any number of callers."""
+    async def remove(self, key: str, text: str) -> bool:
+        """Remove this text, not a later one of its key. Returns True for one of any number of callers."""
         ...
 
 
@@ -61,9 +61,12 @@ class LocalQuestions:
         asked_at, text = self._texts.get(key, (0.0, ""))
         return text if text and time.monotonic() - asked_at < QUESTION_TTL_S else None
 
-    async def remove(self, key: str) -> bool:
-        """Remove a text. Returns True for one of any number of callers."""
-        return self._texts.pop(key, None) is not None
+    async def remove(self, key: str, text: str) -> bool:
+        """Remove this text, not a later one of its key. Returns True for one of any number of callers."""
+        if self._texts.get(key, (0.0, ""))[1] != text:
+            return False
+        del self._texts[key]
+        return True
 
 
 class SharedQuestions:
@@ -82,10 +85,10 @@ class SharedQuestions:
         with store_errors_as(STORE_FAILURE):
             return await self._store.read(spending_questions.find_question, self._store.locks, key, QUESTION_TTL_S)
 
-    async def remove(self, key: str) -> bool:
-        """Remove a text. Returns True for one of any number of callers."""
+    async def remove(self, key: str, text: str) -> bool:
+        """Remove this text, not a later one of its key. Returns True for one of any number of callers."""
         with store_errors_as(STORE_FAILURE):
-            return await self._store.write(spending_questions.delete_question, key)
+            return await self._store.write(spending_questions.delete_question, key, text)
 
 
 class SpendingApprovals:
@@ -108,9 +111,12 @@ class SpendingApprovals:
         await self._questions.put(digest, question)
         return question
 
-    async def close_question(self, digest: str) -> bool:
-        """Forget the question about a call: it was answered. Returns True for the first answer to it."""
-        return await self._questions.remove(digest)
+    async def close_question(self, digest: str, question: str) -> bool:
+        """Forget the question about a call: it was answered. Returns True for the first answer to it.
+
+        `question` is its text with its nonce. A later question about the same call stays, since nobody has answered it.
+        """
+        return await self._questions.remove(digest, question)
 
     async def issue_token(self, digest: str) -> str:
         """Issue the token with which a call can be repeated once."""
@@ -122,4 +128,4 @@ class SpendingApprovals:
         """Use a token up. Returns whether it was issued for this call and is still valid."""
         if not token.startswith(APPROVAL_PREFIX) or await self._digests.find(token) != digest:
             return False
-        return await self._digests.remove(token)
+        return await self._digests.remove(token, digest)

@@ -70,7 +70,10 @@ async def pending_question(
     if not _asks_in_result(ctx.protocol_version):
         return None
     question = await services.approvals.pending_question(digest)
-    return None if question is None else Elicit(question, SpendingApproval)
+    if question is None:
+        return None
+    current_request().questions[digest] = question
+    return Elicit(question, SpendingApproval)
 
 
 async def check_approval(
@@ -86,7 +89,8 @@ async def check_approval(
         return
     is_first = True
     if _asks_in_result(current_request().protocol_version):
-        is_first = await services.approvals.close_question(approval_digest(call, *further))
+        digest = approval_digest(call, *further)
+        is_first = await services.approvals.close_question(digest, current_request().questions.get(digest, ""))
     if not (isinstance(outcome, AcceptedElicitation) and outcome.data.proceed):
         raise RequestError("The user did not approve the cost of this call. Nothing was sent.", kind="confirmation")
     if not is_first:

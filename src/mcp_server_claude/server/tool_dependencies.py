@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 from mcp.server.mcpserver import Context, Resolve
@@ -72,12 +72,16 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class CurrentRequest:
-    """The services, the user, the client's traits and the protocol version of the request that is being answered."""
+    """The services, the user, the client's traits and the protocol version of the request that is being answered.
+
+    `questions` are the pending questions about its cost, by the digest of the call, to which it may bring the answer.
+    """
 
     services: ServiceAccess
     user: User
     traits: frozenset[ClientTrait]
     protocol_version: str
+    questions: dict[str, str] = field(default_factory=dict[str, str])
 
 
 _current_request: ContextVar[CurrentRequest] = ContextVar("current_request")

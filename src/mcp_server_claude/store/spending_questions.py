@@ -34,6 +34,7 @@ def find_question(tx: Transaction, locks: ProcessLocks, key: str, ttl_s: float) 
     return tx.fetch_one(scalar, sql, row)
 
 
-def delete_question(tx: Transaction, key: str) -> bool:
-    """Delete the question of a key, since it was answered. Returns True for one of any number of answers."""
-    return tx.execute("delete from spending_question where key = :key", {"key": key}) == 1
+def delete_question(tx: Transaction, key: str, text: str) -> bool:
+    """Delete a question, since it was answered. Returns True for one of any number of answers to this very question."""
+    row = {"key": key, "text": text}
+    return tx.execute("delete from spending_question where key = :key and text = :text", row) == 1
