@@ -107,10 +107,10 @@ class ChatRequest(BaseModel):
         Raises:
             ValueError: There is one of them.
         """
-        present = cast("dict[object, object]", value).keys() if isinstance(value, dict) else frozenset[object]()
+        present = frozenset(cast("dict[object, object]", value)) if isinstance(value, dict) else frozenset[object]()
         if names := sorted((JOB_FIELDS - cls.model_fields.keys()) & present):
             raise ValueError(f"{names[0]} is a field of POST /jobs, which answers in the background")
-        return value
+        return cast("object", value)
 
     async def build_call(self, origin: CallOrigin, *, batch: bool = False) -> Call:
         """The call of this request, with `batch` one that is answered in a batch.
