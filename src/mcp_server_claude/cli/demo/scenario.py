@@ -45,7 +45,7 @@ QUESTION = "How does an answer get from you to my editor while you are still wri
 ANSWER = """\
 Through four pairs of hands, a few letters at a time.
 
-1. **Your editor** calls the tool `claude_ask` and says that it wants to hear of progress.
+1. **Your editor** calls the tool `claude_ask` and asks for progress notifications.
 2. **The server** writes the call into its ledger, then opens a stream to the Messages API.
 3. **The API** sends the answer in pieces, and a piece is not a word: “strea” may come before “ming”.
 4. **Progress notifications** carry the pieces on, ten times a second. Joined, they are the answer to the last letter.
