@@ -50,7 +50,7 @@ async def reserve_and_settle(store: Store, number: int) -> bool:
     )
     scopes = (("total", CAP_MICROS), (f"user:{number % 50}", CAP_MICROS))
     request = ReservationRequest(scopes=scopes, day=budget_reservations.budget_day(), min_micros=100, max_micros=20_000)
-    await store.write_together(ledger_writer._reserve_and_open, entry, request)  # pyright: ignore[reportPrivateUsage] # noqa: SLF001
+    await store.write_together(ledger_writer.reserve_and_open_entry, entry, request)
     result = request_ledger.EntryResult(end="complete", ended_at=time.time(), cost_micros=7_000, output_tokens=400)
     await store.write_together(request_ledger.close_entry, entry.id, result, 7_000)
     return True

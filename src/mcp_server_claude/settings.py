@@ -117,6 +117,13 @@ class Settings(HttpSettings):
         description="URL of a PostgreSQL database that several servers share (`postgresql://user:password@host/name`), "
         "instead of a file in the data directory. Needs the extra `postgres`.",
     )
+    database_connections: int = Field(
+        default=4,
+        ge=3,
+        le=100,
+        description="Maximum number of connections of this server to the PostgreSQL database: one writes, the others "
+        "read and are closed when idle.",
+    )
     models_wait_s: float = Field(
         default=2.0, ge=0, le=60, description="Maximum number of seconds that a call waits for the list of models."
     )

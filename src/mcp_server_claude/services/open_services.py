@@ -169,7 +169,7 @@ def open_blocking(settings: Settings, *, http: bool = False) -> tuple[Store, Fil
 
     Neither the SDK nor the prices are imported: they take two thirds of the memory of a server that was never asked.
     """
-    store = Store.open(settings.data_dir, settings.store_url)
+    store = Store.open(settings.data_dir, settings.store_url, settings.database_connections)
     store.write_nowait(orphan_cleanup.close_orphans, store.locks, time.time())
     if settings.keyring and settings.api_key is None:
         with suppress(ConfigurationError):  # here, because a keyring may wait for its user; the first call says why

@@ -54,19 +54,23 @@ class ConnectionWorker:
         on_batch: Callable[[Sequence[OperationResult]], None] | None = None,
         *,
         locks_rows: bool = False,
+        queue: SimpleQueue[Operation | None] | None = None,
+        max_batch_operations: int = MAX_BATCH_OPERATIONS,
     ) -> None:
         """`connect` is called for the first operation, and again after a loss; `on_batch` after each batch.
 
         Both are called on the thread. `locks_rows` is true for databases that lock rows, not all of the database. An
         operation that `runs_alone` then has a transaction of its own: a batch would lock the rows of its operations in
-        any order, and meet those of other servers in a deadlock, which is noticed after a second.
+        any order, and meet those of other servers in a deadlock, which is noticed after a second. Workers with the same
+        `queue` share its operations; each of them must be closed.
         """
         self._connect, self._on_batch, self._locks_rows = connect, on_batch, locks_rows
         self._connection: DatabaseConnection | None = None
         self._connect_error: StoreError | None = None
         self._next_connect_at = 0.0
         self._heartbeat_interval_s: float | None = None
-        self._queue: SimpleQueue[Operation | None] = SimpleQueue()
+        self._queue: SimpleQueue[Operation | None] = SimpleQueue() if queue is None else queue
+        self._max_batch_operations = max_batch_operations
         self._backlog: deque[Operation] = deque()
         self._backlog_error = StoreError("The ledger's database cannot be reached.", kind="unreachable")
         self._next_backlog_run_at = 0.0
@@ -114,7 +118,9 @@ class ConnectionWorker:
             self._send_heartbeat()
             return True
         for operations in self._split_batch([operation for operation in batch if operation is not None]):
-            self._report(self._run_after_backlog(operations))
+            results = self._run_after_backlog(operations)
+            self._return_to_pool()
+            self._report(results)
         return batch[-1] is not None
 
     def _run_after_backlog(self, operations: list[Operation]) -> list[OperationResult]:
@@ -174,8 +180,9 @@ class ConnectionWorker:
             batch = [self._queue.get(timeout=RECONNECT_INTERVAL_S if self._backlog else self._heartbeat_interval_s)]
         except Empty:
             return []
-        while batch[-1] is not None and len(batch) < MAX_BATCH_OPERATIONS and not self._queue.empty():
-            batch.append(self._queue.get())  # never waits, since only this thread takes from the queue
+        with suppress(Empty):
+            while batch[-1] is not None and len(batch) < self._max_batch_operations:
+                batch.append(self._queue.get_nowait())
         return batch
 
     def _run_transaction(self, operations: list[Operation], attempt: int = 1) -> list[OperationResult]:
@@ -270,6 +277,11 @@ class ConnectionWorker:
                 raise
             self._heartbeat_interval_s = self._connection.heartbeat_interval_s
         return self._connection
+
+    def _return_to_pool(self) -> None:
+        if self._connection is not None and self._connection.is_pooled:
+            self._connection.close()
+            self._connection = None
 
     def _outage(self) -> StoreError:
         return self._connect_error or self._backlog_error

@@ -1,13 +1,14 @@
-"""The store: one thread that writes and two that read, on an SQLite file, in memory, or on a PostgreSQL server."""
+"""The store: one thread that writes and some that read, on an SQLite file, in memory, or on a PostgreSQL server."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
-from mcp_server_claude.store.connection_worker import ConnectionWorker
+from mcp_server_claude.store.connection_worker import MAX_BATCH_OPERATIONS, ConnectionWorker
 from mcp_server_claude.store.database_connection import DatabaseBackend
 from mcp_server_claude.store.operations import Operation, OperationResult
 from mcp_server_claude.store.process_locks import ProcessLocks
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+MIN_SERVER_CONNECTIONS = 3
+"""Connections of a store to a database server: one that writes, one for slow reads, one for other reads."""
 CLOSE_TIMEOUT_S = 2.0
 """Seconds that closing waits at most. A healthy store closes in a few milliseconds."""
 
@@ -52,13 +55,22 @@ class Store:
             "store-writer", backend.connect_writer, self._record_results, locks_rows=backend.is_shared
         )
         self._reader = self._reporter = self._writer
+        self._workers = [self._writer]
         if backend.connect_reader is not None:
-            self._reader = ConnectionWorker("store-reader", backend.connect_reader)
-            self._reporter = ConnectionWorker("store-reporter", backend.connect_reader)
+            # On a server, a transaction for several reads takes more round trips than one for each, by its savepoints.
+            max_batch_operations = 1 if backend.is_shared else MAX_BATCH_OPERATIONS
+            queues = [SimpleQueue[Operation | None](), *[SimpleQueue[Operation | None]()] * backend.max_readers]
+            self._reporter, self._reader, *_ = readers = [
+                ConnectionWorker(
+                    "store-reader", backend.connect_reader, queue=queue, max_batch_operations=max_batch_operations
+                )
+                for queue in queues
+            ]
+            self._workers += readers
 
     @classmethod
-    def open(cls, directory: Path, database_url: str = "") -> Store:
-        """Open the store on a PostgreSQL server if there is a URL, else in a directory.
+    def open(cls, directory: Path, database_url: str = "", max_connections: int = MIN_SERVER_CONNECTIONS) -> Store:
+        """Open the store on a PostgreSQL server if there is a URL, with at most so many connections, or in a directory.
 
         Creates the file and the schema if they are missing. A directory that cannot be used is replaced by memory. A
         server that cannot be reached is not: every operation tries again, and fails while it is away.
@@ -66,7 +78,7 @@ class Store:
         Blocks, so call it on a thread. Waits up to 30 s for other processes that migrate the same database.
         """
         if database_url:
-            return cls(_server_backend(database_url))
+            return cls(_server_backend(database_url, max_connections))
         return cls(open_sqlite(directory))
 
     @property
@@ -203,19 +215,17 @@ class Store:
         """`close` for callers without an event loop. Gives up after `timeout_s` seconds."""
         self._begin_shutdown()
         deadline = time.monotonic() + timeout_s
-        workers = (self._writer, self._reader, self._reporter)
-        if not all(worker.join(max(0, deadline - time.monotonic())) for worker in workers):
+        if not all(worker.join(max(0, deadline - time.monotonic())) for worker in self._workers):
             _log.warning(
                 "The server closed before its ledger had taken all writes. %s", self._write_error or "They may be lost."
             )
         else:
-            self._backend.close_unused()
+            self._backend.close_idle()
         self.locks.release()
 
     def _begin_shutdown(self) -> None:
-        self._writer.begin_shutdown()
-        self._reader.begin_shutdown()
-        self._reporter.begin_shutdown()
+        for worker in self._workers:
+            worker.begin_shutdown()
 
     async def _submit(
         self,
@@ -264,13 +274,13 @@ class Store:
             _log.warning(message)
 
 
-def _server_backend(database_url: str) -> DatabaseBackend:
+def _server_backend(database_url: str, max_connections: int) -> DatabaseBackend:
     try:
         # psycopg is an optional extra, and loaded only for a server.
         from mcp_server_claude.store.postgres_backend import postgres_backend
     except ImportError:
         return _missing_extra_backend()
-    return postgres_backend(database_url)
+    return postgres_backend(database_url, max_connections)
 
 
 def _missing_extra_backend() -> DatabaseBackend:

@@ -20,7 +20,7 @@ class DatabaseConnection:
     `errors` are those of the database's client library, which `execute` and the transaction can raise.
     `to_store_error` makes a store error of one of them, which is chained. `is_conflict` is true for one by which a
     transaction was given up in favour of another, so that it can run again. `is_lost` is true once the connection can
-    never be used again. `close` never fails.
+    never be used again. `close` never fails, and returns a pooled connection to its pool.
     """
 
     transaction: Transaction
@@ -36,6 +36,8 @@ class DatabaseConnection:
     to_store_error: Callable[[Exception], StoreError]
     errors: tuple[type[Exception], ...]
     close: Callable[[], None]
+    is_pooled: bool = False
+    """True if the connection is closed after each transaction, for other threads to use."""
     heartbeat_interval_s: float | None = None
     """Seconds without a statement after which one is sent, so that other processes see that this one runs."""
 
@@ -47,8 +49,8 @@ class DatabaseBackend:
     `connect_writer` opens the connection that writes, on the thread that will use it; `connect_reader` one that only
     reads, each transaction from one snapshot. Both raise `StoreError`. Without `connect_reader`, all operations use the
     connection that writes. `is_current` is true if what is written can be found by the next process; it may look at the
-    disk. `close_unused` closes what was opened for `connect_writer`, which may never have been called. The store calls
-    it when nothing uses the database any more.
+    disk. `close_idle` closes a pool, and what was opened for `connect_writer`, which may never have been called. The
+    store calls it when nothing uses the database any more.
     """
 
     location: str
@@ -57,7 +59,9 @@ class DatabaseBackend:
     connect_writer: Callable[[], DatabaseConnection]
     connect_reader: Callable[[], DatabaseConnection] | None
     is_current: Callable[[], bool]
-    close_unused: Callable[[], None] = lambda: None
+    close_idle: Callable[[], None] = lambda: None
+    max_readers: int = 1
+    """Number of connections on which reads run at the same time, besides the one of `Store.read_slow`."""
     path: Path | None = None
     """The file, if it has one."""
     is_shared: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -9,13 +10,16 @@ import psycopg
 from mcp_server_claude.store import migrations
 from mcp_server_claude.store.database_connection import DatabaseBackend, DatabaseConnection
 from mcp_server_claude.store.postgres_connection import (
+    TimedConnection,
     connect,
     describe_url,
+    set_timeouts,
     to_store_error,
     transaction,
     wrap_connection,
 )
 from mcp_server_claude.store.postgres_process_locks import HEARTBEAT_INTERVAL_S, PostgresProcessLocks
+from mcp_server_claude.store.postgres_read_pool import PostgresReadPool
 from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
@@ -23,30 +27,37 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.store.transaction import Transaction
 
-BEGIN_WRITE, BEGIN_READ = "begin", "begin isolation level repeatable read read only"
+BEGIN_WRITE = "begin"
 MIGRATION_LOCK = 0x6D63_705F_636C_6175
 """Key of the advisory lock under which one server migrates and the others wait."""
 
 
-def postgres_backend(url: str) -> DatabaseBackend:
+def postgres_backend(url: str, max_connections: int) -> DatabaseBackend:
     """Return a database on a server. Connects, and migrates, when the first operation needs it.
 
-    `url` is `postgresql://user:password@host:port/database?sslmode=…`, or any other form that libpq takes.
+    `url` is `postgresql://user:password@host:port/database?sslmode=…`, or any other form that libpq takes. Of the
+    connections one writes, and the others read.
     """
     locks = PostgresProcessLocks()
+
+    def connect_writer() -> DatabaseConnection:
+        connection = _connect(url, migrate, locks.hold)
+        return wrap_connection(connection, BEGIN_WRITE, heartbeat_interval_s=HEARTBEAT_INTERVAL_S)
+
+    pool = PostgresReadPool(url, max_connections - 1, partial(_connect, url, migrate), _configure)
     return DatabaseBackend(
         location=describe_url(url),
         locks=locks,
-        connect_writer=lambda: _connect(url, BEGIN_WRITE, HEARTBEAT_INTERVAL_S, migrate, locks.hold),
-        connect_reader=lambda: _connect(url, BEGIN_READ, None, migrate),
+        connect_writer=connect_writer,
+        connect_reader=pool.take_connection,
+        max_readers=max_connections - 2,
         is_current=lambda: True,
+        close_idle=pool.close,
         is_shared=True,
     )
 
 
-def _connect(
-    url: str, begin: str, heartbeat_interval_s: float | None, *preparations: Callable[[Transaction], None]
-) -> DatabaseConnection:
+def _connect(url: str, *preparations: Callable[[Transaction], None]) -> TimedConnection:
     """Connect, and prepare the connection.
 
     Raises:
@@ -54,16 +65,31 @@ def _connect(
     """
     connection = connect(url)
     try:
+        _prepare(connection, *preparations)
+    except psycopg.Error as error:
+        raise to_store_error(error) from error
+    return connection
+
+
+def _configure(connection: TimedConnection) -> None:
+    """Prepare a connection that a pool has made.
+
+    Raises:
+        psycopg.Error: The server failed.
+        StoreError: Its schema is newer than this code.
+    """
+    set_timeouts(connection)
+    _prepare(connection, migrate)
+
+
+def _prepare(connection: TimedConnection, *preparations: Callable[[Transaction], None]) -> None:
+    try:
         for prepare in preparations:
             with transaction(connection) as tx:
                 prepare(tx)
-    except psycopg.Error as error:
-        connection.close()
-        raise to_store_error(error) from error
     except BaseException:
         connection.close()
         raise
-    return wrap_connection(connection, begin, heartbeat_interval_s)
 
 
 def migrate(tx: Transaction) -> None:

@@ -17,7 +17,7 @@ from mcp_server_claude.store.sql_parameters import to_psycopg_sql
 from mcp_server_claude.store.transaction import StoreError, StoreErrorKind, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from psycopg.abc import PQGen
 
@@ -56,6 +56,17 @@ _SESSION_SETTINGS = {
     "tcp_user_timeout": f"{DEAD_PEER_TIMEOUT_S}s",
     "client_min_messages": "warning",
 }
+CONNECT_PARAMETERS: Mapping[str, Any] = {
+    "autocommit": True,  # transactions begin and end by statements
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "keepalives_idle": KEEPALIVE_IDLE_S,
+    "keepalives_interval": KEEPALIVE_INTERVAL_S,
+    "keepalives_count": KEEPALIVE_COUNT,
+    "tcp_user_timeout": DEAD_PEER_TIMEOUT_S * 1000,
+    "application_name": "mcp-server-claude",
+    "client_encoding": "utf8",
+}
+"""Parameters of a new connection besides its URL, for `psycopg.connect`."""
 _OPEN_TRANSACTION = (TransactionStatus.ACTIVE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
 _CONFLICTS = ("40001", "40P01")  # serialization_failure, deadlock_detected
 _ERROR_KINDS: tuple[tuple[str, StoreErrorKind, str], ...] = (
@@ -152,9 +163,16 @@ def transaction(connection: psycopg.Connection) -> Generator[PostgresTransaction
 
 
 def wrap_connection(
-    connection: TimedConnection, begin: str, heartbeat_interval_s: float | None = None
+    connection: TimedConnection,
+    begin: str,
+    *,
+    heartbeat_interval_s: float | None = None,
+    give_back: Callable[[], None] | None = None,
 ) -> DatabaseConnection:
-    """Return a connection as stores use it. `begin` is the statement that begins a transaction."""
+    """Return a connection as stores use it. `begin` is the statement that begins a transaction.
+
+    `give_back` returns the connection to its pool, which is called after each transaction instead of closing it.
+    """
     return DatabaseConnection(
         transaction=PostgresTransaction(connection),
         begin=begin,
@@ -165,7 +183,8 @@ def wrap_connection(
         is_conflict=lambda error: isinstance(error, psycopg.Error) and error.sqlstate in _CONFLICTS,
         to_store_error=to_store_error,
         errors=(psycopg.Error,),
-        close=connection.close,
+        close=give_back or connection.close,
+        is_pooled=give_back is not None,
         heartbeat_interval_s=heartbeat_interval_s,
     )
 
@@ -201,22 +220,28 @@ def connect(url: str) -> TimedConnection:
         StoreError: The server cannot be reached, or refuses the connection.
     """
     try:
-        connection = TimedConnection.connect(
-            url,
-            autocommit=True,  # transactions begin and end by statements
-            connect_timeout=CONNECT_TIMEOUT_S,
-            keepalives_idle=KEEPALIVE_IDLE_S,
-            keepalives_interval=KEEPALIVE_INTERVAL_S,
-            keepalives_count=KEEPALIVE_COUNT,
-            tcp_user_timeout=DEAD_PEER_TIMEOUT_S * 1000,
-            application_name="mcp-server-claude",
-            client_encoding="utf8",
-        )
-        for name, value in _SESSION_SETTINGS.items():
-            connection.execute("select set_config(%s, %s, false)", (name, value))
+        connection = TimedConnection.connect(url, **CONNECT_PARAMETERS)
+        set_timeouts(connection)
     except psycopg.Error as error:
         raise to_store_error(error) from None  # its text can quote the URL
     return connection
+
+
+def set_timeouts(connection: psycopg.Connection) -> None:
+    """Set the timeouts of this module in the session of a new connection, in one round trip.
+
+    Parameters of the connection would need no round trip, but poolers such as PgBouncer refuse those they do not know.
+
+    Raises:
+        psycopg.Error: The server failed.
+    """
+    calls = ", ".join("set_config(%s, %s, false)" for _ in _SESSION_SETTINGS)
+    names_and_values = [each for setting in _SESSION_SETTINGS.items() for each in setting]
+    try:
+        connection.execute(f"select {calls}", names_and_values)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _classify_error(error: psycopg.Error) -> tuple[StoreErrorKind, str]:

@@ -38,7 +38,7 @@ def open_sqlite(directory: Path) -> DatabaseBackend:
         connect_writer=partial(wrap_connection, connection, BEGIN_WRITE),
         connect_reader=partial(_open_read_only, path),
         is_current=lambda: identity is not None and _identify_file(path) == identity,
-        close_unused=connection.close,
+        close_idle=connection.close,
     )
 
 
@@ -51,7 +51,7 @@ def _memory_backend(reason: str) -> DatabaseBackend:
         connect_writer=partial(wrap_connection, connection, BEGIN_WRITE),
         connect_reader=None,
         is_current=lambda: False,
-        close_unused=connection.close,
+        close_idle=connection.close,
         durable=False,
         memory_reason=reason,
     )
