@@ -1,4 +1,4 @@
-"""The files in `deploy/` for several servers: valid, and in keeping with what the server does and is set by."""
+"""The Dockerfile and the files in `deploy/`: valid, and in keeping with what the server does and is set by."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import yaml
 from mcp_server_claude.settings import Settings
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
+COMPOSE_FILES = ("compose.yaml", "compose.replicas.yaml")
 KUBERNETES_VERSIONS = ("1.29", "1.31")
 Document = dict[str, Any]
 
@@ -56,22 +57,61 @@ def test_the_manifest_selects_its_own_pods_and_takes_secrets_from_a_secret() -> 
         assert set(variables[name]["valueFrom"]) == {"secretKeyRef"}
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "compose.replicas.yaml"])
+def compose_file(name: str) -> Document:
+    return cast("Document", yaml.safe_load((DEPLOY / name).read_text()))
+
+
+@pytest.mark.parametrize("name", COMPOSE_FILES)
 def test_a_compose_file_uses_known_settings_and_gives_the_server_time_to_finish(name: str) -> None:
-    services = cast("Document", yaml.safe_load((DEPLOY / name).read_text()))["services"]
+    services = compose_file(name)["services"]
     servers = [each for each in services.values() if "build" in each]
     assert servers
     for server in servers:
         assert set(server["environment"]) <= setting_names()
-        assert int(server["stop_grace_period"].removesuffix("s")) > Settings().drain_s
         assert server["read_only"]
+    for passing in (*servers, services["proxy"]):
+        assert int(passing["stop_grace_period"].removesuffix("s")) > Settings().drain_s
     caddyfile = services["proxy"]["volumes"][0].partition(":")[0]
     known = set(re.findall(r"\{\$(\w+)", (DEPLOY / caddyfile).read_text()))
     assert known == set(services["proxy"]["environment"])
 
 
+@pytest.mark.parametrize("name", COMPOSE_FILES)
+def test_the_proxy_and_the_servers_are_stopped_together(name: str) -> None:
+    """Stopped first, the proxy would wait for streams that end only when the servers stop, and then cut the answers."""
+    services = compose_file(name)["services"]
+    assert "depends_on" not in services["proxy"]
+    assert not any("proxy" in each.get("depends_on", ()) for each in services.values())
+
+
+def test_the_compose_files_are_two_projects() -> None:
+    """Without names both are called by their directory, and share containers and volumes."""
+    names = [compose_file(each)["name"] for each in COMPOSE_FILES]
+    assert len(set(names)) == len(names)
+
+
+def test_the_database_is_healthy_only_when_other_containers_can_reach_it() -> None:
+    """While the image of PostgreSQL fills a new volume it listens on the Unix socket alone, and then restarts."""
+    assert "--host=127.0.0.1" in compose_file("compose.replicas.yaml")["services"]["database"]["healthcheck"]["test"]
+
+
+def test_the_user_of_the_image_is_the_one_for_whom_directories_are_made() -> None:
+    dockerfile = (DEPLOY.parent / "Dockerfile").read_text()
+    uid = re.findall(r"useradd .*--uid (\d+) --user-group", dockerfile)
+    security = manifests()["Deployment"]["spec"]["template"]["spec"]["securityContext"]
+    assert uid == [str(security["runAsUser"])]
+    assert security["runAsUser"] == security["runAsGroup"] == security["fsGroup"]
+    for server in (each for each in compose_file("compose.replicas.yaml")["services"].values() if "build" in each):
+        assert f"/data:mode=0700,uid={uid[0]}" in server["tmpfs"]
+
+
+def test_what_waits_for_the_health_of_the_image_does_not_wait_long() -> None:
+    (interval,) = re.findall(r"HEALTHCHECK --interval=(\d+)s", (DEPLOY.parent / "Dockerfile").read_text())
+    assert int(interval) <= 10
+
+
 def test_the_servers_of_the_compose_file_are_those_of_its_proxy() -> None:
-    services = cast("Document", yaml.safe_load((DEPLOY / "compose.replicas.yaml").read_text()))["services"]
+    services = compose_file("compose.replicas.yaml")["services"]
     upstreams = services["proxy"]["environment"]["CLAUDE_UPSTREAMS"].split()
     assert upstreams == [f"{name}:8000" for name, each in services.items() if "build" in each]
     assert len(upstreams) == 2
