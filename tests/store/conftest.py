@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcp_server_claude.store import Store
-from mcp_server_claude.store.postgres_connection import PostgresTransaction, connect
+from mcp_server_claude.store.postgres_connection import connect
+from mcp_server_claude.store.postgres_transaction import PostgresTransaction
 from mcp_server_claude.store.sqlite_connection import SqliteTransaction, open_in_memory
 
 if TYPE_CHECKING:

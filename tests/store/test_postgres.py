@@ -33,8 +33,9 @@ from mcp_server_claude.store import (
     user_rows,
 )
 from mcp_server_claude.store.migrations import MIGRATIONS, NEWEST_VERSION
-from mcp_server_claude.store.postgres_connection import PostgresTransaction, connect, describe_url
+from mcp_server_claude.store.postgres_connection import connect, describe_url
 from mcp_server_claude.store.postgres_copy import copy_to_postgres
+from mcp_server_claude.store.postgres_transaction import PostgresTransaction
 from mcp_server_claude.store.sql_parameters import to_psycopg_sql
 from mcp_server_claude.store.transaction import scalar
 from mcp_server_claude.store.usage import daily_rollups
@@ -168,6 +169,7 @@ async def test_a_server_whose_answers_are_held_back_counts_as_unreachable_and_ge
 
     def hold_and_close(tx: Transaction) -> bool:
         attempts.append(tx)
+        tx.fetch_one(scalar, "select 1 as one")  # the transaction has begun
         if len(attempts) == 1:
             network.hold()
         return request_ledger.close_entry(tx, "r_1", complete(), 30)
@@ -299,7 +301,7 @@ async def test_a_statement_that_fails_among_others_is_raised_and_not_logged_a_se
     connection = connect(postgres_url)
     unusable: Any = object()
     with closing(connection), pytest.raises(psycopg.ProgrammingError):
-        PostgresTransaction(connection).execute_all(
+        PostgresTransaction(connection).count_changes(
             [("delete from no_table", {}), ("select :value", {"value": unusable})]
         )
     assert caplog.records == []

@@ -16,7 +16,8 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from mcp_server_claude.store import migrations
-from mcp_server_claude.store.postgres_connection import connect, transaction
+from mcp_server_claude.store.postgres_connection import connect
+from mcp_server_claude.store.postgres_transaction import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -195,8 +195,6 @@ class ConnectionWorker:
         try:
             connection.execute(connection.begin)
         except connection.errors as error:
-            if connection.is_lost() and attempt < MAX_ATTEMPTS:  # while it was idle: nothing has happened yet
-                return self._run_transaction(operations, attempt + 1)
             store_error = connection.to_store_error(error)
             return [self._fail(operation, store_error) for operation in operations]
         try:
@@ -204,6 +202,8 @@ class ConnectionWorker:
         except connection.errors as error:  # the whole transaction is lost, for one on a full disk
             rollback(connection)
             if connection.is_lost():
+                if attempt < MAX_ATTEMPTS and not connection.has_begun():  # it was lost while it was idle
+                    return self._run_transaction(operations, attempt + 1)
                 store_error = connection.to_store_error(error)
                 return [self._fail(operation, store_error) for operation in operations]
             if len(operations) == 1:

@@ -20,16 +20,19 @@ class DatabaseConnection:
     `errors` are those of the database's client library, which `execute` and the transaction can raise.
     `to_store_error` makes a store error of one of them, which is chained. `is_conflict` is true for one by which a
     transaction was given up in favour of another, so that it can run again. `is_lost` is true once the connection can
-    never be used again. `close` never fails, and returns a pooled connection to its pool.
+    never be used again. `has_begun` is false while nothing
+    of a transaction has reached the database as far as is known: it can run again on another connection. `close` never
+    fails, and returns a pooled connection to its pool.
     """
 
     transaction: Transaction
     begin: str
     """The statement that begins a transaction."""
     execute: Callable[[str], object]
-    """Executes a statement that controls the transaction."""
+    """Executes a statement that controls the transaction. `begin` may be sent with the first statement after it."""
     commit: Callable[[], object]
     """Commits the transaction; fails if an operation has lost it."""
+    has_begun: Callable[[], bool]
     in_transaction: Callable[[], bool]
     is_lost: Callable[[], bool]
     is_conflict: Callable[[Exception], bool]

@@ -15,11 +15,10 @@ from mcp_server_claude.store.postgres_connection import (
     describe_url,
     set_timeouts,
     to_store_error,
-    transaction,
-    wrap_connection,
 )
 from mcp_server_claude.store.postgres_process_locks import HEARTBEAT_INTERVAL_S, PostgresProcessLocks
 from mcp_server_claude.store.postgres_read_pool import PostgresReadPool
+from mcp_server_claude.store.postgres_transaction import transaction, wrap_connection
 from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:

@@ -1,27 +1,22 @@
-"""PostgreSQL connections: their settings, transactions, and the server's errors as plain sentences."""
+"""PostgreSQL connections: their settings, the time in which the server must answer, and its errors as sentences."""
 
 from __future__ import annotations
 
 import logging
 import time
-from contextlib import contextmanager, suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any, LiteralString, TypeVar, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
 from psycopg import conninfo
-from psycopg.pq import TransactionStatus
+from psycopg.waiting import Ready
 
-from mcp_server_claude.store.database_connection import DatabaseConnection
-from mcp_server_claude.store.sql_parameters import to_psycopg_sql
-from mcp_server_claude.store.transaction import StoreError, StoreErrorKind, Transaction
+from mcp_server_claude.store.transaction import StoreError, StoreErrorKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Generator, Mapping
 
     from psycopg.abc import PQGen
-
-    from mcp_server_claude.store.transaction import SqlParams, SqlValue, Statement
 
 T = TypeVar("T")
 
@@ -40,10 +35,8 @@ The server ends a statement earlier than that. Its silence means that the way to
 proxy, a load balancer or a pooler takes what is sent, and the timeouts of TCP see its acknowledgements.
 """
 CONTROL_TIMEOUT_S = CONNECT_TIMEOUT_S
-"""The same for statements that wait for no lock, such as `begin`: with these a new operation finds a cut soon."""
-MIN_PIPELINE_STATEMENTS = 2
-MAX_INTEGER = 2**63 - 1
-NUL_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+"""The same until the first byte, where the first statement waits for no lock, such as `begin`: so a new operation finds
+a cut soon."""
 
 logging.getLogger("psycopg").setLevel(logging.ERROR)  # its warnings repeat errors that it raises, with the user's name
 
@@ -67,8 +60,6 @@ CONNECT_PARAMETERS: Mapping[str, Any] = {
     "client_encoding": "utf8",
 }
 """Parameters of a new connection besides its URL, for `psycopg.connect`."""
-_OPEN_TRANSACTION = (TransactionStatus.ACTIVE, TransactionStatus.INTRANS, TransactionStatus.INERROR)
-_CONFLICTS = ("40001", "40P01")  # serialization_failure, deadlock_detected
 _ERROR_KINDS: tuple[tuple[str, StoreErrorKind, str], ...] = (
     ("53100", "full", "its disk is full"),
     ("53200", "full", "it is out of memory"),
@@ -95,9 +86,18 @@ class NoAnswerError(psycopg.OperationalError):
 
 
 class TimedConnection(psycopg.Connection[Any]):
-    """A connection that is closed if the server is silent for `answer_timeout_s` while it owes an answer."""
+    """A connection that is closed if the server is silent for `ANSWER_TIMEOUT_S` while it owes an answer."""
 
-    answer_timeout_s: float = ANSWER_TIMEOUT_S
+    _first_answer_timeout_s: float | None = None
+
+    @contextmanager
+    def expecting_answer_soon(self) -> Generator[None]:
+        """In the block, allow `CONTROL_TIMEOUT_S` until the first byte of an answer."""
+        self._first_answer_timeout_s = CONTROL_TIMEOUT_S
+        try:
+            yield
+        finally:
+            self._first_answer_timeout_s = None
 
     def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
         """Wait for the end of `gen`, which psycopg resumes at each byte and ten times a second.
@@ -110,107 +110,19 @@ class TimedConnection(psycopg.Connection[Any]):
     def _close_if_silent(self, gen: PQGen[T]) -> PQGen[T]:
         try:
             awaited = next(gen)
-            deadline = time.monotonic() + self.answer_timeout_s
+            deadline = time.monotonic() + (self._first_answer_timeout_s or ANSWER_TIMEOUT_S)
             while True:
                 ready = yield awaited
+                if ready & Ready.R:
+                    self._first_answer_timeout_s = None
                 if ready:
-                    deadline = time.monotonic() + self.answer_timeout_s
+                    deadline = time.monotonic() + (self._first_answer_timeout_s or ANSWER_TIMEOUT_S)
                 elif time.monotonic() > deadline:
                     self.close()
                     raise NoAnswerError
                 awaited = gen.send(ready)
         except StopIteration as end:
             return cast("T", end.value)
-
-
-class PostgresTransaction(Transaction):
-    """An open transaction on a connection."""
-
-    def __init__(self, connection: psycopg.Connection) -> None:
-        super().__init__(partial(_run_statement, connection))
-        self._connection = connection
-
-    def execute_all(self, statements: Sequence[Statement], /) -> list[int]:
-        """`Transaction.execute_all` in libpq's pipeline mode, where its version has that."""
-        if len(statements) < MIN_PIPELINE_STATEMENTS or not psycopg.Pipeline.is_supported():
-            return super().execute_all(statements)
-        with self._connection.pipeline():  # waits for the results at its end
-            cursors = [_run_statement(self._connection, sql, params) for sql, params in statements]
-        return [cursor.rowcount for cursor in cursors]
-
-
-def _run_statement(connection: psycopg.Connection, sql: str, params: SqlParams) -> psycopg.Cursor:
-    values = {name: storable_value(value) for name, value in params.items()}
-    # Statements are written in this package; every value is bound.
-    return connection.execute(cast("LiteralString", to_psycopg_sql(sql)), values)
-
-
-@contextmanager
-def transaction(connection: psycopg.Connection) -> Generator[PostgresTransaction]:
-    """Run the block in a transaction that is committed if the block succeeds.
-
-    Raises:
-        psycopg.Error: The server failed. Nothing was changed.
-    """
-    connection.execute("begin")
-    try:
-        yield PostgresTransaction(connection)
-        connection.execute("commit")
-    except BaseException:
-        with suppress(psycopg.Error):
-            connection.execute("rollback")
-        raise
-
-
-def wrap_connection(
-    connection: TimedConnection,
-    begin: str,
-    *,
-    heartbeat_interval_s: float | None = None,
-    give_back: Callable[[], None] | None = None,
-) -> DatabaseConnection:
-    """Return a connection as stores use it. `begin` is the statement that begins a transaction.
-
-    `give_back` returns the connection to its pool, which is called after each transaction instead of closing it.
-    """
-    return DatabaseConnection(
-        transaction=PostgresTransaction(connection),
-        begin=begin,
-        execute=partial(_execute_control, connection),
-        commit=partial(_commit, connection),
-        in_transaction=lambda: connection.info.transaction_status in _OPEN_TRANSACTION,
-        is_lost=lambda: connection.closed,
-        is_conflict=lambda error: isinstance(error, psycopg.Error) and error.sqlstate in _CONFLICTS,
-        to_store_error=to_store_error,
-        errors=(psycopg.Error,),
-        close=give_back or connection.close,
-        is_pooled=give_back is not None,
-        heartbeat_interval_s=heartbeat_interval_s,
-    )
-
-
-def _execute_control(connection: TimedConnection, statement: str) -> object:
-    """Execute a statement that waits for no lock.
-
-    Raises:
-        psycopg.Error: The server failed, or does not answer.
-    """
-    connection.answer_timeout_s = CONTROL_TIMEOUT_S
-    try:
-        return connection.execute(cast("LiteralString", statement))
-    finally:
-        connection.answer_timeout_s = ANSWER_TIMEOUT_S
-
-
-def _commit(connection: psycopg.Connection) -> None:
-    """Commit the transaction.
-
-    Raises:
-        psycopg.Error: It was lost. The server would take `commit` nevertheless, and roll back what is left of it.
-    """
-    if connection.info.transaction_status is not TransactionStatus.INTRANS:
-        connection.execute("savepoint operation")  # raises the server's own error
-    connection.execute("commit")
 
 
 def connect(url: str) -> TimedConnection:
@@ -278,15 +190,3 @@ def describe_url(url: str) -> str:
         return "postgresql://"
     port = f":{parts['port']}" if parts.get("port") else ""
     return f"postgresql://{parts.get('host') or parts.get('hostaddr') or ''}{port}/{parts.get('dbname') or ''}"
-
-
-def storable_value(value: SqlValue) -> SqlValue:
-    """Replace what the server cannot store, one character for one so that offsets stay: lone surrogates, and NUL.
-
-    Huge integers become the largest, and truth values 0 and 1.
-    """
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode().replace("\0", NUL_REPLACEMENT)
-    if isinstance(value, int):
-        return max(-MAX_INTEGER, min(MAX_INTEGER, int(value)))
-    return value

@@ -13,7 +13,8 @@ from psycopg import sql
 from mcp_server_claude.store import sqlite_connection
 from mcp_server_claude.store.file_locks import FileProcessLocks
 from mcp_server_claude.store.postgres_backend import migrate
-from mcp_server_claude.store.postgres_connection import connect, storable_value, to_store_error, transaction
+from mcp_server_claude.store.postgres_connection import connect, to_store_error
+from mcp_server_claude.store.postgres_transaction import storable_value, transaction
 from mcp_server_claude.store.sqlite_connection import DATABASE_FILE, SqliteTransaction
 from mcp_server_claude.store.transaction import StoreError, scalar
 

@@ -15,12 +15,8 @@ from typing import TYPE_CHECKING
 
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from mcp_server_claude.store.postgres_connection import (
-    CONNECT_PARAMETERS,
-    CONNECT_TIMEOUT_S,
-    TimedConnection,
-    wrap_connection,
-)
+from mcp_server_claude.store.postgres_connection import CONNECT_PARAMETERS, CONNECT_TIMEOUT_S, TimedConnection
+from mcp_server_claude.store.postgres_transaction import wrap_connection
 from mcp_server_claude.store.transaction import StoreError
 
 if TYPE_CHECKING:

@@ -78,6 +78,7 @@ def wrap_connection(connection: sqlite3.Connection, begin: str) -> DatabaseConne
         begin=begin,
         execute=_BoundedWaits(connection).execute,
         commit=lambda: connection.execute("commit"),
+        has_begun=lambda: True,
         in_transaction=lambda: connection.in_transaction,
         is_lost=lambda: False,
         is_conflict=lambda _: False,  # a process waits for the lock of the whole file

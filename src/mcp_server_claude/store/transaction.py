@@ -80,11 +80,19 @@ class Transaction:
         """Execute a statement and return the number of rows that it changed."""
         return self._run(sql, params).rowcount
 
-    def execute_all(self, statements: Sequence[Statement], /) -> list[int]:
-        """Execute statements in their order, and return the number of rows that each has changed.
+    def execute_all(self, statements: Sequence[Statement], /) -> None:
+        """Execute statements in their order, of which nobody needs a result.
 
-        A database server gets them in one round trip, so that the rows that they lock are locked briefly. None of the
-        statements returns rows.
+        A database server gets them in one round trip with the next statement that has a result, or with the commit,
+        which then also raises their errors. So the rows that they lock are locked briefly.
+        """
+        for sql, params in statements:
+            self._run(sql, params)
+
+    def count_changes(self, statements: Sequence[Statement], /) -> list[int]:
+        """Execute statements in their order, in one round trip, and return the number of rows that each has changed.
+
+        None of the statements returns rows.
         """
         return [self._run(sql, params).rowcount for sql, params in statements]
 
@@ -102,9 +110,11 @@ class Transaction:
             self._deferred.extend(changes)
             return True
         ordered = sorted(changes, key=lambda change: change.lock_order)
-        is_conditional = any(change.is_required for change in ordered)
-        guard: list[Statement] = [("savepoint shared_rows", NO_PARAMS)] if is_conditional else []
-        counts = self.execute_all([*guard, *own_rows, *(change.statement for change in ordered)])
+        statements = [change.statement for change in ordered]
+        if not any(change.is_required for change in ordered):
+            self.execute_all([*own_rows, *statements])
+            return True
+        counts = self.count_changes([("savepoint shared_rows", NO_PARAMS), *own_rows, *statements])
         counts = counts[len(counts) - len(ordered) :]
         if any(change.is_required and not count for change, count in zip(ordered, counts, strict=True)):
             self.execute("rollback to shared_rows")
