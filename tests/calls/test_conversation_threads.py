@@ -257,7 +257,7 @@ async def test_the_text_of_a_killed_process_becomes_a_turn(upstream: Simulator, 
             tx: thread_messages.Transaction,
         ) -> None:  # what such a process leaves behind: its question, its journal, an old lease
             process_locks.register_process(tx, "w_dead")
-            assert thread_messages.lock_thread(tx, thread, call_id="c_dead", worker="w_dead", now=1000.0)
+            assert thread_messages.lock_thread(tx, thread, call_id="c_dead", worker="w_dead", now=1000.0) is not None
             thread_messages.append_message(
                 tx,
                 thread,

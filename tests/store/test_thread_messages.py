@@ -44,22 +44,22 @@ def test_a_thread_is_locked_by_one_running_process_at_a_time(tx: Transaction) ->
     create(tx, "t_1", 1.0)
     for worker in ("w_1", "w_2"):
         process_locks.register_process(tx, worker)
-    assert thread_messages.lock_thread(tx, "t_1", call_id="c_1", worker="w_1", now=2.0)
-    assert not thread_messages.lock_thread(tx, "t_1", call_id="c_2", worker="w_2", now=1e9)
+    assert thread_messages.lock_thread(tx, "t_1", call_id="c_1", worker="w_1", now=2.0) is not None
+    assert thread_messages.lock_thread(tx, "t_1", call_id="c_2", worker="w_2", now=1e9) is None
     thread_messages.unlock_thread(tx, "t_1", "c_1")
-    assert thread_messages.lock_thread(tx, "t_1", call_id="c_2", worker="w_2", now=3.0)
+    assert thread_messages.lock_thread(tx, "t_1", call_id="c_2", worker="w_2", now=3.0) is not None
     process_locks.unregister_process(tx, "w_2")
-    assert thread_messages.lock_thread(tx, "t_1", call_id="c_3", worker="w_1", now=4.0)
+    assert thread_messages.lock_thread(tx, "t_1", call_id="c_3", worker="w_1", now=4.0) is not None
 
 
 def test_a_thread_whose_only_question_was_never_answered_can_be_locked_and_continued(tx: Transaction) -> None:
     create(tx, "t_1", 1.0)
     process_locks.register_process(tx, "w_1")
-    assert thread_messages.lock_thread(tx, "t_1", call_id="c_1", worker="w_1", now=2.0)
+    assert thread_messages.lock_thread(tx, "t_1", call_id="c_1", worker="w_1", now=2.0) is not None
     thread_messages.append_message(tx, "t_1", question("c_1"))
     process_locks.unregister_process(tx, "w_1")  # it died before its answer began
     process_locks.register_process(tx, "w_2")
-    assert thread_messages.lock_thread(tx, "t_1", call_id="c_2", worker="w_2", now=3.0)
+    assert thread_messages.lock_thread(tx, "t_1", call_id="c_2", worker="w_2", now=3.0) is not None
     thread_messages.append_message(tx, "t_1", question("c_2"))
     assert [turn.call_id for turn in thread_messages.thread_history(tx, "t_1")] == ["c_2"]
 

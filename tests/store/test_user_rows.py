@@ -225,7 +225,7 @@ def talk(
                 id=thread, user=user, head="SECRET head", system="SECRET rules", model="", started_at=at, touched_at=at
             ),
         )
-    assert thread_messages.lock_thread(tx, thread, call_id=call, worker=worker, now=at)
+    assert thread_messages.lock_thread(tx, thread, call_id=call, worker=worker, now=at) is not None
     record = call_journal.JournaledCall(
         id=call, worker=worker, started_at=at, user=user, thread=thread, prompt_head="SECRET words"
     )

@@ -58,27 +58,18 @@ def lock_and_add_question(
 ) -> ThreadTranscript | ThreadBusy | None:
     """Lock a thread and add the question of a call. Returns None if the thread does not exist."""
     process_locks.register_process(tx, locks.worker)
-    process_locks.remove_dead_processes(tx, locks)
     if new:
-        head = " ".join(call.prompt[:400].split())[:200]
-        stored.create_thread(
-            tx,
-            stored.Thread(
-                id=call.thread,
-                user=call.user,
-                head=head,
-                system=call.system,
-                model=call.model,
-                started_at=now,
-                touched_at=now,
-            ),
-        )
-    thread = stored.find_thread(tx, call.thread, call.user)
-    if thread is None:
-        return None
-    if not stored.lock_thread(tx, call.thread, call_id=call.id, worker=locks.worker, now=now):
-        return ThreadBusy()
-    transcript = ThreadTranscript(thread=thread, turns=stored.thread_history(tx, call.thread))
+        transcript = ThreadTranscript(thread=_new_thread(call, now), turns=())
+        stored.create_thread(tx, transcript.thread, call_id=call.id, worker=locks.worker)
+    else:
+        process_locks.remove_dead_processes(tx, locks)
+        thread = stored.find_thread(tx, call.thread, call.user)
+        if thread is None:
+            return None
+        turns = stored.lock_thread(tx, call.thread, call_id=call.id, worker=locks.worker, now=now)
+        if turns is None:
+            return ThreadBusy()
+        transcript = ThreadTranscript(thread=thread, turns=turns)
     question = stored.ThreadMessage(
         role="user",
         content=[dict(block) for block in (*call.attachments, {"type": "text", "text": call.prompt})],
@@ -88,6 +79,19 @@ def lock_and_add_question(
     )
     stored.append_message(tx, call.thread, question)
     return transcript
+
+
+def _new_thread(call: Call, now: float) -> Thread:
+    head = " ".join(call.prompt[:400].split())[:200]
+    return stored.Thread(
+        id=call.thread,
+        user=call.user,
+        head=head,
+        system=call.system,
+        model=call.model,
+        started_at=now,
+        touched_at=now,
+    )
 
 
 def store_answer_and_unlock(tx: Transaction, call: Call, answer: Sequence[Block], sent: SentTurn | None) -> None:

@@ -63,7 +63,7 @@ def copy_to_postgres(directory: Path, database_url: str) -> dict[str, int]:
 
 def _check_unused(source: sqlite3.Connection, directory: Path) -> None:
     locks, tx = FileProcessLocks(directory), SqliteTransaction(source)
-    if any(locks.is_running(tx, worker) for worker in tx.fetch_all(scalar, "select id from process")):
+    if locks.running_among(tx, tx.fetch_all(scalar, "select id from process")):
         raise StoreError("A server is using this store. Stop it first.", kind="locked")
 
 

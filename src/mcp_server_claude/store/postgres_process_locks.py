@@ -15,6 +15,8 @@ from mcp_server_claude.store.process_locks import WORKER_ID_PREFIX, ProcessLocks
 from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from mcp_server_claude.store.transaction import Transaction
 
 HEARTBEAT_INTERVAL_S = 5.0
@@ -26,7 +28,7 @@ MAX_STATEMENT_S = 90.0
 server cannot end one whose result is not read."""
 
 _SESSIONS = """
-select activity.pid as pid, case
+select cast(classid as bigint) as high, cast(objid as bigint) as low, activity.pid as pid, case
     when activity.usename is distinct from current_user or activity.state_change is null then 0
     when clock_timestamp() - activity.state_change <= make_interval(secs => cast(
         case when activity.state = 'active' then :statement else :silence end as double precision)) then 0
@@ -34,10 +36,10 @@ select activity.pid as pid, case
 from pg_locks left join pg_stat_activity as activity on activity.pid = pg_locks.pid
 where locktype = 'advisory' and granted and objsubid = 1
 and database = (select oid from pg_database where datname = current_database())
-and classid = cast(:high as oid) and objid = cast(:low as oid)
 """
-"""Sessions that hold a lock. Those of other roles are never silent: a role sees no activity of others, and cannot end
-their connections (https://www.postgresql.org/docs/current/monitoring-stats.html)."""
+"""Sessions that hold advisory locks, with the halves of the locks' keys. Those of other roles are never silent: a role
+sees no activity of others, and cannot end their connections
+(https://www.postgresql.org/docs/current/monitoring-stats.html)."""
 
 
 class PostgresProcessLocks(ProcessLocks):
@@ -61,23 +63,32 @@ class PostgresProcessLocks(ProcessLocks):
         return tx.fetch_one(scalar, sql) or 0.0
 
     def is_running(self, tx: Transaction, worker: str) -> bool:
-        """Return True if the process of that id holds its lock and is not silent. Ends the connection of a silent one.
+        return worker in self.running_among(tx, [worker])
 
-        So what it had begun is rolled back, and what it does when it wakes up begins with a new connection.
+    def running_among(self, tx: Transaction, workers: Collection[str]) -> set[str]:
+        """Return the ids of those processes that hold their lock and are not silent. Ends connections of silent ones.
+
+        So what they had begun is rolled back, and what they do when they wake up begins with a new connection. The
+        process that asks is running.
         """
-        if not worker.startswith(WORKER_ID_PREFIX):
-            return False
-        high, low = _lock_key(worker)
+        running = {self._worker}.intersection(workers)
+        workers_by_key = {_lock_key(worker): worker for worker in workers if worker.startswith(WORKER_ID_PREFIX)}
+        if not workers_by_key.keys() - map(_lock_key, running):
+            return running
         limits = {"silence": MAX_SILENCE_S, "statement": MAX_STATEMENT_S}
-        sessions = tx.fetch_all(_session_row, _SESSIONS, limits | {"high": high, "low": low})
-        silent = [pid for pid, is_silent in sessions if is_silent]
-        for pid in silent:
-            tx.fetch_one(scalar, "select pg_terminate_backend(:pid) as ended", {"pid": pid})
-        return len(silent) < len(sessions)
+        for high, low, pid, is_silent in tx.fetch_all(_session_row, _SESSIONS, limits):
+            worker = workers_by_key.get((high, low))
+            if worker is None:
+                continue
+            if is_silent:
+                tx.fetch_one(scalar, "select pg_terminate_backend(:pid) as ended", {"pid": pid})
+            else:
+                running.add(worker)
+        return running
 
 
-def _session_row(pid: int | None, is_silent: int) -> tuple[int, bool]:
-    return pid or 0, bool(is_silent)
+def _session_row(high: int, low: int, pid: int | None, is_silent: int) -> tuple[int, int, int, bool]:
+    return high, low, pid or 0, bool(is_silent)
 
 
 def _lock_key(worker: str) -> tuple[int, int]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from mcp_server_claude.store.transaction import Statement, Transaction
 
 WORKER_ID_PREFIX = "w_"
@@ -42,6 +44,10 @@ class ProcessLocks:
         """Return True if the process of that id holds its lock."""
         del tx
         return worker == self._worker
+
+    def running_among(self, tx: Transaction, workers: Collection[str]) -> set[str]:
+        """Return the ids of those processes that are running, as `is_running` tells them."""
+        return {worker for worker in workers if self.is_running(tx, worker)}
 
     def database_time(self, tx: Transaction) -> float:
         """Return the time in unix seconds by the clock that all processes of the database share."""
@@ -76,7 +82,9 @@ def unregister_process(tx: Transaction, worker: str) -> None:
 
 def remove_dead_processes(tx: Transaction, locks: ProcessLocks) -> list[str]:
     """Remove processes that have ended, and return their ids. What they left open counts as orphaned from then on."""
-    dead = [worker for worker in tx.fetch_all(scalar, "select id from process") if not locks.is_running(tx, worker)]
+    registered: list[str] = tx.fetch_all(scalar, "select id from process")
+    running = locks.running_among(tx, registered)
+    dead = [worker for worker in registered if worker not in running]
     for worker in dead:
         unregister_process(tx, worker)
         locks.forget(worker)

@@ -76,9 +76,10 @@ UNLOCKED = "(holder is null or not exists (select 1 from process where process.i
 _THREAD = '"id", "user", head, system, model, started_at, touched_at'
 _THREAD_STATE = "definitions, thinking_refusals, drops_thinking, merges_tools"
 _MESSAGE = "role, content, model, call_id, rules, prefix_digest, added_tools"
-_INSERT_THREAD = (
-    f"insert into thread ({_THREAD}, holder, worker) values (:id, :user, :head, :system, :model, :at, :at, null, '')"  # noqa: S608
-)
+_INSERT_THREAD = f"""
+insert into thread ({_THREAD}, holder, worker)
+values (:id, :user, :head, :system, :model, :at, :at, :call, :worker)
+"""  # noqa: S608 - a constant
 _LOCK_ROW = "update thread set holder = holder where id = :id"
 """Makes others wait until the transaction ends. The next statement then sees what they have committed, their processes
 included (https://www.postgresql.org/docs/current/transaction-iso.html)."""
@@ -90,31 +91,25 @@ _INSERT_MESSAGE = """
 insert into turn (thread_id, seq, role, content, model, call_id, rules, prefix_digest)
 values (:id, (select coalesce(max(seq), 0) + 1 from turn where thread_id = :id), :role, :content, :model, :call,
         :rules, :digest)
-returning seq
 """
 _QUESTION_SEQ = "select seq from turn where thread_id = :id and call_id = :call and role = 'user'"
 _SET_CONTENT = "update turn set content = :content where thread_id = :id and seq = :seq"
 _INSERT_TEXT = "insert into turn_text (thread_id, seq, block, off, text) values (:id, :seq, :block, :off, :text)"
 _DELETE_TEXT = "delete from turn_text where thread_id = :id and seq = :seq"
 _TEXTS = "select seq, block, text from turn_text where thread_id = :id order by seq, block, off"
+_MESSAGES = f"""
+select seq, {_MESSAGE}, case when exists (select 1 from turn_text where thread_id = :id) then 1 else 0 end as has_texts
+from turn where thread_id = :id order by seq
+"""  # noqa: S608 - a constant
 _LAST_MESSAGE = f"select {_MESSAGE} from turn where thread_id = :id order by seq desc limit 1"  # noqa: S608
 _DELETE_QUESTION = "delete from turn where thread_id = :id and call_id = :call and role = 'user'"
 _INACTIVE = f"select id from thread where touched_at < :before and {UNLOCKED}"  # noqa: S608 - a constant
 
 
-def create_thread(tx: Transaction, thread: Thread) -> None:
-    """Insert a thread without messages."""
-    tx.execute(
-        _INSERT_THREAD,
-        {
-            "id": thread.id,
-            "user": thread.user,
-            "head": thread.head,
-            "system": thread.system,
-            "model": thread.model,
-            "at": thread.started_at,
-        },
-    )
+def create_thread(tx: Transaction, thread: Thread, *, call_id: str | None = None, worker: str = "") -> None:
+    """Insert a thread without messages, locked for a call of a worker if there is one."""
+    row = {"id": thread.id, "user": thread.user, "head": thread.head, "system": thread.system, "model": thread.model}
+    tx.execute_all([(_INSERT_THREAD, {**row, "at": thread.started_at, "call": call_id, "worker": worker})])
 
 
 def find_thread(tx: Transaction, thread_id: str, user: str) -> Thread | None:
@@ -123,28 +118,30 @@ def find_thread(tx: Transaction, thread_id: str, user: str) -> Thread | None:
     return tx.fetch_one(_thread_row, sql, {"id": thread_id, "user": user})
 
 
-def lock_thread(tx: Transaction, thread_id: str, *, call_id: str, worker: str, now: float) -> bool:
-    """Lock a thread for one call. Returns False while a call of another running process holds the lock.
+def lock_thread(
+    tx: Transaction, thread_id: str, *, call_id: str, worker: str, now: float
+) -> list[ThreadMessage] | None:
+    """Lock a thread for one call. Returns its messages, or None while a call of another running process has the lock.
 
     Within a process the caller must allow one call at a time. Belongs in one transaction with
     `process_locks.register_process` of the worker, after `remove_dead_processes`. The saved text of a call whose
     process died becomes a message first.
     """
-    tx.execute(_LOCK_ROW, {"id": thread_id})
+    tx.execute_all([(_LOCK_ROW, {"id": thread_id})])
     if not tx.execute(_LOCK, {"id": thread_id, "call": call_id, "worker": worker, "now": now}):
-        return False
-    last = tx.fetch_one(_message_row, _LAST_MESSAGE, {"id": thread_id})
-    if last is not None and last.role == "user":  # its call never ended
-        text = call_journal.answer_text(tx, last.call_id)
-        if text.strip():
-            append_message(
-                tx,
-                thread_id,
-                ThreadMessage(role="assistant", content=[_text_block(text)], model="", call_id=last.call_id),
-            )
-        else:  # not with `delete_question`: the thread stays, even if it was the first one
-            tx.execute(_DELETE_QUESTION, _key_params(thread_id, last.call_id))
-    return True
+        return None
+    messages = thread_history(tx, thread_id)
+    if not messages or messages[-1].role != "user":
+        return messages
+    unanswered = messages[-1].call_id  # this call never ended
+    text = call_journal.answer_text(tx, unanswered)
+    if text.strip():
+        answer = ThreadMessage(role="assistant", content=[_text_block(text)], model="", call_id=unanswered)
+        append_message(tx, thread_id, answer)
+        return [*messages, answer]
+    # Not with `delete_question`: the thread stays, even if it was the first one.
+    tx.execute_all([(_DELETE_QUESTION, _key_params(thread_id, unanswered))])
+    return messages[:-1]
 
 
 def holds_lock(tx: Transaction, thread_id: str, call_id: str) -> bool:
@@ -154,16 +151,16 @@ def holds_lock(tx: Transaction, thread_id: str, call_id: str) -> bool:
 
 def unlock_thread(tx: Transaction, thread_id: str, call_id: str) -> None:
     """Release the lock of a thread if this call holds it."""
-    tx.execute(
-        "update thread set holder = null, worker = '' where id = :id and holder = :call",
-        _key_params(thread_id, call_id),
-    )
+    sql = "update thread set holder = null, worker = '' where id = :id and holder = :call"
+    tx.execute_all([(sql, _key_params(thread_id, call_id))])
 
 
 def thread_history(tx: Transaction, thread_id: str) -> list[ThreadMessage]:
     """Return all messages of a thread, in order."""
-    sql = f"select seq, {_MESSAGE} from turn where thread_id = :id order by seq"  # noqa: S608 - a constant
-    messages = dict(tx.fetch_all(_numbered_message_row, sql, {"id": thread_id}))
+    rows = tx.fetch_all(_numbered_message_row, _MESSAGES, {"id": thread_id})
+    messages = {seq: message for seq, _, message in rows}
+    if not any(has_texts for _, has_texts, _ in rows):
+        return list(messages.values())
     texts: dict[tuple[int, int], list[str]] = {}
     for seq, block, text in tx.fetch_all(_text_row, _TEXTS, {"id": thread_id}):
         texts.setdefault((seq, block), []).append(text)
@@ -182,18 +179,21 @@ def append_message(tx: Transaction, thread_id: str, message: ThreadMessage) -> N
         "rules": message.rules,
         "digest": message.prefix_digest,
     }
-    seq = tx.fetch_one(scalar, _INSERT_MESSAGE, row | _key_params(thread_id, message.call_id)) or 0
-    _insert_rests(tx, thread_id, seq, message.content)
+    row |= _key_params(thread_id, message.call_id)
+    if any(_long_text(block) is not None for block in message.content):
+        seq = tx.fetch_one(scalar, f"{_INSERT_MESSAGE} returning seq", row) or 0
+        _insert_rests(tx, thread_id, seq, message.content)
+    else:
+        tx.execute_all([(_INSERT_MESSAGE, row)])
     if message.model:
-        tx.execute("update thread set model = :model where id = :id", {"model": message.model, "id": thread_id})
+        sql = "update thread set model = :model where id = :id"
+        tx.execute_all([(sql, {"model": message.model, "id": thread_id})])
 
 
 def delete_question(tx: Transaction, thread_id: str, call_id: str) -> None:
     """Delete the question of a call that has no answer, and the thread with it if no message is left."""
-    tx.execute(_DELETE_QUESTION, _key_params(thread_id, call_id))
-    tx.execute(
-        "delete from thread where id = :id and not exists (select 1 from turn where thread_id = :id)", {"id": thread_id}
-    )
+    sql = "delete from thread where id = :id and not exists (select 1 from turn where thread_id = :id)"
+    tx.execute_all([(_DELETE_QUESTION, _key_params(thread_id, call_id)), (sql, {"id": thread_id})])
 
 
 def remove_interrupted_turn(tx: Transaction, thread_id: str, call_id: str) -> None:
@@ -213,13 +213,13 @@ def replace_question(tx: Transaction, thread_id: str, call_id: str, content: Seq
 def set_definitions(tx: Transaction, thread_id: str, definitions: Sequence[dict[str, object]]) -> None:
     """Store the tools that the requests of a conversation begin with."""
     sql = "update thread set definitions = :definitions where id = :id"
-    tx.execute(sql, {"definitions": json.dumps(list(definitions)), "id": thread_id})
+    tx.execute_all([(sql, {"definitions": json.dumps(list(definitions)), "id": thread_id})])
 
 
 def set_added_tools(tx: Transaction, thread_id: str, call_id: str, definitions: Sequence[dict[str, object]]) -> None:
     """Store the tools that a question brought into its conversation."""
     sql = "update turn set added_tools = :tools where thread_id = :id and call_id = :call and role = 'user'"
-    tx.execute(sql, {"tools": json.dumps(list(definitions))} | _key_params(thread_id, call_id))
+    tx.execute_all([(sql, {"tools": json.dumps(list(definitions))} | _key_params(thread_id, call_id))])
 
 
 def keep_merging_tools(tx: Transaction, thread_id: str) -> None:
@@ -305,8 +305,8 @@ def count_threads(tx: Transaction) -> int:
 
 
 def _replace_content(tx: Transaction, thread_id: str, seq: int, content: Sequence[dict[str, object]]) -> None:
-    tx.execute(_SET_CONTENT, {"content": _encode_heads(content), "id": thread_id, "seq": seq})
-    tx.execute(_DELETE_TEXT, {"id": thread_id, "seq": seq})
+    key = {"id": thread_id, "seq": seq}
+    tx.execute_all([(_SET_CONTENT, {**key, "content": _encode_heads(content)}), (_DELETE_TEXT, key)])
     _insert_rests(tx, thread_id, seq, content)
 
 
@@ -361,8 +361,8 @@ def _message_row(content: str, added_tools: str, **row: Any) -> ThreadMessage:
     return ThreadMessage(content=blocks, added_tools=definitions, **row)
 
 
-def _numbered_message_row(seq: int, **row: Any) -> tuple[int, ThreadMessage]:
-    return seq, _message_row(**row)
+def _numbered_message_row(seq: int, has_texts: int, **row: Any) -> tuple[int, bool, ThreadMessage]:
+    return seq, bool(has_texts), _message_row(**row)
 
 
 def _text_row(*, seq: int, block: int, text: str) -> tuple[int, int, str]:
