@@ -6,8 +6,14 @@ import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SOCKET_NAME = ".s.PGSQL.5432"
+HEAD_BYTES = 5
+"""The type and the length of a message."""
 
 
 class CuttableSocket:
@@ -21,6 +27,9 @@ class CuttableSocket:
         self._listener: socket.socket | None = None
         self._forwards = threading.Event()
         self._forwards.set()
+        self.waits = 0
+        """Number of times that a client has waited for an answer, since it ends what it sends with `Query` or `Sync`
+        (https://www.postgresql.org/docs/current/protocol-message-formats.html)."""
         self.restore()
 
     def hold(self) -> None:
@@ -62,16 +71,35 @@ class CuttableSocket:
             server.connect(self._target)
             with self._lock:
                 self._open += [client, server]
-            for source, target in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+            threading.Thread(target=self._pump, args=(client, server, self._count_waits), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, _discard), daemon=True).start()
 
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket, inspect: Callable[[bytes], bytes]) -> None:
+        """Forward bytes. `inspect` gets those that have arrived, and returns those that begin an incomplete message."""
+        rest = b""
         with suppress(OSError):
             while data := source.recv(65536):
+                rest = inspect(rest + data)
                 self._forwards.wait()
                 target.sendall(data)
         _end(source)
         _end(target)
+
+    def _count_waits(self, data: bytes) -> bytes:
+        """Count the messages after which the server has to answer."""
+        while len(data) >= HEAD_BYTES:
+            has_type = data[0] != 0  # the first message of a connection begins with its length
+            length = int.from_bytes(data[has_type : has_type + 4]) + has_type
+            if len(data) < length:
+                break
+            self.waits += data[:1] in {b"Q", b"S"}
+            data = data[length:]
+        return data
+
+
+def _discard(data: bytes) -> bytes:
+    del data
+    return b""
 
 
 def _end(connection: socket.socket) -> None:

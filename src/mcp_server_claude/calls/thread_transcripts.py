@@ -166,8 +166,7 @@ def _prefix_digest(tx: Transaction, call: Call, sent: SentTurn | None) -> str:
 
     The bytes behind a URL may change at any time, and what was refused for an unknown reason twice is refused again.
     """
-    thread = stored.find_thread(tx, call.thread, call.user)
-    if sent is None or thread is None:
+    if sent is None or (thread := stored.find_thread(tx, call.thread, call.user)) is None:
         return ""
     blocks = (*call.attachments, *(block for past in call.history for block in past.content))
     has_urls = any(cast("Mapping[str, object]", block.get("source") or {}).get("type") == "url" for block in blocks)

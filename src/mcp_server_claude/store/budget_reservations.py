@@ -19,12 +19,15 @@ from mcp_server_claude.store.transaction import SharedRowChange, scalar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mcp_server_claude.store.transaction import SqlValue, Statement, Transaction
+    from mcp_server_claude.store.transaction import Query, SqlValue, Statement, Transaction
 
 BudgetScope: TypeAlias = tuple[str, int | None]
 """A budget, `total`, `user:NAME` or `job:ID`, and its cap for the day, or for all days of a job.
 
 Without a cap (None) spending is only counted."""
+
+HoldRow: TypeAlias = tuple[str, str, int, int]
+"""A reservation: scope, day, micro-dollars, and what `settle_orphan` recorded for it as spent, or -1."""
 
 UNLIMITED_MICROS = 2**62
 MAX_COST_MICROS = 2**53
@@ -43,6 +46,7 @@ on conflict (entry_id, scope, day) do update set micros = hold.micros + excluded
 """
 _RESERVE = "update budget set held = held + :micros where scope = :scope and day = :day"
 _RESERVE_IF_LEFT = f"{_RESERVE} and :cap - spent - held >= :micros"
+_RELEASE = "delete from hold where entry_id = :entry returning scope, day, micros, spent"
 _SETTLE = "update budget set held = held - :held, spent = spent + :spent where scope = :scope and day = :day"
 
 
@@ -122,24 +126,24 @@ def add_spending(tx: Transaction, scopes: Sequence[BudgetScope], day: str, spent
 
 def settle(tx: Transaction, entry_id: str, spent_micros: int) -> bool:
     """Release an entry's reservations and record its cost in the same scopes. Returns True the first time only."""
-    changes = release_holds(tx, entry_id, spent_micros)
+    changes = settlements(tx.fetch_all(*hold_deletion(entry_id)), spent_micros)
     tx.change_shared_rows(changes)
     return bool(changes)
 
 
-def release_holds(tx: Transaction, entry_id: str, spent_micros: int) -> list[SharedRowChange]:
-    """Delete an entry's reservations. Returns the changes of the budgets: the reservations go, its cost comes.
+def hold_deletion(entry_id: str) -> Query[HoldRow]:
+    """Return the query that deletes an entry's reservations, for `settlements`."""
+    return _hold_row, _RELEASE, {"entry": entry_id}
+
+
+def settlements(holds: Sequence[HoldRow], spent_micros: int) -> list[SharedRowChange]:
+    """Return the changes of the budgets after reservations were deleted: the reservations go, the cost comes.
 
     The cost replaces what `settle_orphan` recorded in between.
     """
-    reservations = tx.fetch_all(
-        _hold_row,
-        "delete from hold where entry_id = :entry returning scope, day, micros, spent",
-        {"entry": entry_id},
-    )
     return [
         _settlement(scope, day, held_micros=micros if spent < 0 else 0, spent_micros=spent_micros - max(0, spent))
-        for scope, day, micros, spent in reservations
+        for scope, day, micros, spent in holds
     ]
 
 
@@ -260,5 +264,5 @@ def _settlement(scope: str, day: str, *, held_micros: int, spent_micros: int) ->
     return SharedRowChange(_lock_order(scope, day), (_SETTLE, row))
 
 
-def _hold_row(scope: str, day: str, micros: int, spent: int) -> tuple[str, str, int, int]:
+def _hold_row(scope: str, day: str, micros: int, spent: int) -> HoldRow:
     return scope, day, micros, spent

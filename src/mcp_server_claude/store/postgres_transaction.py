@@ -55,10 +55,10 @@ class PostgresTransaction(Transaction):
             psycopg.Error: It was lost. The server would take `commit` nevertheless, and roll back what is left of it.
         """
         if len(self._unsent) > 1 and not self.has_begun:
-            self._send([])  # a transaction whose `commit` was sent cannot be repeated when the connection is lost
+            self._send_all([])  # a transaction whose `commit` was sent cannot be repeated when the connection is lost
         if self.has_begun and self._connection.info.transaction_status is not TransactionStatus.INTRANS:
             self._connection.execute("savepoint operation")  # raises the server's own error
-        self._send([_COMMIT])
+        self._send_all([_COMMIT])
 
     def rollback(self) -> None:
         """Roll the transaction back.
@@ -75,15 +75,13 @@ class PostgresTransaction(Transaction):
         """`Transaction.execute_all` with the next statement that is sent."""
         self._unsent.extend(statements)
 
-    def count_changes(self, statements: Sequence[Statement], /) -> list[int]:
-        """`Transaction.count_changes` in one round trip."""
-        cursors = self._send(statements) if statements else []
-        return [cursor.rowcount for cursor in cursors]
-
     def _run_now(self, sql: str, params: SqlParams) -> psycopg.Cursor:
-        return self._send([(sql, params)])[0]
+        return self._send_all([(sql, params)])[0]
 
-    def _send(self, statements: Sequence[Statement]) -> list[psycopg.Cursor]:
+    def _run_each(self, statements: Sequence[Statement]) -> Sequence[psycopg.Cursor]:
+        return self._send_all(statements) if statements else []
+
+    def _send_all(self, statements: Sequence[Statement]) -> list[psycopg.Cursor]:
         """Send what is unsent, and then statements, in one round trip. Returns the cursors of the latter.
 
         Raises:
@@ -100,17 +98,17 @@ class PostgresTransaction(Transaction):
     def _execute_each(self, statements: Sequence[Statement]) -> list[psycopg.Cursor]:
         connection = self._connection
         if len(statements) == 1 or not psycopg.Pipeline.is_supported():
-            return [_execute(connection, *statement) for statement in statements]
+            return [_execute_statement(connection, *statement) for statement in statements]
         cursors: list[psycopg.Cursor] = []
         with connection.pipeline():  # waits for the results at its end
             for statement in statements:
-                cursors.append(_execute(connection, *statement))
+                cursors.append(_execute_statement(connection, *statement))
                 if statement is self._begin:
                     connection.pgconn.send_flush_request()  # its answer comes before that of a statement that waits
         return cursors
 
 
-def _execute(connection: psycopg.Connection, sql: str, params: SqlParams) -> psycopg.Cursor:
+def _execute_statement(connection: psycopg.Connection, sql: str, params: SqlParams) -> psycopg.Cursor:
     values = {name: storable_value(value) for name, value in params.items()}
     # Statements are written in this package; every value is bound.
     return connection.execute(cast("LiteralString", to_psycopg_sql(sql)), values)

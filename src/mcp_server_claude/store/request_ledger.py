@@ -247,17 +247,19 @@ def close_entry(
     """
     row = _believable({name: getattr(result, name) for name in _RESULT_COLUMNS}) | {"id": entry_id}
     spent_micros = max(0, min(MAX_COUNT, spent_micros))
-    closed = tx.fetch_one(daily_rollups.RollupKeys, _CLOSE_OPEN, row)
-    end = "" if closed is not None else tx.fetch_one(scalar, _END, {"id": entry_id})
-    if closed is None and end is None and opened is not None:
-        _write_missing_entry(tx, opened, result, spent_micros)
+    closed, holds = tx.fetch_both(
+        (daily_rollups.RollupKeys, _CLOSE_OPEN, row), budget_reservations.hold_deletion(entry_id)
+    )
+    settlements = budget_reservations.settlements(holds, spent_micros)
+    if closed:
+        tx.change_shared_rows([*settlements, *daily_rollups.changes_of_sums(closed[0])])
         return True
-    if closed is None and end != "interrupted":
+    end = tx.fetch_one(scalar, _END, {"id": entry_id})
+    if end is None and opened is not None:
+        _write_missing_entry(tx, opened, result, spent_micros, settlements)
+        return True
+    if end != "interrupted":  # such an entry has no reservations
         return False
-    settlements = budget_reservations.release_holds(tx, entry_id, spent_micros)
-    if closed is not None:
-        tx.change_shared_rows([*settlements, *daily_rollups.changes_of_sums(closed)])
-        return True
     tx.require_own_transaction()  # the sums change before and after the entry
     tx.change_shared_rows(settlements)
     daily_rollups.remove_entry(tx, entry_id)
@@ -266,9 +268,14 @@ def close_entry(
     return True
 
 
-def _write_missing_entry(tx: Transaction, opened: OpenedEntry, result: EntryResult, spent_micros: int) -> None:
+def _write_missing_entry(
+    tx: Transaction,
+    opened: OpenedEntry,
+    result: EntryResult,
+    spent_micros: int,
+    settlements: Sequence[SharedRowChange],
+) -> None:
     tx.require_own_transaction()  # the budgets change before the entry, from whose cost a new one is made
-    settlements = budget_reservations.release_holds(tx, opened.entry.id, spent_micros)
     if settlements:
         tx.change_shared_rows(settlements)
     else:

@@ -16,6 +16,9 @@ SqlParams: TypeAlias = Mapping[str, SqlValue]
 Statement: TypeAlias = tuple[str, SqlParams]
 """A statement and its parameters."""
 T = TypeVar("T")
+U = TypeVar("U")
+Query: TypeAlias = tuple[Callable[..., T], str, SqlParams]
+"""The arguments of `Transaction.fetch_all`."""
 
 NO_PARAMS: SqlParams = MappingProxyType({})
 
@@ -94,7 +97,7 @@ class Transaction:
 
         None of the statements returns rows.
         """
-        return [self._run(sql, params).rowcount for sql, params in statements]
+        return [result.rowcount for result in self._run_each(statements)]
 
     def change_shared_rows(self, changes: Sequence[SharedRowChange], own_rows: Sequence[Statement] = ()) -> bool:
         """Execute the statements for `own_rows`, which no other transaction changes, and then `changes` in their order.
@@ -149,13 +152,24 @@ class Transaction:
 
     def fetch_all(self, row_factory: Callable[..., T], sql: str, params: SqlParams = NO_PARAMS, /) -> list[T]:
         """Return all rows, each made by `row_factory` with the columns as keyword arguments."""
-        result = self._run(sql, params)
-        names = [column[0] for column in result.description or ()]
-        return [row_factory(**dict(zip(names, row, strict=True))) for row in result.fetchall()]
+        return _rows_of(self._run(sql, params), row_factory)
+
+    def fetch_both(self, first: Query[T], second: Query[U], /) -> tuple[list[T], list[U]]:
+        """Return what `fetch_all` returns for two queries, in one round trip."""
+        one, other = self._run_each([first[1:], second[1:]])
+        return _rows_of(one, first[0]), _rows_of(other, second[0])
 
     def fetch_one(self, row_factory: Callable[..., T], sql: str, params: SqlParams = NO_PARAMS, /) -> T | None:
         """Return the first row, or None if there is none."""
         return next(iter(self.fetch_all(row_factory, sql, params)), None)
+
+    def _run_each(self, statements: Sequence[Statement]) -> Sequence[StatementResult]:
+        return [self._run(sql, params) for sql, params in statements]
+
+
+def _rows_of(result: StatementResult, row_factory: Callable[..., T]) -> list[T]:
+    names = [column[0] for column in result.description or ()]
+    return [row_factory(**dict(zip(names, row, strict=True))) for row in result.fetchall()]
 
 
 def scalar(**row: T) -> T:
