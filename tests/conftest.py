@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from mcp_server_claude.simulator import Pace, Simulator
 from support.quick_run import THOROUGH, ShortJitter, examples
+from support.user_environment import user_variables
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
@@ -39,7 +40,8 @@ def _nobodys_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
             if name.upper().startswith(("MCP_CLAUDE_", "ANTHROPIC_")):
                 patch.delenv(name)
         home = tmp_path_factory.mktemp("home")
-        patch.setenv("HOME", str(home))
+        for name, value in user_variables(home).items():
+            patch.setenv(name, value)
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("XDG_DATA_HOME", str(home / "data"))
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -207,6 +208,7 @@ def test_without_git_all_files_are_listed(
     assert paths(tree, "**/f.py") == ["build/f.py"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in its file system")
 def test_a_git_process_that_hangs_is_given_up(
     tree: Path, git: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

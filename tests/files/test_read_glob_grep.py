@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ def text(path: str, tree: FileTree, first: int = 1, last: int = 0) -> str:
 def test_a_directory_is_listed_without_its_secrets(tree: FileTree) -> None:
     names = list_directory("", tree.rules).split("\n")
     assert names[:3] == ["empty/", "keys/", "src/"]
-    assert {"a.txt", "in", "pipe"} <= set(names)
+    assert {"a.txt", "in"} | ({"pipe"} if sys.platform != "win32" else set[str]()) <= set(names)
     assert not {".env", ".git/", ".ssh/", "id_rsa", "credentials.json"} & set(names)
     assert list_directory("src", tree.rules) == "a.py\nb.py"
     assert list_directory("empty", tree.rules) == "(empty)"

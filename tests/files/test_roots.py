@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mcp_server_claude.files import roots_for
+from support.user_environment import user_variables
 
 
 def test_on_stdio_the_project_is_the_first_root_and_the_configured_ones_follow(tmp_path: Path) -> None:
@@ -48,7 +49,8 @@ def test_the_home_directory_is_no_root_but_its_subdirectories_can_be(
     (home / "project").mkdir(parents=True)
     (home / ".ssh").mkdir()
     (tmp_path / "alias").symlink_to(home)
-    monkeypatch.setenv("HOME", str(home))
+    for name, value in user_variables(home).items():
+        monkeypatch.setenv(name, value)
 
     for wide in (home, home.parent, tmp_path, tmp_path / "alias", home / ".ssh"):
         assert roots_for(cwd=wide, project_dir=str(wide), operator_roots=[], http=False) == ()

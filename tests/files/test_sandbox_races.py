@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -110,6 +111,7 @@ def test_a_swap_at_the_worst_moment_leaks_nothing(
         assert "root:x:0" not in seen
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in its file system")
 @pytest.mark.parametrize("moment", range(1, 5))
 def test_a_pipe_in_place_of_a_file_never_blocks(tree: FileTree, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
     def swap() -> None:
@@ -187,6 +189,7 @@ def test_a_link_that_points_in_and_out_leaks_nothing(tree: FileTree) -> None:
     assert not any(CANARY in each or "root:x:0" in each for each in seen)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in its file system")
 def test_a_file_that_becomes_a_pipe_never_hangs(tree: FileTree) -> None:
     target, spare = tree.root / "target.txt", tree.root / "spare"
 

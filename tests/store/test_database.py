@@ -75,6 +75,7 @@ async def test_the_file_has_the_measured_durability_and_busy_timeout(sqlite_stor
     assert found == ["wal", 1, 30000, 1]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes of files")
 def test_an_existing_directory_keeps_its_permissions(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     Store.open(tmp_path).close_blocking()
@@ -251,6 +252,7 @@ async def test_a_missing_table_or_column_is_an_error_that_is_reported(store: Sto
     assert "its tables do not fit this version" in store.error_since(count)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no file that is open")
 async def test_a_removed_or_replaced_file_is_an_error_that_is_reported_and_logged_once(
     sqlite_store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import struct
+import sys
 import threading
 import zlib
 from dataclasses import dataclass, field, replace
@@ -112,8 +113,9 @@ def build_file_tree(base: Path) -> FileTree:
     } | {f"link-{n}": f"link-{n - 1}" for n in range(1, 60)}
     for name, target in links.items():
         (root / name).symlink_to(target)
-    os.mkfifo(root / "pipe")
-    _socket(root / "socket")
+    if sys.platform != "win32":  # where Python has neither
+        os.mkfifo(root / "pipe")
+        _socket(root / "socket")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         try:
             os.mknod(root / "device", 0o600 | 0o020000, os.makedev(1, 5))  # /dev/zero

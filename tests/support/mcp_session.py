@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
@@ -18,6 +17,7 @@ from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.settings import Settings
 from support.server_command import server_command
 from support.server_database import database_fields, select_rows
+from support.user_environment import inherited_environment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -117,9 +117,7 @@ def failure_meta(result: CallToolResult) -> dict[str, object]:
 
 def server_environment(**fields: object) -> dict[str, str]:
     """The environment of a server process that sees nothing of ours but these settings."""
-    return {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]} | {
-        f"MCP_CLAUDE_{name.upper()}": str(value) for name, value in fields.items()
-    }
+    return inherited_environment() | {f"MCP_CLAUDE_{name.upper()}": str(value) for name, value in fields.items()}
 
 
 @asynccontextmanager

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import errno
-import fcntl
 import functools
 import importlib.machinery
 import io
@@ -42,6 +41,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import platformdirs.windows
 import typer.main
+
+if sys.platform != "win32":  # the tests are collected there too
+    import fcntl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -213,9 +213,17 @@ def _raw_connection(database: str) -> sqlite3.Connection:
 
 
 def _make_private_directory(directory: Path) -> None:
-    """Create a directory that only its owner can enter. An existing one keeps its mode, since others may use it."""
-    with suppress(FileExistsError):
+    """Create a directory that only its owner can enter. An existing one keeps its mode, since others may use it.
+
+    Raises:
+        OSError: It cannot be created; FileExistsError if a file of that name is in its place.
+    """
+    try:
         directory.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        if not directory.is_dir():  # a file below it is missing on Windows, where POSIX says ENOTDIR
+            raise
+    else:
         directory.chmod(0o700)  # the umask can have removed bits that we need
 
 

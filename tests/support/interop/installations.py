@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import subprocess
 import sys
 import tomllib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _wait_for_lock(descriptor: int) -> None:
+        while True:
+            with suppress(OSError):  # after ten seconds
+                msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+                return
+else:
+    import fcntl
+
+    def _wait_for_lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
 
 ROOT = Path(__file__).parents[3]
 VERSIONS = ROOT / "tests" / "interop" / "versions.toml"
@@ -91,7 +105,7 @@ def _installation(folder: Path, packages: list[str]) -> Generator[bool]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     stamp = folder / "installed.txt"
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _wait_for_lock(lock.fileno())
         if stamp.exists() and stamp.read_text(encoding="utf-8").split() == packages:
             yield False
             return
