@@ -23,6 +23,7 @@ from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCNotification, jsonrpc_message_adapter
 from pydantic import ValidationError
 
+from mcp_server_claude.event_loop import event_loop_options
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server.large_messages import encode_in_pieces, release_after_sending
 from mcp_server_claude.server.unanswered_requests import UnansweredRequests
@@ -46,7 +47,7 @@ PARSE_ERROR, INVALID_REQUEST = -32700, -32600
 
 def run_stdio_server(server: MCPServer[Any]) -> int:
     """Serve until stdin closes or a signal comes; the exit code. Everything is unwound by then, the lifespan too."""
-    return anyio.run(_run_until_closed, server, backend_options={"use_uvloop": False})
+    return anyio.run(_run_until_closed, server, backend_options=event_loop_options())
 
 
 async def _run_until_closed(server: MCPServer[Any]) -> int:

@@ -24,6 +24,7 @@ from sse_starlette.sse import (
 )
 
 from mcp_server_claude.errors import ConfigurationError, TemporaryError
+from mcp_server_claude.event_loop import event_loop_options
 from mcp_server_claude.network_addresses import is_loopback
 from mcp_server_claude.open_file_limit import raise_open_file_limit
 from mcp_server_claude.server.mcp_server import build_mcp_server
@@ -67,7 +68,8 @@ def serve_http(
         the ledger on this machine cannot be read for its users.
     """
     with open_listener(host, port) as listener:
-        ended = anyio.run(_serve_until_signal, settings, host, listener, announce, insecure)
+        options = event_loop_options()
+        ended = anyio.run(_serve_until_signal, settings, host, listener, announce, insecure, backend_options=options)
     if isinstance(ended, ConfigurationError):
         raise ended
     return ended
