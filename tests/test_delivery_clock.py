@@ -65,6 +65,64 @@ async def test_a_pause_outlasts_new_text_and_is_followed_by_no_further_wait() ->
         await signal.wait()  # set during the rest
 
 
+@pytest.mark.parametrize("is_set_before", [True, False])
+async def test_what_comes_before_the_end_of_an_interval_ends_a_wait_then(*, is_set_before: bool) -> None:
+    clock = DeliveryClock()
+    signal = DeliverySignal(clock)
+    until = clock.time() + 0.05
+    if is_set_before:
+        signal.set()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(signal.wait, 3600, not_before=until))
+        await anyio.wait_all_tasks_blocked()
+        signal.set()
+    assert clock.time() >= until
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(signal.wait, 3600)  # it was consumed
+        await anyio.wait_all_tasks_blocked()
+        assert clock.is_running
+        signal.close()
+
+
+async def test_an_interval_in_which_nothing_comes_does_not_end_a_wait() -> None:
+    clock = DeliveryClock()
+    signal = DeliverySignal(clock)
+    woken: list[float] = []
+
+    async def wait() -> None:
+        await signal.wait(3600, not_before=clock.time() + TICK_S)
+        woken.append(clock.time())
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.sleep(3 * TICK_S)
+            assert not woken
+            signal.set()  # after the interval: at once
+            await anyio.wait_all_tasks_blocked()
+            assert woken
+
+
+async def test_a_wait_says_whether_it_was_ended_by_a_signal() -> None:
+    signal = DeliverySignal(DeliveryClock())
+    assert not await signal.wait(TICK_S)
+    signal.set()
+    assert await signal.wait(3600)
+    assert not await signal.wait(TICK_S)
+    signal.close()
+    assert await signal.wait(3600)
+
+
+async def test_closing_ends_a_wait_before_the_end_of_its_interval() -> None:
+    signal = DeliverySignal(DeliveryClock())
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(signal.wait, 3600, not_before=signal.clock.time() + 3600))
+            await anyio.wait_all_tasks_blocked()
+            signal.set()
+            signal.close()
+
+
 async def test_closing_ends_a_pause_and_all_later_waits() -> None:
     signal = DeliverySignal(DeliveryClock())
     with anyio.fail_after(60):

@@ -274,7 +274,7 @@ class Usage(TokenCounts):
 
     def as_json(self) -> Mapping[str, object]:
         """All fields as JSON-ready values."""
-        return asdict(self) | {
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
             "request_ids": list(self.request_ids),
             "by_model": [asdict(share) for share in self.by_model],
         }

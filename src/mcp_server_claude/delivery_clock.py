@@ -64,7 +64,7 @@ class DeliveryClock:
         """A future that is done at the tick after the signal is due."""
         self._waiting.add(signal)
         if signal.due < math.inf:
-            self._set_timer(signal.due)
+            self.wake_at(signal.due)
         return self._loop.create_future()
 
     def end_wait(self, signal: DeliverySignal) -> None:
@@ -78,7 +78,8 @@ class DeliveryClock:
         """The number of the latest tick at a time."""
         return math.floor(time_s / TICK_S + TICK_TOLERANCE)
 
-    def _set_timer(self, due: float) -> None:
+    def wake_at(self, due: float) -> None:
+        """Wake the signals that are due then at the tick after this time."""
         at = math.ceil(due / TICK_S - TICK_TOLERANCE) * TICK_S  # the same for all that are due within a tick
         if self._timer is not None:
             if self._timer.when() <= at:
@@ -100,7 +101,7 @@ class DeliveryClock:
         if others:
             self._loop.call_soon(_wake_all, others)  # runs after the tasks of the sources have been resumed
         if next_due < math.inf:
-            self._set_timer(next_due)
+            self.wake_at(next_due)
 
 
 class DeliverySignal:
@@ -117,13 +118,19 @@ class DeliverySignal:
         self._is_set = False
         self._set_at = math.inf
         self._is_resting = False
+        self._not_before = -math.inf
         self._future: asyncio.Future[None] | None = None
 
     def set(self) -> None:
         """End the current `wait`, or else the next one. A `rest` goes on."""
         self._is_set = True
         self._set_at = self.clock.time()
-        if not self._is_resting:
+        if self._is_resting or self._future is None:
+            return
+        if self._set_at < self._not_before:
+            self.due = min(self.due, self._not_before)
+            self.clock.wake_at(self.due)
+        else:
             self.wake()
 
     def close(self) -> None:
@@ -131,11 +138,23 @@ class DeliverySignal:
         self.is_closed = True
         self.wake()
 
-    async def wait(self, seconds: float = math.inf) -> None:
-        """Wait until the signal is set or closed, or for about so many seconds. A signal that was set is consumed."""
-        if not self._is_set and not self.is_closed:
-            await self._wait_until(self.clock.time() + seconds)
-        self._is_set = False
+    async def wait(self, seconds: float = math.inf, *, not_before: float = -math.inf) -> bool:
+        """Wait until the signal is set or closed, or for about so many seconds. A signal that was set is consumed.
+
+        One that is set before the time `not_before` of the clock ends the wait then. It is a `rest` that does not wake
+        its task where nothing came.
+
+        Returns:
+            False if the time has passed.
+        """
+        if not self.is_closed:
+            now = self.clock.time()
+            if not self._is_set or now < not_before:
+                self._not_before = not_before
+                await self._wait_until(not_before if self._is_set else now + seconds)
+                self._not_before = -math.inf
+        was_set, self._is_set = self._is_set, False
+        return was_set or self.is_closed
 
     async def rest_for(self, interval_s: float) -> None:
         """Rest for an interval after what was sent, whose time is that of the latest `set`."""

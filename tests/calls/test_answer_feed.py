@@ -688,6 +688,22 @@ async def test_the_concurrency_limit_of_a_user_holds_for_mcp_and_http_together(
     assert end_of(await read_events(streams, again.id, user="cleo")).complete
 
 
+async def test_text_that_a_reader_has_got_already_makes_no_keep_alive_event(api: Simulator, tmp_path: Path) -> None:
+    """It came while the reader sent what was before it, and was sent with that: `set` is left, and nothing is new."""
+    async with open_server(api, tmp_path) as services:
+        streams = (await services.open()).answer_feed
+        call = await streams.start_answer(asking(STALLED))
+        running = streams._calls.find_running(call.id, "ada")  # pyright: ignore[reportPrivateUsage]
+        assert running is not None
+        async with aclosing(await streams.follow_answer(call.id, "ada")) as reader:
+            while (await anext(reader)).offset < 90:
+                pass
+            running.publish_event(TextDelta(""))
+            with anyio.move_on_after(0.5):  # less than the interval of keep-alive events, on any machine
+                raise AssertionError(f"nothing was new, but there was {await anext(reader)}")
+        assert await streams.stop_answer(call.id, "ada")
+
+
 async def test_a_silent_call_keeps_the_connections_of_its_readers_open_here_and_in_another_process(
     api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

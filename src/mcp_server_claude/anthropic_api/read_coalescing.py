@@ -37,5 +37,5 @@ class ReadCoalescer:
 
     async def rest_after(self, read_bytes: int) -> None:
         """Wait for the interval after a read of so many bytes."""
-        if read_bytes < MIN_FULL_READ_BYTES:
+        if read_bytes < MIN_FULL_READ_BYTES and not self._signal.is_closed:
             await self._signal.rest_for(self._interval_s)

@@ -206,16 +206,14 @@ class AnswerFeed:
             yield FeedEvent(offset, StartEvent(running.call.id, running.call.thread, live.model))
             while True:
                 has_text = False
-                while (payload := live.next_payload(offset, status_index)) is not None:
-                    event, offset, status_index = payload
+                while live.has_payload(offset, status_index):
+                    event, offset, status_index = live.next_payload(offset, status_index)
                     has_text = has_text or isinstance(event, TextEvent)
                     yield FeedEvent(offset, event)
                 if running.done.is_set() or self._shutting_down.is_set():
                     break
-                if has_text:
-                    await update.rest(update.clock.time_after(BATCH_INTERVAL_S))
-                await update.wait(KEEP_ALIVE_INTERVAL_S)
-                if not live.has_payload(offset, status_index) and not update.is_closed:
+                not_before = update.clock.time_after(BATCH_INTERVAL_S) if has_text else -math.inf
+                if not await update.wait(KEEP_ALIVE_INTERVAL_S, not_before=not_before):
                     yield FeedEvent(offset, KeepAliveEvent())
             for event in answer_feed_final_events.events_for_outcome(running.outcome):
                 yield FeedEvent(offset, await self._add_output_files(event, running.call.id, running.call.user))

@@ -71,15 +71,18 @@ class LiveCall:
         first, self._had_reader = not self._had_reader, True
         return 0 if first else max(0, len(self.statuses) - 1)
 
-    def next_payload(self, offset: int, status_index: int) -> tuple[FeedPayload, int, int] | None:
-        """The next payload for a reader at this offset and status index, with the offset and index after it."""
+    def next_payload(self, offset: int, status_index: int) -> tuple[FeedPayload, int, int]:
+        """The next payload for a reader at this offset and status index, with the offset and index after it.
+
+        There must be one, see `has_payload`.
+        """
         end = math.inf
         if status_index < len(self.statuses):
             end, status = self.statuses[status_index]
             if end <= offset:
                 return status, offset, status_index + 1
         text = self.running_call.text.slice(offset, min(end, offset + MAX_TEXT_EVENT_CHARS))
-        return (TextEvent(text), offset + len(text), status_index) if text else None
+        return TextEvent(text), offset + len(text), status_index
 
     def has_payload(self, offset: int, status_index: int) -> bool:
         """True if there is a payload for a reader at this offset and status index."""

@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import APIRouter, Header, Path, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
-from sse_starlette import EventSourceResponse
 
 from mcp_server_claude.calls.ask_request import CallOrigin
 from mcp_server_claude.errors import RequestError
@@ -28,17 +27,28 @@ from mcp_server_claude.web.routes.chat_request import ChatRequest
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
+    from starlette.types import Send
+
     from mcp_server_claude.calls.answer_feed import AnswerFeed, FeedEvent
     from mcp_server_claude.services.service_access import ServiceAccess
     from mcp_server_claude.web.route_dependencies import AppState
 
-SHUTDOWN_GRACE_S = 2.0
-"""Seconds for readers to receive the last events of a shutdown."""
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 EVENT_ID = re.compile(r"(c_[0-9a-f]{16,40}):([0-9]{1,15})")
 """An event's id: the call's id and the number of characters of its answer sent so far."""
 
 router = APIRouter(tags=["chat"], dependencies=[BEARER_AUTH])
+
+
+class AnswerResponse(StreamingResponse):
+    """The answer for one reader. sse-starlette's response has a time limit, a ping and a shutdown of its own for each;
+    the server and the feed have all three (`web.client_timeouts`, `calls.answer_feed`), at no cost for each event.
+    """
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the answer. The reader is gone from the feed as soon as this ends, also if its client has left."""
+        async with aclosing(cast("AsyncGenerator[bytes]", self.body_iterator)):
+            await super().stream_response(send)
 
 
 class StopResponse(BaseModel):
@@ -58,7 +68,7 @@ LastEventId = Annotated[
 
 @router.post(
     "/chat",
-    response_class=EventSourceResponse,
+    response_class=AnswerResponse,
     responses={200: STREAM_RESPONSE, **openapi_errors(*STATUS_DESCRIPTIONS)},
     summary="Ask Claude",
 )
@@ -80,14 +90,14 @@ async def post_chat(
     await check_cost_approval(services, call, chat_request.approval)
     call = await answer_feed.start_answer(call)
     feed = await answer_feed.follow_answer(call.id, user.name)
-    response = _stream_response(request, state, call.id, feed, is_json=bool(chat_request.schema_))
+    response = _stream_response(request, call.id, feed, is_json=bool(chat_request.schema_))
     response.headers["Thread-Id"] = call.thread
     return response
 
 
 @router.get(
     "/chat/{call_id}",
-    response_class=EventSourceResponse,
+    response_class=AnswerResponse,
     responses={200: STREAM_RESPONSE, **openapi_errors(400, 401, 404, 421, 422, 500, 503)},
     summary="Read a call's answer",
 )
@@ -102,7 +112,7 @@ async def get_answer(
     """Read an answer from its start, or the rest of it, while it is written or afterwards."""
     answer_feed = _draining_feed(services, state)
     offset = _resume_offset(last_event_id.strip(), call_id)
-    return _stream_response(request, state, call_id, await answer_feed.follow_answer(call_id, user.name, offset))
+    return _stream_response(request, call_id, await answer_feed.follow_answer(call_id, user.name, offset))
 
 
 @router.post(
@@ -130,20 +140,17 @@ def _resume_offset(event_id: str, call_id: str) -> int:
 
 
 def _stream_response(
-    request: Request, state: AppState, call_id: str, feed: AsyncGenerator[FeedEvent], *, is_json: bool = False
+    request: Request, call_id: str, feed: AsyncGenerator[FeedEvent], *, is_json: bool = False
 ) -> Response:
     """The response for one reader, as events or plain text by its `Accept` header."""
     is_plain = server_sent_events.prefers_plain_text(request.headers.get("accept", ""))
     role = reader_role(request)
     encoder = server_sent_events.SseEncoder(call_id, is_json=is_json, role=role)
     encode = partial(server_sent_events.encode_plain_text, role=role) if is_plain else encoder.encode_event
-    return EventSourceResponse(
+    return AnswerResponse(
         _encode_feed(feed, encode),
         media_type="text/plain" if is_plain else "text/event-stream",
         headers={**STREAM_HEADERS, "Call-Id": call_id},
-        ping=0,  # sse-starlette's is a timer for each connection; the feed has events that keep it open
-        shutdown_event=state.draining,
-        shutdown_grace_period=SHUTDOWN_GRACE_S,
     )
 
 

@@ -19,7 +19,7 @@ from mcp_server_claude.jobs.call_spec import approval_digest
 from mcp_server_claude.jobs.job_snapshot import MAP_TOOL
 from mcp_server_claude.web.openapi import BEARER_AUTH, STATUS_DESCRIPTIONS, openapi_errors
 from mcp_server_claude.web.route_dependencies import AppStateDep, ServicesDep, UserDep
-from mcp_server_claude.web.routes.chat import SHUTDOWN_GRACE_S, STREAM_HEADERS
+from mcp_server_claude.web.routes.chat import STREAM_HEADERS
 from mcp_server_claude.web.routes.chat_approval import check_approval_of, check_cost_approval
 from mcp_server_claude.web.routes.job_request import JobRequest
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 MAX_LISTED_JOBS = 100
 EVENT_INTERVAL_S = 0.5
 """Seconds between two looks at a job whose progress is read."""
+SHUTDOWN_GRACE_S = 2.0
+"""Seconds for readers to receive the last events of a shutdown."""
 
 router = APIRouter(tags=["jobs"], dependencies=[BEARER_AUTH])
 
