@@ -621,7 +621,7 @@ async def test_a_budget_whose_ledger_was_removed_is_rejected_and_the_running_cal
     assert failure_meta(refused[0])["kind"] == "store"
     assert "A budget is set, but it cannot be kept. The ledger is not being kept: " in text_blocks(refused[0])[0]
     assert not results[0].is_error
-    assert "was removed or replaced. Restart the server." in text_blocks(results[0])[1]
+    assert "was removed or replaced. Stop the server, delete " in text_blocks(results[0])[1]
     assert len(requests_to(upstream)) == 1
 
 

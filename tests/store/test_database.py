@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import sys
@@ -259,11 +260,39 @@ async def test_a_removed_or_replaced_file_is_an_error_that_is_reported_and_logge
     assert sqlite_store.path is not None
     assert sqlite_store.last_error == ""
     sqlite_store.path.unlink()
-    error = f"The ledger is not being kept: {sqlite_store.path} was removed or replaced. Restart the server."
+    error = (
+        f"The ledger is not being kept: {sqlite_store.path} was removed or replaced. "
+        "Stop the server, delete store.db-wal and store.db-shm, restore the file, and start the server."
+    )
     assert sqlite_store.last_error == error
     for worker in ("w_1", "w_2"):
         await sqlite_store.write(process_locks.register_process, worker)
     assert [record.getMessage() for record in caplog.records] == [error]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file in use cannot be replaced there")
+async def test_a_file_that_replaced_the_one_in_use_is_whole_after_what_the_error_says(
+    sqlite_store: Store, tmp_path: Path
+) -> None:
+    path = sqlite_store.path
+    assert path is not None
+    await sqlite_store.write(process_locks.register_process, "before")
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(tmp_path / "backup.db")) as backup:
+        source.backup(backup)
+    for number in range(2_000):  # other pages than those of the backup
+        sqlite_store.write_nowait(process_locks.register_process, f"later_{number}")
+    await sqlite_store.write(process_locks.register_process, "last")
+    shutil.copy(tmp_path / "backup.db", tmp_path / "again.db")
+    (tmp_path / "backup.db").replace(path)
+    assert "Stop the server, delete store.db-wal and store.db-shm" in sqlite_store.last_error
+    await sqlite_store.close()
+    for name in ("store.db-wal", "store.db-shm"):  # SQLite leaves them beside a file that is not its own
+        path.with_name(name).unlink()
+    (tmp_path / "again.db").replace(path)
+    store = Store.open(path.parent)
+    assert (store.last_error, await store.read(processes)) == ("", ["before"])
+    assert await store.read(lambda tx: tx.fetch_one(scalar, "pragma integrity_check")) == "ok"
+    await store.close()
 
 
 def test_renamed_error_kinds_are_renamed_in_what_is_stored(tx: Transaction) -> None:

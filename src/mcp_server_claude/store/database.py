@@ -116,8 +116,16 @@ class Store:
         return self._removal_error()
 
     def _removal_error(self) -> str:
-        if self.durable and not self.is_current():
-            return f"The ledger is not being kept: {self.path} was removed or replaced. Restart the server."
+        """A replaced file is not opened here: the write-ahead log beside it belongs to the old one, and damages it.
+
+        SQLite finds the log by its name alone (https://sqlite.org/howtocorrupt.html §1.3).
+        """
+        if self.durable and self.path is not None and not self.is_current():
+            name = self.path.name
+            return (
+                f"The ledger is not being kept: {self.path} was removed or replaced. "
+                f"Stop the server, delete {name}-wal and {name}-shm, restore the file, and start the server."
+            )
         return ""
 
     @property
