@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
+
+import pytest
 
 from mcp_server_claude.files import FileSummary, summarize_files
 from support.file_tree import pdf, png
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from support.file_tree import FileTree
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
 def test_each_file_is_listed_by_its_name_whatever_its_kind(tree: FileTree) -> None:
     (tree.root / 'a"b<c>.txt').write_text("some words")
     (tree.root / "paper.pdf").write_bytes(pdf())

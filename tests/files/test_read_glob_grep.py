@@ -58,7 +58,7 @@ def test_files_are_found_by_a_glob_below_a_directory(tree: FileTree) -> None:
 
 
 def test_text_is_read_by_numbered_lines(tree: FileTree) -> None:
-    (tree.root / "long.txt").write_text("".join(f"line {n}\r\n" for n in range(1, 2_201)))
+    (tree.root / "long.txt").write_text("".join(f"line {n}\r\n" for n in range(1, 2_201)), newline="")
     first = text("long.txt", tree).split("\n")
     assert first[0] == "     1\tline 1"
     assert first[-1] == "[lines 1 to 2,000 of 2,200; the rest begins at line 2001]"
@@ -183,5 +183,5 @@ def test_names_of_other_roots_are_absolute(tree: FileTree, tmp_path: Path) -> No
     second.mkdir()
     (second / "x.txt").write_text("within x")
     rules = replace(tree.rules, roots=(tree.root, second))
-    assert grep_files("within", f"{second}/*.txt", rules).startswith(f"{second}/x.txt:1: within x")
+    assert grep_files("within", f"{second}/*.txt", rules).startswith(f"{second.as_posix()}/x.txt:1: within x")
     assert 'path="a.txt"' in tree.attached_texts("a.txt")[0]

@@ -13,6 +13,8 @@ from mcp_server_claude.files import roots, sandbox
 from mcp_server_claude.files.roots import FilePolicy, roots_for
 from mcp_server_claude.files.sandbox import RootedPath, Roots
 
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="The paths are POSIX's.")
+
 
 @pytest.fixture(autouse=True)
 def macos_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import PureWindowsPath
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -35,9 +36,10 @@ def test_a_file_is_read_also_where_its_name_resembles_a_device(name: str, tmp_pa
 
 @pytest.mark.parametrize("name", ["a.txt:secret", "NUL", "com1.log", "CONOUT$", "trailing.", "trailing ", "aux/b.txt"])
 def test_streams_devices_and_names_that_windows_trims_are_never_opened(name: str, tmp_path: Path) -> None:
-    path = tmp_path / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("here it is a file", encoding="utf-8")
+    if sys.platform != "win32":  # where most of them cannot be made
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("here it is a file", encoding="utf-8")
     real = os.path.realpath(tmp_path)
     with (
         pytest.raises(SandboxError),

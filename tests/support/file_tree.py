@@ -80,9 +80,9 @@ def build_file_tree(base: Path) -> FileTree:
     (base / "root-evil").mkdir()
     for path in (outside / "canary.txt", outside / "a.py", base / "root-evil/canary.txt", base / "canary.txt"):
         path.write_text(CANARY)
-    (root / "a.txt").write_text(f"a {INSIDE_TEXT}\n")
-    (root / "src/a.py").write_text(f"# {INSIDE_TEXT}\n")
-    (root / "src/b.py").write_text(f"b = '{INSIDE_TEXT}'\n")
+    (root / "a.txt").write_text(f"a {INSIDE_TEXT}\n", newline="\n")
+    (root / "src/a.py").write_text(f"# {INSIDE_TEXT}\n", newline="\n")
+    (root / "src/b.py").write_text(f"b = '{INSIDE_TEXT}'\n", newline="\n")
     for secret in (".env", ".git/config", ".ssh/config", "keys/server.pem", "id_rsa", "credentials.json"):
         (root / secret).write_text(CANARY)
     (root / "nothing.txt").write_bytes(b"")
