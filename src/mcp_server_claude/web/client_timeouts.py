@@ -36,6 +36,10 @@ KEEP_ALIVE_TIMEOUT_S = 30
 """Seconds that an idle connection is kept open for the next request."""
 MIN_BODY_BYTES_PER_S = 64 * 1024
 """Bytes a second above which a long body is no attack: each extends the body's deadline."""
+UNREAD_BODY_BYTES = 64 * 1024
+"""The longest announced body that is read before a response to which it did not matter, e.g. 401."""
+UNREAD_BODY_TIMEOUT_S = 2.0
+"""Seconds that such a response waits for the body."""
 CLIENT_ERRORS = logging.getLogger("uvicorn.error.client")
 """uvicorn's warnings on what clients send: a client could fill the log with them."""
 CLIENT_ERRORS.setLevel(logging.ERROR)
@@ -138,7 +142,11 @@ class TimeoutProtocol(H11Protocol):
 
 
 class BodyTimeoutMiddleware:
-    """Answers 408 if a request's body does not arrive in time. Plain ASGI, around the whole app."""
+    """Answers 408 if a request's body does not arrive in time. Plain ASGI, around the whole app.
+
+    A short body that the app did not read is read before the response. Proxies that pass on a body while they already
+    receive the response can lose the response: Caddy did.
+    """
 
     def __init__(self, app: ASGIApp, timeout_s: float) -> None:
         self._app = app
@@ -166,11 +174,23 @@ class BodyTimeoutMiddleware:
 
         async def send_unless_late(message: Message) -> None:
             nonlocal has_response
+            if not has_response and not is_complete and _has_short_body(scope):
+                with anyio.move_on_after(UNREAD_BODY_TIMEOUT_S):
+                    while not is_complete and not is_late:
+                        await receive_in_time()
             if has_response or not is_late:
                 has_response = True
                 await send(message)
 
         await self._app(scope, receive_in_time, send_unless_late)
+
+
+def _has_short_body(scope: Scope) -> bool:
+    """True if a request announces a body of a known and small length, and waits for no permission to send it."""
+    headers = dict(cast("list[tuple[bytes, bytes]]", scope["headers"])) if scope["type"] == "http" else {}
+    length = headers.get(b"content-length", b"0")
+    is_short = length.isdigit() and 0 < int(length[:20]) <= UNREAD_BODY_BYTES
+    return is_short and b"expect" not in headers and b"transfer-encoding" not in headers
 
 
 def _without_ipv4_mapping(address: tuple[str, int] | tuple[str, int | None] | None) -> tuple[str, int] | None:

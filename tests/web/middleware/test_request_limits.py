@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from mcp_server_claude.web.client_timeouts import BodyTimeoutMiddleware
 from support.http_server import RunningHttpServer, http_server_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from starlette.types import Message, Receive, Scope, Send
 
     from mcp_server_claude.simulator import Simulator
 
@@ -155,3 +158,40 @@ async def test_bytes_that_are_no_http_cost_one_line_in_the_log_and_no_traceback(
     lines = [each for each in caplog.records if each.name != "mcp_server_claude.call"]
     assert {each.name for each in lines} <= {"mcp_server_claude.web.client_timeouts"}
     assert len(lines) <= 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_read"),
+    [
+        ({"content-length": "5"}, True),
+        ({"content-length": "65537"}, False),
+        ({"content-length": "5", "expect": "100-continue"}, False),
+        ({}, False),
+    ],
+)
+async def test_a_short_body_is_read_before_a_response_that_does_not_need_it(
+    headers: dict[str, str], *, is_read: bool
+) -> None:
+    """Answered while the body is on its way, 7 of 800 refusals were lost in Caddy (HTTP/2); so none of 1,600."""
+    order: list[str] = []
+
+    async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive() -> Message:
+        order.append("received")
+        return {"type": "http.request", "body": b"hel" if len(order) == 1 else b"lo", "more_body": len(order) == 1}
+
+    async def send(message: Message) -> None:
+        order.append(message["type"])
+
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await BodyTimeoutMiddleware(refuse, 30)({"type": "http", "headers": raw}, receive, send)
+    assert order == [*(["received"] * 2 if is_read else []), "http.response.start", "http.response.body"]
+
+
+@pytest.mark.parametrize("header", ["Expect: 100-continue", "Content-Type: text/plain"])
+async def test_a_refusal_does_not_wait_for_a_body_that_does_not_come(server: RunningHttpServer, header: str) -> None:
+    status, _ = await exchange(server, request("POST /chat HTTP/1.1", header, "Content-Length: 5"))
+    assert status == 415
