@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,7 +23,6 @@ pytestmark = [
     pytest.mark.usefixtures("each_database"),
     pytest.mark.anyio,
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"),
 ]
 
 JOBS, ITEMS_PER_JOB, KILLS = 100, 3, 3
@@ -55,7 +52,7 @@ async def test_a_hundred_batches_over_three_kills_are_answered_and_paid_once(siz
                     while done_items(data_dir) < enough:  # another process sets no event
                         api.process_batches(20)
                         await anyio.sleep(POLL_INTERVAL_S)
-                    wire.process.send_signal(signal.SIGKILL)
+                    wire.process.kill()
                     wire.process.wait()
                 await api.wait_until_idle()
             async with connect("memory", "auto", data_dir, **fields) as desk:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import signal
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,7 +26,6 @@ pytestmark = [
     pytest.mark.usefixtures("each_database"),
     pytest.mark.anyio,
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"),
 ]
 
 ITEMS, KILLS = 1_000, 10
@@ -57,7 +54,7 @@ async def test_a_thousand_items_are_answered_once_each_through_faults_and_ten_ki
                     enough = ITEMS * (kill + 0.5 + chance.random() / 2) / (KILLS + 2)
                     while len(done_items(data_dir)) < enough:  # noqa: ASYNC110 - another process sets no event
                         await anyio.sleep(POLL_INTERVAL_S)
-                    stdio.process.send_signal(signal.SIGKILL)
+                    stdio.process.kill()
                     stdio.process.wait()
                 await api.wait_until_idle()
                 saved.append((done_items(data_dir), len(message_requests(api))))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import signal
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.usefixtures("each_database"),
     pytest.mark.anyio,
-    pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"),
 ]
 
 AT_ONCE = 8
@@ -134,7 +131,7 @@ async def live_and_die(victim: Victim, url: str, data_dir: Path, moment: float, 
             await victim.spoke.wait()
             await anyio.sleep(5 * (moment - 0.25))
         victim.killed_at = time.monotonic()
-        stdio.process.send_signal(signal.SIGKILL)
+        stdio.process.kill()
 
 
 def judge(victim: Victim, api: Simulator, data_dir: Path) -> list[str]:

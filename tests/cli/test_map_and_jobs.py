@@ -149,7 +149,6 @@ async def test_ctrl_c_stops_the_job_and_resume_sends_only_the_rest(map_items: Sh
     assert len(message_requests(map_items.api)) == 3
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
 async def test_a_command_runs_only_the_jobs_it_was_given(map_items: ShellCommand) -> None:
     """A command ends in a moment, and would cut the answers of other jobs that it had begun."""
     process = await _start_stalled_map(map_items)

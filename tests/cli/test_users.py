@@ -34,6 +34,7 @@ from mcp_server_claude.store.sqlite_connection import DATABASE_FILE
 from mcp_server_claude.users.tokens_and_sessions import UserDirectory
 from support.mcp_session import server_environment
 from support.server_command import server_command
+from support.symbolic_links import needs_links
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -371,6 +372,11 @@ def test_an_existing_file_is_never_overwritten(shell: Shell, tmp_path: Path) -> 
     mine.write_text("precious")
     assert shell.error_of("backup", mine) == f"{mine} already exists. Choose another name.\n"
     assert mine.read_text() == "precious"
+
+
+@needs_links
+def test_a_link_that_leads_nowhere_is_never_overwritten(shell: Shell, tmp_path: Path) -> None:
+    shell.output_of("user", "add", "ada")
     link = tmp_path / "link.db"
     link.symlink_to(tmp_path / "nowhere")
     assert "already exists" in shell.error_of("backup", link)

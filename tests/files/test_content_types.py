@@ -16,6 +16,7 @@ from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import content_blocks
 from mcp_server_claude.files.content_types import TextFile, UnsupportedFile, decode_text, detect_content
 from support.file_tree import FileTree, gif, jpeg, pdf, png, webp
+from support.symbolic_links import needs_links
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,6 +181,7 @@ def test_images_that_the_api_would_reject_are_not_sent(tree: FileTree) -> None:
         tree.attach("larger.gif", "many-*.jpg")
 
 
+@needs_links
 def test_the_order_of_the_caller_is_kept_and_duplicates_are_removed(tree: FileTree) -> None:
     (tree.root / "shot.png").write_bytes(png())
     seen = tree.attach(

@@ -11,6 +11,7 @@ import pytest
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import FilePolicy, build_attachments, gitignore_walk
 from support.file_tree import INSIDE_TEXT, build_file_tree, run_with_timeout
+from support.symbolic_links import needs_links
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,6 +114,7 @@ def test_a_glob_without_matches_names_the_directories_of_such_files(tree: Path) 
         ask(tree, "top.py/*")
 
 
+@needs_links
 def test_unsendable_matches_of_a_glob_are_skipped_and_reported(tree: Path) -> None:
     (tree / "src/z.so").write_bytes(b"\x7fELF" + bytes(50))
     (tree / "src/empty.py").write_text("")

@@ -14,6 +14,7 @@ from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeMode
 from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.files import RunLimit, glob_files, grep_files, list_directory, read_file, read_glob_grep
 from support.file_tree import CANARY, FileTree, pdf, png, run_with_timeout
+from support.symbolic_links import needs_links
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,7 @@ def text(path: str, tree: FileTree, first: int = 1, last: int = 0) -> str:
     return found
 
 
+@needs_links
 def test_a_directory_is_listed_without_its_secrets(tree: FileTree) -> None:
     names = list_directory("", tree.rules).split("\n")
     assert names[:3] == ["empty/", "keys/", "src/"]

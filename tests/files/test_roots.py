@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mcp_server_claude.files import roots_for
+from support.symbolic_links import needs_links
 from support.user_environment import user_variables
 
 
@@ -42,6 +43,7 @@ def test_a_system_directory_is_a_root_only_if_configured(wide: str) -> None:
     assert roots_for(cwd=directory, project_dir="", operator_roots=[directory], http=False) == (directory.resolve(),)
 
 
+@needs_links
 def test_the_home_directory_is_no_root_but_its_subdirectories_can_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,6 +60,7 @@ def test_the_home_directory_is_no_root_but_its_subdirectories_can_be(
     assert roots_for(cwd=home, project_dir="", operator_roots=[Path("~")], http=False) == (home,)
 
 
+@needs_links
 def test_roots_are_real_existing_and_unique_directories(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")

@@ -15,6 +15,7 @@ from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import grep_files, list_directory, sandbox
 from support import file_tree
 from support.file_tree import CANARY, INSIDE_TEXT, FileTree, blocks_json, read_tool_text, run_with_timeout
+from support.symbolic_links import needs_links
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -135,6 +136,7 @@ def test_an_editor_that_saves_in_between_does_not_fail_the_call(
     assert "from within" in tree.attached_texts("a.txt")[0]
 
 
+@needs_links
 def test_a_file_that_becomes_a_link_and_back_leaks_nothing(tree: FileTree) -> None:
     target, file, link = tree.root / "target.txt", tree.root / "t1", tree.root / "t2"
 
@@ -151,6 +153,7 @@ def test_a_file_that_becomes_a_link_and_back_leaks_nothing(tree: FileTree) -> No
     assert not any(CANARY in each for each in seen)
 
 
+@needs_links
 @pytest.mark.slow
 def test_a_directory_that_becomes_a_link_in_mid_walk_leaks_nothing(tree: FileTree, way: str) -> None:
     deep = tree.root / "one/two/three"
@@ -174,6 +177,7 @@ def test_a_directory_that_becomes_a_link_in_mid_walk_leaks_nothing(tree: FileTre
     assert way == "resolve" or not any("a.py" in each for each in seen[2 * ROUNDS :])
 
 
+@needs_links
 def test_a_link_that_points_in_and_out_leaks_nothing(tree: FileTree) -> None:
     link = tree.root / "turning"
 
@@ -220,6 +224,7 @@ def test_a_growing_file_is_read_up_to_its_first_length(tree: FileTree) -> None:
     assert all(each == "sent" or "at most" in each or "is empty" in each for each in seen)
 
 
+@needs_links
 def test_globs_and_searches_in_a_swapped_tree_leak_nothing(tree: FileTree) -> None:
     live, aside = tree.root / "live", tree.root / "aside"
     live.mkdir()

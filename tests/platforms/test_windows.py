@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcp_server_claude.files import roots, sandbox
+from mcp_server_claude.files import path_spellings, roots, sandbox
 from mcp_server_claude.files.sandbox import RootedPath, Roots, SandboxError
 
 if TYPE_CHECKING:
@@ -62,3 +62,21 @@ def test_streams_devices_and_names_that_windows_trims_are_never_opened(name: str
 def test_no_system_directory_of_windows_is_a_root(path: str, is_system: bool) -> None:  # noqa: FBT001
     is_windows_system = roots._is_windows_system  # pyright: ignore[reportPrivateUsage]
     assert is_windows_system(PureWindowsPath(path)) is is_system
+
+
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        (r"\\?\C:\work\a.txt", r"C:\work\a.txt"),
+        (r"@\\?\C:\work\a.txt", r"C:\work\a.txt"),
+        (r"\\?\UNC\host\share\a.txt", r"\\host\share\a.txt"),
+        (r"\\host\share\a.txt", r"\\host\share\a.txt"),
+        (r"\\.\C:\work\a.txt", r"\\.\C:\work\a.txt"),
+        (r"\\?\GLOBALROOT\Device\a.txt", r"\\?\GLOBALROOT\Device\a.txt"),
+    ],
+)
+def test_a_verbatim_path_is_read_without_its_prefix(written: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(path_spellings, "os", SimpleNamespace(sep="\\"))
+    assert path_spellings.path_spellings(written)[-1].path == path
+    monkeypatch.setattr(path_spellings, "os", SimpleNamespace(sep="/"))
+    assert path_spellings.path_spellings(written)[-1].path == written.removeprefix("@")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -153,7 +152,6 @@ asyncio.run(main())
 
 
 @pytest.mark.anyio
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
 async def test_kills_of_processes_that_share_a_job_lose_and_duplicate_nothing(
     tmp_path: Path, spawn: SpawnPython, store: Store
 ) -> None:
@@ -164,7 +162,7 @@ async def test_kills_of_processes_that_share_a_job_lose_and_duplicate_nothing(
         killed = spawn(WORK_FOREVER, tmp_path / "data")
         assert killed.stdout
         finished += [int(killed.stdout.readline()) for _ in range(acknowledged)]
-        killed.send_signal(signal.SIGKILL)
+        killed.kill()
         finished += [int(line) for line in killed.stdout if line.endswith("\n")]
     both = [spawn(WORK_FOREVER, tmp_path / "data") for _ in range(2)]
     finished += [int(line) for process in both for line in process.communicate()[0].split()]

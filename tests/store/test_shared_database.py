@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import stat
 import sys
 from typing import TYPE_CHECKING
@@ -19,10 +18,7 @@ if TYPE_CHECKING:
 
     from support.spawned_python import SpawnPython
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(sys.platform == "win32", reason="signals and permissions are POSIX's"),
-]
+pytestmark = pytest.mark.anyio
 
 COMMON = """
 import asyncio, os, sys, time
@@ -135,7 +131,7 @@ async def test_a_killed_writer_loses_no_commit_that_it_had_acknowledged(tmp_path
         writer = spawn(COMMON + WRITE_FOREVER, directory)
         assert writer.stdout
         acknowledged = [writer.stdout.readline().strip() for _ in range(50 + 37 * kill)]
-        writer.send_signal(signal.SIGKILL)
+        writer.kill()
         acknowledged += [line.strip() for line in writer.stdout if line.endswith("\n")]
         store = Store.open(directory)
         entries = {entry.id for entry in await store.read(request_ledger.entries_of_call, "c")}
@@ -154,6 +150,7 @@ async def test_a_hundred_reservations_in_two_processes_grant_exactly_the_cap(
     assert await store.read(budget_reservations.remaining_micros, "total", "2026-11-20", 100_000) == 10_000
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes of files")
 @pytest.mark.parametrize("umask", [0o022, 0o000, 0o377])
 async def test_the_directory_and_files_are_private_whatever_the_umask(
     tmp_path: Path, spawn: SpawnPython, umask: int

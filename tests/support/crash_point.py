@@ -17,6 +17,11 @@ from mcp_server_claude.__main__ import main
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+_KILL = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL
+"""On Windows `os.kill` ends a process at once, as `kill -9` does elsewhere, with this number as its exit code."""
+KILLED = int(_KILL) if sys.platform == "win32" else -int(_KILL)
+"""The exit code of a process that was killed here."""
+
 
 def kill_at(module_name: str, function_name: str, when: str) -> None:
     """Replace a coroutine function by one that kills this process before or after it."""
@@ -26,7 +31,7 @@ def kill_at(module_name: str, function_name: str, when: str) -> None:
     async def crash(*arguments: Any, **options: Any) -> None:
         if when == "after":
             await original(*arguments, **options)
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), _KILL)
 
     setattr(module, function_name, crash)
 

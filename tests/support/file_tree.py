@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel
 from mcp_server_claude.files import FilePolicy, build_attachments, read_file
+from support.symbolic_links import CAN_LINK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +74,7 @@ def blocks_json(blocks: Sequence[Block]) -> str:
 
 
 def build_file_tree(base: Path) -> FileTree:
-    """`base/root` and `base/outside`, with links, pipes, sockets and secrets."""
+    """`base/root` and `base/outside`, with links where they can be made, pipes, sockets and secrets."""
     root, outside = base / "root", base / "outside"
     for directory in (root / "src", root / ".git", root / ".ssh", root / "keys", root / "empty", outside):
         directory.mkdir(parents=True)
@@ -111,7 +112,7 @@ def build_file_tree(base: Path) -> FileTree:
         "to-pipe": "pipe",
         "link-0": "a.txt",
     } | {f"link-{n}": f"link-{n - 1}" for n in range(1, 60)}
-    for name, target in links.items():
+    for name, target in links.items() if CAN_LINK else ():
         (root / name).symlink_to(target)
     if sys.platform != "win32":  # where Python has neither
         os.mkfifo(root / "pipe")
@@ -121,7 +122,7 @@ def build_file_tree(base: Path) -> FileTree:
             os.mknod(root / "device", 0o600 | 0o020000, os.makedev(1, 5))  # /dev/zero
         except PermissionError:
             (root / "device").symlink_to("/dev/zero")
-    else:
+    elif CAN_LINK:
         (root / "device").symlink_to("/dev/zero")
     return FileTree(root, outside, FilePolicy(roots=(root,)))
 

@@ -17,6 +17,8 @@ _LINES = re.compile(
     r"(?::(?P<first>\d{1,8})(?:-(?P<last>\d{1,8})|:\d{1,8})?|#L(?P<first_l>\d{1,8})(?:-L?(?P<last_l>\d{1,8}))?)\Z"
 )
 _DRIVE = re.compile(r"/[A-Za-z]:/")
+# The prefix of a path that Windows takes as it is written; programs print it where they have resolved a path.
+_VERBATIM = re.compile(r"\\\\\?\\(?:(?P<share>UNC\\)|(?=[A-Za-z]:\\))", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,10 @@ def path_spellings(name: str) -> list[NamedPath]:
     Raises:
         RequestError: It is a `file:` URI of another machine.
     """
-    path = _path_of_file_uri(name) if name[:5].lower() == "file:" else name
+    path = _path_of_file_uri(name) if name[:5].lower() == "file:" else _without_verbatim_prefix(name)
     spellings = [NamedPath(path)]
     if path.startswith("@") and len(path) > 1:
-        spellings.append(NamedPath(path[1:].removeprefix('"').removesuffix('"')))
+        spellings.append(NamedPath(_without_verbatim_prefix(path[1:].removeprefix('"').removesuffix('"'))))
     return spellings + [named for each in spellings if (named := _without_lines(each.path)) is not None]
 
 
@@ -60,6 +62,12 @@ def _path_of_file_uri(uri: str) -> str:
     if os.sep == "\\" and _DRIVE.match(path):  # file:///C:/x
         path = path[1:]
     return path + (parts["fragment"] or "")
+
+
+def _without_verbatim_prefix(path: str) -> str:
+    r"""`C:\x` of `\\?\C:\x` and `\\host\share\x` of `\\?\UNC\host\share\x`, on Windows."""
+    prefix = _VERBATIM.match(path) if os.sep == "\\" else None
+    return ("\\\\" if prefix["share"] else "") + path[prefix.end() :] if prefix else path
 
 
 def _without_lines(path: str) -> NamedPath | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +11,7 @@ import pytest
 import support
 from mcp_server_claude.jobs import batch_items, batch_submission, job_runner
 from mcp_server_claude.simulator import Pace, Simulator
+from support.crash_point import KILLED
 from support.mcp_session import connect
 from support.server_database import select_rows
 from support.stdio_process import stdio_process
@@ -22,10 +21,7 @@ if TYPE_CHECKING:
 
     from mcp.types import CallToolResult
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's"),
-]
+pytestmark = pytest.mark.anyio
 PATIENCE_S = 600.0
 """Seconds after which a test that hangs fails; how busy the machine is proves nothing."""
 CRASH_POINT = str(Path(support.__path__[0]) / "crash_point.py")
@@ -52,7 +48,7 @@ async def crash_at(crash_point: Sequence[str], tmp_path: Path, **fields: Any) ->
     async with stdio_process(tmp_path / "data", command=[CRASH_POINT, *crash_point], **fields) as server:
         await server.initialize()
         await server.send({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
-        assert await server.wait_for_exit() == -signal.SIGKILL, server.stderr.read_text()
+        assert await server.wait_for_exit() == KILLED, server.stderr.read_text()
 
 
 async def finish_job(tmp_path: Path, **fields: Any) -> dict[str, Any]:
