@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShellCommand:
-    """Runs a command in `directory`; calling it returns the finished process."""
+    """Runs a command in `directory`; calling it returns the finished process, with lines that end in LF."""
 
     api: Simulator
     data_dir: Path
@@ -33,13 +34,16 @@ class ShellCommand:
     async def __call__(
         self, *arguments: str, stdin: bytes = b"", **fields: object
     ) -> subprocess.CompletedProcess[bytes]:
-        return await anyio.run_process(
+        done = await anyio.run_process(
             server_command(*self.words, *arguments),
             input=stdin,
             check=False,
             cwd=self.directory,
             env=self.environment(**fields),
         )
+        line_end = os.linesep.encode()  # Python ends the lines of text with it
+        done.stdout, done.stderr = (each.replace(line_end, b"\n") for each in (done.stdout, done.stderr))
+        return done
 
 
 def shell_command(api: Simulator, tmp_path: Path, *words: str) -> ShellCommand:
