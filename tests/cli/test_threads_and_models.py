@@ -54,8 +54,10 @@ async def test_conversations_are_listed_searched_shown_and_exported(threads: She
 
 async def test_an_unknown_conversation_is_an_error(threads: ShellCommand) -> None:
     done = await threads("show", "t_0000000000000000")
-    assert done.returncode == 1
+    assert done.returncode == 2  # a wrong argument, as of `ask --thread`
     assert b"There is no conversation" in done.stderr
+    nobody = await replace(threads, words=("usage",))("--user", "nobody")
+    assert nobody.returncode == 2, nobody.stderr
     assert (await threads("list", "--user", "ada")).stdout == b"There are no conversations.\n"
 
 
@@ -68,6 +70,13 @@ async def test_models_have_limits_and_prices(threads: ShellCommand) -> None:
     (sonnet,) = [each for each in json.loads((await models("--json")).stdout) if each["id"] == "claude-sonnet-5-5"]
     assert sonnet["family"] == "sonnet"
     assert sonnet["usd_per_million_output_tokens"] > sonnet["usd_per_million_input_tokens"] > 0
+
+
+@pytest.mark.parametrize("forms", [("--json", "--csv"), ("--chart", "--csv"), ("--status-line", "--json")])
+async def test_usage_takes_one_form_of_output(threads: ShellCommand, forms: tuple[str, str]) -> None:
+    done = await replace(threads, words=("usage",))(*forms)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"choose one of them" in done.stderr
 
 
 async def test_usage_is_by_the_project_of_the_setting_or_of_the_directory(threads: ShellCommand) -> None:

@@ -204,7 +204,7 @@ def test_a_removed_user_has_no_access_and_the_name_is_not_reused_by_accident(she
     assert "ada is removed" in shell.output_of("user", "remove", "Ada")
     assert authenticate(server, token) is None
     assert shell.output_of("user", "list").startswith("There are no users.")
-    assert "pass --again if it is the same person" in shell.error_of("user", "add", "ada")
+    assert "pass --again if it is the same person" in shell.error_of("user", "add", "ada", code=2)
     again = shell.output_of("user", "add", "ada", "--again", "-q").strip()
     assert authenticate(server, again)
     assert authenticate(server, token) is None
@@ -212,18 +212,18 @@ def test_a_removed_user_has_no_access_and_the_name_is_not_reused_by_accident(she
 
 @pytest.mark.parametrize("command", ["rotate", "remove"])
 def test_an_unknown_user_is_reported(shell: Shell, command: str) -> None:
-    assert shell.error_of("user", command, "bob").startswith("No user is named bob.")
+    assert shell.error_of("user", command, "bob", code=2).startswith("No user is named bob.")
 
 
 def test_an_invalid_or_taken_name_is_reported(shell: Shell) -> None:
-    assert "A user name has up to 64" in shell.error_of("user", "add", "local")
+    assert "A user name has up to 64" in shell.error_of("user", "add", "local", code=2)
     shell.output_of("user", "add", "ada")
-    assert "A user named ada already exists" in shell.error_of("user", "add", "ada")
+    assert "A user named ada already exists" in shell.error_of("user", "add", "ada", code=2)
 
 
 def test_without_a_ledger_on_disk_no_user_is_added(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
-    complaint = Shell(tmp_path / "data").error_of("user", "add", "ada")
+    complaint = Shell(tmp_path / "data").error_of("user", "add", "ada", code=78)
     assert complaint.startswith("The ledger is kept in memory: ")
     assert len(complaint.splitlines()) == 1
 
@@ -324,7 +324,7 @@ def test_an_invalid_time_span_is_reported(shell: Shell) -> None:
 
 def test_more_periods_than_a_report_holds_are_rejected_instead_of_left_out(shell: Shell, server: Store) -> None:
     asyncio.run(server.write(spend, "ada", 500_000))
-    complaint = shell.error_of("usage", "--since", "2020-01-01", "--by", "day")
+    complaint = shell.error_of("usage", "--since", "2020-01-01", "--by", "day", code=2)
     assert complaint == "There are more than 1,000 days in that time. Choose a shorter one.\n"
     assert "$0.500" in shell.output_of("usage", "--since", "2020-01-01", "--by", "month")
 
@@ -539,11 +539,13 @@ def test_the_prompts_typed_into_chat_are_deleted_unless_another_user_is_named(sh
 
 @pytest.mark.parametrize("command", [("forget", "-y"), ("forget",), ("usage",), ("usage", "--by", "day")])
 def test_an_unknown_user_is_an_error(shell: Shell, command: tuple[str, ...]) -> None:
-    assert shell.error_of(*command, "--user", "nobody").startswith("There is no user named 'nobody'. To see all: ")
+    complaint = shell.error_of(*command, "--user", "nobody", code=2)
+    assert complaint.startswith("There is no user named 'nobody'. To see all: ")
 
 
 def test_a_ledger_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
     shell = Shell(tmp_path / "data")
-    for arguments in (["forget", "--user", "ada"], ["forget", "--user", "ada", "-y"], ["backup", tmp_path / "copy"]):
-        assert len(shell.error_of(*arguments).splitlines()) == 1
+    for arguments in (["forget", "--user", "ada"], ["forget", "--user", "ada", "-y"]):
+        assert len(shell.error_of(*arguments, code=78).splitlines()) == 1
+    assert len(shell.error_of("backup", tmp_path / "copy").splitlines()) == 1

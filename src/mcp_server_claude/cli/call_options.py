@@ -25,7 +25,12 @@ ModelOption: TypeAlias = Annotated[
 ]
 EffortOption: TypeAlias = Annotated[
     Literal["", "low", "medium", "high", "xhigh", "max"],
-    typer.Option("--effort", help="How hard to think. Default: the model's own.", show_default=False),
+    typer.Option(
+        "--effort",
+        metavar="<low|medium|high|xhigh|max>",
+        help="How hard to think. Default: the model's own.",
+        show_default=False,
+    ),
 ]
 SystemOption: TypeAlias = Annotated[
     str, typer.Option("--system", "-s", metavar="TEXT", help="Role and rules for the answer.")

@@ -159,7 +159,7 @@ async def job_exit_code(services: Services, snapshot: JobSnapshot) -> int:
         error = item.error
         if error is None and item.call_id:
             error = (await services.calls.read_call(item.call_id, snapshot.record.user)).record.failure
-        for error_class, code in shell_call.EXIT_CODES:
+        for error_class, code in terminal_output.EXIT_CODES:
             if error is not None and error.get("class") == error_class.class_name:
                 return code
     return shell_call.EXIT_INCOMPLETE

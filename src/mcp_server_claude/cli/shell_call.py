@@ -1,7 +1,7 @@
 """Calls of the shell: the same engine as behind MCP and HTTP, with Ctrl-C and exit codes.
 
-Exit codes follow sysexits.h where it has one: 0 a complete answer, 1 an incomplete one, 2 a wrong argument or question,
-75 a temporary error, 78 a missing or wrong configuration, 130 Ctrl-C.
+The exit code is 0 for a complete answer, 1 for an incomplete one, 130 after Ctrl-C; those of errors are in
+`terminal_output`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import typer
@@ -21,7 +21,7 @@ from mcp_server_claude.calls.ask_request import CallOrigin
 from mcp_server_claude.calls.usage_footer import usage_footer
 from mcp_server_claude.cli import terminal_output
 from mcp_server_claude.cli.markdown_stream import without_control_characters
-from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError
+from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.telemetry import stderr_logging
 from mcp_server_claude.users.user import LOCAL
@@ -34,12 +34,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EXIT_INCOMPLETE, EXIT_USAGE, EXIT_TEMPORARY, EXIT_CONFIGURATION, EXIT_INTERRUPTED = 1, 2, 75, 78, 130
-EXIT_CODES: tuple[tuple[type[CallError], int], ...] = (
-    (RequestError, EXIT_USAGE),
-    (TemporaryError, EXIT_TEMPORARY),
-    (ConfigurationError, EXIT_CONFIGURATION),
-)
+EXIT_INCOMPLETE, EXIT_INTERRUPTED = 1, 130
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,15 +79,9 @@ def run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     try:
         return anyio.run(_with_services, work)
     except CallError as failure:
-        exit_with_call_error(failure)
+        terminal_output.exit_with_call_error(failure)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-def exit_with_call_error(failure: CallError) -> NoReturn:
-    """End with the error on stderr and the exit code of its class."""
-    typer.secho(terminal_output.shell_error_text(failure), fg="red", err=True)
-    raise typer.Exit(exit_code(failure))
 
 
 @contextmanager
@@ -101,12 +90,7 @@ def exit_on_call_error() -> Generator[None]:
     try:
         yield
     except CallError as failure:
-        exit_with_call_error(failure)
-
-
-def exit_code(failure: CallError) -> int:
-    """The exit code of an error."""
-    return next((code for kind, code in EXIT_CODES if isinstance(failure, kind)), 1)
+        terminal_output.exit_with_call_error(failure)
 
 
 def print_footer(reply: Reply) -> None:

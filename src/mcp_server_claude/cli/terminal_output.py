@@ -15,7 +15,7 @@ import typer
 from rich.cells import cell_len, set_cell_size
 
 from mcp_server_claude.cli.command_line import pasteable_command
-from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, UnknownIdError
+from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError, UnknownIdError
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.store import Store, call_journal, request_ledger, store_errors_as, user_rows
 from mcp_server_claude.telemetry import stderr_logging
@@ -30,6 +30,14 @@ GAP = "  "
 RECORD_INDENT = "  "
 MIN_TEXT_COLUMNS = 16
 """Columns of a terminal to which a text is cut at most."""
+
+EXIT_CODES: tuple[tuple[type[CallError], int], ...] = (
+    (RequestError, 2),
+    (TemporaryError, 75),
+    (ConfigurationError, 78),
+)
+"""The exit codes of errors, from sysexits.h where it has one: a wrong argument or question, a temporary error, a
+missing or wrong configuration. Other errors exit with 1."""
 
 
 def shell_error_text(error: CallError) -> str:
@@ -46,6 +54,12 @@ def exit_with_error(why: object) -> NoReturn:
     raise typer.Exit(1)
 
 
+def exit_with_call_error(failure: CallError) -> NoReturn:
+    """End with the error on stderr and the exit code of its class."""
+    typer.secho(shell_error_text(failure), fg="red", err=True)
+    raise typer.Exit(next((code for kind, code in EXIT_CODES if isinstance(failure, kind)), 1))
+
+
 @cache
 def load_settings() -> Settings:
     """The settings; each one that could not be read is a line on stderr."""
@@ -56,12 +70,12 @@ def load_settings() -> Settings:
 
 
 def run_with_store(work: Callable[[Settings, Store], Awaitable[T]]) -> T:
-    """Run `work` with the ledger on disk and return its result; an error ends the command."""
+    """Run `work` with the ledger on disk and return its result; an error ends the command with its exit code."""
     stderr_logging.log_only_bugs()
     try:
         return anyio.run(_with_open_store, load_settings(), work)
     except CallError as failure:
-        exit_with_error(shell_error_text(failure))
+        exit_with_call_error(failure)
 
 
 async def _with_open_store(settings: Settings, work: Callable[[Settings, Store], Awaitable[T]]) -> T:

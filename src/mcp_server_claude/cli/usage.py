@@ -91,6 +91,8 @@ def show_usage(
     For the status line of Claude Code, put this into its settings.json:
     `"statusLine": {"type": "command", "command": "mcp-server-claude usage --status-line"}`
     """
+    if as_json + as_csv + chart + status_line > 1:
+        raise typer.BadParameter("choose one of them.", param_hint="--json, --csv, --chart, --status-line")
     name = user.strip().lower() or None
     if name:
         terminal_output.run_with_store(partial(terminal_output.check_user_exists, name=name))
