@@ -103,6 +103,12 @@ async def test_each_failure_has_a_message_and_the_exit_code_of_its_class(
     assert b"Traceback" not in done.stderr
 
 
+async def test_an_invalid_setting_is_reported_once(ask: ShellCommand) -> None:
+    done = await ask("hi", user_concurrent="several")
+    assert (done.returncode, done.stdout) == (78, b"")
+    assert done.stderr.count(b"MCP_CLAUDE_USER_CONCURRENT") == 1, done.stderr
+
+
 async def test_a_cost_above_the_limit_needs_approval_without_a_terminal(ask: ShellCommand) -> None:
     refused = await ask("Hi", confirm_above_usd=0.05)
     assert (refused.returncode, refused.stdout) == (2, b"")

@@ -56,7 +56,8 @@ def exit_with_error(why: object) -> NoReturn:
 
 def exit_with_call_error(failure: CallError) -> NoReturn:
     """End with the error on stderr and the exit code of its class."""
-    typer.secho(shell_error_text(failure), fg="red", err=True)
+    if str(failure) != " ".join(load_settings().problems):  # which `load_settings` has printed
+        typer.secho(shell_error_text(failure), fg="red", err=True)
     raise typer.Exit(next((code for kind, code in EXIT_CODES if isinstance(failure, kind)), 1))
 
 
