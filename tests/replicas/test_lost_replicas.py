@@ -117,8 +117,8 @@ async def test_the_items_of_a_killed_replica_are_answered_by_another_one_without
             worker, home = "", 0
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(ask)
-                await poll_until(lambda: done_items(replicas) >= 4)
-                (worker,) = {row["owner"] for row in replicas.rows("select owner from job_item where owner <> ''")}
+                await poll_until(lambda: done_items(replicas) >= 4 and bool(item_owners(replicas)))
+                (worker,) = item_owners(replicas)
                 home = replicas.proxy.served[-1][1]
                 tasks.cancel_scope.cancel()
             replicas.servers[home].kill()
@@ -130,6 +130,11 @@ async def test_the_items_of_a_killed_replica_are_answered_by_another_one_without
         assert len(workers) == 2
         assert worker in workers
         assert 0 <= len(message_requests(upstream)) - len(items) <= len(interrupted)
+
+
+def item_owners(replicas: Replicas) -> set[str]:
+    """The servers that answer an item now; none between one item and the next."""
+    return {row["owner"] for row in replicas.rows("select owner from job_item where owner <> ''")}
 
 
 def done_items(replicas: Replicas) -> int:
@@ -155,7 +160,7 @@ async def test_a_suspended_replica_is_given_up_and_closes_its_call_itself_when_i
                 again = await ask_chat(client, "Continue.", thread=thread, **ONE_CALL)
                 assert again[-1].json["complete"] is True
                 home.process.send_signal(signal.SIGCONT)
-                await poll_until(lambda: ends(replicas) == ["complete", "complete"])
+                await poll_until(lambda: ends(replicas) == call_ends(replicas) == ["complete", "complete"])
                 complete = await resume(client, so_far[-1])
         first = next(each for each in message_requests(upstream) if LONG in str(each.body))
         assert event_text(so_far + complete) == first.text
@@ -166,7 +171,13 @@ async def test_a_suspended_replica_is_given_up_and_closes_its_call_itself_when_i
 
 
 def ends(replicas: Replicas) -> list[str]:
+    """How each request has ended."""
     return [row["end"] for row in replicas.rows('select "end" from entry order by started_at')]
+
+
+def call_ends(replicas: Replicas) -> list[str]:
+    """How each call has ended. Its text is stored after the end of its request."""
+    return [row["end"] for row in replicas.rows('select "end" from call order by started_at')]
 
 
 @pytest.mark.slow
