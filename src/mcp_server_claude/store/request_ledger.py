@@ -296,9 +296,8 @@ def close_orphaned_entries(tx: Transaction, now: float, *, spends_reservations: 
         changes += budget_reservations.settle_orphan(tx, entry.id, spent, in_full=spends_reservations)
         changes += daily_rollups.changes_of_sums(entry)
     tx.change_shared_rows(changes)
-    expired_at = max(
-        0.0, now - ORPHAN_RETENTION_S
-    )  # before 1970 `gmtime` of Windows fails, where a clock was never set
+    # A clock that was never set is near 1970, before which `gmtime` of Windows fails.
+    expired_at = max(0.0, now - ORPHAN_RETENTION_S)
     budget_reservations.delete_settled_orphans(tx, time.strftime("%Y-%m-%d", time.gmtime(expired_at)))
     return [entry.id for entry, _ in closed]
 
