@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import pytest
@@ -20,9 +21,18 @@ from mcp_server_claude.event_loop import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Awaitable, Callable, Generator
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the loop of Windows has no selector")
+
+
+T = TypeVar("T")
+
+
+def run_in_server_loop(function: Callable[[], Awaitable[T]]) -> T:
+    """Run a function as a server does, on a thread of its own: other tests leave a loop on theirs."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(lambda: anyio.run(function, backend_options=event_loop_options())).result()
 
 
 class FakeClock:
@@ -115,7 +125,7 @@ def test_a_server_runs_on_a_loop_with_this_selector() -> None:
     async def selector_of_loop() -> object:
         return getattr(asyncio.get_running_loop(), "_selector", None)
 
-    assert isinstance(anyio.run(selector_of_loop, backend_options=event_loop_options()), CoalescingSelector)
+    assert isinstance(run_in_server_loop(selector_of_loop), CoalescingSelector)
 
 
 def test_timers_and_threads_wake_a_busy_loop() -> None:
@@ -131,4 +141,4 @@ def test_timers_and_threads_wake_a_busy_loop() -> None:
                 done.append(number)
         return done
 
-    assert anyio.run(work, backend_options=event_loop_options()) == [0, 50, 100, 150]
+    assert run_in_server_loop(work) == [0, 50, 100, 150]
