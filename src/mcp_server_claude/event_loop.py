@@ -2,8 +2,8 @@
 interrupts (Linux, "NAPI").
 
 Hundreds of streams would wake the loop thousands of times a second, each time for one delta. A pause before the loop
-waits for events makes one wake-up of several. It is made only after a tenth of a second with that many wake-ups, and
-only where no callback is ready: a call alone, and a loop that has work, never wait for it.
+waits for events makes one wake-up of several. It is made only after a twentieth of a second with that many wake-ups,
+and only where no callback is ready: a call alone, and a loop that has work, never wait for it.
 """
 
 from __future__ import annotations

@@ -52,6 +52,14 @@ def test_a_request_is_finished_exactly_once(tx: Transaction) -> None:
     ]
 
 
+def test_the_cost_of_an_entry_whose_row_was_deleted_is_spent_and_its_reservation_released(tx: Transaction) -> None:
+    request_ledger.open_entry(tx, ONE)
+    reserve(tx, 400)
+    tx.execute("delete from entry")
+    assert not request_ledger.close_entry(tx, "r_1", EntryResult(end="complete", ended_at=NOON + 1), 30)
+    assert remaining(tx) == [970, 970]
+
+
 def test_model_and_request_id_recorded_during_the_request_survive_an_end_without_them(tx: Transaction) -> None:
     request_ledger.open_entry(tx, ONE)
     assert request_ledger.record_entry_progress(

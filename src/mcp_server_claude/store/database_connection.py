@@ -20,9 +20,8 @@ class DatabaseConnection:
     `errors` are those of the database's client library, which `execute` and the transaction can raise.
     `to_store_error` makes a store error of one of them, which is chained. `is_conflict` is true for one by which a
     transaction was given up in favour of another, so that it can run again. `is_lost` is true once the connection can
-    never be used again. `has_begun` is false while nothing
-    of a transaction has reached the database as far as is known: it can run again on another connection. `close` never
-    fails, and returns a pooled connection to its pool.
+    never be used again. `has_begun` is false while nothing of a transaction has reached the database as far as is
+    known: it can run again on another connection. `close` never fails, and returns a pooled connection to its pool.
     """
 
     transaction: Transaction

@@ -258,7 +258,8 @@ def close_entry(
     if end is None and opened is not None:
         _write_missing_entry(tx, opened, result, spent_micros, settlements)
         return True
-    if end != "interrupted":  # such an entry has no reservations
+    if end != "interrupted":
+        tx.change_shared_rows(settlements)  # only an entry whose row was deleted still has reservations
         return False
     tx.require_own_transaction()  # the sums change before and after the entry
     tx.change_shared_rows(settlements)
