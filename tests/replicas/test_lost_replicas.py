@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from mcp_server_claude.simulator import Simulator
-    from support.http_server import ServerSentEvent
+    from support.http_server import HttpServerProcess, ServerSentEvent
     from support.replicas import Replicas
 
 pytestmark = [
@@ -114,14 +114,15 @@ async def test_the_items_of_a_killed_replica_are_answered_by_another_one_without
                 async with mcp_client(replicas) as client:
                     await client.call_tool("claude_map", arguments)
 
-            worker, home = "", 0
+            worker = ""
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(ask)
-                await poll_until(lambda: done_items(replicas) >= 4 and bool(item_owners(replicas)))
-                (worker,) = item_owners(replicas)
-                home = replicas.proxy.served[-1][1]
+                await poll_until(lambda: done_items(replicas) >= 4)
+                worker = first_worker(replicas)
+                home = replicas.servers[replicas.proxy.served[-1][1]]
+                await poll_until(lambda: is_suspended_in_mid_item(home, worker, replicas))
+                home.kill()
                 tasks.cancel_scope.cancel()
-            replicas.servers[home].kill()
             await poll_until(lambda: done_items(replicas) == len(items))  # without any request
             await poll_until(lambda: replicas.rows("select state from job") == [{"state": "closed"}])
         interrupted = replicas.rows("select * from job_item where interruptions > 0")
@@ -132,9 +133,18 @@ async def test_the_items_of_a_killed_replica_are_answered_by_another_one_without
         assert 0 <= len(message_requests(upstream)) - len(items) <= len(interrupted)
 
 
-def item_owners(replicas: Replicas) -> set[str]:
-    """The servers that answer an item now; none between one item and the next."""
-    return {row["owner"] for row in replicas.rows("select owner from job_item where owner <> ''")}
+def first_worker(replicas: Replicas) -> str:
+    """The server that has begun a job; another one may have joined it since."""
+    return str(replicas.rows("select worker from entry order by started_at limit 1")[0]["worker"])
+
+
+def is_suspended_in_mid_item(server: HttpServerProcess, worker: str, replicas: Replicas) -> bool:
+    """Suspend a server, unless it is between one item and the next."""
+    server.process.send_signal(signal.SIGSTOP)
+    if replicas.rows("select seq from job_item where owner = %s", worker):
+        return True
+    server.process.send_signal(signal.SIGCONT)
+    return False
 
 
 def done_items(replicas: Replicas) -> int:
