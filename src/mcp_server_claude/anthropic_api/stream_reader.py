@@ -14,7 +14,8 @@ import anyio
 import anyio.lowlevel
 
 from mcp_server_claude import pricing
-from mcp_server_claude.anthropic_api.read_coalescing import ReadCoalescer
+from mcp_server_claude.anthropic_api.read_coalescing import MIN_FULL_READ_BYTES, ReadCoalescer
+from mcp_server_claude.anthropic_api.read_turns import ReadTurns
 from mcp_server_claude.anthropic_api.response_headers import media_type
 from mcp_server_claude.anthropic_api.response_limits import too_large_error
 from mcp_server_claude.anthropic_api.sse_events import (
@@ -36,10 +37,9 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.anthropic_api.message_stream import MessageStream
 
-MAX_BYTES_PER_CHECKPOINT = 16 * 1024
-"""Bytes after which other tasks run. One read of a socket may hold more: another tool's answer would wait for all of it
-(benchmarks/, `measure_another_tool`)."""
-EVENTS_PER_CHECKPOINT = 8
+MAX_BYTES_PER_TURN = 16 * 1024
+"""Bytes of a fast stream that are parsed in one turn. One read of a socket may hold more."""
+EVENTS_PER_TURN = 8
 """The same for events that the SDK decodes."""
 MAX_STREAM_BYTES = 128 << 20
 """Bytes of one response, decompressed: a thousand bytes for each of the 128,000 tokens that a model may write."""
@@ -126,15 +126,16 @@ async def _read_bytes(
     requested_id: str,
 ) -> None:
     splitter = EventSplitter()
+    turns = ReadTurns.of_running_loop()
     size = 0
     async for chunk in chunks:
         size += len(chunk)
         if size > MAX_STREAM_BYTES:
             raise too_large_error()
-        for start in range(0, len(chunk), MAX_BYTES_PER_CHECKPOINT):
-            if start:
-                await anyio.lowlevel.checkpoint()
-            events = splitter.feed(chunk[start : start + MAX_BYTES_PER_CHECKPOINT])
+        for start in range(0, len(chunk), MAX_BYTES_PER_TURN):
+            if len(chunk) >= MIN_FULL_READ_BYTES:
+                await turns.wait_for_turn()
+            events = splitter.feed(chunk[start : start + MAX_BYTES_PER_TURN])
             await _feed_events(events, message_stream, observer, requested_id)
             if message_stream.is_finished:
                 await _drain(chunks)
@@ -177,6 +178,7 @@ async def _read_sdk_events(
     stream: AsyncStream[RawMessageStreamEvent], message_stream: MessageStream, requested_id: str
 ) -> None:
     """Read Amazon's binary event stream, which the SDK decodes. An error after the message's end is passed over."""
+    turns = ReadTurns.of_running_loop()
     try:
         async for typed in stream:
             event = cast("dict[str, object]", typed.model_dump(exclude_unset=True, warnings=False))
@@ -185,8 +187,8 @@ async def _read_sdk_events(
             message_stream.feed_events([event])
             if message_stream.bytes_received() > MAX_STREAM_BYTES:
                 raise too_large_error()  # noqa: TRY301
-            if not message_stream.event_count % EVENTS_PER_CHECKPOINT:
-                await anyio.lowlevel.checkpoint()
+            if not message_stream.event_count % EVENTS_PER_TURN:
+                await turns.wait_for_turn()
     except Exception:
         if not message_stream.is_finished:
             raise
