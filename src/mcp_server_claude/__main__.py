@@ -6,11 +6,9 @@ import os
 import sys
 
 from mcp_server_claude.errors import local_resource_error
+from mcp_server_claude.exit_codes import EXIT_CONFIGURATION, error_exit_code
 from mcp_server_claude.open_file_limit import low_limit_message, raise_open_file_limit
 from mcp_server_claude.standard_streams import drop_unwritable_stderr, open_missing_streams, restart_in_utf8_mode
-
-EXIT_TEMPORARY = 75
-"""EX_TEMPFAIL of sysexits.h."""
 
 
 def main() -> None:
@@ -24,14 +22,15 @@ def main() -> None:
         if failure is None:
             raise
         sys.stderr.write(f"{failure}\n")
-        sys.exit(EXIT_TEMPORARY)
+        sys.exit(error_exit_code(failure))
     finally:
         drop_unwritable_stderr()
 
 
 def _run(missing_streams: frozenset[int]) -> None:
     if message := low_limit_message(raise_open_file_limit()):
-        sys.exit(message)
+        sys.stderr.write(f"{message}\n")
+        sys.exit(EXIT_CONFIGURATION)
     if len(sys.argv) > 1 or "_MCP_SERVER_CLAUDE_COMPLETE" in os.environ:  # a shell asks for completions
         from mcp_server_claude.cli import app
 

@@ -100,7 +100,7 @@ def test_a_pasteable_command_names_a_path_unless_the_shell_finds_it_by_name(
     [
         (["frobnicate"], "No such command 'frobnicate'."),
         (["--frobnicate"], "No such option: --frobnicate"),
-        (["config", "emacs"], "'emacs' is not one of 'claude-code'"),
+        (["config", "emacs"], "Invalid value for 'client': 'emacs' is not one of claude-code, claude-desktop, "),
         (["config", "--json"], "name one client: claude-code"),
         (["simulate", "--port", "70000"], "Invalid value for '--port'"),
     ],
@@ -138,7 +138,7 @@ def test_a_port_in_use_is_reported_in_one_line() -> None:
         second = shell("simulate", "--port", port)
         process.terminate()
 
-    assert second.returncode == 1
+    assert second.returncode == 78
     assert second.stderr.startswith(f"Cannot listen on 127.0.0.1:{port}: ")
     assert len(second.stderr.splitlines()) == 1
 

@@ -149,7 +149,7 @@ def test_live_without_a_key_is_an_error_in_one_sentence(tmp_path: Path) -> None:
         server_command("demo", "--live"), check=False, capture_output=True, encoding="utf-8", env=environment(tmp_path)
     )
 
-    assert done.returncode == 1
+    assert done.returncode == 78
     assert done.stdout == ""
     assert done.stderr == ("--live needs a key: set MCP_CLAUDE_API_KEY or ANTHROPIC_API_KEY, or leave --live out.\n")
 
@@ -236,6 +236,6 @@ async def test_live_with_a_rejected_key_shows_the_reason(tmp_path: Path) -> None
         variables = environment(tmp_path, MCP_CLAUDE_API_KEY="sk-ant-fake", MCP_CLAUDE_BASE_URL=api.url)
         done = await anyio.run_process(server_command("demo", "--live"), check=False, env=variables)
 
-    assert done.returncode == 1
+    assert done.returncode == 78
     assert "does not accept the API key" in done.stdout.decode()
     assert b"Traceback" not in done.stdout + done.stderr

@@ -106,7 +106,7 @@ async def start_error(arguments: list[str], tmp_path: Path, **fields: object) ->
         process = start_server(["--http", *arguments], tmp_path / "data", errors, {}, **fields)
     with anyio.fail_after(60):
         out, _ = await anyio.to_thread.run_sync(process.communicate)
-    assert process.returncode == 1
+    assert process.returncode == 78
     assert out == b""
     return " ".join(stderr.read_text().split())
 

@@ -48,7 +48,7 @@ async def test_conversations_are_listed_searched_shown_and_exported(threads: She
     assert exported.returncode == 0, exported.stderr
     assert json.loads((threads.directory / "tea.json").read_text(encoding="utf-8"))["messages"][0]["role"] == "user"
     again = await threads("export", first, "tea.json")
-    assert again.returncode == 1
+    assert again.returncode == 2
     assert b"already exists" in again.stderr
 
 

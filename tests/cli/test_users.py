@@ -89,7 +89,7 @@ class Shell:
         assert done.stderr == ""
         return done.stdout
 
-    def error_of(self, *arguments: str | Path, code: int = 1) -> str:
+    def error_of(self, *arguments: str | Path, code: int) -> str:
         done = self(*arguments)
         assert done.returncode == code, done.stdout
         assert "Traceback" not in done.stderr
@@ -370,7 +370,7 @@ def test_an_existing_file_is_never_overwritten(shell: Shell, tmp_path: Path) -> 
     shell.output_of("user", "add", "ada")
     mine = tmp_path / "mine.db"
     mine.write_text("precious")
-    assert shell.error_of("backup", mine) == f"{mine} already exists. Choose another name.\n"
+    assert shell.error_of("backup", mine, code=2) == f"{mine} already exists. Choose another name.\n"
     assert mine.read_text() == "precious"
 
 
@@ -379,21 +379,21 @@ def test_a_link_that_leads_nowhere_is_never_overwritten(shell: Shell, tmp_path: 
     shell.output_of("user", "add", "ada")
     link = tmp_path / "link.db"
     link.symlink_to(tmp_path / "nowhere")
-    assert "already exists" in shell.error_of("backup", link)
+    assert "already exists" in shell.error_of("backup", link, code=2)
 
 
 def test_a_missing_source_or_target_of_a_backup_is_reported(shell: Shell, tmp_path: Path) -> None:
-    assert shell.error_of("backup", tmp_path / "copy.db") == f"There is no {shell.data_dir / DATABASE_FILE}.\n"
+    assert shell.error_of("backup", tmp_path / "copy.db", code=78) == f"There is no {shell.data_dir / DATABASE_FILE}.\n"
     shell.output_of("user", "add", "ada")
-    assert shell.error_of("backup", tmp_path / "no" / "copy.db") == f"There is no {tmp_path / 'no'}.\n"
+    assert shell.error_of("backup", tmp_path / "no" / "copy.db", code=2) == f"There is no {tmp_path / 'no'}.\n"
     assert not list(tmp_path.glob("copy*"))
 
 
 def test_a_damaged_ledger_is_not_copied(shell: Shell, tmp_path: Path) -> None:
     shell.data_dir.mkdir()
     (shell.data_dir / DATABASE_FILE).write_text("this is no database")
-    assert shell.error_of("backup", tmp_path / "copy.db") == (
-        "The ledger could not be used: its file is not a database.\n"
+    assert shell.error_of("backup", tmp_path / "copy.db", code=78) == (
+        "The database could not be copied: The ledger could not be used: its file is not a database.\n"
     )
     assert not list(tmp_path.glob("copy*"))
 
@@ -479,7 +479,7 @@ def test_without_yes_the_erasure_is_only_announced(shell: Shell, server: Store) 
     write_texts(server, shell)
     before = asyncio.run(server.read(call_journal.recent_calls, "ada"))
     done = shell("forget", "--user", "ada")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stdout.startswith("To be deleted: the text of 2 calls and 2 threads,")
     assert done.stderr == "Nothing was deleted. Add --yes to delete without being asked.\n"
     assert asyncio.run(server.read(call_journal.recent_calls, "ada")) == before
@@ -548,4 +548,4 @@ def test_a_ledger_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     shell = Shell(tmp_path / "data")
     for arguments in (["forget", "--user", "ada"], ["forget", "--user", "ada", "-y"]):
         assert len(shell.error_of(*arguments, code=78).splitlines()) == 1
-    assert len(shell.error_of("backup", tmp_path / "copy").splitlines()) == 1
+    assert len(shell.error_of("backup", tmp_path / "copy", code=78).splitlines()) == 1

@@ -326,7 +326,7 @@ def test_a_limit_of_open_files_that_is_too_low_is_one_sentence(tmp_path: Path, a
         timeout=120,
     )
     sentence = "This process may open only 16 files, and needs at least 24: raise `ulimit -n`.\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
+    assert (done.returncode, done.stdout, done.stderr) == (78, "", sentence)
 
 
 async def test_with_stderr_closed_calls_are_answered_and_nothing_is_written_into_a_file(

@@ -472,7 +472,7 @@ async def test_the_commands_forget_and_backup_detect_that_the_store_is_on_a_serv
     assert (forgotten.returncode, forgotten.stderr) == (0, b"")
     assert forgotten.stdout.startswith(b"Deleted: the text of 1 call and 0 threads")
     copied = await run("backup", str(tmp_path / "copy.db"))
-    assert copied.returncode == 1
+    assert copied.returncode == 2
     assert b"pg_dump" in copied.stderr
     assert not (tmp_path / "copy.db").exists()
     with closing(connect(postgres_url)) as connection:

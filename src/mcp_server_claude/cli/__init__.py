@@ -4,20 +4,47 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer._completion_classes import completion_init  # typer has no public name for it
 
 from mcp_server_claude import __version__
 from mcp_server_claude.cli.command_group import CONTEXT_SETTINGS, LazyCommandGroup
+from mcp_server_claude.errors import CallError
+from mcp_server_claude.exit_codes import EXIT_INTERRUPTED, error_exit_code
 from mcp_server_claude.standard_streams import is_ascii
 
 completion_init()  # the formats in which each shell asks for completions
 
+
+class ErrorReportingGroup(LazyCommandGroup):
+    """The group of all commands: an error that one raises is a line on stderr, and the exit code of its class."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except CallError as failure:
+            from mcp_server_claude.cli.terminal_output import print_call_error
+
+            print_call_error(failure)
+            raise typer.Exit(error_exit_code(failure)) from None
+        except typer.Abort as abort:
+            if isinstance(abort.__context__, KeyboardInterrupt):  # Ctrl-C at a question
+                typer.echo(err=True)
+                raise typer.Exit(EXIT_INTERRUPTED) from None
+            raise
+        except typer.BadParameter as error:
+            from mcp_server_claude.cli.option_errors import plain_sentence
+
+            error.message = plain_sentence(error)
+            raise
+
+
 app = typer.Typer(
     name="mcp-server-claude",
-    cls=LazyCommandGroup,
+    cls=ErrorReportingGroup,
     help="An MCP server that gives any MCP client a Claude to delegate to.\n\n"
     "Without arguments it serves MCP over stdio: that is what a client's configuration starts.",
     epilog="Settings are environment variables MCP_CLAUDE_…; put the key in MCP_CLAUDE_API_KEY.",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
-from mcp_server_claude import number_formatting
+from mcp_server_claude import exit_codes, number_formatting
 from mcp_server_claude.calls.ask_request import build_call
 from mcp_server_claude.cli import job_display, local_files, shell_call, terminal_output
 from mcp_server_claude.cli.answer_display import MarkdownDisplay, PlainDisplay, SilentDisplay
@@ -110,7 +110,7 @@ def _display(options: AskOptions) -> AnswerDisplay:
 def _print_result(result: CallResult, options: AskOptions) -> int:
     reply = result.reply
     assert reply is not None  # noqa: S101 - the caller has handled an interrupted call
-    code = shell_call.EXIT_INCOMPLETE if reply.incomplete else 0
+    code = exit_codes.EXIT_INCOMPLETE if reply.incomplete else 0
     if options.as_json:
         typer.echo(json.dumps(_result_json(result), ensure_ascii=False, indent=2))
         return code
@@ -119,7 +119,7 @@ def _print_result(result: CallResult, options: AskOptions) -> int:
         if found is None:
             hint = f" To see it: {pasteable_command('threads', 'show', result.thread)}" if result.thread else ""
             typer.secho(f"The answer has no code block.{hint}", fg="red", err=True)
-            return shell_call.EXIT_INCOMPLETE
+            return exit_codes.EXIT_INCOMPLETE
         typer.echo(found["code"], nl=False)
     elif options.schema.strip():
         typer.echo(reply.text)
@@ -137,7 +137,7 @@ def _print_interrupted(result: CallResult, options: AskOptions) -> int:
         typer.echo(json.dumps({"text": result.text, "call_id": result.call.id, "interrupted": True}, indent=2))
     elif not options.quiet:
         shell_call.print_interrupted(result)
-    return shell_call.EXIT_INTERRUPTED
+    return exit_codes.EXIT_INTERRUPTED
 
 
 def _result_json(result: CallResult) -> dict[str, object]:

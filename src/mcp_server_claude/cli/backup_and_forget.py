@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,12 +16,17 @@ from mcp_server_claude import number_formatting
 from mcp_server_claude.cli import terminal_output
 from mcp_server_claude.cli.line_history import HISTORY_FILE
 from mcp_server_claude.cli.usage import parse_time_option
-from mcp_server_claude.store import StoreError, backup, erasure
+from mcp_server_claude.errors import ConfigurationError, RequestError, TemporaryError
+from mcp_server_claude.store import backup, erasure, store_errors_as
 from mcp_server_claude.store.erasure import ErasureFilter
 from mcp_server_claude.store.sqlite_connection import DATABASE_FILE
 from mcp_server_claude.users.user import LOCAL
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from mcp_server_claude.errors import CallError
+    from mcp_server_claude.settings import Settings
     from mcp_server_claude.store.erasure import ErasureCounts
 
 
@@ -30,20 +36,15 @@ def back_up(
     """Copy the ledger, threads and users into a file while servers run."""
     settings = terminal_output.load_settings()
     if settings.store_url:
-        terminal_output.exit_with_error(
+        raise RequestError(
             "The store is on PostgreSQL, which has its own backups: pg_dump --format=custom --file=FILE URL"
         )
     source = settings.data_dir / DATABASE_FILE
     try:
-        size = backup.copy_database(source, file)
-    except FileExistsError as error:
-        terminal_output.exit_with_error(f"{error.filename} already exists. Choose another name.")
-    except FileNotFoundError:
-        terminal_output.exit_with_error(f"There is no {source if not source.exists() else file.absolute().parent}.")
+        with store_errors_as("The database could not be copied"):
+            size = backup.copy_database(source, file)
     except OSError as error:
-        terminal_output.exit_with_error(f"{file} cannot be written: {error.strerror or type(error).__name__}.")
-    except StoreError as error:
-        terminal_output.exit_with_error(error)
+        raise _backup_error(error, source, file) from None
     typer.echo(
         f"{file}: {_format_size(size)}, checked. It contains everybody's conversations; protect it like the original."
     )
@@ -79,12 +80,26 @@ def forget_text(
         try:
             history.unlink(missing_ok=True)
         except OSError as error:
-            terminal_output.exit_with_error(f"{history} cannot be deleted: {error.strerror or type(error).__name__}.")
+            raise terminal_output.file_error(f"{history} cannot be deleted", error, ConfigurationError) from None
     typer.echo(_erasure_summary(forgotten, history, "Deleted"))
     if not emptied:
-        terminal_output.exit_with_error(
-            "Another process kept reading, so the file may still contain the text. Run the command again."
+        raise TemporaryError(
+            "Another process kept reading, so the file may still contain the text. Run the command again.",
+            kind="store",
         )
+
+
+def _backup_error(error: OSError, source: Path, target: Path) -> CallError:
+    """The error for a copy that failed: the source is the server's own, the target is what the user named."""
+    if error.filename == str(source):
+        if isinstance(error, FileNotFoundError):
+            return ConfigurationError(f"There is no {source}.", kind="store")
+        return terminal_output.file_error(f"{source} cannot be read", error, ConfigurationError)
+    if isinstance(error, FileExistsError):
+        return RequestError(f"{error.filename} already exists. Choose another name.")
+    if isinstance(error, FileNotFoundError):
+        return RequestError(f"There is no {target.absolute().parent}.")
+    return terminal_output.file_error(f"{target} cannot be written", error)
 
 
 def _line_history(what: ErasureFilter) -> Path | None:
@@ -96,35 +111,43 @@ def _line_history(what: ErasureFilter) -> Path | None:
 def _confirm_erasure(what: ErasureFilter, history: Path | None) -> None:
     """Print what would be deleted, and continue only after a yes."""
     settings = terminal_output.load_settings()
-    try:
+    with _database_errors(settings):
         if settings.store_url:
             found = terminal_output.run_with_store(
                 lambda _, store: erasure.preview_erasure_in_store(store, what, time.time())
             )
         else:
             found = erasure.preview_erasure(settings.data_dir, what, time.time())
-    except (OSError, StoreError) as error:
-        terminal_output.exit_with_error(error)
     if found.is_empty and history is None:
         typer.echo("There is nothing to delete.")
         raise typer.Exit
     typer.echo(_erasure_summary(found, history, "To be deleted"))
     if not sys.stdin.isatty():
-        terminal_output.exit_with_error("Nothing was deleted. Add --yes to delete without being asked.")
+        raise RequestError("Nothing was deleted. Add --yes to delete without being asked.", kind="confirmation")
     typer.confirm("Delete it for good?", abort=True)
 
 
 def _erase_text(what: ErasureFilter) -> tuple[ErasureCounts, bool]:
     settings = terminal_output.load_settings()
-    try:
+    with _database_errors(settings):
         if settings.store_url:  # the server overwrites the deleted rows when it vacuums
             erased = terminal_output.run_with_store(
                 lambda _, store: store.write(erasure.erase_text, what, store.locks, time.time())
             )
             return erased, True
         return erasure.erase_from_file(settings.data_dir, what, time.time())
-    except (OSError, StoreError) as error:
-        terminal_output.exit_with_error(error)
+
+
+@contextmanager
+def _database_errors(settings: Settings) -> Generator[None]:
+    """Raise an error of the database in the block as the error of a call."""
+    try:
+        with store_errors_as("The text could not be deleted"):
+            yield
+    except OSError as error:
+        raise terminal_output.file_error(
+            f"The database in {settings.data_dir} cannot be opened", error, ConfigurationError
+        ) from None
 
 
 def _erasure_summary(forgotten: ErasureCounts, history: Path | None, verb: str) -> str:

@@ -8,6 +8,9 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+MAX_USD = 1_000_000
+"""The largest `--max-usd`, as over MCP and HTTP."""
+
 
 class ToolChoice(StrEnum):
     """The tools that Claude may use; typer takes no list of a `Literal`."""
@@ -50,7 +53,8 @@ ThreadOption: TypeAlias = Annotated[
 ]
 ContinueOption: TypeAlias = Annotated[bool, typer.Option("--continue", "-c", help="Continue the latest conversation.")]
 MaxUsdOption: TypeAlias = Annotated[
-    float, typer.Option("--max-usd", min=0, metavar="USD", help="Maximum cost of the answer; 0 for no limit.")
+    float,
+    typer.Option("--max-usd", min=0, max=MAX_USD, metavar="USD", help="Maximum cost of the answer; 0 for no limit."),
 ]
 MaxTokensOption: TypeAlias = Annotated[
     int,

@@ -9,7 +9,6 @@ import typer
 
 from mcp_server_claude.cli import client_config, client_config_files
 from mcp_server_claude.cli.command_line import server_command
-from mcp_server_claude.cli.terminal_output import exit_with_error
 from mcp_server_claude.errors import RequestError
 
 
@@ -31,18 +30,15 @@ def print_config(
     if client is None and (as_json or write):
         option = "--json" if as_json else "--write"
         raise typer.BadParameter(f"name one client: {', '.join(client_config.CLIENTS)}.", param_hint=option)
-    try:
-        if client is None:
-            for name in client_config.CLIENTS:
-                _print_client(name, url)
-        elif write:
-            _write_client(client, url)
-        elif as_json:
-            typer.echo(client_config.format_configuration(client, _configuration(client, url)))
-        else:
-            _print_client(client, url)
-    except RequestError as error:
-        exit_with_error(error)
+    if client is None:
+        for name in client_config.CLIENTS:
+            _print_client(name, url)
+    elif write:
+        _write_client(client, url)
+    elif as_json:
+        typer.echo(client_config.format_configuration(client, _configuration(client, url)))
+    else:
+        _print_client(client, url)
     if not as_json and not url:
         typer.secho(client_config.KEY_VARIABLE_NOTE, dim=True)
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from mcp_server_claude import number_formatting
+from mcp_server_claude import exit_codes, number_formatting
 from mcp_server_claude.cli import shell_call, terminal_output
 from mcp_server_claude.cli.answer_display import FRAMES_PER_S
 from mcp_server_claude.cli.markdown_stream import without_control_characters
@@ -92,7 +92,7 @@ async def run_job(services: Services, job_id: str, user: str, *, quiet: bool) ->
 def exit_from_batch(job_id: str) -> int:
     """Print how to wait for a batch again, which Ctrl-C has left to itself; the exit code."""
     typer.secho(f"[{job_id} continues · mcp-server-claude jobs wait {job_id}]", fg="yellow", err=True)
-    return shell_call.EXIT_INTERRUPTED
+    return exit_codes.EXIT_INTERRUPTED
 
 
 async def write_pages(pages: AsyncIterable[bytes]) -> None:
@@ -154,12 +154,11 @@ async def job_exit_code(services: Services, snapshot: JobSnapshot) -> int:
     if snapshot.state == "complete":
         return 0
     if snapshot.progress.done:
-        return shell_call.EXIT_INCOMPLETE
+        return exit_codes.EXIT_INCOMPLETE
     for item in await services.jobs.read_items(snapshot.record.id, snapshot.record.user, 0, MAX_CODE_ITEMS):
         error = item.error
         if error is None and item.call_id:
             error = (await services.calls.read_call(item.call_id, snapshot.record.user)).record.failure
-        for error_class, code in terminal_output.EXIT_CODES:
-            if error is not None and error.get("class") == error_class.class_name:
-                return code
-    return shell_call.EXIT_INCOMPLETE
+        if error is not None and "class" in error:
+            return exit_codes.stored_error_exit_code(error)
+    return exit_codes.EXIT_INCOMPLETE

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
-from mcp_server_claude import number_formatting
+from mcp_server_claude import exit_codes, number_formatting
 from mcp_server_claude.cli import job_display, shell_call, terminal_output
 from mcp_server_claude.cli.call_options import JsonOption, QuietOption
 from mcp_server_claude.cli.command_group import subcommand_group
@@ -123,7 +123,7 @@ async def _show(services: Services, *, job_id: str, user: str, as_json: bool) ->
     else:
         typer.echo(_title_line(snapshot))
         job_display.print_summary(snapshot, await services.jobs.failed_items(job_id, user, job_display.MAX_FAILURES))
-    return 0 if snapshot.state == "complete" else shell_call.EXIT_INCOMPLETE
+    return 0 if snapshot.state == "complete" else exit_codes.EXIT_INCOMPLETE
 
 
 async def _wait_and_print(
@@ -138,7 +138,7 @@ async def _wait_and_print(
         )
     ended = await job_display.wait_displayed(services, job_id, user, seconds, quiet=quiet)
     if ended is None:
-        return shell_call.EXIT_INTERRUPTED
+        return exit_codes.EXIT_INTERRUPTED
     return await _print_end(services, ended, as_json=as_json, quiet=quiet)
 
 
@@ -148,7 +148,7 @@ async def _resume(services: Services, *, job_id: str, user: str, as_json: bool, 
         raise RequestError("This process cannot answer its items. Run it with the key and in the directory of the job.")
     ended, interrupted = await job_display.run_job(services, job_id, user, quiet=quiet)
     code = await _print_end(services, ended, as_json=as_json, quiet=quiet)
-    return shell_call.EXIT_INTERRUPTED if interrupted else code
+    return exit_codes.EXIT_INTERRUPTED if interrupted else code
 
 
 async def _print_end(services: Services, snapshot: JobSnapshot, *, as_json: bool, quiet: bool) -> int:

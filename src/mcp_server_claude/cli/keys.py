@@ -11,7 +11,7 @@ import typer
 
 from mcp_server_claude.anthropic_api import system_keyring
 from mcp_server_claude.anthropic_api.credentials import validate_key
-from mcp_server_claude.cli import shell_call, terminal_output
+from mcp_server_claude.cli import terminal_output
 from mcp_server_claude.cli.call_options import JsonOption
 from mcp_server_claude.cli.command_group import subcommand_group
 from mcp_server_claude.errors import RequestError
@@ -28,11 +28,10 @@ app = subcommand_group("Keep API keys in the keyring of the operating system: se
 @app.command("set")
 def set_key(name: NameArgument = DEFAULT_KEY_NAME) -> None:
     """Save a key, typed without echo or read from stdin, and print the setting that selects it."""
-    with shell_call.exit_on_call_error():
-        _check_name(name)
-        key = _read_key_input()
-        validate_key(key, "The input")
-        system_keyring.save_key(name, key)
+    _check_name(name)
+    key = _read_key_input()
+    validate_key(key, "The input")
+    system_keyring.save_key(name, key)
     typer.echo(f"Saved the key {name}. The server uses it with MCP_CLAUDE_KEYRING={name} and no MCP_CLAUDE_API_KEY.")
 
 
@@ -40,8 +39,7 @@ def set_key(name: NameArgument = DEFAULT_KEY_NAME) -> None:
 def list_keys(*, as_json: JsonOption = False) -> None:
     """List the names of the keys, without the keys."""
     in_use = terminal_output.load_settings().keyring
-    with shell_call.exit_on_call_error():
-        names = system_keyring.key_names()
+    names = system_keyring.key_names()
     if as_json:
         typer.echo(json.dumps([{"name": name, "in_use": name == in_use} for name in names], indent=2))
         return
@@ -54,10 +52,9 @@ def list_keys(*, as_json: JsonOption = False) -> None:
 @app.command("remove")
 def delete_key(name: NameArgument = DEFAULT_KEY_NAME) -> None:
     """Remove a key from the keyring."""
-    with shell_call.exit_on_call_error():
-        _check_name(name)
-        if not system_keyring.remove_key(name):
-            raise RequestError(f"There is no key named {name!r}.", kind="not_found")
+    _check_name(name)
+    if not system_keyring.remove_key(name):
+        raise RequestError(f"There is no key named {name!r}.", kind="not_found")
     typer.echo(f"Removed the key {name}.")
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mcp_server_claude.cli.call_options import (
+    MAX_USD,
     ApprovedOption,
     BatchOption,
     EffortOption,
@@ -39,7 +40,13 @@ def map_items(
     schema: SchemaOption = "",
     max_usd: Annotated[
         float,
-        typer.Option("--max-usd", min=0, metavar="USD", help="Maximum cost of all items together; 0 for no limit."),
+        typer.Option(
+            "--max-usd",
+            min=0,
+            max=MAX_USD,
+            metavar="USD",
+            help="Maximum cost of all items together; 0 for no limit.",
+        ),
     ] = 0.0,
     *,
     batch: BatchOption = False,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import anyio.to_thread
 import typer
 
+from mcp_server_claude import exit_codes
 from mcp_server_claude.calls.ask_request import build_call
 from mcp_server_claude.cli import job_display, local_files, shell_call, terminal_output
 from mcp_server_claude.cli.markdown_stream import without_control_characters
@@ -75,7 +76,7 @@ async def _map(services: Services, options: MapOptions) -> int:
         await job_display.write_pages(jobs.output_pages(job_id, LOCAL.name))
     if not options.quiet:
         job_display.print_summary(snapshot, await jobs.failed_items(job_id, LOCAL.name, job_display.MAX_FAILURES))
-    return shell_call.EXIT_INTERRUPTED if interrupted else await job_display.job_exit_code(services, snapshot)
+    return exit_codes.EXIT_INTERRUPTED if interrupted else await job_display.job_exit_code(services, snapshot)
 
 
 async def _build_request(services: Services, options: MapOptions) -> MapRequest:

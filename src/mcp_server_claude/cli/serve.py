@@ -29,16 +29,12 @@ def run_server(
         from mcp_server_claude.server.stdio_command import serve_stdio
 
         serve_stdio()
-    from mcp_server_claude.errors import ConfigurationError
     from mcp_server_claude.telemetry import stderr_logging
     from mcp_server_claude.web.http_server import serve_http
 
     settings = terminal_output.load_settings()
     stderr_logging.setup_logging(settings)
-    try:
-        code = serve_http(settings, host, port, announce=_print_line, insecure=insecure)
-    except ConfigurationError as failure:
-        terminal_output.exit_with_error(failure)
+    code = serve_http(settings, host, port, announce=_print_line, insecure=insecure)
     sys.stdout.flush()
     raise typer.Exit(code)
 

@@ -1,15 +1,10 @@
-"""Calls of the shell: the same engine as behind MCP and HTTP, with Ctrl-C and exit codes.
-
-The exit code is 0 for a complete answer, 1 for an incomplete one, 130 after Ctrl-C; those of errors are in
-`terminal_output`.
-"""
+"""Calls of the shell: the same engine as behind MCP and HTTP, with Ctrl-C."""
 
 from __future__ import annotations
 
 import gc
 import signal
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,14 +22,12 @@ from mcp_server_claude.telemetry import stderr_logging
 from mcp_server_claude.users.user import LOCAL
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable
 
     from mcp_server_claude.call_types import Call, Reply
     from mcp_server_claude.cli.answer_display import AnswerDisplay
 
 T = TypeVar("T")
-
-EXIT_INCOMPLETE, EXIT_INTERRUPTED = 1, 130
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,24 +66,15 @@ async def find_thread(services: Services, thread: str, *, continues: bool) -> st
 
 
 def run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
-    """Run `work` with the services of this process; an error ends the command with its exit code."""
+    """Run `work` with the services of this process and return its result.
+
+    Raises:
+        CallError: `work` raised it.
+        KeyboardInterrupt: Ctrl-C.
+    """
     stderr_logging.log_only_bugs()
     gc.disable()  # imports make half a million objects and no garbage
-    try:
-        return anyio.run(_with_services, work)
-    except CallError as failure:
-        terminal_output.exit_with_call_error(failure)
-    except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-@contextmanager
-def exit_on_call_error() -> Generator[None]:
-    """End the command with the exit code of an error of the block."""
-    try:
-        yield
-    except CallError as failure:
-        terminal_output.exit_with_call_error(failure)
+    return anyio.run(_with_services, work)
 
 
 def print_footer(reply: Reply) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mcp_server_claude.cli.command_line import pasteable_command
-from mcp_server_claude.cli.terminal_output import exit_with_error
+from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.simulator import Pace, Simulator, run_until_signal
 
 
@@ -26,7 +26,8 @@ def run_simulator(
         asyncio.run(run_until_signal(simulator, announce=_announce_simulator))
     except OSError as error:
         hint = " Choose another one with --port." if error.errno == errno.EADDRINUSE else ""
-        exit_with_error(f"Cannot listen on {host}:{port}: {error.strerror or error}.{hint}")
+        reason = error.strerror or error
+        raise ConfigurationError(f"Cannot listen on {host}:{port}: {reason}.{hint}", kind="listen") from None
 
 
 def _announce_simulator(url: str) -> None:

@@ -1,4 +1,4 @@
-"""Helpers that several commands share: open the ledger, print a table, end with a sentence on stderr."""
+"""Helpers that several commands share: open the ledger, print a table or an error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import sys
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -15,7 +15,13 @@ import typer
 from rich.cells import cell_len, set_cell_size
 
 from mcp_server_claude.cli.command_line import pasteable_command
-from mcp_server_claude.errors import CallError, ConfigurationError, RequestError, TemporaryError, UnknownIdError
+from mcp_server_claude.errors import (
+    ConfigurationError,
+    RequestError,
+    TemporaryError,
+    UnknownIdError,
+    local_resource_error,
+)
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.store import Store, call_journal, request_ledger, store_errors_as, user_rows
 from mcp_server_claude.telemetry import stderr_logging
@@ -24,20 +30,14 @@ from mcp_server_claude.users.user import LOCAL
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Sequence
 
+    from mcp_server_claude.errors import CallError
+
 T = TypeVar("T")
 
 GAP = "  "
 RECORD_INDENT = "  "
 MIN_TEXT_COLUMNS = 16
 """Columns of a terminal to which a text is cut at most."""
-
-EXIT_CODES: tuple[tuple[type[CallError], int], ...] = (
-    (RequestError, 2),
-    (TemporaryError, 75),
-    (ConfigurationError, 78),
-)
-"""The exit codes of errors, from sysexits.h where it has one: a wrong argument or question, a temporary error, a
-missing or wrong configuration. Other errors exit with 1."""
 
 
 def shell_error_text(error: CallError) -> str:
@@ -48,17 +48,24 @@ def shell_error_text(error: CallError) -> str:
     return f"{error} To see the latest: {pasteable_command(listed, 'list')}"
 
 
-def exit_with_error(why: object) -> NoReturn:
-    """End with a line on stderr and exit code 1."""
-    typer.secho(str(why), fg="red", err=True)
-    raise typer.Exit(1)
-
-
-def exit_with_call_error(failure: CallError) -> NoReturn:
-    """End with the error on stderr and the exit code of its class."""
-    if str(failure) != " ".join(load_settings().problems):  # which `load_settings` has printed
+def print_call_error(failure: CallError) -> None:
+    """Print an error on stderr, unless it repeats what `load_settings` has printed."""
+    if str(failure) != " ".join(load_settings().problems):
         typer.secho(shell_error_text(failure), fg="red", err=True)
-    raise typer.Exit(next((code for kind, code in EXIT_CODES if isinstance(failure, kind)), 1))
+
+
+def file_error(
+    sentence: str, error: OSError, error_class: type[RequestError | ConfigurationError] = RequestError
+) -> CallError:
+    """The error for a file: a full disk is temporary, anything else is of `error_class`.
+
+    That is RequestError for a file that the user named, and ConfigurationError for one of the server's own. `sentence`
+    says what cannot be done, without a full stop; the system's reason is added.
+    """
+    message = f"{sentence}: {error.strerror or type(error).__name__}."
+    if local_resource_error(error):
+        return TemporaryError(message, kind="local_resources")
+    return error_class(message, kind="store" if error_class is ConfigurationError else "invalid_request")
 
 
 @cache
@@ -71,12 +78,13 @@ def load_settings() -> Settings:
 
 
 def run_with_store(work: Callable[[Settings, Store], Awaitable[T]]) -> T:
-    """Run `work` with the ledger on disk and return its result; an error ends the command with its exit code."""
+    """Run `work` with the ledger on disk and return its result.
+
+    Raises:
+        CallError: The ledger cannot be opened, or `work` raised it.
+    """
     stderr_logging.log_only_bugs()
-    try:
-        return anyio.run(_with_open_store, load_settings(), work)
-    except CallError as failure:
-        exit_with_call_error(failure)
+    return anyio.run(_with_open_store, load_settings(), work)
 
 
 async def _with_open_store(settings: Settings, work: Callable[[Settings, Store], Awaitable[T]]) -> T:

@@ -115,9 +115,9 @@ def export_thread(
         with file.open("x", encoding="utf-8") as target:
             target.write(text + "\n")
     except FileExistsError:
-        terminal_output.exit_with_error(f"{file} already exists. Choose another name.")
+        raise RequestError(f"{file} already exists. Choose another name.") from None
     except OSError as error:
-        terminal_output.exit_with_error(f"{file} cannot be written: {error.strerror or type(error).__name__}.")
+        raise terminal_output.file_error(f"{file} cannot be written", error) from None
     typer.echo(f"{file}: {number_formatting.format_count(len(transcript.turns), 'message')}", err=True)
 
 

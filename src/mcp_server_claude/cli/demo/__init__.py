@@ -21,6 +21,7 @@ from mcp_server_claude.cli.demo import browser_demo
 from mcp_server_claude.cli.demo.scenario import run_scenario
 from mcp_server_claude.cli.demo.terminal_screens import PanelScreen, PlainScreen
 from mcp_server_claude.errors import ConfigurationError
+from mcp_server_claude.exit_codes import EXIT_INTERRUPTED
 from mcp_server_claude.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,16 +29,16 @@ if TYPE_CHECKING:
 
 __all__ = ["run_in_browser", "run_in_terminal"]
 
-INTERRUPT_EXIT_CODE = 130
-"""The shell's exit code for Ctrl-C."""
-
 
 def run_in_terminal(prompt: str = "", *, live: bool = False) -> int:
-    """Show it in the terminal, or line by line where there is none; the exit code."""
+    """Show it in the terminal, or line by line where there is none; the exit code.
+
+    Raises:
+        ConfigurationError: With `live`, there is no key.
+    """
     console = Console(highlight=False)
-    if live and (problem := _missing_key_message()):
-        Console(stderr=True, highlight=False).print(problem, style="red", soft_wrap=True, markup=False)
-        return 1
+    if live:
+        _check_key()
     plain = not sys.stdout.isatty() or console.is_dumb_terminal or console.no_color
     screen = PlainScreen(console) if plain else PanelScreen(console)
     with (
@@ -47,7 +48,7 @@ def run_in_terminal(prompt: str = "", *, live: bool = False) -> int:
         try:
             return _run_to_exit_code(partial(run_scenario, screen, prompt, live=live, home=home, log=log))
         except KeyboardInterrupt:
-            return INTERRUPT_EXIT_CODE
+            return EXIT_INTERRUPTED
 
 
 def run_in_browser(port: int) -> int:
@@ -70,12 +71,17 @@ def _run_to_exit_code(scenario: Callable[[], Awaitable[int]]) -> int:
     return code
 
 
-def _missing_key_message() -> str:
-    """Why the real API cannot be asked, in a sentence; empty when it can."""
+def _check_key() -> None:
+    """Check that there is a key for the real API.
+
+    Raises:
+        ConfigurationError: There is none, or it cannot be used.
+    """
     try:
         find_credential(Settings.load())
     except ConfigurationError as failure:
-        if failure.kind == "no_key":
-            return "--live needs a key: set MCP_CLAUDE_API_KEY or ANTHROPIC_API_KEY, or leave --live out."
-        return str(failure)
-    return ""
+        if failure.kind != "no_key":
+            raise
+        raise failure.with_message(
+            "--live needs a key: set MCP_CLAUDE_API_KEY or ANTHROPIC_API_KEY, or leave --live out."
+        ) from None

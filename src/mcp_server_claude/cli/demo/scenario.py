@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 from mcp import Client
@@ -16,16 +16,17 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.types import CallToolResult, TextContent
 from pydantic import TypeAdapter
 
-from mcp_server_claude import __version__, number_formatting
+from mcp_server_claude import __version__, exit_codes, number_formatting
 from mcp_server_claude.anthropic_api.credentials import ANTHROPIC_URL
 from mcp_server_claude.anthropic_api.platforms import find_credential
 from mcp_server_claude.call_types import Usage
 from mcp_server_claude.server.tool_dependencies import PROGRESS_KEY
-from mcp_server_claude.server.tool_results import USAGE_KEY
+from mcp_server_claude.server.tool_results import ERROR_KEY, USAGE_KEY
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import TextIO
 
     from mcp.types import RequestParamsMeta
@@ -93,7 +94,7 @@ async def run_scenario(screen: DemoScreen, prompt: str, *, live: bool, home: str
         ).result
         if result is None or result.is_error:
             screen.show_facts(("failed", _result_text(result)))
-            return 1
+            return exit_codes.stored_error_exit_code(_error_of_result(result))
         screen.show_facts(*_usage_facts(_usage_of_result(result)))
         await anyio.sleep(PAUSE_BETWEEN_CALLS_S)
 
@@ -143,6 +144,11 @@ class StreamedCall:
     text: str = ""
     result: CallToolResult | None = None
     cancelled_at: float | None = None
+
+
+def _error_of_result(result: CallToolResult | None) -> Mapping[str, object]:
+    error: object = ((result.meta if result else None) or {}).get(ERROR_KEY)
+    return cast("Mapping[str, object]", error) if isinstance(error, dict) else {}
 
 
 def _usage_of_result(result: CallToolResult) -> Usage:
