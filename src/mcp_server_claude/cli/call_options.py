@@ -104,6 +104,21 @@ class AskOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChatOptions:
+    """The options of a conversation."""
+
+    files: tuple[str, ...]
+    system: str
+    model: str
+    effort: str
+    continues: bool
+    thread: str
+    tools: tuple[str, ...]
+    max_usd: float
+    plain: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MapOptions:
     """The options of one prompt over many items."""
 

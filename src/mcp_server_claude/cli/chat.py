@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mcp_server_claude.cli.call_options import (
+    ChatOptions,
     ContinueOption,
     EffortOption,
     FileOption,
@@ -38,7 +39,7 @@ def start_chat(
     lines. `/help` lists the commands. Ctrl-C stops an answer and keeps the text so far; Ctrl-D ends the conversation,
     which `--continue` takes up again.
     """
-    from mcp_server_claude.cli.chat_session import ChatOptions, run_chat
+    from mcp_server_claude.cli.chat_session import run_chat
 
     options = ChatOptions(
         files=tuple(file),

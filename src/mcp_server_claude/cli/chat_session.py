@@ -3,76 +3,43 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import typer
 
-from mcp_server_claude import number_formatting
-from mcp_server_claude.calls.ask_request import build_call
-from mcp_server_claude.cli import local_files, shell_call, terminal_output
+from mcp_server_claude.cli import shell_call, terminal_output
 from mcp_server_claude.cli.answer_display import MarkdownDisplay, PlainDisplay
+from mcp_server_claude.cli.chat_commands import (
+    ChatState,
+    EndOfChat,
+    build_message_call,
+    check_state,
+    report_attached_files,
+    run_command,
+)
 from mcp_server_claude.cli.line_history import HISTORY_FILE, LineHistory
 from mcp_server_claude.cli.markdown_stream import without_control_characters
 from mcp_server_claude.cli.spending_prompt import confirm_cost
-from mcp_server_claude.errors import CallError, RequestError
+from mcp_server_claude.errors import CallError
+from mcp_server_claude.users.user import LOCAL
 
 if TYPE_CHECKING:
-    from mcp_server_claude.call_types import Call, Effort, ToolName
+    from mcp_server_claude.call_types import Call
+    from mcp_server_claude.cli.call_options import ChatOptions
     from mcp_server_claude.services.lazy_services import Services
 
 PROMPT, CONTINUATION_PROMPT = "› ", "… "
 TEXT_QUOTES = '"""'
-HELP = """\
-/model NAME   ask another model from now on; without a name, show the current one
-/file PATH    attach a file, glob or URL; without a path, list what is attached
-/system TEXT  set the role and rules; without a text, remove them
-/cost         show the cost of this conversation
-/thread       show the id of this conversation
-/new          start a new conversation
-/help         show this list
-/exit         end the conversation (or Ctrl-D)
-
-A line that ends with \\ continues on the next one; \"\"\" starts and ends a long text.
-Ctrl-C stops an answer, or discards the line that you are typing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatOptions:
-    """The options of a conversation."""
+@dataclass(frozen=True, slots=True)
+class TypedMessage:
+    """What was typed. A text between quotation marks is no command, whatever it begins with."""
 
-    files: tuple[str, ...]
-    system: str
-    model: str
-    effort: str
-    continues: bool
-    thread: str
-    tools: tuple[str, ...]
-    max_usd: float
-    plain: bool
-
-
-@dataclass(slots=True)
-class ChatState:
-    """The state of a conversation: its thread, the model and rules of the next message, the files to send with it."""
-
-    thread: str
-    model: str
-    system: str
-    files: list[str] = field(default_factory=list[str])
-    answers: int = 0
-    cost_usd: float = 0.0
-    has_unknown_cost: bool = False
-
-    def start_again(self) -> None:
-        """Forget the thread and its cost; the model, the rules and the files stay."""
-        self.thread, self.answers, self.cost_usd, self.has_unknown_cost = "", 0, 0.0, False
-
-
-class EndOfChat(Exception):  # noqa: N818 - it is no error
-    """The user has ended the conversation."""
+    text: str
+    is_command: bool
 
 
 def run_chat(options: ChatOptions) -> int:
@@ -84,12 +51,7 @@ async def _chat(services: Services, options: ChatOptions) -> int:
     is_terminal = sys.stdin.isatty()
     keeps_lines = is_terminal and services.settings.retention_days > 0
     history = LineHistory(services.settings.data_dir / HISTORY_FILE) if keeps_lines else None
-    state = ChatState(
-        thread=await shell_call.find_thread(services, options.thread, continues=options.continues),
-        model=options.model,
-        system=options.system,
-        files=list(options.files),
-    )
+    state = await _first_state(services, options)
     if is_terminal:
         typer.secho(f"{state.model or services.settings.model} · /help lists the commands · Ctrl-D ends", dim=True)
     try:
@@ -102,10 +64,29 @@ async def _chat(services: Services, options: ChatOptions) -> int:
         if history is not None:
             history.save()
         if is_terminal and state.thread and state.answers:
-            typer.secho(f"[thread {state.thread} · {_cost_text(state)}]", dim=True)
+            typer.secho(f"[thread {state.thread} · {state.cost_text()}]", dim=True)
 
 
-def read_message(*, is_terminal: bool) -> str:
+async def _first_state(services: Services, options: ChatOptions) -> ChatState:
+    """The state that the options ask for, checked unless they are all left out: that takes a second.
+
+    Raises:
+        CallError: There is no such conversation, model or file, or the options do not go together.
+    """
+    state = ChatState(
+        thread=await shell_call.find_thread(services, options.thread, continues=options.continues),
+        model=options.model,
+        system=options.system,
+        files=list(options.files),
+    )
+    if state.thread and not state.model:
+        state.model = (await services.threads.read_transcript(state.thread, LOCAL.name)).thread.model
+    if state.thread or state.model or state.files or options.effort or options.tools:
+        await check_state(services, options, state)
+    return state
+
+
+def read_message(*, is_terminal: bool) -> TypedMessage:
     """Read a message: one line, lines that end with a backslash, or a text between three quotation marks.
 
     On a terminal Ctrl-C discards what was typed.
@@ -120,12 +101,13 @@ def read_message(*, is_terminal: bool) -> str:
         if not is_terminal:
             raise
         typer.echo()
-        return ""
+        return TypedMessage("", is_command=False)
 
 
-def _read_lines(*, is_terminal: bool) -> str:
+def _read_lines(*, is_terminal: bool) -> TypedMessage:
     lines = [_read_line(PROMPT if is_terminal else "")]
-    if lines[0].lstrip().startswith(TEXT_QUOTES):
+    is_quoted = lines[0].lstrip().startswith(TEXT_QUOTES)
+    if is_quoted:
         lines[0] = lines[0].lstrip().removeprefix(TEXT_QUOTES)
         while TEXT_QUOTES not in lines[-1]:
             lines.append(_read_line(CONTINUATION_PROMPT if is_terminal else ""))
@@ -134,7 +116,8 @@ def _read_lines(*, is_terminal: bool) -> str:
         while lines[-1].endswith("\\"):
             lines[-1] = lines[-1][:-1]
             lines.append(_read_line(CONTINUATION_PROMPT if is_terminal else ""))
-    return "\n".join(lines).strip()
+    text = "\n".join(lines).strip()
+    return TypedMessage(text, is_command=text.startswith("/") and not is_quoted)
 
 
 def _read_line(prompt: str) -> str:
@@ -144,52 +127,17 @@ def _read_line(prompt: str) -> str:
         raise EndOfChat from None
 
 
-async def _handle(services: Services, options: ChatOptions, state: ChatState, message: str) -> None:
+async def _handle(services: Services, options: ChatOptions, state: ChatState, message: TypedMessage) -> None:
     """Carry out a command, or ask. An error is printed, and the conversation continues."""
     try:
-        if message.startswith("/"):
-            _run_command(state, message, services.settings.model)
-        elif message:
-            await _ask(services, options, state, message)
+        if message.is_command:
+            await run_command(services, options, state, message.text)
+        elif message.text:
+            await _ask(services, options, state, message.text)
     except CallError as failure:
-        typer.secho(terminal_output.shell_error_text(failure), fg="red", err=True)
-        if isinstance(failure, RequestError) and state.files:
-            typer.secho(f"No longer attached: {', '.join(state.files)}", fg="red", err=True)
-            state.files.clear()  # a file that cannot be sent would fail every later message too
-
-
-def _run_command(state: ChatState, message: str, default_model: str) -> None:
-    name, _, argument = message.partition(" ")
-    argument = argument.strip()
-    match name:
-        case "/model":
-            state.model = argument or state.model
-            typer.secho(f"model: {state.model or default_model}", dim=True)
-        case "/file":
-            state.files += [argument] if argument else []
-            typer.secho(f"With the next message: {', '.join(state.files) or 'no files'}", dim=True)
-        case "/system":
-            state.system = argument
-            typer.secho(f"Role and rules: {state.system or 'none'}", dim=True)
-        case "/cost":
-            typer.secho(_cost_text(state), dim=True)
-        case "/thread":
-            typer.secho(state.thread or "No conversation yet.", dim=True)
-        case "/new":
-            state.start_again()
-            typer.secho("The next message starts a new conversation.", dim=True)
-        case "/exit" | "/quit":
-            raise EndOfChat
-        case "/help":
-            typer.secho(HELP, dim=True)
-        case _:
-            raise RequestError(f"There is no command {name}. /help lists the commands.")
-
-
-def _cost_text(state: ChatState) -> str:
-    more = ", and answers of unknown price" if state.has_unknown_cost else ""
-    answers = number_formatting.format_count(state.answers, "answer")
-    return f"{answers}, {number_formatting.format_usd(state.cost_usd)}{more}"
+        terminal_output.print_call_error(failure)
+        if state.files and not message.is_command:
+            await report_attached_files(services, options, state, failure)
 
 
 async def _ask(services: Services, options: ChatOptions, state: ChatState, message: str) -> None:
@@ -200,7 +148,8 @@ async def _ask(services: Services, options: ChatOptions, state: ChatState, messa
     is_plain = options.plain or not sys.stdout.isatty()
     display = PlainDisplay() if is_plain else MarkdownDisplay(status=True)
     result = await shell_call.run_displayed(services, call, display)
-    state.files.clear()
+    if result.reply is not None or result.thread:  # otherwise the conversation does not hold them
+        state.files.clear()
     state.thread = result.thread or state.thread
     state.cost_usd += result.cost_usd or 0.0
     state.has_unknown_cost = state.has_unknown_cost or result.cost_usd is None
@@ -215,20 +164,7 @@ async def _ask(services: Services, options: ChatOptions, state: ChatState, messa
 
 
 async def _build_approved_call(services: Services, options: ChatOptions, state: ChatState, message: str) -> Call:
-    files = local_files.file_references(
-        state.files, working_directory=Path.cwd(), allow_names=services.settings.allow_files
-    )
-    call = await build_call(
-        shell_call.shell_origin("chat"),
-        prompt=message,
-        model=state.model,
-        effort=cast("Effort", options.effort),
-        system=state.system,
-        max_usd=options.max_usd,
-        files=files,
-        tools=cast("tuple[ToolName, ...]", options.tools),
-        thread=state.thread,
-    )
+    call = await build_message_call(services, options, state, message)
     await confirm_cost(
         services.settings, partial(services.threads.estimate_call_cost, call), max_usd=call.max_usd, approved=False
     )
