@@ -197,6 +197,23 @@ async def test_a_stream_that_broke_after_uncounted_thinking_uses_up_the_limit_of
     assert f"{number_formatting.format_usd(surplus / 1e6)} more counts against the limit" in footer
 
 
+@pytest.mark.parametrize("limit", [{"max_usd": 0.004}, {"budget_usd_per_day": 0.004}], ids=["call", "day"])
+async def test_the_estimate_of_a_request_that_broke_never_exceeds_what_was_reserved(
+    upstream: Simulator, tmp_path: Path, limit: dict[str, float]
+) -> None:
+    """Its text has more characters a token than the estimate assumes, as most English prose has."""
+    fields = {"base_url": upstream.url, "retry_for_s": 0} | {name: limit[name] for name in limit if name != "max_usd"}
+    arguments: dict[str, Any] = {name: limit[name] for name in limit if name == "max_usd"}
+    async with connect("memory", "auto", tmp_path / "data", **fields) as session:
+        prompt = f"Tell me. {directive(think=0, tokens=5000, fault='drop', at=1550)}"
+        result = await session.ask(prompt, model=MODEL, **arguments)
+        assert usage_meta(result)["estimated"]
+        assert usage_meta(result)["output_tokens"] == max_tokens(requests_to(upstream)[0]) < 1550 / CHARS_PER_TOKEN
+        assert 0.9 * 4000 < cost(result) <= 4000
+        if "budget_usd_per_day" in limit:
+            assert budget(session.data_dir) == (cost(result), 0)
+
+
 async def test_a_call_that_reached_its_limit_before_a_break_keeps_its_text(upstream: Simulator, tmp_path: Path) -> None:
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         with_cap = directive(tokens=900, fault="eof", times=1, at=1000)

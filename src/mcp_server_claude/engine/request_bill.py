@@ -57,14 +57,25 @@ class RequestBill:
     is_lower_bound: bool = False
 
 
-def request_bill(stream: MessageStream) -> RequestBill:
-    """The bill of a request, from its stream.
+def request_bill(stream: MessageStream, max_tokens: int | None = None) -> RequestBill:
+    """The bill of a request, from its stream. `max_tokens` is that of the request, which bounds an estimate.
 
     A request that never began costs nothing. Nor does a refusal before any output, unless its category is billed; usage
     shows tokens for it nevertheless.
     """
-    usage = stream.usage()
+    usage = _bounded_estimate(stream.usage(), max_tokens)
     return replace(_known_bill(stream, usage), is_lower_bound=_is_lower_bound(stream, usage))
+
+
+def _bounded_estimate(usage: Usage, max_tokens: int | None) -> Usage:
+    """The usage with no more estimated output than the request allowed, and the budgets have reserved."""
+    if max_tokens is None or not usage.estimated:
+        return usage
+    return replace(
+        usage,
+        output_tokens=min(usage.output_tokens, max_tokens),
+        thinking_tokens=min(usage.thinking_tokens, max_tokens),
+    )
 
 
 def _known_bill(stream: MessageStream, usage: Usage) -> RequestBill:

@@ -298,7 +298,7 @@ class RequestLoop:
         Returns:
             Its bill, and the amount that it takes from the budgets.
         """
-        bill = request_bill(stream)
+        bill = request_bill(stream, self._sent_max_tokens)
         usage = bill.usage
         self._context.usage.add_request(bill, stream.first_text_at)
         spent = self._context.spending_limit.record_cost(
