@@ -270,6 +270,26 @@ async def test_a_removed_or_replaced_file_is_an_error_that_is_reported_and_logge
     assert [record.getMessage() for record in caplog.records] == [error]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows removes no file that is open")
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+async def test_a_removed_log_is_an_error_until_the_server_was_restarted(sqlite_store: Store, suffix: str) -> None:
+    """The next process makes a new one, and neither sees what the other writes."""
+    path = sqlite_store.path
+    assert path is not None
+    await sqlite_store.write(process_locks.register_process, "before")
+    assert (sqlite_store.last_error, sqlite_store.is_current()) == ("", True)
+    removed = path.with_name(path.name + suffix)
+    removed.unlink()
+    removed.touch()
+    assert not sqlite_store.is_current()
+    error = f"The ledger is not being kept: {removed} was removed or replaced. Restart the server."
+    assert sqlite_store.last_error == error
+    await sqlite_store.close()
+    store = Store.open(path.parent)
+    assert (store.last_error, await store.read(processes)) == ("", ["before"])
+    await store.close()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a file in use cannot be replaced there")
 async def test_a_file_that_replaced_the_one_in_use_is_whole_after_what_the_error_says(
     sqlite_store: Store, tmp_path: Path

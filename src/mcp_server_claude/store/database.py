@@ -106,7 +106,7 @@ class Store:
 
         Writes to a file that was removed or replaced are lost when the process ends.
         """
-        return self._backend.is_current()
+        return self.durable and self._backend.replaced_file() is None
 
     @property
     def last_error(self) -> str:
@@ -118,15 +118,18 @@ class Store:
     def _removal_error(self) -> str:
         """A replaced file is not opened here: the write-ahead log beside it belongs to the old one, and damages it.
 
-        SQLite finds the log by its name alone (https://sqlite.org/howtocorrupt.html §1.3).
+        SQLite finds the log by its name alone (https://sqlite.org/howtocorrupt.html §1.3). Without the log the file is
+        whole: SQLite writes into it what it has of the log when the server stops.
         """
-        if self.durable and self.path is not None and not self.is_current():
-            name = self.path.name
-            return (
-                f"The ledger is not being kept: {self.path} was removed or replaced. "
-                f"Stop the server, delete {name}-wal and {name}-shm, restore the file, and start the server."
-            )
-        return ""
+        replaced = self._backend.replaced_file()
+        if replaced is None or self.path is None:
+            return ""
+        name = self.path.name
+        cure = f"Stop the server, delete {name}-wal and {name}-shm, restore the file, and start the server."
+        return (
+            f"The ledger is not being kept: {replaced} was removed or replaced. "
+            f"{cure if replaced == self.path else 'Restart the server.'}"
+        )
 
     @property
     def error_count(self) -> int:
@@ -304,5 +307,4 @@ def _missing_extra_backend() -> DatabaseBackend:
         locks=ProcessLocks(),
         connect_writer=connect,
         connect_reader=None,
-        is_current=lambda: True,
     )

@@ -50,9 +50,10 @@ class DatabaseBackend:
 
     `connect_writer` opens the connection that writes, on the thread that will use it; `connect_reader` one that only
     reads, each transaction from one snapshot. Both raise `StoreError`. Without `connect_reader`, all operations use the
-    connection that writes. `is_current` is true if what is written can be found by the next process; it may look at the
-    disk. `close_idle` closes a pool, and what was opened for `connect_writer`, which may never have been called. The
-    store calls it when nothing uses the database any more.
+    connection that writes. `replaced_file` returns a file of the database that was removed or replaced since it was
+    opened, so that the next process does not find what is written; it looks at the disk. `close_idle` closes a pool,
+    and what was opened for `connect_writer`, which may never have been called. The store calls it when nothing uses the
+    database any more.
     """
 
     location: str
@@ -60,7 +61,7 @@ class DatabaseBackend:
     locks: ProcessLocks
     connect_writer: Callable[[], DatabaseConnection]
     connect_reader: Callable[[], DatabaseConnection] | None
-    is_current: Callable[[], bool]
+    replaced_file: Callable[[], Path | None] = lambda: None
     close_idle: Callable[[], None] = lambda: None
     max_readers: int = 1
     """Number of connections on which reads run at the same time, besides the one of `Store.read_slow`."""

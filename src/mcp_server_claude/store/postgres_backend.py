@@ -50,7 +50,6 @@ def postgres_backend(url: str, max_connections: int) -> DatabaseBackend:
         connect_writer=connect_writer,
         connect_reader=pool.take_connection,
         max_readers=max_connections - 2,
-        is_current=lambda: True,
         close_idle=pool.close,
         is_shared=True,
     )

@@ -17,6 +17,7 @@ from mcp_server_claude.store.transaction import StoreError
 if TYPE_CHECKING:
     from pathlib import Path
 
+WAL_SUFFIXES = ("-wal", "-shm")
 BEGIN_WRITE, BEGIN_READ = "begin immediate", "begin"
 
 _log = logging.getLogger(__name__)
@@ -30,14 +31,14 @@ def open_sqlite(directory: Path) -> DatabaseBackend:
         reason = f"The ledger is kept in memory: {sqlite_connection.explain_open_error(error, directory)}."
         _log.warning(reason)
         return _memory_backend(reason)
-    identity = _identify_file(path)
+    opened = {each: identity for each in _files_in_use(path) if (identity := _identify_file(each))}
     return DatabaseBackend(
         location=str(path),
         path=path,
         locks=FileProcessLocks(directory),
         connect_writer=partial(wrap_connection, connection, BEGIN_WRITE),
         connect_reader=partial(_open_read_only, path),
-        is_current=lambda: identity is not None and _identify_file(path) == identity,
+        replaced_file=lambda: next((each for each in opened if _identify_file(each) != opened[each]), None),
         close_idle=connection.close,
     )
 
@@ -50,7 +51,6 @@ def _memory_backend(reason: str) -> DatabaseBackend:
         locks=ProcessLocks(),
         connect_writer=partial(wrap_connection, connection, BEGIN_WRITE),
         connect_reader=None,
-        is_current=lambda: False,
         close_idle=connection.close,
         durable=False,
         memory_reason=reason,
@@ -64,6 +64,15 @@ def _open_read_only(path: Path) -> DatabaseConnection:
     except (sqlite3.Error, OSError) as error:
         raise sqlite_connection.to_store_error(error) from error
     return wrap_connection(connection, BEGIN_READ)
+
+
+def _files_in_use(path: Path) -> tuple[Path, ...]:
+    """Return the database file, and the two that SQLite keeps beside it for as long as anyone has it open.
+
+    A process that opens the database without them makes new ones, and neither sees what the other writes
+    (https://sqlite.org/howtocorrupt.html, "Unlinking or renaming a database file while in use").
+    """
+    return path, *(path.with_name(path.name + suffix) for suffix in WAL_SUFFIXES)
 
 
 def _identify_file(path: Path) -> tuple[int, int] | None:
