@@ -66,3 +66,26 @@ def test_a_cost_above_zero_is_never_written_as_zero(usd: float) -> None:
 )  # fmt: skip
 def test_seconds_are_written_as_a_person_writes_them(elapsed: float, written: str) -> None:
     assert number_formatting.format_seconds(elapsed) == written
+
+
+@pytest.mark.parametrize(
+    ("amounts", "written"),
+    [
+        ((5.0, 0.0015), ("$5.00", "$0.0015")), ((5.0, 5.0), ("$5.00", "$5.00")), ((1.004, 1.0), ("$1.004", "$1.000")),
+        ((5.0, 4.999999), ("$5.000000", "$4.999999")), ((0.00001, 0.000655), ("$0.00001", "$0.0007")),
+        ((0.00001, 0.0), ("$0.00001", "$0")), ((0.0000001,), ("$0.0000001",)), ((0.0, 0.0), ("$0", "$0")),
+        ((0.01, 0.0099999), ("$0.0100000", "$0.0099999")), ((1234.561, 1234.562), ("$1,234.561", "$1,234.562")),
+    ],
+)  # fmt: skip
+def test_amounts_that_are_compared_have_the_digits_in_which_they_differ(
+    amounts: tuple[float, ...], written: tuple[str, ...]
+) -> None:
+    assert number_formatting.format_distinct_usd(*amounts) == written
+
+
+@given(st.lists(st.integers(0, 10**9).map(lambda micros: micros / 1e6), min_size=1, max_size=3))
+def test_different_amounts_never_look_the_same(amounts: list[float]) -> None:
+    written = number_formatting.format_distinct_usd(*amounts)
+    shown = [float(text.removeprefix("$").replace(",", "")) for text in written]
+    assert len(set(shown)) == len(set(amounts))
+    assert [usd == 0 for usd in shown] == [usd == 0 for usd in amounts]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+MIN_COMPARED_DIGITS, MAX_COMPARED_DIGITS = 3, 9
+"""Digits after the point of dollars that are compared; the prices of single tokens have seven."""
+
 
 def format_count(count: int, noun: str, plural: str = "") -> str:
     """A count with its noun: 1 request, 1,234 requests. `plural` is the noun after other numbers, if not with an s."""
@@ -30,6 +33,25 @@ def format_usd(usd: float | None) -> str:
     if usd < 0.01:
         return f"${usd:.4f}" if usd >= 0.0001 else "<$0.0001"
     return f"${usd:.3f}" if usd < 1 else f"${usd:,.2f}"
+
+
+def format_distinct_usd(*amounts: float) -> tuple[str, ...]:
+    """Amounts that a sentence compares, with as many digits as it takes: different ones never look the same, and only
+    zero looks like zero.
+    """
+    texts = [format_usd(usd) for usd in amounts]
+    for digits in range(MIN_COMPARED_DIGITS, MAX_COMPARED_DIGITS + 1):
+        shown = [_shown_amount(text) for text in texts]
+        for place, usd in enumerate(amounts):
+            same = {other for other, value in zip(amounts, shown, strict=True) if value == shown[place]}
+            if usd and (len(same) > 1 or not shown[place]):
+                texts[place] = f"${usd:,.{digits}f}"
+    return tuple(texts)
+
+
+def _shown_amount(text: str) -> float:
+    """The amount that a reader takes from a text; 0 for less than so much."""
+    return float(text[1:].replace(",", "")) if text.startswith("$") else 0.0
 
 
 def format_seconds(elapsed: float) -> str:

@@ -165,7 +165,7 @@ async def test_an_insufficient_limit_is_rejected_before_anything_is_sent(upstrea
     assert failure_meta(result)["class"] == "request_error"
     (outcomes,) = text_blocks(result)
     assert outcomes.startswith("max_usd of ")
-    assert "the prompt alone costs about $0.0" in outcomes
+    assert "is too low: the prompt and a short answer may cost $0.0" in outcomes
     assert usage_meta(result)["cost_usd"] == 0
 
 
@@ -222,7 +222,7 @@ async def test_a_call_that_reached_its_limit_before_a_break_keeps_its_text(upstr
     answer, _, last = text_blocks(result)
     assert answer == request.text
     assert last.startswith("INCOMPLETE: max_usd of ")
-    assert "is spent already" in last
+    assert " of it is left, and the prompt and a short answer may cost $" in last
     assert not result.is_error
 
 

@@ -35,3 +35,12 @@ def cost_sentence(highest_usd: float | None) -> str:
     if highest_usd is None:
         return "The price of this call is unknown."
     return f"This call may cost up to {number_formatting.format_usd(highest_usd)}."
+
+
+def limit_sentences(highest_usd: float | None, above_usd: float) -> str:
+    """What a call could cost, and the beginning of a sentence on the limit that it exceeds."""
+    if highest_usd is None:
+        (limit,) = number_formatting.format_distinct_usd(above_usd)
+        return f"{cost_sentence(None)} Above MCP_CLAUDE_CONFIRM_ABOVE_USD ({limit})"
+    cost, limit = number_formatting.format_distinct_usd(highest_usd, above_usd)
+    return f"This call may cost up to {cost}. Above MCP_CLAUDE_CONFIRM_ABOVE_USD ({limit})"

@@ -36,14 +36,13 @@ async def confirm_cost(
     highest = spending_approvals.highest_cost([each.max_usd for each in await estimate()], max_usd)
     if not spending_approvals.needs_approval(highest, settings.confirm_above_usd):
         return
-    sentence = spending_approvals.cost_sentence(highest)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise RequestError(
-            f"{sentence} Above MCP_CLAUDE_CONFIRM_ABOVE_USD ({settings.confirm_above_usd:g}) it needs your approval: "
+            f"{spending_approvals.limit_sentences(highest, settings.confirm_above_usd)} it needs your approval: "
             "--yes, or a lower --max-usd.",
             kind="confirmation",
         )
-    if not _read_approval(f"{sentence} Send it?"):
+    if not _read_approval(f"{spending_approvals.cost_sentence(highest)} Send it?"):
         raise RequestError("Nothing was sent.", kind="confirmation")
 
 

@@ -112,7 +112,7 @@ class SpendingLimit:
         """A note on what the limits count beyond the cost in the call's usage; empty if they agree."""
         if not self._surplus_usd:
             return ""
-        surplus = _exact_usd(float(self._surplus_usd))
+        surplus = number_formatting.format_usd(float(self._surplus_usd))
         return f"{surplus} more counts against the limit: a request broke off before the API counted all of its tokens"
 
     def max_tokens_before_budget(self, max_tokens: int) -> int:
@@ -136,13 +136,7 @@ class SpendingLimit:
         if self._remaining_usd is not None:
             max_micros = min(max_micros, int(self._remaining_usd * MICROS_PER_USD))
             if max_micros < min_micros:
-                before_answer = self._cost_micros(input_tokens, 0, smallest)
-                costs = "the prompt with one search and one page may cost" if web else "the prompt alone costs"
-                raise RequestError(
-                    f"max_usd of {_exact_usd(self._call.max_usd)} is too low: {costs} about "
-                    f"{_exact_usd(before_answer / 1e6)}{self._spent_so_far_text()}. Nothing more was sent.",
-                    kind="max_usd",
-                )
+                raise self._too_low_error(self._remaining_usd, min_micros, with_web=bool(web))
         scopes = tuple((scope, int(Decimal(str(cap)) * MICROS_PER_USD)) for scope, cap in self._daily_limits.items())
         return ReservationRequest(scopes=scopes, day=current_budget_day(), min_micros=min_micros, max_micros=max_micros)
 
@@ -184,18 +178,22 @@ class SpendingLimit:
     def budget_error(self, insufficient: budget_reservations.InsufficientBudget) -> TemporaryError:
         """The error for a budget that is used up: of the day, for the user or the server, or of the call's job."""
         if insufficient.scope == budget_reservations.job_scope(self._call.job_id):
+            limit, left = number_formatting.format_distinct_usd(
+                self._call.job_max_usd, insufficient.remaining_micros / 1e6
+            )
             return TemporaryError(
-                f"max_usd of {_exact_usd(self._call.job_max_usd)} for the whole job has "
-                f"{_exact_usd(insufficient.remaining_micros / 1e6)} left, too little for another item.",
+                f"max_usd of {limit} for the whole job has {left} left, too little for another item.",
                 kind="job_budget",
                 should_retry=False,
             )
         reset = next_budget_day()
         owner = "The server's" if insufficient.scope == budget_reservations.TOTAL_SCOPE else "Your"
-        cap = self._daily_limits[insufficient.scope]
+        cap, left = number_formatting.format_distinct_usd(
+            self._daily_limits[insufficient.scope], insufficient.remaining_micros / 1e6
+        )
         return TemporaryError(
-            f"{owner} budget of {_exact_usd(cap)} a day has {_exact_usd(insufficient.remaining_micros / 1e6)} left, "
-            f"too little for this call. It resets at {reset:%Y-%m-%d %H:%M} UTC. Nothing more was sent.",
+            f"{owner} budget of {cap} a day has {left} left, too little for this call. "
+            f"It resets at {reset:%Y-%m-%d %H:%M} UTC. Nothing more was sent.",
             kind="budget",
             retry_after_s=(reset - datetime.now(UTC)).total_seconds(),
             should_retry=False,
@@ -230,10 +228,17 @@ class SpendingLimit:
             )
         return rates
 
-    def _spent_so_far_text(self) -> str:
-        own = Decimal(str(self._call.max_usd))
-        spent = own - (self._remaining_usd or Decimal(0))
-        return f", and {number_formatting.format_usd(float(spent))} is spent already" if spent else ""
+    def _too_low_error(self, remaining_usd: Decimal, min_micros: int, *, with_web: bool) -> RequestError:
+        """The error for a `max_usd` of which too little is left for a request that costs at least `min_micros`."""
+        limit, left, cost = number_formatting.format_distinct_usd(
+            self._call.max_usd, float(remaining_usd), min_micros / 1e6
+        )
+        rest = f"{left} of it is left, and " if left != limit else ""
+        costs = "the prompt with one search, one page" if with_web else "the prompt"
+        return RequestError(
+            f"max_usd of {limit} is too low: {rest}{costs} and a short answer may cost {cost}. Nothing more was sent.",
+            kind="max_usd",
+        )
 
 
 def _highest_rates(line: str, *, regional: bool) -> PriceRates | None:
@@ -257,11 +262,6 @@ def next_budget_day() -> datetime:
 def current_budget_day() -> str:
     """The current budget day, in UTC."""
     return budget_reservations.budget_day()
-
-
-def _exact_usd(usd: float) -> str:
-    """An amount in US dollars, to the micro-dollar where it is below a hundredth of a cent."""
-    return f"${usd:.6f}" if 0 < usd < 0.0001 else number_formatting.format_usd(usd)
 
 
 def _ceil_micros(millionths: Decimal) -> int:

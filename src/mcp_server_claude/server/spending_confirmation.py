@@ -46,14 +46,13 @@ async def ask_user(
     above_usd = services.settings.confirm_above_usd
     if not spending_approvals.needs_approval(highest_usd, above_usd):
         return APPROVED
-    sentence = spending_approvals.cost_sentence(highest_usd)
     if not _can_ask(ctx):
         raise RequestError(
-            f"{sentence} Above MCP_CLAUDE_CONFIRM_ABOVE_USD ({above_usd:g}) the user must approve it, and this client "
-            "cannot ask. A lower max_usd or max_tokens needs no approval.",
+            f"{spending_approvals.limit_sentences(highest_usd, above_usd or 0.0)} the user must approve it, and this "
+            "client cannot ask. A lower max_usd or max_tokens needs no approval.",
             kind="confirmation",
         )
-    text = f"{sentence} Send it?"
+    text = f"{spending_approvals.cost_sentence(highest_usd)} Send it?"
     if not _asks_in_result(ctx.protocol_version):
         return Elicit(spending_approvals.question_with_nonce(text), SpendingApproval)
     return Elicit(await services.approvals.add_question(digest, text), SpendingApproval)

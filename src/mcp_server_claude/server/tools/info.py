@@ -131,10 +131,7 @@ async def budget_text(services: ServiceAccess, user: User) -> str:
     if not budgets:
         setting = " (MCP_CLAUDE_BUDGET_USD_PER_DAY)" if user.role == "operator" else ""
         return f"There is no daily budget{setting}; max_usd limits a single call."
-    rows = [
-        (each.owner, number_formatting.format_usd(each.left_usd), number_formatting.format_usd(each.usd_per_day))
-        for each in budgets
-    ]
+    rows = [(each.owner, *number_formatting.format_distinct_usd(each.left_usd, each.usd_per_day)) for each in budgets]
     if len(rows) == 1:
         ((_, left, cap),) = rows
         return f"{left} of {cap} is left for today, with running calls at their maximum cost. {anew}"
