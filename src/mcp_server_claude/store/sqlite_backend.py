@@ -31,15 +31,20 @@ def open_sqlite(directory: Path) -> DatabaseBackend:
         reason = f"The ledger is kept in memory: {sqlite_connection.explain_open_error(error, directory)}."
         _log.warning(reason)
         return _memory_backend(reason)
-    opened = {each: identity for each in _files_in_use(path) if (identity := _identify_file(each))}
+    files = _FilesInUse(path)
+
+    def close() -> None:
+        connection.close()
+        files.forget_siblings()
+
     return DatabaseBackend(
         location=str(path),
         path=path,
         locks=FileProcessLocks(directory),
         connect_writer=partial(wrap_connection, connection, BEGIN_WRITE),
         connect_reader=partial(_open_read_only, path),
-        replaced_file=lambda: next((each for each in opened if _identify_file(each) != opened[each]), None),
-        close_idle=connection.close,
+        replaced_file=files.find_replaced,
+        close_idle=close,
     )
 
 
@@ -66,13 +71,26 @@ def _open_read_only(path: Path) -> DatabaseConnection:
     return wrap_connection(connection, BEGIN_READ)
 
 
-def _files_in_use(path: Path) -> tuple[Path, ...]:
-    """Return the database file, and the two that SQLite keeps beside it for as long as anyone has it open.
+class _FilesInUse:
+    """The database file, and the two that SQLite keeps beside it for as long as anyone has it open.
 
     A process that opens the database without them makes new ones, and neither sees what the other writes
     (https://sqlite.org/howtocorrupt.html, "Unlinking or renaming a database file while in use").
     """
-    return path, *(path.with_name(path.name + suffix) for suffix in WAL_SUFFIXES)
+
+    def __init__(self, path: Path) -> None:
+        """To be made while a connection is open."""
+        siblings = [path.with_name(path.name + suffix) for suffix in WAL_SUFFIXES]
+        self._path = path
+        self._identities = {each: identity for each in (path, *siblings) if (identity := _identify_file(each))}
+
+    def find_replaced(self) -> Path | None:
+        """Return a file that was removed or replaced since, or None."""
+        return next((each for each, known in list(self._identities.items()) if _identify_file(each) != known), None)
+
+    def forget_siblings(self) -> None:
+        """The connection is closed: the last process that closes the database removes the files beside it."""
+        self._identities = {each: known for each, known in self._identities.items() if each == self._path}
 
 
 def _identify_file(path: Path) -> tuple[int, int] | None:
