@@ -6,6 +6,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from support.mcp_session import connect, text_blocks, usage_meta
+from support.stdio_process import stdio_process
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -66,6 +67,16 @@ async def test_an_unknown_tool_is_a_protocol_error_that_names_the_tools(
         with pytest.raises(MCPError, match=r"There is no tool named 'claude_aks'\. There are: claude_ask, ") as raised:
             await mcp_session.client.call_tool("claude_aks", {"prompt": "x"})
     assert raised.value.code == INVALID_PARAMS
+
+
+async def test_a_prompt_argument_of_another_type_is_named_without_its_value(tmp_path: Path) -> None:
+    params: dict[str, object] = {"name": "explain", "arguments": {"path": 12345}}
+    async with stdio_process(tmp_path / "data") as stdio:
+        await stdio.initialize()
+        await stdio.send({"jsonrpc": "2.0", "id": 1, "method": "prompts/get", "params": params})
+        error = cast("dict[str, object]", (await stdio.read_response(1))["error"])
+    assert error["code"] == INVALID_PARAMS
+    assert error["message"] == "params.arguments.path must be a valid string."
 
 
 async def test_only_existing_features_are_announced(

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from mcp.shared.exceptions import MCPError
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS
+from pydantic import ValidationError
 
 from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server.tool_results import tool_error_text
-from mcp_server_claude.server.validation_messages import printable_name
+from mcp_server_claude.server.validation_messages import printable_name, validation_message
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -67,7 +68,9 @@ def unknown_name_errors(tool_names: Sequence[str]) -> ServerMiddleware[ServiceAc
         except ValueError as error:
             if ctx.method != "prompts/get":
                 raise
-            raise MCPError(INVALID_PARAMS, replace_lone_surrogates(str(error))[:MAX_MESSAGE_CHARS]) from None
+            is_invalid = isinstance(error, ValidationError)  # its own text repeats the value
+            message = validation_message(error.errors(include_url=False)) if is_invalid else str(error)
+            raise MCPError(INVALID_PARAMS, replace_lone_surrogates(message)[:MAX_MESSAGE_CHARS]) from None
         except MCPError as error:
             if ctx.method == "resources/read" and error.message.startswith("Unknown resource"):
                 code = resource_not_found_code(ctx.protocol_version)
