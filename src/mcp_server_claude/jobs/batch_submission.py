@@ -59,10 +59,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _FilledItem:
-    """An item that was added to a batch, with its request, or that there was no budget for."""
+    """An item that was added to a batch, with its request, or that there was no budget for.
+
+    `has_lost_batch`: this process was taken for dead, and another one has claimed the batch.
+    """
 
     request: BatchRequest | None = None
     refusal: InsufficientBudget | None = None
+    has_lost_batch: bool = False
 
 
 class BatchSubmission:
@@ -127,7 +131,8 @@ class BatchSubmission:
                         filled = await self._add_item(job, batch, items[0], call, is_first=not requests)
                         if filled.refusal is not None:
                             await self._wait_for_budget(job, batch, call, filled.refusal, has_others=bool(requests))
-                            is_full = True
+                        is_full = filled.refusal is not None or filled.has_lost_batch
+                        if is_full:
                             break
                         if filled.request is not None:
                             requests.append(filled.request)
@@ -151,7 +156,7 @@ class BatchSubmission:
         in_full = not is_first or await self._store.read(_has_other_batches, job.id, batch.id)
         opened = await self._store.write(_open_and_add, batch, item, call, in_full=in_full)
         if opened is None:
-            return _FilledItem()
+            return _FilledItem(has_lost_batch=await self._store.read(job_items.is_held, item))
         if not isinstance(opened, SentBatchCall):
             return _FilledItem(refusal=opened)
         body = call.body | {"max_tokens": opened.max_tokens}
@@ -285,8 +290,8 @@ def _has_other_batches(tx: Transaction, job_id: str, batch_id: str) -> bool:
 def _open_and_add(
     tx: Transaction, batch: BatchRecord, item: ClaimedItem, call: BatchCall, *, in_full: bool
 ) -> SentBatchCall | InsufficientBudget | None:
-    """Reserve the cost of an item, write its ledger entry, and add it to a batch; None if another process has it."""
-    if not job_items.is_held(tx, item):
+    """Reserve the cost of an item, write its ledger entry, and add it to a batch; None if another process has one."""
+    if not job_items.is_held(tx, item) or not message_batches.update_batch(tx, batch, state="filling"):
         return None
     opened = call.reserve_entry(tx, batch.id, in_full=in_full)
     if isinstance(opened, SentBatchCall):

@@ -11,6 +11,7 @@ import pytest
 import support
 from mcp_server_claude.jobs import batch_items, batch_submission, job_runner
 from mcp_server_claude.simulator import Pace, Simulator
+from mcp_server_claude.store import message_batches
 from support.crash_point import KILLED
 from support.mcp_session import connect
 from support.server_database import select_rows
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcp.types import CallToolResult
+
+    from mcp_server_claude.store import Transaction
 
 pytestmark = pytest.mark.anyio
 PATIENCE_S = 600.0
@@ -110,6 +113,33 @@ async def test_a_batch_of_a_killed_server_is_found_after_it_has_ended(tmp_path: 
         assert sent_batches(api) == [3]
         assert len(api.batch_items) == 3
     assert (job["state"], job["done"]) == ("complete", 3)
+
+
+async def test_a_batch_that_another_server_claims_while_it_is_filled_loses_no_item(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where this server was suspended until the other took it for dead."""
+    create_batch, claimed = message_batches.create_batch, list[str]()
+
+    def create_and_lose(tx: Transaction, job_id: str, worker: str, now: float) -> message_batches.BatchRecord:
+        batch = create_batch(tx, job_id, worker, now)
+        if not claimed:
+            claimed.append(batch.id)
+            tx.execute("update message_batch set owner = '', fence = fence + 1 where id = :id", {"id": batch.id})
+        return batch
+
+    monkeypatch.setattr(message_batches, "create_batch", create_and_lose)
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api:
+        (tmp_path / "project").mkdir()
+        fields: dict[str, Any] = {"base_url": api.url, "project_dir": str(tmp_path / "project")}
+        job = await finish_job(tmp_path, budget_usd_per_day=50.0, **fields)
+        assert claimed
+        assert sent_batches(api) == [3]
+    assert (job["state"], job["done"], job["items"]) == ("complete", 3, 3)
+    assert select_rows(tmp_path / "data", 'select "end", count(*) as n from entry group by 1') == [
+        {"end": "complete", "n": 3}
+    ]
+    assert select_rows(tmp_path / "data", "select held from budget where scope = 'total'") == [{"held": 0}]
 
 
 def lists_of_batches(api: Simulator) -> int:
