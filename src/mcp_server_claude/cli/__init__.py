@@ -73,6 +73,7 @@ def main(
     del version
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            encoding = "utf-8" if stream is sys.stdin and is_ascii(stream.encoding) else None
-            # A terminal that lacks ✓ or … shows ? instead of a traceback.
-            stream.reconfigure(encoding=encoding, errors="replace")
+            is_input = stream is sys.stdin
+            encoding = "utf-8" if is_input and is_ascii(stream.encoding) else None
+            # A terminal that lacks ✓ or … shows ? instead of a traceback. Input that is not text is kept recognisable.
+            stream.reconfigure(encoding=encoding, errors="surrogateescape" if is_input else "replace")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from mcp_server_claude import exit_codes, number_formatting
-from mcp_server_claude.calls.ask_request import build_call
 from mcp_server_claude.cli import job_display, local_files, shell_call, terminal_output
 from mcp_server_claude.cli.answer_display import MarkdownDisplay, PlainDisplay, SilentDisplay
 from mcp_server_claude.cli.command_line import pasteable_command
@@ -62,13 +61,14 @@ async def _build_call(services: Services, options: AskOptions) -> Call:
     settings = services.settings
     files = local_files.file_references(options.files, working_directory=Path.cwd(), allow_names=settings.allow_files)
     prompt = options.prompt
-    if piped := local_files.read_stdin():
-        if prompt.strip():
+    if (piped := local_files.read_stdin()).strip():
+        text = None if prompt.strip() else local_files.stdin_text(piped)
+        if text is None:
             files.append(url_references.data_uri(local_files.STDIN_NAME, piped))
         else:
-            prompt = piped.decode("utf-8", errors="replace")
-    return await build_call(
-        shell_call.shell_origin("ask"),
+            prompt = text
+    return await shell_call.build_shell_call(
+        "ask",
         prompt=prompt,
         model=options.model,
         effort=cast("Effort", options.effort),

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from mcp_server_claude import number_formatting
-from mcp_server_claude.calls.ask_request import build_call
 from mcp_server_claude.cli import local_files, shell_call
 from mcp_server_claude.errors import CallError, RequestError
 
@@ -67,13 +66,14 @@ async def build_message_call(services: Services, options: ChatOptions, state: Ch
     """The call of a message, with the files that are attached.
 
     Raises:
-        RequestError: A file outside of the working directory cannot be read, or its name looks like a secret's.
+        RequestError: A file outside of the working directory cannot be read, its name looks like a secret's, or the
+            message is not UTF-8 text.
     """
     files = local_files.file_references(
         state.files, working_directory=Path.cwd(), allow_names=services.settings.allow_files
     )
-    return await build_call(
-        shell_call.shell_origin("chat"),
+    return await shell_call.build_shell_call(
+        "chat",
         prompt=message,
         model=state.model,
         effort=cast("Effort", options.effort),

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mcp_server_claude.services.lazy_services import Services
 
 PROMPT, CONTINUATION_PROMPT = "› ", "… "
+BYTE_ORDER_MARK = "\ufeff"
+"""The first character of what PowerShell pipes."""
 TEXT_QUOTES = '"""'
 
 
@@ -105,7 +107,7 @@ def read_message(*, is_terminal: bool) -> TypedMessage:
 
 
 def _read_lines(*, is_terminal: bool) -> TypedMessage:
-    lines = [_read_line(PROMPT if is_terminal else "")]
+    lines = [_read_line(PROMPT if is_terminal else "").removeprefix(BYTE_ORDER_MARK)]
     is_quoted = lines[0].lstrip().startswith(TEXT_QUOTES)
     if is_quoted:
         lines[0] = lines[0].lstrip().removeprefix(TEXT_QUOTES)

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.files.content_types import TextFile, detect_content
 from mcp_server_claude.files.secret_names import matching_pattern
 from mcp_server_claude.files.url_references import data_uri
+from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +38,22 @@ def read_stdin() -> bytes:
         if len(data) > MAX_FILE_BYTES:
             raise RequestError("The input on stdin is larger than 64 MiB.", kind="too_large")
     return bytes(data)
+
+
+def stdin_text(data: bytes) -> str | None:
+    """Input on stdin as text, decoded like a file that is sent along; None for anything else, such as a PDF."""
+    content = detect_content(data)
+    return content.text if isinstance(content, TextFile) else None
+
+
+def check_utf8(text: str, what: str) -> None:
+    """Check that an argument or a typed line is text; Python reads bytes that are not UTF-8 as lone surrogates.
+
+    Raises:
+        RequestError: It is not; `what` names it.
+    """
+    if "\0" in text or replace_lone_surrogates(text) != text:
+        raise RequestError(f"{what} is not UTF-8 text. Nothing was sent.")
 
 
 def file_references(names: Sequence[str], *, working_directory: Path, allow_names: Sequence[str]) -> list[str]:

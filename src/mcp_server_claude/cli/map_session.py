@@ -12,12 +12,12 @@ import anyio.to_thread
 import typer
 
 from mcp_server_claude import exit_codes
-from mcp_server_claude.calls.ask_request import build_call
 from mcp_server_claude.cli import job_display, local_files, shell_call, terminal_output
 from mcp_server_claude.cli.markdown_stream import without_control_characters
 from mcp_server_claude.cli.short_schema import parse_schema_option
 from mcp_server_claude.cli.spending_prompt import confirm_cost
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.files.content_types import TextFile, UnsupportedFile, detect_content
 from mcp_server_claude.files.item_sources import TABLE_ENDINGS, read_item_source
 from mcp_server_claude.jobs.job_snapshot import MAP_TOOL
 from mcp_server_claude.jobs.map_jobs import MapRequest
@@ -82,8 +82,8 @@ async def _map(services: Services, options: MapOptions) -> int:
 async def _build_request(services: Services, options: MapOptions) -> MapRequest:
     policy = file_policy_for(services.settings)
     arguments = await anyio.to_thread.run_sync(partial(item_arguments, options.sources, Path.cwd(), policy))
-    template = await build_call(
-        shell_call.shell_origin(MAP_TOOL),
+    template = await shell_call.build_shell_call(
+        MAP_TOOL,
         prompt=options.prompt,
         model=options.model,
         effort=cast("Effort", options.effort),
@@ -104,11 +104,10 @@ def item_arguments(sources: Sequence[str], directory: Path, policy: FilePolicy) 
     """The items that the arguments name, or the lines of stdin without any.
 
     Raises:
-        RequestError: There are none, or an argument is neither a file nor a glob.
+        RequestError: There are none, an argument is neither a file nor a glob, or the input on stdin is not text.
     """
     if not sources or list(sources) == [STDIN_ARGUMENT]:
-        lines = local_files.read_stdin().decode("utf-8", errors="replace").splitlines()
-        items = [_line_item(line) for line in lines if line.strip()]
+        items = [_line_item(line) for line in _stdin_lines() if line.strip()]
         if not items:
             raise RequestError("There are no items. Name files, a glob or a table, or pipe one item a line to stdin.")
         return ItemArguments(items=items)
@@ -125,6 +124,23 @@ def item_arguments(sources: Sequence[str], directory: Path, policy: FilePolicy) 
             kind="not_found",
         )
     return ItemArguments(files=[str(path) for path in paths])
+
+
+def _stdin_lines() -> Sequence[str]:
+    """The lines of stdin, numbered as editors do.
+
+    Raises:
+        RequestError: It is not text.
+    """
+    match detect_content(local_files.read_stdin()):
+        case TextFile() as text:
+            return text.lines()
+        case UnsupportedFile(description="empty"):
+            return ()
+        case UnsupportedFile(description=description):
+            raise RequestError(f"The input on stdin is {description}. Items are lines of text.")
+        case _:
+            raise RequestError("The input on stdin is a PDF or an image. Name it as a file instead.")
 
 
 def _is_glob(source: str, path: Path) -> bool:

@@ -12,9 +12,9 @@ import anyio
 import typer
 
 from mcp_server_claude import number_formatting
-from mcp_server_claude.calls.ask_request import CallOrigin
+from mcp_server_claude.calls.ask_request import CallOrigin, build_call
 from mcp_server_claude.calls.usage_footer import usage_footer
-from mcp_server_claude.cli import terminal_output
+from mcp_server_claude.cli import local_files, terminal_output
 from mcp_server_claude.cli.markdown_stream import without_control_characters
 from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.services.lazy_services import Services
@@ -22,9 +22,9 @@ from mcp_server_claude.telemetry import stderr_logging
 from mcp_server_claude.users.user import LOCAL
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from mcp_server_claude.call_types import Call, Reply
+    from mcp_server_claude.call_types import Call, Effort, Reply, ToolName
     from mcp_server_claude.cli.answer_display import AnswerDisplay
 
 T = TypeVar("T")
@@ -44,9 +44,43 @@ class CallResult:
     cost_usd: float | None
 
 
-def shell_origin(tool: str) -> CallOrigin:
-    """The origin of a call of this command."""
-    return CallOrigin(tool=tool, source="shell", client="shell", user=LOCAL)
+async def build_shell_call(
+    tool: str,
+    *,
+    prompt: str,
+    system: str,
+    model: str,
+    effort: Effort,
+    max_tokens: int = 0,
+    max_usd: float = 0.0,
+    files: Sequence[str] = (),
+    schema: Mapping[str, object] | None = None,
+    tools: Sequence[ToolName] = (),
+    thread: str = "",
+    batch: bool = False,
+) -> Call:
+    """The call that the arguments of a command ask for; see `build_call`.
+
+    Raises:
+        RequestError: The prompt or the rules are not UTF-8 text, there is neither a prompt nor a file, or the schema is
+            not a JSON Schema.
+    """
+    local_files.check_utf8(prompt, "The prompt")
+    local_files.check_utf8(system, "The text of the role and rules")
+    return await build_call(
+        CallOrigin(tool=tool, source="shell", client="shell", user=LOCAL),
+        prompt=prompt,
+        system=system,
+        model=model,
+        effort=effort,
+        max_tokens=max_tokens,
+        max_usd=max_usd,
+        files=files,
+        schema=schema,
+        tools=tools,
+        thread=thread,
+        batch=batch,
+    )
 
 
 async def find_thread(services: Services, thread: str, *, continues: bool) -> str:
@@ -156,12 +190,12 @@ async def run_until_signal(work: Callable[[], Awaitable[T]]) -> T | None:
 
 async def _with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     settings = terminal_output.load_settings()
-    failure: CallError
+    failure: Exception
     async with Services.lifespan(settings, shares_jobs=False) as services:
         await services.open()
         try:
             return await work(services)
-        except CallError as error:  # raised here, it would leave the task group as an exception group
+        except Exception as error:  # noqa: BLE001 - raised again: from here it would be in an exception group
             failure = error
     raise failure
 
