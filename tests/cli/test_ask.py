@@ -22,7 +22,7 @@ from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files.url_references import data_uri
 from mcp_server_claude.simulator import directive
 from support.mcp_session import FAKE_KEY, ledger_rows
-from support.server_command import server_command
+from support.server_command import REAL_COMMAND, server_command
 from support.shell_command import ShellCommand, shell_command
 from support.simulator_requests import message_requests
 
@@ -305,3 +305,33 @@ async def test_text_and_names_beyond_ascii_arrive_in_an_ascii_locale(ask: ShellC
     assert "grün" in sent
     assert "ä.txt" in sent or words[0] == "map"
     assert words[0] != "ask" or "日本" in sent
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows reports a closed pipe as another error")
+@pytest.mark.parametrize("words", [("ask",), ("chat",)])
+async def test_when_the_reader_of_the_pipe_has_ended_the_answer_is_stopped_without_a_word(
+    ask: ShellCommand, words: tuple[str, ...]
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = await anyio.run_process(
+        server_command(*words),
+        input=directive(tokens=5000, think=0).encode() + b"\n",
+        stdout=writing,
+        check=False,
+        env=ask.environment(),
+        cwd=ask.directory,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+    (row,) = ledger_rows(ask.data_dir)
+    assert row["end"] == "cancelled"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")  # noqa: PTH110
+async def test_a_full_disk_is_one_sentence_and_exit_code_75(ask: ShellCommand) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: ASYNC230, PTH123
+        done = await anyio.run_process(
+            [*REAL_COMMAND, "ask", "-q", "Tea?"], stdout=full, check=False, env=ask.environment(), cwd=ask.directory
+        )
+    assert (done.returncode, done.stderr) == (75, b"The disk of the server is full. Try again later.\n")

@@ -44,9 +44,7 @@ def sent_texts(api: Simulator) -> str:
 
 @pytest.mark.parametrize("data", TEXTS.values(), ids=TEXTS)
 @pytest.mark.parametrize("words", [("ask", "-q"), ("ask", "-q", "Translate"), ("map", "-q", "Translate {item}")])
-async def test_text_is_decoded_like_a_file(
-    commands: ShellCommand, words: tuple[str, ...], data: bytes
-) -> None:
+async def test_text_is_decoded_like_a_file(commands: ShellCommand, words: tuple[str, ...], data: bytes) -> None:
     done = await commands(*words, stdin=data)
     assert done.returncode == 0, done.stderr
     assert "Où est le café ?" in sent_texts(commands.api)

@@ -16,7 +16,7 @@ from mcp_server_claude.calls.ask_request import CallOrigin, build_call
 from mcp_server_claude.calls.usage_footer import usage_footer
 from mcp_server_claude.cli import local_files, terminal_output
 from mcp_server_claude.cli.markdown_stream import without_control_characters
-from mcp_server_claude.errors import CallError, RequestError
+from mcp_server_claude.errors import RequestError
 from mcp_server_claude.services.lazy_services import Services
 from mcp_server_claude.telemetry import stderr_logging
 from mcp_server_claude.users.user import LOCAL
@@ -24,7 +24,7 @@ from mcp_server_claude.users.user import LOCAL
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from mcp_server_claude.call_types import Call, Effort, Reply, ToolName
+    from mcp_server_claude.call_types import Call, CallEvent, Effort, Reply, ToolName
     from mcp_server_claude.cli.answer_display import AnswerDisplay
 
 T = TypeVar("T")
@@ -123,13 +123,28 @@ async def run_displayed(services: Services, call: Call, display: AnswerDisplay) 
 
     Raises:
         CallError: There is no answer.
+        OSError: The answer cannot be written, e.g. because the reader of a pipe has ended. The call is stopped.
     """
     calls = services.calls
 
     async def ask_once() -> Reply:
-        reply = await calls.run_call(call, display.on_event)
+        failures: list[OSError] = []
+
+        def show(event: CallEvent) -> None:
+            try:
+                if not failures:
+                    display.on_event(event)
+            except OSError as error:  # raised here, it would look like a bug of the call
+                failures.append(error)
+                scope.cancel()
+
+        answered: Reply | None = None
+        with anyio.CancelScope() as scope:
+            answered = await calls.run_call(call, show)
+        if answered is None or failures:
+            raise failures[0]
         calls.mark_delivered(call.id)
-        return reply
+        return answered
 
     with display:
         reply = await run_until_signal(ask_once)
@@ -162,16 +177,16 @@ def print_interrupted(result: CallResult) -> None:
 async def run_until_signal(work: Callable[[], Awaitable[T]]) -> T | None:
     """The result of `work`, or None if Ctrl-C or SIGTERM cancelled it.
 
-    Raises:
-        CallError: `work` raised it.
+    An exception of `work` is raised as it is, not in an exception group.
     """
-    outcomes: list[T | CallError] = []
+    results: list[T] = []
+    failures: list[Exception] = []
 
     async def run_work() -> None:
         try:
-            outcomes.append(await work())
-        except CallError as failure:  # raised here, it would leave the task group as an exception group
-            outcomes.append(failure)
+            results.append(await work())
+        except Exception as failure:  # noqa: BLE001 - raised below, outside of the task group
+            failures.append(failure)
 
     with anyio.CancelScope() as scope:
         if sys.platform == "win32":
@@ -181,11 +196,9 @@ async def run_until_signal(work: Callable[[], Awaitable[T]]) -> T | None:
                 tasks.start_soon(_cancel_at_signal, scope)
                 await run_work()
                 tasks.cancel_scope.cancel()
-    for outcome in outcomes:
-        if isinstance(outcome, CallError):
-            raise outcome
-        return outcome
-    return None
+    if failures:
+        raise failures[0]
+    return results[0] if results else None
 
 
 async def _with_services(work: Callable[[Services], Awaitable[T]]) -> T:
@@ -195,7 +208,7 @@ async def _with_services(work: Callable[[Services], Awaitable[T]]) -> T:
         await services.open()
         try:
             return await work(services)
-        except Exception as error:  # noqa: BLE001 - raised again: from here it would be in an exception group
+        except Exception as error:  # noqa: BLE001 - raised below, outside of the task group
             failure = error
     raise failure
 
