@@ -27,6 +27,7 @@ class DeliveryClock:
         self._loop = asyncio.get_running_loop()
         self._waiting: set[DeliverySignal] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = math.inf
 
     @classmethod
     def of_running_loop(cls) -> DeliveryClock:
@@ -63,7 +64,7 @@ class DeliveryClock:
     def start_wait(self, signal: DeliverySignal) -> asyncio.Future[None]:
         """A future that is done at the tick after the signal is due."""
         self._waiting.add(signal)
-        if signal.due < math.inf:
+        if signal.due < self._wakes_at:
             self.wake_at(signal.due)
         return self._loop.create_future()
 
@@ -72,7 +73,7 @@ class DeliveryClock:
         self._waiting.discard(signal)
         if not self._waiting and self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._wakes_at = None, math.inf
 
     def _tick(self, time_s: float) -> int:
         """The number of the latest tick at a time."""
@@ -81,14 +82,14 @@ class DeliveryClock:
     def wake_at(self, due: float) -> None:
         """Wake the signals that are due then at the tick after this time."""
         at = math.ceil(due / TICK_S - TICK_TOLERANCE) * TICK_S  # the same for all that are due within a tick
+        if at >= self._wakes_at:
+            return
         if self._timer is not None:
-            if self._timer.when() <= at:
-                return
             self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._wake_due)
+        self._timer, self._wakes_at = self._loop.call_at(at, self._wake_due), at
 
     def _wake_due(self) -> None:
-        self._timer = None
+        self._timer, self._wakes_at = None, math.inf
         now, next_due = self._loop.time() + TICK_TOLERANCE * TICK_S, math.inf
         others: list[DeliverySignal] = []
         for signal in self._waiting:

@@ -76,6 +76,11 @@ class WriteTimeoutHandler(ResponseHandler):
         if self._exception is not None and self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(aiohttp.ClientPayloadError("The body is not framed as HTTP"))
 
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - as aiohttp has it
+        """Go on reading, if it was paused. aiohttp calls this after each read, and runs its parser each time (3.14)."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     async def _drain_helper(self) -> None:
         """Wait until the peer has taken nearly all that was written. A large body may take many timeouts.
 

@@ -29,7 +29,7 @@ from mcp_server_claude.anthropic_api.stream_usage import as_object
 from mcp_server_claude.errors import TemporaryError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 
     from anthropic import AsyncStream
     from anthropic.types import RawMessageStreamEvent
@@ -75,7 +75,7 @@ async def read_stream(
         return
     observer = _SpanObserver(stream)
     try:
-        async with aclosing(stream.response.aiter_bytes()) as chunks:
+        async with aclosing(_body_of(stream.response)) as chunks:
             coalescer = ReadCoalescer(stream.response, interval_s)
             await _read_bytes(chunks, message_stream, observer, coalescer, requested_id)
     except (ErrorEventError, MalformedEventError, TemporaryError) as error:
@@ -89,6 +89,11 @@ async def read_stream(
         reported = anthropic.APIStatusError(str(error), response=stream.response, body=error.body)
         observer.fail(reported)
         raise reported from None
+
+
+def _body_of(response: Response) -> AsyncGenerator[bytes]:
+    """The body as it arrives. Without a content coding httpx2's decoders would only pass each piece on."""
+    return response.aiter_bytes() if "content-encoding" in response.headers else response.aiter_raw()
 
 
 async def read_whole_message(response: Response, message_stream: MessageStream) -> bool:

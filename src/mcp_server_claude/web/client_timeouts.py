@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from email.utils import formatdate
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import h11
@@ -18,6 +18,7 @@ from mcp_server_claude.errors import RequestError
 from mcp_server_claude.web import error_responses
 from mcp_server_claude.web.connection_limit import WaitingConnections
 from mcp_server_claude.web.interval_log import IntervalLog
+from mcp_server_claude.web.response_framing import StreamingConnection
 
 if TYPE_CHECKING:
     import asyncio
@@ -77,6 +78,10 @@ class TimeoutProtocol(H11Protocol):
 
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.conn = StreamingConnection(h11.SERVER)  # with h11's limit on a head, as uvicorn's
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn has it
         """Start the timer for the first request's head."""

@@ -97,7 +97,7 @@ class SecurityMiddleware:
             return
         try:
             self._check_request(scope)
-            await self._app(scope, exchange.receive, exchange.send)
+            await self._app(scope, exchange.receive, exchange.send_with_headers)
         except RequestError as error:
             await exchange.send_response(error_responses.error_response(error))
 
@@ -191,13 +191,13 @@ class _GuardedExchange:
 
     async def send_response(self, response: Response) -> None:
         if not self._is_answered:
-            await self.send(
+            await self.send_with_headers(
                 {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
             )
             await self._send({"type": "http.response.body", "body": response.body})
             self._is_answered = True
 
-    async def send(self, message: Message) -> None:
+    async def send_with_headers(self, message: Message) -> None:
         if self._bytes_received > self._max_body_bytes and self._is_answered:
             return
         if message["type"] == "http.response.start":
