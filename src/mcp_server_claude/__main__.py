@@ -6,9 +6,14 @@ import os
 import sys
 
 from mcp_server_claude.errors import local_resource_error
-from mcp_server_claude.exit_codes import EXIT_CONFIGURATION, error_exit_code
+from mcp_server_claude.exit_codes import EXIT_CONFIGURATION, EXIT_INCOMPLETE, error_exit_code
 from mcp_server_claude.open_file_limit import low_limit_message, raise_open_file_limit
-from mcp_server_claude.standard_streams import drop_unwritable_stderr, open_missing_streams, restart_in_utf8_mode
+from mcp_server_claude.standard_streams import (
+    drop_unwritable_stderr,
+    flush_stdout,
+    open_missing_streams,
+    restart_in_utf8_mode,
+)
 
 
 def main() -> None:
@@ -16,7 +21,12 @@ def main() -> None:
     restart_in_utf8_mode()
     missing_streams = open_missing_streams()
     try:
-        _run(missing_streams)
+        try:
+            _run(missing_streams)
+        finally:
+            flush_stdout()
+    except BrokenPipeError:
+        sys.exit(EXIT_INCOMPLETE)
     except Exception as error:
         failure = local_resource_error(error)
         if failure is None:

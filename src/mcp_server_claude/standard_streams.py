@@ -44,6 +44,23 @@ def open_missing_streams() -> frozenset[int]:
     return missing
 
 
+def flush_stdout() -> None:
+    """Write what is left in standard output. Where it takes no more, the rest is dropped: Python would end with 120.
+
+    Raises:
+        OSError: It cannot be written, e.g. because the disk is full or the reader of a pipe has ended.
+    """
+    try:
+        sys.stdout.flush()
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        raise
+
+
 def drop_unwritable_stderr() -> None:
     """Give up standard error where it takes no more, as on a full disk: Python would end with 120 for its rest."""
     try:
