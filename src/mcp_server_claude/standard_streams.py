@@ -6,6 +6,9 @@ import codecs
 import os
 import sys
 
+REPLACE_AND_COUNT = "replace_and_count"
+"""The name under which `ReplacedCharacters` is an error handler of Python's codecs."""
+
 
 def restart_in_utf8_mode() -> None:
     """Start this process again in Python's UTF-8 mode if file names, arguments and variables are read as ASCII.
@@ -42,6 +45,21 @@ def open_missing_streams() -> frozenset[int]:
     if 2 in missing:
         sys.stderr = os.fdopen(2, "w", closefd=False, encoding="utf-8")
     return missing
+
+
+class ReplacedCharacters:
+    """Prints ? for characters that the encoding of standard output lacks, and remembers that it did."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        codecs.register_error(REPLACE_AND_COUNT, self._replace)
+
+    def _replace(self, error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        length = error.end - error.start
+        self.count += length
+        return "?" * length, error.end
 
 
 def flush_stdout() -> None:

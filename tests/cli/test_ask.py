@@ -335,3 +335,18 @@ async def test_a_full_disk_is_one_sentence_and_exit_code_75(ask: ShellCommand) -
             [*REAL_COMMAND, "ask", "-q", "Tea?"], stdout=full, check=False, env=ask.environment(), cwd=ask.directory
         )
     assert (done.returncode, done.stderr) == (75, b"The disk of the server is full. Try again later.\n")
+
+
+async def test_an_answer_is_utf_8_where_the_output_is_ascii_and_counts_what_another_encoding_lacks(
+    ask: ShellCommand,
+) -> None:
+    words = [*REAL_COMMAND, "ask", "-q", "Tea?", directive(text="Thé → 茶")]
+
+    async def answer_in(encoding: str) -> tuple[bytes, bytes]:
+        environment = ask.environment() | {"PYTHONIOENCODING": encoding}
+        done = await anyio.run_process(words, check=False, env=environment, cwd=ask.directory)
+        return done.stdout.replace(b"\r\n", b"\n"), done.stderr.replace(b"\r\n", b"\n")
+
+    assert await answer_in("ascii") == ("Thé → 茶\n".encode(), b"")
+    lost = b"2 characters printed as ?: cp1252 lacks them. PYTHONIOENCODING=utf-8 prints them.\n"
+    assert await answer_in("cp1252") == (b"Th\xe9 ? ?\n", lost)

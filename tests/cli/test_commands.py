@@ -143,10 +143,21 @@ def test_a_port_in_use_is_reported_in_one_line() -> None:
     assert len(second.stderr.splitlines()) == 1
 
 
-def test_a_terminal_without_unicode_is_supported() -> None:
-    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+@pytest.mark.parametrize(
+    ("encoding", "printed", "warning"),
+    [
+        ("utf-8", "Settings → Developer", ""),
+        ("cp1252", "Settings ? Developer", "characters printed as ?: cp1252 lacks them."),
+        ("ascii", "Settings → Developer", ""),
+        ("cp1252:backslashreplace", r"Settings \u2192 Developer", ""),
+    ],
+)
+def test_characters_that_the_output_lacks_are_counted_on_stderr(encoding: str, printed: str, warning: str) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
     done = subprocess.run([*REAL_COMMAND, "config"], check=True, capture_output=True, env=environment)
-    assert b"Settings ? Developer" in done.stdout
+    assert printed in done.stdout.decode()
+    assert warning in done.stderr.decode()
+    assert bool(done.stderr) is bool(warning)
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])

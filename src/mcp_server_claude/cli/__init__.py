@@ -9,11 +9,14 @@ from typing import Annotated, Any
 import typer
 from typer._completion_classes import completion_init  # typer has no public name for it
 
-from mcp_server_claude import __version__
+from mcp_server_claude import __version__, number_formatting
 from mcp_server_claude.cli.command_group import CONTEXT_SETTINGS, LazyCommandGroup
 from mcp_server_claude.errors import CallError
 from mcp_server_claude.exit_codes import EXIT_INTERRUPTED, error_exit_code
-from mcp_server_claude.standard_streams import is_ascii
+from mcp_server_claude.standard_streams import REPLACE_AND_COUNT, ReplacedCharacters, is_ascii
+
+DEFAULT_ERROR_HANDLERS = frozenset({"strict", "surrogateescape"})
+"""Those that Python gives standard output by itself; `PYTHONIOENCODING=cp1252:backslashreplace` names another."""
 
 completion_init()  # the formats in which each shell asks for completions
 
@@ -64,6 +67,7 @@ def _show_version(requested: bool) -> None:  # noqa: FBT001 - typer's signature
 
 @app.callback()
 def main(
+    context: typer.Context,
     *,
     version: Annotated[
         bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Print the version and exit.")
@@ -71,9 +75,27 @@ def main(
 ) -> None:
     """Runs before every command."""
     del version
+    replaced = ReplacedCharacters()
+    context.call_on_close(lambda: _warn_of_replaced_characters(replaced.count))
     for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            is_input = stream is sys.stdin
-            encoding = "utf-8" if is_input and is_ascii(stream.encoding) else None
-            # A terminal that lacks ✓ or … shows ? instead of a traceback. Input that is not text is kept recognisable.
-            stream.reconfigure(encoding=encoding, errors="surrogateescape" if is_input else "replace")
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        if is_ascii(stream.encoding):  # as typer prints to such a stream
+            stream.reconfigure(encoding="utf-8")
+        if stream is sys.stdin:  # input that is not text stays recognisable
+            stream.reconfigure(errors="surrogateescape")
+        elif stream is sys.stderr:  # a terminal that lacks ✓ or … shows ? instead of a traceback
+            stream.reconfigure(errors="replace")
+        elif stream.errors in DEFAULT_ERROR_HANDLERS:
+            stream.reconfigure(errors=REPLACE_AND_COUNT)
+
+
+def _warn_of_replaced_characters(count: int) -> None:
+    """Say on stderr that characters were lost: an answer in a file would show it to nobody."""
+    if count and sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison] - None if closed
+        characters = number_formatting.format_count(count, "character")
+        typer.secho(
+            f"{characters} printed as ?: {sys.stdout.encoding} lacks them. PYTHONIOENCODING=utf-8 prints them.",
+            fg="yellow",
+            err=True,
+        )
