@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from secrets import token_hex
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 Effort = Literal["", "low", "medium", "high", "xhigh", "max"]
 """The effort that Claude puts into an answer (`output_config.effort`); empty for the model's default."""
@@ -299,9 +299,8 @@ class MessageStart:
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
-    """A piece of the answer. All pieces joined are the answer."""
+class TextDelta(NamedTuple):
+    """A piece of the answer. All pieces joined are the answer. A tuple, since it is made more often than all others."""
 
     text: str
 

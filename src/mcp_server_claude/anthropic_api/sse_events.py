@@ -57,6 +57,8 @@ class EventSplitter:
         Raises:
             MalformedEventError: An event is longer than `MAX_EVENT_BYTES`.
         """
+        if self._is_between_events and data.endswith(b"\n\n") and b"\r" not in data:
+            return _parse_events(data[:-2])  # whole events, as they nearly always come: nothing is copied
         self._append(data)
         end = self._buffer.rfind(b"\n\n", max(0, self._searched - 1))
         if end < 0:
@@ -75,6 +77,11 @@ class EventSplitter:
         self._buffer.clear()
         self._searched = 0
         return _parse_events(rest)
+
+    @property
+    def _is_between_events(self) -> bool:
+        """True if there are no bytes of an event yet, nor of a line end or a byte order mark."""
+        return self._has_begun and not self._buffer and not self._skips_line_feed
 
     def _append(self, data: bytes) -> None:
         """Add bytes, with each of the three line ends of the format as one line feed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,9 +24,8 @@ class StartEvent:
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class TextEvent:
-    """More of the answer's text."""
+class TextEvent(NamedTuple):
+    """More of the answer's text. A tuple, as `FeedEvent` is: there is one for each delta."""
 
     text: str
 
@@ -75,8 +74,7 @@ class DoneEvent:
 FeedPayload: TypeAlias = StartEvent | TextEvent | StatusEvent | KeepAliveEvent | UsageEvent | ErrorEvent | DoneEvent
 
 
-@dataclass(frozen=True, slots=True)
-class FeedEvent:
+class FeedEvent(NamedTuple):
     """One event; `offset` is how many characters of the answer its reader has with it."""
 
     offset: int
