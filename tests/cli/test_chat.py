@@ -205,6 +205,26 @@ async def test_ctrl_c_discards_the_typed_line_and_a_stopped_answer_can_be_contin
     assert [len(body["messages"]) for body in bodies] == [1, 3]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
+async def test_an_answer_that_was_stopped_before_its_text_leaves_the_files_attached(chat: ShellCommand) -> None:
+    from support.pseudo_terminal import pseudo_terminal
+
+    (chat.directory / "a.txt").write_text("this is a")
+    async with pseudo_terminal(server_command("chat", "-f", "a.txt"), chat.environment(), chat.directory) as terminal:
+        await terminal.wait_for(lambda lines: lines[-1] == "›")
+        terminal.send("One [[sim: tokens=400 fault=stall at=0]]\r")
+        await terminal.wait_for(lambda lines: any(line.startswith("thinking") for line in lines))
+        terminal.send("\x03")
+        await terminal.wait_for(lambda lines: "Still attached: a.txt (/detach removes them)" in lines)
+        terminal.send("Two\r")
+        await terminal.wait_for(lambda lines: lines[-1] == "›" and any(line.startswith("[claude") for line in lines))
+        terminal.send("\x04")
+        assert await terminal.wait() == 0
+    body = cast("dict[str, list[object]]", message_requests(chat.api)[-1].body)
+    assert len(body["messages"]) == 1
+    assert "this is a" in json.dumps(body)
+
+
 async def test_a_new_conversation_has_its_own_cost(chat: ShellCommand) -> None:
     done = await chat(stdin=b"One\n/new\n/cost\n")
     assert b"0 answers, $0" in done.stdout

@@ -145,6 +145,11 @@ async def report_attached_files(services: Services, options: ChatOptions, state:
     state.files = [name for name in state.files if name not in removed]
     if removed:
         typer.secho(f"No longer attached: {', '.join(removed)}", fg="red", err=True)
+    print_still_attached(state)
+
+
+def print_still_attached(state: ChatState) -> None:
+    """Print the files that the next message will be sent with, after one that failed or was stopped."""
     if state.files:
         typer.secho(f"Still attached: {', '.join(state.files)} (/detach removes them)", fg="yellow", err=True)
 

@@ -16,6 +16,7 @@ from mcp_server_claude.cli.chat_commands import (
     EndOfChat,
     build_message_call,
     check_state,
+    print_still_attached,
     report_attached_files,
     run_command,
 )
@@ -150,7 +151,7 @@ async def _ask(services: Services, options: ChatOptions, state: ChatState, messa
     is_plain = options.plain or not sys.stdout.isatty()
     display = PlainDisplay() if is_plain else MarkdownDisplay(status=True)
     result = await shell_call.run_displayed(services, call, display)
-    if result.reply is not None or result.thread:  # otherwise the conversation does not hold them
+    if result.reply is not None or result.text:  # a turn without any answer is not part of the conversation
         state.files.clear()
     state.thread = result.thread or state.thread
     state.cost_usd += result.cost_usd or 0.0
@@ -158,6 +159,7 @@ async def _ask(services: Services, options: ChatOptions, state: ChatState, messa
     reply = result.reply
     if reply is None:
         shell_call.print_interrupted(result)
+        print_still_attached(state)
         return
     state.answers += 1
     if reply.incomplete:

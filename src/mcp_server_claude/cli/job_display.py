@@ -132,7 +132,7 @@ def print_summary(snapshot: JobSnapshot, failures: Sequence[ItemRecord]) -> None
     ]
     if record.output and snapshot.is_closed:
         parts.append(record.output)
-    terminal_output.print_dim_line(without_control_characters(f"[{' · '.join(parts)}]").split(" · "))
+    terminal_output.print_parts(without_control_characters(f"[{' · '.join(parts)}]").split(" · "))
     if snapshot.is_closed and snapshot.state != "complete" and not snapshot.is_single:
         typer.secho(_how_to_continue(snapshot), dim=True, err=True)
 

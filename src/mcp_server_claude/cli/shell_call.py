@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
-import typer
 
 from mcp_server_claude import number_formatting
 from mcp_server_claude.calls.ask_request import CallOrigin, build_call
@@ -113,7 +112,7 @@ def run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
 
 def print_footer(reply: Reply) -> None:
     """Print the line on tokens and cost on stderr, on a terminal in lines that fit."""
-    terminal_output.print_dim_line(without_control_characters(usage_footer(reply.usage, reply.notes)).split(" · "))
+    terminal_output.print_parts(without_control_characters(usage_footer(reply.usage, reply.notes)).split(" · "))
 
 
 async def run_displayed(services: Services, call: Call, display: AnswerDisplay) -> CallResult:
@@ -156,11 +155,12 @@ async def run_displayed(services: Services, call: Call, display: AnswerDisplay) 
     except RequestError:  # it had not been admitted yet
         return CallResult(call=call, reply=None, text="", thread="", cost_usd=0.0)
     cost = (stopped.record.usage or {}).get("cost_usd")
+    has_thread = bool(stopped.text or call.thread)  # a new one that would hold no answer is not kept
     return CallResult(
         call=call,
         reply=None,
         text=stopped.text,
-        thread=stopped.record.thread or "",
+        thread=(stopped.record.thread or "") if has_thread else "",
         cost_usd=cost if isinstance(cost, float) else None,
     )
 
@@ -171,7 +171,7 @@ def print_interrupted(result: CallResult) -> None:
     parts = ["stopped", f"kept {characters}" if result.text else "no text had been written"]
     if result.thread:
         parts.append(f"thread {result.thread}")
-    typer.secho(f"[{' · '.join([*parts, result.call.id])}]", fg="yellow", err=True)
+    terminal_output.print_parts(f"[{' · '.join([*parts, result.call.id])}]".split(" · "), fg="yellow")
 
 
 async def run_until_signal(work: Callable[[], Awaitable[T]]) -> T | None:

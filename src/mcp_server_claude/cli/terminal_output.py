@@ -157,11 +157,11 @@ def table_lines(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int
     ]
 
 
-def print_dim_line(parts: Sequence[str]) -> None:
-    """Print parts with dots between them on stderr, on a terminal in lines that fit."""
+def print_parts(parts: Sequence[str], *, fg: str | None = None) -> None:
+    """Print parts with dots between them on stderr, on a terminal in lines that fit; dim without a color."""
     width = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
     for line in join_lines(parts, width, indent=" "):
-        typer.secho(line, dim=True, err=True)
+        typer.secho(line, fg=fg, dim=fg is None, err=True)
 
 
 def join_lines(parts: Sequence[str], max_width: int, *, indent: str = "") -> list[str]:
