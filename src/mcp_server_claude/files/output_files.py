@@ -57,7 +57,7 @@ class OutputWriter:
         self._hash = hashlib.sha256()
         self._open = ExitStack()
         self._directory, self._base = self._open.enter_context(_open_parent(path, policy))
-        self._temporary = f".{self._base}.{token_hex(6)}.tmp"
+        self._temporary = f".claude_map_{token_hex(8)}.tmp"  # without the name, which may be as long as names can be
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON_FLAGS
         try:
             self._descriptor = os.open(self._locate(self._temporary), flags, 0o644, dir_fd=self._dir_fd)

@@ -79,7 +79,8 @@ async def job_result(jobs: BackgroundJobs, snapshot: JobSnapshot) -> CallToolRes
         lines += ["", f"The first {len(answer_lines)}:", *answer_lines]
     content: list[TextContent | ResourceLink] = [_text_block("\n".join(lines))]
     if progress.done:
-        where = f"The answers, one line an item: {record.output}" if record.output and snapshot.is_closed else ""
+        is_written = bool(record.output_digest) and snapshot.is_closed
+        where = f"The answers, one line an item: {record.output}" if is_written else ""
         content.append(_text_block(where or f"The answers so far: {output_address(record.id)}"))
         content.append(
             ResourceLink(

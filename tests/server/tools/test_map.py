@@ -301,6 +301,31 @@ async def test_an_answer_that_cannot_be_written_closes_its_job_and_not_the_serve
     assert job(await run_map(session, ["rice"]))["state"] == "complete"
 
 
+async def test_an_output_may_have_the_longest_name_that_a_file_can_have(session: McpSession, project: Path) -> None:
+    name = "a" * 249 + ".jsonl"
+    result = await run_map(session, ["tea"], output=name)
+    assert job(result)["state"] == "complete"
+    assert [line["state"] for line in lines(project / name)] == ["done"]
+    assert os.listdir(project) == [name]  # noqa: PTH208 - nothing of its temporary file
+
+
+async def test_an_output_that_could_not_be_written_is_not_named_as_the_place_of_the_answers(
+    session: McpSession, project: Path
+) -> None:
+    directory = project / "out"
+    directory.mkdir()
+
+    async def remove_directory(progress: float, total: float | None, message: str | None) -> None:
+        del progress, total, message
+        if directory.exists():
+            directory.rmdir()
+
+    arguments = {"prompt": "Name it: {item}", "items": [f"tea {directive(ttft=0.3)}"], "output": "out/a.jsonl"}
+    result = await session.client.call_tool("claude_map", arguments, progress_callback=remove_directory)
+    assert "The output could not be written: " in digest(result)
+    assert cast("Any", result.content[1]).text.startswith("The answers so far: claude://jobs/j_")
+
+
 async def test_an_output_that_was_changed_in_between_is_not_overwritten(session: McpSession, project: Path) -> None:
     items: list[object] = ["tea", f"milk {directive(status=400)}"]
     first = await run_map(session, items, output="out.jsonl")
