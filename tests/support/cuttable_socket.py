@@ -27,10 +27,18 @@ class CuttableSocket:
         self._listener: socket.socket | None = None
         self._forwards = threading.Event()
         self._forwards.set()
+        self._lost_statement: bytes | None = None
+        self._loses_commit = False
+        self.lost_confirmations = 0
+        """Number of transactions that the server has committed, and whose client lost its connection before it knew."""
         self.waits = 0
         """Number of times that a client has waited for an answer, since it ends what it sends with `Query` or `Sync`
         (https://www.postgresql.org/docs/current/protocol-message-formats.html)."""
         self.restore()
+
+    def lose_confirmation_of(self, statement: bytes) -> None:
+        """End the connection of the next client that sends this text, instead of the answer to its `commit`."""
+        self._lost_statement = statement
 
     def hold(self) -> None:
         """Accept connections and bytes, and forward nothing, until `release`."""
@@ -71,8 +79,8 @@ class CuttableSocket:
             server.connect(self._target)
             with self._lock:
                 self._open += [client, server]
-            threading.Thread(target=self._pump, args=(client, server, self._count_waits), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, _discard), daemon=True).start()
+            threading.Thread(target=self._pump, args=(client, server, self._inspect_request), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, self._inspect_answer), daemon=True).start()
 
     def _pump(self, source: socket.socket, target: socket.socket, inspect: Callable[[bytes], bytes]) -> None:
         """Forward bytes. `inspect` gets those that have arrived, and returns those that begin an incomplete message."""
@@ -85,6 +93,19 @@ class CuttableSocket:
         _end(source)
         _end(target)
 
+    def _inspect_request(self, data: bytes) -> bytes:
+        if self._lost_statement is not None and self._lost_statement in data:
+            self._lost_statement, self._loses_commit = None, True
+        return self._count_waits(data)
+
+    def _inspect_answer(self, data: bytes) -> bytes:
+        """Raise an error of the connection in place of the confirmation that is to be lost."""
+        if self._loses_commit and b"COMMIT\0" in data:
+            self._loses_commit = False
+            self.lost_confirmations += 1
+            raise ConnectionResetError
+        return b""
+
     def _count_waits(self, data: bytes) -> bytes:
         """Count the messages after which the server has to answer."""
         while len(data) >= HEAD_BYTES:
@@ -95,11 +116,6 @@ class CuttableSocket:
             self.waits += data[:1] in {b"Q", b"S"}
             data = data[length:]
         return data
-
-
-def _discard(data: bytes) -> bytes:
-    del data
-    return b""
 
 
 def _end(connection: socket.socket) -> None:

@@ -201,6 +201,8 @@ class ConversationThreads:
         try:
             beginning = await self._lock_and_add_question(prepared, listener)
         except StoreError as error:
+            if error.kind == "unreachable":  # the commit can have succeeded unnoticed
+                self._store.write_nowait(store_answer_and_unlock, call, (), None)
             if new:  # the answer matters more than its continuation
                 alone = prepared.with_call(replace(call, thread="", starts_thread=False))
                 return await self._engine.run_call(alone, listener, text)

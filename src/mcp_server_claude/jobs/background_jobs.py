@@ -153,7 +153,11 @@ class BackgroundJobs:
         call = running.call
         reads_files = bool(call.files) or "read" in call.tools
         job = self._new_job(call, spec_of_call(call, self._ledger.project), reads_files=reads_files)
-        item = await self._write(_create_for_running_call, job, call.id, self._ledger.worker)
+        try:
+            item = await self._write(_create_for_running_call, job, call.id, self._ledger.worker)
+        except BaseException:  # cancelled, or the commit can have succeeded unnoticed: nobody would end the job
+            self._store.write_nowait(_delete_job_of_running_call, job.id, call.id)
+            raise
         self._runner.adopt(replace(job, state="open"), item, running)
         self._publish_job(call.user)
         return job.id
@@ -382,6 +386,11 @@ def _create_for_running_call(tx: Transaction, job: JobRecord, call_id: str, work
     job_items.save_item_progress(tx, item, call_id=call_id)
     job_records.assign_call(tx, job.id, call_id)
     return item
+
+
+def _delete_job_of_running_call(tx: Transaction, job_id: str, call_id: str) -> None:
+    job_records.delete_job(tx, job_id)
+    job_records.assign_call(tx, None, call_id)
 
 
 def _read_snapshot(tx: Transaction, job_id: str, user: str) -> JobSnapshot | None:

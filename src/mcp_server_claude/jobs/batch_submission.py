@@ -79,6 +79,7 @@ class BatchSubmission:
         self._writes_cache = calls.writes_cache
         self._items = items
         self._waits_for_budget: set[str] = set()
+        self._failed_claims: set[str] = set()
 
     def resume_after_batch(self, job_id: str) -> None:
         """Send more of a job again: a batch has ended, and what it had reserved and not spent is free."""
@@ -116,7 +117,7 @@ class BatchSubmission:
         is_full = False
         while not is_full and len(requests) < max_requests:
             limit = min(ITEMS_PER_CLAIM, max_requests - len(requests))
-            items = await self._store.write(job_items.claim_items, job.id, self._worker, limit)
+            items = await self._claim_next_items(job.id, limit)
             if not items:
                 break
             try:
@@ -145,6 +146,15 @@ class BatchSubmission:
             await self._store.write(message_batches.update_batch, batch, state="collected", owner="")
             batch = None if is_full else batch
         return batch, requests
+
+    async def _claim_next_items(self, job_id: str, limit: int) -> list[ClaimedItem]:
+        """Claim items, after giving back what an earlier claim that failed may have claimed nevertheless."""
+        if job_id in self._failed_claims:
+            await self._store.write(job_items.release_unknown_items, job_id, self._worker)
+        self._failed_claims.add(job_id)
+        items = await self._store.write(job_items.claim_items, job_id, self._worker, limit)
+        self._failed_claims.discard(job_id)
+        return items
 
     async def _create_batch(self, job: JobRecord) -> BatchRecord:
         return await self._store.write(message_batches.create_batch, job.id, self._worker, time.time())

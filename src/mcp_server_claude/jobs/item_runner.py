@@ -66,6 +66,7 @@ class LocalJob:
     is_advancing: bool = False
     has_advanced: bool = False
     temporary_failures: int = 0
+    has_failed_claim: bool = False
 
 
 class ChangeListener(Protocol):

@@ -220,11 +220,25 @@ class JobRunner:
                 places = min(places, 1 - len(local.running))
             if places <= 0 or local.is_stopping or local.record.stop_requested or local.record.batch:
                 continue
-            claimed = await self._store.write(job_items.claim_items, local.record.id, self._ledger.worker, places)
+            claimed = await self._claim_for_job(local, places)
             free -= len(claimed)
             for item in claimed:
                 local.running[item.seq] = None
                 self._task_group.start_soon(self._items.run_item, local, item)
+
+    async def _claim_for_job(self, local: LocalJob, places: int) -> list[ClaimedItem]:
+        """Claim items of a job.
+
+        Raises:
+            StoreError: The database failed. What it may have claimed nevertheless is given back before the next claim.
+        """
+        job_id, worker = local.record.id, self._ledger.worker
+        if local.has_failed_claim:
+            await self._store.write(job_items.release_unknown_items, job_id, worker, tuple(local.running))
+        local.has_failed_claim = True
+        claimed = await self._store.write(job_items.claim_items, job_id, worker, places)
+        local.has_failed_claim = False
+        return claimed
 
     def _concurrency_of(self, model: str) -> AdaptiveConcurrency:
         if model not in self._concurrencies:

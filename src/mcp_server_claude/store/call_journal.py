@@ -66,7 +66,8 @@ _COLUMNS = tuple(field.name for field in fields(JournaledCall))
 _QUOTED = ", ".join(f'"{name}"' for name in _COLUMNS)
 _BOUND = ", ".join(f":{name}" for name in _COLUMNS)
 # The names in these statements are the fields above. Every value is bound.
-_OPEN = f"insert into call ({_QUOTED}) values ({_BOUND})"  # noqa: S608
+_OPEN = f"insert into call ({_QUOTED}) values ({_BOUND}) on conflict (id) do nothing"  # noqa: S608
+"""Runs again where the connection was lost before the server could confirm its commit."""
 _CALL = f'select {_QUOTED} from call where id = :id and "user" = :user'  # noqa: S608
 _RECENT_CALLS = f"""
 select {_QUOTED} from (

@@ -16,7 +16,7 @@ from mcp_server_claude.store import process_locks
 from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from mcp_server_claude.store.transaction import Transaction
 
@@ -121,6 +121,9 @@ update job_item set state = 'todo', owner = '', attempts = attempts - 1 where {_
 _RELEASE_ALL = """
 update job_item set state = 'todo', owner = '', attempts = attempts - 1 where owner = :worker and state = 'running'
 """
+_RELEASE_UNKNOWN = f"""
+{_RELEASE_ALL} and job_id = :job and batch_id = '' and seq not in ({{known}})
+"""
 _SAVE = f"update job_item set call_id = :call_id, progress = :progress where {_OWN_RUNNING_ITEM}"  # noqa: S608
 _COLUMNS = "seq, state, input, call_id, text, is_json, note, usage, error, annotations"
 _PAGE = f"select {_COLUMNS} from job_item where job_id = :job and seq >= :first order by seq limit :limit"  # noqa: S608
@@ -196,6 +199,15 @@ def release_item(tx: Transaction, item: ClaimedItem) -> None:
 def release_items(tx: Transaction, worker: str) -> int:
     """Give back all items of a process that ends. Returns their number."""
     return tx.execute(_RELEASE_ALL, {"worker": worker})
+
+
+def release_unknown_items(tx: Transaction, job_id: str, worker: str, known: Iterable[int] = ()) -> int:
+    """Give back a process's items of a job except those that it knows of, by number. Returns their number.
+
+    For a process whose claim failed: the database can have committed it without the connection to say so.
+    """
+    numbers = ", ".join(str(int(seq)) for seq in (*known, -1))
+    return tx.execute(_RELEASE_UNKNOWN.format(known=numbers), {"job": job_id, "worker": worker})
 
 
 def is_held(tx: Transaction, item: ClaimedItem) -> bool:

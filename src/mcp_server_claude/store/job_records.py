@@ -176,8 +176,8 @@ def update_spec(tx: Transaction, job_id: str, spec: Mapping[str, object], *, bat
     tx.execute("update job set spec = :spec, batch = :batch where id = :id", row)
 
 
-def assign_call(tx: Transaction, job_id: str, call_id: str) -> None:
-    """Count a call that runs already, and its requests, as a job's."""
+def assign_call(tx: Transaction, job_id: str | None, call_id: str) -> None:
+    """Count a call that runs already, and its requests, as a job's, or with None as nobody's."""
     tx.execute("update call set job_id = :job where id = :call", {"job": job_id, "call": call_id})
     tx.execute("update entry set job_id = :job where call_id = :call", {"job": job_id, "call": call_id})
 

@@ -158,8 +158,10 @@ def _join_columns(form: str, names: Sequence[str]) -> str:
 _QUOTED, _BOUND, _SET, _SET_IF_KNOWN = '"{0}"', ":{0}", '"{0}" = :{0}', '"{0}" = coalesce(:{0}, "{0}")'
 # The names in these statements are the fields above, so that a column is named in one place. Every value is bound.
 _INSERT = (
-    f"insert into entry (day, {_join_columns(_QUOTED, _COLUMNS)}) values (:day, {_join_columns(_BOUND, _COLUMNS)})"  # noqa: S608
+    f"insert into entry (day, {_join_columns(_QUOTED, _COLUMNS)}) values (:day, {_join_columns(_BOUND, _COLUMNS)}) "  # noqa: S608
+    "on conflict (id) do nothing"
 )
+"""Runs again where the connection was lost before the server could confirm its commit."""
 _UPDATE_PROGRESS = (
     f"update entry set {_join_columns(_SET_IF_KNOWN, _PROGRESS_COLUMNS)} where id = :id and state = 'open'"  # noqa: S608
 )
