@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 import anyio
+import httpx2
 import pytest
 from mcp.server.auth.middleware.auth_context import get_access_token
 
@@ -162,6 +163,21 @@ async def test_a_body_that_does_not_arrive_is_answered_408(
                 received = await connection.read_to_end()
             assert received.startswith(b"HTTP/1.1 408 "), path
             assert b"arrived too slowly" in received
+
+
+async def test_a_body_that_nobody_reads_and_that_does_not_arrive_is_answered_408_without_an_error(
+    upstream: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with http_server_in_loop(data_dir=tmp_path / "slow", base_url=upstream.url, body_timeout_s=0.1) as server:
+        async with httpx2.AsyncClient(base_url=server.url, timeout=60) as http:
+            asked = await http.post("/chat", json={"message": "Hello."})
+        async with raw_connection(server.url) as connection:
+            head = {"content-type": "application/json", "content-length": "10"}
+            await connection.send(request_head(head, path=f"/chat/{asked.headers['call-id']}", method="GET"))
+            received = await connection.read_to_end()
+    assert received.startswith(b"HTTP/1.1 408 ")
+    assert received.count(b"HTTP/1.1") == 1
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_head_that_does_not_arrive_times_out(server: HttpServerInLoop, monkeypatch: pytest.MonkeyPatch) -> None:

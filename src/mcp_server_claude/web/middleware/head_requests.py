@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mcp_server_claude.web.answer_response import remove_send_piece
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,4 +34,4 @@ class HeadMiddleware:
                 await send(message)
                 await send({"type": "http.response.body"})  # from here on `receive` reports a disconnect
 
-        await self._app({**scope, "method": "GET"}, receive, send_head)
+        await self._app({**remove_send_piece(scope), "method": "GET"}, receive, send_head)

@@ -10,14 +10,15 @@ from __future__ import annotations
 import re
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Header, Path, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from pydantic import BaseModel
 
 from mcp_server_claude.calls.ask_request import CallOrigin
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.web.answer_response import AnswerResponse
 from mcp_server_claude.web.openapi import BEARER_AUTH, STATUS_DESCRIPTIONS, STREAM_RESPONSE, openapi_errors
 from mcp_server_claude.web.route_dependencies import AppStateDep, ServicesDep, UserDep, reader_role
 from mcp_server_claude.web.routes import server_sent_events
@@ -26,8 +27,6 @@ from mcp_server_claude.web.routes.chat_request import ChatRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
-
-    from starlette.types import Send
 
     from mcp_server_claude.calls.answer_feed import AnswerFeed, FeedEvent
     from mcp_server_claude.services.service_access import ServiceAccess
@@ -38,17 +37,6 @@ EVENT_ID = re.compile(r"(c_[0-9a-f]{16,40}):([0-9]{1,15})")
 """An event's id: the call's id and the number of characters of its answer sent so far."""
 
 router = APIRouter(tags=["chat"], dependencies=[BEARER_AUTH])
-
-
-class AnswerResponse(StreamingResponse):
-    """The answer for one reader. sse-starlette's response has a time limit, a ping and a shutdown of its own for each;
-    the server and the feed have all three (`web.client_timeouts`, `calls.answer_feed`), at no cost for each event.
-    """
-
-    async def stream_response(self, send: Send) -> None:
-        """Send the answer. The reader is gone from the feed as soon as this ends, also if its client has left."""
-        async with aclosing(cast("AsyncGenerator[bytes]", self.body_iterator)):
-            await super().stream_response(send)
 
 
 class StopResponse(BaseModel):
