@@ -6,7 +6,7 @@ import os
 import sys
 
 from mcp_server_claude.errors import local_resource_error
-from mcp_server_claude.exit_codes import EXIT_CONFIGURATION, EXIT_INCOMPLETE, error_exit_code
+from mcp_server_claude.exit_codes import EXIT_CONFIGURATION, EXIT_INCOMPLETE, EXIT_INTERRUPTED, error_exit_code
 from mcp_server_claude.open_file_limit import low_limit_message, raise_open_file_limit
 from mcp_server_claude.standard_streams import (
     drop_unwritable_stderr,
@@ -27,6 +27,8 @@ def main() -> None:
             flush_stdout()
     except BrokenPipeError:
         sys.exit(EXIT_INCOMPLETE)
+    except KeyboardInterrupt:  # while a command is imported
+        sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         failure = local_resource_error(error)
         if failure is None:

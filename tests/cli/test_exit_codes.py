@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -14,7 +15,7 @@ from mcp_server_claude.cli.terminal_output import file_error
 from mcp_server_claude.errors import ConfigurationError
 from mcp_server_claude.exit_codes import error_exit_code
 from support.mcp_session import server_environment
-from support.server_command import server_command
+from support.server_command import REAL_COMMAND, server_command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +30,11 @@ def run(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         encoding="utf-8",
         env=server_environment(data_dir=data_dir),
     )
+
+
+def join_words(value: object) -> str | None:
+    """The id of a test with these arguments."""
+    return " ".join(map(str, cast("list[object]", value))) if isinstance(value, list) else None
 
 
 @pytest.mark.parametrize(
@@ -48,7 +54,7 @@ def run(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["serve", "--http", "--host", "203.0.113.9"], 78, "Cannot listen on 203.0.113.9"),
         (["simulate", "--host", "203.0.113.9"], 78, "Cannot listen on 203.0.113.9"),
     ],
-    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+    ids=join_words,
 )
 def test_an_error_is_one_line_on_stderr_and_the_exit_code_of_its_class(
     tmp_path: Path, arguments: list[str], code: int, complaint: str
@@ -89,7 +95,7 @@ def test_a_fault_of_a_file_of_the_server_is_a_matter_of_configuration() -> None:
         (["map", "--max-usd", "much", "x"], "'--max-usd': 'much' is not a number."),
         (["serve", "--port", "70000"], "'--port': 70000 is more than 65,535, the largest value."),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=join_words,
 )
 def test_a_wrong_option_is_named_with_what_it_takes(tmp_path: Path, arguments: list[str], complaint: str) -> None:
     done = run(tmp_path / "data", *arguments)
@@ -113,3 +119,38 @@ async def test_ctrl_c_at_a_question_has_exit_code_130(tmp_path: Path, arguments:
         terminal.send("\x03")
         assert await terminal.wait() == 130
     assert (data_dir / "chat_history").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_ctrl_c_while_lines_are_read_from_a_pipe_has_exit_code_130(tmp_path: Path) -> None:
+    environment = server_environment(data_dir=tmp_path / "data", api_key="sk-ant-test-0000-not-a-key")
+    with subprocess.Popen(
+        server_command("chat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"/cost\n")
+        process.stdin.flush()
+        process.stdout.readline()  # it waits for the next line
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert (process.returncode, errors) == (130, b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no directory that is in use")
+@pytest.mark.parametrize(
+    "arguments", [["ask", "Hi", "-f", "x.txt"], ["map", "Hi", "x.txt"], ["config", "claude-code", "--write"]]
+)
+def test_a_deleted_working_directory_is_an_error_in_one_sentence(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "gone").mkdir()
+    script = 'cd "$0" && rmdir "$0" && exec "$@"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, str(tmp_path / "gone"), *REAL_COMMAND, *arguments],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        env=server_environment(data_dir=tmp_path / "data", api_key="sk-ant-test-0000-not-a-key"),
+    )
+    sentence = "The working directory does not exist any more. Change to another one.\n"
+    assert (done.returncode, done.stderr) == (2, sentence)

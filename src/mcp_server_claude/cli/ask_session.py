@@ -7,7 +7,6 @@ import re
 import sys
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import typer
@@ -59,7 +58,7 @@ async def _ask(services: Services, options: AskOptions) -> int:
 
 async def _build_call(services: Services, options: AskOptions) -> Call:
     settings = services.settings
-    files = local_files.file_references(options.files, working_directory=Path.cwd(), allow_names=settings.allow_files)
+    files = local_files.named_files(options.files, settings.allow_files)
     prompt = options.prompt
     if (piped := local_files.read_stdin()).strip():
         text = None if prompt.strip() else local_files.stdin_text(piped)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import typer
@@ -69,9 +68,7 @@ async def build_message_call(services: Services, options: ChatOptions, state: Ch
         RequestError: A file outside of the working directory cannot be read, its name looks like a secret's, or the
             message is not UTF-8 text.
     """
-    files = local_files.file_references(
-        state.files, working_directory=Path.cwd(), allow_names=services.settings.allow_files
-    )
+    files = local_files.named_files(state.files, services.settings.allow_files)
     return await shell_call.build_shell_call(
         "chat",
         prompt=message,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mcp_server_claude.cli import client_config, client_config_files
+from mcp_server_claude.cli import client_config, client_config_files, local_files
 from mcp_server_claude.cli.command_line import server_command
 from mcp_server_claude.errors import RequestError
 
@@ -64,7 +64,7 @@ def _print_client(client: client_config.Client, url: str) -> None:
 
 
 def _write_client(client: client_config.Client, url: str) -> None:
-    path = client_config_files.config_path(client, home=Path.home(), directory=Path.cwd())
+    path = client_config_files.config_path(client, home=Path.home(), directory=local_files.working_directory())
     written = client_config_files.write_config(client, path, _configuration(client, url))
     if not written.has_changed:
         typer.echo(f"{path} already contains this server.")

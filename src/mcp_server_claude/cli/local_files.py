@@ -24,6 +24,18 @@ READ_CHUNK_BYTES = 1 << 20
 STDIN_NAME = "stdin"
 
 
+def working_directory() -> Path:
+    """The working directory.
+
+    Raises:
+        RequestError: It was deleted while the shell was in it.
+    """
+    try:
+        return Path.cwd()
+    except OSError:
+        raise RequestError("The working directory does not exist any more. Change to another one.") from None
+
+
 def read_stdin() -> bytes:
     """Everything on stdin, empty on a terminal.
 
@@ -54,6 +66,15 @@ def check_utf8(text: str, what: str) -> None:
     """
     if "\0" in text or replace_lone_surrogates(text) != text:
         raise RequestError(f"{what} is not UTF-8 text. Nothing was sent.")
+
+
+def named_files(names: Sequence[str], allow_names: Sequence[str]) -> list[str]:
+    """The files of a command as a call takes them; without any, the working directory may be gone.
+
+    Raises:
+        RequestError: See `file_references` and `working_directory`.
+    """
+    return file_references(names, working_directory=working_directory(), allow_names=allow_names) if names else []
 
 
 def file_references(names: Sequence[str], *, working_directory: Path, allow_names: Sequence[str]) -> list[str]:

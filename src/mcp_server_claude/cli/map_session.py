@@ -81,7 +81,8 @@ async def _map(services: Services, options: MapOptions) -> int:
 
 async def _build_request(services: Services, options: MapOptions) -> MapRequest:
     policy = file_policy_for(services.settings)
-    arguments = await anyio.to_thread.run_sync(partial(item_arguments, options.sources, Path.cwd(), policy))
+    directory = local_files.working_directory()
+    arguments = await anyio.to_thread.run_sync(partial(item_arguments, options.sources, directory, policy))
     template = await shell_call.build_shell_call(
         MAP_TOOL,
         prompt=options.prompt,

@@ -203,12 +203,12 @@ async def run_until_signal(work: Callable[[], Awaitable[T]]) -> T | None:
 
 async def _with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     settings = terminal_output.load_settings()
-    failure: Exception
+    failure: Exception | KeyboardInterrupt
     async with Services.lifespan(settings, shares_jobs=False) as services:
         await services.open()
         try:
             return await work(services)
-        except Exception as error:  # noqa: BLE001 - raised below, outside of the task group
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - raised below, outside of the task group
             failure = error
     raise failure
 
