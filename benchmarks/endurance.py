@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
 LONG_ANSWER_MB = 8
-SAMPLE_INTERVAL_S = 0.05
 SOAK_CALLS = 10
 SHORT_DELTAS, LONG_DELTAS, SMALL_DELTA_CHARS = 5_000, 160_000, 3
 """Short deltas, since no model may write more than 128,000 tokens."""
@@ -100,11 +99,11 @@ def measure_answer_memory(bench: BenchmarkContext) -> Iterator[FigureRow]:
             server.ask(SHORT_PROMPT)  # the SDK is imported, its client open and the store used
             server.clear_notifications()
             server.wait_until_idle()
-            before = server.memory()[0]
+            before = server.rss()
             growth.append(_peak_memory(server) - before)
             server.clear_notifications()
             server.wait_until_idle()
-            rest.append(server.memory()[0] - before)
+            rest.append(server.rss() - before)
     peak, left = statistics.median(growth), statistics.median(rest)
     yield FigureRow(
         figure=f"memory of an answer of {LONG_ANSWER_MB} MB, at most while it streams and is returned",
@@ -120,12 +119,9 @@ def measure_answer_memory(bench: BenchmarkContext) -> Iterator[FigureRow]:
 
 def _peak_memory(server: StdioServer) -> float:
     """The largest resident size in MB between the question and its answer."""
-    call = server.start_ask(LONG_PROMPT)
-    peak = 0.0
-    while not server.has_answer(call):
-        peak = max(peak, server.memory()[0])
-        time.sleep(SAMPLE_INTERVAL_S)
-    answer = server.wait_for_answer(call)
+    server.reset_peak_rss()
+    answer = server.ask(LONG_PROMPT)
+    peak = server.peak_rss()
     if len(answer.text) < LONG_ANSWER_MB * MB * 0.99:
         raise AssertionError(f"the answer has {len(answer.text)} characters")
     return peak

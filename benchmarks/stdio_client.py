@@ -89,6 +89,23 @@ class MeasuredProcess:
         sizes = {line.split(":")[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
         return sizes["Rss"] / 1024, sizes["Pss"] / 1024
 
+    def rss(self) -> float:
+        """Resident size in MB. Cheaper than `memory`."""
+        return self._status_mb("VmRSS")
+
+    def reset_peak_rss(self) -> None:
+        """Begin to record the largest resident size (Linux: proc(5), `clear_refs`)."""
+        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+
+    def peak_rss(self) -> float:
+        """The largest resident size in MB since `reset_peak_rss`, of which nothing is missed."""
+        return self._status_mb("VmHWM")
+
+    def _status_mb(self, name: str) -> float:
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (line,) = (each for each in status.splitlines() if each.startswith(f"{name}:"))
+        return int(line.split()[1]) / 1024
+
     def descriptors(self) -> int:
         """The number of open file descriptors."""
         return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))

@@ -24,24 +24,23 @@ DELTA: dict[str, object] = {
 
 
 @pytest.mark.parametrize("batch", [1, 64])
-def test_an_answer_occupies_twice_its_text_while_it_is_streamed_and_once_when_it_has_ended(batch: int) -> None:
+def test_an_answer_occupies_its_text_once_while_it_is_streamed_and_when_it_has_ended(batch: int) -> None:
     gc.collect()
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
         published = TextLog()
         buffer = AnswerBuffer(lambda _: None, published)
-        stream = MessageStream(buffer.on_event)
+        stream = MessageStream(buffer.on_event, buffer.log)
         stream.feed_events(START)
         for _ in range(PIECES // batch):
             stream.feed_events([DELTA] * batch)
         used = tracemalloc.get_traced_memory()[0] - before
         chars = PIECES // batch * batch * len(PIECE)
         assert stream.text_chars == published.chars == chars
-        assert used < 2.1 * chars
-        assert stream.text == published.slice(0)
+        assert used < 1.1 * chars
+        assert stream.text is published.slice(0)
         blocks = stream.blocks
-        buffer.share_text(blocks)
         assert buffer.text is blocks[0]["text"]
         assert tracemalloc.get_traced_memory()[0] - before < 1.1 * chars
         del stream, published, buffer, blocks
@@ -49,6 +48,30 @@ def test_an_answer_occupies_twice_its_text_while_it_is_streamed_and_once_when_it
         assert tracemalloc.get_traced_memory()[0] - before < 0.1 * chars
     finally:
         tracemalloc.stop()
+
+
+def test_the_blocks_around_a_tool_have_their_own_texts_without_the_separator_between_them() -> None:
+    published = TextLog()
+    buffer = AnswerBuffer(lambda _: None, published)
+    stream = MessageStream(buffer.on_event, buffer.log)
+    stream.feed_events([*START, DELTA, DELTA, {"type": "content_block_stop", "index": 0}])
+    search = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "tea"}}
+    stream.feed_events([{"type": "content_block_start", "index": 1, "content_block": search}])
+    stream.feed_events([{"type": "content_block_stop", "index": 1}])
+    stream.feed_events([{**START[1], "index": 2}, {**DELTA, "index": 2}, {**DELTA, "index": 2}])
+    assert published.slice(0) == f"{PIECE}{PIECE}\n\n{PIECE}{PIECE}"
+    assert [block.get("text") for block in stream.blocks] == [PIECE * 2, None, PIECE * 2]
+
+
+def test_text_that_is_withdrawn_stays_in_the_blocks_of_its_message() -> None:
+    buffer = AnswerBuffer(lambda _: None, TextLog(), buffered=True)
+    buffer.begin_stream()
+    stream = MessageStream(buffer.on_event, buffer.log)
+    stream.feed_events([*START, DELTA])
+    buffer.discard(buffered=True)
+    stream.feed_events([DELTA])
+    assert buffer.text == PIECE
+    assert stream.text == PIECE * 2
 
 
 def test_buffered_text_reaches_the_readers_only_when_it_is_flushed() -> None:

@@ -34,3 +34,23 @@ def test_after_a_wait_in_vain_for_a_lock_further_statements_wait_briefly_until_o
     database.commit()
     other.close()
     database.close()
+
+
+def test_the_cache_is_released_once_after_a_commit_with_a_large_text(tmp_path: Path) -> None:
+    _, connection = sqlite_connection.open_database(tmp_path)
+    database = sqlite_connection.wrap_connection(connection, "begin immediate")
+    executed: list[str] = []
+    connection.set_trace_callback(executed.append)
+    for notes_text in (True, False):
+        database.execute(database.begin)
+        if notes_text:
+            database.transaction.note_large_text()
+        database.commit()
+    assert [sql.lower() for sql in executed] == [
+        "begin immediate",
+        "commit",
+        "pragma shrink_memory",
+        "begin immediate",
+        "commit",
+    ]
+    database.close()

@@ -6,10 +6,12 @@ import json
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates, without_lone_surrogates
-from mcp_server_claude.text_log import TextLog
+from mcp_server_claude.text_log import TextPart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from mcp_server_claude.text_log import TextLog
 
 
 TEXT_FIELDS = ("text", "thinking", "signature", "data")
@@ -36,15 +38,22 @@ class ContentBlockBuilder:
         self.fields = {
             name: value if name in TEXT_FIELDS else without_lone_surrogates(value) for name, value in fields.items()
         }
-        self.parts: dict[str, TextLog] = {}
+        self.parts: dict[str, TextPart] = {}
         self.citations: list[object] = []
 
     def append(self, name: str, piece: str) -> None:
         """Append the text of a delta to a field."""
-        log = self.parts.get(name)
-        if log is None:
-            log = self.parts[name] = TextLog()
-        log.append(piece)
+        self._part(name).append(piece)
+
+    def append_text(self, piece: str, log: TextLog, start: int) -> None:
+        """Append the text of a delta to the field `text`. If it was appended to `log` at `start`, no copy is held."""
+        self._part("text").append_logged(piece, log, start)
+
+    def _part(self, name: str) -> TextPart:
+        part = self.parts.get(name)
+        if part is None:
+            part = self.parts[name] = TextPart()
+        return part
 
     def append_unknown_delta(self, delta: Mapping[str, object]) -> None:
         """Append every string field of an unknown delta, as newer APIs may add, to the field of that name."""
@@ -55,12 +64,12 @@ class ContentBlockBuilder:
     def build_block(self) -> dict[str, object]:
         """The block as the API would have sent it in one piece."""
         fields = dict(self.fields)
-        for name, log in self.parts.items():
+        for name, part in self.parts.items():
             if name == "partial_json":
-                fields["input"] = _parse_tool_input(log.whole())
+                fields["input"] = _parse_tool_input(part.whole())
             else:
                 # Deltas may split surrogate pairs; a block that holds the halves could not be sent back.
-                fields[name] = replace_lone_surrogates(str(fields.get(name) or "") + log.whole())
+                fields[name] = replace_lone_surrogates(str(fields.get(name) or "") + part.whole())
         if self.citations:
             fields["citations"] = [*cast("list[object]", fields.get("citations") or []), *self.citations]
         for name in TEXT_FIELDS:

@@ -2,7 +2,7 @@
 
 The SDK's `messages.stream()` helper is not used: it rebuilds a snapshot for every event (quadratic in the answer's
 length), drops usage fields that the API sends, and loses the usage when a tool's JSON is cut. Here text is appended
-to a list and joined once, usage is merged from `message_start` and `message_delta` (the latter wins), and nothing is
+to a log and joined once, usage is merged from `message_start` and `message_delta` (the latter wins), and nothing is
 parsed before its block is whole.
 """
 
@@ -36,6 +36,7 @@ from mcp_server_claude.call_types import (
 from mcp_server_claude.errors import TemporaryError
 from mcp_server_claude.lone_surrogates import split_high_surrogate
 from mcp_server_claude.redaction import sanitize
+from mcp_server_claude.text_log import TextLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -73,12 +74,15 @@ class MessageStream:
     that a platform's endpoint implies, where its responses do not name it. `dropped_thinking_blocks` counts the blocks
     of earlier answers that the API dropped, as far as it says so.
 
+    If the listener appends the text to `log`, it is held there, not here as well.
+
     Text for a block that was never started is kept as text of the answer. With `strict_blocks` it is malformed: for a
     stream whose text must be exact, such as the continuation of an answer.
     """
 
-    def __init__(self, listener: Listener, *, strict_blocks: bool = False) -> None:
+    def __init__(self, listener: Listener, log: TextLog | None = None, *, strict_blocks: bool = False) -> None:
         self._listener = listener
+        self._log = log or TextLog()
         self._strict_blocks = strict_blocks
         self._blocks: dict[int, ContentBlockBuilder] = {}
         self._thinking_tokens = 0
@@ -396,8 +400,9 @@ class MessageStream:
             return
         if (block := self._blocks.get(index)) is None:
             block = self._blocks[index] = ContentBlockBuilder({"type": "text", "text": ""})
-        block.append("text", text)
+        start = self._log.chars
         self._publish_text(index, text)
+        block.append_text(text, self._log, start)
 
     def _publish_text(self, index: int, text: str) -> None:
         """Publish text of a block. Half a surrogate pair waits for the rest: text of another block may come first."""

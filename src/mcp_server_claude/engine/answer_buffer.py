@@ -13,9 +13,7 @@ from mcp_server_claude.lone_surrogates import replace_lone_surrogates, split_hig
 from mcp_server_claude.text_log import TextLog
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mcp_server_claude.call_types import Block, CallEvent, Listener
+    from mcp_server_claude.call_types import CallEvent, Listener
 
 
 def as_paragraph(previous_text: str, piece: str) -> str:
@@ -44,6 +42,11 @@ class AnswerBuffer:
         self._saved_chars = 0
         self._pending_surrogate = ""
         self._tool_used = False  # since the text so far
+
+    @property
+    def log(self) -> TextLog:
+        """The log to which the text of the current stream is appended."""
+        return self._text
 
     @property
     def text(self) -> str:
@@ -96,12 +99,6 @@ class AnswerBuffer:
             self._emit_text(half)
         else:
             self._emit_text(self._trimmer.feed(half) + self._trimmer.finish(complete=complete))
-
-    def share_text(self, blocks: Sequence[Block]) -> None:
-        """Hold no copy of a text that the blocks of the answer hold already."""
-        texts = [text for block in blocks if block.get("type") == "text" and isinstance(text := block.get("text"), str)]
-        if len(texts) == 1:
-            self._text.share_text(texts[0])
 
     def append_text(self, text: str) -> None:
         """Append text of ours, e.g. the list of sources."""

@@ -190,7 +190,7 @@ class BatchCalls:
         prepared = template.with_call(call)
         buffer = AnswerBuffer(_ignore_event, TextLog(), buffered=prepared.output_schema is not None)
         buffer.begin_stream()
-        stream = MessageStream(buffer.on_event)
+        stream = MessageStream(buffer.on_event, buffer.log)
         failure: CallError | None = None
         try:
             self.claude.read_message(_with_service_tier(message), stream)

@@ -175,7 +175,6 @@ class Engine:
                     prepared = prepared.for_model(fallback.model)
                     context = self._fallback_context(requested, prepared, context)
                     prepared, loop, outcome = await _run_loop(prepared, context)
-                buffer.share_text(outcome.blocks)
                 outcome = await self._with_token_count(outcome, prepared)
                 output = await build_reply.validated_output(prepared.output_schema, loop, outcome, context)
             output_files = await self.output_files.record_files(call, outcome.blocks)

@@ -90,7 +90,8 @@ class RequestLoop:
         while True:
             # A stray piece of text would hide the repetition that begins a continuation, and would break JSON.
             strict_blocks = bool(continuation) or self._prepared.output_schema is not None
-            stream = MessageStream(self._context.answer_buffer.on_event, strict_blocks=strict_blocks)
+            buffer = self._context.answer_buffer
+            stream = MessageStream(buffer.on_event, buffer.log, strict_blocks=strict_blocks)
             step = await self._run_stream(stream, continuation)
             continuation = []
             match step:

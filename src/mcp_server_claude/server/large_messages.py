@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
+from contextvars import Context
 from json.encoder import encode_basestring as quote_json  # in C
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, cast
 
 from mcp.types import JSONRPCResponse
 
+from mcp_server_claude.heap_memory import trim_heap
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ MIN_LARGE_TEXT_CHARS = 256 * 1024
 """Characters from which a text is encoded piece by piece. A smaller one costs little memory and is faster at once."""
 PIECE_CHARS = 64 * 1024
 MIN_LARGE_MESSAGE_BYTES = 1024 * 1024
-COLLECT_DELAY_S = 0.05
-"""Seconds in which the tasks of a request end after its result was written."""
+RELEASE_DELAYS_S = (0.05, 0.5, 2.0)
+"""Seconds after a result was written until its memory is released: its tasks have ended after the first, a busy store
+has written it after the last."""
 
 
 def encode_in_pieces(message: JSONRPCMessage) -> Iterator[bytes] | None:
@@ -86,14 +88,11 @@ def release_after_sending(message_bytes: int) -> None:
     look for them. It takes a few milliseconds.
     """
     if message_bytes >= MIN_LARGE_MESSAGE_BYTES:
-        asyncio.get_running_loop().call_later(COLLECT_DELAY_S, _release_memory)
+        loop = asyncio.get_running_loop()
+        for delay_s in RELEASE_DELAYS_S:
+            loop.call_later(delay_s, _release_memory, context=Context())  # a copy of this one would hold the request
 
 
 def _release_memory() -> None:
     gc.collect()
-    if sys.platform == "linux":
-        import ctypes  # only where there is something to release
-
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what is freed below what is in use
-        if trim is not None:
-            trim(0)
+    trim_heap()

@@ -136,6 +136,8 @@ def append_text(tx: Transaction, chunks: Iterable[tuple[str, int, str]]) -> None
     for call_id, off, text in chunks:
         if text:
             statements.append((_EXTEND, {"id": call_id, "until": off + len(text)}))
+        if len(text) > MAX_CHUNK_CHARS:
+            tx.note_large_text()
         for start in range(0, len(text), MAX_CHUNK_CHARS):
             piece = text[start : start + MAX_CHUNK_CHARS]
             statements.append((_CHUNK, {"id": call_id, "off": off + start, "text": piece}))

@@ -62,6 +62,19 @@ class SqliteTransaction(Transaction):
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__(partial(_run_statement, connection))
+        self._connection = connection
+        self._has_large_text = False
+
+    def note_large_text(self) -> None:
+        """Release the page cache (up to 2 MB, https://sqlite.org/pragma.html#pragma_cache_size) after the commit."""
+        self._has_large_text = True
+
+    def commit(self) -> None:
+        """Commit. Nothing reads a long answer again soon, and an idle server would keep its pages for good."""
+        self._connection.execute("commit")
+        if self._has_large_text:
+            self._has_large_text = False
+            self._connection.execute("pragma shrink_memory")
 
 
 def _run_statement(connection: sqlite3.Connection, sql: str, params: SqlParams) -> sqlite3.Cursor:
@@ -73,11 +86,12 @@ def _run_statement(connection: sqlite3.Connection, sql: str, params: SqlParams) 
 
 def wrap_connection(connection: sqlite3.Connection, begin: str) -> DatabaseConnection:
     """Return a connection as stores use it. `begin` is `begin immediate` for one that writes."""
+    transaction = SqliteTransaction(connection)
     return DatabaseConnection(
-        transaction=SqliteTransaction(connection),
+        transaction=transaction,
         begin=begin,
         execute=_BoundedWaits(connection).execute,
-        commit=lambda: connection.execute("commit"),
+        commit=transaction.commit,
         has_begun=lambda: True,
         in_transaction=lambda: connection.in_transaction,
         is_lost=lambda: False,

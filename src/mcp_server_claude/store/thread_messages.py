@@ -324,6 +324,8 @@ def _insert_rests(tx: Transaction, thread_id: str, seq: int, content: Sequence[d
     """Insert the rest of each long text."""
     for index, block in enumerate(content):
         text = _long_text(block) or ""
+        if text:
+            tx.note_large_text()
         for start in range(MAX_INLINE_CHARS, len(text), MAX_INLINE_CHARS):
             place = {"id": thread_id, "seq": seq, "block": index, "off": start}
             tx.execute(_INSERT_TEXT, {**place, "text": text[start : start + MAX_INLINE_CHARS]})

@@ -92,6 +92,9 @@ class Transaction:
         for sql, params in statements:
             self._run(sql, params)
 
+    def note_large_text(self) -> None:
+        """Note that a text of many pages is written: a database in this process need not keep them in its cache."""
+
     def count_changes(self, statements: Sequence[Statement], /) -> list[int]:
         """Execute statements in their order, in one round trip, and return the number of rows that each has changed.
 

@@ -27,7 +27,7 @@ from mcp_server_claude.telemetry import job_spans, metrics, stderr_logging
 from mcp_server_claude.telemetry.stderr_logging import CallOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from opentelemetry.trace import Span
     from opentelemetry.util.types import AttributeValue
@@ -41,7 +41,7 @@ MAX_CONTENT_CHARS = 750_000
 """Characters of an answer that a span holds at most, as many as Anthropic's SDK allows itself."""
 
 _tracer = trace.get_tracer("mcp_server_claude")
-_traceparent_listener: ContextVar[Callable[[str], object] | None] = ContextVar("traceparent_listener", default=None)
+_traceparent_listeners: ContextVar[Sequence[Callable[[str], object]]] = ContextVar("traceparent_listeners", default=())
 
 
 class CallSpan:
@@ -51,8 +51,9 @@ class CallSpan:
         context = span.get_span_context()
         self.call = replace(call, trace_id=format_trace_id(context.trace_id)) if context.is_valid else call
         self.listener = self._with_span_events(listener) if span.is_recording() else listener
-        if context.is_valid and (listen := _traceparent_listener.get()) is not None:
-            listen(job_spans.traceparent_of(context))
+        if context.is_valid:
+            for listen in _traceparent_listeners.get():
+                listen(job_spans.traceparent_of(context))
         self._span = span
         self._settings = settings
         self._started_at = time.monotonic()
@@ -103,12 +104,18 @@ class CallSpan:
 
 @contextmanager
 def traceparent_listener(listener: Callable[[str], object]) -> Generator[None]:
-    """Have `listener` get the `traceparent` of the call that begins in the block, if it is traced."""
-    token = _traceparent_listener.set(listener)
+    """Have `listener` get the `traceparent` of the call that begins in the block, if it is traced.
+
+    It is released at the end of the block. The context is not: a timer that was cancelled keeps a copy of it until its
+    time has come, as `asyncio` does of the deadline of a call.
+    """
+    listeners = [listener]
+    token = _traceparent_listeners.set(listeners)
     try:
         yield
     finally:
-        _traceparent_listener.reset(token)
+        listeners.clear()
+        _traceparent_listeners.reset(token)
 
 
 @contextmanager
