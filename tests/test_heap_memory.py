@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -35,3 +36,40 @@ def test_trimming_does_nothing_where_the_c_library_has_no_such_function(monkeypa
 
     monkeypatch.setattr(sys, "platform", "win32")
     trim_heap()
+
+
+ARENAS_SCRIPT = """
+import ctypes, os, sys
+from threading import Thread
+from mcp_server_claude.heap_memory import use_one_arena
+
+if sys.argv[1] == "one":
+    use_one_arena()
+blocks = []
+
+def allocate():
+    blocks.append([b"x" * 2_000 for _ in range(100)])
+
+threads = [Thread(target=allocate) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.malloc_stats()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc has arenas")
+@pytest.mark.parametrize(
+    ("argument", "variables", "is_single"),
+    [("one", {}, True), ("many", {}, False), ("one", {"MALLOC_ARENA_MAX": "4"}, False)],
+)
+def test_threads_allocate_in_one_arena_unless_the_operator_says_otherwise(
+    argument: str, variables: dict[str, str], *, is_single: bool
+) -> None:
+    command = [sys.executable, "-c", ARENAS_SCRIPT, argument]
+    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"} | variables
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    arenas = [line for line in done.stderr.splitlines() if line.startswith("Arena ")]
+    assert (len(arenas) == 1) is is_single

@@ -236,6 +236,39 @@ def test_importing_the_module_does_not_import_the_library() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_of_the_librarys_data_only_the_rows_of_claude_stay_in_memory() -> None:
+    code = """
+import gc, sys
+from mcp_server_claude import pricing
+assert pricing.find_rates("claude-opus-5-5")
+from genai_prices.types import ModelInfo
+gc.collect()
+others = [each.id for each in gc.get_objects() if isinstance(each, ModelInfo) and "claude" not in each.id]
+print("genai_prices.data" in sys.modules, others)
+from genai_prices import data_snapshot
+print(data_snapshot.get_snapshot().find_provider_model("gpt-4o", None, "openai", None)[1].id)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["False []", "gpt-4o"]
+
+
+@pytest.mark.parametrize("provider", pricing.PROVIDERS)
+def test_every_name_of_claude_is_found_as_in_the_whole_library(provider: str) -> None:
+    whole, ours = data_snapshot.get_snapshot(), pricing._claude_prices()  # pyright: ignore[reportPrivateUsage]
+    (rows,) = (each.models for each in whole.providers if each.id == provider)
+    names = [row.id for row in rows if "claude" in row.id]
+    assert names
+    for name in [*names, *(f"{name}-20301231" for name in names), "claude-opus-99", "claude"]:
+        assert found_row(ours, name, provider) == found_row(whole, name, provider)
+
+
+def found_row(snapshot: data_snapshot.DataSnapshot, name: str, provider: str) -> library.ModelInfo | None:
+    try:
+        return snapshot.find_provider_model(name, None, provider, None)[1]
+    except LookupError:
+        return None
+
+
 counts = st.integers(0, 2_000_000)
 
 

@@ -1,6 +1,7 @@
 """The cost of a request to Claude in US dollars, from the list prices that `genai-prices` carries. No table of our own.
 
 The library is imported at the first call (0.3 s, so on a thread), and each model's prices are looked up once a day.
+Only its rows of Claude's models stay in memory.
 The arithmetic is ours because the library's takes 90 µs and status lines ask often; a test holds both equal for every
 model of the library. Inference that is confined to a region costs a tenth more, by a rule of the price page. Not
 priced: code-execution hours, negotiated discounts.
@@ -9,6 +10,7 @@ priced: code-execution hours, negotiated discounts.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -16,6 +18,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ModelInfo, ModelPrice
 
     from mcp_server_claude.call_types import Usage
@@ -38,6 +41,8 @@ PRICED_LIKE = (("mythos", "fable"),)
 PRICE_CONTEXT: dict[PricingMode, dict[str, str]] = {"": {}, "batch": {"processing": "batch"}, "fast": {"speed": "fast"}}
 """The library's words for how a request was processed (its `PriceContext`)."""
 
+PROVIDERS = ("anthropic", "aws", "google")
+"""The library's providers that sell Claude under names of their own."""
 BEDROCK_PREFIX = re.compile(r"^(?:[a-z]+(?:-[a-z]+)?\.)?anthropic\.")
 """What Bedrock puts before a model's id: `anthropic.`, `us.anthropic.`, `global.anthropic.`."""
 SNAPSHOT_SUFFIX = re.compile(r"(?:-0|[-@](?:\d{8}|latest|default))?(?:-v\d+(?::\d+)?)?$")
@@ -143,18 +148,36 @@ def highest_rates(line: str, *, at: datetime | None = None) -> PriceRates | None
 
 
 def price_list_version() -> str:
-    """Which prices these are. The library's data carry no date of their own, so its version names them; the day, when
-    they were fetched since.
-    """
-    from genai_prices import __version__, data_snapshot
+    """Which prices these are. The library's data carry no date of their own, so its version names them."""
+    from genai_prices import __version__
 
-    snapshot = data_snapshot.get_snapshot()
-    return f"{snapshot.timestamp:%Y-%m-%d}" if snapshot.from_auto_update else f"genai-prices {__version__}"
+    return f"genai-prices {__version__}"
 
 
 def _utc_day(at: datetime | None) -> date:
     moment = at or datetime.now(UTC)
     return (moment if moment.tzinfo is None else moment.astimezone(UTC)).date()
+
+
+@lru_cache(maxsize=1)
+def _claude_prices() -> DataSnapshot:
+    """The library's rows of Claude's models.
+
+    The library's module of data holds the prices of forty providers, 4 MB. It is dropped, so that the SDK, which is
+    imported next, takes its place. A program that asks the library itself makes it import the module again.
+    """
+    import genai_prices
+    from genai_prices.data import providers
+    from genai_prices.data_snapshot import DataSnapshot
+
+    claude = [
+        replace(each, models=[row for row in each.models if "claude" in row.id], extractors=None)
+        for each in providers
+        if each.id in PROVIDERS
+    ]
+    sys.modules.pop("genai_prices.data", None)
+    genai_prices.__dict__.pop("data", None)
+    return DataSnapshot(providers=claude, from_auto_update=False)
 
 
 @lru_cache(maxsize=512)
@@ -177,11 +200,9 @@ def _find_price_row(model: str) -> ModelInfo | None:
 
 
 def _find_row_of_name(name: str) -> ModelInfo | None:
-    from genai_prices import data_snapshot
-
     provider = "aws" if BEDROCK_PREFIX.match(name) else "google" if "@" in name else "anthropic"
     try:
-        _, row = data_snapshot.get_snapshot().find_provider_model(name, None, provider, None)
+        _, row = _claude_prices().find_provider_model(name, None, provider, None)
     except LookupError:
         return None
     return row if _canonical_name(row.id) == _canonical_name(name) else None
@@ -237,9 +258,7 @@ def _rates_in_tier(prices: ModelPrice, start: int) -> PriceRates:
 
 @lru_cache(maxsize=32)
 def _highest_rates_on(line: str, day: date) -> PriceRates | None:
-    from genai_prices import data_snapshot
-
-    rows = next(each.models for each in data_snapshot.get_snapshot().providers if each.id == "anthropic")
+    rows = next(each.models for each in _claude_prices().providers if each.id == "anthropic")
     found = [
         tiers[-1][1] for row in rows if not line or line in row.id.split("-") if (tiers := _tiers_of_row(row, "", day))
     ]

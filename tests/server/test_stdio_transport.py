@@ -16,7 +16,7 @@ from mcp.types import JSONRPCResponse
 
 from mcp_server_claude.server.stdio_transport import StdinReader, StdoutWriter
 from mcp_server_claude.server.unanswered_requests import UnansweredRequests
-from support.mcp_session import ledger_rows, server_environment
+from support.mcp_session import FAKE_KEY, ledger_rows, server_environment
 from support.simulator_requests import message_requests
 from support.stdio_process import (
     INITIALIZE,
@@ -463,3 +463,23 @@ def test_building_the_server_imports_no_module_of_calls_or_commands() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=server_environment()
     )
     assert done.stdout.split() == []
+
+
+async def test_a_server_that_has_answered_has_imported_nothing_that_is_only_for_http_terminals_or_mistakes(
+    upstream: Simulator, tmp_path: Path
+) -> None:
+    values = {"api_key": FAKE_KEY, "data_dir": tmp_path / "data", "base_url": upstream.url}
+    environment = server_environment(**values) | {"PYTHONPROFILEIMPORTTIME": "1"}
+    async with stdio_process(tmp_path / "data", real=True, environment=environment) as stdio:
+        await stdio.initialize()
+        await stdio.send(tool_call(1, "Hello."))
+        answer = cast("dict[str, dict[str, object]]", await stdio.read_response(1))
+        assert not answer["result"].get("isError")
+        stdio.close_stdin()
+        assert await stdio.wait_for_exit() == 0
+        lines = stdio.stderr.read_text().splitlines()
+    imported = {line.rsplit("|", 1)[1].strip() for line in lines if line.startswith("import time:")}
+    assert {"mcp.server.mcpserver", "anthropic", "aiohttp", "sqlite3", "genai_prices"} <= imported
+    # Modules inside the packages, since an import that fails is listed too.
+    needless = {"uvicorn.config", "click.core", "rich.text", "difflib", "typer.main", "fastapi.routing"}
+    assert imported & needless == set()

@@ -45,7 +45,7 @@ class ContentBlockBuilder:
         """Append the text of a delta to a field."""
         self._part(name).append(piece)
 
-    def append_text(self, piece: str, log: TextLog, start: int) -> None:
+    def append_logged_text(self, piece: str, log: TextLog, start: int) -> None:
         """Append the text of a delta to the field `text`. If it was appended to `log` at `start`, no copy is held."""
         self._part("text").append_logged(piece, log, start)
 

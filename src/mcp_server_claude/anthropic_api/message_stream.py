@@ -402,7 +402,7 @@ class MessageStream:
             block = self._blocks[index] = ContentBlockBuilder({"type": "text", "text": ""})
         start = self._log.chars
         self._publish_text(index, text)
-        block.append_text(text, self._log, start)
+        block.append_logged_text(text, self._log, start)
 
     def _publish_text(self, index: int, text: str) -> None:
         """Publish text of a block. Half a surrogate pair waits for the rest: text of another block may come first."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from mcp_server_claude.files import sandbox, secret_names
 from mcp_server_claude.files.name_quoting import ALLOW_FILES_SETTING, quote_name, quote_names, roots_sentence
 from mcp_server_claude.files.path_spellings import path_spellings
 from mcp_server_claude.files.sandbox import Roots, SandboxError
+from mcp_server_claude.name_suggestions import similar_names
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -195,5 +195,5 @@ def _similar_names(
         for entry, _ in sandbox.readable_entries(rooted_path, roots, MAX_COMPARED_ENTRIES)
         if not secret_names.matching_pattern((*rooted_path.parts, entry), policy.allow_secret_names)
     }
-    close = difflib.get_close_matches(component.lower()[:255], names, n=limit, cutoff=0.6)
+    close = similar_names(component.lower()[:255], names, limit=limit)
     return [names[each] for each in close]

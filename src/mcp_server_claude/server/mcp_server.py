@@ -9,6 +9,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
 
 from mcp_server_claude import __version__, telemetry
+from mcp_server_claude.hidden_modules import hide_modules
 from mcp_server_claude.lone_surrogates import without_lone_surrogates
 from mcp_server_claude.server import prompts, resources
 from mcp_server_claude.server.http_client_state import http_request_state
@@ -72,6 +73,9 @@ ServicesLifespan: TypeAlias = "Callable[[Settings], AbstractAsyncContextManager[
 """A context in which services are open, or open when they are needed."""
 McpServerFactory: TypeAlias = "Callable[[Settings, ServicesLifespan], MCPServer[ServiceAccess]]"
 """A function that builds the MCP server, as `build_mcp_server` does."""
+LOGGING_MODULES = ("rich.console", "rich.logging")
+"""The MCP SDK prepares a handler of rich's in case no logging is set up, and does without where rich is not installed
+(mcp 2.3, `configure_logging`). Logging is set up before: rich would be 25 ms and 1.5 MB for nothing."""
 REQUEST_CANCELLED = -32800
 """What the SDK answers in 2025-11-25 where a request was cancelled (RequestCancelled of the language servers)."""
 
@@ -102,30 +106,31 @@ def build_mcp_server(
     tools = [*(build_tools() if tools is None else tools), panel_tool()]
     bus, subscriptions = UserSubscriptionBus(), ConnectionSubscriptions()
     request_state = SharedRequestState() if settings.store_url else None
-    server = MCPServer(
-        SERVER_NAME,
-        title="Claude",
-        instructions=INSTRUCTIONS.format(model=settings.model or "sonnet"),
-        version=__version__,
-        tools=tools,
-        lifespan=lifespan,
-        extensions=[panel_extension(), TasksExtension(tasks or JobTasks())],
-        middleware=[
-            open_services_after_handshake,
-            bind_user_and_cancel,
-            announce_list_changes,
-            subscriptions.check_listened_addresses,
-            subscriptions.record_list_reader,
-            unknown_name_errors([tool.name for tool in tools]),
-            resources.use_file_content_type,
-            hide_panel_without_apps,
-            list_own_resources,
-            check_task_subscriptions,
-        ],
-        log_level="WARNING",
-        subscriptions=bus,
-        request_state_security=request_state.security if request_state else None,
-    )
+    with hide_modules(*LOGGING_MODULES):
+        server = MCPServer(
+            SERVER_NAME,
+            title="Claude",
+            instructions=INSTRUCTIONS.format(model=settings.model or "sonnet"),
+            version=__version__,
+            tools=tools,
+            lifespan=lifespan,
+            extensions=[panel_extension(), TasksExtension(tasks or JobTasks())],
+            middleware=[
+                open_services_after_handshake,
+                bind_user_and_cancel,
+                announce_list_changes,
+                subscriptions.check_listened_addresses,
+                subscriptions.record_list_reader,
+                unknown_name_errors([tool.name for tool in tools]),
+                resources.use_file_content_type,
+                hide_panel_without_apps,
+                list_own_resources,
+                check_task_subscriptions,
+            ],
+            log_level="WARNING",
+            subscriptions=bus,
+            request_state_security=request_state.security if request_state else None,
+        )
     if request_state:
         server.middleware.insert(0, request_state.load_key)  # before the SDK's own, which unseals
     register_subscriptions(server, subscriptions)

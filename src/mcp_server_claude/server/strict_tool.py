@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 from mcp_server_claude.errors import CallError, RequestError, local_resource_error
 from mcp_server_claude.lone_surrogates import without_lone_surrogates
+from mcp_server_claude.name_suggestions import similar_names
 from mcp_server_claude.server import tool_results
 from mcp_server_claude.server.argument_tolerance import tolerated_arguments
 from mcp_server_claude.server.tool_dependencies import client_of_request
@@ -101,7 +101,7 @@ def _call_error_beneath(cause: BaseException | None) -> CallError | None:
 
 
 def _unknown_argument_text(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name[:60], known, n=1)
+    near = similar_names(name[:60], known, limit=1)
     hint = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(known)}."
     return f"There is no parameter named {printable_name(name)!r}.{hint}"
 

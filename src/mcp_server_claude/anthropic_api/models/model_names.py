@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel, is_model_id, without_date
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.name_suggestions import similar_names
 from mcp_server_claude.redaction import holds_key
 
 if TYPE_CHECKING:
@@ -116,11 +117,9 @@ class ModelCatalog:
         )
 
     def _unknown_model_message(self, model_name: str, *, is_default: bool) -> str:
-        import difflib
-
         names = self.callable_ids()
         lines = tuple(dict.fromkeys(each.line for each in self.models if each.line and each.lifecycle != "retired"))
-        near = difflib.get_close_matches(model_name[:MAX_QUOTED_CHARS].lower(), [*names, *lines], n=3, cutoff=0.5)
+        near = similar_names(model_name[:MAX_QUOTED_CHARS].lower(), [*names, *lines], limit=3, cutoff=0.5)
         which = " (the default, MCP_CLAUDE_MODEL)" if is_default else ""
         hint = f"; nearest: {', '.join(near)}" if near else f"; there are {', '.join((lines or names)[:8])}"
         return f"There is no model named {_quote_value(model_name)}{which}{hint if names else ''}."
