@@ -46,6 +46,9 @@ class LiveCall:
     def record_event(self, event: CallEvent) -> None:
         """Take note of an event: its text is in the scroll already, its stage is kept where the text was then."""
         at, self._chars = self._chars, self.running_call.text.chars
+        if type(event) is TextDelta and self._state == "writing":  # nearly every event
+            self._notify_readers()
+            return
         state = _state_after(event, at)
         is_new_sentence = isinstance(event, ThinkingProgress) and event.summary != self._summary
         if state != self._state or is_new_sentence or isinstance(event, Waiting | ToolUse):
