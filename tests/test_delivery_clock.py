@@ -103,6 +103,28 @@ async def test_an_interval_in_which_nothing_comes_does_not_end_a_wait() -> None:
             assert woken
 
 
+async def test_a_tick_does_not_end_a_wait_that_has_begun_after_it() -> None:
+    clock = DeliveryClock()
+    signal = DeliverySignal(clock)
+    results: list[bool] = []
+
+    async def read() -> None:
+        results.append(await signal.wait(3600))
+        results.append(await signal.wait(3600))
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await anyio.wait_all_tasks_blocked()
+            signal.set()
+            signal.due = 0.0
+            getattr(clock, "_wake_due")()  # noqa: B009 - private: the tick in the same iteration as the signal
+            await anyio.wait_all_tasks_blocked()
+            assert results == [True]
+            signal.set()
+    assert results == [True, True]
+
+
 async def test_a_wait_says_whether_it_was_ended_by_a_signal() -> None:
     signal = DeliverySignal(DeliveryClock())
     assert not await signal.wait(TICK_S)

@@ -91,14 +91,14 @@ class DeliveryClock:
     def _wake_due(self) -> None:
         self._timer, self._wakes_at = None, math.inf
         now, next_due = self._loop.time() + TICK_TOLERANCE * TICK_S, math.inf
-        others: list[DeliverySignal] = []
+        others: list[asyncio.Future[None]] = []
         for signal in self._waiting:
             if signal.due > now:
                 next_due = min(next_due, signal.due)
             elif signal.is_source:
                 signal.wake()
-            else:
-                others.append(signal)
+            elif signal.future is not None:
+                others.append(signal.future)
         if others:
             self._loop.call_soon(_wake_all, others)  # runs after the tasks of the sources have been resumed
         if next_due < math.inf:
@@ -120,13 +120,13 @@ class DeliverySignal:
         self._set_at = math.inf
         self._is_resting = False
         self._not_before = -math.inf
-        self._future: asyncio.Future[None] | None = None
+        self.future: asyncio.Future[None] | None = None
 
     def set(self) -> None:
         """End the current `wait`, or else the next one. A `rest` goes on."""
         self._is_set = True
         self._set_at = self.clock.time()
-        if self._is_resting or self._future is None:
+        if self._is_resting or self.future is None:
             return
         if self._set_at < self._not_before:
             self.due = min(self.due, self._not_before)
@@ -172,22 +172,24 @@ class DeliverySignal:
 
     def wake(self) -> None:
         """End what is being waited for."""
-        if self._future is not None and not self._future.done():
-            self._future.set_result(None)
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
 
     async def _wait_until(self, due: float) -> None:
         self.due = due
-        self._future = self.clock.start_wait(self)
+        self.future = self.clock.start_wait(self)
         try:
-            await self._future
+            await self.future
         finally:
-            self._future = None
+            self.future = None
             self.clock.end_wait(self)
 
 
-def _wake_all(signals: list[DeliverySignal]) -> None:
-    for signal in signals:
-        signal.wake()
+def _wake_all(waits: list[asyncio.Future[None]]) -> None:
+    """End these waits, but none that a signal has begun since."""
+    for future in waits:
+        if not future.done():
+            future.set_result(None)
 
 
 _clocks: WeakKeyDictionary[asyncio.AbstractEventLoop, DeliveryClock] = WeakKeyDictionary()

@@ -78,11 +78,13 @@ async def test_a_line_that_is_no_message_is_answered_and_the_next_one_is_read(tm
         assert (await stdio.read_response("ping"))["result"] == {}
 
 
-@pytest.mark.parametrize("identity", [b"null", b"1.5", b"true", b"[1]", b"1e400"])
-async def test_a_request_with_an_invalid_id_is_answered_as_invalid(tmp_path: Path, identity: bytes) -> None:
+@pytest.mark.parametrize(
+    "member", [b'"id": null', b'"id": 1.5', b'"id": true', b'"id": [1]', b'"id": 1e400', b'"\\u0069d": null']
+)
+async def test_a_request_with_an_invalid_id_is_answered_as_invalid(tmp_path: Path, member: bytes) -> None:
     async with stdio_process(tmp_path / "data") as stdio:
         await stdio.initialize()
-        await stdio.send(b'{"jsonrpc": "2.0", "id": ' + identity + b', "method": "ping"}\n', message_bytes(PING))
+        await stdio.send(b'{"jsonrpc": "2.0", ' + member + b', "method": "ping"}\n', message_bytes(PING))
         answer = await stdio.read_response(None)
         assert cast("Message", answer["error"])["code"] == -32600
         await stdio.send({"jsonrpc": "2.0", "method": "notifications/unknown", "params": {"id": 1}}, PING)

@@ -223,7 +223,7 @@ def _has_invalid_id(message: JSONRPCMessage, line: bytes) -> bool:
 
     It would never be answered (https://modelcontextprotocol.io/specification/2025-11-25/basic, "Requests").
     """
-    if not isinstance(message, JSONRPCNotification) or b'"id"' not in line:
+    if not isinstance(message, JSONRPCNotification) or (b'"id"' not in line and b"\\u" not in line):
         return False
     content: object = json.loads(line)
     return isinstance(content, dict) and "id" in content

@@ -256,15 +256,38 @@ async def test_a_body_that_is_no_message_is_rejected(
     assert (await client.post("tools/list")).status_code == 200
 
 
-@pytest.mark.parametrize("identity", [b"null", b"1.5", b"true", b"[1]"])
+@pytest.mark.parametrize("key", [b'"id"', b'"\\u0069d"'])
+@pytest.mark.parametrize("identity", [b"null", b"1.5", b"true", b"[1]", b"1e400"])
 async def test_a_request_with_an_invalid_id_is_rejected(
-    server: HttpServerInLoop, client: RawMcpClient, identity: bytes
+    server: HttpServerInLoop, client: RawMcpClient, identity: bytes, key: bytes
 ) -> None:
-    body = json.dumps(client.message("tools/list", {})).encode().replace(b'"id": 1', b'"id": ' + identity)
+    body = json.dumps(client.message("tools/list", {})).encode().replace(b'"id": 1', key + b": " + identity)
     response = await client.http.post(f"{server.url}/mcp", headers=client.headers("tools/list"), content=body)
     assert response.status_code == 400
     assert response.json()["error"]["code"] == -32600
     assert (await client.call_tool("claude_jobs", id=""))["content"]
+
+
+@pytest.mark.parametrize("identity", [None, 7, "seven"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"jsonrpc": "1.0", "method": "ping"},
+        {"method": "ping"},
+        {"jsonrpc": "2.0", "method": 5},
+        {"jsonrpc": "2.0", "method": "ping", "params": [1]},
+        {"jsonrpc": "2.0", "method": "ping", "params": "half \ud83d"},
+    ],
+)
+async def test_json_that_is_no_message_is_rejected_in_one_sentence_with_its_id(
+    server: HttpServerInLoop, client: RawMcpClient, fields: dict[str, object], identity: object
+) -> None:
+    body = json.dumps(fields | ({} if identity is None else {"id": identity}))
+    response = await client.http.post(f"{server.url}/mcp", headers=client.headers("ping"), content=body.encode())
+    assert response.status_code == 400
+    message = "Invalid Request: not a JSON-RPC 2.0 message."
+    assert response.json() == {"jsonrpc": "2.0", "id": identity, "error": {"code": -32600, "message": message}}
 
 
 @pytest.mark.parametrize("body", [b"[]", b' [{"jsonrpc":"2.0","id":1,"method":"ping"}]', b"[" * 1000])

@@ -21,7 +21,8 @@ from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.subscriptions import ListenHandler
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp.types import INVALID_REQUEST
+from mcp.types import INVALID_REQUEST, jsonrpc_message_adapter
+from pydantic import ValidationError
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
@@ -43,9 +44,9 @@ if TYPE_CHECKING:
 
 MAX_SESSIONS = 2_000
 """Concurrent sessions of 2025-11-25, 39 KB each when idle (measured); an unused one expires after half an hour."""
-INVALID_ID_PATTERN = re.compile(rb'"id"\s*:\s*(?:null|true|false|[\[{]|-?\d+[.eE])')
 INVALID_ID = "Invalid Request: an id is a string or an integer."
 BATCH = "Invalid Request: batches are not taken."
+NO_MESSAGE = "Invalid Request: not a JSON-RPC 2.0 message."
 ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -100,12 +101,14 @@ class McpEndpoint:
             match scope["method"]:
                 case "POST":
                     body = await read_body(receive)
-                    if body is not None and (message := _invalid_request(body)):
-                        error = {"jsonrpc": "2.0", "id": None, "error": {"code": INVALID_REQUEST, "message": message}}
+                    if body is None:
+                        return
+                    body = await _repair_body(body)
+                    if error := _check_message(body):
                         await JSONResponse(error, status_code=400)(scope, receive, send)
-                    elif body is not None:
-                        replay = replay_body(await _repair_body(body), receive)
-                        await self._sdk_app(scope, _end_on_disconnect(replay, state), _track_writes(send, state))
+                        return
+                    receive_again = _end_on_disconnect(replay_body(body, receive), state)
+                    await self._sdk_app(scope, receive_again, _track_writes(send, state))
                 case "GET":
                     await self._serve_event_stream(scope, _end_on_disconnect(receive, state), send)
                 case _:
@@ -133,28 +136,34 @@ class McpEndpoint:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _invalid_request(body: bytes) -> str:
-    """A sentence about a request that the SDK would not answer, or answer with the text of its validator."""
-    if body.lstrip()[:1] == b"[":
-        return BATCH
-    return INVALID_ID if _has_invalid_id(body) else ""
+def _check_message(body: bytes) -> dict[str, object] | None:
+    """The error for a body that is JSON and no message, which the SDK answers with the text of its validator.
 
-
-def _has_invalid_id(body: bytes) -> bool:
-    """True for a request whose id is null, a fraction or a boolean, which the SDK takes for a notification.
-
-    It would never be answered (https://modelcontextprotocol.io/specification/2025-11-25/basic, "Requests").
+    A request whose id is null, a fraction or a boolean would be taken for a notification and never be answered
+    (https://modelcontextprotocol.io/specification/2025-11-25/basic, "Requests").
     """
-    if len(body) >= MAX_UNCHECKED_BYTES or not INVALID_ID_PATTERN.search(body):
-        return False
+    if body.lstrip()[:1] == b"[":
+        return _request_error(BATCH)
+    if len(body) >= MAX_UNCHECKED_BYTES:
+        return None
     try:
         content: object = json.loads(body)
     except (ValueError, RecursionError):
-        return False  # the SDK reports it
-    if not isinstance(content, dict) or "method" not in content or "id" not in content:
-        return False
-    identity = cast("dict[str, object]", content)["id"]
-    return isinstance(identity, bool) or not isinstance(identity, (int, str))
+        return None  # the SDK reports it
+    fields = cast("dict[str, object]", content) if isinstance(content, dict) else {}
+    identity = fields.get("id")
+    is_valid_id = isinstance(identity, (int, str)) and not isinstance(identity, bool)
+    if "method" in fields and "id" in fields and not is_valid_id:
+        return _request_error(INVALID_ID)
+    try:
+        jsonrpc_message_adapter.validate_python(content, by_name=False)
+    except ValidationError:
+        return _request_error(NO_MESSAGE, identity if is_valid_id else None)
+    return None
+
+
+def _request_error(message: str, identity: object = None) -> dict[str, object]:
+    return {"jsonrpc": "2.0", "id": identity, "error": {"code": INVALID_REQUEST, "message": message}}
 
 
 async def _repair_body(body: bytes) -> bytes:
