@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from mcp_server_claude.cli.shell_call import EXIT_INCOMPLETE
+from mcp_server_claude.exit_codes import EXIT_INCOMPLETE
 from support.interop.run_program import run_program
 from support.interop.servers import process_with_url, server_settings
 from support.server_command import REAL_COMMAND
